@@ -1,0 +1,47 @@
+//! What is known of a dataset once it has been read through: enough to plan a job without its pixels.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// How a dataset's file is laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DatasetFormat {
+    /// NumPy archive with arrays `x` and `y` (and, optionally, `x_test` and `y_test`).
+    Npz,
+    /// safetensors with tensors `x` and `y` (and, optionally, `x_test` and `y_test`).
+    Safetensors,
+    /// zip or tar (also `.tar.gz`) of the four MNIST IDX files.
+    Idx,
+    /// zip or tar (also `.tar.gz`) of one folder of PNG/JPEG files per class, optionally below `train/` and `test/`.
+    ClassFolders,
+}
+
+/// One split of a dataset.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SplitFacts {
+    /// Number of examples.
+    pub examples: usize,
+    /// Examples of each class, index = label.
+    pub per_class: Vec<usize>,
+}
+
+/// What reading a dataset through has shown.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DatasetFacts {
+    /// The layout that was recognised.
+    pub format: DatasetFormat,
+    /// Shape of one example: `[D]` or `[C, H, W]`.
+    pub example_shape: Vec<usize>,
+    /// Number of classes: the highest label plus one, or the number of class folders.
+    pub classes: usize,
+    /// Class names in label order, where the files name them.
+    pub class_names: Option<Vec<String>>,
+    /// The splits: always `train`, and `test` where the dataset brings one.
+    pub splits: BTreeMap<String, SplitFacts>,
+    /// Mean per channel of the train split after division by 255 for integers (one value for `[D]` shapes).
+    pub mean: Vec<f64>,
+    /// Standard deviation per channel, likewise.
+    pub std: Vec<f64>,
+}

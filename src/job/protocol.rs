@@ -1,0 +1,189 @@
+//! What the supervisor and the child process that computes say to each other.
+//!
+//! The child (`engraft run-job`) reads one [`Task`] as the first line of its stdin and then [`Command`]s, a line each;
+//! the end of stdin means that the supervisor is gone, and the child ends. It writes [`Message`]s to stdout, a JSON line each.
+//! The last message is [`Message::Finished`], [`Message::Stopped`] or [`Message::Failed`]; a child that ends without one has crashed.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::problem::Problem;
+use crate::job::request::{Device, JobRequest};
+
+/// Everything a child needs: a job and local files.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// The job, with every default filled in.
+    pub job: JobRequest,
+    /// The members' files, in the order of `job.members`.
+    pub members: Vec<InputFile>,
+    /// The dataset's file.
+    pub dataset: Option<InputFile>,
+    /// The file of `job.dataset.validation`.
+    pub validation: Option<InputFile>,
+    /// The file of `job.dataset.test`.
+    pub test: Option<InputFile>,
+    /// An existing folder for checkpoints and artifacts.
+    pub scratch: PathBuf,
+    /// An epoch checkpoint of an earlier attempt, to go on from.
+    pub resume: Option<PathBuf>,
+    /// The device to compute on; never `Auto`.
+    pub device: Device,
+    /// Threads to compute with.
+    pub threads: usize,
+}
+
+/// A local, immutable input file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputFile {
+    /// The name that users know it by.
+    pub name: String,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// SHA-256 of its bytes, in hexadecimal.
+    pub sha256: String,
+}
+
+/// What the supervisor may ask of a running child, as a JSON line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// Stop between two batches; an interrupted epoch is computed again on resume.
+    Stop,
+}
+
+/// The steps of a job, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Open and check the input files.
+    Load,
+    /// Recognise the architecture, lay out the fused network.
+    Plan,
+    /// Show that the concatenation equals the ensemble.
+    Verify,
+    /// Rank the units.
+    Score,
+    /// Keep the best and gather them.
+    Prune,
+    /// Refit the consumers of what was kept.
+    Compensate,
+    /// Train the fused network.
+    Finetune,
+    /// Measure the candidates.
+    Evaluate,
+    /// Write the artifacts.
+    Publish,
+}
+
+/// How far a job has come.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The running phase.
+    pub phase: Phase,
+    /// Of the phase, in [0, 1].
+    pub fraction: f64,
+    /// Finished epochs.
+    pub epoch: Option<usize>,
+    /// Steps (batches) done in this epoch.
+    pub step: Option<usize>,
+    /// Training speed.
+    pub images_per_s: Option<f64>,
+    /// Seconds to the end of the phase.
+    pub eta_s: Option<f64>,
+}
+
+/// Accuracy and loss on one split.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// Share of examples whose highest logit is the label's, in [0, 1].
+    pub accuracy: f64,
+    /// Mean cross-entropy with the labels, in nats.
+    pub loss: f64,
+}
+
+/// One epoch of training; epoch 0 is the network before its first step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EpochMetrics {
+    /// Finished epochs.
+    pub epoch: usize,
+    /// Mean objective over the epoch's steps; none for epoch 0.
+    pub train_loss: Option<f64>,
+    /// Share of the epoch's training examples that were right when they were seen.
+    pub train_accuracy: Option<f64>,
+    /// On the validation split, if there is one.
+    pub validation: Option<Score>,
+    /// On the test split, if there is one.
+    pub test: Option<Score>,
+    /// Learning rate of the epoch's last step.
+    pub lr: Option<f64>,
+    /// Training speed.
+    pub images_per_s: Option<f64>,
+}
+
+/// How loud a log line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// For the curious.
+    Info,
+    /// Something a user should look at.
+    Warning,
+}
+
+/// A file that the child has written and synced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputFile {
+    /// What it is: `model`, `report`, `architecture`, `provenance`; `checkpoint` for an epoch checkpoint.
+    pub name: String,
+    /// Where it lies, below [`Task::scratch`].
+    pub path: PathBuf,
+    /// SHA-256 of its bytes, in hexadecimal.
+    pub sha256: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Its media type.
+    pub media_type: String,
+}
+
+/// What a child reports.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Message {
+    /// A phase begins; the one before it has ended.
+    Phase {
+        /// The phase.
+        phase: Phase,
+    },
+    /// How far it is; at most a few per second.
+    Progress(Progress),
+    /// An epoch has ended.
+    Metric(EpochMetrics),
+    /// Something to tell the user.
+    Log {
+        /// How loud.
+        level: Level,
+        /// The text.
+        message: String,
+    },
+    /// From here another attempt can go on; `Task::resume` takes the file.
+    Checkpoint {
+        /// Finished epochs.
+        epoch: usize,
+        /// The file.
+        file: OutputFile,
+    },
+    /// Stopped as asked; the last checkpoint stands.
+    Stopped,
+    /// The job cannot succeed.
+    Failed {
+        /// Why.
+        problem: Problem,
+    },
+    /// All artifacts are written.
+    Finished {
+        /// The artifacts.
+        artifacts: Vec<OutputFile>,
+    },
+}

@@ -1,0 +1,270 @@
+//! What a client asks for (`POST /v1/jobs`, `engraft fuse --job`), as types.
+//!
+//! [`JobRequest`] holds what the body said with the defaults that need no knowledge of the files filled in.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::graph::Shape;
+
+/// Which network the members are.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Architecture {
+    /// Recognised from names and shapes.
+    #[default]
+    Auto,
+    /// One of `/v1/architectures`.
+    Family(String),
+    /// Spelled out, in the JSON form of [`crate::model::graph::Graph`].
+    Graph(serde_json::Value),
+}
+
+/// How the members become one network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Method {
+    /// The method.
+    pub name: MethodName,
+    /// Which members are joined when.
+    pub order: Order,
+    /// How units are ranked.
+    pub importance: Importance,
+    /// Whether consumers are refitted after selection.
+    pub compensate: Compensate,
+}
+
+/// The method's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MethodName {
+    /// Concatenate, prune, recover.
+    #[default]
+    NeuronTransplantation,
+}
+
+/// Which members are joined when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// All at once.
+    #[default]
+    Joint,
+}
+
+/// How units are ranked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Importance {
+    /// Mean of squared group norms, the paper's.
+    #[default]
+    Magnitude,
+}
+
+/// Whether consumers are refitted after selection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compensate {
+    /// The best that is built: none, for now.
+    #[default]
+    Auto,
+    /// Never.
+    None,
+}
+
+/// How large the fused network becomes.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// Total width divided by the number of members.
+    #[default]
+    Member,
+    /// The widths of the member with this index.
+    WidthsOf(usize),
+    /// A factor of the member width, above 0.
+    Factor(f64),
+}
+
+/// Data to train and to measure with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DatasetRequest {
+    /// Name or id of the dataset; its train split is used.
+    pub name: String,
+    /// Applied to every input, after the division by 255 of integer pixels.
+    pub normalize: Option<Normalize>,
+    /// Part of the train split that is held out when `validation` is not given; in [0, 1).
+    pub validation_fraction: f64,
+    /// Another dataset to validate on.
+    pub validation: Option<String>,
+    /// Another dataset to test on; else the dataset's own test split.
+    pub test: Option<String>,
+}
+
+/// `(x - mean) / std`, one value per channel or one for all.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Normalize {
+    /// Subtracted.
+    pub mean: Vec<f32>,
+    /// Divided by; never 0.
+    pub std: Vec<f32>,
+}
+
+/// How the fused network is trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finetune {
+    /// Passes over the train split; at least 1.
+    pub epochs: usize,
+    /// What is minimised.
+    pub objective: Objective,
+    /// The optimizer.
+    pub optimizer: Optimizer,
+    /// The learning rate over time.
+    pub schedule: Schedule,
+    /// Examples per step; the last partial batch of an epoch is dropped.
+    pub batch_size: usize,
+}
+
+/// What is minimised.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "snake_case")]
+pub enum Objective {
+    /// `w T² CE(softmax(t/T), softmax(s/T)) + (1-w) CE(labels)`; the teacher t is the mean of the members' logits.
+    Distill {
+        /// T, above 0.
+        temperature: f32,
+        /// w, in [0, 1].
+        soft_weight: f32,
+    },
+    /// Cross-entropy with the labels.
+    CrossEntropy,
+}
+
+/// The optimizer with its constants.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "snake_case")]
+pub enum Optimizer {
+    /// Stochastic gradient descent, as in PyTorch.
+    Sgd {
+        /// Learning rate at the start of the schedule.
+        lr: f32,
+        /// Momentum, in [0, 1).
+        momentum: f32,
+        /// Nesterov's variant.
+        nesterov: bool,
+        /// L2 penalty, added to the gradient.
+        weight_decay: f32,
+    },
+}
+
+/// The learning rate over time, as a factor of `lr`, advanced every step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "snake_case")]
+pub enum Schedule {
+    /// From 1 to 0 along half a cosine.
+    Cosine,
+    /// Always 1.
+    Constant,
+    /// From 1 to 0 in a straight line.
+    Linear,
+    /// Multiplied by `gamma` at each of these epochs.
+    Multistep {
+        /// Epochs, ascending.
+        milestones: Vec<usize>,
+        /// The factor.
+        gamma: f32,
+    },
+}
+
+/// Networks that the report compares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Candidate {
+    /// Each member.
+    Members,
+    /// The mean of the members' logits.
+    Ensemble,
+    /// The fused network, before and after recovery.
+    Fused,
+}
+
+/// Where a job computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Device {
+    /// Wherever a worker has room.
+    #[default]
+    Auto,
+    /// The processor.
+    Cpu,
+    /// The NVIDIA GPU with this number.
+    Cuda(usize),
+}
+
+impl std::fmt::Display for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+impl From<Device> for String {
+    fn from(device: Device) -> Self {
+        device.to_string()
+    }
+}
+
+impl TryFrom<String> for Device {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl std::str::FromStr for Device {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            _ => text
+                .strip_prefix("cuda:")
+                .and_then(|index| index.parse().ok())
+                .map(Self::Cuda)
+                .ok_or_else(|| format!("expected `auto`, `cpu` or `cuda:N`, got `{text}`")),
+        }
+    }
+}
+
+/// A whole job, as asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobRequest {
+    /// Names or ids of the checkpoints; at least one.
+    pub members: Vec<String>,
+    /// Which network the members are.
+    pub architecture: Architecture,
+    /// Shape of one example, where neither dataset nor checkpoint tell.
+    pub input_shape: Option<Shape>,
+    /// How the members become one network.
+    pub method: Method,
+    /// How large the fused network becomes.
+    pub target: Target,
+    /// Data; without it nothing is trained and nothing measured.
+    pub dataset: Option<DatasetRequest>,
+    /// Training; `None` for none.
+    pub finetune: Option<Finetune>,
+    /// What the report compares.
+    pub evaluate: Vec<Candidate>,
+    /// Where to compute.
+    pub device: Device,
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// Seconds of running after which the job fails.
+    pub max_runtime_s: u64,
+    /// The client's own marks, for filtering.
+    pub labels: BTreeMap<String, String>,
+}

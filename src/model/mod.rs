@@ -1,0 +1,5 @@
+//! Networks as data: the graph, its shapes, coupling groups, families, and the headers of checkpoint files.
+//! Knows neither candle nor the network.
+
+pub mod graph;
+pub mod header;
