@@ -26,6 +26,12 @@ macro_rules! codes {
                 match self { $(Self::$variant => $status,)+ }
             }
 
+            /// The code that is called `name`.
+            #[must_use]
+            pub fn named(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|code| code.as_str() == name)
+            }
+
             /// A short text that is the same for every occurrence.
             #[must_use]
             pub fn title(self) -> &'static str {
@@ -148,9 +154,12 @@ impl Problem {
         Self { code, detail: detail.into(), errors: Vec::new() }
     }
 
-    /// A body with faults. One fault lends its text to `detail`.
+    /// A body with faults: their common code where they share one that is known, else `invalid_request`. One fault
+    /// lends its text to `detail`.
     #[must_use]
-    pub fn faults(code: Code, errors: Vec<Fault>) -> Self {
+    pub fn faults(errors: Vec<Fault>) -> Self {
+        let shared = errors.first().filter(|first| errors.iter().all(|fault| fault.code == first.code));
+        let code = shared.and_then(|fault| Code::named(&fault.code)).unwrap_or(Code::InvalidRequest);
         let detail = match &errors[..] {
             [only] => format!("{}: {}", only.pointer, only.detail),
             many => format!("{} values are at fault; `errors` names each", many.len()),

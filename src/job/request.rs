@@ -9,8 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::graph::Shape;
 
 /// Which network the members are.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub enum Architecture {
     /// Recognised from names and shapes.
     #[default]
@@ -22,7 +21,7 @@ pub enum Architecture {
 }
 
 /// How the members become one network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Method {
     /// The method.
     pub name: MethodName,
@@ -73,8 +72,7 @@ pub enum Compensate {
 }
 
 /// How large the fused network becomes.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub enum Target {
     /// Total width divided by the number of members.
     #[default]
@@ -86,7 +84,7 @@ pub enum Target {
 }
 
 /// Data to train and to measure with.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct DatasetRequest {
     /// Name or id of the dataset; its train split is used.
     pub name: String,
@@ -110,7 +108,7 @@ pub struct Normalize {
 }
 
 /// How the fused network is trained.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Finetune {
     /// Passes over the train split; at least 1.
     pub epochs: usize,
@@ -125,8 +123,7 @@ pub struct Finetune {
 }
 
 /// What is minimised.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "name", rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Objective {
     /// `w T² CE(softmax(t/T), softmax(s/T)) + (1-w) CE(labels)`; the teacher t is the mean of the members' logits.
     Distill {
@@ -140,8 +137,7 @@ pub enum Objective {
 }
 
 /// The optimizer with its constants.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "name", rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Optimizer {
     /// Stochastic gradient descent, as in PyTorch.
     Sgd {
@@ -156,9 +152,14 @@ pub enum Optimizer {
     },
 }
 
+impl Default for Optimizer {
+    fn default() -> Self {
+        Self::Sgd { lr: 0.01, momentum: 0.9, nesterov: false, weight_decay: 0.0 }
+    }
+}
+
 /// The learning rate over time, as a factor of `lr`, advanced every step.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "name", rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Schedule {
     /// From 1 to 0 along half a cosine.
     Cosine,
@@ -183,6 +184,8 @@ pub enum Candidate {
     Members,
     /// The mean of the members' logits.
     Ensemble,
+    /// The plain mean of the members' weights.
+    Average,
     /// The fused network, before and after recovery.
     Fused,
 }
@@ -240,8 +243,9 @@ impl std::str::FromStr for Device {
     }
 }
 
-/// A whole job, as asked for.
+/// A whole job, as asked for. Its JSON form is the body of `POST /v1/jobs` with every default written out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(into = "serde_json::Value", try_from = "serde_json::Value")]
 pub struct JobRequest {
     /// Names or ids of the checkpoints; at least one.
     pub members: Vec<String>,

@@ -1,0 +1,236 @@
+//! From the JSON body of a job to a [`JobRequest`], or to the list of everything that is wrong with it.
+
+mod finetune;
+mod reader;
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use self::reader::{Faults, Object, choice, integer, list, number, refuse, text};
+use super::request::{
+    Architecture, Candidate, Compensate, DatasetRequest, Device, Importance, JobRequest, Method, MethodName, Normalize,
+    Order, Target,
+};
+use crate::domain::problem::Fault;
+
+/// Most members of one job.
+pub const MAX_MEMBERS: usize = 64;
+
+/// Reads the body of `POST /v1/jobs`.
+///
+/// # Errors
+/// Every fault of the body, each with the pointer to its value.
+pub fn parse(body: &Value) -> Result<JobRequest, Vec<Fault>> {
+    let faults = Faults::default();
+    let request = Object::at(String::new(), body, &faults).and_then(|body| {
+        let request = job(&body);
+        body.finish();
+        request
+    });
+    let faults = faults.into_vec();
+    match request {
+        Some(request) if faults.is_empty() => Ok(request),
+        _ => Err(faults),
+    }
+}
+
+fn job(body: &Object<'_>) -> Option<JobRequest> {
+    let members = body.required("members", "the names of the checkpoints to fuse", list(1..=MAX_MEMBERS, text));
+    let dataset = dataset(body);
+    let finetune = body.object("finetune", finetune::finetune);
+    if finetune.is_some() && body.value("dataset").is_none() {
+        body.fault("dataset", "missing_field", "`finetune` needs a dataset to train on");
+    }
+    Some(JobRequest {
+        architecture: architecture(body),
+        input_shape: body.field("input_shape", shape),
+        method: body.object("method", method).unwrap_or_default(),
+        target: target(body),
+        dataset,
+        finetune,
+        evaluate: body.field("evaluate", candidates).unwrap_or_else(all_candidates),
+        device: body.field("device", device).unwrap_or_default(),
+        seed: body.field("seed", integer(0..=u64::MAX)).unwrap_or(0),
+        max_runtime_s: body.field("max_runtime_s", integer(1..=30 * 86_400)).unwrap_or(86_400),
+        labels: labels(body),
+        members: members?,
+    })
+}
+
+fn shape(value: &Value) -> Result<Vec<usize>, reader::Refusal> {
+    let sizes = list(1..=3, integer(1..=1 << 20))(value)?;
+    match sizes.len() {
+        1 | 3 => Ok(sizes.into_iter().map(|size| size as usize).collect()),
+        _ => refuse("expected [D] or [C, H, W]"),
+    }
+}
+
+fn device(value: &Value) -> Result<Device, reader::Refusal> {
+    text(value)?.parse().or_else(refuse)
+}
+
+fn architecture(body: &Object<'_>) -> Architecture {
+    match body.value("architecture") {
+        None => Architecture::Auto,
+        Some(Value::String(name)) if name == "auto" => Architecture::Auto,
+        Some(Value::Object(_)) => body.object("architecture", spelled_out).unwrap_or_default(),
+        Some(_) => {
+            body.fault("architecture", "invalid_value", "expected `auto`, {\"family\": …} or {\"graph\": …}");
+            Architecture::Auto
+        }
+    }
+}
+
+fn spelled_out(object: &Object<'_>) -> Architecture {
+    match (object.field("family", text), object.value("graph")) {
+        (Some(family), None) => Architecture::Family(family),
+        (None, Some(graph)) => Architecture::Graph(graph.clone()),
+        _ => {
+            object.fault("family", "missing_field", "expected either `family` or `graph`");
+            Architecture::Auto
+        }
+    }
+}
+
+fn method(object: &Object<'_>) -> Method {
+    let names = [
+        ("neuron_transplantation", Some(MethodName::NeuronTransplantation)),
+        ("average", None),
+        ("optimal_transport", None),
+        ("permutation_alignment", None),
+        ("distill_only", None),
+    ];
+    let orders = [
+        ("joint", Some(Order::Joint)),
+        ("iterative", None),
+        ("hierarchical", None),
+        ("prune_then_merge", None),
+        ("merge_finetune_prune", None),
+    ];
+    let importances = [
+        ("magnitude", Some(Importance::Magnitude)),
+        ("l1", None),
+        ("random", None),
+        ("taylor", None),
+        ("fisher", None),
+        ("activation", None),
+        ("css", None),
+    ];
+    let compensations = [
+        ("auto", Some(Compensate::Auto)),
+        ("none", Some(Compensate::None)),
+        ("calibration", None),
+        ("data_free", None),
+    ];
+    Method {
+        name: object.field("name", choice(&names)).unwrap_or_default(),
+        order: object.field("order", choice(&orders)).unwrap_or_default(),
+        importance: object.field("importance", choice(&importances)).unwrap_or_default(),
+        compensate: object.field("compensate", choice(&compensations)).unwrap_or_default(),
+    }
+}
+
+fn target(body: &Object<'_>) -> Target {
+    let read = |object: &Object<'_>| {
+        for later in ["params", "macs", "bytes", "round_to", "keep", "layers"] {
+            if object.value(later).is_some() {
+                object.fault(later, "not_supported_yet", format!("`{later}` is not supported yet; use `width`"));
+            }
+        }
+        width(object)
+    };
+    body.object("target", read).unwrap_or_default()
+}
+
+fn width(object: &Object<'_>) -> Target {
+    let factor = number("a factor above 0 and at most 64", |factor| factor > 0.0 && factor <= 64.0);
+    match object.value("width") {
+        Some(Value::Object(_)) => {
+            let member = |object: &Object<'_>| {
+                let index = integer(0..=MAX_MEMBERS as u64 - 1);
+                let index = object.required("member", "the position of a member, from 0", index);
+                index.map_or(Target::Member, |index| Target::WidthsOf(index as usize))
+            };
+            object.object("width", member).unwrap_or_default()
+        }
+        Some(Value::String(name)) if name == "member" => Target::Member,
+        Some(Value::Number(_)) => object.field("width", factor).map_or(Target::Member, Target::Factor),
+        Some(_) => {
+            object.fault("width", "invalid_value", "expected \"member\", {\"member\": 0} or a factor such as 0.5");
+            Target::Member
+        }
+        None => Target::Member,
+    }
+}
+
+fn dataset(body: &Object<'_>) -> Option<DatasetRequest> {
+    match body.value("dataset")? {
+        Value::Object(_) => body.object("dataset", detailed_dataset).flatten(),
+        _ => body.field("dataset", text).map(|name| DatasetRequest {
+            name,
+            normalize: None,
+            validation_fraction: 0.1,
+            validation: None,
+            test: None,
+        }),
+    }
+}
+
+fn detailed_dataset(object: &Object<'_>) -> Option<DatasetRequest> {
+    let fraction = number("a number from 0 to below 1", |fraction| (0.0..1.0).contains(&fraction));
+    let name = object.required("name", "the name of a dataset", text);
+    Some(DatasetRequest {
+        normalize: object.object("normalize", normalize).flatten(),
+        validation_fraction: object.field("validation_fraction", fraction).unwrap_or(0.1),
+        validation: object.field("validation", text),
+        test: object.field("test", text),
+        name: name?,
+    })
+}
+
+fn normalize(object: &Object<'_>) -> Option<Normalize> {
+    let finite = number("a finite number", |_| true);
+    let positive = number("a number above 0", |std| std > 0.0 && std as f32 > 0.0);
+    let mean = object.required("mean", "a list with one number per channel", list(1..=1024, finite));
+    let std = object.required("std", "a list with one number per channel", list(1..=1024, positive));
+    let (mean, std) = (mean?, std?);
+    if mean.len() != std.len() {
+        let detail = format!("expected as many numbers as in `mean` ({}), got {}", mean.len(), std.len());
+        object.fault("std", "invalid_value", detail);
+    }
+    let f32s = |values: Vec<f64>| values.into_iter().map(|value| value as f32).collect();
+    Some(Normalize { mean: f32s(mean), std: f32s(std) })
+}
+
+fn all_candidates() -> Vec<Candidate> {
+    vec![Candidate::Members, Candidate::Ensemble, Candidate::Fused]
+}
+
+fn candidates(value: &Value) -> Result<Vec<Candidate>, reader::Refusal> {
+    let one = choice(&[
+        ("members", Some(Candidate::Members)),
+        ("ensemble", Some(Candidate::Ensemble)),
+        ("average", Some(Candidate::Average)),
+        ("fused", Some(Candidate::Fused)),
+    ]);
+    let mut candidates = list(0..=16, one)(value)?;
+    candidates.sort_unstable();
+    candidates.dedup();
+    Ok(candidates)
+}
+
+fn labels(body: &Object<'_>) -> BTreeMap<String, String> {
+    let Some(value) = body.value("labels") else { return BTreeMap::new() };
+    let Some(object) = Object::at(body.pointer("labels"), value, body.faults()) else { return BTreeMap::new() };
+    let entries = value.as_object().into_iter().flatten();
+    if value.as_object().is_some_and(|labels| labels.len() > 64) {
+        body.fault("labels", "invalid_value", "expected at most 64 labels");
+    }
+    entries
+        .filter_map(|(key, value)| Some((key.clone(), body.faults().take(&object.pointer(key), text(value))?)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,190 @@
+//! Reads a JSON body while keeping count of everything that is wrong with it, so that a client learns of all faults at once.
+
+use std::cell::RefCell;
+
+use serde_json::{Map, Value};
+
+use crate::domain::problem::Fault;
+
+/// Why one value cannot be taken: a fault that does not yet know where it stands.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    code: &'static str,
+    detail: String,
+}
+
+/// A refusal with code `invalid_value`.
+pub(super) fn refuse<T>(detail: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal { code: "invalid_value", detail: detail.into() })
+}
+
+fn wrong_type<T>(expected: &str, value: &Value) -> Result<T, Refusal> {
+    let got = match value {
+        Value::Null => "null".to_owned(),
+        Value::Array(_) => "an array".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+        scalar => short(&scalar.to_string()),
+    };
+    Err(Refusal { code: "wrong_type", detail: format!("expected {expected}, got {got}") })
+}
+
+/// At most 80 characters of `text`.
+fn short(text: &str) -> String {
+    if text.chars().count() <= 80 { text.to_owned() } else { text.chars().take(80).chain(['…']).collect() }
+}
+
+/// The faults found so far.
+#[derive(Debug, Default)]
+pub(super) struct Faults(RefCell<Vec<Fault>>);
+
+impl Faults {
+    pub(super) fn add(&self, pointer: &str, code: &str, detail: impl Into<String>) {
+        self.0.borrow_mut().push(Fault::new(pointer, code, detail));
+    }
+
+    /// What `result` holds; a refusal is noted at `pointer`.
+    pub(super) fn take<T>(&self, pointer: &str, result: Result<T, Refusal>) -> Option<T> {
+        result.map_err(|refusal| self.add(pointer, refusal.code, refusal.detail)).ok()
+    }
+
+    pub(super) fn into_vec(self) -> Vec<Fault> {
+        self.0.into_inner()
+    }
+}
+
+/// One JSON object that is being read. Fields that nobody asked for are faults, see [`Object::finish`].
+pub(super) struct Object<'a> {
+    map: &'a Map<String, Value>,
+    pointer: String,
+    faults: &'a Faults,
+    known: RefCell<Vec<&'static str>>,
+}
+
+impl<'a> Object<'a> {
+    /// The object at `pointer`; a fault if it is none.
+    pub(super) fn at(pointer: String, value: &'a Value, faults: &'a Faults) -> Option<Self> {
+        let map = faults.take(&pointer, value.as_object().map_or_else(|| wrong_type("an object", value), Ok))?;
+        Some(Self { map, pointer, faults, known: RefCell::default() })
+    }
+
+    /// Where the field `name` stands.
+    pub(super) fn pointer(&self, name: &str) -> String {
+        format!("{}/{}", self.pointer, name.replace('~', "~0").replace('/', "~1"))
+    }
+
+    /// The raw value of the field, unless it is absent or null.
+    pub(super) fn value(&self, name: &'static str) -> Option<&'a Value> {
+        self.known.borrow_mut().push(name);
+        self.map.get(name).filter(|value| !value.is_null())
+    }
+
+    /// The field, read by `parse`; `None` where absent, null or refused.
+    pub(super) fn field<T>(&self, name: &'static str, parse: impl FnOnce(&Value) -> Result<T, Refusal>) -> Option<T> {
+        let value = self.value(name)?;
+        self.faults.take(&self.pointer(name), parse(value))
+    }
+
+    /// The field, read by `parse`; a fault that says what was `expected` where it is absent or null.
+    pub(super) fn required<T>(
+        &self,
+        name: &'static str,
+        expected: &str,
+        parse: impl FnOnce(&Value) -> Result<T, Refusal>,
+    ) -> Option<T> {
+        if self.value(name).is_none() {
+            self.fault(name, "missing_field", format!("expected {expected}"));
+        }
+        self.field(name, parse)
+    }
+
+    /// The field as an object, read by `parse`; `None` where absent or null.
+    pub(super) fn object<T>(&self, name: &'static str, parse: impl FnOnce(&Object<'a>) -> T) -> Option<T> {
+        let object = Object::at(self.pointer(name), self.value(name)?, self.faults)?;
+        let parsed = parse(&object);
+        object.finish();
+        Some(parsed)
+    }
+
+    /// Notes a fault at the field `name`.
+    pub(super) fn fault(&self, name: &str, code: &str, detail: impl Into<String>) {
+        self.faults.add(&self.pointer(name), code, detail);
+    }
+
+    /// The faults of the whole body.
+    pub(super) fn faults(&self) -> &'a Faults {
+        self.faults
+    }
+
+    /// Names every field that nobody asked for.
+    pub(super) fn finish(self) {
+        let known = self.known.borrow();
+        for name in self.map.keys().filter(|name| !known.contains(&name.as_str())) {
+            let detail = format!("there is no such field; known here: {}", known.join(", "));
+            self.fault(&short(name), "unknown_field", detail);
+        }
+    }
+}
+
+/// Any text of 1 to 128 characters.
+pub(super) fn text(value: &Value) -> Result<String, Refusal> {
+    match value.as_str() {
+        Some(text) if (1..=128).contains(&text.chars().count()) => Ok(text.to_owned()),
+        Some(text) => refuse(format!("expected 1 to 128 characters, got {}", text.chars().count())),
+        None => wrong_type("a string", value),
+    }
+}
+
+/// A truth value.
+pub(super) fn boolean(value: &Value) -> Result<bool, Refusal> {
+    value.as_bool().map_or_else(|| wrong_type("true or false", value), Ok)
+}
+
+/// A whole number in `range`.
+pub(super) fn integer(range: std::ops::RangeInclusive<u64>) -> impl Fn(&Value) -> Result<u64, Refusal> {
+    move |value| match value.as_u64() {
+        Some(number) if range.contains(&number) => Ok(number),
+        _ => wrong_type(&format!("a whole number from {} to {}", range.start(), range.end()), value),
+    }
+}
+
+/// A finite number for which `accept` holds; `expected` describes them.
+pub(super) fn number(expected: &'static str, accept: fn(f64) -> bool) -> impl Fn(&Value) -> Result<f64, Refusal> {
+    move |value| match value.as_f64() {
+        Some(number) if number.is_finite() && accept(number) => Ok(number),
+        _ => wrong_type(expected, value),
+    }
+}
+
+/// A list whose items are read by `item`; the first bad item is named by its position.
+pub(super) fn list<T>(
+    lengths: std::ops::RangeInclusive<usize>,
+    item: impl Fn(&Value) -> Result<T, Refusal>,
+) -> impl Fn(&Value) -> Result<Vec<T>, Refusal> {
+    move |value| {
+        let Some(items) = value.as_array() else { return wrong_type("an array", value) };
+        if !lengths.contains(&items.len()) {
+            return refuse(format!("expected {} to {} items, got {}", lengths.start(), lengths.end(), items.len()));
+        }
+        let read = |(index, value)| {
+            item(value).map_err(|refusal| Refusal { detail: format!("item {index}: {}", refusal.detail), ..refusal })
+        };
+        items.iter().enumerate().map(read).collect()
+    }
+}
+
+/// One of `options` by name; an option without a value is part of the contract but not built yet.
+pub(super) fn choice<T: Clone>(options: &[(&'static str, Option<T>)]) -> impl Fn(&Value) -> Result<T, Refusal> {
+    move |value| {
+        let names = || options.iter().filter(|(_, built)| built.is_some()).map(|(name, _)| format!("`{name}`"));
+        let expected = || names().collect::<Vec<_>>().join(", ");
+        let Some(text) = value.as_str() else { return wrong_type(&format!("one of {}", expected()), value) };
+        match options.iter().find(|(name, _)| *name == text) {
+            Some((_, Some(option))) => Ok(option.clone()),
+            Some((_, None)) => {
+                let detail = format!("`{text}` is not supported yet; supported: {}", expected());
+                Err(Refusal { code: "not_supported_yet", detail })
+            }
+            None => refuse(format!("expected one of {}, got `{}`", expected(), short(text))),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::super::request::{Finetune, Objective, Optimizer, Schedule};
+use super::*;
+
+fn pointers(body: &Value) -> Vec<(String, String)> {
+    let faults = parse(body).expect_err("the body is faulty");
+    faults.into_iter().map(|fault| (fault.pointer, fault.code)).collect()
+}
+
+#[test]
+fn five_lines_are_a_job_with_the_documented_defaults() {
+    let body = json!({"members": ["m0", "m1"], "dataset": "mnist.npz", "finetune": {"epochs": 3}});
+    let job = parse(&body).expect("a plain job");
+    assert_eq!(job.method, Method::default());
+    assert_eq!(job.target, Target::Member);
+    assert_eq!(job.max_runtime_s, 86_400);
+    let expected = Finetune {
+        epochs: 3,
+        objective: Objective::Distill { temperature: 2.0, soft_weight: 0.9 },
+        optimizer: Optimizer::Sgd { lr: 0.01, momentum: 0.9, nesterov: false, weight_decay: 0.0 },
+        schedule: Schedule::Cosine,
+        batch_size: 256,
+    };
+    assert_eq!(job.finetune, Some(expected));
+    assert_eq!(job.dataset.map(|dataset| dataset.validation_fraction), Some(0.1));
+}
+
+#[test]
+fn every_fault_is_named_at_once() {
+    let body = json!({
+        "members": "m0", "finetune": {"epochs": 0, "objective": "distil", "optimizer": {"lr": -1}},
+        "method": {"importance": "css"}, "target": {"width": {"member": "m0"}, "params": 10},
+        "device": "gpu", "lables": {"a/b": 1}, "labels": {"a/b": 1}, "dataset": {"normalize": {"mean": [1], "std": [0]}},
+    });
+    let mut found = pointers(&body);
+    found.sort();
+    let expected = [
+        ("/dataset/name", "missing_field"),
+        ("/dataset/normalize/std", "wrong_type"),
+        ("/device", "invalid_value"),
+        ("/finetune/epochs", "wrong_type"),
+        ("/finetune/objective", "invalid_value"),
+        ("/finetune/optimizer/lr", "wrong_type"),
+        ("/labels/a~1b", "wrong_type"),
+        ("/lables", "unknown_field"),
+        ("/members", "wrong_type"),
+        ("/method/importance", "not_supported_yet"),
+        ("/target/params", "not_supported_yet"),
+        ("/target/width/member", "wrong_type"),
+    ];
+    assert_eq!(found, expected.map(|(pointer, code)| (pointer.to_owned(), code.to_owned())));
+}
+
+#[test]
+fn what_is_not_an_object_is_one_fault() {
+    for body in [json!(null), json!([1]), json!("x"), json!(3)] {
+        assert_eq!(pointers(&body), [(String::new(), "wrong_type".to_owned())]);
+    }
+}
+
+#[test]
+fn training_without_data_is_refused() {
+    assert_eq!(pointers(&json!({"members": ["a"], "finetune": {}})), [("/dataset".into(), "missing_field".into())]);
+    assert!(parse(&json!({"members": ["a"], "finetune": null})).is_ok());
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        "[a-z0-9.:]{0,6}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 24, 5, |inner| {
+        let keys =
+            "members|target|width|member|dataset|name|finetune|optimizer|schedule|labels|architecture|[a-z]{1,3}";
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map(keys, inner, 0..5).prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_body_is_a_job_or_a_list_of_faults(body in any_json()) {
+        match parse(&body) {
+            Ok(job) => prop_assert_eq!(parse(&Value::from(job.clone())), Ok(job)),
+            Err(faults) => prop_assert!(!faults.is_empty()),
+        }
+    }
+
+    #[test]
+    fn a_job_survives_its_json_form(
+        seed in any::<u64>(), lr in 1e-6f32..10.0, factor in 0.01f64..8.0, temperature in 0.1f32..9.0,
+        milestones in prop::collection::btree_set(1usize..90, 1..4), mean in prop::collection::vec(-2f32..2.0, 1..4),
+    ) {
+        let std: Vec<f32> = mean.iter().map(|mean| mean.abs() + 0.1).collect();
+        let body = json!({
+            "members": ["m0", "m1"], "seed": seed, "target": {"width": factor}, "architecture": {"family": "mlp"},
+            "dataset": {"name": "d", "test": "t", "normalize": {"mean": mean, "std": std}},
+            "finetune": {"temperature": temperature, "optimizer": {"lr": lr},
+                         "schedule": {"name": "multistep", "milestones": milestones}},
+            "evaluate": ["fused", "members"], "labels": {"team": "vision"}, "device": "cuda:1", "input_shape": [1, 28, 28],
+        });
+        let job = parse(&body).expect("a valid job");
+        prop_assert_eq!(parse(&Value::from(job.clone())), Ok(job));
+    }
+}
