@@ -1,0 +1,49 @@
+# engraft as a container: one volume (/data), one port (8080), a user without rights.
+#
+#   docker build -t engraft .
+#   docker run -p 8080:8080 -v engraft:/data -e ENGRAFT_API_KEY=engraft_<64 hexadecimal digits> engraft
+#
+# NVIDIA GPUs: build with the CUDA images and the `cuda` feature, run with `--gpus all`:
+#
+#   docker build -t engraft:cuda \
+#     --build-arg BUILD_IMAGE=nvidia/cuda:13.0.1-cudnn-devel-ubuntu24.04 \
+#     --build-arg RUN_IMAGE=nvidia/cuda:13.0.1-cudnn-runtime-ubuntu24.04 \
+#     --build-arg FEATURES=cuda --build-arg CUDA_COMPUTE_CAP=80 .
+
+ARG BUILD_IMAGE=debian:trixie-slim
+ARG RUN_IMAGE=debian:trixie-slim
+
+FROM ${BUILD_IMAGE} AS build
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends build-essential ca-certificates curl \
+ && rm -rf /var/lib/apt/lists/*
+ARG RUST_VERSION=1.95.0
+ENV CARGO_HOME=/opt/cargo RUSTUP_HOME=/opt/rustup PATH=/opt/cargo/bin:$PATH
+RUN curl -fsS https://sh.rustup.rs | sh -s -- -y --profile minimal --default-toolchain "${RUST_VERSION}"
+WORKDIR /src
+COPY Cargo.toml Cargo.lock openapi.yaml ./
+COPY src src
+COPY migrations migrations
+ARG FEATURES=""
+ARG CUDA_COMPUTE_CAP=80
+RUN --mount=type=cache,target=/opt/cargo/registry --mount=type=cache,target=/src/target \
+    cargo build --release --locked --features "${FEATURES}" \
+ && cp target/release/engraft /usr/local/bin/engraft
+
+FROM ${RUN_IMAGE}
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends curl \
+ && rm -rf /var/lib/apt/lists/* \
+ && groupadd --gid 10001 engraft \
+ && useradd --uid 10001 --gid engraft --no-create-home --shell /usr/sbin/nologin engraft \
+ && install -d -o engraft -g engraft /data
+COPY --from=build /usr/local/bin/engraft /usr/local/bin/engraft
+USER engraft
+ENV ENGRAFT_LISTEN=0.0.0.0:8080 ENGRAFT_DATA_DIR=/data
+VOLUME /data
+EXPOSE 8080
+STOPSIGNAL SIGTERM
+# Beyond loopback the server insists on a key: pass ENGRAFT_API_KEY, or make keys with `engraft keys create`.
+HEALTHCHECK --interval=15s --timeout=5s --start-period=20s CMD curl -fsS http://127.0.0.1:8080/readyz || exit 1
+ENTRYPOINT ["engraft"]
+CMD ["serve"]
