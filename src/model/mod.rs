@@ -1,5 +1,7 @@
 //! Networks as data: the graph, its shapes, coupling groups, families, and the headers of checkpoint files.
 //! Knows neither candle nor the network.
 
+pub mod formats;
 pub mod graph;
 pub mod header;
+pub mod natural;

@@ -1,0 +1,4 @@
+//! Checkpoint files: what their headers say, checked before anything relies on it.
+
+pub mod safetensors;
+mod safetensors_json;
