@@ -13,20 +13,23 @@
 ARG BUILD_IMAGE=debian:trixie-slim
 ARG RUN_IMAGE=debian:trixie-slim
 
+FROM rust:1.95-slim-trixie AS rust
+
 FROM ${BUILD_IMAGE} AS build
 RUN apt-get update \
- && apt-get install -y --no-install-recommends build-essential ca-certificates curl \
+ && apt-get install -y --no-install-recommends build-essential \
  && rm -rf /var/lib/apt/lists/*
-ARG RUST_VERSION=1.95.0
-ENV CARGO_HOME=/opt/cargo RUSTUP_HOME=/opt/rustup PATH=/opt/cargo/bin:$PATH
-RUN curl -fsS https://sh.rustup.rs | sh -s -- -y --profile minimal --default-toolchain "${RUST_VERSION}"
+COPY --from=rust /usr/local/rustup /usr/local/rustup
+COPY --from=rust /usr/local/cargo /usr/local/cargo
+ENV RUSTUP_HOME=/usr/local/rustup CARGO_HOME=/usr/local/cargo PATH=/usr/local/cargo/bin:$PATH
 WORKDIR /src
 COPY Cargo.toml Cargo.lock openapi.yaml ./
 COPY src src
 COPY migrations migrations
+COPY benches benches
 ARG FEATURES=""
 ARG CUDA_COMPUTE_CAP=80
-RUN --mount=type=cache,target=/opt/cargo/registry --mount=type=cache,target=/src/target \
+RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
     cargo build --release --locked --features "${FEATURES}" \
  && cp target/release/engraft /usr/local/bin/engraft
 
