@@ -77,6 +77,24 @@ pub enum Phase {
     Publish,
 }
 
+impl Phase {
+    /// The phase as it stands in answers.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Load => "load",
+            Self::Plan => "plan",
+            Self::Verify => "verify",
+            Self::Score => "score",
+            Self::Prune => "prune",
+            Self::Compensate => "compensate",
+            Self::Finetune => "finetune",
+            Self::Evaluate => "evaluate",
+            Self::Publish => "publish",
+        }
+    }
+}
+
 /// How far a job has come.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
