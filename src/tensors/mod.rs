@@ -1,1 +1,24 @@
-//! (empty)
+//! Weights: checkpoint files that are memory-mapped, state dicts that live in memory, and how one becomes the other.
+
+mod checkpoint;
+mod convert;
+mod state_dict;
+mod write;
+
+use std::borrow::Cow;
+
+pub use checkpoint::{Checkpoint, CheckpointError};
+pub use state_dict::{StateDict, StateDictError};
+pub use write::Written;
+
+/// Anything that weights can be read from by their name in the `state_dict`.
+pub trait Weights: Sync {
+    /// The elements of the float tensor `name` as f32, in row-major order.
+    ///
+    /// # Errors
+    /// When there is no such tensor or it holds integers.
+    fn f32(&self, name: &str) -> Result<Cow<'_, [f32]>, CheckpointError>;
+
+    /// The only element of the integer tensor `name` (a BatchNorm counter); `None` where there is no such tensor.
+    fn counter(&self, name: &str) -> Option<i64>;
+}

@@ -186,6 +186,26 @@ pub fn read_layout(source: &mut impl Read, file_len: u64) -> Result<Layout, Form
     lay_out(parsed.entries, parsed.metadata, data_start, file_len)
 }
 
+/// The front of a file that holds `tensors` in this order: length prefix and header, padded to a multiple of 8 bytes.
+#[must_use]
+pub fn encode_header(tensors: &[TensorInfo], metadata: &BTreeMap<String, String>) -> Vec<u8> {
+    let mut entries = serde_json::Map::new();
+    if !metadata.is_empty() {
+        entries.insert("__metadata__".to_owned(), serde_json::json!(metadata));
+    }
+    let mut begin = 0;
+    for info in tensors {
+        let end = begin + info.elements() * info.dtype.size();
+        let dtype = safetensors_json::dtype_name(info.dtype);
+        let entry = serde_json::json!({"dtype": dtype, "shape": info.shape, "data_offsets": [begin, end]});
+        entries.insert(info.name.clone(), entry);
+        begin = end;
+    }
+    let mut json = serde_json::Value::Object(entries).to_string().into_bytes();
+    json.resize(json.len().next_multiple_of(8), b' ');
+    [&(json.len() as u64).to_le_bytes()[..], &json].concat()
+}
+
 /// Checks every tensor by itself, then their places against each other and the file.
 fn lay_out(
     entries: Vec<Entry>,

@@ -42,6 +42,11 @@ pub(super) fn dtype(name: &str) -> Option<Dtype> {
     DTYPES.iter().find(|(known, _)| *known == name).map(|(_, dtype)| *dtype)
 }
 
+/// What the format calls `dtype`.
+pub(super) fn dtype_name(dtype: Dtype) -> &'static str {
+    DTYPES.iter().find(|(_, known)| *known == dtype).map_or("F32", |(name, _)| *name)
+}
+
 /// One tensor as the header has it.
 #[derive(Debug)]
 pub(super) struct Entry {
