@@ -16,6 +16,11 @@ pub struct NodeId(pub usize);
 /// Shape of one example, without the batch axis: `[D]` or `[C, H, W]`.
 pub type Shape = Vec<usize>;
 
+/// Most nodes of a network.
+pub const MAX_NODES: usize = 20_000;
+/// Most elements of one example at any node.
+pub const MAX_ELEMENTS: usize = 1 << 30;
+
 /// A window that slides over an image; each pair is (height, width).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
@@ -121,7 +126,7 @@ impl Op {
         matches!(self, Self::Linear { .. } | Self::Conv2d { .. } | Self::BatchNorm { .. })
     }
 
-    /// Shape of the output.
+    /// Shape of the output, from the shapes of as many operands as [`Self::arity`] says.
     fn output(&self, inputs: &[&Shape]) -> Result<Shape, String> {
         let image = |shape: &Shape| match shape[..] {
             [c, h, w] => Ok((c, [h, w])),
@@ -133,6 +138,13 @@ impl Op {
         let slide = |window: &Window, [h, w]: [usize; 2]| {
             if window.stride.contains(&0) || window.kernel.contains(&0) {
                 return Err("kernel and stride must be at least 1".to_owned());
+            }
+            let pools = !matches!(self, Self::Conv2d { .. });
+            if pools && window.kernel.iter().zip(window.padding).any(|(kernel, padding)| padding > kernel / 2) {
+                return Err(format!(
+                    "padding {:?} is more than half of the window {:?}",
+                    window.padding, window.kernel
+                ));
             }
             window.output([h, w]).ok_or_else(|| format!("the window {:?} does not fit into {h} x {w}", window.kernel))
         };
@@ -205,6 +217,10 @@ impl Graph {
     /// Names the first node that has a duplicate name, a missing or later operand, the wrong number of operands,
     /// an operand of the wrong shape, or that nobody reads.
     pub fn new(nodes: Vec<Node>) -> Result<Self, GraphError> {
+        if let Some(node) = nodes.get(MAX_NODES) {
+            let detail = format!("a network may have at most {MAX_NODES} nodes, this one has {}", nodes.len());
+            return Err(GraphError { node: node.name.clone(), detail });
+        }
         let mut names = BTreeSet::new();
         let mut shapes: Vec<Shape> = Vec::with_capacity(nodes.len());
         for (index, node) in nodes.iter().enumerate() {
@@ -221,6 +237,10 @@ impl Graph {
             let operands = node.inputs.iter().map(|id| shapes.get(id.0)).collect::<Option<Vec<_>>>();
             let operands = operands.ok_or_else(|| fail("an operand is not an earlier node".to_owned()))?;
             let shape = node.op.output(&operands).map_err(fail)?;
+            let elements = shape.iter().try_fold(1_usize, |product, &axis| product.checked_mul(axis));
+            if elements.is_none_or(|elements| elements == 0 || elements > MAX_ELEMENTS) {
+                return Err(fail(format!("its output {shape:?} is empty or has more than {MAX_ELEMENTS} elements")));
+            }
             shapes.push(shape);
         }
         let read: BTreeSet<usize> = nodes.iter().flat_map(|node| node.inputs.iter().map(|id| id.0)).collect();

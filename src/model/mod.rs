@@ -3,5 +3,7 @@
 
 pub mod formats;
 pub mod graph;
+pub mod groups;
 pub mod header;
 pub mod natural;
+pub mod parameters;
