@@ -1,1 +1,87 @@
-//! (empty)
+//! The composition root: opens the stores, binds the socket, and runs router and workers until told to end.
+
+use std::net::{SocketAddr, TcpListener};
+
+use anyhow::Context;
+use axum_server::Handle;
+
+use crate::config::{Server, Settings};
+use crate::domain::clock::SharedClock;
+use crate::http;
+use crate::http::state::AppState;
+use crate::lifecycle::Shutdown;
+use crate::store::keys::{Keys, Secret};
+use crate::store::{Blobs, Database};
+
+/// A server that is bound and ready to run.
+#[derive(Debug)]
+pub struct Application {
+    listener: TcpListener,
+    address: SocketAddr,
+    server: Server,
+    state: AppState,
+    shutdown: Shutdown,
+}
+
+impl Application {
+    /// Opens the data directory, migrates the database and binds the socket.
+    ///
+    /// # Errors
+    /// When a store cannot be opened, the address is taken, or the address is not loopback and there is no API key.
+    pub async fn build(settings: Settings, clock: SharedClock, shutdown: Shutdown) -> anyhow::Result<Self> {
+        let data_dir = &settings.storage.data_dir;
+        std::fs::create_dir_all(data_dir).with_context(|| format!("data directory {}", data_dir.display()))?;
+        let database = Database::open(data_dir).await?;
+        let blobs = Blobs::open(data_dir)?;
+        let keys = Keys::new(database.clone(), clock.clone());
+        let bootstrap = settings.bootstrap_key.as_deref().and_then(Secret::parse);
+        let listen = settings.server.listen;
+        anyhow::ensure!(
+            listen.ip().is_loopback() || bootstrap.is_some() || keys.any().await?,
+            "{listen} is reachable from other machines, and there is no API key yet: make one with \
+             `engraft keys create --data-dir {}`, set ENGRAFT_API_KEY, or listen on 127.0.0.1",
+            data_dir.display()
+        );
+        let listener = TcpListener::bind(listen).with_context(|| format!("listening on {listen}"))?;
+        let address = listener.local_addr()?;
+        let server = settings.server.clone();
+        let state = AppState::new(settings, database, blobs, keys, bootstrap, clock, shutdown.clone());
+        Ok(Self { listener, address, server, state, shutdown })
+    }
+
+    /// Where it listens; the real port if the settings said 0.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What the handlers share.
+    #[must_use]
+    pub fn state(&self) -> &AppState {
+        &self.state
+    }
+
+    /// Serves until the shutdown it was built with begins, then drains.
+    ///
+    /// # Errors
+    /// When the socket fails.
+    pub async fn run_until_stopped(self) -> anyhow::Result<()> {
+        let handle = Handle::new();
+        tokio::spawn(end_with(self.shutdown, handle.clone()));
+        let mut server = axum_server::from_tcp(self.listener)?.handle(handle);
+        let patience = self.server.header_timeout.0;
+        server.http_builder().http1().header_read_timeout(patience);
+        let router = http::router(self.state.clone());
+        server.first_request_timeout(patience).serve(router.into_make_service()).await?;
+        self.state.database.close().await;
+        Ok(())
+    }
+}
+
+/// Hands the program's shutdown on to the HTTP server.
+async fn end_with(shutdown: Shutdown, handle: Handle<SocketAddr>) {
+    shutdown.draining().await;
+    handle.graceful_shutdown(None);
+    shutdown.stopping().await;
+    handle.shutdown();
+}

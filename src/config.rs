@@ -1,1 +1,381 @@
-//! (empty)
+//! Every setting, one struct per concern. A flag wins over its `ENGRAFT_*` variable, that over the file of `--config`,
+//! that over the default.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::domain::access::is_secret;
+use crate::job::request::Device;
+
+/// A setting that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("configuration file {path}: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not TOML, or has a key that is unknown or of the wrong kind.
+    #[error("configuration file {path}: {source}")]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// A bootstrap key that is not a key.
+    #[error("{origin} does not hold an API key: expected `engraft_` and 64 hexadecimal digits in lower case")]
+    BootstrapKey {
+        /// Where it was set.
+        origin: String,
+    },
+}
+
+/// A span of time, written as seconds: `30`, `0.25`.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Deserialize)]
+#[serde(try_from = "f64")]
+pub struct Seconds(pub Duration);
+
+impl Seconds {
+    const fn new(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+}
+
+impl TryFrom<f64> for Seconds {
+    type Error = String;
+
+    fn try_from(seconds: f64) -> Result<Self, String> {
+        match Duration::try_from_secs_f64(seconds) {
+            Ok(span) if !span.is_zero() => Ok(Self(span)),
+            _ => Err(format!("expected seconds above 0, got {seconds}")),
+        }
+    }
+}
+
+impl std::str::FromStr for Seconds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse::<f64>().map_err(|_| format!("expected seconds, as in `30` or `0.5`, got `{text}`"))?.try_into()
+    }
+}
+
+/// A number of bytes, written `1048576`, `512KiB`, `16GiB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "SizeText")]
+pub struct Bytes(pub u64);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum SizeText {
+    Number(u64),
+    Text(String),
+}
+
+impl TryFrom<SizeText> for Bytes {
+    type Error = String;
+
+    fn try_from(value: SizeText) -> Result<Self, String> {
+        match value {
+            SizeText::Number(bytes) => Ok(Self(bytes)),
+            SizeText::Text(text) => text.parse(),
+        }
+    }
+}
+
+impl std::str::FromStr for Bytes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let error = || format!("expected a size, as in `1048576`, `512KiB` or `16GiB`, got `{text}`");
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let shift = match unit {
+            "" | "B" => 0,
+            "KiB" => 10,
+            "MiB" => 20,
+            "GiB" => 30,
+            "TiB" => 40,
+            _ => return Err(error()),
+        };
+        let number: u64 = number.parse().map_err(|_| error())?;
+        number.checked_mul(1 << shift).filter(|&bytes| i64::try_from(bytes).is_ok()).map(Self).ok_or_else(error)
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line, for machines.
+    Json,
+}
+
+/// Declares a concern twice from one list: as settings, and as options that a flag, a variable or a file may set.
+macro_rules! concern {
+    ($(#[$about:meta])* $name:ident, $options:ident {
+        $($(#[$doc:meta])* $field:ident: $type:ty = $default:expr, $variable:literal;)+
+    }) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct $name {
+            $($(#[$doc])* pub $field: $type,)+
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $default,)+ }
+            }
+        }
+
+        $(#[$about])*
+        #[derive(Debug, Clone, Default, PartialEq, Deserialize, clap::Args)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct $options {
+            $($(#[$doc])* #[arg(long, env = $variable, hide_env = true)] pub $field: Option<$type>,)+
+        }
+
+        impl $options {
+            fn or(self, file: Self) -> $name {
+                let default = $name::default();
+                $name { $($field: self.$field.or(file.$field).unwrap_or(default.$field),)+ }
+            }
+        }
+    };
+}
+
+concern! {
+    /// `[server]`: the listening socket.
+    Server, ServerOptions {
+        /// Address and port to listen on; port 0 lets the system choose. Beyond loopback an API key is required.
+        listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8080)), "ENGRAFT_LISTEN";
+        /// Seconds within which a client must have sent the headers of a request.
+        header_timeout: Seconds = Seconds::new(15), "ENGRAFT_HEADER_TIMEOUT";
+        /// Seconds without a byte of a request's body after which the client is cut off.
+        body_idle_timeout: Seconds = Seconds::new(30), "ENGRAFT_BODY_IDLE_TIMEOUT";
+        /// Seconds that running requests and jobs get to end after SIGTERM.
+        drain_timeout: Seconds = Seconds::new(30), "ENGRAFT_DRAIN_TIMEOUT";
+    }
+}
+
+concern! {
+    /// `[storage]`: where everything is kept.
+    Storage, StorageOptions {
+        /// Folder of the database, the blobs and unfinished uploads; made when absent.
+        data_dir: PathBuf = PathBuf::from("engraft-data"), "ENGRAFT_DATA_DIR";
+        /// Free space that uploads leave on the disk.
+        keep_free: Bytes = Bytes(256 << 20), "ENGRAFT_KEEP_FREE";
+    }
+}
+
+concern! {
+    /// `[limits]`: what clients may ask for.
+    Limits, LimitsOptions {
+        /// Largest checkpoint.
+        max_checkpoint: Bytes = Bytes(64 << 30), "ENGRAFT_MAX_CHECKPOINT";
+        /// Largest dataset.
+        max_dataset: Bytes = Bytes(64 << 30), "ENGRAFT_MAX_DATASET";
+        /// Largest JSON body.
+        max_json: Bytes = Bytes(1 << 20), "ENGRAFT_MAX_JSON";
+        /// Seconds that an interrupted upload can be resumed.
+        upload_expiry: Seconds = Seconds::new(24 * 3600), "ENGRAFT_UPLOAD_EXPIRY";
+    }
+}
+
+concern! {
+    /// `[workers]`: who computes.
+    Workers, WorkersOptions {
+        /// Jobs that this process runs at the same time; 0 leaves them to `engraft worker` processes.
+        workers: usize = 1, "ENGRAFT_WORKERS";
+        /// Device that the workers offer: auto, cpu or cuda:N.
+        device: Device = Device::Auto, "ENGRAFT_DEVICE";
+        /// Seconds after which a job whose worker is silent goes to another one.
+        lease: Seconds = Seconds::new(60), "ENGRAFT_LEASE";
+        /// Seconds between two renewals of the lease.
+        heartbeat: Seconds = Seconds::new(10), "ENGRAFT_HEARTBEAT";
+    }
+}
+
+concern! {
+    /// `[validation]`: the child process that reads an uploaded dataset.
+    Validation, ValidationOptions {
+        /// Seconds that reading a dataset through may take.
+        validation_timeout: Seconds = Seconds::new(600), "ENGRAFT_VALIDATION_TIMEOUT";
+        /// Memory that reading a dataset through may take.
+        validation_memory: Bytes = Bytes(8 << 30), "ENGRAFT_VALIDATION_MEMORY";
+    }
+}
+
+concern! {
+    /// `[log]`: what goes to stderr.
+    Log, LogOptions {
+        /// Format of the log lines.
+        log_format: LogFormat = LogFormat::Text, "ENGRAFT_LOG_FORMAT";
+        /// What to log, as in `info` or `engraft=debug,info`.
+        log: String = "info".to_owned(), "ENGRAFT_LOG";
+    }
+}
+
+/// `[auth]`: the bootstrap key. It has no flag, since other users of a machine can read flags; its variable is `ENGRAFT_API_KEY`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, clap::Args)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuthOptions {
+    /// An admin key of the tenant `default`, made known by the environment, so that containers need no set-up step.
+    #[arg(skip)]
+    pub api_key: Option<String>,
+    /// File that holds the key instead.
+    #[arg(long, env = "ENGRAFT_API_KEY_FILE", hide_env = true)]
+    pub api_key_file: Option<PathBuf>,
+}
+
+/// The flags of `serve`; the sections of the file have the same names.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Options {
+    /// TOML file with settings: sections [server], [storage], [auth], [limits], [workers], [validation] and [log], keys
+    /// named like the flags with underscores.
+    #[arg(long, env = "ENGRAFT_CONFIG", hide_env = true)]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    server: ServerOptions,
+    #[command(flatten)]
+    storage: StorageOptions,
+    #[command(flatten)]
+    auth: AuthOptions,
+    #[command(flatten)]
+    limits: LimitsOptions,
+    #[command(flatten)]
+    workers: WorkersOptions,
+    #[command(flatten)]
+    validation: ValidationOptions,
+    #[command(flatten)]
+    log: LogOptions,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct FileOptions {
+    server: ServerOptions,
+    storage: StorageOptions,
+    auth: AuthOptions,
+    limits: LimitsOptions,
+    workers: WorkersOptions,
+    validation: ValidationOptions,
+    log: LogOptions,
+}
+
+/// All settings.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Settings {
+    /// The listening socket.
+    pub server: Server,
+    /// Where everything is kept.
+    pub storage: Storage,
+    /// The key that needs no row in the database.
+    pub bootstrap_key: Option<String>,
+    /// What clients may ask for.
+    pub limits: Limits,
+    /// Who computes.
+    pub workers: Workers,
+    /// The child process that reads an uploaded dataset.
+    pub validation: Validation,
+    /// What goes to stderr.
+    pub log: Log,
+}
+
+impl Options {
+    /// Reads the file, if one is named, and the environment.
+    ///
+    /// # Errors
+    /// When the file cannot be read or has an unknown key, or when the bootstrap key is not a key.
+    pub fn resolve(self) -> Result<Settings, ConfigError> {
+        let file = self.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
+        Ok(Settings {
+            bootstrap_key: bootstrap_key(self.auth.api_key_file.or(file.auth.api_key_file), file.auth.api_key)?,
+            server: self.server.or(file.server),
+            storage: self.storage.or(file.storage),
+            limits: self.limits.or(file.limits),
+            workers: self.workers.or(file.workers),
+            validation: self.validation.or(file.validation),
+            log: self.log.or(file.log),
+        })
+    }
+}
+
+fn read_file(path: &Path) -> Result<FileOptions, ConfigError> {
+    let text = read(path)?;
+    toml::from_str(&text).map_err(|source| ConfigError::Invalid { path: path.to_owned(), source: Box::new(source) })
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })
+}
+
+/// The environment's key, else the key file's, else the configuration file's.
+fn bootstrap_key(file: Option<PathBuf>, configured: Option<String>) -> Result<Option<String>, ConfigError> {
+    let (origin, text) = if let Some(text) = std::env::var("ENGRAFT_API_KEY").ok().filter(|text| !text.is_empty()) {
+        ("ENGRAFT_API_KEY".to_owned(), text)
+    } else if let Some(path) = file {
+        (path.display().to_string(), read(&path)?)
+    } else if let Some(text) = configured {
+        ("`api_key`".to_owned(), text)
+    } else {
+        return Ok(None);
+    };
+    let text = text.trim();
+    if is_secret(text) { Ok(Some(text.to_owned())) } else { Err(ConfigError::BootstrapKey { origin }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn resolve(flags: &[&str], file: &str) -> Result<Settings, String> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("engraft.toml");
+        std::fs::write(&path, file).expect("writes");
+        let path = path.display().to_string();
+        let arguments = ["engraft", "--config", &path].into_iter().chain(flags.iter().copied());
+        let flags = Flags::try_parse_from(arguments).map_err(|error| error.to_string())?;
+        flags.options.resolve().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+        let file =
+            "[server]\nlisten = '127.0.0.1:1'\ndrain_timeout = 0.5\n[limits]\nmax_checkpoint = '2GiB'\nmax_json = 10";
+        let settings = resolve(&["--listen", "127.0.0.1:2"], file).expect("valid");
+        assert_eq!(settings.server.listen.port(), 2);
+        assert_eq!(settings.server.drain_timeout.0, Duration::from_millis(500));
+        assert_eq!((settings.limits.max_checkpoint.0, settings.limits.max_json.0), (2 << 30, 10));
+        assert_eq!(settings.workers, Workers::default());
+    }
+
+    #[test]
+    fn what_is_unknown_or_wrong_is_named() {
+        let error = resolve(&[], "[server]\nlissten = '127.0.0.1:1'").expect_err("unknown key");
+        assert!(error.contains("lissten") && error.contains("listen"), "{error}");
+        let error = resolve(&[], "[limits]\nmax_json = '3 parsecs'").expect_err("wrong size");
+        assert!(error.contains("3 parsecs"), "{error}");
+        let error = resolve(&["--heartbeat", "0"], "").expect_err("zero");
+        assert!(error.contains("heartbeat"), "{error}");
+        let error = resolve(&[], "[auth]\napi_key = 'hunter2'").expect_err("not a key");
+        assert!(error.contains("64 hexadecimal") && !error.contains("hunter2"), "{error}");
+    }
+}

@@ -1,1 +1,41 @@
-//! (empty)
+//! The commands, one file each.
+
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Turns an ensemble of trained neural networks into one compact network.
+#[derive(Debug, Parser)]
+#[command(name = "engraft", version, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Serve),
+}
+
+/// Reads the command line and runs the command; errors go to stderr.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Serve(command) => command.run(),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("engraft: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The runtime of the commands that do many things at once.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}

@@ -1,5 +1,6 @@
 //! Plain types that every other module may use: no I/O, no candle, no SQL.
 
+pub mod access;
 pub mod clock;
 pub mod dataset;
 pub mod id;

@@ -1,1 +1,12 @@
-//! (empty)
+//! The API: one file per resource, problems, wire types.
+
+pub mod auth;
+pub mod frame;
+mod health;
+pub mod problem;
+mod router;
+pub mod state;
+
+pub use auth::Caller;
+pub use router::{document, router};
+pub use state::AppState;

@@ -1,0 +1,50 @@
+//! Every route, and the layers around them.
+
+use std::any::Any;
+
+use axum::Router;
+use axum::middleware::from_fn;
+use axum::response::{IntoResponse, Response};
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi;
+use utoipa::openapi::OpenApi as Document;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::frame::frame;
+use super::health;
+use super::state::AppState;
+use crate::domain::problem::{Code, Problem};
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "engraft",
+    description = "Fuses an ensemble of trained neural networks into one compact network."
+))]
+struct Description;
+
+/// Every route with its description. A resource adds itself here with a function `routes() -> OpenApiRouter<AppState>`.
+fn described() -> OpenApiRouter<AppState> {
+    OpenApiRouter::with_openapi(Description::openapi()).routes(routes!(health::healthz))
+}
+
+/// The whole service.
+pub fn router(state: AppState) -> Router {
+    let (router, _) = described().split_for_parts();
+    router.layer(CatchPanicLayer::custom(panicked)).layer(from_fn(frame)).with_state(state)
+}
+
+/// The OpenAPI description of every route.
+#[must_use]
+pub fn document() -> Document {
+    described().split_for_parts().1
+}
+
+/// A bug must not take the connection down, nor tell the client more than that it is one.
+#[expect(clippy::needless_pass_by_value, reason = "the signature that the layer asks for")]
+fn panicked(payload: Box<dyn Any + Send + 'static>) -> Response {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message");
+    tracing::error!(panic = text, "a request handler panicked");
+    Problem::new(Code::Internal, "The server failed; the log has the details under this request id.").into_response()
+}
