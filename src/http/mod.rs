@@ -1,8 +1,12 @@
 //! The API: one file per resource, problems, wire types.
 
 pub mod auth;
+pub mod download;
 pub mod frame;
 mod health;
+pub mod idempotency;
+pub mod json;
+pub mod listing;
 pub mod problem;
 mod router;
 pub mod state;

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 use crate::config::Settings;
 use crate::domain::clock::SharedClock;
 use crate::lifecycle::Shutdown;
+use crate::store::idempotency::Idempotency;
 use crate::store::keys::{Keys, Secret};
 use crate::store::{Blobs, Database};
 
@@ -26,6 +27,8 @@ pub struct Shared {
     pub blobs: Blobs,
     /// API keys.
     pub keys: Keys,
+    /// Answers to repeated requests.
+    pub idempotency: Idempotency,
     /// The key from the environment.
     pub bootstrap: Option<Secret>,
     /// The time.
@@ -49,7 +52,8 @@ impl AppState {
         shutdown: Shutdown,
     ) -> Self {
         let job_queued = Arc::new(Notify::new());
-        Self(Arc::new(Shared { settings, database, blobs, keys, bootstrap, clock, shutdown, job_queued }))
+        let idempotency = Idempotency::new(database.clone(), clock.clone());
+        Self(Arc::new(Shared { settings, database, blobs, keys, idempotency, bootstrap, clock, shutdown, job_queued }))
     }
 }
 

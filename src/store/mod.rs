@@ -3,7 +3,9 @@
 pub mod blobs;
 pub mod database;
 pub mod error;
+pub mod idempotency;
 pub mod keys;
+pub mod listing;
 mod migrations;
 
 pub use blobs::Blobs;

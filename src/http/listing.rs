@@ -1,0 +1,153 @@
+//! Lists: `?limit=&after=&state=&label.k=v` to `{data, has_more, next_after}`.
+
+use std::collections::BTreeMap;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use serde::Serialize;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::domain::problem::{Fault, Problem};
+use crate::store::listing::Listing;
+
+const DEFAULT_LIMIT: usize = 50;
+const MAX_LIMIT: usize = 200;
+
+/// One page of a list, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Page<T> {
+    /// The entries.
+    pub data: Vec<T>,
+    /// Whether there are more after them.
+    pub has_more: bool,
+    /// What to give as `after` for the next page.
+    pub next_after: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// A page of `listing` from one entry more than it shows; `id` names an entry.
+    pub fn new<R>(listing: &Listing, mut rows: Vec<R>, id: impl Fn(&R) -> String, view: impl Fn(R) -> T) -> Self {
+        let has_more = rows.len() > listing.limit;
+        rows.truncate(listing.limit);
+        let next_after = rows.last().filter(|_| has_more).map(id);
+        Self { data: rows.into_iter().map(view).collect(), has_more, next_after }
+    }
+}
+
+/// The query of a list; for the API's description.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "read by hand, for the labels")]
+pub struct ListParameters {
+    /// Entries per page, 1 to 200.
+    #[param(example = 50, default = 50, minimum = 1, maximum = 200)]
+    limit: Option<usize>,
+    /// The `next_after` of the page before.
+    after: Option<String>,
+    /// Only entries in this state.
+    state: Option<String>,
+}
+
+/// Pairs of a query string, decoded.
+#[must_use]
+pub fn pairs(query: &str) -> Vec<(String, String)> {
+    let decode = |text: &str| percent_decode(&text.replace('+', " "));
+    let split = |pair: &str| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decode(key), decode(value))
+    };
+    query.split('&').filter(|pair| !pair.is_empty()).map(split).collect()
+}
+
+/// Undoes percent-encoding; bytes that are not UTF-8 become replacement characters.
+fn percent_decode(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let escaped = text.get(at + 1..at + 3).filter(|_| bytes[at] == b'%');
+        if let Some(byte) = escaped.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            decoded.push(byte);
+            at += 3;
+        } else {
+            decoded.push(bytes[at]);
+            at += 1;
+        }
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+/// The labels of a query: `label.team=vision`.
+#[must_use]
+pub fn labels(pairs: &[(String, String)]) -> BTreeMap<String, String> {
+    let label = |(key, value): &(String, String)| Some((key.strip_prefix("label.")?.to_owned(), value.clone()));
+    pairs.iter().filter_map(label).collect()
+}
+
+/// Reads the query of a list whose entries can be in one of `states`.
+///
+/// # Errors
+/// `invalid_request` with a fault for each parameter that is unknown or wrong.
+pub fn parse(query: &str, states: &[&str]) -> Result<Listing, Problem> {
+    let pairs = pairs(query);
+    let mut listing = Listing { limit: DEFAULT_LIMIT, after: None, state: None, labels: labels(&pairs) };
+    let mut faults = Vec::new();
+    for (key, value) in pairs {
+        let mut wrong = |detail: String| faults.push(Fault::new(format!("/query/{key}"), "invalid_value", detail));
+        match key.as_str() {
+            "limit" => match value.parse() {
+                Ok(limit) if (1..=MAX_LIMIT).contains(&limit) => listing.limit = limit,
+                _ => wrong(format!("expected a number from 1 to {MAX_LIMIT}, got `{value}`")),
+            },
+            "after" => listing.after = Some(value),
+            "state" if states.contains(&value.as_str()) => listing.state = Some(value),
+            "state" if !states.is_empty() => wrong(format!("expected one of {}, got `{value}`", states.join(", "))),
+            key if key.starts_with("label.") => {}
+            _ => {
+                let detail = "the parameter is unknown; known are limit, after, state and label.NAME";
+                faults.push(Fault::new(format!("/query/{key}"), "unknown_parameter", detail));
+            }
+        }
+    }
+    if faults.is_empty() { Ok(listing) } else { Err(Problem::faults(faults)) }
+}
+
+/// The query string as it came; never fails.
+#[derive(Debug)]
+pub struct RawQuery(pub String);
+
+impl<S: Sync> FromRequestParts<S> for RawQuery {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(Self(parts.uri.query().unwrap_or_default().to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_read_and_each_fault_is_named() {
+        let listing = parse("limit=2&after=ckpt_1&label.team=a%20b+c", &[]).expect("valid");
+        assert_eq!((listing.limit, listing.after.as_deref()), (2, Some("ckpt_1")));
+        assert_eq!(listing.labels["team"], "a b c");
+        let problem = parse("limit=0&state=odd&colour=red", &["ready"]).expect_err("three faults");
+        assert_eq!(problem.errors.len(), 3, "{problem}");
+    }
+
+    #[test]
+    fn broken_escapes_stay_as_they_are() {
+        assert_eq!(
+            pairs("a=%&b=%4&c=%zz&d=%C3%A4&é=%é"),
+            [
+                ("a".into(), "%".into()),
+                ("b".into(), "%4".into()),
+                ("c".into(), "%zz".into()),
+                ("d".into(), "ä".into()),
+                ("é".into(), "%é".into()),
+            ] as [(String, String); 5]
+        );
+    }
+}
