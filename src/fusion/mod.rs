@@ -1,1 +1,25 @@
-//! (empty)
+//! Neuron Transplantation (Öz et al., ECML-PKDD 2024, arXiv 2502.06849), as pure functions over the members' weights.
+//!
+//! The concatenated network is never built: an [`Ensemble`] knows where each member's units would stand in it, units are
+//! [scored](score) and [selected](select) from the members directly, and what is kept is [gathered](gather) into the fused
+//! network. Gathering everything gives the concatenated network itself ([`materialise`]), for tests and small inputs.
+
+mod average;
+mod ensemble;
+mod execute;
+mod gather;
+mod orders;
+mod provenance;
+mod routes;
+mod score;
+mod select;
+mod squares;
+pub mod verify;
+
+pub use average::average;
+pub use ensemble::{Ensemble, FusionError, Member};
+pub use gather::{Fused, gather, materialise};
+pub use orders::{hierarchical, iterative, joint};
+pub use provenance::{Origin, Provenance, Unit};
+pub use score::{Scores, magnitude};
+pub use select::{Selection, select};

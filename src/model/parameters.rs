@@ -112,6 +112,17 @@ fn set_widths(op: &mut Op, input: usize, output: usize) {
     }
 }
 
+/// Whether two operations differ at most in their widths.
+#[must_use]
+pub fn same_but_widths(a: &Op, b: &Op) -> bool {
+    let without_widths = |op: &Op| {
+        let mut op = op.clone();
+        set_widths(&mut op, 0, 0);
+        op
+    };
+    without_widths(a) == without_widths(b)
+}
+
 /// Compares the network's tensors with those of a checkpoint: every tensor that is missing, left over, of another
 /// shape or of an integer type, as a fault at `pointer`.
 #[must_use]

@@ -1,0 +1,210 @@
+//! Members side by side, and their virtual concatenation.
+
+use crate::domain::problem::{Code, Problem};
+use crate::model::graph::{Graph, GraphError, NodeId};
+use crate::model::groups::{Axis, CouplingError, Couplings, GroupId, Owner};
+use crate::model::parameters;
+use crate::tensors::{CheckpointError, StateDictError, Weights};
+
+/// One trained network.
+#[derive(Clone, Copy)]
+pub struct Member<'a> {
+    /// What it computes.
+    pub graph: &'a Graph,
+    /// With which weights.
+    pub weights: &'a dyn Weights,
+}
+
+impl std::fmt::Debug for Member<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Member").field("graph", self.graph).finish_non_exhaustive()
+    }
+}
+
+/// Why members cannot be fused.
+#[derive(Debug, thiserror::Error)]
+pub enum FusionError {
+    /// No member at all.
+    #[error("an ensemble needs at least one member")]
+    Empty,
+    /// Members whose networks differ in more than their widths.
+    #[error("member {member} is another network than member 0: {detail}")]
+    Topology {
+        /// Which member.
+        member: usize,
+        /// What differs.
+        detail: String,
+    },
+    /// A network without a concatenation.
+    #[error(transparent)]
+    Coupling(#[from] CouplingError),
+    /// A target that no selection can reach.
+    #[error("group of `{layer}`: expected a target of 1 to {available} units, got {target}")]
+    Target {
+        /// The group's first producer.
+        layer: String,
+        /// Units of all members together.
+        available: usize,
+        /// What was asked for.
+        target: usize,
+    },
+    /// Unreadable weights.
+    #[error(transparent)]
+    Weights(#[from] CheckpointError),
+    /// A fused network that does not fit together.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// A tensor that cannot be made.
+    #[error(transparent)]
+    Tensor(#[from] StateDictError),
+    /// Averaging members of different widths.
+    #[error("averaging needs members of one shape; tensor `{tensor}` differs in member {member}")]
+    WidthsDiffer {
+        /// Which member.
+        member: usize,
+        /// The tensor.
+        tensor: String,
+    },
+}
+
+impl From<FusionError> for Problem {
+    fn from(error: FusionError) -> Self {
+        match error {
+            FusionError::Weights(error) => error.into(),
+            FusionError::Graph(_) | FusionError::Tensor(_) => Self::new(Code::Internal, error.to_string()),
+            FusionError::Target { .. } => Self::new(Code::InvalidRequest, error.to_string()),
+            FusionError::Coupling(_) => Self::new(Code::NotSupportedYet, error.to_string()),
+            FusionError::Empty | FusionError::Topology { .. } | FusionError::WidthsDiffer { .. } => {
+                Self::new(Code::MembersIncompatible, error.to_string())
+            }
+        }
+    }
+}
+
+/// Members of one topology, each with widths of its own.
+#[derive(Debug)]
+pub struct Ensemble<'a> {
+    members: Vec<Member<'a>>,
+    couplings: Vec<Couplings>,
+    shares: Vec<f32>,
+}
+
+impl<'a> Ensemble<'a> {
+    /// Lays the members side by side.
+    ///
+    /// # Errors
+    /// When there are none, when their networks differ in more than their widths, or have no concatenation.
+    pub fn new(members: Vec<Member<'a>>) -> Result<Self, FusionError> {
+        let couplings: Vec<Couplings> =
+            members.iter().map(|member| Couplings::of(member.graph)).collect::<Result<_, _>>()?;
+        let Some(first) = couplings.first() else { return Err(FusionError::Empty) };
+        for (index, other) in couplings.iter().enumerate().skip(1) {
+            let differs = |detail| FusionError::Topology { member: index, detail };
+            same_operations(members[0].graph, members[index].graph).map_err(differs)?;
+            same_couplings(first, other).map_err(differs)?;
+        }
+        let shares = shares(&couplings);
+        Ok(Self { members, couplings, shares })
+    }
+
+    /// The members.
+    #[must_use]
+    pub fn members(&self) -> &[Member<'a>] {
+        &self.members
+    }
+
+    /// The topology that all members share, with the widths of the first.
+    #[must_use]
+    pub fn graph(&self) -> &'a Graph {
+        self.members[0].graph
+    }
+
+    /// Groups and axes of each member; the same but for the widths.
+    #[must_use]
+    pub fn couplings(&self) -> &[Couplings] {
+        &self.couplings
+    }
+
+    /// Number of coupling groups.
+    #[must_use]
+    pub fn groups(&self) -> usize {
+        self.couplings[0].groups.len()
+    }
+
+    /// Units of a group, member by member.
+    #[must_use]
+    pub fn widths(&self, group: GroupId) -> Vec<usize> {
+        self.couplings.iter().map(|couplings| couplings.group(group).width).collect()
+    }
+
+    /// Each member's weight in the mean of the outputs: its share of the units that the output layer reads.
+    #[must_use]
+    pub fn shares(&self) -> &[f32] {
+        &self.shares
+    }
+
+    /// Output axis of `node`, as `member` has it.
+    pub(super) fn rows(&self, member: usize, node: NodeId) -> &Axis {
+        &self.couplings[member].rows[&node]
+    }
+
+    /// Input axis of the dense `node`, as `member` has it.
+    pub(super) fn columns(&self, member: usize, node: NodeId) -> &Axis {
+        &self.couplings[member].columns[&node]
+    }
+
+    /// Whether the units that `node` writes are the network's outputs.
+    pub(super) fn is_head(&self, node: NodeId) -> bool {
+        self.couplings[0].heads.contains(&node)
+    }
+
+    /// Name of a group's first producer.
+    pub(super) fn group_name(&self, group: usize) -> &str {
+        let producer = self.couplings[0].groups[group].producers.first();
+        producer.map_or("", |id| self.graph().node(*id).name.as_str())
+    }
+}
+
+/// Checks that two networks do the same, widths aside.
+fn same_operations(first: &Graph, other: &Graph) -> Result<(), String> {
+    if first.nodes().len() != other.nodes().len() {
+        return Err(format!("expected {} nodes, got {}", first.nodes().len(), other.nodes().len()));
+    }
+    if first.input_shape() != other.input_shape() || first.classes() != other.classes() {
+        let ends = |graph: &Graph| format!("input {:?} and {} outputs", graph.input_shape(), graph.classes());
+        return Err(format!("expected {}, got {}", ends(first), ends(other)));
+    }
+    for (a, b) in first.nodes().iter().zip(other.nodes()) {
+        if a.name != b.name || a.inputs != b.inputs || !parameters::same_but_widths(&a.op, &b.op) {
+            return Err(format!("expected node `{}` ({:?}), got `{}` ({:?})", a.name, a.op, b.name, b.op));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that two networks couple their units in the same way.
+fn same_couplings(first: &Couplings, other: &Couplings) -> Result<(), String> {
+    let owners = |axis: &Axis| axis.iter().map(|segment| (segment.owner, segment.repeat)).collect::<Vec<_>>();
+    let axes = |couplings: &Couplings| {
+        let all = couplings.rows.values().chain(couplings.columns.values());
+        all.map(owners).collect::<Vec<_>>()
+    };
+    if first.groups.len() == other.groups.len() && axes(first) == axes(other) {
+        Ok(())
+    } else {
+        Err("its layers are coupled differently".to_owned())
+    }
+}
+
+/// Shares of the members by the width of what the output layer reads (algorithms: equal widths give 1/n).
+fn shares(couplings: &[Couplings]) -> Vec<f32> {
+    let read = |couplings: &Couplings| {
+        let axis = couplings.heads.first().map(|head| &couplings.columns[head]);
+        let hidden = axis.into_iter().flatten().filter(|segment| matches!(segment.owner, Owner::Group(_)));
+        hidden.map(|segment| segment.units).sum::<usize>()
+    };
+    let widths: Vec<usize> = couplings.iter().map(read).collect();
+    let total: usize = widths.iter().sum();
+    let share = |width: usize| if total == 0 { 1.0 / widths.len() as f64 } else { width as f64 / total as f64 };
+    widths.iter().map(|&width| share(width) as f32).collect()
+}

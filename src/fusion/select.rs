@@ -1,0 +1,115 @@
+//! Which units stay.
+
+use crate::fusion::{Ensemble, FusionError, Scores};
+use crate::model::groups::GroupId;
+
+/// The kept units of every group and member, ascending. Groups that have not been pruned yet keep everything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selection {
+    kept: Vec<Vec<Vec<usize>>>,
+    pruned: Vec<bool>,
+}
+
+impl Selection {
+    /// Everything: the concatenated network.
+    #[must_use]
+    pub fn all(ensemble: &Ensemble<'_>) -> Self {
+        let groups = 0..ensemble.groups();
+        let kept: Vec<Vec<Vec<usize>>> = groups
+            .map(|group| ensemble.widths(GroupId(group)).into_iter().map(|width| (0..width).collect()).collect())
+            .collect();
+        Self { pruned: vec![false; kept.len()], kept }
+    }
+
+    /// The kept units of one member in one group.
+    #[must_use]
+    pub fn kept(&self, group: GroupId, member: usize) -> &[usize] {
+        &self.kept[group.0][member]
+    }
+
+    /// Number of units that a group keeps, over all members.
+    #[must_use]
+    pub fn width(&self, group: GroupId) -> usize {
+        self.kept[group.0].iter().map(Vec::len).sum()
+    }
+
+    /// Whether units of the group may be missing.
+    #[must_use]
+    pub fn is_pruned(&self, group: GroupId) -> bool {
+        self.pruned[group.0]
+    }
+
+    /// The kept units with `first <= unit < end`.
+    pub(super) fn kept_between(&self, group: GroupId, member: usize, first: usize, end: usize) -> &[usize] {
+        let kept = self.kept(group, member);
+        let from = kept.partition_point(|&unit| unit < first);
+        let to = kept.partition_point(|&unit| unit < end);
+        &kept[from..to]
+    }
+
+    /// Prunes one group to the `target` units with the highest scores; among equals the earlier member and the lower
+    /// unit stay. A score that is not a number counts as the lowest.
+    fn prune(&mut self, group: GroupId, scores: &Scores, target: usize) {
+        let units = scores.iter().enumerate().flat_map(|(member, of_member)| {
+            of_member
+                .iter()
+                .enumerate()
+                .map(move |(unit, &score)| (if score.is_nan() { f64::NEG_INFINITY } else { score }, member, unit))
+        });
+        let mut units: Vec<(f64, usize, usize)> = units.collect();
+        units.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
+        let mut kept: Vec<Vec<usize>> = vec![Vec::new(); scores.len()];
+        for &(_, member, unit) in units.iter().take(target) {
+            kept[member].push(unit);
+        }
+        for of_member in &mut kept {
+            of_member.sort_unstable();
+        }
+        self.kept[group.0] = kept;
+        self.pruned[group.0] = true;
+    }
+}
+
+/// Prunes the virtual concatenation group by group, in pruning order, to `targets` units each. `score` ranks one group's
+/// units, given what is left of the others; `progress` hears of (finished groups, all groups).
+///
+/// # Errors
+/// When a target is 0 or above the members' units together, and what `score` returns.
+pub fn select(
+    ensemble: &Ensemble<'_>,
+    targets: &[usize],
+    mut score: impl FnMut(&Ensemble<'_>, &Selection, GroupId) -> Result<Scores, FusionError>,
+    mut progress: impl FnMut(usize, usize),
+) -> Result<Selection, FusionError> {
+    let mut selection = Selection::all(ensemble);
+    for (index, &target) in targets.iter().enumerate() {
+        let group = GroupId(index);
+        let available: usize = ensemble.widths(group).iter().sum();
+        if target == 0 || target > available {
+            let layer = ensemble.group_name(index).to_owned();
+            return Err(FusionError::Target { layer, available, target });
+        }
+        if target < available {
+            let scores = score(ensemble, &selection, group)?;
+            selection.prune(group, &scores, target);
+        }
+        progress(index + 1, targets.len());
+    }
+    Ok(selection)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ties_go_to_the_lower_index_and_nan_goes_last() {
+        let mut selection = Selection { kept: vec![vec![vec![0, 1, 2], vec![0, 1, 2]]], pruned: vec![false] };
+        let scores = vec![vec![1.0, 2.0, f64::NAN], vec![2.0, 1.0, 1.0]];
+        selection.prune(GroupId(0), &scores, 4);
+        assert_eq!(selection.kept(GroupId(0), 0), [0, 1]);
+        assert_eq!(selection.kept(GroupId(0), 1), [0, 1]);
+        assert_eq!(selection.width(GroupId(0)), 4);
+        assert_eq!(selection.kept_between(GroupId(0), 0, 1, 3), [1]);
+    }
+}

@@ -1,0 +1,68 @@
+//! Shows that the virtual concatenation computes the mean of the members: it is run, layer by layer, as it would stand in
+//! memory, on inputs of the caller's choice.
+
+use crate::fusion::execute;
+use crate::fusion::{Ensemble, FusionError, Member};
+
+/// Relative difference of logits that rounding explains.
+pub const TOLERANCE: f32 = 1e-4;
+
+/// How far two sets of logits lie apart.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Agreement {
+    /// Largest difference of two corresponding logits.
+    pub max_difference: f32,
+    /// Largest logit by amount, at least 1: the difference's measure.
+    pub scale: f32,
+}
+
+impl Agreement {
+    /// Compares two sets of logits of equal size.
+    #[must_use]
+    pub fn of(expected: &[f32], got: &[f32]) -> Self {
+        let differences = expected
+            .iter()
+            .zip(got)
+            .map(|(a, b)| if a.is_finite() && b.is_finite() { (a - b).abs() } else { f32::INFINITY });
+        let missing = if expected.len() == got.len() { 0.0 } else { f32::INFINITY };
+        Self {
+            max_difference: differences.fold(missing, f32::max),
+            scale: expected.iter().fold(1.0, |scale: f32, logit| scale.max(logit.abs())),
+        }
+    }
+
+    /// Whether rounding explains the difference.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.max_difference <= TOLERANCE * self.scale
+    }
+}
+
+/// Logits of the virtual concatenation for `batch` examples in `inputs` (N x C x H x W or N x D), without building it.
+///
+/// # Errors
+/// When weights cannot be read or `inputs` has the wrong length.
+pub fn concatenation(ensemble: &Ensemble<'_>, inputs: &[f32], batch: usize) -> Result<Vec<f32>, FusionError> {
+    execute::run(ensemble, inputs, batch)
+}
+
+/// Logits of one network, computed plainly: slow, but independent of the training engine.
+///
+/// # Errors
+/// See [`concatenation`].
+pub fn reference(member: Member<'_>, inputs: &[f32], batch: usize) -> Result<Vec<f32>, FusionError> {
+    execute::run(&Ensemble::new(vec![member])?, inputs, batch)
+}
+
+/// The members' logits, each computed by itself, added up by their shares.
+///
+/// # Errors
+/// See [`concatenation`].
+pub fn mean_of_members(ensemble: &Ensemble<'_>, inputs: &[f32], batch: usize) -> Result<Vec<f32>, FusionError> {
+    let mut mean = vec![0.0; batch * ensemble.graph().classes()];
+    for (member, share) in ensemble.members().iter().zip(ensemble.shares()) {
+        let logits = reference(*member, inputs, batch)?;
+        mean.iter_mut().zip(logits).for_each(|(sum, logit)| *sum += share * logit);
+    }
+    Ok(mean)
+}
