@@ -4,4 +4,5 @@ pub mod access;
 pub mod clock;
 pub mod dataset;
 pub mod id;
+pub mod job;
 pub mod problem;
