@@ -300,9 +300,7 @@ pub fn out_of_time(max_runtime: Duration) -> Problem {
     let seconds = max_runtime.as_secs();
     Problem::new(
         Code::MaxRuntimeExceeded,
-        format!(
-            "The job has been running for its {seconds} s; raise max_runtime_s and retry from its last checkpoint."
-        ),
+        format!("The job has been running for its {seconds} s; a retry goes on from its last checkpoint."),
     )
 }
 
@@ -321,7 +319,7 @@ mod tests {
     use super::*;
     use crate::domain::clock::from_millis;
 
-    const DAY: Duration = Duration::from_secs(86_400);
+    const DAY: Duration = Duration::from_hours(24);
 
     fn running(attempts: u32, stalled: u32) -> Running {
         Running {

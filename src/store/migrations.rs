@@ -6,7 +6,10 @@ use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 
 /// Version, name and text of every migration, in order.
-const ALL: &[(i64, &str, &str)] = &[(1, "core", include_str!("../../migrations/0001_core.sql"))];
+const ALL: &[(i64, &str, &str)] = &[
+    (1, "core", include_str!("../../migrations/0001_core.sql")),
+    (2, "jobs", include_str!("../../migrations/0002_jobs.sql")),
+];
 
 /// Everything that brings a database of any earlier version up to date.
 pub(super) fn migrator() -> Migrator {

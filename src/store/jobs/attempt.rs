@@ -1,0 +1,298 @@
+//! What a running attempt may write. Each write is guarded by the attempt's fence and refused once the job has moved on.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use sqlx::sqlite::SqliteConnection;
+
+use super::events::{EventKind, append};
+use super::row::{from_json, json as to_json, millis};
+use super::transition::{held, one_row, replace};
+use super::{JobError, Jobs, PhaseSpan};
+use crate::domain::job::{Fence, Interruption, Running, State, out_of_time};
+use crate::domain::problem::Problem;
+use crate::job::protocol::{EpochMetrics, Level, Phase, Progress};
+
+/// What a worker learns when it renews its lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Somebody has asked to stop the job.
+    pub cancel_requested: bool,
+    /// How long the job may still run.
+    pub time_left: Duration,
+}
+
+/// A line for the job's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// How loud.
+    pub level: Level,
+    /// The text.
+    pub message: String,
+    /// Who says so: `job`, `stderr` or `worker`.
+    pub source: &'static str,
+}
+
+/// A blob that becomes a result of the job when it is published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Artifact {
+    /// What it is: `model`, `report`, `architecture`, `provenance`.
+    pub name: String,
+    /// Key of the blob.
+    pub blob_key: String,
+    /// SHA-256 of its bytes, in hexadecimal.
+    pub sha256: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Its media type.
+    pub media_type: String,
+}
+
+impl Jobs {
+    /// Promises to be alive for another `lease`.
+    ///
+    /// # Errors
+    /// When the fence is lost, or the database fails.
+    pub async fn renew(&self, fence: Fence, lease: Duration) -> Result<Heartbeat, JobError> {
+        let now = self.clock.now();
+        let mut transaction = self.database.write().await?;
+        let (running, max_runtime) = held(&mut transaction, fence).await?;
+        let heartbeat =
+            Heartbeat { cancel_requested: running.cancel_requested, time_left: running.time_left(max_runtime, now) };
+        let changed = sqlx::query("UPDATE jobs SET lease_until = ? WHERE id = ? AND attempt = ? AND state = 'running'")
+            .bind(now.as_millisecond().saturating_add(millis(lease)))
+            .bind(fence.job.to_string())
+            .bind(fence.attempt)
+            .execute(&mut *transaction)
+            .await?;
+        one_row(changed.rows_affected(), &mut transaction, fence).await?;
+        transaction.commit().await?;
+        Ok(heartbeat)
+    }
+
+    /// A phase begins, and the one before it ends. One that no attempt has reached before counts as headway.
+    ///
+    /// # Errors
+    /// When the fence is lost, or the database fails.
+    pub async fn enter_phase(&self, fence: Fence, phase: Phase) -> Result<(), JobError> {
+        let now = self.clock.now();
+        let mut transaction = self.database.write().await?;
+        let phases = with_phase(&mut transaction, fence, phase, now).await?;
+        let progress = Progress { phase, fraction: 0.0, epoch: None, step: None, images_per_s: None, eta_s: None };
+        let changed = sqlx::query(
+            "UPDATE jobs SET phases = ?1, progress = ?2, stalled = iif(furthest_phase < ?3, 0, stalled), \
+                 furthest_phase = max(furthest_phase, ?3) \
+             WHERE id = ?4 AND attempt = ?5 AND state = 'running'",
+        )
+        .bind(to_json(&phases))
+        .bind(to_json(&progress))
+        .bind(phase as i64)
+        .bind(fence.job.to_string())
+        .bind(fence.attempt)
+        .execute(&mut *transaction)
+        .await?;
+        one_row(changed.rows_affected(), &mut transaction, fence).await?;
+        append(&mut transaction, fence.job, EventKind::Progress, &json!(progress), now).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// How far the attempt has come; no event, only the latest counts.
+    ///
+    /// # Errors
+    /// When the fence is lost, or the database fails.
+    pub async fn report_progress(&self, fence: Fence, progress: &Progress) -> Result<(), JobError> {
+        let mut transaction = self.database.write().await?;
+        let changed = sqlx::query("UPDATE jobs SET progress = ? WHERE id = ? AND attempt = ? AND state = 'running'")
+            .bind(to_json(progress))
+            .bind(fence.job.to_string())
+            .bind(fence.attempt)
+            .execute(&mut *transaction)
+            .await?;
+        one_row(changed.rows_affected(), &mut transaction, fence).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// An epoch has ended. One that an earlier attempt has reported already is replaced, without another event.
+    ///
+    /// # Errors
+    /// When the fence is lost, or the database fails.
+    pub async fn add_metrics(&self, fence: Fence, metrics: &EpochMetrics) -> Result<(), JobError> {
+        let now = self.clock.now();
+        let mut transaction = self.database.write().await?;
+        held(&mut transaction, fence).await?;
+        let (id, epoch) = (fence.job.to_string(), metrics.epoch as i64);
+        let known: bool =
+            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM job_metrics WHERE job_id = ? AND epoch = ?)")
+                .bind(&id)
+                .bind(epoch)
+                .fetch_one(&mut *transaction)
+                .await?;
+        sqlx::query("INSERT OR REPLACE INTO job_metrics (job_id, epoch, data) VALUES (?, ?, ?)")
+            .bind(&id)
+            .bind(epoch)
+            .bind(to_json(metrics))
+            .execute(&mut *transaction)
+            .await?;
+        if !known {
+            append(&mut transaction, fence.job, EventKind::Metric, &json!(metrics), now).await?;
+        }
+        Ok(transaction.commit().await?)
+    }
+
+    /// Lines for the job's log.
+    ///
+    /// # Errors
+    /// When the fence is lost, or the database fails.
+    pub async fn log(&self, fence: Fence, lines: &[LogLine]) -> Result<(), JobError> {
+        let now = self.clock.now();
+        let mut transaction = self.database.write().await?;
+        held(&mut transaction, fence).await?;
+        for line in lines {
+            let kind = match line.level {
+                Level::Info => EventKind::Log,
+                Level::Warning => EventKind::Warning,
+            };
+            let data = json!({ "message": line.message, "source": line.source });
+            append(&mut transaction, fence.job, kind, &data, now).await?;
+        }
+        Ok(transaction.commit().await?)
+    }
+
+    /// From the blob `key` another attempt can go on. Returns the key of the blob that this one replaces.
+    ///
+    /// # Errors
+    /// When the fence is lost, or the database fails.
+    pub async fn save_checkpoint(&self, fence: Fence, epoch: usize, key: &str) -> Result<Option<String>, JobError> {
+        let mut transaction = self.database.write().await?;
+        held(&mut transaction, fence).await?;
+        let id = fence.job.to_string();
+        let old: (Option<String>, Option<i64>) =
+            sqlx::query_as("SELECT checkpoint_key, checkpoint_epoch FROM jobs WHERE id = ?")
+                .bind(&id)
+                .fetch_one(&mut *transaction)
+                .await?;
+        let changed = sqlx::query(
+            "UPDATE jobs SET checkpoint_key = ?1, checkpoint_epoch = ?2, \
+                 stalled = iif(coalesce(checkpoint_epoch, -1) < ?2, 0, stalled) \
+             WHERE id = ?3 AND attempt = ?4 AND state = 'running'",
+        )
+        .bind(key)
+        .bind(epoch as i64)
+        .bind(&id)
+        .bind(fence.attempt)
+        .execute(&mut *transaction)
+        .await?;
+        one_row(changed.rows_affected(), &mut transaction, fence).await?;
+        transaction.commit().await?;
+        Ok(old.0)
+    }
+
+    /// Ends the job with its results: they and the state become visible in one commit.
+    ///
+    /// # Errors
+    /// When the fence is lost, or the database fails.
+    pub async fn publish(&self, fence: Fence, artifacts: &[Artifact]) -> Result<(), JobError> {
+        let now = self.clock.now();
+        let mut transaction = self.database.write().await?;
+        let (running, _) = held(&mut transaction, fence).await?;
+        for artifact in artifacts {
+            insert_artifact(&mut transaction, fence, artifact).await?;
+        }
+        sqlx::query("UPDATE jobs SET checkpoint_key = NULL, checkpoint_epoch = NULL WHERE id = ?")
+            .bind(fence.job.to_string())
+            .execute(&mut *transaction)
+            .await?;
+        end(&mut transaction, fence, &running.succeed(now), Value::Null, now).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// Ends the job, which cannot succeed.
+    ///
+    /// # Errors
+    /// When the fence is lost, or the database fails.
+    pub async fn fail(&self, fence: Fence, problem: Problem) -> Result<(), JobError> {
+        self.leave(fence, |running, _, now| (running.fail(problem, now), Value::Null)).await
+    }
+
+    /// Ends the job, which has used up its time.
+    ///
+    /// # Errors
+    /// When the fence is lost, or the database fails.
+    pub async fn fail_out_of_time(&self, fence: Fence) -> Result<(), JobError> {
+        self.leave(fence, |running, limit, now| (running.fail(out_of_time(limit), now), Value::Null)).await
+    }
+
+    /// Ends the job as somebody has asked.
+    ///
+    /// # Errors
+    /// When the fence is lost, or the database fails.
+    pub async fn end_cancelled(&self, fence: Fence) -> Result<(), JobError> {
+        self.leave(fence, |running, _, now| (running.cancelled(now), Value::Null)).await
+    }
+
+    /// The attempt ends without a result; the job waits for the next one, or ends if that would be in vain.
+    ///
+    /// # Errors
+    /// When the fence is lost, or the database fails.
+    pub async fn interrupt(&self, fence: Fence, why: Interruption) -> Result<(), JobError> {
+        let details = json!({ "reason": why.as_str() });
+        self.leave(fence, |running, limit, now| (running.interrupt(why, limit, now), details)).await
+    }
+
+    async fn leave(
+        &self,
+        fence: Fence,
+        next: impl FnOnce(Running, Duration, Timestamp) -> (State, Value) + Send,
+    ) -> Result<(), JobError> {
+        let now = self.clock.now();
+        let mut transaction = self.database.write().await?;
+        let (running, max_runtime) = held(&mut transaction, fence).await?;
+        let (state, details) = next(running, max_runtime, now);
+        end(&mut transaction, fence, &state, details, now).await?;
+        Ok(transaction.commit().await?)
+    }
+}
+
+async fn end(
+    conn: &mut SqliteConnection,
+    fence: Fence,
+    state: &State,
+    details: Value,
+    now: Timestamp,
+) -> Result<(), JobError> {
+    replace(conn, fence.job, ("running", fence.attempt), state, details, now).await
+}
+
+/// The attempt's phases with the last one closed and `phase` begun.
+async fn with_phase(
+    conn: &mut SqliteConnection,
+    fence: Fence,
+    phase: Phase,
+    now: Timestamp,
+) -> Result<Vec<PhaseSpan>, JobError> {
+    held(conn, fence).await?;
+    let id = fence.job.to_string();
+    let text: String = sqlx::query_scalar("SELECT phases FROM jobs WHERE id = ?").bind(&id).fetch_one(conn).await?;
+    let mut phases: Vec<PhaseSpan> = from_json(&id, &text)?;
+    if let Some(last) = phases.last_mut() {
+        last.ended = Some(now);
+    }
+    phases.push(PhaseSpan { name: phase, started: now, ended: None });
+    Ok(phases)
+}
+
+async fn insert_artifact(conn: &mut SqliteConnection, fence: Fence, artifact: &Artifact) -> Result<(), JobError> {
+    sqlx::query(
+        "INSERT INTO job_artifacts (job_id, name, blob_key, sha256, bytes, media_type) VALUES (?, ?, ?, ?, ?, ?)",
+    )
+    .bind(fence.job.to_string())
+    .bind(&artifact.name)
+    .bind(&artifact.blob_key)
+    .bind(&artifact.sha256)
+    .bind(i64::try_from(artifact.bytes).unwrap_or(i64::MAX))
+    .bind(&artifact.media_type)
+    .execute(conn)
+    .await?;
+    Ok(())
+}

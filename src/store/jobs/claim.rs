@@ -1,0 +1,190 @@
+//! Handing jobs to workers: one short transaction that first puts right what has gone wrong, then claims.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use sqlx::FromRow;
+use sqlx::sqlite::SqliteConnection;
+
+use super::events::{EventKind, append};
+use super::row::{InputRow, checkpoint, from_json, millis, parsed};
+use super::transition::{read, replace};
+use super::{EpochCheckpoint, JobError, JobInput, Jobs};
+use crate::domain::id::{JobId, WorkerId};
+use crate::domain::job::{Fence, Interruption, State};
+use crate::domain::problem::{Code, Problem};
+use crate::job::request::Device;
+use crate::store::StoreError;
+
+/// Who asks for work.
+#[derive(Debug, Clone)]
+pub struct Claimant {
+    /// The worker.
+    pub worker: WorkerId,
+    /// The devices it offers, the preferred one first.
+    pub devices: Vec<Device>,
+    /// How long it promises to be alive.
+    pub lease: Duration,
+}
+
+/// A job that the caller now holds.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// The right to write for it.
+    pub fence: Fence,
+    /// The request with every default filled in, in its JSON form.
+    pub resolved: Value,
+    /// Where it wants to run.
+    pub device: Device,
+    /// The files it reads; members in order.
+    pub inputs: Vec<ClaimedInput>,
+    /// From where to go on.
+    pub checkpoint: Option<EpochCheckpoint>,
+}
+
+/// A file that a claimed job reads.
+#[derive(Debug, Clone)]
+pub struct ClaimedInput {
+    /// What it is.
+    pub input: JobInput,
+    /// Key of its blob.
+    pub blob_key: String,
+}
+
+#[derive(FromRow)]
+struct ClaimedRow {
+    id: String,
+    attempt: u32,
+    resolved: String,
+    device: String,
+    checkpoint_key: Option<String>,
+    checkpoint_epoch: Option<u32>,
+}
+
+#[derive(FromRow)]
+struct ClaimedInputRow {
+    blob_key: Option<String>,
+    #[sqlx(flatten)]
+    input: InputRow,
+}
+
+impl Jobs {
+    /// Claims the oldest job that the claimant can run, if there is one: raises its attempt and sets the lease. Before
+    /// that, jobs whose lease has lapsed are queued again (or ended), and jobs whose dataset turned out to be invalid fail.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn claim(&self, claimant: &Claimant) -> Result<Option<Claim>, JobError> {
+        if !self.has_work().await? {
+            return Ok(None);
+        }
+        let now = self.clock.now();
+        let mut transaction = self.database.write().await?;
+        settle_lapsed(&mut transaction, now).await?;
+        settle_invalid(&mut transaction, now).await?;
+        let claim = take(&mut transaction, claimant, now).await?;
+        transaction.commit().await?;
+        Ok(claim)
+    }
+
+    /// Whether a write transaction could find something to do: idle workers only read.
+    async fn has_work(&self) -> Result<bool, StoreError> {
+        Ok(sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'queued') \
+             OR EXISTS (SELECT 1 FROM jobs WHERE state = 'running' AND lease_until < ?)",
+        )
+        .bind(self.clock.now().as_millisecond())
+        .fetch_one(self.database.reader())
+        .await?)
+    }
+}
+
+async fn take(conn: &mut SqliteConnection, claimant: &Claimant, now: Timestamp) -> Result<Option<Claim>, JobError> {
+    let devices: Vec<Device> = std::iter::once(Device::Auto).chain(claimant.devices.iter().copied()).collect();
+    let lease_until = now.as_millisecond().saturating_add(millis(claimant.lease));
+    let row: Option<ClaimedRow> = sqlx::query_as(
+        "UPDATE jobs SET state = 'running', attempt = attempt + 1, stalled = stalled + 1, worker = ?1, claimed_at = ?2, \
+             lease_until = ?3, started_at = coalesce(started_at, ?2), phases = '[]', progress = NULL \
+         WHERE id = ( \
+             SELECT id FROM jobs \
+             WHERE state = 'queued' AND device IN (SELECT value FROM json_each(?4)) AND NOT EXISTS ( \
+                 SELECT 1 FROM job_inputs JOIN datasets ON datasets.id = job_inputs.dataset_id \
+                 WHERE job_inputs.job_id = jobs.id AND datasets.state <> 'ready') \
+             ORDER BY id LIMIT 1) \
+         RETURNING id, attempt, resolved, device, checkpoint_key, checkpoint_epoch",
+    )
+    .bind(claimant.worker.to_string())
+    .bind(now.as_millisecond())
+    .bind(lease_until)
+    .bind(json!(devices).to_string())
+    .fetch_optional(&mut *conn)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let fence = Fence { job: parsed(&row.id, &row.id)?, attempt: row.attempt };
+    let data = json!({ "state": "running", "cancel_requested": false, "worker": claimant.worker });
+    append(conn, fence.job, EventKind::State, &data, now).await?;
+    Ok(Some(Claim {
+        fence,
+        resolved: from_json(&row.id, &row.resolved)?,
+        device: parsed(&row.id, &row.device)?,
+        inputs: inputs(conn, &row.id).await?,
+        checkpoint: checkpoint(row.checkpoint_key, row.checkpoint_epoch),
+    }))
+}
+
+async fn inputs(conn: &mut SqliteConnection, id: &str) -> Result<Vec<ClaimedInput>, JobError> {
+    let rows: Vec<ClaimedInputRow> = sqlx::query_as(
+        "SELECT job_inputs.*, coalesce(checkpoints.blob_key, datasets.blob_key) AS blob_key FROM job_inputs \
+         LEFT JOIN checkpoints ON checkpoints.id = job_inputs.checkpoint_id \
+         LEFT JOIN datasets ON datasets.id = job_inputs.dataset_id \
+         WHERE job_inputs.job_id = ? ORDER BY role, position",
+    )
+    .bind(id)
+    .fetch_all(conn)
+    .await?;
+    let claimed = |row: ClaimedInputRow| {
+        let gone = || StoreError::inconsistent("job_inputs", id, format!("{} is gone", row.input.name));
+        let blob_key = row.blob_key.clone().ok_or_else(gone)?;
+        Ok(ClaimedInput { input: row.input.input(id)?, blob_key })
+    };
+    rows.into_iter().map(claimed).collect()
+}
+
+/// Queues again, or ends, every job whose worker has not renewed its lease.
+async fn settle_lapsed(conn: &mut SqliteConnection, now: Timestamp) -> Result<(), JobError> {
+    let lapsed: Vec<String> = sqlx::query_scalar("SELECT id FROM jobs WHERE state = 'running' AND lease_until < ?")
+        .bind(now.as_millisecond())
+        .fetch_all(&mut *conn)
+        .await?;
+    for id in lapsed {
+        let job: JobId = parsed(&id, &id)?;
+        let (state, max_runtime) = read(conn, job).await?;
+        let State::Running(running) = state else { continue };
+        let attempt = running.effort.attempts;
+        let next = running.interrupt(Interruption::LeaseLapsed, max_runtime, now);
+        let details = json!({ "reason": Interruption::LeaseLapsed.as_str() });
+        replace(conn, job, ("running", attempt), &next, details, now).await?;
+    }
+    Ok(())
+}
+
+/// Fails every waiting job one of whose datasets cannot be used.
+async fn settle_invalid(conn: &mut SqliteConnection, now: Timestamp) -> Result<(), JobError> {
+    let invalid: Vec<(String, String, Option<String>)> = sqlx::query_as(
+        "SELECT jobs.id, datasets.name, json_extract(datasets.problem, '$.detail') FROM jobs \
+         JOIN job_inputs ON job_inputs.job_id = jobs.id JOIN datasets ON datasets.id = job_inputs.dataset_id \
+         WHERE jobs.state = 'queued' AND datasets.state = 'invalid' GROUP BY jobs.id",
+    )
+    .fetch_all(&mut *conn)
+    .await?;
+    for (id, name, detail) in invalid {
+        let job: JobId = parsed(&id, &id)?;
+        let (State::Queued(queued), _) = read(conn, job).await? else { continue };
+        let attempt = queued.effort.attempts;
+        let detail = format!("The dataset {name} cannot be used: {}", detail.unwrap_or_default());
+        let failed = queued.fail(Problem::new(Code::DatasetInvalid, detail), now);
+        replace(conn, job, ("queued", attempt), &failed, Value::Null, now).await?;
+    }
+    Ok(())
+}

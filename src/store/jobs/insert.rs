@@ -1,0 +1,142 @@
+//! New jobs: from a request, or repeating one that has ended.
+
+use serde_json::{Value, json};
+use sqlx::sqlite::SqliteConnection;
+
+use super::events::{EventKind, append};
+use super::row::{InputRow, JobRow, json as to_json, millis};
+use super::{Job, JobError, JobInput, Jobs, NewJob};
+use crate::domain::access::Tenant;
+use crate::domain::id::JobId;
+
+/// Where a repeated job begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetryFrom {
+    /// At the start.
+    Start,
+    /// At the last checkpoint; at the start where there is none.
+    Checkpoint,
+}
+
+impl Jobs {
+    /// Queues a job.
+    ///
+    /// # Errors
+    /// When the database fails; among others, when an input has been deleted in the meantime.
+    pub async fn insert(&self, job: &NewJob) -> Result<JobId, JobError> {
+        let mut transaction = self.database.write().await?;
+        let id = JobId::new();
+        sqlx::query(
+            "INSERT INTO jobs (id, tenant, resolved, plan, labels, device, max_runtime_ms, created_at, state) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued')",
+        )
+        .bind(id.to_string())
+        .bind(job.tenant.as_str())
+        .bind(job.resolved.to_string())
+        .bind(job.plan.to_string())
+        .bind(to_json(&job.labels))
+        .bind(job.device.to_string())
+        .bind(millis(job.max_runtime))
+        .bind(self.clock.now().as_millisecond())
+        .execute(&mut *transaction)
+        .await?;
+        for input in &job.inputs {
+            insert_input(&mut transaction, id, input).await?;
+        }
+        self.announce(&mut transaction, id, json!({ "state": "queued", "cancel_requested": false })).await?;
+        transaction.commit().await?;
+        Ok(id)
+    }
+
+    /// Queues a job like `job`, which must have ended and whose inputs must still be there.
+    ///
+    /// # Errors
+    /// When there is no such job, it is still active, or its inputs are gone.
+    pub async fn retry(&self, tenant: &Tenant, job: JobId, from: RetryFrom) -> Result<JobId, JobError> {
+        let mut transaction = self.database.write().await?;
+        let old = owned(&mut transaction, tenant, job).await?;
+        old.state.ended()?;
+        all_inputs_present(&mut transaction, job).await?;
+        let id = JobId::new();
+        sqlx::query(
+            "INSERT INTO jobs (id, tenant, resolved, plan, labels, device, max_runtime_ms, retry_of, created_at, state, \
+                 checkpoint_key, checkpoint_epoch) \
+             SELECT ?1, tenant, resolved, plan, labels, device, max_runtime_ms, id, ?2, 'queued', \
+                 iif(?3, checkpoint_key, NULL), iif(?3, checkpoint_epoch, NULL) FROM jobs WHERE id = ?4",
+        )
+        .bind(id.to_string())
+        .bind(self.clock.now().as_millisecond())
+        .bind(from == RetryFrom::Checkpoint)
+        .bind(job.to_string())
+        .execute(&mut *transaction)
+        .await?;
+        copy_children(&mut transaction, job, id).await?;
+        let data = json!({ "state": "queued", "cancel_requested": false, "retry_of": job });
+        self.announce(&mut transaction, id, data).await?;
+        transaction.commit().await?;
+        Ok(id)
+    }
+
+    async fn announce(&self, conn: &mut SqliteConnection, job: JobId, data: Value) -> Result<(), JobError> {
+        append(conn, job, EventKind::State, &data, self.clock.now()).await
+    }
+}
+
+/// The tenant's job, read in the transaction that is about to change it.
+pub(super) async fn owned(conn: &mut SqliteConnection, tenant: &Tenant, job: JobId) -> Result<Job, JobError> {
+    let row: Option<JobRow> = sqlx::query_as("SELECT * FROM jobs WHERE id = ? AND tenant = ?")
+        .bind(job.to_string())
+        .bind(tenant.as_str())
+        .fetch_optional(conn)
+        .await?;
+    Ok(Job::try_from(row.ok_or(JobError::NotFound(job))?)?)
+}
+
+async fn insert_input(conn: &mut SqliteConnection, job: JobId, input: &JobInput) -> Result<(), JobError> {
+    let row = InputRow::of(input);
+    sqlx::query(
+        "INSERT INTO job_inputs (job_id, role, position, name, sha256, checkpoint_id, dataset_id) \
+         VALUES (?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(job.to_string())
+    .bind(row.role)
+    .bind(row.position)
+    .bind(row.name)
+    .bind(row.sha256)
+    .bind(row.checkpoint_id)
+    .bind(row.dataset_id)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+async fn all_inputs_present(conn: &mut SqliteConnection, job: JobId) -> Result<(), JobError> {
+    let gone: Vec<String> = sqlx::query_scalar(
+        "SELECT name FROM job_inputs WHERE job_id = ? AND checkpoint_id IS NULL AND dataset_id IS NULL",
+    )
+    .bind(job.to_string())
+    .fetch_all(conn)
+    .await?;
+    if gone.is_empty() { Ok(()) } else { Err(JobError::InputsGone(gone)) }
+}
+
+/// The inputs, and the metrics of the epochs that will not be computed again.
+async fn copy_children(conn: &mut SqliteConnection, old: JobId, new: JobId) -> Result<(), JobError> {
+    sqlx::query(
+        "INSERT INTO job_inputs (job_id, role, position, name, sha256, checkpoint_id, dataset_id) \
+         SELECT ?, role, position, name, sha256, checkpoint_id, dataset_id FROM job_inputs WHERE job_id = ?",
+    )
+    .bind(new.to_string())
+    .bind(old.to_string())
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query(
+        "INSERT INTO job_metrics (job_id, epoch, data) SELECT jobs.id, epoch, data FROM jobs, job_metrics \
+         WHERE jobs.id = ?1 AND job_metrics.job_id = ?2 AND epoch <= jobs.checkpoint_epoch",
+    )
+    .bind(new.to_string())
+    .bind(old.to_string())
+    .execute(conn)
+    .await?;
+    Ok(())
+}

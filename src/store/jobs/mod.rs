@@ -1,0 +1,180 @@
+//! Jobs: their rows, and every change of their state.
+//!
+//! Whoever changes a job reads its state in the transaction that writes it, and each write for a running job says
+//! which attempt it comes from; see [`crate::domain::job`] for the rules. Each transition appends to the job's events
+//! in the same transaction.
+
+mod attempt;
+mod claim;
+mod events;
+mod insert;
+mod query;
+mod row;
+mod sweep;
+#[cfg(test)]
+mod tests;
+mod transition;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Database, StoreError};
+use crate::domain::access::Tenant;
+use crate::domain::clock::SharedClock;
+use crate::domain::id::{CheckpointId, DatasetId, JobId};
+use crate::domain::job::{State, TransitionError};
+use crate::job::protocol::{Phase, Progress};
+use crate::job::request::Device;
+
+pub use attempt::{Artifact, Heartbeat, LogLine};
+pub use claim::{Claim, Claimant, ClaimedInput};
+pub use events::{Event, EventKind};
+pub use insert::RetryFrom;
+pub use query::Filter;
+
+/// The tables of jobs; clones share the database.
+#[derive(Debug, Clone)]
+pub struct Jobs {
+    database: Database,
+    clock: SharedClock,
+}
+
+/// Why an operation on a job did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The job's state does not allow it.
+    #[error(transparent)]
+    Transition(#[from] TransitionError),
+    /// There is no such job, or it is another tenant's.
+    #[error("there is no job {0}")]
+    NotFound(JobId),
+    /// Files that the job would read are gone.
+    #[error("these inputs of the job have been deleted: {}", .0.join(", "))]
+    InputsGone(Vec<String>),
+}
+
+impl From<sqlx::Error> for JobError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// A job to be queued.
+#[derive(Debug, Clone)]
+pub struct NewJob {
+    /// Whose it is.
+    pub tenant: Tenant,
+    /// The request with every default filled in, in its JSON form.
+    pub resolved: Value,
+    /// The plan, in its JSON form.
+    pub plan: Value,
+    /// The client's own marks.
+    pub labels: BTreeMap<String, String>,
+    /// Where it wants to run.
+    pub device: Device,
+    /// Time it may run, over all attempts.
+    pub max_runtime: Duration,
+    /// The files it reads.
+    pub inputs: Vec<JobInput>,
+}
+
+/// A file that a job reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobInput {
+    /// What for.
+    pub role: Role,
+    /// The file; `None` once it has been deleted.
+    pub file: Option<FileId>,
+    /// The name that its owner knows it by.
+    pub name: String,
+    /// SHA-256 of its bytes, in hexadecimal.
+    pub sha256: String,
+}
+
+/// What a job reads a file for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// The member with this index.
+    Member(u32),
+    /// To train with.
+    Dataset,
+    /// To choose the best epoch with.
+    Validation,
+    /// To measure with.
+    Test,
+}
+
+/// An uploaded file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileId {
+    /// A checkpoint.
+    Checkpoint(CheckpointId),
+    /// A dataset.
+    Dataset(DatasetId),
+}
+
+/// A stored job.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// Its id.
+    pub id: JobId,
+    /// Whose it is.
+    pub tenant: Tenant,
+    /// Where it stands.
+    pub state: State,
+    /// The request with every default filled in, in its JSON form.
+    pub resolved: Value,
+    /// The plan, in its JSON form.
+    pub plan: Value,
+    /// The client's own marks.
+    pub labels: BTreeMap<String, String>,
+    /// Time it may run, over all attempts.
+    pub max_runtime: Duration,
+    /// The job that this one repeats.
+    pub retry_of: Option<JobId>,
+    /// When it was queued first.
+    pub created: Timestamp,
+    /// When its first attempt began.
+    pub started: Option<Timestamp>,
+    /// The phases of the latest attempt.
+    pub phases: Vec<PhaseSpan>,
+    /// How far the latest attempt has come.
+    pub progress: Option<Progress>,
+    /// From where another attempt would go on.
+    pub checkpoint: Option<EpochCheckpoint>,
+}
+
+/// When a phase began and ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PhaseSpan {
+    /// The phase.
+    pub name: Phase,
+    /// When it began.
+    pub started: Timestamp,
+    /// When the next one began, or the attempt ended.
+    pub ended: Option<Timestamp>,
+}
+
+/// The blob from which another attempt can go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EpochCheckpoint {
+    /// Finished epochs.
+    pub epoch: u32,
+    /// Key of the blob.
+    pub key: String,
+}
+
+impl Jobs {
+    /// The jobs in `database`.
+    #[must_use]
+    pub fn new(database: Database, clock: SharedClock) -> Self {
+        Self { database, clock }
+    }
+}

@@ -1,0 +1,160 @@
+//! Looking at jobs, cancelling and deleting them: what their owner may do.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use sqlx::FromRow;
+
+use super::insert::owned;
+use super::row::{InputRow, JobRow, json as to_json};
+use super::transition::replace;
+use super::{Artifact, Job, JobError, JobInput, Jobs};
+use crate::domain::access::Tenant;
+use crate::domain::id::JobId;
+use crate::store::StoreError;
+
+/// Which jobs a list shows.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Only these made before this one.
+    pub after: Option<JobId>,
+    /// Only these in this state.
+    pub state: Option<String>,
+    /// Only these with all of these labels.
+    pub labels: BTreeMap<String, String>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+#[derive(FromRow)]
+struct ArtifactRow {
+    name: String,
+    blob_key: String,
+    sha256: String,
+    bytes: i64,
+    media_type: String,
+}
+
+impl From<ArtifactRow> for Artifact {
+    fn from(row: ArtifactRow) -> Self {
+        let ArtifactRow { name, blob_key, sha256, bytes, media_type } = row;
+        Self { name, blob_key, sha256, bytes: u64::try_from(bytes).unwrap_or_default(), media_type }
+    }
+}
+
+impl Jobs {
+    /// The tenant's job.
+    ///
+    /// # Errors
+    /// When there is no such job, or the database fails.
+    pub async fn get(&self, tenant: &Tenant, job: JobId) -> Result<Job, JobError> {
+        let row: Option<JobRow> = sqlx::query_as("SELECT * FROM jobs WHERE id = ? AND tenant = ?")
+            .bind(job.to_string())
+            .bind(tenant.as_str())
+            .fetch_optional(self.database.reader())
+            .await?;
+        Ok(Job::try_from(row.ok_or(JobError::NotFound(job))?)?)
+    }
+
+    /// The tenant's jobs, newest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn list(&self, tenant: &Tenant, filter: &Filter) -> Result<Vec<Job>, StoreError> {
+        let rows: Vec<JobRow> = sqlx::query_as(
+            "SELECT * FROM jobs WHERE tenant = ?1 AND (?2 IS NULL OR id < ?2) AND (?3 IS NULL OR state = ?3) \
+             AND NOT EXISTS ( \
+                 SELECT 1 FROM json_each(?4) AS wanted WHERE NOT EXISTS ( \
+                     SELECT 1 FROM json_each(jobs.labels) AS label \
+                     WHERE label.key = wanted.key AND label.value = wanted.value)) \
+             ORDER BY id DESC LIMIT ?5",
+        )
+        .bind(tenant.as_str())
+        .bind(filter.after.map(|id| id.to_string()))
+        .bind(filter.state.as_deref())
+        .bind(to_json(&filter.labels))
+        .bind(filter.limit)
+        .fetch_all(self.database.reader())
+        .await?;
+        rows.into_iter().map(Job::try_from).collect()
+    }
+
+    /// The files that the job reads, members first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn inputs(&self, job: JobId) -> Result<Vec<JobInput>, StoreError> {
+        let id = job.to_string();
+        let rows: Vec<InputRow> = sqlx::query_as("SELECT * FROM job_inputs WHERE job_id = ?")
+            .bind(&id)
+            .fetch_all(self.database.reader())
+            .await?;
+        let mut inputs = rows.into_iter().map(|row| row.input(&id)).collect::<Result<Vec<_>, _>>()?;
+        inputs.sort_by_key(|input| input.role);
+        Ok(inputs)
+    }
+
+    /// The results of the job, by name; none before it has succeeded.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn artifacts(&self, job: JobId) -> Result<Vec<Artifact>, StoreError> {
+        let rows: Vec<ArtifactRow> = sqlx::query_as("SELECT * FROM job_artifacts WHERE job_id = ? ORDER BY name")
+            .bind(job.to_string())
+            .fetch_all(self.database.reader())
+            .await?;
+        Ok(rows.into_iter().map(Artifact::from).collect())
+    }
+
+    /// How many jobs are waiting up to and including this waiting one; 1 is the next to be claimed.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn queue_position(&self, job: JobId) -> Result<i64, StoreError> {
+        Ok(sqlx::query_scalar("SELECT count(*) FROM jobs WHERE state = 'queued' AND id <= ?")
+            .bind(job.to_string())
+            .fetch_one(self.database.reader())
+            .await?)
+    }
+
+    /// The state's name and whether cancelling was asked for: what a waiting client watches.
+    ///
+    /// # Errors
+    /// When there is no such job, or the database fails.
+    pub async fn watch(&self, job: JobId) -> Result<(String, bool), JobError> {
+        sqlx::query_as("SELECT state, cancel_requested FROM jobs WHERE id = ?")
+            .bind(job.to_string())
+            .fetch_optional(self.database.reader())
+            .await?
+            .ok_or(JobError::NotFound(job))
+    }
+
+    /// Asks the job to stop; true where that changed anything.
+    ///
+    /// # Errors
+    /// When there is no such job, or the database fails.
+    pub async fn cancel(&self, tenant: &Tenant, job: JobId) -> Result<bool, JobError> {
+        let now = self.clock.now();
+        let mut transaction = self.database.write().await?;
+        let found = owned(&mut transaction, tenant, job).await?;
+        let old = (found.state.name(), found.state.effort().attempts);
+        if found.state.is_terminal() || found.state.is_cancelling() {
+            return Ok(false);
+        }
+        let new = found.state.cancel(now);
+        replace(&mut transaction, job, old, &new, Value::Null, now).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// Removes a job that has ended, with its history. Its blobs are then referenced by nobody.
+    ///
+    /// # Errors
+    /// When there is no such job, it is still active, or the database fails.
+    pub async fn delete(&self, tenant: &Tenant, job: JobId) -> Result<(), JobError> {
+        let mut transaction = self.database.write().await?;
+        owned(&mut transaction, tenant, job).await?.state.ended()?;
+        sqlx::query("DELETE FROM jobs WHERE id = ?").bind(job.to_string()).execute(&mut *transaction).await?;
+        Ok(transaction.commit().await?)
+    }
+}

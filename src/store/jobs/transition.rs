@@ -1,0 +1,111 @@
+//! Reading a job's state and replacing it, within one transaction.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use sqlx::sqlite::SqliteConnection;
+
+use super::JobError;
+use super::events::{EventKind, append};
+use super::row::{StateRow, duration};
+use crate::domain::id::JobId;
+use crate::domain::job::{Fence, Running, State};
+
+#[derive(sqlx::FromRow)]
+struct Found {
+    max_runtime_ms: i64,
+    #[sqlx(flatten)]
+    state: StateRow,
+}
+
+/// A job's state and the time it may run.
+pub(super) async fn read(conn: &mut SqliteConnection, job: JobId) -> Result<(State, Duration), JobError> {
+    let id = job.to_string();
+    let found: Option<Found> = sqlx::query_as(
+        "SELECT max_runtime_ms, state, attempt, stalled, ran_ms, worker, claimed_at, lease_until, cancel_requested, \
+         finished_at, error FROM jobs WHERE id = ?",
+    )
+    .bind(&id)
+    .fetch_optional(conn)
+    .await?;
+    let found = found.ok_or(JobError::NotFound(job))?;
+    Ok((found.state.state(&id)?, duration(found.max_runtime_ms)))
+}
+
+/// The running job that `fence` holds, and the time it may run.
+pub(super) async fn held(conn: &mut SqliteConnection, fence: Fence) -> Result<(Running, Duration), JobError> {
+    let (state, max_runtime) = read(conn, fence.job).await?;
+    Ok((state.held_by(fence)?, max_runtime))
+}
+
+/// Puts `new` where `old` was and appends a `state` event with `details`. A job that has left `old` in the meantime is
+/// not touched.
+pub(super) async fn replace(
+    conn: &mut SqliteConnection,
+    job: JobId,
+    old: (&'static str, u32),
+    new: &State,
+    details: Value,
+    now: Timestamp,
+) -> Result<(), JobError> {
+    let row = StateRow::of(new);
+    let changed = sqlx::query(
+        "UPDATE jobs SET state = ?, attempt = ?, stalled = ?, ran_ms = ?, worker = ?, claimed_at = ?, lease_until = ?, \
+         cancel_requested = ?, finished_at = ?, error = ? WHERE id = ? AND state = ? AND attempt = ?",
+    )
+    .bind(row.state)
+    .bind(row.attempt)
+    .bind(row.stalled)
+    .bind(row.ran_ms)
+    .bind(row.worker)
+    .bind(row.claimed_at)
+    .bind(row.lease_until)
+    .bind(row.cancel_requested)
+    .bind(row.finished_at)
+    .bind(row.error)
+    .bind(job.to_string())
+    .bind(old.0)
+    .bind(old.1)
+    .execute(&mut *conn)
+    .await?;
+    one_row(changed.rows_affected(), conn, Fence { job, attempt: old.1 }).await?;
+    if !matches!(new, State::Running(_)) {
+        end_phase(conn, job, now).await?;
+    }
+    append(conn, job, EventKind::State, &state_data(new, details), now).await
+}
+
+/// Passes a guarded write that changed one row; else tells what stands in its way.
+pub(super) async fn one_row(changed: u64, conn: &mut SqliteConnection, fence: Fence) -> Result<(), JobError> {
+    if changed == 1 {
+        return Ok(());
+    }
+    let (state, _) = read(conn, fence.job).await?;
+    let (state, attempt) = (state.name(), state.effort().attempts);
+    Err(crate::domain::job::TransitionError::FenceLost { fence, state, attempt }.into())
+}
+
+/// Closes the phase that an ended attempt was in.
+async fn end_phase(conn: &mut SqliteConnection, job: JobId, now: Timestamp) -> Result<(), JobError> {
+    sqlx::query(
+        "UPDATE jobs SET phases = json_set(phases, '$[#-1].ended', ?) \
+         WHERE id = ? AND json_array_length(phases) > 0",
+    )
+    .bind(now.to_string())
+    .bind(job.to_string())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+fn state_data(state: &State, details: Value) -> Value {
+    let mut data = json!({ "state": state.name(), "cancel_requested": state.is_cancelling() });
+    if let State::Failed(_, problem) = state {
+        data["error"] = json!(problem);
+    }
+    if let (Some(data), Value::Object(details)) = (data.as_object_mut(), details) {
+        data.extend(details);
+    }
+    data
+}

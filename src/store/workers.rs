@@ -1,0 +1,141 @@
+//! Worker processes and the devices they offer.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::json;
+use sqlx::FromRow;
+
+use super::{Database, StoreError};
+use crate::domain::clock::{SharedClock, from_millis};
+use crate::domain::id::WorkerId;
+use crate::job::request::Device;
+
+/// How long a worker counts as alive after a heartbeat.
+pub const LIVE_FOR: Duration = Duration::from_secs(30);
+/// How long a dead worker is remembered.
+const FORGET_AFTER: Duration = Duration::from_hours(24);
+
+/// A worker process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Worker {
+    /// Its id, new with each start.
+    pub id: WorkerId,
+    /// The machine it runs on.
+    pub host: String,
+    /// Its process id there.
+    pub pid: u32,
+    /// Version of the program.
+    pub version: String,
+    /// Jobs it runs at the same time.
+    pub slots: u32,
+    /// What it computes on, the preferred device first.
+    pub devices: Vec<Device>,
+    /// When it started.
+    pub started: Timestamp,
+    /// When it was last heard of.
+    pub heartbeat: Timestamp,
+}
+
+#[derive(FromRow)]
+struct WorkerRow {
+    id: String,
+    host: String,
+    pid: u32,
+    version: String,
+    slots: u32,
+    devices: String,
+    started_at: i64,
+    heartbeat_at: i64,
+}
+
+impl TryFrom<WorkerRow> for Worker {
+    type Error = StoreError;
+
+    fn try_from(row: WorkerRow) -> Result<Self, StoreError> {
+        let wrong = |detail: String| StoreError::inconsistent("workers", row.id.as_str(), detail);
+        Ok(Self {
+            id: row.id.parse().map_err(|error| wrong(format!("{error}")))?,
+            devices: serde_json::from_str(&row.devices).map_err(|error| wrong(error.to_string()))?,
+            started: from_millis(row.started_at),
+            heartbeat: from_millis(row.heartbeat_at),
+            host: row.host,
+            pid: row.pid,
+            version: row.version,
+            slots: row.slots,
+        })
+    }
+}
+
+/// The table of workers; clones share the database.
+#[derive(Debug, Clone)]
+pub struct Workers {
+    database: Database,
+    clock: SharedClock,
+}
+
+impl Workers {
+    /// The workers in `database`.
+    #[must_use]
+    pub fn new(database: Database, clock: SharedClock) -> Self {
+        Self { database, clock }
+    }
+
+    /// Makes a worker known, or says that it is alive.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn heartbeat(&self, worker: &Worker) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let mut transaction = self.database.write().await?;
+        sqlx::query("DELETE FROM workers WHERE heartbeat_at < ?")
+            .bind((now - FORGET_AFTER).as_millisecond())
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query(
+            "INSERT INTO workers (id, host, pid, version, slots, devices, started_at, heartbeat_at) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET heartbeat_at = excluded.heartbeat_at",
+        )
+        .bind(worker.id.to_string())
+        .bind(&worker.host)
+        .bind(worker.pid)
+        .bind(&worker.version)
+        .bind(worker.slots)
+        .bind(json!(worker.devices).to_string())
+        .bind(worker.started.as_millisecond())
+        .bind(now.as_millisecond())
+        .execute(&mut *transaction)
+        .await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// The worker stops and offers nothing any more.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn remove(&self, id: WorkerId) -> Result<(), StoreError> {
+        let mut transaction = self.database.write().await?;
+        sqlx::query("DELETE FROM workers WHERE id = ?").bind(id.to_string()).execute(&mut *transaction).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// The workers that are alive, oldest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn live(&self) -> Result<Vec<Worker>, StoreError> {
+        let rows: Vec<WorkerRow> = sqlx::query_as("SELECT * FROM workers WHERE heartbeat_at >= ? ORDER BY id")
+            .bind((self.clock.now() - LIVE_FOR).as_millisecond())
+            .fetch_all(self.database.reader())
+            .await?;
+        rows.into_iter().map(Worker::try_from).collect()
+    }
+
+    /// Whether a live worker offers `device`; `auto` is always on offer, its jobs wait for a worker.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn offers(&self, device: Device) -> Result<bool, StoreError> {
+        Ok(device == Device::Auto || self.live().await?.iter().any(|worker| worker.devices.contains(&device)))
+    }
+}
