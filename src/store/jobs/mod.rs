@@ -34,7 +34,6 @@ pub use attempt::{Artifact, Heartbeat, LogLine};
 pub use claim::{Claim, Claimant, ClaimedInput};
 pub use events::{Event, EventKind};
 pub use insert::RetryFrom;
-pub use query::Filter;
 
 /// The tables of jobs; clones share the database.
 #[derive(Debug, Clone)]

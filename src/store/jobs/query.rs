@@ -1,30 +1,16 @@
 //! Looking at jobs, cancelling and deleting them: what their owner may do.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 use sqlx::FromRow;
 
 use super::insert::owned;
-use super::row::{InputRow, JobRow, json as to_json};
+use super::row::{InputRow, JobRow};
 use super::transition::replace;
 use super::{Artifact, Job, JobError, JobInput, Jobs};
 use crate::domain::access::Tenant;
 use crate::domain::id::JobId;
 use crate::store::StoreError;
-
-/// Which jobs a list shows.
-#[derive(Debug, Clone, Default)]
-pub struct Filter {
-    /// Only these made before this one.
-    pub after: Option<JobId>,
-    /// Only these in this state.
-    pub state: Option<String>,
-    /// Only these with all of these labels.
-    pub labels: BTreeMap<String, String>,
-    /// At most so many.
-    pub limit: u32,
-}
+use crate::store::listing::Listing;
 
 #[derive(FromRow)]
 struct ArtifactRow {
@@ -56,11 +42,11 @@ impl Jobs {
         Ok(Job::try_from(row.ok_or(JobError::NotFound(job))?)?)
     }
 
-    /// The tenant's jobs, newest first.
+    /// The tenant's jobs, newest first, up to one more than `listing` shows.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn list(&self, tenant: &Tenant, filter: &Filter) -> Result<Vec<Job>, StoreError> {
+    pub async fn list(&self, tenant: &Tenant, listing: &Listing) -> Result<Vec<Job>, StoreError> {
         let rows: Vec<JobRow> = sqlx::query_as(
             "SELECT * FROM jobs WHERE tenant = ?1 AND (?2 IS NULL OR id < ?2) AND (?3 IS NULL OR state = ?3) \
              AND NOT EXISTS ( \
@@ -70,10 +56,10 @@ impl Jobs {
              ORDER BY id DESC LIMIT ?5",
         )
         .bind(tenant.as_str())
-        .bind(filter.after.map(|id| id.to_string()))
-        .bind(filter.state.as_deref())
-        .bind(to_json(&filter.labels))
-        .bind(filter.limit)
+        .bind(listing.after.as_deref())
+        .bind(listing.state.as_deref())
+        .bind(listing.labels_json())
+        .bind(listing.fetch())
         .fetch_all(self.database.reader())
         .await?;
         rows.into_iter().map(Job::try_from).collect()

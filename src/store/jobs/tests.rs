@@ -12,6 +12,7 @@ use crate::domain::job::{Fence, Interruption, MAX_STALLED_ATTEMPTS};
 use crate::domain::problem::{Code, Problem};
 use crate::job::protocol::{EpochMetrics, Level};
 use crate::store::Blobs;
+use crate::store::listing::Listing;
 
 const LEASE: Duration = Duration::from_mins(1);
 
@@ -405,17 +406,18 @@ async fn lists_show_the_tenants_own_jobs_newest_first() {
     let other = NewJob { labels: [("team".to_owned(), "audio".to_owned())].into(), ..house.new_job(Vec::new()) };
     let third = house.jobs.insert(&other).await.expect("inserts");
     house.jobs.cancel(&house.tenant, second).await.expect("cancels");
-    let list = async |filter: Filter| {
-        let jobs = house.jobs.list(&house.tenant, &Filter { limit: 10, ..filter }).await.expect("lists");
+    let all = Listing { limit: 10, after: None, state: None, labels: BTreeMap::new() };
+    let list = async |listing: Listing| {
+        let jobs = house.jobs.list(&house.tenant, &listing).await.expect("lists");
         jobs.into_iter().map(|job| job.id).collect::<Vec<_>>()
     };
-    assert_eq!(list(Filter::default()).await, [third, second, first]);
-    assert_eq!(list(Filter { after: Some(second), ..Filter::default() }).await, [first]);
-    assert_eq!(list(Filter { state: Some("queued".to_owned()), ..Filter::default() }).await, [third, first]);
+    assert_eq!(list(all.clone()).await, [third, second, first]);
+    assert_eq!(list(Listing { after: Some(second.to_string()), ..all.clone() }).await, [first]);
+    assert_eq!(list(Listing { state: Some("queued".to_owned()), ..all.clone() }).await, [third, first]);
     let labels = [("team".to_owned(), "vision".to_owned())].into();
-    assert_eq!(list(Filter { labels, ..Filter::default() }).await, [second, first]);
+    assert_eq!(list(Listing { labels, ..all.clone() }).await, [second, first]);
     let stranger: Tenant = "stranger".parse().expect("a tenant");
-    assert!(house.jobs.list(&stranger, &Filter { limit: 10, ..Filter::default() }).await.expect("lists").is_empty());
+    assert!(house.jobs.list(&stranger, &all).await.expect("lists").is_empty());
     assert!(matches!(house.jobs.get(&stranger, first).await, Err(JobError::NotFound(_))));
     assert!(matches!(house.jobs.cancel(&stranger, first).await, Err(JobError::NotFound(_))));
     assert!(matches!(house.jobs.delete(&stranger, second).await, Err(JobError::NotFound(_))));
