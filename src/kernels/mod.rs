@@ -1,1 +1,32 @@
-//! (empty)
+//! The operations of a network on plain slices, forward and backward.
+//!
+//! Activations are NHWC (`[batch, height, width, channels]`) or `[batch, features]`, kernels of convolutions OHWI; the
+//! borders to PyTorch's layouts are in [`layout`]. Everything is generic over f32 and f64, so that tests can compare
+//! gradients with finite differences. Work is split by sizes and by [`Workspace::threads`] only, never by what happens to
+//! be idle, and sums are taken in a fixed order: the same input and thread count give the same bits.
+//!
+//! Slices whose lengths do not fit each other are mistakes of the caller and panic; the network's compiler rules them out.
+
+pub mod batch_norm;
+pub mod conv;
+pub mod elementwise;
+mod float;
+mod geometry;
+pub mod layout;
+pub mod linear;
+pub mod loss;
+mod matmul;
+pub mod pool;
+mod reduce;
+mod workspace;
+
+#[cfg(test)]
+mod finite_difference;
+
+pub use float::Float;
+pub use geometry::Geometry;
+pub use matmul::{Matrix, matmul};
+pub use workspace::Workspace;
+
+/// Elements of one piece of element-wise work: fixed, so that pieces do not depend on the number of threads.
+pub(crate) const PIECE: usize = 1 << 14;

@@ -1,0 +1,48 @@
+//! Sums over the rows of a matrix.
+
+use rayon::prelude::*;
+
+use crate::kernels::Float;
+use crate::kernels::workspace::scratch;
+
+/// Most blocks that the rows are split into; fixed, so that sums do not depend on the number of threads.
+const BLOCKS: usize = 16;
+/// Fewest rows of a block.
+const ROWS: usize = 64;
+
+/// Adds up, in f64, what `add(row, index of the row, sums)` adds for each row of `data` (rows x width); `sums` values
+/// per row. The result lies at the start of `partials`.
+pub(super) fn over_rows<'p, T: Float>(
+    data: &[T],
+    width: usize,
+    sums: usize,
+    partials: &'p mut Vec<f64>,
+    add: impl Fn(&[T], usize, &mut [f64]) + Sync,
+) -> &'p [f64] {
+    let rows = data.len() / width;
+    let per_block = rows.div_ceil(BLOCKS).max(ROWS);
+    let blocks = rows.div_ceil(per_block).max(1);
+    let partials = scratch(partials, blocks * sums);
+    partials.fill(0.0);
+    partials.par_chunks_mut(sums).zip(data.par_chunks(per_block * width)).enumerate().for_each(
+        |(block, (partial, rows))| {
+            for (row, values) in rows.chunks_exact(width).enumerate() {
+                add(values, block * per_block + row, partial);
+            }
+        },
+    );
+    let (total, rest) = partials.split_at_mut(sums);
+    for partial in rest.chunks_exact(sums) {
+        total.iter_mut().zip(partial).for_each(|(t, p)| *t += p);
+    }
+    total
+}
+
+/// Sum of each column of `data` (rows x out.len()).
+pub(super) fn column_sums<T: Float>(data: &[T], partials: &mut Vec<f64>, out: &mut [T]) {
+    let width = out.len();
+    let sums = over_rows(data, width, width, partials, |row, _, sums| {
+        sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value.f64());
+    });
+    out.iter_mut().zip(sums).for_each(|(out, sum)| *out = T::of(*sum));
+}
