@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::kernels::{Float, PIECE};
 
-/// Adds `bias` to each row of `values` (rows x bias.len()) and applies ReLU, as asked.
+/// Adds `bias` to each row of `values` (rows x `width`) and applies ReLU, as asked.
 pub fn finish_rows<T: Float>(values: &mut [T], width: usize, bias: Option<&[T]>, relu: bool) {
     if bias.is_none() && !relu {
         return;
@@ -21,7 +21,9 @@ pub(super) fn finish_piece<T: Float>(values: &mut [T], width: usize, bias: Optio
         }
     }
     if relu {
-        values.iter_mut().for_each(|value| *value = positive(*value));
+        for value in values {
+            *value = positive(*value);
+        }
     }
 }
 
@@ -67,6 +69,7 @@ pub fn put<T: Float>(values: &[T], target: &mut [T], accumulate: bool) {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these results are exact")]
 mod tests {
     use super::*;
 

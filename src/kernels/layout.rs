@@ -27,6 +27,7 @@ pub fn channels_first<T: Float>(channels: usize, pixels: usize, from: &[T], to: 
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these results are exact")]
 mod tests {
     use super::*;
 

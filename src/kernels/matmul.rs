@@ -78,6 +78,7 @@ pub fn matmul<T: Float>(threads: NonZeroUsize, a: Matrix<T>, b: Matrix<T>, out: 
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these results are exact")]
 mod tests {
     use super::*;
 

@@ -68,7 +68,9 @@ pub fn average<T: Float>(g: &Geometry, x: &[T], y: &mut [T]) {
                 let pixel = &x[position * g.channels..][..g.channels];
                 y.iter_mut().zip(pixel).for_each(|(y, x)| *y += *x);
             }
-            y.iter_mut().for_each(|y| *y = *y * share);
+            for y in y {
+                *y = *y * share;
+            }
         }
     });
 }
@@ -98,7 +100,9 @@ pub fn global_average<T: Float>(channels: usize, positions: usize, x: &[T], y: &
         for pixel in x.chunks_exact(channels) {
             y.iter_mut().zip(pixel).for_each(|(y, x)| *y += *x);
         }
-        y.iter_mut().for_each(|y| *y = *y * share);
+        for y in y {
+            *y = *y * share;
+        }
     });
 }
 

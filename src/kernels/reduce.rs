@@ -38,7 +38,7 @@ pub(super) fn over_rows<'p, T: Float>(
     total
 }
 
-/// Sum of each column of `data` (rows x out.len()).
+/// Sum of each column of `data` (rows x `out.len()`).
 pub(super) fn column_sums<T: Float>(data: &[T], partials: &mut Vec<f64>, out: &mut [T]) {
     let width = out.len();
     let sums = over_rows(data, width, width, partials, |row, _, sums| {
