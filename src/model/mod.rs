@@ -1,8 +1,10 @@
 //! Networks as data: the graph, its shapes, coupling groups, families, and the headers of checkpoint files.
 //! Knows neither candle nor the network.
 
+pub mod families;
 pub mod formats;
 pub mod graph;
+pub mod graph_json;
 pub mod groups;
 pub mod header;
 pub mod natural;

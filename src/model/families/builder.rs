@@ -1,0 +1,66 @@
+//! Puts graphs together, node after node.
+
+use std::collections::BTreeSet;
+
+use crate::model::families::modules::{Kind, Module};
+use crate::model::graph::{Graph, GraphError, Node, NodeId, Op, Shape, Window};
+
+/// PyTorch's default of BatchNorm's `eps`.
+pub(super) const EPS: f64 = 1e-5;
+
+/// A graph in the making.
+#[derive(Debug)]
+pub(super) struct Builder {
+    nodes: Vec<Node>,
+    taken: BTreeSet<String>,
+}
+
+impl Builder {
+    /// A graph that so far only reads examples of `shape`; names of `modules` are kept free for them.
+    pub(super) fn new(shape: &Shape, modules: &[Module]) -> Self {
+        let taken = modules.iter().map(|module| module.name.clone()).collect();
+        let mut builder = Self { nodes: Vec::new(), taken };
+        builder.add("input", Op::Input { shape: shape.clone() }, &[]);
+        builder
+    }
+
+    /// The last node.
+    pub(super) fn last(&self) -> NodeId {
+        NodeId(self.nodes.len() - 1)
+    }
+
+    /// Adds an operation without weights, under `name` or, where that is taken, one like it.
+    pub(super) fn add(&mut self, name: &str, op: Op, inputs: &[NodeId]) -> NodeId {
+        let mut name = name.to_owned();
+        while !self.taken.insert(name.clone()) {
+            name.push('_');
+        }
+        self.nodes.push(Node { name, op, inputs: inputs.to_vec() });
+        self.last()
+    }
+
+    /// Adds an operation without weights behind the last node.
+    pub(super) fn then(&mut self, name: &str, op: Op) -> NodeId {
+        self.add(name, op, &[self.last()])
+    }
+
+    /// Adds a module behind `input`; `stride` and `padding` are those of a convolution.
+    pub(super) fn module(&mut self, module: &Module, input: NodeId, stride: usize, padding: usize) -> NodeId {
+        let bias = module.bias;
+        let op = match module.kind {
+            Kind::Linear { input, output } => Op::Linear { in_features: input, out_features: output, bias },
+            Kind::Conv { input, output, kernel } => {
+                let window = Window { kernel, stride: [stride; 2], padding: [padding; 2] };
+                Op::Conv2d { in_channels: input, out_channels: output, window, bias }
+            }
+            Kind::Norm { features } => Op::BatchNorm { features, eps: EPS },
+        };
+        self.nodes.push(Node { name: module.name.clone(), op, inputs: vec![input] });
+        self.last()
+    }
+
+    /// The finished graph.
+    pub(super) fn build(self) -> Result<Graph, GraphError> {
+        Graph::new(self.nodes)
+    }
+}

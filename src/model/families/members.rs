@@ -1,0 +1,73 @@
+//! The first member's network, fitted to each member's widths; every mismatch of every member at once.
+
+use std::collections::BTreeSet;
+
+use crate::domain::problem::{Code, Fault, Problem};
+use crate::model::graph::{Graph, NodeId};
+use crate::model::groups::{Couplings, Owner};
+use crate::model::header::CheckpointHeader;
+use crate::model::parameters;
+
+/// Most faults that are listed for one member.
+const MAX_FAULTS: usize = 100;
+
+/// One network per member.
+pub(super) fn graphs(first: &Graph, headers: &[&CheckpointHeader]) -> Result<Vec<Graph>, Problem> {
+    let fixed = Fixed::of(first);
+    let mut graphs = Vec::with_capacity(headers.len());
+    let mut faults = Vec::new();
+    for (index, header) in headers.iter().enumerate() {
+        match fit(first, &fixed, header, &format!("/members/{index}")) {
+            Ok(graph) => graphs.push(graph),
+            Err(of_member) => faults.extend(of_member.into_iter().take(MAX_FAULTS)),
+        }
+    }
+    if faults.is_empty() {
+        Ok(graphs)
+    } else {
+        Err(Problem { code: Code::MembersIncompatible, ..Problem::faults(faults) })
+    }
+}
+
+/// Nodes whose widths the task fixes: those that read the input and those that write the outputs.
+struct Fixed {
+    readers: BTreeSet<NodeId>,
+    writers: BTreeSet<NodeId>,
+}
+
+impl Fixed {
+    fn of(graph: &Graph) -> Self {
+        let couplings = Couplings::of(graph).ok();
+        let owned_by_input =
+            |axis: &[crate::model::groups::Segment]| axis.iter().any(|segment| segment.owner == Owner::Input);
+        let columns = couplings.iter().flat_map(|couplings| &couplings.columns);
+        Self {
+            readers: columns.filter(|(_, axis)| owned_by_input(axis)).map(|(id, _)| *id).collect(),
+            writers: couplings.iter().flat_map(|couplings| couplings.heads.iter().copied()).collect(),
+        }
+    }
+}
+
+/// The network with one member's widths, compared with all of that member's tensors.
+fn fit(first: &Graph, fixed: &Fixed, header: &CheckpointHeader, pointer: &str) -> Result<Graph, Vec<Fault>> {
+    let graph = parameters::with_widths(first, |id, node| {
+        let (input, output) = parameters::widths(&node.op).unwrap_or_default();
+        let shape = header.get(&format!("{}.weight", node.name)).map(|info| &info.shape[..]);
+        let (own_input, own_output) = match shape {
+            Some(&[features]) => (features, features),
+            Some(&[rows, columns, ..]) => (columns, rows),
+            _ => (input, output),
+        };
+        let keep = |keep: bool, own: usize, first: usize| if keep { first } else { own };
+        (keep(fixed.readers.contains(&id), own_input, input), keep(fixed.writers.contains(&id), own_output, output))
+    });
+    let faults = match &graph {
+        Ok(graph) => parameters::compare(graph, header, pointer),
+        Err(_) => parameters::compare(first, header, pointer),
+    };
+    match graph {
+        Ok(graph) if faults.is_empty() => Ok(graph),
+        Err(error) if faults.is_empty() => Err(vec![Fault::new(pointer, "shape_mismatch", error.to_string())]),
+        _ => Err(faults),
+    }
+}

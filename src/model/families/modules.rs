@@ -1,0 +1,79 @@
+//! From tensor names to modules: what a checkpoint's layers are, each by itself.
+
+use std::collections::BTreeMap;
+
+use crate::model::header::{CheckpointHeader, TensorInfo};
+use crate::model::natural;
+
+/// What a module is, by its tensors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A matrix.
+    Linear { input: usize, output: usize },
+    /// A stack of kernels.
+    Conv { input: usize, output: usize, kernel: [usize; 2] },
+    /// Per-channel normalisation with running statistics.
+    Norm { features: usize },
+}
+
+/// A module with weights.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Module {
+    pub(super) name: String,
+    pub(super) kind: Kind,
+    pub(super) bias: bool,
+}
+
+impl Module {
+    /// The name without its last part, and that part as a number: a place in a sequence of modules.
+    pub(super) fn sequence(&self) -> Option<(&str, usize)> {
+        let (parent, index) = self.name.rsplit_once('.').unwrap_or(("", &self.name));
+        Some((parent, index.parse().ok()?))
+    }
+}
+
+/// The modules of a checkpoint, in natural order of their names, or why a tensor belongs to none.
+pub(super) fn modules(header: &CheckpointHeader) -> Result<Vec<Module>, Vec<String>> {
+    let mut by_name: BTreeMap<&str, BTreeMap<&str, &TensorInfo>> = BTreeMap::new();
+    for info in &header.tensors {
+        let (module, role) = info.name.rsplit_once('.').unwrap_or(("", &info.name));
+        by_name.entry(module).or_default().insert(role, info);
+    }
+    let (known, unknown): (Vec<_>, Vec<_>) =
+        by_name.into_iter().map(|(name, tensors)| module(name, &tensors)).partition(Result::is_ok);
+    if !unknown.is_empty() {
+        return Err(unknown.into_iter().filter_map(Result::err).collect());
+    }
+    let mut modules: Vec<Module> = known.into_iter().filter_map(Result::ok).collect();
+    modules.sort_by(|a, b| natural::compare(&a.name, &b.name));
+    Ok(modules)
+}
+
+/// One module from its tensors by role.
+fn module(name: &str, tensors: &BTreeMap<&str, &TensorInfo>) -> Result<Module, String> {
+    let shape = |role: &str| tensors.get(role).map(|info| &info.shape[..]);
+    let roles: Vec<&str> = tensors.keys().copied().filter(|role| *role != "num_batches_tracked").collect();
+    let kind = match (shape("weight"), &roles[..]) {
+        (Some(&[output, input]), ["bias", "weight"] | ["weight"]) => Kind::Linear { input, output },
+        (Some(&[output, input, height, width]), ["bias", "weight"] | ["weight"]) => {
+            Kind::Conv { input, output, kernel: [height, width] }
+        }
+        (Some(&[features]), ["bias", "running_mean", "running_var", "weight"]) => Kind::Norm { features },
+        _ => return Err(describe(name, tensors)),
+    };
+    let zero = match kind {
+        Kind::Linear { input, output } => input == 0 || output == 0,
+        Kind::Conv { input, output, kernel } => input == 0 || output == 0 || kernel.contains(&0),
+        Kind::Norm { features } => features == 0,
+    };
+    if zero || name.is_empty() {
+        return Err(describe(name, tensors));
+    }
+    Ok(Module { name: name.to_owned(), kind, bias: tensors.contains_key("bias") })
+}
+
+/// Tensors that make no known module.
+fn describe(name: &str, tensors: &BTreeMap<&str, &TensorInfo>) -> String {
+    let list: Vec<String> = tensors.iter().take(8).map(|(role, info)| format!("{role} {:?}", info.shape)).collect();
+    format!("module `{name}` ({}) is no Linear, Conv2d or BatchNorm", list.join(", "))
+}

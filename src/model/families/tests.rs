@@ -1,0 +1,186 @@
+//! What is recognised as what.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::model::graph::Op;
+use crate::model::header::{Dtype, TensorInfo};
+use crate::model::natural;
+
+/// A checkpoint of float tensors.
+fn header(tensors: &[(&str, &[usize])]) -> CheckpointHeader {
+    let info = |(name, shape): &(&str, &[usize])| TensorInfo {
+        name: (*name).to_owned(),
+        dtype: Dtype::F32,
+        shape: shape.to_vec(),
+    };
+    let mut tensors: Vec<TensorInfo> = tensors.iter().map(info).collect();
+    tensors.sort_by(|a, b| natural::compare(&a.name, &b.name));
+    CheckpointHeader { tensors }
+}
+
+fn mlp(widths: [usize; 4]) -> CheckpointHeader {
+    header(&[
+        ("fc1.weight", &[widths[1], widths[0]]),
+        ("fc2.weight", &[widths[2], widths[1]]),
+        ("fc3.weight", &[widths[3], widths[2]]),
+        ("fc3.bias", &[widths[3]]),
+    ])
+}
+
+fn lenet() -> CheckpointHeader {
+    header(&[
+        ("conv1.weight", &[6, 1, 5, 5]),
+        ("conv2.weight", &[16, 6, 5, 5]),
+        ("fc1.weight", &[120, 400]),
+        ("fc2.weight", &[84, 120]),
+        ("fc3.weight", &[10, 84]),
+    ])
+}
+
+/// VGG-11 for images of 32 x 32 as a sequence of modules, with or without BatchNorm.
+fn vgg(norm: bool) -> CheckpointHeader {
+    let mut shapes: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    let (mut place, mut input) = (0, 3);
+    for (width, pool) in
+        [(8, true), (16, true), (32, false), (32, true), (64, false), (64, true), (64, false), (64, true)]
+    {
+        shapes.insert(format!("features.{place}.weight"), vec![width, input, 3, 3]);
+        if norm {
+            for role in ["weight", "bias", "running_mean", "running_var"] {
+                shapes.insert(format!("features.{}.{role}", place + 1), vec![width]);
+            }
+        }
+        place += 2 + usize::from(norm) + usize::from(pool);
+        input = width;
+    }
+    shapes.insert("classifier.weight".to_owned(), vec![10, 64]);
+    let list: Vec<(&str, &[usize])> = shapes.iter().map(|(name, shape)| (name.as_str(), &shape[..])).collect();
+    header(&list)
+}
+
+fn only(header: &CheckpointHeader, input: Option<&Shape>) -> Detected {
+    detect(&[header], &Architecture::Auto, input).unwrap()
+}
+
+fn count(graph: &Graph, matches: impl Fn(&Op) -> bool) -> usize {
+    graph.nodes().iter().filter(|node| matches(&node.op)).count()
+}
+
+#[test]
+fn an_mlp_needs_no_input_shape() {
+    let detected = only(&mlp([784, 32, 16, 10]), None);
+    assert_eq!(detected.family, "mlp");
+    assert_eq!(detected.graphs[0].input_shape(), &vec![784]);
+    assert_eq!(count(&detected.graphs[0], |op| *op == Op::Relu), 2);
+    let image = only(&mlp([784, 32, 16, 10]), Some(&vec![1, 28, 28]));
+    assert_eq!(image.graphs[0].nodes()[1].op, Op::Flatten);
+}
+
+#[test]
+fn a_lenet_is_padded_as_its_input_asks() {
+    let padding = |input: &Shape| match only(&lenet(), Some(input)).graphs[0].nodes()[1].op {
+        Op::Conv2d { window, .. } => window.padding[0],
+        ref other => panic!("{other:?}"),
+    };
+    assert_eq!(padding(&vec![1, 28, 28]), 2);
+    assert_eq!(padding(&vec![1, 32, 32]), 0);
+    assert_eq!(only(&lenet(), Some(&vec![1, 28, 28])).family, "lenet");
+}
+
+#[test]
+fn two_networks_that_fit_are_both_named() {
+    let problem = detect(&[&lenet()], &Architecture::Auto, None).unwrap_err();
+    assert_eq!(problem.code, Code::ArchitectureAmbiguous);
+    assert_eq!(problem.errors.len(), 2, "{problem}");
+    assert!(problem.to_string().contains("[1, 28, 28]") && problem.to_string().contains("[1, 32, 32]"));
+    let inspection = inspect(&lenet());
+    assert_eq!((inspection.family, inspection.candidates.len()), (None, 2));
+}
+
+#[test]
+fn a_vgg_has_pools_where_its_names_leave_room() {
+    for norm in [false, true] {
+        let detected = only(&vgg(norm), Some(&vec![3, 32, 32]));
+        assert_eq!(detected.family, "vgg");
+        let graph = &detected.graphs[0];
+        assert_eq!(count(graph, |op| matches!(op, Op::MaxPool2d { .. })), 5);
+        assert_eq!(count(graph, |op| matches!(op, Op::BatchNorm { .. })), if norm { 8 } else { 0 });
+        assert_eq!(inspect(&vgg(norm)).graph.as_ref(), Some(graph));
+    }
+}
+
+#[test]
+fn an_input_that_does_not_fit_is_told_so() {
+    for (header, input) in [
+        (mlp([784, 32, 16, 10]), vec![3, 32, 32]),
+        (lenet(), vec![3, 32, 32]),
+        (lenet(), vec![1, 50, 50]),
+        (lenet(), vec![784]),
+        (lenet(), vec![1, usize::MAX, usize::MAX]),
+        (lenet(), vec![]),
+    ] {
+        let problem = detect(&[&header], &Architecture::Auto, Some(&input)).unwrap_err();
+        assert_eq!(problem.code, Code::InvalidRequest);
+        assert_eq!(problem.errors[0].pointer, "/input_shape", "{problem}");
+    }
+}
+
+#[test]
+fn unknown_tensors_and_families_are_named() {
+    let strange = header(&[("fc1.weight", &[4, 4]), ("attention.qkv", &[12, 4, 4])]);
+    let problem = detect(&[&strange], &Architecture::Auto, None).unwrap_err();
+    assert_eq!(problem.code, Code::ArchitectureUnknown);
+    assert!(problem.detail.contains("attention"), "{problem}");
+    assert!(inspect(&strange).unrecognised.unwrap().contains("attention"));
+    let family = |name: &str| Architecture::Family(name.to_owned());
+    let problem = detect(&[&lenet()], &family("resnext"), None).unwrap_err();
+    assert_eq!(problem.errors[0].pointer, "/architecture/family");
+    let problem = detect(&[&lenet()], &family("mlp"), Some(&vec![1, 28, 28])).unwrap_err();
+    assert_eq!(problem.code, Code::ArchitectureUnknown);
+    assert!(detect(&[&lenet()], &family("lenet"), Some(&vec![1, 28, 28])).is_ok());
+}
+
+#[test]
+fn members_may_differ_in_their_hidden_widths_only() {
+    let first = mlp([20, 32, 16, 10]);
+    let detected = detect(&[&first, &mlp([20, 48, 8, 10])], &Architecture::Auto, None).unwrap();
+    assert_eq!(detected.graphs[1].shape(crate::model::graph::NodeId(1)), &vec![48]);
+
+    let problem = detect(&[&first, &mlp([21, 32, 16, 9]), &mlp([20, 8, 8, 8])], &Architecture::Auto, None).unwrap_err();
+    assert_eq!(problem.code, Code::MembersIncompatible);
+    let faults: Vec<(&str, &str)> =
+        problem.errors.iter().map(|fault| (fault.pointer.as_str(), fault.detail.as_str())).collect();
+    assert_eq!(
+        faults,
+        [
+            ("/members/1", "tensor `fc1.weight`: expected shape [32, 20], got [32, 21]"),
+            ("/members/1", "tensor `fc3.weight`: expected shape [10, 16], got [9, 16]"),
+            ("/members/1", "tensor `fc3.bias`: expected shape [10], got [9]"),
+            ("/members/2", "tensor `fc3.weight`: expected shape [10, 8], got [8, 8]"),
+            ("/members/2", "tensor `fc3.bias`: expected shape [10], got [8]"),
+        ]
+    );
+}
+
+#[test]
+fn missing_and_extra_tensors_are_listed() {
+    let first = mlp([20, 32, 16, 10]);
+    let other =
+        header(&[("fc1.weight", &[32, 20]), ("fc2.weight", &[16, 32]), ("fc4.weight", &[10, 16]), ("fc3.bias", &[10])]);
+    let problem = detect(&[&first, &other], &Architecture::Auto, None).unwrap_err();
+    let codes: Vec<&str> = problem.errors.iter().map(|fault| fault.code.as_str()).collect();
+    assert_eq!(codes, ["missing_tensor", "unexpected_tensor"]);
+}
+
+#[test]
+fn a_graph_that_is_spelled_out_is_compared_with_every_member() {
+    let form = serde_json::to_value(&only(&mlp([20, 32, 16, 10]), None).graphs[0]).unwrap();
+    let graph = Architecture::Graph(form);
+    let (first, second) = (mlp([20, 32, 16, 10]), mlp([20, 8, 4, 10]));
+    let detected = detect(&[&first, &second], &graph, None).unwrap();
+    assert_eq!((detected.family.as_str(), detected.graphs.len()), ("graph", 2));
+    assert_eq!(detect(&[&lenet()], &graph, None).unwrap_err().code, Code::MembersIncompatible);
+    let problem = detect(&[&first], &graph, Some(&vec![1, 28, 28])).unwrap_err();
+    assert_eq!(problem.errors[0].pointer, "/architecture/graph");
+}
