@@ -159,6 +159,12 @@ fn vggs_are_fused_as_the_reference_does() {
     }
 }
 
+#[test]
+fn residual_networks_are_fused_as_the_reference_does() {
+    check_case("resnet_cifar_x2");
+    check_case("resnet_cifar_x3");
+}
+
 /// Fuses two trained members and checks that the result has their names and shapes.
 fn fuse_trained(ensemble: &str, input: &[usize]) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/members").join(ensemble);
@@ -167,7 +173,9 @@ fn fuse_trained(ensemble: &str, input: &[usize]) {
         return;
     }
     let members = [open(&folder, "m0"), open(&folder, "m1")];
-    members.iter().for_each(|member| member.check_finite().unwrap());
+    for member in &members {
+        member.check_finite().unwrap();
+    }
     let headers: Vec<_> = members.iter().map(Checkpoint::header).collect();
     let detected = families::detect(&headers, &Architecture::Auto, Some(&input.to_vec())).unwrap();
     let list: Vec<Member<'_>> =
@@ -188,4 +196,5 @@ fn trained_members_load_and_fuse() {
     fuse_trained("mnist-mlp", &[1, 28, 28]);
     fuse_trained("cifar-mlp", &[3, 32, 32]);
     fuse_trained("cifar-lenet", &[3, 32, 32]);
+    fuse_trained("cifar-resnet16", &[3, 32, 32]);
 }

@@ -6,6 +6,7 @@ mod convnet;
 mod members;
 mod mlp;
 mod modules;
+mod resnet;
 
 use serde::Serialize;
 
@@ -26,13 +27,18 @@ pub struct Family {
 }
 
 /// Every family.
-pub const FAMILIES: [Family; 4] = [
+pub const FAMILIES: [Family; 5] = [
     Family { name: "mlp", description: "Matrices only, with ReLU between them; BatchNorm where there is one." },
     Family {
         name: "lenet",
         description: "Two 5x5 convolutions with ReLU and 2x2 maximum pooling, then three matrices.",
     },
     Family { name: "vgg", description: "Six or more 3x3 convolutions, with or without BatchNorm, then matrices." },
+    Family {
+        name: "resnet",
+        description: "Residual networks of basic or bottleneck blocks, by their names (`layer1.0.conv1`, …): with a 3x3 stem \
+                      as for CIFAR, or a 7x7 stem and a pool as for ImageNet.",
+    },
     Family { name: "cnn", description: "Any other chain of convolutions, ReLU, pools and matrices." },
 ];
 
@@ -120,13 +126,11 @@ pub fn detect(
 /// Checks that an example of this shape could exist.
 fn check_input(shape: &Shape) -> Result<(), Problem> {
     let elements = shape.iter().try_fold(1_usize, |product, &axis| product.checked_mul(axis));
-    match (shape.len(), elements) {
-        (1 | 3, Some(1..=MAX_ELEMENTS)) => Ok(()),
-        _ => {
-            let detail = format!("expected [D] or [C, H, W] with positive sizes, got {shape:?}");
-            Err(Problem::faults(vec![Fault::new("/input_shape", "invalid_shape", detail)]))
-        }
+    if matches!((shape.len(), elements), (1 | 3, Some(1..=MAX_ELEMENTS))) {
+        return Ok(());
     }
+    let detail = format!("expected [D] or [C, H, W] with positive sizes, got {shape:?}");
+    Err(Problem::faults(vec![Fault::new("/input_shape", "invalid_shape", detail)]))
 }
 
 /// Looks at one checkpoint without further knowledge.
@@ -140,17 +144,24 @@ pub fn inspect(header: &CheckpointHeader) -> Inspection {
         candidates: Vec::new(),
         unrecognised: None,
     };
-    match candidates(header, None).map(|mut found| (found.len() == 1).then(|| found.remove(0)).ok_or(found)) {
-        Ok(Ok(only)) => {
-            inspection.family = Some(only.family.to_owned());
-            inspection.graph = Some(only.graph);
-            inspection.assumptions = only.assumptions;
-        }
-        Ok(Err(several)) if !several.is_empty() => inspection.candidates = several.into_iter().map(reading).collect(),
-        Ok(Err(_)) => inspection.unrecognised = Some("no input of a usual size fits the layers".to_owned()),
+    match candidates(header, None) {
+        Ok(found) => enter(&mut inspection, found),
         Err(Unfit::Unknown(detail) | Unfit::Input(detail)) => inspection.unrecognised = Some(detail),
     }
     inspection
+}
+
+/// Enters the networks that fit: the only one, or all as candidates.
+fn enter(inspection: &mut Inspection, mut found: Vec<Candidate>) {
+    if found.len() > 1 {
+        inspection.candidates = found.into_iter().map(reading).collect();
+    } else if let Some(only) = found.pop() {
+        inspection.family = Some(only.family.to_owned());
+        inspection.graph = Some(only.graph);
+        inspection.assumptions = only.assumptions;
+    } else {
+        inspection.unrecognised = Some("no input of a usual size fits the layers".to_owned());
+    }
 }
 
 fn reading(candidate: Candidate) -> Reading {
@@ -164,7 +175,13 @@ fn reading(candidate: Candidate) -> Reading {
 /// All networks that fit a checkpoint.
 fn candidates(header: &CheckpointHeader, input: Option<&Shape>) -> Result<Vec<Candidate>, Unfit> {
     let modules = modules::modules(header).map_err(|details| Unfit::Unknown(details.join("; ")))?;
-    if mlp::applies(&modules) { mlp::candidates(&modules, input) } else { convnet::candidates(&modules, input) }
+    if mlp::applies(&modules) {
+        mlp::candidates(&modules, input)
+    } else if resnet::applies(&modules) {
+        resnet::candidates(&modules, input)
+    } else {
+        convnet::candidates(&modules, input)
+    }
 }
 
 /// The one network that fits a checkpoint.

@@ -184,3 +184,35 @@ fn a_graph_that_is_spelled_out_is_compared_with_every_member() {
     let problem = detect(&[&first], &graph, Some(&vec![1, 28, 28])).unwrap_err();
     assert_eq!(problem.errors[0].pointer, "/architecture/graph");
 }
+
+/// One basic block per stage, two stages, the second with a projection called `shortcut`.
+fn resnet(shortcut: &str, head: &str, stem: usize) -> CheckpointHeader {
+    let projection = format!("layer2.0.{shortcut}.0.weight");
+    let head = format!("{head}.weight");
+    header(&[
+        ("conv1.weight", &[4, 3, stem, stem]),
+        ("layer1.0.conv1.weight", &[5, 4, 3, 3]),
+        ("layer1.0.conv2.weight", &[4, 5, 3, 3]),
+        ("layer2.0.conv1.weight", &[6, 4, 3, 3]),
+        ("layer2.0.conv2.weight", &[8, 6, 3, 3]),
+        (&projection, &[8, 4, 1, 1]),
+        (&head, &[10, 8]),
+    ])
+}
+
+#[test]
+fn residual_networks_are_recognised_by_name() {
+    let small = only(&resnet("shortcut", "linear", 3), None);
+    assert_eq!(small.family, "resnet");
+    let shape = |graph: &Graph, name: &str| {
+        let found = graph.iter().find(|(_, node)| node.name == name).unwrap();
+        graph.shape(found.0).clone()
+    };
+    assert_eq!(shape(&small.graphs[0], "layer2.0.add"), [8, 16, 16]);
+    let large = only(&resnet("downsample", "fc", 7), None);
+    assert_eq!(shape(&large.graphs[0], "maxpool"), [4, 56, 56]);
+    assert_eq!(count(&large.graphs[0], |op| *op == Op::Add), 2);
+    let problem = detect(&[&resnet("bypass", "fc", 3)], &Architecture::Auto, None).unwrap_err();
+    assert_eq!(problem.code, Code::ArchitectureUnknown);
+    assert!(problem.detail.contains("layer2.0.bypass.0"), "{problem}");
+}
