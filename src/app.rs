@@ -10,8 +10,6 @@ use crate::domain::clock::SharedClock;
 use crate::http;
 use crate::http::state::AppState;
 use crate::lifecycle::Shutdown;
-use crate::store::keys::{Keys, Secret};
-use crate::store::{Blobs, Database};
 
 /// A server that is bound and ready to run.
 #[derive(Debug)]
@@ -31,21 +29,17 @@ impl Application {
     pub async fn build(settings: Settings, clock: SharedClock, shutdown: Shutdown) -> anyhow::Result<Self> {
         let data_dir = &settings.storage.data_dir;
         std::fs::create_dir_all(data_dir).with_context(|| format!("data directory {}", data_dir.display()))?;
-        let database = Database::open(data_dir).await?;
-        let blobs = Blobs::open(data_dir)?;
-        let keys = Keys::new(database.clone(), clock.clone());
-        let bootstrap = settings.bootstrap_key.as_deref().and_then(Secret::parse);
-        let listen = settings.server.listen;
+        let server = settings.server.clone();
+        let state = AppState::open(settings, clock, shutdown.clone()).await?;
+        let listen = server.listen;
         anyhow::ensure!(
-            listen.ip().is_loopback() || bootstrap.is_some() || keys.any().await?,
+            listen.ip().is_loopback() || state.bootstrap.is_some() || state.keys.any().await?,
             "{listen} is reachable from other machines, and there is no API key yet: make one with \
              `engraft keys create --data-dir {}`, set ENGRAFT_API_KEY, or listen on 127.0.0.1",
-            data_dir.display()
+            state.settings.storage.data_dir.display()
         );
         let listener = TcpListener::bind(listen).with_context(|| format!("listening on {listen}"))?;
         let address = listener.local_addr()?;
-        let server = settings.server.clone();
-        let state = AppState::new(settings, database, blobs, keys, bootstrap, clock, shutdown.clone());
         Ok(Self { listener, address, server, state, shutdown })
     }
 
@@ -66,6 +60,7 @@ impl Application {
     /// # Errors
     /// When the socket fails.
     pub async fn run_until_stopped(self) -> anyhow::Result<()> {
+        self.state.tasks.spawn(http::housekeeping::run(self.state.clone()));
         let handle = Handle::new();
         tokio::spawn(end_with(self.shutdown, handle.clone()));
         let mut server = axum_server::from_tcp(self.listener)?.handle(handle);
@@ -73,6 +68,8 @@ impl Application {
         server.http_builder().http1().header_read_timeout(patience);
         let router = http::router(self.state.clone());
         server.first_request_timeout(patience).serve(router.into_make_service()).await?;
+        self.state.tasks.close();
+        self.state.tasks.wait().await;
         self.state.database.close().await;
         Ok(())
     }

@@ -5,4 +5,5 @@ pub mod clock;
 pub mod dataset;
 pub mod id;
 pub mod job;
+pub mod name;
 pub mod problem;

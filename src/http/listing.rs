@@ -12,6 +12,7 @@ use crate::store::listing::Listing;
 
 const DEFAULT_LIMIT: usize = 50;
 const MAX_LIMIT: usize = 200;
+const LONGEST_LABEL: usize = 256;
 
 /// One page of a list, newest first.
 #[derive(Debug, Serialize, ToSchema)]
@@ -110,6 +111,24 @@ pub fn parse(query: &str, states: &[&str]) -> Result<Listing, Problem> {
         }
     }
     if faults.is_empty() { Ok(listing) } else { Err(Problem::faults(faults)) }
+}
+
+/// The labels that an upload's query gives the file: `?label.team=vision`.
+///
+/// # Errors
+/// `invalid_request` for anything that is not a label, and for labels without a name or over 256 bytes.
+pub fn upload_labels(query: &str) -> Result<BTreeMap<String, String>, Problem> {
+    let pairs = pairs(query);
+    let known = |key: &str, value: &str| {
+        key.strip_prefix("label.")
+            .is_some_and(|name| (1..=LONGEST_LABEL).contains(&name.len()) && value.len() <= LONGEST_LABEL)
+    };
+    let fault = |(key, _): &(String, String)| {
+        let detail = format!("expected only label.NAME=VALUE, each of at most {LONGEST_LABEL} bytes");
+        Fault::new(format!("/query/{key}"), "unknown_parameter", detail)
+    };
+    let faults: Vec<Fault> = pairs.iter().filter(|(key, value)| !known(key, value)).map(fault).collect();
+    if faults.is_empty() { Ok(labels(&pairs)) } else { Err(Problem::faults(faults)) }
 }
 
 /// The query string as it came; never fails.

@@ -5,26 +5,12 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
 
-use crate::domain::problem::{Code, Fault, Problem};
+use super::views::problem::ProblemView;
+use crate::domain::problem::{Code, Problem};
 
 /// The media type of problems.
 pub const MEDIA_TYPE: &str = "application/problem+json";
-
-/// The body of every answer that is an error.
-#[derive(Debug, Serialize)]
-pub struct ProblemBody<'a> {
-    #[serde(rename = "type")]
-    kind: String,
-    title: &'static str,
-    status: u16,
-    detail: &'a str,
-    code: Code,
-    request_id: &'a str,
-    #[serde(skip_serializing_if = "<[Fault]>::is_empty")]
-    errors: &'a [Fault],
-}
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
@@ -43,15 +29,7 @@ impl IntoResponse for Problem {
 /// The answer's body for `problem`.
 #[must_use]
 pub fn render(problem: &Problem, request_id: &str) -> Vec<u8> {
-    let body = ProblemBody {
-        kind: format!("urn:engraft:problem:{}", problem.code.as_str()),
-        title: problem.code.title(),
-        status: problem.code.status(),
-        detail: &problem.detail,
-        code: problem.code,
-        request_id,
-        errors: &problem.errors,
-    };
+    let body = ProblemView::new(problem, Some(request_id));
     serde_json::to_vec(&body).unwrap_or_default()
 }
 

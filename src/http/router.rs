@@ -12,8 +12,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::frame::frame;
-use super::health;
 use super::state::AppState;
+use super::{checkpoints, datasets, health};
 use crate::domain::problem::{Code, Problem};
 
 #[derive(OpenApi)]
@@ -25,7 +25,10 @@ struct Description;
 
 /// Every route with its description. A resource adds itself here with a function `routes() -> OpenApiRouter<AppState>`.
 fn described() -> OpenApiRouter<AppState> {
-    OpenApiRouter::with_openapi(Description::openapi()).routes(routes!(health::healthz))
+    OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(health::healthz))
+        .merge(checkpoints::routes())
+        .merge(datasets::routes())
 }
 
 /// The whole service.

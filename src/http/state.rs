@@ -4,13 +4,19 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
 
 use crate::config::Settings;
 use crate::domain::clock::SharedClock;
 use crate::lifecycle::Shutdown;
+use crate::store::checkpoints::Checkpoints;
+use crate::store::datasets::Datasets;
 use crate::store::idempotency::Idempotency;
 use crate::store::keys::{Keys, Secret};
-use crate::store::{Blobs, Database};
+use crate::store::publish::Publisher;
+use crate::store::staging::Staging;
+use crate::store::uploads::Uploads;
+use crate::store::{Blobs, Database, StoreError};
 
 /// The shared state; clones are cheap.
 #[derive(Debug, Clone)]
@@ -27,33 +33,58 @@ pub struct Shared {
     pub blobs: Blobs,
     /// API keys.
     pub keys: Keys,
-    /// Answers to repeated requests.
-    pub idempotency: Idempotency,
     /// The key from the environment.
     pub bootstrap: Option<Secret>,
+    /// Uploaded checkpoints.
+    pub checkpoints: Checkpoints,
+    /// Uploaded datasets.
+    pub datasets: Datasets,
+    /// Unfinished uploads.
+    pub staging: Staging,
+    /// Turns uploads into checkpoints and datasets.
+    pub publisher: Publisher,
+    /// Answers to repeated requests.
+    pub idempotency: Idempotency,
     /// The time.
     pub clock: SharedClock,
     /// Whether the program is about to end.
     pub shutdown: Shutdown,
+    /// Work that outlives its request; the program waits for it before it ends.
+    pub tasks: TaskTracker,
     /// Rings when a job was queued: a hint for workers in this process, who also poll.
     pub job_queued: Arc<Notify>,
+    /// Rings when a dataset was uploaded.
+    pub dataset_arrived: Notify,
 }
 
 impl AppState {
-    /// Puts the parts together.
-    #[must_use]
-    pub fn new(
-        settings: Settings,
-        database: Database,
-        blobs: Blobs,
-        keys: Keys,
-        bootstrap: Option<Secret>,
-        clock: SharedClock,
-        shutdown: Shutdown,
-    ) -> Self {
-        let job_queued = Arc::new(Notify::new());
-        let idempotency = Idempotency::new(database.clone(), clock.clone());
-        Self(Arc::new(Shared { settings, database, blobs, keys, idempotency, bootstrap, clock, shutdown, job_queued }))
+    /// Opens the stores below the data directory of `settings`, which must exist.
+    ///
+    /// # Errors
+    /// When a store cannot be opened.
+    pub async fn open(settings: Settings, clock: SharedClock, shutdown: Shutdown) -> Result<Self, StoreError> {
+        let data_dir = &settings.storage.data_dir;
+        let database = Database::open(data_dir).await?;
+        let blobs = Blobs::open(data_dir)?;
+        let uploads = Uploads::new(database.clone(), clock.clone(), settings.limits.upload_expiry.0);
+        let staging = Staging::open(data_dir, uploads)?;
+        Ok(Self(Arc::new(Shared {
+            keys: Keys::new(database.clone(), clock.clone()),
+            bootstrap: settings.bootstrap_key.as_deref().and_then(Secret::parse),
+            checkpoints: Checkpoints::new(database.clone(), blobs.clone()),
+            datasets: Datasets::new(database.clone(), blobs.clone(), clock.clone()),
+            publisher: Publisher::new(database.clone(), blobs.clone(), staging.clone(), clock.clone()),
+            idempotency: Idempotency::new(database.clone(), clock.clone()),
+            tasks: TaskTracker::new(),
+            job_queued: Arc::default(),
+            dataset_arrived: Notify::new(),
+            settings,
+            database,
+            blobs,
+            staging,
+            clock,
+            shutdown,
+        })))
     }
 }
 

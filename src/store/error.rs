@@ -48,6 +48,14 @@ impl StoreError {
         Self::Inconsistent { table, id: id.into(), detail: detail.to_string() }
     }
 
+    /// Whether a trigger of the schema refused the statement.
+    #[must_use]
+    pub fn is_refused_by_trigger(&self) -> bool {
+        const SQLITE_CONSTRAINT_TRIGGER: &str = "1811";
+        let code = |error: &dyn sqlx::error::DatabaseError| error.code().as_deref() == Some(SQLITE_CONSTRAINT_TRIGGER);
+        matches!(self, Self::Database(sqlx::Error::Database(error)) if code(error.as_ref()))
+    }
+
     /// Whether an insert met a row with the same key.
     #[must_use]
     pub fn is_unique_violation(&self) -> bool {

@@ -1,13 +1,20 @@
 //! What outlives a process: rows in SQLite, bytes in an object store below the data directory.
 
 pub mod blobs;
+pub mod checkpoints;
 pub mod database;
+pub mod datasets;
 pub mod error;
+pub mod files;
 pub mod idempotency;
+pub mod intake;
 pub mod jobs;
 pub mod keys;
 pub mod listing;
 mod migrations;
+pub mod publish;
+pub mod staging;
+pub mod uploads;
 pub mod workers;
 
 pub use blobs::Blobs;

@@ -1,0 +1,35 @@
+//! `DELETE /v1/datasets/{name}`.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+
+use super::absent;
+use crate::domain::problem::{Code, Problem};
+use crate::http::auth::Caller;
+use crate::http::state::AppState;
+use crate::http::views::problem::ProblemView;
+use crate::store::files::Deletion;
+
+/// Delete a dataset
+#[utoipa::path(delete, path = "/v1/datasets/{name}", operation_id = "deleteDataset", tag = "Datasets",
+    params(("name" = String, Path, description = "Id or name.", example = "mnist.npz")),
+    responses(
+        (status = 204, description = "It is gone."),
+        (status = 401, description = "No valid key.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 403, description = "The key may not write.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 404, description = "There is none.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 409, description = "An unfinished job reads it.", body = ProblemView, content_type = "application/problem+json")))]
+pub(super) async fn delete(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Problem> {
+    match state.datasets.delete(&caller.tenant, &name).await? {
+        Deletion::Done => Ok(StatusCode::NO_CONTENT),
+        Deletion::Absent => Err(absent(&name)),
+        Deletion::InUse => {
+            let detail = format!("An unfinished job reads `{name}`; cancel the job or wait for its end.");
+            Err(Problem::new(Code::InUse, detail))
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! `PUT /v1/checkpoints/{name}` and `PUT /v1/datasets/{name}`.
+
+use std::collections::BTreeMap;
+
+use axum::extract::Request;
+use axum::http::request::Parts;
+use sha2::{Digest, Sha256};
+
+use super::announced::Announced;
+use super::incoming::Incoming;
+use super::receive::{Bounds, End, receive, reopen};
+use super::refusal::{Refusal, disk_full, intake_problem};
+use crate::domain::name::FileName;
+use crate::domain::problem::{Code, Fault, Problem};
+use crate::http::auth::Caller;
+use crate::http::listing;
+use crate::http::state::AppState;
+use crate::store::files::{Kind, StoredFile};
+use crate::store::intake::{Complete, Gate, Intake};
+use crate::store::publish::{Published, Target};
+use crate::store::staging::{Held, free_bytes};
+use crate::store::uploads::Upload;
+
+/// What came of a PUT.
+#[derive(Debug)]
+pub enum Outcome {
+    /// A new file.
+    Created(StoredFile),
+    /// The name had the same bytes already.
+    Same(StoredFile),
+    /// A part has arrived; the file goes on at this offset.
+    Partial(u64),
+}
+
+/// Takes an upload. It runs in a task of its own, so that bytes are kept when the client goes away.
+///
+/// # Errors
+/// Every way in which an upload can be refused.
+pub async fn put(
+    state: AppState,
+    caller: Caller,
+    kind: Kind,
+    name: &str,
+    request: Request,
+) -> Result<Outcome, Refusal> {
+    let (parts, body) = request.into_parts();
+    let mut incoming = Incoming::new(body, &parts.headers, state.settings.server.body_idle_timeout.0);
+    let name = parse_name(name);
+    let tasks = state.tasks.clone();
+    let task = tasks.spawn(async move {
+        let result = match Put::prepare(state, caller, kind, name, &parts) {
+            Ok(put) => put.run(&mut incoming).await,
+            Err(problem) => Err(problem.into()),
+        };
+        incoming.drain();
+        result
+    });
+    task.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "an upload's task failed");
+        Err(Problem::new(Code::Internal, "The upload failed; the log has the details under this request id.").into())
+    })
+}
+
+/// Reads the name in a path.
+///
+/// # Errors
+/// `invalid_request` that says what a name may be.
+fn parse_name(text: &str) -> Result<FileName, Problem> {
+    text.parse::<FileName>()
+        .map_err(|error| Problem::faults(vec![Fault::new("/path/name", "invalid_value", error.to_string())]))
+}
+
+/// One upload request.
+struct Put {
+    state: AppState,
+    caller: Caller,
+    kind: Kind,
+    name: FileName,
+    labels: BTreeMap<String, String>,
+    announced: Announced,
+    limit: u64,
+}
+
+impl Put {
+    fn prepare(
+        state: AppState,
+        caller: Caller,
+        kind: Kind,
+        name: Result<FileName, Problem>,
+        parts: &Parts,
+    ) -> Result<Self, Problem> {
+        let limits = &state.settings.limits;
+        let limit = match kind {
+            Kind::Checkpoint => limits.max_checkpoint.0,
+            Kind::Dataset => limits.max_dataset.0,
+        };
+        let announced = Announced::read(&parts.headers)?;
+        let expected = announced.total.or_else(|| announced.length.map(|length| announced.start + length));
+        if let Some(bytes) = expected.filter(|&bytes| bytes > limit) {
+            return Err(Problem::new(Code::TooLarge, format!("The file has {bytes} bytes; the limit is {limit}.")));
+        }
+        let labels = listing::upload_labels(parts.uri.query().unwrap_or_default())?;
+        Ok(Self { name: name?, state, caller, kind, labels, announced, limit })
+    }
+
+    async fn run(&self, incoming: &mut Incoming) -> Result<Outcome, Refusal> {
+        let taken = self.state.publisher.taken(self.kind, &self.caller.tenant, &self.name).await?;
+        if let Some(existing) = taken {
+            return self.compare(existing, incoming).await;
+        }
+        let needed = self.announced.length.unwrap_or(0).saturating_add(self.state.settings.storage.keep_free.0);
+        if free_bytes(&self.state.settings.storage.data_dir)? < needed {
+            return Err(disk_full().into());
+        }
+        let held = self.hold().await?;
+        let id = held.upload.id;
+        let gate = match self.kind {
+            Kind::Checkpoint => Gate::safetensors(held.upload.total),
+            Kind::Dataset => Gate::Open,
+        };
+        let (upload, intake) = reopen(held, gate).await?;
+        let bounds = Bounds { length: self.announced.length, limit: self.limit };
+        match receive(&self.state, &upload, incoming, intake, bounds).await? {
+            End::Complete(intake) => self.complete(&upload, intake).await,
+            End::Cut(problem) => Err(problem.into()),
+            End::Unusable(problem) => {
+                self.state.staging.discard(id).await?;
+                Err(problem.into())
+            }
+        }
+    }
+
+    /// Takes the unfinished upload to this name, or a fresh one, at the announced offset.
+    async fn hold(&self) -> Result<Held, Refusal> {
+        let busy = || Problem::new(Code::UploadInProgress, format!("Another request is uploading to `{}`.", self.name));
+        let held = self.state.staging.hold(self.kind, &self.caller.tenant, &self.name).await?;
+        let mut held = held.ok_or_else(busy)?;
+        let Announced { start, total, .. } = self.announced;
+        let known = held.upload.total;
+        let offset = held.upload.acknowledged;
+        if start > 0 && start != offset {
+            if offset == 0 {
+                self.state.staging.discard(held.upload.id).await?;
+            }
+            let detail = format!("The upload of `{}` continues at byte {offset}, not at {start}.", self.name);
+            return Err(Refusal::offset(offset, false, detail));
+        }
+        if let (true, Some(known), Some(total)) = (start > 0, known, total)
+            && known != total
+        {
+            let detail = format!("The upload began as a file of {known} bytes; {total} bytes are another file.");
+            return Err(Refusal::offset(offset, false, detail));
+        }
+        held.upload.acknowledged = start;
+        held.upload.total = if start > 0 { total.or(known) } else { total };
+        self.state.staging.uploads().acknowledge(held.upload.id, start, held.upload.total).await?;
+        Ok(held)
+    }
+
+    /// The body has ended as it should; the file may still lack a part.
+    async fn complete(&self, upload: &Upload, mut intake: Intake) -> Result<Outcome, Refusal> {
+        let length = intake.length();
+        if upload.total.is_some_and(|total| length < total) {
+            let synced = blocking(move || intake.sync()).await?;
+            synced.map_err(|error| intake_problem(&error))?;
+            self.state.staging.uploads().acknowledge(upload.id, length, upload.total).await?;
+            return Ok(Outcome::Partial(length));
+        }
+        match self.check(blocking(move || intake.finish()).await?.map_err(|error| intake_problem(&error))) {
+            Ok(complete) => self.publish(upload, &complete).await,
+            Err(problem) if matches!(problem.code, Code::DiskFull | Code::Internal) => Err(problem.into()),
+            Err(problem) => {
+                self.state.staging.discard(upload.id).await?;
+                Err(problem.into())
+            }
+        }
+    }
+
+    /// What can be said of the whole file only.
+    fn check(&self, complete: Result<Complete, Problem>) -> Result<Complete, Problem> {
+        let complete = complete?;
+        if complete.bytes == 0 {
+            return Err(Problem::new(Code::DatasetInvalid, "The file is empty."));
+        }
+        if let Some(announced) = self.announced.sha256.filter(|announced| *announced != complete.sha256) {
+            let (announced, got) = (hex::encode(announced), hex::encode(complete.sha256));
+            let detail = format!("Repr-Digest announced SHA-256 {announced}, the bytes that arrived have {got}.");
+            return Err(Problem::new(Code::DigestMismatch, detail));
+        }
+        Ok(complete)
+    }
+
+    async fn publish(&self, upload: &Upload, complete: &Complete) -> Result<Outcome, Refusal> {
+        let tenant = &*self.caller.tenant;
+        let target = Target { kind: self.kind, tenant, name: &self.name, labels: &self.labels };
+        match self.state.publisher.publish(upload.id, complete, &target).await? {
+            Published::New(file) => Ok(Outcome::Created(file)),
+            Published::Taken(existing) => self.same(existing, complete.sha256),
+        }
+    }
+
+    /// The name has a file: reads the body only as far as needed to tell whether it is the same one.
+    async fn compare(&self, existing: StoredFile, incoming: &mut Incoming) -> Result<Outcome, Refusal> {
+        if self.announced.start > 0 {
+            let detail = format!("The upload of `{}` is complete.", self.name);
+            return Err(Refusal::offset(existing.bytes, true, detail));
+        }
+        if self.announced.total.is_some_and(|total| total != existing.bytes) {
+            return Err(self.name_taken(&existing));
+        }
+        if let Some(sha256) = self.announced.sha256 {
+            return self.same(existing, sha256);
+        }
+        let mut hasher = Sha256::new();
+        let mut left = existing.bytes;
+        while let Some(bytes) = incoming.next().await {
+            let bytes = bytes?;
+            left = left.checked_sub(bytes.len() as u64).ok_or_else(|| self.name_taken(&existing))?;
+            hasher.update(&bytes);
+        }
+        self.same(existing, hasher.finalize().into())
+    }
+
+    fn same(&self, existing: StoredFile, sha256: [u8; 32]) -> Result<Outcome, Refusal> {
+        if existing.sha256 == hex::encode(sha256) {
+            Ok(Outcome::Same(existing))
+        } else {
+            Err(self.name_taken(&existing))
+        }
+    }
+
+    fn name_taken(&self, existing: &StoredFile) -> Refusal {
+        let detail = format!(
+            "`{}` is taken by {} ({} bytes, SHA-256 {}). Choose another name, or delete that one first.",
+            self.name, existing.id, existing.bytes, existing.sha256
+        );
+        Problem::new(Code::NameTaken, detail).into()
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+    let joined = tokio::task::spawn_blocking(work).await;
+    joined.map_err(|error| Problem::new(Code::Internal, format!("The upload could not be finished: {error}")))
+}

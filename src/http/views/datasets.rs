@@ -1,0 +1,119 @@
+//! Datasets as they are shown.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::problem::ProblemView;
+use super::time;
+use crate::domain::dataset::{DatasetFacts, DatasetFormat, SplitFacts};
+use crate::store::datasets::{Dataset, DatasetState};
+
+/// A dataset.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DatasetView {
+    /// Its id.
+    #[schema(example = "data_019324a5b7c07f3e8d1c2b3a4f5e6d7c")]
+    id: String,
+    /// Its name, unique among the tenant's datasets.
+    #[schema(example = "mnist.npz")]
+    name: String,
+    /// SHA-256 of its bytes, in hexadecimal.
+    #[schema(example = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")]
+    sha256: String,
+    /// Its length.
+    #[schema(example = 11_490_434)]
+    bytes: u64,
+    /// The client's own marks.
+    labels: BTreeMap<String, String>,
+    /// When it was uploaded.
+    #[schema(example = "2026-01-31T12:00:00.000Z", format = DateTime)]
+    created_at: String,
+    /// `validating` while it is read through, then `ready` or `invalid`.
+    #[schema(value_type = String, example = "ready")]
+    state: &'static str,
+    /// What reading it has shown; only when `ready`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    facts: Option<FactsView>,
+    /// Why it cannot be used; only when `invalid`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ProblemView>,
+}
+
+/// What reading a dataset has shown.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct FactsView {
+    /// The layout that was recognised: `npz`, `safetensors`, `idx` or `class_folders`.
+    #[schema(value_type = String, example = "npz")]
+    format: DatasetFormat,
+    /// Shape of one example.
+    #[schema(example = json!([1, 28, 28]))]
+    example_shape: Vec<usize>,
+    /// Number of classes.
+    #[schema(example = 10)]
+    classes: usize,
+    /// Names of the classes, where the file has them.
+    class_names: Option<Vec<String>>,
+    /// The splits, `train` and perhaps `test`.
+    splits: BTreeMap<String, SplitView>,
+    /// Mean per channel of the train split, integers divided by 255.
+    #[schema(example = json!([0.1307]))]
+    mean: Vec<f64>,
+    /// Standard deviation per channel, likewise.
+    #[schema(example = json!([0.3081]))]
+    std: Vec<f64>,
+}
+
+/// One split of a dataset.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SplitView {
+    /// Number of examples.
+    #[schema(example = 60_000)]
+    examples: usize,
+    /// Examples of each class.
+    #[schema(example = json!([5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]))]
+    per_class: Vec<usize>,
+}
+
+impl From<SplitFacts> for SplitView {
+    fn from(split: SplitFacts) -> Self {
+        Self { examples: split.examples, per_class: split.per_class }
+    }
+}
+
+impl From<DatasetFacts> for FactsView {
+    fn from(facts: DatasetFacts) -> Self {
+        Self {
+            format: facts.format,
+            example_shape: facts.example_shape,
+            classes: facts.classes,
+            class_names: facts.class_names,
+            splits: facts.splits.into_iter().map(|(name, split)| (name, split.into())).collect(),
+            mean: facts.mean,
+            std: facts.std,
+        }
+    }
+}
+
+impl From<Dataset> for DatasetView {
+    fn from(dataset: Dataset) -> Self {
+        let (file, state) = (dataset.file, dataset.state.as_str());
+        let (facts, error) = match dataset.state {
+            DatasetState::Validating => (None, None),
+            DatasetState::Ready(facts) => (Some(facts.into()), None),
+            DatasetState::Invalid(problem) => (None, Some(ProblemView::new(&problem, None))),
+        };
+        Self {
+            id: file.id,
+            name: file.name,
+            sha256: file.sha256,
+            bytes: file.bytes,
+            labels: file.labels,
+            created_at: time(file.created_at),
+            state,
+            facts,
+            error,
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Uploaded checkpoints.
+
+use sqlx::FromRow;
+
+use super::files::{Deletion, FileRow, Kind, StoredFile};
+use super::listing::Listing;
+use super::{Blobs, Database, StoreError};
+use crate::domain::access::Tenant;
+use crate::domain::id::CheckpointId;
+use crate::model::header::CheckpointHeader;
+
+/// A checkpoint: its file and what that says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Its id.
+    pub id: CheckpointId,
+    /// Its file.
+    pub file: StoredFile,
+    /// Its tensors.
+    pub header: CheckpointHeader,
+}
+
+#[derive(FromRow)]
+struct CheckpointRow {
+    #[sqlx(flatten)]
+    file: FileRow,
+    header: String,
+}
+
+impl TryFrom<CheckpointRow> for Checkpoint {
+    type Error = StoreError;
+
+    fn try_from(row: CheckpointRow) -> Result<Self, StoreError> {
+        let file = row.file.parse(Kind::Checkpoint)?;
+        let wrong = |detail: String| StoreError::inconsistent("checkpoints", file.id.clone(), detail);
+        Ok(Self {
+            id: file.id.parse().map_err(|error| wrong(format!("{error}")))?,
+            header: serde_json::from_str(&row.header).map_err(|error| wrong(error.to_string()))?,
+            file,
+        })
+    }
+}
+
+/// The table of checkpoints.
+#[derive(Debug, Clone)]
+pub struct Checkpoints {
+    database: Database,
+    blobs: Blobs,
+}
+
+impl Checkpoints {
+    /// The checkpoints in `database`, whose bytes are in `blobs`.
+    #[must_use]
+    pub fn new(database: Database, blobs: Blobs) -> Self {
+        Self { database, blobs }
+    }
+
+    /// The tenant's checkpoint with this id or name.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn find(&self, tenant: &Tenant, id_or_name: &str) -> Result<Option<Checkpoint>, StoreError> {
+        let row: Option<CheckpointRow> =
+            sqlx::query_as("SELECT * FROM checkpoints WHERE tenant = ?1 AND (id = ?2 OR name = ?2)")
+                .bind(tenant.as_str())
+                .bind(id_or_name)
+                .fetch_optional(self.database.reader())
+                .await?;
+        row.map(Checkpoint::try_from).transpose()
+    }
+
+    /// One page of the tenant's checkpoints, and one row more if there are more.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn list(&self, tenant: &Tenant, listing: &Listing) -> Result<Vec<Checkpoint>, StoreError> {
+        let rows: Vec<CheckpointRow> = sqlx::query_as(
+            "SELECT * FROM checkpoints AS entry
+             WHERE tenant = ?1 AND (?2 IS NULL OR id < ?2) AND NOT EXISTS (
+                 SELECT 1 FROM json_each(?3) AS wanted WHERE NOT EXISTS (
+                     SELECT 1 FROM json_each(entry.labels) AS label
+                     WHERE label.key = wanted.key AND label.value = wanted.value))
+             ORDER BY id DESC LIMIT ?4",
+        )
+        .bind(tenant.as_str())
+        .bind(&listing.after)
+        .bind(listing.labels_json())
+        .bind(listing.fetch())
+        .fetch_all(self.database.reader())
+        .await?;
+        rows.into_iter().map(Checkpoint::try_from).collect()
+    }
+
+    /// Removes a checkpoint, unless an unfinished job reads it.
+    ///
+    /// # Errors
+    /// When the database or the blob store fails. A blob that stays behind is swept at the next start.
+    pub async fn delete(&self, tenant: &Tenant, id_or_name: &str) -> Result<Deletion, StoreError> {
+        let mut transaction = self.database.write().await?;
+        let deleted: Result<Option<String>, sqlx::Error> = sqlx::query_scalar(
+            "DELETE FROM checkpoints WHERE tenant = ?1 AND (id = ?2 OR name = ?2) RETURNING blob_key",
+        )
+        .bind(tenant.as_str())
+        .bind(id_or_name)
+        .fetch_optional(&mut *transaction)
+        .await;
+        match deleted.map_err(StoreError::from) {
+            Ok(Some(blob_key)) => {
+                transaction.commit().await?;
+                self.blobs.delete(&blob_key).await?;
+                Ok(Deletion::Done)
+            }
+            Ok(None) => Ok(Deletion::Absent),
+            Err(error) if error.is_refused_by_trigger() => Ok(Deletion::InUse),
+            Err(error) => Err(error),
+        }
+    }
+}

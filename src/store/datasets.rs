@@ -1,0 +1,221 @@
+//! Uploaded datasets.
+
+use std::time::Duration;
+
+use sqlx::FromRow;
+
+use super::files::{Deletion, FileRow, Kind, StoredFile};
+use super::listing::Listing;
+use super::{Blobs, Database, StoreError};
+use crate::domain::access::Tenant;
+use crate::domain::clock::SharedClock;
+use crate::domain::dataset::DatasetFacts;
+use crate::domain::id::DatasetId;
+use crate::domain::problem::Problem;
+
+/// How far a dataset's validation has come.
+#[derive(Debug, Clone, PartialEq)]
+pub enum DatasetState {
+    /// It will be read through.
+    Validating,
+    /// It can be used.
+    Ready(DatasetFacts),
+    /// It cannot be used.
+    Invalid(Problem),
+}
+
+impl DatasetState {
+    /// Every name of a state.
+    pub const NAMES: &'static [&'static str] = &["validating", "ready", "invalid"];
+
+    /// The state's name.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Validating => "validating",
+            Self::Ready(_) => "ready",
+            Self::Invalid(_) => "invalid",
+        }
+    }
+}
+
+/// A dataset: its file and what reading it has shown.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dataset {
+    /// Its id.
+    pub id: DatasetId,
+    /// Its file.
+    pub file: StoredFile,
+    /// What is known of it.
+    pub state: DatasetState,
+}
+
+#[derive(FromRow)]
+struct DatasetRow {
+    #[sqlx(flatten)]
+    file: FileRow,
+    state: String,
+    facts: Option<String>,
+    problem: Option<String>,
+}
+
+impl TryFrom<DatasetRow> for Dataset {
+    type Error = StoreError;
+
+    fn try_from(row: DatasetRow) -> Result<Self, StoreError> {
+        let file = row.file.parse(Kind::Dataset)?;
+        let wrong = |detail: String| StoreError::inconsistent("datasets", file.id.clone(), detail);
+        let json = |error: serde_json::Error| wrong(error.to_string());
+        let state = match (row.state.as_str(), row.facts, row.problem) {
+            ("validating", None, None) => DatasetState::Validating,
+            ("ready", Some(facts), None) => DatasetState::Ready(serde_json::from_str(&facts).map_err(json)?),
+            ("invalid", None, Some(problem)) => DatasetState::Invalid(serde_json::from_str(&problem).map_err(json)?),
+            (state, ..) => return Err(wrong(format!("state {state} does not go with its columns"))),
+        };
+        Ok(Self { id: file.id.parse().map_err(|error| wrong(format!("{error}")))?, file, state })
+    }
+}
+
+/// A dataset that somebody has taken to read it through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToValidate {
+    /// The dataset.
+    pub id: DatasetId,
+    /// Its bytes.
+    pub blob_key: String,
+    /// How often it was taken, this time included.
+    pub attempt: i64,
+}
+
+/// The table of datasets.
+#[derive(Debug, Clone)]
+pub struct Datasets {
+    database: Database,
+    blobs: Blobs,
+    clock: SharedClock,
+}
+
+impl Datasets {
+    /// The datasets in `database`, whose bytes are in `blobs`.
+    #[must_use]
+    pub fn new(database: Database, blobs: Blobs, clock: SharedClock) -> Self {
+        Self { database, blobs, clock }
+    }
+
+    /// The tenant's dataset with this id or name.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn find(&self, tenant: &Tenant, id_or_name: &str) -> Result<Option<Dataset>, StoreError> {
+        let row: Option<DatasetRow> =
+            sqlx::query_as("SELECT * FROM datasets WHERE tenant = ?1 AND (id = ?2 OR name = ?2)")
+                .bind(tenant.as_str())
+                .bind(id_or_name)
+                .fetch_optional(self.database.reader())
+                .await?;
+        row.map(Dataset::try_from).transpose()
+    }
+
+    /// One page of the tenant's datasets, and one row more if there are more.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn list(&self, tenant: &Tenant, listing: &Listing) -> Result<Vec<Dataset>, StoreError> {
+        let rows: Vec<DatasetRow> = sqlx::query_as(
+            "SELECT * FROM datasets AS entry
+             WHERE tenant = ?1 AND (?2 IS NULL OR id < ?2) AND (?3 IS NULL OR state = ?3) AND NOT EXISTS (
+                 SELECT 1 FROM json_each(?4) AS wanted WHERE NOT EXISTS (
+                     SELECT 1 FROM json_each(entry.labels) AS label
+                     WHERE label.key = wanted.key AND label.value = wanted.value))
+             ORDER BY id DESC LIMIT ?5",
+        )
+        .bind(tenant.as_str())
+        .bind(&listing.after)
+        .bind(&listing.state)
+        .bind(listing.labels_json())
+        .bind(listing.fetch())
+        .fetch_all(self.database.reader())
+        .await?;
+        rows.into_iter().map(Dataset::try_from).collect()
+    }
+
+    /// Removes a dataset, unless an unfinished job reads it.
+    ///
+    /// # Errors
+    /// When the database or the blob store fails. A blob that stays behind is swept at the next start.
+    pub async fn delete(&self, tenant: &Tenant, id_or_name: &str) -> Result<Deletion, StoreError> {
+        let mut transaction = self.database.write().await?;
+        let deleted: Result<Option<String>, sqlx::Error> =
+            sqlx::query_scalar("DELETE FROM datasets WHERE tenant = ?1 AND (id = ?2 OR name = ?2) RETURNING blob_key")
+                .bind(tenant.as_str())
+                .bind(id_or_name)
+                .fetch_optional(&mut *transaction)
+                .await;
+        match deleted.map_err(StoreError::from) {
+            Ok(Some(blob_key)) => {
+                transaction.commit().await?;
+                self.blobs.delete(&blob_key).await?;
+                Ok(Deletion::Done)
+            }
+            Ok(None) => Ok(Deletion::Absent),
+            Err(error) if error.is_refused_by_trigger() => Ok(Deletion::InUse),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes the oldest dataset that nobody validates, for `lease`; after that anyone may take it again.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn claim(&self, lease: Duration) -> Result<Option<ToValidate>, StoreError> {
+        let now = self.clock.now().as_millisecond();
+        let until = now.saturating_add(i64::try_from(lease.as_millis()).unwrap_or(i64::MAX));
+        let mut transaction = self.database.write().await?;
+        let row: Option<(String, String, i64)> = sqlx::query_as(
+            "UPDATE datasets SET lease_until = ?1, attempts = attempts + 1
+             WHERE id = (SELECT id FROM datasets
+                         WHERE state = 'validating' AND (lease_until IS NULL OR lease_until <= ?2)
+                         ORDER BY created_at, id LIMIT 1)
+             RETURNING id, blob_key, attempts",
+        )
+        .bind(until)
+        .bind(now)
+        .fetch_optional(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        let parse = |(id, blob_key, attempt): (String, String, i64)| {
+            let id = id.parse().map_err(|error| StoreError::inconsistent("datasets", id.clone(), error))?;
+            Ok(ToValidate { id, blob_key, attempt })
+        };
+        row.map(parse).transpose()
+    }
+
+    /// Writes down what reading a dataset has shown; nothing if somebody else has taken it in the meantime.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn conclude(
+        &self,
+        taken: &ToValidate,
+        outcome: &Result<DatasetFacts, Problem>,
+    ) -> Result<(), StoreError> {
+        let (state, facts, problem) = match outcome {
+            Ok(facts) => ("ready", Some(serde_json::json!(facts).to_string()), None),
+            Err(problem) => ("invalid", None, Some(serde_json::json!(problem).to_string())),
+        };
+        let mut transaction = self.database.write().await?;
+        sqlx::query(
+            "UPDATE datasets SET state = ?, facts = ?, problem = ?, validated_at = ?, lease_until = NULL
+             WHERE id = ? AND attempts = ? AND state = 'validating'",
+        )
+        .bind(state)
+        .bind(facts)
+        .bind(problem)
+        .bind(self.clock.now().as_millisecond())
+        .bind(taken.id.to_string())
+        .bind(taken.attempt)
+        .execute(&mut *transaction)
+        .await?;
+        Ok(transaction.commit().await?)
+    }
+}

@@ -1,0 +1,243 @@
+//! Takes the bytes of an upload: writes, hashes and looks at them on the way.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+use crate::model::formats::safetensors::{FormatError, PREFIX_BYTES, header_bytes, read_header};
+use crate::model::header::CheckpointHeader;
+
+/// Bytes between two syncs: what a crash of the machine can cost at most.
+const SYNC_EVERY: u64 = 64 << 20;
+const READ_CHUNK: usize = 1 << 20;
+
+/// Why an upload cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum IntakeError {
+    /// The file system failed; [`IntakeError::is_full`] tells whether for lack of space.
+    #[error("staging file: {0}")]
+    Io(#[from] std::io::Error),
+    /// The bytes are not a usable checkpoint.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+}
+
+impl IntakeError {
+    /// Whether the disk is full.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        matches!(self, Self::Io(error) if matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge))
+    }
+}
+
+/// Looks at the front of a file.
+#[derive(Debug)]
+pub enum Gate {
+    /// Lets everything pass.
+    Open,
+    /// Waits for the whole header of a safetensors file of `total` bytes, if that is known.
+    Safetensors {
+        /// The bytes so far.
+        head: Vec<u8>,
+        /// Length of the whole file.
+        total: Option<u64>,
+    },
+    /// The header was good.
+    Passed(CheckpointHeader),
+}
+
+impl Gate {
+    /// A gate for a safetensors file.
+    #[must_use]
+    pub fn safetensors(total: Option<u64>) -> Self {
+        Self::Safetensors { head: Vec::new(), total }
+    }
+
+    /// Looks at the next bytes. A bad header is refused as soon as it is there, if the file's length is known.
+    fn look(&mut self, mut bytes: &[u8]) -> Result<(), FormatError> {
+        let Self::Safetensors { head, total } = self else { return Ok(()) };
+        take(head, &mut bytes, PREFIX_BYTES);
+        let Some(prefix) = head.first_chunk::<8>() else { return Ok(()) };
+        let needed = header_bytes(*prefix, total.unwrap_or(u64::MAX))?;
+        take(head, &mut bytes, needed);
+        if let (true, Some(total)) = (head.len() as u64 == needed, *total) {
+            *self = Self::Passed(read_header(&mut head.as_slice(), total)?);
+        }
+        Ok(())
+    }
+
+    /// The header of a file that has ended after `length` bytes; none where none was looked for.
+    fn end(self, length: u64) -> Result<Option<CheckpointHeader>, FormatError> {
+        match self {
+            Self::Open => Ok(None),
+            Self::Passed(header) => Ok(Some(header)),
+            Self::Safetensors { head, .. } => read_header(&mut head.as_slice(), length).map(Some),
+        }
+    }
+}
+
+/// Moves bytes over until `head` has `length` of them.
+fn take(head: &mut Vec<u8>, bytes: &mut &[u8], length: u64) {
+    let missing = usize::try_from(length).unwrap_or(usize::MAX).saturating_sub(head.len());
+    let (taken, rest) = bytes.split_at(missing.min(bytes.len()));
+    head.extend_from_slice(taken);
+    *bytes = rest;
+}
+
+/// A staging file that grows. Every method blocks.
+#[derive(Debug)]
+pub struct Intake {
+    file: File,
+    hasher: Sha256,
+    gate: Gate,
+    length: u64,
+    synced: u64,
+}
+
+/// A file that is complete and on disk. Its lock ends with `file`.
+#[derive(Debug)]
+pub struct Complete {
+    /// The staging file.
+    pub file: File,
+    /// SHA-256 of all its bytes.
+    pub sha256: [u8; 32],
+    /// Its length.
+    pub bytes: u64,
+    /// Its header, where the gate looked for one.
+    pub header: Option<CheckpointHeader>,
+}
+
+impl Intake {
+    /// Goes on with `file` after its first `length` bytes, which are read again for the digest and the gate.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or its header is bad.
+    pub fn resume(mut file: File, length: u64, mut gate: Gate) -> Result<Self, IntakeError> {
+        file.set_len(length)?;
+        file.seek(SeekFrom::Start(0))?;
+        let mut hasher = Sha256::new();
+        let mut buffer = vec![0; READ_CHUNK.min(usize::try_from(length).unwrap_or(READ_CHUNK))];
+        let mut left = length;
+        while left > 0 {
+            let part = &mut buffer[..READ_CHUNK.min(usize::try_from(left).unwrap_or(READ_CHUNK))];
+            file.read_exact(part)?;
+            hasher.update(&*part);
+            gate.look(part)?;
+            left -= part.len() as u64;
+        }
+        Ok(Self { file, hasher, gate, length, synced: length })
+    }
+
+    /// Writes more bytes. After an error nothing more may be appended.
+    ///
+    /// # Errors
+    /// When they cannot be written, or show that the file cannot be used.
+    pub fn append(&mut self, batch: &[Bytes]) -> Result<(), IntakeError> {
+        for bytes in batch {
+            self.gate.look(bytes)?;
+            self.file.write_all(bytes)?;
+            self.hasher.update(bytes);
+            self.length += bytes.len() as u64;
+        }
+        if self.length - self.synced >= SYNC_EVERY {
+            self.sync()?;
+        }
+        Ok(())
+    }
+
+    /// Waits until all bytes are on disk.
+    ///
+    /// # Errors
+    /// When the file system fails.
+    pub fn sync(&mut self) -> Result<(), IntakeError> {
+        self.file.sync_data()?;
+        self.synced = self.length;
+        Ok(())
+    }
+
+    /// Bytes that are on disk for certain.
+    #[must_use]
+    pub fn synced(&self) -> u64 {
+        self.synced
+    }
+
+    /// Bytes taken so far, those before a resumption included.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Ends the file.
+    ///
+    /// # Errors
+    /// When it cannot be synced, or is not a usable checkpoint.
+    pub fn finish(mut self) -> Result<Complete, IntakeError> {
+        let header = self.gate.end(self.length)?;
+        self.file.sync_all()?;
+        self.file.flush()?;
+        Ok(Complete { file: self.file, sha256: self.hasher.finalize().into(), bytes: self.length, header })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn safetensors() -> Vec<u8> {
+        let json = br#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
+        [&(json.len() as u64).to_le_bytes()[..], json, &[0; 8]].concat()
+    }
+
+    fn intake(total: Option<u64>) -> Intake {
+        Intake::resume(tempfile::tempfile().expect("a file"), 0, Gate::safetensors(total)).expect("begins")
+    }
+
+    fn parts(bytes: &[u8], size: usize) -> Vec<Bytes> {
+        bytes.chunks(size).map(Bytes::copy_from_slice).collect()
+    }
+
+    #[test]
+    fn a_file_in_pieces_of_any_size_gives_the_same_digest_and_header() {
+        let file = safetensors();
+        for (size, total) in [(1, None), (3, Some(file.len() as u64)), (1000, None)] {
+            let mut intake = intake(total);
+            intake.append(&parts(&file, size)).expect("good");
+            let done = intake.finish().expect("complete");
+            assert_eq!(done.sha256, <[u8; 32]>::from(Sha256::digest(&file)));
+            assert_eq!(done.header.expect("a header").tensors[0].name, "a");
+        }
+    }
+
+    #[test]
+    fn a_resumed_file_equals_an_uncut_one() {
+        let file = safetensors();
+        let mut first = intake(None);
+        first.append(&parts(&file[..20], 7)).expect("good");
+        first.append(&parts(b"lost when the machine stopped", 7)).expect("not looked at yet");
+        let mut second = Intake::resume(first.file, 20, Gate::safetensors(None)).expect("reads the prefix");
+        second.append(&parts(&file[20..], 7)).expect("good");
+        let done = second.finish().expect("complete");
+        assert_eq!((done.sha256, done.bytes), (Sha256::digest(&file).into(), file.len() as u64));
+    }
+
+    #[test]
+    fn a_bad_header_is_refused_as_soon_as_it_is_there() {
+        let mut file = safetensors();
+        let total = Some(file.len() as u64);
+        file[30] = b'!';
+        let header = file.len() - 8;
+        let mut whole = intake(total);
+        assert!(matches!(whole.append(&parts(&file[..header], 5)), Err(IntakeError::Format(_))));
+        let mut endless = intake(None);
+        assert!(
+            matches!(endless.append(&parts(&[0xff; 8], 8)), Err(IntakeError::Format(_))),
+            "an absurd header length"
+        );
+        let mut short = intake(None);
+        short.append(&parts(&safetensors()[..30], 30)).expect("unknown yet");
+        assert!(matches!(short.finish(), Err(IntakeError::Format(_))));
+    }
+}

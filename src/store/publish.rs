@@ -1,0 +1,168 @@
+//! Turns a complete upload into a checkpoint or a dataset: first the bytes, then one transaction for the rows. A crash
+//! between the two leaves a blob that no row names, which [`Publisher::sweep`] removes; never a row without its blob.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::files::{FileRow, Kind, StoredFile};
+use super::intake::Complete;
+use super::staging::Staging;
+use super::{Blobs, Database, StoreError};
+use crate::domain::access::Tenant;
+use crate::domain::clock::SharedClock;
+use crate::domain::id::{CheckpointId, DatasetId, UploadId};
+use crate::domain::name::FileName;
+
+/// Blobs younger than this may belong to a transaction that is still to come.
+const ORPHAN_AGE: Duration = Duration::from_hours(1);
+
+/// What came of publishing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Published {
+    /// A new file.
+    New(StoredFile),
+    /// The name is taken; by the same bytes if the digests are equal.
+    Taken(StoredFile),
+}
+
+/// Whose file it becomes, and what it is called.
+#[derive(Debug, Clone)]
+pub struct Target<'a> {
+    /// Checkpoint or dataset.
+    pub kind: Kind,
+    /// The owner.
+    pub tenant: &'a Tenant,
+    /// The name.
+    pub name: &'a FileName,
+    /// The owner's marks.
+    pub labels: &'a BTreeMap<String, String>,
+}
+
+/// Publishes uploads.
+#[derive(Debug, Clone)]
+pub struct Publisher {
+    database: Database,
+    blobs: Blobs,
+    staging: Staging,
+    clock: SharedClock,
+}
+
+impl Publisher {
+    /// Moves from `staging` to `blobs` and `database`.
+    #[must_use]
+    pub fn new(database: Database, blobs: Blobs, staging: Staging, clock: SharedClock) -> Self {
+        Self { database, blobs, staging, clock }
+    }
+
+    /// The file that has this name already.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn taken(&self, kind: Kind, tenant: &Tenant, name: &FileName) -> Result<Option<StoredFile>, StoreError> {
+        let query = match kind {
+            Kind::Checkpoint => sqlx::query_as("SELECT * FROM checkpoints WHERE tenant = ? AND name = ?"),
+            Kind::Dataset => sqlx::query_as("SELECT * FROM datasets WHERE tenant = ? AND name = ?"),
+        };
+        let row: Option<FileRow> =
+            query.bind(tenant.as_str()).bind(name.as_str()).fetch_optional(self.database.reader()).await?;
+        row.map(|row| row.parse(kind)).transpose()
+    }
+
+    /// Publishes the complete upload `id`; it is gone afterwards, also when the name turns out to be taken.
+    ///
+    /// # Errors
+    /// When the database or the file system fails.
+    pub async fn publish(
+        &self,
+        id: UploadId,
+        complete: &Complete,
+        target: &Target<'_>,
+    ) -> Result<Published, StoreError> {
+        let file = self.stored_file(complete, target);
+        self.blobs.put_file(&self.staging.path(id), &file.blob_key).await?;
+        match self.insert(id, complete, target, &file).await {
+            Ok(()) => Ok(Published::New(file)),
+            Err(error) if error.is_unique_violation() => {
+                self.blobs.delete(&file.blob_key).await?;
+                self.staging.discard(id).await?;
+                let taken = self.taken(target.kind, target.tenant, target.name).await?;
+                taken.map(Published::Taken).ok_or(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn stored_file(&self, complete: &Complete, target: &Target<'_>) -> StoredFile {
+        let id = match target.kind {
+            Kind::Checkpoint => CheckpointId::new().to_string(),
+            Kind::Dataset => DatasetId::new().to_string(),
+        };
+        StoredFile {
+            blob_key: format!("{}/{id}", target.kind.plural()),
+            id,
+            name: target.name.to_string(),
+            sha256: hex::encode(complete.sha256),
+            bytes: complete.bytes,
+            labels: target.labels.clone(),
+            created_at: self.clock.now().as_millisecond(),
+        }
+    }
+
+    async fn insert(
+        &self,
+        id: UploadId,
+        complete: &Complete,
+        target: &Target<'_>,
+        file: &StoredFile,
+    ) -> Result<(), StoreError> {
+        let (statement, last) = match target.kind {
+            Kind::Checkpoint => (
+                "INSERT INTO checkpoints (id, tenant, name, sha256, bytes, blob_key, labels, created_at, header)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                serde_json::json!(complete.header).to_string(),
+            ),
+            Kind::Dataset => (
+                "INSERT INTO datasets (id, tenant, name, sha256, bytes, blob_key, labels, created_at, state)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "validating".to_owned(),
+            ),
+        };
+        let mut transaction = self.database.write().await?;
+        sqlx::query(statement)
+            .bind(&file.id)
+            .bind(target.tenant.as_str())
+            .bind(&file.name)
+            .bind(&file.sha256)
+            .bind(file.bytes as i64)
+            .bind(&file.blob_key)
+            .bind(serde_json::json!(file.labels).to_string())
+            .bind(file.created_at)
+            .bind(last)
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query("DELETE FROM uploads WHERE id = ?").bind(id.to_string()).execute(&mut *transaction).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// Removes blobs that no row names. Says how many.
+    ///
+    /// # Errors
+    /// When the database or the blob store fails.
+    pub async fn sweep(&self) -> Result<usize, StoreError> {
+        let mut blobs = self.blobs.list(Kind::Checkpoint.plural()).await?;
+        blobs.extend(self.blobs.list(Kind::Dataset.plural()).await?);
+        let named: Vec<String> =
+            sqlx::query_scalar("SELECT blob_key FROM checkpoints UNION SELECT blob_key FROM datasets")
+                .fetch_all(self.database.reader())
+                .await?;
+        let named: BTreeSet<String> = named.into_iter().collect();
+        let newest = self.clock.now().as_millisecond() - ORPHAN_AGE.as_millis() as i64;
+        let orphans = blobs.into_iter().filter(|(key, written)| *written < newest && !named.contains(key));
+        let mut removed = 0;
+        for (key, _) in orphans {
+            self.blobs.delete(&key).await?;
+            removed += 1;
+        }
+        Ok(removed)
+    }
+}

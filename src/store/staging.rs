@@ -1,0 +1,181 @@
+//! The files of unfinished uploads: one each, locked while a request writes to it, so that two requests (of two
+//! processes, even) never write to the same one.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use super::StoreError;
+use super::blobs::blocking;
+use super::files::Kind;
+use super::uploads::{Upload, Uploads};
+use crate::domain::access::Tenant;
+use crate::domain::id::UploadId;
+use crate::domain::name::FileName;
+
+/// An upload that this request alone may go on with. The lock ends with `file`.
+#[derive(Debug)]
+pub struct Held {
+    /// The upload.
+    pub upload: Upload,
+    /// Its staging file; may be longer than what was acknowledged.
+    pub file: File,
+}
+
+/// The folder of unfinished uploads.
+#[derive(Debug, Clone)]
+pub struct Staging {
+    folder: PathBuf,
+    uploads: Uploads,
+}
+
+impl Staging {
+    /// The folder `staging` of `data_dir`, which is made as needed.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub fn open(data_dir: &Path, uploads: Uploads) -> Result<Self, StoreError> {
+        let folder = data_dir.join("staging");
+        std::fs::create_dir_all(&folder).map_err(StoreError::file(&folder))?;
+        Ok(Self { folder, uploads })
+    }
+
+    /// The rows behind the files.
+    #[must_use]
+    pub fn uploads(&self) -> &Uploads {
+        &self.uploads
+    }
+
+    /// Where the bytes of an upload lie.
+    #[must_use]
+    pub fn path(&self, id: UploadId) -> PathBuf {
+        self.folder.join(format!("{id}.part"))
+    }
+
+    /// Takes the upload to this name, or begins one; none while another request has it.
+    ///
+    /// # Errors
+    /// When the database or the file system fails.
+    pub async fn hold(&self, kind: Kind, tenant: &Tenant, name: &FileName) -> Result<Option<Held>, StoreError> {
+        let found = self.uploads.find_or_begin(kind, tenant, name).await?;
+        let path = self.path(found.id);
+        let Some(file) = blocking(move || lock(&path, true)).await? else { return Ok(None) };
+        // Whoever had the lock before may have finished the upload; its name is free then, but its id is not ours.
+        let Some(mut upload) = self.uploads.get(found.id).await? else { return Ok(None) };
+        let length = file.metadata().map_err(StoreError::file(self.path(found.id)))?.len();
+        if length < upload.acknowledged {
+            upload.acknowledged = 0;
+        }
+        Ok(Some(Held { upload, file }))
+    }
+
+    /// Forgets an upload and its bytes.
+    ///
+    /// # Errors
+    /// When the database or the file system fails.
+    pub async fn discard(&self, id: UploadId) -> Result<(), StoreError> {
+        self.uploads.remove(id).await?;
+        let path = self.path(id);
+        blocking(move || remove(&path)).await
+    }
+
+    /// Removes expired uploads and files that belong to none; those in use stay. Says how many went.
+    ///
+    /// # Errors
+    /// When the database or the file system fails.
+    pub async fn sweep(&self) -> Result<usize, StoreError> {
+        let mut removed = 0;
+        for id in self.uploads.expired().await? {
+            let path = self.path(id);
+            if let Some(_lock) = blocking(move || lock(&path, true)).await? {
+                self.discard(id).await?;
+                removed += 1;
+            }
+        }
+        for id in self.files()? {
+            let path = self.path(id);
+            let lock = blocking(move || lock(&path, false)).await?;
+            if lock.is_some() && self.uploads.get(id).await?.is_none() {
+                let path = self.path(id);
+                blocking(move || remove(&path)).await?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    fn files(&self) -> Result<Vec<UploadId>, StoreError> {
+        let entries = std::fs::read_dir(&self.folder).map_err(StoreError::file(&self.folder))?;
+        let id = |entry: std::fs::DirEntry| entry.file_name().to_str()?.strip_suffix(".part")?.parse().ok();
+        Ok(entries.filter_map(Result::ok).filter_map(id).collect())
+    }
+}
+
+/// Bytes that may still be written below `folder`.
+///
+/// # Errors
+/// When the file system does not say.
+pub fn free_bytes(folder: &Path) -> Result<u64, StoreError> {
+    let stat = rustix::fs::statvfs(folder).map_err(|error| StoreError::file(folder)(error.into()))?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Opens and locks a file; none if it is locked, or absent and not to be made.
+fn lock(path: &Path, create: bool) -> Result<Option<File>, StoreError> {
+    let opened = File::options().read(true).write(true).create(create).truncate(false).open(path);
+    let file = match opened {
+        Err(error) if !create && error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(StoreError::file(path))?,
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(StoreError::file(path)(error)),
+    }
+}
+
+fn remove(path: &Path) -> Result<(), StoreError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StoreError::file(path)(error)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::domain::clock::{ManualClock, from_millis};
+    use crate::store::Database;
+
+    #[tokio::test]
+    async fn an_upload_belongs_to_one_request_and_goes_when_it_expires() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let clock = Arc::new(ManualClock::at(from_millis(1_000)));
+        let database = Database::open(folder.path()).await.expect("opens");
+        let uploads = Uploads::new(database, clock.clone(), Duration::from_mins(1));
+        let staging = Staging::open(folder.path(), uploads).expect("opens");
+        let (tenant, name) = (Tenant::default(), "a".parse().expect("a name"));
+        let hold = async || staging.hold(Kind::Checkpoint, &tenant, &name).await.expect("works");
+        let mut held = hold().await.expect("free");
+        assert!(hold().await.is_none(), "two requests must not share an upload");
+        held.file.write_all(b"12345").expect("writes");
+        staging.uploads().acknowledge(held.upload.id, 3, Some(9)).await.expect("writes");
+        let id = held.upload.id;
+        drop(held);
+        let again = hold().await.expect("free again").upload;
+        assert_eq!(again, Upload { id, acknowledged: 3, total: Some(9) });
+        assert_eq!(staging.sweep().await.expect("sweeps"), 0);
+        clock.advance(Duration::from_mins(1));
+        std::fs::write(staging.path(UploadId::new()), b"of nobody").expect("writes");
+        assert_eq!(staging.sweep().await.expect("sweeps"), 2);
+        assert!(!staging.path(id).exists());
+        let fresh = hold().await.expect("free").upload;
+        assert_eq!((fresh.acknowledged, fresh.id == id), (0, false));
+        std::fs::remove_file(staging.path(fresh.id)).expect("removes");
+        staging.uploads().acknowledge(fresh.id, 3, None).await.expect("writes");
+        assert_eq!(hold().await.expect("free").upload.acknowledged, 0, "bytes that are lost are not acknowledged");
+    }
+}

@@ -1,0 +1,156 @@
+//! Rows of unfinished uploads.
+
+use std::time::Duration;
+
+use sqlx::FromRow;
+
+use super::files::Kind;
+use super::{Database, StoreError};
+use crate::domain::access::Tenant;
+use crate::domain::clock::SharedClock;
+use crate::domain::id::UploadId;
+use crate::domain::name::FileName;
+
+/// An unfinished upload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upload {
+    /// Names its staging file.
+    pub id: UploadId,
+    /// Bytes that are on disk for certain.
+    pub acknowledged: u64,
+    /// Length of the whole file, where the client has said it.
+    pub total: Option<u64>,
+}
+
+#[derive(FromRow)]
+struct UploadRow {
+    id: String,
+    acknowledged: i64,
+    total: Option<i64>,
+}
+
+impl TryFrom<UploadRow> for Upload {
+    type Error = StoreError;
+
+    fn try_from(row: UploadRow) -> Result<Self, StoreError> {
+        let wrong = |detail: String| StoreError::inconsistent("uploads", row.id.clone(), detail);
+        let size = |value: i64| u64::try_from(value).map_err(|error| wrong(error.to_string()));
+        Ok(Self {
+            id: row.id.parse().map_err(|error| wrong(format!("{error}")))?,
+            acknowledged: size(row.acknowledged)?,
+            total: row.total.map(size).transpose()?,
+        })
+    }
+}
+
+/// The table of unfinished uploads.
+#[derive(Debug, Clone)]
+pub struct Uploads {
+    database: Database,
+    clock: SharedClock,
+    expiry: Duration,
+}
+
+impl Uploads {
+    /// The uploads in `database`, which can be resumed for `expiry` after their last byte.
+    #[must_use]
+    pub fn new(database: Database, clock: SharedClock, expiry: Duration) -> Self {
+        Self { database, clock, expiry }
+    }
+
+    fn expires_at(&self) -> i64 {
+        let expiry = i64::try_from(self.expiry.as_millis()).unwrap_or(i64::MAX);
+        self.clock.now().as_millisecond().saturating_add(expiry)
+    }
+
+    /// The unfinished upload to this name, unless it has expired.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn find(&self, kind: Kind, tenant: &Tenant, name: &FileName) -> Result<Option<Upload>, StoreError> {
+        let row: Option<UploadRow> =
+            sqlx::query_as("SELECT * FROM uploads WHERE kind = ? AND tenant = ? AND name = ? AND expires_at > ?")
+                .bind(kind.as_str())
+                .bind(tenant.as_str())
+                .bind(name.as_str())
+                .bind(self.clock.now().as_millisecond())
+                .fetch_optional(self.database.reader())
+                .await?;
+        row.map(Upload::try_from).transpose()
+    }
+
+    /// The unfinished upload to this name, made if there is none.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn find_or_begin(&self, kind: Kind, tenant: &Tenant, name: &FileName) -> Result<Upload, StoreError> {
+        let mut transaction = self.database.write().await?;
+        let row: UploadRow = sqlx::query_as(
+            "INSERT INTO uploads (id, kind, tenant, name, acknowledged, created_at, expires_at)
+             VALUES (?, ?, ?, ?, 0, ?, ?)
+             ON CONFLICT (kind, tenant, name) DO UPDATE SET expires_at = excluded.expires_at
+             RETURNING *",
+        )
+        .bind(UploadId::new().to_string())
+        .bind(kind.as_str())
+        .bind(tenant.as_str())
+        .bind(name.as_str())
+        .bind(self.clock.now().as_millisecond())
+        .bind(self.expires_at())
+        .fetch_one(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        row.try_into()
+    }
+
+    /// The unfinished upload `id`, if it is still there.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn get(&self, id: UploadId) -> Result<Option<Upload>, StoreError> {
+        let row: Option<UploadRow> = sqlx::query_as("SELECT * FROM uploads WHERE id = ?")
+            .bind(id.to_string())
+            .fetch_optional(self.database.reader())
+            .await?;
+        row.map(Upload::try_from).transpose()
+    }
+
+    /// Notes that `acknowledged` bytes are on disk, and the total length.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn acknowledge(&self, id: UploadId, acknowledged: u64, total: Option<u64>) -> Result<(), StoreError> {
+        let mut transaction = self.database.write().await?;
+        sqlx::query("UPDATE uploads SET acknowledged = ?, total = ?, expires_at = ? WHERE id = ?")
+            .bind(acknowledged as i64)
+            .bind(total.map(|total| total as i64))
+            .bind(self.expires_at())
+            .bind(id.to_string())
+            .execute(&mut *transaction)
+            .await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// Forgets an upload.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn remove(&self, id: UploadId) -> Result<(), StoreError> {
+        let mut transaction = self.database.write().await?;
+        sqlx::query("DELETE FROM uploads WHERE id = ?").bind(id.to_string()).execute(&mut *transaction).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// Uploads that can no longer be resumed.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn expired(&self) -> Result<Vec<UploadId>, StoreError> {
+        let ids: Vec<String> = sqlx::query_scalar("SELECT id FROM uploads WHERE expires_at <= ?")
+            .bind(self.clock.now().as_millisecond())
+            .fetch_all(self.database.reader())
+            .await?;
+        let parse = |id: String| id.parse().map_err(|error| StoreError::inconsistent("uploads", id.clone(), error));
+        ids.into_iter().map(parse).collect()
+    }
+}
