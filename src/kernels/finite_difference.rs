@@ -25,7 +25,7 @@ pub(crate) fn projection(y: &[f64], c: &[f64]) -> f64 {
 
 /// Compares `gradient` with the slopes of `loss` at `at`, coordinate by coordinate.
 pub(crate) fn assert_gradient(what: &str, at: &[f64], gradient: &[f64], mut loss: impl FnMut(&[f64]) -> f64) {
-    const STEP: f64 = 1e-5;
+    const STEP: f64 = 1e-6;
     let mut point = at.to_vec();
     for i in 0..at.len() {
         point[i] = at[i] + STEP;

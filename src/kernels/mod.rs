@@ -21,7 +21,7 @@ mod reduce;
 mod workspace;
 
 #[cfg(test)]
-mod finite_difference;
+pub(crate) mod finite_difference;
 
 pub use float::Float;
 pub use geometry::Geometry;

@@ -1,0 +1,244 @@
+//! A graph compiled for running and training on the CPU.
+
+mod compile;
+mod layer;
+mod memory;
+mod parameters;
+
+use std::num::NonZeroUsize;
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use crate::kernels::loss::{self, Soft};
+use crate::kernels::{Float, Workspace};
+use crate::model::graph::{Graph, Shape};
+use crate::tensors::{StateDict, StateDictError, Weights};
+use crate::train::network::compile::{Compiled, compile};
+use crate::train::network::layer::{Mode, Pass};
+use crate::train::network::memory::{Memory, Purpose};
+
+pub use parameters::{LoadError, Parameter};
+
+/// Why a graph cannot be compiled.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// A classifier's output is a vector of logits.
+    #[error("node `{node}`: expected an output of shape [K], one logit per class, got {shape:?}; add a flatten and a linear layer")]
+    Output {
+        /// The last node.
+        node: String,
+        /// Its shape.
+        shape: Shape,
+    },
+    /// The system refused threads.
+    #[error("starting {threads} threads: {source}")]
+    Threads {
+        /// How many.
+        threads: usize,
+        /// What it said.
+        source: rayon::ThreadPoolBuildError,
+    },
+}
+
+/// A batch that does not fit the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected 1 to {most} examples of {example} elements (and a label for each), got {got} elements")]
+pub struct BatchError {
+    /// Largest batch.
+    pub most: usize,
+    /// Elements of one example.
+    pub example: usize,
+    /// Elements that came.
+    pub got: usize,
+}
+
+/// One training step's result; the gradients are in the parameters.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Step {
+    /// Mean objective over the batch.
+    pub loss: f64,
+    /// Examples whose highest logit was the label's.
+    pub correct: usize,
+}
+
+/// A compiled network with its weights, buffers and threads.
+#[derive(Debug)]
+pub struct Network<T = f32> {
+    compiled: Compiled<T>,
+    memory: Memory<T>,
+    work: Workspace<T>,
+    pool: ThreadPool,
+    rows: Vec<f64>,
+    example: usize,
+    classes: usize,
+    max_batch: usize,
+}
+
+impl<T: Float> Network<T> {
+    /// Compiles `graph` for batches of up to `max_batch` examples and `threads` threads (both at least 1). All weights
+    /// are 0 until [`Self::load`].
+    ///
+    /// # Errors
+    /// When the output is no vector or no threads can be had.
+    pub fn compile(graph: &Graph, max_batch: usize, threads: usize) -> Result<Self, CompileError> {
+        let shape = graph.shape(graph.output());
+        if shape.iter().skip(1).any(|&axis| axis != 1) {
+            let node = graph.node(graph.output()).name.clone();
+            return Err(CompileError::Output { node, shape: shape.clone() });
+        }
+        let threads = NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN);
+        let pool = ThreadPoolBuilder::new().num_threads(threads.get()).thread_name(|i| format!("compute-{i}"));
+        let pool = pool.build().map_err(|source| CompileError::Threads { threads: threads.get(), source })?;
+        let compiled = compile(graph);
+        let max_batch = max_batch.max(1);
+        let memory = Memory::plan(&compiled.values, compiled.layers.len(), max_batch, Purpose::Inference);
+        let (example, classes) = (graph.input_shape().iter().product(), graph.classes());
+        Ok(Self { compiled, memory, work: Workspace::new(threads), pool, rows: Vec::new(), example, classes, max_batch })
+    }
+
+    /// Number of outputs.
+    #[must_use]
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// Elements of one input example.
+    #[must_use]
+    pub fn example_len(&self) -> usize {
+        self.example
+    }
+
+    /// Largest batch.
+    #[must_use]
+    pub fn max_batch(&self) -> usize {
+        self.max_batch
+    }
+
+    /// Takes all weights from `weights`; tensors of other names are ignored.
+    ///
+    /// # Errors
+    /// Names the first tensor that is missing or has another size. Some weights may have been replaced by then.
+    pub fn load(&mut self, weights: &impl Weights) -> Result<(), LoadError> {
+        for parameter in &mut self.compiled.parameters {
+            parameter.values = parameter.from_pytorch(&weights.f32(&parameter.name)?)?;
+        }
+        self.compiled.running.iter_mut().try_for_each(|running| running.load(weights))
+    }
+
+    /// All weights in PyTorch's names and layouts.
+    ///
+    /// # Errors
+    /// When the tensor library refuses.
+    pub fn state_dict(&self) -> Result<StateDict, StateDictError> {
+        let mut weights = StateDict::default();
+        for parameter in &self.compiled.parameters {
+            weights.insert_f32(&parameter.name, &parameter.shape, parameter.to_pytorch(&parameter.values))?;
+        }
+        self.compiled.running.iter().try_for_each(|running| running.export(&mut weights))?;
+        Ok(weights)
+    }
+
+    /// The trained tensors, in order of computation.
+    #[must_use]
+    pub fn parameters(&self) -> &[Parameter<T>] {
+        &self.compiled.parameters
+    }
+
+    /// Changes the trained tensors, on the network's own threads.
+    pub fn update(&mut self, change: impl FnOnce(&mut [Parameter<T>]) + Send) {
+        let parameters = &mut self.compiled.parameters;
+        self.pool.install(|| change(parameters));
+    }
+
+    /// Runs `task` on the network's own threads.
+    pub fn install<R: Send>(&self, task: impl FnOnce() -> R + Send) -> R {
+        self.pool.install(task)
+    }
+
+    /// The logits (batch x classes) of `images` (batch x channels x height x width), with running statistics.
+    ///
+    /// # Errors
+    /// When `images` is not 1 to `max_batch` examples.
+    pub fn forward(&mut self, images: &[T]) -> Result<&[T], BatchError> {
+        self.run(images, Mode::Evaluate)
+    }
+
+    /// Gradients of the objective by all parameters, BatchNorm in training mode; see [`loss::objective`].
+    ///
+    /// # Errors
+    /// When `images` is not 1 to `max_batch` examples with a label (and teacher logits) for each.
+    pub fn gradients(&mut self, images: &[T], labels: &[u32], soft: Option<Soft<T>>) -> Result<Step, BatchError> {
+        if labels.len() * self.example != images.len()
+            || soft.is_some_and(|soft| soft.teacher.len() != labels.len() * self.classes)
+        {
+            return Err(self.batch_error(images));
+        }
+        self.prepare_training();
+        self.run(images, Mode::Train)?;
+        let output = self.compiled.output;
+        let mut gradient = self.memory.take_gradient(output);
+        let len = labels.len() * self.classes;
+        let logits = &self.memory.activation(output)[..len];
+        let (pool, rows) = (&self.pool, &mut self.rows);
+        let loss = pool.install(|| loss::objective(logits, labels, soft, &mut gradient[..len], rows));
+        let guesses = logits.chunks_exact(self.classes).map(loss::argmax);
+        let correct = guesses.zip(labels).filter(|(guess, label)| *guess == **label as usize).count();
+        self.memory.put_gradient(output, gradient);
+        self.backward(labels.len());
+        Ok(Step { loss, correct })
+    }
+
+    /// Forgets BatchNorm's running statistics; [`Self::reestimate`] measures them anew.
+    pub fn reset_statistics(&mut self) {
+        self.compiled.running.iter_mut().for_each(parameters::Running::reset);
+    }
+
+    /// Lets BatchNorm's running statistics become the mean over all batches since they were reset, this one included.
+    ///
+    /// # Errors
+    /// When `images` is not 1 to `max_batch` examples.
+    pub fn reestimate(&mut self, images: &[T]) -> Result<(), BatchError> {
+        self.run(images, Mode::Reestimate).map(|_| ())
+    }
+
+    fn batch_error(&self, images: &[T]) -> BatchError {
+        BatchError { most: self.max_batch, example: self.example, got: images.len() }
+    }
+
+    /// Buffers for gradients, from the first training step on.
+    fn prepare_training(&mut self) {
+        if self.memory.purpose < Purpose::Training {
+            let Compiled { values, layers, .. } = &self.compiled;
+            self.memory = Memory::plan(values, layers.len(), self.max_batch, Purpose::Training);
+            for parameter in &mut self.compiled.parameters {
+                parameter.gradient = vec![T::ZERO; parameter.values.len()];
+            }
+        }
+    }
+
+    fn run(&mut self, images: &[T], mode: Mode) -> Result<&[T], BatchError> {
+        let batch = images.len() / self.example;
+        if batch == 0 || batch > self.max_batch || batch * self.example != images.len() {
+            return Err(self.batch_error(images));
+        }
+        self.pass(batch, mode, |layers, mut pass| {
+            layers.iter_mut().for_each(|layer| layer.forward(&mut pass, images));
+        });
+        Ok(&self.memory.activation(self.compiled.output)[..batch * self.classes])
+    }
+
+    fn backward(&mut self, batch: usize) {
+        self.pass(batch, Mode::Train, |layers, mut pass| {
+            layers.iter_mut().rev().for_each(|layer| layer.backward(&mut pass));
+        });
+    }
+
+    fn pass(&mut self, batch: usize, mode: Mode, task: impl FnOnce(&mut [layer::Layer<T>], Pass<T>) + Send) {
+        let Compiled { layers, values, parameters, running, .. } = &mut self.compiled;
+        let (memory, work) = (&mut self.memory, &mut self.work);
+        self.pool.install(|| task(layers, Pass { values, memory, parameters, running, work, batch, mode }));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+//! A network's tensors in our order of axes, and their way from and to a `state_dict` in PyTorch's.
+
+use crate::kernels::{Float, layout};
+use crate::model::parameters::{Role, counter};
+use crate::tensors::{CheckpointError, StateDict, StateDictError, Weights};
+
+/// Why weights do not fit a network.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A tensor is missing or not readable.
+    #[error(transparent)]
+    Tensor(#[from] CheckpointError),
+    /// A tensor has another size.
+    #[error("tensor `{name}`: expected {expected} elements, got {got}")]
+    Size {
+        /// The tensor.
+        name: String,
+        /// Elements that the network has.
+        expected: usize,
+        /// Elements that the tensor has.
+        got: usize,
+    },
+}
+
+/// How blocks of a tensor are transposed: (channels x pixels) outside, (pixels x channels) inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Transposition {
+    pub(super) channels: usize,
+    pub(super) pixels: usize,
+}
+
+impl Transposition {
+    /// `None` where both orders are the same.
+    pub(super) fn new(channels: usize, pixels: usize) -> Option<Self> {
+        (channels > 1 && pixels > 1).then_some(Self { channels, pixels })
+    }
+}
+
+/// A tensor that training changes, with its gradient.
+#[derive(Debug)]
+pub struct Parameter<T> {
+    /// Name in the `state_dict`.
+    pub name: String,
+    /// Shape in the `state_dict`.
+    pub shape: Vec<usize>,
+    pub(super) transposition: Option<Transposition>,
+    pub(super) values: Vec<T>,
+    pub(super) gradient: Vec<T>,
+}
+
+impl<T: Float> Parameter<T> {
+    pub(super) fn new(name: String, shape: Vec<usize>, transposition: Option<Transposition>) -> Self {
+        let len = shape.iter().product();
+        Self { name, shape, transposition, values: vec![T::ZERO; len], gradient: Vec::new() }
+    }
+
+    /// The values and their gradient, both in our order of axes; the gradient is empty before the first step.
+    pub fn values_and_gradient(&mut self) -> (&mut [T], &[T]) {
+        (&mut self.values, &self.gradient)
+    }
+
+    /// `values`, something of this tensor's shape in our order of axes, in PyTorch's order.
+    #[must_use]
+    pub fn to_pytorch(&self, values: &[T]) -> Vec<f32> {
+        let mut reordered = vec![T::ZERO; values.len()];
+        let source = match self.transposition {
+            Some(t) => {
+                layout::channels_first(t.channels, t.pixels, values, &mut reordered, false);
+                &reordered
+            }
+            None => values,
+        };
+        source.iter().map(|value| value.f64() as f32).collect()
+    }
+
+    /// The inverse of [`Self::to_pytorch`].
+    ///
+    /// # Errors
+    /// When `values` has another length than this tensor.
+    pub fn from_pytorch(&self, values: &[f32]) -> Result<Vec<T>, LoadError> {
+        expect_len(&self.name, self.values.len(), values)?;
+        let mut reordered = vec![0.0; values.len()];
+        let source = match self.transposition {
+            Some(t) => {
+                layout::channels_last(t.channels, t.pixels, values, &mut reordered);
+                &reordered
+            }
+            None => values,
+        };
+        Ok(source.iter().map(|value| T::of(f64::from(*value))).collect())
+    }
+}
+
+/// Running statistics of a BatchNorm.
+#[derive(Debug)]
+pub(super) struct Running<T> {
+    pub(super) node: String,
+    pub(super) mean: Vec<T>,
+    pub(super) var: Vec<T>,
+    /// PyTorch's counter of batches; `None` where the `state_dict` had none.
+    pub(super) tracked: Option<i64>,
+    /// Batches since the statistics were reset, for cumulative averages.
+    pub(super) since_reset: u64,
+}
+
+impl<T: Float> Running<T> {
+    pub(super) fn new(node: String, features: usize) -> Self {
+        let (mean, var) = (vec![T::ZERO; features], vec![T::ONE; features]);
+        Self { node, mean, var, tracked: Some(0), since_reset: 0 }
+    }
+
+    /// Forgets all batches.
+    pub(super) fn reset(&mut self) {
+        self.mean.fill(T::ZERO);
+        self.var.fill(T::ONE);
+        self.tracked = self.tracked.map(|_| 0);
+        self.since_reset = 0;
+    }
+
+    pub(super) fn load(&mut self, weights: &impl Weights) -> Result<(), LoadError> {
+        for (role, target) in [(Role::RunningMean, &mut self.mean), (Role::RunningVar, &mut self.var)] {
+            let name = format!("{}.{}", self.node, role.suffix());
+            let values = weights.f32(&name)?;
+            expect_len(&name, target.len(), &values)?;
+            target.iter_mut().zip(values.iter()).for_each(|(target, value)| *target = T::of(f64::from(*value)));
+        }
+        self.tracked = weights.counter(&counter(&self.node));
+        self.since_reset = 0;
+        Ok(())
+    }
+
+    pub(super) fn export(&self, weights: &mut StateDict) -> Result<(), StateDictError> {
+        for (role, values) in [(Role::RunningMean, &self.mean), (Role::RunningVar, &self.var)] {
+            let values: Vec<f32> = values.iter().map(|value| value.f64() as f32).collect();
+            weights.insert_f32(&format!("{}.{}", self.node, role.suffix()), &[values.len()], values)?;
+        }
+        self.tracked.map_or(Ok(()), |tracked| weights.insert_counter(&counter(&self.node), tracked))
+    }
+}
+
+fn expect_len(name: &str, expected: usize, values: &[f32]) -> Result<(), LoadError> {
+    if values.len() == expected {
+        Ok(())
+    } else {
+        Err(LoadError::Size { name: name.to_owned(), expected, got: values.len() })
+    }
+}

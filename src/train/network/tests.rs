@@ -1,0 +1,175 @@
+use super::*;
+use crate::kernels::finite_difference::{assert_gradient, sample};
+use crate::model::graph::{Node, NodeId, Op, Window};
+use crate::train::init;
+
+/// A graph of nodes whose operands are given by how far back they stand.
+fn graph(nodes: Vec<(&str, Op, &[usize])>) -> Graph {
+    let nodes = nodes.into_iter().enumerate().map(|(index, (name, op, back))| Node {
+        name: name.to_owned(),
+        op,
+        inputs: back.iter().map(|back| NodeId(index - back)).collect(),
+    });
+    Graph::new(nodes.collect()).unwrap()
+}
+
+fn conv(in_channels: usize, out_channels: usize, window: Window, bias: bool) -> Op {
+    Op::Conv2d { in_channels, out_channels, window, bias }
+}
+
+fn norm(features: usize) -> Op {
+    Op::BatchNorm { features, eps: 1e-5 }
+}
+
+fn linear(in_features: usize, out_features: usize) -> Op {
+    Op::Linear { in_features, out_features, bias: true }
+}
+
+/// A residual network with every operation: shared values, melted and free-standing ReLUs, both kinds of flatten.
+fn everything() -> Graph {
+    graph(vec![
+        ("input", Op::Input { shape: vec![2, 6, 6] }, &[]),
+        ("conv1", conv(2, 3, Window::square(3, 1, 1), false), &[1]),
+        ("bn1", norm(3), &[1]),
+        ("relu1", Op::Relu, &[1]),
+        ("conv2", conv(3, 4, Window::square(3, 2, 1), true), &[1]),
+        ("bn2", norm(4), &[1]),
+        ("shortcut", conv(3, 4, Window::square(1, 2, 0), false), &[3]),
+        ("sum", Op::Add, &[2, 1]),
+        ("relu2", Op::Relu, &[1]),
+        ("pool", Op::MaxPool2d { window: Window::square(2, 1, 0) }, &[1]),
+        ("mean", Op::AvgPool2d { window: Window::square(2, 1, 1) }, &[1]),
+        ("twice", Op::Add, &[1, 1]),
+        ("relu3", Op::Relu, &[1]),
+        ("flatten", Op::Flatten, &[1]),
+        ("bn3", norm(36), &[1]),
+        ("fc1", linear(36, 5), &[1]),
+        ("relu4", Op::Relu, &[1]),
+        ("fc2", linear(5, 4), &[1]),
+    ])
+}
+
+/// A plain network whose flatten is free and whose pooling is global in one branch.
+fn branches() -> Graph {
+    graph(vec![
+        ("input", Op::Input { shape: vec![1, 5, 4] }, &[]),
+        ("conv", conv(1, 3, Window::square(2, 1, 0), true), &[1]),
+        ("relu", Op::Relu, &[1]),
+        ("flatten", Op::Flatten, &[1]),
+        ("fc", linear(36, 3), &[1]),
+        ("gap", Op::GlobalAvgPool2d, &[3]),
+        ("flat", Op::Flatten, &[1]),
+        ("head", linear(3, 3), &[1]),
+        ("sum", Op::Add, &[4, 1]),
+    ])
+}
+
+fn compiled<T: Float>(graph: &Graph) -> Network<T> {
+    let mut network = Network::compile(graph, 8, 2).unwrap();
+    network.load(&init(graph, 7).unwrap()).unwrap();
+    network
+}
+
+#[test]
+fn gradients_of_whole_networks_equal_finite_differences() {
+    for graph in [everything(), branches()] {
+        let mut network = compiled::<f64>(&graph);
+        let (images, teacher) = (sample(5 * network.example_len(), 1), sample(5 * network.classes(), 2));
+        let labels = [0, 2, 1, 0, 2];
+        let soft = Some(Soft { teacher: &teacher, temperature: 2.0, weight: 0.7 });
+        network.gradients(&images, &labels, soft).unwrap();
+        for index in 0..network.parameters().len() {
+            let parameter = &network.compiled.parameters[index];
+            let (name, at, gradient) = (parameter.name.clone(), parameter.values.clone(), parameter.gradient.clone());
+            assert_gradient(&name, &at, &gradient, |values| {
+                network.compiled.parameters[index].values.copy_from_slice(values);
+                network.gradients(&images, &labels, soft).unwrap().loss
+            });
+            network.compiled.parameters[index].values.copy_from_slice(&at);
+        }
+    }
+}
+
+#[test]
+fn weights_leave_as_they_came() {
+    for graph in [everything(), branches()] {
+        let weights = init(&graph, 3).unwrap();
+        let mut network = Network::<f32>::compile(&graph, 2, 1).unwrap();
+        network.load(&weights).unwrap();
+        let back = network.state_dict().unwrap();
+        assert_eq!(back.names(), weights.names());
+        for name in weights.names().into_iter().filter(|name| !name.ends_with("tracked")) {
+            assert_eq!(back[name].dims(), weights[name].dims());
+            assert_eq!(back.f32(name).unwrap(), weights.f32(name).unwrap(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn logits_do_not_depend_on_the_batch_around_them() {
+    for graph in [everything(), branches()] {
+        let mut network = compiled::<f64>(&graph);
+        let images = sample(8 * network.example_len(), 4);
+        let together = network.forward(&images).unwrap().to_vec();
+        for (image, expected) in images.chunks(network.example_len()).zip(together.chunks(network.classes())) {
+            for (got, expected) in network.forward(image).unwrap().iter().zip(expected) {
+                assert!((got - expected).abs() < 1e-12);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_same_step_gives_the_same_bits() {
+    let graph = everything();
+    let step = || {
+        let mut network = compiled::<f32>(&graph);
+        let images: Vec<f32> = sample(8 * network.example_len(), 4).into_iter().map(|x| x as f32).collect();
+        network.gradients(&images, &[0, 1, 2, 3, 0, 1, 2, 3], None).unwrap();
+        network.compiled.parameters.iter().flat_map(|p| p.gradient.iter().map(|g| g.to_bits())).collect::<Vec<_>>()
+    };
+    assert_eq!(step(), step());
+}
+
+#[test]
+fn reestimated_statistics_are_those_of_all_batches() {
+    let graph = graph(vec![
+        ("input", Op::Input { shape: vec![2] }, &[]),
+        ("bn", norm(2), &[1]),
+        ("fc", linear(2, 2), &[1]),
+    ]);
+    let mut network = compiled::<f64>(&graph);
+    network.gradients(&[9.0, 9.0, 7.0, 7.0], &[0, 1], None).unwrap();
+    network.reset_statistics();
+    network.reestimate(&[1.0, 0.0, 3.0, 0.0]).unwrap();
+    network.reestimate(&[3.0, 4.0, 9.0, 8.0]).unwrap();
+    let weights = network.state_dict().unwrap();
+    assert_eq!(weights.f32("bn.running_mean").unwrap()[..], [4.0, 3.0]);
+    assert_eq!(weights.f32("bn.running_var").unwrap()[..], [10.0, 4.0]);
+    assert_eq!(weights.counter("bn.num_batches_tracked"), Some(2));
+}
+
+#[test]
+fn what_does_not_fit_is_an_error() {
+    let graph = branches();
+    let mut network = compiled::<f32>(&graph);
+    let error = network.forward(&[0.0; 19]).unwrap_err();
+    assert_eq!(error, BatchError { most: 8, example: 20, got: 19 });
+    assert!(network.forward(&vec![0.0; 9 * 20]).is_err());
+    assert!(network.gradients(&[0.0; 20], &[0, 1], None).is_err());
+    let mut weights = init(&graph, 0).unwrap();
+    weights.insert_f32("fc.bias", &[4], vec![0.0; 4]).unwrap();
+    let error = network.load(&weights).unwrap_err().to_string();
+    assert_eq!(error, "tensor `fc.bias`: expected 3 elements, got 4");
+    weights.remove("fc.bias");
+    assert!(network.load(&weights).unwrap_err().to_string().contains("fc.bias"));
+    let image = graph_of_image();
+    assert!(Network::<f32>::compile(&image, 1, 1).unwrap_err().to_string().contains("[3, 5, 5]"));
+}
+
+fn graph_of_image() -> Graph {
+    graph(vec![
+        ("input", Op::Input { shape: vec![1, 5, 5] }, &[]),
+        ("conv", conv(1, 3, Window::square(1, 1, 0), true), &[1]),
+    ])
+}
