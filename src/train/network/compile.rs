@@ -59,7 +59,7 @@ impl<'g, T: Float> Compiler<'g, T> {
         let source = node.inputs.first().map(|input| (self.value_of[input.0], self.order_of[input.0]));
         let alias = match (&node.op, source) {
             (Op::Relu, Some(source)) if self.melts(node.inputs[0]) => Some(source),
-            (Op::Flatten, Some((value, _))) => self.free_flatten(id, node).map(|order| (value, order)),
+            (Op::Flatten, Some((value, _))) => self.free_flatten(value, id, node),
             _ => None,
         };
         let (value, order) = alias.unwrap_or_else(|| (self.layer(id, node), None));
@@ -79,20 +79,17 @@ impl<'g, T: Float> Compiler<'g, T> {
         self.readers[0].iter().all(|&reader| self.graph.nodes()[reader].op == Op::Flatten)
     }
 
-    /// The order of the features after a flatten that needs no layer; `None` if it needs one.
-    fn free_flatten(&self, id: NodeId, node: &Node) -> Option<Option<Transposition>> {
-        let order = match self.graph.shape(node.inputs[0])[..] {
-            [channels, h, w] => Transposition::new(channels, h * w),
-            _ => return Some(self.order_of[node.inputs[0].0]),
-        };
+    /// A flatten of `value` that needs no layer: the value itself and how its features are ordered inside.
+    fn free_flatten(&self, value: usize, id: NodeId, node: &Node) -> Option<(usize, Option<Transposition>)> {
         let stays = node.inputs[0].0 == 0 && self.input_stays();
+        let order = match self.graph.shape(node.inputs[0])[..] {
+            [channels, h, w] if !stays => Transposition::new(channels, h * w),
+            _ => self.order_of[node.inputs[0].0],
+        };
         let linear = |&reader: &usize| matches!(self.graph.nodes()[reader].op, Op::Linear { .. });
-        match order {
-            _ if stays => Some(None),
-            None => Some(None),
-            Some(order) if !self.readers[id.0].is_empty() && self.readers[id.0].iter().all(linear) => Some(Some(order)),
-            Some(_) => None,
-        }
+        let readers = &self.readers[id.0];
+        let free = order.is_none() || !readers.is_empty() && readers.iter().all(linear);
+        free.then_some((value, order))
     }
 
     /// Adds the layer of `node`; returns the value that it writes.

@@ -222,14 +222,18 @@ impl<T: Float> Network<T> {
             return Err(self.batch_error(images));
         }
         self.pass(batch, mode, |layers, mut pass| {
-            layers.iter_mut().for_each(|layer| layer.forward(&mut pass, images));
+            for layer in layers {
+                layer.forward(&mut pass, images);
+            }
         });
         Ok(&self.memory.activation(self.compiled.output)[..batch * self.classes])
     }
 
     fn backward(&mut self, batch: usize) {
         self.pass(batch, Mode::Train, |layers, mut pass| {
-            layers.iter_mut().rev().for_each(|layer| layer.backward(&mut pass));
+            for layer in layers.iter_mut().rev() {
+                layer.backward(&mut pass);
+            }
         });
     }
 

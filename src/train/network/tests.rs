@@ -25,7 +25,7 @@ fn linear(in_features: usize, out_features: usize) -> Op {
     Op::Linear { in_features, out_features, bias: true }
 }
 
-/// A residual network with every operation: shared values, melted and free-standing ReLUs, both kinds of flatten.
+/// A residual network with every operation: shared values, melted and free-standing ReLU, both kinds of flatten.
 fn everything() -> Graph {
     graph(vec![
         ("input", Op::Input { shape: vec![2, 6, 6] }, &[]),
