@@ -11,7 +11,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("job", &["domain", "model"]),
     ("tensors", &["domain", "model"]),
     ("fusion", &["domain", "job", "kernels", "model", "tensors"]),
-    ("data", &["domain", "job", "kernels", "tensors"]),
+    ("data", &["domain", "job", "kernels", "model", "tensors"]),
     ("train", &["data", "domain", "job", "kernels", "model", "tensors"]),
     ("report", &["domain", "job", "model"]),
     ("pipeline", &["data", "domain", "fusion", "job", "kernels", "model", "report", "tensors", "train"]),

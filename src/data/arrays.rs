@@ -1,0 +1,287 @@
+//! Examples and labels that come as arrays: NumPy archives, safetensors, IDX files.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use super::DatasetError;
+use super::elements::Element;
+use super::intake::{Block, Intake, Part, PixelType};
+use crate::model::header::Dtype;
+
+/// Bytes that are read and decoded at a time (at least one example).
+const BLOCK_BYTES: usize = 1 << 20;
+
+/// What an array is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Role {
+    /// Inputs.
+    Examples(Part),
+    /// Classes.
+    Labels(Part),
+}
+
+impl Role {
+    /// The role of the array `name`; `None` for one that is no part of a dataset.
+    pub(super) fn of(name: &str) -> Option<Self> {
+        Some(match name {
+            "x" | "x_train" => Self::Examples(Part::Train),
+            "y" | "y_train" => Self::Labels(Part::Train),
+            "x_test" => Self::Examples(Part::Test),
+            "y_test" => Self::Labels(Part::Test),
+            _ => return None,
+        })
+    }
+}
+
+/// An array that stands ready to be read.
+pub(super) struct Array<'a> {
+    /// Its name, for messages.
+    pub(super) name: &'a str,
+    /// How elements are stored.
+    pub(super) element: Element,
+    /// Length of each axis.
+    pub(super) shape: &'a [usize],
+    /// The first axis runs fastest.
+    pub(super) fortran: bool,
+    /// At its first element.
+    pub(super) source: &'a mut dyn Read,
+}
+
+/// The arrays of a dataset that were found, by their roles.
+#[derive(Debug, Default)]
+pub(super) struct Roles(BTreeMap<Role, String>);
+
+impl Roles {
+    /// Notes that `name` plays `role`.
+    ///
+    /// # Errors
+    /// When another array plays it already.
+    pub(super) fn insert(&mut self, role: Role, name: &str) -> Result<(), DatasetError> {
+        match self.0.insert(role, name.to_owned()) {
+            None => Ok(()),
+            Some(first) => Err(DatasetError::Duplicate { first, second: name.to_owned() }),
+        }
+    }
+
+    /// Checks that train is whole, and test too if there is any of it. `name_of` a role is what messages call it; `found`
+    /// tells what there is instead.
+    pub(super) fn check(&self, name_of: impl Fn(Role) -> &'static str, found: &str) -> Result<(), DatasetError> {
+        let pair = |part| [Role::Examples(part), Role::Labels(part)];
+        let test = pair(Part::Test);
+        let needs_test = test.iter().any(|role| self.0.contains_key(role));
+        let needed = pair(Part::Train).into_iter().chain(test.into_iter().filter(|_| needs_test));
+        let missing: Vec<&str> = needed.filter(|role| !self.0.contains_key(role)).map(name_of).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(DatasetError::Missing { missing: missing.join(" and "), found: found.to_owned() })
+    }
+}
+
+/// What messages call the arrays of NumPy archives and safetensors files.
+pub(super) fn array_name(role: Role) -> &'static str {
+    match role {
+        Role::Examples(Part::Train) => "array `x`",
+        Role::Labels(Part::Train) => "array `y`",
+        Role::Examples(Part::Test) => "array `x_test`",
+        Role::Labels(Part::Test) => "array `y_test`",
+    }
+}
+
+/// Reads the whole array into `intake`.
+///
+/// # Errors
+/// When shape, length or an element is unusable.
+pub(super) fn read(array: Array<'_>, role: Role, intake: &mut Intake) -> Result<(), DatasetError> {
+    match role {
+        Role::Examples(part) => read_examples(array, part, intake),
+        Role::Labels(part) => read_labels(array, part, intake),
+    }
+}
+
+/// Number of examples and shape of one: `[D]` or `[C, H, W]`.
+fn example_shape(name: &str, shape: &[usize]) -> Result<(usize, Vec<usize>), DatasetError> {
+    let wrong = |expected| DatasetError::Shape { array: name.to_owned(), shape: shape.to_vec(), expected };
+    let (count, example) = match *shape {
+        [n, d] => (n, vec![d]),
+        [n, h, w] => (n, vec![1, h, w]),
+        [_, h, w, c] if looks_channels_last(h, w, c) => {
+            return Err(DatasetError::ChannelsLast { array: name.to_owned(), shape: shape.to_vec() });
+        }
+        [n, c, h, w] => (n, vec![c, h, w]),
+        _ => return Err(wrong("N x D, N x H x W or N x C x H x W")),
+    };
+    if shape.contains(&0) {
+        return Err(wrong("at least one example, and no axis of length 0"));
+    }
+    Ok((count, example))
+}
+
+/// Whether axes are far more likely height, width and colours than channels, height and width.
+fn looks_channels_last(h: usize, w: usize, c: usize) -> bool {
+    h >= 8 && w >= 8 && (matches!(c, 3 | 4) || (c == 1 && h == w))
+}
+
+fn read_examples(array: Array<'_>, part: Part, intake: &mut Intake) -> Result<(), DatasetError> {
+    let (count, shape) = example_shape(array.name, array.shape)?;
+    let pixels = if array.element.dtype == Dtype::U8 { PixelType::U8 } else { PixelType::F32 };
+    let examples = intake.begin(part, count, &shape, pixels)?;
+    let elements = examples.elements();
+    let (name, element, axes) = (array.name, array.element, array.shape);
+    let mut floats = Vec::new();
+    let mut done = 0;
+    blocks(array, elements, &mut |bytes| {
+        if pixels == PixelType::U8 {
+            examples.put(Block::U8(bytes));
+        } else {
+            let bad = |(index, value)| non_finite(name, axes, done + index, value);
+            element.floats(bytes, &mut floats).map_err(bad)?;
+            examples.put(Block::F32(&floats));
+        }
+        done += bytes.len() / element.dtype.size();
+        Ok(())
+    })
+}
+
+/// Names the element with the row-major number `index`.
+fn non_finite(name: &str, shape: &[usize], mut index: usize, value: f64) -> DatasetError {
+    let mut position = vec![0; shape.len()];
+    for (place, axis) in position.iter_mut().zip(shape).rev() {
+        *place = index % axis;
+        index /= axis;
+    }
+    DatasetError::NonFinite { array: name.to_owned(), position, value }
+}
+
+fn read_labels(array: Array<'_>, part: Part, intake: &mut Intake) -> Result<(), DatasetError> {
+    let ([count] | [count, 1]) = *array.shape else {
+        let expected = "N, one label per example (for one-hot rows, save y.argmax(1))";
+        return Err(DatasetError::Shape { array: array.name.to_owned(), shape: array.shape.to_vec(), expected });
+    };
+    intake.begin_labels(count)?;
+    let (name, element) = (array.name, array.element);
+    let mut labels = Vec::new();
+    // A column or row has the same order either way.
+    blocks(Array { fortran: false, ..array }, 1, &mut |bytes| {
+        let done = labels.len();
+        let bad = |(index, value)| DatasetError::Label { array: name.to_owned(), index: done + index, value };
+        element.labels(bytes, &mut labels).map_err(bad)
+    })?;
+    intake.set_labels(part, labels);
+    Ok(())
+}
+
+/// Calls `each` with the array's bytes in row-major order, whole examples of `elements` elements at a time.
+fn blocks(
+    mut array: Array<'_>,
+    elements: usize,
+    each: &mut dyn FnMut(&mut [u8]) -> Result<(), DatasetError>,
+) -> Result<(), DatasetError> {
+    let example = elements.saturating_mul(array.element.dtype.size());
+    let total = array.shape.first().map_or(1, |count| *count as u64).saturating_mul(example as u64);
+    let mut left = total;
+    let per_block = if array.fortran { total } else { ((BLOCK_BYTES / example).max(1) as u64) * example as u64 };
+    let mut block = Vec::new();
+    while left > 0 {
+        let wanted = left.min(per_block);
+        block.clear();
+        // Grows with what arrives, never with what a header promises.
+        (&mut *array.source).take(wanted).read_to_end(&mut block).map_err(|error| unreadable(array.name, error))?;
+        if (block.len() as u64) < wanted {
+            let found = (total - left + block.len() as u64).to_string();
+            return Err(DatasetError::Length { array: array.name.to_owned(), expected: total, found });
+        }
+        left -= wanted;
+        if array.fortran { from_fortran(&array, &block, example, each)? } else { each(&mut block)? }
+    }
+    check_end(&mut array, total)
+}
+
+/// Reads on to the end, so that a decompressor checks its sum, and so that a wrong header is noticed.
+fn check_end(array: &mut Array<'_>, expected: u64) -> Result<(), DatasetError> {
+    let mut rest = [0; 1];
+    match array.source.read(&mut rest).map_err(|error| unreadable(array.name, error))? {
+        0 => Ok(()),
+        _ => Err(DatasetError::Length { array: array.name.to_owned(), expected, found: "more".to_owned() }),
+    }
+}
+
+/// Names the file whose decompression or reading failed.
+pub(super) fn unreadable(entry: &str, error: std::io::Error) -> DatasetError {
+    match error.downcast::<DatasetError>() {
+        Ok(ours) => ours,
+        Err(error) => DatasetError::DamagedEntry { entry: entry.to_owned(), reason: error.to_string() },
+    }
+}
+
+/// Hands out the row-major examples of an array whose first axis runs fastest.
+fn from_fortran(
+    array: &Array<'_>,
+    bytes: &[u8],
+    example_bytes: usize,
+    each: &mut dyn FnMut(&mut [u8]) -> Result<(), DatasetError>,
+) -> Result<(), DatasetError> {
+    let size = array.element.dtype.size();
+    let (Some(&count), Some(axes)) = (array.shape.first(), array.shape.get(1..)) else { return Ok(()) };
+    let mut block = Vec::with_capacity(example_bytes);
+    for example in 0..count {
+        block.clear();
+        let mut index = vec![0; axes.len()];
+        let mut at = example;
+        loop {
+            block.extend_from_slice(&bytes[at * size..(at + 1) * size]);
+            match next_in_column_order(&mut index, axes, count) {
+                Some(offset) => at = example + offset,
+                None => break,
+            }
+        }
+        each(&mut block)?;
+    }
+    Ok(())
+}
+
+/// Advances `index` (row-major, the last axis first) and gives the place, in elements, of that element of the first of
+/// `count` examples when the first axis runs fastest. `None` after the last element.
+fn next_in_column_order(index: &mut [usize], axes: &[usize], count: usize) -> Option<usize> {
+    let turned = (0..axes.len()).rev().find(|&axis| index[axis] + 1 < axes[axis])?;
+    index[turned] += 1;
+    index[turned + 1..].fill(0);
+    let (offset, _) =
+        index.iter().zip(axes).fold((0, count), |(at, stride), (index, axis)| (at + index * stride, stride * axis));
+    Some(offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fortran_order_is_undone() {
+        // numpy.arange(6).reshape(2, 3).ravel("F")
+        let mut bytes: &[u8] = &[0, 3, 1, 4, 2, 5];
+        let mut seen = Vec::new();
+        let array = Array { name: "x", element: Element::U8, shape: &[2, 3], fortran: true, source: &mut bytes };
+        blocks(array, 3, &mut |block| {
+            seen.extend_from_slice(block);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(seen, [0, 1, 2, 3, 4, 5]);
+        // An array of shape 2 x 2 x 3 has element (n, i, j) at n + 2 i + 4 j.
+        let mut index = [0, 0];
+        let places: Vec<usize> = std::iter::from_fn(|| next_in_column_order(&mut index, &[2, 3], 2)).collect();
+        assert_eq!(places, [4, 8, 2, 6, 10]);
+    }
+
+    #[test]
+    fn shapes_become_examples() {
+        assert_eq!(example_shape("x", &[5, 4]).unwrap(), (5, vec![4]));
+        assert_eq!(example_shape("x", &[5, 28, 28]).unwrap(), (5, vec![1, 28, 28]));
+        assert_eq!(example_shape("x", &[5, 3, 32, 32]).unwrap(), (5, vec![3, 32, 32]));
+        assert_eq!(example_shape("x", &[5, 16, 128, 1]).unwrap(), (5, vec![16, 128, 1]));
+        let channels_last = example_shape("x", &[5, 32, 32, 3]).unwrap_err().to_string();
+        assert!(channels_last.contains("transpose(0, 3, 1, 2)"), "{channels_last}");
+        assert!(matches!(example_shape("x", &[5]), Err(DatasetError::Shape { .. })));
+        assert!(matches!(example_shape("x", &[0, 28, 28]), Err(DatasetError::Shape { .. })));
+    }
+}

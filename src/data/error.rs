@@ -1,0 +1,194 @@
+//! Why a dataset cannot be used, in words that tell its owner what to change.
+
+use std::path::PathBuf;
+
+use crate::domain::problem::{Code, Problem};
+use crate::model::formats::safetensors::FormatError;
+
+/// The first fault that reading a dataset found.
+#[derive(Debug, thiserror::Error)]
+pub enum DatasetError {
+    /// The file system refused; not the dataset's fault.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        source: std::io::Error,
+    },
+    /// Nothing there.
+    #[error("the file is empty")]
+    Empty,
+    /// The first bytes are of no format that is read.
+    #[error(
+        "the file is neither .npz, safetensors, zip, tar nor tar.gz (it begins with the bytes {start}); save arrays with \
+         numpy.savez(file, x=.., y=..) or pack folders of images into a zip"
+    )]
+    UnknownFormat {
+        /// The first bytes, in hexadecimal.
+        start: String,
+    },
+    /// The archive's own structure is broken.
+    #[error("the archive is damaged: {reason}; pack it again")]
+    DamagedArchive {
+        /// What the reader of the archive says.
+        reason: String,
+    },
+    /// One file in the archive cannot be read.
+    #[error("`{entry}` in the archive cannot be read: {reason}")]
+    DamagedEntry {
+        /// Its name.
+        entry: String,
+        /// What the decompressor says.
+        reason: String,
+    },
+    /// A link, a sparse file or the like.
+    #[error("`{entry}` in the archive is a link or special file; pack the files themselves (tar --dereference)")]
+    SpecialEntry {
+        /// Its name.
+        entry: String,
+    },
+    /// More files than the limit.
+    #[error("the archive holds more than {limit} files")]
+    TooManyEntries {
+        /// The limit.
+        limit: u64,
+    },
+    /// More bytes than the limit once decompressed.
+    #[error("the dataset takes more than {limit} bytes once decoded; use fewer or smaller examples")]
+    TooLarge {
+        /// The limit.
+        limit: u64,
+    },
+    /// Within the limit, yet more than there is.
+    #[error("there is not enough memory for the {bytes} bytes of the decoded dataset")]
+    OutOfMemory {
+        /// Bytes that were asked for.
+        bytes: u64,
+    },
+    /// An archive of something else.
+    #[error(
+        "the archive holds no dataset: expected arrays x.npy and y.npy, the four MNIST IDX files, or one folder of \
+         PNG/JPEG files per class; found {found}"
+    )]
+    NoDataset {
+        /// Names of its first files.
+        found: String,
+    },
+    /// Arrays or IDX files that belong to a dataset are absent.
+    #[error("{missing} is missing; found {found}")]
+    Missing {
+        /// What is missing.
+        missing: String,
+        /// What is there.
+        found: String,
+    },
+    /// Two files for the same thing.
+    #[error("`{first}` and `{second}` are the same part of the dataset; keep one of them")]
+    Duplicate {
+        /// The one.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// Not a `.npy` file, or not one of numbers.
+    #[error("`{array}` is not a usable NumPy array: {reason}")]
+    Npy {
+        /// The file.
+        array: String,
+        /// What is wrong with its header.
+        reason: String,
+    },
+    /// The safetensors gate refused.
+    #[error(transparent)]
+    Safetensors(#[from] FormatError),
+    /// Wrong number of axes, or an axis of length 0.
+    #[error("`{array}` has the shape {shape:?}; expected {expected}")]
+    Shape {
+        /// The array.
+        array: String,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// Shapes that would do.
+        expected: &'static str,
+    },
+    /// Colours in the last axis.
+    #[error(
+        "`{array}` has the shape {shape:?}, which looks like N x H x W x C; channels come first here: save \
+         {array}.transpose(0, 3, 1, 2)"
+    )]
+    ChannelsLast {
+        /// The array.
+        array: String,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
+    /// Fewer or more bytes than the shape says.
+    #[error("`{array}` should hold {expected} bytes by its shape and element type, but holds {found}")]
+    Length {
+        /// The array or IDX file.
+        array: String,
+        /// Bytes by its header.
+        expected: u64,
+        /// What there is.
+        found: String,
+    },
+    /// As many labels as examples are needed.
+    #[error("the {split} split has {examples} examples but {labels} labels")]
+    LengthsDiffer {
+        /// `train` or `test`.
+        split: &'static str,
+        /// Examples.
+        examples: usize,
+        /// Labels.
+        labels: usize,
+    },
+    /// Splits of one dataset have examples of one shape.
+    #[error("examples of the train split have the shape {train:?}, those of the test split {test:?}")]
+    SplitsDiffer {
+        /// Shape of the one.
+        train: Vec<usize>,
+        /// Shape of the other.
+        test: Vec<usize>,
+    },
+    /// Not a class.
+    #[error("label `{array}[{index}]` is {value}; labels are whole numbers from 0 to {max}, counted from 0", max = super::MAX_LABEL)]
+    Label {
+        /// The array or IDX file.
+        array: String,
+        /// Position of the label.
+        index: usize,
+        /// What stands there.
+        value: String,
+    },
+    /// NaN, infinite or beyond the range of f32.
+    #[error("`{array}{position:?}` is {value}; inputs must be finite f32 numbers: clean the array before saving it")]
+    NonFinite {
+        /// The array.
+        array: String,
+        /// Index of the element, one number per axis.
+        position: Vec<usize>,
+        /// What stands there.
+        value: f64,
+    },
+    /// Not the IDX file that its name promises.
+    #[error("`{entry}` begins with {found}; {expected}")]
+    IdxMagic {
+        /// The file.
+        entry: String,
+        /// Its first four bytes, in hexadecimal.
+        found: String,
+        /// What should stand there.
+        expected: &'static str,
+    },
+}
+
+impl From<DatasetError> for Problem {
+    fn from(error: DatasetError) -> Self {
+        let code = match error {
+            DatasetError::Io { .. } | DatasetError::OutOfMemory { .. } => Code::Internal,
+            _ => Code::DatasetInvalid,
+        };
+        Self::new(code, error.to_string())
+    }
+}

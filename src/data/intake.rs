@@ -1,0 +1,183 @@
+//! Where the readers of all formats deliver: checks splits against each other and the limits, and keeps the books.
+
+use std::collections::BTreeMap;
+
+use super::statistics::Statistics;
+use super::{DatasetError, Limits};
+use crate::domain::dataset::{DatasetFacts, DatasetFormat, SplitFacts};
+
+/// Part of a dataset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Part {
+    /// To train and validate on; every dataset has it.
+    Train,
+    /// To test on.
+    Test,
+}
+
+impl Part {
+    /// The part's name in facts and messages.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Test => "test",
+        }
+    }
+}
+
+/// Bytes in memory of one stored pixel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PixelType {
+    /// 0 to 255, divided by 255 when it is used.
+    U8,
+    /// Used as it is.
+    F32,
+}
+
+impl PixelType {
+    fn size(self) -> u64 {
+        match self {
+            Self::U8 => 1,
+            Self::F32 => 4,
+        }
+    }
+}
+
+/// Whole examples on their way in, row-major.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Block<'a> {
+    /// Of type [`PixelType::U8`].
+    U8(&'a [u8]),
+    /// Of type [`PixelType::F32`].
+    F32(&'a [f32]),
+}
+
+/// One dataset being read.
+#[derive(Debug)]
+pub(super) struct Intake {
+    limit: u64,
+    used: u64,
+    examples: BTreeMap<Part, Examples>,
+    labels: BTreeMap<Part, Vec<u32>>,
+}
+
+/// The examples of one part.
+#[derive(Debug)]
+pub(super) struct Examples {
+    count: usize,
+    shape: Vec<usize>,
+    statistics: Statistics,
+}
+
+impl Intake {
+    /// Nothing read yet.
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self { limit: limits.decoded_bytes, used: 0, examples: BTreeMap::new(), labels: BTreeMap::new() }
+    }
+
+    /// Makes room for `count` examples of `shape` (at least one, no axis of length 0), before any of them is read.
+    ///
+    /// # Errors
+    /// When they would not fit into the limit.
+    pub(super) fn begin(
+        &mut self,
+        part: Part,
+        count: usize,
+        shape: &[usize],
+        pixels: PixelType,
+    ) -> Result<&mut Examples, DatasetError> {
+        let elements = shape.iter().try_fold(count, |product, axis| product.checked_mul(*axis));
+        self.reserve(elements.and_then(|elements| (elements as u64).checked_mul(pixels.size())))?;
+        let statistics = Statistics::new(shape);
+        self.examples.insert(part, Examples { count, shape: shape.to_vec(), statistics });
+        self.examples.get_mut(&part).ok_or(DatasetError::TooLarge { limit: self.limit })
+    }
+
+    /// Makes room for `count` labels.
+    ///
+    /// # Errors
+    /// When they would not fit into the limit.
+    pub(super) fn begin_labels(&mut self, count: usize) -> Result<(), DatasetError> {
+        self.reserve((count as u64).checked_mul(size_of::<u32>() as u64))
+    }
+
+    /// The labels of a part, in the order of its examples.
+    pub(super) fn set_labels(&mut self, part: Part, labels: Vec<u32>) {
+        self.labels.insert(part, labels);
+    }
+
+    /// Adds `bytes` (`None`: more than can be counted) to what the dataset takes in memory.
+    fn reserve(&mut self, bytes: Option<u64>) -> Result<(), DatasetError> {
+        let used = bytes.and_then(|bytes| self.used.checked_add(bytes)).filter(|used| *used <= self.limit);
+        self.used = used.ok_or(DatasetError::TooLarge { limit: self.limit })?;
+        Ok(())
+    }
+
+    /// What was read, after checking that its parts fit together.
+    ///
+    /// # Errors
+    /// When examples and labels of a part differ in number, or examples of the parts in shape.
+    pub(super) fn finish(
+        self,
+        format: DatasetFormat,
+        class_names: Option<Vec<String>>,
+    ) -> Result<DatasetFacts, DatasetError> {
+        let Self { examples, labels, .. } = self;
+        check_lengths(&examples, &labels)?;
+        let Some(train) = examples.get(&Part::Train) else {
+            return Err(DatasetError::Missing {
+                missing: "the train split".to_owned(),
+                found: "a test split".to_owned(),
+            });
+        };
+        if let Some(test) = examples.get(&Part::Test).filter(|test| test.shape != train.shape) {
+            return Err(DatasetError::SplitsDiffer { train: train.shape.clone(), test: test.shape.clone() });
+        }
+        let highest = labels.values().flatten().max().map_or(0, |label| *label as usize + 1);
+        let classes = class_names.as_ref().map_or(highest, Vec::len);
+        let (mean, std) = train.statistics.finish();
+        let splits = labels.iter().map(|(part, labels)| (part.name().to_owned(), facts(labels, classes)));
+        Ok(DatasetFacts {
+            format,
+            example_shape: train.shape.clone(),
+            classes,
+            class_names,
+            splits: splits.collect(),
+            mean,
+            std,
+        })
+    }
+}
+
+fn check_lengths(examples: &BTreeMap<Part, Examples>, labels: &BTreeMap<Part, Vec<u32>>) -> Result<(), DatasetError> {
+    for part in [Part::Train, Part::Test] {
+        let (examples, labels) = (examples.get(&part).map_or(0, |x| x.count), labels.get(&part).map_or(0, Vec::len));
+        if examples != labels {
+            return Err(DatasetError::LengthsDiffer { split: part.name(), examples, labels });
+        }
+    }
+    Ok(())
+}
+
+fn facts(labels: &[u32], classes: usize) -> SplitFacts {
+    let mut per_class = vec![0; classes];
+    for label in labels {
+        per_class[*label as usize] += 1;
+    }
+    SplitFacts { examples: labels.len(), per_class }
+}
+
+impl Examples {
+    /// Elements of one example.
+    pub(super) fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Takes in whole examples.
+    pub(super) fn put(&mut self, block: Block<'_>) {
+        match block {
+            Block::U8(pixels) => self.statistics.add_bytes(pixels),
+            Block::F32(pixels) => self.statistics.add_floats(pixels),
+        }
+    }
+}

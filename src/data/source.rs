@@ -1,0 +1,176 @@
+//! Which format a file has, by its content, and how each format's arrays reach the intake.
+
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use flate2::read::MultiGzDecoder;
+
+use super::archive::{Archive, Container, Entry, components, is_tar_header, shortened};
+use super::arrays::{self, Array, Role, Roles};
+use super::elements::Element;
+use super::intake::Intake;
+use super::{DatasetError, Limits, idx, npy};
+use crate::domain::dataset::DatasetFormat;
+use crate::model::formats::safetensors;
+
+/// What a file is by its first bytes.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Safetensors,
+    Archive(Container),
+}
+
+/// The format and, where the files name them, the classes.
+pub(super) type Recognised = (DatasetFormat, Option<Vec<String>>);
+
+/// Reads the dataset `path` into `intake`.
+///
+/// # Errors
+/// The first fault.
+pub(super) fn read(path: &Path, limits: &Limits, intake: &mut Intake) -> Result<Recognised, DatasetError> {
+    match detect(path)? {
+        Kind::Safetensors => read_safetensors(path, intake).map(|()| (DatasetFormat::Safetensors, None)),
+        Kind::Archive(container) => read_archive(Archive { path, container, limits }, intake),
+    }
+}
+
+fn open(path: &Path) -> Result<File, DatasetError> {
+    File::open(path).map_err(io(path))
+}
+
+fn io(path: &Path) -> impl Fn(std::io::Error) -> DatasetError {
+    move |source| DatasetError::Io { path: path.to_owned(), source }
+}
+
+fn detect(path: &Path) -> Result<Kind, DatasetError> {
+    let mut file = open(path)?;
+    let start = first_block(&mut file).map_err(io(path))?;
+    file.rewind().map_err(io(path))?;
+    if start.is_empty() {
+        return Err(DatasetError::Empty);
+    }
+    if start.starts_with(b"PK\x03\x04") || start.starts_with(b"PK\x05\x06") {
+        return Ok(Kind::Archive(Container::Zip));
+    }
+    if is_tar(&start) {
+        return Ok(Kind::Archive(Container::Tar));
+    }
+    if start.starts_with(&[0x1f, 0x8b]) && first_block(&mut MultiGzDecoder::new(file)).is_ok_and(|block| is_tar(&block))
+    {
+        return Ok(Kind::Archive(Container::TarGz));
+    }
+    // A length below 2^24, then JSON.
+    if start.get(3..9) == Some(b"\0\0\0\0\0{") {
+        return Ok(Kind::Safetensors);
+    }
+    let start: Vec<String> = start.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    Err(DatasetError::UnknownFormat { start: start.join(" ") })
+}
+
+/// Up to 512 bytes.
+fn first_block(source: &mut impl Read) -> std::io::Result<Vec<u8>> {
+    let mut block = Vec::new();
+    source.take(512).read_to_end(&mut block)?;
+    Ok(block)
+}
+
+fn is_tar(block: &[u8]) -> bool {
+    block.try_into().is_ok_and(is_tar_header)
+}
+
+fn read_safetensors(path: &Path, intake: &mut Intake) -> Result<(), DatasetError> {
+    let mut file = open(path)?;
+    let length = file.metadata().map_err(io(path))?.len();
+    let layout = safetensors::read_layout(&mut file, length)?;
+    let mut roles = Roles::default();
+    for (info, (begin, end)) in layout.header.tensors.iter().zip(&layout.spans) {
+        let Some(role) = Role::of(&info.name) else { continue };
+        roles.insert(role, &info.name)?;
+        file.seek(SeekFrom::Start(*begin)).map_err(io(path))?;
+        let array = Array {
+            name: &info.name,
+            element: Element::little_endian(info.dtype),
+            shape: &info.shape,
+            fortran: false,
+            source: &mut BufReader::new(&file).take(end - begin),
+        };
+        arrays::read(array, role, intake)?;
+    }
+    let names = layout.header.tensors.iter().map(|info| info.name.as_str());
+    roles.check(arrays::array_name, &listed(names))
+}
+
+fn read_archive(archive: Archive<'_>, intake: &mut Intake) -> Result<Recognised, DatasetError> {
+    let names = archive.names()?;
+    if names.iter().any(|name| array_of(name).is_some()) {
+        read_npz(archive, &names, intake)?;
+        return Ok((DatasetFormat::Npz, None));
+    }
+    if names.iter().any(|name| idx::role(name).is_some()) {
+        read_idx(archive, &names, intake)?;
+        return Ok((DatasetFormat::Idx, None));
+    }
+    Err(DatasetError::NoDataset { found: listed(names.iter().map(String::as_str)) })
+}
+
+/// `x` for `x.npy` in any folder.
+fn array_of(name: &str) -> Option<&str> {
+    components(name)?.last()?.strip_suffix(".npy")
+}
+
+fn read_npz(archive: Archive<'_>, names: &[String], intake: &mut Intake) -> Result<(), DatasetError> {
+    let mut roles = Roles::default();
+    let role_of = |name: &str| array_of(name).and_then(Role::of);
+    for (name, role) in names.iter().filter_map(|name| Some((name, role_of(name)?))) {
+        roles.insert(role, &shortened(name))?;
+    }
+    roles.check(arrays::array_name, &listed(names.iter().filter_map(|name| array_of(name))))?;
+    archive.visit(&mut |entry, source| match (array_of(entry.name), role_of(entry.name)) {
+        (Some(array), Some(role)) => read_npy(entry, array, role, source, intake),
+        _ => Ok(()),
+    })
+}
+
+fn read_npy(
+    entry: Entry<'_>,
+    name: &str,
+    role: Role,
+    source: &mut dyn Read,
+    intake: &mut Intake,
+) -> Result<(), DatasetError> {
+    let bad = |reason| DatasetError::Npy { array: name.to_owned(), reason };
+    let header = npy::read_header(source).map_err(bad)?;
+    let size =
+        header.shape.iter().try_fold(header.element.dtype.size() as u64, |size, axis| size.checked_mul(*axis as u64));
+    let expected = size.unwrap_or(u64::MAX);
+    let found = entry.size.saturating_sub(header.bytes);
+    if found != expected {
+        return Err(DatasetError::Length { array: name.to_owned(), expected, found: found.to_string() });
+    }
+    let npy::Header { element, fortran, shape, .. } = header;
+    arrays::read(Array { name, element, shape: &shape, fortran, source }, role, intake)
+}
+
+fn read_idx(archive: Archive<'_>, names: &[String], intake: &mut Intake) -> Result<(), DatasetError> {
+    let mut roles = Roles::default();
+    for (name, role) in names.iter().filter_map(|name| Some((name, idx::role(name)?))) {
+        roles.insert(role, &shortened(name))?;
+    }
+    roles.check(idx::file_name, &listed(names.iter().map(String::as_str)))?;
+    archive.visit(&mut |entry, source| match idx::role(entry.name) {
+        Some(role) => idx::read(&shortened(entry.name), role, source, archive.limits, intake),
+        None => Ok(()),
+    })
+}
+
+/// The first few names, for messages.
+fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 6;
+    let names: Vec<String> = names.take(SHOWN + 1).map(|name| format!("`{}`", shortened(name))).collect();
+    match names.len() {
+        0 => "nothing".to_owned(),
+        count if count > SHOWN => format!("{}, …", names[..SHOWN].join(", ")),
+        _ => names.join(", "),
+    }
+}

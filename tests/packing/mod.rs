@@ -1,0 +1,91 @@
+//! Packs datasets for the tests.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use zip::write::SimpleFileOptions;
+
+/// A file that lives as long as this.
+pub(crate) struct Packed(tempfile::NamedTempFile);
+
+impl Packed {
+    pub(crate) fn new(bytes: &[u8]) -> Self {
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        file.write_all(bytes).expect("writes");
+        Self(file)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+/// The folder or file `path` of the shared test data; says so where it is absent.
+pub(crate) fn shared(test: &str, path: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").join(path);
+    if !path.exists() {
+        eprintln!("SKIPPED {test}: {} is absent", path.display());
+        return None;
+    }
+    Some(path)
+}
+
+pub(crate) fn npy(descr: &str, shape: &str, data: &[u8]) -> Vec<u8> {
+    npy_ordered(descr, false, shape, data)
+}
+
+pub(crate) fn npy_ordered(descr: &str, fortran: bool, shape: &str, data: &[u8]) -> Vec<u8> {
+    let order = if fortran { "True" } else { "False" };
+    let header = format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {shape}, }}\n");
+    [&b"\x93NUMPY\x01\x00"[..], &(header.len() as u16).to_le_bytes(), header.as_bytes(), data].concat()
+}
+
+/// Deflated, as by `numpy.savez_compressed`.
+pub(crate) fn npz(arrays: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let files: Vec<(String, &[u8])> =
+        arrays.iter().map(|(name, bytes)| (format!("{name}.npy"), bytes.as_slice())).collect();
+    pack_zip(files.iter().map(|(name, bytes)| (name.as_str(), *bytes)), zip::CompressionMethod::Deflated)
+}
+
+/// Stored, not deflated.
+pub(crate) fn zip(files: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    pack_zip(files.iter().map(|(name, bytes)| (*name, bytes.as_slice())), zip::CompressionMethod::Stored)
+}
+
+fn pack_zip<'a>(files: impl Iterator<Item = (&'a str, &'a [u8])>, method: zip::CompressionMethod) -> Vec<u8> {
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for (name, bytes) in files {
+        zip.start_file(name, SimpleFileOptions::default().compression_method(method)).expect("starts");
+        zip.write_all(bytes).expect("writes");
+    }
+    zip.finish().expect("finishes").into_inner()
+}
+
+pub(crate) fn tar(files: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (name, bytes) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, name, bytes.as_slice()).expect("appends");
+    }
+    tar.into_inner().expect("finishes")
+}
+
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    gzip.write_all(bytes).expect("writes");
+    gzip.finish().expect("finishes")
+}
+
+/// `count` images, every pixel `value`.
+pub(crate) fn idx_images(count: u32, height: u32, width: u32, value: u8) -> Vec<u8> {
+    let pixels = vec![value; (count * height * width) as usize];
+    [&[0, 0, 8, 3][..], &count.to_be_bytes(), &height.to_be_bytes(), &width.to_be_bytes(), &pixels].concat()
+}
+
+pub(crate) fn idx_labels(labels: &[u8]) -> Vec<u8> {
+    [&[0, 0, 8, 1][..], &(labels.len() as u32).to_be_bytes(), labels].concat()
+}
