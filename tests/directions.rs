@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("kernels", &[]),
-    ("model", &["domain", "job"]),
+    ("model", &["domain"]),
     ("job", &["domain", "model"]),
     ("tensors", &["domain", "model"]),
     ("fusion", &["domain", "job", "kernels", "model", "tensors"]),

@@ -6,19 +6,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::model::families::Architecture;
 use crate::model::graph::Shape;
-
-/// Which network the members are.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub enum Architecture {
-    /// Recognised from names and shapes.
-    #[default]
-    Auto,
-    /// One of `/v1/architectures`.
-    Family(String),
-    /// Spelled out, in the JSON form of [`crate::model::graph::Graph`].
-    Graph(serde_json::Value),
-}
+pub use crate::model::plan::Target;
 
 /// How the members become one network.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -69,18 +59,6 @@ pub enum Compensate {
     Auto,
     /// Never.
     None,
-}
-
-/// How large the fused network becomes.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub enum Target {
-    /// Total width divided by the number of members.
-    #[default]
-    Member,
-    /// The widths of the member with this index.
-    WidthsOf(usize),
-    /// A factor of the member width, above 0.
-    Factor(f64),
 }
 
 /// Data to train and to measure with.

@@ -9,3 +9,4 @@ pub mod groups;
 pub mod header;
 pub mod natural;
 pub mod parameters;
+pub mod plan;

@@ -11,11 +11,22 @@ mod resnet;
 use serde::Serialize;
 
 use crate::domain::problem::{Code, Fault, Problem};
-use crate::job::request::Architecture;
 use crate::model::graph::{Graph, MAX_ELEMENTS, Shape};
 use crate::model::graph_json;
 use crate::model::header::CheckpointHeader;
 use crate::model::parameters;
+
+/// Which network the members are.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Architecture {
+    /// Recognised from names and shapes.
+    #[default]
+    Auto,
+    /// One of `/v1/architectures`.
+    Family(String),
+    /// Spelled out, in the JSON form of [`crate::model::graph::Graph`].
+    Graph(serde_json::Value),
+}
 
 /// A family of networks that checkpoints are recognised as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -1,0 +1,246 @@
+//! What a request means for the files that it names: the network, the widths, the plan, or every reason why it cannot be.
+
+use crate::domain::dataset::DatasetFacts;
+use crate::domain::problem::{Fault, Problem};
+use crate::job::plan::Plan;
+use crate::job::request::{Architecture, Compensate, JobRequest, Target};
+use crate::model::families::{self, Detected};
+use crate::model::graph::Shape;
+use crate::model::header::CheckpointHeader;
+use crate::model::plan::FusionPlan;
+
+/// A dataset that a job names.
+#[derive(Debug, Clone, Copy)]
+pub enum DatasetInput<'a> {
+    /// Read through.
+    Ready(&'a DatasetFacts),
+    /// Still being read through: the job waits for the outcome.
+    Validating,
+}
+
+impl<'a> DatasetInput<'a> {
+    pub(super) fn facts(self) -> Option<&'a DatasetFacts> {
+        match self {
+            Self::Ready(facts) => Some(facts),
+            Self::Validating => None,
+        }
+    }
+}
+
+/// What is known of the files that a job names.
+#[derive(Debug, Clone, Default)]
+pub struct Inputs<'a> {
+    /// The members' headers, in the request's order.
+    pub members: Vec<&'a CheckpointHeader>,
+    /// The dataset, if the request names one.
+    pub dataset: Option<DatasetInput<'a>>,
+    /// The validation dataset, likewise.
+    pub validation: Option<DatasetInput<'a>>,
+    /// The test dataset, likewise.
+    pub test: Option<DatasetInput<'a>>,
+}
+
+/// A request whose files fit together.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    /// The request with every default filled in.
+    pub job: JobRequest,
+    /// The members' networks and the fused widths; `None` while a dataset that would tell the input's shape is being read.
+    pub network: Option<Network>,
+}
+
+/// The networks of a job.
+#[derive(Debug, Clone)]
+pub struct Network {
+    /// The members' graphs.
+    pub detected: Detected,
+    /// Widths, costs.
+    pub fusion: FusionPlan,
+    /// The same for a reader.
+    pub plan: Plan,
+}
+
+/// Fits a request to its files.
+///
+/// # Errors
+/// Everything that keeps them from fitting, each fault with the pointer to its cause.
+pub fn resolve(mut job: JobRequest, inputs: &Inputs<'_>) -> Result<Resolved, Problem> {
+    job.method.compensate = Compensate::None;
+    let facts = inputs.dataset.and_then(DatasetInput::facts);
+    let shape = job.input_shape.clone().or_else(|| facts.map(|facts| facts.example_shape.clone()));
+    let mut faults = target_faults(&job);
+    let waiting = shape.is_none() && inputs.dataset.is_some();
+    let detected = match families::detect(&inputs.members, &job.architecture, shape.as_ref()) {
+        Ok(detected) => detected,
+        Err(_) if waiting => {
+            return if faults.is_empty() { Ok(Resolved { job, network: None }) } else { Err(Problem::faults(faults)) };
+        }
+        Err(problem) if faults.is_empty() => return Err(problem),
+        Err(problem) => {
+            faults.extend(problem.errors);
+            return Err(Problem::faults(faults));
+        }
+    };
+    faults.extend(data_faults(&job, inputs, &detected));
+    if !faults.is_empty() {
+        return Err(Problem::faults(faults));
+    }
+    if matches!(job.architecture, Architecture::Auto) {
+        job.architecture = Architecture::Family(detected.family.clone());
+    }
+    job.input_shape = Some(detected.graphs[0].input_shape().clone());
+    let fusion = FusionPlan::new(&detected.graphs, &job.target)?;
+    let plan = Plan::new(&job, inputs, &detected, &fusion);
+    Ok(Resolved { job, network: Some(Network { detected, fusion, plan }) })
+}
+
+fn target_faults(job: &JobRequest) -> Vec<Fault> {
+    match job.target {
+        Target::WidthsOf(member) if member >= job.members.len() => {
+            let last = job.members.len() - 1;
+            let detail = format!("expected the position of a member, 0 to {last}, got {member}");
+            vec![Fault::new("/target/width/member", "invalid_value", detail)]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Every way in which the data does not fit the networks.
+fn data_faults(job: &JobRequest, inputs: &Inputs<'_>, detected: &Detected) -> Vec<Fault> {
+    let (input, classes) = (detected.graphs[0].input_shape(), detected.graphs[0].classes());
+    let named =
+        [("/dataset", inputs.dataset), ("/dataset/validation", inputs.validation), ("/dataset/test", inputs.test)];
+    let ready = named.into_iter().filter_map(|(pointer, dataset)| Some((pointer, dataset?.facts()?)));
+    let mut faults: Vec<Fault> =
+        ready.flat_map(|(pointer, facts)| split_faults(pointer, facts, input, classes)).collect();
+    if let (Some(normalize), Some(facts)) = (
+        job.dataset.as_ref().and_then(|dataset| dataset.normalize.as_ref()),
+        inputs.dataset.and_then(DatasetInput::facts),
+    ) {
+        let channels = if facts.example_shape.len() == 3 { facts.example_shape[0] } else { 1 };
+        if ![1, channels].contains(&normalize.mean.len()) {
+            let detail = format!("expected 1 or {channels} numbers (one per channel), got {}", normalize.mean.len());
+            faults.push(Fault::new("/dataset/normalize", "shape_mismatch", detail));
+        }
+    }
+    faults
+}
+
+fn split_faults(pointer: &str, facts: &DatasetFacts, input: &Shape, classes: usize) -> Vec<Fault> {
+    let elements = |shape: &Shape| shape.iter().product::<usize>();
+    let mut faults = Vec::new();
+    let both_images = input.len() == 3 && facts.example_shape.len() == 3;
+    if elements(&facts.example_shape) != elements(input) || (both_images && facts.example_shape != *input) {
+        let detail =
+            format!("the network reads examples of shape {input:?}, the dataset has {:?}", facts.example_shape);
+        faults.push(Fault::new(pointer, "shape_mismatch", detail));
+    }
+    if facts.classes > classes {
+        let detail =
+            format!("the network tells {classes} classes apart, the dataset has labels up to {}", facts.classes - 1);
+        faults.push(Fault::new(pointer, "label_out_of_range", detail));
+    }
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::dataset::{DatasetFormat, SplitFacts};
+    use crate::domain::problem::Code;
+    use crate::job::parse::parse;
+    use crate::job::plan::Comparison;
+    use crate::model::header::{Dtype, TensorInfo};
+
+    fn header(shapes: &[(&str, &[usize])]) -> CheckpointHeader {
+        let tensor = |(name, shape): &(&str, &[usize])| TensorInfo {
+            name: (*name).to_owned(),
+            dtype: Dtype::F32,
+            shape: shape.to_vec(),
+        };
+        CheckpointHeader { tensors: shapes.iter().map(tensor).collect() }
+    }
+
+    fn mlp() -> CheckpointHeader {
+        header(&[("fc1.weight", &[8, 12]), ("fc2.weight", &[8, 8]), ("fc3.weight", &[3, 8])])
+    }
+
+    fn lenet() -> CheckpointHeader {
+        let convolutions: [(&str, &[usize]); 2] = [("conv1.weight", &[6, 3, 5, 5]), ("conv2.weight", &[16, 6, 5, 5])];
+        let matrices: [(&str, &[usize]); 3] =
+            [("fc1.weight", &[120, 400]), ("fc2.weight", &[84, 120]), ("fc3.weight", &[10, 84])];
+        header(&[&convolutions[..], &matrices[..]].concat())
+    }
+
+    fn facts(example_shape: &[usize], classes: usize) -> DatasetFacts {
+        let split = SplitFacts { examples: 100, per_class: vec![100 / classes; classes] };
+        DatasetFacts {
+            format: DatasetFormat::Npz,
+            example_shape: example_shape.to_vec(),
+            classes,
+            class_names: None,
+            splits: BTreeMap::from([("train".to_owned(), split)]),
+            mean: vec![0.0],
+            std: vec![1.0],
+        }
+    }
+
+    fn job(body: serde_json::Value) -> JobRequest {
+        parse(&body).expect("a valid request")
+    }
+
+    #[test]
+    fn defaults_are_filled_in_and_the_plan_tells_the_widths() {
+        let (member, facts) = (mlp(), facts(&[12], 3));
+        let inputs =
+            Inputs { members: vec![&member, &member], dataset: Some(DatasetInput::Ready(&facts)), ..Inputs::default() };
+        let request = job(json!({"members": ["a", "b"], "dataset": "d", "finetune": {"epochs": 1}}));
+        let resolved = resolve(request, &inputs).expect("a job that fits");
+        assert_eq!(resolved.job.architecture, Architecture::Family("mlp".into()));
+        assert_eq!(resolved.job.input_shape, Some(vec![12]));
+        assert_eq!(resolved.job.method.compensate, Compensate::None);
+        let plan = resolved.network.expect("a plan").plan;
+        assert_eq!(plan.layers.iter().map(|layer| layer.width_after).collect::<Vec<_>>(), [8, 8, 3]);
+        assert_eq!(plan.parameters, Comparison { members: vec![184, 184], concatenated: 496, fused: 184 });
+        assert!(plan.warnings.iter().any(|warning| warning.contains("test split")), "{:?}", plan.warnings);
+        assert!(plan.seconds_estimate > 0.0 && plan.memory_peak_bytes > 0);
+    }
+
+    #[test]
+    fn every_misfit_between_files_and_request_is_named() {
+        let (member, facts) = (mlp(), facts(&[3, 2, 2], 5));
+        let inputs = Inputs { members: vec![&member], dataset: Some(DatasetInput::Ready(&facts)), ..Inputs::default() };
+        let request = job(json!({"members": ["a"], "target": {"width": {"member": 3}},
+            "dataset": {"name": "d", "normalize": {"mean": [0, 0], "std": [1, 1]}}}));
+        let problem = resolve(request, &inputs).expect_err("three faults");
+        let pointers: Vec<&str> = problem.errors.iter().map(|fault| fault.pointer.as_str()).collect();
+        assert_eq!(pointers, ["/target/width/member", "/dataset", "/dataset/normalize"]);
+        assert_eq!(problem.code, Code::InvalidRequest);
+    }
+
+    #[test]
+    fn members_that_do_not_match_are_told_apart() {
+        let (first, second) =
+            (mlp(), header(&[("fc1.weight", &[8, 12]), ("fc2.weight", &[8, 9]), ("fc4.weight", &[3, 8])]));
+        let inputs = Inputs { members: vec![&first, &second], ..Inputs::default() };
+        let problem = resolve(job(json!({"members": ["a", "b"]})), &inputs).expect_err("other tensors");
+        assert_eq!(problem.code, Code::MembersIncompatible);
+        assert!(problem.errors.len() >= 2, "{problem}");
+    }
+
+    #[test]
+    fn a_network_whose_input_is_not_known_yet_waits_for_its_dataset() {
+        let member = lenet();
+        let request = || job(json!({"members": ["a"], "dataset": "d"}));
+        let waiting = Inputs { members: vec![&member], dataset: Some(DatasetInput::Validating), ..Inputs::default() };
+        let waited = resolve(request(), &waiting).expect("accepted");
+        let facts = facts(&[3, 32, 32], 10);
+        let ready = Inputs { dataset: Some(DatasetInput::Ready(&facts)), ..waiting };
+        let resolved = resolve(waited.job, &ready).expect("resolved");
+        assert_eq!(resolved.network.expect("a network").detected.family, "lenet");
+    }
+}
