@@ -1,1 +1,86 @@
-//! (empty)
+//! Claims jobs, renews their leases, and supervises the child process that computes each of them.
+//!
+//! [`run`] is the claim loop, [`supervise`] one attempt of one job, [`child`] the conversation with the child process.
+//! Nothing here computes, and nothing here can lose a job: whatever dies, the lease lapses and another worker goes on.
+
+mod child;
+pub mod devices;
+mod lease;
+mod lines;
+mod outbox;
+mod outputs;
+mod run;
+mod scratch;
+mod supervise;
+mod task;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::domain::clock::SharedClock;
+use crate::job::request::Device;
+use crate::store::jobs::Jobs;
+use crate::store::workers::Workers;
+use crate::store::{Blobs, Database};
+
+pub use run::run;
+
+/// How a worker works.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// Jobs at the same time.
+    pub slots: usize,
+    /// What it computes on, the preferred device first.
+    pub devices: Vec<Device>,
+    /// Threads of each child.
+    pub threads: usize,
+    /// How long a job waits for a silent worker.
+    pub lease: Duration,
+    /// Time between two renewals; a small part of the lease.
+    pub heartbeat: Duration,
+    /// Time between two looks for a job when nobody gives a hint.
+    pub poll: Duration,
+    /// Time that a child gets to stop between two batches before it is killed.
+    pub grace: Duration,
+    /// The program that computes.
+    pub program: Program,
+}
+
+/// A program that speaks [`crate::job::protocol`] over stdin and stdout.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// The executable.
+    pub path: PathBuf,
+    /// Its arguments.
+    pub args: Vec<OsString>,
+}
+
+/// What a worker works with; clones share it.
+#[derive(Debug, Clone)]
+pub struct Worker {
+    /// How it works.
+    pub policy: Policy,
+    /// The jobs.
+    pub jobs: Jobs,
+    /// The list of workers.
+    pub workers: Workers,
+    /// Inputs, checkpoints, results.
+    pub blobs: Blobs,
+    /// The time.
+    pub clock: SharedClock,
+    /// Where children write: on the file system of the blobs.
+    pub scratch: PathBuf,
+}
+
+impl Worker {
+    /// A worker on the stores of a data directory.
+    #[must_use]
+    pub fn new(policy: Policy, database: &Database, blobs: Blobs, clock: SharedClock, scratch: PathBuf) -> Self {
+        let jobs = Jobs::new(database.clone(), clock.clone());
+        let workers = Workers::new(database.clone(), clock.clone());
+        Self { policy, jobs, workers, blobs, clock, scratch }
+    }
+}

@@ -9,6 +9,7 @@ use super::transition::replace;
 use super::{Artifact, Job, JobError, JobInput, Jobs};
 use crate::domain::access::Tenant;
 use crate::domain::id::JobId;
+use crate::domain::job::Fence;
 use crate::store::StoreError;
 use crate::store::listing::Listing;
 
@@ -113,6 +114,18 @@ impl Jobs {
             .fetch_optional(self.database.reader())
             .await?
             .ok_or(JobError::NotFound(job))
+    }
+
+    /// Whether the attempt still holds its job.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn is_held(&self, fence: Fence) -> Result<bool, JobError> {
+        Ok(sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM jobs WHERE id = ? AND attempt = ? AND state = 'running')")
+            .bind(fence.job.to_string())
+            .bind(fence.attempt)
+            .fetch_one(self.database.reader())
+            .await?)
     }
 
     /// Asks the job to stop; true where that changed anything.

@@ -1,10 +1,10 @@
 //! From a graph to a list of layers.
 
+use crate::kernels::Float;
 use crate::kernels::Geometry;
 use crate::kernels::batch_norm::{Affine, Statistics};
 use crate::kernels::conv::Conv;
 use crate::kernels::linear::Linear;
-use crate::kernels::Float;
 use crate::model::graph::{Graph, Node, NodeId, Op, Shape, Window};
 use crate::model::parameters::{self, Role};
 use crate::train::network::layer::{Layer, Norm, Operation};

@@ -23,7 +23,9 @@ pub use parameters::{LoadError, Parameter};
 #[derive(Debug, thiserror::Error)]
 pub enum CompileError {
     /// A classifier's output is a vector of logits.
-    #[error("node `{node}`: expected an output of shape [K], one logit per class, got {shape:?}; add a flatten and a linear layer")]
+    #[error(
+        "node `{node}`: expected an output of shape [K], one logit per class, got {shape:?}; add a flatten and a linear layer"
+    )]
     Output {
         /// The last node.
         node: String,
@@ -93,7 +95,16 @@ impl<T: Float> Network<T> {
         let max_batch = max_batch.max(1);
         let memory = Memory::plan(&compiled.values, compiled.layers.len(), max_batch, Purpose::Inference);
         let (example, classes) = (graph.input_shape().iter().product(), graph.classes());
-        Ok(Self { compiled, memory, work: Workspace::new(threads), pool, rows: Vec::new(), example, classes, max_batch })
+        Ok(Self {
+            compiled,
+            memory,
+            work: Workspace::new(threads),
+            pool,
+            rows: Vec::new(),
+            example,
+            classes,
+            max_batch,
+        })
     }
 
     /// Number of outputs.

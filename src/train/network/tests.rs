@@ -133,11 +133,8 @@ fn the_same_step_gives_the_same_bits() {
 
 #[test]
 fn reestimated_statistics_are_those_of_all_batches() {
-    let graph = graph(vec![
-        ("input", Op::Input { shape: vec![2] }, &[]),
-        ("bn", norm(2), &[1]),
-        ("fc", linear(2, 2), &[1]),
-    ]);
+    let graph =
+        graph(vec![("input", Op::Input { shape: vec![2] }, &[]), ("bn", norm(2), &[1]), ("fc", linear(2, 2), &[1])]);
     let mut network = compiled::<f64>(&graph);
     network.gradients(&[9.0, 9.0, 7.0, 7.0], &[0, 1], None).unwrap();
     network.reset_statistics();

@@ -1,0 +1,88 @@
+//! Keeps a job's lease alive beside whatever else the supervisor does.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::domain::job::Fence;
+use crate::store::jobs::{JobError, Jobs};
+
+/// What the latest renewal has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Go on, until then at most.
+    Held {
+        /// When the job's time is up.
+        deadline: Instant,
+    },
+    /// Somebody has asked to stop the job.
+    Cancelling,
+    /// The job has moved on, or nothing has been heard of the database for as long as the lease.
+    Lost,
+}
+
+/// A lease that is renewed until dropped.
+#[derive(Debug)]
+pub(super) struct Lease {
+    standing: watch::Receiver<Standing>,
+    renewing: JoinHandle<()>,
+}
+
+impl Lease {
+    /// Renews the lease of `fence` every `every`, at once for the first time.
+    pub(super) fn keep(jobs: Jobs, fence: Fence, lease: Duration, every: Duration) -> Self {
+        let far = Instant::now() + Duration::from_hours(24 * 365);
+        let (sender, standing) = watch::channel(Standing::Held { deadline: far });
+        let renewing = tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(every);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut heard = Instant::now();
+            loop {
+                ticks.tick().await;
+                let Some(standing) = renew(&jobs, fence, lease, &mut heard).await else { continue };
+                sender.send_replace(standing);
+                if standing == Standing::Lost {
+                    return;
+                }
+            }
+        });
+        Self { standing, renewing }
+    }
+
+    /// The next news.
+    pub(super) async fn changed(&mut self) -> Standing {
+        // The sender only ends after it has said that the lease is lost.
+        match self.standing.changed().await {
+            Ok(()) => *self.standing.borrow_and_update(),
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.renewing.abort();
+    }
+}
+
+/// Renews once; `None` when the database failed and the lease is still good.
+async fn renew(jobs: &Jobs, fence: Fence, lease: Duration, heard: &mut Instant) -> Option<Standing> {
+    let asked = Instant::now();
+    match jobs.renew(fence, lease).await {
+        Ok(heartbeat) => {
+            *heard = asked;
+            let deadline = asked + heartbeat.time_left;
+            Some(if heartbeat.cancel_requested { Standing::Cancelling } else { Standing::Held { deadline } })
+        }
+        Err(JobError::Store(error)) if heard.elapsed() < lease => {
+            tracing::warn!(%fence, %error, "the lease could not be renewed; trying again");
+            None
+        }
+        Err(error) => {
+            tracing::warn!(%fence, %error, "the lease is lost");
+            Some(Standing::Lost)
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The claim loop of a worker process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::supervise::supervise;
+use super::{Worker, scratch};
+use crate::domain::id::WorkerId;
+use crate::lifecycle::Shutdown;
+use crate::store::StoreError;
+use crate::store::jobs::{Claim, Claimant};
+use crate::store::workers::Worker as Registration;
+
+/// Time between two signs of life, several of which fit into [`crate::store::workers::LIVE_FOR`].
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+/// Time to wait after the database has failed.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// Claims and runs jobs until the shutdown begins, then gives back what it holds. `hint` rings when a job was queued.
+///
+/// # Errors
+/// When the database fails at the start.
+pub async fn run(worker: Worker, hint: Arc<Notify>, shutdown: Shutdown) -> Result<(), StoreError> {
+    let registration = registration(&worker);
+    worker.workers.heartbeat(&registration).await?;
+    tidy(&worker).await;
+    let signs_of_life = AbortOnDropHandle::new(tokio::spawn(show_signs_of_life(worker.clone(), registration.clone())));
+    let running = claim_until_draining(&worker, registration.id, &hint, &shutdown).await;
+    running.join_all().await;
+    drop(signs_of_life);
+    worker.workers.remove(registration.id).await
+}
+
+async fn claim_until_draining(worker: &Worker, id: WorkerId, hint: &Notify, shutdown: &Shutdown) -> JoinSet<()> {
+    let policy = &worker.policy;
+    let claimant = Claimant { worker: id, devices: policy.devices.clone(), lease: policy.lease };
+    let slots = Arc::new(Semaphore::new(policy.slots));
+    let mut running = JoinSet::new();
+    loop {
+        let slot = tokio::select! {
+            slot = slots.clone().acquire_owned() => slot,
+            () = shutdown.draining() => return running,
+        };
+        let (Ok(slot), false) = (slot, shutdown.is_draining()) else { return running };
+        while running.try_join_next().is_some() {}
+        let wait = match worker.jobs.claim(&claimant).await {
+            Ok(Some(claim)) => {
+                running.spawn(work(worker.clone(), claim, shutdown.clone(), slot));
+                continue;
+            }
+            Ok(None) => policy.poll,
+            Err(error) => {
+                tracing::error!(%error, "no job could be claimed");
+                AFTER_FAILURE
+            }
+        };
+        tokio::select! {
+            () = hint.notified() => {}
+            () = tokio::time::sleep(wait) => {}
+            () = shutdown.draining() => return running,
+        }
+    }
+}
+
+async fn work(worker: Worker, claim: Claim, shutdown: Shutdown, slot: OwnedSemaphorePermit) {
+    supervise(&worker, claim, &shutdown).await;
+    drop(slot);
+}
+
+/// Removes what earlier processes have left behind.
+async fn tidy(worker: &Worker) {
+    if let Err(error) = scratch::sweep(&worker.scratch, &worker.jobs).await {
+        tracing::warn!(%error, "old scratch folders could not be removed");
+    }
+    if let Err(error) = worker.jobs.sweep_all(&worker.blobs).await {
+        tracing::warn!(%error, "blobs that nobody needs could not be removed");
+    }
+}
+
+async fn show_signs_of_life(worker: Worker, registration: Registration) {
+    loop {
+        tokio::time::sleep(SIGN_OF_LIFE).await;
+        if let Err(error) = worker.workers.heartbeat(&registration).await {
+            tracing::warn!(%error, "no sign of life could be written");
+        }
+    }
+}
+
+fn registration(worker: &Worker) -> Registration {
+    let now = worker.clock.now();
+    Registration {
+        id: WorkerId::new(),
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        slots: u32::try_from(worker.policy.slots).unwrap_or(u32::MAX),
+        devices: worker.policy.devices.clone(),
+        started: now,
+        heartbeat: now,
+    }
+}
