@@ -1,5 +1,7 @@
 //! The commands, one file each.
 
+mod keys;
+mod openapi;
 mod serve;
 
 use std::process::ExitCode;
@@ -16,7 +18,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Serve(serve::Serve),
+    Serve(Box<serve::Serve>),
+    Keys(keys::Keys),
+    Openapi(openapi::OpenApi),
 }
 
 /// Reads the command line and runs the command; errors go to stderr.
@@ -25,6 +29,8 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Serve(command) => command.run(),
+        Command::Keys(command) => command.run(),
+        Command::Openapi(command) => command.run(),
     };
     match result {
         Ok(code) => code,

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -11,6 +11,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::problem;
+use super::state::AppState;
 use crate::domain::problem::Problem;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -21,19 +22,30 @@ const LONGEST_ID: usize = 128;
 pub struct RequestId(pub String);
 
 /// The outermost layer.
-pub async fn frame(mut request: Request, next: Next) -> Response {
+pub async fn frame(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     let id = request_id(&request);
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
+    let route = request.extensions().get::<MatchedPath>().cloned();
     request.extensions_mut().insert(RequestId(id.clone()));
     let span = tracing::info_span!("request", %id, %method, path);
     let started = Instant::now();
     let mut response = next.run(request).instrument(span.clone()).await;
     write_problem(&mut response, &id, &method, &path);
     add_headers(&mut response, &id);
-    let milliseconds = started.elapsed().as_millis() as u64;
-    span.in_scope(|| tracing::info!(status = response.status().as_u16(), milliseconds, "answered"));
+    let (status, elapsed) = (response.status().as_u16(), started.elapsed());
+    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+    state.metrics.request(route, known(&method), status, elapsed.as_secs_f64());
+    span.in_scope(|| tracing::info!(status, milliseconds = elapsed.as_millis() as u64, "answered"));
     response
+}
+
+/// Clients can invent methods; the figures must not grow with them.
+fn known(method: &Method) -> &str {
+    match method.as_str() {
+        known @ ("GET" | "HEAD" | "PUT" | "POST" | "DELETE" | "OPTIONS" | "PATCH") => known,
+        _ => "other",
+    }
 }
 
 /// Takes the client's id over if it is printable and short, else makes one.

@@ -3,30 +3,23 @@
 use std::any::Any;
 
 use axum::Router;
-use axum::middleware::from_fn;
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Document;
 use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use super::frame::frame;
+use super::service::description::Description;
 use super::state::AppState;
-use super::{checkpoints, datasets, health};
+use super::{checkpoints, datasets, service};
 use crate::domain::problem::{Code, Problem};
-
-#[derive(OpenApi)]
-#[openapi(info(
-    title = "engraft",
-    description = "Fuses an ensemble of trained neural networks into one compact network."
-))]
-struct Description;
 
 /// Every route with its description. A resource adds itself here with a function `routes() -> OpenApiRouter<AppState>`.
 fn described() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(Description::openapi())
-        .routes(routes!(health::healthz))
+        .merge(service::routes())
         .merge(checkpoints::routes())
         .merge(datasets::routes())
 }
@@ -34,7 +27,7 @@ fn described() -> OpenApiRouter<AppState> {
 /// The whole service.
 pub fn router(state: AppState) -> Router {
     let (router, _) = described().split_for_parts();
-    router.layer(CatchPanicLayer::custom(panicked)).layer(from_fn(frame)).with_state(state)
+    router.layer(CatchPanicLayer::custom(panicked)).layer(from_fn_with_state(state.clone(), frame)).with_state(state)
 }
 
 /// The OpenAPI description of every route.

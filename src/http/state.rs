@@ -6,9 +6,11 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
+use super::metrics::Metrics;
 use crate::config::Settings;
 use crate::domain::clock::SharedClock;
 use crate::lifecycle::Shutdown;
+use crate::store::census::Counting;
 use crate::store::checkpoints::Checkpoints;
 use crate::store::datasets::Datasets;
 use crate::store::idempotency::Idempotency;
@@ -45,6 +47,10 @@ pub struct Shared {
     pub publisher: Publisher,
     /// Answers to repeated requests.
     pub idempotency: Idempotency,
+    /// Figures about what is stored.
+    pub census: Counting,
+    /// Figures that the server counts itself.
+    pub metrics: Metrics,
     /// The time.
     pub clock: SharedClock,
     /// Whether the program is about to end.
@@ -75,6 +81,8 @@ impl AppState {
             datasets: Datasets::new(database.clone(), blobs.clone(), clock.clone()),
             publisher: Publisher::new(database.clone(), blobs.clone(), staging.clone(), clock.clone()),
             idempotency: Idempotency::new(database.clone(), clock.clone()),
+            census: Counting::new(database.clone(), clock.clone()),
+            metrics: Metrics::default(),
             tasks: TaskTracker::new(),
             job_queued: Arc::default(),
             dataset_arrived: Notify::new(),

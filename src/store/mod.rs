@@ -1,6 +1,7 @@
 //! What outlives a process: rows in SQLite, bytes in an object store below the data directory.
 
 pub mod blobs;
+pub mod census;
 pub mod checkpoints;
 pub mod database;
 pub mod datasets;

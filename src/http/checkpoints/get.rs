@@ -12,7 +12,7 @@ use crate::http::views::problem::ProblemView;
 
 /// Show a checkpoint
 ///
-/// With its tensors.
+/// With its tensors, and what they tell of the network.
 #[utoipa::path(get, path = "/v1/checkpoints/{name}", operation_id = "getCheckpoint", tag = "Checkpoints",
     params(("name" = String, Path, description = "Id or name.", example = "m0.safetensors")),
     responses(

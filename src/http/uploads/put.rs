@@ -119,7 +119,7 @@ impl Put {
             Kind::Dataset => Gate::Open,
         };
         let (upload, intake) = reopen(held, gate).await?;
-        let bounds = Bounds { length: self.announced.length, limit: self.limit };
+        let bounds = Bounds { length: self.announced.length, limit: self.limit, kind: self.kind };
         match receive(&self.state, &upload, incoming, intake, bounds).await? {
             End::Complete(intake) => self.complete(&upload, intake).await,
             End::Cut(problem) => Err(problem.into()),

@@ -8,6 +8,7 @@ use super::refusal::{disk_full, intake_problem};
 use crate::domain::problem::{Code, Problem};
 use crate::http::state::AppState;
 use crate::store::StoreError;
+use crate::store::files::Kind;
 use crate::store::intake::{Intake, IntakeError};
 use crate::store::staging::{Held, free_bytes};
 use crate::store::uploads::Upload;
@@ -31,6 +32,8 @@ pub(super) struct Bounds {
     pub(super) length: Option<u64>,
     /// Largest file, in bytes.
     pub(super) limit: u64,
+    /// What the file is.
+    pub(super) kind: Kind,
 }
 
 /// Reads the whole body into `intake`, which goes on with `upload`.
@@ -52,6 +55,7 @@ pub(super) async fn receive(
             Some(Ok(bytes)) => bytes,
         };
         received += bytes.len() as u64;
+        state.metrics.uploaded(bounds.kind, bytes.len() as u64);
         batched += bytes.len();
         if let Some(problem) = out_of_bounds(begun_at, received, bounds) {
             writer.rest().await;

@@ -6,6 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::time;
+use crate::model::families::{Inspection, Reading, inspect};
 use crate::model::header::{Dtype, TensorInfo};
 use crate::store::checkpoints::Checkpoint;
 
@@ -41,6 +42,54 @@ pub struct CheckpointView {
     summary: CheckpointSummary,
     /// Its tensors, in natural order of their names.
     tensors: Vec<TensorView>,
+    /// What the tensors' names and shapes tell of the network.
+    architecture: ArchitectureView,
+}
+
+/// What a checkpoint was recognised as.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ArchitectureView {
+    /// The family, where exactly one network fits.
+    #[schema(example = "mlp")]
+    family: Option<String>,
+    /// What names and shapes do not tell and the family's conventions say.
+    #[schema(example = json!(["ReLU follows every matrix but the last"]))]
+    assumptions: Vec<String>,
+    /// The networks that fit, where there are several: a job must choose.
+    candidates: Vec<CandidateView>,
+    /// Why no network fits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unrecognised: Option<String>,
+}
+
+/// One of several networks that fit.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CandidateView {
+    /// The family.
+    #[schema(example = "vgg")]
+    family: String,
+    /// Shape of one input example.
+    #[schema(example = json!([3, 32, 32]))]
+    input_shape: Vec<usize>,
+    /// What is assumed.
+    assumptions: Vec<String>,
+}
+
+impl From<Inspection> for ArchitectureView {
+    fn from(found: Inspection) -> Self {
+        Self {
+            family: found.family,
+            assumptions: found.assumptions,
+            candidates: found.candidates.into_iter().map(CandidateView::from).collect(),
+            unrecognised: found.unrecognised,
+        }
+    }
+}
+
+impl From<Reading> for CandidateView {
+    fn from(reading: Reading) -> Self {
+        Self { family: reading.family, input_shape: reading.input_shape, assumptions: reading.assumptions }
+    }
 }
 
 /// A tensor of a checkpoint.
@@ -82,6 +131,7 @@ impl From<&Checkpoint> for CheckpointSummary {
 impl From<Checkpoint> for CheckpointView {
     fn from(checkpoint: Checkpoint) -> Self {
         let summary = CheckpointSummary::from(&checkpoint);
-        Self { summary, tensors: checkpoint.header.tensors.into_iter().map(TensorView::from).collect() }
+        let architecture = inspect(&checkpoint.header).into();
+        Self { summary, architecture, tensors: checkpoint.header.tensors.into_iter().map(TensorView::from).collect() }
     }
 }
