@@ -2,7 +2,7 @@
 
 mod packing;
 
-use engraft::data::{DatasetError, Limits, inspect};
+use engraft::data::{Dataset, DatasetError, Limits, Pixels, inspect};
 use engraft::domain::dataset::{DatasetFacts, DatasetFormat};
 use packing::{Packed, gzip, idx_images, idx_labels, npy, npz, shared, tar};
 
@@ -13,6 +13,14 @@ fn facts(bytes: &[u8]) -> Result<DatasetFacts, DatasetError> {
 /// The message of the error that `bytes` give.
 fn refusal(bytes: &[u8]) -> String {
     facts(bytes).expect_err("unusable").to_string()
+}
+
+/// The dataset in memory; its facts must be those of reading it through.
+fn open(bytes: &[u8]) -> Dataset {
+    let packed = Packed::new(bytes);
+    let dataset = Dataset::open(packed.path(), &Limits::default()).expect("usable");
+    assert_eq!(dataset.facts, inspect(packed.path(), &Limits::default()).expect("usable"));
+    dataset
 }
 
 fn small_npz() -> Vec<u8> {
@@ -26,7 +34,10 @@ fn small_npz() -> Vec<u8> {
 
 #[test]
 fn npz_with_two_splits() {
-    let facts = facts(&small_npz()).expect("usable");
+    let Dataset { facts, train, test } = open(&small_npz());
+    assert_eq!(*train.pixels(), Pixels::U8([0, 255].repeat(8)));
+    assert_eq!(train.labels(), [0, 2, 2, 1]);
+    assert_eq!(*test.expect("a test split").pixels(), Pixels::U8(vec![1, 2, 3, 4]));
     assert_eq!((facts.format, facts.classes), (DatasetFormat::Npz, 4));
     assert_eq!(facts.example_shape, [1, 2, 2]);
     assert_eq!(facts.splits["train"].per_class, [1, 1, 2, 0]);
@@ -43,11 +54,13 @@ fn npz_in_every_order_gives_the_same() {
     let fortran = packing::npy_ordered(">f8", true, "(2, 3)", &columns.map(f64::to_be_bytes).concat());
     let integers = npy(">i2", "(2, 3)", &[1_i16, 2, 3, 4, 5, 6].map(i16::to_be_bytes).concat());
     let labels = npy(">u2", "(2, 1)", &[0, 0, 0, 1]);
-    let read = |x: Vec<u8>| facts(&npz(&[("x", x), ("y", labels.clone())])).expect("usable");
+    let read = |x: Vec<u8>| open(&npz(&[("x", x), ("y", labels.clone())]));
     let expected = read(little);
-    assert_eq!((expected.example_shape.as_slice(), expected.mean[0]), (&[3][..], 3.5));
-    for other in [big, fortran, integers] {
-        assert_eq!(read(other), expected);
+    assert_eq!((expected.facts.example_shape.as_slice(), expected.facts.mean[0]), (&[3][..], 3.5));
+    assert_eq!(*expected.train.pixels(), Pixels::F32(values.to_vec()));
+    assert_eq!(expected.train.labels(), [0, 1]);
+    for other in [big, fortran, integers].map(read) {
+        assert_eq!((other.facts, other.train), (expected.facts.clone(), expected.train.clone()));
     }
 }
 

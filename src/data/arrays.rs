@@ -132,11 +132,11 @@ fn read_examples(array: Array<'_>, part: Part, intake: &mut Intake) -> Result<()
     let mut done = 0;
     blocks(array, elements, &mut |bytes| {
         if pixels == PixelType::U8 {
-            examples.put(Block::U8(bytes));
+            examples.put(done / elements, Block::U8(bytes));
         } else {
             let bad = |(index, value)| non_finite(name, axes, done + index, value);
             element.floats(bytes, &mut floats).map_err(bad)?;
-            examples.put(Block::F32(&floats));
+            examples.put(done / elements, Block::F32(&floats));
         }
         done += bytes.len() / element.dtype.size();
         Ok(())

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::statistics::Statistics;
-use super::{DatasetError, Limits};
+use super::{Dataset, DatasetError, Limits, Pixels, Split};
 use crate::domain::dataset::{DatasetFacts, DatasetFormat, SplitFacts};
 
 /// Part of a dataset.
@@ -55,6 +55,7 @@ pub(super) enum Block<'a> {
 /// One dataset being read.
 #[derive(Debug)]
 pub(super) struct Intake {
+    keep: bool,
     limit: u64,
     used: u64,
     examples: BTreeMap<Part, Examples>,
@@ -67,12 +68,14 @@ pub(super) struct Examples {
     count: usize,
     shape: Vec<usize>,
     statistics: Statistics,
+    /// The pixels, if they are to be kept.
+    kept: Option<Pixels>,
 }
 
 impl Intake {
-    /// Nothing read yet.
-    pub(super) fn new(limits: &Limits) -> Self {
-        Self { limit: limits.decoded_bytes, used: 0, examples: BTreeMap::new(), labels: BTreeMap::new() }
+    /// Nothing read yet; to `keep` pixels or only to measure them.
+    pub(super) fn new(limits: &Limits, keep: bool) -> Self {
+        Self { keep, limit: limits.decoded_bytes, used: 0, examples: BTreeMap::new(), labels: BTreeMap::new() }
     }
 
     /// Makes room for `count` examples of `shape` (at least one, no axis of length 0), before any of them is read.
@@ -88,8 +91,9 @@ impl Intake {
     ) -> Result<&mut Examples, DatasetError> {
         let elements = shape.iter().try_fold(count, |product, axis| product.checked_mul(*axis));
         self.reserve(elements.and_then(|elements| (elements as u64).checked_mul(pixels.size())))?;
-        let statistics = Statistics::new(shape);
-        self.examples.insert(part, Examples { count, shape: shape.to_vec(), statistics });
+        let kept = if self.keep { Some(room(elements.unwrap_or(usize::MAX), pixels)?) } else { None };
+        let examples = Examples { count, shape: shape.to_vec(), statistics: Statistics::new(shape), kept };
+        self.examples.insert(part, examples);
         self.examples.get_mut(&part).ok_or(DatasetError::TooLarge { limit: self.limit })
     }
 
@@ -113,7 +117,7 @@ impl Intake {
         Ok(())
     }
 
-    /// What was read, after checking that its parts fit together.
+    /// What was read, after checking that its parts fit together. The splits are empty unless they were to be kept.
     ///
     /// # Errors
     /// When examples and labels of a part differ in number, or examples of the parts in shape.
@@ -121,23 +125,24 @@ impl Intake {
         self,
         format: DatasetFormat,
         class_names: Option<Vec<String>>,
-    ) -> Result<DatasetFacts, DatasetError> {
-        let Self { examples, labels, .. } = self;
+    ) -> Result<Dataset, DatasetError> {
+        let Self { mut examples, mut labels, .. } = self;
         check_lengths(&examples, &labels)?;
-        let Some(train) = examples.get(&Part::Train) else {
+        let test = examples.remove(&Part::Test);
+        let Some(train) = examples.remove(&Part::Train) else {
             return Err(DatasetError::Missing {
                 missing: "the train split".to_owned(),
                 found: "a test split".to_owned(),
             });
         };
-        if let Some(test) = examples.get(&Part::Test).filter(|test| test.shape != train.shape) {
-            return Err(DatasetError::SplitsDiffer { train: train.shape.clone(), test: test.shape.clone() });
+        if let Some(test) = test.as_ref().filter(|test| test.shape != train.shape) {
+            return Err(DatasetError::SplitsDiffer { train: train.shape, test: test.shape.clone() });
         }
         let highest = labels.values().flatten().max().map_or(0, |label| *label as usize + 1);
         let classes = class_names.as_ref().map_or(highest, Vec::len);
         let (mean, std) = train.statistics.finish();
         let splits = labels.iter().map(|(part, labels)| (part.name().to_owned(), facts(labels, classes)));
-        Ok(DatasetFacts {
+        let facts = DatasetFacts {
             format,
             example_shape: train.shape.clone(),
             classes,
@@ -145,8 +150,24 @@ impl Intake {
             splits: splits.collect(),
             mean,
             std,
-        })
+        };
+        let mut split = |part, examples: Examples| examples.split(labels.remove(&part).unwrap_or_default(), classes);
+        Ok(Dataset { facts, train: split(Part::Train, train), test: test.map(|test| split(Part::Test, test)) })
     }
+}
+
+/// Room for as many pixels; the system gives the pages only as they are written.
+fn room(elements: usize, pixels: PixelType) -> Result<Pixels, DatasetError> {
+    let (mut bytes, mut floats) = (Vec::new(), Vec::new());
+    match pixels {
+        PixelType::U8 => bytes.try_reserve_exact(elements),
+        PixelType::F32 => floats.try_reserve_exact(elements),
+    }
+    .map_err(|_| DatasetError::OutOfMemory { bytes: (elements as u64).saturating_mul(pixels.size()) })?;
+    Ok(match pixels {
+        PixelType::U8 => Pixels::U8(bytes),
+        PixelType::F32 => Pixels::F32(floats),
+    })
 }
 
 fn check_lengths(examples: &BTreeMap<Part, Examples>, labels: &BTreeMap<Part, Vec<u32>>) -> Result<(), DatasetError> {
@@ -173,11 +194,34 @@ impl Examples {
         self.shape.iter().product()
     }
 
-    /// Takes in whole examples.
-    pub(super) fn put(&mut self, block: Block<'_>) {
+    /// Takes in whole examples, the first of them number `first`.
+    pub(super) fn put(&mut self, first: usize, block: Block<'_>) {
+        let at = first * self.elements();
         match block {
             Block::U8(pixels) => self.statistics.add_bytes(pixels),
             Block::F32(pixels) => self.statistics.add_floats(pixels),
         }
+        match (&mut self.kept, block) {
+            (Some(Pixels::U8(kept)), Block::U8(pixels)) => write_at(kept, at, pixels),
+            (Some(Pixels::F32(kept)), Block::F32(pixels)) => write_at(kept, at, pixels),
+            _ => {}
+        }
     }
+
+    fn split(self, labels: Vec<u32>, classes: usize) -> Split {
+        Split { example_shape: self.shape, pixels: self.kept.unwrap_or(Pixels::U8(Vec::new())), labels, classes }
+    }
+}
+
+/// Writes `pixels` at `at`, with zeros before it where nothing has been written yet.
+fn write_at<T: Copy + Default>(kept: &mut Vec<T>, at: usize, pixels: &[T]) {
+    if at == kept.len() {
+        kept.extend_from_slice(pixels);
+        return;
+    }
+    let end = at + pixels.len();
+    if kept.len() < end {
+        kept.resize(end, T::default());
+    }
+    kept[at..end].copy_from_slice(pixels);
 }

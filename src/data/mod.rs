@@ -1,9 +1,12 @@
 //! Datasets: their file formats, and their examples in memory.
 //!
-//! [`inspect`] reads a file through in bounded memory, so that an upload is known to be usable before a job needs it.
+//! [`inspect`] reads a file through in bounded memory, so that an upload is known to be usable before a job needs it;
+//! [`Dataset::open`] brings it into memory, from where [`Split::batch`] hands out normalised examples.
 
 mod archive;
 mod arrays;
+mod batch;
+mod dataset;
 mod elements;
 mod error;
 mod idx;
@@ -16,6 +19,7 @@ use std::path::Path;
 
 use crate::domain::dataset::DatasetFacts;
 
+pub use dataset::{Dataset, Pixels, Split};
 pub use error::DatasetError;
 
 /// The highest label: 65,536 classes are more than any classifier that is fused here.
@@ -43,7 +47,12 @@ impl Default for Limits {
 /// # Errors
 /// The first fault, in words for the dataset's owner.
 pub fn inspect(path: &Path, limits: &Limits) -> Result<DatasetFacts, DatasetError> {
-    let mut intake = intake::Intake::new(limits);
+    read(path, limits, false).map(|dataset| dataset.facts)
+}
+
+/// Reads the dataset `path`, to keep its pixels or not.
+fn read(path: &Path, limits: &Limits, keep: bool) -> Result<Dataset, DatasetError> {
+    let mut intake = intake::Intake::new(limits, keep);
     let (format, class_names) = source::read(path, limits, &mut intake)?;
     intake.finish(format, class_names)
 }

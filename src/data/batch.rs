@@ -1,0 +1,133 @@
+//! Stored examples to network inputs.
+
+use rayon::prelude::*;
+
+use super::dataset::{Pixels, Split};
+use crate::job::request::Normalize;
+
+/// Outputs below this number are written by the calling thread alone.
+const PARALLEL: usize = 1 << 16;
+
+/// `(x - mean) / std` of one channel.
+#[derive(Debug, Clone, Copy)]
+struct Affine {
+    mean: f32,
+    std: f32,
+}
+
+impl Affine {
+    const IDENTITY: Self = Self { mean: 0.0, std: 1.0 };
+
+    /// Of channel `channel`; one value serves all channels.
+    fn of(normalize: Option<&Normalize>, channel: usize) -> Self {
+        let Some(normalize) = normalize else { return Self::IDENTITY };
+        let pick = |values: &[f32]| values.get(channel).or(values.last()).copied();
+        Self { mean: pick(&normalize.mean).unwrap_or(0.0), std: pick(&normalize.std).unwrap_or(1.0) }
+    }
+
+    fn apply(self, x: f32) -> f32 {
+        (x - self.mean) / self.std
+    }
+
+    /// For each byte, what it becomes.
+    fn table(self) -> [f32; 256] {
+        std::array::from_fn(|byte| self.apply(byte as f32 / 255.0))
+    }
+}
+
+impl Split {
+    /// Writes the examples `indices` to `out`, one after another in row-major order (`[N, C, H, W]` or `[N, D]`): bytes
+    /// divided by 255, floats as they are, then `(x - mean) / std` with one value per channel or one for all (examples of
+    /// shape `[D]` have one channel). Allocates nothing; runs in the current rayon pool; the result does not depend on it.
+    ///
+    /// # Panics
+    /// When an index is not below [`Split::len`].
+    pub fn batch(&self, indices: &[usize], normalize: Option<&Normalize>, out: &mut [f32]) {
+        let elements = self.elements();
+        debug_assert_eq!(out.len(), indices.len() * elements, "one example per index");
+        let tasks = if out.len() < PARALLEL { 1 } else { rayon::current_num_threads() };
+        let group = indices.len().div_ceil(tasks).max(1);
+        if tasks == 1 {
+            self.write(indices, normalize, out);
+        } else {
+            let groups = out.par_chunks_mut(group * elements).zip(indices.par_chunks(group));
+            groups.for_each(|(out, indices)| self.write(indices, normalize, out));
+        }
+    }
+
+    /// Writes examples channel by channel, so that a channel's table serves all of them.
+    fn write(&self, indices: &[usize], normalize: Option<&Normalize>, out: &mut [f32]) {
+        let elements = self.elements();
+        let channels = if let [channels, _, _] = self.example_shape[..] { channels } else { 1 };
+        let plane = elements / channels;
+        for channel in 0..channels {
+            let affine = Affine::of(normalize, channel);
+            let places = channel * plane..(channel + 1) * plane;
+            let outputs = out.chunks_exact_mut(elements).map(|out| &mut out[places.clone()]);
+            let starts = indices.iter().map(|index| index * elements + channel * plane);
+            match &self.pixels {
+                Pixels::U8(bytes) => {
+                    let table = affine.table();
+                    for (out, at) in outputs.zip(starts) {
+                        let pairs = out.iter_mut().zip(&bytes[at..at + plane]);
+                        pairs.for_each(|(out, byte)| *out = table[usize::from(*byte)]);
+                    }
+                }
+                Pixels::F32(floats) => {
+                    for (out, at) in outputs.zip(starts) {
+                        let pairs = out.iter_mut().zip(&floats[at..at + plane]);
+                        pairs.for_each(|(out, value)| *out = affine.apply(*value));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn images(pixels: Pixels, count: usize) -> Split {
+        Split { example_shape: vec![2, 1, 2], pixels, labels: vec![0; count], classes: 1 }
+    }
+
+    #[test]
+    fn bytes_are_divided_and_normalised_per_channel() {
+        let split = images(Pixels::U8(vec![0, 255, 51, 102, 10, 20, 30, 40]), 2);
+        let normalize = Normalize { mean: vec![0.5, 0.25], std: vec![0.5, 2.0] };
+        let mut out = [0.0; 8];
+        split.batch(&[1, 0], Some(&normalize), &mut out);
+        let at = |byte: f32, channel: usize| (byte / 255.0 - normalize.mean[channel]) / normalize.std[channel];
+        assert_eq!(out, [at(10.0, 0), at(20.0, 0), at(30.0, 1), at(40.0, 1), -1.0, 1.0, at(51.0, 1), at(102.0, 1)]);
+        split.batch(&[0, 0], None, &mut out);
+        assert_eq!(out[..4], [0.0, 1.0, 0.2, 0.4]);
+    }
+
+    #[test]
+    fn floats_are_taken_as_they_are() {
+        let split = images(Pixels::F32(vec![-1.0, 2.0, 3.0, 4.0]), 1);
+        let mut out = [0.0; 4];
+        split.batch(&[0], None, &mut out);
+        assert_eq!(out, [-1.0, 2.0, 3.0, 4.0]);
+        split.batch(&[0], Some(&Normalize { mean: vec![1.0], std: vec![2.0] }), &mut out);
+        assert_eq!(out, [-1.0, 0.5, 1.0, 1.5]);
+    }
+
+    #[test]
+    fn large_batches_do_not_depend_on_the_threads() {
+        let count = 20_000;
+        let split = images(Pixels::U8((0..count * 4).map(|at| (at % 251) as u8).collect()), count);
+        let indices: Vec<usize> = (0..count).rev().collect();
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let mut out = vec![0.0; count * 4];
+            pool.install(|| split.batch(&indices, None, &mut out));
+            out
+        };
+        let expected: Vec<f32> =
+            indices.iter().flat_map(|index| (0..4).map(move |at| ((index * 4 + at) % 251) as f32 / 255.0)).collect();
+        assert_eq!(run(1), expected);
+        assert_eq!(run(3), expected);
+    }
+}
