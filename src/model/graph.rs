@@ -8,6 +8,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::problem::{Code, Problem};
+
 /// Position of a node in [`Graph::nodes`]; operands come before their users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -19,7 +21,7 @@ pub type Shape = Vec<usize>;
 /// Most nodes of a network.
 pub const MAX_NODES: usize = 20_000;
 /// Most elements of one example at any node.
-pub const MAX_ELEMENTS: usize = 1 << 30;
+pub const MAX_ELEMENTS: usize = 1 << 28;
 
 /// A window that slides over an image; each pair is (height, width).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -201,6 +203,12 @@ pub struct GraphError {
     pub node: String,
     /// What is wrong with it.
     pub detail: String,
+}
+
+impl From<GraphError> for Problem {
+    fn from(error: GraphError) -> Self {
+        Self::new(Code::InvalidRequest, error.to_string())
+    }
 }
 
 /// A checked network: the first node is its only input, the last one its output.

@@ -11,9 +11,13 @@ mod units;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::domain::problem::{Code, Problem};
 use crate::model::graph::{Graph, Node, NodeId, Op};
 use owners::Owners;
 use units::Units;
+
+/// Most channels of all nodes together.
+pub const MAX_UNITS: usize = 1 << 23;
 
 /// A group's position in the pruning order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -102,8 +106,9 @@ impl Couplings {
     /// # Errors
     /// When a sum mixes hidden units with the network's input, when outputs are also read inside the network, when a
     /// normalisation acts on the input or the outputs, or when an output passes through a nonlinear operation: such
-    /// networks have no concatenation that computes the mean of the members.
+    /// networks have no concatenation that computes the mean of the members. Also when there are over [`MAX_UNITS`] units.
     pub fn of(graph: &Graph) -> Result<Self, CouplingError> {
+        refuse_too_many(graph)?;
         let mut units = Units::trace(graph);
         let order = producers_in_walk_order(graph);
         let owners = Owners::assign(graph, &mut units, &order)?;
@@ -158,9 +163,27 @@ impl Couplings {
     }
 }
 
+/// Keeps the memory that groups take within bounds.
+fn refuse_too_many(graph: &Graph) -> Result<(), CouplingError> {
+    let mut units = 0;
+    for (id, node) in graph.iter() {
+        units += graph.shape(id)[0];
+        if units > MAX_UNITS {
+            return Err(refuse(node, &format!("the layers up to here have more than {MAX_UNITS} channels together")));
+        }
+    }
+    Ok(())
+}
+
 /// Whether the operation mixes all its input channels.
 fn is_dense(op: &Op) -> bool {
     matches!(op, Op::Linear { .. } | Op::Conv2d { .. })
+}
+
+impl From<CouplingError> for Problem {
+    fn from(error: CouplingError) -> Self {
+        Self::new(Code::NotSupportedYet, error.to_string())
+    }
 }
 
 fn refuse(node: &Node, detail: &str) -> CouplingError {
