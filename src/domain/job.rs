@@ -134,7 +134,16 @@ impl State {
         Self::Queued(Queued { effort: Effort::default() })
     }
 
-    /// Its name in the database and in answers.
+    /// Every name that [`State::shown`] gives.
+    pub const SHOWN: &'static [&'static str] = &["queued", "running", "cancelling", "succeeded", "failed", "cancelled"];
+
+    /// Its name in answers: a running job that has been asked to stop is `cancelling`.
+    #[must_use]
+    pub fn shown(&self) -> &'static str {
+        if self.is_cancelling() { "cancelling" } else { self.name() }
+    }
+
+    /// Its name in the database.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {

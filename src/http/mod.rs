@@ -7,6 +7,7 @@ pub mod download;
 pub mod frame;
 pub mod housekeeping;
 pub mod idempotency;
+mod jobs;
 pub mod json;
 pub mod listing;
 pub mod metrics;
@@ -16,6 +17,7 @@ mod service;
 pub mod state;
 pub mod uploads;
 pub mod views;
+mod workers;
 
 pub use auth::Caller;
 pub use router::{document, router};

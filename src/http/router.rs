@@ -13,7 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use super::frame::frame;
 use super::service::description::Description;
 use super::state::AppState;
-use super::{checkpoints, datasets, service};
+use super::{checkpoints, datasets, jobs, service, workers};
 use crate::domain::problem::{Code, Problem};
 
 /// Every route with its description. A resource adds itself here with a function `routes() -> OpenApiRouter<AppState>`.
@@ -22,6 +22,8 @@ fn described() -> OpenApiRouter<AppState> {
         .merge(service::routes())
         .merge(checkpoints::routes())
         .merge(datasets::routes())
+        .merge(jobs::routes())
+        .merge(workers::routes())
 }
 
 /// The whole service.

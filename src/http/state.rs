@@ -14,10 +14,12 @@ use crate::store::census::Counting;
 use crate::store::checkpoints::Checkpoints;
 use crate::store::datasets::Datasets;
 use crate::store::idempotency::Idempotency;
+use crate::store::jobs::Jobs;
 use crate::store::keys::{Keys, Secret};
 use crate::store::publish::Publisher;
 use crate::store::staging::Staging;
 use crate::store::uploads::Uploads;
+use crate::store::workers::Workers;
 use crate::store::{Blobs, Database, StoreError};
 
 /// The shared state; clones are cheap.
@@ -41,6 +43,10 @@ pub struct Shared {
     pub checkpoints: Checkpoints,
     /// Uploaded datasets.
     pub datasets: Datasets,
+    /// Jobs.
+    pub jobs: Jobs,
+    /// Workers and their devices.
+    pub workers: Workers,
     /// Unfinished uploads.
     pub staging: Staging,
     /// Turns uploads into checkpoints and datasets.
@@ -79,6 +85,8 @@ impl AppState {
             bootstrap: settings.bootstrap_key.as_deref().and_then(Secret::parse),
             checkpoints: Checkpoints::new(database.clone(), blobs.clone()),
             datasets: Datasets::new(database.clone(), blobs.clone(), clock.clone()),
+            jobs: Jobs::new(database.clone(), clock.clone()),
+            workers: Workers::new(database.clone(), clock.clone()),
             publisher: Publisher::new(database.clone(), blobs.clone(), staging.clone(), clock.clone()),
             idempotency: Idempotency::new(database.clone(), clock.clone()),
             census: Counting::new(database.clone(), clock.clone()),

@@ -53,8 +53,7 @@ pub(super) async fn supervise(worker: &Worker, claim: Claim, shutdown: &Shutdown
         }
         Err(error) => tracing::error!(%fence, %error, "the attempt's end could not be written; its lease will lapse"),
     }
-    if let Ok((state, _)) = worker.jobs.watch(fence.job).await
-        && !matches!(state.as_str(), "queued" | "running")
+    if worker.jobs.watch(fence.job).await.is_ok_and(|glimpse| glimpse.ended)
         && let Err(error) = worker.jobs.sweep_job(&worker.blobs, fence.job).await
     {
         tracing::warn!(%fence, %error, "blobs that nobody needs could not be removed");

@@ -2,7 +2,9 @@
 
 pub mod checkpoints;
 pub mod datasets;
+pub mod jobs;
 pub mod problem;
+pub mod workers;
 
 use jiff::Timestamp;
 

@@ -122,7 +122,7 @@ async fn take(conn: &mut SqliteConnection, claimant: &Claimant, now: Timestamp) 
     .await?;
     let Some(row) = row else { return Ok(None) };
     let fence = Fence { job: parsed(&row.id, &row.id)?, attempt: row.attempt };
-    let data = json!({ "state": "running", "cancel_requested": false, "worker": claimant.worker });
+    let data = json!({ "state": "running", "worker": claimant.worker });
     append(conn, fence.job, EventKind::State, &data, now).await?;
     Ok(Some(Claim {
         fence,

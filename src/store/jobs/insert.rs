@@ -43,7 +43,7 @@ impl Jobs {
         for input in &job.inputs {
             insert_input(&mut transaction, id, input).await?;
         }
-        self.announce(&mut transaction, id, json!({ "state": "queued", "cancel_requested": false })).await?;
+        self.announce(&mut transaction, id, json!({ "state": "queued" })).await?;
         transaction.commit().await?;
         Ok(id)
     }
@@ -71,7 +71,7 @@ impl Jobs {
         .execute(&mut *transaction)
         .await?;
         copy_children(&mut transaction, job, id).await?;
-        let data = json!({ "state": "queued", "cancel_requested": false, "retry_of": job });
+        let data = json!({ "state": "queued", "retry_of": job });
         self.announce(&mut transaction, id, data).await?;
         transaction.commit().await?;
         Ok(id)

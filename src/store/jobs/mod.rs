@@ -27,6 +27,7 @@ use crate::domain::access::Tenant;
 use crate::domain::clock::SharedClock;
 use crate::domain::id::{CheckpointId, DatasetId, JobId};
 use crate::domain::job::{State, TransitionError};
+use crate::domain::problem::{Code, Problem};
 use crate::job::protocol::{Phase, Progress};
 use crate::job::request::Device;
 
@@ -62,6 +63,22 @@ pub enum JobError {
 impl From<sqlx::Error> for JobError {
     fn from(error: sqlx::Error) -> Self {
         Self::Store(error.into())
+    }
+}
+
+impl From<JobError> for Problem {
+    fn from(error: JobError) -> Self {
+        match error {
+            JobError::Store(error) => error.into(),
+            JobError::NotFound(id) => {
+                Self::new(Code::NotFound, format!("There is no job `{id}`; GET /v1/jobs lists them."))
+            }
+            JobError::InputsGone(_) => Self::new(Code::InvalidRequest, format!("It cannot run again: {error}.")),
+            JobError::Transition(TransitionError::StillActive(_)) => {
+                Self::new(Code::JobActive, format!("Not now: {error}."))
+            }
+            JobError::Transition(TransitionError::FenceLost { .. }) => Self::new(Code::Internal, error.to_string()),
+        }
     }
 }
 
@@ -159,6 +176,17 @@ pub struct PhaseSpan {
     pub started: Timestamp,
     /// When the next one began, or the attempt ended.
     pub ended: Option<Timestamp>,
+}
+
+/// What a waiting client watches.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Glimpse {
+    /// The state's name, as it is shown.
+    pub state: String,
+    /// Whether the job never changes again.
+    pub ended: bool,
+    /// How far the latest attempt has come, as [`Progress`] writes it.
+    pub progress: Option<Value>,
 }
 
 /// The blob from which another attempt can go on.

@@ -4,9 +4,9 @@ use serde_json::Value;
 use sqlx::FromRow;
 
 use super::insert::owned;
-use super::row::{InputRow, JobRow};
+use super::row::{InputRow, JobRow, from_json};
 use super::transition::replace;
-use super::{Artifact, Job, JobError, JobInput, Jobs};
+use super::{Artifact, Glimpse, Job, JobError, JobInput, Jobs};
 use crate::domain::access::Tenant;
 use crate::domain::id::JobId;
 use crate::domain::job::Fence;
@@ -49,7 +49,7 @@ impl Jobs {
     /// When the database fails.
     pub async fn list(&self, tenant: &Tenant, listing: &Listing) -> Result<Vec<Job>, StoreError> {
         let rows: Vec<JobRow> = sqlx::query_as(
-            "SELECT * FROM jobs WHERE tenant = ?1 AND (?2 IS NULL OR id < ?2) AND (?3 IS NULL OR state = ?3) \
+            "SELECT * FROM jobs WHERE tenant = ?1 AND (?2 IS NULL OR id < ?2) AND (?3 IS NULL OR iif(cancel_requested, 'cancelling', state) = ?3) \
              AND NOT EXISTS ( \
                  SELECT 1 FROM json_each(?4) AS wanted WHERE NOT EXISTS ( \
                      SELECT 1 FROM json_each(jobs.labels) AS label \
@@ -104,16 +104,21 @@ impl Jobs {
             .await?)
     }
 
-    /// The state's name and whether cancelling was asked for: what a waiting client watches.
+    /// The little that a waiting client watches.
     ///
     /// # Errors
     /// When there is no such job, or the database fails.
-    pub async fn watch(&self, job: JobId) -> Result<(String, bool), JobError> {
-        sqlx::query_as("SELECT state, cancel_requested FROM jobs WHERE id = ?")
-            .bind(job.to_string())
-            .fetch_optional(self.database.reader())
-            .await?
-            .ok_or(JobError::NotFound(job))
+    pub async fn watch(&self, job: JobId) -> Result<Glimpse, JobError> {
+        let id = job.to_string();
+        let row: Option<(String, bool, Option<String>)> = sqlx::query_as(
+            "SELECT iif(cancel_requested, 'cancelling', state), finished_at IS NOT NULL, progress FROM jobs WHERE id = ?",
+        )
+        .bind(&id)
+        .fetch_optional(self.database.reader())
+        .await?;
+        let (state, ended, progress) = row.ok_or(JobError::NotFound(job))?;
+        let progress = progress.as_deref().map(|text| from_json(&id, text)).transpose()?;
+        Ok(Glimpse { state, ended, progress })
     }
 
     /// Whether the attempt still holds its job.

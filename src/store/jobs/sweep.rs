@@ -45,7 +45,7 @@ impl Jobs {
         let jobs: BTreeSet<JobId> = blobs.list(FOLDER).await?.into_iter().filter_map(|(key, _)| job_of(key)).collect();
         for job in jobs {
             match self.watch(job).await {
-                Ok((state, _)) if matches!(state.as_str(), "queued" | "running") => {}
+                Ok(glimpse) if !glimpse.ended => {}
                 Ok(_) | Err(JobError::NotFound(_)) => self.sweep_job(blobs, job).await?,
                 Err(JobError::Store(error)) => return Err(error),
                 Err(JobError::Transition(_) | JobError::InputsGone(_)) => {}

@@ -100,7 +100,7 @@ async fn end_phase(conn: &mut SqliteConnection, job: JobId, now: Timestamp) -> R
 }
 
 fn state_data(state: &State, details: Value) -> Value {
-    let mut data = json!({ "state": state.name(), "cancel_requested": state.is_cancelling() });
+    let mut data = json!({ "state": state.shown() });
     if let State::Failed(_, problem) = state {
         data["error"] = json!(problem);
     }

@@ -1,0 +1,161 @@
+//! The results of a job: `GET /v1/jobs/{id}/model` and its siblings.
+
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, Method};
+use axum::response::{IntoResponse, Response};
+
+use super::find;
+use crate::domain::job::State as JobState;
+use crate::domain::problem::{Code, Problem};
+use crate::http::auth::Caller;
+use crate::http::download::Download;
+use crate::http::state::AppState;
+use crate::http::uploads;
+use crate::http::views::problem::ProblemView;
+use crate::store::jobs::{Artifact, Job};
+
+/// What the fused model is called on the client's disk.
+const MODEL_FILE: &str = "fused.safetensors";
+
+/// Download the fused model
+///
+/// A safetensors file with the members' tensor names. `Range`, `If-Range` and `If-None-Match` work as RFC 9110 says:
+/// `curl -C - -o fused.safetensors` resumes.
+#[utoipa::path(get, path = "/v1/jobs/{id}/model", operation_id = "getJobModel", tag = "Jobs",
+    params(
+        ("id" = String, Path, description = "The job's id.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c"),
+        ("Range" = Option<String>, Header, description = "The part to send.", example = "bytes=1048576-")),
+    responses(
+        (status = 200, description = "The file.", body = inline(uploads::Bytes), content_type = "application/octet-stream",
+            headers(("ETag", description = "Its SHA-256."), ("Repr-Digest", description = "The same (RFC 9530)."))),
+        (status = 206, description = "The part.", body = inline(uploads::Bytes), content_type = "application/octet-stream"),
+        (status = 304, description = "The client has it."),
+        (status = 401, description = "No valid key.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such job.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 409, description = "The job has not succeeded (yet).", body = ProblemView, content_type = "application/problem+json"),
+        (status = 416, description = "The range is outside.", body = ProblemView, content_type = "application/problem+json")))]
+pub(super) async fn model(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(id): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    send(&state, &caller, &id, "model", MODEL_FILE, (&method, &headers)).await
+}
+
+/// Show the fused model's digest
+///
+/// In the format that `sha256sum -c` reads.
+#[utoipa::path(get, path = "/v1/jobs/{id}/model.sha256", operation_id = "getJobModelDigest", tag = "Jobs",
+    params(("id" = String, Path, description = "The job's id.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
+    responses(
+        (status = 200, description = "Digest and file name.", body = String, content_type = "text/plain",
+            example = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08  fused.safetensors\n"),
+        (status = 401, description = "No valid key.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such job.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 409, description = "The job has not succeeded (yet).", body = ProblemView, content_type = "application/problem+json")))]
+pub(super) async fn model_sha256(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let artifact = artifact(&state, &caller, &id, "model").await?;
+    Ok(format!("{}  {MODEL_FILE}\n", artifact.sha256).into_response())
+}
+
+/// Read the report
+///
+/// Members, ensemble and fused model compared: accuracy, loss, size, cost, latency.
+#[utoipa::path(get, path = "/v1/jobs/{id}/report", operation_id = "getJobReport", tag = "Jobs",
+    params(("id" = String, Path, description = "The job's id.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
+    responses(
+        (status = 200, description = "The report.", body = Object),
+        (status = 401, description = "No valid key.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such job.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 409, description = "The job has not succeeded (yet).", body = ProblemView, content_type = "application/problem+json")))]
+pub(super) async fn report(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(id): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    send(&state, &caller, &id, "report", "report.json", (&method, &headers)).await
+}
+
+/// Read the fused model's architecture
+///
+/// The graph, in the form that `architecture.graph` of a job takes.
+#[utoipa::path(get, path = "/v1/jobs/{id}/architecture", operation_id = "getJobArchitecture", tag = "Jobs",
+    params(("id" = String, Path, description = "The job's id.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
+    responses(
+        (status = 200, description = "The graph.", body = Object),
+        (status = 401, description = "No valid key.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such job.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 409, description = "The job has not succeeded (yet).", body = ProblemView, content_type = "application/problem+json")))]
+pub(super) async fn architecture(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(id): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    send(&state, &caller, &id, "architecture", "architecture.json", (&method, &headers)).await
+}
+
+/// Read where the fused model comes from
+///
+/// Which unit of which member each of its units was; digests, versions, seed.
+#[utoipa::path(get, path = "/v1/jobs/{id}/provenance", operation_id = "getJobProvenance", tag = "Jobs",
+    params(("id" = String, Path, description = "The job's id.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
+    responses(
+        (status = 200, description = "The provenance.", body = Object),
+        (status = 401, description = "No valid key.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such job.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 409, description = "The job has not succeeded (yet).", body = ProblemView, content_type = "application/problem+json")))]
+pub(super) async fn provenance(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(id): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    send(&state, &caller, &id, "provenance", "provenance.json", (&method, &headers)).await
+}
+
+async fn send(
+    state: &AppState,
+    caller: &Caller,
+    id: &str,
+    name: &str,
+    file_name: &str,
+    (method, headers): (&Method, &HeaderMap),
+) -> Result<Response, Problem> {
+    let Artifact { blob_key, bytes, sha256, media_type, .. } = artifact(state, caller, id, name).await?;
+    let download = Download { blob_key, bytes, sha256, media_type, file_name: file_name.to_owned() };
+    download.respond(state, method, headers).await
+}
+
+/// The artifact `name` of the caller's job.
+async fn artifact(state: &AppState, caller: &Caller, id: &str, name: &str) -> Result<Artifact, Problem> {
+    let job = find(state, caller, id).await?;
+    expect_success(&job)?;
+    let found = state.jobs.artifacts(job.id).await?.into_iter().find(|artifact| artifact.name == name);
+    found.ok_or_else(|| Problem::new(Code::NotFound, format!("The job {id} has no {name}.")))
+}
+
+fn expect_success(job: &Job) -> Result<(), Problem> {
+    let shown = job.state.shown();
+    match &job.state {
+        JobState::Succeeded(_) => Ok(()),
+        JobState::Queued(_) | JobState::Running(_) => {
+            let detail = format!("The job is {shown}; wait for it with `Prefer: wait=60` on GET /v1/jobs/{}.", job.id);
+            Err(Problem::new(Code::JobNotFinished, detail))
+        }
+        JobState::Failed(_, problem) => {
+            Err(Problem::new(Code::JobNotSucceeded, format!("The job failed: {}", problem.detail)))
+        }
+        JobState::Cancelled(_) => Err(Problem::new(Code::JobNotSucceeded, "The job was cancelled.")),
+    }
+}

@@ -1,0 +1,86 @@
+//! `POST /v1/jobs`.
+
+use axum::Json;
+use axum::extract::{OriginalUri, State};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::submission::read;
+use super::{accepted, unknown_parameter, wrong_parameter};
+use crate::domain::problem::Problem;
+use crate::http::auth::Caller;
+use crate::http::idempotency::once;
+use crate::http::json::JsonBody;
+use crate::http::listing::{RawQuery, pairs};
+use crate::http::state::AppState;
+use crate::http::views::jobs::JobView;
+use crate::http::views::problem::ProblemView;
+
+/// Queue a fusion
+///
+/// `{"members": ["m0.safetensors", "m1.safetensors"], "dataset": "mnist.npz", "finetune": {"epochs": 3}}` is a whole body; the
+/// answer's `resolved` shows every default. With `validate_only=true` nothing is queued and the answer is the plan: widths,
+/// parameters, operations and bytes before and after, memory, warnings.
+#[utoipa::path(post, path = "/v1/jobs", operation_id = "createJob", tag = "Jobs",
+    params(
+        ("validate_only" = Option<bool>, Query, description = "Only plan.", example = false),
+        ("Idempotency-Key" = Option<String>, Header, description = "The same key with the same body gets the same answer for 24 h.",
+            example = "5b0e2a51-7f0c-4b6e-9d0e-0b5f6f0f3c55")),
+    request_body(content = Object, description = "The job.",
+        example = json!({"members": ["m0.safetensors", "m1.safetensors"], "dataset": "mnist.npz", "finetune": {"epochs": 3}})),
+    responses(
+        (status = 200, description = "The plan; only with `validate_only`.", body = Object),
+        (status = 202, description = "Queued.", body = JobView,
+            headers(("Location", description = "The job's address."), ("Retry-After", description = "Seconds until a look is worth while."))),
+        (status = 400, description = "The body is not JSON.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 401, description = "No valid key.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 403, description = "The key may not write.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 409, description = "The first request with this Idempotency-Key is still running.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 415, description = "The body is not announced as JSON.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 422, description = "Faults, each with its pointer.", body = ProblemView, content_type = "application/problem+json")))]
+pub(super) async fn create(
+    State(state): State<AppState>,
+    caller: Caller,
+    uri: OriginalUri,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    if validate_only(&query)? {
+        let plan = read(&state, &caller, &body.value).await?.plan;
+        return Ok(Json(if plan.is_null() { unknown_plan() } else { plan }).into_response());
+    }
+    once(&state, &caller, &headers, &uri, &body.bytes, async {
+        let job = read(&state, &caller, &body.value).await?;
+        let id = state.jobs.insert(&job).await?;
+        state.job_queued.notify_one();
+        accepted(&state, &caller, id).await
+    })
+    .await
+}
+
+fn validate_only(query: &str) -> Result<bool, Problem> {
+    let mut only = false;
+    for (name, value) in pairs(query) {
+        match (name.as_str(), value.as_str()) {
+            ("validate_only", "true" | "1" | "") => only = true,
+            ("validate_only", "false" | "0") => only = false,
+            ("validate_only", other) => {
+                return Err(wrong_parameter("validate_only", format!("expected true or false, got `{other}`")));
+            }
+            (other, _) => return Err(unknown_parameter(other, "validate_only")),
+        }
+    }
+    Ok(only)
+}
+
+/// The plan of a job whose input shape only its dataset can tell.
+fn unknown_plan() -> Value {
+    json!({
+        "architecture": null, "assumptions": [], "layers": [], "parameters": null, "macs": null, "bytes": null,
+        "memory_peak_bytes": null, "seconds_estimate": null,
+        "warnings": ["The dataset is still being read; ask again once it is `ready`, or give `input_shape`."],
+    })
+}

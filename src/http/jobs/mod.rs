@@ -1,0 +1,97 @@
+//! `/v1/jobs`.
+
+mod artifacts;
+mod cancel;
+mod create;
+mod delete;
+mod events;
+mod get;
+mod list;
+mod logs;
+mod metrics;
+mod retry;
+mod stream;
+mod submission;
+
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Json, http::StatusCode};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::auth::Caller;
+use super::state::AppState;
+use super::views::jobs::JobView;
+use crate::domain::id::JobId;
+use crate::domain::job::State;
+use crate::domain::problem::{Code, Fault, Problem};
+use crate::store::jobs::Job;
+
+/// Every route of jobs.
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(list::list, create::create))
+        .routes(routes!(get::get, delete::delete))
+        .routes(routes!(cancel::cancel))
+        .routes(routes!(retry::retry))
+        .routes(routes!(events::events))
+        .routes(routes!(metrics::metrics))
+        .routes(routes!(logs::logs))
+        .routes(routes!(artifacts::model))
+        .routes(routes!(artifacts::model_sha256))
+        .routes(routes!(artifacts::report))
+        .routes(routes!(artifacts::architecture))
+        .routes(routes!(artifacts::provenance))
+}
+
+/// The id in a path; text that is no job's id names no job.
+fn parse_id(text: &str) -> Result<JobId, Problem> {
+    text.parse().map_err(|error| Problem::new(Code::NotFound, format!("{error}; GET /v1/jobs lists the jobs.")))
+}
+
+/// The caller's job.
+async fn find(state: &AppState, caller: &Caller, id: &str) -> Result<Job, Problem> {
+    Ok(state.jobs.get(&caller.tenant, parse_id(id)?).await?)
+}
+
+/// The job with everything that belongs to it.
+async fn view(state: &AppState, job: Job) -> Result<JobView, Problem> {
+    let queued = matches!(job.state, State::Queued(_));
+    let queue_position = if queued { Some(state.jobs.queue_position(job.id).await?) } else { None };
+    let inputs = state.jobs.inputs(job.id).await?;
+    let succeeded = matches!(job.state, State::Succeeded(_));
+    let artifacts = if succeeded { state.jobs.artifacts(job.id).await? } else { Vec::new() };
+    Ok(JobView::new(job, queue_position, inputs, artifacts))
+}
+
+/// The answer to whoever has just queued the job `id`.
+async fn accepted(state: &AppState, caller: &Caller, id: JobId) -> Result<Response, Problem> {
+    let job = state.jobs.get(&caller.tenant, id).await?;
+    let headers = [(header::LOCATION, format!("/v1/jobs/{id}")), (header::RETRY_AFTER, "1".to_owned())];
+    Ok((StatusCode::ACCEPTED, headers, Json(view(state, job).await?)).into_response())
+}
+
+/// Whether the client asks for the media type `wanted` by name.
+fn accepts(headers: &HeaderMap, wanted: &str) -> bool {
+    let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let types = values.flat_map(|value| value.split(',')).map(|part| part.split(';').next().unwrap_or_default().trim());
+    types.into_iter().any(|kind| kind.eq_ignore_ascii_case(wanted))
+}
+
+/// A parameter of the query that is wrong.
+fn wrong_parameter(name: &str, detail: String) -> Problem {
+    Problem::faults(vec![Fault::new(format!("/query/{name}"), "invalid_value", detail)])
+}
+
+/// A parameter that is not known.
+fn unknown_parameter(name: &str, known: &str) -> Problem {
+    let detail = format!("the parameter is unknown; known are {known}");
+    Problem::faults(vec![Fault::new(format!("/query/{name}"), "unknown_parameter", detail)])
+}
+
+/// A parameter that is a whole number within `range`.
+fn number(name: &str, value: &str, range: std::ops::RangeInclusive<i64>) -> Result<i64, Problem> {
+    value.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| {
+        wrong_parameter(name, format!("expected a number from {} to {}, got `{value}`", range.start(), range.end()))
+    })
+}

@@ -1,0 +1,149 @@
+//! From a request's body to a job that can be queued: every file looked up, every fault named at once.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::domain::problem::{Fault, Problem};
+use crate::http::auth::Caller;
+use crate::http::state::AppState;
+use crate::job::parse::parse;
+use crate::job::request::JobRequest;
+use crate::job::resolve::{DatasetInput, Inputs, Resolved, resolve};
+use crate::store::checkpoints::Checkpoint;
+use crate::store::datasets::{Dataset, DatasetState};
+use crate::store::jobs::{FileId, JobInput, NewJob, Role};
+
+/// The files that a request names.
+#[derive(Debug, Default)]
+struct Files {
+    members: Vec<Checkpoint>,
+    dataset: Option<Dataset>,
+    validation: Option<Dataset>,
+    test: Option<Dataset>,
+}
+
+/// Reads `body` as a job of the caller's.
+///
+/// # Errors
+/// Everything that is wrong with it, at once as far as one fault does not hide another.
+pub(super) async fn read(state: &AppState, caller: &Caller, body: &Value) -> Result<NewJob, Problem> {
+    let request = parse(body).map_err(Problem::faults)?;
+    let mut faults = Vec::new();
+    let files = look_up(state, caller, body, &request, &mut faults).await?;
+    if !state.workers.offers(request.device).await? {
+        let detail = format!("no worker offers `{}`; GET /v1/workers lists the devices", request.device);
+        faults.push(Fault::new("/device", "no_such_device", detail));
+    }
+    if files.members.len() < request.members.len() {
+        return Err(Problem::faults(faults));
+    }
+    match resolve(request, &files.inputs()) {
+        Ok(resolved) if faults.is_empty() => Ok(new_job(caller, resolved, &files)),
+        Ok(_) => Err(Problem::faults(faults)),
+        Err(problem) if faults.is_empty() => Err(problem),
+        Err(problem) => {
+            faults.extend(problem.errors);
+            Err(Problem::faults(faults))
+        }
+    }
+}
+
+async fn look_up(
+    state: &AppState,
+    caller: &Caller,
+    body: &Value,
+    request: &JobRequest,
+    faults: &mut Vec<Fault>,
+) -> Result<Files, Problem> {
+    let mut files = Files::default();
+    for (index, name) in request.members.iter().enumerate() {
+        match state.checkpoints.find(&caller.tenant, name).await? {
+            Some(checkpoint) => files.members.push(checkpoint),
+            None => faults.push(unknown(format!("/members/{index}"), "checkpoint", name)),
+        }
+    }
+    if let Some(dataset) = &request.dataset {
+        let pointer = if body["dataset"].is_string() { "/dataset" } else { "/dataset/name" };
+        files.dataset = look_up_dataset(state, caller, pointer, &dataset.name, faults).await?;
+        if let Some(name) = &dataset.validation {
+            files.validation = look_up_dataset(state, caller, "/dataset/validation", name, faults).await?;
+        }
+        if let Some(name) = &dataset.test {
+            files.test = look_up_dataset(state, caller, "/dataset/test", name, faults).await?;
+        }
+    }
+    Ok(files)
+}
+
+async fn look_up_dataset(
+    state: &AppState,
+    caller: &Caller,
+    pointer: &str,
+    name: &str,
+    faults: &mut Vec<Fault>,
+) -> Result<Option<Dataset>, Problem> {
+    let found = state.datasets.find(&caller.tenant, name).await?;
+    match &found {
+        None => faults.push(unknown(pointer.to_owned(), "dataset", name)),
+        Some(Dataset { state: DatasetState::Invalid(problem), .. }) => {
+            let detail = format!("the dataset `{name}` cannot be used: {}", problem.detail);
+            faults.push(Fault::new(pointer, "dataset_invalid", detail));
+        }
+        Some(_) => {}
+    }
+    Ok(found)
+}
+
+fn unknown(pointer: String, kind: &str, name: &str) -> Fault {
+    let detail = format!("there is no {kind} `{name}`; upload it with PUT /v1/{kind}s/{{name}}");
+    Fault::new(pointer, format!("unknown_{kind}"), detail)
+}
+
+impl Files {
+    fn inputs(&self) -> Inputs<'_> {
+        Inputs {
+            members: self.members.iter().map(|member| &member.header).collect(),
+            dataset: self.dataset.as_ref().and_then(facts),
+            validation: self.validation.as_ref().and_then(facts),
+            test: self.test.as_ref().and_then(facts),
+        }
+    }
+
+    fn job_inputs(&self) -> Vec<JobInput> {
+        let members = self.members.iter().zip(0..).map(|(member, index)| JobInput {
+            role: Role::Member(index),
+            file: Some(FileId::Checkpoint(member.id)),
+            name: member.file.name.clone(),
+            sha256: member.file.sha256.clone(),
+        });
+        let named = [(Role::Dataset, &self.dataset), (Role::Validation, &self.validation), (Role::Test, &self.test)];
+        let datasets = named.into_iter().filter_map(|(role, dataset)| {
+            let Dataset { id, file, .. } = dataset.as_ref()?;
+            let (name, sha256) = (file.name.clone(), file.sha256.clone());
+            Some(JobInput { role, file: Some(FileId::Dataset(*id)), name, sha256 })
+        });
+        members.chain(datasets).collect()
+    }
+}
+
+fn facts(dataset: &Dataset) -> Option<DatasetInput<'_>> {
+    match &dataset.state {
+        DatasetState::Ready(facts) => Some(DatasetInput::Ready(facts)),
+        DatasetState::Validating => Some(DatasetInput::Validating),
+        DatasetState::Invalid(_) => None,
+    }
+}
+
+fn new_job(caller: &Caller, resolved: Resolved, files: &Files) -> NewJob {
+    let job = resolved.job;
+    NewJob {
+        tenant: caller.tenant.as_ref().clone(),
+        plan: json!(resolved.network.map(|network| network.plan)),
+        labels: job.labels.clone(),
+        device: job.device,
+        max_runtime: Duration::from_secs(job.max_runtime_s),
+        inputs: files.job_inputs(),
+        resolved: Value::from(job),
+    }
+}

@@ -1,0 +1,329 @@
+//! Jobs as they are shown.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::problem::ProblemView;
+use super::time;
+use crate::domain::job::State;
+use crate::job::protocol::{Phase, Progress};
+use crate::store::jobs::{Artifact, Event, FileId, Job, JobInput, PhaseSpan, Role};
+
+/// A job in a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct JobSummary {
+    /// Its id.
+    #[schema(example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")]
+    pub id: String,
+    /// `queued`, `running`, `cancelling`, then for good `succeeded`, `failed` or `cancelled`.
+    #[schema(value_type = String, example = "running")]
+    pub state: &'static str,
+    /// Times that a worker has begun to run it.
+    #[schema(example = 1)]
+    pub attempt: u32,
+    /// How far the latest attempt has come.
+    pub progress: Option<ProgressView>,
+    /// The client's own marks.
+    #[schema(example = json!({"team": "vision"}))]
+    pub labels: BTreeMap<String, String>,
+    /// The job that this one repeats.
+    #[schema(example = "job_019324a5a0007f3e8d1c2b3a4f5e6d7c")]
+    pub retry_of: Option<String>,
+    /// When it was queued.
+    #[schema(example = "2026-01-31T12:00:00.000Z", format = DateTime)]
+    pub created_at: String,
+    /// When its first attempt began.
+    #[schema(example = "2026-01-31T12:00:01.000Z", format = DateTime)]
+    pub started_at: Option<String>,
+    /// When it ended.
+    #[schema(example = "2026-01-31T12:03:00.000Z", format = DateTime)]
+    pub finished_at: Option<String>,
+    /// Why it failed.
+    pub error: Option<ProblemView>,
+}
+
+/// A job.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct JobView {
+    #[serde(flatten)]
+    summary: JobSummary,
+    /// How many jobs wait up to and including this one; 1 is next. Only while it is queued.
+    #[schema(example = 1)]
+    queue_position: Option<i64>,
+    /// The phases of the latest attempt.
+    phases: Vec<PhaseView>,
+    /// The request with every default filled in; itself a request.
+    #[schema(value_type = Object)]
+    resolved: Value,
+    /// What it does to the networks, as `validate_only` shows it; null while a dataset that it needs is being read.
+    #[schema(value_type = Option<Object>)]
+    plan: Value,
+    /// The files that it reads.
+    inputs: Vec<InputView>,
+    /// Its results, once it has succeeded.
+    artifacts: Vec<ArtifactView>,
+}
+
+/// How far an attempt has come.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ProgressView {
+    /// The running phase.
+    #[schema(value_type = String, example = "finetune")]
+    phase: Phase,
+    /// How much of the phase is done, in [0, 1].
+    #[schema(example = 0.4)]
+    fraction: f64,
+    /// Finished epochs.
+    #[schema(example = 4)]
+    epoch: Option<usize>,
+    /// Steps done in the running epoch.
+    #[schema(example = 17)]
+    step: Option<usize>,
+    /// Training speed.
+    #[schema(example = 21000.0)]
+    images_per_s: Option<f64>,
+    /// Seconds to the end of the phase.
+    #[schema(example = 17.5)]
+    eta_s: Option<f64>,
+}
+
+/// A phase of an attempt.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PhaseView {
+    /// `load`, `plan`, `verify`, `score`, `prune`, `compensate`, `finetune`, `evaluate` or `publish`.
+    #[schema(value_type = String, example = "score")]
+    name: Phase,
+    /// When it began.
+    #[schema(example = "2026-01-31T12:00:01.000Z", format = DateTime)]
+    started: String,
+    /// When it ended.
+    #[schema(example = "2026-01-31T12:00:02.000Z", format = DateTime)]
+    ended: Option<String>,
+}
+
+/// A file that a job reads.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct InputView {
+    /// `member`, `dataset`, `validation` or `test`.
+    #[schema(value_type = String, example = "member")]
+    role: &'static str,
+    /// Its name.
+    #[schema(example = "m0.safetensors")]
+    name: String,
+    /// Its id; null once it has been deleted.
+    #[schema(example = "ckpt_019324a5b7c07f3e8d1c2b3a4f5e6d7c")]
+    id: Option<String>,
+    /// SHA-256 of its bytes, in hexadecimal.
+    #[schema(example = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")]
+    sha256: String,
+}
+
+/// A result of a job.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ArtifactView {
+    /// `model`, `report`, `architecture` or `provenance`.
+    #[schema(example = "model")]
+    name: String,
+    /// Where to get it.
+    #[schema(example = "/v1/jobs/job_019324a5b7c07f3e8d1c2b3a4f5e6d7c/model")]
+    href: String,
+    /// Its length.
+    #[schema(example = 1_048_576)]
+    bytes: u64,
+    /// SHA-256 of its bytes, in hexadecimal.
+    #[schema(example = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")]
+    sha256: String,
+    /// Its media type.
+    #[schema(example = "application/octet-stream")]
+    media_type: String,
+}
+
+/// Something that has happened to a job.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EventView {
+    /// Position in the job's history: 1, 2, 3, …; `Last-Event-ID` and `after` take it.
+    #[schema(example = 3)]
+    seq: i64,
+    /// When.
+    #[schema(example = "2026-01-31T12:00:02.000Z", format = DateTime)]
+    at: String,
+    /// `state`, `progress`, `metric`, `warning` or `log`.
+    #[serde(rename = "type")]
+    #[schema(value_type = String, example = "state")]
+    kind: &'static str,
+    /// The attempt that it belongs to; 0 before the first.
+    #[schema(example = 1)]
+    attempt: u32,
+    /// What exactly; depends on the type.
+    #[schema(value_type = Object, example = json!({"state": "running"}))]
+    data: Value,
+}
+
+/// A line of a job's log.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LogView {
+    /// Position in the job's history; `after` takes it.
+    #[schema(example = 7)]
+    seq: i64,
+    /// When.
+    #[schema(example = "2026-01-31T12:00:02.000Z", format = DateTime)]
+    at: String,
+    /// The attempt that it belongs to.
+    #[schema(example = 1)]
+    attempt: u32,
+    /// `info` or `warning`.
+    #[schema(value_type = String, example = "info")]
+    level: &'static str,
+    /// Who says so: `job`, `stderr` (of the process that computes) or `worker`.
+    #[schema(example = "job")]
+    source: String,
+    /// The text.
+    #[schema(example = "best epoch: 3")]
+    message: String,
+}
+
+/// The epochs of a job.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct MetricsView {
+    /// One entry per finished epoch; epoch 0 is the network before its first step.
+    #[schema(value_type = Vec<EpochView>)]
+    pub data: Vec<Value>,
+}
+
+/// One epoch of training.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EpochView {
+    /// Finished epochs.
+    #[schema(example = 1)]
+    epoch: usize,
+    /// Mean objective over the epoch's steps.
+    #[schema(example = 0.21)]
+    train_loss: Option<f64>,
+    /// Share of the epoch's training examples that were right when they were seen.
+    #[schema(example = 0.97)]
+    train_accuracy: Option<f64>,
+    /// On the validation split.
+    validation: Option<ScoreView>,
+    /// On the test split.
+    test: Option<ScoreView>,
+    /// Learning rate of the epoch's last step.
+    #[schema(example = 0.01)]
+    lr: Option<f64>,
+    /// Training speed.
+    #[schema(example = 21000.0)]
+    images_per_s: Option<f64>,
+}
+
+/// Accuracy and loss on one split.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ScoreView {
+    /// Share of examples that are right, in [0, 1].
+    #[schema(example = 0.98)]
+    accuracy: f64,
+    /// Mean cross-entropy, in nats.
+    #[schema(example = 0.07)]
+    loss: f64,
+}
+
+impl From<&Job> for JobSummary {
+    fn from(job: &Job) -> Self {
+        let error = match &job.state {
+            State::Failed(_, problem) => Some(ProblemView::new(problem, None)),
+            _ => None,
+        };
+        let shown = |time_: jiff::Timestamp| time(time_.as_millisecond());
+        Self {
+            id: job.id.to_string(),
+            state: job.state.shown(),
+            attempt: job.state.effort().attempts,
+            progress: job.progress.map(ProgressView::from),
+            labels: job.labels.clone(),
+            retry_of: job.retry_of.map(|id| id.to_string()),
+            created_at: shown(job.created),
+            started_at: job.started.map(shown),
+            finished_at: job.state.finished().map(shown),
+            error,
+        }
+    }
+}
+
+impl JobView {
+    /// Shows a job with what belongs to it.
+    #[must_use]
+    pub fn new(job: Job, queue_position: Option<i64>, inputs: Vec<JobInput>, artifacts: Vec<Artifact>) -> Self {
+        let artifact = |artifact| ArtifactView::new(&job, artifact);
+        Self {
+            artifacts: artifacts.into_iter().map(artifact).collect(),
+            summary: JobSummary::from(&job),
+            queue_position,
+            phases: job.phases.into_iter().map(PhaseView::from).collect(),
+            resolved: job.resolved,
+            plan: job.plan,
+            inputs: inputs.into_iter().map(InputView::from).collect(),
+        }
+    }
+}
+
+impl ArtifactView {
+    fn new(job: &Job, artifact: Artifact) -> Self {
+        let Artifact { name, bytes, sha256, media_type, .. } = artifact;
+        Self { href: format!("/v1/jobs/{}/{name}", job.id), name, bytes, sha256, media_type }
+    }
+}
+
+impl From<Progress> for ProgressView {
+    fn from(progress: Progress) -> Self {
+        let Progress { phase, fraction, epoch, step, images_per_s, eta_s } = progress;
+        Self { phase, fraction, epoch, step, images_per_s, eta_s }
+    }
+}
+
+impl From<PhaseSpan> for PhaseView {
+    fn from(span: PhaseSpan) -> Self {
+        let shown = |time_: jiff::Timestamp| time(time_.as_millisecond());
+        Self { name: span.name, started: shown(span.started), ended: span.ended.map(shown) }
+    }
+}
+
+impl From<JobInput> for InputView {
+    fn from(input: JobInput) -> Self {
+        let role = match input.role {
+            Role::Member(_) => "member",
+            Role::Dataset => "dataset",
+            Role::Validation => "validation",
+            Role::Test => "test",
+        };
+        let id = input.file.map(|file| match file {
+            FileId::Checkpoint(id) => id.to_string(),
+            FileId::Dataset(id) => id.to_string(),
+        });
+        Self { role, name: input.name, id, sha256: input.sha256 }
+    }
+}
+
+impl From<Event> for EventView {
+    fn from(event: Event) -> Self {
+        let Event { seq, at, kind, attempt, data } = event;
+        Self { seq, at: time(at.as_millisecond()), kind: kind.as_str(), attempt, data }
+    }
+}
+
+impl From<Event> for LogView {
+    fn from(event: Event) -> Self {
+        let text = |name: &str| event.data[name].as_str().unwrap_or_default().to_owned();
+        let (source, message) = (text("source"), text("message"));
+        let level = if event.kind == crate::store::jobs::EventKind::Warning { "warning" } else { "info" };
+        Self { seq: event.seq, at: time(event.at.as_millisecond()), attempt: event.attempt, level, source, message }
+    }
+}
+
+impl LogView {
+    /// The line as text.
+    #[must_use]
+    pub fn line(&self) -> String {
+        format!("{} {:7} [{} {}] {}\n", self.at, self.level, self.source, self.attempt, self.message)
+    }
+}
