@@ -4,7 +4,9 @@ mod packing;
 
 use engraft::data::{Dataset, DatasetError, Limits, Pixels, inspect};
 use engraft::domain::dataset::{DatasetFacts, DatasetFormat};
-use packing::{Packed, gzip, idx_images, idx_labels, npy, npz, shared, tar};
+use image::ImageFormat::{Jpeg, Png};
+use packing::{Packed, gzip, idx_images, idx_labels, npy, npz, picture, safetensors, shared, tar};
+use proptest::prelude::*;
 
 fn facts(bytes: &[u8]) -> Result<DatasetFacts, DatasetError> {
     inspect(Packed::new(bytes).path(), &Limits::default())
@@ -169,4 +171,140 @@ fn mnist_has_its_known_statistics() {
     assert_eq!((facts.example_shape.as_slice(), facts.classes), (&[1, 28, 28][..], 10));
     assert_eq!((facts.splits["train"].examples, facts.splits["test"].examples), (60_000, 10_000));
     assert!((facts.mean[0] - 0.1307).abs() < 5e-5 && (facts.std[0] - 0.3081).abs() < 5e-5, "{facts:?}");
+}
+
+#[test]
+fn safetensors_with_bytes_or_halves() {
+    let bytes =
+        safetensors(&[("x", "U8", &[2, 2], vec![0, 51, 102, 255]), ("y", "I32", &[2], vec![0, 0, 0, 0, 1, 0, 0, 0])]);
+    let dataset = open(&bytes);
+    assert_eq!((dataset.facts.format, dataset.facts.classes), (DatasetFormat::Safetensors, 2));
+    assert_eq!(*dataset.train.pixels(), Pixels::U8(vec![0, 51, 102, 255]));
+    // 1.0 and -2.0 as bfloat16.
+    let halves = safetensors(&[("x", "BF16", &[2, 1], vec![0x80, 0x3f, 0x00, 0xc0]), ("y", "U8", &[2], vec![0, 1])]);
+    assert_eq!(*open(&halves).train.pixels(), Pixels::F32(vec![1.0, -2.0]));
+    assert!(refusal(&safetensors(&[("weight", "U8", &[1], vec![0])])).contains("found `weight`"));
+    assert!(refusal(&bytes[..bytes.len() - 1]).contains("truncated"));
+}
+
+/// Two classes, two splits, PNG and JPEG, grey among colours.
+fn small_folders() -> Vec<(&'static str, Vec<u8>)> {
+    vec![
+        ("set/train/dog/1.png", picture(Png, 4, 3, &[9])),
+        ("set/train/cat/b.png", picture(Png, 4, 3, &[1, 2, 3])),
+        ("set/train/cat/a.jpg", picture(Jpeg, 4, 3, &[128, 128, 128])),
+        ("set/test/dog/1.jpeg", picture(Png, 4, 3, &[7, 8, 9])),
+        ("__MACOSX/set/train/cat/._a.jpg", b"finder".to_vec()),
+    ]
+}
+
+#[test]
+fn class_folders_in_every_archive() {
+    let files = small_folders();
+    for packed in [packing::zip(&files), tar(&files), gzip(&tar(&files))] {
+        let Dataset { facts, train, test } = open(&packed);
+        assert_eq!((facts.format, facts.example_shape.as_slice()), (DatasetFormat::ClassFolders, &[3, 3, 4][..]));
+        assert_eq!(facts.class_names.expect("names"), ["cat", "dog"]);
+        assert_eq!((train.labels(), test.as_ref().expect("a test split").labels()), (&[0, 0, 1][..], &[1][..]));
+        let planes = |colours: [u8; 3]| colours.map(|value| [value; 12]).concat();
+        let expected = [planes([128; 3]), planes([1, 2, 3]), planes([9; 3])].concat();
+        assert_eq!(*train.pixels(), Pixels::U8(expected));
+        assert_eq!(*test.expect("a test split").pixels(), Pixels::U8(planes([7, 8, 9])));
+    }
+}
+
+#[test]
+fn grey_images_have_one_channel() {
+    let dataset = open(&packing::zip(&[("0/a.png", picture(Png, 2, 2, &[5])), ("1/b.png", picture(Png, 2, 2, &[6]))]));
+    assert_eq!(dataset.facts.example_shape, [1, 2, 2]);
+    assert_eq!(*dataset.train.pixels(), Pixels::U8(vec![5, 5, 5, 5, 6, 6, 6, 6]));
+}
+
+#[test]
+fn what_is_wrong_with_images_is_named() {
+    let good = picture(Png, 4, 4, &[1, 2, 3]);
+    let with = |bad: Vec<u8>| refusal(&packing::zip(&[("a/good.png", good.clone()), ("b/bad.jpg", bad)]));
+    let jpeg = picture(Jpeg, 4, 4, &[1, 2, 3]);
+    for (message, said) in [
+        (with(picture(Png, 4, 5, &[1, 2, 3])), "`b/bad.jpg` has 4x5 pixels, but `a/good.png` has 4x4"),
+        (with(good[..good.len() - 20].to_vec()), "`b/bad.jpg` cannot be used"),
+        (with(jpeg[..jpeg.len() - 20].to_vec()), "`b/bad.jpg` cannot be used: the JPEG data ends early"),
+        (with(b"GIF89a".to_vec()), "`b/bad.jpg` cannot be used: it is neither PNG nor JPEG"),
+        (with(Vec::new()), "`b/bad.jpg` cannot be used"),
+        (refusal(&packing::zip(&[("notes.txt", Vec::new())])), "found `notes.txt`"),
+    ] {
+        assert!(message.contains(said), "expected {said:?} in {message:?}");
+    }
+    let mut damaged = packing::zip(&[("a/good.png", good.clone())]);
+    let at = damaged.windows(4).position(|bytes| bytes == b"IDAT").expect("a PNG chunk");
+    damaged[at + 5] ^= 1;
+    assert!(refusal(&damaged).contains("`a/good.png`"), "{}", refusal(&damaged));
+}
+
+#[test]
+fn cifar_10_is_decoded_as_it_was_packed() {
+    let Some(path) = shared("cifar_10_is_decoded_as_it_was_packed", "data/cifar10-jpeg.zip") else { return };
+    // A thousandth of it, since decoding all takes a while in this profile.
+    let mut whole = zip::ZipArchive::new(std::fs::File::open(path).expect("opens")).expect("a zip");
+    let names: Vec<String> = whole.file_names().map(|name| name.expect("a name").into_owned()).collect();
+    let files: Vec<(&str, Vec<u8>)> = names
+        .iter()
+        .filter(|name| name.ends_with("7.jpg"))
+        .step_by(100)
+        .map(|name| {
+            let mut bytes = Vec::new();
+            std::io::copy(&mut whole.by_name(name).expect("there"), &mut bytes).expect("reads");
+            (name.as_str(), bytes)
+        })
+        .collect();
+    let facts = open(&tar(&files)).facts;
+    assert_eq!((facts.example_shape.as_slice(), facts.classes), (&[3, 32, 32][..], 10));
+    assert_eq!(facts.class_names.expect("names")[..3], ["airplane", "automobile", "bird"]);
+    assert_eq!(facts.splits["train"].examples + facts.splits["test"].examples, files.len());
+}
+
+/// Small valid files, one of each format.
+fn samples() -> Vec<Vec<u8>> {
+    let idx =
+        [("train-images-idx3-ubyte", gzip(&idx_images(2, 2, 2, 7))), ("train-labels-idx1-ubyte", idx_labels(&[0, 1]))];
+    vec![
+        small_npz(),
+        packing::zip(&[("x.npy", npy("<f4", "(2, 2)", &[0; 16])), ("y.npy", npy("<i8", "(2,)", &[0; 16]))]),
+        safetensors(&[("x", "F32", &[2, 1], vec![0; 8]), ("y", "U8", &[2], vec![0, 1])]),
+        tar(&idx),
+        gzip(&tar(&idx)),
+        packing::zip(&small_folders()),
+        tar(&small_folders()),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Damage anywhere ends in an answer, and never in a panic or in more memory than the limit.
+    #[test]
+    fn damaged_files_are_answered(
+        sample in 0_usize..7,
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        cut in prop::option::weighted(0.2, any::<prop::sample::Index>()),
+    ) {
+        let mut bytes = samples().swap_remove(sample);
+        for (at, value) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        let packed = Packed::new(&bytes);
+        let limits = Limits { decoded_bytes: 1 << 20, entries: 100 };
+        match (inspect(packed.path(), &limits), Dataset::open(packed.path(), &limits)) {
+            (Ok(facts), Ok(dataset)) => prop_assert_eq!(facts, dataset.facts),
+            (Err(one), Err(other)) => {
+                prop_assert_eq!(one.to_string(), other.to_string());
+                prop_assert!(!matches!(one, DatasetError::Io { .. }), "{}", one);
+            }
+            (one, other) => prop_assert!(false, "{:?} but {:?}", one, other.map(|dataset| dataset.facts)),
+        }
+    }
 }

@@ -41,6 +41,8 @@ pub(super) struct Archive<'a> {
 /// One file of an archive.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry<'a> {
+    /// Its number among the files, the same in every pass.
+    pub(super) index: usize,
     /// Its path in the archive.
     pub(super) name: &'a str,
     /// Its size by the archive's own account.
@@ -108,7 +110,7 @@ impl Archive<'_> {
     fn visit_zip(&self, each: &mut Visitor<'_>) -> Result<(), DatasetError> {
         let mut zip = self.zip()?;
         let mut files = zip.files_with_reader(self.open()?, ZipReadOptions::new()).map_err(damaged)?;
-        let mut budget = self.limits.decoded_bytes;
+        let (mut budget, mut index) = (self.limits.decoded_bytes, 0);
         while let Some(file) = files.next() {
             let mut file = file.map_err(damaged)?;
             if file.is_dir() {
@@ -116,7 +118,8 @@ impl Archive<'_> {
             }
             let (name, size) = (String::from_utf8_lossy(file.name_raw()).into_owned(), file.size());
             let mut source = Budgeted::new(&mut file, &mut budget, self.limits.decoded_bytes);
-            each(Entry { name: &name, size }, &mut source)?;
+            each(Entry { index, name: &name, size }, &mut source)?;
+            index += 1;
         }
         Ok(())
     }
@@ -152,7 +155,7 @@ impl Archive<'_> {
                 return Err(DatasetError::SpecialEntry { entry: shortened(&name) });
             }
             let size = file.size();
-            each(Entry { name: &name, size }, &mut file)?;
+            each(Entry { index, name: &name, size }, &mut file)?;
             index += 1;
         }
         Ok(())

@@ -171,6 +171,35 @@ pub enum DatasetError {
         /// What stands there.
         value: f64,
     },
+    /// Folders that are neither classes nor splits of classes.
+    #[error(
+        "{reason}; expected one folder of PNG/JPEG files per class, or train/ and test/ with such folders (upload other \
+         splits as datasets of their own)"
+    )]
+    Folders {
+        /// What is confusing.
+        reason: String,
+    },
+    /// Not a PNG or JPEG file, or a damaged one.
+    #[error("the image `{entry}` cannot be used: {reason}")]
+    Image {
+        /// Its name.
+        entry: String,
+        /// What the decoder says.
+        reason: String,
+    },
+    /// Images of one dataset have one size.
+    #[error("the image `{entry}` has {found} pixels, but `{first}` has {expected}; resize all images to one size")]
+    ImageSize {
+        /// Its name.
+        entry: String,
+        /// Its width and height.
+        found: String,
+        /// The image that came first.
+        first: String,
+        /// Width and height of that one.
+        expected: String,
+    },
     /// Not the IDX file that its name promises.
     #[error("`{entry}` begins with {found}; {expected}")]
     IdxMagic {

@@ -97,6 +97,29 @@ impl Intake {
         self.examples.get_mut(&part).ok_or(DatasetError::TooLarge { limit: self.limit })
     }
 
+    /// The examples of a part that has begun.
+    pub(super) fn examples(&mut self, part: Part) -> Option<&mut Examples> {
+        self.examples.get_mut(&part)
+    }
+
+    /// Makes the single channel of all examples so far three equal ones, since an image with colours follows.
+    ///
+    /// # Errors
+    /// When three channels would not fit into the limit.
+    pub(super) fn grey_to_colour(&mut self) -> Result<(), DatasetError> {
+        for (part, grey) in std::mem::take(&mut self.examples) {
+            let shape: Vec<usize> = std::iter::once(3).chain(grey.shape.iter().skip(1).copied()).collect();
+            let colour = self.begin(part, grey.count, &shape, PixelType::U8)?;
+            colour.statistics = grey.statistics.repeated(3);
+            if let (Some(Pixels::U8(kept)), Some(Pixels::U8(pixels))) = (&mut colour.kept, &grey.kept) {
+                pixels
+                    .chunks_exact(grey.elements())
+                    .for_each(|plane| (0..3).for_each(|_| kept.extend_from_slice(plane)));
+            }
+        }
+        Ok(())
+    }
+
     /// Makes room for `count` labels.
     ///
     /// # Errors

@@ -58,6 +58,11 @@ impl Statistics {
         Self { plane: elements / channels, channels: vec![Channel::default(); channels] }
     }
 
+    /// As if the only channel had been seen `times` times side by side.
+    pub(super) fn repeated(&self, times: usize) -> Self {
+        Self { plane: self.plane, channels: self.channels.repeat(times) }
+    }
+
     /// Takes in whole examples of bytes.
     pub(super) fn add_bytes(&mut self, block: &[u8]) {
         let channels = self.channels.len();

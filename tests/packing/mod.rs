@@ -89,3 +89,25 @@ pub(crate) fn idx_images(count: u32, height: u32, width: u32, value: u8) -> Vec<
 pub(crate) fn idx_labels(labels: &[u8]) -> Vec<u8> {
     [&[0, 0, 8, 1][..], &(labels.len() as u32).to_be_bytes(), labels].concat()
 }
+
+/// One colour all over: `[r, g, b]`, or `[grey]`.
+pub(crate) fn picture(format: image::ImageFormat, width: u32, height: u32, colour: &[u8]) -> Vec<u8> {
+    let pixels = colour.repeat((width * height) as usize);
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    let kind = if colour.len() == 3 { image::ColorType::Rgb8 } else { image::ColorType::L8 };
+    image::write_buffer_with_format(&mut bytes, &pixels, width, height, kind, format).expect("encodes");
+    bytes.into_inner()
+}
+
+/// A file in the safetensors format, little endian: name, element type, shape, bytes.
+pub(crate) fn safetensors(tensors: &[(&str, &str, &[usize], Vec<u8>)]) -> Vec<u8> {
+    let mut header = serde_json::Map::new();
+    let mut data = Vec::new();
+    for (name, dtype, shape, bytes) in tensors {
+        let offsets = [data.len(), data.len() + bytes.len()];
+        header.insert((*name).to_owned(), serde_json::json!({"dtype": dtype, "shape": shape, "data_offsets": offsets}));
+        data.extend_from_slice(bytes);
+    }
+    let header = serde_json::Value::Object(header).to_string();
+    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat()
+}

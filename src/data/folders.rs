@@ -1,0 +1,212 @@
+//! Class folders: which image of an archive has which label and place, decided from the names alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::archive::{components, shortened};
+use super::intake::Part;
+use super::{DatasetError, MAX_LABEL};
+
+/// Where an image belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Its part of the dataset.
+    pub(super) part: Part,
+    /// Its number within the part: by class, then by name.
+    pub(super) index: usize,
+}
+
+/// What the names say.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// In label order: alphabetical, as in torchvision's `ImageFolder`, so that labels mean what they meant in training.
+    pub(super) class_names: Vec<String>,
+    /// For each file of the archive its place; `None` for files that are no images.
+    pub(super) places: Vec<Option<Place>>,
+    /// The labels of each part.
+    pub(super) labels: BTreeMap<Part, Vec<u32>>,
+}
+
+/// An image: its number in the archive and its path, cut into names.
+struct Image<'a> {
+    entry: usize,
+    path: Vec<&'a str>,
+}
+
+/// Sorts the files of an archive into classes and, below `train/` and `test/`, splits. Folders around everything are
+/// looked through. `None` when there are no images at all.
+///
+/// # Errors
+/// When images lie outside class folders, folders are mixed, or a format is not read.
+pub(super) fn plan(names: &[String]) -> Result<Option<Plan>, DatasetError> {
+    let images = images(names)?;
+    if images.is_empty() {
+        return Ok(None);
+    }
+    let (depth, split) = depth(&images)?;
+    let part = |image: &Image<'_>| {
+        let named = if split { part_of(image.path[depth - 1]) } else { None };
+        named.unwrap_or(Part::Train)
+    };
+    let sorted = sorted(images, part, depth)?;
+    let classes: BTreeSet<&str> =
+        sorted.iter().filter(|(part, _)| *part == Part::Train).map(|(_, image)| image.path[depth]).collect();
+    let classes: BTreeMap<&str, u32> = classes.into_iter().zip(0..).collect();
+    if classes.len() > MAX_LABEL as usize + 1 {
+        return Err(folders(format!("there are {} class folders; at most {} are read", classes.len(), MAX_LABEL + 1)));
+    }
+    let mut places = vec![None; names.len()];
+    let mut labels: BTreeMap<Part, Vec<u32>> = BTreeMap::new();
+    for (part, image) in &sorted {
+        let class = image.path[depth];
+        let Some(label) = classes.get(class) else {
+            return Err(folders(format!("class `{}` is below test/, but not below train/", shortened(class))));
+        };
+        let labels = labels.entry(*part).or_default();
+        places[image.entry] = Some(Place { part: *part, index: labels.len() });
+        labels.push(*label);
+    }
+    Ok(Some(Plan { class_names: classes.into_keys().map(str::to_owned).collect(), places, labels }))
+}
+
+fn folders(reason: String) -> DatasetError {
+    DatasetError::Folders { reason }
+}
+
+/// The files that are images by their names' endings.
+fn images(names: &[String]) -> Result<Vec<Image<'_>>, DatasetError> {
+    let mut images = Vec::new();
+    for (entry, name) in names.iter().enumerate() {
+        let Some(path) = components(name) else { continue };
+        let ending = path.last().and_then(|file| file.rsplit_once('.')).map(|(_, ending)| ending.to_ascii_lowercase());
+        match ending.as_deref() {
+            Some("png" | "jpg" | "jpeg") => images.push(Image { entry, path }),
+            Some("bmp" | "gif" | "tif" | "tiff" | "webp" | "ppm" | "pgm" | "avif" | "heic" | "jp2") => {
+                return Err(DatasetError::Image {
+                    entry: shortened(name),
+                    reason: "only PNG and JPEG are read; convert it".to_owned(),
+                });
+            }
+            _ => {}
+        }
+    }
+    Ok(images)
+}
+
+/// The split that a folder is called after.
+fn part_of(folder: &str) -> Option<Part> {
+    match folder.to_ascii_lowercase().as_str() {
+        "train" | "training" => Some(Part::Train),
+        "test" | "testing" => Some(Part::Test),
+        _ => None,
+    }
+}
+
+fn is_split_name(folder: &str) -> bool {
+    part_of(folder).is_some() || matches!(folder.to_ascii_lowercase().as_str(), "val" | "valid" | "validation")
+}
+
+/// Which component of the paths is the class, and whether the one before it is the split.
+fn depth(images: &[Image<'_>]) -> Result<(usize, bool), DatasetError> {
+    let shallowest = images.iter().min_by_key(|image| image.path.len());
+    let levels = shallowest.map_or(0, |image| image.path.len());
+    for depth in 0.. {
+        let tops: BTreeSet<&str> = images.iter().filter_map(|image| image.path.get(depth).copied()).collect();
+        if levels < depth + 2 {
+            let name = shallowest.map(|image| image.path.join("/")).unwrap_or_default();
+            return Err(folders(format!("`{}` lies in no class folder", shortened(&name))));
+        }
+        let is_root = tops.len() == 1 && levels > depth + 2;
+        let has_train = tops.iter().any(|top| part_of(top) == Some(Part::Train));
+        if has_train && tops.iter().all(|top| part_of(top).is_some()) {
+            if levels < depth + 3 {
+                let name = shallowest.map(|image| image.path.join("/")).unwrap_or_default();
+                return Err(folders(format!("`{}` lies in no class folder below its split", shortened(&name))));
+            }
+            return Ok((depth + 1, true));
+        }
+        if is_root {
+            continue;
+        }
+        if let Some(top) = tops.iter().find(|top| is_split_name(top)) {
+            let others: Vec<String> =
+                tops.iter().filter(|other| *other != top).take(3).map(|top| shortened(top)).collect();
+            return Err(folders(format!("`{top}/` stands beside `{}`", others.join("`, `"))));
+        }
+        return Ok((depth, false));
+    }
+    Ok((0, false))
+}
+
+/// The images by part, class and name.
+fn sorted<'a>(
+    images: Vec<Image<'a>>,
+    part: impl Fn(&Image<'_>) -> Part,
+    depth: usize,
+) -> Result<Vec<(Part, Image<'a>)>, DatasetError> {
+    let mut sorted: Vec<(Part, Image<'a>)> = images.into_iter().map(|image| (part(&image), image)).collect();
+    sorted.sort_by(|(a_part, a), (b_part, b)| (a_part, &a.path[depth..]).cmp(&(b_part, &b.path[depth..])));
+    let twin =
+        sorted.windows(2).find(|pair| (pair[0].0, &pair[0].1.path[depth..]) == (pair[1].0, &pair[1].1.path[depth..]));
+    if let Some([(_, first), (_, second)]) = twin {
+        let name = |image: &Image<'_>| shortened(&image.path.join("/"));
+        return Err(DatasetError::Duplicate { first: name(first), second: name(second) });
+    }
+    Ok(sorted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn planned(names: &[&str]) -> Result<Option<Plan>, String> {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        plan(&names).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn classes_are_alphabetical_and_junk_is_passed_over() {
+        let plan = planned(&[
+            "./data/b/2.PNG",
+            "./data/b/10.jpeg",
+            "data/README.txt",
+            "data/.DS_Store",
+            "__MACOSX/data/b/._2.png",
+            "data/10/x/1.jpg",
+            "data/9/1.jpg",
+        ])
+        .unwrap()
+        .unwrap();
+        assert_eq!(plan.class_names, ["10", "9", "b"]);
+        assert_eq!(plan.labels[&Part::Train], [0, 1, 2, 2]);
+        let at = |index| Some(Place { part: Part::Train, index });
+        assert_eq!(plan.places, [at(3), at(2), None, None, None, at(0), at(1)]);
+    }
+
+    #[test]
+    fn train_and_test_folders_are_splits() {
+        let plan = planned(&["root/test/a/1.png", "root/train/a/1.png", "root/train/b/1.png"]).unwrap().unwrap();
+        assert_eq!(plan.class_names, ["a", "b"]);
+        assert_eq!((&plan.labels[&Part::Train][..], &plan.labels[&Part::Test][..]), (&[0, 1][..], &[0][..]));
+        let alone = planned(&["test/a/1.png", "test/b/1.png"]).unwrap().unwrap();
+        assert_eq!(alone.labels.keys().collect::<Vec<_>>(), [&Part::Train]);
+        let one_class = planned(&["a/1.png"]).unwrap().unwrap();
+        assert_eq!(one_class.class_names, ["a"]);
+    }
+
+    #[test]
+    fn confusing_folders_are_refused() {
+        for (names, said) in [
+            (&["1.png", "a/2.png"][..], "`1.png` lies in no class folder"),
+            (&["train/1.png", "train/a/2.png"], "`train/1.png` lies in no class folder below"),
+            (&["train/a/1.png", "val/a/1.png"], "`train/` stands beside `val`"),
+            (&["train/a/1.png", "cats/1.png"], "`train/` stands beside `cats`"),
+            (&["train/a/1.png", "test/b/1.png"], "class `b` is below test/, but not below train/"),
+            (&["a/1.png", "a/2.webp"], "convert"),
+            (&["a/1.png", "./a/1.png"], "the same part"),
+        ] {
+            let error = planned(names).unwrap_err();
+            assert!(error.contains(said), "expected {said:?} in {error:?}");
+        }
+        assert_eq!(planned(&["a/notes.txt"]), Ok(None));
+    }
+}

@@ -1,0 +1,191 @@
+//! PNG and JPEG files to examples: read in archive order, decoded in parallel, put in the order of their names.
+
+use std::io::{Cursor, Read};
+
+use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader};
+use rayon::prelude::*;
+
+use super::DatasetError;
+use super::archive::{Archive, Entry, shortened};
+use super::arrays::unreadable;
+use super::folders::{Place, Plan};
+use super::intake::{Block, Intake, PixelType};
+
+/// An image file above this size is no training example.
+const MAX_FILE_BYTES: u64 = 256 << 20;
+
+/// Files that are decoded together; fewer where files or images are large.
+const GROUP: usize = 512;
+
+/// Bytes, of files or of their pixels, that are decoded together.
+const GROUP_BYTES: usize = 64 << 20;
+
+/// Width and height in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Size {
+    width: u32,
+    height: u32,
+}
+
+impl Size {
+    fn pixels(self) -> usize {
+        self.width as usize * self.height as usize
+    }
+}
+
+impl std::fmt::Display for Size {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}x{}", self.width, self.height)
+    }
+}
+
+/// A file on its way to the decoder.
+struct File {
+    place: Place,
+    name: String,
+    bytes: Vec<u8>,
+}
+
+/// Decoded: planes of grey, or of red, green and blue.
+enum Planes {
+    Grey(Vec<u8>),
+    Colour(Vec<u8>),
+}
+
+/// Reads all images of `archive` into `intake`.
+///
+/// # Errors
+/// When an image is damaged, or of another size than the first one.
+pub(super) fn read(archive: Archive<'_>, plan: &Plan, intake: &mut Intake) -> Result<(), DatasetError> {
+    let mut reader = Images { plan, intake, first: None, colour: false, waiting: Vec::new(), waiting_bytes: 0 };
+    archive.visit(&mut |entry, source| match plan.places.get(entry.index).copied().flatten() {
+        Some(place) => reader.take(entry, place, source),
+        None => Ok(()),
+    })?;
+    reader.decode()?;
+    for (part, labels) in &plan.labels {
+        reader.intake.begin_labels(labels.len())?;
+        reader.intake.set_labels(*part, labels.clone());
+    }
+    Ok(())
+}
+
+struct Images<'a> {
+    plan: &'a Plan,
+    intake: &'a mut Intake,
+    /// Name and size of the first image, which the others must have.
+    first: Option<(String, Size)>,
+    /// Whether any image so far had colours.
+    colour: bool,
+    waiting: Vec<File>,
+    waiting_bytes: usize,
+}
+
+impl Images<'_> {
+    fn take(&mut self, entry: Entry<'_>, place: Place, source: &mut dyn Read) -> Result<(), DatasetError> {
+        let name = shortened(entry.name);
+        let mut bytes = Vec::new();
+        source.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| unreadable(&name, error))?;
+        let length = bytes.len() as u64;
+        if length > MAX_FILE_BYTES {
+            return Err(refused(&name, &format!("it has more than {MAX_FILE_BYTES} bytes")));
+        }
+        if length < entry.size {
+            return Err(refused(&name, &format!("it ends after {length} of {} bytes", entry.size)));
+        }
+        if self.first.is_none() {
+            self.begin(&name, &bytes)?;
+        }
+        self.waiting_bytes += bytes.len();
+        self.waiting.push(File { place, name, bytes });
+        let decoded = self.first.as_ref().map_or(1, |(_, size)| size.pixels() * 3);
+        if self.waiting.len() >= GROUP.min(GROUP_BYTES / decoded) || self.waiting_bytes >= GROUP_BYTES {
+            self.decode()?;
+        }
+        Ok(())
+    }
+
+    /// Makes room for all images, as large as the first one.
+    fn begin(&mut self, name: &str, bytes: &[u8]) -> Result<(), DatasetError> {
+        let decoder = decoder(name, bytes)?;
+        let size = size_of(&decoder);
+        self.colour = decoder.color_type().has_color();
+        let shape = [if self.colour { 3 } else { 1 }, size.height as usize, size.width as usize];
+        for (part, labels) in &self.plan.labels {
+            self.intake.begin(*part, labels.len(), &shape, PixelType::U8)?;
+        }
+        self.first = Some((name.to_owned(), size));
+        Ok(())
+    }
+
+    /// Decodes what is waiting.
+    fn decode(&mut self) -> Result<(), DatasetError> {
+        let Some(first) = &self.first else { return Ok(()) };
+        self.waiting_bytes = 0;
+        let files = std::mem::take(&mut self.waiting);
+        let decoded: Vec<Result<Planes, DatasetError>> = files.par_iter().map(|file| decode(file, first)).collect();
+        for (file, planes) in files.iter().zip(decoded) {
+            let planes = planes?;
+            if !self.colour && matches!(planes, Planes::Colour(_)) {
+                self.intake.grey_to_colour()?;
+                self.colour = true;
+            }
+            let pixels = match planes {
+                Planes::Grey(grey) if self.colour => grey.repeat(3),
+                Planes::Grey(pixels) | Planes::Colour(pixels) => pixels,
+            };
+            if let Some(examples) = self.intake.examples(file.place.part) {
+                examples.put(file.place.index, Block::U8(&pixels));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn refused(entry: &str, reason: &(impl ToString + ?Sized)) -> DatasetError {
+    DatasetError::Image { entry: entry.to_owned(), reason: reason.to_string() }
+}
+
+fn size_of(decoder: &impl ImageDecoder) -> Size {
+    let (width, height) = decoder.dimensions();
+    Size { width, height }
+}
+
+/// A decoder that has read the image's header, chosen by the file's content.
+fn decoder<'a>(name: &str, bytes: &'a [u8]) -> Result<impl ImageDecoder + 'a, DatasetError> {
+    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| refused(name, &error))?;
+    match reader.format() {
+        Some(ImageFormat::Png) => {}
+        // The decoder fills what is missing of a truncated file with grey.
+        Some(ImageFormat::Jpeg) if bytes.windows(2).rev().any(|pair| pair == [0xff, 0xd9]) => {}
+        Some(ImageFormat::Jpeg) => return Err(refused(name, "the JPEG data ends early")),
+        _ => return Err(refused(name, "it is neither PNG nor JPEG, whatever its name says")),
+    }
+    let decoder = reader.into_decoder().map_err(|error| refused(name, &error))?;
+    match decoder.dimensions() {
+        (0, _) | (_, 0) => Err(refused(name, "it has no pixels")),
+        _ => Ok(decoder),
+    }
+}
+
+fn decode(file: &File, first: &(String, Size)) -> Result<Planes, DatasetError> {
+    let decoder = decoder(&file.name, &file.bytes)?;
+    let size = size_of(&decoder);
+    if size != first.1 {
+        return Err(DatasetError::ImageSize {
+            entry: file.name.clone(),
+            found: size.to_string(),
+            first: first.0.clone(),
+            expected: first.1.to_string(),
+        });
+    }
+    let colour: ColorType = decoder.color_type();
+    let image = DynamicImage::from_decoder(decoder).map_err(|error| refused(&file.name, &error))?;
+    if !colour.has_color() {
+        return Ok(Planes::Grey(image.into_luma8().into_raw()));
+    }
+    let interleaved = image.into_rgb8().into_raw();
+    let (pixels, _) = interleaved.as_chunks::<3>();
+    let planes = (0..3).flat_map(|channel| pixels.iter().map(move |pixel| pixel[channel]));
+    Ok(Planes::Colour(planes.collect()))
+}
