@@ -1,7 +1,11 @@
 //! The commands, one file each.
 
+mod demo;
+mod fuse;
 mod keys;
 mod openapi;
+mod progress;
+mod run_job;
 mod serve;
 
 use std::process::ExitCode;
@@ -19,8 +23,11 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(Box<serve::Serve>),
+    Fuse(fuse::Fuse),
+    Demo(demo::Demo),
     Keys(keys::Keys),
     Openapi(openapi::OpenApi),
+    RunJob(run_job::RunJob),
 }
 
 /// Reads the command line and runs the command; errors go to stderr.
@@ -29,8 +36,11 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Serve(command) => command.run(),
+        Command::Fuse(command) => command.run(),
+        Command::Demo(command) => command.run(),
         Command::Keys(command) => command.run(),
         Command::Openapi(command) => command.run(),
+        Command::RunJob(command) => Ok(command.run()),
     };
     match result {
         Ok(code) => code,

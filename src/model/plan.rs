@@ -35,6 +35,18 @@ pub struct Costs {
     pub bytes: u64,
 }
 
+impl std::ops::Add for Costs {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            parameters: self.parameters + other.parameters,
+            macs: self.macs + other.macs,
+            bytes: self.bytes + other.bytes,
+        }
+    }
+}
+
 impl Costs {
     /// Costs of one network.
     #[must_use]

@@ -1,1 +1,149 @@
-//! (empty)
+//! What a job computes, from open files to written artifacts: the code behind `engraft fuse` and behind every worker's
+//! child process. Knows no database and no network.
+
+pub mod child;
+mod load;
+mod measure;
+mod phases;
+mod publish;
+mod recover;
+mod transplant;
+
+use std::sync::atomic::AtomicBool;
+
+use load::Loaded;
+use measure::{Bench, FusedPair};
+use phases::{Halt, Phases};
+use publish::Results;
+use rayon::ThreadPoolBuilder;
+
+use crate::domain::problem::{Code, Problem};
+use crate::fusion::{Ensemble, Fused, Provenance};
+use crate::job::protocol::{Message, OutputFile, Phase, Task};
+use crate::job::resolve::Network;
+use crate::report::{CandidateReport, Examples, Kind, LayerReport, Report, Verification, gain_kept};
+use crate::train::{self, Trained};
+
+/// How a job ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// With these artifacts, all below the task's scratch folder.
+    Finished(Vec<OutputFile>),
+    /// As asked; the last checkpoint stands.
+    Stopped,
+}
+
+/// Computes `task`. `emit` hears of phases, progress, metrics and checkpoints while it runs; `stop` is read between batches.
+///
+/// # Errors
+/// What keeps the job from ever succeeding, in words for its owner.
+pub fn run(task: &Task, emit: &mut (dyn FnMut(Message) + Send), stop: &AtomicBool) -> Result<Outcome, Problem> {
+    let pool = ThreadPoolBuilder::new().num_threads(task.threads.max(1)).build();
+    let pool = pool.map_err(|error| Problem::new(Code::Internal, format!("no threads: {error}")))?;
+    match pool.install(|| compute(task, &mut Phases::new(emit, stop))) {
+        Ok(artifacts) => Ok(Outcome::Finished(artifacts)),
+        Err(Halt::Stopped) => Ok(Outcome::Stopped),
+        Err(Halt::Failed(problem)) => Err(problem),
+    }
+}
+
+fn compute(task: &Task, phases: &mut Phases<'_>) -> Result<Vec<OutputFile>, Halt> {
+    phases.begin(Phase::Load)?;
+    let loaded = Loaded::open(task, phases)?;
+    phases.begin(Phase::Plan)?;
+    let network = loaded.network(task)?;
+    for warning in &network.plan.warnings {
+        phases.warn(warning.clone());
+    }
+    let ensemble = transplant::ensemble(&loaded, &network)?;
+    let verification = transplant::verify(&ensemble, loaded.data.as_ref(), task.job.seed, phases)?;
+    let fused = transplant::fuse(&ensemble, &network.fusion.targets, phases)?;
+    let trained = match (&task.job.finetune, &loaded.data) {
+        (Some(finetune), Some(data)) => Some(recover::recover(task, finetune, data, &ensemble, &fused, phases)?),
+        _ => None,
+    };
+    let candidates = evaluate(task, &loaded, &ensemble, &fused, trained.as_ref(), phases)?;
+    phases.begin(Phase::Publish)?;
+    let weights = trained.as_ref().map_or(&fused.weights, |trained| &trained.weights);
+    let found = Found { network: &network, verification, candidates, trained: trained.as_ref() };
+    let report = report(task, &loaded, found, &fused.provenance, phases);
+    let results = Results { graph: &fused.graph, weights, provenance: &fused.provenance, report: &report };
+    Ok(publish::publish(task, &results)?)
+}
+
+fn evaluate(
+    task: &Task,
+    loaded: &Loaded,
+    ensemble: &Ensemble<'_>,
+    fused: &Fused,
+    trained: Option<&Trained>,
+    phases: &mut Phases<'_>,
+) -> Result<Vec<CandidateReport>, Halt> {
+    let Some(data) = &loaded.data else { return Ok(Vec::new()) };
+    let bench = Bench::new(data, task, phases.stop_flag());
+    let recovered = trained.map(|trained| &trained.weights);
+    let pair = FusedPair { graph: &fused.graph, zero_shot: &fused.weights, recovered };
+    let candidates = measure::candidates(&bench, task, ensemble, &pair, phases)?;
+    if near_chance(&candidates, ensemble.graph().classes()) {
+        phases.warn(
+            "the members score near chance on this data: check `normalize` and the order of the classes against what \
+             they were trained with",
+        );
+    }
+    Ok(candidates)
+}
+
+/// Whether the best member is hardly better than guessing.
+fn near_chance(candidates: &[CandidateReport], classes: usize) -> bool {
+    let members = candidates.iter().filter(|candidate| candidate.kind == Kind::Member);
+    let accuracies = members.filter_map(|member| Some(member.test.or(member.validation)?.accuracy));
+    accuracies.reduce(f64::max).is_some_and(|best| classes > 1 && best < 1.5 / classes as f64)
+}
+
+/// What the report tells of.
+struct Found<'a> {
+    network: &'a Network,
+    verification: Verification,
+    candidates: Vec<CandidateReport>,
+    trained: Option<&'a Trained>,
+}
+
+fn report(task: &Task, loaded: &Loaded, found: Found<'_>, provenance: &Provenance, phases: &Phases<'_>) -> Report {
+    let data = loaded.data.as_ref();
+    let count = |part: Option<&load::Part>| part.map_or(0, train::Examples::len);
+    let examples = Examples {
+        train: count(data.map(|data| &data.train)),
+        validation: count(data.and_then(|data| data.validation.as_ref())),
+        test: count(data.and_then(|data| data.test.as_ref())),
+    };
+    Report {
+        engraft_version: env!("CARGO_PKG_VERSION").to_owned(),
+        architecture: found.network.detected.family.clone(),
+        assumptions: found.network.detected.assumptions.clone(),
+        ensemble_gain_kept: gain_kept(&found.candidates, examples.test),
+        candidates: found.candidates,
+        best_epoch: found.trained.map(|trained| trained.best_epoch),
+        epochs: found.trained.map(|trained| trained.history.clone()).unwrap_or_default(),
+        layers: layers(found.network, provenance, task.members.len()),
+        verification: found.verification,
+        warnings: phases.warnings(),
+        examples,
+        seed: task.job.seed,
+        seconds: phases.seconds(),
+    }
+}
+
+/// Each layer with the number of units that it took from each member.
+fn layers(network: &Network, provenance: &Provenance, members: usize) -> Vec<LayerReport> {
+    let kept = |group: Option<&String>| {
+        let origin = group.and_then(|name| provenance.groups.iter().find(|origin| origin.layers.contains(name)));
+        let mut kept = vec![0; members];
+        origin.into_iter().flat_map(|origin| &origin.units).for_each(|unit| kept[unit.0] += 1);
+        kept
+    };
+    let layer = |plan: &crate::model::plan::LayerPlan| LayerReport {
+        kept_per_member: kept(plan.group.as_ref()),
+        plan: plan.clone(),
+    };
+    network.fusion.layers.iter().map(layer).collect()
+}

@@ -4,7 +4,7 @@ mod table;
 
 use serde::{Deserialize, Serialize};
 
-use crate::job::protocol::{EpochMetrics, Score};
+use crate::job::protocol::{EpochMetrics, Phase, Score};
 use crate::model::plan::LayerPlan;
 
 /// What a candidate is.
@@ -72,7 +72,7 @@ pub struct Report {
     /// Seed of every random choice.
     pub seed: u64,
     /// Seconds per phase.
-    pub seconds: Vec<(crate::job::protocol::Phase, f64)>,
+    pub seconds: Vec<(Phase, f64)>,
 }
 
 /// A layer's widths and the origin of what was kept.

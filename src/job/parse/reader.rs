@@ -125,11 +125,14 @@ impl<'a> Object<'a> {
     }
 }
 
-/// Any text of 1 to 128 characters.
+/// Most characters of a name, a path or a label.
+const LONGEST_TEXT: usize = 1024;
+
+/// Any text of 1 to [`LONGEST_TEXT`] characters.
 pub(super) fn text(value: &Value) -> Result<String, Refusal> {
     match value.as_str() {
-        Some(text) if (1..=128).contains(&text.chars().count()) => Ok(text.to_owned()),
-        Some(text) => refuse(format!("expected 1 to 128 characters, got {}", text.chars().count())),
+        Some(text) if (1..=LONGEST_TEXT).contains(&text.chars().count()) => Ok(text.to_owned()),
+        Some(text) => refuse(format!("expected 1 to {LONGEST_TEXT} characters, got {}", text.chars().count())),
         None => wrong_type("a string", value),
     }
 }

@@ -1,0 +1,149 @@
+//! `engraft demo`: the whole cycle on data that it makes itself.
+
+mod client;
+mod glyphs;
+mod members;
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use self::client::Api;
+use crate::app::Application;
+use crate::config::Settings;
+use crate::domain::clock::SystemClock;
+use crate::lifecycle::Shutdown;
+use crate::report::Report;
+
+const ABOUT: &str = "\
+Draws a small data set of distorted letters, trains networks from different seeds, starts a server on a free port of
+this machine, and does what a client would: uploads, posts a job, waits, downloads. Takes about two minutes on two cores
+and downloads nothing.";
+
+/// See the whole cycle: data, members, server, fusion, report.
+#[derive(Debug, clap::Args)]
+#[command(long_about = ABOUT)]
+pub(super) struct Demo {
+    /// Folder for everything that the demo makes.
+    #[arg(long, value_name = "DIR", default_value = "engraft-demo")]
+    dir: PathBuf,
+    /// Training images to draw.
+    #[arg(long, value_name = "N", default_value_t = 8000, value_parser = clap::value_parser!(u32).range(500..=100_000))]
+    images: u32,
+    /// Epochs that each member is trained.
+    #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    epochs: u32,
+}
+
+/// The networks of the ensemble.
+const MEMBERS: [&str; 3] = ["m0.safetensors", "m1.safetensors", "m2.safetensors"];
+const DATASET: &str = "glyphs.npz";
+
+impl Demo {
+    /// Runs the demo to its end.
+    pub(super) fn run(self) -> Result<ExitCode> {
+        std::fs::create_dir_all(&self.dir).with_context(|| format!("cannot make {}", self.dir.display()))?;
+        let dir = self.dir.canonicalize()?;
+        self.make_members(&dir)?;
+        super::runtime()?.block_on(self.cycle(&dir))?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Draws the data and trains the members.
+    fn make_members(&self, dir: &Path) -> Result<()> {
+        let images = self.images as usize;
+        println!("1. Drawing {images} images of distorted letters to train on and {} to test on", images / 4);
+        let (train, test) = (glyphs::draw(images, 1), glyphs::draw(images / 4, 2));
+        let path = dir.join(DATASET);
+        let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        glyphs::write_npz(&train, &test, BufWriter::new(file))?;
+        println!("2. Training {} networks from different seeds, {} epochs each", MEMBERS.len(), self.epochs);
+        for (seed, name) in MEMBERS.iter().enumerate() {
+            members::train(&path, seed as u64, self.epochs as usize, &dir.join(name))?;
+        }
+        Ok(())
+    }
+
+    /// Serves and consumes the API.
+    async fn cycle(&self, dir: &Path) -> Result<()> {
+        let data_dir = dir.join("server");
+        if data_dir.exists() {
+            std::fs::remove_dir_all(&data_dir).with_context(|| format!("cannot clear {}", data_dir.display()))?;
+        }
+        let mut settings = Settings::default();
+        settings.server.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        settings.storage.data_dir = data_dir;
+        let shutdown = Shutdown::new();
+        let application = Application::build(settings, Arc::new(SystemClock), shutdown.clone()).await?;
+        let base = format!("http://{}/v1", application.address());
+        println!("3. Serving on {base}");
+        let server = tokio::spawn(application.run_until_stopped());
+        let result = self.use_api(&Api::new(base), dir).await;
+        shutdown.drain();
+        server.await??;
+        result
+    }
+
+    /// What a client does.
+    async fn use_api(&self, api: &Api, dir: &Path) -> Result<()> {
+        println!("4. Uploading {} checkpoints and the dataset", MEMBERS.len());
+        for name in MEMBERS {
+            api.upload("checkpoints", &dir.join(name)).await?;
+        }
+        api.upload("datasets", &dir.join(DATASET)).await?;
+        let job = job();
+        std::fs::write(dir.join("job.json"), serde_json::to_string_pretty(&job)?)?;
+        let id = api.post_job(&job).await?;
+        println!("5. Fusing them into one network as {id}");
+        let mut seen = String::new();
+        api.wait(&id, |job| tell(job, &mut seen)).await?;
+        let fused = dir.join("fused.safetensors");
+        api.download_model(&id, &fused).await?;
+        let report: Report = api.get(&format!("jobs/{id}/report")).await?;
+        ensure!(!report.candidates.is_empty(), "the report compares nothing");
+        println!("6. Downloaded the fused model; its digest is right\n\n{report}");
+        println!("{}", farewell(dir));
+        Ok(())
+    }
+}
+
+/// The job, as a user would write it.
+fn job() -> Value {
+    json!({
+        "members": MEMBERS,
+        "dataset": { "name": DATASET, "normalize": { "mean": [members::MEAN], "std": [members::STD] } },
+        "finetune": { "epochs": 10, "batch_size": 128, "optimizer": { "name": "sgd", "lr": 0.03 } },
+    })
+}
+
+/// Prints a line when the job's state or phase has changed.
+fn tell(job: &Value, seen: &mut String) {
+    let phase = job["progress"]["phase"].as_str().unwrap_or_default();
+    let now = format!("   {} {phase}", job["state"].as_str().unwrap_or_default());
+    if now != *seen {
+        println!("{}", now.trim_end());
+        *seen = now;
+    }
+}
+
+/// Where everything is and how to repeat it.
+fn farewell(dir: &Path) -> String {
+    let dir = dir.display();
+    format!(
+        "Everything is in {dir}. To repeat it by hand:\n\n  \
+         engraft serve --data-dir {dir}/by-hand &\n  \
+         cd {dir}; U=http://127.0.0.1:8080/v1\n  \
+         for i in 0 1 2; do curl -fsS -T m$i.safetensors $U/checkpoints/; done\n  \
+         curl -fsS -T {DATASET} $U/datasets/\n  \
+         ID=$(curl -fsS --json @job.json $U/jobs | jq -r .id)\n  \
+         curl -fsS -N -H 'Accept: text/event-stream' $U/jobs/$ID/events\n  \
+         curl -fsS $U/jobs/$ID/report | jq .candidates\n  \
+         curl -fsS -o fused.safetensors $U/jobs/$ID/model"
+    )
+}

@@ -1,0 +1,221 @@
+//! `engraft fuse`: the pipeline on local files, without a server.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use super::progress::ProgressView;
+use crate::domain::problem::Problem;
+use crate::job::parse::parse;
+use crate::job::protocol::{InputFile, OutputFile, Task};
+use crate::job::request::{Device, JobRequest};
+use crate::pipeline::{self, Outcome};
+use crate::report::Report;
+
+/// Exit code of a command that was interrupted (128 + SIGINT).
+const INTERRUPTED: u8 = 130;
+
+const EXAMPLE: &str = "\
+Fuse two networks and recover by three epochs of distillation:
+
+  engraft fuse --member m0.safetensors --member m1.safetensors --dataset mnist.npz --epochs 3 --out fused.safetensors
+
+The job file is the body of POST /v1/jobs with file paths as names; flags win over it. Without a dataset nothing is
+trained and nothing measured. The comparison goes to stdout, progress to stderr.";
+
+/// Fuse checkpoints on this machine, without a server.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub(super) struct Fuse {
+    /// A checkpoint to fuse (safetensors); once per member.
+    #[arg(long = "member", value_name = "FILE")]
+    members: Vec<PathBuf>,
+    /// Family of the networks, where it is not recognised.
+    #[arg(long, value_name = "FAMILY")]
+    architecture: Option<String>,
+    /// Dataset to train and validate on; its test split is reported.
+    #[arg(long, value_name = "FILE")]
+    dataset: Option<PathBuf>,
+    /// Another dataset to test on.
+    #[arg(long, value_name = "FILE")]
+    test: Option<PathBuf>,
+    /// Epochs of recovery; the other settings are the defaults or the job file's.
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
+    /// Job file (JSON).
+    #[arg(long, value_name = "FILE")]
+    job: Option<PathBuf>,
+    /// Threads to compute with; all cores by default.
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Where the fused model goes.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Where the report goes (JSON).
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+}
+
+impl Fuse {
+    /// Computes one job to its end.
+    pub(super) fn run(self) -> Result<ExitCode> {
+        let job = parse(&self.body()?).map_err(Problem::faults)?;
+        let folder = self.out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let scratch = tempfile::Builder::new().prefix(".engraft-fuse-").tempdir_in(folder);
+        let scratch = scratch.with_context(|| format!("cannot write below {}", folder.display()))?;
+        let task = task(job, scratch.path(), self.threads)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        stop_on_interrupt(Arc::clone(&stop))?;
+        let mut view = ProgressView::default();
+        let outcome = pipeline::run(&task, &mut |message| view.show(&message), &stop);
+        view.finish();
+        match outcome? {
+            Outcome::Finished(artifacts) => self.deliver(&artifacts),
+            Outcome::Stopped => {
+                eprintln!("stopped; nothing was written");
+                Ok(ExitCode::from(INTERRUPTED))
+            }
+        }
+    }
+
+    /// The job file with the flags laid over it.
+    fn body(&self) -> Result<Value> {
+        let mut body = match &self.job {
+            Some(path) => job_file(path)?,
+            None => Map::new(),
+        };
+        if !self.members.is_empty() {
+            let names: Vec<Value> = self.members.iter().map(|path| name(path)).collect();
+            body.insert("members".to_owned(), names.into());
+        }
+        if let Some(family) = &self.architecture {
+            body.insert("architecture".to_owned(), json!({ "family": family }));
+        }
+        if let Some(dataset) = &self.dataset {
+            nested(&mut body, "dataset", "name").insert("name".to_owned(), name(dataset));
+        }
+        if let Some(test) = &self.test {
+            nested(&mut body, "dataset", "name").insert("test".to_owned(), name(test));
+        }
+        if let Some(epochs) = self.epochs {
+            nested(&mut body, "finetune", "epochs").insert("epochs".to_owned(), json!(epochs));
+        }
+        Ok(Value::Object(body))
+    }
+
+    /// Puts the artifacts where the user wants them and prints the comparison.
+    fn deliver(&self, artifacts: &[OutputFile]) -> Result<ExitCode> {
+        let artifact = |name: &str| {
+            let found = artifacts.iter().find(|artifact| artifact.name == name);
+            found.with_context(|| format!("the pipeline made no {name}"))
+        };
+        let report = &artifact("report")?.path;
+        let summary: Report = serde_json::from_reader(io::BufReader::new(File::open(report)?))?;
+        if let Some(to) = &self.report {
+            std::fs::copy(report, to).with_context(|| format!("cannot write {}", to.display()))?;
+        }
+        let model = &artifact("model")?.path;
+        std::fs::rename(model, &self.out).with_context(|| format!("cannot write {}", self.out.display()))?;
+        print!("{summary}");
+        println!("\nwrote {}", self.out.display());
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn job_file(path: &Path) -> Result<Map<String, Value>> {
+    let text = std::fs::read(path).with_context(|| format!("cannot read the job file {}", path.display()))?;
+    match serde_json::from_slice(&text).with_context(|| format!("{} is not JSON", path.display()))? {
+        Value::Object(body) => Ok(body),
+        _ => bail!("{} must hold a JSON object, as in POST /v1/jobs", path.display()),
+    }
+}
+
+/// The object `field` of `body`; a plain value there becomes its field `short`.
+fn nested<'a>(body: &'a mut Map<String, Value>, field: &str, short: &str) -> &'a mut Map<String, Value> {
+    let value = body.entry(field.to_owned()).or_insert_with(|| json!({}));
+    if !value.is_object() {
+        let plain = value.take();
+        *value = if plain.is_null() { json!({}) } else { json!({ short: plain }) };
+    }
+    match value {
+        Value::Object(object) => object,
+        _ => unreachable!("made an object above"),
+    }
+}
+
+fn name(path: &Path) -> Value {
+    Value::from(path.to_string_lossy())
+}
+
+/// The job with its files found and hashed.
+fn task(job: JobRequest, scratch: &Path, threads: Option<usize>) -> Result<Task> {
+    let input = |name: &String| -> Result<InputFile> {
+        let path = std::path::absolute(name)?;
+        Ok(InputFile { name: name.clone(), sha256: digest(&path)?, path })
+    };
+    let dataset = job.dataset.as_ref();
+    let device = match job.device {
+        Device::Auto | Device::Cpu => Device::Cpu,
+        Device::Cuda(_) => bail!("training on {} is not supported yet; use the device `cpu`", job.device),
+    };
+    Ok(Task {
+        members: job.members.iter().map(input).collect::<Result<_>>()?,
+        dataset: dataset.map(|dataset| input(&dataset.name)).transpose()?,
+        validation: dataset.and_then(|dataset| dataset.validation.as_ref()).map(input).transpose()?,
+        test: dataset.and_then(|dataset| dataset.test.as_ref()).map(input).transpose()?,
+        scratch: scratch.to_owned(),
+        resume: None,
+        device,
+        threads: threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+        job,
+    })
+}
+
+fn digest(path: &Path) -> Result<String> {
+    let mut file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let mut digest = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer).with_context(|| format!("cannot read {}", path.display()))? {
+            0 => return Ok(hex::encode(digest.finalize())),
+            read => digest.update(&buffer[..read]),
+        }
+    }
+}
+
+/// The first Ctrl-C stops between two batches, the second at once.
+fn stop_on_interrupt(stop: Arc<AtomicBool>) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            if tokio::signal::ctrl_c().await.is_ok() {
+                stop.store(true, Ordering::Relaxed);
+                eprintln!("stopping after this batch; once more to stop at once");
+            }
+            if tokio::signal::ctrl_c().await.is_ok() {
+                std::process::exit(i32::from(INTERRUPTED));
+            }
+        });
+    });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_win_over_the_job_file_and_keep_the_rest_of_it() {
+        let mut body = json!({"dataset": "a.npz", "finetune": null, "seed": 3}).as_object().cloned().unwrap_or_default();
+        nested(&mut body, "dataset", "name").insert("test".to_owned(), json!("t.npz"));
+        nested(&mut body, "finetune", "epochs").insert("epochs".to_owned(), json!(2));
+        assert_eq!(Value::Object(body), json!({"dataset": {"name": "a.npz", "test": "t.npz"}, "finetune": {"epochs": 2}, "seed": 3}));
+    }
+}

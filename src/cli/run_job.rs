@@ -1,0 +1,17 @@
+//! `engraft run-job`: the child process that a worker starts for each attempt.
+
+use std::process::ExitCode;
+
+use crate::pipeline::child;
+
+/// Compute one job that a worker hands over on stdin; not for people.
+#[derive(Debug, clap::Args)]
+#[command(hide = true)]
+pub(super) struct RunJob {}
+
+impl RunJob {
+    /// Computes until a last message is written.
+    pub(super) fn run(self) -> ExitCode {
+        child::serve()
+    }
+}

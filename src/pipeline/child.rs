@@ -1,0 +1,67 @@
+//! The child process around the pipeline: one task in, messages out (see [`crate::job::protocol`]).
+
+use std::io::{self, BufRead, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::{Outcome, run};
+use crate::domain::problem::{Code, Problem};
+use crate::job::protocol::{Command, Message, Task};
+
+/// Exit code of a child whose supervisor is gone.
+const ORPHANED: i32 = 3;
+
+/// Reads a task from stdin, computes it, and reports on stdout until a last message is written.
+#[must_use]
+pub fn serve() -> ExitCode {
+    let last = read_task().map_or_else(
+        |error| Message::Failed { problem: Problem::new(Code::Internal, format!("the task cannot be read: {error}")) },
+        |task| compute(&task),
+    );
+    let code = if matches!(last, Message::Failed { .. }) { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    emit(&last);
+    code
+}
+
+fn read_task() -> io::Result<Task> {
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line)?;
+    Ok(serde_json::from_str(&line)?)
+}
+
+fn compute(task: &Task) -> Message {
+    let stop = Arc::new(AtomicBool::new(false));
+    listen(Arc::clone(&stop));
+    match run(task, &mut |message| emit(&message), &stop) {
+        Ok(Outcome::Finished(artifacts)) => Message::Finished { artifacts },
+        Ok(Outcome::Stopped) => Message::Stopped,
+        Err(problem) => Message::Failed { problem },
+    }
+}
+
+/// Obeys commands from now on. The end of stdin means that the supervisor is gone: whatever this process would still
+/// compute, nobody would take it.
+fn listen(stop: Arc<AtomicBool>) {
+    std::thread::spawn(move || {
+        for line in io::stdin().lock().lines() {
+            match line.map(|line| serde_json::from_str(&line)) {
+                Ok(Ok(Command::Stop)) => stop.store(true, Ordering::Relaxed),
+                Ok(Err(error)) => eprintln!("ignored a command that cannot be read: {error}"),
+                Err(_) => break,
+            }
+        }
+        std::process::exit(ORPHANED);
+    });
+}
+
+fn emit(message: &Message) {
+    let mut out = io::stdout().lock();
+    let written = serde_json::to_writer(&mut out, message)
+        .map_err(io::Error::from)
+        .and_then(|()| out.write_all(b"\n"))
+        .and_then(|()| out.flush());
+    if written.is_err() {
+        std::process::exit(ORPHANED);
+    }
+}

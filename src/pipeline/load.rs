@@ -1,0 +1,130 @@
+//! Opens the input files and fits them together.
+
+use std::sync::Arc;
+
+use crate::data::{Dataset, Limits, Split};
+use crate::domain::dataset::DatasetFacts;
+use crate::domain::problem::{Code, Problem};
+use crate::job::protocol::{InputFile, Task};
+use crate::job::request::{DatasetRequest, Normalize};
+use crate::job::resolve::{DatasetInput, Inputs, Network, resolve};
+use crate::tensors::Checkpoint;
+use crate::train::Examples;
+
+use super::phases::{Halt, Phases};
+
+/// The input files, open.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) members: Vec<Checkpoint>,
+    pub(super) data: Option<Data>,
+    facts: [Option<DatasetFacts>; 3],
+}
+
+/// The examples of a job.
+#[derive(Debug)]
+pub(super) struct Data {
+    pub(super) train: Part,
+    pub(super) validation: Option<Part>,
+    pub(super) test: Option<Part>,
+}
+
+/// Some examples of a split, as the networks see them.
+#[derive(Debug, Clone)]
+pub(super) struct Part {
+    pub(super) split: Arc<Split>,
+    pub(super) indices: Vec<usize>,
+    pub(super) normalize: Option<Normalize>,
+}
+
+impl Part {
+    fn whole(split: Split, normalize: Option<Normalize>) -> Self {
+        Self { indices: (0..split.len()).collect(), split: Arc::new(split), normalize }
+    }
+
+    /// The first `count` examples, normalised, one after another.
+    pub(super) fn first(&self, count: usize) -> Vec<f32> {
+        let indices = &self.indices[..count.min(self.indices.len())];
+        let mut inputs = vec![0.0; indices.len() * self.split.elements()];
+        self.split.batch(indices, self.normalize.as_ref(), &mut inputs);
+        inputs
+    }
+}
+
+impl Examples for Part {
+    fn len(&self) -> usize {
+        self.indices.len()
+    }
+
+    fn example_len(&self) -> usize {
+        self.split.elements()
+    }
+
+    fn label(&self, index: usize) -> u32 {
+        self.split.labels()[self.indices[index]]
+    }
+
+    fn fill(&self, indices: &[usize], images: &mut [f32]) {
+        let stored: Vec<usize> = indices.iter().map(|&index| self.indices[index]).collect();
+        self.split.batch(&stored, self.normalize.as_ref(), images);
+    }
+}
+
+impl Loaded {
+    /// Opens everything that `task` names.
+    pub(super) fn open(task: &Task, phases: &mut Phases<'_>) -> Result<Self, Halt> {
+        let files = task.members.len() + 1;
+        let mut members = Vec::with_capacity(task.members.len());
+        for (index, file) in task.members.iter().enumerate() {
+            members.push(member(file)?);
+            phases.done(index + 1, files);
+            phases.go_on()?;
+        }
+        let open = |file: &Option<InputFile>| file.as_ref().map(dataset).transpose();
+        let [main, validation, test] = [open(&task.dataset)?, open(&task.validation)?, open(&task.test)?];
+        let facts = [&main, &validation, &test].map(|dataset| dataset.as_ref().map(|dataset| dataset.facts.clone()));
+        let data = match (main, &task.job.dataset) {
+            (Some(main), Some(request)) => Some(Data::new(main, validation, test, request, task.job.seed)),
+            _ => None,
+        };
+        Ok(Self { members, data, facts })
+    }
+
+    /// The networks and the plan, now that every file is there.
+    pub(super) fn network(&self, task: &Task) -> Result<Network, Problem> {
+        let [dataset, validation, test] = self.facts.each_ref().map(|facts| facts.as_ref().map(DatasetInput::Ready));
+        let members = self.members.iter().map(Checkpoint::header).collect();
+        let resolved = resolve(task.job.clone(), &Inputs { members, dataset, validation, test })?;
+        resolved.network.ok_or_else(|| Problem::new(Code::Internal, "a job with all its files was not resolved"))
+    }
+}
+
+impl Data {
+    fn new(main: Dataset, validation: Option<Dataset>, test: Option<Dataset>, request: &DatasetRequest, seed: u64) -> Self {
+        let part = |split: Split| Part::whole(split, request.normalize.clone());
+        // A dataset that is named for one purpose serves it with its test split, if it has one.
+        let named = |dataset: Dataset| part(dataset.test.unwrap_or(dataset.train));
+        let mut train = part(main.train);
+        let validation = match validation {
+            Some(dataset) => Some(named(dataset)),
+            None => {
+                let (kept, held_out) = train.split.validation_split(request.validation_fraction, seed);
+                train.indices = kept;
+                (!held_out.is_empty()).then(|| Part { indices: held_out, ..train.clone() })
+            }
+        };
+        Self { train, validation, test: test.map(named).or_else(|| main.test.map(part)) }
+    }
+}
+
+fn member(file: &InputFile) -> Result<Checkpoint, Problem> {
+    let named = |problem: Problem| Problem { detail: format!("{}: {}", file.name, problem.detail), ..problem };
+    let checkpoint = Checkpoint::open(&file.path).map_err(|error| named(error.into()))?;
+    checkpoint.check_finite().map_err(|error| named(error.into()))?;
+    Ok(checkpoint)
+}
+
+fn dataset(file: &InputFile) -> Result<Dataset, Problem> {
+    Dataset::open(&file.path, &Limits::default())
+        .map_err(|error| Problem::new(Code::DatasetInvalid, format!("{}: {error}", file.name)))
+}

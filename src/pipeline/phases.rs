@@ -1,0 +1,141 @@
+//! Tells the listener which phase runs and how far it is, and keeps the time.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::domain::problem::{Code, Problem};
+use crate::fusion::FusionError;
+use crate::job::protocol::{EpochMetrics, Level, Message, OutputFile, Phase, Progress};
+use crate::train::{CompileError, TrainError};
+
+/// Time between two progress messages.
+const INTERVAL: Duration = Duration::from_millis(250);
+
+/// Why the pipeline ends early.
+#[derive(Debug)]
+pub(super) enum Halt {
+    /// As asked.
+    Stopped,
+    /// The job cannot succeed.
+    Failed(Problem),
+}
+
+impl From<Problem> for Halt {
+    fn from(problem: Problem) -> Self {
+        Self::Failed(problem)
+    }
+}
+
+impl From<FusionError> for Halt {
+    fn from(error: FusionError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl From<TrainError> for Halt {
+    fn from(error: TrainError) -> Self {
+        match error {
+            TrainError::Stopped => Self::Stopped,
+            error => Self::Failed(error.into()),
+        }
+    }
+}
+
+impl From<CompileError> for Halt {
+    fn from(error: CompileError) -> Self {
+        Self::Failed(Problem::new(Code::NotSupportedYet, error.to_string()))
+    }
+}
+
+/// The pipeline's way to its listener.
+pub(super) struct Phases<'a> {
+    emit: &'a mut dyn FnMut(Message),
+    stop: &'a AtomicBool,
+    running: Option<(Phase, Instant)>,
+    ended: Vec<(Phase, f64)>,
+    warnings: Vec<String>,
+    last_progress: Option<Instant>,
+}
+
+impl<'a> Phases<'a> {
+    pub(super) fn new(emit: &'a mut dyn FnMut(Message), stop: &'a AtomicBool) -> Self {
+        Self { emit, stop, running: None, ended: Vec::new(), warnings: Vec::new(), last_progress: None }
+    }
+
+    /// Ends the running phase and begins the next, unless the job is to stop.
+    pub(super) fn begin(&mut self, phase: Phase) -> Result<(), Halt> {
+        self.end();
+        self.go_on()?;
+        self.running = Some((phase, Instant::now()));
+        self.last_progress = None;
+        (self.emit)(Message::Phase { phase });
+        Ok(())
+    }
+
+    /// Ends the running phase.
+    pub(super) fn end(&mut self) {
+        if let Some((phase, since)) = self.running.take() {
+            self.ended.push((phase, since.elapsed().as_secs_f64()));
+        }
+    }
+
+    /// Whether the job may go on.
+    pub(super) fn go_on(&self) -> Result<(), Halt> {
+        if self.stop.load(Ordering::Relaxed) { Err(Halt::Stopped) } else { Ok(()) }
+    }
+
+    /// The flag that asks to stop.
+    pub(super) fn stop_flag(&self) -> &'a AtomicBool {
+        self.stop
+    }
+
+    /// Tells how much of the phase is done, a few times per second at most.
+    pub(super) fn done(&mut self, done: usize, total: usize) {
+        let fraction = if total == 0 { 1.0 } else { done as f64 / total as f64 };
+        self.progress(fraction, None, None, None);
+    }
+
+    /// As [`Self::done`], for training.
+    pub(super) fn progress(&mut self, fraction: f64, epoch: Option<usize>, step: Option<usize>, speed: Option<f64>) {
+        let Some((phase, since)) = self.running else { return };
+        if self.last_progress.is_some_and(|last| last.elapsed() < INTERVAL) {
+            return;
+        }
+        self.last_progress = Some(Instant::now());
+        let spent = since.elapsed().as_secs_f64();
+        let eta_s = (fraction > 0.01).then(|| spent * (1.0 - fraction) / fraction);
+        (self.emit)(Message::Progress(Progress { phase, fraction, epoch, step, images_per_s: speed, eta_s }));
+    }
+
+    /// Tells of an epoch.
+    pub(super) fn metric(&mut self, metrics: EpochMetrics) {
+        (self.emit)(Message::Metric(metrics));
+    }
+
+    /// Tells of a checkpoint to resume from.
+    pub(super) fn checkpoint(&mut self, epoch: usize, file: OutputFile) {
+        (self.emit)(Message::Checkpoint { epoch, file });
+    }
+
+    /// Tells the user something in passing.
+    pub(super) fn info(&mut self, message: impl Into<String>) {
+        (self.emit)(Message::Log { level: Level::Info, message: message.into() });
+    }
+
+    /// Tells the user something that belongs in the report too.
+    pub(super) fn warn(&mut self, message: impl Into<String>) {
+        let message = message.into();
+        self.warnings.push(message.clone());
+        (self.emit)(Message::Log { level: Level::Warning, message });
+    }
+
+    /// The warnings so far.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        self.warnings.clone()
+    }
+
+    /// Seconds of the phases that have ended.
+    pub(super) fn seconds(&self) -> Vec<(Phase, f64)> {
+        self.ended.clone()
+    }
+}

@@ -1,0 +1,102 @@
+//! Writes the artifacts, each synced and with its digest.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::domain::problem::{Code, Problem};
+use crate::fusion::Provenance;
+use crate::job::protocol::{InputFile, OutputFile, Task};
+use crate::model::graph::Graph;
+use crate::report::Report;
+use crate::tensors::StateDict;
+
+/// Where the fused network's units come from, and everything that it was made with.
+#[derive(Debug, Serialize)]
+struct ProvenanceFile<'a> {
+    engraft_version: &'static str,
+    job: &'a crate::job::request::JobRequest,
+    members: Vec<Input<'a>>,
+    dataset: Option<Input<'a>>,
+    validation: Option<Input<'a>>,
+    test: Option<Input<'a>>,
+    #[serde(flatten)]
+    units: &'a Provenance,
+}
+
+/// An input by what it is, not by where it lay.
+#[derive(Debug, Serialize)]
+struct Input<'a> {
+    name: &'a str,
+    sha256: &'a str,
+}
+
+impl<'a> From<&'a InputFile> for Input<'a> {
+    fn from(file: &'a InputFile) -> Self {
+        Self { name: &file.name, sha256: &file.sha256 }
+    }
+}
+
+/// What a job leaves behind.
+#[derive(Debug)]
+pub(super) struct Results<'a> {
+    pub(super) graph: &'a Graph,
+    pub(super) weights: &'a StateDict,
+    pub(super) provenance: &'a Provenance,
+    pub(super) report: &'a Report,
+}
+
+/// Writes model, report, architecture and provenance below the task's scratch folder.
+pub(super) fn publish(task: &Task, results: &Results<'_>) -> Result<Vec<OutputFile>, Problem> {
+    let provenance = ProvenanceFile {
+        engraft_version: env!("CARGO_PKG_VERSION"),
+        job: &task.job,
+        members: task.members.iter().map(Input::from).collect(),
+        dataset: task.dataset.as_ref().map(Input::from),
+        validation: task.validation.as_ref().map(Input::from),
+        test: task.test.as_ref().map(Input::from),
+        units: results.provenance,
+    };
+    Ok(vec![
+        model(task, results.weights)?,
+        json(&task.scratch, "report", results.report)?,
+        json(&task.scratch, "architecture", results.graph)?,
+        json(&task.scratch, "provenance", &provenance)?,
+    ])
+}
+
+fn model(task: &Task, weights: &StateDict) -> Result<OutputFile, Problem> {
+    let path = task.scratch.join("model.safetensors");
+    let notes = [("engraft_version", env!("CARGO_PKG_VERSION").to_owned()), ("format", "pt".to_owned())];
+    let notes: BTreeMap<String, String> = notes.into_iter().map(|(name, note)| (name.to_owned(), note)).collect();
+    let written = weights.save(&path, &notes).map_err(|error| unwritten(&path, &error))?;
+    let media_type = "application/octet-stream".to_owned();
+    Ok(OutputFile { name: "model".to_owned(), path, sha256: written.sha256, bytes: written.bytes, media_type })
+}
+
+fn json(folder: &Path, name: &str, content: &impl Serialize) -> Result<OutputFile, Problem> {
+    let path = folder.join(format!("{name}.json"));
+    let mut bytes = serde_json::to_vec_pretty(content).map_err(|error| unwritten(&path, &error))?;
+    bytes.push(b'\n');
+    let write = || {
+        let mut file = File::create(&path)?;
+        file.write_all(&bytes)?;
+        file.sync_all()
+    };
+    write().map_err(|error: std::io::Error| unwritten(&path, &error))?;
+    Ok(OutputFile {
+        name: name.to_owned(),
+        sha256: hex::encode(Sha256::digest(&bytes)),
+        bytes: bytes.len() as u64,
+        media_type: "application/json".to_owned(),
+        path,
+    })
+}
+
+fn unwritten(path: &Path, error: &dyn std::error::Error) -> Problem {
+    Problem::new(Code::Internal, format!("writing {}: {error}", path.display()))
+}
