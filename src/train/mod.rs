@@ -1,7 +1,18 @@
 //! Running and training a network on the CPU: explicit forward and backward passes over the static graph.
 
+mod checkpoint;
+pub mod error;
+pub mod evaluate;
+mod examples;
 pub mod init;
 pub mod network;
+pub mod optimizer;
+pub mod schedule;
+pub mod trainer;
 
+pub use error::TrainError;
+pub use evaluate::{evaluate, latency, logits, score};
+pub use examples::Examples;
 pub use init::init;
 pub use network::{BatchError, CompileError, LoadError, Network};
+pub use trainer::{Event, Setup, Trained, train};

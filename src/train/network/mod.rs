@@ -155,6 +155,14 @@ impl<T: Float> Network<T> {
         &self.compiled.parameters
     }
 
+    /// Whether all weights and running statistics are finite.
+    #[must_use]
+    pub fn is_finite(&self) -> bool {
+        let finite = |values: &[T]| values.iter().all(|value| value.f64().is_finite());
+        self.compiled.parameters.iter().all(|parameter| finite(&parameter.values))
+            && self.compiled.running.iter().all(|running| finite(&running.mean) && finite(&running.var))
+    }
+
     /// Changes the trained tensors, on the network's own threads.
     pub fn update(&mut self, change: impl FnOnce(&mut [Parameter<T>]) + Send) {
         let parameters = &mut self.compiled.parameters;

@@ -1,0 +1,88 @@
+//! Why training or evaluation ends without a result.
+
+use std::path::PathBuf;
+
+use crate::domain::problem::{Code, Problem};
+use crate::tensors::{CheckpointError, StateDictError};
+use crate::train::{BatchError, LoadError};
+
+/// Why training or evaluation ends without a result.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// Asked to stop; the last checkpoint stands.
+    #[error("stopped as asked")]
+    Stopped,
+    /// The loss or a weight is NaN or infinite.
+    #[error("the {what} is no longer finite in epoch {epoch}, step {step}; try a smaller learning rate")]
+    Diverged {
+        /// What is not finite.
+        what: &'static str,
+        /// From 1.
+        epoch: usize,
+        /// From 1, in the epoch.
+        step: usize,
+    },
+    /// Distillation without a teacher's logits for each training example.
+    #[error("distillation needs {expected} teacher logits, one per training example and class; got {got}")]
+    Teacher {
+        /// Examples times classes.
+        expected: usize,
+        /// What came.
+        got: usize,
+    },
+    /// A label that the network has no output for.
+    #[error("example {index} has label {label}, but the network tells only {classes} classes apart")]
+    Label {
+        /// Position of the example.
+        index: usize,
+        /// Its label.
+        label: u32,
+        /// Outputs of the network.
+        classes: usize,
+    },
+    /// Inputs of the wrong size.
+    #[error("the network expects inputs of {expected} elements, the data has {got}")]
+    Shape {
+        /// Elements of the network's input.
+        expected: usize,
+        /// Elements of an example.
+        got: usize,
+    },
+    /// Nothing to train on or to measure with.
+    #[error("there are no examples in the {0} split")]
+    Empty(&'static str),
+    /// A checkpoint of another training, or a damaged one.
+    #[error("checkpoint {path}: {detail}")]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// Batches larger than the network was compiled for.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// Weights that do not fit.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// Weights that cannot be read or written.
+    #[error(transparent)]
+    Weights(#[from] StateDictError),
+}
+
+impl From<CheckpointError> for TrainError {
+    fn from(error: CheckpointError) -> Self {
+        Self::Load(error.into())
+    }
+}
+
+impl From<TrainError> for Problem {
+    fn from(error: TrainError) -> Self {
+        let code = match error {
+            TrainError::Diverged { .. } => Code::TrainingDiverged,
+            TrainError::Label { .. } | TrainError::Shape { .. } | TrainError::Empty(_) => Code::DatasetInvalid,
+            _ => Code::Internal,
+        };
+        Self::new(code, error.to_string())
+    }
+}

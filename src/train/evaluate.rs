@@ -1,0 +1,135 @@
+//! Measuring networks.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::job::protocol::Score;
+use crate::kernels::loss::{argmax, label_loss};
+use crate::train::{BatchError, Examples, Network, TrainError};
+
+/// Runs before latency is measured.
+const WARM_UP: usize = 3;
+
+/// Accuracy and mean cross-entropy of the network on all `examples`, BatchNorm in evaluation mode.
+///
+/// # Errors
+/// When data and network do not fit, or `stop` is set (read between batches).
+pub fn evaluate(network: &mut Network, examples: &dyn Examples, stop: &AtomicBool) -> Result<Score, TrainError> {
+    check(network, examples, "evaluated")?;
+    let mut tally = Tally::default();
+    let classes = network.classes();
+    each_batch(network, examples, stop, |first, logits| {
+        for (i, logits) in logits.chunks_exact(classes).enumerate() {
+            tally.add(logits, examples.label(first + i));
+        }
+    })?;
+    Ok(tally.score())
+}
+
+/// The network's logits (examples x classes), BatchNorm in evaluation mode: a teacher's, or an ensemble member's.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn logits(network: &mut Network, examples: &dyn Examples, stop: &AtomicBool) -> Result<Vec<f32>, TrainError> {
+    let mut all = Vec::with_capacity(examples.len() * network.classes());
+    each_batch(network, examples, stop, |_, logits| all.extend_from_slice(logits))?;
+    Ok(all)
+}
+
+/// Accuracy and mean cross-entropy of given logits (examples x classes), an ensemble's mean for example.
+///
+/// # Errors
+/// When a label has no logit, or the logits are not equally many for each example.
+pub fn score(logits: &[f32], examples: &dyn Examples) -> Result<Score, TrainError> {
+    let count = examples.len();
+    if count == 0 || logits.len() < count || !logits.len().is_multiple_of(count) {
+        return Err(TrainError::Empty("evaluated"));
+    }
+    let classes = logits.len() / count;
+    check_labels(examples, classes)?;
+    let mut tally = Tally::default();
+    logits.chunks_exact(classes).enumerate().for_each(|(i, logits)| tally.add(logits, examples.label(i)));
+    Ok(tally.score())
+}
+
+/// Median time that the network takes for `image` alone.
+///
+/// # Errors
+/// When `image` is not one example.
+pub fn latency(network: &mut Network, image: &[f32], runs: usize) -> Result<Duration, BatchError> {
+    let mut times = Vec::with_capacity(runs);
+    for run in 0..WARM_UP + runs.max(1) {
+        let start = Instant::now();
+        network.forward(image)?;
+        if run >= WARM_UP {
+            times.push(start.elapsed());
+        }
+    }
+    times.sort_unstable();
+    Ok(times[times.len() / 2])
+}
+
+/// Whether all `examples` can go through the network; `split` names them.
+pub(super) fn check(network: &Network, examples: &dyn Examples, split: &'static str) -> Result<(), TrainError> {
+    if examples.is_empty() {
+        return Err(TrainError::Empty(split));
+    }
+    check_shape(network, examples)?;
+    check_labels(examples, network.classes())
+}
+
+fn check_shape(network: &Network, examples: &dyn Examples) -> Result<(), TrainError> {
+    match (network.example_len(), examples.example_len()) {
+        (expected, got) if expected == got => Ok(()),
+        (expected, got) => Err(TrainError::Shape { expected, got }),
+    }
+}
+
+fn check_labels(examples: &dyn Examples, classes: usize) -> Result<(), TrainError> {
+    match (0..examples.len()).find(|index| examples.label(*index) as usize >= classes) {
+        Some(index) => Err(TrainError::Label { index, label: examples.label(index), classes }),
+        None => Ok(()),
+    }
+}
+
+/// Calls `take` with the position of a batch's first example and the batch's logits.
+fn each_batch(
+    network: &mut Network,
+    examples: &dyn Examples,
+    stop: &AtomicBool,
+    mut take: impl FnMut(usize, &[f32]),
+) -> Result<(), TrainError> {
+    check_shape(network, examples)?;
+    let indices: Vec<usize> = (0..examples.len()).collect();
+    let mut images = vec![0.0; network.max_batch().min(examples.len()) * network.example_len()];
+    for batch in indices.chunks(network.max_batch()) {
+        if stop.load(Ordering::Relaxed) {
+            return Err(TrainError::Stopped);
+        }
+        let images = &mut images[..batch.len() * network.example_len()];
+        network.install(|| examples.fill(batch, images));
+        take(batch[0], network.forward(images)?);
+    }
+    Ok(())
+}
+
+/// A running score.
+#[derive(Debug, Default)]
+struct Tally {
+    examples: usize,
+    correct: usize,
+    loss: f64,
+}
+
+impl Tally {
+    fn add(&mut self, logits: &[f32], label: u32) {
+        self.examples += 1;
+        self.correct += usize::from(argmax(logits) == label as usize);
+        self.loss += label_loss(logits, label);
+    }
+
+    fn score(&self) -> Score {
+        let examples = self.examples as f64;
+        Score { accuracy: self.correct as f64 / examples, loss: self.loss / examples }
+    }
+}

@@ -1,0 +1,21 @@
+//! What training and evaluation read.
+
+/// Labelled inputs that can be read in any order.
+pub trait Examples: std::fmt::Debug + Sync {
+    /// Number of examples.
+    fn len(&self) -> usize;
+
+    /// Whether there is none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Elements of one input.
+    fn example_len(&self) -> usize;
+
+    /// Label of the example `index`.
+    fn label(&self, index: usize) -> u32;
+
+    /// Writes the normalised inputs of the examples `indices`, each `[D]` or `[C, H, W]` row-major, one after another.
+    fn fill(&self, indices: &[usize], images: &mut [f32]);
+}

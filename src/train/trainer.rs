@@ -1,0 +1,270 @@
+//! The training loop.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use sha2::{Digest, Sha256};
+
+use crate::job::protocol::{EpochMetrics, Score};
+use crate::job::request::{Finetune, Objective};
+use crate::kernels::loss::Soft;
+use crate::tensors::{StateDict, Written};
+use crate::train::checkpoint::{self, Progress};
+use crate::train::evaluate::{check, evaluate};
+use crate::train::network::Step;
+use crate::train::optimizer::Sgd;
+use crate::train::schedule::factor;
+use crate::train::{Examples, Network, TrainError};
+
+/// What is trained on, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Setup<'a> {
+    /// Epochs, objective, optimizer, schedule, batch size.
+    pub finetune: &'a Finetune,
+    /// Seed of the order of examples.
+    pub seed: u64,
+    /// What the weights learn from.
+    pub train: &'a dyn Examples,
+    /// What the best epoch is chosen by; without it the last epoch counts as the best.
+    pub validation: Option<&'a dyn Examples>,
+    /// Measured each epoch, for the record only.
+    pub test: Option<&'a dyn Examples>,
+    /// For distillation: logits (examples x classes) for the train split, in its order.
+    pub teacher: Option<&'a [f32]>,
+    /// An existing folder for a checkpoint after each epoch.
+    pub checkpoints: Option<&'a Path>,
+}
+
+/// What happens while training.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A step is done.
+    Step {
+        /// The running epoch, from 1.
+        epoch: usize,
+        /// Steps done in this epoch.
+        step: usize,
+        /// Steps of an epoch.
+        steps: usize,
+        /// Training speed in this epoch so far.
+        images_per_s: f64,
+    },
+    /// An epoch has ended; epoch 0 is the network before its first step.
+    Epoch(&'a EpochMetrics),
+    /// A checkpoint is on the disk.
+    Checkpoint {
+        /// Finished epochs.
+        epoch: usize,
+        /// The file.
+        path: PathBuf,
+        /// Its digest and length.
+        written: Written,
+    },
+}
+
+/// A finished training.
+#[derive(Debug)]
+pub struct Trained {
+    /// Weights of the best epoch: highest validation accuracy, then lowest validation loss, then the earliest.
+    pub weights: StateDict,
+    /// The best epoch; 0 if no training helped.
+    pub best_epoch: usize,
+    /// Epoch 0 and all others.
+    pub history: Vec<EpochMetrics>,
+}
+
+/// Trains `network` from the weights it holds, or from the checkpoint `resume` of the same training. With the same
+/// weights, setup and number of threads the result is the same bit for bit, however often it was interrupted.
+/// `stop` is read between batches.
+///
+/// # Errors
+/// When data and network do not fit, the loss is no longer finite, a checkpoint cannot be written or does not belong to
+/// this training, or `stop` is set.
+pub fn train(
+    network: &mut Network,
+    setup: &Setup,
+    resume: Option<&Path>,
+    stop: &AtomicBool,
+    report: &mut dyn FnMut(Event),
+) -> Result<Trained, TrainError> {
+    let mut run = Run::new(network, setup, stop)?;
+    let mut progress = match resume {
+        Some(path) => checkpoint::resume(path, &run.settings, run.network, &mut run.optimizer)?,
+        None => run.start(report)?,
+    };
+    for epoch in progress.epoch() + 1..=setup.finetune.epochs {
+        let metrics = run.epoch(epoch, report)?;
+        report(Event::Epoch(&metrics));
+        if is_better(&metrics, &progress) {
+            progress.best = run.network.state_dict()?;
+            progress.best_epoch = epoch;
+        }
+        progress.history.push(metrics);
+        run.save(&progress, report)?;
+    }
+    Ok(Trained { weights: progress.best, best_epoch: progress.best_epoch, history: progress.history })
+}
+
+/// Whether an epoch beats the best one so far.
+fn is_better(metrics: &EpochMetrics, progress: &Progress) -> bool {
+    let best = progress.history.get(progress.best_epoch).and_then(|best| best.validation);
+    match (metrics.validation, best) {
+        (Some(new), Some(best)) => {
+            new.accuracy > best.accuracy || new.accuracy >= best.accuracy && new.loss < best.loss
+        }
+        _ => true,
+    }
+}
+
+/// A training under way.
+#[derive(Debug)]
+struct Run<'a> {
+    network: &'a mut Network,
+    setup: &'a Setup<'a>,
+    stop: &'a AtomicBool,
+    optimizer: Sgd,
+    /// Digest of everything that the result depends on besides the weights.
+    settings: String,
+    images: Vec<f32>,
+    labels: Vec<u32>,
+    teacher: Vec<f32>,
+}
+
+impl<'a> Run<'a> {
+    fn new(network: &'a mut Network, setup: &'a Setup<'a>, stop: &'a AtomicBool) -> Result<Self, TrainError> {
+        check(network, setup.train, "train")?;
+        setup.validation.map_or(Ok(()), |examples| check(network, examples, "validation"))?;
+        setup.test.map_or(Ok(()), |examples| check(network, examples, "test"))?;
+        if matches!(setup.finetune.objective, Objective::Distill { .. }) {
+            let expected = setup.train.len() * network.classes();
+            let got = setup.teacher.map_or(0, <[f32]>::len);
+            if expected != got {
+                return Err(TrainError::Teacher { expected, got });
+            }
+        }
+        let optimizer = Sgd::new(&setup.finetune.optimizer, network.parameters());
+        let settings = settings(network, setup);
+        let (images, labels, teacher) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { network, setup, stop, optimizer, settings, images, labels, teacher })
+    }
+
+    /// Measures the network as it is: epoch 0.
+    fn start(&mut self, report: &mut dyn FnMut(Event)) -> Result<Progress, TrainError> {
+        let (validation, test) = self.measure(0, 0)?;
+        let metrics = EpochMetrics {
+            epoch: 0,
+            train_loss: None,
+            train_accuracy: None,
+            validation,
+            test,
+            lr: None,
+            images_per_s: None,
+        };
+        report(Event::Epoch(&metrics));
+        let progress = Progress { best: self.network.state_dict()?, best_epoch: 0, history: vec![metrics] };
+        self.save(&progress, report)?;
+        Ok(progress)
+    }
+
+    fn save(&self, progress: &Progress, report: &mut dyn FnMut(Event)) -> Result<(), TrainError> {
+        let Some(folder) = self.setup.checkpoints else { return Ok(()) };
+        let (path, written) = checkpoint::save(folder, &self.settings, self.network, &self.optimizer, progress)?;
+        report(Event::Checkpoint { epoch: progress.epoch(), path, written });
+        Ok(())
+    }
+
+    /// One pass over the train split.
+    fn epoch(&mut self, epoch: usize, report: &mut dyn FnMut(Event)) -> Result<EpochMetrics, TrainError> {
+        let examples = self.setup.train.len();
+        let batch = self.setup.finetune.batch_size.clamp(1, examples);
+        let steps = examples / batch;
+        let order = order(examples, self.setup.seed, epoch);
+        let start = Instant::now();
+        let (mut loss, mut correct, mut speed, mut lr) = (0.0, 0, 0.0, 0.0);
+        for (index, batch) in order.chunks_exact(batch).enumerate() {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(TrainError::Stopped);
+            }
+            let global = (epoch - 1) * steps + index;
+            let factor = factor(&self.setup.finetune.schedule, global, steps, self.setup.finetune.epochs);
+            let step = self.step(batch, factor)?;
+            finite(step.loss, "loss", epoch, index + 1)?;
+            loss += step.loss;
+            correct += step.correct;
+            lr = self.optimizer.rate(factor);
+            speed = ((index + 1) * batch.len()) as f64 / start.elapsed().as_secs_f64().max(1e-9);
+            report(Event::Step { epoch, step: index + 1, steps, images_per_s: speed });
+        }
+        let (validation, test) = self.measure(epoch, steps)?;
+        Ok(EpochMetrics {
+            epoch,
+            train_loss: Some(loss / steps as f64),
+            train_accuracy: Some(correct as f64 / (steps * batch) as f64),
+            validation,
+            test,
+            lr: Some(lr),
+            images_per_s: Some(speed),
+        })
+    }
+
+    /// Gradients of one batch and a step along them.
+    fn step(&mut self, batch: &[usize], factor: f64) -> Result<Step, TrainError> {
+        let Setup { train, finetune, teacher, .. } = *self.setup;
+        self.images.resize(batch.len() * train.example_len(), 0.0);
+        self.labels.clear();
+        self.labels.extend(batch.iter().map(|index| train.label(*index)));
+        let images = &mut self.images;
+        self.network.install(|| train.fill(batch, images));
+        let soft = match (finetune.objective, teacher) {
+            (Objective::Distill { temperature, soft_weight }, Some(teacher)) => {
+                let classes = self.network.classes();
+                self.teacher.clear();
+                batch.iter().for_each(|i| self.teacher.extend_from_slice(&teacher[i * classes..(i + 1) * classes]));
+                let (temperature, weight) = (f64::from(temperature), f64::from(soft_weight));
+                Some(Soft { teacher: &self.teacher[..], temperature, weight })
+            }
+            _ => None,
+        };
+        let step = self.network.gradients(&self.images, &self.labels, soft)?;
+        let optimizer = &mut self.optimizer;
+        self.network.update(|parameters| optimizer.step(parameters, factor));
+        Ok(step)
+    }
+
+    /// Validation and test scores; all weights must be finite.
+    fn measure(&mut self, epoch: usize, step: usize) -> Result<(Option<Score>, Option<Score>), TrainError> {
+        if !self.network.is_finite() {
+            return Err(TrainError::Diverged { what: "network", epoch, step });
+        }
+        let mut score = |examples: Option<&dyn Examples>| {
+            let score = examples.map(|examples| evaluate(self.network, examples, self.stop)).transpose()?;
+            score.map_or(Ok(()), |score| finite(score.loss, "loss", epoch, step))?;
+            Ok::<_, TrainError>(score)
+        };
+        Ok((score(self.setup.validation)?, score(self.setup.test)?))
+    }
+}
+
+fn finite(value: f64, what: &'static str, epoch: usize, step: usize) -> Result<(), TrainError> {
+    if value.is_finite() { Ok(()) } else { Err(TrainError::Diverged { what, epoch, step }) }
+}
+
+/// The order of `len` examples in `epoch`, a stream of the generator's own for each.
+fn order(len: usize, seed: u64, epoch: usize) -> Vec<usize> {
+    let mut generator = ChaCha8Rng::seed_from_u64(seed);
+    generator.set_stream(epoch as u64);
+    let mut order: Vec<usize> = (0..len).collect();
+    order.shuffle(&mut generator);
+    order
+}
+
+fn settings(network: &Network, setup: &Setup) -> String {
+    let tensors: Vec<_> = network.parameters().iter().map(|parameter| (&parameter.name, &parameter.shape)).collect();
+    let sizes = (setup.train.len(), setup.validation.map(Examples::len), setup.test.map(Examples::len));
+    let text = format!("{:?} {} {sizes:?} {tensors:?}", setup.finetune, setup.seed);
+    hex::encode(Sha256::digest(text.as_bytes()))
+}
