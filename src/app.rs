@@ -1,15 +1,26 @@
 //! The composition root: opens the stores, binds the socket, and runs router and workers until told to end.
 
 use std::net::{SocketAddr, TcpListener};
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use axum_server::Handle;
 
-use crate::config::{Server, Settings};
+use crate::config::{Server, Settings, Workers};
 use crate::domain::clock::SharedClock;
 use crate::http;
 use crate::http::state::AppState;
 use crate::lifecycle::Shutdown;
+use crate::validation::Validator;
+use crate::worker::devices::offered;
+use crate::worker::{self, Policy, Program, Worker};
+
+/// Time between two looks for a job when nobody gives a hint.
+const POLL: Duration = Duration::from_millis(250);
+/// Time that a child gets to stop between two batches before it is killed.
+const CHILD_GRACE: Duration = Duration::from_secs(10);
 
 /// A server that is bound and ready to run.
 #[derive(Debug)]
@@ -55,12 +66,40 @@ impl Application {
         &self.state
     }
 
+    /// Everything that runs beside the router; all of it ends with the shutdown.
+    fn start_background_work(&self) -> anyhow::Result<()> {
+        let state = &self.state;
+        let program = state.settings.program.clone().map_or_else(std::env::current_exe, Ok)?;
+        state.tasks.spawn(http::housekeeping::run(state.clone()));
+        let validator = Validator {
+            datasets: state.datasets.clone(),
+            blobs: state.blobs.clone(),
+            limits: state.settings.validation.clone(),
+            program: program.clone(),
+            hint: state.dataset_arrived.clone(),
+        };
+        state.tasks.spawn(validator.run(self.shutdown.clone()));
+        if state.settings.workers.workers > 0 {
+            let policy = worker_policy(&state.settings.workers, program)?;
+            let scratch = state.settings.storage.data_dir.join("scratch");
+            let worker = Worker::new(policy, &state.database, state.blobs.clone(), state.clock.clone(), scratch);
+            let (hint, shutdown) = (state.job_queued.clone(), self.shutdown.clone());
+            state.tasks.spawn(async move {
+                if let Err(error) = worker::run(worker, hint, shutdown.clone()).await {
+                    tracing::error!(%error, "the workers cannot go on; ending");
+                    shutdown.drain();
+                }
+            });
+        }
+        Ok(())
+    }
+
     /// Serves until the shutdown it was built with begins, then drains.
     ///
     /// # Errors
     /// When the socket fails.
     pub async fn run_until_stopped(self) -> anyhow::Result<()> {
-        self.state.tasks.spawn(http::housekeeping::run(self.state.clone()));
+        self.start_background_work()?;
         let handle = Handle::new();
         tokio::spawn(end_with(self.shutdown, handle.clone()));
         let mut server = axum_server::from_tcp(self.listener)?.handle(handle);
@@ -73,6 +112,25 @@ impl Application {
         self.state.database.close().await;
         Ok(())
     }
+}
+
+/// How the workers of this process work; `program` is the `engraft` executable.
+///
+/// # Errors
+/// When the machine has no such device.
+pub fn worker_policy(settings: &Workers, program: PathBuf) -> anyhow::Result<Policy> {
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = if settings.threads == 0 { processors / settings.workers.max(1) } else { settings.threads };
+    Ok(Policy {
+        slots: settings.workers,
+        devices: offered(settings.device)?,
+        threads: threads.max(1),
+        lease: settings.lease.0,
+        heartbeat: settings.heartbeat.0,
+        poll: POLL,
+        grace: CHILD_GRACE,
+        program: Program { path: program, args: vec!["run-job".into()] },
+    })
 }
 
 /// Hands the program's shutdown on to the HTTP server.

@@ -202,6 +202,8 @@ concern! {
         lease: Seconds = Seconds::new(60), "ENGRAFT_LEASE";
         /// Seconds between two renewals of the lease.
         heartbeat: Seconds = Seconds::new(10), "ENGRAFT_HEARTBEAT";
+        /// Threads that each job computes with; 0 shares the processor's among the workers.
+        threads: usize = 0, "ENGRAFT_THREADS";
     }
 }
 
@@ -289,6 +291,8 @@ pub struct Settings {
     pub validation: Validation,
     /// What goes to stderr.
     pub log: Log,
+    /// The executable that child processes run, where it is not the running one: not a setting for users.
+    pub program: Option<PathBuf>,
 }
 
 impl Options {
@@ -306,6 +310,7 @@ impl Options {
             workers: self.workers.or(file.workers),
             validation: self.validation.or(file.validation),
             log: self.log.or(file.log),
+            program: None,
         })
     }
 }

@@ -12,6 +12,7 @@
 //! | [`app`] | the composition root: database, stores, router, workers |
 //! | [`http`] | the API: one file per resource, problems, wire types |
 //! | [`worker`] | claims jobs, renews leases, supervises the child process that computes |
+//! | [`validation`] | reads uploaded datasets through, in child processes |
 //! | [`pipeline`] | what the child does: one resolved job in, artifacts out; no database |
 //! | [`store`] | rows in SQLite, bytes in an object store |
 //! | [`fusion`], [`train`], [`data`], [`report`] | the mathematics and its inputs and outputs |
@@ -37,4 +38,5 @@ pub mod store;
 pub mod telemetry;
 pub mod tensors;
 pub mod train;
+pub mod validation;
 pub mod worker;

@@ -16,6 +16,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("report", &["domain", "job", "model"]),
     ("pipeline", &["data", "domain", "fusion", "job", "kernels", "model", "report", "tensors", "train"]),
     ("store", &["domain", "job", "model"]),
+    ("validation", &["config", "domain", "lifecycle", "store"]),
     ("worker", &["config", "domain", "job", "lifecycle", "model", "store"]),
     ("http", &["config", "domain", "job", "lifecycle", "model", "store"]),
 ];

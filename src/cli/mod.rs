@@ -2,6 +2,7 @@
 
 mod demo;
 mod fuse;
+mod inspect_dataset;
 mod keys;
 mod openapi;
 mod progress;
@@ -28,6 +29,7 @@ enum Command {
     Keys(keys::Keys),
     Openapi(openapi::OpenApi),
     RunJob(run_job::RunJob),
+    InspectDataset(inspect_dataset::InspectDataset),
 }
 
 /// Reads the command line and runs the command; errors go to stderr.
@@ -41,6 +43,7 @@ pub fn main() -> ExitCode {
         Command::Keys(command) => command.run(),
         Command::Openapi(command) => command.run(),
         Command::RunJob(command) => Ok(command.run()),
+        Command::InspectDataset(command) => command.run(),
     };
     match result {
         Ok(code) => code,

@@ -66,7 +66,7 @@ pub struct Shared {
     /// Rings when a job was queued: a hint for workers in this process, who also poll.
     pub job_queued: Arc<Notify>,
     /// Rings when a dataset was uploaded.
-    pub dataset_arrived: Notify,
+    pub dataset_arrived: Arc<Notify>,
 }
 
 impl AppState {
@@ -93,7 +93,7 @@ impl AppState {
             metrics: Metrics::default(),
             tasks: TaskTracker::new(),
             job_queued: Arc::default(),
-            dataset_arrived: Notify::new(),
+            dataset_arrived: Arc::default(),
             settings,
             database,
             blobs,

@@ -170,6 +170,16 @@ impl Datasets {
     pub async fn claim(&self, lease: Duration) -> Result<Option<ToValidate>, StoreError> {
         let now = self.clock.now().as_millisecond();
         let until = now.saturating_add(i64::try_from(lease.as_millis()).unwrap_or(i64::MAX));
+        let waiting: i64 = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM datasets
+                            WHERE state = 'validating' AND (lease_until IS NULL OR lease_until <= ?))",
+        )
+        .bind(now)
+        .fetch_one(self.database.reader())
+        .await?;
+        if waiting == 0 {
+            return Ok(None);
+        }
         let mut transaction = self.database.write().await?;
         let row: Option<(String, String, i64)> = sqlx::query_as(
             "UPDATE datasets SET lease_until = ?1, attempts = attempts + 1
@@ -188,6 +198,23 @@ impl Datasets {
             Ok(ToValidate { id, blob_key, attempt })
         };
         row.map(parse).transpose()
+    }
+
+    /// Gives a dataset back unread.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn release(&self, taken: &ToValidate) -> Result<(), StoreError> {
+        let mut transaction = self.database.write().await?;
+        sqlx::query(
+            "UPDATE datasets SET lease_until = NULL, attempts = attempts - 1
+             WHERE id = ? AND attempts = ? AND state = 'validating'",
+        )
+        .bind(taken.id.to_string())
+        .bind(taken.attempt)
+        .execute(&mut *transaction)
+        .await?;
+        Ok(transaction.commit().await?)
     }
 
     /// Writes down what reading a dataset has shown; nothing if somebody else has taken it in the meantime.

@@ -1,0 +1,84 @@
+//! Datasets over HTTP: uploaded, read through in a child process, ready or invalid.
+
+mod support;
+
+use engraft::config::{Bytes, Seconds};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use std::time::Duration;
+use support::TestApp;
+
+/// A safetensors file with `x` of 6 images of 1 x 2 x 2 and `y` of 3 classes.
+fn dataset() -> Vec<u8> {
+    let header = r#"{"x":{"dtype":"U8","shape":[6,1,2,2],"data_offsets":[0,24]},"y":{"dtype":"U8","shape":[6],"data_offsets":[24,30]}}"#;
+    let header = format!("{header:<120}");
+    let pixels: Vec<u8> = (0..24).map(|index| index * 10).collect();
+    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &pixels, &[0, 1, 2, 0, 1, 2]].concat()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dataset_becomes_ready_with_its_facts() {
+    let app = TestApp::start().await;
+    let put = app.put("/v1/datasets/tiny.safetensors", dataset()).send().await.expect("an answer");
+    assert_eq!(put.status(), StatusCode::CREATED);
+    assert_eq!(put.json::<Value>().await.expect("JSON")["state"], "validating");
+    let view = app.dataset("tiny.safetensors").await;
+    assert_eq!(view["state"], "ready", "{view}");
+    assert_eq!(view["facts"]["example_shape"], json!([1, 2, 2]));
+    assert_eq!(view["facts"]["splits"]["train"], json!({"examples": 6, "per_class": [2, 2, 2]}));
+    let mean = view["facts"]["mean"][0].as_f64().expect("a mean");
+    assert!((mean - 115.0 / 255.0).abs() < 1e-9, "{mean}");
+    let ready: Value = app.get("/v1/datasets?state=ready").send().await.expect("an answer").json().await.expect("JSON");
+    let invalid: Value =
+        app.get("/v1/datasets?state=invalid").send().await.expect("an answer").json().await.expect("JSON");
+    assert_eq!((ready["data"].as_array().map(Vec::len), invalid["data"].as_array().map(Vec::len)), (Some(1), Some(0)));
+    let delete = app.request(Method::DELETE, "/v1/datasets/tiny.safetensors").send().await.expect("an answer");
+    assert_eq!(delete.status(), StatusCode::NO_CONTENT);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_no_dataset_becomes_invalid_with_the_reason() {
+    let app = TestApp::start().await;
+    app.put("/v1/datasets/text", "hello".as_bytes().to_vec()).send().await.expect("an answer");
+    let view = app.dataset("text").await;
+    assert_eq!((&view["state"], &view["error"]["code"]), (&json!("invalid"), &json!("dataset_invalid")));
+    assert!(view["error"]["detail"].as_str().expect("text").contains("npz"), "{view}");
+    let empty = app.put("/v1/datasets/empty", Vec::new()).send().await.expect("an answer");
+    assert_eq!(support::problem(empty).await.1, "dataset_invalid");
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dataset_that_was_being_read_is_read_after_the_next_start() {
+    let app = TestApp::builder().settings(|settings| settings.program = Some("/nonexistent".into())).start().await;
+    app.put("/v1/datasets/tiny", dataset()).send().await.expect("an answer");
+    let waiting: Value = app.get("/v1/datasets/tiny").send().await.expect("an answer").json().await.expect("JSON");
+    assert_eq!(waiting["state"], "validating", "the dataset is not to blame for a missing program");
+    let folder = app.stop().await;
+    let app = TestApp::builder().folder(folder).start().await;
+    assert_eq!(app.dataset("tiny").await["state"], "ready");
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_breaks_its_limits_makes_the_dataset_invalid_and_the_server_lives() {
+    let scripts = tempfile::tempdir().expect("a folder");
+    for (text, reason) in [("kill -9 $$", "failed"), ("sleep 60", "more than 0.5 s")] {
+        let program = support::script(scripts.path(), text);
+        let app = TestApp::builder()
+            .settings(|settings| {
+                settings.program = Some(program);
+                settings.validation.validation_timeout = Seconds(Duration::from_millis(500));
+                settings.validation.validation_memory = Bytes(64 << 20);
+            })
+            .start()
+            .await;
+        app.put("/v1/datasets/tiny", dataset()).send().await.expect("an answer");
+        let view = app.dataset("tiny").await;
+        assert_eq!(view["state"], "invalid");
+        assert!(view["error"]["detail"].as_str().expect("text").contains(reason), "{view}");
+        assert_eq!(app.get("/healthz").send().await.expect("an answer").status(), StatusCode::OK);
+        app.stop().await;
+    }
+}

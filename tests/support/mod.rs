@@ -1,0 +1,181 @@
+//! A server in this process, on a port of its own, with a data directory that goes away with it.
+
+#![expect(dead_code, reason = "each test binary uses its own part of this")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engraft::app::Application;
+use engraft::config::Settings;
+use engraft::domain::access::{Scope, Tenant};
+use engraft::domain::clock::{SharedClock, SystemClock};
+use engraft::http::AppState;
+use engraft::lifecycle::Shutdown;
+use engraft::model::formats::safetensors::encode_header;
+use engraft::model::header::{Dtype, TensorInfo};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+/// A running server.
+pub struct TestApp {
+    pub client: Client,
+    pub address: std::net::SocketAddr,
+    pub folder: TempDir,
+    pub state: AppState,
+    shutdown: Shutdown,
+    running: JoinHandle<anyhow::Result<()>>,
+}
+
+/// What a [`TestApp`] is to be like.
+pub struct Builder {
+    settings: Settings,
+    clock: SharedClock,
+    folder: TempDir,
+}
+
+impl Builder {
+    pub fn settings(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(&mut self.settings);
+        self
+    }
+
+    pub fn clock(mut self, clock: SharedClock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// A data directory that another server had before.
+    pub fn folder(mut self, folder: TempDir) -> Self {
+        self.settings.storage.data_dir = folder.path().into();
+        self.folder = folder;
+        self
+    }
+
+    pub async fn start(self) -> TestApp {
+        let shutdown = Shutdown::new();
+        let application = Application::build(self.settings, self.clock, shutdown.clone()).await.expect("a server");
+        TestApp {
+            client: Client::builder().no_proxy().build().expect("a client"),
+            address: application.address(),
+            folder: self.folder,
+            state: application.state().clone(),
+            shutdown,
+            running: tokio::spawn(application.run_until_stopped()),
+        }
+    }
+}
+
+impl TestApp {
+    pub fn builder() -> Builder {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut settings = Settings { program: Some(env!("CARGO_BIN_EXE_engraft").into()), ..Settings::default() };
+        settings.server.listen = ([127, 0, 0, 1], 0).into();
+        settings.storage.data_dir = folder.path().into();
+        settings.storage.keep_free = engraft::config::Bytes(0);
+        settings.workers.workers = 0;
+        Builder { settings, clock: Arc::new(SystemClock), folder }
+    }
+
+    pub async fn start() -> TestApp {
+        Self::builder().start().await
+    }
+
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("http://{}{path}", self.address))
+    }
+
+    pub fn get(&self, path: &str) -> RequestBuilder {
+        self.request(Method::GET, path)
+    }
+
+    pub fn put(&self, path: &str, body: impl Into<reqwest::Body>) -> RequestBuilder {
+        self.request(Method::PUT, path).body(body)
+    }
+
+    pub async fn key(&self, tenant: &str, scope: Scope) -> String {
+        let tenant: Tenant = tenant.parse().expect("a tenant");
+        let (_, secret) = self.state.keys.create(&tenant, scope, "test").await.expect("a key");
+        secret.expose().to_owned()
+    }
+
+    /// Polls a dataset until it has been read.
+    pub async fn dataset(&self, name: &str) -> Value {
+        for _ in 0..600 {
+            let view = self.get(&format!("/v1/datasets/{name}")).send().await.expect("an answer");
+            let view: Value = view.json().await.expect("JSON");
+            if view["state"] != "validating" {
+                return view;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("dataset {name} is still validating after 30 s");
+    }
+
+    /// Drains and ends the server; its data directory remains.
+    pub async fn stop(self) -> TempDir {
+        self.shutdown.drain();
+        drop(self.client);
+        tokio::time::timeout(Duration::from_secs(30), self.running)
+            .await
+            .expect("the server ends within 30 s")
+            .expect("its task ends well")
+            .expect("it ends without an error");
+        self.folder
+    }
+}
+
+/// A problem's status and code; fails on anything else.
+pub async fn problem(response: Response) -> (StatusCode, String, Value) {
+    let status = response.status();
+    let media_type = response.headers().get("content-type").map(|value| value.to_str().expect("text").to_owned());
+    assert!(response.headers().contains_key("x-request-id"), "an answer without a request id");
+    let text = response.text().await.expect("a body");
+    assert_eq!(media_type.as_deref(), Some("application/problem+json"), "{status}: {text}");
+    let body: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(body["status"], status.as_u16());
+    (status, body["code"].as_str().expect("a code").to_owned(), body)
+}
+
+/// A safetensors file of tensors of 32-bit floats.
+pub fn safetensors(tensors: &[(&str, &[usize])]) -> Vec<u8> {
+    let info = |(name, shape): &(&str, &[usize])| TensorInfo {
+        name: (*name).to_owned(),
+        dtype: Dtype::F32,
+        shape: shape.to_vec(),
+    };
+    let tensors: Vec<TensorInfo> = tensors.iter().map(info).collect();
+    let mut file = encode_header(&tensors, &BTreeMap::new());
+    let elements: usize = tensors.iter().map(TensorInfo::elements).sum();
+    file.extend((0..elements).flat_map(|index| ((index % 251) as f32 / 251.0).to_le_bytes()));
+    file
+}
+
+/// A network of two layers.
+pub fn member() -> Vec<u8> {
+    safetensors(&[("fc1.weight", &[8, 4]), ("fc1.bias", &[8]), ("fc2.weight", &[3, 8]), ("fc2.bias", &[3])])
+}
+
+/// An executable file with this shell script.
+pub fn script(folder: &Path, text: &str) -> std::path::PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let path = folder.join("script");
+    std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("writes");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("makes it executable");
+    path
+}
+
+/// SHA-256, in hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    use sha2::{Digest, Sha256};
+    hex::encode(Sha256::digest(bytes))
+}
+
+/// Files below a folder, by name.
+pub fn files(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
