@@ -129,7 +129,7 @@ impl<T: Float> Network<T> {
     ///
     /// # Errors
     /// Names the first tensor that is missing or has another size. Some weights may have been replaced by then.
-    pub fn load(&mut self, weights: &impl Weights) -> Result<(), LoadError> {
+    pub fn load(&mut self, weights: &(impl Weights + ?Sized)) -> Result<(), LoadError> {
         for parameter in &mut self.compiled.parameters {
             parameter.values = parameter.from_pytorch(&weights.f32(&parameter.name)?)?;
         }

@@ -117,7 +117,7 @@ impl<T: Float> Running<T> {
         self.since_reset = 0;
     }
 
-    pub(super) fn load(&mut self, weights: &impl Weights) -> Result<(), LoadError> {
+    pub(super) fn load(&mut self, weights: &(impl Weights + ?Sized)) -> Result<(), LoadError> {
         for (role, target) in [(Role::RunningMean, &mut self.mean), (Role::RunningVar, &mut self.var)] {
             let name = format!("{}.{}", self.node, role.suffix());
             let values = weights.f32(&name)?;
