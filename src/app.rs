@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZero;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -13,6 +14,7 @@ use crate::domain::clock::SharedClock;
 use crate::http;
 use crate::http::state::AppState;
 use crate::lifecycle::Shutdown;
+use crate::store::{Blobs, Database};
 use crate::validation::Validator;
 use crate::worker::devices::offered;
 use crate::worker::{self, Policy, Program, Worker};
@@ -114,19 +116,41 @@ impl Application {
     }
 }
 
+/// Runs the workers of `settings` alone, on the stores of a server, until `shutdown` begins.
+///
+/// # Errors
+/// When a store cannot be opened or the machine has no such device.
+pub async fn work(settings: Settings, clock: SharedClock, shutdown: Shutdown) -> anyhow::Result<()> {
+    anyhow::ensure!(settings.workers.workers > 0, "--workers is 0: a worker process runs at least one job at a time");
+    let data_dir = &settings.storage.data_dir;
+    std::fs::create_dir_all(data_dir).with_context(|| format!("data directory {}", data_dir.display()))?;
+    let program = settings.program.clone().map_or_else(std::env::current_exe, Ok)?;
+    let policy = worker_policy(&settings.workers, program)?;
+    let database = Database::open(data_dir).await?;
+    let worker = Worker::new(policy, &database, Blobs::open(data_dir)?, clock, data_dir.join("scratch"));
+    let outcome = worker::run(worker, Arc::default(), shutdown).await;
+    database.close().await;
+    Ok(outcome?)
+}
+
 /// How the workers of this process work; `program` is the `engraft` executable.
 ///
 /// # Errors
-/// When the machine has no such device.
+/// When the machine has no such device, or the lease is too short for its renewals.
 pub fn worker_policy(settings: &Workers, program: PathBuf) -> anyhow::Result<Policy> {
+    let (lease, heartbeat) = (settings.lease.0, settings.heartbeat.0);
+    anyhow::ensure!(
+        heartbeat * 2 <= lease,
+        "a lease of {lease:?} renewed every {heartbeat:?} lapses when one renewal is late: set --heartbeat to half of --lease at most"
+    );
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
     let threads = if settings.threads == 0 { processors / settings.workers.max(1) } else { settings.threads };
     Ok(Policy {
         slots: settings.workers,
         devices: offered(settings.device)?,
         threads: threads.max(1),
-        lease: settings.lease.0,
-        heartbeat: settings.heartbeat.0,
+        lease,
+        heartbeat,
         poll: POLL,
         grace: CHILD_GRACE,
         program: Program { path: program, args: vec!["run-job".into()] },

@@ -262,6 +262,31 @@ pub struct Options {
     log: LogOptions,
 }
 
+/// The flags of `worker`: those of `serve` that matter without a socket. It reads the same file.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct WorkerOptions {
+    /// TOML file with settings, as for `serve`.
+    #[arg(long, env = "ENGRAFT_CONFIG", hide_env = true)]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    storage: StorageOptions,
+    #[command(flatten)]
+    workers: WorkersOptions,
+    #[command(flatten)]
+    log: LogOptions,
+}
+
+impl WorkerOptions {
+    /// Reads the file, if one is named, and the environment.
+    ///
+    /// # Errors
+    /// When the file cannot be read or has an unknown key.
+    pub fn resolve(self) -> Result<Settings, ConfigError> {
+        let Self { config, storage, workers, log } = self;
+        Options { config, storage, workers, log, ..Options::default() }.resolve()
+    }
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct FileOptions {

@@ -213,9 +213,13 @@ mod tests {
 
     #[test]
     fn flags_win_over_the_job_file_and_keep_the_rest_of_it() {
-        let mut body = json!({"dataset": "a.npz", "finetune": null, "seed": 3}).as_object().cloned().unwrap_or_default();
+        let mut body =
+            json!({"dataset": "a.npz", "finetune": null, "seed": 3}).as_object().cloned().unwrap_or_default();
         nested(&mut body, "dataset", "name").insert("test".to_owned(), json!("t.npz"));
         nested(&mut body, "finetune", "epochs").insert("epochs".to_owned(), json!(2));
-        assert_eq!(Value::Object(body), json!({"dataset": {"name": "a.npz", "test": "t.npz"}, "finetune": {"epochs": 2}, "seed": 3}));
+        assert_eq!(
+            Value::Object(body),
+            json!({"dataset": {"name": "a.npz", "test": "t.npz"}, "finetune": {"epochs": 2}, "seed": 3})
+        );
     }
 }

@@ -8,6 +8,7 @@ mod openapi;
 mod progress;
 mod run_job;
 mod serve;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -24,6 +25,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(Box<serve::Serve>),
+    Worker(Box<worker::Worker>),
     Fuse(fuse::Fuse),
     Demo(demo::Demo),
     Keys(keys::Keys),
@@ -38,6 +40,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Serve(command) => command.run(),
+        Command::Worker(command) => command.run(),
         Command::Fuse(command) => command.run(),
         Command::Demo(command) => command.run(),
         Command::Keys(command) => command.run(),

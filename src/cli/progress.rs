@@ -22,7 +22,8 @@ impl Default for ProgressView {
     fn default() -> Self {
         let bar = stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{prefix:>10} [{bar:30}] {percent:>3} %  {msg}");
-            ProgressBar::new(1000).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "))
+            ProgressBar::new(1000)
+                .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "))
         });
         Self { bar, phase: None, last_line: Instant::now() }
     }

@@ -100,7 +100,13 @@ impl Loaded {
 }
 
 impl Data {
-    fn new(main: Dataset, validation: Option<Dataset>, test: Option<Dataset>, request: &DatasetRequest, seed: u64) -> Self {
+    fn new(
+        main: Dataset,
+        validation: Option<Dataset>,
+        test: Option<Dataset>,
+        request: &DatasetRequest,
+        seed: u64,
+    ) -> Self {
         let part = |split: Split| Part::whole(split, request.normalize.clone());
         // A dataset that is named for one purpose serves it with its test split, if it has one.
         let named = |dataset: Dataset| part(dataset.test.unwrap_or(dataset.train));

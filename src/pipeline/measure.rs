@@ -157,7 +157,16 @@ fn members(
         if task.job.evaluate.contains(&Candidate::Members) {
             let Costs { parameters, macs, bytes } = costs;
             let (name, latency_ms) = (task.job.members[index].clone(), Some(measured.latency_ms));
-            rows.push(CandidateReport { name, kind: Kind::Member, validation, test, parameters, macs, bytes, latency_ms });
+            rows.push(CandidateReport {
+                name,
+                kind: Kind::Member,
+                validation,
+                test,
+                parameters,
+                macs,
+                bytes,
+                latency_ms,
+            });
         }
         phases.done(index + 1, total);
         phases.go_on()?;
@@ -166,7 +175,16 @@ fn members(
         let [validation, test] = bench.scores(&mean)?;
         let (Costs { parameters, macs, bytes }, latency_ms) = (whole.0, Some(whole.1));
         let name = "ensemble".to_owned();
-        rows.push(CandidateReport { name, kind: Kind::Ensemble, validation, test, parameters, macs, bytes, latency_ms });
+        rows.push(CandidateReport {
+            name,
+            kind: Kind::Ensemble,
+            validation,
+            test,
+            parameters,
+            macs,
+            bytes,
+            latency_ms,
+        });
     }
     Ok(rows)
 }

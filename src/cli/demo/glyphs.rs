@@ -49,7 +49,9 @@ pub(super) fn draw(count: usize, seed: u64) -> Glyphs {
 
 fn image(strokes: &[&[Point]], rng: &mut ChaCha8Rng, pixels: &mut Vec<u8>) {
     let place = Placement::random(rng);
-    let jitter = |point: &Point, rng: &mut ChaCha8Rng| place.apply([point[0] + normal(rng) * 0.05, point[1] + normal(rng) * 0.05]);
+    let jitter = |point: &Point, rng: &mut ChaCha8Rng| {
+        place.apply([point[0] + normal(rng) * 0.05, point[1] + normal(rng) * 0.05])
+    };
     let mut segments: Vec<(Point, Point, f32)> = Vec::new();
     let ink = uniform(rng, 0.45..1.0);
     for stroke in strokes {

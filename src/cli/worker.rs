@@ -1,0 +1,44 @@
+//! `engraft worker`: the job workers without the HTTP API.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::anyhow;
+
+use crate::app;
+use crate::config::WorkerOptions;
+use crate::domain::clock::SystemClock;
+use crate::lifecycle::{Shutdown, listen_for_signals};
+use crate::telemetry;
+
+const EXAMPLE: &str = "\
+Let one process serve and others compute, on the same data directory and machine:
+
+  engraft serve  --data-dir /srv/engraft --workers 0
+  engraft worker --data-dir /srv/engraft --workers 2 --device cpu
+
+A worker that is asked to end (SIGTERM) stops its jobs at their last checkpoint and gives them back; one that vanishes
+loses them to another worker after the time of --lease. `curl .../v1/workers` lists the workers.";
+
+/// Work off the jobs of a server's data directory.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub(super) struct Worker {
+    #[command(flatten)]
+    options: WorkerOptions,
+}
+
+impl Worker {
+    /// Runs until a signal asks to end.
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let settings = self.options.resolve()?;
+        telemetry::start(&settings.log).map_err(|error| anyhow!(error))?;
+        let runtime = super::runtime()?;
+        runtime.block_on(async {
+            let shutdown = Shutdown::new();
+            listen_for_signals(shutdown.clone(), settings.server.drain_timeout.0)?;
+            app::work(settings, Arc::new(SystemClock), shutdown).await?;
+            Ok(ExitCode::SUCCESS)
+        })
+    }
+}
