@@ -199,7 +199,7 @@ async fn a_name_belongs_to_its_bytes_and_to_one_upload_at_a_time() {
     let mut busy = None;
     for _ in 0..100 {
         let response =
-            app.put(path, file.clone()).header("content-range", "bytes 7-9/10").send().await.expect("an answer");
+            app.put(path, vec![0; 3]).header("content-range", "bytes 7-9/10").send().await.expect("an answer");
         let (status, code, _) = problem(response).await;
         assert_eq!(status, StatusCode::CONFLICT);
         busy = Some(code);
@@ -296,7 +296,7 @@ async fn a_full_disk_is_said_before_the_body_is_read() {
 #[tokio::test(flavor = "multi_thread")]
 async fn names_are_never_paths() {
     let app = TestApp::start().await;
-    for name in ["..%2Fengraft.db", "%2e%2e", "a%20b", "a%00b", "%C3%A9", &"a".repeat(129)] {
+    for name in ["..%2Fengraft.db", "...", "a%20b", "a%00b", "%C3%A9", &"a".repeat(129)] {
         let put = app.put(&format!("/v1/checkpoints/{name}"), member()).send().await.expect("an answer");
         let (status, _, body) = problem(put).await;
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{name}: {body}");

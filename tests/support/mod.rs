@@ -21,41 +21,41 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 /// A running server.
-pub struct TestApp {
-    pub client: Client,
-    pub address: std::net::SocketAddr,
-    pub folder: TempDir,
-    pub state: AppState,
+pub(crate) struct TestApp {
+    pub(crate) client: Client,
+    pub(crate) address: std::net::SocketAddr,
+    pub(crate) folder: TempDir,
+    pub(crate) state: AppState,
     shutdown: Shutdown,
     running: JoinHandle<anyhow::Result<()>>,
 }
 
 /// What a [`TestApp`] is to be like.
-pub struct Builder {
+pub(crate) struct Builder {
     settings: Settings,
     clock: SharedClock,
     folder: TempDir,
 }
 
 impl Builder {
-    pub fn settings(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+    pub(crate) fn settings(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         change(&mut self.settings);
         self
     }
 
-    pub fn clock(mut self, clock: SharedClock) -> Self {
+    pub(crate) fn clock(mut self, clock: SharedClock) -> Self {
         self.clock = clock;
         self
     }
 
     /// A data directory that another server had before.
-    pub fn folder(mut self, folder: TempDir) -> Self {
+    pub(crate) fn folder(mut self, folder: TempDir) -> Self {
         self.settings.storage.data_dir = folder.path().into();
         self.folder = folder;
         self
     }
 
-    pub async fn start(self) -> TestApp {
+    pub(crate) async fn start(self) -> TestApp {
         let shutdown = Shutdown::new();
         let application = Application::build(self.settings, self.clock, shutdown.clone()).await.expect("a server");
         TestApp {
@@ -70,7 +70,7 @@ impl Builder {
 }
 
 impl TestApp {
-    pub fn builder() -> Builder {
+    pub(crate) fn builder() -> Builder {
         let folder = tempfile::tempdir().expect("a folder");
         let mut settings = Settings { program: Some(env!("CARGO_BIN_EXE_engraft").into()), ..Settings::default() };
         settings.server.listen = ([127, 0, 0, 1], 0).into();
@@ -80,30 +80,30 @@ impl TestApp {
         Builder { settings, clock: Arc::new(SystemClock), folder }
     }
 
-    pub async fn start() -> TestApp {
+    pub(crate) async fn start() -> TestApp {
         Self::builder().start().await
     }
 
-    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.client.request(method, format!("http://{}{path}", self.address))
     }
 
-    pub fn get(&self, path: &str) -> RequestBuilder {
+    pub(crate) fn get(&self, path: &str) -> RequestBuilder {
         self.request(Method::GET, path)
     }
 
-    pub fn put(&self, path: &str, body: impl Into<reqwest::Body>) -> RequestBuilder {
+    pub(crate) fn put(&self, path: &str, body: impl Into<reqwest::Body>) -> RequestBuilder {
         self.request(Method::PUT, path).body(body)
     }
 
-    pub async fn key(&self, tenant: &str, scope: Scope) -> String {
+    pub(crate) async fn key(&self, tenant: &str, scope: Scope) -> String {
         let tenant: Tenant = tenant.parse().expect("a tenant");
         let (_, secret) = self.state.keys.create(&tenant, scope, "test").await.expect("a key");
         secret.expose().to_owned()
     }
 
     /// Polls a dataset until it has been read.
-    pub async fn dataset(&self, name: &str) -> Value {
+    pub(crate) async fn dataset(&self, name: &str) -> Value {
         for _ in 0..600 {
             let view = self.get(&format!("/v1/datasets/{name}")).send().await.expect("an answer");
             let view: Value = view.json().await.expect("JSON");
@@ -116,7 +116,7 @@ impl TestApp {
     }
 
     /// Drains and ends the server; its data directory remains.
-    pub async fn stop(self) -> TempDir {
+    pub(crate) async fn stop(self) -> TempDir {
         self.shutdown.drain();
         drop(self.client);
         tokio::time::timeout(Duration::from_secs(30), self.running)
@@ -129,7 +129,7 @@ impl TestApp {
 }
 
 /// A problem's status and code; fails on anything else.
-pub async fn problem(response: Response) -> (StatusCode, String, Value) {
+pub(crate) async fn problem(response: Response) -> (StatusCode, String, Value) {
     let status = response.status();
     let media_type = response.headers().get("content-type").map(|value| value.to_str().expect("text").to_owned());
     assert!(response.headers().contains_key("x-request-id"), "an answer without a request id");
@@ -141,7 +141,7 @@ pub async fn problem(response: Response) -> (StatusCode, String, Value) {
 }
 
 /// A safetensors file of tensors of 32-bit floats.
-pub fn safetensors(tensors: &[(&str, &[usize])]) -> Vec<u8> {
+pub(crate) fn safetensors(tensors: &[(&str, &[usize])]) -> Vec<u8> {
     let info = |(name, shape): &(&str, &[usize])| TensorInfo {
         name: (*name).to_owned(),
         dtype: Dtype::F32,
@@ -155,12 +155,12 @@ pub fn safetensors(tensors: &[(&str, &[usize])]) -> Vec<u8> {
 }
 
 /// A network of two layers.
-pub fn member() -> Vec<u8> {
+pub(crate) fn member() -> Vec<u8> {
     safetensors(&[("fc1.weight", &[8, 4]), ("fc1.bias", &[8]), ("fc2.weight", &[3, 8]), ("fc2.bias", &[3])])
 }
 
 /// An executable file with this shell script.
-pub fn script(folder: &Path, text: &str) -> std::path::PathBuf {
+pub(crate) fn script(folder: &Path, text: &str) -> std::path::PathBuf {
     use std::os::unix::fs::PermissionsExt;
     let path = folder.join("script");
     std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("writes");
@@ -169,13 +169,13 @@ pub fn script(folder: &Path, text: &str) -> std::path::PathBuf {
 }
 
 /// SHA-256, in hexadecimal.
-pub fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     use sha2::{Digest, Sha256};
     hex::encode(Sha256::digest(bytes))
 }
 
 /// Files below a folder, by name.
-pub fn files(folder: &Path) -> Vec<String> {
+pub(crate) fn files(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }

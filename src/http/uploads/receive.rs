@@ -1,7 +1,8 @@
-//! Moves a body into a staging file, in batches: while one is written and hashed, the next one arrives.
+//! Moves a body into a staging file, in batches: while one is written and hashed, the next one arrives. A batch never waits
+//! for more bytes, so that a bad header is seen as soon as it is there, and it is as large as the disk is slow.
 
 use bytes::Bytes;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 use super::incoming::Incoming;
 use super::refusal::{disk_full, intake_problem};
@@ -13,6 +14,7 @@ use crate::store::intake::{Intake, IntakeError};
 use crate::store::staging::{Held, free_bytes};
 use crate::store::uploads::Upload;
 
+/// Bytes that wait at most while others are written.
 const BATCH: usize = 1 << 20;
 
 /// How receiving ended.
@@ -46,36 +48,58 @@ pub(super) async fn receive(
 ) -> Result<End, StoreError> {
     let begun_at = intake.length();
     let mut writer = Writer { state, upload, acknowledged: begun_at, work: Work::Idle(intake) };
-    let mut batch = Vec::new();
-    let (mut batched, mut received) = (0, 0);
+    let mut batch = Batch::default();
+    let mut received = 0;
     let stopped = loop {
-        let bytes = match incoming.next().await {
+        writer.start(&mut batch);
+        let next = tokio::select! {
+            biased;
+            written = writer.written() => {
+                if let Some(end) = writer.settle(written).await? {
+                    return Ok(end);
+                }
+                continue;
+            }
+            next = incoming.next(), if batch.bytes < BATCH => next,
+        };
+        let bytes = match next {
             None => break None,
             Some(Err(problem)) => break Some(problem),
             Some(Ok(bytes)) => bytes,
         };
         received += bytes.len() as u64;
         state.metrics.uploaded(bounds.kind, bytes.len() as u64);
-        batched += bytes.len();
         if let Some(problem) = out_of_bounds(begun_at, received, bounds) {
-            writer.rest().await;
+            writer.written_if_busy().await;
             return Ok(End::Unusable(problem));
         }
         batch.push(bytes);
-        if batched >= BATCH {
-            batched = 0;
-            if let Err(end) = writer.write(std::mem::take(&mut batch)).await? {
-                return Ok(end);
-            }
-        }
     };
-    if let Err(end) = writer.write(batch).await? {
-        return Ok(end);
+    while writer.is_busy() || batch.bytes > 0 {
+        writer.start(&mut batch);
+        let written = writer.written().await;
+        if let Some(end) = writer.settle(written).await? {
+            return Ok(end);
+        }
     }
     let missing = bounds.length.filter(|&length| received < length && stopped.is_none());
     let missing =
         missing.map(|length| Problem::new(Code::BadRequest, format!("The body has {received} of {length} bytes.")));
     writer.end(stopped.or(missing)).await
+}
+
+/// Bytes that wait to be written.
+#[derive(Default)]
+struct Batch {
+    parts: Vec<Bytes>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn push(&mut self, bytes: Bytes) {
+        self.bytes += bytes.len();
+        self.parts.push(bytes);
+    }
 }
 
 fn out_of_bounds(begun_at: u64, received: u64, bounds: Bounds) -> Option<Problem> {
@@ -94,60 +118,74 @@ struct Writer<'a> {
     work: Work,
 }
 
+type Written = (Intake, Result<(), IntakeError>);
+
 enum Work {
     Idle(Intake),
-    Busy(JoinHandle<(Intake, Result<(), IntakeError>)>),
+    Busy(JoinHandle<Written>),
     Lost,
 }
 
 impl Writer<'_> {
-    /// Waits for the batch before, then begins to write this one. The inner error ends the upload.
-    async fn write(&mut self, batch: Vec<Bytes>) -> Result<Result<(), End>, StoreError> {
-        let mut intake = match self.idle().await? {
-            Ok(intake) => intake,
-            Err(end) => return Ok(Err(end)),
-        };
-        if intake.synced() > self.acknowledged {
-            self.acknowledge(intake.synced()).await?;
-            if free_bytes(&self.state.settings.storage.data_dir)? < self.state.settings.storage.keep_free.0 {
-                return Ok(Err(End::Cut(disk_full())));
-            }
-        }
-        self.work = Work::Busy(tokio::task::spawn_blocking(move || {
-            let result = intake.append(&batch);
-            (intake, result)
-        }));
-        Ok(Ok(()))
+    fn is_busy(&self) -> bool {
+        matches!(self.work, Work::Busy(_))
     }
 
-    /// Waits for the batch that is being written.
-    async fn idle(&mut self) -> Result<Result<Intake, End>, StoreError> {
-        let lost = |error: String| StoreError::file("staging file")(std::io::Error::other(error));
-        let (intake, result) = match std::mem::replace(&mut self.work, Work::Lost) {
-            Work::Idle(intake) => return Ok(Ok(intake)),
-            Work::Busy(handle) => handle.await.map_err(|error| lost(error.to_string()))?,
-            Work::Lost => return Err(lost("written to after it ended".to_owned())),
-        };
-        match result {
-            Ok(()) => Ok(Ok(intake)),
-            Err(error @ IntakeError::Format(_)) => Ok(Err(End::Unusable(intake_problem(&error)))),
-            Err(error) => self.keep(intake, intake_problem(&error)).await.map(Err),
+    /// Begins to write what waits, unless a batch is being written already.
+    fn start(&mut self, batch: &mut Batch) {
+        if self.is_busy() || batch.bytes == 0 {
+            return;
+        }
+        if let Work::Idle(mut intake) = std::mem::replace(&mut self.work, Work::Lost) {
+            let parts = std::mem::take(batch).parts;
+            self.work = Work::Busy(tokio::task::spawn_blocking(move || {
+                let result = intake.append(&parts);
+                (intake, result)
+            }));
+        }
+    }
+
+    /// Waits for the batch that is being written; for ever if there is none. May be abandoned and called again.
+    async fn written(&mut self) -> Result<Written, JoinError> {
+        match &mut self.work {
+            Work::Busy(handle) => handle.await,
+            Work::Idle(_) | Work::Lost => std::future::pending().await,
         }
     }
 
     /// Waits until nothing is written any more, whatever comes of it.
-    async fn rest(&mut self) {
-        if let Work::Busy(handle) = std::mem::replace(&mut self.work, Work::Lost) {
+    async fn written_if_busy(&mut self) {
+        if self.is_busy() {
             // The upload is refused already; a failure to write it changes nothing.
-            let _ = handle.await;
+            let _ = self.written().await;
         }
     }
 
+    /// Acknowledges what a written batch has brought to the disk, or tells how the upload ends because of it.
+    async fn settle(&mut self, written: Result<Written, JoinError>) -> Result<Option<End>, StoreError> {
+        self.work = Work::Lost;
+        let (intake, result) = written.map_err(|error| lost(&error.to_string()))?;
+        match result {
+            Ok(()) => {}
+            Err(error @ IntakeError::Format(_)) => return Ok(Some(End::Unusable(intake_problem(&error)))),
+            Err(error) => return self.keep(intake, intake_problem(&error)).await.map(Some),
+        }
+        if intake.synced() > self.acknowledged {
+            self.acknowledge(intake.synced()).await?;
+            let storage = &self.state.settings.storage;
+            if free_bytes(&storage.data_dir)? < storage.keep_free.0 {
+                return Ok(Some(End::Cut(disk_full())));
+            }
+        }
+        self.work = Work::Idle(intake);
+        Ok(None)
+    }
+
     async fn end(mut self, stopped: Option<Problem>) -> Result<End, StoreError> {
-        match (self.idle().await?, stopped) {
-            (Err(end), _) => Ok(end),
-            (Ok(intake), None) => Ok(End::Complete(intake)),
-            (Ok(intake), Some(problem)) => self.keep(intake, problem).await,
+        match (std::mem::replace(&mut self.work, Work::Lost), stopped) {
+            (Work::Idle(intake), None) => Ok(End::Complete(intake)),
+            (Work::Idle(intake), Some(problem)) => self.keep(intake, problem).await,
+            _ => Err(lost("ended while it was written")),
         }
     }
 
@@ -168,6 +206,10 @@ impl Writer<'_> {
         self.acknowledged = synced;
         self.state.staging.uploads().acknowledge(self.upload.id, synced, self.upload.total).await
     }
+}
+
+fn lost(detail: &str) -> StoreError {
+    StoreError::file("staging file")(std::io::Error::other(detail.to_owned()))
 }
 
 /// Opens the staging file at the offset where the upload goes on, reading what is there again.
