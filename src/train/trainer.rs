@@ -223,7 +223,9 @@ impl<'a> Run<'a> {
             (Objective::Distill { temperature, soft_weight }, Some(teacher)) => {
                 let classes = self.network.classes();
                 self.teacher.clear();
-                batch.iter().for_each(|i| self.teacher.extend_from_slice(&teacher[i * classes..(i + 1) * classes]));
+                for index in batch {
+                    self.teacher.extend_from_slice(&teacher[index * classes..(index + 1) * classes]);
+                }
                 let (temperature, weight) = (f64::from(temperature), f64::from(soft_weight));
                 Some(Soft { teacher: &self.teacher[..], temperature, weight })
             }

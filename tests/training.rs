@@ -1,0 +1,373 @@
+//! Training and evaluation against numbers computed elsewhere, and against themselves after an interruption.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use engraft::domain::problem::{Code, Problem};
+use engraft::job::request::{Architecture, Finetune, Objective, Optimizer, Schedule};
+use engraft::model::families;
+use engraft::model::graph::{Graph, Node, NodeId, Op, Window};
+use engraft::tensors::{Checkpoint, StateDict, Weights};
+use engraft::train::{
+    Event, Examples, Network, Setup, TrainError, Trained, evaluate, init, latency, logits, score, train,
+};
+
+static NEVER: AtomicBool = AtomicBool::new(false);
+static GO: &AtomicBool = &NEVER;
+
+/// Examples in memory.
+#[derive(Debug, Clone)]
+struct Data {
+    images: Vec<f32>,
+    labels: Vec<u32>,
+}
+
+impl Examples for Data {
+    fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    fn example_len(&self) -> usize {
+        self.images.len() / self.labels.len().max(1)
+    }
+
+    fn label(&self, index: usize) -> u32 {
+        self.labels[index]
+    }
+
+    fn fill(&self, indices: &[usize], images: &mut [f32]) {
+        let len = self.example_len();
+        for (image, index) in images.chunks_exact_mut(len).zip(indices) {
+            image.copy_from_slice(&self.images[index * len..][..len]);
+        }
+    }
+}
+
+impl Data {
+    /// Stripes of four kinds, 1 x 6 x 6, with reproducible noise.
+    fn stripes(count: usize, salt: usize) -> Self {
+        let noise = |i: usize| ((i * 2_654_435_761 + salt * 40_503) % 1009) as f32 / 1009.0 - 0.5;
+        let labels: Vec<u32> = (0..count as u32).map(|i| i % 4).collect();
+        let pixel = |i: usize| {
+            let (label, y, x) = (labels[i / 36], i % 36 / 6, i % 6);
+            let stripe = [y % 2, x % 2, (x + y) % 2, y / 3 % 2][label as usize];
+            stripe as f32 + 1.5 * noise(i)
+        };
+        Self { images: (0..count * 36).map(pixel).collect(), labels }
+    }
+}
+
+/// A chain of nodes, each reading the one before it.
+fn chain(nodes: Vec<(&str, Op)>) -> Graph {
+    let nodes = nodes.into_iter().enumerate().map(|(index, (name, op))| Node {
+        name: name.to_owned(),
+        op,
+        inputs: index.checked_sub(1).map(NodeId).into_iter().collect(),
+    });
+    Graph::new(nodes.collect()).unwrap()
+}
+
+fn linear(in_features: usize, out_features: usize) -> Op {
+    Op::Linear { in_features, out_features, bias: true }
+}
+
+fn convnet() -> Graph {
+    chain(vec![
+        ("input", Op::Input { shape: vec![1, 6, 6] }),
+        ("conv", Op::Conv2d { in_channels: 1, out_channels: 4, window: Window::square(3, 1, 1), bias: false }),
+        ("bn", Op::BatchNorm { features: 4, eps: 1e-5 }),
+        ("relu", Op::Relu),
+        ("pool", Op::MaxPool2d { window: Window::square(2, 2, 0) }),
+        ("flatten", Op::Flatten),
+        ("fc", linear(36, 4)),
+    ])
+}
+
+fn finetune(epochs: usize, lr: f32) -> Finetune {
+    Finetune {
+        epochs,
+        objective: Objective::CrossEntropy,
+        optimizer: Optimizer::Sgd { lr, momentum: 0.9, nesterov: false, weight_decay: 1e-4 },
+        schedule: Schedule::Cosine,
+        batch_size: 16,
+    }
+}
+
+fn network(graph: &Graph) -> Network {
+    let mut network = Network::compile(graph, 64, 2).unwrap();
+    network.load(&init(graph, 11).unwrap()).unwrap();
+    network
+}
+
+fn setup<'a>(finetune: &'a Finetune, data: &'a [Data; 2], folder: Option<&'a Path>) -> Setup<'a> {
+    let [train, validation] = data;
+    Setup { finetune, seed: 5, train, validation: Some(validation), test: None, teacher: None, checkpoints: folder }
+}
+
+fn data() -> [Data; 2] {
+    [Data::stripes(200, 1), Data::stripes(80, 2)]
+}
+
+/// Every tensor as bits.
+fn bits(weights: &StateDict) -> BTreeMap<String, Vec<u32>> {
+    let float = |name: &&str| weights[*name].dtype().is_float();
+    let values = |name: &str| weights.f32(name).unwrap().iter().map(|value| value.to_bits()).collect();
+    let mut all: BTreeMap<String, Vec<u32>> =
+        weights.names().into_iter().filter(float).map(|name| (name.to_owned(), values(name))).collect();
+    for name in weights.names().into_iter().filter(|name| !float(name)) {
+        all.insert(name.to_owned(), vec![weights.counter(name).unwrap() as u32]);
+    }
+    all
+}
+
+/// The numbers of a history that do not depend on the machine's speed.
+fn scores(trained: &Trained) -> Vec<[Option<u64>; 5]> {
+    let of = |value: Option<f64>| value.map(f64::to_bits);
+    let row = trained.history.iter().map(|epoch| {
+        let validation = epoch.validation;
+        [
+            of(epoch.train_loss),
+            of(epoch.train_accuracy),
+            of(epoch.lr),
+            of(validation.map(|v| v.loss)),
+            of(validation.map(|v| v.accuracy)),
+        ]
+    });
+    row.collect()
+}
+
+#[test]
+fn a_small_network_learns_and_the_best_epoch_is_kept() {
+    let (graph, data, finetune) = (convnet(), data(), finetune(8, 0.05));
+    let mut network = network(&graph);
+    let trained = train(&mut network, &setup(&finetune, &data, None), None, GO, &mut |_| {}).unwrap();
+    assert_eq!(trained.history.len(), 9);
+    let accuracy = |epoch: usize| trained.history[epoch].validation.unwrap().accuracy;
+    assert!(accuracy(0) < 0.5 && accuracy(trained.best_epoch) > 0.9, "{:?}", trained.history);
+    assert!((0..9).all(|epoch| accuracy(epoch) <= accuracy(trained.best_epoch)));
+    network.load(&trained.weights).unwrap();
+    assert_eq!(evaluate(&mut network, &data[1], GO).unwrap(), trained.history[trained.best_epoch].validation.unwrap());
+    assert_eq!(trained.weights.counter("bn.num_batches_tracked"), Some(12 * trained.best_epoch as i64));
+    let all = logits(&mut network, &data[1], GO).unwrap();
+    assert_eq!(score(&all, &data[1]).unwrap(), evaluate(&mut network, &data[1], GO).unwrap());
+    assert!(latency(&mut network, &data[1].images[..36], 5).unwrap().as_nanos() > 0);
+}
+
+#[test]
+fn an_interrupted_training_ends_as_an_undisturbed_one() {
+    let (graph, data, finetune) = (convnet(), data(), finetune(5, 0.05));
+    let undisturbed_folder = tempfile::tempdir().unwrap();
+    let mut network_1 = network(&graph);
+    let setup_1 = setup(&finetune, &data, Some(undisturbed_folder.path()));
+    let undisturbed = train(&mut network_1, &setup_1, None, GO, &mut |_| {}).unwrap();
+    for (epoch, step) in [(1, 1), (3, 5), (5, 12)] {
+        let folder = tempfile::tempdir().unwrap();
+        let setup = setup(&finetune, &data, Some(folder.path()));
+        let (stop, mut last): (AtomicBool, Option<PathBuf>) = (AtomicBool::new(false), None);
+        let stopped = train(&mut network(&graph), &setup, None, &stop, &mut |event| match event {
+            Event::Step { epoch: e, step: s, .. } if (e, s) == (epoch, step) => stop.store(true, Ordering::Relaxed),
+            Event::Checkpoint { path, .. } => last = Some(path),
+            _ => {}
+        });
+        assert!(matches!(stopped, Err(TrainError::Stopped)));
+        let mut again = Network::compile(&graph, 64, 2).unwrap();
+        let resumed = train(&mut again, &setup, last.as_deref(), GO, &mut |_| {}).unwrap();
+        assert_eq!(bits(&resumed.weights), bits(&undisturbed.weights));
+        assert_eq!(bits(&again.state_dict().unwrap()), bits(&network_1.state_dict().unwrap()));
+        assert_eq!((scores(&resumed), resumed.best_epoch), (scores(&undisturbed), undisturbed.best_epoch));
+        let checkpoint = |folder: &Path| bits(&StateDict::load(&folder.join("epoch-00005.safetensors")).unwrap());
+        assert_eq!(checkpoint(folder.path()), checkpoint(undisturbed_folder.path()));
+        let left = fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(left, 2, "the checkpoints of the last two epochs");
+    }
+}
+
+#[test]
+fn a_checkpoint_of_another_training_is_refused() {
+    let (graph, data, folder) = (convnet(), data(), tempfile::tempdir().unwrap());
+    let short = finetune(1, 0.05);
+    train(&mut network(&graph), &setup(&short, &data, Some(folder.path())), None, GO, &mut |_| {}).unwrap();
+    let path = folder.path().join("epoch-00001.safetensors");
+    let other = finetune(2, 0.05);
+    let error = train(&mut network(&graph), &setup(&other, &data, None), Some(&path), GO, &mut |_| {}).unwrap_err();
+    assert!(error.to_string().ends_with("is of a training with other settings, data or network"), "{error}");
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+    let error = train(&mut network(&graph), &setup(&short, &data, None), Some(&path), GO, &mut |_| {}).unwrap_err();
+    assert!(matches!(error, TrainError::Checkpoint { .. }), "{error}");
+}
+
+#[test]
+fn divergence_and_misfits_are_typed_errors() {
+    let (graph, data) = (convnet(), data());
+    let wild = finetune(3, 1e30);
+    let error = train(&mut network(&graph), &setup(&wild, &data, None), None, GO, &mut |_| {}).unwrap_err();
+    assert!(matches!(error, TrainError::Diverged { epoch: 1, .. }), "{error}");
+    assert_eq!(Problem::from(error).code, Code::TrainingDiverged);
+    let mut label = data.clone();
+    label[1].labels[7] = 4;
+    let tame = finetune(1, 0.1);
+    let error = train(&mut network(&graph), &setup(&tame, &label, None), None, GO, &mut |_| {}).unwrap_err();
+    assert!(matches!(error, TrainError::Label { index: 7, label: 4, classes: 4 }), "{error}");
+    let wide = Data { images: vec![0.0; 37], labels: vec![0] };
+    let error = evaluate(&mut network(&graph), &wide, GO).unwrap_err();
+    assert!(matches!(error, TrainError::Shape { expected: 36, got: 37 }), "{error}");
+    let distill = Finetune { objective: Objective::Distill { temperature: 2.0, soft_weight: 1.0 }, ..tame };
+    let error = train(&mut network(&graph), &setup(&distill, &data, None), None, GO, &mut |_| {}).unwrap_err();
+    assert!(matches!(error, TrainError::Teacher { expected: 800, got: 0 }), "{error}");
+    let empty = Data { images: Vec::new(), labels: Vec::new() };
+    assert!(matches!(evaluate(&mut network(&graph), &empty, GO), Err(TrainError::Empty(_))));
+}
+
+/// ```python
+/// import numpy as np
+/// f = lambda n, a, m, s: ((np.arange(n) * a) % m - m // 2) / s
+/// W1, b1, W2, b2 = f(12, 7, 11, 10).reshape(4, 3), f(4, 3, 5, 10), f(8, 5, 11, 10).reshape(2, 4), f(2, 1, 2, 10)
+/// x, t, y = f(12, 5, 9, 4).reshape(4, 3), f(8, 3, 7, 2).reshape(4, 2), np.array([0, 1, 1, 0])
+/// P = [W1, b1, W2, b2]; V = [np.zeros_like(p) for p in P]
+/// soft = lambda z: np.exp(z) / np.exp(z).sum(1, keepdims=True)
+/// for step in range(3):
+///     h = np.maximum(x @ P[0].T + P[1], 0); s = h @ P[2].T + P[3]
+///     d = (.7 * 2 * (soft(s / 2) - soft(t / 2)) + .3 * (soft(s) - np.eye(2)[y])) / 4
+///     dh = (d @ P[2]) * (h > 0)
+///     G = [dh.T @ x, dh.sum(0), d.T @ h, d.sum(0)]
+///     loss = (-.7 * 4 * (soft(t / 2) * np.log(soft(s / 2))).sum(1) - .3 * np.log(soft(s)[range(4), y])).mean()
+///     for i in range(4):
+///         g = G[i] + .01 * P[i]; V[i] = .9 * V[i] + g
+///         P[i] = P[i] - .1 * (1 - step / 3) * (g + .9 * V[i])
+///     print(loss)
+/// print(P[2].ravel(), P[3])
+/// ```
+#[test]
+fn distillation_with_nesterov_and_decay_equals_numpy() {
+    let f = |count: usize, a: usize, m: usize, s: f32| -> Vec<f32> {
+        (0..count).map(|i| ((i * a % m) as f32 - (m / 2) as f32) / s).collect()
+    };
+    let graph = chain(vec![
+        ("input", Op::Input { shape: vec![3] }),
+        ("fc1", linear(3, 4)),
+        ("relu", Op::Relu),
+        ("fc2", linear(4, 2)),
+    ]);
+    let mut weights = StateDict::default();
+    weights.insert_f32("fc1.weight", &[4, 3], f(12, 7, 11, 10.0)).unwrap();
+    weights.insert_f32("fc1.bias", &[4], f(4, 3, 5, 10.0)).unwrap();
+    weights.insert_f32("fc2.weight", &[2, 4], f(8, 5, 11, 10.0)).unwrap();
+    weights.insert_f32("fc2.bias", &[2], f(2, 1, 2, 10.0)).unwrap();
+    let mut network = Network::compile(&graph, 4, 1).unwrap();
+    network.load(&weights).unwrap();
+    let finetune = Finetune {
+        epochs: 3,
+        objective: Objective::Distill { temperature: 2.0, soft_weight: 0.7 },
+        optimizer: Optimizer::Sgd { lr: 0.1, momentum: 0.9, nesterov: true, weight_decay: 0.01 },
+        schedule: Schedule::Linear,
+        batch_size: 256,
+    };
+    let data = Data { images: f(12, 5, 9, 4.0), labels: vec![0, 1, 1, 0] };
+    let teacher = f(8, 3, 7, 2.0);
+    let (validation, test, teacher) = (None, None, Some(&teacher[..]));
+    let setup = Setup { finetune: &finetune, seed: 0, train: &data, validation, test, teacher, checkpoints: None };
+    let trained = train(&mut network, &setup, None, GO, &mut |_| {}).unwrap();
+    assert_eq!(trained.best_epoch, 3);
+    let losses = trained.history.iter().filter_map(|epoch| epoch.train_loss);
+    for (got, expected) in losses.zip([2.224_059_440_8, 2.183_381_081_4, 2.155_269_038_5]) {
+        assert!((got - expected).abs() < 1e-5, "loss {got} for {expected}");
+    }
+    let expected = [
+        -0.463_677_53,
+        0.003_547_796_5,
+        0.497_576_13,
+        -0.080_407_46,
+        0.364_162_3,
+        -0.202_578_25,
+        0.298_545_7,
+        -0.317_653_45,
+    ];
+    let biases = [0.015_091_908, -0.114_607_13];
+    for (name, expected) in [("fc2.weight", &expected[..]), ("fc2.bias", &biases[..])] {
+        for (got, expected) in trained.weights.f32(name).unwrap().iter().zip(expected) {
+            assert!((got - expected).abs() < 2e-6, "{name}: {got} for {expected}");
+        }
+    }
+}
+
+/// A folder of `../shared`; says so when it is absent.
+fn shared(test: &str, path: &str) -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").join(path);
+    if !folder.exists() {
+        eprintln!("SKIPPED {test}: ../shared/{path} is absent");
+        return None;
+    }
+    Some(folder)
+}
+
+fn open(path: &Path, input: &[usize]) -> (Graph, Checkpoint) {
+    let checkpoint = Checkpoint::open(path).unwrap();
+    let detected = families::detect(&[checkpoint.header()], &Architecture::Auto, Some(&input.to_vec())).unwrap();
+    (detected.graphs.into_iter().next().unwrap(), checkpoint)
+}
+
+/// The logits in `../shared/golden` were computed by PyTorch.
+#[test]
+fn logits_equal_pytorch() {
+    for case in ["mlp_bias_x2", "lenet_cifar_x2", "lenet_mnist_x2", "vgg_nobn_x2", "vgg_bn_x2", "resnet_cifar_x2"] {
+        let Some(folder) = shared("logits_equal_pytorch", &format!("golden/{case}")) else { return };
+        let io = Checkpoint::open(&folder.join("io.safetensors")).unwrap();
+        let shape = &io.header().get("input").unwrap().shape;
+        for model in ["member0", "member1", "nt"] {
+            let (graph, weights) = open(&folder.join(format!("{model}.safetensors")), &shape[1..]);
+            let mut network: Network = Network::compile(&graph, shape[0], 2).unwrap();
+            network.load(&weights).unwrap();
+            let got = network.forward(&io.f32("input").unwrap()).unwrap();
+            let expected = io.f32(&format!("logits.{model}")).unwrap();
+            assert_eq!(got.len(), expected.len());
+            for (got, expected) in got.iter().zip(expected.iter()) {
+                assert!(
+                    (got - expected).abs() < 2e-5 * expected.abs().max(1.0),
+                    "{case} {model}: {got} for {expected}"
+                );
+            }
+        }
+    }
+}
+
+/// The first 2,000 test images of MNIST, normalised.
+fn mnist(folder: &Path) -> Data {
+    let read = |name: &str, skip: usize| -> Vec<u8> {
+        let mut bytes = Vec::new();
+        flate2::read::GzDecoder::new(File::open(folder.join(name)).unwrap()).read_to_end(&mut bytes).unwrap();
+        bytes.split_off(skip)
+    };
+    let pixels = read("t10k-images-idx3-ubyte.gz", 16);
+    let labels = read("t10k-labels-idx1-ubyte.gz", 8);
+    let images = pixels[..2000 * 784].iter().map(|pixel| (f32::from(*pixel) / 255.0 - 0.1307) / 0.3081).collect();
+    Data { images, labels: labels[..2000].iter().map(|label| u32::from(*label)).collect() }
+}
+
+/// ```python
+/// # x: the first 2,000 test images / 255, minus 0.1307, divided by 0.3081, as f64; w: the member's tensors; y: labels
+/// for i in range(1, 5):
+///     x = x @ w[f"fc{i}.weight"].T
+///     x = np.maximum(x, 0) if i < 4 else x
+/// print((x.argmax(1) == y).sum(), -(x - np.log(np.exp(x).sum(1, keepdims=True)))[range(2000), y].mean())
+/// ```
+#[test]
+fn members_reach_their_accuracy() {
+    let Some(folder) = shared("members_reach_their_accuracy", "data/mnist") else { return };
+    let data = mnist(&folder);
+    for (member, correct, loss) in [("m0", 1934, 0.100_956_519), ("m1", 1947, 0.092_314_820)] {
+        let Some(path) = shared("members_reach_their_accuracy", &format!("members/mnist-mlp/{member}.safetensors"))
+        else {
+            return;
+        };
+        let (graph, weights) = open(&path, &[1, 28, 28]);
+        let mut network: Network = Network::compile(&graph, 256, 2).unwrap();
+        network.load(&weights).unwrap();
+        let score = evaluate(&mut network, &data, GO).unwrap();
+        assert_eq!((score.accuracy * 2000.0).round() as i32, correct);
+        assert!((score.loss - loss).abs() < 1e-5, "{} for {loss}", score.loss);
+    }
+}
