@@ -181,7 +181,8 @@ fn pax_path(content: &[u8]) -> Result<Option<Vec<u8>>, DatasetError> {
         match extension.key_bytes() {
             b"path" => path = Some(extension.value_bytes().to_vec()),
             b"size" => {
-                let reason = "a file has its size in a pax header; use `tar --format=gnu`".to_owned();
+                let reason =
+                    "a file of 8 GiB or more has its size in a pax header, which `tar --format=gnu` avoids".to_owned();
                 return Err(DatasetError::DamagedArchive { reason });
             }
             _ => {}
@@ -206,7 +207,7 @@ fn damaged_io(error: std::io::Error) -> DatasetError {
 
 /// The folders and the file name of `name`; `None` for what operating systems leave in archives (`__MACOSX/`, `.DS_Store`).
 pub(super) fn components(name: &str) -> Option<Vec<&str>> {
-    let parts: Vec<&str> = name.split(['/', '\\']).filter(|part| !part.is_empty() && *part != ".").collect();
+    let parts: Vec<&str> = name.split(['/', '\\']).filter(|part| !matches!(*part, "" | "." | "..")).collect();
     let junk =
         |part: &&str| *part == "__MACOSX" || part.starts_with('.') || matches!(*part, "Thumbs.db" | "desktop.ini");
     (!parts.is_empty() && !parts.iter().any(junk)).then_some(parts)

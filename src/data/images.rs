@@ -14,6 +14,9 @@ use super::intake::{Block, Intake, PixelType};
 /// An image file above this size is no training example.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 
+/// An image with more pixels neither; decoders need up to 16 bytes for each.
+const MAX_PIXELS: usize = 1 << 25;
+
 /// Files that are decoded together; fewer where files or images are large.
 const GROUP: usize = 512;
 
@@ -162,8 +165,11 @@ fn decoder<'a>(name: &str, bytes: &'a [u8]) -> Result<impl ImageDecoder + 'a, Da
         _ => return Err(refused(name, "it is neither PNG nor JPEG, whatever its name says")),
     }
     let decoder = reader.into_decoder().map_err(|error| refused(name, &error))?;
-    match decoder.dimensions() {
-        (0, _) | (_, 0) => Err(refused(name, "it has no pixels")),
+    match size_of(&decoder).pixels() {
+        0 => Err(refused(name, "it has no pixels")),
+        pixels if pixels > MAX_PIXELS => {
+            Err(refused(name, &format!("it has more than {MAX_PIXELS} pixels; resize it")))
+        }
         _ => Ok(decoder),
     }
 }

@@ -40,7 +40,7 @@ pub struct DatasetFacts {
     pub class_names: Option<Vec<String>>,
     /// The splits: always `train`, and `test` where the dataset brings one.
     pub splits: BTreeMap<String, SplitFacts>,
-    /// Mean per channel of the train split after division by 255 for integers (one value for `[D]` shapes).
+    /// Mean per channel of the train split after division by 255 for bytes (one value for `[D]` shapes).
     pub mean: Vec<f64>,
     /// Standard deviation per channel, likewise.
     pub std: Vec<f64>,

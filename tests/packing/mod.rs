@@ -99,6 +99,18 @@ pub(crate) fn picture(format: image::ImageFormat, width: u32, height: u32, colou
     bytes.into_inner()
 }
 
+/// A PNG that promises a large image, and ends.
+pub(crate) fn png_header(width: u32, height: u32) -> Vec<u8> {
+    let mut bytes = picture(image::ImageFormat::Png, 1, 1, &[0]);
+    // Signature, length and type of the first chunk take 16 bytes; its 13 bytes are followed by the checksum of type and content.
+    bytes[16..20].copy_from_slice(&width.to_be_bytes());
+    bytes[20..24].copy_from_slice(&height.to_be_bytes());
+    let mut sum = flate2::Crc::new();
+    sum.update(&bytes[12..29]);
+    bytes[29..33].copy_from_slice(&sum.sum().to_be_bytes());
+    bytes
+}
+
 /// A file in the safetensors format, little endian: name, element type, shape, bytes.
 pub(crate) fn safetensors(tensors: &[(&str, &str, &[usize], Vec<u8>)]) -> Vec<u8> {
     let mut header = serde_json::Map::new();

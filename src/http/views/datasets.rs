@@ -57,7 +57,7 @@ pub struct FactsView {
     class_names: Option<Vec<String>>,
     /// The splits, `train` and perhaps `test`.
     splits: BTreeMap<String, SplitView>,
-    /// Mean per channel of the train split, integers divided by 255.
+    /// Mean per channel of the train split, bytes divided by 255.
     #[schema(example = json!([0.1307]))]
     mean: Vec<f64>,
     /// Standard deviation per channel, likewise.
