@@ -1,7 +1,7 @@
 //! What a request means for the files that it names: the network, the widths, the plan, or every reason why it cannot be.
 
 use crate::domain::dataset::DatasetFacts;
-use crate::domain::problem::{Fault, Problem};
+use crate::domain::problem::{Code, Fault, Problem};
 use crate::job::plan::Plan;
 use crate::job::request::{Architecture, Compensate, JobRequest, Target};
 use crate::model::families::{self, Detected};
@@ -75,11 +75,7 @@ pub fn resolve(mut job: JobRequest, inputs: &Inputs<'_>) -> Result<Resolved, Pro
         Err(_) if waiting => {
             return if faults.is_empty() { Ok(Resolved { job, network: None }) } else { Err(Problem::faults(faults)) };
         }
-        Err(problem) if faults.is_empty() => return Err(problem),
-        Err(problem) => {
-            faults.extend(problem.errors);
-            return Err(Problem::faults(faults));
-        }
+        Err(problem) => return Err(with_cause(problem, &job, faults)),
     };
     faults.extend(data_faults(&job, inputs, &detected));
     if !faults.is_empty() {
@@ -92,6 +88,22 @@ pub fn resolve(mut job: JobRequest, inputs: &Inputs<'_>) -> Result<Resolved, Pro
     let fusion = FusionPlan::new(&detected.graphs, &job.target)?;
     let plan = Plan::new(&job, inputs, &detected, &fusion);
     Ok(Resolved { job, network: Some(Network { detected, fusion, plan }) })
+}
+
+/// The problem, with the faults found before it. An input shape that the request does not name is the dataset's.
+fn with_cause(mut problem: Problem, job: &JobRequest, mut faults: Vec<Fault>) -> Problem {
+    for fault in &mut problem.errors {
+        if fault.pointer == "/input_shape" && job.input_shape.is_none() {
+            "/dataset".clone_into(&mut fault.pointer);
+        }
+    }
+    if faults.is_empty() && problem.errors.is_empty() {
+        return problem;
+    }
+    let shared = problem.code;
+    faults.append(&mut problem.errors);
+    let merged = Problem::faults(faults);
+    if merged.code == Code::InvalidRequest { Problem { code: shared, ..merged } } else { merged }
 }
 
 fn target_faults(job: &JobRequest) -> Vec<Fault> {
@@ -151,7 +163,6 @@ mod tests {
 
     use super::*;
     use crate::domain::dataset::{DatasetFormat, SplitFacts};
-    use crate::domain::problem::Code;
     use crate::job::parse::parse;
     use crate::job::plan::Comparison;
     use crate::model::header::{Dtype, TensorInfo};

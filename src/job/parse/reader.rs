@@ -117,7 +117,9 @@ impl<'a> Object<'a> {
 
     /// Names every field that nobody asked for.
     pub(super) fn finish(self) {
-        let known = self.known.borrow();
+        let mut known = self.known.borrow_mut();
+        known.sort_unstable();
+        known.dedup();
         for name in self.map.keys().filter(|name| !known.contains(&name.as_str())) {
             let detail = format!("there is no such field; known here: {}", known.join(", "));
             self.fault(&short(name), "unknown_field", detail);
