@@ -97,7 +97,7 @@ fn with_cause(mut problem: Problem, job: &JobRequest, mut faults: Vec<Fault>) ->
             "/dataset".clone_into(&mut fault.pointer);
         }
     }
-    if faults.is_empty() && problem.errors.is_empty() {
+    if faults.is_empty() {
         return problem;
     }
     let shared = problem.code;
