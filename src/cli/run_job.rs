@@ -11,6 +11,7 @@ pub(super) struct RunJob {}
 
 impl RunJob {
     /// Computes until a last message is written.
+    #[expect(clippy::unused_self, reason = "commands are run alike")]
     pub(super) fn run(self) -> ExitCode {
         child::serve()
     }

@@ -85,6 +85,7 @@ impl Split {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "the same arithmetic gives the same bits")]
 mod tests {
     use super::*;
 

@@ -200,8 +200,8 @@ mod tests {
         }
     }
 
-    fn job(body: serde_json::Value) -> JobRequest {
-        parse(&body).expect("a valid request")
+    fn job(body: &serde_json::Value) -> JobRequest {
+        parse(body).expect("a valid request")
     }
 
     #[test]
@@ -209,7 +209,7 @@ mod tests {
         let (member, facts) = (mlp(), facts(&[12], 3));
         let inputs =
             Inputs { members: vec![&member, &member], dataset: Some(DatasetInput::Ready(&facts)), ..Inputs::default() };
-        let request = job(json!({"members": ["a", "b"], "dataset": "d", "finetune": {"epochs": 1}}));
+        let request = job(&json!({"members": ["a", "b"], "dataset": "d", "finetune": {"epochs": 1}}));
         let resolved = resolve(request, &inputs).expect("a job that fits");
         assert_eq!(resolved.job.architecture, Architecture::Family("mlp".into()));
         assert_eq!(resolved.job.input_shape, Some(vec![12]));
@@ -225,7 +225,7 @@ mod tests {
     fn every_misfit_between_files_and_request_is_named() {
         let (member, facts) = (mlp(), facts(&[3, 2, 2], 5));
         let inputs = Inputs { members: vec![&member], dataset: Some(DatasetInput::Ready(&facts)), ..Inputs::default() };
-        let request = job(json!({"members": ["a"], "target": {"width": {"member": 3}},
+        let request = job(&json!({"members": ["a"], "target": {"width": {"member": 3}},
             "dataset": {"name": "d", "normalize": {"mean": [0, 0], "std": [1, 1]}}}));
         let problem = resolve(request, &inputs).expect_err("three faults");
         let pointers: Vec<&str> = problem.errors.iter().map(|fault| fault.pointer.as_str()).collect();
@@ -238,7 +238,7 @@ mod tests {
         let (first, second) =
             (mlp(), header(&[("fc1.weight", &[8, 12]), ("fc2.weight", &[8, 9]), ("fc4.weight", &[3, 8])]));
         let inputs = Inputs { members: vec![&first, &second], ..Inputs::default() };
-        let problem = resolve(job(json!({"members": ["a", "b"]})), &inputs).expect_err("other tensors");
+        let problem = resolve(job(&json!({"members": ["a", "b"]})), &inputs).expect_err("other tensors");
         assert_eq!(problem.code, Code::MembersIncompatible);
         assert!(problem.errors.len() >= 2, "{problem}");
     }
@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn a_network_whose_input_is_not_known_yet_waits_for_its_dataset() {
         let member = lenet();
-        let request = || job(json!({"members": ["a"], "dataset": "d"}));
+        let request = || job(&json!({"members": ["a"], "dataset": "d"}));
         let waiting = Inputs { members: vec![&member], dataset: Some(DatasetInput::Validating), ..Inputs::default() };
         let waited = resolve(request(), &waiting).expect("accepted");
         let facts = facts(&[3, 32, 32], 10);

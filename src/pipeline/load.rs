@@ -111,13 +111,12 @@ impl Data {
         // A dataset that is named for one purpose serves it with its test split, if it has one.
         let named = |dataset: Dataset| part(dataset.test.unwrap_or(dataset.train));
         let mut train = part(main.train);
-        let validation = match validation {
-            Some(dataset) => Some(named(dataset)),
-            None => {
-                let (kept, held_out) = train.split.validation_split(request.validation_fraction, seed);
-                train.indices = kept;
-                (!held_out.is_empty()).then(|| Part { indices: held_out, ..train.clone() })
-            }
+        let validation = if let Some(dataset) = validation {
+            Some(named(dataset))
+        } else {
+            let (kept, held_out) = train.split.validation_split(request.validation_fraction, seed);
+            train.indices = kept;
+            (!held_out.is_empty()).then(|| Part { indices: held_out, ..train.clone() })
         };
         Self { train, validation, test: test.map(named).or_else(|| main.test.map(part)) }
     }
