@@ -1,6 +1,7 @@
 //! Files that a child has written become blobs: first the bytes, under a key that only this attempt uses, then the row
 //! that refers to them.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::domain::job::Fence;
@@ -27,7 +28,8 @@ pub(super) enum OutputError {
     Job(#[from] JobError),
 }
 
-/// Makes `file` the checkpoint from which the next attempt goes on; `number` tells this attempt's checkpoints apart.
+/// Makes `file` the checkpoint from which the next attempt goes on; `number` tells this attempt's checkpoints apart. A child
+/// that is faster than the disk removes a checkpoint when it has a later one: that is then about to be announced.
 pub(super) async fn save_checkpoint(
     (jobs, blobs): (&Jobs, &Blobs),
     fence: Fence,
@@ -35,7 +37,12 @@ pub(super) async fn save_checkpoint(
     (scratch, file): (&Path, &OutputFile),
 ) -> Result<(), OutputError> {
     let key = Jobs::blob_key(fence, &format!("checkpoint-{number}"));
-    take_over(blobs, scratch, file, &key).await?;
+    match take_over(blobs, scratch, file, &key).await {
+        Err(OutputError::Store(StoreError::File { source, .. })) if source.kind() == ErrorKind::NotFound => {
+            return Ok(());
+        }
+        taken => taken?,
+    }
     let saved = jobs.save_checkpoint(fence, epoch, &key).await;
     let superseded = match &saved {
         Ok(old) => old.as_deref(),

@@ -185,6 +185,21 @@ async fn a_child_that_dies_is_replaced_by_one_that_resumes() {
 }
 
 #[tokio::test]
+async fn a_checkpoint_that_is_gone_already_is_passed_over() {
+    let mut house = House::new(
+        r#"
+        say '{"type":"phase","phase":"load"}'
+        gone=$(file gone first); rm gone
+        say "{\"type\":\"checkpoint\",\"epoch\":1,\"file\":$gone}"
+        finish"#,
+    )
+    .await;
+    let job = house.run_to_end().await;
+    assert!(matches!(&job.state, State::Succeeded(ended) if ended.effort.attempts == 1), "{:?}", job.state);
+    house.stop().await;
+}
+
+#[tokio::test]
 async fn a_child_that_always_dies_is_a_crash_loop() {
     let mut house = House::new("exit 3").await;
     let job = house.run_to_end().await;
