@@ -1,5 +1,5 @@
 //! `/v1/jobs` over HTTP. What computes is a shell script that speaks the child's protocol, so that each answer of the
-//! API can be provoked; `jobs_end_to_end.rs` runs the real thing.
+//! API can be provoked.
 
 mod support;
 
