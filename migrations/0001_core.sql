@@ -60,18 +60,17 @@ CREATE TABLE uploads (
 
 CREATE INDEX uploads_by_expiry ON uploads (expires_at);
 
--- Answers of requests that carried an Idempotency-Key; `status` is null while the first one runs.
+-- Requests that carried an Idempotency-Key: the job each has queued (which may be deleted before the key expires), and
+-- the answer it got; without an answer the server ended before it was written down.
 CREATE TABLE idempotency_keys (
     tenant      TEXT    NOT NULL,
     key         TEXT    NOT NULL,
     fingerprint BLOB    NOT NULL CHECK (length(fingerprint) = 32),
-    status      INTEGER,
-    headers     TEXT    CHECK (json_valid(headers)),
-    body        BLOB,
+    job_id      TEXT    NOT NULL,
+    answer      BLOB,
     created_at  INTEGER NOT NULL,
     expires_at  INTEGER NOT NULL,
-    PRIMARY KEY (tenant, key),
-    CHECK ((status IS NULL) = (body IS NULL))
+    PRIMARY KEY (tenant, key)
 ) STRICT;
 
 CREATE INDEX idempotency_keys_by_expiry ON idempotency_keys (expires_at);

@@ -104,7 +104,8 @@ impl Application {
         self.start_background_work()?;
         let handle = Handle::new();
         tokio::spawn(end_with(self.shutdown, handle.clone()));
-        let mut server = axum_server::from_tcp(self.listener)?.handle(handle);
+        let acceptor = http::connection::Acceptor(self.server.body_idle_timeout.0);
+        let mut server = axum_server::from_tcp(self.listener)?.handle(handle).acceptor(acceptor);
         let patience = self.server.header_timeout.0;
         server.http_builder().http1().header_read_timeout(patience);
         let router = http::router(self.state.clone());

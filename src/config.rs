@@ -160,8 +160,10 @@ concern! {
         listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8080)), "ENGRAFT_LISTEN";
         /// Seconds within which a client must have sent the headers of a request.
         header_timeout: Seconds = Seconds::new(15), "ENGRAFT_HEADER_TIMEOUT";
-        /// Seconds without a byte of a request's body after which the client is cut off.
+        /// Seconds without a byte of a request's or an answer's body after which the client is cut off.
         body_idle_timeout: Seconds = Seconds::new(30), "ENGRAFT_BODY_IDLE_TIMEOUT";
+        /// Bytes per second that an upload must bring, on average over `body_idle_timeout`; slower clients are cut off.
+        min_upload_rate: Bytes = Bytes(1 << 10), "ENGRAFT_MIN_UPLOAD_RATE";
         /// Seconds that running requests and jobs get to end after SIGTERM.
         drain_timeout: Seconds = Seconds::new(30), "ENGRAFT_DRAIN_TIMEOUT";
     }

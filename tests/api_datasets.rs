@@ -28,10 +28,14 @@ async fn a_dataset_becomes_ready_with_its_facts() {
     assert_eq!(view["facts"]["splits"]["train"], json!({"examples": 6, "per_class": [2, 2, 2]}));
     let mean = view["facts"]["mean"][0].as_f64().expect("a mean");
     assert!((mean - 115.0 / 255.0).abs() < 1e-9, "{mean}");
+    let preview = view["facts"]["preview"].as_array().expect("examples");
+    assert_eq!((preview.len(), &preview[4]["label"]), (6, &json!(1)));
+    assert!(preview[0]["image"].as_str().expect("a picture").starts_with("data:image/png;base64,"), "{view}");
     let ready: Value = app.get("/v1/datasets?state=ready").send().await.expect("an answer").json().await.expect("JSON");
     let invalid: Value =
         app.get("/v1/datasets?state=invalid").send().await.expect("an answer").json().await.expect("JSON");
     assert_eq!((ready["data"].as_array().map(Vec::len), invalid["data"].as_array().map(Vec::len)), (Some(1), Some(0)));
+    assert_eq!(ready["data"][0]["facts"].get("preview"), None, "lists stay short");
     let delete = app.request(Method::DELETE, "/v1/datasets/tiny.safetensors").send().await.expect("an answer");
     assert_eq!(delete.status(), StatusCode::NO_CONTENT);
     app.stop().await;

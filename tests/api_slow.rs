@@ -71,6 +71,42 @@ async fn a_client_that_drips_its_headers_is_cut_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_drips_its_body_is_cut_off_and_what_came_is_kept() {
+    let app = app().await;
+    let mut socket = connect(&app);
+    socket.write_all(b"PUT /v1/datasets/d0 HTTP/1.1\r\nHost: test\r\nContent-Length: 100000\r\n\r\n").expect("sends");
+    let mut sent = 0;
+    while sent < 100 && socket.write_all(b"x").is_ok() {
+        sent += 1;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let mut answer = String::new();
+    // A reset after the answer is as good as an end.
+    let _ended = socket.read_to_string(&mut answer);
+    assert!(sent < 100 || answer.starts_with("HTTP/1.1 408"), "the server went on listening for 5 s: {answer}");
+    let head = app.request(reqwest::Method::HEAD, "/v1/datasets/d0").send().await.expect("an answer");
+    let offset: usize = head.headers()["upload-offset"].to_str().expect("text").parse().expect("a number");
+    assert!((1..=sent).contains(&offset), "{offset} of {sent} bytes");
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_its_answer_is_cut_off() {
+    let app = app().await;
+    let file = vec![0x5a; 32 << 20];
+    let put = app.put("/v1/datasets/d0", file.clone()).send().await.expect("an answer");
+    assert_eq!(put.status(), reqwest::StatusCode::CREATED);
+    let mut socket = connect(&app);
+    socket.write_all(b"GET /v1/datasets/d0/content HTTP/1.1\r\nHost: test\r\n\r\n").expect("sends");
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let mut got = Vec::new();
+    // A reset is as good as an end.
+    let _ended = socket.read_to_end(&mut got);
+    assert!(!got.is_empty() && got.len() < file.len(), "{} of {} bytes", got.len(), file.len());
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_slow_client_does_not_hold_up_the_end() {
     let app = TestApp::start().await;
     let mut socket = connect(&app);

@@ -2,8 +2,9 @@
 
 mod support;
 
-use std::io::{Read, Write};
+use std::io::{BufRead, Read, Write};
 use std::net::TcpStream;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ fn begin(app: &TestApp, path: &str, headers: &str, length: usize, part: &[u8]) -
     socket
 }
 
-/// Waits until a cut upload is known with this offset.
+/// Waits until an unfinished upload is known with this offset.
 async fn wait_for_offset(app: &TestApp, path: &str, offset: usize) {
     for _ in 0..200 {
         let head = app.request(Method::HEAD, path).send().await.expect("an answer");
@@ -196,19 +197,11 @@ async fn a_name_belongs_to_its_bytes_and_to_one_upload_at_a_time() {
     let app = TestApp::start().await;
     let (file, path) = (large(), "/v1/checkpoints/m0");
     let mut slow = begin(&app, path, "", file.len(), &file[..1000]);
-    let mut busy = None;
-    for _ in 0..100 {
-        let response =
-            app.put(path, vec![0; 3]).header("content-range", "bytes 7-9/10").send().await.expect("an answer");
-        let (status, code, _) = problem(response).await;
-        assert_eq!(status, StatusCode::CONFLICT);
-        busy = Some(code);
-        if busy.as_deref() == Some("upload_in_progress") {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    assert_eq!(busy.as_deref(), Some("upload_in_progress"));
+    // Looking takes nothing from the slow one, however late it is; another upload would.
+    wait_for_offset(&app, path, 0).await;
+    let second = app.put(path, vec![0; 3]).header("content-range", "bytes 7-9/10").send().await.expect("an answer");
+    let (status, code, _) = problem(second).await;
+    assert_eq!((status, code.as_str()), (StatusCode::CONFLICT, "upload_in_progress"));
     slow.write_all(&file[1000..]).expect("sends");
     let mut answer = [0; 12];
     slow.read_exact(&mut answer).expect("an answer");
@@ -359,4 +352,59 @@ async fn a_blob_that_no_row_names_is_swept() {
     assert!(!orphan.exists());
     assert_eq!(app.get("/v1/checkpoints/m0/content").send().await.expect("an answer").status(), StatusCode::OK);
     app.stop().await;
+}
+
+/// The real program, with files of 4 MiB at most: to the server a disk that is full in the middle of an upload.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_fills_up_in_mid_upload_is_said_and_keeps_what_arrived() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let limit = "trap '' XFSZ; ulimit -f $((4 * 1024 * 1024 / 512)); exec \"$0\" \"$@\"";
+    let serve = |shell: &[&str]| {
+        let mut command = std::process::Command::new(shell[0]);
+        command.args(&shell[1..]).args(["serve", "--listen", "127.0.0.1:0", "--workers", "0", "--keep-free", "0"]);
+        command.arg("--data-dir").arg(folder.path()).stdout(Stdio::piped()).stderr(Stdio::null());
+        Server::new(command.spawn().expect("starts"))
+    };
+    let file = safetensors(&[("fc1.weight", &[2048, 784])]);
+    let program = env!("CARGO_BIN_EXE_engraft");
+    let full = serve(&["/bin/sh", "-c", limit, program]);
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let url = format!("{}/v1/checkpoints/m0", full.address);
+    let refused = client.put(&url).body(file.clone()).send().await.expect("an answer");
+    assert_eq!(problem(refused).await.1, "disk_full");
+    let head = client.head(&url).send().await.expect("an answer");
+    let offset: usize = head.headers()["upload-offset"].to_str().expect("text").parse().expect("a number");
+    assert!((1 << 20..=4 << 20).contains(&offset), "{offset} bytes are kept");
+    assert_eq!(client.get(format!("{}/healthz", full.address)).send().await.expect("an answer").status(), 200);
+    drop(full);
+
+    let roomy = serve(&[program]);
+    let range = format!("bytes {offset}-{}/{}", file.len() - 1, file.len());
+    let url = format!("{}/v1/checkpoints/m0", roomy.address);
+    let rest = client.put(&url).header("content-range", range).body(file[offset..].to_vec());
+    let done = rest.send().await.expect("an answer");
+    assert_eq!(done.headers()["etag"], format!("\"{}\"", sha256(&file)), "the rest makes it whole");
+}
+
+/// The program itself, killed at the end of its test.
+struct Server {
+    process: std::process::Child,
+    address: String,
+}
+
+impl Server {
+    fn new(mut process: std::process::Child) -> Self {
+        let mut line = String::new();
+        let stdout = process.stdout.take().expect("its output");
+        std::io::BufReader::new(stdout).read_line(&mut line).expect("a line");
+        let address = line.trim().strip_prefix("listening on ").expect("an address").to_owned();
+        Self { process, address }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.process.kill().expect("is killed");
+        self.process.wait().expect("has ended");
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::preview::Preview;
 use super::statistics::Statistics;
 use super::{Dataset, DatasetError, Limits, Pixels, Split};
 use crate::domain::dataset::{DatasetFacts, DatasetFormat, SplitFacts};
@@ -68,6 +69,7 @@ pub(super) struct Examples {
     count: usize,
     shape: Vec<usize>,
     statistics: Statistics,
+    preview: Preview,
     /// The pixels, if they are to be kept.
     kept: Option<Pixels>,
 }
@@ -92,7 +94,8 @@ impl Intake {
         let elements = shape.iter().try_fold(count, |product, axis| product.checked_mul(*axis));
         self.reserve(elements.and_then(|elements| (elements as u64).checked_mul(pixels.size())))?;
         let kept = if self.keep { Some(room(elements.unwrap_or(usize::MAX), pixels)?) } else { None };
-        let examples = Examples { count, shape: shape.to_vec(), statistics: Statistics::new(shape), kept };
+        let (statistics, preview) = (Statistics::new(shape), Preview::new(count, shape));
+        let examples = Examples { count, shape: shape.to_vec(), statistics, preview, kept };
         self.examples.insert(part, examples);
         self.examples.get_mut(&part).ok_or(DatasetError::TooLarge { limit: self.limit })
     }
@@ -111,9 +114,10 @@ impl Intake {
             let shape: Vec<usize> = std::iter::once(3).chain(grey.shape.iter().skip(1).copied()).collect();
             let colour = self.begin(part, grey.count, &shape, PixelType::U8)?;
             colour.statistics = grey.statistics.repeated(3);
+            colour.preview = grey.preview.in_colour(&shape);
             if let (Some(Pixels::U8(kept)), Some(Pixels::U8(pixels))) = (&mut colour.kept, &grey.kept) {
                 pixels
-                    .chunks_exact(grey.elements())
+                    .chunks_exact(grey.shape.iter().product())
                     .for_each(|plane| (0..3).for_each(|_| kept.extend_from_slice(plane)));
             }
         }
@@ -152,7 +156,7 @@ impl Intake {
         let Self { mut examples, mut labels, .. } = self;
         check_lengths(&examples, &labels)?;
         let test = examples.remove(&Part::Test);
-        let Some(train) = examples.remove(&Part::Train) else {
+        let Some(mut train) = examples.remove(&Part::Train) else {
             return Err(DatasetError::Missing {
                 missing: "the train split".to_owned(),
                 found: "a test split".to_owned(),
@@ -164,6 +168,8 @@ impl Intake {
         let highest = labels.values().flatten().max().map_or(0, |label| *label as usize + 1);
         let classes = class_names.as_ref().map_or(highest, Vec::len);
         let (mean, std) = train.statistics.finish();
+        let preview = std::mem::replace(&mut train.preview, Preview::new(0, &train.shape));
+        let preview = preview.finish(labels.get(&Part::Train).map_or(&[], Vec::as_slice));
         let splits = labels.iter().map(|(part, labels)| (part.name().to_owned(), facts(labels, classes)));
         let facts = DatasetFacts {
             format,
@@ -173,6 +179,7 @@ impl Intake {
             splits: splits.collect(),
             mean,
             std,
+            preview,
         };
         let mut split = |part, examples: Examples| examples.split(labels.remove(&part).unwrap_or_default(), classes);
         Ok(Dataset { facts, train: split(Part::Train, train), test: test.map(|test| split(Part::Test, test)) })
@@ -224,6 +231,7 @@ impl Examples {
             Block::U8(pixels) => self.statistics.add_bytes(pixels),
             Block::F32(pixels) => self.statistics.add_floats(pixels),
         }
+        self.preview.look(first, block);
         match (&mut self.kept, block) {
             (Some(Pixels::U8(kept)), Block::U8(pixels)) => write_at(kept, at, pixels),
             (Some(Pixels::F32(kept)), Block::F32(pixels)) => write_at(kept, at, pixels),

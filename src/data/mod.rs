@@ -14,6 +14,7 @@ mod idx;
 mod images;
 mod intake;
 mod npy;
+mod preview;
 mod source;
 mod statistics;
 

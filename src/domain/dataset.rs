@@ -27,6 +27,19 @@ pub struct SplitFacts {
     pub per_class: Vec<usize>,
 }
 
+/// One example of a dataset, for people to look at.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Example {
+    /// Its position in the train split.
+    pub index: usize,
+    /// Its label.
+    pub label: u32,
+    /// The first few values of an example that is no image.
+    pub values: Vec<f32>,
+    /// A small picture of one that is, as a `data:` address.
+    pub image: Option<String>,
+}
+
 /// What reading a dataset through has shown.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DatasetFacts {
@@ -44,4 +57,6 @@ pub struct DatasetFacts {
     pub mean: Vec<f64>,
     /// Standard deviation per channel, likewise.
     pub std: Vec<f64>,
+    /// A few examples of the train split.
+    pub preview: Vec<Example>,
 }

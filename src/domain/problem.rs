@@ -70,8 +70,6 @@ codes! {
     JobNotSucceeded = "job_not_succeeded", 409, "The job ended without this result";
     /// An operation for finished jobs on an active one.
     JobActive = "job_active", 409, "The job is still active";
-    /// The first request with this Idempotency-Key is still running.
-    IdempotencyInProgress = "idempotency_in_progress", 409, "A request with this Idempotency-Key is still running";
     /// A conditional request whose condition does not hold.
     PreconditionFailed = "precondition_failed", 412, "The precondition does not hold";
     /// A body over the limit.

@@ -2,11 +2,11 @@
 
 pub mod auth;
 mod checkpoints;
+pub mod connection;
 mod datasets;
 pub mod download;
 pub mod frame;
 pub mod housekeeping;
-pub mod idempotency;
 mod jobs;
 pub mod json;
 pub mod listing;

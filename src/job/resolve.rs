@@ -197,6 +197,7 @@ mod tests {
             splits: BTreeMap::from([("train".to_owned(), split)]),
             mean: vec![0.0],
             std: vec![1.0],
+            preview: Vec::new(),
         }
     }
 

@@ -1,49 +1,51 @@
-//! Answers of requests that carried an `Idempotency-Key`, so that a repeated request gets the same one.
+//! Requests that carried an `Idempotency-Key`: which job each has queued, and how it was answered.
+//!
+//! A key is taken in the transaction that queues its job, so there is never a job without its key nor a key without
+//! its job, whenever the server dies, and two requests with one key can only queue one job. The answer follows in a write of its own: a
+//! repeated request that finds none gets the job as it is now.
 
 use sqlx::FromRow;
+use sqlx::sqlite::SqliteConnection;
 
 use super::{Database, StoreError};
 use crate::domain::access::Tenant;
 use crate::domain::clock::SharedClock;
+use crate::domain::id::JobId;
 
-/// How long answers are kept.
+/// How long keys are remembered.
 const KEPT_MS: i64 = 24 * 3600 * 1000;
-/// A request that has run for so long was lost with its process; its key is free again.
-const ABANDONED_MS: i64 = 60 * 1000;
 
-/// A stored answer.
+/// A client's key, and what it stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    /// HTTP status.
-    pub status: u16,
-    /// Headers to repeat.
-    pub headers: Vec<(String, String)>,
-    /// The body.
-    pub body: Vec<u8>,
+pub struct RequestKey {
+    /// As the client sent it.
+    pub key: String,
+    /// SHA-256 of path and body: the same key must not come with another request.
+    pub fingerprint: [u8; 32],
 }
 
-/// What is known of a key.
+/// What an earlier request with the same key has left.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Claim {
-    /// Nothing: the caller may run, and must then [`Idempotency::finish`] or [`Idempotency::release`].
-    Free,
-    /// The first request still runs.
-    Running,
-    /// The key came with another request.
-    Reused,
-    /// The first request's answer.
-    Answered(Answer),
+pub enum Earlier {
+    /// It was another request.
+    Different,
+    /// It queued this job.
+    Queued {
+        /// The job.
+        job: JobId,
+        /// The answer's body; none if the server ended before it was written down.
+        answer: Option<Vec<u8>>,
+    },
 }
 
 #[derive(FromRow)]
 struct Row {
     fingerprint: Vec<u8>,
-    status: Option<i64>,
-    headers: Option<String>,
-    body: Option<Vec<u8>>,
+    job_id: String,
+    answer: Option<Vec<u8>>,
 }
 
-/// The table of answers.
+/// The table of keys.
 #[derive(Debug, Clone)]
 pub struct Idempotency {
     database: Database,
@@ -51,119 +53,79 @@ pub struct Idempotency {
 }
 
 impl Idempotency {
-    /// The answers in `database`.
+    /// The keys in `database`.
     #[must_use]
     pub fn new(database: Database, clock: SharedClock) -> Self {
         Self { database, clock }
     }
 
-    /// Takes `key` for a request with this `fingerprint` (SHA-256 of method, path and body), unless it is taken.
+    /// What an earlier request of the tenant's with this key has left, if there was one within 24 h.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn claim(&self, tenant: &Tenant, key: &str, fingerprint: [u8; 32]) -> Result<Claim, StoreError> {
+    pub async fn earlier(&self, tenant: &Tenant, key: &RequestKey) -> Result<Option<Earlier>, StoreError> {
         let now = self.clock.now().as_millisecond();
-        let mut transaction = self.database.write().await?;
-        sqlx::query("DELETE FROM idempotency_keys WHERE expires_at <= ?").bind(now).execute(&mut *transaction).await?;
-        let row: Option<Row> = sqlx::query_as("SELECT * FROM idempotency_keys WHERE tenant = ? AND key = ?")
-            .bind(tenant.as_str())
-            .bind(key)
-            .fetch_optional(&mut *transaction)
-            .await?;
-        if let Some(row) = row {
-            transaction.commit().await?;
-            return row.claim(key, fingerprint);
-        }
-        sqlx::query(
-            "INSERT INTO idempotency_keys (tenant, key, fingerprint, created_at, expires_at) VALUES (?, ?, ?, ?, ?)",
-        )
-        .bind(tenant.as_str())
-        .bind(key)
-        .bind(fingerprint.to_vec())
-        .bind(now)
-        .bind(now + ABANDONED_MS)
-        .execute(&mut *transaction)
-        .await?;
-        transaction.commit().await?;
-        Ok(Claim::Free)
+        find(&mut *self.database.reader().acquire().await?, tenant, key, now).await
     }
 
-    /// Keeps the answer of a request that took its key.
+    /// Keeps the answer that the request with this key got.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn finish(&self, tenant: &Tenant, key: &str, answer: &Answer) -> Result<(), StoreError> {
+    pub async fn keep(&self, tenant: &Tenant, key: &RequestKey, answer: &[u8]) -> Result<(), StoreError> {
         let mut transaction = self.database.write().await?;
-        sqlx::query(
-            "UPDATE idempotency_keys SET status = ?, headers = ?, body = ?, expires_at = ? WHERE tenant = ? AND key = ?",
-        )
-        .bind(i64::from(answer.status))
-        .bind(serde_json::json!(answer.headers).to_string())
-        .bind(&answer.body)
-        .bind(self.clock.now().as_millisecond() + KEPT_MS)
-        .bind(tenant.as_str())
-        .bind(key)
-        .execute(&mut *transaction)
-        .await?;
-        Ok(transaction.commit().await?)
-    }
-
-    /// Frees the key of a request that changed nothing.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn release(&self, tenant: &Tenant, key: &str) -> Result<(), StoreError> {
-        let mut transaction = self.database.write().await?;
-        sqlx::query("DELETE FROM idempotency_keys WHERE tenant = ? AND key = ? AND status IS NULL")
+        sqlx::query("UPDATE idempotency_keys SET answer = ? WHERE tenant = ? AND key = ? AND answer IS NULL")
+            .bind(answer)
             .bind(tenant.as_str())
-            .bind(key)
+            .bind(&key.key)
             .execute(&mut *transaction)
             .await?;
         Ok(transaction.commit().await?)
     }
 }
 
-impl Row {
-    fn claim(self, key: &str, fingerprint: [u8; 32]) -> Result<Claim, StoreError> {
-        if self.fingerprint != fingerprint {
-            return Ok(Claim::Reused);
-        }
-        let (Some(status), Some(headers), Some(body)) = (self.status, self.headers, self.body) else {
-            return Ok(Claim::Running);
-        };
-        let wrong = |detail: String| StoreError::inconsistent("idempotency_keys", key, detail);
-        let status = u16::try_from(status).map_err(|error| wrong(error.to_string()))?;
-        let headers = serde_json::from_str(&headers).map_err(|error| wrong(error.to_string()))?;
-        Ok(Claim::Answered(Answer { status, headers, body }))
+/// As [`Idempotency::earlier`], at the time `now`, in milliseconds.
+pub(super) async fn find(
+    conn: &mut SqliteConnection,
+    tenant: &Tenant,
+    key: &RequestKey,
+    now: i64,
+) -> Result<Option<Earlier>, StoreError> {
+    let row: Option<Row> = sqlx::query_as(
+        "SELECT fingerprint, job_id, answer FROM idempotency_keys WHERE tenant = ? AND key = ? AND expires_at > ?",
+    )
+    .bind(tenant.as_str())
+    .bind(&key.key)
+    .bind(now)
+    .fetch_optional(conn)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    if row.fingerprint != key.fingerprint {
+        return Ok(Some(Earlier::Different));
     }
+    let job = row.job_id.parse().map_err(|error| StoreError::inconsistent("idempotency_keys", &key.key, error))?;
+    Ok(Some(Earlier::Queued { job, answer: row.answer }))
 }
 
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::time::Duration;
-
-    use super::*;
-    use crate::domain::clock::{ManualClock, from_millis};
-
-    #[tokio::test]
-    async fn an_answer_is_kept_for_a_day_and_a_lost_request_frees_its_key() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let clock = Arc::new(ManualClock::at(from_millis(1_000_000)));
-        let answers = Idempotency::new(Database::open(folder.path()).await.expect("opens"), clock.clone());
-        let tenant = Tenant::default();
-        let claim = async |print: u8| answers.claim(&tenant, "k", [print; 32]).await.expect("claims");
-        assert_eq!(claim(1).await, Claim::Free);
-        assert_eq!(claim(1).await, Claim::Running);
-        assert_eq!(claim(2).await, Claim::Reused);
-        clock.advance(Duration::from_mins(1));
-        assert_eq!(claim(1).await, Claim::Free, "the first request was lost");
-        let answer = Answer { status: 202, headers: vec![("location".into(), "/x".into())], body: b"{}".to_vec() };
-        answers.finish(&tenant, "k", &answer).await.expect("keeps");
-        assert_eq!(claim(1).await, Claim::Answered(answer));
-        clock.advance(Duration::from_hours(24));
-        assert_eq!(claim(2).await, Claim::Free);
-        answers.release(&tenant, "k").await.expect("frees");
-        assert_eq!(claim(1).await, Claim::Free);
-    }
+/// Ties `key`, which must be free, to the job that is being queued in the same transaction.
+pub(super) async fn take(
+    conn: &mut SqliteConnection,
+    tenant: &Tenant,
+    key: &RequestKey,
+    job: JobId,
+    now: i64,
+) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM idempotency_keys WHERE expires_at <= ?").bind(now).execute(&mut *conn).await?;
+    sqlx::query(
+        "INSERT INTO idempotency_keys (tenant, key, fingerprint, job_id, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)",
+    )
+    .bind(tenant.as_str())
+    .bind(&key.key)
+    .bind(key.fingerprint.to_vec())
+    .bind(job.to_string())
+    .bind(now)
+    .bind(now + KEPT_MS)
+    .execute(conn)
+    .await?;
+    Ok(())
 }

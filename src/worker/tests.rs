@@ -80,7 +80,7 @@ impl House {
             max_runtime,
             inputs: Vec::new(),
         };
-        self.jobs().insert(&job).await.expect("inserts")
+        self.jobs().insert(&job, None).await.expect("inserts")
     }
 
     async fn job(&self, id: JobId) -> Job {

@@ -26,5 +26,5 @@ pub(super) async fn list(
 ) -> Result<Json<Page<DatasetView>>, Problem> {
     let listing = parse(&query, DatasetState::NAMES)?;
     let rows = state.datasets.list(&caller.tenant, &listing).await?;
-    Ok(Json(Page::new(&listing, rows, |row| row.id.to_string(), DatasetView::from)))
+    Ok(Json(Page::new(&listing, rows, |row| row.id.to_string(), DatasetView::in_a_list)))
 }

@@ -6,11 +6,11 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use super::accept::{accept, request_key};
 use super::submission::read;
-use super::{accepted, unknown_parameter, wrong_parameter};
+use super::{unknown_parameter, wrong_parameter};
 use crate::domain::problem::Problem;
 use crate::http::auth::Caller;
-use crate::http::idempotency::once;
 use crate::http::json::JsonBody;
 use crate::http::listing::{RawQuery, pairs};
 use crate::http::state::AppState;
@@ -36,7 +36,6 @@ use crate::http::views::problem::ProblemView;
         (status = 400, description = "The body is not JSON.", body = ProblemView, content_type = "application/problem+json"),
         (status = 401, description = "No valid key.", body = ProblemView, content_type = "application/problem+json"),
         (status = 403, description = "The key may not write.", body = ProblemView, content_type = "application/problem+json"),
-        (status = 409, description = "The first request with this Idempotency-Key is still running.", body = ProblemView, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large.", body = ProblemView, content_type = "application/problem+json"),
         (status = 415, description = "The body is not announced as JSON.", body = ProblemView, content_type = "application/problem+json"),
         (status = 422, description = "Faults, each with its pointer.", body = ProblemView, content_type = "application/problem+json")))]
@@ -52,11 +51,11 @@ pub(super) async fn create(
         let plan = read(&state, &caller, &body.value).await?.plan;
         return Ok(Json(if plan.is_null() { unknown_plan() } else { plan }).into_response());
     }
-    once(&state, &caller, &headers, &uri, &body.bytes, async {
+    let key = request_key(&headers, &uri, &body.bytes)?;
+    let key = key.as_ref();
+    accept(&state, &caller, key, async {
         let job = read(&state, &caller, &body.value).await?;
-        let id = state.jobs.insert(&job).await?;
-        state.job_queued.notify_one();
-        accepted(&state, &caller, id).await
+        Ok(state.jobs.insert(&job, key).await?)
     })
     .await
 }

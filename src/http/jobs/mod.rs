@@ -1,5 +1,6 @@
 //! `/v1/jobs`.
 
+mod accept;
 mod artifacts;
 mod cancel;
 mod create;
@@ -14,8 +15,6 @@ mod stream;
 mod submission;
 
 use axum::http::{HeaderMap, header};
-use axum::response::{IntoResponse, Response};
-use axum::{Json, http::StatusCode};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -62,13 +61,6 @@ async fn view(state: &AppState, job: Job) -> Result<JobView, Problem> {
     let succeeded = matches!(job.state, State::Succeeded(_));
     let artifacts = if succeeded { state.jobs.artifacts(job.id).await? } else { Vec::new() };
     Ok(JobView::new(job, queue_position, inputs, artifacts))
-}
-
-/// The answer to whoever has just queued the job `id`.
-async fn accepted(state: &AppState, caller: &Caller, id: JobId) -> Result<Response, Problem> {
-    let job = state.jobs.get(&caller.tenant, id).await?;
-    let headers = [(header::LOCATION, format!("/v1/jobs/{id}")), (header::RETRY_AFTER, "1".to_owned())];
-    Ok((StatusCode::ACCEPTED, headers, Json(view(state, job).await?)).into_response())
 }
 
 /// Whether the client asks for the media type `wanted` by name.

@@ -4,10 +4,10 @@ use axum::extract::{OriginalUri, Path, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 
-use super::{accepted, parse_id, unknown_parameter, wrong_parameter};
+use super::accept::{accept, request_key};
+use super::{parse_id, unknown_parameter, wrong_parameter};
 use crate::domain::problem::Problem;
 use crate::http::auth::Caller;
-use crate::http::idempotency::once;
 use crate::http::listing::{RawQuery, pairs};
 use crate::http::state::AppState;
 use crate::http::views::jobs::JobView;
@@ -39,12 +39,9 @@ pub(super) async fn retry(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let from = origin(&query)?;
-    once(&state, &caller, &headers, &uri, &[], async {
-        let new = state.jobs.retry(&caller.tenant, parse_id(&id)?, from).await?;
-        state.job_queued.notify_one();
-        accepted(&state, &caller, new).await
-    })
-    .await
+    let key = request_key(&headers, &uri, &[])?;
+    let key = key.as_ref();
+    accept(&state, &caller, key, async { Ok(state.jobs.retry(&caller.tenant, parse_id(&id)?, from, key).await?) }).await
 }
 
 fn origin(query: &str) -> Result<RetryFrom, Problem> {

@@ -44,7 +44,8 @@ pub async fn put(
     request: Request,
 ) -> Result<Outcome, Refusal> {
     let (parts, body) = request.into_parts();
-    let mut incoming = Incoming::new(body, &parts.headers, state.settings.server.body_idle_timeout.0);
+    let server = &state.settings.server;
+    let mut incoming = Incoming::new(body, &parts.headers, server.body_idle_timeout.0, server.min_upload_rate.0);
     let name = parse_name(name);
     let tasks = state.tasks.clone();
     let task = tasks.spawn(async move {

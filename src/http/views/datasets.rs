@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::problem::ProblemView;
 use super::time;
-use crate::domain::dataset::{DatasetFacts, DatasetFormat, SplitFacts};
+use crate::domain::dataset::{DatasetFacts, DatasetFormat, Example, SplitFacts};
 use crate::store::datasets::{Dataset, DatasetState};
 
 /// A dataset.
@@ -63,6 +63,33 @@ pub struct FactsView {
     /// Standard deviation per channel, likewise.
     #[schema(example = json!([0.3081]))]
     std: Vec<f64>,
+    /// A few examples of the train split, evenly spread; not in lists.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    preview: Vec<ExampleView>,
+}
+
+/// One example of a dataset.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ExampleView {
+    /// Its position in the train split.
+    #[schema(example = 6000)]
+    index: usize,
+    /// Its label.
+    #[schema(example = 7)]
+    label: u32,
+    /// The first few values; of examples that are no images.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    values: Vec<f32>,
+    /// A small picture as a `data:` address; of images of 1 or 3 channels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "data:image/png;base64,iVBORw0KGgo=")]
+    image: Option<String>,
+}
+
+impl From<Example> for ExampleView {
+    fn from(Example { index, label, values, image }: Example) -> Self {
+        Self { index, label, values, image }
+    }
 }
 
 /// One split of a dataset.
@@ -92,6 +119,7 @@ impl From<DatasetFacts> for FactsView {
             splits: facts.splits.into_iter().map(|(name, split)| (name, split.into())).collect(),
             mean: facts.mean,
             std: facts.std,
+            preview: facts.preview.into_iter().map(ExampleView::from).collect(),
         }
     }
 }
@@ -115,5 +143,16 @@ impl From<Dataset> for DatasetView {
             facts,
             error,
         }
+    }
+}
+
+impl DatasetView {
+    /// The dataset as it stands in lists.
+    pub fn in_a_list(dataset: Dataset) -> Self {
+        let mut view = Self::from(dataset);
+        if let Some(facts) = &mut view.facts {
+            facts.preview.clear();
+        }
+        view
     }
 }

@@ -8,6 +8,7 @@ use super::row::{InputRow, JobRow, json as to_json, millis};
 use super::{Job, JobError, JobInput, Jobs, NewJob};
 use crate::domain::access::Tenant;
 use crate::domain::id::JobId;
+use crate::store::idempotency::{self, Earlier, RequestKey};
 
 /// Where a repeated job begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,13 +20,17 @@ pub enum RetryFrom {
 }
 
 impl Jobs {
-    /// Queues a job.
+    /// Queues a job, unless a request with the same `key` has done so before.
     ///
     /// # Errors
-    /// When the database fails; among others, when an input has been deleted in the meantime.
-    pub async fn insert(&self, job: &NewJob) -> Result<JobId, JobError> {
+    /// When the key came with another request, or the database fails; among others, when an input has been deleted in the
+    /// meantime.
+    pub async fn insert(&self, job: &NewJob, key: Option<&RequestKey>) -> Result<JobId, JobError> {
         let mut transaction = self.database.write().await?;
         let id = JobId::new();
+        if let Some(before) = self.once(&mut transaction, &job.tenant, key, id).await? {
+            return Ok(before);
+        }
         sqlx::query(
             "INSERT INTO jobs (id, tenant, resolved, plan, labels, device, max_runtime_ms, created_at, state) \
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued')",
@@ -48,16 +53,26 @@ impl Jobs {
         Ok(id)
     }
 
-    /// Queues a job like `job`, which must have ended and whose inputs must still be there.
+    /// Queues a job like `job`, which must have ended and whose inputs must still be there, unless a request with the
+    /// same `key` has done so before.
     ///
     /// # Errors
-    /// When there is no such job, it is still active, or its inputs are gone.
-    pub async fn retry(&self, tenant: &Tenant, job: JobId, from: RetryFrom) -> Result<JobId, JobError> {
+    /// When the key came with another request, there is no such job, it is still active, or its inputs are gone.
+    pub async fn retry(
+        &self,
+        tenant: &Tenant,
+        job: JobId,
+        from: RetryFrom,
+        key: Option<&RequestKey>,
+    ) -> Result<JobId, JobError> {
         let mut transaction = self.database.write().await?;
+        let id = JobId::new();
+        if let Some(before) = self.once(&mut transaction, tenant, key, id).await? {
+            return Ok(before);
+        }
         let old = owned(&mut transaction, tenant, job).await?;
         old.state.ended()?;
         all_inputs_present(&mut transaction, job).await?;
-        let id = JobId::new();
         sqlx::query(
             "INSERT INTO jobs (id, tenant, resolved, plan, labels, device, max_runtime_ms, retry_of, created_at, state, \
                  checkpoint_key, checkpoint_epoch) \
@@ -75,6 +90,23 @@ impl Jobs {
         self.announce(&mut transaction, id, data).await?;
         transaction.commit().await?;
         Ok(id)
+    }
+
+    /// The job that `key` has queued before; if there is none, `key` now stands for the job `id`.
+    async fn once(
+        &self,
+        conn: &mut SqliteConnection,
+        tenant: &Tenant,
+        key: Option<&RequestKey>,
+        id: JobId,
+    ) -> Result<Option<JobId>, JobError> {
+        let Some(key) = key else { return Ok(None) };
+        let now = self.clock.now().as_millisecond();
+        match idempotency::find(conn, tenant, key, now).await? {
+            Some(Earlier::Queued { job, .. }) => Ok(Some(job)),
+            Some(Earlier::Different) => Err(JobError::KeyReused),
+            None => Ok(idempotency::take(conn, tenant, key, id, now).await.map(|()| None)?),
+        }
     }
 
     async fn announce(&self, conn: &mut SqliteConnection, job: JobId, data: Value) -> Result<(), JobError> {

@@ -58,6 +58,9 @@ pub enum JobError {
     /// Files that the job would read are gone.
     #[error("these inputs of the job have been deleted: {}", .0.join(", "))]
     InputsGone(Vec<String>),
+    /// The Idempotency-Key has queued a job for another request.
+    #[error("the Idempotency-Key belongs to another request")]
+    KeyReused,
 }
 
 impl From<sqlx::Error> for JobError {
@@ -73,6 +76,10 @@ impl From<JobError> for Problem {
             JobError::NotFound(id) => {
                 Self::new(Code::NotFound, format!("There is no job `{id}`; GET /v1/jobs lists them."))
             }
+            JobError::KeyReused => Self::new(
+                Code::IdempotencyKeyReused,
+                "Use a new key for a different request; keys are remembered for 24 h.",
+            ),
             JobError::InputsGone(_) => Self::new(Code::InvalidRequest, format!("It cannot run again: {error}.")),
             JobError::Transition(TransitionError::StillActive(_)) => {
                 Self::new(Code::JobActive, format!("Not now: {error}."))

@@ -48,7 +48,7 @@ impl Jobs {
                 Ok(glimpse) if !glimpse.ended => {}
                 Ok(_) | Err(JobError::NotFound(_)) => self.sweep_job(blobs, job).await?,
                 Err(JobError::Store(error)) => return Err(error),
-                Err(JobError::Transition(_) | JobError::InputsGone(_)) => {}
+                Err(JobError::Transition(_) | JobError::InputsGone(_) | JobError::KeyReused) => {}
             }
         }
         Ok(())

@@ -12,6 +12,7 @@ use crate::domain::job::{Fence, Interruption, MAX_STALLED_ATTEMPTS};
 use crate::domain::problem::{Code, Problem};
 use crate::job::protocol::{EpochMetrics, Level};
 use crate::store::Blobs;
+use crate::store::idempotency::{Earlier, Idempotency, RequestKey};
 use crate::store::listing::Listing;
 
 const LEASE: Duration = Duration::from_mins(1);
@@ -82,7 +83,7 @@ impl House {
     }
 
     async fn queue(&self) -> JobId {
-        self.jobs.insert(&self.new_job(Vec::new())).await.expect("inserts")
+        self.jobs.insert(&self.new_job(Vec::new()), None).await.expect("inserts")
     }
 
     async fn claim(&self) -> Option<Claim> {
@@ -291,7 +292,7 @@ async fn an_ended_job_cannot_be_changed_even_by_sql() {
 async fn only_a_worker_with_the_device_claims() {
     let house = House::new().await;
     let job = NewJob { device: Device::Cuda(0), ..house.new_job(Vec::new()) };
-    let id = house.jobs.insert(&job).await.expect("inserts");
+    let id = house.jobs.insert(&job, None).await.expect("inserts");
     assert!(house.claim().await.is_none(), "a worker without a GPU");
     let devices = vec![Device::Cuda(0), Device::Cpu];
     let claimant = Claimant { worker: WorkerId::new(), devices, lease: LEASE };
@@ -303,7 +304,7 @@ async fn only_a_worker_with_the_device_claims() {
 async fn a_job_waits_for_its_dataset_and_fails_with_it() {
     let house = House::new().await;
     let id = house.dataset("validating").await;
-    let good = house.jobs.insert(&house.new_job(vec![dataset(id)])).await.expect("inserts");
+    let good = house.jobs.insert(&house.new_job(vec![dataset(id)]), None).await.expect("inserts");
     let overtaker = house.queue().await;
     assert_eq!(house.claim().await.expect("the other one").fence.job, overtaker);
     assert!(house.claim().await.is_none());
@@ -315,7 +316,7 @@ async fn a_job_waits_for_its_dataset_and_fails_with_it() {
         .sql("UPDATE datasets SET state = 'invalid', facts = NULL, problem = '{\"detail\": \"no x\"}'")
         .await
         .expect("updates");
-    let bad = house.jobs.insert(&house.new_job(vec![dataset(id)])).await.expect("inserts");
+    let bad = house.jobs.insert(&house.new_job(vec![dataset(id)]), None).await.expect("inserts");
     assert!(house.claim().await.is_none());
     let State::Failed(_, problem) = house.job(bad).await.state else { panic!("its dataset is invalid") };
     assert_eq!(problem.code, Code::DatasetInvalid);
@@ -327,17 +328,17 @@ async fn inputs_of_live_jobs_stay_and_a_retry_needs_them() {
     let house = House::new().await;
     let (jobs, tenant) = (&house.jobs, &house.tenant);
     let file = house.checkpoint("m0").await;
-    let id = jobs.insert(&house.new_job(vec![member(file)])).await.expect("inserts");
+    let id = jobs.insert(&house.new_job(vec![member(file)]), None).await.expect("inserts");
     assert!(house.sql("DELETE FROM checkpoints").await.is_err(), "in use");
-    let active = jobs.retry(tenant, id, RetryFrom::Start).await.expect_err("still active");
+    let active = jobs.retry(tenant, id, RetryFrom::Start, None).await.expect_err("still active");
     assert!(matches!(active, JobError::Transition(TransitionError::StillActive("queued"))));
     jobs.cancel(tenant, id).await.expect("cancels");
-    let again = jobs.retry(tenant, id, RetryFrom::Start).await.expect("retries");
+    let again = jobs.retry(tenant, id, RetryFrom::Start, None).await.expect("retries");
     assert_eq!(house.job(again).await.retry_of, Some(id));
     assert_eq!(jobs.inputs(again).await.expect("reads"), [member(file)]);
     jobs.cancel(tenant, again).await.expect("cancels");
     assert_eq!(house.sql("DELETE FROM checkpoints").await.expect("free now"), 1);
-    let gone = jobs.retry(tenant, id, RetryFrom::Start).await.expect_err("the member is gone");
+    let gone = jobs.retry(tenant, id, RetryFrom::Start, None).await.expect_err("the member is gone");
     assert!(matches!(gone, JobError::InputsGone(names) if names == ["m0"]));
     assert_eq!(jobs.inputs(id).await.expect("reads")[0].name, "m0", "the name is remembered");
 }
@@ -357,9 +358,9 @@ async fn a_retry_goes_on_from_the_checkpoint_and_shares_its_blob() {
     store(&house, &blobs, &Jobs::blob_key(fence, "orphan")).await;
     jobs.fail(fence, Problem::new(Code::TrainingDiverged, "nan")).await.expect("fails");
 
-    let again = jobs.retry(tenant, fence.job, RetryFrom::Checkpoint).await.expect("retries");
+    let again = jobs.retry(tenant, fence.job, RetryFrom::Checkpoint, None).await.expect("retries");
     assert_eq!(jobs.metrics(again).await.expect("reads").len(), 2, "up to the checkpoint");
-    let afresh = jobs.retry(tenant, fence.job, RetryFrom::Start).await.expect("retries");
+    let afresh = jobs.retry(tenant, fence.job, RetryFrom::Start, None).await.expect("retries");
     assert_eq!(house.job(afresh).await.checkpoint, None);
     jobs.delete(tenant, fence.job).await.expect("deletes");
     jobs.sweep_all(&blobs).await.expect("sweeps");
@@ -371,6 +372,37 @@ async fn a_retry_goes_on_from_the_checkpoint_and_shares_its_blob() {
     let old = jobs.save_checkpoint(heir, 3, "jobs/other").await.expect("writes").expect("a checkpoint before");
     jobs.drop_blob(&blobs, &old).await.expect("drops");
     assert!(blobs.list("jobs").await.expect("lists").is_empty());
+}
+
+#[tokio::test]
+async fn a_key_queues_one_job_for_a_day_with_or_without_its_answer() {
+    let house = House::new().await;
+    let keys = Idempotency::new(house.jobs.database.clone(), house.clock.clone());
+    let key = RequestKey { key: "k".into(), fingerprint: [1; 32] };
+    let other = RequestKey { fingerprint: [2; 32], ..key.clone() };
+    let job = house.new_job(Vec::new());
+    let insert = async |key: &RequestKey| house.jobs.insert(&job, Some(key)).await;
+    let (first, second) = tokio::join!(insert(&key), insert(&key));
+    let id = first.expect("inserts");
+    assert_eq!(second.expect("the same"), id, "whoever comes first queues it");
+    assert!(matches!(insert(&other).await, Err(JobError::KeyReused)));
+    let earlier = async |key: &RequestKey| keys.earlier(&house.tenant, key).await.expect("reads");
+    assert_eq!(
+        earlier(&key).await,
+        Some(Earlier::Queued { job: id, answer: None }),
+        "the server ended before it answered"
+    );
+    assert_eq!(earlier(&other).await, Some(Earlier::Different));
+    keys.keep(&house.tenant, &key, b"first").await.expect("keeps");
+    keys.keep(&house.tenant, &key, b"second").await.expect("keeps");
+    assert_eq!(earlier(&key).await, Some(Earlier::Queued { job: id, answer: Some(b"first".to_vec()) }));
+
+    let fresh = RequestKey { key: "fresh".into(), ..key.clone() };
+    let active = house.jobs.retry(&house.tenant, id, RetryFrom::Start, Some(&fresh)).await;
+    active.expect_err("still active");
+    assert_eq!(earlier(&fresh).await, None, "a request that queued nothing leaves its key free");
+    house.clock.advance(Duration::from_hours(24));
+    assert_ne!(insert(&other).await.expect("the key is free again"), id);
 }
 
 #[tokio::test]
@@ -404,7 +436,7 @@ async fn lists_show_the_tenants_own_jobs_newest_first() {
     let first = house.queue().await;
     let second = house.queue().await;
     let other = NewJob { labels: [("team".to_owned(), "audio".to_owned())].into(), ..house.new_job(Vec::new()) };
-    let third = house.jobs.insert(&other).await.expect("inserts");
+    let third = house.jobs.insert(&other, None).await.expect("inserts");
     house.jobs.cancel(&house.tenant, second).await.expect("cancels");
     let all = Listing { limit: 10, after: None, state: None, labels: BTreeMap::new() };
     let list = async |listing: Listing| {
