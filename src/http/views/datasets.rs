@@ -148,6 +148,7 @@ impl From<Dataset> for DatasetView {
 
 impl DatasetView {
     /// The dataset as it stands in lists.
+    #[must_use]
     pub fn in_a_list(dataset: Dataset) -> Self {
         let mut view = Self::from(dataset);
         if let Some(facts) = &mut view.facts {
