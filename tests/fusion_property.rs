@@ -72,7 +72,7 @@ impl Builder<'_> {
 
     fn dense(&mut self, input: usize, from: usize, to: usize, bias: bool, norm: bool) -> usize {
         let op = match self.size {
-            Some(_) => Op::Conv2d { in_channels: from, out_channels: to, window: Window::square(3, 1, 1), bias },
+            Some(_) => Op::conv2d(from, to, Window::square(3, 1, 1), bias),
             None => Op::Linear { in_features: from, out_features: to, bias },
         };
         let out = self.push(op, &[input]);
@@ -105,7 +105,7 @@ impl Builder<'_> {
             Step::Pool { mean } => {
                 if let Some(size) = self.size.filter(|size| *size >= 2) {
                     let window = Window::square(2, 2, 0);
-                    self.push(if mean { Op::AvgPool2d { window } } else { Op::MaxPool2d { window } }, &[input]);
+                    self.push(if mean { Op::avg_pool2d(window) } else { Op::max_pool2d(window) }, &[input]);
                     self.size = Some(size / 2);
                 }
             }

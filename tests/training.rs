@@ -77,10 +77,10 @@ fn linear(in_features: usize, out_features: usize) -> Op {
 fn convnet() -> Graph {
     chain(vec![
         ("input", Op::Input { shape: vec![1, 6, 6] }),
-        ("conv", Op::Conv2d { in_channels: 1, out_channels: 4, window: Window::square(3, 1, 1), bias: false }),
+        ("conv", Op::conv2d(1, 4, Window::square(3, 1, 1), false)),
         ("bn", Op::BatchNorm { features: 4, eps: 1e-5 }),
         ("relu", Op::Relu),
-        ("pool", Op::MaxPool2d { window: Window::square(2, 2, 0) }),
+        ("pool", Op::max_pool2d(Window::square(2, 2, 0))),
         ("flatten", Op::Flatten),
         ("fc", linear(36, 4)),
     ])

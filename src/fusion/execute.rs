@@ -83,13 +83,11 @@ impl Stack<'_> {
             Op::Conv2d { window, bias, .. } => self.dense(id, node, x, window, *bias)?,
             Op::BatchNorm { eps, .. } => self.normalise(id, node, x, *eps)?,
             Op::Relu => Activation { values: map(|value| value.max(0.0)), ..*x },
-            Op::MaxPool2d { window } => slide(x, window, |inside, _| inside.fold(f32::NEG_INFINITY, f32::max)),
-            Op::AvgPool2d { window } => slide(x, window, |inside, count| inside.sum::<f32>() / count),
-            Op::GlobalAvgPool2d => {
-                slide(x, &Window { kernel: x.size, stride: [1, 1], padding: [0, 0] }, |inside, count| {
-                    inside.sum::<f32>() / count
-                })
-            }
+            Op::MaxPool2d { window, .. } => slide(x, window, |inside, _| inside.fold(f32::NEG_INFINITY, f32::max)),
+            Op::AvgPool2d { window, .. } => slide(x, window, |inside, count| inside.sum::<f32>() / count),
+            Op::GlobalAvgPool2d => slide(x, &Window { kernel: x.size, ..Window::square(1, 1, 0) }, |inside, count| {
+                inside.sum::<f32>() / count
+            }),
             Op::Flatten => {
                 Activation { values: map(|value| value), channels: x.channels * x.positions(), size: [1, 1] }
             }
@@ -97,6 +95,7 @@ impl Stack<'_> {
                 let pairs = x.values.iter().zip(&operands[1].values);
                 Activation { values: pairs.map(|(a, b)| a + b).collect(), ..*x }
             }
+            _ => return Err(unknown(node)),
         })
     }
 
@@ -147,6 +146,11 @@ impl Stack<'_> {
         }
         Ok(Activation { values, ..*x })
     }
+}
+
+fn unknown(node: &Node) -> FusionError {
+    let detail = "fusing networks with this operation is not supported yet".to_owned();
+    FusionError::Coupling(crate::model::groups::CouplingError { node: node.name.clone(), detail })
 }
 
 /// The channels of one member, in that member's own order.

@@ -4,7 +4,6 @@
 pub mod families;
 pub mod formats;
 pub mod graph;
-pub mod graph_json;
 pub mod groups;
 pub mod header;
 pub mod natural;

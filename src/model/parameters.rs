@@ -1,7 +1,7 @@
 //! Which tensors of a `state_dict` belong to a node, and how a network looks whose tensors have other widths.
 
 use crate::domain::problem::Fault;
-use crate::model::graph::{Graph, GraphError, Node, NodeId, Op};
+use crate::model::graph::{Graph, GraphError, Node, NodeId, Op, Projections};
 use crate::model::header::CheckpointHeader;
 
 /// What a tensor is to its node.
@@ -15,18 +15,23 @@ pub enum Role {
     RunningMean,
     /// Variance of a BatchNorm's channels.
     RunningVar,
+    /// Values of tokens: (1 x tokens x channels).
+    Embedding,
+    /// Matrix of an attention's queries, keys or values, or of all three on top of each other.
+    Projection,
+    /// Bias of an attention's queries, keys or values, or of all three.
+    ProjectionBias,
+    /// Matrix of an attention's output.
+    OutputWeight,
+    /// Bias of an attention's output.
+    OutputBias,
 }
 
 impl Role {
-    /// How the tensor's name ends.
+    /// Whether the tensor is measured, not trained.
     #[must_use]
-    pub fn suffix(self) -> &'static str {
-        match self {
-            Self::Weight => "weight",
-            Self::Bias => "bias",
-            Self::RunningMean => "running_mean",
-            Self::RunningVar => "running_var",
-        }
+    pub fn is_statistic(self) -> bool {
+        matches!(self, Self::RunningMean | Self::RunningVar)
     }
 }
 
@@ -50,23 +55,66 @@ pub fn counter(node: &str) -> String {
 /// The float tensors of `node`, weight first.
 #[must_use]
 pub fn of_node(node: &Node) -> Vec<Parameter> {
-    let parameter =
-        |role: Role, shape: Vec<usize>| Parameter { name: format!("{}.{}", node.name, role.suffix()), role, shape };
+    let below = |suffix: &str, role, shape| Parameter { name: format!("{}.{suffix}", node.name), role, shape };
     let with_bias = |weight: Vec<usize>, bias: bool| {
-        let bias = bias.then(|| parameter(Role::Bias, vec![weight[0]]));
-        std::iter::once(parameter(Role::Weight, weight)).chain(bias).collect()
+        let bias = bias.then(|| below("bias", Role::Bias, vec![weight[0]]));
+        std::iter::once(below("weight", Role::Weight, weight)).chain(bias).collect()
     };
+    let itself = |role, shape| vec![Parameter { name: node.name.clone(), role, shape }];
+    if let Some(conv) = node.op.convolution() {
+        let mut kernel = conv.window.kernel.to_vec();
+        if matches!(node.op, Op::Conv1d { .. }) {
+            kernel.remove(0);
+        }
+        return with_bias([vec![conv.out_channels, conv.inputs_of_one()], kernel].concat(), conv.bias);
+    }
     match &node.op {
         Op::Linear { in_features, out_features, bias } => with_bias(vec![*out_features, *in_features], *bias),
-        Op::Conv2d { in_channels, out_channels, window, bias } => {
-            with_bias(vec![*out_channels, *in_channels, window.kernel[0], window.kernel[1]], *bias)
-        }
+        Op::LayerNorm { features, .. } | Op::GroupNorm { features, .. } => with_bias(vec![*features], true),
         Op::BatchNorm { features, .. } => {
-            let roles = [Role::Weight, Role::Bias, Role::RunningMean, Role::RunningVar];
-            roles.into_iter().map(|role| parameter(role, vec![*features])).collect()
+            let tensors = [
+                ("weight", Role::Weight),
+                ("bias", Role::Bias),
+                ("running_mean", Role::RunningMean),
+                ("running_var", Role::RunningVar),
+            ];
+            tensors.into_iter().map(|(suffix, role)| below(suffix, role, vec![*features])).collect()
         }
+        Op::LayerScale { features, unit_axes } => {
+            itself(Role::Weight, std::iter::once(*features).chain(vec![1; *unit_axes]).collect())
+        }
+        Op::ClassToken { features } => itself(Role::Embedding, vec![1, 1, *features]),
+        Op::PositionalEmbedding { tokens, features } => itself(Role::Embedding, vec![1, *tokens, *features]),
+        Op::Attention { .. } => of_attention(node),
         _ => Vec::new(),
     }
+}
+
+/// The tensors of an attention: projections (queries, keys, values), then the output; matrices before biases.
+fn of_attention(node: &Node) -> Vec<Parameter> {
+    let Op::Attention { features, projections, bias, output_bias, .. } = &node.op else { return Vec::new() };
+    let (c, triple) = (*features, features.saturating_mul(3));
+    let below =
+        |suffix: &str, role, shape: Vec<usize>| Parameter { name: format!("{}.{suffix}", node.name), role, shape };
+    let (mut tensors, output) = match projections {
+        Projections::Packed { weight, bias: vector, output } => {
+            let vector = bias.then(|| below(vector, Role::ProjectionBias, vec![triple]));
+            let matrix = below(weight, Role::Projection, vec![triple, c]);
+            (std::iter::once(matrix).chain(vector).collect::<Vec<_>>(), output)
+        }
+        Projections::Separate { query, key, value, output } => {
+            let modules = [query, key, value];
+            let matrix = |module| below(&format!("{module}.weight"), Role::Projection, vec![c, c]);
+            let vector = |module| below(&format!("{module}.bias"), Role::ProjectionBias, vec![c]);
+            let vectors = modules.into_iter().filter(|_| *bias).map(vector);
+            (modules.into_iter().map(matrix).chain(vectors).collect(), output)
+        }
+    };
+    tensors.push(below(&format!("{output}.weight"), Role::OutputWeight, vec![c, c]));
+    if *output_bias {
+        tensors.push(below(&format!("{output}.bias"), Role::OutputBias, vec![c]));
+    }
+    tensors
 }
 
 /// The float tensors of the whole network, in order of computation.
@@ -75,14 +123,44 @@ pub fn of_graph(graph: &Graph) -> Vec<Parameter> {
     graph.nodes().iter().flat_map(of_node).collect()
 }
 
-/// Widths of a node with weights: (in, out); a BatchNorm has one width.
+/// Widths of a node with weights: (in, out); an operation that works channel by channel has one width.
 #[must_use]
 pub fn widths(op: &Op) -> Option<(usize, usize)> {
+    if let Some(conv) = op.convolution() {
+        return Some((conv.in_channels, conv.out_channels));
+    }
     match op {
         Op::Linear { in_features, out_features, .. } => Some((*in_features, *out_features)),
-        Op::Conv2d { in_channels, out_channels, .. } => Some((*in_channels, *out_channels)),
-        Op::BatchNorm { features, .. } => Some((*features, *features)),
+        Op::BatchNorm { features, .. }
+        | Op::LayerNorm { features, .. }
+        | Op::GroupNorm { features, .. }
+        | Op::LayerScale { features, .. }
+        | Op::ClassToken { features }
+        | Op::PositionalEmbedding { features, .. }
+        | Op::Attention { features, .. } => Some((*features, *features)),
         _ => None,
+    }
+}
+
+/// Widths of `node` as the tensors of a checkpoint have them: (in, out). `None` where the node has no widths or the
+/// checkpoint lacks its tensors.
+#[must_use]
+pub fn widths_in(header: &CheckpointHeader, node: &Node) -> Option<(usize, usize)> {
+    let (input, output) = widths(&node.op)?;
+    let shape = &header.get(&of_node(node).first()?.name)?.shape[..];
+    let channels = |of_one: Option<usize>| match (of_one, output.checked_mul(of_one.unwrap_or(1))) {
+        // All groups have as many outputs as in `node`; their number follows from the rows.
+        (Some(of_one), Some(all)) if input > 0 => {
+            shape.first()?.checked_mul(of_one)?.checked_mul(input)?.checked_div(all)
+        }
+        _ => shape.get(1).copied(),
+    };
+    match (&node.op, node.op.convolution()) {
+        (_, Some(conv)) => Some((channels(conv.group_width)?, *shape.first()?)),
+        (Op::Linear { .. }, _) => Some((*shape.get(1)?, *shape.first()?)),
+        (Op::ClassToken { .. } | Op::PositionalEmbedding { .. }, _) => shape.last().map(|&c| (c, c)),
+        (Op::Attention { .. }, _) => shape.get(1).map(|&c| (c, c)),
+        _ => shape.first().map(|&c| (c, c)),
     }
 }
 
@@ -106,8 +184,16 @@ pub fn with_widths(graph: &Graph, mut new: impl FnMut(NodeId, &Node) -> (usize, 
 fn set_widths(op: &mut Op, input: usize, output: usize) {
     match op {
         Op::Linear { in_features, out_features, .. } => (*in_features, *out_features) = (input, output),
-        Op::Conv2d { in_channels, out_channels, .. } => (*in_channels, *out_channels) = (input, output),
-        Op::BatchNorm { features, .. } => *features = output,
+        Op::Conv1d { in_channels, out_channels, .. } | Op::Conv2d { in_channels, out_channels, .. } => {
+            (*in_channels, *out_channels) = (input, output);
+        }
+        Op::BatchNorm { features, .. }
+        | Op::LayerNorm { features, .. }
+        | Op::GroupNorm { features, .. }
+        | Op::LayerScale { features, .. }
+        | Op::ClassToken { features }
+        | Op::PositionalEmbedding { features, .. }
+        | Op::Attention { features, .. } => *features = output,
         _ => {}
     }
 }
@@ -126,8 +212,7 @@ pub fn same_but_widths(a: &Op, b: &Op) -> bool {
 /// Number of trainable weights in a checkpoint: everything but running statistics and counters.
 #[must_use]
 pub fn count(header: &CheckpointHeader) -> usize {
-    let statistics = [Role::RunningMean.suffix(), Role::RunningVar.suffix()];
-    let is_trained = |name: &str| !statistics.iter().any(|suffix| name.ends_with(suffix));
+    let is_trained = |name: &str| !["running_mean", "running_var"].iter().any(|suffix| name.ends_with(suffix));
     let trained = header.tensors.iter().filter(|info| info.dtype.is_float() && is_trained(&info.name));
     trained.map(crate::model::header::TensorInfo::elements).sum()
 }

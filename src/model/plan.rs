@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::problem::{Code, Fault, Problem};
-use crate::model::graph::{Graph, NodeId, Op};
+use crate::model::graph::{Graph, Node, NodeId, Op};
 use crate::model::groups::{Axis, Couplings, Owner};
 use crate::model::parameters::{self, Role};
 
@@ -29,7 +29,7 @@ pub enum Target {
 pub struct Costs {
     /// Trainable weights; running statistics are not counted.
     pub parameters: u64,
-    /// Multiply-accumulate operations of the dense layers for one example.
+    /// Multiply-accumulate operations of matrices, convolutions and attentions for one example.
     pub macs: u64,
     /// Bytes of all float tensors at four bytes each.
     pub bytes: u64,
@@ -40,9 +40,9 @@ impl std::ops::Add for Costs {
 
     fn add(self, other: Self) -> Self {
         Self {
-            parameters: self.parameters + other.parameters,
-            macs: self.macs + other.macs,
-            bytes: self.bytes + other.bytes,
+            parameters: self.parameters.saturating_add(other.parameters),
+            macs: self.macs.saturating_add(other.macs),
+            bytes: self.bytes.saturating_add(other.bytes),
         }
     }
 }
@@ -51,19 +51,30 @@ impl Costs {
     /// Costs of one network.
     #[must_use]
     pub fn of(graph: &Graph) -> Self {
+        graph.iter().fold(Self::default(), |costs, (id, node)| costs + Self::of_node(graph, id, node))
+    }
+
+    fn of_node(graph: &Graph, id: NodeId, node: &Node) -> Self {
         let mut costs = Self::default();
-        for (id, node) in graph.iter() {
-            for parameter in parameters::of_node(node) {
-                let elements = parameter.shape.iter().map(|&axis| axis as u64).product::<u64>();
-                costs.bytes += elements * WEIGHT_BYTES;
-                if matches!(parameter.role, Role::Weight | Role::Bias) {
-                    costs.parameters += elements;
-                }
-                if parameter.role == Role::Weight && !matches!(node.op, Op::BatchNorm { .. }) {
-                    let positions: usize = graph.shape(id).iter().skip(1).product();
-                    costs.macs += elements * positions as u64;
-                }
+        let product = |shape: &[usize]| shape.iter().fold(1_u64, |all, &axis| all.saturating_mul(axis as u64));
+        for parameter in parameters::of_node(node) {
+            let elements = product(&parameter.shape);
+            costs.bytes = costs.bytes.saturating_add(elements.saturating_mul(WEIGHT_BYTES));
+            if !parameter.role.is_statistic() {
+                costs.parameters = costs.parameters.saturating_add(elements);
             }
+            let multiplies = match parameter.role {
+                Role::Weight => node.op.is_dense() || node.op.convolution().is_some(),
+                role => matches!(role, Role::Projection | Role::OutputWeight),
+            };
+            if multiplies {
+                let positions = product(&graph.shape(id)[1..]);
+                costs.macs = costs.macs.saturating_add(elements.saturating_mul(positions));
+            }
+        }
+        if let (Op::Attention { features, .. }, [_, tokens]) = (&node.op, &graph.shape(id)[..]) {
+            // Queries with keys, and scores with values.
+            costs.macs = costs.macs.saturating_add(product(&[2, *tokens, *tokens, *features]));
         }
         costs
     }
@@ -195,15 +206,15 @@ fn layers(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::graph::{Node, Window};
+    use crate::model::graph::Window;
 
     /// conv (3 -> width, 5x5 on 8x8), relu, pool, flatten, linear (-> 10).
     fn small(width: usize) -> Graph {
         let ops = [
             Op::Input { shape: vec![3, 8, 8] },
-            Op::Conv2d { in_channels: 3, out_channels: width, window: Window::square(5, 1, 0), bias: true },
+            Op::conv2d(3, width, Window::square(5, 1, 0), true),
             Op::Relu,
-            Op::MaxPool2d { window: Window::square(2, 2, 0) },
+            Op::max_pool2d(Window::square(2, 2, 0)),
             Op::Flatten,
             Op::Linear { in_features: width * 4, out_features: 10, bias: false },
         ];

@@ -8,7 +8,7 @@ use crate::model::parameters::{Role, counter, of_node};
 use crate::tensors::{StateDict, StateDictError};
 
 /// Weights for `graph`: kernels, matrices and their biases uniform within `1 / sqrt(fan in)` (PyTorch's Kaiming-uniform
-/// with a = sqrt 5), BatchNorm as the identity. The same seed gives the same weights.
+/// with a = sqrt 5), normalisations and layer scales as the identity, embeddings 0. The same seed gives the same weights.
 ///
 /// # Errors
 /// When the tensor library refuses.
@@ -16,23 +16,20 @@ pub fn init(graph: &Graph, seed: u64) -> Result<StateDict, StateDictError> {
     let mut generator = ChaCha8Rng::seed_from_u64(seed);
     let mut weights = StateDict::default();
     for node in graph.nodes() {
-        let fan_in = match &node.op {
-            Op::Linear { in_features, .. } => *in_features,
-            Op::Conv2d { in_channels, window, .. } => in_channels * window.kernel[0] * window.kernel[1],
-            _ => 1,
-        };
+        let parameters = of_node(node);
+        let fan_in: usize = parameters.first().map_or(1, |first| first.shape.iter().skip(1).product());
         let bound = 1.0 / (fan_in as f32).sqrt();
-        let norm = matches!(node.op, Op::BatchNorm { .. });
-        for parameter in of_node(node) {
+        let multiplies = node.op.is_dense() || node.op.convolution().is_some();
+        for parameter in parameters {
             let len = parameter.shape.iter().product();
             let values: Vec<f32> = match parameter.role {
-                Role::Weight | Role::RunningVar if norm => vec![1.0; len],
-                _ if norm => vec![0.0; len],
-                _ => (0..len).map(|_| generator.random_range(-bound..bound)).collect(),
+                _ if multiplies => (0..len).map(|_| generator.random_range(-bound..bound)).collect(),
+                Role::Weight | Role::RunningVar => vec![1.0; len],
+                _ => vec![0.0; len],
             };
             weights.insert_f32(&parameter.name, &parameter.shape, values)?;
         }
-        if norm {
+        if matches!(node.op, Op::BatchNorm { .. }) {
             weights.insert_counter(&counter(&node.name), 0)?;
         }
     }

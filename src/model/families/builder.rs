@@ -50,8 +50,8 @@ impl Builder {
         let op = match module.kind {
             Kind::Linear { input, output } => Op::Linear { in_features: input, out_features: output, bias },
             Kind::Conv { input, output, kernel } => {
-                let window = Window { kernel, stride: [stride; 2], padding: [padding; 2] };
-                Op::Conv2d { in_channels: input, out_channels: output, window, bias }
+                let window = Window { kernel, stride: [stride; 2], padding: [padding; 2], dilation: [1; 2] };
+                Op::conv2d(input, output, window, bias)
             }
             Kind::Norm { features } => Op::BatchNorm { features, eps: EPS },
         };

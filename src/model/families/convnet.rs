@@ -180,7 +180,7 @@ impl ConvNet<'_> {
             let Kind::Conv { output, kernel, .. } = layer.module.kind else { return None };
             let padding = padding.of(index, kernel[0]);
             builder.module(layer.module, builder.last(), 1, padding);
-            size = Window { kernel, stride: [1, 1], padding: [padding; 2] }.output(size)?;
+            size = Window { kernel, stride: [1, 1], padding: [padding; 2], dilation: [1; 2] }.output(size)?;
             channels = output;
             if let Some(norm) = layer.norm {
                 builder.module(norm, builder.last(), 1, 0);
@@ -188,7 +188,7 @@ impl ConvNet<'_> {
             builder.then(&format!("{}.relu", layer.module.name), Op::Relu);
             if *pool {
                 let window = Window::square(2, 2, 0);
-                builder.then(&format!("{}.pool", layer.module.name), Op::MaxPool2d { window });
+                builder.then(&format!("{}.pool", layer.module.name), Op::max_pool2d(window));
                 size = window.output(size)?;
             }
         }

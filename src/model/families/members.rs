@@ -52,12 +52,7 @@ impl Fixed {
 fn fit(first: &Graph, fixed: &Fixed, header: &CheckpointHeader, pointer: &str) -> Result<Graph, Vec<Fault>> {
     let graph = parameters::with_widths(first, |id, node| {
         let (input, output) = parameters::widths(&node.op).unwrap_or_default();
-        let shape = header.get(&format!("{}.weight", node.name)).map(|info| &info.shape[..]);
-        let (own_input, own_output) = match shape {
-            Some(&[features]) => (features, features),
-            Some(&[rows, columns, ..]) => (columns, rows),
-            _ => (input, output),
-        };
+        let (own_input, own_output) = parameters::widths_in(header, node).unwrap_or((input, output));
         let keep = |keep: bool, own: usize, first: usize| if keep { first } else { own };
         (keep(fixed.readers.contains(&id), own_input, input), keep(fixed.writers.contains(&id), own_output, output))
     });

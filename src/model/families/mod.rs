@@ -11,8 +11,8 @@ mod resnet;
 use serde::Serialize;
 
 use crate::domain::problem::{Code, Fault, Problem};
+use crate::model::graph::json as graph_json;
 use crate::model::graph::{Graph, MAX_ELEMENTS, Shape};
-use crate::model::graph_json;
 use crate::model::header::CheckpointHeader;
 use crate::model::parameters;
 
@@ -137,10 +137,10 @@ pub fn detect(
 /// Checks that an example of this shape could exist.
 fn check_input(shape: &Shape) -> Result<(), Problem> {
     let elements = shape.iter().try_fold(1_usize, |product, &axis| product.checked_mul(axis));
-    if matches!((shape.len(), elements), (1 | 3, Some(1..=MAX_ELEMENTS))) {
+    if matches!((shape.len(), elements), (1..=3, Some(1..=MAX_ELEMENTS))) {
         return Ok(());
     }
-    let detail = format!("expected [D] or [C, H, W] with positive sizes, got {shape:?}");
+    let detail = format!("expected [D], [C, L] or [C, H, W] with positive sizes, got {shape:?}");
     Err(Problem::faults(vec![Fault::new("/input_shape", "invalid_shape", detail)]))
 }
 

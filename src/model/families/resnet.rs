@@ -132,7 +132,7 @@ impl<'a> Net<'a> {
         self.conv(conv, norm, self.builder.last(), stride)?;
         self.builder.then("relu", Op::Relu);
         if large {
-            self.builder.then("maxpool", Op::MaxPool2d { window: Window::square(3, 2, 1) });
+            self.builder.then("maxpool", Op::max_pool2d(Window::square(3, 2, 1)));
         }
         Ok(())
     }

@@ -109,6 +109,7 @@ impl Couplings {
     /// networks have no concatenation that computes the mean of the members. Also when there are over [`MAX_UNITS`] units.
     pub fn of(graph: &Graph) -> Result<Self, CouplingError> {
         refuse_too_many(graph)?;
+        refuse_unknown(graph)?;
         let mut units = Units::trace(graph);
         let order = producers_in_walk_order(graph);
         let owners = Owners::assign(graph, &mut units, &order)?;
@@ -119,7 +120,7 @@ impl Couplings {
             heads: owners.heads.clone(),
         };
         for (id, node) in graph.iter() {
-            if is_dense(&node.op) {
+            if node.op.is_dense() {
                 couplings.columns.insert(id, owners.axis(&mut units, node.inputs[0]));
             }
             if node.op.has_parameters() {
@@ -139,7 +140,7 @@ impl Couplings {
     /// Enters consumers and normalisations into their groups and refuses what has no concatenation.
     fn attach_readers(&mut self, graph: &Graph) -> Result<(), CouplingError> {
         for (id, node) in graph.iter().filter(|(_, node)| node.op.has_parameters()) {
-            let dense = is_dense(&node.op);
+            let dense = node.op.is_dense();
             let axis = if dense { &self.columns[&id] } else { &self.rows[&id] };
             let owners: BTreeSet<Owner> = axis.iter().map(|segment| segment.owner).collect();
             for owner in owners {
@@ -175,9 +176,15 @@ fn refuse_too_many(graph: &Graph) -> Result<(), CouplingError> {
     Ok(())
 }
 
-/// Whether the operation mixes all its input channels.
-fn is_dense(op: &Op) -> bool {
-    matches!(op, Op::Linear { .. } | Op::Conv2d { .. })
+/// Refuses operations whose units cannot be told apart yet.
+fn refuse_unknown(graph: &Graph) -> Result<(), CouplingError> {
+    let known = |op: &Op| {
+        let dense = matches!(op, Op::Linear { .. } | Op::Conv2d { group_width: None, .. });
+        let pool = matches!(op, Op::MaxPool2d { .. } | Op::AvgPool2d { .. } | Op::GlobalAvgPool2d);
+        dense || pool || matches!(op, Op::Input { .. } | Op::BatchNorm { .. } | Op::Relu | Op::Flatten | Op::Add)
+    };
+    let unknown = graph.nodes().iter().find(|node| !known(&node.op));
+    unknown.map_or(Ok(()), |node| Err(refuse(node, "fusing networks with this operation is not supported yet")))
 }
 
 impl From<CouplingError> for Problem {
@@ -208,7 +215,7 @@ fn producers_in_walk_order(graph: &Graph) -> Vec<NodeId> {
             stack.push(input);
         }
     }
-    registered.retain(|id| is_dense(&graph.node(*id).op));
+    registered.retain(|id| graph.node(*id).op.is_dense());
     registered
 }
 

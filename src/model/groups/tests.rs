@@ -13,7 +13,7 @@ fn linear(name: &str, input: usize, output: usize, operand: usize) -> Node {
 
 fn conv(name: &str, input: usize, output: usize, operand: usize) -> Node {
     let window = Window::square(3, 1, 1);
-    node(name, Op::Conv2d { in_channels: input, out_channels: output, window, bias: false }, &[operand])
+    node(name, Op::conv2d(input, output, window, false), &[operand])
 }
 
 fn names(graph: &Graph, ids: &[NodeId]) -> Vec<String> {
@@ -31,7 +31,7 @@ fn a_chain_is_pruned_from_the_output_towards_the_input() {
         conv("conv", 2, 3, 0),
         node("bn", Op::BatchNorm { features: 3, eps: 1e-5 }, &[1]),
         node("relu", Op::Relu, &[2]),
-        node("pool", Op::MaxPool2d { window: Window::square(2, 2, 0) }, &[3]),
+        node("pool", Op::max_pool2d(Window::square(2, 2, 0)), &[3]),
         node("flatten", Op::Flatten, &[4]),
         linear("fc1", 12, 5, 5),
         linear("fc2", 5, 10, 6),

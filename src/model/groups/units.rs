@@ -17,7 +17,8 @@ impl Units {
         for (id, node) in graph.iter() {
             let operand = |index: usize| node.inputs[index].0;
             let axis = match node.op {
-                Op::Input { .. } | Op::Linear { .. } | Op::Conv2d { .. } => units.fresh(graph.shape(id)[0]),
+                Op::Input { .. } => units.fresh(graph.shape(id)[0]),
+                _ if node.op.is_dense() => units.fresh(graph.shape(id)[0]),
                 Op::Flatten => {
                     let positions: usize = graph.shape(node.inputs[0])[1..].iter().product();
                     let channels = units.axes[operand(0)].iter();
@@ -28,9 +29,7 @@ impl Units {
                     left.iter().zip(&*right).for_each(|(&a, &b)| units.unite(a, b));
                     left
                 }
-                Op::BatchNorm { .. } | Op::Relu | Op::MaxPool2d { .. } | Op::AvgPool2d { .. } | Op::GlobalAvgPool2d => {
-                    Rc::clone(&units.axes[operand(0)])
-                }
+                _ => Rc::clone(&units.axes[operand(0)]),
             };
             units.axes.push(axis);
         }

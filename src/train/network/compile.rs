@@ -7,6 +7,7 @@ use crate::kernels::conv::Conv;
 use crate::kernels::linear::Linear;
 use crate::model::graph::{Graph, Node, NodeId, Op, Shape, Window};
 use crate::model::parameters::{self, Role};
+use crate::train::network::CompileError;
 use crate::train::network::layer::{Layer, Norm, Operation};
 use crate::train::network::memory::Value;
 use crate::train::network::parameters::{Parameter, Running, Transposition};
@@ -24,12 +25,12 @@ pub(super) struct Compiled<T> {
 
 /// Translates node after node. ReLU melts into the layer before it where nobody else reads that; a flatten whose readers
 /// are linear layers costs nothing: their columns change order instead.
-pub(super) fn compile<T: Float>(graph: &Graph) -> Compiled<T> {
+pub(super) fn compile<T: Float>(graph: &Graph) -> Result<Compiled<T>, CompileError> {
     let mut compiler = Compiler::new(graph);
     for (id, node) in graph.iter() {
-        compiler.node(id, node);
+        compiler.node(id, node)?;
     }
-    compiler.finish()
+    Ok(compiler.finish())
 }
 
 #[derive(Debug)]
@@ -55,16 +56,20 @@ impl<'g, T: Float> Compiler<'g, T> {
     }
 
     /// Adds what `node` needs, if anything, and notes where its output is.
-    fn node(&mut self, id: NodeId, node: &Node) {
+    fn node(&mut self, id: NodeId, node: &Node) -> Result<(), CompileError> {
         let source = node.inputs.first().map(|input| (self.value_of[input.0], self.order_of[input.0]));
         let alias = match (&node.op, source) {
             (Op::Relu, Some(source)) if self.melts(node.inputs[0]) => Some(source),
             (Op::Flatten, Some((value, _))) => self.free_flatten(value, id, node),
             _ => None,
         };
-        let (value, order) = alias.unwrap_or_else(|| (self.layer(id, node), None));
+        let (value, order) = match alias {
+            Some(alias) => alias,
+            None => (self.layer(id, node)?, None),
+        };
         self.value_of.push(value);
         self.order_of.push(order);
+        Ok(())
     }
 
     /// Whether the only reader of `id` is a ReLU that its layer can apply itself.
@@ -93,8 +98,8 @@ impl<'g, T: Float> Compiler<'g, T> {
     }
 
     /// Adds the layer of `node`; returns the value that it writes.
-    fn layer(&mut self, id: NodeId, node: &Node) -> usize {
-        let operation = self.operation(id, node);
+    fn layer(&mut self, id: NodeId, node: &Node) -> Result<usize, CompileError> {
+        let operation = self.operation(id, node)?;
         let inputs: Vec<usize> = node.inputs.iter().map(|input| self.value_of[input.0]).collect();
         let layer = self.result.layers.len();
         for &input in &inputs {
@@ -109,24 +114,27 @@ impl<'g, T: Float> Compiler<'g, T> {
         });
         let output = self.result.values.len() - 1;
         self.result.layers.push(Layer { operation, accumulate: vec![false; inputs.len()], inputs, output });
-        output
+        Ok(output)
     }
 
-    fn operation(&mut self, id: NodeId, node: &Node) -> Operation<T> {
+    fn operation(&mut self, id: NodeId, node: &Node) -> Result<Operation<T>, CompileError> {
         let relu = self.melts(id);
         let operand = node.inputs.first().map(|input| self.graph.shape(*input).clone()).unwrap_or_default();
         let (channels, pixels) = channels_and_pixels(&operand);
-        match &node.op {
+        if graph_has_sequences(self.graph, id) {
+            return Err(untrained(node));
+        }
+        Ok(match &node.op {
             Op::Input { shape } => {
                 let (channels, pixels) = channels_and_pixels(shape);
                 let channels = if self.input_stays() { 1 } else { channels };
                 Operation::Input { channels, pixels }
             }
-            Op::Linear { in_features, out_features, .. } => {
+            Op::Linear { in_features, out_features, .. } if operand.len() == 1 => {
                 let (weight, bias) = self.weight_and_bias(node, self.order_of[node.inputs[0].0]);
                 Operation::Linear { sizes: Linear { input: *in_features, output: *out_features }, weight, bias, relu }
             }
-            Op::Conv2d { in_channels, out_channels, window, .. } => {
+            Op::Conv2d { in_channels, out_channels, group_width: None, window, .. } if window.dilation == [1, 1] => {
                 let order = Transposition::new(*in_channels, window.kernel[0] * window.kernel[1]);
                 let (weight, bias) = self.weight_and_bias(node, order);
                 let sizes = Conv { geometry: self.geometry(&operand, id, window), out_channels: *out_channels };
@@ -141,14 +149,17 @@ impl<'g, T: Float> Compiler<'g, T> {
                 Operation::BatchNorm { norm, weight, bias: bias.unwrap_or(weight), relu }
             }
             Op::Relu => Operation::Relu,
-            Op::MaxPool2d { window } => {
+            Op::MaxPool2d { window, ceil_mode: false } if window.dilation == [1, 1] => {
                 Operation::MaxPool { geometry: self.geometry(&operand, id, window), winners: Vec::new() }
             }
-            Op::AvgPool2d { window } => Operation::AvgPool { geometry: self.geometry(&operand, id, window) },
+            Op::AvgPool2d { window, ceil_mode: false, count_include_pad: true } => {
+                Operation::AvgPool { geometry: self.geometry(&operand, id, window) }
+            }
             Op::GlobalAvgPool2d => Operation::GlobalAvgPool { channels, pixels },
             Op::Flatten => Operation::ChannelsFirst { channels, pixels },
             Op::Add => Operation::Add { relu },
-        }
+            _ => return Err(untrained(node)),
+        })
     }
 
     /// Registers the trained tensors of `node`; the weight's blocks are transposed as `order` says.
@@ -162,7 +173,7 @@ impl<'g, T: Float> Compiler<'g, T> {
                     bias = Some(self.result.parameters.len());
                     None
                 }
-                Role::RunningMean | Role::RunningVar => continue,
+                _ => continue,
             };
             self.result.parameters.push(Parameter::new(parameter.name, parameter.shape, order));
         }
@@ -194,6 +205,15 @@ impl<'g, T: Float> Compiler<'g, T> {
         }
         result
     }
+}
+
+/// Whether an operand or the output of `id` is a sequence.
+fn graph_has_sequences(graph: &Graph, id: NodeId) -> bool {
+    graph.node(id).inputs.iter().chain([&id]).any(|&id| graph.shape(id).len() == 2)
+}
+
+fn untrained(node: &Node) -> CompileError {
+    CompileError::Untrained { node: node.name.clone(), op: format!("{:?}", node.op) }
 }
 
 fn channels_and_pixels(shape: &Shape) -> (usize, usize) {

@@ -32,6 +32,14 @@ pub enum CompileError {
         /// Its shape.
         shape: Shape,
     },
+    /// An operation, or a form of one, that the training engine lacks.
+    #[error("node `{node}`: training and evaluating {op} is not supported yet")]
+    Untrained {
+        /// The node.
+        node: String,
+        /// What it computes.
+        op: String,
+    },
     /// The system refused threads.
     #[error("starting {threads} threads: {source}")]
     Threads {
@@ -81,7 +89,7 @@ impl<T: Float> Network<T> {
     /// are 0 until [`Self::load`].
     ///
     /// # Errors
-    /// When the output is no vector or no threads can be had.
+    /// When the output is no vector, an operation is not known here, or no threads can be had.
     pub fn compile(graph: &Graph, max_batch: usize, threads: usize) -> Result<Self, CompileError> {
         let shape = graph.shape(graph.output());
         if shape.iter().skip(1).any(|&axis| axis != 1) {
@@ -91,7 +99,7 @@ impl<T: Float> Network<T> {
         let threads = NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN);
         let pool = ThreadPoolBuilder::new().num_threads(threads.get()).thread_name(|i| format!("compute-{i}"));
         let pool = pool.build().map_err(|source| CompileError::Threads { threads: threads.get(), source })?;
-        let compiled = compile(graph);
+        let compiled = compile(graph)?;
         let max_batch = max_batch.max(1);
         let memory = Memory::plan(&compiled.values, compiled.layers.len(), max_batch, Purpose::Inference);
         let (example, classes) = (graph.input_shape().iter().product(), graph.classes());

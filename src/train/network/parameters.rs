@@ -1,7 +1,7 @@
 //! A network's tensors in our order of axes, and their way from and to a `state_dict` in PyTorch's.
 
 use crate::kernels::{Float, layout};
-use crate::model::parameters::{Role, counter};
+use crate::model::parameters::counter;
 use crate::tensors::{CheckpointError, StateDict, StateDictError, Weights};
 
 /// Why weights do not fit a network.
@@ -118,8 +118,8 @@ impl<T: Float> Running<T> {
     }
 
     pub(super) fn load(&mut self, weights: &(impl Weights + ?Sized)) -> Result<(), LoadError> {
-        for (role, target) in [(Role::RunningMean, &mut self.mean), (Role::RunningVar, &mut self.var)] {
-            let name = format!("{}.{}", self.node, role.suffix());
+        for (suffix, target) in [("running_mean", &mut self.mean), ("running_var", &mut self.var)] {
+            let name = format!("{}.{suffix}", self.node);
             let values = weights.f32(&name)?;
             expect_len(&name, target.len(), &values)?;
             target.iter_mut().zip(values.iter()).for_each(|(target, value)| *target = T::of(f64::from(*value)));
@@ -130,9 +130,9 @@ impl<T: Float> Running<T> {
     }
 
     pub(super) fn export(&self, weights: &mut StateDict) -> Result<(), StateDictError> {
-        for (role, values) in [(Role::RunningMean, &self.mean), (Role::RunningVar, &self.var)] {
+        for (suffix, values) in [("running_mean", &self.mean), ("running_var", &self.var)] {
             let values: Vec<f32> = values.iter().map(|value| value.f64() as f32).collect();
-            weights.insert_f32(&format!("{}.{}", self.node, role.suffix()), &[values.len()], values)?;
+            weights.insert_f32(&format!("{}.{suffix}", self.node), &[values.len()], values)?;
         }
         self.tracked.map_or(Ok(()), |tracked| weights.insert_counter(&counter(&self.node), tracked))
     }

@@ -14,7 +14,7 @@ fn graph(nodes: Vec<(&str, Op, &[usize])>) -> Graph {
 }
 
 fn conv(in_channels: usize, out_channels: usize, window: Window, bias: bool) -> Op {
-    Op::Conv2d { in_channels, out_channels, window, bias }
+    Op::conv2d(in_channels, out_channels, window, bias)
 }
 
 fn norm(features: usize) -> Op {
@@ -37,8 +37,8 @@ fn everything() -> Graph {
         ("shortcut", conv(3, 4, Window::square(1, 2, 0), false), &[3]),
         ("sum", Op::Add, &[2, 1]),
         ("relu2", Op::Relu, &[1]),
-        ("pool", Op::MaxPool2d { window: Window::square(2, 1, 0) }, &[1]),
-        ("mean", Op::AvgPool2d { window: Window::square(2, 1, 1) }, &[1]),
+        ("pool", Op::max_pool2d(Window::square(2, 1, 0)), &[1]),
+        ("mean", Op::avg_pool2d(Window::square(2, 1, 1)), &[1]),
         ("twice", Op::Add, &[1, 1]),
         ("relu3", Op::Relu, &[1]),
         ("flatten", Op::Flatten, &[1]),

@@ -1,7 +1,7 @@
 //! The JSON form of a network: `{"nodes": [{"name", "op", "inputs", …}, …]}`, in order of computation.
 //!
-//! Operands go by name; a node without `inputs` reads the node before it. `stride`, `padding` and `bias` may be left out
-//! (1, or the window's size for pools; 0; false), and a square `kernel`, `stride` or `padding` may be one number.
+//! Operands go by name; a node without `inputs` reads the node before it. What has a default in PyTorch may be left out,
+//! and a square `kernel`, `stride`, `padding` or `dilation` may be one number.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
@@ -75,7 +75,7 @@ fn parse_node(
         None if fields.get("op") == Some(&json!("input")) => Vec::new(),
         None => index.checked_sub(1).map(NodeId).into_iter().collect(),
     };
-    fill_defaults(&mut fields);
+    fill_defaults(&mut fields)?;
     let op: Op = serde_json::from_value(Value::Object(fields)).map_err(|error| ("", error.to_string()))?;
     Ok(Node { name, op, inputs })
 }
@@ -93,23 +93,70 @@ fn parse_inputs(value: &Value, places: &std::collections::HashMap<&str, NodeId>)
     names.iter().map(find).collect()
 }
 
-/// Puts in what may be left out, and turns single numbers into pairs.
-fn fill_defaults(fields: &mut Map<String, Value>) {
+/// Puts in what may be left out, turns single numbers into pairs and PyTorch's `groups` into the width of a group.
+fn fill_defaults(fields: &mut Map<String, Value>) -> Result<(), NodeFault> {
     let op = fields.get("op").and_then(Value::as_str).unwrap_or_default().to_owned();
-    if op == "conv2d" || op == "linear" {
-        fields.entry("bias").or_insert(json!(false));
+    if fields.contains_key("group_width") {
+        return Err(("/group_width", "unknown field `group_width`; give the number of `groups`".to_owned()));
     }
-    if !matches!(op.as_str(), "conv2d" | "max_pool2d" | "avg_pool2d") {
-        return;
+    if let Some(channels) = grouped_channels(&op) {
+        put_group_width(fields, channels)?;
     }
-    for field in ["kernel", "stride", "padding"] {
-        if let Some(number) = fields.get(field).filter(|value| value.is_number()).cloned() {
-            fields.insert(field.to_owned(), json!([number, number]));
+    let pairs = if op.ends_with("2d") { &["kernel", "stride", "padding", "dilation", "output"][..] } else { &[] };
+    for field in pairs {
+        if let Some(number) = fields.get(*field).filter(|value| value.is_number()).cloned() {
+            fields.insert((*field).to_owned(), json!([number, number]));
         }
     }
-    let stride = if op == "conv2d" { json!([1, 1]) } else { fields.get("kernel").cloned().unwrap_or(Value::Null) };
-    fields.entry("stride").or_insert(stride);
-    fields.entry("padding").or_insert(json!([0, 0]));
+    let pool = ["max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d"].contains(&op.as_str());
+    if pool || op == "conv1d" || op == "conv2d" {
+        let all = |number: usize| if op.ends_with("2d") { json!([number, number]) } else { json!(number) };
+        let stride = if pool { fields.get("kernel").cloned().unwrap_or(Value::Null) } else { all(1) };
+        fields.entry("stride").or_insert(stride);
+        fields.entry("padding").or_insert(all(0));
+        fields.entry("dilation").or_insert(all(1));
+    }
+    Ok(())
+}
+
+/// The field that counts the channels which fall into groups, of operations with groups.
+fn grouped_channels(op: &str) -> Option<&'static str> {
+    match op {
+        "conv1d" | "conv2d" => Some("in_channels"),
+        "group_norm" => Some("features"),
+        _ => None,
+    }
+}
+
+/// Replaces `groups` by `group_width`; one group of all channels has none.
+fn put_group_width(fields: &mut Map<String, Value>, channels: &str) -> Result<(), NodeFault> {
+    let all = fields.get(channels).and_then(Value::as_u64).unwrap_or_default();
+    let groups = match fields.remove("groups") {
+        None if channels == "features" => return Err(("", "missing field `groups`".to_owned())),
+        None => 1,
+        Some(value) => value.as_u64().unwrap_or_default(),
+    };
+    if groups == 0 || !all.is_multiple_of(groups) {
+        let detail = format!("expected a number of groups from 1 that divides `{channels}` ({all})");
+        return Err(("/groups", detail));
+    }
+    fields.insert("group_width".to_owned(), if groups == 1 { Value::Null } else { json!(all / groups) });
+    Ok(())
+}
+
+/// The fields of `op` as they are written: the inverse of [`fill_defaults`].
+fn written(op: &Op) -> Result<Value, serde_json::Error> {
+    let mut value = serde_json::to_value(op)?;
+    if let Some(fields) = value.as_object_mut() {
+        let channels = fields.get("op").and_then(Value::as_str).and_then(grouped_channels);
+        let number = |field| fields.get(field).and_then(Value::as_u64);
+        if let Some(all) = channels.and_then(number) {
+            let groups = number("group_width").and_then(|width| all.checked_div(width)).unwrap_or(1);
+            fields.remove("group_width");
+            fields.insert("groups".to_owned(), json!(groups));
+        }
+    }
+    Ok(value)
 }
 
 /// A node as it is written.
@@ -118,7 +165,12 @@ struct NodeForm<'a> {
     name: &'a str,
     inputs: Vec<&'a str>,
     #[serde(flatten)]
-    op: &'a Op,
+    op: Value,
+}
+
+fn form<'a>(graph: &'a Graph, node: &'a Node) -> Result<NodeForm<'a>, serde_json::Error> {
+    let inputs = node.inputs.iter().map(|id| graph.node(*id).name.as_str()).collect();
+    Ok(NodeForm { name: &node.name, inputs, op: written(&node.op)? })
 }
 
 impl Serialize for Graph {
@@ -127,12 +179,9 @@ impl Serialize for Graph {
         struct GraphForm<'a> {
             nodes: Vec<NodeForm<'a>>,
         }
-        let nodes = self.nodes().iter().map(|node| NodeForm {
-            name: &node.name,
-            inputs: node.inputs.iter().map(|id| self.node(*id).name.as_str()).collect(),
-            op: &node.op,
-        });
-        GraphForm { nodes: nodes.collect() }.serialize(serializer)
+        let nodes = self.nodes().iter().map(|node| form(self, node)).collect::<Result<_, _>>();
+        let nodes = nodes.map_err(serde::ser::Error::custom)?;
+        GraphForm { nodes }.serialize(serializer)
     }
 }
 
@@ -169,6 +218,58 @@ mod tests {
         let graph = parse(&lenet()).unwrap();
         assert_eq!(graph.shape(NodeId(4)), &vec![6, 14, 14]);
         let written = serde_json::to_value(&graph).unwrap();
+        assert_eq!(serde_json::from_value::<Graph>(written).unwrap(), graph);
+    }
+
+    #[test]
+    fn every_operation_reads_with_its_defaults_and_survives_writing() {
+        let image = [
+            json!({"op": "conv2d", "in_channels": 4, "out_channels": 8, "kernel": [3, 1], "padding": 2, "dilation": 2, "groups": 4}),
+            json!({"op": "batch_norm", "features": 8}),
+            json!({"op": "layer_norm", "features": 8, "eps": 1e-6}),
+            json!({"op": "group_norm", "features": 8, "groups": 2}),
+            json!({"op": "group_norm", "features": 8, "groups": 1}),
+            json!({"op": "relu"}),
+            json!({"op": "relu6"}),
+            json!({"op": "leaky_relu"}),
+            json!({"op": "gelu"}),
+            json!({"op": "gelu", "approximate": "tanh"}),
+            json!({"op": "silu"}),
+            json!({"op": "hardswish"}),
+            json!({"op": "sigmoid"}),
+            json!({"op": "hardsigmoid"}),
+            json!({"op": "tanh"}),
+            json!({"op": "softmax"}),
+            json!({"op": "layer_scale", "features": 8, "unit_axes": 2}),
+            json!({"op": "linear", "in_features": 8, "out_features": 8}),
+            json!({"op": "max_pool2d", "kernel": 3, "stride": 2, "padding": 1, "ceil_mode": true}),
+            json!({"op": "avg_pool2d", "kernel": 2, "count_include_pad": false}),
+            json!({"op": "adaptive_avg_pool2d", "output": 4}),
+            json!({"op": "adaptive_max_pool2d", "output": [4, 2]}),
+            json!({"op": "dropout", "p": 0.1}),
+            json!({"op": "reshape", "positions": [8]}),
+            json!({"op": "class_token", "features": 8}),
+            json!({"op": "positional_embedding", "tokens": 9, "features": 8}),
+            json!({"op": "attention", "features": 8, "heads": 2}),
+            json!({"op": "attention", "features": 8, "heads": 4, "bias": false,
+                   "projections": {"query": "q", "key": "k", "value": "v", "output": "o"}}),
+            json!({"op": "conv1d", "in_channels": 8, "out_channels": 8, "kernel": 3, "padding": 1, "groups": 8}),
+            json!({"op": "max_pool1d", "kernel": 2}),
+            json!({"op": "avg_pool1d", "kernel": 2, "stride": 1}),
+            json!({"op": "multiply", "inputs": ["n31", "n31"]}),
+            json!({"op": "concat", "inputs": ["n32", "n31", "n32"]}),
+            json!({"op": "token_select", "index": 2}),
+        ];
+        let mut nodes = vec![json!({"name": "n0", "op": "input", "shape": [4, 8, 8]})];
+        for (index, mut node) in image.into_iter().enumerate() {
+            node["name"] = json!(format!("n{}", index + 1));
+            nodes.push(node);
+        }
+        let graph = parse(&json!({ "nodes": nodes })).unwrap();
+        assert_eq!(graph.shape(graph.output()), &vec![24]);
+        let written = serde_json::to_value(&graph).unwrap();
+        assert_eq!(written["nodes"][1]["groups"], 4);
+        assert_eq!(written["nodes"][4]["groups"], 2);
         assert_eq!(serde_json::from_value::<Graph>(written).unwrap(), graph);
     }
 

@@ -1,0 +1,467 @@
+//! The operations of a network.
+//!
+//! Every activation has its channels first: `[D]`, `[C, L]` (a sequence, the tokens of a transformer) or `[C, H, W]` (an
+//! image); the axes behind the channels are its positions. Modules that PyTorch runs channels last (a Linear, a
+//! LayerNorm or an attention on tokens, ConvNeXt's blocks) work on the channels of every position here, so that a
+//! network needs no permutation.
+
+use std::ops::RangeInclusive;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Shape, Window, Window1d};
+
+/// What a node computes. Parameters are named and laid out as in PyTorch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Op {
+    /// The network's input.
+    Input {
+        /// Shape of one example.
+        shape: Shape,
+    },
+    /// `y = x Wᵀ + b` at every position, W of shape (out x in).
+    Linear {
+        /// Channels of the input.
+        in_features: usize,
+        /// Channels of the output.
+        out_features: usize,
+        /// Whether there is a bias.
+        #[serde(default)]
+        bias: bool,
+    },
+    /// Cross-correlation of a sequence, W of shape (out x in / groups x k).
+    Conv1d {
+        /// Channels of the input.
+        in_channels: usize,
+        /// Channels of the output.
+        out_channels: usize,
+        /// Input channels of one group; see [`Op::Conv2d`].
+        group_width: Option<usize>,
+        /// The window.
+        #[serde(flatten)]
+        window: Window1d,
+        /// Whether there is a bias.
+        #[serde(default)]
+        bias: bool,
+    },
+    /// Cross-correlation of an image, W of shape (out x in / groups x kh x kw).
+    Conv2d {
+        /// Channels of the input.
+        in_channels: usize,
+        /// Channels of the output.
+        out_channels: usize,
+        /// Input channels of one group, where the channels fall into groups: each group of the output reads only its own
+        /// group of the input. 1 makes a depthwise convolution. Unlike PyTorch's number of groups it stays when a
+        /// network becomes narrower.
+        group_width: Option<usize>,
+        /// The window.
+        #[serde(flatten)]
+        window: Window,
+        /// Whether there is a bias.
+        #[serde(default)]
+        bias: bool,
+    },
+    /// Per-channel normalisation with running statistics.
+    BatchNorm {
+        /// Number of channels.
+        features: usize,
+        /// Added to the variance.
+        #[serde(default = "eps")]
+        eps: f64,
+    },
+    /// Normalisation over the channels, at every position by itself (PyTorch's LayerNorm on tokens, `LayerNorm2d` on
+    /// images).
+    LayerNorm {
+        /// Number of channels.
+        features: usize,
+        /// Added to the variance.
+        #[serde(default = "eps")]
+        eps: f64,
+    },
+    /// Normalisation over the channels of each group and all positions.
+    GroupNorm {
+        /// Channels of one group; `None` where all channels are one group.
+        group_width: Option<usize>,
+        /// Number of channels.
+        features: usize,
+        /// Added to the variance.
+        #[serde(default = "eps")]
+        eps: f64,
+    },
+    /// `max(x, 0)`.
+    Relu,
+    /// `min(max(x, 0), 6)`.
+    Relu6,
+    /// `x` where positive, else `negative_slope * x`.
+    LeakyRelu {
+        /// Factor of negative values.
+        #[serde(default = "negative_slope")]
+        negative_slope: f64,
+    },
+    /// `x Φ(x)`, Φ the normal distribution's function.
+    Gelu {
+        /// How Φ is computed.
+        #[serde(default)]
+        approximate: Approximate,
+    },
+    /// `x sigmoid(x)`.
+    Silu,
+    /// `x relu6(x + 3) / 6`.
+    Hardswish,
+    /// `1 / (1 + exp(-x))`.
+    Sigmoid,
+    /// `relu6(x + 3) / 6`.
+    Hardsigmoid,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// `exp(x) / Σ exp(x)` over the channels, at every position by itself.
+    Softmax,
+    /// Maximum over windows of a sequence.
+    MaxPool1d {
+        /// The window.
+        #[serde(flatten)]
+        window: Window1d,
+        /// Whether a last window may hang over the end.
+        #[serde(default)]
+        ceil_mode: bool,
+    },
+    /// Maximum over windows of an image.
+    MaxPool2d {
+        /// The window.
+        #[serde(flatten)]
+        window: Window,
+        /// Whether a last window may hang over the end.
+        #[serde(default)]
+        ceil_mode: bool,
+    },
+    /// Mean over windows of a sequence.
+    AvgPool1d {
+        /// The window.
+        #[serde(flatten)]
+        window: Window1d,
+        /// Whether a last window may hang over the end.
+        #[serde(default)]
+        ceil_mode: bool,
+        /// Whether padding counts as zeros.
+        #[serde(default = "yes")]
+        count_include_pad: bool,
+    },
+    /// Mean over windows of an image.
+    AvgPool2d {
+        /// The window.
+        #[serde(flatten)]
+        window: Window,
+        /// Whether a last window may hang over the end.
+        #[serde(default)]
+        ceil_mode: bool,
+        /// Whether padding counts as zeros.
+        #[serde(default = "yes")]
+        count_include_pad: bool,
+    },
+    /// Mean over as many windows as the output has positions, whatever the size of the image.
+    AdaptiveAvgPool2d {
+        /// Height and width of the output.
+        output: [usize; 2],
+    },
+    /// Maximum over as many windows as the output has positions.
+    AdaptiveMaxPool2d {
+        /// Height and width of the output.
+        output: [usize; 2],
+    },
+    /// Mean over all positions, which become one: `[C, H, W]` to `[C, 1, 1]`.
+    GlobalAvgPool2d,
+    /// All values in order: `[C, H, W]` to `[C*H*W]`, channel first; `[D]` stays.
+    Flatten,
+    /// The same values in order, with other positions; as many channels as that makes. `[C, H, W]` becomes tokens with
+    /// `positions: [H*W]`.
+    Reshape {
+        /// Sizes of the axes behind the channels.
+        positions: Vec<usize>,
+    },
+    /// Sum of two operands of one shape.
+    Add,
+    /// Product of two operands of one shape, or of which one has a single position that meets all of the other's.
+    Multiply,
+    /// Operands one after another along the channels.
+    Concat,
+    /// The identity, but in training: values become 0 with probability `p`.
+    Dropout {
+        /// The probability.
+        #[serde(default = "half")]
+        p: f64,
+    },
+    /// One factor per channel. The node is named after the tensor itself.
+    LayerScale {
+        /// Number of channels.
+        features: usize,
+        /// Axes of length 1 behind the channels in the tensor's shape: torchvision's ConvNeXt keeps `[C, 1, 1]`, so 2.
+        #[serde(default)]
+        unit_axes: usize,
+    },
+    /// Puts a learned token before the others: `[C, T]` to `[C, T + 1]`. The node is named after the tensor itself, of
+    /// shape (1 x 1 x C).
+    ClassToken {
+        /// Number of channels.
+        features: usize,
+    },
+    /// Adds a learned value to each channel of each token. The node is named after the tensor itself, of shape
+    /// (1 x T x C).
+    PositionalEmbedding {
+        /// Number of tokens.
+        tokens: usize,
+        /// Number of channels.
+        features: usize,
+    },
+    /// Multi-head self-attention over the tokens, with its four projections.
+    Attention {
+        /// Number of channels; each head has an equal part of them.
+        features: usize,
+        /// Number of heads.
+        heads: usize,
+        /// Names of the projections' tensors below the node's name.
+        #[serde(default)]
+        projections: Projections,
+        /// Whether queries, keys and values have a bias.
+        #[serde(default = "yes")]
+        bias: bool,
+        /// Whether the output projection has a bias.
+        #[serde(default = "yes")]
+        output_bias: bool,
+    },
+    /// Mean over all tokens: `[C, T]` to `[C]`.
+    TokenMean,
+    /// One token: `[C, T]` to `[C]`.
+    TokenSelect {
+        /// Which, from 0.
+        index: usize,
+    },
+}
+
+/// How GELU computes the normal distribution's function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Approximate {
+    /// By the error function.
+    #[default]
+    None,
+    /// By the hyperbolic tangent.
+    Tanh,
+}
+
+/// Where an attention's projections stand in the `state_dict`, below the node's name. `output` is a module, with tensors
+/// `weight` and `bias`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, deny_unknown_fields)]
+pub enum Projections {
+    /// Queries, keys and values as three modules.
+    Separate {
+        /// Module of the queries.
+        query: String,
+        /// Module of the keys.
+        key: String,
+        /// Module of the values.
+        value: String,
+        /// Module of the output.
+        output: String,
+    },
+    /// Queries, keys and values as the three thirds of the rows of one tensor.
+    Packed {
+        /// The matrix, (3C x C).
+        weight: String,
+        /// The bias, (3C).
+        bias: String,
+        /// Module of the output.
+        output: String,
+    },
+}
+
+impl Projections {
+    /// As PyTorch's own `MultiheadAttention` has them.
+    #[must_use]
+    pub fn torch() -> Self {
+        Self::Packed { weight: "in_proj_weight".into(), bias: "in_proj_bias".into(), output: "out_proj".into() }
+    }
+
+    /// As timm's vision transformers have them.
+    #[must_use]
+    pub fn timm() -> Self {
+        Self::Packed { weight: "qkv.weight".into(), bias: "qkv.bias".into(), output: "proj".into() }
+    }
+
+    /// As the vision transformers of Hugging Face have them below `encoder.layer.N.attention`.
+    #[must_use]
+    pub fn hugging_face() -> Self {
+        let module = |name: &str| format!("attention.{name}");
+        let (query, key, value) = (module("query"), module("key"), module("value"));
+        Self::Separate { query, key, value, output: "output.dense".into() }
+    }
+}
+
+impl Default for Projections {
+    fn default() -> Self {
+        Self::torch()
+    }
+}
+
+/// What convolutions over sequences and images have in common: a sequence is an image of height 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Convolution {
+    /// Channels of the input.
+    pub in_channels: usize,
+    /// Channels of the output.
+    pub out_channels: usize,
+    /// Input channels of one group; `None` where every output reads every input.
+    pub group_width: Option<usize>,
+    /// The window.
+    pub window: Window,
+    /// Whether there is a bias.
+    pub bias: bool,
+}
+
+/// What pools over sequences and images have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pool {
+    /// What becomes of the values under the window.
+    pub kind: PoolKind,
+    /// The window.
+    pub window: Window,
+    /// Whether a last window may hang over the end.
+    pub ceil_mode: bool,
+}
+
+/// What becomes of the values under a pool's window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoolKind {
+    /// Their maximum.
+    Max,
+    /// Their mean.
+    Mean {
+        /// Whether padding counts as zeros.
+        count_padding: bool,
+    },
+}
+
+impl Convolution {
+    /// Number of groups.
+    #[must_use]
+    pub fn groups(&self) -> usize {
+        self.group_width.map_or(1, |width| self.in_channels / width)
+    }
+
+    /// Input channels that one output channel reads.
+    #[must_use]
+    pub fn inputs_of_one(&self) -> usize {
+        self.group_width.unwrap_or(self.in_channels)
+    }
+}
+
+impl Op {
+    /// A convolution of images whose every output channel reads every input channel.
+    #[must_use]
+    pub fn conv2d(in_channels: usize, out_channels: usize, window: Window, bias: bool) -> Self {
+        Self::Conv2d { in_channels, out_channels, group_width: None, window, bias }
+    }
+
+    /// Maximum over the windows that fit.
+    #[must_use]
+    pub fn max_pool2d(window: Window) -> Self {
+        Self::MaxPool2d { window, ceil_mode: false }
+    }
+
+    /// Mean over the windows that fit; padding counts.
+    #[must_use]
+    pub fn avg_pool2d(window: Window) -> Self {
+        Self::AvgPool2d { window, ceil_mode: false, count_include_pad: true }
+    }
+
+    /// How many operands the operation may have.
+    #[must_use]
+    pub fn arity(&self) -> RangeInclusive<usize> {
+        match self {
+            Self::Input { .. } => 0..=0,
+            Self::Add | Self::Multiply => 2..=2,
+            Self::Concat => 1..=usize::MAX,
+            _ => 1..=1,
+        }
+    }
+
+    /// Whether the operation owns tensors in the `state_dict`.
+    #[must_use]
+    pub fn has_parameters(&self) -> bool {
+        self.is_dense() || self.scales_channels()
+    }
+
+    /// Whether every output channel reads every input channel through weights.
+    #[must_use]
+    pub fn is_dense(&self) -> bool {
+        match self {
+            Self::Linear { .. } | Self::Attention { .. } => true,
+            _ => self.convolution().is_some_and(|conv| conv.group_width.is_none()),
+        }
+    }
+
+    /// Whether the operation has weights of its own for each channel, or each group of channels: normalisations, grouped
+    /// convolutions, layer scales, embeddings.
+    #[must_use]
+    pub fn scales_channels(&self) -> bool {
+        match self {
+            Self::BatchNorm { .. }
+            | Self::LayerNorm { .. }
+            | Self::GroupNorm { .. }
+            | Self::LayerScale { .. }
+            | Self::ClassToken { .. }
+            | Self::PositionalEmbedding { .. } => true,
+            _ => self.convolution().is_some_and(|conv| conv.group_width.is_some()),
+        }
+    }
+
+    /// The operation as a convolution of images, if it is one.
+    #[must_use]
+    pub fn convolution(&self) -> Option<Convolution> {
+        match *self {
+            Self::Conv1d { in_channels, out_channels, group_width, window, bias } => {
+                Some(Convolution { in_channels, out_channels, group_width, window: window.into(), bias })
+            }
+            Self::Conv2d { in_channels, out_channels, group_width, window, bias } => {
+                Some(Convolution { in_channels, out_channels, group_width, window, bias })
+            }
+            _ => None,
+        }
+    }
+
+    /// The operation as a pool over windows of an image, if it is one.
+    #[must_use]
+    pub fn pool(&self) -> Option<Pool> {
+        let mean = |count_padding| PoolKind::Mean { count_padding };
+        match *self {
+            Self::MaxPool1d { window, ceil_mode } => {
+                Some(Pool { kind: PoolKind::Max, window: window.into(), ceil_mode })
+            }
+            Self::MaxPool2d { window, ceil_mode } => Some(Pool { kind: PoolKind::Max, window, ceil_mode }),
+            Self::AvgPool1d { window, ceil_mode, count_include_pad } => {
+                Some(Pool { kind: mean(count_include_pad), window: window.into(), ceil_mode })
+            }
+            Self::AvgPool2d { window, ceil_mode, count_include_pad } => {
+                Some(Pool { kind: mean(count_include_pad), window, ceil_mode })
+            }
+            _ => None,
+        }
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn eps() -> f64 {
+    1e-5
+}
+
+fn negative_slope() -> f64 {
+    0.01
+}
+
+fn half() -> f64 {
+    0.5
+}
