@@ -137,14 +137,17 @@ impl<T: Float> Backward<'_, T> {
             let inverse = self.inverse_deviation(c);
             let a = self.weight[c].f64() * inverse;
             let b = -a * inverse * dweight[c].f64() / rows;
-            (T::of(a), T::of(b), T::of(-a * dbias[c].f64() / rows - b * self.statistics.mean[c]))
+            ((T::of(a), T::of(b)), T::of(-a * dbias[c].f64() / rows - b * self.statistics.mean[c]))
         };
-        let lines: Vec<(T, T, T)> = (0..channels).map(line).collect();
+        let (slopes, constants): (Vec<(T, T)>, Vec<T>) = (0..channels).map(line).unzip();
         let piece = (PIECE / channels).max(1) * channels;
         dx.par_chunks_mut(piece).zip(x.par_chunks(piece)).zip(dy.par_chunks(piece)).for_each(|((dx, x), dy)| {
-            for (i, ((dx, x), dy)) in dx.iter_mut().zip(x).zip(dy).enumerate() {
-                let (a, b, c) = lines[i % channels];
-                *dx = if accumulate { *dx } else { T::ZERO } + a * *dy + b * *x + c;
+            let rows = dx.chunks_exact_mut(channels).zip(x.chunks_exact(channels)).zip(dy.chunks_exact(channels));
+            for ((dx, x), dy) in rows {
+                for ((((dx, x), dy), (a, b)), c) in dx.iter_mut().zip(x).zip(dy).zip(&slopes).zip(&constants) {
+                    let gradient = *a * *dy + *b * *x + *c;
+                    *dx = if accumulate { *dx + gradient } else { gradient };
+                }
             }
         });
     }

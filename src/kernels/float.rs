@@ -4,6 +4,8 @@ use std::fmt::Debug;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
+use crate::kernels::tile::Tile;
+
 /// f32 for work, f64 for finite differences.
 pub trait Float:
     Copy
@@ -31,6 +33,10 @@ pub trait Float:
 
     /// The value, exactly.
     fn f64(self) -> f64;
+
+    /// The inner loop for products of `columns` columns.
+    #[doc(hidden)]
+    fn tile(columns: usize) -> Tile<Self>;
 }
 
 impl Float for f32 {
@@ -46,6 +52,10 @@ impl Float for f32 {
     fn f64(self) -> f64 {
         f64::from(self)
     }
+
+    fn tile(columns: usize) -> Tile<Self> {
+        Tile::best(columns)
+    }
 }
 
 impl Float for f64 {
@@ -60,5 +70,9 @@ impl Float for f64 {
     #[inline]
     fn f64(self) -> f64 {
         self
+    }
+
+    fn tile(_columns: usize) -> Tile<Self> {
+        Tile::PORTABLE
     }
 }

@@ -1,7 +1,12 @@
 //! Fully connected layers: `y = x Wᵀ + b`, W of shape (out x in).
 
+use std::num::NonZeroUsize;
+
 use crate::kernels::reduce::column_sums;
-use crate::kernels::{Float, Matrix, Workspace, elementwise, matmul};
+use crate::kernels::{Finish, Float, Matrix, Workspace, elementwise, matmul, product};
+
+/// Batches up to this size are not worth packing the weights.
+const FEW_ROWS: usize = 3;
 
 /// Widths of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +21,7 @@ impl Linear {
     /// `y = x Wᵀ + b`, then ReLU if asked; x is (batch x in), y (batch x out).
     pub fn forward<T: Float>(
         &self,
-        work: &Workspace<T>,
+        work: &mut Workspace<T>,
         x: &[T],
         weight: &[T],
         bias: Option<&[T]>,
@@ -24,8 +29,11 @@ impl Linear {
         y: &mut [T],
     ) {
         let x = Matrix::new(x, x.len() / self.input, self.input);
-        matmul(work.threads(), x, self.weights(weight).transposed(), y, false);
-        elementwise::finish_rows(y, self.output, bias, relu);
+        if x.rows <= FEW_ROWS {
+            matmul(NonZeroUsize::MIN, x, self.weights(weight).transposed(), y, false);
+            return elementwise::finish_rows(y, self.output, bias, relu);
+        }
+        product(work, x, self.weights(weight).transposed(), Finish { bias, relu, accumulate: false }, y);
     }
 
     /// `dW = dyᵀ x`, `db` = sum of the rows of dy.
@@ -39,7 +47,7 @@ impl Linear {
     ) {
         let batch = x.len() / self.input;
         let (dy_rows, x) = (Matrix::new(dy, batch, self.output), Matrix::new(x, batch, self.input));
-        matmul(work.threads(), dy_rows.transposed(), x, dweight, false);
+        product(work, dy_rows.transposed(), x, Finish::PLAIN, dweight);
         if let Some(dbias) = dbias {
             column_sums(dy, &mut work.partials, dbias);
         }
@@ -48,14 +56,14 @@ impl Linear {
     /// `dx = dy W`, or `dx += dy W`.
     pub fn backward_input<T: Float>(
         &self,
-        work: &Workspace<T>,
+        work: &mut Workspace<T>,
         dy: &[T],
         weight: &[T],
         dx: &mut [T],
         accumulate: bool,
     ) {
         let dy = Matrix::new(dy, dy.len() / self.output, self.output);
-        matmul(work.threads(), dy, self.weights(weight), dx, accumulate);
+        product(work, dy, self.weights(weight), Finish::adding(accumulate), dx);
     }
 
     fn weights<'a, T>(&self, weight: &'a [T]) -> Matrix<'a, T> {
@@ -74,13 +82,13 @@ mod tests {
         let (x, w, b, c) = (sample(4 * 5, 1), sample(15, 2), sample(3, 3), sample(4 * 3, 4));
         let loss = |x: &[f64], w: &[f64], b: &[f64]| {
             let mut y = vec![0.0; 12];
-            layer.forward(&workspace(), x, w, Some(b), false, &mut y);
+            layer.forward(&mut workspace(), x, w, Some(b), false, &mut y);
             projection(&y, &c)
         };
         let (mut dx, mut dw, mut db) = (sample(20, 5), vec![0.0; 15], vec![0.0; 3]);
         let before = dx.clone();
         layer.backward_parameters(&mut workspace(), &x, &c, &mut dw, Some(&mut db));
-        layer.backward_input(&workspace(), &c, &w, &mut dx, true);
+        layer.backward_input(&mut workspace(), &c, &w, &mut dx, true);
         dx.iter_mut().zip(&before).for_each(|(dx, before)| *dx -= before);
         assert_gradient("x", &x, &dx, |x| loss(x, &w, &b));
         assert_gradient("weight", &w, &dw, |w| loss(&x, w, &b));

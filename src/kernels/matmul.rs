@@ -9,11 +9,11 @@ use crate::kernels::Float;
 /// A matrix in a slice: row-major, or the transpose of such a one.
 #[derive(Debug, Clone, Copy)]
 pub struct Matrix<'a, T> {
-    data: &'a [T],
-    rows: usize,
-    cols: usize,
-    row_stride: usize,
-    col_stride: usize,
+    pub(super) data: &'a [T],
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+    pub(super) row_stride: usize,
+    pub(super) col_stride: usize,
 }
 
 impl<'a, T> Matrix<'a, T> {

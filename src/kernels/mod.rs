@@ -17,7 +17,9 @@ pub mod linear;
 pub mod loss;
 mod matmul;
 pub mod pool;
+mod product;
 mod reduce;
+mod tile;
 mod workspace;
 
 #[cfg(test)]
@@ -26,6 +28,7 @@ pub(crate) mod finite_difference;
 pub use float::Float;
 pub use geometry::Geometry;
 pub use matmul::{Matrix, matmul};
+pub use product::{Finish, product};
 pub use workspace::Workspace;
 
 /// Elements of one piece of element-wise work: fixed, so that pieces do not depend on the number of threads.

@@ -1,23 +1,39 @@
 //! Buffers that kernels use and leave behind for the next step.
 
 use std::num::NonZeroUsize;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::kernels::Float;
 
-/// Scratch memory of one thread's share of the work.
+/// Scratch memory of one thread.
 #[derive(Debug)]
 pub(super) struct Lane<T> {
-    /// Unfolded windows (im2col).
-    pub(super) columns: Vec<T>,
-    /// This lane's part of a weight gradient.
-    pub(super) weights: Vec<T>,
+    /// Images with their rims.
+    pub(super) images: Vec<T>,
+    /// Transformed tiles.
+    pub(super) tiles: Vec<T>,
+}
+
+/// Scratch memory of all threads.
+#[derive(Debug)]
+pub(super) struct Lanes<T>(Vec<Mutex<Lane<T>>>);
+
+impl<T> Lanes<T> {
+    /// That of the thread that asks. A task must not wait for other tasks while it holds it.
+    pub(super) fn take(&self) -> MutexGuard<'_, Lane<T>> {
+        let thread = rayon::current_thread_index().unwrap_or(0) % self.0.len();
+        self.0[thread].lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Scratch memory that grows to what the largest operation needs and stays.
 #[derive(Debug)]
 pub struct Workspace<T> {
-    threads: NonZeroUsize,
-    pub(super) lanes: Vec<Lane<T>>,
+    pub(super) lanes: Lanes<T>,
+    /// A packed operand.
+    pub(super) panels: Vec<T>,
+    /// Parts of a sum.
+    pub(super) sums: Vec<T>,
     pub(super) partials: Vec<f64>,
 }
 
@@ -25,14 +41,8 @@ impl<T: Float> Workspace<T> {
     /// For work that is split among `threads`.
     #[must_use]
     pub fn new(threads: NonZeroUsize) -> Self {
-        let lanes = (0..threads.get()).map(|_| Lane { columns: Vec::new(), weights: Vec::new() });
-        Self { threads, lanes: lanes.collect(), partials: Vec::new() }
-    }
-
-    /// How many threads share the work.
-    #[must_use]
-    pub fn threads(&self) -> NonZeroUsize {
-        self.threads
+        let lanes = (0..threads.get()).map(|_| Mutex::new(Lane { images: Vec::new(), tiles: Vec::new() }));
+        Self { lanes: Lanes(lanes.collect()), panels: Vec::new(), sums: Vec::new(), partials: Vec::new() }
     }
 }
 

@@ -76,10 +76,6 @@ impl<T: Float> Pass<'_, T> {
     fn read(&self, value: usize) -> &[T] {
         &self.memory.activation(value)[..self.len(value)]
     }
-
-    fn weight(&self, parameter: usize) -> &[T] {
-        &self.parameters[parameter].values
-    }
 }
 
 impl<T: Float> Layer<T> {
@@ -205,7 +201,8 @@ fn forward<T: Float>(
     let x = &pass.memory.activation(input)[..pass.len(input)];
     match operation {
         Operation::Linear { sizes, weight, bias, relu } => {
-            sizes.forward(pass.work, x, pass.weight(*weight), bias.map(|bias| pass.weight(bias)), *relu, y);
+            let bias = bias.map(|bias| &pass.parameters[bias].values[..]);
+            sizes.forward(pass.work, x, &pass.parameters[*weight].values, bias, *relu, y);
         }
         Operation::Conv { sizes, weight, bias, relu } => {
             let bias = bias.map(|bias| &pass.parameters[bias].values[..]);

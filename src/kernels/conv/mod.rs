@@ -1,16 +1,21 @@
-//! Convolutions as in PyTorch (cross-correlation), by unfolded windows and matrix products.
-
-use std::num::NonZeroUsize;
+//! Convolutions as in PyTorch (cross-correlation): tiles read their windows where they lie in the image, rim included, so
+//! that nothing is unfolded.
 
 use rayon::prelude::*;
 
+use crate::kernels::product::{Panels, Place};
 use crate::kernels::reduce::column_sums;
-use crate::kernels::workspace::scratch;
-use crate::kernels::{Float, Geometry, Matrix, Workspace, elementwise, matmul};
+use crate::kernels::tile::{MOST_COLUMNS, ROWS, Walk};
+use crate::kernels::{Finish, Float, Geometry, Matrix, Workspace, product};
 
-/// Windows that are unfolded at once; enough to keep the matrix product busy, few enough to stay in the cache.
-const TILE: usize = 512;
-const ONE: NonZeroUsize = NonZeroUsize::MIN;
+mod input_gradient;
+mod rim;
+mod weight_gradient;
+
+use rim::Rim;
+
+/// Positions that a task computes for a panel; images are taken together up to it.
+const POSITIONS: usize = 64;
 
 /// Sizes of a convolution; weights are OHWI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,22 +38,46 @@ impl Conv {
         y: &mut [T],
     ) {
         let kernel = self.weights(weight).transposed();
+        let finish = Finish { bias, relu, accumulate: false };
         if self.geometry.is_pointwise() {
-            matmul(work.threads(), self.windows(x), kernel, y, false);
-            return elementwise::finish_rows(y, self.out_channels, bias, relu);
+            return product(work, self.windows(x), kernel, finish, y);
         }
-        let line = self.geometry.output[1] * self.out_channels;
-        let lines = y.len() / line;
-        let share = lines.div_ceil(work.threads().get());
-        y.par_chunks_mut(share * line).zip(&mut work.lanes).enumerate().for_each(|(lane, (y, scratch_of))| {
-            for (first, y) in self.tiles(lane * share, y) {
-                let rows = first..first + y.len() / line;
-                let columns = scratch(&mut scratch_of.columns, self.unfolded(rows.len()));
-                self.geometry.unfold(x, rows, columns);
-                matmul(ONE, self.windows(columns), kernel, y, false);
-                elementwise::finish_piece(y, self.out_channels, bias, relu);
-            }
+        let Workspace { panels, lanes, .. } = work;
+        let panels = Panels::pack(kernel, panels);
+        let group = POSITIONS.div_ceil(self.geometry.positions());
+        let (input, output) =
+            (group * self.geometry.input_len(), group * self.geometry.positions() * self.out_channels);
+        y.par_chunks_mut(output).zip(x.par_chunks(input)).for_each(|(y, x)| {
+            let lane = &mut *lanes.take();
+            let (rim, x) = Rim::around_input(&self.geometry, x, &mut lane.images);
+            self.correlate(&rim, x, &panels, finish, y);
         });
+    }
+
+    /// The output of some images, `x` with their rims.
+    fn correlate<T: Float>(&self, rim: &Rim, x: &[T], panels: &Panels<T>, finish: Finish<T>, y: &mut [T]) {
+        let (g, width) = (&self.geometry, panels.tile.columns);
+        let line = g.kernel[1] * g.channels;
+        let starts: Vec<(usize, usize)> = (0..g.kernel[0]).map(|ky| (ky * rim.line(), ky * line * width)).collect();
+        let walk = Walk::new(&starts, line, (1, width));
+        let count = y.len() / self.out_channels;
+        let window = |position: usize| {
+            let (image, within) = (position / g.positions(), position % g.positions());
+            let (oy, ox) = (within / g.output[1], within % g.output[1]);
+            image * rim.len() + oy * g.stride[0] * rim.line() + ox * g.stride[1] * g.channels
+        };
+        let mut sums = [T::ZERO; ROWS * MOST_COLUMNS];
+        let sums = &mut sums[..ROWS * width];
+        for panel in panels.iter() {
+            for top in (0..count).step_by(ROWS) {
+                let left = std::array::from_fn(|r| window((top + r).min(count - 1)));
+                sums.fill(T::ZERO);
+                panels.tile.add(&walk, &left, x, panel.data, sums);
+                let rows: [usize; ROWS] = std::array::from_fn(|r| (top + r) * self.out_channels);
+                let rows = &rows[..ROWS.min(count - top)];
+                finish.write(sums, width, &Place { rows, column: panel.column, columns: panel.columns }, y);
+            }
+        }
     }
 
     /// Gradients of kernel and bias.
@@ -63,27 +92,10 @@ impl Conv {
         if let Some(dbias) = dbias {
             column_sums(dy, &mut work.partials, dbias);
         }
-        if self.geometry.is_pointwise() {
-            return matmul(work.threads(), self.outputs(dy).transposed(), self.windows(x), dweight, false);
+        if self.geometry.is_pointwise() && dy.len() / self.out_channels <= weight_gradient::FEW_POSITIONS {
+            return product(work, self.outputs(dy).transposed(), self.windows(x), Finish::PLAIN, dweight);
         }
-        let line = self.geometry.output[1] * self.out_channels;
-        let share = (dy.len() / line).div_ceil(work.threads().get());
-        let busy = dy.len().div_ceil(share * line);
-        dy.par_chunks(share * line).zip(&mut work.lanes).enumerate().for_each(|(lane, (dy, scratch_of))| {
-            let part = scratch(&mut scratch_of.weights, dweight.len());
-            part.fill(T::ZERO);
-            for (index, dy) in dy.chunks(self.tile_lines() * line).enumerate() {
-                let first = lane * share + index * self.tile_lines();
-                let rows = first..first + dy.len() / line;
-                let columns = scratch(&mut scratch_of.columns, self.unfolded(rows.len()));
-                self.geometry.unfold(x, rows, columns);
-                matmul(ONE, self.outputs(dy).transposed(), self.windows(columns), part, true);
-            }
-        });
-        dweight.fill(T::ZERO);
-        for lane in &work.lanes[..busy] {
-            elementwise::put(&lane.weights[..dweight.len()], dweight, true);
-        }
+        weight_gradient::weight_gradient(self, work, x, dy, dweight);
     }
 
     /// Gradient of the input: `dx = ` or `dx +=`.
@@ -95,45 +107,10 @@ impl Conv {
         dx: &mut [T],
         accumulate: bool,
     ) {
-        let kernel = self.weights(weight);
         if self.geometry.is_pointwise() {
-            return matmul(work.threads(), self.outputs(dy), kernel, dx, accumulate);
+            return product(work, self.outputs(dy), self.weights(weight), Finish::adding(accumulate), dx);
         }
-        let (in_len, line) = (self.geometry.input_len(), self.geometry.output[1] * self.out_channels);
-        let out_len = line * self.geometry.output[0];
-        let share = (dy.len() / out_len).div_ceil(work.threads().get());
-        let parts = dx.par_chunks_mut(share * in_len).zip(dy.par_chunks(share * out_len)).zip(&mut work.lanes);
-        parts.for_each(|((dx, dy), scratch_of)| {
-            for (dx, dy) in dx.chunks_exact_mut(in_len).zip(dy.chunks_exact(out_len)) {
-                if !accumulate {
-                    dx.fill(T::ZERO);
-                }
-                for (index, dy) in dy.chunks(self.tile_lines() * line).enumerate() {
-                    let first = index * self.tile_lines();
-                    let rows = first..first + dy.len() / line;
-                    let columns = scratch(&mut scratch_of.columns, self.unfolded(rows.len()));
-                    matmul(ONE, self.outputs(dy), kernel, columns, false);
-                    self.geometry.fold(columns, rows, dx);
-                }
-            }
-        });
-    }
-
-    /// Output lines (of all positions with one height) that make a tile.
-    fn tile_lines(&self) -> usize {
-        (TILE / self.geometry.output[1]).max(1)
-    }
-
-    /// Splits a lane's share of the output into tiles, each with the number of its first line.
-    fn tiles<'y, T>(&self, first: usize, y: &'y mut [T]) -> impl Iterator<Item = (usize, &'y mut [T])> {
-        let lines = self.tile_lines();
-        let len = lines * self.geometry.output[1] * self.out_channels;
-        y.chunks_mut(len).enumerate().map(move |(index, y)| (first + index * lines, y))
-    }
-
-    /// Elements of the unfolded windows of `lines` output lines.
-    fn unfolded(&self, lines: usize) -> usize {
-        lines * self.geometry.output[1] * self.geometry.window_len()
+        input_gradient::input_gradient(self, work, dy, weight, dx, accumulate);
     }
 
     fn weights<'a, T>(&self, weight: &'a [T]) -> Matrix<'a, T> {

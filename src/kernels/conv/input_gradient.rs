@@ -1,0 +1,148 @@
+//! Gradient of a convolution's input.
+//!
+//! Input pixels whose coordinates leave the same remainder by the stride take part in the same offsets of the kernel: for
+//! each remainder the gradient is a convolution of the output's gradient with these offsets, at stride 1.
+
+use rayon::prelude::*;
+
+use super::{Conv, POSITIONS, Rim};
+use crate::kernels::product::{Panels, Place};
+use crate::kernels::tile::{MOST_COLUMNS, ROWS, Walk};
+use crate::kernels::workspace::scratch;
+use crate::kernels::{Finish, Float, Geometry, Matrix, Workspace};
+
+/// Input pixels of one remainder, and the offsets of the kernel that reach them.
+#[derive(Debug)]
+struct Phase {
+    /// First pixel.
+    first: [usize; 2],
+    /// Number of pixels.
+    pixels: [usize; 2],
+    /// Offsets of the kernel.
+    taps: Vec<[usize; 2]>,
+}
+
+/// `dx = ` or `dx += ` the gradient.
+pub(super) fn input_gradient<T: Float>(
+    conv: &Conv,
+    work: &mut Workspace<T>,
+    dy: &[T],
+    weight: &[T],
+    dx: &mut [T],
+    accumulate: bool,
+) {
+    let (g, out_channels) = (&conv.geometry, conv.out_channels);
+    let rim = rim(g, out_channels);
+    let phases: Vec<Phase> = phases(g);
+    let Workspace { panels, lanes, sums: kernel, .. } = work;
+    let mut rest = scratch(panels, phases.iter().map(|phase| phase.panels_len::<T>(conv)).sum());
+    let mut packed = Vec::with_capacity(phases.len());
+    for phase in &phases {
+        let (data, others) = rest.split_at_mut(phase.panels_len::<T>(conv));
+        rest = others;
+        packed.push((!phase.taps.is_empty()).then(|| phase.pack(conv, weight, kernel, data)));
+    }
+    let group = POSITIONS.div_ceil(g.positions());
+    let (input, output) = (group * g.input_len(), group * g.positions() * out_channels);
+    dx.par_chunks_mut(input).zip(dy.par_chunks(output)).for_each(|(dx, dy)| {
+        let lane = &mut *lanes.take();
+        let dy = rim.surround(dy, &mut lane.images);
+        if !accumulate && phases.iter().any(|phase| phase.taps.is_empty()) {
+            dx.fill(T::ZERO);
+        }
+        for (phase, panels) in phases.iter().zip(&packed) {
+            if let Some(panels) = panels {
+                phase.correlate(g, &rim, dy, panels, Finish::adding(accumulate), dx);
+            }
+        }
+    });
+}
+
+/// Lines and columns before the first output that an input pixel may need, for one axis.
+fn before(g: &Geometry, axis: usize) -> usize {
+    (g.kernel[axis] - 1).saturating_sub(g.padding[axis]).div_ceil(g.stride[axis])
+}
+
+fn rim(g: &Geometry, out_channels: usize) -> Rim {
+    let last = |axis: usize| (g.input[axis] - 1 + g.padding[axis]) / g.stride[axis];
+    let after = [0, 1].map(|axis| (last(axis) + 1).saturating_sub(g.output[axis]));
+    Rim::new(out_channels, g.output, [before(g, 0), before(g, 1)], after)
+}
+
+fn phases(g: &Geometry) -> Vec<Phase> {
+    let taps = |axis: usize, first: usize| {
+        let reached = move |tap: &usize| (first + g.padding[axis]) % g.stride[axis] == tap % g.stride[axis];
+        (0..g.kernel[axis]).filter(reached)
+    };
+    let firsts = |axis: usize| 0..g.stride[axis].min(g.input[axis]);
+    let phase = |first: [usize; 2]| Phase {
+        first,
+        pixels: [0, 1].map(|axis| (g.input[axis] - first[axis]).div_ceil(g.stride[axis])),
+        taps: taps(0, first[0]).flat_map(|ky| taps(1, first[1]).map(move |kx| [ky, kx])).collect(),
+    };
+    firsts(0).flat_map(|y| firsts(1).map(move |x| phase([y, x]))).collect()
+}
+
+impl Phase {
+    fn panels_len<T: Float>(&self, conv: &Conv) -> usize {
+        Panels::<T>::len(self.taps.len() * conv.out_channels, conv.geometry.channels)
+    }
+
+    /// The weights of the phase's offsets as panels: (offset, output channel) x input channel.
+    fn pack<'p, T: Float>(&self, conv: &Conv, weight: &[T], kernel: &mut Vec<T>, data: &'p mut [T]) -> Panels<'p, T> {
+        let (g, channels) = (&conv.geometry, conv.geometry.channels);
+        let kernel = scratch(kernel, self.taps.len() * conv.out_channels * channels);
+        for ([ky, kx], kernel) in self.taps.iter().zip(kernel.chunks_exact_mut(conv.out_channels * channels)) {
+            let start = (ky * g.kernel[1] + kx) * channels;
+            for (row, window) in kernel.chunks_exact_mut(channels).zip(weight.chunks_exact(g.window_len())) {
+                row.copy_from_slice(&window[start..start + channels]);
+            }
+        }
+        Panels::pack_into(Matrix::new(kernel, self.taps.len() * conv.out_channels, channels), data)
+    }
+
+    /// The gradient of this phase's pixels; `dy` with its rim.
+    fn correlate<T: Float>(
+        &self,
+        g: &Geometry,
+        rim: &Rim,
+        dy: &[T],
+        panels: &Panels<T>,
+        finish: Finish<T>,
+        dx: &mut [T],
+    ) {
+        let width = panels.tile.columns;
+        let depth = rim.channels();
+        // The output that sees pixel `first` under an offset is (first + padding - offset) / stride, a whole number.
+        let source = |axis: usize, tap: usize| {
+            (before(g, axis) * g.stride[axis] + self.first[axis] + g.padding[axis] - tap) / g.stride[axis]
+        };
+        let start = |(index, [ky, kx]): (usize, &[usize; 2])| {
+            (source(0, *ky) * rim.line() + source(1, *kx) * depth, index * depth * width)
+        };
+        let starts: Vec<(usize, usize)> = self.taps.iter().enumerate().map(start).collect();
+        let walk = Walk::new(&starts, depth, (1, width));
+        let per_image = self.pixels[0] * self.pixels[1];
+        let count = dx.len() / g.input_len() * per_image;
+        let pixel = |position: usize| {
+            let (image, within) = (position / per_image, position % per_image);
+            (image, within / self.pixels[1], within % self.pixels[1])
+        };
+        let mut sums = [T::ZERO; ROWS * MOST_COLUMNS];
+        let sums = &mut sums[..ROWS * width];
+        for panel in panels.iter() {
+            for top in (0..count).step_by(ROWS) {
+                let pixels: [_; ROWS] = std::array::from_fn(|r| pixel((top + r).min(count - 1)));
+                let left = pixels.map(|(image, y, x)| image * rim.len() + y * rim.line() + x * depth);
+                sums.fill(T::ZERO);
+                panels.tile.add(&walk, &left, dy, panel.data, sums);
+                let rows = pixels.map(|(image, y, x)| {
+                    let (y, x) = (self.first[0] + y * g.stride[0], self.first[1] + x * g.stride[1]);
+                    image * g.input_len() + (y * g.input[1] + x) * g.channels
+                });
+                let rows = &rows[..ROWS.min(count - top)];
+                finish.write(sums, width, &Place { rows, column: panel.column, columns: panel.columns }, dx);
+            }
+        }
+    }
+}

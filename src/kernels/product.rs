@@ -1,0 +1,231 @@
+//! Products of matrices by tiles, with what follows them applied to each tile while it is at hand.
+
+use rayon::prelude::*;
+
+use crate::kernels::elementwise::positive;
+use crate::kernels::tile::{MOST_COLUMNS, ROWS, Tile, Walk};
+use crate::kernels::workspace::scratch;
+use crate::kernels::{Float, Matrix, Workspace};
+
+/// Most rows that are computed at once for a panel.
+const MOST_ROWS: usize = 64;
+/// Most steps of a sum that are taken at once, so that the left operand's rows stay in the cache.
+const DEPTH: usize = 512;
+
+/// What happens to a sum before it is written.
+#[derive(Debug, Clone, Copy)]
+pub struct Finish<'a, T> {
+    /// Added to each row.
+    pub bias: Option<&'a [T]>,
+    /// Whether negative values become 0.
+    pub relu: bool,
+    /// Whether the sum is added to what is there.
+    pub accumulate: bool,
+}
+
+impl<T> Finish<'_, T> {
+    /// Nothing.
+    pub const PLAIN: Self = Self { bias: None, relu: false, accumulate: false };
+
+    /// Nothing, or adding to what is there.
+    #[must_use]
+    pub fn adding(accumulate: bool) -> Self {
+        Self { accumulate, ..Self::PLAIN }
+    }
+
+    /// What happens to one part of a sum: bias and ReLU wait for the last one.
+    fn of_part(self, first: bool, last: bool) -> Self {
+        let accumulate = self.accumulate || !first;
+        Self { bias: self.bias.filter(|_| last), relu: self.relu && last, accumulate }
+    }
+}
+
+/// A tile's place in the output.
+#[derive(Debug)]
+pub(super) struct Place<'r> {
+    /// Where its rows start in the output; as many as count.
+    pub(super) rows: &'r [usize],
+    /// First column, and how many count.
+    pub(super) column: usize,
+    pub(super) columns: usize,
+}
+
+impl<T: Float> Finish<'_, T> {
+    /// Writes the sums of a tile of `stride` columns.
+    pub(super) fn write(&self, sums: &[T], stride: usize, place: &Place, out: &mut [T]) {
+        for (sums, row) in sums.chunks_exact(stride).zip(place.rows) {
+            let out = &mut out[row + place.column..][..place.columns];
+            let sums = &sums[..place.columns];
+            if self.accumulate {
+                out.iter_mut().zip(sums).for_each(|(out, sum)| *out += *sum);
+            } else {
+                out.copy_from_slice(sums);
+            }
+            if let Some(bias) = self.bias {
+                out.iter_mut().zip(&bias[place.column..]).for_each(|(out, bias)| *out += *bias);
+            }
+            if self.relu {
+                out.iter_mut().for_each(|out| *out = positive(*out));
+            }
+        }
+    }
+}
+
+/// A right operand in panels of as many columns as a tile has, each (depth x columns), filled up with zeros.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Panels<'p, T> {
+    pub(super) tile: Tile<T>,
+    depth: usize,
+    columns: usize,
+    data: &'p [T],
+}
+
+/// One of them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Panel<'p, T> {
+    /// First column, and how many count.
+    pub(super) column: usize,
+    pub(super) columns: usize,
+    pub(super) data: &'p [T],
+}
+
+impl<'p, T: Float> Panels<'p, T> {
+    /// Elements of the panels of a matrix.
+    pub(super) fn len(depth: usize, columns: usize) -> usize {
+        let width = T::tile(columns).columns;
+        columns.div_ceil(width) * width * depth
+    }
+
+    /// Packs a matrix.
+    pub(super) fn pack(matrix: Matrix<T>, buffer: &'p mut Vec<T>) -> Self {
+        let data = scratch(buffer, Self::len(matrix.rows, matrix.cols));
+        Self::pack_into(matrix, data)
+    }
+
+    /// Packs a matrix into `data`, of [`Self::len`].
+    pub(super) fn pack_into(matrix: Matrix<T>, data: &'p mut [T]) -> Self {
+        let tile = T::tile(matrix.cols);
+        let width = tile.columns;
+        data.par_chunks_mut(width * matrix.rows).enumerate().for_each(|(index, panel)| {
+            let column = index * width;
+            let columns = width.min(matrix.cols - column);
+            let from = &matrix.data[column * matrix.col_stride..];
+            if columns < width {
+                panel.fill(T::ZERO);
+            }
+            if matrix.col_stride == 1 {
+                for (row, panel) in panel.chunks_exact_mut(width).enumerate() {
+                    panel[..columns].copy_from_slice(&from[row * matrix.row_stride..][..columns]);
+                }
+            } else {
+                transpose(from, matrix.col_stride, matrix.row_stride, columns, width, panel);
+            }
+        });
+        Self { tile, depth: matrix.rows, columns: matrix.cols, data }
+    }
+
+    /// All panels in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Panel<'p, T>> {
+        let (width, columns) = (self.tile.columns, self.columns);
+        self.data.chunks_exact(width * self.depth).enumerate().map(move |(index, data)| {
+            let column = index * width;
+            Panel { column, columns: width.min(columns - column), data }
+        })
+    }
+}
+
+/// Packs columns that lie apart: a block of 8 columns and 8 steps at a time, the rest one by one.
+fn transpose<T: Copy>(from: &[T], column: usize, step: usize, columns: usize, width: usize, panel: &mut [T]) {
+    const SIDE: usize = 8;
+    let whole = if step == 1 { columns / SIDE * SIDE } else { 0 };
+    let mut done = 0;
+    for (index, panel) in panel.chunks_exact_mut(SIDE * width).enumerate() {
+        for c in (0..whole).step_by(SIDE) {
+            let lines: [&[T]; SIDE] = std::array::from_fn(|i| &from[(c + i) * column + index * SIDE..][..SIDE]);
+            for (k, to) in panel.chunks_exact_mut(width).enumerate() {
+                to[c..c + SIDE].iter_mut().zip(&lines).for_each(|(to, line)| *to = line[k]);
+            }
+        }
+        done = (index + 1) * SIDE;
+    }
+    for (k, to) in panel.chunks_exact_mut(width).enumerate() {
+        let rest = if k < done { whole } else { 0 };
+        to[rest..columns].iter_mut().enumerate().for_each(|(c, to)| *to = from[(rest + c) * column + k * step]);
+    }
+}
+
+/// Rows of a task, a multiple of a tile's; by size only.
+fn block(rows: usize) -> usize {
+    rows.div_ceil(8).next_multiple_of(ROWS).min(MOST_ROWS)
+}
+
+/// Packs `rows` rows of `a` from `first` on and `depth` steps of them, tile by tile: (depth x 8), the last row repeated.
+fn pack_rows<T: Float>(a: &Matrix<T>, first: usize, rows: usize, steps: std::ops::Range<usize>, tiles: &mut [T]) {
+    for (top, tile) in (0..rows).step_by(ROWS).zip(tiles.chunks_exact_mut(steps.len() * ROWS)) {
+        let starts: [usize; ROWS] = std::array::from_fn(|r| (first + (top + r).min(rows - 1)) * a.row_stride);
+        let from = &a.data[steps.start * a.col_stride..];
+        if a.row_stride == 1 && top + ROWS <= rows {
+            for (k, to) in tile.chunks_exact_mut(ROWS).enumerate() {
+                to.copy_from_slice(&from[starts[0] + k * a.col_stride..][..ROWS]);
+            }
+        } else if a.col_stride == 1 {
+            let rows = starts.map(|start| &from[start..start + steps.len()]);
+            for (k, to) in tile.chunks_exact_mut(ROWS).enumerate() {
+                to.iter_mut().zip(&rows).for_each(|(to, row)| *to = row[k]);
+            }
+        } else {
+            for (k, to) in tile.chunks_exact_mut(ROWS).enumerate() {
+                to.iter_mut().zip(&starts).for_each(|(to, start)| *to = from[start + k * a.col_stride]);
+            }
+        }
+    }
+}
+
+/// `out = a b`, finished as asked; `out` is row-major of shape (a.rows x b.cols).
+///
+/// # Panics
+/// When the shapes do not fit.
+pub fn product<T: Float>(work: &mut Workspace<T>, a: Matrix<T>, b: Matrix<T>, finish: Finish<T>, out: &mut [T]) {
+    assert_eq!(a.cols, b.rows, "inner sizes of a product");
+    assert_eq!(out.len(), a.rows * b.cols, "size of a product");
+    let Workspace { panels, lanes, .. } = work;
+    let panels = Panels::pack(b, panels);
+    let rows = block(a.rows);
+    out.par_chunks_mut(rows * b.cols).enumerate().for_each(|(index, out)| {
+        let (first, count) = (index * rows, out.len() / b.cols);
+        let lane = &mut *lanes.take();
+        for start in (0..a.cols).step_by(DEPTH) {
+            let steps = start..(start + DEPTH).min(a.cols);
+            let tiles = scratch(&mut lane.tiles, count.next_multiple_of(ROWS) * steps.len());
+            pack_rows(&a, first, count, steps.clone(), tiles);
+            let finish = finish.of_part(start == 0, steps.end == a.cols);
+            add_part(tiles, &panels, steps, finish, out);
+        }
+    });
+}
+
+/// What `steps` of the sum add to some rows of the output; `tiles` holds the packed rows of the left operand.
+fn add_part<T: Float>(
+    tiles: &[T],
+    panels: &Panels<T>,
+    steps: std::ops::Range<usize>,
+    finish: Finish<T>,
+    out: &mut [T],
+) {
+    let (width, columns) = (panels.tile.columns, panels.columns);
+    let starts = [(0, 0)];
+    let walk = Walk::new(&starts, steps.len(), (ROWS, width));
+    let left = std::array::from_fn(|r| r);
+    let mut sums = [T::ZERO; ROWS * MOST_COLUMNS];
+    let sums = &mut sums[..ROWS * width];
+    for panel in panels.iter() {
+        let right = &panel.data[steps.start * width..];
+        for (top, tile) in tiles.chunks_exact(steps.len() * ROWS).enumerate() {
+            sums.fill(T::ZERO);
+            panels.tile.add(&walk, &left, tile, right, sums);
+            let rows: [usize; ROWS] = std::array::from_fn(|r| (top * ROWS + r) * columns);
+            let rows = &rows[..ROWS.min(out.len() / columns - top * ROWS)];
+            finish.write(sums, width, &Place { rows, column: panel.column, columns: panel.columns }, out);
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The innermost loop of every product: one tile of 8 rows and a few vectors of columns, kept in registers.
+//!
+//! There is one implementation per instruction set, chosen when the program runs; the portable one is the reference.
+
+use crate::kernels::Float;
+
+/// Rows of a tile.
+pub(super) const ROWS: usize = 8;
+/// Most columns of a tile.
+pub(super) const MOST_COLUMNS: usize = 32;
+
+/// Where the operands of a tile's sum lie: the sum runs over segments, and over `len` steps within each.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Walk<'w> {
+    /// Where each segment starts, in the left and in the right operand.
+    starts: &'w [(usize, usize)],
+    len: usize,
+    /// Distance between two steps in the left and in the right operand.
+    steps: (usize, usize),
+    /// Highest position in the left and in the right operand, from a row's start on.
+    reach: (usize, usize),
+}
+
+impl<'w> Walk<'w> {
+    /// A sum over `starts.len() * len` products; both at least 1.
+    pub(super) fn new(starts: &'w [(usize, usize)], len: usize, steps: (usize, usize)) -> Self {
+        let highest = starts.iter().fold((0, 0), |(a, b), start| (start.0.max(a), start.1.max(b)));
+        let within = len.saturating_sub(1);
+        Self { starts, len, steps, reach: (highest.0 + within * steps.0, highest.1 + within * steps.1) }
+    }
+}
+
+/// `sums[r][c] += sum over steps of left[rows[r] + step] * right[step + c]`.
+type Run<T> = unsafe fn(&Walk<'_>, &[usize; ROWS], *const T, *const T, *mut T);
+
+/// A tile's inner loop for one width.
+#[derive(Debug, Clone, Copy)]
+pub struct Tile<T> {
+    /// Columns.
+    pub(super) columns: usize,
+    run: Run<T>,
+}
+
+impl<T: Float> Tile<T> {
+    /// Adds to `sums` (8 x columns, row-major) what `walk` walks through, for rows that start at `rows` in `left`.
+    ///
+    /// # Panics
+    /// When a position lies outside its slice.
+    #[inline]
+    pub(super) fn add(&self, walk: &Walk, rows: &[usize; ROWS], left: &[T], right: &[T], sums: &mut [T]) {
+        let last = rows.iter().fold(0, |last, row| last.max(*row));
+        assert!(last + walk.reach.0 < left.len(), "left operand of a tile");
+        assert!(walk.reach.1 + self.columns <= right.len(), "right operand of a tile");
+        assert!(ROWS * self.columns <= sums.len(), "sums of a tile");
+        #[expect(unsafe_code, reason = "the inner loop takes pointers, and instructions that the processor must have")]
+        // SAFETY: the assertions bound every position that the walk reaches, by construction of `reach`; the constructors
+        // of tiles pair `run` with `columns` and check for the instructions.
+        unsafe {
+            (self.run)(walk, rows, left.as_ptr(), right.as_ptr(), sums.as_mut_ptr());
+        }
+    }
+
+    /// The plain loops, for all processors and types.
+    pub(super) const PORTABLE: Self = Self { columns: 8, run: portable::<T> };
+}
+
+#[expect(unsafe_code, reason = "shares its type with the vectorised loops")]
+/// The reference.
+///
+/// # Safety
+/// All positions of the walk must lie within the operands.
+unsafe fn portable<T: Float>(walk: &Walk, rows: &[usize; ROWS], left: *const T, right: *const T, sums: *mut T) {
+    const COLUMNS: usize = 8;
+    let mut total = [[T::ZERO; COLUMNS]; ROWS];
+    for &(a, b) in walk.starts {
+        for step in 0..walk.len {
+            // SAFETY: the caller vouches for all positions of the walk.
+            let right: &[T; COLUMNS] = unsafe { &*right.add(b + step * walk.steps.1).cast() };
+            for (total, row) in total.iter_mut().zip(rows) {
+                // SAFETY: as above.
+                let left = unsafe { *left.add(row + a + step * walk.steps.0) };
+                total.iter_mut().zip(right).for_each(|(total, right)| *total += left * *right);
+            }
+        }
+    }
+    // SAFETY: the caller vouches for the length of `sums`.
+    let sums = unsafe { std::slice::from_raw_parts_mut(sums, ROWS * COLUMNS) };
+    sums.iter_mut().zip(total.iter().flatten()).for_each(|(sum, total)| *sum += *total);
+}
+
+impl Tile<f32> {
+    /// The fastest loop for products of `columns` columns on this processor.
+    pub(super) fn best(columns: usize) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx512 = is_x86_feature_detected!("avx512f");
+            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            match columns {
+                17.. if avx512 => return Self { columns: 32, run: x86::avx512_wide },
+                9.. if avx512 => return Self { columns: 16, run: x86::avx512_narrow },
+                _ if avx2 => return Self { columns: 8, run: x86::avx2 },
+                _ => {}
+            }
+        }
+        Self::PORTABLE
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "vector instructions on pointers")]
+mod x86 {
+    use std::arch::x86_64::{
+        _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps,
+        _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
+    };
+
+    use super::{ROWS, Walk};
+
+    /// A loop with one or two vectors per row; rows are spelled out, so that they stay in registers at every level of
+    /// optimisation.
+    macro_rules! tile {
+        (
+            $name:ident, $features:literal, $lanes:literal, $zero:ident, $splat:ident, $load:ident, $store:ident, $add:ident,
+            $fused:ident, $vectors:tt, [$(($sum:ident, $at:ident, $row:literal)),*]
+        ) => {
+            /// # Safety
+            /// The processor must have the instructions; all positions of the walk must lie within the operands.
+            #[target_feature(enable = $features)]
+            pub(super) unsafe fn $name(
+                walk: &Walk,
+                rows: &[usize; ROWS],
+                left: *const f32,
+                right: *const f32,
+                sums: *mut f32,
+            ) {
+                $(let mut $sum = tile!(@zeros $zero, $vectors);)*
+                for &(a, b) in walk.starts {
+                    let mut right = right.wrapping_add(b);
+                    $(let mut $at = left.wrapping_add(rows[$row] + a);)*
+                    for _ in 0..walk.len {
+                        // SAFETY: the caller vouches for all positions of the walk.
+                        unsafe {
+                            let vectors = tile!(@load $load, right, $lanes, $vectors);
+                            $(
+                                let value = $splat(*$at);
+                                tile!(@fuse $fused, value, vectors, $sum, $vectors);
+                                $at = $at.wrapping_add(walk.steps.0);
+                            )*
+                        }
+                        right = right.wrapping_add(walk.steps.1);
+                    }
+                }
+                let mut sums = sums;
+                $(for value in $sum {
+                    // SAFETY: the caller vouches for the length of `sums`.
+                    unsafe {
+                        $store(sums, $add($load(sums), value));
+                        sums = sums.add($lanes);
+                    }
+                })*
+            }
+        };
+        (@zeros $zero:ident, [$($part:literal),*]) => { [$(tile!(@one $part $zero())),*] };
+        (@one $part:literal $value:expr) => { $value };
+        (@load $load:ident, $right:ident, $lanes:literal, [$($part:literal),*]) => {
+            [$($load($right.add($part * $lanes))),*]
+        };
+        (@fuse $fused:ident, $value:ident, $loaded:ident, $sum:ident, [$($part:literal),*]) => {
+            $($sum[$part] = $fused($value, $loaded[$part], $sum[$part]);)*
+        };
+    }
+
+    tile!(
+        avx512_wide,
+        "avx512f",
+        16,
+        _mm512_setzero_ps,
+        _mm512_set1_ps,
+        _mm512_loadu_ps,
+        _mm512_storeu_ps,
+        _mm512_add_ps,
+        _mm512_fmadd_ps,
+        [0, 1],
+        [(c0, p0, 0), (c1, p1, 1), (c2, p2, 2), (c3, p3, 3), (c4, p4, 4), (c5, p5, 5), (c6, p6, 6), (c7, p7, 7)]
+    );
+    tile!(
+        avx512_narrow,
+        "avx512f",
+        16,
+        _mm512_setzero_ps,
+        _mm512_set1_ps,
+        _mm512_loadu_ps,
+        _mm512_storeu_ps,
+        _mm512_add_ps,
+        _mm512_fmadd_ps,
+        [0],
+        [(c0, p0, 0), (c1, p1, 1), (c2, p2, 2), (c3, p3, 3), (c4, p4, 4), (c5, p5, 5), (c6, p6, 6), (c7, p7, 7)]
+    );
+    tile!(
+        avx2,
+        "avx2,fma",
+        8,
+        _mm256_setzero_ps,
+        _mm256_set1_ps,
+        _mm256_loadu_ps,
+        _mm256_storeu_ps,
+        _mm256_add_ps,
+        _mm256_fmadd_ps,
+        [0],
+        [(c0, p0, 0), (c1, p1, 1), (c2, p2, 2), (c3, p3, 3), (c4, p4, 4), (c5, p5, 5), (c6, p6, 6), (c7, p7, 7)]
+    );
+}
