@@ -229,3 +229,72 @@ fn add_part<T: Float>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use super::*;
+    use crate::kernels::finite_difference::sample;
+    use crate::kernels::matmul;
+
+    const SHAPES: [[usize; 3]; 7] =
+        [[300, 700, 130], [5, 33, 9], [64, 9, 200], [9, 1030, 17], [1, 1, 1], [8, 16, 32], [17, 5, 8]];
+
+    fn on_threads<R: Send>(threads: usize, task: impl FnOnce() -> R + Send) -> R {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(task)
+    }
+
+    /// All products of `SHAPES` in all orientations, checked against the reference.
+    fn products<T: Float>(threads: usize, tolerance: f64) -> Vec<T> {
+        let mut work = Workspace::new(NonZeroUsize::new(threads).unwrap());
+        let mut all = Vec::new();
+        for [m, k, n] in SHAPES {
+            let values = |len, seed| sample(len, seed).into_iter().map(T::of).collect::<Vec<T>>();
+            let (a, b, c) = (values(m * k, 1), values(k * n, 2), values(m * n, 3));
+            for orientation in 0..4 {
+                let left =
+                    if orientation % 2 == 0 { Matrix::new(&a, m, k) } else { Matrix::new(&a, k, m).transposed() };
+                let right = if orientation < 2 { Matrix::new(&b, k, n) } else { Matrix::new(&b, n, k).transposed() };
+                let (mut out, mut expected) = (c.clone(), c.clone());
+                product(&mut work, left, right, Finish::adding(true), &mut out);
+                matmul(NonZeroUsize::MIN, left, right, &mut expected, true);
+                for (got, expected) in out.iter().zip(&expected) {
+                    assert!(
+                        (got.f64() - expected.f64()).abs() < tolerance,
+                        "{m} x {k} x {n}: {got:?} for {expected:?}"
+                    );
+                }
+                all.extend(out);
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn equal_the_reference() {
+        products::<f64>(2, 1e-12);
+        products::<f32>(2, 2e-4);
+    }
+
+    #[test]
+    fn threads_do_not_change_a_bit() {
+        let bits = |threads| -> Vec<u32> {
+            on_threads(threads, || products::<f32>(threads, 2e-4)).into_iter().map(f32::to_bits).collect()
+        };
+        let one = bits(1);
+        for threads in [2, 3, 4] {
+            assert!(one == bits(threads), "{threads} threads");
+        }
+    }
+
+    #[test]
+    fn bias_and_relu_follow_the_whole_sum() {
+        let mut work = Workspace::new(NonZeroUsize::MIN);
+        let (a, b) = (vec![1.0_f64; 2 * 600], vec![-1.0; 600 * 2]);
+        let mut out = vec![f64::NAN; 4];
+        let finish = Finish { bias: Some(&[601.0, 0.0]), relu: true, accumulate: false };
+        product(&mut work, Matrix::new(&a, 2, 600), Matrix::new(&b, 600, 2), finish, &mut out);
+        assert_eq!(out, [1.0, 0.0, 1.0, 0.0]);
+    }
+}

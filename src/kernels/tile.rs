@@ -210,3 +210,39 @@ mod x86 {
         [(c0, p0, 0), (c1, p1, 1), (c2, p2, 2), (c3, p3, 3), (c4, p4, 4), (c5, p5, 5), (c6, p6, 6), (c7, p7, 7)]
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::finite_difference::sample;
+
+    #[test]
+    fn every_width_adds_up_what_the_portable_loop_does() {
+        let (left, right) = (sample(4000, 1), sample(4000, 2));
+        let narrow = |values: &[f64]| values.iter().map(|value| *value as f32).collect::<Vec<f32>>();
+        let starts = [(0, 7), (300, 900), (11, 0)];
+        let rows = [0, 5, 100, 101, 220, 3, 3, 77];
+        for columns in [1, 8, 9, 16, 17, 32] {
+            let tile = Tile::<f32>::best(columns);
+            assert!(tile.columns >= columns || tile.columns == Tile::<f32>::PORTABLE.columns);
+            let walk = Walk::new(&starts, 19, (3, 41));
+            let mut sums = vec![1.0; ROWS * tile.columns];
+            tile.add(&walk, &rows, &narrow(&left), &narrow(&right), &mut sums);
+            for (r, sums) in sums.chunks_exact(tile.columns).enumerate() {
+                for (c, sum) in sums.iter().enumerate() {
+                    let products = starts.iter().flat_map(|&(a, b)| (0..19).map(move |i| (a + i * 3, b + i * 41)));
+                    let expected: f64 = products.map(|(a, b)| left[rows[r] + a] * right[b + c]).sum();
+                    assert!((f64::from(*sum) - 1.0 - expected).abs() < 1e-5, "{columns} columns: {sum} for {expected}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "right operand")]
+    fn positions_outside_are_refused() {
+        let tile = Tile::<f32>::best(8);
+        let mut sums = vec![0.0; ROWS * tile.columns];
+        tile.add(&Walk::new(&[(0, 1)], 2, (1, 8)), &[0; ROWS], &[0.0; 2], &[0.0; 16], &mut sums);
+    }
+}

@@ -200,4 +200,41 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn single_precision_follows_double_on_any_number_of_threads() {
+        let mut wide = conv([17, 12], [3, 3], [1, 1], [1, 1]);
+        (wide.geometry.channels, wide.out_channels) = (20, 41);
+        let mut strided = Conv { geometry: Geometry { stride: [2, 2], output: [9, 6], ..wide.geometry }, ..wide };
+        strided.out_channels = 12;
+        for conv in [wide, strided] {
+            let g = conv.geometry;
+            let (x, w) = (sample(9 * g.input_len(), 1), sample(conv.out_channels * g.window_len(), 2));
+            let dy = sample(9 * g.positions() * conv.out_channels, 3);
+            let expected = passes::<f64>(&conv, 2, &x, &w, &dy);
+            let one = passes::<f32>(&conv, 1, &x, &w, &dy);
+            for (got, expected) in one.iter().zip(&expected) {
+                assert!((f64::from(*got) - expected).abs() < 1e-3, "{got} for {expected}");
+            }
+            for threads in [2, 3, 4] {
+                let other = passes::<f32>(&conv, threads, &x, &w, &dy);
+                assert!(one.iter().zip(&other).all(|(a, b)| a.to_bits() == b.to_bits()), "{threads} threads");
+            }
+        }
+    }
+
+    /// Output and both gradients, one after another.
+    fn passes<T: Float>(conv: &Conv, threads: usize, x: &[f64], w: &[f64], dy: &[f64]) -> Vec<T> {
+        let of = |values: &[f64]| values.iter().map(|value| T::of(*value)).collect::<Vec<T>>();
+        let (x, w, dy) = (of(x), of(w), of(dy));
+        let (mut y, mut dw, mut dx) = (dy.clone(), w.clone(), x.clone());
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let mut work = Workspace::new(std::num::NonZeroUsize::new(threads).unwrap());
+            conv.forward(&mut work, &x, &w, None, false, &mut y);
+            conv.backward_parameters(&mut work, &x, &dy, &mut dw, None);
+            conv.backward_input(&mut work, &dy, &w, &mut dx, false);
+        });
+        [y, dw, dx].concat()
+    }
 }

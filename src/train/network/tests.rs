@@ -120,15 +120,21 @@ fn logits_do_not_depend_on_the_batch_around_them() {
 }
 
 #[test]
-fn the_same_step_gives_the_same_bits() {
+fn the_same_step_gives_the_same_bits_on_any_number_of_threads() {
     let graph = everything();
-    let step = || {
-        let mut network = compiled::<f32>(&graph);
-        let images: Vec<f32> = sample(8 * network.example_len(), 4).into_iter().map(|x| x as f32).collect();
-        network.gradients(&images, &[0, 1, 2, 3, 0, 1, 2, 3], None).unwrap();
-        network.compiled.parameters.iter().flat_map(|p| p.gradient.iter().map(|g| g.to_bits())).collect::<Vec<_>>()
+    let step = |threads| {
+        let mut network = Network::<f32>::compile(&graph, 70, threads).unwrap();
+        network.load(&init(&graph, 7).unwrap()).unwrap();
+        let images: Vec<f32> = sample(70 * network.example_len(), 4).into_iter().map(|x| x as f32).collect();
+        let labels: Vec<u32> = (0..70).map(|i| i % 4).collect();
+        let loss = network.gradients(&images, &labels, None).unwrap().loss;
+        let gradients = network.compiled.parameters.iter().flat_map(|p| p.gradient.iter().map(|g| g.to_bits()));
+        (loss.to_bits(), gradients.collect::<Vec<_>>())
     };
-    assert_eq!(step(), step());
+    let one = step(1);
+    for threads in [1, 2, 3, 4] {
+        assert!(one == step(threads), "{threads} threads");
+    }
 }
 
 #[test]

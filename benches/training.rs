@@ -1,0 +1,196 @@
+//! Steps of whole networks, timed on request: the half of `benches/training.py` that is ours.
+//!
+//! Each line of the standard input is `<network> <forward|step> <repetitions>`; each is answered by a line with the
+//! seconds that passed and the seconds that all threads computed.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, Write};
+use std::time::Instant;
+
+use engraft::job::request::Optimizer;
+use engraft::model::graph::{Graph, Node, NodeId, Op, Window};
+use engraft::train::optimizer::Sgd;
+use engraft::train::{Network, init};
+
+const THREADS: usize = 2;
+
+fn main() {
+    // `cargo test` and others start benches without this argument and without questions.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return;
+    }
+    let mut runs: BTreeMap<String, Run> = BTreeMap::new();
+    for line in io::stdin().lock().lines() {
+        let line = line.expect("a line of text");
+        let [name, pass, repetitions] = line.split(' ').collect::<Vec<_>>()[..] else {
+            panic!("expected `<network> <forward|step> <repetitions>`, got `{line}`");
+        };
+        let run = runs.entry(name.to_owned()).or_insert_with(|| Run::new(name));
+        let (start, cpu) = (Instant::now(), cpu_seconds());
+        for _ in 0..repetitions.parse().expect("a number") {
+            if pass == "forward" { run.forward() } else { run.step() }
+        }
+        println!("{} {}", start.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+        io::stdout().flush().expect("a reader");
+    }
+}
+
+/// Processor time of all threads, as Linux counts it.
+fn cpu_seconds() -> f64 {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("a Linux machine");
+    let nanoseconds = tasks.filter_map(|task| {
+        let text = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<f64>().ok()
+    });
+    nanoseconds.sum::<f64>() * 1e-9
+}
+
+/// A network with a batch.
+struct Run {
+    network: Network,
+    optimizer: Sgd,
+    images: Vec<f32>,
+    labels: Vec<u32>,
+}
+
+impl Run {
+    fn new(name: &str) -> Self {
+        let (graph, batch) = match name {
+            "mlp" => (mlp(), 256),
+            "lenet" => (lenet(), 256),
+            "vgg11" => (vgg11(), 128),
+            "resnet18" => (resnet18(), 64),
+            _ => panic!("no network `{name}`"),
+        };
+        let mut network = Network::compile(&graph, batch, THREADS).expect("a network");
+        network.load(&init(&graph, 1).expect("weights")).expect("fitting weights");
+        let settings = Optimizer::Sgd { lr: 1e-3, momentum: 0.9, nesterov: false, weight_decay: 5e-4 };
+        let optimizer = Sgd::new(&settings, network.parameters());
+        let noise = |i: usize| ((i * 7919) % 2003) as f32 / 1001.0 - 1.0;
+        let images = (0..batch * network.example_len()).map(noise).collect();
+        Self { network, optimizer, images, labels: (0..batch as u32).map(|i| i % 10).collect() }
+    }
+
+    fn forward(&mut self) {
+        self.network.forward(&self.images).expect("a fitting batch");
+    }
+
+    fn step(&mut self) {
+        self.network.gradients(&self.images, &self.labels, None).expect("a fitting batch");
+        let optimizer = &mut self.optimizer;
+        self.network.update(|parameters| optimizer.step(parameters, 1.0));
+    }
+}
+
+/// Nodes one after another.
+struct Chain {
+    nodes: Vec<Node>,
+}
+
+impl Chain {
+    fn new(shape: &[usize]) -> Self {
+        Self { nodes: vec![Node { name: "input".to_owned(), op: Op::Input { shape: shape.to_vec() }, inputs: vec![] }] }
+    }
+
+    fn last(&self) -> NodeId {
+        NodeId(self.nodes.len() - 1)
+    }
+
+    fn join(&mut self, op: Op, inputs: Vec<NodeId>) -> NodeId {
+        self.nodes.push(Node { name: format!("n{}", self.nodes.len()), op, inputs });
+        self.last()
+    }
+
+    fn then(&mut self, op: Op) -> NodeId {
+        let last = self.last();
+        self.join(op, vec![last])
+    }
+
+    fn conv(&mut self, from: NodeId, channels: [usize; 2], window: Window, bias: bool) -> NodeId {
+        let [in_channels, out_channels] = channels;
+        self.join(Op::Conv2d { in_channels, out_channels, group_width: None, window, bias }, vec![from])
+    }
+
+    fn linear(&mut self, widths: &[usize]) {
+        for pair in widths.windows(2) {
+            self.then(Op::Linear { in_features: pair[0], out_features: pair[1], bias: true });
+            self.then(Op::Relu);
+        }
+        self.nodes.pop();
+    }
+
+    fn graph(self) -> Graph {
+        Graph::new(self.nodes).expect("a valid graph")
+    }
+}
+
+fn mlp() -> Graph {
+    let mut net = Chain::new(&[3072]);
+    net.linear(&[3072, 512, 512, 512, 10]);
+    net.graph()
+}
+
+fn pool() -> Op {
+    Op::MaxPool2d { window: Window::square(2, 2, 0), ceil_mode: false }
+}
+
+fn lenet() -> Graph {
+    let mut net = Chain::new(&[3, 32, 32]);
+    for channels in [[3, 6], [6, 16]] {
+        net.conv(net.last(), channels, Window::square(5, 1, 0), true);
+        net.then(Op::Relu);
+        net.then(pool());
+    }
+    net.then(Op::Flatten);
+    net.linear(&[400, 120, 84, 10]);
+    net.graph()
+}
+
+fn vgg11() -> Graph {
+    let mut net = Chain::new(&[3, 32, 32]);
+    let plan: [(usize, bool); 8] =
+        [(64, true), (128, true), (256, false), (256, true), (512, false), (512, true), (512, false), (512, true)];
+    let mut channels = 3;
+    for (width, pooled) in plan {
+        net.conv(net.last(), [channels, width], Window::square(3, 1, 1), true);
+        net.then(Op::Relu);
+        if pooled {
+            net.then(pool());
+        }
+        channels = width;
+    }
+    net.then(Op::Flatten);
+    net.linear(&[512, 10]);
+    net.graph()
+}
+
+fn resnet18() -> Graph {
+    let mut net = Chain::new(&[3, 32, 32]);
+    let norm = |net: &mut Chain, features| net.then(Op::BatchNorm { features, eps: 1e-5 });
+    net.conv(net.last(), [3, 64], Window::square(3, 1, 1), false);
+    norm(&mut net, 64);
+    let mut x = net.then(Op::Relu);
+    let mut channels = 64;
+    for (width, first_stride) in [(64, 1), (128, 2), (256, 2), (512, 2)] {
+        for stride in [first_stride, 1] {
+            net.conv(x, [channels, width], Window::square(3, stride, 1), false);
+            norm(&mut net, width);
+            net.then(Op::Relu);
+            net.conv(net.last(), [width, width], Window::square(3, 1, 1), false);
+            let long = norm(&mut net, width);
+            let short = if stride == 1 && channels == width {
+                x
+            } else {
+                net.conv(x, [channels, width], Window::square(1, stride, 0), false);
+                norm(&mut net, width)
+            };
+            net.join(Op::Add, vec![long, short]);
+            x = net.then(Op::Relu);
+            channels = width;
+        }
+    }
+    net.then(Op::GlobalAvgPool2d);
+    net.then(Op::Flatten);
+    net.linear(&[512, 10]);
+    net.graph()
+}
