@@ -2,8 +2,8 @@
 //!
 //! Activations are NHWC (`[batch, height, width, channels]`) or `[batch, features]`, kernels of convolutions OHWI; the
 //! borders to PyTorch's layouts are in [`layout`]. Everything is generic over f32 and f64, so that tests can compare
-//! gradients with finite differences. Work is split by sizes and by [`Workspace::threads`] only, never by what happens to
-//! be idle, and sums are taken in a fixed order: the same input and thread count give the same bits.
+//! gradients with finite differences. Work is split by sizes only and sums are taken in a fixed order: the same input gives
+//! the same bits on any number of threads. Another kind of processor may have other instructions, and round differently.
 //!
 //! Slices whose lengths do not fit each other are mistakes of the caller and panic; the network's compiler rules them out.
 

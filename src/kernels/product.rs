@@ -65,7 +65,9 @@ impl<T: Float> Finish<'_, T> {
                 out.iter_mut().zip(&bias[place.column..]).for_each(|(out, bias)| *out += *bias);
             }
             if self.relu {
-                out.iter_mut().for_each(|out| *out = positive(*out));
+                for out in out {
+                    *out = positive(*out);
+                }
             }
         }
     }

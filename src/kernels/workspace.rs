@@ -29,6 +29,7 @@ impl<T> Lanes<T> {
 /// Scratch memory that grows to what the largest operation needs and stays.
 #[derive(Debug)]
 pub struct Workspace<T> {
+    threads: NonZeroUsize,
     pub(super) lanes: Lanes<T>,
     /// A packed operand.
     pub(super) panels: Vec<T>,
@@ -42,7 +43,14 @@ impl<T: Float> Workspace<T> {
     #[must_use]
     pub fn new(threads: NonZeroUsize) -> Self {
         let lanes = (0..threads.get()).map(|_| Mutex::new(Lane { images: Vec::new(), tiles: Vec::new() }));
-        Self { lanes: Lanes(lanes.collect()), panels: Vec::new(), sums: Vec::new(), partials: Vec::new() }
+        let (panels, sums, partials) = (Vec::new(), Vec::new(), Vec::new());
+        Self { threads, lanes: Lanes(lanes.collect()), panels, sums, partials }
+    }
+
+    /// How many threads share the work.
+    #[must_use]
+    pub fn threads(&self) -> NonZeroUsize {
+        self.threads
     }
 }
 

@@ -78,8 +78,8 @@ pub struct Trained {
 }
 
 /// Trains `network` from the weights it holds, or from the checkpoint `resume` of the same training. With the same
-/// weights, setup and number of threads the result is the same bit for bit, however often it was interrupted.
-/// `stop` is read between batches.
+/// weights and setup the result is the same bit for bit on the same kind of processor, whatever the number of threads and
+/// however often it was interrupted. `stop` is read between batches.
 ///
 /// # Errors
 /// When data and network do not fit, the loss is no longer finite, a checkpoint cannot be written or does not belong to
