@@ -39,7 +39,9 @@ impl ProgressView {
             Message::Log { level: Level::Info, message } => self.line(message),
             Message::Log { level: Level::Warning, message } => self.line(&format!("warning: {message}")),
             Message::Checkpoint { .. } => {}
-            Message::Stopped | Message::Failed { .. } | Message::Finished { .. } => self.finish(),
+            Message::Stopped | Message::Failed { .. } | Message::LetDown { .. } | Message::Finished { .. } => {
+                self.finish();
+            }
         }
     }
 

@@ -210,6 +210,7 @@ fn check_end(array: &mut Array<'_>, expected: u64) -> Result<(), DatasetError> {
 pub(super) fn unreadable(entry: &str, error: std::io::Error) -> DatasetError {
     match error.downcast::<DatasetError>() {
         Ok(ours) => ours,
+        Err(source) if source.raw_os_error().is_some() => DatasetError::Io { path: entry.into(), source },
         Err(error) => DatasetError::DamagedEntry { entry: entry.to_owned(), reason: error.to_string() },
     }
 }

@@ -214,8 +214,9 @@ pub enum DatasetError {
 
 impl From<DatasetError> for Problem {
     fn from(error: DatasetError) -> Self {
-        let code = match error {
-            DatasetError::Io { .. } | DatasetError::OutOfMemory { .. } => Code::Internal,
+        let code = match &error {
+            DatasetError::Io { source, .. } => Code::of_system(source),
+            DatasetError::OutOfMemory { .. } => Code::ResourcesExhausted,
             _ => Code::DatasetInvalid,
         };
         Self::new(code, error.to_string())

@@ -13,6 +13,8 @@ use super::problem::{Code, Problem};
 
 /// Attempts in a row that may end without a new checkpoint or phase before the job counts as a crash loop.
 pub const MAX_STALLED_ATTEMPTS: u32 = 5;
+/// Pause after the first attempt that the machine has let down; each further one without headway takes four times as long.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The right to write for a job: held by one attempt, void once the job has moved on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +51,8 @@ pub enum State {
 pub struct Queued {
     /// Attempts so far.
     pub effort: Effort,
+    /// When it may be claimed, where the machine gets time to recover first.
+    pub not_before: Option<Timestamp>,
 }
 
 /// A job that a worker computes.
@@ -95,6 +99,8 @@ pub enum Interruption {
     LeaseLapsed,
     /// The worker shuts down and gives the job back.
     HandedBack,
+    /// The machine lacks something that the attempt needs.
+    LetDown,
 }
 
 impl Interruption {
@@ -105,6 +111,7 @@ impl Interruption {
             Self::Crashed => "crashed",
             Self::LeaseLapsed => "lease_lapsed",
             Self::HandedBack => "handed_back",
+            Self::LetDown => "let_down",
         }
     }
 }
@@ -131,7 +138,7 @@ impl State {
     /// The state of a new job.
     #[must_use]
     pub fn new() -> Self {
-        Self::Queued(Queued { effort: Effort::default() })
+        Self::Queued(Queued { effort: Effort::default(), not_before: None })
     }
 
     /// Every name that [`State::shown`] gives.
@@ -283,7 +290,26 @@ impl Running {
         } else if effort.stalled > MAX_STALLED_ATTEMPTS {
             State::Failed(ended, crash_loop(effort))
         } else {
-            State::Queued(Queued { effort })
+            State::Queued(Queued { effort, not_before: None })
+        }
+    }
+
+    /// The machine has let the attempt down: no room on the disk, no memory, no threads. The job waits, longer each
+    /// time, and ends with `problem` when the fault persists.
+    #[must_use]
+    pub fn let_down(self, problem: Problem, max_runtime: Duration, now: Timestamp) -> State {
+        let stalled = self.effort.stalled;
+        match self.interrupt(Interruption::LetDown, max_runtime, now) {
+            State::Queued(queued) => State::Queued(Queued { not_before: Some(now + pause(stalled)), ..queued }),
+            State::Failed(ended, end) if end.code == Code::CrashLoop => {
+                let attempts = ended.effort.attempts;
+                let detail = format!(
+                    "{} The job has given up after {attempts} attempts; retry it when there is a remedy.",
+                    problem.detail
+                );
+                State::Failed(ended, Problem { detail, ..problem })
+            }
+            other => other,
         }
     }
 
@@ -311,6 +337,11 @@ pub fn out_of_time(max_runtime: Duration) -> Problem {
         Code::MaxRuntimeExceeded,
         format!("The job has been running for its {seconds} s; a retry goes on from its last checkpoint."),
     )
+}
+
+/// Time that the machine gets after `stalled` attempts in a row without headway: 1 s, 4 s, 16 s, …
+fn pause(stalled: u32) -> Duration {
+    FIRST_PAUSE * 4_u32.pow(stalled.min(MAX_STALLED_ATTEMPTS))
 }
 
 fn crash_loop(effort: Effort) -> Problem {
@@ -377,6 +408,26 @@ mod tests {
         };
         assert_eq!(problem.code, Code::CrashLoop);
         assert_eq!(running(9, 6).advanced().interrupt(Interruption::Crashed, DAY, at).name(), "queued");
+    }
+
+    #[test]
+    fn a_job_that_the_machine_lets_down_waits_longer_each_time_and_ends_with_the_fault() {
+        let at = from_millis(20_000);
+        let full = || Problem::new(Code::DiskFull, "no room.");
+        let pauses = (0..=MAX_STALLED_ATTEMPTS).map(|stalled| {
+            let State::Queued(queued) = running(1, stalled).let_down(full(), DAY, at) else { panic!("not yet") };
+            queued.not_before.expect("a pause").duration_since(at).as_secs()
+        });
+        assert_eq!(pauses.collect::<Vec<_>>(), [1, 4, 16, 64, 256, 1024]);
+        let State::Failed(_, problem) = running(9, 6).let_down(full(), DAY, at) else { panic!("it persists") };
+        assert_eq!(problem.code, Code::DiskFull);
+        assert!(problem.detail.starts_with("no room. The job has given up after 9 attempts"), "{}", problem.detail);
+        let State::Running(flagged) = State::Running(running(1, 1)).cancel(at) else { panic!("still running") };
+        assert_eq!(flagged.let_down(full(), DAY, at).name(), "cancelled");
+        let State::Failed(_, problem) = running(1, 1).let_down(full(), Duration::from_secs(1), at) else {
+            panic!("late")
+        };
+        assert_eq!(problem.code, Code::MaxRuntimeExceeded);
     }
 
     #[test]

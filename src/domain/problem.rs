@@ -1,6 +1,13 @@
 //! What went wrong, as RFC 9457 problem details: one table from code to status and title.
 
+use std::io::{self, ErrorKind};
+
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+
+/// Limits on open files, which have no [`ErrorKind`].
+const TOO_MANY_FILES: i32 = Errno::MFILE.raw_os_error();
+const TOO_MANY_FILES_IN_SYSTEM: i32 = Errno::NFILE.raw_os_error();
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $variant:ident = $code:literal, $status:literal, $title:literal;)+) => {
@@ -112,8 +119,43 @@ codes! {
     Internal = "internal_error", 500, "Internal error";
     /// The server cannot take requests now.
     Unavailable = "unavailable", 503, "The service is not ready";
-    /// The disk has no room for the upload.
+    /// The machine's disk or file system fails.
+    StorageFailed = "storage_failed", 500, "The machine's storage failed";
+    /// The machine has no memory, threads or open files left.
+    ResourcesExhausted = "resources_exhausted", 503, "The machine has run out of memory, threads or open files";
+    /// The disk has no room for the upload or the job's files.
     DiskFull = "disk_full", 507, "Not enough disk space";
+}
+
+impl Code {
+    /// What a failure of the operating system comes to: what may pass by itself has a code of its own.
+    #[must_use]
+    pub fn of_system(error: &io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => Self::DiskFull,
+            ErrorKind::OutOfMemory | ErrorKind::WouldBlock | ErrorKind::ResourceBusy => Self::ResourcesExhausted,
+            // These come back with every attempt.
+            ErrorKind::NotFound
+            | ErrorKind::PermissionDenied
+            | ErrorKind::ReadOnlyFilesystem
+            | ErrorKind::NotADirectory
+            | ErrorKind::IsADirectory
+            | ErrorKind::InvalidInput
+            | ErrorKind::InvalidFilename
+            | ErrorKind::Unsupported => Self::Internal,
+            _ => match error.raw_os_error() {
+                Some(TOO_MANY_FILES | TOO_MANY_FILES_IN_SYSTEM) => Self::ResourcesExhausted,
+                Some(_) => Self::StorageFailed,
+                None => Self::Internal,
+            },
+        }
+    }
+
+    /// Whether another attempt of the same job may do without: the machine was at fault, not the job.
+    #[must_use]
+    pub fn is_transient(self) -> bool {
+        matches!(self, Self::DiskFull | Self::StorageFailed | Self::ResourcesExhausted)
+    }
 }
 
 /// One fault in a JSON body.
@@ -179,3 +221,29 @@ impl std::fmt::Display for Problem {
 }
 
 impl std::error::Error for Problem {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_of_the_machine_pass_and_mistakes_stay() {
+        for (errno, code) in [
+            (Errno::NOSPC, Code::DiskFull),
+            (Errno::DQUOT, Code::DiskFull),
+            (Errno::IO, Code::StorageFailed),
+            (Errno::STALE, Code::StorageFailed),
+            (Errno::NOMEM, Code::ResourcesExhausted),
+            (Errno::AGAIN, Code::ResourcesExhausted),
+            (Errno::MFILE, Code::ResourcesExhausted),
+            (Errno::NFILE, Code::ResourcesExhausted),
+            (Errno::NOENT, Code::Internal),
+            (Errno::ACCESS, Code::Internal),
+            (Errno::ROFS, Code::Internal),
+        ] {
+            let found = Code::of_system(&io::Error::from_raw_os_error(errno.raw_os_error()));
+            assert_eq!((found, found.is_transient()), (code, code != Code::Internal), "{errno}");
+        }
+        assert_eq!(Code::of_system(&io::Error::other("not the system's")), Code::Internal);
+    }
+}

@@ -71,7 +71,8 @@ impl From<FusionError> for Problem {
     fn from(error: FusionError) -> Self {
         match error {
             FusionError::Weights(error) => error.into(),
-            FusionError::Graph(_) | FusionError::Tensor(_) => Self::new(Code::Internal, error.to_string()),
+            FusionError::Tensor(error) => error.into(),
+            FusionError::Graph(_) => Self::new(Code::Internal, error.to_string()),
             FusionError::Target { .. } => Self::new(Code::InvalidRequest, error.to_string()),
             FusionError::Coupling(_) => Self::new(Code::NotSupportedYet, error.to_string()),
             FusionError::Empty | FusionError::Topology { .. } | FusionError::WidthsDiffer { .. } => {

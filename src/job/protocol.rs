@@ -2,7 +2,8 @@
 //!
 //! The child (`engraft run-job`) reads one [`Task`] as the first line of its stdin and then [`Command`]s, a line each;
 //! the end of stdin means that the supervisor is gone, and the child ends. It writes [`Message`]s to stdout, a JSON line each.
-//! The last message is [`Message::Finished`], [`Message::Stopped`] or [`Message::Failed`]; a child that ends without one has crashed.
+//! The last message is [`Message::Finished`], [`Message::Stopped`], [`Message::Failed`] or [`Message::LetDown`]; a child that ends
+//! without one has crashed.
 
 use std::path::PathBuf;
 
@@ -197,6 +198,11 @@ pub enum Message {
     /// The job cannot succeed.
     Failed {
         /// Why.
+        problem: Problem,
+    },
+    /// The machine has let this attempt down; another one may succeed.
+    LetDown {
+        /// What it lacked.
         problem: Problem,
     },
     /// All artifacts are written.

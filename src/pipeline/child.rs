@@ -19,7 +19,8 @@ pub fn serve() -> ExitCode {
         |error| Message::Failed { problem: Problem::new(Code::Internal, format!("the task cannot be read: {error}")) },
         |task| compute(&task),
     );
-    let code = if matches!(last, Message::Failed { .. }) { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    let failed = matches!(last, Message::Failed { .. } | Message::LetDown { .. });
+    let code = if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     emit(&last);
     code
 }
@@ -36,6 +37,7 @@ fn compute(task: &Task) -> Message {
     match run(task, &mut |message| emit(&message), &stop) {
         Ok(Outcome::Finished(artifacts)) => Message::Finished { artifacts },
         Ok(Outcome::Stopped) => Message::Stopped,
+        Err(problem) if problem.code.is_transient() => Message::LetDown { problem },
         Err(problem) => Message::Failed { problem },
     }
 }

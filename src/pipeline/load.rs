@@ -123,13 +123,17 @@ impl Data {
 }
 
 fn member(file: &InputFile) -> Result<Checkpoint, Problem> {
-    let named = |problem: Problem| Problem { detail: format!("{}: {}", file.name, problem.detail), ..problem };
-    let checkpoint = Checkpoint::open(&file.path).map_err(|error| named(error.into()))?;
-    checkpoint.check_finite().map_err(|error| named(error.into()))?;
+    let checkpoint = Checkpoint::open(&file.path).map_err(|error| named(file, error))?;
+    checkpoint.check_finite().map_err(|error| named(file, error))?;
     Ok(checkpoint)
 }
 
 fn dataset(file: &InputFile) -> Result<Dataset, Problem> {
-    Dataset::open(&file.path, &Limits::default())
-        .map_err(|error| Problem::new(Code::DatasetInvalid, format!("{}: {error}", file.name)))
+    Dataset::open(&file.path, &Limits::default()).map_err(|error| named(file, error))
+}
+
+/// What is wrong with `file`, by the name that its owner knows.
+fn named(file: &InputFile, error: impl Into<Problem>) -> Problem {
+    let problem = error.into();
+    Problem { detail: format!("{}: {}", file.name, problem.detail), ..problem }
 }

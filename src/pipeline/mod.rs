@@ -39,7 +39,7 @@ pub enum Outcome {
 /// What keeps the job from ever succeeding, in words for its owner.
 pub fn run(task: &Task, emit: &mut (dyn FnMut(Message) + Send), stop: &AtomicBool) -> Result<Outcome, Problem> {
     let pool = ThreadPoolBuilder::new().num_threads(task.threads.max(1)).build();
-    let pool = pool.map_err(|error| Problem::new(Code::Internal, format!("no threads: {error}")))?;
+    let pool = pool.map_err(|error| Problem::new(Code::ResourcesExhausted, format!("no threads: {error}")))?;
     match pool.install(|| compute(task, &mut Phases::new(emit, stop))) {
         Ok(artifacts) => Ok(Outcome::Finished(artifacts)),
         Err(Halt::Stopped) => Ok(Outcome::Stopped),

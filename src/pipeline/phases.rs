@@ -43,7 +43,11 @@ impl From<TrainError> for Halt {
 
 impl From<CompileError> for Halt {
     fn from(error: CompileError) -> Self {
-        Self::Failed(Problem::new(Code::NotSupportedYet, error.to_string()))
+        let code = match error {
+            CompileError::Threads { .. } => Code::ResourcesExhausted,
+            CompileError::Output { .. } => Code::NotSupportedYet,
+        };
+        Self::Failed(Problem::new(code, error.to_string()))
     }
 }
 

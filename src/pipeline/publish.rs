@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 
 use serde::Serialize;
@@ -73,21 +73,21 @@ fn model(task: &Task, weights: &StateDict) -> Result<OutputFile, Problem> {
     let path = task.scratch.join("model.safetensors");
     let notes = [("engraft_version", env!("CARGO_PKG_VERSION").to_owned()), ("format", "pt".to_owned())];
     let notes: BTreeMap<String, String> = notes.into_iter().map(|(name, note)| (name.to_owned(), note)).collect();
-    let written = weights.save(&path, &notes).map_err(|error| unwritten(&path, &error))?;
+    let written = weights.save(&path, &notes)?;
     let media_type = "application/octet-stream".to_owned();
     Ok(OutputFile { name: "model".to_owned(), path, sha256: written.sha256, bytes: written.bytes, media_type })
 }
 
 fn json(folder: &Path, name: &str, content: &impl Serialize) -> Result<OutputFile, Problem> {
     let path = folder.join(format!("{name}.json"));
-    let mut bytes = serde_json::to_vec_pretty(content).map_err(|error| unwritten(&path, &error))?;
+    let mut bytes = serde_json::to_vec_pretty(content).map_err(|error| unwritten(&path, &error.into()))?;
     bytes.push(b'\n');
     let write = || {
         let mut file = File::create(&path)?;
         file.write_all(&bytes)?;
         file.sync_all()
     };
-    write().map_err(|error: std::io::Error| unwritten(&path, &error))?;
+    write().map_err(|error| unwritten(&path, &error))?;
     Ok(OutputFile {
         name: name.to_owned(),
         sha256: hex::encode(Sha256::digest(&bytes)),
@@ -97,6 +97,6 @@ fn json(folder: &Path, name: &str, content: &impl Serialize) -> Result<OutputFil
     })
 }
 
-fn unwritten(path: &Path, error: &dyn std::error::Error) -> Problem {
-    Problem::new(Code::Internal, format!("writing {}: {error}", path.display()))
+fn unwritten(path: &Path, error: &io::Error) -> Problem {
+    Problem::new(Code::of_system(error), format!("writing {}: {error}", path.display()))
 }

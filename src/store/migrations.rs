@@ -9,6 +9,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 const ALL: &[(i64, &str, &str)] = &[
     (1, "core", include_str!("../../migrations/0001_core.sql")),
     (2, "jobs", include_str!("../../migrations/0002_jobs.sql")),
+    (3, "pauses", include_str!("../../migrations/0003_pauses.sql")),
 ];
 
 /// Everything that brings a database of any earlier version up to date.

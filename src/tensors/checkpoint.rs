@@ -47,9 +47,10 @@ pub enum CheckpointError {
 
 impl From<CheckpointError> for Problem {
     fn from(error: CheckpointError) -> Self {
-        let code = match error {
+        let code = match &error {
             CheckpointError::NonFinite { .. } => Code::NonFiniteWeights,
-            CheckpointError::Io { .. } => Code::Internal,
+            CheckpointError::Io { source, .. } => Code::of_system(source),
+            CheckpointError::Format(FormatError::Io { code, .. }) => *code,
             _ => Code::InvalidCheckpoint,
         };
         Self::new(code, error.to_string())

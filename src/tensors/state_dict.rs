@@ -7,6 +7,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 
+use crate::domain::problem::{Code, Problem};
 use crate::model::header::Dtype;
 use crate::model::natural;
 use crate::tensors::write::{self, Written};
@@ -34,6 +35,17 @@ pub enum StateDictError {
         /// What the system said.
         source: std::io::Error,
     },
+}
+
+impl From<StateDictError> for Problem {
+    fn from(error: StateDictError) -> Self {
+        let code = match error {
+            StateDictError::Checkpoint(error) => return error.into(),
+            StateDictError::Tensor { .. } => Code::Internal,
+            StateDictError::Write { ref source, .. } => Code::of_system(source),
+        };
+        Self::new(code, error.to_string())
+    }
 }
 
 /// Tensors on the CPU by their names. Weights are f32, counters i64, whatever the file held.

@@ -79,6 +79,8 @@ impl From<CheckpointError> for TrainError {
 impl From<TrainError> for Problem {
     fn from(error: TrainError) -> Self {
         let code = match error {
+            TrainError::Weights(error) => return error.into(),
+            TrainError::Load(LoadError::Tensor(error)) => return error.into(),
             TrainError::Diverged { .. } => Code::TrainingDiverged,
             TrainError::Label { .. } | TrainError::Shape { .. } | TrainError::Empty(_) => Code::DatasetInvalid,
             _ => Code::Internal,

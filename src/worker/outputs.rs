@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::domain::job::Fence;
+use crate::domain::problem::Code;
 use crate::job::protocol::OutputFile;
 use crate::store::jobs::{Artifact, JobError, Jobs};
 use crate::store::{Blobs, StoreError};
@@ -26,6 +27,16 @@ pub(super) enum OutputError {
     /// The row cannot be written.
     #[error(transparent)]
     Job(#[from] JobError),
+}
+
+impl OutputError {
+    /// What it comes to; see [`Code::of_system`].
+    pub(super) fn code(&self) -> Code {
+        match self {
+            Self::Store(StoreError::File { source, .. }) => Code::of_system(source),
+            _ => Code::Internal,
+        }
+    }
 }
 
 /// Makes `file` the checkpoint from which the next attempt goes on; `number` tells this attempt's checkpoints apart. A child

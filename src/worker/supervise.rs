@@ -25,6 +25,8 @@ enum Outcome {
     Finished(Vec<OutputFile>),
     /// It has found that the job cannot succeed.
     Failed(Problem),
+    /// The machine has let it down.
+    LetDown(Problem),
     /// It has stopped, by itself or killed, because of this.
     Stopped(Stop),
     /// It has ended without a last word.
@@ -65,7 +67,7 @@ async fn attempt(worker: &Worker, claim: Claim, shutdown: &Shutdown) -> Result<(
     let mut lease = Lease::keep(worker.jobs.clone(), fence, worker.policy.lease, worker.policy.heartbeat);
     let scratch = match Scratch::make(&worker.scratch, fence).await {
         Ok(scratch) => scratch,
-        Err(error) => return crashed(worker, fence, &format!("its scratch folder cannot be made: {error}")).await,
+        Err(error) => return not_begun(worker, fence, "its scratch folder cannot be made", &error).await,
     };
     let task = match task::build(claim, &worker.policy, &worker.blobs, scratch.path()) {
         Ok(task) => task,
@@ -74,8 +76,8 @@ async fn attempt(worker: &Worker, claim: Claim, shutdown: &Shutdown) -> Result<(
     let child = match Child::start(&worker.policy.program, &task).await {
         Ok(child) => child,
         Err(error) => {
-            let program = worker.policy.program.path.display();
-            return crashed(worker, fence, &format!("{program} cannot be started: {error}")).await;
+            let what = format!("{} cannot be started", worker.policy.program.path.display());
+            return not_begun(worker, fence, &what, &error).await;
         }
     };
     let mut attempt = Attempt { worker, fence, task, outbox: Outbox::default(), checkpoints: 0, stop: None };
@@ -83,12 +85,32 @@ async fn attempt(worker: &Worker, claim: Claim, shutdown: &Shutdown) -> Result<(
     attempt.conclude(outcome).await
 }
 
+/// Ends an attempt that has no child.
+async fn not_begun(worker: &Worker, fence: Fence, what: &str, error: &std::io::Error) -> Result<(), OutputError> {
+    let (code, why) = (Code::of_system(error), format!("{what}: {error}"));
+    if code.is_transient() {
+        let_down(worker, fence, Problem::new(code, why)).await
+    } else {
+        crashed(worker, fence, &why).await
+    }
+}
+
 /// Notes why an attempt ended without a word from its child, and ends it.
 async fn crashed(worker: &Worker, fence: Fence, why: &str) -> Result<(), OutputError> {
+    note_end(worker, fence, why).await?;
+    Ok(worker.jobs.interrupt(fence, Interruption::Crashed).await?)
+}
+
+/// Notes what the machine lacked, and ends the attempt.
+async fn let_down(worker: &Worker, fence: Fence, problem: Problem) -> Result<(), OutputError> {
+    note_end(worker, fence, &problem.to_string()).await?;
+    Ok(worker.jobs.let_down(fence, problem).await?)
+}
+
+async fn note_end(worker: &Worker, fence: Fence, why: &str) -> Result<(), OutputError> {
     let mut outbox = Outbox::default();
     outbox.line(Level::Warning, "worker", format!("attempt {} ended: {why}", fence.attempt));
-    outbox.flush(&worker.jobs, fence).await?;
-    Ok(worker.jobs.interrupt(fence, Interruption::Crashed).await?)
+    Ok(outbox.flush(&worker.jobs, fence).await?)
 }
 
 struct Attempt<'a> {
@@ -157,6 +179,7 @@ impl Attempt<'_> {
     fn broken(error: OutputError) -> Outcome {
         match error {
             OutputError::Job(JobError::Transition(TransitionError::FenceLost { .. })) => Outcome::FenceLost,
+            error if error.code().is_transient() => Outcome::LetDown(Problem::new(error.code(), error.to_string())),
             error => Outcome::Crashed(format!("what it reported could not be written: {error}")),
         }
     }
@@ -194,6 +217,7 @@ impl Attempt<'_> {
             }
             Message::Stopped => return Ok(Some(self.stopped())),
             Message::Failed { problem } => return Ok(Some(Outcome::Failed(problem))),
+            Message::LetDown { problem } => return Ok(Some(Outcome::LetDown(problem))),
             Message::Finished { artifacts } => return Ok(Some(Outcome::Finished(artifacts))),
         }
         Ok(None)
@@ -210,7 +234,7 @@ impl Attempt<'_> {
             self.outbox.line(Level::Info, "stderr", line);
         }
         match outcome {
-            Outcome::Crashed(_) if self.stop.is_some() => self.stopped(),
+            Outcome::Crashed(_) | Outcome::LetDown(_) if self.stop.is_some() => self.stopped(),
             Outcome::Crashed(why) if why.is_empty() => {
                 Outcome::Crashed(status.map_or_else(
                     || "its process is gone".to_owned(),
@@ -231,6 +255,7 @@ impl Attempt<'_> {
         match outcome {
             Outcome::Finished(files) => self.publish(&files).await?,
             Outcome::Failed(problem) => jobs.fail(fence, problem).await?,
+            Outcome::LetDown(problem) => let_down(self.worker, fence, problem).await?,
             Outcome::Stopped(Stop::Cancelled) => jobs.end_cancelled(fence).await?,
             Outcome::Stopped(Stop::OutOfTime) => jobs.fail_out_of_time(fence).await?,
             Outcome::Stopped(Stop::Draining) => jobs.interrupt(fence, Interruption::HandedBack).await?,
@@ -245,6 +270,9 @@ impl Attempt<'_> {
         match outputs::publish(stores, self.fence, (&self.task.scratch, files)).await {
             Err(error @ OutputError::Outside { .. }) => {
                 Ok(self.worker.jobs.fail(self.fence, Problem::new(Code::Internal, error.to_string())).await?)
+            }
+            Err(error) if error.code().is_transient() => {
+                let_down(self.worker, self.fence, Problem::new(error.code(), error.to_string())).await
             }
             published => published,
         }

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::{Policy, Program, Worker, run};
 use crate::domain::access::Tenant;
-use crate::domain::clock::SystemClock;
+use crate::domain::clock::{ManualClock, SharedClock, SystemClock, from_millis};
 use crate::domain::id::JobId;
 use crate::domain::job::{MAX_STALLED_ATTEMPTS, State};
 use crate::domain::problem::Code;
@@ -40,6 +40,10 @@ struct House {
 
 impl House {
     async fn new(script: &str) -> Self {
+        Self::at(Arc::new(SystemClock), script).await
+    }
+
+    async fn at(clock: SharedClock, script: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let database = Database::open(folder.path()).await.expect("opens");
         let blobs = Blobs::open(folder.path()).expect("opens");
@@ -55,7 +59,7 @@ impl House {
             program: Program { path: "/bin/sh".into(), args },
         };
         let scratch = folder.path().join("scratch");
-        let worker = Worker::new(policy, &database, blobs, Arc::new(SystemClock), scratch);
+        let worker = Worker::new(policy, &database, blobs, clock, scratch);
         Self { folder, worker, shutdown: Shutdown::new(), running: None }
     }
 
@@ -238,6 +242,54 @@ async fn a_child_that_reports_a_problem_fails_the_job_at_once() {
     let job = house.run_to_end().await;
     let State::Failed(ended, problem) = &job.state else { panic!("{:?}", job.state) };
     assert_eq!((problem.code, ended.effort.attempts), (Code::NonFiniteWeights, 1));
+    house.stop().await;
+}
+
+#[tokio::test]
+async fn a_child_that_the_machine_lets_down_is_tried_again_after_a_pause_that_grows() {
+    let clock = Arc::new(ManualClock::at(from_millis(1_000_000)));
+    let script = r#"
+        say '{"type":"phase","phase":"load"}'
+        case "$PWD" in
+            *-1|*-2) say '{"type":"let_down","problem":{"code":"disk_full","detail":"no room for epoch 1"}}' ;;
+            *) finish ;;
+        esac"#;
+    let mut house = House::at(clock.clone(), script).await;
+    house.start();
+    let id = house.queue(Duration::from_hours(1)).await;
+    for (attempt, pause) in [(1, Duration::from_secs(1)), (2, Duration::from_secs(4))] {
+        let waits = |job: &Job| matches!(&job.state, State::Queued(queued) if queued.effort.attempts == attempt);
+        let job = house.wait(id, "waiting for a better time", waits).await;
+        let State::Queued(queued) = &job.state else { panic!("{:?}", job.state) };
+        assert_eq!(queued.not_before, Some(house.worker.clock.now() + pause));
+        clock.advance(pause);
+    }
+    let job = house.wait(id, "ended", |job| job.state.is_terminal()).await;
+    assert!(matches!(&job.state, State::Succeeded(ended) if ended.effort.attempts == 3), "{:?}", job.state);
+    let logs = house.logs(id).await;
+    assert!(
+        logs.iter().any(|line| line.contains("attempt 2 ended") && line.contains("no room for epoch 1")),
+        "{logs:?}"
+    );
+    house.stop().await;
+}
+
+#[tokio::test]
+async fn a_job_that_the_machine_always_lets_down_ends_with_what_it_lacks() {
+    let clock = Arc::new(ManualClock::at(from_millis(1_000_000)));
+    let script = r#"say '{"type":"let_down","problem":{"code":"disk_full","detail":"no room."}}'"#;
+    let mut house = House::at(clock.clone(), script).await;
+    house.start();
+    let id = house.queue(Duration::from_hours(1)).await;
+    for attempt in 1..=MAX_STALLED_ATTEMPTS {
+        let waits = |job: &Job| matches!(&job.state, State::Queued(queued) if queued.effort.attempts == attempt);
+        house.wait(id, "waiting for a better time", waits).await;
+        clock.advance(Duration::from_hours(1));
+    }
+    let job = house.wait(id, "ended", |job| job.state.is_terminal()).await;
+    let State::Failed(ended, problem) = &job.state else { panic!("{:?}", job.state) };
+    assert_eq!((problem.code, ended.effort.attempts), (Code::DiskFull, MAX_STALLED_ATTEMPTS + 1));
+    assert!(ended.effort.ran < Duration::from_secs(1), "waiting is not running");
     house.stop().await;
 }
 

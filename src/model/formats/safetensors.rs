@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
+use crate::domain::problem::Code;
 use crate::model::formats::safetensors_json::{self, Entry};
 use crate::model::header::{CheckpointHeader, Dtype, TensorInfo};
 use crate::model::natural;
@@ -25,8 +26,13 @@ pub const PREFIX_BYTES: u64 = 8;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
     /// Reading failed.
-    #[error("the file cannot be read: {0}")]
-    Io(String),
+    #[error("the file cannot be read: {detail}")]
+    Io {
+        /// What kind of failure it is.
+        code: Code,
+        /// What the system said.
+        detail: String,
+    },
     /// Not even a header length.
     #[error("the file has {len} bytes; a safetensors file begins with 8 bytes of header length and its header")]
     TooShort {
@@ -173,7 +179,7 @@ pub fn read_layout(source: &mut impl Read, file_len: u64) -> Result<Layout, Form
     if file_len < PREFIX_BYTES {
         return Err(FormatError::TooShort { len: file_len });
     }
-    let io = |error: std::io::Error| FormatError::Io(error.to_string());
+    let io = |error: std::io::Error| FormatError::Io { code: Code::of_system(&error), detail: error.to_string() };
     let mut prefix = [0; 8];
     source.read_exact(&mut prefix).map_err(io)?;
     let data_start = header_bytes(prefix, file_len)?;

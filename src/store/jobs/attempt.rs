@@ -55,8 +55,7 @@ impl Jobs {
     /// # Errors
     /// When the fence is lost, or the database fails.
     pub async fn renew(&self, fence: Fence, lease: Duration) -> Result<Heartbeat, JobError> {
-        let now = self.clock.now();
-        let mut transaction = self.database.write().await?;
+        let (mut transaction, now) = self.begin().await?;
         let (running, max_runtime) = held(&mut transaction, fence).await?;
         let heartbeat =
             Heartbeat { cancel_requested: running.cancel_requested, time_left: running.time_left(max_runtime, now) };
@@ -76,8 +75,7 @@ impl Jobs {
     /// # Errors
     /// When the fence is lost, or the database fails.
     pub async fn enter_phase(&self, fence: Fence, phase: Phase) -> Result<(), JobError> {
-        let now = self.clock.now();
-        let mut transaction = self.database.write().await?;
+        let (mut transaction, now) = self.begin().await?;
         let phases = with_phase(&mut transaction, fence, phase, now).await?;
         let progress = Progress { phase, fraction: 0.0, epoch: None, step: None, images_per_s: None, eta_s: None };
         let changed = sqlx::query(
@@ -118,8 +116,7 @@ impl Jobs {
     /// # Errors
     /// When the fence is lost, or the database fails.
     pub async fn add_metrics(&self, fence: Fence, metrics: &EpochMetrics) -> Result<(), JobError> {
-        let now = self.clock.now();
-        let mut transaction = self.database.write().await?;
+        let (mut transaction, now) = self.begin().await?;
         held(&mut transaction, fence).await?;
         let (id, epoch) = (fence.job.to_string(), metrics.epoch as i64);
         let known: bool =
@@ -145,8 +142,7 @@ impl Jobs {
     /// # Errors
     /// When the fence is lost, or the database fails.
     pub async fn log(&self, fence: Fence, lines: &[LogLine]) -> Result<(), JobError> {
-        let now = self.clock.now();
-        let mut transaction = self.database.write().await?;
+        let (mut transaction, now) = self.begin().await?;
         held(&mut transaction, fence).await?;
         for line in lines {
             let kind = match line.level {
@@ -193,8 +189,7 @@ impl Jobs {
     /// # Errors
     /// When the fence is lost, or the database fails.
     pub async fn publish(&self, fence: Fence, artifacts: &[Artifact]) -> Result<(), JobError> {
-        let now = self.clock.now();
-        let mut transaction = self.database.write().await?;
+        let (mut transaction, now) = self.begin().await?;
         let (running, _) = held(&mut transaction, fence).await?;
         for artifact in artifacts {
             insert_artifact(&mut transaction, fence, artifact).await?;
@@ -240,13 +235,21 @@ impl Jobs {
         self.leave(fence, |running, limit, now| (running.interrupt(why, limit, now), details)).await
     }
 
+    /// The machine has let the attempt down; the job waits for a better time, or ends with `problem` if there was none.
+    ///
+    /// # Errors
+    /// When the fence is lost, or the database fails.
+    pub async fn let_down(&self, fence: Fence, problem: Problem) -> Result<(), JobError> {
+        let details = json!({ "reason": Interruption::LetDown.as_str() });
+        self.leave(fence, |running, limit, now| (running.let_down(problem, limit, now), details)).await
+    }
+
     async fn leave(
         &self,
         fence: Fence,
         next: impl FnOnce(Running, Duration, Timestamp) -> (State, Value) + Send,
     ) -> Result<(), JobError> {
-        let now = self.clock.now();
-        let mut transaction = self.database.write().await?;
+        let (mut transaction, now) = self.begin().await?;
         let (running, max_runtime) = held(&mut transaction, fence).await?;
         let (state, details) = next(running, max_runtime, now);
         end(&mut transaction, fence, &state, details, now).await?;

@@ -79,8 +79,7 @@ impl Jobs {
         if !self.has_work().await? {
             return Ok(None);
         }
-        let now = self.clock.now();
-        let mut transaction = self.database.write().await?;
+        let (mut transaction, now) = self.begin().await?;
         settle_lapsed(&mut transaction, now).await?;
         settle_invalid(&mut transaction, now).await?;
         let claim = take(&mut transaction, claimant, now).await?;
@@ -91,8 +90,8 @@ impl Jobs {
     /// Whether a write transaction could find something to do: idle workers only read.
     async fn has_work(&self) -> Result<bool, StoreError> {
         Ok(sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'queued') \
-             OR EXISTS (SELECT 1 FROM jobs WHERE state = 'running' AND lease_until < ?)",
+            "SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'queued' AND (not_before IS NULL OR not_before <= ?1)) \
+             OR EXISTS (SELECT 1 FROM jobs WHERE state = 'running' AND lease_until < ?1)",
         )
         .bind(self.clock.now().as_millisecond())
         .fetch_one(self.database.reader())
@@ -105,10 +104,11 @@ async fn take(conn: &mut SqliteConnection, claimant: &Claimant, now: Timestamp) 
     let lease_until = now.as_millisecond().saturating_add(millis(claimant.lease));
     let row: Option<ClaimedRow> = sqlx::query_as(
         "UPDATE jobs SET state = 'running', attempt = attempt + 1, stalled = stalled + 1, worker = ?1, claimed_at = ?2, \
-             lease_until = ?3, started_at = coalesce(started_at, ?2), phases = '[]', progress = NULL \
+             lease_until = ?3, started_at = coalesce(started_at, ?2), not_before = NULL, phases = '[]', progress = NULL \
          WHERE id = ( \
              SELECT id FROM jobs \
-             WHERE state = 'queued' AND device IN (SELECT value FROM json_each(?4)) AND NOT EXISTS ( \
+             WHERE state = 'queued' AND (not_before IS NULL OR not_before <= ?2) \
+             AND device IN (SELECT value FROM json_each(?4)) AND NOT EXISTS ( \
                  SELECT 1 FROM job_inputs JOIN datasets ON datasets.id = job_inputs.dataset_id \
                  WHERE job_inputs.job_id = jobs.id AND datasets.state <> 'ready') \
              ORDER BY id LIMIT 1) \

@@ -21,6 +21,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sqlx::{Sqlite, Transaction};
 
 use super::{Database, StoreError};
 use crate::domain::access::Tenant;
@@ -210,5 +211,12 @@ impl Jobs {
     #[must_use]
     pub fn new(database: Database, clock: SharedClock) -> Self {
         Self { database, clock }
+    }
+
+    /// A transaction that may write, and the time at which it began. A clock that was read earlier would be behind by
+    /// however long another process wrote: a lease that begins then may be over before it is granted.
+    async fn begin(&self) -> Result<(Transaction<'static, Sqlite>, Timestamp), StoreError> {
+        let transaction = self.database.write().await?;
+        Ok((transaction, self.clock.now()))
     }
 }

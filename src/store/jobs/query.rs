@@ -138,8 +138,7 @@ impl Jobs {
     /// # Errors
     /// When there is no such job, or the database fails.
     pub async fn cancel(&self, tenant: &Tenant, job: JobId) -> Result<bool, JobError> {
-        let now = self.clock.now();
-        let mut transaction = self.database.write().await?;
+        let (mut transaction, now) = self.begin().await?;
         let found = owned(&mut transaction, tenant, job).await?;
         let old = (found.state.name(), found.state.effort().attempts);
         if found.state.is_terminal() || found.state.is_cancelling() {

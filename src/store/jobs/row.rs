@@ -23,6 +23,7 @@ pub(super) struct StateRow {
     pub(super) cancel_requested: bool,
     pub(super) finished_at: Option<i64>,
     pub(super) error: Option<String>,
+    pub(super) not_before: Option<i64>,
 }
 
 impl StateRow {
@@ -47,6 +48,10 @@ impl StateRow {
                 State::Failed(_, problem) => Some(json(problem)),
                 _ => None,
             },
+            not_before: match state {
+                State::Queued(queued) => queued.not_before.map(jiff::Timestamp::as_millisecond),
+                _ => None,
+            },
         }
     }
 
@@ -60,7 +65,7 @@ impl StateRow {
             Ok::<_, StoreError>(Ended { effort, finished })
         };
         Ok(match self.state.as_str() {
-            "queued" => State::Queued(Queued { effort }),
+            "queued" => State::Queued(Queued { effort, not_before: self.not_before.map(from_millis) }),
             "running" => State::Running(Running {
                 effort,
                 worker: parsed(id, self.worker.as_ref().ok_or_else(|| missing("worker"))?)?,

@@ -264,6 +264,41 @@ async fn attempts_that_get_nowhere_are_a_crash_loop_and_headway_resets_the_count
 }
 
 #[tokio::test]
+async fn a_job_that_the_machine_has_let_down_waits_and_lets_others_pass() {
+    let house = House::new().await;
+    let fence = house.running().await;
+    house.jobs.enter_phase(fence, Phase::Load).await.expect("writes");
+    let problem = Problem::new(Code::DiskFull, "no room.");
+    house.jobs.let_down(fence, problem).await.expect("ends the attempt");
+    assert!(house.claim().await.is_none(), "too early");
+    let other = house.queue().await;
+    assert_eq!(house.claim().await.expect("the other one").fence.job, other);
+    house.clock.advance(Duration::from_millis(999));
+    assert!(house.claim().await.is_none(), "still too early");
+    house.clock.advance(Duration::from_millis(1));
+    assert_eq!(house.claim().await.expect("the second attempt").fence, Fence { attempt: 2, ..fence });
+    let events = house.jobs.events(fence.job, 0, 100).await.expect("reads");
+    let waited = events.iter().find(|event| event.data["reason"] == "let_down").expect("an event");
+    assert_eq!(waited.data["not_before"], "1970-01-01T00:16:41Z", "{:?}", waited.data);
+}
+
+#[tokio::test]
+async fn a_lease_begins_when_it_is_granted_however_long_the_claim_has_waited() {
+    let house = House::new().await;
+    let job = house.queue().await;
+    let other_process = Database::open(house.folder.path()).await.expect("opens");
+    let long_write = other_process.write().await.expect("begins");
+    let release = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        house.clock.advance(LEASE * 2);
+        drop(long_write);
+    };
+    let (claim, ()) = tokio::join!(house.claim(), release);
+    assert_eq!(claim.expect("a job").fence.job, job);
+    assert!(house.claim().await.is_none(), "the lease is good");
+}
+
+#[tokio::test]
 async fn the_time_limit_counts_all_attempts() {
     let house = House::new().await;
     let fence = house.running().await;

@@ -10,7 +10,7 @@ use super::JobError;
 use super::events::{EventKind, append};
 use super::row::{StateRow, duration};
 use crate::domain::id::JobId;
-use crate::domain::job::{Fence, Running, State};
+use crate::domain::job::{Fence, Queued, Running, State};
 
 #[derive(sqlx::FromRow)]
 struct Found {
@@ -24,7 +24,7 @@ pub(super) async fn read(conn: &mut SqliteConnection, job: JobId) -> Result<(Sta
     let id = job.to_string();
     let found: Option<Found> = sqlx::query_as(
         "SELECT max_runtime_ms, state, attempt, stalled, ran_ms, worker, claimed_at, lease_until, cancel_requested, \
-         finished_at, error FROM jobs WHERE id = ?",
+         finished_at, error, not_before FROM jobs WHERE id = ?",
     )
     .bind(&id)
     .fetch_optional(conn)
@@ -52,7 +52,7 @@ pub(super) async fn replace(
     let row = StateRow::of(new);
     let changed = sqlx::query(
         "UPDATE jobs SET state = ?, attempt = ?, stalled = ?, ran_ms = ?, worker = ?, claimed_at = ?, lease_until = ?, \
-         cancel_requested = ?, finished_at = ?, error = ? WHERE id = ? AND state = ? AND attempt = ?",
+         cancel_requested = ?, finished_at = ?, error = ?, not_before = ? WHERE id = ? AND state = ? AND attempt = ?",
     )
     .bind(row.state)
     .bind(row.attempt)
@@ -64,6 +64,7 @@ pub(super) async fn replace(
     .bind(row.cancel_requested)
     .bind(row.finished_at)
     .bind(row.error)
+    .bind(row.not_before)
     .bind(job.to_string())
     .bind(old.0)
     .bind(old.1)
@@ -101,8 +102,10 @@ async fn end_phase(conn: &mut SqliteConnection, job: JobId, now: Timestamp) -> R
 
 fn state_data(state: &State, details: Value) -> Value {
     let mut data = json!({ "state": state.shown() });
-    if let State::Failed(_, problem) = state {
-        data["error"] = json!(problem);
+    match state {
+        State::Failed(_, problem) => data["error"] = json!(problem),
+        State::Queued(Queued { not_before: Some(time), .. }) => data["not_before"] = json!(time),
+        _ => {}
     }
     if let (Some(data), Value::Object(details)) = (data.as_object_mut(), details) {
         data.extend(details);
