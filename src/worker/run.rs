@@ -19,6 +19,8 @@ use crate::store::workers::Worker as Registration;
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 /// Time to wait after the database has failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// Time between two looks for what killed processes have left behind.
+const TIDY: Duration = Duration::from_mins(10);
 
 /// Claims and runs jobs until the shutdown begins, then gives back what it holds. `hint` rings when a job was queued.
 ///
@@ -27,11 +29,11 @@ const AFTER_FAILURE: Duration = Duration::from_secs(1);
 pub async fn run(worker: Worker, hint: Arc<Notify>, shutdown: Shutdown) -> Result<(), StoreError> {
     let registration = registration(&worker);
     worker.workers.heartbeat(&registration).await?;
-    tidy(&worker).await;
     let signs_of_life = AbortOnDropHandle::new(tokio::spawn(show_signs_of_life(worker.clone(), registration.clone())));
+    let tidying = AbortOnDropHandle::new(tokio::spawn(keep_tidy(worker.clone())));
     let running = claim_until_draining(&worker, registration.id, &hint, &shutdown).await;
     running.join_all().await;
-    drop(signs_of_life);
+    drop((signs_of_life, tidying));
     worker.workers.remove(registration.id).await
 }
 
@@ -71,13 +73,16 @@ async fn work(worker: Worker, claim: Claim, shutdown: Shutdown, slot: OwnedSemap
     drop(slot);
 }
 
-/// Removes what earlier processes have left behind.
-async fn tidy(worker: &Worker) {
-    if let Err(error) = scratch::sweep(&worker.scratch, &worker.jobs).await {
-        tracing::warn!(%error, "old scratch folders could not be removed");
-    }
-    if let Err(error) = worker.jobs.sweep_all(&worker.blobs).await {
-        tracing::warn!(%error, "blobs that nobody needs could not be removed");
+/// Removes what killed processes have left behind, at once and from time to time.
+async fn keep_tidy(worker: Worker) {
+    loop {
+        if let Err(error) = scratch::sweep(&worker.scratch, &worker.jobs).await {
+            tracing::warn!(%error, "old scratch folders could not be removed");
+        }
+        if let Err(error) = worker.jobs.sweep_all(&worker.blobs).await {
+            tracing::warn!(%error, "blobs that nobody needs could not be removed");
+        }
+        tokio::time::sleep(TIDY).await;
     }
 }
 

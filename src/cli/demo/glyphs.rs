@@ -117,14 +117,15 @@ fn distance(p: Point, a: Point, b: Point) -> f32 {
     (to[0] - t * along[0]).hypot(to[1] - t * along[1])
 }
 
-/// Writes both splits as one `.npz` with the arrays `x`, `y`, `x_test`, `y_test`.
+/// Writes one `.npz` with the arrays `x` and `y`, and `x_test` and `y_test` if there is a test split.
 ///
 /// # Errors
 /// What `out` returns.
-pub(super) fn write_npz(train: &Glyphs, test: &Glyphs, out: impl Write + Seek) -> io::Result<()> {
+pub(super) fn write_npz(train: &Glyphs, test: Option<&Glyphs>, out: impl Write + Seek) -> io::Result<()> {
     let mut archive = ZipWriter::new(out);
     let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
-    for (split, suffix) in [(train, ""), (test, "_test")] {
+    let splits = std::iter::once((train, "")).chain(test.map(|test| (test, "_test")));
+    for (split, suffix) in splits {
         let count = split.labels.len();
         for (name, shape, bytes) in
             [("x", format!("({count}, {SIZE}, {SIZE})"), &split.pixels), ("y", format!("({count},)"), &split.labels)]

@@ -1,6 +1,7 @@
 //! `engraft demo`: the whole cycle on data that it makes itself.
 
 mod client;
+mod folder;
 mod glyphs;
 mod members;
 
@@ -15,6 +16,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use self::client::Api;
+use self::folder::Folder;
+use self::glyphs::Glyphs;
 use crate::app::Application;
 use crate::config::Settings;
 use crate::domain::clock::SystemClock;
@@ -30,7 +33,7 @@ and downloads nothing.";
 #[derive(Debug, clap::Args)]
 #[command(long_about = ABOUT)]
 pub(super) struct Demo {
-    /// Folder for everything that the demo makes.
+    /// Folder for everything that the demo makes: a new one, an empty one, or one that it has made before.
     #[arg(long, value_name = "DIR", default_value = "engraft-demo")]
     dir: PathBuf,
     /// Training images to draw.
@@ -45,27 +48,31 @@ pub(super) struct Demo {
 const MEMBERS: [&str; 3] = ["m0.safetensors", "m1.safetensors", "m2.safetensors"];
 const DATASET: &str = "glyphs.npz";
 
+/// Images that the members never see, for choosing the best epoch.
+const VALIDATION: &str = "validation.npz";
+
 impl Demo {
     /// Runs the demo to its end.
     pub(super) fn run(self) -> Result<ExitCode> {
-        std::fs::create_dir_all(&self.dir).with_context(|| format!("cannot make {}", self.dir.display()))?;
-        let dir = self.dir.canonicalize()?;
-        self.make_members(&dir)?;
-        super::runtime()?.block_on(self.cycle(&dir))?;
+        let folder = Folder::take(&self.dir)?;
+        self.make_members(folder.path())?;
+        super::runtime()?.block_on(self.cycle(folder.path()))?;
         Ok(ExitCode::SUCCESS)
     }
 
     /// Draws the data and trains the members.
     fn make_members(&self, dir: &Path) -> Result<()> {
-        let images = self.images as usize;
-        println!("1. Drawing {images} images of distorted letters to train on and {} to test on", images / 4);
-        let (train, test) = (glyphs::draw(images, 1), glyphs::draw(images / 4, 2));
-        let path = dir.join(DATASET);
-        let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-        glyphs::write_npz(&train, &test, BufWriter::new(file))?;
+        let (images, others) = (self.images as usize, self.images as usize / 4);
+        println!(
+            "1. Drawing {images} images of distorted letters to train on, {others} to validate and {others} to test on"
+        );
+        let [train, test, validation] =
+            [(images, 1), (others, 2), (others, 3)].map(|(count, seed)| glyphs::draw(count, seed));
+        write(&dir.join(DATASET), &train, Some(&test))?;
+        write(&dir.join(VALIDATION), &validation, None)?;
         println!("2. Training {} networks from different seeds, {} epochs each", MEMBERS.len(), self.epochs);
         for (seed, name) in MEMBERS.iter().enumerate() {
-            members::train(&path, seed as u64, self.epochs as usize, &dir.join(name))?;
+            members::train(&dir.join(DATASET), seed as u64, self.epochs as usize, &dir.join(name))?;
         }
         Ok(())
     }
@@ -92,11 +99,13 @@ impl Demo {
 
     /// What a client does.
     async fn use_api(&self, api: &Api, dir: &Path) -> Result<()> {
-        println!("4. Uploading {} checkpoints and the dataset", MEMBERS.len());
+        println!("4. Uploading {} checkpoints and two datasets", MEMBERS.len());
         for name in MEMBERS {
             api.upload("checkpoints", &dir.join(name)).await?;
         }
-        api.upload("datasets", &dir.join(DATASET)).await?;
+        for name in [DATASET, VALIDATION] {
+            api.upload("datasets", &dir.join(name)).await?;
+        }
         let job = job();
         std::fs::write(dir.join("job.json"), serde_json::to_string_pretty(&job)?)?;
         let id = api.post_job(&job).await?;
@@ -108,7 +117,7 @@ impl Demo {
         let report: Report = api.get(&format!("jobs/{id}/report")).await?;
         ensure!(!report.candidates.is_empty(), "the report compares nothing");
         println!("6. Downloaded the fused model; its digest is right\n\n{report}");
-        println!("{}", farewell(dir));
+        println!("{}", farewell(dir)?);
         Ok(())
     }
 }
@@ -117,7 +126,7 @@ impl Demo {
 fn job() -> Value {
     json!({
         "members": MEMBERS,
-        "dataset": { "name": DATASET, "normalize": { "mean": [members::MEAN], "std": [members::STD] } },
+        "dataset": { "name": DATASET, "validation": VALIDATION, "normalize": { "mean": [members::MEAN], "std": [members::STD] } },
         "finetune": { "epochs": 10, "batch_size": 128, "optimizer": { "name": "sgd", "lr": 0.03 } },
     })
 }
@@ -132,18 +141,34 @@ fn tell(job: &Value, seen: &mut String) {
     }
 }
 
+fn write(path: &Path, train: &Glyphs, test: Option<&Glyphs>) -> Result<()> {
+    let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(glyphs::write_npz(train, test, BufWriter::new(file))?)
+}
+
 /// Where everything is and how to repeat it.
-fn farewell(dir: &Path) -> String {
-    let dir = dir.display();
-    format!(
-        "Everything is in {dir}. To repeat it by hand:\n\n  \
-         engraft serve --data-dir {dir}/by-hand &\n  \
-         cd {dir}; U=http://127.0.0.1:8080/v1\n  \
+fn farewell(dir: &Path) -> Result<String> {
+    let program = quoted(&std::env::current_exe()?);
+    let dir = quoted(dir);
+    Ok(format!(
+        "Everything is in {dir}. To repeat it by hand, paste this (it needs curl and jq):\n\n  \
+         cd {dir}\n  \
+         {program} serve --data-dir by-hand --listen 127.0.0.1:8080 & U=http://127.0.0.1:8080/v1\n  \
+         curl -fsS --retry 20 --retry-connrefused --retry-delay 1 -o /dev/null http://127.0.0.1:8080/readyz\n  \
          for i in 0 1 2; do curl -fsS -T m$i.safetensors $U/checkpoints/; done\n  \
-         curl -fsS -T {DATASET} $U/datasets/\n  \
+         for d in {DATASET} {VALIDATION}; do curl -fsS -T $d $U/datasets/; done\n  \
          ID=$(curl -fsS --json @job.json $U/jobs | jq -r .id)\n  \
          curl -fsS -N -H 'Accept: text/event-stream' $U/jobs/$ID/events\n  \
-         curl -fsS $U/jobs/$ID/report | jq .candidates\n  \
-         curl -fsS -o fused.safetensors $U/jobs/$ID/model"
-    )
+         curl -fsS $U/jobs/$ID/report | jq -c '.candidates[] | [.name, .kind, .test.accuracy]'\n  \
+         curl -fsS -o fused.safetensors $U/jobs/$ID/model\n  \
+         curl -fsS $U/jobs/$ID/model.sha256 | sha256sum -c\n  \
+         kill %1"
+    ))
+}
+
+/// A path as a shell reads it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,@".contains(c);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
