@@ -33,7 +33,7 @@ pub(crate) fn member(seed: u64) -> Vec<u8> {
 pub(crate) fn dataset() -> Vec<u8> {
     let mut rng = ChaCha8Rng::seed_from_u64(7);
     let mut tensors = Vec::new();
-    for (suffix, count) in [("", 2048), ("_test", 256)] {
+    for (suffix, count) in [("", 4096), ("_test", 256)] {
         let pixels = (0..count * SIZE * SIZE).map(|_| rng.random()).collect();
         let labels = (0..count).map(|_| rng.random_range(0..CLASSES as u8)).collect();
         tensors.push((format!("x{suffix}"), Dtype::U8, vec![count, 1, SIZE, SIZE], pixels));

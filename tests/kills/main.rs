@@ -35,8 +35,11 @@ const EPOCHS: usize = 10;
 /// After so many attempts without headway a job is left alone until it has made some: the limit on crash loops is right
 /// to end a job that is killed at every attempt, and this test is about something else.
 const SPARED: u32 = MAX_STALLED_ATTEMPTS - 2;
-/// A strike that is meant for a certain phase falls anyway when no job came to it in this time.
+/// A strike that is meant for a certain phase falls anyway when no job came to it in this time …
 const PATIENCE: Duration = Duration::from_secs(3);
+/// … unless the phase has been hit fewer times than this so far: then it waits longer.
+const HITS: usize = 3;
+const LONG_PATIENCE: Duration = Duration::from_secs(20);
 /// When this is over, something hangs: the test takes a minute and a half, busy machines some more.
 const LIMIT: Duration = Duration::from_mins(8);
 
@@ -57,7 +60,7 @@ async fn a_hundred_kills_lose_nothing_publish_nothing_twice_and_change_no_bit() 
     }
     lab.wait_for_all().await;
     for worker in workers {
-        worker.stop();
+        lab.stop(worker).await;
     }
     let interruptions = lab.check().await;
     println!(
@@ -66,9 +69,8 @@ async fn a_hundred_kills_lose_nothing_publish_nothing_twice_and_change_no_bit() 
         lab.begun.elapsed(),
         lab.strikes
     );
-    for phase in ["finetune", "evaluate", "publish"] {
-        let hits = lab.strikes.iter().filter(|((_, struck), _)| *struck == phase).map(|(_, hits)| hits);
-        assert!(hits.sum::<usize>() > 0, "no strike hit the phase {phase}");
+    for phase in [Phase::Finetune, Phase::Evaluate, Phase::Publish] {
+        assert!(lab.hits(phase) > 0, "no strike hit the phase {}", phase.as_str());
     }
     assert!(interruptions >= STRIKES / 2, "most strikes must cut an attempt short, {interruptions} did");
     lab.app.stop().await;
@@ -100,8 +102,8 @@ async fn a_worker_that_freezes_and_wakes_up_late_changes_nothing() {
             break;
         }
     }
-    sleeper.stop();
-    helper.expect("it has started").stop();
+    lab.stop(sleeper).await;
+    lab.stop(helper.expect("it was started")).await;
     lab.check().await;
     lab.app.stop().await;
 }
@@ -188,10 +190,10 @@ fn kinds() -> Vec<Value> {
         })
     };
     vec![
-        job(&["m0.safetensors", "m1.safetensors"], json!({ "epochs": EPOCHS, "batch_size": 32 }), 1),
+        job(&["m0.safetensors", "m1.safetensors"], json!({ "epochs": EPOCHS, "batch_size": 256 }), 1),
         job(
             &["m2.safetensors", "m0.safetensors", "m1.safetensors"],
-            json!({ "epochs": EPOCHS, "batch_size": 32, "objective": "cross_entropy" }),
+            json!({ "epochs": EPOCHS, "batch_size": 256, "objective": "cross_entropy" }),
             2,
         ),
     ]
@@ -214,6 +216,15 @@ impl Lab {
         Worker::start(self.app.folder.path(), &self.log, lease)
     }
 
+    /// Ends a worker softly, once it has got so far as to listen.
+    async fn stop(&self, worker: Worker) {
+        while !self.app.state.workers.live().await.expect("lists").iter().any(|listed| listed.pid == worker.pid()) {
+            self.give_up_when_late("a worker that does not start").await;
+            sleep(Duration::from_millis(10)).await;
+        }
+        worker.stop();
+    }
+
     async fn post(&mut self, kind: usize) {
         let request = self.app.request(reqwest::Method::POST, "/v1/jobs").json(&kinds()[kind]);
         let response = request.send().await.expect("an answer");
@@ -230,7 +241,7 @@ impl Lab {
             self.post(kind).await;
         }
         self.wait_for_all().await;
-        worker.stop();
+        self.stop(worker).await;
         for (job, _) in std::mem::take(&mut self.jobs) {
             let ended = self.job(job).await;
             assert_eq!(ended.state.effort().attempts, 1, "nobody disturbs this one");
@@ -273,9 +284,11 @@ impl Lab {
     /// Waits for a worker to strike: one whose child computes, in the phase that is wanted.
     async fn aim(&mut self, workers: &[Worker; 2], strike: &Strike) -> usize {
         let since = Instant::now();
+        let rare = strike.phase.is_some_and(|phase| self.hits(phase) < HITS);
+        let patience = if rare { LONG_PATIENCE } else { PATIENCE };
         loop {
             self.top_up().await;
-            let patient = since.elapsed() < PATIENCE;
+            let patient = since.elapsed() < patience;
             for (index, job) in self.running(workers).await.into_iter().enumerate() {
                 let Some(job) = job else { continue };
                 let spared = job.state.effort().stalled > SPARED;
@@ -288,6 +301,12 @@ impl Lab {
             self.give_up_when_late("no worker to strike").await;
             sleep(Duration::from_millis(3)).await;
         }
+    }
+
+    /// Strikes that have hit a job in `phase`.
+    fn hits(&self, phase: Phase) -> usize {
+        let hits = self.strikes.iter().filter(|((_, struck), _)| *struck == phase.as_str());
+        hits.map(|(_, hits)| hits).sum()
     }
 
     /// Strikes, and puts a new worker where one was killed.
@@ -426,7 +445,7 @@ impl Lab {
             self.give_up_when_late(&format!("left over: {orphans:?} {folders:?} {processes:?}")).await;
             sleep(Duration::from_millis(50)).await;
         }
-        worker.stop();
+        self.stop(worker).await;
     }
 }
 

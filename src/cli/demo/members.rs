@@ -13,9 +13,9 @@ use crate::model::graph::{Graph, Node, NodeId, Op};
 use crate::train::{self, Event, Examples, Network, Setup};
 
 /// Mean of the glyphs' pixels.
-pub(super) const MEAN: f32 = 0.222;
+pub(super) const MEAN: f64 = 0.222;
 /// Their standard deviation.
-pub(super) const STD: f32 = 0.286;
+pub(super) const STD: f64 = 0.286;
 
 /// Units of each hidden layer.
 const WIDTH: usize = 96;
@@ -24,7 +24,7 @@ const BATCH: usize = 128;
 /// Trains one network on the dataset `data` and writes it to `out`.
 pub(super) fn train(data: &Path, seed: u64, epochs: usize, out: &Path) -> Result<()> {
     let dataset = Dataset::open(data, &Limits::default())?;
-    let normalize = Normalize { mean: vec![MEAN], std: vec![STD] };
+    let normalize = Normalize { mean: vec![MEAN as f32], std: vec![STD as f32] };
     let train = Whole { split: &dataset.train, normalize: &normalize };
     let test = dataset.test.as_ref().map(|split| Whole { split, normalize: &normalize });
     let graph = mlp(dataset.facts.classes)?;

@@ -37,10 +37,10 @@ pub(super) struct Demo {
     #[arg(long, value_name = "DIR", default_value = "engraft-demo")]
     dir: PathBuf,
     /// Training images to draw.
-    #[arg(long, value_name = "N", default_value_t = 8000, value_parser = clap::value_parser!(u32).range(500..=100_000))]
+    #[arg(long, value_name = "N", default_value_t = 30_000, value_parser = clap::value_parser!(u32).range(500..=100_000))]
     images: u32,
     /// Epochs that each member is trained.
-    #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     epochs: u32,
 }
 
@@ -127,7 +127,7 @@ fn job() -> Value {
     json!({
         "members": MEMBERS,
         "dataset": { "name": DATASET, "validation": VALIDATION, "normalize": { "mean": [members::MEAN], "std": [members::STD] } },
-        "finetune": { "epochs": 10, "batch_size": 128, "optimizer": { "name": "sgd", "lr": 0.03 } },
+        "finetune": { "epochs": 20, "batch_size": 128, "optimizer": { "name": "sgd", "lr": 0.1 } },
     })
 }
 
@@ -153,7 +153,7 @@ fn farewell(dir: &Path) -> Result<String> {
     Ok(format!(
         "Everything is in {dir}. To repeat it by hand, paste this (it needs curl and jq):\n\n  \
          cd {dir}\n  \
-         {program} serve --data-dir by-hand --listen 127.0.0.1:8080 & U=http://127.0.0.1:8080/v1\n  \
+         {program} serve --data-dir by-hand --listen 127.0.0.1:8080 2> serve.log & SERVER=$!; U=http://127.0.0.1:8080/v1\n  \
          curl -fsS --retry 20 --retry-connrefused --retry-delay 1 -o /dev/null http://127.0.0.1:8080/readyz\n  \
          for i in 0 1 2; do curl -fsS -T m$i.safetensors $U/checkpoints/; done\n  \
          for d in {DATASET} {VALIDATION}; do curl -fsS -T $d $U/datasets/; done\n  \
@@ -162,7 +162,7 @@ fn farewell(dir: &Path) -> Result<String> {
          curl -fsS $U/jobs/$ID/report | jq -c '.candidates[] | [.name, .kind, .test.accuracy]'\n  \
          curl -fsS -o fused.safetensors $U/jobs/$ID/model\n  \
          curl -fsS $U/jobs/$ID/model.sha256 | sha256sum -c\n  \
-         kill %1"
+         kill $SERVER"
     ))
 }
 
