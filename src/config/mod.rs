@@ -1,14 +1,18 @@
 //! Every setting, one struct per concern. A flag wins over its `ENGRAFT_*` variable, that over the file of `--config`,
 //! that over the default.
 
+mod value;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde::Deserialize;
 
 use crate::domain::access::is_secret;
 use crate::job::request::Device;
+use value::Written;
+
+pub use value::{Bytes, LogFormat, Seconds};
 
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -37,98 +41,21 @@ pub enum ConfigError {
     },
 }
 
-/// A span of time, written as seconds: `30`, `0.25`.
-#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Deserialize)]
-#[serde(try_from = "f64")]
-pub struct Seconds(pub Duration);
-
-impl Seconds {
-    const fn new(seconds: u64) -> Self {
-        Self(Duration::from_secs(seconds))
-    }
-}
-
-impl TryFrom<f64> for Seconds {
-    type Error = String;
-
-    fn try_from(seconds: f64) -> Result<Self, String> {
-        match Duration::try_from_secs_f64(seconds) {
-            Ok(span) if !span.is_zero() => Ok(Self(span)),
-            _ => Err(format!("expected seconds above 0, got {seconds}")),
-        }
-    }
-}
-
-impl std::str::FromStr for Seconds {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        text.parse::<f64>().map_err(|_| format!("expected seconds, as in `30` or `0.5`, got `{text}`"))?.try_into()
-    }
-}
-
-/// A number of bytes, written `1048576`, `512KiB`, `16GiB`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(try_from = "SizeText")]
-pub struct Bytes(pub u64);
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum SizeText {
-    Number(u64),
-    Text(String),
-}
-
-impl TryFrom<SizeText> for Bytes {
-    type Error = String;
-
-    fn try_from(value: SizeText) -> Result<Self, String> {
-        match value {
-            SizeText::Number(bytes) => Ok(Self(bytes)),
-            SizeText::Text(text) => text.parse(),
-        }
-    }
-}
-
-impl std::str::FromStr for Bytes {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let error = || format!("expected a size, as in `1048576`, `512KiB` or `16GiB`, got `{text}`");
-        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, unit) = text.split_at(digits);
-        let shift = match unit {
-            "" | "B" => 0,
-            "KiB" => 10,
-            "MiB" => 20,
-            "GiB" => 30,
-            "TiB" => 40,
-            _ => return Err(error()),
-        };
-        let number: u64 = number.parse().map_err(|_| error())?;
-        number.checked_mul(1 << shift).filter(|&bytes| i64::try_from(bytes).is_ok()).map(Self).ok_or_else(error)
-    }
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line, for machines.
-    Json,
+/// A flag's help: what it sets, and what holds without it.
+fn help(about: &[&str], variable: &str, default: &impl Written) -> String {
+    let about = about.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ");
+    format!("{} [env: {variable}] [default: {}]", about.trim_end_matches('.'), default.written())
 }
 
 /// Declares a concern twice from one list: as settings, and as options that a flag, a variable or a file may set.
 macro_rules! concern {
     ($(#[$about:meta])* $name:ident, $options:ident {
-        $($(#[$doc:meta])* $field:ident: $type:ty = $default:expr, $variable:literal;)+
+        $($(#[doc = $doc:literal])+ $field:ident: $type:ty = $default:expr, $variable:literal;)+
     }) => {
         $(#[$about])*
         #[derive(Debug, Clone, PartialEq)]
         pub struct $name {
-            $($(#[$doc])* pub $field: $type,)+
+            $($(#[doc = $doc])+ pub $field: $type,)+
         }
 
         impl Default for $name {
@@ -141,7 +68,11 @@ macro_rules! concern {
         #[derive(Debug, Clone, Default, PartialEq, Deserialize, clap::Args)]
         #[serde(default, deny_unknown_fields)]
         pub struct $options {
-            $($(#[$doc])* #[arg(long, env = $variable, hide_env = true)] pub $field: Option<$type>,)+
+            $(
+                $(#[doc = $doc])+
+                #[arg(long, env = $variable, hide_env = true, help = help(&[$($doc),+], $variable, &$name::default().$field))]
+                pub $field: Option<$type>,
+            )+
         }
 
         impl $options {
@@ -368,6 +299,8 @@ fn bootstrap_key(file: Option<PathBuf>, configured: Option<String>) -> Result<Op
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use clap::Parser;
 
     use super::*;
@@ -397,6 +330,17 @@ mod tests {
         assert_eq!(settings.server.drain_timeout.0, Duration::from_millis(500));
         assert_eq!((settings.limits.max_checkpoint.0, settings.limits.max_json.0), (2 << 30, 10));
         assert_eq!(settings.workers, Workers::default());
+    }
+
+    #[test]
+    fn the_help_says_what_holds_without_a_flag_and_a_value_reads_as_it_is_written() {
+        let help = <Flags as clap::CommandFactory>::command().render_help().to_string();
+        let joined = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(joined.contains("goes to another one [env: ENGRAFT_LEASE] [default: 60]"), "{help}");
+        for size in [0, 1000, 1 << 10, 5 << 20, (1 << 30) + 1, 64 << 30, 3 << 40] {
+            assert_eq!(Bytes(size).written().parse(), Ok(Bytes(size)));
+        }
+        assert_eq!(Bytes(64 << 30).written(), "64GiB");
     }
 
     #[test]

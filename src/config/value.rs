@@ -1,0 +1,121 @@
+//! The kinds of values that settings have, as a user writes them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::job::request::Device;
+
+/// A span of time, written as seconds: `30`, `0.25`.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Deserialize)]
+#[serde(try_from = "f64")]
+pub struct Seconds(pub Duration);
+
+impl Seconds {
+    pub(super) const fn new(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+}
+
+impl TryFrom<f64> for Seconds {
+    type Error = String;
+
+    fn try_from(seconds: f64) -> Result<Self, String> {
+        match Duration::try_from_secs_f64(seconds) {
+            Ok(span) if !span.is_zero() => Ok(Self(span)),
+            _ => Err(format!("expected seconds above 0, got {seconds}")),
+        }
+    }
+}
+
+impl std::str::FromStr for Seconds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse::<f64>().map_err(|_| format!("expected seconds, as in `30` or `0.5`, got `{text}`"))?.try_into()
+    }
+}
+
+/// A number of bytes, written `1048576`, `512KiB`, `16GiB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "SizeText")]
+pub struct Bytes(pub u64);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum SizeText {
+    Number(u64),
+    Text(String),
+}
+
+impl TryFrom<SizeText> for Bytes {
+    type Error = String;
+
+    fn try_from(value: SizeText) -> Result<Self, String> {
+        match value {
+            SizeText::Number(bytes) => Ok(Self(bytes)),
+            SizeText::Text(text) => text.parse(),
+        }
+    }
+}
+
+impl std::str::FromStr for Bytes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let error = || format!("expected a size, as in `1048576`, `512KiB` or `16GiB`, got `{text}`");
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let shift = match unit {
+            "" | "B" => 0,
+            "KiB" => 10,
+            "MiB" => 20,
+            "GiB" => 30,
+            "TiB" => 40,
+            _ => return Err(error()),
+        };
+        let number: u64 = number.parse().map_err(|_| error())?;
+        number.checked_mul(1 << shift).filter(|&bytes| i64::try_from(bytes).is_ok()).map(Self).ok_or_else(error)
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line, for machines.
+    Json,
+}
+
+/// A setting's value as a user would write it.
+pub(super) trait Written {
+    fn written(&self) -> String;
+}
+
+macro_rules! written {
+    ($($type:ty: $value:ident => $text:expr;)+) => {
+        $(impl Written for $type {
+            fn written(&self) -> String {
+                let $value = self;
+                $text
+            }
+        })+
+    };
+}
+
+written! {
+    SocketAddr: address => address.to_string();
+    PathBuf: path => path.display().to_string();
+    Seconds: span => span.0.as_secs_f64().to_string();
+    Bytes: size => (0..4).rev().map(|unit| (size.0 >> (10 * (unit + 1)), 10 * (unit + 1), ["KiB", "MiB", "GiB", "TiB"][unit]))
+        .find(|(count, shift, _)| *count > 0 && count << shift == size.0)
+        .map_or_else(|| size.0.to_string(), |(count, _, unit)| format!("{count}{unit}"));
+    usize: number => number.to_string();
+    Device: device => device.to_string();
+    LogFormat: format => match format { LogFormat::Text => "text", LogFormat::Json => "json" }.to_owned();
+    String: text => text.clone();
+}
