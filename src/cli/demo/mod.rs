@@ -127,7 +127,7 @@ fn job() -> Value {
     json!({
         "members": MEMBERS,
         "dataset": { "name": DATASET, "validation": VALIDATION, "normalize": { "mean": [members::MEAN], "std": [members::STD] } },
-        "finetune": { "epochs": 20, "batch_size": 128, "optimizer": { "name": "sgd", "lr": 0.1 } },
+        "finetune": { "epochs": 20, "batch_size": 128, "optimizer": { "name": "sgd", "lr": 0.03 } },
     })
 }
 
