@@ -4,9 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use engraft::fusion::{self, Ensemble, Fused, Member, verify};
+use engraft::model::allocate::Curve;
+use engraft::model::costs::Costs;
 use engraft::model::graph::{Graph, Node, NodeId, Op, Window};
-use engraft::model::groups::GroupId;
+use engraft::model::groups::{Couplings, Group, GroupId};
 use engraft::model::parameters::{self, Role};
+use engraft::model::plan::FusionPlan;
+use engraft::model::precision::Precision;
+use engraft::model::target::{Allocation, Budget, LayerSize, Resource, Size, Target};
 use engraft::tensors::{StateDict, Weights};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
@@ -266,6 +271,67 @@ fn trace(graph: &Graph) -> Vec<Vec<usize>> {
     units
 }
 
+/// The members of a random topology, each with widths of its own.
+fn members(plan: &Plan, members: usize, rng: &mut ChaCha8Rng) -> Vec<Graph> {
+    (0..members).map(|_| graph(plan, &mut || rng.random_range(1..9))).collect()
+}
+
+/// The network with these widths, planned as widths of single layers.
+fn with_widths(graphs: &[Graph], couplings: &Couplings, widths: &[usize]) -> FusionPlan {
+    let groups = couplings.groups.iter().zip(widths);
+    let name = |group: &Group| graphs[0].node(group.producers[0]).name.clone();
+    let layers = groups.map(|(group, width)| (name(group), LayerSize::Width(*width))).collect();
+    FusionPlan::new(graphs, &Target { layers, ..Target::default() }, &Precision::default(), None).unwrap()
+}
+
+/// A budget is never exceeded, and no group could grow by another step within it; less than the smallest network is
+/// refused with what that one costs.
+fn check_budget(graphs: &[Graph], resource: Resource, share: f64, round_to: usize, curves: Option<u64>) {
+    let precision = Precision::default();
+    let couplings = Couplings::of(&graphs[0]).unwrap();
+    let total = |group: usize| graphs.iter().map(|graph| Couplings::of(graph).unwrap().groups[group].width).sum::<usize>();
+    let totals: Vec<usize> = (0..couplings.groups.len()).map(total).collect();
+    let spent = |widths: &[usize]| Costs::of(&with_widths(graphs, &couplings, widths).fused, &precision).get(resource);
+    let most = spent(&totals);
+    let limit = ((most as f64 * share) as u64).max(1);
+    let allocation = if curves.is_some() { Allocation::Sensitivity } else { Allocation::Uniform };
+    let size = Size::Budget(Budget { resource, limit, allocation });
+    let target = Target { round_to, ..size.into() };
+    let curves = curves.map(|seed| {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let curve = |total: &usize| {
+            let mut points: Vec<(usize, f64)> = (1..*total).map(|width| (width, rng.random())).collect();
+            points.push((*total, 0.0));
+            Curve { points }
+        };
+        totals.iter().map(curve).collect::<Vec<_>>()
+    });
+    let step = |width: usize| (width / round_to + 1) * round_to;
+    match FusionPlan::new(graphs, &target, &precision, curves.as_deref()) {
+        Ok(plan) => {
+            assert_eq!(spent(&plan.targets), Costs::of(&plan.fused, &precision).get(resource));
+            assert!(spent(&plan.targets) <= limit, "{:?} costs more than {limit}", plan.targets);
+            for group in 0..totals.len() {
+                let mut wider = plan.targets.clone();
+                assert_eq!(wider[group] % round_to, 0);
+                wider[group] = step(wider[group]);
+                if wider[group] <= totals[group] {
+                    assert!(spent(&wider) > limit, "{wider:?} would fit into {limit} as well as {:?}", plan.targets);
+                }
+            }
+        }
+        Err(problem) if totals.iter().any(|total| *total < round_to) => {
+            assert!(problem.errors.iter().all(|fault| fault.pointer == "/target/round_to"), "{problem}");
+        }
+        Err(problem) => {
+            let smallest = spent(&vec![round_to; totals.len()]);
+            assert!(smallest > limit, "{problem}");
+            assert_eq!(problem.errors[0].code, "budget_too_small");
+            assert!(problem.detail.contains(&format!("at least {smallest},")), "{problem}");
+        }
+    }
+}
+
 fn check(plan: &Plan, members: usize, seed: u64, factor: f64) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let same_widths = rng.random_range(0..2) == 0;
@@ -309,6 +375,19 @@ fn check(plan: &Plan, members: usize, seed: u64, factor: f64) {
         assert_eq!(naive.cut(name, &dropped), fused.weights.f32(name).unwrap().to_vec(), "{name} of {:?}", fused.graph);
     }
     assert!(verify::reference(fused.as_member(), &inputs, batch).unwrap().iter().all(|logit| logit.is_finite()));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn budgets_are_met_to_the_last_step(
+        plan in plan(), count in 1_usize..4, seed in any::<u64>(), share in 0.001..1.1,
+        resource in prop::sample::select(Resource::ALL.to_vec()), round_to in 1_usize..5, curves in any::<Option<u64>>(),
+    ) {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        check_budget(&members(&plan, count, &mut rng), resource, share, round_to, curves);
+    }
 }
 
 proptest! {

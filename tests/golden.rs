@@ -122,7 +122,7 @@ fn check_case(name: &str) {
     let targets = case.targets();
     case.check("nt", &fusion::joint(&case.members(), &targets).unwrap());
     if case.has("average") {
-        case.check("average", &fusion::average(&case.ensemble()).unwrap());
+        case.check("average", &fusion::average(&case.ensemble()).unwrap().build().unwrap());
     }
     if case.has("nt_iterative") {
         case.check("nt_iterative", &fusion::iterative(&case.members(), &targets).unwrap());

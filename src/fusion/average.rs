@@ -1,37 +1,43 @@
 //! Plain averaging of weights: the baseline that ignores which unit is which.
 
-use crate::fusion::gather::Fused;
 use crate::fusion::provenance::Provenance;
+use crate::fusion::recipe::{Recipe, counters};
 use crate::fusion::{Ensemble, FusionError};
 use crate::model::parameters;
-use crate::tensors::StateDict;
+use crate::tensors::{Elements, Rows};
 
 /// The mean of the members' weights, tensor by tensor.
 ///
 /// # Errors
 /// When members have different widths or weights cannot be read.
-pub fn average(ensemble: &Ensemble<'_>) -> Result<Fused, FusionError> {
+pub fn average<'a>(ensemble: &'a Ensemble<'a>) -> Result<Recipe<'a>, FusionError> {
     let graph = ensemble.graph();
-    let mut weights = StateDict::default();
+    let mut tensors = Vec::new();
     for parameter in parameters::of_graph(graph) {
-        let mut sums = vec![0.0_f64; parameter.shape.iter().product()];
+        let len: usize = parameter.shape.iter().product();
+        let mut members = Vec::new();
         for (index, member) in ensemble.members().iter().enumerate() {
-            let values = member.weights.f32(&parameter.name)?;
-            if values.len() != sums.len() {
+            let elements = member.weights.elements(&parameter.name)?;
+            if elements.len() != len {
                 return Err(FusionError::WidthsDiffer { member: index, tensor: parameter.name });
             }
-            sums.iter_mut().zip(&*values).for_each(|(sum, value)| *sum += f64::from(*value));
+            members.push(elements);
         }
-        let count = ensemble.members().len() as f64;
-        let mean = sums.into_iter().map(|sum| (sum / count) as f32).collect();
-        weights.insert_f32(&parameter.name, &parameter.shape, mean)?;
+        let fill = Box::new(move |row, target: &mut [f32]| mean(&members, row * target.len(), target));
+        tensors.push(Rows { name: parameter.name, shape: parameter.shape, fill });
     }
-    for node in graph.nodes() {
-        let counter = parameters::counter(&node.name);
-        if let Some(count) = ensemble.members()[0].weights.counter(&counter) {
-            weights.insert_counter(&counter, count)?;
-        }
+    let provenance = Provenance { shares: vec![1.0 / ensemble.members().len() as f32; ensemble.members().len()], groups: Vec::new() };
+    Ok(Recipe { graph: graph.clone(), tensors, counters: counters(ensemble), provenance })
+}
+
+/// The mean of the elements from `first` on.
+fn mean(members: &[Elements<'_>], first: usize, target: &mut [f32]) {
+    let mut sums = vec![0.0_f64; target.len()];
+    let mut scratch = Vec::new();
+    for elements in members {
+        let values = elements.slice(first, target.len(), &mut scratch);
+        sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(*value));
     }
-    let provenance = Provenance { shares: ensemble.shares().to_vec(), groups: Vec::new() };
-    Ok(Fused { graph: graph.clone(), weights, provenance })
+    let count = members.len() as f64;
+    target.iter_mut().zip(sums).for_each(|(mean, sum)| *mean = (sum / count) as f32);
 }

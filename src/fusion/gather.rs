@@ -1,27 +1,16 @@
 //! The fused network: kept rows and columns of the members, side by side.
 
-use std::borrow::Cow;
-
-use rayon::prelude::*;
-
 use crate::fusion::provenance::Provenance;
+use crate::fusion::recipe::{Fused, Recipe, counters};
 use crate::fusion::routes::{Routes, Run};
 use crate::fusion::score::{kernel_size, length};
 use crate::fusion::{Ensemble, FusionError, Selection};
-use crate::model::graph::{Graph, Node, NodeId, Op};
+use crate::model::graph::{Node, NodeId, Op};
 use crate::model::parameters::{self, Role};
-use crate::tensors::{CheckpointError, StateDict};
+use crate::tensors::{CheckpointError, Elements, Rows};
 
-/// A network made of members.
-#[derive(Debug, Clone)]
-pub struct Fused {
-    /// What it computes.
-    pub graph: Graph,
-    /// Its weights, under the members' names.
-    pub weights: StateDict,
-    /// Where its units come from.
-    pub provenance: Provenance,
-}
+/// Elements per run below which positions are picked one by one: copying such short runs costs more.
+const SHORT_RUN: usize = 8;
 
 /// The whole concatenated network: computes the mean of the members' outputs, weighted by their shares. Needs memory in
 /// proportion to the square of the number of members.
@@ -29,32 +18,29 @@ pub struct Fused {
 /// # Errors
 /// When weights cannot be read.
 pub fn materialise(ensemble: &Ensemble<'_>) -> Result<Fused, FusionError> {
-    gather(ensemble, &Selection::all(ensemble), |_, _| {})
+    gather(ensemble, &Selection::all(ensemble))?.build()
 }
 
 /// Copies what `selection` keeps into a network of its own. Output layers are scaled by the members' shares and added up.
-/// `progress` hears of (finished nodes, all nodes).
 ///
 /// # Errors
 /// When weights cannot be read.
-pub fn gather(
-    ensemble: &Ensemble<'_>,
-    selection: &Selection,
-    mut progress: impl FnMut(usize, usize),
-) -> Result<Fused, FusionError> {
-    let mut weights = StateDict::default();
+pub fn gather<'a>(ensemble: &'a Ensemble<'a>, selection: &Selection) -> Result<Recipe<'a>, FusionError> {
+    let mut tensors = Vec::new();
     let graph = ensemble.graph();
     let mut widths = std::collections::BTreeMap::new();
-    for (id, node) in graph.iter() {
-        if node.op.has_parameters() {
-            let layer = Layer::new(ensemble, selection, id);
-            widths.insert(id, (layer.columns.as_ref().map_or(0, |columns| columns.len), layer.rows.len));
-            layer.gather(&mut weights)?;
+    for (id, node) in graph.iter().filter(|(_, node)| node.op.has_parameters()) {
+        let layer = Layer::new(ensemble, selection, id);
+        widths.insert(id, (layer.columns.as_ref().map_or(0, |columns| columns.len), layer.rows.len));
+        for parameter in parameters::of_node(node) {
+            tensors.push(match &layer.columns {
+                Some(columns) if parameter.role == Role::Weight => layer.matrix(parameter, columns)?,
+                _ => layer.vector(parameter)?,
+            });
         }
-        progress(id.0 + 1, graph.nodes().len());
     }
     let graph = parameters::with_widths(graph, |id, _| widths[&id])?;
-    Ok(Fused { graph, weights, provenance: Provenance::of(ensemble, selection) })
+    Ok(Recipe { graph, tensors, counters: counters(ensemble), provenance: Provenance::of(ensemble, selection) })
 }
 
 /// One node with weights, on its way into the fused network.
@@ -65,7 +51,6 @@ struct Layer<'a> {
     head: bool,
     rows: Routes,
     columns: Option<Routes>,
-    inner: usize,
 }
 
 impl<'a> Layer<'a> {
@@ -79,86 +64,121 @@ impl<'a> Layer<'a> {
             head: ensemble.is_head(id),
             rows: Routes::rows(ensemble, id, selection),
             columns: dense.then(|| Routes::columns(ensemble, id, selection)),
-            inner: kernel_size(&node.op),
         }
-    }
-
-    /// Gathers every tensor of the node.
-    fn gather(&self, weights: &mut StateDict) -> Result<(), FusionError> {
-        for parameter in parameters::of_node(self.node) {
-            let members = self.members(&parameter.name)?;
-            match &self.columns {
-                Some(columns) if parameter.role == Role::Weight => {
-                    let mut shape = parameter.shape.clone();
-                    (shape[0], shape[1]) = (self.rows.len, columns.len);
-                    weights.insert_f32(&parameter.name, &shape, self.matrix(&members, columns))?;
-                }
-                _ => weights.insert_f32(&parameter.name, &[self.rows.len], self.vector(&members))?,
-            }
-        }
-        let counter = parameters::counter(&self.node.name);
-        if let Some(count) = self.ensemble.members()[0].weights.counter(&counter) {
-            weights.insert_counter(&counter, count)?;
-        }
-        Ok(())
     }
 
     /// The tensor `name` of every member.
-    fn members(&self, name: &str) -> Result<Vec<Cow<'a, [f32]>>, CheckpointError> {
-        self.ensemble.members().iter().map(|member| member.weights.f32(name)).collect()
+    fn members(&self, name: &str) -> Result<Vec<Elements<'a>>, CheckpointError> {
+        self.ensemble.members().iter().map(|member| member.weights.elements(name)).collect()
     }
 
     /// Rows and columns of all members; zero where a row of one meets a column of another.
-    fn matrix(&self, members: &[Cow<'_, [f32]>], columns: &Routes) -> Vec<f32> {
-        let inner = self.inner;
-        let row_len = columns.len * inner;
+    fn matrix(&self, parameter: parameters::Parameter, columns: &Routes) -> Result<Rows<'a>, CheckpointError> {
+        let inner = kernel_size(&self.node.op);
+        let members = self.members(&parameter.name)?;
         let source_len: Vec<usize> =
             (0..members.len()).map(|member| length(self.ensemble.columns(member, self.id)) * inner).collect();
-        let source =
-            |member: usize, row: usize| &members[member][row * source_len[member]..(row + 1) * source_len[member]];
-        let mut matrix = vec![0.0_f32; self.rows.len * row_len];
-        if self.head {
-            matrix.par_chunks_exact_mut(row_len).enumerate().for_each(|(row, target)| {
-                for (member, share) in self.ensemble.shares().iter().enumerate() {
-                    add_scaled(target, source(member, row), &columns.runs[member], inner, *share);
+        let mut shape = parameter.shape;
+        (shape[0], shape[1]) = (self.rows.len, columns.len);
+        let picks: Vec<Pick> = columns.runs.iter().map(|runs| Pick::new(runs, inner)).collect();
+        let fill: crate::tensors::Fill<'a> = if self.head {
+            let shares = self.ensemble.shares();
+            Box::new(move |row, target| {
+                target.fill(0.0);
+                for (member, pick) in picks.iter().enumerate() {
+                    pick.add_scaled(&members[member], row * source_len[member], source_len[member], target, shares[member]);
                 }
-            });
+            })
         } else {
             let places = self.rows.by_target();
-            matrix.par_chunks_exact_mut(row_len).zip(places).for_each(|(target, (member, row))| {
-                copy(target, source(member, row), &columns.runs[member], inner);
-            });
-        }
-        matrix
+            Box::new(move |row, target| {
+                let (member, row) = places[row];
+                picks[member].copy(&members[member], row * source_len[member], source_len[member], target);
+            })
+        };
+        Ok(Rows { name: parameter.name, shape, fill })
     }
 
     /// One value per row.
-    fn vector(&self, members: &[Cow<'_, [f32]>]) -> Vec<f32> {
-        let mut vector = vec![0.0; self.rows.len];
-        for (member, (runs, share)) in self.rows.runs.iter().zip(self.ensemble.shares()).enumerate() {
-            if self.head {
-                add_scaled(&mut vector, &members[member], runs, 1, *share);
-            } else {
-                copy(&mut vector, &members[member], runs, 1);
+    fn vector(&self, parameter: parameters::Parameter) -> Result<Rows<'a>, CheckpointError> {
+        let members = self.members(&parameter.name)?;
+        let picks: Vec<Pick> = self.rows.runs.iter().map(|runs| Pick::new(runs, 1)).collect();
+        let (head, shares) = (self.head, self.ensemble.shares());
+        let fill = move |_, target: &mut [f32]| {
+            target.fill(0.0);
+            for ((pick, values), share) in picks.iter().zip(&members).zip(shares) {
+                if head {
+                    pick.add_scaled(values, 0, values.len(), target, *share);
+                } else {
+                    pick.place(values, 0, values.len(), target);
+                }
             }
+        };
+        Ok(Rows { name: parameter.name, shape: vec![self.rows.len], fill: Box::new(fill) })
+    }
+}
+
+/// Which elements of a member's row go where in a fused row.
+struct Pick {
+    /// In elements.
+    runs: Vec<Run>,
+    /// Whether each run begins where the one before ends.
+    joined: bool,
+    /// For each element from the first run to the last, its source; where runs are joined and short.
+    sources: Option<Vec<u32>>,
+}
+
+impl Pick {
+    /// Runs of positions of `inner` elements each.
+    fn new(runs: &[Run], inner: usize) -> Self {
+        let in_elements =
+            |run: &Run| Run { source: run.source * inner, target: run.target * inner, len: run.len * inner };
+        let runs: Vec<Run> = runs.iter().map(in_elements).collect();
+        let elements: usize = runs.iter().map(|run| run.len).sum();
+        let joined = runs.windows(2).all(|pair| pair[0].target + pair[0].len == pair[1].target);
+        let addressable = runs.iter().all(|run| run.source + run.len <= u32::MAX as usize);
+        let short = elements < runs.len() * SHORT_RUN;
+        let sources = || runs.iter().flat_map(|run| (run.source..run.source + run.len).map(|at| at as u32)).collect();
+        let sources = (short && joined && addressable).then(sources);
+        Self { runs, joined, sources }
+    }
+
+    /// Where the runs begin and end in the fused row.
+    fn span(&self) -> (usize, usize) {
+        let end = |run: &Run| run.target + run.len;
+        (self.runs.first().map_or(0, |run| run.target), self.runs.last().map_or(0, end))
+    }
+
+    /// The row of `len` elements from `first` on, with zeros around what is picked.
+    fn copy(&self, source: &Elements<'_>, first: usize, len: usize, target: &mut [f32]) {
+        let (begin, end) = if self.joined { self.span() } else { (0, 0) };
+        target[..begin].fill(0.0);
+        target[end..].fill(0.0);
+        self.place(source, first, len, target);
+    }
+
+    /// Writes what is picked of the row of `len` elements from `first` on, and nothing else.
+    fn place(&self, source: &Elements<'_>, first: usize, len: usize, target: &mut [f32]) {
+        if let (Some(sources), Elements::Floats(values)) = (&self.sources, source) {
+            let row = &values[first..first + len];
+            let (begin, end) = self.span();
+            for (value, &at) in target[begin..end].iter_mut().zip(sources) {
+                *value = row[at as usize];
+            }
+            return;
         }
-        vector
+        for run in &self.runs {
+            source.copy_to(first + run.source, &mut target[run.target..run.target + run.len]);
+        }
     }
-}
 
-/// Copies runs of positions of `inner` elements each.
-fn copy(target: &mut [f32], source: &[f32], runs: &[Run], inner: usize) {
-    for run in runs {
-        let (from, to, len) = (run.source * inner, run.target * inner, run.len * inner);
-        target[to..to + len].copy_from_slice(&source[from..from + len]);
-    }
-}
-
-/// Adds runs of positions of `inner` elements each, times `share`.
-fn add_scaled(target: &mut [f32], source: &[f32], runs: &[Run], inner: usize, share: f32) {
-    for run in runs {
-        let (from, to, len) = (run.source * inner, run.target * inner, run.len * inner);
-        let pairs = target[to..to + len].iter_mut().zip(&source[from..from + len]);
-        pairs.for_each(|(sum, value)| *sum += value * share);
+    /// Adds what is picked, times `share`.
+    fn add_scaled(&self, source: &Elements<'_>, first: usize, len: usize, target: &mut [f32], share: f32) {
+        let mut scratch = Vec::new();
+        let row = source.slice(first, len, &mut scratch);
+        for run in &self.runs {
+            let pairs = target[run.target..run.target + run.len].iter_mut().zip(&row[run.source..run.source + run.len]);
+            pairs.for_each(|(sum, value)| *sum += value * share);
+        }
     }
 }

@@ -1,7 +1,9 @@
 //! In which order members are joined: all at once, one after another, or as in a merge sort.
 
-use crate::fusion::gather::{Fused, gather};
-use crate::fusion::{Ensemble, FusionError, Member, magnitude, select};
+use crate::fusion::{Ensemble, Fused, FusionError, Member, gather, magnitude, select};
+use crate::job::request::Order;
+use crate::model::groups::GroupId;
+use crate::tensors::Weights;
 
 /// All members at once: the best of the orders in the paper.
 ///
@@ -10,27 +12,15 @@ use crate::fusion::{Ensemble, FusionError, Member, magnitude, select};
 pub fn joint(members: &[Member<'_>], targets: &[usize]) -> Result<Fused, FusionError> {
     let ensemble = Ensemble::new(members.to_vec())?;
     let selection = select(&ensemble, targets, magnitude, |_, _| {})?;
-    gather(&ensemble, &selection, |_, _| {})
+    gather(&ensemble, &selection)?.build()
 }
 
-/// A running pair: the first two, the result with the third, and so on.
+/// The first two, the result with the third, and so on.
 ///
 /// # Errors
 /// See [`joint`].
 pub fn iterative(members: &[Member<'_>], targets: &[usize]) -> Result<Fused, FusionError> {
-    let (first, rest) = members.split_first().ok_or(FusionError::Empty)?;
-    let mut running = joint(&[*first], targets)?;
-    for (index, member) in rest.iter().enumerate() {
-        let pair = if index == 0 {
-            joint(&[*first, *member], targets)?
-        } else {
-            let mut pair = joint(&[running.as_member(), *member], targets)?;
-            pair.provenance = pair.provenance.through(&[(Some(&running.provenance), 0), (None, index + 1)]);
-            pair
-        };
-        running = pair;
-    }
-    Ok(running)
+    in_order(Order::Iterative, members, targets, &mut joint)
 }
 
 /// As a merge sort: halves until two or three members are left, which are fused jointly, then pairs of results.
@@ -38,21 +28,65 @@ pub fn iterative(members: &[Member<'_>], targets: &[usize]) -> Result<Fused, Fus
 /// # Errors
 /// See [`joint`].
 pub fn hierarchical(members: &[Member<'_>], targets: &[usize]) -> Result<Fused, FusionError> {
-    if members.len() <= 3 {
-        return joint(members, targets);
-    }
-    let middle = members.len() / 2;
-    let left = hierarchical(&members[..middle], targets)?;
-    let right = hierarchical(&members[middle..], targets)?;
-    let mut pair = joint(&[left.as_member(), right.as_member()], targets)?;
-    pair.provenance = pair.provenance.through(&[(Some(&left.provenance), 0), (Some(&right.provenance), middle)]);
-    Ok(pair)
+    in_order(Order::Hierarchical, members, targets, &mut joint)
 }
 
-impl Fused {
-    /// A fused network as the member of another fusion.
-    #[must_use]
-    pub fn as_member(&self) -> Member<'_> {
-        Member { graph: &self.graph, weights: &self.weights }
+/// Fuses a few networks jointly to so many units per group.
+pub type Join<'j, W, E> = &'j mut dyn FnMut(&[Member<'_>], &[usize]) -> Result<Fused<W>, E>;
+
+/// Number of joins that an order needs.
+#[must_use]
+pub fn joins(order: Order, members: usize) -> usize {
+    match order {
+        Order::Joint => 1,
+        Order::Iterative => members.saturating_sub(1).max(1),
+        Order::Hierarchical if members <= 3 => 1,
+        Order::Hierarchical => joins(order, members / 2) + joins(order, members - members / 2) + 1,
     }
+}
+
+/// Joins members in an order, each time to `targets` units per group, or to all units where the parts have fewer together.
+///
+/// # Errors
+/// When there is no member, and what `join` returns.
+pub fn in_order<W: Weights, E: From<FusionError>>(
+    order: Order,
+    members: &[Member<'_>],
+    targets: &[usize],
+    join: Join<'_, W, E>,
+) -> Result<Fused<W>, E> {
+    match (order, members) {
+        (_, []) => Err(FusionError::Empty.into()),
+        (Order::Iterative, [first, second, rest @ ..]) => {
+            let mut running = cut(&[*first, *second], targets, join)?;
+            for (index, member) in rest.iter().enumerate() {
+                let mut pair = cut(&[running.as_member(), *member], targets, join)?;
+                pair.provenance = pair.provenance.through(&[(Some(&running.provenance), 0), (None, index + 2)]);
+                running = pair;
+            }
+            Ok(running)
+        }
+        (Order::Hierarchical, [_, _, _, _, ..]) => {
+            let middle = members.len() / 2;
+            let left = in_order(order, &members[..middle], targets, join)?;
+            let right = in_order(order, &members[middle..], targets, join)?;
+            let mut pair = cut(&[left.as_member(), right.as_member()], targets, join)?;
+            let parts = [(Some(&left.provenance), 0), (Some(&right.provenance), middle)];
+            pair.provenance = pair.provenance.through(&parts);
+            Ok(pair)
+        }
+        _ => cut(members, targets, join),
+    }
+}
+
+/// Joins to `targets`, as far as the parts have so many units.
+fn cut<W: Weights, E: From<FusionError>>(
+    parts: &[Member<'_>],
+    targets: &[usize],
+    join: Join<'_, W, E>,
+) -> Result<Fused<W>, E> {
+    let ensemble = Ensemble::new(parts.to_vec())?;
+    let available = (0..ensemble.groups()).map(|group| ensemble.widths(GroupId(group)).iter().sum());
+    let targets: Vec<usize> = targets.iter().zip(available).map(|(target, all)| (*target).min(all)).collect();
+    join(parts, &targets)
 }

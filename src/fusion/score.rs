@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use crate::fusion::{Ensemble, FusionError, Member, Selection, squares};
 use crate::model::graph::{NodeId, Op};
 use crate::model::groups::{Axis, GroupId, Owner};
+use crate::tensors::Elements;
 
 /// One group's scores, by member and unit.
 pub type Scores = Vec<Vec<f64>>;
@@ -42,7 +43,7 @@ impl View<'_> {
         }
         for &node in &tied.norms {
             let factors = self.weight(node)?;
-            let squares: Vec<f64> = factors.iter().map(|&factor| f64::from(factor).powi(2)).collect();
+            let squares = squares::of_rows(&factors, 1, None);
             add_positions(&mut sums, self.ensemble.rows(self.member, node), group, &squares);
         }
         let counted = tied.producers.len() + tied.consumers.len() + tied.norms.len();
@@ -69,9 +70,9 @@ impl View<'_> {
         Ok(elements.chunks_exact(inner).map(|column| column.iter().sum::<f64>() * share * share).collect())
     }
 
-    fn weight(&self, node: NodeId) -> Result<std::borrow::Cow<'_, [f32]>, FusionError> {
+    fn weight(&self, node: NodeId) -> Result<Elements<'_>, FusionError> {
         let Member { graph, weights } = self.ensemble.members()[self.member];
-        Ok(weights.f32(&format!("{}.weight", graph.node(node).name))?)
+        Ok(weights.elements(&format!("{}.weight", graph.node(node).name))?)
     }
 
     /// Elements per input channel of a row: the size of the kernel.

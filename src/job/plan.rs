@@ -3,14 +3,24 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::dataset::DatasetFacts;
-use crate::job::request::{Finetune, JobRequest};
+use crate::job::request::{Allocation, Budget, JobRequest, Order, Size};
 use crate::job::resolve::{DatasetInput, Inputs};
+use crate::model::costs::Costs;
 use crate::model::families::Detected;
-use crate::model::graph::Graph;
-use crate::model::plan::{Costs, FusionPlan, LayerPlan};
+use crate::model::plan::{FusionPlan, LayerPlan};
+use crate::model::precision::Precision;
 
 /// Multiply-accumulate operations per second that the time estimate assumes; two cores of a server do about this.
 const ASSUMED_MACS_PER_SECOND: f64 = 3e10;
+
+/// Bytes per second at which members are read, ranked and gathered, by assumption.
+const ASSUMED_BYTES_PER_SECOND: f64 = 2e9;
+
+/// Memory for blocks of rows on their way from the members to the fused file, and for everything small.
+const BUFFERS: u64 = 64 << 20;
+
+/// Examples per batch of an evaluation.
+const EVALUATION_BATCH: u64 = 256;
 
 /// What becomes of the members.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,8 +39,12 @@ pub struct Plan {
     pub bytes: Comparison,
     /// Estimate of the memory that the job needs beside the mapped files.
     pub memory_peak_bytes: u64,
-    /// Estimate of the time that training and evaluation take, at 3·10¹⁰ multiply-accumulates per second.
+    /// What that estimate adds up.
+    pub memory_basis: String,
+    /// Estimate of the time that the job takes.
     pub seconds_estimate: f64,
+    /// What that estimate adds up, and at which speed.
+    pub seconds_basis: String,
     /// What a user should look at before starting the job.
     pub warnings: Vec<String>,
 }
@@ -47,69 +61,135 @@ pub struct Comparison {
 }
 
 impl Plan {
-    pub(super) fn new(job: &JobRequest, inputs: &Inputs<'_>, detected: &Detected, fusion: &FusionPlan) -> Self {
-        let members: Vec<Costs> = detected.graphs.iter().map(Costs::of).collect();
-        let fused = Costs::of(&fusion.fused);
+    pub(super) fn new(
+        job: &JobRequest,
+        inputs: &Inputs<'_>,
+        detected: &Detected,
+        fusion: &FusionPlan,
+        precision: &Precision,
+    ) -> Self {
+        let own = detected.graphs.iter().zip(&inputs.members);
+        let members: Vec<Costs> = own.map(|(graph, header)| Costs::of(graph, &Precision::shared(&[*header]))).collect();
         let compare = |figure: fn(&Costs) -> u64| Comparison {
             members: members.iter().map(figure).collect(),
             concatenated: figure(&fusion.concatenated),
-            fused: figure(&fused),
+            fused: 0,
         };
-        let examples = Examples::of(job, inputs);
-        Self {
+        let work = Work::of(job, inputs, &members, fusion);
+        let (memory_peak_bytes, memory_basis) = work.memory();
+        let (seconds_estimate, seconds_basis) = work.seconds();
+        let mut plan = Self {
             architecture: detected.family.clone(),
             assumptions: detected.assumptions.clone(),
-            layers: fusion.layers.clone(),
+            layers: Vec::new(),
             parameters: compare(|costs| costs.parameters),
             macs: compare(|costs| costs.macs),
             bytes: compare(|costs| costs.bytes),
-            memory_peak_bytes: memory(job.finetune.as_ref(), &fusion.fused, fused, &examples),
-            seconds_estimate: seconds(job.finetune.as_ref(), &members, fused, &examples),
+            memory_peak_bytes,
+            memory_basis,
+            seconds_estimate,
+            seconds_basis,
             warnings: warnings(job, inputs),
-        }
-    }
-}
-
-/// How much data a job goes through.
-#[derive(Debug, Default)]
-struct Examples {
-    train: u64,
-    measured: u64,
-    bytes: u64,
-}
-
-impl Examples {
-    fn of(job: &JobRequest, inputs: &Inputs<'_>) -> Self {
-        let count =
-            |facts: &DatasetFacts, split: &str| facts.splits.get(split).map_or(0, |split| split.examples as u64);
-        let (Some(dataset), Some(facts)) = (&job.dataset, inputs.dataset.and_then(DatasetInput::facts)) else {
-            return Self::default();
         };
-        let train = count(facts, "train");
-        let held_out =
-            if dataset.validation.is_none() { (train as f64 * dataset.validation_fraction) as u64 } else { 0 };
-        let elements: usize = facts.example_shape.iter().product();
-        let all = train + count(facts, "test");
-        Self { train: train - held_out, measured: held_out + count(facts, "test"), bytes: all * elements as u64 }
+        plan.resize(fusion, precision);
+        plan
+    }
+
+    /// Enters the widths and costs of another fused network of the same members.
+    pub(super) fn resize(&mut self, fusion: &FusionPlan, precision: &Precision) {
+        let fused = Costs::of(&fusion.fused, precision);
+        self.layers.clone_from(&fusion.layers);
+        (self.parameters.fused, self.macs.fused, self.bytes.fused) = (fused.parameters, fused.macs, fused.bytes);
     }
 }
 
-/// Weights, gradients, momentum, the best epoch's weights, a batch's activations and their gradients, and the data.
-fn memory(finetune: Option<&Finetune>, graph: &Graph, fused: Costs, examples: &Examples) -> u64 {
-    let activations: usize = graph.iter().map(|(id, _)| graph.shape(id).iter().product::<usize>()).sum();
-    let batch = finetune.map_or(64, |finetune| 2 * finetune.batch_size) as u64;
-    let copies = if finetune.is_some() { 4 } else { 1 };
-    copies * fused.bytes + batch * activations as u64 * 4 + examples.bytes
+/// What a job computes with, as far as its estimates need to know.
+#[derive(Debug)]
+struct Work {
+    finetune: Option<(u64, u64)>,
+    /// Examples of the train split without what is held out of it.
+    train: u64,
+    /// Examples of the splits that candidates are measured on.
+    measured: u64,
+    data_bytes: u64,
+    members: Costs,
+    fused: Costs,
+    /// Elements of all activations for one example.
+    activations: u64,
+    joins: u64,
 }
 
-/// A training step is three forward passes; the teacher's logits are computed once.
-fn seconds(finetune: Option<&Finetune>, members: &[Costs], fused: Costs, examples: &Examples) -> f64 {
-    let members: u64 = members.iter().map(|costs| costs.macs).sum();
-    let epochs = finetune.map_or(0, |finetune| finetune.epochs as u64);
-    let per_epoch = (3 * examples.train + examples.measured) as f64 * fused.macs as f64;
-    let teacher = if epochs > 0 { examples.train } else { 0 };
-    let once = (teacher + 2 * examples.measured) as f64 * members as f64;
-    (epochs as f64 * per_epoch + once) / ASSUMED_MACS_PER_SECOND
+impl Work {
+    fn of(job: &JobRequest, inputs: &Inputs<'_>, members: &[Costs], fusion: &FusionPlan) -> Self {
+        let graph = &fusion.fused;
+        let activations: usize = graph.iter().map(|(id, _)| graph.shape(id).iter().product::<usize>()).sum();
+        let finetune = job.finetune.as_ref();
+        let mut work = Self {
+            finetune: finetune.map(|finetune| (finetune.epochs as u64, finetune.batch_size as u64)),
+            train: 0,
+            measured: 0,
+            data_bytes: 0,
+            members: members.iter().copied().sum(),
+            fused: Costs::of(graph, &Precision::default()),
+            activations: activations as u64,
+            joins: if job.method.order == Order::Joint {
+                1
+            } else {
+                (job.members.len() as u64).saturating_sub(1).max(1)
+            },
+        };
+        if let (Some(dataset), Some(facts)) = (&job.dataset, inputs.dataset.and_then(DatasetInput::facts)) {
+            let count = |split: &str| facts.splits.get(split).map_or(0, |split| split.examples as u64);
+            let (train, test) = (count("train"), count("test"));
+            let held_out =
+                if dataset.validation.is_none() { (train as f64 * dataset.validation_fraction) as u64 } else { 0 };
+            let elements: usize = facts.example_shape.iter().product();
+            (work.train, work.measured) = (train - held_out, held_out + test);
+            work.data_bytes = (train + test) * elements as u64;
+        }
+        work
+    }
+
+    /// Bytes of anonymous memory, and of what.
+    fn memory(&self) -> (u64, String) {
+        let mut parts = vec![(BUFFERS, "buffers".to_owned())];
+        if let Some((_, batch)) = self.finetune {
+            parts.push((
+                4 * self.fused.bytes,
+                "four times the fused weights (values, gradients, momentum, best epoch)".to_owned(),
+            ));
+            parts.push((2 * batch * self.activations * 4, format!("activations and gradients of a batch of {batch}")));
+        }
+        if self.data_bytes > 0 {
+            if self.finetune.is_none() {
+                let bytes = self.members.bytes.max(self.fused.bytes) + EVALUATION_BATCH * self.activations * 4;
+                parts.push((bytes, "one network at a time that is measured".to_owned()));
+            }
+            parts.push((self.data_bytes, "the examples, at a byte per value".to_owned()));
+        }
+        let total = parts.iter().map(|(bytes, _)| bytes).sum();
+        let text: Vec<String> = parts.iter().map(|(bytes, of)| format!("{:.1} MB {of}", *bytes as f64 / 1e6)).collect();
+        (total, format!("anonymous memory, beside the mapped files: {}", text.join(" + ")))
+    }
+
+    /// Seconds, and for what. A training step is three forward passes; the teacher's logits are computed once.
+    fn seconds(&self) -> (f64, String) {
+        let moved = self.joins * (3 * self.members.bytes + 2 * self.fused.bytes);
+        let copying = moved as f64 / ASSUMED_BYTES_PER_SECOND;
+        let epochs = self.finetune.map_or(0, |(epochs, _)| epochs);
+        let training = epochs as f64 * (3 * self.train + self.measured) as f64 * self.fused.macs as f64;
+        let teacher = if epochs > 0 { self.train } else { 0 };
+        let candidates = (teacher + self.measured) as f64 * self.members.macs as f64
+            + 2.0 * self.measured as f64 * self.fused.macs as f64;
+        let computing = (training + candidates) / ASSUMED_MACS_PER_SECOND;
+        let basis = format!(
+            "{copying:.2} s to read, rank and gather at {} GB/s + {computing:.2} s to train and measure at {} G \
+             multiply-accumulates/s",
+            ASSUMED_BYTES_PER_SECOND / 1e9,
+            ASSUMED_MACS_PER_SECOND / 1e9
+        );
+        (copying + computing, basis)
+    }
 }
 
 fn warnings(job: &JobRequest, inputs: &Inputs<'_>) -> Vec<String> {
@@ -118,6 +198,12 @@ fn warnings(job: &JobRequest, inputs: &Inputs<'_>) -> Vec<String> {
     names.sort_unstable();
     for pair in names.windows(2).filter(|pair| pair[0] == pair[1]) {
         warnings.push(format!("the member `{}` is named more than once; a copy brings nothing new", pair[0]));
+    }
+    if matches!(job.target.size, Size::Budget(Budget { allocation: Allocation::Sensitivity, .. })) {
+        warnings.push(
+            "sensitivities are measured when the job runs: the plan shows an even allocation of the same budget"
+                .to_owned(),
+        );
     }
     let Some(dataset) = &job.dataset else {
         warnings.push("without a dataset nothing is trained and nothing measured".to_owned());

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::model::families::Architecture;
 use crate::model::graph::Shape;
-pub use crate::model::plan::Target;
+pub use crate::model::target::{Allocation, Budget, LayerSize, Resource, Size, Target};
 
 /// How the members become one network.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -30,6 +30,8 @@ pub enum MethodName {
     /// Concatenate, prune, recover.
     #[default]
     NeuronTransplantation,
+    /// The plain mean of the members' weights, tensor by tensor.
+    Average,
 }
 
 /// Which members are joined when.
@@ -39,6 +41,10 @@ pub enum Order {
     /// All at once.
     #[default]
     Joint,
+    /// The first two, the result with the third, and so on.
+    Iterative,
+    /// As a merge sort: two or three at once, then pairs of results.
+    Hierarchical,
 }
 
 /// How units are ranked.

@@ -3,11 +3,14 @@
 use crate::domain::dataset::DatasetFacts;
 use crate::domain::problem::{Code, Fault, Problem};
 use crate::job::plan::Plan;
-use crate::job::request::{Architecture, Compensate, JobRequest, Target};
+use crate::job::request::{Architecture, Compensate, JobRequest, MethodName, Size, Target};
+use crate::model::allocate::Curve;
 use crate::model::families::{self, Detected};
 use crate::model::graph::Shape;
 use crate::model::header::CheckpointHeader;
+use crate::model::parameters;
 use crate::model::plan::FusionPlan;
+use crate::model::precision::Precision;
 
 /// A dataset that a job names.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +57,8 @@ pub struct Resolved {
 pub struct Network {
     /// The members' graphs.
     pub detected: Detected,
+    /// Element types of the fused network's tensors.
+    pub precision: Precision,
     /// Widths, costs.
     pub fusion: FusionPlan,
     /// The same for a reader.
@@ -78,16 +83,41 @@ pub fn resolve(mut job: JobRequest, inputs: &Inputs<'_>) -> Result<Resolved, Pro
         Err(problem) => return Err(with_cause(problem, &job, faults)),
     };
     faults.extend(data_faults(&job, inputs, &detected));
-    if !faults.is_empty() {
-        return Err(Problem::faults(faults));
-    }
+    faults.extend(average_faults(&job, &detected));
+    let precision = Precision::shared(&inputs.members);
+    let fusion = match FusionPlan::new(&detected.graphs, &planned(&job.target, &faults), &precision, None) {
+        Ok(fusion) if faults.is_empty() => fusion,
+        Ok(_) => return Err(Problem::faults(faults)),
+        Err(problem) => return Err(with_cause(problem, &job, faults)),
+    };
     if matches!(job.architecture, Architecture::Auto) {
         job.architecture = Architecture::Family(detected.family.clone());
     }
     job.input_shape = Some(detected.graphs[0].input_shape().clone());
-    let fusion = FusionPlan::new(&detected.graphs, &job.target)?;
-    let plan = Plan::new(&job, inputs, &detected, &fusion);
-    Ok(Resolved { job, network: Some(Network { detected, fusion, plan }) })
+    let plan = Plan::new(&job, inputs, &detected, &fusion, &precision);
+    Ok(Resolved { job, network: Some(Network { detected, precision, fusion, plan }) })
+}
+
+impl Network {
+    /// Spends the target's budget anew, by what was measured of each group.
+    ///
+    /// # Errors
+    /// See [`FusionPlan::new`].
+    pub fn allocate(&mut self, target: &Target, curves: &[Curve]) -> Result<(), Problem> {
+        self.fusion = FusionPlan::new(&self.detected.graphs, target, &self.precision, Some(curves))?;
+        self.plan.resize(&self.fusion, &self.precision);
+        Ok(())
+    }
+}
+
+/// The target, without a member that does not exist: its fault is known already.
+fn planned(target: &Target, known: &[Fault]) -> Target {
+    match target.size {
+        Size::WidthsOf(_) if known.iter().any(|fault| fault.pointer == "/target/width/member") => {
+            Target { size: Size::Member, ..target.clone() }
+        }
+        _ => target.clone(),
+    }
 }
 
 /// The problem, with the faults found before it. An input shape that the request does not name is the dataset's.
@@ -107,14 +137,38 @@ fn with_cause(mut problem: Problem, job: &JobRequest, mut faults: Vec<Fault>) ->
 }
 
 fn target_faults(job: &JobRequest) -> Vec<Fault> {
-    match job.target {
-        Target::WidthsOf(member) if member >= job.members.len() => {
+    match job.target.size {
+        Size::WidthsOf(member) if member >= job.members.len() => {
             let last = job.members.len() - 1;
             let detail = format!("expected the position of a member, 0 to {last}, got {member}");
             vec![Fault::new("/target/width/member", "invalid_value", detail)]
         }
         _ => Vec::new(),
     }
+}
+
+/// Why the members' weights cannot be averaged as asked.
+fn average_faults(job: &JobRequest, detected: &Detected) -> Vec<Fault> {
+    if job.method.name != MethodName::Average {
+        return Vec::new();
+    }
+    let mut faults = Vec::new();
+    if job.target != Target::default() {
+        let detail = "the method `average` keeps the members' widths: expected {\"width\": \"member\"} alone";
+        faults.push(Fault::new("/target", "invalid_value", detail));
+    }
+    let expected = parameters::of_graph(&detected.graphs[0]);
+    for (index, graph) in detected.graphs.iter().enumerate().skip(1) {
+        let pairs = expected.iter().zip(parameters::of_graph(graph));
+        faults.extend(pairs.filter(|(expected, got)| expected.shape != got.shape).map(|(expected, got)| {
+            let detail = format!(
+                "averaging needs members of one shape; tensor `{}`: expected {:?} as in member 0, got {:?}",
+                got.name, expected.shape, got.shape
+            );
+            Fault::new(format!("/members/{index}"), "shape_mismatch", detail)
+        }));
+    }
+    faults
 }
 
 /// Every way in which the data does not fit the networks.
@@ -232,6 +286,28 @@ mod tests {
         let pointers: Vec<&str> = problem.errors.iter().map(|fault| fault.pointer.as_str()).collect();
         assert_eq!(pointers, ["/target/width/member", "/dataset", "/dataset/normalize"]);
         assert_eq!(problem.code, Code::InvalidRequest);
+    }
+
+    #[test]
+    fn faults_of_the_target_come_with_those_of_the_data() {
+        let (member, facts) = (mlp(), facts(&[3, 2, 2], 5));
+        let inputs = Inputs { members: vec![&member], dataset: Some(DatasetInput::Ready(&facts)), ..Inputs::default() };
+        let request = job(&json!({"members": ["a"], "dataset": "d", "target": {"params": 3, "keep": ["fc1", "fc9"]}}));
+        let problem = resolve(request, &inputs).expect_err("two faults");
+        let pointers: Vec<&str> = problem.errors.iter().map(|fault| fault.pointer.as_str()).collect();
+        assert_eq!(pointers, ["/dataset", "/target/keep/1"]);
+    }
+
+    #[test]
+    fn averages_need_one_shape_and_keep_it() {
+        let narrow = header(&[("fc1.weight", &[7, 12]), ("fc2.weight", &[8, 7]), ("fc3.weight", &[3, 8])]);
+        let (first, average) = (mlp(), json!({"name": "average"}));
+        let inputs = Inputs { members: vec![&first, &narrow], ..Inputs::default() };
+        let request = json!({"members": ["a", "b"], "method": average, "target": {"width": 0.5}});
+        let problem = resolve(job(&request), &inputs).expect_err("other shapes");
+        let pointers: Vec<&str> = problem.errors.iter().map(|fault| fault.pointer.as_str()).collect();
+        assert_eq!(pointers, ["/target", "/members/1", "/members/1"]);
+        assert!(problem.errors[1].detail.contains("`fc1.weight`: expected [8, 12] as in member 0, got [7, 12]"));
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! A [`JobRequest`] as the JSON body that asks for it, with every default written out: what `resolved` shows, and what
 //! [`super::parse::parse`] reads back into the same request.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::parse::parse;
 use super::request::{
-    Architecture, DatasetRequest, Finetune, JobRequest, Normalize, Objective, Optimizer, Schedule, Target,
+    Allocation, Architecture, DatasetRequest, Finetune, JobRequest, LayerSize, Normalize, Objective, Optimizer,
+    Schedule, Size, Target,
 };
 use crate::domain::problem::Problem;
 
@@ -45,11 +46,27 @@ fn architecture(architecture: Architecture) -> Value {
 }
 
 fn target(target: &Target) -> Value {
-    match target {
-        Target::Member => json!({ "width": "member" }),
-        Target::WidthsOf(member) => json!({ "width": { "member": member } }),
-        Target::Factor(factor) => json!({ "width": factor }),
-    }
+    let mut body = match target.size {
+        Size::Member => json!({ "width": "member" }),
+        Size::WidthsOf(member) => json!({ "width": { "member": member } }),
+        Size::Factor(factor) => json!({ "width": factor }),
+        Size::Budget(budget) => {
+            let allocation = match budget.allocation {
+                Allocation::Uniform => "uniform",
+                Allocation::Sensitivity => "sensitivity",
+            };
+            json!({ budget.resource.name(): budget.limit, "allocation": allocation })
+        }
+    };
+    let layer = |size: &LayerSize| match size {
+        LayerSize::Width(width) => json!({ "width": width }),
+        LayerSize::Factor(factor) => json!({ "factor": factor }),
+    };
+    let layers: Map<String, Value> = target.layers.iter().map(|(name, size)| (name.clone(), layer(size))).collect();
+    body["round_to"] = json!(target.round_to);
+    body["keep"] = json!(target.keep);
+    body["layers"] = Value::from(layers);
+    body
 }
 
 fn dataset(dataset: DatasetRequest) -> Value {

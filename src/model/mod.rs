@@ -1,6 +1,8 @@
 //! Networks as data: the graph, its shapes, coupling groups, families, and the headers of checkpoint files.
 //! Knows neither candle nor the network.
 
+pub mod allocate;
+pub mod costs;
 pub mod families;
 pub mod formats;
 pub mod graph;
@@ -9,3 +11,6 @@ pub mod header;
 pub mod natural;
 pub mod parameters;
 pub mod plan;
+pub mod precision;
+pub mod ranges;
+pub mod target;

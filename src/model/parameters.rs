@@ -180,6 +180,14 @@ pub fn with_widths(graph: &Graph, mut new: impl FnMut(NodeId, &Node) -> (usize, 
     Graph::new(nodes.collect())
 }
 
+/// The same operation with other widths, as in [`with_widths`].
+#[must_use]
+pub fn resized(node: &Node, input: usize, output: usize) -> Node {
+    let mut node = node.clone();
+    set_widths(&mut node.op, input, output);
+    node
+}
+
 /// Puts new widths into one operation.
 fn set_widths(op: &mut Op, input: usize, output: usize) {
     match op {

@@ -1,84 +1,16 @@
 //! How large everything is and becomes: widths of the fused network, its costs and those of the members.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::domain::problem::{Code, Fault, Problem};
-use crate::model::graph::{Graph, Node, NodeId, Op};
-use crate::model::groups::{Axis, Couplings, Owner};
-use crate::model::parameters::{self, Role};
-
-/// Bytes of a weight in memory, and in the files that are written.
-const WEIGHT_BYTES: u64 = 4;
-
-/// How large the fused network becomes.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub enum Target {
-    /// Total width divided by the number of members.
-    #[default]
-    Member,
-    /// The widths of the member with this index.
-    WidthsOf(usize),
-    /// A factor of the member width, above 0.
-    Factor(f64),
-}
-
-/// What a network costs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Costs {
-    /// Trainable weights; running statistics are not counted.
-    pub parameters: u64,
-    /// Multiply-accumulate operations of matrices, convolutions and attentions for one example.
-    pub macs: u64,
-    /// Bytes of all float tensors at four bytes each.
-    pub bytes: u64,
-}
-
-impl std::ops::Add for Costs {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self {
-            parameters: self.parameters.saturating_add(other.parameters),
-            macs: self.macs.saturating_add(other.macs),
-            bytes: self.bytes.saturating_add(other.bytes),
-        }
-    }
-}
-
-impl Costs {
-    /// Costs of one network.
-    #[must_use]
-    pub fn of(graph: &Graph) -> Self {
-        graph.iter().fold(Self::default(), |costs, (id, node)| costs + Self::of_node(graph, id, node))
-    }
-
-    fn of_node(graph: &Graph, id: NodeId, node: &Node) -> Self {
-        let mut costs = Self::default();
-        let product = |shape: &[usize]| shape.iter().fold(1_u64, |all, &axis| all.saturating_mul(axis as u64));
-        for parameter in parameters::of_node(node) {
-            let elements = product(&parameter.shape);
-            costs.bytes = costs.bytes.saturating_add(elements.saturating_mul(WEIGHT_BYTES));
-            if !parameter.role.is_statistic() {
-                costs.parameters = costs.parameters.saturating_add(elements);
-            }
-            let multiplies = match parameter.role {
-                Role::Weight => node.op.is_dense() || node.op.convolution().is_some(),
-                role => matches!(role, Role::Projection | Role::OutputWeight),
-            };
-            if multiplies {
-                let positions = product(&graph.shape(id)[1..]);
-                costs.macs = costs.macs.saturating_add(elements.saturating_mul(positions));
-            }
-        }
-        if let (Op::Attention { features, .. }, [_, tokens]) = (&node.op, &graph.shape(id)[..]) {
-            // Queries with keys, and scores with values.
-            costs.macs = costs.macs.saturating_add(product(&[2, *tokens, *tokens, *features]));
-        }
-        costs
-    }
-}
+use crate::model::allocate::{self, Curve, Ledger};
+use crate::model::costs::Costs;
+use crate::model::graph::{Graph, GraphError, NodeId};
+use crate::model::groups::{Couplings, GroupId};
+use crate::model::parameters;
+use crate::model::precision::Precision;
+use crate::model::ranges::{self, Range};
+use crate::model::target::{Allocation, Budget, Size, Target};
 
 /// One layer before and after fusion.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,76 +39,95 @@ pub struct FusionPlan {
 }
 
 impl FusionPlan {
-    /// Plans the fusion of networks of one topology.
+    /// Plans the fusion of networks of one topology into one with weights of `precision`. A budget that is to be spent by
+    /// sensitivity is spent evenly as long as there are no `curves`, one per group in pruning order.
     ///
     /// # Errors
-    /// `not_supported_yet` where a network has no concatenation; a fault at `/target/width` for widths beyond the members'.
-    pub fn new(graphs: &[Graph], target: &Target) -> Result<Self, Problem> {
+    /// `not_supported_yet` where a network has no concatenation; every fault of the target, with pointers below `/target`.
+    pub fn new(
+        graphs: &[Graph],
+        target: &Target,
+        precision: &Precision,
+        curves: Option<&[Curve]>,
+    ) -> Result<Self, Problem> {
         let couplings: Result<Vec<Couplings>, _> = graphs.iter().map(Couplings::of).collect();
         let couplings = couplings.map_err(|error| Problem::new(Code::NotSupportedYet, error.to_string()))?;
-        let totals: Vec<usize> = (0..couplings[0].groups.len()).map(|group| total(&couplings, group)).collect();
-        let targets = targets(&couplings, &totals, target);
+        let ranges = ranges::of_groups(graphs, &couplings, target).map_err(Problem::faults)?;
         let names: Vec<String> = couplings[0].groups.iter().map(|group| name(&graphs[0], group.producers[0])).collect();
-        let faults = beyond(&names, &targets, &totals);
-        if !faults.is_empty() {
-            return Err(Problem::faults(faults));
-        }
+        let targets = match target.size {
+            Size::Budget(budget) => {
+                let ledger = Ledger::new(&graphs[0], &couplings[0], precision);
+                spend(ledger, &ranges, budget, curves)?
+            }
+            size => widths(&couplings, &ranges, size, &names).map_err(Problem::faults)?,
+        };
         let build = |widths: &[usize]| {
             let graph = with_group_widths(&graphs[0], &couplings[0], widths);
             graph.map_err(|error| Problem::new(Code::Internal, error.to_string()))
         };
-        let fused = build(&targets)?;
+        let totals: Vec<usize> = ranges.iter().map(|range| range.total).collect();
         let layers = layers(&graphs[0], &couplings[0], &names, &totals, &targets);
-        Ok(Self { fused, layers, concatenated: Costs::of(&build(&totals)?), targets })
+        let concatenated = Costs::of(&build(&totals)?, precision);
+        Ok(Self { fused: build(&targets)?, layers, concatenated, targets })
     }
-}
-
-fn total(couplings: &[Couplings], group: usize) -> usize {
-    couplings.iter().map(|member| member.groups[group].width).sum()
 }
 
 fn name(graph: &Graph, id: NodeId) -> String {
     graph.node(id).name.clone()
 }
 
-/// Units to keep: the members' mean width rounded down (exactly total / n, unlike the reference implementation, which
-/// loses one to float rounding for some n), a member's, or a factor of the mean.
-fn targets(couplings: &[Couplings], totals: &[usize], target: &Target) -> Vec<usize> {
-    let mean = |total: usize| (total / couplings.len()).max(1);
-    let width = |(group, &total): (usize, &usize)| match target {
-        Target::Member => mean(total),
-        Target::WidthsOf(member) => couplings[*member].groups[group].width,
-        Target::Factor(factor) => ((mean(total) as f64 * factor).round() as usize).max(1),
+/// Widths as a budget allows.
+fn spend(
+    ledger: Ledger<'_>,
+    ranges: &[Range],
+    budget: Budget,
+    curves: Option<&[Curve]>,
+) -> Result<Vec<usize>, Problem> {
+    let spent = match curves {
+        Some(curves) if budget.allocation == Allocation::Sensitivity => {
+            allocate::by_sensitivity(ledger, ranges, budget, curves)
+        }
+        _ => allocate::uniform(ledger, ranges, budget),
     };
-    totals.iter().enumerate().map(width).collect()
+    spent.map_err(|too_small| {
+        let name = budget.resource.name();
+        let detail = format!(
+            "expected at least {}, which the narrowest network of this architecture costs, got {}",
+            too_small.smallest, budget.limit
+        );
+        Problem::faults(vec![Fault::new(format!("/target/{name}"), "budget_too_small", detail)])
+    })
 }
 
-/// A fault for each group that cannot grow so large.
-fn beyond(names: &[String], targets: &[usize], totals: &[usize]) -> Vec<Fault> {
-    let too_wide = names.iter().zip(targets.iter().zip(totals)).filter(|(_, (target, total))| target > total);
-    too_wide
-        .map(|(name, (target, total))| {
-            let detail = format!("layer `{name}` would keep {target} units, the members have {total} together");
+/// Widths by a rule for each group: the member width, that of one of the members, or a factor of the member width; the
+/// nearest that the target leaves to the group.
+fn widths(couplings: &[Couplings], ranges: &[Range], size: Size, names: &[String]) -> Result<Vec<usize>, Vec<Fault>> {
+    let asked = |group: usize, range: &Range| match size {
+        Size::WidthsOf(member) => couplings[member].groups[group].width,
+        Size::Factor(factor) => ranges::scaled(range.member, factor),
+        Size::Member | Size::Budget(_) => range.member,
+    };
+    let asked: Vec<usize> = ranges.iter().enumerate().map(|(group, range)| asked(group, range)).collect();
+    let of_groups = names.iter().zip(ranges).zip(&asked);
+    let too_wide = of_groups.filter(|((_, range), width)| **width > range.total && range.least < range.most);
+    let faults: Vec<Fault> = too_wide
+        .map(|((name, range), width)| {
+            let detail = format!("layer `{name}` would keep {width} units, the members have {} together", range.total);
             Fault::new("/target/width", "too_wide", detail)
         })
-        .collect()
+        .collect();
+    if faults.is_empty() {
+        Ok(ranges.iter().zip(asked).map(|(range, width)| range.nearest(width)).collect())
+    } else {
+        Err(faults)
+    }
 }
 
 /// The network with `widths[i]` units in group i.
-fn with_group_widths(
-    graph: &Graph,
-    couplings: &Couplings,
-    widths: &[usize],
-) -> Result<Graph, crate::model::graph::GraphError> {
-    let length = |axis: &Axis| -> usize {
-        let segment = axis.iter().map(|segment| match segment.owner {
-            Owner::Group(group) => widths[group.0] * segment.repeat,
-            Owner::Input | Owner::Output => segment.len(),
-        });
-        segment.sum()
+fn with_group_widths(graph: &Graph, couplings: &Couplings, widths: &[usize]) -> Result<Graph, GraphError> {
+    let of = |axes: &std::collections::BTreeMap<NodeId, _>, id| {
+        allocate::axis_len(axes.get(&id), |GroupId(group)| widths[group])
     };
-    let empty = Axis::new();
-    let of = |axes: &BTreeMap<NodeId, Axis>, id| length(axes.get(&id).unwrap_or(&empty));
     parameters::with_widths(graph, |id, _| (of(&couplings.columns, id), of(&couplings.rows, id)))
 }
 
@@ -206,7 +157,8 @@ fn layers(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::graph::Window;
+    use crate::model::graph::{Node, Op, Window};
+    use crate::model::target::{LayerSize, Resource};
 
     /// conv (3 -> width, 5x5 on 8x8), relu, pool, flatten, linear (-> 10).
     fn small(width: usize) -> Graph {
@@ -226,9 +178,17 @@ mod tests {
         Graph::new(names.into_iter().zip(ops).enumerate().map(node).collect()).expect("a valid network")
     }
 
+    fn plan(graphs: &[Graph], target: &Target) -> Result<FusionPlan, Problem> {
+        FusionPlan::new(graphs, target, &Precision::default(), None)
+    }
+
+    fn fault(problem: &Problem) -> (&str, &str) {
+        (&problem.errors[0].pointer, &problem.errors[0].code)
+    }
+
     #[test]
     fn costs_are_counted_by_hand() {
-        let costs = Costs::of(&small(6));
+        let costs = Costs::of(&small(6), &Precision::default());
         assert_eq!(costs.parameters, 6 * 3 * 25 + 6 + 10 * 24);
         assert_eq!(costs.macs, 6 * 3 * 25 * 16 + 10 * 24);
         assert_eq!(costs.bytes, 4 * costs.parameters);
@@ -237,20 +197,64 @@ mod tests {
     #[test]
     fn targets_are_whole_shares_members_or_factors() {
         let graphs = [small(5), small(6), small(6)];
-        let widths = |target: &Target| FusionPlan::new(&graphs, target).map(|plan| plan.targets);
-        assert_eq!(widths(&Target::Member), Ok(vec![5]));
-        assert_eq!(widths(&Target::WidthsOf(1)), Ok(vec![6]));
-        assert_eq!(widths(&Target::Factor(0.5)), Ok(vec![3]));
-        assert_eq!(widths(&Target::Factor(1e-3)), Ok(vec![1]));
-        let problem = widths(&Target::Factor(4.0)).expect_err("20 of 17 units");
-        assert_eq!(problem.errors[0].pointer, "/target/width");
+        let widths = |size: Size| plan(&graphs, &size.into()).map(|plan| plan.targets);
+        assert_eq!(widths(Size::Member), Ok(vec![5]));
+        assert_eq!(widths(Size::WidthsOf(1)), Ok(vec![6]));
+        assert_eq!(widths(Size::Factor(0.5)), Ok(vec![3]));
+        assert_eq!(widths(Size::Factor(1e-3)), Ok(vec![1]));
+        let problem = widths(Size::Factor(4.0)).expect_err("20 of 17 units");
+        assert_eq!(fault(&problem), ("/target/width", "too_wide"));
+    }
+
+    fn budget(resource: Resource, limit: u64) -> Size {
+        Size::Budget(Budget { resource, limit, allocation: Allocation::Uniform })
+    }
+
+    #[test]
+    fn a_budget_is_spent_to_the_last_unit_and_never_exceeded() {
+        // A unit costs 75 + 1 weights in the convolution and 40 in the matrix.
+        let graphs = [small(8), small(8)];
+        let widths = |limit| plan(&graphs, &budget(Resource::Parameters, limit).into()).map(|plan| plan.targets);
+        assert_eq!([116, 231, 232, 580, 10_000].map(widths), [1, 1, 2, 5, 16].map(|width| Ok(vec![width])));
+        let problem = widths(115).expect_err("not even one unit");
+        assert_eq!(fault(&problem), ("/target/params", "budget_too_small"));
+        assert!(problem.detail.contains("116"), "{problem}");
+        let bytes = plan(&graphs, &budget(Resource::Bytes, 4 * 232).into()).expect("a plan");
+        assert_eq!(bytes.targets, [2]);
+    }
+
+    #[test]
+    fn multiples_kept_layers_and_single_widths_bound_a_group() {
+        let graphs = [small(6), small(6)];
+        let widths = |target: Target| plan(&graphs, &target).map(|plan| plan.targets[0]);
+        let rounded = |size: Size, round_to| widths(Target { round_to, ..size.into() });
+        assert_eq!(rounded(Size::Member, 4), Ok(8));
+        assert_eq!(rounded(Size::Factor(0.1), 4), Ok(4));
+        assert_eq!(rounded(budget(Resource::Parameters, 1000), 4), Ok(8));
+        assert_eq!(fault(&rounded(Size::Member, 16).expect_err("12 units")), ("/target/round_to", "too_wide"));
+        let keep = vec!["conv".to_owned(), "fc".to_owned()];
+        assert_eq!(widths(Target { keep: keep.clone(), ..Size::Factor(0.5).into() }), Ok(6));
+        let tight = Target { keep: keep.clone(), ..budget(Resource::Parameters, 600).into() };
+        assert!(widths(tight).expect_err("six units cost 696").detail.contains("696"));
+        let layers = |name: &str, size| std::collections::BTreeMap::from([(name.to_owned(), size)]);
+        let single = |name, size| widths(Target { layers: layers(name, size), ..Target::default() });
+        assert_eq!(single("conv", LayerSize::Width(11)), Ok(11));
+        assert_eq!(single("conv", LayerSize::Factor(1.5)), Ok(9));
+        assert_eq!(fault(&single("conv", LayerSize::Width(13)).expect_err("12")), ("/target/layers/conv", "too_wide"));
+        assert_eq!(fault(&single("fc", LayerSize::Width(3)).expect_err("head")).0, "/target/layers/fc");
+        assert_eq!(
+            fault(&single("relu", LayerSize::Width(3)).expect_err("none")),
+            ("/target/layers/relu", "unknown_layer")
+        );
+        let both = Target { keep, layers: layers("conv", LayerSize::Width(5)), ..Target::default() };
+        assert_eq!(fault(&widths(both).expect_err("kept")), ("/target/layers/conv", "too_narrow"));
     }
 
     #[test]
     fn the_plan_shows_every_layer_before_and_after() {
-        let plan = FusionPlan::new(&[small(4), small(4)], &Target::Member).expect("a plan");
+        let plan = plan(&[small(4), small(4)], &Target::default()).expect("a plan");
         assert_eq!(plan.fused, small(4));
-        assert_eq!(plan.concatenated, Costs::of(&small(8)));
+        assert_eq!(plan.concatenated, Costs::of(&small(8), &Precision::default()));
         let conv = LayerPlan { name: "conv".into(), group: Some("conv".into()), width_before: 8, width_after: 4 };
         let head = LayerPlan { name: "fc".into(), group: None, width_before: 10, width_after: 10 };
         assert_eq!(plan.layers, [conv, head]);

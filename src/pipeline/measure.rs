@@ -4,13 +4,15 @@ use std::sync::atomic::AtomicBool;
 
 use super::load::{Data, Part};
 use super::phases::{Halt, Phases};
-use crate::fusion::{self, Ensemble, FusionError};
+use crate::fusion::{self, Ensemble, FusionError, Recipe};
+use crate::job::plan::Comparison;
 use crate::job::protocol::{Phase, Score, Task};
 use crate::job::request::Candidate;
+use crate::job::resolve;
+use crate::model::costs::Costs;
 use crate::model::graph::Graph;
-use crate::model::plan::Costs;
 use crate::report::{CandidateReport, Kind};
-use crate::tensors::{StateDict, Weights};
+use crate::tensors::{Checkpoint, Weights};
 use crate::train::{self, Network, TrainError};
 
 /// Examples per batch of an evaluation.
@@ -22,6 +24,7 @@ const RUNS: usize = 30;
 /// A job's data, its threads and its wish to stop.
 pub(super) struct Bench<'a> {
     data: &'a Data,
+    network: &'a resolve::Network,
     threads: usize,
     stop: &'a AtomicBool,
 }
@@ -33,8 +36,12 @@ struct Measured {
 }
 
 impl<'a> Bench<'a> {
-    pub(super) fn new(data: &'a Data, task: &Task, stop: &'a AtomicBool) -> Self {
-        Self { data, threads: task.threads, stop }
+    pub(super) fn new(data: &'a Data, network: &'a resolve::Network, task: &Task, stop: &'a AtomicBool) -> Self {
+        Self { data, network, threads: task.threads, stop }
+    }
+
+    pub(super) fn data(&self) -> &'a Data {
+        self.data
     }
 
     fn splits(&self) -> [Option<&'a Part>; 2] {
@@ -84,7 +91,7 @@ impl<'a> Bench<'a> {
     fn candidate(&self, name: &str, kind: Kind, graph: &Graph, weights: &dyn Weights) -> Result<CandidateReport, Halt> {
         let measured = self.measure(graph, weights)?;
         let [validation, test] = self.scores(&measured.logits)?;
-        let Costs { parameters, macs, bytes } = Costs::of(graph);
+        let Costs { parameters, macs, bytes } = Costs::of(graph, &self.network.precision);
         let latency_ms = Some(measured.latency_ms);
         Ok(CandidateReport { name: name.to_owned(), kind, validation, test, parameters, macs, bytes, latency_ms })
     }
@@ -93,9 +100,9 @@ impl<'a> Bench<'a> {
 /// The fused network before and after recovery.
 pub(super) struct FusedPair<'a> {
     pub(super) graph: &'a Graph,
-    pub(super) zero_shot: &'a StateDict,
+    pub(super) zero_shot: &'a Checkpoint,
     /// None where nothing was trained.
-    pub(super) recovered: Option<&'a StateDict>,
+    pub(super) recovered: Option<&'a Checkpoint>,
 }
 
 /// Every candidate that the job asks for, in the order of the report.
@@ -114,7 +121,7 @@ pub(super) fn candidates(
         rows.extend(members(bench, task, ensemble, phases, total)?);
     }
     if wants(Candidate::Average) {
-        match fusion::average(ensemble) {
+        match fusion::average(ensemble).and_then(Recipe::build) {
             Ok(average) => rows.push(bench.candidate("average", Kind::Average, &average.graph, &average.weights)?),
             Err(error @ FusionError::WidthsDiffer { .. }) => phases.warn(format!("no plain average: {error}")),
             Err(error) => return Err(error.into()),
@@ -146,7 +153,9 @@ fn members(
     for (index, (member, share)) in ensemble.members().iter().zip(ensemble.shares()).enumerate() {
         let measured = bench.measure(member.graph, member.weights)?;
         let [validation, test] = bench.scores(&measured.logits)?;
-        let costs = Costs::of(member.graph);
+        let of = |figure: &Comparison| figure.members[index];
+        let plan = &bench.network.plan;
+        let costs = Costs { parameters: of(&plan.parameters), macs: of(&plan.macs), bytes: of(&plan.bytes) };
         whole.0 = whole.0 + costs;
         whole.1 += measured.latency_ms;
         for (mean, logits) in mean.iter_mut().zip(&measured.logits) {

@@ -16,9 +16,10 @@ use measure::{Bench, FusedPair};
 use phases::{Halt, Phases};
 use publish::Results;
 use rayon::ThreadPoolBuilder;
+use transplant::FusedFile;
 
 use crate::domain::problem::{Code, Problem};
-use crate::fusion::{Ensemble, Fused, Provenance};
+use crate::fusion::{Ensemble, Provenance};
 use crate::job::protocol::{Message, OutputFile, Phase, Task};
 use crate::job::resolve::Network;
 use crate::report::{CandidateReport, Examples, Kind, LayerReport, Report, Verification, gain_kept};
@@ -57,33 +58,41 @@ fn compute(task: &Task, phases: &mut Phases<'_>) -> Result<Vec<OutputFile>, Halt
     }
     let ensemble = transplant::ensemble(&loaded, &network)?;
     let verification = transplant::verify(&ensemble, loaded.data.as_ref(), task.job.seed, phases)?;
-    let fused = transplant::fuse(&ensemble, &network.fusion.targets, phases)?;
-    let trained = match (&task.job.finetune, &loaded.data) {
-        (Some(finetune), Some(data)) => Some(recover::recover(task, finetune, data, &ensemble, &fused, phases)?),
+    let bench = loaded.data.as_ref().map(|data| Bench::new(data, &network, task, phases.stop_flag()));
+    let FusedFile { fused, file } = transplant::fuse(task, &ensemble, &network, phases)?;
+    let trained = match (&task.job.finetune, &bench) {
+        (Some(finetune), Some(bench)) => Some(recover::recover(task, finetune, bench, &ensemble, &fused, phases)?),
         _ => None,
     };
-    let candidates = evaluate(task, &loaded, &ensemble, &fused, trained.as_ref(), phases)?;
+    let (recovered, model) = match &trained {
+        Some(trained) => {
+            let (weights, file) = publish::model(task, &trained.weights, &network.precision)?;
+            (Some(weights), file)
+        }
+        None => (None, file),
+    };
+    let candidates = match &bench {
+        Some(bench) => {
+            let pair = FusedPair { graph: &fused.graph, zero_shot: &fused.weights, recovered: recovered.as_ref() };
+            evaluate(task, bench, &ensemble, &pair, phases)?
+        }
+        None => Vec::new(),
+    };
     phases.begin(Phase::Publish)?;
-    let weights = trained.as_ref().map_or(&fused.weights, |trained| &trained.weights);
     let found = Found { network: &network, verification, candidates, trained: trained.as_ref() };
     let report = report(task, &loaded, found, &fused.provenance, phases);
-    let results = Results { graph: &fused.graph, weights, provenance: &fused.provenance, report: &report };
-    Ok(publish::publish(task, &results)?)
+    let results = Results { graph: &fused.graph, model, provenance: &fused.provenance, report: &report };
+    Ok(publish::publish(task, results)?)
 }
 
 fn evaluate(
     task: &Task,
-    loaded: &Loaded,
+    bench: &Bench<'_>,
     ensemble: &Ensemble<'_>,
-    fused: &Fused,
-    trained: Option<&Trained>,
+    pair: &FusedPair<'_>,
     phases: &mut Phases<'_>,
 ) -> Result<Vec<CandidateReport>, Halt> {
-    let Some(data) = &loaded.data else { return Ok(Vec::new()) };
-    let bench = Bench::new(data, task, phases.stop_flag());
-    let recovered = trained.map(|trained| &trained.weights);
-    let pair = FusedPair { graph: &fused.graph, zero_shot: &fused.weights, recovered };
-    let candidates = measure::candidates(&bench, task, ensemble, &pair, phases)?;
+    let candidates = measure::candidates(bench, task, ensemble, pair, phases)?;
     if near_chance(&candidates, ensemble.graph().classes()) {
         phases.warn(
             "the members score near chance on this data: check `normalize` and the order of the classes against what \
@@ -125,6 +134,7 @@ fn report(task: &Task, loaded: &Loaded, found: Found<'_>, provenance: &Provenanc
         best_epoch: found.trained.map(|trained| trained.best_epoch),
         epochs: found.trained.map(|trained| trained.history.clone()).unwrap_or_default(),
         layers: layers(found.network, provenance, task.members.len()),
+        method: task.job.method.clone(),
         verification: found.verification,
         warnings: phases.warnings(),
         examples,
@@ -133,11 +143,11 @@ fn report(task: &Task, loaded: &Loaded, found: Found<'_>, provenance: &Provenanc
     }
 }
 
-/// Each layer with the number of units that it took from each member.
+/// Each layer with the number of units that it took from each member; none where units were averaged.
 fn layers(network: &Network, provenance: &Provenance, members: usize) -> Vec<LayerReport> {
     let kept = |group: Option<&String>| {
         let origin = group.and_then(|name| provenance.groups.iter().find(|origin| origin.layers.contains(name)));
-        let mut kept = vec![0; members];
+        let mut kept = if provenance.groups.is_empty() { Vec::new() } else { vec![0; members] };
         origin.into_iter().flat_map(|origin| &origin.units).for_each(|unit| kept[unit.0] += 1);
         kept
     };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -12,8 +12,9 @@ use crate::domain::problem::{Code, Problem};
 use crate::fusion::Provenance;
 use crate::job::protocol::{InputFile, OutputFile, Task};
 use crate::model::graph::Graph;
+use crate::model::precision::Precision;
 use crate::report::Report;
-use crate::tensors::StateDict;
+use crate::tensors::{Checkpoint, StateDict, Written};
 
 /// Where the fused network's units come from, and everything that it was made with.
 #[derive(Debug, Serialize)]
@@ -41,17 +42,17 @@ impl<'a> From<&'a InputFile> for Input<'a> {
     }
 }
 
-/// What a job leaves behind.
+/// What a job leaves behind, beside the model, which is written already.
 #[derive(Debug)]
 pub(super) struct Results<'a> {
     pub(super) graph: &'a Graph,
-    pub(super) weights: &'a StateDict,
+    pub(super) model: OutputFile,
     pub(super) provenance: &'a Provenance,
     pub(super) report: &'a Report,
 }
 
-/// Writes model, report, architecture and provenance below the task's scratch folder.
-pub(super) fn publish(task: &Task, results: &Results<'_>) -> Result<Vec<OutputFile>, Problem> {
+/// Writes report, architecture and provenance below the task's scratch folder; with the model they are the artifacts.
+pub(super) fn publish(task: &Task, results: Results<'_>) -> Result<Vec<OutputFile>, Problem> {
     let provenance = ProvenanceFile {
         engraft_version: env!("CARGO_PKG_VERSION"),
         job: &task.job,
@@ -62,20 +63,38 @@ pub(super) fn publish(task: &Task, results: &Results<'_>) -> Result<Vec<OutputFi
         units: results.provenance,
     };
     Ok(vec![
-        model(task, results.weights)?,
+        results.model,
         json(&task.scratch, "report", results.report)?,
         json(&task.scratch, "architecture", results.graph)?,
         json(&task.scratch, "provenance", &provenance)?,
     ])
 }
 
-fn model(task: &Task, weights: &StateDict) -> Result<OutputFile, Problem> {
-    let path = task.scratch.join("model.safetensors");
-    let notes = [("engraft_version", env!("CARGO_PKG_VERSION").to_owned()), ("format", "pt".to_owned())];
-    let notes: BTreeMap<String, String> = notes.into_iter().map(|(name, note)| (name.to_owned(), note)).collect();
-    let written = weights.save(&path, &notes)?;
+/// Name of the fused model's file below the scratch folder.
+pub(super) const MODEL: &str = "model.safetensors";
+
+/// What a model's file says of itself.
+pub(super) fn notes() -> BTreeMap<String, String> {
+    let notes = [("engraft_version", env!("CARGO_PKG_VERSION")), ("format", "pt")];
+    notes.into_iter().map(|(name, note)| (name.to_owned(), note.to_owned())).collect()
+}
+
+/// A model's file as an artifact.
+pub(super) fn model_file(path: PathBuf, written: Written) -> OutputFile {
     let media_type = "application/octet-stream".to_owned();
-    Ok(OutputFile { name: "model".to_owned(), path, sha256: written.sha256, bytes: written.bytes, media_type })
+    OutputFile { name: "model".to_owned(), path, sha256: written.sha256, bytes: written.bytes, media_type }
+}
+
+/// Writes a trained model's weights in the types of `precision`, and maps them as they are published.
+pub(super) fn model(
+    task: &Task,
+    weights: &StateDict,
+    precision: &Precision,
+) -> Result<(Checkpoint, OutputFile), Problem> {
+    let path = task.scratch.join(MODEL);
+    let written = weights.save_as(&path, &notes(), |name| precision.of(name))?;
+    let checkpoint = Checkpoint::open(&path)?;
+    Ok((checkpoint, model_file(path, written)))
 }
 
 fn json(folder: &Path, name: &str, content: &impl Serialize) -> Result<OutputFile, Problem> {
@@ -97,6 +116,7 @@ fn json(folder: &Path, name: &str, content: &impl Serialize) -> Result<OutputFil
     })
 }
 
-fn unwritten(path: &Path, error: &io::Error) -> Problem {
+/// The problem of a file that cannot be written.
+pub(super) fn unwritten(path: &Path, error: &io::Error) -> Problem {
     Problem::new(Code::of_system(error), format!("writing {}: {error}", path.display()))
 }

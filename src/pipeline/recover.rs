@@ -1,26 +1,26 @@
 //! Trains the fused network.
 
-use super::load::Data;
 use super::measure::Bench;
 use super::phases::{Halt, Phases};
 use crate::fusion::{Ensemble, Fused};
 use crate::job::protocol::{OutputFile, Phase, Task};
 use crate::job::request::{Finetune, Objective};
+use crate::tensors::Checkpoint;
 use crate::train::{self, Event, Examples, Network, Setup, TrainError, Trained};
 
 /// Recovers what pruning lost.
 pub(super) fn recover(
     task: &Task,
     finetune: &Finetune,
-    data: &Data,
+    bench: &Bench<'_>,
     ensemble: &Ensemble<'_>,
-    fused: &Fused,
+    fused: &Fused<Checkpoint>,
     phases: &mut Phases<'_>,
 ) -> Result<Trained, Halt> {
     phases.begin(Phase::Finetune)?;
-    let stop = phases.stop_flag();
+    let (stop, data) = (phases.stop_flag(), bench.data());
     let teacher = match finetune.objective {
-        Objective::Distill { .. } => Some(Bench::new(data, task, stop).teacher(ensemble, phases)?),
+        Objective::Distill { .. } => Some(bench.teacher(ensemble, phases)?),
         Objective::CrossEntropy => None,
     };
     let batch = finetune.batch_size.min(data.train.len());

@@ -6,11 +6,15 @@ use rand_chacha::ChaCha8Rng;
 use super::load::{Data, Loaded};
 use super::phases::{Halt, Phases};
 use crate::domain::problem::{Code, Problem};
-use crate::fusion::{self, Ensemble, Fused, Member, verify};
-use crate::job::protocol::Phase;
+use super::publish;
+use crate::fusion::{self, Ensemble, Fused, Member, Recipe, verify};
+use crate::job::protocol::{OutputFile, Phase, Task};
+use crate::job::request::MethodName;
 use crate::job::resolve::Network;
-use crate::model::plan::Costs;
+use crate::model::costs::Costs;
+use crate::model::precision::Precision;
 use crate::report::Verification;
+use crate::tensors::Checkpoint;
 
 /// Examples that verification compares at most.
 const EXAMPLES: usize = 32;
@@ -32,7 +36,7 @@ pub(super) fn verify(
     phases: &mut Phases<'_>,
 ) -> Result<Verification, Halt> {
     phases.begin(Phase::Verify)?;
-    let macs: u64 = ensemble.members().iter().map(|member| Costs::of(member.graph).macs).sum();
+    let macs: u64 = ensemble.members().iter().map(|member| Costs::of(member.graph, &Precision::default()).macs).sum();
     let affordable = usize::try_from(BUDGET / macs.max(1)).unwrap_or(EXAMPLES).clamp(1, EXAMPLES);
     let elements: usize = ensemble.graph().input_shape().iter().product();
     let inputs = match data {
@@ -62,10 +66,57 @@ fn noise(len: usize, seed: u64) -> Vec<f32> {
     (0..len).map(|_| (rng.random::<f32>() - 0.5) * 12.0_f32.sqrt()).collect()
 }
 
-/// Keeps the best units of all members.
-pub(super) fn fuse(ensemble: &Ensemble<'_>, targets: &[usize], phases: &mut Phases<'_>) -> Result<Fused, Halt> {
+/// A fused network in a file, mapped.
+#[derive(Debug)]
+pub(super) struct FusedFile {
+    pub(super) fused: Fused<Checkpoint>,
+    /// The file as an artifact.
+    pub(super) file: OutputFile,
+}
+
+/// Makes one network of the members, in a file below the scratch folder. The file of a network that will be trained, or
+/// joined with others, is gone with its map.
+pub(super) fn fuse(
+    task: &Task,
+    ensemble: &Ensemble<'_>,
+    network: &Network,
+    phases: &mut Phases<'_>,
+) -> Result<FusedFile, Halt> {
     phases.begin(Phase::Score)?;
-    let selection = fusion::select(ensemble, targets, fusion::magnitude, |done, total| phases.done(done, total))?;
-    phases.begin(Phase::Prune)?;
-    Ok(fusion::gather(ensemble, &selection, |done, total| phases.done(done, total))?)
+    let method = &task.job.method;
+    let joins = if method.name == MethodName::Average { 1 } else { fusion::joins(method.order, ensemble.members().len()) };
+    let mut done = 0;
+    let mut model = None;
+    let mut make = |recipe: Recipe<'_>, phases: &mut Phases<'_>| {
+        done += 1;
+        let last = done == joins;
+        let published = last && task.job.finetune.is_none();
+        let path = task.scratch.join(if published { publish::MODEL } else { "intermediate.safetensors" });
+        let precision = if last { &network.precision } else { &Precision::default() };
+        if last {
+            phases.begin(Phase::Prune)?;
+        }
+        let (fused, written) = recipe.write(&path, &publish::notes(), precision, |blocks, all| phases.done(blocks, all))?;
+        if !published {
+            std::fs::remove_file(&path).map_err(|error| publish::unwritten(&path, &error))?;
+        }
+        model = Some(publish::model_file(path, written));
+        Ok::<_, Halt>(fused)
+    };
+    let fused = if method.name == MethodName::Average {
+        make(fusion::average(ensemble)?, phases)?
+    } else {
+        let mut joined = 0;
+        fusion::in_order(method.order, ensemble.members(), &network.fusion.targets, &mut |parts, targets| {
+            let parts = Ensemble::new(parts.to_vec())?;
+            let selection = fusion::select(&parts, targets, fusion::magnitude, |groups, all| {
+                phases.done(joined * all + groups, joins * all);
+            })?;
+            joined += 1;
+            phases.go_on()?;
+            make(fusion::gather(&parts, &selection)?, phases)
+        })?
+    };
+    let file = model.ok_or_else(|| Problem::new(Code::Internal, "nothing was fused"))?;
+    Ok(FusedFile { fused, file })
 }

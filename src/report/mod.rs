@@ -5,6 +5,7 @@ mod table;
 use serde::{Deserialize, Serialize};
 
 use crate::job::protocol::{EpochMetrics, Phase, Score};
+use crate::job::request::Method;
 use crate::model::plan::LayerPlan;
 
 /// What a candidate is.
@@ -63,6 +64,8 @@ pub struct Report {
     pub epochs: Vec<EpochMetrics>,
     /// Width of each layer before and after, and which member its units came from.
     pub layers: Vec<LayerReport>,
+    /// How the members became one network.
+    pub method: Method,
     /// Largest difference between the concatenation's and the ensemble's logits, and what was allowed.
     pub verification: Verification,
     /// What a user should look at.
@@ -81,7 +84,7 @@ pub struct LayerReport {
     /// Name, group and widths.
     #[serde(flatten)]
     pub plan: LayerPlan,
-    /// How many of the kept units came from each member.
+    /// How many of the kept units came from each member; empty where the members' units were averaged.
     pub kept_per_member: Vec<usize>,
 }
 

@@ -11,7 +11,12 @@ use rayon::prelude::*;
 use crate::domain::problem::{Code, Problem};
 use crate::model::formats::safetensors::{self, FormatError};
 use crate::model::header::{CheckpointHeader, TensorInfo};
-use crate::tensors::{Weights, convert};
+use crate::tensors::{Elements, Weights, convert};
+
+/// Elements that are checked at once.
+const CHECKED: usize = 1 << 18;
+/// The exponent of an f32.
+const EXPONENT: u32 = 0x7f80_0000;
 
 /// Why a checkpoint cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -121,10 +126,12 @@ impl Checkpoint {
     /// Names the first tensor (in natural order) with an element that is not finite.
     pub fn check_finite(&self) -> Result<(), CheckpointError> {
         self.header.tensors.iter().filter(|info| info.dtype.is_float()).try_for_each(|info| {
-            let values = self.f32(&info.name)?;
-            match values.par_iter().position_first(|value| !value.is_finite()) {
+            let elements = self.elements(&info.name)?;
+            let blocks = elements.len().div_ceil(CHECKED);
+            let first = (0..blocks).into_par_iter().find_map_first(|block| not_finite(&elements, block * CHECKED));
+            match first {
                 None => Ok(()),
-                Some(index) => Err(CheckpointError::NonFinite { name: info.name.clone(), index, value: values[index] }),
+                Some((index, value)) => Err(CheckpointError::NonFinite { name: info.name.clone(), index, value }),
             }
         })
     }
@@ -145,8 +152,29 @@ impl Checkpoint {
     }
 }
 
+/// The first element of the block from `first` on that is not finite.
+fn not_finite(elements: &Elements<'_>, first: usize) -> Option<(usize, f32)> {
+    let mut scratch = Vec::new();
+    let values = elements.slice(first, CHECKED.min(elements.len() - first), &mut scratch);
+    // Without a branch per element: all bits of the exponent are set in NaN and in infinity, and only there.
+    let suspicious = values.iter().fold(false, |found, value| found | (value.to_bits() & EXPONENT == EXPONENT));
+    let place = if suspicious { values.iter().position(|value| !value.is_finite()) } else { None };
+    place.map(|index| (first + index, values[index]))
+}
+
 impl Weights for Checkpoint {
     fn f32(&self, name: &str) -> Result<Cow<'_, [f32]>, CheckpointError> {
+        Ok(match self.elements(name)? {
+            Elements::Floats(values) => values,
+            elements @ Elements::Bytes { .. } => {
+                let mut values = vec![0.0; elements.len()];
+                elements.copy_to(0, &mut values);
+                Cow::Owned(values)
+            }
+        })
+    }
+
+    fn elements(&self, name: &str) -> Result<Elements<'_>, CheckpointError> {
         let (info, bytes) = self.bytes(name)?;
         convert::floats(bytes, info.dtype).ok_or_else(|| CheckpointError::NotFloat(name.to_owned()))
     }

@@ -5,16 +5,35 @@ use std::borrow::Cow;
 use half::{bf16, f16};
 
 use crate::model::header::Dtype;
+use crate::tensors::Elements;
 
-/// Float elements as f32: borrowed where `bytes` already are that, else converted. `None` for integer types.
-pub(super) fn floats(bytes: &[u8], dtype: Dtype) -> Option<Cow<'_, [f32]>> {
-    Some(match dtype {
-        Dtype::F32 => borrow_f32(bytes).map_or_else(|| Cow::Owned(each(bytes, f32::from_le_bytes)), Cow::Borrowed),
-        Dtype::F64 => Cow::Owned(each(bytes, |element| f64::from_le_bytes(element) as f32)),
-        Dtype::F16 => Cow::Owned(each(bytes, |element| f16::from_le_bytes(element).to_f32())),
-        Dtype::Bf16 => Cow::Owned(each(bytes, |element| bf16::from_le_bytes(element).to_f32())),
-        _ => return None,
-    })
+/// Float elements as f32: borrowed where `bytes` already are that, else to be converted. `None` for integer types.
+pub(super) fn floats(bytes: &[u8], dtype: Dtype) -> Option<Elements<'_>> {
+    let borrowed = if dtype == Dtype::F32 { borrow_f32(bytes) } else { None };
+    match borrowed {
+        Some(values) => Some(Elements::Floats(Cow::Borrowed(values))),
+        None => dtype.is_float().then_some(Elements::Bytes { bytes, dtype }),
+    }
+}
+
+/// Converts the float elements in `bytes` to f32, as many as `target` holds.
+pub(super) fn into_f32(bytes: &[u8], dtype: Dtype, target: &mut [f32]) {
+    match dtype {
+        Dtype::F16 => fill(bytes, target, |element| f16::from_le_bytes(element).to_f32()),
+        Dtype::Bf16 => fill(bytes, target, |element| bf16::from_le_bytes(element).to_f32()),
+        Dtype::F64 => fill(bytes, target, |element| f64::from_le_bytes(element) as f32),
+        _ => fill(bytes, target, f32::from_le_bytes),
+    }
+}
+
+/// Converts f32 elements to the float type `dtype`, little endian; `bytes` has room for exactly them.
+pub(super) fn from_f32(values: &[f32], dtype: Dtype, bytes: &mut [u8]) {
+    match dtype {
+        Dtype::F16 => spill(values, bytes, |value| f16::from_f32(value).to_le_bytes()),
+        Dtype::Bf16 => spill(values, bytes, |value| bf16::from_f32(value).to_le_bytes()),
+        Dtype::F64 => spill(values, bytes, |value| f64::from(value).to_le_bytes()),
+        _ => spill(values, bytes, f32::to_le_bytes),
+    }
 }
 
 /// Integer elements as i64; values above its range are cut off. `None` for float types.
@@ -37,6 +56,18 @@ fn borrow_f32(bytes: &[u8]) -> Option<&[f32]> {
     if cfg!(target_endian = "little") { bytemuck::try_cast_slice(bytes).ok() } else { None }
 }
 
+/// Converts elements of N bytes into `target`.
+fn fill<const N: usize>(bytes: &[u8], target: &mut [f32], convert: impl Fn([u8; N]) -> f32) {
+    let (elements, _) = bytes.as_chunks::<N>();
+    target.iter_mut().zip(elements).for_each(|(value, element)| *value = convert(*element));
+}
+
+/// Converts `values` into elements of N bytes.
+fn spill<const N: usize>(values: &[f32], bytes: &mut [u8], convert: impl Fn(f32) -> [u8; N]) {
+    let (elements, _) = bytes.as_chunks_mut::<N>();
+    elements.iter_mut().zip(values).for_each(|(element, value)| *element = convert(*value));
+}
+
 /// Converts elements of N bytes.
 fn each<const N: usize, T>(bytes: &[u8], convert: impl Fn([u8; N]) -> T) -> Vec<T> {
     let (elements, _) = bytes.as_chunks::<N>();
@@ -47,13 +78,23 @@ fn each<const N: usize, T>(bytes: &[u8], convert: impl Fn([u8; N]) -> T) -> Vec<
 mod tests {
     use super::*;
 
+    fn read(bytes: &[u8], dtype: Dtype) -> Vec<f32> {
+        let elements = floats(bytes, dtype).unwrap();
+        elements.slice(0, elements.len(), &mut Vec::new()).to_vec()
+    }
+
     #[test]
-    fn every_float_type_reads_as_f32() {
-        let value = -1.5_f32;
-        assert_eq!(floats(&value.to_le_bytes(), Dtype::F32).unwrap()[..], [value]);
-        assert_eq!(floats(&f64::from(value).to_le_bytes(), Dtype::F64).unwrap()[..], [value]);
-        assert_eq!(floats(&f16::from_f32(value).to_le_bytes(), Dtype::F16).unwrap()[..], [value]);
-        assert_eq!(floats(&bf16::from_f32(value).to_le_bytes(), Dtype::Bf16).unwrap()[..], [value]);
+    fn every_float_type_is_read_as_f32_and_written_back() {
+        let values = [-1.5_f32, 0.25, 65504.0];
+        for dtype in [Dtype::F32, Dtype::F64, Dtype::F16, Dtype::Bf16] {
+            let mut bytes = vec![0; values.len() * dtype.size()];
+            from_f32(&values[..2], dtype, &mut bytes[..2 * dtype.size()]);
+            assert_eq!(read(&bytes, dtype), [-1.5, 0.25, 0.0], "{dtype:?}");
+        }
+        assert_eq!(read(&values[0].to_le_bytes(), Dtype::F32), [values[0]]);
+        assert_eq!(read(&f64::from(values[0]).to_le_bytes(), Dtype::F64), [values[0]]);
+        assert_eq!(read(&f16::from_f32(values[2]).to_le_bytes(), Dtype::F16), [values[2]]);
+        assert_eq!(read(&bf16::from_f32(values[1]).to_le_bytes(), Dtype::Bf16), [values[1]]);
         assert!(floats(&[0; 8], Dtype::I64).is_none());
     }
 
@@ -62,7 +103,7 @@ mod tests {
         let mut bytes = vec![0_u8];
         bytes.extend_from_slice(&2.5_f32.to_le_bytes());
         bytes.extend_from_slice(&3.5_f32.to_le_bytes());
-        assert_eq!(floats(&bytes[1..], Dtype::F32).unwrap()[..], [2.5, 3.5]);
+        assert_eq!(read(&bytes[1..], Dtype::F32), [2.5, 3.5]);
     }
 
     #[test]

@@ -2,13 +2,17 @@
 
 mod checkpoint;
 mod convert;
+mod elements;
 mod state_dict;
+mod stream;
 mod write;
 
 use std::borrow::Cow;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
+pub use elements::Elements;
 pub use state_dict::{StateDict, StateDictError};
+pub use stream::{Fill, Rows, write_rows};
 pub use write::Written;
 
 /// Anything that weights can be read from by their name in the `state_dict`.
@@ -18,6 +22,14 @@ pub trait Weights: Sync {
     /// # Errors
     /// When there is no such tensor or it holds integers.
     fn f32(&self, name: &str) -> Result<Cow<'_, [f32]>, CheckpointError>;
+
+    /// As [`Self::f32`], for reading piece by piece without a copy of the whole.
+    ///
+    /// # Errors
+    /// When there is no such tensor or it holds integers.
+    fn elements(&self, name: &str) -> Result<Elements<'_>, CheckpointError> {
+        self.f32(name).map(Elements::Floats)
+    }
 
     /// The only element of the integer tensor `name` (a BatchNorm counter); `None` where there is no such tensor.
     fn counter(&self, name: &str) -> Option<i64>;

@@ -112,7 +112,8 @@ impl StateDict {
         self.0.values().filter(|tensor| tensor.dtype().is_float()).map(Tensor::elem_count).sum()
     }
 
-    /// Writes a safetensors file with weights of type `float`, one tensor after another, and syncs it to the disk.
+    /// Writes a safetensors file, each float tensor as the type that `float` names, one after another, and syncs it to the
+    /// disk.
     ///
     /// # Errors
     /// When writing fails or a tensor has a type that the file format lacks.
@@ -120,7 +121,7 @@ impl StateDict {
         &self,
         path: &Path,
         metadata: &BTreeMap<String, String>,
-        float: Dtype,
+        float: impl Fn(&str) -> Dtype,
     ) -> Result<Written, StateDictError> {
         write::safetensors(path, &self.0, metadata, float)
     }
@@ -130,7 +131,7 @@ impl StateDict {
     /// # Errors
     /// When writing fails.
     pub fn save(&self, path: &Path, metadata: &BTreeMap<String, String>) -> Result<Written, StateDictError> {
-        self.save_as(path, metadata, Dtype::F32)
+        self.save_as(path, metadata, |_| Dtype::F32)
     }
 }
 
@@ -193,7 +194,7 @@ mod tests {
         let path = folder.path().join("w.safetensors");
         let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
         for float in [Dtype::F32, Dtype::F64, Dtype::F16, Dtype::Bf16] {
-            let written = sample().save_as(&path, &metadata, float).unwrap();
+            let written = sample().save_as(&path, &metadata, |_| float).unwrap();
             let bytes = std::fs::read(&path).unwrap();
             assert_eq!(written.bytes, bytes.len() as u64);
             assert_eq!(written.sha256, hex::encode(<sha2::Sha256 as sha2::Digest>::digest(&bytes)));

@@ -26,14 +26,20 @@ pub struct Written {
     pub bytes: u64,
 }
 
-/// Writes `tensors` to `path`, floats as `float`, integers as i64.
+/// Writes `tensors` to `path`, floats as what `float` says for their names, integers as i64.
 pub(super) fn safetensors(
     path: &Path,
     tensors: &BTreeMap<String, Tensor>,
     metadata: &BTreeMap<String, String>,
-    float: Dtype,
+    float: impl Fn(&str) -> Dtype,
 ) -> Result<Written, StateDictError> {
-    let infos = in_file_order(tensors, float);
+    let info = |(name, tensor): (&String, &Tensor)| TensorInfo {
+        name: name.clone(),
+        dtype: if tensor.dtype().is_float() { float(name) } else { Dtype::I64 },
+        shape: tensor.dims().to_vec(),
+    };
+    let mut infos: Vec<TensorInfo> = tensors.iter().map(info).collect();
+    sort_for_file(&mut infos);
     let io = |source| StateDictError::Write { path: path.to_owned(), source };
     let file = File::create(path).map_err(io)?;
     let mut sink = Hashing { inner: BufWriter::with_capacity(1 << 20, file), digest: Sha256::new(), bytes: 0 };
@@ -48,17 +54,8 @@ pub(super) fn safetensors(
 }
 
 /// Wide elements first, so that every tensor is aligned; natural order among equals.
-fn in_file_order(tensors: &BTreeMap<String, Tensor>, float: Dtype) -> Vec<TensorInfo> {
-    let mut infos: Vec<TensorInfo> = tensors
-        .iter()
-        .map(|(name, tensor)| TensorInfo {
-            name: name.clone(),
-            dtype: if tensor.dtype().is_float() { float } else { Dtype::I64 },
-            shape: tensor.dims().to_vec(),
-        })
-        .collect();
+pub(super) fn sort_for_file(infos: &mut [TensorInfo]) {
     infos.sort_by(|a, b| b.dtype.size().cmp(&a.dtype.size()).then_with(|| natural::compare(&a.name, &b.name)));
-    infos
 }
 
 /// Writes the elements of a contiguous tensor as `dtype`.

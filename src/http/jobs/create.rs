@@ -79,7 +79,7 @@ fn validate_only(query: &str) -> Result<bool, Problem> {
 fn unknown_plan() -> Value {
     json!({
         "architecture": null, "assumptions": [], "layers": [], "parameters": null, "macs": null, "bytes": null,
-        "memory_peak_bytes": null, "seconds_estimate": null,
+        "memory_peak_bytes": null, "memory_basis": null, "seconds_estimate": null, "seconds_basis": null,
         "warnings": ["The dataset is still being read; ask again once it is `ready`, or give `input_shape`."],
     })
 }

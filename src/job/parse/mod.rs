@@ -2,6 +2,7 @@
 
 mod finetune;
 mod reader;
+mod target;
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,7 @@ use serde_json::Value;
 use self::reader::{Faults, Object, choice, integer, list, number, refuse, text};
 use super::request::{
     Architecture, Candidate, Compensate, DatasetRequest, Device, Importance, JobRequest, Method, MethodName, Normalize,
-    Order, Target,
+    Order,
 };
 use crate::domain::problem::Fault;
 
@@ -46,7 +47,7 @@ fn job(body: &Object<'_>) -> Option<JobRequest> {
         architecture: architecture(body),
         input_shape: body.field("input_shape", shape),
         method: body.object("method", method).unwrap_or_default(),
-        target: target(body),
+        target: body.object("target", target::target).unwrap_or_default(),
         dataset,
         finetune,
         evaluate: body.field("evaluate", candidates).unwrap_or_else(all_candidates),
@@ -93,15 +94,15 @@ fn spelled_out(object: &Object<'_>) -> Architecture {
 fn method(object: &Object<'_>) -> Method {
     let names = [
         ("neuron_transplantation", Some(MethodName::NeuronTransplantation)),
-        ("average", None),
+        ("average", Some(MethodName::Average)),
         ("optimal_transport", None),
         ("permutation_alignment", None),
         ("distill_only", None),
     ];
     let orders = [
         ("joint", Some(Order::Joint)),
-        ("iterative", None),
-        ("hierarchical", None),
+        ("iterative", Some(Order::Iterative)),
+        ("hierarchical", Some(Order::Hierarchical)),
         ("prune_then_merge", None),
         ("merge_finetune_prune", None),
     ];
@@ -120,44 +121,16 @@ fn method(object: &Object<'_>) -> Method {
         ("calibration", None),
         ("data_free", None),
     ];
+    let name = object.field("name", choice(&names)).unwrap_or_default();
+    let order = object.field("order", choice(&orders)).unwrap_or_default();
+    if name == MethodName::Average && order != Order::Joint {
+        object.fault("order", "invalid_value", "goes with `neuron_transplantation` only");
+    }
     Method {
-        name: object.field("name", choice(&names)).unwrap_or_default(),
-        order: object.field("order", choice(&orders)).unwrap_or_default(),
+        name,
+        order,
         importance: object.field("importance", choice(&importances)).unwrap_or_default(),
         compensate: object.field("compensate", choice(&compensations)).unwrap_or_default(),
-    }
-}
-
-fn target(body: &Object<'_>) -> Target {
-    let read = |object: &Object<'_>| {
-        for later in ["params", "macs", "bytes", "round_to", "keep", "layers"] {
-            if object.value(later).is_some() {
-                object.fault(later, "not_supported_yet", format!("`{later}` is not supported yet; use `width`"));
-            }
-        }
-        width(object)
-    };
-    body.object("target", read).unwrap_or_default()
-}
-
-fn width(object: &Object<'_>) -> Target {
-    let factor = number("a factor above 0 and at most 64", |factor| factor > 0.0 && factor <= 64.0);
-    match object.value("width") {
-        Some(Value::Object(_)) => {
-            let member = |object: &Object<'_>| {
-                let index = integer(0..=MAX_MEMBERS as u64 - 1);
-                let index = object.required("member", "the position of a member, from 0", index);
-                index.map_or(Target::Member, |index| Target::WidthsOf(index as usize))
-            };
-            object.object("width", member).unwrap_or_default()
-        }
-        Some(Value::String(name)) if name == "member" => Target::Member,
-        Some(Value::Number(_)) => object.field("width", factor).map_or(Target::Member, Target::Factor),
-        Some(_) => {
-            object.fault("width", "invalid_value", "expected \"member\", {\"member\": 0} or a factor such as 0.5");
-            Target::Member
-        }
-        None => Target::Member,
     }
 }
 

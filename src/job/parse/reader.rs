@@ -1,6 +1,7 @@
 //! Reads a JSON body while keeping count of everything that is wrong with it, so that a client learns of all faults at once.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
@@ -103,6 +104,28 @@ impl<'a> Object<'a> {
         let parsed = parse(&object);
         object.finish();
         Some(parsed)
+    }
+
+    /// The field as an object whose fields the client names; each is an object that `parse` reads. At most `most` of them.
+    pub(super) fn entries<T>(
+        &self,
+        name: &'static str,
+        most: usize,
+        parse: impl Fn(&Object<'a>) -> Option<T>,
+    ) -> BTreeMap<String, T> {
+        let Some(value) = self.value(name) else { return BTreeMap::new() };
+        let Some(object) = Object::at(self.pointer(name), value, self.faults) else { return BTreeMap::new() };
+        if object.map.len() > most {
+            self.fault(name, "invalid_value", format!("expected at most {most} entries, got {}", object.map.len()));
+            return BTreeMap::new();
+        }
+        let entry = |(key, value): (&String, &'a Value)| {
+            let entry = Object::at(object.pointer(key), value, self.faults)?;
+            let parsed = parse(&entry);
+            entry.finish();
+            Some((key.clone(), parsed?))
+        };
+        object.map.iter().filter_map(entry).collect()
     }
 
     /// Notes a fault at the field `name`.

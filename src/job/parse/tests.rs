@@ -1,7 +1,9 @@
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::super::request::{Finetune, Objective, Optimizer, Schedule};
+use super::super::request::{
+    Allocation, Budget, Finetune, LayerSize, Objective, Optimizer, Resource, Schedule, Size, Target,
+};
 use super::*;
 
 fn pointers(body: &Value) -> Vec<(String, String)> {
@@ -14,7 +16,7 @@ fn five_lines_are_a_job_with_the_documented_defaults() {
     let body = json!({"members": ["m0", "m1"], "dataset": "mnist.npz", "finetune": {"epochs": 3}});
     let job = parse(&body).expect("a plain job");
     assert_eq!(job.method, Method::default());
-    assert_eq!(job.target, Target::Member);
+    assert_eq!(job.target, Target::default());
     assert_eq!(job.max_runtime_s, 86_400);
     let expected = Finetune {
         epochs: 3,
@@ -47,7 +49,7 @@ fn every_fault_is_named_at_once() {
         ("/lables", "unknown_field"),
         ("/members", "wrong_type"),
         ("/method/importance", "not_supported_yet"),
-        ("/target/params", "not_supported_yet"),
+        ("/target/params", "invalid_value"),
         ("/target/width/member", "wrong_type"),
     ];
     assert_eq!(found, expected.map(|(pointer, code)| (pointer.to_owned(), code.to_owned())));
@@ -66,6 +68,48 @@ fn training_without_data_is_refused() {
     assert!(parse(&json!({"members": ["a"], "finetune": null})).is_ok());
 }
 
+#[test]
+fn a_target_is_one_size_with_exceptions() {
+    let target = |target: Value| parse(&json!({"members": ["a"], "target": target})).map(|job| job.target);
+    let body = json!({"macs": 1_000_000, "allocation": "sensitivity", "round_to": 8, "keep": ["conv1"],
+        "layers": {"layer1.0.conv1": {"width": 24}, "a/b": {"factor": 0.5}}});
+    let expected = Target {
+        size: Size::Budget(Budget { resource: Resource::Macs, limit: 1_000_000, allocation: Allocation::Sensitivity }),
+        round_to: 8,
+        keep: vec!["conv1".to_owned()],
+        layers: BTreeMap::from([
+            ("layer1.0.conv1".to_owned(), LayerSize::Width(24)),
+            ("a/b".to_owned(), LayerSize::Factor(0.5)),
+        ]),
+    };
+    assert_eq!(target(body), Ok(expected));
+    let faulty = json!({"params": 0, "bytes": 5, "allocation": "even", "round_to": 0, "keep": "conv1",
+        "layers": {"a/b": {"width": 1, "factor": 1}, "c": 3, "d": {}}});
+    let faults = target(faulty).expect_err("faults");
+    let mut found: Vec<&str> = faults.iter().map(|fault| fault.pointer.as_str()).collect();
+    found.sort_unstable();
+    let layers = ["/target/layers/a~1b/width", "/target/layers/c", "/target/layers/d/width"];
+    let expected = [
+        &["/target/allocation", "/target/bytes", "/target/keep"][..],
+        &layers,
+        &["/target/params", "/target/round_to"],
+    ];
+    assert_eq!(found, expected.concat());
+    let lonely = target(json!({"allocation": "uniform"})).expect_err("no budget");
+    assert_eq!(lonely[0].pointer, "/target/allocation");
+}
+
+#[test]
+fn an_average_has_no_order() {
+    let method = |method: Value| parse(&json!({"members": ["a"], "method": method})).map(|job| job.method);
+    assert_eq!(method(json!({"order": "hierarchical"})).map(|method| method.order), Ok(Order::Hierarchical));
+    assert_eq!(method(json!({"name": "average"})).map(|method| method.name), Ok(MethodName::Average));
+    assert_eq!(
+        pointers(&json!({"members": ["a"], "method": {"name": "average", "order": "iterative"}}))[0].0,
+        "/method/order"
+    );
+}
+
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -76,7 +120,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     ];
     leaf.prop_recursive(3, 24, 5, |inner| {
         let keys =
-            "members|target|width|member|dataset|name|finetune|optimizer|schedule|labels|architecture|[a-z]{1,3}";
+            "members|target|width|params|round_to|keep|layers|member|dataset|name|finetune|optimizer|schedule|labels|architecture|[a-z]{1,3}";
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
             prop::collection::btree_map(keys, inner, 0..5).prop_map(|map| Value::Object(map.into_iter().collect())),
@@ -97,10 +141,17 @@ proptest! {
     fn a_job_survives_its_json_form(
         seed in any::<u64>(), lr in 1e-6f32..10.0, factor in 0.01f64..8.0, temperature in 0.1f32..9.0,
         milestones in prop::collection::btree_set(1usize..90, 1..4), mean in prop::collection::vec(-2f32..2.0, 1..4),
+        limit in 1u64.., even in any::<bool>(), order in prop::sample::select(vec!["joint", "iterative", "hierarchical"]),
     ) {
+        let target = if even {
+            json!({"params": limit, "round_to": 8, "keep": ["fc1"], "layers": {"fc2": {"width": 3}, "fc3": {"factor": factor}}})
+        } else {
+            json!({"width": factor})
+        };
         let std: Vec<f32> = mean.iter().map(|mean| mean.abs() + 0.1).collect();
         let body = json!({
-            "members": ["m0", "m1"], "seed": seed, "target": {"width": factor}, "architecture": {"family": "mlp"},
+            "members": ["m0", "m1"], "seed": seed, "target": target, "architecture": {"family": "mlp"},
+            "method": {"order": order},
             "dataset": {"name": "d", "test": "t", "normalize": {"mean": mean, "std": std}},
             "finetune": {"temperature": temperature, "optimizer": {"lr": lr},
                          "schedule": {"name": "multistep", "milestones": milestones}},

@@ -1,0 +1,197 @@
+//! Which widths a target leaves to each coupling group.
+
+use std::collections::BTreeMap;
+
+use crate::domain::problem::Fault;
+use crate::model::graph::Graph;
+use crate::model::groups::Couplings;
+use crate::model::target::{LayerSize, Target};
+
+/// The widths that a group may get: from `least` to `most` in steps that end at multiples of `step`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range {
+    /// The smallest width.
+    pub least: usize,
+    /// The largest width: that of all members together, or the last multiple below it.
+    pub most: usize,
+    /// Widths above `least` are multiples of this, but for `most`.
+    pub step: usize,
+    /// Total width divided by the number of members.
+    pub member: usize,
+    /// Units of all members together.
+    pub total: usize,
+}
+
+impl Range {
+    /// The next wider choice.
+    #[must_use]
+    pub fn above(&self, width: usize) -> Option<usize> {
+        (width < self.most).then(|| ((width / self.step + 1) * self.step).min(self.most))
+    }
+
+    /// The widest choice that is not above `width`; `least` where there is none.
+    #[must_use]
+    pub fn at_most(&self, width: usize) -> usize {
+        if width >= self.most { self.most } else { (width / self.step * self.step).max(self.least) }
+    }
+
+    /// The choice nearest to `width`, the wider one of two.
+    #[must_use]
+    pub fn nearest(&self, width: usize) -> usize {
+        let below = self.at_most(width);
+        match self.above(below) {
+            Some(above) if width > below && above.abs_diff(width) <= width - below => above,
+            _ => below,
+        }
+    }
+}
+
+/// A group under the name of its first producer, with all its layers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Named<'a> {
+    layers: Vec<&'a str>,
+    total: usize,
+    member: usize,
+}
+
+/// The range of every group of networks of one topology.
+///
+/// # Errors
+/// A fault for each name that `keep` and `layers` should not hold, each pair of layers of one group that disagree, each
+/// width that the members do not have together, and each group that no multiple of `round_to` fits.
+pub fn of_groups(graphs: &[Graph], couplings: &[Couplings], target: &Target) -> Result<Vec<Range>, Vec<Fault>> {
+    let groups = named(graphs, couplings);
+    let mut faults = unknown_names(graphs, couplings, &groups, target);
+    let ranges = groups.iter().map(|group| range(group, target, &mut faults)).collect();
+    if faults.is_empty() { Ok(ranges) } else { Err(faults) }
+}
+
+fn named<'a>(graphs: &'a [Graph], couplings: &[Couplings]) -> Vec<Named<'a>> {
+    let group = |index: usize| {
+        let total: usize = couplings.iter().map(|member| member.groups[index].width).sum();
+        let producers = couplings[0].groups[index].producers.iter();
+        // Exactly total / n, unlike the reference implementation, which loses one unit to float rounding for some n.
+        let member = (total / couplings.len()).max(1);
+        Named { layers: producers.map(|id| graphs[0].node(*id).name.as_str()).collect(), total, member }
+    };
+    (0..couplings[0].groups.len()).map(group).collect()
+}
+
+/// Names that are those of no layer with units of its own.
+fn unknown_names(graphs: &[Graph], couplings: &[Couplings], groups: &[Named<'_>], target: &Target) -> Vec<Fault> {
+    let is_layer = |name: &str| groups.iter().any(|group| group.layers.contains(&name));
+    let is_head = |name: &str| couplings[0].heads.iter().any(|id| graphs[0].node(*id).name == name);
+    let known = || {
+        let names: Vec<&str> = groups.iter().flat_map(|group| group.layers.iter().copied()).take(20).collect();
+        let more = if groups.iter().map(|group| group.layers.len()).sum::<usize>() > 20 { ", …" } else { "" };
+        format!("{}{more}", names.join(", "))
+    };
+    let unknown = |pointer: String, name: &str| {
+        Fault::new(
+            pointer,
+            "unknown_layer",
+            format!("there is no layer `{name}`; layers that can be pruned: {}", known()),
+        )
+    };
+    let kept = target.keep.iter().enumerate().filter(|(_, name)| !is_layer(name) && !is_head(name));
+    let mut faults: Vec<Fault> = kept.map(|(index, name)| unknown(format!("/target/keep/{index}"), name)).collect();
+    for name in target.layers.keys().filter(|name| !is_layer(name)) {
+        faults.push(if is_head(name) {
+            let detail = format!("the width of the output layer `{name}` is the number of outputs and stays");
+            Fault::new(pointer_to(name), "invalid_value", detail)
+        } else {
+            unknown(pointer_to(name), name)
+        });
+    }
+    faults
+}
+
+fn pointer_to(layer: &str) -> String {
+    format!("/target/layers/{}", layer.replace('~', "~0").replace('/', "~1"))
+}
+
+fn range(group: &Named<'_>, target: &Target, faults: &mut Vec<Fault>) -> Range {
+    let &Named { total, member, .. } = group;
+    let kept = target.keep.iter().any(|name| group.layers.contains(&name.as_str()));
+    let asked: BTreeMap<&str, usize> = target
+        .layers
+        .iter()
+        .filter(|(name, _)| group.layers.contains(&name.as_str()))
+        .map(|(name, size)| (name.as_str(), width(*size, member)))
+        .collect();
+    if let Some(fixed) = asked.values().next().copied() {
+        faults.extend(asked_faults(group, kept, &asked));
+        return Range { least: fixed, most: fixed, step: 1, member, total };
+    }
+    let step = target.round_to;
+    let most = total / step * step;
+    if most == 0 {
+        let detail = format!(
+            "layer `{}` has {total} units in all members together, fewer than {step}; give it a width in `layers`",
+            group.layers[0]
+        );
+        faults.push(Fault::new("/target/round_to", "too_wide", detail));
+    }
+    let least = match member.next_multiple_of(step) {
+        _ if !kept => step,
+        rounded if rounded <= most => rounded,
+        // No wider multiple fits: a kept layer stays as wide as a member.
+        _ => member,
+    };
+    Range { least, most: most.max(least), step, member, total }
+}
+
+/// A width, told as such or as a factor.
+fn width(size: LayerSize, member: usize) -> usize {
+    match size {
+        LayerSize::Width(width) => width,
+        LayerSize::Factor(factor) => scaled(member, factor),
+    }
+}
+
+/// `factor` times the member width, rounded, at least one unit.
+#[must_use]
+pub fn scaled(member: usize, factor: f64) -> usize {
+    ((member as f64 * factor).round() as usize).max(1)
+}
+
+/// What is wrong with the widths that are told for layers of one group.
+fn asked_faults(group: &Named<'_>, kept: bool, asked: &BTreeMap<&str, usize>) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let mut first: Option<(&str, usize)> = None;
+    for (&name, &width) in asked {
+        if width > group.total {
+            let detail = format!("layer `{name}` would keep {width} units, the members have {} together", group.total);
+            faults.push(Fault::new(pointer_to(name), "too_wide", detail));
+        } else if kept && width < group.member {
+            let detail =
+                format!("`keep` names this layer: expected at least the member width {}, got {width}", group.member);
+            faults.push(Fault::new(pointer_to(name), "too_narrow", detail));
+        }
+        match first {
+            Some((other, expected)) if expected != width => {
+                let detail =
+                    format!("`{name}` and `{other}` share their units: expected {expected} as there, got {width}");
+                faults.push(Fault::new(pointer_to(name), "layers_disagree", detail));
+            }
+            Some(_) => {}
+            None => first = Some((name, width)),
+        }
+    }
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn widths_go_up_in_steps() {
+        let range = Range { least: 8, most: 24, step: 8, member: 13, total: 26 };
+        assert_eq!([range.above(8), range.above(16), range.above(24)], [Some(16), Some(24), None]);
+        assert_eq!([0, 8, 15, 16, 90].map(|width| range.at_most(width)), [8, 8, 8, 16, 24]);
+        assert_eq!([0, 11, 12, 13, 90].map(|width| range.nearest(width)), [8, 8, 16, 16, 24]);
+        let kept = Range { least: 13, most: 13, ..range };
+        assert_eq!((kept.above(13), kept.at_most(2), kept.nearest(20)), (None, 13, 13));
+    }
+}
