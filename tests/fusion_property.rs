@@ -289,7 +289,8 @@ fn with_widths(graphs: &[Graph], couplings: &Couplings, widths: &[usize]) -> Fus
 fn check_budget(graphs: &[Graph], resource: Resource, share: f64, round_to: usize, curves: Option<u64>) {
     let precision = Precision::default();
     let couplings = Couplings::of(&graphs[0]).unwrap();
-    let total = |group: usize| graphs.iter().map(|graph| Couplings::of(graph).unwrap().groups[group].width).sum::<usize>();
+    let total =
+        |group: usize| graphs.iter().map(|graph| Couplings::of(graph).unwrap().groups[group].width).sum::<usize>();
     let totals: Vec<usize> = (0..couplings.groups.len()).map(total).collect();
     let spent = |widths: &[usize]| Costs::of(&with_widths(graphs, &couplings, widths).fused, &precision).get(resource);
     let most = spent(&totals);
@@ -366,7 +367,8 @@ fn check(plan: &Plan, members: usize, seed: u64, factor: f64) {
     let naive = Naive::new(&concatenated);
     let mut dropped = BTreeSet::new();
     for (group, &target) in ensemble.couplings()[0].groups.iter().zip(&targets) {
-        let units = &naive.units[group.producers[0].0];
+        // A unit stands at several rows where it is added to a flattened image.
+        let units: BTreeSet<usize> = naive.units[group.producers[0].0].iter().copied().collect();
         let mut ranked: Vec<(f64, usize)> = units.iter().map(|unit| (naive.score(*unit, &dropped), *unit)).collect();
         ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         dropped.extend(ranked[target..].iter().map(|(_, unit)| *unit));

@@ -8,12 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
-use serde_json::{Map, Value, json};
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
+use super::job::JobArgs;
 use super::progress::ProgressView;
-use crate::domain::problem::Problem;
-use crate::job::parse::parse;
 use crate::job::protocol::{InputFile, OutputFile, Task};
 use crate::job::request::{Device, JobRequest};
 use crate::pipeline::{self, Outcome};
@@ -34,24 +33,8 @@ trained and nothing measured. The comparison goes to stdout, progress to stderr.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub(super) struct Fuse {
-    /// A checkpoint to fuse (safetensors); once per member.
-    #[arg(long = "member", value_name = "FILE")]
-    members: Vec<PathBuf>,
-    /// Family of the networks, where it is not recognised.
-    #[arg(long, value_name = "FAMILY")]
-    architecture: Option<String>,
-    /// Dataset to train and validate on; its test split is reported.
-    #[arg(long, value_name = "FILE")]
-    dataset: Option<PathBuf>,
-    /// Another dataset to test on.
-    #[arg(long, value_name = "FILE")]
-    test: Option<PathBuf>,
-    /// Epochs of recovery; the other settings are the defaults or the job file's.
-    #[arg(long, value_name = "N")]
-    epochs: Option<usize>,
-    /// Job file (JSON).
-    #[arg(long, value_name = "FILE")]
-    job: Option<PathBuf>,
+    #[command(flatten)]
+    job: JobArgs,
     /// Threads to compute with; all cores by default.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -66,7 +49,7 @@ pub(super) struct Fuse {
 impl Fuse {
     /// Computes one job to its end.
     pub(super) fn run(self) -> Result<ExitCode> {
-        let job = parse(&self.body()?).map_err(Problem::faults)?;
+        let job = self.job.request()?;
         let folder = self.out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let scratch = tempfile::Builder::new().prefix(".engraft-fuse-").tempdir_in(folder);
         let scratch = scratch.with_context(|| format!("cannot write below {}", folder.display()))?;
@@ -83,31 +66,6 @@ impl Fuse {
                 Ok(ExitCode::from(INTERRUPTED))
             }
         }
-    }
-
-    /// The job file with the flags laid over it.
-    fn body(&self) -> Result<Value> {
-        let mut body = match &self.job {
-            Some(path) => job_file(path)?,
-            None => Map::new(),
-        };
-        if !self.members.is_empty() {
-            let names: Vec<Value> = self.members.iter().map(|path| name(path)).collect();
-            body.insert("members".to_owned(), names.into());
-        }
-        if let Some(family) = &self.architecture {
-            body.insert("architecture".to_owned(), json!({ "family": family }));
-        }
-        if let Some(dataset) = &self.dataset {
-            nested(&mut body, "dataset", "name").insert("name".to_owned(), name(dataset));
-        }
-        if let Some(test) = &self.test {
-            nested(&mut body, "dataset", "name").insert("test".to_owned(), name(test));
-        }
-        if let Some(epochs) = self.epochs {
-            nested(&mut body, "finetune", "epochs").insert("epochs".to_owned(), json!(epochs));
-        }
-        Ok(Value::Object(body))
     }
 
     /// Puts the artifacts where the user wants them and prints the comparison.
@@ -129,31 +87,6 @@ impl Fuse {
     }
 }
 
-fn job_file(path: &Path) -> Result<Map<String, Value>> {
-    let text = std::fs::read(path).with_context(|| format!("cannot read the job file {}", path.display()))?;
-    match serde_json::from_slice(&text).with_context(|| format!("{} is not JSON", path.display()))? {
-        Value::Object(body) => Ok(body),
-        _ => bail!("{} must hold a JSON object, as in POST /v1/jobs", path.display()),
-    }
-}
-
-/// The object `field` of `body`; a plain value there becomes its field `short`.
-fn nested<'a>(body: &'a mut Map<String, Value>, field: &str, short: &str) -> &'a mut Map<String, Value> {
-    let value = body.entry(field.to_owned()).or_insert_with(|| json!({}));
-    if !value.is_object() {
-        let plain = value.take();
-        *value = if plain.is_null() { json!({}) } else { json!({ short: plain }) };
-    }
-    match value {
-        Value::Object(object) => object,
-        _ => unreachable!("made an object above"),
-    }
-}
-
-fn name(path: &Path) -> Value {
-    Value::from(path.to_string_lossy())
-}
-
 /// The job with its files found and hashed.
 fn task(job: JobRequest, scratch: &Path, threads: Option<usize>) -> Result<Task> {
     let input = |name: &String| -> Result<InputFile> {
@@ -166,7 +99,7 @@ fn task(job: JobRequest, scratch: &Path, threads: Option<usize>) -> Result<Task>
         Device::Cuda(_) => bail!("training on {} is not supported yet; use the device `cpu`", job.device),
     };
     Ok(Task {
-        members: job.members.iter().map(input).collect::<Result<_>>()?,
+        members: job.members.par_iter().map(input).collect::<Result<_>>()?,
         dataset: dataset.map(|dataset| input(&dataset.name)).transpose()?,
         validation: dataset.and_then(|dataset| dataset.validation.as_ref()).map(input).transpose()?,
         test: dataset.and_then(|dataset| dataset.test.as_ref()).map(input).transpose()?,
@@ -205,21 +138,4 @@ fn stop_on_interrupt(stop: Arc<AtomicBool>) -> io::Result<()> {
         });
     });
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn flags_win_over_the_job_file_and_keep_the_rest_of_it() {
-        let mut body =
-            json!({"dataset": "a.npz", "finetune": null, "seed": 3}).as_object().cloned().unwrap_or_default();
-        nested(&mut body, "dataset", "name").insert("test".to_owned(), json!("t.npz"));
-        nested(&mut body, "finetune", "epochs").insert("epochs".to_owned(), json!(2));
-        assert_eq!(
-            Value::Object(body),
-            json!({"dataset": {"name": "a.npz", "test": "t.npz"}, "finetune": {"epochs": 2}, "seed": 3})
-        );
-    }
 }

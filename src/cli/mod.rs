@@ -3,8 +3,10 @@
 mod demo;
 mod fuse;
 mod inspect_dataset;
+mod job;
 mod keys;
 mod openapi;
+mod plan;
 mod progress;
 mod run_job;
 mod serve;
@@ -26,7 +28,8 @@ struct Cli {
 enum Command {
     Serve(Box<serve::Serve>),
     Worker(Box<worker::Worker>),
-    Fuse(fuse::Fuse),
+    Fuse(Box<fuse::Fuse>),
+    Plan(Box<plan::PlanCommand>),
     Demo(demo::Demo),
     Keys(keys::Keys),
     Openapi(openapi::OpenApi),
@@ -42,6 +45,7 @@ pub fn main() -> ExitCode {
         Command::Serve(command) => command.run(),
         Command::Worker(command) => command.run(),
         Command::Fuse(command) => command.run(),
+        Command::Plan(command) => command.run(),
         Command::Demo(command) => command.run(),
         Command::Keys(command) => command.run(),
         Command::Openapi(command) => command.run(),

@@ -26,7 +26,10 @@ pub fn average<'a>(ensemble: &'a Ensemble<'a>) -> Result<Recipe<'a>, FusionError
         let fill = Box::new(move |row, target: &mut [f32]| mean(&members, row * target.len(), target));
         tensors.push(Rows { name: parameter.name, shape: parameter.shape, fill });
     }
-    let provenance = Provenance { shares: vec![1.0 / ensemble.members().len() as f32; ensemble.members().len()], groups: Vec::new() };
+    let provenance = Provenance {
+        shares: vec![1.0 / ensemble.members().len() as f32; ensemble.members().len()],
+        groups: Vec::new(),
+    };
     Ok(Recipe { graph: graph.clone(), tensors, counters: counters(ensemble), provenance })
 }
 

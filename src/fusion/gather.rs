@@ -86,7 +86,13 @@ impl<'a> Layer<'a> {
             Box::new(move |row, target| {
                 target.fill(0.0);
                 for (member, pick) in picks.iter().enumerate() {
-                    pick.add_scaled(&members[member], row * source_len[member], source_len[member], target, shares[member]);
+                    pick.add_scaled(
+                        &members[member],
+                        row * source_len[member],
+                        source_len[member],
+                        target,
+                        shares[member],
+                    );
                 }
             })
         } else {
@@ -136,7 +142,7 @@ impl Pick {
         let runs: Vec<Run> = runs.iter().map(in_elements).collect();
         let elements: usize = runs.iter().map(|run| run.len).sum();
         let joined = runs.windows(2).all(|pair| pair[0].target + pair[0].len == pair[1].target);
-        let addressable = runs.iter().all(|run| run.source + run.len <= u32::MAX as usize);
+        let addressable = runs.iter().all(|run| u32::try_from(run.source + run.len).is_ok());
         let short = elements < runs.len() * SHORT_RUN;
         let sources = || runs.iter().flat_map(|run| (run.source..run.source + run.len).map(|at| at as u32)).collect();
         let sources = (short && joined && addressable).then(sources);

@@ -21,6 +21,14 @@ impl Selection {
         Self { pruned: vec![false; kept.len()], kept }
     }
 
+    /// Everything but what one group loses when it is pruned to the `target` units with the highest scores.
+    #[must_use]
+    pub fn only(ensemble: &Ensemble<'_>, group: GroupId, scores: &Scores, target: usize) -> Self {
+        let mut selection = Self::all(ensemble);
+        selection.prune(group, scores, target);
+        selection
+    }
+
     /// The kept units of one member in one group.
     #[must_use]
     pub fn kept(&self, group: GroupId, member: usize) -> &[usize] {

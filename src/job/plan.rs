@@ -4,9 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::dataset::DatasetFacts;
 use crate::job::request::{Allocation, Budget, JobRequest, Order, Size};
-use crate::job::resolve::{DatasetInput, Inputs};
+use crate::job::resolve::{DatasetInput, Inputs, Network};
 use crate::model::costs::Costs;
-use crate::model::families::Detected;
 use crate::model::plan::{FusionPlan, LayerPlan};
 use crate::model::precision::Precision;
 
@@ -22,8 +21,14 @@ const BUFFERS: u64 = 64 << 20;
 /// Examples per batch of an evaluation.
 const EVALUATION_BATCH: u64 = 256;
 
+/// Examples that sensitivities are measured on at most.
+pub const SENSITIVITY_EXAMPLES: u64 = 256;
+
+/// Multiply-accumulates that measuring sensitivities takes at most.
+pub const SENSITIVITY_MACS: u64 = 2_000_000_000_000;
+
 /// What becomes of the members.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Plan {
     /// Family of the networks.
     pub architecture: String,
@@ -50,7 +55,7 @@ pub struct Plan {
 }
 
 /// One figure for the networks in question.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Comparison {
     /// Of each member.
     pub members: Vec<u64>,
@@ -61,14 +66,10 @@ pub struct Comparison {
 }
 
 impl Plan {
-    pub(super) fn new(
-        job: &JobRequest,
-        inputs: &Inputs<'_>,
-        detected: &Detected,
-        fusion: &FusionPlan,
-        precision: &Precision,
-    ) -> Self {
-        let own = detected.graphs.iter().zip(&inputs.members);
+    /// The plan for `network`, whose own plan is not there yet.
+    pub(super) fn new(job: &JobRequest, inputs: &Inputs<'_>, network: &Network) -> Self {
+        let Network { detected, fusion, precision, .. } = network;
+        let own = network.own.iter().zip(&inputs.members);
         let members: Vec<Costs> = own.map(|(graph, header)| Costs::of(graph, &Precision::shared(&[*header]))).collect();
         let compare = |figure: fn(&Costs) -> u64| Comparison {
             members: members.iter().map(figure).collect(),
@@ -89,7 +90,7 @@ impl Plan {
             memory_basis,
             seconds_estimate,
             seconds_basis,
-            warnings: warnings(job, inputs),
+            warnings: warnings(job, inputs, network),
         };
         plan.resize(fusion, precision);
         plan
@@ -192,8 +193,15 @@ impl Work {
     }
 }
 
-fn warnings(job: &JobRequest, inputs: &Inputs<'_>) -> Vec<String> {
+fn warnings(job: &JobRequest, inputs: &Inputs<'_>, network: &Network) -> Vec<String> {
     let mut warnings = Vec::new();
+    for (name, padding) in job.members.iter().zip(&network.paddings) {
+        if let Some(padding) = padding {
+            let added = padding.added().join(", ");
+            warnings
+                .push(format!("the member `{name}` has fewer layers: blocks that change nothing stand in for {added}"));
+        }
+    }
     let mut names: Vec<&String> = job.members.iter().collect();
     names.sort_unstable();
     for pair in names.windows(2).filter(|pair| pair[0] == pair[1]) {

@@ -5,8 +5,9 @@ use crate::domain::problem::{Code, Fault, Problem};
 use crate::job::plan::Plan;
 use crate::job::request::{Architecture, Compensate, JobRequest, MethodName, Size, Target};
 use crate::model::allocate::Curve;
-use crate::model::families::{self, Detected};
-use crate::model::graph::Shape;
+use crate::model::depth::{self, Aligned, Padding};
+use crate::model::families::Detected;
+use crate::model::graph::{Graph, Shape};
 use crate::model::header::CheckpointHeader;
 use crate::model::parameters;
 use crate::model::plan::FusionPlan;
@@ -55,8 +56,12 @@ pub struct Resolved {
 /// The networks of a job.
 #[derive(Debug, Clone)]
 pub struct Network {
-    /// The members' graphs.
+    /// The members' graphs, all of one depth.
     pub detected: Detected,
+    /// The members' graphs as their files have them.
+    pub own: Vec<Graph>,
+    /// How members of less depth are padded; none for the others.
+    pub paddings: Vec<Option<Padding>>,
     /// Element types of the fused network's tensors.
     pub precision: Precision,
     /// Widths, costs.
@@ -75,13 +80,14 @@ pub fn resolve(mut job: JobRequest, inputs: &Inputs<'_>) -> Result<Resolved, Pro
     let shape = job.input_shape.clone().or_else(|| facts.map(|facts| facts.example_shape.clone()));
     let mut faults = target_faults(&job);
     let waiting = shape.is_none() && inputs.dataset.is_some();
-    let detected = match families::detect(&inputs.members, &job.architecture, shape.as_ref()) {
-        Ok(detected) => detected,
+    let aligned = match depth::detect(&inputs.members, &job.architecture, shape.as_ref()) {
+        Ok(aligned) => aligned,
         Err(_) if waiting => {
             return if faults.is_empty() { Ok(Resolved { job, network: None }) } else { Err(Problem::faults(faults)) };
         }
         Err(problem) => return Err(with_cause(problem, &job, faults)),
     };
+    let Aligned { detected, own, paddings } = aligned;
     faults.extend(data_faults(&job, inputs, &detected));
     faults.extend(average_faults(&job, &detected));
     let precision = Precision::shared(&inputs.members);
@@ -94,8 +100,9 @@ pub fn resolve(mut job: JobRequest, inputs: &Inputs<'_>) -> Result<Resolved, Pro
         job.architecture = Architecture::Family(detected.family.clone());
     }
     job.input_shape = Some(detected.graphs[0].input_shape().clone());
-    let plan = Plan::new(&job, inputs, &detected, &fusion, &precision);
-    Ok(Resolved { job, network: Some(Network { detected, precision, fusion, plan }) })
+    let mut network = Network { detected, own, paddings, precision, fusion, plan: Plan::default() };
+    network.plan = Plan::new(&job, inputs, &network);
+    Ok(Resolved { job, network: Some(network) })
 }
 
 impl Network {

@@ -3,6 +3,7 @@
 
 pub mod allocate;
 pub mod costs;
+pub mod depth;
 pub mod families;
 pub mod formats;
 pub mod graph;

@@ -42,6 +42,12 @@ impl Part {
         Self { indices: (0..split.len()).collect(), split: Arc::new(split), normalize }
     }
 
+    /// The first `count` examples as a part of their own.
+    pub(super) fn head(&self, count: usize) -> Self {
+        let indices = self.indices[..count.min(self.indices.len())].to_vec();
+        Self { split: Arc::clone(&self.split), indices, normalize: self.normalize.clone() }
+    }
+
     /// The first `count` examples, normalised, one after another.
     pub(super) fn first(&self, count: usize) -> Vec<f32> {
         let indices = &self.indices[..count.min(self.indices.len())];

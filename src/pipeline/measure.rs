@@ -49,7 +49,7 @@ impl<'a> Bench<'a> {
     }
 
     /// A network ready to run.
-    fn network(&self, graph: &Graph, weights: &dyn Weights) -> Result<Network, Halt> {
+    pub(super) fn network(&self, graph: &Graph, weights: &dyn Weights) -> Result<Network, Halt> {
         let mut network = Network::compile(graph, BATCH, self.threads)?;
         network.load(weights).map_err(TrainError::from)?;
         Ok(network)

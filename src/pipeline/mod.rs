@@ -7,6 +7,7 @@ mod measure;
 mod phases;
 mod publish;
 mod recover;
+mod sensitivity;
 mod transplant;
 
 use std::sync::atomic::AtomicBool;
@@ -21,7 +22,9 @@ use transplant::FusedFile;
 use crate::domain::problem::{Code, Problem};
 use crate::fusion::{Ensemble, Provenance};
 use crate::job::protocol::{Message, OutputFile, Phase, Task};
+use crate::job::request::{Allocation, Budget, Size};
 use crate::job::resolve::Network;
+use crate::model::allocate::Curve;
 use crate::report::{CandidateReport, Examples, Kind, LayerReport, Report, Verification, gain_kept};
 use crate::train::{self, Trained};
 
@@ -52,11 +55,16 @@ fn compute(task: &Task, phases: &mut Phases<'_>) -> Result<Vec<OutputFile>, Halt
     phases.begin(Phase::Load)?;
     let loaded = Loaded::open(task, phases)?;
     phases.begin(Phase::Plan)?;
-    let network = loaded.network(task)?;
+    let mut network = loaded.network(task)?;
     for warning in &network.plan.warnings {
         phases.warn(warning.clone());
     }
-    let ensemble = transplant::ensemble(&loaded, &network)?;
+    if let Size::Budget(Budget { allocation: Allocation::Sensitivity, .. }) = task.job.target.size {
+        let curves = sensitivities(task, &loaded, &network, phases)?;
+        network.allocate(&task.job.target, &curves)?;
+    }
+    let padded = transplant::padded(&loaded, &network);
+    let ensemble = transplant::ensemble(&loaded, &padded, &network)?;
     let verification = transplant::verify(&ensemble, loaded.data.as_ref(), task.job.seed, phases)?;
     let bench = loaded.data.as_ref().map(|data| Bench::new(data, &network, task, phases.stop_flag()));
     let FusedFile { fused, file } = transplant::fuse(task, &ensemble, &network, phases)?;
@@ -83,6 +91,14 @@ fn compute(task: &Task, phases: &mut Phases<'_>) -> Result<Vec<OutputFile>, Halt
     let report = report(task, &loaded, found, &fused.provenance, phases);
     let results = Results { graph: &fused.graph, model, provenance: &fused.provenance, report: &report };
     Ok(publish::publish(task, results)?)
+}
+
+/// How much each layer matters to the ensemble's outputs.
+fn sensitivities(task: &Task, loaded: &Loaded, network: &Network, phases: &mut Phases<'_>) -> Result<Vec<Curve>, Halt> {
+    let padded = transplant::padded(loaded, network);
+    let ensemble = transplant::ensemble(loaded, &padded, network)?;
+    let bench = loaded.data.as_ref().map(|data| Bench::new(data, network, task, phases.stop_flag()));
+    sensitivity::curves(&ensemble, bench.as_ref(), phases)
 }
 
 fn evaluate(

@@ -5,16 +5,16 @@ use rand_chacha::ChaCha8Rng;
 
 use super::load::{Data, Loaded};
 use super::phases::{Halt, Phases};
-use crate::domain::problem::{Code, Problem};
 use super::publish;
-use crate::fusion::{self, Ensemble, Fused, Member, Recipe, verify};
+use crate::domain::problem::{Code, Problem};
+use crate::fusion::{self, Ensemble, Fused, Member, Padded, Recipe, verify};
 use crate::job::protocol::{OutputFile, Phase, Task};
 use crate::job::request::MethodName;
 use crate::job::resolve::Network;
 use crate::model::costs::Costs;
 use crate::model::precision::Precision;
 use crate::report::Verification;
-use crate::tensors::Checkpoint;
+use crate::tensors::{Checkpoint, Weights};
 
 /// Examples that verification compares at most.
 const EXAMPLES: usize = 32;
@@ -22,9 +22,27 @@ const EXAMPLES: usize = 32;
 /// Multiply-accumulates that verification spends at most on each way of computing the logits.
 const BUDGET: u64 = 2_000_000_000;
 
+/// The members that are padded to the depth of the deepest one; none for the others.
+pub(super) fn padded<'a>(loaded: &'a Loaded, network: &Network) -> Vec<Option<Padded<'a>>> {
+    let members = loaded.members.iter().zip(&network.own).zip(&network.paddings);
+    members
+        .map(|((weights, own), padding)| padding.as_ref().map(|padding| Padded::new(weights, own, padding)))
+        .collect()
+}
+
 /// The members of a job, side by side.
-pub(super) fn ensemble<'a>(loaded: &'a Loaded, network: &'a Network) -> Result<Ensemble<'a>, Halt> {
-    let pairs = network.detected.graphs.iter().zip(&loaded.members);
+pub(super) fn ensemble<'a>(
+    loaded: &'a Loaded,
+    padded: &'a [Option<Padded<'a>>],
+    network: &'a Network,
+) -> Result<Ensemble<'a>, Halt> {
+    let weights = loaded.members.iter().zip(padded).map(|(own, padded)| -> &dyn Weights {
+        match padded {
+            Some(padded) => padded,
+            None => own,
+        }
+    });
+    let pairs = network.detected.graphs.iter().zip(weights);
     Ok(Ensemble::new(pairs.map(|(graph, weights)| Member { graph, weights }).collect())?)
 }
 
@@ -84,7 +102,8 @@ pub(super) fn fuse(
 ) -> Result<FusedFile, Halt> {
     phases.begin(Phase::Score)?;
     let method = &task.job.method;
-    let joins = if method.name == MethodName::Average { 1 } else { fusion::joins(method.order, ensemble.members().len()) };
+    let joins =
+        if method.name == MethodName::Average { 1 } else { fusion::joins(method.order, ensemble.members().len()) };
     let mut done = 0;
     let mut model = None;
     let mut make = |recipe: Recipe<'_>, phases: &mut Phases<'_>| {
@@ -96,7 +115,8 @@ pub(super) fn fuse(
         if last {
             phases.begin(Phase::Prune)?;
         }
-        let (fused, written) = recipe.write(&path, &publish::notes(), precision, |blocks, all| phases.done(blocks, all))?;
+        let (fused, written) =
+            recipe.write(&path, &publish::notes(), precision, |blocks, all| phases.done(blocks, all))?;
         if !published {
             std::fs::remove_file(&path).map_err(|error| publish::unwritten(&path, &error))?;
         }

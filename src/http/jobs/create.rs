@@ -21,7 +21,11 @@ use crate::http::views::problem::ProblemView;
 ///
 /// `{"members": ["m0.safetensors", "m1.safetensors"], "dataset": "mnist.npz", "finetune": {"epochs": 3}}` is a whole body; the
 /// answer's `resolved` shows every default. With `validate_only=true` nothing is queued and the answer is the plan: widths,
-/// parameters, operations and bytes before and after, memory, warnings.
+/// parameters, operations and bytes before and after, memory and time with what they rest on, warnings.
+///
+/// `target` is one size, `{"width": "member"}`, `{"width": {"member": 0}}`, `{"width": 0.5}`, or a budget, `{"params": N}`, `{"macs": N}`,
+/// `{"bytes": N}`, that is never exceeded and spent to the last unit, evenly or with `"allocation": "sensitivity"`; beside it `round_to`,
+/// `keep` and `layers`. `method` takes the orders `joint`, `iterative` and `hierarchical`, and the name `average`.
 #[utoipa::path(post, path = "/v1/jobs", operation_id = "createJob", tag = "Jobs",
     params(
         ("validate_only" = Option<bool>, Query, description = "Only plan.", example = false),

@@ -1,0 +1,175 @@
+//! How fast fusion is beside a plain copy: two members 3072-w-w-10 without bias are fused from file to file, and in turns with
+//! that both files are read and one is written. Members are in the page cache; both ways end with a sync to the disk.
+//!
+//! `cargo bench --bench fusion -- 1024 4096` measures these widths; without any, 1024, 4096 and 16384, which needs 5.3 GB below
+//! the system's folder for temporary files (`TMPDIR` names another).
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use engraft::fusion::{self, Ensemble, Member, Recipe};
+use engraft::job::request::Architecture;
+use engraft::model::families;
+use engraft::model::header::Dtype;
+use engraft::model::plan::FusionPlan;
+use engraft::model::precision::Precision;
+use engraft::model::target::Target;
+use engraft::tensors::{Checkpoint, Rows, write_rows};
+
+/// Turns of both ways; the best of each counts.
+const ROUNDS: usize = 5;
+/// Bytes that the copy moves at once.
+const BUFFER: usize = 1 << 20;
+
+/// The benchmark's own errors end it.
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+fn main() -> Result<()> {
+    if !std::env::args().any(|argument| argument == "--bench") {
+        println!("run this with `cargo bench --bench fusion`");
+        return Ok(());
+    }
+    let mut widths: Vec<usize> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
+    if widths.is_empty() {
+        widths = vec![1024, 4096, 16384];
+    }
+    println!("{} threads, load {}", rayon::current_num_threads(), load());
+    println!(
+        "{:>6}  {:>8}  {:>9}  {:>9}  {:>6}  {:>10}  {:>14}",
+        "w", "members", "copy", "fusion", "ratio", "fusion", "peak anonymous"
+    );
+    for width in widths {
+        measure(width)?;
+    }
+    Ok(())
+}
+
+/// One line of the table.
+fn measure(width: usize) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let members = [member(folder.path(), width, 0)?, member(folder.path(), width, 1)?];
+    let out = folder.path().join("out.safetensors");
+    let (mut copy_best, mut fuse_best, mut anonymous) = (Duration::MAX, Duration::MAX, 0);
+    for _ in 0..ROUNDS {
+        let begin = Instant::now();
+        copy(&members, &out)?;
+        copy_best = copy_best.min(begin.elapsed());
+        std::fs::remove_file(&out)?;
+        let (fused, peak) = with_peak(|| -> Result<Duration> {
+            let begin = Instant::now();
+            fuse(&members, &out)?;
+            Ok(begin.elapsed())
+        });
+        fuse_best = fuse_best.min(fused?);
+        anonymous = anonymous.max(peak);
+        std::fs::remove_file(&out)?;
+    }
+    let read: u64 = members.iter().map(|path| path.metadata().map_or(0, |file| file.len())).sum();
+    let moved = read as f64 * 1.5 / 1e9;
+    println!(
+        "{width:>6}  {:>5.0} MB  {:>7.3} s  {:>7.3} s  {:>6.2}  {:>5.2} GB/s  {:>11.1} MB",
+        read as f64 / 1e6,
+        copy_best.as_secs_f64(),
+        fuse_best.as_secs_f64(),
+        fuse_best.as_secs_f64() / copy_best.as_secs_f64(),
+        moved / fuse_best.as_secs_f64(),
+        anonymous as f64 / 1e6,
+    );
+    Ok(())
+}
+
+/// A member's file with weights from a generator that is seeded by member, tensor and row.
+fn member(folder: &Path, width: usize, index: u64) -> Result<PathBuf> {
+    let path = folder.join(format!("m{index}.safetensors"));
+    let shapes = [[width, 3072], [width, width], [10, width]];
+    let tensors = shapes.into_iter().zip(1_u64..).map(|(shape, layer)| Rows {
+        name: format!("fc{layer}.weight"),
+        shape: shape.to_vec(),
+        fill: Box::new(move |row, target| {
+            let mut state = (index << 60) ^ (layer << 50) ^ row as u64;
+            for value in target {
+                state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                *value = (mixed >> 40) as f32 / 8_388_608.0 - 1.0;
+            }
+        }),
+    });
+    write_rows(&path, &tensors.collect::<Vec<_>>(), &[], &BTreeMap::new(), |_| Dtype::F32, |_, _| {})?;
+    Ok(path)
+}
+
+/// From the members' files to the fused file: what a job without data does, but for its checks of the concatenation.
+fn fuse(members: &[PathBuf], out: &Path) -> Result<()> {
+    let members: Vec<Checkpoint> =
+        members.iter().map(|path| Checkpoint::open(path)).collect::<std::result::Result<_, _>>()?;
+    for member in &members {
+        member.check_finite()?;
+    }
+    let headers: Vec<_> = members.iter().map(Checkpoint::header).collect();
+    let detected = families::detect(&headers, &Architecture::Auto, None)?;
+    let precision = Precision::shared(&headers);
+    let plan = FusionPlan::new(&detected.graphs, &Target::default(), &precision, None)?;
+    let pairs = detected.graphs.iter().zip(&members);
+    let ensemble = Ensemble::new(pairs.map(|(graph, weights)| Member { graph, weights }).collect())?;
+    let selection = fusion::select(&ensemble, &plan.targets, fusion::magnitude, |_, _| {})?;
+    let recipe: Recipe<'_> = fusion::gather(&ensemble, &selection)?;
+    recipe.write(out, &BTreeMap::new(), &precision, |_, _| {})?;
+    Ok(())
+}
+
+/// Reads all files and writes as much as one of them.
+fn copy(files: &[PathBuf], out: &Path) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    let mut len = 0;
+    for path in files {
+        let mut file = File::open(path)?;
+        len = 0;
+        loop {
+            match file.read(&mut buffer)? {
+                0 => break,
+                read => len += read,
+            }
+        }
+    }
+    let mut file = File::create(out)?;
+    while len > 0 {
+        let part = len.min(BUFFER);
+        file.write_all(&buffer[..part])?;
+        len -= part;
+    }
+    file.sync_all()
+}
+
+/// Runs `work` and looks every few milliseconds how many bytes of anonymous memory the process has.
+fn with_peak<T>(work: impl FnOnce() -> T) -> (T, u64) {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let mut peak = 0;
+            while !done.load(Ordering::Relaxed) {
+                peak = peak.max(anonymous_bytes());
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            peak
+        });
+        let result = work();
+        done.store(true, Ordering::Relaxed);
+        (result, watcher.join().unwrap_or(0))
+    })
+}
+
+/// `RssAnon` of this process; 0 where the system does not tell.
+fn anonymous_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
+}
+
+/// How busy the machine is.
+fn load() -> String {
+    std::fs::read_to_string("/proc/loadavg").unwrap_or_default().split_whitespace().take(1).collect()
+}

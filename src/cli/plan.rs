@@ -1,0 +1,130 @@
+//! `engraft plan`: what a fusion would do, before it is done.
+
+use std::fmt::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use super::job::JobArgs;
+use crate::data::{Limits, inspect};
+use crate::domain::dataset::DatasetFacts;
+use crate::domain::problem::Problem;
+use crate::job::plan::{Comparison, Plan};
+use crate::job::request::JobRequest;
+use crate::job::resolve::{DatasetInput, Inputs, resolve};
+use crate::tensors::Checkpoint;
+
+const EXAMPLE: &str = "\
+Plan a network of at most a million weights from two members:
+
+  engraft plan --member m0.safetensors --member m1.safetensors --params 1000000
+
+Takes what `engraft fuse` takes. Only the headers of checkpoints are read; a dataset is read through once. Everything that
+keeps the members from being fused is named at once.";
+
+/// Show what a fusion would do: widths, weights, operations, bytes, memory and time.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub(super) struct PlanCommand {
+    #[command(flatten)]
+    job: JobArgs,
+    /// Print the plan as JSON, as `POST /v1/jobs?validate_only=true` answers.
+    #[arg(long)]
+    json: bool,
+}
+
+impl PlanCommand {
+    /// Prints the plan.
+    pub(super) fn run(self) -> Result<ExitCode> {
+        let plan = plan(self.job.request()?)?;
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&plan)?);
+        } else {
+            print!("{}", Table(&plan));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The plan of a job on local files.
+fn plan(job: JobRequest) -> Result<Plan> {
+    let members: Vec<Checkpoint> = job
+        .members
+        .iter()
+        .map(|name| Checkpoint::open(Path::new(name)).map_err(|error| named(name, error.into())))
+        .collect::<Result<_, Problem>>()?;
+    let facts = |name: Option<&String>| -> Result<Option<DatasetFacts>, Problem> {
+        let facts =
+            name.map(|name| inspect(Path::new(name), &Limits::default()).map_err(|error| named(name, error.into())));
+        facts.transpose()
+    };
+    let dataset = job.dataset.as_ref();
+    let main = facts(dataset.map(|dataset| &dataset.name))?;
+    let validation = facts(dataset.and_then(|dataset| dataset.validation.as_ref()))?;
+    let test = facts(dataset.and_then(|dataset| dataset.test.as_ref()))?;
+    let inputs = Inputs {
+        members: members.iter().map(Checkpoint::header).collect(),
+        dataset: main.as_ref().map(DatasetInput::Ready),
+        validation: validation.as_ref().map(DatasetInput::Ready),
+        test: test.as_ref().map(DatasetInput::Ready),
+    };
+    let network = resolve(job, &inputs)?.network;
+    Ok(network.ok_or_else(|| anyhow::anyhow!("a job with all its files has no plan"))?.plan)
+}
+
+fn named(name: &str, problem: Problem) -> Problem {
+    Problem { detail: format!("{name}: {}", problem.detail), ..problem }
+}
+
+/// A plan for a terminal.
+struct Table<'a>(&'a Plan);
+
+impl fmt::Display for Table<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plan = self.0;
+        writeln!(f, "architecture: {}", plan.architecture)?;
+        for assumption in &plan.assumptions {
+            writeln!(f, "assumed: {assumption}")?;
+        }
+        writeln!(f)?;
+        let layers = plan.layers.iter().map(|layer| {
+            let group = layer.group.clone().unwrap_or_else(|| "(outputs)".to_owned());
+            vec![layer.name.clone(), group, layer.width_before.to_string(), layer.width_after.to_string()]
+        });
+        columns(f, &["layer", "group", "all members", "fused"], layers.collect())?;
+        writeln!(f)?;
+        let members = plan.parameters.members.len();
+        let heads: Vec<String> = (0..members).map(|index| format!("member {index}")).collect();
+        let heads =
+            [&[""][..], &heads.iter().map(String::as_str).collect::<Vec<_>>(), &["concatenated", "fused"]].concat();
+        let rows = [("parameters", &plan.parameters), ("MACs", &plan.macs), ("bytes", &plan.bytes)];
+        columns(f, &heads, rows.into_iter().map(|(name, costs)| figures(name, costs)).collect())?;
+        writeln!(f, "\npeak memory: {:.1} MB ({})", plan.memory_peak_bytes as f64 / 1e6, plan.memory_basis)?;
+        writeln!(f, "time: about {:.1} s ({})", plan.seconds_estimate, plan.seconds_basis)?;
+        for warning in &plan.warnings {
+            writeln!(f, "warning: {warning}")?;
+        }
+        Ok(())
+    }
+}
+
+fn figures(name: &str, costs: &Comparison) -> Vec<String> {
+    let values = costs.members.iter().chain([&costs.concatenated, &costs.fused]).map(u64::to_string);
+    std::iter::once(name.to_owned()).chain(values).collect()
+}
+
+/// A table whose first column is aligned to the left, the others to the right.
+fn columns(f: &mut fmt::Formatter<'_>, heads: &[&str], mut rows: Vec<Vec<String>>) -> fmt::Result {
+    rows.insert(0, heads.iter().map(ToString::to_string).collect());
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..heads.len()).map(width).collect();
+    for row in &rows {
+        let mut line = format!("{:<1$}", row[0], widths[0]);
+        for (cell, width) in row.iter().zip(&widths).skip(1) {
+            write!(line, "  {cell:>width$}")?;
+        }
+        writeln!(f, "{}", line.trim_end())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,272 @@
+//! The pipeline on small files: sizes, orders, element types, members of different depth.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use engraft::fusion::{Member, Padded, verify};
+use engraft::job::parse::parse;
+use engraft::job::protocol::{InputFile, Task};
+use engraft::job::request::{Architecture, Device};
+use engraft::model::depth;
+use engraft::model::graph::Graph;
+use engraft::model::header::Dtype;
+use engraft::pipeline::{self, Outcome};
+use engraft::tensors::{Checkpoint, StateDict, Weights};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Tensors by name and shape; values by a generator, variances positive.
+fn state(tensors: &[(String, Vec<usize>)], seed: u64) -> StateDict {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut state = StateDict::default();
+    for (name, shape) in tensors {
+        let low = if name.ends_with("running_var") { 0.2 } else { -1.0 };
+        let values = (0..shape.iter().product()).map(|_| rng.random_range(low..1.0_f32)).collect();
+        state.insert_f32(name, shape, values).unwrap();
+    }
+    state
+}
+
+/// `fc1`, `fc2`, … of these widths, with bias.
+fn mlp(widths: &[usize], seed: u64) -> StateDict {
+    let layer = |(index, pair): (usize, &[usize])| {
+        let name = format!("fc{}", index + 1);
+        [(format!("{name}.weight"), vec![pair[1], pair[0]]), (format!("{name}.bias"), vec![pair[1]])]
+    };
+    state(&widths.windows(2).enumerate().flat_map(layer).collect::<Vec<_>>(), seed)
+}
+
+/// A residual network of two stages under the usual names.
+fn resnet(width: usize, blocks: [usize; 2], seed: u64) -> StateDict {
+    let mut tensors = Vec::new();
+    let mut conv = |name: &str, from: usize, to: usize, kernel: usize, norm: &str| {
+        tensors.push((format!("{name}.weight"), vec![to, from, kernel, kernel]));
+        for suffix in ["weight", "bias", "running_mean", "running_var"] {
+            tensors.push((format!("{norm}.{suffix}"), vec![to]));
+        }
+    };
+    conv("conv1", 3, width, 3, "bn1");
+    let mut from = width;
+    for (stage, blocks) in (1..).zip(blocks) {
+        let to = width * stage;
+        for block in 0..blocks {
+            let name = format!("layer{stage}.{block}");
+            conv(&format!("{name}.conv1"), from, to, 3, &format!("{name}.bn1"));
+            conv(&format!("{name}.conv2"), to, to, 3, &format!("{name}.bn2"));
+            if from != to {
+                conv(&format!("{name}.shortcut.0"), from, to, 1, &format!("{name}.shortcut.1"));
+            }
+            from = to;
+        }
+    }
+    tensors.push(("linear.weight".to_owned(), vec![4, from]));
+    tensors.push(("linear.bias".to_owned(), vec![4]));
+    state(&tensors, seed)
+}
+
+/// A folder with members' files.
+struct Files {
+    folder: TempDir,
+    names: Vec<String>,
+}
+
+impl Files {
+    fn new(members: &[StateDict], dtype: Dtype) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let save = |(index, state): (usize, &StateDict)| {
+            let path = folder.path().join(format!("m{index}.safetensors"));
+            state.save_as(&path, &BTreeMap::new(), |_| dtype).unwrap();
+            path.display().to_string()
+        };
+        let names = members.iter().enumerate().map(save).collect();
+        Self { folder, names }
+    }
+
+    fn open(&self) -> Vec<Checkpoint> {
+        self.names.iter().map(|name| Checkpoint::open(Path::new(name)).unwrap()).collect()
+    }
+
+    /// Labelled noise as `x` and `y`.
+    fn dataset(&self, shape: &[usize], classes: usize) -> String {
+        let mut data = state(&[("x".to_owned(), shape.to_vec())], 99);
+        let labels: Vec<i64> = (0..shape[0]).map(|index| (index % classes) as i64).collect();
+        let count = labels.len();
+        data.insert("y".to_owned(), candle_core::Tensor::from_vec(labels, count, &candle_core::Device::Cpu).unwrap());
+        let path = self.folder.path().join("data.safetensors");
+        data.save(&path, &BTreeMap::new()).unwrap();
+        path.display().to_string()
+    }
+
+    /// Runs a job on the members; the artifacts by name.
+    fn run(&self, mut body: Value) -> BTreeMap<String, PathBuf> {
+        body["members"] = json!(self.names);
+        let job = parse(&body).unwrap();
+        let scratch = self.folder.path().join("scratch");
+        std::fs::create_dir_all(&scratch).unwrap();
+        let file = |name: &String| InputFile { name: name.clone(), path: name.into(), sha256: String::new() };
+        let task = Task {
+            members: job.members.iter().map(file).collect(),
+            dataset: job.dataset.as_ref().map(|dataset| file(&dataset.name)),
+            validation: None,
+            test: None,
+            scratch,
+            resume: None,
+            device: Device::Cpu,
+            threads: 2,
+            job,
+        };
+        match pipeline::run(&task, &mut |_| {}, &AtomicBool::new(false)) {
+            Ok(Outcome::Finished(artifacts)) => artifacts.into_iter().map(|file| (file.name, file.path)).collect(),
+            other => panic!("{body:#}: {other:?}"),
+        }
+    }
+}
+
+fn json_file(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+fn row(weights: &dyn Weights, tensor: &str, row: usize, len: usize) -> Vec<f32> {
+    weights.f32(tensor).unwrap()[row * len..(row + 1) * len].to_vec()
+}
+
+#[test]
+fn every_order_tells_which_unit_of_which_member_each_unit_is() {
+    let members: Vec<StateDict> = (0..5).map(|seed| mlp(&[6, 8, 8, 3], seed)).collect();
+    let files = Files::new(&members, Dtype::F32);
+    let mut models = Vec::new();
+    for order in ["joint", "iterative", "hierarchical"] {
+        let artifacts = files.run(json!({"method": {"order": order}}));
+        let fused = Checkpoint::open(&artifacts["model"]).unwrap();
+        let provenance = json_file(&artifacts["provenance"]);
+        let report = json_file(&artifacts["report"]);
+        assert_eq!(report["method"]["order"], order);
+        let shares: Vec<f64> = provenance["shares"].as_array().unwrap().iter().filter_map(Value::as_f64).collect();
+        assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-6, "{order}: {shares:?}");
+        let group = provenance["groups"].as_array().unwrap().iter().find(|group| group["layers"][0] == "fc1").unwrap();
+        let units = group["units"].as_array().unwrap();
+        assert_eq!(units.len(), 8);
+        let mut kept = vec![0; members.len()];
+        for (index, unit) in units.iter().enumerate() {
+            let (member, of) = (unit[0].as_u64().unwrap() as usize, unit[1].as_u64().unwrap() as usize);
+            assert_eq!(row(&fused, "fc1.weight", index, 6), row(&members[member], "fc1.weight", of, 6), "{order}");
+            kept[member] += 1;
+        }
+        let layer = report["layers"].as_array().unwrap().iter().find(|layer| layer["name"] == "fc1").unwrap();
+        assert_eq!(layer["kept_per_member"], json!(kept), "{order}");
+        models.push(std::fs::read(&artifacts["model"]).unwrap());
+    }
+    assert!(models[0] != models[1] && models[0] != models[2]);
+}
+
+#[test]
+fn an_average_is_the_mean_and_keeps_no_units() {
+    let members = [mlp(&[6, 8, 3], 1), mlp(&[6, 8, 3], 2)];
+    let files = Files::new(&members, Dtype::F32);
+    let artifacts = files.run(json!({"method": {"name": "average"}}));
+    let fused = Checkpoint::open(&artifacts["model"]).unwrap();
+    let [a, b] = members.each_ref().map(|member| member.f32("fc2.weight").unwrap().to_vec());
+    for (mean, (a, b)) in fused.f32("fc2.weight").unwrap().iter().zip(a.iter().zip(b)) {
+        assert!((mean - f32::midpoint(*a, b)).abs() < 1e-6);
+    }
+    assert_eq!(json_file(&artifacts["report"])["layers"][0]["kept_per_member"], json!([]));
+    assert_eq!(json_file(&artifacts["provenance"])["groups"], json!([]));
+}
+
+#[test]
+fn half_precision_members_are_fused_in_f32_and_written_in_their_own_type() {
+    let members = [mlp(&[40, 24, 24, 3], 1), mlp(&[40, 24, 24, 3], 2)];
+    for dtype in [Dtype::F16, Dtype::Bf16] {
+        let files = Files::new(&members, dtype);
+        let rounded: Vec<StateDict> =
+            files.open().iter().map(|member| StateDict::from_checkpoint(member).unwrap()).collect();
+        let wide_files = Files::new(&rounded, Dtype::F32);
+        let (wide, narrow) = (wide_files.run(json!({})), files.run(json!({})));
+        let (wide, narrow) = (Checkpoint::open(&wide["model"]).unwrap(), Checkpoint::open(&narrow["model"]).unwrap());
+        for info in &narrow.header().tensors {
+            assert_eq!(info.dtype, dtype, "{}", info.name);
+            let (expected, got) = (wide.f32(&info.name).unwrap(), narrow.f32(&info.name).unwrap());
+            let head = info.name.starts_with("fc3");
+            let close = |(a, b): (&f32, &f32)| if head { (a - b).abs() <= 4e-3 } else { a.to_bits() == b.to_bits() };
+            assert!(expected.iter().zip(&*got).all(close), "{dtype:?}: {}", info.name);
+        }
+    }
+}
+
+#[test]
+fn one_member_becomes_smaller_within_a_budget_that_is_spent_by_sensitivity() {
+    let files = Files::new(&[mlp(&[6, 32, 32, 3], 7)], Dtype::F32);
+    let data = files.dataset(&[200, 6], 3);
+    let sizes = |body: Value| -> Vec<u64> {
+        let report = json_file(&files.run(body)["report"]);
+        let layers = report["layers"].as_array().unwrap();
+        layers.iter().map(|layer| layer["width_after"].as_u64().unwrap()).collect()
+    };
+    let spent = |widths: &[u64]| widths[0] * 7 + widths[1] * (widths[0] + 1) + 3 * (widths[1] + 1);
+    let target = |allocation: &str| json!({"params": 500, "allocation": allocation});
+    let even = sizes(json!({"target": target("uniform")}));
+    let by_scores = sizes(json!({"target": target("sensitivity")}));
+    let measured = sizes(json!({"target": target("sensitivity"), "dataset": data}));
+    assert_eq!(measured, sizes(json!({"target": target("sensitivity"), "dataset": data})), "the same again");
+    for widths in [even, by_scores, measured] {
+        assert!(spent(&widths) <= 500, "{widths:?}");
+        for layer in 0..2 {
+            let mut wider = widths.clone();
+            wider[layer] += 1;
+            assert!(wider[layer] > 32 || spent(&wider) > 500, "{widths:?}");
+        }
+    }
+}
+
+/// Pads the shallower of two members and compares its logits with its own; then fuses both through the pipeline.
+fn check_depth(members: &[StateDict], input: &[usize], added: &[&str], tolerance: f32) {
+    let files = Files::new(members, Dtype::F32);
+    let open = files.open();
+    let headers: Vec<_> = open.iter().map(Checkpoint::header).collect();
+    let aligned = depth::detect(&headers, &Architecture::Auto, Some(&input.to_vec())).unwrap();
+    let batch = 4;
+    let elements = batch * input.iter().product::<usize>();
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let inputs: Vec<f32> = (0..elements).map(|_| rng.random_range(-1.0..1.0)).collect();
+    let logits =
+        |graph: &Graph, weights: &dyn Weights| verify::reference(Member { graph, weights }, &inputs, batch).unwrap();
+    let index = aligned.paddings.iter().position(Option::is_some).expect("one is shallower");
+    let padding = aligned.paddings[index].as_ref().unwrap();
+    assert_eq!(padding.added(), added);
+    let padded = Padded::new(&open[index], &aligned.own[index], padding);
+    let own = logits(&aligned.own[index], &open[index]);
+    for (own, padded) in own.iter().zip(logits(&padding.graph, &padded)) {
+        assert!((own - padded).abs() <= tolerance * own.abs().max(1.0), "{own} became {padded}");
+    }
+    let artifacts = files.run(json!({"input_shape": input}));
+    let fused = Checkpoint::open(&artifacts["model"]).unwrap();
+    let deepest = open[1 - index].header();
+    let names = |checkpoint: &[engraft::model::header::TensorInfo]| -> Vec<String> {
+        checkpoint.iter().filter(|info| info.dtype.is_float()).map(|info| info.name.clone()).collect()
+    };
+    assert_eq!(names(&fused.header().tensors), names(&deepest.tensors));
+    let report = json_file(&artifacts["report"]);
+    assert!(report["warnings"].to_string().contains(added[0]), "{}", report["warnings"]);
+}
+
+#[test]
+fn members_of_less_depth_are_padded_exactly() {
+    check_depth(&[mlp(&[6, 8, 8, 7, 3], 1), mlp(&[6, 9, 5, 3], 2)], &[6], &["fc3"], 0.0);
+    check_depth(&[mlp(&[6, 5, 3], 1), mlp(&[6, 8, 8, 7, 3], 2)], &[6], &["fc2", "fc3"], 0.0);
+    let added =
+        ["layer1.1.conv1", "layer1.1.conv2", "layer2.1.conv1", "layer2.1.conv2", "layer2.2.conv1", "layer2.2.conv2"];
+    check_depth(&[resnet(4, [2, 3], 1), resnet(5, [1, 1], 2)], &[3, 8, 8], &added, 0.0);
+}
+
+#[test]
+fn members_that_no_block_can_bring_to_one_depth_name_the_layers() {
+    let files = Files::new(&[resnet(4, [1, 1], 1), resnet(4, [1, 0], 2)], Dtype::F32);
+    let open = files.open();
+    let headers: Vec<_> = open.iter().map(Checkpoint::header).collect();
+    let problem = depth::detect(&headers, &Architecture::Auto, Some(&vec![3, 8, 8])).expect_err("a stage is missing");
+    assert_eq!(problem.code, engraft::domain::problem::Code::MembersIncompatible);
+    assert!(problem.detail.contains("/members/1") && problem.detail.contains("layer2.0.conv1"), "{problem}");
+}
