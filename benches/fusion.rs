@@ -38,10 +38,8 @@ fn main() -> Result<()> {
         widths = vec![1024, 4096, 16384];
     }
     println!("{} threads, load {}", rayon::current_num_threads(), load());
-    println!(
-        "{:>6}  {:>8}  {:>9}  {:>9}  {:>6}  {:>10}  {:>14}",
-        "w", "members", "copy", "fusion", "ratio", "fusion", "peak anonymous"
-    );
+    let heads = ["members", "copy", "its CPU", "fusion", "its CPU", "ratio", "fusion", "anonymous"];
+    println!("{:>6}{}", "w", heads.map(|head| format!("  {head:>9}")).concat());
     for width in widths {
         measure(width)?;
     }
@@ -53,33 +51,57 @@ fn measure(width: usize) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let members = [member(folder.path(), width, 0)?, member(folder.path(), width, 1)?];
     let out = folder.path().join("out.safetensors");
-    let (mut copy_best, mut fuse_best, mut anonymous) = (Duration::MAX, Duration::MAX, 0);
+    let (mut copied, mut fused, mut anonymous) = (Spent::MOST, Spent::MOST, 0);
     for _ in 0..ROUNDS {
-        let begin = Instant::now();
-        copy(&members, &out)?;
-        copy_best = copy_best.min(begin.elapsed());
+        copied = copied.min(&Spent::on(|| Ok(copy(&members, &out)?))?);
         std::fs::remove_file(&out)?;
-        let (fused, peak) = with_peak(|| -> Result<Duration> {
-            let begin = Instant::now();
-            fuse(&members, &out)?;
-            Ok(begin.elapsed())
-        });
-        fuse_best = fuse_best.min(fused?);
+        let (spent, peak) = with_peak(|| Spent::on(|| fuse(&members, &out)));
+        fused = fused.min(&spent?);
         anonymous = anonymous.max(peak);
         std::fs::remove_file(&out)?;
     }
     let read: u64 = members.iter().map(|path| path.metadata().map_or(0, |file| file.len())).sum();
     let moved = read as f64 * 1.5 / 1e9;
-    println!(
-        "{width:>6}  {:>5.0} MB  {:>7.3} s  {:>7.3} s  {:>6.2}  {:>5.2} GB/s  {:>11.1} MB",
-        read as f64 / 1e6,
-        copy_best.as_secs_f64(),
-        fuse_best.as_secs_f64(),
-        fuse_best.as_secs_f64() / copy_best.as_secs_f64(),
-        moved / fuse_best.as_secs_f64(),
-        anonymous as f64 / 1e6,
-    );
+    let cells = [
+        format!("{:.0} MB", read as f64 / 1e6),
+        format!("{:.3} s", copied.wall),
+        format!("{:.2} s", copied.cpu),
+        format!("{:.3} s", fused.wall),
+        format!("{:.2} s", fused.cpu),
+        format!("{:.2}", fused.wall / copied.wall),
+        format!("{:.2} GB/s", moved / fused.wall),
+        format!("{:.1} MB", anonymous as f64 / 1e6),
+    ];
+    println!("{width:>6}{}", cells.map(|cell| format!("  {cell:>9}")).concat());
     Ok(())
+}
+
+/// Seconds by the clock, and seconds of all cores together, which other work on the machine changes less.
+struct Spent {
+    wall: f64,
+    cpu: f64,
+}
+
+impl Spent {
+    const MOST: Self = Self { wall: f64::INFINITY, cpu: f64::INFINITY };
+
+    fn on(work: impl FnOnce() -> Result<()>) -> Result<Self> {
+        let (begin, cpu) = (Instant::now(), cpu_seconds());
+        work()?;
+        Ok(Self { wall: begin.elapsed().as_secs_f64(), cpu: cpu_seconds() - cpu })
+    }
+
+    fn min(&self, other: &Self) -> Self {
+        Self { wall: self.wall.min(other.wall), cpu: self.cpu.min(other.cpu) }
+    }
+}
+
+/// Seconds that this process has computed, in hundredths; 0 where the system does not tell.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    // Of the fields behind the name, these are the ticks in user mode and in the kernel.
+    fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
 /// A member's file with weights from a generator that is seeded by member, tensor and row.

@@ -268,5 +268,6 @@ fn members_that_no_block_can_bring_to_one_depth_name_the_layers() {
     let headers: Vec<_> = open.iter().map(Checkpoint::header).collect();
     let problem = depth::detect(&headers, &Architecture::Auto, Some(&vec![3, 8, 8])).expect_err("a stage is missing");
     assert_eq!(problem.code, engraft::domain::problem::Code::MembersIncompatible);
-    assert!(problem.detail.contains("/members/1") && problem.detail.contains("layer2.0.conv1"), "{problem}");
+    assert_eq!(problem.errors[0].pointer, "/members/1");
+    assert!(problem.errors[0].detail.contains("layer2.0.conv1"), "{problem}");
 }

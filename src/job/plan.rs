@@ -118,6 +118,8 @@ struct Work {
     /// Elements of all activations for one example.
     activations: u64,
     joins: u64,
+    /// Multiply-accumulates of measuring sensitivities, at most.
+    probing: u64,
 }
 
 impl Work {
@@ -138,6 +140,7 @@ impl Work {
             } else {
                 (job.members.len() as u64).saturating_sub(1).max(1)
             },
+            probing: 0,
         };
         if let (Some(dataset), Some(facts)) = (&job.dataset, inputs.dataset.and_then(DatasetInput::facts)) {
             let count = |split: &str| facts.splits.get(split).map_or(0, |split| split.examples as u64);
@@ -147,6 +150,9 @@ impl Work {
             let elements: usize = facts.example_shape.iter().product();
             (work.train, work.measured) = (train - held_out, held_out + test);
             work.data_bytes = (train + test) * elements as u64;
+            if is_measured(job) {
+                work.probing = SENSITIVITY_MACS;
+            }
         }
         work
     }
@@ -182,7 +188,7 @@ impl Work {
         let teacher = if epochs > 0 { self.train } else { 0 };
         let candidates = (teacher + self.measured) as f64 * self.members.macs as f64
             + 2.0 * self.measured as f64 * self.fused.macs as f64;
-        let computing = (training + candidates) / ASSUMED_MACS_PER_SECOND;
+        let computing = (training + candidates + self.probing as f64) / ASSUMED_MACS_PER_SECOND;
         let basis = format!(
             "{copying:.2} s to read, rank and gather at {} GB/s + {computing:.2} s to train and measure at {} G \
              multiply-accumulates/s",
@@ -191,6 +197,11 @@ impl Work {
         );
         (copying + computing, basis)
     }
+}
+
+/// Whether a budget is spent by sensitivity.
+fn is_measured(job: &JobRequest) -> bool {
+    matches!(job.target.size, Size::Budget(Budget { allocation: Allocation::Sensitivity, .. }))
 }
 
 fn warnings(job: &JobRequest, inputs: &Inputs<'_>, network: &Network) -> Vec<String> {
@@ -207,7 +218,7 @@ fn warnings(job: &JobRequest, inputs: &Inputs<'_>, network: &Network) -> Vec<Str
     for pair in names.windows(2).filter(|pair| pair[0] == pair[1]) {
         warnings.push(format!("the member `{}` is named more than once; a copy brings nothing new", pair[0]));
     }
-    if matches!(job.target.size, Size::Budget(Budget { allocation: Allocation::Sensitivity, .. })) {
+    if is_measured(job) {
         warnings.push(
             "sensitivities are measured when the job runs: the plan shows an even allocation of the same budget"
                 .to_owned(),

@@ -77,19 +77,27 @@ pub fn detect(
             let (own, paddings) = (detected.graphs.clone(), vec![None; headers.len()]);
             Ok(Aligned { detected, own, paddings })
         }
-        Err(problem) if problem.code == Code::MembersIncompatible => {
-            one_by_one(headers, architecture, input).unwrap_or(Err(problem))
+        Err(mut problem) if problem.code == Code::MembersIncompatible => {
+            match one_by_one(headers, architecture, input) {
+                Some(Ok(aligned)) => Ok(aligned),
+                Some(Err(mut faults)) => {
+                    faults.append(&mut problem.errors);
+                    Err(Problem { code: problem.code, ..Problem::faults(faults) })
+                }
+                None => Err(problem),
+            }
         }
         Err(problem) => Err(problem),
     }
 }
 
-/// Each member by itself, aligned with the deepest; `None` where they are of one depth or no networks at all.
+/// Each member by itself, aligned with the deepest, or what keeps the members of one family from that; `None` where depth
+/// is not what tells them apart.
 fn one_by_one(
     headers: &[&CheckpointHeader],
     architecture: &Architecture,
     input: Option<&Shape>,
-) -> Option<Result<Aligned, Problem>> {
+) -> Option<Result<Aligned, Vec<Fault>>> {
     let each = headers.iter().map(|header| families::detect(&[*header], architecture, input).ok());
     let mut each: Vec<Detected> = each.collect::<Option<_>>()?;
     let layers = |detected: &Detected| detected.graphs[0].nodes().iter().filter(|node| node.op.is_dense()).count();
@@ -106,7 +114,7 @@ fn one_by_one(
         }
     }
     if !faults.is_empty() {
-        return Some(Err(Problem { code: Code::MembersIncompatible, ..Problem::faults(faults) }));
+        return each.iter().all(|detected| detected.family == each[deepest].family).then_some(Err(faults));
     }
     let reference = each.swap_remove(deepest);
     let graphs = own.iter().zip(&paddings).map(|(own, padding)| padding.as_ref().map_or(own, |padding| &padding.graph));
