@@ -51,7 +51,7 @@ fn a_convolution_is_padded_where_it_keeps_the_size() {
     assert_eq!(padding.added(), ["l1"]);
     let strict = network(vec![conv(2, 4, 1), Op::Relu, conv(4, 4, 0), Op::Relu, conv(4, 5, 0), Op::Relu], 20);
     let detail = pad(&strict, &short).expect_err("no identity of that size");
-    assert!(detail.contains("expected l1") && detail.contains("got nothing with weights"), "{detail}");
+    assert!(detail.contains("expected l2") && detail.contains("got nothing with weights"), "{detail}");
     let bent = network(vec![conv(2, 4, 1), conv(4, 4, 1), Op::Relu, conv(4, 5, 0), Op::Relu], 80);
     let straight = network(vec![conv(2, 3, 1), conv(3, 3, 0), Op::Relu], 48);
     assert!(pad(&bent, &straight).is_err(), "a ReLU behind values of any sign");
