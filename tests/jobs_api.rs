@@ -384,3 +384,27 @@ async fn draining_ends_event_streams_and_gives_the_job_back() {
     assert_eq!(glimpse.state, "queued");
     app.stop().await;
 }
+
+#[tokio::test]
+async fn one_member_is_planned_within_a_budget_and_a_budget_too_small_names_the_smallest() {
+    let lab = Lab::new().await;
+    let plan = |target: Value| {
+        let body = json!({"members": ["m0.safetensors"], "target": target});
+        lab.post("/v1/jobs?validate_only=true", &body).send()
+    };
+    // Each of the eight units costs 4 + 1 weights before it and 3 behind; the outputs have 3 biases.
+    let answer = plan(json!({"params": 30})).await.expect("an answer");
+    assert_eq!(answer.status(), StatusCode::OK);
+    let answer: Value = answer.json().await.expect("JSON");
+    assert_eq!((&answer["layers"][0]["width_after"], &answer["parameters"]["fused"]), (&json!(3), &json!(27)));
+    assert!(answer["memory_basis"].is_string() && answer["seconds_basis"].is_string(), "{answer:#}");
+    let (status, code, body) = problem(plan(json!({"params": 10})).await.expect("an answer")).await;
+    assert_eq!((status, code.as_str()), (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request"));
+    assert_eq!(body["errors"][0]["code"], "budget_too_small");
+    assert!(body["detail"].as_str().expect("text").contains("at least 11,"), "{body:#}");
+    let later = json!({"members": ["m0.safetensors"], "method": {"order": "prune_then_merge"}});
+    let answer = lab.post("/v1/jobs?validate_only=true", &later).send().await.expect("an answer");
+    let (status, code, _) = problem(answer).await;
+    assert_eq!((status, code.as_str()), (StatusCode::UNPROCESSABLE_ENTITY, "not_supported_yet"));
+    lab.app.stop().await;
+}

@@ -76,7 +76,7 @@ impl Plan {
             concatenated: figure(&fusion.concatenated),
             fused: 0,
         };
-        let work = Work::of(job, inputs, &members, fusion);
+        let work = Work::of(job, inputs, &members, network);
         let (memory_peak_bytes, memory_basis) = work.memory();
         let (seconds_estimate, seconds_basis) = work.seconds();
         let mut plan = Self {
@@ -113,7 +113,10 @@ struct Work {
     /// Examples of the splits that candidates are measured on.
     measured: u64,
     data_bytes: u64,
+    /// Of all members together.
     members: Costs,
+    /// Bytes of the largest network, at four bytes per weight.
+    largest: u64,
     fused: Costs,
     /// Elements of all activations for one example.
     activations: u64,
@@ -123,8 +126,8 @@ struct Work {
 }
 
 impl Work {
-    fn of(job: &JobRequest, inputs: &Inputs<'_>, members: &[Costs], fusion: &FusionPlan) -> Self {
-        let graph = &fusion.fused;
+    fn of(job: &JobRequest, inputs: &Inputs<'_>, members: &[Costs], network: &Network) -> Self {
+        let (graph, f32s) = (&network.fusion.fused, Precision::default());
         let activations: usize = graph.iter().map(|(id, _)| graph.shape(id).iter().product::<usize>()).sum();
         let finetune = job.finetune.as_ref();
         let mut work = Self {
@@ -133,7 +136,8 @@ impl Work {
             measured: 0,
             data_bytes: 0,
             members: members.iter().copied().sum(),
-            fused: Costs::of(graph, &Precision::default()),
+            largest: network.own.iter().chain([graph]).map(|graph| Costs::of(graph, &f32s).bytes).max().unwrap_or(0),
+            fused: Costs::of(graph, &f32s),
             activations: activations as u64,
             joins: if job.method.order == Order::Joint {
                 1
@@ -169,7 +173,7 @@ impl Work {
         }
         if self.data_bytes > 0 {
             if self.finetune.is_none() {
-                let bytes = self.members.bytes.max(self.fused.bytes) + EVALUATION_BATCH * self.activations * 4;
+                let bytes = self.largest + EVALUATION_BATCH * self.activations * 4;
                 parts.push((bytes, "one network at a time that is measured".to_owned()));
             }
             parts.push((self.data_bytes, "the examples, at a byte per value".to_owned()));
