@@ -8,8 +8,9 @@ use std::io::{self, BufRead, Write};
 use std::time::Instant;
 
 use engraft::job::request::Optimizer;
+use engraft::kernels::loss::Targets;
 use engraft::model::graph::{Graph, Node, NodeId, Op, Window};
-use engraft::train::optimizer::Sgd;
+use engraft::train::optimizer::{OptimizerState, Stride};
 use engraft::train::{Network, init};
 
 const THREADS: usize = 2;
@@ -48,7 +49,7 @@ fn cpu_seconds() -> f64 {
 /// A network with a batch.
 struct Run {
     network: Network,
-    optimizer: Sgd,
+    optimizer: OptimizerState,
     images: Vec<f32>,
     labels: Vec<u32>,
 }
@@ -64,8 +65,14 @@ impl Run {
         };
         let mut network = Network::compile(&graph, batch, THREADS).expect("a network");
         network.load(&init(&graph, 1).expect("weights")).expect("fitting weights");
-        let settings = Optimizer::Sgd { lr: 1e-3, momentum: 0.9, nesterov: false, weight_decay: 5e-4 };
-        let optimizer = Sgd::new(&settings, network.parameters());
+        let settings = Optimizer::Sgd {
+            lr: 1e-3,
+            momentum: 0.9,
+            nesterov: false,
+            weight_decay: 5e-4,
+            decay_norms_and_biases: true,
+        };
+        let optimizer = OptimizerState::new(&settings, network.parameters());
         let noise = |i: usize| ((i * 7919) % 2003) as f32 / 1001.0 - 1.0;
         let images = (0..batch * network.example_len()).map(noise).collect();
         Self { network, optimizer, images, labels: (0..batch as u32).map(|i| i % 10).collect() }
@@ -76,9 +83,9 @@ impl Run {
     }
 
     fn step(&mut self) {
-        self.network.gradients(&self.images, &self.labels, None).expect("a fitting batch");
+        self.network.gradients(&self.images, Targets::of(&self.labels)).expect("a fitting batch");
         let optimizer = &mut self.optimizer;
-        self.network.update(|parameters| optimizer.step(parameters, 1.0));
+        self.network.update(|parameters| optimizer.step(parameters, Stride { factor: 1.0, clip_norm: None }));
     }
 }
 

@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use engraft::domain::problem::{Code, Problem};
-use engraft::job::request::{Architecture, Finetune, Objective, Optimizer, Schedule};
+use engraft::job::request::{Architecture, Finetune, Objective, Optimizer, Schedule, Teacher};
+use engraft::kernels::loss::Targets;
 use engraft::model::families;
 use engraft::model::graph::{Graph, Node, NodeId, Op, Window};
 use engraft::tensors::{Checkpoint, StateDict, Weights};
+use engraft::train::optimizer::{OptimizerState, Stride};
 use engraft::train::{
     Event, Examples, Network, Setup, TrainError, Trained, evaluate, init, latency, logits, score, train,
 };
@@ -86,14 +88,13 @@ fn convnet() -> Graph {
     ])
 }
 
+fn sgd(lr: f32, nesterov: bool, weight_decay: f32) -> Optimizer {
+    Optimizer::Sgd { lr, momentum: 0.9, nesterov, weight_decay, decay_norms_and_biases: true }
+}
+
 fn finetune(epochs: usize, lr: f32) -> Finetune {
-    Finetune {
-        epochs,
-        objective: Objective::CrossEntropy,
-        optimizer: Optimizer::Sgd { lr, momentum: 0.9, nesterov: false, weight_decay: 1e-4 },
-        schedule: Schedule::Cosine,
-        batch_size: 16,
-    }
+    let (objective, optimizer) = (Objective::CrossEntropy, sgd(lr, false, 1e-4));
+    Finetune { epochs, objective, optimizer, batch_size: 16, ..Finetune::default() }
 }
 
 fn network(graph: &Graph) -> Network {
@@ -158,14 +159,21 @@ fn a_small_network_learns_and_the_best_epoch_is_kept() {
 
 #[test]
 fn an_interrupted_training_ends_as_an_undisturbed_one() {
-    let (graph, data, finetune) = (convnet(), data(), finetune(5, 0.05));
+    let adamw = Finetune { optimizer: Optimizer::ADAMW, warmup_epochs: 1.5, clip_norm: Some(1.0), ..finetune(5, 0.05) };
+    for finetune in [finetune(5, 0.05), adamw] {
+        interrupt(&finetune);
+    }
+}
+
+fn interrupt(finetune: &Finetune) {
+    let (graph, data) = (convnet(), data());
     let undisturbed_folder = tempfile::tempdir().unwrap();
     let mut network_1 = network(&graph);
-    let setup_1 = setup(&finetune, &data, Some(undisturbed_folder.path()));
+    let setup_1 = setup(finetune, &data, Some(undisturbed_folder.path()));
     let undisturbed = train(&mut network_1, &setup_1, None, GO, &mut |_| {}).unwrap();
     for (epoch, step) in [(1, 1), (3, 5), (5, 12)] {
         let folder = tempfile::tempdir().unwrap();
-        let setup = setup(&finetune, &data, Some(folder.path()));
+        let setup = setup(finetune, &data, Some(folder.path()));
         let (stop, mut last): (AtomicBool, Option<PathBuf>) = (AtomicBool::new(false), None);
         let stopped = train(&mut network(&graph), &setup, None, &stop, &mut |event| match event {
             Event::Step { epoch: e, step: s, .. } if (e, s) == (epoch, step) => stop.store(true, Ordering::Relaxed),
@@ -183,6 +191,21 @@ fn an_interrupted_training_ends_as_an_undisturbed_one() {
         let left = fs::read_dir(folder.path()).unwrap().count();
         assert_eq!(left, 2, "the checkpoints of the last two epochs");
     }
+}
+
+#[test]
+fn training_ends_when_patience_does() {
+    let (graph, data) = (convnet(), data());
+    let settings = Finetune { patience: Some(2), ..finetune(60, 0.05) };
+    let folder = tempfile::tempdir().unwrap();
+    let setup = setup(&settings, &data, Some(folder.path()));
+    let trained = train(&mut network(&graph), &setup, None, GO, &mut |_| {}).unwrap();
+    let last = trained.history.len() - 1;
+    assert!(last < 60 && last == trained.best_epoch + 2, "{last} epochs, best {}", trained.best_epoch);
+    let path = folder.path().join(format!("epoch-{last:05}.safetensors"));
+    let again = train(&mut network(&graph), &setup, Some(&path), GO, &mut |_| {}).unwrap();
+    assert_eq!(bits(&again.weights), bits(&trained.weights), "nothing is left to do");
+    assert_eq!(again.history.len(), trained.history.len());
 }
 
 #[test]
@@ -215,7 +238,10 @@ fn divergence_and_misfits_are_typed_errors() {
     let wide = Data { images: vec![0.0; 37], labels: vec![0] };
     let error = evaluate(&mut network(&graph), &wide, GO).unwrap_err();
     assert!(matches!(error, TrainError::Shape { expected: 36, got: 37 }), "{error}");
-    let distill = Finetune { objective: Objective::Distill { temperature: 2.0, soft_weight: 1.0 }, ..tame };
+    let distill = Finetune {
+        objective: Objective::Distill { temperature: 2.0, soft_weight: 1.0, teacher: Teacher::MeanLogits },
+        ..tame
+    };
     let error = train(&mut network(&graph), &setup(&distill, &data, None), None, GO, &mut |_| {}).unwrap_err();
     assert!(matches!(error, TrainError::Teacher { expected: 800, got: 0 }), "{error}");
     let empty = Data { images: Vec::new(), labels: Vec::new() };
@@ -261,10 +287,10 @@ fn distillation_with_nesterov_and_decay_equals_numpy() {
     network.load(&weights).unwrap();
     let finetune = Finetune {
         epochs: 3,
-        objective: Objective::Distill { temperature: 2.0, soft_weight: 0.7 },
-        optimizer: Optimizer::Sgd { lr: 0.1, momentum: 0.9, nesterov: true, weight_decay: 0.01 },
+        objective: Objective::Distill { temperature: 2.0, soft_weight: 0.7, teacher: Teacher::MeanLogits },
+        optimizer: sgd(0.1, true, 0.01),
         schedule: Schedule::Linear,
-        batch_size: 256,
+        ..Finetune::default()
     };
     let data = Data { images: f(12, 5, 9, 4.0), labels: vec![0, 1, 1, 0] };
     let teacher = f(8, 3, 7, 2.0);
@@ -369,5 +395,130 @@ fn members_reach_their_accuracy() {
         let score = evaluate(&mut network, &data, GO).unwrap();
         assert_eq!((score.accuracy * 2000.0).round() as i32, correct);
         assert!((score.loss - loss).abs() < 1e-5, "{} for {loss}", score.loss);
+    }
+}
+
+/// The formulas of `tests/fixtures/training/make.py`.
+mod formulas {
+    pub(super) const BATCH: usize = 16;
+
+    /// Reproducible values in [-0.5, 0.5).
+    pub(super) fn noise(count: usize, salt: u64) -> impl Iterator<Item = f64> {
+        (0..count as u64).map(move |index| {
+            let mut mixed = (index * 2_654_435_761 + salt * 97_531) % (1 << 32);
+            mixed = (mixed ^ (mixed >> 15)) * 2_246_822_519 % (1 << 32);
+            mixed ^= mixed >> 13;
+            mixed as f64 / 4_294_967_296.0 - 0.5
+        })
+    }
+
+    pub(super) fn weight(name: &str, shape: &[usize], salt: u64) -> Vec<f32> {
+        let count: usize = shape.iter().product();
+        if name.ends_with("running_mean") || name.ends_with("running_var") {
+            return vec![if name.ends_with("var") { 1.0 } else { 0.0 }; count];
+        }
+        let bound = 2.0 * (6.0 / (count / shape[0]) as f64).sqrt();
+        let one = if name.ends_with("weight") { 1.0 } else { 0.0 };
+        let scaled = |value: f64| if shape.len() == 1 { value * 0.2 + one } else { value * bound };
+        noise(count, salt).map(|value| scaled(value) as f32).collect()
+    }
+
+    pub(super) fn batch(length: usize, step: usize) -> (Vec<f32>, Vec<u32>) {
+        let labels: Vec<u32> = (0..BATCH as u32).map(|i| i * 3 % 10).collect();
+        let image = |(i, label): (usize, &u32)| {
+            let pattern = noise(length, 900 + u64::from(*label));
+            noise(length, (1000 + step * BATCH + i) as u64)
+                .zip(pattern)
+                .map(|(a, b)| (a + b) as f32)
+                .collect::<Vec<_>>()
+        };
+        (labels.iter().enumerate().flat_map(image).collect(), labels)
+    }
+}
+
+/// A network of `pytorch.json` with the weights of the formulas.
+fn stored_network(case: &serde_json::Value) -> Network {
+    let list = |value: &serde_json::Value| -> Vec<usize> { serde_json::from_value(value.clone()).unwrap() };
+    let mut weights = StateDict::default();
+    for tensor in case["tensors"].as_array().unwrap() {
+        let (name, shape) = (tensor[0].as_str().unwrap(), list(&tensor[1]));
+        weights.insert_f32(name, &shape, formulas::weight(name, &shape, tensor[2].as_u64().unwrap())).unwrap();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    weights.save(&path, &BTreeMap::new()).unwrap();
+    let (graph, weights) = open(&path, &list(&case["shape"]));
+    let mut network = Network::compile(&graph, formulas::BATCH, 2).unwrap();
+    network.load(&weights).unwrap();
+    network
+}
+
+fn stored(case: &str) -> serde_json::Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/training/pytorch.json");
+    let all: serde_json::Value = serde_json::from_reader(File::open(path).unwrap()).unwrap();
+    all[case].clone()
+}
+
+#[test]
+fn gradients_of_whole_networks_equal_pytorch() {
+    for name in ["mlp", "lenet", "vgg_bn", "resnet18"] {
+        let case = stored(name);
+        let mut network = stored_network(&case);
+        let (images, labels) = formulas::batch(network.example_len(), 0);
+        let loss = network.gradients(&images, Targets::of(&labels)).unwrap().loss;
+        assert!((loss / case["losses"][0].as_f64().unwrap() - 1.0).abs() < 1e-5, "{name}: loss {loss}");
+        let all = case["gradients"].as_object().unwrap().values().map(|tensor| tensor["norm"].as_f64().unwrap());
+        // Gradients that are zero but for rounding, of biases before a BatchNorm, are held to the size of the others.
+        let floor = 1e-6 * all.map(|norm| norm * norm).sum::<f64>().sqrt();
+        let mut seen = 0;
+        network.update(|parameters| {
+            for parameter in parameters {
+                let expected = &case["gradients"][&parameter.name];
+                let (_, gradient) = parameter.values_and_gradient();
+                let gradient = gradient.to_vec();
+                let gradient = parameter.to_pytorch(&gradient);
+                let norm = expected["norm"].as_f64().unwrap();
+                let every = expected["every"].as_u64().unwrap() as usize;
+                let got = gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+                assert!((got - norm).abs() < 1e-4 * norm + floor, "{name} {}: norm {got} for {norm}", parameter.name);
+                let typical = norm / (gradient.len() as f64).sqrt();
+                for (got, expected) in gradient.iter().step_by(every).zip(expected["values"].as_array().unwrap()) {
+                    let (got, expected) = (f64::from(*got), expected.as_f64().unwrap());
+                    let tolerance = 1e-4 * expected.abs().max(typical) + floor;
+                    assert!((got - expected).abs() < tolerance, "{name} {}: {got} for {expected}", parameter.name);
+                    seen += 1;
+                }
+            }
+        });
+        assert!(seen > 100, "{name}: {seen} values compared");
+    }
+}
+
+#[test]
+fn fifty_steps_lose_what_pytorch_loses() {
+    let spared =
+        Optimizer::AdamW { lr: 0.003, betas: [0.9, 0.95], eps: 1e-7, weight_decay: 0.1, decay_norms_and_biases: false };
+    let nesterov =
+        Optimizer::Sgd { lr: 0.01, momentum: 0.8, nesterov: true, weight_decay: 0.01, decay_norms_and_biases: false };
+    let plain = sgd(0.01, false, 5e-4);
+    let cases = [
+        ("mlp", plain, None, 0.0),
+        ("lenet", plain, None, 0.0),
+        ("vgg_bn", plain, None, 0.0),
+        ("resnet18", sgd(1e-4, false, 5e-4), None, 0.0),
+        ("mlp_adamw", spared, Some(1.0), 0.1),
+        ("mlp_sgd", nesterov, None, 0.0),
+    ];
+    for (name, optimizer, clip_norm, smoothing) in cases {
+        let case = stored(name);
+        let mut network = stored_network(&case);
+        let mut optimizer = OptimizerState::new(&optimizer, network.parameters());
+        for (step, expected) in case["losses"].as_array().unwrap().iter().enumerate() {
+            let (images, labels) = formulas::batch(network.example_len(), step);
+            let targets = Targets { smoothing, ..Targets::of(&labels) };
+            let (loss, expected) = (network.gradients(&images, targets).unwrap().loss, expected.as_f64().unwrap());
+            assert!((loss - expected).abs() < 1e-3, "{name}, step {step}: {loss} for {expected}");
+            network.update(|parameters| optimizer.step(parameters, Stride { factor: 1.0, clip_norm }));
+        }
     }
 }

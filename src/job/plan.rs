@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::dataset::DatasetFacts;
-use crate::job::request::{Allocation, Budget, JobRequest, Order, Size};
+use crate::job::request::{Allocation, Budget, JobRequest, Optimizer, Order, Size};
 use crate::job::resolve::{DatasetInput, Inputs, Network};
 use crate::model::costs::Costs;
 use crate::model::plan::{FusionPlan, LayerPlan};
@@ -108,6 +108,8 @@ impl Plan {
 #[derive(Debug)]
 struct Work {
     finetune: Option<(u64, u64)>,
+    /// Buffers of the optimizer per weight.
+    optimizer_buffers: u64,
     /// Examples of the train split without what is held out of it.
     train: u64,
     /// Examples of the splits that candidates are measured on.
@@ -132,6 +134,10 @@ impl Work {
         let finetune = job.finetune.as_ref();
         let mut work = Self {
             finetune: finetune.map(|finetune| (finetune.epochs as u64, finetune.batch_size as u64)),
+            optimizer_buffers: match finetune.map(|finetune| finetune.optimizer) {
+                Some(Optimizer::AdamW { .. }) => 2,
+                Some(Optimizer::Sgd { .. }) | None => 1,
+            },
             train: 0,
             measured: 0,
             data_bytes: 0,
@@ -165,10 +171,10 @@ impl Work {
     fn memory(&self) -> (u64, String) {
         let mut parts = vec![(BUFFERS, "buffers".to_owned())];
         if let Some((_, batch)) = self.finetune {
-            parts.push((
-                4 * self.fused.bytes,
-                "four times the fused weights (values, gradients, momentum, best epoch)".to_owned(),
-            ));
+            let copies = 3 + self.optimizer_buffers;
+            let of =
+                format!("{copies} times the fused weights (values, gradients, the optimizer's buffers, best epoch)");
+            parts.push((copies * self.fused.bytes, of));
             parts.push((2 * batch * self.activations * 4, format!("activations and gradients of a batch of {batch}")));
         }
         if self.data_bytes > 0 {

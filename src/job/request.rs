@@ -98,26 +98,62 @@ pub struct Finetune {
     pub epochs: usize,
     /// What is minimised.
     pub objective: Objective,
+    /// Share of the labels' weight that is spread over all classes, in [0, 1).
+    pub label_smoothing: f32,
     /// The optimizer.
     pub optimizer: Optimizer,
     /// The learning rate over time.
     pub schedule: Schedule,
+    /// Epochs in which the learning rate rises from 0 to where the schedule begins; need not be whole.
+    pub warmup_epochs: f32,
+    /// Largest norm of the gradient of all weights together; a longer one is scaled down to it.
+    pub clip_norm: Option<f32>,
+    /// Epochs without a better one after which training ends.
+    pub patience: Option<usize>,
     /// Examples per step; the last partial batch of an epoch is dropped.
     pub batch_size: usize,
+}
+
+impl Default for Finetune {
+    fn default() -> Self {
+        Self {
+            epochs: 10,
+            objective: Objective::Distill { temperature: 2.0, soft_weight: 0.9, teacher: Teacher::MeanLogits },
+            label_smoothing: 0.0,
+            optimizer: Optimizer::default(),
+            schedule: Schedule::Cosine,
+            warmup_epochs: 0.0,
+            clip_norm: None,
+            patience: None,
+            batch_size: 256,
+        }
+    }
 }
 
 /// What is minimised.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Objective {
-    /// `w T² CE(softmax(t/T), softmax(s/T)) + (1-w) CE(labels)`; the teacher t is the mean of the members' logits.
+    /// `w T² CE(teacher at T, softmax(s/T)) + (1-w) CE(labels)`.
     Distill {
         /// T, above 0.
         temperature: f32,
         /// w, in [0, 1].
         soft_weight: f32,
+        /// Whose probabilities the network learns.
+        teacher: Teacher,
     },
     /// Cross-entropy with the labels.
     CrossEntropy,
+}
+
+/// How the members become one teacher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Teacher {
+    /// `softmax(t/T)` of the mean t of the members' logits.
+    #[default]
+    MeanLogits,
+    /// The mean of the members' `softmax(t/T)`.
+    MeanProbabilities,
 }
 
 /// The optimizer with its constants.
@@ -133,13 +169,34 @@ pub enum Optimizer {
         nesterov: bool,
         /// L2 penalty, added to the gradient.
         weight_decay: f32,
+        /// Whether the penalty is on biases and the factors of norms too.
+        decay_norms_and_biases: bool,
+    },
+    /// Adam with decoupled weight decay (Loshchilov and Hutter, ICLR 2019), as in PyTorch.
+    AdamW {
+        /// Learning rate at the start of the schedule.
+        lr: f32,
+        /// Shares that the running means of gradients and of their squares keep, each in [0, 1).
+        betas: [f32; 2],
+        /// Added to the root of the mean square.
+        eps: f32,
+        /// Share of a weight that is taken off per step at learning rate 1.
+        weight_decay: f32,
+        /// Whether biases and the factors of norms decay too.
+        decay_norms_and_biases: bool,
     },
 }
 
 impl Default for Optimizer {
     fn default() -> Self {
-        Self::Sgd { lr: 0.01, momentum: 0.9, nesterov: false, weight_decay: 0.0 }
+        Self::Sgd { lr: 0.01, momentum: 0.9, nesterov: false, weight_decay: 0.0, decay_norms_and_biases: true }
     }
+}
+
+impl Optimizer {
+    /// PyTorch's defaults of `AdamW`.
+    pub const ADAMW: Self =
+        Self::AdamW { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.01, decay_norms_and_biases: true };
 }
 
 /// The learning rate over time, as a factor of `lr`, advanced every step.

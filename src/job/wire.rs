@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::parse::parse;
 use super::request::{
     Allocation, Architecture, DatasetRequest, Finetune, JobRequest, LayerSize, Normalize, Objective, Optimizer,
-    Schedule, Size, Target,
+    Schedule, Size, Target, Teacher,
 };
 use crate::domain::problem::Problem;
 
@@ -81,36 +81,61 @@ fn dataset(dataset: DatasetRequest) -> Value {
 }
 
 fn finetune(finetune: Finetune) -> Value {
-    let Optimizer::Sgd { lr, momentum, nesterov, weight_decay } = finetune.optimizer;
-    let schedule = match finetune.schedule {
+    let mut body = json!({
+        "epochs": finetune.epochs,
+        "label_smoothing": decimal(finetune.label_smoothing),
+        "optimizer": optimizer(finetune.optimizer),
+        "schedule": schedule(finetune.schedule),
+        "warmup_epochs": decimal(finetune.warmup_epochs),
+        "clip_norm": finetune.clip_norm.map(decimal),
+        "patience": finetune.patience,
+        "batch_size": finetune.batch_size,
+    });
+    match finetune.objective {
+        Objective::CrossEntropy => body["objective"] = json!("cross_entropy"),
+        Objective::Distill { temperature, soft_weight, teacher } => {
+            body["objective"] = json!("distill");
+            body["temperature"] = decimal(temperature);
+            body["soft_weight"] = decimal(soft_weight);
+            body["teacher"] = json!(match teacher {
+                Teacher::MeanLogits => "mean_logits",
+                Teacher::MeanProbabilities => "mean_probabilities",
+            });
+        }
+    }
+    body
+}
+
+fn optimizer(optimizer: Optimizer) -> Value {
+    match optimizer {
+        Optimizer::Sgd { lr, momentum, nesterov, weight_decay, decay_norms_and_biases } => json!({
+            "name": "sgd",
+            "lr": decimal(lr),
+            "momentum": decimal(momentum),
+            "nesterov": nesterov,
+            "weight_decay": decimal(weight_decay),
+            "decay_norms_and_biases": decay_norms_and_biases,
+        }),
+        Optimizer::AdamW { lr, betas, eps, weight_decay, decay_norms_and_biases } => json!({
+            "name": "adamw",
+            "lr": decimal(lr),
+            "betas": decimals(&betas),
+            "eps": decimal(eps),
+            "weight_decay": decimal(weight_decay),
+            "decay_norms_and_biases": decay_norms_and_biases,
+        }),
+    }
+}
+
+fn schedule(schedule: Schedule) -> Value {
+    match schedule {
         Schedule::Cosine => json!("cosine"),
         Schedule::Constant => json!("constant"),
         Schedule::Linear => json!("linear"),
         Schedule::Multistep { milestones, gamma } => {
             json!({ "name": "multistep", "milestones": milestones, "gamma": decimal(gamma) })
         }
-    };
-    let mut body = json!({
-        "epochs": finetune.epochs,
-        "optimizer": {
-            "name": "sgd",
-            "lr": decimal(lr),
-            "momentum": decimal(momentum),
-            "nesterov": nesterov,
-            "weight_decay": decimal(weight_decay),
-        },
-        "schedule": schedule,
-        "batch_size": finetune.batch_size,
-    });
-    match finetune.objective {
-        Objective::CrossEntropy => body["objective"] = json!("cross_entropy"),
-        Objective::Distill { temperature, soft_weight } => {
-            body["objective"] = json!("distill");
-            body["temperature"] = decimal(temperature);
-            body["soft_weight"] = decimal(soft_weight);
-        }
     }
-    body
 }
 
 /// The shortest decimal that reads back as `value`: 0.1, not 0.10000000149.

@@ -15,15 +15,29 @@ pub struct Soft<'a, T> {
     pub weight: f64,
 }
 
-/// `w T² CE(softmax(t/T), softmax(s/T)) + (1-w) CE(labels)` of one batch; without `soft` the cross-entropy alone.
+/// What the logits of a batch should be.
+#[derive(Debug, Clone, Copy)]
+pub struct Targets<'a, T> {
+    /// One class per example.
+    pub labels: &'a [u32],
+    /// Share of a label's weight that is spread over all classes, in [0, 1).
+    pub smoothing: f64,
+    /// A teacher.
+    pub soft: Option<Soft<'a, T>>,
+}
+
+impl<'a, T> Targets<'a, T> {
+    /// The labels alone.
+    #[must_use]
+    pub fn of(labels: &'a [u32]) -> Self {
+        Self { labels, smoothing: 0.0, soft: None }
+    }
+}
+
+/// `w T² CE(softmax(t/T), softmax(s/T)) + (1-w) CE(labels)` of one batch; without a teacher the cross-entropy alone.
 /// Returns the mean over the batch; `gradient` gets its gradient by the logits s (batch x classes); `rows` is scratch.
-pub fn objective<T: Float>(
-    logits: &[T],
-    labels: &[u32],
-    soft: Option<Soft<T>>,
-    gradient: &mut [T],
-    rows: &mut Vec<f64>,
-) -> f64 {
+pub fn objective<T: Float>(logits: &[T], targets: Targets<T>, gradient: &mut [T], rows: &mut Vec<f64>) -> f64 {
+    let Targets { labels, smoothing, soft } = targets;
     let classes = logits.len() / labels.len();
     let scale = 1.0 / labels.len() as f64;
     rows.clear();
@@ -35,7 +49,7 @@ pub fn objective<T: Float>(
         let hard = 1.0 - soft.map_or(0.0, |soft| soft.weight);
         gradient.fill(T::ZERO);
         if hard > 0.0 {
-            *loss += hard * cross_entropy(logits, labels[i] as usize, hard * scale, gradient);
+            *loss += hard * cross_entropy(logits, labels[i] as usize, smoothing, hard * scale, gradient);
         }
         if let Some(soft) = soft.filter(|soft| soft.weight > 0.0) {
             let teacher = &soft.teacher[example];
@@ -45,14 +59,37 @@ pub fn objective<T: Float>(
     rows.iter().sum::<f64>() * scale
 }
 
-/// Cross-entropy of one example in nats; adds `scale` times its gradient.
-fn cross_entropy<T: Float>(logits: &[T], label: usize, scale: f64, gradient: &mut [T]) -> f64 {
+/// Cross-entropy of one example in nats, its label smoothed; adds `scale` times its gradient.
+fn cross_entropy<T: Float>(logits: &[T], label: usize, smoothing: f64, scale: f64, gradient: &mut [T]) -> f64 {
     let log_sum = log_sum_exp(logits, 1.0);
+    let share = smoothing / logits.len() as f64;
+    let mut rest = 0.0;
     for (c, (gradient, logit)) in gradient.iter_mut().zip(logits).enumerate() {
-        let target = if c == label { 1.0 } else { 0.0 };
-        *gradient += T::of(scale * ((logit.f64() - log_sum).exp() - target));
+        let log_p = logit.f64() - log_sum;
+        let target = share + if c == label { 1.0 - smoothing } else { 0.0 };
+        rest -= share * log_p;
+        *gradient += T::of(scale * (log_p.exp() - target));
     }
-    log_sum - logits[label].f64()
+    let hard = (1.0 - smoothing) * (log_sum - logits[label].f64());
+    if smoothing > 0.0 { hard + rest } else { hard }
+}
+
+/// Adds `share` times one member's `softmax(t/T)` to the mean of all members' (both examples x classes).
+pub fn add_probabilities(mean: &mut [f32], logits: &[f32], classes: usize, temperature: f64, share: f64) {
+    for (mean, logits) in mean.chunks_exact_mut(classes).zip(logits.chunks_exact(classes)) {
+        let log_sum = log_sum_exp(logits, temperature);
+        for (mean, logit) in mean.iter_mut().zip(logits) {
+            *mean += (share * (logit.f64() / temperature - log_sum).exp()) as f32;
+        }
+    }
+}
+
+/// Turns probabilities into logits t whose `softmax(t/T)` they are.
+pub fn logits_of(probabilities: &mut [f32], temperature: f64) {
+    for p in probabilities {
+        let positive = if *p < f32::MIN_POSITIVE { f32::MIN_POSITIVE } else { *p };
+        *p = (temperature * positive.f64().ln()) as f32;
+    }
 }
 
 /// `weight T² CE(softmax(t/T), softmax(s/T))` of one example; adds `scale` times its gradient.
@@ -103,11 +140,12 @@ mod tests {
     fn gradients_equal_finite_differences() {
         let (logits, teacher) = (sample(12, 1), sample(12, 2));
         let labels = [2, 0, 3];
-        for (temperature, weight) in [(2.0, 0.9), (1.0, 1.0), (4.0, 0.0), (0.5, 0.3)] {
-            let soft = Some(Soft { teacher: &teacher, temperature, weight });
+        for (temperature, weight, smoothing) in [(2.0, 0.9, 0.0), (1.0, 1.0, 0.3), (4.0, 0.0, 0.1), (0.5, 0.3, 0.2)] {
+            let soft = Some(Soft { teacher: &teacher[..], temperature, weight });
+            let targets = Targets { labels: &labels, smoothing, soft };
             let mut gradient = vec![5.0; 12];
-            objective(&logits, &labels, soft, &mut gradient, &mut Vec::new());
-            let loss = |x: &[f64]| objective(x, &labels, soft, &mut [0.0; 12], &mut Vec::new());
+            objective(&logits, targets, &mut gradient, &mut Vec::new());
+            let loss = |x: &[f64]| objective(x, targets, &mut [0.0; 12], &mut Vec::new());
             assert_gradient("logits", &logits, &gradient, loss);
         }
     }
@@ -118,23 +156,44 @@ mod tests {
     /// logp = lambda x: x - np.log(np.exp(x).sum(1, keepdims=True))
     /// hard = -logp(s)[[0, 1], y].mean(); soft = -(np.exp(logp(t / 2)) * logp(s / 2)).sum(1).mean()
     /// print(hard, .9 * 4 * soft + .1 * hard)  # 0.9076059644443802 4.759348220837222
+    /// print(.8 * hard - .2 * logp(s).mean())  # 1.0076059644443802
     /// ```
     #[test]
     fn equals_the_formula() {
         let (s, t) = ([1.0, 2.0, 3.0, 0.0, -1.0, 1.0], [2.0, 0.0, 1.0, 1.0, 1.0, -1.0]);
         let mut gradient = [0.0_f64; 6];
-        let hard = objective(&s, &[2, 0], None, &mut gradient, &mut Vec::new());
+        let hard = objective(&s, Targets::of(&[2, 0]), &mut gradient, &mut Vec::new());
         assert!((hard - 0.907_605_964_444_380_2).abs() < 1e-12, "{hard}");
-        let soft = Soft { teacher: &t[..], temperature: 2.0, weight: 0.9 };
-        let both = objective(&s, &[2, 0], Some(soft), &mut gradient, &mut Vec::new());
+        let smoothing = Targets { smoothing: 0.2, ..Targets::of(&[2, 0]) };
+        let smoothed = objective(&s, smoothing, &mut gradient, &mut Vec::new());
+        assert!((smoothed - 1.0076059644443802).abs() < 1e-12, "{smoothed}");
+        let soft = Some(Soft { teacher: &t[..], temperature: 2.0, weight: 0.9 });
+        let both = objective(&s, Targets { soft, ..Targets::of(&[2, 0]) }, &mut gradient, &mut Vec::new());
         assert!((both - 4.759_348_220_837_222).abs() < 1e-12, "{both}");
     }
 
     #[test]
     fn huge_logits_do_not_overflow() {
         let mut gradient = [0.0_f32; 2];
-        let loss = objective(&[1e30, 0.0], &[0], None, &mut gradient, &mut Vec::new());
+        let loss = objective(&[1e30, 0.0], Targets::of(&[0]), &mut gradient, &mut Vec::new());
         assert!(loss.abs() < 1e-6 && gradient == [0.0, 0.0]);
         assert_eq!(argmax(&[1.0_f32, 3.0, 3.0]), 1);
+    }
+
+    #[test]
+    fn a_mean_of_probabilities_is_reached_at_its_temperature() {
+        let (temperature, members) = (2.0, [[1.0_f32, 2.0, 3.0], [-40.0, 4.0, 0.0]]);
+        let mut mean = [0.0; 3];
+        members.iter().for_each(|logits| add_probabilities(&mut mean, logits, 3, temperature, 0.5));
+        let mut logits = mean;
+        logits_of(&mut logits, temperature);
+        let mut again = [0.0; 3];
+        add_probabilities(&mut again, &logits, 3, temperature, 1.0);
+        for (again, mean) in again.iter().zip(mean) {
+            assert!((again - mean).abs() < 1e-6, "{again} for {mean}");
+        }
+        let softmax = |x: [f32; 3]| x.map(|v| (v / 2.0).exp() / x.iter().map(|u| (u / 2.0).exp()).sum::<f32>());
+        let expected = f32::midpoint(softmax(members[0])[1], softmax(members[1])[1]);
+        assert!((mean[1] - expected).abs() < 1e-6);
     }
 }

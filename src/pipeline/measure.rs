@@ -7,8 +7,9 @@ use super::phases::{Halt, Phases};
 use crate::fusion::{self, Ensemble, FusionError, Recipe};
 use crate::job::plan::Comparison;
 use crate::job::protocol::{Phase, Score, Task};
-use crate::job::request::Candidate;
+use crate::job::request::{Candidate, Teacher};
 use crate::job::resolve;
+use crate::kernels::loss;
 use crate::model::costs::Costs;
 use crate::model::graph::Graph;
 use crate::report::{CandidateReport, Kind};
@@ -55,14 +56,31 @@ impl<'a> Bench<'a> {
         Ok(network)
     }
 
-    /// The mean of the members' logits, weighted by their shares, for each training example.
-    pub(super) fn teacher(&self, ensemble: &Ensemble<'_>, phases: &mut Phases<'_>) -> Result<Vec<f32>, Halt> {
+    /// The members' mean, weighted by their shares, as logits for each training example.
+    pub(super) fn teacher(
+        &self,
+        ensemble: &Ensemble<'_>,
+        teacher: Teacher,
+        temperature: f32,
+        phases: &mut Phases<'_>,
+    ) -> Result<Vec<f32>, Halt> {
         let mut mean = Vec::new();
+        let temperature = f64::from(temperature);
         for (index, (member, share)) in ensemble.members().iter().zip(ensemble.shares()).enumerate() {
             let mut network = self.network(member.graph, member.weights)?;
             let logits = train::logits(&mut network, &self.data.train, self.stop)?;
-            add(&mut mean, &logits, *share);
+            match teacher {
+                Teacher::MeanLogits => add(&mut mean, &logits, *share),
+                Teacher::MeanProbabilities => {
+                    mean.resize(logits.len(), 0.0);
+                    let share = f64::from(*share);
+                    loss::add_probabilities(&mut mean, &logits, network.classes(), temperature, share);
+                }
+            }
             phases.info(format!("computed the logits of member {} on the training split", index + 1));
+        }
+        if teacher == Teacher::MeanProbabilities {
+            loss::logits_of(&mut mean, temperature);
         }
         Ok(mean)
     }

@@ -20,7 +20,9 @@ pub(super) fn recover(
     phases.begin(Phase::Finetune)?;
     let (stop, data) = (phases.stop_flag(), bench.data());
     let teacher = match finetune.objective {
-        Objective::Distill { .. } => Some(bench.teacher(ensemble, phases)?),
+        Objective::Distill { temperature, teacher, .. } => {
+            Some(bench.teacher(ensemble, teacher, temperature, phases)?)
+        }
         Objective::CrossEntropy => None,
     };
     let batch = finetune.batch_size.min(data.train.len());

@@ -11,15 +11,14 @@ use crate::job::protocol::EpochMetrics;
 use crate::tensors::{Checkpoint, StateDict, StateDictError, Weights, Written};
 use crate::train::TrainError;
 use crate::train::network::Network;
-use crate::train::optimizer::Sgd;
+use crate::train::optimizer::OptimizerState;
 
 /// Key of the file's metadata that holds [`Notes`].
 const KEY: &str = "engraft.training";
 /// Version of the file's layout.
-const VERSION: u32 = 1;
-/// Prefixes of the tensors: the weights, the optimizer's buffers, the weights of the best epoch.
+const VERSION: u32 = 2;
+/// Prefixes of the tensors: the weights, the weights of the best epoch; before both the optimizer's buffers' names.
 const MODEL: &str = "model.";
-const VELOCITY: &str = "velocity.";
 const BEST: &str = "best.";
 
 /// What is no tensor. The generators need no state: each epoch's order follows from the seed and the epoch's number.
@@ -29,6 +28,8 @@ struct Notes {
     /// Digest of the settings that training must go on with.
     settings: String,
     best_epoch: usize,
+    /// Steps of the optimizer.
+    steps: u64,
     history: Vec<EpochMetrics>,
 }
 
@@ -55,7 +56,7 @@ pub(super) fn save(
     folder: &Path,
     settings: &str,
     network: &Network,
-    optimizer: &Sgd,
+    optimizer: &OptimizerState,
     progress: &Progress,
 ) -> Result<(PathBuf, Written), TrainError> {
     let mut tensors = StateDict::default();
@@ -64,14 +65,17 @@ pub(super) fn save(
     };
     put(MODEL, &network.state_dict()?);
     put(BEST, &progress.best);
-    for (parameter, velocity) in network.parameters().iter().zip(&optimizer.velocity) {
-        let name = format!("{VELOCITY}{}", parameter.name);
-        tensors.insert_f32(&name, &parameter.shape, parameter.to_pytorch(velocity))?;
+    for (prefix, buffers) in &optimizer.buffers {
+        for (parameter, values) in network.parameters().iter().zip(buffers) {
+            let name = format!("{prefix}.{}", parameter.name);
+            tensors.insert_f32(&name, &parameter.shape, parameter.to_pytorch(values))?;
+        }
     }
     let notes = Notes {
         version: VERSION,
         settings: settings.to_owned(),
         best_epoch: progress.best_epoch,
+        steps: optimizer.steps,
         history: progress.history.clone(),
     };
     let path = folder.join(file_name(progress.epoch()));
@@ -91,7 +95,7 @@ pub(super) fn resume(
     path: &Path,
     settings: &str,
     network: &mut Network,
-    optimizer: &mut Sgd,
+    optimizer: &mut OptimizerState,
 ) -> Result<Progress, TrainError> {
     let fault = |detail: String| TrainError::Checkpoint { path: path.to_owned(), detail };
     let file = Checkpoint::open(path).map_err(|error| fault(error.to_string()))?;
@@ -108,8 +112,11 @@ pub(super) fn resume(
             .collect()
     };
     network.load(&below(MODEL))?;
-    for (parameter, velocity) in network.parameters().iter().zip(&mut optimizer.velocity) {
-        *velocity = parameter.from_pytorch(&tensors.f32(&format!("{VELOCITY}{}", parameter.name))?)?;
+    optimizer.steps = notes.steps;
+    for (prefix, buffers) in &mut optimizer.buffers {
+        for (parameter, values) in network.parameters().iter().zip(buffers) {
+            *values = parameter.from_pytorch(&tensors.f32(&format!("{prefix}.{}", parameter.name))?)?;
+        }
     }
     Ok(Progress { best: below(BEST), best_epoch: notes.best_epoch, history: notes.history })
 }

@@ -11,13 +11,13 @@ use sha2::{Digest, Sha256};
 
 use crate::job::protocol::{EpochMetrics, Score};
 use crate::job::request::{Finetune, Objective};
-use crate::kernels::loss::Soft;
+use crate::kernels::loss::{Soft, Targets};
 use crate::tensors::{StateDict, Written};
 use crate::train::checkpoint::{self, Progress};
 use crate::train::evaluate::{check, evaluate};
 use crate::train::network::Step;
-use crate::train::optimizer::Sgd;
-use crate::train::schedule::factor;
+use crate::train::optimizer::{OptimizerState, Stride};
+use crate::train::schedule::{Span, factor};
 use crate::train::{Examples, Network, TrainError};
 
 /// What is trained on, and how.
@@ -97,6 +97,9 @@ pub fn train(
         None => run.start(report)?,
     };
     for epoch in progress.epoch() + 1..=setup.finetune.epochs {
+        if setup.finetune.patience.is_some_and(|patience| progress.epoch() - progress.best_epoch >= patience) {
+            break;
+        }
         let metrics = run.epoch(epoch, report)?;
         report(Event::Epoch(&metrics));
         if is_better(&metrics, &progress) {
@@ -126,7 +129,7 @@ struct Run<'a> {
     network: &'a mut Network,
     setup: &'a Setup<'a>,
     stop: &'a AtomicBool,
-    optimizer: Sgd,
+    optimizer: OptimizerState,
     /// Digest of everything that the result depends on besides the weights.
     settings: String,
     images: Vec<f32>,
@@ -146,7 +149,7 @@ impl<'a> Run<'a> {
                 return Err(TrainError::Teacher { expected, got });
             }
         }
-        let optimizer = Sgd::new(&setup.finetune.optimizer, network.parameters());
+        let optimizer = OptimizerState::new(&setup.finetune.optimizer, network.parameters());
         let settings = settings(network, setup);
         let (images, labels, teacher) = (Vec::new(), Vec::new(), Vec::new());
         Ok(Self { network, setup, stop, optimizer, settings, images, labels, teacher })
@@ -182,6 +185,8 @@ impl<'a> Run<'a> {
         let examples = self.setup.train.len();
         let batch = self.setup.finetune.batch_size.clamp(1, examples);
         let steps = examples / batch;
+        let Finetune { epochs, warmup_epochs, .. } = *self.setup.finetune;
+        let span = Span { steps, epochs, warmup_epochs };
         let order = order(examples, self.setup.seed, epoch);
         let start = Instant::now();
         let (mut loss, mut correct, mut speed, mut lr) = (0.0, 0, 0.0, 0.0);
@@ -190,7 +195,7 @@ impl<'a> Run<'a> {
                 return Err(TrainError::Stopped);
             }
             let global = (epoch - 1) * steps + index;
-            let factor = factor(&self.setup.finetune.schedule, global, steps, self.setup.finetune.epochs);
+            let factor = factor(&self.setup.finetune.schedule, global, span);
             let step = self.step(batch, factor)?;
             finite(step.loss, "loss", epoch, index + 1)?;
             loss += step.loss;
@@ -220,7 +225,7 @@ impl<'a> Run<'a> {
         let images = &mut self.images;
         self.network.install(|| train.fill(batch, images));
         let soft = match (finetune.objective, teacher) {
-            (Objective::Distill { temperature, soft_weight }, Some(teacher)) => {
+            (Objective::Distill { temperature, soft_weight, .. }, Some(teacher)) => {
                 let classes = self.network.classes();
                 self.teacher.clear();
                 for index in batch {
@@ -231,9 +236,10 @@ impl<'a> Run<'a> {
             }
             _ => None,
         };
-        let step = self.network.gradients(&self.images, &self.labels, soft)?;
-        let optimizer = &mut self.optimizer;
-        self.network.update(|parameters| optimizer.step(parameters, factor));
+        let targets = Targets { labels: &self.labels, smoothing: f64::from(finetune.label_smoothing), soft };
+        let step = self.network.gradients(&self.images, targets)?;
+        let (optimizer, stride) = (&mut self.optimizer, Stride { factor, clip_norm: finetune.clip_norm });
+        self.network.update(|parameters| optimizer.step(parameters, stride));
         Ok(step)
     }
 

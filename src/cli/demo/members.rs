@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use super::glyphs::SIZE;
 use crate::data::{Dataset, Limits, Split};
-use crate::job::request::{Finetune, Normalize, Objective, Optimizer, Schedule};
+use crate::job::request::{Finetune, Normalize, Objective, Optimizer};
 use crate::model::graph::{Graph, Node, NodeId, Op};
 use crate::train::{self, Event, Examples, Network, Setup};
 
@@ -31,13 +31,10 @@ pub(super) fn train(data: &Path, seed: u64, epochs: usize, out: &Path) -> Result
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let mut network = Network::compile(&graph, BATCH, threads)?;
     network.load(&train::init(&graph, seed)?)?;
-    let finetune = Finetune {
-        epochs,
-        objective: Objective::CrossEntropy,
-        optimizer: Optimizer::Sgd { lr: 0.1, momentum: 0.9, nesterov: false, weight_decay: 0.0 },
-        schedule: Schedule::Cosine,
-        batch_size: BATCH,
-    };
+    let optimizer =
+        Optimizer::Sgd { lr: 0.1, momentum: 0.9, nesterov: false, weight_decay: 0.0, decay_norms_and_biases: true };
+    let finetune =
+        Finetune { epochs, objective: Objective::CrossEntropy, optimizer, batch_size: BATCH, ..Finetune::default() };
     let test = test.as_ref().map(|test| test as &dyn Examples);
     let setup =
         Setup { finetune: &finetune, seed, train: &train, validation: None, test, teacher: None, checkpoints: None };

@@ -3,52 +3,88 @@
 use serde_json::Value;
 
 use super::reader::{Object, boolean, choice, integer, list, number};
-use crate::job::request::{Finetune, Objective, Optimizer, Schedule};
+use crate::job::request::{Finetune, Objective, Optimizer, Schedule, Teacher};
 
 /// Reads the object `finetune`.
 pub(super) fn finetune(object: &Object<'_>) -> Finetune {
+    let default = Finetune::default();
+    let epochs = object.field("epochs", integer(1..=100_000)).map_or(default.epochs, |epochs| epochs as usize);
+    let share = |name| object.field(name, number("a number from 0 to below 1", |value| (0.0..1.0).contains(&value)));
+    let warmup = object.field("warmup_epochs", number("a number of epochs, 0 or more", |warmup| warmup >= 0.0));
+    if warmup.is_some_and(|warmup| warmup >= epochs as f64) {
+        object.fault("warmup_epochs", "invalid_value", format!("expected less than all {epochs} epochs"));
+    }
+    let clip_norm = object.field("clip_norm", number("a norm above 0 and up to 1e6", |norm| norm > 0.0 && norm <= 1e6));
     Finetune {
-        epochs: object.field("epochs", integer(1..=100_000)).unwrap_or(10) as usize,
+        epochs,
         objective: objective(object),
-        optimizer: object.object("optimizer", optimizer).unwrap_or_default(),
+        label_smoothing: share("label_smoothing").map_or(default.label_smoothing, |value| value as f32),
+        optimizer: object.object("optimizer", optimizer).unwrap_or(default.optimizer),
         schedule: schedule(object),
-        batch_size: object.field("batch_size", integer(1..=65_536)).unwrap_or(256) as usize,
+        warmup_epochs: warmup.map_or(default.warmup_epochs, |warmup| warmup as f32),
+        clip_norm: clip_norm.map(|norm| norm as f32),
+        patience: object.field("patience", integer(1..=100_000)).map(|patience| patience as usize),
+        batch_size: object.field("batch_size", integer(1..=65_536)).map_or(default.batch_size, |size| size as usize),
+    }
+}
+
+/// A fault for each of the fields `names` that is there although only `owner` knows it.
+fn only_with(object: &Object<'_>, owner: &str, names: &[&'static str]) {
+    for name in names {
+        if object.value(name).is_some() {
+            object.fault(name, "invalid_value", format!("goes with {owner} only"));
+        }
     }
 }
 
 fn objective(object: &Object<'_>) -> Objective {
     let names = [("distill", Some(true)), ("cross_entropy", Some(false))];
-    let distill = object.field("objective", choice(&names)).unwrap_or(true);
+    if !object.field("objective", choice(&names)).unwrap_or(true) {
+        only_with(object, "the objective `distill`", &["temperature", "soft_weight", "teacher"]);
+        return Objective::CrossEntropy;
+    }
     let temperature = object.field("temperature", number("a number above 0 and up to 1000", |t| t > 0.0 && t <= 1e3));
     let soft_weight = object.field("soft_weight", number("a number from 0 to 1", |w| (0.0..=1.0).contains(&w)));
-    if distill {
-        return Objective::Distill {
-            temperature: temperature.unwrap_or(2.0) as f32,
-            soft_weight: soft_weight.unwrap_or(0.9) as f32,
-        };
+    let teachers =
+        [("mean_logits", Some(Teacher::MeanLogits)), ("mean_probabilities", Some(Teacher::MeanProbabilities))];
+    Objective::Distill {
+        temperature: temperature.unwrap_or(2.0) as f32,
+        soft_weight: soft_weight.unwrap_or(0.9) as f32,
+        teacher: object.field("teacher", choice(&teachers)).unwrap_or_default(),
     }
-    for name in ["temperature", "soft_weight"] {
-        if object.value(name).is_some() {
-            object.fault(name, "invalid_value", "goes with the objective `distill` only");
-        }
-    }
-    Objective::CrossEntropy
 }
 
 fn optimizer(object: &Object<'_>) -> Optimizer {
-    let Optimizer::Sgd { lr, momentum, nesterov, weight_decay } = Optimizer::default();
-    object.field("name", choice(&[("sgd", Some(())), ("adamw", None)]));
-    let lr = object
-        .field("lr", number("a learning rate above 0 and up to 100", |lr| lr > 0.0 && lr <= 100.0))
-        .map_or(lr, |lr| lr as f32);
-    let unit = |name| object.field(name, number("a number from 0 to below 1", |value| (0.0..1.0).contains(&value)));
-    let momentum = unit("momentum").map_or(momentum, |value| value as f32);
-    let weight_decay = unit("weight_decay").map_or(weight_decay, |value| value as f32);
-    let nesterov = object.field("nesterov", boolean).unwrap_or(nesterov);
-    if nesterov && momentum == 0.0 {
-        object.fault("nesterov", "invalid_value", "needs a `momentum` above 0");
+    let names = [("sgd", Some(Optimizer::default())), ("adamw", Some(Optimizer::ADAMW))];
+    let mut optimizer = object.field("name", choice(&names)).unwrap_or_default();
+    let float = |name, expected, accept| object.field(name, number(expected, accept)).map(|value| value as f32);
+    let unit = |name| float(name, "a number from 0 to below 1", |value| (0.0..1.0).contains(&value));
+    let rate = float("lr", "a learning rate above 0 and up to 100", |lr| lr > 0.0 && lr <= 100.0);
+    let decay = unit("weight_decay");
+    let all = object.field("decay_norms_and_biases", boolean);
+    match &mut optimizer {
+        Optimizer::Sgd { lr, momentum, nesterov, weight_decay, decay_norms_and_biases } => {
+            only_with(object, "the optimizer `adamw`", &["betas", "eps"]);
+            *momentum = unit("momentum").unwrap_or(*momentum);
+            *nesterov = object.field("nesterov", boolean).unwrap_or(*nesterov);
+            if *nesterov && *momentum == 0.0 {
+                object.fault("nesterov", "invalid_value", "needs a `momentum` above 0");
+            }
+            (*lr, *weight_decay) = (rate.unwrap_or(*lr), decay.unwrap_or(*weight_decay));
+            *decay_norms_and_biases = all.unwrap_or(*decay_norms_and_biases);
+        }
+        Optimizer::AdamW { lr, betas, eps, weight_decay, decay_norms_and_biases } => {
+            only_with(object, "the optimizer `sgd`", &["momentum", "nesterov"]);
+            let pair = list(2..=2, number("a number from 0 to below 1", |value| (0.0..1.0).contains(&value)));
+            if let Some([first, second]) = object.field("betas", pair).as_deref() {
+                *betas = [*first as f32, *second as f32];
+            }
+            *eps = float("eps", "a number above 0 and up to 1", |eps| eps > 0.0 && eps <= 1.0).unwrap_or(*eps);
+            (*lr, *weight_decay) = (rate.unwrap_or(*lr), decay.unwrap_or(*weight_decay));
+            *decay_norms_and_biases = all.unwrap_or(*decay_norms_and_biases);
+        }
     }
-    Optimizer::Sgd { lr, momentum, nesterov, weight_decay }
+    optimizer
 }
 
 const SCHEDULES: [(&str, Option<Schedule>); 3] =

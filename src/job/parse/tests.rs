@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::super::request::{
-    Allocation, Budget, Finetune, LayerSize, Objective, Optimizer, Resource, Schedule, Size, Target,
+    Allocation, Budget, Finetune, LayerSize, Objective, Optimizer, Resource, Schedule, Size, Target, Teacher,
 };
 use super::*;
 
@@ -18,11 +18,18 @@ fn five_lines_are_a_job_with_the_documented_defaults() {
     assert_eq!(job.method, Method::default());
     assert_eq!(job.target, Target::default());
     assert_eq!(job.max_runtime_s, 86_400);
+    let optimizer =
+        Optimizer::Sgd { lr: 0.01, momentum: 0.9, nesterov: false, weight_decay: 0.0, decay_norms_and_biases: true };
+    let teacher = Teacher::MeanLogits;
     let expected = Finetune {
         epochs: 3,
-        objective: Objective::Distill { temperature: 2.0, soft_weight: 0.9 },
-        optimizer: Optimizer::Sgd { lr: 0.01, momentum: 0.9, nesterov: false, weight_decay: 0.0 },
+        objective: Objective::Distill { temperature: 2.0, soft_weight: 0.9, teacher },
+        label_smoothing: 0.0,
+        optimizer,
         schedule: Schedule::Cosine,
+        warmup_epochs: 0.0,
+        clip_norm: None,
+        patience: None,
         batch_size: 256,
     };
     assert_eq!(job.finetune, Some(expected));
@@ -51,6 +58,40 @@ fn every_fault_is_named_at_once() {
         ("/method/importance", "not_supported_yet"),
         ("/target/params", "invalid_value"),
         ("/target/width/member", "wrong_type"),
+    ];
+    assert_eq!(found, expected.map(|(pointer, code)| (pointer.to_owned(), code.to_owned())));
+}
+
+#[test]
+fn training_can_be_spelled_out() {
+    let body = json!({"members": ["a"], "dataset": "d", "finetune": {
+        "epochs": 20, "objective": "cross_entropy", "label_smoothing": 0.1, "warmup_epochs": 1.5, "clip_norm": 1, "patience": 4,
+        "optimizer": {"name": "adamw", "lr": 3e-4, "betas": [0.9, 0.95], "decay_norms_and_biases": false}}});
+    let job = parse(&body).expect("a valid job");
+    let finetune = job.finetune.clone().expect("training");
+    let optimizer =
+        Optimizer::AdamW { lr: 3e-4, betas: [0.9, 0.95], eps: 1e-8, weight_decay: 0.01, decay_norms_and_biases: false };
+    assert_eq!((finetune.optimizer, finetune.objective), (optimizer, Objective::CrossEntropy));
+    assert_eq!((finetune.clip_norm, finetune.patience), (Some(1.0), Some(4)));
+    assert_eq!((finetune.label_smoothing, finetune.warmup_epochs), (0.1, 1.5));
+    assert_eq!(parse(&Value::from(job.clone())), Ok(job));
+}
+
+#[test]
+fn settings_that_do_not_go_together_are_named() {
+    let body = json!({"members": ["a"], "dataset": "d", "finetune": {
+        "epochs": 2, "objective": "cross_entropy", "teacher": "mean_logits", "label_smoothing": 1, "warmup_epochs": 2, "clip_norm": 0,
+        "patience": 0, "optimizer": {"name": "adamw", "momentum": 0.9, "betas": [0.9]}}});
+    let mut found = pointers(&body);
+    found.sort();
+    let expected = [
+        ("/finetune/clip_norm", "wrong_type"),
+        ("/finetune/label_smoothing", "wrong_type"),
+        ("/finetune/optimizer/betas", "invalid_value"),
+        ("/finetune/optimizer/momentum", "invalid_value"),
+        ("/finetune/patience", "wrong_type"),
+        ("/finetune/teacher", "invalid_value"),
+        ("/finetune/warmup_epochs", "invalid_value"),
     ];
     assert_eq!(found, expected.map(|(pointer, code)| (pointer.to_owned(), code.to_owned())));
 }

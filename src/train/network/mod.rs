@@ -9,7 +9,7 @@ use std::num::NonZeroUsize;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use crate::kernels::loss::{self, Soft};
+use crate::kernels::loss::{self, Targets};
 use crate::kernels::{Float, Workspace};
 use crate::model::graph::{Graph, Shape};
 use crate::tensors::{StateDict, StateDictError, Weights};
@@ -194,9 +194,10 @@ impl<T: Float> Network<T> {
     ///
     /// # Errors
     /// When `images` is not 1 to `max_batch` examples with a label (and teacher logits) for each.
-    pub fn gradients(&mut self, images: &[T], labels: &[u32], soft: Option<Soft<T>>) -> Result<Step, BatchError> {
+    pub fn gradients(&mut self, images: &[T], targets: Targets<T>) -> Result<Step, BatchError> {
+        let labels = targets.labels;
         if labels.len() * self.example != images.len()
-            || soft.is_some_and(|soft| soft.teacher.len() != labels.len() * self.classes)
+            || targets.soft.is_some_and(|soft| soft.teacher.len() != labels.len() * self.classes)
         {
             return Err(self.batch_error(images));
         }
@@ -207,7 +208,7 @@ impl<T: Float> Network<T> {
         let len = labels.len() * self.classes;
         let logits = &self.memory.activation(output)[..len];
         let (pool, rows) = (&self.pool, &mut self.rows);
-        let loss = pool.install(|| loss::objective(logits, labels, soft, &mut gradient[..len], rows));
+        let loss = pool.install(|| loss::objective(logits, targets, &mut gradient[..len], rows));
         let guesses = logits.chunks_exact(self.classes).map(loss::argmax);
         let correct = guesses.zip(labels).filter(|(guess, label)| *guess == **label as usize).count();
         self.memory.put_gradient(output, gradient);

@@ -1,5 +1,6 @@
 use super::*;
 use crate::kernels::finite_difference::{assert_gradient, sample};
+use crate::kernels::loss::Soft;
 use crate::model::graph::{Node, NodeId, Op, Window};
 use crate::train::init;
 
@@ -76,14 +77,15 @@ fn gradients_of_whole_networks_equal_finite_differences() {
         let mut network = compiled::<f64>(&graph);
         let (images, teacher) = (sample(5 * network.example_len(), 1), sample(5 * network.classes(), 2));
         let labels = [0, 2, 1, 0, 2];
-        let soft = Some(Soft { teacher: &teacher, temperature: 2.0, weight: 0.7 });
-        network.gradients(&images, &labels, soft).unwrap();
+        let soft = Some(Soft { teacher: &teacher[..], temperature: 2.0, weight: 0.7 });
+        let targets = Targets { labels: &labels, smoothing: 0.1, soft };
+        network.gradients(&images, targets).unwrap();
         for index in 0..network.parameters().len() {
             let parameter = &network.compiled.parameters[index];
             let (name, at, gradient) = (parameter.name.clone(), parameter.values.clone(), parameter.gradient.clone());
             assert_gradient(&name, &at, &gradient, |values| {
                 network.compiled.parameters[index].values.copy_from_slice(values);
-                network.gradients(&images, &labels, soft).unwrap().loss
+                network.gradients(&images, targets).unwrap().loss
             });
             network.compiled.parameters[index].values.copy_from_slice(&at);
         }
@@ -127,7 +129,7 @@ fn the_same_step_gives_the_same_bits_on_any_number_of_threads() {
         network.load(&init(&graph, 7).unwrap()).unwrap();
         let images: Vec<f32> = sample(70 * network.example_len(), 4).into_iter().map(|x| x as f32).collect();
         let labels: Vec<u32> = (0..70).map(|i| i % 4).collect();
-        let loss = network.gradients(&images, &labels, None).unwrap().loss;
+        let loss = network.gradients(&images, Targets::of(&labels)).unwrap().loss;
         let gradients = network.compiled.parameters.iter().flat_map(|p| p.gradient.iter().map(|g| g.to_bits()));
         (loss.to_bits(), gradients.collect::<Vec<_>>())
     };
@@ -142,7 +144,7 @@ fn reestimated_statistics_are_those_of_all_batches() {
     let graph =
         graph(vec![("input", Op::Input { shape: vec![2] }, &[]), ("bn", norm(2), &[1]), ("fc", linear(2, 2), &[1])]);
     let mut network = compiled::<f64>(&graph);
-    network.gradients(&[9.0, 9.0, 7.0, 7.0], &[0, 1], None).unwrap();
+    network.gradients(&[9.0, 9.0, 7.0, 7.0], Targets::of(&[0, 1])).unwrap();
     network.reset_statistics();
     network.reestimate(&[1.0, 0.0, 3.0, 0.0]).unwrap();
     network.reestimate(&[3.0, 4.0, 9.0, 8.0]).unwrap();
@@ -159,7 +161,7 @@ fn what_does_not_fit_is_an_error() {
     let error = network.forward(&[0.0; 19]).unwrap_err();
     assert_eq!(error, BatchError { most: 8, example: 20, got: 19 });
     assert!(network.forward(&vec![0.0; 9 * 20]).is_err());
-    assert!(network.gradients(&[0.0; 20], &[0, 1], None).is_err());
+    assert!(network.gradients(&[0.0; 20], Targets::of(&[0, 1])).is_err());
     let mut weights = init(&graph, 0).unwrap();
     weights.insert_f32("fc.bias", &[4], vec![0.0; 4]).unwrap();
     let error = network.load(&weights).unwrap_err().to_string();
