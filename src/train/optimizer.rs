@@ -15,7 +15,7 @@ pub struct OptimizerState {
     rule: Optimizer,
     /// Steps done.
     pub(super) steps: u64,
-    /// SGD's momentum (from 0; PyTorch's starts at the first gradient: the same), or AdamW's running means of gradients
+    /// SGD's momentum (from 0; PyTorch's starts at the first gradient: the same), or `AdamW`'s running means of gradients
     /// and of their squares; each with its name in checkpoints.
     pub(super) buffers: Vec<(&'static str, Buffers)>,
 }
@@ -51,7 +51,7 @@ impl OptimizerState {
     /// One step along the parameters' gradients g, which are scaled down first if they are longer than allowed.
     ///
     /// SGD: `v = momentum v + (g + weight_decay w)`, `w -= rate v`, or with Nesterov
-    /// `w -= rate (g + weight_decay w + momentum v)`. AdamW: `w -= rate weight_decay w`, then
+    /// `w -= rate (g + weight_decay w + momentum v)`. `AdamW`: `w -= rate weight_decay w`, then
     /// `w -= rate m̂ / (sqrt(v̂) + eps)` with the bias-corrected running means m̂ of g and v̂ of g².
     pub fn step(&mut self, parameters: &mut [Parameter<f32>], stride: Stride) {
         self.steps += 1;
@@ -120,7 +120,7 @@ impl Sgd {
     }
 }
 
-/// AdamW's constants in a step.
+/// `AdamW`'s constants in a step.
 #[derive(Debug, Clone, Copy)]
 struct AdamW {
     /// Learning rate by the correction of the mean's bias.
