@@ -111,7 +111,8 @@ fn task(job: JobRequest, scratch: &Path, threads: Option<usize>) -> Result<Task>
     })
 }
 
-fn digest(path: &Path) -> Result<String> {
+/// SHA-256 of a file, in hexadecimal.
+pub(super) fn digest(path: &Path) -> Result<String> {
     let mut file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let mut digest = Sha256::new();
     let mut buffer = vec![0; 1 << 20];

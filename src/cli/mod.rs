@@ -2,6 +2,7 @@
 
 mod demo;
 mod fuse;
+mod inspect;
 mod inspect_dataset;
 mod job;
 mod keys;
@@ -30,6 +31,7 @@ enum Command {
     Worker(Box<worker::Worker>),
     Fuse(Box<fuse::Fuse>),
     Plan(Box<plan::PlanCommand>),
+    Inspect(inspect::Inspect),
     Demo(demo::Demo),
     Keys(keys::Keys),
     Openapi(openapi::OpenApi),
@@ -46,6 +48,7 @@ pub fn main() -> ExitCode {
         Command::Worker(command) => command.run(),
         Command::Fuse(command) => command.run(),
         Command::Plan(command) => command.run(),
+        Command::Inspect(command) => command.run(),
         Command::Demo(command) => command.run(),
         Command::Keys(command) => command.run(),
         Command::Openapi(command) => command.run(),

@@ -97,7 +97,7 @@ pub fn resolve(mut job: JobRequest, inputs: &Inputs<'_>) -> Result<Resolved, Pro
         Err(problem) => return Err(with_cause(problem, &job, faults)),
     };
     if matches!(job.architecture, Architecture::Auto) {
-        job.architecture = Architecture::Family(detected.family.clone());
+        job.architecture = Architecture::Family { name: detected.family.clone(), heads: None };
     }
     job.input_shape = Some(detected.graphs[0].input_shape().clone());
     let mut network = Network { detected, own, paddings, precision, fusion, plan: Plan::default() };
@@ -273,7 +273,7 @@ mod tests {
             Inputs { members: vec![&member, &member], dataset: Some(DatasetInput::Ready(&facts)), ..Inputs::default() };
         let request = job(&json!({"members": ["a", "b"], "dataset": "d", "finetune": {"epochs": 1}}));
         let resolved = resolve(request, &inputs).expect("a job that fits");
-        assert_eq!(resolved.job.architecture, Architecture::Family("mlp".into()));
+        assert_eq!(resolved.job.architecture, Architecture::Family { name: "mlp".into(), heads: None });
         assert_eq!(resolved.job.input_shape, Some(vec![12]));
         assert_eq!(resolved.job.method.compensate, Compensate::None);
         let plan = resolved.network.expect("a plan").plan;

@@ -40,7 +40,8 @@ impl TryFrom<Value> for JobRequest {
 fn architecture(architecture: Architecture) -> Value {
     match architecture {
         Architecture::Auto => json!("auto"),
-        Architecture::Family(family) => json!({ "family": family }),
+        Architecture::Family { name, heads: None } => json!({ "family": name }),
+        Architecture::Family { name, heads } => json!({ "family": name, "heads": heads }),
         Architecture::Graph(graph) => json!({ "graph": graph }),
     }
 }

@@ -2,6 +2,8 @@
 
 mod table;
 
+pub(crate) use table::scaled;
+
 use serde::{Deserialize, Serialize};
 
 use crate::job::protocol::{EpochMetrics, Phase, Score};

@@ -50,7 +50,7 @@ fn row(candidate: &CandidateReport) -> [String; 7] {
 }
 
 /// Three significant digits and a unit.
-fn scaled(value: f64, step: f64, units: [&str; 4]) -> String {
+pub(crate) fn scaled(value: f64, step: f64, units: [&str; 4]) -> String {
     let mut value = value;
     let mut units = units.iter();
     let mut unit = units.next().unwrap_or(&"");

@@ -6,8 +6,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::time;
-use crate::model::families::{Inspection, Reading, inspect};
-use crate::model::header::{Dtype, TensorInfo};
+use crate::model::costs::Costs;
+use crate::model::families::{GroupSummary, Inspection, Reading, inspect};
+use crate::model::header::{CheckpointHeader, Dtype, TensorInfo};
 use crate::store::checkpoints::Checkpoint;
 
 /// A checkpoint in a list.
@@ -40,6 +41,13 @@ pub struct CheckpointSummary {
 pub struct CheckpointView {
     #[serde(flatten)]
     summary: CheckpointSummary,
+    #[serde(flatten)]
+    content: ContentView,
+}
+
+/// What is in a checkpoint file.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ContentView {
     /// Its tensors, in natural order of their names.
     tensors: Vec<TensorView>,
     /// What the tensors' names and shapes tell of the network.
@@ -47,14 +55,24 @@ pub struct CheckpointView {
 }
 
 /// What a checkpoint was recognised as.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Default, Serialize, ToSchema)]
 pub struct ArchitectureView {
     /// The family, where exactly one network fits.
     #[schema(example = "mlp")]
     family: Option<String>,
+    /// Shape of one input example.
+    #[schema(example = json!([784]))]
+    input_shape: Option<Vec<usize>>,
     /// What names and shapes do not tell and the family's conventions say.
     #[schema(example = json!(["ReLU follows every matrix but the last"]))]
     assumptions: Vec<String>,
+    /// What the network costs.
+    costs: Option<CostsView>,
+    /// Units that are kept or dropped together, in pruning order.
+    groups: Vec<GroupView>,
+    /// Why there are no groups, and so no fusion by pruning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    no_groups: Option<String>,
     /// The networks that fit, where there are several: a job must choose.
     candidates: Vec<CandidateView>,
     /// Why no network fits.
@@ -73,22 +91,87 @@ pub struct CandidateView {
     input_shape: Vec<usize>,
     /// What is assumed.
     assumptions: Vec<String>,
+    /// What it costs.
+    costs: CostsView,
+}
+
+/// What a network costs.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CostsView {
+    /// Trainable weights; running statistics are not counted.
+    #[schema(example = 668_672)]
+    parameters: u64,
+    /// Multiply-accumulate operations of matrices, convolutions and attentions for one example.
+    #[schema(example = 668_672)]
+    macs: u64,
+    /// Bytes of all float tensors, in their own element types.
+    #[schema(example = 2_674_688)]
+    bytes: u64,
+}
+
+/// Units that are kept or dropped together.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct GroupView {
+    /// Name of the group's first layer.
+    #[schema(example = "fc1")]
+    name: String,
+    /// Number of units.
+    #[schema(example = 512)]
+    width: usize,
+    /// The layers whose outputs they are.
+    #[schema(example = json!(["fc1"]))]
+    layers: Vec<String>,
 }
 
 impl From<Inspection> for ArchitectureView {
     fn from(found: Inspection) -> Self {
-        Self {
-            family: found.family,
-            assumptions: found.assumptions,
+        let rest = Self {
             candidates: found.candidates.into_iter().map(CandidateView::from).collect(),
             unrecognised: found.unrecognised,
+            ..Self::default()
+        };
+        match found.network {
+            Some(network) => Self {
+                family: Some(network.family),
+                input_shape: Some(network.input_shape),
+                assumptions: network.assumptions,
+                costs: Some(network.costs.into()),
+                groups: network.groups.into_iter().map(GroupView::from).collect(),
+                no_groups: network.no_groups,
+                ..rest
+            },
+            None => rest,
         }
     }
 }
 
 impl From<Reading> for CandidateView {
     fn from(reading: Reading) -> Self {
-        Self { family: reading.family, input_shape: reading.input_shape, assumptions: reading.assumptions }
+        Self {
+            family: reading.family,
+            input_shape: reading.input_shape,
+            assumptions: reading.assumptions,
+            costs: reading.costs.into(),
+        }
+    }
+}
+
+impl From<Costs> for CostsView {
+    fn from(Costs { parameters, macs, bytes }: Costs) -> Self {
+        Self { parameters, macs, bytes }
+    }
+}
+
+impl From<GroupSummary> for GroupView {
+    fn from(GroupSummary { name, width, layers }: GroupSummary) -> Self {
+        Self { name, width, layers }
+    }
+}
+
+impl From<CheckpointHeader> for ContentView {
+    fn from(header: CheckpointHeader) -> Self {
+        let architecture = inspect(&header).into();
+        Self { architecture, tensors: header.tensors.into_iter().map(TensorView::from).collect() }
     }
 }
 
@@ -130,8 +213,6 @@ impl From<&Checkpoint> for CheckpointSummary {
 
 impl From<Checkpoint> for CheckpointView {
     fn from(checkpoint: Checkpoint) -> Self {
-        let summary = CheckpointSummary::from(&checkpoint);
-        let architecture = inspect(&checkpoint.header).into();
-        Self { summary, architecture, tensors: checkpoint.header.tensors.into_iter().map(TensorView::from).collect() }
+        Self { summary: CheckpointSummary::from(&checkpoint), content: checkpoint.header.into() }
     }
 }

@@ -18,6 +18,9 @@ use crate::domain::problem::Fault;
 /// Most members of one job.
 pub const MAX_MEMBERS: usize = 64;
 
+/// Most heads of a transformer.
+const MAX_HEADS: u64 = 1024;
+
 /// Reads the body of `POST /v1/jobs`.
 ///
 /// # Errors
@@ -81,9 +84,15 @@ fn architecture(body: &Object<'_>) -> Architecture {
 }
 
 fn spelled_out(object: &Object<'_>) -> Architecture {
+    let heads = object.field("heads", integer(1..=MAX_HEADS)).map(|heads| heads as usize);
     match (object.field("family", text), object.value("graph")) {
-        (Some(family), None) => Architecture::Family(family),
-        (None, Some(graph)) => Architecture::Graph(graph.clone()),
+        (Some(name), None) => Architecture::Family { name, heads },
+        (None, Some(graph)) => {
+            if heads.is_some() {
+                object.fault("heads", "not_applicable", "a graph says itself how many heads its attentions have");
+            }
+            Architecture::Graph(graph.clone())
+        }
         _ => {
             object.fault("family", "missing_field", "expected either `family` or `graph`");
             Architecture::Auto

@@ -180,7 +180,7 @@ proptest! {
 
     #[test]
     fn a_job_survives_its_json_form(
-        seed in any::<u64>(), lr in 1e-6f32..10.0, factor in 0.01f64..8.0, temperature in 0.1f32..9.0,
+        seed in any::<u64>(), heads in 1usize..65, lr in 1e-6f32..10.0, factor in 0.01f64..8.0, temperature in 0.1f32..9.0,
         milestones in prop::collection::btree_set(1usize..90, 1..4), mean in prop::collection::vec(-2f32..2.0, 1..4),
         limit in 1u64.., even in any::<bool>(), order in prop::sample::select(vec!["joint", "iterative", "hierarchical"]),
     ) {
@@ -191,7 +191,7 @@ proptest! {
         };
         let std: Vec<f32> = mean.iter().map(|mean| mean.abs() + 0.1).collect();
         let body = json!({
-            "members": ["m0", "m1"], "seed": seed, "target": target, "architecture": {"family": "mlp"},
+            "members": ["m0", "m1"], "seed": seed, "target": target, "architecture": {"family": "vit", "heads": heads},
             "method": {"order": order},
             "dataset": {"name": "d", "test": "t", "normalize": {"mean": mean, "std": std}},
             "finetune": {"temperature": temperature, "optimizer": {"lr": lr},

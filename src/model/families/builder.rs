@@ -16,9 +16,8 @@ pub(super) struct Builder {
 }
 
 impl Builder {
-    /// A graph that so far only reads examples of `shape`; names of `modules` are kept free for them.
-    pub(super) fn new(shape: &Shape, modules: &[Module]) -> Self {
-        let taken = modules.iter().map(|module| module.name.clone()).collect();
+    /// A graph that so far only reads examples of `shape`; the names in `taken` are kept free for modules.
+    pub(super) fn new(shape: &Shape, taken: BTreeSet<String>) -> Self {
         let mut builder = Self { nodes: Vec::new(), taken };
         builder.add("input", Op::Input { shape: shape.clone() }, &[]);
         builder
@@ -55,7 +54,12 @@ impl Builder {
             }
             Kind::Norm { features } => Op::BatchNorm { features, eps: EPS },
         };
-        self.nodes.push(Node { name: module.name.clone(), op, inputs: vec![input] });
+        self.weighted(&module.name, op, input)
+    }
+
+    /// Adds an operation under exactly this name: that of its weights.
+    pub(super) fn weighted(&mut self, name: &str, op: Op, input: NodeId) -> NodeId {
+        self.nodes.push(Node { name: name.to_owned(), op, inputs: vec![input] });
         self.last()
     }
 

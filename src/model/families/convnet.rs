@@ -6,7 +6,7 @@
 use crate::model::families::builder::Builder;
 use crate::model::families::chain::{self, Layer};
 use crate::model::families::mlp::{add_matrices, order_of};
-use crate::model::families::modules::{Kind, Module};
+use crate::model::families::modules::{Kind, Module, names};
 use crate::model::families::{Candidate, Unfit};
 use crate::model::graph::{Graph, Op, Shape, Window};
 
@@ -18,6 +18,9 @@ const GREY_SIZE: usize = 28;
 
 /// The size that stands for all where every size fits.
 const ANY_SIZE: usize = 32;
+
+/// The family of all networks that are in no other.
+const ANY_FAMILY: &str = "cnn";
 
 /// Positions behind which VGG-11, 13, 16 and 19 have pools, by their number of convolutions.
 const VGG_POOLS: [(usize, [usize; 5]); 4] =
@@ -38,6 +41,12 @@ pub(super) fn candidates(modules: &[Module], input: Option<&Shape>) -> Result<Ve
 /// Whether the network takes the mean over all positions.
 fn has_mean(candidate: &Candidate) -> bool {
     candidate.graph.nodes().iter().any(|node| node.op == Op::GlobalAvgPool2d)
+}
+
+/// Whether means make the image fit that the first matrix reads, whatever its size.
+fn fits_any(candidate: &Candidate) -> bool {
+    let is_adaptive = |op: &Op| matches!(op, Op::GlobalAvgPool2d | Op::AdaptiveAvgPool2d { .. });
+    candidate.graph.nodes().iter().any(|node| is_adaptive(&node.op))
 }
 
 /// A chain of convolutions and the matrices behind it.
@@ -77,8 +86,8 @@ impl Padding {
 }
 
 impl ConvNet<'_> {
-    /// All networks that fit an input of `shape`. A mean over all positions makes any placement of pools fit, so such
-    /// networks count only where no other fits.
+    /// All networks that fit an input of `shape`. Means over all positions or over as many windows as the first matrix
+    /// reads make any placement of pools fit, so such networks count only where no other fits.
     fn fitting(&self, shape: &Shape) -> Result<Vec<Candidate>, Unfit> {
         let first = self.convs[0].module;
         let Kind::Conv { input, .. } = first.kind else { return Ok(Vec::new()) };
@@ -99,8 +108,8 @@ impl ConvNet<'_> {
                 }
             }
         }
-        if !candidates.iter().all(has_mean) {
-            candidates.retain(|candidate| !has_mean(candidate));
+        if !candidates.iter().all(fits_any) {
+            candidates.retain(|candidate| !fits_any(candidate));
         }
         if candidates.is_empty() {
             return Err(Unfit::Input(format!(
@@ -111,18 +120,26 @@ impl ConvNet<'_> {
         Ok(candidates)
     }
 
-    /// Networks for inputs of usual sizes. Where the mean over all positions makes every size fit, one size stands for all.
+    /// Networks for inputs of usual sizes. Where means make every size fit, one size stands for all, unless there is a
+    /// size at which the positions are those that the first matrix reads. Published families go before the catch-all,
+    /// whose unpadded networks fit some size or other by chance.
     fn fitting_common_sizes(&self) -> Vec<Candidate> {
         let Kind::Conv { input, .. } = self.convs[0].module.kind else { return Vec::new() };
         let mut candidates = Vec::new();
         for size in COMMON_SIZES.into_iter().filter(|&size| size != GREY_SIZE || input == 1) {
             let shape = vec![input, size, size];
             for mut candidate in self.fitting(&shape).unwrap_or_default() {
-                if !has_mean(&candidate) || size == ANY_SIZE {
+                if !fits_any(&candidate) || size == ANY_SIZE {
                     candidate.assumptions.insert(0, format!("inputs of shape {shape:?}"));
                     candidates.push(candidate);
                 }
             }
+        }
+        if candidates.iter().any(|candidate| !fits_any(candidate)) {
+            candidates.retain(|candidate| has_mean(candidate) || !fits_any(candidate));
+        }
+        if candidates.iter().any(|candidate| candidate.family != ANY_FAMILY) {
+            candidates.retain(|candidate| candidate.family != ANY_FAMILY);
         }
         candidates
     }
@@ -158,22 +175,26 @@ impl ConvNet<'_> {
     /// The network with this padding and these pools, if it fits.
     fn candidate(&self, shape: &Shape, padding: Padding, pools: &[bool]) -> Option<Candidate> {
         let (graph, tail) = self.graph(shape, padding, pools)?;
+        let family = self.family(padding);
+        if family == "vgg" && !tail.is_empty() && pools.last() != Some(&true) {
+            return None;
+        }
         let mut assumptions = vec!["ReLU after every layer but the last".to_owned(), padding.describe().to_owned()];
         let pooled = self.convs.iter().zip(pools).filter(|(_, pool)| **pool);
         let pooled: Vec<&str> = pooled.map(|(layer, _)| layer.module.name.as_str()).collect();
         if !pooled.is_empty() {
             assumptions.push(format!("2 x 2 maximum pooling after {}", pooled.join(", ")));
         }
-        assumptions.extend(tail.map(str::to_owned));
+        assumptions.extend(tail);
         if self.convs.iter().chain(self.matrices).any(|layer| layer.norm.is_some()) {
             assumptions.push("BatchNorm before ReLU, with eps 1e-5".to_owned());
         }
         assumptions.push(order_of(&self.convs.iter().chain(self.matrices).copied().collect::<Vec<_>>()));
-        Some(Candidate { family: self.family(padding), graph, assumptions })
+        Some(Candidate { family, graph, assumptions })
     }
 
-    fn graph(&self, shape: &Shape, padding: Padding, pools: &[bool]) -> Option<(Graph, Option<&'static str>)> {
-        let mut builder = Builder::new(shape, self.modules);
+    fn graph(&self, shape: &Shape, padding: Padding, pools: &[bool]) -> Option<(Graph, Vec<String>)> {
+        let mut builder = Builder::new(shape, names(self.modules));
         let mut size = [shape[1], shape[2]];
         let mut channels = shape[0];
         for (index, (layer, pool)) in self.convs.iter().zip(pools).enumerate() {
@@ -192,18 +213,28 @@ impl ConvNet<'_> {
                 size = window.output(size)?;
             }
         }
-        let Kind::Linear { input, .. } = self.matrices.first()?.module.kind else { return None };
-        let mut tail = None;
-        if input != channels * size[0] * size[1] {
-            if input != channels {
-                return None;
-            }
-            builder.then("mean", Op::GlobalAvgPool2d);
-            tail = Some("mean over all positions before the first matrix");
-        }
+        let tail = self.tail(&mut builder, channels, size, padding)?;
         builder.then("flatten", Op::Flatten);
         add_matrices(&mut builder, self.matrices);
         Some((builder.build().ok()?, tail))
+    }
+
+    /// Makes the image what the first matrix reads: as it is, or by means, which are assumptions.
+    fn tail(&self, builder: &mut Builder, channels: usize, size: [usize; 2], padding: Padding) -> Option<Vec<String>> {
+        let Kind::Linear { input, .. } = self.matrices.first()?.module.kind else { return None };
+        if input == channels * size[0] * size[1] {
+            return Some(Vec::new());
+        }
+        let side = (input / channels).isqrt();
+        if input == channels {
+            builder.then("mean", Op::GlobalAvgPool2d);
+            Some(vec!["mean over all positions before the first matrix".to_owned()])
+        } else if input == channels * side * side && self.family(padding) == "vgg" {
+            builder.then("avgpool", Op::AdaptiveAvgPool2d { output: [side; 2] });
+            Some(vec![format!("adaptive mean pooling to {side} x {side} before the first matrix")])
+        } else {
+            None
+        }
     }
 
     /// What people call such a network.
@@ -218,7 +249,7 @@ impl ConvNet<'_> {
         } else if kernels(3) && padding == Padding::Same && self.convs.len() >= 6 {
             "vgg"
         } else {
-            "cnn"
+            ANY_FAMILY
         }
     }
 }

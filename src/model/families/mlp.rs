@@ -2,7 +2,7 @@
 
 use crate::model::families::builder::Builder;
 use crate::model::families::chain::{self, Layer};
-use crate::model::families::modules::{Kind, Module};
+use crate::model::families::modules::{Kind, Module, names};
 use crate::model::families::{Candidate, Unfit};
 use crate::model::graph::{Op, Shape};
 
@@ -25,7 +25,7 @@ pub(super) fn candidates(modules: &[Module], input: Option<&Shape>) -> Result<Ve
             "the first layer `{first}` reads {width} values, an example of shape {shape:?} has {values}"
         )));
     }
-    let mut builder = Builder::new(&shape, modules);
+    let mut builder = Builder::new(&shape, names(modules));
     if shape.len() > 1 {
         builder.then("flatten", Op::Flatten);
     }

@@ -1,20 +1,31 @@
 //! From checkpoints to networks: what names and shapes tell, completed by the conventions of known families.
 
 mod builder;
+mod catalogue;
 mod chain;
 mod convnet;
+mod convnext;
+mod densenet;
+mod efficientnet;
+mod inspection;
+mod inverted;
 mod members;
 mod mlp;
+mod mobilenet_v2;
+mod mobilenet_v3;
 mod modules;
+mod named;
 mod resnet;
+mod vit;
+mod wide_resnet;
 
-use serde::Serialize;
+pub use catalogue::{FAMILIES, Family};
+pub use inspection::{GroupSummary, Inspection, Reading, inspect};
 
 use crate::domain::problem::{Code, Fault, Problem};
 use crate::model::graph::json as graph_json;
 use crate::model::graph::{Graph, MAX_ELEMENTS, Shape};
 use crate::model::header::CheckpointHeader;
-use crate::model::parameters;
 
 /// Which network the members are.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -23,35 +34,24 @@ pub enum Architecture {
     #[default]
     Auto,
     /// One of `/v1/architectures`.
-    Family(String),
+    Family {
+        /// Its name.
+        name: String,
+        /// Number of heads of a transformer, where its convention is not meant.
+        heads: Option<usize>,
+    },
     /// Spelled out, in the JSON form of [`crate::model::graph::Graph`].
     Graph(serde_json::Value),
 }
 
-/// A family of networks that checkpoints are recognised as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Family {
-    /// Its name in requests and answers.
-    pub name: &'static str,
-    /// How it is recognised, and what is assumed.
-    pub description: &'static str,
+/// What is known of a network besides its checkpoint.
+#[derive(Debug, Clone, Copy, Default)]
+struct Given<'a> {
+    /// Shape of one input example.
+    input: Option<&'a Shape>,
+    /// Number of heads.
+    heads: Option<usize>,
 }
-
-/// Every family.
-pub const FAMILIES: [Family; 5] = [
-    Family { name: "mlp", description: "Matrices only, with ReLU between them; BatchNorm where there is one." },
-    Family {
-        name: "lenet",
-        description: "Two 5x5 convolutions with ReLU and 2x2 maximum pooling, then three matrices.",
-    },
-    Family { name: "vgg", description: "Six or more 3x3 convolutions, with or without BatchNorm, then matrices." },
-    Family {
-        name: "resnet",
-        description: "Residual networks of basic or bottleneck blocks, by their names (`layer1.0.conv1`, …): with a 3x3 stem \
-                      as for CIFAR, or a 7x7 stem and a pool as for ImageNet.",
-    },
-    Family { name: "cnn", description: "Any other chain of convolutions, ReLU, pools and matrices." },
-];
 
 /// A network that fits a checkpoint.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,6 +68,8 @@ enum Unfit {
     Unknown(String),
     /// A known family, but not for this input.
     Input(String),
+    /// A known family, but not with this number of heads.
+    Heads(String),
 }
 
 /// What the members of an ensemble are.
@@ -79,34 +81,6 @@ pub struct Detected {
     pub graphs: Vec<Graph>,
     /// What names and shapes do not tell.
     pub assumptions: Vec<String>,
-}
-
-/// One of several networks that fit.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Reading {
-    /// Name of the family.
-    pub family: String,
-    /// Shape of one input example.
-    pub input_shape: Shape,
-    /// What names and shapes do not tell.
-    pub assumptions: Vec<String>,
-}
-
-/// What one checkpoint is.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Inspection {
-    /// Name of the family, where exactly one network fits.
-    pub family: Option<String>,
-    /// That network.
-    pub graph: Option<Graph>,
-    /// Number of trainable weights.
-    pub parameters: usize,
-    /// What names and shapes do not tell.
-    pub assumptions: Vec<String>,
-    /// All networks that fit, where there are several.
-    pub candidates: Vec<Reading>,
-    /// Why no network fits.
-    pub unrecognised: Option<String>,
 }
 
 /// Recognises the members of an ensemble. `input_shape` is the shape of one example, where it is known.
@@ -126,8 +100,10 @@ pub fn detect(
         check_input(shape)?;
     }
     let found = match architecture {
-        Architecture::Auto => recognise(first, None, input_shape)?,
-        Architecture::Family(name) => recognise(first, Some(name), input_shape)?,
+        Architecture::Auto => recognise(first, None, Given { input: input_shape, heads: None })?,
+        Architecture::Family { name, heads } => {
+            recognise(first, Some(name), Given { input: input_shape, heads: *heads })?
+        }
         Architecture::Graph(value) => spelled_out(value, input_shape)?,
     };
     let graphs = members::graphs(&found.graph, headers)?;
@@ -144,67 +120,12 @@ fn check_input(shape: &Shape) -> Result<(), Problem> {
     Err(Problem::faults(vec![Fault::new("/input_shape", "invalid_shape", detail)]))
 }
 
-/// Looks at one checkpoint without further knowledge.
-#[must_use]
-pub fn inspect(header: &CheckpointHeader) -> Inspection {
-    let mut inspection = Inspection {
-        family: None,
-        graph: None,
-        parameters: parameters::count(header),
-        assumptions: Vec::new(),
-        candidates: Vec::new(),
-        unrecognised: None,
-    };
-    match candidates(header, None) {
-        Ok(found) => enter(&mut inspection, found),
-        Err(Unfit::Unknown(detail) | Unfit::Input(detail)) => inspection.unrecognised = Some(detail),
-    }
-    inspection
-}
-
-/// Enters the networks that fit: the only one, or all as candidates.
-fn enter(inspection: &mut Inspection, mut found: Vec<Candidate>) {
-    if found.len() > 1 {
-        inspection.candidates = found.into_iter().map(reading).collect();
-    } else if let Some(only) = found.pop() {
-        inspection.family = Some(only.family.to_owned());
-        inspection.graph = Some(only.graph);
-        inspection.assumptions = only.assumptions;
-    } else {
-        inspection.unrecognised = Some("no input of a usual size fits the layers".to_owned());
-    }
-}
-
-fn reading(candidate: Candidate) -> Reading {
-    Reading {
-        family: candidate.family.to_owned(),
-        input_shape: candidate.graph.input_shape().clone(),
-        assumptions: candidate.assumptions,
-    }
-}
-
-/// All networks that fit a checkpoint.
-fn candidates(header: &CheckpointHeader, input: Option<&Shape>) -> Result<Vec<Candidate>, Unfit> {
-    let modules = modules::modules(header).map_err(|details| Unfit::Unknown(details.join("; ")))?;
-    if mlp::applies(&modules) {
-        mlp::candidates(&modules, input)
-    } else if resnet::applies(&modules) {
-        resnet::candidates(&modules, input)
-    } else {
-        convnet::candidates(&modules, input)
-    }
-}
-
 /// The one network that fits a checkpoint.
-fn recognise(header: &CheckpointHeader, family: Option<&str>, input: Option<&Shape>) -> Result<Candidate, Problem> {
-    if let Some(name) = family
-        && !FAMILIES.iter().any(|known| known.name == name)
-    {
-        let known: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
-        let detail = format!("expected one of {}, got `{name}`", known.join(", "));
-        return Err(Problem::faults(vec![Fault::new("/architecture/family", "unknown_family", detail)]));
+fn recognise(header: &CheckpointHeader, family: Option<&str>, given: Given<'_>) -> Result<Candidate, Problem> {
+    if let Some(name) = family {
+        check_family(name, given.heads)?;
     }
-    let mut found = candidates(header, input).map_err(unfit)?;
+    let mut found = catalogue::candidates(header, given).map_err(unfit)?;
     found.retain(|candidate| family.is_none_or(|name| candidate.family == name));
     match found.len() {
         1 => Ok(found.remove(0)),
@@ -216,6 +137,22 @@ fn recognise(header: &CheckpointHeader, family: Option<&str>, input: Option<&Sha
     }
 }
 
+/// Checks that there is a family `name`, and that it has heads if a number of them is given.
+fn check_family(name: &str, heads: Option<usize>) -> Result<(), Problem> {
+    let fault =
+        |pointer: &str, code: &str, detail: String| Err(Problem::faults(vec![Fault::new(pointer, code, detail)]));
+    if !FAMILIES.iter().any(|known| known.name == name) {
+        let known: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
+        let detail = format!("expected one of {}, got `{name}`", known.join(", "));
+        return fault("/architecture/family", "unknown_family", detail);
+    }
+    if heads.is_some() && name != vit::FAMILY {
+        let detail = format!("only networks of the family `{}` have heads", vit::FAMILY);
+        return fault("/architecture/heads", "not_applicable", detail);
+    }
+    Ok(())
+}
+
 fn unfit(reason: Unfit) -> Problem {
     match reason {
         Unfit::Unknown(detail) => {
@@ -223,23 +160,42 @@ fn unfit(reason: Unfit) -> Problem {
             Problem::new(Code::ArchitectureUnknown, format!("{detail}; {advice}"))
         }
         Unfit::Input(detail) => Problem::faults(vec![Fault::new("/input_shape", "shape_mismatch", detail)]),
+        Unfit::Heads(detail) => Problem::faults(vec![Fault::new("/architecture/heads", "invalid_value", detail)]),
     }
 }
 
 /// Several networks fit: the candidates, and what tells them apart.
 fn ambiguous(found: Vec<Candidate>) -> Problem {
-    let readings = found.into_iter().map(reading).map(|reading| {
-        let detail = format!(
-            "{} for inputs of shape {:?}: {}",
-            reading.family,
-            reading.input_shape,
-            reading.assumptions.join("; ")
-        );
-        Fault::new("/architecture", "candidate", detail)
-    });
-    let errors: Vec<Fault> = readings.collect();
-    let detail = format!("{} networks fit the first member; give `input_shape`, a dataset, or the graph", errors.len());
+    let decide = decide(&found);
+    let errors: Vec<Fault> = found
+        .into_iter()
+        .map(|Candidate { family, graph, assumptions }| {
+            let detail = format!("{family} for inputs of shape {:?}: {}", graph.input_shape(), assumptions.join("; "));
+            Fault::new("/architecture", "candidate", detail)
+        })
+        .collect();
+    let detail = format!("{} networks fit the first member; {decide}", errors.len());
     Problem { code: Code::ArchitectureAmbiguous, detail, errors }
+}
+
+/// What the user can say to decide between networks.
+fn decide(found: &[Candidate]) -> String {
+    let same = |matches: fn(&Candidate, &Candidate) -> bool| found.windows(2).all(|pair| matches(&pair[0], &pair[1]));
+    if found.iter().all(|candidate| candidate.family == vit::FAMILY) {
+        return format!(
+            "give the number of heads: `{{\"architecture\": {{\"family\": \"{}\", \"heads\": …}}}}`",
+            vit::FAMILY
+        );
+    }
+    let mut ways = Vec::new();
+    if !same(|a, b| a.graph.input_shape() == b.graph.input_shape()) {
+        ways.push("`input_shape` or a dataset");
+    }
+    if !same(|a, b| a.family == b.family) {
+        ways.push("the family: `{\"architecture\": {\"family\": …}}`");
+    }
+    ways.push("the graph: `{\"architecture\": {\"graph\": …}}`");
+    format!("give {}", ways.join(", or "))
 }
 
 /// A network from its JSON form.

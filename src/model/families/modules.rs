@@ -1,6 +1,6 @@
 //! From tensor names to modules: what a checkpoint's layers are, each by itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::header::{CheckpointHeader, TensorInfo};
 use crate::model::natural;
@@ -30,6 +30,11 @@ impl Module {
         let (parent, index) = self.name.rsplit_once('.').unwrap_or(("", &self.name));
         Some((parent, index.parse().ok()?))
     }
+}
+
+/// Names of the modules.
+pub(super) fn names(modules: &[Module]) -> BTreeSet<String> {
+    modules.iter().map(|module| module.name.clone()).collect()
 }
 
 /// The modules of a checkpoint, in natural order of their names, or why a tensor belongs to none.

@@ -95,7 +95,7 @@ fn two_networks_that_fit_are_both_named() {
     assert_eq!(problem.errors.len(), 2, "{problem}");
     assert!(problem.to_string().contains("[1, 28, 28]") && problem.to_string().contains("[1, 32, 32]"));
     let inspection = inspect(&lenet());
-    assert_eq!((inspection.family, inspection.candidates.len()), (None, 2));
+    assert_eq!((inspection.network, inspection.candidates.len()), (None, 2));
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn a_vgg_has_pools_where_its_names_leave_room() {
         let graph = &detected.graphs[0];
         assert_eq!(count(graph, |op| matches!(op, Op::MaxPool2d { .. })), 5);
         assert_eq!(count(graph, |op| matches!(op, Op::BatchNorm { .. })), if norm { 8 } else { 0 });
-        assert_eq!(inspect(&vgg(norm)).graph.as_ref(), Some(graph));
+        assert_eq!(inspect(&vgg(norm)).network.map(|network| network.graph).as_ref(), Some(graph));
     }
 }
 
@@ -133,7 +133,7 @@ fn unknown_tensors_and_families_are_named() {
     assert_eq!(problem.code, Code::ArchitectureUnknown);
     assert!(problem.detail.contains("attention"), "{problem}");
     assert!(inspect(&strange).unrecognised.unwrap().contains("attention"));
-    let family = |name: &str| Architecture::Family(name.to_owned());
+    let family = |name: &str| Architecture::Family { name: name.to_owned(), heads: None };
     let problem = detect(&[&lenet()], &family("resnext"), None).unwrap_err();
     assert_eq!(problem.errors[0].pointer, "/architecture/family");
     let problem = detect(&[&lenet()], &family("mlp"), Some(&vec![1, 28, 28])).unwrap_err();
@@ -215,4 +215,71 @@ fn residual_networks_are_recognised_by_name() {
     let problem = detect(&[&resnet("bypass", "fc", 3)], &Architecture::Auto, None).unwrap_err();
     assert_eq!(problem.code, Code::ArchitectureUnknown);
     assert!(problem.detail.contains("layer2.0.bypass.0"), "{problem}");
+}
+
+#[test]
+fn a_tensor_out_of_place_is_named_with_what_was_expected() {
+    let mut network = resnet("shortcut", "linear", 3);
+    network.tensors.push(TensorInfo { name: "layer1.0.bn1.weight".to_owned(), dtype: Dtype::F32, shape: vec![4] });
+    let reason = inspect(&network).unrecognised.unwrap();
+    assert!(reason.contains("has its blocks' BatchNorms before the convolutions"), "{reason}");
+    let mut network = resnet("shortcut", "linear", 3);
+    network.tensors.iter_mut().find(|info| info.name == "linear.weight").unwrap().shape = vec![10, 9];
+    let reason = inspect(&network).unrecognised.unwrap();
+    assert_eq!(reason, "tensor `linear.weight`: expected shape [10, 8], got [10, 9]");
+    let network = header(&[("net.layer1.0.conv1.weight", &[4, 3, 3, 3])]);
+    assert!(inspect(&network).unrecognised.unwrap().contains("`net.conv1.weight`"));
+    let problem = detect(&[&resnet("shortcut", "linear", 3)], &Architecture::Auto, Some(&vec![1, 32, 32])).unwrap_err();
+    assert_eq!(problem.errors[0].pointer, "/input_shape", "{problem}");
+}
+
+/// One block of a vision transformer of timm, 4 x 4 patches of 2 x 2 pixels.
+fn vit(width: usize) -> CheckpointHeader {
+    let (triple, double) = (3 * width, 2 * width);
+    header(&[
+        ("cls_token", &[1, 1, width]),
+        ("pos_embed", &[1, 17, width]),
+        ("patch_embed.proj.weight", &[width, 3, 2, 2]),
+        ("blocks.0.norm1.weight", &[width]),
+        ("blocks.0.norm1.bias", &[width]),
+        ("blocks.0.attn.qkv.weight", &[triple, width]),
+        ("blocks.0.attn.proj.weight", &[width, width]),
+        ("blocks.0.norm2.weight", &[width]),
+        ("blocks.0.norm2.bias", &[width]),
+        ("blocks.0.mlp.fc1.weight", &[double, width]),
+        ("blocks.0.mlp.fc2.weight", &[width, double]),
+        ("norm.weight", &[width]),
+        ("norm.bias", &[width]),
+        ("head.weight", &[10, width]),
+    ])
+}
+
+fn heads(graph: &Graph) -> usize {
+    let of = |op: &Op| if let Op::Attention { heads, .. } = op { Some(*heads) } else { None };
+    graph.nodes().iter().find_map(|node| of(&node.op)).unwrap()
+}
+
+#[test]
+fn heads_follow_the_convention_or_are_asked_for() {
+    let family = |heads| Architecture::Family { name: "vit".to_owned(), heads };
+    let detected = only(&vit(192), None);
+    assert_eq!((heads(&detected.graphs[0]), detected.graphs[0].input_shape()), (3, &vec![3, 8, 8]));
+    assert_eq!(heads(&only(&vit(1280), None).graphs[0]), 16);
+    assert_eq!(heads(&detect(&[&vit(192)], &family(Some(6)), None).unwrap().graphs[0]), 6);
+
+    let narrow = vit(96);
+    let problem = detect(&[&narrow], &Architecture::Auto, None).unwrap_err();
+    assert_eq!(problem.code, Code::ArchitectureAmbiguous);
+    assert!(problem.detail.contains("\"heads\""), "{problem}");
+    let sizes: Vec<bool> = [16, 24, 32, 48, 96].map(|size| problem.to_string().contains(&format!("of {size} "))).into();
+    assert_eq!((problem.errors.len(), sizes), (5, vec![true; 5]), "{problem}");
+    assert_eq!(heads(&detect(&[&narrow], &family(Some(3)), None).unwrap().graphs[0]), 3);
+
+    let problem = detect(&[&narrow], &family(Some(5)), None).unwrap_err();
+    assert_eq!(problem.errors[0].pointer, "/architecture/heads");
+    let mlp_with_heads = Architecture::Family { name: "mlp".to_owned(), heads: Some(2) };
+    let problem = detect(&[&mlp([784, 32, 16, 10])], &mlp_with_heads, None).unwrap_err();
+    assert_eq!(problem.errors[0].pointer, "/architecture/heads");
+    let problem = detect(&[&vit(192)], &Architecture::Auto, Some(&vec![3, 8, 6])).unwrap_err();
+    assert!(problem.errors[0].detail.contains("17 tokens"), "{problem}");
 }

@@ -1,0 +1,94 @@
+//! The families by name, and who recognises them.
+
+use serde::Serialize;
+
+use crate::model::families::modules::modules;
+use crate::model::families::named::Tensors;
+use crate::model::families::{
+    Candidate, Given, Unfit, convnet, convnext, densenet, efficientnet, mlp, mobilenet_v2, mobilenet_v3, resnet, vit,
+    wide_resnet,
+};
+use crate::model::header::CheckpointHeader;
+
+/// A family of networks that checkpoints are recognised as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Family {
+    /// Its name in requests and answers.
+    pub name: &'static str,
+    /// How it is recognised, and what is assumed.
+    pub description: &'static str,
+}
+
+/// Every family.
+pub const FAMILIES: [Family; 12] = [
+    Family { name: "mlp", description: "Matrices only, with ReLU between them; BatchNorm where there is one." },
+    Family {
+        name: "lenet",
+        description: "Two 5x5 convolutions with ReLU and 2x2 maximum pooling, then three matrices.",
+    },
+    Family {
+        name: "vgg",
+        description: "Six or more 3x3 convolutions, with or without BatchNorm, then matrices: one as for CIFAR, or three \
+                      behind an adaptive mean pool as in torchvision.",
+    },
+    Family {
+        name: "resnet",
+        description: "Residual networks of basic or bottleneck blocks, wide and grouped ones among them, by their names \
+                      (`layer1.0.conv1`, …): with a 3x3 stem as for CIFAR, or a 7x7 stem and a pool as for ImageNet.",
+    },
+    Family {
+        name: "wide_resnet",
+        description: "Wide residual networks for CIFAR, with BatchNorm before the convolutions, by their names \
+                      (`block1.layer.0.conv1`, …).",
+    },
+    Family {
+        name: "densenet",
+        description: "DenseNet-121, 161, 169 and 201 by torchvision's names (`features.denseblock1.denselayer1.conv1`, …).",
+    },
+    Family { name: "mobilenet_v2", description: "MobileNetV2 by torchvision's names (`features.1.conv.0.0`, …)." },
+    Family {
+        name: "mobilenet_v3",
+        description: "MobileNetV3, small and large, by torchvision's names (`features.1.block.0.0`, …) and its depth.",
+    },
+    Family {
+        name: "efficientnet",
+        description: "EfficientNet B0 to B7 by torchvision's names (`features.1.0.block.0.0`, …).",
+    },
+    Family { name: "convnext", description: "ConvNeXt by torchvision's names (`features.1.0.layer_scale`, …)." },
+    Family {
+        name: "vit",
+        description: "Vision transformers by the names of torchvision (`encoder.pos_embedding`, …), timm (`pos_embed`, …) and \
+                      Hugging Face (`vit.embeddings.position_embeddings`, …); heads of 64 channels, or `heads` of them.",
+    },
+    Family { name: "cnn", description: "Any other chain of convolutions, ReLU, pools and matrices." },
+];
+
+/// What makes networks of the tensors of a family.
+type Reader = fn(&Tensors<'_>, Given<'_>) -> Result<Vec<Candidate>, Unfit>;
+
+/// Families that are known by the name of one tensor, those with the more telling names first.
+const BY_NAME: [(&[&str], Reader); 8] = [
+    (&vit::ANCHORS, vit::candidates),
+    (&[convnext::ANCHOR], convnext::candidates),
+    (&densenet::ANCHORS, densenet::candidates),
+    (&[mobilenet_v2::ANCHOR], mobilenet_v2::candidates),
+    (&[mobilenet_v3::ANCHOR], mobilenet_v3::candidates),
+    (&[efficientnet::ANCHOR], efficientnet::candidates),
+    (&[wide_resnet::ANCHOR], wide_resnet::candidates),
+    (&[resnet::ANCHOR], resnet::candidates),
+];
+
+/// All networks that fit a checkpoint.
+pub(super) fn candidates(header: &CheckpointHeader, given: Given<'_>) -> Result<Vec<Candidate>, Unfit> {
+    for (anchors, read) in BY_NAME {
+        if let Some(tensors) = anchors.iter().find_map(|anchor| Tensors::anchored(header, anchor)) {
+            return read(&tensors, given);
+        }
+    }
+    let modules = modules(header).map_err(|details| Unfit::Unknown(details.join("; ")))?;
+    if mlp::applies(&modules) {
+        mlp::candidates(&modules, given.input)
+    } else {
+        convnet::candidates(&modules, given.input)
+    }
+}

@@ -1,0 +1,93 @@
+//! What one checkpoint is, without further knowledge: the answer of `GET /v1/checkpoints/{id}` and of `engraft inspect`.
+
+use crate::model::costs::Costs;
+use crate::model::families::{Candidate, Given, Unfit, catalogue};
+use crate::model::graph::{Graph, Shape};
+use crate::model::groups::{Couplings, Group};
+use crate::model::header::CheckpointHeader;
+use crate::model::precision::Precision;
+
+/// A network that fits.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reading {
+    /// Name of the family.
+    pub family: String,
+    /// Shape of one input example.
+    pub input_shape: Shape,
+    /// What names and shapes do not tell.
+    pub assumptions: Vec<String>,
+    /// What it costs for an example of that shape.
+    pub costs: Costs,
+    /// Units that are kept or dropped together, in pruning order.
+    pub groups: Vec<GroupSummary>,
+    /// Why there are no groups, and so no fusion by pruning.
+    pub no_groups: Option<String>,
+    /// The network itself.
+    pub graph: Graph,
+}
+
+/// A coupling group in short.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupSummary {
+    /// Name of its first layer.
+    pub name: String,
+    /// Number of units.
+    pub width: usize,
+    /// The layers whose outputs they are.
+    pub layers: Vec<String>,
+}
+
+/// What one checkpoint is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inspection {
+    /// The network, where exactly one fits.
+    pub network: Option<Reading>,
+    /// All networks that fit, where there are several.
+    pub candidates: Vec<Reading>,
+    /// Why no network fits.
+    pub unrecognised: Option<String>,
+}
+
+/// Looks at one checkpoint without further knowledge.
+#[must_use]
+pub fn inspect(header: &CheckpointHeader) -> Inspection {
+    let precision = Precision::shared(&[header]);
+    let read = |candidate| Reading::new(candidate, &precision);
+    let mut inspection = Inspection { network: None, candidates: Vec::new(), unrecognised: None };
+    match catalogue::candidates(header, Given::default()) {
+        Ok(mut found) if found.len() == 1 => inspection.network = found.pop().map(read),
+        Ok(found) if found.is_empty() => {
+            inspection.unrecognised = Some("no input of a usual size fits the layers".to_owned());
+        }
+        Ok(found) => inspection.candidates = found.into_iter().map(read).collect(),
+        Err(Unfit::Unknown(detail) | Unfit::Input(detail) | Unfit::Heads(detail)) => {
+            inspection.unrecognised = Some(detail);
+        }
+    }
+    inspection
+}
+
+impl Reading {
+    /// A network with its costs in the checkpoint's element types.
+    fn new(candidate: Candidate, precision: &Precision) -> Self {
+        let Candidate { family, graph, assumptions } = candidate;
+        let (groups, no_groups) = match Couplings::of(&graph) {
+            Ok(couplings) => (couplings.groups.iter().map(|group| summary(&graph, group)).collect(), None),
+            Err(error) => (Vec::new(), Some(error.to_string())),
+        };
+        Self {
+            family: family.to_owned(),
+            input_shape: graph.input_shape().clone(),
+            assumptions,
+            costs: Costs::of(&graph, precision),
+            groups,
+            no_groups,
+            graph,
+        }
+    }
+}
+
+fn summary(graph: &Graph, group: &Group) -> GroupSummary {
+    let layers: Vec<String> = group.producers.iter().map(|id| graph.node(*id).name.clone()).collect();
+    GroupSummary { name: layers.first().cloned().unwrap_or_default(), width: group.width, layers }
+}

@@ -1,0 +1,218 @@
+//! Every family is recognised from names and shapes alone, and computes what PyTorch does: fixtures of
+//! `tests/fixtures/families/generate.py`, with weights that are generated from names and shapes.
+
+mod generator;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use engraft::fusion::Member;
+use engraft::fusion::verify::{Agreement, TOLERANCE, reference};
+use engraft::job::request::Architecture;
+use engraft::model::families::{self, FAMILIES, inspect};
+use engraft::model::graph::{Graph, Shape};
+use engraft::model::header::{CheckpointHeader, Dtype, TensorInfo};
+use engraft::model::natural;
+use serde::Deserialize;
+use serde_json::Value;
+
+/// A network as PyTorch has it.
+#[derive(Deserialize)]
+struct Fixture {
+    family: String,
+    seed: u64,
+    input: Shape,
+    logits: Vec<Vec<f32>>,
+    tensors: Value,
+}
+
+fn package() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Names of the fixtures.
+fn fixtures() -> Vec<String> {
+    let folder = package().join("tests/fixtures/families");
+    let files = std::fs::read_dir(folder).expect("the fixtures").map(|entry| entry.expect("an entry").path());
+    let is_json = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "json");
+    let name = |path: PathBuf| path.file_stem().expect("a name").to_string_lossy().into_owned();
+    let mut names: Vec<String> = files.filter(is_json).map(name).collect();
+    names.sort_unstable();
+    names
+}
+
+fn load(name: &str) -> Fixture {
+    let path = package().join(format!("tests/fixtures/families/{name}.json"));
+    serde_json::from_slice(&std::fs::read(path).expect("a fixture")).expect("its form")
+}
+
+/// Unfolds the tree of names.
+fn header(tensors: &Value) -> CheckpointHeader {
+    fn walk(name: &str, value: &Value, list: &mut Vec<TensorInfo>) {
+        match value {
+            Value::Object(children) => {
+                for (part, child) in children {
+                    let name = if name.is_empty() { part.clone() } else { format!("{name}.{part}") };
+                    walk(&name, child, list);
+                }
+            }
+            shape => list.push(TensorInfo {
+                name: name.to_owned(),
+                dtype: if name.ends_with("num_batches_tracked") { Dtype::I64 } else { Dtype::F32 },
+                shape: Shape::deserialize(shape).expect("a shape"),
+            }),
+        }
+    }
+    let mut list = Vec::new();
+    walk("", tensors, &mut list);
+    list.sort_by(|a, b| natural::compare(&a.name, &b.name));
+    CheckpointHeader { tensors: list }
+}
+
+/// Recognises the fixture's network from names and shapes alone, and for the fixture's input; survives its JSON form.
+fn recognise(name: &str, fixture: &Fixture, header: &CheckpointHeader) -> Graph {
+    let found = inspect(header);
+    let families: BTreeSet<&str> =
+        found.network.iter().chain(&found.candidates).map(|network| network.family.as_str()).collect();
+    assert_eq!(families, BTreeSet::from([fixture.family.as_str()]), "{name}: {:?}", found.unrecognised);
+    let example = fixture.input[1..].to_vec();
+    let mut detected = families::detect(&[header], &Architecture::Auto, Some(&example)).expect(name);
+    assert_eq!(detected.family, fixture.family, "{name}");
+    let graph = detected.graphs.remove(0);
+    let written = serde_json::to_value(&graph).expect("a JSON form");
+    assert_eq!(serde_json::from_value::<Graph>(written).as_ref().ok(), Some(&graph), "{name}");
+    graph
+}
+
+/// Compares the logits of the fixture's network with PyTorch's.
+fn check_logits(name: &str, fixture: &Fixture) {
+    let header = header(&fixture.tensors);
+    let graph = recognise(name, fixture, &header);
+    let weights = generator::state_dict(&header, fixture.seed);
+    let inputs = generator::inputs(&fixture.input, fixture.seed);
+    let got = reference(Member { graph: &graph, weights: &weights }, &inputs, fixture.input[0]).expect(name);
+    let expected = fixture.logits.concat();
+    let scale = expected.iter().fold(0.0_f32, |largest, logit| largest.max(logit.abs()));
+    let agreement = Agreement { scale, ..Agreement::of(&expected, &got) };
+    assert!(agreement.holds(), "{name}: {agreement:?}, at most {TOLERANCE} of the scale is allowed");
+}
+
+/// Compares the logits of all fixtures of some families.
+fn check_families(families: &[&str]) {
+    let mut left: BTreeSet<&str> = families.iter().copied().collect();
+    for name in fixtures() {
+        let fixture = load(&name);
+        if families.contains(&fixture.family.as_str()) {
+            left.remove(fixture.family.as_str());
+            check_logits(&name, &fixture);
+        }
+    }
+    assert!(left.is_empty(), "no fixtures of {left:?}");
+}
+
+#[test]
+fn every_network_is_recognised() {
+    for name in fixtures() {
+        let fixture = load(&name);
+        recognise(&name, &fixture, &header(&fixture.tensors));
+    }
+}
+
+#[test]
+fn chains_compute_what_pytorch_does() {
+    check_families(&["mlp", "lenet", "cnn"]);
+}
+
+#[test]
+fn residual_networks_compute_what_pytorch_does() {
+    check_families(&["resnet", "wide_resnet"]);
+}
+
+/// The bits of `weights.tensor(name, shape, 7)` of the Python program beside the fixtures.
+#[test]
+fn the_generator_gives_the_numbers_of_the_python_one() {
+    let cases: [(&str, &[usize], [u32; 2]); 6] = [
+        ("fc1.weight", &[2, 3], [0x3f12_bf0f, 0xbf07_466c]),
+        ("bn.running_var", &[2], [0x3fcf_d3dd, 0x3fa9_1b90]),
+        ("dw.weight", &[2, 1, 3, 3], [0x3e92_fcfc, 0x3f6c_7d59]),
+        ("pos_embed", &[1, 2, 2], [0xbeda_4b2a, 0xbd85_ab68]),
+        ("a.bias", &[2], [0x3dfe_76f2, 0xbd7c_d7bc]),
+        ("n.weight", &[2], [0x3f7d_86b2, 0x3f8a_879c]),
+    ];
+    let bits = |values: &[f32]| [values[0].to_bits(), values[1].to_bits()];
+    for (name, shape, expected) in cases {
+        let got = generator::tensor(name, shape, 7);
+        assert_eq!(got.len(), shape.iter().product::<usize>());
+        assert_eq!(bits(&got), expected, "{name}");
+    }
+    assert_eq!(bits(&generator::inputs(&[1, 3], 7)), [0xbf3b_9e30, 0x3f99_d0cf]);
+}
+
+#[test]
+fn every_family_has_a_fixture_and_both_are_documented() {
+    let page = std::fs::read_to_string(package().join("docs/families.md")).expect("docs/families.md");
+    let fixtures = fixtures();
+    for name in &fixtures {
+        assert!(page.contains(&format!("`{name}`")), "docs/families.md lacks the fixture `{name}`");
+    }
+    let covered: BTreeSet<String> = fixtures.iter().map(|name| load(name).family).collect();
+    for family in FAMILIES {
+        assert!(page.contains(&format!("## `{}`", family.name)), "docs/families.md lacks the family `{}`", family.name);
+        assert!(covered.contains(family.name), "the family `{}` has no fixture", family.name);
+    }
+}
+
+#[test]
+fn trained_members_are_recognised() {
+    let folder = package().join("../shared/members");
+    for (ensemble, family, input) in [
+        ("mnist-mlp", "mlp", vec![784]),
+        ("cifar-mlp", "mlp", vec![3072]),
+        ("cifar-lenet", "lenet", vec![3, 32, 32]),
+        ("cifar-resnet16", "resnet", vec![3, 32, 32]),
+    ] {
+        let file = folder.join(ensemble).join("m0.safetensors");
+        if !file.exists() {
+            eprintln!("SKIPPED members {ensemble}: ../shared/members/{ensemble} is absent");
+            continue;
+        }
+        let found = inspect(engraft::tensors::Checkpoint::open(&file).expect("a checkpoint").header());
+        let network =
+            found.network.unwrap_or_else(|| panic!("{ensemble}: {:?} {:?}", found.candidates, found.unrecognised));
+        assert_eq!((network.family.as_str(), network.input_shape), (family, input), "{ensemble}");
+    }
+}
+
+fn engraft(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output =
+        std::process::Command::new(env!("CARGO_BIN_EXE_engraft")).args(arguments).output().expect("the program");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn the_command_shows_what_a_file_holds_or_what_to_do() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("m0.safetensors");
+    let fixture = load("mobilenet_v2");
+    let weights = generator::state_dict(&header(&fixture.tensors), fixture.seed);
+    weights.save(&path, &std::collections::BTreeMap::new()).expect("a file");
+    let path = path.to_str().expect("a path");
+
+    let (code, shown, _) = engraft(&["inspect", "--json", path]);
+    let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    assert_eq!((code, &shown["architecture"]["family"]), (Some(0), &Value::from("mobilenet_v2")));
+    assert_eq!((&shown["name"], &shown["architecture"]["input_shape"][1]), (&"m0.safetensors".into(), &224.into()));
+    assert_eq!(shown["tensors"].as_array().map(Vec::len), Some(314));
+    let file = std::fs::read(path).expect("the file");
+    assert_eq!(shown["sha256"], hex::encode(<sha2::Sha256 as sha2::Digest>::digest(&file)));
+    let (code, shown, _) = engraft(&["inspect", path]);
+    assert!(code == Some(0) && shown.contains("assumed     inputs of shape [3, 224, 224]"), "{shown}");
+
+    std::fs::write(path, b"PK\x03\x04 a pickle in a zip").expect("a file");
+    for wrong in [path, "absent.safetensors"] {
+        let (code, shown, error) = engraft(&["inspect", wrong]);
+        assert_eq!((code, shown.as_str()), (Some(1), ""), "{error}");
+        assert!(error.contains(wrong) && error.contains("safetensors.torch.save_file"), "{error}");
+    }
+}
