@@ -6,6 +6,7 @@ use crate::fusion::routes::{Routes, Run};
 use crate::fusion::score::{kernel_size, length};
 use crate::fusion::{Ensemble, FusionError, Selection};
 use crate::model::graph::{Node, NodeId, Op};
+use crate::model::groups::GroupId;
 use crate::model::parameters::{self, Role};
 use crate::tensors::{CheckpointError, Elements, Rows};
 
@@ -30,17 +31,45 @@ pub fn gather<'a>(ensemble: &'a Ensemble<'a>, selection: &Selection) -> Result<R
     let graph = ensemble.graph();
     let mut widths = std::collections::BTreeMap::new();
     for (id, node) in graph.iter().filter(|(_, node)| node.op.has_parameters()) {
+        if matches!(node.op, Op::Attention { .. }) {
+            widths.insert(id, keep_attention(ensemble, selection, id, &mut tensors)?);
+            continue;
+        }
         let layer = Layer::new(ensemble, selection, id);
         widths.insert(id, (layer.columns.as_ref().map_or(0, |columns| columns.len), layer.rows.len));
         for parameter in parameters::of_node(node) {
-            tensors.push(match &layer.columns {
-                Some(columns) if parameter.role == Role::Weight => layer.matrix(parameter, columns)?,
+            tensors.push(match (&layer.columns, parameter.role) {
+                (Some(columns), Role::Weight) if node.op.is_dense() => layer.matrix(parameter, columns)?,
+                (_, Role::Embedding) => layer.embedding(parameter)?,
+                _ if parameter.shape.len() > 1 => layer.kernels(parameter)?,
                 _ => layer.vector(parameter)?,
             });
         }
     }
     let graph = parameters::with_widths(graph, |id, _| widths[&id])?;
     Ok(Recipe { graph, tensors, counters: counters(ensemble), provenance: Provenance::of(ensemble, selection) })
+}
+
+/// Copies the attention of an only member whose channels are all kept; returns its widths.
+fn keep_attention<'a>(
+    ensemble: &'a Ensemble<'a>,
+    selection: &Selection,
+    id: NodeId,
+    tensors: &mut Vec<Rows<'a>>,
+) -> Result<(usize, usize), FusionError> {
+    let (graph, couplings) = (ensemble.graph(), &ensemble.couplings()[0]);
+    let pruned = |group: &GroupId| ensemble.members().len() > 1 || selection.is_pruned(*group);
+    let mut groups = (0..ensemble.groups()).map(GroupId).filter(pruned).filter(|group| couplings.touches(*group, id));
+    if let Some(error) = groups.find_map(|group| couplings.attention(graph, group)) {
+        return Err(error.into());
+    }
+    for parameters::Parameter { name, shape, .. } in parameters::of_node(graph.node(id)) {
+        let values = ensemble.members()[0].weights.elements(&name)?;
+        let fill = move |row: usize, target: &mut [f32]| values.copy_to(row * target.len(), target);
+        tensors.push(Rows { name, shape, fill: Box::new(fill) });
+    }
+    let channels = graph.shape(id)[0];
+    Ok((channels, channels))
 }
 
 /// One node with weights, on its way into the fused network.
@@ -56,14 +85,14 @@ struct Layer<'a> {
 impl<'a> Layer<'a> {
     fn new(ensemble: &'a Ensemble<'a>, selection: &Selection, id: NodeId) -> Self {
         let node = ensemble.graph().node(id);
-        let dense = !matches!(node.op, Op::BatchNorm { .. });
+        let reads = node.op.is_dense() || node.op.convolution().is_some();
         Self {
             ensemble,
             id,
             node,
             head: ensemble.is_head(id),
             rows: Routes::rows(ensemble, id, selection),
-            columns: dense.then(|| Routes::columns(ensemble, id, selection)),
+            columns: reads.then(|| Routes::columns(ensemble, id, selection)),
         }
     }
 
@@ -103,6 +132,37 @@ impl<'a> Layer<'a> {
             })
         };
         Ok(Rows { name: parameter.name, shape, fill })
+    }
+
+    /// Kernels of grouped convolutions, and factors with axes of length 1: rows without columns.
+    fn kernels(&self, parameter: parameters::Parameter) -> Result<Rows<'a>, CheckpointError> {
+        let members = self.members(&parameter.name)?;
+        let places = self.rows.by_target();
+        let mut shape = parameter.shape;
+        shape[0] = self.rows.len;
+        let fill = move |row: usize, target: &mut [f32]| {
+            let (member, row): (usize, usize) = places[row];
+            members[member].copy_to(row * target.len(), target);
+        };
+        Ok(Rows { name: parameter.name, shape, fill: Box::new(fill) })
+    }
+
+    /// Tokens with one value per channel each, of shape (1 x tokens x channels).
+    fn embedding(&self, parameter: parameters::Parameter) -> Result<Rows<'a>, CheckpointError> {
+        let members = self.members(&parameter.name)?;
+        let picks: Vec<Pick> = self.rows.runs.iter().map(|runs| Pick::new(runs, 1)).collect();
+        let (mut shape, len) = (parameter.shape, self.rows.len);
+        let tokens = shape[1];
+        shape[2] = len;
+        let fill = move |_, target: &mut [f32]| {
+            for (token, target) in target.chunks_exact_mut(len).enumerate() {
+                for (pick, values) in picks.iter().zip(&members) {
+                    let own = values.len() / tokens;
+                    pick.place(values, token * own, own, target);
+                }
+            }
+        };
+        Ok(Rows { name: parameter.name, shape, fill: Box::new(fill) })
     }
 
     /// One value per row.

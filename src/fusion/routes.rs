@@ -34,6 +34,11 @@ impl Routes {
         Self::of(&axes, selection)
     }
 
+    /// One member whose `len` positions stay where they are.
+    pub(super) fn identity(len: usize) -> Self {
+        Self { runs: vec![vec![Run { source: 0, target: 0, len }]], len }
+    }
+
     /// Segment by segment, members stacked within each; input and outputs are shared by all members.
     fn of(axes: &[&Axis], selection: &Selection) -> Self {
         let mut routes = Self { runs: vec![Vec::new(); axes.len()], len: 0 };

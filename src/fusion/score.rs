@@ -5,18 +5,23 @@ use rayon::prelude::*;
 use crate::fusion::{Ensemble, FusionError, Member, Selection, squares};
 use crate::model::graph::{NodeId, Op};
 use crate::model::groups::{Axis, GroupId, Owner};
+use crate::model::parameters;
 use crate::tensors::Elements;
 
 /// One group's scores, by member and unit.
 pub type Scores = Vec<Vec<f64>>;
 
 /// The paper's importance: mean over the group's tensors of the sum of squares of the unit's slice, on what `selection`
-/// has left. Counted are rows of producers, columns of consumers (the output layer's scaled by the member's share) and
-/// factors of normalisations; biases and running statistics are not.
+/// has left. Counted are rows of producers, columns of consumers (the output layer's scaled by the member's share),
+/// factors of normalisations and layer scales, and kernels of grouped convolutions, whose inputs and outputs are one
+/// unit; biases, embeddings and running statistics are not.
 ///
 /// # Errors
-/// When weights cannot be read.
+/// When weights cannot be read, and for units of an attention.
 pub fn magnitude(ensemble: &Ensemble<'_>, selection: &Selection, group: GroupId) -> Result<Scores, FusionError> {
+    if let Some(error) = ensemble.couplings()[0].attention(ensemble.graph(), group) {
+        return Err(error.into());
+    }
     (0..ensemble.members().len())
         .into_par_iter()
         .map(|member| View { ensemble, selection, member }.magnitude(group))
@@ -41,12 +46,14 @@ impl View<'_> {
         for &node in &tied.consumers {
             add_positions(&mut sums, self.ensemble.columns(self.member, node), group, &self.column_squares(node)?);
         }
-        for &node in &tied.norms {
-            let factors = self.weight(node)?;
-            let squares = squares::of_rows(&factors, 1, None);
-            add_positions(&mut sums, self.ensemble.rows(self.member, node), group, &squares);
+        let mut counted = tied.producers.len() + tied.consumers.len();
+        for &node in tied.channelwise.iter().filter(|node| self.has_factors(**node)) {
+            let weight = self.weight(node)?;
+            let rows = self.ensemble.rows(self.member, node);
+            let squares = squares::of_rows(&weight, weight.len() / length(rows), None);
+            add_positions(&mut sums, rows, group, &squares);
+            counted += 1;
         }
-        let counted = tied.producers.len() + tied.consumers.len() + tied.norms.len();
         Ok(sums.into_iter().map(|sum| sum / counted as f64).collect())
     }
 
@@ -70,9 +77,16 @@ impl View<'_> {
         Ok(elements.chunks_exact(inner).map(|column| column.iter().sum::<f64>() * share * share).collect())
     }
 
+    /// Whether the node's first tensor multiplies; an embedding is added.
+    fn has_factors(self, node: NodeId) -> bool {
+        !matches!(self.ensemble.graph().node(node).op, Op::ClassToken { .. } | Op::PositionalEmbedding { .. })
+    }
+
+    /// The node's first tensor: its matrix, kernels or factors.
     fn weight(&self, node: NodeId) -> Result<Elements<'_>, FusionError> {
         let Member { graph, weights } = self.ensemble.members()[self.member];
-        Ok(weights.elements(&format!("{}.weight", graph.node(node).name))?)
+        let first = parameters::of_node(graph.node(node)).into_iter().next();
+        Ok(weights.elements(&first.map(|tensor| tensor.name).unwrap_or_default())?)
     }
 
     /// Elements per input channel of a row: the size of the kernel.
@@ -115,10 +129,7 @@ impl View<'_> {
 
 /// Size of the kernel of a dense operation; 1 for matrices.
 pub(super) fn kernel_size(op: &Op) -> usize {
-    match op {
-        Op::Conv2d { window, .. } => window.kernel[0] * window.kernel[1],
-        _ => 1,
-    }
+    op.convolution().map_or(1, |conv| conv.window.kernel[0] * conv.window.kernel[1])
 }
 
 /// Number of positions of an axis.

@@ -43,15 +43,15 @@ impl Agreement {
 /// # Errors
 /// When weights cannot be read or `inputs` has the wrong length.
 pub fn concatenation(ensemble: &Ensemble<'_>, inputs: &[f32], batch: usize) -> Result<Vec<f32>, FusionError> {
-    execute::run(ensemble, inputs, batch)
+    execute::concatenation(ensemble, inputs, batch)
 }
 
-/// Logits of one network, computed plainly: slow, but independent of the training engine.
+/// Logits of one network, computed independently of the training engine, whatever its operations.
 ///
 /// # Errors
 /// See [`concatenation`].
 pub fn reference(member: Member<'_>, inputs: &[f32], batch: usize) -> Result<Vec<f32>, FusionError> {
-    execute::run(&Ensemble::new(vec![member])?, inputs, batch)
+    execute::alone(member, inputs, batch)
 }
 
 /// The members' logits, each computed by itself, added up by their shares.

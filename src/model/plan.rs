@@ -6,7 +6,7 @@ use crate::domain::problem::{Code, Fault, Problem};
 use crate::model::allocate::{self, Curve, Ledger};
 use crate::model::costs::Costs;
 use crate::model::graph::{Graph, GraphError, NodeId};
-use crate::model::groups::{Couplings, GroupId};
+use crate::model::groups::{Couplings, GroupId, Owner};
 use crate::model::parameters;
 use crate::model::precision::Precision;
 use crate::model::ranges::{self, Range};
@@ -52,6 +52,9 @@ impl FusionPlan {
     ) -> Result<Self, Problem> {
         let couplings: Result<Vec<Couplings>, _> = graphs.iter().map(Couplings::of).collect();
         let couplings = couplings.map_err(|error| Problem::new(Code::NotSupportedYet, error.to_string()))?;
+        if let Some(error) = couplings[0].divided(&graphs[0]) {
+            return Err(error.into());
+        }
         let ranges = ranges::of_groups(graphs, &couplings, target).map_err(Problem::faults)?;
         let names: Vec<String> = couplings[0].groups.iter().map(|group| name(&graphs[0], group.producers[0])).collect();
         let targets = match target.size {
@@ -61,6 +64,7 @@ impl FusionPlan {
             }
             size => widths(&couplings, &ranges, size, &names).map_err(Problem::faults)?,
         };
+        refuse_attention(&graphs[0], &couplings, &ranges, &targets)?;
         let build = |widths: &[usize]| {
             let graph = with_group_widths(&graphs[0], &couplings[0], widths);
             graph.map_err(|error| Problem::new(Code::Internal, error.to_string()))
@@ -70,6 +74,18 @@ impl FusionPlan {
         let concatenated = Costs::of(&build(&totals)?, precision);
         Ok(Self { fused: build(&targets)?, layers, concatenated, targets })
     }
+}
+
+/// Attentions keep all their channels, and those of several members have no attention in common.
+fn refuse_attention(
+    graph: &Graph,
+    couplings: &[Couplings],
+    ranges: &[Range],
+    targets: &[usize],
+) -> Result<(), Problem> {
+    let pruned = (0..targets.len()).filter(|&group| couplings.len() > 1 || targets[group] != ranges[group].total);
+    let refused = pruned.map(GroupId).find_map(|group| couplings[0].attention(graph, group));
+    refused.map_or(Ok(()), |error| Err(error.into()))
 }
 
 fn name(graph: &Graph, id: NodeId) -> String {
@@ -142,14 +158,13 @@ fn layers(
         .columns
         .keys()
         .map(|&id| {
-            let group = couplings.groups.iter().position(|group| group.producers.contains(&id));
-            let outputs = couplings.rows[&id].iter().map(crate::model::groups::Segment::len).sum();
-            LayerPlan {
-                name: name(graph, id),
-                group: group.map(|group| names[group].clone()),
-                width_before: group.map_or(outputs, |group| totals[group]),
-                width_after: group.map_or(outputs, |group| targets[group]),
-            }
+            let rows = &couplings.rows[&id];
+            let group = rows.iter().find_map(|segment| match segment.owner {
+                Owner::Group(group) => Some(names[group.0].clone()),
+                Owner::Input | Owner::Output => None,
+            });
+            let len = |widths: &[usize]| allocate::axis_len(Some(rows), |GroupId(group)| widths[group]);
+            LayerPlan { name: name(graph, id), group, width_before: len(totals), width_after: len(targets) }
         })
         .collect()
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::domain::problem::{Code, Fault, Problem};
-use crate::model::graph::{Graph, NodeId};
+use crate::model::graph::{Graph, Node, NodeId, Op};
 use crate::model::groups::{Couplings, Owner};
 use crate::model::header::CheckpointHeader;
 use crate::model::parameters;
@@ -48,6 +48,23 @@ impl Fixed {
     }
 }
 
+/// Groups of a GroupNorm must be as wide in all members: a tensor does not tell how many there are.
+fn norm_faults(first: &Graph, member: &Graph, pointer: &str) -> Vec<Fault> {
+    let pairs = first.nodes().iter().zip(member.nodes());
+    let differs = pairs.filter(|(first, member)| {
+        matches!(first.op, Op::GroupNorm { group_width: Some(_), .. }) && first.op != member.op
+    });
+    let fault = |(first, member): (&Node, &Node)| {
+        let widths = [first, member].map(|node| parameters::widths(&node.op).map_or(0, |widths| widths.1));
+        let detail = format!(
+            "node `{}`: members need a GroupNorm of one width to be fused; expected {} channels, got {}",
+            first.name, widths[0], widths[1]
+        );
+        Fault::new(pointer, "shape_mismatch", detail)
+    };
+    differs.map(fault).collect()
+}
+
 /// The network with one member's widths, compared with all of that member's tensors.
 fn fit(first: &Graph, fixed: &Fixed, header: &CheckpointHeader, pointer: &str) -> Result<Graph, Vec<Fault>> {
     let graph = parameters::with_widths(first, |id, node| {
@@ -56,6 +73,10 @@ fn fit(first: &Graph, fixed: &Fixed, header: &CheckpointHeader, pointer: &str) -
         let keep = |keep: bool, own: usize, first: usize| if keep { first } else { own };
         (keep(fixed.readers.contains(&id), own_input, input), keep(fixed.writers.contains(&id), own_output, output))
     });
+    let norms: Vec<Fault> = graph.iter().flat_map(|graph| norm_faults(first, graph, pointer)).collect();
+    if !norms.is_empty() {
+        return Err(norms);
+    }
     let faults = match &graph {
         Ok(graph) => parameters::compare(graph, header, pointer),
         Err(_) => parameters::compare(first, header, pointer),

@@ -9,10 +9,15 @@ use serde_json::{Map, Value, json};
 use crate::domain::problem::Fault;
 use crate::model::graph::{Graph, MAX_NODES, Node, NodeId, Op};
 
+/// Most faults that are listed.
+const MAX_FAULTS: usize = 100;
+/// Most characters of what is wrong with one node.
+const MAX_DETAIL: usize = 600;
+
 /// Reads the JSON form. Faults carry pointers relative to `value`.
 ///
 /// # Errors
-/// All nodes that cannot be read, each by name; or, when all can, the first that does not fit the others.
+/// The nodes that cannot be read, each by name, up to 100 of them; or, when all can, the first that does not fit the others.
 pub fn parse(value: &Value) -> Result<Graph, Vec<Fault>> {
     let fail = |code: &str, detail: String| vec![Fault::new("", code, detail)];
     let Some(object) = value.as_object() else {
@@ -39,9 +44,13 @@ pub fn parse(value: &Value) -> Result<Graph, Vec<Fault>> {
         match parse_node(value, &places, index) {
             Ok(node) => nodes.push(node),
             Err((field, detail)) => {
-                let label = if name.is_empty() { format!("node {index}") } else { format!("node `{name}`") };
-                faults.push(Fault::new(format!("/nodes/{index}{field}"), "invalid_node", format!("{label}: {detail}")));
+                let label = if name.is_empty() { format!("node {index}") } else { format!("node `{}`", short(name)) };
+                let detail = format!("{label}: {}", short(&detail));
+                faults.push(Fault::new(format!("/nodes/{index}{field}"), "invalid_node", detail));
             }
+        }
+        if faults.len() == MAX_FAULTS {
+            return Err(faults);
         }
         names.push(name);
         places.entry(name).or_insert(NodeId(index));
@@ -54,6 +63,14 @@ pub fn parse(value: &Value) -> Result<Graph, Vec<Fault>> {
         let pointer = index.map_or_else(|| "/nodes".to_owned(), |index| format!("/nodes/{index}"));
         vec![Fault::new(pointer, "invalid_graph", error.to_string())]
     })
+}
+
+/// At most [`MAX_DETAIL`] characters of `text`.
+fn short(text: &str) -> String {
+    match text.char_indices().nth(MAX_DETAIL) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 /// What is wrong with one node: pointer below the node, and the text.
@@ -76,7 +93,13 @@ fn parse_node(
         None => index.checked_sub(1).map(NodeId).into_iter().collect(),
     };
     fill_defaults(&mut fields)?;
+    let given: Vec<String> = fields.keys().cloned().collect();
     let op: Op = serde_json::from_value(Value::Object(fields)).map_err(|error| ("", error.to_string()))?;
+    // An operation without fields would take any.
+    let known = serde_json::to_value(&op).map_err(|error| ("", error.to_string()))?;
+    if let Some(unknown) = given.iter().find(|field| known.get(field.as_str()).is_none()) {
+        return Err(("", format!("unknown field `{unknown}`")));
+    }
     Ok(Node { name, op, inputs })
 }
 

@@ -6,7 +6,9 @@
 
 pub mod json;
 mod op;
+mod projections;
 mod shape;
+mod views;
 mod window;
 
 use std::collections::BTreeSet;
@@ -16,7 +18,9 @@ use serde::{Deserialize, Serialize};
 use crate::domain::problem::{Code, Problem};
 use crate::model::parameters;
 
-pub use op::{Approximate, Convolution, Op, Pool, PoolKind, Projections};
+pub use op::{Approximate, Op};
+pub use projections::Projections;
+pub use views::{Convolution, Pool, PoolKind};
 pub use window::{Window, Window1d};
 
 /// Position of a node in [`Graph::nodes`]; operands come before their users.

@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Shape, Window, Window1d};
+use super::{Projections, Shape, Window, Window1d};
 
 /// What a node computes. Parameters are named and laid out as in PyTorch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -249,113 +249,6 @@ pub enum Approximate {
     Tanh,
 }
 
-/// Where an attention's projections stand in the `state_dict`, below the node's name. `output` is a module, with tensors
-/// `weight` and `bias`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged, deny_unknown_fields)]
-pub enum Projections {
-    /// Queries, keys and values as three modules.
-    Separate {
-        /// Module of the queries.
-        query: String,
-        /// Module of the keys.
-        key: String,
-        /// Module of the values.
-        value: String,
-        /// Module of the output.
-        output: String,
-    },
-    /// Queries, keys and values as the three thirds of the rows of one tensor.
-    Packed {
-        /// The matrix, (3C x C).
-        weight: String,
-        /// The bias, (3C).
-        bias: String,
-        /// Module of the output.
-        output: String,
-    },
-}
-
-impl Projections {
-    /// As PyTorch's own `MultiheadAttention` has them.
-    #[must_use]
-    pub fn torch() -> Self {
-        Self::Packed { weight: "in_proj_weight".into(), bias: "in_proj_bias".into(), output: "out_proj".into() }
-    }
-
-    /// As timm's vision transformers have them.
-    #[must_use]
-    pub fn timm() -> Self {
-        Self::Packed { weight: "qkv.weight".into(), bias: "qkv.bias".into(), output: "proj".into() }
-    }
-
-    /// As the vision transformers of Hugging Face have them below `encoder.layer.N.attention`.
-    #[must_use]
-    pub fn hugging_face() -> Self {
-        let module = |name: &str| format!("attention.{name}");
-        let (query, key, value) = (module("query"), module("key"), module("value"));
-        Self::Separate { query, key, value, output: "output.dense".into() }
-    }
-}
-
-impl Default for Projections {
-    fn default() -> Self {
-        Self::torch()
-    }
-}
-
-/// What convolutions over sequences and images have in common: a sequence is an image of height 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Convolution {
-    /// Channels of the input.
-    pub in_channels: usize,
-    /// Channels of the output.
-    pub out_channels: usize,
-    /// Input channels of one group; `None` where every output reads every input.
-    pub group_width: Option<usize>,
-    /// The window.
-    pub window: Window,
-    /// Whether there is a bias.
-    pub bias: bool,
-}
-
-/// What pools over sequences and images have in common.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pool {
-    /// What becomes of the values under the window.
-    pub kind: PoolKind,
-    /// The window.
-    pub window: Window,
-    /// Whether a last window may hang over the end.
-    pub ceil_mode: bool,
-}
-
-/// What becomes of the values under a pool's window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PoolKind {
-    /// Their maximum.
-    Max,
-    /// Their mean.
-    Mean {
-        /// Whether padding counts as zeros.
-        count_padding: bool,
-    },
-}
-
-impl Convolution {
-    /// Number of groups.
-    #[must_use]
-    pub fn groups(&self) -> usize {
-        self.group_width.map_or(1, |width| self.in_channels / width)
-    }
-
-    /// Input channels that one output channel reads.
-    #[must_use]
-    pub fn inputs_of_one(&self) -> usize {
-        self.group_width.unwrap_or(self.in_channels)
-    }
-}
-
 impl Op {
     /// A convolution of images whose every output channel reads every input channel.
     #[must_use]
@@ -413,39 +306,6 @@ impl Op {
             | Self::ClassToken { .. }
             | Self::PositionalEmbedding { .. } => true,
             _ => self.convolution().is_some_and(|conv| conv.group_width.is_some()),
-        }
-    }
-
-    /// The operation as a convolution of images, if it is one.
-    #[must_use]
-    pub fn convolution(&self) -> Option<Convolution> {
-        match *self {
-            Self::Conv1d { in_channels, out_channels, group_width, window, bias } => {
-                Some(Convolution { in_channels, out_channels, group_width, window: window.into(), bias })
-            }
-            Self::Conv2d { in_channels, out_channels, group_width, window, bias } => {
-                Some(Convolution { in_channels, out_channels, group_width, window, bias })
-            }
-            _ => None,
-        }
-    }
-
-    /// The operation as a pool over windows of an image, if it is one.
-    #[must_use]
-    pub fn pool(&self) -> Option<Pool> {
-        let mean = |count_padding| PoolKind::Mean { count_padding };
-        match *self {
-            Self::MaxPool1d { window, ceil_mode } => {
-                Some(Pool { kind: PoolKind::Max, window: window.into(), ceil_mode })
-            }
-            Self::MaxPool2d { window, ceil_mode } => Some(Pool { kind: PoolKind::Max, window, ceil_mode }),
-            Self::AvgPool1d { window, ceil_mode, count_include_pad } => {
-                Some(Pool { kind: mean(count_include_pad), window: window.into(), ceil_mode })
-            }
-            Self::AvgPool2d { window, ceil_mode, count_include_pad } => {
-                Some(Pool { kind: mean(count_include_pad), window, ceil_mode })
-            }
-            _ => None,
         }
     }
 }

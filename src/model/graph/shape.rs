@@ -1,7 +1,6 @@
 //! From the shapes of an operation's operands to the shape of its output.
 
-use super::op::{Convolution, Pool};
-use super::{MAX_ELEMENTS, Op, Shape, Window};
+use super::{Convolution, MAX_ELEMENTS, Op, Pool, PoolKind, Shape, Window};
 
 /// Largest size, step, rim or dilation of a window.
 const MAX_WINDOW: usize = 1 << 16;
@@ -165,7 +164,7 @@ fn pool(pool: &Pool, input: &Shape, sequence: bool) -> Result<Shape, String> {
     if window.kernel.iter().zip(window.padding).any(|(kernel, padding)| padding > kernel / 2) {
         return Err(format!("padding {:?} is more than half of the window {:?}", window.padding, window.kernel));
     }
-    if matches!(pool.kind, super::op::PoolKind::Mean { .. }) && window.dilation != [1, 1] {
+    if matches!(pool.kind, PoolKind::Mean { .. }) && window.dilation != [1, 1] {
         return Err(format!("a mean over windows has no dilation, got {:?}", window.dilation));
     }
     let after = window.output_with(before, pool.ceil_mode).ok_or_else(|| misfit(window, before))?;

@@ -2,9 +2,16 @@
 //! in which order the groups are pruned.
 //!
 //! One algorithm serves every network. Each dense operation makes fresh units, one per output channel; operations that
-//! work channel by channel hand the units of their operand on; flatten repeats each unit for every position; a sum
-//! makes the units of its operands, pair by pair, the same. Producers that share a unit form a group, and an axis of a
-//! tensor is then a list of [`Segment`]s of groups. The network's input and its outputs are in no group.
+//! work channel by channel hand the units of their operand on; flatten repeats each unit for every position; sums and
+//! products make the units of their operands, pair by pair, the same (so a squeeze-excite gate lives and dies with what
+//! it gates, while its inner width is a group of its own); a concatenation puts its operands' units one after another.
+//!
+//! Where channels fall into groups, the units of one such group become one unit: a grouped convolution loses whole groups,
+//! inputs and outputs together, and keeps the width of the others; so does a GroupNorm of several groups. Any set of
+//! units can then be dropped and what is left is a network of the same kind. In a depthwise convolution that is a channel.
+//!
+//! Producers that share a unit form a group, and an axis of a tensor is then a list of [`Segment`]s of groups. The
+//! network's input and its outputs are in no group.
 
 mod owners;
 mod units;
@@ -17,7 +24,7 @@ use owners::Owners;
 use units::Units;
 
 /// Most channels of all nodes together.
-pub const MAX_UNITS: usize = 1 << 23;
+pub const MAX_UNITS: usize = 1 << 22;
 
 /// A group's position in the pruning order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,8 +80,20 @@ pub struct Group {
     pub producers: Vec<NodeId>,
     /// Dense operations that read them, in order of computation.
     pub consumers: Vec<NodeId>,
-    /// Normalisations that act on them, in order of computation.
-    pub norms: Vec<NodeId>,
+    /// Operations with weights of their own for each of them, in order of computation: normalisations, depthwise and
+    /// grouped convolutions, layer scales, embeddings.
+    pub channelwise: Vec<NodeId>,
+    /// Units of each producer that makes only some of the group's (its outputs are concatenated before they meet the
+    /// others): one of them must stay, or nothing of that producer would be left.
+    pub parts: Vec<Vec<usize>>,
+}
+
+impl Group {
+    /// Fewest units that the group can keep.
+    #[must_use]
+    pub fn least(&self) -> usize {
+        self.parts.len().clamp(1, self.width.max(1))
+    }
 }
 
 /// All coupling groups of a network and the axes of its tensors.
@@ -82,9 +101,9 @@ pub struct Group {
 pub struct Couplings {
     /// The groups, in pruning order.
     pub groups: Vec<Group>,
-    /// Output axis of every node with weights.
+    /// Output axis of every node that does not treat channels alike and by themselves: those with weights, and softmax.
     pub rows: BTreeMap<NodeId, Axis>,
-    /// Input axis of every dense node.
+    /// Input axis of every matrix, convolution and attention.
     pub columns: BTreeMap<NodeId, Axis>,
     /// Dense operations whose outputs are the network's outputs.
     pub heads: Vec<NodeId>,
@@ -104,30 +123,30 @@ impl Couplings {
     /// Works out the groups of `graph`.
     ///
     /// # Errors
-    /// When a sum mixes hidden units with the network's input, when outputs are also read inside the network, when a
-    /// normalisation acts on the input or the outputs, or when an output passes through a nonlinear operation: such
-    /// networks have no concatenation that computes the mean of the members. Also when there are over [`MAX_UNITS`] units.
+    /// When a sum mixes hidden units with the network's input, when outputs are also read inside the network, when an
+    /// operation has weights for each channel of the input or the outputs, or when an output passes through a nonlinear
+    /// operation: such networks have no concatenation that computes the mean of the members. Nor have those whose
+    /// concatenations cut through the groups of a convolution, or meet differently in a sum. Also when there are over
+    /// [`MAX_UNITS`] units.
     pub fn of(graph: &Graph) -> Result<Self, CouplingError> {
         refuse_too_many(graph)?;
-        refuse_unknown(graph)?;
         let mut units = Units::trace(graph);
         let order = producers_in_walk_order(graph);
         let owners = Owners::assign(graph, &mut units, &order)?;
-        let mut couplings = Self {
-            groups: owners.groups.clone(),
-            rows: BTreeMap::new(),
-            columns: BTreeMap::new(),
-            heads: owners.heads.clone(),
-        };
+        let axes: Vec<Axis> = graph.iter().map(|(id, _)| owners.axis(&mut units, id)).collect();
+        refuse_misfits(graph, &axes)?;
+        let (mut rows, mut columns) = (BTreeMap::new(), BTreeMap::new());
         for (id, node) in graph.iter() {
-            if node.op.is_dense() {
-                couplings.columns.insert(id, owners.axis(&mut units, node.inputs[0]));
+            if node.op.is_dense() || node.op.convolution().is_some() {
+                columns.insert(id, axes[node.inputs[0].0].clone());
             }
-            if node.op.has_parameters() {
-                couplings.rows.insert(id, owners.axis(&mut units, id));
+            if node.op.has_parameters() || node.op == Op::Softmax {
+                rows.insert(id, axes[id.0].clone());
             }
         }
+        let mut couplings = Self { groups: owners.groups, rows, columns, heads: owners.heads };
         couplings.attach_readers(graph)?;
+        couplings.divide();
         Ok(couplings)
     }
 
@@ -137,7 +156,48 @@ impl Couplings {
         &self.groups[id.0]
     }
 
-    /// Enters consumers and normalisations into their groups and refuses what has no concatenation.
+    /// Whether the node's inputs or outputs are units of `group`.
+    #[must_use]
+    pub fn touches(&self, group: GroupId, node: NodeId) -> bool {
+        let Group { producers, consumers, channelwise, .. } = self.group(group);
+        producers.iter().chain(consumers).chain(channelwise).any(|id| *id == node)
+    }
+
+    /// The first attention whose inputs or outputs are units of `group`: its heads cannot be pruned yet.
+    #[must_use]
+    pub fn attention(&self, graph: &Graph, group: GroupId) -> Option<CouplingError> {
+        let group = self.group(group);
+        let mut tied = group.producers.iter().chain(&group.consumers).map(|id| graph.node(*id));
+        let node = tied.find(|node| matches!(node.op, Op::Attention { .. }))?;
+        Some(refuse(node, "pruning the channels of an attention is not supported yet"))
+    }
+
+    /// The first producer of only some of a group's units. How many of these stay is known only after selection, so that
+    /// such networks cannot be planned.
+    #[must_use]
+    pub fn divided(&self, graph: &Graph) -> Option<CouplingError> {
+        let group = self.groups.iter().find(|group| !group.parts.is_empty())?;
+        let units = |id: &NodeId| self.rows[id].iter().map(|segment| segment.units).sum::<usize>();
+        let producer = group.producers.iter().find(|id| units(id) < group.width)?;
+        let detail = "its outputs are concatenated before they meet a sum; fusing such networks is not supported yet";
+        Some(refuse(graph.node(*producer), detail))
+    }
+
+    /// Notes which units come from producers of only some of a group's units.
+    fn divide(&mut self) {
+        for group in &mut self.groups {
+            for producer in &group.producers {
+                let segments = self.rows[producer].iter();
+                let units: BTreeSet<usize> =
+                    segments.flat_map(|segment| segment.first..segment.first + segment.units).collect();
+                if units.len() < group.width {
+                    group.parts.push(units.into_iter().collect());
+                }
+            }
+        }
+    }
+
+    /// Enters consumers and channel-wise operations into their groups and refuses what has no concatenation.
     fn attach_readers(&mut self, graph: &Graph) -> Result<(), CouplingError> {
         for (id, node) in graph.iter().filter(|(_, node)| node.op.has_parameters()) {
             let dense = node.op.is_dense();
@@ -146,22 +206,45 @@ impl Couplings {
             for owner in owners {
                 match owner {
                     Owner::Group(group) if dense => self.groups[group.0].consumers.push(id),
-                    Owner::Group(group) => self.groups[group.0].norms.push(id),
+                    Owner::Group(group) => self.groups[group.0].channelwise.push(id),
                     Owner::Input if dense => {}
                     Owner::Input => {
-                        return Err(refuse(node, "it normalises the network's input, which the members share"));
+                        let detail = "it has weights for each channel of the network's input, which the members share";
+                        return Err(refuse(node, detail));
                     }
-                    Owner::Output => {
-                        return Err(refuse(
-                            node,
-                            "it reads the network's outputs, which are averaged over the members",
-                        ));
-                    }
+                    Owner::Output => return Err(refuse(node, READS_OUTPUTS)),
                 }
             }
         }
         Ok(())
     }
+}
+
+/// Why nothing may read outputs.
+const READS_OUTPUTS: &str = "it reads the network's outputs, which are averaged over the members";
+
+/// Refuses operations whose operands would not be stacked in a way that suits them.
+fn refuse_misfits(graph: &Graph, axes: &[Axis]) -> Result<(), CouplingError> {
+    for (id, node) in graph.iter() {
+        let operand = |index: usize| &axes[node.inputs[index].0];
+        let positions = |id: NodeId| graph.shape(id)[1..].iter().product::<usize>();
+        // Values of a unit that stand side by side, and how many of them belong together.
+        let (side_by_side, width) = match node.op {
+            Op::Add | Op::Multiply if operand(0) != operand(1) => {
+                return Err(refuse(node, "its operands are concatenated in different ways"));
+            }
+            Op::GroupNorm { group_width: Some(width), .. } => (1, width),
+            Op::Reshape { .. } => (positions(node.inputs[0]), positions(id)),
+            _ => match node.op.convolution().and_then(|conv| conv.group_width) {
+                Some(width) => (1, width),
+                None => continue,
+            },
+        };
+        if operand(0).iter().any(|segment| !(segment.repeat * side_by_side).is_multiple_of(width)) {
+            return Err(refuse(node, "a concatenation cuts through what belongs together here"));
+        }
+    }
+    Ok(())
 }
 
 /// Keeps the memory that groups take within bounds.
@@ -176,17 +259,6 @@ fn refuse_too_many(graph: &Graph) -> Result<(), CouplingError> {
     Ok(())
 }
 
-/// Refuses operations whose units cannot be told apart yet.
-fn refuse_unknown(graph: &Graph) -> Result<(), CouplingError> {
-    let known = |op: &Op| {
-        let dense = matches!(op, Op::Linear { .. } | Op::Conv2d { group_width: None, .. });
-        let pool = matches!(op, Op::MaxPool2d { .. } | Op::AvgPool2d { .. } | Op::GlobalAvgPool2d);
-        dense || pool || matches!(op, Op::Input { .. } | Op::BatchNorm { .. } | Op::Relu | Op::Flatten | Op::Add)
-    };
-    let unknown = graph.nodes().iter().find(|node| !known(&node.op));
-    unknown.map_or(Ok(()), |node| Err(refuse(node, "fusing networks with this operation is not supported yet")))
-}
-
 impl From<CouplingError> for Problem {
     fn from(error: CouplingError) -> Self {
         Self::new(Code::NotSupportedYet, error.to_string())
@@ -197,7 +269,7 @@ fn refuse(node: &Node, detail: &str) -> CouplingError {
     CouplingError { node: node.name.clone(), detail: detail.to_owned() }
 }
 
-/// Dense nodes in the order in which a walk from the output meets them: pop a node, register its operands in order and
+/// Matrices, convolutions and attentions in the order in which a walk from the output meets them: pop a node, register its operands in order and
 /// push them, so that the last operand's branch is walked first (the order of the reference implementation).
 fn producers_in_walk_order(graph: &Graph) -> Vec<NodeId> {
     let mut registered = vec![graph.output()];
@@ -215,7 +287,7 @@ fn producers_in_walk_order(graph: &Graph) -> Vec<NodeId> {
             stack.push(input);
         }
     }
-    registered.retain(|id| graph.node(*id).op.is_dense());
+    registered.retain(|id| graph.node(*id).op.is_dense() || graph.node(*id).op.convolution().is_some());
     registered
 }
 

@@ -41,7 +41,7 @@ fn a_chain_is_pruned_from_the_output_towards_the_input() {
     let producers: Vec<_> = couplings.groups.iter().map(|group| names(&graph, &group.producers)).collect();
     assert_eq!(producers, [["fc1"], ["conv"]]);
     assert_eq!(names(&graph, &couplings.groups[1].consumers), ["fc1"]);
-    assert_eq!(names(&graph, &couplings.groups[1].norms), ["bn"]);
+    assert_eq!(names(&graph, &couplings.groups[1].channelwise), ["bn"]);
     assert_eq!(names(&graph, &couplings.heads), ["fc2"]);
     assert_eq!(couplings.columns[&NodeId(6)], whole(1, 3, 4));
     assert_eq!(couplings.rows[&NodeId(6)], whole(0, 5, 1));
@@ -91,4 +91,144 @@ fn networks_without_a_concatenation_are_refused_by_name() {
     let norm = node("bn", Op::BatchNorm { features: 4, eps: 1e-5 }, &[0]);
     assert_eq!(refused(vec![input(), norm, linear("fc", 4, 2, 1)]), "bn");
     assert_eq!(refused(vec![input(), node("relu", Op::Relu, &[0])]), "relu");
+}
+
+fn op(name: &str, json: serde_json::Value, inputs: &[usize]) -> Node {
+    node(name, serde_json::from_value(json).unwrap(), inputs)
+}
+
+/// A MobileNet-like block: expand, depthwise, squeeze-excite, project, sum; then the head.
+#[test]
+fn a_gate_and_a_depthwise_convolution_live_with_what_they_act_on() {
+    let point =
+        |name, input, output, operand| node(name, Op::conv2d(input, output, Window::square(1, 1, 0), true), &[operand]);
+    let depthwise = Op::Conv2d {
+        in_channels: 6,
+        out_channels: 6,
+        group_width: Some(1),
+        window: Window::square(3, 1, 1),
+        bias: false,
+    };
+    let graph = Graph::new(vec![
+        node("input", Op::Input { shape: vec![2, 4, 4] }, &[]),
+        conv("stem", 2, 3, 0),
+        point("expand", 3, 6, 1),
+        node("depthwise", depthwise, &[2]),
+        node("mean", Op::GlobalAvgPool2d, &[3]),
+        point("squeeze", 6, 2, 4),
+        node("silu", Op::Silu, &[5]),
+        point("excite", 2, 6, 6),
+        node("gate", Op::Sigmoid, &[7]),
+        node("gated", Op::Multiply, &[8, 3]),
+        point("project", 6, 3, 9),
+        node("sum", Op::Add, &[10, 1]),
+        node("pool", Op::GlobalAvgPool2d, &[11]),
+        node("flatten", Op::Flatten, &[12]),
+        linear("fc", 3, 10, 13),
+    ])
+    .unwrap();
+    let couplings = Couplings::of(&graph).unwrap();
+    let producers: Vec<_> = couplings.groups.iter().map(|group| names(&graph, &group.producers).join(" ")).collect();
+    assert_eq!(producers, ["project stem", "expand excite", "squeeze"]);
+    assert_eq!(names(&graph, &couplings.groups[1].channelwise), ["depthwise"]);
+    assert_eq!(names(&graph, &couplings.groups[1].consumers), ["squeeze", "project"]);
+    assert_eq!(couplings.columns[&NodeId(3)], whole(1, 6, 1));
+}
+
+#[test]
+fn a_concatenation_puts_groups_one_after_another() {
+    let graph = Graph::new(vec![
+        node("input", Op::Input { shape: vec![2, 4, 4] }, &[]),
+        conv("a", 2, 3, 0),
+        conv("b", 3, 4, 1),
+        node("ab", Op::Concat, &[1, 2]),
+        node("bn", Op::BatchNorm { features: 7, eps: 1e-5 }, &[3]),
+        conv("c", 7, 2, 4),
+        node("abc", Op::Concat, &[3, 5]),
+        node("flatten", Op::Flatten, &[6]),
+        linear("fc", 144, 10, 7),
+    ])
+    .unwrap();
+    let couplings = Couplings::of(&graph).unwrap();
+    let producers: Vec<_> = couplings.groups.iter().map(|group| names(&graph, &group.producers).join(" ")).collect();
+    assert_eq!(producers, ["c", "a", "b"]);
+    assert_eq!(couplings.columns[&NodeId(5)], [whole(1, 3, 1), whole(2, 4, 1)].concat());
+    assert_eq!(couplings.columns[&NodeId(8)], [whole(1, 3, 16), whole(2, 4, 16), whole(0, 2, 16)].concat());
+    assert_eq!(names(&graph, &couplings.groups[1].channelwise), ["bn"]);
+}
+
+#[test]
+fn the_channels_of_one_convolution_group_are_one_unit() {
+    let grouped = |groups: usize| {
+        serde_json::json!({"op": "conv2d", "in_channels": 8, "out_channels": 16, "group_width": 8 / groups, "bias": false,
+            "kernel": [3, 3], "stride": [1, 1], "padding": [1, 1], "dilation": [1, 1]})
+    };
+    let graph = |groups: usize, middle: Vec<Node>| {
+        let mut nodes = vec![node("input", Op::Input { shape: vec![2, 4, 4] }, &[]), conv("a", 2, 8, 0)];
+        nodes.extend(middle);
+        let last = nodes.len() - 1;
+        nodes.push(op("grouped", grouped(groups), &[last]));
+        nodes.push(conv("b", 16, 3, last + 1));
+        Graph::new(nodes).unwrap()
+    };
+    let couplings = Couplings::of(&graph(4, vec![])).unwrap();
+    assert_eq!(couplings.groups.iter().map(|group| group.width).collect::<Vec<_>>(), [4]);
+    assert_eq!(couplings.rows[&NodeId(1)], whole(0, 4, 2));
+    assert_eq!(couplings.columns[&NodeId(3)], whole(0, 4, 4));
+    let normed = |groups: usize, of_norm: usize| {
+        let norm = Op::GroupNorm { group_width: Some(8 / of_norm), features: 8, eps: 1e-5 };
+        Couplings::of(&graph(groups, vec![node("norm", norm, &[1])])).unwrap().groups[0].width
+    };
+    assert_eq!([normed(4, 4), normed(4, 2), normed(2, 4), normed(8, 4)], [4, 2, 2, 4]);
+}
+
+/// Concatenations stack the members' units operand by operand, also in what meets them in a sum.
+#[test]
+fn what_concatenations_keep_apart_stays_apart() {
+    let nodes = |between: Op| {
+        vec![
+            node("input", Op::Input { shape: vec![2, 4, 4] }, &[]),
+            conv("a", 2, 2, 0),
+            conv("b", 2, 2, 0),
+            node("ab", Op::Concat, &[1, 2]),
+            conv("c", 2, 4, 0),
+            node("sum", Op::Add, &[4, 3]),
+            node("between", between, &[5]),
+            conv("d", 4, 3, 6),
+        ]
+    };
+    let graph = Graph::new(nodes(Op::Relu)).unwrap();
+    let couplings = Couplings::of(&graph).unwrap();
+    assert_eq!(couplings.groups.len(), 1);
+    let halves = |first| vec![Segment { owner: Owner::Group(GroupId(0)), first, units: 2, repeat: 1 }];
+    assert_eq!(couplings.rows[&NodeId(4)], [halves(0), halves(2)].concat());
+    let norm = |group_width| Op::GroupNorm { group_width: Some(group_width), features: 4, eps: 1e-5 };
+    assert!(Couplings::of(&Graph::new(nodes(norm(2))).unwrap()).is_ok());
+    let mut cut = nodes(norm(3));
+    for (index, width) in [(1, 4), (4, 6)] {
+        cut[index].op = Op::conv2d(2, width, Window::square(3, 1, 1), false);
+    }
+    cut[6].op = Op::GroupNorm { group_width: Some(3), features: 6, eps: 1e-5 };
+    cut[7].op = Op::conv2d(6, 3, Window::square(3, 1, 1), false);
+    assert_eq!(Couplings::of(&Graph::new(cut).unwrap()).unwrap_err().node, "sum");
+}
+
+#[test]
+fn attentions_are_told_apart() {
+    let graph = Graph::new(vec![
+        node("input", Op::Input { shape: vec![2, 4, 4] }, &[]),
+        conv("patches", 2, 4, 0),
+        node("tokens", Op::Reshape { positions: vec![16] }, &[1]),
+        op("attention", serde_json::json!({"op": "attention", "features": 4, "heads": 2}), &[2]),
+        node("sum", Op::Add, &[3, 2]),
+        linear("hidden", 4, 7, 4),
+        node("gelu", Op::Gelu { approximate: crate::model::graph::Approximate::None }, &[5]),
+        linear("out", 7, 4, 6),
+        node("mean", Op::TokenMean, &[7]),
+        linear("head", 4, 10, 8),
+    ])
+    .unwrap();
+    let couplings = Couplings::of(&graph).unwrap();
+    let attention = |group| couplings.attention(&graph, GroupId(group)).map(|error| error.node);
+    assert_eq!([0, 1, 2].map(attention), [None, None, Some("attention".to_owned())]);
 }

@@ -1,0 +1,163 @@
+//! Runs a network, or the virtual concatenation of several: activations of all members stacked as in the concatenated
+//! network, each operation with weights computed block by block from the members' own tensors. Normalisations over
+//! channels, softmax and attentions see one member at a time, whatever stands beside it. Independent of the training
+//! engine, which it is there to check.
+
+mod activation;
+mod attention;
+mod dense;
+mod elementwise;
+mod normalise;
+mod pool;
+
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+
+use crate::fusion::execute::activation::{Activation, last_uses};
+use crate::fusion::routes::Routes;
+use crate::fusion::{Ensemble, FusionError, Member, Selection};
+use crate::model::graph::{Graph, GraphError, Node, NodeId, Op};
+use crate::model::parameters;
+
+/// Logits of the concatenation, N x classes.
+pub(super) fn concatenation(ensemble: &Ensemble<'_>, inputs: &[f32], batch: usize) -> Result<Vec<f32>, FusionError> {
+    let places = Places::Stacked(ensemble, Selection::all(ensemble));
+    let (members, shares) = (ensemble.members(), ensemble.shares());
+    Stack { graph: ensemble.graph(), members, shares, places, batch }.run(inputs)
+}
+
+/// Logits of one network, N x classes; it may be one that has no concatenation.
+pub(super) fn alone(member: Member<'_>, inputs: &[f32], batch: usize) -> Result<Vec<f32>, FusionError> {
+    Stack { graph: member.graph, members: &[member], shares: &[1.0], places: Places::Alone, batch }.run(inputs)
+}
+
+/// Where the members' channels stand.
+enum Places<'a> {
+    /// There is one member: where it has them.
+    Alone,
+    /// Side by side.
+    Stacked(&'a Ensemble<'a>, Selection),
+}
+
+/// What all operations need to know.
+struct Stack<'a> {
+    graph: &'a Graph,
+    members: &'a [Member<'a>],
+    shares: &'a [f32],
+    places: Places<'a>,
+    batch: usize,
+}
+
+impl Stack<'_> {
+    fn run(&self, inputs: &[f32]) -> Result<Vec<f32>, FusionError> {
+        let graph = self.graph;
+        let expected = self.batch * graph.input_shape().iter().product::<usize>();
+        if inputs.len() != expected {
+            let detail = format!("expected {expected} input values for {} examples, got {}", self.batch, inputs.len());
+            return Err(GraphError { node: graph.nodes()[0].name.clone(), detail }.into());
+        }
+        let mut done: Vec<Option<Activation>> = Vec::with_capacity(graph.nodes().len());
+        let last_use = last_uses(graph);
+        for (id, node) in graph.iter() {
+            let output = if id.0 == 0 {
+                Activation::new(inputs.to_vec(), graph.input_shape()[0], &graph.input_shape()[1..])
+            } else {
+                let operands: Vec<&Activation> =
+                    node.inputs.iter().filter_map(|input| done[input.0].as_ref()).collect();
+                self.compute(id, node, &operands)?
+            };
+            done.push(Some(output));
+            for input in &node.inputs {
+                if last_use[input.0] == id.0 {
+                    done[input.0] = None;
+                }
+            }
+        }
+        Ok(done.pop().flatten().map(|logits| logits.values).unwrap_or_default())
+    }
+
+    fn compute(&self, id: NodeId, node: &Node, operands: &[&Activation]) -> Result<Activation, FusionError> {
+        let x = operands[0];
+        let positions = &self.graph.shape(id)[1..];
+        if node.op.is_dense() || node.op.convolution().is_some() {
+            return self.dense(id, x);
+        }
+        if node.op.has_parameters() || node.op == Op::Softmax {
+            return self.channelwise(id, x);
+        }
+        if let Some(function) = elementwise::function(&node.op) {
+            return Ok(elementwise::map(x, function));
+        }
+        Ok(match &node.op {
+            Op::Flatten | Op::Reshape { .. } => {
+                let channels = x.channels * x.positions() / positions.iter().product::<usize>();
+                Activation::new(x.values.clone(), channels, positions)
+            }
+            Op::Add => elementwise::add(x, operands[1]),
+            Op::Multiply => elementwise::multiply(x, operands[1]),
+            Op::Concat => activation::concat(operands, self.batch),
+            Op::TokenSelect { index } => {
+                let picked = x.values.chunks_exact(x.positions()).map(|channel| channel[*index]).collect();
+                Activation::new(picked, x.channels, positions)
+            }
+            op => pool::pool(op, x, positions),
+        })
+    }
+
+    /// Matrices, convolutions and attentions: each member's block reads its own channels and writes its own, or, at the
+    /// output, adds its share to the mean.
+    fn dense(&self, id: NodeId, x: &Activation) -> Result<Activation, FusionError> {
+        let (columns, rows) = (self.columns(id), self.rows(id));
+        let mut y = Activation::zeros(self.batch, rows.len, &self.graph.shape(id)[1..]);
+        for (index, member) in self.members.iter().enumerate() {
+            let tensors = tensors(*member, id)?;
+            let block = x.take(&columns.runs[index], self.batch);
+            let size = y.size();
+            let part = match (&member.graph.node(id).op, member.graph.node(id).op.convolution()) {
+                (_, Some(conv)) => dense::convolve(&block, &conv, &tensors, size),
+                (Op::Attention { heads, .. }, _) => attention::attend(&block, *heads, member.graph.node(id), &tensors),
+                _ => dense::linear(&block, member.graph.shape(id)[0], &tensors),
+            };
+            y.add(&part, &rows.runs[index], if self.is_head(id) { self.shares[index] } else { 1.0 });
+        }
+        Ok(y)
+    }
+
+    /// Operations that see the channels of one member only, and give as many.
+    fn channelwise(&self, id: NodeId, x: &Activation) -> Result<Activation, FusionError> {
+        let rows = self.rows(id);
+        let mut y = Activation::zeros(self.batch, rows.len, &self.graph.shape(id)[1..]);
+        for (index, member) in self.members.iter().enumerate() {
+            let tensors = tensors(*member, id)?;
+            let block = x.take(&rows.runs[index], self.batch);
+            y.put(&normalise::apply(&member.graph.node(id).op, block, &tensors), &rows.runs[index]);
+        }
+        Ok(y)
+    }
+
+    fn rows(&self, id: NodeId) -> Routes {
+        match &self.places {
+            Places::Alone => Routes::identity(self.graph.shape(id)[0]),
+            Places::Stacked(ensemble, everything) => Routes::rows(ensemble, id, everything),
+        }
+    }
+
+    fn columns(&self, id: NodeId) -> Routes {
+        match &self.places {
+            Places::Alone => Routes::identity(self.graph.shape(self.graph.node(id).inputs[0])[0]),
+            Places::Stacked(ensemble, everything) => Routes::columns(ensemble, id, everything),
+        }
+    }
+
+    fn is_head(&self, id: NodeId) -> bool {
+        matches!(&self.places, Places::Stacked(ensemble, _) if ensemble.is_head(id))
+    }
+}
+
+/// A member's tensors of the node `id`, in the order of [`parameters::of_node`].
+fn tensors(member: Member<'_>, id: NodeId) -> Result<Vec<Cow<'_, [f32]>>, FusionError> {
+    let names = parameters::of_node(member.graph.node(id)).into_iter();
+    Ok(names.map(|tensor| member.weights.f32(&tensor.name)).collect::<Result<_, _>>()?)
+}
