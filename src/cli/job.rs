@@ -24,6 +24,12 @@ pub(super) struct JobArgs {
     /// In which order members are joined: `joint`, `iterative` or `hierarchical`.
     #[arg(long, value_name = "ORDER")]
     order: Option<String>,
+    /// How units are ranked: `magnitude`, `l1`, `random`, `activation` or `css`.
+    #[arg(long, value_name = "RANKING")]
+    importance: Option<String>,
+    /// How layers behind the selection are refitted: `auto`, `none`, `calibration` or `data_free`.
+    #[arg(long, value_name = "HOW")]
+    compensate: Option<String>,
     #[command(flatten)]
     target: TargetArgs,
     /// Dataset to train and validate on; its test split is reported.
@@ -88,7 +94,13 @@ impl JobArgs {
         if let Some(family) = &self.architecture {
             body.insert("architecture".to_owned(), json!({ "family": family }));
         }
-        for (field, value) in [("name", &self.method), ("order", &self.order)] {
+        let fields = [
+            ("name", &self.method),
+            ("order", &self.order),
+            ("importance", &self.importance),
+            ("compensate", &self.compensate),
+        ];
+        for (field, value) in fields {
             if let Some(value) = value {
                 nested(&mut body, "method", "name").insert(field.to_owned(), json!(value));
             }

@@ -54,6 +54,15 @@ pub enum FusionError {
     /// A fused network that does not fit together.
     #[error(transparent)]
     Graph(#[from] GraphError),
+    /// An activation that was asked for after its last reader had it.
+    #[error("the output of node {0} is no longer there; this is a fault of engraft, please report it")]
+    Lost(usize),
+    /// A ranking by activations without any.
+    #[error("this ranking needs activations, which were not measured; this is a fault of engraft, please report it")]
+    NoStatistics,
+    /// Asked to stop.
+    #[error("stopped as asked")]
+    Stopped,
     /// A tensor that cannot be made.
     #[error(transparent)]
     Tensor(#[from] StateDictError),
@@ -72,7 +81,9 @@ impl From<FusionError> for Problem {
         match error {
             FusionError::Weights(error) => error.into(),
             FusionError::Tensor(error) => error.into(),
-            FusionError::Graph(_) => Self::new(Code::Internal, error.to_string()),
+            FusionError::Graph(_) | FusionError::Lost(_) | FusionError::NoStatistics | FusionError::Stopped => {
+                Self::new(Code::Internal, error.to_string())
+            }
             FusionError::Target { .. } => Self::new(Code::InvalidRequest, error.to_string()),
             FusionError::Coupling(_) => Self::new(Code::NotSupportedYet, error.to_string()),
             FusionError::Empty | FusionError::Topology { .. } | FusionError::WidthsDiffer { .. } => {

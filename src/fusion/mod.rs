@@ -5,9 +5,12 @@
 //! network. Gathering everything gives the concatenated network itself ([`materialise`]), for tests and small inputs.
 
 mod average;
+pub mod calibration;
+pub mod compensate;
 mod ensemble;
 mod execute;
 mod gather;
+pub mod importance;
 mod mask;
 mod orders;
 mod padded;
@@ -28,5 +31,5 @@ pub use orders::{Join, hierarchical, in_order, iterative, joins, joint};
 pub use padded::Padded;
 pub use provenance::{Origin, Provenance, Unit};
 pub use recipe::{Fused, Recipe};
-pub use score::{Scores, magnitude};
+pub use score::{Scores, l1, magnitude};
 pub use select::{Selection, select};

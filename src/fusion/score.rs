@@ -19,13 +19,39 @@ pub type Scores = Vec<Vec<f64>>;
 /// # Errors
 /// When weights cannot be read, and for units of an attention.
 pub fn magnitude(ensemble: &Ensemble<'_>, selection: &Selection, group: GroupId) -> Result<Scores, FusionError> {
+    of_members(ensemble, selection, group, Norm::Squares)
+}
+
+/// As [`magnitude`], with amounts in place of squares.
+///
+/// # Errors
+/// When weights cannot be read.
+pub fn l1(ensemble: &Ensemble<'_>, selection: &Selection, group: GroupId) -> Result<Scores, FusionError> {
+    of_members(ensemble, selection, group, Norm::Amounts)
+}
+
+fn of_members(
+    ensemble: &Ensemble<'_>,
+    selection: &Selection,
+    group: GroupId,
+    norm: Norm,
+) -> Result<Scores, FusionError> {
     if let Some(error) = ensemble.couplings()[0].attention(ensemble.graph(), group) {
         return Err(error.into());
     }
     (0..ensemble.members().len())
         .into_par_iter()
-        .map(|member| View { ensemble, selection, member }.magnitude(group))
+        .map(|member| View { ensemble, selection, member, norm }.score(group))
         .collect()
+}
+
+/// What is added up over a unit's slices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Norm {
+    /// w².
+    Squares,
+    /// |w|, as the square of its root, so that one set of sums serves both.
+    Amounts,
 }
 
 /// One member within an ensemble that is being pruned.
@@ -34,10 +60,11 @@ struct View<'a> {
     ensemble: &'a Ensemble<'a>,
     selection: &'a Selection,
     member: usize,
+    norm: Norm,
 }
 
 impl View<'_> {
-    fn magnitude(self, group: GroupId) -> Result<Vec<f64>, FusionError> {
+    fn score(self, group: GroupId) -> Result<Vec<f64>, FusionError> {
         let tied = self.ensemble.couplings()[self.member].group(group);
         let mut sums = vec![0.0; tied.width];
         for &node in &tied.producers {
@@ -73,8 +100,9 @@ impl View<'_> {
         let row_len = length(self.ensemble.columns(self.member, node)) * inner;
         let rows = self.positions(self.ensemble.rows(self.member, node));
         let share = if self.ensemble.is_head(node) { f64::from(self.ensemble.shares()[self.member]) } else { 1.0 };
+        let factor = if self.norm == Norm::Squares { share * share } else { share };
         let elements = squares::of_columns(&weight, row_len, &rows);
-        Ok(elements.chunks_exact(inner).map(|column| column.iter().sum::<f64>() * share * share).collect())
+        Ok(elements.chunks_exact(inner).map(|column| column.iter().sum::<f64>() * factor).collect())
     }
 
     /// Whether the node's first tensor multiplies; an embedding is added.
@@ -86,7 +114,14 @@ impl View<'_> {
     fn weight(&self, node: NodeId) -> Result<Elements<'_>, FusionError> {
         let Member { graph, weights } = self.ensemble.members()[self.member];
         let first = parameters::of_node(graph.node(node)).into_iter().next();
-        Ok(weights.elements(&first.map(|tensor| tensor.name).unwrap_or_default())?)
+        let name = first.map(|tensor| tensor.name).unwrap_or_default();
+        Ok(match self.norm {
+            Norm::Squares => weights.elements(&name)?,
+            Norm::Amounts => {
+                let roots: Vec<f32> = weights.f32(&name)?.iter().map(|weight| weight.abs().sqrt()).collect();
+                Elements::Floats(roots.into())
+            }
+        })
     }
 
     /// Elements per input channel of a row: the size of the kernel.

@@ -1,5 +1,6 @@
 //! A fusion job as data: what was asked, what that means in full, what it will cost, and what its child process reports.
 
+pub mod compensation;
 pub mod parse;
 pub mod plan;
 pub mod protocol;

@@ -244,7 +244,7 @@ fn warnings(job: &JobRequest, inputs: &Inputs<'_>, network: &Network) -> Vec<Str
         );
     }
     if job.finetune.is_none() {
-        warnings.push("`finetune` is null: the fused network is published as it is after selection".to_owned());
+        warnings.push("`finetune` is null: the fused network is published without training".to_owned());
     } else if dataset.validation.is_none() && dataset.validation_fraction == 0.0 {
         warnings.push("there is no validation split: the last epoch is published, whatever its accuracy".to_owned());
     }

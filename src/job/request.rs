@@ -11,7 +11,7 @@ use crate::model::graph::Shape;
 pub use crate::model::target::{Allocation, Budget, LayerSize, Resource, Size, Target};
 
 /// How the members become one network.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Method {
     /// The method.
     pub name: MethodName,
@@ -21,6 +21,39 @@ pub struct Method {
     pub importance: Importance,
     /// Whether consumers are refitted after selection.
     pub compensate: Compensate,
+    /// How calibration data is drawn and used, by compensation and by rankings that need activations.
+    pub calibration: Calibration,
+}
+
+/// How calibration data is drawn and used.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    /// Examples of the train split; by default 160 for each unknown of the widest layer (rankings: 10 for each unit of the
+    /// widest group), from 1,000 to 50,000, as far as cost and memory allow.
+    pub samples: Option<usize>,
+    /// Positions of each image that a convolution's fit reads.
+    pub positions: usize,
+    /// What the unknowns of a convolution's fit are.
+    pub convolutions: Convolutions,
+    /// The ridge of the fits, relative to the mean of the diagonal; by default the best on held-out examples.
+    pub ridge: Option<f64>,
+}
+
+impl Default for Calibration {
+    fn default() -> Self {
+        Self { samples: None, positions: 16, convolutions: Convolutions::default(), ridge: None }
+    }
+}
+
+/// What the unknowns of a convolution's fit are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Convolutions {
+    /// One matrix between channels, for all positions of the kernel.
+    #[default]
+    Shared,
+    /// Every weight by itself, where a row has at most 4,096.
+    Full,
 }
 
 /// The method's name.
@@ -54,17 +87,37 @@ pub enum Importance {
     /// Mean of squared group norms, the paper's.
     #[default]
     Magnitude,
+    /// Mean of absolute group norms.
+    L1,
+    /// By chance.
+    Random,
+    /// Mean squared activation times the squared norm of what reads it.
+    Activation,
+    /// Column-subset selection: units that the chosen ones do not explain yet.
+    Css,
+}
+
+impl Importance {
+    /// Whether the ranking looks at activations on calibration data.
+    #[must_use]
+    pub fn needs_data(self) -> bool {
+        matches!(self, Self::Activation | Self::Css)
+    }
 }
 
 /// Whether consumers are refitted after selection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Compensate {
-    /// The best that is built: none, for now.
+    /// With calibration data where there is a dataset, else without data where the network allows it.
     #[default]
     Auto,
     /// Never.
     None,
+    /// By activations on the train split; labels are not read.
+    Calibration,
+    /// By second moments of Gaussian inputs.
+    DataFree,
 }
 
 /// Data to train and to measure with.

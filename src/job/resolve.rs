@@ -2,6 +2,7 @@
 
 use crate::domain::dataset::DatasetFacts;
 use crate::domain::problem::{Code, Fault, Problem};
+use crate::job::compensation;
 use crate::job::plan::Plan;
 use crate::job::request::{Architecture, Compensate, JobRequest, MethodName, Size, Target};
 use crate::model::allocate::Curve;
@@ -64,6 +65,8 @@ pub struct Network {
     pub paddings: Vec<Option<Padding>>,
     /// Element types of the fused network's tensors.
     pub precision: Precision,
+    /// Whether and how consumers are refitted; never [`Compensate::Auto`].
+    pub compensate: Compensate,
     /// Widths, costs.
     pub fusion: FusionPlan,
     /// The same for a reader.
@@ -75,7 +78,6 @@ pub struct Network {
 /// # Errors
 /// Everything that keeps them from fitting, each fault with the pointer to its cause.
 pub fn resolve(mut job: JobRequest, inputs: &Inputs<'_>) -> Result<Resolved, Problem> {
-    job.method.compensate = Compensate::None;
     let facts = inputs.dataset.and_then(DatasetInput::facts);
     let shape = job.input_shape.clone().or_else(|| facts.map(|facts| facts.example_shape.clone()));
     let mut faults = target_faults(&job);
@@ -90,6 +92,10 @@ pub fn resolve(mut job: JobRequest, inputs: &Inputs<'_>) -> Result<Resolved, Pro
     let Aligned { detected, own, paddings } = aligned;
     faults.extend(data_faults(&job, inputs, &detected));
     faults.extend(average_faults(&job, &detected));
+    match compensation::resolve(&job.method, &detected.graphs, job.dataset.is_some()) {
+        Ok(compensate) => job.method.compensate = compensate,
+        Err(refused) => faults.extend(refused),
+    }
     let precision = Precision::shared(&inputs.members);
     let fusion = match FusionPlan::new(&detected.graphs, &planned(&job.target, &faults), &precision, None) {
         Ok(fusion) if faults.is_empty() => fusion,
@@ -100,7 +106,8 @@ pub fn resolve(mut job: JobRequest, inputs: &Inputs<'_>) -> Result<Resolved, Pro
         job.architecture = Architecture::Family { name: detected.family.clone(), heads: None };
     }
     job.input_shape = Some(detected.graphs[0].input_shape().clone());
-    let mut network = Network { detected, own, paddings, precision, fusion, plan: Plan::default() };
+    let compensate = job.method.compensate;
+    let mut network = Network { detected, own, paddings, precision, compensate, fusion, plan: Plan::default() };
     network.plan = Plan::new(&job, inputs, &network);
     Ok(Resolved { job, network: Some(network) })
 }
@@ -275,7 +282,7 @@ mod tests {
         let resolved = resolve(request, &inputs).expect("a job that fits");
         assert_eq!(resolved.job.architecture, Architecture::Family { name: "mlp".into(), heads: None });
         assert_eq!(resolved.job.input_shape, Some(vec![12]));
-        assert_eq!(resolved.job.method.compensate, Compensate::None);
+        assert_eq!(resolved.job.method.compensate, Compensate::Calibration);
         let plan = resolved.network.expect("a plan").plan;
         assert_eq!(plan.layers.iter().map(|layer| layer.width_after).collect::<Vec<_>>(), [8, 8, 3]);
         assert_eq!(plan.parameters, Comparison { members: vec![184, 184], concatenated: 496, fused: 184 });
@@ -315,6 +322,26 @@ mod tests {
         let pointers: Vec<&str> = problem.errors.iter().map(|fault| fault.pointer.as_str()).collect();
         assert_eq!(pointers, ["/target", "/members/1", "/members/1"]);
         assert!(problem.errors[1].detail.contains("`fc1.weight`: expected [8, 12] as in member 0, got [7, 12]"));
+    }
+
+    #[test]
+    fn compensation_follows_network_and_data() {
+        let (vectors, images) = (mlp(), lenet());
+        let resolved = |member, body: &serde_json::Value| {
+            resolve(job(body), &Inputs { members: vec![member, member], ..Inputs::default() })
+        };
+        let compensate = |member, body: &serde_json::Value| resolved(member, body).map(|job| job.job.method.compensate);
+        assert_eq!(compensate(&vectors, &json!({"members": ["a", "b"]})), Ok(Compensate::DataFree));
+        let body = json!({"members": ["a", "b"], "input_shape": [3, 32, 32]});
+        assert_eq!(compensate(&images, &body), Ok(Compensate::None));
+        let method = json!({"compensate": "calibration", "importance": "css"});
+        let refused = compensate(&vectors, &json!({"members": ["a", "b"], "method": method})).expect_err("no data");
+        let pointers: Vec<&str> = refused.errors.iter().map(|fault| fault.pointer.as_str()).collect();
+        assert_eq!(pointers, ["/method/importance", "/method/compensate"]);
+        let method = json!({"compensate": "data_free"});
+        let body = json!({"members": ["a", "b"], "input_shape": [3, 32, 32], "method": method});
+        let refused = compensate(&images, &body).expect_err("convolutions");
+        assert_eq!(refused.errors[0].pointer, "/method/compensate");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::data::{Dataset, Limits, Split};
 use crate::domain::dataset::DatasetFacts;
 use crate::domain::problem::{Code, Problem};
+use crate::fusion::calibration;
 use crate::job::protocol::{InputFile, Task};
 use crate::job::request::{DatasetRequest, Normalize};
 use crate::job::resolve::{DatasetInput, Inputs, Network, resolve};
@@ -73,6 +74,16 @@ impl Examples for Part {
     fn fill(&self, indices: &[usize], images: &mut [f32]) {
         let stored: Vec<usize> = indices.iter().map(|&index| self.indices[index]).collect();
         self.split.batch(&stored, self.normalize.as_ref(), images);
+    }
+}
+
+impl calibration::Inputs for Part {
+    fn len(&self) -> usize {
+        self.indices.len()
+    }
+
+    fn fill(&self, indices: &[usize], inputs: &mut [f32]) {
+        Examples::fill(self, indices, inputs);
     }
 }
 

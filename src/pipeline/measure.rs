@@ -96,6 +96,13 @@ impl<'a> Bench<'a> {
         Ok(Measured { logits, latency_ms: latency.as_secs_f64() * 1e3 })
     }
 
+    /// Accuracy on the validation split, where there is one.
+    pub(super) fn validation_accuracy(&self, graph: &Graph, weights: &dyn Weights) -> Result<Option<f64>, Halt> {
+        let Some(split) = &self.data.validation else { return Ok(None) };
+        let mut network = self.network(graph, weights)?;
+        Ok(Some(train::evaluate(&mut network, split, self.stop)?.accuracy))
+    }
+
     fn scores(&self, logits: &[Option<Vec<f32>>; 2]) -> Result<[Option<Score>; 2], Halt> {
         let mut scores = [None, None];
         for ((score, logits), split) in scores.iter_mut().zip(logits).zip(self.splits()) {
@@ -115,9 +122,12 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// The fused network before and after recovery.
-pub(super) struct FusedPair<'a> {
+/// The fused network in all its states.
+pub(super) struct FusedNetworks<'a> {
     pub(super) graph: &'a Graph,
+    /// Before compensation; none where there was none.
+    pub(super) uncompensated: Option<&'a Checkpoint>,
+    /// Before recovery.
     pub(super) zero_shot: &'a Checkpoint,
     /// None where nothing was trained.
     pub(super) recovered: Option<&'a Checkpoint>,
@@ -128,7 +138,7 @@ pub(super) fn candidates(
     bench: &Bench<'_>,
     task: &Task,
     ensemble: &Ensemble<'_>,
-    fused: &FusedPair<'_>,
+    fused: &FusedNetworks<'_>,
     phases: &mut Phases<'_>,
 ) -> Result<Vec<CandidateReport>, Halt> {
     phases.begin(Phase::Evaluate)?;
@@ -147,6 +157,9 @@ pub(super) fn candidates(
     }
     phases.done(total - 2, total);
     if wants(Candidate::Fused) {
+        if let Some(plain) = fused.uncompensated {
+            rows.push(bench.candidate("fused, uncompensated", Kind::FusedUncompensated, fused.graph, plain)?);
+        }
         if fused.recovered.is_some() {
             rows.push(bench.candidate("fused, zero-shot", Kind::FusedZeroShot, fused.graph, fused.zero_shot)?);
             phases.done(total - 1, total);

@@ -13,7 +13,7 @@ mod transplant;
 use std::sync::atomic::AtomicBool;
 
 use load::Loaded;
-use measure::{Bench, FusedPair};
+use measure::{Bench, FusedNetworks};
 use phases::{Halt, Phases};
 use publish::Results;
 use rayon::ThreadPoolBuilder;
@@ -21,6 +21,7 @@ use transplant::FusedFile;
 
 use crate::domain::problem::{Code, Problem};
 use crate::fusion::{Ensemble, Provenance};
+use crate::job::compensation::Compensation;
 use crate::job::protocol::{Message, OutputFile, Phase, Task};
 use crate::job::request::{Allocation, Budget, Size};
 use crate::job::resolve::Network;
@@ -67,7 +68,8 @@ fn compute(task: &Task, phases: &mut Phases<'_>) -> Result<Vec<OutputFile>, Halt
     let ensemble = transplant::ensemble(&loaded, &padded, &network)?;
     let verification = transplant::verify(&ensemble, loaded.data.as_ref(), task.job.seed, phases)?;
     let bench = loaded.data.as_ref().map(|data| Bench::new(data, &network, task, phases.stop_flag()));
-    let FusedFile { fused, file } = transplant::fuse(task, &ensemble, &network, phases)?;
+    let FusedFile { fused, file, uncompensated, compensation } =
+        transplant::fuse(task, &ensemble, &network, bench.as_ref(), phases)?;
     let trained = match (&task.job.finetune, &bench) {
         (Some(finetune), Some(bench)) => Some(recover::recover(task, finetune, bench, &ensemble, &fused, phases)?),
         _ => None,
@@ -81,13 +83,18 @@ fn compute(task: &Task, phases: &mut Phases<'_>) -> Result<Vec<OutputFile>, Halt
     };
     let candidates = match &bench {
         Some(bench) => {
-            let pair = FusedPair { graph: &fused.graph, zero_shot: &fused.weights, recovered: recovered.as_ref() };
-            evaluate(task, bench, &ensemble, &pair, phases)?
+            let networks = FusedNetworks {
+                graph: &fused.graph,
+                uncompensated: uncompensated.as_ref(),
+                zero_shot: &fused.weights,
+                recovered: recovered.as_ref(),
+            };
+            evaluate(task, bench, &ensemble, &networks, phases)?
         }
         None => Vec::new(),
     };
     phases.begin(Phase::Publish)?;
-    let found = Found { network: &network, verification, candidates, trained: trained.as_ref() };
+    let found = Found { network: &network, verification, candidates, compensation, trained: trained.as_ref() };
     let report = report(task, &loaded, found, &fused.provenance, phases);
     let results = Results { graph: &fused.graph, model, provenance: &fused.provenance, report: &report };
     Ok(publish::publish(task, results)?)
@@ -105,10 +112,10 @@ fn evaluate(
     task: &Task,
     bench: &Bench<'_>,
     ensemble: &Ensemble<'_>,
-    pair: &FusedPair<'_>,
+    networks: &FusedNetworks<'_>,
     phases: &mut Phases<'_>,
 ) -> Result<Vec<CandidateReport>, Halt> {
-    let candidates = measure::candidates(bench, task, ensemble, pair, phases)?;
+    let candidates = measure::candidates(bench, task, ensemble, networks, phases)?;
     if near_chance(&candidates, ensemble.graph().classes()) {
         phases.warn(
             "the members score near chance on this data: check `normalize` and the order of the classes against what \
@@ -130,6 +137,7 @@ struct Found<'a> {
     network: &'a Network,
     verification: Verification,
     candidates: Vec<CandidateReport>,
+    compensation: Option<Compensation>,
     trained: Option<&'a Trained>,
 }
 
@@ -147,6 +155,7 @@ fn report(task: &Task, loaded: &Loaded, found: Found<'_>, provenance: &Provenanc
         assumptions: found.network.detected.assumptions.clone(),
         ensemble_gain_kept: gain_kept(&found.candidates, examples.test),
         candidates: found.candidates,
+        compensation: found.compensation,
         best_epoch: found.trained.map(|trained| trained.best_epoch),
         epochs: found.trained.map(|trained| trained.history.clone()).unwrap_or_default(),
         layers: layers(found.network, provenance, task.members.len()),

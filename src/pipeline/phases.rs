@@ -28,7 +28,10 @@ impl From<Problem> for Halt {
 
 impl From<FusionError> for Halt {
     fn from(error: FusionError) -> Self {
-        Self::Failed(error.into())
+        match error {
+            FusionError::Stopped => Self::Stopped,
+            error => Self::Failed(error.into()),
+        }
     }
 }
 
@@ -97,6 +100,12 @@ impl<'a> Phases<'a> {
     pub(super) fn done(&mut self, done: usize, total: usize) {
         let fraction = if total == 0 { 1.0 } else { done as f64 / total as f64 };
         self.progress(fraction, None, None, None);
+    }
+
+    /// Tells how much of the phase is done, in [0, 1], and whether the job may go on.
+    pub(super) fn goes_on(&mut self, fraction: f64) -> bool {
+        self.progress(fraction, None, None, None);
+        self.go_on().is_ok()
     }
 
     /// As [`Self::done`], for training.

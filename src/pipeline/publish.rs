@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::domain::problem::{Code, Problem};
 use crate::fusion::Provenance;
+use crate::job::compensation::Compensation;
 use crate::job::protocol::{InputFile, OutputFile, Task};
 use crate::model::graph::Graph;
 use crate::model::precision::Precision;
@@ -25,6 +26,8 @@ struct ProvenanceFile<'a> {
     dataset: Option<Input<'a>>,
     validation: Option<Input<'a>>,
     test: Option<Input<'a>>,
+    /// How layers were refitted behind the selection.
+    compensation: Option<&'a Compensation>,
     #[serde(flatten)]
     units: &'a Provenance,
 }
@@ -60,6 +63,7 @@ pub(super) fn publish(task: &Task, results: Results<'_>) -> Result<Vec<OutputFil
         dataset: task.dataset.as_ref().map(Input::from),
         validation: task.validation.as_ref().map(Input::from),
         test: task.test.as_ref().map(Input::from),
+        compensation: results.report.compensation.as_ref(),
         units: results.provenance,
     };
     Ok(vec![

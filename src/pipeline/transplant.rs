@@ -4,17 +4,22 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::load::{Data, Loaded};
+use super::measure::Bench;
 use super::phases::{Halt, Phases};
 use super::publish;
 use crate::domain::problem::{Code, Problem};
-use crate::fusion::{self, Ensemble, Fused, Member, Padded, Recipe, verify};
+use crate::fusion::calibration::Sampling;
+use crate::fusion::compensate::{self, Compensated, Options};
+use crate::fusion::importance::{self, Ranking};
+use crate::fusion::{self, Ensemble, Fused, Member, Padded, Recipe, Selection, verify};
+use crate::job::compensation::Compensation;
 use crate::job::protocol::{OutputFile, Phase, Task};
-use crate::job::request::MethodName;
+use crate::job::request::{Calibration, Compensate, MethodName};
 use crate::job::resolve::Network;
 use crate::model::costs::Costs;
 use crate::model::precision::Precision;
 use crate::report::Verification;
-use crate::tensors::{Checkpoint, Weights};
+use crate::tensors::{Checkpoint, StateDict, Weights};
 
 /// Examples that verification compares at most.
 const EXAMPLES: usize = 32;
@@ -90,53 +95,180 @@ pub(super) struct FusedFile {
     pub(super) fused: Fused<Checkpoint>,
     /// The file as an artifact.
     pub(super) file: OutputFile,
+    /// The network before compensation, if there was one.
+    pub(super) uncompensated: Option<Checkpoint>,
+    /// What compensation did to it.
+    pub(super) compensation: Option<Compensation>,
 }
 
-/// Makes one network of the members, in a file below the scratch folder. The file of a network that will be trained, or
-/// joined with others, is gone with its map.
+/// Makes one network of the members, in a file below the scratch folder. The file of a network that will be trained,
+/// compensated, or joined with others, is gone with its map.
 pub(super) fn fuse(
     task: &Task,
     ensemble: &Ensemble<'_>,
     network: &Network,
+    bench: Option<&Bench<'_>>,
     phases: &mut Phases<'_>,
 ) -> Result<FusedFile, Halt> {
     phases.begin(Phase::Score)?;
     let method = &task.job.method;
-    let joins =
-        if method.name == MethodName::Average { 1 } else { fusion::joins(method.order, ensemble.members().len()) };
-    let mut done = 0;
-    let mut model = None;
-    let mut make = |recipe: Recipe<'_>, phases: &mut Phases<'_>| {
-        done += 1;
-        let last = done == joins;
-        let published = last && task.job.finetune.is_none();
-        let path = task.scratch.join(if published { publish::MODEL } else { "intermediate.safetensors" });
-        let precision = if last { &network.precision } else { &Precision::default() };
+    if method.name == MethodName::Average {
+        phases.begin(Phase::Prune)?;
+        let making = Making { last: true, published: task.job.finetune.is_none() };
+        let (fused, file) = making.write(task, network, fusion::average(ensemble)?, phases)?;
+        return Ok(FusedFile { fused, file, uncompensated: None, compensation: None });
+    }
+    let joins = fusion::joins(method.order, ensemble.members().len());
+    let mut joined = 0;
+    let mut last = None;
+    let fused = fusion::in_order(method.order, ensemble.members(), &network.fusion.targets, &mut |parts, targets| {
+        let parts = Ensemble::new(parts.to_vec())?;
+        let join = Join { task, network, bench, parts: &parts, targets, place: (joined, joins) };
+        joined += 1;
+        let FusedFile { fused, file, uncompensated, compensation } = join.make(phases)?;
+        last = Some((file, uncompensated, compensation));
+        Ok::<_, Halt>(fused)
+    })?;
+    let (file, uncompensated, compensation) = last.ok_or_else(|| Problem::new(Code::Internal, "nothing was fused"))?;
+    Ok(FusedFile { fused, file, uncompensated, compensation })
+}
+
+/// How a network of kept rows is written.
+#[derive(Debug, Clone, Copy)]
+struct Making {
+    /// Whether it is the network of all members, in the types that they have; others stay in f32.
+    last: bool,
+    /// Whether its file stays.
+    published: bool,
+}
+
+impl Making {
+    fn write(
+        self,
+        task: &Task,
+        network: &Network,
+        recipe: Recipe<'_>,
+        phases: &mut Phases<'_>,
+    ) -> Result<(Fused<Checkpoint>, OutputFile), Halt> {
+        let path = task.scratch.join(if self.published { publish::MODEL } else { "intermediate.safetensors" });
+        let precision = if self.last { &network.precision } else { &Precision::default() };
+        let (fused, written) = recipe.write(&path, &publish::notes(), precision, |done, all| phases.done(done, all))?;
+        if !self.published {
+            std::fs::remove_file(&path).map_err(|error| publish::unwritten(&path, &error))?;
+        }
+        Ok((fused, publish::model_file(path, written)))
+    }
+}
+
+/// One of the steps in which members become one network.
+struct Join<'a> {
+    task: &'a Task,
+    network: &'a Network,
+    bench: Option<&'a Bench<'a>>,
+    parts: &'a Ensemble<'a>,
+    targets: &'a [usize],
+    /// Joins before this one, and all.
+    place: (usize, usize),
+}
+
+impl Join<'_> {
+    /// Keeps the best units of all parts, and refits the layers that read them.
+    fn make(&self, phases: &mut Phases<'_>) -> Result<FusedFile, Halt> {
+        let selection = self.select(phases)?;
+        let (joined, joins) = self.place;
+        let last = joined + 1 == joins;
+        let publishes = last && self.task.job.finetune.is_none();
         if last {
             phases.begin(Phase::Prune)?;
         }
-        let (fused, written) =
-            recipe.write(&path, &publish::notes(), precision, |blocks, all| phases.done(blocks, all))?;
-        if !published {
-            std::fs::remove_file(&path).map_err(|error| publish::unwritten(&path, &error))?;
+        let compensates = self.network.compensate != Compensate::None;
+        let making = Making { last, published: publishes && !compensates };
+        let recipe = fusion::gather(self.parts, &selection)?;
+        let (plain, file) = making.write(self.task, self.network, recipe, phases)?;
+        if !compensates {
+            return Ok(FusedFile { fused: plain, file, uncompensated: None, compensation: None });
         }
-        model = Some(publish::model_file(path, written));
-        Ok::<_, Halt>(fused)
-    };
-    let fused = if method.name == MethodName::Average {
-        make(fusion::average(ensemble)?, phases)?
-    } else {
-        let mut joined = 0;
-        fusion::in_order(method.order, ensemble.members(), &network.fusion.targets, &mut |parts, targets| {
-            let parts = Ensemble::new(parts.to_vec())?;
-            let selection = fusion::select(&parts, targets, fusion::magnitude, |groups, all| {
-                phases.done(joined * all + groups, joins * all);
-            })?;
-            joined += 1;
-            phases.go_on()?;
-            make(fusion::gather(&parts, &selection)?, phases)
-        })?
-    };
-    let file = model.ok_or_else(|| Problem::new(Code::Internal, "nothing was fused"))?;
-    Ok(FusedFile { fused, file })
+        if last {
+            phases.begin(Phase::Compensate)?;
+        }
+        let Compensated { mut weights, mut done, warnings } = self.compensate(&selection, &plain, phases)?;
+        for warning in warnings {
+            phases.warn(warning);
+        }
+        done.kept = self.is_better(&plain, &weights, phases)?;
+        if !done.kept {
+            weights = compensate::copy(&plain)?;
+        }
+        let (weights, file) = publish::model(self.task, &weights, &self.network.precision)?;
+        if !publishes {
+            std::fs::remove_file(&file.path).map_err(|error| publish::unwritten(&file.path, &error))?;
+        }
+        let fused = Fused { graph: plain.graph, weights, provenance: plain.provenance };
+        let changed = !done.layers.is_empty();
+        let uncompensated = changed.then_some(plain.weights);
+        Ok(FusedFile { fused, file, uncompensated, compensation: changed.then_some(done) })
+    }
+
+    fn select(&self, phases: &mut Phases<'_>) -> Result<Selection, Halt> {
+        let method = &self.task.job.method;
+        let (joined, joins) = self.place;
+        let statistics = match self.bench {
+            Some(bench) if method.importance.needs_data() => {
+                let monitor = &mut |done: f64| phases.goes_on((joined as f64 + done) / joins as f64);
+                Some(importance::measure(self.parts, &bench.data().train, &self.sampling(), monitor)?)
+            }
+            _ => None,
+        };
+        let (importance, seed, targets) = (method.importance, self.task.job.seed, self.targets);
+        let ranking = Ranking { importance, seed, statistics: statistics.as_ref(), targets };
+        let score = |parts: &Ensemble<'_>, selection: &Selection, group| ranking.score(parts, selection, group);
+        let selection = fusion::select(self.parts, targets, score, |groups, all| {
+            phases.done(joined * all + groups, joins * all);
+        })?;
+        phases.go_on()?;
+        Ok(selection)
+    }
+
+    /// Refits the layers behind the selection.
+    fn compensate(
+        &self,
+        selection: &Selection,
+        plain: &Fused<Checkpoint>,
+        phases: &mut Phases<'_>,
+    ) -> Result<Compensated, Halt> {
+        let monitor = &mut |done| phases.goes_on(done);
+        Ok(match self.bench {
+            Some(bench) if self.network.compensate == Compensate::Calibration => {
+                let Calibration { convolutions, ridge, .. } = self.task.job.method.calibration;
+                let options = Options { sampling: self.sampling(), convolutions, ridge };
+                compensate::calibrate(self.parts, selection, plain, &bench.data().train, &options, monitor)?
+            }
+            _ => compensate::data_free(self.parts, selection, plain, monitor)?,
+        })
+    }
+
+    /// Whether the compensated network is at least as good as the plain one, as far as there is a validation split.
+    fn is_better(
+        &self,
+        plain: &Fused<Checkpoint>,
+        compensated: &StateDict,
+        phases: &mut Phases<'_>,
+    ) -> Result<bool, Halt> {
+        let Some(bench) = self.bench else { return Ok(true) };
+        let before = bench.validation_accuracy(&plain.graph, &plain.weights)?;
+        let after = bench.validation_accuracy(&plain.graph, compensated)?;
+        let (Some(before), Some(after)) = (before, after) else { return Ok(true) };
+        if after < before {
+            let (before, after) = (before * 100.0, after * 100.0);
+            phases.warn(format!(
+                "compensation lowered the validation accuracy from {before:.2} % to {after:.2} %: its result was dropped"
+            ));
+        }
+        Ok(after >= before)
+    }
+
+    fn sampling(&self) -> Sampling {
+        let Calibration { samples, positions, .. } = self.task.job.method.calibration;
+        Sampling { samples, positions, seed: self.task.job.seed }
+    }
 }

@@ -6,6 +6,7 @@ pub(crate) use table::scaled;
 
 use serde::{Deserialize, Serialize};
 
+use crate::job::compensation::Compensation;
 use crate::job::protocol::{EpochMetrics, Phase, Score};
 use crate::job::request::Method;
 use crate::model::plan::LayerPlan;
@@ -20,7 +21,9 @@ pub enum Kind {
     Ensemble,
     /// The mean of the members' weights.
     Average,
-    /// After selection, before any training.
+    /// After selection alone: the paper's method before recovery. Shown where there was a compensation.
+    FusedUncompensated,
+    /// After selection and compensation, before any training.
     FusedZeroShot,
     /// The model that is published.
     Fused,
@@ -58,6 +61,8 @@ pub struct Report {
     pub assumptions: Vec<String>,
     /// The comparison.
     pub candidates: Vec<CandidateReport>,
+    /// What compensation did; none without one.
+    pub compensation: Option<Compensation>,
     /// See [`gain_kept`].
     pub ensemble_gain_kept: Option<f64>,
     /// The epoch whose weights are published; 0 is before training, none without training.

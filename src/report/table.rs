@@ -35,6 +35,7 @@ fn row(candidate: &CandidateReport) -> [String; 7] {
         Kind::Member => candidate.name.clone(),
         Kind::Ensemble => "ensemble".to_owned(),
         Kind::Average => "average of weights".to_owned(),
+        Kind::FusedUncompensated => "fused, uncompensated".to_owned(),
         Kind::FusedZeroShot => "fused, untrained".to_owned(),
         Kind::Fused => "fused".to_owned(),
     };

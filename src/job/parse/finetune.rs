@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::reader::{Object, boolean, choice, integer, list, number};
 use crate::job::request::{Finetune, Objective, Optimizer, Schedule, Teacher};
 
-/// Reads the object `finetune`.
-pub(super) fn finetune(object: &Object<'_>) -> Finetune {
+/// Reads the object `finetune`; `lr` is SGD's learning rate where none is given.
+pub(super) fn finetune(object: &Object<'_>, lr: f32) -> Finetune {
     let default = Finetune::default();
     let epochs = object.field("epochs", integer(1..=100_000)).map_or(default.epochs, |epochs| epochs as usize);
     let share = |name| object.field(name, number("a number from 0 to below 1", |value| (0.0..1.0).contains(&value)));
@@ -19,7 +19,7 @@ pub(super) fn finetune(object: &Object<'_>) -> Finetune {
         epochs,
         objective: objective(object),
         label_smoothing: share("label_smoothing").map_or(default.label_smoothing, |value| value as f32),
-        optimizer: object.object("optimizer", optimizer).unwrap_or(default.optimizer),
+        optimizer: object.object("optimizer", |object| optimizer(object, lr)).unwrap_or_else(|| sgd(lr)),
         schedule: schedule(object),
         warmup_epochs: warmup.map_or(default.warmup_epochs, |warmup| warmup as f32),
         clip_norm: clip_norm.map(|norm| norm as f32),
@@ -54,9 +54,18 @@ fn objective(object: &Object<'_>) -> Objective {
     }
 }
 
-fn optimizer(object: &Object<'_>) -> Optimizer {
-    let names = [("sgd", Some(Optimizer::default())), ("adamw", Some(Optimizer::ADAMW))];
-    let mut optimizer = object.field("name", choice(&names)).unwrap_or_default();
+/// SGD with this learning rate.
+fn sgd(rate: f32) -> Optimizer {
+    let mut sgd = Optimizer::default();
+    if let Optimizer::Sgd { lr, .. } = &mut sgd {
+        *lr = rate;
+    }
+    sgd
+}
+
+fn optimizer(object: &Object<'_>, default_lr: f32) -> Optimizer {
+    let names = [("sgd", Some(sgd(default_lr))), ("adamw", Some(Optimizer::ADAMW))];
+    let mut optimizer = object.field("name", choice(&names)).unwrap_or_else(|| sgd(default_lr));
     let float = |name, expected, accept| object.field(name, number(expected, accept)).map(|value| value as f32);
     let unit = |name| float(name, "a number from 0 to below 1", |value| (0.0..1.0).contains(&value));
     let rate = float("lr", "a learning rate above 0 and up to 100", |lr| lr > 0.0 && lr <= 100.0);

@@ -10,10 +10,15 @@ use serde_json::Value;
 
 use self::reader::{Faults, Object, choice, integer, list, number, refuse, text};
 use super::request::{
-    Architecture, Candidate, Compensate, DatasetRequest, Device, Importance, JobRequest, Method, MethodName, Normalize,
-    Order,
+    Architecture, Calibration, Candidate, Compensate, Convolutions, DatasetRequest, Device, Importance, JobRequest,
+    Method, MethodName, Normalize, Order,
 };
 use crate::domain::problem::Fault;
+
+/// Learning rate where none is given.
+const LR: f32 = 0.01;
+/// The same for networks that were compensated: they start close to a minimum, and a large step would lose it first.
+const LR_AFTER_COMPENSATION: f32 = 0.003;
 
 /// Most members of one job.
 pub const MAX_MEMBERS: usize = 64;
@@ -42,14 +47,17 @@ pub fn parse(body: &Value) -> Result<JobRequest, Vec<Fault>> {
 fn job(body: &Object<'_>) -> Option<JobRequest> {
     let members = body.required("members", "the names of the checkpoints to fuse", list(1..=MAX_MEMBERS, text));
     let dataset = dataset(body);
-    let finetune = body.object("finetune", finetune::finetune);
+    let method = body.object("method", method).unwrap_or_default();
+    let plain = method.compensate == Compensate::None || method.name == MethodName::Average;
+    let lr = if plain { LR } else { LR_AFTER_COMPENSATION };
+    let finetune = body.object("finetune", |object| finetune::finetune(object, lr));
     if finetune.is_some() && body.value("dataset").is_none() {
         body.fault("dataset", "missing_field", "`finetune` needs a dataset to train on");
     }
     Some(JobRequest {
         architecture: architecture(body),
         input_shape: body.field("input_shape", shape),
-        method: body.object("method", method).unwrap_or_default(),
+        method,
         target: body.object("target", target::target).unwrap_or_default(),
         dataset,
         finetune,
@@ -117,18 +125,18 @@ fn method(object: &Object<'_>) -> Method {
     ];
     let importances = [
         ("magnitude", Some(Importance::Magnitude)),
-        ("l1", None),
-        ("random", None),
+        ("l1", Some(Importance::L1)),
+        ("random", Some(Importance::Random)),
         ("taylor", None),
         ("fisher", None),
-        ("activation", None),
-        ("css", None),
+        ("activation", Some(Importance::Activation)),
+        ("css", Some(Importance::Css)),
     ];
     let compensations = [
         ("auto", Some(Compensate::Auto)),
         ("none", Some(Compensate::None)),
-        ("calibration", None),
-        ("data_free", None),
+        ("calibration", Some(Compensate::Calibration)),
+        ("data_free", Some(Compensate::DataFree)),
     ];
     let name = object.field("name", choice(&names)).unwrap_or_default();
     let order = object.field("order", choice(&orders)).unwrap_or_default();
@@ -140,6 +148,19 @@ fn method(object: &Object<'_>) -> Method {
         order,
         importance: object.field("importance", choice(&importances)).unwrap_or_default(),
         compensate: object.field("compensate", choice(&compensations)).unwrap_or_default(),
+        calibration: object.object("calibration", calibration).unwrap_or_default(),
+    }
+}
+
+fn calibration(object: &Object<'_>) -> Calibration {
+    let default = Calibration::default();
+    let convolutions = [("shared", Some(Convolutions::Shared)), ("full", Some(Convolutions::Full))];
+    let count = |name, most| object.field(name, integer(1..=most)).map(|count| count as usize);
+    Calibration {
+        samples: count("samples", 10_000_000),
+        positions: count("positions", 1 << 20).unwrap_or(default.positions),
+        convolutions: object.field("convolutions", choice(&convolutions)).unwrap_or(default.convolutions),
+        ridge: object.field("ridge", number("a number above 0 and up to 10", |ridge| ridge > 0.0 && ridge <= 10.0)),
     }
 }
 

@@ -19,7 +19,7 @@ fn five_lines_are_a_job_with_the_documented_defaults() {
     assert_eq!(job.target, Target::default());
     assert_eq!(job.max_runtime_s, 86_400);
     let optimizer =
-        Optimizer::Sgd { lr: 0.01, momentum: 0.9, nesterov: false, weight_decay: 0.0, decay_norms_and_biases: true };
+        Optimizer::Sgd { lr: 0.003, momentum: 0.9, nesterov: false, weight_decay: 0.0, decay_norms_and_biases: true };
     let teacher = Teacher::MeanLogits;
     let expected = Finetune {
         epochs: 3,
@@ -40,7 +40,7 @@ fn five_lines_are_a_job_with_the_documented_defaults() {
 fn every_fault_is_named_at_once() {
     let body = json!({
         "members": "m0", "finetune": {"epochs": 0, "objective": "distil", "optimizer": {"lr": -1}},
-        "method": {"importance": "css"}, "target": {"width": {"member": "m0"}, "params": 10},
+        "method": {"importance": "taylor", "calibration": {"ridge": 0}}, "target": {"width": {"member": "m0"}, "params": 10},
         "device": "gpu", "lables": {"a/b": 1}, "labels": {"a/b": 1}, "dataset": {"normalize": {"mean": [1], "std": [0]}},
     });
     let mut found = pointers(&body);
@@ -55,6 +55,7 @@ fn every_fault_is_named_at_once() {
         ("/labels/a~1b", "wrong_type"),
         ("/lables", "unknown_field"),
         ("/members", "wrong_type"),
+        ("/method/calibration/ridge", "wrong_type"),
         ("/method/importance", "not_supported_yet"),
         ("/target/params", "invalid_value"),
         ("/target/width/member", "wrong_type"),
@@ -201,4 +202,18 @@ proptest! {
         let job = parse(&body).expect("a valid job");
         prop_assert_eq!(parse(&Value::from(job.clone())), Ok(job));
     }
+}
+
+#[test]
+fn the_method_survives_its_json_form_and_sets_the_learning_rate() {
+    let body = json!({
+        "members": ["a"], "dataset": "d", "finetune": {"epochs": 1},
+        "method": {"importance": "css", "compensate": "none", "calibration": {"samples": 7, "convolutions": "full", "ridge": 0.01}},
+    });
+    let job = parse(&body).expect("a job");
+    let calibration =
+        Calibration { samples: Some(7), positions: 16, convolutions: Convolutions::Full, ridge: Some(0.01) };
+    assert_eq!(job.method.calibration, calibration);
+    assert!(matches!(job.finetune, Some(Finetune { optimizer: Optimizer::Sgd { lr: 0.01, .. }, .. })));
+    assert_eq!(parse(&Value::from(job.clone())), Ok(job));
 }

@@ -1,0 +1,196 @@
+//! Batches of calibration inputs on their way through several networks.
+
+use std::num::NonZeroUsize;
+
+use super::forward::{Network, Value, channels_and_size};
+use super::{Inputs, Monitor, is_dense};
+use crate::fusion::FusionError;
+use crate::kernels::{Workspace, layout};
+use crate::model::graph::{Graph, NodeId};
+
+/// Bytes of activations that are kept between two layers, of all batches together; batches beyond are computed anew from
+/// their inputs.
+pub(in crate::fusion) const HELD_BYTES: usize = 1 << 30;
+/// Most examples of a batch.
+const BATCH: usize = 256;
+/// Fewest batches, where there are as many examples: some of them are held out to choose by.
+const BATCHES: usize = 10;
+/// Elements of the widest activation of a batch.
+const BATCH_ELEMENTS: usize = 1 << 22;
+
+/// How far one network has come with one batch.
+#[derive(Debug)]
+struct Run {
+    /// Outputs that somebody has yet to read.
+    values: Vec<Option<Value>>,
+    /// All nodes before this one are computed.
+    next: usize,
+}
+
+impl Run {
+    fn new(network: &Network<'_>, input: &Value) -> Self {
+        let mut values = vec![None; network.graph().nodes().len()];
+        values[0] = Some(input.clone());
+        Self { values, next: 1 }
+    }
+
+    /// Computes all nodes before `to`.
+    fn advance(&mut self, network: &Network<'_>, to: usize, work: &mut Workspace<f32>) {
+        while self.next < to {
+            let id = NodeId(self.next);
+            let inputs = &network.graph().node(id).inputs;
+            let operands: Vec<&Value> = inputs.iter().filter_map(|input| self.values[input.0].as_ref()).collect();
+            let output = network.compute(id, &operands, work);
+            self.values[id.0] = Some(output);
+            for input in inputs.iter().filter(|input| network.last_use(**input) == id.0) {
+                self.values[input.0] = None;
+            }
+            self.next += 1;
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.values.iter().flatten().map(|value| value.values.len() * size_of::<f32>()).sum()
+    }
+}
+
+/// One batch, run through all networks up to a node.
+#[derive(Debug)]
+pub(in crate::fusion) struct Batch {
+    /// Position among the batches.
+    pub(in crate::fusion) index: usize,
+    runs: Vec<Run>,
+}
+
+impl Batch {
+    /// The output of `node` in the network with this index.
+    ///
+    /// # Errors
+    /// When the node has not been computed, or its readers have all had it.
+    pub(in crate::fusion) fn value(&self, network: usize, node: NodeId) -> Result<&Value, FusionError> {
+        self.runs[network].values[node.0].as_ref().ok_or(FusionError::Lost(node.0))
+    }
+
+    /// Lets one network compute all nodes before `to`.
+    pub(in crate::fusion) fn advance(
+        &mut self,
+        network: usize,
+        of: &Network<'_>,
+        to: NodeId,
+        work: &mut Workspace<f32>,
+    ) {
+        self.runs[network].advance(of, to.0, work);
+    }
+}
+
+/// All calibration inputs in batches.
+pub(in crate::fusion) struct Stream<'a> {
+    inputs: &'a dyn Inputs,
+    batches: Vec<Vec<usize>>,
+    held: Vec<Option<Batch>>,
+    held_bytes: usize,
+    most_held: usize,
+    graph: &'a Graph,
+    /// Scratch memory of the kernels.
+    pub(in crate::fusion) work: Workspace<f32>,
+}
+
+impl std::fmt::Debug for Stream<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stream").field("batches", &self.batches.len()).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Stream<'a> {
+    /// Batches of the examples `chosen`; `widest` is the network with the largest activations. At most `most_held` bytes of
+    /// activations are kept between two passes.
+    pub(in crate::fusion) fn new(
+        inputs: &'a dyn Inputs,
+        chosen: &[usize],
+        widest: &'a Graph,
+        most_held: usize,
+    ) -> Self {
+        let elements = widest.iter().map(|(id, _)| widest.shape(id).iter().product::<usize>()).max().unwrap_or(1);
+        let batch = (BATCH_ELEMENTS / elements).clamp(1, BATCH).min(chosen.len().div_ceil(BATCHES)).max(1);
+        let threads = NonZeroUsize::new(rayon::current_num_threads()).unwrap_or(NonZeroUsize::MIN);
+        let batches: Vec<Vec<usize>> = chosen.chunks(batch).map(<[usize]>::to_vec).collect();
+        let held = batches.iter().map(|_| None).collect();
+        Self { inputs, batches, held, held_bytes: 0, most_held, graph: widest, work: Workspace::new(threads) }
+    }
+
+    /// Number of batches.
+    pub(in crate::fusion) fn len(&self) -> usize {
+        self.batches.len()
+    }
+
+    /// Runs every batch through every network until all nodes before `to` are computed, and shows it to `visit`.
+    /// `done` and `total` place this pass within the whole work, for `monitor`.
+    pub(in crate::fusion) fn pass(
+        &mut self,
+        networks: &[Network<'_>],
+        to: NodeId,
+        (done, total): (usize, usize),
+        monitor: Monitor<'_>,
+        mut visit: impl FnMut(&mut Batch, &mut Workspace<f32>) -> Result<(), FusionError>,
+    ) -> Result<(), FusionError> {
+        for index in 0..self.batches.len() {
+            let share = index as f64 / self.batches.len() as f64;
+            if !monitor((done as f64 + share) / total.max(1) as f64) {
+                return Err(FusionError::Stopped);
+            }
+            let mut batch = self.take(index, networks);
+            for (run, network) in batch.runs.iter_mut().zip(networks) {
+                run.advance(network, to.0, &mut self.work);
+            }
+            visit(&mut batch, &mut self.work)?;
+            self.keep(batch);
+        }
+        Ok(())
+    }
+
+    /// The batch as far as it was kept, or from its inputs.
+    fn take(&mut self, index: usize, networks: &[Network<'_>]) -> Batch {
+        if let Some(batch) = self.held[index].take() {
+            self.held_bytes -= batch.runs.iter().map(Run::bytes).sum::<usize>();
+            return batch;
+        }
+        let input = self.input(&self.batches[index]);
+        Batch { index, runs: networks.iter().map(|network| Run::new(network, &input)).collect() }
+    }
+
+    fn keep(&mut self, batch: Batch) {
+        let bytes: usize = batch.runs.iter().map(Run::bytes).sum();
+        if self.held_bytes + bytes <= self.most_held {
+            self.held_bytes += bytes;
+            let index = batch.index;
+            self.held[index] = Some(batch);
+        }
+    }
+
+    /// The inputs of some examples, channels last.
+    fn input(&self, indices: &[usize]) -> Value {
+        let (channels, size) = channels_and_size(self.graph, NodeId(0));
+        let pixels = size[0] * size[1];
+        let mut rows = vec![0.0; indices.len() * channels * pixels];
+        self.inputs.fill(indices, &mut rows);
+        if channels == 1 || pixels == 1 {
+            return Value { values: rows, channels, size };
+        }
+        let mut values = vec![0.0; rows.len()];
+        layout::channels_last(channels, pixels, &rows, &mut values);
+        Value { values, channels, size }
+    }
+}
+
+/// Most bytes of activations that one example needs between two layers.
+pub(super) fn held_per_example(graph: &Graph) -> usize {
+    let mut last_use = vec![0; graph.nodes().len()];
+    for (id, node) in graph.iter() {
+        node.inputs.iter().for_each(|input| last_use[input.0] = id.0);
+    }
+    let elements = |id: usize| graph.shape(NodeId(id)).iter().product::<usize>();
+    let live = |at: usize| (0..at).filter(|id| last_use[*id] >= at).map(elements).sum::<usize>();
+    let dense =
+        graph.iter().filter(|(id, node)| is_dense(&node.op) && node.inputs.iter().all(|input| input.0 > 0) && id.0 > 0);
+    dense.map(|(id, _)| live(id.0)).max().unwrap_or(0) * size_of::<f32>()
+}

@@ -1,0 +1,271 @@
+//! The least-squares system of one layer: which rows of features and targets it is made of, and what its solution makes of
+//! the layer's weights.
+
+use std::borrow::Cow;
+
+use super::solve::Solution;
+use crate::fusion::calibration::{Batch, Network, Sampling, channels, flattened, kernels_last, picks, windows};
+use crate::fusion::routes::Routes;
+use crate::fusion::score::length;
+use crate::fusion::{Ensemble, FusionError, Selection};
+use crate::job::request::Convolutions;
+use crate::kernels::{Matrix, Workspace, layout, matmul};
+use crate::model::graph::{Graph, NodeId, Op, Window};
+
+/// Most unknowns per row of any system.
+const MOST: usize = 4096;
+
+/// What the unknowns are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Every feature of a vector.
+    Features,
+    /// Every element under a window.
+    Windows(Window),
+    /// Channels of an image, the same for all `taps` of the kernel.
+    Channels { taps: usize },
+    /// Channels of a flattened image of `repeat` positions, the same for all positions.
+    Flattened { repeat: usize },
+}
+
+/// One layer to refit.
+#[derive(Debug)]
+pub(super) struct System<'a> {
+    ensemble: &'a Ensemble<'a>,
+    pub(super) id: NodeId,
+    pub(super) kind: Kind,
+    /// Unknowns per row.
+    pub(super) unknowns: usize,
+    /// Kept rows of each member: (row of the member, row of the fused layer).
+    rows: Vec<Vec<(usize, usize)>>,
+    /// Rows of the fused layer.
+    outputs: usize,
+    head: bool,
+    input: NodeId,
+}
+
+/// A refitted layer: its weight in the order out x kernel x in, its bias.
+#[derive(Debug)]
+pub(super) struct Refit {
+    pub(super) weight: Vec<f32>,
+    /// What the fit adds to each output, beside the bias that the layer had.
+    pub(super) shift: Vec<f64>,
+}
+
+impl<'a> System<'a> {
+    /// The system of the dense node `id` of the fused network `graph`; `None` where it would have too many unknowns.
+    pub(super) fn new(
+        ensemble: &'a Ensemble<'a>,
+        selection: &Selection,
+        graph: &Graph,
+        id: NodeId,
+        convolutions: Convolutions,
+    ) -> Option<Self> {
+        let (kind, unknowns) = kind(ensemble, graph, id, convolutions)?;
+        let routes = Routes::rows(ensemble, id, selection);
+        let pairs = |runs: &Vec<crate::fusion::routes::Run>| {
+            runs.iter().flat_map(|run| (0..run.len).map(|at| (run.source + at, run.target + at))).collect()
+        };
+        Some(Self {
+            ensemble,
+            id,
+            kind,
+            unknowns,
+            rows: routes.runs.iter().map(pairs).collect(),
+            outputs: routes.len,
+            head: ensemble.is_head(id),
+            input: graph.node(id).inputs[0],
+        })
+    }
+
+    /// Whether the targets are the members' channels that the layer reads, not its outputs.
+    fn reads_channels(&self) -> bool {
+        matches!(self.kind, Kind::Channels { .. } | Kind::Flattened { .. })
+    }
+
+    /// Number of targets.
+    pub(super) fn targets(&self) -> usize {
+        if self.reads_channels() { self.widths().iter().sum() } else { self.outputs }
+    }
+
+    /// Channels that the layer reads, member by member.
+    fn widths(&self) -> Vec<usize> {
+        let repeat = if let Kind::Flattened { repeat } = self.kind { repeat } else { 1 };
+        let members = 0..self.ensemble.members().len();
+        members.map(|member| length(self.ensemble.columns(member, self.id)) / repeat).collect()
+    }
+
+    /// Rows of features (the fused network's) and targets (the members') of one batch, in which all nodes before the layer
+    /// are computed.
+    pub(super) fn gather(
+        &self,
+        batch: &mut Batch,
+        networks: &[Network<'_>],
+        sampling: &Sampling,
+        work: &mut Workspace<f32>,
+    ) -> Result<(Vec<f32>, Vec<f32>), FusionError> {
+        let fused = networks.len() - 1;
+        let x = batch.value(fused, self.input)?;
+        let size = self.output_size(networks[fused].graph());
+        let places = match self.kind {
+            Kind::Features => vec![0],
+            Kind::Windows(_) => sampling.positions(size[0] * size[1], self.id, batch.index),
+            Kind::Channels { .. } => sampling.positions(x.positions(), self.id, batch.index),
+            Kind::Flattened { repeat } => sampling.positions(repeat, self.id, batch.index),
+        };
+        let mut features = Vec::new();
+        match &self.kind {
+            Kind::Features => features.extend_from_slice(&x.values),
+            Kind::Windows(window) => windows(x, window, size, &places, &mut features),
+            Kind::Channels { .. } => channels(x, &places, &mut features),
+            Kind::Flattened { repeat } => flattened(x, *repeat, &places, &mut features),
+        }
+        let rows = features.len() / self.unknowns.max(1);
+        let targets = if self.reads_channels() {
+            self.channel_targets(batch, &places, rows)?
+        } else {
+            self.output_targets(batch, networks, &places, rows, work)?
+        };
+        Ok((features, targets))
+    }
+
+    /// The channels of all members, side by side.
+    fn channel_targets(&self, batch: &Batch, places: &[usize], rows: usize) -> Result<Vec<f32>, FusionError> {
+        let width = self.targets();
+        let mut targets = vec![0.0; rows * width];
+        let mut offset = 0;
+        let mut own = Vec::new();
+        for (member, count) in self.widths().into_iter().enumerate() {
+            let value = batch.value(member, self.input)?;
+            own.clear();
+            match self.kind {
+                Kind::Flattened { repeat } => flattened(value, repeat, places, &mut own),
+                _ => channels(value, places, &mut own),
+            }
+            for (target, source) in targets.chunks_exact_mut(width.max(1)).zip(own.chunks_exact(count.max(1))) {
+                target[offset..offset + count].copy_from_slice(source);
+            }
+            offset += count;
+        }
+        Ok(targets)
+    }
+
+    /// The kept outputs of the members; for an output layer, their mean by the members' shares.
+    fn output_targets(
+        &self,
+        batch: &mut Batch,
+        networks: &[Network<'_>],
+        places: &[usize],
+        rows: usize,
+        work: &mut Workspace<f32>,
+    ) -> Result<Vec<f32>, FusionError> {
+        let mut targets = vec![0.0; rows * self.outputs];
+        for (member, pairs) in self.rows.iter().enumerate() {
+            batch.advance(member, &networks[member], NodeId(self.id.0 + 1), work);
+            picks(batch.value(member, self.id)?, places, pairs, self.share(member), self.outputs, &mut targets);
+        }
+        Ok(targets)
+    }
+
+    fn share(&self, member: usize) -> f32 {
+        if self.head { self.ensemble.shares()[member] } else { 1.0 }
+    }
+
+    fn output_size(&self, graph: &Graph) -> [usize; 2] {
+        if let [_, height, width] = graph.shape(self.id)[..] { [height, width] } else { [1, 1] }
+    }
+
+    /// What the solution makes of the layer. `biases` are the members' own, which the targets of full systems hold already.
+    pub(super) fn refit(&self, solution: &Solution, networks: &[Network<'_>]) -> Refit {
+        match self.kind {
+            Kind::Features | Kind::Windows(_) => Refit {
+                weight: solution.weight.iter().map(|weight| *weight as f32).collect(),
+                shift: solution.bias.clone(),
+            },
+            Kind::Channels { taps } => self.through_channels(solution, networks, taps),
+            Kind::Flattened { repeat } => {
+                let refit = self.through_channels(solution, networks, repeat);
+                let mut weight = vec![0.0; refit.weight.len()];
+                layout::channels_first(self.unknowns, repeat, &refit.weight, &mut weight, false);
+                Refit { weight, ..refit }
+            }
+        }
+    }
+
+    /// Whether [`Refit::shift`] holds the layer's whole bias, not only what is added to it.
+    pub(super) fn fits_bias(&self) -> bool {
+        !self.reads_channels()
+    }
+
+    /// The members' kept rows behind a matrix from the fused channels to theirs.
+    fn through_channels(&self, solution: &Solution, networks: &[Network<'_>], taps: usize) -> Refit {
+        let mut weight = vec![0.0_f64; self.outputs * taps * self.unknowns];
+        let mut shift = vec![0.0; self.outputs];
+        let mut offset = 0;
+        for (member, count) in self.widths().into_iter().enumerate() {
+            let matrix = &solution.weight[offset * self.unknowns..(offset + count) * self.unknowns];
+            let constants = &solution.bias[offset..offset + count];
+            offset += count;
+            let own = self.member_weight(&networks[member], count, taps);
+            let (kept, share) = (&self.rows[member], f64::from(self.share(member)));
+            let source: Vec<f64> = kept
+                .iter()
+                .flat_map(|(row, _)| &own[row * taps * count..(row + 1) * taps * count])
+                .map(|weight| f64::from(*weight))
+                .collect();
+            let mut product = vec![0.0; kept.len() * taps * self.unknowns];
+            let threads =
+                std::num::NonZeroUsize::new(rayon::current_num_threads()).unwrap_or(std::num::NonZeroUsize::MIN);
+            let rows = Matrix::new(&source, kept.len() * taps, count);
+            matmul(threads, rows, Matrix::new(matrix, count, self.unknowns), &mut product, false);
+            for (index, (_, row)) in kept.iter().enumerate() {
+                let len = taps * self.unknowns;
+                let from = &product[index * len..(index + 1) * len];
+                weight[row * len..(row + 1) * len].iter_mut().zip(from).for_each(|(sum, part)| *sum += share * part);
+                let taps_of = source[index * taps * count..(index + 1) * taps * count].chunks_exact(count.max(1));
+                let constant: f64 = taps_of.map(|tap| tap.iter().zip(constants).map(|(w, c)| w * c).sum::<f64>()).sum();
+                shift[*row] += share * constant;
+            }
+        }
+        Refit { weight: weight.into_iter().map(|weight| weight as f32).collect(), shift }
+    }
+
+    /// A member's weight in the order out x taps x in.
+    fn member_weight<'n>(&self, network: &'n Network<'_>, channels: usize, taps: usize) -> Cow<'n, [f32]> {
+        let weight = network.weight(self.id);
+        if matches!(self.kind, Kind::Flattened { .. }) {
+            let window = Window::square(1, 1, 0);
+            return kernels_last(channels, &Window { kernel: [taps, 1], ..window }, weight.into());
+        }
+        weight.into()
+    }
+}
+
+/// What the unknowns of a layer are, and how many per row.
+fn kind(ensemble: &Ensemble<'_>, graph: &Graph, id: NodeId, convolutions: Convolutions) -> Option<(Kind, usize)> {
+    match &graph.node(id).op {
+        Op::Linear { in_features, .. } => {
+            let repeat = repeat(ensemble, id).filter(|repeat| *repeat > 1 && *in_features > MOST);
+            let shared = repeat.map(|repeat| (Kind::Flattened { repeat }, in_features / repeat));
+            shared.or(Some((Kind::Features, *in_features)))
+        }
+        Op::Conv2d { in_channels, window, .. } => {
+            let taps = window.kernel[0] * window.kernel[1];
+            let full = taps == 1 || convolutions == Convolutions::Full && in_channels * taps <= MOST;
+            Some(if full {
+                (Kind::Windows(*window), in_channels * taps)
+            } else {
+                (Kind::Channels { taps }, *in_channels)
+            })
+        }
+        _ => None,
+    }
+    .filter(|(_, unknowns)| *unknowns <= MOST)
+}
+
+/// Positions per unit on the layer's input axis, where all units have equally many.
+fn repeat(ensemble: &Ensemble<'_>, id: NodeId) -> Option<usize> {
+    let columns = ensemble.columns(0, id);
+    let first = columns.first()?.repeat;
+    columns.iter().all(|segment| segment.repeat == first).then_some(first)
+}

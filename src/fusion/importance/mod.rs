@@ -1,0 +1,42 @@
+//! Rankings beside the paper's: which units of a coupling group stay.
+
+mod css;
+mod random;
+mod statistics;
+
+pub use random::random;
+pub use statistics::{Statistics, measure};
+
+use crate::fusion::{Ensemble, FusionError, Scores, Selection, l1, magnitude};
+use crate::job::request::Importance;
+use crate::model::groups::GroupId;
+
+/// A ranking with what it needs to know.
+#[derive(Debug)]
+pub struct Ranking<'a> {
+    /// Which.
+    pub importance: Importance,
+    /// Seed of [`Importance::Random`].
+    pub seed: u64,
+    /// Second moments of the activations; rankings that need none ignore them.
+    pub statistics: Option<&'a Statistics>,
+    /// Units that each group keeps.
+    pub targets: &'a [usize],
+}
+
+impl Ranking<'_> {
+    /// Scores of one group's units: the highest stay.
+    ///
+    /// # Errors
+    /// When weights cannot be read, or statistics are missing that the ranking needs.
+    pub fn score(&self, ensemble: &Ensemble<'_>, selection: &Selection, group: GroupId) -> Result<Scores, FusionError> {
+        match (self.importance, self.statistics) {
+            (Importance::Magnitude, _) => magnitude(ensemble, selection, group),
+            (Importance::L1, _) => l1(ensemble, selection, group),
+            (Importance::Random, _) => Ok(random(ensemble, group, self.seed)),
+            (Importance::Activation, Some(statistics)) => Ok(statistics.activation(ensemble, group)),
+            (Importance::Css, Some(statistics)) => Ok(statistics.css(ensemble, group, self.targets[group.0])),
+            (Importance::Activation | Importance::Css, None) => Err(FusionError::NoStatistics),
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Second moments of the activations of every coupling group, over all members' units.
+
+use std::collections::BTreeSet;
+
+use crate::fusion::calibration::moments::Moments;
+use crate::fusion::calibration::{Batch, HELD_BYTES, Inputs, Monitor, Network, Sampling, Stream};
+use crate::fusion::importance::css;
+use crate::fusion::{Ensemble, FusionError, Scores};
+use crate::kernels::Workspace;
+use crate::model::graph::{Graph, NodeId};
+use crate::model::groups::{Axis, GroupId, Owner, Segment};
+
+/// Examples per unit of the widest group that the default takes: a ranking needs less precision than a fit.
+const PER_UNIT: usize = 10;
+
+/// What activations on calibration data tell of each group.
+#[derive(Debug)]
+pub struct Statistics {
+    groups: Vec<GroupStatistics>,
+}
+
+/// Of the units of all members in one group, member by member.
+#[derive(Debug)]
+struct GroupStatistics {
+    /// E[a aᵀ], added up over the layers that read the group, each divided by its mean diagonal.
+    gram: Vec<f64>,
+    /// Squared norms of the weights that read each unit.
+    reads: Vec<f64>,
+    /// Sum over the layers of E[a²] times the squared norm of what reads it.
+    activation: Vec<f64>,
+}
+
+/// One layer that reads units of one group.
+struct Reader {
+    layer: NodeId,
+    group: GroupId,
+    moments: Moments,
+}
+
+/// Runs calibration inputs through the members and measures the activations of every group where layers read them.
+///
+/// # Errors
+/// When weights cannot be read, an operation is not supported, or `monitor` says to stop.
+pub fn measure(
+    ensemble: &Ensemble<'_>,
+    inputs: &dyn Inputs,
+    sampling: &Sampling,
+    monitor: Monitor<'_>,
+) -> Result<Statistics, FusionError> {
+    let networks: Vec<Network<'_>> =
+        ensemble.members().iter().map(|member| Network::of(*member)).collect::<Result<_, _>>()?;
+    let mut readers = readers(ensemble);
+    let widest = readers.iter().map(|reader| units(ensemble, reader.group)).max().unwrap_or(1);
+    let graphs: Vec<&Graph> = ensemble.members().iter().map(|member| member.graph).collect();
+    let chosen = sampling.draw(inputs, PER_UNIT * widest, &graphs);
+    let size = |graph: &&Graph| graph.iter().map(|(id, _)| graph.shape(id).iter().product::<usize>()).max();
+    let mut stream =
+        Stream::new(inputs, &chosen, graphs.into_iter().max_by_key(size).unwrap_or(ensemble.graph()), HELD_BYTES);
+    let layers: BTreeSet<NodeId> = readers.iter().map(|reader| reader.layer).collect();
+    for (index, &layer) in layers.iter().enumerate() {
+        stream.pass(&networks, layer, (index, layers.len()), monitor, |batch, work| {
+            let mut of_layer = readers.iter_mut().filter(|reader| reader.layer == layer);
+            of_layer.try_for_each(|reader| reader.add(ensemble, batch, sampling, work))
+        })?;
+    }
+    Statistics::of(ensemble, &readers)
+}
+
+/// Every pair of a group and a layer that reads it, in order of computation.
+fn readers(ensemble: &Ensemble<'_>) -> Vec<Reader> {
+    let pairs = ensemble.couplings()[0]
+        .groups
+        .iter()
+        .enumerate()
+        .flat_map(|(index, group)| group.consumers.iter().map(move |layer| (*layer, GroupId(index))));
+    let pairs: BTreeSet<(NodeId, GroupId)> = pairs.collect();
+    let reader = |(layer, group)| Reader { layer, group, moments: Moments::new(units(ensemble, group), 0) };
+    pairs.into_iter().map(reader).collect()
+}
+
+/// Units of a group, of all members together.
+fn units(ensemble: &Ensemble<'_>, group: GroupId) -> usize {
+    ensemble.widths(group).iter().sum()
+}
+
+impl Reader {
+    /// Adds a batch in which all nodes before the layer are computed: a row for each example and position that is read.
+    fn add(
+        &mut self,
+        ensemble: &Ensemble<'_>,
+        batch: &Batch,
+        sampling: &Sampling,
+        work: &Workspace<f32>,
+    ) -> Result<(), FusionError> {
+        let input = ensemble.graph().node(self.layer).inputs[0];
+        let width = units(ensemble, self.group);
+        let mut rows: Vec<f32> = Vec::new();
+        let mut offset = 0;
+        for (member, units) in ensemble.widths(self.group).into_iter().enumerate() {
+            let value = batch.value(member, input)?;
+            let segments = placed(ensemble.columns(member, self.layer), self.group);
+            let repeat = segments.iter().map(|(_, segment)| segment.repeat).max().unwrap_or(1);
+            let pixels = sampling.positions(value.positions(), self.layer, batch.index);
+            let repeats = sampling.positions(repeat, self.layer, batch.index);
+            let image = value.channels * value.positions();
+            let examples = value.values.len() / image.max(1);
+            let places = pixels.len() * repeats.len();
+            rows.resize(examples * places * width, 0.0);
+            let mut row = rows.chunks_exact_mut(width.max(1));
+            for example in value.values.chunks_exact(image.max(1)) {
+                for pixel in &pixels {
+                    let channels = &example[pixel * value.channels..][..value.channels];
+                    for (at, row) in repeats.iter().zip(row.by_ref()) {
+                        for (start, segment) in &segments {
+                            let own = channels[start + at % segment.repeat..].iter().step_by(segment.repeat);
+                            let target = &mut row[offset + segment.first..][..segment.units];
+                            target.iter_mut().zip(own).for_each(|(target, value)| *target = *value);
+                        }
+                    }
+                }
+            }
+            offset += units;
+        }
+        self.moments.add(&rows, &[], work);
+        Ok(())
+    }
+}
+
+/// The segments of an axis that hold units of `group`, each with its first position.
+fn placed(axis: &Axis, group: GroupId) -> Vec<(usize, Segment)> {
+    let mut start = 0;
+    let mut placed = Vec::new();
+    for segment in axis {
+        if segment.owner == Owner::Group(group) {
+            placed.push((start, *segment));
+        }
+        start += segment.len();
+    }
+    placed
+}
+
+impl Statistics {
+    fn of(ensemble: &Ensemble<'_>, readers: &[Reader]) -> Result<Self, FusionError> {
+        let empty = |group| {
+            let n = units(ensemble, GroupId(group));
+            GroupStatistics { gram: vec![0.0; n * n], reads: vec![0.0; n], activation: vec![0.0; n] }
+        };
+        let mut groups: Vec<GroupStatistics> = (0..ensemble.groups()).map(empty).collect();
+        for reader in readers {
+            groups[reader.group.0].add(reader, &reads(ensemble, reader.layer, reader.group)?);
+        }
+        Ok(Self { groups })
+    }
+
+    /// Mean squared activation times the squared norm of what reads it.
+    pub(super) fn activation(&self, ensemble: &Ensemble<'_>, group: GroupId) -> Scores {
+        by_member(ensemble, group, &self.groups[group.0].activation)
+    }
+
+    /// Higher for units that column-subset selection takes earlier; 0 for those that it does not take.
+    pub(super) fn css(&self, ensemble: &Ensemble<'_>, group: GroupId, count: usize) -> Scores {
+        let statistics = &self.groups[group.0];
+        let mut scores = vec![0.0; statistics.reads.len()];
+        for (place, unit) in css::choose(&statistics.gram, &statistics.reads, count).into_iter().enumerate() {
+            scores[unit] = (count - place) as f64;
+        }
+        by_member(ensemble, group, &scores)
+    }
+}
+
+impl GroupStatistics {
+    fn add(&mut self, reader: &Reader, reads: &[f64]) {
+        let n = reads.len();
+        let normal = reader.moments.about(&vec![0.0; n], &[]);
+        let diagonal = |i: usize| normal.xx[i * n + i];
+        let mean = (0..n).map(diagonal).sum::<f64>() / n.max(1) as f64;
+        if mean > 0.0 {
+            self.gram.iter_mut().zip(&normal.xx).for_each(|(sum, moment)| *sum += moment / mean);
+        }
+        for (unit, read) in reads.iter().enumerate() {
+            self.reads[unit] += read;
+            self.activation[unit] += diagonal(unit) * read;
+        }
+    }
+}
+
+/// Squared norms of the weights by which `layer` reads each unit of `group`, the output layer's scaled by the shares.
+fn reads(ensemble: &Ensemble<'_>, layer: NodeId, group: GroupId) -> Result<Vec<f64>, FusionError> {
+    let mut all = Vec::new();
+    for (member, (weights, share)) in ensemble.members().iter().zip(ensemble.shares()).enumerate() {
+        let columns = ensemble.columns(member, layer);
+        let weight = weights.weights.f32(&format!("{}.weight", ensemble.graph().node(layer).name))?;
+        let inner = crate::fusion::score::kernel_size(&ensemble.graph().node(layer).op);
+        let row_len = crate::fusion::score::length(columns) * inner;
+        let mut columns_squared = vec![0.0_f64; row_len];
+        for row in weight.chunks_exact(row_len.max(1)) {
+            for (sum, weight) in columns_squared.iter_mut().zip(row) {
+                *sum += f64::from(*weight) * f64::from(*weight);
+            }
+        }
+        let factor = if ensemble.is_head(layer) { f64::from(share * share) } else { 1.0 };
+        let mut own = vec![0.0; ensemble.couplings()[member].group(group).width];
+        for (start, segment) in placed(columns, group) {
+            let squares = columns_squared[start * inner..].chunks_exact(segment.repeat * inner);
+            for (unit, squares) in (segment.first..segment.first + segment.units).zip(squares) {
+                own[unit] += factor * squares.iter().sum::<f64>();
+            }
+        }
+        all.extend(own);
+    }
+    Ok(all)
+}
+
+fn by_member(ensemble: &Ensemble<'_>, group: GroupId, scores: &[f64]) -> Scores {
+    let mut rest = scores;
+    let mut split = |width: usize| {
+        let (own, others) = rest.split_at(width);
+        rest = others;
+        own.to_vec()
+    };
+    ensemble.widths(group).into_iter().map(&mut split).collect()
+}
