@@ -128,6 +128,26 @@ fn residual_networks_compute_what_pytorch_does() {
     check_families(&["resnet", "wide_resnet"]);
 }
 
+#[test]
+fn vggs_compute_what_pytorch_does() {
+    check_families(&["vgg"]);
+}
+
+#[test]
+fn densenets_compute_what_pytorch_does() {
+    check_families(&["densenet"]);
+}
+
+#[test]
+fn mobile_networks_compute_what_pytorch_does() {
+    check_families(&["mobilenet_v2", "mobilenet_v3", "efficientnet"]);
+}
+
+#[test]
+fn convnexts_and_transformers_compute_what_pytorch_does() {
+    check_families(&["convnext", "vit"]);
+}
+
 /// The bits of `weights.tensor(name, shape, 7)` of the Python program beside the fixtures.
 #[test]
 fn the_generator_gives_the_numbers_of_the_python_one() {
