@@ -90,7 +90,7 @@ impl Lab {
                 let Some(job) = job else { continue };
                 let spared = job.state.effort().stalled > SPARED;
                 let phase = job.progress.map(|progress| progress.phase);
-                let fits = strike.phase.is_none() || strike.phase == phase || !patient;
+                let fits = strike.phase.is_none_or(|wanted| leads_to(phase, wanted)) || !patient;
                 if !spared && fits && workers[index].child().is_some() {
                     return index;
                 }
@@ -124,6 +124,11 @@ impl Lab {
         let phase = job.progress.map_or("start", |progress| progress.phase.as_str());
         *self.strikes.entry((strike.victim, phase)).or_default() += 1;
     }
+}
+
+/// Whether a job that was seen in `phase` is about to be in the `wanted` one: publishing is over before it is seen.
+fn leads_to(phase: Option<Phase>, wanted: Phase) -> bool {
+    phase == Some(wanted) || wanted == Phase::Publish && phase == Some(Phase::Evaluate)
 }
 
 fn kill(pid: Pid) {
