@@ -35,8 +35,11 @@ impl Database {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT);
+        let lock = lock(data_dir).await?;
         let writer = pool(1).connect_with(options.clone()).await?;
-        migrate(data_dir, &writer).await?;
+        let migrated = migrator().run(&writer).await;
+        drop(lock);
+        migrated?;
         let reader = pool(READERS).connect_with(options.create_if_missing(false).read_only(true)).await?;
         Ok(Self { writer, reader })
     }
@@ -82,19 +85,16 @@ fn pool(connections: u32) -> SqlitePoolOptions {
         .acquire_timeout(BUSY_TIMEOUT)
 }
 
-/// Two processes that start at the same time must not migrate at the same time: SQLite has no lock that spans several
-/// transactions, a locked file beside it has.
-async fn migrate(data_dir: &Path, writer: &SqlitePool) -> Result<(), StoreError> {
+/// One process at a time makes the file and migrates it. SQLite has no lock for that: none spans several transactions, and
+/// the change to write-ahead logging waits for nobody, it fails at once beside another connection. A locked file has.
+async fn lock(data_dir: &Path) -> Result<File, StoreError> {
     let path = data_dir.join("migrate.lock");
     let lock = tokio::task::spawn_blocking(move || {
         let file = File::create(&path).map_err(StoreError::file(&path))?;
         file.lock().map_err(StoreError::file(&path))?;
-        Ok::<File, StoreError>(file)
+        Ok(file)
     });
-    let lock = lock.await.map_err(|error| StoreError::file(data_dir)(std::io::Error::other(error)))??;
-    let result = migrator().run(writer).await;
-    drop(lock);
-    Ok(result?)
+    lock.await.map_err(|error| StoreError::file(data_dir)(std::io::Error::other(error)))?
 }
 
 #[cfg(test)]
