@@ -11,7 +11,7 @@ use utoipa::openapi::OpenApi as Document;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::frame::frame;
-use super::service::description::Description;
+use super::service::description::{Description, refer_to_entries};
 use super::state::AppState;
 use super::{checkpoints, datasets, jobs, service, workers};
 use crate::domain::problem::{Code, Problem};
@@ -35,7 +35,9 @@ pub fn router(state: AppState) -> Router {
 /// The OpenAPI description of every route.
 #[must_use]
 pub fn document() -> Document {
-    described().split_for_parts().1
+    let mut document = described().split_for_parts().1;
+    refer_to_entries(&mut document);
+    document
 }
 
 /// A bug must not take the connection down, nor tell the client more than that it is one.

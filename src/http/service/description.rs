@@ -1,8 +1,11 @@
 //! `GET /openapi.json`, and the parts of the description that belong to no route.
 
+use std::collections::BTreeSet;
+
 use axum::Json;
-use utoipa::openapi::OpenApi as Document;
+use utoipa::openapi::schema::{ArrayItems, Schema};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{OpenApi as Document, Ref, RefOr};
 use utoipa::{Modify, OpenApi};
 
 use crate::http::router::document;
@@ -39,6 +42,20 @@ impl Modify for Keys {
             "An API key: `engraft_` and 64 hexadecimal digits. A server without any key listens on loopback only and needs none.",
         ));
         document.components.get_or_insert_default().add_security_scheme("key", SecurityScheme::Http(scheme.build()));
+    }
+}
+
+/// Lets every page of a list refer to the schema of its entries, which the derive of a generic type writes out in each.
+pub(in crate::http) fn refer_to_entries(document: &mut Document) {
+    let Some(components) = &mut document.components else { return };
+    let names: BTreeSet<String> = components.schemas.keys().cloned().collect();
+    for (name, schema) in &mut components.schemas {
+        if let Some(entry) = name.strip_prefix("Page_").filter(|entry| names.contains(*entry))
+            && let RefOr::T(Schema::Object(page)) = schema
+            && let Some(RefOr::T(Schema::Array(entries))) = page.properties.get_mut("data")
+        {
+            entries.items = ArrayItems::RefOrSchema(Box::new(Ref::from_schema_name(entry).into()));
+        }
     }
 }
 
