@@ -10,7 +10,6 @@ mod strikes;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use engraft::job::protocol::Phase;
@@ -33,9 +32,7 @@ async fn a_hundred_kills_lose_nothing_publish_nothing_twice_and_change_no_bit() 
     let mut rng = ChaCha8Rng::seed_from_u64(100);
     while lab.strikes.values().sum::<usize>() < STRIKES {
         let strike = Strike::random(&mut rng);
-        let struck = lab.aim(&workers, &strike).await;
-        sleep(strike.delay).await;
-        lab.strike(&mut workers[struck], &strike).await;
+        lab.strike(&mut workers, &strike).await;
     }
     lab.wait_for_all().await;
     for worker in workers {
@@ -48,9 +45,9 @@ async fn a_hundred_kills_lose_nothing_publish_nothing_twice_and_change_no_bit() 
         lab.begun.elapsed(),
         lab.strikes
     );
-    // The shorter a phase, the more it is a matter of luck to hit it: which ones were hit stands in the line above.
-    let phases: BTreeSet<&str> = lab.strikes.keys().map(|(_, phase)| *phase).collect();
-    assert!(lab.hits(Phase::Finetune) > 0 && phases.len() >= 4, "strikes hit the phases {phases:?} only");
+    for phase in [Phase::Finetune, Phase::Evaluate, Phase::Publish] {
+        assert!(lab.hits(phase) > 0, "no strike hit the phase {}", phase.as_str());
+    }
     assert!(interruptions >= STRIKES / 2, "most strikes must cut an attempt short, {interruptions} did");
     lab.app.stop().await;
 }

@@ -60,7 +60,7 @@ impl Worker {
     }
 
     /// Kills it without a warning.
-    pub(crate) fn kill(mut self) {
+    pub(crate) fn kill(&mut self) {
         self.process.kill().expect("the worker was alive");
         self.process.wait().expect("it can be waited for");
     }
