@@ -19,7 +19,7 @@ use crate::pipeline::{self, Outcome};
 use crate::report::Report;
 
 /// Exit code of a command that was interrupted (128 + SIGINT).
-const INTERRUPTED: u8 = 130;
+pub(super) const INTERRUPTED: u8 = 130;
 
 const EXAMPLE: &str = "\
 Fuse two networks and recover by three epochs of distillation:
@@ -89,10 +89,6 @@ impl Fuse {
 
 /// The job with its files found and hashed.
 fn task(job: JobRequest, scratch: &Path, threads: Option<usize>) -> Result<Task> {
-    let input = |name: &String| -> Result<InputFile> {
-        let path = std::path::absolute(name)?;
-        Ok(InputFile { name: name.clone(), sha256: digest(&path)?, path })
-    };
     let dataset = job.dataset.as_ref();
     let device = match job.device {
         Device::Auto | Device::Cpu => Device::Cpu,
@@ -106,9 +102,20 @@ fn task(job: JobRequest, scratch: &Path, threads: Option<usize>) -> Result<Task>
         scratch: scratch.to_owned(),
         resume: None,
         device,
-        threads: threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+        threads: self::threads(threads),
         job,
     })
+}
+
+/// A file of the user's, found and hashed.
+pub(super) fn input(name: &String) -> Result<InputFile> {
+    let path = std::path::absolute(name)?;
+    Ok(InputFile { name: name.clone(), sha256: digest(&path)?, path })
+}
+
+/// Threads to compute with: as many as asked for, or one per core.
+pub(super) fn threads(asked: Option<usize>) -> usize {
+    asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
 /// SHA-256 of a file, in hexadecimal.
@@ -125,7 +132,7 @@ pub(super) fn digest(path: &Path) -> Result<String> {
 }
 
 /// The first Ctrl-C stops between two batches, the second at once.
-fn stop_on_interrupt(stop: Arc<AtomicBool>) -> io::Result<()> {
+pub(super) fn stop_on_interrupt(stop: Arc<AtomicBool>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::spawn(move || {
         runtime.block_on(async {

@@ -84,7 +84,7 @@ impl JobArgs {
     /// The job file with the flags laid over it.
     fn body(&self) -> Result<Value> {
         let mut body = match &self.job {
-            Some(path) => job_file(path)?,
+            Some(path) => object_file(path)?,
             None => Map::new(),
         };
         if !self.members.is_empty() {
@@ -157,16 +157,17 @@ fn layer_width(text: &str) -> Result<(String, Value)> {
     Ok((name.to_owned(), json!({ "width": width })))
 }
 
-fn job_file(path: &Path) -> Result<Map<String, Value>> {
-    let text = std::fs::read(path).with_context(|| format!("cannot read the job file {}", path.display()))?;
+/// The JSON object in a file.
+pub(super) fn object_file(path: &Path) -> Result<Map<String, Value>> {
+    let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     match serde_json::from_slice(&text).with_context(|| format!("{} is not JSON", path.display()))? {
         Value::Object(body) => Ok(body),
-        _ => bail!("{} must hold a JSON object, as in POST /v1/jobs", path.display()),
+        _ => bail!("{} must hold a JSON object", path.display()),
     }
 }
 
 /// The object `field` of `body`; a plain value there becomes its field `short`.
-fn nested<'a>(body: &'a mut Map<String, Value>, field: &str, short: &str) -> &'a mut Map<String, Value> {
+pub(super) fn nested<'a>(body: &'a mut Map<String, Value>, field: &str, short: &str) -> &'a mut Map<String, Value> {
     let value = body.entry(field.to_owned()).or_insert_with(|| json!({}));
     if !value.is_object() {
         let plain = value.take();
@@ -178,7 +179,7 @@ fn nested<'a>(body: &'a mut Map<String, Value>, field: &str, short: &str) -> &'a
     }
 }
 
-fn name(path: &Path) -> Value {
+pub(super) fn name(path: &Path) -> Value {
     Value::from(path.to_string_lossy())
 }
 

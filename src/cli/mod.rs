@@ -11,6 +11,7 @@ mod plan;
 mod progress;
 mod run_job;
 mod serve;
+mod train;
 mod worker;
 
 use std::process::ExitCode;
@@ -31,6 +32,7 @@ enum Command {
     Worker(Box<worker::Worker>),
     Fuse(Box<fuse::Fuse>),
     Plan(Box<plan::PlanCommand>),
+    Train(train::Train),
     Inspect(inspect::Inspect),
     Demo(demo::Demo),
     Keys(keys::Keys),
@@ -48,6 +50,7 @@ pub fn main() -> ExitCode {
         Command::Worker(command) => command.run(),
         Command::Fuse(command) => command.run(),
         Command::Plan(command) => command.run(),
+        Command::Train(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Demo(command) => command.run(),
         Command::Keys(command) => command.run(),

@@ -4,6 +4,7 @@ pub mod compensation;
 pub mod parse;
 pub mod plan;
 pub mod protocol;
+pub mod recipe;
 pub mod request;
 pub mod resolve;
 mod wire;

@@ -117,7 +117,12 @@ impl Loaded {
 }
 
 impl Data {
-    fn new(
+    /// What networks are measured on: the validation part and the test split.
+    pub(super) fn measured(&self) -> [Option<&Part>; 2] {
+        [self.validation.as_ref(), self.test.as_ref()]
+    }
+
+    pub(super) fn new(
         main: Dataset,
         validation: Option<Dataset>,
         test: Option<Dataset>,
@@ -145,12 +150,12 @@ fn member(file: &InputFile) -> Result<Checkpoint, Problem> {
     Ok(checkpoint)
 }
 
-fn dataset(file: &InputFile) -> Result<Dataset, Problem> {
+pub(super) fn dataset(file: &InputFile) -> Result<Dataset, Problem> {
     Dataset::open(&file.path, &Limits::default()).map_err(|error| named(file, error))
 }
 
 /// What is wrong with `file`, by the name that its owner knows.
-fn named(file: &InputFile, error: impl Into<Problem>) -> Problem {
+pub(super) fn named(file: &InputFile, error: impl Into<Problem>) -> Problem {
     let problem = error.into();
     Problem { detail: format!("{}: {}", file.name, problem.detail), ..problem }
 }

@@ -46,7 +46,7 @@ impl<'a> Bench<'a> {
     }
 
     fn splits(&self) -> [Option<&'a Part>; 2] {
-        [self.data.validation.as_ref(), self.data.test.as_ref()]
+        self.data.measured()
     }
 
     /// A network ready to run.
@@ -230,7 +230,7 @@ fn members(
 }
 
 /// `sum += share * logits`, from zeros when the sum is empty.
-fn add(sum: &mut Vec<f32>, logits: &[f32], share: f32) {
+pub(super) fn add(sum: &mut Vec<f32>, logits: &[f32], share: f32) {
     sum.resize(logits.len(), 0.0);
     sum.iter_mut().zip(logits).for_each(|(sum, logit)| *sum += share * logit);
 }

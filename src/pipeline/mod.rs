@@ -2,6 +2,7 @@
 //! child process. Knows no database and no network.
 
 pub mod child;
+pub mod ensemble;
 mod load;
 mod measure;
 mod phases;

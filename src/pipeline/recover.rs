@@ -42,7 +42,7 @@ pub(super) fn recover(
 }
 
 /// Hands the trainer's events on.
-fn tell(event: Event<'_>, epochs: usize, phases: &mut Phases<'_>) {
+pub(super) fn tell(event: Event<'_>, epochs: usize, phases: &mut Phases<'_>) {
     match event {
         Event::Step { epoch, step, steps, images_per_s } => {
             let done = ((epoch - 1) * steps + step) as f64 / (epochs * steps) as f64;

@@ -44,7 +44,9 @@ pub(super) struct Demo {
     epochs: u32,
 }
 
-/// The networks of the ensemble.
+/// Seeds of the networks of the ensemble.
+const SEEDS: [u64; 3] = [0, 1, 2];
+/// Their files.
 const MEMBERS: [&str; 3] = ["m0.safetensors", "m1.safetensors", "m2.safetensors"];
 const DATASET: &str = "glyphs.npz";
 
@@ -71,10 +73,7 @@ impl Demo {
         write(&dir.join(DATASET), &train, Some(&test))?;
         write(&dir.join(VALIDATION), &validation, None)?;
         println!("2. Training {} networks from different seeds, {} epochs each", MEMBERS.len(), self.epochs);
-        for (seed, name) in MEMBERS.iter().enumerate() {
-            members::train(&dir.join(DATASET), seed as u64, self.epochs as usize, &dir.join(name))?;
-        }
-        Ok(())
+        members::train(&dir.join(DATASET), &SEEDS, self.epochs, dir)
     }
 
     /// Serves and consumes the API.

@@ -2,11 +2,23 @@
 
 use serde_json::Value;
 
+use super::LR;
 use super::reader::{Object, boolean, choice, integer, list, number};
 use crate::job::request::{Finetune, Objective, Optimizer, Schedule, Teacher};
 
 /// Reads the object `finetune`; `lr` is SGD's learning rate where none is given.
 pub(super) fn finetune(object: &Object<'_>, lr: f32) -> Finetune {
+    training(object, objective(object), lr)
+}
+
+/// Reads the object `train` of a recipe: there is no teacher to learn from.
+pub(super) fn from_scratch(object: &Object<'_>) -> Finetune {
+    object.field("objective", choice(&[("cross_entropy", Some(()))]));
+    only_with(object, "a fusion", &["temperature", "soft_weight", "teacher"]);
+    training(object, Objective::CrossEntropy, LR)
+}
+
+fn training(object: &Object<'_>, objective: Objective, lr: f32) -> Finetune {
     let default = Finetune::default();
     let epochs = object.field("epochs", integer(1..=100_000)).map_or(default.epochs, |epochs| epochs as usize);
     let share = |name| object.field(name, number("a number from 0 to below 1", |value| (0.0..1.0).contains(&value)));
@@ -17,7 +29,7 @@ pub(super) fn finetune(object: &Object<'_>, lr: f32) -> Finetune {
     let clip_norm = object.field("clip_norm", number("a norm above 0 and up to 1e6", |norm| norm > 0.0 && norm <= 1e6));
     Finetune {
         epochs,
-        objective: objective(object),
+        objective,
         label_smoothing: share("label_smoothing").map_or(default.label_smoothing, |value| value as f32),
         optimizer: object.object("optimizer", |object| optimizer(object, lr)).unwrap_or_else(|| sgd(lr)),
         schedule: schedule(object),

@@ -2,6 +2,7 @@
 
 mod finetune;
 mod reader;
+mod recipe;
 mod target;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,8 @@ use super::request::{
     Method, MethodName, Normalize, Order,
 };
 use crate::domain::problem::Fault;
+
+pub use recipe::recipe;
 
 /// Learning rate where none is given.
 const LR: f32 = 0.01;
@@ -31,15 +34,20 @@ const MAX_HEADS: u64 = 1024;
 /// # Errors
 /// Every fault of the body, each with the pointer to its value.
 pub fn parse(body: &Value) -> Result<JobRequest, Vec<Fault>> {
+    whole(body, job)
+}
+
+/// What `read` makes of the object `body`, unless there is any fault.
+fn whole<T>(body: &Value, read: impl FnOnce(&Object<'_>) -> Option<T>) -> Result<T, Vec<Fault>> {
     let faults = Faults::default();
-    let request = Object::at(String::new(), body, &faults).and_then(|body| {
-        let request = job(&body);
+    let read = Object::at(String::new(), body, &faults).and_then(|body| {
+        let value = read(&body);
         body.finish();
-        request
+        value
     });
     let faults = faults.into_vec();
-    match request {
-        Some(request) if faults.is_empty() => Ok(request),
+    match read {
+        Some(value) if faults.is_empty() => Ok(value),
         _ => Err(faults),
     }
 }

@@ -7,6 +7,7 @@ mod convnet;
 mod convnext;
 mod densenet;
 mod efficientnet;
+pub mod fresh;
 mod inspection;
 mod inverted;
 mod members;
@@ -104,7 +105,10 @@ pub fn detect(
         Architecture::Family { name, heads } => {
             recognise(first, Some(name), Given { input: input_shape, heads: *heads })?
         }
-        Architecture::Graph(value) => spelled_out(value, input_shape)?,
+        Architecture::Graph(value) => {
+            let graph = spelled_out(value, input_shape, "/architecture/graph")?;
+            Candidate { family: "graph", graph, assumptions: Vec::new() }
+        }
     };
     let graphs = members::graphs(&found.graph, headers)?;
     Ok(Detected { family: found.family.to_owned(), graphs, assumptions: found.assumptions })
@@ -198,18 +202,21 @@ fn decide(found: &[Candidate]) -> String {
     format!("give {}", ways.join(", or "))
 }
 
-/// A network from its JSON form.
-fn spelled_out(value: &serde_json::Value, input: Option<&Shape>) -> Result<Candidate, Problem> {
+/// The network that its JSON form `value` spells out, which reads examples of the shape `input` where that is known.
+///
+/// # Errors
+/// [`Code::InvalidRequest`] with every fault, below `pointer`.
+pub fn spelled_out(value: &serde_json::Value, input: Option<&Shape>, pointer: &str) -> Result<Graph, Problem> {
     let graph = graph_json::parse(value).map_err(|faults| {
-        let below = |fault: Fault| Fault { pointer: format!("/architecture/graph{}", fault.pointer), ..fault };
+        let below = |fault: Fault| Fault { pointer: format!("{pointer}{}", fault.pointer), ..fault };
         Problem::faults(faults.into_iter().map(below).collect())
     })?;
     match input {
         Some(shape) if shape != graph.input_shape() => {
             let detail = format!("the graph reads examples of shape {:?}, the data has {shape:?}", graph.input_shape());
-            Err(Problem::faults(vec![Fault::new("/architecture/graph", "shape_mismatch", detail)]))
+            Err(Problem::faults(vec![Fault::new(pointer, "shape_mismatch", detail)]))
         }
-        _ => Ok(Candidate { family: "graph", graph, assumptions: Vec::new() }),
+        _ => Ok(graph),
     }
 }
 

@@ -1,0 +1,139 @@
+//! `engraft train`: an ensemble from data, an architecture and seeds.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context, Result};
+use serde_json::{Map, Value, json};
+
+use super::fuse::{INTERRUPTED, input, stop_on_interrupt, threads};
+use super::job::{name, nested, object_file};
+use super::progress::ProgressView;
+use crate::domain::problem::Problem;
+use crate::job::parse::recipe;
+use crate::job::protocol::Score;
+use crate::job::recipe::NetworkSource;
+use crate::pipeline::ensemble::{TrainedEnsemble, TrainingTask, train_ensemble};
+
+const EXAMPLE: &str = "\
+Train three members and fuse them:
+
+  engraft train --dataset mnist.tar --network mlp:512,512,512 --seeds 0,1,2 --epochs 10 --out members
+  engraft fuse --dataset mnist.tar $(printf -- '--member %s ' members/m*.safetensors) --out fused.safetensors
+
+The recipe file is a JSON object with `network`, `dataset` (as in a job), `train` (as a job's `finetune`) and `seeds`; flags win
+over it. A member's epoch with the best validation accuracy is kept. The validation part is the one that `engraft fuse`
+draws by default, so that no member has seen it. The comparison goes to stdout, progress to stderr.";
+
+/// Train an ensemble from scratch: one network for each seed, on the same data.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub(super) struct Train {
+    /// Dataset to train and validate on.
+    #[arg(long, value_name = "FILE")]
+    dataset: Option<PathBuf>,
+    /// Another dataset to test on; else the dataset's own test split.
+    #[arg(long, value_name = "FILE")]
+    test: Option<PathBuf>,
+    /// The network: `mlp:WIDTH,…`, `lenet`, a graph (.json, see docs/graph.md) or a checkpoint of the same network
+    /// (.safetensors).
+    #[arg(long, value_name = "NETWORK")]
+    network: Option<String>,
+    /// One member for each seed [default: 0,1,2].
+    #[arg(long, value_name = "N,…", value_delimiter = ',')]
+    seeds: Vec<u64>,
+    /// Epochs of each member.
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
+    /// Recipe file (JSON).
+    #[arg(long, value_name = "FILE")]
+    recipe: Option<PathBuf>,
+    /// Threads to compute with; all cores by default.
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Folder for the members, `m0.safetensors` and so on by their seeds, and what is known of them, `ensemble.json`.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+impl Train {
+    /// Trains every member.
+    pub(super) fn run(self) -> Result<ExitCode> {
+        let task = task(&self.body()?, &self.out, self.threads)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        stop_on_interrupt(Arc::clone(&stop))?;
+        let mut view = ProgressView::default();
+        let trained = train_ensemble(&task, &mut |message| view.show(&message), &stop);
+        view.finish();
+        let Some(ensemble) = trained? else {
+            eprintln!("stopped; finished members are in {}", self.out.display());
+            return Ok(ExitCode::from(INTERRUPTED));
+        };
+        let facts = self.out.join("ensemble.json");
+        std::fs::write(&facts, serde_json::to_vec_pretty(&ensemble)?)
+            .with_context(|| format!("cannot write {}", facts.display()))?;
+        print!("{}", table(&ensemble));
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// The recipe file with the flags laid over it.
+    fn body(&self) -> Result<Value> {
+        let mut body = self.recipe.as_deref().map_or_else(|| Ok(Map::new()), object_file)?;
+        if let Some(network) = &self.network {
+            let path = Path::new(network);
+            let is_graph = path.extension().is_some_and(|ending| ending == "json");
+            let network = if is_graph { json!({ "graph": object_file(path)? }) } else { json!(network) };
+            body.insert("network".to_owned(), network);
+        }
+        for (field, file) in [("name", &self.dataset), ("test", &self.test)] {
+            if let Some(file) = file {
+                nested(&mut body, "dataset", "name").insert(field.to_owned(), name(file));
+            }
+        }
+        if let Some(epochs) = self.epochs {
+            nested(&mut body, "train", "epochs").insert("epochs".to_owned(), json!(epochs));
+        }
+        if !self.seeds.is_empty() {
+            body.insert("seeds".to_owned(), json!(self.seeds));
+        }
+        Ok(Value::Object(body))
+    }
+}
+
+/// The training that `body` asks for, with its files found, and its folder made.
+pub(super) fn task(body: &Value, folder: &Path, asked: Option<usize>) -> Result<TrainingTask> {
+    let recipe = recipe(body).map_err(Problem::faults)?;
+    let dataset = &recipe.dataset;
+    let datasets =
+        [Some(input(&dataset.name)?), optional(dataset.validation.as_ref())?, optional(dataset.test.as_ref())?];
+    let like = match &recipe.network {
+        NetworkSource::Like(file) => Some(input(file)?),
+        _ => None,
+    };
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    Ok(TrainingTask { datasets, like, folder: folder.to_owned(), threads: threads(asked), recipe })
+}
+
+fn optional(name: Option<&String>) -> Result<Option<crate::job::protocol::InputFile>> {
+    name.map(input).transpose()
+}
+
+/// The members and their ensemble, a line each.
+pub(super) fn table(ensemble: &TrainedEnsemble) -> String {
+    let percent =
+        |score: Option<Score>| score.map_or("-".to_owned(), |score| format!("{:.2} %", score.accuracy * 100.0));
+    let mut out = format!("{:<32} {:>6} {:>12} {:>10}\n", "", "epoch", "validation", "test");
+    let mut line = |name: &str, epoch: &str, validation, test| {
+        let (validation, test) = (percent(validation), percent(test));
+        let _infallible = writeln!(out, "{name:<32} {epoch:>6} {validation:>12} {test:>10}");
+    };
+    for member in &ensemble.members {
+        let (name, epoch) = (member.file.display().to_string(), member.best_epoch.to_string());
+        line(&name, &epoch, member.validation, member.test);
+    }
+    line("ensemble (mean logits)", "", ensemble.validation, ensemble.test);
+    out
+}

@@ -1,0 +1,51 @@
+//! How an ensemble is trained from scratch: what `engraft train` reads.
+
+use serde_json::Value;
+
+use super::request::{DatasetRequest, Finetune};
+
+/// An ensemble to train.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recipe {
+    /// Which network every member is.
+    pub network: NetworkSource,
+    /// Data; the validation part is drawn with seed 0, as that of a job which names no seed.
+    pub dataset: DatasetRequest,
+    /// How each member is trained.
+    pub train: Finetune,
+    /// Seeds of the members' first weights and of the order of their examples; one member each.
+    pub seeds: Vec<u64>,
+}
+
+/// Where a network comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum NetworkSource {
+    /// Matrices with ReLU between them, of these hidden widths.
+    Mlp(Vec<usize>),
+    /// LeNet-5.
+    LeNet,
+    /// Spelled out, in the JSON form of [`crate::model::graph::Graph`].
+    Graph(Value),
+    /// That of a checkpoint in this file.
+    Like(String),
+}
+
+impl std::str::FromStr for NetworkSource {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let file = |ending: &str| std::path::Path::new(text).extension().is_some_and(|found| found == ending);
+        match text.split_once(':') {
+            Some(("mlp", widths)) => {
+                let widths: Option<Vec<usize>> =
+                    widths.split(',').map(|width| width.trim().parse().ok().filter(|width| *width > 0)).collect();
+                widths.map(Self::Mlp).ok_or_else(|| format!("expected widths such as `mlp:512,512`, got `{text}`"))
+            }
+            _ if text == "lenet" => Ok(Self::LeNet),
+            _ if file("safetensors") => Ok(Self::Like(text.to_owned())),
+            _ => Err(format!(
+                "expected `mlp:WIDTH,…`, `lenet`, {{\"graph\": …}} or a checkpoint (.safetensors) of that network, got `{text}`"
+            )),
+        }
+    }
+}

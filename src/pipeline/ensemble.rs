@@ -1,0 +1,160 @@
+//! Trains the members of an ensemble from scratch: one network for each seed, on the same data.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+use serde::Serialize;
+
+use super::load::{self, Data, Part};
+use super::phases::{Halt, Phases};
+use super::{measure, publish, recover};
+use crate::domain::problem::{Code, Problem};
+use crate::job::protocol::{InputFile, Message, Phase, Score};
+use crate::job::recipe::{NetworkSource, Recipe};
+use crate::model::families::{self, Architecture, fresh};
+use crate::model::graph::{Graph, Shape};
+use crate::tensors::Checkpoint;
+use crate::train::{self, Examples, Network, Setup, TrainError, Trained};
+
+/// An ensemble to train, with its files found.
+#[derive(Debug)]
+pub struct TrainingTask {
+    /// What to train.
+    pub recipe: Recipe,
+    /// The dataset, and those to validate and test on where they are others.
+    pub datasets: [Option<InputFile>; 3],
+    /// The checkpoint whose network is meant, for [`NetworkSource::Like`].
+    pub like: Option<InputFile>,
+    /// An existing folder for the members, `m{seed}.safetensors`.
+    pub folder: PathBuf,
+    /// Threads to compute with.
+    pub threads: usize,
+}
+
+/// One trained member.
+#[derive(Debug, Clone, Serialize)]
+pub struct TrainedMember {
+    /// Its seed.
+    pub seed: u64,
+    /// Its checkpoint.
+    pub file: PathBuf,
+    /// The epoch that was kept, counted from 1; 0 is the network before its first step.
+    pub best_epoch: usize,
+    /// On the validation part, if there is one.
+    pub validation: Option<Score>,
+    /// On the test split, if there is one.
+    pub test: Option<Score>,
+}
+
+/// A trained ensemble.
+#[derive(Debug, Clone, Serialize)]
+pub struct TrainedEnsemble {
+    /// In the order of the seeds.
+    pub members: Vec<TrainedMember>,
+    /// The mean of the members' logits, on the validation part.
+    pub validation: Option<Score>,
+    /// The same on the test split.
+    pub test: Option<Score>,
+}
+
+/// Trains every member of `task`. `emit` hears of progress and epochs; `stop` is read between batches. `None` when it was
+/// stopped: members that were finished before stay in the folder.
+///
+/// # Errors
+/// When the files cannot be read, do not fit the network, or the training diverges.
+pub fn train_ensemble(
+    task: &TrainingTask,
+    emit: &mut dyn FnMut(Message),
+    stop: &AtomicBool,
+) -> Result<Option<TrainedEnsemble>, Problem> {
+    match compute(task, &mut Phases::new(emit, stop)) {
+        Ok(ensemble) => Ok(Some(ensemble)),
+        Err(Halt::Stopped) => Ok(None),
+        Err(Halt::Failed(problem)) => Err(problem),
+    }
+}
+
+fn compute(task: &TrainingTask, phases: &mut Phases<'_>) -> Result<TrainedEnsemble, Halt> {
+    phases.begin(Phase::Load)?;
+    let [Some(main), validation, test] = task.datasets.each_ref().map(|file| file.as_ref().map(load::dataset)) else {
+        return Err(Problem::new(Code::Internal, "a training without a dataset").into());
+    };
+    let (main, validation, test) = (main?, validation.transpose()?, test.transpose()?);
+    let graph = network(task, &main.facts.example_shape, main.facts.classes)?;
+    let data = Data::new(main, validation, test, &task.recipe.dataset, 0);
+    let mut means = [Vec::new(), Vec::new()];
+    let mut members = Vec::with_capacity(task.recipe.seeds.len());
+    for seed in &task.recipe.seeds {
+        let (mut network, trained) = member(task, &graph, &data, *seed, phases)?;
+        members.push(deliver(task, *seed, &trained)?);
+        network.load(&trained.weights).map_err(TrainError::from)?;
+        for (mean, part) in means.iter_mut().zip(data.measured()) {
+            let Some(part) = part else { continue };
+            let logits = train::logits(&mut network, part, phases.stop_flag())?;
+            measure::add(mean, &logits, 1.0 / task.recipe.seeds.len() as f32);
+        }
+    }
+    phases.end();
+    let score = |(mean, part): (&Vec<f32>, Option<&Part>)| part.map(|part| train::score(mean, part)).transpose();
+    let [validation, test] = data.measured();
+    let (validation, test) = (score((&means[0], validation))?, score((&means[1], test))?);
+    Ok(TrainedEnsemble { members, validation, test })
+}
+
+/// The network that every member is.
+fn network(task: &TrainingTask, input: &Shape, classes: usize) -> Result<Graph, Problem> {
+    match (&task.recipe.network, &task.like) {
+        (NetworkSource::Mlp(hidden), _) => Ok(fresh::mlp(input, hidden, classes)?),
+        (NetworkSource::LeNet, _) => Ok(fresh::lenet(input, classes)?),
+        (NetworkSource::Graph(graph), _) => families::spelled_out(graph, Some(input), "/network/graph"),
+        (NetworkSource::Like(_), Some(file)) => {
+            let checkpoint = Checkpoint::open(&file.path).map_err(|error| load::named(file, error))?;
+            let detected = families::detect(&[checkpoint.header()], &Architecture::Auto, Some(input))?;
+            let graph = detected.graphs.into_iter().next();
+            graph.ok_or_else(|| Problem::new(Code::Internal, "a checkpoint without a network"))
+        }
+        (NetworkSource::Like(name), None) => Err(Problem::new(Code::Internal, format!("{name} was not opened"))),
+    }
+}
+
+/// Trains one member.
+fn member(
+    task: &TrainingTask,
+    graph: &Graph,
+    data: &Data,
+    seed: u64,
+    phases: &mut Phases<'_>,
+) -> Result<(Network, Trained), Halt> {
+    phases.begin(Phase::Finetune)?;
+    phases.info(format!("training the member of seed {seed}"));
+    let train = &task.recipe.train;
+    let mut network = Network::compile(graph, train.batch_size.min(data.train.len()), task.threads)?;
+    let weights = train::init(graph, seed).map_err(Problem::from)?;
+    network.load(&weights).map_err(TrainError::from)?;
+    let setup = Setup {
+        finetune: train,
+        seed,
+        train: &data.train,
+        validation: data.validation.as_ref().map(|part| part as &dyn Examples),
+        test: data.test.as_ref().map(|part| part as &dyn Examples),
+        teacher: None,
+        checkpoints: None,
+    };
+    let stop = phases.stop_flag();
+    let trained = train::train(&mut network, &setup, None, stop, &mut |event| {
+        recover::tell(event, train.epochs, phases);
+    })?;
+    Ok((network, trained))
+}
+
+/// Writes a member to its file, whole or not at all.
+fn deliver(task: &TrainingTask, seed: u64, trained: &Trained) -> Result<TrainedMember, Problem> {
+    let file = task.folder.join(format!("m{seed}.safetensors"));
+    let unfinished = file.with_extension("unfinished");
+    trained.weights.save(&unfinished, &BTreeMap::new())?;
+    std::fs::rename(&unfinished, &file).map_err(|error| publish::unwritten(&file, &error))?;
+    let best = trained.history.get(trained.best_epoch);
+    let (validation, test) = best.map_or((None, None), |metrics| (metrics.validation, metrics.test));
+    Ok(TrainedMember { seed, file, best_epoch: trained.best_epoch, validation, test })
+}

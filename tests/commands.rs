@@ -1,0 +1,101 @@
+//! Commands that a user starts, run as the real program on small input: what they leave behind, print and exit with.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use engraft::tensors::{Checkpoint, StateDict};
+use serde_json::{Value, json};
+
+fn engraft(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_engraft")).current_dir(folder).args(arguments).output().expect("the program runs")
+}
+
+/// What a command that must succeed has printed.
+fn succeeds(folder: &Path, arguments: &[&str]) -> String {
+    let output = engraft(folder, arguments);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?} ended with {}:\n{errors}", output.status);
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// What a command that must fail has said.
+fn fails(folder: &Path, arguments: &[&str]) -> String {
+    let output = engraft(folder, arguments);
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+    String::from_utf8(output.stderr).expect("text")
+}
+
+/// 120 points of two classes that a line parts, as `data.safetensors`.
+fn points(folder: &Path) {
+    let point = |index: usize| {
+        let angle = index as f32 * 0.7;
+        let side = if index.is_multiple_of(2) { 1.0 } else { -1.0 };
+        [angle.sin() + side * 2.0, angle.cos(), 0.5, -0.5]
+    };
+    let mut data = StateDict::default();
+    data.insert_f32("x", &[120, 4], (0..120).flat_map(point).collect()).expect("a tensor");
+    let labels: Vec<i64> = (0..120).map(|index| index % 2).collect();
+    let labels = candle_core::Tensor::from_vec(labels, 120, &candle_core::Device::Cpu).expect("a tensor");
+    data.insert("y".to_owned(), labels);
+    data.save(&folder.join("data.safetensors"), &std::collections::BTreeMap::new()).expect("writes");
+}
+
+fn json_file(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).expect("a file")).expect("JSON")
+}
+
+#[test]
+fn train_makes_an_ensemble_that_fuse_takes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    points(folder);
+    let recipe = json!({
+        "network": "mlp:6", "dataset": {"name": "data.safetensors", "validation_fraction": 0.2},
+        "train": {"epochs": 3, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.1}},
+    });
+    std::fs::write(folder.join("recipe.json"), recipe.to_string()).expect("writes");
+    let train = ["train", "--recipe", "recipe.json", "--test", "data.safetensors", "--out", "members", "--seeds"];
+    let table = succeeds(folder, &[&train[..], &["3,5"]].concat());
+    assert!(table.contains("members/m3.safetensors") && table.contains("ensemble (mean logits)"), "{table}");
+    let known = json_file(&folder.join("members/ensemble.json"));
+    let accuracy = known["test"]["accuracy"].as_f64().expect("an accuracy");
+    assert!(accuracy > 0.9, "a line parts the classes: {known:#}");
+    let member = Checkpoint::open(&folder.join("members/m3.safetensors")).expect("a checkpoint");
+    assert_eq!(member.header().get("fc1.weight").map(|info| info.shape.clone()), Some(vec![6, 4]));
+
+    // The same seed gives the same member, also through its checkpoint as the network; another seed another one.
+    let bytes = |file: &str| std::fs::read(folder.join(file)).expect("a file");
+    let again = ["--network", "members/m3.safetensors", "--out", "again"];
+    succeeds(folder, &[&train[..5], &again, &["--seeds", "3"]].concat());
+    assert_eq!(bytes("again/m3.safetensors"), bytes("members/m3.safetensors"));
+    assert_ne!(bytes("members/m3.safetensors"), bytes("members/m5.safetensors"));
+
+    let fuse = ["fuse", "--member", "members/m3.safetensors", "--member", "members/m5.safetensors"];
+    let report =
+        succeeds(folder, &[&fuse[..], &["--dataset", "data.safetensors", "--out", "fused.safetensors"]].concat());
+    assert!(report.contains("ensemble"), "{report}");
+}
+
+#[test]
+fn what_train_cannot_do_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    points(folder);
+    let told = fails(folder, &["train", "--network", "mlp:x", "--out", "members", "--dataset", "data.safetensors"]);
+    assert!(told.contains("mlp:512,512") && told.contains("/network"), "{told}");
+    let told = fails(folder, &["train", "--network", "lenet", "--out", "members", "--dataset", "data.safetensors"]);
+    assert!(told.contains("conv1"), "{told}");
+    let told = fails(folder, &["train", "--network", "mlp:6", "--out", "members", "--dataset", "none.npz"]);
+    assert!(told.contains("none.npz"), "{told}");
+    let told = fails(folder, &["train", "--network", "mlp:6", "--out", "members"]);
+    assert!(told.contains("/dataset"), "{told}");
+}
+
+#[test]
+fn the_demo_goes_through_the_whole_cycle() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let told = succeeds(folder.path(), &["demo", "--images", "500", "--epochs", "1"]);
+    assert!(told.contains("its digest is right") && told.contains("fused, uncompensated"), "{told}");
+    let fused = Checkpoint::open(&folder.path().join("engraft-demo/fused.safetensors")).expect("a checkpoint");
+    assert_eq!(fused.header().get("fc1.weight").map(|info| info.shape.clone()), Some(vec![96, 400]));
+}
