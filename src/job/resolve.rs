@@ -193,6 +193,7 @@ fn data_faults(job: &JobRequest, inputs: &Inputs<'_>, detected: &Detected) -> Ve
     let ready = named.into_iter().filter_map(|(pointer, dataset)| Some((pointer, dataset?.facts()?)));
     let mut faults: Vec<Fault> =
         ready.flat_map(|(pointer, facts)| split_faults(pointer, facts, input, classes)).collect();
+    faults.extend(job.dataset.is_some().then(|| output_fault(&detected.graphs[0])).flatten());
     if let (Some(normalize), Some(facts)) = (
         job.dataset.as_ref().and_then(|dataset| dataset.normalize.as_ref()),
         inputs.dataset.and_then(DatasetInput::facts),
@@ -204,6 +205,16 @@ fn data_faults(job: &JobRequest, inputs: &Inputs<'_>, detected: &Detected) -> Ve
         }
     }
     faults
+}
+
+/// Why the network cannot be trained and measured on labels.
+fn output_fault(graph: &Graph) -> Option<Fault> {
+    let (node, shape) = (&graph.node(graph.output()).name, graph.shape(graph.output()));
+    let detail = format!(
+        "with a dataset the network must end in a vector, one logit per class; node `{node}` gives shape {shape:?}: add a \
+         flatten or a pool, and a linear layer"
+    );
+    (!graph.is_classifier()).then(|| Fault::new("/architecture", "shape_mismatch", detail))
 }
 
 fn split_faults(pointer: &str, facts: &DatasetFacts, input: &Shape, classes: usize) -> Vec<Fault> {
@@ -300,6 +311,18 @@ mod tests {
         let pointers: Vec<&str> = problem.errors.iter().map(|fault| fault.pointer.as_str()).collect();
         assert_eq!(pointers, ["/target/width/member", "/dataset", "/dataset/normalize"]);
         assert_eq!(problem.code, Code::InvalidRequest);
+    }
+
+    #[test]
+    fn a_network_that_ends_in_an_image_takes_no_dataset() {
+        let (member, facts) = (header(&[("conv.weight", &[4, 3, 1, 1])]), facts(&[3, 2, 2], 4));
+        let nodes = json!([{"name": "input", "op": "input", "shape": [3, 2, 2]},
+            {"name": "conv", "op": "conv2d", "in_channels": 3, "out_channels": 4, "kernel": 1}]);
+        let body = json!({"members": ["a"], "dataset": "d", "architecture": {"graph": {"nodes": nodes}}});
+        let inputs = Inputs { members: vec![&member], dataset: Some(DatasetInput::Ready(&facts)), ..Inputs::default() };
+        let problem = resolve(job(&body), &inputs).expect_err("no classifier");
+        assert_eq!(problem.errors[0].pointer, "/architecture");
+        assert!(problem.errors[0].detail.contains("`conv` gives shape [4, 2, 2]"), "{problem}");
     }
 
     #[test]

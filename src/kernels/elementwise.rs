@@ -1,4 +1,4 @@
-//! ReLU, sums, and what follows a product.
+//! Sums, products value by value, copies, and what follows a product of matrices.
 
 use rayon::prelude::*;
 
@@ -33,13 +33,6 @@ pub(super) fn positive<T: Float>(value: T) -> T {
     if value < T::ZERO { T::ZERO } else { value }
 }
 
-/// `y = max(x, 0)`.
-pub fn relu<T: Float>(x: &[T], y: &mut [T]) {
-    y.par_chunks_mut(PIECE).zip(x.par_chunks(PIECE)).for_each(|(y, x)| {
-        y.iter_mut().zip(x).for_each(|(y, x)| *y = positive(*x));
-    });
-}
-
 /// Gradient of ReLU by its output: `dy` becomes 0 where `y` is 0 (PyTorch's choice at 0).
 pub fn relu_backward<T: Float>(y: &[T], dy: &mut [T]) {
     dy.par_chunks_mut(PIECE).zip(y.par_chunks(PIECE)).for_each(|(dy, y)| {
@@ -57,27 +50,86 @@ pub fn add<T: Float>(a: &[T], b: &[T], relu: bool, y: &mut [T]) {
     });
 }
 
-/// `target = values`, or `target += values` with `accumulate`.
-pub fn put<T: Float>(values: &[T], target: &mut [T], accumulate: bool) {
-    target.par_chunks_mut(PIECE).zip(values.par_chunks(PIECE)).for_each(|(target, values)| {
-        if accumulate {
-            target.iter_mut().zip(values).for_each(|(t, v)| *t += *v);
-        } else {
-            target.copy_from_slice(values);
+/// `y = x f` or `y += x f`: every row of `x` (examples x rows x width) value by value times its example's row of `factors`
+/// (examples x width).
+pub fn multiply<T: Float>(rows: usize, width: usize, x: &[T], factors: &[T], y: &mut [T], accumulate: bool) {
+    let examples = y.par_chunks_mut(rows * width).zip(x.par_chunks(rows * width)).zip(factors.par_chunks(width));
+    examples.for_each(|((y, x), factors)| scale_piece(x, factors, y, accumulate));
+}
+
+/// Gradient of [`multiply`]'s factors: sums over each example's rows of `dy x`.
+pub fn multiply_backward<T: Float>(rows: usize, width: usize, x: &[T], dy: &[T], dfactors: &mut [T], accumulate: bool) {
+    let examples = dfactors.par_chunks_mut(width).zip(x.par_chunks(rows * width)).zip(dy.par_chunks(rows * width));
+    examples.for_each(|((sums, x), dy)| {
+        if !accumulate {
+            sums.fill(T::ZERO);
+        }
+        for (x, dy) in x.chunks_exact(width).zip(dy.chunks_exact(width)) {
+            for ((sum, x), dy) in sums.iter_mut().zip(x).zip(dy) {
+                *sum += *x * *dy;
+            }
         }
     });
+}
+
+/// `y = x f` or `y += x f`: every row of `x` value by value times the one row of `factors`.
+pub fn scale_rows<T: Float>(x: &[T], factors: &[T], y: &mut [T], accumulate: bool) {
+    let piece = (PIECE / factors.len()).max(1) * factors.len();
+    y.par_chunks_mut(piece).zip(x.par_chunks(piece)).for_each(|(y, x)| scale_piece(x, factors, y, accumulate));
+}
+
+fn scale_piece<T: Float>(x: &[T], factors: &[T], y: &mut [T], accumulate: bool) {
+    for (y, x) in y.chunks_exact_mut(factors.len()).zip(x.chunks_exact(factors.len())) {
+        for ((y, x), factor) in y.iter_mut().zip(x).zip(factors) {
+            *y = if accumulate { *y + *x * *factor } else { *x * *factor };
+        }
+    }
+}
+
+/// Copies `values` (rows x width) into the columns from `first` on of `target` (rows x `of`).
+pub fn put_columns<T: Float>(values: &[T], width: usize, target: &mut [T], first: usize, of: usize) {
+    let rows = (PIECE / of).max(1);
+    target.par_chunks_mut(rows * of).zip(values.par_chunks(rows * width)).for_each(|(target, values)| {
+        for (target, values) in target.chunks_exact_mut(of).zip(values.chunks_exact(width)) {
+            target[first..first + width].copy_from_slice(values);
+        }
+    });
+}
+
+/// The columns from `first` on of `values` (rows x `of`), copied or added to `target` (rows x width).
+pub fn take_columns<T: Float>(values: &[T], first: usize, of: usize, target: &mut [T], width: usize, accumulate: bool) {
+    let rows = (PIECE / of).max(1);
+    target.par_chunks_mut(rows * width).zip(values.par_chunks(rows * of)).for_each(|(target, values)| {
+        for (target, values) in target.chunks_exact_mut(width).zip(values.chunks_exact(of)) {
+            put_piece(&values[first..first + width], target, accumulate);
+        }
+    });
+}
+
+/// `target = values`, or `target += values` with `accumulate`.
+pub fn put<T: Float>(values: &[T], target: &mut [T], accumulate: bool) {
+    let pieces = target.par_chunks_mut(PIECE).zip(values.par_chunks(PIECE));
+    pieces.for_each(|(target, values)| put_piece(values, target, accumulate));
+}
+
+/// [`put`] on this thread.
+pub(super) fn put_piece<T: Float>(values: &[T], target: &mut [T], accumulate: bool) {
+    if accumulate {
+        target.iter_mut().zip(values).for_each(|(t, v)| *t += *v);
+    } else {
+        target.copy_from_slice(values);
+    }
 }
 
 #[cfg(test)]
 #[expect(clippy::float_cmp, reason = "these results are exact")]
 mod tests {
     use super::*;
+    use crate::kernels::finite_difference::{assert_gradient, projection, sample};
 
     #[test]
     fn the_gradient_of_relu_at_zero_is_zero() {
-        let x = [-1.0, -0.0, 0.0, 2.0_f64];
-        let mut y = [0.0; 4];
-        relu(&x, &mut y);
+        let y = [-1.0, -0.0, 0.0, 2.0_f64].map(positive);
         assert_eq!(y, [0.0, 0.0, 0.0, 2.0]);
         let mut dy = [1.0, 2.0, 3.0, 4.0];
         relu_backward(&y, &mut dy);
@@ -86,9 +138,7 @@ mod tests {
 
     #[test]
     fn relu_does_not_hide_nan() {
-        let mut y = [0.0_f32];
-        relu(&[f32::NAN], &mut y);
-        assert!(y[0].is_nan());
+        assert!(positive(f32::NAN).is_nan());
     }
 
     #[test]
@@ -101,5 +151,37 @@ mod tests {
         assert_eq!(y, [2.0, -1.0]);
         put(&[1.0, 1.0], &mut y, true);
         assert_eq!(y, [3.0, 0.0]);
+    }
+
+    #[test]
+    fn columns_go_in_and_out() {
+        let mut rows = [0.0_f32; 6];
+        put_columns(&[1.0, 2.0], 1, &mut rows, 0, 3);
+        put_columns(&[3.0, 4.0, 5.0, 6.0], 2, &mut rows, 1, 3);
+        assert_eq!(rows, [1.0, 3.0, 4.0, 2.0, 5.0, 6.0]);
+        let mut out = [10.0; 4];
+        take_columns(&rows, 1, 3, &mut out, 2, true);
+        assert_eq!(out, [13.0, 14.0, 15.0, 16.0]);
+    }
+
+    #[test]
+    fn gradients_of_products_equal_finite_differences() {
+        let (x, f, c) = (sample(24, 1), sample(8, 2), sample(24, 3));
+        let forward = |x: &[f64], f: &[f64]| {
+            let mut y = vec![0.0; 24];
+            multiply(3, 4, x, f, &mut y, false);
+            projection(&y, &c)
+        };
+        let (mut dx, mut df) = (vec![1.0; 24], vec![1.0; 8]);
+        multiply(3, 4, &c, &f, &mut dx, true);
+        multiply_backward(3, 4, &x, &c, &mut df, true);
+        dx.iter_mut().chain(&mut df).for_each(|gradient| *gradient -= 1.0);
+        assert_gradient("x", &x, &dx, |x| forward(x, &f));
+        assert_gradient("factors", &f, &df, |f| forward(&x, f));
+        let mut rows = vec![0.0; 12];
+        scale_rows(&x[..12], &f[..4], &mut rows, false);
+        let mut expected = vec![0.0; 24];
+        multiply(3, 4, &x, &f, &mut expected, false);
+        assert_eq!(rows, expected[..12]);
     }
 }

@@ -34,6 +34,15 @@ pub trait Float:
     /// The value, exactly.
     fn f64(self) -> f64;
 
+    /// The exponential function.
+    fn exp(self) -> Self;
+
+    /// The hyperbolic tangent.
+    fn tanh(self) -> Self;
+
+    /// The error function.
+    fn erf(self) -> Self;
+
     /// The inner loop for products of `columns` columns.
     #[doc(hidden)]
     fn tile(columns: usize) -> Tile<Self>;
@@ -53,6 +62,18 @@ impl Float for f32 {
         f64::from(self)
     }
 
+    fn exp(self) -> Self {
+        self.exp()
+    }
+
+    fn tanh(self) -> Self {
+        self.tanh()
+    }
+
+    fn erf(self) -> Self {
+        libm::erff(self)
+    }
+
     fn tile(columns: usize) -> Tile<Self> {
         Tile::best(columns)
     }
@@ -70,6 +91,18 @@ impl Float for f64 {
     #[inline]
     fn f64(self) -> f64 {
         self
+    }
+
+    fn exp(self) -> Self {
+        self.exp()
+    }
+
+    fn tanh(self) -> Self {
+        self.tanh()
+    }
+
+    fn erf(self) -> Self {
+        libm::erf(self)
     }
 
     fn tile(_columns: usize) -> Tile<Self> {

@@ -15,6 +15,8 @@ pub struct Geometry {
     pub stride: [usize; 2],
     /// Rim around the input, on each side.
     pub padding: [usize; 2],
+    /// Step between two elements under the window.
+    pub dilation: [usize; 2],
 }
 
 impl Geometry {
@@ -30,10 +32,10 @@ impl Geometry {
         self.output[0] * self.output[1]
     }
 
-    /// Elements under the window.
+    /// Pixels under the window.
     #[must_use]
-    pub fn window_len(&self) -> usize {
-        self.channels * self.kernel[0] * self.kernel[1]
+    pub fn taps(&self) -> usize {
+        self.kernel[0] * self.kernel[1]
     }
 
     /// Whether the windows are the pixels themselves, in order.
@@ -45,6 +47,16 @@ impl Geometry {
     /// The input coordinate under offset `k` of window `o` along `axis`; `None` on the rim.
     #[inline]
     pub(super) fn source(&self, axis: usize, o: usize, k: usize) -> Option<usize> {
-        (o * self.stride[axis] + k).checked_sub(self.padding[axis]).filter(|&i| i < self.input[axis])
+        (o * self.stride[axis] + k * self.dilation[axis])
+            .checked_sub(self.padding[axis])
+            .filter(|&i| i < self.input[axis])
+    }
+
+    /// The window along `axis` that has input coordinate `i` under offset `k`; the inverse of [`Self::source`].
+    #[inline]
+    pub(super) fn target(&self, axis: usize, i: usize, k: usize) -> Option<usize> {
+        let start = (i + self.padding[axis]).checked_sub(k * self.dilation[axis])?;
+        let window = start / self.stride[axis];
+        (start.is_multiple_of(self.stride[axis]) && window < self.output[axis]).then_some(window)
     }
 }

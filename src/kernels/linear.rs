@@ -49,7 +49,7 @@ impl Linear {
         let (dy_rows, x) = (Matrix::new(dy, batch, self.output), Matrix::new(x, batch, self.input));
         product(work, dy_rows.transposed(), x, Finish::PLAIN, dweight);
         if let Some(dbias) = dbias {
-            column_sums(dy, &mut work.partials, dbias);
+            column_sums(dy, work, dbias);
         }
     }
 

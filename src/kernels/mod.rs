@@ -1,25 +1,32 @@
 //! The operations of a network on plain slices, forward and backward.
 //!
-//! Activations are NHWC (`[batch, height, width, channels]`) or `[batch, features]`, kernels of convolutions OHWI; the
+//! Activations are NHWC (`[batch, height, width, channels]`), `[batch, tokens, channels]` or `[batch, features]`: channels
+//! last, behind all positions. Kernels of convolutions are OHWI; the
 //! borders to PyTorch's layouts are in [`layout`]. Everything is generic over f32 and f64, so that tests can compare
 //! gradients with finite differences. Work is split by sizes only and sums are taken in a fixed order: the same input gives
 //! the same bits on any number of threads. Another kind of processor may have other instructions, and round differently.
 //!
 //! Slices whose lengths do not fit each other are mistakes of the caller and panic; the network's compiler rules them out.
 
+pub mod attention;
 pub mod batch_norm;
 pub mod conv;
+pub mod dropout;
 pub mod elementwise;
 mod float;
+pub mod function;
 mod geometry;
+pub mod group_norm;
 pub mod layout;
 pub mod linear;
 pub mod loss;
 mod matmul;
 pub mod pool;
 mod product;
-mod reduce;
+pub mod reduce;
+pub mod softmax;
 mod tile;
+pub mod tokens;
 mod workspace;
 
 #[cfg(test)]

@@ -1,27 +1,107 @@
-//! Pooling over windows and over whole images.
+//! Maxima and means over windows, over parts of images, and over whole ones.
 
 use rayon::prelude::*;
 
 use crate::kernels::{Float, Geometry};
 
-/// Maximum over windows; the rim never wins. `winners` gets the input position of each maximum (the first one among
-/// equals, as in PyTorch; NaN wins).
-pub fn max<T: Float>(g: &Geometry, x: &[T], y: &mut [T], winners: &mut [u32]) {
-    let (in_len, out_len) = (g.input_len(), g.positions() * g.channels);
-    let images = y.par_chunks_mut(out_len).zip(winners.par_chunks_mut(out_len)).zip(x.par_chunks(in_len));
+/// What one coordinate of the output covers of an axis of the input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Span {
+    first: usize,
+    end: usize,
+    step: usize,
+    /// What it counts for in a mean.
+    count: usize,
+}
+
+/// What each position of a pool's output covers of the input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cover {
+    input: [usize; 2],
+    /// By rows, by columns.
+    spans: [Vec<Span>; 2],
+}
+
+impl Cover {
+    /// Windows; a last one may hang over the end. With `count_rim` a mean divides by all of the window that lies on the
+    /// input or its rim, else by what lies on the input.
+    #[must_use]
+    pub fn windows(g: &Geometry, count_rim: bool) -> Self {
+        let span = |axis: usize, at: usize| {
+            let (step, rim, size) = (g.dilation[axis], g.padding[axis], g.input[axis]);
+            let start = at * g.stride[axis];
+            let reach = (g.kernel[axis] - 1) * step + 1;
+            let outside = rim.saturating_sub(start).div_ceil(step) * step;
+            let (first, end) = ((start + outside).saturating_sub(rim), (start + reach).saturating_sub(rim).min(size));
+            let inside = (first..end).step_by(step).len();
+            let count = if count_rim { (start + reach).min(size + 2 * rim) - start } else { inside };
+            Span { first, end, step, count }
+        };
+        Self { input: g.input, spans: [0, 1].map(|axis| (0..g.output[axis]).map(|at| span(axis, at)).collect()) }
+    }
+
+    /// As many parts as the output has positions, of about the same size; they may overlap (PyTorch's adaptive pools).
+    #[must_use]
+    pub fn parts(input: [usize; 2], output: [usize; 2]) -> Self {
+        let span = |axis: usize, at: usize| {
+            let first = at * input[axis] / output[axis];
+            let end = ((at + 1) * input[axis]).div_ceil(output[axis]);
+            Span { first, end, step: 1, count: end - first }
+        };
+        Self { input, spans: [0, 1].map(|axis| (0..output[axis]).map(|at| span(axis, at)).collect()) }
+    }
+
+    /// Positions of the input.
+    #[must_use]
+    pub fn inputs(&self) -> usize {
+        self.input[0] * self.input[1]
+    }
+
+    /// Positions of the output.
+    #[must_use]
+    pub fn outputs(&self) -> usize {
+        self.spans[0].len() * self.spans[1].len()
+    }
+
+    fn at(&self, o: usize) -> [Span; 2] {
+        let width = self.spans[1].len();
+        [self.spans[0][o / width], self.spans[1][o % width]]
+    }
+
+    /// Positions of the input that position `o` of the output covers.
+    pub fn positions(&self, o: usize) -> impl Iterator<Item = usize> {
+        let ([rows, columns], width) = (self.at(o), self.input[1]);
+        (rows.first..rows.end).step_by(rows.step).flat_map(move |row| {
+            (columns.first..columns.end).step_by(columns.step).map(move |column| row * width + column)
+        })
+    }
+
+    /// What the sum over position `o` is divided by for a mean.
+    #[must_use]
+    pub fn count(&self, o: usize) -> usize {
+        let [rows, columns] = self.at(o);
+        rows.count * columns.count
+    }
+}
+
+/// Maximum; the rim never wins. `winners` gets the input position of each maximum (the first one among equals, as in
+/// PyTorch; NaN wins).
+pub fn max<T: Float>(cover: &Cover, channels: usize, x: &[T], y: &mut [T], winners: &mut [u32]) {
+    let (input, output) = (cover.inputs() * channels, cover.outputs() * channels);
+    let images = y.par_chunks_mut(output).zip(winners.par_chunks_mut(output)).zip(x.par_chunks(input));
     images.for_each(|((y, winners), x)| {
-        let pixels = y.chunks_exact_mut(g.channels).zip(winners.chunks_exact_mut(g.channels));
+        let pixels = y.chunks_exact_mut(channels).zip(winners.chunks_exact_mut(channels));
         for (o, (y, winners)) in pixels.enumerate() {
-            max_window(g, x, o, y, winners);
+            max_window(cover.positions(o), x, y, winners);
         }
     });
 }
 
 /// Maximum of one window, channel by channel.
-fn max_window<T: Float>(g: &Geometry, x: &[T], o: usize, y: &mut [T], winners: &mut [u32]) {
+fn max_window<T: Float>(positions: impl Iterator<Item = usize>, x: &[T], y: &mut [T], winners: &mut [u32]) {
     let mut first = true;
-    for position in positions(g, o) {
-        let pixel = &x[position * g.channels..][..g.channels];
+    for position in positions {
+        let pixel = &x[position * y.len()..][..y.len()];
         for ((y, winner), &value) in y.iter_mut().zip(winners.iter_mut()).zip(pixel) {
             #[expect(clippy::eq_op, reason = "NaN is the only value that differs from itself")]
             let wins = first || value > *y || value != value;
@@ -33,41 +113,40 @@ fn max_window<T: Float>(g: &Geometry, x: &[T], o: usize, y: &mut [T], winners: &
     }
 }
 
-/// Input positions under window `o`, rim left out.
-fn positions(g: &Geometry, o: usize) -> impl Iterator<Item = usize> {
-    let (oy, ox) = (o / g.output[1], o % g.output[1]);
-    (0..g.kernel[0]).filter_map(move |ky| g.source(0, oy, ky)).flat_map(move |iy| {
-        (0..g.kernel[1]).filter_map(move |kx| g.source(1, ox, kx)).map(move |ix| iy * g.input[1] + ix)
-    })
-}
-
 /// Gives each maximum's gradient to its winner.
-pub fn max_backward<T: Float>(g: &Geometry, dy: &[T], winners: &[u32], dx: &mut [T], accumulate: bool) {
-    let (in_len, out_len) = (g.input_len(), g.positions() * g.channels);
-    let images = dx.par_chunks_mut(in_len).zip(dy.par_chunks(out_len)).zip(winners.par_chunks(out_len));
+pub fn max_backward<T: Float>(
+    cover: &Cover,
+    channels: usize,
+    dy: &[T],
+    winners: &[u32],
+    dx: &mut [T],
+    accumulate: bool,
+) {
+    let (input, output) = (cover.inputs() * channels, cover.outputs() * channels);
+    let images = dx.par_chunks_mut(input).zip(dy.par_chunks(output)).zip(winners.par_chunks(output));
     images.for_each(|((dx, dy), winners)| {
         if !accumulate {
             dx.fill(T::ZERO);
         }
-        for (dy, winners) in dy.chunks_exact(g.channels).zip(winners.chunks_exact(g.channels)) {
+        for (dy, winners) in dy.chunks_exact(channels).zip(winners.chunks_exact(channels)) {
             for (c, (dy, winner)) in dy.iter().zip(winners).enumerate() {
-                dx[*winner as usize * g.channels + c] += *dy;
+                dx[*winner as usize * channels + c] += *dy;
             }
         }
     });
 }
 
-/// Mean over windows; the rim counts as zeros.
-pub fn average<T: Float>(g: &Geometry, x: &[T], y: &mut [T]) {
-    let share = T::ONE / T::of((g.kernel[0] * g.kernel[1]) as f64);
-    let images = y.par_chunks_mut(g.positions() * g.channels).zip(x.par_chunks(g.input_len()));
+/// Mean.
+pub fn mean<T: Float>(cover: &Cover, channels: usize, x: &[T], y: &mut [T]) {
+    let images = y.par_chunks_mut(cover.outputs() * channels).zip(x.par_chunks(cover.inputs() * channels));
     images.for_each(|(y, x)| {
-        for (o, y) in y.chunks_exact_mut(g.channels).enumerate() {
+        for (o, y) in y.chunks_exact_mut(channels).enumerate() {
             y.fill(T::ZERO);
-            for position in positions(g, o) {
-                let pixel = &x[position * g.channels..][..g.channels];
+            for position in cover.positions(o) {
+                let pixel = &x[position * channels..][..channels];
                 y.iter_mut().zip(pixel).for_each(|(y, x)| *y += *x);
             }
+            let share = T::ONE / T::of(cover.count(o) as f64);
             for y in y {
                 *y = *y * share;
             }
@@ -75,44 +154,18 @@ pub fn average<T: Float>(g: &Geometry, x: &[T], y: &mut [T]) {
     });
 }
 
-/// Spreads each mean's gradient over its window.
-pub fn average_backward<T: Float>(g: &Geometry, dy: &[T], dx: &mut [T], accumulate: bool) {
-    let share = T::ONE / T::of((g.kernel[0] * g.kernel[1]) as f64);
-    let images = dx.par_chunks_mut(g.input_len()).zip(dy.par_chunks(g.positions() * g.channels));
+/// Spreads each mean's gradient over what it covers.
+pub fn mean_backward<T: Float>(cover: &Cover, channels: usize, dy: &[T], dx: &mut [T], accumulate: bool) {
+    let images = dx.par_chunks_mut(cover.inputs() * channels).zip(dy.par_chunks(cover.outputs() * channels));
     images.for_each(|(dx, dy)| {
         if !accumulate {
             dx.fill(T::ZERO);
         }
-        for (o, dy) in dy.chunks_exact(g.channels).enumerate() {
-            for position in positions(g, o) {
-                let pixel = &mut dx[position * g.channels..][..g.channels];
+        for (o, dy) in dy.chunks_exact(channels).enumerate() {
+            let share = T::ONE / T::of(cover.count(o) as f64);
+            for position in cover.positions(o) {
+                let pixel = &mut dx[position * channels..][..channels];
                 pixel.iter_mut().zip(dy).for_each(|(dx, dy)| *dx += *dy * share);
-            }
-        }
-    });
-}
-
-/// Mean over all positions of each image.
-pub fn global_average<T: Float>(channels: usize, positions: usize, x: &[T], y: &mut [T]) {
-    let share = T::ONE / T::of(positions as f64);
-    y.par_chunks_mut(channels).zip(x.par_chunks(channels * positions)).for_each(|(y, x)| {
-        y.fill(T::ZERO);
-        for pixel in x.chunks_exact(channels) {
-            y.iter_mut().zip(pixel).for_each(|(y, x)| *y += *x);
-        }
-        for y in y {
-            *y = *y * share;
-        }
-    });
-}
-
-/// Spreads each mean's gradient over its image.
-pub fn global_average_backward<T: Float>(channels: usize, positions: usize, dy: &[T], dx: &mut [T], accumulate: bool) {
-    let share = T::ONE / T::of(positions as f64);
-    dx.par_chunks_mut(channels * positions).zip(dy.par_chunks(channels)).for_each(|(dx, dy)| {
-        for pixel in dx.chunks_exact_mut(channels) {
-            for (dx, dy) in pixel.iter_mut().zip(dy) {
-                *dx = if accumulate { *dx } else { T::ZERO } + *dy * share;
             }
         }
     });
@@ -126,26 +179,39 @@ mod tests {
     fn geometry(input: [usize; 2], kernel: usize, stride: usize, padding: usize) -> Geometry {
         let output = input.map(|i| (i + 2 * padding - kernel) / stride + 1);
         let (kernel, stride, padding) = ([kernel; 2], [stride; 2], [padding; 2]);
-        Geometry { channels: 2, input, output, kernel, stride, padding }
+        Geometry { channels: 2, input, output, kernel, stride, padding, dilation: [1; 2] }
     }
 
-    /// Windows that touch, overlap, leave gaps, do not divide the input, and reach over the rim.
-    fn geometries() -> [Geometry; 4] {
-        [geometry([4, 6], 2, 2, 0), geometry([5, 7], 3, 2, 1), geometry([7, 5], 2, 3, 0), geometry([5, 5], 3, 1, 1)]
+    /// Windows that touch, overlap, leave gaps, do not divide the input, reach over the rim, hang over the end and are
+    /// dilated; parts that overlap; the whole image.
+    fn covers() -> [Cover; 9] {
+        let hanging = Geometry { output: [4, 3], ..geometry([6, 5], 3, 2, 1) };
+        let dilated = Geometry { dilation: [2, 1], output: [4, 4], ..geometry([7, 5], 3, 1, 1) };
+        [
+            Cover::windows(&geometry([4, 6], 2, 2, 0), true),
+            Cover::windows(&geometry([5, 7], 3, 2, 1), true),
+            Cover::windows(&geometry([5, 7], 3, 2, 1), false),
+            Cover::windows(&geometry([7, 5], 2, 3, 0), true),
+            Cover::windows(&hanging, true),
+            Cover::windows(&hanging, false),
+            Cover::windows(&dilated, false),
+            Cover::parts([5, 4], [3, 7]),
+            Cover::parts([5, 4], [1, 1]),
+        ]
     }
 
     #[test]
     fn gradients_of_maxima_equal_finite_differences() {
-        for g in geometries() {
-            let (x, c) = (sample(2 * g.input_len(), 1), sample(2 * g.positions() * 2, 2));
+        for cover in covers() {
+            let (x, c) = (sample(2 * cover.inputs() * 2, 1), sample(2 * cover.outputs() * 2, 2));
             let forward = |x: &[f64]| {
                 let (mut y, mut winners) = (vec![0.0; c.len()], vec![0; c.len()]);
-                max(&g, x, &mut y, &mut winners);
+                max(&cover, 2, x, &mut y, &mut winners);
                 (y, winners)
             };
             let mut dx = sample(x.len(), 3);
             let before = dx.clone();
-            max_backward(&g, &c, &forward(&x).1, &mut dx, true);
+            max_backward(&cover, 2, &c, &forward(&x).1, &mut dx, true);
             dx.iter_mut().zip(&before).for_each(|(dx, before)| *dx -= before);
             assert_gradient("x", &x, &dx, |x| projection(&forward(x).0, &c));
         }
@@ -153,21 +219,13 @@ mod tests {
 
     #[test]
     fn gradients_of_means_equal_finite_differences() {
-        for g in geometries() {
-            let (x, c) = (sample(2 * g.input_len(), 1), sample(2 * g.positions() * 2, 2));
+        for cover in covers() {
+            let (x, c) = (sample(2 * cover.inputs() * 2, 1), sample(2 * cover.outputs() * 2, 2));
             let mut dx = vec![9.0; x.len()];
-            average_backward(&g, &c, &mut dx, false);
+            mean_backward(&cover, 2, &c, &mut dx, false);
             assert_gradient("x", &x, &dx, |x| {
                 let mut y = vec![0.0; c.len()];
-                average(&g, x, &mut y);
-                projection(&y, &c)
-            });
-            let (mut dx, c) = (vec![9.0; x.len()], sample(4, 3));
-            let positions = g.input[0] * g.input[1];
-            global_average_backward(2, positions, &c, &mut dx, false);
-            assert_gradient("x", &x, &dx, |x| {
-                let mut y = vec![0.0; 4];
-                global_average(2, positions, x, &mut y);
+                mean(&cover, 2, x, &mut y);
                 projection(&y, &c)
             });
         }
@@ -175,10 +233,9 @@ mod tests {
 
     #[test]
     fn the_first_of_equal_maxima_wins_and_the_rim_never_does() {
-        let g = Geometry { channels: 1, ..geometry([3, 3], 3, 2, 1) };
         let x = [-1.0, -1.0, -2.0, -1.0, -1.0, -2.0, -3.0, -3.0, f32::NAN];
         let (mut y, mut winners) = ([0.0; 4], [9; 4]);
-        max(&g, &x, &mut y, &mut winners);
+        max(&Cover::windows(&geometry([3, 3], 3, 2, 1), true), 1, &x, &mut y, &mut winners);
         assert_eq!((y[0], y[1], y[2]), (-1.0, -1.0, -1.0));
         assert!(y[3].is_nan());
         assert_eq!(winners, [0, 1, 3, 8]);

@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use crate::kernels::Float;
 use crate::kernels::workspace::scratch;
+use crate::kernels::{Float, Workspace};
 
 /// Most blocks that the rows are split into; fixed, so that sums do not depend on the number of threads.
 const BLOCKS: usize = 16;
@@ -39,10 +39,21 @@ pub(super) fn over_rows<'p, T: Float>(
 }
 
 /// Sum of each column of `data` (rows x `out.len()`).
-pub(super) fn column_sums<T: Float>(data: &[T], partials: &mut Vec<f64>, out: &mut [T]) {
+pub fn column_sums<T: Float>(data: &[T], work: &mut Workspace<T>, out: &mut [T]) {
     let width = out.len();
-    let sums = over_rows(data, width, width, partials, |row, _, sums| {
+    let sums = over_rows(data, width, width, &mut work.partials, |row, _, sums| {
         sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value.f64());
+    });
+    out.iter_mut().zip(sums).for_each(|(out, sum)| *out = T::of(*sum));
+}
+
+/// Sum over each column of `a` times `b` (both rows x `out.len()`), value by value.
+pub fn column_products<T: Float>(a: &[T], b: &[T], work: &mut Workspace<T>, out: &mut [T]) {
+    let width = out.len();
+    let sums = over_rows(a, width, width, &mut work.partials, |a, row, sums| {
+        for ((sum, a), b) in sums.iter_mut().zip(a).zip(&b[row * width..][..width]) {
+            *sum += a.f64() * b.f64();
+        }
     });
     out.iter_mut().zip(sums).for_each(|(out, sum)| *out = T::of(*sum));
 }

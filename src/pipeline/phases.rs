@@ -48,7 +48,7 @@ impl From<CompileError> for Halt {
     fn from(error: CompileError) -> Self {
         let code = match error {
             CompileError::Threads { .. } => Code::ResourcesExhausted,
-            CompileError::Output { .. } | CompileError::Untrained { .. } => Code::NotSupportedYet,
+            CompileError::Output { .. } => Code::NotSupportedYet,
         };
         Self::Failed(Problem::new(code, error.to_string()))
     }

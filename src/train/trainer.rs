@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::job::protocol::{EpochMetrics, Score};
 use crate::job::request::{Finetune, Objective};
+use crate::kernels::dropout::Draw;
 use crate::kernels::loss::{Soft, Targets};
 use crate::tensors::{StateDict, Written};
 use crate::train::checkpoint::{self, Progress};
@@ -196,6 +197,7 @@ impl<'a> Run<'a> {
             }
             let global = (epoch - 1) * steps + index;
             let factor = factor(&self.setup.finetune.schedule, global, span);
+            self.network.draw_from(Draw { seed: self.setup.seed, step: global as u64 });
             let step = self.step(batch, factor)?;
             finite(step.loss, "loss", epoch, index + 1)?;
             loss += step.loss;

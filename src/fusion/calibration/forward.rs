@@ -7,8 +7,10 @@ use crate::fusion::{FusionError, Member};
 use crate::job::compensation::runs_in_calibration;
 use crate::kernels::batch_norm::Affine;
 use crate::kernels::conv::Conv;
+use crate::kernels::function::Function;
 use crate::kernels::linear::Linear;
-use crate::kernels::{Geometry, Workspace, elementwise, layout, pool};
+use crate::kernels::pool::{self, Cover};
+use crate::kernels::{Geometry, Workspace, elementwise, layout};
 use crate::model::graph::{Graph, Node, NodeId, Op, Window};
 use crate::model::groups::CouplingError;
 use crate::tensors::{CheckpointError, Weights};
@@ -131,17 +133,23 @@ impl<'a> Network<'a> {
                 sizes.forward(work, &x.values, weight, bias.as_deref(), false, &mut y.values);
             }
             (Op::Conv2d { out_channels, window, .. }, Some(Layer::Dense { weight, bias })) => {
-                let sizes = Conv { geometry: geometry(x, &y, window), out_channels: *out_channels };
+                let sizes = Conv { geometry: geometry(x, &y, window), out_channels: *out_channels, groups: 1 };
                 sizes.forward(work, &x.values, weight, bias.as_deref(), false, &mut y.values);
             }
             (_, Some(Layer::Norm(affine))) => affine.apply(&x.values, false, &mut y.values),
-            (Op::Relu, _) => elementwise::relu(&x.values, &mut y.values),
+            (Op::Relu, _) => Function::Relu.apply(&x.values, &mut y.values),
             (Op::MaxPool2d { window, .. }, _) => {
                 let mut winners = vec![0; y.values.len()];
-                pool::max(&geometry(x, &y, window), &x.values, &mut y.values, &mut winners);
+                let cover = Cover::windows(&geometry(x, &y, window), false);
+                pool::max(&cover, x.channels, &x.values, &mut y.values, &mut winners);
             }
-            (Op::AvgPool2d { window, .. }, _) => pool::average(&geometry(x, &y, window), &x.values, &mut y.values),
-            (Op::GlobalAvgPool2d, _) => pool::global_average(x.channels, x.positions(), &x.values, &mut y.values),
+            (Op::AvgPool2d { window, count_include_pad, .. }, _) => {
+                let cover = Cover::windows(&geometry(x, &y, window), *count_include_pad);
+                pool::mean(&cover, x.channels, &x.values, &mut y.values);
+            }
+            (Op::GlobalAvgPool2d, _) => {
+                pool::mean(&Cover::parts(x.size, [1, 1]), x.channels, &x.values, &mut y.values);
+            }
             (Op::Flatten, _) if x.positions() == 1 => y.values.copy_from_slice(&x.values),
             (Op::Flatten, _) => {
                 layout::channels_first(x.channels, x.positions(), &x.values, &mut y.values, false);
@@ -186,6 +194,7 @@ fn geometry(x: &Value, y: &Value, window: &Window) -> Geometry {
         kernel: window.kernel,
         stride: window.stride,
         padding: window.padding,
+        dilation: window.dilation,
     }
 }
 

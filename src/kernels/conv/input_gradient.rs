@@ -35,12 +35,14 @@ pub(super) fn input_gradient<T: Float>(
     let rim = rim(g, out_channels);
     let phases: Vec<Phase> = phases(g);
     let Workspace { panels, lanes, sums: kernel, .. } = work;
-    let mut rest = scratch(panels, phases.iter().map(|phase| phase.panels_len::<T>(conv)).sum());
-    let mut packed = Vec::with_capacity(phases.len());
-    for phase in &phases {
-        let (data, others) = rest.split_at_mut(phase.panels_len::<T>(conv));
-        rest = others;
-        packed.push((!phase.taps.is_empty()).then(|| phase.pack(conv, weight, kernel, data)));
+    let mut rest = scratch(panels, phases.iter().map(|phase| conv.groups * phase.panels_len::<T>(conv)).sum());
+    let mut packed = Vec::with_capacity(phases.len() * conv.groups);
+    for phase in phases.iter().filter(|phase| !phase.taps.is_empty()) {
+        for group in 0..conv.groups {
+            let (data, others) = rest.split_at_mut(phase.panels_len::<T>(conv));
+            rest = others;
+            packed.push((phase, group, phase.pack(conv, group, weight, kernel, data)));
+        }
     }
     let group = POSITIONS.div_ceil(g.positions());
     let (input, output) = (group * g.input_len(), group * g.positions() * out_channels);
@@ -50,17 +52,15 @@ pub(super) fn input_gradient<T: Float>(
         if !accumulate && phases.iter().any(|phase| phase.taps.is_empty()) {
             dx.fill(T::ZERO);
         }
-        for (phase, panels) in phases.iter().zip(&packed) {
-            if let Some(panels) = panels {
-                phase.correlate(g, &rim, dy, panels, Finish::adding(accumulate), dx);
-            }
+        for (phase, group, panels) in &packed {
+            phase.correlate(conv, &rim, dy, (*group, panels), Finish::adding(accumulate), dx);
         }
     });
 }
 
 /// Lines and columns before the first output that an input pixel may need, for one axis.
 fn before(g: &Geometry, axis: usize) -> usize {
-    (g.kernel[axis] - 1).saturating_sub(g.padding[axis]).div_ceil(g.stride[axis])
+    ((g.kernel[axis] - 1) * g.dilation[axis]).saturating_sub(g.padding[axis]).div_ceil(g.stride[axis])
 }
 
 fn rim(g: &Geometry, out_channels: usize) -> Rim {
@@ -71,7 +71,8 @@ fn rim(g: &Geometry, out_channels: usize) -> Rim {
 
 fn phases(g: &Geometry) -> Vec<Phase> {
     let taps = |axis: usize, first: usize| {
-        let reached = move |tap: &usize| (first + g.padding[axis]) % g.stride[axis] == tap % g.stride[axis];
+        let shift = move |tap: &usize| tap * g.dilation[axis] % g.stride[axis];
+        let reached = move |tap: &usize| (first + g.padding[axis]) % g.stride[axis] == shift(tap);
         (0..g.kernel[axis]).filter(reached)
     };
     let firsts = |axis: usize| 0..g.stride[axis].min(g.input[axis]);
@@ -85,43 +86,54 @@ fn phases(g: &Geometry) -> Vec<Phase> {
 
 impl Phase {
     fn panels_len<T: Float>(&self, conv: &Conv) -> usize {
-        Panels::<T>::len(self.taps.len() * conv.out_channels, conv.geometry.channels)
+        let (inputs, outputs) = conv.of_group();
+        Panels::<T>::len(self.taps.len() * outputs, inputs)
     }
 
-    /// The weights of the phase's offsets as panels: (offset, output channel) x input channel.
-    fn pack<'p, T: Float>(&self, conv: &Conv, weight: &[T], kernel: &mut Vec<T>, data: &'p mut [T]) -> Panels<'p, T> {
-        let (g, channels) = (&conv.geometry, conv.geometry.channels);
-        let kernel = scratch(kernel, self.taps.len() * conv.out_channels * channels);
-        for ([ky, kx], kernel) in self.taps.iter().zip(kernel.chunks_exact_mut(conv.out_channels * channels)) {
-            let start = (ky * g.kernel[1] + kx) * channels;
-            for (row, window) in kernel.chunks_exact_mut(channels).zip(weight.chunks_exact(g.window_len())) {
-                row.copy_from_slice(&window[start..start + channels]);
+    /// A group's weights of the phase's offsets as panels: (offset, output channel) x input channel.
+    fn pack<'p, T: Float>(
+        &self,
+        conv: &Conv,
+        group: usize,
+        weight: &[T],
+        kernel: &mut Vec<T>,
+        data: &'p mut [T],
+    ) -> Panels<'p, T> {
+        let (g, (inputs, outputs)) = (&conv.geometry, conv.of_group());
+        let weight = &weight[group * outputs * conv.kernel_len()..][..outputs * conv.kernel_len()];
+        let kernel = scratch(kernel, self.taps.len() * outputs * inputs);
+        for ([ky, kx], kernel) in self.taps.iter().zip(kernel.chunks_exact_mut(outputs * inputs)) {
+            let start = (ky * g.kernel[1] + kx) * inputs;
+            for (row, window) in kernel.chunks_exact_mut(inputs).zip(weight.chunks_exact(conv.kernel_len())) {
+                row.copy_from_slice(&window[start..start + inputs]);
             }
         }
-        Panels::pack_into(Matrix::new(kernel, self.taps.len() * conv.out_channels, channels), data)
+        Panels::pack_into(Matrix::new(kernel, self.taps.len() * outputs, inputs), data)
     }
 
-    /// The gradient of this phase's pixels; `dy` with its rim.
+    /// The gradient of this phase's pixels in a group's channels; `dy` with its rim.
     fn correlate<T: Float>(
         &self,
-        g: &Geometry,
+        conv: &Conv,
         rim: &Rim,
         dy: &[T],
-        panels: &Panels<T>,
+        (group, panels): (usize, &Panels<T>),
         finish: Finish<T>,
         dx: &mut [T],
     ) {
-        let width = panels.tile.columns;
+        let (g, width, (inputs, outputs)) = (&conv.geometry, panels.tile.columns, conv.of_group());
         let depth = rim.channels();
         // The output that sees pixel `first` under an offset is (first + padding - offset) / stride, a whole number.
         let source = |axis: usize, tap: usize| {
-            (before(g, axis) * g.stride[axis] + self.first[axis] + g.padding[axis] - tap) / g.stride[axis]
+            let offset = tap * g.dilation[axis];
+            (before(g, axis) * g.stride[axis] + self.first[axis] + g.padding[axis] - offset) / g.stride[axis]
         };
         let start = |(index, [ky, kx]): (usize, &[usize; 2])| {
-            (source(0, *ky) * rim.line() + source(1, *kx) * depth, index * depth * width)
+            let pixel = source(0, *ky) * rim.line() + source(1, *kx) * depth;
+            (pixel + group * outputs, index * outputs * width)
         };
         let starts: Vec<(usize, usize)> = self.taps.iter().enumerate().map(start).collect();
-        let walk = Walk::new(&starts, depth, (1, width));
+        let walk = Walk::new(&starts, outputs, (1, width));
         let per_image = self.pixels[0] * self.pixels[1];
         let count = dx.len() / g.input_len() * per_image;
         let pixel = |position: usize| {
@@ -141,7 +153,8 @@ impl Phase {
                     image * g.input_len() + (y * g.input[1] + x) * g.channels
                 });
                 let rows = &rows[..ROWS.min(count - top)];
-                finish.write(sums, width, &Place { rows, column: panel.column, columns: panel.columns }, dx);
+                let column = group * inputs + panel.column;
+                finish.write(sums, width, &Place { rows, column, columns: panel.columns }, dx);
             }
         }
     }

@@ -1,29 +1,43 @@
 //! Convolutions as in PyTorch (cross-correlation): tiles read their windows where they lie in the image, rim included, so
-//! that nothing is unfolded.
+//! that nothing is unfolded. Of grouped channels each group is a convolution of its own, on its part of every pixel.
 
 use rayon::prelude::*;
 
 use crate::kernels::product::{Panels, Place};
 use crate::kernels::reduce::column_sums;
 use crate::kernels::tile::{MOST_COLUMNS, ROWS, Walk};
+use crate::kernels::workspace::scratch;
 use crate::kernels::{Finish, Float, Geometry, Matrix, Workspace, product};
 
+mod depthwise;
 mod input_gradient;
 mod rim;
 mod weight_gradient;
 
 use rim::Rim;
 
+pub use depthwise::Depthwise;
+
 /// Positions that a task computes for a panel; images are taken together up to it.
 const POSITIONS: usize = 64;
 
-/// Sizes of a convolution; weights are OHWI.
+/// Sizes of a convolution; weights are OHWI, I the input channels of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Conv {
     /// How the kernel slides.
     pub geometry: Geometry,
     /// Channels of the output.
     pub out_channels: usize,
+    /// Groups of channels, each of which reads and writes its own.
+    pub groups: usize,
+}
+
+/// Pieces of a window that lie in the image without a gap: where they start from the window's first pixel on, and their
+/// length.
+#[derive(Debug)]
+struct Pieces {
+    starts: Vec<usize>,
+    len: usize,
 }
 
 impl Conv {
@@ -37,29 +51,75 @@ impl Conv {
         relu: bool,
         y: &mut [T],
     ) {
-        let kernel = self.weights(weight).transposed();
         let finish = Finish { bias, relu, accumulate: false };
-        if self.geometry.is_pointwise() {
-            return product(work, self.windows(x), kernel, finish, y);
+        if self.is_product() {
+            return product(work, self.windows(x), self.weights(weight).transposed(), finish, y);
         }
         let Workspace { panels, lanes, .. } = work;
-        let panels = Panels::pack(kernel, panels);
+        let panels = self.pack(weight, panels);
         let group = POSITIONS.div_ceil(self.geometry.positions());
         let (input, output) =
             (group * self.geometry.input_len(), group * self.geometry.positions() * self.out_channels);
         y.par_chunks_mut(output).zip(x.par_chunks(input)).for_each(|(y, x)| {
             let lane = &mut *lanes.take();
             let (rim, x) = Rim::around_input(&self.geometry, x, &mut lane.images);
-            self.correlate(&rim, x, &panels, finish, y);
+            let pieces = self.pieces(&rim);
+            for (group, panels) in panels.iter().enumerate() {
+                self.correlate(&rim, &pieces, x, (group, panels), finish, y);
+            }
         });
     }
 
-    /// The output of some images, `x` with their rims.
-    fn correlate<T: Float>(&self, rim: &Rim, x: &[T], panels: &Panels<T>, finish: Finish<T>, y: &mut [T]) {
-        let (g, width) = (&self.geometry, panels.tile.columns);
-        let line = g.kernel[1] * g.channels;
-        let starts: Vec<(usize, usize)> = (0..g.kernel[0]).map(|ky| (ky * rim.line(), ky * line * width)).collect();
-        let walk = Walk::new(&starts, line, (1, width));
+    /// Whether the convolution is a product of the pixels and a matrix.
+    fn is_product(&self) -> bool {
+        self.groups == 1 && self.geometry.is_pointwise()
+    }
+
+    /// Channels of a group: of the input, of the output.
+    fn of_group(&self) -> (usize, usize) {
+        (self.geometry.channels / self.groups, self.out_channels / self.groups)
+    }
+
+    /// Weights of an output channel.
+    fn kernel_len(&self) -> usize {
+        self.geometry.channels / self.groups * self.geometry.taps()
+    }
+
+    /// The kernels of each group as panels, (window x output channel).
+    fn pack<'p, T: Float>(&self, weight: &[T], buffer: &'p mut Vec<T>) -> Vec<Panels<'p, T>> {
+        let (depth, outputs) = (self.kernel_len(), self.of_group().1);
+        let len = Panels::<T>::len(depth, outputs);
+        let buffers = scratch(buffer, self.groups * len).chunks_exact_mut(len);
+        let kernels = weight.chunks_exact(outputs * depth);
+        let pack = |(kernel, data)| Panels::pack_into(Matrix::new(kernel, outputs, depth).transposed(), data);
+        kernels.zip(buffers).map(pack).collect()
+    }
+
+    /// How a group's window lies in an image with its rim, from the group's first channel on.
+    fn pieces(&self, rim: &Rim) -> Pieces {
+        let g = &self.geometry;
+        let lines = (0..g.kernel[0]).map(|ky| ky * g.dilation[0] * rim.line());
+        if self.groups == 1 && (g.dilation[1] == 1 || g.kernel[1] == 1) {
+            return Pieces { starts: lines.collect(), len: g.kernel[1] * g.channels };
+        }
+        let columns = |line: usize| (0..g.kernel[1]).map(move |kx| line + kx * g.dilation[1] * g.channels);
+        Pieces { starts: lines.flat_map(columns).collect(), len: self.of_group().0 }
+    }
+
+    /// A group's output for some images, `x` with their rims.
+    fn correlate<T: Float>(
+        &self,
+        rim: &Rim,
+        pieces: &Pieces,
+        x: &[T],
+        (group, panels): (usize, &Panels<T>),
+        finish: Finish<T>,
+        y: &mut [T],
+    ) {
+        let (g, width, (inputs, outputs)) = (&self.geometry, panels.tile.columns, self.of_group());
+        let place = |(index, start): (usize, &usize)| (start + group * inputs, index * pieces.len * width);
+        let starts: Vec<(usize, usize)> = pieces.starts.iter().enumerate().map(place).collect();
+        let walk = Walk::new(&starts, pieces.len, (1, width));
         let count = y.len() / self.out_channels;
         let window = |position: usize| {
             let (image, within) = (position / g.positions(), position % g.positions());
@@ -75,7 +135,8 @@ impl Conv {
                 panels.tile.add(&walk, &left, x, panel.data, sums);
                 let rows: [usize; ROWS] = std::array::from_fn(|r| (top + r) * self.out_channels);
                 let rows = &rows[..ROWS.min(count - top)];
-                finish.write(sums, width, &Place { rows, column: panel.column, columns: panel.columns }, y);
+                let column = group * outputs + panel.column;
+                finish.write(sums, width, &Place { rows, column, columns: panel.columns }, y);
             }
         }
     }
@@ -90,9 +151,9 @@ impl Conv {
         dbias: Option<&mut [T]>,
     ) {
         if let Some(dbias) = dbias {
-            column_sums(dy, &mut work.partials, dbias);
+            column_sums(dy, work, dbias);
         }
-        if self.geometry.is_pointwise() && dy.len() / self.out_channels <= weight_gradient::FEW_POSITIONS {
+        if self.is_product() && dy.len() / self.out_channels <= weight_gradient::FEW_POSITIONS {
             return product(work, self.outputs(dy).transposed(), self.windows(x), Finish::PLAIN, dweight);
         }
         weight_gradient::weight_gradient(self, work, x, dy, dweight);
@@ -107,18 +168,18 @@ impl Conv {
         dx: &mut [T],
         accumulate: bool,
     ) {
-        if self.geometry.is_pointwise() {
+        if self.is_product() {
             return product(work, self.outputs(dy), self.weights(weight), Finish::adding(accumulate), dx);
         }
         input_gradient::input_gradient(self, work, dy, weight, dx, accumulate);
     }
 
     fn weights<'a, T>(&self, weight: &'a [T]) -> Matrix<'a, T> {
-        Matrix::new(weight, self.out_channels, self.geometry.window_len())
+        Matrix::new(weight, self.out_channels, self.kernel_len())
     }
 
     fn windows<'a, T>(&self, columns: &'a [T]) -> Matrix<'a, T> {
-        Matrix::new(columns, columns.len() / self.geometry.window_len(), self.geometry.window_len())
+        Matrix::new(columns, columns.len() / self.kernel_len(), self.kernel_len())
     }
 
     fn outputs<'a, T>(&self, y: &'a [T]) -> Matrix<'a, T> {
@@ -132,8 +193,26 @@ mod tests {
     use crate::kernels::finite_difference::{assert_gradient, projection, sample, workspace};
 
     fn conv(input: [usize; 2], kernel: [usize; 2], stride: [usize; 2], padding: [usize; 2]) -> Conv {
-        let output = [0, 1].map(|i| (input[i] + 2 * padding[i] - kernel[i]) / stride[i] + 1);
-        Conv { geometry: Geometry { channels: 2, input, output, kernel, stride, padding }, out_channels: 3 }
+        dilated(input, kernel, stride, padding, [1, 1])
+    }
+
+    fn dilated(
+        input: [usize; 2],
+        kernel: [usize; 2],
+        stride: [usize; 2],
+        padding: [usize; 2],
+        dilation: [usize; 2],
+    ) -> Conv {
+        let reach = |i: usize| (kernel[i] - 1) * dilation[i] + 1;
+        let output = [0, 1].map(|i| (input[i] + 2 * padding[i] - reach(i)) / stride[i] + 1);
+        let geometry = Geometry { channels: 2, input, output, kernel, stride, padding, dilation };
+        Conv { geometry, out_channels: 3, groups: 1 }
+    }
+
+    /// The same with channels in groups of 2 inputs and 3 outputs.
+    fn grouped(conv: Conv, groups: usize) -> Conv {
+        let geometry = Geometry { channels: 2 * groups, ..conv.geometry };
+        Conv { geometry, out_channels: 3 * groups, groups }
     }
 
     /// The definition, with six loops.
@@ -142,13 +221,14 @@ mod tests {
         let mut y = Vec::new();
         for image in x.chunks(g.input_len()) {
             for (oy, ox) in (0..g.output[0]).flat_map(|oy| (0..g.output[1]).map(move |ox| (oy, ox))) {
+                let (inputs, outputs) = conv.of_group();
                 for o in 0..conv.out_channels {
                     let mut sum = b[o];
                     for (ky, kx) in (0..g.kernel[0]).flat_map(|ky| (0..g.kernel[1]).map(move |kx| (ky, kx))) {
                         let (Some(iy), Some(ix)) = (g.source(0, oy, ky), g.source(1, ox, kx)) else { continue };
-                        for c in 0..g.channels {
-                            let weight = w[((o * g.kernel[0] + ky) * g.kernel[1] + kx) * g.channels + c];
-                            sum += image[(iy * g.input[1] + ix) * g.channels + c] * weight;
+                        for c in 0..inputs {
+                            let weight = w[((o * g.kernel[0] + ky) * g.kernel[1] + kx) * inputs + c];
+                            sum += image[(iy * g.input[1] + ix) * g.channels + o / outputs * inputs + c] * weight;
                         }
                     }
                     y.push(sum);
@@ -167,17 +247,23 @@ mod tests {
             conv([5, 4], [1, 1], [2, 2], [0, 0]),
             conv([2, 2], [5, 5], [1, 1], [2, 2]),
             conv([3, 1], [3, 3], [1, 1], [3, 3]),
+            dilated([7, 8], [3, 2], [1, 2], [2, 0], [2, 3]),
+            dilated([6, 5], [2, 3], [3, 2], [1, 2], [3, 2]),
+            dilated([6, 5], [3, 1], [1, 1], [1, 0], [1, 4]),
+            grouped(conv([5, 4], [3, 3], [2, 1], [1, 1]), 2),
+            grouped(dilated([6, 7], [2, 2], [1, 2], [1, 1], [2, 3]), 3),
+            grouped(conv([3, 3], [1, 1], [1, 1], [0, 0]), 2),
         ];
         for conv in cases {
             let g = conv.geometry;
-            let (x, w) = (sample(3 * g.input_len(), 1), sample(3 * g.window_len(), 2));
-            let (b, c) = (sample(3, 3), sample(3 * 3 * g.positions(), 4));
+            let (x, w) = (sample(3 * g.input_len(), 1), sample(conv.out_channels * conv.kernel_len(), 2));
+            let (b, c) = (sample(conv.out_channels, 3), sample(3 * conv.out_channels * g.positions(), 4));
             let mut y = vec![0.0; c.len()];
             conv.forward(&mut workspace(), &x, &w, Some(&b), false, &mut y);
             for (got, expected) in y.iter().zip(naive(&conv, &x, &w, &b)) {
                 assert!((got - expected).abs() < 1e-12, "{conv:?}: {got} for {expected}");
             }
-            let (mut dx, mut dw, mut db) = (sample(x.len(), 5), vec![0.0; w.len()], vec![0.0; 3]);
+            let (mut dx, mut dw, mut db) = (sample(x.len(), 5), vec![0.0; w.len()], vec![0.0; b.len()]);
             let before = dx.clone();
             conv.backward_parameters(&mut workspace(), &x, &c, &mut dw, Some(&mut db));
             conv.backward_input(&mut workspace(), &c, &w, &mut dx, true);
@@ -207,9 +293,10 @@ mod tests {
         (wide.geometry.channels, wide.out_channels) = (20, 41);
         let mut strided = Conv { geometry: Geometry { stride: [2, 2], output: [9, 6], ..wide.geometry }, ..wide };
         strided.out_channels = 12;
-        for conv in [wide, strided] {
+        let in_groups = Conv { geometry: Geometry { channels: 20, ..strided.geometry }, out_channels: 60, groups: 5 };
+        for conv in [wide, strided, in_groups] {
             let g = conv.geometry;
-            let (x, w) = (sample(9 * g.input_len(), 1), sample(conv.out_channels * g.window_len(), 2));
+            let (x, w) = (sample(9 * g.input_len(), 1), sample(conv.out_channels * conv.kernel_len(), 2));
             let dy = sample(9 * g.positions() * conv.out_channels, 3);
             let expected = passes::<f64>(&conv, 2, &x, &w, &dy);
             let one = passes::<f32>(&conv, 1, &x, &w, &dy);

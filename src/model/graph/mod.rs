@@ -155,6 +155,13 @@ impl Graph {
         NodeId(self.nodes.len() - 1)
     }
 
+    /// Whether the output is a vector, one logit per class; axes of length 1 behind it do no harm. Only such a network can
+    /// be trained or measured on labelled examples.
+    #[must_use]
+    pub fn is_classifier(&self) -> bool {
+        self.shape(self.output()).iter().skip(1).all(|&axis| axis == 1)
+    }
+
     /// Number of outputs (classes).
     #[must_use]
     pub fn classes(&self) -> usize {

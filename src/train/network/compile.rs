@@ -1,15 +1,11 @@
 //! From a graph to a list of layers.
 
 use crate::kernels::Float;
-use crate::kernels::Geometry;
-use crate::kernels::batch_norm::{Affine, Statistics};
-use crate::kernels::conv::Conv;
-use crate::kernels::linear::Linear;
-use crate::model::graph::{Graph, Node, NodeId, Op, Shape, Window};
+use crate::model::graph::{Graph, Node, NodeId, Op};
 use crate::model::parameters::{self, Role};
-use crate::train::network::CompileError;
-use crate::train::network::layer::{Layer, Norm, Operation};
+use crate::train::network::layer::{Layer, Operation};
 use crate::train::network::memory::Value;
+use crate::train::network::operations::channels_and_positions;
 use crate::train::network::parameters::{Parameter, Running, Transposition};
 
 /// A graph as layers.
@@ -25,23 +21,24 @@ pub(super) struct Compiled<T> {
 
 /// Translates node after node. ReLU melts into the layer before it where nobody else reads that; a flatten whose readers
 /// are linear layers costs nothing: their columns change order instead.
-pub(super) fn compile<T: Float>(graph: &Graph) -> Result<Compiled<T>, CompileError> {
+pub(super) fn compile<T: Float>(graph: &Graph) -> Compiled<T> {
     let mut compiler = Compiler::new(graph);
     for (id, node) in graph.iter() {
-        compiler.node(id, node)?;
+        compiler.node(id, node);
     }
-    Ok(compiler.finish())
+    compiler.finish()
 }
 
+/// What holds a node's output, and how its features are ordered inside, if not as outside.
+type Held = (usize, Option<Transposition>);
+
 #[derive(Debug)]
-struct Compiler<'g, T> {
-    graph: &'g Graph,
+pub(super) struct Compiler<'g, T> {
+    pub(super) graph: &'g Graph,
     readers: Vec<Vec<usize>>,
-    /// For each node the value that holds its output.
-    value_of: Vec<usize>,
-    /// For each node how the features of its output are ordered inside, if not as outside.
-    order_of: Vec<Option<Transposition>>,
-    result: Compiled<T>,
+    /// By node.
+    held: Vec<Held>,
+    pub(super) result: Compiled<T>,
 }
 
 impl<'g, T: Float> Compiler<'g, T> {
@@ -52,44 +49,49 @@ impl<'g, T: Float> Compiler<'g, T> {
         }
         let result =
             Compiled { layers: Vec::new(), values: Vec::new(), parameters: Vec::new(), running: Vec::new(), output: 0 };
-        Self { graph, readers, value_of: Vec::new(), order_of: Vec::new(), result }
+        Self { graph, readers, held: Vec::new(), result }
     }
 
     /// Adds what `node` needs, if anything, and notes where its output is.
-    fn node(&mut self, id: NodeId, node: &Node) -> Result<(), CompileError> {
-        let source = node.inputs.first().map(|input| (self.value_of[input.0], self.order_of[input.0]));
-        let alias = match (&node.op, source) {
-            (Op::Relu, Some(source)) if self.melts(node.inputs[0]) => Some(source),
-            (Op::Flatten, Some((value, _))) => self.free_flatten(value, id, node),
+    fn node(&mut self, id: NodeId, node: &Node) {
+        let held = self.alias(id, node).unwrap_or_else(|| (self.layers(id, node), None));
+        self.held.push(held);
+    }
+
+    /// What holds the output already, where the node needs no layer.
+    fn alias(&self, id: NodeId, node: &Node) -> Option<Held> {
+        let source = *node.inputs.first()?;
+        match &node.op {
+            Op::Relu if self.melts(source) => Some(self.held[source.0]),
+            Op::Dropout { p } if *p <= 0.0 => Some(self.held[source.0]),
+            Op::Flatten => self.free_flatten(source, id),
+            Op::Reshape { .. } => {
+                let [before, after] = [source, id].map(|id| channels_and_positions(self.graph.shape(id)));
+                (before == after).then_some(self.held[source.0])
+            }
             _ => None,
-        };
-        let (value, order) = match alias {
-            Some(alias) => alias,
-            None => (self.layer(id, node)?, None),
-        };
-        self.value_of.push(value);
-        self.order_of.push(order);
-        Ok(())
+        }
     }
 
     /// Whether the only reader of `id` is a ReLU that its layer can apply itself.
-    fn melts(&self, id: NodeId) -> bool {
+    pub(super) fn melts(&self, id: NodeId) -> bool {
         let op = &self.graph.node(id).op;
-        let capable = matches!(op, Op::Linear { .. } | Op::Conv2d { .. } | Op::BatchNorm { .. } | Op::Add);
+        let capable = matches!(op, Op::Linear { .. } | Op::BatchNorm { .. } | Op::Add) || op.convolution().is_some();
         capable && matches!(self.readers[id.0][..], [only] if self.graph.nodes()[only].op == Op::Relu)
     }
 
-    /// Whether the input may stay as it comes, channels first: nobody reads it as an image.
-    fn input_stays(&self) -> bool {
+    /// Whether the input may stay as it comes, channels first: nobody reads it as an image or a sequence.
+    pub(super) fn input_stays(&self) -> bool {
         self.readers[0].iter().all(|&reader| self.graph.nodes()[reader].op == Op::Flatten)
     }
 
-    /// A flatten of `value` that needs no layer: the value itself and how its features are ordered inside.
-    fn free_flatten(&self, value: usize, id: NodeId, node: &Node) -> Option<(usize, Option<Transposition>)> {
-        let stays = node.inputs[0].0 == 0 && self.input_stays();
-        let order = match self.graph.shape(node.inputs[0])[..] {
-            [channels, h, w] if !stays => Transposition::new(channels, h * w),
-            _ => self.order_of[node.inputs[0].0],
+    /// A flatten of `source` that needs no layer: the value itself and how its features are ordered inside.
+    fn free_flatten(&self, source: NodeId, id: NodeId) -> Option<Held> {
+        let (value, order) = self.held[source.0];
+        let stays = source.0 == 0 && self.input_stays();
+        let order = match channels_and_positions(self.graph.shape(source)) {
+            [channels, positions] if positions > 1 && !stays => Transposition::new(channels, positions),
+            _ => order,
         };
         let linear = |&reader: &usize| matches!(self.graph.nodes()[reader].op, Op::Linear { .. });
         let readers = &self.readers[id.0];
@@ -97,105 +99,67 @@ impl<'g, T: Float> Compiler<'g, T> {
         free.then_some((value, order))
     }
 
-    /// Adds the layer of `node`; returns the value that it writes.
-    fn layer(&mut self, id: NodeId, node: &Node) -> Result<usize, CompileError> {
-        let operation = self.operation(id, node)?;
-        let inputs: Vec<usize> = node.inputs.iter().map(|input| self.value_of[input.0]).collect();
+    /// Adds the layers of `node`; returns the value that holds its output.
+    fn layers(&mut self, id: NodeId, node: &Node) -> usize {
+        let inputs: Vec<usize> = node.inputs.iter().map(|input| self.held[input.0].0).collect();
+        if let Op::Attention { .. } = node.op {
+            return self.attention(id, node, inputs[0]);
+        }
+        let operation = self.operation(id, node);
+        self.push(operation, inputs, self.graph.shape(id).iter().product())
+    }
+
+    /// Adds a layer that writes `len` values per example.
+    pub(super) fn push(&mut self, operation: Operation<T>, inputs: Vec<usize>, len: usize) -> usize {
         let layer = self.result.layers.len();
         for &input in &inputs {
             self.result.values[input].last_reader = layer;
         }
         let upstream = inputs.iter().any(|&input| self.result.values[input].needs_gradient);
-        self.result.values.push(Value {
-            len: self.graph.shape(id).iter().product(),
-            producer: layer,
-            last_reader: layer,
-            needs_gradient: upstream || node.op.has_parameters(),
-        });
+        let needs_gradient = upstream || matches!(operation, Operation::Weighted { .. });
+        self.result.values.push(Value { len, producer: layer, last_reader: layer, needs_gradient });
         let output = self.result.values.len() - 1;
         self.result.layers.push(Layer { operation, accumulate: vec![false; inputs.len()], inputs, output });
-        Ok(output)
+        output
     }
 
-    fn operation(&mut self, id: NodeId, node: &Node) -> Result<Operation<T>, CompileError> {
-        let relu = self.melts(id);
-        let operand = node.inputs.first().map(|input| self.graph.shape(*input).clone()).unwrap_or_default();
-        let (channels, pixels) = channels_and_pixels(&operand);
-        if graph_has_sequences(self.graph, id) {
-            return Err(untrained(node));
-        }
-        Ok(match &node.op {
-            Op::Input { shape } => {
-                let (channels, pixels) = channels_and_pixels(shape);
-                let channels = if self.input_stays() { 1 } else { channels };
-                Operation::Input { channels, pixels }
-            }
-            Op::Linear { in_features, out_features, .. } if operand.len() == 1 => {
-                let (weight, bias) = self.weight_and_bias(node, self.order_of[node.inputs[0].0]);
-                Operation::Linear { sizes: Linear { input: *in_features, output: *out_features }, weight, bias, relu }
-            }
-            Op::Conv2d { in_channels, out_channels, group_width: None, window, .. } if window.dilation == [1, 1] => {
-                let order = Transposition::new(*in_channels, window.kernel[0] * window.kernel[1]);
-                let (weight, bias) = self.weight_and_bias(node, order);
-                let sizes = Conv { geometry: self.geometry(&operand, id, window), out_channels: *out_channels };
-                Operation::Conv { sizes, weight, bias, relu }
-            }
-            Op::BatchNorm { features, eps } => {
-                let (weight, bias) = self.weight_and_bias(node, None);
-                self.result.running.push(Running::new(node.name.clone(), *features));
-                let running = self.result.running.len() - 1;
-                let (statistics, affine) = (Statistics::default(), Affine::default());
-                let norm = Norm { eps: *eps, running, statistics, affine };
-                Operation::BatchNorm { norm, weight, bias: bias.unwrap_or(weight), relu }
-            }
-            Op::Relu => Operation::Relu,
-            Op::MaxPool2d { window, ceil_mode: false } if window.dilation == [1, 1] => {
-                Operation::MaxPool { geometry: self.geometry(&operand, id, window), winners: Vec::new() }
-            }
-            Op::AvgPool2d { window, ceil_mode: false, count_include_pad: true } => {
-                Operation::AvgPool { geometry: self.geometry(&operand, id, window) }
-            }
-            Op::GlobalAvgPool2d => Operation::GlobalAvgPool { channels, pixels },
-            Op::Flatten => Operation::ChannelsFirst { channels, pixels },
-            Op::Add => Operation::Add { relu },
-            _ => return Err(untrained(node)),
-        })
+    /// How the features of what `node` reads are ordered inside.
+    pub(super) fn order_of_operand(&self, node: &Node) -> Option<Transposition> {
+        node.inputs.first().and_then(|input| self.held[input.0].1)
     }
 
-    /// Registers the trained tensors of `node`; the weight's blocks are transposed as `order` says.
-    fn weight_and_bias(&mut self, node: &Node, order: Option<Transposition>) -> (usize, Option<usize>) {
-        let first = self.result.parameters.len();
-        let mut bias = None;
+    /// Registers the trained tensors of `node` in the roles of weights and of biases; blocks of the weights are
+    /// transposed as `order` says. Returns the positions of the weights and of the biases.
+    pub(super) fn register(
+        &mut self,
+        node: &Node,
+        weights: &[Role],
+        biases: &[Role],
+        order: Option<Transposition>,
+    ) -> [Vec<usize>; 2] {
+        let mut places = [Vec::new(), Vec::new()];
         for parameter in parameters::of_node(node) {
-            let order = match parameter.role {
-                Role::Weight => order,
-                Role::Bias => {
-                    bias = Some(self.result.parameters.len());
-                    None
-                }
+            let (of_role, order) = match parameter.role {
+                role if weights.contains(&role) => (0, order),
+                role if biases.contains(&role) => (1, None),
                 _ => continue,
             };
+            places[of_role].push(self.result.parameters.len());
             self.result.parameters.push(Parameter::new(parameter.name, parameter.shape, order));
         }
-        (first, bias)
+        places
     }
 
-    fn geometry(&self, operand: &Shape, id: NodeId, window: &Window) -> Geometry {
-        let size = |shape: &Shape| [shape[1], shape[2]];
-        Geometry {
-            channels: operand[0],
-            input: size(operand),
-            output: size(self.graph.shape(id)),
-            kernel: window.kernel,
-            stride: window.stride,
-            padding: window.padding,
-        }
+    /// Registers the running statistics of a BatchNorm; returns their position.
+    pub(super) fn register_running(&mut self, node: &Node, features: usize) -> usize {
+        self.result.running.push(Running::new(node.name.clone(), features));
+        self.result.running.len() - 1
     }
 
     /// Notes which gradients are there already when a layer's turn comes in the backward pass.
     fn finish(mut self) -> Compiled<T> {
         let mut result = self.result;
-        result.output = self.value_of.pop().unwrap_or_default();
+        result.output = self.held.pop().map(|(value, _)| value).unwrap_or_default();
         result.values[result.output].last_reader = result.layers.len();
         let mut written = vec![false; result.values.len()];
         for layer in result.layers.iter_mut().rev() {
@@ -204,21 +168,5 @@ impl<'g, T: Float> Compiler<'g, T> {
             }
         }
         result
-    }
-}
-
-/// Whether an operand or the output of `id` is a sequence.
-fn graph_has_sequences(graph: &Graph, id: NodeId) -> bool {
-    graph.node(id).inputs.iter().chain([&id]).any(|&id| graph.shape(id).len() == 2)
-}
-
-fn untrained(node: &Node) -> CompileError {
-    CompileError::Untrained { node: node.name.clone(), op: format!("{:?}", node.op) }
-}
-
-fn channels_and_pixels(shape: &Shape) -> (usize, usize) {
-    match shape[..] {
-        [channels, h, w] => (channels, h * w),
-        _ => (1, shape.iter().product()),
     }
 }

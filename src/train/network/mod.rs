@@ -3,12 +3,16 @@
 mod compile;
 mod layer;
 mod memory;
+mod operations;
 mod parameters;
+mod plain;
+mod weighted;
 
 use std::num::NonZeroUsize;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use crate::kernels::dropout::Draw;
 use crate::kernels::loss::{self, Targets};
 use crate::kernels::{Float, Workspace};
 use crate::model::graph::{Graph, Shape};
@@ -31,14 +35,6 @@ pub enum CompileError {
         node: String,
         /// Its shape.
         shape: Shape,
-    },
-    /// An operation, or a form of one, that the training engine lacks.
-    #[error("node `{node}`: training and evaluating {op} is not supported yet")]
-    Untrained {
-        /// The node.
-        node: String,
-        /// What it computes.
-        op: String,
     },
     /// The system refused threads.
     #[error("starting {threads} threads: {source}")]
@@ -82,6 +78,7 @@ pub struct Network<T = f32> {
     example: usize,
     classes: usize,
     max_batch: usize,
+    draw: Draw,
 }
 
 impl<T: Float> Network<T> {
@@ -89,17 +86,16 @@ impl<T: Float> Network<T> {
     /// are 0 until [`Self::load`].
     ///
     /// # Errors
-    /// When the output is no vector, an operation is not known here, or no threads can be had.
+    /// When the output is no vector, or no threads can be had.
     pub fn compile(graph: &Graph, max_batch: usize, threads: usize) -> Result<Self, CompileError> {
-        let shape = graph.shape(graph.output());
-        if shape.iter().skip(1).any(|&axis| axis != 1) {
-            let node = graph.node(graph.output()).name.clone();
-            return Err(CompileError::Output { node, shape: shape.clone() });
+        if !graph.is_classifier() {
+            let (node, shape) = (graph.node(graph.output()).name.clone(), graph.shape(graph.output()).clone());
+            return Err(CompileError::Output { node, shape });
         }
         let threads = NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN);
         let pool = ThreadPoolBuilder::new().num_threads(threads.get()).thread_name(|i| format!("compute-{i}"));
         let pool = pool.build().map_err(|source| CompileError::Threads { threads: threads.get(), source })?;
-        let compiled = compile(graph)?;
+        let compiled = compile(graph);
         let max_batch = max_batch.max(1);
         let memory = Memory::plan(&compiled.values, compiled.layers.len(), max_batch, Purpose::Inference);
         let (example, classes) = (graph.input_shape().iter().product(), graph.classes());
@@ -112,6 +108,7 @@ impl<T: Float> Network<T> {
             example,
             classes,
             max_batch,
+            draw: Draw::default(),
         })
     }
 
@@ -190,7 +187,12 @@ impl<T: Float> Network<T> {
         self.run(images, Mode::Evaluate)
     }
 
-    /// Gradients of the objective by all parameters, BatchNorm in training mode; see [`loss::objective`].
+    /// What dropout draws from in the gradients that are taken next; the same draw gives the same gradients.
+    pub fn draw_from(&mut self, draw: Draw) {
+        self.draw = draw;
+    }
+
+    /// Gradients of the objective by all parameters, BatchNorm and dropout in training mode; see [`loss::objective`].
     ///
     /// # Errors
     /// When `images` is not 1 to `max_batch` examples with a label (and teacher logits) for each.
@@ -265,12 +267,14 @@ impl<T: Float> Network<T> {
         });
     }
 
-    fn pass(&mut self, batch: usize, mode: Mode, task: impl FnOnce(&mut [layer::Layer<T>], Pass<T>) + Send) {
+    fn pass(&mut self, batch: usize, mode: Mode, task: impl FnOnce(&mut [layer::Layer<T>], Pass<'_, T>) + Send) {
         let Compiled { layers, values, parameters, running, .. } = &mut self.compiled;
-        let (memory, work) = (&mut self.memory, &mut self.work);
-        self.pool.install(|| task(layers, Pass { values, memory, parameters, running, work, batch, mode }));
+        let (memory, work, draw) = (&mut self.memory, &mut self.work, self.draw);
+        self.pool.install(|| task(layers, Pass { values, memory, parameters, running, work, batch, mode, draw }));
     }
 }
 
+#[cfg(test)]
+mod every_operation;
 #[cfg(test)]
 mod tests;

@@ -1,3 +1,5 @@
+use serde_json::json;
+
 use super::*;
 use crate::kernels::finite_difference::{assert_gradient, sample};
 use crate::kernels::loss::Soft;
@@ -26,7 +28,7 @@ fn linear(in_features: usize, out_features: usize) -> Op {
     Op::Linear { in_features, out_features, bias: true }
 }
 
-/// A residual network with every operation: shared values, melted and free-standing ReLU, both kinds of flatten.
+/// A residual network: shared values, melted and free-standing ReLU, both kinds of flatten.
 fn everything() -> Graph {
     graph(vec![
         ("input", Op::Input { shape: vec![2, 6, 6] }, &[]),
@@ -65,6 +67,46 @@ fn branches() -> Graph {
     ])
 }
 
+/// A network of mobile blocks, then a transformer: kernels in groups and by channel, gates, branches side by side, values
+/// that drop out, all kinds of normalisation, tokens and an attention with three projections.
+fn modern() -> Graph {
+    let nodes = json!([
+        {"name": "input", "op": "input", "shape": [2, 5, 6]},
+        {"name": "stem", "op": "conv2d", "in_channels": 2, "out_channels": 6, "kernel": 3, "padding": 2, "dilation": 2},
+        {"name": "bn", "op": "batch_norm", "features": 6},
+        {"name": "relu6", "op": "relu6"},
+        {"name": "dw", "op": "conv2d", "in_channels": 6, "out_channels": 6, "kernel": 3, "padding": 1, "groups": 6,
+            "bias": true},
+        {"name": "relu", "op": "relu"},
+        {"name": "gap", "op": "global_avg_pool2d"},
+        {"name": "squeeze", "op": "conv2d", "in_channels": 6, "out_channels": 6, "kernel": 1, "groups": 2},
+        {"name": "gate", "op": "hardsigmoid"},
+        {"name": "gated", "op": "multiply", "inputs": ["gate", "relu"]},
+        {"name": "square", "op": "multiply", "inputs": ["gated", "gated"]},
+        {"name": "drop", "op": "dropout", "p": 0.4},
+        {"name": "both", "op": "concat", "inputs": ["gated", "drop"]},
+        {"name": "gn", "op": "group_norm", "features": 12, "groups": 3},
+        {"name": "gelu", "op": "gelu"},
+        {"name": "tokens", "op": "reshape", "positions": [30]},
+        {"name": "pool", "op": "max_pool1d", "kernel": 4, "stride": 5, "padding": 2, "ceil_mode": true},
+        {"name": "line", "op": "conv1d", "in_channels": 12, "out_channels": 4, "kernel": 3, "padding": 1},
+        {"name": "relu2", "op": "relu"},
+        {"name": "cls", "op": "class_token", "features": 4},
+        {"name": "pos", "op": "positional_embedding", "features": 4, "tokens": 8},
+        {"name": "ln", "op": "layer_norm", "features": 4},
+        {"name": "att", "op": "attention", "features": 4, "heads": 2,
+            "projections": {"query": "q", "key": "k", "value": "v", "output": "o"}},
+        {"name": "gamma", "op": "layer_scale", "features": 4},
+        {"name": "sum", "op": "add", "inputs": ["gamma", "pos"]},
+        {"name": "first", "op": "token_select", "index": 0, "inputs": ["sum"]},
+        {"name": "mean", "op": "token_mean", "inputs": ["sum"]},
+        {"name": "join", "op": "add", "inputs": ["first", "mean"]},
+        {"name": "none", "op": "dropout", "p": 0.0},
+        {"name": "head", "op": "linear", "in_features": 4, "out_features": 4, "bias": true},
+    ]);
+    crate::model::graph::json::parse(&json!({"nodes": nodes})).unwrap()
+}
+
 fn compiled<T: Float>(graph: &Graph) -> Network<T> {
     let mut network = Network::compile(graph, 8, 2).unwrap();
     network.load(&init(graph, 7).unwrap()).unwrap();
@@ -73,14 +115,14 @@ fn compiled<T: Float>(graph: &Graph) -> Network<T> {
 
 #[test]
 fn gradients_of_whole_networks_equal_finite_differences() {
-    for graph in [everything(), branches()] {
+    for graph in [everything(), branches(), modern()] {
         let mut network = compiled::<f64>(&graph);
         let (images, teacher) = (sample(5 * network.example_len(), 1), sample(5 * network.classes(), 2));
         let labels = [0, 2, 1, 0, 2];
         let soft = Some(Soft { teacher: &teacher[..], temperature: 2.0, weight: 0.7 });
         let targets = Targets { labels: &labels, smoothing: 0.1, soft };
-        network.gradients(&images, targets).unwrap();
         for index in 0..network.parameters().len() {
+            network.gradients(&images, targets).unwrap();
             let parameter = &network.compiled.parameters[index];
             let (name, at, gradient) = (parameter.name.clone(), parameter.values.clone(), parameter.gradient.clone());
             assert_gradient(&name, &at, &gradient, |values| {
@@ -94,7 +136,7 @@ fn gradients_of_whole_networks_equal_finite_differences() {
 
 #[test]
 fn weights_leave_as_they_came() {
-    for graph in [everything(), branches()] {
+    for graph in [everything(), branches(), modern()] {
         let weights = init(&graph, 3).unwrap();
         let mut network = Network::<f32>::compile(&graph, 2, 1).unwrap();
         network.load(&weights).unwrap();
@@ -109,7 +151,7 @@ fn weights_leave_as_they_came() {
 
 #[test]
 fn logits_do_not_depend_on_the_batch_around_them() {
-    for graph in [everything(), branches()] {
+    for graph in [everything(), branches(), modern()] {
         let mut network = compiled::<f64>(&graph);
         let images = sample(8 * network.example_len(), 4);
         let together = network.forward(&images).unwrap().to_vec();
@@ -123,20 +165,40 @@ fn logits_do_not_depend_on_the_batch_around_them() {
 
 #[test]
 fn the_same_step_gives_the_same_bits_on_any_number_of_threads() {
-    let graph = everything();
-    let step = |threads| {
-        let mut network = Network::<f32>::compile(&graph, 70, threads).unwrap();
-        network.load(&init(&graph, 7).unwrap()).unwrap();
-        let images: Vec<f32> = sample(70 * network.example_len(), 4).into_iter().map(|x| x as f32).collect();
-        let labels: Vec<u32> = (0..70).map(|i| i % 4).collect();
-        let loss = network.gradients(&images, Targets::of(&labels)).unwrap().loss;
-        let gradients = network.compiled.parameters.iter().flat_map(|p| p.gradient.iter().map(|g| g.to_bits()));
-        (loss.to_bits(), gradients.collect::<Vec<_>>())
-    };
-    let one = step(1);
-    for threads in [1, 2, 3, 4] {
-        assert!(one == step(threads), "{threads} threads");
+    for graph in [everything(), modern()] {
+        let one = step_in_bits(&graph, 1);
+        for threads in [1, 2, 3, 4] {
+            assert!(one == step_in_bits(&graph, threads), "{threads} threads");
+        }
     }
+}
+
+#[test]
+fn what_drops_out_follows_from_the_draw() {
+    let graph = modern();
+    let mut network = compiled::<f64>(&graph);
+    let images = sample(2 * network.example_len(), 1);
+    let mut loss = |seed, step| {
+        network.draw_from(Draw { seed, step });
+        network.gradients(&images, Targets::of(&[0, 1])).unwrap().loss.to_bits()
+    };
+    let first = loss(1, 1);
+    assert!(first != loss(1, 2) && first != loss(2, 1));
+    assert_eq!(first, loss(1, 1));
+    let evaluated = network.forward(&images).unwrap().to_vec();
+    network.draw_from(Draw { seed: 3, step: 9 });
+    assert_eq!(network.forward(&images).unwrap(), evaluated, "nothing drops out in evaluation");
+}
+
+/// Loss and gradients.
+fn step_in_bits(graph: &Graph, threads: usize) -> (u64, Vec<u32>) {
+    let mut network = Network::<f32>::compile(graph, 70, threads).unwrap();
+    network.load(&init(graph, 7).unwrap()).unwrap();
+    let images: Vec<f32> = sample(70 * network.example_len(), 4).into_iter().map(|x| x as f32).collect();
+    let labels: Vec<u32> = (0..70).map(|i| i % 4).collect();
+    let loss = network.gradients(&images, Targets::of(&labels)).unwrap().loss;
+    let gradients = network.compiled.parameters.iter().flat_map(|p| p.gradient.iter().map(|g| g.to_bits()));
+    (loss.to_bits(), gradients.collect())
 }
 
 #[test]

@@ -1,0 +1,117 @@
+//! Every operation by itself, against what PyTorch computes (see `tests/fixtures/ops`) and against finite differences.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::kernels::finite_difference::{assert_gradient, sample};
+use crate::kernels::loss::Soft;
+use crate::model::graph::json::parse;
+
+#[derive(Deserialize)]
+struct Fixture {
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    graph: Value,
+    tensors: BTreeMap<String, Stored>,
+    batch: usize,
+    inputs: Vec<f64>,
+    outputs: Vec<f64>,
+    /// None where training draws by chance.
+    gradients: Option<BTreeMap<String, Vec<f64>>>,
+}
+
+#[derive(Deserialize)]
+struct Stored {
+    shape: Vec<usize>,
+    values: Vec<f32>,
+}
+
+fn cases() -> Vec<Case> {
+    let text = include_str!("../../../tests/fixtures/ops/ops.json");
+    serde_json::from_str::<Fixture>(text).unwrap().cases
+}
+
+impl Case {
+    /// The case's network with one factor per channel of its input, a layer scale `input`, and all outputs as a vector.
+    fn network(&self) -> Network<f64> {
+        let mut nodes = self.graph["nodes"].as_array().unwrap().clone();
+        let channels = nodes[0]["shape"][0].clone();
+        nodes[0]["name"] = json!("raw");
+        nodes.insert(1, json!({"name": "input", "op": "layer_scale", "features": channels}));
+        nodes.push(json!({"name": "all", "op": "flatten"}));
+        let graph = parse(&json!({"nodes": nodes})).unwrap();
+        let mut weights = StateDict::default();
+        for (name, tensor) in &self.tensors {
+            weights.insert_f32(name, &tensor.shape, tensor.values.clone()).unwrap();
+        }
+        let channels = graph.input_shape()[0];
+        weights.insert_f32("input", &[channels], vec![1.0; channels]).unwrap();
+        let mut network = Network::compile(&graph, self.batch, 2).unwrap();
+        network.load(&weights).unwrap();
+        network
+    }
+}
+
+#[test]
+fn outputs_are_those_of_pytorch() {
+    for case in cases() {
+        let mut network = case.network();
+        let got = network.forward(&case.inputs).unwrap();
+        assert_eq!(got.len(), case.outputs.len(), "{}", case.name);
+        for (got, expected) in got.iter().zip(&case.outputs) {
+            assert!((got - expected).abs() < 5e-6 * expected.abs().max(1.0), "{}: {got} for {expected}", case.name);
+        }
+    }
+}
+
+#[test]
+fn gradients_are_those_of_pytorch() {
+    let mut compared = 0;
+    for case in cases() {
+        let Some(gradients) = &case.gradients else { continue };
+        let mut network = case.network();
+        let labels: Vec<u32> = (0..case.batch).map(|i| (i % network.classes()) as u32).collect();
+        network.gradients(&case.inputs, Targets::of(&labels)).unwrap();
+        assert_eq!(gradients.len(), network.parameters().len(), "{}", case.name);
+        for parameter in network.parameters() {
+            let expected = &gradients[&parameter.name];
+            let scale = expected.iter().fold(0.0_f64, |most, value| most.max(value.abs()));
+            for (got, expected) in parameter.to_pytorch(&parameter.gradient).iter().zip(expected) {
+                let (name, got) = (&parameter.name, f64::from(*got));
+                let near = (got - expected).abs() < 1e-5 * scale + 1e-6;
+                assert!(near, "{}, {name}: {got} for {expected}", case.name);
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared > 1000, "{compared} values compared");
+}
+
+#[test]
+fn gradients_equal_finite_differences() {
+    for case in cases() {
+        let mut network = case.network();
+        let teacher = sample(case.batch * network.classes(), 2);
+        let labels = vec![0; case.batch];
+        let soft = Some(Soft { teacher: &teacher[..], temperature: 2.0, weight: 1.0 });
+        let targets = Targets { labels: &labels, smoothing: 0.0, soft };
+        for index in 0..network.parameters().len() {
+            network.gradients(&case.inputs, targets).unwrap();
+            let parameter = &network.compiled.parameters[index];
+            let what = format!("{}, {}", case.name, parameter.name);
+            let (at, gradient) = (parameter.values.clone(), parameter.gradient.clone());
+            assert_gradient(&what, &at, &gradient, |values| {
+                network.compiled.parameters[index].values.copy_from_slice(values);
+                network.gradients(&case.inputs, targets).unwrap().loss
+            });
+            network.compiled.parameters[index].values.copy_from_slice(&at);
+        }
+    }
+}

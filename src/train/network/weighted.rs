@@ -1,0 +1,170 @@
+//! Operations with weights.
+
+use crate::kernels::batch_norm::{Affine, Backward, Momentum, Statistics};
+use crate::kernels::conv::{Conv, Depthwise};
+use crate::kernels::group_norm::{GroupNorm, Moments, Scale};
+use crate::kernels::linear::Linear;
+use crate::kernels::{Float, Workspace, elementwise, reduce, tokens};
+use crate::train::network::layer::Mode;
+use crate::train::network::parameters::Running;
+
+/// Share of a batch in running statistics, PyTorch's default.
+const MOMENTUM: f64 = 0.1;
+
+/// What is computed with a weight and perhaps a bias.
+#[derive(Debug)]
+pub(super) enum Weighted<T> {
+    Linear(Linear),
+    Conv(Conv),
+    Depthwise(Depthwise),
+    BatchNorm(Norm<T>),
+    GroupNorm {
+        sizes: GroupNorm,
+        moments: Vec<Moments>,
+    },
+    /// One factor per channel.
+    LayerScale,
+    /// One more token before the `tokens` that come.
+    ClassToken {
+        tokens: usize,
+        channels: usize,
+    },
+    PositionalEmbedding,
+}
+
+/// A BatchNorm's own numbers.
+#[derive(Debug)]
+pub(super) struct Norm<T> {
+    pub(super) eps: f64,
+    /// Position of its running statistics.
+    pub(super) running: usize,
+    pub(super) statistics: Statistics,
+    pub(super) affine: Affine<T>,
+}
+
+/// The values of an operation's tensors.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tensors<'a, T> {
+    pub(super) weight: &'a [T],
+    pub(super) bias: Option<&'a [T]>,
+}
+
+/// What the forward pass changes besides activations.
+#[derive(Debug)]
+pub(super) struct Context<'a, T> {
+    pub(super) work: &'a mut Workspace<T>,
+    pub(super) running: &'a mut [Running<T>],
+    pub(super) mode: Mode,
+}
+
+impl<T: Float> Weighted<T> {
+    /// `y`, then ReLU if asked.
+    pub(super) fn forward(
+        &mut self,
+        context: Context<'_, T>,
+        x: &[T],
+        tensors: Tensors<'_, T>,
+        relu: bool,
+        y: &mut [T],
+    ) {
+        let Tensors { weight, bias } = tensors;
+        match self {
+            Self::Linear(sizes) => sizes.forward(context.work, x, weight, bias, relu, y),
+            Self::Conv(sizes) => sizes.forward(context.work, x, weight, bias, relu, y),
+            Self::Depthwise(sizes) => sizes.forward(x, weight, bias, relu, y),
+            Self::BatchNorm(norm) => norm.forward(context, x, tensors, relu, y),
+            Self::GroupNorm { sizes, moments } => {
+                let count = sizes.moments(x.len());
+                moments.resize(moments.len().max(count), Moments::default());
+                let scale = Scale { weight, bias: bias.unwrap_or(&[]) };
+                sizes.forward(x, scale, &mut moments[..count], y);
+            }
+            Self::LayerScale => elementwise::scale_rows(x, weight, y, false),
+            Self::ClassToken { tokens, .. } => tokens::prepend(weight, *tokens, x, y),
+            Self::PositionalEmbedding => tokens::embed(weight, x, y),
+        }
+    }
+
+    /// Gradients of weight and bias.
+    pub(super) fn backward_parameters(
+        &self,
+        work: &mut Workspace<T>,
+        x: &[T],
+        dy: &[T],
+        weight: &[T],
+        dweight: &mut [T],
+        dbias: Option<&mut [T]>,
+    ) {
+        match (self, dbias) {
+            (Self::Linear(sizes), dbias) => sizes.backward_parameters(work, x, dy, dweight, dbias),
+            (Self::Conv(sizes), dbias) => sizes.backward_parameters(work, x, dy, dweight, dbias),
+            (Self::Depthwise(sizes), dbias) => sizes.backward_parameters(work, x, dy, dweight, dbias),
+            (Self::BatchNorm(norm), Some(dbias)) => norm.backward(weight).parameters(work, x, dy, dweight, dbias),
+            (Self::GroupNorm { sizes, moments }, Some(dbias)) => {
+                let moments = &moments[..sizes.moments(x.len())];
+                sizes.backward_parameters(work, x, dy, moments, [dweight, dbias]);
+            }
+            (Self::LayerScale, _) => reduce::column_products(x, dy, work, dweight),
+            (Self::ClassToken { tokens, .. }, _) => tokens::prepended(*tokens, dy, dweight),
+            (Self::PositionalEmbedding, _) => reduce::column_sums(dy, work, dweight),
+            (Self::BatchNorm(_) | Self::GroupNorm { .. }, None) => {}
+        }
+    }
+
+    /// `dx = ` or `dx += ` the operand's gradient; `gradients` are those of weight and bias.
+    pub(super) fn backward_input(
+        &self,
+        work: &mut Workspace<T>,
+        [x, dy]: [&[T]; 2],
+        weight: &[T],
+        gradients: [&[T]; 2],
+        dx: &mut [T],
+        accumulate: bool,
+    ) {
+        match self {
+            Self::Linear(sizes) => sizes.backward_input(work, dy, weight, dx, accumulate),
+            Self::Conv(sizes) => sizes.backward_input(work, dy, weight, dx, accumulate),
+            Self::Depthwise(sizes) => sizes.backward_input(dy, weight, dx, accumulate),
+            Self::BatchNorm(norm) => {
+                let [dweight, dbias] = gradients;
+                norm.backward(weight).input(x, dy, dweight, dbias, dx, accumulate);
+            }
+            Self::GroupNorm { sizes, moments } => {
+                sizes.backward_input([x, dy, weight], &moments[..sizes.moments(x.len())], dx, accumulate);
+            }
+            Self::LayerScale => elementwise::scale_rows(dy, weight, dx, accumulate),
+            Self::ClassToken { tokens, channels } => tokens::behind(*tokens, *channels, dy, dx, accumulate),
+            Self::PositionalEmbedding => elementwise::put(dy, dx, accumulate),
+        }
+    }
+}
+
+impl<T: Float> Norm<T> {
+    fn backward<'a>(&'a self, weight: &'a [T]) -> Backward<'a, T> {
+        Backward { statistics: &self.statistics, weight, eps: self.eps }
+    }
+
+    /// Picks the statistics, moves the running ones if the mode says so, and normalises.
+    fn forward(&mut self, context: Context<'_, T>, x: &[T], tensors: Tensors<'_, T>, relu: bool, y: &mut [T]) {
+        let Context { work, running, mode } = context;
+        let running = &mut running[self.running];
+        let affine = tensors.weight.iter().zip(tensors.bias.unwrap_or(&[])).enumerate();
+        if mode == Mode::Evaluate {
+            let channels = affine.map(|(c, (w, b))| (running.mean[c].f64(), running.var[c].f64(), *w, *b));
+            self.affine.set(self.eps, channels);
+        } else {
+            self.statistics.measure(work, x, tensors.weight.len());
+            running.since_reset += 1;
+            running.tracked = running.tracked.map(|tracked| tracked.saturating_add(1));
+            let momentum = match mode {
+                Mode::Reestimate => Momentum::Cumulative(running.since_reset),
+                _ => Momentum::Exponential(MOMENTUM),
+            };
+            let rows = x.len() / tensors.weight.len();
+            self.statistics.update_running(rows, momentum, &mut running.mean, &mut running.var);
+            let of_batch = &self.statistics;
+            self.affine.set(self.eps, affine.map(|(c, (w, b))| (of_batch.mean[c], of_batch.var[c], *w, *b)));
+        }
+        self.affine.apply(x, relu, y);
+    }
+}
