@@ -44,12 +44,13 @@ impl Mask {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these results are exact")]
 mod tests {
     use super::*;
 
     fn mask(draw: Draw, layer: usize) -> Vec<f32> {
         let mut y = vec![0.0; 40_000];
-        Mask { p: 0.3, layer }.apply(draw, &[1.0; 40_000], &mut y, false);
+        Mask { p: 0.3, layer }.apply(draw, &vec![1.0; 40_000], &mut y, false);
         y
     }
 

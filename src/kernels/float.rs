@@ -35,12 +35,15 @@ pub trait Float:
     fn f64(self) -> f64;
 
     /// The exponential function.
+    #[must_use]
     fn exp(self) -> Self;
 
     /// The hyperbolic tangent.
+    #[must_use]
     fn tanh(self) -> Self;
 
     /// The error function.
+    #[must_use]
     fn erf(self) -> Self;
 
     /// The inner loop for products of `columns` columns.

@@ -168,6 +168,7 @@ fn gelu_tanh_slope<T: Float>(x: T) -> T {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these results are exact")]
 mod tests {
     use super::*;
     use crate::kernels::finite_difference::{assert_gradient, projection, sample};

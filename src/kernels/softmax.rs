@@ -62,7 +62,9 @@ mod tests {
         };
         let mut dx = vec![1.0; 15];
         softmax_backward(5, &forward(&x), &c, &mut dx, true);
-        dx.iter_mut().for_each(|dx| *dx -= 1.0);
+        for dx in &mut dx {
+            *dx -= 1.0;
+        }
         assert_gradient("x", &x, &dx, |x| projection(&forward(x), &c));
     }
 

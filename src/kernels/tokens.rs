@@ -78,13 +78,17 @@ mod tests {
         let (mut dtoken, mut dx) = (vec![5.0; 2], vec![1.0; 12]);
         prepended(3, &c, &mut dtoken);
         behind(3, 2, &c, &mut dx, true);
-        dx.iter_mut().for_each(|dx| *dx -= 1.0);
+        for dx in &mut dx {
+            *dx -= 1.0;
+        }
         assert_gradient("token", &token, &dtoken, |token| output(&x, token));
         assert_gradient("x", &x, &dx, |x| output(x, &token));
         for accumulate in [false, true] {
             let mut dx = vec![1.0; 12];
             select_backward(1, 3, 2, &c[..4], &mut dx, accumulate);
-            dx.iter_mut().for_each(|dx| *dx -= f64::from(u8::from(accumulate)));
+            for dx in &mut dx {
+                *dx -= f64::from(u8::from(accumulate));
+            }
             assert_gradient("selected", &x, &dx, |x| {
                 let mut y = vec![0.0; 4];
                 select(1, 3, 2, x, &mut y);

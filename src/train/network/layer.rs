@@ -85,7 +85,9 @@ impl<T: Float> Layer<T> {
                 };
                 operation.forward(Context { work, running, mode: *mode }, operands.get(0), tensors, *relu, y);
             }
-            Operation::Plain(plain) => plain.forward(Settings { work, mode: *mode, draw: *draw }, &operands, y),
+            Operation::Plain(plain) => {
+                plain.forward(&mut Settings { work, mode: *mode, draw: *draw }, &operands, y);
+            }
         }
         pass.memory.put_activation(self.output, buffer);
     }
@@ -148,7 +150,7 @@ impl<T: Float> Layer<T> {
             }
             Operation::Plain(plain) => {
                 let output = Output { y: &memory.activation(self.output)[..dy.len()], dy };
-                let settings = Settings { work, mode: *mode, draw: *draw };
+                let settings = &mut Settings { work, mode: *mode, draw: *draw };
                 plain.backward(settings, &operands, index, output, dx, accumulate);
             }
         }

@@ -139,12 +139,11 @@ impl<T: Float> Compiler<'_, T> {
             let operation = linear([channels, width], weight, biases.get(index).copied());
             parts.push(self.push(operation, vec![x], width * tokens));
         }
-        let triple = match parts[..] {
-            [all] => all,
-            _ => {
-                let concat = Plain::Concat { channels: vec![width; parts.len()], all: 3 * channels };
-                self.push(Operation::Plain(concat), parts, 3 * channels * tokens)
-            }
+        let triple = if let [all] = parts[..] {
+            all
+        } else {
+            let concat = Plain::Concat { channels: vec![width; parts.len()], all: 3 * channels };
+            self.push(Operation::Plain(concat), parts, 3 * channels * tokens)
         };
         let between = self.operation(id, node);
         let mixed = self.push(between, vec![triple], channels * tokens);

@@ -69,7 +69,12 @@ pub(super) struct Output<'a, T> {
 
 impl Plain {
     /// `y`.
-    pub(super) fn forward<T: Float>(&mut self, settings: Settings<'_, T>, operands: &Operands<'_, T>, y: &mut [T]) {
+    pub(super) fn forward<T: Float>(
+        &mut self,
+        settings: &mut Settings<'_, T>,
+        operands: &Operands<'_, T>,
+        y: &mut [T],
+    ) {
         let x = operands.get(0);
         match self {
             Self::Function(function) => function.apply(x, y),
@@ -101,7 +106,7 @@ impl Plain {
     /// `dx = ` or `dx += ` the gradient of the operand `which`.
     pub(super) fn backward<T: Float>(
         &self,
-        settings: Settings<'_, T>,
+        settings: &mut Settings<'_, T>,
         operands: &Operands<'_, T>,
         which: usize,
         Output { y, dy }: Output<'_, T>,
