@@ -84,6 +84,51 @@ fn idx_files_are_found_in_any_folder_gzipped_or_not() {
     }
 }
 
+/// Records of CIFAR's binary files: labels, then an image of one value.
+fn records(labels: &[&[u8]]) -> Vec<u8> {
+    let record = |(at, label): (usize, &&[u8])| [label.to_vec(), vec![at as u8; 3 * 32 * 32]].concat();
+    labels.iter().enumerate().flat_map(record).collect()
+}
+
+#[test]
+fn cifar_batches_are_put_in_the_order_of_their_numbers() {
+    let names = "airplane\nautomobile\nbird\ncat\ndeer\ndog\nfrog\nhorse\nship\ntruck\n\n";
+    let files = [
+        ("cifar-10-batches-bin/data_batch_2.bin", records(&[&[9]])),
+        ("cifar-10-batches-bin/test_batch.bin", records(&[&[3], &[4]])),
+        ("cifar-10-batches-bin/batches.meta.txt", names.as_bytes().to_vec()),
+        ("cifar-10-batches-bin/data_batch_1.bin", records(&[&[1], &[2]])),
+    ];
+    for packed in [gzip(&tar(&files)), packing::zip(&files)] {
+        let Dataset { facts, train, test } = open(&packed);
+        assert_eq!((facts.format, facts.classes), (DatasetFormat::CifarBinary, 10));
+        assert_eq!(facts.class_names.as_deref().map(|names| names[9].as_str()), Some("truck"));
+        assert_eq!((facts.example_shape.as_slice(), train.labels()), (&[3, 32, 32][..], &[1, 2, 9][..]));
+        let pixels: Vec<u8> = [0, 1, 0].into_iter().flat_map(|value| vec![value; 3 * 32 * 32]).collect();
+        assert_eq!(*train.pixels(), Pixels::U8(pixels));
+        assert_eq!(test.expect("a test split").labels(), [3, 4]);
+    }
+}
+
+#[test]
+fn the_finer_labels_of_cifar_100_count() {
+    let facts = facts(&tar(&[("train.bin", records(&[&[1, 99], &[0, 5]]))])).expect("usable");
+    assert_eq!((facts.classes, facts.class_names, facts.splits["train"].per_class[5]), (100, None, 1));
+}
+
+#[test]
+fn what_is_wrong_with_cifar_batches_is_named() {
+    let one = records(&[&[1]]);
+    for (message, said) in [
+        (refusal(&tar(&[("data_batch_1.bin", one[1..].to_vec())])), "3072 bytes, which is no whole number of records"),
+        (refusal(&tar(&[("data_batch_1.bin", records(&[&[1], &[10]]))])), "`data_batch_1.bin[1]` is 10"),
+        (refusal(&tar(&[("a/data_batch_1.bin", one.clone()), ("b/data_batch_1.bin", one.clone())])), "the same part"),
+        (refusal(&tar(&[("test_batch.bin", one)])), "the train split is missing"),
+    ] {
+        assert!(message.contains(said), "{message}");
+    }
+}
+
 #[test]
 fn what_is_wrong_with_arrays_is_named() {
     let x = npy("<f4", "(2, 1)", &[0; 8]);

@@ -68,8 +68,8 @@ pub enum DatasetError {
     },
     /// An archive of something else.
     #[error(
-        "the archive holds no dataset: expected arrays x.npy and y.npy, the four MNIST IDX files, or one folder of \
-         PNG/JPEG files per class; found {found}"
+        "the archive holds no dataset: expected arrays x.npy and y.npy, the four MNIST IDX files, CIFAR's binary files, or one \
+         folder of PNG/JPEG files per class; found {found}"
     )]
     NoDataset {
         /// Names of its first files.
@@ -199,6 +199,18 @@ pub enum DatasetError {
         first: String,
         /// Width and height of that one.
         expected: String,
+    },
+    /// Not the file of records that its name promises.
+    #[error(
+        "`{entry}` has {bytes} bytes, which is no whole number of records of {record} bytes (label and 3x32x32 pixels)"
+    )]
+    Records {
+        /// The file.
+        entry: String,
+        /// Its size.
+        bytes: u64,
+        /// Bytes of one record.
+        record: u64,
     },
     /// Not the IDX file that its name promises.
     #[error("`{entry}` begins with {found}; {expected}")]

@@ -6,6 +6,7 @@
 mod archive;
 mod arrays;
 mod batch;
+mod cifar;
 mod dataset;
 mod elements;
 mod error;

@@ -10,7 +10,7 @@ use super::archive::{Archive, Container, Entry, components, is_tar_header, short
 use super::arrays::{self, Array, Role, Roles};
 use super::elements::Element;
 use super::intake::Intake;
-use super::{DatasetError, Limits, folders, idx, images, npy};
+use super::{DatasetError, Limits, cifar, folders, idx, images, npy};
 use crate::domain::dataset::DatasetFormat;
 use crate::model::formats::safetensors;
 
@@ -110,6 +110,9 @@ fn read_archive(archive: Archive<'_>, intake: &mut Intake) -> Result<Recognised,
     if names.iter().any(|name| idx::role(name).is_some()) {
         read_idx(archive, &names, intake)?;
         return Ok((DatasetFormat::Idx, None));
+    }
+    if names.iter().any(|name| cifar::is_batch(name)) {
+        return Ok((DatasetFormat::CifarBinary, cifar::read(archive, intake)?));
     }
     if let Some(plan) = folders::plan(&names)? {
         images::read(archive, &plan, intake)?;

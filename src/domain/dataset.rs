@@ -14,6 +14,8 @@ pub enum DatasetFormat {
     Safetensors,
     /// zip or tar (also `.tar.gz`) of the four MNIST IDX files.
     Idx,
+    /// zip or tar (also `.tar.gz`) of CIFAR-10's or CIFAR-100's binary files.
+    CifarBinary,
     /// zip or tar (also `.tar.gz`) of one folder of PNG/JPEG files per class, optionally below `train/` and `test/`.
     ClassFolders,
 }
