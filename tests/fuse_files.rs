@@ -272,3 +272,181 @@ fn members_that_no_block_can_bring_to_one_depth_name_the_layers() {
     assert_eq!(problem.errors[0].pointer, "/members/1");
     assert!(problem.errors[0].detail.contains("layer2.0.conv1"), "{problem}");
 }
+
+/// Accuracy of the candidate of this kind.
+fn accuracy(report: &Value, kind: &str) -> f64 {
+    let rows = report["candidates"].as_array().unwrap();
+    let row = rows.iter().find(|row| row["kind"] == kind).unwrap_or_else(|| panic!("no {kind} in {report:#}"));
+    row["test"]["accuracy"].as_f64().or_else(|| row["validation"]["accuracy"].as_f64()).unwrap()
+}
+
+/// The mlp with the units of its hidden layer in another order.
+fn reversed(member: &StateDict, hidden: usize, inputs: usize, outputs: usize) -> StateDict {
+    let order: Vec<usize> = (0..hidden).rev().collect();
+    let rows =
+        |name: &str, len: usize| -> Vec<f32> { order.iter().flat_map(|unit| row(member, name, *unit, len)).collect() };
+    let head = member.f32("fc2.weight").unwrap();
+    let columns = (0..outputs).flat_map(|out| order.iter().map(move |unit| (out, *unit)));
+    let head: Vec<f32> = columns.map(|(out, unit)| head[out * hidden + unit]).collect();
+    let mut other = member.clone();
+    other.insert_f32("fc1.weight", &[hidden, inputs], rows("fc1.weight", inputs)).unwrap();
+    other.insert_f32("fc1.bias", &[hidden], rows("fc1.bias", 1)).unwrap();
+    other.insert_f32("fc2.weight", &[outputs, hidden], head).unwrap();
+    other
+}
+
+#[test]
+fn methods_that_match_units_undo_another_order_and_the_average_does_not() {
+    let member = mlp(&[6, 16, 3], 1);
+    let files = Files::new(&[member.clone(), reversed(&member, 16, 6, 3)], Dtype::F32);
+    let data = files.dataset(&[400, 6], 3);
+    let candidates = ["members", "ensemble", "vote", "average", "optimal_transport", "permutation_alignment", "fused"];
+    for method in [
+        json!({"name": "optimal_transport"}),
+        json!({"name": "optimal_transport", "alignment": {"cost": "activations"}}),
+        json!({"name": "permutation_alignment"}),
+        json!({"name": "permutation_alignment", "alignment": {"cost": "activations"}}),
+    ] {
+        let artifacts = files.run(json!({"method": method, "dataset": data, "evaluate": candidates}));
+        let report = json_file(&artifacts["report"]);
+        for kind in ["ensemble", "vote", "optimal_transport", "permutation_alignment", "fused"] {
+            assert!((accuracy(&report, kind) - accuracy(&report, "member")).abs() < 1e-9, "{kind} of {method}");
+        }
+        let fused = Checkpoint::open(&artifacts["model"]).unwrap();
+        for name in ["fc1.weight", "fc2.weight", "fc1.bias"] {
+            let (expected, got) = (member.f32(name).unwrap(), fused.f32(name).unwrap());
+            assert!(expected.iter().zip(&*got).all(|(a, b)| (a - b).abs() < 1e-5), "{name} of {method}");
+        }
+        let row = report["candidates"].as_array().unwrap().iter().find(|row| row["kind"] == "average").unwrap();
+        assert!(row["agreement"].as_f64().unwrap() < 1.0, "the average is another network");
+        let page = std::fs::read_to_string(&artifacts["report.html"]).unwrap();
+        assert!(page.contains("permutation alignment") && page.contains("<svg"));
+    }
+}
+
+#[test]
+fn statistics_are_measured_anew_where_there_are_some() {
+    let members = [resnet(4, [1, 1], 1), resnet(4, [1, 1], 2)];
+    let files = Files::new(&members, Dtype::F32);
+    let data = files.dataset(&[300, 3, 8, 8], 4);
+    let mean = |batch_norm: &str| {
+        let method = json!({"name": "optimal_transport", "batch_norm": batch_norm});
+        let artifacts = files.run(json!({"method": method, "dataset": data}));
+        let report = json_file(&artifacts["report"]);
+        assert_eq!(report["method"]["batch_norm"], if batch_norm == "auto" { "reset" } else { batch_norm });
+        Checkpoint::open(&artifacts["model"]).unwrap().f32("bn1.running_mean").unwrap().to_vec()
+    };
+    let (kept, reset) = (mean("keep"), mean("auto"));
+    assert_ne!(kept, reset);
+    assert_eq!(reset, mean("reset"));
+}
+
+#[test]
+fn parts_of_members_follow_the_rates() {
+    let members = [mlp(&[6, 16, 16, 3], 1), mlp(&[6, 16, 16, 3], 2)];
+    let files = Files::new(&members, Dtype::F32);
+    let kept = |method: Value| {
+        let report = json_file(&files.run(json!({"method": method}))["report"]);
+        report["layers"][0]["kept_per_member"].clone()
+    };
+    assert_eq!(kept(json!({"order": "prune_then_merge"})), json!([8, 8]));
+    assert_eq!(kept(json!({"order": "prune_then_merge", "rates": [3, 1]})), json!([12, 4]));
+    let artifacts = files.run(json!({"method": {"order": "prune_then_merge", "rates": [0, 1], "compensate": "none"}}));
+    let fused = Checkpoint::open(&artifacts["model"]).unwrap();
+    let expected = members[1].f32("fc2.weight").unwrap();
+    assert_eq!(fused.f32("fc2.weight").unwrap(), expected, "nothing of the first member");
+}
+
+#[test]
+fn variants_that_train_are_told_in_the_report() {
+    let members = [mlp(&[6, 12, 12, 3], 1), mlp(&[6, 12, 12, 3], 2)];
+    let files = Files::new(&members, Dtype::F32);
+    let data = files.dataset(&[300, 6], 3);
+    let finetune = json!({"epochs": 1, "batch_size": 32});
+    for method in [
+        json!({"order": "merge_finetune_prune", "merge_epochs": 2}),
+        json!({"importance": "taylor"}),
+        json!({"importance": "fisher", "order": "prune_then_merge"}),
+        json!({"member_weights": "fitted"}),
+        json!({"member_weights": [1, 3]}),
+        json!({"name": "distill_only"}),
+        json!({"name": "distill_only", "start": "scratch"}),
+    ] {
+        let body = json!({"method": method, "dataset": data, "finetune": finetune,
+            "evaluate": ["members", "best_member", "ensemble", "distilled", "fused"]});
+        let artifacts = files.run(body.clone());
+        let report = json_file(&artifacts["report"]);
+        assert!((0.0..=1.0).contains(&accuracy(&report, "distilled")), "{method}");
+        let best = accuracy(&report, "best_member");
+        let rows = report["candidates"].as_array().unwrap().iter().filter(|row| row["kind"] == "member");
+        assert!(rows.clone().all(|row| row["validation"]["accuracy"].as_f64().unwrap() <= best), "{method}");
+        assert_eq!(rows.count(), 2);
+        let shares: Vec<f64> = report["member_weights"].as_array().unwrap().iter().filter_map(Value::as_f64).collect();
+        assert!(shares.is_empty() || (shares.iter().sum::<f64>() - 1.0).abs() < 1e-6, "{method}: {shares:?}");
+        let model = std::fs::read(&artifacts["model"]).unwrap();
+        assert!(model == std::fs::read(&files.run(body)["model"]).unwrap(), "{method}: the same again");
+    }
+}
+
+#[test]
+fn a_member_fused_with_itself_loses_nothing() {
+    let member = mlp(&[6, 16, 16, 3], 3);
+    let files = Files::new(&[member.clone(), member], Dtype::F32);
+    let data = files.dataset(&[400, 6], 3);
+    // Without a validation split the labels, which are chance, have no say.
+    let dataset = json!({"name": data, "validation_fraction": 0});
+    let artifacts = files.run(json!({"method": {"importance": "css"}, "dataset": dataset}));
+    let (open, fused) = (files.open(), Checkpoint::open(&artifacts["model"]).unwrap());
+    let headers: Vec<_> = open.iter().map(Checkpoint::header).collect();
+    let graph = &depth::detect(&headers, &Architecture::Auto, Some(&vec![6])).unwrap().own[0];
+    let mut rng = ChaCha8Rng::seed_from_u64(11);
+    let inputs: Vec<f32> = (0..6 * 100).map(|_| rng.random_range(-1.0..1.0)).collect();
+    let logits = |weights: &dyn Weights| verify::reference(Member { graph, weights }, &inputs, 100).unwrap();
+    let (own, fused) = (logits(&open[0]), logits(&fused));
+    let scale = own.iter().map(|logit| logit.abs()).sum::<f32>() / own.len() as f32;
+    let far = own.iter().zip(&fused).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(far < 0.05 * scale, "logits of about {scale} differ by up to {far}");
+}
+
+#[test]
+fn a_plan_is_compared_to_its_end_and_tells_what_failed() {
+    let files = Files::new(&[mlp(&[6, 12, 12, 3], 1), mlp(&[6, 12, 12, 3], 2)], Dtype::F32);
+    files.dataset(&[200, 6], 3);
+    let folder = files.folder.path();
+    let plan = r#"
+title = "Small"
+seeds = [0, 1]
+job.dataset = "data.safetensors"
+[[ensembles]]
+name = "both"
+members = ["m0.safetensors", "m1.safetensors"]
+[[ensembles]]
+name = "one is missing"
+members = ["m0.safetensors", "m9.safetensors"]
+[[methods]]
+name = "magnitude"
+[[methods]]
+name = "css"
+job.method.importance = "css"
+[quick]
+ensembles = ["both"]
+"#;
+    std::fs::write(folder.join("plan.toml"), plan).unwrap();
+    let compare = |more: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_engraft"));
+        command.args(["compare", "--plan", "plan.toml", "--report", "all.json", "--html", "all.html"]).args(more);
+        command.current_dir(folder).output().unwrap()
+    };
+    let quick = compare(&["--quick"]);
+    assert!(quick.status.success(), "{}", String::from_utf8_lossy(&quick.stderr));
+    let text = String::from_utf8(quick.stdout).unwrap();
+    assert!(text.contains("magnitude") && text.contains('±') && text.contains("best member"), "{text}");
+    let report = json_file(&folder.join("all.json"));
+    assert_eq!(report["runs"].as_array().unwrap().len(), 4);
+    assert!(std::fs::read_to_string(folder.join("all.html")).unwrap().contains("<svg"));
+    let whole = compare(&[]);
+    assert_eq!(whole.status.code(), Some(1));
+    let report = json_file(&folder.join("all.json"));
+    let failed = report["runs"].as_array().unwrap().iter().filter(|run| run["error"].is_string());
+    assert_eq!(failed.count(), 4);
+}

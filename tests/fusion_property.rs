@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use engraft::domain::problem::Code;
+use engraft::fusion::align::{self, Alignment};
 use engraft::fusion::{self, Ensemble, Fused, Member, verify};
 use engraft::model::allocate::Curve;
 use engraft::model::costs::Costs;
@@ -18,6 +19,7 @@ use engraft::model::precision::Precision;
 use engraft::model::target::{Allocation, Budget, LayerSize, Resource, Size, Target};
 use engraft::tensors::{StateDict, Weights};
 use proptest::prelude::*;
+use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -544,6 +546,28 @@ fn check_masked(plan: &Plan, seed: u64, factor: f64) {
 }
 
 /// A network from nodes that each read the one before, or those that are named; weights at random.
+/// Puts the units of every group in another order: the same outputs.
+fn check_permuted(plan: &Plan, seed: u64) {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let (graphs, states) = members(plan, 1, &mut rng);
+    let ensemble = Ensemble::new(vec![Member { graph: &graphs[0], weights: &states[0] }]).unwrap();
+    if ensemble.couplings()[0].divided(&graphs[0]).is_some() {
+        return;
+    }
+    let mut order = |width: usize| {
+        let mut order: Vec<usize> = (0..width).collect();
+        order.shuffle(&mut rng);
+        order
+    };
+    let groups = (0..ensemble.groups()).map(|group| order(ensemble.widths(GroupId(group))[0])).collect();
+    let alignment = Alignment { groups, outputs: (0..graphs[0].classes()).collect() };
+    let permuted = align::permuted(&ensemble, vec![alignment]);
+    let inputs = noise(&graphs[0], 2, &mut rng);
+    let expected = verify::reference(ensemble.members()[0], &inputs, 2).unwrap();
+    let got = verify::reference(Member { graph: &graphs[0], weights: &permuted[0] }, &inputs, 2).unwrap();
+    assert!(verify::Agreement::of(&expected, &got).holds(), "{expected:?} {got:?} of {:?}", graphs[0]);
+}
+
 fn network(nodes: &serde_json::Value, rng: &mut ChaCha8Rng) -> (Graph, StateDict) {
     let graph = engraft::model::graph::json::parse(&serde_json::json!({ "nodes": nodes })).unwrap();
     let weights = weights(&graph, rng);
@@ -657,5 +681,10 @@ proptest! {
     #[test]
     fn a_pruned_network_equals_the_masked_one(plan in plan(), seed in any::<u64>(), factor in 0.1..1.0) {
         check_masked(&plan, seed, factor);
+    }
+
+    #[test]
+    fn a_network_with_its_units_in_another_order_is_the_same(plan in plan(), seed in any::<u64>()) {
+        check_permuted(&plan, seed);
     }
 }

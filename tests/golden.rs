@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use engraft::fusion::{self, Ensemble, Fused, Member, verify};
-use engraft::job::request::Architecture;
+use engraft::fusion::{self, Ensemble, Fused, Member, align, verify};
+use engraft::job::request::{Architecture, Outputs};
 use engraft::model::families::{self, Detected};
 use engraft::model::graph::{Graph, Shape};
 use engraft::model::groups::{Couplings, GroupId};
@@ -66,6 +66,10 @@ impl Case {
 
     /// Compares every tensor with the golden file `name`, and the logits with the golden logits.
     fn check(&self, name: &str, fused: &Fused) {
+        self.check_within(TOLERANCE, name, fused);
+    }
+
+    fn check_within(&self, tolerance: f32, name: &str, fused: &Fused) {
         let golden = open(&self.folder, name);
         let names: Vec<&str> = golden.header().tensors.iter().map(|info| info.name.as_str()).collect();
         assert_eq!(fused.weights.names(), names, "{name}: names");
@@ -73,7 +77,7 @@ impl Case {
             assert_eq!(fused.weights[&info.name].dims(), info.shape, "{name}: shape of {}", info.name);
             if info.dtype.is_float() {
                 let (expected, got) = (golden.f32(&info.name).unwrap(), fused.weights.f32(&info.name).unwrap());
-                close(&expected, &got, TOLERANCE, &format!("{}: {name}: {}", self.folder.display(), info.name));
+                close(&expected, &got, tolerance, &format!("{}: {name}: {}", self.folder.display(), info.name));
             } else {
                 assert_eq!(golden.counter(&info.name), fused.weights.counter(&info.name), "{name}: {}", info.name);
             }
@@ -129,6 +133,26 @@ fn check_case(name: &str) {
     }
     if case.has("nt_hierarchical") {
         case.check("nt_hierarchical", &fusion::hierarchical(&case.members(), &targets).unwrap());
+    }
+}
+
+/// The mean of the members after each was carried over to the first.
+fn optimal_transport(case: &Case) -> Fused {
+    let ensemble = case.ensemble();
+    let permuted = align::permuted(&ensemble, align::transport(&ensemble, Outputs::Transported).unwrap());
+    let pairs = case.detected.graphs.iter().zip(&permuted);
+    let aligned = Ensemble::new(pairs.map(|(graph, weights)| Member { graph, weights }).collect()).unwrap();
+    fusion::average(&aligned).unwrap().build().unwrap()
+}
+
+#[test]
+fn members_are_transported_as_the_reference_does() {
+    for name in
+        ["mlp_x2", "mlp_x3", "mlp_x4", "mlp_x5", "lenet_cifar_x2", "lenet_cifar_x3", "vgg_nobn_x2", "vgg_nobn_x4"]
+    {
+        let Some(case) = Case::open(name) else { continue };
+        // The reference scales what it transports by 1 + 1e-7 per unit.
+        case.check_within(1e-4, "ot", &optimal_transport(&case));
     }
 }
 

@@ -402,7 +402,15 @@ async fn one_member_is_planned_within_a_budget_and_a_budget_too_small_names_the_
     assert_eq!((status, code.as_str()), (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request"));
     assert_eq!(body["errors"][0]["code"], "budget_too_small");
     assert!(body["detail"].as_str().expect("text").contains("at least 11,"), "{body:#}");
-    let later = json!({"members": ["m0.safetensors"], "method": {"order": "prune_then_merge"}});
+    let nodes = json!([
+        {"name": "input", "op": "input", "shape": [4]},
+        {"name": "fc1", "op": "linear", "in_features": 4, "out_features": 8, "bias": true},
+        {"name": "curve", "op": "gelu"},
+        {"name": "fc2", "op": "linear", "in_features": 8, "out_features": 3, "bias": true},
+    ]);
+    let later = json!({
+        "members": ["m0.safetensors"], "architecture": {"graph": {"nodes": nodes}}, "method": {"compensate": "data_free"},
+    });
     let answer = lab.post("/v1/jobs?validate_only=true", &later).send().await.expect("an answer");
     let (status, code, _) = problem(answer).await;
     assert_eq!((status, code.as_str()), (StatusCode::UNPROCESSABLE_ENTITY, "not_supported_yet"));

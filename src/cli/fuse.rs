@@ -44,6 +44,9 @@ pub(super) struct Fuse {
     /// Where the report goes (JSON).
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Where the report goes as a page with plots.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 impl Fuse {
@@ -70,16 +73,14 @@ impl Fuse {
 
     /// Puts the artifacts where the user wants them and prints the comparison.
     fn deliver(&self, artifacts: &[OutputFile]) -> Result<ExitCode> {
-        let artifact = |name: &str| {
-            let found = artifacts.iter().find(|artifact| artifact.name == name);
-            found.with_context(|| format!("the pipeline made no {name}"))
-        };
-        let report = &artifact("report")?.path;
-        let summary: Report = serde_json::from_reader(io::BufReader::new(File::open(report)?))?;
-        if let Some(to) = &self.report {
-            std::fs::copy(report, to).with_context(|| format!("cannot write {}", to.display()))?;
+        let report = &artifact(artifacts, "report")?.path;
+        let summary = read_report(report)?;
+        for (from, to) in [(report, &self.report), (&artifact(artifacts, "report.html")?.path, &self.html)] {
+            if let Some(to) = to {
+                std::fs::copy(from, to).with_context(|| format!("cannot write {}", to.display()))?;
+            }
         }
-        let model = &artifact("model")?.path;
+        let model = &artifact(artifacts, "model")?.path;
         std::fs::rename(model, &self.out).with_context(|| format!("cannot write {}", self.out.display()))?;
         print!("{summary}");
         println!("\nwrote {}", self.out.display());
@@ -87,8 +88,19 @@ impl Fuse {
     }
 }
 
+/// The artifact `name`.
+pub(super) fn artifact<'a>(artifacts: &'a [OutputFile], name: &str) -> Result<&'a OutputFile> {
+    let found = artifacts.iter().find(|artifact| artifact.name == name);
+    found.with_context(|| format!("the pipeline made no {name}"))
+}
+
+/// Reads a report.
+pub(super) fn read_report(path: &Path) -> Result<Report> {
+    Ok(serde_json::from_reader(io::BufReader::new(File::open(path)?))?)
+}
+
 /// The job with its files found and hashed.
-fn task(job: JobRequest, scratch: &Path, threads: Option<usize>) -> Result<Task> {
+pub(super) fn task(job: JobRequest, scratch: &Path, threads: Option<usize>) -> Result<Task> {
     let dataset = job.dataset.as_ref();
     let device = match job.device {
         Device::Auto | Device::Cpu => Device::Cpu,

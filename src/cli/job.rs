@@ -18,13 +18,14 @@ pub(super) struct JobArgs {
     /// Family of the networks, where it is not recognised.
     #[arg(long, value_name = "FAMILY")]
     architecture: Option<String>,
-    /// How the members become one network: `neuron_transplantation` or `average`.
+    /// How the members become one network: `neuron_transplantation`, `average`, `optimal_transport` or
+    /// `permutation_alignment`.
     #[arg(long, value_name = "METHOD")]
     method: Option<String>,
     /// In which order members are joined: `joint`, `iterative` or `hierarchical`.
     #[arg(long, value_name = "ORDER")]
     order: Option<String>,
-    /// How units are ranked: `magnitude`, `l1`, `random`, `activation` or `css`.
+    /// How units are ranked: `magnitude`, `l1`, `random`, `activation`, `css`, `taylor` or `fisher`.
     #[arg(long, value_name = "RANKING")]
     importance: Option<String>,
     /// How layers behind the selection are refitted: `auto`, `none`, `calibration` or `data_free`.

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod compare;
 mod demo;
 mod fuse;
 mod inspect;
@@ -33,6 +34,7 @@ enum Command {
     Fuse(Box<fuse::Fuse>),
     Plan(Box<plan::PlanCommand>),
     Train(train::Train),
+    Compare(compare::Compare),
     Inspect(inspect::Inspect),
     Demo(demo::Demo),
     Keys(keys::Keys),
@@ -51,6 +53,7 @@ pub fn main() -> ExitCode {
         Command::Fuse(command) => command.run(),
         Command::Plan(command) => command.run(),
         Command::Train(command) => command.run(),
+        Command::Compare(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Demo(command) => command.run(),
         Command::Keys(command) => command.run(),

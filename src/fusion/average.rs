@@ -6,7 +6,7 @@ use crate::fusion::{Ensemble, FusionError};
 use crate::model::parameters;
 use crate::tensors::{Elements, Rows};
 
-/// The mean of the members' weights, tensor by tensor.
+/// The mean of the members' weights, tensor by tensor, each member by its share.
 ///
 /// # Errors
 /// When members have different widths or weights cannot be read.
@@ -23,24 +23,21 @@ pub fn average<'a>(ensemble: &'a Ensemble<'a>) -> Result<Recipe<'a>, FusionError
             }
             members.push(elements);
         }
-        let fill = Box::new(move |row, target: &mut [f32]| mean(&members, row * target.len(), target));
+        let shares = ensemble.shares();
+        let fill = Box::new(move |row, target: &mut [f32]| mean(&members, shares, row * target.len(), target));
         tensors.push(Rows { name: parameter.name, shape: parameter.shape, fill });
     }
-    let provenance = Provenance {
-        shares: vec![1.0 / ensemble.members().len() as f32; ensemble.members().len()],
-        groups: Vec::new(),
-    };
+    let provenance = Provenance { shares: ensemble.shares().to_vec(), groups: Vec::new() };
     Ok(Recipe { graph: graph.clone(), tensors, counters: counters(ensemble), provenance })
 }
 
 /// The mean of the elements from `first` on.
-fn mean(members: &[Elements<'_>], first: usize, target: &mut [f32]) {
+fn mean(members: &[Elements<'_>], shares: &[f32], first: usize, target: &mut [f32]) {
     let mut sums = vec![0.0_f64; target.len()];
     let mut scratch = Vec::new();
-    for elements in members {
+    for (elements, share) in members.iter().zip(shares) {
         let values = elements.slice(first, target.len(), &mut scratch);
-        sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(*value));
+        sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(*share) * f64::from(*value));
     }
-    let count = members.len() as f64;
-    target.iter_mut().zip(sums).for_each(|(mean, sum)| *mean = (sum / count) as f32);
+    target.iter_mut().zip(sums).for_each(|(mean, sum)| *mean = sum as f32);
 }

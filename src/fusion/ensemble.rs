@@ -57,8 +57,8 @@ pub enum FusionError {
     /// An activation that was asked for after its last reader had it.
     #[error("the output of node {0} is no longer there; this is a fault of engraft, please report it")]
     Lost(usize),
-    /// A ranking by activations without any.
-    #[error("this ranking needs activations, which were not measured; this is a fault of engraft, please report it")]
+    /// A ranking by activations or gradients without any.
+    #[error("this ranking needs what was not measured; this is a fault of engraft, please report it")]
     NoStatistics,
     /// Asked to stop.
     #[error("stopped as asked")]
@@ -119,6 +119,17 @@ impl<'a> Ensemble<'a> {
         Ok(Self { members, couplings, shares })
     }
 
+    /// The same members with other weights in the mean of the outputs, one for each; their sum counts as 1. Weights that do
+    /// not fit change nothing.
+    #[must_use]
+    pub fn weighted(mut self, weights: &[f64]) -> Self {
+        let total: f64 = weights.iter().sum();
+        if weights.len() == self.members.len() && total > 0.0 && total.is_finite() {
+            self.shares = weights.iter().map(|weight| (weight / total) as f32).collect();
+        }
+        self
+    }
+
     /// The members.
     #[must_use]
     pub fn members(&self) -> &[Member<'a>] {
@@ -129,6 +140,14 @@ impl<'a> Ensemble<'a> {
     #[must_use]
     pub fn graph(&self) -> &'a Graph {
         self.members[0].graph
+    }
+
+    /// Whether all members have the same widths.
+    #[must_use]
+    pub fn has_one_shape(&self) -> bool {
+        self.couplings
+            .windows(2)
+            .all(|pair| pair[0].groups.iter().zip(&pair[1].groups).all(|(a, b)| a.width == b.width))
     }
 
     /// Groups and axes of each member; the same but for the widths.
@@ -149,7 +168,7 @@ impl<'a> Ensemble<'a> {
         self.couplings.iter().map(|couplings| couplings.group(group).width).collect()
     }
 
-    /// Each member's weight in the mean of the outputs: its share of the units that the output layer reads.
+    /// Each member's weight in the mean of the outputs: by default its share of the units that the output layer reads.
     #[must_use]
     pub fn shares(&self) -> &[f32] {
         &self.shares

@@ -4,6 +4,7 @@
 //! [scored](score) and [selected](select) from the members directly, and what is kept is [gathered](gather) into the fused
 //! network. Gathering everything gives the concatenated network itself ([`materialise`]), for tests and small inputs.
 
+pub mod align;
 mod average;
 pub mod calibration;
 pub mod compensate;
@@ -20,8 +21,10 @@ mod routes;
 mod score;
 mod select;
 pub mod sensitivity;
+mod sides;
 mod squares;
 pub mod verify;
+mod weights;
 
 pub use average::average;
 pub use ensemble::{Ensemble, FusionError, Member};
@@ -32,4 +35,5 @@ pub use padded::Padded;
 pub use provenance::{Origin, Provenance, Unit};
 pub use recipe::{Fused, Recipe};
 pub use score::{Scores, l1, magnitude};
-pub use select::{Selection, select};
+pub use select::{Selection, quotas, select, select_part};
+pub use weights::fit as fit_weights;

@@ -38,7 +38,7 @@ pub type Join<'j, W, E> = &'j mut dyn FnMut(&[Member<'_>], &[usize]) -> Result<F
 #[must_use]
 pub fn joins(order: Order, members: usize) -> usize {
     match order {
-        Order::Joint => 1,
+        Order::Joint | Order::PruneThenMerge | Order::MergeFinetunePrune => 1,
         Order::Iterative => members.saturating_sub(1).max(1),
         Order::Hierarchical if members <= 3 => 1,
         Order::Hierarchical => joins(order, members / 2) + joins(order, members - members / 2) + 1,

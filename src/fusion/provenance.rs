@@ -48,7 +48,8 @@ impl Provenance {
 
     /// The same network seen through its parts: member `i` of this fusion is itself the fusion `parts[i]`, whose members
     /// are numbered from `first[i]` on. A part without provenance is an original member.
-    pub(super) fn through(self, parts: &[(Option<&Self>, usize)]) -> Self {
+    #[must_use]
+    pub fn through(self, parts: &[(Option<&Self>, usize)]) -> Self {
         let mut shares = Vec::new();
         for (share, (part, _)) in self.shares.iter().zip(parts) {
             match part {

@@ -31,6 +31,15 @@ impl Selection {
         selection
     }
 
+    /// What selections of one member each keep, side by side.
+    #[must_use]
+    pub fn beside(members: &[Self]) -> Self {
+        let groups = members.first().map_or(0, |first| first.kept.len());
+        let of_group = |group: usize| members.iter().map(|member| member.kept[group].concat()).collect();
+        let pruned = |group: usize| members.iter().any(|member| member.pruned[group]);
+        Self { kept: (0..groups).map(of_group).collect(), pruned: (0..groups).map(pruned).collect() }
+    }
+
     /// The kept units of one member in one group.
     #[must_use]
     pub fn kept(&self, group: GroupId, member: usize) -> &[usize] {
@@ -96,6 +105,29 @@ impl Selection {
 pub fn select(
     ensemble: &Ensemble<'_>,
     targets: &[usize],
+    score: impl FnMut(&Ensemble<'_>, &Selection, GroupId) -> Result<Scores, FusionError>,
+    progress: impl FnMut(usize, usize),
+) -> Result<Selection, FusionError> {
+    select_down_to(1, ensemble, targets, score, progress)
+}
+
+/// As [`select`], for an ensemble whose units become a part of a larger network: a target may be 0.
+///
+/// # Errors
+/// See [`select`].
+pub fn select_part(
+    ensemble: &Ensemble<'_>,
+    targets: &[usize],
+    score: impl FnMut(&Ensemble<'_>, &Selection, GroupId) -> Result<Scores, FusionError>,
+    progress: impl FnMut(usize, usize),
+) -> Result<Selection, FusionError> {
+    select_down_to(0, ensemble, targets, score, progress)
+}
+
+fn select_down_to(
+    least: usize,
+    ensemble: &Ensemble<'_>,
+    targets: &[usize],
     mut score: impl FnMut(&Ensemble<'_>, &Selection, GroupId) -> Result<Scores, FusionError>,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Selection, FusionError> {
@@ -104,7 +136,7 @@ pub fn select(
         let group = GroupId(index);
         let available: usize = ensemble.widths(group).iter().sum();
         let refused = || FusionError::Target { layer: ensemble.group_name(index).to_owned(), available, target };
-        if target == 0 || target > available {
+        if target < least || target > available {
             return Err(refused());
         }
         if target < available {
@@ -116,6 +148,37 @@ pub fn select(
         progress(index + 1, targets.len());
     }
     Ok(selection)
+}
+
+/// How many units of each group each member keeps, when all together keep `targets`: by `rates`, rounded so that the targets
+/// are met (largest remainders, earlier members first), and no more than the member has; what one lacks, others give.
+#[must_use]
+pub fn quotas(ensemble: &Ensemble<'_>, targets: &[usize], rates: &[f64]) -> Vec<Vec<usize>> {
+    let of_group = |(group, &target): (usize, &usize)| {
+        let widths = ensemble.widths(GroupId(group));
+        let mut quotas = vec![0; widths.len()];
+        let mut left = target.min(widths.iter().sum());
+        while left > 0 {
+            let open: Vec<usize> = (0..widths.len()).filter(|member| quotas[*member] < widths[*member]).collect();
+            let rate = |member: usize| rates.get(member).copied().unwrap_or(0.0);
+            let total: f64 = open.iter().map(|member| rate(*member)).sum();
+            let exact = |member: usize| {
+                let rate = if total > 0.0 { rate(member) / total } else { 1.0 / open.len() as f64 };
+                left as f64 * rate
+            };
+            let mut parts: Vec<(usize, usize, f64)> =
+                open.iter().map(|&member| (member, exact(member) as usize, exact(member).fract())).collect();
+            let whole: usize = parts.iter().map(|(_, whole, _)| whole).sum();
+            parts.sort_by(|a, b| b.2.total_cmp(&a.2).then(a.0.cmp(&b.0)));
+            for (place, (member, whole_part, _)) in parts.into_iter().enumerate() {
+                let part = whole_part + usize::from(place < left - whole);
+                quotas[member] = (quotas[member] + part).min(widths[member]);
+            }
+            left = target.min(widths.iter().sum()) - quotas.iter().sum::<usize>();
+        }
+        quotas
+    };
+    targets.iter().enumerate().map(of_group).collect()
 }
 
 /// For each producer of only some of the group's units, those units, by member.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::problem::Fault;
-use crate::job::request::{Compensate, Method, MethodName};
+use crate::job::request::{Compensate, Method};
 use crate::model::graph::{Graph, Node, NodeId, Op, Window};
 
 /// Most units of all members in one layer up to which `auto` compensates without data: it takes memory with their square.
@@ -14,7 +14,7 @@ const MOST_UNITS: usize = 4096;
 /// # Errors
 /// A fault at `/method/compensate` or `/method/importance` for what the network or a missing dataset rules out.
 pub fn resolve(wanted: &Method, graphs: &[Graph], has_dataset: bool) -> Result<Compensate, Vec<Fault>> {
-    if wanted.name == MethodName::Average {
+    if !wanted.name.selects() {
         return Ok(Compensate::None);
     }
     let graph = &graphs[0];
@@ -27,7 +27,7 @@ pub fn resolve(wanted: &Method, graphs: &[Graph], has_dataset: bool) -> Result<C
             faults.push(Fault::new(format!("/method/{field}"), "not_supported_yet", detail));
         }
     };
-    if wanted.importance.needs_data() {
+    if wanted.importance.needs_activations() {
         refuse("importance", "this ranking looks at activations", running);
     }
     let resolved = match (wanted.compensate, has_dataset) {

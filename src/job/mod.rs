@@ -1,6 +1,8 @@
 //! A fusion job as data: what was asked, what that means in full, what it will cost, and what its child process reports.
 
+mod averaging;
 pub mod compensation;
+mod method;
 pub mod parse;
 pub mod plan;
 pub mod protocol;

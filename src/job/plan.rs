@@ -125,6 +125,10 @@ struct Work {
     joins: u64,
     /// Multiply-accumulates of measuring sensitivities, at most.
     probing: u64,
+    /// Whether the members' units are put in one order.
+    aligns: bool,
+    /// Epochs of the concatenated network, and what it costs; where it is trained.
+    merged: Option<(u64, Costs)>,
 }
 
 impl Work {
@@ -145,12 +149,17 @@ impl Work {
             largest: network.own.iter().chain([graph]).map(|graph| Costs::of(graph, &f32s).bytes).max().unwrap_or(0),
             fused: Costs::of(graph, &f32s),
             activations: activations as u64,
-            joins: if job.method.order == Order::Joint {
-                1
-            } else {
+            joins: if matches!(job.method.order, Order::Iterative | Order::Hierarchical) {
                 (job.members.len() as u64).saturating_sub(1).max(1)
+            } else {
+                1
             },
+            merged: (job.method.order == Order::MergeFinetunePrune).then(|| {
+                let epochs = job.method.merge_epochs.or_else(|| finetune.map(|finetune| finetune.epochs));
+                (epochs.unwrap_or(0) as u64, network.fusion.concatenated)
+            }),
             probing: 0,
+            aligns: job.method.name.aligns(),
         };
         if let (Some(dataset), Some(facts)) = (&job.dataset, inputs.dataset.and_then(DatasetInput::facts)) {
             let count = |split: &str| facts.splits.get(split).map_or(0, |split| split.examples as u64);
@@ -170,11 +179,19 @@ impl Work {
     /// Bytes of anonymous memory, and of what.
     fn memory(&self) -> (u64, String) {
         let mut parts = vec![(BUFFERS, "buffers".to_owned())];
+        if self.aligns {
+            let weights = self.members.parameters * 4;
+            parts.push((weights, "the members' weights in one order of units".to_owned()));
+        }
         if let Some((_, batch)) = self.finetune {
             let copies = 3 + self.optimizer_buffers;
+            let (which, bytes) = match self.merged {
+                Some((_, concatenated)) => ("concatenated", concatenated.parameters * 4),
+                None => ("fused", self.fused.bytes),
+            };
             let of =
-                format!("{copies} times the fused weights (values, gradients, the optimizer's buffers, best epoch)");
-            parts.push((copies * self.fused.bytes, of));
+                format!("{copies} times the {which} weights (values, gradients, the optimizer's buffers, best epoch)");
+            parts.push((copies * bytes, of));
             parts.push((2 * batch * self.activations * 4, format!("activations and gradients of a batch of {batch}")));
         }
         if self.data_bytes > 0 {
@@ -194,7 +211,8 @@ impl Work {
         let moved = self.joins * (3 * self.members.bytes + 2 * self.fused.bytes);
         let copying = moved as f64 / ASSUMED_BYTES_PER_SECOND;
         let epochs = self.finetune.map_or(0, |(epochs, _)| epochs);
-        let training = epochs as f64 * (3 * self.train + self.measured) as f64 * self.fused.macs as f64;
+        let merging = self.merged.map_or(0.0, |(epochs, costs)| epochs as f64 * costs.macs as f64);
+        let training = (3 * self.train + self.measured) as f64 * (epochs as f64 * self.fused.macs as f64 + merging);
         let teacher = if epochs > 0 { self.train } else { 0 };
         let candidates = (teacher + self.measured) as f64 * self.members.macs as f64
             + 2.0 * self.measured as f64 * self.fused.macs as f64;

@@ -6,119 +6,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::method::{
+    Alignment, BatchNorm, Calibration, Compensate, Convolutions, GroundCost, Importance, MemberWeights, Method,
+    MethodName, Order, Outputs, Start, WeightRule,
+};
 pub use crate::model::families::Architecture;
 use crate::model::graph::Shape;
 pub use crate::model::target::{Allocation, Budget, LayerSize, Resource, Size, Target};
-
-/// How the members become one network.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct Method {
-    /// The method.
-    pub name: MethodName,
-    /// Which members are joined when.
-    pub order: Order,
-    /// How units are ranked.
-    pub importance: Importance,
-    /// Whether consumers are refitted after selection.
-    pub compensate: Compensate,
-    /// How calibration data is drawn and used, by compensation and by rankings that need activations.
-    pub calibration: Calibration,
-}
-
-/// How calibration data is drawn and used.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Calibration {
-    /// Examples of the train split; by default 160 for each unknown of the widest layer (rankings: 10 for each unit of the
-    /// widest group), from 1,000 to 50,000, as far as cost and memory allow.
-    pub samples: Option<usize>,
-    /// Positions of each image that a convolution's fit reads.
-    pub positions: usize,
-    /// What the unknowns of a convolution's fit are.
-    pub convolutions: Convolutions,
-    /// The ridge of the fits, relative to the mean of the diagonal; by default the best on held-out examples.
-    pub ridge: Option<f64>,
-}
-
-impl Default for Calibration {
-    fn default() -> Self {
-        Self { samples: None, positions: 16, convolutions: Convolutions::default(), ridge: None }
-    }
-}
-
-/// What the unknowns of a convolution's fit are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Convolutions {
-    /// One matrix between channels, for all positions of the kernel.
-    #[default]
-    Shared,
-    /// Every weight by itself, where a row has at most 4,096.
-    Full,
-}
-
-/// The method's name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MethodName {
-    /// Concatenate, prune, recover.
-    #[default]
-    NeuronTransplantation,
-    /// The plain mean of the members' weights, tensor by tensor.
-    Average,
-}
-
-/// Which members are joined when.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Order {
-    /// All at once.
-    #[default]
-    Joint,
-    /// The first two, the result with the third, and so on.
-    Iterative,
-    /// As a merge sort: two or three at once, then pairs of results.
-    Hierarchical,
-}
-
-/// How units are ranked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Importance {
-    /// Mean of squared group norms, the paper's.
-    #[default]
-    Magnitude,
-    /// Mean of absolute group norms.
-    L1,
-    /// By chance.
-    Random,
-    /// Mean squared activation times the squared norm of what reads it.
-    Activation,
-    /// Column-subset selection: units that the chosen ones do not explain yet.
-    Css,
-}
-
-impl Importance {
-    /// Whether the ranking looks at activations on calibration data.
-    #[must_use]
-    pub fn needs_data(self) -> bool {
-        matches!(self, Self::Activation | Self::Css)
-    }
-}
-
-/// Whether consumers are refitted after selection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Compensate {
-    /// With calibration data where there is a dataset, else without data where the network allows it.
-    #[default]
-    Auto,
-    /// Never.
-    None,
-    /// By activations on the train split; labels are not read.
-    Calibration,
-    /// By second moments of Gaussian inputs.
-    DataFree,
-}
 
 /// Data to train and to measure with.
 #[derive(Debug, Clone, PartialEq)]
@@ -276,10 +170,20 @@ pub enum Schedule {
 pub enum Candidate {
     /// Each member.
     Members,
+    /// The member with the highest validation accuracy.
+    BestMember,
     /// The mean of the members' logits.
     Ensemble,
+    /// The class that most members name.
+    Vote,
     /// The plain mean of the members' weights.
     Average,
+    /// The mean after each member was carried over to the first, BatchNorm measured anew.
+    OptimalTransport,
+    /// The mean after the members' units were matched, BatchNorm measured anew.
+    PermutationAlignment,
+    /// The first member, trained as the fused network is.
+    Distilled,
     /// The fused network, before and after recovery.
     Fused,
 }

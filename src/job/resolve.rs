@@ -2,15 +2,14 @@
 
 use crate::domain::dataset::DatasetFacts;
 use crate::domain::problem::{Code, Fault, Problem};
-use crate::job::compensation;
 use crate::job::plan::Plan;
-use crate::job::request::{Architecture, Compensate, JobRequest, MethodName, Size, Target};
+use crate::job::request::{Architecture, BatchNorm, Compensate, JobRequest, Method, Size, Target};
+use crate::job::{averaging, compensation};
 use crate::model::allocate::Curve;
 use crate::model::depth::{self, Aligned, Padding};
 use crate::model::families::Detected;
 use crate::model::graph::{Graph, Shape};
 use crate::model::header::CheckpointHeader;
-use crate::model::parameters;
 use crate::model::plan::FusionPlan;
 use crate::model::precision::Precision;
 
@@ -67,6 +66,8 @@ pub struct Network {
     pub precision: Precision,
     /// Whether and how consumers are refitted; never [`Compensate::Auto`].
     pub compensate: Compensate,
+    /// What becomes of the statistics of BatchNorm; never [`BatchNorm::Auto`].
+    pub batch_norm: BatchNorm,
     /// Widths, costs.
     pub fusion: FusionPlan,
     /// The same for a reader.
@@ -91,11 +92,12 @@ pub fn resolve(mut job: JobRequest, inputs: &Inputs<'_>) -> Result<Resolved, Pro
     };
     let Aligned { detected, own, paddings } = aligned;
     faults.extend(data_faults(&job, inputs, &detected));
-    faults.extend(average_faults(&job, &detected));
+    faults.extend(averaging::faults(&job, &detected));
     match compensation::resolve(&job.method, &detected.graphs, job.dataset.is_some()) {
         Ok(compensate) => job.method.compensate = compensate,
         Err(refused) => faults.extend(refused),
     }
+    job.method.batch_norm = averaging::batch_norm(&job, &detected);
     let precision = Precision::shared(&inputs.members);
     let fusion = match FusionPlan::new(&detected.graphs, &planned(&job.target, &faults), &precision, None) {
         Ok(fusion) if faults.is_empty() => fusion,
@@ -106,8 +108,9 @@ pub fn resolve(mut job: JobRequest, inputs: &Inputs<'_>) -> Result<Resolved, Pro
         job.architecture = Architecture::Family { name: detected.family.clone(), heads: None };
     }
     job.input_shape = Some(detected.graphs[0].input_shape().clone());
-    let compensate = job.method.compensate;
-    let mut network = Network { detected, own, paddings, precision, compensate, fusion, plan: Plan::default() };
+    let Method { compensate, batch_norm, .. } = job.method;
+    let mut network =
+        Network { detected, own, paddings, precision, compensate, batch_norm, fusion, plan: Plan::default() };
     network.plan = Plan::new(&job, inputs, &network);
     Ok(Resolved { job, network: Some(network) })
 }
@@ -159,30 +162,6 @@ fn target_faults(job: &JobRequest) -> Vec<Fault> {
         }
         _ => Vec::new(),
     }
-}
-
-/// Why the members' weights cannot be averaged as asked.
-fn average_faults(job: &JobRequest, detected: &Detected) -> Vec<Fault> {
-    if job.method.name != MethodName::Average {
-        return Vec::new();
-    }
-    let mut faults = Vec::new();
-    if job.target != Target::default() {
-        let detail = "the method `average` keeps the members' widths: expected {\"width\": \"member\"} alone";
-        faults.push(Fault::new("/target", "invalid_value", detail));
-    }
-    let expected = parameters::of_graph(&detected.graphs[0]);
-    for (index, graph) in detected.graphs.iter().enumerate().skip(1) {
-        let pairs = expected.iter().zip(parameters::of_graph(graph));
-        faults.extend(pairs.filter(|(expected, got)| expected.shape != got.shape).map(|(expected, got)| {
-            let detail = format!(
-                "averaging needs members of one shape; tensor `{}`: expected {:?} as in member 0, got {:?}",
-                got.name, expected.shape, got.shape
-            );
-            Fault::new(format!("/members/{index}"), "shape_mismatch", detail)
-        }));
-    }
-    faults
 }
 
 /// Every way in which the data does not fit the networks.
@@ -333,18 +312,6 @@ mod tests {
         let problem = resolve(request, &inputs).expect_err("two faults");
         let pointers: Vec<&str> = problem.errors.iter().map(|fault| fault.pointer.as_str()).collect();
         assert_eq!(pointers, ["/dataset", "/target/keep/1"]);
-    }
-
-    #[test]
-    fn averages_need_one_shape_and_keep_it() {
-        let narrow = header(&[("fc1.weight", &[7, 12]), ("fc2.weight", &[8, 7]), ("fc3.weight", &[3, 8])]);
-        let (first, average) = (mlp(), json!({"name": "average"}));
-        let inputs = Inputs { members: vec![&first, &narrow], ..Inputs::default() };
-        let request = json!({"members": ["a", "b"], "method": average, "target": {"width": 0.5}});
-        let problem = resolve(job(&request), &inputs).expect_err("other shapes");
-        let pointers: Vec<&str> = problem.errors.iter().map(|fault| fault.pointer.as_str()).collect();
-        assert_eq!(pointers, ["/target", "/members/1", "/members/1"]);
-        assert!(problem.errors[1].detail.contains("`fc1.weight`: expected [8, 12] as in member 0, got [7, 12]"));
     }
 
     #[test]

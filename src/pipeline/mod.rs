@@ -1,9 +1,14 @@
 //! What a job computes, from open files to written artifacts: the code behind `engraft fuse` and behind every worker's
 //! child process. Knows no database and no network.
 
+mod average;
+mod candidates;
 pub mod child;
 pub mod ensemble;
+mod gradients;
+mod join;
 mod load;
+mod marks;
 mod measure;
 mod phases;
 mod publish;
@@ -13,18 +18,19 @@ mod transplant;
 
 use std::sync::atomic::AtomicBool;
 
+use candidates::FusedNetworks;
+use join::FusedFile;
 use load::Loaded;
-use measure::{Bench, FusedNetworks};
+use measure::Bench;
 use phases::{Halt, Phases};
 use publish::Results;
 use rayon::ThreadPoolBuilder;
-use transplant::FusedFile;
 
 use crate::domain::problem::{Code, Problem};
 use crate::fusion::{Ensemble, Provenance};
 use crate::job::compensation::Compensation;
 use crate::job::protocol::{Message, OutputFile, Phase, Task};
-use crate::job::request::{Allocation, Budget, Size};
+use crate::job::request::{Allocation, Budget, Method, Size};
 use crate::job::resolve::Network;
 use crate::model::allocate::Curve;
 use crate::report::{CandidateReport, Examples, Kind, LayerReport, Report, Verification, gain_kept};
@@ -67,8 +73,9 @@ fn compute(task: &Task, phases: &mut Phases<'_>) -> Result<Vec<OutputFile>, Halt
     }
     let padded = transplant::padded(&loaded, &network);
     let ensemble = transplant::ensemble(&loaded, &padded, &network)?;
-    let verification = transplant::verify(&ensemble, loaded.data.as_ref(), task.job.seed, phases)?;
     let bench = loaded.data.as_ref().map(|data| Bench::new(data, &network, task, phases.stop_flag()));
+    let ensemble = transplant::weighted(task, ensemble, bench.as_ref(), phases)?;
+    let verification = transplant::verify(&ensemble, loaded.data.as_ref(), task.job.seed, phases)?;
     let FusedFile { fused, file, uncompensated, compensation } =
         transplant::fuse(task, &ensemble, &network, bench.as_ref(), phases)?;
     let trained = match (&task.job.finetune, &bench) {
@@ -116,7 +123,7 @@ fn evaluate(
     networks: &FusedNetworks<'_>,
     phases: &mut Phases<'_>,
 ) -> Result<Vec<CandidateReport>, Halt> {
-    let candidates = measure::candidates(bench, task, ensemble, networks, phases)?;
+    let candidates = candidates::candidates(bench, task, ensemble, networks, phases)?;
     if near_chance(&candidates, ensemble.graph().classes()) {
         phases.warn(
             "the members score near chance on this data: check `normalize` and the order of the classes against what \
@@ -155,12 +162,18 @@ fn report(task: &Task, loaded: &Loaded, found: Found<'_>, provenance: &Provenanc
         architecture: found.network.detected.family.clone(),
         assumptions: found.network.detected.assumptions.clone(),
         ensemble_gain_kept: gain_kept(&found.candidates, examples.test),
+        members: task.job.members.clone(),
+        member_weights: provenance.shares.clone(),
         candidates: found.candidates,
         compensation: found.compensation,
         best_epoch: found.trained.map(|trained| trained.best_epoch),
         epochs: found.trained.map(|trained| trained.history.clone()).unwrap_or_default(),
         layers: layers(found.network, provenance, task.members.len()),
-        method: task.job.method.clone(),
+        method: Method {
+            compensate: found.network.compensate,
+            batch_norm: found.network.batch_norm,
+            ..task.job.method.clone()
+        },
         verification: found.verification,
         warnings: phases.warnings(),
         examples,

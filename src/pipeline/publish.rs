@@ -14,7 +14,7 @@ use crate::job::compensation::Compensation;
 use crate::job::protocol::{InputFile, OutputFile, Task};
 use crate::model::graph::Graph;
 use crate::model::precision::Precision;
-use crate::report::Report;
+use crate::report::{Report, page};
 use crate::tensors::{Checkpoint, StateDict, Written};
 
 /// Where the fused network's units come from, and everything that it was made with.
@@ -54,7 +54,7 @@ pub(super) struct Results<'a> {
     pub(super) report: &'a Report,
 }
 
-/// Writes report, architecture and provenance below the task's scratch folder; with the model they are the artifacts.
+/// Writes the report in both forms, architecture and provenance below the task's scratch folder; with the model they are the artifacts.
 pub(super) fn publish(task: &Task, results: Results<'_>) -> Result<Vec<OutputFile>, Problem> {
     let provenance = ProvenanceFile {
         engraft_version: env!("CARGO_PKG_VERSION"),
@@ -69,6 +69,7 @@ pub(super) fn publish(task: &Task, results: Results<'_>) -> Result<Vec<OutputFil
     Ok(vec![
         results.model,
         json(&task.scratch, "report", results.report)?,
+        text(&task.scratch, "report.html", "text/html; charset=utf-8", page(results.report).as_bytes())?,
         json(&task.scratch, "architecture", results.graph)?,
         json(&task.scratch, "provenance", &provenance)?,
     ])
@@ -101,21 +102,39 @@ pub(super) fn model(
     Ok((checkpoint, model_file(path, written)))
 }
 
+/// As [`model`], in a file that is gone with its map.
+pub(super) fn temporary(
+    task: &Task,
+    weights: &StateDict,
+    precision: &Precision,
+) -> Result<(Checkpoint, OutputFile), Problem> {
+    let (weights, file) = model(task, weights, precision)?;
+    std::fs::remove_file(&file.path).map_err(|error| unwritten(&file.path, &error))?;
+    Ok((weights, file))
+}
+
 fn json(folder: &Path, name: &str, content: &impl Serialize) -> Result<OutputFile, Problem> {
-    let path = folder.join(format!("{name}.json"));
-    let mut bytes = serde_json::to_vec_pretty(content).map_err(|error| unwritten(&path, &error.into()))?;
+    let mut bytes = serde_json::to_vec_pretty(content)
+        .map_err(|error| unwritten(&folder.join(format!("{name}.json")), &error.into()))?;
     bytes.push(b'\n');
+    let file = text(folder, &format!("{name}.json"), "application/json", &bytes)?;
+    Ok(OutputFile { name: name.to_owned(), ..file })
+}
+
+/// An artifact that is called like its file.
+fn text(folder: &Path, name: &str, media_type: &str, bytes: &[u8]) -> Result<OutputFile, Problem> {
+    let path = folder.join(name);
     let write = || {
         let mut file = File::create(&path)?;
-        file.write_all(&bytes)?;
+        file.write_all(bytes)?;
         file.sync_all()
     };
     write().map_err(|error| unwritten(&path, &error))?;
     Ok(OutputFile {
         name: name.to_owned(),
-        sha256: hex::encode(Sha256::digest(&bytes)),
+        sha256: hex::encode(Sha256::digest(bytes)),
         bytes: bytes.len() as u64,
-        media_type: "application/json".to_owned(),
+        media_type: media_type.to_owned(),
         path,
     })
 }

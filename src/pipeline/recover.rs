@@ -2,7 +2,7 @@
 
 use super::measure::Bench;
 use super::phases::{Halt, Phases};
-use crate::fusion::{Ensemble, Fused};
+use crate::fusion::{Ensemble, Fused, Member};
 use crate::job::protocol::{OutputFile, Phase, Task};
 use crate::job::request::{Finetune, Objective};
 use crate::tensors::Checkpoint;
@@ -19,12 +19,7 @@ pub(super) fn recover(
 ) -> Result<Trained, Halt> {
     phases.begin(Phase::Finetune)?;
     let (stop, data) = (phases.stop_flag(), bench.data());
-    let teacher = match finetune.objective {
-        Objective::Distill { temperature, teacher, .. } => {
-            Some(bench.teacher(ensemble, teacher, temperature, phases)?)
-        }
-        Objective::CrossEntropy => None,
-    };
+    let teacher = teacher(finetune, bench, ensemble, phases)?;
     let batch = finetune.batch_size.min(data.train.len());
     let mut network = Network::compile(&fused.graph, batch, task.threads)?;
     network.load(&fused.weights).map_err(TrainError::from)?;
@@ -39,6 +34,56 @@ pub(super) fn recover(
     };
     let resume = task.resume.as_deref();
     Ok(train::train(&mut network, &setup, resume, stop, &mut |event| tell(event, finetune.epochs, phases))?)
+}
+
+/// Trains `student` as the fused network is, beside the job's own training: without checkpoints, told by log lines that
+/// begin with `name`.
+pub(super) fn train_beside(
+    task: &Task,
+    finetune: &Finetune,
+    bench: &Bench<'_>,
+    ensemble: &Ensemble<'_>,
+    student: Member<'_>,
+    name: &str,
+    phases: &mut Phases<'_>,
+) -> Result<Trained, Halt> {
+    let (stop, data) = (phases.stop_flag(), bench.data());
+    let teacher = teacher(finetune, bench, ensemble, phases)?;
+    let mut network = Network::compile(student.graph, finetune.batch_size.min(data.train.len()), task.threads)?;
+    network.load(student.weights).map_err(TrainError::from)?;
+    let setup = Setup {
+        finetune,
+        seed: task.job.seed,
+        train: &data.train,
+        validation: data.validation.as_ref().map(|part| part as &dyn Examples),
+        test: None,
+        teacher: teacher.as_deref(),
+        checkpoints: None,
+    };
+    let mut tell = |event: Event<'_>| match event {
+        Event::Step { epoch, step, steps, .. } => phases.done((epoch - 1) * steps + step, finetune.epochs * steps),
+        Event::Epoch(metrics) => {
+            let accuracy = metrics.validation.map(|score| format!(", validation {:.2} %", score.accuracy * 100.0));
+            phases.info(format!("{name}: epoch {}{}", metrics.epoch, accuracy.unwrap_or_default()));
+        }
+        Event::Checkpoint { .. } => {}
+    };
+    Ok(train::train(&mut network, &setup, None, stop, &mut tell)?)
+}
+
+/// The teacher's logits on the train split, where the objective has one.
+fn teacher(
+    finetune: &Finetune,
+    bench: &Bench<'_>,
+    ensemble: &Ensemble<'_>,
+    phases: &mut Phases<'_>,
+) -> Result<Option<Vec<f32>>, Halt> {
+    match finetune.objective {
+        Objective::Distill { temperature, teacher, .. } => {
+            bench.teacher(ensemble, teacher, temperature, phases).map(Some)
+        }
+        Objective::CrossEntropy => Ok(None),
+    }
 }
 
 /// Hands the trainer's events on.

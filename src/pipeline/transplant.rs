@@ -3,23 +3,23 @@
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::average;
+use super::join::{FusedFile, Join, Making};
 use super::load::{Data, Loaded};
 use super::measure::Bench;
 use super::phases::{Halt, Phases};
 use super::publish;
+use super::recover;
 use crate::domain::problem::{Code, Problem};
-use crate::fusion::calibration::Sampling;
-use crate::fusion::compensate::{self, Compensated, Options};
-use crate::fusion::importance::{self, Ranking};
-use crate::fusion::{self, Ensemble, Fused, Member, Padded, Recipe, Selection, verify};
-use crate::job::compensation::Compensation;
-use crate::job::protocol::{OutputFile, Phase, Task};
-use crate::job::request::{Calibration, Compensate, MethodName};
+use crate::fusion::{self, Ensemble, Fused, Member, Padded, Provenance, Selection, verify};
+use crate::job::protocol::{Phase, Task};
+use crate::job::request::{BatchNorm, Finetune, MemberWeights, MethodName, Order, Start, WeightRule};
 use crate::job::resolve::Network;
 use crate::model::costs::Costs;
 use crate::model::precision::Precision;
 use crate::report::Verification;
-use crate::tensors::{Checkpoint, StateDict, Weights};
+use crate::tensors::Weights;
+use crate::train::{self, Examples, TrainError};
 
 /// Examples that verification compares at most.
 const EXAMPLES: usize = 32;
@@ -49,6 +49,34 @@ pub(super) fn ensemble<'a>(
     });
     let pairs = network.detected.graphs.iter().zip(weights);
     Ok(Ensemble::new(pairs.map(|(graph, weights)| Member { graph, weights }).collect())?)
+}
+
+/// The members with the weights that the job gives them.
+pub(super) fn weighted<'a>(
+    task: &Task,
+    ensemble: Ensemble<'a>,
+    bench: Option<&Bench<'_>>,
+    phases: &mut Phases<'_>,
+) -> Result<Ensemble<'a>, Halt> {
+    let count = ensemble.members().len();
+    let weights = match (&task.job.method.member_weights, bench.and_then(|bench| bench.data().validation.as_ref())) {
+        (MemberWeights::Given(weights), _) => weights.clone(),
+        (MemberWeights::Rule(WeightRule::Uniform), _) => vec![1.0; count],
+        (MemberWeights::Rule(WeightRule::Fitted), Some(validation)) => {
+            let mut logits = Vec::with_capacity(count);
+            for (member, bench) in ensemble.members().iter().zip(bench.into_iter().cycle()) {
+                let mut network = bench.network(member.graph, member.weights)?;
+                logits.push(train::logits(&mut network, validation, phases.stop_flag())?);
+            }
+            let labels: Vec<u32> = (0..validation.len()).map(|index| validation.label(index)).collect();
+            let weights = fusion::fit_weights(&logits, &labels, ensemble.graph().classes());
+            let shown: Vec<String> = weights.iter().map(|weight| format!("{weight:.3}")).collect();
+            phases.info(format!("weights of the members by the validation split: {}", shown.join(", ")));
+            weights
+        }
+        (MemberWeights::Rule(_), _) => return Ok(ensemble),
+    };
+    Ok(ensemble.weighted(&weights))
 }
 
 /// Shows on real inputs (noise without a dataset) that the concatenation computes what the members compute together.
@@ -89,18 +117,6 @@ fn noise(len: usize, seed: u64) -> Vec<f32> {
     (0..len).map(|_| (rng.random::<f32>() - 0.5) * 12.0_f32.sqrt()).collect()
 }
 
-/// A fused network in a file, mapped.
-#[derive(Debug)]
-pub(super) struct FusedFile {
-    pub(super) fused: Fused<Checkpoint>,
-    /// The file as an artifact.
-    pub(super) file: OutputFile,
-    /// The network before compensation, if there was one.
-    pub(super) uncompensated: Option<Checkpoint>,
-    /// What compensation did to it.
-    pub(super) compensation: Option<Compensation>,
-}
-
 /// Makes one network of the members, in a file below the scratch folder. The file of a network that will be trained,
 /// compensated, or joined with others, is gone with its map.
 pub(super) fn fuse(
@@ -112,13 +128,45 @@ pub(super) fn fuse(
 ) -> Result<FusedFile, Halt> {
     phases.begin(Phase::Score)?;
     let method = &task.job.method;
-    if method.name == MethodName::Average {
-        phases.begin(Phase::Prune)?;
-        let making = Making { last: true, published: task.job.finetune.is_none() };
-        let (fused, file) = making.write(task, network, fusion::average(ensemble)?, phases)?;
-        return Ok(FusedFile { fused, file, uncompensated: None, compensation: None });
+    let made = match (method.name, method.order) {
+        (MethodName::OptimalTransport | MethodName::PermutationAlignment, _) => {
+            return average::aligned(task, ensemble, network, bench, phases);
+        }
+        (MethodName::DistillOnly, _) => return alone(task, ensemble, network, phases),
+        (MethodName::Average, _) => {
+            phases.begin(Phase::Prune)?;
+            let published = task.job.finetune.is_none() && network.batch_norm != BatchNorm::Reset;
+            let making = Making { last: true, published };
+            let (fused, file) = making.write(task, network, fusion::average(ensemble)?, phases)?;
+            FusedFile { fused, file, uncompensated: None, compensation: None }
+        }
+        (MethodName::NeuronTransplantation, Order::MergeFinetunePrune) => {
+            merge_finetune_prune(task, ensemble, network, bench, phases)?
+        }
+        (MethodName::NeuronTransplantation, _) => transplant(task, ensemble, network, bench, phases)?,
+    };
+    match bench {
+        Some(bench) if network.batch_norm == BatchNorm::Reset => {
+            average::with_statistics(task, network, bench, made, phases)
+        }
+        _ => Ok(made),
     }
+}
+
+/// Joins the members in the order that the job asks for.
+fn transplant(
+    task: &Task,
+    ensemble: &Ensemble<'_>,
+    network: &Network,
+    bench: Option<&Bench<'_>>,
+    phases: &mut Phases<'_>,
+) -> Result<FusedFile, Halt> {
+    let method = &task.job.method;
     let joins = fusion::joins(method.order, ensemble.members().len());
+    if joins == 1 {
+        let join = Join { task, network, bench, parts: ensemble, targets: &network.fusion.targets, place: (0, 1) };
+        return join.make(phases);
+    }
     let mut joined = 0;
     let mut last = None;
     let fused = fusion::in_order(method.order, ensemble.members(), &network.fusion.targets, &mut |parts, targets| {
@@ -133,142 +181,46 @@ pub(super) fn fuse(
     Ok(FusedFile { fused, file, uncompensated, compensation })
 }
 
-/// How a network of kept rows is written.
-#[derive(Debug, Clone, Copy)]
-struct Making {
-    /// Whether it is the network of all members, in the types that they have; others stay in f32.
-    last: bool,
-    /// Whether its file stays.
-    published: bool,
+/// Trains the concatenated network, then prunes it.
+fn merge_finetune_prune(
+    task: &Task,
+    ensemble: &Ensemble<'_>,
+    network: &Network,
+    bench: Option<&Bench<'_>>,
+    phases: &mut Phases<'_>,
+) -> Result<FusedFile, Halt> {
+    let (Some(finetune), Some(bench)) = (&task.job.finetune, bench) else {
+        return Err(Problem::new(Code::InvalidRequest, "merging before pruning needs `finetune` and a dataset").into());
+    };
+    let everything = fusion::gather(ensemble, &Selection::all(ensemble))?;
+    let (merged, _) = Making { last: false, published: false }.write(task, network, everything, phases)?;
+    let settings = Finetune { epochs: task.job.method.merge_epochs.unwrap_or(finetune.epochs), ..finetune.clone() };
+    let trained =
+        recover::train_beside(task, &settings, bench, ensemble, merged.as_member(), "all members merged", phases)?;
+    let parts = Ensemble::new(vec![Member { graph: &merged.graph, weights: &trained.weights }])?;
+    let targets = &network.fusion.targets;
+    let join = Join { task, network, bench: Some(bench), parts: &parts, targets, place: (0, 1) };
+    let mut made = join.make(phases)?;
+    made.fused.provenance = made.fused.provenance.through(&[(Some(&merged.provenance), 0)]);
+    Ok(made)
 }
 
-impl Making {
-    fn write(
-        self,
-        task: &Task,
-        network: &Network,
-        recipe: Recipe<'_>,
-        phases: &mut Phases<'_>,
-    ) -> Result<(Fused<Checkpoint>, OutputFile), Halt> {
-        let path = task.scratch.join(if self.published { publish::MODEL } else { "intermediate.safetensors" });
-        let precision = if self.last { &network.precision } else { &Precision::default() };
-        let (fused, written) = recipe.write(&path, &publish::notes(), precision, |done, all| phases.done(done, all))?;
-        if !self.published {
-            std::fs::remove_file(&path).map_err(|error| publish::unwritten(&path, &error))?;
+/// No fusion: the first member, or fresh weights in its place.
+fn alone(task: &Task, ensemble: &Ensemble<'_>, network: &Network, phases: &mut Phases<'_>) -> Result<FusedFile, Halt> {
+    phases.begin(Phase::Prune)?;
+    let first = Ensemble::new(vec![ensemble.members()[0]])?;
+    let (fused, file) = match task.job.method.start {
+        Start::Member => {
+            let recipe = fusion::gather(&first, &Selection::all(&first))?;
+            Making { last: true, published: false }.write(task, network, recipe, phases)?
         }
-        Ok((fused, publish::model_file(path, written)))
-    }
-}
-
-/// One of the steps in which members become one network.
-struct Join<'a> {
-    task: &'a Task,
-    network: &'a Network,
-    bench: Option<&'a Bench<'a>>,
-    parts: &'a Ensemble<'a>,
-    targets: &'a [usize],
-    /// Joins before this one, and all.
-    place: (usize, usize),
-}
-
-impl Join<'_> {
-    /// Keeps the best units of all parts, and refits the layers that read them.
-    fn make(&self, phases: &mut Phases<'_>) -> Result<FusedFile, Halt> {
-        let selection = self.select(phases)?;
-        let (joined, joins) = self.place;
-        let last = joined + 1 == joins;
-        let publishes = last && self.task.job.finetune.is_none();
-        if last {
-            phases.begin(Phase::Prune)?;
+        Start::Scratch => {
+            let graph = ensemble.graph().clone();
+            let fresh = train::init(&graph, task.job.seed).map_err(TrainError::from)?;
+            let (weights, file) = publish::temporary(task, &fresh, &network.precision)?;
+            let provenance = Provenance { shares: Vec::new(), groups: Vec::new() };
+            (Fused { graph, weights, provenance }, file)
         }
-        let compensates = self.network.compensate != Compensate::None;
-        let making = Making { last, published: publishes && !compensates };
-        let recipe = fusion::gather(self.parts, &selection)?;
-        let (plain, file) = making.write(self.task, self.network, recipe, phases)?;
-        if !compensates {
-            return Ok(FusedFile { fused: plain, file, uncompensated: None, compensation: None });
-        }
-        if last {
-            phases.begin(Phase::Compensate)?;
-        }
-        let Compensated { mut weights, mut done, warnings } = self.compensate(&selection, &plain, phases)?;
-        for warning in warnings {
-            phases.warn(warning);
-        }
-        done.kept = self.is_better(&plain, &weights, phases)?;
-        if !done.kept {
-            weights = compensate::copy(&plain)?;
-        }
-        let (weights, file) = publish::model(self.task, &weights, &self.network.precision)?;
-        if !publishes {
-            std::fs::remove_file(&file.path).map_err(|error| publish::unwritten(&file.path, &error))?;
-        }
-        let fused = Fused { graph: plain.graph, weights, provenance: plain.provenance };
-        let changed = !done.layers.is_empty();
-        let uncompensated = changed.then_some(plain.weights);
-        Ok(FusedFile { fused, file, uncompensated, compensation: changed.then_some(done) })
-    }
-
-    fn select(&self, phases: &mut Phases<'_>) -> Result<Selection, Halt> {
-        let method = &self.task.job.method;
-        let (joined, joins) = self.place;
-        let statistics = match self.bench {
-            Some(bench) if method.importance.needs_data() => {
-                let monitor = &mut |done: f64| phases.goes_on((joined as f64 + done) / joins as f64);
-                Some(importance::measure(self.parts, &bench.data().train, &self.sampling(), monitor)?)
-            }
-            _ => None,
-        };
-        let (importance, seed, targets) = (method.importance, self.task.job.seed, self.targets);
-        let ranking = Ranking { importance, seed, statistics: statistics.as_ref(), targets };
-        let score = |parts: &Ensemble<'_>, selection: &Selection, group| ranking.score(parts, selection, group);
-        let selection = fusion::select(self.parts, targets, score, |groups, all| {
-            phases.done(joined * all + groups, joins * all);
-        })?;
-        phases.go_on()?;
-        Ok(selection)
-    }
-
-    /// Refits the layers behind the selection.
-    fn compensate(
-        &self,
-        selection: &Selection,
-        plain: &Fused<Checkpoint>,
-        phases: &mut Phases<'_>,
-    ) -> Result<Compensated, Halt> {
-        let monitor = &mut |done| phases.goes_on(done);
-        Ok(match self.bench {
-            Some(bench) if self.network.compensate == Compensate::Calibration => {
-                let Calibration { convolutions, ridge, .. } = self.task.job.method.calibration;
-                let options = Options { sampling: self.sampling(), convolutions, ridge };
-                compensate::calibrate(self.parts, selection, plain, &bench.data().train, &options, monitor)?
-            }
-            _ => compensate::data_free(self.parts, selection, plain, monitor)?,
-        })
-    }
-
-    /// Whether the compensated network is at least as good as the plain one, as far as there is a validation split.
-    fn is_better(
-        &self,
-        plain: &Fused<Checkpoint>,
-        compensated: &StateDict,
-        phases: &mut Phases<'_>,
-    ) -> Result<bool, Halt> {
-        let Some(bench) = self.bench else { return Ok(true) };
-        let before = bench.validation_accuracy(&plain.graph, &plain.weights)?;
-        let after = bench.validation_accuracy(&plain.graph, compensated)?;
-        let (Some(before), Some(after)) = (before, after) else { return Ok(true) };
-        if after < before {
-            let (before, after) = (before * 100.0, after * 100.0);
-            phases.warn(format!(
-                "compensation lowered the validation accuracy from {before:.2} % to {after:.2} %: its result was dropped"
-            ));
-        }
-        Ok(after >= before)
-    }
-
-    fn sampling(&self) -> Sampling {
-        let Calibration { samples, positions, .. } = self.task.job.method.calibration;
-        Sampling { samples, positions, seed: self.task.job.seed }
-    }
+    };
+    Ok(FusedFile { fused, file, uncompensated: None, compensation: None })
 }

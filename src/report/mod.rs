@@ -1,7 +1,13 @@
 //! The report of a job: every candidate side by side, and what a reader should know about the figures.
 
+mod comparison;
+mod gain;
+mod html;
 mod table;
 
+pub use comparison::{Comparison, Run};
+pub use gain::{Gain, gain_kept};
+pub use html::page;
 pub(crate) use table::scaled;
 
 use serde::{Deserialize, Serialize};
@@ -17,13 +23,23 @@ use crate::model::plan::LayerPlan;
 pub enum Kind {
     /// One of the networks that came in.
     Member,
+    /// The one of them with the highest validation accuracy.
+    BestMember,
     /// The mean of the members' logits: n networks at once.
     Ensemble,
+    /// The class that most members name: n networks at once.
+    Vote,
     /// The mean of the members' weights.
     Average,
+    /// The mean after each member was carried over to the first.
+    OptimalTransport,
+    /// The mean after the members' units were matched.
+    PermutationAlignment,
+    /// The first member, trained as the fused network was.
+    Distilled,
     /// After selection alone: the paper's method before recovery. Shown where there was a compensation.
     FusedUncompensated,
-    /// After selection and compensation, before any training.
+    /// Before any training.
     FusedZeroShot,
     /// The model that is published.
     Fused,
@@ -40,6 +56,10 @@ pub struct CandidateReport {
     pub validation: Option<Score>,
     /// On the test split, where there is one.
     pub test: Option<Score>,
+    /// Expected calibration error over 15 bins of confidence, in [0, 1]; on the test split, else on the validation split.
+    pub calibration_error: Option<f64>,
+    /// Share of the same examples on which the candidate names the ensemble's class.
+    pub agreement: Option<f64>,
     /// Learned numbers (BatchNorm statistics are not counted).
     pub parameters: u64,
     /// Multiply-accumulate operations for one example.
@@ -65,6 +85,10 @@ pub struct Report {
     pub compensation: Option<Compensation>,
     /// See [`gain_kept`].
     pub ensemble_gain_kept: Option<f64>,
+    /// Names of the members.
+    pub members: Vec<String>,
+    /// Each member's weight in the mean of the outputs.
+    pub member_weights: Vec<f32>,
     /// The epoch whose weights are published; 0 is before training, none without training.
     pub best_epoch: Option<usize>,
     /// Training, epoch by epoch.
@@ -115,60 +139,4 @@ pub struct Examples {
     pub validation: usize,
     /// Only reported.
     pub test: usize,
-}
-
-/// Share of the ensemble's gain that the fused network keeps on the test split:
-/// (fused - mean member) / (ensemble - mean member). None where a candidate is missing or where the ensemble's gain is
-/// within one standard error of its accuracy, so that the ratio would be noise.
-#[must_use]
-pub fn gain_kept(candidates: &[CandidateReport], test_examples: usize) -> Option<f64> {
-    let accuracies = |kind: Kind| -> Vec<f64> {
-        let of_kind = candidates.iter().filter(|candidate| candidate.kind == kind);
-        of_kind.filter_map(|candidate| Some(candidate.test?.accuracy)).collect()
-    };
-    let members = accuracies(Kind::Member);
-    let (ensemble, fused) = (*accuracies(Kind::Ensemble).first()?, *accuracies(Kind::Fused).first()?);
-    if members.is_empty() || test_examples == 0 {
-        return None;
-    }
-    let member = members.iter().sum::<f64>() / members.len() as f64;
-    let standard_error = (ensemble * (1.0 - ensemble) / test_examples as f64).sqrt();
-    let gain = ensemble - member;
-    (gain > standard_error).then(|| (fused - member) / gain)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn candidate(kind: Kind, accuracy: f64) -> CandidateReport {
-        let test = Some(Score { accuracy, loss: 1.0 });
-        CandidateReport {
-            name: "x".into(),
-            kind,
-            validation: None,
-            test,
-            parameters: 1,
-            macs: 1,
-            bytes: 4,
-            latency_ms: None,
-        }
-    }
-
-    #[test]
-    fn the_share_of_the_gain_is_told_only_where_it_means_something() {
-        let row = |ensemble| {
-            [
-                candidate(Kind::Member, 0.80),
-                candidate(Kind::Member, 0.82),
-                candidate(Kind::Ensemble, ensemble),
-                candidate(Kind::Fused, 0.84),
-            ]
-        };
-        let kept = gain_kept(&row(0.85), 10_000).expect("a clear gain");
-        assert!((kept - 0.75).abs() < 1e-9, "{kept}");
-        assert_eq!(gain_kept(&row(0.812), 10_000), None, "a gain of 0.2 points is within one standard error of 0.4");
-        assert_eq!(gain_kept(&row(0.85), 0), None);
-        assert_eq!(gain_kept(&row(0.85)[2..], 10_000), None, "no members");
-    }
 }

@@ -1,25 +1,23 @@
 //! The report as text for a terminal.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
-use super::{CandidateReport, Kind, Report};
+use super::{CandidateReport, Gain, Kind, Report};
+use crate::job::protocol::Score;
+
+/// Heads of the comparison's columns.
+pub(super) const HEADS: [&str; 9] =
+    ["", "validation", "test", "calibration error", "as ensemble", "parameters", "MACs", "size", "latency"];
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rows: Vec<[String; 7]> = self.candidates.iter().map(row).collect();
-        let head = ["", "validation", "test", "parameters", "MACs", "size", "latency"].map(str::to_owned);
-        let widths: [usize; 7] =
-            std::array::from_fn(|i| rows.iter().chain([&head]).map(|row| row[i].chars().count()).max().unwrap_or(0));
-        for row in std::iter::once(&head).chain(&rows) {
-            write!(f, "{:<1$}", row[0], widths[0])?;
-            for (cell, width) in row.iter().zip(widths).skip(1) {
-                write!(f, "  {cell:>width$}")?;
-            }
-            writeln!(f)?;
+        let mut rows: Vec<[String; 9]> = self.candidates.iter().map(cells).collect();
+        rows.insert(0, HEADS.map(str::to_owned));
+        columns(f, &rows)?;
+        if let Some(gain) = Gain::of(&self.candidates, self.measured()) {
+            writeln!(f, "\n{gain}")?;
         }
-        if let Some(kept) = self.ensemble_gain_kept {
-            writeln!(f, "\nThe fused model keeps {:.0} % of what the ensemble gains over a member.", kept * 100.0)?;
-        }
+        self.origin(f)?;
         for warning in &self.warnings {
             writeln!(f, "warning: {warning}")?;
         }
@@ -27,26 +25,93 @@ impl fmt::Display for Report {
     }
 }
 
-fn row(candidate: &CandidateReport) -> [String; 7] {
-    let percent = |score: Option<crate::job::protocol::Score>| {
-        score.map_or("-".to_owned(), |score| format!("{:.2} %", score.accuracy * 100.0))
-    };
-    let name = match candidate.kind {
+impl Report {
+    /// Examples of the split that figures are judged by.
+    pub(super) fn measured(&self) -> usize {
+        if self.examples.test > 0 { self.examples.test } else { self.examples.validation }
+    }
+
+    /// Which member the kept units of each group came from.
+    fn origin(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let groups = self.origins();
+        let members = groups.first().map_or(0, |(_, kept)| kept.len());
+        if members < 2 {
+            return Ok(());
+        }
+        let mut rows =
+            vec![std::iter::once("kept units".to_owned()).chain((0..members).map(|i| format!("m{i}"))).collect()];
+        rows.extend(groups.iter().map(|(name, kept)| {
+            std::iter::once((*name).to_owned()).chain(kept.iter().map(usize::to_string)).collect::<Vec<_>>()
+        }));
+        writeln!(f)?;
+        columns(f, &rows)
+    }
+
+    /// Every coupling group once, with the number of units that it took from each member; none where units were averaged.
+    pub(super) fn origins(&self) -> Vec<(&str, &[usize])> {
+        let mut groups: Vec<(&str, &[usize])> = Vec::new();
+        for layer in &self.layers {
+            let Some(group) = layer.plan.group.as_deref() else { continue };
+            if !layer.kept_per_member.is_empty() && groups.iter().all(|(name, _)| *name != group) {
+                groups.push((group, &layer.kept_per_member));
+            }
+        }
+        groups
+    }
+}
+
+/// A table whose first column is aligned to the left, the others to the right.
+pub(super) fn columns(f: &mut impl fmt::Write, rows: &[impl AsRef<[String]>]) -> fmt::Result {
+    let count = rows.first().map_or(0, |row| row.as_ref().len());
+    let width = |i: usize| rows.iter().map(|row| row.as_ref()[i].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..count).map(width).collect();
+    for row in rows {
+        let row = row.as_ref();
+        let mut line = format!("{:<1$}", row[0], widths[0]);
+        for (cell, width) in row.iter().zip(&widths).skip(1) {
+            write!(line, "  {cell:>width$}")?;
+        }
+        writeln!(f, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+/// A candidate in words.
+pub(super) fn title(candidate: &CandidateReport) -> String {
+    match candidate.kind {
         Kind::Member => candidate.name.clone(),
+        Kind::BestMember => format!("best member ({})", candidate.name),
         Kind::Ensemble => "ensemble".to_owned(),
+        Kind::Vote => "ensemble by vote".to_owned(),
         Kind::Average => "average of weights".to_owned(),
+        Kind::OptimalTransport => "optimal transport".to_owned(),
+        Kind::PermutationAlignment => "permutation alignment".to_owned(),
+        Kind::Distilled => "member 0, trained alike".to_owned(),
         Kind::FusedUncompensated => "fused, uncompensated".to_owned(),
         Kind::FusedZeroShot => "fused, untrained".to_owned(),
         Kind::Fused => "fused".to_owned(),
-    };
+    }
+}
+
+/// A share in percent.
+pub(super) fn percent(share: f64) -> String {
+    format!("{:.2} %", share * 100.0)
+}
+
+/// The cells of a row, as [`HEADS`] says.
+pub(super) fn cells(candidate: &CandidateReport) -> [String; 9] {
+    let or_dash = |cell: Option<String>| cell.unwrap_or_else(|| "-".to_owned());
+    let accuracy = |score: Option<Score>| or_dash(score.map(|score| percent(score.accuracy)));
     [
-        name,
-        percent(candidate.validation),
-        percent(candidate.test),
+        title(candidate),
+        accuracy(candidate.validation),
+        accuracy(candidate.test),
+        or_dash(candidate.calibration_error.map(percent)),
+        or_dash(candidate.agreement.map(percent)),
         scaled(candidate.parameters as f64, 1000.0, ["", " k", " M", " G"]),
         scaled(candidate.macs as f64, 1000.0, ["", " k", " M", " G"]),
         scaled(candidate.bytes as f64, 1024.0, [" B", " KiB", " MiB", " GiB"]),
-        candidate.latency_ms.map_or("-".to_owned(), |latency| format!("{latency:.3} ms")),
+        or_dash(candidate.latency_ms.map(|latency| format!("{latency:.3} ms"))),
     ]
 }
 

@@ -165,7 +165,7 @@ impl Lab {
     pub(crate) async fn digests(&self, job: JobId) -> BTreeMap<String, String> {
         let artifacts = self.app.state.jobs.artifacts(job).await.expect("reads");
         let names: Vec<&str> = artifacts.iter().map(|artifact| artifact.name.as_str()).collect();
-        assert_eq!(names, ["architecture", "model", "provenance", "report"], "{job}");
+        assert_eq!(names, ["architecture", "model", "provenance", "report", "report.html"], "{job}");
         let mut digests = BTreeMap::new();
         for artifact in artifacts {
             let path = self.app.state.blobs.path_of(&artifact.blob_key).expect("a key");
@@ -174,6 +174,7 @@ impl Lab {
             digests.insert(artifact.name, digest);
         }
         digests.remove("report");
+        digests.remove("report.html");
         digests
     }
 

@@ -130,7 +130,7 @@ fn fuse(
     options: &Options,
 ) -> (Fused, Compensated) {
     let statistics = measure(ensemble, inputs, &options.sampling, &mut |_| true).unwrap();
-    let ranking = Ranking { importance, seed: 1, statistics: Some(&statistics), targets };
+    let ranking = Ranking { importance, seed: 1, statistics: Some(&statistics), saliencies: None, targets };
     let selection = select(ensemble, targets, |e, s, g| ranking.score(e, s, g), |_, _| {}).unwrap();
     let plain = gather(ensemble, &selection).unwrap().build().unwrap();
     let compensated = calibrate(ensemble, &selection, &plain, inputs, options, &mut |_| true).unwrap();

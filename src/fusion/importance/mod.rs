@@ -1,9 +1,11 @@
 //! Rankings beside the paper's: which units of a coupling group stay.
 
 mod css;
+mod gradients;
 mod random;
 mod statistics;
 
+pub use gradients::Saliency;
 pub use random::random;
 pub use statistics::{Statistics, measure};
 
@@ -20,6 +22,8 @@ pub struct Ranking<'a> {
     pub seed: u64,
     /// Second moments of the activations; rankings that need none ignore them.
     pub statistics: Option<&'a Statistics>,
+    /// What gradients tell of each member's weights; rankings that need none ignore them.
+    pub saliencies: Option<&'a [Saliency]>,
     /// Units that each group keeps.
     pub targets: &'a [usize],
 }
@@ -37,6 +41,10 @@ impl Ranking<'_> {
             (Importance::Activation, Some(statistics)) => Ok(statistics.activation(ensemble, group)),
             (Importance::Css, Some(statistics)) => Ok(statistics.css(ensemble, group, self.targets[group.0])),
             (Importance::Activation | Importance::Css, None) => Err(FusionError::NoStatistics),
+            (Importance::Taylor | Importance::Fisher, _) => {
+                let saliencies = self.saliencies.ok_or(FusionError::NoStatistics)?;
+                gradients::score(ensemble, group, saliencies, self.importance)
+            }
         }
     }
 }

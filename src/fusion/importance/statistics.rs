@@ -157,6 +157,22 @@ impl Statistics {
         by_member(ensemble, group, &self.groups[group.0].activation)
     }
 
+    /// The mean squared difference of the activations of each of member 0's units in `group` from those of each of the
+    /// units of `member` (units x units), added up over the layers that read the group, each by its own scale.
+    pub(in crate::fusion) fn squared_differences(
+        &self,
+        ensemble: &Ensemble<'_>,
+        group: GroupId,
+        member: usize,
+    ) -> Vec<f64> {
+        let widths = ensemble.widths(group);
+        let (all, first): (usize, usize) = (widths.iter().sum(), widths[..member].iter().sum());
+        let gram = &self.groups[group.0].gram;
+        let at = |a: usize, b: usize| gram[a * all + b];
+        let pairs = (0..widths[0]).flat_map(|a| (first..first + widths[member]).map(move |b| (a, b)));
+        pairs.map(|(a, b)| (at(a, a) + at(b, b) - 2.0 * at(a, b)).max(0.0)).collect()
+    }
+
     /// Higher for units that column-subset selection takes earlier; 0 for those that it does not take.
     pub(super) fn css(&self, ensemble: &Ensemble<'_>, group: GroupId, count: usize) -> Scores {
         let statistics = &self.groups[group.0];

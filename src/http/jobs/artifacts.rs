@@ -84,6 +84,26 @@ pub(super) async fn report(
     send(&state, &caller, &id, "report", "report.json", (&method, &headers)).await
 }
 
+/// Look at the report
+///
+/// The same as a page of its own, with plots: it needs no network.
+#[utoipa::path(get, path = "/v1/jobs/{id}/report.html", operation_id = "getJobReportPage", tag = "Jobs",
+    params(("id" = String, Path, description = "The job's id.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
+    responses(
+        (status = 200, description = "The page.", body = String, content_type = "text/html"),
+        (status = 401, description = "No valid key.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such job.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 409, description = "The job has not succeeded (yet).", body = ProblemView, content_type = "application/problem+json")))]
+pub(super) async fn report_html(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(id): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    send(&state, &caller, &id, "report.html", "report.html", (&method, &headers)).await
+}
+
 /// Read the fused model's architecture
 ///
 /// The graph, in the form that `architecture.graph` of a job takes.

@@ -25,7 +25,10 @@ use crate::http::views::problem::ProblemView;
 ///
 /// `target` is one size, `{"width": "member"}`, `{"width": {"member": 0}}`, `{"width": 0.5}`, or a budget, `{"params": N}`, `{"macs": N}`,
 /// `{"bytes": N}`, that is never exceeded and spent to the last unit, evenly or with `"allocation": "sensitivity"`; beside it `round_to`,
-/// `keep` and `layers`. `method` takes the orders `joint`, `iterative` and `hierarchical`, and the name `average`.
+/// `keep` and `layers`. `method` takes the orders `joint`, `iterative`, `hierarchical`, `prune_then_merge` (with `rates`, a number per member) and
+/// `merge_finetune_prune` (with `merge_epochs`), the names `average`, `optimal_transport`, `permutation_alignment` and `distill_only`, and
+/// `member_weights`. `evaluate` lists what the report compares: `members`, `best_member`, `ensemble`, `vote`, `average`, `optimal_transport`,
+/// `permutation_alignment`, `distilled`, `fused`.
 #[utoipa::path(post, path = "/v1/jobs", operation_id = "createJob", tag = "Jobs",
     params(
         ("validate_only" = Option<bool>, Query, description = "Only plan.", example = false),

@@ -39,6 +39,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(artifacts::model))
         .routes(routes!(artifacts::model_sha256))
         .routes(routes!(artifacts::report))
+        .routes(routes!(artifacts::report_html))
         .routes(routes!(artifacts::architecture))
         .routes(routes!(artifacts::provenance))
 }

@@ -124,7 +124,7 @@ pub struct InputView {
 /// A result of a job.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ArtifactView {
-    /// `model`, `report`, `architecture` or `provenance`.
+    /// `model`, `report`, `report.html`, `architecture` or `provenance`.
     #[schema(example = "model")]
     name: String,
     /// Where to get it.

@@ -1,6 +1,7 @@
 //! From the JSON body of a job to a [`JobRequest`], or to the list of everything that is wrong with it.
 
 mod finetune;
+mod method;
 mod reader;
 mod recipe;
 mod target;
@@ -11,8 +12,8 @@ use serde_json::Value;
 
 use self::reader::{Faults, Object, choice, integer, list, number, refuse, text};
 use super::request::{
-    Architecture, Calibration, Candidate, Compensate, Convolutions, DatasetRequest, Device, Importance, JobRequest,
-    Method, MethodName, Normalize, Order,
+    Architecture, Candidate, Compensate, DatasetRequest, Device, JobRequest, MemberWeights, Method, MethodName,
+    Normalize, Order,
 };
 use crate::domain::problem::Fault;
 
@@ -55,12 +56,18 @@ fn whole<T>(body: &Value, read: impl FnOnce(&Object<'_>) -> Option<T>) -> Result
 fn job(body: &Object<'_>) -> Option<JobRequest> {
     let members = body.required("members", "the names of the checkpoints to fuse", list(1..=MAX_MEMBERS, text));
     let dataset = dataset(body);
-    let method = body.object("method", method).unwrap_or_default();
-    let plain = method.compensate == Compensate::None || method.name == MethodName::Average;
+    let method = body.object("method", method::method).unwrap_or_default();
+    let plain = method.compensate == Compensate::None || !method.name.selects();
     let lr = if plain { LR } else { LR_AFTER_COMPENSATION };
     let finetune = body.object("finetune", |object| finetune::finetune(object, lr));
     if finetune.is_some() && body.value("dataset").is_none() {
         body.fault("dataset", "missing_field", "`finetune` needs a dataset to train on");
+    }
+    if let Some(members) = &members {
+        one_for_each(body, members.len(), &method);
+    }
+    if finetune.is_none() && (method.name == MethodName::DistillOnly || method.order == Order::MergeFinetunePrune) {
+        body.fault("finetune", "missing_field", "the method trains: expected at least {\"epochs\": N}");
     }
     Some(JobRequest {
         architecture: architecture(body),
@@ -76,6 +83,20 @@ fn job(body: &Object<'_>) -> Option<JobRequest> {
         labels: labels(body),
         members: members?,
     })
+}
+
+/// Notes lists of the method that have not one number for each member.
+fn one_for_each(body: &Object<'_>, members: usize, method: &Method) {
+    let weights = match &method.member_weights {
+        MemberWeights::Given(weights) => Some(weights),
+        MemberWeights::Rule(_) => None,
+    };
+    for (field, list) in [("/method/member_weights", weights), ("/method/rates", method.rates.as_ref())] {
+        if let Some(list) = list.filter(|list| list.len() != members) {
+            let detail = format!("expected a number for each of the {members} members, got {}", list.len());
+            body.faults().add(field, "invalid_value", detail);
+        }
+    }
 }
 
 fn shape(value: &Value) -> Result<Vec<usize>, reader::Refusal> {
@@ -113,62 +134,6 @@ fn spelled_out(object: &Object<'_>) -> Architecture {
             object.fault("family", "missing_field", "expected either `family` or `graph`");
             Architecture::Auto
         }
-    }
-}
-
-fn method(object: &Object<'_>) -> Method {
-    let names = [
-        ("neuron_transplantation", Some(MethodName::NeuronTransplantation)),
-        ("average", Some(MethodName::Average)),
-        ("optimal_transport", None),
-        ("permutation_alignment", None),
-        ("distill_only", None),
-    ];
-    let orders = [
-        ("joint", Some(Order::Joint)),
-        ("iterative", Some(Order::Iterative)),
-        ("hierarchical", Some(Order::Hierarchical)),
-        ("prune_then_merge", None),
-        ("merge_finetune_prune", None),
-    ];
-    let importances = [
-        ("magnitude", Some(Importance::Magnitude)),
-        ("l1", Some(Importance::L1)),
-        ("random", Some(Importance::Random)),
-        ("taylor", None),
-        ("fisher", None),
-        ("activation", Some(Importance::Activation)),
-        ("css", Some(Importance::Css)),
-    ];
-    let compensations = [
-        ("auto", Some(Compensate::Auto)),
-        ("none", Some(Compensate::None)),
-        ("calibration", Some(Compensate::Calibration)),
-        ("data_free", Some(Compensate::DataFree)),
-    ];
-    let name = object.field("name", choice(&names)).unwrap_or_default();
-    let order = object.field("order", choice(&orders)).unwrap_or_default();
-    if name == MethodName::Average && order != Order::Joint {
-        object.fault("order", "invalid_value", "goes with `neuron_transplantation` only");
-    }
-    Method {
-        name,
-        order,
-        importance: object.field("importance", choice(&importances)).unwrap_or_default(),
-        compensate: object.field("compensate", choice(&compensations)).unwrap_or_default(),
-        calibration: object.object("calibration", calibration).unwrap_or_default(),
-    }
-}
-
-fn calibration(object: &Object<'_>) -> Calibration {
-    let default = Calibration::default();
-    let convolutions = [("shared", Some(Convolutions::Shared)), ("full", Some(Convolutions::Full))];
-    let count = |name, most| object.field(name, integer(1..=most)).map(|count| count as usize);
-    Calibration {
-        samples: count("samples", 10_000_000),
-        positions: count("positions", 1 << 20).unwrap_or(default.positions),
-        convolutions: object.field("convolutions", choice(&convolutions)).unwrap_or(default.convolutions),
-        ridge: object.field("ridge", number("a number above 0 and up to 10", |ridge| ridge > 0.0 && ridge <= 10.0)),
     }
 }
 
@@ -218,8 +183,13 @@ fn all_candidates() -> Vec<Candidate> {
 fn candidates(value: &Value) -> Result<Vec<Candidate>, reader::Refusal> {
     let one = choice(&[
         ("members", Some(Candidate::Members)),
+        ("best_member", Some(Candidate::BestMember)),
         ("ensemble", Some(Candidate::Ensemble)),
+        ("vote", Some(Candidate::Vote)),
         ("average", Some(Candidate::Average)),
+        ("optimal_transport", Some(Candidate::OptimalTransport)),
+        ("permutation_alignment", Some(Candidate::PermutationAlignment)),
+        ("distilled", Some(Candidate::Distilled)),
         ("fused", Some(Candidate::Fused)),
     ]);
     let mut candidates = list(0..=16, one)(value)?;

@@ -2,7 +2,8 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::super::request::{
-    Allocation, Budget, Finetune, LayerSize, Objective, Optimizer, Resource, Schedule, Size, Target, Teacher,
+    Alignment, Allocation, Budget, Calibration, Convolutions, Finetune, GroundCost, LayerSize, Objective, Optimizer,
+    Outputs, Resource, Schedule, Size, Start, Target, Teacher, WeightRule,
 };
 use super::*;
 
@@ -40,7 +41,7 @@ fn five_lines_are_a_job_with_the_documented_defaults() {
 fn every_fault_is_named_at_once() {
     let body = json!({
         "members": "m0", "finetune": {"epochs": 0, "objective": "distil", "optimizer": {"lr": -1}},
-        "method": {"importance": "taylor", "calibration": {"ridge": 0}}, "target": {"width": {"member": "m0"}, "params": 10},
+        "method": {"order": "backwards", "calibration": {"ridge": 0}}, "target": {"width": {"member": "m0"}, "params": 10},
         "device": "gpu", "lables": {"a/b": 1}, "labels": {"a/b": 1}, "dataset": {"normalize": {"mean": [1], "std": [0]}},
     });
     let mut found = pointers(&body);
@@ -56,7 +57,7 @@ fn every_fault_is_named_at_once() {
         ("/lables", "unknown_field"),
         ("/members", "wrong_type"),
         ("/method/calibration/ridge", "wrong_type"),
-        ("/method/importance", "not_supported_yet"),
+        ("/method/order", "invalid_value"),
         ("/target/params", "invalid_value"),
         ("/target/width/member", "wrong_type"),
     ];
@@ -216,4 +217,46 @@ fn the_method_survives_its_json_form_and_sets_the_learning_rate() {
     assert_eq!(job.method.calibration, calibration);
     assert!(matches!(job.finetune, Some(Finetune { optimizer: Optimizer::Sgd { lr: 0.01, .. }, .. })));
     assert_eq!(parse(&Value::from(job.clone())), Ok(job));
+}
+
+#[test]
+fn matching_is_spelled_out_where_units_are_matched() {
+    let method = |method: Value| parse(&json!({"members": ["a"], "method": method})).map(|job| job.method);
+    let body = json!({"name": "optimal_transport", "alignment": {"outputs": "transported"}, "batch_norm": "reset"});
+    let expected = Alignment { cost: GroundCost::Weights, outputs: Outputs::Transported };
+    let parsed = method(body).expect("a valid method");
+    assert_eq!((parsed.name, parsed.alignment), (MethodName::OptimalTransport, expected));
+    let transported = json!({"cost": "activations", "outputs": "transported"});
+    for name in ["average", "permutation_alignment", "optimal_transport"] {
+        let faults = pointers(&json!({"members": ["a"], "method": {"name": name, "alignment": transported}}));
+        assert!(faults.iter().all(|(pointer, _)| pointer == "/method/alignment"), "{name}: {faults:?}");
+    }
+}
+
+#[test]
+fn variants_of_the_paper_are_spelled_out_and_read_back() {
+    let job = |method: Value, finetune: Value| {
+        parse(&json!({"members": ["a", "b"], "dataset": "d", "method": method, "finetune": finetune}))
+    };
+    for method in [
+        json!({"order": "prune_then_merge", "rates": [0.75, 0.25], "member_weights": [1, 3]}),
+        json!({"order": "merge_finetune_prune", "merge_epochs": 2, "member_weights": "uniform"}),
+        json!({"name": "distill_only", "start": "scratch"}),
+    ] {
+        let job = job(method, json!({"epochs": 1})).expect("a valid job");
+        assert_eq!(parse(&Value::from(job.clone())), Ok(job));
+    }
+    let fitted = job(json!({"member_weights": "fitted"}), json!(null)).expect("a valid job").method;
+    assert_eq!(fitted.member_weights, MemberWeights::Rule(WeightRule::Fitted));
+    assert_eq!(job(json!({"name": "distill_only"}), json!({})).expect("a valid job").method.start, Start::Member);
+    let body = json!({"members": ["a", "b"], "method": {
+        "order": "merge_finetune_prune", "rates": [1], "member_weights": [0, 0], "start": "scratch"}});
+    let expected = [
+        ("/method/member_weights", "invalid_value"),
+        ("/method/rates", "invalid_value"),
+        ("/method/start", "invalid_value"),
+        ("/method/rates", "invalid_value"),
+        ("/finetune", "missing_field"),
+    ];
+    assert_eq!(pointers(&body), expected.map(|(pointer, code)| (pointer.to_owned(), code.to_owned())));
 }

@@ -1,0 +1,136 @@
+//! `engraft compare`: a grid of jobs, run one after another, in one report.
+
+mod plan;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+use self::plan::{Cell, Plan};
+use super::fuse::{INTERRUPTED, artifact, read_report, stop_on_interrupt, task};
+use super::progress::ProgressView;
+use crate::pipeline::{self, Outcome};
+use crate::report::{Comparison, Report, Run};
+
+const EXAMPLE: &str = "\
+A plan names what is varied; every combination is run with every seed:
+
+  title = \"Rankings at half width\"
+  seeds = [0, 1, 2]
+  job.dataset = \"cifar.zip\"
+  [[ensembles]]
+  name = \"two MLPs\"
+  members = [\"m0.safetensors\", \"m1.safetensors\"]
+  [[methods]]
+  name = \"magnitude\"
+  [[methods]]
+  name = \"css\"
+  job.method = { importance = \"css\" }
+  [[targets]]
+  name = \"half\"
+  job.target = { width = 0.5 }
+  [quick]
+  seeds = [0]
+
+`job` is (a part of) the body of POST /v1/jobs; later ones are laid over earlier ones: the plan's, the ensemble's, the
+method's, the target's, and with --quick that of `quick`. Files are relative to the plan. The exit code is 1 when a run
+failed; the others are done and reported all the same.";
+
+/// Compare methods, targets and seeds by a plan.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub(super) struct Compare {
+    /// The plan (TOML).
+    #[arg(long, value_name = "FILE")]
+    plan: PathBuf,
+    /// Run the plan's short form.
+    #[arg(long)]
+    quick: bool,
+    /// Threads to compute with; all cores by default.
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Where the comparison goes (JSON), with the report of every run.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Where the comparison goes as a page with plots.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+impl Compare {
+    /// Runs the plan to its end.
+    pub(super) fn run(self) -> Result<ExitCode> {
+        let Plan { title, cells } = Plan::read(&self.plan, self.quick)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        stop_on_interrupt(Arc::clone(&stop))?;
+        let mut comparison = Comparison::new(title, self.quick);
+        for (index, cell) in cells.iter().enumerate() {
+            eprintln!(
+                "[{}/{}] {} / {} / {} / seed {}",
+                index + 1,
+                cells.len(),
+                cell.ensemble,
+                cell.method,
+                cell.target,
+                cell.seed
+            );
+            let start = Instant::now();
+            let result = match self.compute(cell, &stop) {
+                Ok(Some(report)) => Ok(report),
+                Ok(None) => {
+                    self.write(&comparison)?;
+                    eprintln!("stopped after {index} of {} runs", cells.len());
+                    return Ok(ExitCode::from(INTERRUPTED));
+                }
+                Err(error) => {
+                    eprintln!("failed: {error:#}");
+                    Err(format!("{error:#}"))
+                }
+            };
+            comparison.runs.push(Run {
+                ensemble: cell.ensemble.clone(),
+                method: cell.method.clone(),
+                target: cell.target.clone(),
+                seed: cell.seed,
+                seconds: start.elapsed().as_secs_f64(),
+                report: result.as_ref().ok().cloned(),
+                error: result.err(),
+            });
+            // After every run: a long comparison that is cut off has told what it found.
+            self.write(&comparison)?;
+        }
+        print!("{comparison}");
+        let failed = comparison.runs.iter().any(|run| run.error.is_some());
+        Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+
+    /// Computes one job; none when it was stopped.
+    fn compute(&self, cell: &Cell, stop: &Arc<AtomicBool>) -> Result<Option<Report>> {
+        let scratch = tempfile::Builder::new().prefix("engraft-compare-").tempdir()?;
+        let task = task(cell.job.clone(), scratch.path(), self.threads)?;
+        let mut view = ProgressView::default();
+        let outcome = pipeline::run(&task, &mut |message| view.show(&message), stop);
+        view.finish();
+        match outcome? {
+            Outcome::Finished(artifacts) => read_report(&artifact(&artifacts, "report")?.path).map(Some),
+            Outcome::Stopped => Ok(None),
+        }
+    }
+
+    fn write(&self, comparison: &Comparison) -> Result<()> {
+        let write = |path: &Path, bytes: &[u8]| {
+            std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+        };
+        if let Some(path) = &self.report {
+            write(path, &serde_json::to_vec_pretty(comparison)?)?;
+        }
+        if let Some(path) = &self.html {
+            write(path, comparison.page().as_bytes())?;
+        }
+        Ok(())
+    }
+}

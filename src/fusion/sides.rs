@@ -1,0 +1,93 @@
+//! Where a member's units stand in its tensors: every tensor as blocks along each axis that holds units.
+
+use crate::fusion::Ensemble;
+use crate::fusion::score::{kernel_size, length};
+use crate::model::graph::NodeId;
+use crate::model::groups::{Axis, Owner, Segment};
+use crate::model::parameters::{self, Role};
+
+/// One axis of a tensor, the tensor seen as (outer x positions x inner).
+#[derive(Debug, Clone)]
+pub(in crate::fusion) struct Side {
+    pub(in crate::fusion) axis: Axis,
+    pub(in crate::fusion) outer: usize,
+    pub(in crate::fusion) inner: usize,
+}
+
+/// A tensor with every axis that holds units or outputs.
+#[derive(Debug, Clone)]
+pub(in crate::fusion) struct Tensor {
+    pub(in crate::fusion) name: String,
+    pub(in crate::fusion) node: NodeId,
+    pub(in crate::fusion) role: Role,
+    pub(in crate::fusion) sides: Vec<Side>,
+}
+
+impl Tensor {
+    /// The float tensors of `member`, in order of computation; those of attentions, whose units stay in their order, are not
+    /// among them.
+    pub(in crate::fusion) fn of_member(ensemble: &Ensemble<'_>, member: usize) -> Vec<Self> {
+        let graph = ensemble.members()[member].graph;
+        let mut tensors = Vec::new();
+        for (id, node) in graph.iter() {
+            for parameter in parameters::of_node(node) {
+                let elements: usize = parameter.shape.iter().product();
+                let rows = || ensemble.rows(member, id).clone();
+                let whole = |axis: Axis| {
+                    let inner = elements / length(&axis).max(1);
+                    Side { axis, outer: 1, inner }
+                };
+                let sides = match parameter.role {
+                    Role::Weight if node.op.is_dense() => {
+                        let columns = ensemble.columns(member, id).clone();
+                        let inner = kernel_size(&node.op);
+                        let outer = elements / (length(&columns) * inner).max(1);
+                        vec![whole(rows()), Side { axis: columns, outer, inner }]
+                    }
+                    Role::Weight | Role::Bias | Role::RunningMean | Role::RunningVar => vec![whole(rows())],
+                    Role::Embedding => {
+                        let axis = rows();
+                        let outer = elements / length(&axis).max(1);
+                        vec![Side { axis, outer, inner: 1 }]
+                    }
+                    Role::Projection | Role::ProjectionBias | Role::OutputWeight | Role::OutputBias => continue,
+                };
+                tensors.push(Self { name: parameter.name, node: id, role: parameter.role, sides });
+            }
+        }
+        tensors
+    }
+}
+
+impl Side {
+    /// Whether units of `owner` stand on this axis.
+    pub(in crate::fusion) fn holds(&self, owner: Owner) -> bool {
+        self.axis.iter().any(|segment| segment.owner == owner)
+    }
+
+    /// Everything that belongs to each of `units` units of `owner` on this axis, unit by unit; zeros where a stretch lacks
+    /// one.
+    pub(in crate::fusion) fn by_unit(&self, values: &[f32], owner: Owner, units: usize) -> Vec<f32> {
+        let block = length(&self.axis) * self.inner;
+        let own = |segment: &Segment| segment.repeat * self.inner;
+        let of_owner = || self.axis.iter().filter(|segment| segment.owner == owner);
+        let len = self.outer * of_owner().map(own).sum::<usize>();
+        let mut rows = vec![0.0; units * len];
+        let (mut start, mut place) = (0, 0);
+        for segment in &self.axis {
+            if segment.owner == owner {
+                let own = own(segment);
+                for unit in 0..segment.units {
+                    let row = &mut rows[(segment.first + unit) * len..][..len];
+                    for outer in 0..self.outer {
+                        let source = outer * block + start * self.inner + unit * own;
+                        row[place + outer * own..][..own].copy_from_slice(&values[source..source + own]);
+                    }
+                }
+                place += self.outer * own;
+            }
+            start += segment.len();
+        }
+        rows
+    }
+}

@@ -1,0 +1,221 @@
+//! Measures every candidate that the report compares.
+
+use super::average;
+use super::marks;
+use super::measure::{Bench, Logits, Measured, add};
+use super::phases::{Halt, Phases};
+use super::recover;
+use crate::fusion::{self, Ensemble, FusionError, Member, Recipe};
+use crate::job::plan::Comparison;
+use crate::job::protocol::{Phase, Task};
+use crate::job::request::{Candidate, MethodName};
+use crate::model::costs::Costs;
+use crate::model::graph::Graph;
+use crate::report::{CandidateReport, Kind};
+use crate::tensors::{Checkpoint, Weights};
+use crate::train::Examples;
+
+/// The fused network in all its states.
+pub(super) struct FusedNetworks<'a> {
+    pub(super) graph: &'a Graph,
+    /// Before compensation; none where there was none.
+    pub(super) uncompensated: Option<&'a Checkpoint>,
+    /// Before recovery.
+    pub(super) zero_shot: &'a Checkpoint,
+    /// None where nothing was trained.
+    pub(super) recovered: Option<&'a Checkpoint>,
+}
+
+/// Every candidate that the job asks for, in the order of the report.
+pub(super) fn candidates(
+    bench: &Bench<'_>,
+    task: &Task,
+    ensemble: &Ensemble<'_>,
+    fused: &FusedNetworks<'_>,
+    phases: &mut Phases<'_>,
+) -> Result<Vec<CandidateReport>, Halt> {
+    phases.begin(Phase::Evaluate)?;
+    let total = ensemble.members().len() + task.job.evaluate.len() + 2;
+    let mut comparer = Comparer { bench, task, ensemble, whole: [None, None], rows: Vec::new(), total };
+    let together = [Candidate::Members, Candidate::BestMember, Candidate::Ensemble, Candidate::Vote];
+    if together.into_iter().any(|candidate| comparer.wants(candidate)) {
+        comparer.members(phases)?;
+    }
+    comparer.baselines(phases)?;
+    if comparer.wants(Candidate::Fused) {
+        comparer.fused(fused, phases)?;
+    }
+    Ok(comparer.rows)
+}
+
+/// The comparison so far.
+struct Comparer<'a> {
+    bench: &'a Bench<'a>,
+    task: &'a Task,
+    ensemble: &'a Ensemble<'a>,
+    /// The ensemble's logits, once they are known.
+    whole: Logits,
+    rows: Vec<CandidateReport>,
+    /// Networks to measure, about.
+    total: usize,
+}
+
+impl Comparer<'_> {
+    fn wants(&self, candidate: Candidate) -> bool {
+        self.task.job.evaluate.contains(&candidate)
+    }
+
+    /// Each member, and from their logits the ensemble in both forms.
+    fn members(&mut self, phases: &mut Phases<'_>) -> Result<(), Halt> {
+        let mut measured: Vec<Measured> = Vec::new();
+        for (index, (member, share)) in self.ensemble.members().iter().zip(self.ensemble.shares()).enumerate() {
+            let own = self.bench.measure(member.graph, member.weights)?;
+            for (sum, logits) in self.whole.iter_mut().zip(&own.logits) {
+                if let Some(logits) = logits {
+                    add(sum.get_or_insert_with(Vec::new), logits, *share);
+                }
+            }
+            measured.push(own);
+            phases.done(index + 1, self.total);
+            phases.go_on()?;
+        }
+        let costs = |index: usize| {
+            let of = |figure: &Comparison| figure.members[index];
+            let plan = &self.bench.plan.plan;
+            Costs { parameters: of(&plan.parameters), macs: of(&plan.macs), bytes: of(&plan.bytes) }
+        };
+        let mut rows = Vec::new();
+        for (index, own) in measured.iter().enumerate() {
+            let name = &self.task.job.members[index];
+            rows.push(self.row(name, Kind::Member, costs(index), &own.logits, Some(own.latency_ms))?);
+        }
+        let accuracy = |row: &CandidateReport| row.validation.map_or(f64::NEG_INFINITY, |score| score.accuracy);
+        let by_validation = |a: &&CandidateReport, b: &&CandidateReport| accuracy(a).total_cmp(&accuracy(b));
+        let best = rows.iter().rev().max_by(by_validation).filter(|best| best.validation.is_some()).cloned();
+        if self.wants(Candidate::Members) {
+            self.rows.append(&mut rows);
+        }
+        if let Some(best) = best.filter(|_| self.wants(Candidate::BestMember)) {
+            self.rows.push(CandidateReport { kind: Kind::BestMember, ..best });
+        }
+        let all = (0..measured.len()).map(costs).sum::<Costs>();
+        let latency = Some(measured.iter().map(|own| own.latency_ms).sum());
+        if self.wants(Candidate::Ensemble) {
+            let row = self.row("ensemble", Kind::Ensemble, all, &self.whole, latency)?;
+            self.rows.push(row);
+        }
+        if self.wants(Candidate::Vote) {
+            let classes = self.ensemble.graph().classes();
+            let votes = [0, 1].map(|split| {
+                let members: Option<Vec<&[f32]>> = measured.iter().map(|own| own.logits[split].as_deref()).collect();
+                members.map(|members| marks::votes(&members, classes))
+            });
+            let row = self.row("vote", Kind::Vote, all, &votes, latency)?;
+            // Shares of votes are no probabilities that could be calibrated.
+            self.rows.push(CandidateReport { calibration_error: None, ..row });
+        }
+        Ok(())
+    }
+
+    /// What other methods make of the members.
+    fn baselines(&mut self, phases: &mut Phases<'_>) -> Result<(), Halt> {
+        if self.wants(Candidate::Average) {
+            match fusion::average(self.ensemble).and_then(Recipe::build) {
+                Ok(average) => self.network("average", Kind::Average, &average.graph, &average.weights, phases)?,
+                Err(error @ FusionError::WidthsDiffer { .. }) => phases.warn(format!("no plain average: {error}")),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let aligned = [
+            (Candidate::OptimalTransport, MethodName::OptimalTransport, Kind::OptimalTransport),
+            (Candidate::PermutationAlignment, MethodName::PermutationAlignment, Kind::PermutationAlignment),
+        ];
+        for (candidate, method, kind) in aligned {
+            if !self.wants(candidate) {
+                continue;
+            }
+            if self.ensemble.has_one_shape() {
+                let fused = average::baseline(self.task, method, self.ensemble, Some(self.bench), true, phases)?;
+                self.network(method.as_str(), kind, &fused.graph, &fused.weights, phases)?;
+            } else {
+                phases.warn(format!("no {}: it needs members of one shape", method.as_str()));
+            }
+        }
+        match &self.task.job.finetune {
+            Some(finetune) if self.wants(Candidate::Distilled) => {
+                let first @ Member { graph, .. } = self.ensemble.members()[0];
+                let name = "member 0 alone";
+                let trained =
+                    recover::train_beside(self.task, finetune, self.bench, self.ensemble, first, name, phases)?;
+                self.network("distilled", Kind::Distilled, graph, &trained.weights, phases)?;
+            }
+            None if self.wants(Candidate::Distilled) => {
+                phases.warn("no candidate `distilled`: it is trained as the fused network is, and `finetune` is null");
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The fused network, in every state that differs from the next.
+    fn fused(&mut self, fused: &FusedNetworks<'_>, phases: &mut Phases<'_>) -> Result<(), Halt> {
+        let graph = fused.graph;
+        if let Some(plain) = fused.uncompensated {
+            self.network("fused, uncompensated", Kind::FusedUncompensated, graph, plain, phases)?;
+        }
+        if fused.recovered.is_some() {
+            self.network("fused, zero-shot", Kind::FusedZeroShot, graph, fused.zero_shot, phases)?;
+        }
+        let published = fused.recovered.unwrap_or(fused.zero_shot);
+        self.network("fused", Kind::Fused, graph, published, phases)
+    }
+
+    /// Measures a network and adds its row.
+    fn network(
+        &mut self,
+        name: &str,
+        kind: Kind,
+        graph: &Graph,
+        weights: &dyn Weights,
+        phases: &mut Phases<'_>,
+    ) -> Result<(), Halt> {
+        let Measured { logits, latency_ms } = self.bench.measure(graph, weights)?;
+        let costs = Costs::of(graph, &self.bench.plan.precision);
+        let row = self.row(name, kind, costs, &logits, Some(latency_ms))?;
+        self.rows.push(row);
+        phases.done(self.rows.len().min(self.total), self.total);
+        phases.go_on()
+    }
+
+    fn row(
+        &self,
+        name: &str,
+        kind: Kind,
+        costs: Costs,
+        logits: &Logits,
+        latency_ms: Option<f64>,
+    ) -> Result<CandidateReport, Halt> {
+        let [validation, test] = self.bench.scores(logits)?;
+        let classes = self.ensemble.graph().classes();
+        // On the test split, or on the validation split where there is no other.
+        let judged = usize::from(logits[1].is_some());
+        let judge = |logits: &Vec<f32>| {
+            let split = self.bench.splits()[judged]?;
+            let labels = (0..split.len()).map(|index| split.label(index));
+            Some(marks::calibration_error(logits, labels, classes))
+        };
+        let agrees = |whole: &Vec<f32>| marks::agreement(logits[judged].as_ref()?, whole, classes);
+        Ok(CandidateReport {
+            name: name.to_owned(),
+            kind,
+            validation,
+            test,
+            calibration_error: logits[judged].as_ref().and_then(judge),
+            agreement: self.whole[judged].as_ref().and_then(agrees),
+            parameters: costs.parameters,
+            macs: costs.macs,
+            bytes: costs.bytes,
+            latency_ms,
+        })
+    }
+}

@@ -1,0 +1,83 @@
+//! What logits tell beside accuracy and loss.
+
+use crate::kernels::loss::argmax;
+
+/// Stretches of confidence that the calibration error tells apart.
+const BINS: usize = 15;
+
+/// Share of examples on which two networks name the same class.
+pub(super) fn agreement(a: &[f32], b: &[f32], classes: usize) -> Option<f64> {
+    let pairs = || a.chunks_exact(classes.max(1)).zip(b.chunks_exact(classes.max(1)));
+    let same = pairs().filter(|(a, b)| argmax(a) == argmax(b)).count();
+    (a.len() == b.len() && !a.is_empty()).then(|| same as f64 / pairs().count() as f64)
+}
+
+/// Expected calibration error (Guo et al., ICML 2017): the mean difference between confidence and accuracy over bins of
+/// confidence, weighted by their sizes; in [0, 1].
+pub(super) fn calibration_error(logits: &[f32], labels: impl Iterator<Item = u32>, classes: usize) -> f64 {
+    let mut bins = [(0_usize, 0.0_f64, 0_usize); BINS];
+    let mut count = 0_usize;
+    for (logits, label) in logits.chunks_exact(classes.max(1)).zip(labels) {
+        let class = argmax(logits);
+        let most = f64::from(logits[class]);
+        let confidence = 1.0 / logits.iter().map(|logit| (f64::from(*logit) - most).exp()).sum::<f64>();
+        let bin = &mut bins[((confidence * BINS as f64) as usize).min(BINS - 1)];
+        *bin = (bin.0 + 1, bin.1 + confidence, bin.2 + usize::from(class == label as usize));
+        count += 1;
+    }
+    let error = |(_, confidence, correct): &(usize, f64, usize)| (confidence - *correct as f64).abs();
+    bins.iter().map(error).sum::<f64>() / count.max(1) as f64
+}
+
+/// A majority vote as logits: of each class the logarithm of its share of the votes, with one vote spread evenly over all
+/// classes. Where votes are equal, the higher sum of the members' logits decides.
+pub(super) fn votes(members: &[&[f32]], classes: usize) -> Vec<f32> {
+    let len = members.iter().map(|logits| logits.len()).min().unwrap_or(0);
+    let mut all = Vec::with_capacity(len);
+    for first in (0..len).step_by(classes.max(1)) {
+        let rows: Vec<&[f32]> = members.iter().map(|logits| &logits[first..first + classes]).collect();
+        let mut counts = vec![1.0 / classes as f64; classes];
+        for row in &rows {
+            counts[argmax(row)] += 1.0;
+        }
+        let sum = |class: usize| rows.iter().map(|row| f64::from(row[class])).sum::<f64>();
+        let sums: Vec<f64> = (0..classes).map(sum).collect();
+        // The order of the sums in steps far below a vote.
+        let place = |class: usize| sums.iter().filter(|other| **other < sums[class]).count() as f64;
+        let logit = |class: usize| (counts[class] / (rows.len() + 1) as f64).ln() + 1e-4 * place(class);
+        all.extend((0..classes).map(|class| logit(class) as f32));
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_majority_wins_and_ties_go_to_the_surer() {
+        let (a, b, c): (&[f32], &[f32], &[f32]) = (&[3.0, 0.0, 0.0], &[0.0, 9.0, 0.0], &[1.0, 0.5, 0.0]);
+        assert_eq!(argmax(&votes(&[a, b, c], 3)), 0, "two of three");
+        assert_eq!(argmax(&votes(&[a, b], 3)), 1, "one each, but b is surer");
+        assert_eq!(argmax(&votes(&[b, a], 3)), 1);
+    }
+
+    #[test]
+    fn confidence_that_is_right_as_often_as_it_says_has_no_error() {
+        let sure = [20.0_f32, 0.0, 20.0, 0.0];
+        assert!(calibration_error(&sure, [0, 0].into_iter(), 2) < 1e-6);
+        assert!(
+            (calibration_error(&sure, [0, 1].into_iter(), 2) - 0.5).abs() < 1e-6,
+            "sure, and right half of the time"
+        );
+        let torn = [0.0_f32, 0.0, 0.0, 0.0];
+        assert!(calibration_error(&torn, [0, 1].into_iter(), 2) < 1e-6);
+    }
+
+    #[test]
+    fn agreement_is_a_share_of_examples() {
+        let (a, b) = ([1.0_f32, 0.0, 0.0, 1.0], [2.0_f32, 0.0, 5.0, 1.0]);
+        assert_eq!(agreement(&a, &b, 2), Some(0.5));
+        assert_eq!(agreement(&a, &b[..2], 2), None);
+    }
+}

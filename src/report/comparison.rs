@@ -1,0 +1,308 @@
+//! Many runs side by side: methods, targets and seeds on one or several ensembles.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::html::charts::{self, CLASSES, Dot, Series};
+use super::html::parts::{self, escape, table};
+use super::table::{columns, percent};
+use super::{Kind, Report};
+use crate::job::protocol::Phase;
+
+/// One run of a comparison.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// Which members.
+    pub ensemble: String,
+    /// Which method.
+    pub method: String,
+    /// Which target.
+    pub target: String,
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// From the first byte read to the last written.
+    pub seconds: f64,
+    /// What came of it.
+    pub report: Option<Report>,
+    /// Why nothing did.
+    pub error: Option<String>,
+}
+
+/// All runs of a plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// The plan's title.
+    pub title: String,
+    /// Version of engraft that computed this.
+    pub engraft_version: String,
+    /// Whether this is the plan's short form.
+    pub quick: bool,
+    /// The runs, in the order of the plan.
+    pub runs: Vec<Run>,
+}
+
+/// Mean and standard deviation over seeds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Spread {
+    mean: f64,
+    deviation: f64,
+    count: usize,
+}
+
+impl Spread {
+    fn of(values: &[f64]) -> Option<Self> {
+        let count = values.len();
+        let mean = values.iter().sum::<f64>() / count as f64;
+        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+        let deviation = if count > 1 { (squares / (count - 1) as f64).sqrt() } else { 0.0 };
+        (count > 0).then_some(Self { mean, deviation, count })
+    }
+}
+
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.2}", self.mean * 100.0)?;
+        if self.count > 1 { write!(f, " ± {:.2}", self.deviation * 100.0) } else { Ok(()) }
+    }
+}
+
+/// All seeds of one method and target on one ensemble.
+struct Cell<'a> {
+    method: &'a str,
+    target: &'a str,
+    runs: Vec<&'a Run>,
+}
+
+/// Heads of the columns; accuracies are in percent.
+const HEADS: [&str; 9] =
+    ["method", "target", "uncompensated", "untrained", "fused", "as ensemble", "parameters", "fusing", "runs"];
+
+impl Cell<'_> {
+    fn reports(&self) -> impl Iterator<Item = &Report> {
+        self.runs.iter().filter_map(|run| run.report.as_ref())
+    }
+
+    /// Over the seeds, of the first of these kinds that a run has.
+    fn accuracy(&self, kinds: &[Kind]) -> Option<Spread> {
+        let of_run = |report: &Report| kinds.iter().find_map(|kind| accuracy(report, *kind));
+        Spread::of(&self.reports().filter_map(of_run).collect::<Vec<_>>())
+    }
+
+    fn row(&self) -> Vec<String> {
+        let or_dash = |spread: Option<Spread>| spread.map_or("-".to_owned(), |spread| spread.to_string());
+        let fused = |report: &Report| report.candidates.iter().find(|row| row.kind == Kind::Fused).cloned();
+        let agreement: Vec<f64> = self.reports().filter_map(|report| fused(report)?.agreement).collect();
+        let parameters = self.reports().find_map(|report| Some(fused(report)?.parameters));
+        let seconds: Vec<f64> = self.reports().map(fusing).collect();
+        let done = self.reports().count();
+        vec![
+            self.method.to_owned(),
+            self.target.to_owned(),
+            or_dash(self.accuracy(&[Kind::FusedUncompensated])),
+            or_dash(self.accuracy(&[Kind::FusedZeroShot, Kind::Fused])),
+            or_dash(self.accuracy(&[Kind::Fused])),
+            or_dash(Spread::of(&agreement)),
+            parameters.map_or("-".to_owned(), |count| super::scaled(count as f64, 1000.0, ["", " k", " M", " G"])),
+            Spread::of(&seconds).map_or("-".to_owned(), |spread| format!("{:.2} s", spread.mean)),
+            if done == self.runs.len() { done.to_string() } else { format!("{done} of {}", self.runs.len()) },
+        ]
+    }
+}
+
+/// Accuracy of the first candidate of a kind, on the test split, else on the validation split.
+fn accuracy(report: &Report, kind: Kind) -> Option<f64> {
+    let row = report.candidates.iter().find(|row| row.kind == kind)?;
+    Some(row.test.or(row.validation)?.accuracy)
+}
+
+/// Seconds of ranking, gathering and refitting.
+fn fusing(report: &Report) -> f64 {
+    let fuses = |phase: &Phase| matches!(phase, Phase::Score | Phase::Prune | Phase::Compensate);
+    report.seconds.iter().filter(|(phase, _)| fuses(phase)).map(|(_, seconds)| seconds).sum()
+}
+
+impl Comparison {
+    /// Without runs yet.
+    #[must_use]
+    pub fn new(title: String, quick: bool) -> Self {
+        Self { title, engraft_version: env!("CARGO_PKG_VERSION").to_owned(), quick, runs: Vec::new() }
+    }
+
+    /// The ensembles' names, in order.
+    fn ensembles(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        for run in &self.runs {
+            if !names.contains(&run.ensemble.as_str()) {
+                names.push(&run.ensemble);
+            }
+        }
+        names
+    }
+
+    /// The cells of one ensemble, in order.
+    fn cells(&self, ensemble: &str) -> Vec<Cell<'_>> {
+        let mut cells: Vec<Cell<'_>> = Vec::new();
+        for run in self.runs.iter().filter(|run| run.ensemble == ensemble) {
+            match cells.iter_mut().find(|cell| cell.method == run.method && cell.target == run.target) {
+                Some(cell) => cell.runs.push(run),
+                None => cells.push(Cell { method: &run.method, target: &run.target, runs: vec![run] }),
+            }
+        }
+        cells
+    }
+
+    /// What there is to compare with, in words: members, ensemble and the other candidates, over all runs.
+    fn yardsticks(&self, ensemble: &str) -> Vec<(&'static str, Spread)> {
+        let reports = || self.runs.iter().filter(|run| run.ensemble == ensemble).filter_map(|run| run.report.as_ref());
+        let members = |report: &Report| -> Vec<f64> {
+            let members = report.candidates.iter().filter(|row| row.kind == Kind::Member);
+            members.filter_map(|row| Some(row.test.or(row.validation)?.accuracy)).collect()
+        };
+        let best = |report: &Report| members(report).into_iter().reduce(f64::max);
+        let mut sticks = vec![
+            (
+                "mean member",
+                Spread::of(&reports().flat_map(members).collect::<Vec<_>>()).map(|s| Spread { count: 1, ..s }),
+            ),
+            ("best member", Spread::of(&reports().filter_map(best).collect::<Vec<_>>())),
+        ];
+        let others = [
+            ("ensemble", Kind::Ensemble),
+            ("ensemble by vote", Kind::Vote),
+            ("average of weights", Kind::Average),
+            ("optimal transport", Kind::OptimalTransport),
+            ("permutation alignment", Kind::PermutationAlignment),
+            ("member 0, trained alike", Kind::Distilled),
+        ];
+        for (name, kind) in others {
+            let values: Vec<f64> = reports().filter_map(|report| accuracy(report, kind)).collect();
+            sticks.push((name, Spread::of(&values)));
+        }
+        sticks.into_iter().filter_map(|(name, spread)| Some((name, spread?))).collect()
+    }
+
+    /// The comparison as a page that needs nothing else.
+    #[must_use]
+    pub fn page(&self) -> String {
+        let mut body = format!(
+            "<p class=lead>{}</p><p class=facts>{} runs{} &middot; engraft {}</p>",
+            escape(&self.title),
+            self.runs.len(),
+            if self.quick { ", the plan's short form" } else { "" },
+            escape(&self.engraft_version)
+        );
+        let failed: Vec<String> = self.runs.iter().filter_map(failure).collect();
+        if !failed.is_empty() {
+            body += "<section class=warnings><h2>Failed</h2><ul>";
+            body += &parts::items(&failed);
+            body += "</ul></section>";
+        }
+        for ensemble in self.ensembles() {
+            body += &self.section(ensemble);
+        }
+        parts::document("Comparison", &body)
+    }
+
+    fn section(&self, ensemble: &str) -> String {
+        let cells = self.cells(ensemble);
+        let dot =
+            |name: String, spread: Spread, class| Dot { name, value: spread.mean, error: spread.deviation, class };
+        let sticks = self.yardsticks(ensemble).into_iter();
+        let mut dots: Vec<Dot> = sticks.map(|(name, spread)| dot(name.to_owned(), spread, "member")).collect();
+        for cell in &cells {
+            let name = format!("{}, {}", cell.method, cell.target);
+            dots.extend(cell.accuracy(&[Kind::Fused]).map(|spread| dot(name, spread, "fused")));
+        }
+        let heads = HEADS.map(str::to_owned);
+        let rows: Vec<Vec<String>> = cells.iter().map(Cell::row).collect();
+        let curves: Vec<Series> = cells.iter().zip(CLASSES).map(|(cell, class)| curve(cell, class)).collect();
+        let trained = curves.iter().any(|series| series.points.len() > 1);
+        let curves = if trained {
+            format!("<figure><figcaption>Accuracy by epoch</figcaption>{}</figure>", charts::lines(&curves, true))
+        } else {
+            String::new()
+        };
+        format!(
+            "<section><h2>{}</h2>{}<p class=note>Accuracy; means over seeds, bars show one standard deviation.</p>{}{curves}</section>",
+            escape(ensemble),
+            charts::dots(&dots),
+            table(&heads, &rows, |_| false)
+        )
+    }
+}
+
+/// Mean accuracy by epoch over the seeds: on the test split, else on the validation split.
+fn curve(cell: &Cell<'_>, class: &'static str) -> Series {
+    let epochs = cell.reports().map(|report| report.epochs.len()).min().unwrap_or(0);
+    let at = |epoch: usize| {
+        let values: Vec<f64> = cell
+            .reports()
+            .filter_map(|report| {
+                let metrics = report.epochs.get(epoch)?;
+                Some(metrics.test.or(metrics.validation)?.accuracy)
+            })
+            .collect();
+        Some((epoch as f64, Spread::of(&values)?.mean))
+    };
+    Series { name: format!("{}, {}", cell.method, cell.target), class, points: (0..epochs).filter_map(at).collect() }
+}
+
+fn failure(run: &Run) -> Option<String> {
+    let error = run.error.as_ref()?;
+    Some(format!("{} / {} / {} / seed {}: {error}", run.ensemble, run.method, run.target, run.seed))
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}{}", self.title, if self.quick { " (short form)" } else { "" })?;
+        for ensemble in self.ensembles() {
+            let sticks = self.yardsticks(ensemble).into_iter();
+            let told: Vec<String> = sticks.map(|(name, spread)| format!("{name} {}", percent(spread.mean))).collect();
+            writeln!(f, "\n{ensemble}: {}\n", told.join(", "))?;
+            let mut rows: Vec<Vec<String>> = self.cells(ensemble).iter().map(Cell::row).collect();
+            rows.insert(0, HEADS.iter().map(|head| (*head).to_owned()).collect());
+            columns(f, &rows)?;
+        }
+        for failed in self.runs.iter().filter_map(failure) {
+            writeln!(f, "failed: {failed}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(method: &str, seed: u64, error: Option<&str>) -> Run {
+        Run {
+            ensemble: "two <MLPs>".into(),
+            method: method.into(),
+            target: "half".into(),
+            seed,
+            seconds: 1.0,
+            report: None,
+            error: error.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn spreads_are_of_the_sample() {
+        let spread = Spread::of(&[0.5, 0.52, 0.54]).expect("three values");
+        assert_eq!(spread.to_string(), "52.00 ± 2.00");
+        assert_eq!(Spread::of(&[0.5]).expect("one value").to_string(), "50.00");
+        assert_eq!(Spread::of(&[]), None);
+    }
+
+    #[test]
+    fn failures_are_told_and_the_rest_stands() {
+        let mut comparison = Comparison::new("Title".into(), true);
+        comparison.runs = vec![run("a", 0, None), run("a", 1, Some("no file")), run("b", 0, None)];
+        let text = comparison.to_string();
+        assert!(text.contains("failed: two <MLPs> / a / half / seed 1: no file"), "{text}");
+        assert!(text.contains("0 of 2") && text.contains("(short form)"), "{text}");
+        let page = comparison.page();
+        assert!(page.contains("two &lt;MLPs&gt;") && page.contains("no file") && !page.contains("two <MLPs>"));
+    }
+}

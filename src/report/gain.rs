@@ -1,0 +1,150 @@
+//! What the fused network keeps of what the ensemble gains over its members, in figures and in words.
+
+use super::{CandidateReport, Kind};
+
+/// Accuracies on the test split (on the validation split where there is no other), in [0, 1].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Gain {
+    /// Mean of the members.
+    pub member: f64,
+    /// Of the mean of their logits.
+    pub ensemble: f64,
+    /// Of the published network.
+    pub fused: f64,
+    /// Standard error of the ensemble's accuracy: a smaller gain is chance.
+    pub standard_error: f64,
+}
+
+impl Gain {
+    /// Of these candidates, measured on so many examples; none where one is missing.
+    #[must_use]
+    pub fn of(candidates: &[CandidateReport], examples: usize) -> Option<Self> {
+        let accuracies = |kind: Kind| -> Vec<f64> {
+            let of_kind = candidates.iter().filter(|candidate| candidate.kind == kind);
+            of_kind.filter_map(|candidate| Some(candidate.test.or(candidate.validation)?.accuracy)).collect()
+        };
+        let members = accuracies(Kind::Member);
+        let (ensemble, fused) = (*accuracies(Kind::Ensemble).first()?, *accuracies(Kind::Fused).first()?);
+        if members.is_empty() || examples == 0 {
+            return None;
+        }
+        let member = members.iter().sum::<f64>() / members.len() as f64;
+        let standard_error = (ensemble * (1.0 - ensemble) / examples as f64).sqrt();
+        Some(Self { member, ensemble, fused, standard_error })
+    }
+
+    /// (fused - mean member) / (ensemble - mean member); none where the ensemble's gain is within one standard error of its
+    /// accuracy, so that the ratio would be noise.
+    #[must_use]
+    pub fn kept(&self) -> Option<f64> {
+        let gain = self.ensemble - self.member;
+        (gain > self.standard_error).then(|| (self.fused - self.member) / gain)
+    }
+}
+
+impl std::fmt::Display for Gain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let points = |from: f64, to: f64| format!("{:.2} points", (to - from).abs() * 100.0);
+        let side = |from: f64, to: f64| if to < from { "below" } else { "above" };
+        let (member, fused, ensemble) = (self.member, self.fused, self.ensemble);
+        match self.kept() {
+            None => write!(
+                f,
+                "There is no gain to keep: the ensemble is within chance of its mean member ({} {}). The fused model is {} {} the \
+                 mean member.",
+                points(member, ensemble),
+                side(member, ensemble),
+                points(member, fused),
+                side(member, fused)
+            ),
+            Some(kept) if kept < 0.0 => write!(
+                f,
+                "The fused model keeps nothing of the ensemble's gain: it is {} below the mean member, the ensemble {} above.",
+                points(member, fused),
+                points(member, ensemble)
+            ),
+            Some(kept) if kept > 1.0 => write!(
+                f,
+                "The fused model keeps all of what the ensemble gains over a member ({}) and is {} above the ensemble.",
+                points(member, ensemble),
+                points(ensemble, fused)
+            ),
+            Some(kept) => write!(
+                f,
+                "The fused model keeps {:.0} % of what the ensemble gains over a member: {:.2} of {}.",
+                kept * 100.0,
+                (fused - member) * 100.0,
+                points(member, ensemble)
+            ),
+        }
+    }
+}
+
+/// See [`Gain::kept`].
+#[must_use]
+pub fn gain_kept(candidates: &[CandidateReport], examples: usize) -> Option<f64> {
+    Gain::of(candidates, examples)?.kept()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::protocol::Score;
+
+    fn candidate(kind: Kind, accuracy: f64) -> CandidateReport {
+        CandidateReport {
+            name: "x".into(),
+            kind,
+            validation: None,
+            test: Some(Score { accuracy, loss: 1.0 }),
+            calibration_error: None,
+            agreement: None,
+            parameters: 1,
+            macs: 1,
+            bytes: 4,
+            latency_ms: None,
+        }
+    }
+
+    fn rows(ensemble: f64, fused: f64) -> [CandidateReport; 4] {
+        [
+            candidate(Kind::Member, 0.80),
+            candidate(Kind::Member, 0.82),
+            candidate(Kind::Ensemble, ensemble),
+            candidate(Kind::Fused, fused),
+        ]
+    }
+
+    #[test]
+    fn the_share_of_the_gain_is_told_only_where_it_means_something() {
+        let kept = gain_kept(&rows(0.85, 0.84), 10_000).expect("a clear gain");
+        assert!((kept - 0.75).abs() < 1e-9, "{kept}");
+        assert_eq!(
+            gain_kept(&rows(0.812, 0.84), 10_000),
+            None,
+            "a gain of 0.2 points is within one standard error of 0.4"
+        );
+        assert_eq!(gain_kept(&rows(0.85, 0.84), 0), None);
+        assert_eq!(gain_kept(&rows(0.85, 0.84)[2..], 10_000), None, "no members");
+    }
+
+    #[test]
+    fn every_outcome_reads_well() {
+        let told = |ensemble, fused| Gain::of(&rows(ensemble, fused), 10_000).expect("figures").to_string();
+        assert_eq!(
+            told(0.85, 0.84),
+            "The fused model keeps 75 % of what the ensemble gains over a member: 3.00 of 4.00 points."
+        );
+        assert!(
+            told(0.85, 0.78).contains("keeps nothing of the ensemble's gain: it is 3.00 points below the mean member")
+        );
+        assert!(
+            told(0.85, 0.86)
+                .contains("keeps all of what the ensemble gains over a member (4.00 points) and is 1.00 points")
+        );
+        assert!(
+            told(0.812, 0.80).contains("(0.20 points above). The fused model is 1.00 points below the mean member")
+        );
+        assert!(told(0.812, 0.83).contains("is 2.00 points above the mean member"));
+    }
+}

@@ -1,0 +1,198 @@
+//! The report as one page that needs nothing else: no network, no script.
+
+pub(super) mod charts;
+pub(super) mod parts;
+
+use std::fmt::Write;
+
+use self::charts::{Dot, Series};
+use self::parts::{escape, table};
+use super::table::{HEADS, cells, title};
+use super::{Gain, Kind, Report};
+
+/// The page for a report.
+#[must_use]
+pub fn page(report: &Report) -> String {
+    let mut body = String::new();
+    let examples = report.measured();
+    let lead = match Gain::of(&report.candidates, examples) {
+        Some(gain) => gain.to_string(),
+        None => "Nothing was measured that tells what the fused model keeps of the ensemble.".to_owned(),
+    };
+    let members = report.members.len();
+    let _ = write!(
+        body,
+        "<p class=lead>{}</p><p class=facts>{members} member{} &middot; {} &middot; seed {} &middot; engraft {}</p>",
+        escape(&lead),
+        if members == 1 { "" } else { "s" },
+        escape(&report.architecture),
+        report.seed,
+        escape(&report.engraft_version)
+    );
+    if !report.warnings.is_empty() {
+        let lines = parts::items(&report.warnings);
+        let _ = write!(body, "<section class=warnings><h2>Please note</h2><ul>{lines}</ul></section>");
+    }
+    comparison(&mut body, report, examples);
+    curves(&mut body, report);
+    origins(&mut body, report);
+    compensation(&mut body, report);
+    settings(&mut body, report);
+    parts::document("Fusion report", &body)
+}
+
+fn comparison(body: &mut String, report: &Report, examples: usize) {
+    if report.candidates.is_empty() {
+        return;
+    }
+    let split = if report.examples.test > 0 { "test" } else { "validation" };
+    let dots: Vec<Dot> = report
+        .candidates
+        .iter()
+        .filter_map(|candidate| {
+            let accuracy = candidate.test.or(candidate.validation)?.accuracy;
+            let error = (accuracy * (1.0 - accuracy) / examples.max(1) as f64).sqrt();
+            Some(Dot { name: title(candidate), value: accuracy, error, class: class(candidate.kind) })
+        })
+        .collect();
+    let heads: Vec<String> = HEADS.iter().map(|head| (*head).to_owned()).collect();
+    let rows: Vec<Vec<String>> = report.candidates.iter().map(|candidate| cells(candidate).to_vec()).collect();
+    let bold = |index: usize| report.candidates[index].kind == Kind::Fused;
+    let _ = write!(
+        body,
+        "<section><h2>Accuracy on the {split} split</h2>{}<p class=note>{examples} examples; bars show one standard error.</p>{}\
+         </section>",
+        charts::dots(&dots),
+        table(&heads, &rows, bold)
+    );
+}
+
+/// How a kind of candidate is coloured.
+fn class(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Member | Kind::BestMember => "member",
+        Kind::Ensemble | Kind::Vote => "ensemble",
+        Kind::Fused | Kind::FusedUncompensated | Kind::FusedZeroShot => "fused",
+        _ => "baseline",
+    }
+}
+
+fn curves(body: &mut String, report: &Report) {
+    if report.epochs.len() < 2 {
+        return;
+    }
+    let points = |value: &dyn Fn(&crate::job::protocol::EpochMetrics) -> Option<f64>| -> Vec<(f64, f64)> {
+        report.epochs.iter().filter_map(|epoch| Some((epoch.epoch as f64, value(epoch)?))).collect()
+    };
+    let accuracy = [
+        Series { name: "training".to_owned(), class: "member", points: points(&|epoch| epoch.train_accuracy) },
+        Series {
+            name: "validation".to_owned(),
+            class: "fused",
+            points: points(&|epoch| Some(epoch.validation?.accuracy)),
+        },
+        Series { name: "test".to_owned(), class: "ensemble", points: points(&|epoch| Some(epoch.test?.accuracy)) },
+    ];
+    let loss = [
+        Series { name: "objective in training".to_owned(), class: "member", points: points(&|epoch| epoch.train_loss) },
+        Series { name: "validation".to_owned(), class: "fused", points: points(&|epoch| Some(epoch.validation?.loss)) },
+    ];
+    let best =
+        report.best_epoch.map_or_else(String::new, |best| format!(" The weights of epoch {best} are published."));
+    let _ = write!(
+        body,
+        "<section><h2>Recovery</h2><div class=pair><figure><figcaption>Accuracy</figcaption>{}</figure><figure><figcaption>Loss\
+         </figcaption>{}</figure></div><p class=note>By epoch; 0 is before the first step.{best}</p></section>",
+        charts::lines(&accuracy, true),
+        charts::lines(&loss, false)
+    );
+}
+
+fn origins(body: &mut String, report: &Report) {
+    let origins = report.origins();
+    if report.members.len() < 2 || origins.is_empty() {
+        return;
+    }
+    let widths = |name: &str| {
+        report
+            .layers
+            .iter()
+            .find(|layer| layer.plan.group.as_deref() == Some(name))
+            .map(|layer| layer.plan.width_before)
+    };
+    let bars: Vec<(String, Vec<usize>)> = origins
+        .iter()
+        .map(|(name, kept)| {
+            let before = widths(name).map_or_else(String::new, |before| format!(" of {before}"));
+            (format!("{name}: {}{before}", kept.iter().sum::<usize>()), kept.to_vec())
+        })
+        .collect();
+    let _ = write!(
+        body,
+        "<section><h2>Where the kept units come from</h2>{}</section>",
+        charts::shares(&bars, &report.members)
+    );
+}
+
+fn compensation(body: &mut String, report: &Report) {
+    let Some(done) = &report.compensation else { return };
+    let heads = ["layer", "unknowns", "rows", "ridge", "unexplained"].map(str::to_owned);
+    let rows: Vec<Vec<String>> = done
+        .layers
+        .iter()
+        .map(|layer| {
+            vec![
+                layer.layer.clone(),
+                layer.unknowns.to_string(),
+                layer.rows.to_string(),
+                format!("{:e}", layer.ridge),
+                super::table::percent(layer.relative_residual),
+            ]
+        })
+        .collect();
+    let source = if done.samples == 0 {
+        "for Gaussian inputs, without data".to_owned()
+    } else {
+        format!("on {} unlabelled inputs of the train split", done.samples)
+    };
+    let kept = if done.kept { "" } else { " The result was worse on the validation split and was dropped." };
+    let _ = write!(
+        body,
+        "<section><h2>Compensation</h2><p>Layers behind the selection were refitted in closed form, {source}.{kept}</p>{}</section>",
+        table(&heads, &rows, |_| false)
+    );
+}
+
+fn settings(body: &mut String, report: &Report) {
+    let method = serde_json::to_string_pretty(&report.method).unwrap_or_default();
+    let seconds: Vec<String> =
+        report.seconds.iter().map(|(phase, seconds)| format!("{} {seconds:.1} s", phase.as_str())).collect();
+    let weights: Vec<String> = report
+        .members
+        .iter()
+        .zip(&report.member_weights)
+        .map(|(name, weight)| format!("<li>{} <span class=dim>weight {weight:.3}</span></li>", escape(name)))
+        .collect();
+    let assumptions = parts::items(&report.assumptions);
+    let assumed =
+        if assumptions.is_empty() { String::new() } else { format!("<h3>Assumed</h3><ul>{assumptions}</ul>") };
+    let verification = &report.verification;
+    let _ = write!(
+        body,
+        "<section><h2>How it was made</h2><h3>Members</h3><ol start=0>{}</ol>{assumed}<p>The concatenated network's logits differ from the \
+         ensemble's by at most {:.2e} on {} examples; rounding explains {:.2e}.</p><p>{} examples to train on, {} to validate, {} to \
+         test. Time: {}.</p><details><summary>Method</summary><pre>{}</pre></details></section>",
+        weights.concat(),
+        verification.max_difference,
+        verification.examples,
+        verification.tolerance,
+        report.examples.train,
+        report.examples.validation,
+        report.examples.test,
+        seconds.join(", "),
+        escape(&method)
+    );
+}
+
+#[cfg(test)]
+mod tests;

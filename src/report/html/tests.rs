@@ -1,0 +1,103 @@
+//! The page is whole, safe and tells what the report does.
+
+use super::*;
+use crate::job::protocol::{EpochMetrics, Phase, Score};
+use crate::job::request::Method;
+use crate::model::plan::LayerPlan;
+use crate::report::{CandidateReport, Examples, LayerReport, Verification};
+
+fn candidate(name: &str, kind: Kind, accuracy: f64) -> CandidateReport {
+    CandidateReport {
+        name: name.to_owned(),
+        kind,
+        validation: Some(Score { accuracy, loss: 0.5 }),
+        test: Some(Score { accuracy, loss: 0.5 }),
+        calibration_error: Some(0.02),
+        agreement: Some(0.9),
+        parameters: 1000,
+        macs: 1000,
+        bytes: 4000,
+        latency_ms: Some(0.1),
+    }
+}
+
+fn report() -> Report {
+    let epoch = |epoch: usize| EpochMetrics {
+        epoch,
+        train_loss: (epoch > 0).then_some(1.0),
+        train_accuracy: (epoch > 0).then_some(0.5),
+        validation: Some(Score { accuracy: 0.5 + epoch as f64 / 100.0, loss: 1.0 }),
+        test: None,
+        lr: None,
+        images_per_s: None,
+    };
+    let plan = LayerPlan { name: "fc1".into(), group: Some("fc1".into()), width_before: 16, width_after: 8 };
+    Report {
+        engraft_version: "1".into(),
+        architecture: "mlp".into(),
+        assumptions: vec!["ReLU".into()],
+        candidates: vec![
+            candidate("<script>alert(1)</script>", Kind::Member, 0.52),
+            candidate("m1", Kind::Member, 0.53),
+            candidate("ensemble", Kind::Ensemble, 0.55),
+            candidate("fused", Kind::Fused, 0.545),
+        ],
+        compensation: None,
+        ensemble_gain_kept: Some(0.8),
+        members: vec!["<script>alert(1)</script>".into(), "m1".into()],
+        member_weights: vec![0.5, 0.5],
+        best_epoch: Some(1),
+        epochs: vec![epoch(0), epoch(1)],
+        layers: vec![LayerReport { plan, kept_per_member: vec![5, 3] }],
+        method: Method::default(),
+        verification: Verification { examples: 32, max_difference: 1e-6, tolerance: 1e-4 },
+        warnings: vec!["look & see".into()],
+        examples: Examples { train: 900, validation: 100, test: 10_000 },
+        seed: 7,
+        seconds: vec![(Phase::Score, 0.5)],
+    }
+}
+
+#[test]
+fn the_page_needs_nothing_else_and_shows_names_as_text() {
+    let page = page(&report());
+    assert!(page.starts_with("<!doctype html>") && page.trim_end().ends_with("</html>"));
+    assert!(!page.contains("<script") && page.contains("&lt;script&gt;"));
+    assert!(page.contains("default-src 'none'"));
+    for outside in ["http://", "https://", "url(", "@import"] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+    for tag in ["section", "svg", "table", "figure", "main", "g", "ol", "ul", "p"] {
+        let count = |what: String| page.matches(&what).count();
+        let opened = count(format!("<{tag}>")) + count(format!("<{tag} "));
+        assert_eq!(opened, count(format!("</{tag}>")), "{tag}");
+    }
+}
+
+#[test]
+fn the_page_tells_what_the_report_does() {
+    let page = page(&report());
+    for told in
+        ["keeps 80 % of what the ensemble gains", "fc1: 8 of 16", "look &amp; see", "epoch 1 are published", "seed 7"]
+    {
+        assert!(page.contains(told), "{told}");
+    }
+    assert_eq!(page.matches("<polyline").count(), 4, "training and validation, accuracy and loss");
+}
+
+#[test]
+fn a_report_without_data_is_a_page_too() {
+    let bare =
+        Report { candidates: Vec::new(), epochs: Vec::new(), layers: Vec::new(), warnings: Vec::new(), ..report() };
+    let page = page(&bare);
+    assert!(page.contains("Nothing was measured") && !page.contains("<svg"));
+}
+
+#[test]
+fn the_text_names_origin_and_gain() {
+    let text = report().to_string();
+    assert!(
+        text.contains("keeps 80 %") && text.contains("kept units  m0  m1") && text.contains("warning: look & see"),
+        "{text}"
+    );
+}
