@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 THREADS = 2
-REPETITIONS = {"mlp": 20, "lenet": 20, "vgg11": 2, "resnet18": 1}
+REPETITIONS = {"mlp": 20, "lenet": 20, "vgg11": 2, "resnet18": 1, "mobilenet_v2": 1, "vit_tiny": 1}
 
 
 def conv(i, o, k, s=1, p=0, bias=True):
@@ -70,7 +70,55 @@ def resnet18():
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10))
 
 
-NETWORKS = {"mlp": (mlp, 256), "lenet": (lenet, 256), "vgg11": (vgg11, 128), "resnet18": (resnet18, 64)}
+class Inverted(nn.Module):
+    """A block of MobileNetV2."""
+
+    def __init__(self, i, o, s, expansion):
+        super().__init__()
+        inner = expansion * i
+        layers = [] if expansion == 1 else [conv(i, inner, 1, bias=False), nn.BatchNorm2d(inner), nn.ReLU6()]
+        layers += [nn.Conv2d(inner, inner, 3, s, 1, groups=inner, bias=False), nn.BatchNorm2d(inner), nn.ReLU6()]
+        self.layers = nn.Sequential(*layers, conv(inner, o, 1, bias=False), nn.BatchNorm2d(o))
+        self.same = s == 1 and i == o
+
+    def forward(self, x):
+        return self.layers(x) + x if self.same else self.layers(x)
+
+
+def mobilenet_v2():
+    layers, channels = [conv(3, 32, 3, 2, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU6()], 32
+    for expansion, width, blocks, stride in (
+        (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)
+    ):
+        for block in range(blocks):
+            layers.append(Inverted(channels, width, stride if block == 0 else 1, expansion))
+            channels = width
+    layers += [conv(320, 1280, 1, bias=False), nn.BatchNorm2d(1280), nn.ReLU6()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1280, 10))
+
+
+class VitTiny(nn.Module):
+    def __init__(self, width=192):
+        super().__init__()
+        self.patches = nn.Conv2d(3, width, 4, 4)
+        self.token, self.positions = nn.Parameter(torch.zeros(1, 1, width)), nn.Parameter(torch.zeros(1, 65, width))
+        layers = [
+            nn.TransformerEncoderLayer(width, 3, 4 * width, 0.0, "gelu", 1e-6, batch_first=True, norm_first=True)
+            for _ in range(12)
+        ]
+        self.layers, self.norm, self.head = nn.Sequential(*layers), nn.LayerNorm(width, 1e-6), nn.Linear(width, 10)
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2).mT
+        x = torch.cat([self.token.expand(len(x), -1, -1), x], 1) + self.positions
+        return self.head(self.norm(self.layers(x))[:, 0])
+
+
+NETWORKS = {
+    "mlp": (mlp, 256), "lenet": (lenet, 256), "vgg11": (vgg11, 128), "resnet18": (resnet18, 64),
+    "mobilenet_v2": (mobilenet_v2, 32), "vit_tiny": (VitTiny, 64),
+}
+SIDES = {"mobilenet_v2": 64}
 
 
 class Torch:
@@ -79,7 +127,8 @@ class Torch:
     def __init__(self, name, layout, compiled):
         make, batch = NETWORKS[name]
         self.model = make()
-        shape = (batch, 3072) if name == "mlp" else (batch, 3, 32, 32)
+        side = SIDES.get(name, 32)
+        shape = (batch, 3072) if name == "mlp" else (batch, 3, side, side)
         self.images = torch.randn(shape)
         if layout is not None and name != "mlp":
             self.model = self.model.to(memory_format=layout)

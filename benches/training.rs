@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use engraft::job::request::Optimizer;
 use engraft::kernels::loss::Targets;
-use engraft::model::graph::{Graph, Node, NodeId, Op, Window};
+use engraft::model::graph::{Approximate, Graph, Node, NodeId, Op, Projections, Window};
 use engraft::train::optimizer::{OptimizerState, Stride};
 use engraft::train::{Network, init};
 
@@ -61,6 +61,8 @@ impl Run {
             "lenet" => (lenet(), 256),
             "vgg11" => (vgg11(), 128),
             "resnet18" => (resnet18(), 64),
+            "mobilenet_v2" => (mobilenet_v2(), 32),
+            "vit_tiny" => (vit_tiny(), 64),
             _ => panic!("no network `{name}`"),
         };
         let mut network = Network::compile(&graph, batch, THREADS).expect("a network");
@@ -199,5 +201,70 @@ fn resnet18() -> Graph {
     net.then(Op::GlobalAvgPool2d);
     net.then(Op::Flatten);
     net.linear(&[512, 10]);
+    net.graph()
+}
+
+/// As published, for images of 64 x 64.
+fn mobilenet_v2() -> Graph {
+    let mut net = Chain::new(&[3, 64, 64]);
+    let norm = |net: &mut Chain, features, active| {
+        net.then(Op::BatchNorm { features, eps: 1e-5 });
+        if active { net.then(Op::Relu6) } else { net.last() }
+    };
+    net.conv(net.last(), [3, 32], Window::square(3, 2, 1), false);
+    let mut x = norm(&mut net, 32, true);
+    let mut channels = 32;
+    for (expansion, width, blocks, first_stride) in
+        [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
+    {
+        for block in 0..blocks {
+            let (inner, stride) = (expansion * channels, if block == 0 { first_stride } else { 1 });
+            let shortcut = x;
+            if expansion > 1 {
+                net.conv(x, [channels, inner], Window::square(1, 1, 0), false);
+                norm(&mut net, inner, true);
+            }
+            let (window, group_width) = (Window::square(3, stride, 1), Some(1));
+            net.then(Op::Conv2d { in_channels: inner, out_channels: inner, group_width, window, bias: false });
+            norm(&mut net, inner, true);
+            net.conv(net.last(), [inner, width], Window::square(1, 1, 0), false);
+            x = norm(&mut net, width, false);
+            if stride == 1 && channels == width {
+                x = net.join(Op::Add, vec![x, shortcut]);
+            }
+            channels = width;
+        }
+    }
+    net.conv(x, [320, 1280], Window::square(1, 1, 0), false);
+    norm(&mut net, 1280, true);
+    net.then(Op::GlobalAvgPool2d);
+    net.then(Op::Flatten);
+    net.linear(&[1280, 10]);
+    net.graph()
+}
+
+/// `ViT` of width 192, 12 layers and 3 heads, for images of 32 x 32 in patches of 4 x 4.
+fn vit_tiny() -> Graph {
+    let (features, eps) = (192, 1e-6);
+    let mut net = Chain::new(&[3, 32, 32]);
+    net.conv(net.last(), [3, features], Window::square(4, 4, 0), true);
+    net.then(Op::Reshape { positions: vec![64] });
+    net.then(Op::ClassToken { features });
+    let mut x = net.then(Op::PositionalEmbedding { tokens: 65, features });
+    let linear = |in_features, out_features| Op::Linear { in_features, out_features, bias: true };
+    for _ in 0..12 {
+        net.join(Op::LayerNorm { features, eps }, vec![x]);
+        let projections = Projections::default();
+        let mixed = net.then(Op::Attention { features, heads: 3, projections, bias: true, output_bias: true });
+        x = net.join(Op::Add, vec![x, mixed]);
+        net.then(Op::LayerNorm { features, eps });
+        net.then(linear(features, 4 * features));
+        net.then(Op::Gelu { approximate: Approximate::None });
+        let wide = net.then(linear(4 * features, features));
+        x = net.join(Op::Add, vec![x, wide]);
+    }
+    net.then(Op::LayerNorm { features, eps });
+    net.then(Op::TokenSelect { index: 0 });
+    net.then(linear(features, 10));
     net.graph()
 }
