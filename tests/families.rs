@@ -2,6 +2,7 @@
 //! `tests/fixtures/families/generate.py`, with weights that are generated from names and shapes.
 
 mod generator;
+mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -18,7 +19,8 @@ use engraft::model::natural;
 use engraft::tensors::StateDict;
 use engraft::train::Network;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
+use support::TestApp;
 
 /// A network as PyTorch has it.
 #[derive(Deserialize)]
@@ -309,4 +311,66 @@ fn the_command_shows_what_a_file_holds_or_what_to_do() {
         assert_eq!((code, shown.as_str()), (Some(1), ""), "{error}");
         assert!(error.contains(wrong) && error.contains("safetensors.torch.save_file"), "{error}");
     }
+}
+
+/// `state` as the bytes of a file.
+fn file(state: &StateDict) -> Vec<u8> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("file.safetensors");
+    state.save(&path, &BTreeMap::new()).expect("a file");
+    std::fs::read(path).expect("the file")
+}
+
+/// Labelled noise, 3 x 32 x 32, in a training and a test split.
+fn labelled_noise() -> StateDict {
+    let mut data = StateDict::default();
+    for (suffix, count) in [("", 24_usize), ("_test", 10)] {
+        let images = generator::inputs(&[count, 3, 32, 32], count as u64);
+        data.insert_f32(&format!("x{suffix}"), &[count, 3, 32, 32], images).expect("fits its shape");
+        let labels: Vec<i64> = (0..count as i64).map(|index| index % 10).collect();
+        let labels = candle_core::Tensor::from_vec(labels, count, &candle_core::Device::Cpu).expect("a tensor");
+        data.insert(format!("y{suffix}"), labels);
+    }
+    data
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mobile_network_is_fused_and_trained_over_http() {
+    let app = TestApp::builder().settings(|settings| settings.workers.workers = 1).start().await;
+    let header = header(&load("mobilenet_v2").tensors);
+    let put = async |path: &str, body: Vec<u8>| {
+        let response = app.put(path, body).send().await.expect("an answer");
+        assert!(response.status().is_success(), "{path}: {}", response.status());
+    };
+    for seed in 0..2 {
+        put(&format!("/v1/checkpoints/m{seed}.safetensors"), file(&generator::state_dict(&header, seed))).await;
+    }
+    put("/v1/datasets/noise.safetensors", file(&labelled_noise())).await;
+    assert_eq!(app.dataset("noise.safetensors").await["state"], "ready");
+    let body = json!({
+        "members": ["m0.safetensors", "m1.safetensors"],
+        "dataset": "noise.safetensors",
+        "finetune": {"epochs": 1, "batch_size": 8},
+    });
+    let response = app.request(reqwest::Method::POST, "/v1/jobs").json(&body).send().await.expect("an answer");
+    let queued: Value = response.json().await.expect("JSON");
+    let job = format!("/v1/jobs/{}", queued["id"].as_str().unwrap_or_else(|| panic!("{queued:#}")));
+    let mut view = queued;
+    while !["succeeded", "failed"].contains(&view["state"].as_str().unwrap_or_default()) {
+        let response = app.get(&job).header("Prefer", "wait=10").send().await.expect("an answer");
+        view = response.json().await.expect("JSON");
+    }
+    assert_eq!(view["state"], "succeeded", "{view:#}");
+    let report: Value = app.get(&format!("{job}/report")).send().await.expect("a report").json().await.expect("JSON");
+    assert_eq!(report["architecture"], "mobilenet_v2");
+    assert_eq!(report["epochs"].as_array().map(Vec::len), Some(2), "{:#}", report["epochs"]);
+    let model = app.get(&format!("{job}/model")).send().await.expect("a model").bytes().await.expect("its bytes");
+    let path = app.folder.path().join("fused.safetensors");
+    std::fs::write(&path, model).expect("a file");
+    let fused = engraft::tensors::Checkpoint::open(&path).expect("a checkpoint");
+    let shapes = |header: &CheckpointHeader| -> BTreeMap<String, Shape> {
+        header.tensors.iter().map(|info| (info.name.clone(), info.shape.clone())).collect()
+    };
+    assert_eq!(shapes(fused.header()), shapes(&header), "the members' own modules load it");
+    app.stop().await;
 }
