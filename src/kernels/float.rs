@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
+use crate::kernels::exponential;
 use crate::kernels::tile::Tile;
 
 /// f32 for work, f64 for finite differences.
@@ -42,9 +43,9 @@ pub trait Float:
     #[must_use]
     fn tanh(self) -> Self;
 
-    /// The error function.
+    /// The normal distribution's function.
     #[must_use]
-    fn erf(self) -> Self;
+    fn normal(self) -> Self;
 
     /// The inner loop for products of `columns` columns.
     #[doc(hidden)]
@@ -65,16 +66,18 @@ impl Float for f32 {
         f64::from(self)
     }
 
+    #[inline]
     fn exp(self) -> Self {
-        self.exp()
+        exponential::exp(self)
     }
 
     fn tanh(self) -> Self {
         self.tanh()
     }
 
-    fn erf(self) -> Self {
-        libm::erff(self)
+    #[inline]
+    fn normal(self) -> Self {
+        exponential::normal(self)
     }
 
     fn tile(columns: usize) -> Tile<Self> {
@@ -104,8 +107,8 @@ impl Float for f64 {
         self.tanh()
     }
 
-    fn erf(self) -> Self {
-        libm::erf(self)
+    fn normal(self) -> Self {
+        0.5 * libm::erfc(-self * std::f64::consts::FRAC_1_SQRT_2)
     }
 
     fn tile(_columns: usize) -> Tile<Self> {

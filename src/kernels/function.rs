@@ -1,6 +1,6 @@
 //! Functions that are applied to every value by itself, with their slopes.
 
-use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_PI, PI};
+use std::f64::consts::{FRAC_2_PI, PI};
 
 use rayon::prelude::*;
 
@@ -138,33 +138,28 @@ fn hardswish_slope<T: Float>(x: T) -> T {
     }
 }
 
-/// The normal distribution's function.
-fn normal<T: Float>(x: T) -> T {
-    T::of(0.5) * (T::ONE + (x * T::of(FRAC_1_SQRT_2)).erf())
-}
-
 fn gelu<T: Float>(x: T) -> T {
-    x * normal(x)
+    x * x.normal()
 }
 
 fn gelu_slope<T: Float>(x: T) -> T {
     let density = T::of(1.0 / (2.0 * PI).sqrt()) * (T::of(-0.5) * x * x).exp();
-    normal(x) + x * density
+    x.normal() + x * density
 }
 
-/// The hyperbolic tangent that stands for `2 Φ(x) - 1`.
+/// What stands for Φ: `(1 + tanh(u)) / 2 = sigmoid(2 u)`.
 fn bent<T: Float>(x: T) -> T {
-    (T::of(FRAC_2_PI.sqrt()) * (x + T::of(CUBE) * x * x * x)).tanh()
+    sigmoid(T::of(2.0 * FRAC_2_PI.sqrt()) * (x + T::of(CUBE) * x * x * x))
 }
 
 fn gelu_tanh<T: Float>(x: T) -> T {
-    T::of(0.5) * x * (T::ONE + bent(x))
+    x * bent(x)
 }
 
 fn gelu_tanh_slope<T: Float>(x: T) -> T {
-    let (t, half) = (bent(x), T::of(0.5));
-    let inner = T::of(FRAC_2_PI.sqrt()) * (T::ONE + T::of(3.0 * CUBE) * x * x);
-    half * (T::ONE + t) + half * x * (T::ONE - t * t) * inner
+    let s = bent(x);
+    let inner = T::of(2.0 * FRAC_2_PI.sqrt()) * (T::ONE + T::of(3.0 * CUBE) * x * x);
+    s + x * s * (T::ONE - s) * inner
 }
 
 #[cfg(test)]

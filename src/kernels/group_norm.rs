@@ -3,11 +3,8 @@
 
 use rayon::prelude::*;
 
-use crate::kernels::reduce::over_rows;
+use crate::kernels::reduce::{over_rows, sum, sum_of, sum_of_three};
 use crate::kernels::{Float, PIECE, Workspace};
-
-/// Lanes of a sum; so many partial sums are kept that their additions need not wait for each other.
-const LANES: usize = 16;
 
 /// Sizes of a normalisation.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -103,17 +100,18 @@ impl GroupNorm {
         [dweight, dbias]: [&mut [T]; 2],
     ) {
         let (channels, groups) = (self.channels, self.channels / self.group);
-        let sums = over_rows(dy, channels, 2 * channels, &mut work.partials, |dy, row, sums| {
+        let sums = over_rows(dy, channels, 2 * channels, work, |dy, row, sums| {
             let (of_product, of_dy) = sums.split_at_mut(channels);
             let x = &x[row * channels..][..channels];
             let moments = &moments[row / self.positions * groups..][..groups];
             let products = of_product.chunks_exact_mut(self.group).zip(x.chunks_exact(self.group));
             for (((sums, x), dy), moments) in products.zip(dy.chunks_exact(self.group)).zip(moments) {
+                let (mean, inverse) = (T::of(moments.mean), T::of(moments.inverse));
                 for ((sum, x), dy) in sums.iter_mut().zip(x).zip(dy) {
-                    *sum += dy.f64() * (x.f64() - moments.mean) * moments.inverse;
+                    *sum += *dy * (*x - mean) * inverse;
                 }
             }
-            of_dy.iter_mut().zip(dy).for_each(|(sum, dy)| *sum += dy.f64());
+            of_dy.iter_mut().zip(dy).for_each(|(sum, dy)| *sum += *dy);
         });
         dweight.iter_mut().chain(dbias).zip(sums).for_each(|(gradient, sum)| *gradient = T::of(*sum));
     }
@@ -153,8 +151,8 @@ impl GroupNorm {
         let (weight, center) = (&weight[first..][..self.group], T::of(moments.mean));
         let (mut of_g, mut of_product) = (0.0, 0.0);
         for (x, dy) in self.rows(x, index).zip(self.rows(dy, index)) {
-            of_g += sum_of(dy, weight, x, |dy, w, _| dy * w);
-            of_product += sum_of(dy, weight, x, |dy, w, x| dy * w * (x - center));
+            of_g += sum_of([dy, weight], |dy, w| dy * w);
+            of_product += sum_of_three([dy, weight, x], |dy, w, x| dy * w * (x - center));
         }
         let b = -moments.inverse.powi(3) * of_product / count;
         let c = T::of(-moments.inverse * of_g / count);
@@ -167,28 +165,6 @@ impl GroupNorm {
             }
         }
     }
-}
-
-/// Sum of `value` over a row, in lanes.
-fn sum<T: Float>(row: &[T], value: impl Fn(T) -> T) -> f64 {
-    let mut lanes = [T::ZERO; LANES];
-    let chunks = row.chunks_exact(LANES);
-    let rest: f64 = chunks.remainder().iter().map(|x| value(*x).f64()).sum();
-    for chunk in chunks {
-        lanes.iter_mut().zip(chunk).for_each(|(lane, x)| *lane += value(*x));
-    }
-    rest + lanes.iter().map(|lane| lane.f64()).sum::<f64>()
-}
-
-/// Sum of `value` over three rows, in lanes.
-fn sum_of<T: Float>(a: &[T], b: &[T], c: &[T], value: impl Fn(T, T, T) -> T) -> f64 {
-    let mut lanes = [T::ZERO; LANES];
-    for ((a, b), c) in a.chunks(LANES).zip(b.chunks(LANES)).zip(c.chunks(LANES)) {
-        for (((lane, a), b), c) in lanes.iter_mut().zip(a).zip(b).zip(c) {
-            *lane += value(*a, *b, *c);
-        }
-    }
-    lanes.iter().map(|lane| lane.f64()).sum()
 }
 
 #[cfg(test)]

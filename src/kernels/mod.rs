@@ -13,6 +13,7 @@ pub mod batch_norm;
 pub mod conv;
 pub mod dropout;
 pub mod elementwise;
+mod exponential;
 mod float;
 pub mod function;
 mod geometry;

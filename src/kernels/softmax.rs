@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use crate::kernels::reduce::{sum, sum_of};
 use crate::kernels::{Float, PIECE};
 
 /// `exp(x) / Σ exp(x)` of every row of `x` (rows x width).
@@ -31,12 +32,10 @@ pub fn softmax_backward<T: Float>(width: usize, y: &[T], dy: &[T], dx: &mut [T],
 /// Softmax of `factor x`, a single row, in its place.
 pub(super) fn in_place<T: Float>(row: &mut [T], factor: T) {
     let highest = row.iter().fold(T::of(f64::NEG_INFINITY), |most, x| if *x > most { *x } else { most });
-    let mut sum = 0.0;
     for x in row.iter_mut() {
         *x = (factor * (*x - highest)).exp();
-        sum += x.f64();
     }
-    let share = T::of(1.0 / sum);
+    let share = T::of(1.0 / sum(row, |x| x));
     for x in row {
         *x = *x * share;
     }
@@ -44,7 +43,7 @@ pub(super) fn in_place<T: Float>(row: &mut [T], factor: T) {
 
 /// The gradient's mean under the probabilities `y`.
 pub(super) fn mean_gradient<T: Float>(y: &[T], dy: &[T]) -> T {
-    T::of(y.iter().zip(dy).map(|(y, dy)| y.f64() * dy.f64()).sum())
+    T::of(sum_of([y, dy], |y, dy| y * dy))
 }
 
 #[cfg(test)]

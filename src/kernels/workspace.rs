@@ -33,6 +33,8 @@ pub struct Workspace<T> {
     pub(super) lanes: Lanes<T>,
     /// A packed operand.
     pub(super) panels: Vec<T>,
+    /// Images with their rims, that all threads read.
+    pub(super) images: Vec<T>,
     /// Parts of a sum.
     pub(super) sums: Vec<T>,
     pub(super) partials: Vec<f64>,
@@ -43,8 +45,8 @@ impl<T: Float> Workspace<T> {
     #[must_use]
     pub fn new(threads: NonZeroUsize) -> Self {
         let lanes = (0..threads.get()).map(|_| Mutex::new(Lane { images: Vec::new(), tiles: Vec::new() }));
-        let (panels, sums, partials) = (Vec::new(), Vec::new(), Vec::new());
-        Self { threads, lanes: Lanes(lanes.collect()), panels, sums, partials }
+        let (panels, images, sums, partials) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { threads, lanes: Lanes(lanes.collect()), panels, images, sums, partials }
     }
 
     /// How many threads share the work.

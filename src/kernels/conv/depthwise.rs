@@ -21,16 +21,37 @@ impl Depthwise {
     /// `y = w * x + b`, then ReLU if asked; a line of the output at a time.
     pub fn forward<T: Float>(&self, x: &[T], weight: &[T], bias: Option<&[T]>, relu: bool, y: &mut [T]) {
         let g = &self.geometry;
+        let line_len = g.input[1] * g.channels;
         y.par_chunks_mut(g.output[1] * g.channels).enumerate().for_each(|(line, y)| {
-            y.fill(T::ZERO);
-            self.rows(line, |from, taps| {
-                let (x, weight) = (self.input_line(x, line, from), &weight[taps * g.channels..]);
-                self.pairs(|o, i, kx| {
-                    let factors = &weight[kx * g.channels..][..g.channels];
-                    add_product(pixel(y, o, g.channels), &x[i * g.channels..][..g.channels], factors);
-                });
-            });
+            let (image, oy) = (line / g.output[0], line % g.output[0]);
+            let mut pairs = Vec::with_capacity(g.taps());
+            for (ox, y) in y.chunks_exact_mut(g.channels).enumerate() {
+                pairs.clear();
+                for (ky, iy) in (0..g.kernel[0]).filter_map(|ky| Some((ky, g.source(0, oy, ky)?))) {
+                    let start = (image * g.input[0] + iy) * line_len;
+                    pairs.extend(self.taps(ky, |kx| g.source(1, ox, kx)).map(|(i, tap)| (start + i, tap)));
+                }
+                sum_products(&pairs, x, weight, y, false);
+            }
             finish_piece(y, g.channels, bias, relu);
+        });
+    }
+
+    /// Gradient of the input: `dx = ` or `dx +=`; a line of the input at a time.
+    pub fn backward_input<T: Float>(&self, dy: &[T], weight: &[T], dx: &mut [T], accumulate: bool) {
+        let g = &self.geometry;
+        let line_len = g.output[1] * g.channels;
+        dx.par_chunks_mut(g.input[1] * g.channels).enumerate().for_each(|(line, dx)| {
+            let (image, iy) = (line / g.input[0], line % g.input[0]);
+            let mut pairs = Vec::with_capacity(g.taps());
+            for (ix, dx) in dx.chunks_exact_mut(g.channels).enumerate() {
+                pairs.clear();
+                for (ky, oy) in (0..g.kernel[0]).filter_map(|ky| Some((ky, g.target(0, iy, ky)?))) {
+                    let start = (image * g.output[0] + oy) * line_len;
+                    pairs.extend(self.taps(ky, |kx| g.target(1, ix, kx)).map(|(o, tap)| (start + o, tap)));
+                }
+                sum_products(&pairs, dy, weight, dx, accumulate);
+            }
         });
     }
 
@@ -48,21 +69,21 @@ impl Depthwise {
         }
         let g = &self.geometry;
         let line_len = g.output[1] * g.channels;
-        let lines = (dy.len() / line_len).div_ceil(PARTS);
-        let parts = (dy.len() / line_len).div_ceil(lines);
-        let sums = scratch(&mut work.sums, parts * dweight.len());
-        let tasks = sums.par_chunks_mut(dweight.len()).zip(dy.par_chunks(lines * line_len)).enumerate();
-        tasks.for_each(|(part, (sums, dy))| {
+        let all = dy.len() / line_len;
+        let lines = all.div_ceil(PARTS);
+        let sums = scratch(&mut work.sums, all.div_ceil(lines) * dweight.len());
+        sums.par_chunks_mut(dweight.len()).enumerate().for_each(|(part, sums)| {
             sums.fill(T::ZERO);
-            for (index, dy) in dy.chunks_exact(line_len).enumerate() {
-                let line = part * lines + index;
-                self.rows(line, |from, taps| {
-                    let (x, sums) = (self.input_line(x, line, from), &mut sums[taps * g.channels..]);
-                    self.pairs(|o, i, kx| {
-                        let (x, dy) = (&x[i * g.channels..][..g.channels], &dy[o * g.channels..][..g.channels]);
-                        add_product(pixel(sums, kx, g.channels), x, dy);
-                    });
-                });
+            let mut pairs = Vec::with_capacity(g.output[1]);
+            for line in part * lines..((part + 1) * lines).min(all) {
+                for (tap, sums) in sums.chunks_exact_mut(g.channels).enumerate() {
+                    let Some(iy) = g.source(0, line % g.output[0], tap / g.kernel[1]) else { continue };
+                    let start = (line / g.output[0] * g.input[0] + iy) * g.input[1] * g.channels;
+                    let seen = |o| Some((start + g.source(1, o, tap % g.kernel[1])? * g.channels, o));
+                    pairs.clear();
+                    pairs.extend((0..g.output[1]).filter_map(seen).map(|(i, o)| (i, line * line_len + o * g.channels)));
+                    sum_products(&pairs, x, dy, sums, true);
+                }
             }
         });
         dweight.fill(T::ZERO);
@@ -71,64 +92,36 @@ impl Depthwise {
         }
     }
 
-    /// Gradient of the input: `dx = ` or `dx +=`; a line of the input at a time.
-    pub fn backward_input<T: Float>(&self, dy: &[T], weight: &[T], dx: &mut [T], accumulate: bool) {
-        let g = &self.geometry;
-        dx.par_chunks_mut(g.input[1] * g.channels).enumerate().for_each(|(line, dx)| {
-            if !accumulate {
-                dx.fill(T::ZERO);
-            }
-            let (image, iy) = (line / g.input[0], line % g.input[0]);
-            for ky in 0..g.kernel[0] {
-                let Some(oy) = g.target(0, iy, ky) else { continue };
-                let dy = &dy[(image * g.output[0] + oy) * g.output[1] * g.channels..][..g.output[1] * g.channels];
-                let weight = &weight[ky * g.kernel[1] * g.channels..];
-                self.pairs(|o, i, kx| {
-                    let factors = &weight[kx * g.channels..][..g.channels];
-                    add_product(pixel(dx, i, g.channels), &dy[o * g.channels..][..g.channels], factors);
-                });
-            }
-        });
-    }
-
-    /// Calls `each` with the input's row and the first tap for every row of the kernel that lies on the image.
-    fn rows(&self, line: usize, mut each: impl FnMut(usize, usize)) {
-        let g = &self.geometry;
-        for ky in 0..g.kernel[0] {
-            if let Some(iy) = g.source(0, line % g.output[0], ky) {
-                each(iy, ky * g.kernel[1]);
-            }
-        }
-    }
-
-    /// Row `iy` of the image that line `line` of the output belongs to.
-    fn input_line<'a, T>(&self, x: &'a [T], line: usize, iy: usize) -> &'a [T] {
-        let g = &self.geometry;
-        let len = g.input[1] * g.channels;
-        &x[(line / g.output[0] * g.input[0] + iy) * len..][..len]
-    }
-
-    /// Calls `each` with every column of the output, every column of the input that it sees, and the tap.
-    fn pairs(&self, mut each: impl FnMut(usize, usize, usize)) {
-        let g = &self.geometry;
-        for o in 0..g.output[1] {
-            for kx in 0..g.kernel[1] {
-                if let Some(i) = g.source(1, o, kx) {
-                    each(o, i, kx);
-                }
-            }
-        }
+    /// Of row `ky` of the kernel every offset that meets a column: where the column starts, and the kernel's values.
+    fn taps(&self, ky: usize, meets: impl Fn(usize) -> Option<usize>) -> impl Iterator<Item = (usize, usize)> {
+        let (columns, channels) = (self.geometry.kernel[1], self.geometry.channels);
+        (0..columns).filter_map(move |kx| Some((meets(kx)? * channels, (ky * columns + kx) * channels)))
     }
 }
 
-fn pixel<T>(line: &mut [T], at: usize, channels: usize) -> &mut [T] {
-    &mut line[at * channels..][..channels]
-}
+/// Channels whose sums are kept in registers.
+const LANES: usize = 16;
 
-/// `sum += a b`, channel by channel.
-fn add_product<T: Float>(sum: &mut [T], a: &[T], b: &[T]) {
-    for ((sum, a), b) in sum.iter_mut().zip(a).zip(b) {
-        *sum += *a * *b;
+/// `out = ` or `out += ` the sum of `a b` over all `pairs` of places, channel by channel.
+fn sum_products<T: Float>(pairs: &[(usize, usize)], a: &[T], b: &[T], out: &mut [T], accumulate: bool) {
+    for (index, out) in out.chunks_mut(LANES).enumerate() {
+        let (first, len) = (index * LANES, out.len());
+        let mut sums = [T::ZERO; LANES];
+        if accumulate {
+            sums[..len].copy_from_slice(out);
+        }
+        if len == LANES {
+            for (at, bt) in pairs {
+                let (a, b) = (&a[at + first..][..LANES], &b[bt + first..][..LANES]);
+                sums.iter_mut().zip(a).zip(b).for_each(|((sum, a), b)| *sum += *a * *b);
+            }
+        } else {
+            for (at, bt) in pairs {
+                let (a, b) = (&a[at + first..][..len], &b[bt + first..][..len]);
+                sums.iter_mut().zip(a).zip(b).for_each(|((sum, a), b)| *sum += *a * *b);
+            }
+        }
+        out.copy_from_slice(&sums[..len]);
     }
 }
 

@@ -40,6 +40,14 @@ struct Pieces {
     len: usize,
 }
 
+/// Images with their rims, and how windows lie in them.
+#[derive(Debug)]
+struct Surrounded<'x, T> {
+    rim: Rim,
+    pieces: Pieces,
+    x: &'x [T],
+}
+
 impl Conv {
     /// `y = w * x + b`, then ReLU if asked.
     pub fn forward<T: Float>(
@@ -55,19 +63,27 @@ impl Conv {
         if self.is_product() {
             return product(work, self.windows(x), self.weights(weight).transposed(), finish, y);
         }
-        let Workspace { panels, lanes, .. } = work;
+        let threads = work.threads().get();
+        let Workspace { panels, lanes, images, .. } = work;
         let panels = self.pack(weight, panels);
+        if x.len() / self.geometry.input_len() < threads {
+            let images = self.surround(x, images);
+            return y.par_chunks_mut(POSITIONS * self.out_channels).enumerate().for_each(|(index, y)| {
+                self.correlate(&images, index * POSITIONS, &panels, finish, y);
+            });
+        }
         let group = POSITIONS.div_ceil(self.geometry.positions());
         let (input, output) =
             (group * self.geometry.input_len(), group * self.geometry.positions() * self.out_channels);
         y.par_chunks_mut(output).zip(x.par_chunks(input)).for_each(|(y, x)| {
             let lane = &mut *lanes.take();
-            let (rim, x) = Rim::around_input(&self.geometry, x, &mut lane.images);
-            let pieces = self.pieces(&rim);
-            for (group, panels) in panels.iter().enumerate() {
-                self.correlate(&rim, &pieces, x, (group, panels), finish, y);
-            }
+            self.correlate(&self.surround(x, &mut lane.images), 0, &panels, finish, y);
         });
+    }
+
+    fn surround<'x, T: Float>(&self, x: &'x [T], buffer: &'x mut Vec<T>) -> Surrounded<'x, T> {
+        let (rim, x) = Rim::around_input(&self.geometry, x, buffer);
+        Surrounded { rim, pieces: self.pieces(&rim), x }
     }
 
     /// Whether the convolution is a product of the pixels and a matrix.
@@ -106,12 +122,24 @@ impl Conv {
         Pieces { starts: lines.flat_map(columns).collect(), len: self.of_group().0 }
     }
 
-    /// A group's output for some images, `x` with their rims.
+    /// The output at the positions from `from` on, through all images.
     fn correlate<T: Float>(
         &self,
-        rim: &Rim,
-        pieces: &Pieces,
-        x: &[T],
+        images: &Surrounded<T>,
+        from: usize,
+        panels: &[Panels<T>],
+        finish: Finish<T>,
+        y: &mut [T],
+    ) {
+        for (group, panels) in panels.iter().enumerate() {
+            self.correlate_group(images, from, (group, panels), finish, y);
+        }
+    }
+
+    fn correlate_group<T: Float>(
+        &self,
+        Surrounded { rim, pieces, x }: &Surrounded<T>,
+        from: usize,
         (group, panels): (usize, &Panels<T>),
         finish: Finish<T>,
         y: &mut [T],
@@ -130,7 +158,7 @@ impl Conv {
         let sums = &mut sums[..ROWS * width];
         for panel in panels.iter() {
             for top in (0..count).step_by(ROWS) {
-                let left = std::array::from_fn(|r| window((top + r).min(count - 1)));
+                let left = std::array::from_fn(|r| window(from + (top + r).min(count - 1)));
                 sums.fill(T::ZERO);
                 panels.tile.add(&walk, &left, x, panel.data, sums);
                 let rows: [usize; ROWS] = std::array::from_fn(|r| (top + r) * self.out_channels);
@@ -294,10 +322,11 @@ mod tests {
         let mut strided = Conv { geometry: Geometry { stride: [2, 2], output: [9, 6], ..wide.geometry }, ..wide };
         strided.out_channels = 12;
         let in_groups = Conv { geometry: Geometry { channels: 20, ..strided.geometry }, out_channels: 60, groups: 5 };
-        for conv in [wide, strided, in_groups] {
+        // One image is shared by all threads, nine are not.
+        for (conv, images) in [(wide, 9), (strided, 9), (in_groups, 9), (wide, 1), (in_groups, 1)] {
             let g = conv.geometry;
-            let (x, w) = (sample(9 * g.input_len(), 1), sample(conv.out_channels * conv.kernel_len(), 2));
-            let dy = sample(9 * g.positions() * conv.out_channels, 3);
+            let (x, w) = (sample(images * g.input_len(), 1), sample(conv.out_channels * conv.kernel_len(), 2));
+            let dy = sample(images * g.positions() * conv.out_channels, 3);
             let expected = passes::<f64>(&conv, 2, &x, &w, &dy);
             let one = passes::<f32>(&conv, 1, &x, &w, &dy);
             for (got, expected) in one.iter().zip(&expected) {
