@@ -206,7 +206,7 @@ fn open(height: f64, label: &str) -> String {
 /// A member's colour; further rounds are lighter.
 fn colour(member: usize) -> String {
     let lightness = 45 + (member / HUES.len() * 10).min(35);
-    format!("hsl({} 62% {lightness}%)", HUES[member % HUES.len()])
+    format!("hsl({}, 62%, {lightness}%)", HUES[member % HUES.len()])
 }
 
 fn percent(share: f64) -> String {
