@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use criterion::{Criterion, SamplingMode, Throughput};
 use engraft::fusion::{self, Ensemble, Member, Recipe};
 use engraft::job::request::Architecture;
 use engraft::model::families;
@@ -18,10 +19,10 @@ use engraft::model::header::Dtype;
 use engraft::model::plan::FusionPlan;
 use engraft::model::precision::Precision;
 use engraft::model::target::Target;
-use engraft::tensors::{Checkpoint, Rows, write_rows};
+use engraft::tensors::{Checkpoint, MakeRow, Number, Rows, write_rows};
 
-/// Turns of both ways; the best of each counts.
-const ROUNDS: usize = 5;
+/// Turns of both ways, of which criterion wants at least ten; it takes another to warm up.
+const ROUNDS: usize = 10;
 /// Bytes that the copy moves at once.
 const BUFFER: usize = 1 << 20;
 
@@ -38,30 +39,54 @@ fn main() -> Result<()> {
         widths = vec![1024, 4096, 16384];
     }
     println!("{} threads, load {}", rayon::current_num_threads(), load());
+    let mut criterion = Criterion::default().sample_size(ROUNDS).without_plots();
+    let rows: Vec<String> = widths.into_iter().map(|width| measure(&mut criterion, width)).collect::<Result<_>>()?;
     let heads = ["members", "copy", "its CPU", "fusion", "its CPU", "ratio", "fusion", "anonymous"];
+    println!("the best of {ROUNDS} turns each, but the most memory:");
     println!("{:>6}{}", "w", heads.map(|head| format!("  {head:>9}")).concat());
-    for width in widths {
-        measure(width)?;
+    for row in rows {
+        println!("{row}");
     }
     Ok(())
 }
 
-/// One line of the table.
-fn measure(width: usize) -> Result<()> {
+/// Lets criterion time the fusion, with a copy before every turn of it; one line of the table.
+fn measure(criterion: &mut Criterion, width: usize) -> Result<String> {
     let folder = tempfile::tempdir()?;
     let members = [member(folder.path(), width, 0)?, member(folder.path(), width, 1)?];
     let out = folder.path().join("out.safetensors");
+    let read: u64 = members.iter().map(|path| path.metadata().map_or(0, |file| file.len())).sum();
+    let moved = read / 2 * 3;
     let (mut copied, mut fused, mut anonymous) = (Spent::MOST, Spent::MOST, 0);
-    for _ in 0..ROUNDS {
+    let mut turn = || -> Result<f64> {
         copied = copied.min(&Spent::on(|| Ok(copy(&members, &out)?))?);
         std::fs::remove_file(&out)?;
         let (spent, peak) = with_peak(|| Spent::on(|| fuse(&members, &out)));
-        fused = fused.min(&spent?);
+        let spent = spent?;
+        fused = fused.min(&spent);
         anonymous = anonymous.max(peak);
         std::fs::remove_file(&out)?;
+        Ok(spent.wall)
+    };
+    let mut failed = None;
+    let mut group = criterion.benchmark_group("fusion");
+    // One turn per sample: a file after another of the same size costs as much as the first.
+    group.sampling_mode(SamplingMode::Flat).throughput(Throughput::Bytes(moved));
+    group.warm_up_time(Duration::from_millis(1)).measurement_time(Duration::from_millis(1));
+    group.bench_function(width.to_string(), |bencher| {
+        bencher.iter_custom(|turns| {
+            let seconds = (0..turns).map(|_| turn()).sum::<Result<f64>>();
+            Duration::from_secs_f64(seconds.unwrap_or_else(|error| {
+                failed = Some(error);
+                // What criterion makes of it is not shown.
+                1e-9
+            }))
+        });
+    });
+    group.finish();
+    if let Some(error) = failed {
+        return Err(error);
     }
-    let read: u64 = members.iter().map(|path| path.metadata().map_or(0, |file| file.len())).sum();
-    let moved = read as f64 * 1.5 / 1e9;
     let cells = [
         format!("{:.0} MB", read as f64 / 1e6),
         format!("{:.3} s", copied.wall),
@@ -69,11 +94,10 @@ fn measure(width: usize) -> Result<()> {
         format!("{:.3} s", fused.wall),
         format!("{:.2} s", fused.cpu),
         format!("{:.2}", fused.wall / copied.wall),
-        format!("{:.2} GB/s", moved / fused.wall),
+        format!("{:.2} GB/s", moved as f64 / 1e9 / fused.wall),
         format!("{:.1} MB", anonymous as f64 / 1e6),
     ];
-    println!("{width:>6}{}", cells.map(|cell| format!("  {cell:>9}")).concat());
-    Ok(())
+    Ok(format!("{width:>6}{}", cells.map(|cell| format!("  {cell:>9}")).concat()))
 }
 
 /// Seconds by the clock, and seconds of all cores together, which other work on the machine changes less.
@@ -104,6 +128,22 @@ fn cpu_seconds() -> f64 {
     fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
+/// Weights by a generator that is seeded row by row.
+struct Noise {
+    seed: u64,
+}
+
+impl MakeRow for Noise {
+    fn make<T: Number>(&self, row: usize, target: &mut [T]) {
+        let mut state = self.seed ^ row as u64;
+        for value in target {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            *value = T::of((mixed >> 40) as f64 / 8_388_608.0 - 1.0);
+        }
+    }
+}
+
 /// A member's file with weights from a generator that is seeded by member, tensor and row.
 fn member(folder: &Path, width: usize, index: u64) -> Result<PathBuf> {
     let path = folder.join(format!("m{index}.safetensors"));
@@ -111,14 +151,7 @@ fn member(folder: &Path, width: usize, index: u64) -> Result<PathBuf> {
     let tensors = shapes.into_iter().zip(1_u64..).map(|(shape, layer)| Rows {
         name: format!("fc{layer}.weight"),
         shape: shape.to_vec(),
-        fill: Box::new(move |row, target| {
-            let mut state = (index << 60) ^ (layer << 50) ^ row as u64;
-            for value in target {
-                state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-                let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-                *value = (mixed >> 40) as f32 / 8_388_608.0 - 1.0;
-            }
-        }),
+        maker: Box::new(Noise { seed: (index << 60) ^ (layer << 50) }),
     });
     write_rows(&path, &tensors.collect::<Vec<_>>(), &[], &BTreeMap::new(), |_| Dtype::F32, |_, _| {})?;
     Ok(path)

@@ -197,6 +197,60 @@ fn half_precision_members_are_fused_in_f32_and_written_in_their_own_type() {
     }
 }
 
+/// All elements of a tensor, exactly.
+fn doubles(weights: &dyn Weights, tensor: &str) -> Vec<f64> {
+    let elements = weights.elements(tensor).unwrap();
+    let mut values = vec![0.0; elements.len()];
+    elements.copy_to(0, &mut values);
+    values
+}
+
+/// Weights that f32 cannot hold.
+fn in_double(state: &StateDict) -> StateDict {
+    let mut double = StateDict::default();
+    for (name, tensor) in state.iter() {
+        let values = state.f32(name).unwrap().iter().map(|value| f64::from(*value) + 1e-12).collect();
+        double.insert_f64(name, tensor.dims(), values).unwrap();
+    }
+    double
+}
+
+#[test]
+fn members_in_double_precision_keep_it_where_weights_are_copied() {
+    let members: Vec<StateDict> = (0..4).map(|seed| in_double(&mlp(&[6, 8, 8, 3], seed))).collect();
+    let files = Files::new(&members, Dtype::F64);
+    let open = files.open();
+    let data = files.dataset(&[60, 6], 3);
+    let jobs = [
+        json!({"method": {"compensate": "none"}}),
+        json!({"method": {"order": "iterative", "compensate": "none"}}),
+        json!({"method": {"order": "hierarchical", "compensate": "data_free"}}),
+        json!({"method": {"compensate": "calibration"}, "dataset": data}),
+    ];
+    for body in jobs {
+        let artifacts = files.run(body.clone());
+        let fused = Checkpoint::open(&artifacts["model"]).unwrap();
+        assert!(fused.header().tensors.iter().all(|info| info.dtype == Dtype::F64));
+        let provenance = json_file(&artifacts["provenance"]);
+        let group = provenance["groups"].as_array().unwrap().iter().find(|group| group["layers"][0] == "fc1").unwrap();
+        let (weight, bias) = (doubles(&fused, "fc1.weight"), doubles(&fused, "fc1.bias"));
+        for (row, unit) in group["units"].as_array().unwrap().iter().enumerate() {
+            let (member, of) = (unit[0].as_u64().unwrap() as usize, unit[1].as_u64().unwrap() as usize);
+            let own = doubles(&open[member], "fc1.weight");
+            assert_eq!(weight[row * 6..(row + 1) * 6], own[of * 6..(of + 1) * 6], "{body}");
+            assert_eq!(bias[row].to_bits(), doubles(&open[member], "fc1.bias")[of].to_bits(), "{body}");
+        }
+        if body["method"] == json!({"compensate": "none"}) {
+            let mean = open.iter().map(|member| doubles(member, "fc3.bias")[0]).sum::<f64>() / 4.0;
+            assert!((doubles(&fused, "fc3.bias")[0] - mean).abs() < 1e-15);
+        }
+    }
+    let average = files.run(json!({"method": {"name": "average"}}));
+    let mean = open.iter().map(|member| doubles(member, "fc2.weight")[0]).sum::<f64>() / 4.0;
+    let average = Checkpoint::open(&average["model"]).unwrap();
+    assert_eq!(doubles(&average, "fc2.weight")[0].to_bits(), mean.to_bits());
+}
+
 #[test]
 fn one_member_becomes_smaller_within_a_budget_that_is_spent_by_sensitivity() {
     let files = Files::new(&[mlp(&[6, 32, 32, 3], 7)], Dtype::F32);

@@ -4,7 +4,7 @@ use crate::fusion::provenance::Provenance;
 use crate::fusion::recipe::{Recipe, counters};
 use crate::fusion::{Ensemble, FusionError};
 use crate::model::parameters;
-use crate::tensors::{Elements, Rows};
+use crate::tensors::{Elements, MakeRow, Number, Rows};
 
 /// The mean of the members' weights, tensor by tensor, each member by its share.
 ///
@@ -23,21 +23,28 @@ pub fn average<'a>(ensemble: &'a Ensemble<'a>) -> Result<Recipe<'a>, FusionError
             }
             members.push(elements);
         }
-        let shares = ensemble.shares();
-        let fill = Box::new(move |row, target: &mut [f32]| mean(&members, shares, row * target.len(), target));
-        tensors.push(Rows { name: parameter.name, shape: parameter.shape, fill });
+        let maker = Box::new(Mean { members, shares: ensemble.exact_shares() });
+        tensors.push(Rows { name: parameter.name, shape: parameter.shape, maker });
     }
     let provenance = Provenance { shares: ensemble.shares().to_vec(), groups: Vec::new() };
     Ok(Recipe { graph: graph.clone(), tensors, counters: counters(ensemble), provenance })
 }
 
-/// The mean of the elements from `first` on.
-fn mean(members: &[Elements<'_>], shares: &[f32], first: usize, target: &mut [f32]) {
-    let mut sums = vec![0.0_f64; target.len()];
-    let mut scratch = Vec::new();
-    for (elements, share) in members.iter().zip(shares) {
-        let values = elements.slice(first, target.len(), &mut scratch);
-        sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(*share) * f64::from(*value));
+/// The mean of one tensor's elements.
+struct Mean<'a> {
+    members: Vec<Elements<'a>>,
+    shares: &'a [f64],
+}
+
+impl MakeRow for Mean<'_> {
+    fn make<T: Number>(&self, row: usize, target: &mut [T]) {
+        let first = row * target.len();
+        let mut sums = vec![0.0_f64; target.len()];
+        let mut scratch: Vec<T> = Vec::new();
+        for (elements, share) in self.members.iter().zip(self.shares) {
+            let values = elements.slice(first, target.len(), &mut scratch);
+            sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += share * value.f64());
+        }
+        target.iter_mut().zip(sums).for_each(|(mean, sum)| *mean = T::of(sum));
     }
-    target.iter_mut().zip(sums).for_each(|(mean, sum)| *mean = sum as f32);
 }

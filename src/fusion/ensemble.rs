@@ -98,6 +98,7 @@ impl From<FusionError> for Problem {
 pub struct Ensemble<'a> {
     members: Vec<Member<'a>>,
     couplings: Vec<Couplings>,
+    exact_shares: Vec<f64>,
     shares: Vec<f32>,
 }
 
@@ -115,8 +116,9 @@ impl<'a> Ensemble<'a> {
             same_operations(members[0].graph, members[index].graph).map_err(differs)?;
             same_couplings(first, other).map_err(differs)?;
         }
-        let shares = shares(&couplings);
-        Ok(Self { members, couplings, shares })
+        let exact_shares = shares(&couplings);
+        let shares = exact_shares.iter().map(|share| *share as f32).collect();
+        Ok(Self { members, couplings, exact_shares, shares })
     }
 
     /// The same members with other weights in the mean of the outputs, one for each; their sum counts as 1. Weights that do
@@ -125,7 +127,8 @@ impl<'a> Ensemble<'a> {
     pub fn weighted(mut self, weights: &[f64]) -> Self {
         let total: f64 = weights.iter().sum();
         if weights.len() == self.members.len() && total > 0.0 && total.is_finite() {
-            self.shares = weights.iter().map(|weight| (weight / total) as f32).collect();
+            self.exact_shares = weights.iter().map(|weight| weight / total).collect();
+            self.shares = self.exact_shares.iter().map(|share| *share as f32).collect();
         }
         self
     }
@@ -174,6 +177,11 @@ impl<'a> Ensemble<'a> {
         &self.shares
     }
 
+    /// As [`Self::shares`], before rounding.
+    pub(super) fn exact_shares(&self) -> &[f64] {
+        &self.exact_shares
+    }
+
     /// Output axis of `node`, as `member` has it.
     pub(super) fn rows(&self, member: usize, node: NodeId) -> &Axis {
         &self.couplings[member].rows[&node]
@@ -189,10 +197,9 @@ impl<'a> Ensemble<'a> {
         self.couplings[0].heads.contains(&node)
     }
 
-    /// Name of a group's first producer.
-    pub(super) fn group_name(&self, group: usize) -> &str {
-        let producer = self.couplings[0].groups[group].producers.first();
-        producer.map_or("", |id| self.graph().node(*id).name.as_str())
+    /// A group's name.
+    pub(super) fn group_name(&self, group: GroupId) -> String {
+        self.couplings[0].name(self.graph(), group)
     }
 }
 
@@ -228,7 +235,7 @@ fn same_couplings(first: &Couplings, other: &Couplings) -> Result<(), String> {
 }
 
 /// Shares of the members by the width of what the output layer reads (algorithms: equal widths give 1/n).
-fn shares(couplings: &[Couplings]) -> Vec<f32> {
+fn shares(couplings: &[Couplings]) -> Vec<f64> {
     let read = |couplings: &Couplings| {
         let axis = couplings.heads.first().map(|head| &couplings.columns[head]);
         let hidden = axis.into_iter().flatten().filter(|segment| matches!(segment.owner, Owner::Group(_)));
@@ -237,5 +244,5 @@ fn shares(couplings: &[Couplings]) -> Vec<f32> {
     let widths: Vec<usize> = couplings.iter().map(read).collect();
     let total: usize = widths.iter().sum();
     let share = |width: usize| if total == 0 { 1.0 / widths.len() as f64 } else { width as f64 / total as f64 };
-    widths.iter().map(|&width| share(width) as f32).collect()
+    widths.iter().map(|&width| share(width)).collect()
 }

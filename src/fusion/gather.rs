@@ -2,16 +2,14 @@
 
 use crate::fusion::provenance::Provenance;
 use crate::fusion::recipe::{Fused, Recipe, counters};
-use crate::fusion::routes::{Routes, Run};
+use crate::fusion::routes::Routes;
+use crate::fusion::rows::{Kernels, Matrix, Outputs, Pick, Same, Tokens, Vector};
 use crate::fusion::score::{kernel_size, length};
 use crate::fusion::{Ensemble, FusionError, Selection};
 use crate::model::graph::{Node, NodeId, Op};
 use crate::model::groups::GroupId;
 use crate::model::parameters::{self, Role};
-use crate::tensors::{CheckpointError, Elements, Rows};
-
-/// Elements per run below which positions are picked one by one: copying such short runs costs more.
-const SHORT_RUN: usize = 8;
+use crate::tensors::{CheckpointError, Elements, Make, Rows};
 
 /// The whole concatenated network: computes the mean of the members' outputs, weighted by their shares. Needs memory in
 /// proportion to the square of the number of members.
@@ -65,8 +63,7 @@ fn keep_attention<'a>(
     }
     for parameters::Parameter { name, shape, .. } in parameters::of_node(graph.node(id)) {
         let values = ensemble.members()[0].weights.elements(&name)?;
-        let fill = move |row: usize, target: &mut [f32]| values.copy_to(row * target.len(), target);
-        tensors.push(Rows { name, shape, fill: Box::new(fill) });
+        tensors.push(Rows { name, shape, maker: Box::new(Same { values }) });
     }
     let channels = graph.shape(id)[0];
     Ok((channels, channels))
@@ -109,29 +106,14 @@ impl<'a> Layer<'a> {
             (0..members.len()).map(|member| length(self.ensemble.columns(member, self.id)) * inner).collect();
         let mut shape = parameter.shape;
         (shape[0], shape[1]) = (self.rows.len, columns.len);
-        let picks: Vec<Pick> = columns.runs.iter().map(|runs| Pick::new(runs, inner)).collect();
-        let fill: crate::tensors::Fill<'a> = if self.head {
-            let shares = self.ensemble.shares();
-            Box::new(move |row, target| {
-                target.fill(0.0);
-                for (member, pick) in picks.iter().enumerate() {
-                    pick.add_scaled(
-                        &members[member],
-                        row * source_len[member],
-                        source_len[member],
-                        target,
-                        shares[member],
-                    );
-                }
-            })
+        let picks = columns.runs.iter().map(|runs| Pick::new(runs, inner)).collect();
+        let maker: Box<dyn Make + 'a> = if self.head {
+            let shares = self.ensemble.exact_shares();
+            Box::new(Outputs { members, source_len, picks, shares })
         } else {
-            let places = self.rows.by_target();
-            Box::new(move |row, target| {
-                let (member, row) = places[row];
-                picks[member].copy(&members[member], row * source_len[member], source_len[member], target);
-            })
+            Box::new(Matrix { members, source_len, picks, places: self.rows.by_target() })
         };
-        Ok(Rows { name: parameter.name, shape, fill })
+        Ok(Rows { name: parameter.name, shape, maker })
     }
 
     /// Kernels of grouped convolutions, and factors with axes of length 1: rows without columns.
@@ -140,111 +122,32 @@ impl<'a> Layer<'a> {
         let places = self.rows.by_target();
         let mut shape = parameter.shape;
         shape[0] = self.rows.len;
-        let fill = move |row: usize, target: &mut [f32]| {
-            let (member, row): (usize, usize) = places[row];
-            members[member].copy_to(row * target.len(), target);
-        };
-        Ok(Rows { name: parameter.name, shape, fill: Box::new(fill) })
+        Ok(Rows { name: parameter.name, shape, maker: Box::new(Kernels { members, places }) })
     }
 
     /// Tokens with one value per channel each, of shape (1 x tokens x channels).
     fn embedding(&self, parameter: parameters::Parameter) -> Result<Rows<'a>, CheckpointError> {
         let members = self.members(&parameter.name)?;
-        let picks: Vec<Pick> = self.rows.runs.iter().map(|runs| Pick::new(runs, 1)).collect();
         let (mut shape, len) = (parameter.shape, self.rows.len);
         let tokens = shape[1];
         shape[2] = len;
-        let fill = move |_, target: &mut [f32]| {
-            for (token, target) in target.chunks_exact_mut(len).enumerate() {
-                for (pick, values) in picks.iter().zip(&members) {
-                    let own = values.len() / tokens;
-                    pick.place(values, token * own, own, target);
-                }
-            }
-        };
-        Ok(Rows { name: parameter.name, shape, fill: Box::new(fill) })
+        Ok(Rows {
+            name: parameter.name,
+            shape,
+            maker: Box::new(Tokens { members, picks: self.picks(), count: tokens }),
+        })
     }
 
     /// One value per row.
     fn vector(&self, parameter: parameters::Parameter) -> Result<Rows<'a>, CheckpointError> {
         let members = self.members(&parameter.name)?;
-        let picks: Vec<Pick> = self.rows.runs.iter().map(|runs| Pick::new(runs, 1)).collect();
-        let (head, shares) = (self.head, self.ensemble.shares());
-        let fill = move |_, target: &mut [f32]| {
-            target.fill(0.0);
-            for ((pick, values), share) in picks.iter().zip(&members).zip(shares) {
-                if head {
-                    pick.add_scaled(values, 0, values.len(), target, *share);
-                } else {
-                    pick.place(values, 0, values.len(), target);
-                }
-            }
-        };
-        Ok(Rows { name: parameter.name, shape: vec![self.rows.len], fill: Box::new(fill) })
-    }
-}
-
-/// Which elements of a member's row go where in a fused row.
-struct Pick {
-    /// In elements.
-    runs: Vec<Run>,
-    /// Whether each run begins where the one before ends.
-    joined: bool,
-    /// For each element from the first run to the last, its source; where runs are joined and short.
-    sources: Option<Vec<u32>>,
-}
-
-impl Pick {
-    /// Runs of positions of `inner` elements each.
-    fn new(runs: &[Run], inner: usize) -> Self {
-        let in_elements =
-            |run: &Run| Run { source: run.source * inner, target: run.target * inner, len: run.len * inner };
-        let runs: Vec<Run> = runs.iter().map(in_elements).collect();
-        let elements: usize = runs.iter().map(|run| run.len).sum();
-        let joined = runs.windows(2).all(|pair| pair[0].target + pair[0].len == pair[1].target);
-        let addressable = runs.iter().all(|run| u32::try_from(run.source + run.len).is_ok());
-        let short = elements < runs.len() * SHORT_RUN;
-        let sources = || runs.iter().flat_map(|run| (run.source..run.source + run.len).map(|at| at as u32)).collect();
-        let sources = (short && joined && addressable).then(sources);
-        Self { runs, joined, sources }
+        let shares = self.head.then(|| self.ensemble.exact_shares());
+        let maker = Box::new(Vector { members, picks: self.picks(), shares });
+        Ok(Rows { name: parameter.name, shape: vec![self.rows.len], maker })
     }
 
-    /// Where the runs begin and end in the fused row.
-    fn span(&self) -> (usize, usize) {
-        let end = |run: &Run| run.target + run.len;
-        (self.runs.first().map_or(0, |run| run.target), self.runs.last().map_or(0, end))
-    }
-
-    /// The row of `len` elements from `first` on, with zeros around what is picked.
-    fn copy(&self, source: &Elements<'_>, first: usize, len: usize, target: &mut [f32]) {
-        let (begin, end) = if self.joined { self.span() } else { (0, 0) };
-        target[..begin].fill(0.0);
-        target[end..].fill(0.0);
-        self.place(source, first, len, target);
-    }
-
-    /// Writes what is picked of the row of `len` elements from `first` on, and nothing else.
-    fn place(&self, source: &Elements<'_>, first: usize, len: usize, target: &mut [f32]) {
-        if let (Some(sources), Elements::Floats(values)) = (&self.sources, source) {
-            let row = &values[first..first + len];
-            let (begin, end) = self.span();
-            for (value, &at) in target[begin..end].iter_mut().zip(sources) {
-                *value = row[at as usize];
-            }
-            return;
-        }
-        for run in &self.runs {
-            source.copy_to(first + run.source, &mut target[run.target..run.target + run.len]);
-        }
-    }
-
-    /// Adds what is picked, times `share`.
-    fn add_scaled(&self, source: &Elements<'_>, first: usize, len: usize, target: &mut [f32], share: f32) {
-        let mut scratch = Vec::new();
-        let row = source.slice(first, len, &mut scratch);
-        for run in &self.runs {
-            let pairs = target[run.target..run.target + run.len].iter_mut().zip(&row[run.source..run.source + run.len]);
-            pairs.for_each(|(sum, value)| *sum += value * share);
-        }
+    /// What each member's vectors give.
+    fn picks(&self) -> Vec<Pick> {
+        self.rows.runs.iter().map(|runs| Pick::new(runs, 1)).collect()
     }
 }

@@ -18,6 +18,7 @@ mod padded;
 mod provenance;
 mod recipe;
 mod routes;
+mod rows;
 mod score;
 mod select;
 pub mod sensitivity;

@@ -1,7 +1,5 @@
 //! Which units stay.
 
-use std::collections::BTreeSet;
-
 use crate::fusion::{Ensemble, FusionError, Scores};
 use crate::model::groups::GroupId;
 
@@ -27,7 +25,7 @@ impl Selection {
     #[must_use]
     pub fn only(ensemble: &Ensemble<'_>, group: GroupId, scores: &Scores, target: usize) -> Self {
         let mut selection = Self::all(ensemble);
-        selection.prune(group, scores, &parts(ensemble, group), target);
+        selection.prune(group, scores, target);
         selection
     }
 
@@ -67,9 +65,8 @@ impl Selection {
     }
 
     /// Prunes one group to the `target` units with the highest scores; among equals the earlier member and the lower
-    /// unit stay. A score that is not a number counts as the lowest. `parts` are units, by member, of which the best
-    /// stays in any case; returns whether there are more of them than the target allows.
-    fn prune(&mut self, group: GroupId, scores: &Scores, parts: &[Vec<&[usize]>], target: usize) -> bool {
+    /// unit stay. A score that is not a number counts as the lowest.
+    fn prune(&mut self, group: GroupId, scores: &Scores, target: usize) {
         let units = scores.iter().enumerate().flat_map(|(member, of_member)| {
             of_member
                 .iter()
@@ -78,14 +75,8 @@ impl Selection {
         });
         let mut units: Vec<(f64, usize, usize)> = units.collect();
         units.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
-        let best =
-            |part: &Vec<&[usize]>| units.iter().position(|(_, member, unit)| part[*member].binary_search(unit).is_ok());
-        let reserved: BTreeSet<usize> = parts.iter().filter_map(best).collect();
-        let others = (0..units.len()).filter(|place| !reserved.contains(place));
-        let others = others.take(target.saturating_sub(reserved.len()));
         let mut kept: Vec<Vec<usize>> = vec![Vec::new(); scores.len()];
-        for place in others.chain(reserved.iter().copied()) {
-            let (_, member, unit) = units[place];
+        for (_, member, unit) in units.into_iter().take(target) {
             kept[member].push(unit);
         }
         for of_member in &mut kept {
@@ -93,7 +84,6 @@ impl Selection {
         }
         self.kept[group.0] = kept;
         self.pruned[group.0] = true;
-        reserved.len() > target
     }
 }
 
@@ -135,15 +125,12 @@ fn select_down_to(
     for (index, &target) in targets.iter().enumerate() {
         let group = GroupId(index);
         let available: usize = ensemble.widths(group).iter().sum();
-        let refused = || FusionError::Target { layer: ensemble.group_name(index).to_owned(), available, target };
         if target < least || target > available {
-            return Err(refused());
+            return Err(FusionError::Target { layer: ensemble.group_name(group), available, target });
         }
         if target < available {
             let scores = score(ensemble, &selection, group)?;
-            if selection.prune(group, &scores, &parts(ensemble, group), target) {
-                return Err(refused());
-            }
+            selection.prune(group, &scores, target);
         }
         progress(index + 1, targets.len());
     }
@@ -181,14 +168,6 @@ pub fn quotas(ensemble: &Ensemble<'_>, targets: &[usize], rates: &[f64]) -> Vec<
     targets.iter().enumerate().map(of_group).collect()
 }
 
-/// For each producer of only some of the group's units, those units, by member.
-fn parts<'a>(ensemble: &'a Ensemble<'_>, group: GroupId) -> Vec<Vec<&'a [usize]>> {
-    let of_members = || ensemble.couplings().iter().map(|couplings| &couplings.group(group).parts);
-    let count = of_members().map(Vec::len).max().unwrap_or(0);
-    let part = |index: usize| of_members().map(move |parts| parts.get(index).map_or(&[][..], Vec::as_slice)).collect();
-    (0..count).map(part).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,19 +176,10 @@ mod tests {
     fn ties_go_to_the_lower_index_and_nan_goes_last() {
         let mut selection = Selection { kept: vec![vec![vec![0, 1, 2], vec![0, 1, 2]]], pruned: vec![false] };
         let scores = vec![vec![1.0, 2.0, f64::NAN], vec![2.0, 1.0, 1.0]];
-        assert!(!selection.prune(GroupId(0), &scores, &[], 4));
+        selection.prune(GroupId(0), &scores, 4);
         assert_eq!(selection.kept(GroupId(0), 0), [0, 1]);
         assert_eq!(selection.kept(GroupId(0), 1), [0, 1]);
         assert_eq!(selection.width(GroupId(0)), 4);
         assert_eq!(selection.kept_between(GroupId(0), 0, 1, 3), [1]);
-    }
-    #[test]
-    fn the_best_unit_of_each_part_stays() {
-        let mut selection = Selection { kept: vec![vec![vec![0, 1, 2], vec![0, 1, 2]]], pruned: vec![false] };
-        let scores = vec![vec![9.0, 8.0, 1.0], vec![7.0, 6.0, 2.0]];
-        let parts: Vec<Vec<&[usize]>> = vec![vec![&[0, 1], &[0, 1]], vec![&[2], &[2]]];
-        assert!(!selection.prune(GroupId(0), &scores, &parts, 3));
-        assert_eq!((selection.kept(GroupId(0), 0), selection.kept(GroupId(0), 1)), (&[0, 1][..], &[2][..]));
-        assert!(selection.prune(GroupId(0), &scores, &parts, 1));
     }
 }

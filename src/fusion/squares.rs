@@ -60,7 +60,7 @@ const MOST_SUMS: usize = 64;
 fn add_columns(sums: &mut [f64], block: &mut [f32], matrix: &Elements<'_>, rows: &[usize]) {
     let row_len = sums.len();
     block.fill(0.0);
-    let mut scratch = [const { Vec::new() }; 4];
+    let mut scratch = [const { Vec::<f32>::new() }; 4];
     for four in rows.chunks(4) {
         let mut at = scratch.iter_mut().zip(four).map(|(scratch, row)| matrix.slice(row * row_len, row_len, scratch));
         match (at.next(), at.next(), at.next(), at.next()) {

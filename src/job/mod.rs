@@ -1,7 +1,9 @@
 //! A fusion job as data: what was asked, what that means in full, what it will cost, and what its child process reports.
 
 mod averaging;
+pub mod calibration;
 pub mod compensation;
+mod estimate;
 mod method;
 pub mod parse;
 pub mod plan;

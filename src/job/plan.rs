@@ -3,29 +3,24 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::dataset::DatasetFacts;
-use crate::job::request::{Allocation, Budget, JobRequest, Optimizer, Order, Size};
+use crate::job::estimate::Work;
+use crate::job::request::{Allocation, Budget, JobRequest, Size};
 use crate::job::resolve::{DatasetInput, Inputs, Network};
 use crate::model::costs::Costs;
 use crate::model::plan::{FusionPlan, LayerPlan};
 use crate::model::precision::Precision;
-
-/// Multiply-accumulate operations per second that the time estimate assumes; two cores of a server do about this.
-const ASSUMED_MACS_PER_SECOND: f64 = 3e10;
-
-/// Bytes per second at which members are read, ranked and gathered, by assumption.
-const ASSUMED_BYTES_PER_SECOND: f64 = 2e9;
-
-/// Memory for blocks of rows on their way from the members to the fused file, and for everything small.
-const BUFFERS: u64 = 64 << 20;
-
-/// Examples per batch of an evaluation.
-const EVALUATION_BATCH: u64 = 256;
 
 /// Examples that sensitivities are measured on at most.
 pub const SENSITIVITY_EXAMPLES: u64 = 256;
 
 /// Multiply-accumulates that measuring sensitivities takes at most.
 pub const SENSITIVITY_MACS: u64 = 2_000_000_000_000;
+
+/// Examples that verification compares at most.
+pub const VERIFICATION_EXAMPLES: u64 = 32;
+
+/// Multiply-accumulates that verification takes at most on each way of computing the logits.
+pub const VERIFICATION_MACS: u64 = 2_000_000_000;
 
 /// What becomes of the members.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -101,129 +96,6 @@ impl Plan {
         let fused = Costs::of(&fusion.fused, precision);
         self.layers.clone_from(&fusion.layers);
         (self.parameters.fused, self.macs.fused, self.bytes.fused) = (fused.parameters, fused.macs, fused.bytes);
-    }
-}
-
-/// What a job computes with, as far as its estimates need to know.
-#[derive(Debug)]
-struct Work {
-    finetune: Option<(u64, u64)>,
-    /// Buffers of the optimizer per weight.
-    optimizer_buffers: u64,
-    /// Examples of the train split without what is held out of it.
-    train: u64,
-    /// Examples of the splits that candidates are measured on.
-    measured: u64,
-    data_bytes: u64,
-    /// Of all members together.
-    members: Costs,
-    /// Bytes of the largest network, at four bytes per weight.
-    largest: u64,
-    fused: Costs,
-    /// Elements of all activations for one example.
-    activations: u64,
-    joins: u64,
-    /// Multiply-accumulates of measuring sensitivities, at most.
-    probing: u64,
-    /// Whether the members' units are put in one order.
-    aligns: bool,
-    /// Epochs of the concatenated network, and what it costs; where it is trained.
-    merged: Option<(u64, Costs)>,
-}
-
-impl Work {
-    fn of(job: &JobRequest, inputs: &Inputs<'_>, members: &[Costs], network: &Network) -> Self {
-        let (graph, f32s) = (&network.fusion.fused, Precision::default());
-        let activations: usize = graph.iter().map(|(id, _)| graph.shape(id).iter().product::<usize>()).sum();
-        let finetune = job.finetune.as_ref();
-        let mut work = Self {
-            finetune: finetune.map(|finetune| (finetune.epochs as u64, finetune.batch_size as u64)),
-            optimizer_buffers: match finetune.map(|finetune| finetune.optimizer) {
-                Some(Optimizer::AdamW { .. }) => 2,
-                Some(Optimizer::Sgd { .. }) | None => 1,
-            },
-            train: 0,
-            measured: 0,
-            data_bytes: 0,
-            members: members.iter().copied().sum(),
-            largest: network.own.iter().chain([graph]).map(|graph| Costs::of(graph, &f32s).bytes).max().unwrap_or(0),
-            fused: Costs::of(graph, &f32s),
-            activations: activations as u64,
-            joins: if matches!(job.method.order, Order::Iterative | Order::Hierarchical) {
-                (job.members.len() as u64).saturating_sub(1).max(1)
-            } else {
-                1
-            },
-            merged: (job.method.order == Order::MergeFinetunePrune).then(|| {
-                let epochs = job.method.merge_epochs.or_else(|| finetune.map(|finetune| finetune.epochs));
-                (epochs.unwrap_or(0) as u64, network.fusion.concatenated)
-            }),
-            probing: 0,
-            aligns: job.method.name.aligns(),
-        };
-        if let (Some(dataset), Some(facts)) = (&job.dataset, inputs.dataset.and_then(DatasetInput::facts)) {
-            let count = |split: &str| facts.splits.get(split).map_or(0, |split| split.examples as u64);
-            let (train, test) = (count("train"), count("test"));
-            let held_out =
-                if dataset.validation.is_none() { (train as f64 * dataset.validation_fraction) as u64 } else { 0 };
-            let elements: usize = facts.example_shape.iter().product();
-            (work.train, work.measured) = (train - held_out, held_out + test);
-            work.data_bytes = (train + test) * elements as u64;
-            if is_measured(job) {
-                work.probing = SENSITIVITY_MACS;
-            }
-        }
-        work
-    }
-
-    /// Bytes of anonymous memory, and of what.
-    fn memory(&self) -> (u64, String) {
-        let mut parts = vec![(BUFFERS, "buffers".to_owned())];
-        if self.aligns {
-            let weights = self.members.parameters * 4;
-            parts.push((weights, "the members' weights in one order of units".to_owned()));
-        }
-        if let Some((_, batch)) = self.finetune {
-            let copies = 3 + self.optimizer_buffers;
-            let (which, bytes) = match self.merged {
-                Some((_, concatenated)) => ("concatenated", concatenated.parameters * 4),
-                None => ("fused", self.fused.bytes),
-            };
-            let of =
-                format!("{copies} times the {which} weights (values, gradients, the optimizer's buffers, best epoch)");
-            parts.push((copies * bytes, of));
-            parts.push((2 * batch * self.activations * 4, format!("activations and gradients of a batch of {batch}")));
-        }
-        if self.data_bytes > 0 {
-            if self.finetune.is_none() {
-                let bytes = self.largest + EVALUATION_BATCH * self.activations * 4;
-                parts.push((bytes, "one network at a time that is measured".to_owned()));
-            }
-            parts.push((self.data_bytes, "the examples, at a byte per value".to_owned()));
-        }
-        let total = parts.iter().map(|(bytes, _)| bytes).sum();
-        let text: Vec<String> = parts.iter().map(|(bytes, of)| format!("{:.1} MB {of}", *bytes as f64 / 1e6)).collect();
-        (total, format!("anonymous memory, beside the mapped files: {}", text.join(" + ")))
-    }
-
-    /// Seconds, and for what. A training step is three forward passes; the teacher's logits are computed once.
-    fn seconds(&self) -> (f64, String) {
-        let moved = self.joins * (3 * self.members.bytes + 2 * self.fused.bytes);
-        let copying = moved as f64 / ASSUMED_BYTES_PER_SECOND;
-        let epochs = self.finetune.map_or(0, |(epochs, _)| epochs);
-        let merging = self.merged.map_or(0.0, |(epochs, costs)| epochs as f64 * costs.macs as f64);
-        let training = (3 * self.train + self.measured) as f64 * (epochs as f64 * self.fused.macs as f64 + merging);
-        let teacher = if epochs > 0 { self.train } else { 0 };
-        let candidates = (teacher + self.measured) as f64 * self.members.macs as f64
-            + 2.0 * self.measured as f64 * self.fused.macs as f64;
-        let computing = (training + candidates + self.probing as f64) / ASSUMED_MACS_PER_SECOND;
-        let basis = format!(
-            "{copying:.2} s to read, rank and gather at {} GB/s + {computing:.2} s to train and measure at {} G \
-             multiply-accumulates/s",
-            ASSUMED_BYTES_PER_SECOND / 1e9,
-            ASSUMED_MACS_PER_SECOND / 1e9
-        );
-        (copying + computing, basis)
     }
 }
 

@@ -6,7 +6,7 @@ use crate::domain::problem::{Code, Fault, Problem};
 use crate::model::allocate::{self, Curve, Ledger};
 use crate::model::costs::Costs;
 use crate::model::graph::{Graph, GraphError, NodeId};
-use crate::model::groups::{Couplings, GroupId, Owner};
+use crate::model::groups::{Couplings, GroupId};
 use crate::model::parameters;
 use crate::model::precision::Precision;
 use crate::model::ranges::{self, Range};
@@ -17,7 +17,8 @@ use crate::model::target::{Allocation, Budget, Size, Target};
 pub struct LayerPlan {
     /// Name of the layer's module.
     pub name: String,
-    /// The coupling group that its outputs are in, named after the group's first producer; none for the output layer.
+    /// The coupling group that its outputs are in, named after the first layer that makes no other units; the names of
+    /// several groups where a sum meets a concatenation; none for the output layer.
     pub group: Option<String>,
     /// Units of all members together.
     pub width_before: usize,
@@ -34,6 +35,8 @@ pub struct FusionPlan {
     pub fused: Graph,
     /// Every dense layer, in order of computation.
     pub layers: Vec<LayerPlan>,
+    /// For each of `layers`, the groups whose units are its outputs.
+    pub groups: Vec<Vec<GroupId>>,
     /// Costs of the concatenated network, if it were built.
     pub concatenated: Costs,
 }
@@ -52,11 +55,9 @@ impl FusionPlan {
     ) -> Result<Self, Problem> {
         let couplings: Result<Vec<Couplings>, _> = graphs.iter().map(Couplings::of).collect();
         let couplings = couplings.map_err(|error| Problem::new(Code::NotSupportedYet, error.to_string()))?;
-        if let Some(error) = couplings[0].divided(&graphs[0]) {
-            return Err(error.into());
-        }
         let ranges = ranges::of_groups(graphs, &couplings, target).map_err(Problem::faults)?;
-        let names: Vec<String> = couplings[0].groups.iter().map(|group| name(&graphs[0], group.producers[0])).collect();
+        let groups = (0..couplings[0].groups.len()).map(GroupId);
+        let names: Vec<String> = groups.map(|group| couplings[0].name(&graphs[0], group)).collect();
         let targets = match target.size {
             Size::Budget(budget) => {
                 let ledger = Ledger::new(&graphs[0], &couplings[0], precision);
@@ -72,7 +73,8 @@ impl FusionPlan {
         let totals: Vec<usize> = ranges.iter().map(|range| range.total).collect();
         let layers = layers(&graphs[0], &couplings[0], &names, &totals, &targets);
         let concatenated = Costs::of(&build(&totals)?, precision);
-        Ok(Self { fused: build(&targets)?, layers, concatenated, targets })
+        let groups = couplings[0].columns.keys().map(|id| couplings[0].groups_of(*id)).collect();
+        Ok(Self { fused: build(&targets)?, layers, groups, concatenated, targets })
     }
 }
 
@@ -159,10 +161,8 @@ fn layers(
         .keys()
         .map(|&id| {
             let rows = &couplings.rows[&id];
-            let group = rows.iter().find_map(|segment| match segment.owner {
-                Owner::Group(group) => Some(names[group.0].clone()),
-                Owner::Input | Owner::Output => None,
-            });
+            let groups: Vec<&str> = couplings.groups_of(id).iter().map(|group| names[group.0].as_str()).collect();
+            let group = (!groups.is_empty()).then(|| groups.join(", "));
             let len = |widths: &[usize]| allocate::axis_len(Some(rows), |GroupId(group)| widths[group]);
             LayerPlan { name: name(graph, id), group, width_before: len(totals), width_after: len(targets) }
         })

@@ -37,6 +37,14 @@ impl Precision {
         Self { by_name, otherwise }
     }
 
+    /// The same with f32 in place of narrower types: for what is read again before it is final.
+    #[must_use]
+    pub fn widened(&self) -> Self {
+        let wide = |dtype: Dtype| if dtype == Dtype::F64 { dtype } else { Dtype::F32 };
+        let by_name = self.by_name.iter().map(|(name, dtype)| (name.clone(), wide(*dtype))).collect();
+        Self { by_name, otherwise: wide(self.otherwise) }
+    }
+
     /// Type of the float tensor `name`.
     #[must_use]
     pub fn of(&self, name: &str) -> Dtype {
@@ -65,5 +73,8 @@ mod tests {
             [Dtype::F16, Dtype::F32, Dtype::F32]
         );
         assert_eq!(Precision::shared(&[&a]).of("other"), Dtype::F16);
+        let double = header(&[("fc.weight", Dtype::F64), ("fc.bias", Dtype::Bf16)]);
+        let widened = Precision::shared(&[&double]).widened();
+        assert_eq!([widened.of("fc.weight"), widened.of("fc.bias")], [Dtype::F64, Dtype::F32]);
     }
 }

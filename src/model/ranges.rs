@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::domain::problem::Fault;
 use crate::model::graph::Graph;
-use crate::model::groups::Couplings;
+use crate::model::groups::{Couplings, GroupId};
 use crate::model::target::{LayerSize, Target};
 
 /// The widths that a group may get: from `least` to `most` in steps that end at multiples of `step`.
@@ -46,9 +46,10 @@ impl Range {
     }
 }
 
-/// A group under the name of its first producer, with all its layers.
+/// A group with its name and all its layers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Named<'a> {
+    name: String,
     layers: Vec<&'a str>,
     total: usize,
     member: usize,
@@ -62,7 +63,11 @@ struct Named<'a> {
 pub fn of_groups(graphs: &[Graph], couplings: &[Couplings], target: &Target) -> Result<Vec<Range>, Vec<Fault>> {
     let groups = named(graphs, couplings);
     let mut faults = unknown_names(graphs, couplings, &groups, target);
-    let ranges = groups.iter().map(|group| range(group, target, &mut faults)).collect();
+    let several = widths_of_several(&groups, target);
+    let told = target.layers.iter().filter(|(name, _)| !several.contains_key(name.as_str()));
+    let target = Target { layers: told.map(|(name, size)| (name.clone(), *size)).collect(), ..target.clone() };
+    faults.extend(several.into_values());
+    let ranges = groups.iter().map(|group| range(group, &target, &mut faults)).collect();
     if faults.is_empty() { Ok(ranges) } else { Err(faults) }
 }
 
@@ -70,9 +75,10 @@ fn named<'a>(graphs: &'a [Graph], couplings: &[Couplings]) -> Vec<Named<'a>> {
     let group = |index: usize| {
         let total: usize = couplings.iter().map(|member| member.groups[index].width).sum();
         let producers = couplings[0].groups[index].producers.iter();
+        let name = couplings[0].name(&graphs[0], GroupId(index));
         // Exactly total / n, unlike the reference implementation, which loses one unit to float rounding for some n.
         let member = (total / couplings.len()).max(1);
-        Named { layers: producers.map(|id| graphs[0].node(*id).name.as_str()).collect(), total, member }
+        Named { name, layers: producers.map(|id| graphs[0].node(*id).name.as_str()).collect(), total, member }
     };
     (0..couplings[0].groups.len()).map(group).collect()
 }
@@ -106,6 +112,24 @@ fn unknown_names(graphs: &[Graph], couplings: &[Couplings], groups: &[Named<'_>]
     faults
 }
 
+/// Faults of layers that make the units of several groups, where the target tells one width for all of them.
+fn widths_of_several<'t>(groups: &[Named<'_>], target: &'t Target) -> BTreeMap<&'t str, Fault> {
+    let told = target.layers.iter().filter(|(_, size)| matches!(size, LayerSize::Width(_)));
+    let several = told.filter_map(|(name, _)| {
+        let own = groups.iter().filter(|group| group.layers.contains(&name.as_str()));
+        let own: Vec<String> = own.map(|group| format!("`{}`", group.name)).collect();
+        (own.len() > 1).then_some((name.as_str(), own))
+    });
+    let fault = |(name, own): (&'t str, Vec<String>)| {
+        let detail = format!(
+            "the outputs of `{name}` are added to a concatenation of {}: expected widths for these, or a factor",
+            own.join(", ")
+        );
+        (name, Fault::new(pointer_to(name), "several_groups", detail))
+    };
+    several.map(fault).collect()
+}
+
 fn pointer_to(layer: &str) -> String {
     format!("/target/layers/{}", layer.replace('~', "~0").replace('/', "~1"))
 }
@@ -128,7 +152,7 @@ fn range(group: &Named<'_>, target: &Target, faults: &mut Vec<Fault>) -> Range {
     if most == 0 {
         let detail = format!(
             "layer `{}` has {total} units in all members together, fewer than {step}; give it a width in `layers`",
-            group.layers[0]
+            group.name
         );
         faults.push(Fault::new("/target/round_to", "too_wide", detail));
     }

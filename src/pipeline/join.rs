@@ -30,13 +30,18 @@ pub(super) struct FusedFile {
 /// How a network of kept rows is written.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Making {
-    /// Whether it is the network of all members, in the types that they have; others stay in f32.
+    /// Whether it is the network of all members, in the types that they have; others are at least f32.
     pub(super) last: bool,
     /// Whether its file stays.
     pub(super) published: bool,
 }
 
 impl Making {
+    /// The element types of its tensors.
+    fn precision(self, network: &Network) -> Precision {
+        if self.last { network.precision.clone() } else { network.precision.widened() }
+    }
+
     pub(super) fn write(
         self,
         task: &Task,
@@ -45,8 +50,9 @@ impl Making {
         phases: &mut Phases<'_>,
     ) -> Result<(Fused<Checkpoint>, OutputFile), Halt> {
         let path = task.scratch.join(if self.published { publish::MODEL } else { "intermediate.safetensors" });
-        let precision = if self.last { &network.precision } else { &Precision::default() };
-        let (fused, written) = recipe.write(&path, &publish::notes(), precision, |done, all| phases.done(done, all))?;
+        let precision = self.precision(network);
+        let (fused, written) =
+            recipe.write(&path, &publish::notes(), &precision, |done, all| phases.done(done, all))?;
         if !self.published {
             std::fs::remove_file(&path).map_err(|error| publish::unwritten(&path, &error))?;
         }
@@ -98,7 +104,7 @@ impl Join<'_> {
             weights = compensate::copy(&plain)?;
         }
         let write = if publishes { publish::model } else { publish::temporary };
-        let (weights, file) = write(self.task, &weights, &self.network.precision)?;
+        let (weights, file) = write(self.task, &weights, &making.precision(self.network))?;
         let fused = Fused { graph: plain.graph, weights, provenance: plain.provenance };
         let changed = !done.layers.is_empty();
         let uncompensated = changed.then_some(plain.weights);

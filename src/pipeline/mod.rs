@@ -27,12 +27,13 @@ use publish::Results;
 use rayon::ThreadPoolBuilder;
 
 use crate::domain::problem::{Code, Problem};
-use crate::fusion::{Ensemble, Provenance};
+use crate::fusion::{Ensemble, Provenance, compensate};
 use crate::job::compensation::Compensation;
 use crate::job::protocol::{Message, OutputFile, Phase, Task};
 use crate::job::request::{Allocation, Budget, Method, Size};
 use crate::job::resolve::Network;
 use crate::model::allocate::Curve;
+use crate::model::groups::GroupId;
 use crate::report::{CandidateReport, Examples, Kind, LayerReport, Report, Verification, gain_kept};
 use crate::train::{self, Trained};
 
@@ -84,7 +85,10 @@ fn compute(task: &Task, phases: &mut Phases<'_>) -> Result<Vec<OutputFile>, Halt
     };
     let (recovered, model) = match &trained {
         Some(trained) => {
-            let (weights, file) = publish::model(task, &trained.weights, &network.precision)?;
+            // Where no epoch beat it, the network as it was has kept the precision of the members.
+            let untrained = if trained.best_epoch == 0 { Some(compensate::copy(&fused)?) } else { None };
+            let best = untrained.as_ref().unwrap_or(&trained.weights);
+            let (weights, file) = publish::model(task, best, &network.precision)?;
             (Some(weights), file)
         }
         None => (None, file),
@@ -184,15 +188,12 @@ fn report(task: &Task, loaded: &Loaded, found: Found<'_>, provenance: &Provenanc
 
 /// Each layer with the number of units that it took from each member; none where units were averaged.
 fn layers(network: &Network, provenance: &Provenance, members: usize) -> Vec<LayerReport> {
-    let kept = |group: Option<&String>| {
-        let origin = group.and_then(|name| provenance.groups.iter().find(|origin| origin.layers.contains(name)));
+    let kept = |groups: &[GroupId]| {
         let mut kept = if provenance.groups.is_empty() { Vec::new() } else { vec![0; members] };
-        origin.into_iter().flat_map(|origin| &origin.units).for_each(|unit| kept[unit.0] += 1);
+        let origins = groups.iter().filter_map(|group| provenance.groups.get(group.0));
+        origins.flat_map(|origin| &origin.units).for_each(|unit| kept[unit.0] += 1);
         kept
     };
-    let layer = |plan: &crate::model::plan::LayerPlan| LayerReport {
-        kept_per_member: kept(plan.group.as_ref()),
-        plan: plan.clone(),
-    };
-    network.fusion.layers.iter().map(layer).collect()
+    let layers = network.fusion.layers.iter().zip(&network.fusion.groups);
+    layers.map(|(plan, groups)| LayerReport { kept_per_member: kept(groups), plan: plan.clone() }).collect()
 }

@@ -12,6 +12,7 @@ use super::publish;
 use super::recover;
 use crate::domain::problem::{Code, Problem};
 use crate::fusion::{self, Ensemble, Fused, Member, Padded, Provenance, Selection, verify};
+use crate::job::plan::{VERIFICATION_EXAMPLES, VERIFICATION_MACS};
 use crate::job::protocol::{Phase, Task};
 use crate::job::request::{BatchNorm, Finetune, MemberWeights, MethodName, Order, Start, WeightRule};
 use crate::job::resolve::Network;
@@ -20,12 +21,6 @@ use crate::model::precision::Precision;
 use crate::report::Verification;
 use crate::tensors::Weights;
 use crate::train::{self, Examples, TrainError};
-
-/// Examples that verification compares at most.
-const EXAMPLES: usize = 32;
-
-/// Multiply-accumulates that verification spends at most on each way of computing the logits.
-const BUDGET: u64 = 2_000_000_000;
 
 /// The members that are padded to the depth of the deepest one; none for the others.
 pub(super) fn padded<'a>(loaded: &'a Loaded, network: &Network) -> Vec<Option<Padded<'a>>> {
@@ -88,7 +83,7 @@ pub(super) fn verify(
 ) -> Result<Verification, Halt> {
     phases.begin(Phase::Verify)?;
     let macs: u64 = ensemble.members().iter().map(|member| Costs::of(member.graph, &Precision::default()).macs).sum();
-    let affordable = usize::try_from(BUDGET / macs.max(1)).unwrap_or(EXAMPLES).clamp(1, EXAMPLES);
+    let affordable = (VERIFICATION_MACS / macs.max(1)).clamp(1, VERIFICATION_EXAMPLES) as usize;
     let elements: usize = ensemble.graph().input_shape().iter().product();
     let inputs = match data {
         Some(data) => data.train.first(affordable),

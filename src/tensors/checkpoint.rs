@@ -154,7 +154,7 @@ impl Checkpoint {
 
 /// The first element of the block from `first` on that is not finite.
 fn not_finite(elements: &Elements<'_>, first: usize) -> Option<(usize, f32)> {
-    let mut scratch = Vec::new();
+    let mut scratch = Vec::<f32>::new();
     let values = elements.slice(first, CHECKED.min(elements.len() - first), &mut scratch);
     // Without a branch per element: all bits of the exponent are set in NaN and in infinity, and only there.
     let suspicious = values.iter().fold(false, |found, value| found | (value.to_bits() & EXPONENT == EXPONENT));

@@ -26,6 +26,21 @@ pub(super) fn into_f32(bytes: &[u8], dtype: Dtype, target: &mut [f32]) {
     }
 }
 
+/// Converts the float elements in `bytes` to f64, as many as `target` holds.
+pub(super) fn into_f64(bytes: &[u8], dtype: Dtype, target: &mut [f64]) {
+    match dtype {
+        Dtype::F16 => fill(bytes, target, |element| f16::from_le_bytes(element).to_f64()),
+        Dtype::Bf16 => fill(bytes, target, |element| bf16::from_le_bytes(element).to_f64()),
+        Dtype::F64 => fill(bytes, target, f64::from_le_bytes),
+        _ => fill(bytes, target, |element| f32::from_le_bytes(element).into()),
+    }
+}
+
+/// Converts f64 elements to bytes, little endian; `bytes` has room for exactly them.
+pub(super) fn from_f64(values: &[f64], bytes: &mut [u8]) {
+    spill(values, bytes, f64::to_le_bytes);
+}
+
 /// Converts f32 elements to the float type `dtype`, little endian; `bytes` has room for exactly them.
 pub(super) fn from_f32(values: &[f32], dtype: Dtype, bytes: &mut [u8]) {
     match dtype {
@@ -57,13 +72,13 @@ fn borrow_f32(bytes: &[u8]) -> Option<&[f32]> {
 }
 
 /// Converts elements of N bytes into `target`.
-fn fill<const N: usize>(bytes: &[u8], target: &mut [f32], convert: impl Fn([u8; N]) -> f32) {
+fn fill<T, const N: usize>(bytes: &[u8], target: &mut [T], convert: impl Fn([u8; N]) -> T) {
     let (elements, _) = bytes.as_chunks::<N>();
     target.iter_mut().zip(elements).for_each(|(value, element)| *value = convert(*element));
 }
 
 /// Converts `values` into elements of N bytes.
-fn spill<const N: usize>(values: &[f32], bytes: &mut [u8], convert: impl Fn(f32) -> [u8; N]) {
+fn spill<T: Copy, const N: usize>(values: &[T], bytes: &mut [u8], convert: impl Fn(T) -> [u8; N]) {
     let (elements, _) = bytes.as_chunks_mut::<N>();
     elements.iter_mut().zip(values).for_each(|(element, value)| *element = convert(*value));
 }

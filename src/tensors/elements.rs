@@ -1,9 +1,9 @@
-//! The elements of one float tensor, read as f32 piece by piece: whatever type the file holds, no copy of the whole.
+//! The elements of one float tensor, read piece by piece: whatever type the file holds, no copy of the whole.
 
 use std::borrow::Cow;
 
 use crate::model::header::Dtype;
-use crate::tensors::convert;
+use crate::tensors::Number;
 
 /// Elements in row-major order.
 #[derive(Debug, Clone)]
@@ -35,32 +35,30 @@ impl Elements<'_> {
         self.len() == 0
     }
 
-    /// `len` elements from `first` on: borrowed where they are f32, else converted into `scratch`.
+    /// `len` elements from `first` on: borrowed where they are f32 and asked for as that, else converted into `scratch`.
     ///
     /// # Panics
     /// When the tensor ends before.
     #[must_use]
-    pub fn slice<'b>(&'b self, first: usize, len: usize, scratch: &'b mut Vec<f32>) -> &'b [f32] {
-        match self {
-            Self::Floats(values) => &values[first..first + len],
-            Self::Bytes { .. } => {
-                scratch.resize(len, 0.0);
-                self.copy_to(first, scratch);
-                scratch
-            }
-        }
+    pub fn slice<'b, T: Number>(&'b self, first: usize, len: usize, scratch: &'b mut Vec<T>) -> &'b [T] {
+        let borrowed = if let Self::Floats(values) = self { T::borrow(&values[first..first + len]) } else { None };
+        borrowed.unwrap_or_else(|| {
+            scratch.resize(len, T::default());
+            self.copy_to(first, scratch);
+            scratch
+        })
     }
 
     /// Copies elements from `first` on to all of `target`.
     ///
     /// # Panics
     /// When the tensor ends before.
-    pub fn copy_to(&self, first: usize, target: &mut [f32]) {
+    pub fn copy_to<T: Number>(&self, first: usize, target: &mut [T]) {
         match self {
-            Self::Floats(values) => target.copy_from_slice(&values[first..first + target.len()]),
+            Self::Floats(values) => T::copy(&values[first..first + target.len()], target),
             Self::Bytes { bytes, dtype } => {
                 let size = dtype.size();
-                convert::into_f32(&bytes[first * size..(first + target.len()) * size], *dtype, target);
+                T::read(&bytes[first * size..(first + target.len()) * size], *dtype, target);
             }
         }
     }

@@ -3,6 +3,7 @@
 mod checkpoint;
 mod convert;
 mod elements;
+mod number;
 mod state_dict;
 mod stream;
 mod write;
@@ -11,8 +12,9 @@ use std::borrow::Cow;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use elements::Elements;
+pub use number::Number;
 pub use state_dict::{StateDict, StateDictError};
-pub use stream::{Fill, Rows, write_rows};
+pub use stream::{Make, MakeRow, Rows, write_rows};
 pub use write::Written;
 
 /// Anything that weights can be read from by their name in the `state_dict`.

@@ -48,7 +48,8 @@ impl From<StateDictError> for Problem {
     }
 }
 
-/// Tensors on the CPU by their names. Weights are f32, counters i64, whatever the file held.
+/// Tensors on the CPU by their names. Weights are f32 (f64 where they were put in as that), counters i64, whatever the file
+/// held.
 #[derive(Debug, Clone, Default)]
 pub struct StateDict(BTreeMap<String, Tensor>);
 
@@ -83,6 +84,16 @@ impl StateDict {
     /// # Errors
     /// When `shape` does not fit the number of values.
     pub fn insert_f32(&mut self, name: &str, shape: &[usize], values: Vec<f32>) -> Result<(), StateDictError> {
+        let tensor = Tensor::from_vec(values, shape, &Device::Cpu).map_err(tensor_error(name))?;
+        self.0.insert(name.to_owned(), tensor);
+        Ok(())
+    }
+
+    /// As [`Self::insert_f32`], for weights that stay f64 for as long as nobody changes them; they are read as f32.
+    ///
+    /// # Errors
+    /// When `shape` does not fit the number of values.
+    pub fn insert_f64(&mut self, name: &str, shape: &[usize], values: Vec<f64>) -> Result<(), StateDictError> {
         let tensor = Tensor::from_vec(values, shape, &Device::Cpu).map_err(tensor_error(name))?;
         self.0.insert(name.to_owned(), tensor);
         Ok(())

@@ -12,17 +12,39 @@ use sha2::{Digest, Sha256};
 
 use crate::model::formats::safetensors;
 use crate::model::header::{Dtype, TensorInfo};
-use crate::tensors::convert;
 use crate::tensors::state_dict::StateDictError;
 use crate::tensors::write::{Written, sort_for_file};
+use crate::tensors::{Number, convert};
 
 /// Bytes of a block, but for rows that are longer. Small enough for a core's cache: a block is written while it is there.
-const BLOCK_BYTES: usize = 512 << 10;
-/// Blocks that are made at once, and hashed while the next ones are made.
-const WAVE: usize = 32;
+const BLOCK_BYTES: usize = 256 << 10;
+/// Blocks that are made at once, and hashed while the next ones are made. What the last wave's digest takes is time in
+/// which nothing is made.
+const WAVE: usize = 16;
 
-/// Writes the elements of one row, given its index, over all of a slice.
-pub type Fill<'a> = Box<dyn Fn(usize, &mut [f32]) + Send + Sync + 'a>;
+/// Makes the rows of a tensor, in any order and from any thread.
+pub trait MakeRow: Send + Sync {
+    /// Writes the elements of `row` over all of `target`.
+    fn make<T: Number>(&self, row: usize, target: &mut [T]);
+}
+
+/// A [`MakeRow`] behind a pointer.
+pub trait Make: Send + Sync {
+    /// See [`MakeRow::make`].
+    fn f32(&self, row: usize, target: &mut [f32]);
+    /// See [`MakeRow::make`].
+    fn f64(&self, row: usize, target: &mut [f64]);
+}
+
+impl<M: MakeRow> Make for M {
+    fn f32(&self, row: usize, target: &mut [f32]) {
+        self.make(row, target);
+    }
+
+    fn f64(&self, row: usize, target: &mut [f64]) {
+        self.make(row, target);
+    }
+}
 
 /// A float tensor whose rows are made on demand, in any order and from any thread.
 pub struct Rows<'a> {
@@ -31,7 +53,7 @@ pub struct Rows<'a> {
     /// Shape; the first axis counts the rows, but a vector is a single row.
     pub shape: Vec<usize>,
     /// Makes a row.
-    pub fill: Fill<'a>,
+    pub maker: Box<dyn Make + 'a>,
 }
 
 impl std::fmt::Debug for Rows<'_> {
@@ -53,7 +75,7 @@ impl Rows<'_> {
     pub fn collect(&self) -> Vec<f32> {
         let mut values = vec![0.0; self.shape.iter().product()];
         let rows = values.par_chunks_exact_mut(self.row_len().max(1)).enumerate();
-        rows.for_each(|(row, target)| (self.fill)(row, target));
+        rows.for_each(|(row, target)| self.maker.f32(row, target));
         values
     }
 }
@@ -93,7 +115,6 @@ pub fn write_rows(
         let mut digest = Sha256::new();
         digest.update(&header);
         pump(&file, &blocks, &mut digest, progress)?;
-        file.sync_all()?;
         Ok(Written { sha256: hex::encode(digest.finalize()), bytes: len as u64 })
     };
     write().map_err(|source| StateDictError::Write { path: path.to_owned(), source })
@@ -139,7 +160,7 @@ fn blocks<'a>(infos: &[TensorInfo], sources: &Sources<'a>, mut at: usize) -> (Ve
     (blocks, at)
 }
 
-/// Makes and writes the blocks wave by wave, while the wave before is hashed.
+/// Makes and writes the blocks wave by wave, while the wave before is hashed; while the last one is, the file is synced.
 fn pump(
     file: &File,
     blocks: &[Block<'_>],
@@ -151,6 +172,9 @@ fn pump(
     let (mut done, mut unhashed) = (0, 0);
     for wave in blocks.chunks(WAVE).chain([&[][..]]) {
         let make = || {
+            if wave.is_empty() {
+                return file.sync_all();
+            }
             let pairs = made.par_iter_mut().zip(wave).with_max_len(1);
             pairs.try_for_each(|(buffer, block)| file.write_all_at(buffer.make(block), block.offset as u64))
         };
@@ -169,8 +193,18 @@ fn pump(
 #[derive(Default)]
 struct Buffer {
     floats: Vec<f32>,
+    doubles: Vec<f64>,
     converted: Vec<u8>,
-    is_converted: bool,
+    filled: Filled,
+}
+
+/// Which part of a buffer holds the block's bytes.
+#[derive(Default, Clone, Copy)]
+enum Filled {
+    Floats,
+    Doubles,
+    #[default]
+    Converted,
 }
 
 impl Buffer {
@@ -179,17 +213,31 @@ impl Buffer {
         match block.content {
             Content::Counter(count) => {
                 self.converted = count.to_le_bytes().to_vec();
-                self.is_converted = true;
+                self.filled = Filled::Converted;
             }
             Content::Rows { source, dtype, first, count } => {
-                let row_len = source.row_len();
-                self.floats.resize(count * row_len, 0.0);
-                let rows = self.floats.chunks_exact_mut(row_len.max(1)).enumerate();
-                rows.for_each(|(row, target)| (source.fill)(first + row, target));
-                self.is_converted = dtype != Dtype::F32 || cfg!(target_endian = "big");
-                if self.is_converted {
-                    self.converted.resize(self.floats.len() * dtype.size(), 0);
-                    convert::from_f32(&self.floats, dtype, &mut self.converted);
+                let (row_len, as_in_memory) = (source.row_len(), cfg!(target_endian = "little"));
+                let all = count * row_len;
+                if dtype == Dtype::F64 {
+                    self.doubles.resize(all, 0.0);
+                    let rows = self.doubles.chunks_exact_mut(row_len.max(1)).enumerate();
+                    rows.for_each(|(row, target)| source.maker.f64(first + row, target));
+                } else {
+                    self.floats.resize(all, 0.0);
+                    let rows = self.floats.chunks_exact_mut(row_len.max(1)).enumerate();
+                    rows.for_each(|(row, target)| source.maker.f32(first + row, target));
+                }
+                self.filled = match dtype {
+                    Dtype::F32 if as_in_memory => Filled::Floats,
+                    Dtype::F64 if as_in_memory => Filled::Doubles,
+                    _ => Filled::Converted,
+                };
+                if matches!(self.filled, Filled::Converted) {
+                    self.converted.resize(all * dtype.size(), 0);
+                    match dtype {
+                        Dtype::F64 => convert::from_f64(&self.doubles, &mut self.converted),
+                        _ => convert::from_f32(&self.floats, dtype, &mut self.converted),
+                    }
                 }
             }
         }
@@ -197,6 +245,10 @@ impl Buffer {
     }
 
     fn bytes(&self) -> &[u8] {
-        if self.is_converted { &self.converted } else { bytemuck::cast_slice(&self.floats) }
+        match self.filled {
+            Filled::Floats => bytemuck::cast_slice(&self.floats),
+            Filled::Doubles => bytemuck::cast_slice(&self.doubles),
+            Filled::Converted => &self.converted,
+        }
     }
 }

@@ -60,7 +60,11 @@ pub(super) fn sort_for_file(infos: &mut [TensorInfo]) {
 
 /// Writes the elements of a contiguous tensor as `dtype`.
 fn write_tensor(sink: &mut impl Write, tensor: &Tensor, dtype: Dtype) -> io::Result<()> {
-    let wide = if tensor.dtype().is_float() { DType::F32 } else { DType::I64 };
+    let wide = match tensor.dtype() {
+        DType::F64 if dtype == Dtype::F64 => DType::F64,
+        own if own.is_float() => DType::F32,
+        _ => DType::I64,
+    };
     let tensor = tensor.to_dtype(wide).map_err(io::Error::other)?;
     let (storage, layout) = tensor.storage_and_layout();
     let range = layout.start_offset()..layout.start_offset() + layout.shape().elem_count();
@@ -75,6 +79,7 @@ fn write_tensor(sink: &mut impl Write, tensor: &Tensor, dtype: Dtype) -> io::Res
         (Storage::Cpu(CpuStorage::F32(values)), Dtype::Bf16) => {
             write_each(sink, &values[range], |v| bf16::from_f32(v).to_le_bytes())
         }
+        (Storage::Cpu(CpuStorage::F64(values)), Dtype::F64) => write_each(sink, &values[range], f64::to_le_bytes),
         (Storage::Cpu(CpuStorage::I64(values)), _) => write_each(sink, &values[range], i64::to_le_bytes),
         _ => Err(io::Error::other("only CPU tensors of a float type can be written")),
     }

@@ -64,7 +64,7 @@ impl Weights for Permuted<'_> {
 /// The groups whose units can be reordered, in order of computation of their first producers; those of attentions cannot.
 ///
 /// # Errors
-/// When members have different widths, or a group's units come from several producers side by side.
+/// When members have different widths.
 fn movable(ensemble: &Ensemble<'_>) -> Result<Vec<GroupId>, FusionError> {
     let graph = ensemble.graph();
     let expected = parameters::of_graph(graph);
@@ -75,9 +75,6 @@ fn movable(ensemble: &Ensemble<'_>) -> Result<Vec<GroupId>, FusionError> {
         }
     }
     let couplings = &ensemble.couplings()[0];
-    if let Some(error) = couplings.divided(graph) {
-        return Err(error.into());
-    }
     let mut groups: Vec<GroupId> = (0..ensemble.groups()).map(GroupId).collect();
     groups.retain(|group| couplings.attention(graph, *group).is_none());
     groups.sort_by_key(|group| couplings.group(*group).producers.iter().min().copied());

@@ -1,7 +1,7 @@
 //! Runs members and the fused network on calibration inputs, node by node, with all intermediate activations at hand.
 //!
 //! Calibration inputs need no labels. They come in batches of fixed size, and what is kept of them between two layers is
-//! bounded ([`stream::HELD_BYTES`]), so memory does not grow with their number.
+//! bounded ([`HELD_BYTES`]), so memory does not grow with their number.
 
 mod forward;
 mod gather;
@@ -12,20 +12,14 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use crate::model::costs::Costs;
-use crate::model::graph::{Graph, NodeId, Op};
-use crate::model::precision::Precision;
+use crate::job::calibration::examples;
+use crate::model::graph::{Graph, NodeId};
 
 pub(super) use forward::{Network, Value, kernels_last};
 pub(super) use gather::{channels, flattened, picks, windows};
-pub(super) use stream::{Batch, HELD_BYTES, Stream};
+pub(super) use stream::{Batch, Stream};
 
-/// Fewest examples that the default takes: below, systems of a few hundred unknowns overfit.
-const FEWEST: usize = 1_000;
-/// Most examples that the default takes.
-const MOST: usize = 50_000;
-/// Multiply-accumulates of all networks that the default spends on more than [`FEWEST`] examples.
-const BUDGET: u64 = 600_000_000_000;
+pub(super) use crate::job::calibration::{HELD_BYTES, mixes as is_dense};
 
 /// Inputs without labels, readable in any order.
 pub trait Inputs: Sync {
@@ -59,11 +53,7 @@ impl Sampling {
     /// The examples to calibrate `graphs` with: as many as asked for, or `wanted`, so many that no layer overfits, as far as
     /// cost and memory allow (examples whose activations are not kept are computed anew for each layer). Ascending.
     pub(super) fn draw(&self, inputs: &dyn Inputs, wanted: usize, graphs: &[&Graph]) -> Vec<usize> {
-        let macs: u64 = graphs.iter().map(|graph| Costs::of(graph, &Precision::default()).macs).sum();
-        let bytes: usize = graphs.iter().map(|graph| stream::held_per_example(graph)).sum();
-        let affordable = usize::try_from(BUDGET / macs.max(1)).unwrap_or(MOST).min(HELD_BYTES / bytes.max(1));
-        let default = wanted.clamp(FEWEST, MOST).min(affordable.max(FEWEST));
-        let count = self.samples.unwrap_or(default).min(inputs.len());
+        let count = self.samples.unwrap_or_else(|| examples(wanted, graphs)).min(inputs.len());
         let mut all: Vec<usize> = (0..inputs.len()).collect();
         let mut generator = ChaCha8Rng::seed_from_u64(self.seed);
         for place in 0..count {
@@ -101,9 +91,4 @@ pub(super) fn only_reader(graph: &Graph, id: NodeId) -> Option<NodeId> {
     let mut readers = graph.iter().filter(|(_, node)| node.inputs.contains(&id)).map(|(reader, _)| reader);
     let first = readers.next()?;
     readers.next().is_none().then_some(first)
-}
-
-/// Whether the operation mixes all its input channels through weights.
-pub(super) fn is_dense(op: &Op) -> bool {
-    matches!(op, Op::Linear { .. } | Op::Conv2d { .. })
 }

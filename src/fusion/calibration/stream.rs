@@ -3,14 +3,11 @@
 use std::num::NonZeroUsize;
 
 use super::forward::{Network, Value, channels_and_size};
-use super::{Inputs, Monitor, is_dense};
+use super::{Inputs, Monitor};
 use crate::fusion::FusionError;
 use crate::kernels::{Workspace, layout};
 use crate::model::graph::{Graph, NodeId};
 
-/// Bytes of activations that are kept between two layers, of all batches together; batches beyond are computed anew from
-/// their inputs.
-pub(in crate::fusion) const HELD_BYTES: usize = 1 << 30;
 /// Most examples of a batch.
 const BATCH: usize = 256;
 /// Fewest batches, where there are as many examples: some of them are held out to choose by.
@@ -180,17 +177,4 @@ impl<'a> Stream<'a> {
         layout::channels_last(channels, pixels, &rows, &mut values);
         Value { values, channels, size }
     }
-}
-
-/// Most bytes of activations that one example needs between two layers.
-pub(super) fn held_per_example(graph: &Graph) -> usize {
-    let mut last_use = vec![0; graph.nodes().len()];
-    for (id, node) in graph.iter() {
-        node.inputs.iter().for_each(|input| last_use[input.0] = id.0);
-    }
-    let elements = |id: usize| graph.shape(NodeId(id)).iter().product::<usize>();
-    let live = |at: usize| (0..at).filter(|id| last_use[*id] >= at).map(elements).sum::<usize>();
-    let dense =
-        graph.iter().filter(|(id, node)| is_dense(&node.op) && node.inputs.iter().all(|input| input.0 > 0) && id.0 > 0);
-    dense.map(|(id, _)| live(id.0)).max().unwrap_or(0) * size_of::<f32>()
 }

@@ -18,17 +18,17 @@ use system::{Refit, System};
 use crate::fusion::calibration::moments::Moments;
 use crate::fusion::calibration::{HELD_BYTES, Inputs, Monitor, Network, Sampling, Stream, is_dense, only_reader};
 use crate::fusion::{Ensemble, Fused, FusionError, Selection};
+use crate::job::calibration::PER_UNKNOWN;
 use crate::job::compensation::{self, Compensation, RefittedLayer, Source};
 use crate::job::request::Convolutions;
 use crate::model::graph::{Graph, NodeId, Op};
 use crate::model::groups::Owner;
+use crate::model::header::Dtype;
 use crate::model::parameters;
-use crate::tensors::{StateDict, Weights};
+use crate::tensors::{Elements, StateDict, Weights};
 
 pub use data_free::data_free;
 
-/// Examples per unknown of the widest layer that the default takes: fewer overfit.
-const PER_UNKNOWN: usize = 160;
 /// One batch in so many is held out of the fits, to choose the ridge by.
 const HELD_OUT: usize = 5;
 
@@ -111,14 +111,23 @@ fn calibrate_within(
     Ok(Compensated { weights: work.weights, done, warnings })
 }
 
-/// A fused network's tensors, in memory.
+/// A fused network's tensors, in memory; f64 where its file has that, so that what is not refitted is written back as it was.
 ///
 /// # Errors
 /// When they cannot be read.
 pub fn copy(fused: &Fused<impl Weights>) -> Result<StateDict, FusionError> {
     let mut weights = StateDict::default();
     for parameter in parameters::of_graph(&fused.graph) {
-        weights.insert_f32(&parameter.name, &parameter.shape, fused.weights.f32(&parameter.name)?.into_owned())?;
+        let elements = fused.weights.elements(&parameter.name)?;
+        if matches!(elements, Elements::Bytes { dtype: Dtype::F64, .. }) {
+            let mut values = vec![0.0_f64; elements.len()];
+            elements.copy_to(0, &mut values);
+            weights.insert_f64(&parameter.name, &parameter.shape, values)?;
+        } else {
+            let mut values = vec![0.0_f32; elements.len()];
+            elements.copy_to(0, &mut values);
+            weights.insert_f32(&parameter.name, &parameter.shape, values)?;
+        }
     }
     for node in fused.graph.nodes() {
         let counter = parameters::counter(&node.name);

@@ -8,12 +8,10 @@ use crate::fusion::calibration::{Batch, Network, Sampling, channels, flattened, 
 use crate::fusion::routes::Routes;
 use crate::fusion::score::length;
 use crate::fusion::{Ensemble, FusionError, Selection};
+use crate::job::calibration::MOST_UNKNOWNS;
 use crate::job::request::Convolutions;
 use crate::kernels::{Matrix, Workspace, layout, matmul};
 use crate::model::graph::{Graph, NodeId, Op, Window};
-
-/// Most unknowns per row of any system.
-const MOST: usize = 4096;
 
 /// What the unknowns are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -245,13 +243,13 @@ impl<'a> System<'a> {
 fn kind(ensemble: &Ensemble<'_>, graph: &Graph, id: NodeId, convolutions: Convolutions) -> Option<(Kind, usize)> {
     match &graph.node(id).op {
         Op::Linear { in_features, .. } => {
-            let repeat = repeat(ensemble, id).filter(|repeat| *repeat > 1 && *in_features > MOST);
+            let repeat = repeat(ensemble, id).filter(|repeat| *repeat > 1 && *in_features > MOST_UNKNOWNS);
             let shared = repeat.map(|repeat| (Kind::Flattened { repeat }, in_features / repeat));
             shared.or(Some((Kind::Features, *in_features)))
         }
         Op::Conv2d { in_channels, window, .. } => {
             let taps = window.kernel[0] * window.kernel[1];
-            let full = taps == 1 || convolutions == Convolutions::Full && in_channels * taps <= MOST;
+            let full = taps == 1 || convolutions == Convolutions::Full && in_channels * taps <= MOST_UNKNOWNS;
             Some(if full {
                 (Kind::Windows(*window), in_channels * taps)
             } else {
@@ -260,7 +258,7 @@ fn kind(ensemble: &Ensemble<'_>, graph: &Graph, id: NodeId, convolutions: Convol
         }
         _ => None,
     }
-    .filter(|(_, unknowns)| *unknowns <= MOST)
+    .filter(|(_, unknowns)| *unknowns <= MOST_UNKNOWNS)
 }
 
 /// Positions per unit on the layer's input axis, where all units have equally many.

@@ -6,12 +6,10 @@ use crate::fusion::calibration::moments::Moments;
 use crate::fusion::calibration::{Batch, HELD_BYTES, Inputs, Monitor, Network, Sampling, Stream};
 use crate::fusion::importance::css;
 use crate::fusion::{Ensemble, FusionError, Scores};
+use crate::job::calibration::PER_UNIT;
 use crate::kernels::Workspace;
 use crate::model::graph::{Graph, NodeId};
 use crate::model::groups::{Axis, GroupId, Owner, Segment};
-
-/// Examples per unit of the widest group that the default takes: a ranking needs less precision than a fit.
-const PER_UNIT: usize = 10;
 
 /// What activations on calibration data tell of each group.
 #[derive(Debug)]

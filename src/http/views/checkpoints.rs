@@ -112,7 +112,7 @@ pub struct CostsView {
 /// Units that are kept or dropped together.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct GroupView {
-    /// Name of the group's first layer.
+    /// Name of the first layer that makes its units and no others.
     #[schema(example = "fc1")]
     name: String,
     /// Number of units.

@@ -3,7 +3,7 @@
 use crate::model::costs::Costs;
 use crate::model::families::{Candidate, Given, Unfit, catalogue};
 use crate::model::graph::{Graph, Shape};
-use crate::model::groups::{Couplings, Group};
+use crate::model::groups::{Couplings, Group, GroupId};
 use crate::model::header::CheckpointHeader;
 use crate::model::precision::Precision;
 
@@ -29,7 +29,7 @@ pub struct Reading {
 /// A coupling group in short.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupSummary {
-    /// Name of its first layer.
+    /// Name of the first layer that makes its units and no others.
     pub name: String,
     /// Number of units.
     pub width: usize,
@@ -72,7 +72,10 @@ impl Reading {
     fn new(candidate: Candidate, precision: &Precision) -> Self {
         let Candidate { family, graph, assumptions } = candidate;
         let (groups, no_groups) = match Couplings::of(&graph) {
-            Ok(couplings) => (couplings.groups.iter().map(|group| summary(&graph, group)).collect(), None),
+            Ok(couplings) => {
+                let groups = (0..couplings.groups.len()).map(GroupId);
+                (groups.map(|id| summary(&graph, &couplings, id)).collect(), None)
+            }
             Err(error) => (Vec::new(), Some(error.to_string())),
         };
         Self {
@@ -87,7 +90,8 @@ impl Reading {
     }
 }
 
-fn summary(graph: &Graph, group: &Group) -> GroupSummary {
-    let layers: Vec<String> = group.producers.iter().map(|id| graph.node(*id).name.clone()).collect();
-    GroupSummary { name: layers.first().cloned().unwrap_or_default(), width: group.width, layers }
+fn summary(graph: &Graph, couplings: &Couplings, id: GroupId) -> GroupSummary {
+    let Group { width, producers, .. } = couplings.group(id);
+    let layers = producers.iter().map(|id| graph.node(*id).name.clone()).collect();
+    GroupSummary { name: couplings.name(graph, id), width: *width, layers }
 }

@@ -29,11 +29,13 @@ pub fn parse(value: &Value) -> Result<Graph, Vec<Fault>> {
     let Some(list) = object.get("nodes").and_then(Value::as_array) else {
         return Err(fail("missing_field", "expected a list `nodes`".to_owned()));
     };
-    if list.len() > MAX_NODES {
-        return Err(fail(
-            "too_large",
-            format!("a graph may have at most {MAX_NODES} nodes, this one has {}", list.len()),
-        ));
+    if let Some(first) = list.get(MAX_NODES) {
+        let name = short(first.get("name").and_then(Value::as_str).unwrap_or_default());
+        let detail = format!(
+            "node `{name}` is one too many: a graph may have at most {MAX_NODES} nodes, this one has {}",
+            list.len()
+        );
+        return Err(vec![Fault::new(format!("/nodes/{MAX_NODES}"), "too_many_nodes", detail)]);
     }
     let mut names: Vec<&str> = Vec::with_capacity(list.len());
     let mut places = std::collections::HashMap::with_capacity(list.len());

@@ -10,8 +10,9 @@
 //! inputs and outputs together, and keeps the width of the others; so does a GroupNorm of several groups. Any set of
 //! units can then be dropped and what is left is a network of the same kind. In a depthwise convolution that is a channel.
 //!
-//! Producers that share a unit form a group, and an axis of a tensor is then a list of [`Segment`]s of groups. The
-//! network's input and its outputs are in no group.
+//! Units that come out of the same producers form a group, and an axis of a tensor is then a list of [`Segment`]s of
+//! groups. Where a sum meets a concatenation, one of its producers makes the units of several groups, each of which keeps
+//! as many as it is to. The network's input and its outputs are in no group.
 
 mod owners;
 mod units;
@@ -76,24 +77,14 @@ pub type Axis = Vec<Segment>;
 pub struct Group {
     /// Number of units.
     pub width: usize,
-    /// Dense operations whose outputs are these units, in the order in which the walk met them.
+    /// Dense operations whose outputs are these units (each makes all of them, and some make units of other groups as
+    /// well), in the order in which the walk met them.
     pub producers: Vec<NodeId>,
     /// Dense operations that read them, in order of computation.
     pub consumers: Vec<NodeId>,
     /// Operations with weights of their own for each of them, in order of computation: normalisations, depthwise and
     /// grouped convolutions, layer scales, embeddings.
     pub channelwise: Vec<NodeId>,
-    /// Units of each producer that makes only some of the group's (its outputs are concatenated before they meet the
-    /// others): one of them must stay, or nothing of that producer would be left.
-    pub parts: Vec<Vec<usize>>,
-}
-
-impl Group {
-    /// Fewest units that the group can keep.
-    #[must_use]
-    pub fn least(&self) -> usize {
-        self.parts.len().clamp(1, self.width.max(1))
-    }
 }
 
 /// All coupling groups of a network and the axes of its tensors.
@@ -146,7 +137,6 @@ impl Couplings {
         }
         let mut couplings = Self { groups: owners.groups, rows, columns, heads: owners.heads };
         couplings.attach_readers(graph)?;
-        couplings.divide();
         Ok(couplings)
     }
 
@@ -154,6 +144,28 @@ impl Couplings {
     #[must_use]
     pub fn group(&self, id: GroupId) -> &Group {
         &self.groups[id.0]
+    }
+
+    /// The groups whose units a node with weights hands on, in the order of its channels.
+    #[must_use]
+    pub fn groups_of(&self, node: NodeId) -> Vec<GroupId> {
+        let mut groups = Vec::new();
+        for segment in self.rows.get(&node).into_iter().flatten() {
+            match segment.owner {
+                Owner::Group(group) if !groups.contains(&group) => groups.push(group),
+                _ => {}
+            }
+        }
+        groups
+    }
+
+    /// A group's name: that of the first layer that makes its units and no others; without one, those of all its layers.
+    #[must_use]
+    pub fn name(&self, graph: &Graph, id: GroupId) -> String {
+        let producers = &self.group(id).producers;
+        let own = producers.iter().find(|producer| self.groups_of(**producer).len() == 1);
+        let names = own.map_or(&producers[..], std::slice::from_ref).iter();
+        names.map(|producer| graph.node(*producer).name.as_str()).collect::<Vec<_>>().join(" & ")
     }
 
     /// Whether the node's inputs or outputs are units of `group`.
@@ -170,31 +182,6 @@ impl Couplings {
         let mut tied = group.producers.iter().chain(&group.consumers).map(|id| graph.node(*id));
         let node = tied.find(|node| matches!(node.op, Op::Attention { .. }))?;
         Some(refuse(node, "pruning the channels of an attention is not supported yet"))
-    }
-
-    /// The first producer of only some of a group's units. How many of these stay is known only after selection, so that
-    /// such networks cannot be planned.
-    #[must_use]
-    pub fn divided(&self, graph: &Graph) -> Option<CouplingError> {
-        let group = self.groups.iter().find(|group| !group.parts.is_empty())?;
-        let units = |id: &NodeId| self.rows[id].iter().map(|segment| segment.units).sum::<usize>();
-        let producer = group.producers.iter().find(|id| units(id) < group.width)?;
-        let detail = "its outputs are concatenated before they meet a sum; fusing such networks is not supported yet";
-        Some(refuse(graph.node(*producer), detail))
-    }
-
-    /// Notes which units come from producers of only some of a group's units.
-    fn divide(&mut self) {
-        for group in &mut self.groups {
-            for producer in &group.producers {
-                let segments = self.rows[producer].iter();
-                let units: BTreeSet<usize> =
-                    segments.flat_map(|segment| segment.first..segment.first + segment.units).collect();
-                if units.len() < group.width {
-                    group.parts.push(units.into_iter().collect());
-                }
-            }
-        }
     }
 
     /// Enters consumers and channel-wise operations into their groups and refuses what has no concatenation.

@@ -1,6 +1,6 @@
-//! Sorts units into groups: producers that share a unit, however indirectly, belong together.
+//! Sorts units into groups: those that come out of the same producers belong together.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::units::Units;
 use super::{Axis, CouplingError, Group, GroupId, Owner, Segment, refuse};
@@ -13,6 +13,8 @@ pub(super) struct Owners {
     /// Representatives that stand side by side, the second of which begins another operand of a concatenation.
     apart: BTreeSet<(usize, usize)>,
     outputs: usize,
+    /// Groups by the producers of their units.
+    made_by: BTreeMap<Vec<NodeId>, GroupId>,
     pub(super) groups: Vec<Group>,
     pub(super) heads: Vec<NodeId>,
 }
@@ -22,7 +24,8 @@ impl Owners {
     pub(super) fn assign(graph: &Graph, units: &mut Units, order: &[NodeId]) -> Result<Self, CouplingError> {
         let place = vec![None; units.count()];
         let apart = apart(graph, units);
-        let mut owners = Self { place, apart, outputs: 0, groups: Vec::new(), heads: Vec::new() };
+        let (made_by, groups, heads) = (BTreeMap::new(), Vec::new(), Vec::new());
+        let mut owners = Self { place, apart, outputs: 0, made_by, groups, heads };
         owners.claim(&units.roots(NodeId(0)), Owner::Input, 0);
         let outputs = units.roots(graph.output());
         if outputs.iter().any(|root| owners.place[*root].is_some()) {
@@ -33,7 +36,7 @@ impl Owners {
         }
         owners.outputs = owners.claim(&outputs, Owner::Output, 0);
         refuse_nonlinear_outputs(graph, units, &outputs)?;
-        let makers = Makers::of(units, order);
+        let makers = Makers::of(graph, units, order);
         for &producer in order {
             owners.place_producer(graph, units, producer, &makers)?;
         }
@@ -51,8 +54,8 @@ impl Owners {
         next
     }
 
-    /// Enters one producer, as a head, into the group whose units it shares, or into a new group. A grouped convolution
-    /// opens a group, but makes no units.
+    /// Enters one producer, as a head or into the groups of its units; opens those that are new. A grouped convolution opens
+    /// groups, but makes no units.
     fn place_producer(
         &mut self,
         graph: &Graph,
@@ -75,28 +78,33 @@ impl Owners {
             self.heads.push(producer);
             return Ok(());
         }
-        let group = if let Some(Owner::Group(group)) = owners.first() {
-            *group
-        } else {
-            self.new_group(&makers.all_units(&roots, units))
-        };
-        if node.op.is_dense() {
-            self.groups[group.0].producers.push(producer);
+        for &root in &roots {
+            let group = match self.place[root] {
+                Some((owner, _)) => owner,
+                None => Owner::Group(self.enter(root, makers.of_unit(root))),
+            };
+            if let Owner::Group(group) = group {
+                let producers = &mut self.groups[group.0].producers;
+                if node.op.is_dense() && producers.last() != Some(&producer) {
+                    producers.push(producer);
+                }
+            }
         }
         Ok(())
     }
 
-    /// Opens a group for `units`.
-    fn new_group(&mut self, units: &[usize]) -> GroupId {
-        let group = GroupId(self.groups.len());
-        self.groups.push(Group {
-            width: units.len(),
-            producers: Vec::new(),
-            consumers: Vec::new(),
-            channelwise: Vec::new(),
-            parts: Vec::new(),
+    /// Enters a unit into the group of those that come out of the same `producers`.
+    fn enter(&mut self, root: usize, producers: &[NodeId]) -> GroupId {
+        let group = self.made_by.get(producers).copied().unwrap_or_else(|| {
+            let group = GroupId(self.groups.len());
+            let (producers_met, consumers, channelwise) = (Vec::new(), Vec::new(), Vec::new());
+            self.groups.push(Group { width: 0, producers: producers_met, consumers, channelwise });
+            self.made_by.insert(producers.to_vec(), group);
+            group
         });
-        self.claim(units, Owner::Group(group), 0);
+        let width = &mut self.groups[group.0].width;
+        self.place[root] = Some((Owner::Group(group), *width));
+        *width += 1;
         group
     }
 
@@ -153,49 +161,34 @@ fn apart(graph: &Graph, units: &mut Units) -> BTreeSet<(usize, usize)> {
     apart
 }
 
-/// For every unit, the producers that make it.
+/// For every unit, the dense operations that it comes out of.
 struct Makers {
-    /// (unit, producer), ascending.
-    pairs: Vec<(usize, NodeId)>,
+    /// Unit by unit, each ascending.
+    makers: Vec<NodeId>,
+    /// Where each unit's begin; one more at the end.
+    first: Vec<usize>,
 }
 
 impl Makers {
-    fn of(units: &mut Units, order: &[NodeId]) -> Self {
+    fn of(graph: &Graph, units: &mut Units, order: &[NodeId]) -> Self {
         let mut pairs: Vec<(usize, NodeId)> = Vec::new();
-        for &producer in order {
+        for &producer in order.iter().filter(|id| graph.node(**id).op.is_dense()) {
             pairs.extend(units.roots(producer).into_iter().map(|root| (root, producer)));
         }
         pairs.sort_unstable();
         pairs.dedup();
-        Self { pairs }
-    }
-
-    fn of_unit(&self, unit: usize) -> impl Iterator<Item = NodeId> {
-        let from = self.pairs.partition_point(|pair| pair.0 < unit);
-        self.pairs[from..].iter().take_while(move |pair| pair.0 == unit).map(|pair| pair.1)
-    }
-
-    /// All units of the group that begins with `roots`: those of every producer that is tied to it, however indirectly.
-    fn all_units(&self, roots: &[usize], units: &mut Units) -> Vec<usize> {
-        let mut all: Vec<usize> = Vec::new();
-        let mut known: BTreeSet<usize> = BTreeSet::new();
-        let mut producers: BTreeSet<NodeId> = BTreeSet::new();
-        let mut waiting: Vec<usize> = roots.to_vec();
-        let mut at = 0;
-        while at < waiting.len() {
-            let root = waiting[at];
-            at += 1;
-            if !known.insert(root) {
-                continue;
-            }
-            all.push(root);
-            for producer in self.of_unit(root) {
-                if producers.insert(producer) {
-                    waiting.extend(units.roots(producer));
-                }
-            }
+        let mut first = vec![0; units.count() + 1];
+        for (unit, _) in &pairs {
+            first[unit + 1] += 1;
         }
-        all
+        for unit in 1..first.len() {
+            first[unit] += first[unit - 1];
+        }
+        Self { makers: pairs.into_iter().map(|pair| pair.1).collect(), first }
+    }
+
+    fn of_unit(&self, unit: usize) -> &[NodeId] {
+        &self.makers[self.first[unit]..self.first[unit + 1]]
     }
 }
 

@@ -199,9 +199,11 @@ fn what_concatenations_keep_apart_stays_apart() {
     };
     let graph = Graph::new(nodes(Op::Relu)).unwrap();
     let couplings = Couplings::of(&graph).unwrap();
-    assert_eq!(couplings.groups.len(), 1);
-    let halves = |first| vec![Segment { owner: Owner::Group(GroupId(0)), first, units: 2, repeat: 1 }];
-    assert_eq!(couplings.rows[&NodeId(4)], [halves(0), halves(2)].concat());
+    let producers: Vec<_> = couplings.groups.iter().map(|group| names(&graph, &group.producers).join(" ")).collect();
+    assert_eq!(producers, ["c a", "c b"]);
+    assert_eq!([0, 1].map(|group| couplings.name(&graph, GroupId(group))), ["a", "b"]);
+    assert_eq!(couplings.rows[&NodeId(4)], [whole(0, 2, 1), whole(1, 2, 1)].concat());
+    assert_eq!(couplings.groups_of(NodeId(4)), [GroupId(0), GroupId(1)]);
     let norm = |group_width| Op::GroupNorm { group_width: Some(group_width), features: 4, eps: 1e-5 };
     assert!(Couplings::of(&Graph::new(nodes(norm(2))).unwrap()).is_ok());
     let mut cut = nodes(norm(3));

@@ -1,0 +1,131 @@
+//! Refits equal the formula, solved naively.
+
+use super::*;
+
+/// `(A + ridge · mean diagonal · I)⁻¹ b` by elimination with pivots.
+fn naive_solve(mut a: Vec<Vec<f64>>, mut b: Vec<f64>, ridge: f64) -> Vec<f64> {
+    let n = b.len();
+    let mean = (0..n).map(|i| a[i][i]).sum::<f64>() / n as f64;
+    (0..n).for_each(|i| a[i][i] += ridge * mean);
+    for i in 0..n {
+        let pivot = (i..n).max_by(|p, q| a[*p][i].abs().total_cmp(&a[*q][i].abs())).unwrap();
+        a.swap(i, pivot);
+        b.swap(i, pivot);
+        let (line, value) = (a[i].clone(), b[i]);
+        for row in (0..n).filter(|row| *row != i) {
+            let factor = a[row][i] / line[i];
+            a[row].iter_mut().zip(&line).for_each(|(element, other)| *element -= factor * other);
+            b[row] -= factor * value;
+        }
+    }
+    (0..n).map(|i| b[i] / a[i][i]).collect()
+}
+
+/// Least squares of `y` by the rows `x`, about their means if `centred`: weights, then the constant.
+fn naive_fit(x: &[Vec<f64>], y: &[f64], centred: bool, ridge: f64) -> (Vec<f64>, f64) {
+    let (rows, n) = (x.len() as f64, x[0].len());
+    let factor = if centred { 1.0 } else { 0.0 };
+    let mean_x: Vec<f64> = (0..n).map(|i| factor * x.iter().map(|row| row[i]).sum::<f64>() / rows).collect();
+    let mean_y = factor * y.iter().sum::<f64>() / rows;
+    let product = |i: usize, j: usize| x.iter().map(|r| (r[i] - mean_x[i]) * (r[j] - mean_x[j])).sum::<f64>() / rows;
+    let gram = (0..n).map(|i| (0..n).map(|j| product(i, j)).collect()).collect();
+    let cross = |i: usize| x.iter().zip(y).map(|(r, y)| (r[i] - mean_x[i]) * (y - mean_y)).sum::<f64>() / rows;
+    let weight = naive_solve(gram, (0..n).map(cross).collect(), ridge);
+    let constant = mean_y - weight.iter().zip(&mean_x).map(|(w, x)| w * x).sum::<f64>();
+    (weight, constant)
+}
+
+/// `relu(W x + b)` of every row.
+fn naive_hidden(state: &StateDict, inputs: &Rows, bias: bool) -> Vec<Vec<f64>> {
+    let weight = state.f32("n1.weight").unwrap();
+    let bias = if bias { state.f32("n1.bias").unwrap().to_vec() } else { vec![0.0; weight.len() / inputs.len] };
+    let dot = |row: &[f32], x: &[f32]| row.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum::<f64>();
+    let outputs = |x: &[f32]| {
+        weight.chunks(inputs.len).zip(&bias).map(|(row, b)| (dot(row, x) + f64::from(*b)).max(0.0)).collect()
+    };
+    inputs.values.chunks(inputs.len).map(outputs).collect()
+}
+
+#[test]
+fn the_refit_equals_the_formula() {
+    for bias in [false, true] {
+        let graph = chain(vec![Op::Input { shape: vec![5] }, linear(5, 6, bias), Op::Relu, linear(6, 3, bias)]);
+        let states = [weights(&graph, 4), weights(&graph, 5)];
+        let ensemble = Ensemble::new(states.iter().map(|weights| Member { graph: &graph, weights }).collect()).unwrap();
+        let inputs = noise(&graph, 150, 6);
+        let options = Options { ridge: Some(1e-3), ..EXACT };
+        let (plain, compensated) = fuse(&ensemble, &[4], Importance::Magnitude, &inputs, &options);
+        let hidden = states.each_ref().map(|state| naive_hidden(state, &inputs, bias));
+        let kept = naive_hidden(&plain.weights, &inputs, bias);
+        let refitted = compensated.weights.f32("n3.weight").unwrap();
+        for row in 0..3 {
+            let output = |member: usize, at: usize| {
+                let weight = states[member].f32("n3.weight").unwrap();
+                let constant = if bias { f64::from(states[member].f32("n3.bias").unwrap()[row]) } else { 0.0 };
+                let products = weight[row * 6..(row + 1) * 6].iter().zip(&hidden[member][at]);
+                0.5 * (products.map(|(w, a)| f64::from(*w) * a).sum::<f64>() + constant)
+            };
+            let targets: Vec<f64> = (0..150).map(|at| output(0, at) + output(1, at)).collect();
+            let (expected, constant) = naive_fit(&kept, &targets, bias, 1e-3);
+            for (got, expected) in refitted[row * 4..(row + 1) * 4].iter().zip(expected) {
+                assert!((f64::from(*got) - expected).abs() < 1e-4, "{got} for {expected}");
+            }
+            if bias {
+                let got = f64::from(compensated.weights.f32("n3.bias").unwrap()[row]);
+                assert!((got - constant).abs() < 1e-4, "{got} for {constant}");
+            }
+        }
+    }
+}
+
+/// What channel-shared and full fits of a convolution are, with loops.
+#[test]
+fn refits_of_convolutions_equal_the_formula() {
+    let window = Window::square(2, 1, 0);
+    let graph = chain(vec![
+        Op::Input { shape: vec![3, 1, 1] },
+        conv(3, 5, Window::square(1, 1, 0), false),
+        Op::Relu,
+        conv(5, 4, Window { padding: [1, 1], ..window }, false),
+        Op::GlobalAvgPool2d,
+        Op::Flatten,
+        linear(4, 2, false),
+    ]);
+    let states = [weights(&graph, 7), weights(&graph, 8)];
+    let ensemble = Ensemble::new(states.iter().map(|weights| Member { graph: &graph, weights }).collect()).unwrap();
+    let inputs = noise(&graph, 120, 9);
+    let hidden = states.each_ref().map(|state| naive_hidden(state, &inputs, false));
+    let options = Options { ridge: Some(1e-2), ..EXACT };
+    let (plain, compensated) = fuse(&ensemble, &[4, 4], Importance::Magnitude, &inputs, &options);
+    let kept = naive_hidden(&plain.weights, &inputs, false);
+    let kernels = plain.provenance.groups.iter().find(|group| group.layers == ["n3"]).unwrap();
+    let refitted = compensated.weights.f32("n3.weight").unwrap();
+    for (row, unit) in kernels.units.iter().enumerate() {
+        // The image has one pixel, so channel j of member i is hidden[i][..][j], fitted by the kept channels.
+        let weight = states[unit.0].f32("n3.weight").unwrap();
+        let channels: Vec<Vec<f64>> = (0..5)
+            .map(|j| naive_fit(&kept, &hidden[unit.0].iter().map(|a| a[j]).collect::<Vec<_>>(), false, 1e-2).0)
+            .collect();
+        for (s, tap) in (0..4).flat_map(|s| (0..4).map(move |tap| (s, tap))) {
+            let expected: f64 = (0..5).map(|j| f64::from(weight[(unit.1 * 5 + j) * 4 + tap]) * channels[j][s]).sum();
+            let got = f64::from(refitted[(row * 4 + s) * 4 + tap]);
+            assert!((got - expected).abs() < 1e-4, "{got} for {expected}");
+        }
+    }
+    // Padding 1 and a kernel of 2 x 2 give four windows, each with the pixel under another tap: the full system falls apart.
+    let options = Options { convolutions: Convolutions::Full, ..options };
+    let (_, full) = fuse(&ensemble, &[4, 4], Importance::Magnitude, &inputs, &options);
+    let refitted = full.weights.f32("n3.weight").unwrap();
+    for (row, unit) in kernels.units.iter().enumerate() {
+        let weight = states[unit.0].f32("n3.weight").unwrap();
+        for tap in 0..4 {
+            let product = |a: &Vec<f64>| (0..5).map(|j| f64::from(weight[(unit.1 * 5 + j) * 4 + tap]) * a[j]).sum();
+            let targets: Vec<f64> = hidden[unit.0].iter().map(product).collect();
+            let expected = naive_fit(&kept, &targets, false, 1e-2).0;
+            for (s, expected) in expected.into_iter().enumerate() {
+                let got = f64::from(refitted[(row * 4 + s) * 4 + tap]);
+                assert!((got - expected).abs() < 1e-4, "{got} for {expected}");
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Sizes of the least-squares systems and second moments that calibration makes.
+
+use crate::job::calibration::{MOST_UNKNOWNS, mixes};
+use crate::job::request::Convolutions;
+use crate::job::resolve::Network;
+use crate::model::graph::{Graph, NodeId, Op};
+
+/// Second moments of features, and of features with targets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fit {
+    pub(super) features: u64,
+    pub(super) targets: u64,
+    /// Rows of features; per example, until the number of examples is known.
+    pub(super) rows: u64,
+}
+
+impl Fit {
+    /// Elements of the moments.
+    pub(super) fn moments(&self) -> u64 {
+        self.features * (self.features + self.targets)
+    }
+
+    /// Multiply-accumulates of the moments.
+    pub(super) fn macs(&self) -> u64 {
+        self.rows * self.moments()
+    }
+}
+
+/// The refits behind a selection: of every layer that reads another.
+pub(super) fn refits(network: &Network, convolutions: Convolutions, positions: u64) -> Vec<Fit> {
+    let (fused, members) = (&network.fusion.fused, &network.detected.graphs);
+    let inner = fused.iter().filter(|(id, node)| mixes(&node.op) && reads_units(fused, *id));
+    let fits = inner.map(|(id, node)| {
+        let own = |graph: &Graph| channels(graph, graph.node(id).inputs[0]);
+        let all: u64 = members.iter().map(own).sum();
+        let (repeat, outputs) = (repeat(fused, id), fused.shape(id)[0] as u64);
+        let fit = |features: u64, targets: u64, places: u64| Fit { features, targets, rows: places.min(positions) };
+        match &node.op {
+            Op::Linear { in_features, .. } if *in_features <= MOST_UNKNOWNS || repeat == 1 => {
+                Fit { features: *in_features as u64, targets: outputs, rows: 1 }
+            }
+            Op::Conv2d { in_channels, window, .. } => {
+                let taps = window.kernel[0] * window.kernel[1];
+                let places = fused.shape(id)[1..].iter().map(|axis| *axis as u64).product();
+                let full = taps == 1 || convolutions == Convolutions::Full && in_channels * taps <= MOST_UNKNOWNS;
+                let targets = if full { outputs } else { all };
+                fit((in_channels * if full { taps } else { 1 }) as u64, targets, places)
+            }
+            _ => fit(own(fused) / repeat, all / repeat, repeat),
+        }
+    });
+    fits.filter(|fit| fit.features <= MOST_UNKNOWNS as u64).collect()
+}
+
+/// The moments of every layer's inputs, of all members together.
+pub(super) fn rankings(members: &[Graph], positions: u64) -> Vec<Fit> {
+    let first = &members[0];
+    let readers = first.iter().filter(|(id, node)| mixes(&node.op) && reads_units(first, *id));
+    let fits = readers.map(|(id, _)| {
+        let operand = first.node(id).inputs[0];
+        let repeat = repeat(first, id);
+        let features = members.iter().map(|graph| channels(graph, operand)).sum::<u64>() / repeat;
+        let places: u64 = first.shape(operand)[1..].iter().map(|axis| *axis as u64).product();
+        Fit { features, targets: 0, rows: places.min(positions) * repeat.min(positions) }
+    });
+    fits.collect()
+}
+
+/// Whether a layer reads other layers' units.
+fn reads_units(graph: &Graph, id: NodeId) -> bool {
+    let mut operand = graph.node(id).inputs[0];
+    loop {
+        match graph.node(operand).op {
+            Op::Input { .. } => return false,
+            Op::Flatten => operand = graph.node(operand).inputs[0],
+            _ => return true,
+        }
+    }
+}
+
+fn channels(graph: &Graph, id: NodeId) -> u64 {
+    graph.shape(id)[0] as u64
+}
+
+/// Positions per channel behind a flatten.
+fn repeat(graph: &Graph, id: NodeId) -> u64 {
+    let operand = graph.node(id).inputs[0];
+    match graph.node(operand) {
+        node if node.op == Op::Flatten => {
+            graph.shape(node.inputs[0])[1..].iter().map(|axis| *axis as u64).product::<u64>().max(1)
+        }
+        _ => 1,
+    }
+}

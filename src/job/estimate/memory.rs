@@ -1,0 +1,118 @@
+//! The memory that a job takes at its peak.
+
+use super::{EVALUATION_BATCH, Work};
+
+/// Memory for blocks of rows on their way from the members to the fused file, for threads, and for everything small.
+const BUFFERS: u64 = 48 << 20;
+
+/// Bytes of an element while networks run.
+const FLOAT: u64 = 4;
+
+/// Bytes of an element of moments and systems.
+const DOUBLE: u64 = 8;
+
+/// Elements of the widest activation in a batch of calibration inputs.
+const BATCH_ELEMENTS: u64 = 1 << 22;
+
+/// Something that takes memory.
+type Part = (u64, String);
+
+impl Work {
+    /// Bytes of anonymous memory at the peak, and of what: what stays all the time, and the phase that takes most.
+    pub(in crate::job) fn memory(&self) -> (u64, String) {
+        let mut parts = vec![(BUFFERS, "buffers".to_owned())];
+        if self.has_data() {
+            parts.push((self.data_bytes, "examples".to_owned()));
+        }
+        if self.aligns {
+            parts.push((self.members.parameters * FLOAT, "the members' weights in one order of units".to_owned()));
+        }
+        let phases = [self.verifying(), self.ranking(), self.compensating(), self.training(), self.measuring()];
+        let total = |parts: &[Part]| parts.iter().map(|(bytes, _)| bytes).sum::<u64>();
+        let (name, mut most) = phases.into_iter().max_by_key(|(_, parts)| total(parts)).unwrap_or_default();
+        most.sort_by_key(|part| std::cmp::Reverse(part.0));
+        let told = |parts: &[Part]| {
+            let told: Vec<String> =
+                parts.iter().map(|(bytes, of)| format!("{:.1} MB {of}", *bytes as f64 / 1e6)).collect();
+            told.join(" + ")
+        };
+        let bytes = total(&parts) + total(&most);
+        let basis = format!(
+            "anonymous memory, beside the mapped files: {}, and at most, in {name}: {}",
+            told(&parts),
+            told(&most)
+        );
+        (bytes, basis)
+    }
+
+    fn verifying(&self) -> (&'static str, Vec<Part>) {
+        let bytes = 3 * self.verified_examples() * self.stacked * FLOAT;
+        ("`verify`", vec![(bytes, "activations of all members".to_owned())])
+    }
+
+    fn ranking(&self) -> (&'static str, Vec<Part>) {
+        let mut parts = Vec::new();
+        if let Some(calibration) = self.calibration.as_ref().filter(|calibration| !calibration.rankings.is_empty()) {
+            let moments: u64 = calibration.rankings.iter().map(super::Fit::moments).sum();
+            parts.push(((2 * DOUBLE + FLOAT) * moments, "moments of all groups".to_owned()));
+            parts.push((calibration.held, "activations of calibration examples".to_owned()));
+            parts.push((4 * BATCH_ELEMENTS * FLOAT, "a batch of them".to_owned()));
+        }
+        ("`score`", parts)
+    }
+
+    fn compensating(&self) -> (&'static str, Vec<Part>) {
+        let mut parts = Vec::new();
+        if let Some(calibration) = self.calibration.as_ref().filter(|calibration| !calibration.fits.is_empty()) {
+            parts.push((2 * self.fused.bytes, "the fused weights, twice".to_owned()));
+            let system = calibration.fits.iter().map(super::Fit::moments).max().unwrap_or(0);
+            parts.push(((6 * DOUBLE + FLOAT) * system, "the largest system".to_owned()));
+            parts.push((calibration.held, "activations of calibration examples".to_owned()));
+            parts.push((4 * BATCH_ELEMENTS * FLOAT, "a batch of them".to_owned()));
+        }
+        if let Some(data_free) = &self.data_free {
+            let moments = data_free.layers.windows(2).map(|pair| {
+                let [(before, _), (after, rows)] = [pair[0], pair[1]];
+                // Moments behind the layer before, halves and whole of their way through this one, and its system.
+                2 * before * before + 2 * before * after + 2 * after * after + 3 * rows * before
+            });
+            parts.push((moments.max().unwrap_or(0) * DOUBLE, "moments of all units of two layers".to_owned()));
+            parts.push((self.fused.bytes, "the fused weights".to_owned()));
+        }
+        ("`compensate`", parts)
+    }
+
+    fn training(&self) -> (&'static str, Vec<Part>) {
+        let Some(training) = &self.training else { return ("`finetune`", Vec::new()) };
+        let copies = 4 + 2 * training.buffers;
+        let (which, bytes) = match self.merged {
+            Some((_, concatenated)) => ("concatenated", concatenated.parameters * FLOAT),
+            None => ("fused", self.fused.bytes),
+        };
+        let of = format!(
+            "{copies} times the {which} weights (values, gradients, the optimizer's, the best, the checkpoint's)"
+        );
+        let mut parts = vec![(copies * bytes, of)];
+        let batch = training.batch.min(self.train.max(1));
+        let values = batch * (self.activations + 2 * self.widest) * FLOAT;
+        parts.push((values, format!("activations and gradients of a batch of {batch}")));
+        if training.distils {
+            parts.push((self.train * self.classes * FLOAT, "the teacher's logits".to_owned()));
+        }
+        ("`finetune`", parts)
+    }
+
+    fn measuring(&self) -> (&'static str, Vec<Part>) {
+        if !self.has_data() {
+            return ("`evaluate`", Vec::new());
+        }
+        let mut parts = vec![(self.largest, "one network at a time".to_owned())];
+        let examples = EVALUATION_BATCH.min(self.train.max(1));
+        parts.push((3 * examples * self.widest * FLOAT, format!("activations of a batch of {examples}")));
+        parts.push((2 * self.measured.max(self.train) * self.classes * FLOAT, "logits".to_owned()));
+        if self.training.is_some() {
+            parts.push((self.fused.bytes, "the trained weights".to_owned()));
+        }
+        ("`evaluate`", parts)
+    }
+}
