@@ -36,27 +36,22 @@ impl Momentum {
 }
 
 impl Statistics {
-    /// Measures `x` (rows x channels), in two passes.
+    /// Measures `x` (rows x channels), in two passes and f64.
     pub fn measure<T: Float>(&mut self, work: &mut Workspace<T>, x: &[T], channels: usize) {
         let rows = (x.len() / channels) as f64;
-        let sums = over_rows(x, channels, channels, work, |row, _, sums| {
-            sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += *value);
+        let sums = over_rows(x, channels, channels, &mut work.partials, |row, _, sums| {
+            sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value.f64());
         });
         self.mean.clear();
         self.mean.extend(sums.iter().map(|sum| sum / rows));
-        let center = self.center::<T>();
-        let squares = over_rows(x, channels, channels, work, |row, _, sums| {
-            for ((sum, value), center) in sums.iter_mut().zip(row).zip(&center) {
-                *sum += (*value - *center) * (*value - *center);
+        let mean = &self.mean;
+        let squares = over_rows(x, channels, channels, &mut work.partials, |row, _, sums| {
+            for ((sum, value), mean) in sums.iter_mut().zip(row).zip(mean) {
+                *sum += (value.f64() - mean).powi(2);
             }
         });
         self.var.clear();
         self.var.extend(squares.iter().map(|square| square / rows));
-    }
-
-    /// The means, in the type of the data.
-    fn center<T: Float>(&self) -> Vec<T> {
-        self.mean.iter().map(|mean| T::of(*mean)).collect()
     }
 
     /// Moves running statistics towards these, of a batch with `rows` rows. The running variance is the unbiased one.
@@ -118,13 +113,13 @@ impl<T: Float> Backward<'_, T> {
     /// `dweight = sum dy x̂`, `dbias = sum dy`, x̂ the normalised input.
     pub fn parameters(&self, work: &mut Workspace<T>, x: &[T], dy: &[T], dweight: &mut [T], dbias: &mut [T]) {
         let channels = self.weight.len();
-        let center = self.statistics.center::<T>();
-        let sums = over_rows(dy, channels, 2 * channels, work, |dy, row, sums| {
+        let mean = &self.statistics.mean;
+        let sums = over_rows(dy, channels, 2 * channels, &mut work.partials, |dy, row, sums| {
             let (of_product, of_dy) = sums.split_at_mut(channels);
-            let values = dy.iter().zip(&x[row * channels..][..channels]).zip(&center);
-            for ((of_product, of_dy), ((dy, x), center)) in of_product.iter_mut().zip(of_dy).zip(values) {
-                *of_product += *dy * (*x - *center);
-                *of_dy += *dy;
+            let x = &x[row * channels..][..channels];
+            for (c, (dy, x)) in dy.iter().zip(x).enumerate() {
+                of_product[c] += dy.f64() * (x.f64() - mean[c]);
+                of_dy[c] += dy.f64();
             }
         });
         for c in 0..channels {

@@ -100,18 +100,17 @@ impl GroupNorm {
         [dweight, dbias]: [&mut [T]; 2],
     ) {
         let (channels, groups) = (self.channels, self.channels / self.group);
-        let sums = over_rows(dy, channels, 2 * channels, work, |dy, row, sums| {
+        let sums = over_rows(dy, channels, 2 * channels, &mut work.partials, |dy, row, sums| {
             let (of_product, of_dy) = sums.split_at_mut(channels);
             let x = &x[row * channels..][..channels];
             let moments = &moments[row / self.positions * groups..][..groups];
             let products = of_product.chunks_exact_mut(self.group).zip(x.chunks_exact(self.group));
             for (((sums, x), dy), moments) in products.zip(dy.chunks_exact(self.group)).zip(moments) {
-                let (mean, inverse) = (T::of(moments.mean), T::of(moments.inverse));
                 for ((sum, x), dy) in sums.iter_mut().zip(x).zip(dy) {
-                    *sum += *dy * (*x - mean) * inverse;
+                    *sum += dy.f64() * (x.f64() - moments.mean) * moments.inverse;
                 }
             }
-            of_dy.iter_mut().zip(dy).for_each(|(sum, dy)| *sum += *dy);
+            of_dy.iter_mut().zip(dy).for_each(|(sum, dy)| *sum += dy.f64());
         });
         dweight.iter_mut().chain(dbias).zip(sums).for_each(|(gradient, sum)| *gradient = T::of(*sum));
     }

@@ -10,19 +10,15 @@ const BLOCKS: usize = 16;
 /// Fewest rows of a block.
 const ROWS: usize = 64;
 
-/// Rows whose sums are taken in the type of the data before they are added up in f64.
-const SHORT: usize = 32;
-
-/// Adds up what `add(row, index of the row, sums)` adds for each row of `data` (rows x width); `sums` values per row. The
-/// result lies at the start of the workspace's partial sums.
-pub(super) fn over_rows<'w, T: Float>(
+/// Adds up, in f64, what `add(row, index of the row, sums)` adds for each row of `data` (rows x width); `sums` values
+/// per row. The result lies at the start of `partials`.
+pub(super) fn over_rows<'p, T: Float>(
     data: &[T],
     width: usize,
     sums: usize,
-    work: &'w mut Workspace<T>,
-    add: impl Fn(&[T], usize, &mut [T]) + Sync,
-) -> &'w [f64] {
-    let Workspace { partials, lanes, .. } = work;
+    partials: &'p mut Vec<f64>,
+    add: impl Fn(&[T], usize, &mut [f64]) + Sync,
+) -> &'p [f64] {
     let rows = data.len() / width;
     let per_block = rows.div_ceil(BLOCKS).max(ROWS);
     let blocks = rows.div_ceil(per_block).max(1);
@@ -30,14 +26,8 @@ pub(super) fn over_rows<'w, T: Float>(
     partials.fill(0.0);
     partials.par_chunks_mut(sums).zip(data.par_chunks(per_block * width)).enumerate().for_each(
         |(block, (partial, rows))| {
-            let lane = &mut *lanes.take();
-            let short = scratch(&mut lane.tiles, sums);
-            for (index, rows) in rows.chunks(SHORT * width).enumerate() {
-                short.fill(T::ZERO);
-                for (row, values) in rows.chunks_exact(width).enumerate() {
-                    add(values, block * per_block + index * SHORT + row, short);
-                }
-                partial.iter_mut().zip(&*short).for_each(|(sum, part)| *sum += part.f64());
+            for (row, values) in rows.chunks_exact(width).enumerate() {
+                add(values, block * per_block + row, partial);
             }
         },
     );
@@ -51,8 +41,8 @@ pub(super) fn over_rows<'w, T: Float>(
 /// Sum of each column of `data` (rows x `out.len()`).
 pub fn column_sums<T: Float>(data: &[T], work: &mut Workspace<T>, out: &mut [T]) {
     let width = out.len();
-    let sums = over_rows(data, width, width, work, |row, _, sums| {
-        sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += *value);
+    let sums = over_rows(data, width, width, &mut work.partials, |row, _, sums| {
+        sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value.f64());
     });
     out.iter_mut().zip(sums).for_each(|(out, sum)| *out = T::of(*sum));
 }
@@ -60,9 +50,9 @@ pub fn column_sums<T: Float>(data: &[T], work: &mut Workspace<T>, out: &mut [T])
 /// Sum over each column of `a` times `b` (both rows x `out.len()`), value by value.
 pub fn column_products<T: Float>(a: &[T], b: &[T], work: &mut Workspace<T>, out: &mut [T]) {
     let width = out.len();
-    let sums = over_rows(a, width, width, work, |a, row, sums| {
+    let sums = over_rows(a, width, width, &mut work.partials, |a, row, sums| {
         for ((sum, a), b) in sums.iter_mut().zip(a).zip(&b[row * width..][..width]) {
-            *sum += *a * *b;
+            *sum += a.f64() * b.f64();
         }
     });
     out.iter_mut().zip(sums).for_each(|(out, sum)| *out = T::of(*sum));
