@@ -11,7 +11,7 @@ use crate::job::protocol::{Phase, Task};
 use crate::job::request::{Candidate, MethodName};
 use crate::model::costs::Costs;
 use crate::model::graph::Graph;
-use crate::report::{CandidateReport, Kind};
+use crate::report::{CandidateReport, Kind, Latency};
 use crate::tensors::{Checkpoint, Weights};
 use crate::train::Examples;
 
@@ -87,7 +87,7 @@ impl Comparer<'_> {
         let mut rows = Vec::new();
         for (index, own) in measured.iter().enumerate() {
             let name = &self.task.job.members[index];
-            rows.push(self.row(name, Kind::Member, costs(index), &own.logits, Some(own.latency_ms))?);
+            rows.push(self.row(name, Kind::Member, costs(index), &own.logits, Some(own.latency))?);
         }
         let accuracy = |row: &CandidateReport| row.validation.map_or(f64::NEG_INFINITY, |score| score.accuracy);
         let by_validation = |a: &&CandidateReport, b: &&CandidateReport| accuracy(a).total_cmp(&accuracy(b));
@@ -99,7 +99,7 @@ impl Comparer<'_> {
             self.rows.push(CandidateReport { kind: Kind::BestMember, ..best });
         }
         let all = (0..measured.len()).map(costs).sum::<Costs>();
-        let latency = Some(measured.iter().map(|own| own.latency_ms).sum());
+        let latency = Some(measured.iter().map(|own| own.latency).sum());
         if self.wants(Candidate::Ensemble) {
             let row = self.row("ensemble", Kind::Ensemble, all, &self.whole, latency)?;
             self.rows.push(row);
@@ -179,9 +179,9 @@ impl Comparer<'_> {
         weights: &dyn Weights,
         phases: &mut Phases<'_>,
     ) -> Result<(), Halt> {
-        let Measured { logits, latency_ms } = self.bench.measure(graph, weights)?;
+        let Measured { logits, latency } = self.bench.measure(graph, weights)?;
         let costs = Costs::of(graph, &self.bench.plan.precision);
-        let row = self.row(name, kind, costs, &logits, Some(latency_ms))?;
+        let row = self.row(name, kind, costs, &logits, Some(latency))?;
         self.rows.push(row);
         phases.done(self.rows.len().min(self.total), self.total);
         phases.go_on()
@@ -193,29 +193,30 @@ impl Comparer<'_> {
         kind: Kind,
         costs: Costs,
         logits: &Logits,
-        latency_ms: Option<f64>,
+        latency: Option<Latency>,
     ) -> Result<CandidateReport, Halt> {
         let [validation, test] = self.bench.scores(logits)?;
         let classes = self.ensemble.graph().classes();
         // On the test split, or on the validation split where there is no other.
         let judged = usize::from(logits[1].is_some());
-        let judge = |logits: &Vec<f32>| {
-            let split = self.bench.splits()[judged]?;
-            let labels = (0..split.len()).map(|index| split.label(index));
-            Some(marks::calibration_error(logits, labels, classes))
-        };
+        let split = self.bench.splits()[judged];
+        let labels = || split.into_iter().flat_map(|split| (0..split.len()).map(move |index| split.label(index)));
+        let own = logits[judged].as_deref();
         let agrees = |whole: &Vec<f32>| marks::agreement(logits[judged].as_ref()?, whole, classes);
         Ok(CandidateReport {
             name: name.to_owned(),
             kind,
             validation,
             test,
-            calibration_error: logits[judged].as_ref().and_then(judge),
+            calibration_error: own.map(|own| marks::calibration_error(own, labels(), classes)),
+            top5_accuracy: own.and_then(|own| marks::top5(own, labels(), classes)),
+            per_class_accuracy: own.map(|own| marks::per_class(own, labels(), classes)),
             agreement: self.whole[judged].as_ref().and_then(agrees),
             parameters: costs.parameters,
             macs: costs.macs,
             bytes: costs.bytes,
-            latency_ms,
+            latency_ms: latency.map(|latency| latency.batch_1.median_ms),
+            latency,
         })
     }
 }

@@ -29,6 +29,33 @@ pub(super) fn calibration_error(logits: &[f32], labels: impl Iterator<Item = u32
     bins.iter().map(error).sum::<f64>() / count.max(1) as f64
 }
 
+/// How many of the highest logits count as guesses.
+const GUESSES: usize = 5;
+
+/// Share of examples whose label is among the five highest logits, the first ones among equals; none of five classes or
+/// fewer, where it would always be.
+pub(super) fn top5(logits: &[f32], labels: impl Iterator<Item = u32>, classes: usize) -> Option<f64> {
+    let (mut right, mut count) = (0_usize, 0_usize);
+    for (logits, label) in logits.chunks_exact(classes.max(1)).zip(labels) {
+        let (label, own) = (label as usize, logits[label as usize]);
+        let before = |(class, logit): (usize, &f32)| *logit > own || (class < label && *logit >= own);
+        let ahead = logits.iter().enumerate().filter(|entry| before(*entry)).count();
+        (right, count) = (right + usize::from(ahead < GUESSES), count + 1);
+    }
+    (classes > GUESSES && count > 0).then(|| right as f64 / count as f64)
+}
+
+/// Accuracy on the examples of each class; none where a class has no example.
+pub(super) fn per_class(logits: &[f32], labels: impl Iterator<Item = u32>, classes: usize) -> Vec<Option<f64>> {
+    let mut counts = vec![(0_usize, 0_usize); classes];
+    for (logits, label) in logits.chunks_exact(classes.max(1)).zip(labels) {
+        let (right, all) = &mut counts[label as usize];
+        *right += usize::from(argmax(logits) == label as usize);
+        *all += 1;
+    }
+    counts.into_iter().map(|(right, all)| (all > 0).then(|| right as f64 / all as f64)).collect()
+}
+
 /// A majority vote as logits: of each class the logarithm of its share of the votes, with one vote spread evenly over all
 /// classes. Where votes are equal, the higher sum of the members' logits decides.
 pub(super) fn votes(members: &[&[f32]], classes: usize) -> Vec<f32> {
@@ -72,6 +99,21 @@ mod tests {
         );
         let torn = [0.0_f32, 0.0, 0.0, 0.0];
         assert!(calibration_error(&torn, [0, 1].into_iter(), 2) < 1e-6);
+    }
+
+    #[test]
+    fn five_guesses_count_and_each_class_for_itself() {
+        let logits = [[9.0_f32, 1.0, 2.0, 3.0, 4.0, 5.0, 0.0], [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [5.0; 7], [5.0; 7]];
+        let labels = || [0, 1, 4, 5].into_iter();
+        assert_eq!(
+            top5(logits.as_flattened(), labels(), 7),
+            Some(0.5),
+            "1 is the sixth of seven, 5 the sixth of equals"
+        );
+        assert_eq!(top5(&logits[0][..5], [0].into_iter(), 5), None);
+        let half = [Some(1.0), Some(0.0), None, None, Some(0.0), Some(0.0), None];
+        assert_eq!(per_class(logits.as_flattened(), labels(), 7), half);
+        assert_eq!(per_class(&[1.0, 0.0, 0.0, 1.0], [0, 0].into_iter(), 2), [Some(0.5), None]);
     }
 
     #[test]

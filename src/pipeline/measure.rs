@@ -1,6 +1,7 @@
 //! Runs networks on the validation and the test split.
 
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use super::load::{Data, Part};
 use super::phases::{Halt, Phases};
@@ -10,14 +11,18 @@ use crate::job::request::Teacher;
 use crate::job::resolve;
 use crate::kernels::loss;
 use crate::model::graph::Graph;
+use crate::report::{Latency, Timing};
 use crate::tensors::Weights;
 use crate::train::{self, Network, TrainError};
 
 /// Examples per batch of an evaluation.
 pub(super) const BATCH: usize = 256;
 
-/// Runs per latency; the median counts.
+/// Runs per latency.
 const RUNS: usize = 30;
+/// Examples that are timed together, and in how many runs.
+const MANY: usize = 64;
+const FEW_RUNS: usize = 10;
 
 /// A job's data, its threads and its wish to stop.
 pub(super) struct Bench<'a> {
@@ -33,7 +38,7 @@ pub(super) type Logits = [Option<Vec<f32>>; 2];
 /// Logits of one network on both splits, and how long one example takes.
 pub(super) struct Measured {
     pub(super) logits: Logits,
-    pub(super) latency_ms: f64,
+    pub(super) latency: Latency,
 }
 
 impl<'a> Bench<'a> {
@@ -94,8 +99,12 @@ impl<'a> Bench<'a> {
             *logits = split.map(|split| train::logits(&mut network, split, self.stop)).transpose()?;
         }
         let one = self.data.train.first(1);
-        let latency = train::latency(&mut network, &one, RUNS).map_err(TrainError::from)?;
-        Ok(Measured { logits, latency_ms: latency.as_secs_f64() * 1e3 })
+        let many: Vec<f32> = one.iter().copied().cycle().take(MANY * one.len()).collect();
+        let latency = Latency {
+            batch_1: timing(&mut network, &one, 1, RUNS)?,
+            batch_64: timing(&mut network, &many, MANY, FEW_RUNS)?,
+        };
+        Ok(Measured { logits, latency })
     }
 
     /// Accuracy on the validation split, where there is one.
@@ -115,6 +124,13 @@ impl<'a> Bench<'a> {
         }
         Ok(scores)
     }
+}
+
+/// How long one of the `count` examples `images` takes.
+fn timing(network: &mut Network, images: &[f32], count: usize, runs: usize) -> Result<Timing, TrainError> {
+    let times = train::latency(network, images, runs)?;
+    let each = |time: Duration| time.as_secs_f64() * 1e3 / count as f64;
+    Ok(Timing { median_ms: each(times.median), p95_ms: each(times.p95) })
 }
 
 /// `sum += share * logits`, from zeros when the sum is empty.

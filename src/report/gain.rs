@@ -102,7 +102,10 @@ mod tests {
             parameters: 1,
             macs: 1,
             bytes: 4,
+            top5_accuracy: None,
+            per_class_accuracy: None,
             latency_ms: None,
+            latency: None,
         }
     }
 

@@ -58,6 +58,10 @@ pub struct CandidateReport {
     pub test: Option<Score>,
     /// Expected calibration error over 15 bins of confidence, in [0, 1]; on the test split, else on the validation split.
     pub calibration_error: Option<f64>,
+    /// Share of the same examples whose label is among the five highest logits; none of five classes or fewer.
+    pub top5_accuracy: Option<f64>,
+    /// Accuracy on the same examples, class by class; none for a class without examples.
+    pub per_class_accuracy: Option<Vec<Option<f64>>>,
     /// Share of the same examples on which the candidate names the ensemble's class.
     pub agreement: Option<f64>,
     /// Learned numbers (BatchNorm statistics are not counted).
@@ -68,6 +72,37 @@ pub struct CandidateReport {
     pub bytes: u64,
     /// Median time for one example (batch 1), in milliseconds.
     pub latency_ms: Option<f64>,
+    /// The same in more detail.
+    pub latency: Option<Latency>,
+}
+
+/// Time that a network takes for one example, alone and among others; of several networks one after another.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Latency {
+    /// One example at a time.
+    pub batch_1: Timing,
+    /// 64 examples at a time.
+    pub batch_64: Timing,
+}
+
+/// Times for one example, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Timing {
+    /// Half of all runs took no longer.
+    pub median_ms: f64,
+    /// 95 of 100 runs took no longer; of several networks the sum, which is an upper bound.
+    pub p95_ms: f64,
+}
+
+impl std::iter::Sum for Latency {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        let add = |a: Timing, b: Timing| Timing { median_ms: a.median_ms + b.median_ms, p95_ms: a.p95_ms + b.p95_ms };
+        let none = Self { batch_1: Timing::default(), batch_64: Timing::default() };
+        all.fold(none, |sum, one| Self {
+            batch_1: add(sum.batch_1, one.batch_1),
+            batch_64: add(sum.batch_64, one.batch_64),
+        })
+    }
 }
 
 /// Everything a reader needs to judge a fusion.

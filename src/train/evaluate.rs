@@ -52,21 +52,30 @@ pub fn score(logits: &[f32], examples: &dyn Examples) -> Result<Score, TrainErro
     Ok(tally.score())
 }
 
-/// Median time that the network takes for `image` alone.
+/// How long runs took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Times {
+    /// Half of them took no longer.
+    pub median: Duration,
+    /// 95 of 100 took no longer.
+    pub p95: Duration,
+}
+
+/// Time that the network takes for the batch `images`, by `runs` runs (at least 1) after some that do not count.
 ///
 /// # Errors
-/// When `image` is not one example.
-pub fn latency(network: &mut Network, image: &[f32], runs: usize) -> Result<Duration, BatchError> {
+/// When `images` is no batch of the network's.
+pub fn latency(network: &mut Network, images: &[f32], runs: usize) -> Result<Times, BatchError> {
     let mut times = Vec::with_capacity(runs);
     for run in 0..WARM_UP + runs.max(1) {
         let start = Instant::now();
-        network.forward(image)?;
+        network.forward(images)?;
         if run >= WARM_UP {
             times.push(start.elapsed());
         }
     }
     times.sort_unstable();
-    Ok(times[times.len() / 2])
+    Ok(Times { median: times[times.len() / 2], p95: times[(times.len() * 95).div_ceil(100) - 1] })
 }
 
 /// Whether all `examples` can go through the network; `split` names them.

@@ -11,7 +11,7 @@ pub mod schedule;
 pub mod trainer;
 
 pub use error::TrainError;
-pub use evaluate::{evaluate, latency, logits, score};
+pub use evaluate::{Times, evaluate, latency, logits, score};
 pub use examples::Examples;
 pub use init::init;
 pub use network::{BatchError, CompileError, LoadError, Network};

@@ -17,7 +17,10 @@ fn candidate(name: &str, kind: Kind, accuracy: f64) -> CandidateReport {
         parameters: 1000,
         macs: 1000,
         bytes: 4000,
+        top5_accuracy: None,
+        per_class_accuracy: None,
         latency_ms: Some(0.1),
+        latency: None,
     }
 }
 
