@@ -1,12 +1,14 @@
 //! Reads small datasets of every format that are packed here, broken ones, and the real ones where they are at hand.
 
 mod packing;
+mod shared_data;
 
 use engraft::data::{Dataset, DatasetError, Limits, Pixels, inspect};
 use engraft::domain::dataset::{DatasetFacts, DatasetFormat};
 use image::ImageFormat::{Jpeg, Png};
-use packing::{Packed, gzip, idx_images, idx_labels, npy, npz, picture, safetensors, shared, tar};
+use packing::{Packed, gzip, idx_images, idx_labels, npy, npz, picture, safetensors, tar};
 use proptest::prelude::*;
+use shared_data::shared;
 
 fn facts(bytes: &[u8]) -> Result<DatasetFacts, DatasetError> {
     inspect(Packed::new(bytes).path(), &Limits::default())

@@ -2,6 +2,7 @@
 //! `tests/fixtures/families/generate.py`, with weights that are generated from names and shapes.
 
 mod generator;
+mod shared_data;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -260,18 +261,14 @@ fn every_family_has_a_fixture_and_both_are_documented() {
 
 #[test]
 fn trained_members_are_recognised() {
-    let folder = package().join("../shared/members");
     for (ensemble, family, input) in [
         ("mnist-mlp", "mlp", vec![784]),
         ("cifar-mlp", "mlp", vec![3072]),
         ("cifar-lenet", "lenet", vec![3, 32, 32]),
         ("cifar-resnet16", "resnet", vec![3, 32, 32]),
     ] {
-        let file = folder.join(ensemble).join("m0.safetensors");
-        if !file.exists() {
-            eprintln!("SKIPPED members {ensemble}: ../shared/members/{ensemble} is absent");
-            continue;
-        }
+        let file = format!("members/{ensemble}/m0.safetensors");
+        let Some(file) = shared_data::shared("trained_members_are_recognised", &file) else { continue };
         let found = inspect(engraft::tensors::Checkpoint::open(&file).expect("a checkpoint").header());
         let network =
             found.network.unwrap_or_else(|| panic!("{ensemble}: {:?} {:?}", found.candidates, found.unrecognised));

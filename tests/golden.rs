@@ -1,5 +1,7 @@
 //! The reference implementation's fusions, tensor by tensor: same units in the same order, same values.
 
+mod shared_data;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -9,18 +11,14 @@ use engraft::model::families::{self, Detected};
 use engraft::model::graph::{Graph, Shape};
 use engraft::model::groups::{Couplings, GroupId};
 use engraft::tensors::{Checkpoint, StateDict, Weights};
+use shared_data::shared;
 
 /// Largest difference of two corresponding weights.
 const TOLERANCE: f32 = 1e-6;
 
 /// A case's folder; says so when it is absent.
 fn folder(case: &str) -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/golden").join(case);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    eprintln!("SKIPPED golden {case}: ../shared/golden/{case} is absent");
-    None
+    shared(&format!("golden {case}"), &format!("golden/{case}"))
 }
 
 fn open(folder: &Path, name: &str) -> Checkpoint {
@@ -193,11 +191,7 @@ fn residual_networks_are_fused_as_the_reference_does() {
 /// Every file of every case is read by a test, but for the record of the reference's rounding.
 #[test]
 fn every_golden_file_is_checked() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/golden");
-    if !root.is_dir() {
-        eprintln!("SKIPPED golden cases: ../shared/golden is absent");
-        return;
-    }
+    let Some(root) = shared("golden cases", "golden") else { return };
     let names = |folder: &Path| -> BTreeSet<String> {
         let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
         entries.map(|name| name.to_string_lossy().into_owned()).collect()
@@ -219,11 +213,7 @@ fn every_golden_file_is_checked() {
 
 /// Fuses two trained members and checks that the result has their names and shapes.
 fn fuse_trained(ensemble: &str, input: &[usize]) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/members").join(ensemble);
-    if !folder.is_dir() {
-        eprintln!("SKIPPED members {ensemble}: ../shared/members/{ensemble} is absent");
-        return;
-    }
+    let Some(folder) = shared(&format!("members {ensemble}"), &format!("members/{ensemble}")) else { return };
     let members = [open(&folder, "m0"), open(&folder, "m1")];
     for member in &members {
         member.check_finite().unwrap();

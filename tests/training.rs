@@ -1,5 +1,7 @@
 //! Training and evaluation against numbers computed elsewhere, and against themselves after an interruption.
 
+mod shared_data;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
@@ -16,6 +18,7 @@ use engraft::train::optimizer::{OptimizerState, Stride};
 use engraft::train::{
     Event, Examples, Network, Setup, TrainError, Trained, evaluate, init, latency, logits, score, train,
 };
+use shared_data::shared;
 
 static NEVER: AtomicBool = AtomicBool::new(false);
 static GO: &AtomicBool = &NEVER;
@@ -327,16 +330,6 @@ fn distillation_with_nesterov_and_decay_equals_numpy() {
             assert!((got - expected).abs() < 2e-6, "{name}: {got} for {expected}");
         }
     }
-}
-
-/// A folder of `../shared`; says so when it is absent.
-fn shared(test: &str, path: &str) -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").join(path);
-    if !folder.exists() {
-        eprintln!("SKIPPED {test}: ../shared/{path} is absent");
-        return None;
-    }
-    Some(folder)
 }
 
 fn open(path: &Path, input: &[usize]) -> (Graph, Checkpoint) {

@@ -1,7 +1,7 @@
 //! Packs datasets for the tests.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -20,16 +20,6 @@ impl Packed {
     pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
-}
-
-/// The folder or file `path` of the shared test data; says so where it is absent.
-pub(crate) fn shared(test: &str, path: &str) -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").join(path);
-    if !path.exists() {
-        eprintln!("SKIPPED {test}: {} is absent", path.display());
-        return None;
-    }
-    Some(path)
 }
 
 pub(crate) fn npy(descr: &str, shape: &str, data: &[u8]) -> Vec<u8> {
