@@ -107,7 +107,10 @@ pub fn resolve(mut job: JobRequest, inputs: &Inputs<'_>) -> Result<Resolved, Pro
     if matches!(job.architecture, Architecture::Auto) {
         job.architecture = Architecture::Family { name: detected.family.clone(), heads: None };
     }
-    job.input_shape = Some(detected.graphs[0].input_shape().clone());
+    // The dataset that is still being read decides when it is there, or the result would depend on when that is.
+    if !waiting {
+        job.input_shape = Some(detected.graphs[0].input_shape().clone());
+    }
     let Method { compensate, batch_norm, .. } = job.method;
     let mut network =
         Network { detected, own, paddings, precision, compensate, batch_norm, fusion, plan: Plan::default() };
@@ -354,5 +357,17 @@ mod tests {
         let ready = Inputs { dataset: Some(DatasetInput::Ready(&facts)), ..waiting };
         let resolved = resolve(waited.job, &ready).expect("resolved");
         assert_eq!(resolved.network.expect("a network").detected.family, "lenet");
+    }
+
+    #[test]
+    fn the_input_is_the_datasets_whenever_it_becomes_ready() {
+        let member = mlp();
+        let request = || job(&json!({"members": ["a"], "dataset": "d"}));
+        let waiting = Inputs { members: vec![&member], dataset: Some(DatasetInput::Validating), ..Inputs::default() };
+        let waited = resolve(request(), &waiting).expect("accepted").job;
+        let facts = facts(&[3, 2, 2], 3);
+        let ready = Inputs { dataset: Some(DatasetInput::Ready(&facts)), ..waiting };
+        let [late, at_once] = [waited, request()].map(|job| resolve(job, &ready).expect("resolved").job);
+        assert_eq!((late.input_shape.as_deref(), &late), (Some(&[3, 2, 2][..]), &at_once));
     }
 }
