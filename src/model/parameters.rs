@@ -217,14 +217,6 @@ pub fn same_but_widths(a: &Op, b: &Op) -> bool {
     without_widths(a) == without_widths(b)
 }
 
-/// Number of trainable weights in a checkpoint: everything but running statistics and counters.
-#[must_use]
-pub fn count(header: &CheckpointHeader) -> usize {
-    let is_trained = |name: &str| !["running_mean", "running_var"].iter().any(|suffix| name.ends_with(suffix));
-    let trained = header.tensors.iter().filter(|info| info.dtype.is_float() && is_trained(&info.name));
-    trained.map(crate::model::header::TensorInfo::elements).sum()
-}
-
 /// Compares the network's tensors with those of a checkpoint: every tensor that is missing, left over, of another
 /// shape or of an integer type, as a fault at `pointer`.
 #[must_use]
