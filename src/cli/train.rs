@@ -123,17 +123,19 @@ fn optional(name: Option<&String>) -> Result<Option<crate::job::protocol::InputF
 
 /// The members and their ensemble, a line each.
 pub(super) fn table(ensemble: &TrainedEnsemble) -> String {
+    const ENSEMBLE: &str = "ensemble (mean logits)";
     let percent =
         |score: Option<Score>| score.map_or("-".to_owned(), |score| format!("{:.2} %", score.accuracy * 100.0));
-    let mut out = format!("{:<32} {:>6} {:>12} {:>10}\n", "", "epoch", "validation", "test");
+    let names: Vec<String> = ensemble.members.iter().map(|member| member.file.display().to_string()).collect();
+    let width = names.iter().map(|name| name.chars().count()).fold(ENSEMBLE.len(), usize::max);
+    let mut out = format!("{:width$} {:>6} {:>12} {:>10}\n", "", "epoch", "validation", "test");
     let mut line = |name: &str, epoch: &str, validation, test| {
         let (validation, test) = (percent(validation), percent(test));
-        let _infallible = writeln!(out, "{name:<32} {epoch:>6} {validation:>12} {test:>10}");
+        let _infallible = writeln!(out, "{name:width$} {epoch:>6} {validation:>12} {test:>10}");
     };
-    for member in &ensemble.members {
-        let (name, epoch) = (member.file.display().to_string(), member.best_epoch.to_string());
-        line(&name, &epoch, member.validation, member.test);
+    for (member, name) in ensemble.members.iter().zip(&names) {
+        line(name, &member.best_epoch.to_string(), member.validation, member.test);
     }
-    line("ensemble (mean logits)", "", ensemble.validation, ensemble.test);
+    line(ENSEMBLE, "", ensemble.validation, ensemble.test);
     out
 }

@@ -91,12 +91,6 @@ impl Split {
         &self.labels
     }
 
-    /// The labels of the examples `indices`, each below [`Self::len`].
-    #[must_use]
-    pub fn labels_of(&self, indices: &[usize]) -> impl ExactSizeIterator<Item = u32> {
-        indices.iter().map(|index| self.labels[*index])
-    }
-
     /// Holds out a random `fraction` (in [0, 1), rounded to whole examples; at least one example is left to train on).
     /// Gives the indices to train on and those to validate on, both ascending. The same `seed` gives the same indices in
     /// every version and on every machine.

@@ -22,9 +22,6 @@ macro_rules! id {
         pub struct $name(Uuid);
 
         impl $name {
-            /// What every id of this kind begins with.
-            pub const PREFIX: &'static str = $prefix;
-
             /// A fresh id; ids made later sort later.
             #[must_use]
             #[expect(clippy::new_without_default, reason = "a default that differs each time would surprise")]
