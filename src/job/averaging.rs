@@ -1,7 +1,6 @@
 //! What methods that keep the members' widths need of the members, and what becomes of BatchNorm.
 
 use crate::domain::problem::Fault;
-use crate::job::compensation::runs_in_calibration;
 use crate::job::request::{BatchNorm, GroundCost, JobRequest, MemberWeights, WeightRule};
 use crate::model::families::Detected;
 use crate::model::graph::{Graph, Op};
@@ -27,12 +26,6 @@ pub(super) fn faults(job: &JobRequest, detected: &Detected) -> Vec<Fault> {
     if method.member_weights == MemberWeights::Rule(WeightRule::Fitted) && !validated {
         let detail = "weights are fitted on the validation split: expected a dataset with one";
         faults.push(Fault::new("/method/member_weights", "missing_field", detail));
-    }
-    let graph = &detected.graphs[0];
-    let strange = graph.iter().find(|(id, _)| !runs_in_calibration(graph, *id));
-    if let (GroundCost::Activations, Some((_, node))) = (method.alignment.cost, strange) {
-        let detail = format!("node `{}` of this network cannot be run for its activations yet", node.name);
-        faults.push(Fault::new("/method/alignment/cost", "not_supported_yet", detail));
     }
     if !method.name.selects() {
         let mut shapes = shape_faults(job, detected);

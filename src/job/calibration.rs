@@ -45,8 +45,8 @@ pub fn held_per_example(graph: &Graph) -> usize {
     dense.map(|(id, _)| live(id.0)).max().unwrap_or(0) * size_of::<f32>()
 }
 
-/// Whether the operation mixes all its input channels through weights.
+/// Whether the operation mixes channels, or positions, through a matrix or kernels.
 #[must_use]
 pub fn mixes(op: &Op) -> bool {
-    matches!(op, Op::Linear { .. } | Op::Conv2d { .. })
+    op.is_dense() || op.convolution().is_some()
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::problem::Fault;
 use crate::job::request::{Compensate, Method};
-use crate::model::graph::{Graph, Node, NodeId, Op, Window};
+use crate::model::graph::{Graph, Node, NodeId, Op};
 
 /// Most units of all members in one layer up to which `auto` compensates without data: it takes memory with their square.
 const MOST_UNITS: usize = 4096;
@@ -17,29 +17,17 @@ pub fn resolve(wanted: &Method, graphs: &[Graph], has_dataset: bool) -> Result<C
     if !wanted.name.selects() {
         return Ok(Compensate::None);
     }
-    let graph = &graphs[0];
     let mut faults = Vec::new();
-    let running = graph.iter().find(|(id, _)| !runs_in_calibration(graph, *id)).map(|(_, node)| node);
-    let no_chain = graph.nodes().iter().find(|node| !is_chain_link(node)).or(running);
-    let mut refuse = |field: &str, needs: &str, node: Option<&Node>| {
-        if let Some(node) = node {
-            let detail = format!("{needs}; node `{}` of this network is not supported yet", node.name);
-            faults.push(Fault::new(format!("/method/{field}"), "not_supported_yet", detail));
-        }
-    };
-    if wanted.importance.needs_activations() {
-        refuse("importance", "this ranking looks at activations", running);
-    }
     let resolved = match (wanted.compensate, has_dataset) {
-        (Compensate::Auto, true) if running.is_none() => Compensate::Calibration,
-        (Compensate::Auto, false) if no_chain.is_none() && widest(graphs) <= MOST_UNITS => Compensate::DataFree,
-        (Compensate::Calibration, _) => {
-            refuse("compensate", "calibration runs the network node by node", running);
+        (Compensate::Auto | Compensate::Calibration, true) | (Compensate::Calibration, false) => {
             Compensate::Calibration
         }
+        (Compensate::Auto, false) if without_data(graphs).is_ok() => Compensate::DataFree,
         (Compensate::DataFree, _) => {
-            let needs = "compensation without data needs a chain of Linear, BatchNorm and ReLU on vectors";
-            refuse("compensate", needs, no_chain);
+            if let Some(node) = no_link(&graphs[0]) {
+                let detail = format!("{CHAIN}; node `{}` of this network is not supported yet", node.name);
+                faults.push(Fault::new("/method/compensate", "not_supported_yet", detail));
+            }
             Compensate::DataFree
         }
         (Compensate::None | Compensate::Auto, _) => Compensate::None,
@@ -57,37 +45,38 @@ pub fn resolve(wanted: &Method, graphs: &[Graph], has_dataset: bool) -> Result<C
     if faults.is_empty() { Ok(resolved) } else { Err(faults) }
 }
 
-/// Units of all members together in the widest layer.
-fn widest(graphs: &[Graph]) -> usize {
+/// What compensation without data needs.
+const CHAIN: &str =
+    "compensation without data needs a chain of Linear, BatchNorm, ReLU, leaky ReLU and Dropout on vectors";
+
+/// Whether `auto` compensates these networks where there is no data.
+///
+/// # Errors
+/// Why it does not, in words.
+pub fn without_data(graphs: &[Graph]) -> Result<(), String> {
+    if let Some(node) = no_link(&graphs[0]) {
+        return Err(format!("{CHAIN}, and `{}` is none of these", node.name));
+    }
     let units = |id: NodeId| graphs.iter().map(|graph| graph.shape(id)[0]).sum();
     let dense = graphs[0].iter().filter(|(_, node)| matches!(node.op, Op::Linear { .. }));
-    dense.map(|(id, _)| units(id)).max().unwrap_or(0)
+    let widest: usize = dense.map(|(id, _)| units(id)).max().unwrap_or(0);
+    if widest > MOST_UNITS {
+        return Err(format!(
+            "the members have layers of {widest} units together; without data it takes memory with their square"
+        ));
+    }
+    Ok(())
 }
 
-/// Whether calibration can run the node.
-#[must_use]
-pub fn runs_in_calibration(graph: &Graph, id: NodeId) -> bool {
-    let plain = |window: &Window| window.dilation == [1, 1];
-    let runs = match &graph.node(id).op {
-        Op::Input { .. }
-        | Op::Linear { .. }
-        | Op::BatchNorm { .. }
-        | Op::Relu
-        | Op::GlobalAvgPool2d
-        | Op::Flatten
-        | Op::Add => true,
-        Op::Conv2d { group_width: None, window, .. }
-        | Op::MaxPool2d { window, ceil_mode: false }
-        | Op::AvgPool2d { window, ceil_mode: false, count_include_pad: true } => plain(window),
+/// The first node that is no part of a chain whose second moments are known without data. (No node of a chain has two
+/// operands; that nobody reads a node twice follows, since every node is read.)
+fn no_link(graph: &Graph) -> Option<&Node> {
+    let is_link = |(id, node): &(NodeId, &Node)| match node.op {
+        Op::Input { .. } | Op::Flatten | Op::Dropout { .. } => true,
+        Op::Linear { .. } | Op::BatchNorm { .. } | Op::Relu | Op::LeakyRelu { .. } => graph.shape(*id).len() == 1,
         _ => false,
     };
-    runs && matches!(graph.shape(id).len(), 1 | 3)
-}
-
-/// Whether the node may be part of a chain whose second moments are known without data. (No node of a chain has two
-/// operands; that nobody reads a node twice follows, since every node is read.)
-fn is_chain_link(node: &Node) -> bool {
-    matches!(node.op, Op::Input { .. } | Op::Flatten | Op::Linear { .. } | Op::BatchNorm { .. } | Op::Relu)
+    graph.iter().find(|node| !is_link(node)).map(|(_, node)| node)
 }
 
 /// How the layers behind a selection were refitted.

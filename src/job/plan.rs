@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::dataset::DatasetFacts;
+use crate::job::compensation;
 use crate::job::estimate::Work;
-use crate::job::request::{Allocation, Budget, JobRequest, Size};
+use crate::job::request::{Allocation, Budget, Compensate, JobRequest, Size};
 use crate::job::resolve::{DatasetInput, Inputs, Network};
 use crate::model::costs::Costs;
 use crate::model::plan::{FusionPlan, LayerPlan};
@@ -125,6 +126,12 @@ fn warnings(job: &JobRequest, inputs: &Inputs<'_>, network: &Network) -> Vec<Str
         );
     }
     let Some(dataset) = &job.dataset else {
+        if job.method.name.selects()
+            && network.compensate == Compensate::None
+            && let Err(reason) = compensation::without_data(&network.detected.graphs)
+        {
+            warnings.push(format!("no layer behind pruned units is refitted: {reason}; name a dataset"));
+        }
         warnings.push("without a dataset nothing is trained and nothing measured".to_owned());
         return warnings;
     };

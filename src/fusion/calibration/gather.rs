@@ -1,5 +1,7 @@
 //! Rows of features out of activations: channels at sampled positions, unfolded windows, picked outputs.
 
+use std::ops::Range;
+
 use super::Value;
 use crate::model::graph::Window;
 
@@ -13,13 +15,14 @@ pub(in crate::fusion) fn channels(value: &Value, positions: &[usize], rows: &mut
     }
 }
 
-/// Appends, for each example and each of the output `positions`, what the kernel sees there (im2col): rows of kh x kw x C
-/// elements, zero on the rim.
+/// Appends, for each example and each of the output `positions`, what the kernel sees there of some `channels` (im2col):
+/// rows of kh x kw x channels elements, zero on the rim.
 pub(in crate::fusion) fn windows(
     value: &Value,
     window: &Window,
     output: [usize; 2],
     positions: &[usize],
+    channels: &Range<usize>,
     rows: &mut Vec<f32>,
 ) {
     let image = value.channels * value.positions();
@@ -29,15 +32,15 @@ pub(in crate::fusion) fn windows(
             for tap in 0..window.kernel[0] * window.kernel[1] {
                 let tap = [tap / window.kernel[1], tap % window.kernel[1]];
                 let place = |axis: usize| {
-                    let place = (at[axis] * window.stride[axis] + tap[axis]).checked_sub(window.padding[axis]);
-                    place.filter(|place| *place < value.size[axis])
+                    let place = at[axis] * window.stride[axis] + tap[axis] * window.dilation[axis];
+                    place.checked_sub(window.padding[axis]).filter(|place| *place < value.size[axis])
                 };
                 match (place(0), place(1)) {
                     (Some(y), Some(x)) => {
                         let pixel = (y * value.size[1] + x) * value.channels;
-                        rows.extend_from_slice(&example[pixel..pixel + value.channels]);
+                        rows.extend_from_slice(&example[pixel + channels.start..pixel + channels.end]);
                     }
-                    _ => rows.resize(rows.len() + value.channels, 0.0),
+                    _ => rows.resize(rows.len() + channels.len(), 0.0),
                 }
             }
         }

@@ -5,6 +5,7 @@
 
 mod forward;
 mod gather;
+mod layer;
 pub(super) mod moments;
 mod stream;
 
@@ -15,11 +16,12 @@ use rand_chacha::rand_core::SeedableRng;
 use crate::job::calibration::examples;
 use crate::model::graph::{Graph, NodeId};
 
-pub(super) use forward::{Network, Value, kernels_last};
+pub(super) use forward::{Network, Value, channels_and_size};
 pub(super) use gather::{channels, flattened, picks, windows};
+pub(super) use layer::kernels_last;
 pub(super) use stream::{Batch, Stream};
 
-pub(super) use crate::job::calibration::{HELD_BYTES, mixes as is_dense};
+pub(super) use crate::job::calibration::{HELD_BYTES, mixes};
 
 /// Inputs without labels, readable in any order.
 pub trait Inputs: Sync {

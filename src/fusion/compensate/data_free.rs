@@ -1,5 +1,5 @@
-//! Compensation without data, for chains of Linear, BatchNorm and ReLU: inputs are taken for independent Gaussians, and
-//! second moments pass through ReLU by the arc-cosine kernel (Cho & Saul 2009):
+//! Compensation without data, for chains of Linear, BatchNorm, ReLU and leaky ReLU: inputs are taken for independent Gaussians,
+//! and second moments pass through ReLU by the arc-cosine kernel (Cho & Saul 2009):
 //! `E[relu(u) relu(v)] = sqrt(C_uu C_vv) / 2π (sin θ + (π - θ) cos θ)`, `cos θ = C_uv / sqrt(C_uu C_vv)`, for u, v of mean 0
 //! and second moments C. Before each ReLU the activations are taken for Gaussian again.
 
@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::solve::solve;
 use super::{Compensated, altered_layers, copy};
 use crate::fusion::calibration::moments::Normal;
-use crate::fusion::calibration::{Monitor, is_dense, only_reader};
+use crate::fusion::calibration::{Monitor, mixes, only_reader};
 use crate::fusion::routes::Routes;
 use crate::fusion::{Ensemble, Fused, FusionError, Member, Selection};
 use crate::job::compensation::{Compensation, RefittedLayer, Source, System};
@@ -82,7 +82,7 @@ enum State {
 /// Refits every layer of `fused` (gathered from `selection`) that reads pruned units.
 ///
 /// # Errors
-/// When the network is no chain of Linear, BatchNorm and ReLU, weights cannot be read, or `monitor` says to stop.
+/// When the network is no chain of such layers, weights cannot be read, or `monitor` says to stop.
 pub fn data_free(
     ensemble: &Ensemble<'_>,
     selection: &Selection,
@@ -113,8 +113,9 @@ pub fn data_free(
             (Op::Linear { .. }, State::Units(joint)) if layers.contains(&id) => chain.refit(id, joint)?,
             (Op::Linear { .. }, state) => chain.linear(id, &state)?,
             (Op::BatchNorm { eps, .. }, State::Units(joint)) => chain.normalise(node, *eps, joint)?,
-            (Op::Relu, State::Units(joint)) => State::Units(relu(joint)),
-            (Op::Flatten, state) => state,
+            (Op::Relu, State::Units(joint)) => State::Units(rectified(joint, 0.0)),
+            (Op::LeakyRelu { negative_slope }, State::Units(joint)) => State::Units(rectified(joint, *negative_slope)),
+            (Op::Flatten | Op::Dropout { .. }, state) => state,
             _ => return Err(no_chain(node)),
         };
     }
@@ -125,12 +126,12 @@ pub fn data_free(
 fn too_wide<'g>(ensemble: &Ensemble<'_>, graph: &'g Graph) -> Option<&'g Node> {
     graph.iter().map(|(id, _)| id).skip(1).find_map(|id| {
         let units = ensemble.members().iter().map(|member| member.graph.shape(id)[0]).sum::<usize>();
-        (is_dense(&graph.node(id).op) && units + graph.shape(id)[0] > MOST_UNITS).then(|| graph.node(id))
+        (mixes(&graph.node(id).op) && units + graph.shape(id)[0] > MOST_UNITS).then(|| graph.node(id))
     })
 }
 
 fn no_chain(node: &Node) -> FusionError {
-    let detail = "compensation without data needs a chain of Linear, BatchNorm and ReLU; name a dataset, or set `compensate` to `none`";
+    let detail = "compensation without data needs a chain of Linear, BatchNorm, ReLU and leaky ReLU; name a dataset, or set `compensate` to `none`";
     CouplingError { node: node.name.clone(), detail: detail.to_owned() }.into()
 }
 
@@ -288,8 +289,9 @@ fn through_blocks(joint: &Joint, weights: &[Vec<f64>], widths: &[usize]) -> (Vec
     (half(&turned, after), half(&joint.means, 1))
 }
 
-/// The arc-cosine kernel of degree 1, and the mean of a rectified Gaussian.
-fn relu(joint: Joint) -> Joint {
+/// The moments of `max(x, 0) + a min(x, 0)` with the slope a: since it is `a x + (1 - a) max(x, 0)`, and `E[u max(v, 0)]` is
+/// half of `E[u v]`, they are `a C + (1 - a)² K` with the arc-cosine kernel K of degree 1.
+fn rectified(joint: Joint, slope: f64) -> Joint {
     let n = joint.means.len();
     let deviations: Vec<f64> = (0..n).map(|i| joint.moments[i * n + i].max(0.0).sqrt()).collect();
     let mut moments = joint.moments;
@@ -298,10 +300,11 @@ fn relu(joint: Joint) -> Joint {
             let scale = deviations[i] * other;
             let cosine = if scale > 0.0 { (*moment / scale).clamp(-1.0, 1.0) } else { 0.0 };
             let angle = cosine.acos();
-            *moment = scale / (2.0 * PI) * (angle.sin() + (PI - angle) * cosine);
+            let kernel = scale / (2.0 * PI) * (angle.sin() + (PI - angle) * cosine);
+            *moment = slope * *moment + (1.0 - slope).powi(2) * kernel;
         }
     });
-    let means = deviations.iter().map(|deviation| deviation / (2.0 * PI).sqrt()).collect();
+    let means = deviations.iter().map(|deviation| (1.0 - slope) * deviation / (2.0 * PI).sqrt()).collect();
     Joint { moments, means, widths: joint.widths }
 }
 
@@ -321,18 +324,21 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let mut normal = || (0..12).map(|_| rng.random::<f64>() - 0.5).sum::<f64>();
         let (a, b, c) = (1.5, -0.6, 0.8); // u = a g, v = b g + c h
-        let joint = Joint { moments: vec![a * a, a * b, a * b, b * b + c * c], means: vec![0.0; 2], widths: vec![2] };
-        let got = relu(joint);
-        let (mut mean, mut square, mut cross) = (0.0, 0.0, 0.0);
-        let count = 200_000;
-        for _ in 0..count {
-            let (g, h) = (normal(), normal());
-            let (u, v) = ((a * g).max(0.0), (b * g + c * h).max(0.0));
-            (mean, square, cross) = (mean + u, square + u * u, cross + u * v);
+        for slope in [0.0, 0.3] {
+            let moments = vec![a * a, a * b, a * b, b * b + c * c];
+            let got = rectified(Joint { moments, means: vec![0.0; 2], widths: vec![2] }, slope);
+            let (mut mean, mut square, mut cross) = (0.0, 0.0, 0.0);
+            let count = 200_000;
+            let function = |x: f64| if x < 0.0 { slope * x } else { x };
+            for _ in 0..count {
+                let (g, h) = (normal(), normal());
+                let (u, v) = (function(a * g), function(b * g + c * h));
+                (mean, square, cross) = (mean + u, square + u * u, cross + u * v);
+            }
+            let n = f64::from(count);
+            assert!((got.means[0] - mean / n).abs() < 0.01, "{}", got.means[0]);
+            assert!((got.moments[0] - square / n).abs() < 0.02, "{}", got.moments[0]);
+            assert!((got.moments[1] - cross / n).abs() < 0.01, "{} for {}", got.moments[1], cross / n);
         }
-        let n = f64::from(count);
-        assert!((got.means[0] - mean / n).abs() < 0.01, "{}", got.means[0]);
-        assert!((got.moments[0] - square / n).abs() < 0.02, "{}", got.moments[0]);
-        assert!((got.moments[1] - cross / n).abs() < 0.01, "{} for {}", got.moments[1], cross / n);
     }
 }

@@ -12,19 +12,23 @@ mod data_free;
 mod solve;
 mod system;
 
-use solve::{Solution, fit};
+use std::num::NonZeroUsize;
+
+use rayon::prelude::*;
+use solve::{Fit, Parts, fit};
 use system::{Refit, System};
 
 use crate::fusion::calibration::moments::Moments;
-use crate::fusion::calibration::{HELD_BYTES, Inputs, Monitor, Network, Sampling, Stream, is_dense, only_reader};
+use crate::fusion::calibration::{HELD_BYTES, Inputs, Monitor, Network, Sampling, Stream, mixes, only_reader};
 use crate::fusion::{Ensemble, Fused, FusionError, Selection};
 use crate::job::calibration::PER_UNKNOWN;
 use crate::job::compensation::{self, Compensation, RefittedLayer, Source};
 use crate::job::request::Convolutions;
+use crate::kernels::layout;
 use crate::model::graph::{Graph, NodeId, Op};
-use crate::model::groups::Owner;
+use crate::model::groups::{Axis, Owner};
 use crate::model::header::Dtype;
-use crate::model::parameters;
+use crate::model::parameters::{self, Parameter};
 use crate::tensors::{Elements, StateDict, Weights};
 
 pub use data_free::data_free;
@@ -84,11 +88,11 @@ fn calibrate_within(
     let mut systems = Vec::new();
     for id in layers {
         match System::new(ensemble, selection, &fused.graph, id, options.convolutions) {
-            Some(system) => systems.push(system),
-            None => warnings.push(format!(
-                "layer `{}` reads too many features to be refitted; its weights are the members' own",
-                fused.graph.node(id).name
-            )),
+            Ok(system) => systems.push(system),
+            Err(reason) => {
+                let name = &fused.graph.node(id).name;
+                warnings.push(format!("layer `{name}` was not refitted, its weights are the members' own: {reason}"));
+            }
         }
     }
     let unknowns = systems.iter().map(|system| system.unknowns).max().unwrap_or(1);
@@ -138,22 +142,36 @@ pub fn copy(fused: &Fused<impl Weights>) -> Result<StateDict, FusionError> {
     Ok(weights)
 }
 
-/// Dense layers that read something else in the fused network than in the members, in order of computation: pruned units, or
-/// units computed from pruned ones.
+/// Layers with a matrix or kernels that read something else in the fused network than in the members, in order of
+/// computation: pruned units, or values computed from other ones.
 fn altered_layers(ensemble: &Ensemble<'_>, selection: &Selection) -> Vec<NodeId> {
     let graph = ensemble.graph();
+    let pruned = |axis: &Axis| {
+        axis.iter().any(|segment| {
+            matches!(segment.owner, Owner::Group(group)
+                if selection.width(group) < ensemble.widths(group).iter().sum())
+        })
+    };
+    let stacked = |axis: &Axis| axis.iter().any(|segment| matches!(segment.owner, Owner::Group(_)));
+    let several = ensemble.members().len() > 1;
     let mut altered: Vec<bool> = Vec::with_capacity(graph.nodes().len());
     for (id, node) in graph.iter() {
         let mut differs = node.inputs.iter().any(|input| altered[input.0]);
-        if is_dense(&node.op) {
-            differs |= ensemble.columns(0, id).iter().any(|segment| {
-                matches!(segment.owner, Owner::Group(group)
-                    if selection.width(group) < ensemble.widths(group).iter().sum())
-            });
+        if node.op.is_dense() {
+            differs |= pruned(ensemble.columns(0, id));
+        } else if over_channels(&node.op) {
+            // It sees the channels of all members together, where each member saw its own.
+            let rows = ensemble.rows(0, id);
+            differs |= pruned(rows) || several && stacked(rows);
         }
         altered.push(differs);
     }
-    graph.iter().filter(|(id, node)| altered[id.0] && is_dense(&node.op)).map(|(id, _)| id).collect()
+    graph.iter().filter(|(id, node)| altered[id.0] && mixes(&node.op)).map(|(id, _)| id).collect()
+}
+
+/// Whether the operation compares all channels of a position with each other.
+fn over_channels(op: &Op) -> bool {
+    matches!(op, Op::LayerNorm { .. } | Op::GroupNorm { group_width: None, .. } | Op::Softmax)
 }
 
 /// Elements of the largest activation.
@@ -179,52 +197,55 @@ impl Refitter<'_> {
         place: (usize, usize),
         monitor: Monitor<'_>,
     ) -> Result<Option<RefittedLayer>, FusionError> {
-        let mut moments = [0, 1].map(|_| Moments::new(system.unknowns, system.targets()));
+        let empty = || [0, 1].map(|_| Moments::new(system.unknowns, system.targets()));
+        let mut moments: Vec<Parts> = (0..system.count()).map(|_| empty()).collect();
         let holds_out = self.stream.len() >= HELD_OUT;
         let (networks, sampling) = (&self.networks, &self.options.sampling);
         self.stream.pass(networks, system.id, place, monitor, |batch, work| {
-            let (features, targets) = system.gather(batch, networks, sampling, work)?;
             let part = usize::from(holds_out && batch.index % HELD_OUT == HELD_OUT - 1);
-            moments[part].add(&features, &targets, work);
+            let rows = system.gather(batch, networks, sampling, work)?;
+            // One system has all threads, many share them.
+            let threads = if moments.len() == 1 { work.threads() } else { NonZeroUsize::MIN };
+            let pairs = moments.par_iter_mut().zip(&rows);
+            pairs.for_each(|(moments, rows)| moments[part].add(&rows.features, &rows.targets, threads));
             Ok(())
         })?;
-        let [fitted, held_out] = moments;
-        let rows = fitted.rows() + held_out.rows();
+        let rows = moments[0].iter().map(Moments::rows).sum();
         let absorber = self.absorber(system.id);
-        let Some(solution) = fit(fitted, &held_out, absorber.is_some(), self.options.ridge) else { return Ok(None) };
-        let refit = system.refit(&solution, &self.networks);
+        let Some(fit) = fit(moments, absorber.is_some(), self.options.ridge) else { return Ok(None) };
+        let refit = system.refit(&fit, &self.networks);
         self.apply(system, refit, absorber)?;
-        Ok(Some(self.told(system, &solution, rows)))
+        Ok(Some(self.told(system, &fit, rows)))
     }
 
-    fn told(&self, system: &System<'_>, solution: &Solution, rows: usize) -> RefittedLayer {
+    fn told(&self, system: &System<'_>, fit: &Fit, rows: usize) -> RefittedLayer {
         let full = system.fits_bias();
         RefittedLayer {
             layer: self.graph.node(system.id).name.clone(),
             system: if full { compensation::System::Full } else { compensation::System::ChannelShared },
             unknowns: system.unknowns,
             rows,
-            ridge: solution.ridge,
-            relative_residual: solution.residual,
+            ridge: fit.ridge,
+            relative_residual: fit.residual,
         }
     }
 
     /// Who takes a constant that the fit adds to the layer's outputs: the layer's own bias, or the running mean of the
     /// BatchNorm behind it.
     fn absorber(&self, id: NodeId) -> Option<NodeId> {
-        match self.graph.node(id).op {
-            Op::Linear { bias: true, .. } | Op::Conv2d { bias: true, .. } => Some(id),
-            _ => {
-                only_reader(self.graph, id).filter(|reader| matches!(self.graph.node(*reader).op, Op::BatchNorm { .. }))
-            }
+        let op = &self.graph.node(id).op;
+        if matches!(op, Op::Linear { bias: true, .. }) || op.convolution().is_some_and(|conv| conv.bias) {
+            return Some(id);
         }
+        only_reader(self.graph, id).filter(|reader| matches!(self.graph.node(*reader).op, Op::BatchNorm { .. }))
     }
 
     /// Writes the refitted weights, and lets the running network have them.
     fn apply(&mut self, system: &System<'_>, refit: Refit, absorber: Option<NodeId>) -> Result<(), FusionError> {
-        let name = &self.graph.node(system.id).name;
-        let (weight, shape) = pytorch(&self.graph.node(system.id).op, refit.weight);
-        self.weights.insert_f32(&format!("{name}.weight"), &shape, weight)?;
+        let node = self.graph.node(system.id);
+        if let Some(Parameter { name, shape, .. }) = parameters::of_node(node).into_iter().next() {
+            self.weights.insert_f32(&name, &shape, pytorch(&node.op, refit.weight))?;
+        }
         if let Some(absorber) = absorber {
             let (role, sign) = if absorber == system.id { ("bias", 1.0) } else { ("running_mean", -1.0) };
             let tensor = format!("{}.{role}", self.graph.node(absorber).name);
@@ -240,21 +261,13 @@ impl Refitter<'_> {
     }
 }
 
-/// A weight in PyTorch's order with its shape, from the order out x kernel x in.
-fn pytorch(op: &Op, weight: Vec<f32>) -> (Vec<f32>, Vec<usize>) {
-    match op {
-        Op::Conv2d { in_channels, out_channels, window, .. } => {
-            let taps = window.kernel[0] * window.kernel[1];
-            let mut reordered = vec![0.0; weight.len()];
-            crate::kernels::layout::channels_first(*in_channels, taps, &weight, &mut reordered, false);
-            (reordered, vec![*out_channels, *in_channels, window.kernel[0], window.kernel[1]])
-        }
-        Op::Linear { in_features, out_features, .. } => (weight, vec![*out_features, *in_features]),
-        _ => {
-            let len = weight.len();
-            (weight, vec![len])
-        }
-    }
+/// A weight in PyTorch's order, from the order out x kernel x in.
+fn pytorch(op: &Op, weight: Vec<f32>) -> Vec<f32> {
+    let Some(conv) = op.convolution() else { return weight };
+    let taps = conv.window.kernel[0] * conv.window.kernel[1];
+    let mut reordered = vec![0.0; weight.len()];
+    layout::channels_first(conv.inputs_of_one(), taps, &weight, &mut reordered, false);
+    reordered
 }
 
 #[cfg(test)]

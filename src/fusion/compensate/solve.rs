@@ -3,6 +3,7 @@
 use faer::Side;
 use faer::linalg::solvers::{Llt, Solve};
 use faer::{MatMut, MatRef};
+use rayon::prelude::*;
 
 use super::super::calibration::moments::{Moments, Normal};
 
@@ -20,46 +21,77 @@ pub(super) struct Solution {
     pub(super) weight: Vec<f64>,
     /// b, 0 where the fit has none.
     pub(super) bias: Vec<f64>,
-    /// The ridge, relative to the mean of the diagonal.
+}
+
+/// The solutions of all systems of a layer, which share a ridge.
+#[derive(Debug, Clone)]
+pub(super) struct Fit {
+    pub(super) solutions: Vec<Solution>,
+    /// Relative to the mean of the diagonal.
     pub(super) ridge: f64,
     /// E[(y - W x - b)²] over E[y²] (or the variance of y, with b), all targets together, on held-out examples where there are some.
     pub(super) residual: f64,
 }
 
-/// Fits W, and b where `centred`, with the given `ridge`, or with the one that does best on `held_out`; what is returned is
-/// fitted to all examples. `None` where the features are all 0.
-pub(super) fn fit(mut moments: Moments, held_out: &Moments, centred: bool, ridge: Option<f64>) -> Option<Solution> {
+/// Moments of one system: of the examples that it is fitted to, and of those held out.
+pub(super) type Parts = [Moments; 2];
+
+/// Fits W, and b where `centred`, of every system with the given `ridge`, or with the one that does best on what is held out;
+/// what is returned is fitted to all examples. A system whose features are all 0 keeps its constant alone; `None` where that
+/// is so of all.
+pub(super) fn fit(systems: Vec<Parts>, centred: bool, ridge: Option<f64>) -> Option<Fit> {
+    let held_out = systems.first().is_some_and(|[_, held_out]| held_out.rows() > 0);
     let (ridge, residual) = match ridge {
-        Some(ridge) if held_out.rows() == 0 => (ridge, None),
-        None if held_out.rows() == 0 => (DEFAULT_RIDGE, None),
+        Some(ridge) if !held_out => (ridge, None),
+        None if !held_out => (DEFAULT_RIDGE, None),
         given => {
-            let best = choose(&moments, held_out, centred, given.as_slice());
-            moments.merge(held_out);
+            let best = choose(&systems, centred, given.as_slice());
             (best.0, Some(best.1))
         }
     };
-    let (at_x, at_y) = centre(&moments, centred);
-    let normal = moments.about(&at_x, &at_y);
-    let (weight, ridge) = solve(&normal, ridge)?;
-    let residual = residual.unwrap_or_else(|| relative_error(&normal, &weight));
-    let shift = |(row, at): (&[f64], &f64)| at - row.iter().zip(&at_x).map(|(w, x)| w * x).sum::<f64>();
-    let bias = weight.chunks_exact(normal.features).zip(&at_y).map(shift).collect();
-    Some(Solution { weight, bias, ridge, residual })
+    let fits: Vec<_> = systems.into_par_iter().map(|system| fit_one(system, centred, ridge)).collect();
+    let ridge = fits.iter().filter_map(|(_, of_fit)| of_fit.map(|(ridge, _)| ridge)).reduce(f64::max)?;
+    let error = fits.iter().filter_map(|(_, of_fit)| of_fit.map(|(_, error)| error)).sum::<Error>();
+    let residual = residual.unwrap_or_else(|| error.relative());
+    Some(Fit { solutions: fits.into_iter().map(|(solution, _)| solution).collect(), ridge, residual })
 }
 
-/// The ridge of `candidates` (or of [`RIDGES`], where there are none) with the least error on `held_out`, and that error.
-fn choose(moments: &Moments, held_out: &Moments, centred: bool, candidates: &[f64]) -> (f64, f64) {
+/// The solution of one system, with the ridge that it took and its error on what it is fitted to; without these where there
+/// is nothing to solve.
+fn fit_one([mut moments, held_out]: Parts, centred: bool, ridge: f64) -> (Solution, Option<(f64, Error)>) {
+    moments.merge(&held_out);
+    let (at_x, at_y) = centre(&moments, centred);
+    let normal = moments.about(&at_x, &at_y);
+    let Some((weight, ridge)) = solve(&normal, ridge) else {
+        return (Solution { weight: vec![0.0; normal.yx.len()], bias: at_y }, None);
+    };
+    let error = Error::of(&normal, &weight);
+    let shift = |(row, at): (&[f64], &f64)| at - row.iter().zip(&at_x).map(|(w, x)| w * x).sum::<f64>();
+    let bias = weight.chunks_exact(normal.features).zip(&at_y).map(shift).collect();
+    (Solution { weight, bias }, Some((ridge, error)))
+}
+
+/// The ridge of `candidates` (or of [`RIDGES`], where there are none) with the least error on what is held out, and that
+/// error.
+fn choose(systems: &[Parts], centred: bool, candidates: &[f64]) -> (f64, f64) {
+    let candidates = if candidates.is_empty() { &RIDGES[..] } else { candidates };
+    let errors: Vec<Vec<Error>> = systems.par_iter().map(|system| judge(system, centred, candidates)).collect();
+    let of_ridge = |(at, ridge): (usize, &f64)| (*ridge, errors.iter().map(|of| of[at]).sum::<Error>().relative());
+    let best = candidates.iter().enumerate().map(of_ridge).min_by(|a, b| a.1.total_cmp(&b.1));
+    best.unwrap_or((DEFAULT_RIDGE, 1.0))
+}
+
+/// What each ridge misses of the held-out targets of one system.
+fn judge([moments, held_out]: &Parts, centred: bool, ridges: &[f64]) -> Vec<Error> {
     let (at_x, at_y) = centre(moments, centred);
     let step = at_y.len().div_ceil(JUDGES).max(1);
     let fitted = every(moments.about(&at_x, &at_y), step);
     let judged = every(held_out.about(&at_x, &at_y), step);
-    let candidates = if candidates.is_empty() { &RIDGES[..] } else { candidates };
-    let errors = candidates.iter().filter_map(|ridge| {
-        let (weight, _) = solve(&fitted, *ridge)?;
-        Some((*ridge, relative_error(&judged, &weight)))
-    });
-    let best = errors.min_by(|a, b| a.1.total_cmp(&b.1));
-    best.unwrap_or((DEFAULT_RIDGE, 1.0))
+    let error = |ridge: &f64| match solve(&fitted, *ridge) {
+        Some((weight, _)) => Error::of(&judged, &weight),
+        None => Error::of(&judged, &vec![0.0; fitted.yx.len()]),
+    };
+    ridges.iter().map(error).collect()
 }
 
 /// The point that moments are taken about: the means, or 0.
@@ -102,14 +134,35 @@ pub(super) fn solve(normal: &Normal, ridge: f64) -> Option<(Vec<f64>, f64)> {
     None
 }
 
-/// E[(y - W x)²] over E[y²], all targets together.
-fn relative_error(normal: &Normal, weight: &[f64]) -> f64 {
-    let n = normal.features;
-    let mut product = vec![0.0; weight.len()];
-    let rows = crate::kernels::Matrix::new(weight, normal.targets, n);
-    let threads = std::num::NonZeroUsize::new(rayon::current_num_threads()).unwrap_or(std::num::NonZeroUsize::MIN);
-    crate::kernels::matmul(threads, rows, crate::kernels::Matrix::new(&normal.xx, n, n), &mut product, false);
-    let explained: f64 = weight.iter().zip(&normal.yx).zip(&product).map(|((w, c), p)| w * (p - 2.0 * c)).sum();
-    let total: f64 = normal.yy.iter().sum();
-    if total > 0.0 { ((total + explained) / total).max(0.0) } else { 0.0 }
+/// What a fit misses, all targets together.
+#[derive(Debug, Clone, Copy, Default)]
+struct Error {
+    /// E[(y - W x)²].
+    missed: f64,
+    /// E[y²].
+    all: f64,
+}
+
+impl Error {
+    fn of(normal: &Normal, weight: &[f64]) -> Self {
+        let n = normal.features;
+        let mut product = vec![0.0; weight.len()];
+        let rows = crate::kernels::Matrix::new(weight, normal.targets, n);
+        let threads = std::num::NonZeroUsize::new(rayon::current_num_threads()).unwrap_or(std::num::NonZeroUsize::MIN);
+        crate::kernels::matmul(threads, rows, crate::kernels::Matrix::new(&normal.xx, n, n), &mut product, false);
+        let explained: f64 = weight.iter().zip(&normal.yx).zip(&product).map(|((w, c), p)| w * (p - 2.0 * c)).sum();
+        let all: f64 = normal.yy.iter().sum();
+        Self { missed: (all + explained).max(0.0), all }
+    }
+
+    /// The missed share.
+    fn relative(self) -> f64 {
+        if self.all > 0.0 { self.missed / self.all } else { 0.0 }
+    }
+}
+
+impl std::iter::Sum for Error {
+    fn sum<I: Iterator<Item = Self>>(errors: I) -> Self {
+        errors.fold(Self::default(), |a, b| Self { missed: a.missed + b.missed, all: a.all + b.all })
+    }
 }

@@ -3,8 +3,12 @@
 
 use std::borrow::Cow;
 
-use super::solve::Solution;
-use crate::fusion::calibration::{Batch, Network, Sampling, channels, flattened, kernels_last, picks, windows};
+use rayon::prelude::*;
+
+use super::solve::{Fit, Solution};
+use crate::fusion::calibration::{
+    Batch, Network, Sampling, channels, channels_and_size, flattened, kernels_last, picks, windows,
+};
 use crate::fusion::routes::Routes;
 use crate::fusion::score::length;
 use crate::fusion::{Ensemble, FusionError, Selection};
@@ -16,10 +20,13 @@ use crate::model::graph::{Graph, NodeId, Op, Window};
 /// What the unknowns are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Every feature of a vector.
+    /// Every channel of a position, or feature of a vector.
     Features,
     /// Every element under a window.
     Windows(Window),
+    /// Every element under a window in one group of channels: a system for each group, `width` channels to `outputs`. Of a
+    /// depthwise convolution these are the taps of a channel's own kernel; where that is a single one, a scale is all.
+    Groups { window: Window, width: usize, outputs: usize },
     /// Channels of an image, the same for all `taps` of the kernel.
     Channels { taps: usize },
     /// Channels of a flattened image of `repeat` positions, the same for all positions.
@@ -42,6 +49,13 @@ pub(super) struct System<'a> {
     input: NodeId,
 }
 
+/// Rows of features and of targets, in the same order.
+#[derive(Debug)]
+pub(super) struct Rows {
+    pub(super) features: Vec<f32>,
+    pub(super) targets: Vec<f32>,
+}
+
 /// A refitted layer: its weight in the order out x kernel x in, its bias.
 #[derive(Debug)]
 pub(super) struct Refit {
@@ -51,20 +65,23 @@ pub(super) struct Refit {
 }
 
 impl<'a> System<'a> {
-    /// The system of the dense node `id` of the fused network `graph`; `None` where it would have too many unknowns.
+    /// The system of the node `id` of the fused network `graph`, or why there is none.
     pub(super) fn new(
         ensemble: &'a Ensemble<'a>,
         selection: &Selection,
         graph: &Graph,
         id: NodeId,
         convolutions: Convolutions,
-    ) -> Option<Self> {
-        let (kind, unknowns) = kind(ensemble, graph, id, convolutions)?;
+    ) -> Result<Self, String> {
+        let (kind, unknowns) = kind(ensemble, graph, id, convolutions).ok_or("attentions are not refitted yet")?;
+        if unknowns > MOST_UNKNOWNS {
+            return Err(format!("it has {unknowns} unknowns per row, more than {MOST_UNKNOWNS}"));
+        }
         let routes = Routes::rows(ensemble, id, selection);
         let pairs = |runs: &Vec<crate::fusion::routes::Run>| {
             runs.iter().flat_map(|run| (0..run.len).map(|at| (run.source + at, run.target + at))).collect()
         };
-        Some(Self {
+        Ok(Self {
             ensemble,
             id,
             kind,
@@ -81,9 +98,18 @@ impl<'a> System<'a> {
         matches!(self.kind, Kind::Channels { .. } | Kind::Flattened { .. })
     }
 
-    /// Number of targets.
+    /// Number of systems, which have the same sizes.
+    pub(super) fn count(&self) -> usize {
+        if let Kind::Groups { outputs, .. } = self.kind { self.outputs / outputs } else { 1 }
+    }
+
+    /// Number of targets of a system.
     pub(super) fn targets(&self) -> usize {
-        if self.reads_channels() { self.widths().iter().sum() } else { self.outputs }
+        match self.kind {
+            Kind::Channels { .. } | Kind::Flattened { .. } => self.widths().iter().sum(),
+            Kind::Groups { outputs, .. } => outputs,
+            Kind::Features | Kind::Windows(_) => self.outputs,
+        }
     }
 
     /// Channels that the layer reads, member by member.
@@ -93,30 +119,44 @@ impl<'a> System<'a> {
         members.map(|member| length(self.ensemble.columns(member, self.id)) / repeat).collect()
     }
 
-    /// Rows of features (the fused network's) and targets (the members') of one batch, in which all nodes before the layer
-    /// are computed.
+    /// For each system, rows of features (the fused network's) and targets (the members') of one batch, in which all nodes
+    /// before the layer are computed.
     pub(super) fn gather(
         &self,
         batch: &mut Batch,
         networks: &[Network<'_>],
         sampling: &Sampling,
         work: &mut Workspace<f32>,
-    ) -> Result<(Vec<f32>, Vec<f32>), FusionError> {
+    ) -> Result<Vec<Rows>, FusionError> {
         let fused = networks.len() - 1;
         let x = batch.value(fused, self.input)?;
-        let size = self.output_size(networks[fused].graph());
+        let (_, size) = channels_and_size(networks[fused].graph(), self.id);
         let places = match self.kind {
-            Kind::Features => vec![0],
-            Kind::Windows(_) => sampling.positions(size[0] * size[1], self.id, batch.index),
-            Kind::Channels { .. } => sampling.positions(x.positions(), self.id, batch.index),
+            Kind::Windows(_) | Kind::Groups { .. } => sampling.positions(size[0] * size[1], self.id, batch.index),
+            Kind::Features | Kind::Channels { .. } => sampling.positions(x.positions(), self.id, batch.index),
             Kind::Flattened { repeat } => sampling.positions(repeat, self.id, batch.index),
         };
+        if let Kind::Groups { window, width, outputs } = self.kind {
+            let of_group = |group: usize| {
+                let mut features = Vec::new();
+                windows(x, &window, size, &places, &(group * width..(group + 1) * width), &mut features);
+                features
+            };
+            let features: Vec<Vec<f32>> = (0..self.count()).into_par_iter().map(of_group).collect();
+            let rows = features.first().map_or(0, |features| features.len() / self.unknowns.max(1));
+            let all = self.output_targets(batch, networks, &places, rows, work)?;
+            let targets = |group: usize| {
+                let rows = all.chunks_exact(self.outputs.max(1));
+                rows.flat_map(|row| &row[group * outputs..(group + 1) * outputs]).copied().collect()
+            };
+            let pairs = features.into_par_iter().enumerate();
+            return Ok(pairs.map(|(group, features)| Rows { features, targets: targets(group) }).collect());
+        }
         let mut features = Vec::new();
         match &self.kind {
-            Kind::Features => features.extend_from_slice(&x.values),
-            Kind::Windows(window) => windows(x, window, size, &places, &mut features),
-            Kind::Channels { .. } => channels(x, &places, &mut features),
+            Kind::Windows(window) => windows(x, window, size, &places, &(0..x.channels), &mut features),
             Kind::Flattened { repeat } => flattened(x, *repeat, &places, &mut features),
+            _ => channels(x, &places, &mut features),
         }
         let rows = features.len() / self.unknowns.max(1);
         let targets = if self.reads_channels() {
@@ -124,7 +164,7 @@ impl<'a> System<'a> {
         } else {
             self.output_targets(batch, networks, &places, rows, work)?
         };
-        Ok((features, targets))
+        Ok(vec![Rows { features, targets }])
     }
 
     /// The channels of all members, side by side.
@@ -169,17 +209,17 @@ impl<'a> System<'a> {
         if self.head { self.ensemble.shares()[member] } else { 1.0 }
     }
 
-    fn output_size(&self, graph: &Graph) -> [usize; 2] {
-        if let [_, height, width] = graph.shape(self.id)[..] { [height, width] } else { [1, 1] }
-    }
-
     /// What the solution makes of the layer. `biases` are the members' own, which the targets of full systems hold already.
-    pub(super) fn refit(&self, solution: &Solution, networks: &[Network<'_>]) -> Refit {
+    pub(super) fn refit(&self, fit: &Fit, networks: &[Network<'_>]) -> Refit {
+        let solution = &fit.solutions[0];
         match self.kind {
-            Kind::Features | Kind::Windows(_) => Refit {
-                weight: solution.weight.iter().map(|weight| *weight as f32).collect(),
-                shift: solution.bias.clone(),
-            },
+            Kind::Features | Kind::Windows(_) | Kind::Groups { .. } => {
+                let all = || fit.solutions.iter();
+                Refit {
+                    weight: all().flat_map(|solution| &solution.weight).map(|weight| *weight as f32).collect(),
+                    shift: all().flat_map(|solution| &solution.bias).copied().collect(),
+                }
+            }
             Kind::Channels { taps } => self.through_channels(solution, networks, taps),
             Kind::Flattened { repeat } => {
                 let refit = self.through_channels(solution, networks, repeat);
@@ -247,18 +287,21 @@ fn kind(ensemble: &Ensemble<'_>, graph: &Graph, id: NodeId, convolutions: Convol
             let shared = repeat.map(|repeat| (Kind::Flattened { repeat }, in_features / repeat));
             shared.or(Some((Kind::Features, *in_features)))
         }
-        Op::Conv2d { in_channels, window, .. } => {
-            let taps = window.kernel[0] * window.kernel[1];
-            let full = taps == 1 || convolutions == Convolutions::Full && in_channels * taps <= MOST_UNKNOWNS;
-            Some(if full {
-                (Kind::Windows(*window), in_channels * taps)
-            } else {
-                (Kind::Channels { taps }, *in_channels)
+        op => {
+            let conv = op.convolution()?;
+            let taps = conv.window.kernel[0] * conv.window.kernel[1];
+            let unknowns = conv.inputs_of_one() * taps;
+            let full = taps == 1 || convolutions == Convolutions::Full && unknowns <= MOST_UNKNOWNS;
+            Some(match conv.group_width {
+                Some(width) => {
+                    let outputs = conv.out_channels / conv.groups();
+                    (Kind::Groups { window: conv.window, width, outputs }, unknowns)
+                }
+                None if full => (Kind::Windows(conv.window), unknowns),
+                None => (Kind::Channels { taps }, conv.in_channels),
             })
         }
-        _ => None,
     }
-    .filter(|(_, unknowns)| *unknowns <= MOST_UNKNOWNS)
 }
 
 /// Positions per unit on the layer's input axis, where all units have equally many.

@@ -119,7 +119,7 @@ impl Reader {
             }
             offset += units;
         }
-        self.moments.add(&rows, &[], work);
+        self.moments.add(&rows, &[], work.threads());
         Ok(())
     }
 }

@@ -12,12 +12,14 @@ pub(super) struct Fit {
     pub(super) targets: u64,
     /// Rows of features; per example, until the number of examples is known.
     pub(super) rows: u64,
+    /// Systems of these sizes: one for each group of a grouped convolution.
+    pub(super) systems: u64,
 }
 
 impl Fit {
     /// Elements of the moments.
     pub(super) fn moments(&self) -> u64 {
-        self.features * (self.features + self.targets)
+        self.systems * self.features * (self.features + self.targets)
     }
 
     /// Multiply-accumulates of the moments.
@@ -34,17 +36,26 @@ pub(super) fn refits(network: &Network, convolutions: Convolutions, positions: u
         let own = |graph: &Graph| channels(graph, graph.node(id).inputs[0]);
         let all: u64 = members.iter().map(own).sum();
         let (repeat, outputs) = (repeat(fused, id), fused.shape(id)[0] as u64);
-        let fit = |features: u64, targets: u64, places: u64| Fit { features, targets, rows: places.min(positions) };
+        let fit = |features: u64, targets: u64, places: u64| Fit {
+            features,
+            targets,
+            rows: places.min(positions),
+            systems: 1,
+        };
+        let places = |id: NodeId| fused.shape(id)[1..].iter().map(|axis| *axis as u64).product::<u64>();
+        if let Some(conv) = node.op.convolution() {
+            let taps = (conv.window.kernel[0] * conv.window.kernel[1]) as u64;
+            let (groups, inputs) = (conv.groups() as u64, conv.inputs_of_one() as u64);
+            if conv.group_width.is_some() {
+                return Fit { systems: groups, ..fit(inputs * taps, outputs / groups, places(id)) };
+            }
+            let full = taps == 1 || convolutions == Convolutions::Full && inputs * taps <= MOST_UNKNOWNS as u64;
+            let targets = if full { outputs } else { all };
+            return fit(inputs * if full { taps } else { 1 }, targets, places(id));
+        }
         match &node.op {
             Op::Linear { in_features, .. } if *in_features <= MOST_UNKNOWNS || repeat == 1 => {
-                Fit { features: *in_features as u64, targets: outputs, rows: 1 }
-            }
-            Op::Conv2d { in_channels, window, .. } => {
-                let taps = window.kernel[0] * window.kernel[1];
-                let places = fused.shape(id)[1..].iter().map(|axis| *axis as u64).product();
-                let full = taps == 1 || convolutions == Convolutions::Full && in_channels * taps <= MOST_UNKNOWNS;
-                let targets = if full { outputs } else { all };
-                fit((in_channels * if full { taps } else { 1 }) as u64, targets, places)
+                fit(*in_features as u64, outputs, places(id))
             }
             _ => fit(own(fused) / repeat, all / repeat, repeat),
         }
@@ -55,13 +66,13 @@ pub(super) fn refits(network: &Network, convolutions: Convolutions, positions: u
 /// The moments of every layer's inputs, of all members together.
 pub(super) fn rankings(members: &[Graph], positions: u64) -> Vec<Fit> {
     let first = &members[0];
-    let readers = first.iter().filter(|(id, node)| mixes(&node.op) && reads_units(first, *id));
+    let readers = first.iter().filter(|(id, node)| node.op.is_dense() && reads_units(first, *id));
     let fits = readers.map(|(id, _)| {
         let operand = first.node(id).inputs[0];
         let repeat = repeat(first, id);
         let features = members.iter().map(|graph| channels(graph, operand)).sum::<u64>() / repeat;
         let places: u64 = first.shape(operand)[1..].iter().map(|axis| *axis as u64).product();
-        Fit { features, targets: 0, rows: places.min(positions) * repeat.min(positions) }
+        Fit { features, targets: 0, rows: places.min(positions) * repeat.min(positions), systems: 1 }
     });
     fits.collect()
 }

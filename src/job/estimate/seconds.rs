@@ -71,7 +71,7 @@ impl Work {
             single += self.joins * (kept * calibration.examples * calibration.macs + moments);
             let solving = |fit: &super::Fit| {
                 let square = fit.features * fit.features;
-                SOLUTIONS * (square * fit.features / 3 + square * fit.targets)
+                fit.systems * SOLUTIONS * (square * fit.features / 3 + square * fit.targets)
             };
             double += self.joins * calibration.fits.iter().map(solving).sum::<u64>();
         }

@@ -129,3 +129,65 @@ fn refits_of_convolutions_equal_the_formula() {
         }
     }
 }
+
+/// What the node at `index` gives, N x C x P.
+fn outputs(graph: &Graph, weights: &StateDict, index: usize, inputs: &Rows) -> Vec<f32> {
+    logits(&Graph::new(graph.nodes()[..=index].to_vec()).unwrap(), weights, inputs)
+}
+
+/// What a window of 3 x 3 with dilation 2 sees of channels `channels` of an image of 5 x 5 with a rim of 2, around `at`.
+fn naive_window(image: &[f32], channels: std::ops::Range<usize>, at: usize) -> Vec<f64> {
+    let pixel = |channel: usize, y: usize, x: usize| {
+        let (y, x) = ((at / 5 + 2 * y).checked_sub(2), (at % 5 + 2 * x).checked_sub(2));
+        match (y.filter(|y| *y < 5), x.filter(|x| *x < 5)) {
+            (Some(y), Some(x)) => f64::from(image[(channel * 5 + y) * 5 + x]),
+            _ => 0.0,
+        }
+    };
+    channels.flat_map(|channel| (0..9).map(move |tap| pixel(channel, tap / 3, tap % 3))).collect()
+}
+
+/// Depthwise and grouped kernels, dilated: one system for each group, of its own channels, behind a layer that was refitted.
+#[test]
+fn refits_of_groups_equal_the_formula() {
+    for width in [1, 2] {
+        let window = Window { dilation: [2, 2], ..Window::square(3, 1, 2) };
+        let graph = chain(vec![
+            Op::Input { shape: vec![2, 5, 5] },
+            conv(2, 4, Window::square(3, 1, 1), true),
+            Op::Relu,
+            conv(4, 4, Window::square(1, 1, 0), true),
+            Op::Relu,
+            networks::grouped(4, width, window, true),
+            Op::GlobalAvgPool2d,
+            Op::Flatten,
+            linear(4, 2, false),
+        ]);
+        let states = [weights(&graph, 11), weights(&graph, 12)];
+        let ensemble = Ensemble::new(states.iter().map(|weights| Member { graph: &graph, weights }).collect()).unwrap();
+        let inputs = noise(&graph, 60, 13);
+        let options = Options { ridge: Some(1e-3), ..EXACT };
+        let (plain, compensated) = fuse(&ensemble, &halves(&ensemble), Importance::Magnitude, &inputs, &options);
+        let x = outputs(&plain.graph, &compensated.weights, 4, &inputs);
+        let targets = states.each_ref().map(|state| outputs(&graph, state, 5, &inputs));
+        let [kernels, biases] = ["n5.weight", "n5.bias"].map(|name| compensated.weights.f32(name).unwrap());
+        let units = &plain.provenance.groups.iter().find(|group| group.layers == ["n3"]).unwrap().units;
+        for (group, unit) in units.iter().enumerate() {
+            let channels = group * width..(group + 1) * width;
+            let images = x.chunks_exact(4 * 25);
+            let windows: Vec<Vec<f64>> = images
+                .flat_map(|image| (0..25).map(|at| naive_window(image, channels.clone(), at)).collect::<Vec<_>>())
+                .collect();
+            for (row, own) in channels.clone().zip(unit.1 * width..) {
+                let images = targets[unit.0].chunks_exact(4 * 25);
+                let y: Vec<f64> =
+                    images.flat_map(|image| &image[own * 25..(own + 1) * 25]).map(|y| f64::from(*y)).collect();
+                let (expected, constant) = naive_fit(&windows, &y, true, 1e-3);
+                for (got, expected) in kernels[row * width * 9..].iter().zip(expected) {
+                    assert!((f64::from(*got) - expected).abs() < 1e-3, "{width}: {got} for {expected}");
+                }
+                assert!((f64::from(biases[row]) - constant).abs() < 1e-3, "{} for {constant}", biases[row]);
+            }
+        }
+    }
+}

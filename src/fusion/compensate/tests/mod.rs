@@ -1,7 +1,9 @@
 //! Compensation on small networks: what must hold, and that it is the formula.
 
 mod behaviour;
+mod families;
 mod formula;
+mod networks;
 
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
