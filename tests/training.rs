@@ -402,8 +402,6 @@ fn members_reach_their_accuracy() {
 
 /// The formulas of `tests/fixtures/training/make.py`.
 mod formulas {
-    pub(super) const BATCH: usize = 16;
-
     /// Reproducible values in [-0.5, 0.5).
     pub(super) fn noise(count: usize, salt: u64) -> impl Iterator<Item = f64> {
         (0..count as u64).map(move |index| {
@@ -425,14 +423,11 @@ mod formulas {
         noise(count, salt).map(|value| scaled(value) as f32).collect()
     }
 
-    pub(super) fn batch(length: usize, step: usize) -> (Vec<f32>, Vec<u32>) {
-        let labels: Vec<u32> = (0..BATCH as u32).map(|i| i * 3 % 10).collect();
+    pub(super) fn batch(length: usize, step: usize, size: usize) -> (Vec<f32>, Vec<u32>) {
+        let labels: Vec<u32> = (0..size as u32).map(|i| i * 3 % 10).collect();
         let image = |(i, label): (usize, &u32)| {
             let pattern = noise(length, 900 + u64::from(*label));
-            noise(length, (1000 + step * BATCH + i) as u64)
-                .zip(pattern)
-                .map(|(a, b)| (a + b) as f32)
-                .collect::<Vec<_>>()
+            noise(length, (1000 + step * size + i) as u64).zip(pattern).map(|(a, b)| (a + b) as f32).collect::<Vec<_>>()
         };
         (labels.iter().enumerate().flat_map(image).collect(), labels)
     }
@@ -450,7 +445,8 @@ fn stored_network(case: &serde_json::Value) -> Network {
     let path = folder.path().join("weights.safetensors");
     weights.save(&path, &BTreeMap::new()).unwrap();
     let (graph, weights) = open(&path, &list(&case["shape"]));
-    let mut network = Network::compile(&graph, formulas::BATCH, 2).unwrap();
+    let batch = case["batch"].as_u64().unwrap() as usize;
+    let mut network = Network::compile(&graph, batch, 2).unwrap();
     network.load(&weights).unwrap();
     network
 }
@@ -463,10 +459,10 @@ fn stored(case: &str) -> serde_json::Value {
 
 #[test]
 fn gradients_of_whole_networks_equal_pytorch() {
-    for name in ["mlp", "lenet", "vgg_bn", "resnet18"] {
+    for name in ["mlp", "lenet", "vgg_bn", "resnet18", "resnet8"] {
         let case = stored(name);
         let mut network = stored_network(&case);
-        let (images, labels) = formulas::batch(network.example_len(), 0);
+        let (images, labels) = formulas::batch(network.example_len(), 0, network.max_batch());
         let loss = network.gradients(&images, Targets::of(&labels)).unwrap().loss;
         assert!((loss / case["losses"][0].as_f64().unwrap() - 1.0).abs() < 1e-5, "{name}: loss {loss}");
         let all = case["gradients"].as_object().unwrap().values().map(|tensor| tensor["norm"].as_f64().unwrap());
@@ -508,6 +504,7 @@ fn fifty_steps_lose_what_pytorch_loses() {
         ("lenet", plain, None, 0.0),
         ("vgg_bn", plain, None, 0.0),
         ("resnet18", sgd(1e-4, false, 5e-4), None, 0.0),
+        ("resnet8", plain, None, 0.0),
         ("mlp_adamw", spared, Some(1.0), 0.1),
         ("mlp_sgd", nesterov, None, 0.0),
     ];
@@ -516,7 +513,7 @@ fn fifty_steps_lose_what_pytorch_loses() {
         let mut network = stored_network(&case);
         let mut optimizer = OptimizerState::new(&optimizer, network.parameters());
         for (step, expected) in case["losses"].as_array().unwrap().iter().enumerate() {
-            let (images, labels) = formulas::batch(network.example_len(), step);
+            let (images, labels) = formulas::batch(network.example_len(), step, network.max_batch());
             let targets = Targets { smoothing, ..Targets::of(&labels) };
             let (loss, expected) = (network.gradients(&images, targets).unwrap().loss, expected.as_f64().unwrap());
             assert!((loss - expected).abs() < 1e-3, "{name}, step {step}: {loss} for {expected}");
