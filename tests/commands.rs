@@ -87,6 +87,10 @@ fn what_train_cannot_do_is_named() {
     assert!(told.contains("conv1"), "{told}");
     let told = fails(folder, &["train", "--network", "mlp:6", "--out", "members", "--dataset", "none.npz"]);
     assert!(told.contains("none.npz"), "{told}");
+    std::fs::write(folder.join("varied.json"), json!({"train": {"augment": {"flip": true}}}).to_string()).unwrap();
+    let varied = ["train", "--network", "mlp:6", "--out", "members", "--dataset", "data.safetensors", "--recipe"];
+    let told = fails(folder, &[&varied[..], &["varied.json"]].concat());
+    assert!(told.contains("/train/augment") && told.contains("vectors"), "{told}");
     let told = fails(folder, &["train", "--network", "mlp:6", "--out", "members"]);
     assert!(told.contains("/dataset"), "{told}");
 }

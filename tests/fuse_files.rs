@@ -443,6 +443,24 @@ fn variants_that_train_are_told_in_the_report() {
 }
 
 #[test]
+fn images_vary_in_training_and_the_members_teach_what_is_seen() {
+    let files = Files::new(&[resnet(4, [1, 1], 1), resnet(4, [1, 1], 2)], Dtype::F32);
+    let data = files.dataset(&[96, 3, 8, 8], 4);
+    let model = |teacher: &str, augment: Value| {
+        let finetune = json!({"epochs": 1, "batch_size": 16, "teacher": teacher, "augment": augment,
+            "batch_norm_reestimate": true, "optimizer": {"name": "sgd", "lr": 1e-4}});
+        // Without a validation split the last epoch is published.
+        let dataset = json!({"name": data, "validation_fraction": 0});
+        std::fs::read(&files.run(json!({"dataset": dataset, "finetune": finetune, "evaluate": ["fused"]}))["model"])
+            .unwrap()
+    };
+    let augment = json!({"crop_padding": 2, "flip": true});
+    let varied = model("mean_logits", augment.clone());
+    assert!(varied == model("mean_logits", augment.clone()), "the same again");
+    assert!(varied != model("mean_logits", Value::Null) && varied != model("mean_probabilities", augment));
+}
+
+#[test]
 fn a_member_fused_with_itself_loses_nothing() {
     let member = mlp(&[6, 16, 16, 3], 3);
     let files = Files::new(&[member.clone(), member], Dtype::F32);

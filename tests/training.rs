@@ -8,15 +8,17 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use engraft::data::augment::ImageShape;
 use engraft::domain::problem::{Code, Problem};
-use engraft::job::request::{Architecture, Finetune, Objective, Optimizer, Schedule, Teacher};
+use engraft::job::request::{Architecture, Augment, Finetune, Objective, Optimizer, Schedule, Teacher};
 use engraft::kernels::loss::Targets;
 use engraft::model::families;
 use engraft::model::graph::{Graph, Node, NodeId, Op, Window};
 use engraft::tensors::{Checkpoint, StateDict, Weights};
 use engraft::train::optimizer::{OptimizerState, Stride};
 use engraft::train::{
-    Event, Examples, Network, Setup, TrainError, Trained, evaluate, init, latency, logits, score, train,
+    BatchError, Event, Examples, Network, Setup, Teach, TeacherLogits, TrainError, Trained, evaluate, init, latency,
+    logits, score, train,
 };
 use shared_data::shared;
 
@@ -37,6 +39,14 @@ impl Examples for Data {
 
     fn example_len(&self) -> usize {
         self.images.len() / self.labels.len().max(1)
+    }
+
+    fn image_shape(&self) -> Option<ImageShape> {
+        Some([1, 6, 6])
+    }
+
+    fn black(&self, _: usize) -> f32 {
+        -0.5
     }
 
     fn label(&self, index: usize) -> u32 {
@@ -175,6 +185,7 @@ fn an_interrupted_training_ends_as_an_undisturbed_one() {
     let adamw = Finetune { optimizer: Optimizer::ADAMW, warmup_epochs: 1.5, clip_norm: Some(1.0), ..finetune(5, 0.05) };
     interrupt(&finetune(5, 0.05), &convnet());
     interrupt(&adamw, &with_dropout());
+    interrupt(&Finetune { augment: Some(Augment { crop_padding: 2, flip: true }), ..finetune(5, 0.05) }, &convnet());
 }
 
 fn interrupt(finetune: &Finetune, graph: &Graph) {
@@ -203,6 +214,75 @@ fn interrupt(finetune: &Finetune, graph: &Graph) {
         let left = fs::read_dir(folder.path()).unwrap().count();
         assert_eq!(left, 2, "the checkpoints of the last two epochs");
     }
+}
+
+/// Remembers what it was shown.
+#[derive(Debug, Default)]
+struct Witness(std::sync::Mutex<Vec<Vec<f32>>>);
+
+impl Teach for Witness {
+    fn teach(&self, images: &[f32], logits: &mut [f32]) -> Result<(), BatchError> {
+        self.0.lock().unwrap().push(images.to_vec());
+        logits.iter_mut().enumerate().for_each(|(at, logit)| *logit = images[at / 4 * 36] * (at % 4) as f32);
+        Ok(())
+    }
+}
+
+#[test]
+fn the_teacher_sees_the_images_that_the_network_sees() {
+    let (graph, data, witness) = (convnet(), data(), Witness::default());
+    let objective = Objective::Distill { temperature: 2.0, soft_weight: 0.5, teacher: Teacher::MeanLogits };
+    let augment = Some(Augment { crop_padding: 1, flip: true });
+    let settings = Finetune { objective, augment, ..finetune(2, 0.05) };
+    let setup = Setup { teacher: Some(TeacherLogits::PerBatch(&witness)), ..setup(&settings, &data, None) };
+    let run = || train(&mut network(&graph), &setup, None, GO, &mut |_| {}).unwrap();
+    let first = run();
+    let seen = std::mem::take(&mut *witness.0.lock().unwrap());
+    assert_eq!(seen.len(), 2 * 12, "each batch of both epochs, once");
+    // An image is a shifted and mirrored one of the data, with a border of what black becomes; most are.
+    let images: Vec<&[f32]> = seen.iter().flat_map(|batch| batch.chunks(36)).collect();
+    let as_stored = |image: &&&[f32]| data[0].images.chunks(36).any(|stored| stored == **image);
+    let unchanged = images.iter().filter(as_stored).count();
+    assert!(unchanged < images.len() / 8, "{unchanged} of {} images as stored; one in eighteen is", images.len());
+    assert!(images.iter().filter(|image| image.contains(&-0.5)).count() > images.len() * 3 / 4);
+    let again = run();
+    assert_eq!((bits(&again.weights), scores(&again)), (bits(&first.weights), scores(&first)));
+    assert_eq!(*witness.0.lock().unwrap(), seen, "the same seed gives the same images");
+    let stored = Finetune { augment: None, ..settings.clone() };
+    let taught = vec![0.0; 800];
+    let setup = Setup { finetune: &stored, teacher: Some(TeacherLogits::Stored(&taught)), ..setup };
+    let plain = train(&mut network(&graph), &setup, None, GO, &mut |_| {}).unwrap();
+    assert_ne!(bits(&plain.weights), bits(&first.weights));
+}
+
+#[test]
+fn statistics_are_measured_anew_on_demand() {
+    let (graph, data) = (convnet(), data());
+    let plain = Finetune { batch_size: 50, ..finetune(6, 0.05) };
+    let again = Finetune { batch_norm_reestimate: true, ..plain.clone() };
+    let run = |settings: &Finetune| train(&mut network(&graph), &setup(settings, &data, None), None, GO, &mut |_| {});
+    let (plain, again) = (run(&plain).unwrap(), run(&again).unwrap());
+    let metrics = plain.history[plain.best_epoch].clone();
+    assert_eq!((plain.scores, again.best_epoch), ([metrics.validation, None], plain.best_epoch));
+    let tensor = |trained: &Trained, name: &str| trained.weights.f32(name).unwrap().to_vec();
+    for name in ["conv.weight", "bn.weight", "fc.bias"] {
+        assert_eq!(tensor(&plain, name), tensor(&again, name), "{name}");
+    }
+    // The mean of the means of equal batches is that of all examples, however they are shuffled.
+    let mut direct = network(&graph);
+    direct.load(&again.weights).unwrap();
+    direct.reset_statistics();
+    data[0].images.chunks(50 * 36).for_each(|images| direct.reestimate(images).unwrap());
+    let expected = direct.state_dict().unwrap();
+    for (name, tolerance) in [("bn.running_mean", 1e-5), ("bn.running_var", 0.02)] {
+        for (got, expected) in tensor(&again, name).iter().zip(expected.f32(name).unwrap().iter()) {
+            assert!((got - expected).abs() < tolerance * expected.abs().max(1.0), "{name}: {got} for {expected}");
+        }
+        assert_ne!(tensor(&plain, name), tensor(&again, name));
+    }
+    assert_eq!(again.weights.counter("bn.num_batches_tracked"), Some(4));
+    direct.load(&again.weights).unwrap();
+    assert_eq!(again.scores, [Some(evaluate(&mut direct, &data[1], GO).unwrap()), None]);
 }
 
 #[test]
@@ -256,6 +336,9 @@ fn divergence_and_misfits_are_typed_errors() {
     };
     let error = train(&mut network(&graph), &setup(&distill, &data, None), None, GO, &mut |_| {}).unwrap_err();
     assert!(matches!(error, TrainError::Teacher { expected: 800, got: 0 }), "{error}");
+    let padded = Finetune { augment: Some(Augment { crop_padding: 6, flip: false }), ..finetune(1, 0.1) };
+    let error = train(&mut network(&graph), &setup(&padded, &data, None), None, GO, &mut |_| {}).unwrap_err();
+    assert!(error.to_string().contains("less than the images' height and width, 6 x 6"), "{error}");
     let empty = Data { images: Vec::new(), labels: Vec::new() };
     assert!(matches!(evaluate(&mut network(&graph), &empty, GO), Err(TrainError::Empty(_))));
 }
@@ -306,7 +389,7 @@ fn distillation_with_nesterov_and_decay_equals_numpy() {
     };
     let data = Data { images: f(12, 5, 9, 4.0), labels: vec![0, 1, 1, 0] };
     let teacher = f(8, 3, 7, 2.0);
-    let (validation, test, teacher) = (None, None, Some(&teacher[..]));
+    let (validation, test, teacher) = (None, None, Some(TeacherLogits::Stored(&teacher)));
     let setup = Setup { finetune: &finetune, seed: 0, train: &data, validation, test, teacher, checkpoints: None };
     let trained = train(&mut network, &setup, None, GO, &mut |_| {}).unwrap();
     assert_eq!(trained.best_epoch, 3);

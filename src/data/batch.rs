@@ -38,25 +38,32 @@ impl Affine {
 impl Split {
     /// Writes the examples `indices` to `out`, one after another in row-major order (`[N, C, H, W]` or `[N, D]`): bytes
     /// divided by 255, floats as they are, then `(x - mean) / std` with one value per channel or one for all (examples of
-    /// shape `[D]` have one channel). Allocates nothing; runs in the current rayon pool; the result does not depend on it.
+    /// shape `[D]` have one channel). Where there is `subset`, `indices` are places in it. Allocates nothing; runs in the
+    /// current rayon pool; the result does not depend on it.
     ///
     /// # Panics
-    /// When an index is not below [`Split::len`].
-    pub fn batch(&self, indices: &[usize], normalize: Option<&Normalize>, out: &mut [f32]) {
+    /// When an index is not below [`Split::len`], or no place in the subset.
+    pub fn batch(&self, indices: &[usize], subset: Option<&[usize]>, normalize: Option<&Normalize>, out: &mut [f32]) {
         let elements = self.elements();
         debug_assert_eq!(out.len(), indices.len() * elements, "one example per index");
         let tasks = if out.len() < PARALLEL { 1 } else { rayon::current_num_threads() };
         let group = indices.len().div_ceil(tasks).max(1);
         if tasks == 1 {
-            self.write(indices, normalize, out);
+            self.write(indices, subset, normalize, out);
         } else {
             let groups = out.par_chunks_mut(group * elements).zip(indices.par_chunks(group));
-            groups.for_each(|(out, indices)| self.write(indices, normalize, out));
+            groups.for_each(|(out, indices)| self.write(indices, subset, normalize, out));
         }
     }
 
+    /// What a stored 0 becomes in `channel`.
+    #[must_use]
+    pub fn black(channel: usize, normalize: Option<&Normalize>) -> f32 {
+        Affine::of(normalize, channel).apply(0.0)
+    }
+
     /// Writes examples channel by channel, so that a channel's table serves all of them.
-    fn write(&self, indices: &[usize], normalize: Option<&Normalize>, out: &mut [f32]) {
+    fn write(&self, indices: &[usize], subset: Option<&[usize]>, normalize: Option<&Normalize>, out: &mut [f32]) {
         let elements = self.elements();
         let channels = if let [channels, _, _] = self.example_shape[..] { channels } else { 1 };
         let plane = elements / channels;
@@ -64,7 +71,10 @@ impl Split {
             let affine = Affine::of(normalize, channel);
             let places = channel * plane..(channel + 1) * plane;
             let outputs = out.chunks_exact_mut(elements).map(|out| &mut out[places.clone()]);
-            let starts = indices.iter().map(|index| index * elements + channel * plane);
+            let starts = indices.iter().map(|index| {
+                let index = subset.map_or(*index, |subset| subset[*index]);
+                index * elements + channel * plane
+            });
             match &self.pixels {
                 Pixels::U8(bytes) => {
                     let table = affine.table();
@@ -98,20 +108,25 @@ mod tests {
         let split = images(Pixels::U8(vec![0, 255, 51, 102, 10, 20, 30, 40]), 2);
         let normalize = Normalize { mean: vec![0.5, 0.25], std: vec![0.5, 2.0] };
         let mut out = [0.0; 8];
-        split.batch(&[1, 0], Some(&normalize), &mut out);
+        split.batch(&[1, 0], None, Some(&normalize), &mut out);
         let at = |byte: f32, channel: usize| (byte / 255.0 - normalize.mean[channel]) / normalize.std[channel];
         assert_eq!(out, [at(10.0, 0), at(20.0, 0), at(30.0, 1), at(40.0, 1), -1.0, 1.0, at(51.0, 1), at(102.0, 1)]);
-        split.batch(&[0, 0], None, &mut out);
+        split.batch(&[0, 0], None, None, &mut out);
         assert_eq!(out[..4], [0.0, 1.0, 0.2, 0.4]);
+        split.batch(&[1, 0], Some(&[0, 1]), Some(&normalize), &mut out);
+        assert_eq!(out[4..6], [-1.0, 1.0]);
+        split.batch(&[0, 0], Some(&[1]), Some(&normalize), &mut out);
+        assert_eq!(out[..2], [at(10.0, 0), at(20.0, 0)]);
+        assert_eq!([0, 1].map(|channel| Split::black(channel, Some(&normalize))), [at(0.0, 0), at(0.0, 1)]);
     }
 
     #[test]
     fn floats_are_taken_as_they_are() {
         let split = images(Pixels::F32(vec![-1.0, 2.0, 3.0, 4.0]), 1);
         let mut out = [0.0; 4];
-        split.batch(&[0], None, &mut out);
+        split.batch(&[0], None, None, &mut out);
         assert_eq!(out, [-1.0, 2.0, 3.0, 4.0]);
-        split.batch(&[0], Some(&Normalize { mean: vec![1.0], std: vec![2.0] }), &mut out);
+        split.batch(&[0], None, Some(&Normalize { mean: vec![1.0], std: vec![2.0] }), &mut out);
         assert_eq!(out, [-1.0, 0.5, 1.0, 1.5]);
     }
 
@@ -123,7 +138,7 @@ mod tests {
         let run = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let mut out = vec![0.0; count * 4];
-            pool.install(|| split.batch(&indices, None, &mut out));
+            pool.install(|| split.batch(&indices, None, None, &mut out));
             out
         };
         let expected: Vec<f32> =

@@ -5,6 +5,7 @@
 
 mod archive;
 mod arrays;
+pub mod augment;
 mod batch;
 mod cifar;
 mod dataset;

@@ -59,6 +59,11 @@ pub struct Finetune {
     pub patience: Option<usize>,
     /// Examples per step; the last partial batch of an epoch is dropped.
     pub batch_size: usize,
+    /// How images are varied from epoch to epoch; `None` for not at all.
+    pub augment: Option<Augment>,
+    /// Whether BatchNorm's running statistics of the best epoch are measured anew: the mean over whole batches of the train
+    /// split as it is, without variation. An epoch 0 that nothing beat stays as it is.
+    pub batch_norm_reestimate: bool,
 }
 
 impl Default for Finetune {
@@ -73,7 +78,33 @@ impl Default for Finetune {
             clip_norm: None,
             patience: None,
             batch_size: 256,
+            augment: None,
+            batch_norm_reestimate: false,
         }
+    }
+}
+
+/// Random variation of images: torchvision's `RandomCrop(size, padding)` and, behind it, `RandomHorizontalFlip()`, both on
+/// the images as they are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Augment {
+    /// Black pixels on each side of an image, out of which a piece of its size is cut.
+    pub crop_padding: usize,
+    /// Whether half of the images are mirrored.
+    pub flip: bool,
+}
+
+impl Augment {
+    /// Why examples of this shape cannot be varied.
+    #[must_use]
+    pub fn misfit(self, example_shape: &[usize]) -> Option<String> {
+        let &[_, height, width] = example_shape else {
+            return Some("the examples are vectors, expected images (N x H x W or N x C x H x W)".to_owned());
+        };
+        let padding = self.crop_padding;
+        (padding >= height.min(width)).then(|| {
+            format!("`crop_padding` is {padding}, expected less than the images' height and width, {height} x {width}")
+        })
     }
 }
 

@@ -176,6 +176,11 @@ fn data_faults(job: &JobRequest, inputs: &Inputs<'_>, detected: &Detected) -> Ve
     let mut faults: Vec<Fault> =
         ready.flat_map(|(pointer, facts)| split_faults(pointer, facts, input, classes)).collect();
     faults.extend(job.dataset.is_some().then(|| output_fault(&detected.graphs[0])).flatten());
+    let augment = job.finetune.as_ref().and_then(|finetune| finetune.augment);
+    if let (Some(augment), Some(facts)) = (augment, inputs.dataset.and_then(DatasetInput::facts)) {
+        let misfit = augment.misfit(&facts.example_shape);
+        faults.extend(misfit.map(|misfit| Fault::new("/finetune/augment", "shape_mismatch", misfit)));
+    }
     if let (Some(normalize), Some(facts)) = (
         job.dataset.as_ref().and_then(|dataset| dataset.normalize.as_ref()),
         inputs.dataset.and_then(DatasetInput::facts),
@@ -293,6 +298,24 @@ mod tests {
         let pointers: Vec<&str> = problem.errors.iter().map(|fault| fault.pointer.as_str()).collect();
         assert_eq!(pointers, ["/target/width/member", "/dataset", "/dataset/normalize"]);
         assert_eq!(problem.code, Code::InvalidRequest);
+    }
+
+    #[test]
+    fn images_vary_by_less_than_their_size_and_vectors_do_not() {
+        let member = mlp();
+        let resolved = |shape: &[usize], padding: usize| {
+            let facts = facts(shape, 3);
+            let dataset = Some(DatasetInput::Ready(&facts));
+            let inputs = Inputs { members: vec![&member], dataset, ..Inputs::default() };
+            let finetune = json!({"epochs": 1, "augment": {"crop_padding": padding, "flip": true}});
+            resolve(job(&json!({"members": ["a"], "dataset": "d", "finetune": finetune})), &inputs)
+        };
+        assert!(resolved(&[3, 2, 2], 1).is_ok());
+        for (shape, padding, said) in [(&[3, 2, 2][..], 2, "2 x 2"), (&[12], 1, "vectors")] {
+            let problem = resolved(shape, padding).expect_err("a misfit");
+            assert_eq!(problem.errors[0].pointer, "/finetune/augment");
+            assert!(problem.errors[0].detail.contains(said), "{problem:?}");
+        }
     }
 
     #[test]

@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 
 use super::parse::parse;
 use super::request::{
-    Allocation, Architecture, DatasetRequest, Finetune, JobRequest, LayerSize, Normalize, Objective, Optimizer,
-    Schedule, Size, Target, Teacher,
+    Allocation, Architecture, Augment, DatasetRequest, Finetune, JobRequest, LayerSize, Normalize, Objective,
+    Optimizer, Schedule, Size, Target, Teacher,
 };
 use crate::domain::problem::Problem;
 
@@ -91,6 +91,8 @@ fn finetune(finetune: Finetune) -> Value {
         "clip_norm": finetune.clip_norm.map(decimal),
         "patience": finetune.patience,
         "batch_size": finetune.batch_size,
+        "augment": finetune.augment.map(|Augment { crop_padding, flip }| json!({ "crop_padding": crop_padding, "flip": flip })),
+        "batch_norm_reestimate": finetune.batch_norm_reestimate,
     });
     match finetune.objective {
         Objective::CrossEntropy => body["objective"] = json!("cross_entropy"),

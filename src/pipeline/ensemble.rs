@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::load::{self, Data, Part};
 use super::phases::{Halt, Phases};
 use super::{measure, publish, recover};
-use crate::domain::problem::{Code, Problem};
+use crate::domain::problem::{Code, Fault, Problem};
 use crate::job::protocol::{InputFile, Message, Phase, Score};
 use crate::job::recipe::{NetworkSource, Recipe};
 use crate::model::families::{self, Architecture, fresh};
@@ -82,6 +82,9 @@ fn compute(task: &TrainingTask, phases: &mut Phases<'_>) -> Result<TrainedEnsemb
     };
     let (main, validation, test) = (main?, validation.transpose()?, test.transpose()?);
     let graph = network(task, &main.facts.example_shape, main.facts.classes)?;
+    if let Some(misfit) = task.recipe.train.augment.and_then(|augment| augment.misfit(&main.facts.example_shape)) {
+        return Err(Problem::faults(vec![Fault::new("/train/augment", "shape_mismatch", misfit)]).into());
+    }
     let data = Data::new(main, validation, test, &task.recipe.dataset, 0);
     let mut means = [Vec::new(), Vec::new()];
     let mut members = Vec::with_capacity(task.recipe.seeds.len());
@@ -154,7 +157,6 @@ fn deliver(task: &TrainingTask, seed: u64, trained: &Trained) -> Result<TrainedM
     let unfinished = file.with_extension("unfinished");
     trained.weights.save(&unfinished, &BTreeMap::new())?;
     std::fs::rename(&unfinished, &file).map_err(|error| publish::unwritten(&file, &error))?;
-    let best = trained.history.get(trained.best_epoch);
-    let (validation, test) = best.map_or((None, None), |metrics| (metrics.validation, metrics.test));
+    let [validation, test] = trained.scores;
     Ok(TrainedMember { seed, file, best_epoch: trained.best_epoch, validation, test })
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::data::augment::ImageShape;
 use crate::data::{Dataset, Limits, Split};
 use crate::domain::dataset::DatasetFacts;
 use crate::domain::problem::{Code, Problem};
@@ -53,7 +54,7 @@ impl Part {
     pub(super) fn first(&self, count: usize) -> Vec<f32> {
         let indices = &self.indices[..count.min(self.indices.len())];
         let mut inputs = vec![0.0; indices.len() * self.split.elements()];
-        self.split.batch(indices, self.normalize.as_ref(), &mut inputs);
+        self.split.batch(indices, None, self.normalize.as_ref(), &mut inputs);
         inputs
     }
 }
@@ -67,13 +68,20 @@ impl Examples for Part {
         self.split.elements()
     }
 
+    fn image_shape(&self) -> Option<ImageShape> {
+        self.split.example_shape().try_into().ok()
+    }
+
+    fn black(&self, channel: usize) -> f32 {
+        Split::black(channel, self.normalize.as_ref())
+    }
+
     fn label(&self, index: usize) -> u32 {
         self.split.labels()[self.indices[index]]
     }
 
     fn fill(&self, indices: &[usize], images: &mut [f32]) {
-        let stored: Vec<usize> = indices.iter().map(|&index| self.indices[index]).collect();
-        self.split.batch(&stored, self.normalize.as_ref(), images);
+        self.split.batch(indices, Some(&self.indices), self.normalize.as_ref(), images);
     }
 }
 

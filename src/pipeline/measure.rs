@@ -4,12 +4,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::load::{Data, Part};
-use super::phases::{Halt, Phases};
-use crate::fusion::Ensemble;
+use super::phases::Halt;
 use crate::job::protocol::{Score, Task};
-use crate::job::request::Teacher;
 use crate::job::resolve;
-use crate::kernels::loss;
 use crate::model::graph::Graph;
 use crate::report::{Latency, Timing};
 use crate::tensors::Weights;
@@ -57,38 +54,14 @@ impl<'a> Bench<'a> {
 
     /// A network ready to run.
     pub(super) fn network(&self, graph: &Graph, weights: &dyn Weights) -> Result<Network, Halt> {
-        let mut network = Network::compile(graph, BATCH, self.threads)?;
-        network.load(weights).map_err(TrainError::from)?;
-        Ok(network)
+        self.compiled(graph, weights, BATCH)
     }
 
-    /// The members' mean, weighted by their shares, as logits for each training example.
-    pub(super) fn teacher(
-        &self,
-        ensemble: &Ensemble<'_>,
-        teacher: Teacher,
-        temperature: f32,
-        phases: &mut Phases<'_>,
-    ) -> Result<Vec<f32>, Halt> {
-        let mut mean = Vec::new();
-        let temperature = f64::from(temperature);
-        for (index, (member, share)) in ensemble.members().iter().zip(ensemble.shares()).enumerate() {
-            let mut network = self.network(member.graph, member.weights)?;
-            let logits = train::logits(&mut network, &self.data.train, self.stop)?;
-            match teacher {
-                Teacher::MeanLogits => add(&mut mean, &logits, *share),
-                Teacher::MeanProbabilities => {
-                    mean.resize(logits.len(), 0.0);
-                    let share = f64::from(*share);
-                    loss::add_probabilities(&mut mean, &logits, network.classes(), temperature, share);
-                }
-            }
-            phases.info(format!("computed the logits of member {} on the training split", index + 1));
-        }
-        if teacher == Teacher::MeanProbabilities {
-            loss::logits_of(&mut mean, temperature);
-        }
-        Ok(mean)
+    /// The same for batches of up to `batch` examples.
+    pub(super) fn compiled(&self, graph: &Graph, weights: &dyn Weights, batch: usize) -> Result<Network, Halt> {
+        let mut network = Network::compile(graph, batch, self.threads)?;
+        network.load(weights).map_err(TrainError::from)?;
+        Ok(network)
     }
 
     /// Runs a network on both splits, and times it.

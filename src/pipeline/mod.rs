@@ -14,6 +14,7 @@ mod phases;
 mod publish;
 mod recover;
 mod sensitivity;
+mod teacher;
 mod transplant;
 
 use std::sync::atomic::AtomicBool;

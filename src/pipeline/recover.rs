@@ -2,9 +2,10 @@
 
 use super::measure::Bench;
 use super::phases::{Halt, Phases};
+use super::teacher::Lessons;
 use crate::fusion::{Ensemble, Fused, Member};
 use crate::job::protocol::{OutputFile, Phase, Task};
-use crate::job::request::{Finetune, Objective};
+use crate::job::request::Finetune;
 use crate::tensors::Checkpoint;
 use crate::train::{self, Event, Examples, Network, Setup, TrainError, Trained};
 
@@ -19,7 +20,7 @@ pub(super) fn recover(
 ) -> Result<Trained, Halt> {
     phases.begin(Phase::Finetune)?;
     let (stop, data) = (phases.stop_flag(), bench.data());
-    let teacher = teacher(finetune, bench, ensemble, phases)?;
+    let lessons = Lessons::new(finetune, bench, ensemble, phases)?;
     let batch = finetune.batch_size.min(data.train.len());
     let mut network = Network::compile(&fused.graph, batch, task.threads)?;
     network.load(&fused.weights).map_err(TrainError::from)?;
@@ -29,7 +30,7 @@ pub(super) fn recover(
         train: &data.train,
         validation: data.validation.as_ref().map(|part| part as &dyn Examples),
         test: data.test.as_ref().map(|part| part as &dyn Examples),
-        teacher: teacher.as_deref(),
+        teacher: lessons.logits(),
         checkpoints: Some(&task.scratch),
     };
     let resume = task.resume.as_deref();
@@ -48,7 +49,7 @@ pub(super) fn train_beside(
     phases: &mut Phases<'_>,
 ) -> Result<Trained, Halt> {
     let (stop, data) = (phases.stop_flag(), bench.data());
-    let teacher = teacher(finetune, bench, ensemble, phases)?;
+    let lessons = Lessons::new(finetune, bench, ensemble, phases)?;
     let mut network = Network::compile(student.graph, finetune.batch_size.min(data.train.len()), task.threads)?;
     network.load(student.weights).map_err(TrainError::from)?;
     let setup = Setup {
@@ -57,7 +58,7 @@ pub(super) fn train_beside(
         train: &data.train,
         validation: data.validation.as_ref().map(|part| part as &dyn Examples),
         test: None,
-        teacher: teacher.as_deref(),
+        teacher: lessons.logits(),
         checkpoints: None,
     };
     let mut tell = |event: Event<'_>| match event {
@@ -69,21 +70,6 @@ pub(super) fn train_beside(
         Event::Checkpoint { .. } => {}
     };
     Ok(train::train(&mut network, &setup, None, stop, &mut tell)?)
-}
-
-/// The teacher's logits on the train split, where the objective has one.
-fn teacher(
-    finetune: &Finetune,
-    bench: &Bench<'_>,
-    ensemble: &Ensemble<'_>,
-    phases: &mut Phases<'_>,
-) -> Result<Option<Vec<f32>>, Halt> {
-    match finetune.objective {
-        Objective::Distill { temperature, teacher, .. } => {
-            bench.teacher(ensemble, teacher, temperature, phases).map(Some)
-        }
-        Objective::CrossEntropy => Ok(None),
-    }
 }
 
 /// Hands the trainer's events on.

@@ -51,6 +51,12 @@ pub enum TrainError {
     /// Nothing to train on or to measure with.
     #[error("there are no examples in the {0} split")]
     Empty(&'static str),
+    /// Images cannot be varied as asked.
+    #[error("the images cannot be varied: {0}")]
+    Augment(String),
+    /// The system refused the thread that makes batches.
+    #[error("starting the thread that makes batches: {0}")]
+    Thread(#[source] rayon::ThreadPoolBuildError),
     /// A checkpoint of another training, or a damaged one.
     #[error("checkpoint {path}: {detail}")]
     Checkpoint {
@@ -82,7 +88,10 @@ impl From<TrainError> for Problem {
             TrainError::Weights(error) => return error.into(),
             TrainError::Load(LoadError::Tensor(error)) => return error.into(),
             TrainError::Diverged { .. } => Code::TrainingDiverged,
-            TrainError::Label { .. } | TrainError::Shape { .. } | TrainError::Empty(_) => Code::DatasetInvalid,
+            TrainError::Thread(_) => Code::ResourcesExhausted,
+            TrainError::Augment(_) | TrainError::Label { .. } | TrainError::Shape { .. } | TrainError::Empty(_) => {
+                Code::DatasetInvalid
+            }
             _ => Code::Internal,
         };
         Self::new(code, error.to_string())

@@ -1,5 +1,7 @@
 //! What training and evaluation read.
 
+use crate::data::augment::ImageShape;
+
 /// Labelled inputs that can be read in any order.
 pub trait Examples: std::fmt::Debug + Sync {
     /// Number of examples.
@@ -12,6 +14,12 @@ pub trait Examples: std::fmt::Debug + Sync {
 
     /// Elements of one input.
     fn example_len(&self) -> usize;
+
+    /// Shape of one input, where inputs are images.
+    fn image_shape(&self) -> Option<ImageShape>;
+
+    /// What a pixel of 0, as images are stored, becomes in `channel`.
+    fn black(&self, channel: usize) -> f32;
 
     /// Label of the example `index`.
     fn label(&self, index: usize) -> u32;

@@ -5,9 +5,11 @@ pub mod error;
 pub mod evaluate;
 mod examples;
 pub mod init;
+mod loader;
 pub mod network;
 pub mod optimizer;
 pub mod schedule;
+pub mod teach;
 pub mod trainer;
 
 pub use error::TrainError;
@@ -15,4 +17,5 @@ pub use evaluate::{Times, evaluate, latency, logits, score};
 pub use examples::Examples;
 pub use init::init;
 pub use network::{BatchError, CompileError, LoadError, Network};
+pub use teach::{Teach, TeacherLogits};
 pub use trainer::{Event, Setup, Trained, train};

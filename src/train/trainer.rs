@@ -16,10 +16,14 @@ use crate::kernels::loss::{Soft, Targets};
 use crate::tensors::{StateDict, Written};
 use crate::train::checkpoint::{self, Progress};
 use crate::train::evaluate::{check, evaluate};
+use crate::train::loader::{Batch, Loader, Source};
 use crate::train::network::Step;
 use crate::train::optimizer::{OptimizerState, Stride};
 use crate::train::schedule::{Span, factor};
-use crate::train::{Examples, Network, TrainError};
+use crate::train::{Examples, Network, TeacherLogits, TrainError};
+
+/// The epoch whose order examples have when statistics are measured: before the first one.
+const MEASURING: usize = 0;
 
 /// What is trained on, and how.
 #[derive(Debug, Clone, Copy)]
@@ -34,8 +38,8 @@ pub struct Setup<'a> {
     pub validation: Option<&'a dyn Examples>,
     /// Measured each epoch, for the record only.
     pub test: Option<&'a dyn Examples>,
-    /// For distillation: logits (examples x classes) for the train split, in its order.
-    pub teacher: Option<&'a [f32]>,
+    /// For distillation.
+    pub teacher: Option<TeacherLogits<'a>>,
     /// An existing folder for a checkpoint after each epoch.
     pub checkpoints: Option<&'a Path>,
 }
@@ -72,6 +76,8 @@ pub enum Event<'a> {
 pub struct Trained {
     /// Weights of the best epoch: highest validation accuracy, then lowest validation loss, then the earliest.
     pub weights: StateDict,
+    /// How they do on the validation and the test examples, where there are some.
+    pub scores: [Option<Score>; 2],
     /// The best epoch; 0 if no training helped.
     pub best_epoch: usize,
     /// Epoch 0 and all others.
@@ -110,7 +116,13 @@ pub fn train(
         progress.history.push(metrics);
         run.save(&progress, report)?;
     }
-    Ok(Trained { weights: progress.best, best_epoch: progress.best_epoch, history: progress.history })
+    let Progress { best, best_epoch, history } = progress;
+    if setup.finetune.batch_norm_reestimate && best_epoch > 0 && run.network.has_statistics() {
+        let scores = run.reestimate(&best, history.len() - 1)?;
+        return Ok(Trained { weights: run.network.state_dict()?, scores, best_epoch, history });
+    }
+    let scores = history.get(best_epoch).map_or([None, None], |metrics| [metrics.validation, metrics.test]);
+    Ok(Trained { weights: best, scores, best_epoch, history })
 }
 
 /// Whether an epoch beats the best one so far.
@@ -133,9 +145,8 @@ struct Run<'a> {
     optimizer: OptimizerState,
     /// Digest of everything that the result depends on besides the weights.
     settings: String,
-    images: Vec<f32>,
-    labels: Vec<u32>,
-    teacher: Vec<f32>,
+    source: Source<'a>,
+    loader: Loader,
 }
 
 impl<'a> Run<'a> {
@@ -143,17 +154,10 @@ impl<'a> Run<'a> {
         check(network, setup.train, "train")?;
         setup.validation.map_or(Ok(()), |examples| check(network, examples, "validation"))?;
         setup.test.map_or(Ok(()), |examples| check(network, examples, "test"))?;
-        if matches!(setup.finetune.objective, Objective::Distill { .. }) {
-            let expected = setup.train.len() * network.classes();
-            let got = setup.teacher.map_or(0, <[f32]>::len);
-            if expected != got {
-                return Err(TrainError::Teacher { expected, got });
-            }
-        }
+        let source = source(network, setup)?;
         let optimizer = OptimizerState::new(&setup.finetune.optimizer, network.parameters());
         let settings = settings(network, setup);
-        let (images, labels, teacher) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { network, setup, stop, optimizer, settings, images, labels, teacher })
+        Ok(Self { network, setup, stop, optimizer, settings, source, loader: Loader::new()? })
     }
 
     /// Measures the network as it is: epoch 0.
@@ -191,21 +195,25 @@ impl<'a> Run<'a> {
         let order = order(examples, self.setup.seed, epoch);
         let start = Instant::now();
         let (mut loss, mut correct, mut speed, mut lr) = (0.0, 0, 0.0, 0.0);
-        for (index, batch) in order.chunks_exact(batch).enumerate() {
-            if self.stop.load(Ordering::Relaxed) {
+        let Self { network, setup, stop, optimizer, .. } = self;
+        let mut index = 0;
+        self.loader.each(self.source, epoch, &order, batch, |examples| {
+            if stop.load(Ordering::Relaxed) {
                 return Err(TrainError::Stopped);
             }
             let global = (epoch - 1) * steps + index;
-            let factor = factor(&self.setup.finetune.schedule, global, span);
-            self.network.draw_from(Draw { seed: self.setup.seed, step: global as u64 });
-            let step = self.step(batch, factor)?;
-            finite(step.loss, "loss", epoch, index + 1)?;
-            loss += step.loss;
-            correct += step.correct;
-            lr = self.optimizer.rate(factor);
-            speed = ((index + 1) * batch.len()) as f64 / start.elapsed().as_secs_f64().max(1e-9);
-            report(Event::Step { epoch, step: index + 1, steps, images_per_s: speed });
-        }
+            let factor = factor(&setup.finetune.schedule, global, span);
+            network.draw_from(Draw { seed: setup.seed, step: global as u64 });
+            let done = step(network, optimizer, setup, examples, factor)?;
+            index += 1;
+            finite(done.loss, "loss", epoch, index)?;
+            loss += done.loss;
+            correct += done.correct;
+            lr = optimizer.rate(factor);
+            speed = (index * batch) as f64 / start.elapsed().as_secs_f64().max(1e-9);
+            report(Event::Step { epoch, step: index, steps, images_per_s: speed });
+            Ok(())
+        })?;
         let (validation, test) = self.measure(epoch, steps)?;
         Ok(EpochMetrics {
             epoch,
@@ -218,31 +226,22 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Gradients of one batch and a step along them.
-    fn step(&mut self, batch: &[usize], factor: f64) -> Result<Step, TrainError> {
-        let Setup { train, finetune, teacher, .. } = *self.setup;
-        self.images.resize(batch.len() * train.example_len(), 0.0);
-        self.labels.clear();
-        self.labels.extend(batch.iter().map(|index| train.label(*index)));
-        let images = &mut self.images;
-        self.network.install(|| train.fill(batch, images));
-        let soft = match (finetune.objective, teacher) {
-            (Objective::Distill { temperature, soft_weight, .. }, Some(teacher)) => {
-                let classes = self.network.classes();
-                self.teacher.clear();
-                for index in batch {
-                    self.teacher.extend_from_slice(&teacher[index * classes..(index + 1) * classes]);
-                }
-                let (temperature, weight) = (f64::from(temperature), f64::from(soft_weight));
-                Some(Soft { teacher: &self.teacher[..], temperature, weight })
+    /// Puts the weights `best` into the network, measures the statistics of BatchNorm anew, and the network with them.
+    fn reestimate(&mut self, best: &StateDict, epoch: usize) -> Result<[Option<Score>; 2], TrainError> {
+        self.network.load(best)?;
+        self.network.reset_statistics();
+        let source = Source { augment: None, teacher: None, ..self.source };
+        let examples = self.setup.train.len();
+        let (batch, order) =
+            (self.setup.finetune.batch_size.clamp(1, examples), order(examples, self.setup.seed, MEASURING));
+        let Self { network, stop, .. } = self;
+        self.loader.each(source, MEASURING, &order, batch, |batch| {
+            if stop.load(Ordering::Relaxed) {
+                return Err(TrainError::Stopped);
             }
-            _ => None,
-        };
-        let targets = Targets { labels: &self.labels, smoothing: f64::from(finetune.label_smoothing), soft };
-        let step = self.network.gradients(&self.images, targets)?;
-        let (optimizer, stride) = (&mut self.optimizer, Stride { factor, clip_norm: finetune.clip_norm });
-        self.network.update(|parameters| optimizer.step(parameters, stride));
-        Ok(step)
+            Ok(network.reestimate(&batch.images)?)
+        })?;
+        self.measure(epoch, 0).map(<[Option<Score>; 2]>::from)
     }
 
     /// Validation and test scores; all weights must be finite.
@@ -257,6 +256,58 @@ impl<'a> Run<'a> {
         };
         Ok((score(self.setup.validation)?, score(self.setup.test)?))
     }
+}
+
+/// What the batches are made of, if it fits together.
+fn source<'a>(network: &Network, setup: &Setup<'a>) -> Result<Source<'a>, TrainError> {
+    let Setup { finetune, seed, train: examples, .. } = *setup;
+    let classes = network.classes();
+    let teacher = match (finetune.objective, setup.teacher) {
+        (Objective::CrossEntropy, _) | (_, Some(TeacherLogits::PerBatch(_))) => None,
+        (Objective::Distill { .. }, teacher) => {
+            let stored = if let Some(TeacherLogits::Stored(stored)) = teacher { stored } else { &[] };
+            let (expected, got) = (examples.len() * classes, stored.len());
+            if expected != got {
+                return Err(TrainError::Teacher { expected, got });
+            }
+            Some(stored)
+        }
+    };
+    let shape = examples.image_shape();
+    let augment =
+        finetune.augment.map(|augment| match (augment.misfit(shape.as_ref().map_or(&[], |shape| &shape[..])), shape) {
+            (None, Some(shape)) => Ok((augment, shape)),
+            (misfit, _) => Err(TrainError::Augment(misfit.unwrap_or_default())),
+        });
+    let augment = augment.transpose()?;
+    Ok(Source { examples, teacher, classes, augment, seed })
+}
+
+/// Gradients of one batch and a step along them.
+fn step(
+    network: &mut Network,
+    optimizer: &mut OptimizerState,
+    setup: &Setup<'_>,
+    batch: &mut Batch,
+    factor: f64,
+) -> Result<Step, TrainError> {
+    let Setup { finetune, teacher, .. } = *setup;
+    let soft = match finetune.objective {
+        Objective::Distill { temperature, soft_weight, .. } => {
+            if let Some(TeacherLogits::PerBatch(teacher)) = teacher {
+                batch.teacher.resize(batch.labels.len() * network.classes(), 0.0);
+                teacher.teach(&batch.images, &mut batch.teacher)?;
+            }
+            let (temperature, weight) = (f64::from(temperature), f64::from(soft_weight));
+            Some(Soft { teacher: &batch.teacher[..], temperature, weight })
+        }
+        Objective::CrossEntropy => None,
+    };
+    let targets = Targets { labels: &batch.labels, smoothing: f64::from(finetune.label_smoothing), soft };
+    let step = network.gradients(&batch.images, targets)?;
+    let stride = Stride { factor, clip_norm: finetune.clip_norm };
+    network.update(|parameters| optimizer.step(parameters, stride));
+    Ok(step)
 }
 
 fn finite(value: f64, what: &'static str, epoch: usize, step: usize) -> Result<(), TrainError> {

@@ -29,6 +29,10 @@ use crate::http::views::problem::ProblemView;
 /// `merge_finetune_prune` (with `merge_epochs`), the names `average`, `optimal_transport`, `permutation_alignment` and `distill_only`, and
 /// `member_weights`. `evaluate` lists what the report compares: `members`, `best_member`, `ensemble`, `vote`, `average`, `optimal_transport`,
 /// `permutation_alignment`, `distilled`, `fused`.
+///
+/// `finetune` may vary images: with `"augment": {"crop_padding": 4, "flip": true}` each is cut at random out of its black border (before
+/// normalisation) and mirrored half of the time, and the members teach what the network sees. With `"batch_norm_reestimate": true` the
+/// statistics of BatchNorm are measured anew on the train split when training is over.
 #[utoipa::path(post, path = "/v1/jobs", operation_id = "createJob", tag = "Jobs",
     params(
         ("validate_only" = Option<bool>, Query, description = "Only plan.", example = false),

@@ -96,7 +96,11 @@ impl Work {
         let batch = training.batch.min(self.train.max(1));
         let values = batch * (self.activations + 2 * self.widest) * FLOAT;
         parts.push((values, format!("activations and gradients of a batch of {batch}")));
-        if training.distils {
+        parts.push((2 * batch * self.example * FLOAT, "two batches of examples".to_owned()));
+        if training.distils && training.augments {
+            let bytes = (self.members.parameters + 3 * batch * self.stacked) * FLOAT;
+            parts.push((bytes, "the members, which teach every batch".to_owned()));
+        } else if training.distils {
             parts.push((self.train * self.classes * FLOAT, "the teacher's logits".to_owned()));
         }
         ("`finetune`", parts)

@@ -31,6 +31,8 @@ pub(super) struct Work {
     /// Bytes of pixels that are decoded from pictures.
     decoded: u64,
     classes: u64,
+    /// Elements of one example.
+    example: u64,
     /// Of all members together.
     members: Costs,
     /// Bytes of the largest network, at four bytes per weight.
@@ -65,6 +67,10 @@ struct Training {
     /// Buffers of the optimizer per weight.
     buffers: u64,
     distils: bool,
+    /// Whether the teacher sees every batch anew.
+    augments: bool,
+    /// Whether BatchNorm's statistics are measured once more.
+    reestimates: bool,
 }
 
 /// What is measured on unlabelled inputs: refits, and rankings by activations.
@@ -100,6 +106,8 @@ impl Work {
             batch: finetune.batch_size as u64,
             buffers: if matches!(finetune.optimizer, Optimizer::AdamW { .. }) { 2 } else { 1 },
             distils: matches!(finetune.objective, Objective::Distill { .. }),
+            augments: finetune.augment.is_some(),
+            reestimates: finetune.batch_norm_reestimate,
         });
         let wants = |candidate| job.evaluate.contains(&candidate);
         let distils = training.as_ref().is_some_and(|training| training.distils);
@@ -143,6 +151,7 @@ impl Work {
             work.decoded =
                 if facts.format == DatasetFormat::ClassFolders { (train + test + others) * elements } else { 0 };
             (work.train, work.validation, work.measured) = (train - held_out, held_out, held_out + test + others);
+            work.example = elements;
             work.data_bytes = (train + test + others) * (elements * size + 4);
             work.calibration = Calibration::of(job, network, work.train);
             if matches!(job.target.size, Size::Budget(Budget { allocation: Allocation::Sensitivity, .. })) {

@@ -1,6 +1,6 @@
 //! The time that a job takes.
 
-use super::Work;
+use super::{Training, Work};
 use crate::job::plan::{VERIFICATION_EXAMPLES, VERIFICATION_MACS};
 
 /// Multiply-accumulate operations per second that the estimate assumes; two cores of a server do about this.
@@ -25,14 +25,20 @@ impl Work {
         (VERIFICATION_MACS / self.members.macs.max(1)).clamp(1, VERIFICATION_EXAMPLES)
     }
 
-    /// Seconds, and for what. A training step is three forward passes; the teacher's logits are computed once.
+    /// Seconds, and for what. A training step is three forward passes; the teacher's logits are computed once, or anew for
+    /// images that vary.
     pub(in crate::job) fn seconds(&self) -> (f64, String) {
         let moved = self.joins * (3 * self.members.bytes + 2 * self.fused.bytes);
         let verifying = 2 * self.verified_examples() * self.members.macs;
         let epochs = self.training.as_ref().map_or(0, |training| training.epochs);
         let merging = self.merged.map_or(0, |(epochs, costs)| epochs * costs.macs);
-        let training = (3 * self.train + self.measured) * (epochs * self.fused.macs + merging);
-        let taught = if self.training.as_ref().is_some_and(|training| training.distils) { self.train } else { 0 };
+        let reestimating = self.training.as_ref().map_or(0, |training| u64::from(training.reestimates) * self.train);
+        let training =
+            (3 * self.train + self.measured) * (epochs * self.fused.macs + merging) + reestimating * self.fused.macs;
+        let taught = match &self.training {
+            Some(Training { distils: true, augments, epochs, .. }) => self.train * if *augments { *epochs } else { 1 },
+            _ => 0,
+        };
         let judged = if self.calibration.is_some() { 2 * self.joins * self.validation } else { 0 };
         let of_members = taught + if self.runs_members { self.measured } else { 0 };
         let measuring = of_members * self.members.macs

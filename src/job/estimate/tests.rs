@@ -77,10 +77,15 @@ fn training_counts_weights_optimizer_activations_and_the_teacher() {
     let plain = train("sgd", 256, 2);
     let weights = 4 * (784 * 512 + 512 * 512 + 512 * 10);
     let values = 256 * (784 + 512 + 512 + 10 + 2 * 784) * 4;
-    let (teacher, examples) = (9000 * 10 * 4, 11_000 * (784 + 4));
-    let expected = (48 << 20) + examples + 6 * weights + values + teacher;
+    let (teacher, examples, batches) = (9000 * 10 * 4, 11_000 * (784 + 4), 2 * 256 * 784 * 4);
+    let expected = (48 << 20) + examples + 6 * weights + values + batches + teacher;
     assert_eq!(plain.memory_peak_bytes, expected, "{}", plain.memory_basis);
     assert_eq!(train("adamw", 256, 2).memory_peak_bytes, expected + 2 * weights);
     assert!(train("sgd", 512, 2).memory_peak_bytes > expected);
     assert!(train("sgd", 256, 4).seconds_estimate > 1.5 * plain.seconds_estimate, "{}", plain.seconds_basis);
+    let finetune = json!({"epochs": 2, "augment": {"flip": true}});
+    let varied = plan(&json!({"dataset": "d", "method": {"compensate": "none"}, "finetune": finetune}));
+    let members = 2 * weights + 3 * 256 * 2 * 784 * 4;
+    assert_eq!(varied.memory_peak_bytes, expected - teacher + members, "{}", varied.memory_basis);
+    assert!(varied.seconds_estimate > plain.seconds_estimate, "the members look at every batch");
 }

@@ -4,7 +4,10 @@ use serde_json::Value;
 
 use super::LR;
 use super::reader::{Object, boolean, choice, integer, list, number};
-use crate::job::request::{Finetune, Objective, Optimizer, Schedule, Teacher};
+use crate::job::request::{Augment, Finetune, Objective, Optimizer, Schedule, Teacher};
+
+/// Most pixels around an image.
+const MOST_PADDING: u64 = 64;
 
 /// Reads the object `finetune`; `lr` is SGD's learning rate where none is given.
 pub(super) fn finetune(object: &Object<'_>, lr: f32) -> Finetune {
@@ -37,7 +40,16 @@ fn training(object: &Object<'_>, objective: Objective, lr: f32) -> Finetune {
         clip_norm: clip_norm.map(|norm| norm as f32),
         patience: object.field("patience", integer(1..=100_000)).map(|patience| patience as usize),
         batch_size: object.field("batch_size", integer(1..=65_536)).map_or(default.batch_size, |size| size as usize),
+        augment: object.object("augment", augment).flatten(),
+        batch_norm_reestimate: object.field("batch_norm_reestimate", boolean).unwrap_or(default.batch_norm_reestimate),
     }
+}
+
+/// `None` where nothing varies.
+fn augment(object: &Object<'_>) -> Option<Augment> {
+    let crop_padding = object.field("crop_padding", integer(0..=MOST_PADDING)).unwrap_or(0) as usize;
+    let flip = object.field("flip", boolean).unwrap_or(false);
+    (crop_padding > 0 || flip).then_some(Augment { crop_padding, flip })
 }
 
 /// A fault for each of the fields `names` that is there although only `owner` knows it.

@@ -2,8 +2,8 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::super::request::{
-    Alignment, Allocation, Budget, Calibration, Convolutions, Finetune, GroundCost, LayerSize, Objective, Optimizer,
-    Outputs, Resource, Schedule, Size, Start, Target, Teacher, WeightRule,
+    Alignment, Allocation, Augment, Budget, Calibration, Convolutions, Finetune, GroundCost, LayerSize, Objective,
+    Optimizer, Outputs, Resource, Schedule, Size, Start, Target, Teacher, WeightRule,
 };
 use super::*;
 
@@ -32,6 +32,8 @@ fn five_lines_are_a_job_with_the_documented_defaults() {
         clip_norm: None,
         patience: None,
         batch_size: 256,
+        augment: None,
+        batch_norm_reestimate: false,
     };
     assert_eq!(job.finetune, Some(expected));
     assert_eq!(job.dataset.map(|dataset| dataset.validation_fraction), Some(0.1));
@@ -68,6 +70,7 @@ fn every_fault_is_named_at_once() {
 fn training_can_be_spelled_out() {
     let body = json!({"members": ["a"], "dataset": "d", "finetune": {
         "epochs": 20, "objective": "cross_entropy", "label_smoothing": 0.1, "warmup_epochs": 1.5, "clip_norm": 1, "patience": 4,
+        "batch_norm_reestimate": true,
         "optimizer": {"name": "adamw", "lr": 3e-4, "betas": [0.9, 0.95], "decay_norms_and_biases": false}}});
     let job = parse(&body).expect("a valid job");
     let finetune = job.finetune.clone().expect("training");
@@ -75,8 +78,30 @@ fn training_can_be_spelled_out() {
         Optimizer::AdamW { lr: 3e-4, betas: [0.9, 0.95], eps: 1e-8, weight_decay: 0.01, decay_norms_and_biases: false };
     assert_eq!((finetune.optimizer, finetune.objective), (optimizer, Objective::CrossEntropy));
     assert_eq!((finetune.clip_norm, finetune.patience), (Some(1.0), Some(4)));
+    assert!(finetune.batch_norm_reestimate);
     assert_eq!((finetune.label_smoothing, finetune.warmup_epochs), (0.1, 1.5));
     assert_eq!(parse(&Value::from(job.clone())), Ok(job));
+}
+
+#[test]
+fn images_may_vary() {
+    let augment = |augment: Value| {
+        let body = json!({"members": ["a"], "dataset": "d", "finetune": {"augment": augment}});
+        let job = parse(&body).map_err(|faults| faults.into_iter().map(|fault| fault.pointer).collect::<Vec<_>>())?;
+        assert_eq!(parse(&Value::from(job.clone())), Ok(job.clone()));
+        Ok::<_, Vec<String>>(job.finetune.expect("training").augment)
+    };
+    let both = Augment { crop_padding: 4, flip: true };
+    assert_eq!(augment(json!({"crop_padding": 4, "flip": true})), Ok(Some(both)));
+    assert_eq!(augment(json!({"crop_padding": 64})), Ok(Some(Augment { crop_padding: 64, flip: false })));
+    for nothing in [json!(null), json!({}), json!({"crop_padding": 0, "flip": false})] {
+        assert_eq!(augment(nothing), Ok(None));
+    }
+    let faults = augment(json!({"crop_padding": 65, "flip": 1, "rotate": 5}));
+    assert_eq!(
+        faults,
+        Err(["crop_padding", "flip", "rotate"].map(|name| format!("/finetune/augment/{name}")).to_vec())
+    );
 }
 
 #[test]

@@ -218,6 +218,12 @@ impl<T: Float> Network<T> {
         Ok(Step { loss, correct })
     }
 
+    /// Whether there is a BatchNorm.
+    #[must_use]
+    pub fn has_statistics(&self) -> bool {
+        !self.compiled.running.is_empty()
+    }
+
     /// Forgets BatchNorm's running statistics; [`Self::reestimate`] measures them anew.
     pub fn reset_statistics(&mut self) {
         self.compiled.running.iter_mut().for_each(parameters::Running::reset);
