@@ -18,7 +18,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("store", &["domain", "job", "model"]),
     ("validation", &["config", "domain", "lifecycle", "store"]),
     ("worker", &["config", "domain", "job", "lifecycle", "model", "store"]),
-    ("http", &["config", "domain", "job", "lifecycle", "model", "store"]),
+    ("http", &["config", "domain", "job", "lifecycle", "model", "report", "store"]),
 ];
 
 /// Crates that a module must not know.

@@ -87,6 +87,11 @@ id!(
     "job_"
 );
 id!(
+    /// A group of jobs that are compared.
+    ComparisonId,
+    "cmp_"
+);
+id!(
     /// An unfinished upload.
     UploadId,
     "up_"

@@ -113,6 +113,40 @@ pub fn parse(query: &str, states: &[&str]) -> Result<Listing, Problem> {
     if faults.is_empty() { Ok(listing) } else { Err(Problem::faults(faults)) }
 }
 
+/// Reads the query of a list whose entries have neither states nor labels to choose by.
+///
+/// # Errors
+/// `invalid_request` with a fault for each parameter that is unknown or wrong.
+pub fn parse_unlabelled(query: &str) -> Result<Listing, Problem> {
+    let unknown = |(key, _): &(String, String)| !matches!(key.as_str(), "limit" | "after");
+    let fault = |(key, _): &(String, String)| {
+        Fault::new(format!("/query/{key}"), "unknown_parameter", "the parameter is unknown; known are limit and after")
+    };
+    let faults: Vec<Fault> = pairs(query).iter().filter(|pair| unknown(pair)).map(fault).collect();
+    if faults.is_empty() { parse(query, &[]) } else { Err(Problem::faults(faults)) }
+}
+
+/// Reads a query of nothing but truth values; false where a name is absent, true where it stands alone.
+///
+/// # Errors
+/// `invalid_request` with a fault for each parameter that is unknown or neither true nor false.
+pub fn flags<const N: usize>(query: &str, names: [&str; N]) -> Result<[bool; N], Problem> {
+    let mut flags = [false; N];
+    let mut faults = Vec::new();
+    for (key, value) in pairs(query) {
+        let mut fault = |code: &str, detail: String| faults.push(Fault::new(format!("/query/{key}"), code, detail));
+        match (names.iter().position(|name| *name == key), value.as_str()) {
+            (Some(index), "true" | "1" | "") => flags[index] = true,
+            (Some(index), "false" | "0") => flags[index] = false,
+            (Some(_), other) => fault("invalid_value", format!("expected true or false, got `{other}`")),
+            (None, _) => {
+                fault("unknown_parameter", format!("the parameter is unknown; known are {}", names.join(", ")));
+            }
+        }
+    }
+    if faults.is_empty() { Ok(flags) } else { Err(Problem::faults(faults)) }
+}
+
 /// The labels that an upload's query gives the file: `?label.team=vision`.
 ///
 /// # Errors

@@ -2,15 +2,18 @@
 
 pub mod auth;
 mod checkpoints;
+mod comparisons;
 pub mod connection;
 mod datasets;
 pub mod download;
 pub mod frame;
 pub mod housekeeping;
+mod idempotent;
 mod jobs;
 pub mod json;
 pub mod listing;
 pub mod metrics;
+mod polling;
 pub mod problem;
 mod router;
 mod service;

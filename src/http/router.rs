@@ -13,7 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use super::frame::frame;
 use super::service::description::{Description, refer_to_entries};
 use super::state::AppState;
-use super::{checkpoints, datasets, jobs, service, workers};
+use super::{checkpoints, comparisons, datasets, jobs, service, workers};
 use crate::domain::problem::{Code, Problem};
 
 /// Every route with its description. A resource adds itself here with a function `routes() -> OpenApiRouter<AppState>`.
@@ -23,6 +23,7 @@ fn described() -> OpenApiRouter<AppState> {
         .merge(checkpoints::routes())
         .merge(datasets::routes())
         .merge(jobs::routes())
+        .merge(comparisons::routes())
         .merge(workers::routes())
 }
 

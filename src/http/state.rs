@@ -12,6 +12,7 @@ use crate::domain::clock::SharedClock;
 use crate::lifecycle::Shutdown;
 use crate::store::census::Counting;
 use crate::store::checkpoints::Checkpoints;
+use crate::store::comparisons::Comparisons;
 use crate::store::datasets::Datasets;
 use crate::store::idempotency::Idempotency;
 use crate::store::jobs::Jobs;
@@ -45,6 +46,8 @@ pub struct Shared {
     pub datasets: Datasets,
     /// Jobs.
     pub jobs: Jobs,
+    /// Groups of jobs.
+    pub comparisons: Comparisons,
     /// Workers and their devices.
     pub workers: Workers,
     /// Unfinished uploads.
@@ -80,12 +83,13 @@ impl AppState {
         let blobs = Blobs::open(data_dir)?;
         let uploads = Uploads::new(database.clone(), clock.clone(), settings.limits.upload_expiry.0);
         let staging = Staging::open(data_dir, uploads)?;
+        let jobs = Jobs::new(database.clone(), clock.clone());
         Ok(Self(Arc::new(Shared {
             keys: Keys::new(database.clone(), clock.clone()),
             bootstrap: settings.bootstrap_key.as_deref().and_then(Secret::parse),
             checkpoints: Checkpoints::new(database.clone(), blobs.clone()),
             datasets: Datasets::new(database.clone(), blobs.clone(), clock.clone()),
-            jobs: Jobs::new(database.clone(), clock.clone()),
+            comparisons: Comparisons::new(database.clone(), jobs.clone(), clock.clone()),
             workers: Workers::new(database.clone(), clock.clone()),
             publisher: Publisher::new(database.clone(), blobs.clone(), staging.clone(), clock.clone()),
             idempotency: Idempotency::new(database.clone(), clock.clone()),
@@ -95,6 +99,7 @@ impl AppState {
             job_queued: Arc::default(),
             dataset_arrived: Arc::default(),
             settings,
+            jobs,
             database,
             blobs,
             staging,

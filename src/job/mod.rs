@@ -2,6 +2,7 @@
 
 mod averaging;
 pub mod calibration;
+pub mod comparison;
 pub mod compensation;
 mod estimate;
 mod method;

@@ -1,8 +1,11 @@
-//! Requests that carried an `Idempotency-Key`: which job each has queued, and how it was answered.
+//! Requests that carried an `Idempotency-Key`: which job or comparison each has made, and how it was answered.
 //!
-//! A key is taken in the transaction that queues its job, so there is never a job without its key nor a key without
-//! its job, whenever the server dies, and two requests with one key can only queue one job. The answer follows in a write of its own: a
-//! repeated request that finds none gets the job as it is now.
+//! A key is taken in the transaction that queues its jobs, so there is never a job without its key nor a key without
+//! its job, whenever the server dies, and two requests with one key can only queue once. The answer follows in a write of its own: a
+//! repeated request that finds none gets what was made as it is now.
+
+use std::fmt::Display;
+use std::str::FromStr;
 
 use sqlx::FromRow;
 use sqlx::sqlite::SqliteConnection;
@@ -10,7 +13,7 @@ use sqlx::sqlite::SqliteConnection;
 use super::{Database, StoreError};
 use crate::domain::access::Tenant;
 use crate::domain::clock::SharedClock;
-use crate::domain::id::JobId;
+use crate::domain::id::IdError;
 
 /// How long keys are remembered.
 const KEPT_MS: i64 = 24 * 3600 * 1000;
@@ -26,13 +29,13 @@ pub struct RequestKey {
 
 /// What an earlier request with the same key has left.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Earlier {
+pub enum Earlier<I> {
     /// It was another request.
     Different,
-    /// It queued this job.
-    Queued {
-        /// The job.
-        job: JobId,
+    /// It made this job or comparison.
+    Made {
+        /// The id.
+        id: I,
         /// The answer's body; none if the server ended before it was written down.
         answer: Option<Vec<u8>>,
     },
@@ -41,7 +44,7 @@ pub enum Earlier {
 #[derive(FromRow)]
 struct Row {
     fingerprint: Vec<u8>,
-    job_id: String,
+    made_id: String,
     answer: Option<Vec<u8>>,
 }
 
@@ -63,7 +66,11 @@ impl Idempotency {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn earlier(&self, tenant: &Tenant, key: &RequestKey) -> Result<Option<Earlier>, StoreError> {
+    pub async fn earlier<I: FromStr<Err = IdError>>(
+        &self,
+        tenant: &Tenant,
+        key: &RequestKey,
+    ) -> Result<Option<Earlier<I>>, StoreError> {
         let now = self.clock.now().as_millisecond();
         find(&mut *self.database.reader().acquire().await?, tenant, key, now).await
     }
@@ -85,14 +92,14 @@ impl Idempotency {
 }
 
 /// As [`Idempotency::earlier`], at the time `now`, in milliseconds.
-pub(super) async fn find(
+pub(super) async fn find<I: FromStr<Err = IdError>>(
     conn: &mut SqliteConnection,
     tenant: &Tenant,
     key: &RequestKey,
     now: i64,
-) -> Result<Option<Earlier>, StoreError> {
+) -> Result<Option<Earlier<I>>, StoreError> {
     let row: Option<Row> = sqlx::query_as(
-        "SELECT fingerprint, job_id, answer FROM idempotency_keys WHERE tenant = ? AND key = ? AND expires_at > ?",
+        "SELECT fingerprint, made_id, answer FROM idempotency_keys WHERE tenant = ? AND key = ? AND expires_at > ?",
     )
     .bind(tenant.as_str())
     .bind(&key.key)
@@ -103,26 +110,27 @@ pub(super) async fn find(
     if row.fingerprint != key.fingerprint {
         return Ok(Some(Earlier::Different));
     }
-    let job = row.job_id.parse().map_err(|error| StoreError::inconsistent("idempotency_keys", &key.key, error))?;
-    Ok(Some(Earlier::Queued { job, answer: row.answer }))
+    // The fingerprint covers the path: the id is of the kind that the path makes.
+    let id = row.made_id.parse().map_err(|error| StoreError::inconsistent("idempotency_keys", &key.key, error))?;
+    Ok(Some(Earlier::Made { id, answer: row.answer }))
 }
 
-/// Ties `key`, which must be free, to the job that is being queued in the same transaction.
+/// Ties `key`, which must be free, to what is being made in the same transaction.
 pub(super) async fn take(
     conn: &mut SqliteConnection,
     tenant: &Tenant,
     key: &RequestKey,
-    job: JobId,
+    id: impl Display,
     now: i64,
 ) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM idempotency_keys WHERE expires_at <= ?").bind(now).execute(&mut *conn).await?;
     sqlx::query(
-        "INSERT INTO idempotency_keys (tenant, key, fingerprint, job_id, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO idempotency_keys (tenant, key, fingerprint, made_id, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)",
     )
     .bind(tenant.as_str())
     .bind(&key.key)
     .bind(key.fingerprint.to_vec())
-    .bind(job.to_string())
+    .bind(id.to_string())
     .bind(now)
     .bind(now + KEPT_MS)
     .execute(conn)

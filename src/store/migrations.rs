@@ -10,6 +10,7 @@ const ALL: &[(i64, &str, &str)] = &[
     (1, "core", include_str!("../../migrations/0001_core.sql")),
     (2, "jobs", include_str!("../../migrations/0002_jobs.sql")),
     (3, "pauses", include_str!("../../migrations/0003_pauses.sql")),
+    (4, "comparisons", include_str!("../../migrations/0004_comparisons.sql")),
 ];
 
 /// Everything that brings a database of any earlier version up to date.

@@ -3,6 +3,7 @@
 pub mod blobs;
 pub mod census;
 pub mod checkpoints;
+pub mod comparisons;
 pub mod database;
 pub mod datasets;
 pub mod error;

@@ -10,9 +10,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use self::plan::{Cell, Plan};
 use super::fuse::{INTERRUPTED, artifact, read_report, stop_on_interrupt, task};
 use super::progress::ProgressView;
+use crate::job::request::JobRequest;
 use crate::pipeline::{self, Outcome};
 use crate::report::{Comparison, Report, Run};
 
@@ -64,26 +64,18 @@ pub(super) struct Compare {
 impl Compare {
     /// Runs the plan to its end.
     pub(super) fn run(self) -> Result<ExitCode> {
-        let Plan { title, cells } = Plan::read(&self.plan, self.quick)?;
+        let plan = plan::read(&self.plan, self.quick)?;
         let stop = Arc::new(AtomicBool::new(false));
         stop_on_interrupt(Arc::clone(&stop))?;
-        let mut comparison = Comparison::new(title, self.quick);
-        for (index, cell) in cells.iter().enumerate() {
-            eprintln!(
-                "[{}/{}] {} / {} / {} / seed {}",
-                index + 1,
-                cells.len(),
-                cell.ensemble,
-                cell.method,
-                cell.target,
-                cell.seed
-            );
+        let mut comparison = Comparison::new(plan.title.clone(), self.quick);
+        for (index, cell) in plan.cells().enumerate() {
+            eprintln!("[{}/{}] {cell}", index + 1, plan.runs());
             let start = Instant::now();
-            let result = match self.compute(cell, &stop) {
+            let result = match self.compute(plan::job(&plan, &cell)?, &stop) {
                 Ok(Some(report)) => Ok(report),
                 Ok(None) => {
                     self.write(&comparison)?;
-                    eprintln!("stopped after {index} of {} runs", cells.len());
+                    eprintln!("stopped after {index} of {} runs", plan.runs());
                     return Ok(ExitCode::from(INTERRUPTED));
                 }
                 Err(error) => {
@@ -92,9 +84,9 @@ impl Compare {
                 }
             };
             comparison.runs.push(Run {
-                ensemble: cell.ensemble.clone(),
-                method: cell.method.clone(),
-                target: cell.target.clone(),
+                ensemble: cell.ensemble.name.clone(),
+                method: cell.method.name.clone(),
+                target: cell.target.name.clone(),
                 seed: cell.seed,
                 seconds: start.elapsed().as_secs_f64(),
                 report: result.as_ref().ok().cloned(),
@@ -109,9 +101,9 @@ impl Compare {
     }
 
     /// Computes one job; none when it was stopped.
-    fn compute(&self, cell: &Cell, stop: &Arc<AtomicBool>) -> Result<Option<Report>> {
+    fn compute(&self, job: JobRequest, stop: &Arc<AtomicBool>) -> Result<Option<Report>> {
         let scratch = tempfile::Builder::new().prefix("engraft-compare-").tempdir()?;
-        let task = task(cell.job.clone(), scratch.path(), self.threads)?;
+        let task = task(job, scratch.path(), self.threads)?;
         let mut view = ProgressView::default();
         let outcome = pipeline::run(&task, &mut |message| view.show(&message), stop);
         view.finish();

@@ -6,13 +6,12 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::accept::{accept, request_key};
 use super::submission::read;
-use super::{unknown_parameter, wrong_parameter};
 use crate::domain::problem::Problem;
 use crate::http::auth::Caller;
+use crate::http::idempotent::{accept, request_key};
 use crate::http::json::JsonBody;
-use crate::http::listing::{RawQuery, pairs};
+use crate::http::listing::{RawQuery, flags};
 use crate::http::state::AppState;
 use crate::http::views::jobs::JobView;
 use crate::http::views::problem::ProblemView;
@@ -58,7 +57,8 @@ pub(super) async fn create(
     headers: HeaderMap,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    if validate_only(&query)? {
+    let [validate_only] = flags(&query, ["validate_only"])?;
+    if validate_only {
         let plan = read(&state, &caller, &body.value).await?.plan;
         return Ok(Json(if plan.is_null() { unknown_plan() } else { plan }).into_response());
     }
@@ -69,21 +69,6 @@ pub(super) async fn create(
         Ok(state.jobs.insert(&job, key).await?)
     })
     .await
-}
-
-fn validate_only(query: &str) -> Result<bool, Problem> {
-    let mut only = false;
-    for (name, value) in pairs(query) {
-        match (name.as_str(), value.as_str()) {
-            ("validate_only", "true" | "1" | "") => only = true,
-            ("validate_only", "false" | "0") => only = false,
-            ("validate_only", other) => {
-                return Err(wrong_parameter("validate_only", format!("expected true or false, got `{other}`")));
-            }
-            (other, _) => return Err(unknown_parameter(other, "validate_only")),
-        }
-    }
-    Ok(only)
 }
 
 /// The plan of a job whose input shape only its dataset can tell.

@@ -1,6 +1,5 @@
 //! `/v1/jobs`.
 
-mod accept;
 mod artifacts;
 mod cancel;
 mod create;
@@ -12,13 +11,14 @@ mod logs;
 mod metrics;
 mod retry;
 mod stream;
-mod submission;
+pub(super) mod submission;
 
 use axum::http::{HeaderMap, header};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::auth::Caller;
+use super::idempotent::Made;
 use super::state::AppState;
 use super::views::jobs::JobView;
 use crate::domain::id::JobId;
@@ -42,6 +42,16 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(artifacts::report_html))
         .routes(routes!(artifacts::architecture))
         .routes(routes!(artifacts::provenance))
+}
+
+impl Made for JobId {
+    const PATH: &'static str = "/v1/jobs";
+
+    async fn render(self, state: &AppState, caller: &Caller) -> Result<Vec<u8>, Problem> {
+        let view = view(state, state.jobs.get(&caller.tenant, self).await?).await?;
+        serde_json::to_vec(&view)
+            .map_err(|error| Problem::new(Code::Internal, format!("The job cannot be shown: {error}")))
+    }
 }
 
 /// The id in a path; text that is no job's id names no job.

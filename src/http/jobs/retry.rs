@@ -4,10 +4,10 @@ use axum::extract::{OriginalUri, Path, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 
-use super::accept::{accept, request_key};
 use super::{parse_id, unknown_parameter, wrong_parameter};
 use crate::domain::problem::Problem;
 use crate::http::auth::Caller;
+use crate::http::idempotent::{accept, request_key};
 use crate::http::listing::{RawQuery, pairs};
 use crate::http::state::AppState;
 use crate::http::views::jobs::JobView;

@@ -27,7 +27,7 @@ struct Files {
 ///
 /// # Errors
 /// Everything that is wrong with it, at once as far as one fault does not hide another.
-pub(super) async fn read(state: &AppState, caller: &Caller, body: &Value) -> Result<NewJob, Problem> {
+pub(in crate::http) async fn read(state: &AppState, caller: &Caller, body: &Value) -> Result<NewJob, Problem> {
     let request = parse(body).map_err(Problem::faults)?;
     let mut faults = Vec::new();
     let files = look_up(state, caller, body, &request, &mut faults).await?;

@@ -26,6 +26,7 @@ use crate::http::views::problem::ProblemView;
         (name = "Checkpoints", description = "Trained weights, the members of an ensemble."),
         (name = "Datasets", description = "Data to train and to measure with."),
         (name = "Jobs", description = "Fusions: queued, running, done."),
+        (name = "Comparisons", description = "Groups of jobs: methods, targets and seeds side by side."),
         (name = "Service", description = "The server itself."),
     ),
     security(("key" = []), ()),

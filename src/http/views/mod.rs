@@ -1,6 +1,7 @@
 //! What goes over the wire.
 
 pub mod checkpoints;
+pub mod comparisons;
 pub mod datasets;
 pub mod jobs;
 pub mod problem;

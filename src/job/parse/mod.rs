@@ -1,5 +1,6 @@
 //! From the JSON body of a job to a [`JobRequest`], or to the list of everything that is wrong with it.
 
+mod comparison;
 mod finetune;
 mod method;
 mod reader;
@@ -17,6 +18,7 @@ use super::request::{
 };
 use crate::domain::problem::Fault;
 
+pub use comparison::comparison;
 pub use recipe::recipe;
 
 /// Learning rate where none is given.

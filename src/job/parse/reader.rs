@@ -106,6 +106,36 @@ impl<'a> Object<'a> {
         Some(parsed)
     }
 
+    /// The field as a list of objects, each read by `parse`; empty where it is absent, null or of another length.
+    pub(super) fn objects<T>(
+        &self,
+        name: &'static str,
+        lengths: std::ops::RangeInclusive<usize>,
+        parse: impl Fn(&Object<'a>) -> Option<T>,
+    ) -> Vec<T> {
+        let Some(value) = self.value(name) else { return Vec::new() };
+        let items = value.as_array().map_or_else(|| wrong_type("an array", value), Ok);
+        let Some(items) = self.faults.take(&self.pointer(name), items) else { return Vec::new() };
+        if !lengths.contains(&items.len()) {
+            let detail = format!("expected {} to {} items, got {}", lengths.start(), lengths.end(), items.len());
+            self.fault(name, "invalid_value", detail);
+            return Vec::new();
+        }
+        let item = |(index, value): (usize, &'a Value)| {
+            let item = Object::at(format!("{}/{index}", self.pointer(name)), value, self.faults)?;
+            let parsed = parse(&item);
+            item.finish();
+            parsed
+        };
+        items.iter().enumerate().filter_map(item).collect()
+    }
+
+    /// The field as an object of any fields; empty where it is absent or null.
+    pub(super) fn map(&self, name: &'static str) -> Map<String, Value> {
+        let as_map = |value: &Value| value.as_object().cloned().map_or_else(|| wrong_type("an object", value), Ok);
+        self.field(name, as_map).unwrap_or_default()
+    }
+
     /// The field as an object whose fields the client names; each is an object that `parse` reads. At most `most` of them.
     pub(super) fn entries<T>(
         &self,

@@ -1,5 +1,9 @@
 //! New jobs: from a request, or repeating one that has ended.
 
+use std::fmt::Display;
+use std::str::FromStr;
+
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnection;
 
@@ -7,7 +11,7 @@ use super::events::{EventKind, append};
 use super::row::{InputRow, JobRow, json as to_json, millis};
 use super::{Job, JobError, JobInput, Jobs, NewJob};
 use crate::domain::access::Tenant;
-use crate::domain::id::JobId;
+use crate::domain::id::{IdError, JobId};
 use crate::store::idempotency::{self, Earlier, RequestKey};
 
 /// Where a repeated job begins.
@@ -28,9 +32,24 @@ impl Jobs {
     pub async fn insert(&self, job: &NewJob, key: Option<&RequestKey>) -> Result<JobId, JobError> {
         let mut transaction = self.database.write().await?;
         let id = JobId::new();
-        if let Some(before) = self.once(&mut transaction, &job.tenant, key, id).await? {
+        if let Some(before) = once(&mut transaction, &job.tenant, key, id, self.clock.now()).await? {
             return Ok(before);
         }
+        self.enqueue(&mut transaction, id, job).await?;
+        transaction.commit().await?;
+        Ok(id)
+    }
+
+    /// Queues the job as `id`, in a transaction that may queue others.
+    ///
+    /// # Errors
+    /// When the database fails; among others, when an input has been deleted in the meantime.
+    pub(in crate::store) async fn enqueue(
+        &self,
+        conn: &mut SqliteConnection,
+        id: JobId,
+        job: &NewJob,
+    ) -> Result<(), JobError> {
         sqlx::query(
             "INSERT INTO jobs (id, tenant, resolved, plan, labels, device, max_runtime_ms, created_at, state) \
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued')",
@@ -43,14 +62,12 @@ impl Jobs {
         .bind(job.device.to_string())
         .bind(millis(job.max_runtime))
         .bind(self.clock.now().as_millisecond())
-        .execute(&mut *transaction)
+        .execute(&mut *conn)
         .await?;
         for input in &job.inputs {
-            insert_input(&mut transaction, id, input).await?;
+            insert_input(conn, id, input).await?;
         }
-        self.announce(&mut transaction, id, json!({ "state": "queued" })).await?;
-        transaction.commit().await?;
-        Ok(id)
+        self.announce(conn, id, json!({ "state": "queued" })).await
     }
 
     /// Queues a job like `job`, which must have ended and whose inputs must still be there, unless a request with the
@@ -67,7 +84,7 @@ impl Jobs {
     ) -> Result<JobId, JobError> {
         let mut transaction = self.database.write().await?;
         let id = JobId::new();
-        if let Some(before) = self.once(&mut transaction, tenant, key, id).await? {
+        if let Some(before) = once(&mut transaction, tenant, key, id, self.clock.now()).await? {
             return Ok(before);
         }
         let old = owned(&mut transaction, tenant, job).await?;
@@ -92,25 +109,25 @@ impl Jobs {
         Ok(id)
     }
 
-    /// The job that `key` has queued before; if there is none, `key` now stands for the job `id`.
-    async fn once(
-        &self,
-        conn: &mut SqliteConnection,
-        tenant: &Tenant,
-        key: Option<&RequestKey>,
-        id: JobId,
-    ) -> Result<Option<JobId>, JobError> {
-        let Some(key) = key else { return Ok(None) };
-        let now = self.clock.now().as_millisecond();
-        match idempotency::find(conn, tenant, key, now).await? {
-            Some(Earlier::Queued { job, .. }) => Ok(Some(job)),
-            Some(Earlier::Different) => Err(JobError::KeyReused),
-            None => Ok(idempotency::take(conn, tenant, key, id, now).await.map(|()| None)?),
-        }
-    }
-
     async fn announce(&self, conn: &mut SqliteConnection, job: JobId, data: Value) -> Result<(), JobError> {
         append(conn, job, EventKind::State, &data, self.clock.now()).await
+    }
+}
+
+/// What `key` has made before; if nothing, `key` now stands for `id`.
+pub(in crate::store) async fn once<I: FromStr<Err = IdError> + Display>(
+    conn: &mut SqliteConnection,
+    tenant: &Tenant,
+    key: Option<&RequestKey>,
+    id: I,
+    now: Timestamp,
+) -> Result<Option<I>, JobError> {
+    let Some(key) = key else { return Ok(None) };
+    let now = now.as_millisecond();
+    match idempotency::find(conn, tenant, key, now).await? {
+        Some(Earlier::Made { id, .. }) => Ok(Some(id)),
+        Some(Earlier::Different) => Err(JobError::KeyReused),
+        None => Ok(idempotency::take(conn, tenant, key, id, now).await.map(|()| None)?),
     }
 }
 
@@ -152,7 +169,7 @@ async fn all_inputs_present(conn: &mut SqliteConnection, job: JobId) -> Result<(
     if gone.is_empty() { Ok(()) } else { Err(JobError::InputsGone(gone)) }
 }
 
-/// The inputs, and the metrics of the epochs that will not be computed again.
+/// The inputs, the metrics of the epochs that will not be computed again, and the place in a comparison.
 async fn copy_children(conn: &mut SqliteConnection, old: JobId, new: JobId) -> Result<(), JobError> {
     sqlx::query(
         "INSERT INTO job_inputs (job_id, role, position, name, sha256, checkpoint_id, dataset_id) \
@@ -168,7 +185,13 @@ async fn copy_children(conn: &mut SqliteConnection, old: JobId, new: JobId) -> R
     )
     .bind(new.to_string())
     .bind(old.to_string())
-    .execute(conn)
+    .execute(&mut *conn)
     .await?;
+    // A run that is compared is the latest try.
+    sqlx::query("UPDATE comparison_runs SET job_id = ?1 WHERE job_id = ?2")
+        .bind(new.to_string())
+        .bind(old.to_string())
+        .execute(conn)
+        .await?;
     Ok(())
 }

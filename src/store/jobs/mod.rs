@@ -36,6 +36,7 @@ pub use attempt::{Artifact, Heartbeat, LogLine};
 pub use claim::{Claim, Claimant, ClaimedInput};
 pub use events::{Event, EventKind};
 pub use insert::RetryFrom;
+pub(super) use insert::once;
 
 /// The tables of jobs; clones share the database.
 #[derive(Debug, Clone)]

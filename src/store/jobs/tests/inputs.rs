@@ -101,15 +101,11 @@ async fn a_key_queues_one_job_for_a_day_with_or_without_its_answer() {
     assert_eq!(second.expect("the same"), id, "whoever comes first queues it");
     assert!(matches!(insert(&other).await, Err(JobError::KeyReused)));
     let earlier = async |key: &RequestKey| keys.earlier(&house.tenant, key).await.expect("reads");
-    assert_eq!(
-        earlier(&key).await,
-        Some(Earlier::Queued { job: id, answer: None }),
-        "the server ended before it answered"
-    );
+    assert_eq!(earlier(&key).await, Some(Earlier::Made { id, answer: None }), "the server ended before it answered");
     assert_eq!(earlier(&other).await, Some(Earlier::Different));
     keys.keep(&house.tenant, &key, b"first").await.expect("keeps");
     keys.keep(&house.tenant, &key, b"second").await.expect("keeps");
-    assert_eq!(earlier(&key).await, Some(Earlier::Queued { job: id, answer: Some(b"first".to_vec()) }));
+    assert_eq!(earlier(&key).await, Some(Earlier::Made { id, answer: Some(b"first".to_vec()) }));
 
     let fresh = RequestKey { key: "fresh".into(), ..key.clone() };
     let active = house.jobs.retry(&house.tenant, id, RetryFrom::Start, Some(&fresh)).await;

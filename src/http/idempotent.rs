@@ -1,15 +1,17 @@
-//! Queues a job and answers, once per `Idempotency-Key`: a repeated request changes nothing and gets the first one's answer.
+//! Makes something and answers, once per `Idempotency-Key`: a repeated request changes nothing and gets the first one's answer.
+
+use std::fmt::Display;
+use std::str::FromStr;
 
 use axum::extract::OriginalUri;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
-use super::view;
-use crate::domain::id::JobId;
+use super::auth::Caller;
+use super::state::AppState;
+use crate::domain::id::IdError;
 use crate::domain::problem::{Code, Problem};
-use crate::http::auth::Caller;
-use crate::http::state::AppState;
 use crate::store::idempotency::{Earlier, RequestKey};
 use crate::store::jobs::JobError;
 
@@ -17,6 +19,15 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Set on answers that were given before.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 const LONGEST_KEY: usize = 255;
+
+/// The id of what a request makes: jobs that will be computed.
+pub(super) trait Made: FromStr<Err = IdError> + Display + Copy + Send + Sync {
+    /// Where things of this kind are found.
+    const PATH: &'static str;
+
+    /// What it looks like now, as the body of an answer.
+    fn render(self, state: &AppState, caller: &Caller) -> impl Future<Output = Result<Vec<u8>, Problem>> + Send;
+}
 
 /// The request's `Idempotency-Key`, if it has one.
 ///
@@ -32,47 +43,43 @@ pub(super) fn request_key(headers: &HeaderMap, uri: &OriginalUri, body: &[u8]) -
     Ok(Some(RequestKey { key: key.to_owned(), fingerprint: fingerprint.into() }))
 }
 
-/// Queues a job with `queue`, unless a request with the same key has done so, and answers 202.
+/// Makes something with `make`, unless a request with the same key has done so, and answers 202.
 ///
 /// # Errors
-/// `idempotency_key_reused`, and whatever `queue` fails with; after an error the key is still free.
-pub(super) async fn accept(
+/// `idempotency_key_reused`, and whatever `make` fails with; after an error the key is still free.
+pub(super) async fn accept<I: Made>(
     state: &AppState,
     caller: &Caller,
     key: Option<&RequestKey>,
-    queue: impl Future<Output = Result<JobId, Problem>>,
+    make: impl Future<Output = Result<I, Problem>>,
 ) -> Result<Response, Problem> {
     if let Some(key) = key {
         match state.idempotency.earlier(&caller.tenant, key).await? {
             None => {}
             Some(Earlier::Different) => return Err(JobError::KeyReused.into()),
-            Some(Earlier::Queued { job, answer }) => {
+            Some(Earlier::Made { id, answer }) => {
+                let id: I = id;
                 let body = match answer {
                     Some(body) => body,
-                    None => render(state, caller, job).await?,
+                    None => id.render(state, caller).await?,
                 };
-                return Ok(([(REPLAYED, "true")], answer_of(job, body)).into_response());
+                return Ok(([(REPLAYED, "true")], answer_of(id, body)).into_response());
             }
         }
     }
-    let job = queue.await?;
+    let made = make.await?;
     state.job_queued.notify_one();
-    let body = render(state, caller, job).await?;
+    let body = made.render(state, caller).await?;
     if let Some(key) = key {
         state.idempotency.keep(&caller.tenant, key, &body).await?;
     }
-    Ok(answer_of(job, body).into_response())
+    Ok(answer_of(made, body).into_response())
 }
 
-async fn render(state: &AppState, caller: &Caller, id: JobId) -> Result<Vec<u8>, Problem> {
-    let view = view(state, state.jobs.get(&caller.tenant, id).await?).await?;
-    serde_json::to_vec(&view).map_err(|error| Problem::new(Code::Internal, format!("The job cannot be shown: {error}")))
-}
-
-fn answer_of(job: JobId, body: Vec<u8>) -> impl IntoResponse {
+fn answer_of<I: Made>(id: I, body: Vec<u8>) -> impl IntoResponse {
     let headers = [
         (header::CONTENT_TYPE, "application/json".to_owned()),
-        (header::LOCATION, format!("/v1/jobs/{job}")),
+        (header::LOCATION, format!("{}/{id}", I::PATH)),
         (header::RETRY_AFTER, "1".to_owned()),
     ];
     (StatusCode::ACCEPTED, headers, body)

@@ -1,0 +1,147 @@
+//! `POST /v1/comparisons`.
+
+use axum::Json;
+use axum::extract::{OriginalUri, State};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use crate::domain::problem::{Fault, Problem};
+use crate::http::auth::Caller;
+use crate::http::idempotent::{accept, request_key};
+use crate::http::jobs::submission;
+use crate::http::json::JsonBody;
+use crate::http::listing::{RawQuery, flags};
+use crate::http::state::AppState;
+use crate::http::views::comparisons::ComparisonView;
+use crate::http::views::problem::ProblemView;
+use crate::job::comparison::{Cell, Grid};
+use crate::job::parse::comparison;
+use crate::store::comparisons::{NewComparison, Place};
+use crate::store::jobs::NewJob;
+
+/// Most jobs of one group.
+const MOST_RUNS: usize = 500;
+/// Most bytes of all jobs' descriptions together: a network that is spelled out comes with each of them.
+const MOST_BYTES: usize = 64 << 20;
+/// Most faults of one answer.
+const MOST_FAULTS: usize = 100;
+
+/// Queue a comparison
+///
+/// A grid of jobs: every ensemble with every method, target and seed. `{"title": "Rankings", "seeds": [0, 1, 2],
+/// "job": {"dataset": "mnist.npz"}, "ensembles": [{"name": "two", "members": ["m0.safetensors", "m1.safetensors"]}],
+/// "methods": [{"name": "paper", "job": {"method": {"compensate": "none"}}}, {"name": "css", "job": {"method": {"importance": "css"}}}]}`
+/// is a whole body. Each `job` is a part of a job's body; the ensemble's is laid over the common one, over that the method's, the
+/// target's and, with `quick=true`, that of `quick`, which may also keep fewer `seeds`, `ensembles`, `methods` and `targets`. At most 500 jobs; all
+/// are queued or none. With `validate_only=true` the answer is what each of them would take.
+#[utoipa::path(post, path = "/v1/comparisons", operation_id = "createComparison", tag = "Comparisons",
+    params(
+        ("validate_only" = Option<bool>, Query, description = "Only plan.", example = false),
+        ("quick" = Option<bool>, Query, description = "The plan's short form.", example = false),
+        ("Idempotency-Key" = Option<String>, Header, description = "The same key with the same body gets the same answer for 24 h.",
+            example = "5b0e2a51-7f0c-4b6e-9d0e-0b5f6f0f3c55")),
+    request_body(content = Object, description = "The plan.",
+        example = json!({"title": "Rankings", "seeds": [0, 1, 2], "job": {"dataset": "mnist.npz"},
+            "ensembles": [{"name": "two", "members": ["m0.safetensors", "m1.safetensors"]}],
+            "methods": [{"name": "magnitude"}, {"name": "css", "job": {"method": {"importance": "css"}}}]})),
+    responses(
+        (status = 200, description = "What it would take; only with `validate_only`.", body = Object),
+        (status = 202, description = "Queued.", body = ComparisonView,
+            headers(("Location", description = "The comparison's address."), ("Retry-After", description = "Seconds until a look is worth while."))),
+        (status = 400, description = "The body is not JSON.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 401, description = "No valid key.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 403, description = "The key may not write.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 415, description = "The body is not announced as JSON.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 422, description = "Faults, each with its pointer.", body = ProblemView, content_type = "application/problem+json")))]
+pub(super) async fn create(
+    State(state): State<AppState>,
+    caller: Caller,
+    uri: OriginalUri,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let [validate_only, quick] = flags(&query, ["validate_only", "quick"])?;
+    let grid = comparison(&body.value, quick).map_err(Problem::faults)?;
+    bounded(&grid, body.bytes.len())?;
+    if validate_only {
+        let runs = read(&state, &caller, &grid).await?;
+        return Ok(Json(outlook(&grid, &runs)).into_response());
+    }
+    let key = request_key(&headers, &uri, &body.bytes)?;
+    let key = key.as_ref();
+    accept(&state, &caller, key, async {
+        let runs = read(&state, &caller, &grid).await?;
+        let (tenant, title) = (caller.tenant.as_ref().clone(), grid.title.clone());
+        Ok(state.comparisons.insert(&NewComparison { tenant, title, quick, runs }, key).await?)
+    })
+    .await
+}
+
+fn bounded(grid: &Grid, bytes: usize) -> Result<(), Problem> {
+    let (runs, total) = (grid.runs(), grid.runs().saturating_mul(bytes));
+    let fault = |detail| Err(Problem::faults(vec![Fault::new("", "too_many_runs", detail)]));
+    if runs > MOST_RUNS {
+        return fault(format!("a comparison has at most {MOST_RUNS} runs, this one {runs}"));
+    }
+    if total > MOST_BYTES {
+        return fault(format!(
+            "{runs} runs of up to {bytes} bytes each are too much: expected at most {MOST_BYTES} bytes"
+        ));
+    }
+    Ok(())
+}
+
+/// Reads every job of the grid.
+async fn read(state: &AppState, caller: &Caller, grid: &Grid) -> Result<Vec<(Place, NewJob)>, Problem> {
+    let mut runs = Vec::with_capacity(grid.runs());
+    let mut faults: Vec<Fault> = Vec::new();
+    for cell in grid.cells() {
+        match submission::read(state, caller, &grid.body(&cell)).await {
+            Ok(job) => runs.push((place(&cell), job)),
+            Err(problem) if problem.errors.is_empty() => {
+                return Err(Problem { detail: format!("{cell}: {}", problem.detail), ..problem });
+            }
+            Err(problem) => {
+                for fault in problem.errors.into_iter().map(|fault| grid.locate(&cell, fault)) {
+                    // The same part of the plan is in many jobs.
+                    let known = faults.iter().any(|one| one.pointer == fault.pointer && one.code == fault.code);
+                    if !known && faults.len() < MOST_FAULTS {
+                        faults.push(fault);
+                    }
+                }
+            }
+        }
+    }
+    if faults.is_empty() { Ok(runs) } else { Err(Problem::faults(faults)) }
+}
+
+fn place(cell: &Cell<'_>) -> Place {
+    Place {
+        ensemble: cell.ensemble.name.clone(),
+        method: cell.method.name.clone(),
+        target: cell.target.name.clone(),
+        seed: cell.seed,
+    }
+}
+
+/// What the jobs would take, one after another; null where only a dataset that is still being read can tell.
+fn outlook(grid: &Grid, runs: &[(Place, NewJob)]) -> Value {
+    let seconds: Option<f64> = runs.iter().map(|(_, job)| job.plan["seconds_estimate"].as_f64()).sum();
+    let shown = |(place, job): &(Place, NewJob)| {
+        let Place { ensemble, method, target, seed } = place;
+        json!({
+            "ensemble": ensemble, "method": method, "target": target, "seed": seed,
+            "parameters": job.plan["parameters"]["fused"],
+            "memory_peak_bytes": job.plan["memory_peak_bytes"],
+            "seconds_estimate": job.plan["seconds_estimate"],
+            "warnings": job.plan["warnings"],
+        })
+    };
+    json!({
+        "title": grid.title, "quick": grid.quick, "seconds_estimate": seconds,
+        "runs": runs.iter().map(shown).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,76 @@
+//! `GET /v1/comparisons/{id}/report` and the same as a page.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::Html;
+use futures_util::TryStreamExt;
+
+use super::{find, parse_id};
+use crate::domain::problem::{Code, Problem};
+use crate::http::auth::Caller;
+use crate::http::state::AppState;
+use crate::http::views::problem::ProblemView;
+use crate::report::{Comparison, Report, Run};
+use crate::store::comparisons::{self, Place, RunJob};
+
+/// Read the report
+///
+/// The report of every run that has ended, in the order of the plan; as `engraft compare --report` writes it. It grows until the
+/// comparison has ended.
+#[utoipa::path(get, path = "/v1/comparisons/{id}/report", operation_id = "getComparisonReport", tag = "Comparisons",
+    params(("id" = String, Path, description = "Its id.", example = "cmp_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
+    responses(
+        (status = 200, description = "The report.", body = Object),
+        (status = 401, description = "No valid key.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 404, description = "There is none.", body = ProblemView, content_type = "application/problem+json")))]
+pub(super) async fn report(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Comparison>, Problem> {
+    collect(&state, &caller, &id).await.map(Json)
+}
+
+/// Look at the report
+///
+/// The same as a page of its own, with plots: it needs no network.
+#[utoipa::path(get, path = "/v1/comparisons/{id}/report.html", operation_id = "getComparisonReportPage", tag = "Comparisons",
+    params(("id" = String, Path, description = "Its id.", example = "cmp_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
+    responses(
+        (status = 200, description = "The page.", body = String, content_type = "text/html"),
+        (status = 401, description = "No valid key.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 404, description = "There is none.", body = ProblemView, content_type = "application/problem+json")))]
+pub(super) async fn report_html(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Html<String>, Problem> {
+    collect(&state, &caller, &id).await.map(|comparison| Html(comparison.page()))
+}
+
+async fn collect(state: &AppState, caller: &Caller, id: &str) -> Result<Comparison, Problem> {
+    let (summary, runs) = find(state, caller, parse_id(id)?).await?;
+    let mut comparison = Comparison::new(summary.title, summary.quick);
+    for comparisons::Run { place, job } in runs {
+        let Some(RunJob { state: shown, seconds, error, report, .. }) = job else { continue };
+        let Place { ensemble, method, target, seed } = place;
+        let (report, error) = match (shown.as_str(), report) {
+            ("succeeded", Some((key, bytes))) => match read(state, &key, bytes).await? {
+                Ok(report) => (Some(report), None),
+                Err(error) => (None, Some(format!("its report was written by another version: {error}"))),
+            },
+            ("failed", _) => (None, error.map(|problem| problem.detail)),
+            ("cancelled", _) => (None, Some("cancelled".to_owned())),
+            _ => continue,
+        };
+        comparison.runs.push(Run { ensemble, method, target, seed, seconds, report, error });
+    }
+    Ok(comparison)
+}
+
+/// A job's report; the inner error is of one that has another form.
+async fn read(state: &AppState, key: &str, bytes: u64) -> Result<serde_json::Result<Report>, Problem> {
+    let broken = |error| Problem::new(Code::Internal, format!("A report cannot be read: {error}."));
+    let chunks: Vec<bytes::Bytes> = state.blobs.read(key, 0..bytes).await?.try_collect().await.map_err(broken)?;
+    Ok(serde_json::from_slice(&chunks.concat()))
+}

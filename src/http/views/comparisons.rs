@@ -1,0 +1,118 @@
+//! Comparisons as they are shown.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::time;
+use crate::store::comparisons::{Counts, Run, Summary};
+
+/// A comparison in a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ComparisonSummary {
+    /// Its id.
+    #[schema(example = "cmp_019324a5b7c07f3e8d1c2b3a4f5e6d7c")]
+    id: String,
+    /// What it is about.
+    #[schema(example = "Rankings")]
+    title: String,
+    /// Whether it is the plan's short form.
+    #[schema(example = false)]
+    quick: bool,
+    /// `queued` until a run has begun, `running` until all have ended; then `failed` or `cancelled` where one has, else
+    /// `succeeded`.
+    #[schema(value_type = String, example = "running")]
+    state: &'static str,
+    /// Runs by the state of their jobs.
+    counts: CountsView,
+    /// When it was queued.
+    #[schema(example = "2026-01-31T12:00:00.000Z", format = DateTime)]
+    created_at: String,
+}
+
+/// How many runs are in which state.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CountsView {
+    /// All of them.
+    #[schema(example = 6)]
+    total: usize,
+    /// They wait.
+    #[schema(example = 2)]
+    queued: usize,
+    /// They run, or are about to stop.
+    #[schema(example = 1)]
+    running: usize,
+    /// They have a result.
+    #[schema(example = 3)]
+    succeeded: usize,
+    /// They have none.
+    #[schema(example = 0)]
+    failed: usize,
+    /// They were stopped.
+    #[schema(example = 0)]
+    cancelled: usize,
+    /// Their jobs are gone.
+    #[schema(example = 0)]
+    deleted: usize,
+}
+
+/// A comparison.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ComparisonView {
+    #[serde(flatten)]
+    summary: ComparisonSummary,
+    /// Its runs, in the order of the plan.
+    runs: Vec<RunView>,
+}
+
+/// A run of a comparison.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RunView {
+    /// Which members.
+    #[schema(example = "two")]
+    ensemble: String,
+    /// Which method.
+    #[schema(example = "css")]
+    method: String,
+    /// Which target.
+    #[schema(example = "member width")]
+    target: String,
+    /// Seed of every random choice.
+    #[schema(example = 0)]
+    seed: u64,
+    /// Its job; null once that has been deleted.
+    #[schema(example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")]
+    job: Option<String>,
+    /// The job's state.
+    #[schema(example = "succeeded")]
+    state: Option<String>,
+}
+
+impl From<Counts> for CountsView {
+    fn from(counts: Counts) -> Self {
+        let Counts { queued, running, succeeded, failed, cancelled, deleted } = counts;
+        Self { total: counts.total(), queued, running, succeeded, failed, cancelled, deleted }
+    }
+}
+
+impl From<Summary> for ComparisonSummary {
+    fn from(summary: Summary) -> Self {
+        let Summary { id, title, quick, created, counts } = summary;
+        let (state, created_at) = (counts.state(), time(created.as_millisecond()));
+        Self { id: id.to_string(), title, quick, state, counts: counts.into(), created_at }
+    }
+}
+
+impl ComparisonView {
+    /// Shows a comparison with its runs.
+    #[must_use]
+    pub fn new(summary: Summary, runs: Vec<Run>) -> Self {
+        Self { summary: summary.into(), runs: runs.into_iter().map(RunView::from).collect() }
+    }
+}
+
+impl From<Run> for RunView {
+    fn from(Run { place, job }: Run) -> Self {
+        let (job, state) = job.map(|job| (job.id.to_string(), job.state)).unzip();
+        Self { ensemble: place.ensemble, method: place.method, target: place.target, seed: place.seed, job, state }
+    }
+}

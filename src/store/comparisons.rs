@@ -1,0 +1,366 @@
+//! Groups of jobs that are compared. Their jobs are jobs like any other; a group says which place in a grid each has.
+
+use jiff::Timestamp;
+use sqlx::FromRow;
+
+use super::idempotency::RequestKey;
+use super::jobs::{JobError, Jobs, NewJob, once};
+use super::listing::Listing;
+use super::{Database, StoreError};
+use crate::domain::access::Tenant;
+use crate::domain::clock::{SharedClock, from_millis};
+use crate::domain::id::{ComparisonId, JobId};
+use crate::domain::problem::Problem;
+
+/// A group to be queued.
+#[derive(Debug, Clone)]
+pub struct NewComparison {
+    /// Whose it is.
+    pub tenant: Tenant,
+    /// What it is about.
+    pub title: String,
+    /// Whether its plan was shortened.
+    pub quick: bool,
+    /// Its jobs, in order.
+    pub runs: Vec<(Place, NewJob)>,
+}
+
+/// Where a job stands in the grid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Which members.
+    pub ensemble: String,
+    /// Which method.
+    pub method: String,
+    /// Which target.
+    pub target: String,
+    /// Which seed.
+    pub seed: u64,
+}
+
+/// A group without its runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Summary {
+    /// Its id.
+    pub id: ComparisonId,
+    /// What it is about.
+    pub title: String,
+    /// Whether its plan was shortened.
+    pub quick: bool,
+    /// When it was queued.
+    pub created: Timestamp,
+    /// How many of its runs are in which state.
+    pub counts: Counts,
+}
+
+/// Runs by the state of their jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Wait for a worker.
+    pub queued: usize,
+    /// Are computed, or about to stop.
+    pub running: usize,
+    /// Have a result.
+    pub succeeded: usize,
+    /// Have none, and never will.
+    pub failed: usize,
+    /// Were stopped.
+    pub cancelled: usize,
+    /// Are gone.
+    pub deleted: usize,
+}
+
+/// One run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    /// Its place.
+    pub place: Place,
+    /// Its latest job; none once that has been deleted.
+    pub job: Option<RunJob>,
+}
+
+/// The job of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunJob {
+    /// Its id.
+    pub id: JobId,
+    /// Its state, as it is shown.
+    pub state: String,
+    /// Seconds that its attempts have run.
+    pub seconds: f64,
+    /// Why it failed.
+    pub error: Option<Problem>,
+    /// Its report: the blob's key and length.
+    pub report: Option<(String, u64)>,
+}
+
+/// What became of an attempt to delete a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Deletion {
+    /// There is none.
+    Absent,
+    /// One of its jobs has not ended.
+    Active,
+    /// It is gone, with these jobs.
+    Done(Vec<JobId>),
+}
+
+impl Counts {
+    fn add(&mut self, state: Option<&str>, runs: usize) {
+        let count = match state {
+            None => &mut self.deleted,
+            Some("queued") => &mut self.queued,
+            Some("succeeded") => &mut self.succeeded,
+            Some("failed") => &mut self.failed,
+            Some("cancelled") => &mut self.cancelled,
+            Some(_) => &mut self.running,
+        };
+        *count += runs;
+    }
+
+    /// All runs.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        let Self { queued, running, succeeded, failed, cancelled, deleted } = self;
+        queued + running + succeeded + failed + cancelled + deleted
+    }
+
+    /// Whether no run will change any more.
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        self.queued + self.running == 0
+    }
+
+    /// The group's state: that of a job whose parts its runs are.
+    #[must_use]
+    pub fn state(&self) -> &'static str {
+        match self {
+            Self { queued, .. } if *queued == self.total() => "queued",
+            counts if !counts.ended() => "running",
+            Self { failed: 1.., .. } => "failed",
+            Self { cancelled: 1.., .. } => "cancelled",
+            _ => "succeeded",
+        }
+    }
+}
+
+impl FromIterator<Option<String>> for Counts {
+    fn from_iter<T: IntoIterator<Item = Option<String>>>(states: T) -> Self {
+        let mut counts = Self::default();
+        states.into_iter().for_each(|state| counts.add(state.as_deref(), 1));
+        counts
+    }
+}
+
+#[derive(FromRow)]
+struct SummaryRow {
+    id: String,
+    title: String,
+    quick: bool,
+    created_at: i64,
+    state: Option<String>,
+    runs: i64,
+}
+
+#[derive(FromRow)]
+struct RunRow {
+    ensemble: String,
+    method: String,
+    target: String,
+    seed: String,
+    job_id: Option<String>,
+    state: Option<String>,
+    ran_ms: Option<i64>,
+    error: Option<String>,
+    blob_key: Option<String>,
+    bytes: Option<i64>,
+}
+
+impl TryFrom<RunRow> for Run {
+    type Error = StoreError;
+
+    fn try_from(row: RunRow) -> Result<Self, StoreError> {
+        let wrong = |detail: String| {
+            StoreError::inconsistent("comparison_runs", row.job_id.clone().unwrap_or_default(), detail)
+        };
+        let seed = row.seed.parse().map_err(|_| wrong(format!("the seed `{}`", row.seed)))?;
+        let place = Place { ensemble: row.ensemble, method: row.method, target: row.target, seed };
+        let Some((id, state)) = row.job_id.as_ref().zip(row.state) else { return Ok(Self { place, job: None }) };
+        let error = row.error.as_deref().map(serde_json::from_str).transpose();
+        let job = RunJob {
+            id: id.parse().map_err(|error| wrong(format!("{error}")))?,
+            state,
+            seconds: row.ran_ms.unwrap_or_default() as f64 / 1000.0,
+            error: error.map_err(|error| wrong(error.to_string()))?,
+            report: row.blob_key.zip(row.bytes.and_then(|bytes| u64::try_from(bytes).ok())),
+        };
+        Ok(Self { place, job: Some(job) })
+    }
+}
+
+/// The tables of groups; clones share the database.
+#[derive(Debug, Clone)]
+pub struct Comparisons {
+    database: Database,
+    jobs: Jobs,
+    clock: SharedClock,
+}
+
+impl Comparisons {
+    /// The groups in `database`.
+    #[must_use]
+    pub fn new(database: Database, jobs: Jobs, clock: SharedClock) -> Self {
+        Self { database, jobs, clock }
+    }
+
+    /// Queues all jobs of a group or none, unless a request with the same `key` has done so before.
+    ///
+    /// # Errors
+    /// When the key came with another request, or the database fails; among others, when an input has been deleted in the
+    /// meantime.
+    pub async fn insert(&self, new: &NewComparison, key: Option<&RequestKey>) -> Result<ComparisonId, JobError> {
+        let mut transaction = self.database.write().await?;
+        let (id, now) = (ComparisonId::new(), self.clock.now());
+        if let Some(before) = once(&mut transaction, &new.tenant, key, id, now).await? {
+            return Ok(before);
+        }
+        sqlx::query("INSERT INTO comparisons (id, tenant, title, quick, created_at) VALUES (?, ?, ?, ?, ?)")
+            .bind(id.to_string())
+            .bind(new.tenant.as_str())
+            .bind(&new.title)
+            .bind(new.quick)
+            .bind(now.as_millisecond())
+            .execute(&mut *transaction)
+            .await?;
+        for ((place, job), position) in new.runs.iter().zip(0_i64..) {
+            let job_id = JobId::new();
+            self.jobs.enqueue(&mut transaction, job_id, job).await?;
+            sqlx::query(
+                "INSERT INTO comparison_runs (comparison_id, position, ensemble, method, target, seed, job_id) \
+                 VALUES (?, ?, ?, ?, ?, ?, ?)",
+            )
+            .bind(id.to_string())
+            .bind(position)
+            .bind(&place.ensemble)
+            .bind(&place.method)
+            .bind(&place.target)
+            .bind(place.seed.to_string())
+            .bind(job_id.to_string())
+            .execute(&mut *transaction)
+            .await?;
+        }
+        transaction.commit().await?;
+        Ok(id)
+    }
+
+    /// One page of the tenant's groups, newest first, and one more if there are more.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn list(&self, tenant: &Tenant, listing: &Listing) -> Result<Vec<Summary>, StoreError> {
+        let rows: Vec<SummaryRow> = sqlx::query_as(
+            "SELECT page.*, jobs.state, count(*) AS runs FROM ( \
+                 SELECT id, title, quick, created_at FROM comparisons \
+                 WHERE tenant = ?1 AND (?2 IS NULL OR id < ?2) ORDER BY id DESC LIMIT ?3) AS page \
+             JOIN comparison_runs ON comparison_runs.comparison_id = page.id LEFT JOIN jobs ON jobs.id = comparison_runs.job_id \
+             GROUP BY page.id, jobs.state ORDER BY page.id DESC",
+        )
+        .bind(tenant.as_str())
+        .bind(&listing.after)
+        .bind(listing.fetch())
+        .fetch_all(self.database.reader())
+        .await?;
+        let mut summaries: Vec<Summary> = Vec::new();
+        for row in rows {
+            let id = parse_id(&row.id)?;
+            if summaries.last().is_none_or(|summary| summary.id != id) {
+                let (title, quick, created) = (row.title, row.quick, from_millis(row.created_at));
+                summaries.push(Summary { id, title, quick, created, counts: Counts::default() });
+            }
+            if let Some(summary) = summaries.last_mut() {
+                summary.counts.add(row.state.as_deref(), usize::try_from(row.runs).unwrap_or_default());
+            }
+        }
+        Ok(summaries)
+    }
+
+    /// The tenant's group with its runs, in order.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn find(&self, tenant: &Tenant, id: ComparisonId) -> Result<Option<(Summary, Vec<Run>)>, StoreError> {
+        let found: Option<(String, bool, i64)> =
+            sqlx::query_as("SELECT title, quick, created_at FROM comparisons WHERE id = ? AND tenant = ?")
+                .bind(id.to_string())
+                .bind(tenant.as_str())
+                .fetch_optional(self.database.reader())
+                .await?;
+        let Some((title, quick, created)) = found else { return Ok(None) };
+        let rows: Vec<RunRow> = sqlx::query_as(
+            "SELECT ensemble, method, target, seed, comparison_runs.job_id, iif(cancel_requested, 'cancelling', state) AS state, ran_ms, error, blob_key, bytes \
+             FROM comparison_runs LEFT JOIN jobs ON jobs.id = comparison_runs.job_id \
+             LEFT JOIN job_artifacts ON job_artifacts.job_id = jobs.id AND job_artifacts.name = 'report' \
+             WHERE comparison_id = ? ORDER BY position",
+        )
+        .bind(id.to_string())
+        .fetch_all(self.database.reader())
+        .await?;
+        let runs = rows.into_iter().map(Run::try_from).collect::<Result<Vec<_>, _>>()?;
+        let counts = runs.iter().map(|run| run.job.as_ref().map(|job| job.state.clone())).collect();
+        Ok(Some((Summary { id, title, quick, created: from_millis(created), counts }, runs)))
+    }
+
+    /// Removes a group and its jobs, which must have ended. Their blobs are then referenced by nobody.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn delete(&self, tenant: &Tenant, id: ComparisonId) -> Result<Deletion, StoreError> {
+        let mut transaction = self.database.write().await?;
+        let jobs: Vec<(String, bool)> = sqlx::query_as(
+            "SELECT jobs.id, finished_at IS NOT NULL FROM jobs JOIN comparison_runs ON comparison_runs.job_id = jobs.id WHERE comparison_id = ?",
+        )
+        .bind(id.to_string())
+        .fetch_all(&mut *transaction)
+        .await?;
+        let deleted = sqlx::query("DELETE FROM comparisons WHERE id = ? AND tenant = ?")
+            .bind(id.to_string())
+            .bind(tenant.as_str())
+            .execute(&mut *transaction)
+            .await?;
+        if deleted.rows_affected() == 0 {
+            return Ok(Deletion::Absent);
+        }
+        if jobs.iter().any(|(_, ended)| !ended) {
+            return Ok(Deletion::Active);
+        }
+        let mut gone = Vec::with_capacity(jobs.len());
+        for (job, _) in jobs {
+            sqlx::query("DELETE FROM jobs WHERE id = ?").bind(&job).execute(&mut *transaction).await?;
+            gone.push(job.parse().map_err(|error| StoreError::inconsistent("jobs", &job, error))?);
+        }
+        transaction.commit().await?;
+        Ok(Deletion::Done(gone))
+    }
+}
+
+fn parse_id(id: &str) -> Result<ComparisonId, StoreError> {
+    id.parse().map_err(|error| StoreError::inconsistent("comparisons", id, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_as_far_as_its_slowest_run_and_as_good_as_its_worst() {
+        let counts =
+            |states: &[Option<&str>]| -> Counts { states.iter().map(|state| state.map(str::to_owned)).collect() };
+        assert_eq!(counts(&[Some("queued"), Some("queued")]).state(), "queued");
+        assert_eq!(counts(&[Some("queued"), Some("failed")]).state(), "running");
+        assert_eq!(counts(&[Some("cancelling"), Some("succeeded")]).state(), "running");
+        assert_eq!(counts(&[Some("failed"), Some("cancelled"), Some("succeeded")]).state(), "failed");
+        assert_eq!(counts(&[Some("cancelled"), Some("succeeded")]).state(), "cancelled");
+        assert_eq!(counts(&[None, Some("succeeded")]).state(), "succeeded");
+        assert_eq!(counts(&[None, Some("succeeded")]).total(), 2);
+    }
+}
