@@ -467,17 +467,81 @@ fn a_member_fused_with_itself_loses_nothing() {
     let data = files.dataset(&[400, 6], 3);
     // Without a validation split the labels, which are chance, have no say.
     let dataset = json!({"name": data, "validation_fraction": 0});
-    let artifacts = files.run(json!({"method": {"importance": "css"}, "dataset": dataset}));
-    let (open, fused) = (files.open(), Checkpoint::open(&artifacts["model"]).unwrap());
+    for importance in ["css", "auto"] {
+        let artifacts = files.run(json!({"method": {"importance": importance}, "dataset": dataset}));
+        let (open, fused) = (files.open(), Checkpoint::open(&artifacts["model"]).unwrap());
+        check_equal(&open, &fused);
+    }
+}
+
+/// Compares the logits of the first network with those of another MLP of its widths.
+fn check_equal(open: &[Checkpoint], fused: &Checkpoint) {
     let headers: Vec<_> = open.iter().map(Checkpoint::header).collect();
     let graph = &depth::detect(&headers, &Architecture::Auto, Some(&vec![6])).unwrap().own[0];
     let mut rng = ChaCha8Rng::seed_from_u64(11);
     let inputs: Vec<f32> = (0..6 * 100).map(|_| rng.random_range(-1.0..1.0)).collect();
     let logits = |weights: &dyn Weights| verify::reference(Member { graph, weights }, &inputs, 100).unwrap();
-    let (own, fused) = (logits(&open[0]), logits(&fused));
+    let (own, fused) = (logits(&open[0]), logits(fused));
     let scale = own.iter().map(|logit| logit.abs()).sum::<f32>() / own.len() as f32;
     let far = own.iter().zip(&fused).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(far < 0.05 * scale, "logits of about {scale} differ by up to {far}");
+}
+
+#[test]
+fn the_default_ranking_is_never_worse_than_the_papers_method_and_tells_why() {
+    let members = [mlp(&[6, 16, 16, 3], 1), mlp(&[6, 16, 16, 3], 2)];
+    let files = Files::new(&members, Dtype::F32);
+    let data = files.dataset(&[400, 6], 3);
+    let body = json!({"dataset": {"name": data, "validation_fraction": 0.3}});
+    let artifacts = files.run(body.clone());
+    let report = json_file(&artifacts["report"]);
+    assert_eq!(report["method"]["importance"], "auto");
+    let choice = &report["choice"];
+    let tried = choice["tried"].as_array().unwrap();
+    let names: Vec<_> = tried.iter().map(|tried| (tried["importance"].as_str(), &tried["compensated"])).collect();
+    assert_eq!(
+        names,
+        [(Some("magnitude"), &json!(true)), (Some("css"), &json!(true)), (Some("magnitude"), &json!(false))]
+    );
+    assert_eq!((&choice["by"], &choice["examples"]), (&json!("validation"), &json!(120)));
+    let figure = |tried: &Value| tried["validation"]["accuracy"].as_f64().unwrap();
+    let kept = &tried[choice["kept"].as_u64().unwrap() as usize];
+    assert!(tried.iter().all(|other| figure(other) <= figure(kept)), "{choice:#}");
+    let of_kind = |kind: &str| {
+        let row = report["candidates"].as_array().unwrap().iter().find(|row| row["kind"] == kind);
+        row.map(|row| row["validation"]["accuracy"].as_f64().unwrap()).unwrap()
+    };
+    assert!((of_kind("fused") - figure(kept)).abs() < 1e-9, "what was judged is what is published");
+    assert!((of_kind("fused_uncompensated") - figure(&tried[2])).abs() < 1e-9, "the paper's method");
+    assert_eq!(json_file(&artifacts["provenance"])["choice"], *choice);
+    assert!(std::fs::read_to_string(&artifacts["report.html"]).unwrap().contains("`auto` kept"));
+    let model = std::fs::read(&artifacts["model"]).unwrap();
+    assert!(model == std::fs::read(&files.run(body)["model"]).unwrap(), "the same again");
+    // Without data, or without refits, there is nothing to choose by.
+    for body in [json!({}), json!({"dataset": data, "method": {"compensate": "none"}})] {
+        let report = json_file(&files.run(body)["report"]);
+        assert_eq!((&report["method"]["importance"], &report["choice"]), (&json!("magnitude"), &Value::Null));
+    }
+}
+
+#[test]
+fn copies_among_four_members_cost_the_default_nothing() {
+    let members = [mlp(&[6, 16, 16, 3], 1), mlp(&[6, 16, 16, 3], 2)];
+    let [two, four] = [&[0, 1][..], &[0, 1, 0, 1]].map(|indices| {
+        let members: Vec<StateDict> = indices.iter().map(|index| members[*index].clone()).collect();
+        let files = Files::new(&members, Dtype::F32);
+        let data = files.dataset(&[600, 6], 3);
+        // Without a validation split the logits of the ensemble are the yardstick.
+        let artifacts = files.run(json!({"dataset": {"name": data, "validation_fraction": 0}}));
+        let choice = json_file(&artifacts["report"])["choice"].clone();
+        assert_eq!((&choice["by"], &choice["examples"]), (&json!("distance"), &json!(60)));
+        let distances = choice["tried"].as_array().unwrap().iter().map(|tried| tried["distance"].as_f64().unwrap());
+        let distances: Vec<f64> = distances.collect();
+        let kept = distances[choice["kept"].as_u64().unwrap() as usize];
+        assert!(distances.iter().all(|other| kept <= *other), "{choice:#}");
+        kept
+    });
+    assert!(four <= 1.01 * two + 1e-6, "{four} of four members, {two} of the two distinct ones");
 }
 
 #[test]
@@ -497,6 +561,7 @@ name = "one is missing"
 members = ["m0.safetensors", "m9.safetensors"]
 [[methods]]
 name = "magnitude"
+job.method.importance = "magnitude"
 [[methods]]
 name = "css"
 job.method.importance = "css"

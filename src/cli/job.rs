@@ -25,7 +25,7 @@ pub(super) struct JobArgs {
     /// In which order members are joined: `joint`, `iterative` or `hierarchical`.
     #[arg(long, value_name = "ORDER")]
     order: Option<String>,
-    /// How units are ranked: `magnitude`, `l1`, `random`, `activation`, `css`, `taylor` or `fisher`.
+    /// How units are ranked: `auto` (`magnitude` or `css`, by validation), `magnitude`, `l1`, `random`, `activation`, `css`, `taylor` or `fisher`.
     #[arg(long, value_name = "RANKING")]
     importance: Option<String>,
     /// How layers behind the selection are refitted: `auto`, `none`, `calibration` or `data_free`.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::problem::Fault;
-use crate::job::request::{Compensate, Method};
+use crate::job::request::{Compensate, Importance, Method};
 use crate::model::graph::{Graph, Node, NodeId, Op};
 
 /// Most units of all members in one layer up to which `auto` compensates without data: it takes memory with their square.
@@ -43,6 +43,18 @@ pub fn resolve(wanted: &Method, graphs: &[Graph], has_dataset: bool) -> Result<C
         }
     }
     if faults.is_empty() { Ok(resolved) } else { Err(faults) }
+}
+
+/// The ranking that `method`, its compensation resolved, comes to: [`Importance::Auto`] tries several only where layers are
+/// refitted on calibration data.
+#[must_use]
+pub fn importance(method: &Method) -> Importance {
+    match method.importance {
+        Importance::Auto if !method.name.selects() || method.compensate != Compensate::Calibration => {
+            Importance::Magnitude
+        }
+        other => other,
+    }
 }
 
 /// What compensation without data needs.

@@ -207,8 +207,11 @@ pub enum Start {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Importance {
-    /// Mean of squared group norms, the paper's.
+    /// `magnitude` and `css`, the layers behind each refitted, and the better of both or the paper's own method; `magnitude`
+    /// where layers are not refitted on calibration data.
     #[default]
+    Auto,
+    /// Mean of squared group norms, the paper's.
     Magnitude,
     /// Mean of absolute group norms.
     L1,
@@ -225,6 +228,21 @@ pub enum Importance {
 }
 
 impl Importance {
+    /// The name in requests.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Magnitude => "magnitude",
+            Self::L1 => "l1",
+            Self::Random => "random",
+            Self::Activation => "activation",
+            Self::Css => "css",
+            Self::Taylor => "taylor",
+            Self::Fisher => "fisher",
+        }
+    }
+
     /// Whether the ranking looks at activations on calibration data.
     #[must_use]
     pub fn needs_activations(self) -> bool {

@@ -3,7 +3,7 @@
 use crate::domain::dataset::DatasetFacts;
 use crate::domain::problem::{Code, Fault, Problem};
 use crate::job::plan::Plan;
-use crate::job::request::{Architecture, BatchNorm, Compensate, JobRequest, Method, Size, Target};
+use crate::job::request::{Architecture, BatchNorm, Compensate, Importance, JobRequest, Method, Size, Target};
 use crate::job::{averaging, compensation};
 use crate::model::allocate::Curve;
 use crate::model::depth::{self, Aligned, Padding};
@@ -64,6 +64,8 @@ pub struct Network {
     pub paddings: Vec<Option<Padding>>,
     /// Element types of the fused network's tensors.
     pub precision: Precision,
+    /// How units are ranked; [`Importance::Auto`] only where consumers are refitted on calibration data.
+    pub importance: Importance,
     /// Whether and how consumers are refitted; never [`Compensate::Auto`].
     pub compensate: Compensate,
     /// What becomes of the statistics of BatchNorm; never [`BatchNorm::Auto`].
@@ -97,6 +99,7 @@ pub fn resolve(mut job: JobRequest, inputs: &Inputs<'_>) -> Result<Resolved, Pro
         Ok(compensate) => job.method.compensate = compensate,
         Err(refused) => faults.extend(refused),
     }
+    job.method.importance = compensation::importance(&job.method);
     job.method.batch_norm = averaging::batch_norm(&job, &detected);
     let precision = Precision::shared(&inputs.members);
     let fusion = match FusionPlan::new(&detected.graphs, &planned(&job.target, &faults), &precision, None) {
@@ -111,9 +114,9 @@ pub fn resolve(mut job: JobRequest, inputs: &Inputs<'_>) -> Result<Resolved, Pro
     if !waiting {
         job.input_shape = Some(detected.graphs[0].input_shape().clone());
     }
-    let Method { compensate, batch_norm, .. } = job.method;
-    let mut network =
-        Network { detected, own, paddings, precision, compensate, batch_norm, fusion, plan: Plan::default() };
+    let Method { importance, compensate, batch_norm, .. } = job.method;
+    let plan = Plan::default();
+    let mut network = Network { detected, own, paddings, precision, importance, compensate, batch_norm, fusion, plan };
     network.plan = Plan::new(&job, inputs, &network);
     Ok(Resolved { job, network: Some(network) })
 }

@@ -36,7 +36,7 @@ pub(super) fn aligned(
     let write = if task.job.finetune.is_none() { publish::model } else { publish::temporary };
     let (weights, file) = write(task, &weights, &network.precision)?;
     let fused = Fused { graph, weights, provenance };
-    Ok(FusedFile { fused, file, uncompensated: None, compensation: None })
+    Ok(FusedFile::plain(fused, file))
 }
 
 /// The mean of the members after what the method `name` does to the order of their units, in memory.

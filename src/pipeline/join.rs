@@ -1,5 +1,6 @@
 //! One network of several: units ranked and gathered, the layers behind them refitted.
 
+use super::choice::{self, Inputs};
 use super::gradients;
 use super::measure::Bench;
 use super::phases::{Halt, Phases};
@@ -10,9 +11,10 @@ use crate::fusion::importance::{self, Ranking};
 use crate::fusion::{self, Ensemble, Fused, Recipe, Selection};
 use crate::job::compensation::Compensation;
 use crate::job::protocol::{OutputFile, Phase, Task};
-use crate::job::request::{Calibration, Compensate, Order};
+use crate::job::request::{Calibration, Compensate, Importance, Order};
 use crate::job::resolve::Network;
 use crate::model::precision::Precision;
+use crate::report::Choice;
 use crate::tensors::{Checkpoint, StateDict};
 
 /// A fused network in a file, mapped.
@@ -25,6 +27,15 @@ pub(super) struct FusedFile {
     pub(super) uncompensated: Option<Checkpoint>,
     /// What compensation did to it.
     pub(super) compensation: Option<Compensation>,
+    /// What it was chosen from.
+    pub(super) choice: Option<Choice>,
+}
+
+impl FusedFile {
+    /// A network whose layers were not refitted.
+    pub(super) fn plain(fused: Fused<Checkpoint>, file: OutputFile) -> Self {
+        Self { fused, file, uncompensated: None, compensation: None, choice: None }
+    }
 }
 
 /// How a network of kept rows is written.
@@ -72,13 +83,17 @@ pub(super) struct Join<'a> {
     pub(super) place: (usize, usize),
 }
 
+/// Units to keep, by one ranking.
+struct Ranked {
+    importance: Importance,
+    selection: Selection,
+}
+
 impl Join<'_> {
     /// Keeps the best units of all parts, and refits the layers that read them.
     pub(super) fn make(&self, phases: &mut Phases<'_>) -> Result<FusedFile, Halt> {
-        let selection = match self.task.job.method.order {
-            Order::PruneThenMerge => self.select_from_each(phases)?,
-            _ => self.select(false, phases)?,
-        };
+        let inputs = self.bench.map(|bench| Inputs::of(bench, self.network.importance));
+        let (ranked, same_units) = self.rank(inputs.as_ref(), phases)?;
         let (joined, joins) = self.place;
         let last = joined + 1 == joins;
         let publishes = last && self.task.job.finetune.is_none();
@@ -87,32 +102,70 @@ impl Join<'_> {
         }
         let compensates = self.network.compensate != Compensate::None;
         let making = Making { last, published: publishes && !compensates };
-        let recipe = fusion::gather(self.parts, &selection)?;
-        let (plain, file) = making.write(self.task, self.network, recipe, phases)?;
+        let mut plain = Vec::with_capacity(ranked.len());
+        for ranked in &ranked {
+            let recipe = fusion::gather(self.parts, &ranked.selection)?;
+            plain.push(making.write(self.task, self.network, recipe, phases)?);
+        }
         if !compensates {
-            return Ok(FusedFile { fused: plain, file, uncompensated: None, compensation: None });
+            let (fused, file) = plain.swap_remove(0);
+            return Ok(FusedFile::plain(fused, file));
         }
         if last {
             phases.begin(Phase::Compensate)?;
         }
-        let Compensated { mut weights, mut done, warnings } = self.compensate(&selection, &plain, phases)?;
-        for warning in warnings {
+        let plain: Vec<Fused<Checkpoint>> = plain.into_iter().map(|(fused, _)| fused).collect();
+        let mut refitted = self.compensate(&ranked, &plain, inputs.as_ref(), phases)?;
+        // All rankings leave out the same layers.
+        for warning in refitted.first_mut().map(|first| std::mem::take(&mut first.warnings)).unwrap_or_default() {
             phases.warn(warning);
         }
-        done.kept = self.is_better(&plain, &weights, phases)?;
+        let (kept, choice) = self.choose(&ranked, &plain, &refitted, inputs.as_ref(), same_units, phases)?;
+        // Without its refit it is the first ranking's, the paper's own.
+        let which = kept.unwrap_or(0);
+        let Compensated { mut weights, mut done, .. } = refitted.swap_remove(which);
+        done.kept = kept.is_some();
         if !done.kept {
-            weights = compensate::copy(&plain)?;
+            weights = compensate::copy(&plain[0])?;
         }
         let write = if publishes { publish::model } else { publish::temporary };
         let (weights, file) = write(self.task, &weights, &making.precision(self.network))?;
-        let fused = Fused { graph: plain.graph, weights, provenance: plain.provenance };
+        let (graph, provenance) = (plain[which].graph.clone(), plain[which].provenance.clone());
         let changed = !done.layers.is_empty();
-        let uncompensated = changed.then_some(plain.weights);
-        Ok(FusedFile { fused, file, uncompensated, compensation: changed.then_some(done) })
+        let uncompensated = plain.into_iter().next().filter(|_| changed).map(|plain| plain.weights);
+        let fused = Fused { graph, weights, provenance };
+        Ok(FusedFile { fused, file, uncompensated, compensation: changed.then_some(done), choice })
+    }
+
+    /// The units to keep, by every ranking that is tried, each set of units once; whether another ranking chose the same.
+    fn rank(&self, inputs: Option<&Inputs>, phases: &mut Phases<'_>) -> Result<(Vec<Ranked>, bool), Halt> {
+        let tried = match self.network.importance {
+            Importance::Auto => vec![Importance::Magnitude, Importance::Css],
+            other => vec![other],
+        };
+        let mut ranked: Vec<Ranked> = Vec::with_capacity(tried.len());
+        let mut same_units = false;
+        for importance in tried {
+            let selection = match self.task.job.method.order {
+                Order::PruneThenMerge => self.select_from_each(importance, inputs, phases)?,
+                _ => self.select(importance, false, inputs, phases)?,
+            };
+            if ranked.iter().any(|earlier| earlier.selection == selection) {
+                same_units = true;
+            } else {
+                ranked.push(Ranked { importance, selection });
+            }
+        }
+        Ok((ranked, same_units))
     }
 
     /// Prunes each part by itself to its share of the targets.
-    fn select_from_each(&self, phases: &mut Phases<'_>) -> Result<Selection, Halt> {
+    fn select_from_each(
+        &self,
+        importance: Importance,
+        inputs: Option<&Inputs>,
+        phases: &mut Phases<'_>,
+    ) -> Result<Selection, Halt> {
         let members = self.parts.members();
         let rates = self.task.job.method.rates.clone().unwrap_or_else(|| vec![1.0; members.len()]);
         let quotas = fusion::quotas(self.parts, self.targets, &rates);
@@ -121,19 +174,24 @@ impl Join<'_> {
             let parts = Ensemble::new(vec![*member])?;
             let targets: Vec<usize> = quotas.iter().map(|quotas| quotas[index]).collect();
             let part = Join { parts: &parts, targets: &targets, place: (index, members.len()), ..*self };
-            selections.push(part.select(true, phases)?);
+            selections.push(part.select(importance, true, inputs, phases)?);
         }
         Ok(Selection::beside(&selections))
     }
 
     /// Ranks and selects; a part of a larger network may keep nothing of a group.
-    fn select(&self, is_part: bool, phases: &mut Phases<'_>) -> Result<Selection, Halt> {
-        let importance = self.task.job.method.importance;
+    fn select(
+        &self,
+        importance: Importance,
+        is_part: bool,
+        inputs: Option<&Inputs>,
+        phases: &mut Phases<'_>,
+    ) -> Result<Selection, Halt> {
         let (joined, joins) = self.place;
-        let statistics = match self.bench {
-            Some(bench) if importance.needs_activations() => {
+        let statistics = match inputs {
+            Some(inputs) if importance.needs_activations() => {
                 let monitor = &mut |done: f64| phases.goes_on((joined as f64 + done) / joins as f64);
-                Some(importance::measure(self.parts, &bench.data().train, &sampling(self.task), monitor)?)
+                Some(importance::measure(self.parts, &inputs.fitted, &sampling(self.task), monitor)?)
             }
             _ => None,
         };
@@ -162,22 +220,67 @@ impl Join<'_> {
         Ok(selection)
     }
 
-    /// Refits the layers behind the selection.
+    /// Refits the layers behind every selection.
     fn compensate(
         &self,
-        selection: &Selection,
-        plain: &Fused<Checkpoint>,
+        ranked: &[Ranked],
+        plain: &[Fused<Checkpoint>],
+        inputs: Option<&Inputs>,
         phases: &mut Phases<'_>,
-    ) -> Result<Compensated, Halt> {
+    ) -> Result<Vec<Compensated>, Halt> {
         let monitor = &mut |done| phases.goes_on(done);
-        Ok(match self.bench {
-            Some(bench) if self.network.compensate == Compensate::Calibration => {
+        let pairs = ranked.iter().zip(plain).map(|(ranked, plain)| (&ranked.selection, plain));
+        match inputs {
+            Some(inputs) if self.network.compensate == Compensate::Calibration => {
                 let Calibration { convolutions, ridge, .. } = self.task.job.method.calibration;
                 let options = Options { sampling: sampling(self.task), convolutions, ridge };
-                compensate::calibrate(self.parts, selection, plain, &bench.data().train, &options, monitor)?
+                let pairs: Vec<_> = pairs.collect();
+                Ok(compensate::calibrate_all(self.parts, &pairs, &inputs.fitted, &options, monitor)?)
             }
-            _ => compensate::data_free(self.parts, selection, plain, monitor)?,
-        })
+            _ => {
+                let one = |(selection, plain)| compensate::data_free(self.parts, selection, plain, &mut *monitor);
+                Ok(pairs.map(one).collect::<Result<_, _>>()?)
+            }
+        }
+    }
+
+    /// Which of the refitted networks is kept, if any, and what [`Importance::Auto`] chose from.
+    fn choose(
+        &self,
+        ranked: &[Ranked],
+        plain: &[Fused<Checkpoint>],
+        refitted: &[Compensated],
+        inputs: Option<&Inputs>,
+        same_units: bool,
+        phases: &mut Phases<'_>,
+    ) -> Result<(Option<usize>, Option<Choice>), Halt> {
+        let (Some(bench), Some(inputs)) = (self.bench, inputs) else { return Ok((Some(0), None)) };
+        if refitted.iter().all(|refitted| refitted.done.layers.is_empty()) {
+            return Ok((Some(0), None));
+        }
+        if self.network.importance != Importance::Auto {
+            return Ok((self.is_better(&plain[0], &refitted[0].weights, phases)?.then_some(0), None));
+        }
+        let mut networks: Vec<choice::Network<'_>> = ranked
+            .iter()
+            .zip(plain)
+            .zip(refitted)
+            .map(|((ranked, plain), refitted)| choice::Network {
+                importance: ranked.importance,
+                compensated: true,
+                graph: &plain.graph,
+                weights: &refitted.weights,
+            })
+            .collect();
+        networks.push(choice::Network {
+            importance: ranked[0].importance,
+            compensated: false,
+            graph: &plain[0].graph,
+            weights: &plain[0].weights,
+        });
+        let choice = choice::choose(bench, self.parts, inputs, &networks, same_units, phases)?;
+        let kept = choice.as_ref().map_or(0, |choice| choice.kept);
+        Ok(((kept < refitted.len()).then_some(kept), choice))
     }
 
     /// Whether the compensated network is at least as good as the plain one, as far as there is a validation split.
@@ -188,16 +291,16 @@ impl Join<'_> {
         phases: &mut Phases<'_>,
     ) -> Result<bool, Halt> {
         let Some(bench) = self.bench else { return Ok(true) };
-        let before = bench.validation_accuracy(&plain.graph, &plain.weights)?;
-        let after = bench.validation_accuracy(&plain.graph, compensated)?;
+        let before = bench.validation_score(&plain.graph, &plain.weights)?;
+        let after = bench.validation_score(&plain.graph, compensated)?;
         let (Some(before), Some(after)) = (before, after) else { return Ok(true) };
-        if after < before {
-            let (before, after) = (before * 100.0, after * 100.0);
+        if after.accuracy < before.accuracy {
+            let (before, after) = (before.accuracy * 100.0, after.accuracy * 100.0);
             phases.warn(format!(
                 "compensation lowered the validation accuracy from {before:.2} % to {after:.2} %: its result was dropped"
             ));
         }
-        Ok(after >= before)
+        Ok(after.accuracy >= before.accuracy)
     }
 }
 

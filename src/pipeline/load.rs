@@ -50,6 +50,15 @@ impl Part {
         Self { split: Arc::clone(&self.split), indices, normalize: self.normalize.clone() }
     }
 
+    /// All examples but one in `step`, and these.
+    pub(super) fn split_off(&self, step: usize) -> [Self; 2] {
+        let part = |off: bool| {
+            let indices = self.indices.iter().enumerate().filter(|(place, _)| (place % step == step - 1) == off);
+            Self { indices: indices.map(|(_, index)| *index).collect(), ..self.clone() }
+        };
+        [part(false), part(true)]
+    }
+
     /// The first `count` examples, normalised, one after another.
     pub(super) fn first(&self, count: usize) -> Vec<f32> {
         let indices = &self.indices[..count.min(self.indices.len())];

@@ -80,11 +80,11 @@ impl<'a> Bench<'a> {
         Ok(Measured { logits, latency })
     }
 
-    /// Accuracy on the validation split, where there is one.
-    pub(super) fn validation_accuracy(&self, graph: &Graph, weights: &dyn Weights) -> Result<Option<f64>, Halt> {
+    /// Accuracy and loss on the validation split, where there is one.
+    pub(super) fn validation_score(&self, graph: &Graph, weights: &dyn Weights) -> Result<Option<Score>, Halt> {
         let Some(split) = &self.data.validation else { return Ok(None) };
         let mut network = self.network(graph, weights)?;
-        Ok(Some(train::evaluate(&mut network, split, self.stop)?.accuracy))
+        Ok(Some(train::evaluate(&mut network, split, self.stop)?))
     }
 
     /// Accuracy and loss of logits on both splits.

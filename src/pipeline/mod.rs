@@ -4,6 +4,7 @@
 mod average;
 mod candidates;
 pub mod child;
+mod choice;
 pub mod ensemble;
 mod gradients;
 mod join;
@@ -35,7 +36,7 @@ use crate::job::request::{Allocation, Budget, Method, Size};
 use crate::job::resolve::Network;
 use crate::model::allocate::Curve;
 use crate::model::groups::GroupId;
-use crate::report::{CandidateReport, Examples, Kind, LayerReport, Report, Verification, gain_kept};
+use crate::report::{CandidateReport, Choice, Examples, Kind, LayerReport, Report, Verification, gain_kept};
 use crate::train::{self, Trained};
 
 /// How a job ended.
@@ -78,7 +79,7 @@ fn compute(task: &Task, phases: &mut Phases<'_>) -> Result<Vec<OutputFile>, Halt
     let bench = loaded.data.as_ref().map(|data| Bench::new(data, &network, task, phases.stop_flag()));
     let ensemble = transplant::weighted(task, ensemble, bench.as_ref(), phases)?;
     let verification = transplant::verify(&ensemble, loaded.data.as_ref(), task.job.seed, phases)?;
-    let FusedFile { fused, file, uncompensated, compensation } =
+    let FusedFile { fused, file, uncompensated, compensation, choice } =
         transplant::fuse(task, &ensemble, &network, bench.as_ref(), phases)?;
     let trained = match (&task.job.finetune, &bench) {
         (Some(finetune), Some(bench)) => Some(recover::recover(task, finetune, bench, &ensemble, &fused, phases)?),
@@ -107,7 +108,7 @@ fn compute(task: &Task, phases: &mut Phases<'_>) -> Result<Vec<OutputFile>, Halt
         None => Vec::new(),
     };
     phases.begin(Phase::Publish)?;
-    let found = Found { network: &network, verification, candidates, compensation, trained: trained.as_ref() };
+    let found = Found { network: &network, verification, candidates, compensation, choice, trained: trained.as_ref() };
     let report = report(task, &loaded, found, &fused.provenance, phases);
     let results = Results { graph: &fused.graph, model, provenance: &fused.provenance, report: &report };
     Ok(publish::publish(task, results)?)
@@ -151,6 +152,7 @@ struct Found<'a> {
     verification: Verification,
     candidates: Vec<CandidateReport>,
     compensation: Option<Compensation>,
+    choice: Option<Choice>,
     trained: Option<&'a Trained>,
 }
 
@@ -171,10 +173,12 @@ fn report(task: &Task, loaded: &Loaded, found: Found<'_>, provenance: &Provenanc
         member_weights: provenance.shares.clone(),
         candidates: found.candidates,
         compensation: found.compensation,
+        choice: found.choice,
         best_epoch: found.trained.map(|trained| trained.best_epoch),
         epochs: found.trained.map(|trained| trained.history.clone()).unwrap_or_default(),
         layers: layers(found.network, provenance, task.members.len()),
         method: Method {
+            importance: found.network.importance,
             compensate: found.network.compensate,
             batch_norm: found.network.batch_norm,
             ..task.job.method.clone()

@@ -14,7 +14,7 @@ use crate::job::compensation::Compensation;
 use crate::job::protocol::{InputFile, OutputFile, Task};
 use crate::model::graph::Graph;
 use crate::model::precision::Precision;
-use crate::report::{Report, page};
+use crate::report::{Choice, Report, page};
 use crate::tensors::{Checkpoint, StateDict, Written};
 
 /// Where the fused network's units come from, and everything that it was made with.
@@ -28,6 +28,8 @@ struct ProvenanceFile<'a> {
     test: Option<Input<'a>>,
     /// How layers were refitted behind the selection.
     compensation: Option<&'a Compensation>,
+    /// What the ranking `auto` chose from.
+    choice: Option<&'a Choice>,
     #[serde(flatten)]
     units: &'a Provenance,
 }
@@ -64,6 +66,7 @@ pub(super) fn publish(task: &Task, results: Results<'_>) -> Result<Vec<OutputFil
         validation: task.validation.as_ref().map(Input::from),
         test: task.test.as_ref().map(Input::from),
         compensation: results.report.compensation.as_ref(),
+        choice: results.report.choice.as_ref(),
         units: results.provenance,
     };
     Ok(vec![

@@ -133,7 +133,7 @@ pub(super) fn fuse(
             let published = task.job.finetune.is_none() && network.batch_norm != BatchNorm::Reset;
             let making = Making { last: true, published };
             let (fused, file) = making.write(task, network, fusion::average(ensemble)?, phases)?;
-            FusedFile { fused, file, uncompensated: None, compensation: None }
+            FusedFile::plain(fused, file)
         }
         (MethodName::NeuronTransplantation, Order::MergeFinetunePrune) => {
             merge_finetune_prune(task, ensemble, network, bench, phases)?
@@ -168,12 +168,13 @@ fn transplant(
         let parts = Ensemble::new(parts.to_vec())?;
         let join = Join { task, network, bench, parts: &parts, targets, place: (joined, joins) };
         joined += 1;
-        let FusedFile { fused, file, uncompensated, compensation } = join.make(phases)?;
-        last = Some((file, uncompensated, compensation));
+        let FusedFile { fused, file, uncompensated, compensation, choice } = join.make(phases)?;
+        last = Some((file, uncompensated, compensation, choice));
         Ok::<_, Halt>(fused)
     })?;
-    let (file, uncompensated, compensation) = last.ok_or_else(|| Problem::new(Code::Internal, "nothing was fused"))?;
-    Ok(FusedFile { fused, file, uncompensated, compensation })
+    let last = last.ok_or_else(|| Problem::new(Code::Internal, "nothing was fused"))?;
+    let (file, uncompensated, compensation, choice) = last;
+    Ok(FusedFile { fused, file, uncompensated, compensation, choice })
 }
 
 /// Trains the concatenated network, then prunes it.
@@ -217,5 +218,5 @@ fn alone(task: &Task, ensemble: &Ensemble<'_>, network: &Network, phases: &mut P
             (Fused { graph, weights, provenance }, file)
         }
     };
-    Ok(FusedFile { fused, file, uncompensated: None, compensation: None })
+    Ok(FusedFile::plain(fused, file))
 }

@@ -1,10 +1,12 @@
 //! The report of a job: every candidate side by side, and what a reader should know about the figures.
 
+mod choice;
 mod comparison;
 mod gain;
 mod html;
 mod table;
 
+pub use choice::{Choice, Tried, Yardstick};
 pub use comparison::{Comparison, Run};
 pub use gain::{Gain, gain_kept};
 pub use html::page;
@@ -118,6 +120,9 @@ pub struct Report {
     pub candidates: Vec<CandidateReport>,
     /// What compensation did; none without one.
     pub compensation: Option<Compensation>,
+    /// What the ranking `auto` tried; none where another was asked for, or where it had nothing to judge by.
+    #[serde(default)]
+    pub choice: Option<Choice>,
     /// See [`gain_kept`].
     pub ensemble_gain_kept: Option<f64>,
     /// Names of the members.

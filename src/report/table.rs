@@ -17,6 +17,9 @@ impl fmt::Display for Report {
         if let Some(gain) = Gain::of(&self.candidates, self.measured()) {
             writeln!(f, "\n{gain}")?;
         }
+        if let Some(choice) = &self.choice {
+            writeln!(f, "\n{choice}")?;
+        }
         self.origin(f)?;
         for warning in &self.warnings {
             writeln!(f, "warning: {warning}")?;

@@ -27,6 +27,7 @@ A plan names what is varied; every combination is run with every seed:
   members = [\"m0.safetensors\", \"m1.safetensors\"]
   [[methods]]
   name = \"magnitude\"
+  job.method = { importance = \"magnitude\" }
   [[methods]]
   name = \"css\"
   job.method = { importance = \"css\" }

@@ -70,49 +70,70 @@ pub fn calibrate(
     options: &Options,
     monitor: Monitor<'_>,
 ) -> Result<Compensated, FusionError> {
-    calibrate_within(HELD_BYTES, ensemble, selection, fused, inputs, options, monitor)
+    let mut one = calibrate_all(ensemble, &[(selection, fused)], inputs, options, monitor)?;
+    one.pop().ok_or(FusionError::Empty)
 }
 
-/// As [`calibrate`], with so many bytes of activations kept between two layers.
-fn calibrate_within(
-    held_bytes: usize,
+/// As [`calibrate`], for several selections of the same widths, each with its network: the members run once for all.
+///
+/// # Errors
+/// See [`calibrate`]; when there is none.
+pub fn calibrate_all(
     ensemble: &Ensemble<'_>,
-    selection: &Selection,
-    fused: &Fused<impl Weights>,
+    candidates: &[(&Selection, &Fused<impl Weights>)],
     inputs: &dyn Inputs,
     options: &Options,
     monitor: Monitor<'_>,
-) -> Result<Compensated, FusionError> {
-    let layers = altered_layers(ensemble, selection);
+) -> Result<Vec<Compensated>, FusionError> {
+    calibrate_within(HELD_BYTES, ensemble, candidates, inputs, options, monitor)
+}
+
+/// As [`calibrate_all`], with so many bytes of activations kept between two layers.
+fn calibrate_within(
+    held_bytes: usize,
+    ensemble: &Ensemble<'_>,
+    candidates: &[(&Selection, &Fused<impl Weights>)],
+    inputs: &dyn Inputs,
+    options: &Options,
+    monitor: Monitor<'_>,
+) -> Result<Vec<Compensated>, FusionError> {
+    let Some((selection, fused)) = candidates.first() else { return Err(FusionError::Empty) };
     let mut warnings = Vec::new();
-    let mut systems = Vec::new();
-    for id in layers {
-        match System::new(ensemble, selection, &fused.graph, id, options.convolutions) {
-            Ok(system) => systems.push(system),
+    let mut layers: Vec<Vec<System<'_>>> = Vec::new();
+    for id in altered_layers(ensemble, selection) {
+        let of_candidate = |(selection, fused): &(&Selection, &Fused<_>)| {
+            System::new(ensemble, selection, &fused.graph, id, options.convolutions)
+        };
+        match candidates.iter().map(of_candidate).collect() {
+            Ok(systems) => layers.push(systems),
             Err(reason) => {
+                let reason: String = reason;
                 let name = &fused.graph.node(id).name;
                 warnings.push(format!("layer `{name}` was not refitted, its weights are the members' own: {reason}"));
             }
         }
     }
-    let unknowns = systems.iter().map(|system| system.unknowns).max().unwrap_or(1);
+    let unknowns = layers.iter().flatten().map(|system| system.unknowns).max().unwrap_or(1);
     let graphs = || ensemble.members().iter().map(|member| member.graph).chain([&fused.graph]);
     let chosen = options.sampling.draw(inputs, PER_UNKNOWN * unknowns, &graphs().collect::<Vec<_>>());
     let widest = graphs().max_by_key(|graph| activations(graph)).unwrap_or(&fused.graph);
     let mut work = Refitter {
         networks: ensemble.members().iter().map(|member| Network::of(*member)).collect::<Result<_, _>>()?,
+        members: ensemble.members().len(),
         stream: Stream::new(inputs, &chosen, widest, held_bytes),
-        weights: copy(fused)?,
+        candidates: Vec::new(),
         graph: &fused.graph,
         options,
     };
-    work.networks.push(Network::of(fused.as_member())?);
-    let mut refitted = Vec::new();
-    for (index, system) in systems.iter().enumerate() {
-        refitted.extend(work.layer(system, (index, systems.len()), monitor)?);
+    for (_, fused) in candidates {
+        work.networks.push(Network::of(fused.as_member())?);
+        let done = Compensation { source: Source::Calibration, samples: chosen.len(), layers: Vec::new(), kept: true };
+        work.candidates.push(Compensated { weights: copy(fused)?, done, warnings: warnings.clone() });
     }
-    let done = Compensation { source: Source::Calibration, samples: chosen.len(), layers: refitted, kept: true };
-    Ok(Compensated { weights: work.weights, done, warnings })
+    for (index, systems) in layers.iter().enumerate() {
+        work.layer(systems, (index, layers.len()), monitor)?;
+    }
+    Ok(work.candidates)
 }
 
 /// A fused network's tensors, in memory; f64 where its file has that, so that what is not refitted is written back as it was.
@@ -181,41 +202,52 @@ fn activations(graph: &Graph) -> usize {
 
 /// Everything that layers are refitted with, and the weights so far.
 struct Refitter<'a> {
-    /// The members, then the fused network.
+    /// The members, then the fused network of each candidate.
     networks: Vec<Network<'a>>,
+    members: usize,
     stream: Stream<'a>,
-    weights: StateDict,
+    candidates: Vec<Compensated>,
     graph: &'a Graph,
     options: &'a Options,
 }
 
 impl Refitter<'_> {
-    /// Refits one layer; `None` where its features are all 0.
+    /// Refits one layer of every candidate, but where its features are all 0.
     fn layer(
         &mut self,
-        system: &System<'_>,
+        systems: &[System<'_>],
         place: (usize, usize),
         monitor: Monitor<'_>,
-    ) -> Result<Option<RefittedLayer>, FusionError> {
-        let empty = || [0, 1].map(|_| Moments::new(system.unknowns, system.targets()));
-        let mut moments: Vec<Parts> = (0..system.count()).map(|_| empty()).collect();
+    ) -> Result<(), FusionError> {
+        let Some(id) = systems.first().map(|system| system.id) else { return Ok(()) };
+        let empty = |system: &System<'_>| {
+            let empty = || [0, 1].map(|_| Moments::new(system.unknowns, system.targets()));
+            (0..system.count()).map(|_| empty()).collect()
+        };
+        let mut moments: Vec<Vec<Parts>> = systems.iter().map(empty).collect();
         let holds_out = self.stream.len() >= HELD_OUT;
         let (networks, sampling) = (&self.networks, &self.options.sampling);
-        self.stream.pass(networks, system.id, place, monitor, |batch, work| {
+        self.stream.pass(networks, id, place, monitor, |batch, work| {
             let part = usize::from(holds_out && batch.index % HELD_OUT == HELD_OUT - 1);
-            let rows = system.gather(batch, networks, sampling, work)?;
-            // One system has all threads, many share them.
-            let threads = if moments.len() == 1 { work.threads() } else { NonZeroUsize::MIN };
-            let pairs = moments.par_iter_mut().zip(&rows);
-            pairs.for_each(|(moments, rows)| moments[part].add(&rows.features, &rows.targets, threads));
+            for (index, (system, moments)) in systems.iter().zip(&mut moments).enumerate() {
+                let rows = system.gather(batch, networks, self.members + index, sampling, work)?;
+                // One system has all threads, many share them.
+                let threads = if moments.len() == 1 { work.threads() } else { NonZeroUsize::MIN };
+                let pairs = moments.par_iter_mut().zip(&rows);
+                pairs.for_each(|(moments, rows)| moments[part].add(&rows.features, &rows.targets, threads));
+            }
             Ok(())
         })?;
-        let rows = moments[0].iter().map(Moments::rows).sum();
-        let absorber = self.absorber(system.id);
-        let Some(fit) = fit(moments, absorber.is_some(), self.options.ridge) else { return Ok(None) };
-        let refit = system.refit(&fit, &self.networks);
-        self.apply(system, refit, absorber)?;
-        Ok(Some(self.told(system, &fit, rows)))
+        let absorber = self.absorber(id);
+        for (index, (system, moments)) in systems.iter().zip(moments).enumerate() {
+            let rows = moments[0].iter().map(Moments::rows).sum();
+            let Some(fit) = fit(moments, absorber.is_some(), self.options.ridge) else { continue };
+            let refit = system.refit(&fit, &self.networks);
+            self.apply(index, system, refit, absorber)?;
+            let told = self.told(system, &fit, rows);
+            self.candidates[index].done.layers.push(told);
+        }
+        Ok(())
     }
 
     fn told(&self, system: &System<'_>, fit: &Fit, rows: usize) -> RefittedLayer {
@@ -241,23 +273,30 @@ impl Refitter<'_> {
     }
 
     /// Writes the refitted weights, and lets the running network have them.
-    fn apply(&mut self, system: &System<'_>, refit: Refit, absorber: Option<NodeId>) -> Result<(), FusionError> {
+    fn apply(
+        &mut self,
+        candidate: usize,
+        system: &System<'_>,
+        refit: Refit,
+        absorber: Option<NodeId>,
+    ) -> Result<(), FusionError> {
         let node = self.graph.node(system.id);
+        let weights = &mut self.candidates[candidate].weights;
         if let Some(Parameter { name, shape, .. }) = parameters::of_node(node).into_iter().next() {
-            self.weights.insert_f32(&name, &shape, pytorch(&node.op, refit.weight))?;
+            weights.insert_f32(&name, &shape, pytorch(&node.op, refit.weight))?;
         }
         if let Some(absorber) = absorber {
             let (role, sign) = if absorber == system.id { ("bias", 1.0) } else { ("running_mean", -1.0) };
             let tensor = format!("{}.{role}", self.graph.node(absorber).name);
-            let old = self.weights.f32(&tensor)?.into_owned();
+            let old = weights.f32(&tensor)?.into_owned();
             let replaces = absorber == system.id && system.fits_bias();
             let base = |old: f32| if replaces { 0.0 } else { f64::from(old) };
             let new = old.iter().zip(&refit.shift).map(|(old, shift)| (base(*old) + sign * shift) as f32).collect();
-            self.weights.insert_f32(&tensor, &[refit.shift.len()], new)?;
+            weights.insert_f32(&tensor, &[refit.shift.len()], new)?;
         }
-        let fused = self.networks.len() - 1;
-        self.networks[fused].reload(system.id, &self.weights)?;
-        absorber.map_or(Ok(()), |absorber| self.networks[fused].reload(absorber, &self.weights))
+        let network = &mut self.networks[self.members + candidate];
+        network.reload(system.id, weights)?;
+        absorber.map_or(Ok(()), |absorber| network.reload(absorber, weights))
     }
 }
 

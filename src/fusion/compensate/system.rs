@@ -119,16 +119,16 @@ impl<'a> System<'a> {
         members.map(|member| length(self.ensemble.columns(member, self.id)) / repeat).collect()
     }
 
-    /// For each system, rows of features (the fused network's) and targets (the members') of one batch, in which all nodes
-    /// before the layer are computed.
+    /// For each system, rows of features (those of the fused network, which is at `fused` among the networks) and targets
+    /// (the members', which are the first) of one batch, in which all nodes before the layer are computed.
     pub(super) fn gather(
         &self,
         batch: &mut Batch,
         networks: &[Network<'_>],
+        fused: usize,
         sampling: &Sampling,
         work: &mut Workspace<f32>,
     ) -> Result<Vec<Rows>, FusionError> {
-        let fused = networks.len() - 1;
         let x = batch.value(fused, self.input)?;
         let (_, size) = channels_and_size(networks[fused].graph(), self.id);
         let places = match self.kind {

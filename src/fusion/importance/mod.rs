@@ -16,7 +16,7 @@ use crate::model::groups::GroupId;
 /// A ranking with what it needs to know.
 #[derive(Debug)]
 pub struct Ranking<'a> {
-    /// Which.
+    /// Which; [`Importance::Auto`] is for callers to try several, and ranks by magnitude here.
     pub importance: Importance,
     /// Seed of [`Importance::Random`].
     pub seed: u64,
@@ -35,7 +35,7 @@ impl Ranking<'_> {
     /// When weights cannot be read, or statistics are missing that the ranking needs.
     pub fn score(&self, ensemble: &Ensemble<'_>, selection: &Selection, group: GroupId) -> Result<Scores, FusionError> {
         match (self.importance, self.statistics) {
-            (Importance::Magnitude, _) => magnitude(ensemble, selection, group),
+            (Importance::Magnitude | Importance::Auto, _) => magnitude(ensemble, selection, group),
             (Importance::L1, _) => l1(ensemble, selection, group),
             (Importance::Random, _) => Ok(random(ensemble, group, self.seed)),
             (Importance::Activation, Some(statistics)) => Ok(statistics.activation(ensemble, group)),

@@ -64,9 +64,13 @@ impl Work {
     fn compensating(&self) -> (&'static str, Vec<Part>) {
         let mut parts = Vec::new();
         if let Some(calibration) = self.calibration.as_ref().filter(|calibration| !calibration.fits.is_empty()) {
-            parts.push((2 * self.fused.bytes, "the fused weights, twice".to_owned()));
+            let tries = calibration.tries;
+            let of = if tries == 1 { "the fused weights, twice" } else { "the fused weights, twice for each ranking" };
+            parts.push((2 * tries * self.fused.bytes, of.to_owned()));
             let system = calibration.fits.iter().map(super::Fit::moments).max().unwrap_or(0);
-            parts.push(((6 * DOUBLE + FLOAT) * system, "the largest system".to_owned()));
+            // Moments of all rankings, of what is fitted and held out, and the solution of one.
+            let system = (2 * (tries - 1) * DOUBLE + 6 * DOUBLE + FLOAT) * system;
+            parts.push((system, "the largest system".to_owned()));
             parts.push((calibration.held, "activations of calibration examples".to_owned()));
             parts.push((4 * BATCH_ELEMENTS * FLOAT, "a batch of them".to_owned()));
         }

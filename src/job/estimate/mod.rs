@@ -6,7 +6,9 @@ mod seconds;
 
 use crate::domain::dataset::DatasetFormat;
 use crate::job::calibration;
-use crate::job::request::{Allocation, Budget, Candidate, Compensate, JobRequest, Objective, Optimizer, Order, Size};
+use crate::job::request::{
+    Allocation, Budget, Candidate, Compensate, Importance, JobRequest, Objective, Optimizer, Order, Size,
+};
 use crate::job::resolve::{DatasetInput, Inputs, Network};
 use crate::model::costs::Costs;
 use crate::model::graph::{Graph, Op};
@@ -87,6 +89,8 @@ struct Calibration {
     fits: Vec<Fit>,
     /// Rankings of groups; none where weights alone rank.
     rankings: Vec<Fit>,
+    /// Rankings whose networks are refitted side by side.
+    tries: u64,
 }
 
 /// Compensation without data: moments of the units of all networks, layer by layer.
@@ -172,7 +176,8 @@ impl Calibration {
     /// What the job measures on `available` examples; `None` where it does not.
     fn of(job: &JobRequest, network: &Network, available: u64) -> Option<Self> {
         let refits = network.compensate == Compensate::Calibration;
-        let ranks = job.method.importance.needs_data();
+        let tries = if network.importance == Importance::Auto { 2 } else { 1 };
+        let ranks = network.importance.needs_data() || tries > 1;
         if !refits && !ranks {
             return None;
         }
@@ -186,14 +191,17 @@ impl Calibration {
         let examples = job.method.calibration.samples.unwrap_or_else(|| calibration::examples(wanted, &graphs)) as u64;
         let examples = examples.min(available);
         fits.iter_mut().chain(&mut rankings).for_each(|fit| fit.rows *= examples);
-        let held: usize = graphs.iter().map(|graph| calibration::held_per_example(graph)).sum();
+        let more = (tries - 1) as usize * calibration::held_per_example(&network.fusion.fused);
+        let held: usize = graphs.iter().map(|graph| calibration::held_per_example(graph)).sum::<usize>() + more;
         Some(Self {
             examples,
             held: (examples * held as u64).min(calibration::HELD_BYTES as u64),
             passes: fits.len().max(rankings.len()) as u64,
-            macs: graphs.iter().map(|graph| Costs::of(graph, &Precision::default()).macs).sum(),
+            macs: graphs.iter().map(|graph| Costs::of(graph, &Precision::default()).macs).sum::<u64>()
+                + (tries - 1) * Costs::of(&network.fusion.fused, &Precision::default()).macs,
             fits,
             rankings,
+            tries,
         })
     }
 }

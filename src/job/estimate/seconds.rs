@@ -73,13 +73,14 @@ impl Work {
         let (mut single, mut double) = (0, 0);
         if let Some(calibration) = &self.calibration {
             let kept = if self.calibration_fits() { 1 } else { calibration.passes.div_ceil(2).max(1) };
-            let moments: u64 = calibration.fits.iter().chain(&calibration.rankings).map(super::Fit::macs).sum();
+            let macs = |fits: &[super::Fit]| fits.iter().map(super::Fit::macs).sum::<u64>();
+            let moments = calibration.tries * macs(&calibration.fits) + macs(&calibration.rankings);
             single += self.joins * (kept * calibration.examples * calibration.macs + moments);
             let solving = |fit: &super::Fit| {
                 let square = fit.features * fit.features;
                 fit.systems * SOLUTIONS * (square * fit.features / 3 + square * fit.targets)
             };
-            double += self.joins * calibration.fits.iter().map(solving).sum::<u64>();
+            double += self.joins * calibration.tries * calibration.fits.iter().map(solving).sum::<u64>();
         }
         if let Some(data_free) = &self.data_free {
             let layers = data_free.layers.windows(2).map(|pair| {

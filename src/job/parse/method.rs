@@ -26,6 +26,7 @@ pub(super) fn method(object: &Object<'_>) -> Method {
         ("merge_finetune_prune", Some(Order::MergeFinetunePrune)),
     ];
     let importances = [
+        ("auto", Some(Importance::Auto)),
         ("magnitude", Some(Importance::Magnitude)),
         ("l1", Some(Importance::L1)),
         ("random", Some(Importance::Random)),

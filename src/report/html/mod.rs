@@ -8,7 +8,7 @@ use std::fmt::Write;
 use self::charts::{Dot, Series};
 use self::parts::{escape, table};
 use super::table::{HEADS, cells, title};
-use super::{Gain, Kind, Report};
+use super::{Gain, Kind, Report, Yardstick};
 
 /// The page for a report.
 #[must_use]
@@ -36,6 +36,7 @@ pub fn page(report: &Report) -> String {
     comparison(&mut body, report, examples);
     curves(&mut body, report);
     origins(&mut body, report);
+    choice(&mut body, report);
     compensation(&mut body, report);
     settings(&mut body, report);
     parts::document("Fusion report", &body)
@@ -131,6 +132,23 @@ fn origins(body: &mut String, report: &Report) {
         body,
         "<section><h2>Where the kept units come from</h2>{}</section>",
         charts::shares(&bars, &report.members)
+    );
+}
+
+/// What the ranking `auto` tried.
+fn choice(body: &mut String, report: &Report) {
+    let Some(choice) = &report.choice else { return };
+    let figure = match choice.by {
+        Yardstick::Validation => "validation accuracy",
+        Yardstick::Distance => "distance from the ensemble",
+    };
+    let heads = ["ranking", figure].map(str::to_owned);
+    let rows: Vec<Vec<String>> = choice.tried.iter().map(|tried| vec![tried.name(), choice.figure(tried)]).collect();
+    let _ = write!(
+        body,
+        "<section><h2>Choice</h2><p>{}.</p>{}</section>",
+        escape(&choice.to_string()),
+        table(&heads, &rows, |row| row == choice.kept)
     );
 }
 

@@ -46,6 +46,7 @@ fn report() -> Report {
             candidate("fused", Kind::Fused, 0.545),
         ],
         compensation: None,
+        choice: None,
         ensemble_gain_kept: Some(0.8),
         members: vec!["<script>alert(1)</script>".into(), "m1".into()],
         member_weights: vec![0.5, 0.5],

@@ -64,7 +64,10 @@ fn what_is_computed_anew_equals_what_was_kept_and_runs_repeat() {
     let selection = select(&ensemble, &targets, magnitude, |_, _| {}).unwrap();
     let plain = gather(&ensemble, &selection).unwrap().build().unwrap();
     let options = Options { ridge: None, sampling: Sampling { positions: 5, ..EXACT.sampling }, ..EXACT };
-    let run = |held| calibrate_within(held, &ensemble, &selection, &plain, &inputs, &options, &mut |_| true).unwrap();
+    let run = |held| {
+        let one = [(&selection, &plain)];
+        calibrate_within(held, &ensemble, &one, &inputs, &options, &mut |_| true).unwrap().pop().unwrap()
+    };
     let [kept, anew, again] = [HELD_BYTES, 0, HELD_BYTES].map(run);
     for name in kept.weights.names() {
         let values = |run: &Compensated| run.weights.f32(name).unwrap().iter().map(|v| v.to_bits()).collect::<Vec<_>>();

@@ -1,0 +1,100 @@
+//! Judges the networks that the ranking `auto` tries.
+
+use super::load::Part;
+use super::measure::{Bench, add};
+use super::phases::{Halt, Phases};
+use crate::fusion::Ensemble;
+use crate::job::request::Importance;
+use crate::model::graph::Graph;
+use crate::report::{Choice, Tried, Yardstick};
+use crate::tensors::Weights;
+use crate::train::{self, Examples};
+
+/// Most examples of the train split that are left out of every fit, where there is no validation split to judge by.
+const MOST_JUDGED: usize = 1_000;
+/// One example in so many at most.
+const JUDGED: usize = 10;
+
+/// The train split as calibration reads it and, where there is no validation split, the part of it that it must not read.
+pub(super) struct Inputs {
+    pub(super) fitted: Part,
+    judged: Option<Part>,
+}
+
+impl Inputs {
+    pub(super) fn of(bench: &Bench<'_>, importance: Importance) -> Self {
+        let train = &bench.data().train;
+        if importance != Importance::Auto || bench.data().validation.is_some() {
+            return Self { fitted: train.clone(), judged: None };
+        }
+        let [fitted, judged] = train.split_off(train.len().div_ceil(MOST_JUDGED).max(JUDGED));
+        Self { fitted, judged: Some(judged).filter(|judged| !Examples::is_empty(judged)) }
+    }
+}
+
+/// A network that was tried.
+pub(super) struct Network<'a> {
+    pub(super) importance: Importance,
+    pub(super) compensated: bool,
+    pub(super) graph: &'a Graph,
+    pub(super) weights: &'a dyn Weights,
+}
+
+/// Judges `networks`, the preferred one first; `None` where there is nothing to judge by.
+pub(super) fn choose(
+    bench: &Bench<'_>,
+    parts: &Ensemble<'_>,
+    inputs: &Inputs,
+    networks: &[Network<'_>],
+    same_units: bool,
+    phases: &mut Phases<'_>,
+) -> Result<Option<Choice>, Halt> {
+    let tried = |network: &Network<'_>| Tried {
+        importance: network.importance,
+        compensated: network.compensated,
+        validation: None,
+        distance: None,
+    };
+    let mut all: Vec<Tried> = networks.iter().map(tried).collect();
+    let (by, examples) = match (&bench.data().validation, &inputs.judged) {
+        (Some(validation), _) => {
+            for (tried, network) in all.iter_mut().zip(networks) {
+                tried.validation = bench.validation_score(network.graph, network.weights)?;
+            }
+            (Yardstick::Validation, Examples::len(validation))
+        }
+        (None, Some(judged)) => {
+            let mut expected = Vec::new();
+            for (member, share) in parts.members().iter().zip(parts.shares()) {
+                add(&mut expected, &logits(bench, member.graph, member.weights, judged, phases)?, *share);
+            }
+            for (tried, network) in all.iter_mut().zip(networks) {
+                let got = logits(bench, network.graph, network.weights, judged, phases)?;
+                tried.distance = Some(distance(&expected, &got));
+            }
+            (Yardstick::Distance, Examples::len(judged))
+        }
+        (None, None) => return Ok(None),
+    };
+    let choice = Choice::new(by, examples, all, same_units);
+    phases.info(choice.to_string());
+    Ok(Some(choice))
+}
+
+fn logits(
+    bench: &Bench<'_>,
+    graph: &Graph,
+    weights: &dyn Weights,
+    part: &Part,
+    phases: &Phases<'_>,
+) -> Result<Vec<f32>, Halt> {
+    Ok(train::logits(&mut bench.network(graph, weights)?, part, phases.stop_flag())?)
+}
+
+/// Mean squared difference over mean square.
+fn distance(expected: &[f32], got: &[f32]) -> f64 {
+    let square = |value: f32| f64::from(value) * f64::from(value);
+    let missed: f64 = expected.iter().zip(got).map(|(a, b)| square(a - b)).sum();
+    let all: f64 = expected.iter().copied().map(square).sum();
+    if all > 0.0 { missed / all } else { missed }
+}

@@ -1,0 +1,159 @@
+//! What the ranking `auto` tried, and why it kept what it kept.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::job::protocol::Score;
+use crate::job::request::Importance;
+
+/// Several fusions of the same members to the same size, and the one that was kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Choice {
+    /// What they were judged by.
+    pub by: Yardstick,
+    /// On how many examples.
+    pub examples: usize,
+    /// All of them, the earlier one before its equals.
+    pub tried: Vec<Tried>,
+    /// Position of the one that was kept.
+    pub kept: usize,
+    /// Whether `css` chose the same units as `magnitude`, and was not tried by itself.
+    pub same_units: bool,
+}
+
+/// What fusions are judged by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Yardstick {
+    /// Accuracy on the validation split, among equals the loss.
+    Validation,
+    /// Distance of the logits from the ensemble's on inputs that nothing was fitted to, where there is no validation split.
+    Distance,
+}
+
+/// One fusion.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tried {
+    /// How units were ranked.
+    pub importance: Importance,
+    /// Whether the layers behind them were refitted; magnitude without is the paper's own method.
+    pub compensated: bool,
+    /// On the validation split.
+    pub validation: Option<Score>,
+    /// Mean squared difference of the logits from the ensemble's, over the mean square of these.
+    pub distance: Option<f64>,
+}
+
+impl Choice {
+    /// Judges what was tried: the first of the best is kept. A figure that is not a number is the worst.
+    #[must_use]
+    pub fn new(by: Yardstick, examples: usize, tried: Vec<Tried>, same_units: bool) -> Self {
+        let mut kept = 0;
+        for (index, other) in tried.iter().enumerate() {
+            if tried[kept].rank().lt(&other.rank()) {
+                kept = index;
+            }
+        }
+        Self { by, examples, tried, kept, same_units }
+    }
+
+    /// The figure that one was judged by, for a reader.
+    #[must_use]
+    pub fn figure(&self, tried: &Tried) -> String {
+        match (self.by, tried.validation, tried.distance) {
+            (Yardstick::Validation, Some(Score { accuracy, loss }), _) => {
+                format!("{:.2} % (loss {loss:.4})", accuracy * 100.0)
+            }
+            (_, _, Some(distance)) => format!("{distance:.4}"),
+            _ => "not measured".to_owned(),
+        }
+    }
+}
+
+impl Tried {
+    /// What was done, in words.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let how = if self.compensated { "refitted" } else { "as in the paper" };
+        format!("{}, {how}", self.importance.as_str())
+    }
+
+    /// Higher is better, value by value.
+    fn rank(&self) -> [f64; 2] {
+        let orderly = |value: f64| if value.is_nan() { f64::NEG_INFINITY } else { value };
+        match (self.validation, self.distance) {
+            (Some(Score { accuracy, loss }), _) => [orderly(accuracy), orderly(-loss)],
+            (None, distance) => [orderly(-distance.unwrap_or(f64::NAN)), 0.0],
+        }
+    }
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(best) = self.tried.get(self.kept) else { return Ok(()) };
+        let (what, better) = match self.by {
+            Yardstick::Validation => ("accuracy on the validation split", "highest"),
+            Yardstick::Distance => ("distance of the logits from the ensemble's", "least"),
+        };
+        write!(
+            f,
+            "`auto` kept {}: {}, the {better} {what} ({} examples)",
+            best.name(),
+            self.figure(best),
+            self.examples
+        )?;
+        for other in self.tried.iter().enumerate().filter(|(index, _)| *index != self.kept).map(|(_, other)| other) {
+            write!(f, "; {}: {}", other.name(), self.figure(other))?;
+        }
+        if self.same_units {
+            write!(f, "; css chose the same units")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tried(importance: Importance, compensated: bool, figures: (f64, f64)) -> Tried {
+        let validation = Some(Score { accuracy: figures.0, loss: figures.1 });
+        Tried { importance, compensated, validation, distance: None }
+    }
+
+    #[test]
+    fn the_highest_accuracy_is_kept_then_the_lowest_loss_then_the_first() {
+        let kept = |figures: [(f64, f64); 3]| {
+            let [a, b, c] = figures;
+            let all = vec![
+                tried(Importance::Magnitude, true, a),
+                tried(Importance::Css, true, b),
+                tried(Importance::Magnitude, false, c),
+            ];
+            Choice::new(Yardstick::Validation, 100, all, false).kept
+        };
+        assert_eq!(kept([(0.5, 1.0), (0.6, 9.0), (0.4, 0.1)]), 1);
+        assert_eq!(kept([(0.5, 1.0), (0.5, 0.9), (0.5, 0.8)]), 2);
+        assert_eq!(kept([(0.5, 1.0), (0.5, 1.0), (0.5, 1.0)]), 0);
+        assert_eq!(kept([(0.5, f64::NAN), (0.5, 7.0), (f64::NAN, 0.1)]), 1);
+        assert_eq!(kept([(f64::NAN, 1.0), (f64::NAN, 1.0), (0.1, f64::NAN)]), 2);
+    }
+
+    #[test]
+    fn without_labels_the_least_distance_is_kept_and_the_reason_is_told() {
+        let tried = |importance, compensated, distance| Tried {
+            importance,
+            compensated,
+            validation: None,
+            distance: Some(distance),
+        };
+        let all = vec![tried(Importance::Magnitude, true, 0.25), tried(Importance::Css, true, 0.125)];
+        let choice = Choice::new(Yardstick::Distance, 50, all, false);
+        assert_eq!(
+            choice.to_string(),
+            "`auto` kept css, refitted: 0.1250, the least distance of the logits from the ensemble's (50 examples); \
+             magnitude, refitted: 0.2500"
+        );
+    }
+}
