@@ -150,6 +150,7 @@ pub fn worker_policy(settings: &Workers, program: PathBuf) -> anyhow::Result<Pol
         slots: settings.workers,
         devices: offered(settings.device)?,
         threads: threads.max(1),
+        memory_limit: Some(settings.memory_limit.0).filter(|bytes| *bytes > 0),
         lease,
         heartbeat,
         poll: POLL,

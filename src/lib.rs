@@ -20,6 +20,7 @@
 //! | [`model`] | networks as data: graph, shapes, coupling groups, families, file headers |
 //! | [`tensors`], [`kernels`] | state dicts; the fast operations on plain slices |
 //! | [`domain`] | ids, clock, states, limits: plain types without I/O |
+//! | [`memory`] | the allocator that counts, and its limit |
 
 pub mod app;
 pub mod cli;
@@ -31,6 +32,7 @@ pub mod http;
 pub mod job;
 pub mod kernels;
 pub mod lifecycle;
+pub mod memory;
 pub mod model;
 pub mod pipeline;
 pub mod report;

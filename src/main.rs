@@ -2,8 +2,10 @@
 
 use std::process::ExitCode;
 
+use engraft::memory::Metered;
+
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Metered<mimalloc::MiMalloc> = Metered(mimalloc::MiMalloc);
 
 fn main() -> ExitCode {
     engraft::cli::main()

@@ -95,6 +95,35 @@ fn what_train_cannot_do_is_named() {
     assert!(told.contains("/dataset"), "{told}");
 }
 
+/// Two members 64-1024-10, whose compensation without data needs some ten megabytes.
+fn wide_members(folder: &Path) {
+    for (name, seed) in [("m0", 1_usize), ("m1", 2)] {
+        let mut member = StateDict::default();
+        for (layer, outputs, inputs) in [("fc1", 1024, 64), ("fc2", 10, 1024)] {
+            let values = (0..outputs * inputs).map(|index| ((index * 7919 + seed * 31) % 1013) as f32 / 1013.0 - 0.5);
+            member.insert_f32(&format!("{layer}.weight"), &[outputs, inputs], values.collect()).expect("a tensor");
+        }
+        member.save(&folder.join(format!("{name}.safetensors")), &std::collections::BTreeMap::new()).expect("writes");
+    }
+}
+
+#[test]
+fn fuse_tells_the_memory_that_it_took_and_keeps_to_a_limit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    wide_members(folder);
+    let fuse = ["fuse", "--member", "m0.safetensors", "--member", "m1.safetensors", "--out", "fused.safetensors"];
+    let told = fails(folder, &[&fuse[..], &["--memory-limit", "4MiB"]].concat());
+    assert!(told.contains("4194304 bytes") && told.contains("--memory-limit"), "{told}");
+    let left: Vec<_> =
+        std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").file_name()).collect();
+    assert_eq!(left.len(), 2, "only the members are there: {left:?}");
+    succeeds(folder, &[&fuse[..], &["--memory-limit", "1GiB", "--report", "report.json"]].concat());
+    let peaks = json_file(&folder.join("report.json"))["memory_peak_bytes"].clone();
+    let most = peaks.as_array().expect("a list").iter().filter_map(|phase| phase[1].as_u64()).max().expect("a peak");
+    assert!((4 << 20..1 << 30).contains(&most), "{peaks:#}");
+}
+
 #[test]
 fn the_demo_goes_through_the_whole_cycle() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -1,15 +1,15 @@
-//! `/v1/comparisons` over HTTP, with the real program computing.
+//! `/v1/comparisons` over HTTP, with the real program computing, and what a worker's limit does to it.
 
 mod support;
 
 use std::time::Duration;
 
-use engraft::config::Seconds;
+use engraft::config::{Bytes, Seconds};
 use engraft::domain::access::Scope;
 use reqwest::header::{ETAG, IF_NONE_MATCH, LOCATION, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
-use support::{TestApp, member, problem};
+use support::{TestApp, member, problem, safetensors};
 
 async fn lab() -> TestApp {
     let app = TestApp::builder()
@@ -198,5 +198,24 @@ async fn all_runs_are_queued_or_none_and_once_for_each_key() {
     assert_eq!(problem(read_only.send().await.expect("an answer")).await.0, StatusCode::FORBIDDEN);
     let nothing = app.get("/v1/comparisons/job_1").bearer_auth(&reader).send().await.expect("an answer");
     assert_eq!(problem(nothing).await.0, StatusCode::NOT_FOUND);
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_job_over_the_memory_limit_of_its_worker_fails_with_a_word() {
+    let app = TestApp::builder()
+        .settings(|settings| {
+            settings.workers.workers = 1;
+            settings.workers.memory_limit = Bytes(4 << 20);
+        })
+        .start()
+        .await;
+    let wide = safetensors(&[("fc1.weight", &[1024, 64]), ("fc2.weight", &[10, 1024])]);
+    app.put("/v1/checkpoints/wide.safetensors", wide).send().await.expect("an answer");
+    let body = json!({"members": ["wide.safetensors", "wide.safetensors"]});
+    let path = queue(&app, "/v1/jobs", &body).await;
+    let view = wait(&app, &path).await;
+    assert_eq!((&view["state"], &view["error"]["code"]), (&json!("failed"), &json!("out_of_memory")), "{view:#}");
+    assert_eq!(view["attempt"], 1, "another attempt would end alike");
     app.stop().await;
 }

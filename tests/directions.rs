@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("kernels", &[]),
+    ("memory", &[]),
     ("model", &["domain"]),
     ("job", &["domain", "model"]),
     ("tensors", &["domain", "model"]),
@@ -14,7 +15,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("data", &["domain", "job", "kernels", "model", "tensors"]),
     ("train", &["data", "domain", "job", "kernels", "model", "tensors"]),
     ("report", &["domain", "job", "model"]),
-    ("pipeline", &["data", "domain", "fusion", "job", "kernels", "model", "report", "tensors", "train"]),
+    ("pipeline", &["data", "domain", "fusion", "job", "kernels", "memory", "model", "report", "tensors", "train"]),
     ("store", &["domain", "job", "model"]),
     ("validation", &["config", "domain", "lifecycle", "store"]),
     ("worker", &["config", "domain", "job", "lifecycle", "model", "store"]),

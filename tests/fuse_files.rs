@@ -114,6 +114,7 @@ impl Files {
             test: None,
             scratch,
             resume: None,
+            memory_limit: None,
             device: Device::Cpu,
             threads: 2,
             job,

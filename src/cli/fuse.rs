@@ -13,8 +13,11 @@ use sha2::{Digest, Sha256};
 
 use super::job::JobArgs;
 use super::progress::ProgressView;
+use crate::config::Bytes;
 use crate::job::protocol::{InputFile, OutputFile, Task};
 use crate::job::request::{Device, JobRequest};
+use crate::memory;
+use crate::pipeline::child::out_of_memory;
 use crate::pipeline::{self, Outcome};
 use crate::report::Report;
 
@@ -38,6 +41,9 @@ pub(super) struct Fuse {
     /// Threads to compute with; all cores by default.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    /// Memory to allocate at most, as in 8GiB; mapped files do not count.
+    #[arg(long, value_name = "SIZE")]
+    memory_limit: Option<Bytes>,
     /// Where the fused model goes.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -56,7 +62,16 @@ impl Fuse {
         let folder = self.out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let scratch = tempfile::Builder::new().prefix(".engraft-fuse-").tempdir_in(folder);
         let scratch = scratch.with_context(|| format!("cannot write below {}", folder.display()))?;
-        let task = task(job, scratch.path(), self.threads)?;
+        let task =
+            Task { memory_limit: self.memory_limit.map(|limit| limit.0), ..task(job, scratch.path(), self.threads)? };
+        if let Some(bytes) = task.memory_limit {
+            let (words, scratch) = (format!("Error: {}", out_of_memory(bytes).detail), task.scratch.clone());
+            memory::limit(bytes, move || {
+                memory::last_words(io::stderr(), &words);
+                // The process ends here and now; the folder would stay.
+                let _gone = std::fs::remove_dir_all(&scratch);
+            });
+        }
         let stop = Arc::new(AtomicBool::new(false));
         stop_on_interrupt(Arc::clone(&stop))?;
         let mut view = ProgressView::default();
@@ -113,6 +128,7 @@ pub(super) fn task(job: JobRequest, scratch: &Path, threads: Option<usize>) -> R
         test: dataset.and_then(|dataset| dataset.test.as_ref()).map(input).transpose()?,
         scratch: scratch.to_owned(),
         resume: None,
+        memory_limit: None,
         device,
         threads: self::threads(threads),
         job,

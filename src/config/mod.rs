@@ -137,6 +137,9 @@ concern! {
         heartbeat: Seconds = Seconds::new(10), "ENGRAFT_HEARTBEAT";
         /// Threads that each job computes with; 0 shares the processor's among the workers.
         threads: usize = 0, "ENGRAFT_THREADS";
+        /// Memory that each job may allocate, as in 8GiB; mapped files do not count. A job that needs more fails with
+        /// `out_of_memory`. 0 sets no limit.
+        memory_limit: Bytes = Bytes(0), "ENGRAFT_MEMORY_LIMIT";
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Task {
     pub device: Device,
     /// Threads to compute with.
     pub threads: usize,
+    /// Bytes that may be allocated; no limit where there is none.
+    pub memory_limit: Option<u64>,
 }
 
 /// A local, immutable input file.

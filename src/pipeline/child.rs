@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::{Outcome, run};
 use crate::domain::problem::{Code, Problem};
 use crate::job::protocol::{Command, Message, Task};
+use crate::memory;
 
 /// Exit code of a child whose supervisor is gone.
 const ORPHANED: i32 = 3;
@@ -25,6 +26,16 @@ pub fn serve() -> ExitCode {
     code
 }
 
+/// The problem of a job that needs more than the `bytes` that it may allocate.
+#[must_use]
+pub fn out_of_memory(bytes: u64) -> Problem {
+    let detail = format!(
+        "The job needs more memory than the {bytes} bytes that `--memory-limit` allows it. A smaller `finetune.batch_size`, fewer \
+         `method.calibration.samples` or `positions`, or a worker with a higher limit may do."
+    );
+    Problem::new(Code::OutOfMemory, detail)
+}
+
 fn read_task() -> io::Result<Task> {
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line)?;
@@ -34,6 +45,12 @@ fn read_task() -> io::Result<Task> {
 fn compute(task: &Task) -> Message {
     let stop = Arc::new(AtomicBool::new(false));
     listen(Arc::clone(&stop));
+    if let Some(bytes) = task.memory_limit {
+        let problem = out_of_memory(bytes);
+        // It can be written: it is text and numbers.
+        let words = serde_json::to_string(&Message::Failed { problem }).unwrap_or_default();
+        memory::limit(bytes, move || memory::last_words(io::stdout(), &words));
+    }
     match run(task, &mut |message| emit(&message), &stop) {
         Ok(Outcome::Finished(artifacts)) => Message::Finished { artifacts },
         Ok(Outcome::Stopped) => Message::Stopped,

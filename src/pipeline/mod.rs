@@ -67,6 +67,12 @@ fn compute(task: &Task, phases: &mut Phases<'_>) -> Result<Vec<OutputFile>, Halt
     let loaded = Loaded::open(task, phases)?;
     phases.begin(Phase::Plan)?;
     let mut network = loaded.network(task)?;
+    if let Some(limit) = task.memory_limit.filter(|limit| network.plan.memory_peak_bytes > *limit) {
+        let planned = network.plan.memory_peak_bytes;
+        phases.warn(format!(
+            "the plan estimates {planned} bytes of memory, and the job may use {limit}: it may not end well"
+        ));
+    }
     for warning in &network.plan.warnings {
         phases.warn(warning.clone());
     }
@@ -188,6 +194,7 @@ fn report(task: &Task, loaded: &Loaded, found: Found<'_>, provenance: &Provenanc
         examples,
         seed: task.job.seed,
         seconds: phases.seconds(),
+        memory_peak_bytes: phases.memory(),
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::domain::problem::{Code, Problem};
 use crate::fusion::FusionError;
 use crate::job::protocol::{EpochMetrics, Level, Message, OutputFile, Phase, Progress};
+use crate::memory;
 use crate::train::{CompileError, TrainError};
 
 /// Time between two progress messages.
@@ -60,19 +61,30 @@ pub(super) struct Phases<'a> {
     stop: &'a AtomicBool,
     running: Option<(Phase, Instant)>,
     ended: Vec<(Phase, f64)>,
+    memory: Vec<(Phase, u64)>,
     warnings: Vec<String>,
     last_progress: Option<Instant>,
 }
 
 impl<'a> Phases<'a> {
     pub(super) fn new(emit: &'a mut dyn FnMut(Message), stop: &'a AtomicBool) -> Self {
-        Self { emit, stop, running: None, ended: Vec::new(), warnings: Vec::new(), last_progress: None }
+        Self {
+            emit,
+            stop,
+            running: None,
+            ended: Vec::new(),
+            memory: Vec::new(),
+            warnings: Vec::new(),
+            last_progress: None,
+        }
     }
 
     /// Ends the running phase and begins the next, unless the job is to stop.
     pub(super) fn begin(&mut self, phase: Phase) -> Result<(), Halt> {
         self.end();
         self.go_on()?;
+        // What came before is not the phase's.
+        let _before = memory::peak_since_asked();
         self.running = Some((phase, Instant::now()));
         self.last_progress = None;
         (self.emit)(Message::Phase { phase });
@@ -83,6 +95,7 @@ impl<'a> Phases<'a> {
     pub(super) fn end(&mut self) {
         if let Some((phase, since)) = self.running.take() {
             self.ended.push((phase, since.elapsed().as_secs_f64()));
+            self.memory.extend(memory::peak_since_asked().map(|bytes| (phase, bytes)));
         }
     }
 
@@ -145,6 +158,11 @@ impl<'a> Phases<'a> {
     /// The warnings so far.
     pub(super) fn warnings(&self) -> Vec<String> {
         self.warnings.clone()
+    }
+
+    /// Most bytes that were allocated at once in each of the phases that have ended; nothing where nobody counts.
+    pub(super) fn memory(&self) -> Vec<(Phase, u64)> {
+        self.memory.clone()
     }
 
     /// Seconds of the phases that have ended.

@@ -75,8 +75,18 @@ struct Cell<'a> {
 }
 
 /// Heads of the columns; accuracies are in percent.
-const HEADS: [&str; 9] =
-    ["method", "target", "uncompensated", "untrained", "fused", "as ensemble", "parameters", "fusing", "runs"];
+const HEADS: [&str; 10] = [
+    "method",
+    "target",
+    "uncompensated",
+    "untrained",
+    "fused",
+    "as ensemble",
+    "parameters",
+    "fusing",
+    "memory",
+    "runs",
+];
 
 impl Cell<'_> {
     fn reports(&self) -> impl Iterator<Item = &Report> {
@@ -95,6 +105,7 @@ impl Cell<'_> {
         let agreement: Vec<f64> = self.reports().filter_map(|report| fused(report)?.agreement).collect();
         let parameters = self.reports().find_map(|report| Some(fused(report)?.parameters));
         let seconds: Vec<f64> = self.reports().map(fusing).collect();
+        let memory = self.reports().filter_map(fusing_memory).max();
         let done = self.reports().count();
         vec![
             self.method.to_owned(),
@@ -105,6 +116,7 @@ impl Cell<'_> {
             or_dash(Spread::of(&agreement)),
             parameters.map_or("-".to_owned(), |count| super::scaled(count as f64, 1000.0, ["", " k", " M", " G"])),
             Spread::of(&seconds).map_or("-".to_owned(), |spread| format!("{:.2} s", spread.mean)),
+            memory.map_or("-".to_owned(), |bytes| super::scaled(bytes as f64, 1024.0, [" B", " KiB", " MiB", " GiB"])),
             if done == self.runs.len() { done.to_string() } else { format!("{done} of {}", self.runs.len()) },
         ]
     }
@@ -118,8 +130,16 @@ fn accuracy(report: &Report, kind: Kind) -> Option<f64> {
 
 /// Seconds of ranking, gathering and refitting.
 fn fusing(report: &Report) -> f64 {
-    let fuses = |phase: &Phase| matches!(phase, Phase::Score | Phase::Prune | Phase::Compensate);
     report.seconds.iter().filter(|(phase, _)| fuses(phase)).map(|(_, seconds)| seconds).sum()
+}
+
+/// Most bytes that were allocated meanwhile.
+fn fusing_memory(report: &Report) -> Option<u64> {
+    report.memory_peak_bytes.iter().filter(|(phase, _)| fuses(phase)).map(|(_, bytes)| *bytes).max()
+}
+
+fn fuses(phase: &Phase) -> bool {
+    matches!(phase, Phase::Score | Phase::Prune | Phase::Compensate)
 }
 
 impl Comparison {

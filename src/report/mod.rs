@@ -147,6 +147,9 @@ pub struct Report {
     pub seed: u64,
     /// Seconds per phase.
     pub seconds: Vec<(Phase, f64)>,
+    /// Most bytes that were allocated at once in each phase, mapped files not among them.
+    #[serde(default)]
+    pub memory_peak_bytes: Vec<(Phase, u64)>,
 }
 
 /// A layer's widths and the origin of what was kept.

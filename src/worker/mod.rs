@@ -37,6 +37,8 @@ pub struct Policy {
     pub devices: Vec<Device>,
     /// Threads of each child.
     pub threads: usize,
+    /// Bytes that each child may allocate.
+    pub memory_limit: Option<u64>,
     /// How long a job waits for a silent worker.
     pub lease: Duration,
     /// Time between two renewals; a small part of the lease.

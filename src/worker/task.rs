@@ -24,6 +24,7 @@ pub(super) fn build(claim: Claim, policy: &Policy, blobs: &Blobs, scratch: &Path
         resume: claim.checkpoint.map(|checkpoint| local(blobs, &checkpoint.key)).transpose()?,
         device: choose(claim.device, &policy.devices),
         threads: policy.threads,
+        memory_limit: policy.memory_limit,
     };
     let mut members = Vec::new();
     for ClaimedInput { input, blob_key } in claim.inputs {

@@ -49,6 +49,7 @@ impl House {
         let blobs = Blobs::open(folder.path()).expect("opens");
         let args = ["-c".into(), format!("{PRELUDE}{script}").into()].into();
         let policy = Policy {
+            memory_limit: None,
             slots: 2,
             devices: vec![Device::Cpu],
             threads: 1,

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::families::builder::Builder;
-use crate::model::graph::{Graph, GraphError, Op, Shape, Window};
+use crate::model::families::builder::{Builder, EPS};
+use crate::model::graph::{Graph, GraphError, NodeId, Op, Shape, Window};
 
 /// Matrices with bias, `fc1`, `fc2`, …, of the widths `hidden` and then `classes`, with ReLU between them.
 ///
@@ -45,6 +45,85 @@ pub fn lenet(input: &Shape, classes: usize) -> Result<Graph, GraphError> {
     builder.build()
 }
 
+/// VGG-11 (Simonyan and Zisserman, ICLR 2015) without BatchNorm, as is usual for images of 32 pixels: `features.0` to `features.18`
+/// with ReLU and five maximum pools, then one matrix, `classifier`.
+///
+/// # Errors
+/// When `input` is no image of at least 32 pixels.
+pub fn vgg11(input: &Shape, classes: usize) -> Result<Graph, GraphError> {
+    const STAGES: [&[usize]; 5] = [&[64], &[128], &[256, 256], &[512, 512], &[512, 512]];
+    let mut builder = Builder::new(input, BTreeSet::new());
+    let (mut from, mut index) = (input.first().copied().unwrap_or(0), 0);
+    for stage in STAGES {
+        for &to in stage {
+            let conv = Op::conv2d(from, to, Window::square(3, 1, 1), true);
+            builder.weighted(&format!("features.{index}"), conv, builder.last());
+            builder.then(&format!("features.{}", index + 1), Op::Relu);
+            (from, index) = (to, index + 2);
+        }
+        builder.then(&format!("features.{index}"), Op::max_pool2d(Window::square(2, 2, 0)));
+        index += 1;
+    }
+    builder.then("flatten", Op::Flatten);
+    let positions: usize = input.iter().skip(1).map(|size| size >> STAGES.len()).product();
+    let matrix = Op::Linear { in_features: from * positions, out_features: classes, bias: true };
+    builder.weighted("classifier", matrix, builder.last());
+    builder.build()
+}
+
+/// ResNet-18 (He et al., CVPR 2016) as is usual for images of 32 pixels: a stem of stride 1 without a pool, four stages of two blocks,
+/// of `width` channels and twice as many in each further stage, mean over all positions, `linear`.
+///
+/// # Errors
+/// When `input` is no image, `width` is 0 or the network would be too large.
+pub fn resnet18(input: &Shape, width: usize, classes: usize) -> Result<Graph, GraphError> {
+    let mut builder = Builder::new(input, BTreeSet::new());
+    let stem = builder.last();
+    conv_and_norm(&mut builder, ["conv1", "bn1"], stem, [input.first().copied().unwrap_or(0), width], (3, 1));
+    builder.then("relu", Op::Relu);
+    let mut from = width;
+    for (stage, to) in (1..=4).map(|stage| (stage, width.saturating_mul(1 << (stage - 1)))) {
+        for block in 0..2 {
+            let stride = if stage > 1 && block == 0 { 2 } else { 1 };
+            residual(&mut builder, &format!("layer{stage}.{block}"), [from, to], stride);
+            from = to;
+        }
+    }
+    builder.then("mean", Op::GlobalAvgPool2d);
+    let matrix = Op::Linear { in_features: from, out_features: classes, bias: true };
+    builder.weighted("linear", matrix, builder.last());
+    builder.build()
+}
+
+/// A convolution without bias, of a kernel and a stride, and its normalisation.
+fn conv_and_norm(
+    builder: &mut Builder,
+    names: [&str; 2],
+    input: NodeId,
+    [from, to]: [usize; 2],
+    (kernel, stride): (usize, usize),
+) -> NodeId {
+    let conv = Op::conv2d(from, to, Window::square(kernel, stride, kernel / 2), false);
+    let conv = builder.weighted(names[0], conv, input);
+    builder.weighted(names[1], Op::BatchNorm { features: to, eps: EPS }, conv)
+}
+
+/// Two convolutions and a shortcut around them, which is a convolution where the size changes.
+fn residual(builder: &mut Builder, name: &str, [from, to]: [usize; 2], stride: usize) {
+    let input = builder.last();
+    let at = |part: &str| format!("{name}.{part}");
+    conv_and_norm(builder, [&at("conv1"), &at("bn1")], input, [from, to], (3, stride));
+    let inner = builder.then(&at("relu1"), Op::Relu);
+    let main = conv_and_norm(builder, [&at("conv2"), &at("bn2")], inner, [to, to], (3, 1));
+    let shortcut = if stride == 1 && from == to {
+        input
+    } else {
+        conv_and_norm(builder, [&at("shortcut.0"), &at("shortcut.1")], input, [from, to], (1, stride))
+    };
+    builder.add(&at("add"), Op::Add, &[main, shortcut]);
+    builder.then(&at("relu"), Op::Relu);
+}
+
 fn matrices(builder: &mut Builder, input: usize, hidden: &[usize], classes: usize) {
     let mut from = input;
     for (index, to) in (1..).zip(hidden.iter().chain([&classes])) {
@@ -60,12 +139,39 @@ fn matrices(builder: &mut Builder, input: usize, hidden: &[usize], classes: usiz
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::parameters;
+    use crate::job::request::Architecture;
+    use crate::model::families::detect;
+    use crate::model::header::{CheckpointHeader, Dtype, TensorInfo};
+    use crate::model::{natural, parameters};
 
     /// Names and shapes of the weights, without the biases.
     fn weights(graph: &Graph) -> Vec<(String, Vec<usize>)> {
         let weights = parameters::of_graph(graph).into_iter().filter(|parameter| parameter.name.ends_with("weight"));
         weights.map(|parameter| (parameter.name, parameter.shape)).collect()
+    }
+
+    /// A network is recognised by its own weights, as the very same network.
+    #[test]
+    fn convolutional_networks_are_recognised_again() {
+        let input = vec![3, 32, 32];
+        let networks = [("lenet", lenet(&input, 10)), ("vgg", vgg11(&input, 10)), ("resnet", resnet18(&input, 16, 10))];
+        for (family, graph) in networks {
+            let graph = graph.expect("a network");
+            let tensor = |parameter: parameters::Parameter| TensorInfo {
+                name: parameter.name,
+                dtype: Dtype::F32,
+                shape: parameter.shape,
+            };
+            let mut tensors: Vec<TensorInfo> = parameters::of_graph(&graph).into_iter().map(tensor).collect();
+            tensors.sort_by(|a, b| natural::compare(&a.name, &b.name));
+            let header = CheckpointHeader { tensors };
+            let detected = detect(&[&header], &Architecture::Auto, Some(&input)).expect("it is recognised");
+            assert_eq!(detected.family, family);
+            let ops = |graph: &Graph| {
+                graph.nodes().iter().map(|node| (node.op.clone(), node.inputs.clone())).collect::<Vec<_>>()
+            };
+            assert_eq!(ops(&detected.graphs[0]), ops(&graph), "{family}");
+        }
     }
 
     #[test]
@@ -83,6 +189,9 @@ mod tests {
             layers.extend(dense);
             assert_eq!(weights(&graph), expected(&layers));
         }
+        let vgg = weights(&vgg11(&vec![3, 32, 32], 10).expect("a network"));
+        assert_eq!(vgg.iter().map(|(name, _)| name.as_str()).nth(7), Some("features.18.weight"));
+        assert_eq!(vgg[8], ("classifier.weight".to_owned(), vec![10, 512]));
         assert!(lenet(&vec![3, 8, 8], 10).is_err() && lenet(&vec![64], 10).is_err() && mlp(&vec![4], &[0], 2).is_err());
     }
 }

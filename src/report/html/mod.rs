@@ -183,6 +183,10 @@ fn compensation(body: &mut String, report: &Report) {
 
 fn settings(body: &mut String, report: &Report) {
     let method = serde_json::to_string_pretty(&report.method).unwrap_or_default();
+    let peak = report.memory_peak_bytes.iter().map(|(_, bytes)| *bytes).max();
+    let memory = peak.map_or(String::new(), |bytes| {
+        format!(" Memory: {} at most.", super::scaled(bytes as f64, 1024.0, [" B", " KiB", " MiB", " GiB"]))
+    });
     let seconds: Vec<String> =
         report.seconds.iter().map(|(phase, seconds)| format!("{} {seconds:.1} s", phase.as_str())).collect();
     let weights: Vec<String> = report
@@ -199,7 +203,7 @@ fn settings(body: &mut String, report: &Report) {
         body,
         "<section><h2>How it was made</h2><h3>Members</h3><ol start=0>{}</ol>{assumed}<p>The concatenated network's logits differ from the \
          ensemble's by at most {:.2e} on {} examples; rounding explains {:.2e}.</p><p>{} examples to train on, {} to validate, {} to \
-         test. Time: {}.</p><details><summary>Method</summary><pre>{}</pre></details></section>",
+         test. Time: {}.{memory}</p><details><summary>Method</summary><pre>{}</pre></details></section>",
         weights.concat(),
         verification.max_difference,
         verification.examples,
