@@ -130,15 +130,15 @@ fn accuracy(report: &Report, kind: Kind) -> Option<f64> {
 
 /// Seconds of ranking, gathering and refitting.
 fn fusing(report: &Report) -> f64 {
-    report.seconds.iter().filter(|(phase, _)| fuses(phase)).map(|(_, seconds)| seconds).sum()
+    report.seconds.iter().filter(|(phase, _)| fuses(*phase)).map(|(_, seconds)| seconds).sum()
 }
 
 /// Most bytes that were allocated meanwhile.
 fn fusing_memory(report: &Report) -> Option<u64> {
-    report.memory_peak_bytes.iter().filter(|(phase, _)| fuses(phase)).map(|(_, bytes)| *bytes).max()
+    report.memory_peak_bytes.iter().filter(|(phase, _)| fuses(*phase)).map(|(_, bytes)| *bytes).max()
 }
 
-fn fuses(phase: &Phase) -> bool {
+fn fuses(phase: Phase) -> bool {
     matches!(phase, Phase::Score | Phase::Prune | Phase::Compensate)
 }
 
