@@ -1,19 +1,24 @@
-//! Steps of whole networks, timed on request: the half of `benches/training.py` that is ours.
+//! Steps of whole networks, on request: the half of `benches/training.py` and `benches/accuracy.py` that is ours.
 //!
-//! Each line of the standard input is `<network> <forward|step> <repetitions>`; each is answered by a line with the
-//! seconds that passed and the seconds that all threads computed.
+//! A line of the standard input is either `<network> <forward|step> <repetitions>`, answered by a line with the seconds that
+//! passed and the seconds that all threads computed; or `losses <weights> <batches> <lr>`, two safetensors files and the
+//! learning rate of SGD, answered by a line with the loss of each batch.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
+use std::path::Path;
 use std::time::Instant;
 
-use engraft::job::request::Optimizer;
+use engraft::job::request::{Architecture, Optimizer};
 use engraft::kernels::loss::Targets;
+use engraft::model::families;
 use engraft::model::graph::{Approximate, Graph, Node, NodeId, Op, Projections, Window};
+use engraft::tensors::{Checkpoint, Weights};
 use engraft::train::optimizer::{OptimizerState, Stride};
 use engraft::train::{Network, init};
 
 const THREADS: usize = 2;
+const STRIDE: Stride = Stride { factor: 1.0, clip_norm: None };
 
 fn main() {
     // `cargo test` and others start benches without this argument and without questions.
@@ -23,15 +28,21 @@ fn main() {
     let mut runs: BTreeMap<String, Run> = BTreeMap::new();
     for line in io::stdin().lock().lines() {
         let line = line.expect("a line of text");
-        let [name, pass, repetitions] = line.split(' ').collect::<Vec<_>>()[..] else {
-            panic!("expected `<network> <forward|step> <repetitions>`, got `{line}`");
-        };
-        let run = runs.entry(name.to_owned()).or_insert_with(|| Run::new(name));
-        let (start, cpu) = (Instant::now(), cpu_seconds());
-        for _ in 0..repetitions.parse().expect("a number") {
-            if pass == "forward" { run.forward() } else { run.step() }
+        match line.split(' ').collect::<Vec<_>>()[..] {
+            ["losses", weights, batches, lr] => {
+                let losses = losses(Path::new(weights), Path::new(batches), lr.parse().expect("a number"));
+                println!("{}", losses.iter().map(f64::to_string).collect::<Vec<_>>().join(" "));
+            }
+            [name, pass, repetitions] => {
+                let run = runs.entry(name.to_owned()).or_insert_with(|| Run::new(name));
+                let (start, cpu) = (Instant::now(), cpu_seconds());
+                for _ in 0..repetitions.parse().expect("a number") {
+                    if pass == "forward" { run.forward() } else { run.step() }
+                }
+                println!("{} {}", start.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+            }
+            _ => panic!("expected one of the two questions, got `{line}`"),
         }
-        println!("{} {}", start.elapsed().as_secs_f64(), cpu_seconds() - cpu);
         io::stdout().flush().expect("a reader");
     }
 }
@@ -44,6 +55,32 @@ fn cpu_seconds() -> f64 {
         text.split_whitespace().next()?.parse::<f64>().ok()
     });
     nanoseconds.sum::<f64>() * 1e-9
+}
+
+/// The losses of a step on each batch. `weights` are those of a known network; `batches` has the images `x`
+/// (steps x batch x channels x height x width) and the labels `y` (steps x batch), both as f32.
+fn losses(weights: &Path, batches: &Path, lr: f32) -> Vec<f64> {
+    let [weights, batches] = [weights, batches].map(|path| Checkpoint::open(path).expect("a safetensors file"));
+    let shape = &batches.header().get("x").expect("images").shape;
+    let input = Some(shape[2..].to_vec());
+    let detected = families::detect(&[weights.header()], &Architecture::Auto, input.as_ref()).expect("a known network");
+    let mut network = Network::compile(&detected.graphs[0], shape[1], THREADS).expect("a network");
+    network.load(&weights).expect("fitting weights");
+    let mut optimizer = OptimizerState::new(&sgd(lr), network.parameters());
+    let (images, labels) = (batches.f32("x").expect("images"), batches.f32("y").expect("labels"));
+    let labels: Vec<u32> = labels.iter().map(|label| *label as u32).collect();
+    let steps = images.chunks_exact(shape[1] * network.example_len()).zip(labels.chunks_exact(shape[1]));
+    let step = |(images, labels)| {
+        let loss = network.gradients(images, Targets::of(labels)).expect("a fitting batch").loss;
+        network.update(|parameters| optimizer.step(parameters, STRIDE));
+        loss
+    };
+    steps.map(step).collect()
+}
+
+/// SGD as both halves have it.
+fn sgd(lr: f32) -> Optimizer {
+    Optimizer::Sgd { lr, momentum: 0.9, nesterov: false, weight_decay: 5e-4, decay_norms_and_biases: true }
 }
 
 /// A network with a batch.
@@ -67,14 +104,7 @@ impl Run {
         };
         let mut network = Network::compile(&graph, batch, THREADS).expect("a network");
         network.load(&init(&graph, 1).expect("weights")).expect("fitting weights");
-        let settings = Optimizer::Sgd {
-            lr: 1e-3,
-            momentum: 0.9,
-            nesterov: false,
-            weight_decay: 5e-4,
-            decay_norms_and_biases: true,
-        };
-        let optimizer = OptimizerState::new(&settings, network.parameters());
+        let optimizer = OptimizerState::new(&sgd(1e-3), network.parameters());
         let noise = |i: usize| ((i * 7919) % 2003) as f32 / 1001.0 - 1.0;
         let images = (0..batch * network.example_len()).map(noise).collect();
         Self { network, optimizer, images, labels: (0..batch as u32).map(|i| i % 10).collect() }
@@ -87,7 +117,7 @@ impl Run {
     fn step(&mut self) {
         self.network.gradients(&self.images, Targets::of(&self.labels)).expect("a fitting batch");
         let optimizer = &mut self.optimizer;
-        self.network.update(|parameters| optimizer.step(parameters, Stride { factor: 1.0, clip_norm: None }));
+        self.network.update(|parameters| optimizer.step(parameters, STRIDE));
     }
 }
 
