@@ -545,6 +545,54 @@ fn copies_among_four_members_cost_the_default_nothing() {
     assert!(four <= 1.01 * two + 1e-6, "{four} of four members, {two} of the two distinct ones");
 }
 
+/// A vision transformer of 8 channels and 2 heads in timm's naming, for images of 6 x 6.
+fn transformer(seed: u64) -> StateDict {
+    let mut tensors: Vec<(String, Vec<usize>)> =
+        vec![("cls_token".to_owned(), vec![1, 1, 8]), ("pos_embed".to_owned(), vec![1, 5, 8])];
+    let mut module = |name: &str, shape: &[usize]| {
+        tensors.push((format!("{name}.weight"), shape.to_vec()));
+        tensors.push((format!("{name}.bias"), vec![shape[0]]));
+    };
+    module("patch_embed.proj", &[8, 1, 3, 3]);
+    for (name, shape) in
+        [("norm1", &[8][..]), ("attn.qkv", &[24, 8]), ("attn.proj", &[8, 8]), ("norm2", &[8]), ("mlp.fc1", &[12, 8])]
+    {
+        module(&format!("blocks.0.{name}"), shape);
+    }
+    module("blocks.0.mlp.fc2", &[8, 12]);
+    module("norm", &[8]);
+    module("head", &[3, 8]);
+    state(&tensors, seed)
+}
+
+#[test]
+fn transformers_are_fused_by_whole_heads_and_refitted() {
+    let files = Files::new(&[transformer(1), transformer(2)], Dtype::F32);
+    let data = files.dataset(&[300, 1, 6, 6], 3);
+    let fuse = |width: Value| {
+        let architecture = json!({"family": "vit", "heads": 2});
+        files.run(json!({"architecture": architecture, "dataset": data, "target": {"width": width}}))
+    };
+    for (width, channels) in [(json!("member"), 8), (json!(0.5), 4)] {
+        let artifacts = fuse(width);
+        let fused = Checkpoint::open(&artifacts["model"]).unwrap();
+        assert_eq!(fused.f32("blocks.0.attn.qkv.weight").unwrap().len(), 3 * channels * channels);
+        assert_eq!(fused.f32("pos_embed").unwrap().len(), 5 * channels);
+        let provenance = json_file(&artifacts["provenance"]);
+        let heads = provenance["groups"].as_array().unwrap().last().unwrap();
+        assert_eq!(heads["layers"], json!(["blocks.0.attn"]));
+        assert_eq!(heads["units"].as_array().unwrap().len(), channels / 4);
+        let report = json_file(&artifacts["report"]);
+        let refitted = report["compensation"]["layers"].as_array().unwrap().iter();
+        let refitted: Vec<&str> = refitted.map(|layer| layer["layer"].as_str().unwrap()).collect();
+        let expected = ["attn (queries, keys, values)", "attn (output)", "mlp.fc1", "mlp.fc2"]
+            .map(|name| format!("blocks.0.{name}"));
+        assert_eq!(refitted[..4], expected);
+        assert_eq!(refitted[4..], ["head"]);
+        assert!(report["choice"]["tried"].as_array().unwrap().len() > 1);
+    }
+}
+
 #[test]
 fn a_plan_is_compared_to_its_end_and_tells_what_failed() {
     let files = Files::new(&[mlp(&[6, 12, 12, 3], 1), mlp(&[6, 12, 12, 3], 2)], Dtype::F32);

@@ -192,6 +192,26 @@ impl<'a> Ensemble<'a> {
         &self.couplings[member].columns[&node]
     }
 
+    /// Checks that the heads of every attention have one width in all members: only then can some of them be kept.
+    ///
+    /// # Errors
+    /// Where they do not.
+    pub(super) fn check_heads(&self) -> Result<(), CouplingError> {
+        for (id, axis) in &self.couplings[0].attentions {
+            if self.couplings.iter().any(|couplings| couplings.attentions[id][0].repeat != axis[0].repeat) {
+                let detail = "the members' heads have different widths; heads of one width are fused";
+                return Err(CouplingError { node: self.graph().node(*id).name.clone(), detail: detail.to_owned() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Elements of a unit of `group` where it stands: the width of a head for heads of an attention, else 1.
+    pub(super) fn elements(&self, group: GroupId) -> usize {
+        let attention = self.couplings[0].attention_of(group);
+        attention.map_or(1, |id| self.couplings[0].attentions[&id][0].repeat)
+    }
+
     /// Whether the units that `node` writes are the network's outputs.
     pub(super) fn is_head(&self, node: NodeId) -> bool {
         self.couplings[0].heads.contains(&node)

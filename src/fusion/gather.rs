@@ -3,11 +3,11 @@
 use crate::fusion::provenance::Provenance;
 use crate::fusion::recipe::{Fused, Recipe, counters};
 use crate::fusion::routes::Routes;
-use crate::fusion::rows::{Kernels, Matrix, Outputs, Pick, Same, Tokens, Vector};
+use crate::fusion::rows::{Kernels, Matrix, Outputs, Pick, Tokens, Vector};
 use crate::fusion::score::{kernel_size, length};
 use crate::fusion::{Ensemble, FusionError, Selection};
 use crate::model::graph::{Node, NodeId, Op};
-use crate::model::groups::GroupId;
+use crate::model::groups::CouplingError;
 use crate::model::parameters::{self, Role};
 use crate::tensors::{CheckpointError, Elements, Make, Rows};
 
@@ -30,7 +30,7 @@ pub fn gather<'a>(ensemble: &'a Ensemble<'a>, selection: &Selection) -> Result<R
     let mut widths = std::collections::BTreeMap::new();
     for (id, node) in graph.iter().filter(|(_, node)| node.op.has_parameters()) {
         if matches!(node.op, Op::Attention { .. }) {
-            widths.insert(id, keep_attention(ensemble, selection, id, &mut tensors)?);
+            widths.insert(id, attention(ensemble, selection, id, &mut tensors)?);
             continue;
         }
         let layer = Layer::new(ensemble, selection, id);
@@ -48,25 +48,47 @@ pub fn gather<'a>(ensemble: &'a Ensemble<'a>, selection: &Selection) -> Result<R
     Ok(Recipe { graph, tensors, counters: counters(ensemble), provenance: Provenance::of(ensemble, selection) })
 }
 
-/// Copies the attention of an only member whose channels are all kept; returns its widths.
-fn keep_attention<'a>(
+/// The tensors of an attention: rows and columns of the kept heads and channels of all members; returns its widths.
+fn attention<'a>(
     ensemble: &'a Ensemble<'a>,
     selection: &Selection,
     id: NodeId,
     tensors: &mut Vec<Rows<'a>>,
 ) -> Result<(usize, usize), FusionError> {
-    let (graph, couplings) = (ensemble.graph(), &ensemble.couplings()[0]);
-    let pruned = |group: &GroupId| ensemble.members().len() > 1 || selection.is_pruned(*group);
-    let mut groups = (0..ensemble.groups()).map(GroupId).filter(pruned).filter(|group| couplings.touches(*group, id));
-    if let Some(error) = groups.find_map(|group| couplings.attention(graph, group)) {
-        return Err(error.into());
+    let node = ensemble.graph().node(id);
+    let refuse = |detail: &str| FusionError::from(CouplingError { node: node.name.clone(), detail: detail.to_owned() });
+    if ensemble.is_head(id) && ensemble.members().len() > 1 {
+        return Err(refuse("attentions whose outputs are the network's are not fused yet"));
     }
-    for parameters::Parameter { name, shape, .. } in parameters::of_node(graph.node(id)) {
-        let values = ensemble.members()[0].weights.elements(&name)?;
-        tensors.push(Rows { name, shape, maker: Box::new(Same { values }) });
+    ensemble.check_heads()?;
+    let of_role = |role| parameters::of_node(node).iter().filter(|tensor| tensor.role == role).count();
+    let separate = of_role(Role::Projection) > 1;
+    let mut widths = (0, 0);
+    for parameters::Parameter { name, role, .. } in parameters::of_node(node) {
+        let (rows, columns) = Routes::tensor(ensemble, id, role, separate, selection);
+        let members: Vec<Elements<'a>> =
+            ensemble.members().iter().map(|member| member.weights.elements(&name)).collect::<Result<_, _>>()?;
+        let Some(columns) = columns else {
+            let picks = rows.runs.iter().map(|runs| Pick::new(runs, 1)).collect();
+            tensors.push(Rows {
+                name,
+                shape: vec![rows.len],
+                maker: Box::new(Vector { members, picks, shares: None }),
+            });
+            continue;
+        };
+        if role == Role::OutputWeight {
+            widths.1 = rows.len;
+        } else {
+            widths.0 = columns.len;
+        }
+        let source_len = (0..members.len()).map(|member| ensemble.members()[member].graph.shape(id)[0]).collect();
+        let shape = vec![rows.len, columns.len];
+        let picks = columns.runs.iter().map(|runs| Pick::new(runs, 1)).collect();
+        let maker = Box::new(Matrix { members, source_len, picks, places: rows.by_target() });
+        tensors.push(Rows { name, shape, maker });
     }
-    let channels = graph.shape(id)[0];
-    Ok((channels, channels))
+    Ok(widths)
 }
 
 /// One node with weights, on its way into the fused network.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crate::fusion::score::kernel_size;
 use crate::fusion::{Ensemble, Member, Selection};
 use crate::model::groups::{GroupId, Owner};
+use crate::model::parameters::{self, Role};
 use crate::tensors::{CheckpointError, Weights};
 
 /// Weights of a member with zeros in the columns of dropped units. In the concatenated network a member's units are read by
@@ -45,7 +46,10 @@ impl<'a> Masked<'a> {
                 }
                 at += segment.len();
             }
-            zeros.insert(format!("{}.weight", graph.node(node).name), (at * inner, stretches));
+            let read = |role: Role| matches!(role, Role::Weight | Role::Projection);
+            for tensor in parameters::of_node(graph.node(node)).into_iter().filter(|tensor| read(tensor.role)) {
+                zeros.insert(tensor.name, (at * inner, stretches.clone()));
+            }
         }
         Some(Self { inner: weights, zeros })
     }

@@ -38,8 +38,11 @@ impl Provenance {
         let members = 0..ensemble.members().len();
         let groups = ensemble.couplings()[0].groups.iter().enumerate().map(|(index, group)| {
             let kept = |member| selection.kept(GroupId(index), member).iter().map(move |&unit| Unit(member, unit));
+            // Heads have no producers; they are named after their attention.
+            let attention = ensemble.couplings()[0].attention_of(GroupId(index));
+            let producers = group.producers.iter().chain(&attention);
             Origin {
-                layers: group.producers.iter().map(|id| ensemble.graph().node(*id).name.clone()).collect(),
+                layers: producers.map(|id| ensemble.graph().node(*id).name.clone()).collect(),
                 units: members.clone().flat_map(kept).collect(),
             }
         });

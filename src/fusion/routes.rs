@@ -3,6 +3,7 @@
 use crate::fusion::{Ensemble, Selection};
 use crate::model::graph::NodeId;
 use crate::model::groups::{Axis, Owner};
+use crate::model::parameters::Role;
 
 /// `len` neighbouring positions that go together from `source` in a member to `target` in the fused tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +33,21 @@ impl Routes {
     pub(super) fn columns(ensemble: &Ensemble<'_>, node: NodeId, selection: &Selection) -> Self {
         let axes: Vec<&Axis> = (0..ensemble.members().len()).map(|member| ensemble.columns(member, node)).collect();
         Self::of(&axes, selection)
+    }
+
+    /// Routes of the rows of a tensor of `node` with this role (see [`crate::model::groups::Couplings::axes`]), and of its columns if it has some.
+    pub(super) fn tensor(
+        ensemble: &Ensemble<'_>,
+        node: NodeId,
+        role: Role,
+        separate: bool,
+        selection: &Selection,
+    ) -> (Self, Option<Self>) {
+        let axes: Vec<(Axis, Option<Axis>)> =
+            ensemble.couplings().iter().map(|couplings| couplings.axes(node, role, separate)).collect();
+        let rows: Vec<&Axis> = axes.iter().map(|(rows, _)| rows).collect();
+        let columns: Option<Vec<&Axis>> = axes.iter().map(|(_, columns)| columns.as_ref()).collect();
+        (Self::of(&rows, selection), columns.map(|columns| Self::of(&columns, selection)))
     }
 
     /// One member whose `len` positions stay where they are.

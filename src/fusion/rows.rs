@@ -6,17 +6,6 @@ use crate::tensors::{Elements, MakeRow, Number};
 /// Elements per run below which positions are picked one by one: copying such short runs costs more.
 const SHORT_RUN: usize = 8;
 
-/// A member's own rows.
-pub(super) struct Same<'a> {
-    pub(super) values: Elements<'a>,
-}
-
-impl MakeRow for Same<'_> {
-    fn make<T: Number>(&self, row: usize, target: &mut [T]) {
-        self.values.copy_to(row * target.len(), target);
-    }
-}
-
 /// Rows of one member each, which read that member's units.
 pub(super) struct Matrix<'a> {
     pub(super) members: Vec<Elements<'a>>,

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use crate::fusion::{Ensemble, FusionError, Member, Selection, squares};
 use crate::model::graph::{NodeId, Op};
 use crate::model::groups::{Axis, GroupId, Owner};
-use crate::model::parameters;
+use crate::model::parameters::{self, Role};
 use crate::tensors::Elements;
 
 /// One group's scores, by member and unit.
@@ -14,10 +14,10 @@ pub type Scores = Vec<Vec<f64>>;
 /// The paper's importance: mean over the group's tensors of the sum of squares of the unit's slice, on what `selection`
 /// has left. Counted are rows of producers, columns of consumers (the output layer's scaled by the member's share),
 /// factors of normalisations and layer scales, and kernels of grouped convolutions, whose inputs and outputs are one
-/// unit; biases, embeddings and running statistics are not.
+/// unit; of heads their queries, keys and values as one tensor, and what reads them; biases, embeddings and running statistics are not.
 ///
 /// # Errors
-/// When weights cannot be read, and for units of an attention.
+/// When weights cannot be read.
 pub fn magnitude(ensemble: &Ensemble<'_>, selection: &Selection, group: GroupId) -> Result<Scores, FusionError> {
     of_members(ensemble, selection, group, Norm::Squares)
 }
@@ -36,9 +36,6 @@ fn of_members(
     group: GroupId,
     norm: Norm,
 ) -> Result<Scores, FusionError> {
-    if let Some(error) = ensemble.couplings()[0].attention(ensemble.graph(), group) {
-        return Err(error.into());
-    }
     (0..ensemble.members().len())
         .into_par_iter()
         .map(|member| View { ensemble, selection, member, norm }.score(group))
@@ -67,11 +64,28 @@ impl View<'_> {
     fn score(self, group: GroupId) -> Result<Vec<f64>, FusionError> {
         let tied = self.ensemble.couplings()[self.member].group(group);
         let mut sums = vec![0.0; tied.width];
+        let couplings = &self.ensemble.couplings()[self.member];
+        if let Some(id) = couplings.attention_of(group) {
+            let (rows, _) = couplings.axes(id, Role::Projection, false);
+            add_positions(&mut sums, &rows, group, &self.row_squares(id, Role::Projection)?);
+            add_positions(&mut sums, &couplings.attentions[&id], group, &self.column_squares(id, Role::OutputWeight)?);
+            return Ok(sums.into_iter().map(|sum| sum / 2.0).collect());
+        }
         for &node in &tied.producers {
-            add_positions(&mut sums, self.ensemble.rows(self.member, node), group, &self.row_squares(node)?);
+            add_positions(
+                &mut sums,
+                self.ensemble.rows(self.member, node),
+                group,
+                &self.row_squares(node, Role::OutputWeight)?,
+            );
         }
         for &node in &tied.consumers {
-            add_positions(&mut sums, self.ensemble.columns(self.member, node), group, &self.column_squares(node)?);
+            add_positions(
+                &mut sums,
+                self.ensemble.columns(self.member, node),
+                group,
+                &self.column_squares(node, Role::Projection)?,
+            );
         }
         let mut counted = tied.producers.len() + tied.consumers.len();
         for &node in tied.channelwise.iter().filter(|node| self.has_factors(**node)) {
@@ -84,25 +98,45 @@ impl View<'_> {
         Ok(sums.into_iter().map(|sum| sum / counted as f64).collect())
     }
 
-    /// For every row of a producer: the sum of squares over the columns that are left.
-    fn row_squares(self, node: NodeId) -> Result<Vec<f64>, FusionError> {
-        let weight = self.weight(node)?;
-        let columns = self.ensemble.columns(self.member, node);
-        let inner = self.inner(node);
-        let mask = self.mask(columns, inner);
-        Ok(squares::of_rows(&weight, length(columns) * inner, mask.as_deref()))
+    /// For every row of a producer: the sum of squares over the columns that are left; of an attention, of its tensors
+    /// with this role.
+    fn row_squares(self, node: NodeId, role: Role) -> Result<Vec<f64>, FusionError> {
+        let (role, weight) = self.matrix(node, role)?;
+        let (_, columns) = self.ensemble.couplings()[self.member].axes(node, role, false);
+        let (columns, inner) = (columns.unwrap_or_default(), self.inner(node));
+        let mask = self.mask(&columns, inner);
+        Ok(squares::of_rows(&weight, length(&columns) * inner, mask.as_deref()))
     }
 
-    /// For every column of a consumer: the sum of squares over the rows that are left.
-    fn column_squares(self, node: NodeId) -> Result<Vec<f64>, FusionError> {
-        let weight = self.weight(node)?;
+    /// For every column of a consumer: the sum of squares over the rows that are left; of an attention, of its tensors with
+    /// this role.
+    fn column_squares(self, node: NodeId, role: Role) -> Result<Vec<f64>, FusionError> {
+        let (role, weight) = self.matrix(node, role)?;
+        let (rows, columns) = self.ensemble.couplings()[self.member].axes(node, role, false);
         let inner = self.inner(node);
-        let row_len = length(self.ensemble.columns(self.member, node)) * inner;
-        let rows = self.positions(self.ensemble.rows(self.member, node));
+        let row_len = length(&columns.unwrap_or_default()) * inner;
+        let rows = self.positions(&rows);
         let share = if self.ensemble.is_head(node) { f64::from(self.ensemble.shares()[self.member]) } else { 1.0 };
         let factor = if self.norm == Norm::Squares { share * share } else { share };
         let elements = squares::of_columns(&weight, row_len, &rows);
         Ok(elements.chunks_exact(inner).map(|column| column.iter().sum::<f64>() * factor).collect())
+    }
+
+    /// The node's matrix or kernels; of an attention its tensors with this role on top of each other.
+    fn matrix(&self, node: NodeId, role: Role) -> Result<(Role, Elements<'_>), FusionError> {
+        let Member { graph, weights } = self.ensemble.members()[self.member];
+        if !matches!(graph.node(node).op, Op::Attention { .. }) {
+            return Ok((Role::Weight, self.weight(node)?));
+        }
+        let names = parameters::of_node(graph.node(node)).into_iter().filter(|tensor| tensor.role == role);
+        let parts: Vec<_> = names.map(|tensor| weights.f32(&tensor.name)).collect::<Result<_, _>>()?;
+        let mut values = parts.concat();
+        if self.norm == Norm::Amounts {
+            for weight in &mut values {
+                *weight = weight.abs().sqrt();
+            }
+        }
+        Ok((role, Elements::Floats(values.into())))
     }
 
     /// Whether the node's first tensor multiplies; an embedding is added.

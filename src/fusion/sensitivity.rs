@@ -63,6 +63,10 @@ pub fn probes(ensemble: &Ensemble<'_>) -> Result<Vec<Probe>, FusionError> {
         let mut widths: Vec<usize> = (1..POINTS).map(|part| total * part / POINTS).collect();
         widths.push(1);
         widths.retain(|width| (1..total).contains(width));
+        // Heads follow from the channels: nothing is spent on them by themselves.
+        if ensemble.couplings()[0].attention_of(group).is_some() {
+            widths.clear();
+        }
         widths.sort_unstable();
         widths.dedup();
         Ok(Probe { group, scores, widths, total })

@@ -24,13 +24,13 @@ pub(in crate::fusion) struct Tensor {
 }
 
 impl Tensor {
-    /// The float tensors of `member`, in order of computation; those of attentions, whose units stay in their order, are not
-    /// among them.
+    /// The float tensors of `member`, in order of computation.
     pub(in crate::fusion) fn of_member(ensemble: &Ensemble<'_>, member: usize) -> Vec<Self> {
         let graph = ensemble.members()[member].graph;
         let mut tensors = Vec::new();
         for (id, node) in graph.iter() {
-            for parameter in parameters::of_node(node) {
+            let of_node = parameters::of_node(node);
+            for parameter in of_node.iter().cloned() {
                 let elements: usize = parameter.shape.iter().product();
                 let rows = || ensemble.rows(member, id).clone();
                 let whole = |axis: Axis| {
@@ -50,7 +50,13 @@ impl Tensor {
                         let outer = elements / length(&axis).max(1);
                         vec![Side { axis, outer, inner: 1 }]
                     }
-                    Role::Projection | Role::ProjectionBias | Role::OutputWeight | Role::OutputBias => continue,
+                    Role::Projection | Role::ProjectionBias | Role::OutputWeight | Role::OutputBias => {
+                        let separate = of_node.iter().filter(|other| other.role == Role::Projection).count() > 1;
+                        let (rows, columns) = ensemble.couplings()[member].axes(id, parameter.role, separate);
+                        let columns =
+                            columns.map(|axis| Side { outer: elements / length(&axis).max(1), axis, inner: 1 });
+                        std::iter::once(whole(rows)).chain(columns).collect()
+                    }
                 };
                 tensors.push(Self { name: parameter.name, node: id, role: parameter.role, sides });
             }

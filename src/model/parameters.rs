@@ -200,8 +200,12 @@ fn set_widths(op: &mut Op, input: usize, output: usize) {
         | Op::GroupNorm { features, .. }
         | Op::LayerScale { features, .. }
         | Op::ClassToken { features }
-        | Op::PositionalEmbedding { features, .. }
-        | Op::Attention { features, .. } => *features = output,
+        | Op::PositionalEmbedding { features, .. } => *features = output,
+        Op::Attention { features, heads, .. } => {
+            // A head keeps its width.
+            let width = (*features / (*heads).max(1)).max(1);
+            (*features, *heads) = (output, output / width);
+        }
         _ => {}
     }
 }

@@ -6,7 +6,7 @@ use crate::domain::problem::{Code, Fault, Problem};
 use crate::model::allocate::{self, Curve, Ledger};
 use crate::model::costs::Costs;
 use crate::model::graph::{Graph, GraphError, NodeId};
-use crate::model::groups::{Couplings, GroupId};
+use crate::model::groups::{Axis, Couplings, GroupId};
 use crate::model::parameters;
 use crate::model::precision::Precision;
 use crate::model::ranges::{self, Range};
@@ -55,7 +55,11 @@ impl FusionPlan {
     ) -> Result<Self, Problem> {
         let couplings: Result<Vec<Couplings>, _> = graphs.iter().map(Couplings::of).collect();
         let couplings = couplings.map_err(|error| Problem::new(Code::NotSupportedYet, error.to_string()))?;
-        let ranges = ranges::of_groups(graphs, &couplings, target).map_err(Problem::faults)?;
+        // Heads follow from the channels.
+        let mut ranges = ranges::of_groups(graphs, &couplings, target).map_err(Problem::faults)?;
+        let own = couplings[0].groups.len() - couplings[0].attentions.len();
+        let totals: Vec<usize> = ranges.iter().map(|range| range.total).collect();
+        ranges.truncate(own);
         let groups = (0..couplings[0].groups.len()).map(GroupId);
         let names: Vec<String> = groups.map(|group| couplings[0].name(&graphs[0], group)).collect();
         let targets = match target.size {
@@ -65,12 +69,12 @@ impl FusionPlan {
             }
             size => widths(&couplings, &ranges, size, &names).map_err(Problem::faults)?,
         };
-        refuse_attention(&graphs[0], &couplings, &ranges, &targets)?;
+        let heads = heads(graphs, &couplings, &targets)?;
+        let targets = [targets, heads].concat();
         let build = |widths: &[usize]| {
             let graph = with_group_widths(&graphs[0], &couplings[0], widths);
             graph.map_err(|error| Problem::new(Code::Internal, error.to_string()))
         };
-        let totals: Vec<usize> = ranges.iter().map(|range| range.total).collect();
         let layers = layers(&graphs[0], &couplings[0], &names, &totals, &targets);
         let concatenated = Costs::of(&build(&totals)?, precision);
         let groups = couplings[0].columns.keys().map(|id| couplings[0].groups_of(*id)).collect();
@@ -78,16 +82,27 @@ impl FusionPlan {
     }
 }
 
-/// Attentions keep all their channels, and those of several members have no attention in common.
-fn refuse_attention(
-    graph: &Graph,
-    couplings: &[Couplings],
-    ranges: &[Range],
-    targets: &[usize],
-) -> Result<(), Problem> {
-    let pruned = (0..targets.len()).filter(|&group| couplings.len() > 1 || targets[group] != ranges[group].total);
-    let refused = pruned.map(GroupId).find_map(|group| couplings[0].attention(graph, group));
-    refused.map_or(Ok(()), |error| Err(error.into()))
+/// As many heads as the channels of each attention make.
+///
+/// # Errors
+/// Where the members' heads differ in width, and where an attention would have fewer channels on one side than on the other.
+fn heads(graphs: &[Graph], couplings: &[Couplings], targets: &[usize]) -> Result<Vec<usize>, Problem> {
+    let first = &couplings[0];
+    let heads = first.attentions.iter().map(|(id, axis)| {
+        let width = axis.first().map_or(1, |segment| segment.repeat);
+        let node = &graphs[0].node(*id).name;
+        let refuse = |detail: &str| Problem::new(Code::NotSupportedYet, format!("node `{node}`: {detail}"));
+        if couplings.iter().any(|other| other.attentions[id].first().map_or(1, |segment| segment.repeat) != width) {
+            return Err(refuse("the members' heads have different widths; heads of one width are fused"));
+        }
+        let len = |axis: &Axis| allocate::axis_len(Some(axis), |GroupId(group)| targets[group]);
+        let [rows, columns] = [&first.rows[id], &first.columns[id]].map(len);
+        if rows != columns || !rows.is_multiple_of(width) {
+            return Err(refuse("it would read other channels than it writes, or no whole heads; give both one width"));
+        }
+        Ok(rows / width)
+    });
+    heads.collect()
 }
 
 fn name(graph: &Graph, id: NodeId) -> String {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::domain::problem::Fault;
 use crate::model::graph::Graph;
-use crate::model::groups::{Couplings, GroupId};
+use crate::model::groups::{Axis, Couplings, GroupId, Owner};
 use crate::model::target::{LayerSize, Target};
 
 /// The widths that a group may get: from `least` to `most` in steps that end at multiples of `step`.
@@ -53,6 +53,8 @@ struct Named<'a> {
     layers: Vec<&'a str>,
     total: usize,
     member: usize,
+    /// Channels of a head of the attentions that read or write the units; 1 where there are none.
+    head: usize,
 }
 
 /// The range of every group of networks of one topology.
@@ -78,9 +80,26 @@ fn named<'a>(graphs: &'a [Graph], couplings: &[Couplings]) -> Vec<Named<'a>> {
         let name = couplings[0].name(&graphs[0], GroupId(index));
         // Exactly total / n, unlike the reference implementation, which loses one unit to float rounding for some n.
         let member = (total / couplings.len()).max(1);
-        Named { name, layers: producers.map(|id| graphs[0].node(*id).name.as_str()).collect(), total, member }
+        let head = head_width(&couplings[0], GroupId(index));
+        Named { name, layers: producers.map(|id| graphs[0].node(*id).name.as_str()).collect(), total, member, head }
     };
     (0..couplings[0].groups.len()).map(group).collect()
+}
+
+/// What widths of `group` are multiples of, since attentions have whole heads.
+fn head_width(couplings: &Couplings, group: GroupId) -> usize {
+    let holds = |axis: &Axis| axis.iter().any(|segment| segment.owner == Owner::Group(group));
+    let met = couplings.attentions.iter().filter(|(id, _)| holds(&couplings.rows[id]) || holds(&couplings.columns[id]));
+    let widths = met.filter_map(|(_, axis)| Some(axis.first()?.repeat));
+    widths.fold(1, least_common_multiple)
+}
+
+fn least_common_multiple(a: usize, b: usize) -> usize {
+    let (mut x, mut y) = (a, b);
+    while y > 0 {
+        (x, y) = (y, x % y);
+    }
+    a / x.max(1) * b
 }
 
 /// Names that are those of no layer with units of its own.
@@ -147,12 +166,13 @@ fn range(group: &Named<'_>, target: &Target, faults: &mut Vec<Fault>) -> Range {
         faults.extend(asked_faults(group, kept, &asked));
         return Range { least: fixed, most: fixed, step: 1, member, total };
     }
-    let step = target.round_to;
+    let step = least_common_multiple(target.round_to, group.head);
     let most = total / step * step;
     if most == 0 {
         let detail = format!(
-            "layer `{}` has {total} units in all members together, fewer than {step}; give it a width in `layers`",
-            group.name
+            "layer `{}` has {total} units in all members together, fewer than {step}; give it a width in `layers`{}",
+            group.name,
+            if group.head > 1 { format!(", in whole heads of {} channels", group.head) } else { String::new() }
         );
         faults.push(Fault::new("/target/round_to", "too_wide", detail));
     }
@@ -191,6 +211,11 @@ fn asked_faults(group: &Named<'_>, kept: bool, asked: &BTreeMap<&str, usize>) ->
             let detail =
                 format!("`keep` names this layer: expected at least the member width {}, got {width}", group.member);
             faults.push(Fault::new(pointer_to(name), "too_narrow", detail));
+        }
+        if !width.is_multiple_of(group.head) {
+            let head = group.head;
+            let detail = format!("an attention reads or writes `{name}`: expected whole heads of {head}, got {width}");
+            faults.push(Fault::new(pointer_to(name), "not_whole_heads", detail));
         }
         match first {
             Some((other, expected)) if expected != width => {

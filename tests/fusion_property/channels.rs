@@ -1,11 +1,14 @@
 //! Operations that see all channels at once: the virtual concatenation runs them member by member.
 
+use std::collections::BTreeMap;
+
 use engraft::domain::problem::Code;
 use engraft::fusion::{self, Ensemble, Member, verify};
-use engraft::model::graph::Graph;
+use engraft::model::graph::{Graph, NodeId};
+use engraft::model::parameters::{self, Role};
 use engraft::model::plan::FusionPlan;
 use engraft::model::precision::Precision;
-use engraft::model::target::Target;
+use engraft::model::target::{Allocation, Budget, LayerSize, Resource, Size, Target};
 use engraft::tensors::{StateDict, Weights};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -64,7 +67,7 @@ fn normalisations_over_channels_see_one_member_at_a_time() {
 }
 
 #[test]
-fn attentions_are_concatenated_head_by_head_and_not_pruned() {
+fn attentions_are_concatenated_head_by_head_and_pruned_by_whole_heads() {
     let mut rng = ChaCha8Rng::seed_from_u64(6);
     let mut transformer = |width: usize, projections: serde_json::Value| {
         let nodes = serde_json::json!([
@@ -91,13 +94,39 @@ fn attentions_are_concatenated_head_by_head_and_not_pruned() {
         let networks = [transformer(4, projections.clone()), transformer(6, projections)];
         check_concatenation(&networks, &mut ChaCha8Rng::seed_from_u64(7));
         let list: Vec<Member<'_>> = networks.iter().map(|(graph, weights)| Member { graph, weights }).collect();
-        let refused = fusion::joint(&list, &[5, 5]).unwrap_err().to_string();
-        assert!(refused.contains("`attn`") && refused.contains("not supported yet"), "{refused}");
+        let refused = fusion::joint(&list, &[5, 5, 2]).unwrap_err().to_string();
+        assert!(refused.contains("`attn`") && refused.contains("different widths"), "{refused}");
+        let plan = |graphs: &[Graph], target: &Target| FusionPlan::new(graphs, target, &Precision::default(), None);
         let graphs: Vec<Graph> = networks.iter().map(|(graph, _)| graph.clone()).collect();
-        let problem = FusionPlan::new(&graphs, &Target::default(), &Precision::default(), None).unwrap_err();
+        let problem = plan(&graphs, &Target::default()).unwrap_err();
         assert_eq!(problem.code, Code::NotSupportedYet);
         assert!(problem.detail.contains("`attn`"), "{}", problem.detail);
-        let halved = fusion::joint(&list[..1], &[4, 2]).unwrap();
+        // Two members of one shape become one of it, or one of half the channels with half the heads.
+        let pair = [graphs[0].clone(), graphs[0].clone()];
+        let widths = |target: &Target| plan(&pair, target).unwrap().targets;
+        assert_eq!(widths(&Target::default()), [4, 5, 2]);
+        assert_eq!(widths(&Size::Factor(0.6).into()), [2, 3, 1]);
+        let odd = Target { layers: BTreeMap::from([("patches".to_owned(), LayerSize::Width(3))]), ..Target::default() };
+        assert_eq!(plan(&pair, &odd).unwrap_err().errors[0].code, "not_whole_heads");
+        let budget = Budget { resource: Resource::Parameters, limit: 150, allocation: Allocation::Uniform };
+        let fitting = plan(&pair, &Size::Budget(budget).into()).unwrap();
+        assert_eq!((fitting.targets[0] / 2, fitting.targets[0] % 2), (fitting.targets[2], 0));
+        let both = [list[0], list[0]];
+        for (targets, channels) in [([4, 5, 2], 4), ([2, 3, 1], 2)] {
+            let fused = fusion::joint(&both, &targets).unwrap();
+            assert_eq!(fused.graph.shape(NodeId(3)), &vec![channels, 10]);
+            let elements: usize = parameters::of_graph(&fused.graph)
+                .iter()
+                .filter(|tensor| tensor.role == Role::Projection)
+                .map(|tensor| fused.weights.f32(&tensor.name).unwrap().len())
+                .sum();
+            assert_eq!(elements, 3 * channels * channels);
+            assert_eq!(verify::reference(fused.as_member(), &[0.5; 36], 1).unwrap().len(), 3);
+        }
+        // Everything that is kept is the concatenation, with one norm over all channels.
+        let all = fusion::joint(&both, &[8, 10, 4]).unwrap();
+        assert_eq!(all.graph.shape(NodeId(3)), &vec![8, 10]);
+        let halved = fusion::joint(&list[..1], &[4, 2, 2]).unwrap();
         assert_eq!(halved.weights.f32("fc1.weight").unwrap().len(), 8);
     }
 }

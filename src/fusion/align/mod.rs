@@ -76,7 +76,7 @@ fn movable(ensemble: &Ensemble<'_>) -> Result<Vec<GroupId>, FusionError> {
     }
     let couplings = &ensemble.couplings()[0];
     let mut groups: Vec<GroupId> = (0..ensemble.groups()).map(GroupId).collect();
-    groups.retain(|group| couplings.attention(graph, *group).is_none());
+    groups.retain(|group| !couplings.meets_attention(*group));
     groups.sort_by_key(|group| couplings.group(*group).producers.iter().min().copied());
     Ok(groups)
 }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::layer::{Layer, without_weights};
+use super::layer::{Layer, mix, project, without_weights};
 use crate::fusion::{FusionError, Member};
 use crate::kernels::Workspace;
-use crate::model::graph::{Graph, Node, NodeId};
+use crate::model::graph::{Graph, Node, NodeId, Op};
 use crate::tensors::Weights;
 
 /// One node's output for a batch: N x P x C, where P is the number of positions (1 for vectors).
@@ -80,6 +80,22 @@ impl<'a> Network<'a> {
             None => without_weights(&node.op, operands, &mut y),
         }
         y
+    }
+
+    /// Queries, keys and values of the attention `id`, side by side, from what it reads.
+    pub(in crate::fusion) fn projected(&self, id: NodeId, x: &Value, work: &mut Workspace<f32>) -> Value {
+        match self.layers.get(&id) {
+            Some(Layer::Attention { projection, .. }) => {
+                project(projection, x, projection.weight.len() / x.channels.max(1), work)
+            }
+            _ => x.clone(),
+        }
+    }
+
+    /// What the output projection of the attention `id` reads: the outputs of its heads, side by side.
+    pub(in crate::fusion) fn mixed(&self, id: NodeId, x: &Value, work: &mut Workspace<f32>) -> Value {
+        let Op::Attention { heads, .. } = self.graph.node(id).op else { return x.clone() };
+        mix(heads, &self.projected(id, x, work), work)
     }
 
     fn empty_output(&self, id: NodeId, x: &Value) -> Value {

@@ -16,7 +16,7 @@ use std::num::NonZeroUsize;
 
 use rayon::prelude::*;
 use solve::{Fit, Parts, fit};
-use system::{Refit, System};
+use system::{Part, Refit, System};
 
 use crate::fusion::calibration::moments::Moments;
 use crate::fusion::calibration::{HELD_BYTES, Inputs, Monitor, Network, Sampling, Stream, mixes, only_reader};
@@ -25,10 +25,10 @@ use crate::job::calibration::PER_UNKNOWN;
 use crate::job::compensation::{self, Compensation, RefittedLayer, Source};
 use crate::job::request::Convolutions;
 use crate::kernels::layout;
-use crate::model::graph::{Graph, NodeId, Op};
+use crate::model::graph::{Graph, Node, NodeId, Op};
 use crate::model::groups::{Axis, Owner};
 use crate::model::header::Dtype;
-use crate::model::parameters::{self, Parameter};
+use crate::model::parameters::{self, Parameter, Role};
 use crate::tensors::{Elements, StateDict, Weights};
 
 pub use data_free::data_free;
@@ -100,15 +100,16 @@ fn calibrate_within(
     let Some((selection, fused)) = candidates.first() else { return Err(FusionError::Empty) };
     let mut warnings = Vec::new();
     let mut layers: Vec<Vec<System<'_>>> = Vec::new();
-    for id in altered_layers(ensemble, selection) {
+    let nodes = altered_layers(ensemble, selection).into_iter();
+    let parts = nodes.flat_map(|id| Part::of(&fused.graph.node(id).op).iter().map(move |part| (id, *part)));
+    for part in parts {
         let of_candidate = |(selection, fused): &(&Selection, &Fused<_>)| {
-            System::new(ensemble, selection, &fused.graph, id, options.convolutions)
+            System::new(ensemble, selection, &fused.graph, part, options.convolutions)
         };
-        match candidates.iter().map(of_candidate).collect() {
+        match candidates.iter().map(of_candidate).collect::<Result<_, String>>() {
             Ok(systems) => layers.push(systems),
             Err(reason) => {
-                let reason: String = reason;
-                let name = &fused.graph.node(id).name;
+                let name = &fused.graph.node(part.0).name;
                 warnings.push(format!("layer `{name}` was not refitted, its weights are the members' own: {reason}"));
             }
         }
@@ -219,7 +220,7 @@ impl Refitter<'_> {
         place: (usize, usize),
         monitor: Monitor<'_>,
     ) -> Result<(), FusionError> {
-        let Some(id) = systems.first().map(|system| system.id) else { return Ok(()) };
+        let Some((id, part_of)) = systems.first().map(|system| (system.id, system.part)) else { return Ok(()) };
         let empty = |system: &System<'_>| {
             let empty = || [0, 1].map(|_| Moments::new(system.unknowns, system.targets()));
             (0..system.count()).map(|_| empty()).collect()
@@ -238,7 +239,7 @@ impl Refitter<'_> {
             }
             Ok(())
         })?;
-        let absorber = self.absorber(id);
+        let absorber = self.absorber(id, part_of);
         for (index, (system, moments)) in systems.iter().zip(moments).enumerate() {
             let rows = moments[0].iter().map(Moments::rows).sum();
             let Some(fit) = fit(moments, absorber.is_some(), self.options.ridge) else { continue };
@@ -252,8 +253,13 @@ impl Refitter<'_> {
 
     fn told(&self, system: &System<'_>, fit: &Fit, rows: usize) -> RefittedLayer {
         let full = system.fits_bias();
+        let name = &self.graph.node(system.id).name;
         RefittedLayer {
-            layer: self.graph.node(system.id).name.clone(),
+            layer: match system.part {
+                Part::Whole => name.clone(),
+                Part::Projection => format!("{name} (queries, keys, values)"),
+                Part::Output => format!("{name} (output)"),
+            },
             system: if full { compensation::System::Full } else { compensation::System::ChannelShared },
             unknowns: system.unknowns,
             rows,
@@ -264,12 +270,13 @@ impl Refitter<'_> {
 
     /// Who takes a constant that the fit adds to the layer's outputs: the layer's own bias, or the running mean of the
     /// BatchNorm behind it.
-    fn absorber(&self, id: NodeId) -> Option<NodeId> {
-        let op = &self.graph.node(id).op;
-        if matches!(op, Op::Linear { bias: true, .. }) || op.convolution().is_some_and(|conv| conv.bias) {
+    fn absorber(&self, id: NodeId, part: Part) -> Option<NodeId> {
+        let [_, bias] = part.roles();
+        if parameters::of_node(self.graph.node(id)).iter().any(|tensor| tensor.role == bias) {
             return Some(id);
         }
-        only_reader(self.graph, id).filter(|reader| matches!(self.graph.node(*reader).op, Op::BatchNorm { .. }))
+        let reader = only_reader(self.graph, id).filter(|_| part != Part::Projection);
+        reader.filter(|reader| matches!(self.graph.node(*reader).op, Op::BatchNorm { .. }))
     }
 
     /// Writes the refitted weights, and lets the running network have them.
@@ -282,22 +289,41 @@ impl Refitter<'_> {
     ) -> Result<(), FusionError> {
         let node = self.graph.node(system.id);
         let weights = &mut self.candidates[candidate].weights;
-        if let Some(Parameter { name, shape, .. }) = parameters::of_node(node).into_iter().next() {
-            weights.insert_f32(&name, &shape, pytorch(&node.op, refit.weight))?;
-        }
+        let [matrix, bias] = system.part.roles();
+        put(weights, node, matrix, &pytorch(&node.op, refit.weight))?;
         if let Some(absorber) = absorber {
-            let (role, sign) = if absorber == system.id { ("bias", 1.0) } else { ("running_mean", -1.0) };
-            let tensor = format!("{}.{role}", self.graph.node(absorber).name);
-            let old = weights.f32(&tensor)?.into_owned();
-            let replaces = absorber == system.id && system.fits_bias();
-            let base = |old: f32| if replaces { 0.0 } else { f64::from(old) };
-            let new = old.iter().zip(&refit.shift).map(|(old, shift)| (base(*old) + sign * shift) as f32).collect();
-            weights.insert_f32(&tensor, &[refit.shift.len()], new)?;
+            let itself = absorber == system.id;
+            let (role, sign) = if itself { (bias, 1.0) } else { (Role::RunningMean, -1.0) };
+            let node = self.graph.node(absorber);
+            let old = joined(weights, node, role)?;
+            let base = |old: f32| if itself && system.fits_bias() { 0.0 } else { f64::from(old) };
+            let new = old.iter().zip(&refit.shift).map(|(old, shift)| (base(*old) + sign * shift) as f32);
+            put(weights, node, role, &new.collect::<Vec<_>>())?;
         }
         let network = &mut self.networks[self.members + candidate];
         network.reload(system.id, weights)?;
         absorber.map_or(Ok(()), |absorber| network.reload(absorber, weights))
     }
+}
+
+/// The tensors of `node` with this role, one after another.
+fn joined(weights: &StateDict, node: &Node, role: Role) -> Result<Vec<f32>, FusionError> {
+    let mut values = Vec::new();
+    for tensor in parameters::of_node(node).iter().filter(|tensor| tensor.role == role) {
+        values.extend_from_slice(&weights.f32(&tensor.name)?);
+    }
+    Ok(values)
+}
+
+/// Writes the tensors of `node` with this role, whose values come one after another.
+fn put(weights: &mut StateDict, node: &Node, role: Role, values: &[f32]) -> Result<(), FusionError> {
+    let mut rest = values;
+    for Parameter { name, shape, .. } in parameters::of_node(node).into_iter().filter(|tensor| tensor.role == role) {
+        let (own, others) = rest.split_at(shape.iter().product());
+        weights.insert_f32(&name, &shape, own.to_vec())?;
+        rest = others;
+    }
+    Ok(())
 }
 
 /// A weight in PyTorch's order, from the order out x kernel x in.

@@ -16,6 +16,7 @@ use crate::job::calibration::MOST_UNKNOWNS;
 use crate::job::request::Convolutions;
 use crate::kernels::{Matrix, Workspace, layout, matmul};
 use crate::model::graph::{Graph, NodeId, Op, Window};
+use crate::model::parameters::Role;
 
 /// What the unknowns are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,11 +34,39 @@ pub(super) enum Kind {
     Flattened { repeat: usize },
 }
 
+/// Which weights of a layer are refitted at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// All of them.
+    Whole,
+    /// Queries, keys and values of an attention, which read what it reads.
+    Projection,
+    /// The output of an attention, which reads its heads.
+    Output,
+}
+
+impl Part {
+    /// The parts of an operation, in order of computation.
+    pub(super) fn of(op: &Op) -> &'static [Self] {
+        if matches!(op, Op::Attention { .. }) { &[Self::Projection, Self::Output] } else { &[Self::Whole] }
+    }
+
+    /// Roles of its weights and of its biases.
+    pub(super) fn roles(self) -> [Role; 2] {
+        match self {
+            Self::Whole => [Role::Weight, Role::Bias],
+            Self::Projection => [Role::Projection, Role::ProjectionBias],
+            Self::Output => [Role::OutputWeight, Role::OutputBias],
+        }
+    }
+}
+
 /// One layer to refit.
 #[derive(Debug)]
 pub(super) struct System<'a> {
     ensemble: &'a Ensemble<'a>,
     pub(super) id: NodeId,
+    pub(super) part: Part,
     pub(super) kind: Kind,
     /// Unknowns per row.
     pub(super) unknowns: usize,
@@ -65,25 +94,29 @@ pub(super) struct Refit {
 }
 
 impl<'a> System<'a> {
-    /// The system of the node `id` of the fused network `graph`, or why there is none.
+    /// The system of a `part` of the node `id` of the fused network `graph`, or why there is none.
     pub(super) fn new(
         ensemble: &'a Ensemble<'a>,
         selection: &Selection,
         graph: &Graph,
-        id: NodeId,
+        (id, part): (NodeId, Part),
         convolutions: Convolutions,
     ) -> Result<Self, String> {
-        let (kind, unknowns) = kind(ensemble, graph, id, convolutions).ok_or("attentions are not refitted yet")?;
+        let (kind, unknowns) = kind(ensemble, graph, id, convolutions);
         if unknowns > MOST_UNKNOWNS {
             return Err(format!("it has {unknowns} unknowns per row, more than {MOST_UNKNOWNS}"));
         }
-        let routes = Routes::rows(ensemble, id, selection);
+        let routes = match part {
+            Part::Projection => Routes::tensor(ensemble, id, Role::Projection, false, selection).0,
+            Part::Whole | Part::Output => Routes::rows(ensemble, id, selection),
+        };
         let pairs = |runs: &Vec<crate::fusion::routes::Run>| {
             runs.iter().flat_map(|run| (0..run.len).map(|at| (run.source + at, run.target + at))).collect()
         };
         Ok(Self {
             ensemble,
             id,
+            part,
             kind,
             unknowns,
             rows: routes.runs.iter().map(pairs).collect(),
@@ -129,7 +162,11 @@ impl<'a> System<'a> {
         sampling: &Sampling,
         work: &mut Workspace<f32>,
     ) -> Result<Vec<Rows>, FusionError> {
-        let x = batch.value(fused, self.input)?;
+        let mut x = Cow::Borrowed(batch.value(fused, self.input)?);
+        if self.part == Part::Output {
+            x = Cow::Owned(networks[fused].mixed(self.id, &x, work));
+        }
+        let x = &*x;
         let (_, size) = channels_and_size(networks[fused].graph(), self.id);
         let places = match self.kind {
             Kind::Windows(_) | Kind::Groups { .. } => sampling.positions(size[0] * size[1], self.id, batch.index),
@@ -199,6 +236,11 @@ impl<'a> System<'a> {
     ) -> Result<Vec<f32>, FusionError> {
         let mut targets = vec![0.0; rows * self.outputs];
         for (member, pairs) in self.rows.iter().enumerate() {
+            if self.part == Part::Projection {
+                let triple = networks[member].projected(self.id, batch.value(member, self.input)?, work);
+                picks(&triple, places, pairs, 1.0, self.outputs, &mut targets);
+                continue;
+            }
             batch.advance(member, &networks[member], NodeId(self.id.0 + 1), work);
             picks(batch.value(member, self.id)?, places, pairs, self.share(member), self.outputs, &mut targets);
         }
@@ -280,27 +322,25 @@ impl<'a> System<'a> {
 }
 
 /// What the unknowns of a layer are, and how many per row.
-fn kind(ensemble: &Ensemble<'_>, graph: &Graph, id: NodeId, convolutions: Convolutions) -> Option<(Kind, usize)> {
-    match &graph.node(id).op {
-        Op::Linear { in_features, .. } => {
-            let repeat = repeat(ensemble, id).filter(|repeat| *repeat > 1 && *in_features > MOST_UNKNOWNS);
-            let shared = repeat.map(|repeat| (Kind::Flattened { repeat }, in_features / repeat));
-            shared.or(Some((Kind::Features, *in_features)))
+fn kind(ensemble: &Ensemble<'_>, graph: &Graph, id: NodeId, convolutions: Convolutions) -> (Kind, usize) {
+    let op = &graph.node(id).op;
+    let Some(conv) = op.convolution() else {
+        // An attention has as many channels between its projections as before them.
+        let features = graph.shape(graph.node(id).inputs[0])[0];
+        let repeat = if matches!(op, Op::Linear { .. }) { repeat(ensemble, id) } else { None };
+        let repeat = repeat.filter(|repeat| *repeat > 1 && features > MOST_UNKNOWNS);
+        return repeat.map_or((Kind::Features, features), |repeat| (Kind::Flattened { repeat }, features / repeat));
+    };
+    let taps = conv.window.kernel[0] * conv.window.kernel[1];
+    let unknowns = conv.inputs_of_one() * taps;
+    let full = taps == 1 || convolutions == Convolutions::Full && unknowns <= MOST_UNKNOWNS;
+    match conv.group_width {
+        Some(width) => {
+            let outputs = conv.out_channels / conv.groups();
+            (Kind::Groups { window: conv.window, width, outputs }, unknowns)
         }
-        op => {
-            let conv = op.convolution()?;
-            let taps = conv.window.kernel[0] * conv.window.kernel[1];
-            let unknowns = conv.inputs_of_one() * taps;
-            let full = taps == 1 || convolutions == Convolutions::Full && unknowns <= MOST_UNKNOWNS;
-            Some(match conv.group_width {
-                Some(width) => {
-                    let outputs = conv.out_channels / conv.groups();
-                    (Kind::Groups { window: conv.window, width, outputs }, unknowns)
-                }
-                None if full => (Kind::Windows(conv.window), unknowns),
-                None => (Kind::Channels { taps }, conv.in_channels),
-            })
-        }
+        None if full => (Kind::Windows(conv.window), unknowns),
+        None => (Kind::Channels { taps }, conv.in_channels),
     }
 }
 

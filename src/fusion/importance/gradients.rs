@@ -17,22 +17,19 @@ pub type Saliency = BTreeMap<String, Vec<f32>>;
 /// loss of that member.
 ///
 /// # Errors
-/// When a tensor has no saliency, and for units of an attention.
+/// When a tensor has no saliency.
 pub(super) fn score(
     ensemble: &Ensemble<'_>,
     group: GroupId,
     members: &[Saliency],
     importance: Importance,
 ) -> Result<Scores, FusionError> {
-    if let Some(error) = ensemble.couplings()[0].attention(ensemble.graph(), group) {
-        return Err(error.into());
-    }
     let of_slice = |sum: f64| if importance == Importance::Taylor { sum.abs() } else { sum };
     let of_member = |(member, saliency): (usize, &Saliency)| {
         let units = ensemble.couplings()[member].group(group).width;
         let (mut scores, mut counted) = (vec![0.0; units], 0);
         let tensors = Tensor::of_member(ensemble, member);
-        for tensor in tensors.iter().filter(|tensor| tensor.role == Role::Weight) {
+        for tensor in tensors.iter().filter(|tensor| counts(tensor.role)) {
             let owner = Owner::Group(group);
             for side in tensor.sides.iter().filter(|side| side.holds(owner)) {
                 let values = saliency.get(&tensor.name).ok_or(FusionError::NoStatistics)?;
@@ -46,4 +43,9 @@ pub(super) fn score(
         Ok(scores.into_iter().map(|sum| sum / f64::from(counted.max(1))).collect())
     };
     members.iter().enumerate().map(of_member).collect()
+}
+
+/// Whether tensors of this role multiply.
+fn counts(role: Role) -> bool {
+    matches!(role, Role::Weight | Role::Projection | Role::OutputWeight)
 }

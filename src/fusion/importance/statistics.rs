@@ -1,5 +1,6 @@
 //! Second moments of the activations of every coupling group, over all members' units.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use crate::fusion::calibration::moments::Moments;
@@ -10,6 +11,7 @@ use crate::job::calibration::PER_UNIT;
 use crate::kernels::Workspace;
 use crate::model::graph::{Graph, NodeId};
 use crate::model::groups::{Axis, GroupId, Owner, Segment};
+use crate::model::parameters::{self, Role};
 
 /// What activations on calibration data tell of each group.
 #[derive(Debug)]
@@ -17,7 +19,7 @@ pub struct Statistics {
     groups: Vec<GroupStatistics>,
 }
 
-/// Of the units of all members in one group, member by member.
+/// Of the units of all members in one group, member by member; of heads, of each of their channels.
 #[derive(Debug)]
 struct GroupStatistics {
     /// E[a aᵀ], added up over the layers that read the group, each divided by its mean diagonal.
@@ -28,7 +30,7 @@ struct GroupStatistics {
     activation: Vec<f64>,
 }
 
-/// One layer that reads units of one group.
+/// One layer that reads units of one group; an attention's output projection reads its heads.
 struct Reader {
     layer: NodeId,
     group: GroupId,
@@ -45,10 +47,11 @@ pub fn measure(
     sampling: &Sampling,
     monitor: Monitor<'_>,
 ) -> Result<Statistics, FusionError> {
+    ensemble.check_heads()?;
     let networks: Vec<Network<'_>> =
         ensemble.members().iter().map(|member| Network::of(*member)).collect::<Result<_, _>>()?;
     let mut readers = readers(ensemble);
-    let widest = readers.iter().map(|reader| units(ensemble, reader.group)).max().unwrap_or(1);
+    let widest = readers.iter().map(|reader| elements(ensemble, reader.group).iter().sum()).max().unwrap_or(1);
     let graphs: Vec<&Graph> = ensemble.members().iter().map(|member| member.graph).collect();
     let chosen = sampling.draw(inputs, PER_UNIT * widest, &graphs);
     let size = |graph: &&Graph| graph.iter().map(|(id, _)| graph.shape(id).iter().product::<usize>()).max();
@@ -58,7 +61,7 @@ pub fn measure(
     for (index, &layer) in layers.iter().enumerate() {
         stream.pass(&networks, layer, (index, layers.len()), monitor, |batch, work| {
             let mut of_layer = readers.iter_mut().filter(|reader| reader.layer == layer);
-            of_layer.try_for_each(|reader| reader.add(ensemble, batch, sampling, work))
+            of_layer.try_for_each(|reader| reader.add(ensemble, &networks, batch, sampling, work))
         })?;
     }
     Statistics::of(ensemble, &readers)
@@ -66,19 +69,37 @@ pub fn measure(
 
 /// Every pair of a group and a layer that reads it, in order of computation.
 fn readers(ensemble: &Ensemble<'_>) -> Vec<Reader> {
-    let pairs = ensemble.couplings()[0]
-        .groups
-        .iter()
-        .enumerate()
-        .flat_map(|(index, group)| group.consumers.iter().map(move |layer| (*layer, GroupId(index))));
-    let pairs: BTreeSet<(NodeId, GroupId)> = pairs.collect();
-    let reader = |(layer, group)| Reader { layer, group, moments: Moments::new(units(ensemble, group), 0) };
+    let couplings = &ensemble.couplings()[0];
+    let of_group = |index: usize| {
+        let group = GroupId(index);
+        let consumers = couplings.groups[index].consumers.iter().copied();
+        consumers.chain(couplings.attention_of(group)).map(move |layer| (layer, group))
+    };
+    let pairs: BTreeSet<(NodeId, GroupId)> = (0..ensemble.groups()).flat_map(of_group).collect();
+    let reader = |(layer, group)| {
+        let count = elements(ensemble, group).iter().sum();
+        Reader { layer, group, moments: Moments::new(count, 0) }
+    };
     pairs.into_iter().map(reader).collect()
 }
 
-/// Units of a group, of all members together.
-fn units(ensemble: &Ensemble<'_>, group: GroupId) -> usize {
-    ensemble.widths(group).iter().sum()
+/// Elements of a group, member by member: its units, or the channels of its heads.
+fn elements(ensemble: &Ensemble<'_>, group: GroupId) -> Vec<usize> {
+    let each = ensemble.elements(group);
+    ensemble.widths(group).into_iter().map(|units| units * each).collect()
+}
+
+/// The input axis of `layer` in one member, by elements, and the role of the tensors that read it for `group`: those of an
+/// attention's output projection where the units are its heads.
+fn read_axis(ensemble: &Ensemble<'_>, member: usize, layer: NodeId, group: GroupId) -> (Axis, Role) {
+    let couplings = &ensemble.couplings()[member];
+    if couplings.attention_of(group) == Some(layer) {
+        let heads = couplings.attentions[&layer].iter();
+        let channels = heads.map(|heads| Segment { units: heads.len(), repeat: 1, ..*heads }).collect();
+        return (channels, Role::OutputWeight);
+    }
+    let role = if couplings.attentions.contains_key(&layer) { Role::Projection } else { Role::Weight };
+    (ensemble.columns(member, layer).clone(), role)
 }
 
 impl Reader {
@@ -86,17 +107,22 @@ impl Reader {
     fn add(
         &mut self,
         ensemble: &Ensemble<'_>,
+        networks: &[Network<'_>],
         batch: &Batch,
         sampling: &Sampling,
-        work: &Workspace<f32>,
+        work: &mut Workspace<f32>,
     ) -> Result<(), FusionError> {
         let input = ensemble.graph().node(self.layer).inputs[0];
-        let width = units(ensemble, self.group);
+        let width = elements(ensemble, self.group).iter().sum::<usize>();
         let mut rows: Vec<f32> = Vec::new();
         let mut offset = 0;
-        for (member, units) in ensemble.widths(self.group).into_iter().enumerate() {
-            let value = batch.value(member, input)?;
-            let segments = placed(ensemble.columns(member, self.layer), self.group);
+        for (member, units) in elements(ensemble, self.group).into_iter().enumerate() {
+            let (axis, role) = read_axis(ensemble, member, self.layer, self.group);
+            let mut value = Cow::Borrowed(batch.value(member, input)?);
+            if role == Role::OutputWeight {
+                value = Cow::Owned(networks[member].mixed(self.layer, &value, work));
+            }
+            let segments = placed(&axis, self.group);
             let repeat = segments.iter().map(|(_, segment)| segment.repeat).max().unwrap_or(1);
             let pixels = sampling.positions(value.positions(), self.layer, batch.index);
             let repeats = sampling.positions(repeat, self.layer, batch.index);
@@ -140,7 +166,7 @@ fn placed(axis: &Axis, group: GroupId) -> Vec<(usize, Segment)> {
 impl Statistics {
     fn of(ensemble: &Ensemble<'_>, readers: &[Reader]) -> Result<Self, FusionError> {
         let empty = |group| {
-            let n = units(ensemble, GroupId(group));
+            let n = elements(ensemble, GroupId(group)).iter().sum();
             GroupStatistics { gram: vec![0.0; n * n], reads: vec![0.0; n], activation: vec![0.0; n] }
         };
         let mut groups: Vec<GroupStatistics> = (0..ensemble.groups()).map(empty).collect();
@@ -152,7 +178,8 @@ impl Statistics {
 
     /// Mean squared activation times the squared norm of what reads it.
     pub(super) fn activation(&self, ensemble: &Ensemble<'_>, group: GroupId) -> Scores {
-        by_member(ensemble, group, &self.groups[group.0].activation)
+        let elements = self.groups[group.0].activation.chunks_exact(ensemble.elements(group));
+        by_member(ensemble, group, &elements.map(|of_unit| of_unit.iter().sum()).collect::<Vec<_>>())
     }
 
     /// The mean squared difference of the activations of each of member 0's units in `group` from those of each of the
@@ -174,8 +201,9 @@ impl Statistics {
     /// Higher for units that column-subset selection takes earlier; 0 for those that it does not take.
     pub(super) fn css(&self, ensemble: &Ensemble<'_>, group: GroupId, count: usize) -> Scores {
         let statistics = &self.groups[group.0];
-        let mut scores = vec![0.0; statistics.reads.len()];
-        for (place, unit) in css::choose(&statistics.gram, &statistics.reads, count).into_iter().enumerate() {
+        let size = ensemble.elements(group);
+        let mut scores = vec![0.0; statistics.reads.len() / size];
+        for (place, unit) in css::choose(&statistics.gram, &statistics.reads, size, count).into_iter().enumerate() {
             scores[unit] = (count - place) as f64;
         }
         by_member(ensemble, group, &scores)
@@ -198,23 +226,26 @@ impl GroupStatistics {
     }
 }
 
-/// Squared norms of the weights by which `layer` reads each unit of `group`, the output layer's scaled by the shares.
+/// Squared norms of the weights by which `layer` reads each element of `group`, the output layer's scaled by the shares.
 fn reads(ensemble: &Ensemble<'_>, layer: NodeId, group: GroupId) -> Result<Vec<f64>, FusionError> {
     let mut all = Vec::new();
+    let node = ensemble.graph().node(layer);
+    let inner = crate::fusion::score::kernel_size(&node.op);
+    let counts = elements(ensemble, group);
     for (member, (weights, share)) in ensemble.members().iter().zip(ensemble.shares()).enumerate() {
-        let columns = ensemble.columns(member, layer);
-        let weight = weights.weights.f32(&format!("{}.weight", ensemble.graph().node(layer).name))?;
-        let inner = crate::fusion::score::kernel_size(&ensemble.graph().node(layer).op);
-        let row_len = crate::fusion::score::length(columns) * inner;
+        let (columns, role) = read_axis(ensemble, member, layer, group);
+        let row_len = crate::fusion::score::length(&columns) * inner;
         let mut columns_squared = vec![0.0_f64; row_len];
-        for row in weight.chunks_exact(row_len.max(1)) {
-            for (sum, weight) in columns_squared.iter_mut().zip(row) {
-                *sum += f64::from(*weight) * f64::from(*weight);
+        for tensor in parameters::of_node(node).into_iter().filter(|tensor| tensor.role == role) {
+            for row in weights.weights.f32(&tensor.name)?.chunks_exact(row_len.max(1)) {
+                for (sum, weight) in columns_squared.iter_mut().zip(row) {
+                    *sum += f64::from(*weight) * f64::from(*weight);
+                }
             }
         }
         let factor = if ensemble.is_head(layer) { f64::from(share * share) } else { 1.0 };
-        let mut own = vec![0.0; ensemble.couplings()[member].group(group).width];
-        for (start, segment) in placed(columns, group) {
+        let mut own = vec![0.0; counts[member]];
+        for (start, segment) in placed(&columns, group) {
             let squares = columns_squared[start * inner..].chunks_exact(segment.repeat * inner);
             for (unit, squares) in (segment.first..segment.first + segment.units).zip(squares) {
                 own[unit] += factor * squares.iter().sum::<f64>();

@@ -32,7 +32,7 @@ impl Fit {
 pub(super) fn refits(network: &Network, convolutions: Convolutions, positions: u64) -> Vec<Fit> {
     let (fused, members) = (&network.fusion.fused, &network.detected.graphs);
     let inner = fused.iter().filter(|(id, node)| mixes(&node.op) && reads_units(fused, *id));
-    let fits = inner.map(|(id, node)| {
+    let fits = inner.flat_map(|(id, node)| {
         let own = |graph: &Graph| channels(graph, graph.node(id).inputs[0]);
         let all: u64 = members.iter().map(own).sum();
         let (repeat, outputs) = (repeat(fused, id), fused.shape(id)[0] as u64);
@@ -47,17 +47,18 @@ pub(super) fn refits(network: &Network, convolutions: Convolutions, positions: u
             let taps = (conv.window.kernel[0] * conv.window.kernel[1]) as u64;
             let (groups, inputs) = (conv.groups() as u64, conv.inputs_of_one() as u64);
             if conv.group_width.is_some() {
-                return Fit { systems: groups, ..fit(inputs * taps, outputs / groups, places(id)) };
+                return vec![Fit { systems: groups, ..fit(inputs * taps, outputs / groups, places(id)) }];
             }
             let full = taps == 1 || convolutions == Convolutions::Full && inputs * taps <= MOST_UNKNOWNS as u64;
             let targets = if full { outputs } else { all };
-            return fit(inputs * if full { taps } else { 1 }, targets, places(id));
+            return vec![fit(inputs * if full { taps } else { 1 }, targets, places(id))];
         }
         match &node.op {
+            Op::Attention { .. } => vec![fit(outputs, 3 * outputs, places(id)), fit(outputs, outputs, places(id))],
             Op::Linear { in_features, .. } if *in_features <= MOST_UNKNOWNS || repeat == 1 => {
-                fit(*in_features as u64, outputs, places(id))
+                vec![fit(*in_features as u64, outputs, places(id))]
             }
-            _ => fit(own(fused) / repeat, all / repeat, repeat),
+            _ => vec![fit(own(fused) / repeat, all / repeat, repeat)],
         }
     });
     fits.filter(|fit| fit.features <= MOST_UNKNOWNS as u64).collect()
@@ -67,12 +68,15 @@ pub(super) fn refits(network: &Network, convolutions: Convolutions, positions: u
 pub(super) fn rankings(members: &[Graph], positions: u64) -> Vec<Fit> {
     let first = &members[0];
     let readers = first.iter().filter(|(id, node)| node.op.is_dense() && reads_units(first, *id));
-    let fits = readers.map(|(id, _)| {
+    let fits = readers.flat_map(|(id, node)| {
         let operand = first.node(id).inputs[0];
         let repeat = repeat(first, id);
         let features = members.iter().map(|graph| channels(graph, operand)).sum::<u64>() / repeat;
         let places: u64 = first.shape(operand)[1..].iter().map(|axis| *axis as u64).product();
-        Fit { features, targets: 0, rows: places.min(positions) * repeat.min(positions), systems: 1 }
+        let rows = places.min(positions) * repeat.min(positions);
+        // Of an attention also its heads, which have as many channels.
+        let count = if matches!(node.op, Op::Attention { .. }) { 2 } else { 1 };
+        vec![Fit { features, targets: 0, rows, systems: 1 }; count]
     });
     fits.collect()
 }

@@ -92,6 +92,8 @@ impl Reading {
 
 fn summary(graph: &Graph, couplings: &Couplings, id: GroupId) -> GroupSummary {
     let Group { width, producers, .. } = couplings.group(id);
-    let layers = producers.iter().map(|id| graph.node(*id).name.clone()).collect();
+    // Heads are made by their attention.
+    let attention = couplings.attention_of(id);
+    let layers = producers.iter().chain(&attention).map(|id| graph.node(*id).name.clone()).collect();
     GroupSummary { name: couplings.name(graph, id), width: *width, layers }
 }

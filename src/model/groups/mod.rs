@@ -13,6 +13,9 @@
 //! Units that come out of the same producers form a group, and an axis of a tensor is then a list of [`Segment`]s of
 //! groups. Where a sum meets a concatenation, one of its producers makes the units of several groups, each of which keeps
 //! as many as it is to. The network's input and its outputs are in no group.
+//!
+//! The heads of an attention are a group of their own behind all others. A head keeps its width, so a network with fewer
+//! channels has fewer heads in the same proportion: the heads of a fused network follow from its channels.
 
 mod owners;
 mod units;
@@ -21,6 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::problem::{Code, Problem};
 use crate::model::graph::{Graph, Node, NodeId, Op};
+use crate::model::parameters::Role;
 use owners::Owners;
 use units::Units;
 
@@ -96,6 +100,8 @@ pub struct Couplings {
     pub rows: BTreeMap<NodeId, Axis>,
     /// Input axis of every matrix, convolution and attention.
     pub columns: BTreeMap<NodeId, Axis>,
+    /// For every attention the axis between its projections: its heads, each with the width of a head.
+    pub attentions: BTreeMap<NodeId, Axis>,
     /// Dense operations whose outputs are the network's outputs.
     pub heads: Vec<NodeId>,
 }
@@ -135,8 +141,10 @@ impl Couplings {
                 rows.insert(id, axes[id.0].clone());
             }
         }
-        let mut couplings = Self { groups: owners.groups, rows, columns, heads: owners.heads };
+        let attentions = BTreeMap::new();
+        let mut couplings = Self { groups: owners.groups, rows, columns, attentions, heads: owners.heads };
         couplings.attach_readers(graph)?;
+        couplings.attach_heads(graph);
         Ok(couplings)
     }
 
@@ -162,6 +170,9 @@ impl Couplings {
     /// A group's name: that of the first layer that makes its units and no others; without one, those of all its layers.
     #[must_use]
     pub fn name(&self, graph: &Graph, id: GroupId) -> String {
+        if let Some(attention) = self.attention_of(id) {
+            return format!("{} (heads)", graph.node(attention).name);
+        }
         let producers = &self.group(id).producers;
         let own = producers.iter().find(|producer| self.groups_of(**producer).len() == 1);
         let names = own.map_or(&producers[..], std::slice::from_ref).iter();
@@ -175,13 +186,47 @@ impl Couplings {
         producers.iter().chain(consumers).chain(channelwise).any(|id| *id == node)
     }
 
-    /// The first attention whose inputs or outputs are units of `group`: its heads cannot be pruned yet.
+    /// The attention whose heads are the units of `group`, if there is one.
     #[must_use]
-    pub fn attention(&self, graph: &Graph, group: GroupId) -> Option<CouplingError> {
-        let group = self.group(group);
-        let mut tied = group.producers.iter().chain(&group.consumers).map(|id| graph.node(*id));
-        let node = tied.find(|node| matches!(node.op, Op::Attention { .. }))?;
-        Some(refuse(node, "pruning the channels of an attention is not supported yet"))
+    pub fn attention_of(&self, group: GroupId) -> Option<NodeId> {
+        let is_own = |axis: &Axis| axis.first().is_some_and(|segment| segment.owner == Owner::Group(group));
+        self.attentions.iter().find(|(_, axis)| is_own(axis)).map(|(id, _)| *id)
+    }
+
+    /// Whether units of `group` are heads of an attention, or channels that one reads or writes.
+    #[must_use]
+    pub fn meets_attention(&self, group: GroupId) -> bool {
+        let holds = |axis: &Axis| axis.iter().any(|segment| segment.owner == Owner::Group(group));
+        let on = |id: &NodeId| holds(&self.rows[id]) || holds(&self.columns[id]);
+        self.attentions.iter().any(|(id, axis)| holds(axis) || on(id))
+    }
+
+    /// The axes of a tensor with this role at `node`: that of its rows and, where it has columns, that of these.
+    #[must_use]
+    pub fn axes(&self, node: NodeId, role: Role, separate: bool) -> (Axis, Option<Axis>) {
+        let rows = || self.rows.get(&node).cloned().unwrap_or_default();
+        let heads = || self.attentions.get(&node).cloned().unwrap_or_default();
+        // Queries, keys and values are one tensor, or one each.
+        let projection = || if separate { heads() } else { [heads(), heads(), heads()].concat() };
+        match role {
+            Role::Projection => (projection(), self.columns.get(&node).cloned()),
+            Role::ProjectionBias => (projection(), None),
+            Role::OutputWeight => (rows(), Some(heads())),
+            Role::Weight => (rows(), self.columns.get(&node).cloned()),
+            _ => (rows(), None),
+        }
+    }
+
+    /// Opens a group for the heads of every attention.
+    fn attach_heads(&mut self, graph: &Graph) {
+        for (id, node) in graph.iter() {
+            let Op::Attention { features, heads, .. } = node.op else { continue };
+            let owner = Owner::Group(GroupId(self.groups.len()));
+            let (producers, consumers, channelwise) = (Vec::new(), Vec::new(), Vec::new());
+            self.groups.push(Group { width: heads, producers, consumers, channelwise });
+            let heads = Segment { owner, first: 0, units: heads, repeat: features / heads };
+            self.attentions.insert(id, vec![heads]);
+        }
     }
 
     /// Enters consumers and channel-wise operations into their groups and refuses what has no concatenation.

@@ -231,6 +231,11 @@ fn attentions_are_told_apart() {
     ])
     .unwrap();
     let couplings = Couplings::of(&graph).unwrap();
-    let attention = |group| couplings.attention(&graph, GroupId(group)).map(|error| error.node);
-    assert_eq!([0, 1, 2].map(attention), [None, None, Some("attention".to_owned())]);
+    let meets = |group| couplings.meets_attention(GroupId(group));
+    assert_eq!([0, 1, 2, 3].map(meets), [false, false, true, true]);
+    let heads = GroupId(3);
+    assert_eq!((couplings.groups.len(), couplings.group(heads).width), (4, 2));
+    assert_eq!((couplings.attention_of(heads), couplings.attention_of(GroupId(2))), (Some(NodeId(3)), None));
+    assert_eq!(couplings.name(&graph, heads), "attention (heads)");
+    assert_eq!(couplings.attentions[&NodeId(3)], whole(3, 2, 2));
 }

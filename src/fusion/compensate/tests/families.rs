@@ -59,3 +59,24 @@ fn the_runner_computes_what_the_executor_does() {
         assert!(verify::Agreement::of(&expected, &got).holds(), "{name}");
     }
 }
+
+/// Heads are kept whole, as many as the channels make; of copies each is kept once.
+#[test]
+fn heads_of_copies_are_kept_once() {
+    let graph = super::networks::vit();
+    let state = weights(&graph, 1);
+    let member = Member { graph: &graph, weights: &state };
+    let ensemble = Ensemble::new(vec![member, member]).unwrap();
+    let inputs = noise(&graph, 400, 3);
+    let (plain, compensated) = fuse(&ensemble, &halves(&ensemble), Importance::Css, &inputs, &EXACT);
+    let of_heads = plain.provenance.groups.iter().filter(|group| group.layers.len() == 1 && group.units.len() == 2);
+    let heads: Vec<Vec<usize>> =
+        of_heads.map(|group| group.units.iter().map(|unit| unit.1).collect::<Vec<_>>()).collect();
+    assert_eq!(heads.len(), 2);
+    for mut kept in heads {
+        kept.sort_unstable();
+        assert_eq!(kept, [0, 1]);
+    }
+    let layers: Vec<&str> = compensated.done.layers.iter().map(|layer| layer.layer.as_str()).collect();
+    assert!(layers.contains(&"n6 (queries, keys, values)") && layers.contains(&"n6 (output)"), "{layers:?}");
+}

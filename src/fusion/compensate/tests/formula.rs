@@ -191,3 +191,58 @@ fn refits_of_groups_equal_the_formula() {
         }
     }
 }
+
+/// Queries, keys and values by what the attention reads; its output by the heads of the fused network.
+#[test]
+fn refits_of_an_attention_equal_the_formula() {
+    let projections = crate::model::graph::Projections::torch();
+    let attention = Op::Attention { features: 6, heads: 2, projections, bias: true, output_bias: true };
+    let graph =
+        chain(vec![Op::Input { shape: vec![3, 5] }, linear(3, 6, true), attention, Op::TokenMean, linear(6, 2, false)]);
+    let states = [weights(&graph, 21), weights(&graph, 22)];
+    let ensemble = Ensemble::new(states.iter().map(|weights| Member { graph: &graph, weights }).collect()).unwrap();
+    let inputs = noise(&graph, 150, 23);
+    let options = Options { ridge: Some(1e-3), ..EXACT };
+    let (plain, compensated) = fuse(&ensemble, &halves(&ensemble), Importance::Magnitude, &inputs, &options);
+    let units = |layers: &[&str], heads: bool| {
+        let mut groups = plain.provenance.groups.iter().filter(|group| group.layers == layers);
+        groups.find(|group| (group.units.len() == 2) == heads).unwrap().units.clone()
+    };
+    let (heads, rows) = (units(&["n2"], true), units(&["n2"], false));
+    // N x C x 5 to rows of tokens.
+    let tokens = |values: &[f32]| -> Vec<Vec<f64>> {
+        let token =
+            |image: &[f32], at: usize| image.iter().skip(at).step_by(5).map(|value| f64::from(*value)).collect();
+        values.chunks_exact(30).flat_map(|image| (0..5).map(move |at| token(image, at)).collect::<Vec<_>>()).collect()
+    };
+    let x = tokens(&outputs(&plain.graph, &plain.weights, 1, &inputs));
+    let members: Vec<Vec<Vec<f64>>> = states.iter().map(|state| tokens(&outputs(&graph, state, 1, &inputs))).collect();
+    let tensor = |weights: &StateDict, name: &str| weights.f32(&format!("n2.{name}")).unwrap().into_owned();
+    let [fitted, constants] = ["in_proj_weight", "in_proj_bias"].map(|name| tensor(&compensated.weights, name));
+    for (row, third) in (0..3).flat_map(|third| (0..6).map(move |at| (third * 6 + at, third))) {
+        let (unit, at) = (heads[row % 6 / 3], row % 3);
+        let own = third * 6 + unit.1 * 3 + at;
+        let [weight, bias] = ["in_proj_weight", "in_proj_bias"].map(|name| tensor(&states[unit.0], name));
+        let dot = |token: &Vec<f64>| token.iter().zip(&weight[own * 6..]).map(|(x, w)| x * f64::from(*w)).sum::<f64>();
+        let y: Vec<f64> = members[unit.0].iter().map(|token| dot(token) + f64::from(bias[own])).collect();
+        let (expected, constant) = naive_fit(&x, &y, true, 1e-3);
+        for (got, expected) in fitted[row * 6..].iter().zip(expected) {
+            assert!((f64::from(*got) - expected).abs() < 1e-3, "row {row}: {got} for {expected}");
+        }
+        assert!((f64::from(constants[row]) - constant).abs() < 1e-3, "row {row}: {} for {constant}", constants[row]);
+    }
+    // With the identity in place of its output projection the attention gives what its heads do.
+    let mut bare = compensated.weights.clone();
+    let identity = (0..36).map(|at| if at % 7 == 0 { 1.0 } else { 0.0 }).collect();
+    bare.insert_f32("n2.out_proj.weight", &[6, 6], identity).unwrap();
+    bare.insert_f32("n2.out_proj.bias", &[6], vec![0.0; 6]).unwrap();
+    let mixed = tokens(&outputs(&plain.graph, &bare, 2, &inputs));
+    let targets: Vec<Vec<Vec<f64>>> = states.iter().map(|state| tokens(&outputs(&graph, state, 2, &inputs))).collect();
+    let fitted = tensor(&compensated.weights, "out_proj.weight");
+    for (row, unit) in rows.iter().enumerate() {
+        let y: Vec<f64> = targets[unit.0].iter().map(|token| token[unit.1]).collect();
+        for (got, expected) in fitted[row * 6..].iter().zip(naive_fit(&mixed, &y, true, 1e-3).0) {
+            assert!((f64::from(*got) - expected).abs() < 1e-3, "row {row}: {got} for {expected}");
+        }
+    }
+}

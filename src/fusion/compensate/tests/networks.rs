@@ -168,6 +168,25 @@ pub(super) fn sequence() -> Graph {
     net.graph()
 }
 
+/// A vision transformer: one attention in the naming of `PyTorch`, one with its projections apart and without biases.
+pub(super) fn vit() -> Graph {
+    use crate::model::graph::Projections;
+    let mut net = Sketch::new(&[2, 6, 6]);
+    net.then(vec![conv(2, 6, Window::square(2, 2, 0), true), Op::Reshape { positions: vec![9] }]);
+    net.then(vec![Op::ClassToken { features: 6 }, Op::PositionalEmbedding { tokens: 10, features: 6 }]);
+    for (projections, bias) in [(Projections::torch(), true), (Projections::hugging_face(), false)] {
+        let from = net.last();
+        let attention = Op::Attention { features: 6, heads: 2, projections, bias, output_bias: bias };
+        let mixed = net.then(vec![layer_norm(6), attention]);
+        let from = net.on(Op::Add, &[mixed, from]);
+        let gelu = Op::Gelu { approximate: Approximate::None };
+        let branch = net.then(vec![layer_norm(6), linear(6, 9, true), gelu, linear(9, 6, true)]);
+        net.on(Op::Add, &[branch, from]);
+    }
+    net.then(vec![layer_norm(6), Op::TokenSelect { index: 0 }, linear(6, 3, true)]);
+    net.graph()
+}
+
 /// One network of each family, with its name.
 pub(super) fn families() -> Vec<(&'static str, Graph)> {
     vec![
@@ -179,5 +198,6 @@ pub(super) fn families() -> Vec<(&'static str, Graph)> {
         ("wide resnet", wide_resnet()),
         ("resnext, dilated", resnext()),
         ("sequence", sequence()),
+        ("vit", vit()),
     ]
 }
