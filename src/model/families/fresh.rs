@@ -90,6 +90,7 @@ pub fn resnet18(input: &Shape, width: usize, classes: usize) -> Result<Graph, Gr
         }
     }
     builder.then("mean", Op::GlobalAvgPool2d);
+    builder.then("flatten", Op::Flatten);
     let matrix = Op::Linear { in_features: from, out_features: classes, bias: true };
     builder.weighted("linear", matrix, builder.last());
     builder.build()
