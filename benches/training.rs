@@ -1,21 +1,23 @@
 //! Steps of whole networks, on request: the half of `benches/training.py` and `benches/accuracy.py` that is ours.
 //!
-//! A line of the standard input is either `<network> <forward|step> <repetitions>`, answered by a line with the seconds that
-//! passed and the seconds that all threads computed; or `losses <weights> <batches> <lr>`, two safetensors files and the
-//! learning rate of SGD, answered by a line with the loss of each batch.
+//! A line of the standard input is either `<network> <forward|step|fed|varied> <repetitions>`, answered by a line with the
+//! seconds that passed and the seconds that all threads computed; or `losses <weights> <batches> <lr>`, two safetensors
+//! files and the learning rate of SGD, answered by a line with the loss of each batch. `fed` are steps of the trainer,
+//! whose batches come from stored images; in `varied` ones images are cropped and mirrored at random.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use engraft::job::request::{Architecture, Optimizer};
+use engraft::job::request::{Architecture, Augment, Finetune, Objective, Optimizer};
 use engraft::kernels::loss::Targets;
 use engraft::model::families;
 use engraft::model::graph::{Approximate, Graph, Node, NodeId, Op, Projections, Window};
 use engraft::tensors::{Checkpoint, Weights};
 use engraft::train::optimizer::{OptimizerState, Stride};
-use engraft::train::{Network, init};
+use engraft::train::{self, Examples, Network, Setup, init};
 
 const THREADS: usize = 2;
 const STRIDE: Stride = Stride { factor: 1.0, clip_norm: None };
@@ -35,9 +37,12 @@ fn main() {
             }
             [name, pass, repetitions] => {
                 let run = runs.entry(name.to_owned()).or_insert_with(|| Run::new(name));
+                let repetitions: usize = repetitions.parse().expect("a number");
                 let (start, cpu) = (Instant::now(), cpu_seconds());
-                for _ in 0..repetitions.parse().expect("a number") {
-                    if pass == "forward" { run.forward() } else { run.step() }
+                match pass {
+                    "forward" => (0..repetitions).for_each(|_| run.forward()),
+                    "step" => (0..repetitions).for_each(|_| run.step()),
+                    _ => run.train(repetitions, pass == "varied"),
                 }
                 println!("{} {}", start.elapsed().as_secs_f64(), cpu_seconds() - cpu);
             }
@@ -110,6 +115,28 @@ impl Run {
         Self { network, optimizer, images, labels: (0..batch as u32).map(|i| i % 10).collect() }
     }
 
+    /// An epoch of `steps` batches.
+    fn train(&mut self, steps: usize, varied: bool) {
+        let (batch, len) = (self.labels.len(), self.network.example_len());
+        let side = (len as f64 / 3.0).sqrt() as usize;
+        let bytes = (0..1000 * len).map(|at| (at * 31 % 251) as u8).collect();
+        let images = Images { shape: [3, side, side], bytes, count: steps * batch };
+        let augment = varied.then_some(Augment { crop_padding: 4, flip: true });
+        let (epochs, objective) = (1, Objective::CrossEntropy);
+        let finetune = Finetune { epochs, batch_size: batch, objective, augment, ..Finetune::default() };
+        let (train, none) = (&images, None);
+        let setup = Setup {
+            finetune: &finetune,
+            seed: 0,
+            train,
+            validation: none,
+            test: none,
+            teacher: None,
+            checkpoints: None,
+        };
+        train::train(&mut self.network, &setup, None, &AtomicBool::new(false), &mut |_| {}).expect("a training");
+    }
+
     fn forward(&mut self) {
         self.network.forward(&self.images).expect("a fitting batch");
     }
@@ -118,6 +145,45 @@ impl Run {
         self.network.gradients(&self.images, Targets::of(&self.labels)).expect("a fitting batch");
         let optimizer = &mut self.optimizer;
         self.network.update(|parameters| optimizer.step(parameters, STRIDE));
+    }
+}
+
+/// Images of bytes.
+#[derive(Debug)]
+struct Images {
+    shape: [usize; 3],
+    bytes: Vec<u8>,
+    count: usize,
+}
+
+impl Examples for Images {
+    fn len(&self) -> usize {
+        self.count
+    }
+
+    fn example_len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    fn image_shape(&self) -> Option<[usize; 3]> {
+        Some(self.shape)
+    }
+
+    fn black(&self, _: usize) -> f32 {
+        0.0
+    }
+
+    fn label(&self, index: usize) -> u32 {
+        index as u32 % 10
+    }
+
+    fn fill(&self, indices: &[usize], images: &mut [f32]) {
+        let len = self.example_len();
+        let stored = self.bytes.len() / len;
+        for (image, index) in images.chunks_exact_mut(len).zip(indices) {
+            let bytes = &self.bytes[index % stored * len..][..len];
+            image.iter_mut().zip(bytes).for_each(|(value, byte)| *value = f32::from(*byte) / 255.0);
+        }
     }
 }
 

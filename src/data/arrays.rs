@@ -5,7 +5,8 @@ use std::io::Read;
 
 use super::DatasetError;
 use super::elements::Element;
-use super::intake::{Block, Intake, Part, PixelType};
+use super::intake::{Intake, Part, PixelType};
+use super::store::Pixels;
 use crate::model::header::Dtype;
 
 /// Bytes that are read and decoded at a time (at least one example).
@@ -92,7 +93,7 @@ pub(super) fn array_name(role: Role) -> &'static str {
 ///
 /// # Errors
 /// When shape, length or an element is unusable.
-pub(super) fn read(array: Array<'_>, role: Role, intake: &mut Intake) -> Result<(), DatasetError> {
+pub(super) fn read(array: Array<'_>, role: Role, intake: &mut Intake<'_>) -> Result<(), DatasetError> {
     match role {
         Role::Examples(part) => read_examples(array, part, intake),
         Role::Labels(part) => read_labels(array, part, intake),
@@ -122,7 +123,7 @@ fn looks_channels_last(h: usize, w: usize, c: usize) -> bool {
     h >= 8 && w >= 8 && (matches!(c, 3 | 4) || (c == 1 && h == w))
 }
 
-fn read_examples(array: Array<'_>, part: Part, intake: &mut Intake) -> Result<(), DatasetError> {
+fn read_examples(array: Array<'_>, part: Part, intake: &mut Intake<'_>) -> Result<(), DatasetError> {
     let (count, shape) = example_shape(array.name, array.shape)?;
     let pixels = if array.element.dtype == Dtype::U8 { PixelType::U8 } else { PixelType::F32 };
     let examples = intake.begin(part, count, &shape, pixels)?;
@@ -132,11 +133,11 @@ fn read_examples(array: Array<'_>, part: Part, intake: &mut Intake) -> Result<()
     let mut done = 0;
     blocks(array, elements, &mut |bytes| {
         if pixels == PixelType::U8 {
-            examples.put(done / elements, Block::U8(bytes));
+            examples.put(done / elements, Pixels::U8(bytes))?;
         } else {
             let bad = |(index, value)| non_finite(name, axes, done + index, value);
             element.floats(bytes, &mut floats).map_err(bad)?;
-            examples.put(done / elements, Block::F32(&floats));
+            examples.put(done / elements, Pixels::F32(&floats))?;
         }
         done += bytes.len() / element.dtype.size();
         Ok(())
@@ -153,7 +154,7 @@ fn non_finite(name: &str, shape: &[usize], mut index: usize, value: f64) -> Data
     DatasetError::NonFinite { array: name.to_owned(), position, value }
 }
 
-fn read_labels(array: Array<'_>, part: Part, intake: &mut Intake) -> Result<(), DatasetError> {
+fn read_labels(array: Array<'_>, part: Part, intake: &mut Intake<'_>) -> Result<(), DatasetError> {
     let ([count] | [count, 1]) = *array.shape else {
         let expected = "N, one label per example (for one-hot rows, save y.argmax(1))";
         return Err(DatasetError::Shape { array: array.name.to_owned(), shape: array.shape.to_vec(), expected });

@@ -2,7 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::dataset::{Pixels, Split};
+use super::dataset::Split;
+use super::store::Pixels;
 use crate::job::request::Normalize;
 
 /// Outputs below this number are written by the calling thread alone.
@@ -75,7 +76,7 @@ impl Split {
                 let index = subset.map_or(*index, |subset| subset[*index]);
                 index * elements + channel * plane
             });
-            match &self.pixels {
+            match self.pixels.pixels() {
                 Pixels::U8(bytes) => {
                     let table = affine.table();
                     for (out, at) in outputs.zip(starts) {
@@ -98,14 +99,15 @@ impl Split {
 #[expect(clippy::float_cmp, reason = "the same arithmetic gives the same bits")]
 mod tests {
     use super::*;
+    use crate::data::store::Stored;
 
-    fn images(pixels: Pixels, count: usize) -> Split {
-        Split { example_shape: vec![2, 1, 2], pixels, labels: vec![0; count], classes: 1 }
+    fn images(pixels: Pixels<'_>, count: usize) -> Split {
+        Split { example_shape: vec![2, 1, 2], pixels: Stored::of(pixels), labels: vec![0; count], classes: 1 }
     }
 
     #[test]
     fn bytes_are_divided_and_normalised_per_channel() {
-        let split = images(Pixels::U8(vec![0, 255, 51, 102, 10, 20, 30, 40]), 2);
+        let split = images(Pixels::U8(&[0, 255, 51, 102, 10, 20, 30, 40]), 2);
         let normalize = Normalize { mean: vec![0.5, 0.25], std: vec![0.5, 2.0] };
         let mut out = [0.0; 8];
         split.batch(&[1, 0], None, Some(&normalize), &mut out);
@@ -122,7 +124,7 @@ mod tests {
 
     #[test]
     fn floats_are_taken_as_they_are() {
-        let split = images(Pixels::F32(vec![-1.0, 2.0, 3.0, 4.0]), 1);
+        let split = images(Pixels::F32(&[-1.0, 2.0, 3.0, 4.0]), 1);
         let mut out = [0.0; 4];
         split.batch(&[0], None, None, &mut out);
         assert_eq!(out, [-1.0, 2.0, 3.0, 4.0]);
@@ -133,7 +135,8 @@ mod tests {
     #[test]
     fn large_batches_do_not_depend_on_the_threads() {
         let count = 20_000;
-        let split = images(Pixels::U8((0..count * 4).map(|at| (at % 251) as u8).collect()), count);
+        let bytes: Vec<u8> = (0..count * 4).map(|at| (at % 251) as u8).collect();
+        let split = images(Pixels::U8(&bytes), count);
         let indices: Vec<usize> = (0..count).rev().collect();
         let run = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();

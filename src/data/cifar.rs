@@ -6,7 +6,8 @@ use std::io::Read;
 use super::DatasetError;
 use super::archive::{Archive, Entry, components, shortened};
 use super::arrays::unreadable;
-use super::intake::{Block, Intake, Part, PixelType};
+use super::intake::{Intake, Part, PixelType};
+use super::store::Pixels;
 
 const SHAPE: [usize; 3] = [3, 32, 32];
 const PIXELS: usize = 3 * 32 * 32;
@@ -93,7 +94,7 @@ struct Place {
 ///
 /// # Errors
 /// When a file is no whole number of records, a label no class, or files of both versions are there.
-pub(super) fn read(archive: Archive<'_>, intake: &mut Intake) -> Result<Option<Vec<String>>, DatasetError> {
+pub(super) fn read(archive: Archive<'_>, intake: &mut Intake<'_>) -> Result<Option<Vec<String>>, DatasetError> {
     let (places, version) = plan(archive)?;
     let mut labels = [Part::Train, Part::Test].map(|part| (part, Vec::new()));
     for (part, labels) in &mut labels {
@@ -153,7 +154,7 @@ fn plan(archive: Archive<'_>) -> Result<(Vec<Place>, Version), DatasetError> {
 fn read_batch(
     place: &Place,
     source: &mut dyn Read,
-    intake: &mut Intake,
+    intake: &mut Intake<'_>,
     labels: &mut [u32],
 ) -> Result<(), DatasetError> {
     let version = place.batch.version;
@@ -174,7 +175,7 @@ fn read_batch(
             pixels.extend_from_slice(image);
         }
         if let Some(examples) = intake.examples(place.batch.part) {
-            examples.put(place.first + done, Block::U8(&pixels));
+            examples.put(place.first + done, Pixels::U8(&pixels))?;
         }
         done += records;
     }

@@ -1,4 +1,4 @@
-//! Examples in memory.
+//! Examples that can be read in any order.
 
 use std::path::Path;
 
@@ -6,11 +6,13 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use super::{DatasetError, Limits};
+use super::intake::Intake;
+use super::store::{Pixels, Stored};
+use super::{DatasetError, Limits, source};
 use crate::domain::dataset::DatasetFacts;
 
-/// A dataset in memory.
-#[derive(Debug, Clone)]
+/// A dataset, decoded.
+#[derive(Debug)]
 pub struct Dataset {
     /// What [`super::inspect`] says of it.
     pub facts: DatasetFacts,
@@ -21,29 +23,22 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Reads the dataset `path` into memory, with the checks of [`super::inspect`].
+    /// Decodes the dataset `path` into files without names in `folder`, with the checks of [`super::inspect`].
     ///
     /// # Errors
-    /// The first fault, in words for the dataset's owner.
-    pub fn open(path: &Path, limits: &Limits) -> Result<Self, DatasetError> {
-        super::read(path, limits, true)
+    /// The first fault, in words for the dataset's owner; or the file system's, as where `folder` has no room.
+    pub fn open(path: &Path, folder: &Path, limits: &Limits) -> Result<Self, DatasetError> {
+        let mut intake = Intake::new(limits, Some(folder));
+        let (format, class_names) = source::read(path, limits, &mut intake)?;
+        intake.finish(format, class_names)?.dataset()
     }
 }
 
-/// The inputs of a split, example after example, each row-major.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Pixels {
-    /// Divided by 255 when they are used.
-    U8(Vec<u8>),
-    /// Used as they are.
-    F32(Vec<f32>),
-}
-
 /// One split of a dataset: inputs with their labels.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub struct Split {
     pub(super) example_shape: Vec<usize>,
-    pub(super) pixels: Pixels,
+    pub(super) pixels: Stored,
     pub(super) labels: Vec<u32>,
     pub(super) classes: usize,
 }
@@ -81,8 +76,8 @@ impl Split {
 
     /// The inputs as they are stored.
     #[must_use]
-    pub fn pixels(&self) -> &Pixels {
-        &self.pixels
+    pub fn pixels(&self) -> Pixels<'_> {
+        self.pixels.pixels()
     }
 
     /// The label of each example.
@@ -121,7 +116,8 @@ mod tests {
     use super::*;
 
     fn split(count: usize) -> Split {
-        Split { example_shape: vec![1], pixels: Pixels::U8(vec![0; count]), labels: vec![0; count], classes: 1 }
+        let pixels = Stored::of(Pixels::U8(&vec![0; count]));
+        Split { example_shape: vec![1], pixels, labels: vec![0; count], classes: 1 }
     }
 
     #[test]

@@ -60,16 +60,10 @@ pub enum DatasetError {
         /// The limit.
         limit: u64,
     },
-    /// Within the limit, yet more than there is.
-    #[error("there is not enough memory for the {bytes} bytes of the decoded dataset")]
-    OutOfMemory {
-        /// Bytes that were asked for.
-        bytes: u64,
-    },
     /// An archive of something else.
     #[error(
-        "the archive holds no dataset: expected arrays x.npy and y.npy, the four MNIST IDX files, CIFAR's binary files, or one \
-         folder of PNG/JPEG files per class; found {found}"
+        "the archive holds no dataset: expected arrays x.npy and y.npy, the four MNIST IDX files, CIFAR's binary files, \
+         Parquet files with images, or one folder of PNG/JPEG files per class; found {found}"
     )]
     NoDataset {
         /// Names of its first files.
@@ -228,7 +222,6 @@ impl From<DatasetError> for Problem {
     fn from(error: DatasetError) -> Self {
         let code = match &error {
             DatasetError::Io { source, .. } => Code::of_system(source),
-            DatasetError::OutOfMemory { .. } => Code::ResourcesExhausted,
             _ => Code::DatasetInvalid,
         };
         Self::new(code, error.to_string())

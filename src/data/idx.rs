@@ -54,7 +54,7 @@ pub(super) fn read(
     role: Role,
     source: &mut dyn Read,
     limits: &Limits,
-    intake: &mut Intake,
+    intake: &mut Intake<'_>,
 ) -> Result<(), DatasetError> {
     let mut start = [0; 2];
     source.read_exact(&mut start).map_err(|error| unreadable(name, error))?;
@@ -67,7 +67,7 @@ pub(super) fn read(
     read_plain(name, role, &mut Budgeted::new(unzipped, &mut budget, limits.decoded_bytes), intake)
 }
 
-fn read_plain(name: &str, role: Role, source: &mut dyn Read, intake: &mut Intake) -> Result<(), DatasetError> {
+fn read_plain(name: &str, role: Role, source: &mut dyn Read, intake: &mut Intake<'_>) -> Result<(), DatasetError> {
     let (magic, axes, expected) = match role {
         Role::Examples(_) => (IMAGES, 3, "images begin with 00 00 08 03 (bytes in three axes)"),
         Role::Labels(_) => (LABELS, 1, "labels begin with 00 00 08 01 (bytes in one axis)"),

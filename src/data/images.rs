@@ -1,5 +1,6 @@
 //! PNG and JPEG files to examples: read in archive order, decoded in parallel, put in the order of their names.
 
+use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
 
 use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader};
@@ -9,7 +10,8 @@ use super::DatasetError;
 use super::archive::{Archive, Entry, shortened};
 use super::arrays::unreadable;
 use super::folders::{Place, Plan};
-use super::intake::{Block, Intake, PixelType};
+use super::intake::{Intake, Part, PixelType};
+use super::store::Pixels;
 
 /// An image file above this size is no training example.
 const MAX_FILE_BYTES: u64 = 256 << 20;
@@ -59,23 +61,42 @@ enum Planes {
 ///
 /// # Errors
 /// When an image is damaged, or of another size than the first one.
-pub(super) fn read(archive: Archive<'_>, plan: &Plan, intake: &mut Intake) -> Result<(), DatasetError> {
-    let mut reader = Images { plan, intake, first: None, colour: false, waiting: Vec::new(), waiting_bytes: 0 };
+pub(super) fn read(archive: Archive<'_>, plan: &Plan, intake: &mut Intake<'_>) -> Result<(), DatasetError> {
+    let counts = plan.labels.iter().map(|(part, labels)| (*part, labels.len())).collect();
+    let mut images = Images::new(&counts, intake);
     archive.visit(&mut |entry, source| match plan.places.get(entry.index).copied().flatten() {
-        Some(place) => reader.take(entry, place, source),
+        Some(place) => {
+            let name = shortened(entry.name);
+            let bytes = content(&name, entry, source)?;
+            images.take(place, name, bytes)
+        }
         None => Ok(()),
     })?;
-    reader.decode()?;
+    images.finish()?;
     for (part, labels) in &plan.labels {
-        reader.intake.begin_labels(labels.len())?;
-        reader.intake.set_labels(*part, labels.clone());
+        intake.begin_labels(labels.len())?;
+        intake.set_labels(*part, labels.clone());
     }
     Ok(())
 }
 
-struct Images<'a> {
-    plan: &'a Plan,
-    intake: &'a mut Intake,
+/// The bytes of a file in an archive.
+fn content(name: &str, entry: Entry<'_>, source: &mut dyn Read) -> Result<Vec<u8>, DatasetError> {
+    let mut bytes = Vec::new();
+    source.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| unreadable(name, error))?;
+    match bytes.len() as u64 {
+        length if length <= MAX_FILE_BYTES && length < entry.size => {
+            Err(refused(name, &format!("it ends after {length} of {} bytes", entry.size)))
+        }
+        _ => Ok(bytes),
+    }
+}
+
+/// Files on their way to examples of one size, in any order.
+pub(super) struct Images<'a, 'f> {
+    /// How many there will be of each part.
+    counts: &'a BTreeMap<Part, usize>,
+    intake: &'a mut Intake<'f>,
     /// Name and size of the first image, which the others must have.
     first: Option<(String, Size)>,
     /// Whether any image so far had colours.
@@ -84,17 +105,19 @@ struct Images<'a> {
     waiting_bytes: usize,
 }
 
-impl Images<'_> {
-    fn take(&mut self, entry: Entry<'_>, place: Place, source: &mut dyn Read) -> Result<(), DatasetError> {
-        let name = shortened(entry.name);
-        let mut bytes = Vec::new();
-        source.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| unreadable(&name, error))?;
-        let length = bytes.len() as u64;
-        if length > MAX_FILE_BYTES {
+impl<'a, 'f> Images<'a, 'f> {
+    /// For as many images as `counts` says of each part.
+    pub(super) fn new(counts: &'a BTreeMap<Part, usize>, intake: &'a mut Intake<'f>) -> Self {
+        Self { counts, intake, first: None, colour: false, waiting: Vec::new(), waiting_bytes: 0 }
+    }
+
+    /// Takes in the file `name`; it is decoded once there are enough of them.
+    ///
+    /// # Errors
+    /// When an image is damaged, or of another size than the first one.
+    pub(super) fn take(&mut self, place: Place, name: String, bytes: Vec<u8>) -> Result<(), DatasetError> {
+        if bytes.len() as u64 > MAX_FILE_BYTES {
             return Err(refused(&name, &format!("it has more than {MAX_FILE_BYTES} bytes")));
-        }
-        if length < entry.size {
-            return Err(refused(&name, &format!("it ends after {length} of {} bytes", entry.size)));
         }
         if self.first.is_none() {
             self.begin(&name, &bytes)?;
@@ -114,11 +137,19 @@ impl Images<'_> {
         let size = size_of(&decoder);
         self.colour = decoder.color_type().has_color();
         let shape = [if self.colour { 3 } else { 1 }, size.height as usize, size.width as usize];
-        for (part, labels) in &self.plan.labels {
-            self.intake.begin(*part, labels.len(), &shape, PixelType::U8)?;
+        for (part, count) in self.counts {
+            self.intake.begin(*part, *count, &shape, PixelType::U8)?;
         }
         self.first = Some((name.to_owned(), size));
         Ok(())
+    }
+
+    /// Decodes the last ones.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub(super) fn finish(mut self) -> Result<(), DatasetError> {
+        self.decode()
     }
 
     /// Decodes what is waiting.
@@ -138,7 +169,7 @@ impl Images<'_> {
                 Planes::Grey(pixels) | Planes::Colour(pixels) => pixels,
             };
             if let Some(examples) = self.intake.examples(file.place.part) {
-                examples.put(file.place.index, Block::U8(&pixels));
+                examples.put(file.place.index, Pixels::U8(&pixels))?;
             }
         }
         Ok(())

@@ -1,10 +1,12 @@
 //! Where the readers of all formats deliver: checks splits against each other and the limits, and keeps the books.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use super::preview::Preview;
 use super::statistics::Statistics;
-use super::{Dataset, DatasetError, Limits, Pixels, Split};
+use super::store::{Draft, Pixels};
+use super::{Dataset, DatasetError, Limits, Split};
 use crate::domain::dataset::{DatasetFacts, DatasetFormat, SplitFacts};
 
 /// Part of a dataset.
@@ -36,7 +38,8 @@ pub(super) enum PixelType {
 }
 
 impl PixelType {
-    fn size(self) -> u64 {
+    /// Bytes of one.
+    pub(super) fn size(self) -> u64 {
         match self {
             Self::U8 => 1,
             Self::F32 => 4,
@@ -44,19 +47,11 @@ impl PixelType {
     }
 }
 
-/// Whole examples on their way in, row-major.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Block<'a> {
-    /// Of type [`PixelType::U8`].
-    U8(&'a [u8]),
-    /// Of type [`PixelType::F32`].
-    F32(&'a [f32]),
-}
-
 /// One dataset being read.
 #[derive(Debug)]
-pub(super) struct Intake {
-    keep: bool,
+pub(super) struct Intake<'a> {
+    /// Where pixels are to be kept; they are only measured where it is none.
+    folder: Option<&'a Path>,
     limit: u64,
     used: u64,
     examples: BTreeMap<Part, Examples>,
@@ -71,19 +66,19 @@ pub(super) struct Examples {
     statistics: Statistics,
     preview: Preview,
     /// The pixels, if they are to be kept.
-    kept: Option<Pixels>,
+    kept: Option<Draft>,
 }
 
-impl Intake {
-    /// Nothing read yet; to `keep` pixels or only to measure them.
-    pub(super) fn new(limits: &Limits, keep: bool) -> Self {
-        Self { keep, limit: limits.decoded_bytes, used: 0, examples: BTreeMap::new(), labels: BTreeMap::new() }
+impl<'a> Intake<'a> {
+    /// Nothing read yet; to keep pixels in a `folder` or only to measure them.
+    pub(super) fn new(limits: &Limits, folder: Option<&'a Path>) -> Self {
+        Self { folder, limit: limits.decoded_bytes, used: 0, examples: BTreeMap::new(), labels: BTreeMap::new() }
     }
 
     /// Makes room for `count` examples of `shape` (at least one, no axis of length 0), before any of them is read.
     ///
     /// # Errors
-    /// When they would not fit into the limit.
+    /// When they would not fit into the limit, or no file can be made.
     pub(super) fn begin(
         &mut self,
         part: Part,
@@ -93,7 +88,8 @@ impl Intake {
     ) -> Result<&mut Examples, DatasetError> {
         let elements = shape.iter().try_fold(count, |product, axis| product.checked_mul(*axis));
         self.reserve(elements.and_then(|elements| (elements as u64).checked_mul(pixels.size())))?;
-        let kept = if self.keep { Some(room(elements.unwrap_or(usize::MAX), pixels)?) } else { None };
+        let elements = elements.unwrap_or(usize::MAX) as u64;
+        let kept = self.folder.map(|folder| Draft::new(folder, elements, pixels)).transpose()?;
         let (statistics, preview) = (Statistics::new(shape), Preview::new(count, shape));
         let examples = Examples { count, shape: shape.to_vec(), statistics, preview, kept };
         self.examples.insert(part, examples);
@@ -108,17 +104,15 @@ impl Intake {
     /// Makes the single channel of all examples so far three equal ones, since an image with colours follows.
     ///
     /// # Errors
-    /// When three channels would not fit into the limit.
+    /// When three channels would not fit into the limit, or the file system refuses.
     pub(super) fn grey_to_colour(&mut self) -> Result<(), DatasetError> {
         for (part, grey) in std::mem::take(&mut self.examples) {
             let shape: Vec<usize> = std::iter::once(3).chain(grey.shape.iter().skip(1).copied()).collect();
             let colour = self.begin(part, grey.count, &shape, PixelType::U8)?;
             colour.statistics = grey.statistics.repeated(3);
             colour.preview = grey.preview.in_colour(&shape);
-            if let (Some(Pixels::U8(kept)), Some(Pixels::U8(pixels))) = (&mut colour.kept, &grey.kept) {
-                pixels
-                    .chunks_exact(grey.shape.iter().product())
-                    .for_each(|plane| (0..3).for_each(|_| kept.extend_from_slice(plane)));
+            if let (Some(kept), Some(drafted)) = (&colour.kept, &grey.kept) {
+                kept.repeat(drafted, grey.count, grey.shape.iter().product(), 3)?;
             }
         }
         Ok(())
@@ -137,23 +131,19 @@ impl Intake {
         self.labels.insert(part, labels);
     }
 
-    /// Adds `bytes` (`None`: more than can be counted) to what the dataset takes in memory.
+    /// Adds `bytes` (`None`: more than can be counted) to what the dataset takes.
     fn reserve(&mut self, bytes: Option<u64>) -> Result<(), DatasetError> {
         let used = bytes.and_then(|bytes| self.used.checked_add(bytes)).filter(|used| *used <= self.limit);
         self.used = used.ok_or(DatasetError::TooLarge { limit: self.limit })?;
         Ok(())
     }
 
-    /// What was read, after checking that its parts fit together. The splits are empty unless they were to be kept.
+    /// What was read, after checking that its parts fit together.
     ///
     /// # Errors
     /// When examples and labels of a part differ in number, or examples of the parts in shape.
-    pub(super) fn finish(
-        self,
-        format: DatasetFormat,
-        class_names: Option<Vec<String>>,
-    ) -> Result<Dataset, DatasetError> {
-        let Self { mut examples, mut labels, .. } = self;
+    pub(super) fn finish(self, format: DatasetFormat, class_names: Option<Vec<String>>) -> Result<Read, DatasetError> {
+        let Self { mut examples, labels, .. } = self;
         check_lengths(&examples, &labels)?;
         let test = examples.remove(&Part::Test);
         let Some(mut train) = examples.remove(&Part::Train) else {
@@ -181,23 +171,36 @@ impl Intake {
             std,
             preview,
         };
-        let mut split = |part, examples: Examples| examples.split(labels.remove(&part).unwrap_or_default(), classes);
-        Ok(Dataset { facts, train: split(Part::Train, train), test: test.map(|test| split(Part::Test, test)) })
+        Ok(Read { facts, train, test, labels })
     }
 }
 
-/// Room for as many pixels; the system gives the pages only as they are written.
-fn room(elements: usize, pixels: PixelType) -> Result<Pixels, DatasetError> {
-    let (mut bytes, mut floats) = (Vec::new(), Vec::new());
-    match pixels {
-        PixelType::U8 => bytes.try_reserve_exact(elements),
-        PixelType::F32 => floats.try_reserve_exact(elements),
+/// A dataset that was read to its end.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) facts: DatasetFacts,
+    train: Examples,
+    test: Option<Examples>,
+    labels: BTreeMap<Part, Vec<u32>>,
+}
+
+impl Read {
+    /// Its splits, which were kept.
+    ///
+    /// # Errors
+    /// When the files cannot be mapped.
+    pub(super) fn dataset(self) -> Result<Dataset, DatasetError> {
+        let Self { facts, train, test, mut labels } = self;
+        let classes = facts.classes;
+        let mut split = |part, examples: Examples| {
+            let Some(kept) = examples.kept else { return Ok(None) };
+            let (pixels, labels) = (kept.finish()?, labels.remove(&part).unwrap_or_default());
+            Ok::<_, DatasetError>(Some(Split { example_shape: examples.shape, pixels, labels, classes }))
+        };
+        let test = test.map(|test| split(Part::Test, test)).transpose()?.flatten();
+        let missing = || DatasetError::Missing { missing: "the train split".to_owned(), found: "nothing".to_owned() };
+        Ok(Dataset { facts, train: split(Part::Train, train)?.ok_or_else(missing)?, test })
     }
-    .map_err(|_| DatasetError::OutOfMemory { bytes: (elements as u64).saturating_mul(pixels.size()) })?;
-    Ok(match pixels {
-        PixelType::U8 => Pixels::U8(bytes),
-        PixelType::F32 => Pixels::F32(floats),
-    })
 }
 
 fn check_lengths(examples: &BTreeMap<Part, Examples>, labels: &BTreeMap<Part, Vec<u32>>) -> Result<(), DatasetError> {
@@ -225,34 +228,15 @@ impl Examples {
     }
 
     /// Takes in whole examples, the first of them number `first`.
-    pub(super) fn put(&mut self, first: usize, block: Block<'_>) {
-        let at = first * self.elements();
-        match block {
-            Block::U8(pixels) => self.statistics.add_bytes(pixels),
-            Block::F32(pixels) => self.statistics.add_floats(pixels),
+    ///
+    /// # Errors
+    /// When they cannot be kept.
+    pub(super) fn put(&mut self, first: usize, pixels: Pixels<'_>) -> Result<(), DatasetError> {
+        match pixels {
+            Pixels::U8(bytes) => self.statistics.add_bytes(bytes),
+            Pixels::F32(floats) => self.statistics.add_floats(floats),
         }
-        self.preview.look(first, block);
-        match (&mut self.kept, block) {
-            (Some(Pixels::U8(kept)), Block::U8(pixels)) => write_at(kept, at, pixels),
-            (Some(Pixels::F32(kept)), Block::F32(pixels)) => write_at(kept, at, pixels),
-            _ => {}
-        }
+        self.preview.look(first, pixels);
+        self.kept.as_ref().map_or(Ok(()), |kept| kept.write(first * self.elements(), pixels))
     }
-
-    fn split(self, labels: Vec<u32>, classes: usize) -> Split {
-        Split { example_shape: self.shape, pixels: self.kept.unwrap_or(Pixels::U8(Vec::new())), labels, classes }
-    }
-}
-
-/// Writes `pixels` at `at`, with zeros before it where nothing has been written yet.
-fn write_at<T: Copy + Default>(kept: &mut Vec<T>, at: usize, pixels: &[T]) {
-    if at == kept.len() {
-        kept.extend_from_slice(pixels);
-        return;
-    }
-    let end = at + pixels.len();
-    if kept.len() < end {
-        kept.resize(end, T::default());
-    }
-    kept[at..end].copy_from_slice(pixels);
 }

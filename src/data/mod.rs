@@ -1,7 +1,8 @@
-//! Datasets: their file formats, and their examples in memory.
+//! Datasets: their file formats, and their examples, decoded and mapped.
 //!
 //! [`inspect`] reads a file through in bounded memory, so that an upload is known to be usable before a job needs it;
-//! [`Dataset::open`] brings it into memory, from where [`Split::batch`] hands out normalised examples.
+//! [`Dataset::open`] decodes it into a file that is mapped, from where [`Split::batch`] hands out normalised examples. Memory stays
+//! at the labels either way.
 
 mod archive;
 mod arrays;
@@ -19,13 +20,15 @@ mod npy;
 mod preview;
 mod source;
 mod statistics;
+mod store;
 
 use std::path::Path;
 
 use crate::domain::dataset::DatasetFacts;
 
-pub use dataset::{Dataset, Pixels, Split};
+pub use dataset::{Dataset, Split};
 pub use error::DatasetError;
+pub use store::Pixels;
 
 /// The highest label: 65,536 classes are more than any classifier that is fused here.
 pub const MAX_LABEL: u32 = 65_535;
@@ -33,7 +36,7 @@ pub const MAX_LABEL: u32 = 65_535;
 /// How much a dataset may unfold to, whatever its file says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of all examples and labels in memory; also bytes that may come out of each decompressor.
+    /// Bytes of all examples and labels, decoded; also bytes that may come out of each decompressor.
     pub decoded_bytes: u64,
     /// Files in an archive.
     pub entries: u64,
@@ -41,7 +44,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { decoded_bytes: 16 << 30, entries: 5_000_000 }
+        Self { decoded_bytes: 64 << 30, entries: 5_000_000 }
     }
 }
 
@@ -52,12 +55,7 @@ impl Default for Limits {
 /// # Errors
 /// The first fault, in words for the dataset's owner.
 pub fn inspect(path: &Path, limits: &Limits) -> Result<DatasetFacts, DatasetError> {
-    read(path, limits, false).map(|dataset| dataset.facts)
-}
-
-/// Reads the dataset `path`, to keep its pixels or not.
-fn read(path: &Path, limits: &Limits, keep: bool) -> Result<Dataset, DatasetError> {
-    let mut intake = intake::Intake::new(limits, keep);
+    let mut intake = intake::Intake::new(limits, None);
     let (format, class_names) = source::read(path, limits, &mut intake)?;
-    intake.finish(format, class_names)
+    intake.finish(format, class_names).map(|read| read.facts)
 }

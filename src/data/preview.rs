@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 
-use super::intake::Block;
+use super::store::Pixels;
 use crate::domain::dataset::Example;
 
 /// Most examples that are shown.
@@ -56,17 +56,17 @@ impl Preview {
     }
 
     /// Looks at whole examples, the first of them number `first`.
-    pub(super) fn look(&mut self, first: usize, block: Block<'_>) {
+    pub(super) fn look(&mut self, first: usize, block: Pixels<'_>) {
         let examples = match block {
-            Block::U8(pixels) => pixels.len(),
-            Block::F32(pixels) => pixels.len(),
+            Pixels::U8(pixels) => pixels.len(),
+            Pixels::F32(pixels) => pixels.len(),
         } / self.elements;
         for (index, shown) in &mut self.picked {
             let Some(at) = index.checked_sub(first).filter(|at| *at < examples) else { continue };
             let range = at * self.elements..(at + 1) * self.elements;
             *shown = match block {
-                Block::U8(pixels) => self.view.of(&pixels[range], |value| f32::from(*value)),
-                Block::F32(pixels) => self.view.of(&pixels[range], |value| *value),
+                Pixels::U8(pixels) => self.view.of(&pixels[range], |value| f32::from(*value)),
+                Pixels::F32(pixels) => self.view.of(&pixels[range], |value| *value),
             };
         }
     }
@@ -128,7 +128,7 @@ mod tests {
         let mut preview = Preview::new(40, &[9]);
         for first in 0..40 {
             let vector: Vec<f32> = (0..9).map(|value| (first * 100 + value) as f32).collect();
-            preview.look(first, Block::F32(&vector));
+            preview.look(first, Pixels::F32(&vector));
         }
         let labels: Vec<u32> = (0..40).collect();
         let examples = preview.finish(&labels);
@@ -145,7 +145,7 @@ mod tests {
     fn images_are_thinned_out_and_keep_their_colours() {
         let mut preview = Preview::new(1, &[3, 40, 70]);
         let plane = |value: u8| vec![value; 40 * 70];
-        preview.look(0, Block::U8(&[plane(0), plane(51), plane(255)].concat()));
+        preview.look(0, Pixels::U8(&[plane(0), plane(51), plane(255)].concat()));
         let picture = decode(&preview.finish(&[0])[0]).to_rgb8();
         assert_eq!((picture.width(), picture.height()), (24, 14));
         assert!(picture.pixels().all(|pixel| pixel.0 == [0, 51, 255]));
@@ -154,9 +154,9 @@ mod tests {
     #[test]
     fn grey_images_among_coloured_ones_stay_grey() {
         let mut preview = Preview::new(2, &[1, 1, 2]);
-        preview.look(0, Block::U8(&[0, 255]));
+        preview.look(0, Pixels::U8(&[0, 255]));
         let mut preview = preview.in_colour(&[3, 1, 2]);
-        preview.look(1, Block::U8(&[255, 0, 0, 0, 0, 255]));
+        preview.look(1, Pixels::U8(&[255, 0, 0, 0, 0, 255]));
         let examples = preview.finish(&[0, 1]);
         let pixels = |example| decode(example).to_rgb8().pixels().map(|pixel| pixel.0).collect::<Vec<_>>();
         assert_eq!(pixels(&examples[0]), [[0, 0, 0], [255, 255, 255]]);

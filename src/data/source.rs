@@ -28,7 +28,7 @@ pub(super) type Recognised = (DatasetFormat, Option<Vec<String>>);
 ///
 /// # Errors
 /// The first fault.
-pub(super) fn read(path: &Path, limits: &Limits, intake: &mut Intake) -> Result<Recognised, DatasetError> {
+pub(super) fn read(path: &Path, limits: &Limits, intake: &mut Intake<'_>) -> Result<Recognised, DatasetError> {
     match detect(path)? {
         Kind::Safetensors => read_safetensors(path, intake).map(|()| (DatasetFormat::Safetensors, None)),
         Kind::Archive(container) => read_archive(Archive { path, container, limits }, intake),
@@ -79,7 +79,7 @@ fn is_tar(block: &[u8]) -> bool {
     block.try_into().is_ok_and(is_tar_header)
 }
 
-fn read_safetensors(path: &Path, intake: &mut Intake) -> Result<(), DatasetError> {
+fn read_safetensors(path: &Path, intake: &mut Intake<'_>) -> Result<(), DatasetError> {
     let mut file = open(path)?;
     let length = file.metadata().map_err(io(path))?.len();
     let layout = safetensors::read_layout(&mut file, length)?;
@@ -101,7 +101,7 @@ fn read_safetensors(path: &Path, intake: &mut Intake) -> Result<(), DatasetError
     roles.check(arrays::array_name, &listed(names))
 }
 
-fn read_archive(archive: Archive<'_>, intake: &mut Intake) -> Result<Recognised, DatasetError> {
+fn read_archive(archive: Archive<'_>, intake: &mut Intake<'_>) -> Result<Recognised, DatasetError> {
     let names = archive.names()?;
     if names.iter().any(|name| array_of(name).is_some()) {
         read_npz(archive, &names, intake)?;
@@ -126,7 +126,7 @@ fn array_of(name: &str) -> Option<&str> {
     components(name)?.last()?.strip_suffix(".npy")
 }
 
-fn read_npz(archive: Archive<'_>, names: &[String], intake: &mut Intake) -> Result<(), DatasetError> {
+fn read_npz(archive: Archive<'_>, names: &[String], intake: &mut Intake<'_>) -> Result<(), DatasetError> {
     let mut roles = Roles::default();
     let role_of = |name: &str| array_of(name).and_then(Role::of);
     for (name, role) in names.iter().filter_map(|name| Some((name, role_of(name)?))) {
@@ -144,7 +144,7 @@ fn read_npy(
     name: &str,
     role: Role,
     source: &mut dyn Read,
-    intake: &mut Intake,
+    intake: &mut Intake<'_>,
 ) -> Result<(), DatasetError> {
     let bad = |reason| DatasetError::Npy { array: name.to_owned(), reason };
     let header = npy::read_header(source).map_err(bad)?;
@@ -159,7 +159,7 @@ fn read_npy(
     arrays::read(Array { name, element, shape: &shape, fortran, source }, role, intake)
 }
 
-fn read_idx(archive: Archive<'_>, names: &[String], intake: &mut Intake) -> Result<(), DatasetError> {
+fn read_idx(archive: Archive<'_>, names: &[String], intake: &mut Intake<'_>) -> Result<(), DatasetError> {
     let mut roles = Roles::default();
     for (name, role) in names.iter().filter_map(|name| Some((name, idx::role(name)?))) {
         roles.insert(role, &shortened(name))?;

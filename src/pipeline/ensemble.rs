@@ -77,7 +77,8 @@ pub fn train_ensemble(
 
 fn compute(task: &TrainingTask, phases: &mut Phases<'_>) -> Result<TrainedEnsemble, Halt> {
     phases.begin(Phase::Load)?;
-    let [Some(main), validation, test] = task.datasets.each_ref().map(|file| file.as_ref().map(load::dataset)) else {
+    let open = |file: &Option<InputFile>| file.as_ref().map(|file| load::dataset(file, &task.folder));
+    let [Some(main), validation, test] = task.datasets.each_ref().map(open) else {
         return Err(Problem::new(Code::Internal, "a training without a dataset").into());
     };
     let (main, validation, test) = (main?, validation.transpose()?, test.transpose()?);

@@ -1,5 +1,6 @@
 //! Opens the input files and fits them together.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::data::augment::ImageShape;
@@ -114,7 +115,7 @@ impl Loaded {
             phases.done(index + 1, files);
             phases.go_on()?;
         }
-        let open = |file: &Option<InputFile>| file.as_ref().map(dataset).transpose();
+        let open = |file: &Option<InputFile>| file.as_ref().map(|file| dataset(file, &task.scratch)).transpose();
         let [main, validation, test] = [open(&task.dataset)?, open(&task.validation)?, open(&task.test)?];
         let facts = [&main, &validation, &test].map(|dataset| dataset.as_ref().map(|dataset| dataset.facts.clone()));
         let data = match (main, &task.job.dataset) {
@@ -167,8 +168,9 @@ fn member(file: &InputFile) -> Result<Checkpoint, Problem> {
     Ok(checkpoint)
 }
 
-pub(super) fn dataset(file: &InputFile) -> Result<Dataset, Problem> {
-    Dataset::open(&file.path, &Limits::default()).map_err(|error| named(file, error))
+/// Decodes a dataset into `folder`.
+pub(super) fn dataset(file: &InputFile, folder: &Path) -> Result<Dataset, Problem> {
+    Dataset::open(&file.path, folder, &Limits::default()).map_err(|error| named(file, error))
 }
 
 /// What is wrong with `file`, by the name that its owner knows.

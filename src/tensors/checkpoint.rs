@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use crate::domain::problem::{Code, Problem};
 use crate::model::formats::safetensors::{self, FormatError};
 use crate::model::header::{CheckpointHeader, TensorInfo};
-use crate::tensors::{Elements, Weights, convert};
+use crate::tensors::{Elements, Weights, convert, map};
 
 /// Elements that are checked at once.
 const CHECKED: usize = 1 << 18;
@@ -89,13 +89,7 @@ impl Checkpoint {
         let mut file = File::open(path).map_err(io)?;
         let len = file.metadata().map_err(io)?.len();
         let layout = safetensors::read_layout(&mut file, len)?;
-        #[expect(
-            unsafe_code,
-            reason = "checkpoint files are immutable once stored, and only ever read through this map"
-        )]
-        // SAFETY: mapping is sound as long as nobody changes the file meanwhile. Stored blobs are written under fresh
-        // keys, fsynced, never written again, and a deleted file lives on until the last map of it is gone.
-        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
+        let map = map(&file).map_err(io)?;
         if map.len() as u64 != len {
             return Err(FormatError::Truncated { expected: len, len: map.len() as u64 }.into());
         }

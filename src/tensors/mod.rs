@@ -3,6 +3,7 @@
 mod checkpoint;
 mod convert;
 mod elements;
+mod map;
 mod number;
 mod state_dict;
 mod stream;
@@ -12,6 +13,7 @@ use std::borrow::Cow;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use elements::Elements;
+pub use map::map;
 pub use number::Number;
 pub use state_dict::{StateDict, StateDictError};
 pub use stream::{Make, MakeRow, Rows, write_rows};

@@ -14,6 +14,10 @@ const DOUBLE: u64 = 8;
 /// Elements of the widest activation in a batch of calibration inputs.
 const BATCH_ELEMENTS: u64 = 1 << 22;
 
+/// Bytes for each example, which is itself in a mapped file: its label, its place in its part, and that in the order of an
+/// epoch.
+const PER_EXAMPLE: u64 = 4 + 8 + 8;
+
 /// Something that takes memory.
 type Part = (u64, String);
 
@@ -22,7 +26,7 @@ impl Work {
     pub(in crate::job) fn memory(&self) -> (u64, String) {
         let mut parts = vec![(BUFFERS, "buffers".to_owned())];
         if self.has_data() {
-            parts.push((self.data_bytes, "examples".to_owned()));
+            parts.push((self.examples * PER_EXAMPLE, "labels and orders of the examples".to_owned()));
         }
         if self.aligns {
             parts.push((self.members.parameters * FLOAT, "the members' weights in one order of units".to_owned()));

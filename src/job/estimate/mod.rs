@@ -28,7 +28,9 @@ pub(super) struct Work {
     validation: u64,
     /// Examples of the splits that candidates are measured on.
     measured: u64,
-    /// Bytes of all examples and their labels.
+    /// All examples of all splits.
+    examples: u64,
+    /// Bytes of them and their labels.
     data_bytes: u64,
     /// Bytes of pixels that are decoded from pictures.
     decoded: u64,
@@ -156,7 +158,8 @@ impl Work {
                 if facts.format == DatasetFormat::ClassFolders { (train + test + others) * elements } else { 0 };
             (work.train, work.validation, work.measured) = (train - held_out, held_out, held_out + test + others);
             work.example = elements;
-            work.data_bytes = (train + test + others) * (elements * size + 4);
+            work.examples = train + test + others;
+            work.data_bytes = work.examples * (elements * size + 4);
             work.calibration = Calibration::of(job, network, work.train);
             if matches!(job.target.size, Size::Budget(Budget { allocation: Allocation::Sensitivity, .. })) {
                 work.probing = super::plan::SENSITIVITY_MACS;

@@ -84,7 +84,7 @@ fn training_counts_weights_optimizer_activations_and_the_teacher() {
     let plain = train("sgd", 256, 2);
     let weights = 4 * (784 * 512 + 512 * 512 + 512 * 10);
     let values = 256 * (784 + 512 + 512 + 10 + 2 * 784) * 4;
-    let (teacher, examples, batches) = (9000 * 10 * 4, 11_000 * (784 + 4), 2 * 256 * 784 * 4);
+    let (teacher, examples, batches) = (9000 * 10 * 4, 11_000 * (4 + 8 + 8), 2 * 256 * 784 * 4);
     let expected = (48 << 20) + examples + 6 * weights + values + batches + teacher;
     assert_eq!(plain.memory_peak_bytes, expected, "{}", plain.memory_basis);
     assert_eq!(train("adamw", 256, 2).memory_peak_bytes, expected + 2 * weights);
