@@ -21,7 +21,7 @@ pub enum DatasetError {
     Empty,
     /// The first bytes are of no format that is read.
     #[error(
-        "the file is neither .npz, safetensors, zip, tar nor tar.gz (it begins with the bytes {start}); save arrays with \
+        "the file is neither .npz, safetensors, Parquet, zip, tar nor tar.gz (it begins with the bytes {start}); save arrays with \
          numpy.savez(file, x=.., y=..) or pack folders of images into a zip"
     )]
     UnknownFormat {
@@ -193,6 +193,14 @@ pub enum DatasetError {
         first: String,
         /// Width and height of that one.
         expected: String,
+    },
+    /// Not a Parquet file of images with labels, or a damaged one.
+    #[error("`{entry}` cannot be used: {reason}")]
+    Parquet {
+        /// The file.
+        entry: String,
+        /// What is wrong with it.
+        reason: String,
     },
     /// Not the file of records that its name promises.
     #[error(

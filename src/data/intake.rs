@@ -1,7 +1,7 @@
 //! Where the readers of all formats deliver: checks splits against each other and the limits, and keeps the books.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::preview::Preview;
 use super::statistics::Statistics;
@@ -73,6 +73,11 @@ impl<'a> Intake<'a> {
     /// Nothing read yet; to keep pixels in a `folder` or only to measure them.
     pub(super) fn new(limits: &Limits, folder: Option<&'a Path>) -> Self {
         Self { folder, limit: limits.decoded_bytes, used: 0, examples: BTreeMap::new(), labels: BTreeMap::new() }
+    }
+
+    /// Where files may be made that are needed on the way.
+    pub(super) fn folder(&self) -> PathBuf {
+        self.folder.map_or_else(std::env::temp_dir, Path::to_owned)
     }
 
     /// Makes room for `count` examples of `shape` (at least one, no axis of length 0), before any of them is read.

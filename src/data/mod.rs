@@ -17,6 +17,7 @@ mod idx;
 mod images;
 mod intake;
 mod npy;
+mod parquet;
 mod preview;
 mod source;
 mod statistics;

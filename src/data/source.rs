@@ -10,7 +10,7 @@ use super::archive::{Archive, Container, Entry, components, is_tar_header, short
 use super::arrays::{self, Array, Role, Roles};
 use super::elements::Element;
 use super::intake::Intake;
-use super::{DatasetError, Limits, cifar, folders, idx, images, npy};
+use super::{DatasetError, Limits, cifar, folders, idx, images, npy, parquet};
 use crate::domain::dataset::DatasetFormat;
 use crate::model::formats::safetensors;
 
@@ -18,6 +18,7 @@ use crate::model::formats::safetensors;
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     Safetensors,
+    Parquet,
     Archive(Container),
 }
 
@@ -31,6 +32,9 @@ pub(super) type Recognised = (DatasetFormat, Option<Vec<String>>);
 pub(super) fn read(path: &Path, limits: &Limits, intake: &mut Intake<'_>) -> Result<Recognised, DatasetError> {
     match detect(path)? {
         Kind::Safetensors => read_safetensors(path, intake).map(|()| (DatasetFormat::Safetensors, None)),
+        Kind::Parquet => {
+            parquet::read_file(open(path)?, limits, intake).map(|classes| (DatasetFormat::Parquet, classes))
+        }
         Kind::Archive(container) => read_archive(Archive { path, container, limits }, intake),
     }
 }
@@ -59,6 +63,9 @@ fn detect(path: &Path) -> Result<Kind, DatasetError> {
     if start.starts_with(&[0x1f, 0x8b]) && first_block(&mut MultiGzDecoder::new(file)).is_ok_and(|block| is_tar(&block))
     {
         return Ok(Kind::Archive(Container::TarGz));
+    }
+    if start.starts_with(parquet::MAGIC) {
+        return Ok(Kind::Parquet);
     }
     // A length below 2^24, then JSON.
     if start.get(3..9) == Some(b"\0\0\0\0\0{") {
@@ -113,6 +120,9 @@ fn read_archive(archive: Archive<'_>, intake: &mut Intake<'_>) -> Result<Recogni
     }
     if names.iter().any(|name| cifar::is_batch(name)) {
         return Ok((DatasetFormat::CifarBinary, cifar::read(archive, intake)?));
+    }
+    if parquet::is_in(&names) {
+        return Ok((DatasetFormat::Parquet, parquet::read_archive(archive, &names, intake)?));
     }
     if let Some(plan) = folders::plan(&names)? {
         images::read(archive, &plan, intake)?;

@@ -18,6 +18,8 @@ pub enum DatasetFormat {
     CifarBinary,
     /// zip or tar (also `.tar.gz`) of one folder of PNG/JPEG files per class, optionally below `train/` and `test/`.
     ClassFolders,
+    /// Parquet with a PNG or JPEG file and a label in each row; one file, or a zip or tar (also `.tar.gz`) of several.
+    Parquet,
 }
 
 /// One split of a dataset.

@@ -16,7 +16,7 @@ use axum::http::StatusCode;
 /// Upload a dataset
 ///
 /// The body is an npz or safetensors file with x and y, an archive of the four MNIST IDX files or of CIFAR's binary
-/// files, or a zip or tar with one folder of images per class, as `curl -T FILE` sends it. A PUT that was cut keeps what arrived: ask for the offset
+/// files, Parquet with images as on the Hugging Face hub, or a zip or tar with one folder of images per class, as `curl -T FILE` sends it. A PUT that was cut keeps what arrived: ask for the offset
 /// with HEAD, then go on with `curl -C OFFSET -T FILE`, which sends `Content-Range`. Unfinished uploads expire after a day.
 /// `Repr-Digest: sha-256=:BASE64:` is checked. `?label.NAME=VALUE` puts labels on the dataset.
 #[utoipa::path(put, path = "/v1/datasets/{name}", operation_id = "putDataset", tag = "Datasets",

@@ -44,7 +44,7 @@ pub struct DatasetView {
 /// What reading a dataset has shown.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct FactsView {
-    /// The layout that was recognised: `npz`, `safetensors`, `idx`, `cifar_binary` or `class_folders`.
+    /// The layout that was recognised: `npz`, `safetensors`, `idx`, `cifar_binary`, `class_folders` or `parquet`.
     #[schema(value_type = String, example = "npz")]
     format: DatasetFormat,
     /// Shape of one example.

@@ -152,10 +152,13 @@ impl Work {
             // Arrays may hold floats, which stay what they are.
             let size = match facts.format {
                 DatasetFormat::Npz | DatasetFormat::Safetensors => 4,
-                DatasetFormat::Idx | DatasetFormat::ClassFolders | DatasetFormat::CifarBinary => 1,
+                DatasetFormat::Idx
+                | DatasetFormat::ClassFolders
+                | DatasetFormat::CifarBinary
+                | DatasetFormat::Parquet => 1,
             };
-            work.decoded =
-                if facts.format == DatasetFormat::ClassFolders { (train + test + others) * elements } else { 0 };
+            let pictures = matches!(facts.format, DatasetFormat::ClassFolders | DatasetFormat::Parquet);
+            work.decoded = if pictures { (train + test + others) * elements } else { 0 };
             (work.train, work.validation, work.measured) = (train - held_out, held_out, held_out + test + others);
             work.example = elements;
             work.examples = train + test + others;
