@@ -1,17 +1,14 @@
-"""Training beside PyTorch's, from the same weights and in the same order of examples.
+"""Members trained to the end beside PyTorch's, from the same weights and in the same order of examples.
 
-    python benches/accuracy.py losses      # the first 50 losses of an MLP, LeNet and two residual networks on CIFAR-10
-    python benches/accuracy.py accuracy    # an MLP on MNIST and LeNet on CIFAR-10, trained to the end from three seeds
+    python benches/accuracy.py      # an MLP on MNIST and LeNet on CIFAR-10, from three seeds
 
-Needs torch, safetensors and pillow, and the data sets of ../shared/data. What engraft draws from a seed, draws.py draws again,
-so that PyTorch gets the same first weights and the same batches; `--own` lets PyTorch draw for itself as well. Both measure the
-validation and the test examples after every epoch; kept is the first epoch with the best validation accuracy. Ours and PyTorch
-take turns, on two threads; times are of everything, once by the clock and once by the processor time of all threads.
+Needs torch and pillow, and the data sets of ../shared/data. What engraft draws from a seed, draws.py draws again, so that PyTorch
+gets the same first weights and the same batches; `--own` lets PyTorch draw for itself as well. Both measure the validation and
+the test examples after every epoch; kept is the first epoch with the best validation accuracy. Ours and PyTorch take turns, on
+two threads; times are of everything, once by the clock and once by the processor time of all threads.
 """
 
 import argparse
-import gzip
-import io
 import json
 import math
 import pathlib
@@ -20,103 +17,18 @@ import resource
 import subprocess
 import tempfile
 import time
-import zipfile
 
 import draws
 import numpy as np
 import torch
-from PIL import Image
-from safetensors.numpy import save_file
+from beside import LeNet, Mlp, cifar, mnist, normalised
 from torch import nn
 
-THREADS, STEPS, CLASSES, BATCH = 2, 50, 10, 256
-SHARED = pathlib.Path(__file__).parent.parent.parent / "shared" / "data"
-
-
-class Mlp(nn.Module):
-    def __init__(self, inputs):
-        super().__init__()
-        self.fc1, self.fc2 = nn.Linear(inputs, 512), nn.Linear(512, 512)
-        self.fc3, self.fc4 = nn.Linear(512, 512), nn.Linear(512, CLASSES)
-
-    def forward(self, x):
-        x = torch.relu(self.fc2(torch.relu(self.fc1(x.flatten(1)))))
-        return self.fc4(torch.relu(self.fc3(x)))
-
-
-class LeNet(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv1, self.conv2 = nn.Conv2d(3, 6, 5), nn.Conv2d(6, 16, 5)
-        self.fc1, self.fc2, self.fc3 = nn.Linear(400, 120), nn.Linear(120, 84), nn.Linear(84, CLASSES)
-
-    def forward(self, x):
-        pool, relu = nn.functional.max_pool2d, torch.relu
-        x = pool(relu(self.conv2(pool(relu(self.conv1(x)), 2))), 2).flatten(1)
-        return self.fc3(relu(self.fc2(relu(self.fc1(x)))))
-
-
-class Block(nn.Module):
-    def __init__(self, i, o, s):
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(i, o, 3, s, 1, bias=False), nn.BatchNorm2d(o)
-        self.conv2, self.bn2 = nn.Conv2d(o, o, 3, 1, 1, bias=False), nn.BatchNorm2d(o)
-        short = [] if s == 1 and i == o else [nn.Conv2d(i, o, 1, s, bias=False), nn.BatchNorm2d(o)]
-        self.shortcut = nn.Sequential(*short)
-
-    def forward(self, x):
-        y = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
-        return torch.relu(y + self.shortcut(x))
-
-
-class ResNet(nn.Module):
-    """Stages of twice the width each, of `blocks` blocks."""
-
-    def __init__(self, width, stages, blocks):
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width)
-        self.stages, channels = [f"layer{stage}" for stage in range(1, stages + 1)], width
-        for stage, name in enumerate(self.stages):
-            first = Block(channels, width << stage, 1 if stage == 0 else 2)
-            channels = width << stage
-            setattr(self, name, nn.Sequential(first, *[Block(channels, channels, 1) for _ in range(blocks - 1)]))
-        self.linear = nn.Linear(channels, CLASSES)
-
-    def forward(self, x):
-        x = torch.relu(self.bn1(self.conv1(x)))
-        for name in self.stages:
-            x = getattr(self, name)(x)
-        return self.linear(x.mean((2, 3)))
-
-
-def mnist():
-    """Train and test: bytes, N x 1 x 28 x 28, and labels."""
-    def read(name, skip):
-        packed = (SHARED / "mnist" / f"{name}-ubyte.gz").read_bytes()
-        return np.frombuffer(bytearray(gzip.decompress(packed)), np.uint8, offset=skip)
-
-    parts = ("train", "t10k")
-    return [(read(f"{part}-images-idx3", 16).reshape(-1, 1, 28, 28), read(f"{part}-labels-idx1", 8)) for part in parts]
-
-
-def cifar():
-    """Train and test: bytes, N x 3 x 32 x 32, and labels."""
-    archive, parts = zipfile.ZipFile(SHARED / "cifar10-jpeg.zip"), []
-    names = sorted(name for name in archive.namelist() if name.endswith(".jpg"))
-    classes = sorted({name.split("/")[-2] for name in names})
-    for part in ("train", "test"):
-        found = [name for name in names if name.split("/")[-3] == part]
-        images = [np.asarray(Image.open(io.BytesIO(archive.read(name))).convert("RGB")) for name in found]
-        labels = [classes.index(name.split("/")[-2]) for name in found]
-        parts.append((np.stack(images).transpose(0, 3, 1, 2).copy(), np.array(labels, np.uint8)))
-    return parts
-
-
+THREADS, BATCH, LR, MOMENTUM = 2, 256, 0.01, 0.9
 TASKS = {
     "mnist-mlp": (mnist, lambda: Mlp(784), "mlp:512,512,512", (0.1307, 0.3081), 10),
     "cifar-lenet": (cifar, LeNet, "lenet", (0.5, 0.5), 15),
 }
-LR, MOMENTUM = 0.01, 0.9
 
 
 def split(parts):
@@ -125,11 +37,6 @@ def split(parts):
     places = np.random.default_rng(0).permutation(len(labels))
     held_out, kept = np.sort(places[: len(labels) // 10]), np.sort(places[len(labels) // 10 :])
     return {"train": (images[kept], labels[kept]), "validation": (images[held_out], labels[held_out]), "test": test}
-
-
-def normalised(part, mean, std):
-    images, labels = part
-    return (torch.from_numpy(images).float() / 255 - mean) / std, torch.from_numpy(labels.astype(np.int64))
 
 
 class Run:
@@ -207,89 +114,39 @@ def spread(values):
     return f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else f"{values[0]:.2f}"
 
 
-def accuracies(options):
-    for task in options.names or TASKS:
-        load, make, network, normalize, epochs = TASKS[task]
-        epochs = options.epochs or epochs
-        data = split(load())
-        runs = {"engraft": [], "PyTorch": [], **({"PyTorch, own draws": []} if options.own else {})}
-        with tempfile.TemporaryDirectory() as folder:
-            folder = pathlib.Path(folder)
-            for name, (images, labels) in data.items():
-                np.savez(folder / f"{name}.npz", x=images, y=labels)
-            for seed in options.seeds:
-                for who, finished in runs.items():
-                    if who == "engraft":
-                        run = ours(options.program.resolve(), folder, network, seed, epochs, normalize)
-                    else:
-                        run = torchs(make, data, seed, epochs, normalize, who != "PyTorch")
-                    finished.append(run)
-                    print(f"{task} seed {seed}, {who}: {run}", flush=True)
+def compare(task, options, folder):
+    load, make, network, normalize, epochs = TASKS[task]
+    epochs = options.epochs or epochs
+    data = split(load())
+    runs = {"engraft": [], "PyTorch": [], **({"PyTorch, own draws": []} if options.own else {})}
+    for name, (images, labels) in data.items():
+        np.savez(folder / f"{name}.npz", x=images, y=labels)
+    for seed in options.seeds:
         for who, finished in runs.items():
-            final, kept, seconds = zip(*((run.final, run.kept, run.seconds) for run in finished))
-            fastest = " | ".join(f"{min(column):.1f} s" for column in zip(*seconds))
-            print(f"| {task} | {who} | {spread(final)} | {spread(kept)} | {fastest} |", flush=True)
-
-
-NETWORKS = {
-    "mlp": (lambda: Mlp(3072), 256, (0.01, 0.1)),
-    "lenet": (LeNet, 256, (0.01, 0.1)),
-    "resnet8-16": (lambda: ResNet(16, 3, 1), 128, (0.001, 0.01)),
-    "resnet18-16": (lambda: ResNet(16, 4, 2), 128, (0.0001, 0.001, 0.01)),
-}
-
-
-def fifty(make, start, lr, batches, layout):
-    model = make()
-    model.load_state_dict(start)
-    model = model.to(memory_format=layout)
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=5e-4)
-    losses = []
-    for images, labels in zip(*batches):
-        optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(model(images.contiguous(memory_format=layout)), labels)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return np.array(losses)
-
-
-def losses(options):
-    images, labels = cifar()[0]
-    program = subprocess.Popen([*options.bench.split(), "--bench"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    for name in options.names or NETWORKS:
-        make, size, rates = NETWORKS[name]
-        places = np.random.default_rng(1).permutation(len(labels))[: STEPS * size]
-        x, y = normalised((images[places], labels[places]), 0.5, 0.5)
-        batches = (x.reshape(STEPS, size, *x.shape[1:]), y.reshape(STEPS, size))
-        torch.manual_seed(0)
-        start = make().state_dict()
-        with tempfile.TemporaryDirectory() as folder:
-            save_file({key: value.numpy() for key, value in start.items()}, f"{folder}/weights.safetensors")
-            save_file({"x": batches[0].numpy(), "y": batches[1].float().numpy()}, f"{folder}/batches.safetensors")
-            for lr in rates:
-                print(f"losses {folder}/weights.safetensors {folder}/batches.safetensors {lr}", file=program.stdin, flush=True)
-                found = np.array([float(loss) for loss in program.stdout.readline().split()])
-                layouts = (torch.contiguous_format, torch.channels_last)
-                first, second = (fifty(make, start, lr, batches, layout) for layout in layouts)
-                apart, own = (np.abs(other / first - 1) for other in (found, second))
-                print(f"{name}, batch {size}, rate {lr}: loss {first[0]:.4f} to {first[-1]:.4f}; apart by {apart.max():.1e} "
-                      f"at most (PyTorch's two layouts by {own.max():.1e}), in the first 10 steps {apart[:10].max():.1e} "
-                      f"({own[:10].max():.1e})", flush=True)
+            if who == "engraft":
+                run = ours(options.program.resolve(), folder, network, seed, epochs, normalize)
+            else:
+                run = torchs(make, data, seed, epochs, normalize, who != "PyTorch")
+            finished.append(run)
+            print(f"{task} seed {seed}, {who}: {run}", flush=True)
+    for who, finished in runs.items():
+        final, kept, seconds = zip(*((run.final, run.kept, run.seconds) for run in finished))
+        fastest = " | ".join(f"{min(column):.1f} s" for column in zip(*seconds))
+        print(f"| {task} | {who} | {spread(final)} | {spread(kept)} | {fastest} |", flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("losses", "accuracy"))
-    parser.add_argument("names", nargs="*", help=f"some of {', '.join([*NETWORKS, *TASKS])}; all by default")
+    parser.add_argument("tasks", nargs="*", help=f"some of {', '.join(TASKS)}; all by default")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, help="fewer or more than by default")
     parser.add_argument("--own", action="store_true", help="also let PyTorch draw for itself")
     parser.add_argument("--program", type=pathlib.Path, default="target/release/engraft", help="our command line")
-    parser.add_argument("--bench", default="cargo bench --bench training --", help="what to start for the losses")
     options = parser.parse_args()
     torch.set_num_threads(THREADS)
-    losses(options) if options.what == "losses" else accuracies(options)
+    with tempfile.TemporaryDirectory() as folder:
+        for task in options.tasks or TASKS:
+            compare(task, options, pathlib.Path(folder))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-//! Steps of whole networks, on request: the half of `benches/training.py` and `benches/accuracy.py` that is ours.
+//! Steps of whole networks, on request: the half of `benches/training.py` and `benches/losses.py` that is ours.
 //!
 //! A line of the standard input is either `<network> <forward|step|fed|varied> <repetitions>`, answered by a line with the
 //! seconds that passed and the seconds that all threads computed; or `losses <weights> <batches> <lr>`, two safetensors
