@@ -1,13 +1,15 @@
 //! Examples and labels that come as arrays: NumPy archives, safetensors, IDX files.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{Read, Write};
+use std::path::Path;
 
 use super::DatasetError;
 use super::elements::Element;
 use super::intake::{Intake, Part, PixelType};
 use super::store::Pixels;
 use crate::model::header::Dtype;
+use crate::tensors::map;
 
 /// Bytes that are read and decoded at a time (at least one example).
 const BLOCK_BYTES: usize = 1 << 20;
@@ -124,14 +126,14 @@ fn looks_channels_last(h: usize, w: usize, c: usize) -> bool {
 }
 
 fn read_examples(array: Array<'_>, part: Part, intake: &mut Intake<'_>) -> Result<(), DatasetError> {
-    let (count, shape) = example_shape(array.name, array.shape)?;
+    let ((count, shape), folder) = (example_shape(array.name, array.shape)?, intake.folder());
     let pixels = if array.element.dtype == Dtype::U8 { PixelType::U8 } else { PixelType::F32 };
     let examples = intake.begin(part, count, &shape, pixels)?;
     let elements = examples.elements();
     let (name, element, axes) = (array.name, array.element, array.shape);
     let mut floats = Vec::new();
     let mut done = 0;
-    blocks(array, elements, &mut |bytes| {
+    blocks(array, elements, &folder, &mut |bytes| {
         if pixels == PixelType::U8 {
             examples.put(done / elements, Pixels::U8(bytes))?;
         } else {
@@ -160,10 +162,10 @@ fn read_labels(array: Array<'_>, part: Part, intake: &mut Intake<'_>) -> Result<
         return Err(DatasetError::Shape { array: array.name.to_owned(), shape: array.shape.to_vec(), expected });
     };
     intake.begin_labels(count)?;
-    let (name, element) = (array.name, array.element);
+    let (name, element, folder) = (array.name, array.element, intake.folder());
     let mut labels = Vec::new();
     // A column or row has the same order either way.
-    blocks(Array { fortran: false, ..array }, 1, &mut |bytes| {
+    blocks(Array { fortran: false, ..array }, 1, &folder, &mut |bytes| {
         let done = labels.len();
         let bad = |(index, value)| DatasetError::Label { array: name.to_owned(), index: done + index, value };
         element.labels(bytes, &mut labels).map_err(bad)
@@ -172,19 +174,37 @@ fn read_labels(array: Array<'_>, part: Part, intake: &mut Intake<'_>) -> Result<
     Ok(())
 }
 
-/// Calls `each` with the array's bytes in row-major order, whole examples of `elements` elements at a time.
+/// Calls `each` with the array's bytes in row-major order, whole examples of `elements` elements at a time. An array whose
+/// first axis runs fastest goes through a file in `folder`.
 fn blocks(
     mut array: Array<'_>,
     elements: usize,
+    folder: &Path,
     each: &mut dyn FnMut(&mut [u8]) -> Result<(), DatasetError>,
 ) -> Result<(), DatasetError> {
     let example = elements.saturating_mul(array.element.dtype.size());
     let total = array.shape.first().map_or(1, |count| *count as u64).saturating_mul(example as u64);
-    let mut left = total;
-    let per_block = if array.fortran { total } else { ((BLOCK_BYTES / example).max(1) as u64) * example as u64 };
-    let mut block = Vec::new();
+    let per_block = ((BLOCK_BYTES / example).max(1) as u64) * example as u64;
+    if array.fortran {
+        let io = |source| DatasetError::Io { path: folder.to_owned(), source };
+        let mut file = tempfile::tempfile_in(folder).map_err(io)?;
+        in_pieces(&mut array, total, per_block, &mut |bytes| file.write_all(bytes).map_err(io))?;
+        let columns = map(&file).map_err(io)?;
+        return from_fortran(&array, &columns, example, each);
+    }
+    in_pieces(&mut array, total, per_block, each)
+}
+
+/// Calls `each` with the array's bytes as they come, `most` of them at a time.
+fn in_pieces(
+    array: &mut Array<'_>,
+    total: u64,
+    most: u64,
+    each: &mut dyn FnMut(&mut [u8]) -> Result<(), DatasetError>,
+) -> Result<(), DatasetError> {
+    let (mut left, mut block) = (total, Vec::new());
     while left > 0 {
-        let wanted = left.min(per_block);
+        let wanted = left.min(most);
         block.clear();
         // Grows with what arrives, never with what a header promises.
         (&mut *array.source).take(wanted).read_to_end(&mut block).map_err(|error| unreadable(array.name, error))?;
@@ -193,9 +213,9 @@ fn blocks(
             return Err(DatasetError::Length { array: array.name.to_owned(), expected: total, found });
         }
         left -= wanted;
-        if array.fortran { from_fortran(&array, &block, example, each)? } else { each(&mut block)? }
+        each(&mut block)?;
     }
-    check_end(&mut array, total)
+    check_end(array, total)
 }
 
 /// Reads on to the end, so that a decompressor checks its sum, and so that a wrong header is noticed.
@@ -263,7 +283,7 @@ mod tests {
         let mut bytes: &[u8] = &[0, 3, 1, 4, 2, 5];
         let mut seen = Vec::new();
         let array = Array { name: "x", element: Element::U8, shape: &[2, 3], fortran: true, source: &mut bytes };
-        blocks(array, 3, &mut |block| {
+        blocks(array, 3, &std::env::temp_dir(), &mut |block| {
             seen.extend_from_slice(block);
             Ok(())
         })

@@ -50,8 +50,8 @@ impl Default for Limits {
 }
 
 /// Reads the dataset `path` through once: recognises its format by its content, checks every example and label, counts
-/// classes, and measures mean and standard deviation per channel. Memory stays at the labels and a few MiB, except for
-/// arrays in Fortran order, which are read whole.
+/// classes, and measures mean and standard deviation per channel. Memory stays at the labels and a few MiB; arrays in
+/// Fortran order and Parquet files in archives go through a file in the system's folder for such.
 ///
 /// # Errors
 /// The first fault, in words for the dataset's owner.

@@ -41,8 +41,10 @@ impl Work {
             told.join(" + ")
         };
         let bytes = total(&parts) + total(&most);
+        let examples = format!(" ({:.1} MB of examples in the scratch folder)", self.data_bytes as f64 / 1e6);
+        let on_disk = if self.has_data() { examples } else { String::new() };
         let basis = format!(
-            "anonymous memory, beside the mapped files: {}, and at most, in {name}: {}",
+            "anonymous memory, beside the mapped files{on_disk}: {}, and at most, in {name}: {}",
             told(&parts),
             told(&most)
         );
