@@ -88,7 +88,7 @@ fn logits(
     part: &Part,
     phases: &Phases<'_>,
 ) -> Result<Vec<f32>, Halt> {
-    Ok(train::logits(&mut bench.network(graph, weights)?, part, phases.stop_flag())?)
+    Ok(train::logits(&mut *bench.network(graph, weights)?, part, phases.stop_flag())?)
 }
 
 /// Mean squared difference over mean square.

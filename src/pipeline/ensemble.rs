@@ -12,10 +12,11 @@ use super::{measure, publish, recover};
 use crate::domain::problem::{Code, Fault, Problem};
 use crate::job::protocol::{InputFile, Message, Phase, Score};
 use crate::job::recipe::{NetworkSource, Recipe};
+use crate::job::request::Device;
 use crate::model::families::{self, Architecture, fresh};
 use crate::model::graph::{Graph, Shape};
 use crate::tensors::Checkpoint;
-use crate::train::{self, Examples, Network, Setup, TrainError, Trained};
+use crate::train::{self, Engine, Examples, Setup, TrainError, Trained};
 
 /// An ensemble to train, with its files found.
 #[derive(Debug)]
@@ -95,7 +96,7 @@ fn compute(task: &TrainingTask, phases: &mut Phases<'_>) -> Result<TrainedEnsemb
         network.load(&trained.weights).map_err(TrainError::from)?;
         for (mean, part) in means.iter_mut().zip(data.measured()) {
             let Some(part) = part else { continue };
-            let logits = train::logits(&mut network, part, phases.stop_flag())?;
+            let logits = train::logits(&mut *network, part, phases.stop_flag())?;
             measure::add(mean, &logits, 1.0 / task.recipe.seeds.len() as f32);
         }
     }
@@ -131,11 +132,12 @@ fn member(
     data: &Data,
     seed: u64,
     phases: &mut Phases<'_>,
-) -> Result<(Network, Trained), Halt> {
+) -> Result<(Box<dyn Engine>, Trained), Halt> {
     phases.begin(Phase::Finetune)?;
     phases.info(format!("training the member of seed {seed}"));
     let train = &task.recipe.train;
-    let mut network = Network::compile(graph, train.batch_size.min(data.train.len()), task.threads)?;
+    let batch = train.batch_size.min(data.train.len());
+    let mut network = train::compile(Device::Cpu, graph, batch, task.threads)?;
     let weights = train::init(graph, seed).map_err(Problem::from)?;
     network.load(&weights).map_err(TrainError::from)?;
     let setup = Setup {
@@ -148,7 +150,7 @@ fn member(
         checkpoints: None,
     };
     let stop = phases.stop_flag();
-    let trained = train::train(&mut network, &setup, None, stop, &mut |event| {
+    let trained = train::train(&mut *network, &setup, None, stop, &mut |event| {
         recover::tell(event, train.epochs, phases);
     })?;
     Ok((network, trained))

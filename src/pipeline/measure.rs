@@ -6,11 +6,12 @@ use std::time::Duration;
 use super::load::{Data, Part};
 use super::phases::Halt;
 use crate::job::protocol::{Score, Task};
+use crate::job::request::Device;
 use crate::job::resolve;
 use crate::model::graph::Graph;
 use crate::report::{Latency, Timing};
 use crate::tensors::Weights;
-use crate::train::{self, Network, TrainError};
+use crate::train::{self, Engine, TrainError};
 
 /// Examples per batch of an evaluation.
 pub(super) const BATCH: usize = 256;
@@ -26,6 +27,7 @@ pub(super) struct Bench<'a> {
     data: &'a Data,
     pub(super) plan: &'a resolve::Network,
     threads: usize,
+    device: Device,
     stop: &'a AtomicBool,
 }
 
@@ -40,7 +42,7 @@ pub(super) struct Measured {
 
 impl<'a> Bench<'a> {
     pub(super) fn new(data: &'a Data, network: &'a resolve::Network, task: &Task, stop: &'a AtomicBool) -> Self {
-        Self { data, plan: network, threads: task.threads, stop }
+        Self { data, plan: network, threads: task.threads, device: task.device, stop }
     }
 
     pub(super) fn data(&self) -> &'a Data {
@@ -53,13 +55,13 @@ impl<'a> Bench<'a> {
     }
 
     /// A network ready to run.
-    pub(super) fn network(&self, graph: &Graph, weights: &dyn Weights) -> Result<Network, Halt> {
+    pub(super) fn network(&self, graph: &Graph, weights: &dyn Weights) -> Result<Box<dyn Engine>, Halt> {
         self.compiled(graph, weights, BATCH)
     }
 
     /// The same for batches of up to `batch` examples.
-    pub(super) fn compiled(&self, graph: &Graph, weights: &dyn Weights, batch: usize) -> Result<Network, Halt> {
-        let mut network = Network::compile(graph, batch, self.threads)?;
+    pub(super) fn compiled(&self, graph: &Graph, weights: &dyn Weights, batch: usize) -> Result<Box<dyn Engine>, Halt> {
+        let mut network = train::compile(self.device, graph, batch, self.threads)?;
         network.load(weights).map_err(TrainError::from)?;
         Ok(network)
     }
@@ -69,13 +71,13 @@ impl<'a> Bench<'a> {
         let mut network = self.network(graph, weights)?;
         let mut logits: Logits = [None, None];
         for (logits, split) in logits.iter_mut().zip(self.splits()) {
-            *logits = split.map(|split| train::logits(&mut network, split, self.stop)).transpose()?;
+            *logits = split.map(|split| train::logits(&mut *network, split, self.stop)).transpose()?;
         }
         let one = self.data.train.first(1);
         let many: Vec<f32> = one.iter().copied().cycle().take(MANY * one.len()).collect();
         let latency = Latency {
-            batch_1: timing(&mut network, &one, 1, RUNS)?,
-            batch_64: timing(&mut network, &many, MANY, FEW_RUNS)?,
+            batch_1: timing(&mut *network, &one, 1, RUNS)?,
+            batch_64: timing(&mut *network, &many, MANY, FEW_RUNS)?,
         };
         Ok(Measured { logits, latency })
     }
@@ -84,7 +86,7 @@ impl<'a> Bench<'a> {
     pub(super) fn validation_score(&self, graph: &Graph, weights: &dyn Weights) -> Result<Option<Score>, Halt> {
         let Some(split) = &self.data.validation else { return Ok(None) };
         let mut network = self.network(graph, weights)?;
-        Ok(Some(train::evaluate(&mut network, split, self.stop)?))
+        Ok(Some(train::evaluate(&mut *network, split, self.stop)?))
     }
 
     /// Accuracy and loss of logits on both splits.
@@ -100,7 +102,7 @@ impl<'a> Bench<'a> {
 }
 
 /// How long one of the `count` examples `images` takes.
-fn timing(network: &mut Network, images: &[f32], count: usize, runs: usize) -> Result<Timing, TrainError> {
+fn timing(network: &mut dyn Engine, images: &[f32], count: usize, runs: usize) -> Result<Timing, TrainError> {
     let times = train::latency(network, images, runs)?;
     let each = |time: Duration| time.as_secs_f64() * 1e3 / count as f64;
     Ok(Timing { median_ms: each(times.median), p95_ms: each(times.p95) })

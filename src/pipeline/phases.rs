@@ -49,7 +49,7 @@ impl From<CompileError> for Halt {
     fn from(error: CompileError) -> Self {
         let code = match error {
             CompileError::Threads { .. } => Code::ResourcesExhausted,
-            CompileError::Output { .. } => Code::NotSupportedYet,
+            CompileError::Output { .. } | CompileError::Device(_) => Code::NotSupportedYet,
         };
         Self::Failed(Problem::new(code, error.to_string()))
     }

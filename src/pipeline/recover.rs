@@ -7,7 +7,7 @@ use crate::fusion::{Ensemble, Fused, Member};
 use crate::job::protocol::{OutputFile, Phase, Task};
 use crate::job::request::Finetune;
 use crate::tensors::Checkpoint;
-use crate::train::{self, Event, Examples, Network, Setup, TrainError, Trained};
+use crate::train::{self, Event, Examples, Setup, TrainError, Trained};
 
 /// Recovers what pruning lost.
 pub(super) fn recover(
@@ -22,7 +22,7 @@ pub(super) fn recover(
     let (stop, data) = (phases.stop_flag(), bench.data());
     let lessons = Lessons::new(finetune, bench, ensemble, phases)?;
     let batch = finetune.batch_size.min(data.train.len());
-    let mut network = Network::compile(&fused.graph, batch, task.threads)?;
+    let mut network = train::compile(task.device, &fused.graph, batch, task.threads)?;
     network.load(&fused.weights).map_err(TrainError::from)?;
     let setup = Setup {
         finetune,
@@ -34,7 +34,7 @@ pub(super) fn recover(
         checkpoints: Some(&task.scratch),
     };
     let resume = task.resume.as_deref();
-    Ok(train::train(&mut network, &setup, resume, stop, &mut |event| tell(event, finetune.epochs, phases))?)
+    Ok(train::train(&mut *network, &setup, resume, stop, &mut |event| tell(event, finetune.epochs, phases))?)
 }
 
 /// Trains `student` as the fused network is, beside the job's own training: without checkpoints, told by log lines that
@@ -50,7 +50,8 @@ pub(super) fn train_beside(
 ) -> Result<Trained, Halt> {
     let (stop, data) = (phases.stop_flag(), bench.data());
     let lessons = Lessons::new(finetune, bench, ensemble, phases)?;
-    let mut network = Network::compile(student.graph, finetune.batch_size.min(data.train.len()), task.threads)?;
+    let batch = finetune.batch_size.min(data.train.len());
+    let mut network = train::compile(task.device, student.graph, batch, task.threads)?;
     network.load(student.weights).map_err(TrainError::from)?;
     let setup = Setup {
         finetune,
@@ -69,7 +70,7 @@ pub(super) fn train_beside(
         }
         Event::Checkpoint { .. } => {}
     };
-    Ok(train::train(&mut network, &setup, None, stop, &mut tell)?)
+    Ok(train::train(&mut *network, &setup, None, stop, &mut tell)?)
 }
 
 /// Hands the trainer's events on.

@@ -54,7 +54,7 @@ fn measure(
     let all = ensemble.members().len() * runs.len();
     for (index, (member, share)) in ensemble.members().iter().zip(ensemble.shares()).enumerate() {
         let mut network = bench.network(member.graph, member.weights)?;
-        let own = train::logits(&mut network, part, phases.stop_flag())?;
+        let own = train::logits(&mut *network, part, phases.stop_flag())?;
         logits.resize(own.len(), 0.0);
         logits.iter_mut().zip(&own).for_each(|(sum, logit)| *sum += share * logit);
         for (run, (probe, width)) in runs.iter().enumerate() {
@@ -62,7 +62,7 @@ fn measure(
             difference.resize(own.len(), 0.0);
             if let Some(masked) = Masked::new(ensemble, index, probe.group, &probe.selection(ensemble, *width)) {
                 network.load(&masked).map_err(train::TrainError::from)?;
-                let pruned = train::logits(&mut network, part, phases.stop_flag())?;
+                let pruned = train::logits(&mut *network, part, phases.stop_flag())?;
                 let pairs = pruned.iter().zip(&own);
                 difference.iter_mut().zip(pairs).for_each(|(sum, (pruned, own))| *sum += share * (pruned - own));
             }

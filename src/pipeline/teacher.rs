@@ -7,7 +7,7 @@ use super::phases::{Halt, Phases};
 use crate::fusion::Ensemble;
 use crate::job::request::{Finetune, Objective, Teacher};
 use crate::kernels::loss;
-use crate::train::{self, BatchError, Examples, Network, Teach, TeacherLogits};
+use crate::train::{self, BatchError, Engine, Examples, Teach, TeacherLogits};
 
 /// What a network learns from beside the labels.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Lessons {
         let mut mean = Vec::new();
         for (index, (member, share)) in parts().enumerate() {
             let mut network = bench.network(member.graph, member.weights)?;
-            let logits = train::logits(&mut network, train, phases.stop_flag())?;
+            let logits = train::logits(&mut *network, train, phases.stop_flag())?;
             mean.resize(logits.len(), 0.0);
             mixture.add(&mut mean, &logits, network.classes(), *share);
             phases.info(format!("computed the logits of member {} on the training split", index + 1));
@@ -90,7 +90,7 @@ impl Mixture {
 /// Members that look at every batch, each with its share.
 #[derive(Debug)]
 pub(super) struct Members {
-    networks: Mutex<Vec<(Network, f32)>>,
+    networks: Mutex<Vec<(Box<dyn Engine>, f32)>>,
     mixture: Mixture,
 }
 

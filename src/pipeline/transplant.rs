@@ -61,7 +61,7 @@ pub(super) fn weighted<'a>(
             let mut logits = Vec::with_capacity(count);
             for (member, bench) in ensemble.members().iter().zip(bench.into_iter().cycle()) {
                 let mut network = bench.network(member.graph, member.weights)?;
-                logits.push(train::logits(&mut network, validation, phases.stop_flag())?);
+                logits.push(train::logits(&mut *network, validation, phases.stop_flag())?);
             }
             let labels: Vec<u32> = (0..validation.len()).map(|index| validation.label(index)).collect();
             let weights = fusion::fit_weights(&logits, &labels, ensemble.graph().classes());

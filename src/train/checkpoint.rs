@@ -8,10 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::job::protocol::EpochMetrics;
-use crate::tensors::{Checkpoint, StateDict, StateDictError, Weights, Written};
-use crate::train::TrainError;
-use crate::train::network::Network;
-use crate::train::optimizer::OptimizerState;
+use crate::tensors::{Checkpoint, StateDict, StateDictError, Written};
+use crate::train::{Engine, TrainError};
 
 /// Key of the file's metadata that holds [`Notes`].
 const KEY: &str = "engraft.training";
@@ -55,8 +53,7 @@ impl Progress {
 pub(super) fn save(
     folder: &Path,
     settings: &str,
-    network: &Network,
-    optimizer: &OptimizerState,
+    network: &dyn Engine,
     progress: &Progress,
 ) -> Result<(PathBuf, Written), TrainError> {
     let mut tensors = StateDict::default();
@@ -65,17 +62,13 @@ pub(super) fn save(
     };
     put(MODEL, &network.state_dict()?);
     put(BEST, &progress.best);
-    for (prefix, buffers) in &optimizer.buffers {
-        for (parameter, values) in network.parameters().iter().zip(buffers) {
-            let name = format!("{prefix}.{}", parameter.name);
-            tensors.insert_f32(&name, &parameter.shape, parameter.to_pytorch(values))?;
-        }
-    }
+    let (steps, memories) = network.memories()?;
+    put("", &memories);
     let notes = Notes {
         version: VERSION,
         settings: settings.to_owned(),
         best_epoch: progress.best_epoch,
-        steps: optimizer.steps,
+        steps,
         history: progress.history.clone(),
     };
     let path = folder.join(file_name(progress.epoch()));
@@ -90,13 +83,8 @@ pub(super) fn save(
     Ok((path, written))
 }
 
-/// Puts network and optimizer where the checkpoint `path` left them.
-pub(super) fn resume(
-    path: &Path,
-    settings: &str,
-    network: &mut Network,
-    optimizer: &mut OptimizerState,
-) -> Result<Progress, TrainError> {
+/// Puts the network, which has begun its training, where the checkpoint `path` left it.
+pub(super) fn resume(path: &Path, settings: &str, network: &mut dyn Engine) -> Result<Progress, TrainError> {
     let fault = |detail: String| TrainError::Checkpoint { path: path.to_owned(), detail };
     let file = Checkpoint::open(path).map_err(|error| fault(error.to_string()))?;
     let notes = file.metadata().get(KEY).ok_or_else(|| fault("holds no notes on training".to_owned()))?;
@@ -112,12 +100,7 @@ pub(super) fn resume(
             .collect()
     };
     network.load(&below(MODEL))?;
-    optimizer.steps = notes.steps;
-    for (prefix, buffers) in &mut optimizer.buffers {
-        for (parameter, values) in network.parameters().iter().zip(buffers) {
-            *values = parameter.from_pytorch(&tensors.f32(&format!("{prefix}.{}", parameter.name))?)?;
-        }
-    }
+    network.remember(notes.steps, &tensors)?;
     Ok(Progress { best: below(BEST), best_epoch: notes.best_epoch, history: notes.history })
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::job::protocol::Score;
 use crate::kernels::loss::{argmax, label_loss};
-use crate::train::{BatchError, Examples, Network, TrainError};
+use crate::train::{BatchError, Engine, Examples, TrainError};
 
 /// Runs before latency is measured.
 const WARM_UP: usize = 3;
@@ -14,7 +14,7 @@ const WARM_UP: usize = 3;
 ///
 /// # Errors
 /// When data and network do not fit, or `stop` is set (read between batches).
-pub fn evaluate(network: &mut Network, examples: &dyn Examples, stop: &AtomicBool) -> Result<Score, TrainError> {
+pub fn evaluate(network: &mut dyn Engine, examples: &dyn Examples, stop: &AtomicBool) -> Result<Score, TrainError> {
     check(network, examples, "evaluated")?;
     let mut tally = Tally::default();
     let classes = network.classes();
@@ -30,7 +30,7 @@ pub fn evaluate(network: &mut Network, examples: &dyn Examples, stop: &AtomicBoo
 ///
 /// # Errors
 /// As [`evaluate`].
-pub fn logits(network: &mut Network, examples: &dyn Examples, stop: &AtomicBool) -> Result<Vec<f32>, TrainError> {
+pub fn logits(network: &mut dyn Engine, examples: &dyn Examples, stop: &AtomicBool) -> Result<Vec<f32>, TrainError> {
     let mut all = Vec::with_capacity(examples.len() * network.classes());
     each_batch(network, examples, stop, |_, logits| all.extend_from_slice(logits))?;
     Ok(all)
@@ -65,7 +65,7 @@ pub struct Times {
 ///
 /// # Errors
 /// When `images` is no batch of the network's.
-pub fn latency(network: &mut Network, images: &[f32], runs: usize) -> Result<Times, BatchError> {
+pub fn latency(network: &mut dyn Engine, images: &[f32], runs: usize) -> Result<Times, BatchError> {
     let mut times = Vec::with_capacity(runs);
     for run in 0..WARM_UP + runs.max(1) {
         let start = Instant::now();
@@ -79,7 +79,7 @@ pub fn latency(network: &mut Network, images: &[f32], runs: usize) -> Result<Tim
 }
 
 /// Whether all `examples` can go through the network; `split` names them.
-pub(super) fn check(network: &Network, examples: &dyn Examples, split: &'static str) -> Result<(), TrainError> {
+pub(super) fn check(network: &dyn Engine, examples: &dyn Examples, split: &'static str) -> Result<(), TrainError> {
     if examples.is_empty() {
         return Err(TrainError::Empty(split));
     }
@@ -87,7 +87,7 @@ pub(super) fn check(network: &Network, examples: &dyn Examples, split: &'static 
     check_labels(examples, network.classes())
 }
 
-fn check_shape(network: &Network, examples: &dyn Examples) -> Result<(), TrainError> {
+fn check_shape(network: &dyn Engine, examples: &dyn Examples) -> Result<(), TrainError> {
     match (network.example_len(), examples.example_len()) {
         (expected, got) if expected == got => Ok(()),
         (expected, got) => Err(TrainError::Shape { expected, got }),
@@ -103,7 +103,7 @@ fn check_labels(examples: &dyn Examples, classes: usize) -> Result<(), TrainErro
 
 /// Calls `take` with the position of a batch's first example and the batch's logits.
 fn each_batch(
-    network: &mut Network,
+    network: &mut dyn Engine,
     examples: &dyn Examples,
     stop: &AtomicBool,
     mut take: impl FnMut(usize, &[f32]),
@@ -116,7 +116,7 @@ fn each_batch(
             return Err(TrainError::Stopped);
         }
         let images = &mut images[..batch.len() * network.example_len()];
-        network.install(|| examples.fill(batch, images));
+        network.on_threads(&mut || examples.fill(batch, images));
         take(batch[0], network.forward(images)?);
     }
     Ok(())

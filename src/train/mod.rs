@@ -1,6 +1,8 @@
-//! Running and training a network on the CPU: explicit forward and backward passes over the static graph.
+//! Running and training networks: explicit forward and backward passes over the static graph. `engine` is what a device offers,
+//! `network` the CPU's.
 
 mod checkpoint;
+pub mod engine;
 pub mod error;
 pub mod evaluate;
 mod examples;
@@ -12,6 +14,7 @@ pub mod schedule;
 pub mod teach;
 pub mod trainer;
 
+pub use engine::{Engine, compile};
 pub use error::TrainError;
 pub use evaluate::{Times, evaluate, latency, logits, score};
 pub use examples::Examples;

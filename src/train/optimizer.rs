@@ -41,13 +41,6 @@ impl OptimizerState {
         Self { rule: *rule, steps: 0, buffers: names.iter().map(|name| (*name, zeros())).collect() }
     }
 
-    /// The learning rate where the schedule stands at `factor`.
-    #[must_use]
-    pub fn rate(&self, factor: f64) -> f64 {
-        let (Optimizer::Sgd { lr, .. } | Optimizer::AdamW { lr, .. }) = self.rule;
-        f64::from(lr) * factor
-    }
-
     /// One step along the parameters' gradients g, which are scaled down first if they are longer than allowed.
     ///
     /// SGD: `v = momentum v + (g + weight_decay w)`, `w -= rate v`, or with Nesterov
@@ -55,7 +48,7 @@ impl OptimizerState {
     /// `w -= rate m̂ / (sqrt(v̂) + eps)` with the bias-corrected running means m̂ of g and v̂ of g².
     pub fn step(&mut self, parameters: &mut [Parameter<f32>], stride: Stride) {
         self.steps += 1;
-        let rate = self.rate(stride.factor);
+        let rate = rate(&self.rule, stride.factor);
         let scale = stride.clip_norm.map_or(1.0, |most| shrink(norm(parameters), most));
         match (self.rule, &mut self.buffers[..]) {
             (Optimizer::Sgd { momentum, nesterov, weight_decay, decay_norms_and_biases, .. }, [(_, velocity)]) => {
@@ -75,6 +68,13 @@ impl OptimizerState {
             _ => {}
         }
     }
+}
+
+/// The learning rate of `rule` where the schedule stands at `factor`.
+#[must_use]
+pub fn rate(rule: &Optimizer, factor: f64) -> f64 {
+    let (Optimizer::Sgd { lr, .. } | Optimizer::AdamW { lr, .. }) = rule;
+    f64::from(*lr) * factor
 }
 
 /// Whether a parameter decays: biases and the factors of norms, the ones with a single axis, may be spared.

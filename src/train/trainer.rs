@@ -18,9 +18,9 @@ use crate::train::checkpoint::{self, Progress};
 use crate::train::evaluate::{check, evaluate};
 use crate::train::loader::{Batch, Loader, Source};
 use crate::train::network::Step;
-use crate::train::optimizer::{OptimizerState, Stride};
+use crate::train::optimizer::{Stride, rate};
 use crate::train::schedule::{Span, factor};
-use crate::train::{Examples, Network, TeacherLogits, TrainError};
+use crate::train::{Engine, Examples, TeacherLogits, TrainError};
 
 /// The epoch whose order examples have when statistics are measured: before the first one.
 const MEASURING: usize = 0;
@@ -92,7 +92,7 @@ pub struct Trained {
 /// When data and network do not fit, the loss is no longer finite, a checkpoint cannot be written or does not belong to
 /// this training, or `stop` is set.
 pub fn train(
-    network: &mut Network,
+    network: &mut dyn Engine,
     setup: &Setup,
     resume: Option<&Path>,
     stop: &AtomicBool,
@@ -100,7 +100,7 @@ pub fn train(
 ) -> Result<Trained, TrainError> {
     let mut run = Run::new(network, setup, stop)?;
     let mut progress = match resume {
-        Some(path) => checkpoint::resume(path, &run.settings, run.network, &mut run.optimizer)?,
+        Some(path) => checkpoint::resume(path, &run.settings, run.network)?,
         None => run.start(report)?,
     };
     for epoch in progress.epoch() + 1..=setup.finetune.epochs {
@@ -139,10 +139,9 @@ fn is_better(metrics: &EpochMetrics, progress: &Progress) -> bool {
 /// A training under way.
 #[derive(Debug)]
 struct Run<'a> {
-    network: &'a mut Network,
+    network: &'a mut dyn Engine,
     setup: &'a Setup<'a>,
     stop: &'a AtomicBool,
-    optimizer: OptimizerState,
     /// Digest of everything that the result depends on besides the weights.
     settings: String,
     source: Source<'a>,
@@ -150,14 +149,14 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(network: &'a mut Network, setup: &'a Setup<'a>, stop: &'a AtomicBool) -> Result<Self, TrainError> {
+    fn new(network: &'a mut dyn Engine, setup: &'a Setup<'a>, stop: &'a AtomicBool) -> Result<Self, TrainError> {
         check(network, setup.train, "train")?;
         setup.validation.map_or(Ok(()), |examples| check(network, examples, "validation"))?;
         setup.test.map_or(Ok(()), |examples| check(network, examples, "test"))?;
         let source = source(network, setup)?;
-        let optimizer = OptimizerState::new(&setup.finetune.optimizer, network.parameters());
+        network.begin(&setup.finetune.optimizer);
         let settings = settings(network, setup);
-        Ok(Self { network, setup, stop, optimizer, settings, source, loader: Loader::new()? })
+        Ok(Self { network, setup, stop, settings, source, loader: Loader::new()? })
     }
 
     /// Measures the network as it is: epoch 0.
@@ -180,7 +179,7 @@ impl<'a> Run<'a> {
 
     fn save(&self, progress: &Progress, report: &mut dyn FnMut(Event)) -> Result<(), TrainError> {
         let Some(folder) = self.setup.checkpoints else { return Ok(()) };
-        let (path, written) = checkpoint::save(folder, &self.settings, self.network, &self.optimizer, progress)?;
+        let (path, written) = checkpoint::save(folder, &self.settings, self.network, progress)?;
         report(Event::Checkpoint { epoch: progress.epoch(), path, written });
         Ok(())
     }
@@ -195,7 +194,7 @@ impl<'a> Run<'a> {
         let order = order(examples, self.setup.seed, epoch);
         let start = Instant::now();
         let (mut loss, mut correct, mut speed, mut lr) = (0.0, 0, 0.0, 0.0);
-        let Self { network, setup, stop, optimizer, .. } = self;
+        let Self { network, setup, stop, .. } = self;
         let mut index = 0;
         self.loader.each(self.source, epoch, &order, batch, |examples| {
             if stop.load(Ordering::Relaxed) {
@@ -203,13 +202,13 @@ impl<'a> Run<'a> {
             }
             let global = (epoch - 1) * steps + index;
             let factor = factor(&setup.finetune.schedule, global, span);
-            network.draw_from(Draw { seed: setup.seed, step: global as u64 });
-            let done = step(network, optimizer, setup, examples, factor)?;
+            let draw = Draw { seed: setup.seed, step: global as u64 };
+            let done = step(*network, setup, examples, factor, draw)?;
             index += 1;
             finite(done.loss, "loss", epoch, index)?;
             loss += done.loss;
             correct += done.correct;
-            lr = optimizer.rate(factor);
+            lr = rate(&setup.finetune.optimizer, factor);
             speed = (index * batch) as f64 / start.elapsed().as_secs_f64().max(1e-9);
             report(Event::Step { epoch, step: index, steps, images_per_s: speed });
             Ok(())
@@ -259,7 +258,7 @@ impl<'a> Run<'a> {
 }
 
 /// What the batches are made of, if it fits together.
-fn source<'a>(network: &Network, setup: &Setup<'a>) -> Result<Source<'a>, TrainError> {
+fn source<'a>(network: &dyn Engine, setup: &Setup<'a>) -> Result<Source<'a>, TrainError> {
     let Setup { finetune, seed, train: examples, .. } = *setup;
     let classes = network.classes();
     let teacher = match (finetune.objective, setup.teacher) {
@@ -285,11 +284,11 @@ fn source<'a>(network: &Network, setup: &Setup<'a>) -> Result<Source<'a>, TrainE
 
 /// Gradients of one batch and a step along them.
 fn step(
-    network: &mut Network,
-    optimizer: &mut OptimizerState,
+    network: &mut dyn Engine,
     setup: &Setup<'_>,
     batch: &mut Batch,
     factor: f64,
+    draw: Draw,
 ) -> Result<Step, TrainError> {
     let Setup { finetune, teacher, .. } = *setup;
     let soft = match finetune.objective {
@@ -304,10 +303,8 @@ fn step(
         Objective::CrossEntropy => None,
     };
     let targets = Targets { labels: &batch.labels, smoothing: f64::from(finetune.label_smoothing), soft };
-    let step = network.gradients(&batch.images, targets)?;
     let stride = Stride { factor, clip_norm: finetune.clip_norm };
-    network.update(|parameters| optimizer.step(parameters, stride));
-    Ok(step)
+    Ok(network.step(&batch.images, targets, stride, draw)?)
 }
 
 fn finite(value: f64, what: &'static str, epoch: usize, step: usize) -> Result<(), TrainError> {
@@ -323,8 +320,8 @@ fn order(len: usize, seed: u64, epoch: usize) -> Vec<usize> {
     order
 }
 
-fn settings(network: &Network, setup: &Setup) -> String {
-    let tensors: Vec<_> = network.parameters().iter().map(|parameter| (&parameter.name, &parameter.shape)).collect();
+fn settings(network: &dyn Engine, setup: &Setup) -> String {
+    let tensors = network.learned();
     let sizes = (setup.train.len(), setup.validation.map(Examples::len), setup.test.map(Examples::len));
     let text = format!("{:?} {} {sizes:?} {tensors:?}", setup.finetune, setup.seed);
     hex::encode(Sha256::digest(text.as_bytes()))

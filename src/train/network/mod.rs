@@ -1,6 +1,7 @@
 //! A graph compiled for running and training on the CPU.
 
 mod compile;
+mod engine;
 mod layer;
 mod memory;
 mod operations;
@@ -12,6 +13,7 @@ use std::num::NonZeroUsize;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use crate::job::request::Device;
 use crate::kernels::dropout::Draw;
 use crate::kernels::loss::{self, Targets};
 use crate::kernels::{Float, Workspace};
@@ -20,6 +22,7 @@ use crate::tensors::{StateDict, StateDictError, Weights};
 use crate::train::network::compile::{Compiled, compile};
 use crate::train::network::layer::{Mode, Pass};
 use crate::train::network::memory::{Memory, Purpose};
+use crate::train::optimizer::OptimizerState;
 
 pub use parameters::{LoadError, Parameter};
 
@@ -44,6 +47,9 @@ pub enum CompileError {
         /// What it said.
         source: rayon::ThreadPoolBuildError,
     },
+    /// Nothing here computes on such a device.
+    #[error("networks cannot be computed on {0} yet")]
+    Device(Device),
 }
 
 /// A batch that does not fit the network.
@@ -79,6 +85,8 @@ pub struct Network<T = f32> {
     classes: usize,
     max_batch: usize,
     draw: Draw,
+    /// While it learns by the steps of an engine.
+    optimizer: Option<OptimizerState>,
 }
 
 impl<T: Float> Network<T> {
@@ -109,6 +117,7 @@ impl<T: Float> Network<T> {
             classes,
             max_batch,
             draw: Draw::default(),
+            optimizer: None,
         })
     }
 

@@ -1,0 +1,103 @@
+//! The CPU as a device.
+
+use crate::job::request::Optimizer;
+use crate::kernels::dropout::Draw;
+use crate::kernels::loss::Targets;
+use crate::tensors::{StateDict, StateDictError, Weights};
+use crate::train::engine::Engine;
+use crate::train::network::{BatchError, LoadError, Network, Step};
+use crate::train::optimizer::{OptimizerState, Stride};
+
+impl Engine for Network<f32> {
+    fn classes(&self) -> usize {
+        self.classes()
+    }
+
+    fn example_len(&self) -> usize {
+        self.example_len()
+    }
+
+    fn max_batch(&self) -> usize {
+        self.max_batch()
+    }
+
+    fn load(&mut self, weights: &dyn Weights) -> Result<(), LoadError> {
+        self.load(weights)
+    }
+
+    fn state_dict(&self) -> Result<StateDict, StateDictError> {
+        self.state_dict()
+    }
+
+    fn is_finite(&self) -> bool {
+        self.is_finite()
+    }
+
+    fn forward(&mut self, images: &[f32]) -> Result<&[f32], BatchError> {
+        self.forward(images)
+    }
+
+    fn learned(&self) -> Vec<(&str, &[usize])> {
+        self.parameters().iter().map(|parameter| (parameter.name.as_str(), &parameter.shape[..])).collect()
+    }
+
+    fn begin(&mut self, rule: &Optimizer) {
+        self.optimizer = Some(OptimizerState::new(rule, self.parameters()));
+    }
+
+    fn step(
+        &mut self,
+        images: &[f32],
+        targets: Targets<'_, f32>,
+        stride: Stride,
+        draw: Draw,
+    ) -> Result<Step, BatchError> {
+        self.draw_from(draw);
+        let step = self.gradients(images, targets)?;
+        if let Some(mut optimizer) = self.optimizer.take() {
+            self.update(|parameters| optimizer.step(parameters, stride));
+            self.optimizer = Some(optimizer);
+        }
+        Ok(step)
+    }
+
+    fn memories(&self) -> Result<(u64, StateDict), StateDictError> {
+        let mut tensors = StateDict::default();
+        let Some(optimizer) = &self.optimizer else { return Ok((0, tensors)) };
+        for (prefix, buffers) in &optimizer.buffers {
+            for (parameter, values) in self.parameters().iter().zip(buffers) {
+                let name = format!("{prefix}.{}", parameter.name);
+                tensors.insert_f32(&name, &parameter.shape, parameter.to_pytorch(values))?;
+            }
+        }
+        Ok((optimizer.steps, tensors))
+    }
+
+    fn remember(&mut self, steps: u64, buffers: &dyn Weights) -> Result<(), LoadError> {
+        let Some(mut optimizer) = self.optimizer.take() else { return Ok(()) };
+        optimizer.steps = steps;
+        for (prefix, values) in &mut optimizer.buffers {
+            for (parameter, values) in self.parameters().iter().zip(values) {
+                *values = parameter.from_pytorch(&buffers.f32(&format!("{prefix}.{}", parameter.name))?)?;
+            }
+        }
+        self.optimizer = Some(optimizer);
+        Ok(())
+    }
+
+    fn has_statistics(&self) -> bool {
+        self.has_statistics()
+    }
+
+    fn reset_statistics(&mut self) {
+        self.reset_statistics();
+    }
+
+    fn reestimate(&mut self, images: &[f32]) -> Result<(), BatchError> {
+        self.reestimate(images)
+    }
+
+    fn on_threads(&self, task: &mut (dyn FnMut() + Send)) {
+        self.install(task);
+    }
+}
