@@ -98,20 +98,26 @@ pub fn max<T: Float>(cover: &Cover, channels: usize, x: &[T], y: &mut [T], winne
 }
 
 /// Maximum of one window, channel by channel.
-fn max_window<T: Float>(positions: impl Iterator<Item = usize>, x: &[T], y: &mut [T], winners: &mut [u32]) {
-    let mut first = true;
+fn max_window<T: Float>(mut positions: impl Iterator<Item = usize>, x: &[T], y: &mut [T], winners: &mut [u32]) {
+    let channels = y.len();
+    let pixel = |position: usize| &x[position * channels..][..channels];
+    let Some(first) = positions.next() else { return };
+    y.copy_from_slice(pixel(first));
+    winners.fill(first as u32);
     for position in positions {
-        let pixel = &x[position * y.len()..][..y.len()];
-        for ((y, winner), &value) in y.iter_mut().zip(winners.iter_mut()).zip(pixel) {
+        for ((y, winner), &value) in y.iter_mut().zip(winners.iter_mut()).zip(pixel(position)) {
+            // Without a branch, so that many channels are compared at once.
             #[expect(clippy::eq_op, reason = "NaN is the only value that differs from itself")]
-            let wins = first || value > *y || value != value;
-            if wins {
-                (*y, *winner) = (value, position as u32);
-            }
+            let wins = (value > *y) | (value != value);
+            *y = if wins { value } else { *y };
+            *winner = if wins { position as u32 } else { *winner };
         }
-        first = false;
     }
 }
+
+/// Windows of so many positions at most are faster asked position by position who has won, many channels at once, than
+/// winner by winner.
+const SMALL: usize = 16;
 
 /// Gives each maximum's gradient to its winner.
 pub fn max_backward<T: Float>(
@@ -128,9 +134,18 @@ pub fn max_backward<T: Float>(
         if !accumulate {
             dx.fill(T::ZERO);
         }
-        for (dy, winners) in dy.chunks_exact(channels).zip(winners.chunks_exact(channels)) {
-            for (c, (dy, winner)) in dy.iter().zip(winners).enumerate() {
-                dx[*winner as usize * channels + c] += *dy;
+        for (o, (dy, winners)) in dy.chunks_exact(channels).zip(winners.chunks_exact(channels)).enumerate() {
+            if cover.positions(o).count() <= SMALL {
+                for position in cover.positions(o) {
+                    let pixel = &mut dx[position * channels..][..channels];
+                    for ((dx, dy), winner) in pixel.iter_mut().zip(dy).zip(winners) {
+                        *dx += if *winner == position as u32 { *dy } else { T::ZERO };
+                    }
+                }
+            } else {
+                for (c, (dy, winner)) in dy.iter().zip(winners).enumerate() {
+                    dx[*winner as usize * channels + c] += *dy;
+                }
             }
         }
     });
