@@ -106,9 +106,9 @@ fn max_window<T: Float>(mut positions: impl Iterator<Item = usize>, x: &[T], y: 
     winners.fill(first as u32);
     for position in positions {
         for ((y, winner), &value) in y.iter_mut().zip(winners.iter_mut()).zip(pixel(position)) {
-            // Without a branch, so that many channels are compared at once.
+            // Written in any case: without a branch many channels are compared at once.
             #[expect(clippy::eq_op, reason = "NaN is the only value that differs from itself")]
-            let wins = (value > *y) | (value != value);
+            let wins = value > *y || value != value;
             *y = if wins { value } else { *y };
             *winner = if wins { position as u32 } else { *winner };
         }
