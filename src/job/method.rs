@@ -23,7 +23,8 @@ pub struct Method {
     pub member_weights: MemberWeights,
     /// Each member's part of the kept units, for [`Order::PruneThenMerge`]; equal parts by default.
     pub rates: Option<Vec<f64>>,
-    /// Epochs that the concatenated network is trained for, by [`Order::MergeFinetunePrune`]; as many as afterwards by default.
+    /// Epochs that the concatenated network is trained for on the labels, by [`Order::MergeFinetunePrune`]; as many as afterwards by
+    /// default.
     pub merge_epochs: Option<usize>,
     /// Where [`MethodName::DistillOnly`] starts.
     pub start: Start,

@@ -135,6 +135,10 @@ fn warnings(job: &JobRequest, inputs: &Inputs<'_>, network: &Network) -> Vec<Str
         warnings.push("without a dataset nothing is trained and nothing measured".to_owned());
         return warnings;
     };
+    if inputs.dataset.is_some_and(|dataset| dataset.facts().is_none()) {
+        warnings
+            .push("the dataset is still being read: the estimates of memory and time do not count it yet".to_owned());
+    }
     if dataset.normalize.is_none() {
         warnings.push(
             "no `normalize` is given: the members see the data as it is stored (pixels divided by 255)".to_owned(),

@@ -396,4 +396,18 @@ mod tests {
         let [late, at_once] = [waited, request()].map(|job| resolve(job, &ready).expect("resolved").job);
         assert_eq!((late.input_shape.as_deref(), &late), (Some(&[3, 2, 2][..]), &at_once));
     }
+
+    #[test]
+    fn a_plan_that_does_not_know_its_dataset_says_so() {
+        let member = mlp();
+        let told = |inputs: &Inputs<'_>| {
+            let resolved = resolve(job(&json!({"members": ["a"], "dataset": "d"})), inputs).expect("resolved");
+            let warnings = resolved.network.expect("a network").plan.warnings;
+            warnings.iter().filter(|warning| warning.contains("still being read")).count()
+        };
+        let waiting = Inputs { members: vec![&member], dataset: Some(DatasetInput::Validating), ..Inputs::default() };
+        assert_eq!(told(&waiting), 1);
+        let facts = facts(&[3, 2, 2], 3);
+        assert_eq!(told(&Inputs { dataset: Some(DatasetInput::Ready(&facts)), ..waiting }), 0);
+    }
 }

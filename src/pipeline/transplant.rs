@@ -14,7 +14,7 @@ use crate::domain::problem::{Code, Problem};
 use crate::fusion::{self, Ensemble, Fused, Member, Padded, Provenance, Selection, verify};
 use crate::job::plan::{VERIFICATION_EXAMPLES, VERIFICATION_MACS};
 use crate::job::protocol::{Phase, Task};
-use crate::job::request::{BatchNorm, Finetune, MemberWeights, MethodName, Order, Start, WeightRule};
+use crate::job::request::{BatchNorm, Finetune, MemberWeights, MethodName, Objective, Order, Start, WeightRule};
 use crate::job::resolve::Network;
 use crate::model::costs::Costs;
 use crate::model::precision::Precision;
@@ -177,7 +177,7 @@ fn transplant(
     Ok(FusedFile { fused, file, uncompensated, compensation, choice })
 }
 
-/// Trains the concatenated network, then prunes it.
+/// Trains the concatenated network on the labels, then prunes it.
 fn merge_finetune_prune(
     task: &Task,
     ensemble: &Ensemble<'_>,
@@ -190,7 +190,12 @@ fn merge_finetune_prune(
     };
     let everything = fusion::gather(ensemble, &Selection::all(ensemble))?;
     let (merged, _) = Making { last: false, published: false }.write(task, network, everything, phases)?;
-    let settings = Finetune { epochs: task.job.method.merge_epochs.unwrap_or(finetune.epochs), ..finetune.clone() };
+    // It computes what the ensemble does: from that teacher it would learn nothing.
+    let settings = Finetune {
+        epochs: task.job.method.merge_epochs.unwrap_or(finetune.epochs),
+        objective: Objective::CrossEntropy,
+        ..finetune.clone()
+    };
     let trained =
         recover::train_beside(task, &settings, bench, ensemble, merged.as_member(), "all members merged", phases)?;
     let parts = Ensemble::new(vec![Member { graph: &merged.graph, weights: &trained.weights }])?;
