@@ -63,6 +63,22 @@ fn train_makes_an_ensemble_that_fuse_takes() {
     let member = Checkpoint::open(&folder.join("members/m3.safetensors")).expect("a checkpoint");
     assert_eq!(member.header().get("fc1.weight").map(|info| info.shape.clone()), Some(vec![6, 4]));
 
+    assert_eq!(known["normalize"], Value::Null);
+
+    // Measured on what is trained on, the held-out fifth not among it, and told.
+    let measured = json!({"dataset": {"name": "data.safetensors", "validation_fraction": 0.2, "normalize": "train"},
+        "network": "mlp:6", "train": {"epochs": 1, "batch_size": 16}});
+    std::fs::write(folder.join("measured.json"), measured.to_string()).expect("writes");
+    succeeds(folder, &["train", "--recipe", "measured.json", "--out", "measured", "--seeds", "1"]);
+    let normalize = json_file(&folder.join("measured/ensemble.json"))["normalize"].clone();
+    let [mean, std] = ["mean", "std"].map(|name| normalize[name][0].as_f64().expect("a number"));
+    assert!(mean.abs() < 0.2 && (0.5..2.0).contains(&std), "{normalize}");
+    let whole = json!({"dataset": {"name": "data.safetensors", "validation_fraction": 0, "normalize": "train"},
+        "network": "mlp:6", "train": {"epochs": 1, "batch_size": 16}});
+    std::fs::write(folder.join("whole.json"), whole.to_string()).expect("writes");
+    succeeds(folder, &["train", "--recipe", "whole.json", "--out", "whole", "--seeds", "1"]);
+    assert_ne!(json_file(&folder.join("whole/ensemble.json"))["normalize"], normalize, "of other examples");
+
     // The same seed gives the same member, also through its checkpoint as the network; another seed another one.
     let bytes = |file: &str| std::fs::read(folder.join(file)).expect("a file");
     let again = ["--network", "members/m3.safetensors", "--out", "again"];

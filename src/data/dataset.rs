@@ -7,6 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use super::intake::Intake;
+use super::statistics::Statistics;
 use super::store::{Pixels, Stored};
 use super::{DatasetError, Limits, source};
 use crate::domain::dataset::DatasetFacts;
@@ -84,6 +85,20 @@ impl Split {
     #[must_use]
     pub fn labels(&self) -> &[u32] {
         &self.labels
+    }
+
+    /// Mean and standard deviation of each channel over the examples `indices`, each below [`Self::len`]; bytes divided by 255.
+    #[must_use]
+    pub fn statistics(&self, indices: &[usize]) -> (Vec<f64>, Vec<f64>) {
+        let mut statistics = Statistics::new(&self.example_shape);
+        for index in indices {
+            let example = index * self.elements()..(index + 1) * self.elements();
+            match self.pixels() {
+                Pixels::U8(bytes) => statistics.add_bytes(&bytes[example]),
+                Pixels::F32(floats) => statistics.add_floats(&floats[example]),
+            }
+        }
+        statistics.finish()
     }
 
     /// Holds out a random `fraction` (in [0, 1), rounded to whole examples; at least one example is left to train on).

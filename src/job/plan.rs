@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::dataset::DatasetFacts;
 use crate::job::compensation;
 use crate::job::estimate::Work;
-use crate::job::request::{Allocation, Budget, Compensate, JobRequest, Size};
+use crate::job::request::{Allocation, Budget, Compensate, JobRequest, Normalization, Size};
 use crate::job::resolve::{DatasetInput, Inputs, Network};
 use crate::model::costs::Costs;
 use crate::model::plan::{FusionPlan, LayerPlan};
@@ -139,7 +139,7 @@ fn warnings(job: &JobRequest, inputs: &Inputs<'_>, network: &Network) -> Vec<Str
         warnings
             .push("the dataset is still being read: the estimates of memory and time do not count it yet".to_owned());
     }
-    if dataset.normalize.is_none() {
+    if dataset.normalize == Normalization::None {
         warnings.push(
             "no `normalize` is given: the members see the data as it is stored (pixels divided by 255)".to_owned(),
         );

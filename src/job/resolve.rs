@@ -185,7 +185,7 @@ fn data_faults(job: &JobRequest, inputs: &Inputs<'_>, detected: &Detected) -> Ve
         faults.extend(misfit.map(|misfit| Fault::new("/finetune/augment", "shape_mismatch", misfit)));
     }
     if let (Some(normalize), Some(facts)) = (
-        job.dataset.as_ref().and_then(|dataset| dataset.normalize.as_ref()),
+        job.dataset.as_ref().and_then(|dataset| dataset.normalize.given()),
         inputs.dataset.and_then(DatasetInput::facts),
     ) {
         let channels = if facts.example_shape.len() == 3 { facts.example_shape[0] } else { 1 };

@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 
 use super::parse::parse;
 use super::request::{
-    Allocation, Architecture, Augment, DatasetRequest, Finetune, JobRequest, LayerSize, Normalize, Objective,
-    Optimizer, Schedule, Size, Target, Teacher,
+    Allocation, Architecture, Augment, DatasetRequest, Finetune, JobRequest, LayerSize, Normalization, Normalize,
+    Objective, Optimizer, Schedule, Size, Target, Teacher,
 };
 use crate::domain::problem::Problem;
 
@@ -71,10 +71,14 @@ fn target(target: &Target) -> Value {
 }
 
 fn dataset(dataset: DatasetRequest) -> Value {
-    let normalize = |Normalize { mean, std }| json!({ "mean": decimals(&mean), "std": decimals(&std) });
+    let normalize = match dataset.normalize {
+        Normalization::None => Value::Null,
+        Normalization::Train => json!("train"),
+        Normalization::Given(Normalize { mean, std }) => json!({ "mean": decimals(&mean), "std": decimals(&std) }),
+    };
     json!({
         "name": dataset.name,
-        "normalize": dataset.normalize.map(normalize),
+        "normalize": normalize,
         "validation_fraction": dataset.validation_fraction,
         "validation": dataset.validation,
         "test": dataset.test,

@@ -12,7 +12,7 @@ use super::{measure, publish, recover};
 use crate::domain::problem::{Code, Fault, Problem};
 use crate::job::protocol::{InputFile, Message, Phase, Score};
 use crate::job::recipe::{NetworkSource, Recipe};
-use crate::job::request::Device;
+use crate::job::request::{Device, Normalize};
 use crate::model::families::{self, Architecture, fresh};
 use crate::model::graph::{Graph, Shape};
 use crate::tensors::Checkpoint;
@@ -51,6 +51,8 @@ pub struct TrainedMember {
 /// A trained ensemble.
 #[derive(Debug, Clone, Serialize)]
 pub struct TrainedEnsemble {
+    /// What every input was normalised with, given or measured: a fusion of these members needs the same.
+    pub normalize: Option<Normalize>,
     /// In the order of the seeds.
     pub members: Vec<TrainedMember>,
     /// The mean of the members' logits, on the validation part.
@@ -104,7 +106,7 @@ fn compute(task: &TrainingTask, phases: &mut Phases<'_>) -> Result<TrainedEnsemb
     let score = |(mean, part): (&Vec<f32>, Option<&Part>)| part.map(|part| train::score(mean, part)).transpose();
     let [validation, test] = data.measured();
     let (validation, test) = (score((&means[0], validation))?, score((&means[1], test))?);
-    Ok(TrainedEnsemble { members, validation, test })
+    Ok(TrainedEnsemble { normalize: data.train.normalize.clone(), members, validation, test })
 }
 
 /// The network that every member is.

@@ -9,7 +9,7 @@ use crate::domain::dataset::DatasetFacts;
 use crate::domain::problem::{Code, Problem};
 use crate::fusion::calibration;
 use crate::job::protocol::{InputFile, Task};
-use crate::job::request::{DatasetRequest, Normalize};
+use crate::job::request::{DatasetRequest, Normalization, Normalize};
 use crate::job::resolve::{DatasetInput, Inputs, Network, resolve};
 use crate::tensors::Checkpoint;
 use crate::train::Examples;
@@ -43,6 +43,16 @@ pub(super) struct Part {
 impl Part {
     fn whole(split: Split, normalize: Option<Normalize>) -> Self {
         Self { indices: (0..split.len()).collect(), split: Arc::new(split), normalize }
+    }
+
+    /// The normalisation that gives these examples mean 0 and standard deviation 1; a channel of one value keeps its scale.
+    fn measured(&self) -> Normalize {
+        let (mean, std) = self.split.statistics(&self.indices);
+        let scale = |std: f64| if (std as f32) > 0.0 { std as f32 } else { 1.0 };
+        Normalize {
+            mean: mean.into_iter().map(|mean| mean as f32).collect(),
+            std: std.into_iter().map(scale).collect(),
+        }
     }
 
     /// The first `count` examples as a part of their own.
@@ -147,7 +157,7 @@ impl Data {
         request: &DatasetRequest,
         seed: u64,
     ) -> Self {
-        let part = |split: Split| Part::whole(split, request.normalize.clone());
+        let part = |split: Split| Part::whole(split, request.normalize.given().cloned());
         // A dataset that is named for one purpose serves it with its test split, if it has one.
         let named = |dataset: Dataset| part(dataset.test.unwrap_or(dataset.train));
         let mut train = part(main.train);
@@ -158,7 +168,13 @@ impl Data {
             train.indices = kept;
             (!held_out.is_empty()).then(|| Part { indices: held_out, ..train.clone() })
         };
-        Self { train, validation, test: test.map(named).or_else(|| main.test.map(part)) }
+        let mut data = Self { train, validation, test: test.map(named).or_else(|| main.test.map(part)) };
+        if request.normalize == Normalization::Train {
+            let measured = data.train.measured();
+            let parts = [Some(&mut data.train), data.validation.as_mut(), data.test.as_mut()];
+            parts.into_iter().flatten().for_each(|part| part.normalize = Some(measured.clone()));
+        }
+        data
     }
 }
 

@@ -192,6 +192,7 @@ fn report(task: &Task, loaded: &Loaded, found: Found<'_>, provenance: &Provenanc
         verification: found.verification,
         warnings: phases.warnings(),
         examples,
+        normalize: data.and_then(|data| data.train.normalize.clone()),
         seed: task.job.seed,
         seconds: phases.seconds(),
         memory_peak_bytes: phases.memory(),

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::job::compensation::Compensation;
 use crate::job::protocol::{EpochMetrics, Phase, Score};
-use crate::job::request::Method;
+use crate::job::request::{Method, Normalize};
 use crate::model::plan::LayerPlan;
 
 /// What a candidate is.
@@ -143,6 +143,9 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// Number of examples of each split that was used.
     pub examples: Examples,
+    /// What every input was normalised with, given or measured.
+    #[serde(default)]
+    pub normalize: Option<Normalize>,
     /// Seed of every random choice.
     pub seed: u64,
     /// Seconds per phase.

@@ -29,6 +29,9 @@ use crate::http::views::problem::ProblemView;
 /// `member_weights`. `evaluate` lists what the report compares: `members`, `best_member`, `ensemble`, `vote`, `average`, `optimal_transport`,
 /// `permutation_alignment`, `distilled`, `fused`.
 ///
+/// `dataset` is a name or an object: `{"name": "mnist.npz", "normalize": {"mean": [0.1307], "std": [0.3081]}, "validation_fraction": 0.1}` with
+/// `validation` and `test` for other datasets; `"normalize": "train"` measures mean and standard deviation on what is trained on.
+///
 /// `finetune` may vary images: with `"augment": {"crop_padding": 4, "flip": true}` each is cut at random out of its black border (before
 /// normalisation) and mirrored half of the time, and the members teach what the network sees. With `"batch_norm_reestimate": true` the
 /// statistics of BatchNorm are measured anew on the train split when training is over.

@@ -14,7 +14,7 @@ use serde_json::Value;
 use self::reader::{Faults, Object, choice, integer, list, number, refuse, text};
 use super::request::{
     Architecture, Candidate, Compensate, DatasetRequest, Device, JobRequest, MemberWeights, Method, MethodName,
-    Normalize, Order,
+    Normalization, Normalize, Order,
 };
 use crate::domain::problem::Fault;
 
@@ -144,7 +144,7 @@ fn dataset(body: &Object<'_>) -> Option<DatasetRequest> {
         Value::Object(_) => body.object("dataset", detailed_dataset).flatten(),
         _ => body.field("dataset", text).map(|name| DatasetRequest {
             name,
-            normalize: None,
+            normalize: Normalization::None,
             validation_fraction: 0.1,
             validation: None,
             test: None,
@@ -156,12 +156,26 @@ fn detailed_dataset(object: &Object<'_>) -> Option<DatasetRequest> {
     let fraction = number("a number from 0 to below 1", |fraction| (0.0..1.0).contains(&fraction));
     let name = object.required("name", "the name of a dataset", text);
     Some(DatasetRequest {
-        normalize: object.object("normalize", normalize).flatten(),
+        normalize: normalization(object),
         validation_fraction: object.field("validation_fraction", fraction).unwrap_or(0.1),
         validation: object.field("validation", text),
         test: object.field("test", text),
         name: name?,
     })
+}
+
+fn normalization(object: &Object<'_>) -> Normalization {
+    match object.value("normalize") {
+        None => Normalization::None,
+        Some(Value::String(from)) if from == "train" => Normalization::Train,
+        Some(Value::Object(_)) => {
+            object.object("normalize", normalize).flatten().map_or(Normalization::None, Normalization::Given)
+        }
+        Some(_) => {
+            object.fault("normalize", "invalid_value", "expected {\"mean\": …, \"std\": …} or \"train\"");
+            Normalization::None
+        }
+    }
 }
 
 fn normalize(object: &Object<'_>) -> Option<Normalize> {

@@ -168,6 +168,21 @@ fn a_target_is_one_size_with_exceptions() {
 }
 
 #[test]
+fn a_normalisation_is_given_or_measured() {
+    let body = |normalize: Value| json!({"members": ["a"], "dataset": {"name": "d", "normalize": normalize}});
+    let normalization = |normalize| parse(&body(normalize)).map(|job| job.dataset.expect("a dataset").normalize);
+    assert_eq!(normalization(json!(null)), Ok(Normalization::None));
+    assert_eq!(normalization(json!("train")), Ok(Normalization::Train));
+    let given = Normalize { mean: vec![0.5], std: vec![0.25] };
+    assert_eq!(normalization(json!({"mean": [0.5], "std": [0.25]})), Ok(Normalization::Given(given)));
+    let job = parse(&body(json!("train"))).expect("a job");
+    assert_eq!(parse(&Value::from(job.clone())), Ok(job));
+    for wrong in [json!("test"), json!([0.5]), json!(1)] {
+        assert_eq!(pointers(&body(wrong)), [("/dataset/normalize".to_owned(), "invalid_value".to_owned())]);
+    }
+}
+
+#[test]
 fn an_average_has_no_order() {
     let method = |method: Value| parse(&json!({"members": ["a"], "method": method})).map(|job| job.method);
     assert_eq!(method(json!({"order": "hierarchical"})).map(|method| method.order), Ok(Order::Hierarchical));

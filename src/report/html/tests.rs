@@ -59,6 +59,7 @@ fn report() -> Report {
         examples: Examples { train: 900, validation: 100, test: 10_000 },
         seed: 7,
         seconds: vec![(Phase::Score, 0.5)],
+        normalize: None,
         memory_peak_bytes: vec![(Phase::Score, 3_000_000)],
     }
 }
