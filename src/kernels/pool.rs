@@ -97,26 +97,42 @@ pub fn max<T: Float>(cover: &Cover, channels: usize, x: &[T], y: &mut [T], winne
     });
 }
 
+/// Channels from which on loops over them without a branch, many at once, are faster than those with one.
+const MANY: usize = 32;
+
 /// Maximum of one window, channel by channel.
-fn max_window<T: Float>(mut positions: impl Iterator<Item = usize>, x: &[T], y: &mut [T], winners: &mut [u32]) {
-    let channels = y.len();
-    let pixel = |position: usize| &x[position * channels..][..channels];
-    let Some(first) = positions.next() else { return };
-    y.copy_from_slice(pixel(first));
-    winners.fill(first as u32);
+fn max_window<T: Float>(positions: impl Iterator<Item = usize>, x: &[T], y: &mut [T], winners: &mut [u32]) {
+    let mut first = true;
     for position in positions {
-        for ((y, winner), &value) in y.iter_mut().zip(winners.iter_mut()).zip(pixel(position)) {
-            // Written in any case: without a branch many channels are compared at once.
-            #[expect(clippy::eq_op, reason = "NaN is the only value that differs from itself")]
-            let wins = value > *y || value != value;
-            *y = if wins { value } else { *y };
-            *winner = if wins { position as u32 } else { *winner };
+        let pixel = &x[position * y.len()..][..y.len()];
+        if y.len() < MANY {
+            for ((y, winner), &value) in y.iter_mut().zip(winners.iter_mut()).zip(pixel) {
+                if first || wins(value, *y) {
+                    (*y, *winner) = (value, position as u32);
+                }
+            }
+        } else if first {
+            y.copy_from_slice(pixel);
+            winners.fill(position as u32);
+        } else {
+            for ((y, winner), &value) in y.iter_mut().zip(winners.iter_mut()).zip(pixel) {
+                let wins = wins(value, *y);
+                *y = if wins { value } else { *y };
+                *winner = if wins { position as u32 } else { *winner };
+            }
         }
+        first = false;
     }
 }
 
-/// Windows of so many positions at most are faster asked position by position who has won, many channels at once, than
-/// winner by winner.
+/// Whether `value` takes the place of the maximum `most` so far.
+#[expect(clippy::eq_op, reason = "NaN is the only value that differs from itself")]
+fn wins<T: Float>(value: T, most: T) -> bool {
+    value > most || value != value
+}
+
+/// Windows of so many positions at most are faster asked position by position who has won than winner by winner, where there are
+/// many channels.
 const SMALL: usize = 16;
 
 /// Gives each maximum's gradient to its winner.
@@ -135,7 +151,7 @@ pub fn max_backward<T: Float>(
             dx.fill(T::ZERO);
         }
         for (o, (dy, winners)) in dy.chunks_exact(channels).zip(winners.chunks_exact(channels)).enumerate() {
-            if cover.positions(o).count() <= SMALL {
+            if channels >= MANY && cover.positions(o).count() <= SMALL {
                 for position in cover.positions(o) {
                     let pixel = &mut dx[position * channels..][..channels];
                     for ((dx, dy), winner) in pixel.iter_mut().zip(dy).zip(winners) {
@@ -243,6 +259,32 @@ mod tests {
                 mean(&cover, 2, x, &mut y);
                 projection(&y, &c)
             });
+        }
+    }
+
+    /// Many channels take another way than one.
+    #[test]
+    fn many_channels_are_each_as_if_alone() {
+        for cover in covers() {
+            let (inputs, outputs) = (cover.inputs(), cover.outputs());
+            let mut x = sample(inputs * MANY, 1);
+            x.iter_mut().step_by(5).for_each(|x| *x = 0.25);
+            x[7] = f64::NAN;
+            let dy = sample(outputs * MANY, 2);
+            let (mut y, mut winners, mut dx) = (vec![0.0; dy.len()], vec![0; dy.len()], vec![0.0; x.len()]);
+            max(&cover, MANY, &x, &mut y, &mut winners);
+            max_backward(&cover, MANY, &dy, &winners, &mut dx, false);
+            for channel in 0..MANY {
+                let of = |all: &[f64]| -> Vec<f64> { all.iter().skip(channel).step_by(MANY).copied().collect() };
+                let (mut y_alone, mut winners_alone) = (vec![0.0; outputs], vec![0; outputs]);
+                max(&cover, 1, &of(&x), &mut y_alone, &mut winners_alone);
+                let mut dx_alone = vec![9.0; inputs];
+                max_backward(&cover, 1, &of(&dy), &winners_alone, &mut dx_alone, false);
+                let same = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits());
+                assert!(same(&of(&y), &y_alone), "maxima of {channel}");
+                assert_eq!(winners.iter().skip(channel).step_by(MANY).copied().collect::<Vec<u32>>(), winners_alone);
+                assert!(same(&of(&dx), &dx_alone), "gradients of {channel}");
+            }
         }
     }
 
