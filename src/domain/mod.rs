@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod clock;
+pub mod comparison;
 pub mod dataset;
 pub mod id;
 pub mod job;

@@ -24,8 +24,8 @@ pub enum NetworkSource {
     Mlp(Vec<usize>),
     /// LeNet-5.
     LeNet,
-    /// VGG-11 for images of 32 pixels, without BatchNorm.
-    Vgg11,
+    /// VGG-11 for images of 32 pixels, without BatchNorm, of this width in its first layer.
+    Vgg11(usize),
     /// ResNet-18 for images of 32 pixels, of this width in its first stage.
     ResNet18(usize),
     /// Spelled out, in the JSON form of [`crate::model::graph::Graph`].
@@ -45,16 +45,17 @@ impl std::str::FromStr for NetworkSource {
                     widths.split(',').map(|width| width.trim().parse().ok().filter(|width| *width > 0)).collect();
                 widths.map(Self::Mlp).ok_or_else(|| format!("expected widths such as `mlp:512,512`, got `{text}`"))
             }
-            Some(("resnet18", width)) => match width.trim().parse() {
+            Some((name @ ("vgg11" | "resnet18"), width)) => match width.trim().parse() {
+                Ok(width @ 1..) if name == "vgg11" => Ok(Self::Vgg11(width)),
                 Ok(width @ 1..) => Ok(Self::ResNet18(width)),
-                _ => Err(format!("expected a width such as `resnet18:64`, got `{text}`")),
+                _ => Err(format!("expected a width such as `{name}:64`, got `{text}`")),
             },
             _ if text == "lenet" => Ok(Self::LeNet),
-            _ if text == "vgg11" => Ok(Self::Vgg11),
+            _ if text == "vgg11" => Ok(Self::Vgg11(64)),
             _ if text == "resnet18" => Ok(Self::ResNet18(64)),
             _ if file("safetensors") => Ok(Self::Like(text.to_owned())),
             _ => Err(format!(
-                "expected `mlp:WIDTH,…`, `lenet`, `vgg11`, `resnet18:WIDTH`, {{\"graph\": …}} or a checkpoint (.safetensors) of that network, got `{text}`"
+                "expected `mlp:WIDTH,…`, `lenet`, `vgg11:WIDTH`, `resnet18:WIDTH`, {{\"graph\": …}} or a checkpoint (.safetensors) of that network, got `{text}`"
             )),
         }
     }

@@ -114,7 +114,7 @@ fn network(task: &TrainingTask, input: &Shape, classes: usize) -> Result<Graph, 
     match (&task.recipe.network, &task.like) {
         (NetworkSource::Mlp(hidden), _) => Ok(fresh::mlp(input, hidden, classes)?),
         (NetworkSource::LeNet, _) => Ok(fresh::lenet(input, classes)?),
-        (NetworkSource::Vgg11, _) => Ok(fresh::vgg11(input, classes)?),
+        (NetworkSource::Vgg11(width), _) => Ok(fresh::vgg11(input, *width, classes)?),
         (NetworkSource::ResNet18(width), _) => Ok(fresh::resnet18(input, *width, classes)?),
         (NetworkSource::Graph(graph), _) => families::spelled_out(graph, Some(input), "/network/graph"),
         (NetworkSource::Like(_), Some(file)) => {

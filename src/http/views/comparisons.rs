@@ -4,7 +4,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::time;
-use crate::store::comparisons::{Counts, Run, Summary};
+use crate::domain::comparison::Counts;
+use crate::store::comparisons::{Run, Summary};
 
 /// A comparison in a list.
 #[derive(Debug, Serialize, ToSchema)]

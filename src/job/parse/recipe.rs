@@ -17,7 +17,7 @@ const MAX_SEEDS: usize = 1024;
 /// Every fault, each with the pointer to its value.
 pub fn recipe(body: &Value) -> Result<Recipe, Vec<Fault>> {
     whole(body, |body| {
-        let expected = "the network to train: `mlp:WIDTH,…`, `lenet`, `vgg11`, `resnet18:WIDTH`, {\"graph\": …} or a checkpoint of that network";
+        let expected = "the network to train: `mlp:WIDTH,…`, `lenet`, `vgg11:WIDTH`, `resnet18:WIDTH`, {\"graph\": …} or a checkpoint of that network";
         let network = match body.value("network") {
             Some(Value::Object(_)) => body.object("network", graph).flatten(),
             _ => body.required("network", expected, |value| text(value)?.parse().or_else(refuse)),
@@ -78,5 +78,6 @@ mod tests {
         assert_eq!(pointers(json!({"network": {}, "dataset": "d"})), ["/network/graph"]);
         assert_eq!(pointers(json!({"network": "resnet", "dataset": "d"})), ["/network"]);
         assert_eq!(pointers(json!({"network": "resnet18:0", "dataset": "d"})), ["/network"]);
+        assert_eq!(pointers(json!({"network": "vgg11:x", "dataset": "d"})), ["/network"]);
     }
 }

@@ -46,16 +46,18 @@ pub fn lenet(input: &Shape, classes: usize) -> Result<Graph, GraphError> {
 }
 
 /// VGG-11 (Simonyan and Zisserman, ICLR 2015) without BatchNorm, as is usual for images of 32 pixels: `features.0` to `features.18`
-/// with ReLU and five maximum pools, then one matrix, `classifier`.
+/// with ReLU and five maximum pools, then one matrix, `classifier`. The first layer has `width` channels (the
+/// paper's has 64), the last eight times as many.
 ///
 /// # Errors
-/// When `input` is no image of at least 32 pixels.
-pub fn vgg11(input: &Shape, classes: usize) -> Result<Graph, GraphError> {
-    const STAGES: [&[usize]; 5] = [&[64], &[128], &[256, 256], &[512, 512], &[512, 512]];
+/// When `input` is no image of at least 32 pixels, `width` is 0 or the network would be too large.
+pub fn vgg11(input: &Shape, width: usize, classes: usize) -> Result<Graph, GraphError> {
+    /// Channels of each layer, as multiples of the first one's.
+    const STAGES: [&[usize]; 5] = [&[1], &[2], &[4, 4], &[8, 8], &[8, 8]];
     let mut builder = Builder::new(input, BTreeSet::new());
     let (mut from, mut index) = (input.first().copied().unwrap_or(0), 0);
     for stage in STAGES {
-        for &to in stage {
+        for to in stage.iter().map(|times| times.saturating_mul(width)) {
             let conv = Op::conv2d(from, to, Window::square(3, 1, 1), true);
             builder.weighted(&format!("features.{index}"), conv, builder.last());
             builder.then(&format!("features.{}", index + 1), Op::Relu);
@@ -155,7 +157,8 @@ mod tests {
     #[test]
     fn convolutional_networks_are_recognised_again() {
         let input = vec![3, 32, 32];
-        let networks = [("lenet", lenet(&input, 10)), ("vgg", vgg11(&input, 10)), ("resnet", resnet18(&input, 16, 10))];
+        let networks =
+            [("lenet", lenet(&input, 10)), ("vgg", vgg11(&input, 16, 10)), ("resnet", resnet18(&input, 16, 10))];
         for (family, graph) in networks {
             let graph = graph.expect("a network");
             let tensor = |parameter: parameters::Parameter| TensorInfo {
@@ -190,7 +193,7 @@ mod tests {
             layers.extend(dense);
             assert_eq!(weights(&graph), expected(&layers));
         }
-        let vgg = weights(&vgg11(&vec![3, 32, 32], 10).expect("a network"));
+        let vgg = weights(&vgg11(&vec![3, 32, 32], 64, 10).expect("a network"));
         assert_eq!(vgg.iter().map(|(name, _)| name.as_str()).nth(7), Some("features.18.weight"));
         assert_eq!(vgg[8], ("classifier.weight".to_owned(), vec![10, 512]));
         assert!(lenet(&vec![3, 8, 8], 10).is_err() && lenet(&vec![64], 10).is_err() && mlp(&vec![4], &[0], 2).is_err());
