@@ -6,8 +6,8 @@ use std::path::Path;
 
 use super::DatasetError;
 use super::elements::Element;
-use super::intake::{Intake, Part, PixelType};
-use super::store::Pixels;
+use super::intake::{Intake, Part};
+use super::store::{PixelType, Pixels};
 use crate::model::header::Dtype;
 use crate::tensors::map;
 

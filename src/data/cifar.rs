@@ -6,8 +6,8 @@ use std::io::Read;
 use super::DatasetError;
 use super::archive::{Archive, Entry, components, shortened};
 use super::arrays::unreadable;
-use super::intake::{Intake, Part, PixelType};
-use super::store::Pixels;
+use super::intake::{Intake, Part};
+use super::store::{PixelType, Pixels};
 
 const SHAPE: [usize; 3] = [3, 32, 32];
 const PIXELS: usize = 3 * 32 * 32;

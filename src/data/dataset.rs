@@ -1,15 +1,11 @@
 //! Examples that can be read in any order.
 
-use std::path::Path;
-
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use super::intake::Intake;
 use super::statistics::Statistics;
 use super::store::{Pixels, Stored};
-use super::{DatasetError, Limits, source};
 use crate::domain::dataset::DatasetFacts;
 
 /// A dataset, decoded.
@@ -21,18 +17,6 @@ pub struct Dataset {
     pub train: Split,
     /// The examples to test on, where the dataset brings some.
     pub test: Option<Split>,
-}
-
-impl Dataset {
-    /// Decodes the dataset `path` into files without names in `folder`, with the checks of [`super::inspect`].
-    ///
-    /// # Errors
-    /// The first fault, in words for the dataset's owner; or the file system's, as where `folder` has no room.
-    pub fn open(path: &Path, folder: &Path, limits: &Limits) -> Result<Self, DatasetError> {
-        let mut intake = Intake::new(limits, Some(folder));
-        let (format, class_names) = source::read(path, limits, &mut intake)?;
-        intake.finish(format, class_names)?.dataset()
-    }
 }
 
 /// One split of a dataset: inputs with their labels.

@@ -10,8 +10,8 @@ use super::DatasetError;
 use super::archive::{Archive, Entry, shortened};
 use super::arrays::unreadable;
 use super::folders::{Place, Plan};
-use super::intake::{Intake, Part, PixelType};
-use super::store::Pixels;
+use super::intake::{Intake, Part};
+use super::store::{PixelType, Pixels};
 
 /// An image file above this size is no training example.
 const MAX_FILE_BYTES: u64 = 256 << 20;

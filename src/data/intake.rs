@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::preview::Preview;
 use super::statistics::Statistics;
-use super::store::{Draft, Pixels};
+use super::store::{Draft, PixelType, Pixels};
 use super::{Dataset, DatasetError, Limits, Split};
 use crate::domain::dataset::{DatasetFacts, DatasetFormat, SplitFacts};
 
@@ -24,25 +24,6 @@ impl Part {
         match self {
             Self::Train => "train",
             Self::Test => "test",
-        }
-    }
-}
-
-/// Bytes in memory of one stored pixel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum PixelType {
-    /// 0 to 255, divided by 255 when it is used.
-    U8,
-    /// Used as it is.
-    F32,
-}
-
-impl PixelType {
-    /// Bytes of one.
-    pub(super) fn size(self) -> u64 {
-        match self {
-            Self::U8 => 1,
-            Self::F32 => 4,
         }
     }
 }

@@ -10,7 +10,7 @@ use super::archive::{Archive, Container, Entry, components, is_tar_header, short
 use super::arrays::{self, Array, Role, Roles};
 use super::elements::Element;
 use super::intake::Intake;
-use super::{DatasetError, Limits, cifar, folders, idx, images, npy, parquet};
+use super::{Dataset, DatasetError, Limits, cifar, folders, idx, images, npy, parquet};
 use crate::domain::dataset::DatasetFormat;
 use crate::model::formats::safetensors;
 
@@ -24,6 +24,18 @@ enum Kind {
 
 /// The format and, where the files name them, the classes.
 pub(super) type Recognised = (DatasetFormat, Option<Vec<String>>);
+
+impl Dataset {
+    /// Decodes the dataset `path` into files without names in `folder`, with the checks of [`super::inspect`].
+    ///
+    /// # Errors
+    /// The first fault, in words for the dataset's owner; or the file system's, as where `folder` has no room.
+    pub fn open(path: &Path, folder: &Path, limits: &Limits) -> Result<Self, DatasetError> {
+        let mut intake = Intake::new(limits, Some(folder));
+        let (format, class_names) = read(path, limits, &mut intake)?;
+        intake.finish(format, class_names)?.dataset()
+    }
+}
 
 /// Reads the dataset `path` into `intake`.
 ///

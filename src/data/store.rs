@@ -9,11 +9,29 @@ use std::path::{Path, PathBuf};
 use memmap2::Mmap;
 
 use super::DatasetError;
-use super::intake::PixelType;
 use crate::tensors::map;
 
 /// Bytes that are copied at a time.
 const BLOCK_BYTES: usize = 1 << 20;
+
+/// Bytes in memory of one stored pixel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PixelType {
+    /// 0 to 255, divided by 255 when it is used.
+    U8,
+    /// Used as it is.
+    F32,
+}
+
+impl PixelType {
+    /// Bytes of one.
+    pub(super) fn size(self) -> u64 {
+        match self {
+            Self::U8 => 1,
+            Self::F32 => 4,
+        }
+    }
+}
 
 /// Whole examples, one after another, each row-major.
 #[derive(Debug, Clone, Copy, PartialEq)]

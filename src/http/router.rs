@@ -1,10 +1,11 @@
 //! Every route, and the layers around them.
 
 use std::any::Any;
+use std::sync::Arc;
 
-use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Router};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Document;
@@ -29,16 +30,21 @@ fn described() -> OpenApiRouter<AppState> {
 
 /// The whole service.
 pub fn router(state: AppState) -> Router {
-    let (router, _) = described().split_for_parts();
+    let (router, document) = routes_and_document();
+    let router = router.layer(Extension(Arc::new(document)));
     router.layer(CatchPanicLayer::custom(panicked)).layer(from_fn_with_state(state.clone(), frame)).with_state(state)
 }
 
 /// The OpenAPI description of every route.
 #[must_use]
 pub fn document() -> Document {
-    let mut document = described().split_for_parts().1;
+    routes_and_document().1
+}
+
+fn routes_and_document() -> (Router<AppState>, Document) {
+    let (router, mut document) = described().split_for_parts();
     refer_to_entries(&mut document);
-    document
+    (router, document)
 }
 
 /// A bug must not take the connection down, nor tell the client more than that it is one.

@@ -71,32 +71,10 @@ pub(crate) const ROWS: &[Row] = &[
 /// Files that need each other in a loop, and why they may.
 pub(crate) const CIRCLES: &[(&[&str], &str)] = &[
     (
-        &[
-            "data::archive",
-            "data::arrays",
-            "data::cifar",
-            "data::dataset",
-            "data::folders",
-            "data::idx",
-            "data::images",
-            "data::intake",
-            "data::parquet",
-            "data::parquet::shards",
-            "data::preview",
-            "data::source",
-            "data::store",
-        ],
-        "to be ended: what is read makes a dataset, and a dataset reads itself",
-    ),
-    (
         &["fusion::calibration::forward", "fusion::calibration::layer"],
         "to be ended: the value that layers compute stands with the network",
     ),
     (&["fusion::score", "fusion::select"], "scores follow from what is selected so far, and a selection from scores"),
-    (
-        &["http::router", "http::service", "http::service::description"],
-        "to be ended: the description of all routes is itself a route",
-    ),
     (
         &["job::estimate", "job::estimate::fits", "job::plan", "job::resolve"],
         "to be ended: a network holds its own plan",

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use axum::Json;
+use std::sync::Arc;
+
+use axum::{Extension, Json};
 use utoipa::openapi::schema::{ArrayItems, Schema};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{OpenApi as Document, Ref, RefOr};
 use utoipa::{Modify, OpenApi};
 
-use crate::http::router::document;
 use crate::http::views::problem::ProblemView;
 
 /// What stands around the routes.
@@ -65,6 +66,6 @@ pub(in crate::http) fn refer_to_entries(document: &mut Document) {
     responses(
         (status = 200, description = "An OpenAPI 3.1 document.", body = serde_json::Value),
         (status = 405, description = "Only GET and HEAD.", body = ProblemView, content_type = "application/problem+json")))]
-pub(super) async fn openapi() -> Json<Document> {
-    Json(document())
+pub(super) async fn openapi(Extension(document): Extension<Arc<Document>>) -> Json<Document> {
+    Json(Document::clone(&document))
 }
