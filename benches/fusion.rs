@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, SamplingMode, Throughput};
 use engraft::fusion::{self, Ensemble, Member, Recipe};
-use engraft::job::request::Architecture;
 use engraft::model::families;
 use engraft::model::header::Dtype;
 use engraft::model::plan::FusionPlan;
 use engraft::model::precision::Precision;
-use engraft::model::target::Target;
+use engraft::settings::Architecture;
+use engraft::settings::Target;
 use engraft::tensors::{Checkpoint, MakeRow, Number, Rows, write_rows};
 
 /// Turns of both ways, of which criterion wants at least ten; it takes another to warm up.

@@ -11,10 +11,10 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use engraft::job::request::{Architecture, Augment, Finetune, Objective, Optimizer};
 use engraft::kernels::loss::Targets;
 use engraft::model::families;
 use engraft::model::graph::{Approximate, Graph, Node, NodeId, Op, Projections, Window};
+use engraft::settings::{Architecture, Augment, Finetune, Objective, Optimizer};
 use engraft::tensors::{Checkpoint, Weights};
 use engraft::train::optimizer::{OptimizerState, Stride};
 use engraft::train::{self, Examples, Network, Setup, init};

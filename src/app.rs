@@ -13,10 +13,10 @@ use crate::config::{Server, Settings, Workers};
 use crate::domain::clock::SharedClock;
 use crate::http;
 use crate::http::state::AppState;
-use crate::lifecycle::Shutdown;
+use crate::runtime::lifecycle::Shutdown;
 use crate::store::{Blobs, Database};
-use crate::validation::Validator;
 use crate::worker::devices::offered;
+use crate::worker::validation::Validator;
 use crate::worker::{self, Policy, Program, Worker};
 
 /// Time between two looks for a job when nobody gives a hint.

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use engraft::memory::Metered;
+use engraft::process::memory::Metered;
 
 #[global_allocator]
 static ALLOCATOR: Metered<mimalloc::MiMalloc> = Metered(mimalloc::MiMalloc);

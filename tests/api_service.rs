@@ -9,7 +9,7 @@ use engraft::app::Application;
 use engraft::config::Settings;
 use engraft::domain::access::Scope;
 use engraft::domain::clock::SystemClock;
-use engraft::lifecycle::Shutdown;
+use engraft::runtime::lifecycle::Shutdown;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use support::{TestApp, member, problem};

@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 
 use engraft::fusion::Member;
 use engraft::fusion::verify::{Agreement, TOLERANCE, reference};
-use engraft::job::request::Architecture;
 use engraft::kernels::Float;
 use engraft::kernels::loss::Targets;
 use engraft::model::families::{self, FAMILIES, inspect};
 use engraft::model::graph::{Graph, Shape};
 use engraft::model::header::{CheckpointHeader, Dtype, TensorInfo};
 use engraft::model::natural;
+use engraft::settings::Architecture;
 use engraft::tensors::StateDict;
 use engraft::train::Network;
 use serde::Deserialize;

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use engraft::fusion::{Member, Padded, verify};
-use engraft::job::parse::parse;
-use engraft::job::protocol::{InputFile, Task};
-use engraft::job::request::{Architecture, Device};
 use engraft::model::depth;
 use engraft::model::graph::Graph;
 use engraft::model::header::Dtype;
 use engraft::pipeline::{self, Outcome};
+use engraft::plan::parse::parse;
+use engraft::process::protocol::{InputFile, Task};
+use engraft::settings::{Architecture, Device};
 use engraft::tensors::{Checkpoint, StateDict, Weights};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

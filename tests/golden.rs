@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use engraft::fusion::{self, Ensemble, Fused, Member, align, verify};
-use engraft::job::request::{Architecture, Outputs};
 use engraft::model::families::{self, Detected};
 use engraft::model::graph::{Graph, Shape};
 use engraft::model::groups::{Couplings, GroupId};
+use engraft::settings::{Architecture, Outputs};
 use engraft::tensors::{Checkpoint, StateDict, Weights};
 use shared_data::shared;
 

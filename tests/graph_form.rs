@@ -5,8 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use engraft::domain::problem::{Code, Problem};
 use engraft::fusion::{self, Ensemble, Member, verify};
-use engraft::job::parse::parse as parse_job;
-use engraft::job::resolve::{Inputs, resolve};
 use engraft::model::costs::Costs;
 use engraft::model::graph::{Graph, MAX_NODES, json};
 use engraft::model::groups::Couplings;
@@ -14,7 +12,10 @@ use engraft::model::header::{CheckpointHeader, Dtype, TensorInfo};
 use engraft::model::parameters;
 use engraft::model::plan::FusionPlan;
 use engraft::model::precision::Precision;
-use engraft::model::target::{Size, Target};
+use engraft::plan::network::Inputs;
+use engraft::plan::parse::parse as parse_job;
+use engraft::plan::resolve::resolve;
+use engraft::settings::{Size, Target};
 use engraft::train::init;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -231,7 +232,7 @@ fn planned(graph: &Value) -> Result<Graph, Problem> {
     let body = json!({"members": ["a", "b"], "architecture": {"graph": graph}});
     let inputs = Inputs { members: vec![&member, &member], ..Inputs::default() };
     let resolved = resolve(parse_job(&body).map_err(Problem::faults)?, &inputs)?;
-    Ok(resolved.network.unwrap().fusion.fused)
+    Ok(resolved.planned.unwrap().network.fusion.fused)
 }
 
 #[test]

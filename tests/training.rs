@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use engraft::data::augment::ImageShape;
 use engraft::domain::problem::{Code, Problem};
-use engraft::job::request::{Architecture, Augment, Finetune, Objective, Optimizer, Schedule, Teacher};
 use engraft::kernels::loss::Targets;
 use engraft::model::families;
 use engraft::model::graph::{Graph, Node, NodeId, Op, Window};
+use engraft::settings::{Architecture, Augment, Finetune, Objective, Optimizer, Schedule, Teacher};
 use engraft::tensors::{Checkpoint, StateDict, Weights};
 use engraft::train::optimizer::{OptimizerState, Stride};
 use engraft::train::{

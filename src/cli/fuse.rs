@@ -14,12 +14,13 @@ use sha2::{Digest, Sha256};
 use super::job::JobArgs;
 use super::progress::ProgressView;
 use crate::config::Bytes;
-use crate::job::protocol::{InputFile, OutputFile, Task};
-use crate::job::request::{Device, JobRequest};
-use crate::memory;
 use crate::pipeline::child::out_of_memory;
 use crate::pipeline::{self, Outcome};
+use crate::plan::request::JobRequest;
+use crate::process::memory;
+use crate::process::protocol::{InputFile, OutputFile, Task};
 use crate::report::Report;
+use crate::settings::Device;
 
 /// Exit code of a command that was interrupted (128 + SIGINT).
 pub(super) const INTERRUPTED: u8 = 130;

@@ -6,8 +6,8 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 
 use crate::domain::problem::Problem;
-use crate::job::parse::parse;
-use crate::job::request::JobRequest;
+use crate::plan::parse::parse;
+use crate::plan::request::JobRequest;
 
 /// What to fuse, and how. Flags win over the job file.
 #[derive(Debug, clap::Args)]

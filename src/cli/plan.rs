@@ -10,9 +10,10 @@ use super::job::JobArgs;
 use crate::data::{Limits, inspect};
 use crate::domain::dataset::DatasetFacts;
 use crate::domain::problem::Problem;
-use crate::job::plan::{Comparison, Plan};
-use crate::job::request::JobRequest;
-use crate::job::resolve::{DatasetInput, Inputs, resolve};
+use crate::plan::network::{DatasetInput, Inputs};
+use crate::plan::request::JobRequest;
+use crate::plan::resolve::resolve;
+use crate::plan::{Comparison, Plan};
 use crate::tensors::Checkpoint;
 
 const EXAMPLE: &str = "\
@@ -69,8 +70,8 @@ fn plan(job: JobRequest) -> Result<Plan> {
         validation: validation.as_ref().map(DatasetInput::Ready),
         test: test.as_ref().map(DatasetInput::Ready),
     };
-    let network = resolve(job, &inputs)?.network;
-    Ok(network.ok_or_else(|| anyhow::anyhow!("a job with all its files has no plan"))?.plan)
+    let planned = resolve(job, &inputs)?.planned;
+    Ok(planned.ok_or_else(|| anyhow::anyhow!("a job with all its files has no plan"))?.plan)
 }
 
 fn named(name: &str, problem: Problem) -> Problem {

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::job::protocol::{EpochMetrics, Level, Message, Phase, Progress};
+use crate::domain::progress::{EpochMetrics, Level, Phase, Progress};
+use crate::process::protocol::Message;
 
 /// How often a plain line tells of progress within a phase.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
@@ -116,7 +117,7 @@ fn epoch_line(metrics: &EpochMetrics) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::protocol::Score;
+    use crate::domain::progress::Score;
 
     #[test]
     fn an_epoch_is_one_line_with_what_is_known() {

@@ -8,8 +8,8 @@ use anyhow::anyhow;
 use crate::app::Application;
 use crate::config::Options;
 use crate::domain::clock::SystemClock;
-use crate::lifecycle::{Shutdown, listen_for_signals};
-use crate::telemetry;
+use crate::runtime::lifecycle::{Shutdown, listen_for_signals};
+use crate::runtime::telemetry;
 
 const EXAMPLE: &str = "\
 Upload members and a dataset, queue a fusion, download the fused model:

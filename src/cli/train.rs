@@ -13,10 +13,10 @@ use super::fuse::{INTERRUPTED, input, stop_on_interrupt, threads};
 use super::job::{name, nested, object_file};
 use super::progress::ProgressView;
 use crate::domain::problem::Problem;
-use crate::job::parse::recipe;
-use crate::job::protocol::Score;
-use crate::job::recipe::NetworkSource;
+use crate::domain::progress::Score;
 use crate::pipeline::ensemble::{TrainedEnsemble, TrainingTask, train_ensemble};
+use crate::plan::parse::recipe;
+use crate::plan::recipe::NetworkSource;
 
 const EXAMPLE: &str = "\
 Train three members and fuse them:
@@ -117,7 +117,7 @@ pub(super) fn task(body: &Value, folder: &Path, asked: Option<usize>) -> Result<
     Ok(TrainingTask { datasets, like, folder: folder.to_owned(), threads: threads(asked), recipe })
 }
 
-fn optional(name: Option<&String>) -> Result<Option<crate::job::protocol::InputFile>> {
+fn optional(name: Option<&String>) -> Result<Option<crate::process::protocol::InputFile>> {
     name.map(input).transpose()
 }
 

@@ -8,8 +8,8 @@ use anyhow::anyhow;
 use crate::app;
 use crate::config::WorkerOptions;
 use crate::domain::clock::SystemClock;
-use crate::lifecycle::{Shutdown, listen_for_signals};
-use crate::telemetry;
+use crate::runtime::lifecycle::{Shutdown, listen_for_signals};
+use crate::runtime::telemetry;
 
 const EXAMPLE: &str = "\
 Let one process serve and others compute, on the same data directory and machine:

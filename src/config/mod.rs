@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::domain::access::is_secret;
-use crate::job::request::Device;
+use crate::settings::Device;
 use value::Written;
 
 pub use value::{Bytes, LogFormat, Seconds};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::job::request::Device;
+use crate::settings::Device;
 
 /// A span of time, written as seconds: `30`, `0.25`.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Deserialize)]

@@ -4,7 +4,7 @@
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::job::request::Augment;
+use crate::settings::Augment;
 
 /// Sets the draws of views apart from all others that have the same seed.
 const PURPOSE: &[u8; 8] = b"views   ";

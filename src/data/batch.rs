@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::dataset::Split;
 use super::store::Pixels;
-use crate::job::request::Normalize;
+use crate::settings::Normalize;
 
 /// Outputs below this number are written by the calling thread alone.
 const PARALLEL: usize = 1 << 16;

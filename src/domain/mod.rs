@@ -8,3 +8,4 @@ pub mod id;
 pub mod job;
 pub mod name;
 pub mod problem;
+pub mod progress;

@@ -1,8 +1,8 @@
 //! In which order members are joined: all at once, one after another, or as in a merge sort.
 
 use crate::fusion::{Ensemble, Fused, FusionError, Member, gather, magnitude, select};
-use crate::job::request::Order;
 use crate::model::groups::GroupId;
+use crate::settings::Order;
 use crate::tensors::Weights;
 
 /// All members at once: the best of the orders in the paper.

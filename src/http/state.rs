@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use super::metrics::Metrics;
 use crate::config::Settings;
 use crate::domain::clock::SharedClock;
-use crate::lifecycle::Shutdown;
+use crate::runtime::lifecycle::Shutdown;
 use crate::store::census::Counting;
 use crate::store::checkpoints::Checkpoints;
 use crate::store::comparisons::Comparisons;

@@ -11,7 +11,7 @@ use crate::model::groups::{Axis, Couplings, GroupId, Owner, Segment};
 use crate::model::parameters;
 use crate::model::precision::Precision;
 use crate::model::ranges::Range;
-use crate::model::target::{Budget, Resource};
+use crate::settings::{Budget, Resource};
 
 /// What pruning a group alone does to the network's outputs.
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::graph::{Graph, Node, Op, Shape};
 use crate::model::parameters::{self, Role};
 use crate::model::precision::Precision;
-use crate::model::target::Resource;
+use crate::settings::Resource;
 
 /// What a network costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -14,4 +14,4 @@ pub mod parameters;
 pub mod plan;
 pub mod precision;
 pub mod ranges;
-pub mod target;
+pub mod refit;

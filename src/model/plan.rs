@@ -10,7 +10,7 @@ use crate::model::groups::{Axis, Couplings, GroupId};
 use crate::model::parameters;
 use crate::model::precision::Precision;
 use crate::model::ranges::{self, Range};
-use crate::model::target::{Allocation, Budget, Size, Target};
+use crate::settings::{Allocation, Budget, Size, Target};
 
 /// One layer before and after fusion.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -188,7 +188,7 @@ fn layers(
 mod tests {
     use super::*;
     use crate::model::graph::{Node, Op, Window};
-    use crate::model::target::{LayerSize, Resource};
+    use crate::settings::{LayerSize, Resource};
 
     /// conv (3 -> width, 5x5 on 8x8), relu, pool, flatten, linear (-> 10).
     fn small(width: usize) -> Graph {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::domain::problem::Fault;
 use crate::model::graph::Graph;
 use crate::model::groups::{Axis, Couplings, GroupId, Owner};
-use crate::model::target::{LayerSize, Target};
+use crate::settings::{LayerSize, Target};
 
 /// The widths that a group may get: from `least` to `most` in steps that end at multiples of `step`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,13 +8,14 @@ use super::join::{FusedFile, sampling};
 use super::measure::{BATCH, Bench};
 use super::phases::{Halt, Phases};
 use super::publish;
+use crate::domain::progress::Phase;
 use crate::fusion::align::{self, Alignment};
 use crate::fusion::importance;
 use crate::fusion::{self, Ensemble, Fused, Member};
-use crate::job::protocol::{Phase, Task};
-use crate::job::request::{BatchNorm, GroundCost, MethodName};
-use crate::job::resolve::Network;
 use crate::model::graph::{Graph, Op};
+use crate::plan::network::Network;
+use crate::process::protocol::Task;
+use crate::settings::{BatchNorm, GroundCost, MethodName};
 use crate::tensors::{StateDict, Weights};
 use crate::train::{Examples, TrainError};
 

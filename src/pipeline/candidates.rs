@@ -5,13 +5,14 @@ use super::marks;
 use super::measure::{Bench, Logits, Measured, add};
 use super::phases::{Halt, Phases};
 use super::recover;
+use crate::domain::progress::Phase;
 use crate::fusion::{self, Ensemble, FusionError, Member, Recipe};
-use crate::job::plan::Comparison;
-use crate::job::protocol::{Phase, Task};
-use crate::job::request::{Candidate, MethodName};
 use crate::model::costs::Costs;
 use crate::model::graph::Graph;
+use crate::plan::Comparison;
+use crate::process::protocol::Task;
 use crate::report::{CandidateReport, Kind, Latency};
+use crate::settings::{Candidate, MethodName};
 use crate::tensors::{Checkpoint, Weights};
 use crate::train::Examples;
 
@@ -81,7 +82,7 @@ impl Comparer<'_> {
         }
         let costs = |index: usize| {
             let of = |figure: &Comparison| figure.members[index];
-            let plan = &self.bench.plan.plan;
+            let plan = self.bench.plan();
             Costs { parameters: of(&plan.parameters), macs: of(&plan.macs), bytes: of(&plan.bytes) }
         };
         let mut rows = Vec::new();
@@ -180,7 +181,7 @@ impl Comparer<'_> {
         phases: &mut Phases<'_>,
     ) -> Result<(), Halt> {
         let Measured { logits, latency } = self.bench.measure(graph, weights)?;
-        let costs = Costs::of(graph, &self.bench.plan.precision);
+        let costs = Costs::of(graph, self.bench.precision());
         let row = self.row(name, kind, costs, &logits, Some(latency))?;
         self.rows.push(row);
         phases.done(self.rows.len().min(self.total), self.total);

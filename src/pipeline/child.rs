@@ -1,4 +1,4 @@
-//! The child process around the pipeline: one task in, messages out (see [`crate::job::protocol`]).
+//! The child process around the pipeline: one task in, messages out (see [`crate::process::protocol`]).
 
 use std::io::{self, BufRead, Write};
 use std::process::ExitCode;
@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Outcome, run};
 use crate::domain::problem::{Code, Problem};
-use crate::job::protocol::{Command, Message, Task};
-use crate::memory;
+use crate::process::memory;
+use crate::process::protocol::{Command, Message, Task};
 
 /// Exit code of a child whose supervisor is gone.
 const ORPHANED: i32 = 3;

@@ -4,9 +4,9 @@ use super::load::Part;
 use super::measure::{Bench, add};
 use super::phases::{Halt, Phases};
 use crate::fusion::Ensemble;
-use crate::job::request::Importance;
 use crate::model::graph::Graph;
 use crate::report::{Choice, Tried, Yardstick};
+use crate::settings::Importance;
 use crate::tensors::Weights;
 use crate::train::{self, Examples};
 

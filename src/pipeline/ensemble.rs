@@ -10,11 +10,13 @@ use super::load::{self, Data, Part};
 use super::phases::{Halt, Phases};
 use super::{measure, publish, recover};
 use crate::domain::problem::{Code, Fault, Problem};
-use crate::job::protocol::{InputFile, Message, Phase, Score};
-use crate::job::recipe::{NetworkSource, Recipe};
-use crate::job::request::{Device, Normalize};
-use crate::model::families::{self, Architecture, fresh};
+use crate::domain::progress::{Phase, Score};
+use crate::model::families::{self, fresh};
 use crate::model::graph::{Graph, Shape};
+use crate::plan::recipe::{NetworkSource, Recipe};
+use crate::process::protocol::{InputFile, Message};
+use crate::settings::Architecture;
+use crate::settings::{Device, Normalize};
 use crate::tensors::Checkpoint;
 use crate::train::{self, Engine, Examples, Setup, TrainError, Trained};
 

@@ -8,9 +8,9 @@ use super::measure::Bench;
 use super::phases::{Halt, Phases};
 use crate::fusion::importance::Saliency;
 use crate::fusion::{Ensemble, Member};
-use crate::job::protocol::Task;
-use crate::job::request::Importance;
 use crate::kernels::loss::Targets;
+use crate::process::protocol::Task;
+use crate::settings::Importance;
 use crate::train::{Examples, Network, TrainError};
 
 /// Examples per gradient: few, so that squares of gradients are not those of their mean.

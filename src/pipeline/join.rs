@@ -5,16 +5,17 @@ use super::gradients;
 use super::measure::Bench;
 use super::phases::{Halt, Phases};
 use super::publish;
+use crate::domain::progress::Phase;
 use crate::fusion::calibration::Sampling;
 use crate::fusion::compensate::{self, Compensated, Options};
 use crate::fusion::importance::{self, Ranking};
 use crate::fusion::{self, Ensemble, Fused, Recipe, Selection};
-use crate::job::compensation::Compensation;
-use crate::job::protocol::{OutputFile, Phase, Task};
-use crate::job::request::{Calibration, Compensate, Importance, Order};
-use crate::job::resolve::Network;
 use crate::model::precision::Precision;
+use crate::model::refit::Compensation;
+use crate::plan::network::Network;
+use crate::process::protocol::{OutputFile, Task};
 use crate::report::Choice;
+use crate::settings::{Calibration, Compensate, Importance, Order};
 use crate::tensors::{Checkpoint, StateDict};
 
 /// A fused network in a file, mapped.

@@ -8,9 +8,10 @@ use crate::data::{Dataset, Limits, Split};
 use crate::domain::dataset::DatasetFacts;
 use crate::domain::problem::{Code, Problem};
 use crate::fusion::calibration;
-use crate::job::protocol::{InputFile, Task};
-use crate::job::request::{DatasetRequest, Normalization, Normalize};
-use crate::job::resolve::{DatasetInput, Inputs, Network, resolve};
+use crate::plan::network::{DatasetInput, Inputs};
+use crate::plan::resolve::{Planned, resolve};
+use crate::process::protocol::{InputFile, Task};
+use crate::settings::{DatasetRequest, Normalization, Normalize};
 use crate::tensors::Checkpoint;
 use crate::train::Examples;
 
@@ -136,11 +137,11 @@ impl Loaded {
     }
 
     /// The networks and the plan, now that every file is there.
-    pub(super) fn network(&self, task: &Task) -> Result<Network, Problem> {
+    pub(super) fn planned(&self, task: &Task) -> Result<Planned, Problem> {
         let [dataset, validation, test] = self.facts.each_ref().map(|facts| facts.as_ref().map(DatasetInput::Ready));
         let members = self.members.iter().map(Checkpoint::header).collect();
         let resolved = resolve(task.job.clone(), &Inputs { members, dataset, validation, test })?;
-        resolved.network.ok_or_else(|| Problem::new(Code::Internal, "a job with all its files was not resolved"))
+        resolved.planned.ok_or_else(|| Problem::new(Code::Internal, "a job with all its files was not resolved"))
     }
 }
 

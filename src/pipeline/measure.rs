@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use super::load::{Data, Part};
 use super::phases::Halt;
-use crate::job::protocol::{Score, Task};
-use crate::job::request::Device;
-use crate::job::resolve;
+use crate::domain::progress::Score;
 use crate::model::graph::Graph;
+use crate::model::precision::Precision;
+use crate::plan::Plan;
+use crate::plan::resolve::Planned;
+use crate::process::protocol::Task;
 use crate::report::{Latency, Timing};
+use crate::settings::Device;
 use crate::tensors::Weights;
 use crate::train::{self, Engine, TrainError};
 
@@ -25,7 +28,7 @@ const FEW_RUNS: usize = 10;
 /// A job's data, its threads and its wish to stop.
 pub(super) struct Bench<'a> {
     data: &'a Data,
-    pub(super) plan: &'a resolve::Network,
+    planned: &'a Planned,
     threads: usize,
     device: Device,
     stop: &'a AtomicBool,
@@ -41,8 +44,17 @@ pub(super) struct Measured {
 }
 
 impl<'a> Bench<'a> {
-    pub(super) fn new(data: &'a Data, network: &'a resolve::Network, task: &Task, stop: &'a AtomicBool) -> Self {
-        Self { data, plan: network, threads: task.threads, device: task.device, stop }
+    pub(super) fn new(data: &'a Data, planned: &'a Planned, task: &Task, stop: &'a AtomicBool) -> Self {
+        Self { data, planned, threads: task.threads, device: task.device, stop }
+    }
+
+    pub(super) fn plan(&self) -> &'a Plan {
+        &self.planned.plan
+    }
+
+    /// Element types of the fused network's tensors.
+    pub(super) fn precision(&self) -> &'a Precision {
+        &self.planned.network.precision
     }
 
     pub(super) fn data(&self) -> &'a Data {

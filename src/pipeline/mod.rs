@@ -29,14 +29,16 @@ use publish::Results;
 use rayon::ThreadPoolBuilder;
 
 use crate::domain::problem::{Code, Problem};
+use crate::domain::progress::Phase;
 use crate::fusion::{Ensemble, Provenance, compensate};
-use crate::job::compensation::Compensation;
-use crate::job::protocol::{Message, OutputFile, Phase, Task};
-use crate::job::request::{Allocation, Budget, Method, Size};
-use crate::job::resolve::Network;
 use crate::model::allocate::Curve;
 use crate::model::groups::GroupId;
+use crate::model::refit::Compensation;
+use crate::plan::network::Network;
+use crate::plan::resolve::Planned;
+use crate::process::protocol::{Message, OutputFile, Task};
 use crate::report::{CandidateReport, Choice, Examples, Kind, LayerReport, Report, Verification, gain_kept};
+use crate::settings::{Allocation, Budget, Method, Size};
 use crate::train::{self, Trained};
 
 /// How a job ended.
@@ -66,27 +68,28 @@ fn compute(task: &Task, phases: &mut Phases<'_>) -> Result<Vec<OutputFile>, Halt
     phases.begin(Phase::Load)?;
     let loaded = Loaded::open(task, phases)?;
     phases.begin(Phase::Plan)?;
-    let mut network = loaded.network(task)?;
-    if let Some(limit) = task.memory_limit.filter(|limit| network.plan.memory_peak_bytes > *limit) {
-        let planned = network.plan.memory_peak_bytes;
+    let mut planned = loaded.planned(task)?;
+    if let Some(limit) = task.memory_limit.filter(|limit| planned.plan.memory_peak_bytes > *limit) {
+        let expected = planned.plan.memory_peak_bytes;
         phases.warn(format!(
-            "the plan estimates {planned} bytes of memory, and the job may use {limit}: it may not end well"
+            "the plan estimates {expected} bytes of memory, and the job may use {limit}: it may not end well"
         ));
     }
-    for warning in &network.plan.warnings {
+    for warning in &planned.plan.warnings {
         phases.warn(warning.clone());
     }
     if let Size::Budget(Budget { allocation: Allocation::Sensitivity, .. }) = task.job.target.size {
-        let curves = sensitivities(task, &loaded, &network, phases)?;
-        network.allocate(&task.job.target, &curves)?;
+        let curves = sensitivities(task, &loaded, &planned, phases)?;
+        planned.allocate(&task.job.target, &curves)?;
     }
-    let padded = transplant::padded(&loaded, &network);
-    let ensemble = transplant::ensemble(&loaded, &padded, &network)?;
-    let bench = loaded.data.as_ref().map(|data| Bench::new(data, &network, task, phases.stop_flag()));
+    let network = &planned.network;
+    let padded = transplant::padded(&loaded, network);
+    let ensemble = transplant::ensemble(&loaded, &padded, network)?;
+    let bench = loaded.data.as_ref().map(|data| Bench::new(data, &planned, task, phases.stop_flag()));
     let ensemble = transplant::weighted(task, ensemble, bench.as_ref(), phases)?;
     let verification = transplant::verify(&ensemble, loaded.data.as_ref(), task.job.seed, phases)?;
     let FusedFile { fused, file, uncompensated, compensation, choice } =
-        transplant::fuse(task, &ensemble, &network, bench.as_ref(), phases)?;
+        transplant::fuse(task, &ensemble, network, bench.as_ref(), phases)?;
     let trained = match (&task.job.finetune, &bench) {
         (Some(finetune), Some(bench)) => Some(recover::recover(task, finetune, bench, &ensemble, &fused, phases)?),
         _ => None,
@@ -114,17 +117,17 @@ fn compute(task: &Task, phases: &mut Phases<'_>) -> Result<Vec<OutputFile>, Halt
         None => Vec::new(),
     };
     phases.begin(Phase::Publish)?;
-    let found = Found { network: &network, verification, candidates, compensation, choice, trained: trained.as_ref() };
+    let found = Found { network, verification, candidates, compensation, choice, trained: trained.as_ref() };
     let report = report(task, &loaded, found, &fused.provenance, phases);
     let results = Results { graph: &fused.graph, model, provenance: &fused.provenance, report: &report };
     Ok(publish::publish(task, results)?)
 }
 
 /// How much each layer matters to the ensemble's outputs.
-fn sensitivities(task: &Task, loaded: &Loaded, network: &Network, phases: &mut Phases<'_>) -> Result<Vec<Curve>, Halt> {
-    let padded = transplant::padded(loaded, network);
-    let ensemble = transplant::ensemble(loaded, &padded, network)?;
-    let bench = loaded.data.as_ref().map(|data| Bench::new(data, network, task, phases.stop_flag()));
+fn sensitivities(task: &Task, loaded: &Loaded, planned: &Planned, phases: &mut Phases<'_>) -> Result<Vec<Curve>, Halt> {
+    let padded = transplant::padded(loaded, &planned.network);
+    let ensemble = transplant::ensemble(loaded, &padded, &planned.network)?;
+    let bench = loaded.data.as_ref().map(|data| Bench::new(data, planned, task, phases.stop_flag()));
     sensitivity::curves(&ensemble, bench.as_ref(), phases)
 }
 

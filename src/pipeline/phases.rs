@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::domain::problem::{Code, Problem};
+use crate::domain::progress::{EpochMetrics, Level, Phase, Progress};
 use crate::fusion::FusionError;
-use crate::job::protocol::{EpochMetrics, Level, Message, OutputFile, Phase, Progress};
-use crate::memory;
+use crate::process::memory;
+use crate::process::protocol::{Message, OutputFile};
 use crate::train::{CompileError, TrainError};
 
 /// Time between two progress messages.

@@ -10,10 +10,10 @@ use sha2::{Digest, Sha256};
 
 use crate::domain::problem::{Code, Problem};
 use crate::fusion::Provenance;
-use crate::job::compensation::Compensation;
-use crate::job::protocol::{InputFile, OutputFile, Task};
 use crate::model::graph::Graph;
 use crate::model::precision::Precision;
+use crate::model::refit::Compensation;
+use crate::process::protocol::{InputFile, OutputFile, Task};
 use crate::report::{Choice, Report, page};
 use crate::tensors::{Checkpoint, StateDict, Written};
 
@@ -21,7 +21,7 @@ use crate::tensors::{Checkpoint, StateDict, Written};
 #[derive(Debug, Serialize)]
 struct ProvenanceFile<'a> {
     engraft_version: &'static str,
-    job: &'a crate::job::request::JobRequest,
+    job: &'a crate::plan::request::JobRequest,
     members: Vec<Input<'a>>,
     dataset: Option<Input<'a>>,
     validation: Option<Input<'a>>,

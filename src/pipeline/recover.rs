@@ -3,9 +3,10 @@
 use super::measure::Bench;
 use super::phases::{Halt, Phases};
 use super::teacher::Lessons;
+use crate::domain::progress::Phase;
 use crate::fusion::{Ensemble, Fused, Member};
-use crate::job::protocol::{OutputFile, Phase, Task};
-use crate::job::request::Finetune;
+use crate::process::protocol::{OutputFile, Task};
+use crate::settings::Finetune;
 use crate::tensors::Checkpoint;
 use crate::train::{self, Event, Examples, Setup, TrainError, Trained};
 

@@ -3,10 +3,10 @@
 use super::load::Part;
 use super::measure::Bench;
 use super::phases::{Halt, Phases};
+use crate::cost::budgets::{SENSITIVITY_EXAMPLES, SENSITIVITY_MACS};
+use crate::domain::progress::Phase;
 use crate::fusion::sensitivity::{Probe, probes};
 use crate::fusion::{Ensemble, Masked};
-use crate::job::plan::{SENSITIVITY_EXAMPLES, SENSITIVITY_MACS};
-use crate::job::protocol::Phase;
 use crate::model::allocate::Curve;
 use crate::model::costs::Costs;
 use crate::model::precision::Precision;

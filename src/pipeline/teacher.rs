@@ -5,8 +5,8 @@ use std::sync::{Mutex, PoisonError};
 use super::measure::Bench;
 use super::phases::{Halt, Phases};
 use crate::fusion::Ensemble;
-use crate::job::request::{Finetune, Objective, Teacher};
 use crate::kernels::loss;
+use crate::settings::{Finetune, Objective, Teacher};
 use crate::train::{self, BatchError, Engine, Examples, Teach, TeacherLogits};
 
 /// What a network learns from beside the labels.

@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::job::protocol::Score;
-use crate::job::request::Importance;
+use crate::domain::progress::Score;
+use crate::settings::Importance;
 
 /// Several fusions of the same members to the same size, and the one that was kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

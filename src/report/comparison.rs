@@ -8,7 +8,7 @@ use super::html::charts::{self, CLASSES, Dot, Series};
 use super::html::parts::{self, escape, table};
 use super::table::{columns, percent};
 use super::{Kind, Report};
-use crate::job::protocol::Phase;
+use crate::domain::progress::Phase;
 
 /// One run of a comparison.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

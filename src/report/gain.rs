@@ -89,7 +89,7 @@ pub fn gain_kept(candidates: &[CandidateReport], examples: usize) -> Option<f64>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::protocol::Score;
+    use crate::domain::progress::Score;
 
     fn candidate(kind: Kind, accuracy: f64) -> CandidateReport {
         CandidateReport {

@@ -14,10 +14,10 @@ pub(crate) use table::scaled;
 
 use serde::{Deserialize, Serialize};
 
-use crate::job::compensation::Compensation;
-use crate::job::protocol::{EpochMetrics, Phase, Score};
-use crate::job::request::{Method, Normalize};
+use crate::domain::progress::{EpochMetrics, Phase, Score};
 use crate::model::plan::LayerPlan;
+use crate::model::refit::Compensation;
+use crate::settings::{Method, Normalize};
 
 /// What a candidate is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

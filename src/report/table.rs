@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::{CandidateReport, Gain, Kind, Report};
-use crate::job::protocol::Score;
+use crate::domain::progress::Score;
 
 /// Heads of the comparison's columns.
 pub(super) const HEADS: [&str; 9] =

@@ -9,7 +9,7 @@ use sqlx::FromRow;
 use super::{Database, StoreError};
 use crate::domain::clock::{SharedClock, from_millis};
 use crate::domain::id::WorkerId;
-use crate::job::request::Device;
+use crate::settings::Device;
 
 /// How long a worker counts as alive after a heartbeat.
 pub const LIVE_FOR: Duration = Duration::from_secs(30);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::job::protocol::EpochMetrics;
+use crate::domain::progress::EpochMetrics;
 use crate::tensors::{Checkpoint, StateDict, StateDictError, Written};
 use crate::train::{Engine, TrainError};
 

@@ -4,10 +4,10 @@
 //! that holds gradients, clipping and the optimizer: a device may run it as one captured graph, with weights and optimizer
 //! in its own memory. What crosses the seam is a batch on the way in, logits or a loss on the way out, and whole state dicts.
 
-use crate::job::request::{Device, Optimizer};
 use crate::kernels::dropout::Draw;
 use crate::kernels::loss::Targets;
 use crate::model::graph::Graph;
+use crate::settings::{Device, Optimizer};
 use crate::tensors::{StateDict, StateDictError, Weights};
 use crate::train::network::{BatchError, CompileError, LoadError, Network, Step};
 use crate::train::optimizer::Stride;

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::job::protocol::Score;
+use crate::domain::progress::Score;
 use crate::kernels::loss::{argmax, label_loss};
 use crate::train::{BatchError, Engine, Examples, TrainError};
 

@@ -5,7 +5,7 @@ use std::sync::mpsc::sync_channel;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::data::augment::{ImageShape, Views};
-use crate::job::request::Augment;
+use crate::settings::Augment;
 use crate::train::{Examples, TrainError};
 
 /// Batches that are in memory at once: one in training, one in the making.

@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use crate::job::request::Optimizer;
 use crate::kernels::PIECE;
+use crate::settings::Optimizer;
 use crate::train::network::Parameter;
 
 /// Values per parameter, in the network's order of axes.

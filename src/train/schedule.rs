@@ -1,6 +1,6 @@
 //! The learning rate over time.
 
-use crate::job::request::Schedule;
+use crate::settings::Schedule;
 
 /// How long a training is.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -9,10 +9,10 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
 
-use crate::job::protocol::{EpochMetrics, Score};
-use crate::job::request::{Finetune, Objective};
+use crate::domain::progress::{EpochMetrics, Score};
 use crate::kernels::dropout::Draw;
 use crate::kernels::loss::{Soft, Targets};
+use crate::settings::{Finetune, Objective};
 use crate::tensors::{StateDict, Written};
 use crate::train::checkpoint::{self, Progress};
 use crate::train::evaluate::{check, evaluate};

@@ -8,9 +8,9 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child as Process, ChildStderr, ChildStdin, ChildStdout};
 
-use super::Program;
 use super::lines::{Line, Lines};
-use crate::job::protocol::{Command, Message, Task};
+use super::{Program, spawn};
+use crate::process::protocol::{Command, Message, Task};
 
 /// Longest line that a child may say; the largest is its list of artifacts.
 const LONGEST_MESSAGE: usize = 1 << 20;
@@ -44,8 +44,7 @@ pub(super) struct Child {
 }
 
 impl Child {
-    /// Starts `program` in the folder `scratch` and hands it its task. It gets a process group of its own, so that a Ctrl-C on
-    /// the server's terminal is the server's to handle, and nothing secret.
+    /// Starts `program` in its scratch folder and hands it its task.
     pub(super) async fn start(program: &Program, task: &Task) -> std::io::Result<Self> {
         let mut process = spawn(program, &task.scratch)?;
         let pipe = |what: &str| std::io::Error::other(format!("the child has no {what}"));
@@ -138,16 +137,11 @@ impl Drop for Child {
 }
 
 fn spawn(program: &Program, folder: &Path) -> std::io::Result<Process> {
-    tokio::process::Command::new(&program.path)
-        .args(&program.args)
+    spawn::child(&program.path, &program.args)
         .current_dir(folder)
-        .env_remove("ENGRAFT_API_KEY")
-        .env_remove("ENGRAFT_API_KEY_FILE")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .process_group(0)
-        .kill_on_drop(true)
         .spawn()
 }
 

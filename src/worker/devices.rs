@@ -1,6 +1,6 @@
 //! Which devices this process can offer: the one place that asks.
 
-use crate::job::request::Device;
+use crate::settings::Device;
 
 /// More GPUs than a machine has.
 const MOST_GPUS: usize = 64;

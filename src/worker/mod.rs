@@ -1,6 +1,8 @@
-//! Claims jobs, renews their leases, and supervises the child process that computes each of them.
+//! Claims jobs, renews their leases, and supervises the child process that computes each of them; reads uploaded datasets
+//! through, in child processes too.
 //!
-//! [`run`] is the claim loop, [`supervise`] one attempt of one job, [`child`] the conversation with the child process.
+//! [`run`] is the claim loop, [`supervise`] one attempt of one job, [`child`] the conversation with the child process;
+//! [`spawn`] starts all children.
 //! Nothing here computes, and nothing here can lose a job: whatever dies, the lease lapses and another worker goes on.
 
 mod child;
@@ -11,17 +13,19 @@ mod outbox;
 mod outputs;
 mod run;
 mod scratch;
+mod spawn;
 mod supervise;
 mod task;
 #[cfg(test)]
 mod tests;
+pub mod validation;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::domain::clock::SharedClock;
-use crate::job::request::Device;
+use crate::settings::Device;
 use crate::store::jobs::Jobs;
 use crate::store::workers::Workers;
 use crate::store::{Blobs, Database};
@@ -51,7 +55,7 @@ pub struct Policy {
     pub program: Program,
 }
 
-/// A program that speaks [`crate::job::protocol`] over stdin and stdout.
+/// A program that speaks [`crate::process::protocol`] over stdin and stdout.
 #[derive(Debug, Clone)]
 pub struct Program {
     /// The executable.

@@ -1,7 +1,7 @@
 //! Progress and log lines on their way to the database: gathered, so that a talkative child costs two writes a second at most.
 
 use crate::domain::job::Fence;
-use crate::job::protocol::{Level, Progress};
+use crate::domain::progress::{Level, Progress};
 use crate::store::jobs::{JobError, Jobs, LogLine};
 
 /// Lines that are kept per attempt; a child that writes more is told so in the log.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::domain::job::Fence;
 use crate::domain::problem::Code;
-use crate::job::protocol::OutputFile;
+use crate::process::protocol::OutputFile;
 use crate::store::jobs::{Artifact, JobError, Jobs};
 use crate::store::{Blobs, StoreError};
 

@@ -10,7 +10,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::supervise::supervise;
 use super::{Worker, scratch};
 use crate::domain::id::WorkerId;
-use crate::lifecycle::Shutdown;
+use crate::runtime::lifecycle::Shutdown;
 use crate::store::StoreError;
 use crate::store::jobs::{Claim, Claimant};
 use crate::store::workers::Worker as Registration;

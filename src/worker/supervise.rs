@@ -11,8 +11,9 @@ use super::scratch::Scratch;
 use super::task;
 use crate::domain::job::{Fence, Interruption, TransitionError};
 use crate::domain::problem::{Code, Problem};
-use crate::job::protocol::{Level, Message, OutputFile, Task};
-use crate::lifecycle::Shutdown;
+use crate::domain::progress::Level;
+use crate::process::protocol::{Message, OutputFile, Task};
+use crate::runtime::lifecycle::Shutdown;
 use crate::store::jobs::{Claim, JobError};
 
 /// Time between two writes of progress and log lines.

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::domain::problem::{Code, Problem};
-use crate::job::protocol::{InputFile, Task};
-use crate::job::request::{Device, JobRequest};
+use crate::plan::request::JobRequest;
+use crate::process::protocol::{InputFile, Task};
+use crate::settings::Device;
 use crate::store::Blobs;
 use crate::store::jobs::{Claim, ClaimedInput, Role};
 

@@ -7,7 +7,7 @@ use engraft::model::groups::{Axis, Couplings, Group, GroupId, Owner, Segment};
 use engraft::model::parameters;
 use engraft::model::plan::FusionPlan;
 use engraft::model::precision::Precision;
-use engraft::model::target::{Allocation, Budget, Resource, Size, Target};
+use engraft::settings::{Allocation, Budget, Resource, Size, Target};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -8,7 +8,7 @@ use engraft::model::graph::{Graph, NodeId};
 use engraft::model::parameters::{self, Role};
 use engraft::model::plan::FusionPlan;
 use engraft::model::precision::Precision;
-use engraft::model::target::{Allocation, Budget, LayerSize, Resource, Size, Target};
+use engraft::settings::{Allocation, Budget, LayerSize, Resource, Size, Target};
 use engraft::tensors::{StateDict, Weights};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;

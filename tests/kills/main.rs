@@ -12,7 +12,7 @@ mod support;
 
 use std::time::Duration;
 
-use engraft::job::protocol::Phase;
+use engraft::domain::progress::Phase;
 use engraft::store::jobs::Event;
 use lab::{Lab, ONE_SECOND};
 use rand::SeedableRng;

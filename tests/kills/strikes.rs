@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use engraft::domain::job::{Fence, MAX_STALLED_ATTEMPTS, State};
-use engraft::job::protocol::Phase;
+use engraft::domain::progress::Phase;
 use engraft::store::jobs::{Job, Jobs};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;

@@ -12,8 +12,8 @@ use anyhow::{Context, Result};
 
 use super::fuse::{INTERRUPTED, artifact, read_report, stop_on_interrupt, task};
 use super::progress::ProgressView;
-use crate::job::request::JobRequest;
 use crate::pipeline::{self, Outcome};
+use crate::plan::request::JobRequest;
 use crate::report::{Comparison, Report, Run};
 
 const EXAMPLE: &str = "\

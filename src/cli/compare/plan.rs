@@ -6,9 +6,9 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::domain::problem::Problem;
-use crate::job::comparison::{Cell, Grid};
-use crate::job::parse::comparison;
-use crate::job::request::JobRequest;
+use crate::plan::comparison::{Cell, Grid};
+use crate::plan::parse::comparison;
+use crate::plan::request::JobRequest;
 
 /// Most runs of one plan.
 const MOST_RUNS: usize = 10_000;
@@ -39,7 +39,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::job::request::{Importance, Size};
+    use crate::settings::{Importance, Size};
 
     const PLAN: &str = r#"
 title = "Rankings"

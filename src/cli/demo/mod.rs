@@ -21,8 +21,8 @@ use self::glyphs::Glyphs;
 use crate::app::Application;
 use crate::config::Settings;
 use crate::domain::clock::SystemClock;
-use crate::lifecycle::Shutdown;
 use crate::report::Report;
+use crate::runtime::lifecycle::Shutdown;
 
 const ABOUT: &str = "\
 Draws a small data set of distorted letters, trains networks from different seeds, starts a server on a free port of

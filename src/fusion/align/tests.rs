@@ -6,8 +6,8 @@ use rand_chacha::ChaCha8Rng;
 
 use super::*;
 use crate::fusion::{Member, average};
-use crate::job::request::Outputs;
 use crate::model::graph::{Graph, Node, NodeId, Op, Window};
+use crate::settings::Outputs;
 use crate::tensors::StateDict;
 
 fn weights(graph: &Graph, seed: u64) -> StateDict {

@@ -6,10 +6,10 @@ use super::movable;
 use crate::fusion::importance::Statistics;
 use crate::fusion::sides::{Side, Tensor};
 use crate::fusion::{Ensemble, FusionError};
-use crate::job::request::Outputs;
 use crate::kernels::{Matrix, matmul};
 use crate::model::groups::{GroupId, Owner};
 use crate::model::parameters::Role;
+use crate::settings::Outputs;
 
 /// An order of units for each member, such that the units that stand together in two members are near each other: the sum of
 /// the Euclidean distances between the incoming weights (with the bias) of a unit of member 0 and its partner's, whose inputs

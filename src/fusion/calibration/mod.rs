@@ -13,7 +13,7 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use crate::job::calibration::examples;
+use crate::cost::calibration::examples;
 use crate::model::graph::{Graph, NodeId};
 
 pub(super) use forward::{Network, Value, channels_and_size};
@@ -21,7 +21,7 @@ pub(super) use gather::{channels, flattened, picks, windows};
 pub(super) use layer::kernels_last;
 pub(super) use stream::{Batch, Stream};
 
-pub(super) use crate::job::calibration::{HELD_BYTES, mixes};
+pub(super) use crate::cost::calibration::{HELD_BYTES, mixes};
 
 /// Inputs without labels, readable in any order.
 pub trait Inputs: Sync {

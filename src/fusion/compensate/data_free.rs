@@ -14,10 +14,10 @@ use crate::fusion::calibration::moments::Normal;
 use crate::fusion::calibration::{Monitor, mixes, only_reader};
 use crate::fusion::routes::Routes;
 use crate::fusion::{Ensemble, Fused, FusionError, Member, Selection};
-use crate::job::compensation::{Compensation, RefittedLayer, Source, System};
 use crate::kernels::{Matrix, matmul};
 use crate::model::graph::{Graph, Node, NodeId, Op};
 use crate::model::groups::CouplingError;
+use crate::model::refit::{Compensation, RefittedLayer, Source, System};
 use crate::tensors::Weights;
 
 /// The ridge, relative to the mean of the diagonal: there is no noise to guard against, only rounding and the model's error.

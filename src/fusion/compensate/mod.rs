@@ -18,17 +18,17 @@ use rayon::prelude::*;
 use solve::{Fit, Parts, fit};
 use system::{Part, Refit, System};
 
+use crate::cost::calibration::PER_UNKNOWN;
 use crate::fusion::calibration::moments::Moments;
 use crate::fusion::calibration::{HELD_BYTES, Inputs, Monitor, Network, Sampling, Stream, mixes, only_reader};
 use crate::fusion::{Ensemble, Fused, FusionError, Selection};
-use crate::job::calibration::PER_UNKNOWN;
-use crate::job::compensation::{self, Compensation, RefittedLayer, Source};
-use crate::job::request::Convolutions;
 use crate::kernels::layout;
 use crate::model::graph::{Graph, Node, NodeId, Op};
 use crate::model::groups::{Axis, Owner};
 use crate::model::header::Dtype;
 use crate::model::parameters::{self, Parameter, Role};
+use crate::model::refit::{self, Compensation, RefittedLayer, Source};
+use crate::settings::Convolutions;
 use crate::tensors::{Elements, StateDict, Weights};
 
 pub use data_free::data_free;
@@ -260,7 +260,7 @@ impl Refitter<'_> {
                 Part::Projection => format!("{name} (queries, keys, values)"),
                 Part::Output => format!("{name} (output)"),
             },
-            system: if full { compensation::System::Full } else { compensation::System::ChannelShared },
+            system: if full { refit::System::Full } else { refit::System::ChannelShared },
             unknowns: system.unknowns,
             rows,
             ridge: fit.ridge,

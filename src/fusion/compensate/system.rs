@@ -6,17 +6,17 @@ use std::borrow::Cow;
 use rayon::prelude::*;
 
 use super::solve::{Fit, Solution};
+use crate::cost::calibration::MOST_UNKNOWNS;
 use crate::fusion::calibration::{
     Batch, Network, Sampling, channels, channels_and_size, flattened, kernels_last, picks, windows,
 };
 use crate::fusion::routes::Routes;
 use crate::fusion::score::length;
 use crate::fusion::{Ensemble, FusionError, Selection};
-use crate::job::calibration::MOST_UNKNOWNS;
-use crate::job::request::Convolutions;
 use crate::kernels::{Matrix, Workspace, layout, matmul};
 use crate::model::graph::{Graph, NodeId, Op, Window};
 use crate::model::parameters::Role;
+use crate::settings::Convolutions;
 
 /// What the unknowns are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

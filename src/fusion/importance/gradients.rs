@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::fusion::sides::Tensor;
 use crate::fusion::{Ensemble, FusionError, Scores};
-use crate::job::request::Importance;
 use crate::model::groups::{GroupId, Owner};
 use crate::model::parameters::Role;
+use crate::settings::Importance;
 
 /// What gradients tell of each weight of a member, by tensor in `PyTorch`'s order of elements: `w E[g]` for
 /// [`Importance::Taylor`], `w² E[g²]` for [`Importance::Fisher`].

@@ -10,8 +10,8 @@ pub use random::random;
 pub use statistics::{Statistics, measure};
 
 use crate::fusion::{Ensemble, FusionError, Scores, Selection, l1, magnitude};
-use crate::job::request::Importance;
 use crate::model::groups::GroupId;
+use crate::settings::Importance;
 
 /// A ranking with what it needs to know.
 #[derive(Debug)]

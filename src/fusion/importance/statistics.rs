@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
+use crate::cost::calibration::PER_UNIT;
 use crate::fusion::calibration::moments::Moments;
 use crate::fusion::calibration::{Batch, HELD_BYTES, Inputs, Monitor, Network, Sampling, Stream};
 use crate::fusion::importance::css;
 use crate::fusion::{Ensemble, FusionError, Scores};
-use crate::job::calibration::PER_UNIT;
 use crate::kernels::Workspace;
 use crate::model::graph::{Graph, NodeId};
 use crate::model::groups::{Axis, GroupId, Owner, Segment};

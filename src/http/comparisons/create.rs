@@ -15,8 +15,8 @@ use crate::http::listing::{RawQuery, flags};
 use crate::http::state::AppState;
 use crate::http::views::comparisons::ComparisonView;
 use crate::http::views::problem::ProblemView;
-use crate::job::comparison::{Cell, Grid};
-use crate::job::parse::comparison;
+use crate::plan::comparison::{Cell, Grid};
+use crate::plan::parse::comparison;
 use crate::store::comparisons::{NewComparison, Place};
 use crate::store::jobs::NewJob;
 

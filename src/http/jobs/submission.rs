@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 use crate::domain::problem::{Fault, Problem};
 use crate::http::auth::Caller;
 use crate::http::state::AppState;
-use crate::job::parse::parse;
-use crate::job::request::JobRequest;
-use crate::job::resolve::{DatasetInput, Inputs, Resolved, resolve};
+use crate::plan::network::{DatasetInput, Inputs};
+use crate::plan::parse::parse;
+use crate::plan::request::JobRequest;
+use crate::plan::resolve::{Resolved, resolve};
 use crate::store::checkpoints::Checkpoint;
 use crate::store::datasets::{Dataset, DatasetState};
 use crate::store::jobs::{FileId, JobInput, NewJob, Role};
@@ -139,7 +140,7 @@ fn new_job(caller: &Caller, resolved: Resolved, files: &Files) -> NewJob {
     let job = resolved.job;
     NewJob {
         tenant: caller.tenant.as_ref().clone(),
-        plan: json!(resolved.network.map(|network| network.plan)),
+        plan: json!(resolved.planned.map(|planned| planned.plan)),
         labels: job.labels.clone(),
         device: job.device,
         max_runtime: Duration::from_secs(job.max_runtime_s),

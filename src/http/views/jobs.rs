@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::problem::ProblemView;
 use super::time;
 use crate::domain::job::State;
-use crate::job::protocol::{Phase, Progress};
+use crate::domain::progress::{Phase, Progress};
 use crate::store::jobs::{Artifact, Event, FileId, Job, JobInput, PhaseSpan, Role};
 
 /// A job in a list.

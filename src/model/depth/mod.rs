@@ -11,10 +11,11 @@ mod segments;
 use std::collections::BTreeMap;
 
 use crate::domain::problem::{Code, Fault, Problem};
-use crate::model::families::{self, Architecture, Detected};
+use crate::model::families::{self, Detected};
 use crate::model::graph::{Graph, Node, NodeId, Op, Shape};
 use crate::model::header::CheckpointHeader;
 use crate::model::parameters;
+use crate::settings::Architecture;
 use segments::{Segment, Skip, segments};
 
 /// Most pairs of segments that an alignment compares.

@@ -142,10 +142,10 @@ fn matrices(builder: &mut Builder, input: usize, hidden: &[usize], classes: usiz
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::request::Architecture;
     use crate::model::families::detect;
     use crate::model::header::{CheckpointHeader, Dtype, TensorInfo};
     use crate::model::{natural, parameters};
+    use crate::settings::Architecture;
 
     /// Names and shapes of the weights, without the biases.
     fn weights(graph: &Graph) -> Vec<(String, Vec<usize>)> {

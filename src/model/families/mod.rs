@@ -27,23 +27,7 @@ use crate::domain::problem::{Code, Fault, Problem};
 use crate::model::graph::json as graph_json;
 use crate::model::graph::{Graph, MAX_ELEMENTS, Shape};
 use crate::model::header::CheckpointHeader;
-
-/// Which network the members are.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub enum Architecture {
-    /// Recognised from names and shapes.
-    #[default]
-    Auto,
-    /// One of `/v1/architectures`.
-    Family {
-        /// Its name.
-        name: String,
-        /// Number of heads of a transformer, where its convention is not meant.
-        heads: Option<usize>,
-    },
-    /// Spelled out, in the JSON form of [`crate::model::graph::Graph`].
-    Graph(serde_json::Value),
-}
+use crate::settings::Architecture;
 
 /// What is known of a network besides its checkpoint.
 #[derive(Debug, Clone, Copy, Default)]

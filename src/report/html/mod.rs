@@ -82,7 +82,7 @@ fn curves(body: &mut String, report: &Report) {
     if report.epochs.len() < 2 {
         return;
     }
-    let points = |value: &dyn Fn(&crate::job::protocol::EpochMetrics) -> Option<f64>| -> Vec<(f64, f64)> {
+    let points = |value: &dyn Fn(&crate::domain::progress::EpochMetrics) -> Option<f64>| -> Vec<(f64, f64)> {
         report.epochs.iter().filter_map(|epoch| Some((epoch.epoch as f64, value(epoch)?))).collect()
     };
     let accuracy = [

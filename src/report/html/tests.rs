@@ -1,10 +1,10 @@
 //! The page is whole, safe and tells what the report does.
 
 use super::*;
-use crate::job::protocol::{EpochMetrics, Phase, Score};
-use crate::job::request::Method;
+use crate::domain::progress::{EpochMetrics, Phase, Score};
 use crate::model::plan::LayerPlan;
 use crate::report::{CandidateReport, Examples, LayerReport, Verification};
+use crate::settings::Method;
 
 fn candidate(name: &str, kind: Kind, accuracy: f64) -> CandidateReport {
     CandidateReport {

@@ -12,7 +12,7 @@ use super::transition::{held, one_row, replace};
 use super::{JobError, Jobs, PhaseSpan};
 use crate::domain::job::{Fence, Interruption, Running, State, out_of_time};
 use crate::domain::problem::Problem;
-use crate::job::protocol::{EpochMetrics, Level, Phase, Progress};
+use crate::domain::progress::{EpochMetrics, Level, Phase, Progress};
 
 /// What a worker learns when it renews its lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

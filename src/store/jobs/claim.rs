@@ -14,7 +14,7 @@ use super::{EpochCheckpoint, JobError, JobInput, Jobs};
 use crate::domain::id::{JobId, WorkerId};
 use crate::domain::job::{Fence, Interruption, State};
 use crate::domain::problem::{Code, Problem};
-use crate::job::request::Device;
+use crate::settings::Device;
 use crate::store::StoreError;
 
 /// Who asks for work.

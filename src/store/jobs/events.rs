@@ -152,7 +152,7 @@ impl Jobs {
         rows.into_iter().rev().map(Event::try_from).collect()
     }
 
-    /// The metrics of every finished epoch, in order, as [`crate::job::protocol::EpochMetrics`] writes them.
+    /// The metrics of every finished epoch, in order, as [`crate::domain::progress::EpochMetrics`] writes them.
     ///
     /// # Errors
     /// When the database fails.

@@ -29,8 +29,8 @@ use crate::domain::clock::SharedClock;
 use crate::domain::id::{CheckpointId, DatasetId, JobId};
 use crate::domain::job::{State, TransitionError};
 use crate::domain::problem::{Code, Problem};
-use crate::job::protocol::{Phase, Progress};
-use crate::job::request::Device;
+use crate::domain::progress::{Phase, Progress};
+use crate::settings::Device;
 
 pub use attempt::{Artifact, Heartbeat, LogLine};
 pub use claim::{Claim, Claimant, ClaimedInput};

@@ -1,8 +1,8 @@
 //! The CPU as a device.
 
-use crate::job::request::Optimizer;
 use crate::kernels::dropout::Draw;
 use crate::kernels::loss::Targets;
+use crate::settings::Optimizer;
 use crate::tensors::{StateDict, StateDictError, Weights};
 use crate::train::engine::Engine;
 use crate::train::network::{BatchError, LoadError, Network, Step};

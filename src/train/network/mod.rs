@@ -13,11 +13,11 @@ use std::num::NonZeroUsize;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use crate::job::request::Device;
 use crate::kernels::dropout::Draw;
 use crate::kernels::loss::{self, Targets};
 use crate::kernels::{Float, Workspace};
 use crate::model::graph::{Graph, Shape};
+use crate::settings::Device;
 use crate::tensors::{StateDict, StateDictError, Weights};
 use crate::train::network::compile::{Compiled, compile};
 use crate::train::network::layer::{Mode, Pass};

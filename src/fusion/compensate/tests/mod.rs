@@ -12,10 +12,10 @@ use rand_chacha::ChaCha8Rng;
 use super::*;
 use crate::fusion::importance::{Ranking, measure};
 use crate::fusion::{Member, gather, magnitude, select, verify};
-use crate::job::request::Importance;
 use crate::model::graph::{Node, Window};
 use crate::model::groups::GroupId;
 use crate::model::parameters::{self, Role};
+use crate::settings::Importance;
 
 /// Inputs in memory.
 struct Rows {

@@ -10,7 +10,7 @@ use crate::domain::clock::{ManualClock, from_millis};
 use crate::domain::id::WorkerId;
 use crate::domain::job::{Fence, Interruption, MAX_STALLED_ATTEMPTS};
 use crate::domain::problem::{Code, Problem};
-use crate::job::protocol::{EpochMetrics, Level};
+use crate::domain::progress::{EpochMetrics, Level};
 use crate::store::Blobs;
 use crate::store::idempotency::{Earlier, Idempotency, RequestKey};
 use crate::store::listing::Listing;

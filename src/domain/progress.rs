@@ -1,0 +1,100 @@
+//! How far a job is, and what is measured on the way.
+
+use serde::{Deserialize, Serialize};
+
+/// The steps of a job, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Open and check the input files.
+    Load,
+    /// Recognise the architecture, lay out the fused network.
+    Plan,
+    /// Show that the concatenation equals the ensemble.
+    Verify,
+    /// Rank the units.
+    Score,
+    /// Keep the best and gather them.
+    Prune,
+    /// Refit the consumers of what was kept.
+    Compensate,
+    /// Train the fused network.
+    Finetune,
+    /// Measure the candidates.
+    Evaluate,
+    /// Write the artifacts.
+    Publish,
+}
+
+impl Phase {
+    /// The phase as it stands in answers.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Load => "load",
+            Self::Plan => "plan",
+            Self::Verify => "verify",
+            Self::Score => "score",
+            Self::Prune => "prune",
+            Self::Compensate => "compensate",
+            Self::Finetune => "finetune",
+            Self::Evaluate => "evaluate",
+            Self::Publish => "publish",
+        }
+    }
+}
+
+/// How far a job has come.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The running phase.
+    pub phase: Phase,
+    /// Of the phase, in [0, 1].
+    pub fraction: f64,
+    /// Finished epochs.
+    pub epoch: Option<usize>,
+    /// Steps (batches) done in this epoch.
+    pub step: Option<usize>,
+    /// Training speed.
+    pub images_per_s: Option<f64>,
+    /// Seconds to the end of the phase.
+    pub eta_s: Option<f64>,
+}
+
+/// Accuracy and loss on one split.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// Share of examples whose highest logit is the label's, in [0, 1].
+    pub accuracy: f64,
+    /// Mean cross-entropy with the labels, in nats.
+    pub loss: f64,
+}
+
+/// One epoch of training; epoch 0 is the network before its first step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EpochMetrics {
+    /// Finished epochs.
+    pub epoch: usize,
+    /// Mean objective over the epoch's steps; none for epoch 0.
+    pub train_loss: Option<f64>,
+    /// Share of the epoch's training examples that were right when they were seen.
+    pub train_accuracy: Option<f64>,
+    /// On the validation split, if there is one.
+    pub validation: Option<Score>,
+    /// On the test split, if there is one.
+    pub test: Option<Score>,
+    /// Learning rate of the epoch's last step.
+    pub lr: Option<f64>,
+    /// Training speed.
+    pub images_per_s: Option<f64>,
+}
+
+/// How loud a log line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// For the curious.
+    Info,
+    /// Something a user should look at.
+    Warning,
+}

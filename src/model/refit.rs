@@ -1,0 +1,54 @@
+//! Layers that were refitted behind a selection: part of report and provenance.
+
+use serde::{Deserialize, Serialize};
+
+/// How the layers behind a selection were refitted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Compensation {
+    /// Where the moments come from.
+    pub source: Source,
+    /// Calibration examples; 0 without data.
+    pub samples: usize,
+    /// Every layer that was refitted, in order of computation.
+    pub layers: Vec<RefittedLayer>,
+    /// Whether the refitted network is the fused one: `auto` keeps the better of both on the validation split.
+    pub kept: bool,
+}
+
+/// Where moments come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// Activations on inputs of the train split; labels are not read.
+    Calibration,
+    /// Inputs are taken for Gaussian noise.
+    DataFree,
+}
+
+/// One refitted layer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RefittedLayer {
+    /// Name of its module.
+    pub layer: String,
+    /// What the unknowns are.
+    pub system: System,
+    /// Unknowns per row.
+    pub unknowns: usize,
+    /// Rows of features that the fit saw: examples times positions; 0 without data.
+    pub rows: usize,
+    /// The ridge, relative to the mean of the diagonal.
+    pub ridge: f64,
+    /// Share of the targets' variance (second moment, in layers without a bias) that the fit misses, on held-out examples
+    /// where there were enough to hold some out. Targets are the layer's outputs; for shared systems the channels that it reads.
+    pub relative_residual: f64,
+}
+
+/// What the unknowns of a layer's fit are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum System {
+    /// Every weight of a row by itself.
+    Full,
+    /// One matrix from kept to all channels, for all positions of the kernel.
+    ChannelShared,
+}

@@ -1,0 +1,112 @@
+//! What methods that keep the members' widths need of the members, and what becomes of BatchNorm.
+
+use crate::domain::problem::Fault;
+use crate::model::families::Detected;
+use crate::model::graph::{Graph, Op};
+use crate::model::parameters;
+use crate::plan::request::JobRequest;
+use crate::settings::Target;
+use crate::settings::{BatchNorm, GroundCost, MemberWeights, WeightRule};
+
+/// Why the members' weights cannot be used as asked.
+pub(super) fn faults(job: &JobRequest, detected: &Detected) -> Vec<Fault> {
+    let method = &job.method;
+    let mut faults = Vec::new();
+    let mut missing = |field: &str| {
+        let detail = "needs a dataset: its train split is the calibration data";
+        faults.push(Fault::new(format!("/method/{field}"), "missing_field", detail));
+    };
+    if job.dataset.is_none() && method.alignment.cost == GroundCost::Activations {
+        missing("alignment/cost");
+    }
+    if job.dataset.is_none() && method.batch_norm == BatchNorm::Reset {
+        missing("batch_norm");
+    }
+    let validated =
+        job.dataset.as_ref().is_some_and(|data| data.validation.is_some() || data.validation_fraction > 0.0);
+    if method.member_weights == MemberWeights::Rule(WeightRule::Fitted) && !validated {
+        let detail = "weights are fitted on the validation split: expected a dataset with one";
+        faults.push(Fault::new("/method/member_weights", "missing_field", detail));
+    }
+    if !method.name.selects() {
+        let mut shapes = shape_faults(job, detected);
+        shapes.append(&mut faults);
+        return shapes;
+    }
+    faults
+}
+
+/// Everything in which the members and the target have other shapes than the first member.
+fn shape_faults(job: &JobRequest, detected: &Detected) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let name = job.method.name.as_str();
+    if job.target != Target::default() {
+        let detail = format!("the method `{name}` keeps the members' widths: expected {{\"width\": \"member\"}} alone");
+        faults.push(Fault::new("/target", "invalid_value", detail));
+    }
+    let expected = parameters::of_graph(&detected.graphs[0]);
+    for (index, graph) in detected.graphs.iter().enumerate().skip(1) {
+        let pairs = expected.iter().zip(parameters::of_graph(graph));
+        faults.extend(pairs.filter(|(expected, got)| expected.shape != got.shape).map(|(expected, got)| {
+            let detail = format!(
+                "this method needs members of one shape; tensor `{}`: expected {:?} as in member 0, got {:?}",
+                got.name, expected.shape, got.shape
+            );
+            Fault::new(format!("/members/{index}"), "shape_mismatch", detail)
+        }));
+    }
+    faults
+}
+
+/// What `auto` comes to: statistics are measured anew where units are matched, there are statistics, and there is data.
+pub(super) fn batch_norm(job: &JobRequest, detected: &Detected) -> BatchNorm {
+    let has_statistics = |graph: &Graph| graph.nodes().iter().any(|node| matches!(node.op, Op::BatchNorm { .. }));
+    match job.method.batch_norm {
+        _ if !has_statistics(&detected.graphs[0]) => BatchNorm::Keep,
+        BatchNorm::Auto if job.method.name.aligns() && job.dataset.is_some() => BatchNorm::Reset,
+        BatchNorm::Auto => BatchNorm::Keep,
+        given => given,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::model::header::{CheckpointHeader, Dtype, TensorInfo};
+    use crate::plan::network::Inputs;
+    use crate::plan::parse::parse;
+    use crate::plan::resolve::resolve;
+
+    fn header(shapes: &[(&str, &[usize])]) -> CheckpointHeader {
+        let tensor = |(name, shape): &(&str, &[usize])| TensorInfo {
+            name: (*name).to_owned(),
+            dtype: Dtype::F32,
+            shape: shape.to_vec(),
+        };
+        CheckpointHeader { tensors: shapes.iter().map(tensor).collect() }
+    }
+
+    #[test]
+    fn averages_need_one_shape_and_keep_it() {
+        let narrow = header(&[("fc1.weight", &[7, 12]), ("fc2.weight", &[8, 7]), ("fc3.weight", &[3, 8])]);
+        let first = header(&[("fc1.weight", &[8, 12]), ("fc2.weight", &[8, 8]), ("fc3.weight", &[3, 8])]);
+        let inputs = Inputs { members: vec![&first, &narrow], ..Inputs::default() };
+        let method = json!({"name": "optimal_transport", "alignment": {"cost": "activations"}, "batch_norm": "reset", "member_weights": "fitted"});
+        let request = json!({"members": ["a", "b"], "method": method, "target": {"width": 0.5}});
+        let problem = resolve(parse(&request).expect("a valid request"), &inputs).expect_err("other shapes");
+        let pointers: Vec<&str> = problem.errors.iter().map(|fault| fault.pointer.as_str()).collect();
+        assert_eq!(
+            pointers,
+            [
+                "/target",
+                "/members/1",
+                "/members/1",
+                "/method/alignment/cost",
+                "/method/batch_norm",
+                "/method/member_weights"
+            ]
+        );
+        assert!(problem.errors[1].detail.contains("`fc1.weight`: expected [8, 12] as in member 0, got [7, 12]"));
+    }
+}

@@ -1,0 +1,245 @@
+//! What a job will take: memory and time, added up from what it does, phase by phase.
+
+mod fits;
+mod memory;
+mod seconds;
+
+use crate::cost::budgets::SENSITIVITY_MACS;
+use crate::cost::calibration;
+use crate::domain::dataset::DatasetFormat;
+use crate::model::costs::Costs;
+use crate::model::graph::{Graph, Op};
+use crate::model::precision::Precision;
+use crate::plan::network::{DatasetInput, Inputs, Network};
+use crate::plan::request::JobRequest;
+use crate::settings::{Allocation, Budget, Candidate, Compensate, Importance, Objective, Optimizer, Order, Size};
+use fits::Fit;
+
+/// Examples per batch of an evaluation.
+const EVALUATION_BATCH: u64 = 256;
+
+/// What a job computes with, as far as its estimates need to know.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    training: Option<Training>,
+    /// Examples of the train split without what is held out of it.
+    train: u64,
+    /// Examples of the validation split.
+    validation: u64,
+    /// Examples of the splits that candidates are measured on.
+    measured: u64,
+    /// All examples of all splits.
+    examples: u64,
+    /// Bytes of them and their labels.
+    data_bytes: u64,
+    /// Bytes of pixels that are decoded from pictures.
+    decoded: u64,
+    classes: u64,
+    /// Elements of one example.
+    example: u64,
+    /// Of all members together.
+    members: Costs,
+    /// Bytes of the largest network, at four bytes per weight.
+    largest: u64,
+    fused: Costs,
+    /// Elements of the fused network's activations for one example, without those that are not stored.
+    activations: u64,
+    /// Elements of the largest activation of any network for one example.
+    widest: u64,
+    /// The same of all members side by side.
+    stacked: u64,
+    joins: u64,
+    /// Whether the members are measured, or teach.
+    runs_members: bool,
+    /// Networks that are measured in the end, beside the members.
+    candidates: u64,
+    calibration: Option<Calibration>,
+    data_free: Option<DataFree>,
+    /// Multiply-accumulates of measuring sensitivities, at most.
+    probing: u64,
+    /// Whether the members' units are put in one order.
+    aligns: bool,
+    /// Epochs of the concatenated network, and what it costs; where it is trained.
+    merged: Option<(u64, Costs)>,
+}
+
+/// Recovery by training.
+#[derive(Debug)]
+struct Training {
+    epochs: u64,
+    batch: u64,
+    /// Buffers of the optimizer per weight.
+    buffers: u64,
+    distils: bool,
+    /// Whether the teacher sees every batch anew.
+    augments: bool,
+    /// Whether BatchNorm's statistics are measured once more.
+    reestimates: bool,
+}
+
+/// What is measured on unlabelled inputs: refits, and rankings by activations.
+#[derive(Debug)]
+struct Calibration {
+    examples: u64,
+    /// Bytes of activations that are kept.
+    held: u64,
+    /// Layers, each of which runs what is not kept once more.
+    passes: u64,
+    /// Of all members and the fused network.
+    macs: u64,
+    /// Refits of layers; none without compensation.
+    fits: Vec<Fit>,
+    /// Rankings of groups; none where weights alone rank.
+    rankings: Vec<Fit>,
+    /// Rankings whose networks are refitted side by side.
+    tries: u64,
+}
+
+/// Compensation without data: moments of the units of all networks, layer by layer.
+#[derive(Debug)]
+struct DataFree {
+    /// Units of all networks in each layer, and how many rows the layer behind has.
+    layers: Vec<(u64, u64)>,
+}
+
+impl Work {
+    pub(super) fn of(job: &JobRequest, inputs: &Inputs<'_>, members: &[Costs], network: &Network) -> Self {
+        let (graph, f32s) = (&network.fusion.fused, Precision::default());
+        let finetune = job.finetune.as_ref();
+        let graphs = || network.detected.graphs.iter().chain([graph]);
+        let training = finetune.map(|finetune| Training {
+            epochs: finetune.epochs as u64,
+            batch: finetune.batch_size as u64,
+            buffers: if matches!(finetune.optimizer, Optimizer::AdamW { .. }) { 2 } else { 1 },
+            distils: matches!(finetune.objective, Objective::Distill { .. }),
+            augments: finetune.augment.is_some(),
+            reestimates: finetune.batch_norm_reestimate,
+        });
+        let wants = |candidate| job.evaluate.contains(&candidate);
+        let distils = training.as_ref().is_some_and(|training| training.distils);
+        let compensates = network.compensate != Compensate::None;
+        let mut work = Self {
+            classes: graph.classes() as u64,
+            members: members.iter().copied().sum(),
+            largest: network.own.iter().chain([graph]).map(|graph| Costs::of(graph, &f32s).bytes).max().unwrap_or(0),
+            fused: Costs::of(graph, &f32s),
+            activations: stored(graph),
+            widest: graphs().map(widest).max().unwrap_or(0),
+            stacked: network.detected.graphs.iter().map(widest).sum(),
+            joins: match job.method.order {
+                Order::Iterative | Order::Hierarchical => (job.members.len() as u64).saturating_sub(1).max(1),
+                _ => 1,
+            },
+            aligns: job.method.name.aligns(),
+            merged: (job.method.order == Order::MergeFinetunePrune).then(|| {
+                let epochs = job.method.merge_epochs.or_else(|| finetune.map(|finetune| finetune.epochs));
+                (epochs.unwrap_or(0) as u64, network.fusion.concatenated)
+            }),
+            runs_members: distils || wants(Candidate::Members) || wants(Candidate::Ensemble),
+            candidates: u64::from(wants(Candidate::Average))
+                + u64::from(wants(Candidate::Fused)) * (1 + u64::from(compensates) + u64::from(training.is_some())),
+            training,
+            ..Self::default()
+        };
+        if let (Some(dataset), Some(facts)) = (&job.dataset, inputs.dataset.and_then(DatasetInput::facts)) {
+            let count = |split: &str| facts.splits.get(split).map_or(0, |split| split.examples as u64);
+            let (train, test) = (count("train"), count("test"));
+            let held_out =
+                if dataset.validation.is_none() { (train as f64 * dataset.validation_fraction) as u64 } else { 0 };
+            let others = [inputs.validation, inputs.test].into_iter().flatten().filter_map(DatasetInput::facts);
+            let others: u64 = others.flat_map(|facts| facts.splits.values()).map(|split| split.examples as u64).sum();
+            let elements: u64 = facts.example_shape.iter().map(|axis| *axis as u64).product();
+            // Arrays may hold floats, which stay what they are.
+            let size = match facts.format {
+                DatasetFormat::Npz | DatasetFormat::Safetensors => 4,
+                DatasetFormat::Idx
+                | DatasetFormat::ClassFolders
+                | DatasetFormat::CifarBinary
+                | DatasetFormat::Parquet => 1,
+            };
+            let pictures = matches!(facts.format, DatasetFormat::ClassFolders | DatasetFormat::Parquet);
+            work.decoded = if pictures { (train + test + others) * elements } else { 0 };
+            (work.train, work.validation, work.measured) = (train - held_out, held_out, held_out + test + others);
+            work.example = elements;
+            work.examples = train + test + others;
+            work.data_bytes = work.examples * (elements * size + 4);
+            work.calibration = Calibration::of(job, network, work.train);
+            if matches!(job.target.size, Size::Budget(Budget { allocation: Allocation::Sensitivity, .. })) {
+                work.probing = SENSITIVITY_MACS;
+            }
+        }
+        work.data_free = (network.compensate == Compensate::DataFree).then(|| DataFree::of(network));
+        work
+    }
+
+    /// Whether there are splits to measure on, and so networks to run.
+    fn has_data(&self) -> bool {
+        self.data_bytes > 0
+    }
+}
+
+impl Calibration {
+    /// What the job measures on `available` examples; `None` where it does not.
+    fn of(job: &JobRequest, network: &Network, available: u64) -> Option<Self> {
+        let refits = network.compensate == Compensate::Calibration;
+        let tries = if network.importance == Importance::Auto { 2 } else { 1 };
+        let ranks = network.importance.needs_data() || tries > 1;
+        if !refits && !ranks {
+            return None;
+        }
+        let graphs: Vec<&Graph> = network.detected.graphs.iter().chain([&network.fusion.fused]).collect();
+        let positions = job.method.calibration.positions as u64;
+        let mut rankings = if ranks { fits::rankings(&network.detected.graphs, positions) } else { Vec::new() };
+        let mut fits =
+            if refits { fits::refits(network, job.method.calibration.convolutions, positions) } else { Vec::new() };
+        let most = |fits: &[Fit]| fits.iter().map(|fit| fit.features as usize).max().unwrap_or(0);
+        let wanted = (calibration::PER_UNKNOWN * most(&fits)).max(calibration::PER_UNIT * most(&rankings));
+        let examples = job.method.calibration.samples.unwrap_or_else(|| calibration::examples(wanted, &graphs)) as u64;
+        let examples = examples.min(available);
+        fits.iter_mut().chain(&mut rankings).for_each(|fit| fit.rows *= examples);
+        let more = (tries - 1) as usize * calibration::held_per_example(&network.fusion.fused);
+        let held: usize = graphs.iter().map(|graph| calibration::held_per_example(graph)).sum::<usize>() + more;
+        Some(Self {
+            examples,
+            held: (examples * held as u64).min(calibration::HELD_BYTES as u64),
+            passes: fits.len().max(rankings.len()) as u64,
+            macs: graphs.iter().map(|graph| Costs::of(graph, &Precision::default()).macs).sum::<u64>()
+                + (tries - 1) * Costs::of(&network.fusion.fused, &Precision::default()).macs,
+            fits,
+            rankings,
+            tries,
+        })
+    }
+}
+
+impl DataFree {
+    fn of(network: &Network) -> Self {
+        let graphs = || network.detected.graphs.iter().chain([&network.fusion.fused]);
+        let fused = &network.fusion.fused;
+        let dense = fused.iter().filter(|(_, node)| calibration::mixes(&node.op));
+        let layers = dense.map(|(id, _)| {
+            let units = graphs().map(|graph| graph.shape(id)[0] as u64).sum();
+            (units, fused.shape(id)[0] as u64)
+        });
+        Self { layers: layers.collect() }
+    }
+}
+
+/// Elements of all activations of one example but those that melt into the operation before.
+fn stored(graph: &Graph) -> u64 {
+    let melts = |op: &Op| matches!(op, Op::Relu | Op::Flatten | Op::Dropout { .. });
+    let stored = graph.iter().filter(|(_, node)| !melts(&node.op));
+    stored.map(|(id, _)| elements(graph.shape(id))).sum()
+}
+
+/// Elements of the largest activation of one example.
+fn widest(graph: &Graph) -> u64 {
+    graph.iter().map(|(id, _)| elements(graph.shape(id))).max().unwrap_or(0)
+}
+
+fn elements(shape: &[usize]) -> u64 {
+    shape.iter().map(|axis| *axis as u64).product()
+}
+
+#[cfg(test)]
+mod tests;

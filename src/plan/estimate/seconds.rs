@@ -1,0 +1,104 @@
+//! The time that a job takes.
+
+use super::{Training, Work};
+use crate::cost::budgets::{VERIFICATION_EXAMPLES, VERIFICATION_MACS};
+
+/// Multiply-accumulate operations per second that the estimate assumes; two cores of a server do about this.
+const MACS_PER_SECOND: f64 = 5e10;
+
+/// The same in double precision, in which systems are solved.
+const DOUBLE_MACS_PER_SECOND: f64 = 8e9;
+
+/// Bytes per second at which members are read, ranked and gathered, by assumption.
+const BYTES_PER_SECOND: f64 = 2e9;
+
+/// Bytes of examples per second that are read, and of pixels that are decoded from pictures.
+const READ_PER_SECOND: f64 = 1e9;
+const DECODED_PER_SECOND: f64 = 6e7;
+
+/// Ridges that a fit chooses from, and the fit itself.
+const SOLUTIONS: u64 = 7;
+
+impl Work {
+    /// Examples that the concatenation is verified on.
+    pub(super) fn verified_examples(&self) -> u64 {
+        (VERIFICATION_MACS / self.members.macs.max(1)).clamp(1, VERIFICATION_EXAMPLES)
+    }
+
+    /// Seconds, and for what. A training step is three forward passes; the teacher's logits are computed once, or anew for
+    /// images that vary.
+    pub(in crate::plan) fn seconds(&self) -> (f64, String) {
+        let moved = self.joins * (3 * self.members.bytes + 2 * self.fused.bytes);
+        let verifying = 2 * self.verified_examples() * self.members.macs;
+        let epochs = self.training.as_ref().map_or(0, |training| training.epochs);
+        let merging = self.merged.map_or(0, |(epochs, costs)| epochs * costs.macs);
+        let reestimating = self.training.as_ref().map_or(0, |training| u64::from(training.reestimates) * self.train);
+        let training =
+            (3 * self.train + self.measured) * (epochs * self.fused.macs + merging) + reestimating * self.fused.macs;
+        let taught = match &self.training {
+            Some(Training { distils: true, augments, epochs, .. }) => self.train * if *augments { *epochs } else { 1 },
+            _ => 0,
+        };
+        let judged = if self.calibration.is_some() { 2 * self.joins * self.validation } else { 0 };
+        let of_members = taught + if self.runs_members { self.measured } else { 0 };
+        let measuring = of_members * self.members.macs
+            + (self.candidates * self.measured + judged) * self.fused.macs
+            + self.probing;
+        let (running, solving) = self.compensating_macs();
+        let at = |amount: u64, speed: f64| amount as f64 / speed;
+        let loading = at(self.data_bytes, READ_PER_SECOND) + at(self.decoded, DECODED_PER_SECOND);
+        let parts = [
+            (loading, "to load the examples".to_owned()),
+            (at(moved, BYTES_PER_SECOND), format!("to read, rank and gather at {} GB/s", BYTES_PER_SECOND / 1e9)),
+            (at(verifying, MACS_PER_SECOND), "to verify".to_owned()),
+            (at(running, MACS_PER_SECOND) + at(solving, DOUBLE_MACS_PER_SECOND), "to calibrate and refit".to_owned()),
+            (at(training, MACS_PER_SECOND), "to train".to_owned()),
+            (at(measuring, MACS_PER_SECOND), "to measure".to_owned()),
+        ];
+        let total = parts.iter().map(|(seconds, _)| seconds).sum();
+        let told =
+            parts.iter().filter(|(seconds, _)| *seconds >= 0.005).map(|(seconds, of)| format!("{seconds:.2} s {of}"));
+        let told: Vec<String> = told.collect();
+        let basis = format!(
+            "{}; at {} G multiply-accumulates/s ({} G in double precision), about two cores of a server",
+            if told.is_empty() { "almost nothing".to_owned() } else { told.join(" + ") },
+            MACS_PER_SECOND / 1e9,
+            DOUBLE_MACS_PER_SECOND / 1e9
+        );
+        (total, basis)
+    }
+
+    /// Multiply-accumulates of calibration and compensation, in single and in double precision.
+    fn compensating_macs(&self) -> (u64, u64) {
+        let (mut single, mut double) = (0, 0);
+        if let Some(calibration) = &self.calibration {
+            let kept = if self.calibration_fits() { 1 } else { calibration.passes.div_ceil(2).max(1) };
+            let macs = |fits: &[super::Fit]| fits.iter().map(super::Fit::macs).sum::<u64>();
+            let moments = calibration.tries * macs(&calibration.fits) + macs(&calibration.rankings);
+            single += self.joins * (kept * calibration.examples * calibration.macs + moments);
+            let solving = |fit: &super::Fit| {
+                let square = fit.features * fit.features;
+                fit.systems * SOLUTIONS * (square * fit.features / 3 + square * fit.targets)
+            };
+            double += self.joins * calibration.tries * calibration.fits.iter().map(solving).sum::<u64>();
+        }
+        if let Some(data_free) = &self.data_free {
+            let layers = data_free.layers.windows(2).map(|pair| {
+                let [(before, outputs), (after, rows)] = [pair[0], pair[1]];
+                // Through the layer, to its system, and the solution; a unit's angle costs about thirty operations.
+                after * before * (before + after) / 3
+                    + rows * before * before
+                    + outputs * outputs * (outputs / 3 + rows)
+                    + 30 * before * before
+            });
+            double += self.joins * layers.sum::<u64>();
+        }
+        (single, double)
+    }
+
+    /// Whether all activations of calibration are kept between layers.
+    fn calibration_fits(&self) -> bool {
+        let full = crate::cost::calibration::HELD_BYTES as u64;
+        self.calibration.as_ref().is_none_or(|calibration| calibration.held < full)
+    }
+}

@@ -1,0 +1,146 @@
+//! What a job will do, for a reader: the answer to `validate_only`, and part of every job.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::dataset::DatasetFacts;
+use crate::model::costs::Costs;
+use crate::model::plan::{FusionPlan, LayerPlan};
+use crate::model::precision::Precision;
+use crate::plan::compensation;
+use crate::plan::estimate::Work;
+use crate::plan::network::{DatasetInput, Inputs, Network};
+use crate::plan::request::JobRequest;
+use crate::settings::{Allocation, Budget, Compensate, Normalization, Size};
+
+/// What becomes of the members.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Plan {
+    /// Family of the networks.
+    pub architecture: String,
+    /// What neither names nor shapes tell and was taken from the family's conventions.
+    pub assumptions: Vec<String>,
+    /// Every dense layer; `width_before` is that of all members together.
+    pub layers: Vec<LayerPlan>,
+    /// Trainable weights.
+    pub parameters: Comparison,
+    /// Multiply-accumulate operations for one example.
+    pub macs: Comparison,
+    /// Bytes of the weights.
+    pub bytes: Comparison,
+    /// Estimate of the memory that the job needs beside the mapped files.
+    pub memory_peak_bytes: u64,
+    /// What that estimate adds up.
+    pub memory_basis: String,
+    /// Estimate of the time that the job takes.
+    pub seconds_estimate: f64,
+    /// What that estimate adds up, and at which speed.
+    pub seconds_basis: String,
+    /// What a user should look at before starting the job.
+    pub warnings: Vec<String>,
+}
+
+/// One figure for the networks in question.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Comparison {
+    /// Of each member.
+    pub members: Vec<u64>,
+    /// Of the concatenated network, which is never built.
+    pub concatenated: u64,
+    /// Of the fused network.
+    pub fused: u64,
+}
+
+impl Plan {
+    /// The plan for `network`, whose own plan is not there yet.
+    pub(super) fn new(job: &JobRequest, inputs: &Inputs<'_>, network: &Network) -> Self {
+        let Network { detected, fusion, precision, .. } = network;
+        let own = network.own.iter().zip(&inputs.members);
+        let members: Vec<Costs> = own.map(|(graph, header)| Costs::of(graph, &Precision::shared(&[*header]))).collect();
+        let compare = |figure: fn(&Costs) -> u64| Comparison {
+            members: members.iter().map(figure).collect(),
+            concatenated: figure(&fusion.concatenated),
+            fused: 0,
+        };
+        let work = Work::of(job, inputs, &members, network);
+        let (memory_peak_bytes, memory_basis) = work.memory();
+        let (seconds_estimate, seconds_basis) = work.seconds();
+        let mut plan = Self {
+            architecture: detected.family.clone(),
+            assumptions: detected.assumptions.clone(),
+            layers: Vec::new(),
+            parameters: compare(|costs| costs.parameters),
+            macs: compare(|costs| costs.macs),
+            bytes: compare(|costs| costs.bytes),
+            memory_peak_bytes,
+            memory_basis,
+            seconds_estimate,
+            seconds_basis,
+            warnings: warnings(job, inputs, network),
+        };
+        plan.resize(fusion, precision);
+        plan
+    }
+
+    /// Enters the widths and costs of another fused network of the same members.
+    pub(super) fn resize(&mut self, fusion: &FusionPlan, precision: &Precision) {
+        let fused = Costs::of(&fusion.fused, precision);
+        self.layers.clone_from(&fusion.layers);
+        (self.parameters.fused, self.macs.fused, self.bytes.fused) = (fused.parameters, fused.macs, fused.bytes);
+    }
+}
+
+/// Whether a budget is spent by sensitivity.
+fn is_measured(job: &JobRequest) -> bool {
+    matches!(job.target.size, Size::Budget(Budget { allocation: Allocation::Sensitivity, .. }))
+}
+
+fn warnings(job: &JobRequest, inputs: &Inputs<'_>, network: &Network) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (name, padding) in job.members.iter().zip(&network.paddings) {
+        if let Some(padding) = padding {
+            let added = padding.added().join(", ");
+            warnings
+                .push(format!("the member `{name}` has fewer layers: blocks that change nothing stand in for {added}"));
+        }
+    }
+    let mut names: Vec<&String> = job.members.iter().collect();
+    names.sort_unstable();
+    for pair in names.windows(2).filter(|pair| pair[0] == pair[1]) {
+        warnings.push(format!("the member `{}` is named more than once; a copy brings nothing new", pair[0]));
+    }
+    if is_measured(job) {
+        warnings.push(
+            "sensitivities are measured when the job runs: the plan shows an even allocation of the same budget"
+                .to_owned(),
+        );
+    }
+    let Some(dataset) = &job.dataset else {
+        if job.method.name.selects()
+            && network.compensate == Compensate::None
+            && let Err(reason) = compensation::without_data(&network.detected.graphs)
+        {
+            warnings.push(format!("no layer behind pruned units is refitted: {reason}; name a dataset"));
+        }
+        warnings.push("without a dataset nothing is trained and nothing measured".to_owned());
+        return warnings;
+    };
+    if inputs.dataset.is_some_and(|dataset| dataset.facts().is_none()) {
+        warnings
+            .push("the dataset is still being read: the estimates of memory and time do not count it yet".to_owned());
+    }
+    if dataset.normalize == Normalization::None {
+        warnings.push(
+            "no `normalize` is given: the members see the data as it is stored (pixels divided by 255)".to_owned(),
+        );
+    }
+    if job.finetune.is_none() {
+        warnings.push("`finetune` is null: the fused network is published without training".to_owned());
+    } else if dataset.validation.is_none() && dataset.validation_fraction == 0.0 {
+        warnings.push("there is no validation split: the last epoch is published, whatever its accuracy".to_owned());
+    }
+    let has_test = |facts: &DatasetFacts| facts.splits.contains_key("test");
+    if dataset.test.is_none() && inputs.dataset.and_then(DatasetInput::facts).is_some_and(|facts| !has_test(facts)) {
+        warnings.push("there is no test split: the report has validation figures only".to_owned());
+    }
+    warnings
+}

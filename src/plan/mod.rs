@@ -1,0 +1,15 @@
+//! A fusion job as data: what was asked, what that means in full for its files, and what it will take.
+
+mod averaging;
+pub mod comparison;
+pub mod compensation;
+mod estimate;
+mod job_plan;
+pub mod network;
+pub mod parse;
+pub mod recipe;
+pub mod request;
+pub mod resolve;
+mod wire;
+
+pub use job_plan::{Comparison, Plan};

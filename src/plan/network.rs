@@ -1,0 +1,62 @@
+//! What is known of the files that a job names, and the networks that follow from them.
+
+use crate::domain::dataset::DatasetFacts;
+use crate::model::depth::Padding;
+use crate::model::families::Detected;
+use crate::model::graph::Graph;
+use crate::model::header::CheckpointHeader;
+use crate::model::plan::FusionPlan;
+use crate::model::precision::Precision;
+use crate::settings::{BatchNorm, Compensate, Importance};
+
+/// A dataset that a job names.
+#[derive(Debug, Clone, Copy)]
+pub enum DatasetInput<'a> {
+    /// Read through.
+    Ready(&'a DatasetFacts),
+    /// Still being read through: the job waits for the outcome.
+    Validating,
+}
+
+impl<'a> DatasetInput<'a> {
+    pub(super) fn facts(self) -> Option<&'a DatasetFacts> {
+        match self {
+            Self::Ready(facts) => Some(facts),
+            Self::Validating => None,
+        }
+    }
+}
+
+/// What is known of the files that a job names.
+#[derive(Debug, Clone, Default)]
+pub struct Inputs<'a> {
+    /// The members' headers, in the request's order.
+    pub members: Vec<&'a CheckpointHeader>,
+    /// The dataset, if the request names one.
+    pub dataset: Option<DatasetInput<'a>>,
+    /// The validation dataset, likewise.
+    pub validation: Option<DatasetInput<'a>>,
+    /// The test dataset, likewise.
+    pub test: Option<DatasetInput<'a>>,
+}
+
+/// The networks of a job.
+#[derive(Debug, Clone)]
+pub struct Network {
+    /// The members' graphs, all of one depth.
+    pub detected: Detected,
+    /// The members' graphs as their files have them.
+    pub own: Vec<Graph>,
+    /// How members of less depth are padded; none for the others.
+    pub paddings: Vec<Option<Padding>>,
+    /// Element types of the fused network's tensors.
+    pub precision: Precision,
+    /// How units are ranked; [`Importance::Auto`] only where consumers are refitted on calibration data.
+    pub importance: Importance,
+    /// Whether and how consumers are refitted; never [`Compensate::Auto`].
+    pub compensate: Compensate,
+    /// What becomes of the statistics of BatchNorm; never [`BatchNorm::Auto`].
+    pub batch_norm: BatchNorm,
+    /// Widths, costs.
+    pub fusion: FusionPlan,
+}

@@ -1,0 +1,231 @@
+//! From the JSON body of a job to a [`JobRequest`], or to the list of everything that is wrong with it.
+
+mod comparison;
+mod finetune;
+mod method;
+mod reader;
+mod recipe;
+mod target;
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use self::reader::{Faults, Object, choice, integer, list, number, refuse, text};
+use super::request::JobRequest;
+use crate::domain::problem::Fault;
+use crate::settings::{
+    Architecture, Candidate, Compensate, DatasetRequest, Device, MemberWeights, Method, MethodName, Normalization,
+    Normalize, Order,
+};
+
+pub use comparison::comparison;
+pub use recipe::recipe;
+
+/// Learning rate where none is given.
+const LR: f32 = 0.01;
+/// The same for networks that were compensated: they start close to a minimum, and a large step would lose it first.
+const LR_AFTER_COMPENSATION: f32 = 0.003;
+
+/// Most members of one job.
+pub const MAX_MEMBERS: usize = 64;
+
+/// Most heads of a transformer.
+const MAX_HEADS: u64 = 1024;
+
+/// Reads the body of `POST /v1/jobs`.
+///
+/// # Errors
+/// Every fault of the body, each with the pointer to its value.
+pub fn parse(body: &Value) -> Result<JobRequest, Vec<Fault>> {
+    whole(body, job)
+}
+
+/// What `read` makes of the object `body`, unless there is any fault.
+fn whole<T>(body: &Value, read: impl FnOnce(&Object<'_>) -> Option<T>) -> Result<T, Vec<Fault>> {
+    let faults = Faults::default();
+    let read = Object::at(String::new(), body, &faults).and_then(|body| {
+        let value = read(&body);
+        body.finish();
+        value
+    });
+    let faults = faults.into_vec();
+    match read {
+        Some(value) if faults.is_empty() => Ok(value),
+        _ => Err(faults),
+    }
+}
+
+fn job(body: &Object<'_>) -> Option<JobRequest> {
+    let members = body.required("members", "the names of the checkpoints to fuse", list(1..=MAX_MEMBERS, text));
+    let dataset = dataset(body);
+    let method = body.object("method", method::method).unwrap_or_default();
+    let plain = method.compensate == Compensate::None || !method.name.selects();
+    let lr = if plain { LR } else { LR_AFTER_COMPENSATION };
+    let finetune = body.object("finetune", |object| finetune::finetune(object, lr));
+    if finetune.is_some() && body.value("dataset").is_none() {
+        body.fault("dataset", "missing_field", "`finetune` needs a dataset to train on");
+    }
+    if let Some(members) = &members {
+        one_for_each(body, members.len(), &method);
+    }
+    if finetune.is_none() && (method.name == MethodName::DistillOnly || method.order == Order::MergeFinetunePrune) {
+        body.fault("finetune", "missing_field", "the method trains: expected at least {\"epochs\": N}");
+    }
+    Some(JobRequest {
+        architecture: architecture(body),
+        input_shape: body.field("input_shape", shape),
+        method,
+        target: body.object("target", target::target).unwrap_or_default(),
+        dataset,
+        finetune,
+        evaluate: body.field("evaluate", candidates).unwrap_or_else(all_candidates),
+        device: body.field("device", device).unwrap_or_default(),
+        seed: body.field("seed", integer(0..=u64::MAX)).unwrap_or(0),
+        max_runtime_s: body.field("max_runtime_s", integer(1..=30 * 86_400)).unwrap_or(86_400),
+        labels: labels(body),
+        members: members?,
+    })
+}
+
+/// Notes lists of the method that have not one number for each member.
+fn one_for_each(body: &Object<'_>, members: usize, method: &Method) {
+    let weights = match &method.member_weights {
+        MemberWeights::Given(weights) => Some(weights),
+        MemberWeights::Rule(_) => None,
+    };
+    for (field, list) in [("/method/member_weights", weights), ("/method/rates", method.rates.as_ref())] {
+        if let Some(list) = list.filter(|list| list.len() != members) {
+            let detail = format!("expected a number for each of the {members} members, got {}", list.len());
+            body.faults().add(field, "invalid_value", detail);
+        }
+    }
+}
+
+fn shape(value: &Value) -> Result<Vec<usize>, reader::Refusal> {
+    let sizes = list(1..=3, integer(1..=1 << 20))(value)?;
+    Ok(sizes.into_iter().map(|size| size as usize).collect())
+}
+
+fn device(value: &Value) -> Result<Device, reader::Refusal> {
+    text(value)?.parse().or_else(refuse)
+}
+
+fn architecture(body: &Object<'_>) -> Architecture {
+    match body.value("architecture") {
+        None => Architecture::Auto,
+        Some(Value::String(name)) if name == "auto" => Architecture::Auto,
+        Some(Value::Object(_)) => body.object("architecture", spelled_out).unwrap_or_default(),
+        Some(_) => {
+            body.fault("architecture", "invalid_value", "expected `auto`, {\"family\": …} or {\"graph\": …}");
+            Architecture::Auto
+        }
+    }
+}
+
+fn spelled_out(object: &Object<'_>) -> Architecture {
+    let heads = object.field("heads", integer(1..=MAX_HEADS)).map(|heads| heads as usize);
+    match (object.field("family", text), object.value("graph")) {
+        (Some(name), None) => Architecture::Family { name, heads },
+        (None, Some(graph)) => {
+            if heads.is_some() {
+                object.fault("heads", "not_applicable", "a graph says itself how many heads its attentions have");
+            }
+            Architecture::Graph(graph.clone())
+        }
+        _ => {
+            object.fault("family", "missing_field", "expected either `family` or `graph`");
+            Architecture::Auto
+        }
+    }
+}
+
+fn dataset(body: &Object<'_>) -> Option<DatasetRequest> {
+    match body.value("dataset")? {
+        Value::Object(_) => body.object("dataset", detailed_dataset).flatten(),
+        _ => body.field("dataset", text).map(|name| DatasetRequest {
+            name,
+            normalize: Normalization::None,
+            validation_fraction: 0.1,
+            validation: None,
+            test: None,
+        }),
+    }
+}
+
+fn detailed_dataset(object: &Object<'_>) -> Option<DatasetRequest> {
+    let fraction = number("a number from 0 to below 1", |fraction| (0.0..1.0).contains(&fraction));
+    let name = object.required("name", "the name of a dataset", text);
+    Some(DatasetRequest {
+        normalize: normalization(object),
+        validation_fraction: object.field("validation_fraction", fraction).unwrap_or(0.1),
+        validation: object.field("validation", text),
+        test: object.field("test", text),
+        name: name?,
+    })
+}
+
+fn normalization(object: &Object<'_>) -> Normalization {
+    match object.value("normalize") {
+        None => Normalization::None,
+        Some(Value::String(from)) if from == "train" => Normalization::Train,
+        Some(Value::Object(_)) => {
+            object.object("normalize", normalize).flatten().map_or(Normalization::None, Normalization::Given)
+        }
+        Some(_) => {
+            object.fault("normalize", "invalid_value", "expected {\"mean\": …, \"std\": …} or \"train\"");
+            Normalization::None
+        }
+    }
+}
+
+fn normalize(object: &Object<'_>) -> Option<Normalize> {
+    let finite = number("a finite number", |_| true);
+    let positive = number("a number above 0", |std| std > 0.0 && std as f32 > 0.0);
+    let mean = object.required("mean", "a list with one number per channel", list(1..=1024, finite));
+    let std = object.required("std", "a list with one number per channel", list(1..=1024, positive));
+    let (mean, std) = (mean?, std?);
+    if mean.len() != std.len() {
+        let detail = format!("expected as many numbers as in `mean` ({}), got {}", mean.len(), std.len());
+        object.fault("std", "invalid_value", detail);
+    }
+    let f32s = |values: Vec<f64>| values.into_iter().map(|value| value as f32).collect();
+    Some(Normalize { mean: f32s(mean), std: f32s(std) })
+}
+
+fn all_candidates() -> Vec<Candidate> {
+    vec![Candidate::Members, Candidate::Ensemble, Candidate::Fused]
+}
+
+fn candidates(value: &Value) -> Result<Vec<Candidate>, reader::Refusal> {
+    let one = choice(&[
+        ("members", Some(Candidate::Members)),
+        ("best_member", Some(Candidate::BestMember)),
+        ("ensemble", Some(Candidate::Ensemble)),
+        ("vote", Some(Candidate::Vote)),
+        ("average", Some(Candidate::Average)),
+        ("optimal_transport", Some(Candidate::OptimalTransport)),
+        ("permutation_alignment", Some(Candidate::PermutationAlignment)),
+        ("distilled", Some(Candidate::Distilled)),
+        ("fused", Some(Candidate::Fused)),
+    ]);
+    let mut candidates = list(0..=16, one)(value)?;
+    candidates.sort_unstable();
+    candidates.dedup();
+    Ok(candidates)
+}
+
+fn labels(body: &Object<'_>) -> BTreeMap<String, String> {
+    let Some(value) = body.value("labels") else { return BTreeMap::new() };
+    let Some(object) = Object::at(body.pointer("labels"), value, body.faults()) else { return BTreeMap::new() };
+    let entries = value.as_object().into_iter().flatten();
+    if value.as_object().is_some_and(|labels| labels.len() > 64) {
+        body.fault("labels", "invalid_value", "expected at most 64 labels");
+    }
+    entries
+        .filter_map(|(key, value)| Some((key.clone(), body.faults().take(&object.pointer(key), text(value))?)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

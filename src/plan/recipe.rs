@@ -1,0 +1,62 @@
+//! How an ensemble is trained from scratch: what `engraft train` reads.
+
+use serde_json::Value;
+
+use crate::settings::{DatasetRequest, Finetune};
+
+/// An ensemble to train.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recipe {
+    /// Which network every member is.
+    pub network: NetworkSource,
+    /// Data; the validation part is drawn with seed 0, as that of a job which names no seed.
+    pub dataset: DatasetRequest,
+    /// How each member is trained.
+    pub train: Finetune,
+    /// Seeds of the members' first weights and of the order of their examples; one member each.
+    pub seeds: Vec<u64>,
+}
+
+/// Where a network comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum NetworkSource {
+    /// Matrices with ReLU between them, of these hidden widths.
+    Mlp(Vec<usize>),
+    /// LeNet-5.
+    LeNet,
+    /// VGG-11 for images of 32 pixels, without BatchNorm, of this width in its first layer.
+    Vgg11(usize),
+    /// ResNet-18 for images of 32 pixels, of this width in its first stage.
+    ResNet18(usize),
+    /// Spelled out, in the JSON form of [`crate::model::graph::Graph`].
+    Graph(Value),
+    /// That of a checkpoint in this file.
+    Like(String),
+}
+
+impl std::str::FromStr for NetworkSource {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let file = |ending: &str| std::path::Path::new(text).extension().is_some_and(|found| found == ending);
+        match text.split_once(':') {
+            Some(("mlp", widths)) => {
+                let widths: Option<Vec<usize>> =
+                    widths.split(',').map(|width| width.trim().parse().ok().filter(|width| *width > 0)).collect();
+                widths.map(Self::Mlp).ok_or_else(|| format!("expected widths such as `mlp:512,512`, got `{text}`"))
+            }
+            Some((name @ ("vgg11" | "resnet18"), width)) => match width.trim().parse() {
+                Ok(width @ 1..) if name == "vgg11" => Ok(Self::Vgg11(width)),
+                Ok(width @ 1..) => Ok(Self::ResNet18(width)),
+                _ => Err(format!("expected a width such as `{name}:64`, got `{text}`")),
+            },
+            _ if text == "lenet" => Ok(Self::LeNet),
+            _ if text == "vgg11" => Ok(Self::Vgg11(64)),
+            _ if text == "resnet18" => Ok(Self::ResNet18(64)),
+            _ if file("safetensors") => Ok(Self::Like(text.to_owned())),
+            _ => Err(format!(
+                "expected `mlp:WIDTH,…`, `lenet`, `vgg11:WIDTH`, `resnet18:WIDTH`, {{\"graph\": …}} or a checkpoint (.safetensors) of that network, got `{text}`"
+            )),
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! What a client asks for (`POST /v1/jobs`, `engraft fuse --job`): a whole job.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::graph::Shape;
+use crate::settings::{Architecture, Candidate, DatasetRequest, Device, Finetune, Method, Target};
+
+/// A whole job, as asked for, with the defaults that need no knowledge of the files filled in. Its JSON form is the body of
+/// `POST /v1/jobs` with every default written out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(into = "serde_json::Value", try_from = "serde_json::Value")]
+pub struct JobRequest {
+    /// Names or ids of the checkpoints; at least one.
+    pub members: Vec<String>,
+    /// Which network the members are.
+    pub architecture: Architecture,
+    /// Shape of one example, where neither dataset nor checkpoint tell.
+    pub input_shape: Option<Shape>,
+    /// How the members become one network.
+    pub method: Method,
+    /// How large the fused network becomes.
+    pub target: Target,
+    /// Data; without it nothing is trained and nothing measured.
+    pub dataset: Option<DatasetRequest>,
+    /// Training; `None` for none.
+    pub finetune: Option<Finetune>,
+    /// What the report compares.
+    pub evaluate: Vec<Candidate>,
+    /// Where to compute.
+    pub device: Device,
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// Seconds of running after which the job fails.
+    pub max_runtime_s: u64,
+    /// The client's own marks, for filtering.
+    pub labels: BTreeMap<String, String>,
+}

@@ -1,0 +1,370 @@
+//! What a request means for the files that it names: the network, the widths, the plan, or every reason why it cannot be.
+
+use crate::domain::dataset::DatasetFacts;
+use crate::domain::problem::{Code, Fault, Problem};
+use crate::model::allocate::Curve;
+use crate::model::depth::{self, Aligned};
+use crate::model::families::Detected;
+use crate::model::graph::{Graph, Shape};
+use crate::model::plan::FusionPlan;
+use crate::model::precision::Precision;
+use crate::plan::Plan;
+use crate::plan::network::{DatasetInput, Inputs, Network};
+use crate::plan::request::JobRequest;
+use crate::plan::{averaging, compensation};
+use crate::settings::{Architecture, Method, Size, Target};
+
+/// A request whose files fit together.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    /// The request with every default filled in.
+    pub job: JobRequest,
+    /// The networks; `None` while a dataset that would tell the input's shape is being read.
+    pub planned: Option<Planned>,
+}
+
+/// The networks of a job, and what becomes of them.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// The members' networks and the fused widths.
+    pub network: Network,
+    /// The same for a reader.
+    pub plan: Plan,
+}
+
+/// Fits a request to its files.
+///
+/// # Errors
+/// Everything that keeps them from fitting, each fault with the pointer to its cause.
+pub fn resolve(mut job: JobRequest, inputs: &Inputs<'_>) -> Result<Resolved, Problem> {
+    let facts = inputs.dataset.and_then(DatasetInput::facts);
+    let shape = job.input_shape.clone().or_else(|| facts.map(|facts| facts.example_shape.clone()));
+    let mut faults = target_faults(&job);
+    let waiting = shape.is_none() && inputs.dataset.is_some();
+    let aligned = match depth::detect(&inputs.members, &job.architecture, shape.as_ref()) {
+        Ok(aligned) => aligned,
+        Err(_) if waiting => {
+            return if faults.is_empty() { Ok(Resolved { job, planned: None }) } else { Err(Problem::faults(faults)) };
+        }
+        Err(problem) => return Err(with_cause(problem, &job, faults)),
+    };
+    let Aligned { detected, own, paddings } = aligned;
+    faults.extend(data_faults(&job, inputs, &detected));
+    faults.extend(averaging::faults(&job, &detected));
+    match compensation::resolve(&job.method, &detected.graphs, job.dataset.is_some()) {
+        Ok(compensate) => job.method.compensate = compensate,
+        Err(refused) => faults.extend(refused),
+    }
+    job.method.importance = compensation::importance(&job.method);
+    job.method.batch_norm = averaging::batch_norm(&job, &detected);
+    let precision = Precision::shared(&inputs.members);
+    let fusion = match FusionPlan::new(&detected.graphs, &reachable(&job.target, &faults), &precision, None) {
+        Ok(fusion) if faults.is_empty() => fusion,
+        Ok(_) => return Err(Problem::faults(faults)),
+        Err(problem) => return Err(with_cause(problem, &job, faults)),
+    };
+    if matches!(job.architecture, Architecture::Auto) {
+        job.architecture = Architecture::Family { name: detected.family.clone(), heads: None };
+    }
+    // The dataset that is still being read decides when it is there, or the result would depend on when that is.
+    if !waiting {
+        job.input_shape = Some(detected.graphs[0].input_shape().clone());
+    }
+    let Method { importance, compensate, batch_norm, .. } = job.method;
+    let network = Network { detected, own, paddings, precision, importance, compensate, batch_norm, fusion };
+    let plan = Plan::new(&job, inputs, &network);
+    Ok(Resolved { job, planned: Some(Planned { network, plan }) })
+}
+
+impl Planned {
+    /// Spends the target's budget anew, by what was measured of each group.
+    ///
+    /// # Errors
+    /// See [`FusionPlan::new`].
+    pub fn allocate(&mut self, target: &Target, curves: &[Curve]) -> Result<(), Problem> {
+        let Network { detected, precision, fusion, .. } = &mut self.network;
+        *fusion = FusionPlan::new(&detected.graphs, target, precision, Some(curves))?;
+        self.plan.resize(fusion, precision);
+        Ok(())
+    }
+}
+
+/// The target, without a member that does not exist: its fault is known already.
+fn reachable(target: &Target, known: &[Fault]) -> Target {
+    match target.size {
+        Size::WidthsOf(_) if known.iter().any(|fault| fault.pointer == "/target/width/member") => {
+            Target { size: Size::Member, ..target.clone() }
+        }
+        _ => target.clone(),
+    }
+}
+
+/// The problem, with the faults found before it. An input shape that the request does not name is the dataset's.
+fn with_cause(mut problem: Problem, job: &JobRequest, mut faults: Vec<Fault>) -> Problem {
+    for fault in &mut problem.errors {
+        if fault.pointer == "/input_shape" && job.input_shape.is_none() {
+            "/dataset".clone_into(&mut fault.pointer);
+        }
+    }
+    if faults.is_empty() {
+        return problem;
+    }
+    let shared = problem.code;
+    faults.append(&mut problem.errors);
+    let merged = Problem::faults(faults);
+    if merged.code == Code::InvalidRequest { Problem { code: shared, ..merged } } else { merged }
+}
+
+fn target_faults(job: &JobRequest) -> Vec<Fault> {
+    match job.target.size {
+        Size::WidthsOf(member) if member >= job.members.len() => {
+            let last = job.members.len() - 1;
+            let detail = format!("expected the position of a member, 0 to {last}, got {member}");
+            vec![Fault::new("/target/width/member", "invalid_value", detail)]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Every way in which the data does not fit the networks.
+fn data_faults(job: &JobRequest, inputs: &Inputs<'_>, detected: &Detected) -> Vec<Fault> {
+    let (input, classes) = (detected.graphs[0].input_shape(), detected.graphs[0].classes());
+    let named =
+        [("/dataset", inputs.dataset), ("/dataset/validation", inputs.validation), ("/dataset/test", inputs.test)];
+    let ready = named.into_iter().filter_map(|(pointer, dataset)| Some((pointer, dataset?.facts()?)));
+    let mut faults: Vec<Fault> =
+        ready.flat_map(|(pointer, facts)| split_faults(pointer, facts, input, classes)).collect();
+    faults.extend(job.dataset.is_some().then(|| output_fault(&detected.graphs[0])).flatten());
+    let augment = job.finetune.as_ref().and_then(|finetune| finetune.augment);
+    if let (Some(augment), Some(facts)) = (augment, inputs.dataset.and_then(DatasetInput::facts)) {
+        let misfit = augment.misfit(&facts.example_shape);
+        faults.extend(misfit.map(|misfit| Fault::new("/finetune/augment", "shape_mismatch", misfit)));
+    }
+    if let (Some(normalize), Some(facts)) = (
+        job.dataset.as_ref().and_then(|dataset| dataset.normalize.given()),
+        inputs.dataset.and_then(DatasetInput::facts),
+    ) {
+        let channels = if facts.example_shape.len() == 3 { facts.example_shape[0] } else { 1 };
+        if ![1, channels].contains(&normalize.mean.len()) {
+            let detail = format!("expected 1 or {channels} numbers (one per channel), got {}", normalize.mean.len());
+            faults.push(Fault::new("/dataset/normalize", "shape_mismatch", detail));
+        }
+    }
+    faults
+}
+
+/// Why the network cannot be trained and measured on labels.
+fn output_fault(graph: &Graph) -> Option<Fault> {
+    let (node, shape) = (&graph.node(graph.output()).name, graph.shape(graph.output()));
+    let detail = format!(
+        "with a dataset the network must end in a vector, one logit per class; node `{node}` gives shape {shape:?}: add a \
+         flatten or a pool, and a linear layer"
+    );
+    (!graph.is_classifier()).then(|| Fault::new("/architecture", "shape_mismatch", detail))
+}
+
+fn split_faults(pointer: &str, facts: &DatasetFacts, input: &Shape, classes: usize) -> Vec<Fault> {
+    let elements = |shape: &Shape| shape.iter().product::<usize>();
+    let mut faults = Vec::new();
+    let both_images = input.len() == 3 && facts.example_shape.len() == 3;
+    if elements(&facts.example_shape) != elements(input) || (both_images && facts.example_shape != *input) {
+        let detail =
+            format!("the network reads examples of shape {input:?}, the dataset has {:?}", facts.example_shape);
+        faults.push(Fault::new(pointer, "shape_mismatch", detail));
+    }
+    if facts.classes > classes {
+        let detail =
+            format!("the network tells {classes} classes apart, the dataset has labels up to {}", facts.classes - 1);
+        faults.push(Fault::new(pointer, "label_out_of_range", detail));
+    }
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::dataset::{DatasetFormat, SplitFacts};
+    use crate::model::header::{CheckpointHeader, Dtype, TensorInfo};
+    use crate::plan::Comparison;
+    use crate::plan::parse::parse;
+    use crate::settings::Compensate;
+
+    fn header(shapes: &[(&str, &[usize])]) -> CheckpointHeader {
+        let tensor = |(name, shape): &(&str, &[usize])| TensorInfo {
+            name: (*name).to_owned(),
+            dtype: Dtype::F32,
+            shape: shape.to_vec(),
+        };
+        CheckpointHeader { tensors: shapes.iter().map(tensor).collect() }
+    }
+
+    fn mlp() -> CheckpointHeader {
+        header(&[("fc1.weight", &[8, 12]), ("fc2.weight", &[8, 8]), ("fc3.weight", &[3, 8])])
+    }
+
+    fn lenet() -> CheckpointHeader {
+        let convolutions: [(&str, &[usize]); 2] = [("conv1.weight", &[6, 3, 5, 5]), ("conv2.weight", &[16, 6, 5, 5])];
+        let matrices: [(&str, &[usize]); 3] =
+            [("fc1.weight", &[120, 400]), ("fc2.weight", &[84, 120]), ("fc3.weight", &[10, 84])];
+        header(&[&convolutions[..], &matrices[..]].concat())
+    }
+
+    fn facts(example_shape: &[usize], classes: usize) -> DatasetFacts {
+        let split = SplitFacts { examples: 100, per_class: vec![100 / classes; classes] };
+        DatasetFacts {
+            format: DatasetFormat::Npz,
+            example_shape: example_shape.to_vec(),
+            classes,
+            class_names: None,
+            splits: BTreeMap::from([("train".to_owned(), split)]),
+            mean: vec![0.0],
+            std: vec![1.0],
+            preview: Vec::new(),
+        }
+    }
+
+    fn job(body: &serde_json::Value) -> JobRequest {
+        parse(body).expect("a valid request")
+    }
+
+    #[test]
+    fn defaults_are_filled_in_and_the_plan_tells_the_widths() {
+        let (member, facts) = (mlp(), facts(&[12], 3));
+        let inputs =
+            Inputs { members: vec![&member, &member], dataset: Some(DatasetInput::Ready(&facts)), ..Inputs::default() };
+        let request = job(&json!({"members": ["a", "b"], "dataset": "d", "finetune": {"epochs": 1}}));
+        let resolved = resolve(request, &inputs).expect("a job that fits");
+        assert_eq!(resolved.job.architecture, Architecture::Family { name: "mlp".into(), heads: None });
+        assert_eq!(resolved.job.input_shape, Some(vec![12]));
+        assert_eq!(resolved.job.method.compensate, Compensate::Calibration);
+        let plan = resolved.planned.expect("a plan").plan;
+        assert_eq!(plan.layers.iter().map(|layer| layer.width_after).collect::<Vec<_>>(), [8, 8, 3]);
+        assert_eq!(plan.parameters, Comparison { members: vec![184, 184], concatenated: 496, fused: 184 });
+        assert!(plan.warnings.iter().any(|warning| warning.contains("test split")), "{:?}", plan.warnings);
+        assert!(plan.seconds_estimate > 0.0 && plan.memory_peak_bytes > 0);
+    }
+
+    #[test]
+    fn every_misfit_between_files_and_request_is_named() {
+        let (member, facts) = (mlp(), facts(&[3, 2, 2], 5));
+        let inputs = Inputs { members: vec![&member], dataset: Some(DatasetInput::Ready(&facts)), ..Inputs::default() };
+        let request = job(&json!({"members": ["a"], "target": {"width": {"member": 3}},
+            "dataset": {"name": "d", "normalize": {"mean": [0, 0], "std": [1, 1]}}}));
+        let problem = resolve(request, &inputs).expect_err("three faults");
+        let pointers: Vec<&str> = problem.errors.iter().map(|fault| fault.pointer.as_str()).collect();
+        assert_eq!(pointers, ["/target/width/member", "/dataset", "/dataset/normalize"]);
+        assert_eq!(problem.code, Code::InvalidRequest);
+    }
+
+    #[test]
+    fn images_vary_by_less_than_their_size_and_vectors_do_not() {
+        let member = mlp();
+        let resolved = |shape: &[usize], padding: usize| {
+            let facts = facts(shape, 3);
+            let dataset = Some(DatasetInput::Ready(&facts));
+            let inputs = Inputs { members: vec![&member], dataset, ..Inputs::default() };
+            let finetune = json!({"epochs": 1, "augment": {"crop_padding": padding, "flip": true}});
+            resolve(job(&json!({"members": ["a"], "dataset": "d", "finetune": finetune})), &inputs)
+        };
+        assert!(resolved(&[3, 2, 2], 1).is_ok());
+        for (shape, padding, said) in [(&[3, 2, 2][..], 2, "2 x 2"), (&[12], 1, "vectors")] {
+            let problem = resolved(shape, padding).expect_err("a misfit");
+            assert_eq!(problem.errors[0].pointer, "/finetune/augment");
+            assert!(problem.errors[0].detail.contains(said), "{problem:?}");
+        }
+    }
+
+    #[test]
+    fn a_network_that_ends_in_an_image_takes_no_dataset() {
+        let (member, facts) = (header(&[("conv.weight", &[4, 3, 1, 1])]), facts(&[3, 2, 2], 4));
+        let nodes = json!([{"name": "input", "op": "input", "shape": [3, 2, 2]},
+            {"name": "conv", "op": "conv2d", "in_channels": 3, "out_channels": 4, "kernel": 1}]);
+        let body = json!({"members": ["a"], "dataset": "d", "architecture": {"graph": {"nodes": nodes}}});
+        let inputs = Inputs { members: vec![&member], dataset: Some(DatasetInput::Ready(&facts)), ..Inputs::default() };
+        let problem = resolve(job(&body), &inputs).expect_err("no classifier");
+        assert_eq!(problem.errors[0].pointer, "/architecture");
+        assert!(problem.errors[0].detail.contains("`conv` gives shape [4, 2, 2]"), "{problem}");
+    }
+
+    #[test]
+    fn faults_of_the_target_come_with_those_of_the_data() {
+        let (member, facts) = (mlp(), facts(&[3, 2, 2], 5));
+        let inputs = Inputs { members: vec![&member], dataset: Some(DatasetInput::Ready(&facts)), ..Inputs::default() };
+        let request = job(&json!({"members": ["a"], "dataset": "d", "target": {"params": 3, "keep": ["fc1", "fc9"]}}));
+        let problem = resolve(request, &inputs).expect_err("two faults");
+        let pointers: Vec<&str> = problem.errors.iter().map(|fault| fault.pointer.as_str()).collect();
+        assert_eq!(pointers, ["/dataset", "/target/keep/1"]);
+    }
+
+    #[test]
+    fn compensation_follows_network_and_data() {
+        let (vectors, images) = (mlp(), lenet());
+        let resolved = |member, body: &serde_json::Value| {
+            resolve(job(body), &Inputs { members: vec![member, member], ..Inputs::default() })
+        };
+        let compensate = |member, body: &serde_json::Value| resolved(member, body).map(|job| job.job.method.compensate);
+        assert_eq!(compensate(&vectors, &json!({"members": ["a", "b"]})), Ok(Compensate::DataFree));
+        let body = json!({"members": ["a", "b"], "input_shape": [3, 32, 32]});
+        assert_eq!(compensate(&images, &body), Ok(Compensate::None));
+        let method = json!({"compensate": "calibration", "importance": "css"});
+        let refused = compensate(&vectors, &json!({"members": ["a", "b"], "method": method})).expect_err("no data");
+        let pointers: Vec<&str> = refused.errors.iter().map(|fault| fault.pointer.as_str()).collect();
+        assert_eq!(pointers, ["/method/importance", "/method/compensate"]);
+        let method = json!({"compensate": "data_free"});
+        let body = json!({"members": ["a", "b"], "input_shape": [3, 32, 32], "method": method});
+        let refused = compensate(&images, &body).expect_err("convolutions");
+        assert_eq!(refused.errors[0].pointer, "/method/compensate");
+    }
+
+    #[test]
+    fn members_that_do_not_match_are_told_apart() {
+        let (first, second) =
+            (mlp(), header(&[("fc1.weight", &[8, 12]), ("fc2.weight", &[8, 9]), ("fc4.weight", &[3, 8])]));
+        let inputs = Inputs { members: vec![&first, &second], ..Inputs::default() };
+        let problem = resolve(job(&json!({"members": ["a", "b"]})), &inputs).expect_err("other tensors");
+        assert_eq!(problem.code, Code::MembersIncompatible);
+        assert!(problem.errors.len() >= 2, "{problem}");
+    }
+
+    #[test]
+    fn a_network_whose_input_is_not_known_yet_waits_for_its_dataset() {
+        let member = lenet();
+        let request = || job(&json!({"members": ["a"], "dataset": "d"}));
+        let waiting = Inputs { members: vec![&member], dataset: Some(DatasetInput::Validating), ..Inputs::default() };
+        let waited = resolve(request(), &waiting).expect("accepted");
+        let facts = facts(&[3, 32, 32], 10);
+        let ready = Inputs { dataset: Some(DatasetInput::Ready(&facts)), ..waiting };
+        let resolved = resolve(waited.job, &ready).expect("resolved");
+        assert_eq!(resolved.planned.expect("a network").network.detected.family, "lenet");
+    }
+
+    #[test]
+    fn the_input_is_the_datasets_whenever_it_becomes_ready() {
+        let member = mlp();
+        let request = || job(&json!({"members": ["a"], "dataset": "d"}));
+        let waiting = Inputs { members: vec![&member], dataset: Some(DatasetInput::Validating), ..Inputs::default() };
+        let waited = resolve(request(), &waiting).expect("accepted").job;
+        let facts = facts(&[3, 2, 2], 3);
+        let ready = Inputs { dataset: Some(DatasetInput::Ready(&facts)), ..waiting };
+        let [late, at_once] = [waited, request()].map(|job| resolve(job, &ready).expect("resolved").job);
+        assert_eq!((late.input_shape.as_deref(), &late), (Some(&[3, 2, 2][..]), &at_once));
+    }
+
+    #[test]
+    fn a_plan_that_does_not_know_its_dataset_says_so() {
+        let member = mlp();
+        let told = |inputs: &Inputs<'_>| {
+            let resolved = resolve(job(&json!({"members": ["a"], "dataset": "d"})), inputs).expect("resolved");
+            let warnings = resolved.planned.expect("a network").plan.warnings;
+            warnings.iter().filter(|warning| warning.contains("still being read")).count()
+        };
+        let waiting = Inputs { members: vec![&member], dataset: Some(DatasetInput::Validating), ..Inputs::default() };
+        assert_eq!(told(&waiting), 1);
+        let facts = facts(&[3, 2, 2], 3);
+        assert_eq!(told(&Inputs { dataset: Some(DatasetInput::Ready(&facts)), ..waiting }), 0);
+    }
+}

@@ -1,0 +1,156 @@
+//! A [`JobRequest`] as the JSON body that asks for it, with every default written out: what `resolved` shows, and what
+//! [`super::parse::parse`] reads back into the same request.
+
+use serde_json::{Map, Value, json};
+
+use super::parse::parse;
+use super::request::JobRequest;
+use crate::domain::problem::Problem;
+use crate::settings::{
+    Allocation, Architecture, Augment, DatasetRequest, Finetune, LayerSize, Normalization, Normalize, Objective,
+    Optimizer, Schedule, Size, Target, Teacher,
+};
+
+impl From<JobRequest> for Value {
+    fn from(job: JobRequest) -> Self {
+        json!({
+            "members": job.members,
+            "architecture": architecture(job.architecture),
+            "input_shape": job.input_shape,
+            "method": job.method,
+            "target": target(&job.target),
+            "dataset": job.dataset.map(dataset),
+            "finetune": job.finetune.map(finetune),
+            "evaluate": job.evaluate,
+            "device": job.device,
+            "seed": job.seed,
+            "max_runtime_s": job.max_runtime_s,
+            "labels": job.labels,
+        })
+    }
+}
+
+impl TryFrom<Value> for JobRequest {
+    type Error = Problem;
+
+    fn try_from(body: Value) -> Result<Self, Problem> {
+        parse(&body).map_err(Problem::faults)
+    }
+}
+
+fn architecture(architecture: Architecture) -> Value {
+    match architecture {
+        Architecture::Auto => json!("auto"),
+        Architecture::Family { name, heads: None } => json!({ "family": name }),
+        Architecture::Family { name, heads } => json!({ "family": name, "heads": heads }),
+        Architecture::Graph(graph) => json!({ "graph": graph }),
+    }
+}
+
+fn target(target: &Target) -> Value {
+    let mut body = match target.size {
+        Size::Member => json!({ "width": "member" }),
+        Size::WidthsOf(member) => json!({ "width": { "member": member } }),
+        Size::Factor(factor) => json!({ "width": factor }),
+        Size::Budget(budget) => {
+            let allocation = match budget.allocation {
+                Allocation::Uniform => "uniform",
+                Allocation::Sensitivity => "sensitivity",
+            };
+            json!({ budget.resource.name(): budget.limit, "allocation": allocation })
+        }
+    };
+    let layer = |size: &LayerSize| match size {
+        LayerSize::Width(width) => json!({ "width": width }),
+        LayerSize::Factor(factor) => json!({ "factor": factor }),
+    };
+    let layers: Map<String, Value> = target.layers.iter().map(|(name, size)| (name.clone(), layer(size))).collect();
+    body["round_to"] = json!(target.round_to);
+    body["keep"] = json!(target.keep);
+    body["layers"] = Value::from(layers);
+    body
+}
+
+fn dataset(dataset: DatasetRequest) -> Value {
+    let normalize = match dataset.normalize {
+        Normalization::None => Value::Null,
+        Normalization::Train => json!("train"),
+        Normalization::Given(Normalize { mean, std }) => json!({ "mean": decimals(&mean), "std": decimals(&std) }),
+    };
+    json!({
+        "name": dataset.name,
+        "normalize": normalize,
+        "validation_fraction": dataset.validation_fraction,
+        "validation": dataset.validation,
+        "test": dataset.test,
+    })
+}
+
+fn finetune(finetune: Finetune) -> Value {
+    let mut body = json!({
+        "epochs": finetune.epochs,
+        "label_smoothing": decimal(finetune.label_smoothing),
+        "optimizer": optimizer(finetune.optimizer),
+        "schedule": schedule(finetune.schedule),
+        "warmup_epochs": decimal(finetune.warmup_epochs),
+        "clip_norm": finetune.clip_norm.map(decimal),
+        "patience": finetune.patience,
+        "batch_size": finetune.batch_size,
+        "augment": finetune.augment.map(|Augment { crop_padding, flip }| json!({ "crop_padding": crop_padding, "flip": flip })),
+        "batch_norm_reestimate": finetune.batch_norm_reestimate,
+    });
+    match finetune.objective {
+        Objective::CrossEntropy => body["objective"] = json!("cross_entropy"),
+        Objective::Distill { temperature, soft_weight, teacher } => {
+            body["objective"] = json!("distill");
+            body["temperature"] = decimal(temperature);
+            body["soft_weight"] = decimal(soft_weight);
+            body["teacher"] = json!(match teacher {
+                Teacher::MeanLogits => "mean_logits",
+                Teacher::MeanProbabilities => "mean_probabilities",
+            });
+        }
+    }
+    body
+}
+
+fn optimizer(optimizer: Optimizer) -> Value {
+    match optimizer {
+        Optimizer::Sgd { lr, momentum, nesterov, weight_decay, decay_norms_and_biases } => json!({
+            "name": "sgd",
+            "lr": decimal(lr),
+            "momentum": decimal(momentum),
+            "nesterov": nesterov,
+            "weight_decay": decimal(weight_decay),
+            "decay_norms_and_biases": decay_norms_and_biases,
+        }),
+        Optimizer::AdamW { lr, betas, eps, weight_decay, decay_norms_and_biases } => json!({
+            "name": "adamw",
+            "lr": decimal(lr),
+            "betas": decimals(&betas),
+            "eps": decimal(eps),
+            "weight_decay": decimal(weight_decay),
+            "decay_norms_and_biases": decay_norms_and_biases,
+        }),
+    }
+}
+
+fn schedule(schedule: Schedule) -> Value {
+    match schedule {
+        Schedule::Cosine => json!("cosine"),
+        Schedule::Constant => json!("constant"),
+        Schedule::Linear => json!("linear"),
+        Schedule::Multistep { milestones, gamma } => {
+            json!({ "name": "multistep", "milestones": milestones, "gamma": decimal(gamma) })
+        }
+    }
+}
+
+/// The shortest decimal that reads back as `value`: 0.1, not 0.10000000149.
+fn decimal(value: f32) -> Value {
+    json!(value.to_string().parse::<f64>().unwrap_or(f64::from(value)))
+}
+
+fn decimals(values: &[f32]) -> Value {
+    values.iter().copied().map(decimal).collect()
+}

@@ -1,0 +1,120 @@
+//! What the supervisor and the child process that computes say to each other.
+//!
+//! The child (`engraft run-job`) reads one [`Task`] as the first line of its stdin and then [`Command`]s, a line each;
+//! the end of stdin means that the supervisor is gone, and the child ends. It writes [`Message`]s to stdout, a JSON line each.
+//! The last message is [`Message::Finished`], [`Message::Stopped`], [`Message::Failed`] or [`Message::LetDown`]; a child that ends
+//! without one has crashed.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::problem::Problem;
+use crate::domain::progress::{EpochMetrics, Level, Phase, Progress};
+use crate::plan::request::JobRequest;
+use crate::settings::Device;
+
+/// Everything a child needs: a job and local files.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// The job, with every default filled in.
+    pub job: JobRequest,
+    /// The members' files, in the order of `job.members`.
+    pub members: Vec<InputFile>,
+    /// The dataset's file.
+    pub dataset: Option<InputFile>,
+    /// The file of `job.dataset.validation`.
+    pub validation: Option<InputFile>,
+    /// The file of `job.dataset.test`.
+    pub test: Option<InputFile>,
+    /// An existing folder for checkpoints and artifacts.
+    pub scratch: PathBuf,
+    /// An epoch checkpoint of an earlier attempt, to go on from.
+    pub resume: Option<PathBuf>,
+    /// The device to compute on; never `Auto`.
+    pub device: Device,
+    /// Threads to compute with.
+    pub threads: usize,
+    /// Bytes that may be allocated; no limit where there is none.
+    pub memory_limit: Option<u64>,
+}
+
+/// A local, immutable input file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputFile {
+    /// The name that users know it by.
+    pub name: String,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// SHA-256 of its bytes, in hexadecimal.
+    pub sha256: String,
+}
+
+/// What the supervisor may ask of a running child, as a JSON line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// Stop between two batches; an interrupted epoch is computed again on resume.
+    Stop,
+}
+
+/// A file that the child has written and synced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputFile {
+    /// What it is: `model`, `report`, `architecture`, `provenance`; `checkpoint` for an epoch checkpoint.
+    pub name: String,
+    /// Where it lies, below [`Task::scratch`].
+    pub path: PathBuf,
+    /// SHA-256 of its bytes, in hexadecimal.
+    pub sha256: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Its media type.
+    pub media_type: String,
+}
+
+/// What a child reports.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Message {
+    /// A phase begins; the one before it has ended.
+    Phase {
+        /// The phase.
+        phase: Phase,
+    },
+    /// How far it is; at most a few per second.
+    Progress(Progress),
+    /// An epoch has ended.
+    Metric(EpochMetrics),
+    /// Something to tell the user.
+    Log {
+        /// How loud.
+        level: Level,
+        /// The text.
+        message: String,
+    },
+    /// From here another attempt can go on; `Task::resume` takes the file.
+    Checkpoint {
+        /// Finished epochs.
+        epoch: usize,
+        /// The file.
+        file: OutputFile,
+    },
+    /// Stopped as asked; the last checkpoint stands.
+    Stopped,
+    /// The job cannot succeed.
+    Failed {
+        /// Why.
+        problem: Problem,
+    },
+    /// The machine has let this attempt down; another one may succeed.
+    LetDown {
+        /// What it lacked.
+        problem: Problem,
+    },
+    /// All artifacts are written.
+    Finished {
+        /// The artifacts.
+        artifacts: Vec<OutputFile>,
+    },
+}

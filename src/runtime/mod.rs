@@ -1,0 +1,4 @@
+//! The running program: how it ends, and what it logs.
+
+pub mod lifecycle;
+pub mod telemetry;

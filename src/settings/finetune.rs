@@ -1,0 +1,158 @@
+//! How a network is trained.
+
+/// How the fused network is trained.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finetune {
+    /// Passes over the train split; at least 1.
+    pub epochs: usize,
+    /// What is minimised.
+    pub objective: Objective,
+    /// Share of the labels' weight that is spread over all classes, in [0, 1).
+    pub label_smoothing: f32,
+    /// The optimizer.
+    pub optimizer: Optimizer,
+    /// The learning rate over time.
+    pub schedule: Schedule,
+    /// Epochs in which the learning rate rises from 0 to where the schedule begins; need not be whole.
+    pub warmup_epochs: f32,
+    /// Largest norm of the gradient of all weights together; a longer one is scaled down to it.
+    pub clip_norm: Option<f32>,
+    /// Epochs without a better one after which training ends.
+    pub patience: Option<usize>,
+    /// Examples per step; the last partial batch of an epoch is dropped.
+    pub batch_size: usize,
+    /// How images are varied from epoch to epoch; `None` for not at all.
+    pub augment: Option<Augment>,
+    /// Whether BatchNorm's running statistics of the best epoch are measured anew: the mean over whole batches of the train
+    /// split as it is, without variation. An epoch 0 that nothing beat stays as it is.
+    pub batch_norm_reestimate: bool,
+}
+
+impl Default for Finetune {
+    fn default() -> Self {
+        Self {
+            epochs: 10,
+            objective: Objective::Distill { temperature: 2.0, soft_weight: 0.9, teacher: Teacher::MeanLogits },
+            label_smoothing: 0.0,
+            optimizer: Optimizer::default(),
+            schedule: Schedule::Cosine,
+            warmup_epochs: 0.0,
+            clip_norm: None,
+            patience: None,
+            batch_size: 256,
+            augment: None,
+            batch_norm_reestimate: false,
+        }
+    }
+}
+
+/// Random variation of images: torchvision's `RandomCrop(size, padding)` and, behind it, `RandomHorizontalFlip()`, both on
+/// the images as they are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Augment {
+    /// Black pixels on each side of an image, out of which a piece of its size is cut.
+    pub crop_padding: usize,
+    /// Whether half of the images are mirrored.
+    pub flip: bool,
+}
+
+impl Augment {
+    /// Why examples of this shape cannot be varied.
+    #[must_use]
+    pub fn misfit(self, example_shape: &[usize]) -> Option<String> {
+        let &[_, height, width] = example_shape else {
+            return Some("the examples are vectors, expected images (N x H x W or N x C x H x W)".to_owned());
+        };
+        let padding = self.crop_padding;
+        (padding >= height.min(width)).then(|| {
+            format!("`crop_padding` is {padding}, expected less than the images' height and width, {height} x {width}")
+        })
+    }
+}
+
+/// What is minimised.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Objective {
+    /// `w T² CE(teacher at T, softmax(s/T)) + (1-w) CE(labels)`.
+    Distill {
+        /// T, above 0.
+        temperature: f32,
+        /// w, in [0, 1].
+        soft_weight: f32,
+        /// Whose probabilities the network learns.
+        teacher: Teacher,
+    },
+    /// Cross-entropy with the labels.
+    CrossEntropy,
+}
+
+/// How the members become one teacher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Teacher {
+    /// `softmax(t/T)` of the mean t of the members' logits.
+    #[default]
+    MeanLogits,
+    /// The mean of the members' `softmax(t/T)`.
+    MeanProbabilities,
+}
+
+/// The optimizer with its constants.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Optimizer {
+    /// Stochastic gradient descent, as in PyTorch.
+    Sgd {
+        /// Learning rate at the start of the schedule.
+        lr: f32,
+        /// Momentum, in [0, 1).
+        momentum: f32,
+        /// Nesterov's variant.
+        nesterov: bool,
+        /// L2 penalty, added to the gradient.
+        weight_decay: f32,
+        /// Whether the penalty is on biases and the factors of norms too.
+        decay_norms_and_biases: bool,
+    },
+    /// Adam with decoupled weight decay (Loshchilov and Hutter, ICLR 2019), as in PyTorch.
+    AdamW {
+        /// Learning rate at the start of the schedule.
+        lr: f32,
+        /// Shares that the running means of gradients and of their squares keep, each in [0, 1).
+        betas: [f32; 2],
+        /// Added to the root of the mean square.
+        eps: f32,
+        /// Share of a weight that is taken off per step at learning rate 1.
+        weight_decay: f32,
+        /// Whether biases and the factors of norms decay too.
+        decay_norms_and_biases: bool,
+    },
+}
+
+impl Default for Optimizer {
+    fn default() -> Self {
+        Self::Sgd { lr: 0.01, momentum: 0.9, nesterov: false, weight_decay: 0.0, decay_norms_and_biases: true }
+    }
+}
+
+impl Optimizer {
+    /// PyTorch's defaults of `AdamW`.
+    pub const ADAMW: Self =
+        Self::AdamW { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.01, decay_norms_and_biases: true };
+}
+
+/// The learning rate over time, as a factor of `lr`, advanced every step.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Schedule {
+    /// From 1 to 0 along half a cosine.
+    Cosine,
+    /// Always 1.
+    Constant,
+    /// From 1 to 0 in a straight line.
+    Linear,
+    /// Multiplied by `gamma` at each of these epochs.
+    Multistep {
+        /// Epochs, ascending.
+        milestones: Vec<usize>,
+        /// The factor.
+        gamma: f32,
+    },
+}

@@ -1,0 +1,176 @@
+//! How the members become one network, as a client asks for it: the `method` part of a job.
+
+use serde::{Deserialize, Serialize};
+
+use crate::settings::{Calibration, Compensate, Importance};
+
+/// How the members become one network.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Method {
+    /// The method.
+    pub name: MethodName,
+    /// Which members are joined when.
+    pub order: Order,
+    /// How units are ranked.
+    pub importance: Importance,
+    /// Whether consumers are refitted after selection.
+    pub compensate: Compensate,
+    /// How calibration data is drawn and used, by compensation and by rankings that need activations.
+    pub calibration: Calibration,
+    /// How units of different members are matched, by methods that average.
+    pub alignment: Alignment,
+    /// What becomes of the statistics of BatchNorm.
+    pub batch_norm: BatchNorm,
+    /// How much each member counts in the outputs.
+    pub member_weights: MemberWeights,
+    /// Each member's part of the kept units, for [`Order::PruneThenMerge`]; equal parts by default.
+    pub rates: Option<Vec<f64>>,
+    /// Epochs that the concatenated network is trained for on the labels, by [`Order::MergeFinetunePrune`]; as many as afterwards by
+    /// default.
+    pub merge_epochs: Option<usize>,
+    /// Where [`MethodName::DistillOnly`] starts.
+    pub start: Start,
+}
+
+/// The method's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MethodName {
+    /// Concatenate, prune, recover.
+    #[default]
+    NeuronTransplantation,
+    /// The plain mean of the members' weights, tensor by tensor.
+    Average,
+    /// The mean after every member was carried over to the first (Singh & Jaggi, NeurIPS 2020).
+    OptimalTransport,
+    /// The mean after the members' units were put in the orders in which they agree most (Git Re-Basin, ICLR 2023).
+    PermutationAlignment,
+    /// No fusion: one network of the first member's form learns from the ensemble.
+    DistillOnly,
+}
+
+impl MethodName {
+    /// Whether units are chosen from all members.
+    #[must_use]
+    pub fn selects(self) -> bool {
+        matches!(self, Self::NeuronTransplantation)
+    }
+
+    /// Whether units of different members are matched.
+    #[must_use]
+    pub fn aligns(self) -> bool {
+        matches!(self, Self::OptimalTransport | Self::PermutationAlignment)
+    }
+
+    /// The name in requests.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NeuronTransplantation => "neuron_transplantation",
+            Self::Average => "average",
+            Self::OptimalTransport => "optimal_transport",
+            Self::PermutationAlignment => "permutation_alignment",
+            Self::DistillOnly => "distill_only",
+        }
+    }
+}
+
+/// How units of different members are matched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Alignment {
+    /// What tells how alike two units are.
+    pub cost: GroundCost,
+    /// What becomes of the outputs.
+    pub outputs: Outputs,
+}
+
+/// What tells how alike two units are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GroundCost {
+    /// Their weights.
+    #[default]
+    Weights,
+    /// Their activations on calibration data.
+    Activations,
+}
+
+/// What becomes of the outputs when units are matched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outputs {
+    /// They are the classes: each stays what it is.
+    #[default]
+    Fixed,
+    /// They are carried over like hidden units, as the published code of optimal-transport fusion does.
+    Transported,
+}
+
+/// What becomes of the statistics of BatchNorm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BatchNorm {
+    /// Measured anew after units were matched and averaged, where there is a dataset; else kept.
+    #[default]
+    Auto,
+    /// As the members' statistics give them.
+    Keep,
+    /// Forgotten and measured anew on the train split (REPAIR; Jordan et al., ICLR 2023).
+    Reset,
+}
+
+/// Which members are joined when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// All at once.
+    #[default]
+    Joint,
+    /// The first two, the result with the third, and so on.
+    Iterative,
+    /// As a merge sort: two or three at once, then pairs of results.
+    Hierarchical,
+    /// Each member is pruned by itself to its part of the target, then all are put side by side.
+    PruneThenMerge,
+    /// All side by side are trained, then pruned, then trained again.
+    MergeFinetunePrune,
+}
+
+/// How much each member counts in the outputs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum MemberWeights {
+    /// By a rule.
+    Rule(WeightRule),
+    /// These, divided by their sum.
+    Given(Vec<f64>),
+}
+
+impl Default for MemberWeights {
+    fn default() -> Self {
+        Self::Rule(WeightRule::Width)
+    }
+}
+
+/// A rule for the members' weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WeightRule {
+    /// By the width of what the output layer reads, as the concatenation of the paper does.
+    Width,
+    /// All alike.
+    Uniform,
+    /// Those by which the weighted mean of the logits has the least cross-entropy on the validation split.
+    Fitted,
+}
+
+/// Where a network that only learns from the ensemble starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Start {
+    /// With the first member's weights.
+    #[default]
+    Member,
+    /// With fresh weights.
+    Scratch,
+}

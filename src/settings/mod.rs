@@ -1,0 +1,25 @@
+//! What can be asked for: plain types, which parsers read, algorithms obey and reports show.
+
+mod architecture;
+mod calibration;
+mod candidate;
+mod compensation;
+mod data;
+mod device;
+mod finetune;
+mod importance;
+mod method;
+mod target;
+
+pub use architecture::Architecture;
+pub use calibration::{Calibration, Convolutions};
+pub use candidate::Candidate;
+pub use compensation::Compensate;
+pub use data::{DatasetRequest, Normalization, Normalize};
+pub use device::Device;
+pub use finetune::{Augment, Finetune, Objective, Optimizer, Schedule, Teacher};
+pub use importance::Importance;
+pub use method::{
+    Alignment, BatchNorm, GroundCost, MemberWeights, Method, MethodName, Order, Outputs, Start, WeightRule,
+};
+pub use target::{Allocation, Budget, LayerSize, Resource, Size, Target};

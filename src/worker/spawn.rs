@@ -1,0 +1,25 @@
+//! Starts child processes, those that compute jobs and those that read datasets: nobody else does.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::Stdio;
+
+use tokio::process::Command;
+
+/// `program` with `args`, ready to be started once its streams are set; none is open.
+///
+/// The child gets a process group of its own, so that a Ctrl-C on the server's terminal is the server's to handle, and
+/// nothing secret; it is killed when its handle is dropped.
+pub(super) fn child(program: &Path, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+    let mut command = Command::new(program);
+    command
+        .args(args)
+        .env_remove("ENGRAFT_API_KEY")
+        .env_remove("ENGRAFT_API_KEY_FILE")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .kill_on_drop(true);
+    command
+}

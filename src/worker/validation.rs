@@ -1,0 +1,142 @@
+//! Reads uploaded datasets through, each in a child process with limits: a hostile file can end the child, not the server.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::Notify;
+
+use super::spawn;
+use crate::config::Validation as Limits;
+use crate::domain::dataset::DatasetFacts;
+use crate::domain::problem::{Code, Problem};
+use crate::runtime::lifecycle::Shutdown;
+use crate::store::datasets::{Datasets, ToValidate};
+use crate::store::{Blobs, StoreError};
+
+/// Time between two looks for work when nobody gives a hint: another process may have taken an upload.
+const POLL: Duration = Duration::from_secs(5);
+/// How long a claim outlives the child's time limit.
+const GRACE: Duration = Duration::from_secs(30);
+/// A dataset on which this many children were lost with their servers is not tried again.
+const MOST_ATTEMPTS: i64 = 5;
+/// Longest report that is read: facts about [`crate::data::MAX_LABEL`] classes with long names fit.
+const LONGEST_REPORT: u64 = 64 << 20;
+
+/// Validates datasets, one after another.
+#[derive(Debug)]
+pub struct Validator {
+    /// The rows.
+    pub datasets: Datasets,
+    /// The bytes.
+    pub blobs: Blobs,
+    /// What a child may use.
+    pub limits: Limits,
+    /// The `engraft` executable.
+    pub program: PathBuf,
+    /// Rings when a dataset was uploaded.
+    pub hint: Arc<Notify>,
+}
+
+/// Why a dataset was not judged.
+#[derive(Debug, thiserror::Error)]
+enum Interruption {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the child process could not be run: {0}")]
+    Child(#[from] std::io::Error),
+}
+
+impl Validator {
+    /// Works until the shutdown begins; a dataset that is being read then is read again after the next start.
+    pub async fn run(self, shutdown: Shutdown) {
+        loop {
+            let wait = match self.next(&shutdown).await {
+                Ok(true) => continue,
+                Ok(false) => POLL,
+                Err(error) => {
+                    tracing::error!(%error, "a dataset could not be validated");
+                    POLL
+                }
+            };
+            tokio::select! {
+                () = shutdown.draining() => return,
+                () = self.hint.notified() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Validates the dataset that has waited longest; false if there is none, or no time.
+    async fn next(&self, shutdown: &Shutdown) -> Result<bool, Interruption> {
+        if shutdown.is_draining() {
+            return Ok(false);
+        }
+        let lease = self.limits.validation_timeout.0 + GRACE;
+        let Some(taken) = self.datasets.claim(lease).await? else { return Ok(false) };
+        let judged = tokio::select! {
+            judged = self.judge(&taken) => judged,
+            () = shutdown.draining() => {
+                self.datasets.release(&taken).await?;
+                return Ok(false);
+            }
+        };
+        match judged {
+            Ok(outcome) => {
+                let state = if outcome.is_ok() { "ready" } else { "invalid" };
+                tracing::info!(dataset = %taken.id, state, "dataset validated");
+                self.datasets.conclude(&taken, &outcome).await?;
+                Ok(true)
+            }
+            Err(error) => {
+                self.datasets.release(&taken).await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn judge(&self, taken: &ToValidate) -> Result<Result<DatasetFacts, Problem>, Interruption> {
+        if taken.attempt > MOST_ATTEMPTS {
+            return Ok(Err(invalid("Reading the dataset took the server down repeatedly.")));
+        }
+        let path = self.blobs.path_of(&taken.blob_key)?;
+        let outcome = self.inspect(&path).await?;
+        Ok(outcome.map_err(|problem| Problem { code: Code::DatasetInvalid, ..problem }))
+    }
+
+    /// Runs the child on one file.
+    async fn inspect(&self, path: &Path) -> Result<Result<DatasetFacts, Problem>, std::io::Error> {
+        let memory = self.limits.validation_memory.0.to_string();
+        let args = [OsStr::new("inspect-dataset"), OsStr::new("--memory"), OsStr::new(&memory), path.as_os_str()];
+        let mut child = spawn::child(&self.program, args).stdout(Stdio::piped()).spawn()?;
+        let report = read(child.stdout.take());
+        let time = self.limits.validation_timeout.0;
+        let Ok(finished) = tokio::time::timeout(time, async { tokio::join!(report, child.wait()) }).await else {
+            child.kill().await?;
+            return Ok(Err(invalid(&format!("Reading the dataset took more than {} s.", time.as_secs_f64()))));
+        };
+        let (report, status) = (finished.0?, finished.1?);
+        if !status.success() {
+            let memory = self.limits.validation_memory.0 >> 20;
+            return Ok(Err(invalid(&format!(
+                "Reading the dataset failed ({status}): it may need more than {memory} MiB of memory."
+            ))));
+        }
+        serde_json::from_slice(&report).map_err(std::io::Error::other)
+    }
+}
+
+fn invalid(detail: &str) -> Problem {
+    Problem::new(Code::DatasetInvalid, detail)
+}
+
+async fn read(stdout: Option<impl AsyncRead + Unpin>) -> std::io::Result<Vec<u8>> {
+    let mut report = Vec::new();
+    if let Some(stdout) = stdout {
+        stdout.take(LONGEST_REPORT).read_to_end(&mut report).await?;
+    }
+    Ok(report)
+}
