@@ -11,13 +11,14 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use engraft::exec::Network;
+use engraft::exec::{OptimizerState, Stride};
 use engraft::kernels::loss::Targets;
 use engraft::model::families;
 use engraft::model::graph::{Approximate, Graph, Node, NodeId, Op, Projections, Window};
 use engraft::settings::{Architecture, Augment, Finetune, Objective, Optimizer};
 use engraft::tensors::{Checkpoint, Weights};
-use engraft::train::optimizer::{OptimizerState, Stride};
-use engraft::train::{self, Examples, Network, Setup, init};
+use engraft::train::{self, Examples, Setup, init};
 
 const THREADS: usize = 2;
 const STRIDE: Stride = Stride { factor: 1.0, clip_norm: None };

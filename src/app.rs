@@ -11,6 +11,7 @@ use axum_server::Handle;
 
 use crate::config::{Server, Settings, Workers};
 use crate::domain::clock::SharedClock;
+use crate::exec;
 use crate::http;
 use crate::http::state::AppState;
 use crate::runtime::lifecycle::Shutdown;
@@ -148,7 +149,7 @@ pub fn worker_policy(settings: &Workers, program: PathBuf) -> anyhow::Result<Pol
     let threads = if settings.threads == 0 { processors / settings.workers.max(1) } else { settings.threads };
     Ok(Policy {
         slots: settings.workers,
-        devices: offered(settings.device)?,
+        devices: offered(settings.device, exec::devices())?,
         threads: threads.max(1),
         memory_limit: Some(settings.memory_limit.0).filter(|bytes| *bytes > 0),
         lease,

@@ -28,6 +28,7 @@ pub mod config;
 pub mod cost;
 pub mod data;
 pub mod domain;
+pub mod exec;
 pub mod fusion;
 pub mod http;
 pub mod kernels;

@@ -8,6 +8,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use engraft::exec::Network;
 use engraft::fusion::Member;
 use engraft::fusion::verify::{Agreement, TOLERANCE, reference};
 use engraft::kernels::Float;
@@ -18,7 +19,6 @@ use engraft::model::header::{CheckpointHeader, Dtype, TensorInfo};
 use engraft::model::natural;
 use engraft::settings::Architecture;
 use engraft::tensors::StateDict;
-use engraft::train::Network;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use support::TestApp;

@@ -10,15 +10,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use engraft::data::augment::ImageShape;
 use engraft::domain::problem::{Code, Problem};
+use engraft::exec::{BatchError, Network};
+use engraft::exec::{OptimizerState, Stride};
 use engraft::kernels::loss::Targets;
 use engraft::model::families;
 use engraft::model::graph::{Graph, Node, NodeId, Op, Window};
 use engraft::settings::{Architecture, Augment, Finetune, Objective, Optimizer, Schedule, Teacher};
 use engraft::tensors::{Checkpoint, StateDict, Weights};
-use engraft::train::optimizer::{OptimizerState, Stride};
 use engraft::train::{
-    BatchError, Event, Examples, Network, Setup, Teach, TeacherLogits, TrainError, Trained, evaluate, init, latency,
-    logits, score, train,
+    Event, Examples, Setup, Teach, TeacherLogits, TrainError, Trained, evaluate, init, latency, logits, score, train,
 };
 use shared_data::shared;
 

@@ -11,6 +11,7 @@ use super::phases::{Halt, Phases};
 use super::{measure, publish, recover};
 use crate::domain::problem::{Code, Fault, Problem};
 use crate::domain::progress::{Phase, Score};
+use crate::exec::{self, Engine};
 use crate::model::families::{self, fresh};
 use crate::model::graph::{Graph, Shape};
 use crate::plan::recipe::{NetworkSource, Recipe};
@@ -18,7 +19,7 @@ use crate::process::protocol::{InputFile, Message};
 use crate::settings::Architecture;
 use crate::settings::{Device, Normalize};
 use crate::tensors::Checkpoint;
-use crate::train::{self, Engine, Examples, Setup, TrainError, Trained};
+use crate::train::{self, Examples, Setup, TrainError, Trained};
 
 /// An ensemble to train, with its files found.
 #[derive(Debug)]
@@ -141,7 +142,7 @@ fn member(
     phases.info(format!("training the member of seed {seed}"));
     let train = &task.recipe.train;
     let batch = train.batch_size.min(data.train.len());
-    let mut network = train::compile(Device::Cpu, graph, batch, task.threads)?;
+    let mut network = exec::compile(Device::Cpu, graph, batch, task.threads)?;
     let weights = train::init(graph, seed).map_err(Problem::from)?;
     network.load(&weights).map_err(TrainError::from)?;
     let setup = Setup {

@@ -7,11 +7,12 @@ use rand_chacha::ChaCha8Rng;
 use super::measure::Bench;
 use super::phases::{Halt, Phases};
 use crate::fusion::importance::Saliency;
-use crate::fusion::{Ensemble, Member};
+use crate::fusion::{Ensemble, FusionError, Member};
+use crate::kernels::dropout::Draw;
 use crate::kernels::loss::Targets;
 use crate::process::protocol::Task;
 use crate::settings::Importance;
-use crate::train::{Examples, Network, TrainError};
+use crate::train::{Examples, TrainError};
 
 /// Examples per gradient: few, so that squares of gradients are not those of their mean.
 const BATCH: usize = 16;
@@ -49,42 +50,34 @@ fn of_member(
     let mut indices: Vec<usize> = (0..train.len()).collect();
     indices.shuffle(&mut ChaCha8Rng::seed_from_u64(task.job.seed));
     indices.truncate(task.job.method.calibration.samples.unwrap_or(EXAMPLES));
-    let mut network = Network::compile(member.graph, BATCH, task.threads)?;
-    network.load(member.weights).map_err(TrainError::from)?;
-    let mut sums: Vec<Vec<f64>> = Vec::new();
+    let mut network = bench.compiled(member.graph, member.weights, BATCH)?;
+    let names: Vec<String> = network.learned().into_iter().map(|(name, _)| name.to_owned()).collect();
+    let weights = names.iter().map(|name| member.weights.f32(name)).collect::<Result<Vec<_>, _>>();
+    let weights = weights.map_err(FusionError::from)?;
+    let mut sums: Vec<Vec<f64>> = weights.iter().map(|weights| vec![0.0; weights.len()]).collect();
     let batches = indices.len().div_ceil(BATCH);
     let mut images = vec![0.0; BATCH * train.example_len()];
     for (index, batch) in indices.chunks(BATCH).enumerate() {
         let images = &mut images[..batch.len() * train.example_len()];
         train.fill(batch, images);
         let labels: Vec<u32> = batch.iter().map(|index| train.label(*index)).collect();
-        network.gradients(images, Targets::of(&labels)).map_err(TrainError::from)?;
-        add(&mut network, &mut sums, task.job.method.importance);
+        let gradients = network.gradients(images, Targets::of(&labels), Draw::default()).map_err(TrainError::from)?;
+        for ((sums, weights), gradient) in sums.iter_mut().zip(&weights).zip(&gradients.tensors) {
+            add(sums, weights, gradient, task.job.method.importance);
+        }
         if !phases.goes_on(from + length * (index + 1) as f64 / batches as f64) {
             return Err(Halt::Stopped);
         }
     }
     let count = batches.max(1) as f64;
-    let parameters = network.parameters().iter().zip(&sums);
-    Ok(parameters
-        .map(|(parameter, sums)| {
-            let means: Vec<f32> = sums.iter().map(|sum| (sum / count) as f32).collect();
-            (parameter.name.clone(), parameter.to_pytorch(&means))
-        })
-        .collect())
+    let means = |sums: &Vec<f64>| sums.iter().map(|sum| (sum / count) as f32).collect();
+    Ok(names.into_iter().zip(sums.iter().map(means)).collect())
 }
 
-/// Adds what the last gradients tell of each weight.
-fn add(network: &mut Network, sums: &mut Vec<Vec<f64>>, importance: Importance) {
-    network.update(|parameters| {
-        sums.resize(parameters.len(), Vec::new());
-        for (sums, parameter) in sums.iter_mut().zip(parameters) {
-            let (values, gradient) = parameter.values_and_gradient();
-            sums.resize(values.len(), 0.0);
-            for (sum, (value, gradient)) in sums.iter_mut().zip(values.iter().zip(gradient)) {
-                let product = f64::from(*value) * f64::from(*gradient);
-                *sum += if importance == Importance::Fisher { product * product } else { product };
-            }
-        }
-    });
+/// Adds what one batch's gradients tell of each weight of a tensor.
+fn add(sums: &mut [f64], weights: &[f32], gradient: &[f32], importance: Importance) {
+    for (sum, (weight, gradient)) in sums.iter_mut().zip(weights.iter().zip(gradient)) {
+        let product = f64::from(*weight) * f64::from(*gradient);
+        *sum += if importance == Importance::Fisher { product * product } else { product };
+    }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::load::{Data, Part};
 use super::phases::Halt;
 use crate::domain::progress::Score;
+use crate::exec::{self, Engine};
 use crate::model::graph::Graph;
 use crate::model::precision::Precision;
 use crate::plan::Plan;
@@ -14,7 +15,7 @@ use crate::process::protocol::Task;
 use crate::report::{Latency, Timing};
 use crate::settings::Device;
 use crate::tensors::Weights;
-use crate::train::{self, Engine, TrainError};
+use crate::train::{self, TrainError};
 
 /// Examples per batch of an evaluation.
 pub(super) const BATCH: usize = 256;
@@ -73,7 +74,7 @@ impl<'a> Bench<'a> {
 
     /// The same for batches of up to `batch` examples.
     pub(super) fn compiled(&self, graph: &Graph, weights: &dyn Weights, batch: usize) -> Result<Box<dyn Engine>, Halt> {
-        let mut network = train::compile(self.device, graph, batch, self.threads)?;
+        let mut network = exec::compile(self.device, graph, batch, self.threads)?;
         network.load(weights).map_err(TrainError::from)?;
         Ok(network)
     }

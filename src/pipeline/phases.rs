@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use crate::domain::problem::{Code, Problem};
 use crate::domain::progress::{EpochMetrics, Level, Phase, Progress};
+use crate::exec::CompileError;
 use crate::fusion::FusionError;
 use crate::process::memory;
 use crate::process::protocol::{Message, OutputFile};
-use crate::train::{CompileError, TrainError};
+use crate::train::TrainError;
 
 /// Time between two progress messages.
 const INTERVAL: Duration = Duration::from_millis(250);

@@ -4,6 +4,7 @@ use super::measure::Bench;
 use super::phases::{Halt, Phases};
 use super::teacher::Lessons;
 use crate::domain::progress::Phase;
+use crate::exec;
 use crate::fusion::{Ensemble, Fused, Member};
 use crate::process::protocol::{OutputFile, Task};
 use crate::settings::Finetune;
@@ -23,7 +24,7 @@ pub(super) fn recover(
     let (stop, data) = (phases.stop_flag(), bench.data());
     let lessons = Lessons::new(finetune, bench, ensemble, phases)?;
     let batch = finetune.batch_size.min(data.train.len());
-    let mut network = train::compile(task.device, &fused.graph, batch, task.threads)?;
+    let mut network = exec::compile(task.device, &fused.graph, batch, task.threads)?;
     network.load(&fused.weights).map_err(TrainError::from)?;
     let setup = Setup {
         finetune,
@@ -52,7 +53,7 @@ pub(super) fn train_beside(
     let (stop, data) = (phases.stop_flag(), bench.data());
     let lessons = Lessons::new(finetune, bench, ensemble, phases)?;
     let batch = finetune.batch_size.min(data.train.len());
-    let mut network = train::compile(task.device, student.graph, batch, task.threads)?;
+    let mut network = exec::compile(task.device, student.graph, batch, task.threads)?;
     network.load(student.weights).map_err(TrainError::from)?;
     let setup = Setup {
         finetune,

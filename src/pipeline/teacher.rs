@@ -4,10 +4,11 @@ use std::sync::{Mutex, PoisonError};
 
 use super::measure::Bench;
 use super::phases::{Halt, Phases};
+use crate::exec::{BatchError, Engine};
 use crate::fusion::Ensemble;
 use crate::kernels::loss;
 use crate::settings::{Finetune, Objective, Teacher};
-use crate::train::{self, BatchError, Engine, Examples, Teach, TeacherLogits};
+use crate::train::{self, Examples, Teach, TeacherLogits};
 
 /// What a network learns from beside the labels.
 #[derive(Debug)]

@@ -137,6 +137,13 @@ impl Optimizer {
     /// PyTorch's defaults of `AdamW`.
     pub const ADAMW: Self =
         Self::AdamW { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.01, decay_norms_and_biases: true };
+
+    /// The learning rate where the schedule stands at `factor`.
+    #[must_use]
+    pub fn rate(&self, factor: f64) -> f64 {
+        let (Self::Sgd { lr, .. } | Self::AdamW { lr, .. }) = self;
+        f64::from(*lr) * factor
+    }
 }
 
 /// The learning rate over time, as a factor of `lr`, advanced every step.

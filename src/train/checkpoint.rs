@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::progress::EpochMetrics;
+use crate::exec::Engine;
 use crate::tensors::{Checkpoint, StateDict, StateDictError, Written};
-use crate::train::{Engine, TrainError};
+use crate::train::TrainError;
 
 /// Key of the file's metadata that holds [`Notes`].
 const KEY: &str = "engraft.training";

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use crate::domain::problem::{Code, Problem};
+use crate::exec::{BatchError, LoadError};
 use crate::tensors::{CheckpointError, StateDictError};
-use crate::train::{BatchError, LoadError};
 
 /// Why training or evaluation ends without a result.
 #[derive(Debug, thiserror::Error)]

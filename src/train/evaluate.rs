@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::domain::progress::Score;
+use crate::exec::{BatchError, Engine};
 use crate::kernels::loss::{argmax, label_loss};
-use crate::train::{BatchError, Engine, Examples, TrainError};
+use crate::train::{Examples, TrainError};
 
 /// Runs before latency is measured.
 const WARM_UP: usize = 3;

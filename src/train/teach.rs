@@ -1,6 +1,6 @@
 //! Where the logits come from that a network learns from.
 
-use crate::train::BatchError;
+use crate::exec::BatchError;
 
 /// A teacher's logits for the train split.
 #[derive(Debug, Clone, Copy)]

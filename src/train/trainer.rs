@@ -10,6 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
 
 use crate::domain::progress::{EpochMetrics, Score};
+use crate::exec::{Engine, Step, Stride};
 use crate::kernels::dropout::Draw;
 use crate::kernels::loss::{Soft, Targets};
 use crate::settings::{Finetune, Objective};
@@ -17,10 +18,8 @@ use crate::tensors::{StateDict, Written};
 use crate::train::checkpoint::{self, Progress};
 use crate::train::evaluate::{check, evaluate};
 use crate::train::loader::{Batch, Loader, Source};
-use crate::train::network::Step;
-use crate::train::optimizer::{Stride, rate};
 use crate::train::schedule::{Span, factor};
-use crate::train::{Engine, Examples, TeacherLogits, TrainError};
+use crate::train::{Examples, TeacherLogits, TrainError};
 
 /// The epoch whose order examples have when statistics are measured: before the first one.
 const MEASURING: usize = 0;
@@ -208,7 +207,7 @@ impl<'a> Run<'a> {
             finite(done.loss, "loss", epoch, index)?;
             loss += done.loss;
             correct += done.correct;
-            lr = rate(&setup.finetune.optimizer, factor);
+            lr = setup.finetune.optimizer.rate(factor);
             speed = (index * batch) as f64 / start.elapsed().as_secs_f64().max(1e-9);
             report(Event::Step { epoch, step: index, steps, images_per_s: speed });
             Ok(())

@@ -29,15 +29,22 @@ pub(crate) const ROWS: &[Row] = &[
     row("tensors", &["domain", "model"], &["candle_core"]),
     row("plan", &["cost", "domain", "model", "settings"], &[]),
     row("process", &["domain", "plan", "settings"], &[]),
+    Row {
+        module: "exec",
+        imports: &["kernels", "model", "settings", "tensors"],
+        // Fresh weights.
+        in_tests: &["train"],
+        frameworks: &[],
+    },
     row("fusion", &["cost", "domain", "kernels", "model", "settings", "tensors"], &[]),
     row("data", &["domain", "model", "settings", "tensors"], &[]),
-    row("train", &["data", "domain", "kernels", "model", "settings", "tensors"], &[]),
+    row("train", &["data", "domain", "exec", "kernels", "model", "settings", "tensors"], &[]),
     row("report", &["domain", "model", "settings"], &[]),
     row(
         "pipeline",
         &[
-            "cost", "data", "domain", "fusion", "kernels", "model", "plan", "process", "report", "settings", "tensors",
-            "train",
+            "cost", "data", "domain", "exec", "fusion", "kernels", "model", "plan", "process", "report", "settings",
+            "tensors", "train",
         ],
         &[],
     ),
@@ -48,10 +55,10 @@ pub(crate) const ROWS: &[Row] = &[
         module: "worker",
         imports: &["config", "domain", "plan", "process", "runtime", "settings", "store"],
         in_tests: &[],
-        frameworks: &["candle_core", "tokio"],
+        frameworks: &["tokio"],
     },
     row("http", &["config", "domain", "model", "plan", "report", "runtime", "store"], &["axum", "tokio"]),
-    row("app", &["config", "domain", "http", "runtime", "store", "worker"], &["tokio"]),
+    row("app", &["config", "domain", "exec", "http", "runtime", "store", "worker"], &["tokio"]),
     row(
         "cli",
         &[
@@ -82,9 +89,9 @@ pub(crate) const CIRCLES: &[(&[&str], &str)] = &[
     ),
     (&["tensors::convert", "tensors::elements", "tensors::number"], "one table of element types, from three sides"),
     (&["tensors::state_dict", "tensors::write"], "a state dict writes itself, with its own type of errors"),
-    (&["train::network::compile", "train::network::operations"], "one compiler in two files"),
+    (&["exec::cpu::compile", "exec::cpu::operations"], "one compiler in two files"),
     (
-        &["train::network::layer", "train::network::plain", "train::network::weighted"],
+        &["exec::cpu::layer", "exec::cpu::plain", "exec::cpu::weighted"],
         "a layer is an operation of either kind, and both work in a layer's pass",
     ),
 ];

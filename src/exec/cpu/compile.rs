@@ -1,12 +1,12 @@
 //! From a graph to a list of layers.
 
+use crate::exec::cpu::layer::{Layer, Operation};
+use crate::exec::cpu::memory::Value;
+use crate::exec::cpu::operations::channels_and_positions;
+use crate::exec::cpu::parameters::{Parameter, Running, Transposition};
 use crate::kernels::Float;
 use crate::model::graph::{Graph, Node, NodeId, Op};
 use crate::model::parameters::{self, Role};
-use crate::train::network::layer::{Layer, Operation};
-use crate::train::network::memory::Value;
-use crate::train::network::operations::channels_and_positions;
-use crate::train::network::parameters::{Parameter, Running, Transposition};
 
 /// A graph as layers.
 #[derive(Debug)]

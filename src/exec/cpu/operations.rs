@@ -1,5 +1,10 @@
 //! What the operations of a graph are to the engine: every one has a form here.
 
+use crate::exec::cpu::compile::Compiler;
+use crate::exec::cpu::layer::Operation;
+use crate::exec::cpu::parameters::Transposition;
+use crate::exec::cpu::plain::Plain;
+use crate::exec::cpu::weighted::{Norm, Weighted};
 use crate::kernels::attention::Attention;
 use crate::kernels::batch_norm::{Affine, Statistics};
 use crate::kernels::conv::{Conv, Depthwise};
@@ -11,11 +16,6 @@ use crate::kernels::pool::Cover;
 use crate::kernels::{Float, Geometry};
 use crate::model::graph::{Approximate, Graph, Node, NodeId, Op, Shape, Window};
 use crate::model::parameters::Role;
-use crate::train::network::compile::Compiler;
-use crate::train::network::layer::Operation;
-use crate::train::network::parameters::Transposition;
-use crate::train::network::plain::Plain;
-use crate::train::network::weighted::{Norm, Weighted};
 
 /// Channels of a shape, and its positions.
 pub(super) fn channels_and_positions(shape: &Shape) -> [usize; 2] {

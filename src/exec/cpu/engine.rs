@@ -1,12 +1,11 @@
 //! The CPU as a device.
 
+use crate::exec::cpu::{Network, OptimizerState};
+use crate::exec::engine::{BatchError, Engine, Gradients, LoadError, Step, Stride};
 use crate::kernels::dropout::Draw;
 use crate::kernels::loss::Targets;
 use crate::settings::Optimizer;
 use crate::tensors::{StateDict, StateDictError, Weights};
-use crate::train::engine::Engine;
-use crate::train::network::{BatchError, LoadError, Network, Step};
-use crate::train::optimizer::{OptimizerState, Stride};
 
 impl Engine for Network<f32> {
     fn classes(&self) -> usize {
@@ -59,6 +58,13 @@ impl Engine for Network<f32> {
             self.optimizer = Some(optimizer);
         }
         Ok(step)
+    }
+
+    fn gradients(&mut self, images: &[f32], targets: Targets<'_, f32>, draw: Draw) -> Result<Gradients, BatchError> {
+        self.draw_from(draw);
+        let step = self.gradients(images, targets)?;
+        let tensors = self.parameters().iter().map(|parameter| parameter.to_pytorch(&parameter.gradient)).collect();
+        Ok(Gradients { step, tensors })
     }
 
     fn memories(&self) -> Result<(u64, StateDict), StateDictError> {

@@ -1,11 +1,11 @@
 //! The steps of a compiled network.
 
+use crate::exec::cpu::memory::{Memory, Value};
+use crate::exec::cpu::parameters::{Parameter, Running};
+use crate::exec::cpu::plain::{Output, Plain, Settings};
+use crate::exec::cpu::weighted::{Context, Tensors, Weighted};
 use crate::kernels::dropout::Draw;
 use crate::kernels::{Float, Workspace, elementwise, layout};
-use crate::train::network::memory::{Memory, Value};
-use crate::train::network::parameters::{Parameter, Running};
-use crate::train::network::plain::{Output, Plain, Settings};
-use crate::train::network::weighted::{Context, Tensors, Weighted};
 
 /// What a pass is for: it decides which statistics BatchNorm uses, and whether values drop out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,9 +2,10 @@
 
 use rayon::prelude::*;
 
+use crate::exec::cpu::Parameter;
+use crate::exec::engine::Stride;
 use crate::kernels::PIECE;
 use crate::settings::Optimizer;
-use crate::train::network::Parameter;
 
 /// Values per parameter, in the network's order of axes.
 pub(super) type Buffers = Vec<Vec<f32>>;
@@ -18,15 +19,6 @@ pub struct OptimizerState {
     /// SGD's momentum (from 0; PyTorch's starts at the first gradient: the same), or `AdamW`'s running means of gradients
     /// and of their squares; each with its name in checkpoints.
     pub(super) buffers: Vec<(&'static str, Buffers)>,
-}
-
-/// How a step goes along the gradients.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Stride {
-    /// What the schedule makes of the learning rate.
-    pub factor: f64,
-    /// Longest gradient of all parameters together.
-    pub clip_norm: Option<f32>,
 }
 
 impl OptimizerState {
@@ -48,7 +40,7 @@ impl OptimizerState {
     /// `w -= rate m̂ / (sqrt(v̂) + eps)` with the bias-corrected running means m̂ of g and v̂ of g².
     pub fn step(&mut self, parameters: &mut [Parameter<f32>], stride: Stride) {
         self.steps += 1;
-        let rate = rate(&self.rule, stride.factor);
+        let rate = self.rule.rate(stride.factor);
         let scale = stride.clip_norm.map_or(1.0, |most| shrink(norm(parameters), most));
         match (self.rule, &mut self.buffers[..]) {
             (Optimizer::Sgd { momentum, nesterov, weight_decay, decay_norms_and_biases, .. }, [(_, velocity)]) => {
@@ -68,13 +60,6 @@ impl OptimizerState {
             _ => {}
         }
     }
-}
-
-/// The learning rate of `rule` where the schedule stands at `factor`.
-#[must_use]
-pub fn rate(rule: &Optimizer, factor: f64) -> f64 {
-    let (Optimizer::Sgd { lr, .. } | Optimizer::AdamW { lr, .. }) = rule;
-    f64::from(*lr) * factor
 }
 
 /// Whether a parameter decays: biases and the factors of norms, the ones with a single axis, may be spared.

@@ -5,6 +5,7 @@ mod engine;
 mod layer;
 mod memory;
 mod operations;
+mod optimizer;
 mod parameters;
 mod plain;
 mod weighted;
@@ -13,65 +14,18 @@ use std::num::NonZeroUsize;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use crate::exec::cpu::compile::{Compiled, compile};
+use crate::exec::cpu::layer::{Mode, Pass};
+use crate::exec::cpu::memory::{Memory, Purpose};
+use crate::exec::engine::{BatchError, CompileError, LoadError, Step};
 use crate::kernels::dropout::Draw;
 use crate::kernels::loss::{self, Targets};
 use crate::kernels::{Float, Workspace};
-use crate::model::graph::{Graph, Shape};
-use crate::settings::Device;
+use crate::model::graph::Graph;
 use crate::tensors::{StateDict, StateDictError, Weights};
-use crate::train::network::compile::{Compiled, compile};
-use crate::train::network::layer::{Mode, Pass};
-use crate::train::network::memory::{Memory, Purpose};
-use crate::train::optimizer::OptimizerState;
 
-pub use parameters::{LoadError, Parameter};
-
-/// Why a graph cannot be compiled.
-#[derive(Debug, thiserror::Error)]
-pub enum CompileError {
-    /// A classifier's output is a vector of logits.
-    #[error(
-        "node `{node}`: expected an output of shape [K], one logit per class, got {shape:?}; add a flatten and a linear layer"
-    )]
-    Output {
-        /// The last node.
-        node: String,
-        /// Its shape.
-        shape: Shape,
-    },
-    /// The system refused threads.
-    #[error("starting {threads} threads: {source}")]
-    Threads {
-        /// How many.
-        threads: usize,
-        /// What it said.
-        source: rayon::ThreadPoolBuildError,
-    },
-    /// Nothing here computes on such a device.
-    #[error("networks cannot be computed on {0} yet")]
-    Device(Device),
-}
-
-/// A batch that does not fit the network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected 1 to {most} examples of {example} elements (and a label for each), got {got} elements")]
-pub struct BatchError {
-    /// Largest batch.
-    pub most: usize,
-    /// Elements of one example.
-    pub example: usize,
-    /// Elements that came.
-    pub got: usize,
-}
-
-/// One training step's result; the gradients are in the parameters.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Step {
-    /// Mean objective over the batch.
-    pub loss: f64,
-    /// Examples whose highest logit was the label's.
-    pub correct: usize,
-}
+pub use optimizer::OptimizerState;
+pub use parameters::Parameter;
 
 /// A compiled network with its weights, buffers and threads.
 #[derive(Debug)]

@@ -1,11 +1,11 @@
 //! Operations without weights.
 
+use crate::exec::cpu::layer::{Mode, Operands};
 use crate::kernels::attention::Attention;
 use crate::kernels::dropout::{Draw, Mask};
 use crate::kernels::function::Function;
 use crate::kernels::pool::Cover;
 use crate::kernels::{Float, Workspace, elementwise, layout, pool, softmax, tokens};
-use crate::train::network::layer::{Mode, Operands};
 
 /// What is computed from the operands alone.
 #[derive(Debug)]

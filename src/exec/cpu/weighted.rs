@@ -1,12 +1,12 @@
 //! Operations with weights.
 
+use crate::exec::cpu::layer::Mode;
+use crate::exec::cpu::parameters::Running;
 use crate::kernels::batch_norm::{Affine, Backward, Momentum, Statistics};
 use crate::kernels::conv::{Conv, Depthwise};
 use crate::kernels::group_norm::{GroupNorm, Moments, Scale};
 use crate::kernels::linear::Linear;
 use crate::kernels::{Float, Workspace, elementwise, reduce, tokens};
-use crate::train::network::layer::Mode;
-use crate::train::network::parameters::Running;
 
 /// Share of a batch in running statistics, PyTorch's default.
 const MOMENTUM: f64 = 0.1;

@@ -1,16 +1,97 @@
-//! The seam between training and devices.
+//! The seam between networks and devices.
 //!
-//! Trainer, evaluation, checkpoints and pipeline know a compiled network only as an [`Engine`]. A training step is one call
+//! Trainer, evaluation, checkpoints, rankings and pipeline know a compiled network only as an [`Engine`]. A training step is one call
 //! that holds gradients, clipping and the optimizer: a device may run it as one captured graph, with weights and optimizer
 //! in its own memory. What crosses the seam is a batch on the way in, logits or a loss on the way out, and whole state dicts.
 
 use crate::kernels::dropout::Draw;
 use crate::kernels::loss::Targets;
-use crate::model::graph::Graph;
+use crate::model::graph::Shape;
 use crate::settings::{Device, Optimizer};
-use crate::tensors::{StateDict, StateDictError, Weights};
-use crate::train::network::{BatchError, CompileError, LoadError, Network, Step};
-use crate::train::optimizer::Stride;
+use crate::tensors::{CheckpointError, StateDict, StateDictError, Weights};
+
+/// How a step goes along the gradients.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Stride {
+    /// What the schedule makes of the learning rate.
+    pub factor: f64,
+    /// Longest gradient of all parameters together.
+    pub clip_norm: Option<f32>,
+}
+
+/// Gradients of one batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gradients {
+    /// The objective and what was right.
+    pub step: Step,
+    /// One for each of [`Engine::learned`], in PyTorch's order of elements.
+    pub tensors: Vec<Vec<f32>>,
+}
+
+/// Why a graph cannot be compiled.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// A classifier's output is a vector of logits.
+    #[error(
+        "node `{node}`: expected an output of shape [K], one logit per class, got {shape:?}; add a flatten and a linear layer"
+    )]
+    Output {
+        /// The last node.
+        node: String,
+        /// Its shape.
+        shape: Shape,
+    },
+    /// The system refused threads.
+    #[error("starting {threads} threads: {source}")]
+    Threads {
+        /// How many.
+        threads: usize,
+        /// What it said.
+        source: rayon::ThreadPoolBuildError,
+    },
+    /// Nothing here computes on such a device.
+    #[error("networks cannot be computed on {0} yet")]
+    Device(Device),
+}
+
+/// A batch that does not fit the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected 1 to {most} examples of {example} elements (and a label for each), got {got} elements")]
+pub struct BatchError {
+    /// Largest batch.
+    pub most: usize,
+    /// Elements of one example.
+    pub example: usize,
+    /// Elements that came.
+    pub got: usize,
+}
+
+/// One training step's result; the gradients are in the parameters.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Step {
+    /// Mean objective over the batch.
+    pub loss: f64,
+    /// Examples whose highest logit was the label's.
+    pub correct: usize,
+}
+
+/// Why weights do not fit a network.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A tensor is missing or not readable.
+    #[error(transparent)]
+    Tensor(#[from] CheckpointError),
+    /// A tensor has another size.
+    #[error("tensor `{name}`: expected {expected} elements, got {got}")]
+    Size {
+        /// The tensor.
+        name: String,
+        /// Elements that the network has.
+        expected: usize,
+        /// Elements that the tensor has.
+        got: usize,
+    },
+}
 
 /// A network compiled for a device, with its weights and, while it learns, its optimizer.
 pub trait Engine: std::fmt::Debug + Send {
@@ -63,6 +144,12 @@ pub trait Engine: std::fmt::Debug + Send {
         draw: Draw,
     ) -> Result<Step, BatchError>;
 
+    /// Gradients of the same objective, and no step. Dropout draws from `draw`.
+    ///
+    /// # Errors
+    /// As [`Self::step`].
+    fn gradients(&mut self, images: &[f32], targets: Targets<'_, f32>, draw: Draw) -> Result<Gradients, BatchError>;
+
     /// What the optimizer remembers: its steps, and tensors called `buffer.parameter` in PyTorch's layouts.
     ///
     /// # Errors
@@ -89,20 +176,4 @@ pub trait Engine: std::fmt::Debug + Send {
 
     /// Runs `task` on the threads that prepare the device's batches.
     fn on_threads(&self, task: &mut (dyn FnMut() + Send));
-}
-
-/// Compiles `graph` for `device`, for batches of up to `max_batch` examples and `threads` threads; all weights are 0.
-///
-/// # Errors
-/// When the output is no vector, no threads can be had, or there is no engine for the device.
-pub fn compile(
-    device: Device,
-    graph: &Graph,
-    max_batch: usize,
-    threads: usize,
-) -> Result<Box<dyn Engine>, CompileError> {
-    match device {
-        Device::Auto | Device::Cpu => Ok(Box::new(Network::<f32>::compile(graph, max_batch, threads)?)),
-        Device::Cuda(_) => Err(CompileError::Device(device)),
-    }
 }

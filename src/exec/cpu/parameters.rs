@@ -1,26 +1,9 @@
 //! A network's tensors in our order of axes, and their way from and to a `state_dict` in PyTorch's.
 
+use crate::exec::engine::LoadError;
 use crate::kernels::{Float, layout};
 use crate::model::parameters::counter;
-use crate::tensors::{CheckpointError, StateDict, StateDictError, Weights};
-
-/// Why weights do not fit a network.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// A tensor is missing or not readable.
-    #[error(transparent)]
-    Tensor(#[from] CheckpointError),
-    /// A tensor has another size.
-    #[error("tensor `{name}`: expected {expected} elements, got {got}")]
-    Size {
-        /// The tensor.
-        name: String,
-        /// Elements that the network has.
-        expected: usize,
-        /// Elements that the tensor has.
-        got: usize,
-    },
-}
+use crate::tensors::{StateDict, StateDictError, Weights};
 
 /// How blocks of a tensor are transposed: (channels x pixels) outside, (pixels x channels) inside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
