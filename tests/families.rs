@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use engraft::exec::Network;
 use engraft::fusion::Member;
-use engraft::fusion::verify::{Agreement, TOLERANCE, reference};
+use engraft::fusion::reference::verify::{Agreement, TOLERANCE, reference};
 use engraft::kernels::Float;
 use engraft::kernels::loss::Targets;
 use engraft::model::families::{self, FAMILIES, inspect};

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use engraft::fusion::{Member, Padded, verify};
+use engraft::fusion::reference::verify;
+use engraft::fusion::{Member, Padded};
 use engraft::model::depth;
 use engraft::model::graph::Graph;
 use engraft::model::header::Dtype;

@@ -5,7 +5,8 @@ mod shared_data;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use engraft::fusion::{self, Ensemble, Fused, Member, align, verify};
+use engraft::fusion::reference::verify;
+use engraft::fusion::{self, Ensemble, Fused, Member, align};
 use engraft::model::families::{self, Detected};
 use engraft::model::graph::{Graph, Shape};
 use engraft::model::groups::{Couplings, GroupId};

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use engraft::domain::problem::{Code, Problem};
-use engraft::fusion::{self, Ensemble, Member, verify};
+use engraft::fusion::reference::verify;
+use engraft::fusion::{self, Ensemble, Member};
 use engraft::model::costs::Costs;
 use engraft::model::graph::{Graph, MAX_NODES, json};
 use engraft::model::groups::Couplings;

@@ -1,40 +1,32 @@
 //! Neuron Transplantation (Öz et al., ECML-PKDD 2024, arXiv 2502.06849), as pure functions over the members' weights.
 //!
 //! The concatenated network is never built: an [`Ensemble`] knows where each member's units would stand in it, units are
-//! [scored](score) and [selected](select) from the members directly, and what is kept is [gathered](gather) into the fused
+//! ranked and [selected](mod@select) from the members directly, and what is kept is [gathered](gather) into the fused
 //! network. Gathering everything gives the concatenated network itself ([`materialise`]), for tests and small inputs.
+//!
+//! | room | what lives there |
+//! | --- | --- |
+//! | [`ensemble`] | members side by side, their weights in the mean, padding, where units stand in tensors |
+//! | [`mod@select`] | scores, rankings by activations and gradients, selection, what groups are worth |
+//! | [`assemble`] | kept rows and columns as a recipe, orders of joins, averages, provenance |
+//! | [`align`] | members' units in one order |
+//! | [`compensate`] | layers refitted in closed form |
+//! | [`calibration`] | networks run node by node on inputs without labels |
+//! | [`mod@reference`] | the plainest way to compute a network: what the concatenation is verified by, and tests |
 
 pub mod align;
-mod average;
+pub mod assemble;
 pub mod calibration;
 pub mod compensate;
-mod ensemble;
-mod execute;
-mod gather;
-pub mod importance;
-mod mask;
-mod orders;
-mod padded;
-mod provenance;
-mod recipe;
-mod routes;
-mod rows;
-mod score;
-mod select;
-pub mod sensitivity;
-mod sides;
-mod squares;
-pub mod verify;
-mod weights;
+pub mod ensemble;
+mod error;
+pub mod reference;
+pub mod select;
 
-pub use average::average;
-pub use ensemble::{Ensemble, FusionError, Member};
-pub use gather::{gather, materialise};
-pub use mask::Masked;
-pub use orders::{Join, hierarchical, in_order, iterative, joins, joint};
-pub use padded::Padded;
-pub use provenance::{Origin, Provenance, Unit};
-pub use recipe::{Fused, Recipe};
-pub use score::{Scores, l1, magnitude};
-pub use select::{Selection, quotas, select, select_part};
-pub use weights::fit as fit_weights;
+pub use assemble::{
+    Fused, Join, Origin, Provenance, Recipe, Unit, average, gather, hierarchical, in_order, iterative, joins, joint,
+    materialise,
+};
+pub use ensemble::{Ensemble, Member, Padded, fit_weights};
+pub use error::FusionError;
+pub use select::{Masked, Scores, Selection, l1, magnitude, quotas, select, select_part};

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::costs::Costs;
 use crate::model::graph::{Graph, NodeId};
-use crate::model::groups::{Axis, Couplings, GroupId, Owner, Segment};
+use crate::model::groups::{Couplings, GroupId};
 use crate::model::parameters;
 use crate::model::precision::Precision;
 use crate::model::ranges::Range;
@@ -154,10 +154,8 @@ impl<'a> Ledger<'a> {
     pub fn new(graph: &'a Graph, couplings: &'a Couplings, precision: &'a Precision) -> Self {
         let mut touched = vec![BTreeSet::new(); couplings.groups.len()];
         for (id, axis) in couplings.rows.iter().chain(&couplings.columns) {
-            for segment in axis {
-                if let Owner::Group(GroupId(group)) = segment.owner {
-                    touched[group].insert(*id);
-                }
+            for GroupId(group) in axis.groups() {
+                touched[group].insert(*id);
             }
         }
         let touched = touched.into_iter().map(|nodes| nodes.into_iter().collect()).collect();
@@ -203,19 +201,10 @@ impl<'a> Ledger<'a> {
             _ => self.widths[group],
         };
         let node = self.graph.node(id);
-        let [input, output] =
-            [&self.couplings.columns, &self.couplings.rows].map(|axes| axis_len(axes.get(&id), width));
+        let [input, output] = [&self.couplings.columns, &self.couplings.rows]
+            .map(|axes| axes.get(&id).map_or(0, |axis| axis.len_with(width)));
         Costs::of_node(&parameters::resized(node, input, output), self.graph.shape(id), self.precision)
     }
-}
-
-/// Length of an axis whose groups have other widths; 0 for none.
-pub(super) fn axis_len(axis: Option<&Axis>, width: impl Fn(GroupId) -> usize) -> usize {
-    let len = |segment: &Segment| match segment.owner {
-        Owner::Group(group) => width(group) * segment.repeat,
-        Owner::Input | Owner::Output => segment.len(),
-    };
-    axis.into_iter().flatten().map(len).sum()
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! How large everything is and becomes: widths of the fused network, its costs and those of the members.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::domain::problem::{Code, Fault, Problem};
@@ -89,13 +91,14 @@ impl FusionPlan {
 fn heads(graphs: &[Graph], couplings: &[Couplings], targets: &[usize]) -> Result<Vec<usize>, Problem> {
     let first = &couplings[0];
     let heads = first.attentions.iter().map(|(id, axis)| {
-        let width = axis.first().map_or(1, |segment| segment.repeat);
+        let width_of = |axis: &Axis| axis.segments().first().map_or(1, |segment| segment.repeat);
+        let width = width_of(axis);
         let node = &graphs[0].node(*id).name;
         let refuse = |detail: &str| Problem::new(Code::NotSupportedYet, format!("node `{node}`: {detail}"));
-        if couplings.iter().any(|other| other.attentions[id].first().map_or(1, |segment| segment.repeat) != width) {
+        if couplings.iter().any(|other| width_of(&other.attentions[id]) != width) {
             return Err(refuse("the members' heads have different widths; heads of one width are fused"));
         }
-        let len = |axis: &Axis| allocate::axis_len(Some(axis), |GroupId(group)| targets[group]);
+        let len = |axis: &Axis| axis.len_with(|GroupId(group)| targets[group]);
         let [rows, columns] = [&first.rows[id], &first.columns[id]].map(len);
         if rows != columns || !rows.is_multiple_of(width) {
             return Err(refuse("it would read other channels than it writes, or no whole heads; give both one width"));
@@ -158,8 +161,8 @@ fn widths(couplings: &[Couplings], ranges: &[Range], size: Size, names: &[String
 
 /// The network with `widths[i]` units in group i.
 fn with_group_widths(graph: &Graph, couplings: &Couplings, widths: &[usize]) -> Result<Graph, GraphError> {
-    let of = |axes: &std::collections::BTreeMap<NodeId, _>, id| {
-        allocate::axis_len(axes.get(&id), |GroupId(group)| widths[group])
+    let of = |axes: &BTreeMap<NodeId, Axis>, id| {
+        axes.get(&id).map_or(0, |axis| axis.len_with(|GroupId(group)| widths[group]))
     };
     parameters::with_widths(graph, |id, _| (of(&couplings.columns, id), of(&couplings.rows, id)))
 }
@@ -178,7 +181,7 @@ fn layers(
             let rows = &couplings.rows[&id];
             let groups: Vec<&str> = couplings.groups_of(id).iter().map(|group| names[group.0].as_str()).collect();
             let group = (!groups.is_empty()).then(|| groups.join(", "));
-            let len = |widths: &[usize]| allocate::axis_len(Some(rows), |GroupId(group)| widths[group]);
+            let len = |widths: &[usize]| rows.len_with(|GroupId(group)| widths[group]);
             LayerPlan { name: name(graph, id), group, width_before: len(totals), width_after: len(targets) }
         })
         .collect()

@@ -88,9 +88,9 @@ fn named<'a>(graphs: &'a [Graph], couplings: &[Couplings]) -> Vec<Named<'a>> {
 
 /// What widths of `group` are multiples of, since attentions have whole heads.
 fn head_width(couplings: &Couplings, group: GroupId) -> usize {
-    let holds = |axis: &Axis| axis.iter().any(|segment| segment.owner == Owner::Group(group));
+    let holds = |axis: &Axis| axis.holds(Owner::Group(group));
     let met = couplings.attentions.iter().filter(|(id, _)| holds(&couplings.rows[id]) || holds(&couplings.columns[id]));
-    let widths = met.filter_map(|(_, axis)| Some(axis.first()?.repeat));
+    let widths = met.filter_map(|(_, axis)| Some(axis.segments().first()?.repeat));
     widths.fold(1, least_common_multiple)
 }
 

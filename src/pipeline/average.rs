@@ -10,7 +10,7 @@ use super::phases::{Halt, Phases};
 use super::publish;
 use crate::domain::progress::Phase;
 use crate::fusion::align::{self, Alignment};
-use crate::fusion::importance;
+use crate::fusion::select;
 use crate::fusion::{self, Ensemble, Fused, Member};
 use crate::model::graph::{Graph, Op};
 use crate::plan::network::Network;
@@ -80,7 +80,7 @@ fn alignments(
     Ok(match (method.alignment.cost, bench) {
         (GroundCost::Activations, Some(bench)) => {
             let monitor = &mut |done| phases.goes_on(done);
-            let statistics = importance::measure(ensemble, &bench.data().train, &sampling(task), monitor)?;
+            let statistics = select::measure(ensemble, &bench.data().train, &sampling(task), monitor)?;
             // Transport minimises distances; matching maximises products, which is the least sum of squared distances.
             let distance = if transports { f64::sqrt } else { std::convert::identity };
             align::match_activations(ensemble, &statistics, distance)?

@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::measure::Bench;
 use super::phases::{Halt, Phases};
-use crate::fusion::importance::Saliency;
+use crate::fusion::select::Saliency;
 use crate::fusion::{Ensemble, FusionError, Member};
 use crate::kernels::dropout::Draw;
 use crate::kernels::loss::Targets;

@@ -8,7 +8,7 @@ use super::publish;
 use crate::domain::progress::Phase;
 use crate::fusion::calibration::Sampling;
 use crate::fusion::compensate::{self, Compensated, Options};
-use crate::fusion::importance::{self, Ranking};
+use crate::fusion::select::{self, Ranking};
 use crate::fusion::{self, Ensemble, Fused, Recipe, Selection};
 use crate::model::precision::Precision;
 use crate::model::refit::Compensation;
@@ -192,7 +192,7 @@ impl Join<'_> {
         let statistics = match inputs {
             Some(inputs) if importance.needs_activations() => {
                 let monitor = &mut |done: f64| phases.goes_on((joined as f64 + done) / joins as f64);
-                Some(importance::measure(self.parts, &inputs.fitted, &sampling(self.task), monitor)?)
+                Some(select::measure(self.parts, &inputs.fitted, &sampling(self.task), monitor)?)
             }
             _ => None,
         };

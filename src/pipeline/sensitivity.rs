@@ -5,7 +5,7 @@ use super::measure::Bench;
 use super::phases::{Halt, Phases};
 use crate::cost::budgets::{SENSITIVITY_EXAMPLES, SENSITIVITY_MACS};
 use crate::domain::progress::Phase;
-use crate::fusion::sensitivity::{Probe, probes};
+use crate::fusion::select::sensitivity::{Probe, probes};
 use crate::fusion::{Ensemble, Masked};
 use crate::model::allocate::Curve;
 use crate::model::costs::Costs;

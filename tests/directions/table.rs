@@ -77,7 +77,6 @@ pub(crate) const CIRCLES: &[(&[&str], &str)] = &[
         &["fusion::calibration::forward", "fusion::calibration::layer"],
         "to be ended: the value that layers compute stands with the network",
     ),
-    (&["fusion::score", "fusion::select"], "scores follow from what is selected so far, and a selection from scores"),
     (&["kernels::float", "kernels::tile"], "each type of numbers names its tile, and tiles are of such numbers"),
     (
         &["model::formats::safetensors", "model::formats::safetensors_json"],

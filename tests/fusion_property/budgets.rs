@@ -21,7 +21,7 @@ fn spent(graph: &Graph, couplings: &Couplings, widths: &[usize], resource: Resou
             Owner::Group(GroupId(group)) => widths[group] * segment.repeat,
             Owner::Input | Owner::Output => segment.len(),
         };
-        axis.into_iter().flatten().map(len).sum::<usize>()
+        axis.into_iter().flat_map(Axis::segments).map(len).sum::<usize>()
     };
     let widths = |id, _: &Node| (len(couplings.columns.get(&id)), len(couplings.rows.get(&id)));
     Costs::of(&parameters::with_widths(graph, widths).unwrap(), &Precision::default()).get(resource)

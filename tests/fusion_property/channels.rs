@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use engraft::domain::problem::Code;
-use engraft::fusion::{self, Ensemble, Member, verify};
+use engraft::fusion::reference::verify;
+use engraft::fusion::{self, Ensemble, Member};
 use engraft::model::graph::{Graph, NodeId};
 use engraft::model::parameters::{self, Role};
 use engraft::model::plan::FusionPlan;

@@ -12,7 +12,8 @@ mod networks;
 use std::collections::BTreeSet;
 
 use engraft::fusion::align::{self, Alignment};
-use engraft::fusion::{self, Ensemble, Member, verify};
+use engraft::fusion::reference::verify;
+use engraft::fusion::{self, Ensemble, Member};
 use engraft::model::groups::{GroupId, Owner};
 use engraft::tensors::Weights;
 use proptest::prelude::*;
@@ -80,6 +81,7 @@ fn check_masked(plan: &Plan, seed: u64, factor: f64) {
     let mut dropped = BTreeSet::new();
     for (id, _) in graphs[0].iter().filter(|(id, _)| couplings.rows.contains_key(id)) {
         let units = couplings.rows[&id]
+            .segments()
             .iter()
             .flat_map(|segment| (0..segment.len()).map(|at| (segment.owner, segment.first + at / segment.repeat)));
         for ((owner, unit), naive) in units.zip(&naive.units[id.0]) {

@@ -1,9 +1,8 @@
 //! The order in which a member's units are to stand.
 
 use crate::fusion::Ensemble;
-use crate::fusion::score::length;
-use crate::fusion::sides::{Side, Tensor};
-use crate::model::groups::{Axis, GroupId, Owner};
+use crate::fusion::ensemble::sides::{Side, Tensor};
+use crate::model::groups::{Axis, GroupId, Owner, Placed};
 use crate::tensors::{CheckpointError, Weights};
 
 /// In which order a member's units stand where the reference's do.
@@ -32,15 +31,13 @@ impl Alignment {
 
     /// For each position of an axis, the position that comes to stand there; `None` where all stay.
     fn sources(&self, axis: &Axis) -> Option<Vec<usize>> {
-        let mut sources = Vec::with_capacity(length(axis));
-        let mut start = 0;
-        for segment in axis {
-            for unit in segment.first..segment.first + segment.units {
+        let mut sources = Vec::with_capacity(axis.len());
+        for placed @ Placed { start, segment } in axis.placed() {
+            for unit in placed.units() {
                 let source = self.of(segment.owner).map_or(unit, |order| order[unit]);
                 let first = start + source.saturating_sub(segment.first) * segment.repeat;
                 sources.extend(first..first + segment.repeat);
             }
-            start += segment.len();
         }
         let stays = sources.iter().enumerate().all(|(place, source)| place == *source);
         (!stays).then_some(sources)

@@ -8,7 +8,7 @@ use super::alignment::Alignment;
 use super::assignment::assign;
 use super::movable;
 use super::transport::products;
-use crate::fusion::sides::Tensor;
+use crate::fusion::ensemble::sides::Tensor;
 use crate::fusion::{Ensemble, FusionError};
 use crate::model::groups::{GroupId, Owner};
 

@@ -16,7 +16,7 @@ pub use alignment::Alignment;
 pub use matching::match_weights;
 pub use transport::{match_activations, transport};
 
-use crate::fusion::sides::Tensor;
+use crate::fusion::ensemble::sides::Tensor;
 use crate::fusion::{Ensemble, FusionError};
 use crate::model::groups::GroupId;
 use crate::model::parameters;

@@ -3,8 +3,8 @@
 use super::alignment::Alignment;
 use super::assignment::assign;
 use super::movable;
-use crate::fusion::importance::Statistics;
-use crate::fusion::sides::{Side, Tensor};
+use crate::fusion::ensemble::sides::{Side, Tensor};
+use crate::fusion::select::Statistics;
 use crate::fusion::{Ensemble, FusionError};
 use crate::kernels::{Matrix, matmul};
 use crate::model::groups::{GroupId, Owner};

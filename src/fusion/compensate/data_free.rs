@@ -10,9 +10,9 @@ use rayon::prelude::*;
 
 use super::solve::solve;
 use super::{Compensated, altered_layers, copy};
+use crate::fusion::assemble::routes::Routes;
 use crate::fusion::calibration::moments::Normal;
 use crate::fusion::calibration::{Monitor, mixes, only_reader};
-use crate::fusion::routes::Routes;
 use crate::fusion::{Ensemble, Fused, FusionError, Member, Selection};
 use crate::kernels::{Matrix, matmul};
 use crate::model::graph::{Graph, Node, NodeId, Op};

@@ -24,7 +24,7 @@ use crate::fusion::calibration::{HELD_BYTES, Inputs, Monitor, Network, Sampling,
 use crate::fusion::{Ensemble, Fused, FusionError, Selection};
 use crate::kernels::layout;
 use crate::model::graph::{Graph, Node, NodeId, Op};
-use crate::model::groups::{Axis, Owner};
+use crate::model::groups::Axis;
 use crate::model::header::Dtype;
 use crate::model::parameters::{self, Parameter, Role};
 use crate::model::refit::{self, Compensation, RefittedLayer, Source};
@@ -168,13 +168,8 @@ pub fn copy(fused: &Fused<impl Weights>) -> Result<StateDict, FusionError> {
 /// computation: pruned units, or values computed from other ones.
 fn altered_layers(ensemble: &Ensemble<'_>, selection: &Selection) -> Vec<NodeId> {
     let graph = ensemble.graph();
-    let pruned = |axis: &Axis| {
-        axis.iter().any(|segment| {
-            matches!(segment.owner, Owner::Group(group)
-                if selection.width(group) < ensemble.widths(group).iter().sum())
-        })
-    };
-    let stacked = |axis: &Axis| axis.iter().any(|segment| matches!(segment.owner, Owner::Group(_)));
+    let pruned = |axis: &Axis| axis.groups().any(|group| selection.width(group) < ensemble.widths(group).iter().sum());
+    let stacked = |axis: &Axis| axis.groups().next().is_some();
     let several = ensemble.members().len() > 1;
     let mut altered: Vec<bool> = Vec::with_capacity(graph.nodes().len());
     for (id, node) in graph.iter() {

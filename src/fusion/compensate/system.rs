@@ -7,11 +7,10 @@ use rayon::prelude::*;
 
 use super::solve::{Fit, Solution};
 use crate::cost::calibration::MOST_UNKNOWNS;
+use crate::fusion::assemble::routes::Routes;
 use crate::fusion::calibration::{
     Batch, Network, Sampling, channels, channels_and_size, flattened, kernels_last, picks, windows,
 };
-use crate::fusion::routes::Routes;
-use crate::fusion::score::length;
 use crate::fusion::{Ensemble, FusionError, Selection};
 use crate::kernels::{Matrix, Workspace, layout, matmul};
 use crate::model::graph::{Graph, NodeId, Op, Window};
@@ -110,7 +109,7 @@ impl<'a> System<'a> {
             Part::Projection => Routes::tensor(ensemble, id, Role::Projection, false, selection).0,
             Part::Whole | Part::Output => Routes::rows(ensemble, id, selection),
         };
-        let pairs = |runs: &Vec<crate::fusion::routes::Run>| {
+        let pairs = |runs: &Vec<crate::fusion::assemble::routes::Run>| {
             runs.iter().flat_map(|run| (0..run.len).map(|at| (run.source + at, run.target + at))).collect()
         };
         Ok(Self {
@@ -149,7 +148,7 @@ impl<'a> System<'a> {
     fn widths(&self) -> Vec<usize> {
         let repeat = if let Kind::Flattened { repeat } = self.kind { repeat } else { 1 };
         let members = 0..self.ensemble.members().len();
-        members.map(|member| length(self.ensemble.columns(member, self.id)) / repeat).collect()
+        members.map(|member| self.ensemble.columns(member, self.id).len() / repeat).collect()
     }
 
     /// For each system, rows of features (those of the fused network, which is at `fused` among the networks) and targets
@@ -346,7 +345,7 @@ fn kind(ensemble: &Ensemble<'_>, graph: &Graph, id: NodeId, convolutions: Convol
 
 /// Positions per unit on the layer's input axis, where all units have equally many.
 fn repeat(ensemble: &Ensemble<'_>, id: NodeId) -> Option<usize> {
-    let columns = ensemble.columns(0, id);
+    let columns = ensemble.columns(0, id).segments();
     let first = columns.first()?.repeat;
     columns.iter().all(|segment| segment.repeat == first).then_some(first)
 }

@@ -38,11 +38,9 @@ struct Fixed {
 impl Fixed {
     fn of(graph: &Graph) -> Self {
         let couplings = Couplings::of(graph).ok();
-        let owned_by_input =
-            |axis: &[crate::model::groups::Segment]| axis.iter().any(|segment| segment.owner == Owner::Input);
         let columns = couplings.iter().flat_map(|couplings| &couplings.columns);
         Self {
-            readers: columns.filter(|(_, axis)| owned_by_input(axis)).map(|(id, _)| *id).collect(),
+            readers: columns.filter(|(_, axis)| axis.holds(Owner::Input)).map(|(id, _)| *id).collect(),
             writers: couplings.iter().flat_map(|couplings| couplings.heads.iter().copied()).collect(),
         }
     }

@@ -69,6 +69,12 @@ impl Op {
         }
     }
 
+    /// Positions of its kernel; 1 where there is none.
+    #[must_use]
+    pub fn taps(&self) -> usize {
+        self.convolution().map_or(1, |conv| conv.window.kernel[0] * conv.window.kernel[1])
+    }
+
     /// The operation as a pool over windows of an image, if it is one.
     #[must_use]
     pub fn pool(&self) -> Option<Pool> {

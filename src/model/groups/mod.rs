@@ -17,6 +17,7 @@
 //! The heads of an attention are a group of their own behind all others. A head keeps its width, so a network with fewer
 //! channels has fewer heads in the same proportion: the heads of a fused network follow from its channels.
 
+mod axis;
 mod owners;
 mod units;
 
@@ -25,56 +26,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::domain::problem::{Code, Problem};
 use crate::model::graph::{Graph, Node, NodeId, Op};
 use crate::model::parameters::Role;
+pub use axis::{Axis, GroupId, Owner, Placed, Segment};
 use owners::Owners;
 use units::Units;
 
 /// Most channels of all nodes together.
 pub const MAX_UNITS: usize = 1 << 22;
-
-/// A group's position in the pruning order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct GroupId(pub usize);
-
-/// Whose units a stretch of an axis holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Owner {
-    /// The network's input: the same for all members.
-    Input,
-    /// The network's outputs: the same for all members.
-    Output,
-    /// Units of a group.
-    Group(GroupId),
-}
-
-/// A stretch of an axis: `units` units from `first` on, each at `repeat` neighbouring positions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Segment {
-    /// Whose units.
-    pub owner: Owner,
-    /// Index of the first unit in its group (for input and output: the channel).
-    pub first: usize,
-    /// Number of units.
-    pub units: usize,
-    /// Positions per unit.
-    pub repeat: usize,
-}
-
-impl Segment {
-    /// Number of positions.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.units * self.repeat
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-/// An axis of a tensor, from its first position to its last.
-pub type Axis = Vec<Segment>;
 
 /// Units that live and die together.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,10 +115,9 @@ impl Couplings {
     #[must_use]
     pub fn groups_of(&self, node: NodeId) -> Vec<GroupId> {
         let mut groups = Vec::new();
-        for segment in self.rows.get(&node).into_iter().flatten() {
-            match segment.owner {
-                Owner::Group(group) if !groups.contains(&group) => groups.push(group),
-                _ => {}
+        for group in self.rows.get(&node).into_iter().flat_map(Axis::groups) {
+            if !groups.contains(&group) {
+                groups.push(group);
             }
         }
         groups
@@ -189,14 +145,13 @@ impl Couplings {
     /// The attention whose heads are the units of `group`, if there is one.
     #[must_use]
     pub fn attention_of(&self, group: GroupId) -> Option<NodeId> {
-        let is_own = |axis: &Axis| axis.first().is_some_and(|segment| segment.owner == Owner::Group(group));
-        self.attentions.iter().find(|(_, axis)| is_own(axis)).map(|(id, _)| *id)
+        self.attentions.iter().find(|(_, axis)| axis.holds(Owner::Group(group))).map(|(id, _)| *id)
     }
 
     /// Whether units of `group` are heads of an attention, or channels that one reads or writes.
     #[must_use]
     pub fn meets_attention(&self, group: GroupId) -> bool {
-        let holds = |axis: &Axis| axis.iter().any(|segment| segment.owner == Owner::Group(group));
+        let holds = |axis: &Axis| axis.holds(Owner::Group(group));
         let on = |id: &NodeId| holds(&self.rows[id]) || holds(&self.columns[id]);
         self.attentions.iter().any(|(id, axis)| holds(axis) || on(id))
     }
@@ -207,7 +162,7 @@ impl Couplings {
         let rows = || self.rows.get(&node).cloned().unwrap_or_default();
         let heads = || self.attentions.get(&node).cloned().unwrap_or_default();
         // Queries, keys and values are one tensor, or one each.
-        let projection = || if separate { heads() } else { [heads(), heads(), heads()].concat() };
+        let projection = || heads().repeated(if separate { 1 } else { 3 });
         match role {
             Role::Projection => (projection(), self.columns.get(&node).cloned()),
             Role::ProjectionBias => (projection(), None),
@@ -225,7 +180,7 @@ impl Couplings {
             let (producers, consumers, channelwise) = (Vec::new(), Vec::new(), Vec::new());
             self.groups.push(Group { width: heads, producers, consumers, channelwise });
             let heads = Segment { owner, first: 0, units: heads, repeat: features / heads };
-            self.attentions.insert(id, vec![heads]);
+            self.attentions.insert(id, Axis::from_iter([heads]));
         }
     }
 
@@ -234,7 +189,7 @@ impl Couplings {
         for (id, node) in graph.iter().filter(|(_, node)| node.op.has_parameters()) {
             let dense = node.op.is_dense();
             let axis = if dense { &self.columns[&id] } else { &self.rows[&id] };
-            let owners: BTreeSet<Owner> = axis.iter().map(|segment| segment.owner).collect();
+            let owners: BTreeSet<Owner> = axis.segments().iter().map(|segment| segment.owner).collect();
             for owner in owners {
                 match owner {
                     Owner::Group(group) if dense => self.groups[group.0].consumers.push(id),
@@ -272,7 +227,7 @@ fn refuse_misfits(graph: &Graph, axes: &[Axis]) -> Result<(), CouplingError> {
                 None => continue,
             },
         };
-        if operand(0).iter().any(|segment| !(segment.repeat * side_by_side).is_multiple_of(width)) {
+        if operand(0).segments().iter().any(|segment| !(segment.repeat * side_by_side).is_multiple_of(width)) {
             return Err(refuse(node, "a concatenation cuts through what belongs together here"));
         }
     }

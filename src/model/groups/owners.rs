@@ -112,7 +112,7 @@ impl Owners {
     pub(super) fn axis(&self, units: &mut Units, node: NodeId) -> Axis {
         let roots = units.roots(node);
         let mut joints = units.joints(node).iter().copied().peekable();
-        let mut runs: Axis = Vec::new();
+        let mut runs: Vec<Segment> = Vec::new();
         let mut before = None;
         for (channel, &root) in roots.iter().enumerate() {
             let joint = joints.next_if_eq(&channel).is_some();
@@ -127,8 +127,8 @@ impl Owners {
     }
 
     /// Joins neighbouring stretches of consecutive units, but for those that concatenations keep apart.
-    fn join(&self, runs: Axis, roots: &[usize], joints: &[usize]) -> Axis {
-        let mut joined: Axis = Vec::new();
+    fn join(&self, runs: Vec<Segment>, roots: &[usize], joints: &[usize]) -> Axis {
+        let mut joined: Vec<Segment> = Vec::new();
         let mut channel = 0;
         for run in runs {
             let apart = channel > 0
@@ -140,7 +140,7 @@ impl Owners {
                 _ => joined.push(run),
             }
         }
-        joined
+        joined.into_iter().collect()
     }
 }
 

@@ -10,8 +10,10 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
-use crate::fusion::importance::{Ranking, measure};
-use crate::fusion::{Member, gather, magnitude, select, verify};
+use crate::fusion::gather;
+use crate::fusion::reference::verify;
+use crate::fusion::select::{Ranking, measure};
+use crate::fusion::{Member, magnitude, select};
 use crate::model::graph::{Node, Window};
 use crate::model::groups::GroupId;
 use crate::model::parameters::{self, Role};

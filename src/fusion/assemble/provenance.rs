@@ -34,7 +34,7 @@ pub struct Provenance {
 
 impl Provenance {
     /// Of the network that `selection` makes of `ensemble`.
-    pub(super) fn of(ensemble: &Ensemble<'_>, selection: &Selection) -> Self {
+    pub(in crate::fusion) fn of(ensemble: &Ensemble<'_>, selection: &Selection) -> Self {
         let members = 0..ensemble.members().len();
         let groups = ensemble.couplings()[0].groups.iter().enumerate().map(|(index, group)| {
             let kept = |member| selection.kept(GroupId(index), member).iter().map(move |&unit| Unit(member, unit));

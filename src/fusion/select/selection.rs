@@ -1,7 +1,12 @@
 //! Which units stay.
 
-use crate::fusion::{Ensemble, FusionError, Scores};
+use std::ops::Range;
+
+use crate::fusion::{Ensemble, FusionError};
 use crate::model::groups::GroupId;
+
+/// One group's scores, by member and unit.
+pub type Scores = Vec<Vec<f64>>;
 
 /// The kept units of every group and member, ascending. Groups that have not been pruned yet keep everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,11 +61,11 @@ impl Selection {
         self.pruned[group.0]
     }
 
-    /// The kept units with `first <= unit < end`.
-    pub(super) fn kept_between(&self, group: GroupId, member: usize, first: usize, end: usize) -> &[usize] {
+    /// The kept ones of these `units`.
+    pub(in crate::fusion) fn kept_between(&self, group: GroupId, member: usize, units: Range<usize>) -> &[usize] {
         let kept = self.kept(group, member);
-        let from = kept.partition_point(|&unit| unit < first);
-        let to = kept.partition_point(|&unit| unit < end);
+        let from = kept.partition_point(|&unit| unit < units.start);
+        let to = kept.partition_point(|&unit| unit < units.end);
         &kept[from..to]
     }
 
@@ -180,6 +185,6 @@ mod tests {
         assert_eq!(selection.kept(GroupId(0), 0), [0, 1]);
         assert_eq!(selection.kept(GroupId(0), 1), [0, 1]);
         assert_eq!(selection.width(GroupId(0)), 4);
-        assert_eq!(selection.kept_between(GroupId(0), 0, 1, 3), [1]);
+        assert_eq!(selection.kept_between(GroupId(0), 0, 1..3), [1]);
     }
 }

@@ -2,14 +2,12 @@
 
 use rayon::prelude::*;
 
-use crate::fusion::{Ensemble, FusionError, Member, Selection, squares};
+use crate::fusion::select::squares;
+use crate::fusion::{Ensemble, FusionError, Member, Scores, Selection};
 use crate::model::graph::{NodeId, Op};
 use crate::model::groups::{Axis, GroupId, Owner};
 use crate::model::parameters::{self, Role};
 use crate::tensors::Elements;
-
-/// One group's scores, by member and unit.
-pub type Scores = Vec<Vec<f64>>;
 
 /// The paper's importance: mean over the group's tensors of the sum of squares of the unit's slice, on what `selection`
 /// has left. Counted are rows of producers, columns of consumers (the output layer's scaled by the member's share),
@@ -91,7 +89,7 @@ impl View<'_> {
         for &node in tied.channelwise.iter().filter(|node| self.has_factors(**node)) {
             let weight = self.weight(node)?;
             let rows = self.ensemble.rows(self.member, node);
-            let squares = squares::of_rows(&weight, weight.len() / length(rows), None);
+            let squares = squares::of_rows(&weight, weight.len() / rows.len(), None);
             add_positions(&mut sums, rows, group, &squares);
             counted += 1;
         }
@@ -105,7 +103,7 @@ impl View<'_> {
         let (_, columns) = self.ensemble.couplings()[self.member].axes(node, role, false);
         let (columns, inner) = (columns.unwrap_or_default(), self.inner(node));
         let mask = self.mask(&columns, inner);
-        Ok(squares::of_rows(&weight, length(&columns) * inner, mask.as_deref()))
+        Ok(squares::of_rows(&weight, columns.len() * inner, mask.as_deref()))
     }
 
     /// For every column of a consumer: the sum of squares over the rows that are left; of an attention, of its tensors with
@@ -114,7 +112,7 @@ impl View<'_> {
         let (role, weight) = self.matrix(node, role)?;
         let (rows, columns) = self.ensemble.couplings()[self.member].axes(node, role, false);
         let inner = self.inner(node);
-        let row_len = length(&columns.unwrap_or_default()) * inner;
+        let row_len = columns.unwrap_or_default().len() * inner;
         let rows = self.positions(&rows);
         let share = if self.ensemble.is_head(node) { f64::from(self.ensemble.shares()[self.member]) } else { 1.0 };
         let factor = if self.norm == Norm::Squares { share * share } else { share };
@@ -160,34 +158,28 @@ impl View<'_> {
 
     /// Elements per input channel of a row: the size of the kernel.
     fn inner(self, node: NodeId) -> usize {
-        kernel_size(&self.ensemble.graph().node(node).op)
+        self.ensemble.graph().node(node).op.taps()
     }
 
     /// The positions of an axis that are left.
     fn positions(self, axis: &Axis) -> Vec<usize> {
         let mut left = Vec::new();
-        let mut start = 0;
-        for segment in axis {
-            match segment.owner {
-                Owner::Group(group) => {
-                    let end = segment.first + segment.units;
-                    for unit in self.selection.kept_between(group, self.member, segment.first, end) {
-                        let at = start + (unit - segment.first) * segment.repeat;
-                        left.extend(at..at + segment.repeat);
-                    }
+        for placed in axis.placed() {
+            match placed.group() {
+                Some(group) => {
+                    let kept = self.selection.kept_between(group, self.member, placed.units());
+                    kept.iter().for_each(|unit| left.extend(placed.positions_of(*unit)));
                 }
-                Owner::Input | Owner::Output => left.extend(start..start + segment.len()),
+                None => left.extend(placed.positions()),
             }
-            start += segment.len();
         }
         left
     }
 
     /// 1 for every element of a row that is left, 0 for the others; `None` where nothing was pruned.
     fn mask(self, columns: &Axis, inner: usize) -> Option<Vec<f32>> {
-        let pruned = |owner| matches!(owner, Owner::Group(group) if self.selection.is_pruned(group));
-        columns.iter().any(|segment| pruned(segment.owner)).then(|| {
-            let mut mask = vec![0.0; length(columns) * inner];
+        columns.groups().any(|group| self.selection.is_pruned(group)).then(|| {
+            let mut mask = vec![0.0; columns.len() * inner];
             for position in self.positions(columns) {
                 mask[position * inner..(position + 1) * inner].fill(1.0);
             }
@@ -196,26 +188,11 @@ impl View<'_> {
     }
 }
 
-/// Size of the kernel of a dense operation; 1 for matrices.
-pub(super) fn kernel_size(op: &Op) -> usize {
-    op.convolution().map_or(1, |conv| conv.window.kernel[0] * conv.window.kernel[1])
-}
-
-/// Number of positions of an axis.
-pub(super) fn length(axis: &Axis) -> usize {
-    axis.iter().map(crate::model::groups::Segment::len).sum()
-}
-
 /// Adds `values`, one per position of `axis`, to the units of `group` that stand there.
 fn add_positions(sums: &mut [f64], axis: &Axis, group: GroupId, values: &[f64]) {
-    let mut start = 0;
-    for segment in axis {
-        if segment.owner == Owner::Group(group) {
-            let positions = values[start..start + segment.len()].chunks_exact(segment.repeat);
-            for (unit, values) in positions.enumerate() {
-                sums[segment.first + unit] += values.iter().sum::<f64>();
-            }
+    for placed in axis.placed_of(Owner::Group(group)) {
+        for unit in placed.units() {
+            sums[unit] += values[placed.positions_of(unit)].iter().sum::<f64>();
         }
-        start += segment.len();
     }
 }

@@ -16,7 +16,7 @@ const ROWS_AT_ONCE: usize = 16;
 
 /// Sum of squares of every row of `matrix`, whose rows have `row_len` elements, over the elements where `mask` is 1
 /// (it holds only 0 and 1); over all without a mask.
-pub(super) fn of_rows(matrix: &Elements<'_>, row_len: usize, mask: Option<&[f32]>) -> Vec<f64> {
+pub(in crate::fusion) fn of_rows(matrix: &Elements<'_>, row_len: usize, mask: Option<&[f32]>) -> Vec<f64> {
     let row_len = row_len.max(1);
     let rows = matrix.len() / row_len;
     let per_task = (TASK / row_len).max(1);
@@ -34,7 +34,7 @@ pub(super) fn of_rows(matrix: &Elements<'_>, row_len: usize, mask: Option<&[f32]
 }
 
 /// Sum of squares of every column of `matrix` over `rows`.
-pub(super) fn of_columns(matrix: &Elements<'_>, row_len: usize, rows: &[usize]) -> Vec<f64> {
+pub(in crate::fusion) fn of_columns(matrix: &Elements<'_>, row_len: usize, rows: &[usize]) -> Vec<f64> {
     let per_task = (TASK / row_len.max(1)).next_multiple_of(ROWS_AT_ONCE).max(ROWS_AT_ONCE);
     // One sum per stretch of tasks, so that memory does not grow with the number of rows.
     let per_sum = per_task * rows.len().div_ceil(per_task).div_ceil(MOST_SUMS).max(1);

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::fusion::{Member, verify};
+use crate::fusion::Member;
+use crate::fusion::reference::verify;
 use crate::model::graph::Graph;
 use crate::tensors::StateDict;
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use rayon::prelude::*;
 
-use crate::fusion::execute::activation::Activation;
+use crate::fusion::reference::activation::Activation;
 use crate::model::graph::Op;
 
 /// Applies `op` with its `tensors` to `x`; what comes out has as many channels. Sums are taken in f64.

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::fusion::execute::activation::Activation;
+use crate::fusion::reference::activation::Activation;
 use crate::kernels::{Matrix, matmul};
 use crate::model::graph::{Convolution, Window};
 

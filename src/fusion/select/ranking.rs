@@ -1,15 +1,7 @@
 //! Rankings beside the paper's: which units of a coupling group stay.
 
-mod css;
-mod gradients;
-mod random;
-mod statistics;
-
-pub use gradients::Saliency;
-pub use random::random;
-pub use statistics::{Statistics, measure};
-
-use crate::fusion::{Ensemble, FusionError, Scores, Selection, l1, magnitude};
+use crate::fusion::select::{Saliency, Statistics, gradients, l1, magnitude, random};
+use crate::fusion::{Ensemble, FusionError, Scores, Selection};
 use crate::model::groups::GroupId;
 use crate::settings::Importance;
 

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::fusion::execute::activation::Activation;
+use crate::fusion::reference::activation::Activation;
 use crate::model::graph::{Approximate, Op};
 
 /// Values of one piece of work.

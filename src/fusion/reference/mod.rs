@@ -9,14 +9,15 @@ mod dense;
 mod elementwise;
 mod normalise;
 mod pool;
+pub mod verify;
 
 #[cfg(test)]
 mod tests;
 
 use std::borrow::Cow;
 
-use crate::fusion::execute::activation::{Activation, last_uses};
-use crate::fusion::routes::Routes;
+use crate::fusion::assemble::routes::Routes;
+use crate::fusion::reference::activation::{Activation, last_uses};
 use crate::fusion::{Ensemble, FusionError, Member, Selection};
 use crate::model::graph::{Graph, GraphError, Node, NodeId, Op};
 use crate::model::parameters;

@@ -1,9 +1,8 @@
 //! Where a member's units stand in its tensors: every tensor as blocks along each axis that holds units.
 
 use crate::fusion::Ensemble;
-use crate::fusion::score::{kernel_size, length};
 use crate::model::graph::NodeId;
-use crate::model::groups::{Axis, Owner, Segment};
+use crate::model::groups::{Axis, Owner, Placed};
 use crate::model::parameters::{self, Role};
 
 /// One axis of a tensor, the tensor seen as (outer x positions x inner).
@@ -34,27 +33,26 @@ impl Tensor {
                 let elements: usize = parameter.shape.iter().product();
                 let rows = || ensemble.rows(member, id).clone();
                 let whole = |axis: Axis| {
-                    let inner = elements / length(&axis).max(1);
+                    let inner = elements / axis.len().max(1);
                     Side { axis, outer: 1, inner }
                 };
                 let sides = match parameter.role {
                     Role::Weight if node.op.is_dense() => {
                         let columns = ensemble.columns(member, id).clone();
-                        let inner = kernel_size(&node.op);
-                        let outer = elements / (length(&columns) * inner).max(1);
+                        let inner = node.op.taps();
+                        let outer = elements / (columns.len() * inner).max(1);
                         vec![whole(rows()), Side { axis: columns, outer, inner }]
                     }
                     Role::Weight | Role::Bias | Role::RunningMean | Role::RunningVar => vec![whole(rows())],
                     Role::Embedding => {
                         let axis = rows();
-                        let outer = elements / length(&axis).max(1);
+                        let outer = elements / axis.len().max(1);
                         vec![Side { axis, outer, inner: 1 }]
                     }
                     Role::Projection | Role::ProjectionBias | Role::OutputWeight | Role::OutputBias => {
                         let separate = of_node.iter().filter(|other| other.role == Role::Projection).count() > 1;
                         let (rows, columns) = ensemble.couplings()[member].axes(id, parameter.role, separate);
-                        let columns =
-                            columns.map(|axis| Side { outer: elements / length(&axis).max(1), axis, inner: 1 });
+                        let columns = columns.map(|axis| Side { outer: elements / axis.len().max(1), axis, inner: 1 });
                         std::iter::once(whole(rows)).chain(columns).collect()
                     }
                 };
@@ -68,31 +66,27 @@ impl Tensor {
 impl Side {
     /// Whether units of `owner` stand on this axis.
     pub(in crate::fusion) fn holds(&self, owner: Owner) -> bool {
-        self.axis.iter().any(|segment| segment.owner == owner)
+        self.axis.holds(owner)
     }
 
     /// Everything that belongs to each of `units` units of `owner` on this axis, unit by unit; zeros where a stretch lacks
     /// one.
     pub(in crate::fusion) fn by_unit(&self, values: &[f32], owner: Owner, units: usize) -> Vec<f32> {
-        let block = length(&self.axis) * self.inner;
-        let own = |segment: &Segment| segment.repeat * self.inner;
-        let of_owner = || self.axis.iter().filter(|segment| segment.owner == owner);
-        let len = self.outer * of_owner().map(own).sum::<usize>();
+        let block = self.axis.len() * self.inner;
+        let own = |placed: &Placed| placed.segment.repeat * self.inner;
+        let len = self.outer * self.axis.placed_of(owner).map(|placed| own(&placed)).sum::<usize>();
         let mut rows = vec![0.0; units * len];
-        let (mut start, mut place) = (0, 0);
-        for segment in &self.axis {
-            if segment.owner == owner {
-                let own = own(segment);
-                for unit in 0..segment.units {
-                    let row = &mut rows[(segment.first + unit) * len..][..len];
-                    for outer in 0..self.outer {
-                        let source = outer * block + start * self.inner + unit * own;
-                        row[place + outer * own..][..own].copy_from_slice(&values[source..source + own]);
-                    }
+        let mut place = 0;
+        for placed in self.axis.placed_of(owner) {
+            let own = own(&placed);
+            for unit in placed.units() {
+                let row = &mut rows[unit * len..][..len];
+                for outer in 0..self.outer {
+                    let source = outer * block + placed.positions_of(unit).start * self.inner;
+                    row[place + outer * own..][..own].copy_from_slice(&values[source..source + own]);
                 }
-                place += self.outer * own;
             }
-            start += segment.len();
+            place += self.outer * own;
         }
         rows
     }

@@ -5,9 +5,9 @@ use std::num::NonZeroUsize;
 
 use rayon::prelude::*;
 
-use crate::fusion::execute::activation::Activation;
-use crate::fusion::execute::dense::linear;
-use crate::fusion::execute::normalise::softmax;
+use crate::fusion::reference::activation::Activation;
+use crate::fusion::reference::dense::linear;
+use crate::fusion::reference::normalise::softmax;
 use crate::kernels::{Matrix, matmul};
 use crate::model::graph::Node;
 use crate::model::parameters::{self, Role};

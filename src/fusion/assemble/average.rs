@@ -1,7 +1,7 @@
 //! Plain averaging of weights: the baseline that ignores which unit is which.
 
-use crate::fusion::provenance::Provenance;
-use crate::fusion::recipe::{Recipe, counters};
+use crate::fusion::assemble::provenance::Provenance;
+use crate::fusion::assemble::recipe::{Recipe, counters};
 use crate::fusion::{Ensemble, FusionError};
 use crate::model::parameters;
 use crate::tensors::{Elements, MakeRow, Number, Rows};

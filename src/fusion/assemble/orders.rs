@@ -1,6 +1,7 @@
 //! In which order members are joined: all at once, one after another, or as in a merge sort.
 
-use crate::fusion::{Ensemble, Fused, FusionError, Member, gather, magnitude, select};
+use crate::fusion::assemble::gather;
+use crate::fusion::{Ensemble, Fused, FusionError, Member, magnitude, select};
 use crate::model::groups::GroupId;
 use crate::settings::Order;
 use crate::tensors::Weights;

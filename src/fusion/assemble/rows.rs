@@ -1,19 +1,19 @@
 //! Makers of the fused network's rows: each knows where its elements stand in the members.
 
-use crate::fusion::routes::Run;
+use crate::fusion::assemble::routes::Run;
 use crate::tensors::{Elements, MakeRow, Number};
 
 /// Elements per run below which positions are picked one by one: copying such short runs costs more.
 const SHORT_RUN: usize = 8;
 
 /// Rows of one member each, which read that member's units.
-pub(super) struct Matrix<'a> {
-    pub(super) members: Vec<Elements<'a>>,
+pub(in crate::fusion) struct Matrix<'a> {
+    pub(in crate::fusion) members: Vec<Elements<'a>>,
     /// Elements of each member's rows.
-    pub(super) source_len: Vec<usize>,
-    pub(super) picks: Vec<Pick>,
+    pub(in crate::fusion) source_len: Vec<usize>,
+    pub(in crate::fusion) picks: Vec<Pick>,
     /// Member and row that each row comes from.
-    pub(super) places: Vec<(usize, usize)>,
+    pub(in crate::fusion) places: Vec<(usize, usize)>,
 }
 
 impl MakeRow for Matrix<'_> {
@@ -25,12 +25,12 @@ impl MakeRow for Matrix<'_> {
 }
 
 /// Rows of the output layer, which read all members' units, each by the member's share.
-pub(super) struct Outputs<'a> {
-    pub(super) members: Vec<Elements<'a>>,
+pub(in crate::fusion) struct Outputs<'a> {
+    pub(in crate::fusion) members: Vec<Elements<'a>>,
     /// Elements of each member's rows.
-    pub(super) source_len: Vec<usize>,
-    pub(super) picks: Vec<Pick>,
-    pub(super) shares: &'a [f64],
+    pub(in crate::fusion) source_len: Vec<usize>,
+    pub(in crate::fusion) picks: Vec<Pick>,
+    pub(in crate::fusion) shares: &'a [f64],
 }
 
 impl MakeRow for Outputs<'_> {
@@ -44,10 +44,10 @@ impl MakeRow for Outputs<'_> {
 }
 
 /// Rows of one member each, without columns.
-pub(super) struct Kernels<'a> {
-    pub(super) members: Vec<Elements<'a>>,
+pub(in crate::fusion) struct Kernels<'a> {
+    pub(in crate::fusion) members: Vec<Elements<'a>>,
     /// Member and row that each row comes from.
-    pub(super) places: Vec<(usize, usize)>,
+    pub(in crate::fusion) places: Vec<(usize, usize)>,
 }
 
 impl MakeRow for Kernels<'_> {
@@ -58,10 +58,10 @@ impl MakeRow for Kernels<'_> {
 }
 
 /// Tokens, which are one row, with a value for each channel.
-pub(super) struct Tokens<'a> {
-    pub(super) members: Vec<Elements<'a>>,
-    pub(super) picks: Vec<Pick>,
-    pub(super) count: usize,
+pub(in crate::fusion) struct Tokens<'a> {
+    pub(in crate::fusion) members: Vec<Elements<'a>>,
+    pub(in crate::fusion) picks: Vec<Pick>,
+    pub(in crate::fusion) count: usize,
 }
 
 impl MakeRow for Tokens<'_> {
@@ -77,10 +77,10 @@ impl MakeRow for Tokens<'_> {
 }
 
 /// A vector, which is one row; of the output layer where there are shares.
-pub(super) struct Vector<'a> {
-    pub(super) members: Vec<Elements<'a>>,
-    pub(super) picks: Vec<Pick>,
-    pub(super) shares: Option<&'a [f64]>,
+pub(in crate::fusion) struct Vector<'a> {
+    pub(in crate::fusion) members: Vec<Elements<'a>>,
+    pub(in crate::fusion) picks: Vec<Pick>,
+    pub(in crate::fusion) shares: Option<&'a [f64]>,
 }
 
 impl MakeRow for Vector<'_> {
@@ -96,7 +96,7 @@ impl MakeRow for Vector<'_> {
 }
 
 /// Which elements of a member's row go where in a fused row.
-pub(super) struct Pick {
+pub(in crate::fusion) struct Pick {
     /// In elements.
     runs: Vec<Run>,
     /// Whether each run begins where the one before ends.
@@ -107,7 +107,7 @@ pub(super) struct Pick {
 
 impl Pick {
     /// Runs of positions of `inner` elements each.
-    pub(super) fn new(runs: &[Run], inner: usize) -> Self {
+    pub(in crate::fusion) fn new(runs: &[Run], inner: usize) -> Self {
         let in_elements =
             |run: &Run| Run { source: run.source * inner, target: run.target * inner, len: run.len * inner };
         let runs: Vec<Run> = runs.iter().map(in_elements).collect();

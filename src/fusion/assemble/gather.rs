@@ -1,10 +1,9 @@
 //! The fused network: kept rows and columns of the members, side by side.
 
-use crate::fusion::provenance::Provenance;
-use crate::fusion::recipe::{Fused, Recipe, counters};
-use crate::fusion::routes::Routes;
-use crate::fusion::rows::{Kernels, Matrix, Outputs, Pick, Tokens, Vector};
-use crate::fusion::score::{kernel_size, length};
+use crate::fusion::assemble::provenance::Provenance;
+use crate::fusion::assemble::recipe::{Fused, Recipe, counters};
+use crate::fusion::assemble::routes::Routes;
+use crate::fusion::assemble::rows::{Kernels, Matrix, Outputs, Pick, Tokens, Vector};
 use crate::fusion::{Ensemble, FusionError, Selection};
 use crate::model::graph::{Node, NodeId, Op};
 use crate::model::groups::CouplingError;
@@ -122,10 +121,10 @@ impl<'a> Layer<'a> {
 
     /// Rows and columns of all members; zero where a row of one meets a column of another.
     fn matrix(&self, parameter: parameters::Parameter, columns: &Routes) -> Result<Rows<'a>, CheckpointError> {
-        let inner = kernel_size(&self.node.op);
+        let inner = self.node.op.taps();
         let members = self.members(&parameter.name)?;
         let source_len: Vec<usize> =
-            (0..members.len()).map(|member| length(self.ensemble.columns(member, self.id)) * inner).collect();
+            (0..members.len()).map(|member| self.ensemble.columns(member, self.id).len() * inner).collect();
         let mut shape = parameter.shape;
         (shape[0], shape[1]) = (self.rows.len, columns.len);
         let picks = columns.runs.iter().map(|runs| Pick::new(runs, inner)).collect();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::fusion::sides::Tensor;
+use crate::fusion::ensemble::sides::Tensor;
 use crate::fusion::{Ensemble, FusionError, Scores};
 use crate::model::groups::{GroupId, Owner};
 use crate::model::parameters::Role;

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use crate::fusion::score::kernel_size;
 use crate::fusion::{Ensemble, Member, Selection};
 use crate::model::groups::{GroupId, Owner};
 use crate::model::parameters::{self, Role};
@@ -34,21 +33,20 @@ impl<'a> Masked<'a> {
         let Member { graph, weights } = ensemble.members()[index];
         let mut zeros = BTreeMap::new();
         for &node in &tied.consumers {
-            let inner = kernel_size(&graph.node(node).op);
-            let (mut at, mut stretches) = (0, Vec::new());
-            for segment in ensemble.columns(index, node) {
-                let units = segment.first..segment.first + segment.units;
-                for unit in units.filter(|_| segment.owner == Owner::Group(group)) {
+            let inner = graph.node(node).op.taps();
+            let axis = ensemble.columns(index, node);
+            let mut stretches = Vec::new();
+            for placed in axis.placed_of(Owner::Group(group)) {
+                for unit in placed.units() {
                     if selection.kept(group, index).binary_search(&unit).is_err() {
-                        let start = (at + (unit - segment.first) * segment.repeat) * inner;
-                        stretches.push(start..start + segment.repeat * inner);
+                        let positions = placed.positions_of(unit);
+                        stretches.push(positions.start * inner..positions.end * inner);
                     }
                 }
-                at += segment.len();
             }
             let read = |role: Role| matches!(role, Role::Weight | Role::Projection);
             for tensor in parameters::of_node(graph.node(node)).into_iter().filter(|tensor| read(tensor.role)) {
-                zeros.insert(tensor.name, (at * inner, stretches.clone()));
+                zeros.insert(tensor.name, (axis.len() * inner, stretches.clone()));
             }
         }
         Some(Self { inner: weights, zeros })

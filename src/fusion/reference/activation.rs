@@ -1,6 +1,6 @@
 //! Activations of a batch, channels first.
 
-use crate::fusion::routes::Run;
+use crate::fusion::assemble::routes::Run;
 use crate::model::graph::Graph;
 
 /// One node's output for a batch: N x C x P, where P is the number of positions.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::fusion::provenance::Provenance;
+use crate::fusion::assemble::provenance::Provenance;
 use crate::fusion::{Ensemble, FusionError, Member};
 use crate::model::graph::Graph;
 use crate::model::parameters;
@@ -32,10 +32,10 @@ impl<W: Weights> Fused<W> {
 /// How to make a fused network.
 #[derive(Debug)]
 pub struct Recipe<'a> {
-    pub(super) graph: Graph,
-    pub(super) tensors: Vec<Rows<'a>>,
-    pub(super) counters: Vec<(String, i64)>,
-    pub(super) provenance: Provenance,
+    pub(in crate::fusion) graph: Graph,
+    pub(in crate::fusion) tensors: Vec<Rows<'a>>,
+    pub(in crate::fusion) counters: Vec<(String, i64)>,
+    pub(in crate::fusion) provenance: Provenance,
 }
 
 impl Recipe<'_> {
@@ -73,7 +73,7 @@ impl Recipe<'_> {
 }
 
 /// The counters of the first member's normalisations, which a fused network takes over.
-pub(super) fn counters(ensemble: &Ensemble<'_>) -> Vec<(String, i64)> {
+pub(in crate::fusion) fn counters(ensemble: &Ensemble<'_>) -> Vec<(String, i64)> {
     let names = ensemble.graph().nodes().iter().map(|node| parameters::counter(&node.name));
     let first = ensemble.members()[0].weights;
     names.filter_map(|name| first.counter(&name).map(|count| (name, count))).collect()

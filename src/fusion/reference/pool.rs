@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::fusion::execute::activation::Activation;
+use crate::fusion::reference::activation::Activation;
 use crate::kernels::Geometry;
 use crate::kernels::pool::Cover;
 use crate::model::graph::{Op, PoolKind};

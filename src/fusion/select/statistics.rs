@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 use crate::cost::calibration::PER_UNIT;
 use crate::fusion::calibration::moments::Moments;
 use crate::fusion::calibration::{Batch, HELD_BYTES, Inputs, Monitor, Network, Sampling, Stream};
-use crate::fusion::importance::css;
+use crate::fusion::select::css;
 use crate::fusion::{Ensemble, FusionError, Scores};
 use crate::kernels::Workspace;
 use crate::model::graph::{Graph, NodeId};
-use crate::model::groups::{Axis, GroupId, Owner, Segment};
+use crate::model::groups::{Axis, GroupId, Owner, Placed, Segment};
 use crate::model::parameters::{self, Role};
 
 /// What activations on calibration data tell of each group.
@@ -94,7 +94,7 @@ fn elements(ensemble: &Ensemble<'_>, group: GroupId) -> Vec<usize> {
 fn read_axis(ensemble: &Ensemble<'_>, member: usize, layer: NodeId, group: GroupId) -> (Axis, Role) {
     let couplings = &ensemble.couplings()[member];
     if couplings.attention_of(group) == Some(layer) {
-        let heads = couplings.attentions[&layer].iter();
+        let heads = couplings.attentions[&layer].segments().iter();
         let channels = heads.map(|heads| Segment { units: heads.len(), repeat: 1, ..*heads }).collect();
         return (channels, Role::OutputWeight);
     }
@@ -122,8 +122,8 @@ impl Reader {
             if role == Role::OutputWeight {
                 value = Cow::Owned(networks[member].mixed(self.layer, &value, work));
             }
-            let segments = placed(&axis, self.group);
-            let repeat = segments.iter().map(|(_, segment)| segment.repeat).max().unwrap_or(1);
+            let segments: Vec<Placed> = axis.placed_of(Owner::Group(self.group)).collect();
+            let repeat = segments.iter().map(|placed| placed.segment.repeat).max().unwrap_or(1);
             let pixels = sampling.positions(value.positions(), self.layer, batch.index);
             let repeats = sampling.positions(repeat, self.layer, batch.index);
             let image = value.channels * value.positions();
@@ -135,7 +135,7 @@ impl Reader {
                 for pixel in &pixels {
                     let channels = &example[pixel * value.channels..][..value.channels];
                     for (at, row) in repeats.iter().zip(row.by_ref()) {
-                        for (start, segment) in &segments {
+                        for Placed { start, segment } in &segments {
                             let own = channels[start + at % segment.repeat..].iter().step_by(segment.repeat);
                             let target = &mut row[offset + segment.first..][..segment.units];
                             target.iter_mut().zip(own).for_each(|(target, value)| *target = *value);
@@ -148,19 +148,6 @@ impl Reader {
         self.moments.add(&rows, &[], work.threads());
         Ok(())
     }
-}
-
-/// The segments of an axis that hold units of `group`, each with its first position.
-fn placed(axis: &Axis, group: GroupId) -> Vec<(usize, Segment)> {
-    let mut start = 0;
-    let mut placed = Vec::new();
-    for segment in axis {
-        if segment.owner == Owner::Group(group) {
-            placed.push((start, *segment));
-        }
-        start += segment.len();
-    }
-    placed
 }
 
 impl Statistics {
@@ -230,11 +217,11 @@ impl GroupStatistics {
 fn reads(ensemble: &Ensemble<'_>, layer: NodeId, group: GroupId) -> Result<Vec<f64>, FusionError> {
     let mut all = Vec::new();
     let node = ensemble.graph().node(layer);
-    let inner = crate::fusion::score::kernel_size(&node.op);
+    let inner = node.op.taps();
     let counts = elements(ensemble, group);
     for (member, (weights, share)) in ensemble.members().iter().zip(ensemble.shares()).enumerate() {
         let (columns, role) = read_axis(ensemble, member, layer, group);
-        let row_len = crate::fusion::score::length(&columns) * inner;
+        let row_len = columns.len() * inner;
         let mut columns_squared = vec![0.0_f64; row_len];
         for tensor in parameters::of_node(node).into_iter().filter(|tensor| tensor.role == role) {
             for row in weights.weights.f32(&tensor.name)?.chunks_exact(row_len.max(1)) {
@@ -245,9 +232,10 @@ fn reads(ensemble: &Ensemble<'_>, layer: NodeId, group: GroupId) -> Result<Vec<f
         }
         let factor = if ensemble.is_head(layer) { f64::from(share * share) } else { 1.0 };
         let mut own = vec![0.0; counts[member]];
-        for (start, segment) in placed(&columns, group) {
-            let squares = columns_squared[start * inner..].chunks_exact(segment.repeat * inner);
-            for (unit, squares) in (segment.first..segment.first + segment.units).zip(squares) {
+        for placed in columns.placed_of(Owner::Group(group)) {
+            for unit in placed.units() {
+                let positions = placed.positions_of(unit);
+                let squares = &columns_squared[positions.start * inner..positions.end * inner];
                 own[unit] += factor * squares.iter().sum::<f64>();
             }
         }

@@ -1,7 +1,7 @@
 //! Shows that the virtual concatenation computes the mean of the members: it is run, layer by layer, as it would stand in
 //! memory, on inputs of the caller's choice.
 
-use crate::fusion::execute;
+use crate::fusion::reference;
 use crate::fusion::{Ensemble, FusionError, Member};
 
 /// Relative difference of logits that rounding explains.
@@ -43,7 +43,7 @@ impl Agreement {
 /// # Errors
 /// When weights cannot be read or `inputs` has the wrong length.
 pub fn concatenation(ensemble: &Ensemble<'_>, inputs: &[f32], batch: usize) -> Result<Vec<f32>, FusionError> {
-    execute::concatenation(ensemble, inputs, batch)
+    reference::concatenation(ensemble, inputs, batch)
 }
 
 /// Logits of one network, computed independently of the training engine, whatever its operations.
@@ -51,7 +51,7 @@ pub fn concatenation(ensemble: &Ensemble<'_>, inputs: &[f32], batch: usize) -> R
 /// # Errors
 /// See [`concatenation`].
 pub fn reference(member: Member<'_>, inputs: &[f32], batch: usize) -> Result<Vec<f32>, FusionError> {
-    execute::alone(member, inputs, batch)
+    reference::alone(member, inputs, batch)
 }
 
 /// The members' logits, each computed by itself, added up by their shares.

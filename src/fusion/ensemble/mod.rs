@@ -1,10 +1,17 @@
 //! Members side by side, and their virtual concatenation.
 
-use crate::domain::problem::{Code, Problem};
-use crate::model::graph::{Graph, GraphError, NodeId};
-use crate::model::groups::{Axis, CouplingError, Couplings, GroupId, Owner};
+mod padded;
+pub(in crate::fusion) mod sides;
+mod weights;
+
+pub use padded::Padded;
+pub use weights::fit as fit_weights;
+
+use crate::fusion::FusionError;
+use crate::model::graph::{Graph, NodeId};
+use crate::model::groups::{Axis, CouplingError, Couplings, GroupId};
 use crate::model::parameters;
-use crate::tensors::{CheckpointError, StateDictError, Weights};
+use crate::tensors::Weights;
 
 /// One trained network.
 #[derive(Clone, Copy)]
@@ -18,78 +25,6 @@ pub struct Member<'a> {
 impl std::fmt::Debug for Member<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Member").field("graph", self.graph).finish_non_exhaustive()
-    }
-}
-
-/// Why members cannot be fused.
-#[derive(Debug, thiserror::Error)]
-pub enum FusionError {
-    /// No member at all.
-    #[error("an ensemble needs at least one member")]
-    Empty,
-    /// Members whose networks differ in more than their widths.
-    #[error("member {member} is another network than member 0: {detail}")]
-    Topology {
-        /// Which member.
-        member: usize,
-        /// What differs.
-        detail: String,
-    },
-    /// A network without a concatenation.
-    #[error(transparent)]
-    Coupling(#[from] CouplingError),
-    /// A target that no selection can reach.
-    #[error("group of `{layer}`: expected a target of 1 to {available} units, got {target}")]
-    Target {
-        /// The group's first producer.
-        layer: String,
-        /// Units of all members together.
-        available: usize,
-        /// What was asked for.
-        target: usize,
-    },
-    /// Unreadable weights.
-    #[error(transparent)]
-    Weights(#[from] CheckpointError),
-    /// A fused network that does not fit together.
-    #[error(transparent)]
-    Graph(#[from] GraphError),
-    /// An activation that was asked for after its last reader had it.
-    #[error("the output of node {0} is no longer there; this is a fault of engraft, please report it")]
-    Lost(usize),
-    /// A ranking by activations or gradients without any.
-    #[error("this ranking needs what was not measured; this is a fault of engraft, please report it")]
-    NoStatistics,
-    /// Asked to stop.
-    #[error("stopped as asked")]
-    Stopped,
-    /// A tensor that cannot be made.
-    #[error(transparent)]
-    Tensor(#[from] StateDictError),
-    /// Averaging members of different widths.
-    #[error("averaging needs members of one shape; tensor `{tensor}` differs in member {member}")]
-    WidthsDiffer {
-        /// Which member.
-        member: usize,
-        /// The tensor.
-        tensor: String,
-    },
-}
-
-impl From<FusionError> for Problem {
-    fn from(error: FusionError) -> Self {
-        match error {
-            FusionError::Weights(error) => error.into(),
-            FusionError::Tensor(error) => error.into(),
-            FusionError::Graph(_) | FusionError::Lost(_) | FusionError::NoStatistics | FusionError::Stopped => {
-                Self::new(Code::Internal, error.to_string())
-            }
-            FusionError::Target { .. } => Self::new(Code::InvalidRequest, error.to_string()),
-            FusionError::Coupling(_) => Self::new(Code::NotSupportedYet, error.to_string()),
-            FusionError::Empty | FusionError::Topology { .. } | FusionError::WidthsDiffer { .. } => {
-                Self::new(Code::MembersIncompatible, error.to_string())
-            }
-        }
     }
 }
 
@@ -198,7 +133,7 @@ impl<'a> Ensemble<'a> {
     /// Where they do not.
     pub(super) fn check_heads(&self) -> Result<(), CouplingError> {
         for (id, axis) in &self.couplings[0].attentions {
-            if self.couplings.iter().any(|couplings| couplings.attentions[id][0].repeat != axis[0].repeat) {
+            if self.couplings.iter().any(|couplings| width(&couplings.attentions[id]) != width(axis)) {
                 let detail = "the members' heads have different widths; heads of one width are fused";
                 return Err(CouplingError { node: self.graph().node(*id).name.clone(), detail: detail.to_owned() });
             }
@@ -209,7 +144,7 @@ impl<'a> Ensemble<'a> {
     /// Elements of a unit of `group` where it stands: the width of a head for heads of an attention, else 1.
     pub(super) fn elements(&self, group: GroupId) -> usize {
         let attention = self.couplings[0].attention_of(group);
-        attention.map_or(1, |id| self.couplings[0].attentions[&id][0].repeat)
+        attention.map_or(1, |id| width(&self.couplings[0].attentions[&id]))
     }
 
     /// Whether the units that `node` writes are the network's outputs.
@@ -221,6 +156,11 @@ impl<'a> Ensemble<'a> {
     pub(super) fn group_name(&self, group: GroupId) -> String {
         self.couplings[0].name(self.graph(), group)
     }
+}
+
+/// The width of a head on the axis of an attention's heads.
+fn width(heads: &Axis) -> usize {
+    heads.segments()[0].repeat
 }
 
 /// Checks that two networks do the same, widths aside.
@@ -242,7 +182,8 @@ fn same_operations(first: &Graph, other: &Graph) -> Result<(), String> {
 
 /// Checks that two networks couple their units in the same way.
 fn same_couplings(first: &Couplings, other: &Couplings) -> Result<(), String> {
-    let owners = |axis: &Axis| axis.iter().map(|segment| (segment.owner, segment.repeat)).collect::<Vec<_>>();
+    let owners =
+        |axis: &Axis| axis.segments().iter().map(|segment| (segment.owner, segment.repeat)).collect::<Vec<_>>();
     let axes = |couplings: &Couplings| {
         let all = couplings.rows.values().chain(couplings.columns.values());
         all.map(owners).collect::<Vec<_>>()
@@ -258,7 +199,7 @@ fn same_couplings(first: &Couplings, other: &Couplings) -> Result<(), String> {
 fn shares(couplings: &[Couplings]) -> Vec<f64> {
     let read = |couplings: &Couplings| {
         let axis = couplings.heads.first().map(|head| &couplings.columns[head]);
-        let hidden = axis.into_iter().flatten().filter(|segment| matches!(segment.owner, Owner::Group(_)));
+        let hidden = axis.into_iter().flat_map(Axis::segments).filter(|segment| segment.owner.group().is_some());
         hidden.map(|segment| segment.units).sum::<usize>()
     };
     let widths: Vec<usize> = couplings.iter().map(read).collect();

@@ -1,0 +1,15 @@
+//! From what is kept to a network: kept rows and columns of the members side by side, as a recipe of rows.
+
+mod average;
+mod gather;
+mod orders;
+mod provenance;
+mod recipe;
+pub(in crate::fusion) mod routes;
+mod rows;
+
+pub use average::average;
+pub use gather::{gather, materialise};
+pub use orders::{Join, hierarchical, in_order, iterative, joins, joint};
+pub use provenance::{Origin, Provenance, Unit};
+pub use recipe::{Fused, Recipe};
