@@ -1,16 +1,17 @@
 //! Measures every candidate that the report compares.
 
-use super::average;
+use super::context::Context;
 use super::marks;
-use super::measure::{Bench, Logits, Measured, add};
-use super::phases::{Halt, Phases};
+use super::measure::{Bench, Measured};
+use super::methods::aligned::{self, Matching};
+use super::phases::Halt;
 use super::recover;
+use super::splits::{Logits, Splits};
 use crate::domain::progress::Phase;
 use crate::fusion::{self, Ensemble, FusionError, Member, Recipe};
 use crate::model::costs::Costs;
 use crate::model::graph::Graph;
 use crate::plan::Comparison;
-use crate::process::protocol::Task;
 use crate::report::{CandidateReport, Kind, Latency};
 use crate::settings::{Candidate, MethodName};
 use crate::tensors::{Checkpoint, Weights};
@@ -29,30 +30,29 @@ pub(super) struct FusedNetworks<'a> {
 
 /// Every candidate that the job asks for, in the order of the report.
 pub(super) fn candidates(
-    bench: &Bench<'_>,
-    task: &Task,
+    context: &mut Context<'_>,
+    bench: Bench<'_>,
     ensemble: &Ensemble<'_>,
     fused: &FusedNetworks<'_>,
-    phases: &mut Phases<'_>,
 ) -> Result<Vec<CandidateReport>, Halt> {
-    phases.begin(Phase::Evaluate)?;
-    let total = ensemble.members().len() + task.job.evaluate.len() + 2;
-    let mut comparer = Comparer { bench, task, ensemble, whole: [None, None], rows: Vec::new(), total };
+    context.phases.begin(Phase::Evaluate)?;
+    let total = ensemble.members().len() + context.task.job.evaluate.len() + 2;
+    let mut comparer = Comparer { context, bench, ensemble, whole: Logits::NONE, rows: Vec::new(), total };
     let together = [Candidate::Members, Candidate::BestMember, Candidate::Ensemble, Candidate::Vote];
     if together.into_iter().any(|candidate| comparer.wants(candidate)) {
-        comparer.members(phases)?;
+        comparer.members()?;
     }
-    comparer.baselines(phases)?;
+    comparer.baselines()?;
     if comparer.wants(Candidate::Fused) {
-        comparer.fused(fused, phases)?;
+        comparer.fused(fused)?;
     }
     Ok(comparer.rows)
 }
 
 /// The comparison so far.
-struct Comparer<'a> {
-    bench: &'a Bench<'a>,
-    task: &'a Task,
+struct Comparer<'a, 'c> {
+    context: &'a mut Context<'c>,
+    bench: Bench<'a>,
     ensemble: &'a Ensemble<'a>,
     /// The ensemble's logits, once they are known.
     whole: Logits,
@@ -61,33 +61,29 @@ struct Comparer<'a> {
     total: usize,
 }
 
-impl Comparer<'_> {
+impl Comparer<'_, '_> {
     fn wants(&self, candidate: Candidate) -> bool {
-        self.task.job.evaluate.contains(&candidate)
+        self.context.task.job.evaluate.contains(&candidate)
     }
 
     /// Each member, and from their logits the ensemble in both forms.
-    fn members(&mut self, phases: &mut Phases<'_>) -> Result<(), Halt> {
+    fn members(&mut self) -> Result<(), Halt> {
         let mut measured: Vec<Measured> = Vec::new();
         for (index, (member, share)) in self.ensemble.members().iter().zip(self.ensemble.shares()).enumerate() {
             let own = self.bench.measure(member.graph, member.weights)?;
-            for (sum, logits) in self.whole.iter_mut().zip(&own.logits) {
-                if let Some(logits) = logits {
-                    add(sum.get_or_insert_with(Vec::new), logits, *share);
-                }
-            }
+            self.whole.add(&own.logits, *share);
             measured.push(own);
-            phases.done(index + 1, self.total);
-            phases.go_on()?;
+            self.context.phases.done(index + 1, self.total);
+            self.context.phases.go_on()?;
         }
+        let plan = &self.context.planned.plan;
         let costs = |index: usize| {
             let of = |figure: &Comparison| figure.members[index];
-            let plan = self.bench.plan();
             Costs { parameters: of(&plan.parameters), macs: of(&plan.macs), bytes: of(&plan.bytes) }
         };
         let mut rows = Vec::new();
         for (index, own) in measured.iter().enumerate() {
-            let name = &self.task.job.members[index];
+            let name = &self.context.task.job.members[index];
             rows.push(self.row(name, Kind::Member, costs(index), &own.logits, Some(own.latency))?);
         }
         let accuracy = |row: &CandidateReport| row.validation.map_or(f64::NEG_INFINITY, |score| score.accuracy);
@@ -107,10 +103,15 @@ impl Comparer<'_> {
         }
         if self.wants(Candidate::Vote) {
             let classes = self.ensemble.graph().classes();
-            let votes = [0, 1].map(|split| {
-                let members: Option<Vec<&[f32]>> = measured.iter().map(|own| own.logits[split].as_deref()).collect();
+            let votes = |logits: fn(&Logits) -> Option<&Vec<f32>>| {
+                let members: Option<Vec<&[f32]>> =
+                    measured.iter().map(|own| logits(&own.logits).map(Vec::as_slice)).collect();
                 members.map(|members| marks::votes(&members, classes))
-            });
+            };
+            let votes = Splits {
+                validation: votes(|logits| logits.validation.as_ref()),
+                test: votes(|logits| logits.test.as_ref()),
+            };
             let row = self.row("vote", Kind::Vote, all, &votes, latency)?;
             // Shares of votes are no probabilities that could be calibrated.
             self.rows.push(CandidateReport { calibration_error: None, ..row });
@@ -119,39 +120,47 @@ impl Comparer<'_> {
     }
 
     /// What other methods make of the members.
-    fn baselines(&mut self, phases: &mut Phases<'_>) -> Result<(), Halt> {
+    fn baselines(&mut self) -> Result<(), Halt> {
         if self.wants(Candidate::Average) {
             match fusion::average(self.ensemble).and_then(Recipe::build) {
-                Ok(average) => self.network("average", Kind::Average, &average.graph, &average.weights, phases)?,
-                Err(error @ FusionError::WidthsDiffer { .. }) => phases.warn(format!("no plain average: {error}")),
+                Ok(average) => self.network("average", Kind::Average, &average.graph, &average.weights)?,
+                Err(error @ FusionError::WidthsDiffer { .. }) => {
+                    self.context.phases.warn(format!("no plain average: {error}"));
+                }
                 Err(error) => return Err(error.into()),
             }
         }
         let aligned = [
-            (Candidate::OptimalTransport, MethodName::OptimalTransport, Kind::OptimalTransport),
-            (Candidate::PermutationAlignment, MethodName::PermutationAlignment, Kind::PermutationAlignment),
+            (Candidate::OptimalTransport, Matching::Transport, MethodName::OptimalTransport, Kind::OptimalTransport),
+            (
+                Candidate::PermutationAlignment,
+                Matching::Permutation,
+                MethodName::PermutationAlignment,
+                Kind::PermutationAlignment,
+            ),
         ];
-        for (candidate, method, kind) in aligned {
+        for (candidate, matching, name, kind) in aligned {
             if !self.wants(candidate) {
                 continue;
             }
             if self.ensemble.has_one_shape() {
-                let fused = average::baseline(self.task, method, self.ensemble, Some(self.bench), true, phases)?;
-                self.network(method.as_str(), kind, &fused.graph, &fused.weights, phases)?;
+                let fused = aligned::mean(self.context, self.ensemble, matching, true)?;
+                self.network(name.as_str(), kind, &fused.graph, &fused.weights)?;
             } else {
-                phases.warn(format!("no {}: it needs members of one shape", method.as_str()));
+                self.context.phases.warn(format!("no {}: it needs members of one shape", name.as_str()));
             }
         }
-        match &self.task.job.finetune {
+        match &self.context.task.job.finetune {
             Some(finetune) if self.wants(Candidate::Distilled) => {
                 let first @ Member { graph, .. } = self.ensemble.members()[0];
                 let name = "member 0 alone";
-                let trained =
-                    recover::train_beside(self.task, finetune, self.bench, self.ensemble, first, name, phases)?;
-                self.network("distilled", Kind::Distilled, graph, &trained.weights, phases)?;
+                let trained = recover::train_beside(self.context, finetune, self.bench, self.ensemble, first, name)?;
+                self.network("distilled", Kind::Distilled, graph, &trained.weights)?;
             }
             None if self.wants(Candidate::Distilled) => {
-                phases.warn("no candidate `distilled`: it is trained as the fused network is, and `finetune` is null");
+                self.context
+                    .phases
+                    .warn("no candidate `distilled`: it is trained as the fused network is, and `finetune` is null");
             }
             _ => {}
         }
@@ -159,33 +168,26 @@ impl Comparer<'_> {
     }
 
     /// The fused network, in every state that differs from the next.
-    fn fused(&mut self, fused: &FusedNetworks<'_>, phases: &mut Phases<'_>) -> Result<(), Halt> {
+    fn fused(&mut self, fused: &FusedNetworks<'_>) -> Result<(), Halt> {
         let graph = fused.graph;
         if let Some(plain) = fused.uncompensated {
-            self.network("fused, uncompensated", Kind::FusedUncompensated, graph, plain, phases)?;
+            self.network("fused, uncompensated", Kind::FusedUncompensated, graph, plain)?;
         }
         if fused.recovered.is_some() {
-            self.network("fused, zero-shot", Kind::FusedZeroShot, graph, fused.zero_shot, phases)?;
+            self.network("fused, zero-shot", Kind::FusedZeroShot, graph, fused.zero_shot)?;
         }
         let published = fused.recovered.unwrap_or(fused.zero_shot);
-        self.network("fused", Kind::Fused, graph, published, phases)
+        self.network("fused", Kind::Fused, graph, published)
     }
 
     /// Measures a network and adds its row.
-    fn network(
-        &mut self,
-        name: &str,
-        kind: Kind,
-        graph: &Graph,
-        weights: &dyn Weights,
-        phases: &mut Phases<'_>,
-    ) -> Result<(), Halt> {
+    fn network(&mut self, name: &str, kind: Kind, graph: &Graph, weights: &dyn Weights) -> Result<(), Halt> {
         let Measured { logits, latency } = self.bench.measure(graph, weights)?;
-        let costs = Costs::of(graph, self.bench.precision());
+        let costs = Costs::of(graph, &self.context.network().precision);
         let row = self.row(name, kind, costs, &logits, Some(latency))?;
         self.rows.push(row);
-        phases.done(self.rows.len().min(self.total), self.total);
-        phases.go_on()
+        self.context.phases.done(self.rows.len().min(self.total), self.total);
+        self.context.phases.go_on()
     }
 
     fn row(
@@ -196,14 +198,13 @@ impl Comparer<'_> {
         logits: &Logits,
         latency: Option<Latency>,
     ) -> Result<CandidateReport, Halt> {
-        let [validation, test] = self.bench.scores(logits)?;
+        let Splits { validation, test } = self.bench.scores(logits)?;
         let classes = self.ensemble.graph().classes();
         // On the test split, or on the validation split where there is no other.
-        let judged = usize::from(logits[1].is_some());
-        let split = self.bench.splits()[judged];
+        let split = self.bench.splits().judged();
         let labels = || split.into_iter().flat_map(|split| (0..split.len()).map(move |index| split.label(index)));
-        let own = logits[judged].as_deref();
-        let agrees = |whole: &Vec<f32>| marks::agreement(logits[judged].as_ref()?, whole, classes);
+        let own = logits.as_ref().judged().map(Vec::as_slice);
+        let agrees = |(own, whole): (&Vec<f32>, &Vec<f32>)| marks::agreement(own, whole, classes);
         Ok(CandidateReport {
             name: name.to_owned(),
             kind,
@@ -212,7 +213,7 @@ impl Comparer<'_> {
             calibration_error: own.map(|own| marks::calibration_error(own, labels(), classes)),
             top5_accuracy: own.and_then(|own| marks::top5(own, labels(), classes)),
             per_class_accuracy: own.map(|own| marks::per_class(own, labels(), classes)),
-            agreement: self.whole[judged].as_ref().and_then(agrees),
+            agreement: logits.as_ref().zip(self.whole.as_ref()).judged().and_then(agrees),
             parameters: costs.parameters,
             macs: costs.macs,
             bytes: costs.bytes,

@@ -1,14 +1,16 @@
 //! Judges the networks that the ranking `auto` tries.
 
+use super::context::Context;
 use super::load::Part;
-use super::measure::{Bench, add};
-use super::phases::{Halt, Phases};
+use super::measure::Bench;
+use super::phases::Halt;
+use super::splits::add;
 use crate::fusion::Ensemble;
 use crate::model::graph::Graph;
 use crate::report::{Choice, Tried, Yardstick};
 use crate::settings::Importance;
 use crate::tensors::Weights;
-use crate::train::{self, Examples};
+use crate::train::Examples;
 
 /// Most examples of the train split that are left out of every fit, where there is no validation split to judge by.
 const MOST_JUDGED: usize = 1_000;
@@ -22,7 +24,7 @@ pub(super) struct Inputs {
 }
 
 impl Inputs {
-    pub(super) fn of(bench: &Bench<'_>, importance: Importance) -> Self {
+    pub(super) fn of(bench: Bench<'_>, importance: Importance) -> Self {
         let train = &bench.data().train;
         if importance != Importance::Auto || bench.data().validation.is_some() {
             return Self { fitted: train.clone(), judged: None };
@@ -42,12 +44,12 @@ pub(super) struct Network<'a> {
 
 /// Judges `networks`, the preferred one first; `None` where there is nothing to judge by.
 pub(super) fn choose(
-    bench: &Bench<'_>,
+    context: &mut Context<'_>,
+    bench: Bench<'_>,
     parts: &Ensemble<'_>,
     inputs: &Inputs,
     networks: &[Network<'_>],
     same_units: bool,
-    phases: &mut Phases<'_>,
 ) -> Result<Option<Choice>, Halt> {
     let tried = |network: &Network<'_>| Tried {
         importance: network.importance,
@@ -66,10 +68,10 @@ pub(super) fn choose(
         (None, Some(judged)) => {
             let mut expected = Vec::new();
             for (member, share) in parts.members().iter().zip(parts.shares()) {
-                add(&mut expected, &logits(bench, member.graph, member.weights, judged, phases)?, *share);
+                add(&mut expected, &bench.logits_on(judged, member.graph, member.weights)?, *share);
             }
             for (tried, network) in all.iter_mut().zip(networks) {
-                let got = logits(bench, network.graph, network.weights, judged, phases)?;
+                let got = bench.logits_on(judged, network.graph, network.weights)?;
                 tried.distance = Some(distance(&expected, &got));
             }
             (Yardstick::Distance, Examples::len(judged))
@@ -77,18 +79,8 @@ pub(super) fn choose(
         (None, None) => return Ok(None),
     };
     let choice = Choice::new(by, examples, all, same_units);
-    phases.info(choice.to_string());
+    context.phases.info(choice.to_string());
     Ok(Some(choice))
-}
-
-fn logits(
-    bench: &Bench<'_>,
-    graph: &Graph,
-    weights: &dyn Weights,
-    part: &Part,
-    phases: &Phases<'_>,
-) -> Result<Vec<f32>, Halt> {
-    Ok(train::logits(&mut *bench.network(graph, weights)?, part, phases.stop_flag())?)
 }
 
 /// Mean squared difference over mean square.

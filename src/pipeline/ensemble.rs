@@ -6,9 +6,10 @@ use std::sync::atomic::AtomicBool;
 
 use serde::Serialize;
 
-use super::load::{self, Data, Part};
+use super::load::{self, Data};
 use super::phases::{Halt, Phases};
-use super::{measure, publish, recover};
+use super::splits::{Logits, Splits};
+use super::{publish, recover};
 use crate::domain::problem::{Code, Fault, Problem};
 use crate::domain::progress::{Phase, Score};
 use crate::exec::{self, Engine};
@@ -93,22 +94,18 @@ fn compute(task: &TrainingTask, phases: &mut Phases<'_>) -> Result<TrainedEnsemb
         return Err(Problem::faults(vec![Fault::new("/train/augment", "shape_mismatch", misfit)]).into());
     }
     let data = Data::new(main, validation, test, &task.recipe.dataset, 0);
-    let mut means = [Vec::new(), Vec::new()];
+    let mut means = Logits::NONE;
     let mut members = Vec::with_capacity(task.recipe.seeds.len());
     for seed in &task.recipe.seeds {
         let (mut network, trained) = member(task, &graph, &data, *seed, phases)?;
         members.push(deliver(task, *seed, &trained)?);
         network.load(&trained.weights).map_err(TrainError::from)?;
-        for (mean, part) in means.iter_mut().zip(data.measured()) {
-            let Some(part) = part else { continue };
-            let logits = train::logits(&mut *network, part, phases.stop_flag())?;
-            measure::add(mean, &logits, 1.0 / task.recipe.seeds.len() as f32);
-        }
+        let logits = data.measured().try_map(|part| train::logits(&mut *network, part, phases.stop_flag()))?;
+        means.add(&logits, 1.0 / task.recipe.seeds.len() as f32);
     }
     phases.end();
-    let score = |(mean, part): (&Vec<f32>, Option<&Part>)| part.map(|part| train::score(mean, part)).transpose();
-    let [validation, test] = data.measured();
-    let (validation, test) = (score((&means[0], validation))?, score((&means[1], test))?);
+    let pairs = means.as_ref().zip(data.measured());
+    let Splits { validation, test } = pairs.try_map(|(mean, part)| train::score(mean, part))?;
     Ok(TrainedEnsemble { normalize: data.train.normalize.clone(), members, validation, test })
 }
 

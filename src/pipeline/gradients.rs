@@ -4,13 +4,13 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
+use super::context::Context;
 use super::measure::Bench;
-use super::phases::{Halt, Phases};
+use super::phases::Halt;
 use crate::fusion::select::Saliency;
 use crate::fusion::{Ensemble, FusionError, Member};
 use crate::kernels::dropout::Draw;
 use crate::kernels::loss::Targets;
-use crate::process::protocol::Task;
 use crate::settings::Importance;
 use crate::train::{Examples, TrainError};
 
@@ -23,33 +23,31 @@ const EXAMPLES: usize = 2048;
 /// What gradients of the cross-entropy tell of each weight of each member, on batches of the train split. `place` is the
 /// stretch of the phase, in [0, 1], that this takes.
 pub(super) fn saliencies(
-    task: &Task,
+    context: &mut Context<'_>,
     parts: &Ensemble<'_>,
-    bench: &Bench<'_>,
+    bench: Bench<'_>,
     place: [f64; 2],
-    phases: &mut Phases<'_>,
 ) -> Result<Vec<Saliency>, Halt> {
     let members = parts.members();
     let mut saliencies = Vec::with_capacity(members.len());
     for (index, member) in members.iter().enumerate() {
         let length = (place[1] - place[0]) / members.len() as f64;
         let stretch = [place[0] + index as f64 * length, length];
-        saliencies.push(of_member(task, *member, bench, stretch, phases)?);
+        saliencies.push(of_member(context, *member, bench, stretch)?);
     }
     Ok(saliencies)
 }
 
 fn of_member(
-    task: &Task,
+    context: &mut Context<'_>,
     member: Member<'_>,
-    bench: &Bench<'_>,
+    bench: Bench<'_>,
     [from, length]: [f64; 2],
-    phases: &mut Phases<'_>,
 ) -> Result<Saliency, Halt> {
-    let train = &bench.data().train;
+    let (train, method) = (&bench.data().train, context.method());
     let mut indices: Vec<usize> = (0..train.len()).collect();
-    indices.shuffle(&mut ChaCha8Rng::seed_from_u64(task.job.seed));
-    indices.truncate(task.job.method.calibration.samples.unwrap_or(EXAMPLES));
+    indices.shuffle(&mut ChaCha8Rng::seed_from_u64(context.task.job.seed));
+    indices.truncate(method.calibration.samples.unwrap_or(EXAMPLES));
     let mut network = bench.compiled(member.graph, member.weights, BATCH)?;
     let names: Vec<String> = network.learned().into_iter().map(|(name, _)| name.to_owned()).collect();
     let weights = names.iter().map(|name| member.weights.f32(name)).collect::<Result<Vec<_>, _>>();
@@ -63,9 +61,9 @@ fn of_member(
         let labels: Vec<u32> = batch.iter().map(|index| train.label(*index)).collect();
         let gradients = network.gradients(images, Targets::of(&labels), Draw::default()).map_err(TrainError::from)?;
         for ((sums, weights), gradient) in sums.iter_mut().zip(&weights).zip(&gradients.tensors) {
-            add(sums, weights, gradient, task.job.method.importance);
+            add(sums, weights, gradient, method.importance);
         }
-        if !phases.goes_on(from + length * (index + 1) as f64 / batches as f64) {
+        if !context.phases.goes_on(from + length * (index + 1) as f64 / batches as f64) {
             return Err(Halt::Stopped);
         }
     }

@@ -1,18 +1,17 @@
 //! One network of several: units ranked and gathered, the layers behind them refitted.
 
 use super::choice::{self, Inputs};
+use super::context::Context;
 use super::gradients;
 use super::measure::Bench;
-use super::phases::{Halt, Phases};
-use super::publish;
+use super::phases::Halt;
+use super::publish::{self, WriteMode};
 use crate::domain::progress::Phase;
 use crate::fusion::calibration::Sampling;
 use crate::fusion::compensate::{self, Compensated, Options};
 use crate::fusion::select::{self, Ranking};
-use crate::fusion::{self, Ensemble, Fused, Recipe, Selection};
-use crate::model::precision::Precision;
+use crate::fusion::{self, Ensemble, Fused, Selection};
 use crate::model::refit::Compensation;
-use crate::plan::network::Network;
 use crate::process::protocol::{OutputFile, Task};
 use crate::report::Choice;
 use crate::settings::{Calibration, Compensate, Importance, Order};
@@ -39,45 +38,9 @@ impl FusedFile {
     }
 }
 
-/// How a network of kept rows is written.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Making {
-    /// Whether it is the network of all members, in the types that they have; others are at least f32.
-    pub(super) last: bool,
-    /// Whether its file stays.
-    pub(super) published: bool,
-}
-
-impl Making {
-    /// The element types of its tensors.
-    fn precision(self, network: &Network) -> Precision {
-        if self.last { network.precision.clone() } else { network.precision.widened() }
-    }
-
-    pub(super) fn write(
-        self,
-        task: &Task,
-        network: &Network,
-        recipe: Recipe<'_>,
-        phases: &mut Phases<'_>,
-    ) -> Result<(Fused<Checkpoint>, OutputFile), Halt> {
-        let path = task.scratch.join(if self.published { publish::MODEL } else { "intermediate.safetensors" });
-        let precision = self.precision(network);
-        let (fused, written) =
-            recipe.write(&path, &publish::notes(), &precision, |done, all| phases.done(done, all))?;
-        if !self.published {
-            std::fs::remove_file(&path).map_err(|error| publish::unwritten(&path, &error))?;
-        }
-        Ok((fused, publish::model_file(path, written)))
-    }
-}
-
 /// One of the steps in which members become one network.
 #[derive(Clone, Copy)]
 pub(super) struct Join<'a> {
-    pub(super) task: &'a Task,
-    pub(super) network: &'a Network,
-    pub(super) bench: Option<&'a Bench<'a>>,
     pub(super) parts: &'a Ensemble<'a>,
     pub(super) targets: &'a [usize],
     /// Joins before this one, and all.
@@ -92,36 +55,38 @@ struct Ranked {
 
 impl Join<'_> {
     /// Keeps the best units of all parts, and refits the layers that read them.
-    pub(super) fn make(&self, phases: &mut Phases<'_>) -> Result<FusedFile, Halt> {
-        let inputs = self.bench.map(|bench| Inputs::of(bench, self.network.importance));
-        let (ranked, same_units) = self.rank(inputs.as_ref(), phases)?;
+    pub(super) fn make(&self, context: &mut Context<'_>) -> Result<FusedFile, Halt> {
+        let network = context.network();
+        let inputs = context.bench.map(|bench| Inputs::of(bench, network.importance));
+        let (ranked, same_units) = self.rank(context, inputs.as_ref())?;
         let (joined, joins) = self.place;
         let last = joined + 1 == joins;
-        let publishes = last && self.task.job.finetune.is_none();
+        let publishes = last && !context.trains();
         if last {
-            phases.begin(Phase::Prune)?;
+            context.phases.begin(Phase::Prune)?;
         }
-        let compensates = self.network.compensate != Compensate::None;
-        let making = Making { last, published: publishes && !compensates };
+        let compensates = network.compensate != Compensate::None;
+        // The network of all members has the types that they have; others are at least f32.
+        let precision = if last { network.precision.clone() } else { network.precision.widened() };
         let mut plain = Vec::with_capacity(ranked.len());
         for ranked in &ranked {
             let recipe = fusion::gather(self.parts, &ranked.selection)?;
-            plain.push(making.write(self.task, self.network, recipe, phases)?);
+            plain.push(publish::recipe(context, recipe, &precision, WriteMode::last(publishes && !compensates))?);
         }
         if !compensates {
             let (fused, file) = plain.swap_remove(0);
             return Ok(FusedFile::plain(fused, file));
         }
         if last {
-            phases.begin(Phase::Compensate)?;
+            context.phases.begin(Phase::Compensate)?;
         }
         let plain: Vec<Fused<Checkpoint>> = plain.into_iter().map(|(fused, _)| fused).collect();
-        let mut refitted = self.compensate(&ranked, &plain, inputs.as_ref(), phases)?;
+        let mut refitted = self.compensate(context, &ranked, &plain, inputs.as_ref())?;
         // All rankings leave out the same layers.
         for warning in refitted.first_mut().map(|first| std::mem::take(&mut first.warnings)).unwrap_or_default() {
-            phases.warn(warning);
+            context.phases.warn(warning);
         }
-        let (kept, choice) = self.choose(&ranked, &plain, &refitted, inputs.as_ref(), same_units, phases)?;
+        let (kept, choice) = self.choose(context, &ranked, &plain, &refitted, inputs.as_ref(), same_units)?;
         // Without its refit it is the first ranking's, the paper's own.
         let which = kept.unwrap_or(0);
         let Compensated { mut weights, mut done, .. } = refitted.swap_remove(which);
@@ -129,8 +94,7 @@ impl Join<'_> {
         if !done.kept {
             weights = compensate::copy(&plain[0])?;
         }
-        let write = if publishes { publish::model } else { publish::temporary };
-        let (weights, file) = write(self.task, &weights, &making.precision(self.network))?;
+        let (weights, file) = publish::model(context.task, &weights, &precision, WriteMode::last(publishes))?;
         let (graph, provenance) = (plain[which].graph.clone(), plain[which].provenance.clone());
         let changed = !done.layers.is_empty();
         let uncompensated = plain.into_iter().next().filter(|_| changed).map(|plain| plain.weights);
@@ -139,17 +103,17 @@ impl Join<'_> {
     }
 
     /// The units to keep, by every ranking that is tried, each set of units once; whether another ranking chose the same.
-    fn rank(&self, inputs: Option<&Inputs>, phases: &mut Phases<'_>) -> Result<(Vec<Ranked>, bool), Halt> {
-        let tried = match self.network.importance {
+    fn rank(&self, context: &mut Context<'_>, inputs: Option<&Inputs>) -> Result<(Vec<Ranked>, bool), Halt> {
+        let tried = match context.network().importance {
             Importance::Auto => vec![Importance::Magnitude, Importance::Css],
             other => vec![other],
         };
         let mut ranked: Vec<Ranked> = Vec::with_capacity(tried.len());
         let mut same_units = false;
         for importance in tried {
-            let selection = match self.task.job.method.order {
-                Order::PruneThenMerge => self.select_from_each(importance, inputs, phases)?,
-                _ => self.select(importance, false, inputs, phases)?,
+            let selection = match context.method().order {
+                Order::PruneThenMerge => self.select_from_each(context, importance, inputs)?,
+                _ => self.select(context, importance, false, inputs)?,
             };
             if ranked.iter().any(|earlier| earlier.selection == selection) {
                 same_units = true;
@@ -163,19 +127,19 @@ impl Join<'_> {
     /// Prunes each part by itself to its share of the targets.
     fn select_from_each(
         &self,
+        context: &mut Context<'_>,
         importance: Importance,
         inputs: Option<&Inputs>,
-        phases: &mut Phases<'_>,
     ) -> Result<Selection, Halt> {
         let members = self.parts.members();
-        let rates = self.task.job.method.rates.clone().unwrap_or_else(|| vec![1.0; members.len()]);
+        let rates = context.method().rates.clone().unwrap_or_else(|| vec![1.0; members.len()]);
         let quotas = fusion::quotas(self.parts, self.targets, &rates);
         let mut selections = Vec::with_capacity(members.len());
         for (index, member) in members.iter().enumerate() {
             let parts = Ensemble::new(vec![*member])?;
             let targets: Vec<usize> = quotas.iter().map(|quotas| quotas[index]).collect();
-            let part = Join { parts: &parts, targets: &targets, place: (index, members.len()), ..*self };
-            selections.push(part.select(importance, true, inputs, phases)?);
+            let part = Join { parts: &parts, targets: &targets, place: (index, members.len()) };
+            selections.push(part.select(context, importance, true, inputs)?);
         }
         Ok(Selection::beside(&selections))
     }
@@ -183,58 +147,59 @@ impl Join<'_> {
     /// Ranks and selects; a part of a larger network may keep nothing of a group.
     fn select(
         &self,
+        context: &mut Context<'_>,
         importance: Importance,
         is_part: bool,
         inputs: Option<&Inputs>,
-        phases: &mut Phases<'_>,
     ) -> Result<Selection, Halt> {
         let (joined, joins) = self.place;
         let statistics = match inputs {
             Some(inputs) if importance.needs_activations() => {
-                let monitor = &mut |done: f64| phases.goes_on((joined as f64 + done) / joins as f64);
-                Some(select::measure(self.parts, &inputs.fitted, &sampling(self.task), monitor)?)
+                let monitor = &mut |done: f64| context.phases.goes_on((joined as f64 + done) / joins as f64);
+                Some(select::measure(self.parts, &inputs.fitted, &sampling(context.task), monitor)?)
             }
             _ => None,
         };
-        let saliencies = match self.bench {
+        let saliencies = match context.bench {
             Some(bench) if importance.needs_gradients() => {
                 let place = [joined, joined + 1].map(|join| join as f64 / joins as f64);
-                Some(gradients::saliencies(self.task, self.parts, bench, place, phases)?)
+                Some(gradients::saliencies(context, self.parts, bench, place)?)
             }
             _ => None,
         };
         let ranking = Ranking {
             importance,
-            seed: self.task.job.seed,
+            seed: context.task.job.seed,
             statistics: statistics.as_ref(),
             saliencies: saliencies.as_deref(),
             targets: self.targets,
         };
         let score = |parts: &Ensemble<'_>, selection: &Selection, group| ranking.score(parts, selection, group);
-        let progress = |groups: usize, all: usize| phases.done(joined * all + groups, joins * all);
+        let progress = |groups: usize, all: usize| context.phases.done(joined * all + groups, joins * all);
         let selection = if is_part {
             fusion::select_part(self.parts, self.targets, score, progress)?
         } else {
             fusion::select(self.parts, self.targets, score, progress)?
         };
-        phases.go_on()?;
+        context.phases.go_on()?;
         Ok(selection)
     }
 
     /// Refits the layers behind every selection.
     fn compensate(
         &self,
+        context: &mut Context<'_>,
         ranked: &[Ranked],
         plain: &[Fused<Checkpoint>],
         inputs: Option<&Inputs>,
-        phases: &mut Phases<'_>,
     ) -> Result<Vec<Compensated>, Halt> {
-        let monitor = &mut |done| phases.goes_on(done);
+        let (task, compensate) = (context.task, context.network().compensate);
+        let monitor = &mut |done| context.phases.goes_on(done);
         let pairs = ranked.iter().zip(plain).map(|(ranked, plain)| (&ranked.selection, plain));
         match inputs {
-            Some(inputs) if self.network.compensate == Compensate::Calibration => {
-                let Calibration { convolutions, ridge, .. } = self.task.job.method.calibration;
-                let options = Options { sampling: sampling(self.task), convolutions, ridge };
+            Some(inputs) if compensate == Compensate::Calibration => {
+                let Calibration { convolutions, ridge, .. } = task.job.method.calibration;
+                let options = Options { sampling: sampling(task), convolutions, ridge };
                 let pairs: Vec<_> = pairs.collect();
                 Ok(compensate::calibrate_all(self.parts, &pairs, &inputs.fitted, &options, monitor)?)
             }
@@ -248,19 +213,19 @@ impl Join<'_> {
     /// Which of the refitted networks is kept, if any, and what [`Importance::Auto`] chose from.
     fn choose(
         &self,
+        context: &mut Context<'_>,
         ranked: &[Ranked],
         plain: &[Fused<Checkpoint>],
         refitted: &[Compensated],
         inputs: Option<&Inputs>,
         same_units: bool,
-        phases: &mut Phases<'_>,
     ) -> Result<(Option<usize>, Option<Choice>), Halt> {
-        let (Some(bench), Some(inputs)) = (self.bench, inputs) else { return Ok((Some(0), None)) };
+        let (Some(bench), Some(inputs)) = (context.bench, inputs) else { return Ok((Some(0), None)) };
         if refitted.iter().all(|refitted| refitted.done.layers.is_empty()) {
             return Ok((Some(0), None));
         }
-        if self.network.importance != Importance::Auto {
-            return Ok((self.is_better(&plain[0], &refitted[0].weights, phases)?.then_some(0), None));
+        if context.network().importance != Importance::Auto {
+            return Ok((is_better(context, bench, &plain[0], &refitted[0].weights)?.then_some(0), None));
         }
         let mut networks: Vec<choice::Network<'_>> = ranked
             .iter()
@@ -279,30 +244,29 @@ impl Join<'_> {
             graph: &plain[0].graph,
             weights: &plain[0].weights,
         });
-        let choice = choice::choose(bench, self.parts, inputs, &networks, same_units, phases)?;
+        let choice = choice::choose(context, bench, self.parts, inputs, &networks, same_units)?;
         let kept = choice.as_ref().map_or(0, |choice| choice.kept);
         Ok(((kept < refitted.len()).then_some(kept), choice))
     }
+}
 
-    /// Whether the compensated network is at least as good as the plain one, as far as there is a validation split.
-    fn is_better(
-        &self,
-        plain: &Fused<Checkpoint>,
-        compensated: &StateDict,
-        phases: &mut Phases<'_>,
-    ) -> Result<bool, Halt> {
-        let Some(bench) = self.bench else { return Ok(true) };
-        let before = bench.validation_score(&plain.graph, &plain.weights)?;
-        let after = bench.validation_score(&plain.graph, compensated)?;
-        let (Some(before), Some(after)) = (before, after) else { return Ok(true) };
-        if after.accuracy < before.accuracy {
-            let (before, after) = (before.accuracy * 100.0, after.accuracy * 100.0);
-            phases.warn(format!(
-                "compensation lowered the validation accuracy from {before:.2} % to {after:.2} %: its result was dropped"
-            ));
-        }
-        Ok(after.accuracy >= before.accuracy)
+/// Whether the compensated network is at least as good as the plain one, as far as there is a validation split.
+fn is_better(
+    context: &mut Context<'_>,
+    bench: Bench<'_>,
+    plain: &Fused<Checkpoint>,
+    compensated: &StateDict,
+) -> Result<bool, Halt> {
+    let before = bench.validation_score(&plain.graph, &plain.weights)?;
+    let after = bench.validation_score(&plain.graph, compensated)?;
+    let (Some(before), Some(after)) = (before, after) else { return Ok(true) };
+    if after.accuracy < before.accuracy {
+        let (before, after) = (before.accuracy * 100.0, after.accuracy * 100.0);
+        context.phases.warn(format!(
+            "compensation lowered the validation accuracy from {before:.2} % to {after:.2} %: its result was dropped"
+        ));
     }
+    Ok(after.accuracy >= before.accuracy)
 }
 
 /// How calibration inputs are drawn.

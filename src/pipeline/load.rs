@@ -16,6 +16,7 @@ use crate::tensors::Checkpoint;
 use crate::train::Examples;
 
 use super::phases::{Halt, Phases};
+use super::splits::Splits;
 
 /// The input files, open.
 #[derive(Debug)]
@@ -147,8 +148,8 @@ impl Loaded {
 
 impl Data {
     /// What networks are measured on: the validation part and the test split.
-    pub(super) fn measured(&self) -> [Option<&Part>; 2] {
-        [self.validation.as_ref(), self.test.as_ref()]
+    pub(super) fn measured(&self) -> Splits<&Part> {
+        Splits { validation: self.validation.as_ref(), test: self.test.as_ref() }
     }
 
     pub(super) fn new(

@@ -5,12 +5,10 @@ use std::time::Duration;
 
 use super::load::{Data, Part};
 use super::phases::Halt;
+use super::splits::{Logits, Splits};
 use crate::domain::progress::Score;
 use crate::exec::{self, Engine};
 use crate::model::graph::Graph;
-use crate::model::precision::Precision;
-use crate::plan::Plan;
-use crate::plan::resolve::Planned;
 use crate::process::protocol::Task;
 use crate::report::{Latency, Timing};
 use crate::settings::Device;
@@ -27,16 +25,13 @@ const MANY: usize = 64;
 const FEW_RUNS: usize = 10;
 
 /// A job's data, its threads and its wish to stop.
+#[derive(Clone, Copy)]
 pub(super) struct Bench<'a> {
     data: &'a Data,
-    planned: &'a Planned,
     threads: usize,
     device: Device,
     stop: &'a AtomicBool,
 }
-
-/// Logits on the validation and the test split, as far as there are such splits.
-pub(super) type Logits = [Option<Vec<f32>>; 2];
 
 /// Logits of one network on both splits, and how long one example takes.
 pub(super) struct Measured {
@@ -45,17 +40,8 @@ pub(super) struct Measured {
 }
 
 impl<'a> Bench<'a> {
-    pub(super) fn new(data: &'a Data, planned: &'a Planned, task: &Task, stop: &'a AtomicBool) -> Self {
-        Self { data, planned, threads: task.threads, device: task.device, stop }
-    }
-
-    pub(super) fn plan(&self) -> &'a Plan {
-        &self.planned.plan
-    }
-
-    /// Element types of the fused network's tensors.
-    pub(super) fn precision(&self) -> &'a Precision {
-        &self.planned.network.precision
+    pub(super) fn new(data: &'a Data, task: &Task, stop: &'a AtomicBool) -> Self {
+        Self { data, threads: task.threads, device: task.device, stop }
     }
 
     pub(super) fn data(&self) -> &'a Data {
@@ -63,7 +49,7 @@ impl<'a> Bench<'a> {
     }
 
     /// The validation and the test split.
-    pub(super) fn splits(&self) -> [Option<&'a Part>; 2] {
+    pub(super) fn splits(&self) -> Splits<&'a Part> {
         self.data.measured()
     }
 
@@ -79,13 +65,20 @@ impl<'a> Bench<'a> {
         Ok(network)
     }
 
+    /// The logits of a network on `part`.
+    pub(super) fn logits_on(&self, part: &Part, graph: &Graph, weights: &dyn Weights) -> Result<Vec<f32>, Halt> {
+        Ok(train::logits(&mut *self.network(graph, weights)?, part, self.stop)?)
+    }
+
+    /// The logits of a network on both splits.
+    fn logits(&self, network: &mut dyn Engine) -> Result<Logits, Halt> {
+        Ok(self.splits().try_map(|split| train::logits(network, split, self.stop))?)
+    }
+
     /// Runs a network on both splits, and times it.
     pub(super) fn measure(&self, graph: &Graph, weights: &dyn Weights) -> Result<Measured, Halt> {
         let mut network = self.network(graph, weights)?;
-        let mut logits: Logits = [None, None];
-        for (logits, split) in logits.iter_mut().zip(self.splits()) {
-            *logits = split.map(|split| train::logits(&mut *network, split, self.stop)).transpose()?;
-        }
+        let logits = self.logits(&mut *network)?;
         let one = self.data.train.first(1);
         let many: Vec<f32> = one.iter().copied().cycle().take(MANY * one.len()).collect();
         let latency = Latency {
@@ -103,14 +96,9 @@ impl<'a> Bench<'a> {
     }
 
     /// Accuracy and loss of logits on both splits.
-    pub(super) fn scores(&self, logits: &Logits) -> Result<[Option<Score>; 2], Halt> {
-        let mut scores = [None, None];
-        for ((score, logits), split) in scores.iter_mut().zip(logits).zip(self.splits()) {
-            if let (Some(logits), Some(split)) = (logits, split) {
-                *score = Some(train::score(logits, split)?);
-            }
-        }
-        Ok(scores)
+    pub(super) fn scores(&self, logits: &Logits) -> Result<Splits<Score>, Halt> {
+        let pairs = logits.as_ref().zip(self.splits());
+        Ok(pairs.try_map(|(logits, split)| train::score(logits, split))?)
     }
 }
 
@@ -119,10 +107,4 @@ fn timing(network: &mut dyn Engine, images: &[f32], count: usize, runs: usize) -
     let times = train::latency(network, images, runs)?;
     let each = |time: Duration| time.as_secs_f64() * 1e3 / count as f64;
     Ok(Timing { median_ms: each(times.median), p95_ms: each(times.p95) })
-}
-
-/// `sum += share * logits`, from zeros when the sum is empty.
-pub(super) fn add(sum: &mut Vec<f32>, logits: &[f32], share: f32) {
-    sum.resize(logits.len(), 0.0);
-    sum.iter_mut().zip(logits).for_each(|(sum, logit)| *sum += share * logit);
 }

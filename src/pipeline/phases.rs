@@ -59,7 +59,7 @@ impl From<CompileError> for Halt {
 
 /// The pipeline's way to its listener.
 pub(super) struct Phases<'a> {
-    emit: &'a mut dyn FnMut(Message),
+    emit: Box<dyn FnMut(Message) + 'a>,
     stop: &'a AtomicBool,
     running: Option<(Phase, Instant)>,
     ended: Vec<(Phase, f64)>,
@@ -69,9 +69,9 @@ pub(super) struct Phases<'a> {
 }
 
 impl<'a> Phases<'a> {
-    pub(super) fn new(emit: &'a mut dyn FnMut(Message), stop: &'a AtomicBool) -> Self {
+    pub(super) fn new(emit: impl FnMut(Message) + 'a, stop: &'a AtomicBool) -> Self {
         Self {
-            emit,
+            emit: Box::new(emit),
             stop,
             running: None,
             ended: Vec::new(),

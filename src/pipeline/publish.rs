@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::context::Context;
+use super::phases::Halt;
 use crate::domain::problem::{Code, Problem};
-use crate::fusion::Provenance;
+use crate::fusion::{Fused, Provenance, Recipe};
 use crate::model::graph::Graph;
 use crate::model::precision::Precision;
 use crate::model::refit::Compensation;
@@ -78,42 +80,74 @@ pub(super) fn publish(task: &Task, results: Results<'_>) -> Result<Vec<OutputFil
     ])
 }
 
-/// Name of the fused model's file below the scratch folder.
-pub(super) const MODEL: &str = "model.safetensors";
-
 /// What a model's file says of itself.
-pub(super) fn notes() -> BTreeMap<String, String> {
+fn notes() -> BTreeMap<String, String> {
     let notes = [("engraft_version", env!("CARGO_PKG_VERSION")), ("format", "pt")];
     notes.into_iter().map(|(name, note)| (name.to_owned(), note.to_owned())).collect()
 }
 
 /// A model's file as an artifact.
-pub(super) fn model_file(path: PathBuf, written: Written) -> OutputFile {
+fn model_file(path: PathBuf, written: Written) -> OutputFile {
     let media_type = "application/octet-stream".to_owned();
     OutputFile { name: "model".to_owned(), path, sha256: written.sha256, bytes: written.bytes, media_type }
 }
 
-/// Writes a trained model's weights in the types of `precision`, and maps them as they are published.
+/// What becomes of a model's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WriteMode {
+    /// It stays, and is the job's result.
+    Published,
+    /// It is gone with its map: more is done to the model.
+    Temporary,
+}
+
+impl WriteMode {
+    /// The result if this is the last that is done to the model.
+    pub(super) fn last(is_last: bool) -> Self {
+        if is_last { Self::Published } else { Self::Temporary }
+    }
+
+    fn path(self, folder: &Path) -> PathBuf {
+        folder.join(match self {
+            Self::Published => "model.safetensors",
+            Self::Temporary => "intermediate.safetensors",
+        })
+    }
+
+    /// Removes the name of a file that is mapped and will not stay.
+    fn settle(self, path: &Path) -> Result<(), Problem> {
+        match self {
+            Self::Published => Ok(()),
+            Self::Temporary => std::fs::remove_file(path).map_err(|error| unwritten(path, &error)),
+        }
+    }
+}
+
+/// Writes a model's weights in the types of `precision`, and maps them.
 pub(super) fn model(
     task: &Task,
     weights: &StateDict,
     precision: &Precision,
+    mode: WriteMode,
 ) -> Result<(Checkpoint, OutputFile), Problem> {
-    let path = task.scratch.join(MODEL);
+    let path = mode.path(&task.scratch);
     let written = weights.save_as(&path, &notes(), |name| precision.of(name))?;
     let checkpoint = Checkpoint::open(&path)?;
+    mode.settle(&path)?;
     Ok((checkpoint, model_file(path, written)))
 }
 
-/// As [`model`], in a file that is gone with its map.
-pub(super) fn temporary(
-    task: &Task,
-    weights: &StateDict,
+/// Writes a network row by row, and maps it.
+pub(super) fn recipe(
+    context: &mut Context<'_>,
+    recipe: Recipe<'_>,
     precision: &Precision,
-) -> Result<(Checkpoint, OutputFile), Problem> {
-    let (weights, file) = model(task, weights, precision)?;
-    std::fs::remove_file(&file.path).map_err(|error| unwritten(&file.path, &error))?;
-    Ok((weights, file))
+    mode: WriteMode,
+) -> Result<(Fused<Checkpoint>, OutputFile), Halt> {
+    let path = mode.path(&context.task.scratch);
+    let (fused, written) = recipe.write(&path, &notes(), precision, |done, all| context.phases.done(done, all))?;
+    mode.settle(&path)?;
+    Ok((fused, model_file(path, written)))
 }
 
 fn json(folder: &Path, name: &str, content: &impl Serialize) -> Result<OutputFile, Problem> {

@@ -1,31 +1,29 @@
 //! Trains the fused network.
 
+use super::context::Context;
 use super::measure::Bench;
 use super::phases::{Halt, Phases};
 use super::teacher::Lessons;
 use crate::domain::progress::Phase;
-use crate::exec;
 use crate::fusion::{Ensemble, Fused, Member};
-use crate::process::protocol::{OutputFile, Task};
+use crate::process::protocol::OutputFile;
 use crate::settings::Finetune;
 use crate::tensors::Checkpoint;
-use crate::train::{self, Event, Examples, Setup, TrainError, Trained};
+use crate::train::{self, Event, Examples, Setup, Trained};
 
 /// Recovers what pruning lost.
 pub(super) fn recover(
-    task: &Task,
+    context: &mut Context<'_>,
     finetune: &Finetune,
-    bench: &Bench<'_>,
+    bench: Bench<'_>,
     ensemble: &Ensemble<'_>,
     fused: &Fused<Checkpoint>,
-    phases: &mut Phases<'_>,
 ) -> Result<Trained, Halt> {
-    phases.begin(Phase::Finetune)?;
-    let (stop, data) = (phases.stop_flag(), bench.data());
-    let lessons = Lessons::new(finetune, bench, ensemble, phases)?;
+    context.phases.begin(Phase::Finetune)?;
+    let (task, stop, data) = (context.task, context.phases.stop_flag(), bench.data());
+    let lessons = Lessons::new(context, finetune, bench, ensemble)?;
     let batch = finetune.batch_size.min(data.train.len());
-    let mut network = exec::compile(task.device, &fused.graph, batch, task.threads)?;
-    network.load(&fused.weights).map_err(TrainError::from)?;
+    let mut network = bench.compiled(&fused.graph, &fused.weights, batch)?;
     let setup = Setup {
         finetune,
         seed: task.job.seed,
@@ -36,25 +34,26 @@ pub(super) fn recover(
         checkpoints: Some(&task.scratch),
     };
     let resume = task.resume.as_deref();
-    Ok(train::train(&mut *network, &setup, resume, stop, &mut |event| tell(event, finetune.epochs, phases))?)
+    Ok(train::train(&mut *network, &setup, resume, stop, &mut |event| {
+        tell(event, finetune.epochs, &mut context.phases);
+    })?)
 }
 
 /// Trains `student` as the fused network is, beside the job's own training: without checkpoints, told by log lines that
 /// begin with `name`.
 pub(super) fn train_beside(
-    task: &Task,
+    context: &mut Context<'_>,
     finetune: &Finetune,
-    bench: &Bench<'_>,
+    bench: Bench<'_>,
     ensemble: &Ensemble<'_>,
     student: Member<'_>,
     name: &str,
-    phases: &mut Phases<'_>,
 ) -> Result<Trained, Halt> {
-    let (stop, data) = (phases.stop_flag(), bench.data());
-    let lessons = Lessons::new(finetune, bench, ensemble, phases)?;
+    let (task, stop, data) = (context.task, context.phases.stop_flag(), bench.data());
+    let lessons = Lessons::new(context, finetune, bench, ensemble)?;
     let batch = finetune.batch_size.min(data.train.len());
-    let mut network = exec::compile(task.device, student.graph, batch, task.threads)?;
-    network.load(student.weights).map_err(TrainError::from)?;
+    let mut network = bench.compiled(student.graph, student.weights, batch)?;
+    let phases = &mut context.phases;
     let setup = Setup {
         finetune,
         seed: task.job.seed,

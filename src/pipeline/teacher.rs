@@ -2,8 +2,9 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use super::context::Context;
 use super::measure::Bench;
-use super::phases::{Halt, Phases};
+use super::phases::Halt;
 use crate::exec::{BatchError, Engine};
 use crate::fusion::Ensemble;
 use crate::kernels::loss;
@@ -24,10 +25,10 @@ pub(super) enum Lessons {
 impl Lessons {
     /// As the objective wants them; the ensemble's mean is weighted by the members' shares.
     pub(super) fn new(
+        context: &mut Context<'_>,
         finetune: &Finetune,
-        bench: &Bench<'_>,
+        bench: Bench<'_>,
         ensemble: &Ensemble<'_>,
-        phases: &mut Phases<'_>,
     ) -> Result<Self, Halt> {
         let Objective::Distill { temperature, teacher, .. } = finetune.objective else { return Ok(Self::None) };
         let mixture = Mixture { teacher, temperature: f64::from(temperature) };
@@ -43,10 +44,10 @@ impl Lessons {
         let mut mean = Vec::new();
         for (index, (member, share)) in parts().enumerate() {
             let mut network = bench.network(member.graph, member.weights)?;
-            let logits = train::logits(&mut *network, train, phases.stop_flag())?;
+            let logits = train::logits(&mut *network, train, context.phases.stop_flag())?;
             mean.resize(logits.len(), 0.0);
             mixture.add(&mut mean, &logits, network.classes(), *share);
-            phases.info(format!("computed the logits of member {} on the training split", index + 1));
+            context.phases.info(format!("computed the logits of member {} on the training split", index + 1));
         }
         mixture.finish(&mut mean);
         Ok(Self::Stored(mean))

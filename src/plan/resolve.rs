@@ -77,15 +77,16 @@ pub fn resolve(mut job: JobRequest, inputs: &Inputs<'_>) -> Result<Resolved, Pro
 }
 
 impl Planned {
-    /// Spends the target's budget anew, by what was measured of each group.
+    /// The same networks with the target's budget spent anew, by what was measured of each group.
     ///
     /// # Errors
     /// See [`FusionPlan::new`].
-    pub fn allocate(&mut self, target: &Target, curves: &[Curve]) -> Result<(), Problem> {
-        let Network { detected, precision, fusion, .. } = &mut self.network;
+    pub fn allocated(&self, target: &Target, curves: &[Curve]) -> Result<Self, Problem> {
+        let mut new = self.clone();
+        let Network { detected, precision, fusion, .. } = &mut new.network;
         *fusion = FusionPlan::new(&detected.graphs, target, precision, Some(curves))?;
-        self.plan.resize(fusion, precision);
-        Ok(())
+        new.plan.resize(fusion, precision);
+        Ok(new)
     }
 }
 

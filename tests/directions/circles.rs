@@ -10,10 +10,10 @@ use super::reader::{Module, Target, Tree};
 pub(crate) fn circles(tree: &Tree) -> Vec<Vec<String>> {
     let mut edges: BTreeMap<&Module, BTreeSet<&Module>> = BTreeMap::new();
     for import in tree.imports.iter().filter(|import| !import.in_test && !import.hands_on) {
-        if let Target::Module(to) = &import.to {
-            if !import.from.starts_with(to) {
-                edges.entry(&import.from).or_default().insert(to);
-            }
+        if let Target::Module(to) = &import.to
+            && !import.from.starts_with(to)
+        {
+            edges.entry(&import.from).or_default().insert(to);
         }
     }
     let reached: BTreeMap<&Module, BTreeSet<&Module>> =

@@ -168,7 +168,7 @@ impl View<'_> {
             match placed.group() {
                 Some(group) => {
                     let kept = self.selection.kept_between(group, self.member, placed.units());
-                    kept.iter().for_each(|unit| left.extend(placed.positions_of(*unit)));
+                    left.extend(kept.iter().flat_map(|unit| placed.positions_of(*unit)));
                 }
                 None => left.extend(placed.positions()),
             }

@@ -1,0 +1,71 @@
+//! What a job tells of itself in the end: its report.
+
+use super::context::Context;
+use super::load::Part;
+use crate::fusion::Provenance;
+use crate::model::groups::GroupId;
+use crate::model::refit::Compensation;
+use crate::plan::network::Network;
+use crate::report::{CandidateReport, Choice, Examples, LayerReport, Report, Verification, gain_kept};
+use crate::settings::Method;
+use crate::train::{self, Trained};
+
+/// What the report tells of.
+pub(super) struct Found<'a> {
+    pub(super) verification: Verification,
+    pub(super) candidates: Vec<CandidateReport>,
+    pub(super) compensation: Option<Compensation>,
+    pub(super) choice: Option<Choice>,
+    pub(super) trained: Option<&'a Trained>,
+}
+
+/// The report.
+pub(super) fn report(context: &Context<'_>, found: Found<'_>, provenance: &Provenance) -> Report {
+    let (task, network, phases) = (context.task, context.network(), &context.phases);
+    let data = context.bench.map(|bench| bench.data());
+    let count = |part: Option<&Part>| part.map_or(0, train::Examples::len);
+    let examples = Examples {
+        train: count(data.map(|data| &data.train)),
+        validation: count(data.and_then(|data| data.validation.as_ref())),
+        test: count(data.and_then(|data| data.test.as_ref())),
+    };
+    Report {
+        engraft_version: env!("CARGO_PKG_VERSION").to_owned(),
+        architecture: network.detected.family.clone(),
+        assumptions: network.detected.assumptions.clone(),
+        ensemble_gain_kept: gain_kept(&found.candidates, examples.test),
+        members: task.job.members.clone(),
+        member_weights: provenance.shares.clone(),
+        candidates: found.candidates,
+        compensation: found.compensation,
+        choice: found.choice,
+        best_epoch: found.trained.map(|trained| trained.best_epoch),
+        epochs: found.trained.map(|trained| trained.history.clone()).unwrap_or_default(),
+        layers: layers(network, provenance, task.members.len()),
+        method: Method {
+            importance: network.importance,
+            compensate: network.compensate,
+            batch_norm: network.batch_norm,
+            ..task.job.method.clone()
+        },
+        verification: found.verification,
+        warnings: phases.warnings(),
+        examples,
+        normalize: data.and_then(|data| data.train.normalize.clone()),
+        seed: task.job.seed,
+        seconds: phases.seconds(),
+        memory_peak_bytes: phases.memory(),
+    }
+}
+
+/// Each layer with the number of units that it took from each member; none where units were averaged.
+fn layers(network: &Network, provenance: &Provenance, members: usize) -> Vec<LayerReport> {
+    let kept = |groups: &[GroupId]| {
+        let mut kept = if provenance.groups.is_empty() { Vec::new() } else { vec![0; members] };
+        let origins = groups.iter().filter_map(|group| provenance.groups.get(group.0));
+        origins.flat_map(|origin| &origin.units).for_each(|unit| kept[unit.0] += 1);
+        kept
+    };
+    let layers = network.fusion.layers.iter().zip(&network.fusion.groups);
+    layers.map(|(plan, groups)| LayerReport { kept_per_member: kept(groups), plan: plan.clone() }).collect()
+}
