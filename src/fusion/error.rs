@@ -1,6 +1,7 @@
 //! Why members cannot be fused.
 
 use crate::domain::problem::{Code, Problem};
+use crate::exec::LoadError;
 use crate::model::graph::GraphError;
 use crate::model::groups::CouplingError;
 use crate::tensors::{CheckpointError, StateDictError};
@@ -35,6 +36,9 @@ pub enum FusionError {
     /// Unreadable weights.
     #[error(transparent)]
     Weights(#[from] CheckpointError),
+    /// Weights that do not fit their network.
+    #[error(transparent)]
+    Load(#[from] LoadError),
     /// A fused network that does not fit together.
     #[error(transparent)]
     Graph(#[from] GraphError),
@@ -63,11 +67,13 @@ pub enum FusionError {
 impl From<FusionError> for Problem {
     fn from(error: FusionError) -> Self {
         match error {
-            FusionError::Weights(error) => error.into(),
+            FusionError::Weights(error) | FusionError::Load(LoadError::Tensor(error)) => error.into(),
             FusionError::Tensor(error) => error.into(),
-            FusionError::Graph(_) | FusionError::Lost(_) | FusionError::NoStatistics | FusionError::Stopped => {
-                Self::new(Code::Internal, error.to_string())
-            }
+            FusionError::Load(LoadError::Size { .. })
+            | FusionError::Graph(_)
+            | FusionError::Lost(_)
+            | FusionError::NoStatistics
+            | FusionError::Stopped => Self::new(Code::Internal, error.to_string()),
             FusionError::Target { .. } => Self::new(Code::InvalidRequest, error.to_string()),
             FusionError::Coupling(_) => Self::new(Code::NotSupportedYet, error.to_string()),
             FusionError::Empty | FusionError::Topology { .. } | FusionError::WidthsDiffer { .. } => {

@@ -36,7 +36,7 @@ pub(crate) const ROWS: &[Row] = &[
         in_tests: &["train"],
         frameworks: &[],
     },
-    row("fusion", &["cost", "domain", "kernels", "model", "settings", "tensors"], &[]),
+    row("fusion", &["cost", "domain", "exec", "kernels", "model", "settings", "tensors"], &[]),
     row("data", &["domain", "model", "settings", "tensors"], &[]),
     row("train", &["data", "domain", "exec", "kernels", "model", "settings", "tensors"], &[]),
     row("report", &["domain", "model", "settings"], &[]),
@@ -73,10 +73,6 @@ pub(crate) const ROWS: &[Row] = &[
 
 /// Files that need each other in a loop, and why they may.
 pub(crate) const CIRCLES: &[(&[&str], &str)] = &[
-    (
-        &["fusion::calibration::forward", "fusion::calibration::layer"],
-        "to be ended: the value that layers compute stands with the network",
-    ),
     (&["kernels::float", "kernels::tile"], "each type of numbers names its tile, and tiles are of such numbers"),
     (
         &["model::formats::safetensors", "model::formats::safetensors_json"],
@@ -88,9 +84,4 @@ pub(crate) const CIRCLES: &[(&[&str], &str)] = &[
     ),
     (&["tensors::convert", "tensors::elements", "tensors::number"], "one table of element types, from three sides"),
     (&["tensors::state_dict", "tensors::write"], "a state dict writes itself, with its own type of errors"),
-    (&["exec::cpu::compile", "exec::cpu::operations"], "one compiler in two files"),
-    (
-        &["exec::cpu::layer", "exec::cpu::plain", "exec::cpu::weighted"],
-        "a layer is an operation of either kind, and both work in a layer's pass",
-    ),
 ];

@@ -2,9 +2,11 @@
 
 use crate::exec::cpu::layer::{Layer, Operation};
 use crate::exec::cpu::memory::Value;
-use crate::exec::cpu::operations::channels_and_positions;
-use crate::exec::cpu::parameters::{Parameter, Running, Transposition};
+use crate::exec::lowering::{Lowered, Plain, Weighted, channels_and_positions, lower, projection};
+use crate::exec::parameters::{Parameter, Running, Transposition};
 use crate::kernels::Float;
+use crate::kernels::attention::Attention;
+use crate::kernels::dropout::Mask;
 use crate::model::graph::{Graph, Node, NodeId, Op};
 use crate::model::parameters::{self, Role};
 
@@ -33,12 +35,12 @@ pub(super) fn compile<T: Float>(graph: &Graph) -> Compiled<T> {
 type Held = (usize, Option<Transposition>);
 
 #[derive(Debug)]
-pub(super) struct Compiler<'g, T> {
-    pub(super) graph: &'g Graph,
+struct Compiler<'g, T> {
+    graph: &'g Graph,
     readers: Vec<Vec<usize>>,
     /// By node.
     held: Vec<Held>,
-    pub(super) result: Compiled<T>,
+    result: Compiled<T>,
 }
 
 impl<'g, T: Float> Compiler<'g, T> {
@@ -61,27 +63,25 @@ impl<'g, T: Float> Compiler<'g, T> {
     /// What holds the output already, where the node needs no layer.
     fn alias(&self, id: NodeId, node: &Node) -> Option<Held> {
         let source = *node.inputs.first()?;
-        match &node.op {
-            Op::Relu if self.melts(source) => Some(self.held[source.0]),
-            Op::Dropout { p } if *p <= 0.0 => Some(self.held[source.0]),
-            Op::Flatten => self.free_flatten(source, id),
-            Op::Reshape { .. } => {
-                let [before, after] = [source, id].map(|id| channels_and_positions(self.graph.shape(id)));
-                (before == after).then_some(self.held[source.0])
-            }
-            _ => None,
+        if node.op == Op::Flatten {
+            return self.free_flatten(source, id);
         }
+        let [before, after] = [source, id].map(|id| channels_and_positions(self.graph.shape(id)));
+        let melts = node.op == Op::Relu && self.melts(source);
+        let never_drops = matches!(node.op, Op::Dropout { p } if p <= 0.0);
+        let moves_nothing = matches!(node.op, Op::Reshape { .. }) && before == after;
+        (melts || never_drops || moves_nothing).then_some(self.held[source.0])
     }
 
     /// Whether the only reader of `id` is a ReLU that its layer can apply itself.
-    pub(super) fn melts(&self, id: NodeId) -> bool {
+    fn melts(&self, id: NodeId) -> bool {
         let op = &self.graph.node(id).op;
         let capable = matches!(op, Op::Linear { .. } | Op::BatchNorm { .. } | Op::Add) || op.convolution().is_some();
         capable && matches!(self.readers[id.0][..], [only] if self.graph.nodes()[only].op == Op::Relu)
     }
 
     /// Whether the input may stay as it comes, channels first: nobody reads it as an image or a sequence.
-    pub(super) fn input_stays(&self) -> bool {
+    fn input_stays(&self) -> bool {
         self.readers[0].iter().all(|&reader| self.graph.nodes()[reader].op == Op::Flatten)
     }
 
@@ -102,15 +102,61 @@ impl<'g, T: Float> Compiler<'g, T> {
     /// Adds the layers of `node`; returns the value that holds its output.
     fn layers(&mut self, id: NodeId, node: &Node) -> usize {
         let inputs: Vec<usize> = node.inputs.iter().map(|input| self.held[input.0].0).collect();
-        if let Op::Attention { .. } = node.op {
-            return self.attention(id, node, inputs[0]);
-        }
-        let operation = self.operation(id, node);
+        let operation = match lower(self.graph, id) {
+            Lowered::Input { channels, positions } => {
+                Operation::Input { channels: if self.input_stays() { 1 } else { channels }, pixels: positions }
+            }
+            Lowered::Plain(Plain::Add { .. }) => Operation::Plain(Plain::Add { relu: self.melts(id) }),
+            Lowered::Plain(Plain::Dropout(mask)) => {
+                Operation::Plain(Plain::Dropout(Mask { layer: self.result.layers.len(), ..mask }))
+            }
+            Lowered::Plain(plain) => Operation::Plain(plain),
+            Lowered::Weighted(operation) => self.with_weights(id, node, operation),
+            Lowered::Attention(sizes) => return self.attention(id, node, sizes, inputs[0]),
+        };
         self.push(operation, inputs, self.graph.shape(id).iter().product())
     }
 
+    /// The operation of a node with weights, its tensors registered.
+    fn with_weights(&mut self, id: NodeId, node: &Node, operation: Weighted<T>) -> Operation<T> {
+        let order = match &operation {
+            Weighted::Linear(_) => self.order_of_operand(node),
+            other => other.transposition(),
+        };
+        let features = self.graph.shape(id)[0];
+        let is_norm = matches!(operation, Weighted::BatchNorm(_));
+        let running = is_norm.then(|| self.register_running(node, features));
+        let [weights, biases] = self.register(node, &[Role::Weight, Role::Embedding], &[Role::Bias], order);
+        let (weight, bias, relu) = (weights[0], biases.first().copied(), self.melts(id));
+        Operation::Weighted { operation, weight, bias, running, relu }
+    }
+
+    /// Projections, the attention between them, and its output projection.
+    fn attention(&mut self, id: NodeId, node: &Node, sizes: Attention, x: usize) -> usize {
+        let [channels, tokens] = channels_and_positions(self.graph.shape(id));
+        let [matrices, biases] = self.register(node, &[Role::Projection], &[Role::ProjectionBias], None);
+        // One matrix for queries, keys and values together, or one for each.
+        let width = 3 * channels / matrices.len();
+        let mut parts = Vec::new();
+        for (index, &weight) in matrices.iter().enumerate() {
+            let operation = linear([channels, width], weight, biases.get(index).copied());
+            parts.push(self.push(operation, vec![x], width * tokens));
+        }
+        let triple = if let [all] = parts[..] {
+            all
+        } else {
+            let concat = Plain::Concat { channels: vec![width; parts.len()], all: 3 * channels };
+            self.push(Operation::Plain(concat), parts, 3 * channels * tokens)
+        };
+        let between = Operation::Plain(Plain::Attention(sizes));
+        let mixed = self.push(between, vec![triple], channels * tokens);
+        let [matrices, biases] = self.register(node, &[Role::OutputWeight], &[Role::OutputBias], None);
+        let output = linear([channels, channels], matrices[0], biases.first().copied());
+        self.push(output, vec![mixed], channels * tokens)
+    }
+
     /// Adds a layer that writes `len` values per example.
-    pub(super) fn push(&mut self, operation: Operation<T>, inputs: Vec<usize>, len: usize) -> usize {
+    fn push(&mut self, operation: Operation<T>, inputs: Vec<usize>, len: usize) -> usize {
         let layer = self.result.layers.len();
         for &input in &inputs {
             self.result.values[input].last_reader = layer;
@@ -124,13 +170,13 @@ impl<'g, T: Float> Compiler<'g, T> {
     }
 
     /// How the features of what `node` reads are ordered inside.
-    pub(super) fn order_of_operand(&self, node: &Node) -> Option<Transposition> {
+    fn order_of_operand(&self, node: &Node) -> Option<Transposition> {
         node.inputs.first().and_then(|input| self.held[input.0].1)
     }
 
     /// Registers the trained tensors of `node` in the roles of weights and of biases; blocks of the weights are
     /// transposed as `order` says. Returns the positions of the weights and of the biases.
-    pub(super) fn register(
+    fn register(
         &mut self,
         node: &Node,
         weights: &[Role],
@@ -151,7 +197,7 @@ impl<'g, T: Float> Compiler<'g, T> {
     }
 
     /// Registers the running statistics of a BatchNorm; returns their position.
-    pub(super) fn register_running(&mut self, node: &Node, features: usize) -> usize {
+    fn register_running(&mut self, node: &Node, features: usize) -> usize {
         self.result.running.push(Running::new(node.name.clone(), features));
         self.result.running.len() - 1
     }
@@ -169,4 +215,9 @@ impl<'g, T: Float> Compiler<'g, T> {
         }
         result
     }
+}
+
+/// A matrix from `input` to `output` channels at every position.
+fn linear<T>([input, output]: [usize; 2], weight: usize, bias: Option<usize>) -> Operation<T> {
+    Operation::Weighted { operation: projection(input, output), weight, bias, running: None, relu: false }
 }

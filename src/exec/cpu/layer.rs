@@ -1,28 +1,16 @@
 //! The steps of a compiled network.
 
 use crate::exec::cpu::memory::{Memory, Value};
-use crate::exec::cpu::parameters::{Parameter, Running};
-use crate::exec::cpu::plain::{Output, Plain, Settings};
-use crate::exec::cpu::weighted::{Context, Tensors, Weighted};
+use crate::exec::lowering::{Context, Mode, Operands, Output, Plain, Settings, Tensors, Weighted};
+use crate::exec::parameters::{Parameter, Running};
 use crate::kernels::dropout::Draw;
 use crate::kernels::{Float, Workspace, elementwise, layout};
-
-/// What a pass is for: it decides which statistics BatchNorm uses, and whether values drop out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mode {
-    /// The running statistics.
-    Evaluate,
-    /// The batch's, which move the running ones; values drop out.
-    Train,
-    /// The batch's, whose mean over all batches becomes the running ones.
-    Reestimate,
-}
 
 /// What a layer computes. Parameters are positions in the network's list.
 #[derive(Debug)]
 pub(super) enum Operation<T> {
     Input { channels: usize, pixels: usize },
-    Weighted { operation: Weighted<T>, weight: usize, bias: Option<usize>, relu: bool },
+    Weighted { operation: Weighted<T>, weight: usize, bias: Option<usize>, running: Option<usize>, relu: bool },
     Plain(Plain),
 }
 
@@ -51,16 +39,15 @@ pub(super) struct Pass<'a, T> {
 
 /// A layer's operands.
 #[derive(Debug)]
-pub(super) struct Operands<'a, T> {
+struct Taken<'a, T> {
     values: &'a [Value],
     memory: &'a Memory<T>,
     inputs: &'a [usize],
     batch: usize,
 }
 
-impl<'a, T: Float> Operands<'a, T> {
-    /// The operand `index`.
-    pub(super) fn get(&self, index: usize) -> &'a [T] {
+impl<T: Float> Operands<T> for Taken<'_, T> {
+    fn get(&self, index: usize) -> &[T] {
         let value = self.inputs[index];
         &self.memory.activation(value)[..self.values[value].len * self.batch]
     }
@@ -72,17 +59,18 @@ impl<T: Float> Layer<T> {
         let mut buffer = pass.memory.take_activation(self.output);
         let y = &mut buffer[..pass.values[self.output].len * pass.batch];
         let Pass { values, memory, parameters, running, work, batch, mode, draw } = pass;
-        let operands = Operands { values, memory, inputs: &self.inputs, batch: *batch };
+        let operands = Taken { values, memory, inputs: &self.inputs, batch: *batch };
         match &mut self.operation {
             Operation::Input { channels, pixels } if *channels > 1 && *pixels > 1 => {
                 layout::channels_last(*channels, *pixels, images, y);
             }
             Operation::Input { .. } => elementwise::put(images, y, false),
-            Operation::Weighted { operation, weight, bias, relu } => {
+            Operation::Weighted { operation, weight, bias, running: own, relu } => {
                 let tensors = Tensors {
                     weight: &parameters[*weight].values,
                     bias: bias.map(|bias| &parameters[bias].values[..]),
                 };
+                let running = own.map(|own| &mut running[own]);
                 operation.forward(Context { work, running, mode: *mode }, operands.get(0), tensors, *relu, y);
             }
             Operation::Plain(plain) => {
@@ -116,16 +104,13 @@ impl<T: Float> Layer<T> {
     }
 
     fn has_relu(&self) -> bool {
-        match self.operation {
-            Operation::Weighted { relu, .. } | Operation::Plain(Plain::Add { relu }) => relu,
-            _ => false,
-        }
+        matches!(self.operation, Operation::Weighted { relu: true, .. } | Operation::Plain(Plain::Add { relu: true }))
     }
 
     fn backward_parameters(&self, pass: &mut Pass<'_, T>, dy: &[T]) {
         let Operation::Weighted { operation, weight, bias, .. } = &self.operation else { return };
         let Pass { values, memory, parameters, work, batch, .. } = pass;
-        let operands = Operands { values, memory, inputs: &self.inputs, batch: *batch };
+        let operands = Taken { values, memory, inputs: &self.inputs, batch: *batch };
         let mut dweight = std::mem::take(&mut parameters[*weight].gradient);
         let mut dbias = bias.map(|bias| std::mem::take(&mut parameters[bias].gradient));
         let values = &parameters[*weight].values;
@@ -139,7 +124,7 @@ impl<T: Float> Layer<T> {
     /// Gradient of the operand `index`.
     fn backward_input(&self, pass: &mut Pass<'_, T>, index: usize, dy: &[T], dx: &mut [T], accumulate: bool) {
         let Pass { values, memory, parameters, work, batch, mode, draw, .. } = pass;
-        let operands = Operands { values, memory, inputs: &self.inputs, batch: *batch };
+        let operands = Taken { values, memory, inputs: &self.inputs, batch: *batch };
         match &self.operation {
             Operation::Input { .. } => {}
             Operation::Weighted { operation, weight, bias, .. } => {

@@ -4,20 +4,18 @@ mod compile;
 mod engine;
 mod layer;
 mod memory;
-mod operations;
 mod optimizer;
-mod parameters;
-mod plain;
-mod weighted;
 
 use std::num::NonZeroUsize;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::exec::cpu::compile::{Compiled, compile};
-use crate::exec::cpu::layer::{Mode, Pass};
+use crate::exec::cpu::layer::Pass;
 use crate::exec::cpu::memory::{Memory, Purpose};
 use crate::exec::engine::{BatchError, CompileError, LoadError, Step};
+use crate::exec::lowering::Mode;
+use crate::exec::parameters::{Parameter, Running};
 use crate::kernels::dropout::Draw;
 use crate::kernels::loss::{self, Targets};
 use crate::kernels::{Float, Workspace};
@@ -25,7 +23,6 @@ use crate::model::graph::Graph;
 use crate::tensors::{StateDict, StateDictError, Weights};
 
 pub use optimizer::OptimizerState;
-pub use parameters::Parameter;
 
 /// A compiled network with its weights, buffers and threads.
 #[derive(Debug)]
@@ -189,7 +186,7 @@ impl<T: Float> Network<T> {
 
     /// Forgets BatchNorm's running statistics; [`Self::reestimate`] measures them anew.
     pub fn reset_statistics(&mut self) {
-        self.compiled.running.iter_mut().for_each(parameters::Running::reset);
+        self.compiled.running.iter_mut().for_each(Running::reset);
     }
 
     /// Lets BatchNorm's running statistics become the mean over all batches since they were reset, this one included.

@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use crate::exec::cpu::Parameter;
 use crate::exec::engine::Stride;
+use crate::exec::parameters::Parameter;
 use crate::kernels::PIECE;
 use crate::settings::Optimizer;
 

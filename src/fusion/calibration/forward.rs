@@ -1,47 +1,27 @@
 //! One network, its weights in the layouts of [`crate::kernels`], computing node after node.
 
-use std::collections::BTreeMap;
-
-use super::layer::{Layer, mix, project, without_weights};
+use super::layer::{Layer, mix, project};
+use super::value::Value;
 use crate::fusion::{FusionError, Member};
 use crate::kernels::Workspace;
-use crate::model::graph::{Graph, Node, NodeId, Op};
+use crate::model::graph::{Graph, Node, NodeId};
 use crate::tensors::Weights;
-
-/// One node's output for a batch: N x P x C, where P is the number of positions (1 for vectors).
-#[derive(Debug, Clone)]
-pub(in crate::fusion) struct Value {
-    pub(in crate::fusion) values: Vec<f32>,
-    pub(in crate::fusion) channels: usize,
-    /// Height and width; a sequence is an image of height 1.
-    pub(in crate::fusion) size: [usize; 2],
-}
-
-impl Value {
-    /// Number of positions.
-    pub(in crate::fusion) fn positions(&self) -> usize {
-        self.size[0] * self.size[1]
-    }
-}
 
 /// A network ready to run.
 #[derive(Debug)]
 pub(in crate::fusion) struct Network<'a> {
     graph: &'a Graph,
-    layers: BTreeMap<NodeId, Layer<'a>>,
+    /// By node.
+    layers: Vec<Layer<'a>>,
     last_use: Vec<usize>,
 }
 
 impl<'a> Network<'a> {
     /// Reads a member's weights.
     pub(in crate::fusion) fn of(member: Member<'a>) -> Result<Self, FusionError> {
-        let mut network = Self { graph: member.graph, layers: BTreeMap::new(), last_use: last_uses(member.graph) };
-        for (id, node) in member.graph.iter() {
-            if let Some(layer) = Layer::of(node, member.weights)? {
-                network.layers.insert(id, layer);
-            }
-        }
-        Ok(network)
+        let graph = member.graph;
+        let layers = graph.iter().map(|(id, _)| Layer::of(graph, id, member.weights)).collect::<Result<_, _>>()?;
+        Ok(Self { graph, layers, last_use: last_uses(graph) })
     }
 
     pub(in crate::fusion) fn graph(&self) -> &'a Graph {
@@ -55,47 +35,37 @@ impl<'a> Network<'a> {
 
     /// Takes new weights for the node `id`.
     pub(in crate::fusion) fn reload(&mut self, id: NodeId, weights: &dyn Weights) -> Result<(), FusionError> {
-        if let Some(layer) = Layer::of(self.graph.node(id), weights)? {
-            self.layers.insert(id, layer.into_owned());
-        }
+        self.layers[id.0] = Layer::of(self.graph, id, weights)?.into_owned();
         Ok(())
     }
 
     /// The weight of a node that has one: matrix (out x in) or kernels (out x kh x kw x in; of depthwise convolutions
     /// kh x kw x channels).
     pub(in crate::fusion) fn weight(&self, id: NodeId) -> &[f32] {
-        match self.layers.get(&id) {
-            Some(Layer::Plain(tensors)) => &tensors.weight,
-            _ => &[],
+        match &self.layers[id.0] {
+            Layer::Weighted { tensors, .. } => &tensors.weight,
+            Layer::Input | Layer::Plain(_) | Layer::Attention { .. } => &[],
         }
     }
 
     /// Computes the node `id` from its operands.
     pub(super) fn compute(&self, id: NodeId, operands: &[&Value], work: &mut Workspace<f32>) -> Value {
-        let node = self.graph.node(id);
         let Some(x) = operands.first() else { return Value { values: Vec::new(), channels: 0, size: [1, 1] } };
         let mut y = self.empty_output(id, x);
-        match self.layers.get(&id) {
-            Some(layer) => layer.compute(&node.op, x, &mut y, work),
-            None => without_weights(&node.op, operands, &mut y),
-        }
+        self.layers[id.0].compute(operands, &mut y, work);
         y
     }
 
     /// Queries, keys and values of the attention `id`, side by side, from what it reads.
     pub(in crate::fusion) fn projected(&self, id: NodeId, x: &Value, work: &mut Workspace<f32>) -> Value {
-        match self.layers.get(&id) {
-            Some(Layer::Attention { projection, .. }) => {
-                project(projection, x, projection.weight.len() / x.channels.max(1), work)
-            }
-            _ => x.clone(),
-        }
+        let Layer::Attention { projection, .. } = &self.layers[id.0] else { return x.clone() };
+        project(projection, x, projection.weight.len() / x.channels.max(1), work)
     }
 
     /// What the output projection of the attention `id` reads: the outputs of its heads, side by side.
     pub(in crate::fusion) fn mixed(&self, id: NodeId, x: &Value, work: &mut Workspace<f32>) -> Value {
-        let Op::Attention { heads, .. } = self.graph.node(id).op else { return x.clone() };
-        mix(heads, &self.projected(id, x, work), work)
+        let Layer::Attention { sizes, .. } = &self.layers[id.0] else { return x.clone() };
+        mix(*sizes, &self.projected(id, x, work), work)
     }
 
     fn empty_output(&self, id: NodeId, x: &Value) -> Value {

@@ -8,6 +8,7 @@ mod gather;
 mod layer;
 pub(super) mod moments;
 mod stream;
+mod value;
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -16,10 +17,11 @@ use rand_chacha::rand_core::SeedableRng;
 use crate::cost::calibration::examples;
 use crate::model::graph::{Graph, NodeId};
 
-pub(super) use forward::{Network, Value, channels_and_size};
+pub(super) use forward::{Network, channels_and_size};
 pub(super) use gather::{channels, flattened, picks, windows};
 pub(super) use layer::kernels_last;
 pub(super) use stream::{Batch, Stream};
+pub(super) use value::Value;
 
 pub(super) use crate::cost::calibration::{HELD_BYTES, mixes};
 

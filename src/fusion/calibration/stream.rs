@@ -2,7 +2,8 @@
 
 use std::num::NonZeroUsize;
 
-use super::forward::{Network, Value, channels_and_size};
+use super::forward::{Network, channels_and_size};
+use super::value::Value;
 use super::{Inputs, Monitor};
 use crate::fusion::FusionError;
 use crate::kernels::{Workspace, layout};

@@ -7,14 +7,17 @@ use crate::tensors::{StateDict, StateDictError, Weights};
 
 /// How blocks of a tensor are transposed: (channels x pixels) outside, (pixels x channels) inside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Transposition {
-    pub(super) channels: usize,
-    pub(super) pixels: usize,
+pub struct Transposition {
+    /// Rows outside.
+    pub channels: usize,
+    /// Rows inside.
+    pub pixels: usize,
 }
 
 impl Transposition {
     /// `None` where both orders are the same.
-    pub(super) fn new(channels: usize, pixels: usize) -> Option<Self> {
+    #[must_use]
+    pub fn new(channels: usize, pixels: usize) -> Option<Self> {
         (channels > 1 && pixels > 1).then_some(Self { channels, pixels })
     }
 }
@@ -26,13 +29,13 @@ pub struct Parameter<T> {
     pub name: String,
     /// Shape in the `state_dict`.
     pub shape: Vec<usize>,
-    pub(super) transposition: Option<Transposition>,
-    pub(super) values: Vec<T>,
-    pub(super) gradient: Vec<T>,
+    pub(in crate::exec) transposition: Option<Transposition>,
+    pub(in crate::exec) values: Vec<T>,
+    pub(in crate::exec) gradient: Vec<T>,
 }
 
 impl<T: Float> Parameter<T> {
-    pub(super) fn new(name: String, shape: Vec<usize>, transposition: Option<Transposition>) -> Self {
+    pub(in crate::exec) fn new(name: String, shape: Vec<usize>, transposition: Option<Transposition>) -> Self {
         let len = shape.iter().product();
         Self { name, shape, transposition, values: vec![T::ZERO; len], gradient: Vec::new() }
     }
@@ -75,32 +78,38 @@ impl<T: Float> Parameter<T> {
 }
 
 /// Running statistics of a BatchNorm.
-#[derive(Debug)]
-pub(super) struct Running<T> {
-    pub(super) node: String,
-    pub(super) mean: Vec<T>,
-    pub(super) var: Vec<T>,
+#[derive(Debug, Clone)]
+pub struct Running<T> {
+    pub(in crate::exec) node: String,
+    pub(in crate::exec) mean: Vec<T>,
+    pub(in crate::exec) var: Vec<T>,
     /// PyTorch's counter of batches; `None` where the `state_dict` had none.
-    pub(super) tracked: Option<i64>,
+    pub(in crate::exec) tracked: Option<i64>,
     /// Batches since the statistics were reset, for cumulative averages.
-    pub(super) since_reset: u64,
+    pub(in crate::exec) since_reset: u64,
 }
 
 impl<T: Float> Running<T> {
-    pub(super) fn new(node: String, features: usize) -> Self {
+    /// Of the BatchNorm called `node`, before any batch.
+    #[must_use]
+    pub fn new(node: String, features: usize) -> Self {
         let (mean, var) = (vec![T::ZERO; features], vec![T::ONE; features]);
         Self { node, mean, var, tracked: Some(0), since_reset: 0 }
     }
 
     /// Forgets all batches.
-    pub(super) fn reset(&mut self) {
+    pub(in crate::exec) fn reset(&mut self) {
         self.mean.fill(T::ZERO);
         self.var.fill(T::ONE);
         self.tracked = self.tracked.map(|_| 0);
         self.since_reset = 0;
     }
 
-    pub(super) fn load(&mut self, weights: &(impl Weights + ?Sized)) -> Result<(), LoadError> {
+    /// Takes them from a `state_dict`.
+    ///
+    /// # Errors
+    /// Names the first tensor that is missing or has another size.
+    pub fn load(&mut self, weights: &(impl Weights + ?Sized)) -> Result<(), LoadError> {
         for (suffix, target) in [("running_mean", &mut self.mean), ("running_var", &mut self.var)] {
             let name = format!("{}.{suffix}", self.node);
             let values = weights.f32(&name)?;
@@ -112,7 +121,7 @@ impl<T: Float> Running<T> {
         Ok(())
     }
 
-    pub(super) fn export(&self, weights: &mut StateDict) -> Result<(), StateDictError> {
+    pub(in crate::exec) fn export(&self, weights: &mut StateDict) -> Result<(), StateDictError> {
         for (suffix, values) in [("running_mean", &self.mean), ("running_var", &self.var)] {
             let values: Vec<f32> = values.iter().map(|value| value.f64() as f32).collect();
             weights.insert_f32(&format!("{}.{suffix}", self.node), &[values.len()], values)?;

@@ -1,6 +1,6 @@
 //! Operations without weights.
 
-use crate::exec::cpu::layer::{Mode, Operands};
+use crate::exec::lowering::Mode;
 use crate::kernels::attention::Attention;
 use crate::kernels::dropout::{Draw, Mask};
 use crate::kernels::function::Function;
@@ -8,8 +8,8 @@ use crate::kernels::pool::Cover;
 use crate::kernels::{Float, Workspace, elementwise, layout, pool, softmax, tokens};
 
 /// What is computed from the operands alone.
-#[derive(Debug)]
-pub(super) enum Plain {
+#[derive(Debug, Clone)]
+pub enum Plain {
     Function(Function),
     /// Over the channels, at every position.
     Softmax {
@@ -52,29 +52,31 @@ pub(super) enum Plain {
     },
 }
 
+/// What an operation reads.
+pub trait Operands<T> {
+    /// The operand `index`, examples x positions x channels.
+    fn get(&self, index: usize) -> &[T];
+}
+
 /// How a pass runs.
 #[derive(Debug)]
-pub(super) struct Settings<'a, T> {
-    pub(super) work: &'a mut Workspace<T>,
-    pub(super) mode: Mode,
-    pub(super) draw: Draw,
+pub struct Settings<'a, T> {
+    /// Scratch memory of the kernels.
+    pub work: &'a mut Workspace<T>,
+    pub mode: Mode,
+    pub draw: Draw,
 }
 
 /// A layer's output and its gradient.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Output<'a, T> {
-    pub(super) y: &'a [T],
-    pub(super) dy: &'a [T],
+pub struct Output<'a, T> {
+    pub y: &'a [T],
+    pub dy: &'a [T],
 }
 
 impl Plain {
     /// `y`.
-    pub(super) fn forward<T: Float>(
-        &mut self,
-        settings: &mut Settings<'_, T>,
-        operands: &Operands<'_, T>,
-        y: &mut [T],
-    ) {
+    pub fn forward<T: Float>(&mut self, settings: &mut Settings<'_, T>, operands: &impl Operands<T>, y: &mut [T]) {
         let x = operands.get(0);
         match self {
             Self::Function(function) => function.apply(x, y),
@@ -104,10 +106,10 @@ impl Plain {
     }
 
     /// `dx = ` or `dx += ` the gradient of the operand `which`.
-    pub(super) fn backward<T: Float>(
+    pub fn backward<T: Float>(
         &self,
         settings: &mut Settings<'_, T>,
-        operands: &Operands<'_, T>,
+        operands: &impl Operands<T>,
         which: usize,
         Output { y, dy }: Output<'_, T>,
         dx: &mut [T],

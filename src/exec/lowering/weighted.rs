@@ -1,7 +1,7 @@
 //! Operations with weights.
 
-use crate::exec::cpu::layer::Mode;
-use crate::exec::cpu::parameters::Running;
+use crate::exec::lowering::Mode;
+use crate::exec::parameters::{Running, Transposition};
 use crate::kernels::batch_norm::{Affine, Backward, Momentum, Statistics};
 use crate::kernels::conv::{Conv, Depthwise};
 use crate::kernels::group_norm::{GroupNorm, Moments, Scale};
@@ -12,8 +12,8 @@ use crate::kernels::{Float, Workspace, elementwise, reduce, tokens};
 const MOMENTUM: f64 = 0.1;
 
 /// What is computed with a weight and perhaps a bias.
-#[derive(Debug)]
-pub(super) enum Weighted<T> {
+#[derive(Debug, Clone)]
+pub enum Weighted<T> {
     Linear(Linear),
     Conv(Conv),
     Depthwise(Depthwise),
@@ -33,40 +33,48 @@ pub(super) enum Weighted<T> {
 }
 
 /// A BatchNorm's own numbers.
-#[derive(Debug)]
-pub(super) struct Norm<T> {
-    pub(super) eps: f64,
-    /// Position of its running statistics.
-    pub(super) running: usize,
-    pub(super) statistics: Statistics,
-    pub(super) affine: Affine<T>,
+#[derive(Debug, Clone)]
+pub struct Norm<T> {
+    pub eps: f64,
+    pub statistics: Statistics,
+    pub affine: Affine<T>,
 }
 
 /// The values of an operation's tensors.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Tensors<'a, T> {
-    pub(super) weight: &'a [T],
-    pub(super) bias: Option<&'a [T]>,
+pub struct Tensors<'a, T> {
+    pub weight: &'a [T],
+    pub bias: Option<&'a [T]>,
 }
 
 /// What the forward pass changes besides activations.
 #[derive(Debug)]
-pub(super) struct Context<'a, T> {
-    pub(super) work: &'a mut Workspace<T>,
-    pub(super) running: &'a mut [Running<T>],
-    pub(super) mode: Mode,
+pub struct Context<'a, T> {
+    pub work: &'a mut Workspace<T>,
+    /// Of a BatchNorm.
+    pub running: Option<&'a mut Running<T>>,
+    pub mode: Mode,
 }
 
 impl<T: Float> Weighted<T> {
+    /// How the blocks of its weight are transposed on their way from PyTorch's layout; a matrix behind a flatten has an order
+    /// of its own, which is not known here.
+    #[must_use]
+    pub fn transposition(&self) -> Option<Transposition> {
+        match self {
+            Self::Conv(conv) => Transposition::new(conv.geometry.channels / conv.groups, conv.geometry.taps()),
+            Self::Depthwise(conv) => Transposition::new(conv.geometry.channels, conv.geometry.taps()),
+            Self::Linear(_)
+            | Self::BatchNorm(_)
+            | Self::GroupNorm { .. }
+            | Self::LayerScale
+            | Self::ClassToken { .. }
+            | Self::PositionalEmbedding => None,
+        }
+    }
+
     /// `y`, then ReLU if asked.
-    pub(super) fn forward(
-        &mut self,
-        context: Context<'_, T>,
-        x: &[T],
-        tensors: Tensors<'_, T>,
-        relu: bool,
-        y: &mut [T],
-    ) {
+    pub fn forward(&mut self, context: Context<'_, T>, x: &[T], tensors: Tensors<'_, T>, relu: bool, y: &mut [T]) {
         let Tensors { weight, bias } = tensors;
         match self {
             Self::Linear(sizes) => sizes.forward(context.work, x, weight, bias, relu, y),
@@ -86,7 +94,7 @@ impl<T: Float> Weighted<T> {
     }
 
     /// Gradients of weight and bias.
-    pub(super) fn backward_parameters(
+    pub fn backward_parameters(
         &self,
         work: &mut Workspace<T>,
         x: &[T],
@@ -112,7 +120,7 @@ impl<T: Float> Weighted<T> {
     }
 
     /// `dx = ` or `dx += ` the operand's gradient; `gradients` are those of weight and bias.
-    pub(super) fn backward_input(
+    pub fn backward_input(
         &self,
         work: &mut Workspace<T>,
         [x, dy]: [&[T]; 2],
@@ -147,7 +155,7 @@ impl<T: Float> Norm<T> {
     /// Picks the statistics, moves the running ones if the mode says so, and normalises.
     fn forward(&mut self, context: Context<'_, T>, x: &[T], tensors: Tensors<'_, T>, relu: bool, y: &mut [T]) {
         let Context { work, running, mode } = context;
-        let running = &mut running[self.running];
+        let Some(running) = running else { return };
         let affine = tensors.weight.iter().zip(tensors.bias.unwrap_or(&[])).enumerate();
         if mode == Mode::Evaluate {
             let channels = affine.map(|(c, (w, b))| (running.mean[c].f64(), running.var[c].f64(), *w, *b));
@@ -158,7 +166,7 @@ impl<T: Float> Norm<T> {
             running.tracked = running.tracked.map(|tracked| tracked.saturating_add(1));
             let momentum = match mode {
                 Mode::Reestimate => Momentum::Cumulative(running.since_reset),
-                _ => Momentum::Exponential(MOMENTUM),
+                Mode::Train | Mode::Evaluate => Momentum::Exponential(MOMENTUM),
             };
             let rows = x.len() / tensors.weight.len();
             self.statistics.update_running(rows, momentum, &mut running.mean, &mut running.var);
