@@ -13,6 +13,12 @@ pub const PER_UNKNOWN: usize = 160;
 pub const PER_UNIT: usize = 10;
 /// Most unknowns per row of any fit.
 pub const MOST_UNKNOWNS: usize = 4096;
+/// Elements of the widest activation in a batch of calibration inputs.
+pub const BATCH_ELEMENTS: usize = 1 << 22;
+/// Ridges that a fit chooses from, relative to the mean of the diagonal.
+pub const RIDGES: [f64; 6] = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0];
+/// Solutions of a system: one for each ridge, and one on all examples.
+pub const SOLUTIONS: usize = RIDGES.len() + 1;
 
 /// Fewest examples that the default takes: below, systems of a few hundred unknowns overfit.
 const FEWEST: usize = 1_000;

@@ -1,4 +1,11 @@
-//! Sizes and counts that algorithms and estimates share, written once.
+//! Sizes and counts that algorithms and estimates share, written once: what a plan counts is what a job does.
 
 pub mod budgets;
 pub mod calibration;
+mod counts;
+pub mod evaluation;
+mod joins;
+pub mod systems;
+
+pub use counts::Counts;
+pub use joins::joins;

@@ -24,7 +24,7 @@ pub mod reference;
 pub mod select;
 
 pub use assemble::{
-    Fused, Join, Origin, Provenance, Recipe, Unit, average, gather, hierarchical, in_order, iterative, joins, joint,
+    Fused, Join, Origin, Provenance, Recipe, Unit, average, gather, hierarchical, in_order, iterative, joint,
     materialise,
 };
 pub use ensemble::{Ensemble, Member, Padded, fit_weights};

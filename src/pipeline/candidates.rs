@@ -7,6 +7,7 @@ use super::methods::aligned::{self, Matching};
 use super::phases::Halt;
 use super::recover;
 use super::splits::{Logits, Splits};
+use crate::cost::evaluation::measures_members;
 use crate::domain::progress::Phase;
 use crate::fusion::{self, Ensemble, FusionError, Member, Recipe};
 use crate::model::costs::Costs;
@@ -38,8 +39,7 @@ pub(super) fn candidates(
     context.phases.begin(Phase::Evaluate)?;
     let total = ensemble.members().len() + context.task.job.evaluate.len() + 2;
     let mut comparer = Comparer { context, bench, ensemble, whole: Logits::NONE, rows: Vec::new(), total };
-    let together = [Candidate::Members, Candidate::BestMember, Candidate::Ensemble, Candidate::Vote];
-    if together.into_iter().any(|candidate| comparer.wants(candidate)) {
+    if measures_members(&comparer.context.task.job.evaluate) {
         comparer.members()?;
     }
     comparer.baselines()?;
@@ -68,10 +68,13 @@ impl Comparer<'_, '_> {
 
     /// Each member, and from their logits the ensemble in both forms.
     fn members(&mut self) -> Result<(), Halt> {
+        let classes = self.ensemble.graph().classes();
         let mut measured: Vec<Measured> = Vec::new();
         for (index, (member, share)) in self.ensemble.members().iter().zip(self.ensemble.shares()).enumerate() {
             let own = self.bench.measure(member.graph, member.weights)?;
             self.whole.add(&own.logits, *share);
+            self.context.counts.members += 1;
+            self.context.counts.examples += own.logits.len() / classes;
             measured.push(own);
             self.context.phases.done(index + 1, self.total);
             self.context.phases.go_on()?;
@@ -102,7 +105,6 @@ impl Comparer<'_, '_> {
             self.rows.push(row);
         }
         if self.wants(Candidate::Vote) {
-            let classes = self.ensemble.graph().classes();
             let votes = |logits: fn(&Logits) -> Option<&Vec<f32>>| {
                 let members: Option<Vec<&[f32]>> =
                     measured.iter().map(|own| logits(&own.logits).map(Vec::as_slice)).collect();
@@ -183,6 +185,8 @@ impl Comparer<'_, '_> {
     /// Measures a network and adds its row.
     fn network(&mut self, name: &str, kind: Kind, graph: &Graph, weights: &dyn Weights) -> Result<(), Halt> {
         let Measured { logits, latency } = self.bench.measure(graph, weights)?;
+        self.context.counts.candidates += 1;
+        self.context.counts.examples += logits.len() / graph.classes().max(1);
         let costs = Costs::of(graph, &self.context.network().precision);
         let row = self.row(name, kind, costs, &logits, Some(latency))?;
         self.rows.push(row);

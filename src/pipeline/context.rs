@@ -3,6 +3,7 @@
 use super::load::Data;
 use super::measure::Bench;
 use super::phases::Phases;
+use crate::cost::Counts;
 use crate::plan::network::Network;
 use crate::plan::resolve::Planned;
 use crate::process::protocol::Task;
@@ -16,12 +17,14 @@ pub(super) struct Context<'a> {
     /// What networks run on; none without a dataset.
     pub(super) bench: Option<Bench<'a>>,
     pub(super) phases: Phases<'a>,
+    /// What it has done so far.
+    pub(super) counts: Counts,
 }
 
 impl<'a> Context<'a> {
     pub(super) fn new(task: &'a Task, planned: &'a Planned, data: Option<&'a Data>, phases: Phases<'a>) -> Self {
         let bench = data.map(|data| Bench::new(data, task, phases.stop_flag()));
-        Self { task, planned, bench, phases }
+        Self { task, planned, bench, phases, counts: Counts::default() }
     }
 
     /// The same with another plan for the same networks.

@@ -56,6 +56,7 @@ struct Ranked {
 impl Join<'_> {
     /// Keeps the best units of all parts, and refits the layers that read them.
     pub(super) fn make(&self, context: &mut Context<'_>) -> Result<FusedFile, Halt> {
+        context.counts.joins += 1;
         let network = context.network();
         let inputs = context.bench.map(|bench| Inputs::of(bench, network.importance));
         let (ranked, same_units) = self.rank(context, inputs.as_ref())?;

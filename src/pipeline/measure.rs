@@ -15,8 +15,7 @@ use crate::settings::Device;
 use crate::tensors::Weights;
 use crate::train::{self, TrainError};
 
-/// Examples per batch of an evaluation.
-pub(super) const BATCH: usize = 256;
+pub(super) use crate::cost::evaluation::BATCH;
 
 /// Runs per latency.
 const RUNS: usize = 30;

@@ -35,6 +35,7 @@ use phases::{Halt, Phases};
 use publish::{Results, WriteMode};
 use summary::Found;
 
+use crate::cost::Counts;
 use crate::domain::problem::{Code, Problem};
 use crate::domain::progress::Phase;
 use crate::fusion::{Ensemble, Fused, compensate};
@@ -59,17 +60,29 @@ pub enum Outcome {
 /// # Errors
 /// What keeps the job from ever succeeding, in words for its owner.
 pub fn run(task: &Task, emit: &mut (dyn FnMut(Message) + Send), stop: &AtomicBool) -> Result<Outcome, Problem> {
+    run_counted(task, emit, stop).map(|(outcome, _)| outcome)
+}
+
+/// As [`run`]; also tells how often a job that finished did what a plan counts.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_counted(
+    task: &Task,
+    emit: &mut (dyn FnMut(Message) + Send),
+    stop: &AtomicBool,
+) -> Result<(Outcome, Counts), Problem> {
     let pool = ThreadPoolBuilder::new().num_threads(task.threads.max(1)).build();
     let pool = pool.map_err(|error| Problem::new(Code::ResourcesExhausted, format!("no threads: {error}")))?;
     match pool.install(|| compute(task, Phases::new(emit, stop))) {
-        Ok(artifacts) => Ok(Outcome::Finished(artifacts)),
-        Err(Halt::Stopped) => Ok(Outcome::Stopped),
+        Ok((artifacts, counts)) => Ok((Outcome::Finished(artifacts), counts)),
+        Err(Halt::Stopped) => Ok((Outcome::Stopped, Counts::default())),
         Err(Halt::Failed(problem)) => Err(problem),
     }
 }
 
 /// Phase after phase.
-fn compute(task: &Task, mut phases: Phases<'_>) -> Result<Vec<OutputFile>, Halt> {
+fn compute(task: &Task, mut phases: Phases<'_>) -> Result<(Vec<OutputFile>, Counts), Halt> {
     let loaded = load(task, &mut phases)?;
     let planned = plan(task, &loaded, &mut phases)?;
     let mut context = Context::new(task, &planned, loaded.data.as_ref(), phases);
@@ -88,7 +101,7 @@ fn compute(task: &Task, mut phases: Phases<'_>) -> Result<Vec<OutputFile>, Halt>
     let found = Found { verification, candidates, compensation, choice, trained: trained.as_ref() };
     let report = summary::report(&context, found, &fused.provenance);
     let results = Results { graph: &fused.graph, model, provenance: &fused.provenance, report: &report };
-    Ok(publish::publish(task, results)?)
+    Ok((publish::publish(task, results)?, context.counts))
 }
 
 /// Opens the files.

@@ -39,6 +39,12 @@ impl Logits {
     /// Of nothing yet.
     pub(super) const NONE: Self = Self { validation: None, test: None };
 
+    /// Number of logits.
+    pub(super) fn len(&self) -> usize {
+        let of_split = |logits: &Option<Vec<f32>>| logits.as_ref().map_or(0, Vec::len);
+        of_split(&self.validation) + of_split(&self.test)
+    }
+
     /// `self += share * logits`, from zeros where there was nothing.
     pub(super) fn add(&mut self, logits: &Self, share: f32) {
         let splits = [(&mut self.validation, &logits.validation), (&mut self.test, &logits.test)];

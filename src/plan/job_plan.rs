@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::cost::Counts;
 use crate::domain::dataset::DatasetFacts;
 use crate::model::costs::Costs;
 use crate::model::plan::{FusionPlan, LayerPlan};
@@ -51,8 +52,8 @@ pub struct Comparison {
 }
 
 impl Plan {
-    /// The plan for `network`, whose own plan is not there yet.
-    pub(super) fn new(job: &JobRequest, inputs: &Inputs<'_>, network: &Network) -> Self {
+    /// The plan for `network`, and what it counts.
+    pub(super) fn new(job: &JobRequest, inputs: &Inputs<'_>, network: &Network) -> (Self, Counts) {
         let Network { detected, fusion, precision, .. } = network;
         let own = network.own.iter().zip(&inputs.members);
         let members: Vec<Costs> = own.map(|(graph, header)| Costs::of(graph, &Precision::shared(&[*header]))).collect();
@@ -78,7 +79,7 @@ impl Plan {
             warnings: warnings(job, inputs, network),
         };
         plan.resize(fusion, precision);
-        plan
+        (plan, work.counts())
     }
 
     /// Enters the widths and costs of another fused network of the same members.

@@ -1,5 +1,6 @@
 //! What a request means for the files that it names: the network, the widths, the plan, or every reason why it cannot be.
 
+use crate::cost::Counts;
 use crate::domain::dataset::DatasetFacts;
 use crate::domain::problem::{Code, Fault, Problem};
 use crate::model::allocate::Curve;
@@ -30,6 +31,8 @@ pub struct Planned {
     pub network: Network,
     /// The same for a reader.
     pub plan: Plan,
+    /// What the job will have done in the end, as far as it is known before.
+    pub counts: Counts,
 }
 
 /// Fits a request to its files.
@@ -72,8 +75,8 @@ pub fn resolve(mut job: JobRequest, inputs: &Inputs<'_>) -> Result<Resolved, Pro
     }
     let Method { importance, compensate, batch_norm, .. } = job.method;
     let network = Network { detected, own, paddings, precision, importance, compensate, batch_norm, fusion };
-    let plan = Plan::new(&job, inputs, &network);
-    Ok(Resolved { job, planned: Some(Planned { network, plan }) })
+    let (plan, counts) = Plan::new(&job, inputs, &network);
+    Ok(Resolved { job, planned: Some(Planned { network, plan, counts }) })
 }
 
 impl Planned {

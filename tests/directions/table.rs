@@ -25,7 +25,7 @@ pub(crate) const ROWS: &[Row] = &[
     row("settings", &[], &[]),
     row("kernels", &[], &[]),
     row("model", &["domain", "settings"], &[]),
-    row("cost", &["model"], &[]),
+    row("cost", &["model", "settings"], &[]),
     row("tensors", &["domain", "model"], &["candle_core"]),
     row("plan", &["cost", "domain", "model", "settings"], &[]),
     row("process", &["domain", "plan", "settings"], &[]),

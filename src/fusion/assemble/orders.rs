@@ -35,17 +35,6 @@ pub fn hierarchical(members: &[Member<'_>], targets: &[usize]) -> Result<Fused, 
 /// Fuses a few networks jointly to so many units per group.
 pub type Join<'j, W, E> = &'j mut dyn FnMut(&[Member<'_>], &[usize]) -> Result<Fused<W>, E>;
 
-/// Number of joins that an order needs.
-#[must_use]
-pub fn joins(order: Order, members: usize) -> usize {
-    match order {
-        Order::Joint | Order::PruneThenMerge | Order::MergeFinetunePrune => 1,
-        Order::Iterative => members.saturating_sub(1).max(1),
-        Order::Hierarchical if members <= 3 => 1,
-        Order::Hierarchical => joins(order, members / 2) + joins(order, members - members / 2) + 1,
-    }
-}
-
 /// Joins members in an order, each time to `targets` units per group, or to all units where the parts have fewer together.
 ///
 /// # Errors

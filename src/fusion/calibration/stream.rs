@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use super::forward::{Network, channels_and_size};
 use super::value::Value;
 use super::{Inputs, Monitor};
+use crate::cost::calibration::BATCH_ELEMENTS;
 use crate::fusion::FusionError;
 use crate::kernels::{Workspace, layout};
 use crate::model::graph::{Graph, NodeId};
@@ -13,8 +14,6 @@ use crate::model::graph::{Graph, NodeId};
 const BATCH: usize = 256;
 /// Fewest batches, where there are as many examples: some of them are held out to choose by.
 const BATCHES: usize = 10;
-/// Elements of the widest activation of a batch.
-const BATCH_ELEMENTS: usize = 1 << 22;
 
 /// How far one network has come with one batch.
 #[derive(Debug)]

@@ -6,9 +6,8 @@ use faer::{MatMut, MatRef};
 use rayon::prelude::*;
 
 use super::super::calibration::moments::{Moments, Normal};
+use crate::cost::calibration::RIDGES;
 
-/// Ridges that held-out examples choose from, relative to the mean of the diagonal.
-const RIDGES: [f64; 6] = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0];
 /// The ridge where there are too few examples to hold some out.
 const DEFAULT_RIDGE: f64 = 1e-2;
 /// Most targets that the choice of the ridge looks at.

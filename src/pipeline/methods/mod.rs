@@ -55,6 +55,9 @@ pub(super) fn fuse(context: &mut Context<'_>, ensemble: &Ensemble<'_>) -> Result
     context.phases.begin(Phase::Score)?;
     let name = context.method().name;
     let made = (method(name).make)(context, ensemble)?;
+    if !name.selects() {
+        context.counts.joins += 1;
+    }
     // Those that align have measured them already, and there is nothing to measure of a network that is trained alone.
     let measures = !name.aligns() && name != MethodName::DistillOnly;
     match context.bench {

@@ -1,6 +1,7 @@
 //! Neuron Transplantation: concatenate, prune, recover.
 
 use super::Method;
+use crate::cost::joins;
 use crate::domain::problem::{Code, Problem};
 use crate::fusion::{self, Ensemble, Member, Selection};
 use crate::pipeline::context::Context;
@@ -36,7 +37,7 @@ fn make(context: &mut Context<'_>, ensemble: &Ensemble<'_>) -> Result<FusedFile,
 /// Joins the members in the order that the job asks for.
 fn in_order(context: &mut Context<'_>, ensemble: &Ensemble<'_>) -> Result<FusedFile, Halt> {
     let (method, targets) = (context.method(), &context.network().fusion.targets);
-    let joins = fusion::joins(method.order, ensemble.members().len());
+    let joins = joins(method.order, ensemble.members().len());
     if joins == 1 {
         return Join { parts: ensemble, targets, place: (0, 1) }.make(context);
     }

@@ -1,6 +1,8 @@
 //! The memory that a job takes at its peak.
 
-use super::{EVALUATION_BATCH, Work};
+use super::Work;
+use crate::cost::calibration::BATCH_ELEMENTS;
+use crate::cost::evaluation::BATCH;
 
 /// Memory for blocks of rows on their way from the members to the fused file, for threads, and for everything small.
 const BUFFERS: u64 = 48 << 20;
@@ -10,9 +12,6 @@ const FLOAT: u64 = 4;
 
 /// Bytes of an element of moments and systems.
 const DOUBLE: u64 = 8;
-
-/// Elements of the widest activation in a batch of calibration inputs.
-const BATCH_ELEMENTS: u64 = 1 << 22;
 
 /// Bytes for each example, which is itself in a mapped file: its label, its place in its part, and that in the order of an
 /// epoch.
@@ -62,7 +61,7 @@ impl Work {
             let moments: u64 = calibration.rankings.iter().map(super::Fit::moments).sum();
             parts.push(((2 * DOUBLE + FLOAT) * moments, "moments of all groups".to_owned()));
             parts.push((calibration.held, "activations of calibration examples".to_owned()));
-            parts.push((4 * BATCH_ELEMENTS * FLOAT, "a batch of them".to_owned()));
+            parts.push((4 * BATCH_ELEMENTS as u64 * FLOAT, "a batch of them".to_owned()));
         }
         ("`score`", parts)
     }
@@ -78,7 +77,7 @@ impl Work {
             let system = (2 * (tries - 1) * DOUBLE + 6 * DOUBLE + FLOAT) * system;
             parts.push((system, "the largest system".to_owned()));
             parts.push((calibration.held, "activations of calibration examples".to_owned()));
-            parts.push((4 * BATCH_ELEMENTS * FLOAT, "a batch of them".to_owned()));
+            parts.push((4 * BATCH_ELEMENTS as u64 * FLOAT, "a batch of them".to_owned()));
         }
         if let Some(data_free) = &self.data_free {
             let moments = data_free.layers.windows(2).map(|pair| {
@@ -121,7 +120,7 @@ impl Work {
             return ("`evaluate`", Vec::new());
         }
         let mut parts = vec![(self.largest, "one network at a time".to_owned())];
-        let examples = EVALUATION_BATCH.min(self.train.max(1));
+        let examples = (BATCH as u64).min(self.train.max(1));
         parts.push((3 * examples * self.widest * FLOAT, format!("activations of a batch of {examples}")));
         parts.push((2 * self.measured.max(self.train) * self.classes * FLOAT, "logits".to_owned()));
         if self.training.is_some() {

@@ -1,22 +1,20 @@
 //! What a job will take: memory and time, added up from what it does, phase by phase.
 
-mod fits;
 mod memory;
 mod seconds;
 
 use crate::cost::budgets::SENSITIVITY_MACS;
-use crate::cost::calibration;
+use crate::cost::evaluation::{Fusion, measures_members, networks};
+use crate::cost::systems::{self, Fit};
+use crate::cost::{Counts, calibration, joins};
 use crate::domain::dataset::DatasetFormat;
 use crate::model::costs::Costs;
 use crate::model::graph::{Graph, Op};
+use crate::model::parameters;
 use crate::model::precision::Precision;
 use crate::plan::network::{DatasetInput, Inputs, Network};
 use crate::plan::request::JobRequest;
 use crate::settings::{Allocation, Budget, Candidate, Compensate, Importance, Objective, Optimizer, Order, Size};
-use fits::Fit;
-
-/// Examples per batch of an evaluation.
-const EVALUATION_BATCH: u64 = 256;
 
 /// What a job computes with, as far as its estimates need to know.
 #[derive(Debug, Default)]
@@ -48,11 +46,9 @@ pub(super) struct Work {
     widest: u64,
     /// The same of all members side by side.
     stacked: u64,
-    joins: u64,
-    /// Whether the members are measured, or teach.
-    runs_members: bool,
-    /// Networks that are measured in the end, beside the members.
-    candidates: u64,
+    counts: Counts,
+    /// The first member, where it is trained beside the fused network.
+    distilled: Option<Costs>,
     calibration: Option<Calibration>,
     data_free: Option<DataFree>,
     /// Multiply-accumulates of measuring sensitivities, at most.
@@ -115,9 +111,7 @@ impl Work {
             augments: finetune.augment.is_some(),
             reestimates: finetune.batch_norm_reestimate,
         });
-        let wants = |candidate| job.evaluate.contains(&candidate);
-        let distils = training.as_ref().is_some_and(|training| training.distils);
-        let compensates = network.compensate != Compensate::None;
+        let distilled = training.is_some() && job.evaluate.contains(&Candidate::Distilled);
         let mut work = Self {
             classes: graph.classes() as u64,
             members: members.iter().copied().sum(),
@@ -126,18 +120,13 @@ impl Work {
             activations: stored(graph),
             widest: graphs().map(widest).max().unwrap_or(0),
             stacked: network.detected.graphs.iter().map(widest).sum(),
-            joins: match job.method.order {
-                Order::Iterative | Order::Hierarchical => (job.members.len() as u64).saturating_sub(1).max(1),
-                _ => 1,
-            },
+            counts: counts(job, network, 0),
             aligns: job.method.name.aligns(),
             merged: (job.method.order == Order::MergeFinetunePrune).then(|| {
                 let epochs = job.method.merge_epochs.or_else(|| finetune.map(|finetune| finetune.epochs));
                 (epochs.unwrap_or(0) as u64, network.fusion.concatenated)
             }),
-            runs_members: distils || wants(Candidate::Members) || wants(Candidate::Ensemble),
-            candidates: u64::from(wants(Candidate::Average))
-                + u64::from(wants(Candidate::Fused)) * (1 + u64::from(compensates) + u64::from(training.is_some())),
+            distilled: distilled.then(|| Costs::of(&network.detected.graphs[0], &f32s)),
             training,
             ..Self::default()
         };
@@ -160,6 +149,7 @@ impl Work {
             let pictures = matches!(facts.format, DatasetFormat::ClassFolders | DatasetFormat::Parquet);
             work.decoded = if pictures { (train + test + others) * elements } else { 0 };
             (work.train, work.validation, work.measured) = (train - held_out, held_out, held_out + test + others);
+            work.counts = counts(job, network, work.measured as usize);
             work.example = elements;
             work.examples = train + test + others;
             work.data_bytes = work.examples * (elements * size + 4);
@@ -170,6 +160,11 @@ impl Work {
         }
         work.data_free = (network.compensate == Compensate::DataFree).then(|| DataFree::of(network));
         work
+    }
+
+    /// What the job will have counted in the end.
+    pub(super) fn counts(&self) -> Counts {
+        self.counts
     }
 
     /// Whether there are splits to measure on, and so networks to run.
@@ -189,9 +184,17 @@ impl Calibration {
         }
         let graphs: Vec<&Graph> = network.detected.graphs.iter().chain([&network.fusion.fused]).collect();
         let positions = job.method.calibration.positions as u64;
-        let mut rankings = if ranks { fits::rankings(&network.detected.graphs, positions) } else { Vec::new() };
-        let mut fits =
-            if refits { fits::refits(network, job.method.calibration.convolutions, positions) } else { Vec::new() };
+        let mut rankings = if ranks { systems::rankings(&network.detected.graphs, positions) } else { Vec::new() };
+        let mut fits = if refits {
+            systems::refits(
+                &network.fusion.fused,
+                &network.detected.graphs,
+                job.method.calibration.convolutions,
+                positions,
+            )
+        } else {
+            Vec::new()
+        };
         let most = |fits: &[Fit]| fits.iter().map(|fit| fit.features as usize).max().unwrap_or(0);
         let wanted = (calibration::PER_UNKNOWN * most(&fits)).max(calibration::PER_UNIT * most(&rankings));
         let examples = job.method.calibration.samples.unwrap_or_else(|| calibration::examples(wanted, &graphs)) as u64;
@@ -239,6 +242,25 @@ fn widest(graph: &Graph) -> u64 {
 
 fn elements(shape: &[usize]) -> u64 {
     shape.iter().map(|axis| *axis as u64).product()
+}
+
+/// What the job will have counted in the end, if it measures on so many examples; 0 without data.
+fn counts(job: &JobRequest, network: &Network, measured: usize) -> Counts {
+    let joins = joins(job.method.order, job.members.len());
+    if measured == 0 {
+        return Counts { joins, ..Counts::default() };
+    }
+    let shapes =
+        network.detected.graphs.iter().map(|graph| parameters::of_graph(graph).into_iter().map(|tensor| tensor.shape));
+    let shapes: Vec<Vec<Vec<usize>>> = shapes.map(Iterator::collect).collect();
+    let fusion = Fusion {
+        has_one_shape: shapes.windows(2).all(|pair| pair[0] == pair[1]),
+        compensates: network.compensate != Compensate::None,
+        trains: job.finetune.is_some(),
+    };
+    let members = if measures_members(&job.evaluate) { job.members.len() } else { 0 };
+    let candidates = job.evaluate.iter().map(|candidate| networks(*candidate, fusion)).sum::<usize>();
+    Counts { joins, members, candidates, examples: (members + candidates) * measured }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::{Training, Work};
 use crate::cost::budgets::{VERIFICATION_EXAMPLES, VERIFICATION_MACS};
+use crate::cost::calibration::SOLUTIONS;
 
 /// Multiply-accumulate operations per second that the estimate assumes; two cores of a server do about this.
 const MACS_PER_SECOND: f64 = 5e10;
@@ -16,10 +17,11 @@ const BYTES_PER_SECOND: f64 = 2e9;
 const READ_PER_SECOND: f64 = 1e9;
 const DECODED_PER_SECOND: f64 = 6e7;
 
-/// Ridges that a fit chooses from, and the fit itself.
-const SOLUTIONS: u64 = 7;
-
 impl Work {
+    fn joins(&self) -> u64 {
+        self.counts.joins as u64
+    }
+
     /// Examples that the concatenation is verified on.
     pub(super) fn verified_examples(&self) -> u64 {
         (VERIFICATION_MACS / self.members.macs.max(1)).clamp(1, VERIFICATION_EXAMPLES)
@@ -28,21 +30,23 @@ impl Work {
     /// Seconds, and for what. A training step is three forward passes; the teacher's logits are computed once, or anew for
     /// images that vary.
     pub(in crate::plan) fn seconds(&self) -> (f64, String) {
-        let moved = self.joins * (3 * self.members.bytes + 2 * self.fused.bytes);
+        let moved = self.joins() * (3 * self.members.bytes + 2 * self.fused.bytes);
         let verifying = 2 * self.verified_examples() * self.members.macs;
         let epochs = self.training.as_ref().map_or(0, |training| training.epochs);
         let merging = self.merged.map_or(0, |(epochs, costs)| epochs * costs.macs);
         let reestimating = self.training.as_ref().map_or(0, |training| u64::from(training.reestimates) * self.train);
-        let training =
-            (3 * self.train + self.measured) * (epochs * self.fused.macs + merging) + reestimating * self.fused.macs;
+        let beside = self.distilled.map_or(0, |costs| epochs * costs.macs);
+        let training = (3 * self.train + self.measured) * (epochs * self.fused.macs + merging)
+            + (3 * self.train + self.validation) * beside
+            + reestimating * self.fused.macs;
         let taught = match &self.training {
             Some(Training { distils: true, augments, epochs, .. }) => self.train * if *augments { *epochs } else { 1 },
             _ => 0,
         };
-        let judged = if self.calibration.is_some() { 2 * self.joins * self.validation } else { 0 };
-        let of_members = taught + if self.runs_members { self.measured } else { 0 };
+        let judged = if self.calibration.is_some() { 2 * self.joins() * self.validation } else { 0 };
+        let of_members = taught + if self.counts.members > 0 { self.measured } else { 0 };
         let measuring = of_members * self.members.macs
-            + (self.candidates * self.measured + judged) * self.fused.macs
+            + (self.counts.candidates as u64 * self.measured + judged) * self.fused.macs
             + self.probing;
         let (running, solving) = self.compensating_macs();
         let at = |amount: u64, speed: f64| amount as f64 / speed;
@@ -75,12 +79,12 @@ impl Work {
             let kept = if self.calibration_fits() { 1 } else { calibration.passes.div_ceil(2).max(1) };
             let macs = |fits: &[super::Fit]| fits.iter().map(super::Fit::macs).sum::<u64>();
             let moments = calibration.tries * macs(&calibration.fits) + macs(&calibration.rankings);
-            single += self.joins * (kept * calibration.examples * calibration.macs + moments);
+            single += self.joins() * (kept * calibration.examples * calibration.macs + moments);
             let solving = |fit: &super::Fit| {
                 let square = fit.features * fit.features;
-                fit.systems * SOLUTIONS * (square * fit.features / 3 + square * fit.targets)
+                fit.systems * SOLUTIONS as u64 * (square * fit.features / 3 + square * fit.targets)
             };
-            double += self.joins * calibration.tries * calibration.fits.iter().map(solving).sum::<u64>();
+            double += self.joins() * calibration.tries * calibration.fits.iter().map(solving).sum::<u64>();
         }
         if let Some(data_free) = &self.data_free {
             let layers = data_free.layers.windows(2).map(|pair| {
@@ -91,7 +95,7 @@ impl Work {
                     + outputs * outputs * (outputs / 3 + rows)
                     + 30 * before * before
             });
-            double += self.joins * layers.sum::<u64>();
+            double += self.joins() * layers.sum::<u64>();
         }
         (single, double)
     }

@@ -2,35 +2,38 @@
 
 use crate::cost::calibration::{MOST_UNKNOWNS, mixes};
 use crate::model::graph::{Graph, NodeId, Op};
-use crate::plan::network::Network;
 use crate::settings::Convolutions;
 
 /// Second moments of features, and of features with targets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Fit {
-    pub(super) features: u64,
-    pub(super) targets: u64,
+pub struct Fit {
+    /// Unknowns per row of the solution.
+    pub features: u64,
+    /// Rows of the solution.
+    pub targets: u64,
     /// Rows of features; per example, until the number of examples is known.
-    pub(super) rows: u64,
+    pub rows: u64,
     /// Systems of these sizes: one for each group of a grouped convolution.
-    pub(super) systems: u64,
+    pub systems: u64,
 }
 
 impl Fit {
     /// Elements of the moments.
-    pub(super) fn moments(&self) -> u64 {
+    #[must_use]
+    pub fn moments(&self) -> u64 {
         self.systems * self.features * (self.features + self.targets)
     }
 
     /// Multiply-accumulates of the moments.
-    pub(super) fn macs(&self) -> u64 {
+    #[must_use]
+    pub fn macs(&self) -> u64 {
         self.rows * self.moments()
     }
 }
 
 /// The refits behind a selection: of every layer that reads another.
-pub(super) fn refits(network: &Network, convolutions: Convolutions, positions: u64) -> Vec<Fit> {
-    let (fused, members) = (&network.fusion.fused, &network.detected.graphs);
+#[must_use]
+pub fn refits(fused: &Graph, members: &[Graph], convolutions: Convolutions, positions: u64) -> Vec<Fit> {
     let inner = fused.iter().filter(|(id, node)| mixes(&node.op) && reads_units(fused, *id));
     let fits = inner.flat_map(|(id, node)| {
         let own = |graph: &Graph| channels(graph, graph.node(id).inputs[0]);
@@ -65,7 +68,8 @@ pub(super) fn refits(network: &Network, convolutions: Convolutions, positions: u
 }
 
 /// The moments of every layer's inputs, of all members together.
-pub(super) fn rankings(members: &[Graph], positions: u64) -> Vec<Fit> {
+#[must_use]
+pub fn rankings(members: &[Graph], positions: u64) -> Vec<Fit> {
     let first = &members[0];
     let readers = first.iter().filter(|(id, node)| node.op.is_dense() && reads_units(first, *id));
     let fits = readers.flat_map(|(id, node)| {
