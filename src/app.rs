@@ -87,12 +87,7 @@ impl Application {
             let scratch = state.settings.storage.data_dir.join("scratch");
             let worker = Worker::new(policy, &state.database, state.blobs.clone(), state.clock.clone(), scratch);
             let (hint, shutdown) = (state.job_queued.clone(), self.shutdown.clone());
-            state.tasks.spawn(async move {
-                if let Err(error) = worker::run(worker, hint, shutdown.clone()).await {
-                    tracing::error!(%error, "the workers cannot go on; ending");
-                    shutdown.drain();
-                }
-            });
+            state.tasks.spawn(worker::run(worker, hint, shutdown));
         }
         Ok(())
     }
@@ -130,9 +125,9 @@ pub async fn work(settings: Settings, clock: SharedClock, shutdown: Shutdown) ->
     let policy = worker_policy(&settings.workers, program)?;
     let database = Database::open(data_dir).await?;
     let worker = Worker::new(policy, &database, Blobs::open(data_dir)?, clock, data_dir.join("scratch"));
-    let outcome = worker::run(worker, Arc::default(), shutdown).await;
+    worker::run(worker, Arc::default(), shutdown).await;
     database.close().await;
-    Ok(outcome?)
+    Ok(())
 }
 
 /// How the workers of this process work; `program` is the `engraft` executable.

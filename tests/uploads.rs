@@ -306,7 +306,7 @@ async fn an_abandoned_upload_expires() {
     clock.advance(Duration::from_hours(24));
     let head = app.request(Method::HEAD, "/v1/checkpoints/m0").send().await.expect("an answer");
     assert_eq!(head.status(), StatusCode::NOT_FOUND);
-    assert_eq!(app.state.staging.sweep().await.expect("sweeps"), 1);
+    assert_eq!(app.state.staging.sweep(&app.state.trash, &*clock).await.expect("sweeps"), 1);
     assert!(files(&app.folder.path().join("staging")).is_empty());
     app.stop().await;
 }
@@ -322,35 +322,6 @@ async fn a_silent_sender_is_cut_off_and_what_came_is_kept() {
     socket.read_exact(&mut answer).expect("an answer");
     assert_eq!(&answer, b"HTTP/1.1 408");
     wait_for_offset(&app, "/v1/checkpoints/m0", 5000).await;
-    app.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_blob_that_no_row_names_is_swept() {
-    let app = TestApp::start().await;
-    app.put("/v1/checkpoints/m0", member()).send().await.expect("an answer");
-    let orphan = app.folder.path().join("blobs/checkpoints/orphan");
-    std::fs::write(&orphan, b"left by a crash").expect("writes");
-    assert_eq!(app.state.publisher.sweep().await.expect("sweeps"), 0, "too young to be sure");
-    let old = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000);
-    for file in [
-        &orphan,
-        &app.folder.path().join("blobs").join(
-            &app.state
-                .checkpoints
-                .find(&engraft::domain::access::Tenant::default(), "m0")
-                .await
-                .expect("reads")
-                .expect("a checkpoint")
-                .file
-                .blob_key,
-        ),
-    ] {
-        std::fs::File::options().write(true).open(file).and_then(|file| file.set_modified(old)).expect("sets the time");
-    }
-    assert_eq!(app.state.publisher.sweep().await.expect("sweeps"), 1);
-    assert!(!orphan.exists());
-    assert_eq!(app.get("/v1/checkpoints/m0/content").send().await.expect("an answer").status(), StatusCode::OK);
     app.stop().await;
 }
 

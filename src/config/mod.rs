@@ -105,8 +105,10 @@ concern! {
     Storage, StorageOptions {
         /// Folder of the database, the blobs and unfinished uploads; made when absent.
         data_dir: PathBuf = PathBuf::from("engraft-data"), "ENGRAFT_DATA_DIR";
-        /// Free space that uploads leave on the disk.
+        /// Free space that uploads and jobs leave on the disk.
         keep_free: Bytes = Bytes(256 << 20), "ENGRAFT_KEEP_FREE";
+        /// Seconds that files which nobody seems to need stay in the folder `trash` before they are removed.
+        trash: Seconds = Seconds::new(7 * 24 * 3600), "ENGRAFT_TRASH";
     }
 }
 

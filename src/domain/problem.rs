@@ -156,7 +156,7 @@ impl Code {
     /// Whether another attempt of the same job may do without: the machine was at fault, not the job.
     #[must_use]
     pub fn is_transient(self) -> bool {
-        matches!(self, Self::DiskFull | Self::StorageFailed | Self::ResourcesExhausted)
+        matches!(self, Self::DiskFull | Self::StorageFailed | Self::ResourcesExhausted | Self::Unavailable)
     }
 }
 

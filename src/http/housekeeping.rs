@@ -1,27 +1,36 @@
-//! What the server does beside answering: removes uploads that nobody resumes, and what a crash left behind.
+//! What the server does beside answering: removes uploads that nobody resumes, and looks after what a crash left behind.
 
 use std::time::Duration;
 
 use super::state::AppState;
+use crate::store::StoreError;
+use crate::store::sweep::{BETWEEN_LOOKS, Sweeper};
 
 const EVERY: Duration = Duration::from_mins(1);
 
 /// Sweeps at the start and every minute until the program drains.
 pub async fn run(state: AppState) {
-    match state.publisher.sweep().await {
-        Ok(0) => {}
-        Ok(blobs) => tracing::info!(blobs, "removed files of uploads that were never finished"),
-        Err(error) => tracing::error!(%error, "sweeping blobs failed"),
-    }
+    let mut sweeper =
+        Sweeper::new(state.database.clone(), state.blobs.clone(), state.trash.clone(), state.clock.clone());
+    let mut next_look = state.clock.now();
     loop {
-        match state.staging.sweep().await {
-            Ok(0) => {}
-            Ok(uploads) => tracing::info!(uploads, "removed expired uploads"),
-            Err(error) => tracing::error!(%error, "sweeping uploads failed"),
+        report("unfinished uploads have been removed", state.staging.sweep(&state.trash, &*state.clock).await);
+        if state.clock.now() >= next_look {
+            next_look += BETWEEN_LOOKS;
+            report("files that no row names have gone to the trash", sweeper.look().await);
+            report("days have been removed from the trash", state.trash.empty().await);
         }
         tokio::select! {
             () = state.shutdown.draining() => return,
             () = tokio::time::sleep(EVERY) => {}
         }
+    }
+}
+
+fn report(what: &str, outcome: Result<usize, StoreError>) {
+    match outcome {
+        Ok(0) => {}
+        Ok(count) => tracing::info!(count, "{what}"),
+        Err(error) => tracing::error!(%error, "sweeping failed; it is tried again"),
     }
 }

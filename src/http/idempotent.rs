@@ -70,8 +70,11 @@ pub(super) async fn accept<I: Made>(
     let made = make.await?;
     state.job_queued.notify_one();
     let body = made.render(state, caller).await?;
-    if let Some(key) = key {
-        state.idempotency.keep(&caller.tenant, key, &body).await?;
+    if let Some(key) = key
+        && let Err(error) = state.idempotency.keep(&caller.tenant, key, &body).await
+    {
+        // It is made, and the key says so: a repetition finds it, and shows what it looks like by then.
+        tracing::warn!(id = %made, %error, "the answer could not be kept for repetitions");
     }
     Ok(answer_of(made, body).into_response())
 }

@@ -18,7 +18,9 @@ use crate::store::idempotency::Idempotency;
 use crate::store::jobs::Jobs;
 use crate::store::keys::{Keys, Secret};
 use crate::store::publish::Publisher;
+use crate::store::readiness::Readiness;
 use crate::store::staging::Staging;
+use crate::store::trash::Trash;
 use crate::store::uploads::Uploads;
 use crate::store::workers::Workers;
 use crate::store::{Blobs, Database, StoreError};
@@ -54,6 +56,10 @@ pub struct Shared {
     pub staging: Staging,
     /// Turns uploads into checkpoints and datasets.
     pub publisher: Publisher,
+    /// Where files go that nobody seems to need.
+    pub trash: Trash,
+    /// Whether the storage can be written.
+    pub readiness: Readiness,
     /// Answers to repeated requests.
     pub idempotency: Idempotency,
     /// Figures about what is stored.
@@ -92,6 +98,8 @@ impl AppState {
             comparisons: Comparisons::new(database.clone(), jobs.clone(), clock.clone()),
             workers: Workers::new(database.clone(), clock.clone()),
             publisher: Publisher::new(database.clone(), blobs.clone(), staging.clone(), clock.clone()),
+            trash: Trash::new(data_dir, settings.storage.trash.0, clock.clone()),
+            readiness: Readiness::new(database.clone(), clock.clone()),
             idempotency: Idempotency::new(database.clone(), clock.clone()),
             census: Counting::new(database.clone(), clock.clone()),
             metrics: Metrics::default(),

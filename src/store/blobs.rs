@@ -1,5 +1,6 @@
 //! Immutable bytes under keys, in an object store below the data directory.
 
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,12 +15,16 @@ use tokio_util::io::ReaderStream;
 
 use super::error::StoreError;
 
+/// Name of their folder below the data directory.
+pub(super) const FOLDER: &str = "blobs";
+
 /// Bytes per read of a local file: large enough that the thread hop costs little.
 const CHUNK: usize = 256 * 1024;
 
 /// The blob store; clones share it.
 #[derive(Debug, Clone)]
 pub struct Blobs {
+    root: PathBuf,
     local: Arc<LocalFileSystem>,
 }
 
@@ -29,25 +34,51 @@ impl Blobs {
     /// # Errors
     /// When the folder cannot be made.
     pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
-        let folder = data_dir.join("blobs");
+        let folder = data_dir.join(FOLDER);
         std::fs::create_dir_all(&folder).map_err(StoreError::file(&folder))?;
         let local = LocalFileSystem::new_with_prefix(&folder)?.with_fsync(true);
-        Ok(Self { local: Arc::new(local) })
+        Ok(Self { root: folder, local: Arc::new(local) })
     }
 
     /// Takes over the local file `from`, which must lie on the same file system, as the blob `key`: synced, then
-    /// renamed, then the folders synced. `from` is gone afterwards.
+    /// renamed, then the folders synced. `from` is gone afterwards. A repetition after a failure goes on where that was.
     ///
     /// # Errors
     /// When a step fails; `from` or the blob then still exists.
     pub async fn put_file(&self, from: &Path, key: &str) -> Result<(), StoreError> {
-        let (from, to) = (from.to_owned(), self.path_of(key)?);
+        self.take_in(from, key, |from, to| match std::fs::rename(from, to) {
+            Err(error) if error.kind() == ErrorKind::NotFound && to.exists() => Ok(()),
+            renamed => renamed,
+        })
+        .await
+    }
+
+    /// Makes the local file `from`, which must lie on the same file system, the blob `key` too: until one of the two names is
+    /// removed, they are one file.
+    ///
+    /// # Errors
+    /// When a step fails; `from` is as before then, and there may be a blob.
+    pub async fn link_file(&self, from: &Path, key: &str) -> Result<(), StoreError> {
+        self.take_in(from, key, |from, to| std::fs::hard_link(from, to)).await
+    }
+
+    async fn take_in(
+        &self,
+        from: &Path,
+        key: &str,
+        enter: impl FnOnce(&Path, &Path) -> std::io::Result<()> + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let (from, to, root) = (from.to_owned(), self.path_of(key)?, self.root.clone());
         blocking(move || {
-            let parent = to.parent().unwrap_or(Path::new("."));
+            let parent = to.parent().unwrap_or(&root);
             std::fs::create_dir_all(parent).map_err(StoreError::file(parent))?;
-            sync(&from)?;
-            std::fs::rename(&from, &to).map_err(StoreError::file(&from))?;
-            parent.ancestors().take(2).try_for_each(sync)
+            match sync(&from) {
+                Err(StoreError::File { source, .. }) if source.kind() == ErrorKind::NotFound && to.exists() => sync(&to)?,
+                synced => synced?,
+            }
+            enter(&from, &to).map_err(StoreError::file(&from))?;
+            // A new folder is an entry of the one above it.
+            parent.ancestors().take_while(|folder| folder.starts_with(&root)).try_for_each(sync)
         })
         .await
     }
@@ -69,6 +100,29 @@ impl Blobs {
         match self.local.delete(&Key::parse(key).map_err(object_store::Error::from)?).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes the blob `key`, which no row names any more. Where that fails it stays behind, until it is swept.
+    pub async fn delete_or_leave(&self, key: &str) {
+        if let Err(error) = self.delete(key).await {
+            tracing::warn!(key, %error, "a blob that nobody needs could not be removed; it will be swept");
+        }
+    }
+
+    /// Removes the folder `prefix` and those in it, as far as they are empty.
+    pub async fn prune(&self, prefix: &str) {
+        fn prune(folder: &Path) {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    prune(&entry.path());
+                }
+            }
+            // One that is not empty stays, as it should.
+            let _stays = std::fs::remove_dir(folder);
+        }
+        if let Ok(folder) = self.path_of(prefix) {
+            let _nothing_depends_on_it = tokio::task::spawn_blocking(move || prune(&folder)).await;
         }
     }
 
@@ -121,7 +175,7 @@ pub(super) async fn blocking<T: Send + 'static>(
 }
 
 /// Waits until a file's or a folder's content is on disk.
-fn sync(path: &Path) -> Result<(), StoreError> {
+pub(super) fn sync(path: &Path) -> Result<(), StoreError> {
     std::fs::File::open(path).and_then(|file| file.sync_all()).map_err(StoreError::file(path))
 }
 
@@ -137,6 +191,7 @@ mod tests {
         std::fs::write(&staged, b"0123456789").expect("writes");
         blobs.put_file(&staged, "checkpoints/a").await.expect("moves");
         assert!(!staged.exists());
+        blobs.put_file(&staged, "checkpoints/a").await.expect("a repetition finds its work done");
         let middle: Vec<Bytes> =
             blobs.read("checkpoints/a", 2..5).await.expect("opens").try_collect().await.expect("reads");
         assert_eq!(middle.concat(), b"234");

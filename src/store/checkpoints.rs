@@ -94,7 +94,7 @@ impl Checkpoints {
     /// Removes a checkpoint, unless an unfinished job reads it.
     ///
     /// # Errors
-    /// When the database or the blob store fails. A blob that stays behind is swept at the next start.
+    /// When the database fails.
     pub async fn delete(&self, tenant: &Tenant, id_or_name: &str) -> Result<Deletion, StoreError> {
         let mut transaction = self.database.write().await?;
         let deleted: Result<Option<String>, sqlx::Error> = sqlx::query_scalar(
@@ -107,7 +107,7 @@ impl Checkpoints {
         match deleted.map_err(StoreError::from) {
             Ok(Some(blob_key)) => {
                 transaction.commit().await?;
-                self.blobs.delete(&blob_key).await?;
+                self.blobs.delete_or_leave(&blob_key).await;
                 Ok(Deletion::Done)
             }
             Ok(None) => Ok(Deletion::Absent),

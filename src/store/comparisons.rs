@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use sqlx::FromRow;
 
 use super::idempotency::RequestKey;
-use super::jobs::{JobError, Jobs, NewJob, once};
+use super::jobs::{JobError, Jobs, NewJob, once, remove};
 use super::listing::Listing;
-use super::{Database, StoreError};
+use super::{Blobs, Database, StoreError};
 use crate::domain::access::Tenant;
 use crate::domain::clock::{SharedClock, from_millis};
 use crate::domain::comparison::Counts;
@@ -85,8 +85,8 @@ pub enum Deletion {
     Absent,
     /// One of its jobs has not ended.
     Active,
-    /// It is gone, with these jobs.
-    Done(Vec<JobId>),
+    /// It is gone, with its jobs.
+    Done,
 }
 
 #[derive(FromRow)]
@@ -247,11 +247,11 @@ impl Comparisons {
         Ok(Some((Summary { id, title, quick, created: from_millis(created), counts }, runs)))
     }
 
-    /// Removes a group and its jobs, which must have ended. Their blobs are then referenced by nobody.
+    /// Removes a group and its jobs, which must have ended, with their history and their blobs.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn delete(&self, tenant: &Tenant, id: ComparisonId) -> Result<Deletion, StoreError> {
+    pub async fn delete(&self, blobs: &Blobs, tenant: &Tenant, id: ComparisonId) -> Result<Deletion, StoreError> {
         let mut transaction = self.database.write().await?;
         let jobs: Vec<(String, bool)> = sqlx::query_as(
             "SELECT jobs.id, finished_at IS NOT NULL FROM jobs JOIN comparison_runs ON comparison_runs.job_id = jobs.id WHERE comparison_id = ?",
@@ -272,11 +272,14 @@ impl Comparisons {
         }
         let mut gone = Vec::with_capacity(jobs.len());
         for (job, _) in jobs {
-            sqlx::query("DELETE FROM jobs WHERE id = ?").bind(&job).execute(&mut *transaction).await?;
-            gone.push(job.parse().map_err(|error| StoreError::inconsistent("jobs", &job, error))?);
+            let keys = remove(&mut transaction, &job).await?;
+            gone.push((job.parse().map_err(|error| StoreError::inconsistent("jobs", &job, error))?, keys));
         }
         transaction.commit().await?;
-        Ok(Deletion::Done(gone))
+        for (job, keys) in gone {
+            self.jobs.discard(blobs, job, &keys).await;
+        }
+        Ok(Deletion::Done)
     }
 }
 

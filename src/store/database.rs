@@ -1,13 +1,23 @@
 //! One SQLite file: a single connection that writes, a read-only pool beside it.
+//!
+//! The writing connection serves as long as its transactions commit. After any other end of a transaction (a failure, a
+//! refusal, a request that went away) it is closed, which rolls back, and the next writer opens a fresh one: SQLite
+//! ends some transactions by itself when the storage fails, and a connection that is not there cannot be in doubt about it.
 
 use std::fs::File;
-use std::path::Path;
+use std::ops::{Deref, DerefMut};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Sqlite, Transaction};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions, Connection};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::error::StoreError;
+use super::identity::DataFolder;
 use super::migrations::migrator;
 
 /// How long a statement waits for another process that writes.
@@ -17,40 +27,93 @@ const READERS: u32 = 4;
 /// The database; clones share their connections.
 #[derive(Debug, Clone)]
 pub struct Database {
-    writer: SqlitePool,
+    writer: Arc<Mutex<Option<SqliteConnection>>>,
+    writing: SqliteConnectOptions,
     reader: SqlitePool,
+}
+
+/// A transaction that may write. Dropped before [`WriteTransaction::commit`], it is rolled back.
+#[derive(Debug)]
+pub struct WriteTransaction {
+    // Dropped before the lock, so that the next writer does not wait for the one that this one's end rolls back.
+    connection: SqliteConnection,
+    home: OwnedMutexGuard<Option<SqliteConnection>>,
+}
+
+impl WriteTransaction {
+    /// Makes everything that was written last.
+    ///
+    /// # Errors
+    /// When the storage fails: nothing was written then, unless the machine stops before the next commit.
+    pub async fn commit(mut self) -> Result<(), StoreError> {
+        sqlx::query("COMMIT").execute(&mut self.connection).await?;
+        let Self { connection, mut home } = self;
+        *home = Some(connection);
+        Ok(())
+    }
+}
+
+impl Deref for WriteTransaction {
+    type Target = SqliteConnection;
+
+    fn deref(&self) -> &SqliteConnection {
+        &self.connection
+    }
+}
+
+impl DerefMut for WriteTransaction {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        &mut self.connection
+    }
 }
 
 impl Database {
     /// Opens `engraft.db` in the folder `data_dir`, making it and bringing its schema up to date as needed.
     ///
     /// # Errors
-    /// When the folder is not writable, the file is no database, or its schema is newer than this program.
+    /// When the folder is not writable, the file is no database, its schema is newer than this program, or the files in the
+    /// folder belong to another database; see [`super::identity`].
     pub async fn open(data_dir: &Path) -> Result<Self, StoreError> {
-        let path = data_dir.join("engraft.db");
         let options = SqliteConnectOptions::new()
-            .filename(&path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
+            .filename(path(data_dir))
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT);
         let lock = lock(data_dir).await?;
-        let writer = pool(1).connect_with(options.clone()).await?;
-        let migrated = migrator().run(&writer).await;
+        let folder = DataFolder::at(data_dir);
+        folder.check_before_open()?;
+        let making = options.clone().create_if_missing(true).journal_mode(SqliteJournalMode::Wal);
+        let mut writer = making.connect().await?;
+        migrator().run(&mut writer).await?;
+        folder.settle(&mut writer).await?;
         drop(lock);
-        migrated?;
-        let reader = pool(READERS).connect_with(options.create_if_missing(false).read_only(true)).await?;
-        Ok(Self { writer, reader })
+        // A connection that is opened later must find the file that was opened first, not make another.
+        let writing = options.create_if_missing(false);
+        let reader = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .min_connections(1)
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .acquire_timeout(BUSY_TIMEOUT)
+            .connect_with(writing.clone().read_only(true))
+            .await?;
+        Ok(Self { writer: Arc::new(Mutex::new(Some(writer))), writing, reader })
     }
 
     /// A transaction that may write from its first statement on (`BEGIN IMMEDIATE`), rolled back unless committed.
     /// Keep it short: every other writer waits.
     ///
     /// # Errors
-    /// When another process holds the write lock for longer than the busy timeout.
-    pub async fn write(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    /// When another process holds the write lock for longer than the busy timeout, or the storage fails.
+    pub async fn write(&self) -> Result<WriteTransaction, StoreError> {
+        let home = tokio::time::timeout(BUSY_TIMEOUT, self.writer.clone().lock_owned());
+        let mut home = home.await.map_err(|_| sqlx::Error::PoolTimedOut)?;
+        let mut connection = match home.take() {
+            Some(connection) => connection,
+            None => self.writing.connect().await?,
+        };
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut connection).await?;
+        Ok(WriteTransaction { connection, home })
     }
 
     /// Connections that can only read.
@@ -59,30 +122,20 @@ impl Database {
         &self.reader
     }
 
-    /// Whether the database answers.
-    ///
-    /// # Errors
-    /// When it does not.
-    pub async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").execute(&self.reader).await?;
-        Ok(())
-    }
-
     /// Finishes what runs and closes every connection.
     pub async fn close(&self) {
         self.reader.close().await;
-        self.writer.close().await;
+        if let Some(writer) = self.writer.lock().await.take()
+            && let Err(error) = writer.close().await
+        {
+            tracing::warn!(%error, "the database was not closed cleanly; the next start recovers it");
+        }
     }
 }
 
-/// Connections that live as long as the process: reopening a file buys nothing.
-fn pool(connections: u32) -> SqlitePoolOptions {
-    SqlitePoolOptions::new()
-        .max_connections(connections)
-        .min_connections(1)
-        .max_lifetime(None)
-        .idle_timeout(None)
-        .acquire_timeout(BUSY_TIMEOUT)
+/// Where the database of a data folder lies.
+pub(super) fn path(data_dir: &Path) -> PathBuf {
+    data_dir.join("engraft.db")
 }
 
 /// One process at a time makes the file and migrates it. SQLite has no lock for that: none spans several transactions, and
@@ -117,12 +170,46 @@ mod tests {
         assert_eq!(count, 1);
         let refused = sqlx::query("DELETE FROM api_keys").execute(second.reader()).await;
         assert!(refused.is_err(), "the reader must not write");
-        let settings: (String, i64) = sqlx::query_as(
-            "SELECT (SELECT journal_mode FROM pragma_journal_mode), (SELECT synchronous FROM pragma_synchronous)",
-        )
-        .fetch_one(&first.writer)
-        .await
-        .expect("reads");
-        assert_eq!(settings, ("wal".to_owned(), 2), "WAL, synchronous FULL");
+        for _ in ["the first connection", "one that was opened later"] {
+            let mut transaction = first.write().await.expect("begins");
+            let settings: (String, i64, i64) = sqlx::query_as(
+                "SELECT (SELECT journal_mode FROM pragma_journal_mode), (SELECT synchronous FROM pragma_synchronous),
+                        (SELECT foreign_keys FROM pragma_foreign_keys)",
+            )
+            .fetch_one(&mut *transaction)
+            .await
+            .expect("reads");
+            assert_eq!(settings, ("wal".to_owned(), 2, 1), "WAL, synchronous FULL");
+        }
+    }
+
+    #[tokio::test]
+    async fn whatever_ends_a_transaction_the_next_one_writes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let database = Database::open(folder.path()).await.expect("opens");
+        let other = Database::open(folder.path()).await.expect("opens");
+        let insert = async |database: &Database| {
+            let mut transaction = database.write().await?;
+            sqlx::query("INSERT INTO api_keys VALUES ('k', 't', 'read', '', zeroblob(32), 0, NULL)")
+                .execute(&mut *transaction)
+                .await?;
+            Ok::<_, StoreError>(transaction)
+        };
+        let count = async || {
+            let count = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM api_keys").fetch_one(other.reader());
+            count.await.expect("reads")
+        };
+        drop(insert(&database).await.expect("writes"));
+        assert_eq!(count().await, 0, "dropped is rolled back");
+
+        // SQLite ends a transaction by itself when the disk is full; here a statement does.
+        let mut transaction = insert(&database).await.expect("writes");
+        sqlx::query("ROLLBACK").execute(&mut *transaction).await.expect("rolls back");
+        assert!(transaction.commit().await.is_err(), "there is nothing to commit");
+        assert_eq!(count().await, 0);
+
+        drop(insert(&other).await.expect("another process begins as soon as this one has rolled back"));
+        insert(&database).await.expect("writes").commit().await.expect("commits");
+        assert_eq!(count().await, 1);
     }
 }

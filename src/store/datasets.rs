@@ -142,7 +142,7 @@ impl Datasets {
     /// Removes a dataset, unless an unfinished job reads it.
     ///
     /// # Errors
-    /// When the database or the blob store fails. A blob that stays behind is swept at the next start.
+    /// When the database fails.
     pub async fn delete(&self, tenant: &Tenant, id_or_name: &str) -> Result<Deletion, StoreError> {
         let mut transaction = self.database.write().await?;
         let deleted: Result<Option<String>, sqlx::Error> =
@@ -154,7 +154,7 @@ impl Datasets {
         match deleted.map_err(StoreError::from) {
             Ok(Some(blob_key)) => {
                 transaction.commit().await?;
-                self.blobs.delete(&blob_key).await?;
+                self.blobs.delete_or_leave(&blob_key).await;
                 Ok(Deletion::Done)
             }
             Ok(None) => Ok(Deletion::Absent),

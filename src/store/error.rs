@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::identity::IdentityError;
 use crate::domain::problem::{Code, Problem};
 
 /// A failure of the database or the blob store; never the client's fault.
@@ -13,6 +14,9 @@ pub enum StoreError {
     /// The schema could not be brought up to date.
     #[error("database schema: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
+    /// The files beside the database are not its own.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// A row says something that the code cannot have written.
     #[error("inconsistent row {id} in {table}: {detail}")]
     Inconsistent {
@@ -63,10 +67,86 @@ impl StoreError {
     }
 }
 
-/// The client learns that it was not its fault, the log learns why.
+impl StoreError {
+    /// What it comes to for whoever asked.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Database(error) => code_of_database(error),
+            Self::Migrate(sqlx::migrate::MigrateError::Execute(error)) => code_of_database(error),
+            Self::File { source, .. } => Code::of_system(source),
+            Self::Blob(error) => of_system_below(error),
+            Self::Migrate(_) | Self::Identity(_) | Self::Inconsistent { .. } => Code::Internal,
+        }
+    }
+}
+
+/// What a failure of SQLite comes to, by its primary result code (the low byte of an extended one).
+fn code_of_database(error: &sqlx::Error) -> Code {
+    const BUSY: u32 = 5;
+    const NO_MEMORY: u32 = 7;
+    const IO_ERROR: u32 = 10;
+    /// What SQLite makes of a read that fails with EIO, too.
+    const CORRUPT: u32 = 11;
+    const FULL: u32 = 13;
+    const CANNOT_OPEN: u32 = 14;
+    match error {
+        sqlx::Error::Database(error) => {
+            match error.code().and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff) {
+                Some(FULL) => Code::DiskFull,
+                Some(IO_ERROR | CORRUPT | CANNOT_OPEN) => Code::StorageFailed,
+                Some(NO_MEMORY) => Code::ResourcesExhausted,
+                Some(BUSY) => Code::Unavailable,
+                _ => Code::Internal,
+            }
+        }
+        sqlx::Error::Io(error) => Code::of_system(error),
+        sqlx::Error::PoolTimedOut => Code::Unavailable,
+        _ => Code::Internal,
+    }
+}
+
+/// Looks for the system's error that another library has wrapped.
+fn of_system_below(error: &(dyn std::error::Error + 'static)) -> Code {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.filter_map(|error| error.downcast_ref::<std::io::Error>()).map(Code::of_system).next().unwrap_or(Code::Internal)
+}
+
+/// The client learns whether it may try again, the log learns why.
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         tracing::error!(error = %error, "stored state failed");
-        Self::new(Code::Internal, "The server's storage failed; the log has the details under this request id.")
+        let code = error.code();
+        Self::new(code, match code {
+            Code::DiskFull => {
+                "The server's disk is full, so this was not done. What was acknowledged before is safe. Send it again \
+                 when there is room: deleting files and jobs makes some."
+            }
+            Code::StorageFailed => {
+                "The server's storage failed, so this was not done. What was acknowledged before is safe. Send it again \
+                 later; the log has the details under this request id."
+            }
+            Code::ResourcesExhausted | Code::Unavailable => "The server's storage is too busy for this now. Send it again later.",
+            _ => "The server's storage failed; the log has the details under this request id.",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_from_a_failing_one_and_both_from_our_own_mistakes() {
+        let system = |errno: rustix::io::Errno| io::Error::from_raw_os_error(errno.raw_os_error());
+        let full = || system(rustix::io::Errno::NOSPC);
+        let blob = object_store::Error::Generic { store: "local", source: Box::new(full()) };
+        assert_eq!(StoreError::Blob(blob).code(), Code::DiskFull);
+        assert_eq!(StoreError::file("x")(full()).code(), Code::DiskFull);
+        assert_eq!(StoreError::file("x")(system(rustix::io::Errno::IO)).code(), Code::StorageFailed);
+        assert_eq!(StoreError::inconsistent("jobs", "j", "x").code(), Code::Internal);
+        assert_eq!(StoreError::Database(sqlx::Error::PoolTimedOut).code(), Code::Unavailable);
     }
 }

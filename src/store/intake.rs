@@ -16,21 +16,15 @@ const READ_CHUNK: usize = 1 << 20;
 /// Why an upload cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum IntakeError {
-    /// The file system failed; [`IntakeError::is_full`] tells whether for lack of space.
+    /// The file system failed.
     #[error("staging file: {0}")]
     Io(#[from] std::io::Error),
+    /// An earlier sync has failed, so that nobody knows what is on disk.
+    #[error("staging file: an earlier sync has failed")]
+    Unsound,
     /// The bytes are not a usable checkpoint.
     #[error(transparent)]
     Format(#[from] FormatError),
-}
-
-impl IntakeError {
-    /// Whether the disk is full.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-        matches!(self, Self::Io(error) if matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge))
-    }
 }
 
 /// Looks at the front of a file.
@@ -95,6 +89,8 @@ pub struct Intake {
     gate: Gate,
     length: u64,
     synced: u64,
+    /// A sync has failed: the system then takes what it could not write for written, so a later sync says nothing.
+    unsound: bool,
 }
 
 /// A file that is complete and on disk. Its lock ends with `file`.
@@ -128,7 +124,7 @@ impl Intake {
             gate.look(part)?;
             left -= part.len() as u64;
         }
-        Ok(Self { file, hasher, gate, length, synced: length })
+        Ok(Self { file, hasher, gate, length, synced: length, unsound: false })
     }
 
     /// Writes more bytes. After an error nothing more may be appended.
@@ -151,9 +147,14 @@ impl Intake {
     /// Waits until all bytes are on disk.
     ///
     /// # Errors
-    /// When the file system fails.
+    /// When the file system fails, now or at an earlier sync.
     pub fn sync(&mut self) -> Result<(), IntakeError> {
+        if self.unsound {
+            return Err(IntakeError::Unsound);
+        }
+        self.unsound = true;
         self.file.sync_data()?;
+        self.unsound = false;
         self.synced = self.length;
         Ok(())
     }
@@ -175,9 +176,8 @@ impl Intake {
     /// # Errors
     /// When it cannot be synced, or is not a usable checkpoint.
     pub fn finish(mut self) -> Result<Complete, IntakeError> {
-        let header = self.gate.end(self.length)?;
-        self.file.sync_all()?;
-        self.file.flush()?;
+        let header = std::mem::replace(&mut self.gate, Gate::Open).end(self.length)?;
+        self.sync()?;
         Ok(Complete { file: self.file, sha256: self.hasher.finalize().into(), bytes: self.length, header })
     }
 }

@@ -9,13 +9,17 @@ pub mod datasets;
 pub mod error;
 pub mod files;
 pub mod idempotency;
+pub mod identity;
 pub mod intake;
 pub mod jobs;
 pub mod keys;
 pub mod listing;
 mod migrations;
 pub mod publish;
+pub mod readiness;
 pub mod staging;
+pub mod sweep;
+pub mod trash;
 pub mod uploads;
 pub mod workers;
 

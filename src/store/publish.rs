@@ -1,8 +1,8 @@
-//! Turns a complete upload into a checkpoint or a dataset: first the bytes, then one transaction for the rows. A crash
-//! between the two leaves a blob that no row names, which [`Publisher::sweep`] removes; never a row without its blob.
+//! Turns a complete upload into a checkpoint or a dataset: first the bytes, then one transaction for the rows. Until that is
+//! written the bytes are the upload's as well, so that whatever fails it can go on from its last byte. A crash between the
+//! two leaves a blob that no row names, which [`super::sweep`] finds; never a row without its blob.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::collections::BTreeMap;
 
 use super::files::{FileRow, Kind, StoredFile};
 use super::intake::Complete;
@@ -12,9 +12,6 @@ use crate::domain::access::Tenant;
 use crate::domain::clock::SharedClock;
 use crate::domain::id::{CheckpointId, DatasetId, UploadId};
 use crate::domain::name::FileName;
-
-/// Blobs younger than this may belong to a transaction that is still to come.
-const ORPHAN_AGE: Duration = Duration::from_hours(1);
 
 /// What came of publishing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,15 +76,20 @@ impl Publisher {
         target: &Target<'_>,
     ) -> Result<Published, StoreError> {
         let file = self.stored_file(complete, target);
-        self.blobs.put_file(&self.staging.path(id), &file.blob_key).await?;
+        let staged = self.staging.path(id);
+        self.blobs.link_file(&staged, &file.blob_key).await?;
         match self.insert(id, complete, target, &file).await {
-            Ok(()) => Ok(Published::New(file)),
-            Err(error) if error.is_unique_violation() => {
-                self.blobs.delete(&file.blob_key).await?;
-                self.staging.discard(id).await?;
-                let taken = self.taken(target.kind, target.tenant, target.name).await?;
-                taken.map(Published::Taken).ok_or(error)
+            Ok(()) => {
+                self.staging.forget_file(id).await;
+                Ok(Published::New(file))
             }
+            Err(error) if error.is_unique_violation() => {
+                self.blobs.delete_or_leave(&file.blob_key).await;
+                let taken = self.taken(target.kind, target.tenant, target.name).await?.ok_or(error)?;
+                self.staging.discard(id).await?;
+                Ok(Published::Taken(taken))
+            }
+            // The blob stays until it is swept: should the machine stop now, a commit that failed may turn out to be written.
             Err(error) => Err(error),
         }
     }
@@ -142,27 +144,5 @@ impl Publisher {
             .await?;
         sqlx::query("DELETE FROM uploads WHERE id = ?").bind(id.to_string()).execute(&mut *transaction).await?;
         Ok(transaction.commit().await?)
-    }
-
-    /// Removes blobs that no row names. Says how many.
-    ///
-    /// # Errors
-    /// When the database or the blob store fails.
-    pub async fn sweep(&self) -> Result<usize, StoreError> {
-        let mut blobs = self.blobs.list(Kind::Checkpoint.plural()).await?;
-        blobs.extend(self.blobs.list(Kind::Dataset.plural()).await?);
-        let named: Vec<String> =
-            sqlx::query_scalar("SELECT blob_key FROM checkpoints UNION SELECT blob_key FROM datasets")
-                .fetch_all(self.database.reader())
-                .await?;
-        let named: BTreeSet<String> = named.into_iter().collect();
-        let newest = self.clock.now().as_millisecond() - ORPHAN_AGE.as_millis() as i64;
-        let orphans = blobs.into_iter().filter(|(key, written)| *written < newest && !named.contains(key));
-        let mut removed = 0;
-        for (key, _) in orphans {
-            self.blobs.delete(&key).await?;
-            removed += 1;
-        }
-        Ok(removed)
     }
 }

@@ -3,14 +3,20 @@
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use super::StoreError;
-use super::blobs::blocking;
+use super::blobs::{blocking, sync};
 use super::files::Kind;
+use super::trash::Trash;
 use super::uploads::{Upload, Uploads};
 use crate::domain::access::Tenant;
+use crate::domain::clock::Clock;
 use crate::domain::id::UploadId;
 use crate::domain::name::FileName;
+
+/// Files that belong to no upload are left alone for this long.
+const YOUNGEST_STRANGER: Duration = Duration::from_hours(24);
 
 /// An upload that this request alone may go on with. The lock ends with `file`.
 #[derive(Debug)]
@@ -74,15 +80,24 @@ impl Staging {
     /// When the database or the file system fails.
     pub async fn discard(&self, id: UploadId) -> Result<(), StoreError> {
         self.uploads.remove(id).await?;
-        let path = self.path(id);
-        blocking(move || remove(&path)).await
+        self.forget_file(id).await;
+        Ok(())
     }
 
-    /// Removes expired uploads and files that belong to none; those in use stay. Says how many went.
+    /// Removes the file of an upload that has no row any more. Where that fails it stays behind, until it is swept.
+    pub(super) async fn forget_file(&self, id: UploadId) {
+        let path = self.path(id);
+        if let Err(error) = blocking(move || remove(&path)).await {
+            tracing::warn!(upload = %id, %error, "the file of a finished upload could not be removed; it will be swept");
+        }
+    }
+
+    /// Removes expired uploads. Files that belong to none go to `trash` once they are older than a day. Uploads in use stay.
+    /// Says how many went.
     ///
     /// # Errors
     /// When the database or the file system fails.
-    pub async fn sweep(&self) -> Result<usize, StoreError> {
+    pub async fn sweep(&self, trash: &Trash, clock: &dyn Clock) -> Result<usize, StoreError> {
         let mut removed = 0;
         for id in self.uploads.expired().await? {
             let path = self.path(id);
@@ -91,12 +106,14 @@ impl Staging {
                 removed += 1;
             }
         }
+        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(clock.now().as_millisecond().unsigned_abs());
+        let newest = now.checked_sub(YOUNGEST_STRANGER).unwrap_or(SystemTime::UNIX_EPOCH);
         for id in self.files()? {
             let path = self.path(id);
-            let lock = blocking(move || lock(&path, false)).await?;
-            if lock.is_some() && self.uploads.get(id).await?.is_none() {
-                let path = self.path(id);
-                blocking(move || remove(&path)).await?;
+            let Some(held) = blocking(move || lock(&path, false)).await? else { continue };
+            let written = held.metadata().and_then(|found| found.modified()).map_err(StoreError::file(self.path(id)))?;
+            if written <= newest && self.uploads.get(id).await?.is_none() {
+                trash.take(self.path(id), &format!("staging/{id}.part")).await?;
                 removed += 1;
             }
         }
@@ -121,10 +138,18 @@ pub fn free_bytes(folder: &Path) -> Result<u64, StoreError> {
 
 /// Opens and locks a file; none if it is locked, or absent and not to be made.
 fn lock(path: &Path, create: bool) -> Result<Option<File>, StoreError> {
-    let opened = File::options().read(true).write(true).create(create).truncate(false).open(path);
-    let file = match opened {
-        Err(error) if !create && error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        other => other.map_err(StoreError::file(path))?,
+    let file = match File::options().read(true).write(true).open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            if !create {
+                return Ok(None);
+            }
+            let file = File::options().read(true).write(true).create(true).truncate(false).open(path);
+            let file = file.map_err(StoreError::file(path))?;
+            // What is acknowledged later must be found again, name and all.
+            path.parent().map_or(Ok(()), sync)?;
+            file
+        }
+        opened => opened.map_err(StoreError::file(path))?,
     };
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
@@ -144,16 +169,15 @@ fn remove(path: &Path) -> Result<(), StoreError> {
 mod tests {
     use std::io::Write;
     use std::sync::Arc;
-    use std::time::Duration;
 
     use super::*;
-    use crate::domain::clock::{ManualClock, from_millis};
+    use crate::domain::clock::{ManualClock, SystemClock};
     use crate::store::Database;
 
     #[tokio::test]
     async fn an_upload_belongs_to_one_request_and_goes_when_it_expires() {
         let folder = tempfile::tempdir().expect("a folder");
-        let clock = Arc::new(ManualClock::at(from_millis(1_000)));
+        let clock = Arc::new(ManualClock::at(SystemClock.now()));
         let database = Database::open(folder.path()).await.expect("opens");
         let uploads = Uploads::new(database, clock.clone(), Duration::from_mins(1));
         let staging = Staging::open(folder.path(), uploads).expect("opens");
@@ -167,10 +191,15 @@ mod tests {
         drop(held);
         let again = hold().await.expect("free again").upload;
         assert_eq!(again, Upload { id, acknowledged: 3, total: Some(9) });
-        assert_eq!(staging.sweep().await.expect("sweeps"), 0);
+        let trash = Trash::new(folder.path(), Duration::from_hours(24), clock.clone());
+        let sweep = async || staging.sweep(&trash, &*clock).await.expect("sweeps");
+        assert_eq!(sweep().await, 0);
         clock.advance(Duration::from_mins(1));
         std::fs::write(staging.path(UploadId::new()), b"of nobody").expect("writes");
-        assert_eq!(staging.sweep().await.expect("sweeps"), 2);
+        assert_eq!(sweep().await, 1, "the expired one");
+        clock.advance(Duration::from_hours(25));
+        assert_eq!(sweep().await, 1, "the one of nobody");
+        assert!(folder.path().join("trash").exists());
         assert!(!staging.path(id).exists());
         let fresh = hold().await.expect("free").upload;
         assert_eq!((fresh.acknowledged, fresh.id == id), (0, false));

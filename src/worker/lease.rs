@@ -51,6 +51,12 @@ impl Lease {
         Self { standing, renewing }
     }
 
+    /// Waits until the lease is lost.
+    pub(super) async fn lost(&mut self) {
+        // The sender only ends after it has said so.
+        let _told = self.standing.wait_for(|standing| *standing == Standing::Lost).await;
+    }
+
     /// The next news.
     pub(super) async fn changed(&mut self) -> Standing {
         // The sender only ends after it has said that the lease is lost.

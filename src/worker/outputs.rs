@@ -4,7 +4,7 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
-use crate::domain::job::Fence;
+use crate::domain::job::{Fence, TransitionError};
 use crate::domain::problem::Code;
 use crate::process::protocol::OutputFile;
 use crate::store::jobs::{Artifact, JobError, Jobs};
@@ -30,12 +30,18 @@ pub(super) enum OutputError {
 }
 
 impl OutputError {
-    /// What it comes to; see [`Code::of_system`].
+    /// What it comes to for the job.
     pub(super) fn code(&self) -> Code {
         match self {
-            Self::Store(StoreError::File { source, .. }) => Code::of_system(source),
-            _ => Code::Internal,
+            Self::Store(error) => error.code(),
+            Self::Job(error) => error.code(),
+            Self::Outside { .. } => Code::Internal,
         }
+    }
+
+    /// Whether another attempt has taken over, so that nothing may be written any more.
+    pub(super) fn is_fence_lost(&self) -> bool {
+        matches!(self, Self::Job(JobError::Transition(TransitionError::FenceLost { .. })))
     }
 }
 
@@ -54,19 +60,14 @@ pub(super) async fn save_checkpoint(
         }
         taken => taken?,
     }
-    let saved = jobs.save_checkpoint(fence, epoch, &key).await;
-    let superseded = match &saved {
-        Ok(old) => old.as_deref(),
-        Err(_) => Some(key.as_str()),
-    };
-    if let Some(superseded) = superseded {
-        jobs.drop_blob(blobs, superseded).await?;
+    // Where the commit fails the blob stays until it is swept: should the machine stop now, it may turn out to be written.
+    if let Some(superseded) = jobs.save_checkpoint(fence, epoch, &key).await? {
+        drop_blob((jobs, blobs), &superseded).await;
     }
-    saved?;
     Ok(())
 }
 
-/// Ends the job with `files` as its results.
+/// Ends the job with `files` as its results. A repetition after a failure goes on where that was.
 pub(super) async fn publish(
     (jobs, blobs): (&Jobs, &Blobs),
     fence: Fence,
@@ -84,7 +85,31 @@ pub(super) async fn publish(
             media_type: file.media_type.clone(),
         });
     }
-    Ok(jobs.publish(fence, &artifacts).await?)
+    let published = jobs.publish(fence, &artifacts).await;
+    match published.map_err(OutputError::from) {
+        Ok(checkpoint) => {
+            if let Some(checkpoint) = checkpoint {
+                drop_blob((jobs, blobs), &checkpoint).await;
+            }
+            Ok(())
+        }
+        Err(error) => {
+            if error.is_fence_lost() {
+                for artifact in &artifacts {
+                    drop_blob((jobs, blobs), &artifact.blob_key).await;
+                }
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Removes a blob that this attempt has made or replaced, unless a job refers to it. Where that fails it stays behind, until it is
+/// swept.
+async fn drop_blob((jobs, blobs): (&Jobs, &Blobs), key: &str) {
+    if let Err(error) = jobs.drop_blob(blobs, key).await {
+        tracing::warn!(key, %error, "a blob that nobody needs could not be removed; it will be swept");
+    }
 }
 
 /// The child is our own program, yet a wrong path must not move a file that is not its own.

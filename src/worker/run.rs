@@ -11,7 +11,6 @@ use super::supervise::supervise;
 use super::{Worker, scratch};
 use crate::domain::id::WorkerId;
 use crate::runtime::lifecycle::Shutdown;
-use crate::store::StoreError;
 use crate::store::jobs::{Claim, Claimant};
 use crate::store::workers::Worker as Registration;
 
@@ -23,18 +22,19 @@ const AFTER_FAILURE: Duration = Duration::from_secs(1);
 const TIDY: Duration = Duration::from_mins(10);
 
 /// Claims and runs jobs until the shutdown begins, then gives back what it holds. `hint` rings when a job was queued.
-///
-/// # Errors
-/// When the database fails at the start.
-pub async fn run(worker: Worker, hint: Arc<Notify>, shutdown: Shutdown) -> Result<(), StoreError> {
+pub async fn run(worker: Worker, hint: Arc<Notify>, shutdown: Shutdown) {
     let registration = registration(&worker);
-    worker.workers.heartbeat(&registration).await?;
+    if let Err(error) = worker.workers.heartbeat(&registration).await {
+        tracing::warn!(%error, "this worker could not be listed yet");
+    }
     let signs_of_life = AbortOnDropHandle::new(tokio::spawn(show_signs_of_life(worker.clone(), registration.clone())));
     let tidying = AbortOnDropHandle::new(tokio::spawn(keep_tidy(worker.clone())));
     let running = claim_until_draining(&worker, registration.id, &hint, &shutdown).await;
     running.join_all().await;
     drop((signs_of_life, tidying));
-    worker.workers.remove(registration.id).await
+    if let Err(error) = worker.workers.remove(registration.id).await {
+        tracing::warn!(%error, "this worker could not be taken off the list; it goes by itself");
+    }
 }
 
 async fn claim_until_draining(worker: &Worker, id: WorkerId, hint: &Notify, shutdown: &Shutdown) -> JoinSet<()> {
@@ -78,9 +78,6 @@ async fn keep_tidy(worker: Worker) {
     loop {
         if let Err(error) = scratch::sweep(&worker.scratch, &worker.jobs).await {
             tracing::warn!(%error, "old scratch folders could not be removed");
-        }
-        if let Err(error) = worker.jobs.sweep_all(&worker.blobs).await {
-            tracing::warn!(%error, "blobs that nobody needs could not be removed");
         }
         tokio::time::sleep(TIDY).await;
     }

@@ -1,5 +1,7 @@
 //! One attempt of one job: starts the child, writes down what it says, and ends the attempt as it ends.
 
+use std::path::Path;
+
 use tokio::time::{Duration, Instant, MissedTickBehavior};
 
 use super::Worker;
@@ -9,15 +11,18 @@ use super::outbox::Outbox;
 use super::outputs::{self, OutputError};
 use super::scratch::Scratch;
 use super::task;
-use crate::domain::job::{Fence, Interruption, TransitionError};
+use crate::domain::job::{Fence, Interruption};
 use crate::domain::problem::{Code, Problem};
 use crate::domain::progress::Level;
-use crate::process::protocol::{Message, OutputFile, Task};
+use crate::process::protocol::{Message, OutputFile};
 use crate::runtime::lifecycle::Shutdown;
-use crate::store::jobs::{Claim, JobError};
+use crate::store::jobs::{Claim, LogLine};
 
 /// Time between two writes of progress and log lines.
 const FLUSH: Duration = Duration::from_millis(500);
+/// Time to wait before an attempt's end is written again; doubled each time, up to the second.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// How a child's work has ended.
 #[derive(Debug)]
@@ -48,76 +53,21 @@ enum Stop {
 pub(super) async fn supervise(worker: &Worker, claim: Claim, shutdown: &Shutdown) {
     let fence = claim.fence;
     tracing::info!(%fence, "attempt begins");
-    let result = attempt(worker, claim, shutdown).await;
-    match result {
+    let mut lease = Lease::keep(worker.jobs.clone(), fence, worker.policy.lease, worker.policy.heartbeat);
+    let mut attempt = Attempt { worker, fence, scratch: None, outbox: Outbox::default(), checkpoints: 0, stop: None };
+    let outcome = attempt.compute(claim, &mut lease, shutdown).await;
+    match attempt.conclude(outcome, &mut lease, shutdown).await {
         Ok(()) => tracing::info!(%fence, "attempt ended"),
-        Err(OutputError::Job(JobError::Transition(TransitionError::FenceLost { .. }))) => {
-            tracing::warn!(%fence, "another attempt has taken over");
-        }
+        Err(error) if error.is_fence_lost() => tracing::warn!(%fence, "another attempt has taken over"),
         Err(error) => tracing::error!(%fence, %error, "the attempt's end could not be written; its lease will lapse"),
     }
-    if worker.jobs.watch(fence.job).await.is_ok_and(|glimpse| glimpse.ended)
-        && let Err(error) = worker.jobs.sweep_job(&worker.blobs, fence.job).await
-    {
-        tracing::warn!(%fence, %error, "blobs that nobody needs could not be removed");
-    }
-}
-
-async fn attempt(worker: &Worker, claim: Claim, shutdown: &Shutdown) -> Result<(), OutputError> {
-    let fence = claim.fence;
-    let mut lease = Lease::keep(worker.jobs.clone(), fence, worker.policy.lease, worker.policy.heartbeat);
-    let scratch = match Scratch::make(&worker.scratch, fence).await {
-        Ok(scratch) => scratch,
-        Err(error) => return not_begun(worker, fence, "its scratch folder cannot be made", &error).await,
-    };
-    let task = match task::build(claim, &worker.policy, &worker.blobs, scratch.path()) {
-        Ok(task) => task,
-        Err(problem) => return Ok(worker.jobs.fail(fence, problem).await?),
-    };
-    let child = match Child::start(&worker.policy.program, &task).await {
-        Ok(child) => child,
-        Err(error) => {
-            let what = format!("{} cannot be started", worker.policy.program.path.display());
-            return not_begun(worker, fence, &what, &error).await;
-        }
-    };
-    let mut attempt = Attempt { worker, fence, task, outbox: Outbox::default(), checkpoints: 0, stop: None };
-    let outcome = attempt.follow(child, &mut lease, shutdown).await;
-    attempt.conclude(outcome).await
-}
-
-/// Ends an attempt that has no child.
-async fn not_begun(worker: &Worker, fence: Fence, what: &str, error: &std::io::Error) -> Result<(), OutputError> {
-    let (code, why) = (Code::of_system(error), format!("{what}: {error}"));
-    if code.is_transient() {
-        let_down(worker, fence, Problem::new(code, why)).await
-    } else {
-        crashed(worker, fence, &why).await
-    }
-}
-
-/// Notes why an attempt ended without a word from its child, and ends it.
-async fn crashed(worker: &Worker, fence: Fence, why: &str) -> Result<(), OutputError> {
-    note_end(worker, fence, why).await?;
-    Ok(worker.jobs.interrupt(fence, Interruption::Crashed).await?)
-}
-
-/// Notes what the machine lacked, and ends the attempt.
-async fn let_down(worker: &Worker, fence: Fence, problem: Problem) -> Result<(), OutputError> {
-    note_end(worker, fence, &problem.to_string()).await?;
-    Ok(worker.jobs.let_down(fence, problem).await?)
-}
-
-async fn note_end(worker: &Worker, fence: Fence, why: &str) -> Result<(), OutputError> {
-    let mut outbox = Outbox::default();
-    outbox.line(Level::Warning, "worker", format!("attempt {} ended: {why}", fence.attempt));
-    Ok(outbox.flush(&worker.jobs, fence).await?)
 }
 
 struct Attempt<'a> {
     worker: &'a Worker,
     fence: Fence,
-    task: Task,
+    /// Where the child writes, from the moment on when it exists.
+    scratch: Option<Scratch>,
     outbox: Outbox,
     checkpoints: usize,
     /// Why the child was asked to stop, and until when it may take its time.
@@ -125,6 +75,23 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
+    /// Starts a child and follows it to its end.
+    async fn compute(&mut self, claim: Claim, lease: &mut Lease, shutdown: &Shutdown) -> Outcome {
+        let scratch = match Scratch::make(&self.worker.scratch, self.fence).await {
+            Ok(scratch) => self.scratch.insert(scratch),
+            Err(error) => return not_begun("its scratch folder cannot be made", &error),
+        };
+        let task = match task::build(claim, &self.worker.policy, &self.worker.blobs, scratch.path()) {
+            Ok(task) => task,
+            Err(problem) => return Outcome::Failed(problem),
+        };
+        let program = &self.worker.policy.program;
+        match Child::start(program, &task).await {
+            Ok(child) => self.follow(child, lease, shutdown).await,
+            Err(error) => not_begun(&format!("{} cannot be started", program.path.display()), &error),
+        }
+    }
+
     /// Listens to the child until it has ended.
     async fn follow(&mut self, mut child: Child, lease: &mut Lease, shutdown: &Shutdown) -> Outcome {
         let mut flush = tokio::time::interval(FLUSH);
@@ -133,10 +100,8 @@ impl Attempt<'_> {
         let outcome = loop {
             let patience = self.stop.map(|(_, until)| until);
             tokio::select! {
-                said = child.listen() => match self.hear(said).await {
-                    Ok(None) => {}
-                    Ok(Some(outcome)) => break outcome,
-                    Err(error) => break Self::broken(error),
+                said = child.listen() => if let Some(outcome) = self.hear(said).await {
+                    break outcome;
                 },
                 standing = lease.changed() => match standing {
                     Standing::Held { deadline: new } => deadline = Some(new),
@@ -152,8 +117,8 @@ impl Attempt<'_> {
                     break Outcome::Stopped(Stop::Draining);
                 }
                 () = until(patience) => break self.stopped(),
-                _ = flush.tick() => if let Err(error) = self.outbox.flush(&self.worker.jobs, self.fence).await {
-                    break Self::broken(error.into());
+                _ = flush.tick() => if let Some(outcome) = self.flush().await {
+                    break outcome;
                 },
             }
         };
@@ -176,52 +141,72 @@ impl Attempt<'_> {
         )
     }
 
-    /// The outcome of an attempt that cannot go on because of `error`.
-    fn broken(error: OutputError) -> Outcome {
-        match error {
-            OutputError::Job(JobError::Transition(TransitionError::FenceLost { .. })) => Outcome::FenceLost,
-            error if error.code().is_transient() => Outcome::LetDown(Problem::new(error.code(), error.to_string())),
-            error => Outcome::Crashed(format!("what it reported could not be written: {error}")),
+    /// Writes down what the child has said; what cannot be written now waits for the next time. An outcome where it will never
+    /// be written.
+    async fn flush(&mut self) -> Option<Outcome> {
+        let flushed = self.outbox.flush(&self.worker.jobs, self.fence).await;
+        flushed.err().and_then(|error| self.unwritten("what it reported", error.into()))
+    }
+
+    /// Whether the attempt ends because `what` could not be written: not while the storage may heal and the lease is good.
+    fn unwritten(&self, what: &str, error: OutputError) -> Option<Outcome> {
+        if error.is_fence_lost() {
+            Some(Outcome::FenceLost)
+        } else if error.code().is_transient() {
+            tracing::warn!(fence = %self.fence, %error, "{what} could not be written yet");
+            None
+        } else {
+            Some(Outcome::Crashed(format!("{what} could not be written: {error}")))
         }
     }
 
-    /// Writes down what the child says; its last word is the outcome.
-    async fn hear(&mut self, said: Said) -> Result<Option<Outcome>, OutputError> {
+    /// Takes in what the child says; its last word is the outcome.
+    async fn hear(&mut self, said: Said) -> Option<Outcome> {
         match said {
             Said::Message(message) => return self.hear_message(*message).await,
             Said::Complaint(line) => self.outbox.line(Level::Info, "stderr", line),
             Said::Nonsense(why) => {
-                return Ok(Some(Outcome::Crashed(format!("it said something that is no message: {why}"))));
+                return Some(Outcome::Crashed(format!("it said something that is no message: {why}")));
             }
-            Said::Nothing => return Ok(Some(Outcome::Crashed(String::new()))),
+            Said::Nothing => return Some(Outcome::Crashed(String::new())),
         }
-        Ok(None)
+        None
     }
 
-    async fn hear_message(&mut self, message: Message) -> Result<Option<Outcome>, OutputError> {
-        let (jobs, fence) = (&self.worker.jobs, self.fence);
+    async fn hear_message(&mut self, message: Message) -> Option<Outcome> {
         match message {
             Message::Progress(progress) => self.outbox.progress(progress),
             Message::Log { level, message } => self.outbox.line(level, "job", message),
             Message::Phase { phase } => {
-                self.outbox.flush(jobs, fence).await?;
-                jobs.enter_phase(fence, phase).await?;
+                self.outbox.phase(phase);
+                return self.flush().await;
             }
             Message::Metric(metrics) => {
-                self.outbox.flush(jobs, fence).await?;
-                jobs.add_metrics(fence, &metrics).await?;
+                self.outbox.metrics(metrics);
+                return self.flush().await;
             }
-            Message::Checkpoint { epoch, file } => {
-                self.checkpoints += 1;
-                let (stores, number) = ((jobs, &self.worker.blobs), (self.checkpoints, epoch));
-                outputs::save_checkpoint(stores, fence, number, (&self.task.scratch, &file)).await?;
-            }
-            Message::Stopped => return Ok(Some(self.stopped())),
-            Message::Failed { problem } => return Ok(Some(Outcome::Failed(problem))),
-            Message::LetDown { problem } => return Ok(Some(Outcome::LetDown(problem))),
-            Message::Finished { artifacts } => return Ok(Some(Outcome::Finished(artifacts))),
+            Message::Checkpoint { epoch, file } => return self.save_checkpoint(epoch, &file).await,
+            Message::Stopped => return Some(self.stopped()),
+            Message::Failed { problem } => return Some(Outcome::Failed(problem)),
+            Message::LetDown { problem } => return Some(Outcome::LetDown(problem)),
+            Message::Finished { artifacts } => return Some(Outcome::Finished(artifacts)),
         }
-        Ok(None)
+        None
+    }
+
+    /// Keeps a checkpoint. Without it the attempt goes on; the next one would only begin further back.
+    async fn save_checkpoint(&mut self, epoch: usize, file: &OutputFile) -> Option<Outcome> {
+        self.checkpoints += 1;
+        let (stores, number) = ((&self.worker.jobs, &self.worker.blobs), (self.checkpoints, epoch));
+        let error = outputs::save_checkpoint(stores, self.fence, number, (self.folder(), file)).await.err()?;
+        let what = format!("the checkpoint after epoch {epoch}");
+        self.outbox.line(Level::Warning, "worker", format!("{what} could not be kept: {error}"));
+        self.unwritten(&what, error)
+    }
+
+    /// Where the child writes.
+    fn folder(&self) -> &Path {
+        self.scratch.as_ref().map_or(Path::new(""), Scratch::path)
     }
 
     /// Sees the child off: one that has said its last word may end by itself, any other is killed.
@@ -246,21 +231,48 @@ impl Attempt<'_> {
         }
     }
 
-    /// Ends the attempt in the database.
-    async fn conclude(&mut self, outcome: Outcome) -> Result<(), OutputError> {
+    /// Ends the attempt in the database. While the storage fails it tries again, for as long as the lease is good: what the child
+    /// has made lies in its folder, and waits.
+    async fn conclude(&mut self, outcome: Outcome, lease: &mut Lease, shutdown: &Shutdown) -> Result<(), OutputError> {
+        let patience = Instant::now() + self.worker.policy.lease;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let error = match self.write_end(&outcome).await {
+                Err(error) if error.code().is_transient() => error,
+                written => return written,
+            };
+            tracing::warn!(fence = %self.fence, %error, "the attempt's end could not be written yet");
+            if Instant::now() >= patience {
+                return self.give_up(outcome, error).await;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => pause = LONGEST_PAUSE.min(pause * 2),
+                () = lease.lost() => return Err(error),
+                () = shutdown.stopping() => return Err(error),
+            }
+        }
+    }
+
+    async fn write_end(&mut self, outcome: &Outcome) -> Result<(), OutputError> {
         let (jobs, fence) = (&self.worker.jobs, self.fence);
         if matches!(outcome, Outcome::FenceLost) {
             return Ok(());
         }
         self.outbox.flush(jobs, fence).await?;
         match outcome {
-            Outcome::Finished(files) => self.publish(&files).await?,
-            Outcome::Failed(problem) => jobs.fail(fence, problem).await?,
-            Outcome::LetDown(problem) => let_down(self.worker, fence, problem).await?,
+            Outcome::Finished(files) => self.publish(files).await?,
+            Outcome::Failed(problem) => jobs.fail(fence, problem.clone()).await?,
+            Outcome::LetDown(problem) => {
+                self.note_end(&problem.to_string()).await?;
+                jobs.let_down(fence, problem.clone()).await?;
+            }
             Outcome::Stopped(Stop::Cancelled) => jobs.end_cancelled(fence).await?,
             Outcome::Stopped(Stop::OutOfTime) => jobs.fail_out_of_time(fence).await?,
             Outcome::Stopped(Stop::Draining) => jobs.interrupt(fence, Interruption::HandedBack).await?,
-            Outcome::Crashed(why) => crashed(self.worker, fence, &why).await?,
+            Outcome::Crashed(why) => {
+                self.note_end(why).await?;
+                jobs.interrupt(fence, Interruption::Crashed).await?;
+            }
             Outcome::FenceLost => {}
         }
         Ok(())
@@ -268,16 +280,37 @@ impl Attempt<'_> {
 
     async fn publish(&self, files: &[OutputFile]) -> Result<(), OutputError> {
         let stores = (&self.worker.jobs, &self.worker.blobs);
-        match outputs::publish(stores, self.fence, (&self.task.scratch, files)).await {
+        match outputs::publish(stores, self.fence, (self.folder(), files)).await {
             Err(error @ OutputError::Outside { .. }) => {
                 Ok(self.worker.jobs.fail(self.fence, Problem::new(Code::Internal, error.to_string())).await?)
-            }
-            Err(error) if error.code().is_transient() => {
-                let_down(self.worker, self.fence, Problem::new(error.code(), error.to_string())).await
             }
             published => published,
         }
     }
+
+    /// Lets the job wait for a better time where rows can be written but its results cannot be kept.
+    async fn give_up(&mut self, outcome: Outcome, error: OutputError) -> Result<(), OutputError> {
+        match outcome {
+            Outcome::Finished(_) => {
+                let problem = Problem::new(error.code(), format!("The results could not be kept: {error}."));
+                self.write_end(&Outcome::LetDown(problem)).await
+            }
+            _ => Err(error),
+        }
+    }
+
+    /// Notes why the attempt ends without a result.
+    async fn note_end(&self, why: &str) -> Result<(), OutputError> {
+        let message = format!("attempt {} ended: {why}", self.fence.attempt);
+        let line = LogLine { level: Level::Warning, message, source: "worker" };
+        Ok(self.worker.jobs.log(self.fence, &[line]).await?)
+    }
+}
+
+/// The outcome of an attempt that has no child.
+fn not_begun(what: &str, error: &std::io::Error) -> Outcome {
+    let (code, why) = (Code::of_system(error), format!("{what}: {error}"));
+    if code.is_transient() { Outcome::LetDown(Problem::new(code, why)) } else { Outcome::Crashed(why) }
 }
 
 /// Waits until then; for ever where there is no then.

@@ -19,6 +19,8 @@ use crate::store::{Blobs, StoreError};
 
 /// Time between two looks for work when nobody gives a hint: another process may have taken an upload.
 const POLL: Duration = Duration::from_secs(5);
+/// Time to wait before a state that could not be written is written again.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// How long a claim outlives the child's time limit.
 const GRACE: Duration = Duration::from_secs(30);
 /// A dataset on which this many children were lost with their servers is not tried again.
@@ -86,9 +88,15 @@ impl Validator {
         };
         match judged {
             Ok(outcome) => {
+                while let Err(error) = self.datasets.conclude(&taken, &outcome).await {
+                    if !error.code().is_transient() || shutdown.is_draining() {
+                        return Err(error.into());
+                    }
+                    tracing::warn!(dataset = %taken.id, %error, "the dataset's state could not be written yet");
+                    tokio::time::sleep(AFTER_FAILURE).await;
+                }
                 let state = if outcome.is_ok() { "ready" } else { "invalid" };
                 tracing::info!(dataset = %taken.id, state, "dataset validated");
-                self.datasets.conclude(&taken, &outcome).await?;
                 Ok(true)
             }
             Err(error) => {

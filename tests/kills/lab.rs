@@ -2,13 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use engraft::domain::access::Tenant;
+use engraft::domain::clock::ManualClock;
 use engraft::domain::id::JobId;
 use engraft::domain::job::State;
 use engraft::store::jobs::{Event, EventKind, Job};
 use engraft::store::listing::Listing;
+use engraft::store::sweep::{BETWEEN_LOOKS, Sweeper};
+use engraft::store::trash::Trash;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
@@ -222,11 +226,18 @@ impl Lab {
         attempts as usize - 1
     }
 
-    /// A worker that starts sweeps what the killed ones have left; nobody still computes.
+    /// A worker that starts sweeps what the killed ones have left, and the server, a day later, blobs that no row names; nobody
+    /// still computes.
     pub(crate) async fn check_leftovers(&self, keys: &BTreeSet<String>) {
         let worker = self.worker(ONE_SECOND);
         let scratch = self.app.folder.path().join("scratch");
+        let state = &self.app.state;
+        let clock = Arc::new(ManualClock::at(state.clock.now() + Duration::from_hours(25)));
+        let trash = Trash::new(self.app.folder.path(), Duration::from_hours(24), clock.clone());
+        let mut sweeper = Sweeper::new(state.database.clone(), state.blobs.clone(), trash, clock.clone());
         loop {
+            sweeper.look().await.expect("looks");
+            clock.advance(BETWEEN_LOOKS);
             let blobs = self.app.state.blobs.list("jobs").await.expect("lists");
             let blobs: BTreeSet<String> = blobs.into_iter().map(|(key, _)| key).collect();
             assert!(keys.is_subset(&blobs), "an artifact's bytes are gone");

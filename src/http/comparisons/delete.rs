@@ -27,18 +27,13 @@ pub(super) async fn delete(
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
     let id = parse_id(&id)?;
-    match state.comparisons.delete(&caller.tenant, id).await? {
+    match state.comparisons.delete(&state.blobs, &caller.tenant, id).await? {
         Deletion::Absent => Err(absent(&format!("There is no comparison `{id}`"))),
         Deletion::Active => {
             let detail =
                 format!("Not now: not all of its jobs have ended; POST /v1/comparisons/{id}/cancel ends them.");
             Err(Problem::new(Code::JobActive, detail))
         }
-        Deletion::Done(jobs) => {
-            for job in jobs {
-                state.jobs.sweep_job(&state.blobs, job).await?;
-            }
-            Ok(StatusCode::NO_CONTENT)
-        }
+        Deletion::Done => Ok(StatusCode::NO_CONTENT),
     }
 }

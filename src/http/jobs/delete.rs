@@ -26,7 +26,6 @@ pub(super) async fn delete(
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
     let id = parse_id(&id)?;
-    state.jobs.delete(&caller.tenant, id).await?;
-    state.jobs.sweep_job(&state.blobs, id).await?;
+    state.jobs.delete(&state.blobs, &caller.tenant, id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

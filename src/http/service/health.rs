@@ -38,7 +38,7 @@ pub(super) async fn healthz() -> Json<Health> {
 
 /// Say whether the server can do its work
 ///
-/// It can when the database answers, the disk has room, and it is not about to end.
+/// It can when a row can be written (tried once a second at most), the disk has room, and it is not about to end.
 #[utoipa::path(get, path = "/readyz", operation_id = "getReadiness", tag = "Service", security(()),
     responses(
         (status = 200, description = "It can.", body = Health),
@@ -53,6 +53,8 @@ pub(super) async fn readyz(State(state): State<AppState>) -> Result<Json<Health>
     if free_bytes(&storage.data_dir)? < storage.keep_free.0 {
         return Err(not_ready("The disk is full."));
     }
-    state.database.ping().await.map_err(|_| not_ready("The database does not answer."))?;
+    state.readiness.probe().await.map_err(|code| {
+        not_ready(&format!("The storage cannot be written ({}); the log says why.", code.as_str()))
+    })?;
     Ok(Health::new("ready"))
 }

@@ -61,12 +61,20 @@ impl IntoResponse for Refusal {
 pub(super) fn intake_problem(error: &IntakeError) -> Problem {
     match error {
         IntakeError::Format(error) => Problem::new(Code::InvalidCheckpoint, format!("{error}.")),
-        IntakeError::Io(_) if error.is_full() => disk_full(),
-        IntakeError::Io(error) => {
+        IntakeError::Io(cause) => {
             tracing::error!(%error, "a staging file failed");
-            Problem::new(Code::Internal, "The server could not write the upload; the log has the details.")
+            match Code::of_system(cause) {
+                Code::DiskFull => disk_full(),
+                code => storage_failed(code),
+            }
         }
+        IntakeError::Unsound => storage_failed(Code::StorageFailed),
     }
+}
+
+fn storage_failed(code: Code) -> Problem {
+    let detail = "The server could not write the upload; the log has the details. What was acknowledged is kept: resume later.";
+    Problem::new(code, detail)
 }
 
 /// The disk has no room.

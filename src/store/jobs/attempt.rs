@@ -184,22 +184,29 @@ impl Jobs {
         Ok(old.0)
     }
 
-    /// Ends the job with its results: they and the state become visible in one commit.
+    /// Ends the job with its results: they and the state become visible in one commit. Returns the key of the checkpoint that
+    /// nobody needs any more.
     ///
     /// # Errors
     /// When the fence is lost, or the database fails.
-    pub async fn publish(&self, fence: Fence, artifacts: &[Artifact]) -> Result<(), JobError> {
+    pub async fn publish(&self, fence: Fence, artifacts: &[Artifact]) -> Result<Option<String>, JobError> {
         let (mut transaction, now) = self.begin().await?;
         let (running, _) = held(&mut transaction, fence).await?;
         for artifact in artifacts {
             insert_artifact(&mut transaction, fence, artifact).await?;
         }
+        let id = fence.job.to_string();
+        let checkpoint: Option<String> = sqlx::query_scalar("SELECT checkpoint_key FROM jobs WHERE id = ?")
+            .bind(&id)
+            .fetch_one(&mut *transaction)
+            .await?;
         sqlx::query("UPDATE jobs SET checkpoint_key = NULL, checkpoint_epoch = NULL WHERE id = ?")
-            .bind(fence.job.to_string())
+            .bind(&id)
             .execute(&mut *transaction)
             .await?;
         end(&mut transaction, fence, &running.succeed(now), Value::Null, now).await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await?;
+        Ok(checkpoint)
     }
 
     /// Ends the job, which cannot succeed.

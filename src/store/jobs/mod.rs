@@ -21,8 +21,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sqlx::{Sqlite, Transaction};
 
+
+use super::database::WriteTransaction;
 use super::{Database, StoreError};
 use crate::domain::access::Tenant;
 use crate::domain::clock::SharedClock;
@@ -37,6 +38,7 @@ pub use claim::{Claim, Claimant, ClaimedInput};
 pub use events::{Event, EventKind};
 pub use insert::RetryFrom;
 pub(super) use insert::once;
+pub(super) use sweep::remove;
 
 /// The tables of jobs; clones share the database.
 #[derive(Debug, Clone)]
@@ -65,6 +67,21 @@ pub enum JobError {
     KeyReused,
 }
 
+impl JobError {
+    /// What it comes to for whoever asked.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Store(error) => error.code(),
+            Self::NotFound(_) => Code::NotFound,
+            Self::KeyReused => Code::IdempotencyKeyReused,
+            Self::InputsGone(_) => Code::InvalidRequest,
+            Self::Transition(TransitionError::StillActive(_)) => Code::JobActive,
+            Self::Transition(TransitionError::FenceLost { .. }) => Code::Internal,
+        }
+    }
+}
+
 impl From<sqlx::Error> for JobError {
     fn from(error: sqlx::Error) -> Self {
         Self::Store(error.into())
@@ -73,20 +90,17 @@ impl From<sqlx::Error> for JobError {
 
 impl From<JobError> for Problem {
     fn from(error: JobError) -> Self {
+        let detail = match &error {
+            JobError::Store(_) => String::new(),
+            JobError::NotFound(id) => format!("There is no job `{id}`; GET /v1/jobs lists them."),
+            JobError::KeyReused => "Use a new key for a different request; keys are remembered for 24 h.".to_owned(),
+            JobError::InputsGone(_) => format!("It cannot run again: {error}."),
+            JobError::Transition(TransitionError::StillActive(_)) => format!("Not now: {error}."),
+            JobError::Transition(TransitionError::FenceLost { .. }) => error.to_string(),
+        };
         match error {
             JobError::Store(error) => error.into(),
-            JobError::NotFound(id) => {
-                Self::new(Code::NotFound, format!("There is no job `{id}`; GET /v1/jobs lists them."))
-            }
-            JobError::KeyReused => Self::new(
-                Code::IdempotencyKeyReused,
-                "Use a new key for a different request; keys are remembered for 24 h.",
-            ),
-            JobError::InputsGone(_) => Self::new(Code::InvalidRequest, format!("It cannot run again: {error}.")),
-            JobError::Transition(TransitionError::StillActive(_)) => {
-                Self::new(Code::JobActive, format!("Not now: {error}."))
-            }
-            JobError::Transition(TransitionError::FenceLost { .. }) => Self::new(Code::Internal, error.to_string()),
+            error => Self::new(error.code(), detail),
         }
     }
 }
@@ -216,7 +230,7 @@ impl Jobs {
 
     /// A transaction that may write, and the time at which it began. A clock that was read earlier would be behind by
     /// however long another process wrote: a lease that begins then may be over before it is granted.
-    async fn begin(&self) -> Result<(Transaction<'static, Sqlite>, Timestamp), StoreError> {
+    async fn begin(&self) -> Result<(WriteTransaction, Timestamp), StoreError> {
         let transaction = self.database.write().await?;
         Ok((transaction, self.clock.now()))
     }

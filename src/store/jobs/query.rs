@@ -5,12 +5,13 @@ use sqlx::FromRow;
 
 use super::insert::owned;
 use super::row::{InputRow, JobRow, from_json};
+use super::sweep::remove;
 use super::transition::replace;
 use super::{Artifact, Glimpse, Job, JobError, JobInput, Jobs};
 use crate::domain::access::Tenant;
 use crate::domain::id::JobId;
 use crate::domain::job::Fence;
-use crate::store::StoreError;
+use crate::store::{Blobs, StoreError};
 use crate::store::listing::Listing;
 
 #[derive(FromRow)]
@@ -150,14 +151,16 @@ impl Jobs {
         Ok(true)
     }
 
-    /// Removes a job that has ended, with its history. Its blobs are then referenced by nobody.
+    /// Removes a job that has ended, with its history and its blobs.
     ///
     /// # Errors
     /// When there is no such job, it is still active, or the database fails.
-    pub async fn delete(&self, tenant: &Tenant, job: JobId) -> Result<(), JobError> {
+    pub async fn delete(&self, blobs: &Blobs, tenant: &Tenant, job: JobId) -> Result<(), JobError> {
         let mut transaction = self.database.write().await?;
         owned(&mut transaction, tenant, job).await?.state.ended()?;
-        sqlx::query("DELETE FROM jobs WHERE id = ?").bind(job.to_string()).execute(&mut *transaction).await?;
-        Ok(transaction.commit().await?)
+        let keys = remove(&mut transaction, &job.to_string()).await?;
+        transaction.commit().await?;
+        self.discard(blobs, job, &keys).await;
+        Ok(())
     }
 }

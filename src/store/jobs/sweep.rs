@@ -1,20 +1,20 @@
-//! Blobs of jobs that nobody refers to any more: replaced checkpoints, results of attempts that lost their fence.
+//! Blobs of jobs, and those that nobody refers to any more: replaced checkpoints, results of attempts that lost their fence.
 
-use std::collections::BTreeSet;
+use sqlx::SqliteConnection;
 
-use super::{JobError, Jobs};
+use super::Jobs;
 use crate::domain::id::JobId;
 use crate::domain::job::Fence;
 use crate::store::{Blobs, StoreError};
 
-/// The folder of all blobs of jobs.
-const FOLDER: &str = "jobs";
-
 impl Jobs {
+    /// The folder of all blobs of jobs.
+    pub(in crate::store) const FOLDER: &'static str = "jobs";
+
     /// The key under which an attempt stores the blob `name`. No other attempt uses it.
     #[must_use]
     pub fn blob_key(fence: Fence, name: &str) -> String {
-        format!("{FOLDER}/{}/{}/{name}", fence.job, fence.attempt)
+        format!("{}/{}/{}/{name}", Self::FOLDER, fence.job, fence.attempt)
     }
 
     /// Removes the blob `key` unless a job refers to it.
@@ -25,33 +25,15 @@ impl Jobs {
         if self.is_referenced(key).await? { Ok(()) } else { blobs.delete(key).await }
     }
 
-    /// Removes the blobs of a job that is not running (or gone) which no job refers to.
-    ///
-    /// # Errors
-    /// When the database or the blob store fails.
-    pub async fn sweep_job(&self, blobs: &Blobs, job: JobId) -> Result<(), StoreError> {
-        for (key, _) in blobs.list(&format!("{FOLDER}/{job}")).await? {
-            self.drop_blob(blobs, &key).await?;
-        }
-        Ok(())
-    }
-
-    /// Does so for every job that has ended or is gone; for the start of a server.
-    ///
-    /// # Errors
-    /// When the database or the blob store fails.
-    pub async fn sweep_all(&self, blobs: &Blobs) -> Result<(), StoreError> {
-        let job_of = |key: String| key.split('/').nth(1).and_then(|id| id.parse::<JobId>().ok());
-        let jobs: BTreeSet<JobId> = blobs.list(FOLDER).await?.into_iter().filter_map(|(key, _)| job_of(key)).collect();
-        for job in jobs {
-            match self.watch(job).await {
-                Ok(glimpse) if !glimpse.ended => {}
-                Ok(_) | Err(JobError::NotFound(_)) => self.sweep_job(blobs, job).await?,
-                Err(JobError::Store(error)) => return Err(error),
-                Err(JobError::Transition(_) | JobError::InputsGone(_) | JobError::KeyReused) => {}
+    /// Removes those of a deleted job's blobs that no other job refers to, a retry for example, and its empty folders. What
+    /// cannot be removed stays behind, until it is swept.
+    pub async fn discard(&self, blobs: &Blobs, job: JobId, keys: &[String]) {
+        for key in keys {
+            if let Err(error) = self.drop_blob(blobs, key).await {
+                tracing::warn!(key, %error, "a blob that nobody needs could not be removed; it will be swept");
             }
         }
-        Ok(())
+        blobs.prune(&format!("{}/{job}", Self::FOLDER)).await;
     }
 
     async fn is_referenced(&self, key: &str) -> Result<bool, StoreError> {
@@ -63,4 +45,20 @@ impl Jobs {
         .fetch_one(self.database.reader())
         .await?)
     }
+}
+
+/// Removes the row of a job, with its history. Returns the keys of the blobs it referred to.
+pub(in crate::store) async fn remove(
+    conn: &mut SqliteConnection,
+    job: &str,
+) -> Result<Vec<String>, sqlx::Error> {
+    let keys = sqlx::query_scalar(
+        "SELECT blob_key FROM job_artifacts WHERE job_id = ?1
+         UNION SELECT checkpoint_key FROM jobs WHERE id = ?1 AND checkpoint_key IS NOT NULL",
+    )
+    .bind(job)
+    .fetch_all(&mut *conn)
+    .await?;
+    sqlx::query("DELETE FROM jobs WHERE id = ?").bind(job).execute(conn).await?;
+    Ok(keys)
 }

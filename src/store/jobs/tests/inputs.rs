@@ -69,17 +69,15 @@ async fn a_retry_goes_on_from_the_checkpoint_and_shares_its_blob() {
     let key = Jobs::blob_key(fence, "checkpoint-2");
     store(&house, &blobs, &key).await;
     jobs.save_checkpoint(fence, 2, &key).await.expect("writes");
-    store(&house, &blobs, &Jobs::blob_key(fence, "orphan")).await;
     jobs.fail(fence, Problem::new(Code::TrainingDiverged, "nan")).await.expect("fails");
 
     let again = jobs.retry(tenant, fence.job, RetryFrom::Checkpoint, None).await.expect("retries");
     assert_eq!(jobs.metrics(again).await.expect("reads").len(), 2, "up to the checkpoint");
     let afresh = jobs.retry(tenant, fence.job, RetryFrom::Start, None).await.expect("retries");
     assert_eq!(house.job(afresh).await.checkpoint, None);
-    jobs.delete(tenant, fence.job).await.expect("deletes");
-    jobs.sweep_all(&blobs).await.expect("sweeps");
+    jobs.delete(&blobs, tenant, fence.job).await.expect("deletes");
     let listed = blobs.list("jobs").await.expect("lists");
-    assert_eq!(listed.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), [key.as_str()], "only what is in use");
+    assert_eq!(listed.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), [key.as_str()], "it is in use");
     assert_eq!(house.job(again).await.retry_of, None, "the first job is gone");
 
     let heir = house.claim().await.expect("the retry").fence;

@@ -39,7 +39,7 @@ impl House {
     async fn sql(&self, sql: &'static str) -> Result<u64, sqlx::Error> {
         let mut transaction = self.jobs.database.write().await.expect("begins");
         let done = sqlx::query(sql).execute(&mut *transaction).await?;
-        transaction.commit().await?;
+        transaction.commit().await.expect("commits");
         Ok(done.rows_affected())
     }
 

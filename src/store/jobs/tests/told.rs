@@ -49,6 +49,7 @@ async fn lists_show_the_tenants_own_jobs_newest_first() {
     assert!(house.jobs.list(&stranger, &all).await.expect("lists").is_empty());
     assert!(matches!(house.jobs.get(&stranger, first).await, Err(JobError::NotFound(_))));
     assert!(matches!(house.jobs.cancel(&stranger, first).await, Err(JobError::NotFound(_))));
-    assert!(matches!(house.jobs.delete(&stranger, second).await, Err(JobError::NotFound(_))));
-    assert!(matches!(house.jobs.delete(&house.tenant, first).await, Err(JobError::Transition(_))), "still active");
+    let blobs = Blobs::open(house.folder.path()).expect("opens");
+    assert!(matches!(house.jobs.delete(&blobs, &stranger, second).await, Err(JobError::NotFound(_))));
+    assert!(matches!(house.jobs.delete(&blobs, &house.tenant, first).await, Err(JobError::Transition(_))), "still active");
 }

@@ -1,0 +1,314 @@
+//! Holds a database and the files beside it together. Both carry the same identity: files without their database, or with
+//! another one, would look like files that nobody needs, and a database without its files would promise what is gone.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use sqlx::sqlite::SqliteConnection;
+use uuid::Uuid;
+
+use super::blobs::{FOLDER, sync};
+use super::database;
+use super::error::StoreError;
+
+/// The file in the folder of the blobs that says whose they are.
+const MARK: &str = "identity";
+/// The same while the database does not say so yet.
+const DRAFT: &str = "identity.draft";
+
+/// A data folder whose parts do not belong together.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The files are there, the database is not.
+    #[error(
+        "{blobs} holds files, but their database {database} is missing. Put it back (with its -wal file, if there is one), \
+         or move {blobs} away to begin with an empty folder. Nothing was changed"
+    )]
+    WithoutDatabase {
+        /// The folder of the files.
+        blobs: PathBuf,
+        /// Where their database should be.
+        database: PathBuf,
+    },
+    /// The database is there, its files are not.
+    #[error(
+        "the database {database} knows files, but {blobs} is not their folder: its file `{MARK}` is missing. Is a volume not \
+         mounted? Put the folder back, or restore both from one backup. Nothing was changed"
+    )]
+    WithoutFiles {
+        /// The folder where the files should be.
+        blobs: PathBuf,
+        /// The database.
+        database: PathBuf,
+    },
+    /// Both are there, and strangers.
+    #[error(
+        "the database {database} belongs to the data folder {of_database}, the files in {blobs} to {of_files}. Restore both from \
+         one backup. Nothing was changed"
+    )]
+    Strangers {
+        /// The folder of the files.
+        blobs: PathBuf,
+        /// The database.
+        database: PathBuf,
+        /// The identity in the database.
+        of_database: String,
+        /// The identity beside the files.
+        of_files: String,
+    },
+}
+
+/// The parts of a data folder that must belong together.
+#[derive(Debug)]
+pub(super) struct DataFolder {
+    blobs: PathBuf,
+    database: PathBuf,
+}
+
+impl DataFolder {
+    /// The data folder `data_dir`.
+    pub(super) fn at(data_dir: &Path) -> Self {
+        Self { blobs: data_dir.join(FOLDER), database: database::path(data_dir) }
+    }
+
+    /// Before the database is opened, which would make one: refuses files that have lost theirs.
+    pub(super) fn check_before_open(&self) -> Result<(), StoreError> {
+        let absent = match fs::metadata(&self.database) {
+            Ok(found) => found.len() == 0,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+            Err(error) => return Err(StoreError::file(&self.database)(error)),
+        };
+        if absent && self.has_files()? {
+            let (blobs, database) = (self.blobs.clone(), self.database.clone());
+            return Err(IdentityError::WithoutDatabase { blobs, database }.into());
+        }
+        Ok(())
+    }
+
+    /// Once the schema is up to date: both sides must have the same identity, and get one if neither has.
+    ///
+    /// The mark is a draft until the database says the same. So a crash in between is told from a database that is older
+    /// than identities and was put beside files that have one.
+    pub(super) async fn settle(&self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
+        let known: Option<String> =
+            sqlx::query_scalar("SELECT identity FROM data_folder").fetch_optional(&mut *connection).await?;
+        let (mark, draft) = (self.read(MARK)?, self.read(DRAFT)?);
+        match (known, mark) {
+            (Some(known), Some(mark)) if known == mark => Ok(()),
+            (Some(known), Some(mark)) => Err(self.strangers(known, mark)),
+            (Some(known), None) if draft.as_ref() == Some(&known) => self.finish(&known),
+            (Some(known), None) => {
+                if self.has_files()? || names_files(connection).await? {
+                    let (blobs, database) = (self.blobs.clone(), self.database.clone());
+                    return Err(IdentityError::WithoutFiles { blobs, database }.into());
+                }
+                self.finish(&known)
+            }
+            (None, Some(mark)) if self.has_files()? => Err(self.strangers("of an earlier version".to_owned(), mark)),
+            (None, mark) => {
+                let identity = mark.or(draft).unwrap_or_else(|| Uuid::new_v4().to_string());
+                self.write(DRAFT, &identity)?;
+                sqlx::query("INSERT INTO data_folder (only, identity) VALUES (1, ?)")
+                    .bind(&identity)
+                    .execute(connection)
+                    .await?;
+                self.finish(&identity)
+            }
+        }
+    }
+
+    fn strangers(&self, of_database: String, of_files: String) -> StoreError {
+        let (blobs, database) = (self.blobs.clone(), self.database.clone());
+        IdentityError::Strangers { blobs, database, of_database, of_files }.into()
+    }
+
+    /// Makes the mark a final one.
+    fn finish(&self, identity: &str) -> Result<(), StoreError> {
+        let (draft, mark) = (self.blobs.join(DRAFT), self.blobs.join(MARK));
+        self.write(DRAFT, identity)?;
+        fs::rename(&draft, &mark).map_err(StoreError::file(&mark))?;
+        sync(&self.blobs)
+    }
+
+    fn read(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let path = self.blobs.join(name);
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text.trim().to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StoreError::file(path)(error)),
+        }
+    }
+
+    fn write(&self, name: &str, identity: &str) -> Result<(), StoreError> {
+        fs::create_dir_all(&self.blobs).map_err(StoreError::file(&self.blobs))?;
+        let path = self.blobs.join(name);
+        let written = fs::File::create(&path).and_then(|mut file| {
+            writeln!(file, "{identity}")?;
+            file.sync_all()
+        });
+        written.map_err(StoreError::file(&path))?;
+        sync(&self.blobs)
+    }
+
+    /// Whether there is any file below the folder of the blobs, the mark aside.
+    fn has_files(&self) -> Result<bool, StoreError> {
+        let mut folders = vec![self.blobs.clone()];
+        while let Some(folder) = folders.pop() {
+            let entries = match fs::read_dir(&folder) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                entries => entries.map_err(StoreError::file(&folder))?,
+            };
+            for entry in entries {
+                let entry = entry.map_err(StoreError::file(&folder))?;
+                if entry.file_type().map_err(StoreError::file(&folder))?.is_dir() {
+                    folders.push(entry.path());
+                } else if folder != self.blobs || ![MARK, DRAFT].iter().any(|mark| entry.file_name() == *mark) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Whether the database knows any blob.
+async fn names_files(connection: &mut SqliteConnection) -> Result<bool, StoreError> {
+    Ok(sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM checkpoints) OR EXISTS (SELECT 1 FROM datasets) OR EXISTS (SELECT 1 FROM job_artifacts)
+             OR EXISTS (SELECT 1 FROM jobs WHERE checkpoint_key IS NOT NULL)",
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Database;
+
+    struct Lab(tempfile::TempDir);
+
+    impl Lab {
+        fn new() -> Self {
+            Self(tempfile::tempdir().expect("a folder"))
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.path().join(name)
+        }
+
+        fn blob(&self) {
+            fs::create_dir_all(self.path("blobs/checkpoints")).expect("makes");
+            fs::write(self.path("blobs/checkpoints/a"), b"weights").expect("writes");
+        }
+
+        fn mark(&self) -> String {
+            fs::read_to_string(self.path("blobs/identity")).expect("a mark")
+        }
+
+        async fn open(&self) -> Result<(), StoreError> {
+            Database::open(self.0.path()).await?.close().await;
+            Ok(())
+        }
+
+        async fn execute(&self, sql: &'static str) {
+            let database = Database::open(self.0.path()).await.expect("opens");
+            let mut transaction = database.write().await.expect("begins");
+            sqlx::query(sql).execute(&mut *transaction).await.expect("runs");
+            transaction.commit().await.expect("commits");
+            database.close().await;
+        }
+
+        /// Takes the database away, with what belongs to it.
+        fn lose_database(&self) {
+            for name in ["engraft.db", "engraft.db-wal", "engraft.db-shm"] {
+                let _may_be_absent = fs::remove_file(self.path(name));
+            }
+        }
+
+        async fn refused(&self) -> IdentityError {
+            match self.open().await {
+                Err(StoreError::Identity(error)) => error,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_folder_opens_again_and_again() {
+        let lab = Lab::new();
+        lab.open().await.expect("a new one");
+        let mark = lab.mark();
+        lab.blob();
+        lab.open().await.expect("the same");
+        assert_eq!(lab.mark(), mark);
+    }
+
+    #[tokio::test]
+    async fn files_without_their_database_stop_the_start_and_no_database_is_made() {
+        let lab = Lab::new();
+        lab.open().await.expect("opens");
+        lab.blob();
+        lab.lose_database();
+        for _ in 0..2 {
+            assert!(matches!(lab.refused().await, IdentityError::WithoutDatabase { .. }));
+            assert!(!lab.path("engraft.db").exists());
+        }
+        fs::write(lab.path("engraft.db"), b"").expect("writes");
+        assert!(matches!(lab.refused().await, IdentityError::WithoutDatabase { .. }), "an empty file is no database");
+        fs::remove_file(lab.path("blobs/checkpoints/a")).expect("removes");
+        lab.open().await.expect("nothing can be lost any more");
+    }
+
+    #[tokio::test]
+    async fn strangers_are_not_put_together() {
+        let (one, two) = (Lab::new(), Lab::new());
+        one.open().await.expect("opens");
+        two.open().await.expect("opens");
+        fs::copy(two.path("engraft.db"), one.path("engraft.db")).expect("copies");
+        assert!(matches!(one.refused().await, IdentityError::Strangers { .. }));
+    }
+
+    #[tokio::test]
+    async fn a_database_whose_files_are_not_mounted_stops_the_start() {
+        let lab = Lab::new();
+        lab.execute("INSERT INTO checkpoints VALUES ('c', 't', 'n', printf('%064d', 0), 1, 'checkpoints/c', '{}', '{}', 0)").await;
+        fs::remove_dir_all(lab.path("blobs")).expect("removes");
+        assert!(matches!(lab.refused().await, IdentityError::WithoutFiles { .. }));
+        fs::create_dir(lab.path("blobs")).expect("makes");
+        assert!(matches!(lab.refused().await, IdentityError::WithoutFiles { .. }));
+        lab.execute_without_check("DELETE FROM checkpoints").await;
+        lab.open().await.expect("a database that knows no files takes an empty folder");
+    }
+
+    #[tokio::test]
+    async fn an_older_folder_gets_an_identity_also_when_that_is_cut_short() {
+        let lab = Lab::new();
+        lab.open().await.expect("opens");
+        let mark = lab.mark();
+        lab.blob();
+        // As an earlier version has left it.
+        lab.execute("DELETE FROM data_folder").await;
+        fs::remove_file(lab.path("blobs/identity")).expect("removes");
+        fs::write(lab.path("blobs/identity.draft"), &mark).expect("cut short before the database said so");
+        lab.open().await.expect("goes on");
+        assert_eq!(lab.mark(), mark);
+        fs::rename(lab.path("blobs/identity"), lab.path("blobs/identity.draft")).expect("cut short after it said so");
+        lab.open().await.expect("goes on");
+        assert_eq!(lab.mark(), mark);
+        // A backup from before identities beside files of today.
+        lab.execute("DELETE FROM data_folder").await;
+        assert!(matches!(lab.refused().await, IdentityError::Strangers { .. }));
+    }
+
+    impl Lab {
+        async fn execute_without_check(&self, sql: &'static str) {
+            use sqlx::{ConnectOptions, Connection};
+            let options = sqlx::sqlite::SqliteConnectOptions::new().filename(self.path("engraft.db"));
+            let mut connection = options.connect().await.expect("opens");
+            sqlx::query(sql).execute(&mut connection).await.expect("runs");
+            connection.close().await.expect("closes");
+        }
+    }
+}

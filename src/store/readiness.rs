@@ -1,0 +1,57 @@
+//! Whether the storage can be written, found out by writing.
+
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+use tokio::time::{Duration, Instant};
+
+use super::{Database, StoreError};
+use crate::domain::clock::SharedClock;
+use crate::domain::problem::Code;
+
+/// For how long an answer serves everybody who asks.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// Writes a row, once a second at most.
+#[derive(Debug, Clone)]
+pub struct Readiness {
+    database: Database,
+    clock: SharedClock,
+    latest: Arc<Mutex<Option<(Instant, Result<(), Code>)>>>,
+}
+
+impl Readiness {
+    /// Tries `database`.
+    #[must_use]
+    pub fn new(database: Database, clock: SharedClock) -> Self {
+        Self { database, clock, latest: Arc::default() }
+    }
+
+    /// Whether a row could be written within the last second.
+    ///
+    /// # Errors
+    /// Why it could not.
+    pub async fn probe(&self) -> Result<(), Code> {
+        let mut latest = self.latest.lock().await;
+        if let Some((at, outcome)) = *latest
+            && at.elapsed() < FRESH
+        {
+            return outcome;
+        }
+        let outcome = self.write().await.map_err(|error| {
+            tracing::warn!(%error, "the storage cannot be written");
+            error.code()
+        });
+        *latest = Some((Instant::now(), outcome));
+        outcome
+    }
+
+    async fn write(&self) -> Result<(), StoreError> {
+        let mut transaction = self.database.write().await?;
+        sqlx::query("UPDATE data_folder SET probed_at = ?")
+            .bind(self.clock.now().as_millisecond())
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await
+    }
+}
