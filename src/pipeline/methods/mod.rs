@@ -80,8 +80,8 @@ mod tests {
         for listed in METHODS {
             assert_eq!(method(listed.name).name, listed.name);
             assert!(!listed.source.is_empty());
-            let body =
-                json!({"members": ["a"], "dataset": "d", "finetune": {"epochs": 1}, "method": listed.name.as_str()});
+            let body = json!({"members": ["a"], "dataset": "d", "finetune": {"epochs": 1},
+                "method": {"name": listed.name.as_str()}});
             assert_eq!(parse(&body).map(|job| job.method.name), Ok(listed.name));
         }
     }
