@@ -1,4 +1,6 @@
-//! Running networks: what a device offers ([`Engine`]), and the CPU's explicit forward and backward passes over the graph.
+//! Running networks: what a device offers ([`Engine`]), every operation of the graph as kernels, and the CPU's explicit forward
+//! and backward passes over them. No operation is computed because it is none of the others.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod cpu;
 mod devices;

@@ -119,10 +119,8 @@ impl<'g, T: Float> Compiler<'g, T> {
 
     /// The operation of a node with weights, its tensors registered.
     fn with_weights(&mut self, id: NodeId, node: &Node, operation: Weighted<T>) -> Operation<T> {
-        let order = match &operation {
-            Weighted::Linear(_) => self.order_of_operand(node),
-            other => other.transposition(),
-        };
+        let is_matrix = matches!(operation, Weighted::Linear(_));
+        let order = if is_matrix { self.order_of_operand(node) } else { operation.transposition() };
         let features = self.graph.shape(id)[0];
         let is_norm = matches!(operation, Weighted::BatchNorm(_));
         let running = is_norm.then(|| self.register_running(node, features));
@@ -185,10 +183,13 @@ impl<'g, T: Float> Compiler<'g, T> {
     ) -> [Vec<usize>; 2] {
         let mut places = [Vec::new(), Vec::new()];
         for parameter in parameters::of_node(node) {
-            let (of_role, order) = match parameter.role {
-                role if weights.contains(&role) => (0, order),
-                role if biases.contains(&role) => (1, None),
-                _ => continue,
+            let role = parameter.role;
+            let (of_role, order) = if weights.contains(&role) {
+                (0, order)
+            } else if biases.contains(&role) {
+                (1, None)
+            } else {
+                continue;
             };
             places[of_role].push(self.result.parameters.len());
             self.result.parameters.push(Parameter::new(parameter.name, parameter.shape, order));
