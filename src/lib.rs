@@ -11,16 +11,20 @@
 //! | [`cli`] | the commands: `serve`, `worker`, `fuse`, `inspect`, `demo`, `keys`, `openapi` |
 //! | [`app`] | the composition root: database, stores, router, workers |
 //! | [`http`] | the API: one file per resource, problems, wire types |
-//! | [`worker`] | claims jobs, renews leases, supervises the child process that computes |
-//! | [`validation`] | reads uploaded datasets through, in child processes |
-//! | [`pipeline`] | what the child does: one resolved job in, artifacts out; no database |
+//! | [`worker`] | claims jobs, renews leases, supervises the child process that computes; reads uploaded datasets through |
 //! | [`store`] | rows in SQLite, bytes in an object store |
-//! | [`fusion`], [`train`], [`data`], [`report`] | the mathematics and its inputs and outputs |
-//! | [`job`] | a fusion job as data: request, resolved request, plan, child protocol |
-//! | [`model`] | networks as data: graph, shapes, coupling groups, families, file headers |
+//! | [`runtime`], [`config`] | how the program ends, what it logs, every setting |
+//! | [`pipeline`] | what the child does: one resolved job in, artifacts out; no database |
+//! | [`process`] | what that child and its supervisor say to each other, and the allocator that counts |
+//! | [`report`] | what a job tells of its candidates, and many jobs side by side |
+//! | [`plan`] | a fusion job as data: request, parser, resolved networks, plan, estimates |
+//! | [`fusion`], [`train`], [`data`] | the mathematics and its inputs |
+//! | [`exec`] | networks on devices: the seam, every operation as kernels, the CPU's engine |
 //! | [`tensors`], [`kernels`] | state dicts; the fast operations on plain slices |
-//! | [`domain`] | ids, clock, states, limits: plain types without I/O |
-//! | [`memory`] | the allocator that counts, and its limit |
+//! | [`cost`] | sizes and counts that algorithms and estimates share |
+//! | [`model`] | networks as data: graph, shapes, coupling groups, families, file headers |
+//! | [`settings`] | what can be asked for: plain types |
+//! | [`domain`] | ids, clock, states, progress, limits: plain types without I/O |
 
 pub mod app;
 pub mod cli;

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use super::job::JobArgs;
 use super::progress::ProgressView;
 use crate::config::Bytes;
+use crate::exec;
 use crate::pipeline::child::out_of_memory;
 use crate::pipeline::{self, Outcome};
 use crate::plan::request::JobRequest;
@@ -118,9 +119,11 @@ pub(super) fn read_report(path: &Path) -> Result<Report> {
 /// The job with its files found and hashed.
 pub(super) fn task(job: JobRequest, scratch: &Path, threads: Option<usize>) -> Result<Task> {
     let dataset = job.dataset.as_ref();
-    let device = match job.device {
-        Device::Auto | Device::Cpu => Device::Cpu,
-        Device::Cuda(_) => bail!("training on {} is not supported yet; use the device `cpu`", job.device),
+    let devices = exec::devices();
+    let device = match (job.device, devices.first()) {
+        (Device::Auto, Some(preferred)) => *preferred,
+        (device, _) if devices.contains(&device) => device,
+        (device, _) => bail!("training on {device} is not supported yet; use the device `cpu`"),
     };
     Ok(Task {
         members: job.members.par_iter().map(input).collect::<Result<_>>()?,

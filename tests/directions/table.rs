@@ -62,8 +62,8 @@ pub(crate) const ROWS: &[Row] = &[
     row(
         "cli",
         &[
-            "app", "config", "data", "domain", "http", "model", "pipeline", "plan", "process", "report", "runtime",
-            "settings", "store", "tensors",
+            "app", "config", "data", "domain", "exec", "http", "model", "pipeline", "plan", "process", "report",
+            "runtime", "settings", "store", "tensors",
         ],
         &["clap", "tokio"],
     ),
