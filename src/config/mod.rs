@@ -142,6 +142,9 @@ concern! {
         /// Memory that each job may allocate, as in 8GiB; mapped files do not count. A job that needs more fails with
         /// `out_of_memory`. 0 sets no limit.
         memory_limit: Bytes = Bytes(0), "ENGRAFT_MEMORY_LIMIT";
+        /// Disk space that each job may take while it runs, as in 20GiB: decoded data, checkpoints, results. A job that needs more
+        /// fails with `scratch_limit_exceeded`. 0 sets no limit but `keep_free`.
+        scratch_limit: Bytes = Bytes(0), "ENGRAFT_SCRATCH_LIMIT";
     }
 }
 

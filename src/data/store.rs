@@ -7,6 +7,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 
 use super::DatasetError;
 use crate::tensors::map;
@@ -64,6 +66,8 @@ pub(super) struct Draft {
 pub(super) struct Stored {
     map: Mmap,
     pixels: PixelType,
+    /// Stays open, so that whoever looks after the disk can see what this process takes of it.
+    _file: File,
 }
 
 impl Draft {
@@ -74,7 +78,13 @@ impl Draft {
     pub(super) fn new(folder: &Path, elements: u64, pixels: PixelType) -> Result<Self, DatasetError> {
         let io = |source| DatasetError::Io { path: folder.to_owned(), source };
         let file = tempfile::tempfile_in(folder).map_err(io)?;
-        file.set_len(elements.saturating_mul(pixels.size())).map_err(io)?;
+        let bytes = elements.saturating_mul(pixels.size());
+        match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes) {
+            // Nothing has to be read in vain where there is no room.
+            Ok(()) => {}
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => file.set_len(bytes).map_err(io)?,
+            Err(error) => return Err(io(error.into())),
+        }
         Ok(Self { file, folder: folder.to_owned(), pixels })
     }
 
@@ -109,7 +119,7 @@ impl Draft {
     /// When the system refuses the map.
     pub(super) fn finish(self) -> Result<Stored, DatasetError> {
         let map = map(&self.file).map_err(|source| self.io(source))?;
-        Ok(Stored { map, pixels: self.pixels })
+        Ok(Stored { map, pixels: self.pixels, _file: self.file })
     }
 
     fn io(&self, source: io::Error) -> DatasetError {

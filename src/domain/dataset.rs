@@ -31,6 +31,22 @@ pub struct SplitFacts {
     pub per_class: Vec<usize>,
 }
 
+impl DatasetFacts {
+    /// Bytes that its examples take on the disk while a job uses them: those of arrays as floats at most, those of pictures as
+    /// bytes, and grey pictures beside their colour ones while they are made of them.
+    #[must_use]
+    pub fn decoded_bytes(&self) -> u64 {
+        let elements = self.example_shape.iter().fold(1, |product: u64, axis| product.saturating_mul(*axis as u64));
+        let examples: u64 = self.splits.values().map(|split| split.examples as u64).sum();
+        let values = examples.saturating_mul(elements);
+        match self.format {
+            DatasetFormat::Npz | DatasetFormat::Safetensors => values.saturating_mul(4),
+            DatasetFormat::Idx | DatasetFormat::CifarBinary => values,
+            DatasetFormat::ClassFolders | DatasetFormat::Parquet => values.saturating_add(values / 3),
+        }
+    }
+}
+
 /// One example of a dataset, for people to look at.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Example {

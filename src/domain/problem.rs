@@ -115,6 +115,8 @@ codes! {
     MaxRuntimeExceeded = "max_runtime_exceeded", 500, "The job ran longer than max_runtime_s";
     /// The job allocated more than its worker allows.
     OutOfMemory = "out_of_memory", 500, "The job needs more memory than it may use";
+    /// The job needs more disk than its worker allows.
+    ScratchLimitExceeded = "scratch_limit_exceeded", 500, "The job needs more scratch space than it may use";
     /// The job's child process ends again and again.
     CrashLoop = "crash_loop", 500, "The job crashed repeatedly without progress";
     /// A bug of ours.

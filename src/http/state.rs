@@ -19,6 +19,7 @@ use crate::store::jobs::Jobs;
 use crate::store::keys::{Keys, Secret};
 use crate::store::publish::Publisher;
 use crate::store::readiness::Readiness;
+use crate::store::reserve::Reserve;
 use crate::store::staging::Staging;
 use crate::store::trash::Trash;
 use crate::store::uploads::Uploads;
@@ -58,6 +59,8 @@ pub struct Shared {
     pub publisher: Publisher,
     /// Where files go that nobody seems to need.
     pub trash: Trash,
+    /// Room for deletions on a full disk.
+    pub reserve: Reserve,
     /// Whether the storage can be written.
     pub readiness: Readiness,
     /// Answers to repeated requests.
@@ -99,6 +102,7 @@ impl AppState {
             workers: Workers::new(database.clone(), clock.clone()),
             publisher: Publisher::new(database.clone(), blobs.clone(), staging.clone(), clock.clone()),
             trash: Trash::new(data_dir, settings.storage.trash.0, clock.clone()),
+            reserve: Reserve::new(data_dir, settings.storage.keep_free.0),
             readiness: Readiness::new(database.clone(), clock.clone()),
             idempotency: Idempotency::new(database.clone(), clock.clone()),
             census: Counting::new(database.clone(), clock.clone()),

@@ -32,6 +32,12 @@ pub struct Plan {
     pub memory_peak_bytes: u64,
     /// What that estimate adds up.
     pub memory_basis: String,
+    /// Estimate of the scratch space that the job needs at its peak, its decoded data included.
+    pub disk_peak_bytes: u64,
+    /// What of it is decoded data, of the datasets that have been read so far.
+    pub disk_data_bytes: u64,
+    /// What that estimate adds up.
+    pub disk_basis: String,
     /// Estimate of the time that the job takes.
     pub seconds_estimate: f64,
     /// What that estimate adds up, and at which speed.
@@ -64,6 +70,7 @@ impl Plan {
         };
         let work = Work::of(job, inputs, &members, network);
         let (memory_peak_bytes, memory_basis) = work.memory();
+        let disk = work.disk();
         let (seconds_estimate, seconds_basis) = work.seconds();
         let mut plan = Self {
             architecture: detected.family.clone(),
@@ -74,6 +81,9 @@ impl Plan {
             bytes: compare(|costs| costs.bytes),
             memory_peak_bytes,
             memory_basis,
+            disk_peak_bytes: disk.data + disk.files,
+            disk_data_bytes: disk.data,
+            disk_basis: disk.basis,
             seconds_estimate,
             seconds_basis,
             warnings: warnings(job, inputs, network),

@@ -11,7 +11,7 @@ const ALL: &[(i64, &str, &str)] = &[
     (2, "jobs", include_str!("../../migrations/0002_jobs.sql")),
     (3, "pauses", include_str!("../../migrations/0003_pauses.sql")),
     (4, "comparisons", include_str!("../../migrations/0004_comparisons.sql")),
-    (5, "data_folder", include_str!("../../migrations/0005_data_folder.sql")),
+    (5, "storage", include_str!("../../migrations/0005_storage.sql")),
 ];
 
 /// Everything that brings a database of any earlier version up to date.

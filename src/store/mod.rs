@@ -17,6 +17,7 @@ pub mod listing;
 mod migrations;
 pub mod publish;
 pub mod readiness;
+pub mod reserve;
 pub mod staging;
 pub mod sweep;
 pub mod trash;

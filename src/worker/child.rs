@@ -64,6 +64,11 @@ impl Child {
         Ok(child)
     }
 
+    /// The process, while it runs.
+    pub(super) fn id(&self) -> Option<u32> {
+        self.process.id()
+    }
+
     /// What the child says next.
     pub(super) async fn listen(&mut self) -> Said {
         tokio::select! {

@@ -7,6 +7,7 @@
 
 mod child;
 pub mod devices;
+mod disk;
 mod lease;
 mod lines;
 mod outbox;
@@ -43,6 +44,10 @@ pub struct Policy {
     pub threads: usize,
     /// Bytes that each child may allocate.
     pub memory_limit: Option<u64>,
+    /// Bytes of disk that each job may take while it runs.
+    pub scratch_limit: Option<u64>,
+    /// Bytes that jobs leave free on the disk.
+    pub keep_free: u64,
     /// How long a job waits for a silent worker.
     pub lease: Duration,
     /// Time between two renewals; a small part of the lease.

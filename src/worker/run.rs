@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::supervise::supervise;
-use super::{Worker, scratch};
+use super::{Worker, disk, scratch};
 use crate::domain::id::WorkerId;
 use crate::runtime::lifecycle::Shutdown;
 use crate::store::jobs::{Claim, Claimant};
@@ -39,7 +39,7 @@ pub async fn run(worker: Worker, hint: Arc<Notify>, shutdown: Shutdown) {
 
 async fn claim_until_draining(worker: &Worker, id: WorkerId, hint: &Notify, shutdown: &Shutdown) -> JoinSet<()> {
     let policy = &worker.policy;
-    let claimant = Claimant { worker: id, devices: policy.devices.clone(), lease: policy.lease };
+    let mut claimant = Claimant { worker: id, devices: policy.devices.clone(), lease: policy.lease, room: 0 };
     let slots = Arc::new(Semaphore::new(policy.slots));
     let mut running = JoinSet::new();
     loop {
@@ -49,7 +49,14 @@ async fn claim_until_draining(worker: &Worker, id: WorkerId, hint: &Notify, shut
         };
         let (Ok(slot), false) = (slot, shutdown.is_draining()) else { return running };
         while running.try_join_next().is_some() {}
-        let wait = match worker.jobs.claim(&claimant).await {
+        let claimed = match disk::room(&worker.scratch, policy.keep_free) {
+            Ok(room) => {
+                claimant.room = room;
+                worker.jobs.claim(&claimant).await
+            }
+            Err(error) => Err(error.into()),
+        };
+        let wait = match claimed {
             Ok(Some(claim)) => {
                 running.spawn(work(worker.clone(), claim, shutdown.clone(), slot));
                 continue;

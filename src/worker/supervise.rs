@@ -6,6 +6,7 @@ use tokio::time::{Duration, Instant, MissedTickBehavior};
 
 use super::Worker;
 use super::child::{Child, Said};
+use super::disk::Allowance;
 use super::lease::{Lease, Standing};
 use super::outbox::Outbox;
 use super::outputs::{self, OutputError};
@@ -54,7 +55,9 @@ pub(super) async fn supervise(worker: &Worker, claim: Claim, shutdown: &Shutdown
     let fence = claim.fence;
     tracing::info!(%fence, "attempt begins");
     let mut lease = Lease::keep(worker.jobs.clone(), fence, worker.policy.lease, worker.policy.heartbeat);
-    let mut attempt = Attempt { worker, fence, scratch: None, outbox: Outbox::default(), checkpoints: 0, stop: None };
+    let policy = &worker.policy;
+    let allowance = Allowance { reserved: claim.disk, limit: policy.scratch_limit, keep_free: policy.keep_free };
+    let mut attempt = Attempt { worker, fence, scratch: None, allowance, outbox: Outbox::default(), checkpoints: 0, stop: None };
     let outcome = attempt.compute(claim, &mut lease, shutdown).await;
     match attempt.conclude(outcome, &mut lease, shutdown).await {
         Ok(()) => tracing::info!(%fence, "attempt ended"),
@@ -68,6 +71,7 @@ struct Attempt<'a> {
     fence: Fence,
     /// Where the child writes, from the moment on when it exists.
     scratch: Option<Scratch>,
+    allowance: Allowance,
     outbox: Outbox,
     checkpoints: usize,
     /// Why the child was asked to stop, and until when it may take its time.
@@ -81,6 +85,9 @@ impl Attempt<'_> {
             Ok(scratch) => self.scratch.insert(scratch),
             Err(error) => return not_begun("its scratch folder cannot be made", &error),
         };
+        if let Some(problem) = self.allowance.check_before(scratch.path()) {
+            return Self::without_room(problem);
+        }
         let task = match task::build(claim, &self.worker.policy, &self.worker.blobs, scratch.path()) {
             Ok(task) => task,
             Err(problem) => return Outcome::Failed(problem),
@@ -117,9 +124,17 @@ impl Attempt<'_> {
                     break Outcome::Stopped(Stop::Draining);
                 }
                 () = until(patience) => break self.stopped(),
-                _ = flush.tick() => if let Some(outcome) = self.flush().await {
-                    break outcome;
-                },
+                _ = flush.tick() => {
+                    let stopped = match self.flush().await {
+                        None => self.check_disk(&child).await,
+                        lost => lost,
+                    };
+                    if let Some(outcome) = stopped {
+                        // It has not said its last word.
+                        child.kill();
+                        break outcome;
+                    }
+                }
             }
         };
         self.part(child, outcome).await
@@ -146,6 +161,18 @@ impl Attempt<'_> {
     async fn flush(&mut self) -> Option<Outcome> {
         let flushed = self.outbox.flush(&self.worker.jobs, self.fence).await;
         flushed.err().and_then(|error| self.unwritten("what it reported", error.into()))
+    }
+
+    /// Whether the attempt ends because of what it has taken of the disk.
+    async fn check_disk(&self, child: &Child) -> Option<Outcome> {
+        let (allowance, folder, process) = (self.allowance, self.folder().to_owned(), child.id());
+        let checked = tokio::task::spawn_blocking(move || allowance.check(&folder, process)).await;
+        checked.ok().flatten().map(Self::without_room)
+    }
+
+    /// The outcome of an attempt that may not have the disk that it needs.
+    fn without_room(problem: Problem) -> Outcome {
+        if problem.code.is_transient() { Outcome::LetDown(problem) } else { Outcome::Failed(problem) }
     }
 
     /// Whether the attempt ends because `what` could not be written: not while the storage may heal and the lease is good.

@@ -50,6 +50,8 @@ impl House {
         let args = ["-c".into(), format!("{PRELUDE}{script}").into()].into();
         let policy = Policy {
             memory_limit: None,
+            scratch_limit: None,
+            keep_free: 0,
             slots: 2,
             devices: vec![Device::Cpu],
             threads: 1,

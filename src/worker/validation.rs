@@ -1,6 +1,7 @@
 //! Reads uploaded datasets through, each in a child process with limits: a hostile file can end the child, not the server.
 
 use std::ffi::OsStr;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ const AFTER_FAILURE: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_secs(30);
 /// A dataset on which this many children were lost with their servers is not tried again.
 const MOST_ATTEMPTS: i64 = 5;
+/// How a process ends that meets a failing disk in a mapped file.
+const SIGBUS: i32 = rustix::process::Signal::BUS.as_raw();
 /// Longest report that is read: facts about [`crate::data::MAX_LABEL`] classes with long names fit.
 const LONGEST_REPORT: u64 = 64 << 20;
 
@@ -39,6 +42,8 @@ pub struct Validator {
     pub limits: Limits,
     /// The `engraft` executable.
     pub program: PathBuf,
+    /// Where children write what they must read out of order; made when absent.
+    pub scratch: PathBuf,
     /// Rings when a dataset was uploaded.
     pub hint: Arc<Notify>,
 }
@@ -112,6 +117,12 @@ impl Validator {
         }
         let path = self.blobs.path_of(&taken.blob_key)?;
         let outcome = self.inspect(&path).await?;
+        if let Err(problem) = &outcome
+            && problem.code.is_transient()
+        {
+            // The machine's fault, not the dataset's.
+            return Err(Interruption::Child(std::io::Error::other(problem.to_string())));
+        }
         Ok(outcome.map_err(|problem| Problem { code: Code::DatasetInvalid, ..problem }))
     }
 
@@ -119,7 +130,10 @@ impl Validator {
     async fn inspect(&self, path: &Path) -> Result<Result<DatasetFacts, Problem>, std::io::Error> {
         let memory = self.limits.validation_memory.0.to_string();
         let args = [OsStr::new("inspect-dataset"), OsStr::new("--memory"), OsStr::new(&memory), path.as_os_str()];
-        let mut child = spawn::child(&self.program, args).stdout(Stdio::piped()).spawn()?;
+        std::fs::create_dir_all(&self.scratch)?;
+        // What it has to copy lies where the server looks after the room.
+        let mut child =
+            spawn::child(&self.program, args).env("TMPDIR", &self.scratch).stdout(Stdio::piped()).spawn()?;
         let report = read(child.stdout.take());
         let time = self.limits.validation_timeout.0;
         let Ok(finished) = tokio::time::timeout(time, async { tokio::join!(report, child.wait()) }).await else {
@@ -127,6 +141,9 @@ impl Validator {
             return Ok(Err(invalid(&format!("Reading the dataset took more than {} s.", time.as_secs_f64()))));
         };
         let (report, status) = (finished.0?, finished.1?);
+        if status.signal() == Some(SIGBUS) {
+            return Err(std::io::Error::other("the file could not be read while it was mapped"));
+        }
         if !status.success() {
             let memory = self.limits.validation_memory.0 >> 20;
             return Ok(Err(invalid(&format!(

@@ -132,6 +132,13 @@ fn of_node(node: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", node.as_raw_fd()))
 }
 
+/// Whether it is the file that processes share through their memory maps, SQLite's `-shm`. Whoever reads it that way gets no
+/// error but a signal; it is written anew with each start, and its pages are in memory for as long as anybody uses them.
+fn is_shared_memory(file: &File) -> bool {
+    let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    path.is_ok_and(|path| path.to_string_lossy().ends_with("-shm"))
+}
+
 fn errno(error: rustix::io::Errno) -> Errno {
     Errno::from_i32(error.raw_os_error())
 }
@@ -287,8 +294,11 @@ impl Filesystem for Layer {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let read = self.ask(Call::Frugal, "read").and_then(|()| {
-            let (file, mut bytes) = (self.file(handle)?, vec![0; size as usize]);
+        let read = self.file(handle).and_then(|file| {
+            if !is_shared_memory(&file) {
+                self.ask(Call::Frugal, "read")?;
+            }
+            let mut bytes = vec![0; size as usize];
             let mut filled = 0;
             while filled < bytes.len() {
                 match file.read_at(&mut bytes[filled..], offset + filled as u64)? {

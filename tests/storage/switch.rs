@@ -44,11 +44,16 @@ pub(crate) struct Script {
     pub(crate) first: u64,
     /// How many fail, from that one on.
     pub(crate) count: u64,
+    /// Only calls of this name, as [`Switch::strikes`] has it; any where there is none.
+    pub(crate) only: Option<&'static str>,
 }
+
+/// Names of calls that a script may be about.
+const NAMES: [&str; 1] = ["sync"];
 
 impl fmt::Display for Script {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} {} {}", self.fault, self.first, self.count)
+        write!(f, "{:?} {} {} {}", self.fault, self.first, self.count, self.only.unwrap_or("any"))
     }
 }
 
@@ -57,7 +62,7 @@ impl FromStr for Script {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("no script: {text}");
-        let [fault, first, count] = text.split(' ').collect::<Vec<_>>()[..] else { return Err(wrong()) };
+        let [fault, first, count, only] = text.split(' ').collect::<Vec<_>>()[..] else { return Err(wrong()) };
         let fault = match fault {
             "Broken" => Fault::Broken,
             "Full" => Fault::Full,
@@ -65,7 +70,8 @@ impl FromStr for Script {
             _ => return Err(wrong()),
         };
         let number = |text: &str| text.parse().map_err(|_| wrong());
-        Ok(Self { fault, first: number(first)?, count: number(count)? })
+        let only = NAMES.into_iter().find(|name| *name == only);
+        Ok(Self { fault, first: number(first)?, count: number(count)?, only })
     }
 }
 
@@ -99,7 +105,8 @@ impl Switch {
     /// How the call `what`, which is about to be made, fails; none if it does not.
     pub(crate) fn strikes(&self, call: Call, what: &'static str) -> Option<Fault> {
         let mut state = self.0.lock().expect("no panic before");
-        let script = state.script.filter(|script| script.fault.meets(call))?;
+        let concerned = |script: &Script| script.fault.meets(call) && script.only.is_none_or(|only| only == what);
+        let script = state.script.filter(concerned)?;
         let number = state.seen;
         state.seen += 1;
         if number < script.first || number - script.first >= script.count {

@@ -72,12 +72,17 @@ impl Builder {
 impl TestApp {
     pub(crate) fn builder() -> Builder {
         let folder = tempfile::tempdir().expect("a folder");
+        Builder { settings: Self::settings(folder.path()), clock: Arc::new(SystemClock), folder }
+    }
+
+    /// The settings of a server without workers on `folder`.
+    pub(crate) fn settings(folder: &Path) -> Settings {
         let mut settings = Settings { program: Some(env!("CARGO_BIN_EXE_engraft").into()), ..Settings::default() };
         settings.server.listen = ([127, 0, 0, 1], 0).into();
-        settings.storage.data_dir = folder.path().into();
+        settings.storage.data_dir = folder.into();
         settings.storage.keep_free = engraft::config::Bytes(0);
         settings.workers.workers = 0;
-        Builder { settings, clock: Arc::new(SystemClock), folder }
+        settings
     }
 
     pub(crate) async fn start() -> TestApp {

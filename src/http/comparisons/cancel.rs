@@ -21,7 +21,8 @@ use crate::http::views::problem::ProblemView;
         (status = 202, description = "They end.", body = ComparisonView),
         (status = 401, description = "No valid key.", body = ProblemView, content_type = "application/problem+json"),
         (status = 403, description = "The key may not write.", body = ProblemView, content_type = "application/problem+json"),
-        (status = 404, description = "There is none.", body = ProblemView, content_type = "application/problem+json")))]
+        (status = 404, description = "There is none.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 507, description = "The disk is full.", body = ProblemView, content_type = "application/problem+json")))]
 pub(super) async fn cancel(
     State(state): State<AppState>,
     caller: Caller,

@@ -54,7 +54,8 @@ const MOST_FAULTS: usize = 100;
         (status = 403, description = "The key may not write.", body = ProblemView, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large.", body = ProblemView, content_type = "application/problem+json"),
         (status = 415, description = "The body is not announced as JSON.", body = ProblemView, content_type = "application/problem+json"),
-        (status = 422, description = "Faults, each with its pointer.", body = ProblemView, content_type = "application/problem+json")))]
+        (status = 422, description = "Faults, each with its pointer.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 507, description = "The disk is full.", body = ProblemView, content_type = "application/problem+json")))]
 pub(super) async fn create(
     State(state): State<AppState>,
     caller: Caller,

@@ -20,14 +20,17 @@ use crate::store::comparisons::Deletion;
         (status = 401, description = "No valid key.", body = ProblemView, content_type = "application/problem+json"),
         (status = 403, description = "The key may not write.", body = ProblemView, content_type = "application/problem+json"),
         (status = 404, description = "There is none.", body = ProblemView, content_type = "application/problem+json"),
-        (status = 409, description = "A job of it has not ended.", body = ProblemView, content_type = "application/problem+json")))]
+        (status = 409, description = "A job of it has not ended.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 507, description = "The disk is full.", body = ProblemView, content_type = "application/problem+json")))]
 pub(super) async fn delete(
     State(state): State<AppState>,
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
     let id = parse_id(&id)?;
-    match state.comparisons.delete(&state.blobs, &caller.tenant, id).await? {
+    let (state, tenant) = (&state, &caller.tenant);
+    let delete = || async move { Ok(state.comparisons.delete(&state.blobs, tenant, id).await?) };
+    match state.reserve.free(delete).await? {
         Deletion::Absent => Err(absent(&format!("There is no comparison `{id}`"))),
         Deletion::Active => {
             let detail =

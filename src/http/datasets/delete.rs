@@ -18,13 +18,15 @@ use crate::store::files::Deletion;
         (status = 401, description = "No valid key.", body = ProblemView, content_type = "application/problem+json"),
         (status = 403, description = "The key may not write.", body = ProblemView, content_type = "application/problem+json"),
         (status = 404, description = "There is none.", body = ProblemView, content_type = "application/problem+json"),
-        (status = 409, description = "An unfinished job reads it.", body = ProblemView, content_type = "application/problem+json")))]
+        (status = 409, description = "An unfinished job reads it.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 507, description = "The disk is full.", body = ProblemView, content_type = "application/problem+json")))]
 pub(super) async fn delete(
     State(state): State<AppState>,
     caller: Caller,
     Path(name): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    match state.datasets.delete(&caller.tenant, &name).await? {
+    let (state, tenant, file) = (&state, &caller.tenant, &name);
+    match state.reserve.free(|| async move { Ok(state.datasets.delete(tenant, file).await?) }).await? {
         Deletion::Done => Ok(StatusCode::NO_CONTENT),
         Deletion::Absent => Err(absent(&name)),
         Deletion::InUse => {

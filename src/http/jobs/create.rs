@@ -51,7 +51,8 @@ use crate::http::views::problem::ProblemView;
         (status = 403, description = "The key may not write.", body = ProblemView, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large.", body = ProblemView, content_type = "application/problem+json"),
         (status = 415, description = "The body is not announced as JSON.", body = ProblemView, content_type = "application/problem+json"),
-        (status = 422, description = "Faults, each with its pointer.", body = ProblemView, content_type = "application/problem+json")))]
+        (status = 422, description = "Faults, each with its pointer.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 507, description = "The disk is full.", body = ProblemView, content_type = "application/problem+json")))]
 pub(super) async fn create(
     State(state): State<AppState>,
     caller: Caller,
@@ -78,7 +79,8 @@ pub(super) async fn create(
 fn unknown_plan() -> Value {
     json!({
         "architecture": null, "assumptions": [], "layers": [], "parameters": null, "macs": null, "bytes": null,
-        "memory_peak_bytes": null, "memory_basis": null, "seconds_estimate": null, "seconds_basis": null,
+        "memory_peak_bytes": null, "memory_basis": null, "disk_peak_bytes": null,
+        "disk_data_bytes": null, "disk_basis": null, "seconds_estimate": null, "seconds_basis": null,
         "warnings": ["The dataset is still being read; ask again once it is `ready`, or give `input_shape`."],
     })
 }

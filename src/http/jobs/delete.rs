@@ -19,13 +19,15 @@ use crate::http::views::problem::ProblemView;
         (status = 401, description = "No valid key.", body = ProblemView, content_type = "application/problem+json"),
         (status = 403, description = "The key may not write.", body = ProblemView, content_type = "application/problem+json"),
         (status = 404, description = "There is none.", body = ProblemView, content_type = "application/problem+json"),
-        (status = 409, description = "It has not ended.", body = ProblemView, content_type = "application/problem+json")))]
+        (status = 409, description = "It has not ended.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 507, description = "The disk is full.", body = ProblemView, content_type = "application/problem+json")))]
 pub(super) async fn delete(
     State(state): State<AppState>,
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
     let id = parse_id(&id)?;
-    state.jobs.delete(&state.blobs, &caller.tenant, id).await?;
+    let (state, tenant) = (&state, &caller.tenant);
+    state.reserve.free(|| async move { Ok(state.jobs.delete(&state.blobs, tenant, id).await?) }).await?;
     Ok(StatusCode::NO_CONTENT)
 }

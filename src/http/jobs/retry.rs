@@ -29,7 +29,8 @@ use crate::store::jobs::RetryFrom;
         (status = 403, description = "The key may not write.", body = ProblemView, content_type = "application/problem+json"),
         (status = 404, description = "There is none.", body = ProblemView, content_type = "application/problem+json"),
         (status = 409, description = "It has not ended.", body = ProblemView, content_type = "application/problem+json"),
-        (status = 422, description = "A file that it reads is gone.", body = ProblemView, content_type = "application/problem+json")))]
+        (status = 422, description = "A file that it reads is gone.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 507, description = "The disk is full.", body = ProblemView, content_type = "application/problem+json")))]
 pub(super) async fn retry(
     State(state): State<AppState>,
     caller: Caller,

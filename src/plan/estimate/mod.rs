@@ -1,5 +1,6 @@
 //! What a job will take: memory and time, added up from what it does, phase by phase.
 
+mod disk;
 mod memory;
 mod seconds;
 
@@ -7,7 +8,7 @@ use crate::cost::budgets::SENSITIVITY_MACS;
 use crate::cost::evaluation::{Fusion, measures_members, networks};
 use crate::cost::systems::{self, Fit};
 use crate::cost::{Counts, calibration, joins};
-use crate::domain::dataset::DatasetFormat;
+use crate::domain::dataset::{DatasetFacts, DatasetFormat};
 use crate::model::costs::Costs;
 use crate::model::graph::{Graph, Op};
 use crate::model::parameters;
@@ -30,6 +31,8 @@ pub(super) struct Work {
     examples: u64,
     /// Bytes of them and their labels.
     data_bytes: u64,
+    /// Bytes of all examples on the disk.
+    decoded_bytes: u64,
     /// Bytes of pixels that are decoded from pictures.
     decoded: u64,
     classes: u64,
@@ -152,6 +155,12 @@ impl Work {
             work.counts = counts(job, network, work.measured as usize);
             work.example = elements;
             work.examples = train + test + others;
+            work.decoded_bytes = [inputs.dataset, inputs.validation, inputs.test]
+                .into_iter()
+                .flatten()
+                .filter_map(DatasetInput::facts)
+                .map(DatasetFacts::decoded_bytes)
+                .sum();
             work.data_bytes = work.examples * (elements * size + 4);
             work.calibration = Calibration::of(job, network, work.train);
             if matches!(job.target.size, Size::Budget(Budget { allocation: Allocation::Sensitivity, .. })) {

@@ -11,11 +11,15 @@ use super::events::{EventKind, append};
 use super::row::{InputRow, checkpoint, from_json, millis, parsed};
 use super::transition::{read, replace};
 use super::{EpochCheckpoint, JobError, JobInput, Jobs};
+use crate::domain::dataset::DatasetFacts;
 use crate::domain::id::{JobId, WorkerId};
 use crate::domain::job::{Fence, Interruption, State};
 use crate::domain::problem::{Code, Problem};
 use crate::settings::Device;
 use crate::store::StoreError;
+
+/// Jobs that are looked at, the oldest first, for one whose files have room.
+const MOST_CANDIDATES: i64 = 20;
 
 /// Who asks for work.
 #[derive(Debug, Clone)]
@@ -26,6 +30,8 @@ pub struct Claimant {
     pub devices: Vec<Device>,
     /// How long it promises to be alive.
     pub lease: Duration,
+    /// Bytes of disk that jobs may take, as much as those that run have taken already not counted.
+    pub room: u64,
 }
 
 /// A job that the caller now holds.
@@ -41,6 +47,8 @@ pub struct Claim {
     pub inputs: Vec<ClaimedInput>,
     /// From where to go on.
     pub checkpoint: Option<EpochCheckpoint>,
+    /// Bytes of disk that it is expected to take at its peak.
+    pub disk: u64,
 }
 
 /// A file that a claimed job reads.
@@ -60,6 +68,16 @@ struct ClaimedRow {
     device: String,
     checkpoint_key: Option<String>,
     checkpoint_epoch: Option<u32>,
+}
+
+/// A job that could be claimed.
+#[derive(FromRow)]
+struct Candidate {
+    id: String,
+    /// Bytes of everything that it writes but decoded data.
+    files: i64,
+    /// JSON array with the facts of its datasets.
+    datasets: String,
 }
 
 #[derive(FromRow)]
@@ -100,24 +118,20 @@ impl Jobs {
 }
 
 async fn take(conn: &mut SqliteConnection, claimant: &Claimant, now: Timestamp) -> Result<Option<Claim>, JobError> {
-    let devices: Vec<Device> = std::iter::once(Device::Auto).chain(claimant.devices.iter().copied()).collect();
+    let Some((id, disk)) = choose(conn, claimant, now).await? else { return Ok(None) };
     let lease_until = now.as_millisecond().saturating_add(millis(claimant.lease));
     let row: Option<ClaimedRow> = sqlx::query_as(
         "UPDATE jobs SET state = 'running', attempt = attempt + 1, stalled = stalled + 1, worker = ?1, claimed_at = ?2, \
-             lease_until = ?3, started_at = coalesce(started_at, ?2), not_before = NULL, phases = '[]', progress = NULL \
-         WHERE id = ( \
-             SELECT id FROM jobs \
-             WHERE state = 'queued' AND (not_before IS NULL OR not_before <= ?2) \
-             AND device IN (SELECT value FROM json_each(?4)) AND NOT EXISTS ( \
-                 SELECT 1 FROM job_inputs JOIN datasets ON datasets.id = job_inputs.dataset_id \
-                 WHERE job_inputs.job_id = jobs.id AND datasets.state <> 'ready') \
-             ORDER BY id LIMIT 1) \
+             lease_until = ?3, started_at = coalesce(started_at, ?2), not_before = NULL, phases = '[]', progress = NULL, \
+             disk_reserved = ?4 \
+         WHERE id = ?5 AND state = 'queued' \
          RETURNING id, attempt, resolved, device, checkpoint_key, checkpoint_epoch",
     )
     .bind(claimant.worker.to_string())
     .bind(now.as_millisecond())
     .bind(lease_until)
-    .bind(json!(devices).to_string())
+    .bind(i64::try_from(disk).unwrap_or(i64::MAX))
+    .bind(id)
     .fetch_optional(&mut *conn)
     .await?;
     let Some(row) = row else { return Ok(None) };
@@ -130,7 +144,49 @@ async fn take(conn: &mut SqliteConnection, claimant: &Claimant, now: Timestamp) 
         device: parsed(&row.id, &row.device)?,
         inputs: inputs(conn, &row.id).await?,
         checkpoint: checkpoint(row.checkpoint_key, row.checkpoint_epoch),
+        disk,
     }))
+}
+
+/// The oldest job that the claimant can run and whose files have room beside those of running jobs, and their size. Where
+/// nothing runs there is nothing to wait for: the attempt finds out whether there is room, and says so.
+async fn choose(
+    conn: &mut SqliteConnection,
+    claimant: &Claimant,
+    now: Timestamp,
+) -> Result<Option<(String, u64)>, JobError> {
+    let (running, reserved): (i64, i64) =
+        sqlx::query_as("SELECT count(*), coalesce(sum(disk_reserved), 0) FROM jobs WHERE state = 'running'")
+            .fetch_one(&mut *conn)
+            .await?;
+    let room = claimant.room.saturating_sub(u64::try_from(reserved).unwrap_or(0));
+    let devices: Vec<Device> = std::iter::once(Device::Auto).chain(claimant.devices.iter().copied()).collect();
+    let candidates: Vec<Candidate> = sqlx::query_as(
+        "SELECT id, \
+             coalesce(json_extract(plan, '$.disk_peak_bytes') - json_extract(plan, '$.disk_data_bytes'), 0) AS files, \
+             (SELECT json_group_array(json(datasets.facts)) FROM job_inputs \
+              JOIN datasets ON datasets.id = job_inputs.dataset_id WHERE job_inputs.job_id = jobs.id) AS datasets \
+         FROM jobs \
+         WHERE state = 'queued' AND (not_before IS NULL OR not_before <= ?1) \
+         AND device IN (SELECT value FROM json_each(?2)) AND NOT EXISTS ( \
+             SELECT 1 FROM job_inputs JOIN datasets ON datasets.id = job_inputs.dataset_id \
+             WHERE job_inputs.job_id = jobs.id AND datasets.state <> 'ready') \
+         ORDER BY id LIMIT ?3",
+    )
+    .bind(now.as_millisecond())
+    .bind(json!(devices).to_string())
+    .bind(MOST_CANDIDATES)
+    .fetch_all(conn)
+    .await?;
+    for Candidate { id, files, datasets } in candidates {
+        let facts: Vec<DatasetFacts> = from_json(&id, &datasets)?;
+        let data = facts.iter().map(DatasetFacts::decoded_bytes).fold(0, u64::saturating_add);
+        let disk = data.saturating_add(u64::try_from(files).unwrap_or(0));
+        if running == 0 || disk <= room {
+            return Ok(Some((id, disk)));
+        }
+    }
+    Ok(None)
 }
 
 async fn inputs(conn: &mut SqliteConnection, id: &str) -> Result<Vec<ClaimedInput>, JobError> {

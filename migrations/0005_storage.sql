@@ -5,3 +5,6 @@ CREATE TABLE data_folder (
     identity  TEXT    NOT NULL,
     probed_at INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+
+-- Bytes of scratch space that a running job has reserved: what it is expected to take at its peak.
+ALTER TABLE jobs ADD COLUMN disk_reserved INTEGER NOT NULL DEFAULT 0 CHECK (disk_reserved >= 0);

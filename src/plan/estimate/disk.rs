@@ -1,0 +1,43 @@
+//! The scratch space that a job takes at its peak.
+
+use super::Work;
+
+/// Files of the fused network at once: one that is made further, the one that is made of it, and a candidate beside them.
+const NETWORKS: u64 = 3;
+/// Checkpoints at once: the last two, and the one that is being written.
+const CHECKPOINTS: u64 = 3;
+/// Report, provenance, architecture.
+const SMALL_FILES: u64 = 4 << 20;
+
+/// What a job writes.
+#[derive(Debug)]
+pub(in crate::plan) struct Disk {
+    /// Bytes of decoded data.
+    pub(in crate::plan) data: u64,
+    /// Bytes of everything else.
+    pub(in crate::plan) files: u64,
+    /// What they add up.
+    pub(in crate::plan) basis: String,
+}
+
+impl Work {
+    /// Bytes of scratch space at the peak.
+    pub(in crate::plan) fn disk(&self) -> Disk {
+        let networks = NETWORKS * self.fused.bytes;
+        let checkpoints = self.training.as_ref().map_or(0, |training| {
+            let trained = self.merged.map_or(self.fused.parameters, |(_, merged)| merged.parameters.max(self.fused.parameters));
+            // The weights, the best ones, and the optimizer's buffers, at four bytes each.
+            CHECKPOINTS * (2 + training.buffers) * trained * 4
+        });
+        let files = networks + checkpoints + SMALL_FILES;
+        let mb = |bytes: u64| bytes as f64 / 1e6;
+        let mut basis = format!("{:.1} MB of networks and reports", mb(networks + SMALL_FILES));
+        if checkpoints > 0 {
+            basis += &format!(" + {:.1} MB of checkpoints", mb(checkpoints));
+        }
+        if self.decoded_bytes > 0 {
+            basis += &format!(" + {:.1} MB of decoded data", mb(self.decoded_bytes));
+        }
+        Disk { data: self.decoded_bytes, files, basis }
+    }
+}
