@@ -73,7 +73,9 @@ impl Blobs {
             let parent = to.parent().unwrap_or(&root);
             std::fs::create_dir_all(parent).map_err(StoreError::file(parent))?;
             match sync(&from) {
-                Err(StoreError::File { source, .. }) if source.kind() == ErrorKind::NotFound && to.exists() => sync(&to)?,
+                Err(StoreError::File { source, .. }) if source.kind() == ErrorKind::NotFound && to.exists() => {
+                    sync(&to)?;
+                }
                 synced => synced?,
             }
             enter(&from, &to).map_err(StoreError::file(&from))?;

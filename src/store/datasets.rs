@@ -214,7 +214,7 @@ impl Datasets {
         .bind(taken.attempt)
         .execute(&mut *transaction)
         .await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 
     /// Writes down what reading a dataset has shown; nothing if somebody else has taken it in the meantime.
@@ -243,6 +243,6 @@ impl Datasets {
         .bind(taken.attempt)
         .execute(&mut *transaction)
         .await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use sqlx::migrate::MigrateError;
+
 use super::identity::IdentityError;
 use crate::domain::problem::{Code, Problem};
 
@@ -13,7 +15,7 @@ pub enum StoreError {
     Database(#[from] sqlx::Error),
     /// The schema could not be brought up to date.
     #[error("database schema: {0}")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
+    Migrate(#[from] MigrateError),
     /// The files beside the database are not its own.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -72,8 +74,7 @@ impl StoreError {
     #[must_use]
     pub fn code(&self) -> Code {
         match self {
-            Self::Database(error) => code_of_database(error),
-            Self::Migrate(sqlx::migrate::MigrateError::Execute(error)) => code_of_database(error),
+            Self::Database(error) | Self::Migrate(MigrateError::Execute(error)) => code_of_database(error),
             Self::File { source, .. } => Code::of_system(source),
             Self::Blob(error) => of_system_below(error),
             Self::Migrate(_) | Self::Identity(_) | Self::Inconsistent { .. } => Code::Internal,
@@ -109,7 +110,11 @@ fn code_of_database(error: &sqlx::Error) -> Code {
 /// Looks for the system's error that another library has wrapped.
 fn of_system_below(error: &(dyn std::error::Error + 'static)) -> Code {
     let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.filter_map(|error| error.downcast_ref::<std::io::Error>()).map(Code::of_system).next().unwrap_or(Code::Internal)
+    causes
+        .filter_map(|error| error.downcast_ref::<std::io::Error>())
+        .map(Code::of_system)
+        .next()
+        .unwrap_or(Code::Internal)
 }
 
 /// The client learns whether it may try again, the log learns why.
@@ -117,18 +122,23 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         tracing::error!(error = %error, "stored state failed");
         let code = error.code();
-        Self::new(code, match code {
-            Code::DiskFull => {
-                "The server's disk is full, so this was not done. What was acknowledged before is safe. Send it again \
+        Self::new(
+            code,
+            match code {
+                Code::DiskFull => {
+                    "The server's disk is full, so this was not done. What was acknowledged before is safe. Send it again \
                  when there is room: deleting files and jobs makes some."
-            }
-            Code::StorageFailed => {
-                "The server's storage failed, so this was not done. What was acknowledged before is safe. Send it again \
+                }
+                Code::StorageFailed => {
+                    "The server's storage failed, so this was not done. What was acknowledged before is safe. Send it again \
                  later; the log has the details under this request id."
-            }
-            Code::ResourcesExhausted | Code::Unavailable => "The server's storage is too busy for this now. Send it again later.",
-            _ => "The server's storage failed; the log has the details under this request id.",
-        })
+                }
+                Code::ResourcesExhausted | Code::Unavailable => {
+                    "The server's storage is too busy for this now. Send it again later."
+                }
+                _ => "The server's storage failed; the log has the details under this request id.",
+            },
+        )
     }
 }
 

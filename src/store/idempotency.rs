@@ -87,7 +87,7 @@ impl Idempotency {
             .bind(&key.key)
             .execute(&mut *transaction)
             .await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 }
 

@@ -273,7 +273,10 @@ mod tests {
     #[tokio::test]
     async fn a_database_whose_files_are_not_mounted_stops_the_start() {
         let lab = Lab::new();
-        lab.execute("INSERT INTO checkpoints VALUES ('c', 't', 'n', printf('%064d', 0), 1, 'checkpoints/c', '{}', '{}', 0)").await;
+        lab.execute(
+            "INSERT INTO checkpoints VALUES ('c', 't', 'n', printf('%064d', 0), 1, 'checkpoints/c', '{}', '{}', 0)",
+        )
+        .await;
         fs::remove_dir_all(lab.path("blobs")).expect("removes");
         assert!(matches!(lab.refused().await, IdentityError::WithoutFiles { .. }));
         fs::create_dir(lab.path("blobs")).expect("makes");

@@ -143,6 +143,6 @@ impl Publisher {
             .execute(&mut *transaction)
             .await?;
         sqlx::query("DELETE FROM uploads WHERE id = ?").bind(id.to_string()).execute(&mut *transaction).await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 }

@@ -17,7 +17,14 @@ const FRESH: Duration = Duration::from_secs(1);
 pub struct Readiness {
     database: Database,
     clock: SharedClock,
-    latest: Arc<Mutex<Option<(Instant, Result<(), Code>)>>>,
+    latest: Arc<Mutex<Option<Answer>>>,
+}
+
+/// What the last try has shown.
+#[derive(Debug, Clone, Copy)]
+struct Answer {
+    at: Instant,
+    outcome: Result<(), Code>,
 }
 
 impl Readiness {
@@ -33,7 +40,7 @@ impl Readiness {
     /// Why it could not.
     pub async fn probe(&self) -> Result<(), Code> {
         let mut latest = self.latest.lock().await;
-        if let Some((at, outcome)) = *latest
+        if let Some(Answer { at, outcome }) = *latest
             && at.elapsed() < FRESH
         {
             return outcome;
@@ -42,7 +49,7 @@ impl Readiness {
             tracing::warn!(%error, "the storage cannot be written");
             error.code()
         });
-        *latest = Some((Instant::now(), outcome));
+        *latest = Some(Answer { at: Instant::now(), outcome });
         outcome
     }
 

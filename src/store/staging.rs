@@ -111,7 +111,8 @@ impl Staging {
         for id in self.files()? {
             let path = self.path(id);
             let Some(held) = blocking(move || lock(&path, false)).await? else { continue };
-            let written = held.metadata().and_then(|found| found.modified()).map_err(StoreError::file(self.path(id)))?;
+            let written =
+                held.metadata().and_then(|found| found.modified()).map_err(StoreError::file(self.path(id)))?;
             if written <= newest && self.uploads.get(id).await?.is_none() {
                 trash.take(self.path(id), &format!("staging/{id}.part")).await?;
                 removed += 1;

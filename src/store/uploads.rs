@@ -128,7 +128,7 @@ impl Uploads {
             .bind(id.to_string())
             .execute(&mut *transaction)
             .await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 
     /// Forgets an upload.
@@ -138,7 +138,7 @@ impl Uploads {
     pub async fn remove(&self, id: UploadId) -> Result<(), StoreError> {
         let mut transaction = self.database.write().await?;
         sqlx::query("DELETE FROM uploads WHERE id = ?").bind(id.to_string()).execute(&mut *transaction).await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 
     /// Uploads that can no longer be resumed.

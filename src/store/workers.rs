@@ -106,7 +106,7 @@ impl Workers {
         .bind(now.as_millisecond())
         .execute(&mut *transaction)
         .await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 
     /// The worker stops and offers nothing any more.
@@ -116,7 +116,7 @@ impl Workers {
     pub async fn remove(&self, id: WorkerId) -> Result<(), StoreError> {
         let mut transaction = self.database.write().await?;
         sqlx::query("DELETE FROM workers WHERE id = ?").bind(id.to_string()).execute(&mut *transaction).await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 
     /// The workers that are alive, oldest first.

@@ -61,7 +61,11 @@ impl Allowance {
     pub(super) fn check(self, folder: &Path, process: Option<u32>) -> Option<Problem> {
         let used = used(folder, process);
         if let Some(limit) = self.limit.filter(|limit| used > *limit) {
-            let detail = format!("The job has taken {} of scratch space, and may take {} (--scratch-limit).", mb(used), mb(limit));
+            let detail = format!(
+                "The job has taken {} of scratch space, and may take {} (--scratch-limit).",
+                mb(used),
+                mb(limit)
+            );
             return Some(Problem::new(Code::ScratchLimitExceeded, detail));
         }
         let free = free_bytes(folder).ok()?;
@@ -113,7 +117,7 @@ mod tests {
     fn files_with_and_without_a_name_count_once() {
         let folder = tempfile::tempdir().expect("a folder");
         let write = |mut file: fs::File| {
-            file.write_all(&[1; 100_000]).and_then(|()| file.sync_all()).expect("writes");
+            file.write_all(&vec![1; 100_000]).and_then(|()| file.sync_all()).expect("writes");
             file
         };
         let _named = write(fs::File::create(folder.path().join("a")).expect("makes"));
@@ -133,7 +137,7 @@ mod tests {
         assert!(problem.detail.contains("2.0 MB") && problem.detail.contains("1.0 MB"), "{problem}");
         let crowded = Allowance { reserved: u64::MAX / 2, ..nothing };
         assert_eq!(crowded.check_before(folder.path()).map(|problem| problem.code), Some(Code::DiskFull));
-        fs::write(folder.path().join("a"), [1; 100_000]).expect("writes");
+        fs::write(folder.path().join("a"), vec![1; 100_000]).expect("writes");
         let over = Allowance { limit: Some(50_000), ..nothing };
         assert_eq!(over.check(folder.path(), None).map(|problem| problem.code), Some(Code::ScratchLimitExceeded));
         let blamed = Allowance { reserved: 50_000, keep_free: u64::MAX, ..nothing };

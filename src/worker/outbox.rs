@@ -104,14 +104,16 @@ mod tests {
     #[test]
     fn progress_within_a_phase_is_one_entry_and_the_order_stays() {
         let mut outbox = Outbox::default();
-        let progress = |phase, fraction| Progress { phase, fraction, epoch: None, step: None, images_per_s: None, eta_s: None };
+        let progress =
+            |phase, fraction| Progress { phase, fraction, epoch: None, step: None, images_per_s: None, eta_s: None };
         outbox.progress(progress(Phase::Load, 0.5));
         outbox.line(Level::Info, "job", "a".to_owned());
         outbox.progress(progress(Phase::Load, 0.75));
         outbox.phase(Phase::Plan);
         outbox.progress(progress(Phase::Plan, 0.25));
         let entries: Vec<&Entry> = outbox.entries.iter().collect();
-        let [Entry::Progress(first), Entry::Lines(_), Entry::Phase(Phase::Plan), Entry::Progress(second)] = entries[..] else {
+        let [Entry::Progress(first), Entry::Lines(_), Entry::Phase(Phase::Plan), Entry::Progress(second)] = entries[..]
+        else {
             panic!("{entries:?}")
         };
         assert!(first.fraction > 0.7 && second.phase == Phase::Plan);

@@ -57,7 +57,8 @@ pub(super) async fn supervise(worker: &Worker, claim: Claim, shutdown: &Shutdown
     let mut lease = Lease::keep(worker.jobs.clone(), fence, worker.policy.lease, worker.policy.heartbeat);
     let policy = &worker.policy;
     let allowance = Allowance { reserved: claim.disk, limit: policy.scratch_limit, keep_free: policy.keep_free };
-    let mut attempt = Attempt { worker, fence, scratch: None, allowance, outbox: Outbox::default(), checkpoints: 0, stop: None };
+    let mut attempt =
+        Attempt { worker, fence, scratch: None, allowance, outbox: Outbox::default(), checkpoints: 0, stop: None };
     let outcome = attempt.compute(claim, &mut lease, shutdown).await;
     match attempt.conclude(outcome, &mut lease, shutdown).await {
         Ok(()) => tracing::info!(%fence, "attempt ended"),
@@ -160,7 +161,7 @@ impl Attempt<'_> {
     /// be written.
     async fn flush(&mut self) -> Option<Outcome> {
         let flushed = self.outbox.flush(&self.worker.jobs, self.fence).await;
-        flushed.err().and_then(|error| self.unwritten("what it reported", error.into()))
+        flushed.err().and_then(|error| self.unwritten("what it reported", &error.into()))
     }
 
     /// Whether the attempt ends because of what it has taken of the disk.
@@ -176,7 +177,7 @@ impl Attempt<'_> {
     }
 
     /// Whether the attempt ends because `what` could not be written: not while the storage may heal and the lease is good.
-    fn unwritten(&self, what: &str, error: OutputError) -> Option<Outcome> {
+    fn unwritten(&self, what: &str, error: &OutputError) -> Option<Outcome> {
         if error.is_fence_lost() {
             Some(Outcome::FenceLost)
         } else if error.code().is_transient() {
@@ -228,7 +229,7 @@ impl Attempt<'_> {
         let error = outputs::save_checkpoint(stores, self.fence, number, (self.folder(), file)).await.err()?;
         let what = format!("the checkpoint after epoch {epoch}");
         self.outbox.line(Level::Warning, "worker", format!("{what} could not be kept: {error}"));
-        self.unwritten(&what, error)
+        self.unwritten(&what, &error)
     }
 
     /// Where the child writes.

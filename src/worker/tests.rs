@@ -72,8 +72,7 @@ impl House {
 
     fn start(&mut self) {
         let (worker, shutdown) = (self.worker.clone(), self.shutdown.clone());
-        self.running =
-            Some(tokio::spawn(async { run(worker, Arc::new(Notify::new()), shutdown).await }));
+        self.running = Some(tokio::spawn(async { run(worker, Arc::new(Notify::new()), shutdown).await }));
     }
 
     async fn queue(&self, max_runtime: Duration) -> JobId {

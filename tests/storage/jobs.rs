@@ -24,7 +24,8 @@ async fn start(mounted: &Mounted) -> TestApp {
     });
     let app = builder.start().await;
     for seed in 0..2 {
-        let response = app.put(&format!("/v1/checkpoints/m{seed}"), inputs::member(seed)).send().await.expect("an answer");
+        let response =
+            app.put(&format!("/v1/checkpoints/m{seed}"), inputs::member(seed)).send().await.expect("an answer");
         assert_eq!(response.status(), StatusCode::CREATED);
     }
     let response = app.put("/v1/datasets/noise.safetensors", inputs::dataset()).send().await.expect("an answer");
@@ -39,7 +40,8 @@ async fn post(app: &TestApp, epochs: usize) -> String {
         "members": ["m0", "m1"], "dataset": "noise.safetensors", "method": { "compensate": "none" },
         "finetune": { "epochs": epochs, "batch_size": 256 }, "evaluate": ["fused"],
     });
-    let view: Value = app.request(Method::POST, "/v1/jobs").json(&body).send().await.expect("an answer").json().await.expect("JSON");
+    let view: Value =
+        app.request(Method::POST, "/v1/jobs").json(&body).send().await.expect("an answer").json().await.expect("JSON");
     view["id"].as_str().unwrap_or_else(|| panic!("{view}")).to_owned()
 }
 

@@ -219,16 +219,16 @@ impl Filesystem for Layer {
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let removed = self.ask(Call::Frugal, "unlink").and_then(|()| {
-            rustix::fs::unlinkat(&*self.node(parent)?, name, AtFlags::empty()).map_err(errno)
-        });
+        let removed = self
+            .ask(Call::Frugal, "unlink")
+            .and_then(|()| rustix::fs::unlinkat(&*self.node(parent)?, name, AtFlags::empty()).map_err(errno));
         answer!(reply, removed, () => reply.ok());
     }
 
     fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let removed = self.ask(Call::Frugal, "rmdir").and_then(|()| {
-            rustix::fs::unlinkat(&*self.node(parent)?, name, AtFlags::REMOVEDIR).map_err(errno)
-        });
+        let removed = self
+            .ask(Call::Frugal, "rmdir")
+            .and_then(|()| rustix::fs::unlinkat(&*self.node(parent)?, name, AtFlags::REMOVEDIR).map_err(errno));
         answer!(reply, removed, () => reply.ok());
     }
 
@@ -263,16 +263,7 @@ impl Filesystem for Layer {
         answer!(reply, opened, handle => reply.opened(handle, FopenFlags::empty()));
     }
 
-    fn create(
-        &self,
-        _: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        mode: u32,
-        _: u32,
-        flags: i32,
-        reply: ReplyCreate,
-    ) {
+    fn create(&self, _: &Request, parent: INodeNo, name: &OsStr, mode: u32, _: u32, flags: i32, reply: ReplyCreate) {
         let created = self.ask(Call::Growing, "create").and_then(|()| {
             let parent_node = self.node(parent)?;
             let making = OFlags::CREATE | OFlags::WRONLY | (OFlags::from_bits_retain(flags as u32) & OFlags::EXCL);

@@ -63,15 +63,10 @@ async fn start(folder: TempDir) -> TestApp {
 async fn each_fault(test: &str, usual_stride: u64, play: impl AsyncFn(&Mounted, Script) -> u64) {
     let Some(mounted) = mounted(test) else { return };
     let (mut injected, stride) = (0, stride(usual_stride));
-    for (number, (fault, count)) in [
-        (Fault::Broken, 1),
-        (Fault::Broken, u64::MAX),
-        (Fault::Full, 1),
-        (Fault::Full, u64::MAX),
-        (Fault::Short, 1),
-    ]
-    .into_iter()
-    .enumerate()
+    for (number, (fault, count)) in
+        [(Fault::Broken, 1), (Fault::Broken, u64::MAX), (Fault::Full, 1), (Fault::Full, u64::MAX), (Fault::Short, 1)]
+            .into_iter()
+            .enumerate()
     {
         let (mut first, begun) = (number as u64 % stride, injected);
         while play(&mounted, Script { fault, first, count, only: None }).await > 0 {

@@ -62,7 +62,7 @@ impl Drop for Small {
 fn bomb() -> Vec<u8> {
     let mut png = Vec::new();
     PngEncoder::new(&mut png)
-        .write_image(&[7; SIDE * SIDE * 3], SIDE as u32, SIDE as u32, ExtendedColorType::Rgb8)
+        .write_image(&vec![7; SIDE * SIDE * 3], SIDE as u32, SIDE as u32, ExtendedColorType::Rgb8)
         .expect("a picture");
     let schema = "message schema { required binary image; required int64 label; }";
     let schema = Arc::new(parquet::schema::parser::parse_message_type(schema).expect("a schema"));
@@ -82,7 +82,12 @@ fn bomb() -> Vec<u8> {
 
 /// Uploads what a job about the bomb needs, and queues it.
 async fn post(app: &TestApp) -> String {
-    let member = safetensors(&[("fc1.weight", &[4, 3 * SIDE * SIDE]), ("fc1.bias", &[4]), ("fc2.weight", &[2, 4]), ("fc2.bias", &[2])]);
+    let member = safetensors(&[
+        ("fc1.weight", &[4, 3 * SIDE * SIDE]),
+        ("fc1.bias", &[4]),
+        ("fc2.weight", &[2, 4]),
+        ("fc2.bias", &[2]),
+    ]);
     for name in ["m0", "m1"] {
         let response = app.put(&format!("/v1/checkpoints/{name}"), member.clone()).send().await.expect("an answer");
         assert_eq!(response.status(), StatusCode::CREATED);
@@ -94,7 +99,8 @@ async fn post(app: &TestApp) -> String {
     let dataset = app.dataset("bomb.parquet").await;
     assert_eq!(dataset["state"], "ready", "{dataset:#}");
     let body = json!({ "members": ["m0", "m1"], "dataset": "bomb.parquet", "finetune": null, "method": { "compensate": "none" } });
-    let view: Value = app.request(Method::POST, "/v1/jobs").json(&body).send().await.expect("an answer").json().await.expect("JSON");
+    let view: Value =
+        app.request(Method::POST, "/v1/jobs").json(&body).send().await.expect("an answer").json().await.expect("JSON");
     let planned = view["plan"]["disk_peak_bytes"].as_u64().unwrap_or_else(|| panic!("{view:#}"));
     assert!((491_000_000..800_000_000).contains(&planned), "{planned}");
     view["id"].as_str().expect("an id").to_owned()
@@ -158,9 +164,8 @@ async fn a_full_disk_refuses_uploads_and_lets_deletions_make_room() {
     let Some(small) = Small::new("a_full_disk_refuses_uploads_and_lets_deletions_make_room", 80) else { return };
     let app = TestApp::builder().folder(small.folder()).start().await;
     let big = safetensors(&[("w", &[4 << 20])]);
-    let upload = async |name: &str| {
-        app.put(&format!("/v1/checkpoints/{name}"), big.clone()).send().await.expect("an answer")
-    };
+    let upload =
+        async |name: &str| app.put(&format!("/v1/checkpoints/{name}"), big.clone()).send().await.expect("an answer");
     assert_eq!(upload("kept").await.status(), StatusCode::CREATED);
     let small_one = app.put("/v1/checkpoints/m0", crate::support::member()).send().await.expect("an answer");
     assert_eq!(small_one.status(), StatusCode::CREATED);

@@ -27,7 +27,8 @@ pub(crate) struct Promised {
 const KEY: &str = "the-only-one";
 
 fn other_member() -> Vec<u8> {
-    let mut file = safetensors(&[("fc1.weight", &[8, 4]), ("fc1.bias", &[8]), ("fc2.weight", &[3, 8]), ("fc2.bias", &[3])]);
+    let mut file =
+        safetensors(&[("fc1.weight", &[8, 4]), ("fc1.bias", &[8]), ("fc2.weight", &[3, 8]), ("fc2.bias", &[3])]);
     let last = file.len() - 1;
     file[last] ^= 1;
     file
@@ -64,7 +65,9 @@ async fn offset(app: &TestApp) -> Option<u64> {
 pub(crate) async fn run(app: &TestApp) -> Promised {
     let (mut promised, m1) = (Promised::default(), other_member());
     // Chunked: its length is not known beforehand.
-    let chunks = futures_util::stream::iter(member().chunks(200).map(<[u8]>::to_vec).map(Ok::<_, std::io::Error>).collect::<Vec<_>>());
+    let chunks = futures_util::stream::iter(
+        member().chunks(200).map(<[u8]>::to_vec).map(Ok::<_, std::io::Error>).collect::<Vec<_>>(),
+    );
     promised.whole = done(app.put("/v1/checkpoints/m0", reqwest::Body::wrap_stream(chunks)), false).await.is_some();
 
     let part = |from: usize, to: usize| {
@@ -84,7 +87,8 @@ pub(crate) async fn run(app: &TestApp) -> Promised {
         let id = view["id"].as_str().expect("an id").to_owned();
         let cancelled = done(app.request(Method::POST, &format!("/v1/jobs/{id}/cancel")), false).await.is_some();
         if cancelled {
-            promised.discarding = Some(done(app.request(Method::DELETE, &format!("/v1/jobs/{id}")), false).await.is_some());
+            promised.discarding =
+                Some(done(app.request(Method::DELETE, &format!("/v1/jobs/{id}")), false).await.is_some());
         }
         promised.job = Some(id);
     }

@@ -53,8 +53,10 @@ pub(super) async fn readyz(State(state): State<AppState>) -> Result<Json<Health>
     if free_bytes(&storage.data_dir)? < storage.keep_free.0 {
         return Err(not_ready("The disk is full."));
     }
-    state.readiness.probe().await.map_err(|code| {
-        not_ready(&format!("The storage cannot be written ({}); the log says why.", code.as_str()))
-    })?;
+    state
+        .readiness
+        .probe()
+        .await
+        .map_err(|code| not_ready(&format!("The storage cannot be written ({}); the log says why.", code.as_str())))?;
     Ok(Health::new("ready"))
 }

@@ -169,7 +169,14 @@ impl Put {
         }
         match self.check(blocking(move || intake.finish()).await?.map_err(|error| intake_problem(&error))) {
             Ok(complete) => self.publish(upload, &complete).await,
-            Err(problem) if matches!(problem.code, Code::DiskFull | Code::StorageFailed | Code::ResourcesExhausted | Code::Internal) => Err(problem.into()),
+            Err(problem)
+                if matches!(
+                    problem.code,
+                    Code::DiskFull | Code::StorageFailed | Code::ResourcesExhausted | Code::Internal
+                ) =>
+            {
+                Err(problem.into())
+            }
             Err(problem) => {
                 self.state.staging.discard(upload.id).await?;
                 Err(problem.into())

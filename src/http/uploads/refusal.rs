@@ -73,7 +73,8 @@ pub(super) fn intake_problem(error: &IntakeError) -> Problem {
 }
 
 fn storage_failed(code: Code) -> Problem {
-    let detail = "The server could not write the upload; the log has the details. What was acknowledged is kept: resume later.";
+    let detail =
+        "The server could not write the upload; the log has the details. What was acknowledged is kept: resume later.";
     Problem::new(code, detail)
 }
 

@@ -25,19 +25,19 @@ impl Work {
     pub(in crate::plan) fn disk(&self) -> Disk {
         let networks = NETWORKS * self.fused.bytes;
         let checkpoints = self.training.as_ref().map_or(0, |training| {
-            let trained = self.merged.map_or(self.fused.parameters, |(_, merged)| merged.parameters.max(self.fused.parameters));
+            let trained =
+                self.merged.map_or(self.fused.parameters, |(_, merged)| merged.parameters.max(self.fused.parameters));
             // The weights, the best ones, and the optimizer's buffers, at four bytes each.
             CHECKPOINTS * (2 + training.buffers) * trained * 4
         });
         let files = networks + checkpoints + SMALL_FILES;
-        let mb = |bytes: u64| bytes as f64 / 1e6;
-        let mut basis = format!("{:.1} MB of networks and reports", mb(networks + SMALL_FILES));
-        if checkpoints > 0 {
-            basis += &format!(" + {:.1} MB of checkpoints", mb(checkpoints));
-        }
-        if self.decoded_bytes > 0 {
-            basis += &format!(" + {:.1} MB of decoded data", mb(self.decoded_bytes));
-        }
-        Disk { data: self.decoded_bytes, files, basis }
+        let parts = [
+            (networks + SMALL_FILES, "networks and reports"),
+            (checkpoints, "checkpoints"),
+            (self.decoded_bytes, "decoded data"),
+        ];
+        let told = parts.iter().filter(|(bytes, _)| *bytes > 0);
+        let told: Vec<String> = told.map(|(bytes, of)| format!("{:.1} MB of {of}", *bytes as f64 / 1e6)).collect();
+        Disk { data: self.decoded_bytes, files, basis: told.join(" + ") }
     }
 }

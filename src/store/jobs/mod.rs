@@ -22,7 +22,6 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-
 use super::database::WriteTransaction;
 use super::{Database, StoreError};
 use crate::domain::access::Tenant;

@@ -11,8 +11,8 @@ use super::{Artifact, Glimpse, Job, JobError, JobInput, Jobs};
 use crate::domain::access::Tenant;
 use crate::domain::id::JobId;
 use crate::domain::job::Fence;
-use crate::store::{Blobs, StoreError};
 use crate::store::listing::Listing;
+use crate::store::{Blobs, StoreError};
 
 #[derive(FromRow)]
 struct ArtifactRow {

@@ -48,10 +48,7 @@ impl Jobs {
 }
 
 /// Removes the row of a job, with its history. Returns the keys of the blobs it referred to.
-pub(in crate::store) async fn remove(
-    conn: &mut SqliteConnection,
-    job: &str,
-) -> Result<Vec<String>, sqlx::Error> {
+pub(in crate::store) async fn remove(conn: &mut SqliteConnection, job: &str) -> Result<Vec<String>, sqlx::Error> {
     let keys = sqlx::query_scalar(
         "SELECT blob_key FROM job_artifacts WHERE job_id = ?1
          UNION SELECT checkpoint_key FROM jobs WHERE id = ?1 AND checkpoint_key IS NOT NULL",

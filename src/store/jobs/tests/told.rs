@@ -51,5 +51,8 @@ async fn lists_show_the_tenants_own_jobs_newest_first() {
     assert!(matches!(house.jobs.cancel(&stranger, first).await, Err(JobError::NotFound(_))));
     let blobs = Blobs::open(house.folder.path()).expect("opens");
     assert!(matches!(house.jobs.delete(&blobs, &stranger, second).await, Err(JobError::NotFound(_))));
-    assert!(matches!(house.jobs.delete(&blobs, &house.tenant, first).await, Err(JobError::Transition(_))), "still active");
+    assert!(
+        matches!(house.jobs.delete(&blobs, &house.tenant, first).await, Err(JobError::Transition(_))),
+        "still active"
+    );
 }
