@@ -102,6 +102,22 @@ async fn without_a_key_the_server_refuses_to_leave_loopback() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_page_in_a_browser_gets_nothing_from_a_server_without_keys() {
+    let app = TestApp::start().await;
+    app.put("/v1/checkpoints/m0", member()).send().await.expect("an answer");
+    let code = async |request: reqwest::RequestBuilder| problem(request.send().await.expect("an answer")).await.1;
+    let rebound = |method: Method, path: &str| app.request(method, path).header("host", "evil.example");
+    assert_eq!(code(rebound(Method::GET, "/v1/checkpoints")).await, "host_not_allowed");
+    assert_eq!(code(rebound(Method::DELETE, "/v1/checkpoints/m0")).await, "host_not_allowed");
+    let foreign = app.request(Method::POST, "/v1/jobs/any/cancel").header("origin", "http://evil.example");
+    assert_eq!(code(foreign.header("content-type", "text/plain").body("x")).await, "cross_origin");
+    let form = app.request(Method::POST, "/v1/jobs/any/cancel").header("content-type", "text/plain").body("x");
+    assert_eq!(code(form).await, "unsupported_media_type");
+    assert_eq!(app.get("/v1/checkpoints/m0").send().await.expect("an answer").status(), StatusCode::OK);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_service_shows_health_figures_and_description() {
     let app = TestApp::start().await;
     for path in ["/healthz", "/readyz"] {

@@ -45,6 +45,28 @@ fn json_file(path: &Path) -> Value {
 }
 
 #[test]
+fn a_server_whose_database_is_missing_does_not_start_and_touches_nothing() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    succeeds(folder, &["keys", "create", "--data-dir", "data"]);
+    let mode = |path: &str| folder.join(path).metadata().expect("is there").permissions().mode() & 0o777;
+    assert_eq!((mode("data"), mode("data/engraft.db")), (0o700, 0o600), "for their owner alone");
+    std::fs::create_dir_all(folder.join("data/blobs/checkpoints")).expect("makes");
+    std::fs::write(folder.join("data/blobs/checkpoints/weights"), b"precious").expect("writes");
+    std::fs::rename(folder.join("data/engraft.db"), folder.join("elsewhere.db")).expect("moves");
+    for command in [&["serve", "--listen", "127.0.0.1:0"][..], &["worker"], &["keys", "list"]] {
+        let said = fails(folder, &[command, &["--data-dir", "data"]].concat());
+        assert!(said.contains("its database") || said.contains("their database"), "{said}");
+        assert!(said.contains("Put it back") && !folder.join("data/engraft.db").exists(), "{said}");
+    }
+    assert_eq!(std::fs::read(folder.join("data/blobs/checkpoints/weights")).expect("reads"), b"precious");
+    std::fs::rename(folder.join("elsewhere.db"), folder.join("data/engraft.db")).expect("moves");
+    let listed = succeeds(folder, &["keys", "list", "--data-dir", "data"]);
+    assert!(listed.contains("key_"), "{listed}");
+}
+
+#[test]
 fn train_makes_an_ensemble_that_fuse_takes() {
     let folder = tempfile::tempdir().expect("a folder");
     let folder = folder.path();

@@ -10,6 +10,7 @@ use clap::Subcommand;
 use crate::domain::access::{Scope, Tenant};
 use crate::domain::clock::{SystemClock, from_millis};
 use crate::domain::id::KeyId;
+use crate::runtime::privacy::keep_files_private;
 use crate::store::Database;
 use crate::store::keys::Keys as Store;
 
@@ -58,6 +59,7 @@ enum Action {
 impl Keys {
     /// Runs the action; the secret goes to stdout, alone, so that it can be captured.
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        keep_files_private();
         super::runtime()?.block_on(async {
             let create = || format!("data directory {}", self.data_dir.display());
             std::fs::create_dir_all(&self.data_dir).with_context(create)?;

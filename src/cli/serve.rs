@@ -9,6 +9,7 @@ use crate::app::Application;
 use crate::config::Options;
 use crate::domain::clock::SystemClock;
 use crate::runtime::lifecycle::{Shutdown, listen_for_signals};
+use crate::runtime::privacy::keep_files_private;
 use crate::runtime::telemetry;
 
 const EXAMPLE: &str = "\
@@ -34,6 +35,7 @@ impl Serve {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let settings = self.options.resolve()?;
         telemetry::start(&settings.log).map_err(|error| anyhow!(error))?;
+        keep_files_private();
         let runtime = super::runtime()?;
         runtime.block_on(async {
             let shutdown = Shutdown::new();

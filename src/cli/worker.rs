@@ -9,6 +9,7 @@ use crate::app;
 use crate::config::WorkerOptions;
 use crate::domain::clock::SystemClock;
 use crate::runtime::lifecycle::{Shutdown, listen_for_signals};
+use crate::runtime::privacy::keep_files_private;
 use crate::runtime::telemetry;
 
 const EXAMPLE: &str = "\
@@ -33,6 +34,7 @@ impl Worker {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let settings = self.options.resolve()?;
         telemetry::start(&settings.log).map_err(|error| anyhow!(error))?;
+        keep_files_private();
         let runtime = super::runtime()?;
         runtime.block_on(async {
             let shutdown = Shutdown::new();

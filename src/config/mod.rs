@@ -12,7 +12,7 @@ use crate::domain::access::is_secret;
 use crate::settings::Device;
 use value::Written;
 
-pub use value::{Bytes, LogFormat, Seconds};
+pub use value::{Bytes, LogFormat, Names, Seconds};
 
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +89,9 @@ concern! {
     Server, ServerOptions {
         /// Address and port to listen on; port 0 lets the system choose. Beyond loopback an API key is required.
         listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8080)), "ENGRAFT_LISTEN";
+        /// Host names that the server answers for, separated by commas, beside those of this machine where it listens on loopback;
+        /// pages of these hosts may use it. Without any, a server that others reach answers for every name.
+        allow_host: Names = Names(Vec::new()), "ENGRAFT_ALLOW_HOST";
         /// Seconds within which a client must have sent the headers of a request.
         header_timeout: Seconds = Seconds::new(15), "ENGRAFT_HEADER_TIMEOUT";
         /// Seconds without a byte of a request's or an answer's body after which the client is cut off.

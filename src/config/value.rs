@@ -81,6 +81,34 @@ impl std::str::FromStr for Bytes {
     }
 }
 
+/// Names, written `a.example,b.example`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Names(pub Vec<String>);
+
+impl TryFrom<String> for Names {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl std::str::FromStr for Names {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+        let name = |name: &str| {
+            let usable = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte));
+            usable
+                .then(|| name.to_owned())
+                .ok_or_else(|| format!("expected host names, as in `a.example,b.example`, got `{name}`"))
+        };
+        names.map(name).collect::<Result<_, _>>().map(Self)
+    }
+}
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -114,6 +142,7 @@ written! {
     Bytes: size => (0..4).rev().map(|unit| (size.0 >> (10 * (unit + 1)), 10 * (unit + 1), ["KiB", "MiB", "GiB", "TiB"][unit]))
         .find(|(count, shift, _)| *count > 0 && count << shift == size.0)
         .map_or_else(|| size.0.to_string(), |(count, _, unit)| format!("{count}{unit}"));
+    Names: names => if names.0.is_empty() { "none".to_owned() } else { names.0.join(",") };
     usize: number => number.to_string();
     Device: device => device.to_string();
     LogFormat: format => match format { LogFormat::Text => "text", LogFormat::Json => "json" }.to_owned();

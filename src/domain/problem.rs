@@ -57,6 +57,8 @@ codes! {
     Unauthorized = "unauthorized", 401, "A valid API key is required";
     /// The key's scope does not cover the operation.
     Forbidden = "forbidden", 403, "The API key's scope does not allow this";
+    /// A request that a page of another site has made.
+    CrossOrigin = "cross_origin", 403, "A page of another site may not do this";
     /// Nothing there, or not this tenant's.
     NotFound = "not_found", 404, "Not found";
     /// The path exists, the method does not.
@@ -85,6 +87,8 @@ codes! {
     UnsupportedMediaType = "unsupported_media_type", 415, "The media type is not supported";
     /// A byte range outside the representation.
     RangeNotSatisfiable = "range_not_satisfiable", 416, "The byte range cannot be satisfied";
+    /// A request for a host that the server does not answer for.
+    HostNotAllowed = "host_not_allowed", 421, "The server does not answer for this host";
     /// Faults in a JSON body, listed in `errors`.
     InvalidRequest = "invalid_request", 422, "The request is not valid";
     /// A value from the contract that is not built yet.

@@ -35,7 +35,10 @@ impl FromRequest<AppState> for JsonBody {
 }
 
 /// `application/json`, or any type that ends in `+json`.
-fn check_media_type(request: &Request) -> Result<(), Problem> {
+///
+/// # Errors
+/// `unsupported_media_type` for anything else.
+pub(super) fn check_media_type(request: &Request) -> Result<(), Problem> {
     let given = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json")) {

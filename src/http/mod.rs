@@ -13,6 +13,7 @@ mod jobs;
 pub mod json;
 pub mod listing;
 pub mod metrics;
+mod origin;
 mod polling;
 pub mod problem;
 mod router;

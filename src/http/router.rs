@@ -14,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use super::frame::frame;
 use super::service::description::{Description, refer_to_entries};
 use super::state::AppState;
-use super::{checkpoints, comparisons, datasets, jobs, service, workers};
+use super::{checkpoints, comparisons, datasets, jobs, origin, service, workers};
 use crate::domain::problem::{Code, Problem};
 
 /// Every route with its description. A resource adds itself here with a function `routes() -> OpenApiRouter<AppState>`.
@@ -32,7 +32,11 @@ fn described() -> OpenApiRouter<AppState> {
 pub fn router(state: AppState) -> Router {
     let (router, document) = routes_and_document();
     let router = router.layer(Extension(Arc::new(document)));
-    router.layer(CatchPanicLayer::custom(panicked)).layer(from_fn_with_state(state.clone(), frame)).with_state(state)
+    router
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(state.clone(), origin::check))
+        .layer(from_fn_with_state(state.clone(), frame))
+        .with_state(state)
 }
 
 /// The OpenAPI description of every route.

@@ -1,4 +1,5 @@
 //! The running program: how it ends, and what it logs.
 
 pub mod lifecycle;
+pub mod privacy;
 pub mod telemetry;

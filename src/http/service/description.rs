@@ -19,7 +19,10 @@ use crate::http::views::problem::ProblemView;
         title = "engraft",
         description = "Turns an ensemble of trained neural networks into one compact network: upload the members and a \
                        dataset, queue a fusion, download the fused model.\n\nErrors are problem details (RFC 9457) with a \
-                       stable `code`; every answer has an `X-Request-Id`.",
+                       stable `code`; every answer has an `X-Request-Id`. Any request may be refused with 421 \
+                       `host_not_allowed` (its Host is no name of this server) or 403 `cross_origin` (a page of another site \
+                       made it), and any write with 507 `disk_full`, 500 `storage_failed` or 503 `unavailable`: it was not \
+                       done then, and may be sent again.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
     ),
     servers((url = "/", description = "This server.")),

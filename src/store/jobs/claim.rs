@@ -179,7 +179,8 @@ async fn choose(
     .fetch_all(conn)
     .await?;
     for Candidate { id, files, datasets } in candidates {
-        let facts: Vec<DatasetFacts> = from_json(&id, &datasets)?;
+        // Facts that this version cannot read must not keep every job from being claimed.
+        let facts: Vec<DatasetFacts> = from_json(&id, &datasets).unwrap_or_default();
         let data = facts.iter().map(DatasetFacts::decoded_bytes).fold(0, u64::saturating_add);
         let disk = data.saturating_add(u64::try_from(files).unwrap_or(0));
         if running == 0 || disk <= room {
