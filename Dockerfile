@@ -2,20 +2,10 @@
 #
 #   docker build -t engraft .
 #   docker run -p 8080:8080 -v engraft:/data -e ENGRAFT_API_KEY=engraft_<64 hexadecimal digits> engraft
-#
-# NVIDIA GPUs: build with the CUDA images and the `cuda` feature, run with `--gpus all`:
-#
-#   docker build -t engraft:cuda \
-#     --build-arg BUILD_IMAGE=nvidia/cuda:13.0.1-cudnn-devel-ubuntu24.04 \
-#     --build-arg RUN_IMAGE=nvidia/cuda:13.0.1-cudnn-runtime-ubuntu24.04 \
-#     --build-arg FEATURES=cuda --build-arg CUDA_COMPUTE_CAP=80 .
-
-ARG BUILD_IMAGE=debian:trixie-slim
-ARG RUN_IMAGE=debian:trixie-slim
 
 FROM rust:1.95-slim-trixie AS rust
 
-FROM ${BUILD_IMAGE} AS build
+FROM debian:trixie-slim AS build
 RUN apt-get update \
  && apt-get install -y --no-install-recommends build-essential \
  && rm -rf /var/lib/apt/lists/*
@@ -27,19 +17,17 @@ COPY Cargo.toml Cargo.lock openapi.yaml ./
 COPY src src
 COPY migrations migrations
 COPY benches benches
-ARG FEATURES=""
-ARG CUDA_COMPUTE_CAP=80
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
-    cargo build --release --locked --features "${FEATURES}" \
+    cargo build --release --locked \
  && cp target/release/engraft /usr/local/bin/engraft
 
-FROM ${RUN_IMAGE}
+FROM debian:trixie-slim
 RUN apt-get update \
  && apt-get install -y --no-install-recommends curl \
  && rm -rf /var/lib/apt/lists/* \
  && groupadd --gid 10001 engraft \
  && useradd --uid 10001 --gid engraft --no-create-home --shell /usr/sbin/nologin engraft \
- && install -d -o engraft -g engraft /data
+ && install -d -m 0700 -o engraft -g engraft /data
 COPY --from=build /usr/local/bin/engraft /usr/local/bin/engraft
 USER engraft
 ENV ENGRAFT_LISTEN=0.0.0.0:8080 ENGRAFT_DATA_DIR=/data

@@ -51,7 +51,7 @@ async fn a_client_that_never_ends_its_headers_is_cut_off() {
     assert!(is_closed_soon(first));
     // On a connection that has been used, too.
     let mut second = connect(&app);
-    second.write_all(b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\nGET /healthz HTTP/1.1\r\nHo").expect("sends");
+    second.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /healthz HTTP/1.1\r\nHo").expect("sends");
     assert!(is_closed_soon(second));
     app.stop().await;
 }
@@ -74,7 +74,7 @@ async fn a_client_that_drips_its_headers_is_cut_off() {
 async fn a_client_that_drips_its_body_is_cut_off_and_what_came_is_kept() {
     let app = app().await;
     let mut socket = connect(&app);
-    socket.write_all(b"PUT /v1/datasets/d0 HTTP/1.1\r\nHost: test\r\nContent-Length: 100000\r\n\r\n").expect("sends");
+    socket.write_all(b"PUT /v1/datasets/d0 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n").expect("sends");
     let mut sent = 0;
     while sent < 100 && socket.write_all(b"x").is_ok() {
         sent += 1;
@@ -97,7 +97,7 @@ async fn a_client_that_does_not_read_its_answer_is_cut_off() {
     let put = app.put("/v1/datasets/d0", file.clone()).send().await.expect("an answer");
     assert_eq!(put.status(), reqwest::StatusCode::CREATED);
     let mut socket = connect(&app);
-    socket.write_all(b"GET /v1/datasets/d0/content HTTP/1.1\r\nHost: test\r\n\r\n").expect("sends");
+    socket.write_all(b"GET /v1/datasets/d0/content HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sends");
     tokio::time::sleep(Duration::from_millis(1500)).await;
     let mut got = Vec::new();
     // A reset is as good as an end.
@@ -110,7 +110,7 @@ async fn a_client_that_does_not_read_its_answer_is_cut_off() {
 async fn a_slow_client_does_not_hold_up_the_end() {
     let app = TestApp::start().await;
     let mut socket = connect(&app);
-    socket.write_all(b"PUT /v1/datasets/d0 HTTP/1.1\r\nHost: test\r\nContent-Length: 100000\r\n\r\n").expect("sends");
+    socket.write_all(b"PUT /v1/datasets/d0 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n").expect("sends");
     socket.write_all(&member()).expect("sends");
     tokio::time::sleep(Duration::from_millis(300)).await;
     let state = app.state.clone();
