@@ -21,3 +21,35 @@ pub(super) fn migrator() -> Migrator {
     };
     Migrator::with_migrations(ALL.iter().map(migration).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::store::Database;
+
+    #[tokio::test]
+    async fn checks_of_columns_that_may_be_null_hold_in_every_version_of_sqlite() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let database = Database::open(folder.path()).await.expect("opens");
+        let tables: Vec<String> =
+            sqlx::query_scalar("SELECT sql FROM sqlite_schema WHERE name IN ('datasets', 'jobs') AND type = 'table'")
+                .fetch_all(database.reader())
+                .await
+                .expect("reads");
+        assert_eq!(tables.len(), 2);
+        for sql in tables {
+            let careless = sql.lines().find(|line| line.contains("json_valid") && !line.contains("NULL"));
+            assert_eq!(careless, None);
+        }
+        let sound: String =
+            sqlx::query_scalar("PRAGMA integrity_check").fetch_one(database.reader()).await.expect("checks");
+        assert_eq!(sound, "ok");
+        let mut transaction = database.write().await.expect("begins");
+        let refused = sqlx::query(
+            "INSERT INTO datasets (id, tenant, name, sha256, bytes, blob_key, labels, state, problem, created_at)
+             VALUES ('d', 't', 'n', printf('%064d', 0), 1, 'datasets/d', '{}', 'invalid', 'no JSON', 0)",
+        )
+        .execute(&mut *transaction)
+        .await;
+        assert!(refused.expect_err("no JSON").to_string().contains("CHECK"), "the check still holds");
+    }
+}
