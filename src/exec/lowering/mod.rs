@@ -45,7 +45,7 @@ pub enum Lowered<T> {
     Plain(Plain),
     /// Computed from one operand with a weight and perhaps a bias.
     Weighted(Weighted<T>),
-    /// What stands between the projections of an attention, which are [`linear`](projection) before it and behind it.
+    /// What stands between the projections of an attention, which are a [`projection`] each.
     Attention(Attention),
 }
 
