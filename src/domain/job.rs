@@ -233,6 +233,20 @@ impl Default for State {
 }
 
 impl Queued {
+    /// A worker takes the job and promises to be alive for a `lease`. The attempt counts as stalled until it gets further
+    /// than those before it.
+    #[must_use]
+    pub fn claim(self, worker: WorkerId, lease: Duration, now: Timestamp) -> Running {
+        let Effort { attempts, stalled, ran } = self.effort;
+        Running {
+            effort: Effort { attempts: attempts + 1, stalled: stalled + 1, ran },
+            worker,
+            claimed: now,
+            lease_until: after(lease, now),
+            cancel_requested: false,
+        }
+    }
+
     /// Ends a job that cannot even start.
     #[must_use]
     pub fn fail(self, problem: Problem, now: Timestamp) -> State {
@@ -241,16 +255,19 @@ impl Queued {
 }
 
 impl Running {
-    /// The worker is alive.
+    /// The worker promises to be alive for another `lease`.
     #[must_use]
-    pub fn renew(self, lease_until: Timestamp) -> Self {
-        Self { lease_until, ..self }
+    pub fn renew(self, lease: Duration, now: Timestamp) -> Self {
+        Self { lease_until: after(lease, now), ..self }
     }
 
-    /// A new checkpoint or phase: the attempt is worth something.
+    /// The attempt has reached a phase, or the checkpoint of an epoch: it has not stalled if this is further than any
+    /// attempt has come.
     #[must_use]
-    pub fn advanced(mut self) -> Self {
-        self.effort.stalled = 0;
+    pub fn advance<T: PartialOrd>(mut self, furthest: &T, reached: &T) -> Self {
+        if reached > furthest {
+            self.effort.stalled = 0;
+        }
         self
     }
 
@@ -339,6 +356,11 @@ pub fn out_of_time(max_runtime: Duration) -> Problem {
     )
 }
 
+/// The end of a `lease` that begins now.
+fn after(lease: Duration, now: Timestamp) -> Timestamp {
+    now.checked_add(lease).unwrap_or(Timestamp::MAX)
+}
+
 /// Time that the machine gets after `stalled` attempts in a row without headway: 1 s, 4 s, 16 s, …
 fn pause(stalled: u32) -> Duration {
     FIRST_PAUSE * 4_u32.pow(stalled.min(MAX_STALLED_ATTEMPTS))
@@ -388,6 +410,25 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_begins_an_attempt_that_is_stalled_until_it_gets_further_than_any_before() {
+        let (worker, now, lease) = (WorkerId::new(), from_millis(10_000), Duration::from_mins(1));
+        let effort = Effort { attempts: 2, stalled: 1, ran: Duration::from_secs(5) };
+        let claimed = Queued { effort, not_before: Some(now) }.claim(worker, lease, now);
+        let expected = Running {
+            effort: Effort { attempts: 3, stalled: 2, ..effort },
+            worker,
+            claimed: now,
+            lease_until: from_millis(70_000),
+            cancel_requested: false,
+        };
+        assert_eq!(claimed, expected);
+        let renewed = claimed.clone().renew(lease, from_millis(20_000));
+        assert_eq!(renewed, Running { lease_until: from_millis(80_000), ..expected });
+        assert_eq!(claimed.clone().advance(&Some(4), &Some(4)).effort.stalled, 2, "no further than before");
+        assert_eq!(claimed.advance(&None, &Some(0)).effort, Effort { attempts: 3, stalled: 0, ..effort });
+    }
+
+    #[test]
     fn an_interrupted_attempt_is_queued_again_with_its_running_time() {
         let at = from_millis(200_000);
         let crashed = running(1, 1).interrupt(Interruption::Crashed, DAY, at);
@@ -407,7 +448,7 @@ mod tests {
             panic!("six attempts without progress must fail")
         };
         assert_eq!(problem.code, Code::CrashLoop);
-        assert_eq!(running(9, 6).advanced().interrupt(Interruption::Crashed, DAY, at).name(), "queued");
+        assert_eq!(running(9, 6).advance(&1, &2).interrupt(Interruption::Crashed, DAY, at).name(), "queued");
     }
 
     #[test]

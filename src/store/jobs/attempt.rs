@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnection;
 
 use super::events::{EventKind, append};
-use super::row::{from_json, json as to_json, millis};
-use super::transition::{held, one_row, replace};
+use super::row::{from_json, json as to_json};
+use super::transition::{held, one_row, replace, update};
 use super::{JobError, Jobs, PhaseSpan};
 use crate::domain::job::{Fence, Interruption, Running, State, out_of_time};
 use crate::domain::problem::Problem;
@@ -59,13 +59,7 @@ impl Jobs {
         let (running, max_runtime) = held(&mut transaction, fence).await?;
         let heartbeat =
             Heartbeat { cancel_requested: running.cancel_requested, time_left: running.time_left(max_runtime, now) };
-        let changed = sqlx::query("UPDATE jobs SET lease_until = ? WHERE id = ? AND attempt = ? AND state = 'running'")
-            .bind(now.as_millisecond().saturating_add(millis(lease)))
-            .bind(fence.job.to_string())
-            .bind(fence.attempt)
-            .execute(&mut *transaction)
-            .await?;
-        one_row(changed.rows_affected(), &mut transaction, fence).await?;
+        update(&mut transaction, fence, running.renew(lease, now)).await?;
         transaction.commit().await?;
         Ok(heartbeat)
     }
@@ -76,21 +70,22 @@ impl Jobs {
     /// When the fence is lost, or the database fails.
     pub async fn enter_phase(&self, fence: Fence, phase: Phase) -> Result<(), JobError> {
         let (mut transaction, now) = self.begin().await?;
-        let phases = with_phase(&mut transaction, fence, phase, now).await?;
+        let (running, _) = held(&mut transaction, fence).await?;
+        let id = fence.job.to_string();
+        let (furthest, phases): (i64, String) = sqlx::query_as("SELECT furthest_phase, phases FROM jobs WHERE id = ?")
+            .bind(&id)
+            .fetch_one(&mut *transaction)
+            .await?;
+        let reached = phase as i64;
+        update(&mut transaction, fence, running.advance(&furthest, &reached)).await?;
         let progress = Progress { phase, fraction: 0.0, epoch: None, step: None, images_per_s: None, eta_s: None };
-        let changed = sqlx::query(
-            "UPDATE jobs SET phases = ?1, progress = ?2, stalled = iif(furthest_phase < ?3, 0, stalled), \
-                 furthest_phase = max(furthest_phase, ?3) \
-             WHERE id = ?4 AND attempt = ?5 AND state = 'running'",
-        )
-        .bind(to_json(&phases))
-        .bind(to_json(&progress))
-        .bind(phase as i64)
-        .bind(fence.job.to_string())
-        .bind(fence.attempt)
-        .execute(&mut *transaction)
-        .await?;
-        one_row(changed.rows_affected(), &mut transaction, fence).await?;
+        sqlx::query("UPDATE jobs SET phases = ?, progress = ?, furthest_phase = max(furthest_phase, ?) WHERE id = ?")
+            .bind(to_json(&with_phase(from_json(&id, &phases)?, phase, now)))
+            .bind(to_json(&progress))
+            .bind(reached)
+            .bind(&id)
+            .execute(&mut *transaction)
+            .await?;
         append(&mut transaction, fence.job, EventKind::Progress, &json!(progress), now).await?;
         Ok(transaction.commit().await?)
     }
@@ -161,27 +156,23 @@ impl Jobs {
     /// When the fence is lost, or the database fails.
     pub async fn save_checkpoint(&self, fence: Fence, epoch: usize, key: &str) -> Result<Option<String>, JobError> {
         let mut transaction = self.database.write().await?;
-        held(&mut transaction, fence).await?;
+        let (running, _) = held(&mut transaction, fence).await?;
         let id = fence.job.to_string();
-        let old: (Option<String>, Option<i64>) =
+        let (superseded, furthest): (Option<String>, Option<i64>) =
             sqlx::query_as("SELECT checkpoint_key, checkpoint_epoch FROM jobs WHERE id = ?")
                 .bind(&id)
                 .fetch_one(&mut *transaction)
                 .await?;
-        let changed = sqlx::query(
-            "UPDATE jobs SET checkpoint_key = ?1, checkpoint_epoch = ?2, \
-                 stalled = iif(coalesce(checkpoint_epoch, -1) < ?2, 0, stalled) \
-             WHERE id = ?3 AND attempt = ?4 AND state = 'running'",
-        )
-        .bind(key)
-        .bind(epoch as i64)
-        .bind(&id)
-        .bind(fence.attempt)
-        .execute(&mut *transaction)
-        .await?;
-        one_row(changed.rows_affected(), &mut transaction, fence).await?;
+        let reached = epoch as i64;
+        update(&mut transaction, fence, running.advance(&furthest, &Some(reached))).await?;
+        sqlx::query("UPDATE jobs SET checkpoint_key = ?, checkpoint_epoch = ? WHERE id = ?")
+            .bind(key)
+            .bind(reached)
+            .bind(&id)
+            .execute(&mut *transaction)
+            .await?;
         transaction.commit().await?;
-        Ok(old.0)
+        Ok(superseded)
     }
 
     /// Ends the job with its results: they and the state become visible in one commit. Returns the key of the checkpoint that
@@ -271,25 +262,16 @@ async fn end(
     details: Value,
     now: Timestamp,
 ) -> Result<(), JobError> {
-    replace(conn, fence.job, ("running", fence.attempt), state, details, now).await
+    replace(conn, fence.into(), state, details, now).await
 }
 
 /// The attempt's phases with the last one closed and `phase` begun.
-async fn with_phase(
-    conn: &mut SqliteConnection,
-    fence: Fence,
-    phase: Phase,
-    now: Timestamp,
-) -> Result<Vec<PhaseSpan>, JobError> {
-    held(conn, fence).await?;
-    let id = fence.job.to_string();
-    let text: String = sqlx::query_scalar("SELECT phases FROM jobs WHERE id = ?").bind(&id).fetch_one(conn).await?;
-    let mut phases: Vec<PhaseSpan> = from_json(&id, &text)?;
+fn with_phase(mut phases: Vec<PhaseSpan>, phase: Phase, now: Timestamp) -> Vec<PhaseSpan> {
     if let Some(last) = phases.last_mut() {
         last.ended = Some(now);
     }
     phases.push(PhaseSpan { name: phase, started: now, ended: None });
-    Ok(phases)
+    phases
 }
 
 async fn insert_artifact(conn: &mut SqliteConnection, fence: Fence, artifact: &Artifact) -> Result<(), JobError> {

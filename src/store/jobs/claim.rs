@@ -7,9 +7,8 @@ use serde_json::{Value, json};
 use sqlx::FromRow;
 use sqlx::sqlite::SqliteConnection;
 
-use super::events::{EventKind, append};
-use super::row::{InputRow, checkpoint, from_json, millis, parsed};
-use super::transition::{read, replace};
+use super::row::{InputRow, checkpoint, from_json, parsed};
+use super::transition::{Guard, read, replace};
 use super::{EpochCheckpoint, JobError, JobInput, Jobs};
 use crate::domain::dataset::DatasetFacts;
 use crate::domain::id::{JobId, WorkerId};
@@ -62,8 +61,6 @@ pub struct ClaimedInput {
 
 #[derive(FromRow)]
 struct ClaimedRow {
-    id: String,
-    attempt: u32,
     resolved: String,
     device: String,
     checkpoint_key: Option<String>,
@@ -88,7 +85,7 @@ struct ClaimedInputRow {
 }
 
 impl Jobs {
-    /// Claims the oldest job that the claimant can run, if there is one: raises its attempt and sets the lease. Before
+    /// Claims the oldest job that the claimant can run, if there is one, for the time of its lease. Before
     /// that, jobs whose lease has lapsed are queued again (or ended), and jobs whose dataset turned out to be invalid fail.
     ///
     /// # Errors
@@ -119,30 +116,27 @@ impl Jobs {
 
 async fn take(conn: &mut SqliteConnection, claimant: &Claimant, now: Timestamp) -> Result<Option<Claim>, JobError> {
     let Some((id, disk)) = choose(conn, claimant, now).await? else { return Ok(None) };
-    let lease_until = now.as_millisecond().saturating_add(millis(claimant.lease));
-    let row: Option<ClaimedRow> = sqlx::query_as(
-        "UPDATE jobs SET state = 'running', attempt = attempt + 1, stalled = stalled + 1, worker = ?1, claimed_at = ?2, \
-             lease_until = ?3, started_at = coalesce(started_at, ?2), not_before = NULL, phases = '[]', progress = NULL, \
-             disk_reserved = ?4 \
-         WHERE id = ?5 AND state = 'queued' \
-         RETURNING id, attempt, resolved, device, checkpoint_key, checkpoint_epoch",
+    let job: JobId = parsed(&id, &id)?;
+    let (state, _) = read(conn, job).await?;
+    let guard = Guard::of(job, &state);
+    let State::Queued(queued) = state else { return Ok(None) };
+    let running = queued.claim(claimant.worker, claimant.lease, now);
+    let fence = Fence { job, attempt: running.effort.attempts };
+    replace(conn, guard, &State::Running(running), json!({ "worker": claimant.worker }), now).await?;
+    let row: ClaimedRow = sqlx::query_as(
+        "UPDATE jobs SET started_at = coalesce(started_at, ?), phases = '[]', progress = NULL, disk_reserved = ? \
+         WHERE id = ? RETURNING resolved, device, checkpoint_key, checkpoint_epoch",
     )
-    .bind(claimant.worker.to_string())
     .bind(now.as_millisecond())
-    .bind(lease_until)
     .bind(i64::try_from(disk).unwrap_or(i64::MAX))
-    .bind(id)
-    .fetch_optional(&mut *conn)
+    .bind(&id)
+    .fetch_one(&mut *conn)
     .await?;
-    let Some(row) = row else { return Ok(None) };
-    let fence = Fence { job: parsed(&row.id, &row.id)?, attempt: row.attempt };
-    let data = json!({ "state": "running", "worker": claimant.worker });
-    append(conn, fence.job, EventKind::State, &data, now).await?;
     Ok(Some(Claim {
         fence,
-        resolved: from_json(&row.id, &row.resolved)?,
-        device: parsed(&row.id, &row.device)?,
-        inputs: inputs(conn, &row.id).await?,
+        resolved: from_json(&id, &row.resolved)?,
+        device: parsed(&id, &row.device)?,
+        inputs: inputs(conn, &id).await?,
         checkpoint: checkpoint(row.checkpoint_key, row.checkpoint_epoch),
         disk,
     }))
@@ -217,11 +211,11 @@ async fn settle_lapsed(conn: &mut SqliteConnection, now: Timestamp) -> Result<()
     for id in lapsed {
         let job: JobId = parsed(&id, &id)?;
         let (state, max_runtime) = read(conn, job).await?;
+        let guard = Guard::of(job, &state);
         let State::Running(running) = state else { continue };
-        let attempt = running.effort.attempts;
         let next = running.interrupt(Interruption::LeaseLapsed, max_runtime, now);
         let details = json!({ "reason": Interruption::LeaseLapsed.as_str() });
-        replace(conn, job, ("running", attempt), &next, details, now).await?;
+        replace(conn, guard, &next, details, now).await?;
     }
     Ok(())
 }
@@ -237,11 +231,12 @@ async fn settle_invalid(conn: &mut SqliteConnection, now: Timestamp) -> Result<(
     .await?;
     for (id, name, detail) in invalid {
         let job: JobId = parsed(&id, &id)?;
-        let (State::Queued(queued), _) = read(conn, job).await? else { continue };
-        let attempt = queued.effort.attempts;
+        let (state, _) = read(conn, job).await?;
+        let guard = Guard::of(job, &state);
+        let State::Queued(queued) = state else { continue };
         let detail = format!("The dataset {name} cannot be used: {}", detail.unwrap_or_default());
         let failed = queued.fail(Problem::new(Code::DatasetInvalid, detail), now);
-        replace(conn, job, ("queued", attempt), &failed, Value::Null, now).await?;
+        replace(conn, guard, &failed, Value::Null, now).await?;
     }
     Ok(())
 }

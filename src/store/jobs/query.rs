@@ -6,7 +6,7 @@ use sqlx::FromRow;
 use super::insert::owned;
 use super::row::{InputRow, JobRow, from_json};
 use super::sweep::remove;
-use super::transition::replace;
+use super::transition::{Guard, replace};
 use super::{Artifact, Glimpse, Job, JobError, JobInput, Jobs};
 use crate::domain::access::Tenant;
 use crate::domain::id::JobId;
@@ -141,12 +141,12 @@ impl Jobs {
     pub async fn cancel(&self, tenant: &Tenant, job: JobId) -> Result<bool, JobError> {
         let (mut transaction, now) = self.begin().await?;
         let found = owned(&mut transaction, tenant, job).await?;
-        let old = (found.state.name(), found.state.effort().attempts);
+        let guard = Guard::of(job, &found.state);
         if found.state.is_terminal() || found.state.is_cancelling() {
             return Ok(false);
         }
         let new = found.state.cancel(now);
-        replace(&mut transaction, job, old, &new, Value::Null, now).await?;
+        replace(&mut transaction, guard, &new, Value::Null, now).await?;
         transaction.commit().await?;
         Ok(true)
     }

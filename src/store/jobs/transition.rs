@@ -39,16 +39,50 @@ pub(super) async fn held(conn: &mut SqliteConnection, fence: Fence) -> Result<(R
     Ok((state.held_by(fence)?, max_runtime))
 }
 
-/// Puts `new` where `old` was and appends a `state` event with `details`. A job that has left `old` in the meantime is
-/// not touched.
+/// What a row must still hold for a write to touch it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Guard {
+    job: JobId,
+    state: &'static str,
+    attempt: u32,
+}
+
+impl Guard {
+    /// As long as `job` is in this state, at the same attempt.
+    pub(super) fn of(job: JobId, state: &State) -> Self {
+        Self { job, state: state.name(), attempt: state.effort().attempts }
+    }
+}
+
+impl From<Fence> for Guard {
+    fn from(fence: Fence) -> Self {
+        Self { job: fence.job, state: "running", attempt: fence.attempt }
+    }
+}
+
+/// Puts `new` where `guard` holds and appends a `state` event with `details`.
 pub(super) async fn replace(
     conn: &mut SqliteConnection,
-    job: JobId,
-    old: (&'static str, u32),
+    guard: Guard,
     new: &State,
     details: Value,
     now: Timestamp,
 ) -> Result<(), JobError> {
+    write(conn, guard, new).await?;
+    if !matches!(new, State::Running(_)) {
+        end_phase(conn, guard.job, now).await?;
+    }
+    append(conn, guard.job, EventKind::State, &state_data(new, details), now).await
+}
+
+/// Writes what has changed of a running job that stays one; that is no event.
+pub(super) async fn update(conn: &mut SqliteConnection, fence: Fence, running: Running) -> Result<(), JobError> {
+    write(conn, fence.into(), &State::Running(running)).await
+}
+
+/// Writes the columns of `new` where `guard` holds; a job that has moved on is not touched.
+async fn write(conn: &mut SqliteConnection, guard: Guard, new: &State) -> Result<(), JobError> {
+    let Guard { job, state, attempt } = guard;
     let row = StateRow::of(new);
     let changed = sqlx::query(
         "UPDATE jobs SET state = ?, attempt = ?, stalled = ?, ran_ms = ?, worker = ?, claimed_at = ?, lease_until = ?, \
@@ -66,18 +100,14 @@ pub(super) async fn replace(
     .bind(row.error)
     .bind(row.not_before)
     .bind(job.to_string())
-    .bind(old.0)
-    .bind(old.1)
+    .bind(state)
+    .bind(attempt)
     .execute(&mut *conn)
     .await?;
-    one_row(changed.rows_affected(), conn, Fence { job, attempt: old.1 }).await?;
-    if !matches!(new, State::Running(_)) {
-        end_phase(conn, job, now).await?;
-    }
-    append(conn, job, EventKind::State, &state_data(new, details), now).await
+    one_row(changed.rows_affected(), conn, Fence { job, attempt }).await
 }
 
-/// Passes a guarded write that changed one row; else tells what stands in its way.
+/// Passes a guarded write that changed one row; else says what stands in its way.
 pub(super) async fn one_row(changed: u64, conn: &mut SqliteConnection, fence: Fence) -> Result<(), JobError> {
     if changed == 1 {
         return Ok(());

@@ -22,7 +22,13 @@ async fn a_job_waits_for_its_dataset_and_fails_with_it() {
     let overtaker = house.queue().await;
     assert_eq!(house.claim().await.expect("the other one").fence.job, overtaker);
     assert!(house.claim().await.is_none());
-    house.sql("UPDATE datasets SET state = 'ready', facts = '{}'").await.expect("updates");
+    house
+        .sql(
+            "UPDATE datasets SET state = 'ready', facts = '{\"format\": \"npz\", \"example_shape\": [1], \"classes\": 1, \
+             \"class_names\": null, \"splits\": {}, \"mean\": [0], \"std\": [1], \"preview\": []}'",
+        )
+        .await
+        .expect("updates");
     let claim = house.claim().await.expect("now it is ready");
     assert_eq!((claim.fence.job, claim.inputs[0].blob_key.clone()), (good, format!("datasets/{id}")));
 
