@@ -40,7 +40,7 @@ impl ProgressView {
             Message::Log { level: Level::Info, message } => self.line(message),
             Message::Log { level: Level::Warning, message } => self.line(&format!("warning: {message}")),
             Message::Checkpoint { .. } => {}
-            Message::Stopped | Message::Failed { .. } | Message::LetDown { .. } | Message::Finished { .. } => {
+            Message::Stopped | Message::Failed { .. } | Message::TransientFailure { .. } | Message::Finished { .. } => {
                 self.finish();
             }
         }

@@ -13,7 +13,7 @@ use super::problem::{Code, Problem};
 
 /// Attempts in a row that may end without a new checkpoint or phase before the job counts as a crash loop.
 pub const MAX_STALLED_ATTEMPTS: u32 = 5;
-/// Pause after the first attempt that the machine has let down; each further one without headway takes four times as long.
+/// Pause after the first transient failure; each further one without headway takes four times as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The right to write for a job: held by one attempt, void once the job has moved on.
@@ -93,14 +93,14 @@ pub struct Effort {
 /// Why an attempt ended without a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interruption {
-    /// The child process ended without a last word.
+    /// The child process ended without a last message.
     Crashed,
     /// The worker did not renew its lease.
     LeaseLapsed,
     /// The worker shuts down and gives the job back.
     HandedBack,
     /// The machine lacks something that the attempt needs.
-    LetDown,
+    TransientFailure,
 }
 
 impl Interruption {
@@ -111,7 +111,7 @@ impl Interruption {
             Self::Crashed => "crashed",
             Self::LeaseLapsed => "lease_lapsed",
             Self::HandedBack => "handed_back",
-            Self::LetDown => "let_down",
+            Self::TransientFailure => "let_down",
         }
     }
 }
@@ -207,7 +207,7 @@ impl State {
         }
     }
 
-    /// Asks the job to stop: a queued one ends at once, a running one is told by its next heartbeat, an ended one stays.
+    /// Requests the end of the job: a queued one ends at once, a running one at its next heartbeat, an ended one stays.
     #[must_use]
     pub fn cancel(self, now: Timestamp) -> Self {
         match self {
@@ -311,12 +311,12 @@ impl Running {
         }
     }
 
-    /// The machine has let the attempt down: no room on the disk, no memory, no threads. The job waits, longer each
+    /// The machine lacks something that the attempt needs: room on the disk, memory, threads. The job waits, longer each
     /// time, and ends with `problem` when the fault persists.
     #[must_use]
-    pub fn let_down(self, problem: Problem, max_runtime: Duration, now: Timestamp) -> State {
+    pub fn fail_for_now(self, problem: Problem, max_runtime: Duration, now: Timestamp) -> State {
         let stalled = self.effort.stalled;
-        match self.interrupt(Interruption::LetDown, max_runtime, now) {
+        match self.interrupt(Interruption::TransientFailure, max_runtime, now) {
             State::Queued(queued) => State::Queued(Queued { not_before: Some(now + pause(stalled)), ..queued }),
             State::Failed(ended, end) if end.code == Code::CrashLoop => {
                 let attempts = ended.effort.attempts;
@@ -452,20 +452,20 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_the_machine_lets_down_waits_longer_each_time_and_ends_with_the_fault() {
+    fn a_job_waits_longer_after_each_transient_failure_and_ends_with_the_last() {
         let at = from_millis(20_000);
         let full = || Problem::new(Code::DiskFull, "no room.");
         let pauses = (0..=MAX_STALLED_ATTEMPTS).map(|stalled| {
-            let State::Queued(queued) = running(1, stalled).let_down(full(), DAY, at) else { panic!("not yet") };
+            let State::Queued(queued) = running(1, stalled).fail_for_now(full(), DAY, at) else { panic!("not yet") };
             queued.not_before.expect("a pause").duration_since(at).as_secs()
         });
         assert_eq!(pauses.collect::<Vec<_>>(), [1, 4, 16, 64, 256, 1024]);
-        let State::Failed(_, problem) = running(9, 6).let_down(full(), DAY, at) else { panic!("it persists") };
+        let State::Failed(_, problem) = running(9, 6).fail_for_now(full(), DAY, at) else { panic!("it persists") };
         assert_eq!(problem.code, Code::DiskFull);
         assert!(problem.detail.starts_with("no room. The job has given up after 9 attempts"), "{}", problem.detail);
         let State::Running(flagged) = State::Running(running(1, 1)).cancel(at) else { panic!("still running") };
-        assert_eq!(flagged.let_down(full(), DAY, at).name(), "cancelled");
-        let State::Failed(_, problem) = running(1, 1).let_down(full(), Duration::from_secs(1), at) else {
+        assert_eq!(flagged.fail_for_now(full(), DAY, at).name(), "cancelled");
+        let State::Failed(_, problem) = running(1, 1).fail_for_now(full(), Duration::from_secs(1), at) else {
             panic!("late")
         };
         assert_eq!(problem.code, Code::MaxRuntimeExceeded);

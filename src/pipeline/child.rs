@@ -20,7 +20,7 @@ pub fn serve() -> ExitCode {
         |error| Message::Failed { problem: Problem::new(Code::Internal, format!("the task cannot be read: {error}")) },
         |task| compute(&task),
     );
-    let failed = matches!(last, Message::Failed { .. } | Message::LetDown { .. });
+    let failed = matches!(last, Message::Failed { .. } | Message::TransientFailure { .. });
     let code = if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     emit(&last);
     code
@@ -54,7 +54,7 @@ fn compute(task: &Task) -> Message {
     match run(task, &mut |message| emit(&message), &stop) {
         Ok(Outcome::Finished(artifacts)) => Message::Finished { artifacts },
         Ok(Outcome::Stopped) => Message::Stopped,
-        Err(problem) if problem.code.is_transient() => Message::LetDown { problem },
+        Err(problem) if problem.code.is_transient() => Message::TransientFailure { problem },
         Err(problem) => Message::Failed { problem },
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! The child (`engraft run-job`) reads one [`Task`] as the first line of its stdin and then [`Command`]s, a line each;
 //! the end of stdin means that the supervisor is gone, and the child ends. It writes [`Message`]s to stdout, a JSON line each.
-//! The last message is [`Message::Finished`], [`Message::Stopped`], [`Message::Failed`] or [`Message::LetDown`]; a child that ends
-//! without one has crashed.
+//! The last message is [`Message::Finished`], [`Message::Stopped`], [`Message::Failed`] or
+//! [`Message::TransientFailure`]; a child that ends without one has crashed.
 
 use std::path::PathBuf;
 
@@ -107,8 +107,8 @@ pub enum Message {
         /// Why.
         problem: Problem,
     },
-    /// The machine has let this attempt down; another one may succeed.
-    LetDown {
+    /// The machine lacked something that this attempt needed; another one may succeed.
+    TransientFailure {
         /// What it lacked.
         problem: Problem,
     },
@@ -117,4 +117,17 @@ pub enum Message {
         /// The artifacts.
         artifacts: Vec<OutputFile>,
     },
+}
+
+impl Message {
+    /// Whether the child says nothing after it.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        match self {
+            Self::Stopped | Self::Failed { .. } | Self::TransientFailure { .. } | Self::Finished { .. } => true,
+            Self::Phase { .. } | Self::Progress(_) | Self::Metric(_) | Self::Log { .. } | Self::Checkpoint { .. } => {
+                false
+            }
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! The child process that computes, and the conversation with it.
+//! The child process that computes: what it is sent, and what it writes.
 
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -12,24 +12,24 @@ use super::lines::{Line, Lines};
 use super::{Program, spawn};
 use crate::process::protocol::{Command, Message, Task};
 
-/// Longest line that a child may say; the largest is its list of artifacts.
+/// Longest message of a child; the largest is its list of artifacts.
 const LONGEST_MESSAGE: usize = 1 << 20;
 /// What is kept of a line that a child writes to stderr.
-const LONGEST_COMPLAINT: usize = 4 << 10;
-/// Time that a child gets to end after its last word.
-const FAREWELL: Duration = Duration::from_secs(5);
+const LONGEST_STDERR_LINE: usize = 4 << 10;
+/// Time that a child gets to exit after its last message.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Something that a child has said.
+/// What a child writes.
 #[derive(Debug)]
-pub(super) enum Said {
+pub(super) enum Output {
     /// A message.
     Message(Box<Message>),
-    /// A line on stdout that is no message; the child cannot be trusted any more.
-    Nonsense(String),
+    /// A line on stdout that is no message, with the reason; the child cannot be trusted any more.
+    Malformed(String),
     /// A line on stderr.
-    Complaint(String),
-    /// It has closed its stdout.
-    Nothing,
+    StderrLine(String),
+    /// The end of its stdout.
+    EndOfFile,
 }
 
 /// A running child; killed when dropped.
@@ -41,6 +41,8 @@ pub(super) struct Child {
     stdout: Lines<ChildStdout>,
     stderr: Lines<ChildStderr>,
     stderr_open: bool,
+    /// Whether its last message has come.
+    has_concluded: bool,
 }
 
 impl Child {
@@ -57,10 +59,11 @@ impl Child {
             group,
             stdin: Some(stdin),
             stdout: Lines::new(stdout, LONGEST_MESSAGE),
-            stderr: Lines::new(stderr, LONGEST_COMPLAINT),
+            stderr: Lines::new(stderr, LONGEST_STDERR_LINE),
             stderr_open: true,
+            has_concluded: false,
         };
-        child.say(&serde_json::to_string(task)?).await;
+        child.send(&serde_json::to_string(task)?).await;
         Ok(child)
     }
 
@@ -69,65 +72,72 @@ impl Child {
         self.process.id()
     }
 
-    /// What the child says next.
-    pub(super) async fn listen(&mut self) -> Said {
-        tokio::select! {
-            line = self.stdout.next() => said(line),
+    /// What the child writes next.
+    pub(super) async fn next_output(&mut self) -> Output {
+        let line = tokio::select! {
+            line = self.stdout.next() => line,
             line = self.stderr.next(), if self.stderr_open => {
                 if let Ok(Some(line)) = line {
-                    return Said::Complaint(readable(&line));
+                    return Output::StderrLine(readable(&line));
                 }
                 self.stderr_open = false;
-                said(self.stdout.next().await)
+                self.stdout.next().await
             }
-        }
+        };
+        let output = parse(line);
+        self.has_concluded |= matches!(&output, Output::Message(message) if message.is_last());
+        output
     }
 
-    /// Asks the child to stop between two batches.
-    pub(super) async fn ask_to_stop(&mut self) {
+    /// Has the child stop between two batches.
+    pub(super) async fn send_stop(&mut self) {
         if let Ok(command) = serde_json::to_string(&Command::Stop) {
-            self.say(&command).await;
+            self.send(&command).await;
         }
     }
 
     /// Kills the child and whatever it may have started.
-    pub(super) fn kill(&mut self) {
+    fn kill(&mut self) {
         if let Some(group) = self.group {
             // A group that is gone already is as dead as it can be.
             let _gone = kill_process_group(group, Signal::KILL);
         }
     }
 
-    /// Waits for the end of a child that has said its last word, and returns what else it wrote to stderr.
+    /// Waits until the child has exited, and returns what else it wrote to stderr. One that has not sent its last message
+    /// is killed first.
     pub(super) async fn end(mut self) -> (Option<ExitStatus>, Vec<String>) {
+        if !self.has_concluded {
+            self.kill();
+        }
         self.stdin = None;
-        let Ok(complaints) = tokio::time::timeout(FAREWELL, self.remaining_complaints()).await else {
+        let Ok(lines) = tokio::time::timeout(EXIT_TIMEOUT, self.remaining_stderr()).await else {
             self.kill();
             return (self.process.wait().await.ok(), Vec::new());
         };
-        if tokio::time::timeout(FAREWELL, self.process.wait()).await.is_err() {
+        if tokio::time::timeout(EXIT_TIMEOUT, self.process.wait()).await.is_err() {
             self.kill();
         }
-        (self.process.wait().await.ok(), complaints)
+        (self.process.wait().await.ok(), lines)
     }
 
-    async fn remaining_complaints(&mut self) -> Vec<String> {
-        let mut complaints = Vec::new();
+    async fn remaining_stderr(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
         while let Ok(Some(line)) = self.stderr.next().await {
-            complaints.push(readable(&line));
+            lines.push(readable(&line));
         }
-        complaints
+        lines
     }
 
-    /// A child that does not listen any more is about to be noticed by its silence.
-    async fn say(&mut self, line: &str) {
+    /// A child that does not read any more is about to be noticed by its silence.
+    async fn send(&mut self, line: &str) {
         let Some(stdin) = &mut self.stdin else { return };
-        let said = async {
+        let sent = async {
             stdin.write_all(line.as_bytes()).await?;
             stdin.write_all(b"\n").await?;
             stdin.flush().await
         };
-        if said.await.is_err() {
+        if sent.await.is_err() {
             self.stdin = None;
         }
     }
@@ -151,17 +161,17 @@ fn spawn(program: &Program, folder: &Path) -> std::io::Result<Process> {
 }
 
 /// A pipe that fails is a pipe that has ended.
-fn said(line: std::io::Result<Option<Line>>) -> Said {
-    line.ok().flatten().map_or(Said::Nothing, |line| understand(&line))
+fn parse(line: std::io::Result<Option<Line>>) -> Output {
+    line.ok().flatten().map_or(Output::EndOfFile, |line| parse_line(&line))
 }
 
-fn understand(line: &Line) -> Said {
+fn parse_line(line: &Line) -> Output {
     if line.truncated {
-        return Said::Nonsense(format!("a line of more than {LONGEST_MESSAGE} bytes"));
+        return Output::Malformed(format!("a line of more than {LONGEST_MESSAGE} bytes"));
     }
     match serde_json::from_slice(&line.bytes) {
-        Ok(message) => Said::Message(Box::new(message)),
-        Err(error) => Said::Nonsense(error.to_string()),
+        Ok(message) => Output::Message(Box::new(message)),
+        Err(error) => Output::Malformed(error.to_string()),
     }
 }
 

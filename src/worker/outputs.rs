@@ -45,78 +45,87 @@ impl OutputError {
     }
 }
 
-/// Makes `file` the checkpoint from which the next attempt goes on; `number` tells this attempt's checkpoints apart. A child
-/// that is faster than the disk removes a checkpoint when it has a later one: that is then about to be announced.
-pub(super) async fn save_checkpoint(
-    (jobs, blobs): (&Jobs, &Blobs),
-    fence: Fence,
-    (number, epoch): (usize, usize),
-    (scratch, file): (&Path, &OutputFile),
-) -> Result<(), OutputError> {
-    let key = Jobs::blob_key(fence, &format!("checkpoint-{number}"));
-    match take_over(blobs, scratch, file, &key).await {
-        Err(OutputError::Store(StoreError::File { source, .. })) if source.kind() == ErrorKind::NotFound => {
-            return Ok(());
-        }
-        taken => taken?,
-    }
-    // Where the commit fails the blob stays until it is swept: should the machine stop now, it may turn out to be written.
-    if let Some(superseded) = jobs.save_checkpoint(fence, epoch, &key).await? {
-        drop_blob((jobs, blobs), &superseded).await;
-    }
-    Ok(())
+/// Where the files of one attempt come from and go to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Outputs<'a> {
+    pub(super) jobs: &'a Jobs,
+    pub(super) blobs: &'a Blobs,
+    pub(super) fence: Fence,
+    /// The folder in which the child writes.
+    pub(super) scratch: &'a Path,
 }
 
-/// Ends the job with `files` as its results. A repetition after a failure goes on where that was.
-pub(super) async fn publish(
-    (jobs, blobs): (&Jobs, &Blobs),
-    fence: Fence,
-    (scratch, files): (&Path, &[OutputFile]),
-) -> Result<(), OutputError> {
-    let mut artifacts = Vec::with_capacity(files.len());
-    for file in files {
-        let blob_key = Jobs::blob_key(fence, &file.name);
-        take_over(blobs, scratch, file, &blob_key).await?;
-        artifacts.push(Artifact {
-            name: file.name.clone(),
-            blob_key,
-            sha256: file.sha256.clone(),
-            bytes: file.bytes,
-            media_type: file.media_type.clone(),
-        });
-    }
-    let published = jobs.publish(fence, &artifacts).await;
-    match published.map_err(OutputError::from) {
-        Ok(checkpoint) => {
-            if let Some(checkpoint) = checkpoint {
-                drop_blob((jobs, blobs), &checkpoint).await;
+impl Outputs<'_> {
+    /// Makes `file` the checkpoint after `epoch`, from which the next attempt goes on; `number` distinguishes this attempt's
+    /// checkpoints. A child that is faster than the disk removes a checkpoint when it has a later one: that is then about to
+    /// be announced.
+    pub(super) async fn save_checkpoint(
+        &self,
+        number: usize,
+        epoch: usize,
+        file: &OutputFile,
+    ) -> Result<(), OutputError> {
+        let key = Jobs::blob_key(self.fence, &format!("checkpoint-{number}"));
+        match self.take_over(file, &key).await {
+            Err(OutputError::Store(StoreError::File { source, .. })) if source.kind() == ErrorKind::NotFound => {
+                return Ok(());
             }
-            Ok(())
+            taken => taken?,
         }
-        Err(error) => {
-            if error.is_fence_lost() {
-                for artifact in &artifacts {
-                    drop_blob((jobs, blobs), &artifact.blob_key).await;
+        // Where the commit fails the blob stays until it is swept: should the machine stop now, it may turn out to be written.
+        if let Some(superseded) = self.jobs.save_checkpoint(self.fence, epoch, &key).await? {
+            self.drop_blob(&superseded).await;
+        }
+        Ok(())
+    }
+
+    /// Ends the job with `files` as its results. A repetition after a failure goes on where that was.
+    pub(super) async fn publish(&self, files: &[OutputFile]) -> Result<(), OutputError> {
+        let mut artifacts = Vec::with_capacity(files.len());
+        for file in files {
+            let blob_key = Jobs::blob_key(self.fence, &file.name);
+            self.take_over(file, &blob_key).await?;
+            artifacts.push(Artifact {
+                name: file.name.clone(),
+                blob_key,
+                sha256: file.sha256.clone(),
+                bytes: file.bytes,
+                media_type: file.media_type.clone(),
+            });
+        }
+        let published = self.jobs.publish(self.fence, &artifacts).await;
+        match published.map_err(OutputError::from) {
+            Ok(checkpoint) => {
+                if let Some(checkpoint) = checkpoint {
+                    self.drop_blob(&checkpoint).await;
                 }
+                Ok(())
             }
-            Err(error)
+            Err(error) => {
+                if error.is_fence_lost() {
+                    for artifact in &artifacts {
+                        self.drop_blob(&artifact.blob_key).await;
+                    }
+                }
+                Err(error)
+            }
         }
     }
-}
 
-/// Removes a blob that this attempt has made or replaced, unless a job refers to it. Where that fails it stays behind, until it is
-/// swept.
-async fn drop_blob((jobs, blobs): (&Jobs, &Blobs), key: &str) {
-    if let Err(error) = jobs.drop_blob(blobs, key).await {
-        tracing::warn!(key, %error, "a blob that nobody needs could not be removed; it will be swept");
+    /// Removes a blob that this attempt has made or replaced, unless a job refers to it. Where that fails it stays behind,
+    /// until it is swept.
+    async fn drop_blob(&self, key: &str) {
+        if let Err(error) = self.jobs.drop_blob(self.blobs, key).await {
+            tracing::warn!(key, %error, "a blob that nobody needs could not be removed; it will be swept");
+        }
     }
-}
 
-/// The child is our own program, yet a wrong path must not move a file that is not its own.
-async fn take_over(blobs: &Blobs, scratch: &Path, file: &OutputFile, key: &str) -> Result<(), OutputError> {
-    let inside = file.path.parent() == Some(scratch) && file.path.file_name().is_some();
-    if !inside {
-        return Err(OutputError::Outside { name: file.name.clone(), path: file.path.display().to_string() });
+    /// The child is our own program, yet a wrong path must not move a file that is not its own.
+    async fn take_over(&self, file: &OutputFile, key: &str) -> Result<(), OutputError> {
+        let inside = file.path.parent() == Some(self.scratch) && file.path.file_name().is_some();
+        if !inside {
+            return Err(OutputError::Outside { name: file.name.clone(), path: file.path.display().to_string() });
+        }
+        Ok(self.blobs.put_file(&file.path, key).await?)
     }
-    Ok(blobs.put_file(&file.path, key).await?)
 }

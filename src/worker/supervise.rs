@@ -1,15 +1,15 @@
-//! One attempt of one job: starts the child, writes down what it says, and ends the attempt as it ends.
+//! One attempt of one job: starts the child, stores what it reports, and ends the attempt as it ends.
 
 use std::path::Path;
 
 use tokio::time::{Duration, Instant, MissedTickBehavior};
 
 use super::Worker;
-use super::child::{Child, Said};
+use super::child::{Child, Output};
 use super::disk::Allowance;
 use super::lease::{Lease, Standing};
 use super::outbox::Outbox;
-use super::outputs::{self, OutputError};
+use super::outputs::{OutputError, Outputs};
 use super::scratch::Scratch;
 use super::task;
 use crate::domain::job::{Fence, Interruption};
@@ -30,13 +30,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 enum Outcome {
     /// It has a result.
     Finished(Vec<OutputFile>),
-    /// It has found that the job cannot succeed.
+    /// The job cannot succeed: the child has found that, or the supervisor.
     Failed(Problem),
-    /// The machine has let it down.
-    LetDown(Problem),
+    /// The child has found that the machine lacks something; another attempt may succeed.
+    TransientFailure(Problem),
+    /// The supervisor could not begin the attempt, go on with it or keep its results; another attempt may succeed.
+    Aborted(Problem),
     /// It has stopped, by itself or killed, because of this.
     Stopped(Stop),
-    /// It has ended without a last word.
+    /// It has ended without a last message.
     Crashed(String),
     /// Another attempt has taken over; nothing may be written any more.
     FenceLost,
@@ -100,7 +102,7 @@ impl Attempt<'_> {
         }
     }
 
-    /// Listens to the child until it has ended.
+    /// Takes in what the child writes until its attempt is over.
     async fn follow(&mut self, mut child: Child, lease: &mut Lease, shutdown: &Shutdown) -> Outcome {
         let mut flush = tokio::time::interval(FLUSH);
         flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -108,7 +110,7 @@ impl Attempt<'_> {
         let outcome = loop {
             let patience = self.stop.map(|(_, until)| until);
             tokio::select! {
-                said = child.listen() => if let Some(outcome) = self.hear(said).await {
+                output = child.next_output() => if let Some(outcome) = self.take(output).await {
                     break outcome;
                 },
                 standing = lease.changed() => match standing {
@@ -131,21 +133,19 @@ impl Attempt<'_> {
                         lost => lost,
                     };
                     if let Some(outcome) = stopped {
-                        // It has not said its last word.
-                        child.kill();
                         break outcome;
                     }
                 }
             }
         };
-        self.part(child, outcome).await
+        self.reap(child, outcome).await
     }
 
-    /// Asks the child to stop; only the first reason counts.
+    /// Has the child stop; only the first reason counts.
     async fn stop(&mut self, child: &mut Child, why: Stop) {
         if self.stop.is_none() {
             self.stop = Some((why, Instant::now() + self.worker.policy.grace));
-            child.ask_to_stop().await;
+            child.send_stop().await;
         }
     }
 
@@ -157,8 +157,8 @@ impl Attempt<'_> {
         )
     }
 
-    /// Writes down what the child has said; what cannot be written now waits for the next time. An outcome where it will never
-    /// be written.
+    /// Stores what the child has reported; what cannot be written now waits for the next time. An outcome where it will
+    /// never be written.
     async fn flush(&mut self) -> Option<Outcome> {
         let flushed = self.outbox.flush(&self.worker.jobs, self.fence).await;
         flushed.err().and_then(|error| self.unwritten("what it reported", &error.into()))
@@ -173,7 +173,7 @@ impl Attempt<'_> {
 
     /// The outcome of an attempt that may not have the disk that it needs.
     fn without_room(problem: Problem) -> Outcome {
-        if problem.code.is_transient() { Outcome::LetDown(problem) } else { Outcome::Failed(problem) }
+        if problem.code.is_transient() { Outcome::Aborted(problem) } else { Outcome::Failed(problem) }
     }
 
     /// Whether the attempt ends because `what` could not be written: not while the storage may heal and the lease is good.
@@ -188,20 +188,20 @@ impl Attempt<'_> {
         }
     }
 
-    /// Takes in what the child says; its last word is the outcome.
-    async fn hear(&mut self, said: Said) -> Option<Outcome> {
-        match said {
-            Said::Message(message) => return self.hear_message(*message).await,
-            Said::Complaint(line) => self.outbox.line(Level::Info, "stderr", line),
-            Said::Nonsense(why) => {
+    /// Takes in what the child has written; its last message is the outcome.
+    async fn take(&mut self, output: Output) -> Option<Outcome> {
+        match output {
+            Output::Message(message) => return self.take_message(*message).await,
+            Output::StderrLine(line) => self.outbox.line(Level::Info, "stderr", line),
+            Output::Malformed(why) => {
                 return Some(Outcome::Crashed(format!("it said something that is no message: {why}")));
             }
-            Said::Nothing => return Some(Outcome::Crashed(String::new())),
+            Output::EndOfFile => return Some(Outcome::Crashed(String::new())),
         }
         None
     }
 
-    async fn hear_message(&mut self, message: Message) -> Option<Outcome> {
+    async fn take_message(&mut self, message: Message) -> Option<Outcome> {
         match message {
             Message::Progress(progress) => self.outbox.progress(progress),
             Message::Log { level, message } => self.outbox.line(level, "job", message),
@@ -216,7 +216,7 @@ impl Attempt<'_> {
             Message::Checkpoint { epoch, file } => return self.save_checkpoint(epoch, &file).await,
             Message::Stopped => return Some(self.stopped()),
             Message::Failed { problem } => return Some(Outcome::Failed(problem)),
-            Message::LetDown { problem } => return Some(Outcome::LetDown(problem)),
+            Message::TransientFailure { problem } => return Some(Outcome::TransientFailure(problem)),
             Message::Finished { artifacts } => return Some(Outcome::Finished(artifacts)),
         }
         None
@@ -225,8 +225,7 @@ impl Attempt<'_> {
     /// Keeps a checkpoint. Without it the attempt goes on; the next one would only begin further back.
     async fn save_checkpoint(&mut self, epoch: usize, file: &OutputFile) -> Option<Outcome> {
         self.checkpoints += 1;
-        let (stores, number) = ((&self.worker.jobs, &self.worker.blobs), (self.checkpoints, epoch));
-        let error = outputs::save_checkpoint(stores, self.fence, number, (self.folder(), file)).await.err()?;
+        let error = self.outputs().save_checkpoint(self.checkpoints, epoch, file).await.err()?;
         let what = format!("the checkpoint after epoch {epoch}");
         self.outbox.line(Level::Warning, "worker", format!("{what} could not be kept: {error}"));
         self.unwritten(&what, &error)
@@ -237,18 +236,21 @@ impl Attempt<'_> {
         self.scratch.as_ref().map_or(Path::new(""), Scratch::path)
     }
 
-    /// Sees the child off: one that has said its last word may end by itself, any other is killed.
-    async fn part(&mut self, mut child: Child, outcome: Outcome) -> Outcome {
-        let spoke = matches!(outcome, Outcome::Finished(_) | Outcome::Failed(_));
-        if !spoke {
-            child.kill();
-        }
-        let (status, complaints) = child.end().await;
-        for line in complaints {
+    /// The child's files.
+    fn outputs(&self) -> Outputs<'_> {
+        Outputs { jobs: &self.worker.jobs, blobs: &self.worker.blobs, fence: self.fence, scratch: self.folder() }
+    }
+
+    /// Waits until the child has exited, and says how its work has ended in the light of that.
+    async fn reap(&mut self, child: Child, outcome: Outcome) -> Outcome {
+        let (status, lines) = child.end().await;
+        for line in lines {
             self.outbox.line(Level::Info, "stderr", line);
         }
         match outcome {
-            Outcome::Crashed(_) | Outcome::LetDown(_) if self.stop.is_some() => self.stopped(),
+            Outcome::Crashed(_) | Outcome::TransientFailure(_) | Outcome::Aborted(_) if self.stop.is_some() => {
+                self.stopped()
+            }
             Outcome::Crashed(why) if why.is_empty() => {
                 Outcome::Crashed(status.map_or_else(
                     || "its process is gone".to_owned(),
@@ -290,9 +292,9 @@ impl Attempt<'_> {
         match outcome {
             Outcome::Finished(files) => self.publish(files).await?,
             Outcome::Failed(problem) => jobs.fail(fence, problem.clone()).await?,
-            Outcome::LetDown(problem) => {
+            Outcome::TransientFailure(problem) | Outcome::Aborted(problem) => {
                 self.note_end(&problem.to_string()).await?;
-                jobs.let_down(fence, problem.clone()).await?;
+                jobs.fail_for_now(fence, problem.clone()).await?;
             }
             Outcome::Stopped(Stop::Cancelled) => jobs.end_cancelled(fence).await?,
             Outcome::Stopped(Stop::OutOfTime) => jobs.fail_out_of_time(fence).await?,
@@ -307,8 +309,7 @@ impl Attempt<'_> {
     }
 
     async fn publish(&self, files: &[OutputFile]) -> Result<(), OutputError> {
-        let stores = (&self.worker.jobs, &self.worker.blobs);
-        match outputs::publish(stores, self.fence, (self.folder(), files)).await {
+        match self.outputs().publish(files).await {
             Err(error @ OutputError::Outside { .. }) => {
                 Ok(self.worker.jobs.fail(self.fence, Problem::new(Code::Internal, error.to_string())).await?)
             }
@@ -321,7 +322,7 @@ impl Attempt<'_> {
         match outcome {
             Outcome::Finished(_) => {
                 let problem = Problem::new(error.code(), format!("The results could not be kept: {error}."));
-                self.write_end(&Outcome::LetDown(problem)).await
+                self.write_end(&Outcome::Aborted(problem)).await
             }
             _ => Err(error),
         }
@@ -338,7 +339,7 @@ impl Attempt<'_> {
 /// The outcome of an attempt that has no child.
 fn not_begun(what: &str, error: &std::io::Error) -> Outcome {
     let (code, why) = (Code::of_system(error), format!("{what}: {error}"));
-    if code.is_transient() { Outcome::LetDown(Problem::new(code, why)) } else { Outcome::Crashed(why) }
+    if code.is_transient() { Outcome::Aborted(Problem::new(code, why)) } else { Outcome::Crashed(why) }
 }
 
 /// Waits until then; for ever where there is no then.

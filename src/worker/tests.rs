@@ -248,12 +248,12 @@ async fn a_child_that_reports_a_problem_fails_the_job_at_once() {
 }
 
 #[tokio::test]
-async fn a_child_that_the_machine_lets_down_is_tried_again_after_a_pause_that_grows() {
+async fn a_transient_failure_is_tried_again_after_a_pause_that_grows() {
     let clock = Arc::new(ManualClock::at(from_millis(1_000_000)));
     let script = r#"
         say '{"type":"phase","phase":"load"}'
         case "$PWD" in
-            *-1|*-2) say '{"type":"let_down","problem":{"code":"disk_full","detail":"no room for epoch 1"}}' ;;
+            *-1|*-2) say '{"type":"transient_failure","problem":{"code":"disk_full","detail":"no room for epoch 1"}}' ;;
             *) finish ;;
         esac"#;
     let mut house = House::at(clock.clone(), script).await;
@@ -277,9 +277,27 @@ async fn a_child_that_the_machine_lets_down_is_tried_again_after_a_pause_that_gr
 }
 
 #[tokio::test]
-async fn a_job_that_the_machine_always_lets_down_ends_with_what_it_lacks() {
+async fn a_child_that_has_sent_its_last_message_exits_by_itself() {
+    let script = r#"
+        case "$PWD" in
+            *-1)
+                say '{"type":"transient_failure","problem":{"code":"disk_full","detail":"no room."}}'
+                sleep 0.2
+                echo 'tidied up' >&2 ;;
+            *) finish ;;
+        esac"#;
+    let mut house = House::new(script).await;
+    let job = house.run_to_end().await;
+    assert!(matches!(&job.state, State::Succeeded(ended) if ended.effort.attempts == 2), "{:?}", job.state);
+    let logs = house.logs(job.id).await;
+    assert!(logs.iter().any(|line| line == "tidied up"), "{logs:?}");
+    house.stop().await;
+}
+
+#[tokio::test]
+async fn a_transient_failure_that_persists_ends_the_job_with_what_the_machine_lacks() {
     let clock = Arc::new(ManualClock::at(from_millis(1_000_000)));
-    let script = r#"say '{"type":"let_down","problem":{"code":"disk_full","detail":"no room."}}'"#;
+    let script = r#"say '{"type":"transient_failure","problem":{"code":"disk_full","detail":"no room."}}'"#;
     let mut house = House::at(clock.clone(), script).await;
     house.start();
     let id = house.queue(Duration::from_hours(1)).await;

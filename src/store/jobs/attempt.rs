@@ -233,13 +233,13 @@ impl Jobs {
         self.leave(fence, |running, limit, now| (running.interrupt(why, limit, now), details)).await
     }
 
-    /// The machine has let the attempt down; the job waits for a better time, or ends with `problem` if there was none.
+    /// The attempt has met a transient failure; the job waits for a better time, or ends with `problem` if there was none.
     ///
     /// # Errors
     /// When the fence is lost, or the database fails.
-    pub async fn let_down(&self, fence: Fence, problem: Problem) -> Result<(), JobError> {
-        let details = json!({ "reason": Interruption::LetDown.as_str() });
-        self.leave(fence, |running, limit, now| (running.let_down(problem, limit, now), details)).await
+    pub async fn fail_for_now(&self, fence: Fence, problem: Problem) -> Result<(), JobError> {
+        let details = json!({ "reason": Interruption::TransientFailure.as_str() });
+        self.leave(fence, |running, limit, now| (running.fail_for_now(problem, limit, now), details)).await
     }
 
     async fn leave(

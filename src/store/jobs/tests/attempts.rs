@@ -127,12 +127,12 @@ async fn attempts_that_get_nowhere_are_a_crash_loop_and_headway_resets_the_count
 }
 
 #[tokio::test]
-async fn a_job_that_the_machine_has_let_down_waits_and_lets_others_pass() {
+async fn a_job_waits_after_a_transient_failure_while_others_pass() {
     let house = House::new().await;
     let fence = house.running().await;
     house.jobs.enter_phase(fence, Phase::Load).await.expect("writes");
     let problem = Problem::new(Code::DiskFull, "no room.");
-    house.jobs.let_down(fence, problem).await.expect("ends the attempt");
+    house.jobs.fail_for_now(fence, problem).await.expect("ends the attempt");
     assert!(house.claim().await.is_none(), "too early");
     let other = house.queue().await;
     assert_eq!(house.claim().await.expect("the other one").fence.job, other);
