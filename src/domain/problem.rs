@@ -5,6 +5,8 @@ use std::io::{self, ErrorKind};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+pub use super::fault::{Fault, FaultCode};
+
 /// Limits on open files, which have no [`ErrorKind`].
 const TOO_MANY_FILES: i32 = Errno::MFILE.raw_os_error();
 const TOO_MANY_FILES_IN_SYSTEM: i32 = Errno::NFILE.raw_os_error();
@@ -18,9 +20,6 @@ macro_rules! codes {
         }
 
         impl Code {
-            /// Every code, for the documentation and its test.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
-
             /// The code as it stands in answers.
             #[must_use]
             pub fn as_str(self) -> &'static str {
@@ -31,12 +30,6 @@ macro_rules! codes {
             #[must_use]
             pub fn status(self) -> u16 {
                 match self { $(Self::$variant => $status,)+ }
-            }
-
-            /// The code that is called `name`.
-            #[must_use]
-            pub fn named(name: &str) -> Option<Self> {
-                Self::ALL.iter().copied().find(|code| code.as_str() == name)
             }
 
             /// A short text that is the same for every occurrence.
@@ -159,28 +152,20 @@ impl Code {
         }
     }
 
+    /// The code of a request all of whose faults are of the kind `fault`, where it says more than that the request is not valid.
+    fn of_faults(fault: FaultCode) -> Option<Self> {
+        match fault {
+            FaultCode::DatasetInvalid => Some(Self::DatasetInvalid),
+            FaultCode::NoSuchDevice => Some(Self::NoSuchDevice),
+            FaultCode::NotSupportedYet => Some(Self::NotSupportedYet),
+            _ => None,
+        }
+    }
+
     /// Whether another attempt of the same job may do without: the machine was at fault, not the job.
     #[must_use]
     pub fn is_transient(self) -> bool {
         matches!(self, Self::DiskFull | Self::StorageFailed | Self::ResourcesExhausted | Self::Unavailable)
-    }
-}
-
-/// One fault in a JSON body.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fault {
-    /// JSON pointer (RFC 6901) to the value at fault.
-    pub pointer: String,
-    /// What kind of fault, e.g. `unknown_field`.
-    pub code: String,
-    /// What was expected, what was found, what to do.
-    pub detail: String,
-}
-
-impl Fault {
-    /// A fault at `pointer`.
-    pub fn new(pointer: impl Into<String>, code: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { pointer: pointer.into(), code: code.into(), detail: detail.into() }
     }
 }
 
@@ -207,7 +192,7 @@ impl Problem {
     #[must_use]
     pub fn faults(errors: Vec<Fault>) -> Self {
         let shared = errors.first().filter(|first| errors.iter().all(|fault| fault.code == first.code));
-        let code = shared.and_then(|fault| Code::named(&fault.code)).unwrap_or(Code::InvalidRequest);
+        let code = shared.and_then(|fault| Code::of_faults(fault.code)).unwrap_or(Code::InvalidRequest);
         let detail = match &errors[..] {
             [only] => format!("{}: {}", only.pointer, only.detail),
             many => format!("{} values are at fault; `errors` names each", many.len()),

@@ -7,7 +7,7 @@ use axum::http::request::Parts;
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::domain::problem::{Fault, Problem};
+use crate::domain::problem::{Fault, FaultCode, Problem};
 use crate::store::listing::Listing;
 
 const DEFAULT_LIMIT: usize = 50;
@@ -94,7 +94,8 @@ pub fn parse(query: &str, states: &[&str]) -> Result<Listing, Problem> {
     let mut listing = Listing { limit: DEFAULT_LIMIT, after: None, state: None, labels: labels(&pairs) };
     let mut faults = Vec::new();
     for (key, value) in pairs {
-        let mut wrong = |detail: String| faults.push(Fault::new(format!("/query/{key}"), "invalid_value", detail));
+        let mut wrong =
+            |detail: String| faults.push(Fault::new(format!("/query/{key}"), FaultCode::InvalidValue, detail));
         match key.as_str() {
             "limit" => match value.parse() {
                 Ok(limit) if (1..=MAX_LIMIT).contains(&limit) => listing.limit = limit,
@@ -106,7 +107,7 @@ pub fn parse(query: &str, states: &[&str]) -> Result<Listing, Problem> {
             key if key.starts_with("label.") => {}
             _ => {
                 let detail = "the parameter is unknown; known are limit, after, state and label.NAME";
-                faults.push(Fault::new(format!("/query/{key}"), "unknown_parameter", detail));
+                faults.push(Fault::new(format!("/query/{key}"), FaultCode::UnknownParameter, detail));
             }
         }
     }
@@ -120,7 +121,11 @@ pub fn parse(query: &str, states: &[&str]) -> Result<Listing, Problem> {
 pub fn parse_unlabelled(query: &str) -> Result<Listing, Problem> {
     let unknown = |(key, _): &(String, String)| !matches!(key.as_str(), "limit" | "after");
     let fault = |(key, _): &(String, String)| {
-        Fault::new(format!("/query/{key}"), "unknown_parameter", "the parameter is unknown; known are limit and after")
+        Fault::new(
+            format!("/query/{key}"),
+            FaultCode::UnknownParameter,
+            "the parameter is unknown; known are limit and after",
+        )
     };
     let faults: Vec<Fault> = pairs(query).iter().filter(|pair| unknown(pair)).map(fault).collect();
     if faults.is_empty() { parse(query, &[]) } else { Err(Problem::faults(faults)) }
@@ -134,13 +139,14 @@ pub fn flags<const N: usize>(query: &str, names: [&str; N]) -> Result<[bool; N],
     let mut flags = [false; N];
     let mut faults = Vec::new();
     for (key, value) in pairs(query) {
-        let mut fault = |code: &str, detail: String| faults.push(Fault::new(format!("/query/{key}"), code, detail));
+        let mut fault =
+            |code: FaultCode, detail: String| faults.push(Fault::new(format!("/query/{key}"), code, detail));
         match (names.iter().position(|name| *name == key), value.as_str()) {
             (Some(index), "true" | "1" | "") => flags[index] = true,
             (Some(index), "false" | "0") => flags[index] = false,
-            (Some(_), other) => fault("invalid_value", format!("expected true or false, got `{other}`")),
+            (Some(_), other) => fault(FaultCode::InvalidValue, format!("expected true or false, got `{other}`")),
             (None, _) => {
-                fault("unknown_parameter", format!("the parameter is unknown; known are {}", names.join(", ")));
+                fault(FaultCode::UnknownParameter, format!("the parameter is unknown; known are {}", names.join(", ")));
             }
         }
     }
@@ -159,7 +165,7 @@ pub fn upload_labels(query: &str) -> Result<BTreeMap<String, String>, Problem> {
     };
     let fault = |(key, _): &(String, String)| {
         let detail = format!("expected only label.NAME=VALUE, each of at most {LONGEST_LABEL} bytes");
-        Fault::new(format!("/query/{key}"), "unknown_parameter", detail)
+        Fault::new(format!("/query/{key}"), FaultCode::UnknownParameter, detail)
     };
     let faults: Vec<Fault> = pairs.iter().filter(|(key, value)| !known(key, value)).map(fault).collect();
     if faults.is_empty() { Ok(labels(&pairs)) } else { Err(Problem::faults(faults)) }

@@ -1,6 +1,6 @@
 //! Which tensors of a `state_dict` belong to a node, and how a network looks whose tensors have other widths.
 
-use crate::domain::problem::Fault;
+use crate::domain::problem::{Fault, FaultCode};
 use crate::model::graph::{Graph, GraphError, Node, NodeId, Op, Projections};
 use crate::model::header::CheckpointHeader;
 
@@ -233,17 +233,17 @@ pub fn compare(graph: &Graph, header: &CheckpointHeader, pointer: &str) -> Vec<F
         match rest.remove(name.as_str()) {
             None => faults.push(Fault::new(
                 pointer,
-                "missing_tensor",
+                FaultCode::MissingTensor,
                 format!("tensor `{name}`: expected shape {shape:?}, got none"),
             )),
             Some(info) if info.shape != shape => faults.push(Fault::new(
                 pointer,
-                "shape_mismatch",
+                FaultCode::ShapeMismatch,
                 format!("tensor `{name}`: expected shape {shape:?}, got {:?}", info.shape),
             )),
             Some(info) if !info.dtype.is_float() => faults.push(Fault::new(
                 pointer,
-                "not_a_weight",
+                FaultCode::NotAWeight,
                 format!("tensor `{name}`: expected a float type, got {:?}", info.dtype),
             )),
             Some(_) => {}
@@ -254,7 +254,7 @@ pub fn compare(graph: &Graph, header: &CheckpointHeader, pointer: &str) -> Vec<F
     }
     faults.extend(rest.values().map(|info| {
         let detail = format!("tensor `{}`: expected none of this name, got shape {:?}", info.name, info.shape);
-        Fault::new(pointer, "unexpected_tensor", detail)
+        Fault::new(pointer, FaultCode::UnexpectedTensor, detail)
     }));
     faults
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::problem::{Code, Fault, Problem};
+use crate::domain::problem::{Code, Fault, FaultCode, Problem};
 use crate::model::allocate::{self, Curve, Ledger};
 use crate::model::costs::Costs;
 use crate::model::graph::{Graph, GraphError, NodeId};
@@ -131,7 +131,7 @@ fn spend(
             "expected at least {}, which the narrowest network of this architecture costs, got {}",
             too_small.smallest, budget.limit
         );
-        Problem::faults(vec![Fault::new(format!("/target/{name}"), "budget_too_small", detail)])
+        Problem::faults(vec![Fault::new(format!("/target/{name}"), FaultCode::BudgetTooSmall, detail)])
     })
 }
 
@@ -149,7 +149,7 @@ fn widths(couplings: &[Couplings], ranges: &[Range], size: Size, names: &[String
     let faults: Vec<Fault> = too_wide
         .map(|((name, range), width)| {
             let detail = format!("layer `{name}` would keep {width} units, the members have {} together", range.total);
-            Fault::new("/target/width", "too_wide", detail)
+            Fault::new("/target/width", FaultCode::TooWide, detail)
         })
         .collect();
     if faults.is_empty() {
@@ -216,7 +216,7 @@ mod tests {
     }
 
     fn fault(problem: &Problem) -> (&str, &str) {
-        (&problem.errors[0].pointer, &problem.errors[0].code)
+        (&problem.errors[0].pointer, problem.errors[0].code.as_str())
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::problem::Fault;
+use crate::domain::problem::{Fault, FaultCode};
 use crate::model::graph::Graph;
 use crate::model::groups::{Axis, Couplings, GroupId, Owner};
 use crate::settings::{LayerSize, Target};
@@ -114,7 +114,7 @@ fn unknown_names(graphs: &[Graph], couplings: &[Couplings], groups: &[Named<'_>]
     let unknown = |pointer: String, name: &str| {
         Fault::new(
             pointer,
-            "unknown_layer",
+            FaultCode::UnknownLayer,
             format!("there is no layer `{name}`; layers that can be pruned: {}", known()),
         )
     };
@@ -123,7 +123,7 @@ fn unknown_names(graphs: &[Graph], couplings: &[Couplings], groups: &[Named<'_>]
     for name in target.layers.keys().filter(|name| !is_layer(name)) {
         faults.push(if is_head(name) {
             let detail = format!("the width of the output layer `{name}` is the number of outputs and stays");
-            Fault::new(pointer_to(name), "invalid_value", detail)
+            Fault::new(pointer_to(name), FaultCode::InvalidValue, detail)
         } else {
             unknown(pointer_to(name), name)
         });
@@ -144,7 +144,7 @@ fn widths_of_several<'t>(groups: &[Named<'_>], target: &'t Target) -> BTreeMap<&
             "the outputs of `{name}` are added to a concatenation of {}: expected widths for these, or a factor",
             own.join(", ")
         );
-        (name, Fault::new(pointer_to(name), "several_groups", detail))
+        (name, Fault::new(pointer_to(name), FaultCode::SeveralGroups, detail))
     };
     several.map(fault).collect()
 }
@@ -174,7 +174,7 @@ fn range(group: &Named<'_>, target: &Target, faults: &mut Vec<Fault>) -> Range {
             group.name,
             if group.head > 1 { format!(", in whole heads of {} channels", group.head) } else { String::new() }
         );
-        faults.push(Fault::new("/target/round_to", "too_wide", detail));
+        faults.push(Fault::new("/target/round_to", FaultCode::TooWide, detail));
     }
     let least = match member.next_multiple_of(step) {
         _ if !kept => step,
@@ -206,22 +206,22 @@ fn asked_faults(group: &Named<'_>, kept: bool, asked: &BTreeMap<&str, usize>) ->
     for (&name, &width) in asked {
         if width > group.total {
             let detail = format!("layer `{name}` would keep {width} units, the members have {} together", group.total);
-            faults.push(Fault::new(pointer_to(name), "too_wide", detail));
+            faults.push(Fault::new(pointer_to(name), FaultCode::TooWide, detail));
         } else if kept && width < group.member {
             let detail =
                 format!("`keep` names this layer: expected at least the member width {}, got {width}", group.member);
-            faults.push(Fault::new(pointer_to(name), "too_narrow", detail));
+            faults.push(Fault::new(pointer_to(name), FaultCode::TooNarrow, detail));
         }
         if !width.is_multiple_of(group.head) {
             let head = group.head;
             let detail = format!("an attention reads or writes `{name}`: expected whole heads of {head}, got {width}");
-            faults.push(Fault::new(pointer_to(name), "not_whole_heads", detail));
+            faults.push(Fault::new(pointer_to(name), FaultCode::NotWholeHeads, detail));
         }
         match first {
             Some((other, expected)) if expected != width => {
                 let detail =
                     format!("`{name}` and `{other}` share their units: expected {expected} as there, got {width}");
-                faults.push(Fault::new(pointer_to(name), "layers_disagree", detail));
+                faults.push(Fault::new(pointer_to(name), FaultCode::LayersDisagree, detail));
             }
             Some(_) => {}
             None => first = Some((name, width)),

@@ -10,7 +10,7 @@ use super::load::{self, Data};
 use super::phases::{Halt, Phases};
 use super::splits::{Logits, Splits};
 use super::{publish, recover};
-use crate::domain::problem::{Code, Fault, Problem};
+use crate::domain::problem::{Code, Fault, FaultCode, Problem};
 use crate::domain::progress::{Phase, Score};
 use crate::exec::{self, Engine};
 use crate::model::families::{self, fresh};
@@ -91,7 +91,7 @@ fn compute(task: &TrainingTask, phases: &mut Phases<'_>) -> Result<TrainedEnsemb
     let (main, validation, test) = (main?, validation.transpose()?, test.transpose()?);
     let graph = network(task, &main.facts.example_shape, main.facts.classes)?;
     if let Some(misfit) = task.recipe.train.augment.and_then(|augment| augment.misfit(&main.facts.example_shape)) {
-        return Err(Problem::faults(vec![Fault::new("/train/augment", "shape_mismatch", misfit)]).into());
+        return Err(Problem::faults(vec![Fault::new("/train/augment", FaultCode::ShapeMismatch, misfit)]).into());
     }
     let data = Data::new(main, validation, test, &task.recipe.dataset, 0);
     let mut means = Logits::NONE;

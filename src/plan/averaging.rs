@@ -1,6 +1,6 @@
 //! What methods that keep the members' widths need of the members, and what becomes of BatchNorm.
 
-use crate::domain::problem::Fault;
+use crate::domain::problem::{Fault, FaultCode};
 use crate::model::families::Detected;
 use crate::model::graph::{Graph, Op};
 use crate::model::parameters;
@@ -14,7 +14,7 @@ pub(super) fn faults(job: &JobRequest, detected: &Detected) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut missing = |field: &str| {
         let detail = "needs a dataset: its train split is the calibration data";
-        faults.push(Fault::new(format!("/method/{field}"), "missing_field", detail));
+        faults.push(Fault::new(format!("/method/{field}"), FaultCode::MissingField, detail));
     };
     if job.dataset.is_none() && method.alignment.cost == GroundCost::Activations {
         missing("alignment/cost");
@@ -26,7 +26,7 @@ pub(super) fn faults(job: &JobRequest, detected: &Detected) -> Vec<Fault> {
         job.dataset.as_ref().is_some_and(|data| data.validation.is_some() || data.validation_fraction > 0.0);
     if method.member_weights == MemberWeights::Rule(WeightRule::Fitted) && !validated {
         let detail = "weights are fitted on the validation split: expected a dataset with one";
-        faults.push(Fault::new("/method/member_weights", "missing_field", detail));
+        faults.push(Fault::new("/method/member_weights", FaultCode::MissingField, detail));
     }
     if !method.name.selects() {
         let mut shapes = shape_faults(job, detected);
@@ -42,7 +42,7 @@ fn shape_faults(job: &JobRequest, detected: &Detected) -> Vec<Fault> {
     let name = job.method.name.as_str();
     if job.target != Target::default() {
         let detail = format!("the method `{name}` keeps the members' widths: expected {{\"width\": \"member\"}} alone");
-        faults.push(Fault::new("/target", "invalid_value", detail));
+        faults.push(Fault::new("/target", FaultCode::InvalidValue, detail));
     }
     let expected = parameters::of_graph(&detected.graphs[0]);
     for (index, graph) in detected.graphs.iter().enumerate().skip(1) {
@@ -52,7 +52,7 @@ fn shape_faults(job: &JobRequest, detected: &Detected) -> Vec<Fault> {
                 "this method needs members of one shape; tensor `{}`: expected {:?} as in member 0, got {:?}",
                 got.name, expected.shape, got.shape
             );
-            Fault::new(format!("/members/{index}"), "shape_mismatch", detail)
+            Fault::new(format!("/members/{index}"), FaultCode::ShapeMismatch, detail)
         }));
     }
     faults

@@ -1,6 +1,6 @@
 //! Which networks can be compensated.
 
-use crate::domain::problem::Fault;
+use crate::domain::problem::{Fault, FaultCode};
 use crate::model::graph::{Graph, Node, NodeId, Op};
 use crate::settings::{Compensate, Importance, Method};
 
@@ -24,7 +24,7 @@ pub fn resolve(wanted: &Method, graphs: &[Graph], has_dataset: bool) -> Result<C
         (Compensate::DataFree, _) => {
             if let Some(node) = no_link(&graphs[0]) {
                 let detail = format!("{CHAIN}; node `{}` of this network is not supported yet", node.name);
-                faults.push(Fault::new("/method/compensate", "not_supported_yet", detail));
+                faults.push(Fault::new("/method/compensate", FaultCode::NotSupportedYet, detail));
             }
             Compensate::DataFree
         }
@@ -37,7 +37,7 @@ pub fn resolve(wanted: &Method, graphs: &[Graph], has_dataset: bool) -> Result<C
         ];
         for (field, _) in missing.into_iter().filter(|(_, missing)| *missing) {
             let detail = "needs a dataset: its train split is the calibration data";
-            faults.push(Fault::new(format!("/method/{field}"), "missing_field", detail));
+            faults.push(Fault::new(format!("/method/{field}"), FaultCode::MissingField, detail));
         }
     }
     if faults.is_empty() { Ok(resolved) } else { Err(faults) }

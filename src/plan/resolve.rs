@@ -2,7 +2,7 @@
 
 use crate::cost::Counts;
 use crate::domain::dataset::DatasetFacts;
-use crate::domain::problem::{Code, Fault, Problem};
+use crate::domain::problem::{Code, Fault, FaultCode, Problem};
 use crate::model::allocate::Curve;
 use crate::model::depth::{self, Aligned};
 use crate::model::families::Detected;
@@ -61,7 +61,7 @@ pub fn resolve(mut job: JobRequest, inputs: &Inputs<'_>) -> Result<Resolved, Pro
     job.method.importance = compensation::importance(&job.method);
     job.method.batch_norm = averaging::batch_norm(&job, &detected);
     let precision = Precision::shared(&inputs.members);
-    let fusion = match FusionPlan::new(&detected.graphs, &reachable(&job.target, &faults), &precision, None) {
+    let fusion = match FusionPlan::new(&detected.graphs, &reachable(&job.target, job.members.len()), &precision, None) {
         Ok(fusion) if faults.is_empty() => fusion,
         Ok(_) => return Err(Problem::faults(faults)),
         Err(problem) => return Err(with_cause(problem, &job, faults)),
@@ -93,12 +93,10 @@ impl Planned {
     }
 }
 
-/// The target, without a member that does not exist: its fault is known already.
-fn reachable(target: &Target, known: &[Fault]) -> Target {
+/// The target, without a member that does not exist: [`target_faults`] has named it.
+fn reachable(target: &Target, members: usize) -> Target {
     match target.size {
-        Size::WidthsOf(_) if known.iter().any(|fault| fault.pointer == "/target/width/member") => {
-            Target { size: Size::Member, ..target.clone() }
-        }
+        Size::WidthsOf(member) if member >= members => Target { size: Size::Member, ..target.clone() },
         _ => target.clone(),
     }
 }
@@ -124,7 +122,7 @@ fn target_faults(job: &JobRequest) -> Vec<Fault> {
         Size::WidthsOf(member) if member >= job.members.len() => {
             let last = job.members.len() - 1;
             let detail = format!("expected the position of a member, 0 to {last}, got {member}");
-            vec![Fault::new("/target/width/member", "invalid_value", detail)]
+            vec![Fault::new("/target/width/member", FaultCode::InvalidValue, detail)]
         }
         _ => Vec::new(),
     }
@@ -142,7 +140,7 @@ fn data_faults(job: &JobRequest, inputs: &Inputs<'_>, detected: &Detected) -> Ve
     let augment = job.finetune.as_ref().and_then(|finetune| finetune.augment);
     if let (Some(augment), Some(facts)) = (augment, inputs.dataset.and_then(DatasetInput::facts)) {
         let misfit = augment.misfit(&facts.example_shape);
-        faults.extend(misfit.map(|misfit| Fault::new("/finetune/augment", "shape_mismatch", misfit)));
+        faults.extend(misfit.map(|misfit| Fault::new("/finetune/augment", FaultCode::ShapeMismatch, misfit)));
     }
     if let (Some(normalize), Some(facts)) = (
         job.dataset.as_ref().and_then(|dataset| dataset.normalize.given()),
@@ -151,7 +149,7 @@ fn data_faults(job: &JobRequest, inputs: &Inputs<'_>, detected: &Detected) -> Ve
         let channels = if facts.example_shape.len() == 3 { facts.example_shape[0] } else { 1 };
         if ![1, channels].contains(&normalize.mean.len()) {
             let detail = format!("expected 1 or {channels} numbers (one per channel), got {}", normalize.mean.len());
-            faults.push(Fault::new("/dataset/normalize", "shape_mismatch", detail));
+            faults.push(Fault::new("/dataset/normalize", FaultCode::ShapeMismatch, detail));
         }
     }
     faults
@@ -164,7 +162,7 @@ fn output_fault(graph: &Graph) -> Option<Fault> {
         "with a dataset the network must end in a vector, one logit per class; node `{node}` gives shape {shape:?}: add a \
          flatten or a pool, and a linear layer"
     );
-    (!graph.is_classifier()).then(|| Fault::new("/architecture", "shape_mismatch", detail))
+    (!graph.is_classifier()).then(|| Fault::new("/architecture", FaultCode::ShapeMismatch, detail))
 }
 
 fn split_faults(pointer: &str, facts: &DatasetFacts, input: &Shape, classes: usize) -> Vec<Fault> {
@@ -174,12 +172,12 @@ fn split_faults(pointer: &str, facts: &DatasetFacts, input: &Shape, classes: usi
     if elements(&facts.example_shape) != elements(input) || (both_images && facts.example_shape != *input) {
         let detail =
             format!("the network reads examples of shape {input:?}, the dataset has {:?}", facts.example_shape);
-        faults.push(Fault::new(pointer, "shape_mismatch", detail));
+        faults.push(Fault::new(pointer, FaultCode::ShapeMismatch, detail));
     }
     if facts.classes > classes {
         let detail =
             format!("the network tells {classes} classes apart, the dataset has labels up to {}", facts.classes - 1);
-        faults.push(Fault::new(pointer, "label_out_of_range", detail));
+        faults.push(Fault::new(pointer, FaultCode::LabelOutOfRange, detail));
     }
     faults
 }

@@ -1,5 +1,6 @@
 //! Budgets are never exceeded, and spent to the last unit.
 
+use engraft::domain::problem::FaultCode;
 use engraft::model::allocate::Curve;
 use engraft::model::costs::Costs;
 use engraft::model::graph::{Graph, Node};
@@ -100,7 +101,7 @@ fn check_budget(graphs: &[Graph], &Asked { resource, share, round_to, keep, curv
         Err(problem) => {
             let smallest = spent(&least);
             assert!(smallest > limit, "{problem}");
-            assert_eq!(problem.errors[0].code, "budget_too_small");
+            assert_eq!(problem.errors[0].code, FaultCode::BudgetTooSmall);
             assert!(problem.detail.contains(&format!("at least {smallest},")), "{problem}");
         }
     }

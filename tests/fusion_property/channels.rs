@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use engraft::domain::problem::Code;
+use engraft::domain::problem::{Code, FaultCode};
 use engraft::fusion::reference::verify;
 use engraft::fusion::{self, Ensemble, Member};
 use engraft::model::graph::{Graph, NodeId};
@@ -108,7 +108,7 @@ fn attentions_are_concatenated_head_by_head_and_pruned_by_whole_heads() {
         assert_eq!(widths(&Target::default()), [4, 5, 2]);
         assert_eq!(widths(&Size::Factor(0.6).into()), [2, 3, 1]);
         let odd = Target { layers: BTreeMap::from([("patches".to_owned(), LayerSize::Width(3))]), ..Target::default() };
-        assert_eq!(plan(&pair, &odd).unwrap_err().errors[0].code, "not_whole_heads");
+        assert_eq!(plan(&pair, &odd).unwrap_err().errors[0].code, FaultCode::NotWholeHeads);
         let budget = Budget { resource: Resource::Parameters, limit: 150, allocation: Allocation::Uniform };
         let fitting = plan(&pair, &Size::Budget(budget).into()).unwrap();
         assert_eq!((fitting.targets[0] / 2, fitting.targets[0] % 2), (fitting.targets[2], 0));

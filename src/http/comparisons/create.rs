@@ -6,7 +6,7 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use crate::domain::problem::{Fault, Problem};
+use crate::domain::problem::{Fault, FaultCode, Problem};
 use crate::http::auth::Caller;
 use crate::http::idempotent::{accept, request_key};
 use crate::http::jobs::submission;
@@ -83,7 +83,7 @@ pub(super) async fn create(
 
 fn bounded(grid: &Grid, bytes: usize) -> Result<(), Problem> {
     let (runs, total) = (grid.runs(), grid.runs().saturating_mul(bytes));
-    let fault = |detail| Err(Problem::faults(vec![Fault::new("", "too_many_runs", detail)]));
+    let fault = |detail| Err(Problem::faults(vec![Fault::new("", FaultCode::TooManyRuns, detail)]));
     if runs > MOST_RUNS {
         return fault(format!("a comparison has at most {MOST_RUNS} runs, this one {runs}"));
     }

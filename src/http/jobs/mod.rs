@@ -23,7 +23,7 @@ use super::state::AppState;
 use super::views::jobs::JobView;
 use crate::domain::id::JobId;
 use crate::domain::job::State;
-use crate::domain::problem::{Code, Fault, Problem};
+use crate::domain::problem::{Code, Fault, FaultCode, Problem};
 use crate::store::jobs::Job;
 
 /// Every route of jobs.
@@ -83,13 +83,13 @@ fn accepts(headers: &HeaderMap, wanted: &str) -> bool {
 
 /// A parameter of the query that is wrong.
 fn wrong_parameter(name: &str, detail: String) -> Problem {
-    Problem::faults(vec![Fault::new(format!("/query/{name}"), "invalid_value", detail)])
+    Problem::faults(vec![Fault::new(format!("/query/{name}"), FaultCode::InvalidValue, detail)])
 }
 
 /// A parameter that is not known.
 fn unknown_parameter(name: &str, known: &str) -> Problem {
     let detail = format!("the parameter is unknown; known are {known}");
-    Problem::faults(vec![Fault::new(format!("/query/{name}"), "unknown_parameter", detail)])
+    Problem::faults(vec![Fault::new(format!("/query/{name}"), FaultCode::UnknownParameter, detail)])
 }
 
 /// A parameter that is a whole number within `range`.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::domain::problem::{Fault, Problem};
+use crate::domain::problem::{Fault, FaultCode, Problem};
 use crate::http::auth::Caller;
 use crate::http::state::AppState;
 use crate::plan::network::{DatasetInput, Inputs};
@@ -34,7 +34,7 @@ pub(in crate::http) async fn read(state: &AppState, caller: &Caller, body: &Valu
     let files = look_up(state, caller, body, &request, &mut faults).await?;
     if !state.workers.offers(request.device).await? {
         let detail = format!("no worker offers `{}`; GET /v1/workers lists the devices", request.device);
-        faults.push(Fault::new("/device", "no_such_device", detail));
+        faults.push(Fault::new("/device", FaultCode::NoSuchDevice, detail));
     }
     if files.members.len() < request.members.len() {
         return Err(Problem::faults(faults));
@@ -61,7 +61,7 @@ async fn look_up(
     for (index, name) in request.members.iter().enumerate() {
         match state.checkpoints.find(&caller.tenant, name).await? {
             Some(checkpoint) => files.members.push(checkpoint),
-            None => faults.push(unknown(format!("/members/{index}"), "checkpoint", name)),
+            None => faults.push(unknown(format!("/members/{index}"), FaultCode::UnknownCheckpoint, "checkpoint", name)),
         }
     }
     if let Some(dataset) = &request.dataset {
@@ -86,19 +86,19 @@ async fn look_up_dataset(
 ) -> Result<Option<Dataset>, Problem> {
     let found = state.datasets.find(&caller.tenant, name).await?;
     match &found {
-        None => faults.push(unknown(pointer.to_owned(), "dataset", name)),
+        None => faults.push(unknown(pointer.to_owned(), FaultCode::UnknownDataset, "dataset", name)),
         Some(Dataset { state: DatasetState::Invalid(problem), .. }) => {
             let detail = format!("the dataset `{name}` cannot be used: {}", problem.detail);
-            faults.push(Fault::new(pointer, "dataset_invalid", detail));
+            faults.push(Fault::new(pointer, FaultCode::DatasetInvalid, detail));
         }
         Some(_) => {}
     }
     Ok(found)
 }
 
-fn unknown(pointer: String, kind: &str, name: &str) -> Fault {
+fn unknown(pointer: String, code: FaultCode, kind: &str, name: &str) -> Fault {
     let detail = format!("there is no {kind} `{name}`; upload it with PUT /v1/{kind}s/{{name}}");
-    Fault::new(pointer, format!("unknown_{kind}"), detail)
+    Fault::new(pointer, code, detail)
 }
 
 impl Files {

@@ -11,7 +11,7 @@ use super::incoming::Incoming;
 use super::receive::{Bounds, End, receive, reopen};
 use super::refusal::{Refusal, disk_full, intake_problem};
 use crate::domain::name::FileName;
-use crate::domain::problem::{Code, Fault, Problem};
+use crate::domain::problem::{Code, Fault, FaultCode, Problem};
 use crate::http::auth::Caller;
 use crate::http::listing;
 use crate::http::state::AppState;
@@ -68,7 +68,7 @@ pub async fn put(
 /// `invalid_request` that says what a name may be.
 fn parse_name(text: &str) -> Result<FileName, Problem> {
     text.parse::<FileName>()
-        .map_err(|error| Problem::faults(vec![Fault::new("/path/name", "invalid_value", error.to_string())]))
+        .map_err(|error| Problem::faults(vec![Fault::new("/path/name", FaultCode::InvalidValue, error.to_string())]))
 }
 
 /// One upload request.

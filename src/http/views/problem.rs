@@ -49,7 +49,7 @@ pub struct FaultView {
 
 impl From<&Fault> for FaultView {
     fn from(fault: &Fault) -> Self {
-        Self { pointer: fault.pointer.clone(), code: fault.code.clone(), detail: fault.detail.clone() }
+        Self { pointer: fault.pointer.clone(), code: fault.code.as_str().to_owned(), detail: fault.detail.clone() }
     }
 }
 

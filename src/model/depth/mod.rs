@@ -10,7 +10,7 @@ mod segments;
 
 use std::collections::BTreeMap;
 
-use crate::domain::problem::{Code, Fault, Problem};
+use crate::domain::problem::{Code, Fault, FaultCode, Problem};
 use crate::model::families::{self, Detected};
 use crate::model::graph::{Graph, Node, NodeId, Op, Shape};
 use crate::model::header::CheckpointHeader;
@@ -111,7 +111,7 @@ fn one_by_one(
     for (index, graph) in own.iter().enumerate() {
         match pad(&own[deepest], graph) {
             Ok(padding) => paddings.push(padding),
-            Err(detail) => faults.push(Fault::new(format!("/members/{index}"), "depth_mismatch", detail)),
+            Err(detail) => faults.push(Fault::new(format!("/members/{index}"), FaultCode::DepthMismatch, detail)),
         }
     }
     if !faults.is_empty() {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::domain::problem::{Code, Fault, Problem};
+use crate::domain::problem::{Code, Fault, FaultCode, Problem};
 use crate::model::graph::{Graph, Node, NodeId, Op};
 use crate::model::groups::{Couplings, Owner};
 use crate::model::header::CheckpointHeader;
@@ -58,7 +58,7 @@ fn norm_faults(first: &Graph, member: &Graph, pointer: &str) -> Vec<Fault> {
             "node `{}`: members need a GroupNorm of one width to be fused; expected {} channels, got {}",
             first.name, widths[0], widths[1]
         );
-        Fault::new(pointer, "shape_mismatch", detail)
+        Fault::new(pointer, FaultCode::ShapeMismatch, detail)
     };
     differs.map(fault).collect()
 }
@@ -81,7 +81,7 @@ fn fit(first: &Graph, fixed: &Fixed, header: &CheckpointHeader, pointer: &str) -
     };
     match graph {
         Ok(graph) if faults.is_empty() => Ok(graph),
-        Err(error) if faults.is_empty() => Err(vec![Fault::new(pointer, "shape_mismatch", error.to_string())]),
+        Err(error) if faults.is_empty() => Err(vec![Fault::new(pointer, FaultCode::ShapeMismatch, error.to_string())]),
         _ => Err(faults),
     }
 }

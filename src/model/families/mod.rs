@@ -23,7 +23,7 @@ mod wide_resnet;
 pub use catalogue::{FAMILIES, Family};
 pub use inspection::{GroupSummary, Inspection, Reading, inspect};
 
-use crate::domain::problem::{Code, Fault, Problem};
+use crate::domain::problem::{Code, Fault, FaultCode, Problem};
 use crate::model::graph::json as graph_json;
 use crate::model::graph::{Graph, MAX_ELEMENTS, Shape};
 use crate::model::header::CheckpointHeader;
@@ -79,7 +79,7 @@ pub fn detect(
     input_shape: Option<&Shape>,
 ) -> Result<Detected, Problem> {
     let Some(first) = headers.first() else {
-        return Err(Problem::faults(vec![Fault::new("/members", "too_few", "expected at least one member")]));
+        return Err(Problem::faults(vec![Fault::new("/members", FaultCode::TooFew, "expected at least one member")]));
     };
     if let Some(shape) = input_shape {
         check_input(shape)?;
@@ -105,7 +105,7 @@ fn check_input(shape: &Shape) -> Result<(), Problem> {
         return Ok(());
     }
     let detail = format!("expected [D], [C, L] or [C, H, W] with positive sizes, got {shape:?}");
-    Err(Problem::faults(vec![Fault::new("/input_shape", "invalid_shape", detail)]))
+    Err(Problem::faults(vec![Fault::new("/input_shape", FaultCode::InvalidShape, detail)]))
 }
 
 /// The one network that fits a checkpoint.
@@ -128,15 +128,15 @@ fn recognise(header: &CheckpointHeader, family: Option<&str>, given: Given<'_>) 
 /// Checks that there is a family `name`, and that it has heads if a number of them is given.
 fn check_family(name: &str, heads: Option<usize>) -> Result<(), Problem> {
     let fault =
-        |pointer: &str, code: &str, detail: String| Err(Problem::faults(vec![Fault::new(pointer, code, detail)]));
+        |pointer: &str, code: FaultCode, detail: String| Err(Problem::faults(vec![Fault::new(pointer, code, detail)]));
     if !FAMILIES.iter().any(|known| known.name == name) {
         let known: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
         let detail = format!("expected one of {}, got `{name}`", known.join(", "));
-        return fault("/architecture/family", "unknown_family", detail);
+        return fault("/architecture/family", FaultCode::UnknownFamily, detail);
     }
     if heads.is_some() && name != vit::FAMILY {
         let detail = format!("only networks of the family `{}` have heads", vit::FAMILY);
-        return fault("/architecture/heads", "not_applicable", detail);
+        return fault("/architecture/heads", FaultCode::NotApplicable, detail);
     }
     Ok(())
 }
@@ -147,8 +147,10 @@ fn unfit(reason: Unfit) -> Problem {
             let advice = "spell the network out as `{\"architecture\": {\"graph\": …}}`";
             Problem::new(Code::ArchitectureUnknown, format!("{detail}; {advice}"))
         }
-        Unfit::Input(detail) => Problem::faults(vec![Fault::new("/input_shape", "shape_mismatch", detail)]),
-        Unfit::Heads(detail) => Problem::faults(vec![Fault::new("/architecture/heads", "invalid_value", detail)]),
+        Unfit::Input(detail) => Problem::faults(vec![Fault::new("/input_shape", FaultCode::ShapeMismatch, detail)]),
+        Unfit::Heads(detail) => {
+            Problem::faults(vec![Fault::new("/architecture/heads", FaultCode::InvalidValue, detail)])
+        }
     }
 }
 
@@ -159,7 +161,7 @@ fn ambiguous(found: Vec<Candidate>) -> Problem {
         .into_iter()
         .map(|Candidate { family, graph, assumptions }| {
             let detail = format!("{family} for inputs of shape {:?}: {}", graph.input_shape(), assumptions.join("; "));
-            Fault::new("/architecture", "candidate", detail)
+            Fault::new("/architecture", FaultCode::Candidate, detail)
         })
         .collect();
     let detail = format!("{} networks fit the first member; {decide}", errors.len());
@@ -198,7 +200,7 @@ pub fn spelled_out(value: &serde_json::Value, input: Option<&Shape>, pointer: &s
     match input {
         Some(shape) if shape != graph.input_shape() => {
             let detail = format!("the graph reads examples of shape {:?}, the data has {shape:?}", graph.input_shape());
-            Err(Problem::faults(vec![Fault::new(pointer, "shape_mismatch", detail)]))
+            Err(Problem::faults(vec![Fault::new(pointer, FaultCode::ShapeMismatch, detail)]))
         }
         _ => Ok(graph),
     }

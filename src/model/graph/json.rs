@@ -6,7 +6,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use crate::domain::problem::Fault;
+use crate::domain::problem::{Fault, FaultCode};
 use crate::model::graph::{Graph, MAX_NODES, Node, NodeId, Op};
 
 /// Most faults that are listed.
@@ -19,15 +19,15 @@ const MAX_DETAIL: usize = 600;
 /// # Errors
 /// The nodes that cannot be read, each by name, up to 100 of them; or, when all can, the first that does not fit the others.
 pub fn parse(value: &Value) -> Result<Graph, Vec<Fault>> {
-    let fail = |code: &str, detail: String| vec![Fault::new("", code, detail)];
+    let fail = |code: FaultCode, detail: String| vec![Fault::new("", code, detail)];
     let Some(object) = value.as_object() else {
-        return Err(fail("invalid_type", "expected an object with a list `nodes`".to_owned()));
+        return Err(fail(FaultCode::InvalidType, "expected an object with a list `nodes`".to_owned()));
     };
     if let Some(unknown) = object.keys().find(|key| *key != "nodes") {
-        return Err(fail("unknown_field", format!("unknown field `{unknown}`; a graph has only `nodes`")));
+        return Err(fail(FaultCode::UnknownField, format!("unknown field `{unknown}`; a graph has only `nodes`")));
     }
     let Some(list) = object.get("nodes").and_then(Value::as_array) else {
-        return Err(fail("missing_field", "expected a list `nodes`".to_owned()));
+        return Err(fail(FaultCode::MissingField, "expected a list `nodes`".to_owned()));
     };
     if let Some(first) = list.get(MAX_NODES) {
         let name = short(first.get("name").and_then(Value::as_str).unwrap_or_default());
@@ -35,7 +35,7 @@ pub fn parse(value: &Value) -> Result<Graph, Vec<Fault>> {
             "node `{name}` is one too many: a graph may have at most {MAX_NODES} nodes, this one has {}",
             list.len()
         );
-        return Err(vec![Fault::new(format!("/nodes/{MAX_NODES}"), "too_many_nodes", detail)]);
+        return Err(vec![Fault::new(format!("/nodes/{MAX_NODES}"), FaultCode::TooManyNodes, detail)]);
     }
     let mut names: Vec<&str> = Vec::with_capacity(list.len());
     let mut places = std::collections::HashMap::with_capacity(list.len());
@@ -48,7 +48,7 @@ pub fn parse(value: &Value) -> Result<Graph, Vec<Fault>> {
             Err((field, detail)) => {
                 let label = if name.is_empty() { format!("node {index}") } else { format!("node `{}`", short(name)) };
                 let detail = format!("{label}: {}", short(&detail));
-                faults.push(Fault::new(format!("/nodes/{index}{field}"), "invalid_node", detail));
+                faults.push(Fault::new(format!("/nodes/{index}{field}"), FaultCode::InvalidNode, detail));
             }
         }
         if faults.len() == MAX_FAULTS {
@@ -63,7 +63,7 @@ pub fn parse(value: &Value) -> Result<Graph, Vec<Fault>> {
     Graph::new(nodes).map_err(|error| {
         let index = names.iter().rposition(|name| *name == error.node);
         let pointer = index.map_or_else(|| "/nodes".to_owned(), |index| format!("/nodes/{index}"));
-        vec![Fault::new(pointer, "invalid_graph", error.to_string())]
+        vec![Fault::new(pointer, FaultCode::InvalidGraph, error.to_string())]
     })
 }
 

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::reader::{Object, integer, list, text};
 use super::{MAX_MEMBERS, whole};
-use crate::domain::problem::Fault;
+use crate::domain::problem::{Fault, FaultCode};
 use crate::plan::comparison::{Grid, Patch, Variant};
 
 /// Most entries of one axis of the grid.
@@ -31,7 +31,7 @@ pub fn comparison(body: &Value, quick: bool) -> Result<Grid, Vec<Fault>> {
         };
         for (name, empty) in [("ensembles", plan.ensembles.is_empty()), ("methods", plan.methods.is_empty())] {
             if empty && body.value(name).is_none() {
-                body.fault(name, "missing_field", "expected a list of objects with at least a `name`");
+                body.fault(name, FaultCode::MissingField, "expected a list of objects with at least a `name`");
             }
         }
         if plan.targets.is_empty() {
@@ -54,7 +54,7 @@ fn axis(body: &Object<'_>, name: &'static str, read: impl Fn(&Object<'_>) -> Opt
         .enumerate()
         .find(|(index, variant)| variants[..*index].iter().any(|one| one.name == variant.name));
     if let Some((_, variant)) = twice {
-        body.fault(name, "invalid_value", format!("`{}` is named twice", variant.name));
+        body.fault(name, FaultCode::InvalidValue, format!("`{}` is named twice", variant.name));
     }
     variants
 }
@@ -70,7 +70,7 @@ fn patch(object: &Object<'_>) -> Patch {
     let patch = Patch { pointer: object.pointer("job"), fields: object.map("job") };
     for (field, owner) in [("members", "an entry of `ensembles`"), ("seed", "`seeds`")] {
         if patch.fields.contains_key(field) {
-            object.fault("job", "invalid_value", format!("`{field}` stands in {owner}, not in `job`"));
+            object.fault("job", FaultCode::InvalidValue, format!("`{field}` stands in {owner}, not in `job`"));
         }
     }
     patch
@@ -102,7 +102,7 @@ fn shorten(object: &Object<'_>, plan: &mut Grid, apply: bool) {
 fn named(object: &Object<'_>, axis: &'static str, variants: &[Variant]) -> Vec<Variant> {
     let Some(names) = object.field(axis, list(1..=LONGEST_AXIS, text)) else { return variants.to_vec() };
     for unknown in names.iter().filter(|name| variants.iter().all(|variant| variant.name != **name)) {
-        object.fault(axis, "invalid_value", format!("`{unknown}` is not among the plan's {axis}"));
+        object.fault(axis, FaultCode::InvalidValue, format!("`{unknown}` is not among the plan's {axis}"));
     }
     variants.iter().filter(|variant| names.contains(&variant.name)).cloned().collect()
 }
@@ -181,10 +181,10 @@ mod tests {
             "/targets/0/job/target/width",
         ];
         assert_eq!(found, expected);
-        let unknown = plan.locate(&cell, Fault::new("/members/1", "unknown_checkpoint", "there is none"));
+        let unknown = plan.locate(&cell, Fault::new("/members/1", FaultCode::UnknownCheckpoint, "there is none"));
         assert_eq!(unknown.pointer, "/ensembles/0/members/1");
-        let missing = plan.locate(&cell, Fault::new("/method/alignment/cost", "missing_field", "expected one"));
+        let missing = plan.locate(&cell, Fault::new("/method/alignment/cost", FaultCode::MissingField, "expected one"));
         assert_eq!(missing.pointer, "/methods/1/job/method/alignment/cost");
-        assert_eq!(plan.locate(&cell, Fault::new("/device", "no_such_device", "none")).pointer, "/job/device");
+        assert_eq!(plan.locate(&cell, Fault::new("/device", FaultCode::NoSuchDevice, "none")).pointer, "/job/device");
     }
 }

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::LR;
 use super::reader::{Object, boolean, choice, integer, list, number};
+use crate::domain::problem::FaultCode;
 use crate::settings::{Augment, Finetune, Objective, Optimizer, Schedule, Teacher};
 
 /// Most pixels around an image.
@@ -27,7 +28,7 @@ fn training(object: &Object<'_>, objective: Objective, lr: f32) -> Finetune {
     let share = |name| object.field(name, number("a number from 0 to below 1", |value| (0.0..1.0).contains(&value)));
     let warmup = object.field("warmup_epochs", number("a number of epochs, 0 or more", |warmup| warmup >= 0.0));
     if warmup.is_some_and(|warmup| warmup >= epochs as f64) {
-        object.fault("warmup_epochs", "invalid_value", format!("expected less than all {epochs} epochs"));
+        object.fault("warmup_epochs", FaultCode::InvalidValue, format!("expected less than all {epochs} epochs"));
     }
     let clip_norm = object.field("clip_norm", number("a norm above 0 and up to 1e6", |norm| norm > 0.0 && norm <= 1e6));
     Finetune {
@@ -56,7 +57,7 @@ fn augment(object: &Object<'_>) -> Option<Augment> {
 fn only_with(object: &Object<'_>, owner: &str, names: &[&'static str]) {
     for name in names {
         if object.value(name).is_some() {
-            object.fault(name, "invalid_value", format!("goes with {owner} only"));
+            object.fault(name, FaultCode::InvalidValue, format!("goes with {owner} only"));
         }
     }
 }
@@ -101,7 +102,7 @@ fn optimizer(object: &Object<'_>, default_lr: f32) -> Optimizer {
             *momentum = unit("momentum").unwrap_or(*momentum);
             *nesterov = object.field("nesterov", boolean).unwrap_or(*nesterov);
             if *nesterov && *momentum == 0.0 {
-                object.fault("nesterov", "invalid_value", "needs a `momentum` above 0");
+                object.fault("nesterov", FaultCode::InvalidValue, "needs a `momentum` above 0");
             }
             (*lr, *weight_decay) = (rate.unwrap_or(*lr), decay.unwrap_or(*weight_decay));
             *decay_norms_and_biases = all.unwrap_or(*decay_norms_and_biases);
@@ -136,7 +137,7 @@ fn multistep(object: &Object<'_>) -> Schedule {
     let milestones = object.required("milestones", "the epochs after which the learning rate falls", epochs);
     let milestones: Vec<usize> = milestones.unwrap_or_default().into_iter().map(|epoch| epoch as usize).collect();
     if !milestones.is_sorted_by(|a, b| a < b) {
-        object.fault("milestones", "invalid_value", "expected ascending epochs");
+        object.fault("milestones", FaultCode::InvalidValue, "expected ascending epochs");
     }
     let gamma = object.field("gamma", number("a factor above 0 and up to 1", |gamma| gamma > 0.0 && gamma <= 1.0));
     Schedule::Multistep { milestones, gamma: gamma.unwrap_or(0.1) as f32 }

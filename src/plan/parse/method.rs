@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::MAX_MEMBERS;
 use super::reader::{Object, Refusal, choice, integer, list, number};
+use crate::domain::problem::FaultCode;
 use crate::settings::{
     Alignment, BatchNorm, Calibration, Compensate, Convolutions, GroundCost, Importance, MemberWeights, Method,
     MethodName, Order, Outputs, Start, WeightRule,
@@ -46,7 +47,7 @@ pub(super) fn method(object: &Object<'_>) -> Method {
     let name = object.field("name", choice(&names)).unwrap_or_default();
     let order = object.field("order", choice(&orders)).unwrap_or_default();
     if !name.selects() && order != Order::Joint {
-        object.fault("order", "invalid_value", "goes with `neuron_transplantation` only");
+        object.fault("order", FaultCode::InvalidValue, "goes with `neuron_transplantation` only");
     }
     let method = Method {
         name,
@@ -70,7 +71,7 @@ fn misplaced(object: &Object<'_>, method: &Method) {
     let Method { name, order, alignment, .. } = method;
     let only = |wrong: bool, field: &str, owner: &str| {
         if wrong {
-            object.fault(field, "invalid_value", format!("goes with {owner} only"));
+            object.fault(field, FaultCode::InvalidValue, format!("goes with {owner} only"));
         }
     };
     let aligned = "`optimal_transport` and `permutation_alignment`";

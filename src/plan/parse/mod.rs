@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use self::reader::{Faults, Object, choice, integer, list, number, refuse, text};
 use super::request::JobRequest;
-use crate::domain::problem::Fault;
+use crate::domain::problem::{Fault, FaultCode};
 use crate::settings::{
     Architecture, Candidate, Compensate, DatasetRequest, Device, MemberWeights, Method, MethodName, Normalization,
     Normalize, Order,
@@ -64,13 +64,13 @@ fn job(body: &Object<'_>) -> Option<JobRequest> {
     let lr = if plain { LR } else { LR_AFTER_COMPENSATION };
     let finetune = body.object("finetune", |object| finetune::finetune(object, lr));
     if finetune.is_some() && body.value("dataset").is_none() {
-        body.fault("dataset", "missing_field", "`finetune` needs a dataset to train on");
+        body.fault("dataset", FaultCode::MissingField, "`finetune` needs a dataset to train on");
     }
     if let Some(members) = &members {
         one_for_each(body, members.len(), &method);
     }
     if finetune.is_none() && (method.name == MethodName::DistillOnly || method.order == Order::MergeFinetunePrune) {
-        body.fault("finetune", "missing_field", "the method trains: expected at least {\"epochs\": N}");
+        body.fault("finetune", FaultCode::MissingField, "the method trains: expected at least {\"epochs\": N}");
     }
     Some(JobRequest {
         architecture: architecture(body),
@@ -97,7 +97,7 @@ fn one_for_each(body: &Object<'_>, members: usize, method: &Method) {
     for (field, list) in [("/method/member_weights", weights), ("/method/rates", method.rates.as_ref())] {
         if let Some(list) = list.filter(|list| list.len() != members) {
             let detail = format!("expected a number for each of the {members} members, got {}", list.len());
-            body.faults().add(field, "invalid_value", detail);
+            body.faults().add(field, FaultCode::InvalidValue, detail);
         }
     }
 }
@@ -117,7 +117,7 @@ fn architecture(body: &Object<'_>) -> Architecture {
         Some(Value::String(name)) if name == "auto" => Architecture::Auto,
         Some(Value::Object(_)) => body.object("architecture", spelled_out).unwrap_or_default(),
         Some(_) => {
-            body.fault("architecture", "invalid_value", "expected `auto`, {\"family\": …} or {\"graph\": …}");
+            body.fault("architecture", FaultCode::InvalidValue, "expected `auto`, {\"family\": …} or {\"graph\": …}");
             Architecture::Auto
         }
     }
@@ -129,12 +129,16 @@ fn spelled_out(object: &Object<'_>) -> Architecture {
         (Some(name), None) => Architecture::Family { name, heads },
         (None, Some(graph)) => {
             if heads.is_some() {
-                object.fault("heads", "not_applicable", "a graph says itself how many heads its attentions have");
+                object.fault(
+                    "heads",
+                    FaultCode::NotApplicable,
+                    "a graph says itself how many heads its attentions have",
+                );
             }
             Architecture::Graph(graph.clone())
         }
         _ => {
-            object.fault("family", "missing_field", "expected either `family` or `graph`");
+            object.fault("family", FaultCode::MissingField, "expected either `family` or `graph`");
             Architecture::Auto
         }
     }
@@ -173,7 +177,7 @@ fn normalization(object: &Object<'_>) -> Normalization {
             object.object("normalize", normalize).flatten().map_or(Normalization::None, Normalization::Given)
         }
         Some(_) => {
-            object.fault("normalize", "invalid_value", "expected {\"mean\": …, \"std\": …} or \"train\"");
+            object.fault("normalize", FaultCode::InvalidValue, "expected {\"mean\": …, \"std\": …} or \"train\"");
             Normalization::None
         }
     }
@@ -187,7 +191,7 @@ fn normalize(object: &Object<'_>) -> Option<Normalize> {
     let (mean, std) = (mean?, std?);
     if mean.len() != std.len() {
         let detail = format!("expected as many numbers as in `mean` ({}), got {}", mean.len(), std.len());
-        object.fault("std", "invalid_value", detail);
+        object.fault("std", FaultCode::InvalidValue, detail);
     }
     let f32s = |values: Vec<f64>| values.into_iter().map(|value| value as f32).collect();
     Some(Normalize { mean: f32s(mean), std: f32s(std) })
@@ -220,7 +224,7 @@ fn labels(body: &Object<'_>) -> BTreeMap<String, String> {
     let Some(object) = Object::at(body.pointer("labels"), value, body.faults()) else { return BTreeMap::new() };
     let entries = value.as_object().into_iter().flatten();
     if value.as_object().is_some_and(|labels| labels.len() > 64) {
-        body.fault("labels", "invalid_value", "expected at most 64 labels");
+        body.fault("labels", FaultCode::InvalidValue, "expected at most 64 labels");
     }
     entries
         .filter_map(|(key, value)| Some((key.clone(), body.faults().take(&object.pointer(key), text(value))?)))

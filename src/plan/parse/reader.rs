@@ -5,18 +5,18 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use crate::domain::problem::Fault;
+use crate::domain::problem::{Fault, FaultCode};
 
 /// Why one value cannot be taken: a fault that does not yet know where it stands.
 #[derive(Debug)]
 pub(super) struct Refusal {
-    code: &'static str,
+    code: FaultCode,
     detail: String,
 }
 
 /// A refusal with code `invalid_value`.
 pub(super) fn refuse<T>(detail: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal { code: "invalid_value", detail: detail.into() })
+    Err(Refusal { code: FaultCode::InvalidValue, detail: detail.into() })
 }
 
 fn wrong_type<T>(expected: &str, value: &Value) -> Result<T, Refusal> {
@@ -26,7 +26,7 @@ fn wrong_type<T>(expected: &str, value: &Value) -> Result<T, Refusal> {
         Value::Object(_) => "an object".to_owned(),
         scalar => short(&scalar.to_string()),
     };
-    Err(Refusal { code: "wrong_type", detail: format!("expected {expected}, got {got}") })
+    Err(Refusal { code: FaultCode::WrongType, detail: format!("expected {expected}, got {got}") })
 }
 
 /// At most 80 characters of `text`.
@@ -39,7 +39,7 @@ fn short(text: &str) -> String {
 pub(super) struct Faults(RefCell<Vec<Fault>>);
 
 impl Faults {
-    pub(super) fn add(&self, pointer: &str, code: &str, detail: impl Into<String>) {
+    pub(super) fn add(&self, pointer: &str, code: FaultCode, detail: impl Into<String>) {
         self.0.borrow_mut().push(Fault::new(pointer, code, detail));
     }
 
@@ -93,7 +93,7 @@ impl<'a> Object<'a> {
         parse: impl FnOnce(&Value) -> Result<T, Refusal>,
     ) -> Option<T> {
         if self.value(name).is_none() {
-            self.fault(name, "missing_field", format!("expected {expected}"));
+            self.fault(name, FaultCode::MissingField, format!("expected {expected}"));
         }
         self.field(name, parse)
     }
@@ -118,7 +118,7 @@ impl<'a> Object<'a> {
         let Some(items) = self.faults.take(&self.pointer(name), items) else { return Vec::new() };
         if !lengths.contains(&items.len()) {
             let detail = format!("expected {} to {} items, got {}", lengths.start(), lengths.end(), items.len());
-            self.fault(name, "invalid_value", detail);
+            self.fault(name, FaultCode::InvalidValue, detail);
             return Vec::new();
         }
         let item = |(index, value): (usize, &'a Value)| {
@@ -146,7 +146,11 @@ impl<'a> Object<'a> {
         let Some(value) = self.value(name) else { return BTreeMap::new() };
         let Some(object) = Object::at(self.pointer(name), value, self.faults) else { return BTreeMap::new() };
         if object.map.len() > most {
-            self.fault(name, "invalid_value", format!("expected at most {most} entries, got {}", object.map.len()));
+            self.fault(
+                name,
+                FaultCode::InvalidValue,
+                format!("expected at most {most} entries, got {}", object.map.len()),
+            );
             return BTreeMap::new();
         }
         let entry = |(key, value): (&String, &'a Value)| {
@@ -159,7 +163,7 @@ impl<'a> Object<'a> {
     }
 
     /// Notes a fault at the field `name`.
-    pub(super) fn fault(&self, name: &str, code: &str, detail: impl Into<String>) {
+    pub(super) fn fault(&self, name: &str, code: FaultCode, detail: impl Into<String>) {
         self.faults.add(&self.pointer(name), code, detail);
     }
 
@@ -175,7 +179,7 @@ impl<'a> Object<'a> {
         known.dedup();
         for name in self.map.keys().filter(|name| !known.contains(&name.as_str())) {
             let detail = format!("there is no such field; known here: {}", known.join(", "));
-            self.fault(&short(name), "unknown_field", detail);
+            self.fault(&short(name), FaultCode::UnknownField, detail);
         }
     }
 }
@@ -240,7 +244,7 @@ pub(super) fn choice<T: Clone>(options: &[(&'static str, Option<T>)]) -> impl Fn
             Some((_, Some(option))) => Ok(option.clone()),
             Some((_, None)) => {
                 let detail = format!("`{text}` is not supported yet; supported: {}", expected());
-                Err(Refusal { code: "not_supported_yet", detail })
+                Err(Refusal { code: FaultCode::NotSupportedYet, detail })
             }
             None => refuse(format!("expected one of {}, got `{}`", expected(), short(text))),
         }

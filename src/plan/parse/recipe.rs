@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::reader::{Object, integer, list, refuse, text};
 use super::{dataset, finetune, whole};
-use crate::domain::problem::Fault;
+use crate::domain::problem::{Fault, FaultCode};
 use crate::plan::recipe::{NetworkSource, Recipe};
 use crate::settings::{Finetune, Objective};
 
@@ -23,7 +23,7 @@ pub fn recipe(body: &Value) -> Result<Recipe, Vec<Fault>> {
             _ => body.required("network", expected, |value| text(value)?.parse().or_else(refuse)),
         };
         if body.value("dataset").is_none() {
-            body.fault("dataset", "missing_field", "expected a dataset to train on");
+            body.fault("dataset", FaultCode::MissingField, "expected a dataset to train on");
         }
         let train = body.object("train", finetune::from_scratch);
         Some(Recipe {
@@ -37,7 +37,7 @@ pub fn recipe(body: &Value) -> Result<Recipe, Vec<Fault>> {
 
 fn graph(object: &Object<'_>) -> Option<NetworkSource> {
     if object.value("graph").is_none() {
-        object.fault("graph", "missing_field", "expected the graph of the network");
+        object.fault("graph", FaultCode::MissingField, "expected the graph of the network");
     }
     object.value("graph").map(|graph| NetworkSource::Graph(graph.clone()))
 }

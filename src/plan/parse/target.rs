@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::MAX_MEMBERS;
 use super::reader::{Object, choice, integer, list, number, text};
+use crate::domain::problem::FaultCode;
 use crate::settings::{Allocation, Budget, LayerSize, Resource, Size, Target};
 
 /// Most units of a layer that can be asked for.
@@ -37,11 +38,15 @@ fn size(object: &Object<'_>) -> Size {
     let given: Vec<&str> =
         ["width", "params", "macs", "bytes"].into_iter().filter(|name| object.value(name).is_some()).collect();
     for name in given.iter().skip(1) {
-        object.fault(name, "invalid_value", "expected one of `width`, `params`, `macs` and `bytes`, got several");
+        object.fault(
+            name,
+            FaultCode::InvalidValue,
+            "expected one of `width`, `params`, `macs` and `bytes`, got several",
+        );
     }
     let budget = budgets.into_iter().flatten().next();
     if allocation.is_some() && budget.is_none() {
-        object.fault("allocation", "invalid_value", "goes with a budget (`params`, `macs` or `bytes`) only");
+        object.fault("allocation", FaultCode::InvalidValue, "goes with a budget (`params`, `macs` or `bytes`) only");
     }
     budget.map_or(width, Size::Budget)
 }
@@ -60,7 +65,11 @@ fn width(object: &Object<'_>) -> Size {
         Some(Value::String(name)) if name == "member" => Size::Member,
         Some(Value::Number(_)) => object.field("width", factor).map_or(Size::Member, Size::Factor),
         Some(_) => {
-            object.fault("width", "invalid_value", "expected \"member\", {\"member\": 0} or a factor such as 0.5");
+            object.fault(
+                "width",
+                FaultCode::InvalidValue,
+                "expected \"member\", {\"member\": 0} or a factor such as 0.5",
+            );
             Size::Member
         }
         None => Size::Member,
@@ -74,7 +83,11 @@ fn layers(object: &Object<'_>) -> BTreeMap<String, LayerSize> {
         let width = layer.field("width", integer(1..=WIDEST)).map(|width| LayerSize::Width(width as usize));
         let factor = layer.field("factor", factor).map(LayerSize::Factor);
         if layer.value("width").is_some() == layer.value("factor").is_some() {
-            layer.fault("width", "missing_field", "expected either `width` (units) or `factor` (of the member width)");
+            layer.fault(
+                "width",
+                FaultCode::MissingField,
+                "expected either `width` (units) or `factor` (of the member width)",
+            );
         }
         width.or(factor)
     })

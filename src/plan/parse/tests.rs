@@ -9,7 +9,7 @@ use crate::settings::{
 
 fn pointers(body: &Value) -> Vec<(String, String)> {
     let faults = parse(body).expect_err("the body is faulty");
-    faults.into_iter().map(|fault| (fault.pointer, fault.code)).collect()
+    faults.into_iter().map(|fault| (fault.pointer, fault.code.as_str().to_owned())).collect()
 }
 
 #[test]
