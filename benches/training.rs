@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use engraft::exec::Network;
-use engraft::exec::{OptimizerState, Stride};
+use engraft::exec::{OptimizerState, Update};
 use engraft::kernels::loss::Targets;
 use engraft::model::families;
 use engraft::model::graph::{Approximate, Graph, Node, NodeId, Op, Projections, Window};
@@ -21,7 +21,7 @@ use engraft::tensors::{Checkpoint, Weights};
 use engraft::train::{self, Examples, Setup, init};
 
 const THREADS: usize = 2;
-const STRIDE: Stride = Stride { factor: 1.0, clip_norm: None };
+const UPDATE: Update = Update { lr_scale: 1.0, clip_norm: None };
 
 fn main() {
     // `cargo test` and others start benches without this argument and without questions.
@@ -78,7 +78,7 @@ fn losses(weights: &Path, batches: &Path, lr: f32) -> Vec<f64> {
     let steps = images.chunks_exact(shape[1] * network.example_len()).zip(labels.chunks_exact(shape[1]));
     let step = |(images, labels)| {
         let loss = network.gradients(images, Targets::of(labels)).expect("a fitting batch").loss;
-        network.update(|parameters| optimizer.step(parameters, STRIDE));
+        network.update(|parameters| optimizer.step(parameters, UPDATE));
         loss
     };
     steps.map(step).collect()
@@ -145,7 +145,7 @@ impl Run {
     fn step(&mut self) {
         self.network.gradients(&self.images, Targets::of(&self.labels)).expect("a fitting batch");
         let optimizer = &mut self.optimizer;
-        self.network.update(|parameters| optimizer.step(parameters, STRIDE));
+        self.network.update(|parameters| optimizer.step(parameters, UPDATE));
     }
 }
 

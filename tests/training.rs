@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use engraft::data::augment::ImageShape;
 use engraft::domain::problem::{Code, Problem};
 use engraft::exec::{BatchError, Network};
-use engraft::exec::{OptimizerState, Stride};
+use engraft::exec::{OptimizerState, Update};
 use engraft::kernels::loss::Targets;
 use engraft::model::families;
 use engraft::model::graph::{Graph, Node, NodeId, Op, Window};
@@ -600,7 +600,7 @@ fn fifty_steps_lose_what_pytorch_loses() {
             let targets = Targets { smoothing, ..Targets::of(&labels) };
             let (loss, expected) = (network.gradients(&images, targets).unwrap().loss, expected.as_f64().unwrap());
             assert!((loss - expected).abs() < 1e-3, "{name}, step {step}: {loss} for {expected}");
-            network.update(|parameters| optimizer.step(parameters, Stride { factor: 1.0, clip_norm }));
+            network.update(|parameters| optimizer.step(parameters, Update { lr_scale: 1.0, clip_norm }));
         }
     }
 }

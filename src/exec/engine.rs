@@ -10,12 +10,12 @@ use crate::model::graph::Shape;
 use crate::settings::{Device, Optimizer};
 use crate::tensors::{CheckpointError, StateDict, StateDictError, Weights};
 
-/// How a step goes along the gradients.
+/// How the optimizer uses the gradients of a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Stride {
-    /// What the schedule makes of the learning rate.
-    pub factor: f64,
-    /// Longest gradient of all parameters together.
+pub struct Update {
+    /// What the schedule multiplies the learning rate with.
+    pub lr_scale: f64,
+    /// Largest Euclidean norm of the gradients of all parameters together; longer ones are scaled down.
     pub clip_norm: Option<f32>,
 }
 
@@ -128,11 +128,11 @@ pub trait Engine: std::fmt::Debug + Send {
     /// Names and shapes of the tensors that learn, in order of computation.
     fn learned(&self) -> Vec<(&str, &[usize])>;
 
-    /// Begins a training with the constants of `rule` and nothing remembered.
-    fn begin(&mut self, rule: &Optimizer);
+    /// Sets the optimizer up with the constants of `rule` and an empty state.
+    fn init_optimizer(&mut self, rule: &Optimizer);
 
     /// A step along the gradients of the objective, BatchNorm and dropout in training mode; see [`crate::kernels::loss::objective`].
-    /// Dropout draws from `draw`. Without [`Self::begin`] nothing is learned.
+    /// Dropout draws from `draw`. Without [`Self::init_optimizer`] nothing is learned.
     ///
     /// # Errors
     /// When `images` is not 1 to [`Self::max_batch`] examples with a label (and teacher logits) for each.
@@ -140,7 +140,7 @@ pub trait Engine: std::fmt::Debug + Send {
         &mut self,
         images: &[f32],
         targets: Targets<'_, f32>,
-        stride: Stride,
+        update: Update,
         draw: Draw,
     ) -> Result<Step, BatchError>;
 
@@ -150,17 +150,17 @@ pub trait Engine: std::fmt::Debug + Send {
     /// As [`Self::step`].
     fn gradients(&mut self, images: &[f32], targets: Targets<'_, f32>, draw: Draw) -> Result<Gradients, BatchError>;
 
-    /// What the optimizer remembers: its steps, and tensors called `buffer.parameter` in PyTorch's layouts.
+    /// The optimizer's state: its number of steps, and tensors called `buffer.parameter` in PyTorch's layouts.
     ///
     /// # Errors
     /// When the tensor library refuses.
-    fn memories(&self) -> Result<(u64, StateDict), StateDictError>;
+    fn save_optimizer(&self) -> Result<(u64, StateDict), StateDictError>;
 
-    /// Goes on from such memories of the same rule, after [`Self::begin`].
+    /// Takes over such a state of the same rule, after [`Self::init_optimizer`].
     ///
     /// # Errors
     /// Names the first tensor that is missing or has another size.
-    fn remember(&mut self, steps: u64, buffers: &dyn Weights) -> Result<(), LoadError>;
+    fn load_optimizer(&mut self, steps: u64, buffers: &dyn Weights) -> Result<(), LoadError>;
 
     /// Whether there is a BatchNorm.
     fn has_statistics(&self) -> bool;

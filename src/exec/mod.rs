@@ -10,5 +10,5 @@ mod parameters;
 
 pub use cpu::{Network, OptimizerState};
 pub use devices::{compile, devices};
-pub use engine::{BatchError, CompileError, Engine, Gradients, LoadError, Step, Stride};
+pub use engine::{BatchError, CompileError, Engine, Gradients, LoadError, Step, Update};
 pub use parameters::{Parameter, Running, Transposition};

@@ -13,7 +13,7 @@ pub struct Geometry {
     pub kernel: [usize; 2],
     /// Step between two windows.
     pub stride: [usize; 2],
-    /// Rim around the input, on each side.
+    /// Padding around the input, on each side.
     pub padding: [usize; 2],
     /// Step between two elements under the window.
     pub dilation: [usize; 2],
@@ -44,7 +44,7 @@ impl Geometry {
         self.kernel == [1, 1] && self.stride == [1, 1] && self.padding == [0, 0]
     }
 
-    /// The input coordinate under offset `k` of window `o` along `axis`; `None` on the rim.
+    /// The input coordinate under offset `k` of window `o` along `axis`; `None` on the padding.
     #[inline]
     pub(super) fn source(&self, axis: usize, o: usize, k: usize) -> Option<usize> {
         (o * self.stride[axis] + k * self.dilation[axis])

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use crate::kernels::reduce::column_sums;
-use crate::kernels::{Finish, Float, Matrix, Workspace, elementwise, matmul, product};
+use crate::kernels::{Epilogue, Float, Matrix, Workspace, elementwise, matmul, product};
 
 /// Batches up to this size are not worth packing the weights.
 const FEW_ROWS: usize = 3;
@@ -33,7 +33,7 @@ impl Linear {
             matmul(NonZeroUsize::MIN, x, self.weights(weight).transposed(), y, false);
             return elementwise::finish_rows(y, self.output, bias, relu);
         }
-        product(work, x, self.weights(weight).transposed(), Finish { bias, relu, accumulate: false }, y);
+        product(work, x, self.weights(weight).transposed(), Epilogue { bias, relu, accumulate: false }, y);
     }
 
     /// `dW = dyᵀ x`, `db` = sum of the rows of dy.
@@ -47,7 +47,7 @@ impl Linear {
     ) {
         let batch = x.len() / self.input;
         let (dy_rows, x) = (Matrix::new(dy, batch, self.output), Matrix::new(x, batch, self.input));
-        product(work, dy_rows.transposed(), x, Finish::PLAIN, dweight);
+        product(work, dy_rows.transposed(), x, Epilogue::PLAIN, dweight);
         if let Some(dbias) = dbias {
             column_sums(dy, work, dbias);
         }
@@ -63,7 +63,7 @@ impl Linear {
         accumulate: bool,
     ) {
         let dy = Matrix::new(dy, dy.len() / self.output, self.output);
-        product(work, dy, self.weights(weight), Finish::adding(accumulate), dx);
+        product(work, dy, self.weights(weight), Epilogue::adding(accumulate), dx);
     }
 
     fn weights<'a, T>(&self, weight: &'a [T]) -> Matrix<'a, T> {

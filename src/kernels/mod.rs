@@ -36,7 +36,7 @@ pub(crate) mod finite_difference;
 pub use float::Float;
 pub use geometry::Geometry;
 pub use matmul::{Matrix, matmul};
-pub use product::{Finish, product};
+pub use product::{Epilogue, product};
 pub use workspace::Workspace;
 
 /// Elements of one piece of element-wise work: fixed, so that pieces do not depend on the number of threads.

@@ -23,18 +23,19 @@ pub struct Cover {
 }
 
 impl Cover {
-    /// Windows; a last one may hang over the end. With `count_rim` a mean divides by all of the window that lies on the
-    /// input or its rim, else by what lies on the input.
+    /// Windows; a last one may hang over the end. With `count_padding` a mean divides by all of the window that lies on the
+    /// input or its padding, else by what lies on the input.
     #[must_use]
-    pub fn windows(g: &Geometry, count_rim: bool) -> Self {
+    pub fn windows(g: &Geometry, count_padding: bool) -> Self {
         let span = |axis: usize, at: usize| {
-            let (step, rim, size) = (g.dilation[axis], g.padding[axis], g.input[axis]);
+            let (step, padding, size) = (g.dilation[axis], g.padding[axis], g.input[axis]);
             let start = at * g.stride[axis];
             let reach = (g.kernel[axis] - 1) * step + 1;
-            let outside = rim.saturating_sub(start).div_ceil(step) * step;
-            let (first, end) = ((start + outside).saturating_sub(rim), (start + reach).saturating_sub(rim).min(size));
+            let outside = padding.saturating_sub(start).div_ceil(step) * step;
+            let (first, end) =
+                ((start + outside).saturating_sub(padding), (start + reach).saturating_sub(padding).min(size));
             let inside = (first..end).step_by(step).len();
-            let count = if count_rim { (start + reach).min(size + 2 * rim) - start } else { inside };
+            let count = if count_padding { (start + reach).min(size + 2 * padding) - start } else { inside };
             Span { first, end, step, count }
         };
         Self { input: g.input, spans: [0, 1].map(|axis| (0..g.output[axis]).map(|at| span(axis, at)).collect()) }
@@ -84,15 +85,15 @@ impl Cover {
     }
 }
 
-/// Maximum; the rim never wins. `winners` gets the input position of each maximum (the first one among equals, as in
+/// Maximum; padding never counts. `argmax` gets the input position of each maximum (the first one among equals, as in
 /// PyTorch; NaN wins).
-pub fn max<T: Float>(cover: &Cover, channels: usize, x: &[T], y: &mut [T], winners: &mut [u32]) {
+pub fn max<T: Float>(cover: &Cover, channels: usize, x: &[T], y: &mut [T], argmax: &mut [u32]) {
     let (input, output) = (cover.inputs() * channels, cover.outputs() * channels);
-    let images = y.par_chunks_mut(output).zip(winners.par_chunks_mut(output)).zip(x.par_chunks(input));
-    images.for_each(|((y, winners), x)| {
-        let pixels = y.chunks_exact_mut(channels).zip(winners.chunks_exact_mut(channels));
-        for (o, (y, winners)) in pixels.enumerate() {
-            max_window(cover.positions(o), x, y, winners);
+    let images = y.par_chunks_mut(output).zip(argmax.par_chunks_mut(output)).zip(x.par_chunks(input));
+    images.for_each(|((y, argmax), x)| {
+        let pixels = y.chunks_exact_mut(channels).zip(argmax.chunks_exact_mut(channels));
+        for (o, (y, argmax)) in pixels.enumerate() {
+            max_window(cover.positions(o), x, y, argmax);
         }
     });
 }
@@ -101,24 +102,24 @@ pub fn max<T: Float>(cover: &Cover, channels: usize, x: &[T], y: &mut [T], winne
 const MANY: usize = 32;
 
 /// Maximum of one window, channel by channel.
-fn max_window<T: Float>(positions: impl Iterator<Item = usize>, x: &[T], y: &mut [T], winners: &mut [u32]) {
+fn max_window<T: Float>(positions: impl Iterator<Item = usize>, x: &[T], y: &mut [T], argmax: &mut [u32]) {
     let mut first = true;
     for position in positions {
         let pixel = &x[position * y.len()..][..y.len()];
         if y.len() < MANY {
-            for ((y, winner), &value) in y.iter_mut().zip(winners.iter_mut()).zip(pixel) {
+            for ((y, index), &value) in y.iter_mut().zip(argmax.iter_mut()).zip(pixel) {
                 if first || wins(value, *y) {
-                    (*y, *winner) = (value, position as u32);
+                    (*y, *index) = (value, position as u32);
                 }
             }
         } else if first {
             y.copy_from_slice(pixel);
-            winners.fill(position as u32);
+            argmax.fill(position as u32);
         } else {
-            for ((y, winner), &value) in y.iter_mut().zip(winners.iter_mut()).zip(pixel) {
+            for ((y, index), &value) in y.iter_mut().zip(argmax.iter_mut()).zip(pixel) {
                 let wins = wins(value, *y);
                 *y = if wins { value } else { *y };
-                *winner = if wins { position as u32 } else { *winner };
+                *index = if wins { position as u32 } else { *index };
             }
         }
         first = false;
@@ -131,36 +132,36 @@ fn wins<T: Float>(value: T, most: T) -> bool {
     value > most || value != value
 }
 
-/// Windows of so many positions at most are faster asked position by position who has won than winner by winner, where there are
+/// Windows of so many positions at most are faster asked position by position who has won than index by index, where there are
 /// many channels.
 const SMALL: usize = 16;
 
-/// Gives each maximum's gradient to its winner.
+/// Gives each maximum's gradient to its index.
 pub fn max_backward<T: Float>(
     cover: &Cover,
     channels: usize,
     dy: &[T],
-    winners: &[u32],
+    argmax: &[u32],
     dx: &mut [T],
     accumulate: bool,
 ) {
     let (input, output) = (cover.inputs() * channels, cover.outputs() * channels);
-    let images = dx.par_chunks_mut(input).zip(dy.par_chunks(output)).zip(winners.par_chunks(output));
-    images.for_each(|((dx, dy), winners)| {
+    let images = dx.par_chunks_mut(input).zip(dy.par_chunks(output)).zip(argmax.par_chunks(output));
+    images.for_each(|((dx, dy), argmax)| {
         if !accumulate {
             dx.fill(T::ZERO);
         }
-        for (o, (dy, winners)) in dy.chunks_exact(channels).zip(winners.chunks_exact(channels)).enumerate() {
+        for (o, (dy, argmax)) in dy.chunks_exact(channels).zip(argmax.chunks_exact(channels)).enumerate() {
             if channels >= MANY && cover.positions(o).count() <= SMALL {
                 for position in cover.positions(o) {
                     let pixel = &mut dx[position * channels..][..channels];
-                    for ((dx, dy), winner) in pixel.iter_mut().zip(dy).zip(winners) {
-                        *dx += if *winner == position as u32 { *dy } else { T::ZERO };
+                    for ((dx, dy), index) in pixel.iter_mut().zip(dy).zip(argmax) {
+                        *dx += if *index == position as u32 { *dy } else { T::ZERO };
                     }
                 }
             } else {
-                for (c, (dy, winner)) in dy.iter().zip(winners).enumerate() {
-                    dx[*winner as usize * channels + c] += *dy;
+                for (c, (dy, index)) in dy.iter().zip(argmax).enumerate() {
+                    dx[*index as usize * channels + c] += *dy;
                 }
             }
         }
@@ -213,7 +214,7 @@ mod tests {
         Geometry { channels: 2, input, output, kernel, stride, padding, dilation: [1; 2] }
     }
 
-    /// Windows that touch, overlap, leave gaps, do not divide the input, reach over the rim, hang over the end and are
+    /// Windows that touch, overlap, leave gaps, do not divide the input, reach over the padding, hang over the end and are
     /// dilated; parts that overlap; the whole image.
     fn covers() -> [Cover; 9] {
         let hanging = Geometry { output: [4, 3], ..geometry([6, 5], 3, 2, 1) };
@@ -236,9 +237,9 @@ mod tests {
         for cover in covers() {
             let (x, c) = (sample(2 * cover.inputs() * 2, 1), sample(2 * cover.outputs() * 2, 2));
             let forward = |x: &[f64]| {
-                let (mut y, mut winners) = (vec![0.0; c.len()], vec![0; c.len()]);
-                max(&cover, 2, x, &mut y, &mut winners);
-                (y, winners)
+                let (mut y, mut argmax) = (vec![0.0; c.len()], vec![0; c.len()]);
+                max(&cover, 2, x, &mut y, &mut argmax);
+                (y, argmax)
             };
             let mut dx = sample(x.len(), 3);
             let before = dx.clone();
@@ -271,18 +272,18 @@ mod tests {
             x.iter_mut().step_by(5).for_each(|x| *x = 0.25);
             x[7] = f64::NAN;
             let dy = sample(outputs * MANY, 2);
-            let (mut y, mut winners, mut dx) = (vec![0.0; dy.len()], vec![0; dy.len()], vec![0.0; x.len()]);
-            max(&cover, MANY, &x, &mut y, &mut winners);
-            max_backward(&cover, MANY, &dy, &winners, &mut dx, false);
+            let (mut y, mut argmax, mut dx) = (vec![0.0; dy.len()], vec![0; dy.len()], vec![0.0; x.len()]);
+            max(&cover, MANY, &x, &mut y, &mut argmax);
+            max_backward(&cover, MANY, &dy, &argmax, &mut dx, false);
             for channel in 0..MANY {
                 let of = |all: &[f64]| -> Vec<f64> { all.iter().skip(channel).step_by(MANY).copied().collect() };
-                let (mut y_alone, mut winners_alone) = (vec![0.0; outputs], vec![0; outputs]);
-                max(&cover, 1, &of(&x), &mut y_alone, &mut winners_alone);
+                let (mut y_alone, mut argmax_alone) = (vec![0.0; outputs], vec![0; outputs]);
+                max(&cover, 1, &of(&x), &mut y_alone, &mut argmax_alone);
                 let mut dx_alone = vec![9.0; inputs];
-                max_backward(&cover, 1, &of(&dy), &winners_alone, &mut dx_alone, false);
+                max_backward(&cover, 1, &of(&dy), &argmax_alone, &mut dx_alone, false);
                 let same = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits());
                 assert!(same(&of(&y), &y_alone), "maxima of {channel}");
-                assert_eq!(winners.iter().skip(channel).step_by(MANY).copied().collect::<Vec<u32>>(), winners_alone);
+                assert_eq!(argmax.iter().skip(channel).step_by(MANY).copied().collect::<Vec<u32>>(), argmax_alone);
                 assert!(same(&of(&dx), &dx_alone), "gradients of {channel}");
             }
         }
@@ -291,10 +292,10 @@ mod tests {
     #[test]
     fn the_first_of_equal_maxima_wins_and_the_rim_never_does() {
         let x = [-1.0, -1.0, -2.0, -1.0, -1.0, -2.0, -3.0, -3.0, f32::NAN];
-        let (mut y, mut winners) = ([0.0; 4], [9; 4]);
-        max(&Cover::windows(&geometry([3, 3], 3, 2, 1), true), 1, &x, &mut y, &mut winners);
+        let (mut y, mut argmax) = ([0.0; 4], [9; 4]);
+        max(&Cover::windows(&geometry([3, 3], 3, 2, 1), true), 1, &x, &mut y, &mut argmax);
         assert_eq!((y[0], y[1], y[2]), (-1.0, -1.0, -1.0));
         assert!(y[3].is_nan());
-        assert_eq!(winners, [0, 1, 3, 8]);
+        assert_eq!(argmax, [0, 1, 3, 8]);
     }
 }

@@ -14,7 +14,7 @@ const DEPTH: usize = 512;
 
 /// What happens to a sum before it is written.
 #[derive(Debug, Clone, Copy)]
-pub struct Finish<'a, T> {
+pub struct Epilogue<'a, T> {
     /// Added to each row.
     pub bias: Option<&'a [T]>,
     /// Whether negative values become 0.
@@ -23,7 +23,7 @@ pub struct Finish<'a, T> {
     pub accumulate: bool,
 }
 
-impl<T> Finish<'_, T> {
+impl<T> Epilogue<'_, T> {
     /// Nothing.
     pub const PLAIN: Self = Self { bias: None, relu: false, accumulate: false };
 
@@ -50,7 +50,7 @@ pub(super) struct Place<'r> {
     pub(super) columns: usize,
 }
 
-impl<T: Float> Finish<'_, T> {
+impl<T: Float> Epilogue<'_, T> {
     /// Writes the sums of a tile of `stride` columns.
     pub(super) fn write(&self, sums: &[T], stride: usize, place: &Place, out: &mut [T]) {
         for (sums, row) in sums.chunks_exact(stride).zip(place.rows) {
@@ -187,7 +187,7 @@ fn pack_rows<T: Float>(a: &Matrix<T>, first: usize, rows: usize, steps: std::ops
 ///
 /// # Panics
 /// When the shapes do not fit.
-pub fn product<T: Float>(work: &mut Workspace<T>, a: Matrix<T>, b: Matrix<T>, finish: Finish<T>, out: &mut [T]) {
+pub fn product<T: Float>(work: &mut Workspace<T>, a: Matrix<T>, b: Matrix<T>, epilogue: Epilogue<T>, out: &mut [T]) {
     assert_eq!(a.cols, b.rows, "inner sizes of a product");
     assert_eq!(out.len(), a.rows * b.cols, "size of a product");
     let Workspace { panels, lanes, .. } = work;
@@ -200,8 +200,8 @@ pub fn product<T: Float>(work: &mut Workspace<T>, a: Matrix<T>, b: Matrix<T>, fi
             let steps = start..(start + DEPTH).min(a.cols);
             let tiles = scratch(&mut lane.tiles, count.next_multiple_of(ROWS) * steps.len());
             pack_rows(&a, first, count, steps.clone(), tiles);
-            let finish = finish.of_part(start == 0, steps.end == a.cols);
-            add_part(tiles, &panels, steps, finish, out);
+            let epilogue = epilogue.of_part(start == 0, steps.end == a.cols);
+            add_part(tiles, &panels, steps, epilogue, out);
         }
     });
 }
@@ -211,7 +211,7 @@ fn add_part<T: Float>(
     tiles: &[T],
     panels: &Panels<T>,
     steps: std::ops::Range<usize>,
-    finish: Finish<T>,
+    epilogue: Epilogue<T>,
     out: &mut [T],
 ) {
     let (width, columns) = (panels.tile.columns, panels.columns);
@@ -227,7 +227,7 @@ fn add_part<T: Float>(
             panels.tile.add(&walk, &left, tile, right, sums);
             let rows: [usize; ROWS] = std::array::from_fn(|r| (top * ROWS + r) * columns);
             let rows = &rows[..ROWS.min(out.len() / columns - top * ROWS)];
-            finish.write(sums, width, &Place { rows, column: panel.column, columns: panel.columns }, out);
+            epilogue.write(sums, width, &Place { rows, column: panel.column, columns: panel.columns }, out);
         }
     }
 }
@@ -259,7 +259,7 @@ mod tests {
                     if orientation % 2 == 0 { Matrix::new(&a, m, k) } else { Matrix::new(&a, k, m).transposed() };
                 let right = if orientation < 2 { Matrix::new(&b, k, n) } else { Matrix::new(&b, n, k).transposed() };
                 let (mut out, mut expected) = (c.clone(), c.clone());
-                product(&mut work, left, right, Finish::adding(true), &mut out);
+                product(&mut work, left, right, Epilogue::adding(true), &mut out);
                 matmul(NonZeroUsize::MIN, left, right, &mut expected, true);
                 for (got, expected) in out.iter().zip(&expected) {
                     assert!(
@@ -295,8 +295,8 @@ mod tests {
         let mut work = Workspace::new(NonZeroUsize::MIN);
         let (a, b) = (vec![1.0_f64; 2 * 600], vec![-1.0; 600 * 2]);
         let mut out = vec![f64::NAN; 4];
-        let finish = Finish { bias: Some(&[601.0, 0.0]), relu: true, accumulate: false };
-        product(&mut work, Matrix::new(&a, 2, 600), Matrix::new(&b, 600, 2), finish, &mut out);
+        let epilogue = Epilogue { bias: Some(&[601.0, 0.0]), relu: true, accumulate: false };
+        product(&mut work, Matrix::new(&a, 2, 600), Matrix::new(&b, 600, 2), epilogue, &mut out);
         assert_eq!(out, [1.0, 0.0, 1.0, 0.0]);
     }
 }

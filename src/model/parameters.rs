@@ -93,13 +93,13 @@ pub fn of_node(node: &Node) -> Vec<Parameter> {
 /// The tensors of an attention: projections (queries, keys, values), then the output; matrices before biases.
 fn of_attention(node: &Node) -> Vec<Parameter> {
     let Op::Attention { features, projections, bias, output_bias, .. } = &node.op else { return Vec::new() };
-    let (c, triple) = (*features, features.saturating_mul(3));
+    let (c, qkv) = (*features, features.saturating_mul(3));
     let below =
         |suffix: &str, role, shape: Vec<usize>| Parameter { name: format!("{}.{suffix}", node.name), role, shape };
     let (mut tensors, output) = match projections {
         Projections::Packed { weight, bias: vector, output } => {
-            let vector = bias.then(|| below(vector, Role::ProjectionBias, vec![triple]));
-            let matrix = below(weight, Role::Projection, vec![triple, c]);
+            let vector = bias.then(|| below(vector, Role::ProjectionBias, vec![qkv]));
+            let matrix = below(weight, Role::Projection, vec![qkv, c]);
             (std::iter::once(matrix).chain(vector).collect::<Vec<_>>(), output)
         }
         Projections::Separate { query, key, value, output } => {

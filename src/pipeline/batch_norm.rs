@@ -52,7 +52,7 @@ pub(super) fn reset(
         train.fill(batch, images);
         network.reestimate(images).map_err(TrainError::from)?;
         context.phases.done(index + 1, indices.len().div_ceil(BATCH));
-        context.phases.go_on()?;
+        context.phases.check_stop()?;
     }
     context.phases.info(format!("measured the statistics of BatchNorm anew on {} examples", indices.len()));
     Ok(network.state_dict().map_err(TrainError::from)?)

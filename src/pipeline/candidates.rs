@@ -1,9 +1,9 @@
 //! Measures every candidate that the report compares.
 
 use super::context::Context;
-use super::marks;
 use super::measure::{Bench, Measured};
 use super::methods::aligned::{self, Matching};
+use super::metrics;
 use super::phases::Halt;
 use super::recover;
 use super::splits::{Logits, Splits};
@@ -77,7 +77,7 @@ impl Comparer<'_, '_> {
             self.context.counts.examples += own.logits.len() / classes;
             measured.push(own);
             self.context.phases.done(index + 1, self.total);
-            self.context.phases.go_on()?;
+            self.context.phases.check_stop()?;
         }
         let plan = &self.context.planned.plan;
         let costs = |index: usize| {
@@ -108,7 +108,7 @@ impl Comparer<'_, '_> {
             let votes = |logits: fn(&Logits) -> Option<&Vec<f32>>| {
                 let members: Option<Vec<&[f32]>> =
                     measured.iter().map(|own| logits(&own.logits).map(Vec::as_slice)).collect();
-                members.map(|members| marks::votes(&members, classes))
+                members.map(|members| metrics::votes(&members, classes))
             };
             let votes = Splits {
                 validation: votes(|logits| logits.validation.as_ref()),
@@ -191,7 +191,7 @@ impl Comparer<'_, '_> {
         let row = self.row(name, kind, costs, &logits, Some(latency))?;
         self.rows.push(row);
         self.context.phases.done(self.rows.len().min(self.total), self.total);
-        self.context.phases.go_on()
+        self.context.phases.check_stop()
     }
 
     fn row(
@@ -208,15 +208,15 @@ impl Comparer<'_, '_> {
         let split = self.bench.splits().judged();
         let labels = || split.into_iter().flat_map(|split| (0..split.len()).map(move |index| split.label(index)));
         let own = logits.as_ref().judged().map(Vec::as_slice);
-        let agrees = |(own, whole): (&Vec<f32>, &Vec<f32>)| marks::agreement(own, whole, classes);
+        let agrees = |(own, whole): (&Vec<f32>, &Vec<f32>)| metrics::agreement(own, whole, classes);
         Ok(CandidateReport {
             name: name.to_owned(),
             kind,
             validation,
             test,
-            calibration_error: own.map(|own| marks::calibration_error(own, labels(), classes)),
-            top5_accuracy: own.and_then(|own| marks::top5(own, labels(), classes)),
-            per_class_accuracy: own.map(|own| marks::per_class(own, labels(), classes)),
+            calibration_error: own.map(|own| metrics::calibration_error(own, labels(), classes)),
+            top5_accuracy: own.and_then(|own| metrics::top5(own, labels(), classes)),
+            per_class_accuracy: own.map(|own| metrics::per_class(own, labels(), classes)),
             agreement: logits.as_ref().zip(self.whole.as_ref()).judged().and_then(agrees),
             parameters: costs.parameters,
             macs: costs.macs,

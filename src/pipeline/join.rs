@@ -182,7 +182,7 @@ impl Join<'_> {
         } else {
             fusion::select(self.parts, self.targets, score, progress)?
         };
-        context.phases.go_on()?;
+        context.phases.check_stop()?;
         Ok(selection)
     }
 

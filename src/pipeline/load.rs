@@ -125,7 +125,7 @@ impl Loaded {
         for (index, file) in task.members.iter().enumerate() {
             members.push(member(file)?);
             phases.done(index + 1, files);
-            phases.go_on()?;
+            phases.check_stop()?;
         }
         let open = |file: &Option<InputFile>| file.as_ref().map(|file| dataset(file, &task.scratch)).transpose();
         let [main, validation, test] = [open(&task.dataset)?, open(&task.validation)?, open(&task.test)?];

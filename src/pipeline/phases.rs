@@ -84,7 +84,7 @@ impl<'a> Phases<'a> {
     /// Ends the running phase and begins the next, unless the job is to stop.
     pub(super) fn begin(&mut self, phase: Phase) -> Result<(), Halt> {
         self.end();
-        self.go_on()?;
+        self.check_stop()?;
         // What came before is not the phase's.
         let _before = memory::peak_since_asked();
         self.running = Some((phase, Instant::now()));
@@ -101,8 +101,8 @@ impl<'a> Phases<'a> {
         }
     }
 
-    /// Whether the job may go on.
-    pub(super) fn go_on(&self) -> Result<(), Halt> {
+    /// Halts the job where its end has been requested.
+    pub(super) fn check_stop(&self) -> Result<(), Halt> {
         if self.stop.load(Ordering::Relaxed) { Err(Halt::Stopped) } else { Ok(()) }
     }
 
@@ -120,7 +120,7 @@ impl<'a> Phases<'a> {
     /// Tells how much of the phase is done, in [0, 1], and whether the job may go on.
     pub(super) fn goes_on(&mut self, fraction: f64) -> bool {
         self.progress(fraction, None, None, None);
-        self.go_on().is_ok()
+        self.check_stop().is_ok()
     }
 
     /// As [`Self::done`], for training.

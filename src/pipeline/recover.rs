@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::measure::Bench;
 use super::phases::{Halt, Phases};
-use super::teacher::Lessons;
+use super::teacher::TeacherOutputs;
 use crate::domain::progress::Phase;
 use crate::fusion::{Ensemble, Fused, Member};
 use crate::process::protocol::OutputFile;
@@ -21,7 +21,7 @@ pub(super) fn recover(
 ) -> Result<Trained, Halt> {
     context.phases.begin(Phase::Finetune)?;
     let (task, stop, data) = (context.task, context.phases.stop_flag(), bench.data());
-    let lessons = Lessons::new(context, finetune, bench, ensemble)?;
+    let teacher = TeacherOutputs::new(context, finetune, bench, ensemble)?;
     let batch = finetune.batch_size.min(data.train.len());
     let mut network = bench.compiled(&fused.graph, &fused.weights, batch)?;
     let setup = Setup {
@@ -30,7 +30,7 @@ pub(super) fn recover(
         train: &data.train,
         validation: data.validation.as_ref().map(|part| part as &dyn Examples),
         test: data.test.as_ref().map(|part| part as &dyn Examples),
-        teacher: lessons.logits(),
+        teacher: teacher.logits(),
         checkpoints: Some(&task.scratch),
     };
     let resume = task.resume.as_deref();
@@ -50,7 +50,7 @@ pub(super) fn train_beside(
     name: &str,
 ) -> Result<Trained, Halt> {
     let (task, stop, data) = (context.task, context.phases.stop_flag(), bench.data());
-    let lessons = Lessons::new(context, finetune, bench, ensemble)?;
+    let teacher = TeacherOutputs::new(context, finetune, bench, ensemble)?;
     let batch = finetune.batch_size.min(data.train.len());
     let mut network = bench.compiled(student.graph, student.weights, batch)?;
     let phases = &mut context.phases;
@@ -60,7 +60,7 @@ pub(super) fn train_beside(
         train: &data.train,
         validation: data.validation.as_ref().map(|part| part as &dyn Examples),
         test: None,
-        teacher: lessons.logits(),
+        teacher: teacher.logits(),
         checkpoints: None,
     };
     let mut tell = |event: Event<'_>| match event {

@@ -11,9 +11,9 @@ use crate::kernels::loss;
 use crate::settings::{Finetune, Objective, Teacher};
 use crate::train::{self, Examples, Teach, TeacherLogits};
 
-/// What a network learns from beside the labels.
+/// What the teacher gives beside the labels.
 #[derive(Debug)]
-pub(super) enum Lessons {
+pub(super) enum TeacherOutputs {
     /// Nothing.
     None,
     /// Logits for each training example.
@@ -22,7 +22,7 @@ pub(super) enum Lessons {
     Live(Members),
 }
 
-impl Lessons {
+impl TeacherOutputs {
     /// As the objective wants them; the ensemble's mean is weighted by the members' shares.
     pub(super) fn new(
         context: &mut Context<'_>,

@@ -27,7 +27,7 @@ pub(super) fn verify(context: &mut Context<'_>, ensemble: &Ensemble<'_>) -> Resu
     let examples = inputs.len() / elements;
     let expected = verify::mean_of_members(ensemble, &inputs, examples)?;
     context.phases.done(1, 2);
-    context.phases.go_on()?;
+    context.phases.check_stop()?;
     let got = verify::concatenation(ensemble, &inputs, examples)?;
     let agreement = verify::Agreement::of(&expected, &got);
     let tolerance = f64::from(verify::TOLERANCE * agreement.scale);

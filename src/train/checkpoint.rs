@@ -63,8 +63,8 @@ pub(super) fn save(
     };
     put(MODEL, &network.state_dict()?);
     put(BEST, &progress.best);
-    let (steps, memories) = network.memories()?;
-    put("", &memories);
+    let (steps, buffers) = network.save_optimizer()?;
+    put("", &buffers);
     let notes = Notes {
         version: VERSION,
         settings: settings.to_owned(),
@@ -101,7 +101,7 @@ pub(super) fn resume(path: &Path, settings: &str, network: &mut dyn Engine) -> R
             .collect()
     };
     network.load(&below(MODEL))?;
-    network.remember(notes.steps, &tensors)?;
+    network.load_optimizer(notes.steps, &tensors)?;
     Ok(Progress { best: below(BEST), best_epoch: notes.best_epoch, history: notes.history })
 }
 

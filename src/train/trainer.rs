@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
 
 use crate::domain::progress::{EpochMetrics, Score};
-use crate::exec::{Engine, Step, Stride};
+use crate::exec::{Engine, Step, Update};
 use crate::kernels::dropout::Draw;
 use crate::kernels::loss::{Soft, Targets};
 use crate::settings::{Finetune, Objective};
@@ -153,7 +153,7 @@ impl<'a> Run<'a> {
         setup.validation.map_or(Ok(()), |examples| check(network, examples, "validation"))?;
         setup.test.map_or(Ok(()), |examples| check(network, examples, "test"))?;
         let source = source(network, setup)?;
-        network.begin(&setup.finetune.optimizer);
+        network.init_optimizer(&setup.finetune.optimizer);
         let settings = settings(network, setup);
         Ok(Self { network, setup, stop, settings, source, loader: Loader::new()? })
     }
@@ -302,8 +302,8 @@ fn step(
         Objective::CrossEntropy => None,
     };
     let targets = Targets { labels: &batch.labels, smoothing: f64::from(finetune.label_smoothing), soft };
-    let stride = Stride { factor, clip_norm: finetune.clip_norm };
-    Ok(network.step(&batch.images, targets, stride, draw)?)
+    let update = Update { lr_scale: factor, clip_norm: finetune.clip_norm };
+    Ok(network.step(&batch.images, targets, update, draw)?)
 }
 
 fn finite(value: f64, what: &'static str, epoch: usize, step: usize) -> Result<(), TrainError> {

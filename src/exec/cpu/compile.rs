@@ -140,14 +140,14 @@ impl<'g, T: Float> Compiler<'g, T> {
             let operation = linear([channels, width], weight, biases.get(index).copied());
             parts.push(self.push(operation, vec![x], width * tokens));
         }
-        let triple = if let [all] = parts[..] {
+        let qkv = if let [all] = parts[..] {
             all
         } else {
             let concat = Plain::Concat { channels: vec![width; parts.len()], all: 3 * channels };
             self.push(Operation::Plain(concat), parts, 3 * channels * tokens)
         };
         let between = Operation::Plain(Plain::Attention(sizes));
-        let mixed = self.push(between, vec![triple], channels * tokens);
+        let mixed = self.push(between, vec![qkv], channels * tokens);
         let [matrices, biases] = self.register(node, &[Role::OutputWeight], &[Role::OutputBias], None);
         let output = linear([channels, channels], matrices[0], biases.first().copied());
         self.push(output, vec![mixed], channels * tokens)

@@ -1,7 +1,7 @@
 //! The CPU as a device.
 
 use crate::exec::cpu::{Network, OptimizerState};
-use crate::exec::engine::{BatchError, Engine, Gradients, LoadError, Step, Stride};
+use crate::exec::engine::{BatchError, Engine, Gradients, LoadError, Step, Update};
 use crate::kernels::dropout::Draw;
 use crate::kernels::loss::Targets;
 use crate::settings::Optimizer;
@@ -40,7 +40,7 @@ impl Engine for Network<f32> {
         self.parameters().iter().map(|parameter| (parameter.name.as_str(), &parameter.shape[..])).collect()
     }
 
-    fn begin(&mut self, rule: &Optimizer) {
+    fn init_optimizer(&mut self, rule: &Optimizer) {
         self.optimizer = Some(OptimizerState::new(rule, self.parameters()));
     }
 
@@ -48,13 +48,13 @@ impl Engine for Network<f32> {
         &mut self,
         images: &[f32],
         targets: Targets<'_, f32>,
-        stride: Stride,
+        update: Update,
         draw: Draw,
     ) -> Result<Step, BatchError> {
         self.draw_from(draw);
         let step = self.gradients(images, targets)?;
         if let Some(mut optimizer) = self.optimizer.take() {
-            self.update(|parameters| optimizer.step(parameters, stride));
+            self.update(|parameters| optimizer.step(parameters, update));
             self.optimizer = Some(optimizer);
         }
         Ok(step)
@@ -67,7 +67,7 @@ impl Engine for Network<f32> {
         Ok(Gradients { step, tensors })
     }
 
-    fn memories(&self) -> Result<(u64, StateDict), StateDictError> {
+    fn save_optimizer(&self) -> Result<(u64, StateDict), StateDictError> {
         let mut tensors = StateDict::default();
         let Some(optimizer) = &self.optimizer else { return Ok((0, tensors)) };
         for (prefix, buffers) in &optimizer.buffers {
@@ -79,7 +79,7 @@ impl Engine for Network<f32> {
         Ok((optimizer.steps, tensors))
     }
 
-    fn remember(&mut self, steps: u64, buffers: &dyn Weights) -> Result<(), LoadError> {
+    fn load_optimizer(&mut self, steps: u64, buffers: &dyn Weights) -> Result<(), LoadError> {
         let Some(mut optimizer) = self.optimizer.take() else { return Ok(()) };
         optimizer.steps = steps;
         for (prefix, values) in &mut optimizer.buffers {

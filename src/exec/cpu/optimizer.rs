@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::exec::engine::Stride;
+use crate::exec::engine::Update;
 use crate::exec::parameters::Parameter;
 use crate::kernels::PIECE;
 use crate::settings::Optimizer;
@@ -38,10 +38,10 @@ impl OptimizerState {
     /// SGD: `v = momentum v + (g + weight_decay w)`, `w -= rate v`, or with Nesterov
     /// `w -= rate (g + weight_decay w + momentum v)`. `AdamW`: `w -= rate weight_decay w`, then
     /// `w -= rate m̂ / (sqrt(v̂) + eps)` with the bias-corrected running means m̂ of g and v̂ of g².
-    pub fn step(&mut self, parameters: &mut [Parameter<f32>], stride: Stride) {
+    pub fn step(&mut self, parameters: &mut [Parameter<f32>], update: Update) {
         self.steps += 1;
-        let rate = self.rule.rate(stride.factor);
-        let scale = stride.clip_norm.map_or(1.0, |most| shrink(norm(parameters), most));
+        let rate = self.rule.rate(update.lr_scale);
+        let scale = update.clip_norm.map_or(1.0, |most| shrink(norm(parameters), most));
         match (self.rule, &mut self.buffers[..]) {
             (Optimizer::Sgd { momentum, nesterov, weight_decay, decay_norms_and_biases, .. }, [(_, velocity)]) => {
                 let sgd = Sgd { rate: rate as f32, momentum, nesterov, scale };

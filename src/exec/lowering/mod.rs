@@ -151,7 +151,7 @@ fn geometry(graph: &Graph, id: NodeId, window: Window) -> Geometry {
 }
 
 fn maximum(cover: Cover, channels: usize) -> Plain {
-    Plain::MaxPool { cover, channels, winners: Vec::new() }
+    Plain::MaxPool { cover, channels, argmax: Vec::new() }
 }
 
 /// The product of two values of these `[channels, positions]`, one of which may have a single position.

@@ -18,7 +18,7 @@ pub enum Plain {
     MaxPool {
         cover: Cover,
         channels: usize,
-        winners: Vec<u32>,
+        argmax: Vec<u32>,
     },
     MeanPool {
         cover: Cover,
@@ -81,9 +81,9 @@ impl Plain {
         match self {
             Self::Function(function) => function.apply(x, y),
             Self::Softmax { channels } => softmax::softmax(*channels, x, y),
-            Self::MaxPool { cover, channels, winners } => {
-                winners.resize(winners.len().max(y.len()), 0);
-                pool::max(cover, *channels, x, y, &mut winners[..y.len()]);
+            Self::MaxPool { cover, channels, argmax } => {
+                argmax.resize(argmax.len().max(y.len()), 0);
+                pool::max(cover, *channels, x, y, &mut argmax[..y.len()]);
             }
             Self::MeanPool { cover, channels } => pool::mean(cover, *channels, x, y),
             Self::Reshape { from, to } => layout::reshape(*from, *to, x, y, false),
@@ -118,8 +118,8 @@ impl Plain {
         match self {
             Self::Function(function) => function.backward(operands.get(0), dy, dx, accumulate),
             Self::Softmax { channels } => softmax::softmax_backward(*channels, y, dy, dx, accumulate),
-            Self::MaxPool { cover, channels, winners } => {
-                pool::max_backward(cover, *channels, dy, &winners[..dy.len()], dx, accumulate);
+            Self::MaxPool { cover, channels, argmax } => {
+                pool::max_backward(cover, *channels, dy, &argmax[..dy.len()], dx, accumulate);
             }
             Self::MeanPool { cover, channels } => pool::mean_backward(cover, *channels, dy, dx, accumulate),
             Self::Reshape { from, to } => layout::reshape(*to, *from, dy, dx, accumulate),

@@ -127,8 +127,8 @@ impl<'w> Layer<'w> {
                 operation.clone().forward(context, &x.values, tensors.slices(), false, &mut y.values);
             }
             Self::Attention { sizes, projection, output } => {
-                let triple = project(projection, x, 3 * x.channels, work);
-                let mixed = mix(*sizes, &triple, work);
+                let qkv = project(projection, x, 3 * x.channels, work);
+                let mixed = mix(*sizes, &qkv, work);
                 linear(output, &mixed, y, work);
             }
         }
@@ -149,10 +149,10 @@ pub(super) fn project(tensors: &Tensors<'_>, x: &Value, channels: usize, work: &
 }
 
 /// The heads' outputs side by side, from queries, keys and values.
-pub(super) fn mix(sizes: Attention, triple: &Value, work: &mut Workspace<f32>) -> Value {
-    let channels = triple.channels / 3;
-    let mut mixed = Value { values: vec![0.0; triple.values.len() / 3], channels, size: triple.size };
-    sizes.forward(work, &triple.values, &mut mixed.values);
+pub(super) fn mix(sizes: Attention, qkv: &Value, work: &mut Workspace<f32>) -> Value {
+    let channels = qkv.channels / 3;
+    let mut mixed = Value { values: vec![0.0; qkv.values.len() / 3], channels, size: qkv.size };
+    sizes.forward(work, &qkv.values, &mut mixed.values);
     mixed
 }
 

@@ -236,8 +236,8 @@ impl<'a> System<'a> {
         let mut targets = vec![0.0; rows * self.outputs];
         for (member, pairs) in self.rows.iter().enumerate() {
             if self.part == Part::Projection {
-                let triple = networks[member].projected(self.id, batch.value(member, self.input)?, work);
-                picks(&triple, places, pairs, 1.0, self.outputs, &mut targets);
+                let qkv = networks[member].projected(self.id, batch.value(member, self.input)?, work);
+                picks(&qkv, places, pairs, 1.0, self.outputs, &mut targets);
                 continue;
             }
             batch.advance(member, &networks[member], NodeId(self.id.0 + 1), work);

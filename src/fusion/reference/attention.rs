@@ -24,21 +24,21 @@ pub(super) fn attend(x: &Activation, heads: usize, node: &Node, tensors: &[Cow<'
         (!parts.is_empty()).then(|| Cow::Owned(parts.concat()))
     };
     let module = |matrix, bias| -> Vec<Cow<'_, [f32]>> { joined(matrix).into_iter().chain(joined(bias)).collect() };
-    let triple = linear(x, 3 * x.channels, &module(Role::Projection, Role::ProjectionBias));
+    let qkv = linear(x, 3 * x.channels, &module(Role::Projection, Role::ProjectionBias));
     let mut mixed = vec![0.0; x.values.len()];
-    let examples = mixed.par_chunks_exact_mut(x.example()).zip(triple.par_chunks_exact(3 * x.example()));
-    examples.for_each(|(mixed, triple)| mix(mixed, triple, heads, x.positions()));
+    let examples = mixed.par_chunks_exact_mut(x.example()).zip(qkv.par_chunks_exact(3 * x.example()));
+    examples.for_each(|(mixed, qkv)| mix(mixed, qkv, heads, x.positions()));
     linear(&x.with(mixed), x.channels, &module(Role::OutputWeight, Role::OutputBias))
 }
 
-/// Every head's values, mixed by `softmax(qᵀ k / √d)`; `triple` is queries, keys and values, each C x T.
-fn mix(mixed: &mut [f32], triple: &[f32], heads: usize, tokens: usize) {
+/// Every head's values, mixed by `softmax(qᵀ k / √d)`; `qkv` is queries, keys and values, each C x T.
+fn mix(mixed: &mut [f32], qkv: &[f32], heads: usize, tokens: usize) {
     let len = mixed.len() / heads;
     let width = len / tokens;
     let factor = 1.0 / (width as f32).sqrt();
     let mut scores = vec![0.0; tokens * tokens];
     for (head, mixed) in mixed.chunks_exact_mut(len).enumerate() {
-        let part = |index: usize| Matrix::new(&triple[(index * heads + head) * len..][..len], width, tokens);
+        let part = |index: usize| Matrix::new(&qkv[(index * heads + head) * len..][..len], width, tokens);
         matmul(ONE, part(0).transposed(), part(1), &mut scores, false);
         for row in scores.chunks_exact_mut(tokens) {
             for score in &mut *row {

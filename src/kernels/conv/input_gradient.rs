@@ -5,11 +5,11 @@
 
 use rayon::prelude::*;
 
-use super::{Conv, POSITIONS, Rim};
+use super::{Conv, POSITIONS, Padded};
 use crate::kernels::product::{Panels, Place};
 use crate::kernels::tile::{MOST_COLUMNS, ROWS, Walk};
 use crate::kernels::workspace::scratch;
-use crate::kernels::{Finish, Float, Geometry, Matrix, Workspace};
+use crate::kernels::{Epilogue, Float, Geometry, Matrix, Workspace};
 
 /// Input pixels of one remainder, and the offsets of the kernel that reach them.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub(super) fn input_gradient<T: Float>(
     accumulate: bool,
 ) {
     let (g, out_channels) = (&conv.geometry, conv.out_channels);
-    let rim = rim(g, out_channels);
+    let padded = padded(g, out_channels);
     let phases: Vec<Phase> = phases(g);
     let Workspace { panels, lanes, sums: kernel, .. } = work;
     let mut rest = scratch(panels, phases.iter().map(|phase| conv.groups * phase.panels_len::<T>(conv)).sum());
@@ -48,12 +48,12 @@ pub(super) fn input_gradient<T: Float>(
     let (input, output) = (group * g.input_len(), group * g.positions() * out_channels);
     dx.par_chunks_mut(input).zip(dy.par_chunks(output)).for_each(|(dx, dy)| {
         let lane = &mut *lanes.take();
-        let dy = rim.surround(dy, &mut lane.images);
+        let dy = padded.pad(dy, &mut lane.images);
         if !accumulate && phases.iter().any(|phase| phase.taps.is_empty()) {
             dx.fill(T::ZERO);
         }
         for (phase, group, panels) in &packed {
-            phase.correlate(conv, &rim, dy, (*group, panels), Finish::adding(accumulate), dx);
+            phase.correlate(conv, &padded, dy, (*group, panels), Epilogue::adding(accumulate), dx);
         }
     });
 }
@@ -63,10 +63,10 @@ fn before(g: &Geometry, axis: usize) -> usize {
     ((g.kernel[axis] - 1) * g.dilation[axis]).saturating_sub(g.padding[axis]).div_ceil(g.stride[axis])
 }
 
-fn rim(g: &Geometry, out_channels: usize) -> Rim {
+fn padded(g: &Geometry, out_channels: usize) -> Padded {
     let last = |axis: usize| (g.input[axis] - 1 + g.padding[axis]) / g.stride[axis];
     let after = [0, 1].map(|axis| (last(axis) + 1).saturating_sub(g.output[axis]));
-    Rim::new(out_channels, g.output, [before(g, 0), before(g, 1)], after)
+    Padded::new(out_channels, g.output, [before(g, 0), before(g, 1)], after)
 }
 
 fn phases(g: &Geometry) -> Vec<Phase> {
@@ -111,25 +111,25 @@ impl Phase {
         Panels::pack_into(Matrix::new(kernel, self.taps.len() * outputs, inputs), data)
     }
 
-    /// The gradient of this phase's pixels in a group's channels; `dy` with its rim.
+    /// The gradient of this phase's pixels in a group's channels; `dy` with its padding.
     fn correlate<T: Float>(
         &self,
         conv: &Conv,
-        rim: &Rim,
+        padded: &Padded,
         dy: &[T],
         (group, panels): (usize, &Panels<T>),
-        finish: Finish<T>,
+        epilogue: Epilogue<T>,
         dx: &mut [T],
     ) {
         let (g, width, (inputs, outputs)) = (&conv.geometry, panels.tile.columns, conv.of_group());
-        let depth = rim.channels();
+        let depth = padded.channels();
         // The output that sees pixel `first` under an offset is (first + padding - offset) / stride, a whole number.
         let source = |axis: usize, tap: usize| {
             let offset = tap * g.dilation[axis];
             (before(g, axis) * g.stride[axis] + self.first[axis] + g.padding[axis] - offset) / g.stride[axis]
         };
         let start = |(index, [ky, kx]): (usize, &[usize; 2])| {
-            let pixel = source(0, *ky) * rim.line() + source(1, *kx) * depth;
+            let pixel = source(0, *ky) * padded.line() + source(1, *kx) * depth;
             (pixel + group * outputs, index * outputs * width)
         };
         let starts: Vec<(usize, usize)> = self.taps.iter().enumerate().map(start).collect();
@@ -145,7 +145,7 @@ impl Phase {
         for panel in panels.iter() {
             for top in (0..count).step_by(ROWS) {
                 let pixels: [_; ROWS] = std::array::from_fn(|r| pixel((top + r).min(count - 1)));
-                let left = pixels.map(|(image, y, x)| image * rim.len() + y * rim.line() + x * depth);
+                let left = pixels.map(|(image, y, x)| image * padded.len() + y * padded.line() + x * depth);
                 sums.fill(T::ZERO);
                 panels.tile.add(&walk, &left, dy, panel.data, sums);
                 let rows = pixels.map(|(image, y, x)| {
@@ -154,7 +154,7 @@ impl Phase {
                 });
                 let rows = &rows[..ROWS.min(count - top)];
                 let column = group * inputs + panel.column;
-                finish.write(sums, width, &Place { rows, column, columns: panel.columns }, dx);
+                epilogue.write(sums, width, &Place { rows, column, columns: panel.columns }, dx);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Convolutions as in PyTorch (cross-correlation): tiles read their windows where they lie in the image, rim included, so
+//! Convolutions as in PyTorch (cross-correlation): tiles read their windows where they lie in the image, padding included, so
 //! that nothing is unfolded. Of grouped channels each group is a convolution of its own, on its part of every pixel.
 
 use rayon::prelude::*;
@@ -7,14 +7,14 @@ use crate::kernels::product::{Panels, Place};
 use crate::kernels::reduce::column_sums;
 use crate::kernels::tile::{MOST_COLUMNS, ROWS, Walk};
 use crate::kernels::workspace::scratch;
-use crate::kernels::{Finish, Float, Geometry, Matrix, Workspace, product};
+use crate::kernels::{Epilogue, Float, Geometry, Matrix, Workspace, product};
 
 mod depthwise;
 mod input_gradient;
-mod rim;
+mod padded;
 mod weight_gradient;
 
-use rim::Rim;
+use padded::Padded;
 
 pub use depthwise::Depthwise;
 
@@ -40,10 +40,10 @@ struct Pieces {
     len: usize,
 }
 
-/// Images with their rims, and how windows lie in them.
+/// Images with their padding, and how windows lie in them.
 #[derive(Debug)]
-struct Surrounded<'x, T> {
-    rim: Rim,
+struct PaddedImages<'x, T> {
+    padded: Padded,
     pieces: Pieces,
     x: &'x [T],
 }
@@ -59,17 +59,17 @@ impl Conv {
         relu: bool,
         y: &mut [T],
     ) {
-        let finish = Finish { bias, relu, accumulate: false };
+        let epilogue = Epilogue { bias, relu, accumulate: false };
         if self.is_product() {
-            return product(work, self.windows(x), self.weights(weight).transposed(), finish, y);
+            return product(work, self.windows(x), self.weights(weight).transposed(), epilogue, y);
         }
         let threads = work.threads().get();
         let Workspace { panels, lanes, images, .. } = work;
         let panels = self.pack(weight, panels);
         if x.len() / self.geometry.input_len() < threads {
-            let images = self.surround(x, images);
+            let images = self.pad(x, images);
             return y.par_chunks_mut(POSITIONS * self.out_channels).enumerate().for_each(|(index, y)| {
-                self.correlate(&images, index * POSITIONS, &panels, finish, y);
+                self.correlate(&images, index * POSITIONS, &panels, epilogue, y);
             });
         }
         let group = POSITIONS.div_ceil(self.geometry.positions());
@@ -77,13 +77,13 @@ impl Conv {
             (group * self.geometry.input_len(), group * self.geometry.positions() * self.out_channels);
         y.par_chunks_mut(output).zip(x.par_chunks(input)).for_each(|(y, x)| {
             let lane = &mut *lanes.take();
-            self.correlate(&self.surround(x, &mut lane.images), 0, &panels, finish, y);
+            self.correlate(&self.pad(x, &mut lane.images), 0, &panels, epilogue, y);
         });
     }
 
-    fn surround<'x, T: Float>(&self, x: &'x [T], buffer: &'x mut Vec<T>) -> Surrounded<'x, T> {
-        let (rim, x) = Rim::around_input(&self.geometry, x, buffer);
-        Surrounded { rim, pieces: self.pieces(&rim), x }
+    fn pad<'x, T: Float>(&self, x: &'x [T], buffer: &'x mut Vec<T>) -> PaddedImages<'x, T> {
+        let (padded, x) = Padded::pad_input(&self.geometry, x, buffer);
+        PaddedImages { padded, pieces: self.pieces(&padded), x }
     }
 
     /// Whether the convolution is a product of the pixels and a matrix.
@@ -111,10 +111,10 @@ impl Conv {
         kernels.zip(buffers).map(pack).collect()
     }
 
-    /// How a group's window lies in an image with its rim, from the group's first channel on.
-    fn pieces(&self, rim: &Rim) -> Pieces {
+    /// How a group's window lies in an image with its padding, from the group's first channel on.
+    fn pieces(&self, padded: &Padded) -> Pieces {
         let g = &self.geometry;
-        let lines = (0..g.kernel[0]).map(|ky| ky * g.dilation[0] * rim.line());
+        let lines = (0..g.kernel[0]).map(|ky| ky * g.dilation[0] * padded.line());
         if self.groups == 1 && (g.dilation[1] == 1 || g.kernel[1] == 1) {
             return Pieces { starts: lines.collect(), len: g.kernel[1] * g.channels };
         }
@@ -125,23 +125,23 @@ impl Conv {
     /// The output at the positions from `from` on, through all images.
     fn correlate<T: Float>(
         &self,
-        images: &Surrounded<T>,
+        images: &PaddedImages<T>,
         from: usize,
         panels: &[Panels<T>],
-        finish: Finish<T>,
+        epilogue: Epilogue<T>,
         y: &mut [T],
     ) {
         for (group, panels) in panels.iter().enumerate() {
-            self.correlate_group(images, from, (group, panels), finish, y);
+            self.correlate_group(images, from, (group, panels), epilogue, y);
         }
     }
 
     fn correlate_group<T: Float>(
         &self,
-        Surrounded { rim, pieces, x }: &Surrounded<T>,
+        PaddedImages { padded, pieces, x }: &PaddedImages<T>,
         from: usize,
         (group, panels): (usize, &Panels<T>),
-        finish: Finish<T>,
+        epilogue: Epilogue<T>,
         y: &mut [T],
     ) {
         let (g, width, (inputs, outputs)) = (&self.geometry, panels.tile.columns, self.of_group());
@@ -152,7 +152,7 @@ impl Conv {
         let window = |position: usize| {
             let (image, within) = (position / g.positions(), position % g.positions());
             let (oy, ox) = (within / g.output[1], within % g.output[1]);
-            image * rim.len() + oy * g.stride[0] * rim.line() + ox * g.stride[1] * g.channels
+            image * padded.len() + oy * g.stride[0] * padded.line() + ox * g.stride[1] * g.channels
         };
         let mut sums = [T::ZERO; ROWS * MOST_COLUMNS];
         let sums = &mut sums[..ROWS * width];
@@ -164,7 +164,7 @@ impl Conv {
                 let rows: [usize; ROWS] = std::array::from_fn(|r| (top + r) * self.out_channels);
                 let rows = &rows[..ROWS.min(count - top)];
                 let column = group * outputs + panel.column;
-                finish.write(sums, width, &Place { rows, column, columns: panel.columns }, y);
+                epilogue.write(sums, width, &Place { rows, column, columns: panel.columns }, y);
             }
         }
     }
@@ -182,7 +182,7 @@ impl Conv {
             column_sums(dy, work, dbias);
         }
         if self.is_product() && dy.len() / self.out_channels <= weight_gradient::FEW_POSITIONS {
-            return product(work, self.outputs(dy).transposed(), self.windows(x), Finish::PLAIN, dweight);
+            return product(work, self.outputs(dy).transposed(), self.windows(x), Epilogue::PLAIN, dweight);
         }
         weight_gradient::weight_gradient(self, work, x, dy, dweight);
     }
@@ -197,7 +197,7 @@ impl Conv {
         accumulate: bool,
     ) {
         if self.is_product() {
-            return product(work, self.outputs(dy), self.weights(weight), Finish::adding(accumulate), dx);
+            return product(work, self.outputs(dy), self.weights(weight), Epilogue::adding(accumulate), dx);
         }
         input_gradient::input_gradient(self, work, dy, weight, dx, accumulate);
     }

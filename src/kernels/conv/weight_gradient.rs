@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{Conv, Pieces, Rim};
+use super::{Conv, Padded, Pieces};
 use crate::kernels::tile::{ROWS, Tile, Walk};
 use crate::kernels::workspace::scratch;
 use crate::kernels::{Float, Workspace};
@@ -43,8 +43,8 @@ impl Split {
 /// `dweight` = the gradient, OHWI.
 pub(super) fn weight_gradient<T: Float>(conv: &Conv, work: &mut Workspace<T>, x: &[T], dy: &[T], dweight: &mut [T]) {
     let g = &conv.geometry;
-    let rim = Rim::of_input(g);
-    let pieces = conv.pieces(&rim);
+    let padded = Padded::of_input(g);
+    let pieces = conv.pieces(&padded);
     let tile = T::tile(pieces.len);
     let (input, output) = (g.input_len(), g.positions() * conv.out_channels);
     let images = dy.len() / output;
@@ -67,10 +67,10 @@ pub(super) fn weight_gradient<T: Float>(conv: &Conv, work: &mut Workspace<T>, x:
         let group = POSITIONS.div_ceil(g.positions());
         for first in (first..last).step_by(group) {
             let last = (first + group).min(last);
-            let x = rim.surround(&x[first * input..last * input], &mut lane.images);
+            let x = padded.pad(&x[first * input..last * input], &mut lane.images);
             let dy = &dy[first * output..last * output];
             let rows = Rows { conv, split: &split, first: index * split.rows };
-            rows.add(&rim, &pieces, &tile, x, dy, sums);
+            rows.add(&padded, &pieces, &tile, x, dy, sums);
         }
     });
     dweight.par_chunks_mut(conv.kernel_len()).enumerate().for_each(|(o, dweight)| {
@@ -99,8 +99,8 @@ struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// Adds the gradient by some images; `x` with its rim.
-    fn add<T: Float>(&self, rim: &Rim, pieces: &Pieces, tile: &Tile<T>, x: &[T], dy: &[T], sums: &mut [T]) {
+    /// Adds the gradient by some images; `x` with its padding.
+    fn add<T: Float>(&self, padded: &Padded, pieces: &Pieces, tile: &Tile<T>, x: &[T], dy: &[T], sums: &mut [T]) {
         let (g, (inputs, outputs)) = (&self.conv.geometry, self.conv.of_group());
         let out_line = g.output[1] * self.conv.out_channels;
         let (columns, tile_len) = (self.split.columns, ROWS * tile.columns);
@@ -109,7 +109,7 @@ impl Rows<'_> {
             starts.clear();
             starts.extend((0..dy.len() / out_line).map(|line| {
                 let (image, oy) = (line / g.output[0], line % g.output[0]);
-                (line * out_line, image * rim.len() + oy * g.stride[0] * rim.line() + piece)
+                (line * out_line, image * padded.len() + oy * g.stride[0] * padded.line() + piece)
             }));
             let walk = Walk::new(&starts, g.output[1], (self.conv.out_channels, g.stride[1] * g.channels));
             for column in 0..columns {

@@ -69,6 +69,6 @@ fn alignments(context: &mut Context<'_>, ensemble: &Ensemble<'_>, matching: Matc
             align::match_activations(ensemble, &statistics, distance)?
         }
         _ if matching == Matching::Transport => align::transport(ensemble, method.alignment.outputs)?,
-        _ => align::match_weights(ensemble, context.task.job.seed, &mut || phases.go_on().is_ok())?,
+        _ => align::match_weights(ensemble, context.task.job.seed, &mut || phases.check_stop().is_ok())?,
     })
 }

@@ -1,14 +1,14 @@
-//! Images with a rim of zeros, in scratch memory.
+//! Images padded with zeros, in scratch memory.
 
 use crate::kernels::tile::MOST_COLUMNS;
 use crate::kernels::workspace::scratch;
 use crate::kernels::{Float, Geometry};
 
-/// Sizes of images with their rims.
+/// Sizes of images with their padding.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Rim {
+pub(super) struct Padded {
     channels: usize,
-    /// Size without the rim.
+    /// Size without padding.
     inner: [usize; 2],
     /// Size with it.
     outer: [usize; 2],
@@ -16,7 +16,7 @@ pub(super) struct Rim {
     before: [usize; 2],
 }
 
-impl Rim {
+impl Padded {
     pub(super) fn new(channels: usize, inner: [usize; 2], before: [usize; 2], after: [usize; 2]) -> Self {
         Self { channels, inner, outer: [0, 1].map(|axis| inner[axis] + before[axis] + after[axis]), before }
     }
@@ -26,11 +26,11 @@ impl Rim {
         Self::new(g.channels, g.input, g.padding, g.padding)
     }
 
-    /// The images `x` with the rim of a sliding window; `x` itself if there is none.
-    pub(super) fn around_input<'x, T: Float>(g: &Geometry, x: &'x [T], buffer: &'x mut Vec<T>) -> (Self, &'x [T]) {
-        let rim = Self::of_input(g);
-        let images = if g.padding == [0, 0] { x } else { rim.surround(x, buffer) };
-        (rim, images)
+    /// The images `x` with the padding of a sliding window; `x` itself if there is none.
+    pub(super) fn pad_input<'x, T: Float>(g: &Geometry, x: &'x [T], buffer: &'x mut Vec<T>) -> (Self, &'x [T]) {
+        let padded = Self::of_input(g);
+        let images = if g.padding == [0, 0] { x } else { padded.pad(x, buffer) };
+        (padded, images)
     }
 
     /// Channels of a pixel.
@@ -49,7 +49,7 @@ impl Rim {
     }
 
     /// Copies images into `buffer`, with zeros around them; a tile may read its columns beyond the last pixel.
-    pub(super) fn surround<'b, T: Float>(&self, images: &[T], buffer: &'b mut Vec<T>) -> &'b [T] {
+    pub(super) fn pad<'b, T: Float>(&self, images: &[T], buffer: &'b mut Vec<T>) -> &'b [T] {
         let inner_line = self.inner[1] * self.channels;
         let count = images.len() / (self.inner[0] * inner_line);
         let outer = scratch(buffer, count * self.len() + MOST_COLUMNS);

@@ -1,4 +1,4 @@
-//! What logits tell beside accuracy and loss.
+//! Metrics of logits beside accuracy and loss.
 
 use crate::kernels::loss::argmax;
 
