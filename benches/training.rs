@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use engraft::exec::Network;
+use engraft::exec::CpuNetwork;
 use engraft::exec::{OptimizerState, Update};
 use engraft::kernels::loss::Targets;
 use engraft::model::families;
@@ -70,7 +70,7 @@ fn losses(weights: &Path, batches: &Path, lr: f32) -> Vec<f64> {
     let shape = &batches.header().get("x").expect("images").shape;
     let input = Some(shape[2..].to_vec());
     let detected = families::detect(&[weights.header()], &Architecture::Auto, input.as_ref()).expect("a known network");
-    let mut network = Network::compile(&detected.graphs[0], shape[1], THREADS).expect("a network");
+    let mut network = CpuNetwork::compile(&detected.graphs[0], shape[1], THREADS).expect("a network");
     network.load(&weights).expect("fitting weights");
     let mut optimizer = OptimizerState::new(&sgd(lr), network.parameters());
     let (images, labels) = (batches.f32("x").expect("images"), batches.f32("y").expect("labels"));
@@ -91,7 +91,7 @@ fn sgd(lr: f32) -> Optimizer {
 
 /// A network with a batch.
 struct Run {
-    network: Network,
+    network: CpuNetwork,
     optimizer: OptimizerState,
     images: Vec<f32>,
     labels: Vec<u32>,
@@ -108,7 +108,7 @@ impl Run {
             "vit_tiny" => (vit_tiny(), 64),
             _ => panic!("no network `{name}`"),
         };
-        let mut network = Network::compile(&graph, batch, THREADS).expect("a network");
+        let mut network = CpuNetwork::compile(&graph, batch, THREADS).expect("a network");
         network.load(&init(&graph, 1).expect("weights")).expect("fitting weights");
         let optimizer = OptimizerState::new(&sgd(1e-3), network.parameters());
         let noise = |i: usize| ((i * 7919) % 2003) as f32 / 1001.0 - 1.0;

@@ -8,7 +8,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use engraft::exec::Network;
+use engraft::exec::CpuNetwork;
 use engraft::fusion::Member;
 use engraft::fusion::reference::verify::{Agreement, TOLERANCE, reference};
 use engraft::kernels::Float;
@@ -100,15 +100,15 @@ fn check_logits(name: &str, fixture: &Fixture) {
     let got = reference(Member { graph: &graph, weights: &weights }, &inputs, fixture.input[0]).expect(name);
     let expected = fixture.logits.concat();
     let scale = expected.iter().fold(0.0_f32, |largest, logit| largest.max(logit.abs()));
-    let mut engine: Network = compiled(&graph, &weights, fixture.input[0]);
+    let mut engine: CpuNetwork = compiled(&graph, &weights, fixture.input[0]);
     for (runner, got) in [("reference", &got[..]), ("training engine", engine.forward(&inputs).expect("a batch"))] {
         let agreement = Agreement { scale, ..Agreement::of(&expected, got) };
         assert!(agreement.holds(), "{name}, {runner}: {agreement:?}, at most {TOLERANCE} of the scale is allowed");
     }
 }
 
-fn compiled<T: Float>(graph: &Graph, weights: &StateDict, batch: usize) -> Network<T> {
-    let mut network = Network::compile(graph, batch, 2).expect("a network");
+fn compiled<T: Float>(graph: &Graph, weights: &StateDict, batch: usize) -> CpuNetwork<T> {
+    let mut network = CpuNetwork::compile(graph, batch, 2).expect("a network");
     network.load(weights).expect("its weights");
     network
 }
@@ -142,7 +142,7 @@ fn check_step<T: Float>(name: &str, step: &Step, tolerance: f64) {
     let fixture = load(name);
     let header = header(&fixture.tensors);
     let graph = recognise(name, &fixture, &header);
-    let mut network: Network<T> = compiled(&graph, &generator::state_dict(&header, fixture.seed), BATCH);
+    let mut network: CpuNetwork<T> = compiled(&graph, &generator::state_dict(&header, fixture.seed), BATCH);
     let shape = [&[BATCH], &fixture.input[1..]].concat();
     let inputs: Vec<T> =
         generator::inputs(&shape, fixture.seed).into_iter().map(|value| T::of(f64::from(value))).collect();

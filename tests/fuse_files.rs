@@ -9,7 +9,7 @@ use engraft::fusion::{Member, Padded};
 use engraft::model::depth;
 use engraft::model::graph::Graph;
 use engraft::model::header::Dtype;
-use engraft::pipeline::{self, Outcome};
+use engraft::pipeline::{self, JobOutcome};
 use engraft::plan::parse::parse;
 use engraft::process::protocol::{InputFile, Task};
 use engraft::settings::{Architecture, Device};
@@ -121,7 +121,7 @@ impl Files {
             job,
         };
         match pipeline::run(&task, &mut |_| {}, &AtomicBool::new(false)) {
-            Ok(Outcome::Finished(artifacts)) => artifacts.into_iter().map(|file| (file.name, file.path)).collect(),
+            Ok(JobOutcome::Finished(artifacts)) => artifacts.into_iter().map(|file| (file.name, file.path)).collect(),
             other => panic!("{body:#}: {other:?}"),
         }
     }

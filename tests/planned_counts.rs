@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use engraft::cost::systems::refits;
 use engraft::data::{Limits, inspect};
-use engraft::pipeline::{Outcome, run_counted};
+use engraft::pipeline::{JobOutcome, run_counted};
 use engraft::plan::network::{DatasetInput, Inputs};
 use engraft::plan::parse::parse;
 use engraft::plan::resolve::{Planned, resolve};
@@ -93,8 +93,8 @@ fn counted(body: &Value, scratch: &TempDir) -> (engraft::cost::Counts, Vec<Outpu
         job,
     };
     match run_counted(&task, &mut |_| {}, &AtomicBool::new(false)).expect("a job that succeeds") {
-        (Outcome::Finished(artifacts), counts) => (counts, artifacts),
-        (Outcome::Stopped, _) => panic!("nobody asked to stop"),
+        (JobOutcome::Finished(artifacts), counts) => (counts, artifacts),
+        (JobOutcome::Stopped, _) => panic!("nobody asked to stop"),
     }
 }
 

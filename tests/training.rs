@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use engraft::data::augment::ImageShape;
 use engraft::domain::problem::{Code, Problem};
-use engraft::exec::{BatchError, Network};
+use engraft::exec::{BatchError, CpuNetwork};
 use engraft::exec::{OptimizerState, Update};
 use engraft::kernels::loss::Targets;
 use engraft::model::families;
@@ -119,8 +119,8 @@ fn finetune(epochs: usize, lr: f32) -> Finetune {
     Finetune { epochs, objective, optimizer, batch_size: 16, ..Finetune::default() }
 }
 
-fn network(graph: &Graph) -> Network {
-    let mut network = Network::compile(graph, 64, 2).unwrap();
+fn network(graph: &Graph) -> CpuNetwork {
+    let mut network = CpuNetwork::compile(graph, 64, 2).unwrap();
     network.load(&init(graph, 11).unwrap()).unwrap();
     network
 }
@@ -204,7 +204,7 @@ fn interrupt(finetune: &Finetune, graph: &Graph) {
             _ => {}
         });
         assert!(matches!(stopped, Err(TrainError::Stopped)));
-        let mut again = Network::compile(graph, 64, 2).unwrap();
+        let mut again = CpuNetwork::compile(graph, 64, 2).unwrap();
         let resumed = train(&mut again, &setup, last.as_deref(), GO, &mut |_| {}).unwrap();
         assert_eq!(bits(&resumed.weights), bits(&undisturbed.weights));
         assert_eq!(bits(&again.state_dict().unwrap()), bits(&network_1.state_dict().unwrap()));
@@ -378,7 +378,7 @@ fn distillation_with_nesterov_and_decay_equals_numpy() {
     weights.insert_f32("fc1.bias", &[4], f(4, 3, 5, 10.0)).unwrap();
     weights.insert_f32("fc2.weight", &[2, 4], f(8, 5, 11, 10.0)).unwrap();
     weights.insert_f32("fc2.bias", &[2], f(2, 1, 2, 10.0)).unwrap();
-    let mut network = Network::compile(&graph, 4, 1).unwrap();
+    let mut network = CpuNetwork::compile(&graph, 4, 1).unwrap();
     network.load(&weights).unwrap();
     let finetune = Finetune {
         epochs: 3,
@@ -430,7 +430,7 @@ fn logits_equal_pytorch() {
         let shape = &io.header().get("input").unwrap().shape;
         for model in ["member0", "member1", "nt"] {
             let (graph, weights) = open(&folder.join(format!("{model}.safetensors")), &shape[1..]);
-            let mut network: Network = Network::compile(&graph, shape[0], 2).unwrap();
+            let mut network: CpuNetwork = CpuNetwork::compile(&graph, shape[0], 2).unwrap();
             network.load(&weights).unwrap();
             let got = network.forward(&io.f32("input").unwrap()).unwrap();
             let expected = io.f32(&format!("logits.{model}")).unwrap();
@@ -475,7 +475,7 @@ fn members_reach_their_accuracy() {
             return;
         };
         let (graph, weights) = open(&path, &[1, 28, 28]);
-        let mut network: Network = Network::compile(&graph, 256, 2).unwrap();
+        let mut network: CpuNetwork = CpuNetwork::compile(&graph, 256, 2).unwrap();
         network.load(&weights).unwrap();
         let score = evaluate(&mut network, &data, GO).unwrap();
         assert_eq!((score.accuracy * 2000.0).round() as i32, correct);
@@ -517,7 +517,7 @@ mod formulas {
 }
 
 /// A network of `pytorch.json` with the weights of the formulas.
-fn stored_network(case: &serde_json::Value) -> Network {
+fn stored_network(case: &serde_json::Value) -> CpuNetwork {
     let list = |value: &serde_json::Value| -> Vec<usize> { serde_json::from_value(value.clone()).unwrap() };
     let mut weights = StateDict::default();
     for tensor in case["tensors"].as_array().unwrap() {
@@ -529,7 +529,7 @@ fn stored_network(case: &serde_json::Value) -> Network {
     weights.save(&path, &BTreeMap::new()).unwrap();
     let (graph, weights) = open(&path, &list(&case["shape"]));
     let batch = case["batch"].as_u64().unwrap() as usize;
-    let mut network = Network::compile(&graph, batch, 2).unwrap();
+    let mut network = CpuNetwork::compile(&graph, batch, 2).unwrap();
     network.load(&weights).unwrap();
     network
 }

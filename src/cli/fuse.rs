@@ -16,7 +16,7 @@ use super::progress::ProgressView;
 use crate::config::Bytes;
 use crate::exec;
 use crate::pipeline::child::out_of_memory;
-use crate::pipeline::{self, Outcome};
+use crate::pipeline::{self, JobOutcome};
 use crate::plan::request::JobRequest;
 use crate::process::memory;
 use crate::process::protocol::{InputFile, OutputFile, Task};
@@ -80,8 +80,8 @@ impl Fuse {
         let outcome = pipeline::run(&task, &mut |message| view.show(&message), &stop);
         view.finish();
         match outcome? {
-            Outcome::Finished(artifacts) => self.deliver(&artifacts),
-            Outcome::Stopped => {
+            JobOutcome::Finished(artifacts) => self.deliver(&artifacts),
+            JobOutcome::Stopped => {
                 eprintln!("stopped; nothing was written");
                 Ok(ExitCode::from(INTERRUPTED))
             }

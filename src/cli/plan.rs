@@ -13,7 +13,7 @@ use crate::domain::problem::Problem;
 use crate::plan::network::{DatasetInput, Inputs};
 use crate::plan::request::JobRequest;
 use crate::plan::resolve::resolve;
-use crate::plan::{Comparison, Plan};
+use crate::plan::{NetworkFigures, Plan};
 use crate::tensors::Checkpoint;
 
 const EXAMPLE: &str = "\
@@ -111,7 +111,7 @@ impl fmt::Display for Table<'_> {
     }
 }
 
-fn figures(name: &str, costs: &Comparison) -> Vec<String> {
+fn figures(name: &str, costs: &NetworkFigures) -> Vec<String> {
     let values = costs.members.iter().chain([&costs.concatenated, &costs.fused]).map(u64::to_string);
     std::iter::once(name.to_owned()).chain(values).collect()
 }

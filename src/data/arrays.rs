@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::DatasetError;
 use super::elements::Element;
-use super::intake::{Intake, Part};
+use super::intake::{DatasetBuilder, SplitName};
 use super::store::{PixelType, Pixels};
 use crate::model::header::Dtype;
 use crate::tensors::map;
@@ -18,19 +18,19 @@ const BLOCK_BYTES: usize = 1 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Role {
     /// Inputs.
-    Examples(Part),
+    Examples(SplitName),
     /// Classes.
-    Labels(Part),
+    Labels(SplitName),
 }
 
 impl Role {
     /// The role of the array `name`; `None` for one that is no part of a dataset.
     pub(super) fn of(name: &str) -> Option<Self> {
         Some(match name {
-            "x" | "x_train" => Self::Examples(Part::Train),
-            "y" | "y_train" => Self::Labels(Part::Train),
-            "x_test" => Self::Examples(Part::Test),
-            "y_test" => Self::Labels(Part::Test),
+            "x" | "x_train" => Self::Examples(SplitName::Train),
+            "y" | "y_train" => Self::Labels(SplitName::Train),
+            "x_test" => Self::Examples(SplitName::Test),
+            "y_test" => Self::Labels(SplitName::Test),
             _ => return None,
         })
     }
@@ -70,9 +70,9 @@ impl Roles {
     /// tells what there is instead.
     pub(super) fn check(&self, name_of: impl Fn(Role) -> &'static str, found: &str) -> Result<(), DatasetError> {
         let pair = |part| [Role::Examples(part), Role::Labels(part)];
-        let test = pair(Part::Test);
+        let test = pair(SplitName::Test);
         let needs_test = test.iter().any(|role| self.0.contains_key(role));
-        let needed = pair(Part::Train).into_iter().chain(test.into_iter().filter(|_| needs_test));
+        let needed = pair(SplitName::Train).into_iter().chain(test.into_iter().filter(|_| needs_test));
         let missing: Vec<&str> = needed.filter(|role| !self.0.contains_key(role)).map(name_of).collect();
         if missing.is_empty() {
             return Ok(());
@@ -84,10 +84,10 @@ impl Roles {
 /// What messages call the arrays of NumPy archives and safetensors files.
 pub(super) fn array_name(role: Role) -> &'static str {
     match role {
-        Role::Examples(Part::Train) => "array `x`",
-        Role::Labels(Part::Train) => "array `y`",
-        Role::Examples(Part::Test) => "array `x_test`",
-        Role::Labels(Part::Test) => "array `y_test`",
+        Role::Examples(SplitName::Train) => "array `x`",
+        Role::Labels(SplitName::Train) => "array `y`",
+        Role::Examples(SplitName::Test) => "array `x_test`",
+        Role::Labels(SplitName::Test) => "array `y_test`",
     }
 }
 
@@ -95,7 +95,7 @@ pub(super) fn array_name(role: Role) -> &'static str {
 ///
 /// # Errors
 /// When shape, length or an element is unusable.
-pub(super) fn read(array: Array<'_>, role: Role, intake: &mut Intake<'_>) -> Result<(), DatasetError> {
+pub(super) fn read(array: Array<'_>, role: Role, intake: &mut DatasetBuilder<'_>) -> Result<(), DatasetError> {
     match role {
         Role::Examples(part) => read_examples(array, part, intake),
         Role::Labels(part) => read_labels(array, part, intake),
@@ -125,7 +125,7 @@ fn looks_channels_last(h: usize, w: usize, c: usize) -> bool {
     h >= 8 && w >= 8 && (matches!(c, 3 | 4) || (c == 1 && h == w))
 }
 
-fn read_examples(array: Array<'_>, part: Part, intake: &mut Intake<'_>) -> Result<(), DatasetError> {
+fn read_examples(array: Array<'_>, part: SplitName, intake: &mut DatasetBuilder<'_>) -> Result<(), DatasetError> {
     let ((count, shape), folder) = (example_shape(array.name, array.shape)?, intake.folder());
     let pixels = if array.element.dtype == Dtype::U8 { PixelType::U8 } else { PixelType::F32 };
     let examples = intake.begin(part, count, &shape, pixels)?;
@@ -156,7 +156,7 @@ fn non_finite(name: &str, shape: &[usize], mut index: usize, value: f64) -> Data
     DatasetError::NonFinite { array: name.to_owned(), position, value }
 }
 
-fn read_labels(array: Array<'_>, part: Part, intake: &mut Intake<'_>) -> Result<(), DatasetError> {
+fn read_labels(array: Array<'_>, part: SplitName, intake: &mut DatasetBuilder<'_>) -> Result<(), DatasetError> {
     let ([count] | [count, 1]) = *array.shape else {
         let expected = "N, one label per example (for one-hot rows, save y.argmax(1))";
         return Err(DatasetError::Shape { array: array.name.to_owned(), shape: array.shape.to_vec(), expected });

@@ -6,7 +6,7 @@ use std::io::Read;
 use super::DatasetError;
 use super::archive::{Archive, Entry, components, shortened};
 use super::arrays::unreadable;
-use super::intake::{Intake, Part};
+use super::intake::{DatasetBuilder, SplitName};
 use super::store::{PixelType, Pixels};
 
 const SHAPE: [usize; 3] = [3, 32, 32];
@@ -56,7 +56,7 @@ impl Version {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Batch {
     version: Version,
-    part: Part,
+    part: SplitName,
     /// Its place among the files of its part.
     number: u32,
 }
@@ -66,10 +66,10 @@ impl Batch {
     fn of(name: &str) -> Option<Self> {
         let base = components(name)?.last()?.to_ascii_lowercase();
         let (version, part, number) = match base.strip_suffix(".bin")? {
-            "test_batch" => (Version::Ten, Part::Test, 0),
-            "train" => (Version::Hundred, Part::Train, 0),
-            "test" => (Version::Hundred, Part::Test, 0),
-            other => (Version::Ten, Part::Train, other.strip_prefix("data_batch_")?.parse().ok()?),
+            "test_batch" => (Version::Ten, SplitName::Test, 0),
+            "train" => (Version::Hundred, SplitName::Train, 0),
+            "test" => (Version::Hundred, SplitName::Test, 0),
+            other => (Version::Ten, SplitName::Train, other.strip_prefix("data_batch_")?.parse().ok()?),
         };
         Some(Self { version, part, number })
     }
@@ -94,9 +94,9 @@ struct Place {
 ///
 /// # Errors
 /// When a file is no whole number of records, a label no class, or files of both versions are there.
-pub(super) fn read(archive: Archive<'_>, intake: &mut Intake<'_>) -> Result<Option<Vec<String>>, DatasetError> {
+pub(super) fn read(archive: Archive<'_>, intake: &mut DatasetBuilder<'_>) -> Result<Option<Vec<String>>, DatasetError> {
     let (places, version) = plan(archive)?;
-    let mut labels = [Part::Train, Part::Test].map(|part| (part, Vec::new()));
+    let mut labels = [SplitName::Train, SplitName::Test].map(|part| (part, Vec::new()));
     for (part, labels) in &mut labels {
         let count = places.iter().filter(|place| place.batch.part == *part).map(|place| place.records).sum();
         if count > 0 {
@@ -108,7 +108,7 @@ pub(super) fn read(archive: Archive<'_>, intake: &mut Intake<'_>) -> Result<Opti
     let mut names = None;
     archive.visit(&mut |entry, source| {
         if let Some(place) = places.iter().find(|place| place.index == entry.index) {
-            let part = usize::from(place.batch.part == Part::Test);
+            let part = usize::from(place.batch.part == SplitName::Test);
             read_batch(place, source, intake, &mut labels[part].1)?;
         } else if components(entry.name).and_then(|parts| parts.last().copied()) == Some(version.names_file()) {
             names = class_names(entry, source, version)?;
@@ -154,7 +154,7 @@ fn plan(archive: Archive<'_>) -> Result<(Vec<Place>, Version), DatasetError> {
 fn read_batch(
     place: &Place,
     source: &mut dyn Read,
-    intake: &mut Intake<'_>,
+    intake: &mut DatasetBuilder<'_>,
     labels: &mut [u32],
 ) -> Result<(), DatasetError> {
     let version = place.batch.version;
@@ -199,10 +199,10 @@ mod tests {
     fn the_usual_names_are_known() {
         let batch = |version, part, number| Some(Batch { version, part, number });
         for (name, expected) in [
-            ("cifar-10-batches-bin/data_batch_5.bin", batch(Version::Ten, Part::Train, 5)),
-            ("test_batch.bin", batch(Version::Ten, Part::Test, 0)),
-            ("cifar-100-binary/train.bin", batch(Version::Hundred, Part::Train, 0)),
-            ("cifar-100-binary/test.bin", batch(Version::Hundred, Part::Test, 0)),
+            ("cifar-10-batches-bin/data_batch_5.bin", batch(Version::Ten, SplitName::Train, 5)),
+            ("test_batch.bin", batch(Version::Ten, SplitName::Test, 0)),
+            ("cifar-100-binary/train.bin", batch(Version::Hundred, SplitName::Train, 0)),
+            ("cifar-100-binary/test.bin", batch(Version::Hundred, SplitName::Test, 0)),
             ("data_batch_1", None),
             ("weights.bin", None),
         ] {

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::archive::{components, shortened};
-use super::intake::Part;
+use super::intake::SplitName;
 use super::{DatasetError, MAX_LABEL};
 
 /// Where an image belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct ImageSlot {
     /// Its part of the dataset.
-    pub(super) part: Part,
+    pub(super) part: SplitName,
     /// Its number within the part: by class, then by name.
     pub(super) index: usize,
 }
@@ -21,9 +21,9 @@ pub(super) struct Plan {
     /// In label order: alphabetical, as in torchvision's `ImageFolder`, so that labels mean what they meant in training.
     pub(super) class_names: Vec<String>,
     /// For each file of the archive its place; `None` for files that are no images.
-    pub(super) places: Vec<Option<Place>>,
+    pub(super) places: Vec<Option<ImageSlot>>,
     /// The labels of each part.
-    pub(super) labels: BTreeMap<Part, Vec<u32>>,
+    pub(super) labels: BTreeMap<SplitName, Vec<u32>>,
 }
 
 /// An image: its number in the archive and its path, cut into names.
@@ -45,24 +45,24 @@ pub(super) fn plan(names: &[String]) -> Result<Option<Plan>, DatasetError> {
     let (depth, split) = depth(&images)?;
     let part = |image: &Image<'_>| {
         let named = if split { part_of(image.path[depth - 1]) } else { None };
-        named.unwrap_or(Part::Train)
+        named.unwrap_or(SplitName::Train)
     };
     let sorted = sorted(images, part, depth)?;
     let classes: BTreeSet<&str> =
-        sorted.iter().filter(|(part, _)| *part == Part::Train).map(|(_, image)| image.path[depth]).collect();
+        sorted.iter().filter(|(part, _)| *part == SplitName::Train).map(|(_, image)| image.path[depth]).collect();
     let classes: BTreeMap<&str, u32> = classes.into_iter().zip(0..).collect();
     if classes.len() > MAX_LABEL as usize + 1 {
         return Err(folders(format!("there are {} class folders; at most {} are read", classes.len(), MAX_LABEL + 1)));
     }
     let mut places = vec![None; names.len()];
-    let mut labels: BTreeMap<Part, Vec<u32>> = BTreeMap::new();
+    let mut labels: BTreeMap<SplitName, Vec<u32>> = BTreeMap::new();
     for (part, image) in &sorted {
         let class = image.path[depth];
         let Some(label) = classes.get(class) else {
             return Err(folders(format!("class `{}` is below test/, but not below train/", shortened(class))));
         };
         let labels = labels.entry(*part).or_default();
-        places[image.entry] = Some(Place { part: *part, index: labels.len() });
+        places[image.entry] = Some(ImageSlot { part: *part, index: labels.len() });
         labels.push(*label);
     }
     Ok(Some(Plan { class_names: classes.into_keys().map(str::to_owned).collect(), places, labels }))
@@ -93,10 +93,10 @@ fn images(names: &[String]) -> Result<Vec<Image<'_>>, DatasetError> {
 }
 
 /// The split that a folder is called after.
-fn part_of(folder: &str) -> Option<Part> {
+fn part_of(folder: &str) -> Option<SplitName> {
     match folder.to_ascii_lowercase().as_str() {
-        "train" | "training" => Some(Part::Train),
-        "test" | "testing" => Some(Part::Test),
+        "train" | "training" => Some(SplitName::Train),
+        "test" | "testing" => Some(SplitName::Test),
         _ => None,
     }
 }
@@ -116,7 +116,7 @@ fn depth(images: &[Image<'_>]) -> Result<(usize, bool), DatasetError> {
             return Err(folders(format!("`{}` lies in no class folder", shortened(&name))));
         }
         let is_root = tops.len() == 1 && levels > depth + 2;
-        let has_train = tops.iter().any(|top| part_of(top) == Some(Part::Train));
+        let has_train = tops.iter().any(|top| part_of(top) == Some(SplitName::Train));
         if has_train && tops.iter().all(|top| part_of(top).is_some()) {
             if levels < depth + 3 {
                 let name = shallowest.map(|image| image.path.join("/")).unwrap_or_default();
@@ -140,10 +140,10 @@ fn depth(images: &[Image<'_>]) -> Result<(usize, bool), DatasetError> {
 /// The images by part, class and name.
 fn sorted<'a>(
     images: Vec<Image<'a>>,
-    part: impl Fn(&Image<'_>) -> Part,
+    part: impl Fn(&Image<'_>) -> SplitName,
     depth: usize,
-) -> Result<Vec<(Part, Image<'a>)>, DatasetError> {
-    let mut sorted: Vec<(Part, Image<'a>)> = images.into_iter().map(|image| (part(&image), image)).collect();
+) -> Result<Vec<(SplitName, Image<'a>)>, DatasetError> {
+    let mut sorted: Vec<(SplitName, Image<'a>)> = images.into_iter().map(|image| (part(&image), image)).collect();
     sorted.sort_by(|(a_part, a), (b_part, b)| (a_part, &a.path[depth..]).cmp(&(b_part, &b.path[depth..])));
     let twin =
         sorted.windows(2).find(|pair| (pair[0].0, &pair[0].1.path[depth..]) == (pair[1].0, &pair[1].1.path[depth..]));
@@ -177,8 +177,8 @@ mod tests {
         .unwrap()
         .unwrap();
         assert_eq!(plan.class_names, ["10", "9", "b"]);
-        assert_eq!(plan.labels[&Part::Train], [0, 1, 2, 2]);
-        let at = |index| Some(Place { part: Part::Train, index });
+        assert_eq!(plan.labels[&SplitName::Train], [0, 1, 2, 2]);
+        let at = |index| Some(ImageSlot { part: SplitName::Train, index });
         assert_eq!(plan.places, [at(3), at(2), None, None, None, at(0), at(1)]);
     }
 
@@ -186,9 +186,9 @@ mod tests {
     fn train_and_test_folders_are_splits() {
         let plan = planned(&["root/test/a/1.png", "root/train/a/1.png", "root/train/b/1.png"]).unwrap().unwrap();
         assert_eq!(plan.class_names, ["a", "b"]);
-        assert_eq!((&plan.labels[&Part::Train][..], &plan.labels[&Part::Test][..]), (&[0, 1][..], &[0][..]));
+        assert_eq!((&plan.labels[&SplitName::Train][..], &plan.labels[&SplitName::Test][..]), (&[0, 1][..], &[0][..]));
         let alone = planned(&["test/a/1.png", "test/b/1.png"]).unwrap().unwrap();
-        assert_eq!(alone.labels.keys().collect::<Vec<_>>(), [&Part::Train]);
+        assert_eq!(alone.labels.keys().collect::<Vec<_>>(), [&SplitName::Train]);
         let one_class = planned(&["a/1.png"]).unwrap().unwrap();
         assert_eq!(one_class.class_names, ["a"]);
     }

@@ -7,7 +7,7 @@ use flate2::read::GzDecoder;
 use super::archive::{Budgeted, components};
 use super::arrays::{self, Array, Role, unreadable};
 use super::elements::Element;
-use super::intake::{Intake, Part};
+use super::intake::{DatasetBuilder, SplitName};
 use super::{DatasetError, Limits};
 
 /// Unsigned bytes in three axes: examples, height, width.
@@ -20,9 +20,9 @@ const GZIP: [u8; 2] = [0x1f, 0x8b];
 pub(super) fn role(name: &str) -> Option<Role> {
     let base = components(name)?.last()?.to_ascii_lowercase();
     let part = if base.contains("train") {
-        Part::Train
+        SplitName::Train
     } else if base.contains("t10k") || base.contains("test") {
-        Part::Test
+        SplitName::Test
     } else {
         return None;
     };
@@ -38,10 +38,10 @@ pub(super) fn role(name: &str) -> Option<Role> {
 /// What messages call the files.
 pub(super) fn file_name(role: Role) -> &'static str {
     match role {
-        Role::Examples(Part::Train) => "train-images-idx3-ubyte",
-        Role::Labels(Part::Train) => "train-labels-idx1-ubyte",
-        Role::Examples(Part::Test) => "t10k-images-idx3-ubyte",
-        Role::Labels(Part::Test) => "t10k-labels-idx1-ubyte",
+        Role::Examples(SplitName::Train) => "train-images-idx3-ubyte",
+        Role::Labels(SplitName::Train) => "train-labels-idx1-ubyte",
+        Role::Examples(SplitName::Test) => "t10k-images-idx3-ubyte",
+        Role::Labels(SplitName::Test) => "t10k-labels-idx1-ubyte",
     }
 }
 
@@ -54,7 +54,7 @@ pub(super) fn read(
     role: Role,
     source: &mut dyn Read,
     limits: &Limits,
-    intake: &mut Intake<'_>,
+    intake: &mut DatasetBuilder<'_>,
 ) -> Result<(), DatasetError> {
     let mut start = [0; 2];
     source.read_exact(&mut start).map_err(|error| unreadable(name, error))?;
@@ -67,7 +67,12 @@ pub(super) fn read(
     read_plain(name, role, &mut Budgeted::new(unzipped, &mut budget, limits.decoded_bytes), intake)
 }
 
-fn read_plain(name: &str, role: Role, source: &mut dyn Read, intake: &mut Intake<'_>) -> Result<(), DatasetError> {
+fn read_plain(
+    name: &str,
+    role: Role,
+    source: &mut dyn Read,
+    intake: &mut DatasetBuilder<'_>,
+) -> Result<(), DatasetError> {
     let (magic, axes, expected) = match role {
         Role::Examples(_) => (IMAGES, 3, "images begin with 00 00 08 03 (bytes in three axes)"),
         Role::Labels(_) => (LABELS, 1, "labels begin with 00 00 08 01 (bytes in one axis)"),
@@ -94,10 +99,10 @@ mod tests {
     #[test]
     fn the_usual_names_are_known() {
         for (name, expected) in [
-            ("train-images-idx3-ubyte", Some(Role::Examples(Part::Train))),
-            ("MNIST/raw/train-labels.idx1-ubyte", Some(Role::Labels(Part::Train))),
-            ("t10k-images-idx3-ubyte.gz", Some(Role::Examples(Part::Test))),
-            ("emnist-letters-test-labels-idx1-ubyte.gz", Some(Role::Labels(Part::Test))),
+            ("train-images-idx3-ubyte", Some(Role::Examples(SplitName::Train))),
+            ("MNIST/raw/train-labels.idx1-ubyte", Some(Role::Labels(SplitName::Train))),
+            ("t10k-images-idx3-ubyte.gz", Some(Role::Examples(SplitName::Test))),
+            ("emnist-letters-test-labels-idx1-ubyte.gz", Some(Role::Labels(SplitName::Test))),
             ("train/images/1.png", None),
             ("images-idx3-ubyte", None),
         ] {

@@ -9,8 +9,8 @@ use rayon::prelude::*;
 use super::DatasetError;
 use super::archive::{Archive, Entry, shortened};
 use super::arrays::unreadable;
-use super::folders::{Place, Plan};
-use super::intake::{Intake, Part};
+use super::folders::{ImageSlot, Plan};
+use super::intake::{DatasetBuilder, SplitName};
 use super::store::{PixelType, Pixels};
 
 /// An image file above this size is no training example.
@@ -46,7 +46,7 @@ impl std::fmt::Display for Size {
 
 /// A file on its way to the decoder.
 struct File {
-    place: Place,
+    place: ImageSlot,
     name: String,
     bytes: Vec<u8>,
 }
@@ -61,7 +61,7 @@ enum Planes {
 ///
 /// # Errors
 /// When an image is damaged, or of another size than the first one.
-pub(super) fn read(archive: Archive<'_>, plan: &Plan, intake: &mut Intake<'_>) -> Result<(), DatasetError> {
+pub(super) fn read(archive: Archive<'_>, plan: &Plan, intake: &mut DatasetBuilder<'_>) -> Result<(), DatasetError> {
     let counts = plan.labels.iter().map(|(part, labels)| (*part, labels.len())).collect();
     let mut images = Images::new(&counts, intake);
     archive.visit(&mut |entry, source| match plan.places.get(entry.index).copied().flatten() {
@@ -95,8 +95,8 @@ fn content(name: &str, entry: Entry<'_>, source: &mut dyn Read) -> Result<Vec<u8
 /// Files on their way to examples of one size, in any order.
 pub(super) struct Images<'a, 'f> {
     /// How many there will be of each part.
-    counts: &'a BTreeMap<Part, usize>,
-    intake: &'a mut Intake<'f>,
+    counts: &'a BTreeMap<SplitName, usize>,
+    intake: &'a mut DatasetBuilder<'f>,
     /// Name and size of the first image, which the others must have.
     first: Option<(String, Size)>,
     /// Whether any image so far had colours.
@@ -107,7 +107,7 @@ pub(super) struct Images<'a, 'f> {
 
 impl<'a, 'f> Images<'a, 'f> {
     /// For as many images as `counts` says of each part.
-    pub(super) fn new(counts: &'a BTreeMap<Part, usize>, intake: &'a mut Intake<'f>) -> Self {
+    pub(super) fn new(counts: &'a BTreeMap<SplitName, usize>, intake: &'a mut DatasetBuilder<'f>) -> Self {
         Self { counts, intake, first: None, colour: false, waiting: Vec::new(), waiting_bytes: 0 }
     }
 
@@ -115,7 +115,7 @@ impl<'a, 'f> Images<'a, 'f> {
     ///
     /// # Errors
     /// When an image is damaged, or of another size than the first one.
-    pub(super) fn take(&mut self, place: Place, name: String, bytes: Vec<u8>) -> Result<(), DatasetError> {
+    pub(super) fn take(&mut self, place: ImageSlot, name: String, bytes: Vec<u8>) -> Result<(), DatasetError> {
         if bytes.len() as u64 > MAX_FILE_BYTES {
             return Err(refused(&name, &format!("it has more than {MAX_FILE_BYTES} bytes")));
         }

@@ -11,14 +11,14 @@ use crate::domain::dataset::{DatasetFacts, DatasetFormat, SplitFacts};
 
 /// Part of a dataset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Part {
+pub(super) enum SplitName {
     /// To train and validate on; every dataset has it.
     Train,
     /// To test on.
     Test,
 }
 
-impl Part {
+impl SplitName {
     /// The part's name in facts and messages.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -30,13 +30,13 @@ impl Part {
 
 /// One dataset being read.
 #[derive(Debug)]
-pub(super) struct Intake<'a> {
+pub(super) struct DatasetBuilder<'a> {
     /// Where pixels are to be kept; they are only measured where it is none.
     folder: Option<&'a Path>,
     limit: u64,
     used: u64,
-    examples: BTreeMap<Part, Examples>,
-    labels: BTreeMap<Part, Vec<u32>>,
+    examples: BTreeMap<SplitName, Examples>,
+    labels: BTreeMap<SplitName, Vec<u32>>,
 }
 
 /// The examples of one part.
@@ -50,7 +50,7 @@ pub(super) struct Examples {
     kept: Option<Draft>,
 }
 
-impl<'a> Intake<'a> {
+impl<'a> DatasetBuilder<'a> {
     /// Nothing read yet; to keep pixels in a `folder` or only to measure them.
     pub(super) fn new(limits: &Limits, folder: Option<&'a Path>) -> Self {
         Self { folder, limit: limits.decoded_bytes, used: 0, examples: BTreeMap::new(), labels: BTreeMap::new() }
@@ -67,7 +67,7 @@ impl<'a> Intake<'a> {
     /// When they would not fit into the limit, or no file can be made.
     pub(super) fn begin(
         &mut self,
-        part: Part,
+        part: SplitName,
         count: usize,
         shape: &[usize],
         pixels: PixelType,
@@ -83,7 +83,7 @@ impl<'a> Intake<'a> {
     }
 
     /// The examples of a part that has begun.
-    pub(super) fn examples(&mut self, part: Part) -> Option<&mut Examples> {
+    pub(super) fn examples(&mut self, part: SplitName) -> Option<&mut Examples> {
         self.examples.get_mut(&part)
     }
 
@@ -113,7 +113,7 @@ impl<'a> Intake<'a> {
     }
 
     /// The labels of a part, in the order of its examples.
-    pub(super) fn set_labels(&mut self, part: Part, labels: Vec<u32>) {
+    pub(super) fn set_labels(&mut self, part: SplitName, labels: Vec<u32>) {
         self.labels.insert(part, labels);
     }
 
@@ -131,8 +131,8 @@ impl<'a> Intake<'a> {
     pub(super) fn finish(self, format: DatasetFormat, class_names: Option<Vec<String>>) -> Result<Read, DatasetError> {
         let Self { mut examples, labels, .. } = self;
         check_lengths(&examples, &labels)?;
-        let test = examples.remove(&Part::Test);
-        let Some(mut train) = examples.remove(&Part::Train) else {
+        let test = examples.remove(&SplitName::Test);
+        let Some(mut train) = examples.remove(&SplitName::Train) else {
             return Err(DatasetError::Missing {
                 missing: "the train split".to_owned(),
                 found: "a test split".to_owned(),
@@ -145,7 +145,7 @@ impl<'a> Intake<'a> {
         let classes = class_names.as_ref().map_or(highest, Vec::len);
         let (mean, std) = train.statistics.finish();
         let preview = std::mem::replace(&mut train.preview, Preview::new(0, &train.shape));
-        let preview = preview.finish(labels.get(&Part::Train).map_or(&[], Vec::as_slice));
+        let preview = preview.finish(labels.get(&SplitName::Train).map_or(&[], Vec::as_slice));
         let splits = labels.iter().map(|(part, labels)| (part.name().to_owned(), facts(labels, classes)));
         let facts = DatasetFacts {
             format,
@@ -167,7 +167,7 @@ pub(super) struct Read {
     pub(super) facts: DatasetFacts,
     train: Examples,
     test: Option<Examples>,
-    labels: BTreeMap<Part, Vec<u32>>,
+    labels: BTreeMap<SplitName, Vec<u32>>,
 }
 
 impl Read {
@@ -183,14 +183,17 @@ impl Read {
             let (pixels, labels) = (kept.finish()?, labels.remove(&part).unwrap_or_default());
             Ok::<_, DatasetError>(Some(Split { example_shape: examples.shape, pixels, labels, classes }))
         };
-        let test = test.map(|test| split(Part::Test, test)).transpose()?.flatten();
+        let test = test.map(|test| split(SplitName::Test, test)).transpose()?.flatten();
         let missing = || DatasetError::Missing { missing: "the train split".to_owned(), found: "nothing".to_owned() };
-        Ok(Dataset { facts, train: split(Part::Train, train)?.ok_or_else(missing)?, test })
+        Ok(Dataset { facts, train: split(SplitName::Train, train)?.ok_or_else(missing)?, test })
     }
 }
 
-fn check_lengths(examples: &BTreeMap<Part, Examples>, labels: &BTreeMap<Part, Vec<u32>>) -> Result<(), DatasetError> {
-    for part in [Part::Train, Part::Test] {
+fn check_lengths(
+    examples: &BTreeMap<SplitName, Examples>,
+    labels: &BTreeMap<SplitName, Vec<u32>>,
+) -> Result<(), DatasetError> {
+    for part in [SplitName::Train, SplitName::Test] {
         let (examples, labels) = (examples.get(&part).map_or(0, |x| x.count), labels.get(&part).map_or(0, Vec::len));
         if examples != labels {
             return Err(DatasetError::LengthsDiffer { split: part.name(), examples, labels });

@@ -56,7 +56,7 @@ impl Default for Limits {
 /// # Errors
 /// The first fault, in words for the dataset's owner.
 pub fn inspect(path: &Path, limits: &Limits) -> Result<DatasetFacts, DatasetError> {
-    let mut intake = intake::Intake::new(limits, None);
+    let mut intake = intake::DatasetBuilder::new(limits, None);
     let (format, class_names) = source::read(path, limits, &mut intake)?;
     intake.finish(format, class_names).map(|read| read.facts)
 }

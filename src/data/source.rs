@@ -9,7 +9,7 @@ use flate2::read::MultiGzDecoder;
 use super::archive::{Archive, Container, Entry, components, is_tar_header, shortened};
 use super::arrays::{self, Array, Role, Roles};
 use super::elements::Element;
-use super::intake::Intake;
+use super::intake::DatasetBuilder;
 use super::{Dataset, DatasetError, Limits, cifar, folders, idx, images, npy, parquet};
 use crate::domain::dataset::DatasetFormat;
 use crate::model::formats::safetensors;
@@ -31,7 +31,7 @@ impl Dataset {
     /// # Errors
     /// The first fault, in words for the dataset's owner; or the file system's, as where `folder` has no room.
     pub fn open(path: &Path, folder: &Path, limits: &Limits) -> Result<Self, DatasetError> {
-        let mut intake = Intake::new(limits, Some(folder));
+        let mut intake = DatasetBuilder::new(limits, Some(folder));
         let (format, class_names) = read(path, limits, &mut intake)?;
         intake.finish(format, class_names)?.dataset()
     }
@@ -41,7 +41,7 @@ impl Dataset {
 ///
 /// # Errors
 /// The first fault.
-pub(super) fn read(path: &Path, limits: &Limits, intake: &mut Intake<'_>) -> Result<Recognised, DatasetError> {
+pub(super) fn read(path: &Path, limits: &Limits, intake: &mut DatasetBuilder<'_>) -> Result<Recognised, DatasetError> {
     match detect(path)? {
         Kind::Safetensors => read_safetensors(path, intake).map(|()| (DatasetFormat::Safetensors, None)),
         Kind::Parquet => {
@@ -98,7 +98,7 @@ fn is_tar(block: &[u8]) -> bool {
     block.try_into().is_ok_and(is_tar_header)
 }
 
-fn read_safetensors(path: &Path, intake: &mut Intake<'_>) -> Result<(), DatasetError> {
+fn read_safetensors(path: &Path, intake: &mut DatasetBuilder<'_>) -> Result<(), DatasetError> {
     let mut file = open(path)?;
     let length = file.metadata().map_err(io(path))?.len();
     let layout = safetensors::read_layout(&mut file, length)?;
@@ -120,7 +120,7 @@ fn read_safetensors(path: &Path, intake: &mut Intake<'_>) -> Result<(), DatasetE
     roles.check(arrays::array_name, &listed(names))
 }
 
-fn read_archive(archive: Archive<'_>, intake: &mut Intake<'_>) -> Result<Recognised, DatasetError> {
+fn read_archive(archive: Archive<'_>, intake: &mut DatasetBuilder<'_>) -> Result<Recognised, DatasetError> {
     let names = archive.names()?;
     if names.iter().any(|name| array_of(name).is_some()) {
         read_npz(archive, &names, intake)?;
@@ -148,7 +148,7 @@ fn array_of(name: &str) -> Option<&str> {
     components(name)?.last()?.strip_suffix(".npy")
 }
 
-fn read_npz(archive: Archive<'_>, names: &[String], intake: &mut Intake<'_>) -> Result<(), DatasetError> {
+fn read_npz(archive: Archive<'_>, names: &[String], intake: &mut DatasetBuilder<'_>) -> Result<(), DatasetError> {
     let mut roles = Roles::default();
     let role_of = |name: &str| array_of(name).and_then(Role::of);
     for (name, role) in names.iter().filter_map(|name| Some((name, role_of(name)?))) {
@@ -166,7 +166,7 @@ fn read_npy(
     name: &str,
     role: Role,
     source: &mut dyn Read,
-    intake: &mut Intake<'_>,
+    intake: &mut DatasetBuilder<'_>,
 ) -> Result<(), DatasetError> {
     let bad = |reason| DatasetError::Npy { array: name.to_owned(), reason };
     let header = npy::read_header(source).map_err(bad)?;
@@ -181,7 +181,7 @@ fn read_npy(
     arrays::read(Array { name, element, shape: &shape, fortran, source }, role, intake)
 }
 
-fn read_idx(archive: Archive<'_>, names: &[String], intake: &mut Intake<'_>) -> Result<(), DatasetError> {
+fn read_idx(archive: Archive<'_>, names: &[String], intake: &mut DatasetBuilder<'_>) -> Result<(), DatasetError> {
     let mut roles = Roles::default();
     for (name, role) in names.iter().filter_map(|name| Some((name, idx::role(name)?))) {
         roles.insert(role, &shortened(name))?;

@@ -1,6 +1,6 @@
 //! Which devices have an engine, and which engine each has: the one place that knows.
 
-use crate::exec::cpu::Network;
+use crate::exec::cpu::CpuNetwork;
 use crate::exec::engine::{CompileError, Engine};
 use crate::model::graph::Graph;
 use crate::settings::Device;
@@ -22,7 +22,7 @@ pub fn compile(
     threads: usize,
 ) -> Result<Box<dyn Engine>, CompileError> {
     match device {
-        Device::Auto | Device::Cpu => Ok(Box::new(Network::<f32>::compile(graph, max_batch, threads)?)),
+        Device::Auto | Device::Cpu => Ok(Box::new(CpuNetwork::<f32>::compile(graph, max_batch, threads)?)),
         Device::Cuda(_) => Err(CompileError::Device(device)),
     }
 }

@@ -8,7 +8,7 @@ mod engine;
 pub mod lowering;
 mod parameters;
 
-pub use cpu::{Network, OptimizerState};
+pub use cpu::{CpuNetwork, OptimizerState};
 pub use devices::{compile, devices};
 pub use engine::{BatchError, CompileError, Engine, Gradients, LoadError, Step, Update};
 pub use parameters::{Parameter, Running, Transposition};

@@ -42,7 +42,7 @@ impl<T> Epilogue<'_, T> {
 
 /// A tile's place in the output.
 #[derive(Debug)]
-pub(super) struct Place<'r> {
+pub(super) struct TileSpan<'r> {
     /// Where its rows start in the output; as many as count.
     pub(super) rows: &'r [usize],
     /// First column, and how many count.
@@ -52,7 +52,7 @@ pub(super) struct Place<'r> {
 
 impl<T: Float> Epilogue<'_, T> {
     /// Writes the sums of a tile of `stride` columns.
-    pub(super) fn write(&self, sums: &[T], stride: usize, place: &Place, out: &mut [T]) {
+    pub(super) fn write(&self, sums: &[T], stride: usize, place: &TileSpan, out: &mut [T]) {
         for (sums, row) in sums.chunks_exact(stride).zip(place.rows) {
             let out = &mut out[row + place.column..][..place.columns];
             let sums = &sums[..place.columns];
@@ -227,7 +227,7 @@ fn add_part<T: Float>(
             panels.tile.add(&walk, &left, tile, right, sums);
             let rows: [usize; ROWS] = std::array::from_fn(|r| (top * ROWS + r) * columns);
             let rows = &rows[..ROWS.min(out.len() / columns - top * ROWS)];
-            epilogue.write(sums, width, &Place { rows, column: panel.column, columns: panel.columns }, out);
+            epilogue.write(sums, width, &TileSpan { rows, column: panel.column, columns: panel.columns }, out);
         }
     }
 }

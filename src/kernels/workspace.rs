@@ -8,7 +8,7 @@ use crate::kernels::Float;
 /// Scratch memory of one thread.
 #[derive(Debug)]
 pub(super) struct Lane<T> {
-    /// Images with their rims.
+    /// Images with their padding.
     pub(super) images: Vec<T>,
     /// Transformed tiles.
     pub(super) tiles: Vec<T>,
@@ -33,7 +33,7 @@ pub struct Workspace<T> {
     pub(super) lanes: Lanes<T>,
     /// A packed operand.
     pub(super) panels: Vec<T>,
-    /// Images with their rims, that all threads read.
+    /// Images with their padding, that all threads read.
     pub(super) images: Vec<T>,
     /// Parts of a sum.
     pub(super) sums: Vec<T>,

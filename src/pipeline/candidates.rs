@@ -12,8 +12,8 @@ use crate::domain::progress::Phase;
 use crate::fusion::{self, Ensemble, FusionError, Member, Recipe};
 use crate::model::costs::Costs;
 use crate::model::graph::Graph;
-use crate::plan::Comparison;
-use crate::report::{CandidateReport, Kind, Latency};
+use crate::plan::NetworkFigures;
+use crate::report::{CandidateKind, CandidateReport, Latency};
 use crate::settings::{Candidate, MethodName};
 use crate::tensors::{Checkpoint, Weights};
 use crate::train::Examples;
@@ -81,13 +81,13 @@ impl Comparer<'_, '_> {
         }
         let plan = &self.context.planned.plan;
         let costs = |index: usize| {
-            let of = |figure: &Comparison| figure.members[index];
+            let of = |figure: &NetworkFigures| figure.members[index];
             Costs { parameters: of(&plan.parameters), macs: of(&plan.macs), bytes: of(&plan.bytes) }
         };
         let mut rows = Vec::new();
         for (index, own) in measured.iter().enumerate() {
             let name = &self.context.task.job.members[index];
-            rows.push(self.row(name, Kind::Member, costs(index), &own.logits, Some(own.latency))?);
+            rows.push(self.row(name, CandidateKind::Member, costs(index), &own.logits, Some(own.latency))?);
         }
         let accuracy = |row: &CandidateReport| row.validation.map_or(f64::NEG_INFINITY, |score| score.accuracy);
         let by_validation = |a: &&CandidateReport, b: &&CandidateReport| accuracy(a).total_cmp(&accuracy(b));
@@ -96,12 +96,12 @@ impl Comparer<'_, '_> {
             self.rows.append(&mut rows);
         }
         if let Some(best) = best.filter(|_| self.wants(Candidate::BestMember)) {
-            self.rows.push(CandidateReport { kind: Kind::BestMember, ..best });
+            self.rows.push(CandidateReport { kind: CandidateKind::BestMember, ..best });
         }
         let all = (0..measured.len()).map(costs).sum::<Costs>();
         let latency = Some(measured.iter().map(|own| own.latency).sum());
         if self.wants(Candidate::Ensemble) {
-            let row = self.row("ensemble", Kind::Ensemble, all, &self.whole, latency)?;
+            let row = self.row("ensemble", CandidateKind::Ensemble, all, &self.whole, latency)?;
             self.rows.push(row);
         }
         if self.wants(Candidate::Vote) {
@@ -114,7 +114,7 @@ impl Comparer<'_, '_> {
                 validation: votes(|logits| logits.validation.as_ref()),
                 test: votes(|logits| logits.test.as_ref()),
             };
-            let row = self.row("vote", Kind::Vote, all, &votes, latency)?;
+            let row = self.row("vote", CandidateKind::Vote, all, &votes, latency)?;
             // Shares of votes are no probabilities that could be calibrated.
             self.rows.push(CandidateReport { calibration_error: None, ..row });
         }
@@ -125,7 +125,7 @@ impl Comparer<'_, '_> {
     fn baselines(&mut self) -> Result<(), Halt> {
         if self.wants(Candidate::Average) {
             match fusion::average(self.ensemble).and_then(Recipe::build) {
-                Ok(average) => self.network("average", Kind::Average, &average.graph, &average.weights)?,
+                Ok(average) => self.network("average", CandidateKind::Average, &average.graph, &average.weights)?,
                 Err(error @ FusionError::WidthsDiffer { .. }) => {
                     self.context.phases.warn(format!("no plain average: {error}"));
                 }
@@ -133,12 +133,17 @@ impl Comparer<'_, '_> {
             }
         }
         let aligned = [
-            (Candidate::OptimalTransport, Matching::Transport, MethodName::OptimalTransport, Kind::OptimalTransport),
+            (
+                Candidate::OptimalTransport,
+                Matching::Transport,
+                MethodName::OptimalTransport,
+                CandidateKind::OptimalTransport,
+            ),
             (
                 Candidate::PermutationAlignment,
                 Matching::Permutation,
                 MethodName::PermutationAlignment,
-                Kind::PermutationAlignment,
+                CandidateKind::PermutationAlignment,
             ),
         ];
         for (candidate, matching, name, kind) in aligned {
@@ -157,7 +162,7 @@ impl Comparer<'_, '_> {
                 let first @ Member { graph, .. } = self.ensemble.members()[0];
                 let name = "member 0 alone";
                 let trained = recover::train_beside(self.context, finetune, self.bench, self.ensemble, first, name)?;
-                self.network("distilled", Kind::Distilled, graph, &trained.weights)?;
+                self.network("distilled", CandidateKind::Distilled, graph, &trained.weights)?;
             }
             None if self.wants(Candidate::Distilled) => {
                 self.context
@@ -173,17 +178,17 @@ impl Comparer<'_, '_> {
     fn fused(&mut self, fused: &FusedNetworks<'_>) -> Result<(), Halt> {
         let graph = fused.graph;
         if let Some(plain) = fused.uncompensated {
-            self.network("fused, uncompensated", Kind::FusedUncompensated, graph, plain)?;
+            self.network("fused, uncompensated", CandidateKind::FusedUncompensated, graph, plain)?;
         }
         if fused.recovered.is_some() {
-            self.network("fused, zero-shot", Kind::FusedZeroShot, graph, fused.zero_shot)?;
+            self.network("fused, zero-shot", CandidateKind::FusedZeroShot, graph, fused.zero_shot)?;
         }
         let published = fused.recovered.unwrap_or(fused.zero_shot);
-        self.network("fused", Kind::Fused, graph, published)
+        self.network("fused", CandidateKind::Fused, graph, published)
     }
 
     /// Measures a network and adds its row.
-    fn network(&mut self, name: &str, kind: Kind, graph: &Graph, weights: &dyn Weights) -> Result<(), Halt> {
+    fn network(&mut self, name: &str, kind: CandidateKind, graph: &Graph, weights: &dyn Weights) -> Result<(), Halt> {
         let Measured { logits, latency } = self.bench.measure(graph, weights)?;
         self.context.counts.candidates += 1;
         self.context.counts.examples += logits.len() / graph.classes().max(1);
@@ -197,7 +202,7 @@ impl Comparer<'_, '_> {
     fn row(
         &self,
         name: &str,
-        kind: Kind,
+        kind: CandidateKind,
         costs: Costs,
         logits: &Logits,
         latency: Option<Latency>,

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Outcome, run};
+use super::{JobOutcome, run};
 use crate::domain::problem::{Code, Problem};
 use crate::process::memory;
 use crate::process::protocol::{Command, Message, Task};
@@ -52,8 +52,8 @@ fn compute(task: &Task) -> Message {
         memory::limit(bytes, move || memory::last_words(io::stdout(), &words));
     }
     match run(task, &mut |message| emit(&message), &stop) {
-        Ok(Outcome::Finished(artifacts)) => Message::Finished { artifacts },
-        Ok(Outcome::Stopped) => Message::Stopped,
+        Ok(JobOutcome::Finished(artifacts)) => Message::Finished { artifacts },
+        Ok(JobOutcome::Stopped) => Message::Stopped,
         Err(problem) if problem.code.is_transient() => Message::TransientFailure { problem },
         Err(problem) => Message::Failed { problem },
     }

@@ -1,7 +1,7 @@
 //! Judges the networks that the ranking `auto` tries.
 
 use super::context::Context;
-use super::load::Part;
+use super::load::Subset;
 use super::measure::Bench;
 use super::phases::Halt;
 use super::splits::add;
@@ -19,8 +19,8 @@ const JUDGED: usize = 10;
 
 /// The train split as calibration reads it and, where there is no validation split, the part of it that it must not read.
 pub(super) struct Inputs {
-    pub(super) fitted: Part,
-    judged: Option<Part>,
+    pub(super) fitted: Subset,
+    judged: Option<Subset>,
 }
 
 impl Inputs {
@@ -35,7 +35,7 @@ impl Inputs {
 }
 
 /// A network that was tried.
-pub(super) struct Network<'a> {
+pub(super) struct TriedNetwork<'a> {
     pub(super) importance: Importance,
     pub(super) compensated: bool,
     pub(super) graph: &'a Graph,
@@ -48,10 +48,10 @@ pub(super) fn choose(
     bench: Bench<'_>,
     parts: &Ensemble<'_>,
     inputs: &Inputs,
-    networks: &[Network<'_>],
+    networks: &[TriedNetwork<'_>],
     same_units: bool,
 ) -> Result<Option<Choice>, Halt> {
-    let tried = |network: &Network<'_>| Tried {
+    let tried = |network: &TriedNetwork<'_>| Tried {
         importance: network.importance,
         compensated: network.compensated,
         validation: None,

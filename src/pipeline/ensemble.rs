@@ -15,7 +15,7 @@ use crate::domain::progress::{Phase, Score};
 use crate::exec::{self, Engine};
 use crate::model::families::{self, fresh};
 use crate::model::graph::{Graph, Shape};
-use crate::plan::recipe::{NetworkSource, Recipe};
+use crate::plan::recipe::{EnsembleRecipe, NetworkSource};
 use crate::process::protocol::{InputFile, Message};
 use crate::settings::Architecture;
 use crate::settings::{Device, Normalize};
@@ -26,7 +26,7 @@ use crate::train::{self, Examples, Setup, TrainError, Trained};
 #[derive(Debug)]
 pub struct TrainingTask {
     /// What to train.
-    pub recipe: Recipe,
+    pub recipe: EnsembleRecipe,
     /// The dataset, and those to validate and test on where they are others.
     pub datasets: [Option<InputFile>; 3],
     /// The checkpoint whose network is meant, for [`NetworkSource::Like`].

@@ -228,18 +228,18 @@ impl Join<'_> {
         if context.network().importance != Importance::Auto {
             return Ok((is_better(context, bench, &plain[0], &refitted[0].weights)?.then_some(0), None));
         }
-        let mut networks: Vec<choice::Network<'_>> = ranked
+        let mut networks: Vec<choice::TriedNetwork<'_>> = ranked
             .iter()
             .zip(plain)
             .zip(refitted)
-            .map(|((ranked, plain), refitted)| choice::Network {
+            .map(|((ranked, plain), refitted)| choice::TriedNetwork {
                 importance: ranked.importance,
                 compensated: true,
                 graph: &plain.graph,
                 weights: &refitted.weights,
             })
             .collect();
-        networks.push(choice::Network {
+        networks.push(choice::TriedNetwork {
             importance: ranked[0].importance,
             compensated: false,
             graph: &plain[0].graph,

@@ -29,20 +29,20 @@ pub(super) struct Loaded {
 /// The examples of a job.
 #[derive(Debug)]
 pub(super) struct Data {
-    pub(super) train: Part,
-    pub(super) validation: Option<Part>,
-    pub(super) test: Option<Part>,
+    pub(super) train: Subset,
+    pub(super) validation: Option<Subset>,
+    pub(super) test: Option<Subset>,
 }
 
 /// Some examples of a split, as the networks see them.
 #[derive(Debug, Clone)]
-pub(super) struct Part {
+pub(super) struct Subset {
     pub(super) split: Arc<Split>,
     pub(super) indices: Vec<usize>,
     pub(super) normalize: Option<Normalize>,
 }
 
-impl Part {
+impl Subset {
     fn whole(split: Split, normalize: Option<Normalize>) -> Self {
         Self { indices: (0..split.len()).collect(), split: Arc::new(split), normalize }
     }
@@ -81,7 +81,7 @@ impl Part {
     }
 }
 
-impl Examples for Part {
+impl Examples for Subset {
     fn len(&self) -> usize {
         self.indices.len()
     }
@@ -107,7 +107,7 @@ impl Examples for Part {
     }
 }
 
-impl calibration::Inputs for Part {
+impl calibration::Inputs for Subset {
     fn len(&self) -> usize {
         self.indices.len()
     }
@@ -148,7 +148,7 @@ impl Loaded {
 
 impl Data {
     /// What networks are measured on: the validation part and the test split.
-    pub(super) fn measured(&self) -> Splits<&Part> {
+    pub(super) fn measured(&self) -> Splits<&Subset> {
         Splits { validation: self.validation.as_ref(), test: self.test.as_ref() }
     }
 
@@ -159,7 +159,7 @@ impl Data {
         request: &DatasetRequest,
         seed: u64,
     ) -> Self {
-        let part = |split: Split| Part::whole(split, request.normalize.given().cloned());
+        let part = |split: Split| Subset::whole(split, request.normalize.given().cloned());
         // A dataset that is named for one purpose serves it with its test split, if it has one.
         let named = |dataset: Dataset| part(dataset.test.unwrap_or(dataset.train));
         let mut train = part(main.train);
@@ -168,7 +168,7 @@ impl Data {
         } else {
             let (kept, held_out) = train.split.validation_split(request.validation_fraction, seed);
             train.indices = kept;
-            (!held_out.is_empty()).then(|| Part { indices: held_out, ..train.clone() })
+            (!held_out.is_empty()).then(|| Subset { indices: held_out, ..train.clone() })
         };
         let mut data = Self { train, validation, test: test.map(named).or_else(|| main.test.map(part)) };
         if request.normalize == Normalization::Train {

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use super::load::{Data, Part};
+use super::load::{Data, Subset};
 use super::phases::Halt;
 use super::splits::{Logits, Splits};
 use crate::domain::progress::Score;
@@ -48,7 +48,7 @@ impl<'a> Bench<'a> {
     }
 
     /// The validation and the test split.
-    pub(super) fn splits(&self) -> Splits<&'a Part> {
+    pub(super) fn splits(&self) -> Splits<&'a Subset> {
         self.data.measured()
     }
 
@@ -65,7 +65,7 @@ impl<'a> Bench<'a> {
     }
 
     /// The logits of a network on `part`.
-    pub(super) fn logits_on(&self, part: &Part, graph: &Graph, weights: &dyn Weights) -> Result<Vec<f32>, Halt> {
+    pub(super) fn logits_on(&self, part: &Subset, graph: &Graph, weights: &dyn Weights) -> Result<Vec<f32>, Halt> {
         Ok(train::logits(&mut *self.network(graph, weights)?, part, self.stop)?)
     }
 

@@ -41,14 +41,14 @@ use crate::domain::progress::Phase;
 use crate::fusion::{Ensemble, Fused, compensate};
 use crate::plan::resolve::Planned;
 use crate::process::protocol::{Message, OutputFile, Task};
-use crate::report::{CandidateReport, Kind};
+use crate::report::{CandidateKind, CandidateReport};
 use crate::settings::{Allocation, Budget, Size};
 use crate::tensors::Checkpoint;
 use crate::train::Trained;
 
 /// How a job ended.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum JobOutcome {
     /// With these artifacts, all below the task's scratch folder.
     Finished(Vec<OutputFile>),
     /// As asked; the last checkpoint stands.
@@ -59,7 +59,7 @@ pub enum Outcome {
 ///
 /// # Errors
 /// What keeps the job from ever succeeding, in words for its owner.
-pub fn run(task: &Task, emit: &mut (dyn FnMut(Message) + Send), stop: &AtomicBool) -> Result<Outcome, Problem> {
+pub fn run(task: &Task, emit: &mut (dyn FnMut(Message) + Send), stop: &AtomicBool) -> Result<JobOutcome, Problem> {
     run_counted(task, emit, stop).map(|(outcome, _)| outcome)
 }
 
@@ -71,12 +71,12 @@ pub fn run_counted(
     task: &Task,
     emit: &mut (dyn FnMut(Message) + Send),
     stop: &AtomicBool,
-) -> Result<(Outcome, Counts), Problem> {
+) -> Result<(JobOutcome, Counts), Problem> {
     let pool = ThreadPoolBuilder::new().num_threads(task.threads.max(1)).build();
     let pool = pool.map_err(|error| Problem::new(Code::ResourcesExhausted, format!("no threads: {error}")))?;
     match pool.install(|| compute(task, Phases::new(emit, stop))) {
-        Ok((artifacts, counts)) => Ok((Outcome::Finished(artifacts), counts)),
-        Err(Halt::Stopped) => Ok((Outcome::Stopped, Counts::default())),
+        Ok((artifacts, counts)) => Ok((JobOutcome::Finished(artifacts), counts)),
+        Err(Halt::Stopped) => Ok((JobOutcome::Stopped, Counts::default())),
         Err(Halt::Failed(problem)) => Err(problem),
     }
 }
@@ -186,7 +186,7 @@ fn evaluate(
 
 /// Whether the best member is hardly better than guessing.
 fn near_chance(candidates: &[CandidateReport], classes: usize) -> bool {
-    let members = candidates.iter().filter(|candidate| candidate.kind == Kind::Member);
+    let members = candidates.iter().filter(|candidate| candidate.kind == CandidateKind::Member);
     let accuracies = members.filter_map(|member| Some(member.test.or(member.validation)?.accuracy));
     accuracies.reduce(f64::max).is_some_and(|best| classes > 1 && best < 1.5 / classes as f64)
 }

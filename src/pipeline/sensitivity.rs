@@ -1,7 +1,7 @@
 //! Measures what a budget is spent by: each coupling group pruned alone, and what that does to the ensemble's logits.
 
 use super::context::Context;
-use super::load::Part;
+use super::load::Subset;
 use super::measure::Bench;
 use super::phases::Halt;
 use crate::cost::budgets::{SENSITIVITY_EXAMPLES, SENSITIVITY_MACS};
@@ -42,7 +42,7 @@ fn measure(
     ensemble: &Ensemble<'_>,
     probes: &[Probe],
     bench: Bench<'_>,
-    part: &Part,
+    part: &Subset,
 ) -> Result<Vec<f64>, Halt> {
     let runs: Vec<(&Probe, usize)> =
         probes.iter().flat_map(|probe| probe.widths.iter().map(move |width| (probe, *width))).collect();

@@ -1,7 +1,7 @@
 //! What a job tells of itself in the end: its report.
 
 use super::context::Context;
-use super::load::Part;
+use super::load::Subset;
 use crate::fusion::Provenance;
 use crate::model::groups::GroupId;
 use crate::model::refit::Compensation;
@@ -23,7 +23,7 @@ pub(super) struct Found<'a> {
 pub(super) fn report(context: &Context<'_>, found: Found<'_>, provenance: &Provenance) -> Report {
     let (task, network, phases) = (context.task, context.network(), &context.phases);
     let data = context.bench.map(|bench| bench.data());
-    let count = |part: Option<&Part>| part.map_or(0, train::Examples::len);
+    let count = |part: Option<&Subset>| part.map_or(0, train::Examples::len);
     let examples = Examples {
         train: count(data.map(|data| &data.train)),
         validation: count(data.and_then(|data| data.validation.as_ref())),

@@ -23,11 +23,11 @@ pub struct Plan {
     /// Every dense layer; `width_before` is that of all members together.
     pub layers: Vec<LayerPlan>,
     /// Trainable weights.
-    pub parameters: Comparison,
+    pub parameters: NetworkFigures,
     /// Multiply-accumulate operations for one example.
-    pub macs: Comparison,
+    pub macs: NetworkFigures,
     /// Bytes of the weights.
-    pub bytes: Comparison,
+    pub bytes: NetworkFigures,
     /// Estimate of the memory that the job needs beside the mapped files.
     pub memory_peak_bytes: u64,
     /// What that estimate adds up.
@@ -48,7 +48,7 @@ pub struct Plan {
 
 /// One figure for the networks in question.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Comparison {
+pub struct NetworkFigures {
     /// Of each member.
     pub members: Vec<u64>,
     /// Of the concatenated network, which is never built.
@@ -63,7 +63,7 @@ impl Plan {
         let Network { detected, fusion, precision, .. } = network;
         let own = network.own.iter().zip(&inputs.members);
         let members: Vec<Costs> = own.map(|(graph, header)| Costs::of(graph, &Precision::shared(&[*header]))).collect();
-        let compare = |figure: fn(&Costs) -> u64| Comparison {
+        let compare = |figure: fn(&Costs) -> u64| NetworkFigures {
             members: members.iter().map(figure).collect(),
             concatenated: figure(&fusion.concatenated),
             fused: 0,

@@ -12,4 +12,4 @@ pub mod request;
 pub mod resolve;
 mod wire;
 
-pub use job_plan::{Comparison, Plan};
+pub use job_plan::{NetworkFigures, Plan};

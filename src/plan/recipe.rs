@@ -6,7 +6,7 @@ use crate::settings::{DatasetRequest, Finetune};
 
 /// An ensemble to train.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Recipe {
+pub struct EnsembleRecipe {
     /// Which network every member is.
     pub network: NetworkSource,
     /// Data; the validation part is drawn with seed 0, as that of a job which names no seed.

@@ -191,7 +191,7 @@ mod tests {
     use super::*;
     use crate::domain::dataset::{DatasetFormat, SplitFacts};
     use crate::model::header::{CheckpointHeader, Dtype, TensorInfo};
-    use crate::plan::Comparison;
+    use crate::plan::NetworkFigures;
     use crate::plan::parse::parse;
     use crate::settings::Compensate;
 
@@ -245,7 +245,7 @@ mod tests {
         assert_eq!(resolved.job.method.compensate, Compensate::Calibration);
         let plan = resolved.planned.expect("a plan").plan;
         assert_eq!(plan.layers.iter().map(|layer| layer.width_after).collect::<Vec<_>>(), [8, 8, 3]);
-        assert_eq!(plan.parameters, Comparison { members: vec![184, 184], concatenated: 496, fused: 184 });
+        assert_eq!(plan.parameters, NetworkFigures { members: vec![184, 184], concatenated: 496, fused: 184 });
         assert!(plan.warnings.iter().any(|warning| warning.contains("test split")), "{:?}", plan.warnings);
         assert!(plan.seconds_estimate > 0.0 && plan.memory_peak_bytes > 0);
     }

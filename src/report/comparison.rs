@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::html::charts::{self, CLASSES, Dot, Series};
 use super::html::parts::{self, escape, table};
 use super::table::{columns, percent};
-use super::{Kind, Report};
+use super::{CandidateKind, Report};
 use crate::domain::progress::Phase;
 
 /// One run of a comparison.
@@ -94,14 +94,14 @@ impl Cell<'_> {
     }
 
     /// Over the seeds, of the first of these kinds that a run has.
-    fn accuracy(&self, kinds: &[Kind]) -> Option<Spread> {
+    fn accuracy(&self, kinds: &[CandidateKind]) -> Option<Spread> {
         let of_run = |report: &Report| kinds.iter().find_map(|kind| accuracy(report, *kind));
         Spread::of(&self.reports().filter_map(of_run).collect::<Vec<_>>())
     }
 
     fn row(&self) -> Vec<String> {
         let or_dash = |spread: Option<Spread>| spread.map_or("-".to_owned(), |spread| spread.to_string());
-        let fused = |report: &Report| report.candidates.iter().find(|row| row.kind == Kind::Fused).cloned();
+        let fused = |report: &Report| report.candidates.iter().find(|row| row.kind == CandidateKind::Fused).cloned();
         let agreement: Vec<f64> = self.reports().filter_map(|report| fused(report)?.agreement).collect();
         let parameters = self.reports().find_map(|report| Some(fused(report)?.parameters));
         let seconds: Vec<f64> = self.reports().map(fusing).collect();
@@ -110,9 +110,9 @@ impl Cell<'_> {
         vec![
             self.method.to_owned(),
             self.target.to_owned(),
-            or_dash(self.accuracy(&[Kind::FusedUncompensated])),
-            or_dash(self.accuracy(&[Kind::FusedZeroShot, Kind::Fused])),
-            or_dash(self.accuracy(&[Kind::Fused])),
+            or_dash(self.accuracy(&[CandidateKind::FusedUncompensated])),
+            or_dash(self.accuracy(&[CandidateKind::FusedZeroShot, CandidateKind::Fused])),
+            or_dash(self.accuracy(&[CandidateKind::Fused])),
             or_dash(Spread::of(&agreement)),
             parameters.map_or("-".to_owned(), |count| super::scaled(count as f64, 1000.0, ["", " k", " M", " G"])),
             Spread::of(&seconds).map_or("-".to_owned(), |spread| format!("{:.2} s", spread.mean)),
@@ -123,7 +123,7 @@ impl Cell<'_> {
 }
 
 /// Accuracy of the first candidate of a kind, on the test split, else on the validation split.
-fn accuracy(report: &Report, kind: Kind) -> Option<f64> {
+fn accuracy(report: &Report, kind: CandidateKind) -> Option<f64> {
     let row = report.candidates.iter().find(|row| row.kind == kind)?;
     Some(row.test.or(row.validation)?.accuracy)
 }
@@ -176,7 +176,7 @@ impl Comparison {
     fn yardsticks(&self, ensemble: &str) -> Vec<(&'static str, Spread)> {
         let reports = || self.runs.iter().filter(|run| run.ensemble == ensemble).filter_map(|run| run.report.as_ref());
         let members = |report: &Report| -> Vec<f64> {
-            let members = report.candidates.iter().filter(|row| row.kind == Kind::Member);
+            let members = report.candidates.iter().filter(|row| row.kind == CandidateKind::Member);
             members.filter_map(|row| Some(row.test.or(row.validation)?.accuracy)).collect()
         };
         let best = |report: &Report| members(report).into_iter().reduce(f64::max);
@@ -188,12 +188,12 @@ impl Comparison {
             ("best member", Spread::of(&reports().filter_map(best).collect::<Vec<_>>())),
         ];
         let others = [
-            ("ensemble", Kind::Ensemble),
-            ("ensemble by vote", Kind::Vote),
-            ("average of weights", Kind::Average),
-            ("optimal transport", Kind::OptimalTransport),
-            ("permutation alignment", Kind::PermutationAlignment),
-            ("member 0, trained alike", Kind::Distilled),
+            ("ensemble", CandidateKind::Ensemble),
+            ("ensemble by vote", CandidateKind::Vote),
+            ("average of weights", CandidateKind::Average),
+            ("optimal transport", CandidateKind::OptimalTransport),
+            ("permutation alignment", CandidateKind::PermutationAlignment),
+            ("member 0, trained alike", CandidateKind::Distilled),
         ];
         for (name, kind) in others {
             let values: Vec<f64> = reports().filter_map(|report| accuracy(report, kind)).collect();
@@ -232,7 +232,7 @@ impl Comparison {
         let mut dots: Vec<Dot> = sticks.map(|(name, spread)| dot(name.to_owned(), spread, "member")).collect();
         for cell in &cells {
             let name = format!("{}, {}", cell.method, cell.target);
-            dots.extend(cell.accuracy(&[Kind::Fused]).map(|spread| dot(name, spread, "fused")));
+            dots.extend(cell.accuracy(&[CandidateKind::Fused]).map(|spread| dot(name, spread, "fused")));
         }
         let heads = HEADS.map(str::to_owned);
         let rows: Vec<Vec<String>> = cells.iter().map(Cell::row).collect();

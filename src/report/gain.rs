@@ -1,6 +1,6 @@
 //! What the fused network keeps of what the ensemble gains over its members, in figures and in words.
 
-use super::{CandidateReport, Kind};
+use super::{CandidateKind, CandidateReport};
 
 /// Accuracies on the test split (on the validation split where there is no other), in [0, 1].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,12 +19,13 @@ impl Gain {
     /// Of these candidates, measured on so many examples; none where one is missing.
     #[must_use]
     pub fn of(candidates: &[CandidateReport], examples: usize) -> Option<Self> {
-        let accuracies = |kind: Kind| -> Vec<f64> {
+        let accuracies = |kind: CandidateKind| -> Vec<f64> {
             let of_kind = candidates.iter().filter(|candidate| candidate.kind == kind);
             of_kind.filter_map(|candidate| Some(candidate.test.or(candidate.validation)?.accuracy)).collect()
         };
-        let members = accuracies(Kind::Member);
-        let (ensemble, fused) = (*accuracies(Kind::Ensemble).first()?, *accuracies(Kind::Fused).first()?);
+        let members = accuracies(CandidateKind::Member);
+        let (ensemble, fused) =
+            (*accuracies(CandidateKind::Ensemble).first()?, *accuracies(CandidateKind::Fused).first()?);
         if members.is_empty() || examples == 0 {
             return None;
         }
@@ -91,7 +92,7 @@ mod tests {
     use super::*;
     use crate::domain::progress::Score;
 
-    fn candidate(kind: Kind, accuracy: f64) -> CandidateReport {
+    fn candidate(kind: CandidateKind, accuracy: f64) -> CandidateReport {
         CandidateReport {
             name: "x".into(),
             kind,
@@ -111,10 +112,10 @@ mod tests {
 
     fn rows(ensemble: f64, fused: f64) -> [CandidateReport; 4] {
         [
-            candidate(Kind::Member, 0.80),
-            candidate(Kind::Member, 0.82),
-            candidate(Kind::Ensemble, ensemble),
-            candidate(Kind::Fused, fused),
+            candidate(CandidateKind::Member, 0.80),
+            candidate(CandidateKind::Member, 0.82),
+            candidate(CandidateKind::Ensemble, ensemble),
+            candidate(CandidateKind::Fused, fused),
         ]
     }
 

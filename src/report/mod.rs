@@ -22,7 +22,7 @@ use crate::settings::{Method, Normalize};
 /// What a candidate is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum CandidateKind {
     /// One of the networks that came in.
     Member,
     /// The one of them with the highest validation accuracy.
@@ -53,7 +53,7 @@ pub struct CandidateReport {
     /// The member's file name, or the kind in words.
     pub name: String,
     /// What it is.
-    pub kind: Kind,
+    pub kind: CandidateKind,
     /// On the validation split, where there is one.
     pub validation: Option<Score>,
     /// On the test split, where there is one.

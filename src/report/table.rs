@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use super::{CandidateReport, Gain, Kind, Report};
+use super::{CandidateKind, CandidateReport, Gain, Report};
 use crate::domain::progress::Score;
 
 /// Heads of the comparison's columns.
@@ -82,17 +82,17 @@ pub(super) fn columns(f: &mut impl fmt::Write, rows: &[impl AsRef<[String]>]) ->
 /// A candidate in words.
 pub(super) fn title(candidate: &CandidateReport) -> String {
     match candidate.kind {
-        Kind::Member => candidate.name.clone(),
-        Kind::BestMember => format!("best member ({})", candidate.name),
-        Kind::Ensemble => "ensemble".to_owned(),
-        Kind::Vote => "ensemble by vote".to_owned(),
-        Kind::Average => "average of weights".to_owned(),
-        Kind::OptimalTransport => "optimal transport".to_owned(),
-        Kind::PermutationAlignment => "permutation alignment".to_owned(),
-        Kind::Distilled => "member 0, trained alike".to_owned(),
-        Kind::FusedUncompensated => "fused, uncompensated".to_owned(),
-        Kind::FusedZeroShot => "fused, untrained".to_owned(),
-        Kind::Fused => "fused".to_owned(),
+        CandidateKind::Member => candidate.name.clone(),
+        CandidateKind::BestMember => format!("best member ({})", candidate.name),
+        CandidateKind::Ensemble => "ensemble".to_owned(),
+        CandidateKind::Vote => "ensemble by vote".to_owned(),
+        CandidateKind::Average => "average of weights".to_owned(),
+        CandidateKind::OptimalTransport => "optimal transport".to_owned(),
+        CandidateKind::PermutationAlignment => "permutation alignment".to_owned(),
+        CandidateKind::Distilled => "member 0, trained alike".to_owned(),
+        CandidateKind::FusedUncompensated => "fused, uncompensated".to_owned(),
+        CandidateKind::FusedZeroShot => "fused, untrained".to_owned(),
+        CandidateKind::Fused => "fused".to_owned(),
     }
 }
 

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 
 use super::fuse::{INTERRUPTED, artifact, read_report, stop_on_interrupt, task};
 use super::progress::ProgressView;
-use crate::pipeline::{self, Outcome};
+use crate::pipeline::{self, JobOutcome};
 use crate::plan::request::JobRequest;
 use crate::report::{Comparison, Report, Run};
 
@@ -109,8 +109,8 @@ impl Compare {
         let outcome = pipeline::run(&task, &mut |message| view.show(&message), stop);
         view.finish();
         match outcome? {
-            Outcome::Finished(artifacts) => read_report(&artifact(&artifacts, "report")?.path).map(Some),
-            Outcome::Stopped => Ok(None),
+            JobOutcome::Finished(artifacts) => read_report(&artifact(&artifacts, "report")?.path).map(Some),
+            JobOutcome::Stopped => Ok(None),
         }
     }
 

@@ -16,9 +16,9 @@ use parquet::file::reader::{FileReader, RowGroupReader};
 use self::shards::{Column, Shard, is_shard, part};
 use super::archive::{Archive, shortened};
 use super::arrays::unreadable;
-use super::folders::Place;
+use super::folders::ImageSlot;
 use super::images::Images;
-use super::intake::{Intake, Part};
+use super::intake::{DatasetBuilder, SplitName};
 use super::{DatasetError, Limits, MAX_LABEL};
 
 /// Rows that are read at once.
@@ -39,9 +39,9 @@ pub(super) fn is_in(names: &[String]) -> bool {
 pub(super) fn read_file(
     file: File,
     limits: &Limits,
-    intake: &mut Intake<'_>,
+    intake: &mut DatasetBuilder<'_>,
 ) -> Result<Option<Vec<String>>, DatasetError> {
-    read(&[Shard::open("the Parquet file", Part::Train, file)?], limits, intake)
+    read(&[Shard::open("the Parquet file", SplitName::Train, file)?], limits, intake)
 }
 
 /// Reads every Parquet file of an archive into `intake`, those of a part in the order of their names. Since they are read
@@ -52,14 +52,14 @@ pub(super) fn read_file(
 pub(super) fn read_archive(
     archive: Archive<'_>,
     names: &[String],
-    intake: &mut Intake<'_>,
+    intake: &mut DatasetBuilder<'_>,
 ) -> Result<Option<Vec<String>>, DatasetError> {
     let mut parts = BTreeMap::new();
     for name in names.iter().filter(|name| is_shard(name)) {
-        parts.insert(name.as_str(), part(name)?.unwrap_or(Part::Train));
+        parts.insert(name.as_str(), part(name)?.unwrap_or(SplitName::Train));
     }
     // A part alone is what there is to train on, whatever it is called.
-    let trains = parts.values().any(|part| *part == Part::Train);
+    let trains = parts.values().any(|part| *part == SplitName::Train);
     let folder = intake.folder();
     let mut shards = Vec::new();
     let mut budget = archive.limits.decoded_bytes;
@@ -79,15 +79,19 @@ pub(super) fn read_archive(
             file.write_all(&block[..count]).map_err(io)?;
         }
         file.rewind().map_err(io)?;
-        shards.push(Shard::open(&shortened(entry.name), if trains { *part } else { Part::Train }, file)?);
+        shards.push(Shard::open(&shortened(entry.name), if trains { *part } else { SplitName::Train }, file)?);
         Ok(())
     })?;
     shards.sort_by(|a, b| (a.part, &a.name).cmp(&(b.part, &b.name)));
     read(&shards, archive.limits, intake)
 }
 
-fn read(shards: &[Shard], limits: &Limits, intake: &mut Intake<'_>) -> Result<Option<Vec<String>>, DatasetError> {
-    let mut counts: BTreeMap<Part, usize> = BTreeMap::new();
+fn read(
+    shards: &[Shard],
+    limits: &Limits,
+    intake: &mut DatasetBuilder<'_>,
+) -> Result<Option<Vec<String>>, DatasetError> {
+    let mut counts: BTreeMap<SplitName, usize> = BTreeMap::new();
     for shard in shards.iter().filter(|shard| shard.rows > 0) {
         let count = counts.entry(shard.part).or_default();
         *count = count.saturating_add(shard.rows);
@@ -98,7 +102,7 @@ fn read(shards: &[Shard], limits: &Limits, intake: &mut Intake<'_>) -> Result<Op
     for count in counts.values() {
         intake.begin_labels(*count)?;
     }
-    let mut labels: BTreeMap<Part, Vec<u32>> = BTreeMap::new();
+    let mut labels: BTreeMap<SplitName, Vec<u32>> = BTreeMap::new();
     let mut images = Images::new(&counts, intake);
     for shard in shards {
         let labels = labels.entry(shard.part).or_default();
@@ -128,7 +132,7 @@ impl Shard {
         let mut done = 0;
         while self.next(&mut reader, self.image, done, &mut files)? {
             for file in files.drain(..) {
-                let place = Place { part: self.part, index: first + done };
+                let place = ImageSlot { part: self.part, index: first + done };
                 done += 1;
                 images.take(place, format!("{}, row {done}", self.name), file.data().to_vec())?;
             }

@@ -10,7 +10,7 @@ use parquet::schema::types::ColumnDescriptor;
 use serde_json::Value;
 
 use super::super::archive::{components, shortened};
-use super::super::intake::Part;
+use super::super::intake::SplitName;
 use super::super::{DatasetError, MAX_LABEL};
 use super::{guarded, pages, refused};
 
@@ -24,7 +24,7 @@ const FEATURES: &str = "huggingface";
 /// One file.
 pub(super) struct Shard {
     pub(super) name: String,
-    pub(super) part: Part,
+    pub(super) part: SplitName,
     pub(super) rows: usize,
     pub(super) image: Column,
     pub(super) label: Column,
@@ -51,12 +51,12 @@ pub(super) fn is_shard(name: &str) -> bool {
 ///
 /// # Errors
 /// When it is a third one.
-pub(super) fn part(name: &str) -> Result<Option<Part>, DatasetError> {
+pub(super) fn part(name: &str) -> Result<Option<SplitName>, DatasetError> {
     for folder in components(name).unwrap_or_default().iter().rev() {
         for word in folder.split(|c: char| !c.is_ascii_alphanumeric()) {
             match word.to_ascii_lowercase().as_str() {
-                "train" | "training" => return Ok(Some(Part::Train)),
-                "test" | "testing" => return Ok(Some(Part::Test)),
+                "train" | "training" => return Ok(Some(SplitName::Train)),
+                "test" | "testing" => return Ok(Some(SplitName::Test)),
                 "val" | "valid" | "validation" | "dev" => {
                     let reason = "it is neither of the train nor of the test split; upload it as a dataset of its own";
                     return Err(refused(name, reason));
@@ -73,7 +73,7 @@ impl Shard {
     ///
     /// # Errors
     /// When it is damaged, or has no such columns.
-    pub(super) fn open(name: &str, part: Part, file: File) -> Result<Self, DatasetError> {
+    pub(super) fn open(name: &str, part: SplitName, file: File) -> Result<Self, DatasetError> {
         let io = |source| DatasetError::Io { path: Path::new(name).to_owned(), source };
         let (length, pages) = (file.metadata().map_err(io)?.len(), file.try_clone().map_err(io)?);
         let reader = guarded(name, || SerializedFileReader::new(file))?;
@@ -159,9 +159,9 @@ mod tests {
     #[test]
     fn names_tell_the_part() {
         for (name, expected) in [
-            ("data/train-00000-of-00002-abc.parquet", Some(Part::Train)),
-            ("plain_text/test/0000.parquet", Some(Part::Test)),
-            ("test/train-00000-of-00001.parquet", Some(Part::Train)),
+            ("data/train-00000-of-00002-abc.parquet", Some(SplitName::Train)),
+            ("plain_text/test/0000.parquet", Some(SplitName::Test)),
+            ("test/train-00000-of-00001.parquet", Some(SplitName::Train)),
             ("contest.parquet", None),
         ] {
             assert_eq!(part(name).unwrap(), expected, "{name}");

@@ -1,13 +1,13 @@
 //! The CPU as a device.
 
-use crate::exec::cpu::{Network, OptimizerState};
+use crate::exec::cpu::{CpuNetwork, OptimizerState};
 use crate::exec::engine::{BatchError, Engine, Gradients, LoadError, Step, Update};
 use crate::kernels::dropout::Draw;
 use crate::kernels::loss::Targets;
 use crate::settings::Optimizer;
 use crate::tensors::{StateDict, StateDictError, Weights};
 
-impl Engine for Network<f32> {
+impl Engine for CpuNetwork<f32> {
     fn classes(&self) -> usize {
         self.classes()
     }

@@ -40,7 +40,7 @@ fn cases() -> Vec<Case> {
 
 impl Case {
     /// The case's network with one factor per channel of its input, a layer scale `input`, and all outputs as a vector.
-    fn network(&self) -> Network<f64> {
+    fn network(&self) -> CpuNetwork<f64> {
         let mut nodes = self.graph["nodes"].as_array().unwrap().clone();
         let channels = nodes[0]["shape"][0].clone();
         nodes[0]["name"] = json!("raw");
@@ -53,7 +53,7 @@ impl Case {
         }
         let channels = graph.input_shape()[0];
         weights.insert_f32("input", &[channels], vec![1.0; channels]).unwrap();
-        let mut network = Network::compile(&graph, self.batch, 2).unwrap();
+        let mut network = CpuNetwork::compile(&graph, self.batch, 2).unwrap();
         network.load(&weights).unwrap();
         network
     }

@@ -26,7 +26,7 @@ pub use optimizer::OptimizerState;
 
 /// A compiled network with its weights, buffers and threads.
 #[derive(Debug)]
-pub struct Network<T = f32> {
+pub struct CpuNetwork<T = f32> {
     compiled: Compiled<T>,
     memory: Memory<T>,
     work: Workspace<T>,
@@ -40,7 +40,7 @@ pub struct Network<T = f32> {
     optimizer: Option<OptimizerState>,
 }
 
-impl<T: Float> Network<T> {
+impl<T: Float> CpuNetwork<T> {
     /// Compiles `graph` for batches of up to `max_batch` examples and `threads` threads (both at least 1). All weights
     /// are 0 until [`Self::load`].
     ///

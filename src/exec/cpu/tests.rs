@@ -107,8 +107,8 @@ fn modern() -> Graph {
     crate::model::graph::json::parse(&json!({"nodes": nodes})).unwrap()
 }
 
-fn compiled<T: Float>(graph: &Graph) -> Network<T> {
-    let mut network = Network::compile(graph, 8, 2).unwrap();
+fn compiled<T: Float>(graph: &Graph) -> CpuNetwork<T> {
+    let mut network = CpuNetwork::compile(graph, 8, 2).unwrap();
     network.load(&init(graph, 7).unwrap()).unwrap();
     network
 }
@@ -138,7 +138,7 @@ fn gradients_of_whole_networks_equal_finite_differences() {
 fn weights_leave_as_they_came() {
     for graph in [everything(), branches(), modern()] {
         let weights = init(&graph, 3).unwrap();
-        let mut network = Network::<f32>::compile(&graph, 2, 1).unwrap();
+        let mut network = CpuNetwork::<f32>::compile(&graph, 2, 1).unwrap();
         network.load(&weights).unwrap();
         let back = network.state_dict().unwrap();
         assert_eq!(back.names(), weights.names());
@@ -192,7 +192,7 @@ fn what_drops_out_follows_from_the_draw() {
 
 /// Loss and gradients.
 fn step_in_bits(graph: &Graph, threads: usize) -> (u64, Vec<u32>) {
-    let mut network = Network::<f32>::compile(graph, 70, threads).unwrap();
+    let mut network = CpuNetwork::<f32>::compile(graph, 70, threads).unwrap();
     network.load(&init(graph, 7).unwrap()).unwrap();
     let images: Vec<f32> = sample(70 * network.example_len(), 4).into_iter().map(|x| x as f32).collect();
     let labels: Vec<u32> = (0..70).map(|i| i % 4).collect();
@@ -231,7 +231,7 @@ fn what_does_not_fit_is_an_error() {
     weights.remove("fc.bias");
     assert!(network.load(&weights).unwrap_err().to_string().contains("fc.bias"));
     let image = graph_of_image();
-    assert!(Network::<f32>::compile(&image, 1, 1).unwrap_err().to_string().contains("[3, 5, 5]"));
+    assert!(CpuNetwork::<f32>::compile(&image, 1, 1).unwrap_err().to_string().contains("[3, 5, 5]"));
 }
 
 fn graph_of_image() -> Graph {

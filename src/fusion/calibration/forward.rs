@@ -9,14 +9,14 @@ use crate::tensors::Weights;
 
 /// A network ready to run.
 #[derive(Debug)]
-pub(in crate::fusion) struct Network<'a> {
+pub(in crate::fusion) struct LayerwiseNetwork<'a> {
     graph: &'a Graph,
     /// By node.
     layers: Vec<Layer<'a>>,
     last_use: Vec<usize>,
 }
 
-impl<'a> Network<'a> {
+impl<'a> LayerwiseNetwork<'a> {
     /// Reads a member's weights.
     pub(in crate::fusion) fn of(member: Member<'a>) -> Result<Self, FusionError> {
         let graph = member.graph;

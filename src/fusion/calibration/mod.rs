@@ -17,7 +17,7 @@ use rand_chacha::rand_core::SeedableRng;
 use crate::cost::calibration::examples;
 use crate::model::graph::{Graph, NodeId};
 
-pub(super) use forward::{Network, channels_and_size};
+pub(super) use forward::{LayerwiseNetwork, channels_and_size};
 pub(super) use gather::{channels, flattened, picks, windows};
 pub(super) use layer::kernels_last;
 pub(super) use stream::{Batch, Stream};

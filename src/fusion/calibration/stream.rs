@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use super::forward::{Network, channels_and_size};
+use super::forward::{LayerwiseNetwork, channels_and_size};
 use super::value::Value;
 use super::{Inputs, Monitor};
 use crate::cost::calibration::BATCH_ELEMENTS;
@@ -25,14 +25,14 @@ struct Run {
 }
 
 impl Run {
-    fn new(network: &Network<'_>, input: &Value) -> Self {
+    fn new(network: &LayerwiseNetwork<'_>, input: &Value) -> Self {
         let mut values = vec![None; network.graph().nodes().len()];
         values[0] = Some(input.clone());
         Self { values, next: 1 }
     }
 
     /// Computes all nodes before `to`.
-    fn advance(&mut self, network: &Network<'_>, to: usize, work: &mut Workspace<f32>) {
+    fn advance(&mut self, network: &LayerwiseNetwork<'_>, to: usize, work: &mut Workspace<f32>) {
         while self.next < to {
             let id = NodeId(self.next);
             let inputs = &network.graph().node(id).inputs;
@@ -72,7 +72,7 @@ impl Batch {
     pub(in crate::fusion) fn advance(
         &mut self,
         network: usize,
-        of: &Network<'_>,
+        of: &LayerwiseNetwork<'_>,
         to: NodeId,
         work: &mut Workspace<f32>,
     ) {
@@ -124,7 +124,7 @@ impl<'a> Stream<'a> {
     /// `done` and `total` place this pass within the whole work, for `monitor`.
     pub(in crate::fusion) fn pass(
         &mut self,
-        networks: &[Network<'_>],
+        networks: &[LayerwiseNetwork<'_>],
         to: NodeId,
         (done, total): (usize, usize),
         monitor: Monitor<'_>,
@@ -146,7 +146,7 @@ impl<'a> Stream<'a> {
     }
 
     /// The batch as far as it was kept, or from its inputs.
-    fn take(&mut self, index: usize, networks: &[Network<'_>]) -> Batch {
+    fn take(&mut self, index: usize, networks: &[LayerwiseNetwork<'_>]) -> Batch {
         if let Some(batch) = self.held[index].take() {
             self.held_bytes -= batch.runs.iter().map(Run::bytes).sum::<usize>();
             return batch;

@@ -16,11 +16,11 @@ use std::num::NonZeroUsize;
 
 use rayon::prelude::*;
 use solve::{Fit, Parts, fit};
-use system::{Part, Refit, System};
+use system::{Refit, System, WeightSet};
 
 use crate::cost::calibration::PER_UNKNOWN;
 use crate::fusion::calibration::moments::Moments;
-use crate::fusion::calibration::{HELD_BYTES, Inputs, Monitor, Network, Sampling, Stream, mixes, only_reader};
+use crate::fusion::calibration::{HELD_BYTES, Inputs, LayerwiseNetwork, Monitor, Sampling, Stream, mixes, only_reader};
 use crate::fusion::{Ensemble, Fused, FusionError, Selection};
 use crate::kernels::layout;
 use crate::model::graph::{Graph, Node, NodeId, Op};
@@ -101,7 +101,7 @@ fn calibrate_within(
     let mut warnings = Vec::new();
     let mut layers: Vec<Vec<System<'_>>> = Vec::new();
     let nodes = altered_layers(ensemble, selection).into_iter();
-    let parts = nodes.flat_map(|id| Part::of(&fused.graph.node(id).op).iter().map(move |part| (id, *part)));
+    let parts = nodes.flat_map(|id| WeightSet::of(&fused.graph.node(id).op).iter().map(move |part| (id, *part)));
     for part in parts {
         let of_candidate = |(selection, fused): &(&Selection, &Fused<_>)| {
             System::new(ensemble, selection, &fused.graph, part, options.convolutions)
@@ -119,7 +119,7 @@ fn calibrate_within(
     let chosen = options.sampling.draw(inputs, PER_UNKNOWN * unknowns, &graphs().collect::<Vec<_>>());
     let widest = graphs().max_by_key(|graph| activations(graph)).unwrap_or(&fused.graph);
     let mut work = Refitter {
-        networks: ensemble.members().iter().map(|member| Network::of(*member)).collect::<Result<_, _>>()?,
+        networks: ensemble.members().iter().map(|member| LayerwiseNetwork::of(*member)).collect::<Result<_, _>>()?,
         members: ensemble.members().len(),
         stream: Stream::new(inputs, &chosen, widest, held_bytes),
         candidates: Vec::new(),
@@ -127,7 +127,7 @@ fn calibrate_within(
         options,
     };
     for (_, fused) in candidates {
-        work.networks.push(Network::of(fused.as_member())?);
+        work.networks.push(LayerwiseNetwork::of(fused.as_member())?);
         let done = Compensation { source: Source::Calibration, samples: chosen.len(), layers: Vec::new(), kept: true };
         work.candidates.push(Compensated { weights: copy(fused)?, done, warnings: warnings.clone() });
     }
@@ -199,7 +199,7 @@ fn activations(graph: &Graph) -> usize {
 /// Everything that layers are refitted with, and the weights so far.
 struct Refitter<'a> {
     /// The members, then the fused network of each candidate.
-    networks: Vec<Network<'a>>,
+    networks: Vec<LayerwiseNetwork<'a>>,
     members: usize,
     stream: Stream<'a>,
     candidates: Vec<Compensated>,
@@ -251,9 +251,9 @@ impl Refitter<'_> {
         let name = &self.graph.node(system.id).name;
         RefittedLayer {
             layer: match system.part {
-                Part::Whole => name.clone(),
-                Part::Projection => format!("{name} (queries, keys, values)"),
-                Part::Output => format!("{name} (output)"),
+                WeightSet::Whole => name.clone(),
+                WeightSet::Projection => format!("{name} (queries, keys, values)"),
+                WeightSet::Output => format!("{name} (output)"),
             },
             system: if full { refit::System::Full } else { refit::System::ChannelShared },
             unknowns: system.unknowns,
@@ -265,12 +265,12 @@ impl Refitter<'_> {
 
     /// Who takes a constant that the fit adds to the layer's outputs: the layer's own bias, or the running mean of the
     /// BatchNorm behind it.
-    fn absorber(&self, id: NodeId, part: Part) -> Option<NodeId> {
+    fn absorber(&self, id: NodeId, part: WeightSet) -> Option<NodeId> {
         let [_, bias] = part.roles();
         if parameters::of_node(self.graph.node(id)).iter().any(|tensor| tensor.role == bias) {
             return Some(id);
         }
-        let reader = only_reader(self.graph, id).filter(|_| part != Part::Projection);
+        let reader = only_reader(self.graph, id).filter(|_| part != WeightSet::Projection);
         reader.filter(|reader| matches!(self.graph.node(*reader).op, Op::BatchNorm { .. }))
     }
 

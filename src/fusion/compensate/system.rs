@@ -9,7 +9,7 @@ use super::solve::{Fit, Solution};
 use crate::cost::calibration::MOST_UNKNOWNS;
 use crate::fusion::assemble::routes::Routes;
 use crate::fusion::calibration::{
-    Batch, Network, Sampling, channels, channels_and_size, flattened, kernels_last, picks, windows,
+    Batch, LayerwiseNetwork, Sampling, channels, channels_and_size, flattened, kernels_last, picks, windows,
 };
 use crate::fusion::{Ensemble, FusionError, Selection};
 use crate::kernels::{Matrix, Workspace, layout, matmul};
@@ -19,7 +19,7 @@ use crate::settings::Convolutions;
 
 /// What the unknowns are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum Unknowns {
     /// Every channel of a position, or feature of a vector.
     Features,
     /// Every element under a window.
@@ -35,7 +35,7 @@ pub(super) enum Kind {
 
 /// Which weights of a layer are refitted at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum WeightSet {
     /// All of them.
     Whole,
     /// Queries, keys and values of an attention, which read what it reads.
@@ -44,7 +44,7 @@ pub(super) enum Part {
     Output,
 }
 
-impl Part {
+impl WeightSet {
     /// The parts of an operation, in order of computation.
     pub(super) fn of(op: &Op) -> &'static [Self] {
         if matches!(op, Op::Attention { .. }) { &[Self::Projection, Self::Output] } else { &[Self::Whole] }
@@ -65,8 +65,8 @@ impl Part {
 pub(super) struct System<'a> {
     ensemble: &'a Ensemble<'a>,
     pub(super) id: NodeId,
-    pub(super) part: Part,
-    pub(super) kind: Kind,
+    pub(super) part: WeightSet,
+    pub(super) kind: Unknowns,
     /// Unknowns per row.
     pub(super) unknowns: usize,
     /// Kept rows of each member: (row of the member, row of the fused layer).
@@ -98,7 +98,7 @@ impl<'a> System<'a> {
         ensemble: &'a Ensemble<'a>,
         selection: &Selection,
         graph: &Graph,
-        (id, part): (NodeId, Part),
+        (id, part): (NodeId, WeightSet),
         convolutions: Convolutions,
     ) -> Result<Self, String> {
         let (kind, unknowns) = kind(ensemble, graph, id, convolutions);
@@ -106,8 +106,8 @@ impl<'a> System<'a> {
             return Err(format!("it has {unknowns} unknowns per row, more than {MOST_UNKNOWNS}"));
         }
         let routes = match part {
-            Part::Projection => Routes::tensor(ensemble, id, Role::Projection, false, selection).0,
-            Part::Whole | Part::Output => Routes::rows(ensemble, id, selection),
+            WeightSet::Projection => Routes::tensor(ensemble, id, Role::Projection, false, selection).0,
+            WeightSet::Whole | WeightSet::Output => Routes::rows(ensemble, id, selection),
         };
         let pairs = |runs: &Vec<crate::fusion::assemble::routes::Run>| {
             runs.iter().flat_map(|run| (0..run.len).map(|at| (run.source + at, run.target + at))).collect()
@@ -127,26 +127,26 @@ impl<'a> System<'a> {
 
     /// Whether the targets are the members' channels that the layer reads, not its outputs.
     fn reads_channels(&self) -> bool {
-        matches!(self.kind, Kind::Channels { .. } | Kind::Flattened { .. })
+        matches!(self.kind, Unknowns::Channels { .. } | Unknowns::Flattened { .. })
     }
 
     /// Number of systems, which have the same sizes.
     pub(super) fn count(&self) -> usize {
-        if let Kind::Groups { outputs, .. } = self.kind { self.outputs / outputs } else { 1 }
+        if let Unknowns::Groups { outputs, .. } = self.kind { self.outputs / outputs } else { 1 }
     }
 
     /// Number of targets of a system.
     pub(super) fn targets(&self) -> usize {
         match self.kind {
-            Kind::Channels { .. } | Kind::Flattened { .. } => self.widths().iter().sum(),
-            Kind::Groups { outputs, .. } => outputs,
-            Kind::Features | Kind::Windows(_) => self.outputs,
+            Unknowns::Channels { .. } | Unknowns::Flattened { .. } => self.widths().iter().sum(),
+            Unknowns::Groups { outputs, .. } => outputs,
+            Unknowns::Features | Unknowns::Windows(_) => self.outputs,
         }
     }
 
     /// Channels that the layer reads, member by member.
     fn widths(&self) -> Vec<usize> {
-        let repeat = if let Kind::Flattened { repeat } = self.kind { repeat } else { 1 };
+        let repeat = if let Unknowns::Flattened { repeat } = self.kind { repeat } else { 1 };
         let members = 0..self.ensemble.members().len();
         members.map(|member| self.ensemble.columns(member, self.id).len() / repeat).collect()
     }
@@ -156,23 +156,25 @@ impl<'a> System<'a> {
     pub(super) fn gather(
         &self,
         batch: &mut Batch,
-        networks: &[Network<'_>],
+        networks: &[LayerwiseNetwork<'_>],
         fused: usize,
         sampling: &Sampling,
         work: &mut Workspace<f32>,
     ) -> Result<Vec<Rows>, FusionError> {
         let mut x = Cow::Borrowed(batch.value(fused, self.input)?);
-        if self.part == Part::Output {
+        if self.part == WeightSet::Output {
             x = Cow::Owned(networks[fused].mixed(self.id, &x, work));
         }
         let x = &*x;
         let (_, size) = channels_and_size(networks[fused].graph(), self.id);
         let places = match self.kind {
-            Kind::Windows(_) | Kind::Groups { .. } => sampling.positions(size[0] * size[1], self.id, batch.index),
-            Kind::Features | Kind::Channels { .. } => sampling.positions(x.positions(), self.id, batch.index),
-            Kind::Flattened { repeat } => sampling.positions(repeat, self.id, batch.index),
+            Unknowns::Windows(_) | Unknowns::Groups { .. } => {
+                sampling.positions(size[0] * size[1], self.id, batch.index)
+            }
+            Unknowns::Features | Unknowns::Channels { .. } => sampling.positions(x.positions(), self.id, batch.index),
+            Unknowns::Flattened { repeat } => sampling.positions(repeat, self.id, batch.index),
         };
-        if let Kind::Groups { window, width, outputs } = self.kind {
+        if let Unknowns::Groups { window, width, outputs } = self.kind {
             let of_group = |group: usize| {
                 let mut features = Vec::new();
                 windows(x, &window, size, &places, &(group * width..(group + 1) * width), &mut features);
@@ -190,8 +192,8 @@ impl<'a> System<'a> {
         }
         let mut features = Vec::new();
         match &self.kind {
-            Kind::Windows(window) => windows(x, window, size, &places, &(0..x.channels), &mut features),
-            Kind::Flattened { repeat } => flattened(x, *repeat, &places, &mut features),
+            Unknowns::Windows(window) => windows(x, window, size, &places, &(0..x.channels), &mut features),
+            Unknowns::Flattened { repeat } => flattened(x, *repeat, &places, &mut features),
             _ => channels(x, &places, &mut features),
         }
         let rows = features.len() / self.unknowns.max(1);
@@ -213,7 +215,7 @@ impl<'a> System<'a> {
             let value = batch.value(member, self.input)?;
             own.clear();
             match self.kind {
-                Kind::Flattened { repeat } => flattened(value, repeat, places, &mut own),
+                Unknowns::Flattened { repeat } => flattened(value, repeat, places, &mut own),
                 _ => channels(value, places, &mut own),
             }
             for (target, source) in targets.chunks_exact_mut(width.max(1)).zip(own.chunks_exact(count.max(1))) {
@@ -228,14 +230,14 @@ impl<'a> System<'a> {
     fn output_targets(
         &self,
         batch: &mut Batch,
-        networks: &[Network<'_>],
+        networks: &[LayerwiseNetwork<'_>],
         places: &[usize],
         rows: usize,
         work: &mut Workspace<f32>,
     ) -> Result<Vec<f32>, FusionError> {
         let mut targets = vec![0.0; rows * self.outputs];
         for (member, pairs) in self.rows.iter().enumerate() {
-            if self.part == Part::Projection {
+            if self.part == WeightSet::Projection {
                 let qkv = networks[member].projected(self.id, batch.value(member, self.input)?, work);
                 picks(&qkv, places, pairs, 1.0, self.outputs, &mut targets);
                 continue;
@@ -251,18 +253,18 @@ impl<'a> System<'a> {
     }
 
     /// What the solution makes of the layer. `biases` are the members' own, which the targets of full systems hold already.
-    pub(super) fn refit(&self, fit: &Fit, networks: &[Network<'_>]) -> Refit {
+    pub(super) fn refit(&self, fit: &Fit, networks: &[LayerwiseNetwork<'_>]) -> Refit {
         let solution = &fit.solutions[0];
         match self.kind {
-            Kind::Features | Kind::Windows(_) | Kind::Groups { .. } => {
+            Unknowns::Features | Unknowns::Windows(_) | Unknowns::Groups { .. } => {
                 let all = || fit.solutions.iter();
                 Refit {
                     weight: all().flat_map(|solution| &solution.weight).map(|weight| *weight as f32).collect(),
                     shift: all().flat_map(|solution| &solution.bias).copied().collect(),
                 }
             }
-            Kind::Channels { taps } => self.through_channels(solution, networks, taps),
-            Kind::Flattened { repeat } => {
+            Unknowns::Channels { taps } => self.through_channels(solution, networks, taps),
+            Unknowns::Flattened { repeat } => {
                 let refit = self.through_channels(solution, networks, repeat);
                 let mut weight = vec![0.0; refit.weight.len()];
                 layout::channels_first(self.unknowns, repeat, &refit.weight, &mut weight, false);
@@ -277,7 +279,7 @@ impl<'a> System<'a> {
     }
 
     /// The members' kept rows behind a matrix from the fused channels to theirs.
-    fn through_channels(&self, solution: &Solution, networks: &[Network<'_>], taps: usize) -> Refit {
+    fn through_channels(&self, solution: &Solution, networks: &[LayerwiseNetwork<'_>], taps: usize) -> Refit {
         let mut weight = vec![0.0_f64; self.outputs * taps * self.unknowns];
         let mut shift = vec![0.0; self.outputs];
         let mut offset = 0;
@@ -310,9 +312,9 @@ impl<'a> System<'a> {
     }
 
     /// A member's weight in the order out x taps x in.
-    fn member_weight<'n>(&self, network: &'n Network<'_>, channels: usize, taps: usize) -> Cow<'n, [f32]> {
+    fn member_weight<'n>(&self, network: &'n LayerwiseNetwork<'_>, channels: usize, taps: usize) -> Cow<'n, [f32]> {
         let weight = network.weight(self.id);
-        if matches!(self.kind, Kind::Flattened { .. }) {
+        if matches!(self.kind, Unknowns::Flattened { .. }) {
             let window = Window::square(1, 1, 0);
             return kernels_last(channels, &Window { kernel: [taps, 1], ..window }, weight.into());
         }
@@ -321,14 +323,15 @@ impl<'a> System<'a> {
 }
 
 /// What the unknowns of a layer are, and how many per row.
-fn kind(ensemble: &Ensemble<'_>, graph: &Graph, id: NodeId, convolutions: Convolutions) -> (Kind, usize) {
+fn kind(ensemble: &Ensemble<'_>, graph: &Graph, id: NodeId, convolutions: Convolutions) -> (Unknowns, usize) {
     let op = &graph.node(id).op;
     let Some(conv) = op.convolution() else {
         // An attention has as many channels between its projections as before them.
         let features = graph.shape(graph.node(id).inputs[0])[0];
         let repeat = if matches!(op, Op::Linear { .. }) { repeat(ensemble, id) } else { None };
         let repeat = repeat.filter(|repeat| *repeat > 1 && features > MOST_UNKNOWNS);
-        return repeat.map_or((Kind::Features, features), |repeat| (Kind::Flattened { repeat }, features / repeat));
+        return repeat
+            .map_or((Unknowns::Features, features), |repeat| (Unknowns::Flattened { repeat }, features / repeat));
     };
     let taps = conv.window.kernel[0] * conv.window.kernel[1];
     let unknowns = conv.inputs_of_one() * taps;
@@ -336,10 +339,10 @@ fn kind(ensemble: &Ensemble<'_>, graph: &Graph, id: NodeId, convolutions: Convol
     match conv.group_width {
         Some(width) => {
             let outputs = conv.out_channels / conv.groups();
-            (Kind::Groups { window: conv.window, width, outputs }, unknowns)
+            (Unknowns::Groups { window: conv.window, width, outputs }, unknowns)
         }
-        None if full => (Kind::Windows(conv.window), unknowns),
-        None => (Kind::Channels { taps }, conv.in_channels),
+        None if full => (Unknowns::Windows(conv.window), unknowns),
+        None => (Unknowns::Channels { taps }, conv.in_channels),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::cost::calibration::PER_UNIT;
 use crate::fusion::calibration::moments::Moments;
-use crate::fusion::calibration::{Batch, HELD_BYTES, Inputs, Monitor, Network, Sampling, Stream};
+use crate::fusion::calibration::{Batch, HELD_BYTES, Inputs, LayerwiseNetwork, Monitor, Sampling, Stream};
 use crate::fusion::select::css;
 use crate::fusion::{Ensemble, FusionError, Scores};
 use crate::kernels::Workspace;
@@ -48,8 +48,8 @@ pub fn measure(
     monitor: Monitor<'_>,
 ) -> Result<Statistics, FusionError> {
     ensemble.check_heads()?;
-    let networks: Vec<Network<'_>> =
-        ensemble.members().iter().map(|member| Network::of(*member)).collect::<Result<_, _>>()?;
+    let networks: Vec<LayerwiseNetwork<'_>> =
+        ensemble.members().iter().map(|member| LayerwiseNetwork::of(*member)).collect::<Result<_, _>>()?;
     let mut readers = readers(ensemble);
     let widest = readers.iter().map(|reader| elements(ensemble, reader.group).iter().sum()).max().unwrap_or(1);
     let graphs: Vec<&Graph> = ensemble.members().iter().map(|member| member.graph).collect();
@@ -107,7 +107,7 @@ impl Reader {
     fn add(
         &mut self,
         ensemble: &Ensemble<'_>,
-        networks: &[Network<'_>],
+        networks: &[LayerwiseNetwork<'_>],
         batch: &Batch,
         sampling: &Sampling,
         work: &mut Workspace<f32>,

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use super::find;
 use crate::http::auth::Caller;
 use crate::http::state::AppState;
-use crate::http::uploads::{self, Outcome, Refusal, file_headers, offset_headers};
+use crate::http::uploads::{self, Refusal, UploadOutcome, file_headers, offset_headers};
 use crate::http::views::checkpoints::CheckpointView;
 use crate::http::views::problem::ProblemView;
 use crate::store::files::{Kind, StoredFile};
@@ -47,9 +47,9 @@ pub(super) async fn put(
     request: Request,
 ) -> Result<Response, Refusal> {
     match uploads::put(state.clone(), caller.clone(), Kind::Checkpoint, &name, request).await? {
-        Outcome::Created(file) => shown(&state, &caller, StatusCode::CREATED, &file).await,
-        Outcome::Same(file) => shown(&state, &caller, StatusCode::OK, &file).await,
-        Outcome::Partial(offset) => Ok((StatusCode::NO_CONTENT, offset_headers(offset, false)).into_response()),
+        UploadOutcome::Created(file) => shown(&state, &caller, StatusCode::CREATED, &file).await,
+        UploadOutcome::Same(file) => shown(&state, &caller, StatusCode::OK, &file).await,
+        UploadOutcome::Partial(offset) => Ok((StatusCode::NO_CONTENT, offset_headers(offset, false)).into_response()),
     }
 }
 

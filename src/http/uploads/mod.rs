@@ -9,5 +9,5 @@ mod receive;
 mod refusal;
 
 pub use answers::{Bytes, download, file_headers, presence};
-pub use put::{Outcome, put};
+pub use put::{UploadOutcome, put};
 pub use refusal::{Refusal, offset_headers};

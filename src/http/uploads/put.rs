@@ -23,7 +23,7 @@ use crate::store::uploads::Upload;
 
 /// What came of a PUT.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum UploadOutcome {
     /// A new file.
     Created(StoredFile),
     /// The name had the same bytes already.
@@ -42,7 +42,7 @@ pub async fn put(
     kind: Kind,
     name: &str,
     request: Request,
-) -> Result<Outcome, Refusal> {
+) -> Result<UploadOutcome, Refusal> {
     let (parts, body) = request.into_parts();
     let server = &state.settings.server;
     let mut incoming = Incoming::new(body, &parts.headers, server.body_idle_timeout.0, server.min_upload_rate.0);
@@ -104,7 +104,7 @@ impl Put {
         Ok(Self { name: name?, state, caller, kind, labels, announced, limit })
     }
 
-    async fn run(&self, incoming: &mut Incoming) -> Result<Outcome, Refusal> {
+    async fn run(&self, incoming: &mut Incoming) -> Result<UploadOutcome, Refusal> {
         let taken = self.state.publisher.taken(self.kind, &self.caller.tenant, &self.name).await?;
         if let Some(existing) = taken {
             return self.compare(existing, incoming).await;
@@ -159,13 +159,13 @@ impl Put {
     }
 
     /// The body has ended as it should; the file may still lack a part.
-    async fn complete(&self, upload: &Upload, mut intake: Intake) -> Result<Outcome, Refusal> {
+    async fn complete(&self, upload: &Upload, mut intake: Intake) -> Result<UploadOutcome, Refusal> {
         let length = intake.length();
         if upload.total.is_some_and(|total| length < total) {
             let synced = blocking(move || intake.sync()).await?;
             synced.map_err(|error| intake_problem(&error))?;
             self.state.staging.uploads().acknowledge(upload.id, length, upload.total).await?;
-            return Ok(Outcome::Partial(length));
+            return Ok(UploadOutcome::Partial(length));
         }
         match self.check(blocking(move || intake.finish()).await?.map_err(|error| intake_problem(&error))) {
             Ok(complete) => self.publish(upload, &complete).await,
@@ -198,17 +198,17 @@ impl Put {
         Ok(complete)
     }
 
-    async fn publish(&self, upload: &Upload, complete: &Complete) -> Result<Outcome, Refusal> {
+    async fn publish(&self, upload: &Upload, complete: &Complete) -> Result<UploadOutcome, Refusal> {
         let tenant = &*self.caller.tenant;
         let target = Target { kind: self.kind, tenant, name: &self.name, labels: &self.labels };
         match self.state.publisher.publish(upload.id, complete, &target).await? {
-            Published::New(file) => Ok(Outcome::Created(file)),
+            Published::New(file) => Ok(UploadOutcome::Created(file)),
             Published::Taken(existing) => self.same(existing, complete.sha256),
         }
     }
 
     /// The name has a file: reads the body only as far as needed to tell whether it is the same one.
-    async fn compare(&self, existing: StoredFile, incoming: &mut Incoming) -> Result<Outcome, Refusal> {
+    async fn compare(&self, existing: StoredFile, incoming: &mut Incoming) -> Result<UploadOutcome, Refusal> {
         if self.announced.start > 0 {
             let detail = format!("The upload of `{}` is complete.", self.name);
             return Err(Refusal::offset(existing.bytes, true, detail));
@@ -229,9 +229,9 @@ impl Put {
         self.same(existing, hasher.finalize().into())
     }
 
-    fn same(&self, existing: StoredFile, sha256: [u8; 32]) -> Result<Outcome, Refusal> {
+    fn same(&self, existing: StoredFile, sha256: [u8; 32]) -> Result<UploadOutcome, Refusal> {
         if existing.sha256 == hex::encode(sha256) {
-            Ok(Outcome::Same(existing))
+            Ok(UploadOutcome::Same(existing))
         } else {
             Err(self.name_taken(&existing))
         }

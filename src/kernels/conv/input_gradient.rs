@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 use super::{Conv, POSITIONS, Padded};
-use crate::kernels::product::{Panels, Place};
+use crate::kernels::product::{Panels, TileSpan};
 use crate::kernels::tile::{MOST_COLUMNS, ROWS, Walk};
 use crate::kernels::workspace::scratch;
 use crate::kernels::{Epilogue, Float, Geometry, Matrix, Workspace};
@@ -154,7 +154,7 @@ impl Phase {
                 });
                 let rows = &rows[..ROWS.min(count - top)];
                 let column = group * inputs + panel.column;
-                epilogue.write(sums, width, &Place { rows, column, columns: panel.columns }, dx);
+                epilogue.write(sums, width, &TileSpan { rows, column, columns: panel.columns }, dx);
             }
         }
     }

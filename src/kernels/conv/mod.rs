@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use crate::kernels::product::{Panels, Place};
+use crate::kernels::product::{Panels, TileSpan};
 use crate::kernels::reduce::column_sums;
 use crate::kernels::tile::{MOST_COLUMNS, ROWS, Walk};
 use crate::kernels::workspace::scratch;
@@ -164,7 +164,7 @@ impl Conv {
                 let rows: [usize; ROWS] = std::array::from_fn(|r| (top + r) * self.out_channels);
                 let rows = &rows[..ROWS.min(count - top)];
                 let column = group * outputs + panel.column;
-                epilogue.write(sums, width, &Place { rows, column, columns: panel.columns }, y);
+                epilogue.write(sums, width, &TileSpan { rows, column, columns: panel.columns }, y);
             }
         }
     }

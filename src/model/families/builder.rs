@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::families::modules::{Kind, Module};
+use crate::model::families::modules::{Module, ModuleKind};
 use crate::model::graph::{Graph, GraphError, Node, NodeId, Op, Shape, Window};
 
 /// PyTorch's default of BatchNorm's `eps`.
@@ -47,12 +47,12 @@ impl Builder {
     pub(super) fn module(&mut self, module: &Module, input: NodeId, stride: usize, padding: usize) -> NodeId {
         let bias = module.bias;
         let op = match module.kind {
-            Kind::Linear { input, output } => Op::Linear { in_features: input, out_features: output, bias },
-            Kind::Conv { input, output, kernel } => {
+            ModuleKind::Linear { input, output } => Op::Linear { in_features: input, out_features: output, bias },
+            ModuleKind::Conv { input, output, kernel } => {
                 let window = Window { kernel, stride: [stride; 2], padding: [padding; 2], dilation: [1; 2] };
                 Op::conv2d(input, output, window, bias)
             }
-            Kind::Norm { features } => Op::BatchNorm { features, eps: EPS },
+            ModuleKind::Norm { features } => Op::BatchNorm { features, eps: EPS },
         };
         self.weighted(&module.name, op, input)
     }

@@ -1,7 +1,7 @@
 //! Layers one after another: their order by the natural order of names and the chaining of shapes. The order in which a
 //! file lists them means nothing.
 
-use crate::model::families::modules::{Kind, Module};
+use crate::model::families::modules::{Module, ModuleKind};
 
 /// Most modules of a chain.
 const MAX_MODULES: usize = 256;
@@ -27,21 +27,23 @@ impl Flow {
     /// The values behind `module`, if it can come next.
     fn through(self, module: &Module) -> Option<Self> {
         match (self, module.kind) {
-            (Self::Start, Kind::Conv { output, .. }) => Some(Self::Channels { width: output, normalised: false }),
-            (Self::Start, Kind::Linear { output, .. }) => Some(Self::Features { width: output, normalised: false }),
-            (Self::Channels { width, .. }, Kind::Conv { input, output, .. }) if input == width => {
+            (Self::Start, ModuleKind::Conv { output, .. }) => Some(Self::Channels { width: output, normalised: false }),
+            (Self::Start, ModuleKind::Linear { output, .. }) => {
+                Some(Self::Features { width: output, normalised: false })
+            }
+            (Self::Channels { width, .. }, ModuleKind::Conv { input, output, .. }) if input == width => {
                 Some(Self::Channels { width: output, normalised: false })
             }
-            (Self::Channels { width, normalised: false }, Kind::Norm { features }) if features == width => {
+            (Self::Channels { width, normalised: false }, ModuleKind::Norm { features }) if features == width => {
                 Some(Self::Channels { width, normalised: true })
             }
-            (Self::Channels { width, .. }, Kind::Linear { input, output }) if input % width == 0 => {
+            (Self::Channels { width, .. }, ModuleKind::Linear { input, output }) if input % width == 0 => {
                 Some(Self::Features { width: output, normalised: false })
             }
-            (Self::Features { width, .. }, Kind::Linear { input, output }) if input == width => {
+            (Self::Features { width, .. }, ModuleKind::Linear { input, output }) if input == width => {
                 Some(Self::Features { width: output, normalised: false })
             }
-            (Self::Features { width, normalised: false }, Kind::Norm { features }) if features == width => {
+            (Self::Features { width, normalised: false }, ModuleKind::Norm { features }) if features == width => {
                 Some(Self::Features { width, normalised: true })
             }
             _ => None,
@@ -105,7 +107,7 @@ impl Search<'_> {
                 .modules
                 .iter()
                 .zip(&self.used)
-                .any(|(module, used)| !used && matches!(module.kind, Kind::Conv { .. }))
+                .any(|(module, used)| !used && matches!(module.kind, ModuleKind::Conv { .. }))
     }
 }
 
@@ -114,7 +116,7 @@ fn layers<'a>(ordered: &[&'a Module]) -> Vec<Layer<'a>> {
     let mut layers: Vec<Layer<'a>> = Vec::new();
     for module in ordered {
         match (module.kind, layers.last_mut()) {
-            (Kind::Norm { .. }, Some(layer)) => layer.norm = Some(module),
+            (ModuleKind::Norm { .. }, Some(layer)) => layer.norm = Some(module),
             _ => layers.push(Layer { module, norm: None }),
         }
     }
@@ -126,15 +128,15 @@ mod tests {
     use super::*;
 
     fn linear(name: &str, input: usize, output: usize) -> Module {
-        Module { name: name.to_owned(), kind: Kind::Linear { input, output }, bias: false }
+        Module { name: name.to_owned(), kind: ModuleKind::Linear { input, output }, bias: false }
     }
 
     fn conv(name: &str, input: usize, output: usize) -> Module {
-        Module { name: name.to_owned(), kind: Kind::Conv { input, output, kernel: [3, 3] }, bias: false }
+        Module { name: name.to_owned(), kind: ModuleKind::Conv { input, output, kernel: [3, 3] }, bias: false }
     }
 
     fn norm(name: &str, features: usize) -> Module {
-        Module { name: name.to_owned(), kind: Kind::Norm { features }, bias: true }
+        Module { name: name.to_owned(), kind: ModuleKind::Norm { features }, bias: true }
     }
 
     fn names(modules: &[Module]) -> Vec<String> {

@@ -6,7 +6,7 @@
 use crate::model::families::builder::Builder;
 use crate::model::families::chain::{self, Layer};
 use crate::model::families::mlp::{add_matrices, order_of};
-use crate::model::families::modules::{Kind, Module, names};
+use crate::model::families::modules::{Module, ModuleKind, names};
 use crate::model::families::{Candidate, Unfit};
 use crate::model::graph::{Graph, Op, Shape, Window};
 
@@ -29,7 +29,7 @@ const VGG_POOLS: [(usize, [usize; 5]); 4] =
 /// All networks that fit.
 pub(super) fn candidates(modules: &[Module], input: Option<&Shape>) -> Result<Vec<Candidate>, Unfit> {
     let layers = chain::order(modules).map_err(Unfit::Unknown)?;
-    let convs = layers.iter().take_while(|layer| matches!(layer.module.kind, Kind::Conv { .. })).count();
+    let convs = layers.iter().take_while(|layer| matches!(layer.module.kind, ModuleKind::Conv { .. })).count();
     let (convs, matrices) = layers.split_at(convs);
     let net = ConvNet { modules, convs, matrices };
     match input {
@@ -90,7 +90,7 @@ impl ConvNet<'_> {
     /// reads make any placement of pools fit, so such networks count only where no other fits.
     fn fitting(&self, shape: &Shape) -> Result<Vec<Candidate>, Unfit> {
         let first = self.convs[0].module;
-        let Kind::Conv { input, .. } = first.kind else { return Ok(Vec::new()) };
+        let ModuleKind::Conv { input, .. } = first.kind else { return Ok(Vec::new()) };
         if !matches!(shape[..], [channels, _, _] if channels == input) {
             let detail = format!(
                 "the first layer `{}` reads images of {input} channels, an example has shape {shape:?}",
@@ -124,7 +124,7 @@ impl ConvNet<'_> {
     /// size at which the positions are those that the first matrix reads. Published families go before the catch-all,
     /// whose unpadded networks fit some size or other by chance.
     fn fitting_common_sizes(&self) -> Vec<Candidate> {
-        let Kind::Conv { input, .. } = self.convs[0].module.kind else { return Vec::new() };
+        let ModuleKind::Conv { input, .. } = self.convs[0].module.kind else { return Vec::new() };
         let mut candidates = Vec::new();
         for size in COMMON_SIZES.into_iter().filter(|&size| size != GREY_SIZE || input == 1) {
             let shape = vec![input, size, size];
@@ -198,7 +198,7 @@ impl ConvNet<'_> {
         let mut size = [shape[1], shape[2]];
         let mut channels = shape[0];
         for (index, (layer, pool)) in self.convs.iter().zip(pools).enumerate() {
-            let Kind::Conv { output, kernel, .. } = layer.module.kind else { return None };
+            let ModuleKind::Conv { output, kernel, .. } = layer.module.kind else { return None };
             let padding = padding.of(index, kernel[0]);
             builder.module(layer.module, builder.last(), 1, padding);
             size = Window { kernel, stride: [1, 1], padding: [padding; 2], dilation: [1; 2] }.output(size)?;
@@ -221,7 +221,7 @@ impl ConvNet<'_> {
 
     /// Makes the image what the first matrix reads: as it is, or by means, which are assumptions.
     fn tail(&self, builder: &mut Builder, channels: usize, size: [usize; 2], padding: Padding) -> Option<Vec<String>> {
-        let Kind::Linear { input, .. } = self.matrices.first()?.module.kind else { return None };
+        let ModuleKind::Linear { input, .. } = self.matrices.first()?.module.kind else { return None };
         if input == channels * size[0] * size[1] {
             return Some(Vec::new());
         }
@@ -240,8 +240,7 @@ impl ConvNet<'_> {
     /// What people call such a network.
     fn family(&self, padding: Padding) -> &'static str {
         let kernels = |size: usize| {
-            let is =
-                |layer: &Layer<'_>| matches!(layer.module.kind, Kind::Conv { kernel, .. } if kernel == [size, size]);
+            let is = |layer: &Layer<'_>| matches!(layer.module.kind, ModuleKind::Conv { kernel, .. } if kernel == [size, size]);
             self.convs.iter().all(is)
         };
         if kernels(5) && self.convs.len() == 2 && self.matrices.len() == 3 {

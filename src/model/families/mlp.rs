@@ -2,19 +2,19 @@
 
 use crate::model::families::builder::Builder;
 use crate::model::families::chain::{self, Layer};
-use crate::model::families::modules::{Kind, Module, names};
+use crate::model::families::modules::{Module, ModuleKind, names};
 use crate::model::families::{Candidate, Unfit};
 use crate::model::graph::{Op, Shape};
 
 /// Whether all dense modules are matrices.
 pub(super) fn applies(modules: &[Module]) -> bool {
-    modules.iter().all(|module| !matches!(module.kind, Kind::Conv { .. }))
+    modules.iter().all(|module| !matches!(module.kind, ModuleKind::Conv { .. }))
 }
 
 /// The one network that fits.
 pub(super) fn candidates(modules: &[Module], input: Option<&Shape>) -> Result<Vec<Candidate>, Unfit> {
     let layers = chain::order(modules).map_err(Unfit::Unknown)?;
-    let Some(Kind::Linear { input: width, .. }) = layers.first().map(|layer| layer.module.kind) else {
+    let Some(ModuleKind::Linear { input: width, .. }) = layers.first().map(|layer| layer.module.kind) else {
         return Err(Unfit::Unknown("there is no matrix".to_owned()));
     };
     let shape = input.cloned().unwrap_or_else(|| vec![width]);

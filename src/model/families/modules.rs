@@ -7,7 +7,7 @@ use crate::model::natural;
 
 /// What a module is, by its tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ModuleKind {
     /// A matrix.
     Linear { input: usize, output: usize },
     /// A stack of kernels.
@@ -20,7 +20,7 @@ pub(super) enum Kind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Module {
     pub(super) name: String,
-    pub(super) kind: Kind,
+    pub(super) kind: ModuleKind,
     pub(super) bias: bool,
 }
 
@@ -59,17 +59,17 @@ fn module(name: &str, tensors: &BTreeMap<&str, &TensorInfo>) -> Result<Module, S
     let shape = |role: &str| tensors.get(role).map(|info| &info.shape[..]);
     let roles: Vec<&str> = tensors.keys().copied().filter(|role| *role != "num_batches_tracked").collect();
     let kind = match (shape("weight"), &roles[..]) {
-        (Some(&[output, input]), ["bias", "weight"] | ["weight"]) => Kind::Linear { input, output },
+        (Some(&[output, input]), ["bias", "weight"] | ["weight"]) => ModuleKind::Linear { input, output },
         (Some(&[output, input, height, width]), ["bias", "weight"] | ["weight"]) => {
-            Kind::Conv { input, output, kernel: [height, width] }
+            ModuleKind::Conv { input, output, kernel: [height, width] }
         }
-        (Some(&[features]), ["bias", "running_mean", "running_var", "weight"]) => Kind::Norm { features },
+        (Some(&[features]), ["bias", "running_mean", "running_var", "weight"]) => ModuleKind::Norm { features },
         _ => return Err(describe(name, tensors)),
     };
     let zero = match kind {
-        Kind::Linear { input, output } => input == 0 || output == 0,
-        Kind::Conv { input, output, kernel } => input == 0 || output == 0 || kernel.contains(&0),
-        Kind::Norm { features } => features == 0,
+        ModuleKind::Linear { input, output } => input == 0 || output == 0,
+        ModuleKind::Conv { input, output, kernel } => input == 0 || output == 0 || kernel.contains(&0),
+        ModuleKind::Norm { features } => features == 0,
     };
     if zero || name.is_empty() {
         return Err(describe(name, tensors));

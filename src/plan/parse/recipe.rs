@@ -1,11 +1,11 @@
-//! From a recipe file to a [`Recipe`], or to the list of everything that is wrong with it.
+//! From a recipe file to a [`EnsembleRecipe`], or to the list of everything that is wrong with it.
 
 use serde_json::Value;
 
 use super::reader::{Object, integer, list, refuse, text};
 use super::{dataset, finetune, whole};
 use crate::domain::problem::{Fault, FaultCode};
-use crate::plan::recipe::{NetworkSource, Recipe};
+use crate::plan::recipe::{EnsembleRecipe, NetworkSource};
 use crate::settings::{Finetune, Objective};
 
 /// Most members of one recipe.
@@ -15,7 +15,7 @@ const MAX_SEEDS: usize = 1024;
 ///
 /// # Errors
 /// Every fault, each with the pointer to its value.
-pub fn recipe(body: &Value) -> Result<Recipe, Vec<Fault>> {
+pub fn recipe(body: &Value) -> Result<EnsembleRecipe, Vec<Fault>> {
     whole(body, |body| {
         let expected = "the network to train: `mlp:WIDTH,…`, `lenet`, `vgg11:WIDTH`, `resnet18:WIDTH`, {\"graph\": …} or a checkpoint of that network";
         let network = match body.value("network") {
@@ -26,7 +26,7 @@ pub fn recipe(body: &Value) -> Result<Recipe, Vec<Fault>> {
             body.fault("dataset", FaultCode::MissingField, "expected a dataset to train on");
         }
         let train = body.object("train", finetune::from_scratch);
-        Some(Recipe {
+        Some(EnsembleRecipe {
             dataset: dataset(body)?,
             train: train.unwrap_or_else(|| Finetune { objective: Objective::CrossEntropy, ..Finetune::default() }),
             seeds: body.field("seeds", list(1..=MAX_SEEDS, integer(0..=u64::MAX))).unwrap_or_else(|| vec![0, 1, 2]),

@@ -8,7 +8,7 @@ use std::fmt::Write;
 use self::charts::{Dot, Series};
 use self::parts::{escape, table};
 use super::table::{HEADS, cells, title};
-use super::{Gain, Kind, Report, Yardstick};
+use super::{CandidateKind, Gain, Report, Yardstick};
 
 /// The page for a report.
 #[must_use]
@@ -58,7 +58,7 @@ fn comparison(body: &mut String, report: &Report, examples: usize) {
         .collect();
     let heads: Vec<String> = HEADS.iter().map(|head| (*head).to_owned()).collect();
     let rows: Vec<Vec<String>> = report.candidates.iter().map(|candidate| cells(candidate).to_vec()).collect();
-    let bold = |index: usize| report.candidates[index].kind == Kind::Fused;
+    let bold = |index: usize| report.candidates[index].kind == CandidateKind::Fused;
     let _ = write!(
         body,
         "<section><h2>Accuracy on the {split} split</h2>{}<p class=note>{examples} examples; bars show one standard error.</p>{}\
@@ -69,11 +69,11 @@ fn comparison(body: &mut String, report: &Report, examples: usize) {
 }
 
 /// How a kind of candidate is coloured.
-fn class(kind: Kind) -> &'static str {
+fn class(kind: CandidateKind) -> &'static str {
     match kind {
-        Kind::Member | Kind::BestMember => "member",
-        Kind::Ensemble | Kind::Vote => "ensemble",
-        Kind::Fused | Kind::FusedUncompensated | Kind::FusedZeroShot => "fused",
+        CandidateKind::Member | CandidateKind::BestMember => "member",
+        CandidateKind::Ensemble | CandidateKind::Vote => "ensemble",
+        CandidateKind::Fused | CandidateKind::FusedUncompensated | CandidateKind::FusedZeroShot => "fused",
         _ => "baseline",
     }
 }

@@ -6,7 +6,7 @@ use crate::model::plan::LayerPlan;
 use crate::report::{CandidateReport, Examples, LayerReport, Verification};
 use crate::settings::Method;
 
-fn candidate(name: &str, kind: Kind, accuracy: f64) -> CandidateReport {
+fn candidate(name: &str, kind: CandidateKind, accuracy: f64) -> CandidateReport {
     CandidateReport {
         name: name.to_owned(),
         kind,
@@ -40,10 +40,10 @@ fn report() -> Report {
         architecture: "mlp".into(),
         assumptions: vec!["ReLU".into()],
         candidates: vec![
-            candidate("<script>alert(1)</script>", Kind::Member, 0.52),
-            candidate("m1", Kind::Member, 0.53),
-            candidate("ensemble", Kind::Ensemble, 0.55),
-            candidate("fused", Kind::Fused, 0.545),
+            candidate("<script>alert(1)</script>", CandidateKind::Member, 0.52),
+            candidate("m1", CandidateKind::Member, 0.53),
+            candidate("ensemble", CandidateKind::Ensemble, 0.55),
+            candidate("fused", CandidateKind::Fused, 0.545),
         ],
         compensation: None,
         choice: None,

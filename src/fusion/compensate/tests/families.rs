@@ -45,7 +45,7 @@ fn the_runner_computes_what_the_executor_does() {
         let state = weights(&graph, 5);
         let inputs = noise(&graph, 20, 6);
         let member = Member { graph: &graph, weights: &state };
-        let network = [Network::of(member).unwrap()];
+        let network = [LayerwiseNetwork::of(member).unwrap()];
         let chosen: Vec<usize> = (0..20).collect();
         let mut stream = Stream::new(&inputs, &chosen, &graph, HELD_BYTES);
         let end = NodeId(graph.nodes().len());
