@@ -16,14 +16,14 @@
 //! | [`runtime`], [`config`] | how the program ends, what it logs, every setting |
 //! | [`pipeline`] | what the child does: one resolved job in, artifacts out; no database |
 //! | [`process`] | what that child and its supervisor say to each other, and the allocator that counts |
-//! | [`report`] | what a job tells of its candidates, and many jobs side by side |
+//! | [`report`] | a job's candidates and their measures, and many jobs side by side |
 //! | [`plan`] | a fusion job as data: request, parser, resolved networks, plan, estimates |
 //! | [`fusion`], [`train`], [`data`] | the mathematics and its inputs |
 //! | [`exec`] | networks on devices: the seam, every operation as kernels, the CPU's engine |
 //! | [`tensors`], [`kernels`] | state dicts; the fast operations on plain slices |
 //! | [`cost`] | sizes and counts that algorithms and estimates share |
 //! | [`model`] | networks as data: graph, shapes, coupling groups, families, file headers |
-//! | [`settings`] | what can be asked for: plain types |
+//! | [`settings`] | what can be requested: plain types |
 //! | [`domain`] | ids, clock, states, progress, limits: plain types without I/O |
 
 pub mod app;

@@ -279,7 +279,7 @@ fn job(members: &[String], graph: &str) -> String {
     format!(r#"{{"members":{},"architecture":{{"graph":{graph}}}}}"#, json!(members))
 }
 
-/// A figure of this process's memory in kB, where the system tells.
+/// A figure of this process's memory in kB, where the system reports it.
 fn memory(field: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     status.lines().find_map(|line| line.strip_prefix(field))?.split_whitespace().next()?.parse().ok()

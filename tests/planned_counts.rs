@@ -98,7 +98,7 @@ fn counted(body: &Value, scratch: &TempDir) -> (engraft::cost::Counts, Vec<Outpu
     }
 }
 
-/// Unknowns of every system that a report tells of.
+/// Unknowns of every system in a report.
 fn reported(artifacts: &[OutputFile]) -> Vec<u64> {
     let report = artifacts.iter().find(|artifact| artifact.name == "report").expect("a report");
     let report: Value = serde_json::from_slice(&std::fs::read(&report.path).expect("a file")).expect("JSON");

@@ -145,7 +145,7 @@ pub(super) fn input(name: &String) -> Result<InputFile> {
     Ok(InputFile { name: name.clone(), sha256: digest(&path)?, path })
 }
 
-/// Threads to compute with: as many as asked for, or one per core.
+/// Threads to compute with: the given number, or one per core.
 pub(super) fn threads(asked: Option<usize>) -> usize {
     asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
 }

@@ -70,7 +70,7 @@ fn elements(header: &CheckpointHeader) -> u64 {
     header.tensors.iter().map(|tensor| tensor.elements() as u64).sum()
 }
 
-/// All that is to be told, as text.
+/// The whole description, as text.
 fn text(name: &str, bytes: u64, header: &CheckpointHeader, found: &Inspection) -> String {
     let mut out = format!(
         "{name}: {} tensors, {} elements, {}\n\n",

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::domain::progress::{EpochMetrics, Level, Phase, Progress};
 use crate::process::protocol::Message;
 
-/// How often a plain line tells of progress within a phase.
+/// How often a plain line reports progress within a phase.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Writes to stderr, so that stdout stays free for results.
@@ -57,7 +57,7 @@ impl ProgressView {
         }
     }
 
-    /// Ends the running phase with a line that tells how long it took.
+    /// Ends the running phase with a line that gives its duration.
     pub(super) fn finish(&mut self) {
         if let Some((phase, since)) = self.phase.take() {
             self.line(&format!("{:>10}  {:.2} s", phase.as_str(), since.elapsed().as_secs_f64()));

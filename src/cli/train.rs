@@ -103,7 +103,7 @@ impl Train {
     }
 }
 
-/// The training that `body` asks for, with its files found, and its folder made.
+/// The training that `body` describes, with its files found, and its folder made.
 pub(super) fn task(body: &Value, folder: &Path, asked: Option<usize>) -> Result<TrainingTask> {
     let recipe = recipe(body).map_err(Problem::faults)?;
     let dataset = &recipe.dataset;

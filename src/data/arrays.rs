@@ -67,7 +67,7 @@ impl Roles {
     }
 
     /// Checks that train is whole, and test too if there is any of it. `name_of` a role is what messages call it; `found`
-    /// tells what there is instead.
+    /// lists what there is instead.
     pub(super) fn check(&self, name_of: impl Fn(Role) -> &'static str, found: &str) -> Result<(), DatasetError> {
         let pair = |part| [Role::Examples(part), Role::Labels(part)];
         let test = pair(SplitName::Test);

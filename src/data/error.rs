@@ -1,4 +1,4 @@
-//! Why a dataset cannot be used, in words that tell its owner what to change.
+//! Why a dataset cannot be used, in words that say what to change.
 
 use std::path::PathBuf;
 

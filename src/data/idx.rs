@@ -1,4 +1,4 @@
-//! MNIST's own format: big-endian headers, bytes, four files that are told apart by their names.
+//! MNIST's own format: big-endian headers, bytes, four files that are recognised by their names.
 
 use std::io::Read;
 

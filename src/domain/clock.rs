@@ -27,7 +27,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that only moves when told to.
+/// A clock that only moves by [`ManualClock::advance`].
 #[derive(Debug)]
 pub struct ManualClock(AtomicI64);
 

@@ -42,7 +42,7 @@ pub enum State {
     Succeeded(Ended),
     /// It cannot succeed.
     Failed(Ended, Problem),
-    /// Somebody asked to stop it.
+    /// Its end was requested.
     Cancelled(Ended),
 }
 
@@ -66,7 +66,7 @@ pub struct Running {
     pub claimed: Timestamp,
     /// Until when the worker has promised to be alive.
     pub lease_until: Timestamp,
-    /// Somebody has asked to stop it.
+    /// Whether its end has been requested.
     pub cancel_requested: bool,
 }
 
@@ -144,7 +144,7 @@ impl State {
     /// Every name that [`State::shown`] gives.
     pub const SHOWN: &'static [&'static str] = &["queued", "running", "cancelling", "succeeded", "failed", "cancelled"];
 
-    /// Its name in answers: a running job that has been asked to stop is `cancelling`.
+    /// Its name in answers: a running job whose end has been requested is `cancelling`.
     #[must_use]
     pub fn shown(&self) -> &'static str {
         if self.is_cancelling() { "cancelling" } else { self.name() }
@@ -187,7 +187,7 @@ impl State {
         self.finished().is_some()
     }
 
-    /// Whether a running job has been asked to stop.
+    /// Whether it is a running job whose end has been requested.
     #[must_use]
     pub fn is_cancelling(&self) -> bool {
         matches!(self, Self::Running(running) if running.cancel_requested)
@@ -283,7 +283,7 @@ impl Running {
         State::Failed(self.end(now), problem)
     }
 
-    /// The computation has stopped because somebody asked for it.
+    /// The computation has stopped because its end was requested.
     #[must_use]
     pub fn cancelled(self, now: Timestamp) -> State {
         State::Cancelled(self.end(now))

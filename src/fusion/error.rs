@@ -30,7 +30,7 @@ pub enum FusionError {
         layer: String,
         /// Units of all members together.
         available: usize,
-        /// What was asked for.
+        /// What was requested.
         target: usize,
     },
     /// Unreadable weights.
@@ -42,7 +42,7 @@ pub enum FusionError {
     /// A fused network that does not fit together.
     #[error(transparent)]
     Graph(#[from] GraphError),
-    /// An activation that was asked for after its last reader had it.
+    /// An activation that was requested after its last reader had it.
     #[error("the output of node {0} is no longer there; this is a fault of engraft, please report it")]
     Lost(usize),
     /// A ranking by activations or gradients without any.

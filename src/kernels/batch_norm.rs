@@ -83,7 +83,7 @@ impl<T: Float> Affine<T> {
         }
     }
 
-    /// Applies it to `x` (rows x channels), then ReLU if asked.
+    /// Applies it to `x` (rows x channels), then ReLU if wanted.
     pub fn apply(&self, x: &[T], relu: bool, y: &mut [T]) {
         let channels = self.factor.len();
         let piece = (PIECE / channels).max(1) * channels;

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::kernels::{Float, PIECE};
 
-/// Adds `bias` to each row of `values` (rows x `width`) and applies ReLU, as asked.
+/// Adds `bias` to each row of `values` (rows x `width`) and applies ReLU if wanted.
 pub fn finish_rows<T: Float>(values: &mut [T], width: usize, bias: Option<&[T]>, relu: bool) {
     if bias.is_none() && !relu {
         return;
@@ -40,7 +40,7 @@ pub fn relu_backward<T: Float>(y: &[T], dy: &mut [T]) {
     });
 }
 
-/// `y = a + b`, then ReLU if asked.
+/// `y = a + b`, then ReLU if wanted.
 pub fn add<T: Float>(a: &[T], b: &[T], relu: bool, y: &mut [T]) {
     y.par_chunks_mut(PIECE).zip(a.par_chunks(PIECE)).zip(b.par_chunks(PIECE)).for_each(|((y, a), b)| {
         for ((y, a), b) in y.iter_mut().zip(a).zip(b) {

@@ -21,7 +21,7 @@ pub enum Function {
     LeakyRelu(f64),
     /// `x Φ(x)`, Φ the normal distribution's function.
     Gelu,
-    /// The same with Φ by the hyperbolic tangent.
+    /// GELU with Φ by the hyperbolic tangent.
     GeluTanh,
     /// `x sigmoid(x)`.
     Silu,

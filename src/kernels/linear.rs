@@ -18,7 +18,7 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// `y = x Wᵀ + b`, then ReLU if asked; x is (batch x in), y (batch x out).
+    /// `y = x Wᵀ + b`, then ReLU if wanted; x is (batch x in), y (batch x out).
     pub fn forward<T: Float>(
         &self,
         work: &mut Workspace<T>,

@@ -24,7 +24,7 @@ pub struct Epilogue<'a, T> {
 }
 
 impl<T> Epilogue<'_, T> {
-    /// Nothing.
+    /// The sum as it is.
     pub const PLAIN: Self = Self { bias: None, relu: false, accumulate: false };
 
     /// Nothing, or adding to what is there.
@@ -82,7 +82,7 @@ pub(super) struct Panels<'p, T> {
     data: &'p [T],
 }
 
-/// One of them.
+/// Neighbouring columns, packed for the tiles.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Panel<'p, T> {
     /// First column, and how many count.
@@ -183,7 +183,7 @@ fn pack_rows<T: Float>(a: &Matrix<T>, first: usize, rows: usize, steps: std::ops
     }
 }
 
-/// `out = a b`, finished as asked; `out` is row-major of shape (a.rows x b.cols).
+/// `out = a b`, with its epilogue; `out` is row-major of shape (a.rows x b.cols).
 ///
 /// # Panics
 /// When the shapes do not fit.

@@ -19,7 +19,7 @@ pub(super) struct Lane<T> {
 pub(super) struct Lanes<T>(Vec<Mutex<Lane<T>>>);
 
 impl<T> Lanes<T> {
-    /// That of the thread that asks. A task must not wait for other tasks while it holds it.
+    /// The calling thread's own. A task must not wait for other tasks while it holds it.
     pub(super) fn take(&self) -> MutexGuard<'_, Lane<T>> {
         let thread = rayon::current_thread_index().unwrap_or(0) % self.0.len();
         self.0[thread].lock().unwrap_or_else(PoisonError::into_inner)

@@ -131,7 +131,7 @@ fn unknown_names(graphs: &[Graph], couplings: &[Couplings], groups: &[Named<'_>]
     faults
 }
 
-/// Faults of layers that make the units of several groups, where the target tells one width for all of them.
+/// Faults of layers that make the units of several groups, where the target gives one width for all of them.
 fn widths_of_several<'t>(groups: &[Named<'_>], target: &'t Target) -> BTreeMap<&'t str, Fault> {
     let told = target.layers.iter().filter(|(_, size)| matches!(size, LayerSize::Width(_)));
     let several = told.filter_map(|(name, _)| {
@@ -185,7 +185,7 @@ fn range(group: &Named<'_>, target: &Target, faults: &mut Vec<Fault>) -> Range {
     Range { least, most: most.max(least), step, member, total }
 }
 
-/// A width, told as such or as a factor.
+/// A width, given as such or as a factor.
 fn width(size: LayerSize, member: usize) -> usize {
     match size {
         LayerSize::Width(width) => width,
@@ -199,7 +199,7 @@ pub fn scaled(member: usize, factor: f64) -> usize {
     ((member as f64 * factor).round() as usize).max(1)
 }
 
-/// What is wrong with the widths that are told for layers of one group.
+/// What is wrong with the widths that are given for layers of one group.
 fn asked_faults(group: &Named<'_>, kept: bool, asked: &BTreeMap<&str, usize>) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut first: Option<(&str, usize)> = None;

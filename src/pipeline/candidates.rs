@@ -29,7 +29,7 @@ pub(super) struct FusedNetworks<'a> {
     pub(super) recovered: Option<&'a Checkpoint>,
 }
 
-/// Every candidate that the job asks for, in the order of the report.
+/// Every candidate that the job names, in the order of the report.
 pub(super) fn candidates(
     context: &mut Context<'_>,
     bench: Bench<'_>,

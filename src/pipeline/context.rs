@@ -27,7 +27,7 @@ impl<'a> Context<'a> {
         Self { task, planned, bench, phases, counts: Counts::default() }
     }
 
-    /// The same with another plan for the same networks.
+    /// The context with another plan for the same networks.
     pub(super) fn replanned(self, planned: &'a Planned) -> Self {
         Self { planned, ..self }
     }

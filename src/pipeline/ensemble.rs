@@ -61,11 +61,11 @@ pub struct TrainedEnsemble {
     pub members: Vec<TrainedMember>,
     /// The mean of the members' logits, on the validation part.
     pub validation: Option<Score>,
-    /// The same on the test split.
+    /// Its score on the test split.
     pub test: Option<Score>,
 }
 
-/// Trains every member of `task`. `emit` hears of progress and epochs; `stop` is read between batches. `None` when it was
+/// Trains every member of `task`. `emit` takes progress and epochs; `stop` is read between batches. `None` when it was
 /// stopped: members that were finished before stay in the folder.
 ///
 /// # Errors

@@ -20,7 +20,7 @@ const BATCH: usize = 16;
 /// Examples that gradients are taken of by default.
 const EXAMPLES: usize = 2048;
 
-/// What gradients of the cross-entropy tell of each weight of each member, on batches of the train split. `place` is the
+/// Importance of each weight of each member by gradients of the cross-entropy, on batches of the train split. `place` is the
 /// stretch of the phase, in [0, 1], that this takes.
 pub(super) fn saliencies(
     context: &mut Context<'_>,
@@ -72,7 +72,7 @@ fn of_member(
     Ok(names.into_iter().zip(sums.iter().map(means)).collect())
 }
 
-/// Adds what one batch's gradients tell of each weight of a tensor.
+/// Adds the importance of each weight of a tensor by one batch's gradients.
 fn add(sums: &mut [f64], weights: &[f32], gradient: &[f32], importance: Importance) {
     for (sum, (weight, gradient)) in sums.iter_mut().zip(weights.iter().zip(gradient)) {
         let product = f64::from(*weight) * f64::from(*gradient);

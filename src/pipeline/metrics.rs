@@ -2,7 +2,7 @@
 
 use crate::kernels::loss::argmax;
 
-/// Stretches of confidence that the calibration error tells apart.
+/// Bins of confidence in the calibration error.
 const BINS: usize = 15;
 
 /// Share of examples on which two networks name the same class.

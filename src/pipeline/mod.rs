@@ -51,11 +51,11 @@ use crate::train::Trained;
 pub enum JobOutcome {
     /// With these artifacts, all below the task's scratch folder.
     Finished(Vec<OutputFile>),
-    /// As asked; the last checkpoint stands.
+    /// By request; the last checkpoint stands.
     Stopped,
 }
 
-/// Computes `task`. `emit` hears of phases, progress, metrics and checkpoints while it runs; `stop` is read between batches.
+/// Computes `task`. `emit` takes phases, progress, metrics and checkpoints while it runs; `stop` is read between batches.
 ///
 /// # Errors
 /// What keeps the job from ever succeeding, in words for its owner.
@@ -63,7 +63,7 @@ pub fn run(task: &Task, emit: &mut (dyn FnMut(Message) + Send), stop: &AtomicBoo
     run_counted(task, emit, stop).map(|(outcome, _)| outcome)
 }
 
-/// As [`run`]; also tells how often a job that finished did what a plan counts.
+/// As [`run`]; also returns how often a job that finished did what a plan counts.
 ///
 /// # Errors
 /// As [`run`].
@@ -134,7 +134,7 @@ fn allocate(context: &mut Context<'_>, ensemble: &Ensemble<'_>) -> Result<Option
     Ok(Some(context.planned.allocated(target, &curves)?))
 }
 
-/// Trains the fused network, if the job asks for it.
+/// Trains the fused network, if the job has a `finetune`.
 fn recover(
     context: &mut Context<'_>,
     ensemble: &Ensemble<'_>,

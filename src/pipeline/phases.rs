@@ -17,7 +17,7 @@ const INTERVAL: Duration = Duration::from_millis(250);
 /// Why the pipeline ends early.
 #[derive(Debug)]
 pub(super) enum Halt {
-    /// As asked.
+    /// By request.
     Stopped,
     /// The job cannot succeed.
     Failed(Problem),
@@ -106,7 +106,7 @@ impl<'a> Phases<'a> {
         if self.stop.load(Ordering::Relaxed) { Err(Halt::Stopped) } else { Ok(()) }
     }
 
-    /// The flag that asks to stop.
+    /// The flag that requests a stop.
     pub(super) fn stop_flag(&self) -> &'a AtomicBool {
         self.stop
     }

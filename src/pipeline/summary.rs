@@ -1,4 +1,4 @@
-//! What a job tells of itself in the end: its report.
+//! A job's report.
 
 use super::context::Context;
 use super::load::Subset;
@@ -10,7 +10,7 @@ use crate::report::{CandidateReport, Choice, Examples, LayerReport, Report, Veri
 use crate::settings::Method;
 use crate::train::{self, Trained};
 
-/// What the report tells of.
+/// What the report is made of.
 pub(super) struct Found<'a> {
     pub(super) verification: Verification,
     pub(super) candidates: Vec<CandidateReport>,

@@ -14,7 +14,7 @@ use crate::train::{self, Examples, Teach, TeacherLogits};
 /// What the teacher gives beside the labels.
 #[derive(Debug)]
 pub(super) enum TeacherOutputs {
-    /// Nothing.
+    /// There is no teacher.
     None,
     /// Logits for each training example.
     Stored(Vec<f32>),
@@ -53,7 +53,7 @@ impl TeacherOutputs {
         Ok(Self::Stored(mean))
     }
 
-    /// The same for the trainer.
+    /// The teacher in the form that the trainer takes.
     pub(super) fn logits(&self) -> Option<TeacherLogits<'_>> {
         match self {
             Self::None => None,

@@ -8,7 +8,7 @@ use crate::plan::request::JobRequest;
 use crate::settings::Target;
 use crate::settings::{BatchNorm, GroundCost, MemberWeights, WeightRule};
 
-/// Why the members' weights cannot be used as asked.
+/// Why the requested weights of the members cannot be used.
 pub(super) fn faults(job: &JobRequest, detected: &Detected) -> Vec<Fault> {
     let method = &job.method;
     let mut faults = Vec::new();

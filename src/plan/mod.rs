@@ -1,4 +1,4 @@
-//! A fusion job as data: what was asked, what that means in full for its files, and what it will take.
+//! A fusion job as data: what was requested, what that means in full for its files, and what it will take.
 
 mod averaging;
 pub mod comparison;

@@ -1,4 +1,4 @@
-//! What a client asks for (`POST /v1/jobs`, `engraft fuse --job`): a whole job.
+//! What a client requests (`POST /v1/jobs`, `engraft fuse --job`): a whole job.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::graph::Shape;
 use crate::settings::{Architecture, Candidate, DatasetRequest, Device, Finetune, Method, Target};
 
-/// A whole job, as asked for, with the defaults that need no knowledge of the files filled in. Its JSON form is the body of
+/// A whole job, as requested, with the defaults that need no knowledge of the files filled in. Its JSON form is the body of
 /// `POST /v1/jobs` with every default written out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(into = "serde_json::Value", try_from = "serde_json::Value")]
@@ -16,7 +16,7 @@ pub struct JobRequest {
     pub members: Vec<String>,
     /// Which network the members are.
     pub architecture: Architecture,
-    /// Shape of one example, where neither dataset nor checkpoint tell.
+    /// Shape of one example, where neither dataset nor checkpoint have it.
     pub input_shape: Option<Shape>,
     /// How the members become one network.
     pub method: Method,

@@ -29,7 +29,7 @@ pub struct Resolved {
 pub struct Planned {
     /// The members' networks and the fused widths.
     pub network: Network,
-    /// The same for a reader.
+    /// The plan as it is shown.
     pub plan: Plan,
     /// What the job will have done in the end, as far as it is known before.
     pub counts: Counts,

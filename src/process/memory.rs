@@ -105,7 +105,7 @@ pub fn last_words(stream: impl AsFd, line: &str) {
     }
 }
 
-/// Most bytes that were allocated at once since this was last asked; none where the allocator does not count.
+/// Most bytes that were allocated at once since the last call; none where the allocator does not count.
 pub fn peak_since_asked() -> Option<u64> {
     let used = USED.load(Ordering::Relaxed);
     let peak = PEAK.swap(used, Ordering::Relaxed);

@@ -50,7 +50,7 @@ pub struct InputFile {
     pub sha256: String,
 }
 
-/// What the supervisor may ask of a running child, as a JSON line.
+/// Commands to a running child, each a JSON line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Command {
@@ -86,7 +86,7 @@ pub enum Message {
     Progress(Progress),
     /// An epoch has ended.
     Metric(EpochMetrics),
-    /// Something to tell the user.
+    /// A line of the log.
     Log {
         /// How loud.
         level: Level,
@@ -100,7 +100,7 @@ pub enum Message {
         /// The file.
         file: OutputFile,
     },
-    /// Stopped as asked; the last checkpoint stands.
+    /// Stopped by request; the last checkpoint stands.
     Stopped,
     /// The job cannot succeed.
     Failed {

@@ -23,14 +23,14 @@ pub enum Normalization {
     /// There is none.
     #[default]
     None,
-    /// The client tells it.
+    /// The client gives it.
     Given(Normalize),
     /// It is measured on what is trained on: the train split without the examples that are held out of it.
     Train,
 }
 
 impl Normalization {
-    /// What the client tells.
+    /// What the client gives.
     #[must_use]
     pub fn given(&self) -> Option<&Normalize> {
         match self {

@@ -1,4 +1,4 @@
-//! How the members become one network, as a client asks for it: the `method` part of a job.
+//! How the members become one network, as a client requests it: the `method` part of a job.
 
 use serde::{Deserialize, Serialize};
 
@@ -78,13 +78,13 @@ impl MethodName {
 /// How units of different members are matched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Alignment {
-    /// What tells how alike two units are.
+    /// By what the similarity of two units is measured.
     pub cost: GroundCost,
     /// What becomes of the outputs.
     pub outputs: Outputs,
 }
 
-/// What tells how alike two units are.
+/// By what the similarity of two units is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GroundCost {

@@ -1,4 +1,4 @@
-//! What can be asked for: plain types, which parsers read, algorithms obey and reports show.
+//! What can be requested: plain types, which parsers read, algorithms obey and reports show.
 
 mod architecture;
 mod calibration;

@@ -1,8 +1,8 @@
-//! How large a fused network is asked to become.
+//! How large a fused network shall become.
 
 use std::collections::BTreeMap;
 
-/// The size that is asked for, with what it leaves alone.
+/// The requested size, with what it leaves alone.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Target {
     /// Of the whole network.
@@ -11,7 +11,7 @@ pub struct Target {
     pub round_to: usize,
     /// Layers that never become narrower than a member.
     pub keep: Vec<String>,
-    /// Layers whose width is told one by one.
+    /// Layers whose widths are given one by one.
     pub layers: BTreeMap<String, LayerSize>,
 }
 

@@ -70,7 +70,7 @@ impl StoreError {
 }
 
 impl StoreError {
-    /// What it comes to for whoever asked.
+    /// What it comes to for the caller.
     #[must_use]
     pub fn code(&self) -> Code {
         match self {

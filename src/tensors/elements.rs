@@ -35,7 +35,7 @@ impl Elements<'_> {
         self.len() == 0
     }
 
-    /// `len` elements from `first` on: borrowed where they are f32 and asked for as that, else converted into `scratch`.
+    /// `len` elements from `first` on: borrowed where they are f32 and wanted as that, else converted into `scratch`.
     ///
     /// # Panics
     /// When the tensor ends before.

@@ -81,7 +81,7 @@ impl Rows<'_> {
 }
 
 /// Writes `tensors`, each as the type that `dtype` names, and integer scalars to `path`, and syncs the file to the disk.
-/// `progress` hears of (finished blocks, all blocks).
+/// `progress` is called with (finished blocks, all blocks).
 ///
 /// # Errors
 /// When writing fails.

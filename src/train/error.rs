@@ -51,7 +51,7 @@ pub enum TrainError {
     /// Nothing to train on or to measure with.
     #[error("there are no examples in the {0} split")]
     Empty(&'static str),
-    /// Images cannot be varied as asked.
+    /// Images cannot be varied as requested.
     #[error("the images cannot be varied: {0}")]
     Augment(String),
     /// The system refused the thread that makes batches.

@@ -101,7 +101,7 @@ impl Loader {
                     }
                 }
             });
-            // Owned here, so that the thread hears of the end, whatever it is.
+            // Owned here, so that the thread learns of the end, whatever it is.
             let (filled, give_back) = (filled, give_back);
             while let Ok(mut batch) = filled.recv() {
                 take(&mut batch)?;
@@ -117,7 +117,7 @@ impl Loader {
 mod tests {
     use super::*;
 
-    /// Images of 1 x 2 x 3 whose pixels tell the example.
+    /// Images of 1 x 2 x 3 whose pixels hold the example's number.
     #[derive(Debug)]
     struct Numbers(usize);
 

@@ -11,7 +11,7 @@ pub enum TeacherLogits<'a> {
     PerBatch(&'a dyn Teach),
 }
 
-/// A teacher that is asked anew for each batch.
+/// A teacher that computes anew for each batch.
 pub trait Teach: std::fmt::Debug {
     /// Writes the logits (batch x classes) of `images` (batch x input), which are never the same twice.
     ///

@@ -2,7 +2,7 @@
 
 use crate::settings::Device;
 
-/// A device that was asked for and is not there.
+/// A requested device that is not there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("this machine has no device `{wanted}`; it offers {}{hint}", .found.iter().map(Device::to_string).collect::<Vec<_>>().join(", "))]
 pub struct NoSuchDevice {

@@ -17,7 +17,7 @@ pub(super) enum Standing {
         /// When the job's time is up.
         deadline: Instant,
     },
-    /// Somebody has asked to stop the job.
+    /// The job's end has been requested.
     Cancelling,
     /// The job has moved on, or nothing has been heard of the database for as long as the lease.
     Lost,

@@ -1,4 +1,4 @@
-//! What a child says on its way to the database: in order, and gathered, so that a talkative child costs two writes a second at
+//! What a child reports on its way to the database: in order, and gathered, so that a talkative child costs two writes a second at
 //! most. What cannot be written waits here until the storage has healed.
 
 use std::collections::VecDeque;
@@ -7,7 +7,7 @@ use crate::domain::job::Fence;
 use crate::domain::progress::{EpochMetrics, Level, Phase, Progress};
 use crate::store::jobs::{JobError, Jobs, LogLine};
 
-/// Lines that are kept per attempt; a child that writes more is told so in the log.
+/// Lines that are kept per attempt; where a child writes more, the log says so.
 const MOST_LINES: usize = 10_000;
 
 /// Something to write down.

@@ -44,7 +44,7 @@ enum Outcome {
     FenceLost,
 }
 
-/// Why a child was asked to stop.
+/// Why a child had to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stop {
     Cancelled,
@@ -77,7 +77,7 @@ struct Attempt<'a> {
     allowance: Allowance,
     outbox: Outbox,
     checkpoints: usize,
-    /// Why the child was asked to stop, and until when it may take its time.
+    /// Why the child has to stop, and until when it may take its time.
     stop: Option<(Stop, Instant)>,
 }
 

@@ -54,7 +54,7 @@ fn local(blobs: &Blobs, key: &str) -> Result<PathBuf, Problem> {
     Ok(blobs.path_of(key)?)
 }
 
-/// The device that was asked for; for `auto` the worker's favourite.
+/// The requested device; for `auto` the worker's favourite.
 fn choose(wanted: Device, offered: &[Device]) -> Device {
     match wanted {
         Device::Auto => offered.first().copied().unwrap_or(Device::Cpu),

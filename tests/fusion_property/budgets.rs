@@ -28,7 +28,7 @@ fn spent(graph: &Graph, couplings: &Couplings, widths: &[usize], resource: Resou
     Costs::of(&parameters::with_widths(graph, widths).unwrap(), &Precision::default()).get(resource)
 }
 
-/// What is asked for beside the networks.
+/// What is requested beside the networks.
 #[derive(Debug, Clone)]
 struct Asked {
     resource: Resource,

@@ -165,7 +165,7 @@ impl Lab {
         self.app.state.jobs.events(job, 0, u32::MAX).await.expect("reads")
     }
 
-    /// The digest of each artifact's bytes, except of the report, which tells times.
+    /// The digest of each artifact's bytes, except of the report, which has times.
     pub(crate) async fn digests(&self, job: JobId) -> BTreeMap<String, String> {
         let artifacts = self.app.state.jobs.artifacts(job).await.expect("reads");
         let names: Vec<&str> = artifacts.iter().map(|artifact| artifact.name.as_str()).collect();

@@ -1,4 +1,4 @@
-//! Worker processes of the real program, and what `/proc` tells of them and their children.
+//! Worker processes of the real program, and what `/proc` says of them and their children.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

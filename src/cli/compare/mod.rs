@@ -93,7 +93,7 @@ impl Compare {
                 report: result.as_ref().ok().cloned(),
                 error: result.err(),
             });
-            // After every run: a long comparison that is cut off has told what it found.
+            // After every run: a long comparison that is cut off has shown what it found.
             self.write(&comparison)?;
         }
         print!("{comparison}");

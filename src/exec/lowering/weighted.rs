@@ -73,7 +73,7 @@ impl<T: Float> Weighted<T> {
         }
     }
 
-    /// `y`, then ReLU if asked.
+    /// `y`, then ReLU if wanted.
     pub fn forward(&mut self, context: Context<'_, T>, x: &[T], tensors: Tensors<'_, T>, relu: bool, y: &mut [T]) {
         let Tensors { weight, bias } = tensors;
         match self {

@@ -21,7 +21,7 @@ const PROGRESS: f64 = 1e-9;
 /// An order of units for each member, such that the sum of products of corresponding weights is high: group after group is
 /// assigned anew, given the others, until none gains (the first of the paper's algorithms). Two members: the second is
 /// matched to the first. More (`MergeMany`): each in turn to the mean of the others, until none moves. `seed` draws the orders of groups and
-/// members. `monitor` hears that a round is done, and says whether to go on.
+/// members. `monitor` is called after each round, and returns whether to go on.
 ///
 /// # Errors
 /// When members have different widths, weights cannot be read, or `monitor` says to stop.

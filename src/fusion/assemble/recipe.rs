@@ -55,7 +55,7 @@ impl Recipe<'_> {
     }
 
     /// Makes it in the safetensors file `path`, block by block, with weights of `precision` and notes about the file; then
-    /// the file is mapped. `progress` hears of (finished blocks, all blocks).
+    /// the file is mapped. `progress` is called with (finished blocks, all blocks).
     ///
     /// # Errors
     /// When the file cannot be written.

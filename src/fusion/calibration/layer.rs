@@ -98,7 +98,7 @@ impl<'w> Layer<'w> {
         })
     }
 
-    /// The same, copied.
+    /// The layer with copies of what it borrows.
     pub(super) fn into_owned(self) -> Layer<'static> {
         match self {
             Self::Input => Layer::Input,

@@ -8,7 +8,7 @@ use crate::model::groups::{GroupId, Owner};
 use crate::model::parameters::Role;
 use crate::settings::Importance;
 
-/// What gradients tell of each weight of a member, by tensor in `PyTorch`'s order of elements: `w E[g]` for
+/// Importance of each weight of a member by its gradients, by tensor in `PyTorch`'s order of elements: `w E[g]` for
 /// [`Importance::Taylor`], `w² E[g²]` for [`Importance::Fisher`].
 pub type Saliency = BTreeMap<String, Vec<f32>>;
 

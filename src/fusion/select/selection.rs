@@ -93,7 +93,7 @@ impl Selection {
 }
 
 /// Prunes the virtual concatenation group by group, in pruning order, to `targets` units each. `score` ranks one group's
-/// units, given what is left of the others; `progress` hears of (finished groups, all groups).
+/// units, given what is left of the others; `progress` is called with (finished groups, all groups).
 ///
 /// # Errors
 /// When a target is 0 or above the members' units together, and what `score` returns.

@@ -13,7 +13,7 @@ use crate::model::graph::{Graph, NodeId};
 use crate::model::groups::{Axis, GroupId, Owner, Placed, Segment};
 use crate::model::parameters::{self, Role};
 
-/// What activations on calibration data tell of each group.
+/// Statistics of each group's activations on calibration data.
 #[derive(Debug)]
 pub struct Statistics {
     groups: Vec<GroupStatistics>,

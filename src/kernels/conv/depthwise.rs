@@ -18,7 +18,7 @@ pub struct Depthwise {
 }
 
 impl Depthwise {
-    /// `y = w * x + b`, then ReLU if asked; a line of the output at a time.
+    /// `y = w * x + b`, then ReLU if wanted; a line of the output at a time.
     pub fn forward<T: Float>(&self, x: &[T], weight: &[T], bias: Option<&[T]>, relu: bool, y: &mut [T]) {
         let g = &self.geometry;
         let line_len = g.input[1] * g.channels;

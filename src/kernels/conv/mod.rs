@@ -49,7 +49,7 @@ struct PaddedImages<'x, T> {
 }
 
 impl Conv {
-    /// `y = w * x + b`, then ReLU if asked.
+    /// `y = w * x + b`, then ReLU if wanted.
     pub fn forward<T: Float>(
         &self,
         work: &mut Workspace<T>,
@@ -237,7 +237,7 @@ mod tests {
         Conv { geometry, out_channels: 3, groups: 1 }
     }
 
-    /// The same with channels in groups of 2 inputs and 3 outputs.
+    /// A convolution with channels in groups of 2 inputs and 3 outputs.
     fn grouped(conv: Conv, groups: usize) -> Conv {
         let geometry = Geometry { channels: 2 * groups, ..conv.geometry };
         Conv { geometry, out_channels: 3 * groups, groups }

@@ -93,7 +93,7 @@ pub fn detect(
 }
 
 /// Each member by itself, aligned with the deepest, or what keeps the members of one family from that; `None` where depth
-/// is not what tells them apart.
+/// is not their difference.
 fn one_by_one(
     headers: &[&CheckpointHeader],
     architecture: &Architecture,

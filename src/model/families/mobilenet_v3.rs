@@ -17,7 +17,7 @@ const EPS: f64 = 1e-3;
 /// What names and shapes do not tell of a block.
 #[derive(Debug, Clone, Copy)]
 struct Setting {
-    /// Size of the depthwise kernels, by which a network is told from others of its depth.
+    /// Size of the depthwise kernels, by which a network is distinguished from others of its depth.
     kernel: usize,
     /// Hardswish, or else ReLU.
     hardswish: bool,

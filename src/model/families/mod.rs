@@ -154,7 +154,7 @@ fn unfit(reason: Unfit) -> Problem {
     }
 }
 
-/// Several networks fit: the candidates, and what tells them apart.
+/// Several networks fit: the candidates, and what decides between them.
 fn ambiguous(found: Vec<Candidate>) -> Problem {
     let decide = decide(&found);
     let errors: Vec<Fault> = found

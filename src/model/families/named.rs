@@ -145,7 +145,7 @@ impl<'a> Net<'a> {
         self.convolution(name, input, window, false)
     }
 
-    /// The same with one kernel per channel.
+    /// A convolution with one kernel per channel.
     pub(super) fn depthwise(&mut self, name: &str, input: NodeId, stride: usize) -> Result<NodeId, Unfit> {
         let [_, _, height, width] = self.tensors.kernels(name)?;
         let window = Window { padding: [height / 2, width / 2], ..window([height, width], [stride; 2]) };

@@ -52,10 +52,10 @@ pub enum FormatError {
     /// A header over [`MAX_HEADER_BYTES`].
     #[error("the header has {0} bytes; at most {MAX_HEADER_BYTES} are accepted")]
     HeaderTooLarge(u64),
-    /// Not the JSON that the format asks for.
+    /// Not the JSON of the format.
     #[error("the header is not valid: {0}")]
     Header(String),
-    /// The same name twice.
+    /// Two tensors of one name.
     #[error("the header names tensor `{0}` twice")]
     DuplicateName(String),
     /// More than [`MAX_TENSORS`] tensors.

@@ -59,7 +59,7 @@ impl Window {
 }
 
 impl From<Window1d> for Window {
-    /// The same window over an image of height 1.
+    /// The window of a sequence, over an image of height 1.
     fn from(line: Window1d) -> Self {
         Self {
             kernel: [1, line.kernel],

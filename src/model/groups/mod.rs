@@ -63,7 +63,7 @@ pub struct Couplings {
     pub heads: Vec<NodeId>,
 }
 
-/// Why a network's units cannot be told apart member by member.
+/// Why a network's units cannot be separated member by member.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("node `{node}`: {detail}")]
 pub struct CouplingError {

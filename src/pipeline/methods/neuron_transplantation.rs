@@ -34,7 +34,7 @@ fn make(context: &mut Context<'_>, ensemble: &Ensemble<'_>) -> Result<FusedFile,
     }
 }
 
-/// Joins the members in the order that the job asks for.
+/// Joins the members in the job's order.
 fn in_order(context: &mut Context<'_>, ensemble: &Ensemble<'_>) -> Result<FusedFile, Halt> {
     let (method, targets) = (context.method(), &context.network().fusion.targets);
     let joins = joins(method.order, ensemble.members().len());

@@ -12,7 +12,7 @@ const LONGEST_AXIS: usize = 1000;
 /// What the only target is called where a plan names none.
 const MEMBER_WIDTH: &str = "member width";
 
-/// Reads a plan: `title`, `seeds`, `job`, `ensembles`, `methods`, `targets`, and `quick`, which is applied if asked for.
+/// Reads a plan: `title`, `seeds`, `job`, `ensembles`, `methods`, `targets`, and `quick`, which is applied on request.
 ///
 /// # Errors
 /// Every fault of its form, each with the pointer to its value. The jobs are not looked at.

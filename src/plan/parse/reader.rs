@@ -53,7 +53,7 @@ impl Faults {
     }
 }
 
-/// One JSON object that is being read. Fields that nobody asked for are faults, see [`Object::finish`].
+/// One JSON object that is being read. Fields that nobody has read are faults, see [`Object::finish`].
 pub(super) struct Object<'a> {
     map: &'a Map<String, Value>,
     pointer: String,
@@ -172,7 +172,7 @@ impl<'a> Object<'a> {
         self.faults
     }
 
-    /// Names every field that nobody asked for.
+    /// Adds a fault for every field that nobody has read.
     pub(super) fn finish(self) {
         let mut known = self.known.borrow_mut();
         known.sort_unstable();

@@ -9,7 +9,7 @@ use super::reader::{Object, choice, integer, list, number, text};
 use crate::domain::problem::FaultCode;
 use crate::settings::{Allocation, Budget, LayerSize, Resource, Size, Target};
 
-/// Most units of a layer that can be asked for.
+/// Most units that a layer may be given.
 const WIDEST: u64 = 1 << 23;
 /// Most layers that are named one by one.
 const MAX_LAYERS: usize = 4096;

@@ -98,7 +98,7 @@ pub(in crate::report) fn dots(dots: &[Dot]) -> String {
     svg + "</svg>"
 }
 
-/// Classes of curves that are told apart by colour.
+/// Classes of curves, distinguished by colour.
 pub(in crate::report) const CLASSES: [&str; 8] = ["s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7"];
 
 /// Curves over epochs, with their names below; shares in percent or plain numbers.

@@ -39,7 +39,7 @@ pub(in crate::report) fn items(lines: &[String]) -> String {
     html
 }
 
-/// A table of text; `bold` tells which rows stand out.
+/// A table of text; `bold` says which rows stand out.
 pub(in crate::report) fn table(heads: &[String], rows: &[Vec<String>], bold: impl Fn(usize) -> bool) -> String {
     let mut html = "<div class=scroll><table><thead><tr>".to_owned();
     for head in heads {

@@ -1,4 +1,4 @@
-//! The page is whole, safe and tells what the report does.
+//! The page is whole, safe and says what the report does.
 
 use super::*;
 use crate::domain::progress::{EpochMetrics, Phase, Score};

@@ -17,7 +17,7 @@ use crate::domain::progress::{EpochMetrics, Level, Phase, Progress};
 /// What a worker learns when it renews its lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heartbeat {
-    /// Somebody has asked to stop the job.
+    /// Whether the job's end has been requested.
     pub cancel_requested: bool,
     /// How long the job may still run.
     pub time_left: Duration,
@@ -216,7 +216,7 @@ impl Jobs {
         self.leave(fence, |running, limit, now| (running.fail(out_of_time(limit), now), Value::Null)).await
     }
 
-    /// Ends the job as somebody has asked.
+    /// Ends the job whose end was requested.
     ///
     /// # Errors
     /// When the fence is lost, or the database fails.

@@ -20,7 +20,7 @@ use crate::store::StoreError;
 /// Jobs that are looked at, the oldest first, for one whose files have room.
 const MOST_CANDIDATES: i64 = 20;
 
-/// Who asks for work.
+/// A worker that wants a job.
 #[derive(Debug, Clone)]
 pub struct Claimant {
     /// The worker.

@@ -11,7 +11,7 @@ use crate::domain::clock::from_millis;
 use crate::domain::id::JobId;
 use crate::store::StoreError;
 
-/// What an event tells.
+/// What an event is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventKind {
     /// The state has changed.

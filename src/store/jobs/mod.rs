@@ -67,7 +67,7 @@ pub enum JobError {
 }
 
 impl JobError {
-    /// What it comes to for whoever asked.
+    /// What it comes to for the caller.
     #[must_use]
     pub fn code(&self) -> Code {
         match self {

@@ -1,4 +1,4 @@
-//! The engine's promises, with a clock that stands still until told otherwise.
+//! The engine's promises, with a clock that moves by hand.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::store::listing::Listing;
 
 mod attempts;
 mod inputs;
-mod told;
+mod reports;
 
 /// More than any test takes.
 const ROOM: u64 = 1 << 40;

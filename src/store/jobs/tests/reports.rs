@@ -1,4 +1,4 @@
-//! What is told of jobs: metrics, logs, lists.
+//! What jobs report: metrics, logs, lists.
 
 use super::*;
 
