@@ -13,7 +13,7 @@ use engraft::model::header::{CheckpointHeader, Dtype, TensorInfo};
 use engraft::model::parameters;
 use engraft::model::plan::FusionPlan;
 use engraft::model::precision::Precision;
-use engraft::plan::network::Inputs;
+use engraft::plan::network::JobFiles;
 use engraft::plan::parse::parse as parse_job;
 use engraft::plan::resolve::resolve;
 use engraft::settings::{Size, Target};
@@ -231,7 +231,7 @@ fn header(graph: &Graph) -> CheckpointHeader {
 fn planned(graph: &Value) -> Result<Graph, Problem> {
     let member = header(&json::parse(&examples()[2]).unwrap());
     let body = json!({"members": ["a", "b"], "architecture": {"graph": graph}});
-    let inputs = Inputs { members: vec![&member, &member], ..Inputs::default() };
+    let inputs = JobFiles { members: vec![&member, &member], ..JobFiles::default() };
     let resolved = resolve(parse_job(&body).map_err(Problem::faults)?, &inputs)?;
     Ok(resolved.planned.unwrap().network.fusion.fused)
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use engraft::cost::systems::refits;
 use engraft::data::{Limits, inspect};
 use engraft::pipeline::{JobOutcome, run_counted};
-use engraft::plan::network::{DatasetInput, Inputs};
+use engraft::plan::network::{DatasetInput, JobFiles};
 use engraft::plan::parse::parse;
 use engraft::plan::resolve::{Planned, resolve};
 use engraft::process::protocol::{InputFile, OutputFile, Task};
@@ -73,7 +73,7 @@ fn planned(body: &Value, data: &Path) -> Planned {
     let facts = inspect(data, &Limits::default()).expect("a dataset");
     let dataset = job.dataset.as_ref().map(|_| DatasetInput::Ready(&facts));
     let members = checkpoints.iter().map(Checkpoint::header).collect();
-    let resolved = resolve(job, &Inputs { members, dataset, ..Inputs::default() }).expect("a job that fits");
+    let resolved = resolve(job, &JobFiles { members, dataset, ..JobFiles::default() }).expect("a job that fits");
     resolved.planned.expect("all files are there")
 }
 

@@ -18,7 +18,8 @@ use engraft::model::graph::{Graph, Node, NodeId, Op, Window};
 use engraft::settings::{Architecture, Augment, Finetune, Objective, Optimizer, Schedule, Teacher};
 use engraft::tensors::{Checkpoint, StateDict, Weights};
 use engraft::train::{
-    Event, Examples, Setup, Teach, TeacherLogits, TrainError, Trained, evaluate, init, latency, logits, score, train,
+    Examples, Setup, Teach, TeacherLogits, TrainError, Trained, TrainingEvent, evaluate, init, latency, logits, score,
+    train,
 };
 use shared_data::shared;
 
@@ -199,8 +200,10 @@ fn interrupt(finetune: &Finetune, graph: &Graph) {
         let setup = setup(finetune, &data, Some(folder.path()));
         let (stop, mut last): (AtomicBool, Option<PathBuf>) = (AtomicBool::new(false), None);
         let stopped = train(&mut network(graph), &setup, None, &stop, &mut |event| match event {
-            Event::Step { epoch: e, step: s, .. } if (e, s) == (epoch, step) => stop.store(true, Ordering::Relaxed),
-            Event::Checkpoint { path, .. } => last = Some(path),
+            TrainingEvent::Step { epoch: e, step: s, .. } if (e, s) == (epoch, step) => {
+                stop.store(true, Ordering::Relaxed);
+            }
+            TrainingEvent::Checkpoint { path, .. } => last = Some(path),
             _ => {}
         });
         assert!(matches!(stopped, Err(TrainError::Stopped)));

@@ -10,7 +10,7 @@ use super::job::JobArgs;
 use crate::data::{Limits, inspect};
 use crate::domain::dataset::DatasetFacts;
 use crate::domain::problem::Problem;
-use crate::plan::network::{DatasetInput, Inputs};
+use crate::plan::network::{DatasetInput, JobFiles};
 use crate::plan::request::JobRequest;
 use crate::plan::resolve::resolve;
 use crate::plan::{NetworkFigures, Plan};
@@ -64,7 +64,7 @@ fn plan(job: JobRequest) -> Result<Plan> {
     let main = facts(dataset.map(|dataset| &dataset.name))?;
     let validation = facts(dataset.and_then(|dataset| dataset.validation.as_ref()))?;
     let test = facts(dataset.and_then(|dataset| dataset.test.as_ref()))?;
-    let inputs = Inputs {
+    let inputs = JobFiles {
         members: members.iter().map(Checkpoint::header).collect(),
         dataset: main.as_ref().map(DatasetInput::Ready),
         validation: validation.as_ref().map(DatasetInput::Ready),

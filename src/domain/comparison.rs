@@ -2,7 +2,7 @@
 
 /// Runs by the state of their jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counts {
+pub struct StateCounts {
     /// Wait for a worker.
     pub queued: usize,
     /// Are computed, or about to stop.
@@ -17,7 +17,7 @@ pub struct Counts {
     pub deleted: usize,
 }
 
-impl Counts {
+impl StateCounts {
     /// Counts `runs` more whose jobs are in this state, as it is shown; none for those whose jobs are gone.
     pub fn add(&mut self, state: Option<&str>, runs: usize) {
         let count = match state {
@@ -57,7 +57,7 @@ impl Counts {
     }
 }
 
-impl FromIterator<Option<String>> for Counts {
+impl FromIterator<Option<String>> for StateCounts {
     fn from_iter<T: IntoIterator<Item = Option<String>>>(states: T) -> Self {
         let mut counts = Self::default();
         states.into_iter().for_each(|state| counts.add(state.as_deref(), 1));
@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn a_group_is_as_far_as_its_slowest_run_and_as_good_as_its_worst() {
         let counts =
-            |states: &[Option<&str>]| -> Counts { states.iter().map(|state| state.map(str::to_owned)).collect() };
+            |states: &[Option<&str>]| -> StateCounts { states.iter().map(|state| state.map(str::to_owned)).collect() };
         assert_eq!(counts(&[Some("queued"), Some("queued")]).state(), "queued");
         assert_eq!(counts(&[Some("queued"), Some("failed")]).state(), "running");
         assert_eq!(counts(&[Some("cancelling"), Some("succeeded")]).state(), "running");

@@ -11,4 +11,4 @@ mod parameters;
 pub use cpu::{CpuNetwork, OptimizerState};
 pub use devices::{compile, devices};
 pub use engine::{BatchError, CompileError, Engine, Gradients, LoadError, Step, Update};
-pub use parameters::{Parameter, Running, Transposition};
+pub use parameters::{LearnedParameter, RunningStatistics, Transposition};

@@ -24,7 +24,7 @@ impl Transposition {
 
 /// A tensor that training changes, with its gradient.
 #[derive(Debug)]
-pub struct Parameter<T> {
+pub struct LearnedParameter<T> {
     /// Name in the `state_dict`.
     pub name: String,
     /// Shape in the `state_dict`.
@@ -34,7 +34,7 @@ pub struct Parameter<T> {
     pub(in crate::exec) gradient: Vec<T>,
 }
 
-impl<T: Float> Parameter<T> {
+impl<T: Float> LearnedParameter<T> {
     pub(in crate::exec) fn new(name: String, shape: Vec<usize>, transposition: Option<Transposition>) -> Self {
         let len = shape.iter().product();
         Self { name, shape, transposition, values: vec![T::ZERO; len], gradient: Vec::new() }
@@ -79,7 +79,7 @@ impl<T: Float> Parameter<T> {
 
 /// Running statistics of a BatchNorm.
 #[derive(Debug, Clone)]
-pub struct Running<T> {
+pub struct RunningStatistics<T> {
     pub(in crate::exec) node: String,
     pub(in crate::exec) mean: Vec<T>,
     pub(in crate::exec) var: Vec<T>,
@@ -89,7 +89,7 @@ pub struct Running<T> {
     pub(in crate::exec) since_reset: u64,
 }
 
-impl<T: Float> Running<T> {
+impl<T: Float> RunningStatistics<T> {
     /// Of the BatchNorm called `node`, before any batch.
     #[must_use]
     pub fn new(node: String, features: usize) -> Self {

@@ -8,7 +8,7 @@ use crate::kernels::{Float, PIECE, Workspace};
 
 /// Mean and `1 / sqrt(var + eps)` of each channel.
 #[derive(Debug, Clone, Default)]
-pub struct Statistics {
+pub struct BatchStatistics {
     /// Means.
     pub mean: Vec<f64>,
     /// Biased variances.
@@ -35,7 +35,7 @@ impl Momentum {
     }
 }
 
-impl Statistics {
+impl BatchStatistics {
     /// Measures `x` (rows x channels), in two passes and f64.
     pub fn measure<T: Float>(&mut self, work: &mut Workspace<T>, x: &[T], channels: usize) {
         let rows = (x.len() / channels) as f64;
@@ -102,7 +102,7 @@ impl<T: Float> Affine<T> {
 #[derive(Debug, Clone, Copy)]
 pub struct Backward<'a, T> {
     /// Statistics of the forward pass.
-    pub statistics: &'a Statistics,
+    pub statistics: &'a BatchStatistics,
     /// The layer's factors.
     pub weight: &'a [T],
     /// Added to the variance.
@@ -164,8 +164,8 @@ mod tests {
 
     const EPS: f64 = 1e-5;
 
-    fn forward(x: &[f64], w: &[f64], b: &[f64]) -> (Statistics, Vec<f64>) {
-        let (mut statistics, mut affine, mut y) = (Statistics::default(), Affine::default(), vec![0.0; x.len()]);
+    fn forward(x: &[f64], w: &[f64], b: &[f64]) -> (BatchStatistics, Vec<f64>) {
+        let (mut statistics, mut affine, mut y) = (BatchStatistics::default(), Affine::default(), vec![0.0; x.len()]);
         statistics.measure(&mut workspace(), x, w.len());
         affine.set(EPS, (0..w.len()).map(|c| (statistics.mean[c], statistics.var[c], w[c], b[c])));
         affine.apply(x, false, &mut y);
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn running_statistics_follow_pytorch() {
-        let mut statistics = Statistics::default();
+        let mut statistics = BatchStatistics::default();
         statistics.measure(&mut workspace(), &[1.0, 10.0, 3.0, 14.0], 2);
         assert_eq!((&statistics.mean[..], &statistics.var[..]), (&[2.0, 12.0][..], &[1.0, 4.0][..]));
         let (mut mean, mut var) = (vec![0.0_f64; 2], vec![1.0; 2]);

@@ -8,7 +8,7 @@ use super::phases::Halt;
 use super::publish::{self, WriteMode};
 use crate::domain::progress::Phase;
 use crate::fusion::calibration::Sampling;
-use crate::fusion::compensate::{self, Compensated, Options};
+use crate::fusion::compensate::{self, CompensateOptions, Compensated};
 use crate::fusion::select::{self, Ranking};
 use crate::fusion::{self, Ensemble, Fused, Selection};
 use crate::model::refit::Compensation;
@@ -200,7 +200,7 @@ impl Join<'_> {
         match inputs {
             Some(inputs) if compensate == Compensate::Calibration => {
                 let Calibration { convolutions, ridge, .. } = task.job.method.calibration;
-                let options = Options { sampling: sampling(task), convolutions, ridge };
+                let options = CompensateOptions { sampling: sampling(task), convolutions, ridge };
                 let pairs: Vec<_> = pairs.collect();
                 Ok(compensate::calibrate_all(self.parts, &pairs, &inputs.fitted, &options, monitor)?)
             }

@@ -8,7 +8,7 @@ use crate::data::{Dataset, Limits, Split};
 use crate::domain::dataset::DatasetFacts;
 use crate::domain::problem::{Code, Problem};
 use crate::fusion::calibration;
-use crate::plan::network::{DatasetInput, Inputs};
+use crate::plan::network::{DatasetInput, JobFiles};
 use crate::plan::resolve::{Planned, resolve};
 use crate::process::protocol::{InputFile, Task};
 use crate::settings::{DatasetRequest, Normalization, Normalize};
@@ -141,7 +141,7 @@ impl Loaded {
     pub(super) fn planned(&self, task: &Task) -> Result<Planned, Problem> {
         let [dataset, validation, test] = self.facts.each_ref().map(|facts| facts.as_ref().map(DatasetInput::Ready));
         let members = self.members.iter().map(Checkpoint::header).collect();
-        let resolved = resolve(task.job.clone(), &Inputs { members, dataset, validation, test })?;
+        let resolved = resolve(task.job.clone(), &JobFiles { members, dataset, validation, test })?;
         resolved.planned.ok_or_else(|| Problem::new(Code::Internal, "a job with all its files was not resolved"))
     }
 }

@@ -9,7 +9,7 @@ use crate::fusion::{Ensemble, Fused, Member};
 use crate::process::protocol::OutputFile;
 use crate::settings::Finetune;
 use crate::tensors::Checkpoint;
-use crate::train::{self, Event, Examples, Setup, Trained};
+use crate::train::{self, Examples, Setup, Trained, TrainingEvent};
 
 /// Recovers what pruning lost.
 pub(super) fn recover(
@@ -63,26 +63,28 @@ pub(super) fn train_beside(
         teacher: teacher.logits(),
         checkpoints: None,
     };
-    let mut tell = |event: Event<'_>| match event {
-        Event::Step { epoch, step, steps, .. } => phases.done((epoch - 1) * steps + step, finetune.epochs * steps),
-        Event::Epoch(metrics) => {
+    let mut tell = |event: TrainingEvent<'_>| match event {
+        TrainingEvent::Step { epoch, step, steps, .. } => {
+            phases.done((epoch - 1) * steps + step, finetune.epochs * steps);
+        }
+        TrainingEvent::Epoch(metrics) => {
             let accuracy = metrics.validation.map(|score| format!(", validation {:.2} %", score.accuracy * 100.0));
             phases.info(format!("{name}: epoch {}{}", metrics.epoch, accuracy.unwrap_or_default()));
         }
-        Event::Checkpoint { .. } => {}
+        TrainingEvent::Checkpoint { .. } => {}
     };
     Ok(train::train(&mut *network, &setup, None, stop, &mut tell)?)
 }
 
 /// Hands the trainer's events on.
-pub(super) fn tell(event: Event<'_>, epochs: usize, phases: &mut Phases<'_>) {
+pub(super) fn tell(event: TrainingEvent<'_>, epochs: usize, phases: &mut Phases<'_>) {
     match event {
-        Event::Step { epoch, step, steps, images_per_s } => {
+        TrainingEvent::Step { epoch, step, steps, images_per_s } => {
             let done = ((epoch - 1) * steps + step) as f64 / (epochs * steps) as f64;
             phases.progress(done, Some(epoch - 1), Some(step), Some(images_per_s));
         }
-        Event::Epoch(metrics) => phases.metric(metrics.clone()),
-        Event::Checkpoint { epoch, path, written } => {
+        TrainingEvent::Epoch(metrics) => phases.metric(metrics.clone()),
+        TrainingEvent::Checkpoint { epoch, path, written } => {
             let file = OutputFile {
                 name: "checkpoint".to_owned(),
                 path,

@@ -6,7 +6,7 @@ use crate::fusion::Provenance;
 use crate::model::groups::GroupId;
 use crate::model::refit::Compensation;
 use crate::plan::network::Network;
-use crate::report::{CandidateReport, Choice, Examples, LayerReport, Report, Verification, gain_kept};
+use crate::report::{CandidateReport, Choice, LayerReport, Report, SplitSizes, Verification, gain_kept};
 use crate::settings::Method;
 use crate::train::{self, Trained};
 
@@ -24,7 +24,7 @@ pub(super) fn report(context: &Context<'_>, found: Found<'_>, provenance: &Prove
     let (task, network, phases) = (context.task, context.network(), &context.phases);
     let data = context.bench.map(|bench| bench.data());
     let count = |part: Option<&Subset>| part.map_or(0, train::Examples::len);
-    let examples = Examples {
+    let examples = SplitSizes {
         train: count(data.map(|data| &data.train)),
         validation: count(data.and_then(|data| data.validation.as_ref())),
         test: count(data.and_then(|data| data.test.as_ref())),

@@ -74,7 +74,7 @@ mod tests {
     use serde_json::json;
 
     use crate::model::header::{CheckpointHeader, Dtype, TensorInfo};
-    use crate::plan::network::Inputs;
+    use crate::plan::network::JobFiles;
     use crate::plan::parse::parse;
     use crate::plan::resolve::resolve;
 
@@ -91,7 +91,7 @@ mod tests {
     fn averages_need_one_shape_and_keep_it() {
         let narrow = header(&[("fc1.weight", &[7, 12]), ("fc2.weight", &[8, 7]), ("fc3.weight", &[3, 8])]);
         let first = header(&[("fc1.weight", &[8, 12]), ("fc2.weight", &[8, 8]), ("fc3.weight", &[3, 8])]);
-        let inputs = Inputs { members: vec![&first, &narrow], ..Inputs::default() };
+        let inputs = JobFiles { members: vec![&first, &narrow], ..JobFiles::default() };
         let method = json!({"name": "optimal_transport", "alignment": {"cost": "activations"}, "batch_norm": "reset", "member_weights": "fitted"});
         let request = json!({"members": ["a", "b"], "method": method, "target": {"width": 0.5}});
         let problem = resolve(parse(&request).expect("a valid request"), &inputs).expect_err("other shapes");

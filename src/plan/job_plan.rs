@@ -9,7 +9,7 @@ use crate::model::plan::{FusionPlan, LayerPlan};
 use crate::model::precision::Precision;
 use crate::plan::compensation;
 use crate::plan::estimate::Work;
-use crate::plan::network::{DatasetInput, Inputs, Network};
+use crate::plan::network::{DatasetInput, JobFiles, Network};
 use crate::plan::request::JobRequest;
 use crate::settings::{Allocation, Budget, Compensate, Normalization, Size};
 
@@ -59,7 +59,7 @@ pub struct NetworkFigures {
 
 impl Plan {
     /// The plan for `network`, and what it counts.
-    pub(super) fn new(job: &JobRequest, inputs: &Inputs<'_>, network: &Network) -> (Self, Counts) {
+    pub(super) fn new(job: &JobRequest, inputs: &JobFiles<'_>, network: &Network) -> (Self, Counts) {
         let Network { detected, fusion, precision, .. } = network;
         let own = network.own.iter().zip(&inputs.members);
         let members: Vec<Costs> = own.map(|(graph, header)| Costs::of(graph, &Precision::shared(&[*header]))).collect();
@@ -105,7 +105,7 @@ fn is_measured(job: &JobRequest) -> bool {
     matches!(job.target.size, Size::Budget(Budget { allocation: Allocation::Sensitivity, .. }))
 }
 
-fn warnings(job: &JobRequest, inputs: &Inputs<'_>, network: &Network) -> Vec<String> {
+fn warnings(job: &JobRequest, inputs: &JobFiles<'_>, network: &Network) -> Vec<String> {
     let mut warnings = Vec::new();
     for (name, padding) in job.members.iter().zip(&network.paddings) {
         if let Some(padding) = padding {

@@ -29,7 +29,7 @@ impl<'a> DatasetInput<'a> {
 
 /// What is known of the files that a job names.
 #[derive(Debug, Clone, Default)]
-pub struct Inputs<'a> {
+pub struct JobFiles<'a> {
     /// The members' headers, in the request's order.
     pub members: Vec<&'a CheckpointHeader>,
     /// The dataset, if the request names one.

@@ -10,7 +10,7 @@ use crate::model::graph::{Graph, Shape};
 use crate::model::plan::FusionPlan;
 use crate::model::precision::Precision;
 use crate::plan::Plan;
-use crate::plan::network::{DatasetInput, Inputs, Network};
+use crate::plan::network::{DatasetInput, JobFiles, Network};
 use crate::plan::request::JobRequest;
 use crate::plan::{averaging, compensation};
 use crate::settings::{Architecture, Method, Size, Target};
@@ -39,7 +39,7 @@ pub struct Planned {
 ///
 /// # Errors
 /// Everything that keeps them from fitting, each fault with the pointer to its cause.
-pub fn resolve(mut job: JobRequest, inputs: &Inputs<'_>) -> Result<Resolved, Problem> {
+pub fn resolve(mut job: JobRequest, inputs: &JobFiles<'_>) -> Result<Resolved, Problem> {
     let facts = inputs.dataset.and_then(DatasetInput::facts);
     let shape = job.input_shape.clone().or_else(|| facts.map(|facts| facts.example_shape.clone()));
     let mut faults = target_faults(&job);
@@ -129,7 +129,7 @@ fn target_faults(job: &JobRequest) -> Vec<Fault> {
 }
 
 /// Every way in which the data does not fit the networks.
-fn data_faults(job: &JobRequest, inputs: &Inputs<'_>, detected: &Detected) -> Vec<Fault> {
+fn data_faults(job: &JobRequest, inputs: &JobFiles<'_>, detected: &Detected) -> Vec<Fault> {
     let (input, classes) = (detected.graphs[0].input_shape(), detected.graphs[0].classes());
     let named =
         [("/dataset", inputs.dataset), ("/dataset/validation", inputs.validation), ("/dataset/test", inputs.test)];
@@ -236,8 +236,11 @@ mod tests {
     #[test]
     fn defaults_are_filled_in_and_the_plan_tells_the_widths() {
         let (member, facts) = (mlp(), facts(&[12], 3));
-        let inputs =
-            Inputs { members: vec![&member, &member], dataset: Some(DatasetInput::Ready(&facts)), ..Inputs::default() };
+        let inputs = JobFiles {
+            members: vec![&member, &member],
+            dataset: Some(DatasetInput::Ready(&facts)),
+            ..JobFiles::default()
+        };
         let request = job(&json!({"members": ["a", "b"], "dataset": "d", "finetune": {"epochs": 1}}));
         let resolved = resolve(request, &inputs).expect("a job that fits");
         assert_eq!(resolved.job.architecture, Architecture::Family { name: "mlp".into(), heads: None });
@@ -253,7 +256,8 @@ mod tests {
     #[test]
     fn every_misfit_between_files_and_request_is_named() {
         let (member, facts) = (mlp(), facts(&[3, 2, 2], 5));
-        let inputs = Inputs { members: vec![&member], dataset: Some(DatasetInput::Ready(&facts)), ..Inputs::default() };
+        let inputs =
+            JobFiles { members: vec![&member], dataset: Some(DatasetInput::Ready(&facts)), ..JobFiles::default() };
         let request = job(&json!({"members": ["a"], "target": {"width": {"member": 3}},
             "dataset": {"name": "d", "normalize": {"mean": [0, 0], "std": [1, 1]}}}));
         let problem = resolve(request, &inputs).expect_err("three faults");
@@ -268,7 +272,7 @@ mod tests {
         let resolved = |shape: &[usize], padding: usize| {
             let facts = facts(shape, 3);
             let dataset = Some(DatasetInput::Ready(&facts));
-            let inputs = Inputs { members: vec![&member], dataset, ..Inputs::default() };
+            let inputs = JobFiles { members: vec![&member], dataset, ..JobFiles::default() };
             let finetune = json!({"epochs": 1, "augment": {"crop_padding": padding, "flip": true}});
             resolve(job(&json!({"members": ["a"], "dataset": "d", "finetune": finetune})), &inputs)
         };
@@ -286,7 +290,8 @@ mod tests {
         let nodes = json!([{"name": "input", "op": "input", "shape": [3, 2, 2]},
             {"name": "conv", "op": "conv2d", "in_channels": 3, "out_channels": 4, "kernel": 1}]);
         let body = json!({"members": ["a"], "dataset": "d", "architecture": {"graph": {"nodes": nodes}}});
-        let inputs = Inputs { members: vec![&member], dataset: Some(DatasetInput::Ready(&facts)), ..Inputs::default() };
+        let inputs =
+            JobFiles { members: vec![&member], dataset: Some(DatasetInput::Ready(&facts)), ..JobFiles::default() };
         let problem = resolve(job(&body), &inputs).expect_err("no classifier");
         assert_eq!(problem.errors[0].pointer, "/architecture");
         assert!(problem.errors[0].detail.contains("`conv` gives shape [4, 2, 2]"), "{problem}");
@@ -295,7 +300,8 @@ mod tests {
     #[test]
     fn faults_of_the_target_come_with_those_of_the_data() {
         let (member, facts) = (mlp(), facts(&[3, 2, 2], 5));
-        let inputs = Inputs { members: vec![&member], dataset: Some(DatasetInput::Ready(&facts)), ..Inputs::default() };
+        let inputs =
+            JobFiles { members: vec![&member], dataset: Some(DatasetInput::Ready(&facts)), ..JobFiles::default() };
         let request = job(&json!({"members": ["a"], "dataset": "d", "target": {"params": 3, "keep": ["fc1", "fc9"]}}));
         let problem = resolve(request, &inputs).expect_err("two faults");
         let pointers: Vec<&str> = problem.errors.iter().map(|fault| fault.pointer.as_str()).collect();
@@ -306,7 +312,7 @@ mod tests {
     fn compensation_follows_network_and_data() {
         let (vectors, images) = (mlp(), lenet());
         let resolved = |member, body: &serde_json::Value| {
-            resolve(job(body), &Inputs { members: vec![member, member], ..Inputs::default() })
+            resolve(job(body), &JobFiles { members: vec![member, member], ..JobFiles::default() })
         };
         let compensate = |member, body: &serde_json::Value| resolved(member, body).map(|job| job.job.method.compensate);
         assert_eq!(compensate(&vectors, &json!({"members": ["a", "b"]})), Ok(Compensate::DataFree));
@@ -326,7 +332,7 @@ mod tests {
     fn members_that_do_not_match_are_told_apart() {
         let (first, second) =
             (mlp(), header(&[("fc1.weight", &[8, 12]), ("fc2.weight", &[8, 9]), ("fc4.weight", &[3, 8])]));
-        let inputs = Inputs { members: vec![&first, &second], ..Inputs::default() };
+        let inputs = JobFiles { members: vec![&first, &second], ..JobFiles::default() };
         let problem = resolve(job(&json!({"members": ["a", "b"]})), &inputs).expect_err("other tensors");
         assert_eq!(problem.code, Code::MembersIncompatible);
         assert!(problem.errors.len() >= 2, "{problem}");
@@ -336,10 +342,11 @@ mod tests {
     fn a_network_whose_input_is_not_known_yet_waits_for_its_dataset() {
         let member = lenet();
         let request = || job(&json!({"members": ["a"], "dataset": "d"}));
-        let waiting = Inputs { members: vec![&member], dataset: Some(DatasetInput::Validating), ..Inputs::default() };
+        let waiting =
+            JobFiles { members: vec![&member], dataset: Some(DatasetInput::Validating), ..JobFiles::default() };
         let waited = resolve(request(), &waiting).expect("accepted");
         let facts = facts(&[3, 32, 32], 10);
-        let ready = Inputs { dataset: Some(DatasetInput::Ready(&facts)), ..waiting };
+        let ready = JobFiles { dataset: Some(DatasetInput::Ready(&facts)), ..waiting };
         let resolved = resolve(waited.job, &ready).expect("resolved");
         assert_eq!(resolved.planned.expect("a network").network.detected.family, "lenet");
     }
@@ -348,10 +355,11 @@ mod tests {
     fn the_input_is_the_datasets_whenever_it_becomes_ready() {
         let member = mlp();
         let request = || job(&json!({"members": ["a"], "dataset": "d"}));
-        let waiting = Inputs { members: vec![&member], dataset: Some(DatasetInput::Validating), ..Inputs::default() };
+        let waiting =
+            JobFiles { members: vec![&member], dataset: Some(DatasetInput::Validating), ..JobFiles::default() };
         let waited = resolve(request(), &waiting).expect("accepted").job;
         let facts = facts(&[3, 2, 2], 3);
-        let ready = Inputs { dataset: Some(DatasetInput::Ready(&facts)), ..waiting };
+        let ready = JobFiles { dataset: Some(DatasetInput::Ready(&facts)), ..waiting };
         let [late, at_once] = [waited, request()].map(|job| resolve(job, &ready).expect("resolved").job);
         assert_eq!((late.input_shape.as_deref(), &late), (Some(&[3, 2, 2][..]), &at_once));
     }
@@ -359,14 +367,15 @@ mod tests {
     #[test]
     fn a_plan_that_does_not_know_its_dataset_says_so() {
         let member = mlp();
-        let told = |inputs: &Inputs<'_>| {
+        let told = |inputs: &JobFiles<'_>| {
             let resolved = resolve(job(&json!({"members": ["a"], "dataset": "d"})), inputs).expect("resolved");
             let warnings = resolved.planned.expect("a network").plan.warnings;
             warnings.iter().filter(|warning| warning.contains("still being read")).count()
         };
-        let waiting = Inputs { members: vec![&member], dataset: Some(DatasetInput::Validating), ..Inputs::default() };
+        let waiting =
+            JobFiles { members: vec![&member], dataset: Some(DatasetInput::Validating), ..JobFiles::default() };
         assert_eq!(told(&waiting), 1);
         let facts = facts(&[3, 2, 2], 3);
-        assert_eq!(told(&Inputs { dataset: Some(DatasetInput::Ready(&facts)), ..waiting }), 0);
+        assert_eq!(told(&JobFiles { dataset: Some(DatasetInput::Ready(&facts)), ..waiting }), 0);
     }
 }

@@ -142,7 +142,7 @@ pub struct Report {
     /// What a user should look at.
     pub warnings: Vec<String>,
     /// Number of examples of each split that was used.
-    pub examples: Examples,
+    pub examples: SplitSizes,
     /// What every input was normalised with, given or measured.
     #[serde(default)]
     pub normalize: Option<Normalize>,
@@ -178,7 +178,7 @@ pub struct Verification {
 
 /// Sizes of the splits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Examples {
+pub struct SplitSizes {
     /// Trained on.
     pub train: usize,
     /// Chosen by.

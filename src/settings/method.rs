@@ -18,7 +18,7 @@ pub struct Method {
     /// How calibration data is drawn and used, by compensation and by rankings that need activations.
     pub calibration: Calibration,
     /// How units of different members are matched, by methods that average.
-    pub alignment: Alignment,
+    pub alignment: AlignmentOptions,
     /// What becomes of the statistics of BatchNorm.
     pub batch_norm: BatchNorm,
     /// How much each member counts in the outputs.
@@ -77,7 +77,7 @@ impl MethodName {
 
 /// How units of different members are matched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Alignment {
+pub struct AlignmentOptions {
     /// By what the similarity of two units is measured.
     pub cost: GroundCost,
     /// What becomes of the outputs.

@@ -20,6 +20,6 @@ pub use device::Device;
 pub use finetune::{Augment, Finetune, Objective, Optimizer, Schedule, Teacher};
 pub use importance::Importance;
 pub use method::{
-    Alignment, BatchNorm, GroundCost, MemberWeights, Method, MethodName, Order, Outputs, Start, WeightRule,
+    AlignmentOptions, BatchNorm, GroundCost, MemberWeights, Method, MethodName, Order, Outputs, Start, WeightRule,
 };
 pub use target::{Allocation, Budget, LayerSize, Resource, Size, Target};

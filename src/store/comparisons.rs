@@ -9,7 +9,7 @@ use super::listing::Listing;
 use super::{Blobs, Database, StoreError};
 use crate::domain::access::Tenant;
 use crate::domain::clock::{SharedClock, from_millis};
-use crate::domain::comparison::Counts;
+use crate::domain::comparison::StateCounts;
 use crate::domain::id::{ComparisonId, JobId};
 use crate::domain::problem::Problem;
 
@@ -51,12 +51,12 @@ pub struct Summary {
     /// When it was queued.
     pub created: Timestamp,
     /// How many of its runs are in which state.
-    pub counts: Counts,
+    pub counts: StateCounts,
 }
 
 /// One run.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Run {
+pub struct StoredRun {
     /// Its place.
     pub place: Place,
     /// Its latest job; none once that has been deleted.
@@ -80,7 +80,7 @@ pub struct RunJob {
 
 /// What became of an attempt to delete a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Deletion {
+pub enum ComparisonDeletion {
     /// There is none.
     Absent,
     /// One of its jobs has not ended.
@@ -113,7 +113,7 @@ struct RunRow {
     bytes: Option<i64>,
 }
 
-impl TryFrom<RunRow> for Run {
+impl TryFrom<RunRow> for StoredRun {
     type Error = StoreError;
 
     fn try_from(row: RunRow) -> Result<Self, StoreError> {
@@ -212,7 +212,7 @@ impl Comparisons {
             let id = parse_id(&row.id)?;
             if summaries.last().is_none_or(|summary| summary.id != id) {
                 let (title, quick, created) = (row.title, row.quick, from_millis(row.created_at));
-                summaries.push(Summary { id, title, quick, created, counts: Counts::default() });
+                summaries.push(Summary { id, title, quick, created, counts: StateCounts::default() });
             }
             if let Some(summary) = summaries.last_mut() {
                 summary.counts.add(row.state.as_deref(), usize::try_from(row.runs).unwrap_or_default());
@@ -225,7 +225,11 @@ impl Comparisons {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn find(&self, tenant: &Tenant, id: ComparisonId) -> Result<Option<(Summary, Vec<Run>)>, StoreError> {
+    pub async fn find(
+        &self,
+        tenant: &Tenant,
+        id: ComparisonId,
+    ) -> Result<Option<(Summary, Vec<StoredRun>)>, StoreError> {
         let found: Option<(String, bool, i64)> =
             sqlx::query_as("SELECT title, quick, created_at FROM comparisons WHERE id = ? AND tenant = ?")
                 .bind(id.to_string())
@@ -242,7 +246,7 @@ impl Comparisons {
         .bind(id.to_string())
         .fetch_all(self.database.reader())
         .await?;
-        let runs = rows.into_iter().map(Run::try_from).collect::<Result<Vec<_>, _>>()?;
+        let runs = rows.into_iter().map(StoredRun::try_from).collect::<Result<Vec<_>, _>>()?;
         let counts = runs.iter().map(|run| run.job.as_ref().map(|job| job.state.clone())).collect();
         Ok(Some((Summary { id, title, quick, created: from_millis(created), counts }, runs)))
     }
@@ -251,7 +255,12 @@ impl Comparisons {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn delete(&self, blobs: &Blobs, tenant: &Tenant, id: ComparisonId) -> Result<Deletion, StoreError> {
+    pub async fn delete(
+        &self,
+        blobs: &Blobs,
+        tenant: &Tenant,
+        id: ComparisonId,
+    ) -> Result<ComparisonDeletion, StoreError> {
         let mut transaction = self.database.write().await?;
         let jobs: Vec<(String, bool)> = sqlx::query_as(
             "SELECT jobs.id, finished_at IS NOT NULL FROM jobs JOIN comparison_runs ON comparison_runs.job_id = jobs.id WHERE comparison_id = ?",
@@ -265,10 +274,10 @@ impl Comparisons {
             .execute(&mut *transaction)
             .await?;
         if deleted.rows_affected() == 0 {
-            return Ok(Deletion::Absent);
+            return Ok(ComparisonDeletion::Absent);
         }
         if jobs.iter().any(|(_, ended)| !ended) {
-            return Ok(Deletion::Active);
+            return Ok(ComparisonDeletion::Active);
         }
         let mut gone = Vec::with_capacity(jobs.len());
         for (job, _) in jobs {
@@ -279,7 +288,7 @@ impl Comparisons {
         for (job, keys) in gone {
             self.jobs.discard(blobs, job, &keys).await;
         }
-        Ok(Deletion::Done)
+        Ok(ComparisonDeletion::Done)
     }
 }
 

@@ -15,4 +15,4 @@ pub use evaluate::{Times, evaluate, latency, logits, score};
 pub use examples::Examples;
 pub use init::init;
 pub use teach::{Teach, TeacherLogits};
-pub use trainer::{Event, Setup, Trained, train};
+pub use trainer::{Setup, Trained, TrainingEvent, train};

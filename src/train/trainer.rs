@@ -45,7 +45,7 @@ pub struct Setup<'a> {
 
 /// What happens while training.
 #[derive(Debug)]
-pub enum Event<'a> {
+pub enum TrainingEvent<'a> {
     /// A step is done.
     Step {
         /// The running epoch, from 1.
@@ -95,7 +95,7 @@ pub fn train(
     setup: &Setup,
     resume: Option<&Path>,
     stop: &AtomicBool,
-    report: &mut dyn FnMut(Event),
+    report: &mut dyn FnMut(TrainingEvent),
 ) -> Result<Trained, TrainError> {
     let mut run = Run::new(network, setup, stop)?;
     let mut progress = match resume {
@@ -107,7 +107,7 @@ pub fn train(
             break;
         }
         let metrics = run.epoch(epoch, report)?;
-        report(Event::Epoch(&metrics));
+        report(TrainingEvent::Epoch(&metrics));
         if is_better(&metrics, &progress) {
             progress.best = run.network.state_dict()?;
             progress.best_epoch = epoch;
@@ -159,7 +159,7 @@ impl<'a> Run<'a> {
     }
 
     /// Measures the network as it is: epoch 0.
-    fn start(&mut self, report: &mut dyn FnMut(Event)) -> Result<Progress, TrainError> {
+    fn start(&mut self, report: &mut dyn FnMut(TrainingEvent)) -> Result<Progress, TrainError> {
         let (validation, test) = self.measure(0, 0)?;
         let metrics = EpochMetrics {
             epoch: 0,
@@ -170,21 +170,21 @@ impl<'a> Run<'a> {
             lr: None,
             images_per_s: None,
         };
-        report(Event::Epoch(&metrics));
+        report(TrainingEvent::Epoch(&metrics));
         let progress = Progress { best: self.network.state_dict()?, best_epoch: 0, history: vec![metrics] };
         self.save(&progress, report)?;
         Ok(progress)
     }
 
-    fn save(&self, progress: &Progress, report: &mut dyn FnMut(Event)) -> Result<(), TrainError> {
+    fn save(&self, progress: &Progress, report: &mut dyn FnMut(TrainingEvent)) -> Result<(), TrainError> {
         let Some(folder) = self.setup.checkpoints else { return Ok(()) };
         let (path, written) = checkpoint::save(folder, &self.settings, self.network, progress)?;
-        report(Event::Checkpoint { epoch: progress.epoch(), path, written });
+        report(TrainingEvent::Checkpoint { epoch: progress.epoch(), path, written });
         Ok(())
     }
 
     /// One pass over the train split.
-    fn epoch(&mut self, epoch: usize, report: &mut dyn FnMut(Event)) -> Result<EpochMetrics, TrainError> {
+    fn epoch(&mut self, epoch: usize, report: &mut dyn FnMut(TrainingEvent)) -> Result<EpochMetrics, TrainError> {
         let examples = self.setup.train.len();
         let batch = self.setup.finetune.batch_size.clamp(1, examples);
         let steps = examples / batch;
@@ -209,7 +209,7 @@ impl<'a> Run<'a> {
             correct += done.correct;
             lr = setup.finetune.optimizer.rate(factor);
             speed = (index * batch) as f64 / start.elapsed().as_secs_f64().max(1e-9);
-            report(Event::Step { epoch, step: index, steps, images_per_s: speed });
+            report(TrainingEvent::Step { epoch, step: index, steps, images_per_s: speed });
             Ok(())
         })?;
         let (validation, test) = self.measure(epoch, steps)?;

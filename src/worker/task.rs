@@ -9,7 +9,7 @@ use crate::plan::request::JobRequest;
 use crate::process::protocol::{InputFile, Task};
 use crate::settings::Device;
 use crate::store::Blobs;
-use crate::store::jobs::{Claim, ClaimedInput, Role};
+use crate::store::jobs::{Claim, ClaimedInput, InputRole};
 
 use super::Policy;
 
@@ -31,10 +31,10 @@ pub(super) fn build(claim: Claim, policy: &Policy, blobs: &Blobs, scratch: &Path
     for ClaimedInput { input, blob_key } in claim.inputs {
         let file = InputFile { name: input.name, path: local(blobs, &blob_key)?, sha256: input.sha256 };
         match input.role {
-            Role::Member(index) => members.push((index, file)),
-            Role::Dataset => task.dataset = Some(file),
-            Role::Validation => task.validation = Some(file),
-            Role::Test => task.test = Some(file),
+            InputRole::Member(index) => members.push((index, file)),
+            InputRole::Dataset => task.dataset = Some(file),
+            InputRole::Validation => task.validation = Some(file),
+            InputRole::Test => task.test = Some(file),
         }
     }
     members.sort_by_key(|(index, _)| *index);

@@ -3,7 +3,7 @@
 use crate::exec::cpu::layer::{Layer, Operation};
 use crate::exec::cpu::memory::Value;
 use crate::exec::lowering::{Lowered, Plain, Weighted, channels_and_positions, lower, projection};
-use crate::exec::parameters::{Parameter, Running, Transposition};
+use crate::exec::parameters::{LearnedParameter, RunningStatistics, Transposition};
 use crate::kernels::Float;
 use crate::kernels::attention::Attention;
 use crate::kernels::dropout::Mask;
@@ -15,8 +15,8 @@ use crate::model::parameters::{self, Role};
 pub(super) struct Compiled<T> {
     pub(super) layers: Vec<Layer<T>>,
     pub(super) values: Vec<Value>,
-    pub(super) parameters: Vec<Parameter<T>>,
-    pub(super) running: Vec<Running<T>>,
+    pub(super) parameters: Vec<LearnedParameter<T>>,
+    pub(super) running: Vec<RunningStatistics<T>>,
     /// The value that holds the logits.
     pub(super) output: usize,
 }
@@ -192,14 +192,14 @@ impl<'g, T: Float> Compiler<'g, T> {
                 continue;
             };
             places[of_role].push(self.result.parameters.len());
-            self.result.parameters.push(Parameter::new(parameter.name, parameter.shape, order));
+            self.result.parameters.push(LearnedParameter::new(parameter.name, parameter.shape, order));
         }
         places
     }
 
     /// Registers the running statistics of a BatchNorm; returns their position.
     fn register_running(&mut self, node: &Node, features: usize) -> usize {
-        self.result.running.push(Running::new(node.name.clone(), features));
+        self.result.running.push(RunningStatistics::new(node.name.clone(), features));
         self.result.running.len() - 1
     }
 

@@ -1,8 +1,8 @@
 //! The steps of a compiled network.
 
 use crate::exec::cpu::memory::{Memory, Value};
-use crate::exec::lowering::{Context, Mode, Operands, Output, Plain, Settings, Tensors, Weighted};
-use crate::exec::parameters::{Parameter, Running};
+use crate::exec::lowering::{Context, ForwardSettings, Mode, Operands, Output, Plain, Tensors, Weighted};
+use crate::exec::parameters::{LearnedParameter, RunningStatistics};
 use crate::kernels::dropout::Draw;
 use crate::kernels::{Float, Workspace, elementwise, layout};
 
@@ -29,8 +29,8 @@ pub(super) struct Layer<T> {
 pub(super) struct Pass<'a, T> {
     pub(super) values: &'a [Value],
     pub(super) memory: &'a mut Memory<T>,
-    pub(super) parameters: &'a mut [Parameter<T>],
-    pub(super) running: &'a mut [Running<T>],
+    pub(super) parameters: &'a mut [LearnedParameter<T>],
+    pub(super) running: &'a mut [RunningStatistics<T>],
     pub(super) work: &'a mut Workspace<T>,
     pub(super) batch: usize,
     pub(super) mode: Mode,
@@ -74,7 +74,7 @@ impl<T: Float> Layer<T> {
                 operation.forward(Context { work, running, mode: *mode }, operands.get(0), tensors, *relu, y);
             }
             Operation::Plain(plain) => {
-                plain.forward(&mut Settings { work, mode: *mode, draw: *draw }, &operands, y);
+                plain.forward(&mut ForwardSettings { work, mode: *mode, draw: *draw }, &operands, y);
             }
         }
         pass.memory.put_activation(self.output, buffer);
@@ -135,7 +135,7 @@ impl<T: Float> Layer<T> {
             }
             Operation::Plain(plain) => {
                 let output = Output { y: &memory.activation(self.output)[..dy.len()], dy };
-                let settings = &mut Settings { work, mode: *mode, draw: *draw };
+                let settings = &mut ForwardSettings { work, mode: *mode, draw: *draw };
                 plain.backward(settings, &operands, index, output, dx, accumulate);
             }
         }

@@ -15,7 +15,7 @@ use crate::exec::cpu::layer::Pass;
 use crate::exec::cpu::memory::{Memory, Purpose};
 use crate::exec::engine::{BatchError, CompileError, LoadError, Step};
 use crate::exec::lowering::Mode;
-use crate::exec::parameters::{Parameter, Running};
+use crate::exec::parameters::{LearnedParameter, RunningStatistics};
 use crate::kernels::dropout::Draw;
 use crate::kernels::loss::{self, Targets};
 use crate::kernels::{Float, Workspace};
@@ -116,7 +116,7 @@ impl<T: Float> CpuNetwork<T> {
 
     /// The trained tensors, in order of computation.
     #[must_use]
-    pub fn parameters(&self) -> &[Parameter<T>] {
+    pub fn parameters(&self) -> &[LearnedParameter<T>] {
         &self.compiled.parameters
     }
 
@@ -129,7 +129,7 @@ impl<T: Float> CpuNetwork<T> {
     }
 
     /// Changes the trained tensors, on the network's own threads.
-    pub fn update(&mut self, change: impl FnOnce(&mut [Parameter<T>]) + Send) {
+    pub fn update(&mut self, change: impl FnOnce(&mut [LearnedParameter<T>]) + Send) {
         let parameters = &mut self.compiled.parameters;
         self.pool.install(|| change(parameters));
     }
@@ -186,7 +186,7 @@ impl<T: Float> CpuNetwork<T> {
 
     /// Forgets BatchNorm's running statistics; [`Self::reestimate`] measures them anew.
     pub fn reset_statistics(&mut self) {
-        self.compiled.running.iter_mut().for_each(Running::reset);
+        self.compiled.running.iter_mut().for_each(RunningStatistics::reset);
     }
 
     /// Lets BatchNorm's running statistics become the mean over all batches since they were reset, this one included.

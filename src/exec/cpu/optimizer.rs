@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::exec::engine::Update;
-use crate::exec::parameters::Parameter;
+use crate::exec::parameters::LearnedParameter;
 use crate::kernels::PIECE;
 use crate::settings::Optimizer;
 
@@ -24,7 +24,7 @@ pub struct OptimizerState {
 impl OptimizerState {
     /// With the constants of `rule`, for a network with these `parameters`.
     #[must_use]
-    pub fn new(rule: &Optimizer, parameters: &[Parameter<f32>]) -> Self {
+    pub fn new(rule: &Optimizer, parameters: &[LearnedParameter<f32>]) -> Self {
         let zeros = || parameters.iter().map(|parameter| vec![0.0; parameter.shape.iter().product()]).collect();
         let names = match rule {
             Optimizer::Sgd { .. } => &["velocity"][..],
@@ -38,7 +38,7 @@ impl OptimizerState {
     /// SGD: `v = momentum v + (g + weight_decay w)`, `w -= rate v`, or with Nesterov
     /// `w -= rate (g + weight_decay w + momentum v)`. `AdamW`: `w -= rate weight_decay w`, then
     /// `w -= rate m̂ / (sqrt(v̂) + eps)` with the bias-corrected running means m̂ of g and v̂ of g².
-    pub fn step(&mut self, parameters: &mut [Parameter<f32>], update: Update) {
+    pub fn step(&mut self, parameters: &mut [LearnedParameter<f32>], update: Update) {
         self.steps += 1;
         let rate = self.rule.rate(update.lr_scale);
         let scale = update.clip_norm.map_or(1.0, |most| shrink(norm(parameters), most));
@@ -63,12 +63,12 @@ impl OptimizerState {
 }
 
 /// Whether a parameter decays: biases and the factors of norms, the ones with a single axis, may be spared.
-fn decays(parameter: &Parameter<f32>, all: bool) -> bool {
+fn decays(parameter: &LearnedParameter<f32>, all: bool) -> bool {
     all || parameter.shape.len() > 1
 }
 
 /// Norm of all gradients together, added up in a fixed order.
-fn norm(parameters: &mut [Parameter<f32>]) -> f64 {
+fn norm(parameters: &mut [LearnedParameter<f32>]) -> f64 {
     let squares = |gradient: &[f32]| -> f64 {
         let piece = |values: &[f32]| values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>();
         gradient.par_chunks(PIECE).map(piece).collect::<Vec<f64>>().into_iter().sum()
@@ -92,7 +92,7 @@ struct Sgd {
 }
 
 impl Sgd {
-    fn step(self, parameter: &mut Parameter<f32>, velocity: &mut [f32], decay: f32) {
+    fn step(self, parameter: &mut LearnedParameter<f32>, velocity: &mut [f32], decay: f32) {
         let (values, gradient) = parameter.values_and_gradient();
         let pieces = values.par_chunks_mut(PIECE).zip(gradient.par_chunks(PIECE));
         pieces.zip(velocity.par_chunks_mut(PIECE)).for_each(|((values, gradient), velocity)| {
@@ -124,7 +124,7 @@ impl AdamW {
     }
 
     /// `decay` is the share of the weights that is taken off.
-    fn step(self, parameter: &mut Parameter<f32>, mean: &mut [f32], square: &mut [f32], decay: f32) {
+    fn step(self, parameter: &mut LearnedParameter<f32>, mean: &mut [f32], square: &mut [f32], decay: f32) {
         let (values, gradient) = parameter.values_and_gradient();
         let pieces = values.par_chunks_mut(PIECE).zip(gradient.par_chunks(PIECE));
         let buffers = mean.par_chunks_mut(PIECE).zip(square.par_chunks_mut(PIECE));

@@ -6,11 +6,11 @@
 mod plain;
 mod weighted;
 
-pub use plain::{Operands, Output, Plain, Settings};
+pub use plain::{ForwardSettings, Operands, Output, Plain};
 pub use weighted::{Context, Norm, Tensors, Weighted};
 
 use crate::kernels::attention::Attention;
-use crate::kernels::batch_norm::{Affine, Statistics};
+use crate::kernels::batch_norm::{Affine, BatchStatistics};
 use crate::kernels::conv::{Conv, Depthwise};
 use crate::kernels::dropout::Mask;
 use crate::kernels::function::Function;
@@ -119,7 +119,7 @@ pub fn lower<T: Float>(graph: &Graph, id: NodeId) -> Lowered<T> {
         Op::Conv1d { group_width, window, .. } => return convolution((*window).into(), *group_width),
         Op::Conv2d { group_width, window, .. } => return convolution(*window, *group_width),
         Op::BatchNorm { eps, .. } => {
-            let (statistics, affine) = (Statistics::default(), Affine::default());
+            let (statistics, affine) = (BatchStatistics::default(), Affine::default());
             return Lowered::Weighted(Weighted::BatchNorm(Norm { eps: *eps, statistics, affine }));
         }
         Op::LayerNorm { eps, .. } => return norm(channels, 1, *eps),

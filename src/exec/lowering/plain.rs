@@ -60,7 +60,7 @@ pub trait Operands<T> {
 
 /// How a pass runs.
 #[derive(Debug)]
-pub struct Settings<'a, T> {
+pub struct ForwardSettings<'a, T> {
     /// Scratch memory of the kernels.
     pub work: &'a mut Workspace<T>,
     pub mode: Mode,
@@ -76,7 +76,12 @@ pub struct Output<'a, T> {
 
 impl Plain {
     /// `y`.
-    pub fn forward<T: Float>(&mut self, settings: &mut Settings<'_, T>, operands: &impl Operands<T>, y: &mut [T]) {
+    pub fn forward<T: Float>(
+        &mut self,
+        settings: &mut ForwardSettings<'_, T>,
+        operands: &impl Operands<T>,
+        y: &mut [T],
+    ) {
         let x = operands.get(0);
         match self {
             Self::Function(function) => function.apply(x, y),
@@ -108,7 +113,7 @@ impl Plain {
     /// `dx = ` or `dx += ` the gradient of the operand `which`.
     pub fn backward<T: Float>(
         &self,
-        settings: &mut Settings<'_, T>,
+        settings: &mut ForwardSettings<'_, T>,
         operands: &impl Operands<T>,
         which: usize,
         Output { y, dy }: Output<'_, T>,

@@ -1,8 +1,8 @@
 //! Operations with weights.
 
 use crate::exec::lowering::Mode;
-use crate::exec::parameters::{Running, Transposition};
-use crate::kernels::batch_norm::{Affine, Backward, Momentum, Statistics};
+use crate::exec::parameters::{RunningStatistics, Transposition};
+use crate::kernels::batch_norm::{Affine, Backward, BatchStatistics, Momentum};
 use crate::kernels::conv::{Conv, Depthwise};
 use crate::kernels::group_norm::{GroupNorm, Moments, Scale};
 use crate::kernels::linear::Linear;
@@ -36,7 +36,7 @@ pub enum Weighted<T> {
 #[derive(Debug, Clone)]
 pub struct Norm<T> {
     pub eps: f64,
-    pub statistics: Statistics,
+    pub statistics: BatchStatistics,
     pub affine: Affine<T>,
 }
 
@@ -52,7 +52,7 @@ pub struct Tensors<'a, T> {
 pub struct Context<'a, T> {
     pub work: &'a mut Workspace<T>,
     /// Of a BatchNorm.
-    pub running: Option<&'a mut Running<T>>,
+    pub running: Option<&'a mut RunningStatistics<T>>,
     pub mode: Mode,
 }
 

@@ -4,7 +4,7 @@ use super::alignment::Alignment;
 use super::assignment::assign;
 use super::movable;
 use crate::fusion::ensemble::sides::{Side, Tensor};
-use crate::fusion::select::Statistics;
+use crate::fusion::select::ActivationStatistics;
 use crate::fusion::{Ensemble, FusionError};
 use crate::kernels::{Matrix, matmul};
 use crate::model::groups::{GroupId, Owner};
@@ -46,7 +46,7 @@ pub fn transport(ensemble: &Ensemble<'_>, outputs: Outputs) -> Result<Vec<Alignm
 /// When members have different widths.
 pub fn match_activations(
     ensemble: &Ensemble<'_>,
-    statistics: &Statistics,
+    statistics: &ActivationStatistics,
     distance: fn(f64) -> f64,
 ) -> Result<Vec<Alignment>, FusionError> {
     let groups = movable(ensemble)?;

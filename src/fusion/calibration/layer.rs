@@ -5,9 +5,9 @@ use std::borrow::Cow;
 
 use super::value::Value;
 use crate::exec::lowering::{
-    self, Context, Lowered, Mode, Operands, Plain, Settings, Weighted, lower, projection as matrix,
+    self, Context, ForwardSettings, Lowered, Mode, Operands, Plain, Weighted, lower, projection as matrix,
 };
-use crate::exec::{LoadError, Running, Transposition};
+use crate::exec::{LoadError, RunningStatistics, Transposition};
 use crate::kernels::attention::Attention;
 use crate::kernels::dropout::Draw;
 use crate::kernels::{Workspace, layout};
@@ -32,7 +32,7 @@ pub(super) enum Layer<'a> {
         operation: Weighted<f32>,
         tensors: Tensors<'a>,
         /// Of a BatchNorm.
-        running: Option<Running<f32>>,
+        running: Option<RunningStatistics<f32>>,
     },
     Attention {
         sizes: Attention,
@@ -86,7 +86,7 @@ impl<'w> Layer<'w> {
                 tensors.weight = reordered(operation.transposition(), tensors.weight);
                 let mut running = None;
                 if matches!(operation, Weighted::BatchNorm(_)) {
-                    running.insert(Running::new(node.name.clone(), graph.shape(id)[0])).load(weights)?;
+                    running.insert(RunningStatistics::new(node.name.clone(), graph.shape(id)[0])).load(weights)?;
                 }
                 Self::Weighted { operation, tensors, running }
             }
@@ -118,7 +118,7 @@ impl<'w> Layer<'w> {
         match self {
             Self::Input => y.values.copy_from_slice(&x.values),
             Self::Plain(plain) => {
-                let mut settings = Settings { work, mode: Mode::Evaluate, draw: Draw::default() };
+                let mut settings = ForwardSettings { work, mode: Mode::Evaluate, draw: Draw::default() };
                 plain.clone().forward(&mut settings, &Read(operands), &mut y.values);
             }
             Self::Weighted { operation, tensors, running } => {

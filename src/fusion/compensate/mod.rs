@@ -38,7 +38,7 @@ const HELD_OUT: usize = 5;
 
 /// How to compensate with calibration data.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Options {
+pub struct CompensateOptions {
     /// How inputs are drawn.
     pub sampling: Sampling,
     /// What the unknowns of a convolution are.
@@ -67,7 +67,7 @@ pub fn calibrate(
     selection: &Selection,
     fused: &Fused<impl Weights>,
     inputs: &dyn Inputs,
-    options: &Options,
+    options: &CompensateOptions,
     monitor: Monitor<'_>,
 ) -> Result<Compensated, FusionError> {
     let mut one = calibrate_all(ensemble, &[(selection, fused)], inputs, options, monitor)?;
@@ -82,7 +82,7 @@ pub fn calibrate_all(
     ensemble: &Ensemble<'_>,
     candidates: &[(&Selection, &Fused<impl Weights>)],
     inputs: &dyn Inputs,
-    options: &Options,
+    options: &CompensateOptions,
     monitor: Monitor<'_>,
 ) -> Result<Vec<Compensated>, FusionError> {
     calibrate_within(HELD_BYTES, ensemble, candidates, inputs, options, monitor)
@@ -94,7 +94,7 @@ fn calibrate_within(
     ensemble: &Ensemble<'_>,
     candidates: &[(&Selection, &Fused<impl Weights>)],
     inputs: &dyn Inputs,
-    options: &Options,
+    options: &CompensateOptions,
     monitor: Monitor<'_>,
 ) -> Result<Vec<Compensated>, FusionError> {
     let Some((selection, fused)) = candidates.first() else { return Err(FusionError::Empty) };
@@ -204,7 +204,7 @@ struct Refitter<'a> {
     stream: Stream<'a>,
     candidates: Vec<Compensated>,
     graph: &'a Graph,
-    options: &'a Options,
+    options: &'a CompensateOptions,
 }
 
 impl Refitter<'_> {

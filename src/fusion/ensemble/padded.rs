@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use crate::model::depth::{Padding, Source};
+use crate::model::depth::{NodeSource, Padding};
 use crate::model::graph::{Graph, Node, Op};
 use crate::model::parameters::{self, Parameter, Role};
 use crate::tensors::{CheckpointError, Elements, Weights};
@@ -41,7 +41,7 @@ impl<'a> Padded<'a> {
         let (mut tensors, mut counters) = (BTreeMap::new(), BTreeMap::new());
         for node in padding.graph.nodes() {
             let Some(source) = padding.sources.get(&node.name) else { continue };
-            let from = if let Source::Own(name) = source { nodes.get(name.as_str()) } else { None };
+            let from = if let NodeSource::Own(name) = source { nodes.get(name.as_str()) } else { None };
             for (index, parameter) in parameters::of_node(node).into_iter().enumerate() {
                 let own = from.and_then(|own| parameters::of_node(own).into_iter().nth(index));
                 let tensor =
@@ -58,9 +58,9 @@ impl<'a> Padded<'a> {
 }
 
 /// The elements of a tensor that the member lacks.
-fn made(node: &Node, parameter: &Parameter, source: &Source) -> Vec<f32> {
+fn made(node: &Node, parameter: &Parameter, source: &NodeSource) -> Vec<f32> {
     let elements: usize = parameter.shape.iter().product();
-    let identity = *source == Source::Identity;
+    let identity = *source == NodeSource::Identity;
     match (parameter.role, &node.op) {
         // With this variance the divisor is 1.
         (Role::RunningVar, Op::BatchNorm { eps, .. }) if identity => vec![(1.0 - eps) as f32; elements],

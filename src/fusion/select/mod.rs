@@ -17,4 +17,4 @@ pub use random::random;
 pub use ranking::Ranking;
 pub use score::{l1, magnitude};
 pub use selection::{Scores, Selection, quotas, select, select_part};
-pub use statistics::{Statistics, measure};
+pub use statistics::{ActivationStatistics, measure};

@@ -1,6 +1,6 @@
 //! Rankings beside the paper's: which units of a coupling group stay.
 
-use crate::fusion::select::{Saliency, Statistics, gradients, l1, magnitude, random};
+use crate::fusion::select::{ActivationStatistics, Saliency, gradients, l1, magnitude, random};
 use crate::fusion::{Ensemble, FusionError, Scores, Selection};
 use crate::model::groups::GroupId;
 use crate::settings::Importance;
@@ -13,7 +13,7 @@ pub struct Ranking<'a> {
     /// Seed of [`Importance::Random`].
     pub seed: u64,
     /// Second moments of the activations; rankings that need none ignore them.
-    pub statistics: Option<&'a Statistics>,
+    pub statistics: Option<&'a ActivationStatistics>,
     /// What gradients tell of each member's weights; rankings that need none ignore them.
     pub saliencies: Option<&'a [Saliency]>,
     /// Units that each group keeps.

@@ -15,7 +15,7 @@ use crate::model::parameters::{self, Role};
 
 /// Statistics of each group's activations on calibration data.
 #[derive(Debug)]
-pub struct Statistics {
+pub struct ActivationStatistics {
     groups: Vec<GroupStatistics>,
 }
 
@@ -46,7 +46,7 @@ pub fn measure(
     inputs: &dyn Inputs,
     sampling: &Sampling,
     monitor: Monitor<'_>,
-) -> Result<Statistics, FusionError> {
+) -> Result<ActivationStatistics, FusionError> {
     ensemble.check_heads()?;
     let networks: Vec<LayerwiseNetwork<'_>> =
         ensemble.members().iter().map(|member| LayerwiseNetwork::of(*member)).collect::<Result<_, _>>()?;
@@ -64,7 +64,7 @@ pub fn measure(
             of_layer.try_for_each(|reader| reader.add(ensemble, &networks, batch, sampling, work))
         })?;
     }
-    Statistics::of(ensemble, &readers)
+    ActivationStatistics::of(ensemble, &readers)
 }
 
 /// Every pair of a group and a layer that reads it, in order of computation.
@@ -150,7 +150,7 @@ impl Reader {
     }
 }
 
-impl Statistics {
+impl ActivationStatistics {
     fn of(ensemble: &Ensemble<'_>, readers: &[Reader]) -> Result<Self, FusionError> {
         let empty = |group| {
             let n = elements(ensemble, GroupId(group)).iter().sum();

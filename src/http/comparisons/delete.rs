@@ -8,7 +8,7 @@ use crate::domain::problem::{Code, Problem};
 use crate::http::auth::Caller;
 use crate::http::state::AppState;
 use crate::http::views::problem::ProblemView;
-use crate::store::comparisons::Deletion;
+use crate::store::comparisons::ComparisonDeletion;
 
 /// Delete a comparison
 ///
@@ -31,12 +31,12 @@ pub(super) async fn delete(
     let (state, tenant) = (&state, &caller.tenant);
     let delete = || async move { Ok(state.comparisons.delete(&state.blobs, tenant, id).await?) };
     match state.reserve.free(delete).await? {
-        Deletion::Absent => Err(absent(&format!("There is no comparison `{id}`"))),
-        Deletion::Active => {
+        ComparisonDeletion::Absent => Err(absent(&format!("There is no comparison `{id}`"))),
+        ComparisonDeletion::Active => {
             let detail =
                 format!("Not now: not all of its jobs have ended; POST /v1/comparisons/{id}/cancel ends them.");
             Err(Problem::new(Code::JobActive, detail))
         }
-        Deletion::Done => Ok(StatusCode::NO_CONTENT),
+        ComparisonDeletion::Done => Ok(StatusCode::NO_CONTENT),
     }
 }

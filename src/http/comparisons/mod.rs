@@ -16,7 +16,7 @@ use super::state::AppState;
 use super::views::comparisons::ComparisonView;
 use crate::domain::id::ComparisonId;
 use crate::domain::problem::{Code, Problem};
-use crate::store::comparisons::{Run, Summary};
+use crate::store::comparisons::{StoredRun, Summary};
 
 /// Every route of comparisons.
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -44,7 +44,7 @@ fn parse_id(text: &str) -> Result<ComparisonId, Problem> {
 }
 
 /// The caller's comparison with its runs.
-async fn find(state: &AppState, caller: &Caller, id: ComparisonId) -> Result<(Summary, Vec<Run>), Problem> {
+async fn find(state: &AppState, caller: &Caller, id: ComparisonId) -> Result<(Summary, Vec<StoredRun>), Problem> {
     let found = state.comparisons.find(&caller.tenant, id).await?;
     found.ok_or_else(|| absent(&format!("There is no comparison `{id}`")))
 }

@@ -51,7 +51,7 @@ pub(super) async fn report_html(
 async fn collect(state: &AppState, caller: &Caller, id: &str) -> Result<Comparison, Problem> {
     let (summary, runs) = find(state, caller, parse_id(id)?).await?;
     let mut comparison = Comparison::new(summary.title, summary.quick);
-    for comparisons::Run { place, job } in runs {
+    for comparisons::StoredRun { place, job } in runs {
         let Some(RunJob { state: shown, seconds, error, report, .. }) = job else { continue };
         let Place { ensemble, method, target, seed } = place;
         let (report, error) = match (shown.as_str(), report) {

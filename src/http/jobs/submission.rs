@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 use crate::domain::problem::{Fault, FaultCode, Problem};
 use crate::http::auth::Caller;
 use crate::http::state::AppState;
-use crate::plan::network::{DatasetInput, Inputs};
+use crate::plan::network::{DatasetInput, JobFiles};
 use crate::plan::parse::parse;
 use crate::plan::request::JobRequest;
 use crate::plan::resolve::{Resolved, resolve};
 use crate::store::checkpoints::Checkpoint;
 use crate::store::datasets::{Dataset, DatasetState};
-use crate::store::jobs::{FileId, JobInput, NewJob, Role};
+use crate::store::jobs::{FileId, InputRole, JobInput, NewJob};
 
 /// The files that a request names.
 #[derive(Debug, Default)]
@@ -102,8 +102,8 @@ fn unknown(pointer: String, code: FaultCode, kind: &str, name: &str) -> Fault {
 }
 
 impl Files {
-    fn inputs(&self) -> Inputs<'_> {
-        Inputs {
+    fn inputs(&self) -> JobFiles<'_> {
+        JobFiles {
             members: self.members.iter().map(|member| &member.header).collect(),
             dataset: self.dataset.as_ref().and_then(facts),
             validation: self.validation.as_ref().and_then(facts),
@@ -113,12 +113,16 @@ impl Files {
 
     fn job_inputs(&self) -> Vec<JobInput> {
         let members = self.members.iter().zip(0..).map(|(member, index)| JobInput {
-            role: Role::Member(index),
+            role: InputRole::Member(index),
             file: Some(FileId::Checkpoint(member.id)),
             name: member.file.name.clone(),
             sha256: member.file.sha256.clone(),
         });
-        let named = [(Role::Dataset, &self.dataset), (Role::Validation, &self.validation), (Role::Test, &self.test)];
+        let named = [
+            (InputRole::Dataset, &self.dataset),
+            (InputRole::Validation, &self.validation),
+            (InputRole::Test, &self.test),
+        ];
         let datasets = named.into_iter().filter_map(|(role, dataset)| {
             let Dataset { id, file, .. } = dataset.as_ref()?;
             let (name, sha256) = (file.name.clone(), file.sha256.clone());

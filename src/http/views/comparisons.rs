@@ -4,8 +4,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::time;
-use crate::domain::comparison::Counts;
-use crate::store::comparisons::{Run, Summary};
+use crate::domain::comparison::StateCounts;
+use crate::store::comparisons::{StoredRun, Summary};
 
 /// A comparison in a list.
 #[derive(Debug, Serialize, ToSchema)]
@@ -88,9 +88,9 @@ pub struct RunView {
     state: Option<String>,
 }
 
-impl From<Counts> for CountsView {
-    fn from(counts: Counts) -> Self {
-        let Counts { queued, running, succeeded, failed, cancelled, deleted } = counts;
+impl From<StateCounts> for CountsView {
+    fn from(counts: StateCounts) -> Self {
+        let StateCounts { queued, running, succeeded, failed, cancelled, deleted } = counts;
         Self { total: counts.total(), queued, running, succeeded, failed, cancelled, deleted }
     }
 }
@@ -106,13 +106,13 @@ impl From<Summary> for ComparisonSummary {
 impl ComparisonView {
     /// Shows a comparison with its runs.
     #[must_use]
-    pub fn new(summary: Summary, runs: Vec<Run>) -> Self {
+    pub fn new(summary: Summary, runs: Vec<StoredRun>) -> Self {
         Self { summary: summary.into(), runs: runs.into_iter().map(RunView::from).collect() }
     }
 }
 
-impl From<Run> for RunView {
-    fn from(Run { place, job }: Run) -> Self {
+impl From<StoredRun> for RunView {
+    fn from(StoredRun { place, job }: StoredRun) -> Self {
         let (job, state) = job.map(|job| (job.id.to_string(), job.state)).unzip();
         Self { ensemble: place.ensemble, method: place.method, target: place.target, seed: place.seed, job, state }
     }

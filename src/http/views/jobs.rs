@@ -10,7 +10,7 @@ use super::problem::ProblemView;
 use super::time;
 use crate::domain::job::State;
 use crate::domain::progress::{Phase, Progress};
-use crate::store::jobs::{Artifact, Event, FileId, Job, JobInput, PhaseSpan, Role};
+use crate::store::jobs::{Artifact, Event, FileId, InputRole, Job, JobInput, PhaseSpan};
 
 /// A job in a list.
 #[derive(Debug, Serialize, ToSchema)]
@@ -291,10 +291,10 @@ impl From<PhaseSpan> for PhaseView {
 impl From<JobInput> for InputView {
     fn from(input: JobInput) -> Self {
         let role = match input.role {
-            Role::Member(_) => "member",
-            Role::Dataset => "dataset",
-            Role::Validation => "validation",
-            Role::Test => "test",
+            InputRole::Member(_) => "member",
+            InputRole::Dataset => "dataset",
+            InputRole::Validation => "validation",
+            InputRole::Test => "test",
         };
         let id = input.file.map(|file| match file {
             FileId::Checkpoint(id) => id.to_string(),

@@ -23,7 +23,7 @@ const MAX_PAIRS: usize = 1 << 22;
 
 /// Where the tensors of a padded network's node come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub enum NodeSource {
     /// The member's node of this name.
     Own(String),
     /// The identity.
@@ -38,7 +38,7 @@ pub struct Padding {
     /// The padded network: names and operations of the deeper one, widths of the member.
     pub graph: Graph,
     /// For each node with weights, by its name.
-    pub sources: BTreeMap<String, Source>,
+    pub sources: BTreeMap<String, NodeSource>,
 }
 
 impl Padding {
@@ -48,7 +48,7 @@ impl Padding {
         let added = self.graph.nodes().iter().filter(|node| node.op.is_dense());
         added
             .map(|node| node.name.as_str())
-            .filter(|name| !matches!(self.sources.get(*name), Some(Source::Own(_))))
+            .filter(|name| !matches!(self.sources.get(*name), Some(NodeSource::Own(_))))
             .collect()
     }
 }
@@ -195,14 +195,14 @@ fn build(deeper: &Graph, member: &Graph, steps: &[Step<'_>]) -> Result<Padding, 
                 for (id, own) in segment.nodes().zip(own.nodes()) {
                     let own = member.node(own);
                     if let Some(width) = parameters::widths(&own.op) {
-                        sources.insert(deeper.node(id).name.clone(), Source::Own(own.name.clone()));
+                        sources.insert(deeper.node(id).name.clone(), NodeSource::Own(own.name.clone()));
                         widths.insert(id, width);
                     }
                 }
             }
             Step::Skipped(segment, at) => {
                 let channels = member.shape(*at)[0];
-                let source = if segment.nodes().len() == 1 { Source::Identity } else { Source::Zero };
+                let source = if segment.nodes().len() == 1 { NodeSource::Identity } else { NodeSource::Zero };
                 for (id, width) in segment.padded_widths(deeper, channels) {
                     sources.insert(deeper.node(id).name.clone(), source.clone());
                     widths.insert(id, width);

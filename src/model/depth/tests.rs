@@ -24,18 +24,21 @@ fn mlp(widths: &[usize]) -> Graph {
     chain(&widths[..1], &ops[..ops.len() - 1])
 }
 
-fn own(name: &str) -> Source {
-    Source::Own(name.to_owned())
+fn own(name: &str) -> NodeSource {
+    NodeSource::Own(name.to_owned())
 }
 
-fn sources(padding: &Padding) -> Vec<(&str, Source)> {
+fn sources(padding: &Padding) -> Vec<(&str, NodeSource)> {
     padding.sources.iter().map(|(name, source)| (name.as_str(), source.clone())).collect()
 }
 
 #[test]
 fn a_shorter_chain_gets_identities_behind_its_last_relu() {
     let padding = pad(&mlp(&[6, 5, 5, 4, 3]), &mlp(&[6, 7, 8, 3])).expect("aligned").expect("padded");
-    assert_eq!(sources(&padding), [("l0", own("l0")), ("l1", own("l1")), ("l2", Source::Identity), ("l3", own("l2"))]);
+    assert_eq!(
+        sources(&padding),
+        [("l0", own("l0")), ("l1", own("l1")), ("l2", NodeSource::Identity), ("l3", own("l2"))]
+    );
     assert_eq!(padding.graph, mlp(&[6, 7, 8, 8, 3]));
     assert_eq!(padding.added(), ["l2"]);
     assert_eq!(pad(&mlp(&[6, 5, 3]), &mlp(&[6, 9, 3])), Ok(None));
@@ -88,7 +91,7 @@ fn residual(width: usize, inner: usize, blocks: usize) -> Graph {
 fn a_missing_residual_block_adds_zeros() {
     let padding = pad(&residual(4, 6, 3), &residual(5, 2, 2)).expect("aligned").expect("padded");
     assert_eq!(padding.added(), ["2.conv1", "2.conv2"]);
-    assert!(["2.conv1", "2.bn1", "2.conv2", "2.bn2"].iter().all(|name| padding.sources[*name] == Source::Zero));
+    assert!(["2.conv1", "2.bn1", "2.conv2", "2.bn2"].iter().all(|name| padding.sources[*name] == NodeSource::Zero));
     let inner = |name: &str| padding.graph.nodes().iter().find(|node| node.name == name).map(|node| node.op.clone());
     assert_eq!(inner("2.conv1"), Some(Op::conv2d(5, 6, Window::square(3, 1, 1), false)));
     assert_eq!(inner("2.conv2"), Some(Op::conv2d(6, 5, Window::square(3, 1, 1), false)));

@@ -1,6 +1,6 @@
 //! The plain mean of the members' weights, tensor by tensor.
 
-use super::Method;
+use super::MethodEntry;
 use crate::domain::progress::Phase;
 use crate::fusion::{self, Ensemble};
 use crate::pipeline::context::Context;
@@ -9,7 +9,7 @@ use crate::pipeline::phases::Halt;
 use crate::pipeline::publish::{self, WriteMode};
 use crate::settings::{BatchNorm, MethodName};
 
-pub(super) const METHOD: Method = Method {
+pub(super) const METHOD: MethodEntry = MethodEntry {
     name: MethodName::Average,
     source: "the mean of weights, without any order of units",
     parameters: &["batch_norm", "member_weights"],

@@ -1,6 +1,6 @@
 //! No fusion: one network of the first member's form learns from the ensemble.
 
-use super::Method;
+use super::MethodEntry;
 use crate::domain::progress::Phase;
 use crate::fusion::{self, Ensemble, Fused, Provenance, Selection};
 use crate::pipeline::context::Context;
@@ -10,7 +10,7 @@ use crate::pipeline::publish::{self, WriteMode};
 use crate::settings::{MethodName, Start};
 use crate::train::{self, TrainError};
 
-pub(super) const METHOD: Method = Method {
+pub(super) const METHOD: MethodEntry = MethodEntry {
     name: MethodName::DistillOnly,
     source: "Hinton, Vinyals and Dean 2015, arXiv 1503.02531",
     parameters: &["start"],

@@ -17,7 +17,7 @@ use crate::settings::{BatchNorm, MethodName};
 
 /// A way in which members become one network.
 #[derive(Debug, Clone, Copy)]
-pub struct Method {
+pub struct MethodEntry {
     /// Its name in requests.
     pub name: MethodName,
     /// Where it comes from.
@@ -29,7 +29,7 @@ pub struct Method {
 }
 
 /// Every method.
-pub const METHODS: [Method; 5] = [
+pub const METHODS: [MethodEntry; 5] = [
     neuron_transplantation::METHOD,
     average::METHOD,
     optimal_transport::METHOD,
@@ -39,7 +39,7 @@ pub const METHODS: [Method; 5] = [
 
 /// The method of this name.
 #[must_use]
-pub fn method(name: MethodName) -> Method {
+pub fn method(name: MethodName) -> MethodEntry {
     match name {
         MethodName::NeuronTransplantation => neuron_transplantation::METHOD,
         MethodName::Average => average::METHOD,

@@ -1,6 +1,6 @@
 //! Neuron Transplantation: concatenate, prune, recover.
 
-use super::Method;
+use super::MethodEntry;
 use crate::cost::joins;
 use crate::domain::problem::{Code, Problem};
 use crate::fusion::{self, Ensemble, Member, Selection};
@@ -11,7 +11,7 @@ use crate::pipeline::publish::{self, WriteMode};
 use crate::pipeline::recover;
 use crate::settings::{Finetune, MethodName, Objective, Order};
 
-pub(super) const METHOD: Method = Method {
+pub(super) const METHOD: MethodEntry = MethodEntry {
     name: MethodName::NeuronTransplantation,
     source: "Öz et al., ECML-PKDD 2024, arXiv 2502.06849",
     parameters: &[

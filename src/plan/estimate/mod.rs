@@ -13,7 +13,7 @@ use crate::model::costs::Costs;
 use crate::model::graph::{Graph, Op};
 use crate::model::parameters;
 use crate::model::precision::Precision;
-use crate::plan::network::{DatasetInput, Inputs, Network};
+use crate::plan::network::{DatasetInput, JobFiles, Network};
 use crate::plan::request::JobRequest;
 use crate::settings::{Allocation, Budget, Candidate, Compensate, Importance, Objective, Optimizer, Order, Size};
 
@@ -102,7 +102,7 @@ struct DataFree {
 }
 
 impl Work {
-    pub(super) fn of(job: &JobRequest, inputs: &Inputs<'_>, members: &[Costs], network: &Network) -> Self {
+    pub(super) fn of(job: &JobRequest, inputs: &JobFiles<'_>, members: &[Costs], network: &Network) -> Self {
         let (graph, f32s) = (&network.fusion.fused, Precision::default());
         let finetune = job.finetune.as_ref();
         let graphs = || network.detected.graphs.iter().chain([graph]);

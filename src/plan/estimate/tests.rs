@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::domain::dataset::{DatasetFacts, DatasetFormat, SplitFacts};
 use crate::model::header::{CheckpointHeader, Dtype, TensorInfo};
 use crate::plan::Plan;
-use crate::plan::network::{DatasetInput, Inputs};
+use crate::plan::network::{DatasetInput, JobFiles};
 use crate::plan::parse::parse;
 use crate::plan::resolve::resolve;
 
@@ -34,7 +34,7 @@ fn plan(more: &Value) -> Plan {
     let mut body = json!({"members": ["a", "b"]});
     body.as_object_mut().expect("fields").extend(more.as_object().expect("fields").clone());
     let dataset = body.get("dataset").map(|_| DatasetInput::Ready(&facts));
-    let inputs = Inputs { members: vec![&header, &header], dataset, ..Inputs::default() };
+    let inputs = JobFiles { members: vec![&header, &header], dataset, ..JobFiles::default() };
     let resolved = resolve(parse(&body).expect("a request"), &inputs).expect("a job that fits");
     resolved.planned.expect("a network").plan
 }

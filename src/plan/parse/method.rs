@@ -6,7 +6,7 @@ use super::MAX_MEMBERS;
 use super::reader::{Object, Refusal, choice, integer, list, number};
 use crate::domain::problem::FaultCode;
 use crate::settings::{
-    Alignment, BatchNorm, Calibration, Compensate, Convolutions, GroundCost, Importance, MemberWeights, Method,
+    AlignmentOptions, BatchNorm, Calibration, Compensate, Convolutions, GroundCost, Importance, MemberWeights, Method,
     MethodName, Order, Outputs, Start, WeightRule,
 };
 
@@ -75,7 +75,7 @@ fn misplaced(object: &Object<'_>, method: &Method) {
         }
     };
     let aligned = "`optimal_transport` and `permutation_alignment`";
-    only(!name.aligns() && *alignment != Alignment::default(), "alignment", aligned);
+    only(!name.aligns() && *alignment != AlignmentOptions::default(), "alignment", aligned);
     let transported = *name == MethodName::OptimalTransport && alignment.cost == GroundCost::Weights;
     let owner = "the outputs `fixed`, or with `optimal_transport` by the cost `weights`";
     only(name.aligns() && alignment.outputs == Outputs::Transported && !transported, "alignment", owner);
@@ -111,10 +111,10 @@ fn member_weights(value: &Value) -> Result<MemberWeights, Refusal> {
     }
 }
 
-fn alignment(object: &Object<'_>) -> Alignment {
+fn alignment(object: &Object<'_>) -> AlignmentOptions {
     let costs = [("weights", Some(GroundCost::Weights)), ("activations", Some(GroundCost::Activations))];
     let outputs = [("fixed", Some(Outputs::Fixed)), ("transported", Some(Outputs::Transported))];
-    Alignment {
+    AlignmentOptions {
         cost: object.field("cost", choice(&costs)).unwrap_or_default(),
         outputs: object.field("outputs", choice(&outputs)).unwrap_or_default(),
     }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::domain::progress::{EpochMetrics, Phase, Score};
 use crate::model::plan::LayerPlan;
-use crate::report::{CandidateReport, Examples, LayerReport, Verification};
+use crate::report::{CandidateReport, LayerReport, SplitSizes, Verification};
 use crate::settings::Method;
 
 fn candidate(name: &str, kind: CandidateKind, accuracy: f64) -> CandidateReport {
@@ -56,7 +56,7 @@ fn report() -> Report {
         method: Method::default(),
         verification: Verification { examples: 32, max_difference: 1e-6, tolerance: 1e-4 },
         warnings: vec!["look & see".into()],
-        examples: Examples { train: 900, validation: 100, test: 10_000 },
+        examples: SplitSizes { train: 900, validation: 100, test: 10_000 },
         seed: 7,
         seconds: vec![(Phase::Score, 0.5)],
         normalize: None,

@@ -127,7 +127,7 @@ pub struct NewJob {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobInput {
     /// What for.
-    pub role: Role,
+    pub role: InputRole,
     /// The file; `None` once it has been deleted.
     pub file: Option<FileId>,
     /// The name that its owner knows it by.
@@ -138,7 +138,7 @@ pub struct JobInput {
 
 /// What a job reads a file for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
+pub enum InputRole {
     /// The member with this index.
     Member(u32),
     /// To train with.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use sqlx::FromRow;
 
-use super::{EpochCheckpoint, FileId, Job, JobInput, Role};
+use super::{EpochCheckpoint, FileId, InputRole, Job, JobInput};
 use crate::domain::clock::from_millis;
 use crate::domain::job::{Effort, Ended, Queued, Running, State};
 use crate::store::StoreError;
@@ -139,10 +139,10 @@ impl InputRow {
     /// The columns that hold `input`.
     pub(super) fn of(input: &JobInput) -> Self {
         let (role, position) = match input.role {
-            Role::Member(index) => ("member", index),
-            Role::Dataset => ("dataset", 0),
-            Role::Validation => ("validation", 0),
-            Role::Test => ("test", 0),
+            InputRole::Member(index) => ("member", index),
+            InputRole::Dataset => ("dataset", 0),
+            InputRole::Validation => ("validation", 0),
+            InputRole::Test => ("test", 0),
         };
         let (checkpoint_id, dataset_id) = match input.file {
             Some(FileId::Checkpoint(id)) => (Some(id.to_string()), None),
@@ -156,10 +156,10 @@ impl InputRow {
     /// The input of the job `id` that the columns hold.
     pub(super) fn input(self, id: &str) -> Result<JobInput, StoreError> {
         let role = match self.role.as_str() {
-            "member" => Role::Member(self.position),
-            "dataset" => Role::Dataset,
-            "validation" => Role::Validation,
-            "test" => Role::Test,
+            "member" => InputRole::Member(self.position),
+            "dataset" => InputRole::Dataset,
+            "validation" => InputRole::Validation,
+            "test" => InputRole::Test,
             other => return Err(StoreError::inconsistent("job_inputs", id, format!("unknown role {other:?}"))),
         };
         let file = match (self.checkpoint_id, self.dataset_id) {

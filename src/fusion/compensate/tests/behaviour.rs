@@ -24,7 +24,7 @@ fn copies_are_recovered_exactly() {
         let inputs = noise(&graph, 400, 3);
         let expected = logits(&graph, &state, &inputs);
         for convolutions in [Convolutions::Shared, Convolutions::Full] {
-            let options = Options { convolutions, ..EXACT };
+            let options = CompensateOptions { convolutions, ..EXACT };
             let (plain, compensated) = fuse(&ensemble, &halves(&ensemble), Importance::Css, &inputs, &options);
             let got = error(&expected, &logits(&plain.graph, &compensated.weights, &inputs));
             assert!(got < 1e-6, "{convolutions:?} {graph:?}: {got}");
@@ -63,7 +63,7 @@ fn what_is_computed_anew_equals_what_was_kept_and_runs_repeat() {
     let targets = halves(&ensemble);
     let selection = select(&ensemble, &targets, magnitude, |_, _| {}).unwrap();
     let plain = gather(&ensemble, &selection).unwrap().build().unwrap();
-    let options = Options { ridge: None, sampling: Sampling { positions: 5, ..EXACT.sampling }, ..EXACT };
+    let options = CompensateOptions { ridge: None, sampling: Sampling { positions: 5, ..EXACT.sampling }, ..EXACT };
     let run = |held| {
         let one = [(&selection, &plain)];
         calibrate_within(held, &ensemble, &one, &inputs, &options, &mut |_| true).unwrap().pop().unwrap()

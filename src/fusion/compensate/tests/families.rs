@@ -26,7 +26,8 @@ fn refitted_networks_are_closer_to_the_ensemble_in_every_family() {
         let states = [weights(&graph, 1), weights(&graph, 2)];
         let ensemble = Ensemble::new(states.iter().map(|weights| Member { graph: &graph, weights }).collect()).unwrap();
         let (inputs, held_out) = (noise(&graph, 1500, 3), noise(&graph, 300, 4));
-        let options = Options { ridge: None, sampling: Sampling { positions: 16, ..EXACT.sampling }, ..EXACT };
+        let options =
+            CompensateOptions { ridge: None, sampling: Sampling { positions: 16, ..EXACT.sampling }, ..EXACT };
         let (plain, compensated) = fuse(&ensemble, &halves(&ensemble), Importance::Magnitude, &inputs, &options);
         let expected = verify::mean_of_members(&ensemble, &held_out.values, held_out.len()).unwrap();
         let after = error(&expected, &logits(&plain.graph, &compensated.weights, &held_out));

@@ -53,7 +53,7 @@ fn the_refit_equals_the_formula() {
         let states = [weights(&graph, 4), weights(&graph, 5)];
         let ensemble = Ensemble::new(states.iter().map(|weights| Member { graph: &graph, weights }).collect()).unwrap();
         let inputs = noise(&graph, 150, 6);
-        let options = Options { ridge: Some(1e-3), ..EXACT };
+        let options = CompensateOptions { ridge: Some(1e-3), ..EXACT };
         let (plain, compensated) = fuse(&ensemble, &[4], Importance::Magnitude, &inputs, &options);
         let hidden = states.each_ref().map(|state| naive_hidden(state, &inputs, bias));
         let kept = naive_hidden(&plain.weights, &inputs, bias);
@@ -95,7 +95,7 @@ fn refits_of_convolutions_equal_the_formula() {
     let ensemble = Ensemble::new(states.iter().map(|weights| Member { graph: &graph, weights }).collect()).unwrap();
     let inputs = noise(&graph, 120, 9);
     let hidden = states.each_ref().map(|state| naive_hidden(state, &inputs, false));
-    let options = Options { ridge: Some(1e-2), ..EXACT };
+    let options = CompensateOptions { ridge: Some(1e-2), ..EXACT };
     let (plain, compensated) = fuse(&ensemble, &[4, 4], Importance::Magnitude, &inputs, &options);
     let kept = naive_hidden(&plain.weights, &inputs, false);
     let kernels = plain.provenance.groups.iter().find(|group| group.layers == ["n3"]).unwrap();
@@ -113,7 +113,7 @@ fn refits_of_convolutions_equal_the_formula() {
         }
     }
     // Padding 1 and a kernel of 2 x 2 give four windows, each with the pixel under another tap: the full system falls apart.
-    let options = Options { convolutions: Convolutions::Full, ..options };
+    let options = CompensateOptions { convolutions: Convolutions::Full, ..options };
     let (_, full) = fuse(&ensemble, &[4, 4], Importance::Magnitude, &inputs, &options);
     let refitted = full.weights.f32("n3.weight").unwrap();
     for (row, unit) in kernels.units.iter().enumerate() {
@@ -166,7 +166,7 @@ fn refits_of_groups_equal_the_formula() {
         let states = [weights(&graph, 11), weights(&graph, 12)];
         let ensemble = Ensemble::new(states.iter().map(|weights| Member { graph: &graph, weights }).collect()).unwrap();
         let inputs = noise(&graph, 60, 13);
-        let options = Options { ridge: Some(1e-3), ..EXACT };
+        let options = CompensateOptions { ridge: Some(1e-3), ..EXACT };
         let (plain, compensated) = fuse(&ensemble, &halves(&ensemble), Importance::Magnitude, &inputs, &options);
         let x = outputs(&plain.graph, &compensated.weights, 4, &inputs);
         let targets = states.each_ref().map(|state| outputs(&graph, state, 5, &inputs));
@@ -202,7 +202,7 @@ fn refits_of_an_attention_equal_the_formula() {
     let states = [weights(&graph, 21), weights(&graph, 22)];
     let ensemble = Ensemble::new(states.iter().map(|weights| Member { graph: &graph, weights }).collect()).unwrap();
     let inputs = noise(&graph, 150, 23);
-    let options = Options { ridge: Some(1e-3), ..EXACT };
+    let options = CompensateOptions { ridge: Some(1e-3), ..EXACT };
     let (plain, compensated) = fuse(&ensemble, &halves(&ensemble), Importance::Magnitude, &inputs, &options);
     let units = |layers: &[&str], heads: bool| {
         let mut groups = plain.provenance.groups.iter().filter(|group| group.layers == layers);

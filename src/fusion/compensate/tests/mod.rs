@@ -124,7 +124,7 @@ fn weights(graph: &Graph, seed: u64) -> StateDict {
     weights
 }
 
-const EXACT: Options = Options {
+const EXACT: CompensateOptions = CompensateOptions {
     sampling: Sampling { samples: None, positions: 1000, seed: 0 },
     convolutions: Convolutions::Shared,
     ridge: Some(1e-7),
@@ -136,7 +136,7 @@ fn fuse(
     targets: &[usize],
     importance: Importance,
     inputs: &Rows,
-    options: &Options,
+    options: &CompensateOptions,
 ) -> (Fused, Compensated) {
     let statistics = measure(ensemble, inputs, &options.sampling, &mut |_| true).unwrap();
     let ranking = Ranking { importance, seed: 1, statistics: Some(&statistics), saliencies: None, targets };

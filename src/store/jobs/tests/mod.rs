@@ -122,12 +122,12 @@ impl House {
 
 fn member(id: CheckpointId) -> JobInput {
     let file = Some(FileId::Checkpoint(id));
-    JobInput { role: Role::Member(0), file, name: "m0".to_owned(), sha256: "0".repeat(64) }
+    JobInput { role: InputRole::Member(0), file, name: "m0".to_owned(), sha256: "0".repeat(64) }
 }
 
 fn dataset(id: DatasetId) -> JobInput {
     let file = Some(FileId::Dataset(id));
-    JobInput { role: Role::Dataset, file, name: "d.npz".to_owned(), sha256: "0".repeat(64) }
+    JobInput { role: InputRole::Dataset, file, name: "d.npz".to_owned(), sha256: "0".repeat(64) }
 }
 
 fn model(fence: Fence) -> Artifact {
