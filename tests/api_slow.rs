@@ -74,7 +74,9 @@ async fn a_client_that_drips_its_headers_is_cut_off() {
 async fn a_client_that_drips_its_body_is_cut_off_and_what_came_is_kept() {
     let app = app().await;
     let mut socket = connect(&app);
-    socket.write_all(b"PUT /v1/datasets/d0 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n").expect("sends");
+    socket
+        .write_all(b"PUT /v1/datasets/d0 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n")
+        .expect("sends");
     let mut sent = 0;
     while sent < 100 && socket.write_all(b"x").is_ok() {
         sent += 1;
@@ -110,7 +112,9 @@ async fn a_client_that_does_not_read_its_answer_is_cut_off() {
 async fn a_slow_client_does_not_hold_up_the_end() {
     let app = TestApp::start().await;
     let mut socket = connect(&app);
-    socket.write_all(b"PUT /v1/datasets/d0 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n").expect("sends");
+    socket
+        .write_all(b"PUT /v1/datasets/d0 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n")
+        .expect("sends");
     socket.write_all(&member()).expect("sends");
     tokio::time::sleep(Duration::from_millis(300)).await;
     let state = app.state.clone();

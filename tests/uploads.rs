@@ -24,7 +24,8 @@ fn large() -> Vec<u8> {
 /// Opens a PUT by hand and sends a part of its body.
 fn begin(app: &TestApp, path: &str, headers: &str, length: usize, part: &[u8]) -> TcpStream {
     let mut socket = TcpStream::connect(app.address).expect("a connection");
-    write!(socket, "PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n{headers}\r\n").expect("sends");
+    write!(socket, "PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n{headers}\r\n")
+        .expect("sends");
     socket.write_all(part).expect("sends");
     socket.flush().expect("sends");
     socket

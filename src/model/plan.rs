@@ -274,7 +274,7 @@ mod tests {
         assert_eq!(single("conv", LayerSize::Width(11)), Ok(11));
         assert_eq!(single("conv", LayerSize::Factor(1.5)), Ok(9));
         assert_eq!(fault(&single("conv", LayerSize::Width(13)).expect_err("12")), ("/target/layers/conv", "too_wide"));
-        assert_eq!(fault(&single("fc", LayerSize::Width(3)).expect_err("head")).0, "/target/layers/fc");
+        assert_eq!(fault(&single("fc", LayerSize::Width(3)).expect_err("the output layer")).0, "/target/layers/fc");
         assert_eq!(
             fault(&single("relu", LayerSize::Width(3)).expect_err("none")),
             ("/target/layers/relu", "unknown_layer")
@@ -289,7 +289,7 @@ mod tests {
         assert_eq!(plan.fused, small(4));
         assert_eq!(plan.concatenated, Costs::of(&small(8), &Precision::default()));
         let conv = LayerPlan { name: "conv".into(), group: Some("conv".into()), width_before: 8, width_after: 4 };
-        let head = LayerPlan { name: "fc".into(), group: None, width_before: 10, width_after: 10 };
-        assert_eq!(plan.layers, [conv, head]);
+        let output = LayerPlan { name: "fc".into(), group: None, width_before: 10, width_after: 10 };
+        assert_eq!(plan.layers, [conv, output]);
     }
 }

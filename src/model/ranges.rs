@@ -105,7 +105,7 @@ fn least_common_multiple(a: usize, b: usize) -> usize {
 /// Names that are those of no layer with units of its own.
 fn unknown_names(graphs: &[Graph], couplings: &[Couplings], groups: &[Named<'_>], target: &Target) -> Vec<Fault> {
     let is_layer = |name: &str| groups.iter().any(|group| group.layers.contains(&name));
-    let is_head = |name: &str| couplings[0].heads.iter().any(|id| graphs[0].node(*id).name == name);
+    let is_output_layer = |name: &str| couplings[0].output_layers.iter().any(|id| graphs[0].node(*id).name == name);
     let known = || {
         let names: Vec<&str> = groups.iter().flat_map(|group| group.layers.iter().copied()).take(20).collect();
         let more = if groups.iter().map(|group| group.layers.len()).sum::<usize>() > 20 { ", …" } else { "" };
@@ -118,10 +118,10 @@ fn unknown_names(graphs: &[Graph], couplings: &[Couplings], groups: &[Named<'_>]
             format!("there is no layer `{name}`; layers that can be pruned: {}", known()),
         )
     };
-    let kept = target.keep.iter().enumerate().filter(|(_, name)| !is_layer(name) && !is_head(name));
+    let kept = target.keep.iter().enumerate().filter(|(_, name)| !is_layer(name) && !is_output_layer(name));
     let mut faults: Vec<Fault> = kept.map(|(index, name)| unknown(format!("/target/keep/{index}"), name)).collect();
     for name in target.layers.keys().filter(|name| !is_layer(name)) {
-        faults.push(if is_head(name) {
+        faults.push(if is_output_layer(name) {
             let detail = format!("the width of the output layer `{name}` is the number of outputs and stays");
             Fault::new(pointer_to(name), FaultCode::InvalidValue, detail)
         } else {

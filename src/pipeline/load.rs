@@ -58,7 +58,7 @@ impl Subset {
     }
 
     /// The first `count` examples as a part of their own.
-    pub(super) fn head(&self, count: usize) -> Self {
+    pub(super) fn prefix(&self, count: usize) -> Self {
         let indices = self.indices[..count.min(self.indices.len())].to_vec();
         Self { split: Arc::clone(&self.split), indices, normalize: self.normalize.clone() }
     }

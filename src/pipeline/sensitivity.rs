@@ -29,7 +29,7 @@ pub(super) fn curves(context: &mut Context<'_>, ensemble: &Ensemble<'_>) -> Resu
         return Ok(probes.iter().map(Probe::from_scores).collect());
     };
     let data = bench.data();
-    let part = data.validation.as_ref().unwrap_or(&data.train).head(affordable.min(SENSITIVITY_EXAMPLES) as usize);
+    let part = data.validation.as_ref().unwrap_or(&data.train).prefix(affordable.min(SENSITIVITY_EXAMPLES) as usize);
     let changes = measure(context, ensemble, &probes, bench, &part)?;
     context.phases.info(format!("measured each layer's sensitivity on {} examples", part.indices.len()));
     let mut changes = changes.into_iter();

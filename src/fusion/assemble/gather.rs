@@ -56,7 +56,7 @@ fn attention<'a>(
 ) -> Result<(usize, usize), FusionError> {
     let node = ensemble.graph().node(id);
     let refuse = |detail: &str| FusionError::from(CouplingError { node: node.name.clone(), detail: detail.to_owned() });
-    if ensemble.is_head(id) && ensemble.members().len() > 1 {
+    if ensemble.is_output_layer(id) && ensemble.members().len() > 1 {
         return Err(refuse("attentions whose outputs are the network's are not fused yet"));
     }
     ensemble.check_heads()?;
@@ -95,7 +95,7 @@ struct Layer<'a> {
     ensemble: &'a Ensemble<'a>,
     id: NodeId,
     node: &'a Node,
-    head: bool,
+    writes_output: bool,
     rows: Routes,
     columns: Option<Routes>,
 }
@@ -108,7 +108,7 @@ impl<'a> Layer<'a> {
             ensemble,
             id,
             node,
-            head: ensemble.is_head(id),
+            writes_output: ensemble.is_output_layer(id),
             rows: Routes::rows(ensemble, id, selection),
             columns: reads.then(|| Routes::columns(ensemble, id, selection)),
         }
@@ -128,7 +128,7 @@ impl<'a> Layer<'a> {
         let mut shape = parameter.shape;
         (shape[0], shape[1]) = (self.rows.len, columns.len);
         let picks = columns.runs.iter().map(|runs| Pick::new(runs, inner)).collect();
-        let maker: Box<dyn Make + 'a> = if self.head {
+        let maker: Box<dyn Make + 'a> = if self.writes_output {
             let shares = self.ensemble.exact_shares();
             Box::new(Outputs { members, source_len, picks, shares })
         } else {
@@ -162,7 +162,7 @@ impl<'a> Layer<'a> {
     /// One value per row.
     fn vector(&self, parameter: parameters::Parameter) -> Result<Rows<'a>, CheckpointError> {
         let members = self.members(&parameter.name)?;
-        let shares = self.head.then(|| self.ensemble.exact_shares());
+        let shares = self.writes_output.then(|| self.ensemble.exact_shares());
         let maker = Box::new(Vector { members, picks: self.picks(), shares });
         Ok(Rows { name: parameter.name, shape: vec![self.rows.len], maker })
     }

@@ -197,7 +197,7 @@ impl Chain<'_, '_> {
         let mut targets = vec![0.0; routes.len * n];
         let mut offset = 0;
         for (member, runs) in routes.runs.iter().enumerate() {
-            let share = if self.ensemble.is_head(id) { f64::from(self.ensemble.shares()[member]) } else { 1.0 };
+            let share = if self.ensemble.is_output_layer(id) { f64::from(self.ensemble.shares()[member]) } else { 1.0 };
             let width = joint.widths[member];
             for (row, target) in runs.iter().flat_map(|run| (0..run.len).map(|at| (run.source + at, run.target + at))) {
                 let line = &mut targets[target * n + offset..target * n + offset + width];

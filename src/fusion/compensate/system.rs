@@ -73,7 +73,7 @@ pub(super) struct System<'a> {
     rows: Vec<Vec<(usize, usize)>>,
     /// Rows of the fused layer.
     outputs: usize,
-    head: bool,
+    writes_output: bool,
     input: NodeId,
 }
 
@@ -120,7 +120,7 @@ impl<'a> System<'a> {
             unknowns,
             rows: routes.runs.iter().map(pairs).collect(),
             outputs: routes.len,
-            head: ensemble.is_head(id),
+            writes_output: ensemble.is_output_layer(id),
             input: graph.node(id).inputs[0],
         })
     }
@@ -249,7 +249,7 @@ impl<'a> System<'a> {
     }
 
     fn share(&self, member: usize) -> f32 {
-        if self.head { self.ensemble.shares()[member] } else { 1.0 }
+        if self.writes_output { self.ensemble.shares()[member] } else { 1.0 }
     }
 
     /// What the solution makes of the layer. `biases` are the members' own, which the targets of full systems hold already.

@@ -148,8 +148,8 @@ impl<'a> Ensemble<'a> {
     }
 
     /// Whether the units that `node` writes are the network's outputs.
-    pub(super) fn is_head(&self, node: NodeId) -> bool {
-        self.couplings[0].heads.contains(&node)
+    pub(super) fn is_output_layer(&self, node: NodeId) -> bool {
+        self.couplings[0].output_layers.contains(&node)
     }
 
     /// A group's name.
@@ -198,7 +198,7 @@ fn same_couplings(first: &Couplings, other: &Couplings) -> Result<(), String> {
 /// Shares of the members by the width of what the output layer reads (algorithms: equal widths give 1/n).
 fn shares(couplings: &[Couplings]) -> Vec<f64> {
     let read = |couplings: &Couplings| {
-        let axis = couplings.heads.first().map(|head| &couplings.columns[head]);
+        let axis = couplings.output_layers.first().map(|layer| &couplings.columns[layer]);
         let hidden = axis.into_iter().flat_map(Axis::segments).filter(|segment| segment.owner.group().is_some());
         hidden.map(|segment| segment.units).sum::<usize>()
     };

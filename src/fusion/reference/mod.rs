@@ -121,7 +121,7 @@ impl Stack<'_> {
                 (Op::Attention { heads, .. }, _) => attention::attend(&block, *heads, member.graph.node(id), &tensors),
                 _ => dense::linear(&block, member.graph.shape(id)[0], &tensors),
             };
-            y.add(&part, &rows.runs[index], if self.is_head(id) { self.shares[index] } else { 1.0 });
+            y.add(&part, &rows.runs[index], if self.is_output_layer(id) { self.shares[index] } else { 1.0 });
         }
         Ok(y)
     }
@@ -152,8 +152,8 @@ impl Stack<'_> {
         }
     }
 
-    fn is_head(&self, id: NodeId) -> bool {
-        matches!(&self.places, Places::Stacked(ensemble, _) if ensemble.is_head(id))
+    fn is_output_layer(&self, id: NodeId) -> bool {
+        matches!(&self.places, Places::Stacked(ensemble, _) if ensemble.is_output_layer(id))
     }
 }
 

@@ -114,7 +114,8 @@ impl View<'_> {
         let inner = self.inner(node);
         let row_len = columns.unwrap_or_default().len() * inner;
         let rows = self.positions(&rows);
-        let share = if self.ensemble.is_head(node) { f64::from(self.ensemble.shares()[self.member]) } else { 1.0 };
+        let share =
+            if self.ensemble.is_output_layer(node) { f64::from(self.ensemble.shares()[self.member]) } else { 1.0 };
         let factor = if self.norm == Norm::Squares { share * share } else { share };
         let elements = squares::of_columns(&weight, row_len, &rows);
         Ok(elements.chunks_exact(inner).map(|column| column.iter().sum::<f64>() * factor).collect())

@@ -230,7 +230,7 @@ fn reads(ensemble: &Ensemble<'_>, layer: NodeId, group: GroupId) -> Result<Vec<f
                 }
             }
         }
-        let factor = if ensemble.is_head(layer) { f64::from(share * share) } else { 1.0 };
+        let factor = if ensemble.is_output_layer(layer) { f64::from(share * share) } else { 1.0 };
         let mut own = vec![0.0; counts[member]];
         for placed in columns.placed_of(Owner::Group(group)) {
             for unit in placed.units() {

@@ -41,7 +41,7 @@ impl Fixed {
         let columns = couplings.iter().flat_map(|couplings| &couplings.columns);
         Self {
             readers: columns.filter(|(_, axis)| axis.holds(Owner::Input)).map(|(id, _)| *id).collect(),
-            writers: couplings.iter().flat_map(|couplings| couplings.heads.iter().copied()).collect(),
+            writers: couplings.iter().flat_map(|couplings| couplings.output_layers.iter().copied()).collect(),
         }
     }
 }

@@ -60,7 +60,7 @@ pub struct Couplings {
     /// For every attention the axis between its projections: its heads, each with the width of a head.
     pub attentions: BTreeMap<NodeId, Axis>,
     /// Dense operations whose outputs are the network's outputs.
-    pub heads: Vec<NodeId>,
+    pub output_layers: Vec<NodeId>,
 }
 
 /// Why a network's units cannot be separated member by member.
@@ -99,7 +99,8 @@ impl Couplings {
             }
         }
         let attentions = BTreeMap::new();
-        let mut couplings = Self { groups: owners.groups, rows, columns, attentions, heads: owners.heads };
+        let mut couplings =
+            Self { groups: owners.groups, rows, columns, attentions, output_layers: owners.output_layers };
         couplings.attach_readers(graph)?;
         couplings.attach_heads(graph);
         Ok(couplings)

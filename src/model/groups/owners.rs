@@ -16,7 +16,7 @@ pub(super) struct Owners {
     /// Groups by the producers of their units.
     made_by: BTreeMap<Vec<NodeId>, GroupId>,
     pub(super) groups: Vec<Group>,
-    pub(super) heads: Vec<NodeId>,
+    pub(super) output_layers: Vec<NodeId>,
 }
 
 impl Owners {
@@ -24,8 +24,8 @@ impl Owners {
     pub(super) fn assign(graph: &Graph, units: &mut Units, order: &[NodeId]) -> Result<Self, CouplingError> {
         let place = vec![None; units.count()];
         let apart = apart(graph, units);
-        let (made_by, groups, heads) = (BTreeMap::new(), Vec::new(), Vec::new());
-        let mut owners = Self { place, apart, outputs: 0, made_by, groups, heads };
+        let (made_by, groups, output_layers) = (BTreeMap::new(), Vec::new(), Vec::new());
+        let mut owners = Self { place, apart, outputs: 0, made_by, groups, output_layers };
         owners.claim(&units.roots(NodeId(0)), Owner::Input, 0);
         let outputs = units.roots(graph.output());
         if outputs.iter().any(|root| owners.place[*root].is_some()) {
@@ -54,7 +54,7 @@ impl Owners {
         next
     }
 
-    /// Enters one producer, as a head or into the groups of its units; opens those that are new. A grouped convolution opens
+    /// Enters one producer, as an output layer or into the groups of its units; opens those that are new. A grouped convolution opens
     /// groups, but makes no units.
     fn place_producer(
         &mut self,
@@ -75,7 +75,7 @@ impl Owners {
                 return Err(refuse(node, super::READS_OUTPUTS));
             }
             self.outputs = self.claim(&roots, Owner::Output, self.outputs);
-            self.heads.push(producer);
+            self.output_layers.push(producer);
             return Ok(());
         }
         for &root in &roots {

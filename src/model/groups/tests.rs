@@ -47,7 +47,7 @@ fn a_chain_is_pruned_from_the_output_towards_the_input() {
     assert_eq!(producers, [["fc1"], ["conv"]]);
     assert_eq!(names(&graph, &couplings.groups[1].consumers), ["fc1"]);
     assert_eq!(names(&graph, &couplings.groups[1].channelwise), ["bn"]);
-    assert_eq!(names(&graph, &couplings.heads), ["fc2"]);
+    assert_eq!(names(&graph, &couplings.output_layers), ["fc2"]);
     assert_eq!(couplings.columns[&NodeId(6)], whole(1, 3, 4));
     assert_eq!(couplings.rows[&NodeId(6)], whole(0, 5, 1));
     assert_eq!(couplings.columns[&NodeId(1)].segments()[0].owner, Owner::Input);
@@ -102,7 +102,7 @@ fn op(name: &str, json: serde_json::Value, inputs: &[usize]) -> Node {
     node(name, serde_json::from_value(json).unwrap(), inputs)
 }
 
-/// A MobileNet-like block: expand, depthwise, squeeze-excite, project, sum; then the head.
+/// A MobileNet-like block: expand, depthwise, squeeze-excite, project, sum; then the output layer.
 #[test]
 fn a_gate_and_a_depthwise_convolution_live_with_what_they_act_on() {
     let point =
