@@ -74,7 +74,7 @@ impl Outputs<'_> {
         }
         // Where the commit fails the blob stays until it is swept: should the machine stop now, it may turn out to be written.
         if let Some(superseded) = self.jobs.save_checkpoint(self.fence, epoch, &key).await? {
-            self.drop_blob(&superseded).await;
+            self.jobs.drop_blob(self.blobs, &superseded).await;
         }
         Ok(())
     }
@@ -97,26 +97,18 @@ impl Outputs<'_> {
         match published.map_err(OutputError::from) {
             Ok(checkpoint) => {
                 if let Some(checkpoint) = checkpoint {
-                    self.drop_blob(&checkpoint).await;
+                    self.jobs.drop_blob(self.blobs, &checkpoint).await;
                 }
                 Ok(())
             }
             Err(error) => {
                 if error.is_fence_lost() {
                     for artifact in &artifacts {
-                        self.drop_blob(&artifact.blob_key).await;
+                        self.jobs.drop_blob(self.blobs, &artifact.blob_key).await;
                     }
                 }
                 Err(error)
             }
-        }
-    }
-
-    /// Removes a blob that this attempt has made or replaced, unless a job refers to it. Where that fails it stays behind,
-    /// until it is swept.
-    async fn drop_blob(&self, key: &str) {
-        if let Err(error) = self.jobs.drop_blob(self.blobs, key).await {
-            tracing::warn!(key, %error, "a blob that nobody needs could not be removed; it will be swept");
         }
     }
 

@@ -75,7 +75,7 @@ async fn model(app: &TestApp, id: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_was_accepted_ends_well_whatever_call_fails() {
     let expected = tokio::sync::OnceCell::new();
-    each_fault("jobs", 67, async |mounted, script| {
+    each_fault("jobs", 89, async |mounted, script| {
         let app = start(mounted).await;
         let expected = expected.get_or_init(async || model(&app, &post(&app, 2).await).await).await;
         let id = post(&app, 2).await;

@@ -87,7 +87,7 @@ fn the_process_of_the_file_system() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_fault_of_the_storage_costs_a_client_anything() {
-    each_fault("requests", 17, async |mounted, script| {
+    each_fault("requests", 29, async |mounted, script| {
         let app = start(folder(mounted)).await;
         mounted.arm(script);
         let promised = workload::run(&app).await;
@@ -104,7 +104,7 @@ async fn no_fault_of_the_storage_costs_a_client_anything() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_that_fails_leaves_a_folder_that_starts() {
-    each_fault("start", 7, async |mounted, script| {
+    each_fault("start", 13, async |mounted, script| {
         let folder = folder(mounted);
         let settings = TestApp::settings(folder.path());
         mounted.arm(script);
@@ -127,16 +127,18 @@ async fn a_start_that_fails_leaves_a_folder_that_starts() {
 async fn after_one_fsync_that_failed_everything_is_written_again() {
     let Some(mounted) = mounted("after_one_fsync_that_failed_everything_is_written_again") else { return };
     let app = start(folder(&mounted)).await;
+    let mut struck = 0;
     for number in 0..12 {
         mounted.arm(Script { fault: Fault::Broken, first: number, count: 1, only: Some("sync") });
         let name = format!("/v1/checkpoints/m{number}");
         let first = app.put(&name, support::member()).send().await.expect("an answer").status();
-        mounted.heal();
+        struck += mounted.heal();
         assert!(first.is_success() || first.is_server_error(), "{first}");
         let second = app.put(&name, support::member()).send().await.expect("an answer").status();
         assert!(second.is_success(), "{second} after {first}");
         let ready = app.get("/readyz").send().await.expect("an answer").status();
-        assert!(ready.is_success() || first.is_server_error(), "{ready}");
+        assert!(ready.is_success(), "{ready}");
     }
+    assert!(struck >= 5, "only {struck} syncs were struck");
     app.stop().await;
 }

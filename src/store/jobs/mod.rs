@@ -89,18 +89,16 @@ impl From<sqlx::Error> for JobError {
 
 impl From<JobError> for Problem {
     fn from(error: JobError) -> Self {
-        let detail = match &error {
-            JobError::Store(_) => String::new(),
+        let code = error.code();
+        let detail = match error {
+            JobError::Store(error) => return error.into(),
             JobError::NotFound(id) => format!("There is no job `{id}`; GET /v1/jobs lists them."),
             JobError::KeyReused => "Use a new key for a different request; keys are remembered for 24 h.".to_owned(),
             JobError::InputsGone(_) => format!("It cannot run again: {error}."),
             JobError::Transition(TransitionError::StillActive(_)) => format!("Not now: {error}."),
             JobError::Transition(TransitionError::FenceLost { .. }) => error.to_string(),
         };
-        match error {
-            JobError::Store(error) => error.into(),
-            error => Self::new(error.code(), detail),
-        }
+        Self::new(code, detail)
     }
 }
 

@@ -17,21 +17,21 @@ impl Jobs {
         format!("{}/{}/{}/{name}", Self::FOLDER, fence.job, fence.attempt)
     }
 
-    /// Removes the blob `key` unless a job refers to it.
-    ///
-    /// # Errors
-    /// When the database or the blob store fails.
-    pub async fn drop_blob(&self, blobs: &Blobs, key: &str) -> Result<(), StoreError> {
-        if self.is_referenced(key).await? { Ok(()) } else { blobs.delete(key).await }
+    /// Removes the blob `key` unless a job refers to it. Where that fails it stays behind, until it is swept.
+    pub async fn drop_blob(&self, blobs: &Blobs, key: &str) {
+        match self.is_referenced(key).await {
+            Ok(true) => {}
+            Ok(false) => blobs.delete_or_leave(key).await,
+            Err(error) => {
+                tracing::warn!(key, %error, "whether a job needs this blob is unknown; it stays until it is swept");
+            }
+        }
     }
 
-    /// Removes those of a deleted job's blobs that no other job refers to, a retry for example, and its empty folders. What
-    /// cannot be removed stays behind, until it is swept.
+    /// Removes those of a deleted job's blobs that no other job refers to, a retry for example, and its empty folders.
     pub async fn discard(&self, blobs: &Blobs, job: JobId, keys: &[String]) {
         for key in keys {
-            if let Err(error) = self.drop_blob(blobs, key).await {
-                tracing::warn!(key, %error, "a blob that nobody needs could not be removed; it will be swept");
-            }
+            self.drop_blob(blobs, key).await;
         }
         blobs.prune(&format!("{}/{job}", Self::FOLDER)).await;
     }
