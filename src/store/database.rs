@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::ops::{Deref, DerefMut};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,15 +72,16 @@ impl Database {
     ///
     /// # Errors
     /// When the folder is not writable, the file is no database, its schema is newer than this program, or the files in the
-    /// folder belong to another database; see [`super::identity`].
+    /// folder belong to another database.
     pub async fn open(data_dir: &Path) -> Result<Self, StoreError> {
+        let path = data_dir.join("engraft.db");
         let options = SqliteConnectOptions::new()
-            .filename(path(data_dir))
+            .filename(&path)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT);
         let lock = lock(data_dir).await?;
-        let folder = DataFolder::at(data_dir);
+        let folder = DataFolder::new(data_dir, &path);
         folder.check_before_open()?;
         let making = options.clone().create_if_missing(true).journal_mode(SqliteJournalMode::Wal);
         let mut writer = making.connect().await?;
@@ -131,11 +132,6 @@ impl Database {
             tracing::warn!(%error, "the database was not closed cleanly; the next start recovers it");
         }
     }
-}
-
-/// Where the database of a data folder lies.
-pub(super) fn path(data_dir: &Path) -> PathBuf {
-    data_dir.join("engraft.db")
 }
 
 /// One process at a time makes the file and migrates it. SQLite has no lock for that: none spans several transactions, and

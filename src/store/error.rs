@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use sqlx::migrate::MigrateError;
 
-use super::identity::IdentityError;
 use crate::domain::problem::{Code, Problem};
 
 /// A failure of the database or the blob store; never the client's fault.
@@ -39,6 +38,48 @@ pub enum StoreError {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+}
+
+/// A data folder whose parts do not belong together.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The files are there, the database is not.
+    #[error(
+        "{blobs} holds files, but their database {database} is missing. Put it back (with its -wal file, if there is one), \
+         or move {blobs} away to begin with an empty folder. Nothing was changed"
+    )]
+    WithoutDatabase {
+        /// The folder of the files.
+        blobs: PathBuf,
+        /// Where their database should be.
+        database: PathBuf,
+    },
+    /// The database is there, its files are not.
+    #[error(
+        "the database {database} knows files, but {blobs} is not their folder: its file `identity` is missing. Is a volume not \
+         mounted? Put the folder back, or restore both from one backup. Nothing was changed"
+    )]
+    WithoutFiles {
+        /// The folder where the files should be.
+        blobs: PathBuf,
+        /// The database.
+        database: PathBuf,
+    },
+    /// Both are there, and strangers.
+    #[error(
+        "the database {database} belongs to the data folder {of_database}, the files in {blobs} to {of_files}. Restore both from \
+         one backup. Nothing was changed"
+    )]
+    Strangers {
+        /// The folder of the files.
+        blobs: PathBuf,
+        /// The database.
+        database: PathBuf,
+        /// The identity in the database.
+        of_database: String,
+        /// The identity beside the files.
+        of_files: String,
     },
 }
 

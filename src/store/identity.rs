@@ -9,55 +9,12 @@ use sqlx::sqlite::SqliteConnection;
 use uuid::Uuid;
 
 use super::blobs::{FOLDER, sync};
-use super::database;
-use super::error::StoreError;
+use super::error::{IdentityError, StoreError};
 
 /// The file in the folder of the blobs that says whose they are.
 const MARK: &str = "identity";
 /// The same while the database does not say so yet.
 const DRAFT: &str = "identity.draft";
-
-/// A data folder whose parts do not belong together.
-#[derive(Debug, thiserror::Error)]
-pub enum IdentityError {
-    /// The files are there, the database is not.
-    #[error(
-        "{blobs} holds files, but their database {database} is missing. Put it back (with its -wal file, if there is one), \
-         or move {blobs} away to begin with an empty folder. Nothing was changed"
-    )]
-    WithoutDatabase {
-        /// The folder of the files.
-        blobs: PathBuf,
-        /// Where their database should be.
-        database: PathBuf,
-    },
-    /// The database is there, its files are not.
-    #[error(
-        "the database {database} knows files, but {blobs} is not their folder: its file `{MARK}` is missing. Is a volume not \
-         mounted? Put the folder back, or restore both from one backup. Nothing was changed"
-    )]
-    WithoutFiles {
-        /// The folder where the files should be.
-        blobs: PathBuf,
-        /// The database.
-        database: PathBuf,
-    },
-    /// Both are there, and strangers.
-    #[error(
-        "the database {database} belongs to the data folder {of_database}, the files in {blobs} to {of_files}. Restore both from \
-         one backup. Nothing was changed"
-    )]
-    Strangers {
-        /// The folder of the files.
-        blobs: PathBuf,
-        /// The database.
-        database: PathBuf,
-        /// The identity in the database.
-        of_database: String,
-        /// The identity beside the files.
-        of_files: String,
-    },
-}
 
 /// The parts of a data folder that must belong together.
 #[derive(Debug)]
@@ -67,9 +24,9 @@ pub(super) struct DataFolder {
 }
 
 impl DataFolder {
-    /// The data folder `data_dir`.
-    pub(super) fn at(data_dir: &Path) -> Self {
-        Self { blobs: data_dir.join(FOLDER), database: database::path(data_dir) }
+    /// The data folder `data_dir`, whose database is the file `database`.
+    pub(super) fn new(data_dir: &Path, database: &Path) -> Self {
+        Self { blobs: data_dir.join(FOLDER), database: database.to_owned() }
     }
 
     /// Before the database is opened, which would make one: refuses files that have lost theirs.

@@ -9,7 +9,7 @@ pub mod datasets;
 pub mod error;
 pub mod files;
 pub mod idempotency;
-pub mod identity;
+mod identity;
 pub mod intake;
 pub mod jobs;
 pub mod keys;

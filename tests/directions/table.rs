@@ -82,10 +82,6 @@ pub(crate) const CIRCLES: &[(&[&str], &str)] = &[
         &["model::graph", "model::parameters"],
         "a graph checks its parameters' sizes, and parameters are those of a graph",
     ),
-    (
-        &["store::blobs", "store::database", "store::error", "store::identity"],
-        "a database opens with the identity of its folder, whose errors are the store's",
-    ),
     (&["tensors::convert", "tensors::elements", "tensors::number"], "one table of element types, from three sides"),
     (&["tensors::state_dict", "tensors::write"], "a state dict writes itself, with its own type of errors"),
 ];
