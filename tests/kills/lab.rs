@@ -16,10 +16,11 @@ use engraft::store::trash::Trash;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::inputs;
+use crate::common::app::TestApp;
+use crate::common::inputs;
+use crate::common::samples::{files, sha256};
 use crate::processes::{Lease, Worker, working_below};
 use crate::strikes::Victim;
-use crate::support::{TestApp, files, sha256};
 
 /// Epochs of a job.
 const EPOCHS: usize = 10;

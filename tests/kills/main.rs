@@ -3,22 +3,22 @@
 
 #![cfg(target_os = "linux")]
 
-mod inputs;
+#[path = "../common/mod.rs"]
+mod common;
 mod lab;
 mod processes;
 mod strikes;
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::time::Duration;
 
+use common::app::TestApp;
+use common::samples::script;
 use engraft::domain::progress::Phase;
 use engraft::store::jobs::Event;
 use lab::{Lab, ONE_SECOND};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use strikes::Strike;
-use support::{TestApp, script};
 use tokio::time::sleep;
 
 /// Strikes in all.

@@ -7,10 +7,12 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
+use crate::common::app::TestApp;
+use crate::common::inputs;
+use crate::common::samples::sha256;
 use crate::mounted::Mounted;
-use crate::support::{TestApp, sha256};
 use crate::switch::{Fault, Script};
-use crate::{each_fault, folder, inputs, mounted};
+use crate::{each_fault, folder, mounted};
 
 /// When this is over, something hangs.
 const LIMIT: Duration = Duration::from_mins(3);

@@ -3,25 +3,24 @@
 
 #![cfg(target_os = "linux")]
 
-#[path = "../kills/inputs.rs"]
-mod inputs;
+#[path = "../common/mod.rs"]
+mod common;
 mod jobs;
 mod layer;
 mod mounted;
 mod room;
-#[path = "../support/mod.rs"]
-mod support;
 mod switch;
 mod workload;
 
 use std::io::Write;
 use std::sync::Arc;
 
+use common::app::TestApp;
+use common::samples;
 use engraft::app::Application;
 use engraft::domain::clock::SystemClock;
 use engraft::runtime::lifecycle::Shutdown;
 use mounted::Mounted;
-use support::TestApp;
 use switch::{Fault, Script};
 use tempfile::TempDir;
 
@@ -114,7 +113,7 @@ async fn a_start_that_fails_leaves_a_folder_that_starts() {
             application.state().database.close().await;
         }
         let app = start(folder).await;
-        let uploaded = app.put("/v1/checkpoints/m0", support::member()).send().await.expect("an answer");
+        let uploaded = app.put("/v1/checkpoints/m0", samples::member()).send().await.expect("an answer");
         assert!(uploaded.status().is_success(), "{}", uploaded.status());
         app.stop().await;
         struck
@@ -131,10 +130,10 @@ async fn after_one_fsync_that_failed_everything_is_written_again() {
     for number in 0..12 {
         mounted.arm(Script { fault: Fault::Broken, first: number, count: 1, only: Some("sync") });
         let name = format!("/v1/checkpoints/m{number}");
-        let first = app.put(&name, support::member()).send().await.expect("an answer").status();
+        let first = app.put(&name, samples::member()).send().await.expect("an answer").status();
         struck += mounted.heal();
         assert!(first.is_success() || first.is_server_error(), "{first}");
-        let second = app.put(&name, support::member()).send().await.expect("an answer").status();
+        let second = app.put(&name, samples::member()).send().await.expect("an answer").status();
         assert!(second.is_success(), "{second} after {first}");
         let ready = app.get("/readyz").send().await.expect("an answer").status();
         assert!(ready.is_success(), "{ready}");

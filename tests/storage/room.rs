@@ -18,8 +18,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
+use crate::common::app::{TestApp, problem};
+use crate::common::samples::{member, safetensors};
 use crate::skipped;
-use crate::support::{TestApp, problem, safetensors};
 
 /// Height and width of a picture.
 const SIDE: usize = 256;
@@ -153,7 +154,7 @@ async fn a_job_for_which_the_disk_has_no_room_waits_and_harms_nobody() {
         sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(view(&app, &id).await["state"], "queued", "it waits for room");
-    let other = app.put("/v1/checkpoints/other", crate::support::member()).send().await.expect("an answer");
+    let other = app.put("/v1/checkpoints/other", member()).send().await.expect("an answer");
     assert_eq!(other.status(), StatusCode::CREATED);
     assert_eq!(app.get("/readyz").send().await.expect("an answer").status(), StatusCode::OK);
     app.stop().await;
@@ -167,7 +168,7 @@ async fn a_full_disk_refuses_uploads_and_lets_deletions_make_room() {
     let upload =
         async |name: &str| app.put(&format!("/v1/checkpoints/{name}"), big.clone()).send().await.expect("an answer");
     assert_eq!(upload("kept").await.status(), StatusCode::CREATED);
-    let small_one = app.put("/v1/checkpoints/m0", crate::support::member()).send().await.expect("an answer");
+    let small_one = app.put("/v1/checkpoints/m0", member()).send().await.expect("an answer");
     assert_eq!(small_one.status(), StatusCode::CREATED);
     let reserve = app.folder.path().join("reserve");
     let begun = Instant::now();

@@ -5,7 +5,8 @@ use std::time::Duration;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::{TestApp, member, safetensors};
+use crate::common::app::TestApp;
+use crate::common::samples::{member, safetensors};
 
 /// A client's session: what was acknowledged, step by step.
 #[derive(Debug, Default)]

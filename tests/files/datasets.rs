@@ -1,14 +1,11 @@
 //! Reads small datasets of every format that are packed here, broken ones, and the real ones where they are at hand.
 
-mod packing;
-mod shared_data;
-
+use crate::common::shared_data::shared;
+use crate::packing::{self, Packed, gzip, idx_images, idx_labels, npy, npz, picture, safetensors, tar};
 use engraft::data::{Dataset, DatasetError, Limits, Pixels, inspect};
 use engraft::domain::dataset::{DatasetFacts, DatasetFormat};
 use image::ImageFormat::{Jpeg, Png};
-use packing::{Packed, gzip, idx_images, idx_labels, npy, npz, picture, safetensors, tar};
 use proptest::prelude::*;
-use shared_data::shared;
 
 fn facts(bytes: &[u8]) -> Result<DatasetFacts, DatasetError> {
     inspect(Packed::new(bytes).path(), &Limits::default())

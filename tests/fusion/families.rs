@@ -1,13 +1,12 @@
 //! Every family is recognised from names and shapes alone, and computes what PyTorch does: fixtures of
 //! `tests/fixtures/families/generate.py`, with weights that are generated from names and shapes.
 
-mod generator;
-mod shared_data;
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use crate::common::app::TestApp;
+use crate::common::shared_data::shared;
+use crate::common::weights;
 use engraft::exec::CpuNetwork;
 use engraft::fusion::Member;
 use engraft::fusion::reference::verify::{Agreement, TOLERANCE, reference};
@@ -21,7 +20,6 @@ use engraft::settings::Architecture;
 use engraft::tensors::StateDict;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use support::TestApp;
 
 /// A network as PyTorch has it.
 #[derive(Deserialize)]
@@ -95,8 +93,8 @@ fn recognise(name: &str, fixture: &Fixture, header: &CheckpointHeader) -> Graph 
 fn check_logits(name: &str, fixture: &Fixture) {
     let header = header(&fixture.tensors);
     let graph = recognise(name, fixture, &header);
-    let weights = generator::state_dict(&header, fixture.seed);
-    let inputs = generator::inputs(&fixture.input, fixture.seed);
+    let weights = weights::state_dict(&header, fixture.seed);
+    let inputs = weights::inputs(&fixture.input, fixture.seed);
     let got = reference(Member { graph: &graph, weights: &weights }, &inputs, fixture.input[0]).expect(name);
     let expected = fixture.logits.concat();
     let scale = expected.iter().fold(0.0_f32, |largest, logit| largest.max(logit.abs()));
@@ -142,10 +140,10 @@ fn check_step<T: Float>(name: &str, step: &Step, tolerance: f64) {
     let fixture = load(name);
     let header = header(&fixture.tensors);
     let graph = recognise(name, &fixture, &header);
-    let mut network: CpuNetwork<T> = compiled(&graph, &generator::state_dict(&header, fixture.seed), BATCH);
+    let mut network: CpuNetwork<T> = compiled(&graph, &weights::state_dict(&header, fixture.seed), BATCH);
     let shape = [&[BATCH], &fixture.input[1..]].concat();
     let inputs: Vec<T> =
-        generator::inputs(&shape, fixture.seed).into_iter().map(|value| T::of(f64::from(value))).collect();
+        weights::inputs(&shape, fixture.seed).into_iter().map(|value| T::of(f64::from(value))).collect();
     let labels: Vec<u32> = (0..BATCH as u32).map(|i| (3 * i + 1) % 10).collect();
     let loss = network.gradients(&inputs, Targets::of(&labels)).expect("a batch").loss;
     assert!((loss - step.loss).abs() < tolerance * step.loss, "{name}: loss {loss} for {}", step.loss);
@@ -238,11 +236,11 @@ fn the_generator_gives_the_numbers_of_the_python_one() {
     ];
     let bits = |values: &[f32]| [values[0].to_bits(), values[1].to_bits()];
     for (name, shape, expected) in cases {
-        let got = generator::tensor(name, shape, 7);
+        let got = weights::tensor(name, shape, 7);
         assert_eq!(got.len(), shape.iter().product::<usize>());
         assert_eq!(bits(&got), expected, "{name}");
     }
-    assert_eq!(bits(&generator::inputs(&[1, 3], 7)), [0xbf3b_9e30, 0x3f99_d0cf]);
+    assert_eq!(bits(&weights::inputs(&[1, 3], 7)), [0xbf3b_9e30, 0x3f99_d0cf]);
 }
 
 #[test]
@@ -268,7 +266,7 @@ fn trained_members_are_recognised() {
         ("cifar-resnet16", "resnet", vec![3, 32, 32]),
     ] {
         let file = format!("members/{ensemble}/m0.safetensors");
-        let Some(file) = shared_data::shared("trained_members_are_recognised", &file) else { continue };
+        let Some(file) = shared("trained_members_are_recognised", &file) else { continue };
         let found = inspect(engraft::tensors::Checkpoint::open(&file).expect("a checkpoint").header());
         let network =
             found.network.unwrap_or_else(|| panic!("{ensemble}: {:?} {:?}", found.candidates, found.unrecognised));
@@ -288,7 +286,7 @@ fn the_command_shows_what_a_file_holds_or_what_to_do() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("m0.safetensors");
     let fixture = load("mobilenet_v2");
-    let weights = generator::state_dict(&header(&fixture.tensors), fixture.seed);
+    let weights = weights::state_dict(&header(&fixture.tensors), fixture.seed);
     weights.save(&path, &std::collections::BTreeMap::new()).expect("a file");
     let path = path.to_str().expect("a path");
 
@@ -322,7 +320,7 @@ fn file(state: &StateDict) -> Vec<u8> {
 fn labelled_noise() -> StateDict {
     let mut data = StateDict::default();
     for (suffix, count) in [("", 24_usize), ("_test", 10)] {
-        let images = generator::inputs(&[count, 3, 32, 32], count as u64);
+        let images = weights::inputs(&[count, 3, 32, 32], count as u64);
         data.insert_f32(&format!("x{suffix}"), &[count, 3, 32, 32], images).expect("fits its shape");
         let labels: Vec<i64> = (0..count as i64).map(|index| index % 10).collect();
         let labels = candle_core::Tensor::from_vec(labels, count, &candle_core::Device::Cpu).expect("a tensor");
@@ -340,7 +338,7 @@ async fn a_mobile_network_is_fused_and_trained_over_http() {
         assert!(response.status().is_success(), "{path}: {}", response.status());
     };
     for seed in 0..2 {
-        put(&format!("/v1/checkpoints/m{seed}.safetensors"), file(&generator::state_dict(&header, seed))).await;
+        put(&format!("/v1/checkpoints/m{seed}.safetensors"), file(&weights::state_dict(&header, seed))).await;
     }
     put("/v1/datasets/noise.safetensors", file(&labelled_noise())).await;
     assert_eq!(app.dataset("noise.safetensors").await["state"], "ready");

@@ -1,12 +1,12 @@
 //! Networks over HTTP and on the command line, from the request to the fused model: spelled out as JSON, of different widths
 //! and depths, one alone. Wrong ones are answered with the node at fault, in bounded memory.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use crate::common::app::{TestApp, problem};
+use crate::common::samples::safetensors;
 use engraft::model::graph::{Graph, MAX_NODES, json as graph_json};
 use engraft::model::groups::MAX_UNITS;
 use engraft::model::parameters;
@@ -14,7 +14,6 @@ use engraft::tensors::{Checkpoint, Weights};
 use reqwest::header::{CONTENT_TYPE, LOCATION};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use support::{TestApp, problem, safetensors};
 
 /// A stem whose outputs are put beside those of another convolution, and a sum over both; then a gate. `a`, `b` and
 /// `gate` are the widths.

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::networks::{plan, topology};
+use super::networks::{plan, topology};
 
 /// What the network with these widths costs.
 fn spent(graph: &Graph, couplings: &Couplings, widths: &[usize], resource: Resource) -> u64 {

@@ -1,10 +1,9 @@
 //! The reference implementation's fusions, tensor by tensor: same units in the same order, same values.
 
-mod shared_data;
-
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use crate::common::shared_data::shared;
 use engraft::fusion::reference::verify;
 use engraft::fusion::{self, Ensemble, Fused, Member, align};
 use engraft::model::families::{self, Detected};
@@ -12,7 +11,6 @@ use engraft::model::graph::{Graph, Shape};
 use engraft::model::groups::{Couplings, GroupId};
 use engraft::settings::{Architecture, Outputs};
 use engraft::tensors::{Checkpoint, StateDict, Weights};
-use shared_data::shared;
 
 /// Largest difference of two corresponding weights.
 const TOLERANCE: f32 = 1e-6;

@@ -1,13 +1,12 @@
 //! Training and evaluation against numbers computed elsewhere, and against themselves after an interruption.
 
-mod shared_data;
-
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::common::shared_data::shared;
 use engraft::data::augment::ImageShape;
 use engraft::domain::problem::{Code, Problem};
 use engraft::exec::{BatchError, CpuNetwork};
@@ -21,7 +20,6 @@ use engraft::train::{
     Examples, Setup, Teach, TeacherLogits, TrainError, Trained, TrainingEvent, evaluate, init, latency, logits, score,
     train,
 };
-use shared_data::shared;
 
 static NEVER: AtomicBool = AtomicBool::new(false);
 static GO: &AtomicBool = &NEVER;

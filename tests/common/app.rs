@@ -1,8 +1,5 @@
 //! A server in this process, on a port of its own, with a data directory that goes away with it.
 
-#![expect(dead_code, reason = "each test binary uses its own part of this")]
-
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +9,6 @@ use engraft::config::Settings;
 use engraft::domain::access::{Scope, Tenant};
 use engraft::domain::clock::{SharedClock, SystemClock};
 use engraft::http::AppState;
-use engraft::model::formats::safetensors::encode_header;
-use engraft::model::header::{Dtype, TensorInfo};
 use engraft::runtime::lifecycle::Shutdown;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
@@ -143,44 +138,4 @@ pub(crate) async fn problem(response: Response) -> (StatusCode, String, Value) {
     let body: Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(body["status"], status.as_u16());
     (status, body["code"].as_str().expect("a code").to_owned(), body)
-}
-
-/// A safetensors file of tensors of 32-bit floats.
-pub(crate) fn safetensors(tensors: &[(&str, &[usize])]) -> Vec<u8> {
-    let info = |(name, shape): &(&str, &[usize])| TensorInfo {
-        name: (*name).to_owned(),
-        dtype: Dtype::F32,
-        shape: shape.to_vec(),
-    };
-    let tensors: Vec<TensorInfo> = tensors.iter().map(info).collect();
-    let mut file = encode_header(&tensors, &BTreeMap::new());
-    let elements: usize = tensors.iter().map(TensorInfo::elements).sum();
-    file.extend((0..elements).flat_map(|index| ((index % 251) as f32 / 251.0).to_le_bytes()));
-    file
-}
-
-/// A network of two layers.
-pub(crate) fn member() -> Vec<u8> {
-    safetensors(&[("fc1.weight", &[8, 4]), ("fc1.bias", &[8]), ("fc2.weight", &[3, 8]), ("fc2.bias", &[3])])
-}
-
-/// An executable file with this shell script.
-pub(crate) fn script(folder: &Path, text: &str) -> std::path::PathBuf {
-    use std::os::unix::fs::PermissionsExt;
-    let path = folder.join("script");
-    std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("writes");
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("makes it executable");
-    path
-}
-
-/// SHA-256, in hexadecimal.
-pub(crate) fn sha256(bytes: &[u8]) -> String {
-    use sha2::{Digest, Sha256};
-    hex::encode(Sha256::digest(bytes))
-}
-
-/// Files below a folder, by name.
-pub(crate) fn files(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }

@@ -1,13 +1,12 @@
 //! Clients that are slow on purpose, by raw sockets.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use crate::common::app::TestApp;
+use crate::common::samples::member;
 use engraft::config::Seconds;
-use support::{TestApp, member};
 
 fn connect(app: &TestApp) -> TcpStream {
     let socket = TcpStream::connect(app.address).expect("a connection");

@@ -1,15 +1,14 @@
 //! `/v1/comparisons` over HTTP, with the real program computing, and what a worker's limit does to it.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::common::app::{TestApp, problem};
+use crate::common::samples::{member, safetensors};
 use engraft::config::{Bytes, Seconds};
 use engraft::domain::access::Scope;
 use reqwest::header::{ETAG, IF_NONE_MATCH, LOCATION, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
-use support::{TestApp, member, problem, safetensors};
 
 async fn lab() -> TestApp {
     let app = TestApp::builder()

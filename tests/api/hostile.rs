@@ -1,11 +1,10 @@
 //! Random input over HTTP: never a panic, never a 5xx.
 
-mod support;
-
+use crate::common::app::{TestApp, problem};
+use crate::common::samples::member;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use reqwest::Method;
-use support::{TestApp, member, problem};
 use tokio::runtime::Runtime;
 
 const CASES: u32 = 96;

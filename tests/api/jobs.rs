@@ -1,17 +1,16 @@
 //! `/v1/jobs` over HTTP. What computes is a shell script that speaks the child's protocol, so that each answer of the
 //! API can be provoked.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::common::app::{TestApp, problem};
+use crate::common::samples::{member, script, sha256};
 use engraft::config::Seconds;
 use engraft::domain::access::Scope;
 use reqwest::header::{ACCEPT, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION, RANGE, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
-use support::{TestApp, member, problem, script, sha256};
 
 /// Does what the job's seed says: 1 waits until it is stopped, 2 fails, anything else succeeds.
 const CHILD: &str = r#"

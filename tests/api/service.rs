@@ -1,10 +1,10 @@
 //! What holds for every request: problems, request ids, keys and tenants, health, figures, the description.
 
-mod support;
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::common::app::{TestApp, problem};
+use crate::common::samples::member;
 use engraft::app::Application;
 use engraft::config::Settings;
 use engraft::domain::access::Scope;
@@ -12,7 +12,6 @@ use engraft::domain::clock::SystemClock;
 use engraft::runtime::lifecycle::Shutdown;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
-use support::{TestApp, member, problem};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_goes_wrong_is_a_problem_with_a_request_id() {

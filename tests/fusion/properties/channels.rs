@@ -14,7 +14,7 @@ use engraft::tensors::{StateDict, Weights};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::networks::{noise, weights};
+use super::networks::{noise, weights};
 
 /// A network from nodes that each read the one before, or those that are named; weights at random.
 fn network(nodes: &serde_json::Value, rng: &mut ChaCha8Rng) -> (Graph, StateDict) {

@@ -1,20 +1,19 @@
 //! Uploads over HTTP: whole, in parts, cut, wrong, at the same time.
 
-mod support;
-
 use std::io::{BufRead, Read, Write};
 use std::net::TcpStream;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::common::app::{TestApp, problem};
+use crate::common::samples::{files, member, safetensors, sha256};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use engraft::config::{Bytes, Seconds};
 use engraft::domain::clock::{Clock, ManualClock, SystemClock};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
-use support::{TestApp, files, member, problem, safetensors, sha256};
 
 /// A file of a few megabytes, so that it comes in many pieces.
 fn large() -> Vec<u8> {

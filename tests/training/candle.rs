@@ -11,7 +11,7 @@ use engraft::model::families::fresh;
 use engraft::model::graph::Graph;
 use engraft::train::init;
 
-#[path = "../examples/load_in_candle.rs"]
+#[path = "../../examples/load_in_candle.rs"]
 #[expect(dead_code, reason = "its `main` belongs to the example")]
 mod example;
 

@@ -1,12 +1,11 @@
 //! Datasets over HTTP: uploaded, read through in a child process, ready or invalid.
 
-mod support;
-
+use crate::common::app::{self, TestApp};
+use crate::common::samples;
 use engraft::config::{Bytes, Seconds};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::time::Duration;
-use support::TestApp;
 
 /// A safetensors file with `x` of 6 images of 1 x 2 x 2 and `y` of 3 classes.
 fn dataset() -> Vec<u8> {
@@ -49,7 +48,7 @@ async fn a_file_that_is_no_dataset_becomes_invalid_with_the_reason() {
     assert_eq!((&view["state"], &view["error"]["code"]), (&json!("invalid"), &json!("dataset_invalid")));
     assert!(view["error"]["detail"].as_str().expect("text").contains("npz"), "{view}");
     let empty = app.put("/v1/datasets/empty", Vec::new()).send().await.expect("an answer");
-    assert_eq!(support::problem(empty).await.1, "dataset_invalid");
+    assert_eq!(app::problem(empty).await.1, "dataset_invalid");
     app.stop().await;
 }
 
@@ -69,7 +68,7 @@ async fn a_dataset_that_was_being_read_is_read_after_the_next_start() {
 async fn a_child_that_breaks_its_limits_makes_the_dataset_invalid_and_the_server_lives() {
     let scripts = tempfile::tempdir().expect("a folder");
     for (text, reason) in [("kill -9 $$", "failed"), ("sleep 60", "more than 0.5 s")] {
-        let program = support::script(scripts.path(), text);
+        let program = samples::script(scripts.path(), text);
         let app = TestApp::builder()
             .settings(|settings| {
                 settings.program = Some(program);

@@ -1,0 +1,13 @@
+//! The API over HTTP, on a server in this process.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod comparisons;
+mod datasets;
+mod description;
+mod hostile;
+mod jobs;
+mod networks;
+mod service;
+mod slow;
+mod uploads;

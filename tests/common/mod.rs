@@ -1,0 +1,9 @@
+//! What the test binaries share.
+
+#![expect(dead_code, reason = "each test binary uses its own part of this")]
+
+pub(crate) mod app;
+pub(crate) mod inputs;
+pub(crate) mod samples;
+pub(crate) mod shared_data;
+pub(crate) mod weights;

@@ -1,0 +1,9 @@
+//! Files in and out: datasets, networks as JSON, the pipeline from files to files, commands.
+
+mod commands;
+#[path = "../common/mod.rs"]
+mod common;
+mod datasets;
+mod fuse;
+mod graph_form;
+mod packing;

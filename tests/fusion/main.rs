@@ -1,0 +1,8 @@
+//! What fusion computes, held against other implementations and against plain ones, and against what plans count.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod families;
+mod golden;
+mod planned_counts;
+mod properties;
