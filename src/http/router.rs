@@ -10,22 +10,23 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Document;
 use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
+use super::description::{self, Description, refer_to_entries};
 use super::frame::frame;
-use super::service::description::{Description, refer_to_entries};
 use super::state::AppState;
-use super::{checkpoints, comparisons, datasets, jobs, origin, service, workers};
+use super::{checkpoints, comparisons, datasets, jobs, origin, service};
 use crate::domain::problem::{Code, Problem};
 
 /// Every route with its description. A resource adds itself here with a function `routes() -> OpenApiRouter<AppState>`.
 fn described() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(description::openapi))
         .merge(service::routes())
         .merge(checkpoints::routes())
         .merge(datasets::routes())
         .merge(jobs::routes())
         .merge(comparisons::routes())
-        .merge(workers::routes())
 }
 
 /// The whole service.

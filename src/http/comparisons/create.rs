@@ -12,9 +12,9 @@ use crate::http::idempotent::{accept, request_key};
 use crate::http::jobs::submission;
 use crate::http::json::JsonBody;
 use crate::http::listing::{RawQuery, flags};
+use crate::http::shared_responses::{ReadsJson, Writes};
 use crate::http::state::AppState;
 use crate::http::views::comparisons::ComparisonView;
-use crate::http::views::problem::ProblemView;
 use crate::plan::comparison::{Cell, Grid};
 use crate::plan::parse::comparison;
 use crate::store::comparisons::{NewComparison, Place};
@@ -49,13 +49,7 @@ const MOST_FAULTS: usize = 100;
         (status = 200, description = "What it would take; only with `validate_only`.", body = Object),
         (status = 202, description = "Queued.", body = ComparisonView,
             headers(("Location", description = "The comparison's address."), ("Retry-After", description = "Seconds until a look is worth while."))),
-        (status = 400, description = "The body is not JSON.", body = ProblemView, content_type = "application/problem+json"),
-        (status = 401, description = "No valid key.", body = ProblemView, content_type = "application/problem+json"),
-        (status = 403, description = "The key may not write.", body = ProblemView, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large.", body = ProblemView, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not announced as JSON.", body = ProblemView, content_type = "application/problem+json"),
-        (status = 422, description = "Faults, each with its pointer.", body = ProblemView, content_type = "application/problem+json"),
-        (status = 507, description = "The disk is full.", body = ProblemView, content_type = "application/problem+json")))]
+        Writes, ReadsJson))]
 pub(super) async fn create(
     State(state): State<AppState>,
     caller: Caller,

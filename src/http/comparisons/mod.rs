@@ -1,10 +1,7 @@
 //! `/v1/comparisons`: groups of jobs, and one report over them.
 
-mod cancel;
 mod create;
-mod delete;
-mod get;
-mod list;
+mod manage;
 mod report;
 
 use utoipa_axum::router::OpenApiRouter;
@@ -21,9 +18,9 @@ use crate::store::comparisons::{StoredRun, Summary};
 /// Every route of comparisons.
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
-        .routes(routes!(list::list, create::create))
-        .routes(routes!(get::get, delete::delete))
-        .routes(routes!(cancel::cancel))
+        .routes(routes!(manage::list, create::create))
+        .routes(routes!(manage::get, manage::delete))
+        .routes(routes!(manage::cancel))
         .routes(routes!(report::report))
         .routes(routes!(report::report_html))
 }

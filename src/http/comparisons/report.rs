@@ -8,10 +8,11 @@ use futures_util::TryStreamExt;
 use super::{find, parse_id};
 use crate::domain::problem::{Code, Problem};
 use crate::http::auth::Caller;
+use crate::http::shared_responses::Finds;
 use crate::http::state::AppState;
-use crate::http::views::problem::ProblemView;
 use crate::report::{Comparison, Report, Run};
-use crate::store::comparisons::{self, Place, RunJob};
+use crate::store::comparisons;
+use crate::store::comparisons::{Place, RunJob};
 
 /// Read the report
 ///
@@ -21,8 +22,7 @@ use crate::store::comparisons::{self, Place, RunJob};
     params(("id" = String, Path, description = "Its id.", example = "cmp_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
     responses(
         (status = 200, description = "The report.", body = Object),
-        (status = 401, description = "No valid key.", body = ProblemView, content_type = "application/problem+json"),
-        (status = 404, description = "There is none.", body = ProblemView, content_type = "application/problem+json")))]
+        Finds))]
 pub(super) async fn report(
     State(state): State<AppState>,
     caller: Caller,
@@ -38,8 +38,7 @@ pub(super) async fn report(
     params(("id" = String, Path, description = "Its id.", example = "cmp_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
     responses(
         (status = 200, description = "The page.", body = String, content_type = "text/html"),
-        (status = 401, description = "No valid key.", body = ProblemView, content_type = "application/problem+json"),
-        (status = 404, description = "There is none.", body = ProblemView, content_type = "application/problem+json")))]
+        Finds))]
 pub(super) async fn report_html(
     State(state): State<AppState>,
     caller: Caller,

@@ -9,9 +9,9 @@ use crate::domain::job::State as JobState;
 use crate::domain::problem::{Code, Problem};
 use crate::http::auth::Caller;
 use crate::http::download::Download;
+use crate::http::shared_responses::{NeedsSuccess, SendsRange};
 use crate::http::state::AppState;
 use crate::http::uploads;
-use crate::http::views::problem::ProblemView;
 use crate::store::jobs::{Artifact, Job};
 
 /// What the fused model is called on the client's disk.
@@ -30,10 +30,7 @@ const MODEL_FILE: &str = "fused.safetensors";
             headers(("ETag", description = "Its SHA-256."), ("Repr-Digest", description = "The same (RFC 9530)."))),
         (status = 206, description = "The part.", body = inline(uploads::Bytes), content_type = "application/octet-stream"),
         (status = 304, description = "The client has it."),
-        (status = 401, description = "No valid key.", body = ProblemView, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such job.", body = ProblemView, content_type = "application/problem+json"),
-        (status = 409, description = "The job has not succeeded (yet).", body = ProblemView, content_type = "application/problem+json"),
-        (status = 416, description = "The range is outside.", body = ProblemView, content_type = "application/problem+json")))]
+        NeedsSuccess, SendsRange))]
 pub(super) async fn model(
     State(state): State<AppState>,
     caller: Caller,
@@ -52,9 +49,7 @@ pub(super) async fn model(
     responses(
         (status = 200, description = "Digest and file name.", body = String, content_type = "text/plain",
             example = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08  fused.safetensors\n"),
-        (status = 401, description = "No valid key.", body = ProblemView, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such job.", body = ProblemView, content_type = "application/problem+json"),
-        (status = 409, description = "The job has not succeeded (yet).", body = ProblemView, content_type = "application/problem+json")))]
+        NeedsSuccess))]
 pub(super) async fn model_sha256(
     State(state): State<AppState>,
     caller: Caller,
@@ -71,9 +66,7 @@ pub(super) async fn model_sha256(
     params(("id" = String, Path, description = "The job's id.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
     responses(
         (status = 200, description = "The report.", body = Object),
-        (status = 401, description = "No valid key.", body = ProblemView, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such job.", body = ProblemView, content_type = "application/problem+json"),
-        (status = 409, description = "The job has not succeeded (yet).", body = ProblemView, content_type = "application/problem+json")))]
+        NeedsSuccess))]
 pub(super) async fn report(
     State(state): State<AppState>,
     caller: Caller,
@@ -91,9 +84,7 @@ pub(super) async fn report(
     params(("id" = String, Path, description = "The job's id.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
     responses(
         (status = 200, description = "The page.", body = String, content_type = "text/html"),
-        (status = 401, description = "No valid key.", body = ProblemView, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such job.", body = ProblemView, content_type = "application/problem+json"),
-        (status = 409, description = "The job has not succeeded (yet).", body = ProblemView, content_type = "application/problem+json")))]
+        NeedsSuccess))]
 pub(super) async fn report_html(
     State(state): State<AppState>,
     caller: Caller,
@@ -111,9 +102,7 @@ pub(super) async fn report_html(
     params(("id" = String, Path, description = "The job's id.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
     responses(
         (status = 200, description = "The graph.", body = Object),
-        (status = 401, description = "No valid key.", body = ProblemView, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such job.", body = ProblemView, content_type = "application/problem+json"),
-        (status = 409, description = "The job has not succeeded (yet).", body = ProblemView, content_type = "application/problem+json")))]
+        NeedsSuccess))]
 pub(super) async fn architecture(
     State(state): State<AppState>,
     caller: Caller,
@@ -131,9 +120,7 @@ pub(super) async fn architecture(
     params(("id" = String, Path, description = "The job's id.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
     responses(
         (status = 200, description = "The provenance.", body = Object),
-        (status = 401, description = "No valid key.", body = ProblemView, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such job.", body = ProblemView, content_type = "application/problem+json"),
-        (status = 409, description = "The job has not succeeded (yet).", body = ProblemView, content_type = "application/problem+json")))]
+        NeedsSuccess))]
 pub(super) async fn provenance(
     State(state): State<AppState>,
     caller: Caller,

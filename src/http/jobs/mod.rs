@@ -1,15 +1,9 @@
 //! `/v1/jobs`.
 
 mod artifacts;
-mod cancel;
 mod create;
-mod delete;
-mod events;
-mod get;
-mod list;
-mod logs;
-mod metrics;
-mod retry;
+mod history;
+mod manage;
 mod stream;
 pub(super) mod submission;
 
@@ -29,13 +23,13 @@ use crate::store::jobs::Job;
 /// Every route of jobs.
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
-        .routes(routes!(list::list, create::create))
-        .routes(routes!(get::get, delete::delete))
-        .routes(routes!(cancel::cancel))
-        .routes(routes!(retry::retry))
-        .routes(routes!(events::events))
-        .routes(routes!(metrics::metrics))
-        .routes(routes!(logs::logs))
+        .routes(routes!(manage::list, create::create))
+        .routes(routes!(manage::get, manage::delete))
+        .routes(routes!(manage::cancel))
+        .routes(routes!(manage::retry))
+        .routes(routes!(history::events))
+        .routes(routes!(history::metrics))
+        .routes(routes!(history::logs))
         .routes(routes!(artifacts::model))
         .routes(routes!(artifacts::model_sha256))
         .routes(routes!(artifacts::report))

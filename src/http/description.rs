@@ -1,7 +1,6 @@
 //! `GET /openapi.json`, and the parts of the description that belong to no route.
 
 use std::collections::BTreeSet;
-
 use std::sync::Arc;
 
 use axum::{Extension, Json};
@@ -10,7 +9,8 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{OpenApi as Document, Ref, RefOr};
 use utoipa::{Modify, OpenApi};
 
-use crate::http::views::problem::ProblemView;
+use super::shared_responses::OnlyReads;
+use super::views::problem::ProblemView;
 
 /// What stands around the routes.
 #[derive(Debug, OpenApi)]
@@ -37,7 +37,7 @@ use crate::http::views::problem::ProblemView;
     components(schemas(ProblemView)),
     modifiers(&Keys)
 )]
-pub(in crate::http) struct Description;
+pub(super) struct Description;
 
 struct Keys;
 
@@ -51,7 +51,7 @@ impl Modify for Keys {
 }
 
 /// Lets every page of a list refer to the schema of its entries, which the derive of a generic type writes out in each.
-pub(in crate::http) fn refer_to_entries(document: &mut Document) {
+pub(super) fn refer_to_entries(document: &mut Document) {
     let Some(components) = &mut document.components else { return };
     let names: BTreeSet<String> = components.schemas.keys().cloned().collect();
     for (name, schema) in &mut components.schemas {
@@ -68,7 +68,7 @@ pub(in crate::http) fn refer_to_entries(document: &mut Document) {
 #[utoipa::path(get, path = "/openapi.json", operation_id = "getDescription", tag = "Service", security(()),
     responses(
         (status = 200, description = "An OpenAPI 3.1 document.", body = serde_json::Value),
-        (status = 405, description = "Only GET and HEAD.", body = ProblemView, content_type = "application/problem+json")))]
+        OnlyReads))]
 pub(super) async fn openapi(Extension(document): Extension<Arc<Document>>) -> Json<Document> {
     Json(Document::clone(&document))
 }

@@ -1,0 +1,174 @@
+//! What a job reports while it runs: its events, its log, its training curve.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderName, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::Value;
+
+use super::stream::stream;
+use super::{accepts, find, number, unknown_parameter};
+use crate::domain::id::JobId;
+use crate::domain::problem::Problem;
+use crate::http::auth::Caller;
+use crate::http::listing::{Page, RawQuery, pairs};
+use crate::http::shared_responses::{Finds, ReadsQuery};
+use crate::http::state::AppState;
+use crate::http::views::jobs::{EventView, LogView, MetricsView};
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// Follow a job
+///
+/// With `Accept: text/event-stream` (`curl -N -H 'Accept: text/event-stream'`) what has happened and then what happens, until
+/// the job has ended; `Last-Event-ID` goes on after an event. Otherwise a page of what has happened, oldest first.
+#[utoipa::path(get, path = "/v1/jobs/{id}/events", operation_id = "getJobEvents", tag = "Jobs",
+    params(
+        ("id" = String, Path, description = "Its id.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c"),
+        ("after" = Option<i64>, Query, description = "Only events after this `seq`.", example = 12),
+        ("limit" = Option<u32>, Query, description = "Events per page, 1 to 1000.", example = 100),
+        ("Last-Event-ID" = Option<i64>, Header, description = "As `after`; sent by clients that reconnect.", example = 12)),
+    responses(
+        (status = 200, description = "The events.", content(
+            (Page<EventView> = "application/json"),
+            (String = "text/event-stream", example = "id: 1\nevent: state\ndata: {\"seq\":1,\"type\":\"state\",\"data\":{\"state\":\"queued\"}}\n\n"))),
+        ReadsQuery, Finds))]
+pub(super) async fn events(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let (mut after, mut limit) = (0, 100);
+    for (name, value) in pairs(&query) {
+        match name.as_str() {
+            "after" => after = number("after", &value, 0..=i64::MAX)?,
+            "limit" => limit = number("limit", &value, 1..=1000)?,
+            other => return Err(unknown_parameter(other, "after and limit")),
+        }
+    }
+    let job = find(&state, &caller, &id).await?.id;
+    if accepts(&headers, "text/event-stream") {
+        let last = headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok()?.parse().ok());
+        return Ok(stream(&state, job, last.unwrap_or(after)));
+    }
+    let mut rows = state.jobs.events(job, after, limit as u32 + 1).await?;
+    let has_more = rows.len() > limit as usize;
+    rows.truncate(limit as usize);
+    let next_after = rows.last().filter(|_| has_more).map(|event| event.seq.to_string());
+    Ok(Json(Page { data: rows.into_iter().map(EventView::from).collect(), has_more, next_after }).into_response())
+}
+
+/// Most lines in one answer.
+const MOST_LINES: u32 = 1000;
+
+/// Read a job's log
+///
+/// The last lines (`tail`, 100 unless told), or those after a line (`after`), oldest first. `Accept: text/plain` gets plain lines.
+#[utoipa::path(get, path = "/v1/jobs/{id}/logs", operation_id = "getJobLogs", tag = "Jobs",
+    params(
+        ("id" = String, Path, description = "Its id.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c"),
+        ("tail" = Option<u32>, Query, description = "How many of the last lines, 1 to 1000.", example = 100),
+        ("after" = Option<i64>, Query, description = "Only lines after this `seq`.", example = 12)),
+    responses(
+        (status = 200, description = "The lines.", content((Page<LogView> = "application/json"), (String = "text/plain"))),
+        ReadsQuery, Finds))]
+pub(super) async fn logs(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let (mut tail, mut after) = (None, None);
+    for (name, value) in pairs(&query) {
+        match name.as_str() {
+            "tail" => tail = Some(number("tail", &value, 1..=i64::from(MOST_LINES))? as u32),
+            "after" => after = Some(number("after", &value, 0..=i64::MAX)?),
+            other => return Err(unknown_parameter(other, "tail and after")),
+        }
+    }
+    let job = find(&state, &caller, &id).await?.id;
+    let page = page(&state, job, tail, after).await?;
+    if accepts(&headers, "text/plain") {
+        return Ok(page.data.iter().map(LogView::line).collect::<String>().into_response());
+    }
+    Ok(Json(page).into_response())
+}
+
+async fn page(state: &AppState, job: JobId, tail: Option<u32>, after: Option<i64>) -> Result<Page<LogView>, Problem> {
+    let Some(after) = after else {
+        let rows = state.jobs.last_logs(job, tail.unwrap_or(100)).await?;
+        return Ok(Page { data: rows.into_iter().map(LogView::from).collect(), has_more: false, next_after: None });
+    };
+    let limit = tail.unwrap_or(MOST_LINES) as usize;
+    let mut rows = state.jobs.logs(job, after, limit as u32 + 1).await?;
+    let has_more = rows.len() > limit;
+    rows.truncate(limit);
+    let next_after = rows.last().filter(|_| has_more).map(|event| event.seq.to_string());
+    Ok(Page { data: rows.into_iter().map(LogView::from).collect(), has_more, next_after })
+}
+
+/// Columns of the table, and where their values stand in an epoch's JSON.
+const COLUMNS: [(&str, &str); 9] = [
+    ("epoch", "/epoch"),
+    ("train_loss", "/train_loss"),
+    ("train_accuracy", "/train_accuracy"),
+    ("validation_loss", "/validation/loss"),
+    ("validation_accuracy", "/validation/accuracy"),
+    ("test_loss", "/test/loss"),
+    ("test_accuracy", "/test/accuracy"),
+    ("lr", "/lr"),
+    ("images_per_s", "/images_per_s"),
+];
+
+/// Read a job's training curve
+///
+/// An entry per finished epoch. `Accept: text/csv` gets a table.
+#[utoipa::path(get, path = "/v1/jobs/{id}/metrics", operation_id = "getJobMetrics", tag = "Jobs",
+    params(("id" = String, Path, description = "Its id.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
+    responses(
+        (status = 200, description = "The epochs.", content((MetricsView = "application/json"), (String = "text/csv"))),
+        Finds))]
+pub(super) async fn metrics(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let job = find(&state, &caller, &id).await?.id;
+    let data = state.jobs.metrics(job).await?;
+    if accepts(&headers, "text/csv") {
+        return Ok(([(header::CONTENT_TYPE, "text/csv; charset=utf-8; header=present")], csv(&data)).into_response());
+    }
+    Ok(Json(MetricsView { data }).into_response())
+}
+
+/// RFC 4180; a value that there is none of is empty.
+fn csv(epochs: &[Value]) -> String {
+    let header = COLUMNS.map(|(name, _)| name.to_owned());
+    let cell = |epoch: &Value, pointer: &str| match epoch.pointer(pointer) {
+        Some(Value::Number(number)) => number.to_string(),
+        _ => String::new(),
+    };
+    let rows = epochs.iter().map(|epoch| COLUMNS.map(|(_, pointer)| cell(epoch, pointer)));
+    std::iter::once(header).chain(rows).map(|row| row.join(",") + "\r\n").collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_has_a_row_per_epoch_and_empty_cells() {
+        let epochs = [
+            serde_json::json!({"epoch": 0, "train_loss": null, "validation": {"accuracy": 0.5, "loss": 2.25}, "test": null}),
+            serde_json::json!({"epoch": 1, "train_loss": 0.5, "train_accuracy": 0.75, "lr": 0.01, "images_per_s": 9.0}),
+        ];
+        let expected = "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,test_loss,test_accuracy,lr,images_per_s\r\n\
+                        0,,,2.25,0.5,,,,\r\n\
+                        1,0.5,0.75,,,,,0.01,9.0\r\n";
+        assert_eq!(csv(&epochs), expected);
+    }
+}

@@ -1,0 +1,153 @@
+//! Lists, shows, cancels, retries and deletes jobs.
+
+use axum::Json;
+use axum::extract::{OriginalUri, Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+
+use super::{find, parse_id, unknown_parameter, view, wrong_parameter};
+use crate::domain::job;
+use crate::domain::problem::Problem;
+use crate::http::auth::Caller;
+use crate::http::idempotent::{accept, request_key};
+use crate::http::listing::{ListParameters, Page, RawQuery, pairs, parse};
+use crate::http::polling::{answer, wait};
+use crate::http::shared_responses::{Finds, ReadsQuery, Writes};
+use crate::http::state::AppState;
+use crate::http::views::jobs::{JobSummary, JobView};
+use crate::http::views::problem::ProblemView;
+use crate::store::jobs::RetryFrom;
+
+/// List jobs
+///
+/// Newest first. `?state=STATE` keeps those in a state, `?label.NAME=VALUE` those with this label.
+#[utoipa::path(get, path = "/v1/jobs", operation_id = "listJobs", tag = "Jobs", params(ListParameters),
+    responses(
+        (status = 200, description = "One page.", body = Page<JobSummary>),
+        ReadsQuery))]
+pub(super) async fn list(
+    State(state): State<AppState>,
+    caller: Caller,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Page<JobSummary>>, Problem> {
+    let listing = parse(&query, job::State::SHOWN)?;
+    let rows = state.jobs.list(&caller.tenant, &listing).await?;
+    Ok(Json(Page::new(&listing, rows, |job| job.id.to_string(), |job| JobSummary::from(&job))))
+}
+
+/// Show a job
+///
+/// With `Prefer: wait=N` (at most 60) the answer comes when the state changes, or after N seconds; at once for a job that has
+/// ended. `If-None-Match` gets 304 while nothing has changed.
+#[utoipa::path(get, path = "/v1/jobs/{id}", operation_id = "getJob", tag = "Jobs",
+    params(
+        ("id" = String, Path, description = "Its id.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c"),
+        ("Prefer" = Option<String>, Header, description = "How long to wait for another state.", example = "wait=30"),
+        ("If-None-Match" = Option<String>, Header, description = "What the client has.", example = "\"5d41402abc4b2a76\"")),
+    responses(
+        (status = 200, description = "The job.", body = JobView,
+            headers(("ETag", description = "Changes with the answer."), ("Retry-After", description = "Only while the job has not ended."))),
+        (status = 304, description = "Nothing has changed."),
+        Finds))]
+pub(super) async fn get(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let mut job = find(&state, &caller, &id).await?;
+    if !job.state.is_terminal() {
+        let shown = job.state.shown();
+        let news = || async { Ok(state.jobs.watch(job.id).await?.state != shown) };
+        wait(&state, &headers, news).await?;
+        job = state.jobs.get(&caller.tenant, job.id).await?;
+    }
+    let ended = job.state.is_terminal();
+    answer(&view(&state, job).await?, ended, &headers)
+}
+
+/// Cancel a job
+///
+/// A queued job ends at once. A running one is shown as `cancelling` and stops within one batch; if it publishes its result
+/// before that, it has succeeded.
+#[utoipa::path(post, path = "/v1/jobs/{id}/cancel", operation_id = "cancelJob", tag = "Jobs",
+    params(("id" = String, Path, description = "Its id.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
+    responses(
+        (status = 200, description = "It had ended before.", body = JobView),
+        (status = 202, description = "It ends.", body = JobView),
+        Writes, Finds))]
+pub(super) async fn cancel(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<(StatusCode, Json<JobView>), Problem> {
+    let id = parse_id(&id)?;
+    let changed = state.jobs.cancel(&caller.tenant, id).await?;
+    let job = find(&state, &caller, &id.to_string()).await?;
+    let ended_before = !changed && job.state.is_terminal();
+    let status = if ended_before { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok((status, Json(view(&state, job).await?)))
+}
+
+/// Run a job again
+///
+/// Makes a new job like this one, which must have ended. It goes on from the last checkpoint unless `from=start`.
+#[utoipa::path(post, path = "/v1/jobs/{id}/retry", operation_id = "retryJob", tag = "Jobs",
+    params(
+        ("id" = String, Path, description = "Its id.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c"),
+        ("from" = Option<String>, Query, description = "`checkpoint` (default) or `start`.", example = "start"),
+        ("Idempotency-Key" = Option<String>, Header, description = "The same key gets the same answer for 24 h.",
+            example = "5b0e2a51-7f0c-4b6e-9d0e-0b5f6f0f3c55")),
+    responses(
+        (status = 202, description = "The new job.", body = JobView, headers(("Location", description = "The new job's address."))),
+        (status = 409, description = "It has not ended.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 422, description = "A file that it reads is gone.", body = ProblemView, content_type = "application/problem+json"),
+        Writes, Finds))]
+pub(super) async fn retry(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(id): Path<String>,
+    uri: OriginalUri,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let from = origin(&query)?;
+    let key = request_key(&headers, &uri, &[])?;
+    let key = key.as_ref();
+    accept(&state, &caller, key, async { Ok(state.jobs.retry(&caller.tenant, parse_id(&id)?, from, key).await?) }).await
+}
+
+fn origin(query: &str) -> Result<RetryFrom, Problem> {
+    let mut from = RetryFrom::Checkpoint;
+    for (name, value) in pairs(query) {
+        from = match (name.as_str(), value.as_str()) {
+            ("from", "start") => RetryFrom::Start,
+            ("from", "checkpoint") => RetryFrom::Checkpoint,
+            ("from", other) => {
+                return Err(wrong_parameter("from", format!("expected `checkpoint` or `start`, got `{other}`")));
+            }
+            (other, _) => return Err(unknown_parameter(other, "from")),
+        };
+    }
+    Ok(from)
+}
+
+/// Delete a job
+///
+/// With its history and its results.
+#[utoipa::path(delete, path = "/v1/jobs/{id}", operation_id = "deleteJob", tag = "Jobs",
+    params(("id" = String, Path, description = "Its id.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
+    responses(
+        (status = 204, description = "It is gone."),
+        (status = 409, description = "It has not ended.", body = ProblemView, content_type = "application/problem+json"),
+        Writes, Finds))]
+pub(super) async fn delete(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
+    let id = parse_id(&id)?;
+    let (state, tenant) = (&state, &caller.tenant);
+    state.reserve.free(|| async move { Ok(state.jobs.delete(&state.blobs, tenant, id).await?) }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

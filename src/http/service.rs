@@ -1,0 +1,140 @@
+//! The server itself: whether it lives and can work, its figures, its workers, the architectures that it knows.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::auth::Caller;
+use super::shared_responses::{NeedsKey, OnlyReads};
+use super::state::AppState;
+use super::views::problem::ProblemView;
+use super::views::workers::{WorkerView, WorkersView};
+use crate::domain::access::Scope;
+use crate::domain::problem::{Code, Problem};
+use crate::model::families::{FAMILIES, Family};
+use crate::store::staging::free_bytes;
+
+/// Every route of the service itself.
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(healthz))
+        .routes(routes!(readyz))
+        .routes(routes!(metrics))
+        .routes(routes!(workers))
+        .routes(routes!(architectures))
+}
+
+/// A sign of life.
+#[derive(Debug, Serialize, ToSchema)]
+struct Health {
+    /// `ok`, or `ready`.
+    #[schema(value_type = String, example = "ok")]
+    status: &'static str,
+    /// The program's version.
+    #[schema(value_type = String, example = "0.1.0")]
+    version: &'static str,
+}
+
+impl Health {
+    fn new(status: &'static str) -> Json<Self> {
+        Json(Self { status, version: env!("CARGO_PKG_VERSION") })
+    }
+}
+
+/// Say that the process lives
+#[utoipa::path(get, path = "/healthz", operation_id = "getHealth", tag = "Service", security(()),
+    responses(
+        (status = 200, description = "The process lives.", body = Health),
+        OnlyReads))]
+async fn healthz() -> Json<Health> {
+    Health::new("ok")
+}
+
+/// Say whether the server can do its work
+///
+/// It can when a row can be written (tried once a second at most), the disk has room, and it is not about to end.
+#[utoipa::path(get, path = "/readyz", operation_id = "getReadiness", tag = "Service", security(()),
+    responses(
+        (status = 200, description = "It can.", body = Health),
+        (status = 503, description = "It cannot.", body = ProblemView, content_type = "application/problem+json"),
+        OnlyReads))]
+async fn readyz(State(state): State<AppState>) -> Result<Json<Health>, Problem> {
+    let not_ready = |detail: &str| Problem::new(Code::Unavailable, detail);
+    if state.shutdown.is_draining() {
+        return Err(not_ready("The server is about to end."));
+    }
+    let storage = &state.settings.storage;
+    if free_bytes(&storage.data_dir)? < storage.keep_free.0 {
+        return Err(not_ready("The disk is full."));
+    }
+    state
+        .readiness
+        .probe()
+        .await
+        .map_err(|code| not_ready(&format!("The storage cannot be written ({}); the log says why.", code.as_str())))?;
+    Ok(Health::new("ready"))
+}
+
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Show the server's figures
+///
+/// In the text format of Prometheus. Needs a key of scope `admin`, since the figures are about all tenants.
+#[utoipa::path(get, path = "/metrics", operation_id = "getMetrics", tag = "Service",
+    responses(
+        (status = 200, description = "The figures.", body = String, content_type = "application/openmetrics-text",
+            example = "# TYPE engraft_http_requests counter"),
+        (status = 403, description = "Not an admin's key.", body = ProblemView, content_type = "application/problem+json"),
+        NeedsKey))]
+async fn metrics(State(state): State<AppState>, caller: Caller) -> Result<Response, Problem> {
+    caller.require(Scope::Admin)?;
+    let census = state.census.take().await?;
+    let text = state.metrics.encode(&census);
+    let text = text.map_err(|error| Problem::new(Code::Internal, format!("The figures cannot be written: {error}")))?;
+    Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response())
+}
+
+/// List the workers
+///
+/// Those that are alive, with the devices that a job can ask for.
+#[utoipa::path(get, path = "/v1/workers", operation_id = "listWorkers", tag = "Service",
+    responses(
+        (status = 200, description = "The workers.", body = WorkersView),
+        NeedsKey))]
+async fn workers(State(state): State<AppState>, _caller: Caller) -> Result<Json<WorkersView>, Problem> {
+    let data = state.workers.live().await?.into_iter().map(WorkerView::from).collect();
+    Ok(Json(WorkersView { data }))
+}
+
+/// The families of networks that are recognised.
+#[derive(Debug, Serialize, ToSchema)]
+struct Architectures {
+    /// The families.
+    data: Vec<FamilyView>,
+}
+
+/// A family of networks.
+#[derive(Debug, Serialize, ToSchema)]
+struct FamilyView {
+    /// For `architecture.family` of a job.
+    #[schema(value_type = String, example = "mlp")]
+    name: &'static str,
+    /// How it is recognised, and what is assumed.
+    #[schema(value_type = String, example = "Matrices only, with ReLU between them.")]
+    description: &'static str,
+}
+
+/// List the architectures that are recognised
+#[utoipa::path(get, path = "/v1/architectures", operation_id = "listArchitectures", tag = "Service",
+    responses(
+        (status = 200, description = "All of them.", body = Architectures),
+        NeedsKey))]
+async fn architectures(_: Caller) -> Json<Architectures> {
+    let view = |family: &Family| FamilyView { name: family.name, description: family.description };
+    Json(Architectures { data: FAMILIES.iter().map(view).collect() })
+}
