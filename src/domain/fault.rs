@@ -1,6 +1,7 @@
 //! Single faults of a request: where each stands, and of what kind it is.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 macro_rules! fault_codes {
     ($($(#[$doc:meta])* $variant:ident = $code:literal;)+) => {
@@ -100,9 +101,64 @@ pub struct Fault {
     pub detail: String,
 }
 
+/// The way from a body to a value in it, step by step: the name of a field, or an index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValuePath(Vec<String>);
+
+impl ValuePath {
+    /// How many steps of the way, from its start, there are in the object `fields`.
+    #[must_use]
+    pub fn depth_in(&self, fields: &Map<String, Value>) -> usize {
+        let Some((first, rest)) = self.0.split_first() else { return 0 };
+        let Some(mut value) = fields.get(first) else { return 0 };
+        let deeper = rest.iter().map_while(|step| {
+            value = match value {
+                Value::Object(fields) => fields.get(step)?,
+                Value::Array(entries) => entries.get(step.parse::<usize>().ok()?)?,
+                _ => return None,
+            };
+            Some(())
+        });
+        1 + deeper.count()
+    }
+}
+
 impl Fault {
     /// A fault at `pointer`.
     pub fn new(pointer: impl Into<String>, code: FaultCode, detail: impl Into<String>) -> Self {
         Self { pointer: pointer.into(), code, detail: detail.into() }
+    }
+
+    /// Where the value at fault stands.
+    #[must_use]
+    pub fn path(&self) -> ValuePath {
+        let steps = self.pointer.split('/').skip(1);
+        ValuePath(steps.map(|step| step.replace("~1", "/").replace("~0", "~")).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_path_is_followed_as_far_as_it_goes() {
+        let body = json!({"a/b": [{"~": 1}, null], "c": 2});
+        let fields = body.as_object().expect("an object");
+        for (pointer, steps) in [
+            ("", 0),
+            ("/x", 0),
+            ("/c", 1),
+            ("/c/d", 1),
+            ("/a~1b/0/~0", 3),
+            ("/a~1b/0/~0/more", 3),
+            ("/a~1b/2", 1),
+            ("/a~1b/last/0", 1),
+        ] {
+            let path = Fault::new(pointer, FaultCode::InvalidValue, "").path();
+            assert_eq!(path.depth_in(fields), steps, "{pointer}");
+        }
     }
 }

@@ -33,7 +33,7 @@ pub struct Grid {
 /// A part of a job's body, and where it stands in the plan.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Patch {
-    /// JSON pointer to it.
+    /// JSON pointer to the object that holds its fields.
     pub(super) pointer: String,
     /// The fields that it sets.
     pub(super) fields: Map<String, Value>,
@@ -44,8 +44,8 @@ pub struct Patch {
 pub struct Variant {
     /// What the report calls it.
     pub name: String,
-    /// What it changes.
-    pub(super) patch: Patch,
+    /// What it changes: its `job`, and an ensemble's members beside it.
+    pub(super) patches: Vec<Patch>,
 }
 
 /// One job of the grid, by its place.
@@ -89,7 +89,7 @@ impl Grid {
     /// Changes every name of a file: of members, and of datasets.
     pub fn rename_files(&mut self, rename: impl Fn(&str) -> String) {
         let variants = [&mut self.ensembles, &mut self.methods, &mut self.targets].into_iter().flatten();
-        let patches = variants.map(|variant| &mut variant.patch).chain([&mut self.shared, &mut self.changes]);
+        let patches = variants.flat_map(|variant| &mut variant.patches).chain([&mut self.shared, &mut self.changes]);
         for patch in patches {
             let named = |value: &mut Value| {
                 if let Value::String(name) = value {
@@ -124,43 +124,31 @@ impl Grid {
     /// # Errors
     /// Everything that is wrong with it, each with the pointer to its place in the plan.
     pub fn job(&self, cell: &Cell<'_>) -> Result<JobRequest, Vec<Fault>> {
-        parse(&self.body(cell)).map_err(|faults| faults.into_iter().map(|fault| self.locate(cell, fault)).collect())
+        parse(&self.body(cell)).map_err(|faults| faults.iter().map(|fault| self.locate(cell, fault)).collect())
     }
 
     /// A fault of the job, with the pointer to the part of the plan that it comes from.
     #[must_use]
-    pub fn locate(&self, cell: &Cell<'_>, fault: Fault) -> Fault {
-        let Fault { pointer, code, detail } = fault;
-        let layers = self.layers(cell);
-        let mut inner = pointer.as_str();
-        // What is missing has no place of its own: the place of what surrounds it then.
-        let source = loop {
-            let holds = |patch: &&&Patch| reaches(&patch.fields, inner);
-            match (layers.iter().rev().find(holds), inner.rfind('/')) {
-                (Some(patch), _) => break patch,
-                (None, Some(parent)) if parent > 0 => inner = &inner[..parent],
-                _ => break &layers[0],
+    pub fn locate(&self, cell: &Cell<'_>, fault: &Fault) -> Fault {
+        let path = fault.path();
+        // What is missing has no place of its own: it comes from the strongest part that holds most of the way to it, and
+        // from the common one where none holds any of it.
+        let mut source = (&self.shared, 0);
+        for patch in self.layers(cell) {
+            let depth = path.depth_in(&patch.fields);
+            if depth > 0 && depth >= source.1 {
+                source = (patch, depth);
             }
-        };
-        // An ensemble's members stand beside its `job`.
-        let beside = if pointer.starts_with("/members") { "/job" } else { "" };
-        let base = source.pointer.strip_suffix(beside).unwrap_or(&source.pointer);
-        Fault { pointer: format!("{base}{pointer}"), code, detail: format!("{cell}: {detail}") }
+        }
+        let pointer = format!("{}{}", source.0.pointer, fault.pointer);
+        Fault::new(pointer, fault.code, format!("{cell}: {}", fault.detail))
     }
 
     /// From the weakest to the strongest.
-    fn layers<'a>(&'a self, cell: &Cell<'a>) -> [&'a Patch; 5] {
-        [&self.shared, &cell.ensemble.patch, &cell.method.patch, &cell.target.patch, &self.changes]
+    fn layers<'a>(&'a self, cell: &Cell<'a>) -> impl Iterator<Item = &'a Patch> {
+        let variants = [cell.ensemble, cell.method, cell.target].into_iter().flat_map(|variant| &variant.patches);
+        [&self.shared].into_iter().chain(variants).chain([&self.changes])
     }
-}
-
-/// Whether `pointer` leads to something below `fields`.
-fn reaches(fields: &Map<String, Value>, pointer: &str) -> bool {
-    let (first, rest) =
-        pointer.strip_prefix('/').map_or((pointer, ""), |path| path.split_once('/').unwrap_or((path, "")));
-    let first = first.replace("~1", "/").replace("~0", "~");
-    let rest = if rest.is_empty() { String::new() } else { format!("/{rest}") };
-    fields.get(&first).is_some_and(|value| value.pointer(&rest).is_some())
 }
 
 /// Lays `patch` over a body: objects field by field, everything else as a whole.

@@ -1,6 +1,6 @@
 //! From a plan's body to a [`Grid`], or to the list of everything that is wrong with it.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::reader::{Object, integer, list, text};
 use super::{MAX_MEMBERS, whole};
@@ -35,7 +35,7 @@ pub fn comparison(body: &Value, quick: bool) -> Result<Grid, Vec<Fault>> {
             }
         }
         if plan.targets.is_empty() {
-            plan.targets.push(Variant { name: MEMBER_WIDTH.to_owned(), patch: Patch::default() });
+            plan.targets.push(Variant { name: MEMBER_WIDTH.to_owned(), patches: Vec::new() });
         }
         body.object("quick", |object| shorten(object, &mut plan, quick));
         title.map(|_| plan)
@@ -61,8 +61,8 @@ fn axis(body: &Object<'_>, name: &'static str, read: impl Fn(&Object<'_>) -> Opt
 
 fn variant(object: &Object<'_>) -> Option<Variant> {
     let name = object.required("name", "what the report calls it", text);
-    let patch = patch(object);
-    Some(Variant { name: name?, patch })
+    let patches = vec![patch(object)];
+    Some(Variant { name: name?, patches })
 }
 
 /// The part of a job's body that `object` holds. What the grid itself sets has no place in it.
@@ -76,13 +76,14 @@ fn patch(object: &Object<'_>) -> Patch {
     patch
 }
 
-/// The members stand beside the ensemble's `job`, so that a fault among them has its place there.
+/// The members stand beside the ensemble's `job`: a part of their own, so that a fault among them has its place there.
 fn ensemble(object: &Object<'_>) -> Option<Variant> {
     let variant = variant(object);
     let members = object.required("members", "the names of the checkpoints to fuse", list(1..=MAX_MEMBERS, text));
-    let Variant { name, mut patch } = variant?;
-    patch.fields.insert("members".to_owned(), json!(members?));
-    Some(Variant { name, patch })
+    let Variant { name, mut patches } = variant?;
+    let fields = Map::from_iter([("members".to_owned(), json!(members?))]);
+    patches.push(Patch { pointer: object.base().to_owned(), fields });
+    Some(Variant { name, patches })
 }
 
 /// Keeps what the quick form keeps. It is read in either case: a plan is valid as a whole.
@@ -181,10 +182,11 @@ mod tests {
             "/targets/0/job/target/width",
         ];
         assert_eq!(found, expected);
-        let unknown = plan.locate(&cell, Fault::new("/members/1", FaultCode::UnknownCheckpoint, "there is none"));
+        let unknown = plan.locate(&cell, &Fault::new("/members/1", FaultCode::UnknownCheckpoint, "there is none"));
         assert_eq!(unknown.pointer, "/ensembles/0/members/1");
-        let missing = plan.locate(&cell, Fault::new("/method/alignment/cost", FaultCode::MissingField, "expected one"));
+        let missing =
+            plan.locate(&cell, &Fault::new("/method/alignment/cost", FaultCode::MissingField, "expected one"));
         assert_eq!(missing.pointer, "/methods/1/job/method/alignment/cost");
-        assert_eq!(plan.locate(&cell, Fault::new("/device", FaultCode::NoSuchDevice, "none")).pointer, "/job/device");
+        assert_eq!(plan.locate(&cell, &Fault::new("/device", FaultCode::NoSuchDevice, "none")).pointer, "/job/device");
     }
 }

@@ -68,6 +68,11 @@ impl<'a> Object<'a> {
         Some(Self { map, pointer, faults, known: RefCell::default() })
     }
 
+    /// Where the object itself stands.
+    pub(super) fn base(&self) -> &str {
+        &self.pointer
+    }
+
     /// Where the field `name` stands.
     pub(super) fn pointer(&self, name: &str) -> String {
         format!("{}/{}", self.pointer, name.replace('~', "~0").replace('/', "~1"))
