@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnection;
 
 use super::events::{EventKind, append};
+#[cfg(test)]
+use super::failure::FailurePoint;
 use super::row::{from_json, json as to_json};
 use super::transition::{held, one_row, replace, update};
 use super::{JobError, Jobs, PhaseSpan};
@@ -60,6 +62,8 @@ impl Jobs {
         let heartbeat =
             Heartbeat { cancel_requested: running.cancel_requested, time_left: running.time_left(max_runtime, now) };
         update(&mut transaction, fence, running.renew(lease, now)).await?;
+        #[cfg(test)]
+        self.failures.pass(FailurePoint::RenewBeforeCommit)?;
         transaction.commit().await?;
         Ok(heartbeat)
     }
@@ -87,6 +91,8 @@ impl Jobs {
             .execute(&mut *transaction)
             .await?;
         append(&mut transaction, fence.job, EventKind::Progress, &json!(progress), now).await?;
+        #[cfg(test)]
+        self.failures.pass(FailurePoint::EnterPhaseBeforeCommit)?;
         Ok(transaction.commit().await?)
     }
 
@@ -171,6 +177,8 @@ impl Jobs {
             .bind(&id)
             .execute(&mut *transaction)
             .await?;
+        #[cfg(test)]
+        self.failures.pass(FailurePoint::SaveCheckpointBeforeCommit)?;
         transaction.commit().await?;
         Ok(superseded)
     }
@@ -186,6 +194,8 @@ impl Jobs {
         for artifact in artifacts {
             insert_artifact(&mut transaction, fence, artifact).await?;
         }
+        #[cfg(test)]
+        self.failures.pass(FailurePoint::PublishBeforeState)?;
         let id = fence.job.to_string();
         let checkpoint: Option<String> = sqlx::query_scalar("SELECT checkpoint_key FROM jobs WHERE id = ?")
             .bind(&id)
@@ -196,7 +206,11 @@ impl Jobs {
             .execute(&mut *transaction)
             .await?;
         end(&mut transaction, fence, &running.succeed(now), Value::Null, now).await?;
+        #[cfg(test)]
+        self.failures.pass(FailurePoint::PublishBeforeCommit)?;
         transaction.commit().await?;
+        #[cfg(test)]
+        self.failures.pass(FailurePoint::PublishAfterCommit)?;
         Ok(checkpoint)
     }
 
@@ -251,6 +265,8 @@ impl Jobs {
         let (running, max_runtime) = held(&mut transaction, fence).await?;
         let (state, details) = next(running, max_runtime, now);
         end(&mut transaction, fence, &state, details, now).await?;
+        #[cfg(test)]
+        self.failures.pass(FailurePoint::LeaveBeforeCommit)?;
         Ok(transaction.commit().await?)
     }
 }

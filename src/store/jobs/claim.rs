@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use sqlx::FromRow;
 use sqlx::sqlite::SqliteConnection;
 
+#[cfg(test)]
+use super::failure::FailurePoint;
 use super::row::{InputRow, checkpoint, from_json, parsed};
 use super::transition::{Guard, read, replace};
 use super::{EpochCheckpoint, JobError, JobInput, Jobs};
@@ -97,8 +99,14 @@ impl Jobs {
         let (mut transaction, now) = self.begin().await?;
         settle_lapsed(&mut transaction, now).await?;
         settle_invalid(&mut transaction, now).await?;
+        #[cfg(test)]
+        self.failures.pass(FailurePoint::ClaimAfterSettling)?;
         let claim = take(&mut transaction, claimant, now).await?;
+        #[cfg(test)]
+        self.failures.pass(FailurePoint::ClaimBeforeCommit)?;
         transaction.commit().await?;
+        #[cfg(test)]
+        self.failures.pass(FailurePoint::ClaimAfterCommit)?;
         Ok(claim)
     }
 

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnection;
 
 use super::events::{EventKind, append};
+#[cfg(test)]
+use super::failure::FailurePoint;
 use super::row::{InputRow, JobRow, json as to_json, millis};
 use super::{Job, JobError, JobInput, Jobs, NewJob};
 use crate::domain::access::Tenant;
@@ -36,7 +38,11 @@ impl Jobs {
             return Ok(before);
         }
         self.enqueue(&mut transaction, id, job).await?;
+        #[cfg(test)]
+        self.failures.pass(FailurePoint::InsertBeforeCommit)?;
         transaction.commit().await?;
+        #[cfg(test)]
+        self.failures.pass(FailurePoint::InsertAfterCommit)?;
         Ok(id)
     }
 
@@ -105,6 +111,8 @@ impl Jobs {
         copy_children(&mut transaction, job, id).await?;
         let data = json!({ "state": "queued", "retry_of": job });
         self.announce(&mut transaction, id, data).await?;
+        #[cfg(test)]
+        self.failures.pass(FailurePoint::RetryBeforeCommit)?;
         transaction.commit().await?;
         Ok(id)
     }

@@ -7,6 +7,8 @@
 mod attempt;
 mod claim;
 mod events;
+#[cfg(test)]
+mod failure;
 mod insert;
 mod query;
 mod row;
@@ -44,6 +46,8 @@ pub(super) use sweep::remove;
 pub struct Jobs {
     database: Database,
     clock: SharedClock,
+    #[cfg(test)]
+    failures: failure::Failures,
 }
 
 /// Why an operation on a job did not happen.
@@ -222,7 +226,12 @@ impl Jobs {
     /// The jobs in `database`.
     #[must_use]
     pub fn new(database: Database, clock: SharedClock) -> Self {
-        Self { database, clock }
+        Self {
+            database,
+            clock,
+            #[cfg(test)]
+            failures: failure::Failures::default(),
+        }
     }
 
     /// A transaction that may write, and the time at which it began. A clock that was read earlier would be behind by

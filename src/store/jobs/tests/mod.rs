@@ -16,8 +16,11 @@ use crate::store::idempotency::{Earlier, Idempotency, RequestKey};
 use crate::store::listing::Listing;
 
 mod attempts;
+mod failures;
 mod inputs;
+mod journey;
 mod reports;
+mod snapshot;
 
 /// More than any test takes.
 const ROOM: u64 = 1 << 40;
