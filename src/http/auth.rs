@@ -11,7 +11,7 @@ use crate::domain::access::{Scope, Tenant};
 use crate::domain::problem::{Code, Problem};
 use crate::store::keys::Secret;
 
-/// Somebody who may do what the request asks: read for GET and HEAD, write for everything else.
+/// Somebody who may do what the request needs: read for GET and HEAD, write for everything else.
 #[derive(Debug, Clone)]
 pub struct Caller {
     /// Whose things the request reaches.

@@ -25,10 +25,10 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 
 /// List datasets
 ///
-/// Newest first. `?label.NAME=VALUE` keeps those with this label.
+/// The newest come first. `?label.NAME=VALUE` selects those with this label.
 #[utoipa::path(get, path = "/v1/datasets", operation_id = "listDatasets", tag = "Datasets", params(ListParameters),
     responses(
-        (status = 200, description = "One page.", body = Page<DatasetView>),
+        (status = 200, description = "One page of datasets.", body = Page<DatasetView>),
         ReadsQuery))]
 async fn list(
     State(state): State<AppState>,
@@ -42,9 +42,10 @@ async fn list(
 
 /// Show a dataset
 ///
-/// `state` goes from `validating` to `ready` (then `facts` says what is in it) or `invalid` (then `error` says why).
+/// `state` changes from `validating` to `ready` (then `facts` says what the dataset holds) or to `invalid` (then `error` says
+/// why).
 #[utoipa::path(get, path = "/v1/datasets/{name}", operation_id = "getDataset", tag = "Datasets",
-    params(("name" = String, Path, description = "Id or name.", example = "mnist.npz")),
+    params(("name" = String, Path, description = "The id or the name of the dataset.", example = "mnist.npz")),
     responses(
         (status = 200, description = "The dataset.", body = DatasetView),
         Finds))]
@@ -56,19 +57,19 @@ async fn get(
     Ok(Json(find(&state, &caller, &name).await?.into()))
 }
 
-/// Ask how far an upload has come
+/// Check how far an upload has come
 ///
-/// 200 with `ETag` for a complete dataset; 204 with `Upload-Offset` for an unfinished one: `curl -C OFFSET -T FILE` goes on
-/// from there.
+/// The answer is 200 with `ETag` for a complete dataset, and 204 with `Upload-Offset` for an unfinished one:
+/// `curl -C OFFSET -T FILE` continues from there.
 #[utoipa::path(head, path = "/v1/datasets/{name}", operation_id = "headDataset", tag = "Datasets",
-    params(("name" = String, Path, description = "Id or name.", example = "mnist.npz")),
+    params(("name" = String, Path, description = "The id or the name of the dataset.", example = "mnist.npz")),
     responses(
-        (status = 200, description = "It is complete.",
-            headers(("ETag", description = "Its SHA-256."), ("Upload-Complete", description = "`?1`."))),
-        (status = 204, description = "It is unfinished.",
-            headers(("Upload-Offset" = u64, description = "Bytes that are safe."), ("Upload-Complete", description = "`?0`."))),
-        (status = 401, description = "No valid key."),
-        (status = 404, description = "There is none.")))]
+        (status = 200, description = "The upload is complete.",
+            headers(("ETag", description = "The SHA-256 of the file."), ("Upload-Complete", description = "Always `?1`."))),
+        (status = 204, description = "The upload is unfinished.",
+            headers(("Upload-Offset" = u64, description = "The number of bytes that are stored."), ("Upload-Complete", description = "Always `?0`."))),
+        (status = 401, description = "The request has no valid key."),
+        (status = 404, description = "Nothing with this name belongs to the tenant of the key.")))]
 async fn head(State(state): State<AppState>, caller: Caller, Path(name): Path<String>) -> Result<Response, Problem> {
     let complete = state.datasets.find(&caller.tenant, &name).await?.map(|dataset| dataset.file);
     let presence = presence(&state, &caller, Kind::Dataset, &name, complete).await?;
@@ -77,26 +78,27 @@ async fn head(State(state): State<AppState>, caller: Caller, Path(name): Path<St
 
 /// Upload a dataset
 ///
-/// The body is an npz or safetensors file with x and y, an archive of the four MNIST IDX files or of CIFAR's binary
-/// files, Parquet with images as on the Hugging Face hub, or a zip or tar with one folder of images per class, as `curl -T FILE` sends it. A PUT that was cut keeps what arrived: ask for the offset
-/// with HEAD, then go on with `curl -C OFFSET -T FILE`, which sends `Content-Range`. Unfinished uploads expire after a day.
-/// `Repr-Digest: sha-256=:BASE64:` is checked. `?label.NAME=VALUE` puts labels on the dataset.
+/// The body is an npz or safetensors file with x and y, an archive of the four MNIST IDX files or of CIFAR's binary files, a
+/// Parquet file with images as on the Hugging Face hub, or a zip or tar archive with one folder of images per class, as
+/// `curl -T FILE` sends it. If the connection breaks, the server keeps what has arrived: get the offset with HEAD, then
+/// continue with `curl -C OFFSET -T FILE`, which sends `Content-Range`. Unfinished uploads expire after a day. The server
+/// checks `Repr-Digest: sha-256=:BASE64:`. `?label.NAME=VALUE` puts labels on the dataset.
 #[utoipa::path(put, path = "/v1/datasets/{name}", operation_id = "putDataset", tag = "Datasets",
     params(
-        ("name" = String, Path, description = "Its name: 1-128 characters of `[A-Za-z0-9._-]`.", example = "mnist.npz"),
-        ("Content-Range" = Option<String>, Header, description = "The part that the body is.", example = "bytes 1048576-4194303/4194304"),
-        ("Repr-Digest" = Option<String>, Header, description = "Digest of the whole file (RFC 9530).",
+        ("name" = String, Path, description = "The name of the dataset: 1 to 128 characters of `[A-Za-z0-9._-]`.", example = "mnist.npz"),
+        ("Content-Range" = Option<String>, Header, description = "Which part of the file the body holds.", example = "bytes 1048576-4194303/4194304"),
+        ("Repr-Digest" = Option<String>, Header, description = "The digest of the whole file (RFC 9530).",
             example = "sha-256=:n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg=:")),
-    request_body(content = inline(uploads::Bytes), content_type = "application/octet-stream", description = "The file."),
+    request_body(content = inline(uploads::Bytes), content_type = "application/octet-stream", description = "The bytes of the file."),
     responses(
-        (status = 200, description = "The name had the same bytes already.", body = DatasetView),
-        (status = 201, description = "Uploaded.", body = DatasetView,
-            headers(("ETag", description = "Its SHA-256."), ("Repr-Digest", description = "The same (RFC 9530)."), ("Location", description = "Its address."))),
-        (status = 204, description = "A part of it has arrived.", headers(("Upload-Offset" = u64, description = "Where it goes on."))),
-        (status = 409, description = "The name is taken by other bytes, another request uploads to it, or the offset is wrong.",
+        (status = 200, description = "The same file was already stored under this name.", body = DatasetView),
+        (status = 201, description = "The dataset was uploaded.", body = DatasetView,
+            headers(("ETag", description = "The SHA-256 of the file."), ("Repr-Digest", description = "The same digest, as RFC 9530 writes it."), ("Location", description = "The address of the dataset."))),
+        (status = 204, description = "A part of the file was stored.", headers(("Upload-Offset" = u64, description = "The offset at which the upload continues."))),
+        (status = 409, description = "The name belongs to another file, another request is uploading to it, or the offset is wrong.",
             body = ProblemView, content_type = "application/problem+json",
-            headers(("Upload-Offset" = u64, description = "The right offset, where the offset is wrong."))),
-        (status = 422, description = "Empty, or not the announced digest.", body = ProblemView, content_type = "application/problem+json"),
+            headers(("Upload-Offset" = u64, description = "The right offset, if the given one was wrong."))),
+        (status = 422, description = "The file is empty, or its digest is not the announced one.", body = ProblemView, content_type = "application/problem+json"),
         Writes, ReadsFile))]
 async fn put(
     State(state): State<AppState>,
@@ -120,16 +122,17 @@ async fn shown(state: &AppState, caller: &Caller, status: StatusCode, file: &Sto
 
 /// Download a dataset
 ///
-/// Byte for byte as it was uploaded. `Range`, `If-Range` and `If-None-Match` work as RFC 9110 says: `curl -C - -O` resumes.
+/// The file is sent byte for byte as it was uploaded. `Range`, `If-Range` and `If-None-Match` work as in RFC 9110, so that
+/// `curl -C - -O` resumes a download.
 #[utoipa::path(get, path = "/v1/datasets/{name}/content", operation_id = "getDatasetContent", tag = "Datasets",
     params(
-        ("name" = String, Path, description = "Id or name.", example = "mnist.npz"),
-        ("Range" = Option<String>, Header, description = "The part to send.", example = "bytes=1048576-")),
+        ("name" = String, Path, description = "The id or the name of the dataset.", example = "mnist.npz"),
+        ("Range" = Option<String>, Header, description = "Which bytes to send.", example = "bytes=1048576-")),
     responses(
-        (status = 200, description = "All bytes.", body = inline(uploads::Bytes), content_type = "application/octet-stream",
-            headers(("ETag", description = "Its SHA-256."), ("Repr-Digest", description = "The same (RFC 9530)."))),
-        (status = 206, description = "The part.", body = inline(uploads::Bytes), content_type = "application/octet-stream"),
-        (status = 304, description = "The client has it."),
+        (status = 200, description = "The whole file.", body = inline(uploads::Bytes), content_type = "application/octet-stream",
+            headers(("ETag", description = "The SHA-256 of the file."), ("Repr-Digest", description = "The same digest, as RFC 9530 writes it."))),
+        (status = 206, description = "The requested part of the file.", body = inline(uploads::Bytes), content_type = "application/octet-stream"),
+        (status = 304, description = "The client already has this version."),
         Finds, SendsRange))]
 async fn content(
     State(state): State<AppState>,
@@ -144,10 +147,10 @@ async fn content(
 
 /// Delete a dataset
 #[utoipa::path(delete, path = "/v1/datasets/{name}", operation_id = "deleteDataset", tag = "Datasets",
-    params(("name" = String, Path, description = "Id or name.", example = "mnist.npz")),
+    params(("name" = String, Path, description = "The id or the name of the dataset.", example = "mnist.npz")),
     responses(
-        (status = 204, description = "It is gone."),
-        (status = 409, description = "An unfinished job reads it.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 204, description = "The dataset was deleted."),
+        (status = 409, description = "An unfinished job reads the dataset.", body = ProblemView, content_type = "application/problem+json"),
         Writes, Finds))]
 async fn delete(
     State(state): State<AppState>,

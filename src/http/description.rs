@@ -20,18 +20,18 @@ use super::views::problem::ProblemView;
         description = "Turns an ensemble of trained neural networks into one compact network: upload the members and a \
                        dataset, queue a fusion, download the fused model.\n\nErrors are problem details (RFC 9457) with a \
                        stable `code`; every answer has an `X-Request-Id`. Any request may be refused with 421 \
-                       `host_not_allowed` (its Host is no name of this server) or 403 `cross_origin` (a page of another site \
-                       made it), and any write with 507 `disk_full`, 500 `storage_failed` or 503 `unavailable`: it was not \
-                       done then, and may be sent again.",
+                       `host_not_allowed` (its Host is not a name of this server) or 403 `cross_origin` (a page of another \
+                       site sent it). Any write may fail with 507 `disk_full`, 500 `storage_failed` or 503 `unavailable`: \
+                       it has then changed nothing and may be sent again.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
     ),
     servers((url = "/", description = "This server.")),
     tags(
-        (name = "Checkpoints", description = "Trained weights, the members of an ensemble."),
-        (name = "Datasets", description = "Data to train and to measure with."),
-        (name = "Jobs", description = "Fusions: queued, running, done."),
-        (name = "Comparisons", description = "Groups of jobs: methods, targets and seeds side by side."),
-        (name = "Service", description = "The server itself."),
+        (name = "Checkpoints", description = "Trained weights: the members of an ensemble."),
+        (name = "Datasets", description = "Data for training and evaluation."),
+        (name = "Jobs", description = "Fusions, from the queue to their results."),
+        (name = "Comparisons", description = "Groups of jobs that compare methods, targets and seeds."),
+        (name = "Service", description = "The server itself: its health, its metrics, its workers and its description."),
     ),
     security(("key" = []), ()),
     components(schemas(ProblemView)),
@@ -44,7 +44,7 @@ struct Keys;
 impl Modify for Keys {
     fn modify(&self, document: &mut Document) {
         let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(
-            "An API key: `engraft_` and 64 hexadecimal digits. A server without any key listens on loopback only and needs none.",
+            "An API key: `engraft_` and 64 hexadecimal digits. A server without any key listens on the loopback interface only and needs none.",
         ));
         document.components.get_or_insert_default().add_security_scheme("key", SecurityScheme::Http(scheme.build()));
     }

@@ -14,14 +14,14 @@ const DEFAULT_LIMIT: usize = 50;
 const MAX_LIMIT: usize = 200;
 const LONGEST_LABEL: usize = 256;
 
-/// One page of a list, newest first.
+/// One page of a list.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Page<T> {
-    /// The entries.
+    /// The entries of this page.
     pub data: Vec<T>,
-    /// Whether there are more after them.
+    /// Whether more entries follow.
     pub has_more: bool,
-    /// What to give as `after` for the next page.
+    /// The value of `after` that selects the next page.
     pub next_after: Option<String>,
 }
 
@@ -40,12 +40,12 @@ impl<T> Page<T> {
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "read by hand, for the labels")]
 pub struct ListParameters {
-    /// Entries per page, 1 to 200.
+    /// The most entries of a page, 1 to 200.
     #[param(example = 50, default = 50, minimum = 1, maximum = 200)]
     limit: Option<usize>,
-    /// The `next_after` of the page before.
+    /// The `next_after` of the previous page.
     after: Option<String>,
-    /// Only entries in this state.
+    /// Selects the entries in this state.
     state: Option<String>,
 }
 

@@ -61,7 +61,7 @@ impl Hosts<'_> {
         Ok(())
     }
 
-    /// A server that others reach asks for keys, which a page does not have: there any name may be its own, unless some are listed.
+    /// A server that others reach requires keys, which a page does not have: there any name may be its own, unless some are listed.
     fn answers_for(self, host: &Authority) -> bool {
         let open = !self.on_loopback && self.allowed.is_empty();
         open || (self.on_loopback && is_loopback(host.host())) || self.is_allowed(host.host())
@@ -96,7 +96,7 @@ fn is_loopback(host: &str) -> bool {
     address || host.eq_ignore_ascii_case("localhost") || host.to_ascii_lowercase().ends_with(".localhost")
 }
 
-/// Whether a browser says that a page of another site asks. A link that somebody follows is fine: that page sees nothing of it.
+/// Whether a browser says that a page of another site sent the request. A link that somebody follows is fine: that page sees nothing of it.
 fn is_foreign(headers: &HeaderMap, method: &Method) -> bool {
     let text = |name: &HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     let foreign = text(&SEC_FETCH_SITE).is_some_and(|site| !matches!(site, "same-origin" | "none"));

@@ -52,8 +52,8 @@ fn routes_and_document() -> (Router<AppState>, Document) {
     (router, document)
 }
 
-/// A bug must not take the connection down, nor tell the client more than that it is one.
-#[expect(clippy::needless_pass_by_value, reason = "the signature that the layer asks for")]
+/// A bug must not close the connection, and the answer says no more than that there is one.
+#[expect(clippy::needless_pass_by_value, reason = "the signature that the layer requires")]
 fn panicked(payload: Box<dyn Any + Send + 'static>) -> Response {
     let text = payload.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message");

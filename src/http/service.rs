@@ -29,13 +29,13 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(architectures))
 }
 
-/// A sign of life.
+/// The state of the process.
 #[derive(Debug, Serialize, ToSchema)]
 struct Health {
-    /// `ok`, or `ready`.
+    /// `ok` or `ready`.
     #[schema(value_type = String, example = "ok")]
     status: &'static str,
-    /// The program's version.
+    /// The version of the program.
     #[schema(value_type = String, example = "0.1.0")]
     version: &'static str,
 }
@@ -46,22 +46,22 @@ impl Health {
     }
 }
 
-/// Say that the process lives
+/// Check that the process runs
 #[utoipa::path(get, path = "/healthz", operation_id = "getHealth", tag = "Service", security(()),
     responses(
-        (status = 200, description = "The process lives.", body = Health),
+        (status = 200, description = "The process runs.", body = Health),
         OnlyReads))]
 async fn healthz() -> Json<Health> {
     Health::new("ok")
 }
 
-/// Say whether the server can do its work
+/// Check whether the server can work
 ///
-/// It can when a row can be written (tried once a second at most), the disk has room, and it is not about to end.
+/// It can if the database accepts a write (tried at most once a second), the disk has room, and the server is not about to stop.
 #[utoipa::path(get, path = "/readyz", operation_id = "getReadiness", tag = "Service", security(()),
     responses(
-        (status = 200, description = "It can.", body = Health),
-        (status = 503, description = "It cannot.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 200, description = "The server can work.", body = Health),
+        (status = 503, description = "The server cannot work now; `detail` says why.", body = ProblemView, content_type = "application/problem+json"),
         OnlyReads))]
 async fn readyz(State(state): State<AppState>) -> Result<Json<Health>, Problem> {
     let not_ready = |detail: &str| Problem::new(Code::Unavailable, detail);
@@ -82,14 +82,14 @@ async fn readyz(State(state): State<AppState>) -> Result<Json<Health>, Problem> 
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Show the server's figures
+/// Read the metrics of the server
 ///
-/// In the text format of Prometheus. Needs a key of scope `admin`, since the figures are about all tenants.
+/// The metrics have the text format of Prometheus. They need a key with the scope `admin`, because they cover all tenants.
 #[utoipa::path(get, path = "/metrics", operation_id = "getMetrics", tag = "Service",
     responses(
-        (status = 200, description = "The figures.", body = String, content_type = "application/openmetrics-text",
+        (status = 200, description = "The metrics.", body = String, content_type = "application/openmetrics-text",
             example = "# TYPE engraft_http_requests counter"),
-        (status = 403, description = "Not an admin's key.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 403, description = "The key does not have the scope `admin`.", body = ProblemView, content_type = "application/problem+json"),
         NeedsKey))]
 async fn metrics(State(state): State<AppState>, caller: Caller) -> Result<Response, Problem> {
     caller.require(Scope::Admin)?;
@@ -101,10 +101,10 @@ async fn metrics(State(state): State<AppState>, caller: Caller) -> Result<Respon
 
 /// List the workers
 ///
-/// Those that are alive, with the devices that a job can ask for.
+/// The answer lists the workers that are running, with the devices that a job can request.
 #[utoipa::path(get, path = "/v1/workers", operation_id = "listWorkers", tag = "Service",
     responses(
-        (status = 200, description = "The workers.", body = WorkersView),
+        (status = 200, description = "The running workers.", body = WorkersView),
         NeedsKey))]
 async fn workers(State(state): State<AppState>, _caller: Caller) -> Result<Json<WorkersView>, Problem> {
     let data = state.workers.live().await?.into_iter().map(WorkerView::from).collect();
@@ -121,10 +121,10 @@ struct Architectures {
 /// A family of networks.
 #[derive(Debug, Serialize, ToSchema)]
 struct FamilyView {
-    /// For `architecture.family` of a job.
+    /// The value of `architecture.family` of a job.
     #[schema(value_type = String, example = "mlp")]
     name: &'static str,
-    /// How it is recognised, and what is assumed.
+    /// How it is recognised and what is assumed.
     #[schema(value_type = String, example = "Matrices only, with ReLU between them.")]
     description: &'static str,
 }
@@ -132,7 +132,7 @@ struct FamilyView {
 /// List the architectures that are recognised
 #[utoipa::path(get, path = "/v1/architectures", operation_id = "listArchitectures", tag = "Service",
     responses(
-        (status = 200, description = "All of them.", body = Architectures),
+        (status = 200, description = "All families of networks.", body = Architectures),
         NeedsKey))]
 async fn architectures(_: Caller) -> Json<Architectures> {
     let view = |family: &Family| FamilyView { name: family.name, description: family.description };

@@ -11,7 +11,7 @@ use super::views::problem::ProblemView;
 
 type Responses = BTreeMap<String, RefOr<Response>>;
 
-const NO_KEY: (u16, &str) = (401, "No valid key.");
+const NO_KEY: (u16, &str) = (401, "The request has no valid key.");
 
 /// Problems by status and description.
 fn problems(cases: &[(u16, &str)]) -> Responses {
@@ -37,7 +37,7 @@ pub(super) enum Finds {}
 
 impl IntoResponses for Finds {
     fn responses() -> Responses {
-        problems(&[NO_KEY, (404, "There is none.")])
+        problems(&[NO_KEY, (404, "Nothing with this id or name belongs to the tenant of the key.")])
     }
 }
 
@@ -46,7 +46,7 @@ pub(super) enum ReadsQuery {}
 
 impl IntoResponses for ReadsQuery {
     fn responses() -> Responses {
-        problems(&[NO_KEY, (422, "A parameter is wrong.")])
+        problems(&[NO_KEY, (422, "A parameter of the query is not valid.")])
     }
 }
 
@@ -55,7 +55,7 @@ pub(super) enum Writes {}
 
 impl IntoResponses for Writes {
     fn responses() -> Responses {
-        problems(&[NO_KEY, (403, "The key may not write."), (507, "The disk is full.")])
+        problems(&[NO_KEY, (403, "The key does not allow writing."), (507, "The disk is full.")])
     }
 }
 
@@ -67,8 +67,8 @@ impl IntoResponses for ReadsJson {
         problems(&[
             (400, "The body is not JSON."),
             (413, "The body is too large."),
-            (415, "The body is not announced as JSON."),
-            (422, "Faults, each with its pointer."),
+            (415, "The `Content-Type` is not that of JSON."),
+            (422, "The body is not valid. `errors` lists every fault, each with a pointer to its value."),
         ])
     }
 }
@@ -80,8 +80,8 @@ impl IntoResponses for ReadsFile {
     fn responses() -> Responses {
         problems(&[
             (400, "The headers or the body cannot be read."),
-            (408, "The body stopped coming."),
-            (413, "Over the limit."),
+            (408, "The client stopped sending the body."),
+            (413, "The file is larger than the server allows."),
         ])
     }
 }
@@ -91,7 +91,7 @@ pub(super) enum SendsRange {}
 
 impl IntoResponses for SendsRange {
     fn responses() -> Responses {
-        problems(&[(416, "The range is outside.")])
+        problems(&[(416, "The range lies outside the file.")])
     }
 }
 
@@ -100,7 +100,11 @@ pub(super) enum NeedsSuccess {}
 
 impl IntoResponses for NeedsSuccess {
     fn responses() -> Responses {
-        problems(&[NO_KEY, (404, "There is no such job."), (409, "The job has not succeeded (yet).")])
+        problems(&[
+            NO_KEY,
+            (404, "No job with this id belongs to the tenant of the key."),
+            (409, "The job has not succeeded, or not yet."),
+        ])
     }
 }
 
@@ -109,6 +113,6 @@ pub(super) enum OnlyReads {}
 
 impl IntoResponses for OnlyReads {
     fn responses() -> Responses {
-        problems(&[(405, "Only GET and HEAD.")])
+        problems(&[(405, "Only GET and HEAD are allowed.")])
     }
 }

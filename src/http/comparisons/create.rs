@@ -32,23 +32,24 @@ const MOST_FAULTS: usize = 100;
 /// A grid of jobs: every ensemble with every method, target and seed. `{"title": "Rankings", "seeds": [0, 1, 2],
 /// "job": {"dataset": "mnist.npz"}, "ensembles": [{"name": "two", "members": ["m0.safetensors", "m1.safetensors"]}],
 /// "methods": [{"name": "paper", "job": {"method": {"compensate": "none"}}}, {"name": "css", "job": {"method": {"importance": "css"}}}]}`
-/// is a whole body. Each `job` is a part of a job's body; the ensemble's is laid over the common one, over that the method's, the
-/// target's and, with `quick=true`, that of `quick`, which may also keep fewer `seeds`, `ensembles`, `methods` and `targets`. At most 500 jobs; all
-/// are queued or none. With `validate_only=true` the answer is what each of them would take.
+/// is a complete body. Each `job` is a part of the body of a job. Later parts override earlier ones: the common part, those of the
+/// ensemble, the method and the target, and with `quick=true` that of `quick`, which may also select fewer `seeds`, `ensembles`,
+/// `methods` and `targets`. A comparison has at most 500 jobs; either all are queued or none. With `validate_only=true` the
+/// answer says what each of them would take.
 #[utoipa::path(post, path = "/v1/comparisons", operation_id = "createComparison", tag = "Comparisons",
     params(
-        ("validate_only" = Option<bool>, Query, description = "Only plan.", example = false),
-        ("quick" = Option<bool>, Query, description = "The plan's short form.", example = false),
-        ("Idempotency-Key" = Option<String>, Header, description = "The same key with the same body gets the same answer for 24 h.",
+        ("validate_only" = Option<bool>, Query, description = "Whether to plan only, without queueing anything.", example = false),
+        ("quick" = Option<bool>, Query, description = "Whether to run the short form of the plan.", example = false),
+        ("Idempotency-Key" = Option<String>, Header, description = "Requests with the same key and the same body get the same answer for 24 hours.",
             example = "5b0e2a51-7f0c-4b6e-9d0e-0b5f6f0f3c55")),
-    request_body(content = Object, description = "The plan.",
+    request_body(content = Object, description = "The plan of the comparison.",
         example = json!({"title": "Rankings", "seeds": [0, 1, 2], "job": {"dataset": "mnist.npz"},
             "ensembles": [{"name": "two", "members": ["m0.safetensors", "m1.safetensors"]}],
             "methods": [{"name": "magnitude"}, {"name": "css", "job": {"method": {"importance": "css"}}}]})),
     responses(
-        (status = 200, description = "What it would take; only with `validate_only`.", body = Object),
-        (status = 202, description = "Queued.", body = ComparisonView,
-            headers(("Location", description = "The comparison's address."), ("Retry-After", description = "Seconds until a look is worth while."))),
+        (status = 200, description = "What the comparison would take; only with `validate_only`.", body = Object),
+        (status = 202, description = "The comparison was queued.", body = ComparisonView,
+            headers(("Location", description = "The address of the comparison."), ("Retry-After", description = "After how many seconds to look at the comparison."))),
         Writes, ReadsJson))]
 pub(super) async fn create(
     State(state): State<AppState>,
@@ -122,7 +123,7 @@ fn place(cell: &Cell<'_>) -> Place {
     }
 }
 
-/// What the jobs would take, one after another; null where only a dataset that is still being read can tell.
+/// What the jobs would take, one after another; null where that depends on a dataset that is still being read.
 fn outlook(grid: &Grid, runs: &[(Place, NewJob)]) -> Value {
     let seconds: Option<f64> = runs.iter().map(|(_, job)| job.plan["seconds_estimate"].as_f64()).sum();
     let shown = |(place, job): &(Place, NewJob)| {

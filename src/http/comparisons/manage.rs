@@ -18,13 +18,13 @@ use crate::store::comparisons::ComparisonDeletion;
 
 /// List comparisons
 ///
-/// Newest first.
+/// The newest come first.
 #[utoipa::path(get, path = "/v1/comparisons", operation_id = "listComparisons", tag = "Comparisons",
     params(
-        ("limit" = Option<usize>, Query, description = "Entries per page, 1 to 200.", example = 50),
-        ("after" = Option<String>, Query, description = "The `next_after` of the page before.", example = "cmp_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
+        ("limit" = Option<usize>, Query, description = "The most entries of a page, 1 to 200.", example = 50),
+        ("after" = Option<String>, Query, description = "The `next_after` of the previous page.", example = "cmp_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
     responses(
-        (status = 200, description = "One page.", body = Page<ComparisonSummary>),
+        (status = 200, description = "One page of comparisons.", body = Page<ComparisonSummary>),
         ReadsQuery))]
 pub(super) async fn list(
     State(state): State<AppState>,
@@ -38,17 +38,17 @@ pub(super) async fn list(
 
 /// Show a comparison
 ///
-/// With its runs and their jobs. With `Prefer: wait=N` (at most 60) the answer comes when a run has changed its state, or after N
-/// seconds; at once when all have ended. A job that is retried takes the place of the one before.
+/// The answer lists its runs with their jobs. With `Prefer: wait=N` (at most 60) the server answers when the state of a run
+/// changes, or after N seconds; when all runs have ended it answers at once. A retried job takes the place of the job before.
 #[utoipa::path(get, path = "/v1/comparisons/{id}", operation_id = "getComparison", tag = "Comparisons",
     params(
-        ("id" = String, Path, description = "Its id.", example = "cmp_019324a5b7c07f3e8d1c2b3a4f5e6d7c"),
-        ("Prefer" = Option<String>, Header, description = "How long to wait for news.", example = "wait=30"),
-        ("If-None-Match" = Option<String>, Header, description = "What the client has.", example = "\"5d41402abc4b2a76\"")),
+        ("id" = String, Path, description = "The id of the comparison.", example = "cmp_019324a5b7c07f3e8d1c2b3a4f5e6d7c"),
+        ("Prefer" = Option<String>, Header, description = "How many seconds to wait for another state of a run.", example = "wait=30"),
+        ("If-None-Match" = Option<String>, Header, description = "The `ETag` of the answer that the client already has.", example = "\"5d41402abc4b2a76\"")),
     responses(
         (status = 200, description = "The comparison.", body = ComparisonView,
-            headers(("ETag", description = "Changes with the answer."), ("Retry-After", description = "Only while a run has not ended."))),
-        (status = 304, description = "Nothing has changed."),
+            headers(("ETag", description = "Identifies this version of the answer."), ("Retry-After", description = "After how many seconds to look again. It is only sent while a run has not ended."))),
+        (status = 304, description = "Nothing has changed since."),
         Finds))]
 pub(super) async fn get(
     State(state): State<AppState>,
@@ -70,12 +70,12 @@ pub(super) async fn get(
 
 /// Cancel a comparison
 ///
-/// Every job of it that has not ended; those that have keep their results.
+/// Cancels every job of it that has not ended. The others keep their results.
 #[utoipa::path(post, path = "/v1/comparisons/{id}/cancel", operation_id = "cancelComparison", tag = "Comparisons",
-    params(("id" = String, Path, description = "Its id.", example = "cmp_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
+    params(("id" = String, Path, description = "The id of the comparison.", example = "cmp_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
     responses(
-        (status = 200, description = "All had ended before.", body = ComparisonView),
-        (status = 202, description = "They end.", body = ComparisonView),
+        (status = 200, description = "All jobs had already ended.", body = ComparisonView),
+        (status = 202, description = "The jobs end, or are about to.", body = ComparisonView),
         Writes, Finds))]
 pub(super) async fn cancel(
     State(state): State<AppState>,
@@ -95,12 +95,12 @@ pub(super) async fn cancel(
 
 /// Delete a comparison
 ///
-/// With its jobs, their history and their results.
+/// Its jobs are deleted with their history and their results.
 #[utoipa::path(delete, path = "/v1/comparisons/{id}", operation_id = "deleteComparison", tag = "Comparisons",
-    params(("id" = String, Path, description = "Its id.", example = "cmp_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
+    params(("id" = String, Path, description = "The id of the comparison.", example = "cmp_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
     responses(
-        (status = 204, description = "It is gone."),
-        (status = 409, description = "A job of it has not ended.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 204, description = "The comparison was deleted."),
+        (status = 409, description = "A job of the comparison has not ended.", body = ProblemView, content_type = "application/problem+json"),
         Writes, Finds))]
 pub(super) async fn delete(
     State(state): State<AppState>,

@@ -16,10 +16,10 @@ use crate::store::comparisons::{Place, RunJob};
 
 /// Read the report
 ///
-/// The report of every run that has ended, in the order of the plan; as `engraft compare --report` writes it. It grows until the
-/// comparison has ended.
+/// The answer holds the report of every run that has ended, in the order of the plan and as `engraft compare --report` writes
+/// it. It grows until the comparison has ended.
 #[utoipa::path(get, path = "/v1/comparisons/{id}/report", operation_id = "getComparisonReport", tag = "Comparisons",
-    params(("id" = String, Path, description = "Its id.", example = "cmp_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
+    params(("id" = String, Path, description = "The id of the comparison.", example = "cmp_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
     responses(
         (status = 200, description = "The report.", body = Object),
         Finds))]
@@ -31,11 +31,11 @@ pub(super) async fn report(
     collect(&state, &caller, &id).await.map(Json)
 }
 
-/// Look at the report
+/// Read the report as a page
 ///
-/// The same as a page of its own, with plots: it needs no network.
+/// The page holds the same report with plots, and loads nothing from the network.
 #[utoipa::path(get, path = "/v1/comparisons/{id}/report.html", operation_id = "getComparisonReportPage", tag = "Comparisons",
-    params(("id" = String, Path, description = "Its id.", example = "cmp_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
+    params(("id" = String, Path, description = "The id of the comparison.", example = "cmp_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
     responses(
         (status = 200, description = "The page.", body = String, content_type = "text/html"),
         Finds))]

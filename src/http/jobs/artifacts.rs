@@ -19,17 +19,17 @@ const MODEL_FILE: &str = "fused.safetensors";
 
 /// Download the fused model
 ///
-/// A safetensors file with the members' tensor names. `Range`, `If-Range` and `If-None-Match` work as RFC 9110 says:
-/// `curl -C - -o fused.safetensors` resumes.
+/// The model is a safetensors file with the tensor names of the members. `Range`, `If-Range` and `If-None-Match` work as in
+/// RFC 9110, so that `curl -C - -o fused.safetensors` resumes a download.
 #[utoipa::path(get, path = "/v1/jobs/{id}/model", operation_id = "getJobModel", tag = "Jobs",
     params(
-        ("id" = String, Path, description = "The job's id.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c"),
-        ("Range" = Option<String>, Header, description = "The part to send.", example = "bytes=1048576-")),
+        ("id" = String, Path, description = "The id of the job.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c"),
+        ("Range" = Option<String>, Header, description = "Which bytes to send.", example = "bytes=1048576-")),
     responses(
-        (status = 200, description = "The file.", body = inline(uploads::Bytes), content_type = "application/octet-stream",
-            headers(("ETag", description = "Its SHA-256."), ("Repr-Digest", description = "The same (RFC 9530)."))),
-        (status = 206, description = "The part.", body = inline(uploads::Bytes), content_type = "application/octet-stream"),
-        (status = 304, description = "The client has it."),
+        (status = 200, description = "The whole file.", body = inline(uploads::Bytes), content_type = "application/octet-stream",
+            headers(("ETag", description = "The SHA-256 of the file."), ("Repr-Digest", description = "The same digest, as RFC 9530 writes it."))),
+        (status = 206, description = "The requested part of the file.", body = inline(uploads::Bytes), content_type = "application/octet-stream"),
+        (status = 304, description = "The client already has this version."),
         NeedsSuccess, SendsRange))]
 pub(super) async fn model(
     State(state): State<AppState>,
@@ -43,11 +43,11 @@ pub(super) async fn model(
 
 /// Show the fused model's digest
 ///
-/// In the format that `sha256sum -c` reads.
+/// The answer has the format that `sha256sum -c` reads.
 #[utoipa::path(get, path = "/v1/jobs/{id}/model.sha256", operation_id = "getJobModelDigest", tag = "Jobs",
-    params(("id" = String, Path, description = "The job's id.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
+    params(("id" = String, Path, description = "The id of the job.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
     responses(
-        (status = 200, description = "Digest and file name.", body = String, content_type = "text/plain",
+        (status = 200, description = "The digest and the name of the file.", body = String, content_type = "text/plain",
             example = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08  fused.safetensors\n"),
         NeedsSuccess))]
 pub(super) async fn model_sha256(
@@ -61,9 +61,9 @@ pub(super) async fn model_sha256(
 
 /// Read the report
 ///
-/// Members, ensemble and fused model compared: accuracy, loss, size, cost, latency.
+/// It compares the accuracy, loss, size, cost and latency of the members, the ensemble and the fused model.
 #[utoipa::path(get, path = "/v1/jobs/{id}/report", operation_id = "getJobReport", tag = "Jobs",
-    params(("id" = String, Path, description = "The job's id.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
+    params(("id" = String, Path, description = "The id of the job.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
     responses(
         (status = 200, description = "The report.", body = Object),
         NeedsSuccess))]
@@ -77,11 +77,11 @@ pub(super) async fn report(
     send(&state, &caller, &id, "report", "report.json", (&method, &headers)).await
 }
 
-/// Look at the report
+/// Read the report as a page
 ///
-/// The same as a page of its own, with plots: it needs no network.
+/// The page holds the same report with plots, and loads nothing from the network.
 #[utoipa::path(get, path = "/v1/jobs/{id}/report.html", operation_id = "getJobReportPage", tag = "Jobs",
-    params(("id" = String, Path, description = "The job's id.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
+    params(("id" = String, Path, description = "The id of the job.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
     responses(
         (status = 200, description = "The page.", body = String, content_type = "text/html"),
         NeedsSuccess))]
@@ -97,11 +97,11 @@ pub(super) async fn report_html(
 
 /// Read the fused model's architecture
 ///
-/// The graph, in the form that `architecture.graph` of a job takes.
+/// The answer is the graph, in the form in which `architecture.graph` of a job takes it.
 #[utoipa::path(get, path = "/v1/jobs/{id}/architecture", operation_id = "getJobArchitecture", tag = "Jobs",
-    params(("id" = String, Path, description = "The job's id.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
+    params(("id" = String, Path, description = "The id of the job.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
     responses(
-        (status = 200, description = "The graph.", body = Object),
+        (status = 200, description = "The graph of the fused model.", body = Object),
         NeedsSuccess))]
 pub(super) async fn architecture(
     State(state): State<AppState>,
@@ -115,11 +115,12 @@ pub(super) async fn architecture(
 
 /// Read where the fused model comes from
 ///
-/// Which unit of which member each of its units was; digests, versions, seed.
+/// The answer lists, for each unit of the fused model, the member and the unit that it comes from; with digests, versions and
+/// the seed.
 #[utoipa::path(get, path = "/v1/jobs/{id}/provenance", operation_id = "getJobProvenance", tag = "Jobs",
-    params(("id" = String, Path, description = "The job's id.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
+    params(("id" = String, Path, description = "The id of the job.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
     responses(
-        (status = 200, description = "The provenance.", body = Object),
+        (status = 200, description = "Where each unit comes from.", body = Object),
         NeedsSuccess))]
 pub(super) async fn provenance(
     State(state): State<AppState>,

@@ -18,34 +18,34 @@ use crate::http::views::jobs::JobView;
 
 /// Queue a fusion
 ///
-/// `{"members": ["m0.safetensors", "m1.safetensors"], "dataset": "mnist.npz", "finetune": {"epochs": 3}}` is a whole body; the
-/// answer's `resolved` shows every default. With `validate_only=true` nothing is queued and the answer is the plan: widths,
-/// parameters, operations and bytes before and after, memory and time with what they rest on, warnings.
+/// `{"members": ["m0.safetensors", "m1.safetensors"], "dataset": "mnist.npz", "finetune": {"epochs": 3}}` is a complete body;
+/// `resolved` in the answer shows every default. With `validate_only=true` nothing is queued and the answer is the plan: widths,
+/// parameters, operations and bytes before and after, estimates of memory and time with what they rest on, and warnings.
 ///
 /// `target` is one size, `{"width": "member"}`, `{"width": {"member": 0}}`, `{"width": 0.5}`, or a budget, `{"params": N}`, `{"macs": N}`,
-/// `{"bytes": N}`, that is never exceeded and spent to the last unit, evenly or with `"allocation": "sensitivity"`; beside it `round_to`,
-/// `keep` and `layers`. `method` takes the orders `joint`, `iterative`, `hierarchical`, `prune_then_merge` (with `rates`, a number per member) and
+/// `{"bytes": N}`, that is never exceeded and is spent to the last unit, evenly or with `"allocation": "sensitivity"`. `round_to`,
+/// `keep` and `layers` may stand beside it. `method` takes the orders `joint`, `iterative`, `hierarchical`, `prune_then_merge` (with `rates`, a number per member) and
 /// `merge_finetune_prune` (with `merge_epochs`), the names `average`, `optimal_transport`, `permutation_alignment` and `distill_only`, and
 /// `member_weights`. `evaluate` lists what the report compares: `members`, `best_member`, `ensemble`, `vote`, `average`, `optimal_transport`,
 /// `permutation_alignment`, `distilled`, `fused`.
 ///
 /// `dataset` is a name or an object: `{"name": "mnist.npz", "normalize": {"mean": [0.1307], "std": [0.3081]}, "validation_fraction": 0.1}` with
-/// `validation` and `test` for other datasets; `"normalize": "train"` measures mean and standard deviation on what is trained on.
+/// `validation` and `test` for other datasets; `"normalize": "train"` measures mean and standard deviation on the training examples.
 ///
-/// `finetune` may vary images: with `"augment": {"crop_padding": 4, "flip": true}` each is cut at random out of its black border (before
-/// normalisation) and mirrored half of the time, and the members teach what the network sees. With `"batch_norm_reestimate": true` the
-/// statistics of BatchNorm are measured anew on the train split when training is over.
+/// `finetune` can vary the images: with `"augment": {"crop_padding": 4, "flip": true}` each gets a black border (before
+/// normalisation), is cropped at random and is mirrored half of the time; members that teach see the same images. With
+/// `"batch_norm_reestimate": true` the statistics of BatchNorm are measured again on the train split when training is over.
 #[utoipa::path(post, path = "/v1/jobs", operation_id = "createJob", tag = "Jobs",
     params(
-        ("validate_only" = Option<bool>, Query, description = "Only plan.", example = false),
-        ("Idempotency-Key" = Option<String>, Header, description = "The same key with the same body gets the same answer for 24 h.",
+        ("validate_only" = Option<bool>, Query, description = "Whether to plan only, without queueing anything.", example = false),
+        ("Idempotency-Key" = Option<String>, Header, description = "Requests with the same key and the same body get the same answer for 24 hours.",
             example = "5b0e2a51-7f0c-4b6e-9d0e-0b5f6f0f3c55")),
-    request_body(content = Object, description = "The job.",
+    request_body(content = Object, description = "The description of the job.",
         example = json!({"members": ["m0.safetensors", "m1.safetensors"], "dataset": "mnist.npz", "finetune": {"epochs": 3}})),
     responses(
         (status = 200, description = "The plan; only with `validate_only`.", body = Object),
-        (status = 202, description = "Queued.", body = JobView,
-            headers(("Location", description = "The job's address."), ("Retry-After", description = "Seconds until a look is worth while."))),
+        (status = 202, description = "The job was queued.", body = JobView,
+            headers(("Location", description = "The address of the job."), ("Retry-After", description = "After how many seconds to look at the job."))),
         Writes, ReadsJson))]
 pub(super) async fn create(
     State(state): State<AppState>,
@@ -69,7 +69,7 @@ pub(super) async fn create(
     .await
 }
 
-/// The plan of a job whose input shape only its dataset can tell.
+/// The plan of a job whose input shape is only known from its dataset.
 fn unknown_plan() -> Value {
     json!({
         "architecture": null, "assumptions": [], "layers": [], "parameters": null, "macs": null, "bytes": null,

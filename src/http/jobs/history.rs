@@ -20,16 +20,17 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// Follow a job
 ///
-/// With `Accept: text/event-stream` (`curl -N -H 'Accept: text/event-stream'`) what has happened and then what happens, until
-/// the job has ended; `Last-Event-ID` goes on after an event. Otherwise a page of what has happened, oldest first.
+/// With `Accept: text/event-stream` (`curl -N -H 'Accept: text/event-stream'`) the server sends the events so far, and then
+/// every new one until the job has ended; `Last-Event-ID` continues after an event. Otherwise the answer is a page of the
+/// events so far, and the oldest come first.
 #[utoipa::path(get, path = "/v1/jobs/{id}/events", operation_id = "getJobEvents", tag = "Jobs",
     params(
-        ("id" = String, Path, description = "Its id.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c"),
-        ("after" = Option<i64>, Query, description = "Only events after this `seq`.", example = 12),
-        ("limit" = Option<u32>, Query, description = "Events per page, 1 to 1000.", example = 100),
-        ("Last-Event-ID" = Option<i64>, Header, description = "As `after`; sent by clients that reconnect.", example = 12)),
+        ("id" = String, Path, description = "The id of the job.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c"),
+        ("after" = Option<i64>, Query, description = "Selects the events after this `seq`.", example = 12),
+        ("limit" = Option<u32>, Query, description = "The most events of a page, 1 to 1000.", example = 100),
+        ("Last-Event-ID" = Option<i64>, Header, description = "The same as `after`; clients send it when they reconnect.", example = 12)),
     responses(
-        (status = 200, description = "The events.", content(
+        (status = 200, description = "The events of the job.", content(
             (Page<EventView> = "application/json"),
             (String = "text/event-stream", example = "id: 1\nevent: state\ndata: {\"seq\":1,\"type\":\"state\",\"data\":{\"state\":\"queued\"}}\n\n"))),
         ReadsQuery, Finds))]
@@ -65,14 +66,15 @@ const MOST_LINES: u32 = 1000;
 
 /// Read a job's log
 ///
-/// The last lines (`tail`, 100 unless told), or those after a line (`after`), oldest first. `Accept: text/plain` gets plain lines.
+/// The answer holds the last lines (`tail` of them, 100 by default) or the lines after a given one (`after`), and the oldest
+/// come first. With `Accept: text/plain` it is plain text.
 #[utoipa::path(get, path = "/v1/jobs/{id}/logs", operation_id = "getJobLogs", tag = "Jobs",
     params(
-        ("id" = String, Path, description = "Its id.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c"),
-        ("tail" = Option<u32>, Query, description = "How many of the last lines, 1 to 1000.", example = 100),
-        ("after" = Option<i64>, Query, description = "Only lines after this `seq`.", example = 12)),
+        ("id" = String, Path, description = "The id of the job.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c"),
+        ("tail" = Option<u32>, Query, description = "How many lines to send, 1 to 1000.", example = 100),
+        ("after" = Option<i64>, Query, description = "Selects the lines after this `seq`.", example = 12)),
     responses(
-        (status = 200, description = "The lines.", content((Page<LogView> = "application/json"), (String = "text/plain"))),
+        (status = 200, description = "The lines of the log.", content((Page<LogView> = "application/json"), (String = "text/plain"))),
         ReadsQuery, Finds))]
 pub(super) async fn logs(
     State(state): State<AppState>,
@@ -125,11 +127,11 @@ const COLUMNS: [(&str, &str); 9] = [
 
 /// Read a job's training curve
 ///
-/// An entry per finished epoch. `Accept: text/csv` gets a table.
+/// The answer has an entry for every finished epoch. With `Accept: text/csv` it is a table.
 #[utoipa::path(get, path = "/v1/jobs/{id}/metrics", operation_id = "getJobMetrics", tag = "Jobs",
-    params(("id" = String, Path, description = "Its id.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
+    params(("id" = String, Path, description = "The id of the job.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
     responses(
-        (status = 200, description = "The epochs.", content((MetricsView = "application/json"), (String = "text/csv"))),
+        (status = 200, description = "The finished epochs.", content((MetricsView = "application/json"), (String = "text/csv"))),
         Finds))]
 pub(super) async fn metrics(
     State(state): State<AppState>,

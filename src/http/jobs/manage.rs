@@ -20,10 +20,10 @@ use crate::store::jobs::RetryFrom;
 
 /// List jobs
 ///
-/// Newest first. `?state=STATE` keeps those in a state, `?label.NAME=VALUE` those with this label.
+/// The newest come first. `?state=STATE` selects those in a state, `?label.NAME=VALUE` those with this label.
 #[utoipa::path(get, path = "/v1/jobs", operation_id = "listJobs", tag = "Jobs", params(ListParameters),
     responses(
-        (status = 200, description = "One page.", body = Page<JobSummary>),
+        (status = 200, description = "One page of jobs.", body = Page<JobSummary>),
         ReadsQuery))]
 pub(super) async fn list(
     State(state): State<AppState>,
@@ -37,17 +37,17 @@ pub(super) async fn list(
 
 /// Show a job
 ///
-/// With `Prefer: wait=N` (at most 60) the answer comes when the state changes, or after N seconds; at once for a job that has
-/// ended. `If-None-Match` gets 304 while nothing has changed.
+/// With `Prefer: wait=N` (at most 60) the server answers when the state changes, or after N seconds; for a job that has ended
+/// it answers at once. With `If-None-Match` the answer is 304 while nothing has changed.
 #[utoipa::path(get, path = "/v1/jobs/{id}", operation_id = "getJob", tag = "Jobs",
     params(
-        ("id" = String, Path, description = "Its id.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c"),
-        ("Prefer" = Option<String>, Header, description = "How long to wait for another state.", example = "wait=30"),
-        ("If-None-Match" = Option<String>, Header, description = "What the client has.", example = "\"5d41402abc4b2a76\"")),
+        ("id" = String, Path, description = "The id of the job.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c"),
+        ("Prefer" = Option<String>, Header, description = "How many seconds to wait for another state.", example = "wait=30"),
+        ("If-None-Match" = Option<String>, Header, description = "The `ETag` of the answer that the client already has.", example = "\"5d41402abc4b2a76\"")),
     responses(
         (status = 200, description = "The job.", body = JobView,
-            headers(("ETag", description = "Changes with the answer."), ("Retry-After", description = "Only while the job has not ended."))),
-        (status = 304, description = "Nothing has changed."),
+            headers(("ETag", description = "Identifies this version of the answer."), ("Retry-After", description = "After how many seconds to look again. It is only sent while the job has not ended."))),
+        (status = 304, description = "Nothing has changed since."),
         Finds))]
 pub(super) async fn get(
     State(state): State<AppState>,
@@ -68,13 +68,13 @@ pub(super) async fn get(
 
 /// Cancel a job
 ///
-/// A queued job ends at once. A running one is shown as `cancelling` and stops within one batch; if it publishes its result
-/// before that, it has succeeded.
+/// A queued job ends at once. A running job is shown as `cancelling` and stops after its current batch. If it publishes its
+/// result before that, it has succeeded.
 #[utoipa::path(post, path = "/v1/jobs/{id}/cancel", operation_id = "cancelJob", tag = "Jobs",
-    params(("id" = String, Path, description = "Its id.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
+    params(("id" = String, Path, description = "The id of the job.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
     responses(
-        (status = 200, description = "It had ended before.", body = JobView),
-        (status = 202, description = "It ends.", body = JobView),
+        (status = 200, description = "The job had already ended.", body = JobView),
+        (status = 202, description = "The job ends, or is about to.", body = JobView),
         Writes, Finds))]
 pub(super) async fn cancel(
     State(state): State<AppState>,
@@ -91,17 +91,17 @@ pub(super) async fn cancel(
 
 /// Run a job again
 ///
-/// Makes a new job like this one, which must have ended. It goes on from the last checkpoint unless `from=start`.
+/// Queues a new job like this one, which must have ended. It continues from the last checkpoint unless `from=start` is given.
 #[utoipa::path(post, path = "/v1/jobs/{id}/retry", operation_id = "retryJob", tag = "Jobs",
     params(
-        ("id" = String, Path, description = "Its id.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c"),
-        ("from" = Option<String>, Query, description = "`checkpoint` (default) or `start`.", example = "start"),
-        ("Idempotency-Key" = Option<String>, Header, description = "The same key gets the same answer for 24 h.",
+        ("id" = String, Path, description = "The id of the job.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c"),
+        ("from" = Option<String>, Query, description = "Where to begin: `checkpoint` (the default) or `start`.", example = "start"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Requests with the same key get the same answer for 24 hours.",
             example = "5b0e2a51-7f0c-4b6e-9d0e-0b5f6f0f3c55")),
     responses(
-        (status = 202, description = "The new job.", body = JobView, headers(("Location", description = "The new job's address."))),
-        (status = 409, description = "It has not ended.", body = ProblemView, content_type = "application/problem+json"),
-        (status = 422, description = "A file that it reads is gone.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 202, description = "The new job.", body = JobView, headers(("Location", description = "The address of the new job."))),
+        (status = 409, description = "The job has not ended.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 422, description = "A file that the job reads was deleted.", body = ProblemView, content_type = "application/problem+json"),
         Writes, Finds))]
 pub(super) async fn retry(
     State(state): State<AppState>,
@@ -134,12 +134,12 @@ fn origin(query: &str) -> Result<RetryFrom, Problem> {
 
 /// Delete a job
 ///
-/// With its history and its results.
+/// Its history and its results are deleted with it.
 #[utoipa::path(delete, path = "/v1/jobs/{id}", operation_id = "deleteJob", tag = "Jobs",
-    params(("id" = String, Path, description = "Its id.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
+    params(("id" = String, Path, description = "The id of the job.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
     responses(
-        (status = 204, description = "It is gone."),
-        (status = 409, description = "It has not ended.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 204, description = "The job was deleted."),
+        (status = 409, description = "The job has not ended.", body = ProblemView, content_type = "application/problem+json"),
         Writes, Finds))]
 pub(super) async fn delete(
     State(state): State<AppState>,

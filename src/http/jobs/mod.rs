@@ -68,7 +68,7 @@ async fn view(state: &AppState, job: Job) -> Result<JobView, Problem> {
     Ok(JobView::new(job, queue_position, inputs, artifacts))
 }
 
-/// Whether the client asks for the media type `wanted` by name.
+/// Whether the client accepts the media type `wanted` by name.
 fn accepts(headers: &HeaderMap, wanted: &str) -> bool {
     let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let types = values.flat_map(|value| value.split(',')).map(|part| part.split(';').next().unwrap_or_default().trim());

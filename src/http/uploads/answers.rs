@@ -11,7 +11,7 @@ use crate::http::state::AppState;
 use crate::store::StoreError;
 use crate::store::files::{Kind, StoredFile};
 
-/// Raw bytes, in the API's description.
+/// The bytes of a file.
 #[derive(Debug, ToSchema)]
 #[schema(value_type = String, format = Binary)]
 #[expect(dead_code, reason = "stands for a body in the description; never made")]

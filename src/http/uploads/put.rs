@@ -207,7 +207,7 @@ impl Put {
         }
     }
 
-    /// The name has a file: reads the body only as far as needed to tell whether it is the same one.
+    /// The name has a file: reads the body only as far as needed to decide whether it is the same one.
     async fn compare(&self, existing: StoredFile, incoming: &mut Incoming) -> Result<UploadOutcome, Refusal> {
         if self.announced.start > 0 {
             let detail = format!("The upload of `{}` is complete.", self.name);

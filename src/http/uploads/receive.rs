@@ -161,7 +161,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Acknowledges what a written batch has brought to the disk, or tells how the upload ends because of it.
+    /// Acknowledges what a written batch has brought to the disk, or returns how the upload ends because of it.
     async fn settle(&mut self, written: Result<Written, JoinError>) -> Result<Option<End>, StoreError> {
         self.work = Work::Lost;
         let (intake, result) = written.map_err(|error| lost(&error.to_string()))?;

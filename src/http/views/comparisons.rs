@@ -16,7 +16,7 @@ pub struct ComparisonSummary {
     /// What it is about.
     #[schema(example = "Rankings")]
     title: String,
-    /// Whether it is the plan's short form.
+    /// Whether it runs the short form of the plan.
     #[schema(example = false)]
     quick: bool,
     /// `queued` until a run has begun, `running` until all have ended; then `failed` or `cancelled` where one has, else
@@ -33,25 +33,25 @@ pub struct ComparisonSummary {
 /// How many runs are in which state.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct CountsView {
-    /// All of them.
+    /// All runs.
     #[schema(example = 6)]
     total: usize,
-    /// They wait.
+    /// Runs that wait in the queue.
     #[schema(example = 2)]
     queued: usize,
-    /// They run, or are about to stop.
+    /// Runs that are running or about to stop.
     #[schema(example = 1)]
     running: usize,
-    /// They have a result.
+    /// Runs that have succeeded.
     #[schema(example = 3)]
     succeeded: usize,
-    /// They have none.
+    /// Runs that have failed.
     #[schema(example = 0)]
     failed: usize,
-    /// They were stopped.
+    /// Runs that were cancelled.
     #[schema(example = 0)]
     cancelled: usize,
-    /// Their jobs are gone.
+    /// Runs whose jobs were deleted.
     #[schema(example = 0)]
     deleted: usize,
 }
@@ -68,19 +68,19 @@ pub struct ComparisonView {
 /// A run of a comparison.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RunView {
-    /// Which members.
+    /// The name of the ensemble.
     #[schema(example = "two")]
     ensemble: String,
-    /// Which method.
+    /// The name of the method.
     #[schema(example = "css")]
     method: String,
-    /// Which target.
+    /// The name of the target.
     #[schema(example = "member width")]
     target: String,
     /// Seed of every random choice.
     #[schema(example = 0)]
     seed: u64,
-    /// Its job; null once that has been deleted.
+    /// The id of its job; null after the job was deleted.
     #[schema(example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")]
     job: Option<String>,
     /// The job's state.

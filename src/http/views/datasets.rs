@@ -22,26 +22,26 @@ pub struct DatasetView {
     /// SHA-256 of its bytes, in hexadecimal.
     #[schema(example = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")]
     sha256: String,
-    /// Its length.
+    /// Its length in bytes.
     #[schema(example = 11_490_434)]
     bytes: u64,
-    /// The client's own marks.
+    /// The labels that the client has given it.
     labels: BTreeMap<String, String>,
     /// When it was uploaded.
     #[schema(example = "2026-01-31T12:00:00.000Z", format = DateTime)]
     created_at: String,
-    /// `validating` while it is read through, then `ready` or `invalid`.
+    /// `validating` while it is being checked, then `ready` or `invalid`.
     #[schema(value_type = String, example = "ready")]
     state: &'static str,
-    /// What reading it has shown; only when `ready`.
+    /// What it holds; only when it is `ready`.
     #[serde(skip_serializing_if = "Option::is_none")]
     facts: Option<FactsView>,
-    /// Why it cannot be used; only when `invalid`.
+    /// Why it cannot be used; only when it is `invalid`.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ProblemView>,
 }
 
-/// What reading a dataset has shown.
+/// What a dataset holds.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct FactsView {
     /// The layout that was recognised: `npz`, `safetensors`, `idx`, `cifar_binary`, `class_folders` or `parquet`.
@@ -53,14 +53,14 @@ pub struct FactsView {
     /// Number of classes.
     #[schema(example = 10)]
     classes: usize,
-    /// Names of the classes, where the file has them.
+    /// Names of the classes, if the file has them.
     class_names: Option<Vec<String>>,
-    /// The splits, `train` and perhaps `test`.
+    /// The splits: `train`, and `test` if there is one.
     splits: BTreeMap<String, SplitView>,
-    /// Mean per channel of the train split, bytes divided by 255.
+    /// Mean of each channel of the train split, with bytes divided by 255.
     #[schema(example = json!([0.1307]))]
     mean: Vec<f64>,
-    /// Standard deviation per channel, likewise.
+    /// Standard deviation of each channel of the train split, with bytes divided by 255.
     #[schema(example = json!([0.3081]))]
     std: Vec<f64>,
     /// A few examples of the train split, evenly spread; not in lists.
@@ -77,10 +77,10 @@ pub struct ExampleView {
     /// Its label.
     #[schema(example = 7)]
     label: u32,
-    /// The first few values; of examples that are no images.
+    /// The first few values, for examples that are not images.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     values: Vec<f32>,
-    /// A small picture as a `data:` address; of images of 1 or 3 channels.
+    /// A small picture as a `data:` URL, for images with 1 or 3 channels.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "data:image/png;base64,iVBORw0KGgo=")]
     image: Option<String>,

@@ -18,15 +18,15 @@ pub struct JobSummary {
     /// Its id.
     #[schema(example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")]
     pub id: String,
-    /// `queued`, `running`, `cancelling`, then for good `succeeded`, `failed` or `cancelled`.
+    /// `queued`, `running` or `cancelling`; once it has ended `succeeded`, `failed` or `cancelled`.
     #[schema(value_type = String, example = "running")]
     pub state: &'static str,
-    /// Times that a worker has begun to run it.
+    /// How many times a worker has started it.
     #[schema(example = 1)]
     pub attempt: u32,
     /// How far the latest attempt has come.
     pub progress: Option<ProgressView>,
-    /// The client's own marks.
+    /// The labels that the client has given it.
     #[schema(example = json!({"team": "vision"}))]
     pub labels: BTreeMap<String, String>,
     /// The job that this one repeats.
@@ -50,15 +50,15 @@ pub struct JobSummary {
 pub struct JobView {
     #[serde(flatten)]
     summary: JobSummary,
-    /// How many jobs wait up to and including this one; 1 is next. Only while it is queued.
+    /// Its position in the queue; 1 is next. Only while it is queued.
     #[schema(example = 1)]
     queue_position: Option<i64>,
     /// The phases of the latest attempt.
     phases: Vec<PhaseView>,
-    /// The request with every default filled in; itself a request.
+    /// The request with every default filled in. It can be sent as a request itself.
     #[schema(value_type = Object)]
     resolved: Value,
-    /// What it does to the networks, as `validate_only` shows it; null while a dataset that it needs is being read.
+    /// The plan, as `validate_only` shows it; null while a dataset that it needs is being read.
     #[schema(value_type = Option<Object>)]
     plan: Value,
     /// The files that it reads.
@@ -82,7 +82,7 @@ pub struct ProgressView {
     /// Steps done in the running epoch.
     #[schema(example = 17)]
     step: Option<usize>,
-    /// Training speed.
+    /// Training speed, in images per second.
     #[schema(example = 21000.0)]
     images_per_s: Option<f64>,
     /// Seconds to the end of the phase.
@@ -113,7 +113,7 @@ pub struct InputView {
     /// Its name.
     #[schema(example = "m0.safetensors")]
     name: String,
-    /// Its id; null once it has been deleted.
+    /// Its id; null after it was deleted.
     #[schema(example = "ckpt_019324a5b7c07f3e8d1c2b3a4f5e6d7c")]
     id: Option<String>,
     /// SHA-256 of its bytes, in hexadecimal.
@@ -127,10 +127,10 @@ pub struct ArtifactView {
     /// `model`, `report`, `report.html`, `architecture` or `provenance`.
     #[schema(example = "model")]
     name: String,
-    /// Where to get it.
+    /// Where to download it.
     #[schema(example = "/v1/jobs/job_019324a5b7c07f3e8d1c2b3a4f5e6d7c/model")]
     href: String,
-    /// Its length.
+    /// Its length in bytes.
     #[schema(example = 1_048_576)]
     bytes: u64,
     /// SHA-256 of its bytes, in hexadecimal.
@@ -144,10 +144,10 @@ pub struct ArtifactView {
 /// Something that has happened to a job.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EventView {
-    /// Position in the job's history: 1, 2, 3, …; `Last-Event-ID` and `after` take it.
+    /// The position in the history of the job: 1, 2, 3, … `Last-Event-ID` and `after` take it.
     #[schema(example = 3)]
     seq: i64,
-    /// When.
+    /// When it happened.
     #[schema(example = "2026-01-31T12:00:02.000Z", format = DateTime)]
     at: String,
     /// `state`, `progress`, `metric`, `warning` or `log`.
@@ -157,7 +157,7 @@ pub struct EventView {
     /// The attempt that it belongs to; 0 before the first.
     #[schema(example = 1)]
     attempt: u32,
-    /// What exactly; depends on the type.
+    /// The details, which depend on the type.
     #[schema(value_type = Object, example = json!({"state": "running"}))]
     data: Value,
 }
@@ -165,10 +165,10 @@ pub struct EventView {
 /// A line of a job's log.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct LogView {
-    /// Position in the job's history; `after` takes it.
+    /// The position in the history of the job. `after` takes it.
     #[schema(example = 7)]
     seq: i64,
-    /// When.
+    /// When it was written.
     #[schema(example = "2026-01-31T12:00:02.000Z", format = DateTime)]
     at: String,
     /// The attempt that it belongs to.
@@ -177,10 +177,10 @@ pub struct LogView {
     /// `info` or `warning`.
     #[schema(value_type = String, example = "info")]
     level: &'static str,
-    /// Who says so: `job`, `stderr` (of the process that computes) or `worker`.
+    /// Where it comes from: `job`, `stderr` (of the process that computes) or `worker`.
     #[schema(example = "job")]
     source: String,
-    /// The text.
+    /// The text of the line.
     #[schema(example = "best epoch: 3")]
     message: String,
 }
@@ -199,10 +199,10 @@ pub struct EpochView {
     /// Finished epochs.
     #[schema(example = 1)]
     epoch: usize,
-    /// Mean objective over the epoch's steps.
+    /// Mean of the objective over the steps of the epoch.
     #[schema(example = 0.21)]
     train_loss: Option<f64>,
-    /// Share of the epoch's training examples that were right when they were seen.
+    /// Share of the training examples that were classified correctly during the epoch, in [0, 1].
     #[schema(example = 0.97)]
     train_accuracy: Option<f64>,
     /// On the validation split.
@@ -212,7 +212,7 @@ pub struct EpochView {
     /// Learning rate of the epoch's last step.
     #[schema(example = 0.01)]
     lr: Option<f64>,
-    /// Training speed.
+    /// Training speed, in images per second.
     #[schema(example = 21000.0)]
     images_per_s: Option<f64>,
 }
@@ -220,7 +220,7 @@ pub struct EpochView {
 /// Accuracy and loss on one split.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ScoreView {
-    /// Share of examples that are right, in [0, 1].
+    /// Share of the examples that are classified correctly, in [0, 1].
     #[schema(example = 0.98)]
     accuracy: f64,
     /// Mean cross-entropy, in nats.

@@ -5,10 +5,10 @@ use utoipa::ToSchema;
 
 use crate::domain::problem::{Fault, Problem};
 
-/// Problem details: the body of every answer that is an error.
+/// Problem details: the body of every error.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ProblemView {
-    /// Names the kind of problem.
+    /// A URN that names the kind of problem.
     #[serde(rename = "type")]
     #[schema(example = "urn:engraft:problem:not_found")]
     kind: String,
@@ -18,31 +18,31 @@ pub struct ProblemView {
     /// The HTTP status.
     #[schema(example = 404)]
     status: u16,
-    /// What happened here, what was expected, what to do.
+    /// What happened, what was expected and what to do.
     #[schema(example = "There is no checkpoint `m7.safetensors`.")]
     detail: String,
     /// Stable name of the kind of problem, for programs.
     #[schema(example = "not_found")]
     code: String,
-    /// The request, as in the header X-Request-Id and the server's log.
+    /// The id of the request, as in the header `X-Request-Id` and in the log of the server.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "019324a5-b7c0-7f3e-8d1c-2b3a4f5e6d7c")]
     request_id: Option<String>,
-    /// Every value at fault, where values are.
+    /// Every value that is not valid, if the problem is about values.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FaultView>,
 }
 
-/// One value at fault.
+/// One value that is not valid.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct FaultView {
     /// JSON pointer (RFC 6901) into the body; `/query/NAME` and `/path/NAME` for parameters.
     #[schema(example = "/finetune/epochs")]
     pointer: String,
-    /// What kind of fault, for programs.
+    /// The kind of fault, for programs.
     #[schema(example = "invalid_value")]
     code: String,
-    /// What was expected, what was found.
+    /// What was expected and what was found.
     #[schema(example = "expected an integer of at least 1, got 0")]
     detail: String,
 }

@@ -6,32 +6,32 @@ use utoipa::ToSchema;
 use super::time;
 use crate::store::workers::Worker;
 
-/// The workers that are alive.
+/// The workers that are running.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct WorkersView {
-    /// Oldest first.
+    /// The workers; the oldest comes first.
     pub data: Vec<WorkerView>,
 }
 
 /// A process that runs jobs.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct WorkerView {
-    /// Its id, new with each start.
+    /// Its id, which is new after each start.
     #[schema(example = "work_019324a5b7c07f3e8d1c2b3a4f5e6d7c")]
     id: String,
-    /// Version of its program.
+    /// The version of its program.
     #[schema(example = "0.1.0")]
     version: String,
-    /// Devices that a job can ask for, the one that `auto` takes first.
+    /// The devices that a job can request; `auto` takes the first.
     #[schema(example = json!(["cuda:0", "cpu"]))]
     devices: Vec<String>,
-    /// Jobs it runs at the same time.
+    /// How many jobs it runs at the same time.
     #[schema(example = 1)]
     slots: u32,
     /// When it started.
     #[schema(example = "2026-01-31T12:00:00.000Z", format = DateTime)]
     started_at: String,
-    /// When it was last heard of.
+    /// When it last reported that it is running.
     #[schema(example = "2026-01-31T12:30:00.000Z", format = DateTime)]
     heartbeat_at: String,
 }
