@@ -146,8 +146,8 @@ pub(super) fn input(name: &String) -> Result<InputFile> {
 }
 
 /// Threads to compute with: the given number, or one per core.
-pub(super) fn threads(asked: Option<usize>) -> usize {
-    asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+pub(super) fn threads(requested: Option<usize>) -> usize {
+    requested.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
 /// SHA-256 of a file, in hexadecimal.

@@ -31,7 +31,7 @@ pub(super) struct Serve {
 }
 
 impl Serve {
-    /// Runs until a signal asks to end.
+    /// Runs until a signal ends it.
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let settings = self.options.resolve()?;
         telemetry::start(&settings.log).map_err(|error| anyhow!(error))?;

@@ -104,7 +104,7 @@ impl Train {
 }
 
 /// The training that `body` describes, with its files found, and its folder made.
-pub(super) fn task(body: &Value, folder: &Path, asked: Option<usize>) -> Result<TrainingTask> {
+pub(super) fn task(body: &Value, folder: &Path, requested: Option<usize>) -> Result<TrainingTask> {
     let recipe = recipe(body).map_err(Problem::faults)?;
     let dataset = &recipe.dataset;
     let datasets =
@@ -114,7 +114,7 @@ pub(super) fn task(body: &Value, folder: &Path, asked: Option<usize>) -> Result<
         _ => None,
     };
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    Ok(TrainingTask { datasets, like, folder: folder.to_owned(), threads: threads(asked), recipe })
+    Ok(TrainingTask { datasets, like, folder: folder.to_owned(), threads: threads(requested), recipe })
 }
 
 fn optional(name: Option<&String>) -> Result<Option<crate::process::protocol::InputFile>> {

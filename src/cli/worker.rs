@@ -18,7 +18,7 @@ Let one process serve and others compute, on the same data directory and machine
   engraft serve  --data-dir /srv/engraft --workers 0
   engraft worker --data-dir /srv/engraft --workers 2 --device cpu
 
-A worker that is asked to end (SIGTERM) stops its jobs at their last checkpoint and gives them back; one that vanishes
+A worker that receives SIGTERM stops its jobs at their last checkpoint and gives them back; one that vanishes
 loses them to another worker after the time of --lease. `curl .../v1/workers` lists the workers.";
 
 /// Work off the jobs of a server's data directory.
@@ -30,7 +30,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Runs until a signal asks to end.
+    /// Runs until a signal ends it.
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let settings = self.options.resolve()?;
         telemetry::start(&settings.log).map_err(|error| anyhow!(error))?;

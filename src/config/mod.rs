@@ -116,7 +116,7 @@ concern! {
 }
 
 concern! {
-    /// `[limits]`: what clients may ask for.
+    /// `[limits]`: what clients may request.
     Limits, LimitsOptions {
         /// Largest checkpoint.
         max_checkpoint: Bytes = Bytes(64 << 30), "ENGRAFT_MAX_CHECKPOINT";
@@ -252,7 +252,7 @@ pub struct Settings {
     pub storage: Storage,
     /// The key that needs no row in the database.
     pub bootstrap_key: Option<String>,
-    /// What clients may ask for.
+    /// What clients may request.
     pub limits: Limits,
     /// Who computes.
     pub workers: Workers,

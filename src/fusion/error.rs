@@ -49,7 +49,7 @@ pub enum FusionError {
     #[error("this ranking needs what was not measured; this is a fault of engraft, please report it")]
     NoStatistics,
     /// Asked to stop.
-    #[error("stopped as asked")]
+    #[error("stopped on request")]
     Stopped,
     /// A tensor that cannot be made.
     #[error(transparent)]

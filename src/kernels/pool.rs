@@ -132,8 +132,8 @@ fn wins<T: Float>(value: T, most: T) -> bool {
     value > most || value != value
 }
 
-/// Windows of so many positions at most are faster asked position by position who has won than index by index, where there are
-/// many channels.
+/// Where there are many channels, windows of at most so many positions are faster when all channels are compared position by
+/// position than when the index of each channel is followed.
 const SMALL: usize = 16;
 
 /// Gives each maximum's gradient to its index.

@@ -138,13 +138,13 @@ fn spend(
 /// Widths by a rule for each group: the member width, that of one of the members, or a factor of the member width; the
 /// nearest that the target leaves to the group.
 fn widths(couplings: &[Couplings], ranges: &[Range], size: Size, names: &[String]) -> Result<Vec<usize>, Vec<Fault>> {
-    let asked = |group: usize, range: &Range| match size {
+    let requested = |group: usize, range: &Range| match size {
         Size::WidthsOf(member) => couplings[member].groups[group].width,
         Size::Factor(factor) => ranges::scaled(range.member, factor),
         Size::Member | Size::Budget(_) => range.member,
     };
-    let asked: Vec<usize> = ranges.iter().enumerate().map(|(group, range)| asked(group, range)).collect();
-    let of_groups = names.iter().zip(ranges).zip(&asked);
+    let requested: Vec<usize> = ranges.iter().enumerate().map(|(group, range)| requested(group, range)).collect();
+    let of_groups = names.iter().zip(ranges).zip(&requested);
     let too_wide = of_groups.filter(|((_, range), width)| **width > range.total && range.least < range.most);
     let faults: Vec<Fault> = too_wide
         .map(|((name, range), width)| {
@@ -153,7 +153,7 @@ fn widths(couplings: &[Couplings], ranges: &[Range], size: Size, names: &[String
         })
         .collect();
     if faults.is_empty() {
-        Ok(ranges.iter().zip(asked).map(|(range, width)| range.nearest(width)).collect())
+        Ok(ranges.iter().zip(requested).map(|(range, width)| range.nearest(width)).collect())
     } else {
         Err(faults)
     }

@@ -66,8 +66,8 @@ pub fn of_groups(graphs: &[Graph], couplings: &[Couplings], target: &Target) -> 
     let groups = named(graphs, couplings);
     let mut faults = unknown_names(graphs, couplings, &groups, target);
     let several = widths_of_several(&groups, target);
-    let told = target.layers.iter().filter(|(name, _)| !several.contains_key(name.as_str()));
-    let target = Target { layers: told.map(|(name, size)| (name.clone(), *size)).collect(), ..target.clone() };
+    let rest = target.layers.iter().filter(|(name, _)| !several.contains_key(name.as_str()));
+    let target = Target { layers: rest.map(|(name, size)| (name.clone(), *size)).collect(), ..target.clone() };
     faults.extend(several.into_values());
     let ranges = groups.iter().map(|group| range(group, &target, &mut faults)).collect();
     if faults.is_empty() { Ok(ranges) } else { Err(faults) }
@@ -133,8 +133,8 @@ fn unknown_names(graphs: &[Graph], couplings: &[Couplings], groups: &[Named<'_>]
 
 /// Faults of layers that make the units of several groups, where the target gives one width for all of them.
 fn widths_of_several<'t>(groups: &[Named<'_>], target: &'t Target) -> BTreeMap<&'t str, Fault> {
-    let told = target.layers.iter().filter(|(_, size)| matches!(size, LayerSize::Width(_)));
-    let several = told.filter_map(|(name, _)| {
+    let widths = target.layers.iter().filter(|(_, size)| matches!(size, LayerSize::Width(_)));
+    let several = widths.filter_map(|(name, _)| {
         let own = groups.iter().filter(|group| group.layers.contains(&name.as_str()));
         let own: Vec<String> = own.map(|group| format!("`{}`", group.name)).collect();
         (own.len() > 1).then_some((name.as_str(), own))
@@ -156,14 +156,14 @@ fn pointer_to(layer: &str) -> String {
 fn range(group: &Named<'_>, target: &Target, faults: &mut Vec<Fault>) -> Range {
     let &Named { total, member, .. } = group;
     let kept = target.keep.iter().any(|name| group.layers.contains(&name.as_str()));
-    let asked: BTreeMap<&str, usize> = target
+    let given: BTreeMap<&str, usize> = target
         .layers
         .iter()
         .filter(|(name, _)| group.layers.contains(&name.as_str()))
         .map(|(name, size)| (name.as_str(), width(*size, member)))
         .collect();
-    if let Some(fixed) = asked.values().next().copied() {
-        faults.extend(asked_faults(group, kept, &asked));
+    if let Some(fixed) = given.values().next().copied() {
+        faults.extend(faults_of_widths(group, kept, &given));
         return Range { least: fixed, most: fixed, step: 1, member, total };
     }
     let step = least_common_multiple(target.round_to, group.head);
@@ -200,10 +200,10 @@ pub fn scaled(member: usize, factor: f64) -> usize {
 }
 
 /// What is wrong with the widths that are given for layers of one group.
-fn asked_faults(group: &Named<'_>, kept: bool, asked: &BTreeMap<&str, usize>) -> Vec<Fault> {
+fn faults_of_widths(group: &Named<'_>, kept: bool, given: &BTreeMap<&str, usize>) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut first: Option<(&str, usize)> = None;
-    for (&name, &width) in asked {
+    for (&name, &width) in given {
         if width > group.total {
             let detail = format!("layer `{name}` would keep {width} units, the members have {} together", group.total);
             faults.push(Fault::new(pointer_to(name), FaultCode::TooWide, detail));

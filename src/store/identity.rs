@@ -45,7 +45,7 @@ impl DataFolder {
 
     /// Once the schema is up to date: both sides must have the same identity, and get one if neither has.
     ///
-    /// The mark is a draft until the database says the same. So a crash in between is told from a database that is older
+    /// The mark is a draft until the database says the same. So a crash in between is distinguished from a database that is older
     /// than identities and was put beside files that have one.
     pub(super) async fn settle(&self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
         let known: Option<String> =

@@ -9,7 +9,7 @@ use super::{Database, StoreError};
 use crate::domain::clock::SharedClock;
 use crate::domain::problem::Code;
 
-/// For how long an answer serves everybody who asks.
+/// For how long one answer serves every request.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// Writes a row, once a second at most.

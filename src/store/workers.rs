@@ -33,7 +33,7 @@ pub struct Worker {
     pub devices: Vec<Device>,
     /// When it started.
     pub started: Timestamp,
-    /// When it was last heard of.
+    /// When it last sent a heartbeat.
     pub heartbeat: Timestamp,
 }
 

@@ -9,8 +9,8 @@ use crate::tensors::{CheckpointError, StateDictError};
 /// Why training or evaluation ends without a result.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
-    /// Asked to stop; the last checkpoint stands.
-    #[error("stopped as asked")]
+    /// Stopped on request; the last checkpoint stands.
+    #[error("stopped on request")]
     Stopped,
     /// The loss or a weight is NaN or infinite.
     #[error("the {what} is no longer finite in epoch {epoch}, step {step}; try a smaller learning rate")]
@@ -31,7 +31,7 @@ pub enum TrainError {
         got: usize,
     },
     /// A label that the network has no output for.
-    #[error("example {index} has label {label}, but the network tells only {classes} classes apart")]
+    #[error("example {index} has label {label}, but the network distinguishes only {classes} classes")]
     Label {
         /// Position of the example.
         index: usize,

@@ -19,7 +19,7 @@ pub(super) enum Standing {
     },
     /// The job's end has been requested.
     Cancelling,
-    /// The job has moved on, or nothing has been heard of the database for as long as the lease.
+    /// The job has moved on, or the database has not answered for as long as the lease.
     Lost,
 }
 
@@ -38,10 +38,10 @@ impl Lease {
         let renewing = tokio::spawn(async move {
             let mut ticks = tokio::time::interval(every);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            let mut heard = Instant::now();
+            let mut answered = Instant::now();
             loop {
                 ticks.tick().await;
-                let Some(standing) = renew(&jobs, fence, lease, &mut heard).await else { continue };
+                let Some(standing) = renew(&jobs, fence, lease, &mut answered).await else { continue };
                 sender.send_replace(standing);
                 if standing == Standing::Lost {
                     return;
@@ -54,7 +54,7 @@ impl Lease {
     /// Waits until the lease is lost.
     pub(super) async fn lost(&mut self) {
         // The sender only ends after it has said so.
-        let _told = self.standing.wait_for(|standing| *standing == Standing::Lost).await;
+        let _lost = self.standing.wait_for(|standing| *standing == Standing::Lost).await;
     }
 
     /// The next news.
@@ -74,15 +74,15 @@ impl Drop for Lease {
 }
 
 /// Renews once; `None` when the database failed and the lease is still good.
-async fn renew(jobs: &Jobs, fence: Fence, lease: Duration, heard: &mut Instant) -> Option<Standing> {
-    let asked = Instant::now();
+async fn renew(jobs: &Jobs, fence: Fence, lease: Duration, answered: &mut Instant) -> Option<Standing> {
+    let sent = Instant::now();
     match jobs.renew(fence, lease).await {
         Ok(heartbeat) => {
-            *heard = asked;
-            let deadline = asked + heartbeat.time_left;
+            *answered = sent;
+            let deadline = sent + heartbeat.time_left;
             Some(if heartbeat.cancel_requested { Standing::Cancelling } else { Standing::Held { deadline } })
         }
-        Err(JobError::Store(error)) if heard.elapsed() < lease => {
+        Err(JobError::Store(error)) if answered.elapsed() < lease => {
             tracing::warn!(%fence, %error, "the lease could not be renewed; trying again");
             None
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// Tells that the demo has made the folder; locked while a demo works in it.
+/// Marks the folder as made by the demo; locked while a demo works in it.
 const MARK: &str = ".engraft-demo";
 
 /// A folder that this demo alone works in.

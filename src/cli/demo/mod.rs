@@ -110,7 +110,7 @@ impl Demo {
         let id = api.post_job(&job).await?;
         println!("5. Fusing them into one network as {id}");
         let mut seen = String::new();
-        api.wait(&id, |job| tell(job, &mut seen)).await?;
+        api.wait(&id, |job| show_progress(job, &mut seen)).await?;
         let fused = dir.join("fused.safetensors");
         api.download_model(&id, &fused).await?;
         let report: Report = api.get(&format!("jobs/{id}/report")).await?;
@@ -134,7 +134,7 @@ fn job() -> Value {
 }
 
 /// Prints a line when the job's state or phase has changed.
-fn tell(job: &Value, seen: &mut String) {
+fn show_progress(job: &Value, seen: &mut String) {
     let phase = job["progress"]["phase"].as_str().unwrap_or_default();
     let now = format!("   {} {phase}", job["state"].as_str().unwrap_or_default());
     if now != *seen {

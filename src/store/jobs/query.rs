@@ -134,7 +134,7 @@ impl Jobs {
             .await?)
     }
 
-    /// Asks the job to stop; true where that changed anything.
+    /// Requests the end of the job; true where that changed anything.
     ///
     /// # Errors
     /// When there is no such job, or the database fails.
