@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::job::JobArgs;
 use super::progress::ProgressView;
-use crate::config::Bytes;
+use crate::config::ByteSize;
 use crate::exec;
 use crate::pipeline::child::out_of_memory;
 use crate::pipeline::{self, JobOutcome};
@@ -45,7 +45,7 @@ pub(super) struct Fuse {
     threads: Option<usize>,
     /// Memory to allocate at most, as in 8GiB; mapped files do not count.
     #[arg(long, value_name = "SIZE")]
-    memory_limit: Option<Bytes>,
+    memory_limit: Option<ByteSize>,
     /// Where the fused model goes.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,

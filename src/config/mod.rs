@@ -12,7 +12,7 @@ use crate::domain::access::is_secret;
 use crate::settings::Device;
 use value::Written;
 
-pub use value::{Bytes, LogFormat, Names, Seconds};
+pub use value::{ByteSize, LogFormat, Names, Seconds};
 
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +97,7 @@ concern! {
         /// Seconds without a byte of a request's or an answer's body after which the client is cut off.
         body_idle_timeout: Seconds = Seconds::new(30), "ENGRAFT_BODY_IDLE_TIMEOUT";
         /// Bytes per second that an upload must bring, on average over `body_idle_timeout`; slower clients are cut off.
-        min_upload_rate: Bytes = Bytes(1 << 10), "ENGRAFT_MIN_UPLOAD_RATE";
+        min_upload_rate: ByteSize = ByteSize(1 << 10), "ENGRAFT_MIN_UPLOAD_RATE";
         /// Seconds that running requests and jobs get to end after SIGTERM.
         drain_timeout: Seconds = Seconds::new(30), "ENGRAFT_DRAIN_TIMEOUT";
     }
@@ -109,7 +109,7 @@ concern! {
         /// Folder of the database, the blobs and unfinished uploads; made when absent.
         data_dir: PathBuf = PathBuf::from("engraft-data"), "ENGRAFT_DATA_DIR";
         /// Free space that uploads and jobs leave on the disk.
-        keep_free: Bytes = Bytes(256 << 20), "ENGRAFT_KEEP_FREE";
+        keep_free: ByteSize = ByteSize(256 << 20), "ENGRAFT_KEEP_FREE";
         /// Seconds that files which nobody seems to need stay in the folder `trash` before they are removed.
         trash: Seconds = Seconds::new(7 * 24 * 3600), "ENGRAFT_TRASH";
     }
@@ -119,11 +119,11 @@ concern! {
     /// `[limits]`: what clients may request.
     Limits, LimitsOptions {
         /// Largest checkpoint.
-        max_checkpoint: Bytes = Bytes(64 << 30), "ENGRAFT_MAX_CHECKPOINT";
+        max_checkpoint: ByteSize = ByteSize(64 << 30), "ENGRAFT_MAX_CHECKPOINT";
         /// Largest dataset.
-        max_dataset: Bytes = Bytes(64 << 30), "ENGRAFT_MAX_DATASET";
+        max_dataset: ByteSize = ByteSize(64 << 30), "ENGRAFT_MAX_DATASET";
         /// Largest JSON body.
-        max_json: Bytes = Bytes(1 << 20), "ENGRAFT_MAX_JSON";
+        max_json: ByteSize = ByteSize(1 << 20), "ENGRAFT_MAX_JSON";
         /// Seconds that an interrupted upload can be resumed.
         upload_expiry: Seconds = Seconds::new(24 * 3600), "ENGRAFT_UPLOAD_EXPIRY";
     }
@@ -144,10 +144,10 @@ concern! {
         threads: usize = 0, "ENGRAFT_THREADS";
         /// Memory that each job may allocate, as in 8GiB; mapped files do not count. A job that needs more fails with
         /// `out_of_memory`. 0 sets no limit.
-        memory_limit: Bytes = Bytes(0), "ENGRAFT_MEMORY_LIMIT";
+        memory_limit: ByteSize = ByteSize(0), "ENGRAFT_MEMORY_LIMIT";
         /// Disk space that each job may take while it runs, as in 20GiB: decoded data, checkpoints, results. A job that needs more
         /// fails with `scratch_limit_exceeded`. 0 sets no limit but `keep_free`.
-        scratch_limit: Bytes = Bytes(0), "ENGRAFT_SCRATCH_LIMIT";
+        scratch_limit: ByteSize = ByteSize(0), "ENGRAFT_SCRATCH_LIMIT";
     }
 }
 
@@ -157,7 +157,7 @@ concern! {
         /// Seconds that reading a dataset through may take.
         validation_timeout: Seconds = Seconds::new(600), "ENGRAFT_VALIDATION_TIMEOUT";
         /// Memory that reading a dataset through may take.
-        validation_memory: Bytes = Bytes(8 << 30), "ENGRAFT_VALIDATION_MEMORY";
+        validation_memory: ByteSize = ByteSize(8 << 30), "ENGRAFT_VALIDATION_MEMORY";
     }
 }
 
@@ -349,9 +349,9 @@ mod tests {
         let joined = help.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(joined.contains("goes to another one [env: ENGRAFT_LEASE] [default: 60]"), "{help}");
         for size in [0, 1000, 1 << 10, 5 << 20, (1 << 30) + 1, 64 << 30, 3 << 40] {
-            assert_eq!(Bytes(size).written().parse(), Ok(Bytes(size)));
+            assert_eq!(ByteSize(size).written().parse(), Ok(ByteSize(size)));
         }
-        assert_eq!(Bytes(64 << 30).written(), "64GiB");
+        assert_eq!(ByteSize(64 << 30).written(), "64GiB");
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl std::str::FromStr for Seconds {
 /// A number of bytes, written `1048576`, `512KiB`, `16GiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "SizeText")]
-pub struct Bytes(pub u64);
+pub struct ByteSize(pub u64);
 
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -50,7 +50,7 @@ enum SizeText {
     Text(String),
 }
 
-impl TryFrom<SizeText> for Bytes {
+impl TryFrom<SizeText> for ByteSize {
     type Error = String;
 
     fn try_from(value: SizeText) -> Result<Self, String> {
@@ -61,7 +61,7 @@ impl TryFrom<SizeText> for Bytes {
     }
 }
 
-impl std::str::FromStr for Bytes {
+impl std::str::FromStr for ByteSize {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -139,7 +139,7 @@ written! {
     SocketAddr: address => address.to_string();
     PathBuf: path => path.display().to_string();
     Seconds: span => span.0.as_secs_f64().to_string();
-    Bytes: size => (0..4).rev().map(|unit| (size.0 >> (10 * (unit + 1)), 10 * (unit + 1), ["KiB", "MiB", "GiB", "TiB"][unit]))
+    ByteSize: size => (0..4).rev().map(|unit| (size.0 >> (10 * (unit + 1)), 10 * (unit + 1), ["KiB", "MiB", "GiB", "TiB"][unit]))
         .find(|(count, shift, _)| *count > 0 && count << shift == size.0)
         .map_or_else(|| size.0.to_string(), |(count, _, unit)| format!("{count}{unit}"));
     Names: names => if names.0.is_empty() { "none".to_owned() } else { names.0.join(",") };

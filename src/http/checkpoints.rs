@@ -86,7 +86,7 @@ async fn head(State(state): State<AppState>, caller: Caller, Path(name): Path<St
         ("Content-Range" = Option<String>, Header, description = "Which part of the file the body holds.", example = "bytes 1048576-4194303/4194304"),
         ("Repr-Digest" = Option<String>, Header, description = "The digest of the whole file (RFC 9530).",
             example = "sha-256=:n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg=:")),
-    request_body(content = inline(uploads::Bytes), content_type = "application/octet-stream", description = "The bytes of the file."),
+    request_body(content = inline(uploads::FileBytes), content_type = "application/octet-stream", description = "The bytes of the file."),
     responses(
         (status = 200, description = "The same file was already stored under this name.", body = CheckpointView),
         (status = 201, description = "The checkpoint was uploaded.", body = CheckpointView,
@@ -124,9 +124,9 @@ async fn shown(state: &AppState, caller: &Caller, status: StatusCode, file: &Sto
         ("name" = String, Path, description = "The id or the name of the checkpoint.", example = "m0.safetensors"),
         ("Range" = Option<String>, Header, description = "Which bytes to send.", example = "bytes=1048576-")),
     responses(
-        (status = 200, description = "The whole file.", body = inline(uploads::Bytes), content_type = "application/octet-stream",
+        (status = 200, description = "The whole file.", body = inline(uploads::FileBytes), content_type = "application/octet-stream",
             headers(("ETag", description = "The SHA-256 of the file."), ("Repr-Digest", description = "The same digest, as RFC 9530 writes it."))),
-        (status = 206, description = "The requested part of the file.", body = inline(uploads::Bytes), content_type = "application/octet-stream"),
+        (status = 206, description = "The requested part of the file.", body = inline(uploads::FileBytes), content_type = "application/octet-stream"),
         (status = 304, description = "The client already has this version."),
         Finds, SendsRange))]
 async fn content(

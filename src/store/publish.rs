@@ -24,7 +24,7 @@ pub enum Published {
 
 /// Whose file it becomes, and what it is called.
 #[derive(Debug, Clone)]
-pub struct Target<'a> {
+pub struct Destination<'a> {
     /// Checkpoint or dataset.
     pub kind: Kind,
     /// The owner.
@@ -73,19 +73,19 @@ impl Publisher {
         &self,
         id: UploadId,
         complete: &Complete,
-        target: &Target<'_>,
+        destination: &Destination<'_>,
     ) -> Result<Published, StoreError> {
-        let file = self.stored_file(complete, target);
+        let file = self.stored_file(complete, destination);
         let staged = self.staging.path(id);
         self.blobs.link_file(&staged, &file.blob_key).await?;
-        match self.insert(id, complete, target, &file).await {
+        match self.insert(id, complete, destination, &file).await {
             Ok(()) => {
                 self.staging.forget_file(id).await;
                 Ok(Published::New(file))
             }
             Err(error) if error.is_unique_violation() => {
                 self.blobs.delete_or_leave(&file.blob_key).await;
-                let taken = self.taken(target.kind, target.tenant, target.name).await?.ok_or(error)?;
+                let taken = self.taken(destination.kind, destination.tenant, destination.name).await?.ok_or(error)?;
                 self.staging.discard(id).await?;
                 Ok(Published::Taken(taken))
             }
@@ -94,18 +94,18 @@ impl Publisher {
         }
     }
 
-    fn stored_file(&self, complete: &Complete, target: &Target<'_>) -> StoredFile {
-        let id = match target.kind {
+    fn stored_file(&self, complete: &Complete, destination: &Destination<'_>) -> StoredFile {
+        let id = match destination.kind {
             Kind::Checkpoint => CheckpointId::new().to_string(),
             Kind::Dataset => DatasetId::new().to_string(),
         };
         StoredFile {
-            blob_key: format!("{}/{id}", target.kind.plural()),
+            blob_key: format!("{}/{id}", destination.kind.plural()),
             id,
-            name: target.name.to_string(),
+            name: destination.name.to_string(),
             sha256: hex::encode(complete.sha256),
             bytes: complete.bytes,
-            labels: target.labels.clone(),
+            labels: destination.labels.clone(),
             created_at: self.clock.now().as_millisecond(),
         }
     }
@@ -114,10 +114,10 @@ impl Publisher {
         &self,
         id: UploadId,
         complete: &Complete,
-        target: &Target<'_>,
+        destination: &Destination<'_>,
         file: &StoredFile,
     ) -> Result<(), StoreError> {
-        let (statement, last) = match target.kind {
+        let (statement, last) = match destination.kind {
             Kind::Checkpoint => (
                 "INSERT INTO checkpoints (id, tenant, name, sha256, bytes, blob_key, labels, created_at, header)
                  VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -132,7 +132,7 @@ impl Publisher {
         let mut transaction = self.database.write().await?;
         sqlx::query(statement)
             .bind(&file.id)
-            .bind(target.tenant.as_str())
+            .bind(destination.tenant.as_str())
             .bind(&file.name)
             .bind(&file.sha256)
             .bind(file.bytes as i64)

@@ -16,9 +16,9 @@ pub const LIVE_FOR: Duration = Duration::from_secs(30);
 /// How long a dead worker is remembered.
 const FORGET_AFTER: Duration = Duration::from_hours(24);
 
-/// A worker process.
+/// What a worker process says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Worker {
+pub struct Registration {
     /// Its id, new with each start.
     pub id: WorkerId,
     /// The machine it runs on.
@@ -49,7 +49,7 @@ struct WorkerRow {
     heartbeat_at: i64,
 }
 
-impl TryFrom<WorkerRow> for Worker {
+impl TryFrom<WorkerRow> for Registration {
     type Error = StoreError;
 
     fn try_from(row: WorkerRow) -> Result<Self, StoreError> {
@@ -81,11 +81,11 @@ impl Workers {
         Self { database, clock }
     }
 
-    /// Makes a worker known, or says that it is alive.
+    /// Makes a worker known, or records that it is alive.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn heartbeat(&self, worker: &Worker) -> Result<(), StoreError> {
+    pub async fn heartbeat(&self, worker: &Registration) -> Result<(), StoreError> {
         let now = self.clock.now();
         let mut transaction = self.database.write().await?;
         sqlx::query("DELETE FROM workers WHERE heartbeat_at < ?")
@@ -123,12 +123,12 @@ impl Workers {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn live(&self) -> Result<Vec<Worker>, StoreError> {
+    pub async fn live(&self) -> Result<Vec<Registration>, StoreError> {
         let rows: Vec<WorkerRow> = sqlx::query_as("SELECT * FROM workers WHERE heartbeat_at >= ? ORDER BY id")
             .bind((self.clock.now() - LIVE_FOR).as_millisecond())
             .fetch_all(self.database.reader())
             .await?;
-        rows.into_iter().map(Worker::try_from).collect()
+        rows.into_iter().map(Registration::try_from).collect()
     }
 
     /// Whether a live worker offers `device`; `auto` is always on offer, its jobs wait for a worker.

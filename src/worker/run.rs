@@ -12,7 +12,7 @@ use super::{Worker, disk, scratch};
 use crate::domain::id::WorkerId;
 use crate::runtime::lifecycle::Shutdown;
 use crate::store::jobs::{Claim, Claimant};
-use crate::store::workers::Worker as Registration;
+use crate::store::workers::Registration;
 
 /// Time between two signs of life, several of which fit into [`crate::store::workers::LIVE_FOR`].
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::common::app::{TestApp, problem};
 use crate::common::samples::{member, safetensors};
-use engraft::config::{Bytes, Seconds};
+use engraft::config::{ByteSize, Seconds};
 use engraft::domain::access::Scope;
 use reqwest::header::{ETAG, IF_NONE_MATCH, LOCATION, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
@@ -205,7 +205,7 @@ async fn a_job_over_the_memory_limit_of_its_worker_fails_with_a_word() {
     let app = TestApp::builder()
         .settings(|settings| {
             settings.workers.workers = 1;
-            settings.workers.memory_limit = Bytes(4 << 20);
+            settings.workers.memory_limit = ByteSize(4 << 20);
         })
         .start()
         .await;

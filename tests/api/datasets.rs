@@ -2,7 +2,7 @@
 
 use crate::common::app::{self, TestApp};
 use crate::common::samples;
-use engraft::config::{Bytes, Seconds};
+use engraft::config::{ByteSize, Seconds};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -73,7 +73,7 @@ async fn a_child_that_breaks_its_limits_makes_the_dataset_invalid_and_the_server
             .settings(|settings| {
                 settings.program = Some(program);
                 settings.validation.validation_timeout = Seconds(Duration::from_millis(500));
-                settings.validation.validation_memory = Bytes(64 << 20);
+                settings.validation.validation_memory = ByteSize(64 << 20);
             })
             .start()
             .await;

@@ -10,7 +10,7 @@ use crate::common::app::{TestApp, problem};
 use crate::common::samples::{files, member, safetensors, sha256};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use engraft::config::{Bytes, Seconds};
+use engraft::config::{ByteSize, Seconds};
 use engraft::domain::clock::{Clock, ManualClock, SystemClock};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
@@ -263,7 +263,7 @@ async fn unusable_files_are_refused_with_a_reason_before_they_are_complete() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_hold_for_announced_and_for_actual_lengths() {
-    let app = TestApp::builder().settings(|settings| settings.limits.max_checkpoint = Bytes(2000)).start().await;
+    let app = TestApp::builder().settings(|settings| settings.limits.max_checkpoint = ByteSize(2000)).start().await;
     let announced = app.put("/v1/checkpoints/m0", vec![0; 2001]).send().await.expect("an answer");
     assert_eq!(problem(announced).await.1, "too_large");
     let file = large();
@@ -277,7 +277,7 @@ async fn limits_hold_for_announced_and_for_actual_lengths() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_said_before_the_body_is_read() {
-    let app = TestApp::builder().settings(|settings| settings.storage.keep_free = Bytes(1 << 60)).start().await;
+    let app = TestApp::builder().settings(|settings| settings.storage.keep_free = ByteSize(1 << 60)).start().await;
     let put = app.put("/v1/checkpoints/m0", member()).send().await.expect("an answer");
     assert_eq!(put.status(), StatusCode::INSUFFICIENT_STORAGE);
     assert_eq!(problem(put).await.1, "disk_full");

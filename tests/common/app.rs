@@ -75,7 +75,7 @@ impl TestApp {
         let mut settings = Settings { program: Some(env!("CARGO_BIN_EXE_engraft").into()), ..Settings::default() };
         settings.server.listen = ([127, 0, 0, 1], 0).into();
         settings.storage.data_dir = folder.into();
-        settings.storage.keep_free = engraft::config::Bytes(0);
+        settings.storage.keep_free = engraft::config::ByteSize(0);
         settings.workers.workers = 0;
         settings
     }

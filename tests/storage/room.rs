@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engraft::config::Bytes;
+use engraft::config::ByteSize;
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
@@ -113,7 +113,7 @@ async fn view(app: &TestApp, id: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_needs_more_disk_than_it_may_have_fails_alone_and_with_numbers() {
-    let limit = Bytes(64 << 20);
+    let limit = ByteSize(64 << 20);
     let builder = TestApp::builder().settings(|settings| {
         settings.workers.workers = 1;
         settings.workers.scratch_limit = limit;
@@ -140,7 +140,7 @@ async fn a_job_for_which_the_disk_has_no_room_waits_and_harms_nobody() {
     let Some(small) = Small::new("a_job_for_which_the_disk_has_no_room_waits_and_harms_nobody", 96) else { return };
     let builder = TestApp::builder().folder(small.folder()).settings(|settings| {
         settings.workers.workers = 1;
-        settings.storage.keep_free = Bytes(32 << 20);
+        settings.storage.keep_free = ByteSize(32 << 20);
     });
     let app = builder.start().await;
     let id = post(&app).await;

@@ -26,9 +26,9 @@ const MODEL_FILE: &str = "fused.safetensors";
         ("id" = String, Path, description = "The id of the job.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c"),
         ("Range" = Option<String>, Header, description = "Which bytes to send.", example = "bytes=1048576-")),
     responses(
-        (status = 200, description = "The whole file.", body = inline(uploads::Bytes), content_type = "application/octet-stream",
+        (status = 200, description = "The whole file.", body = inline(uploads::FileBytes), content_type = "application/octet-stream",
             headers(("ETag", description = "The SHA-256 of the file."), ("Repr-Digest", description = "The same digest, as RFC 9530 writes it."))),
-        (status = 206, description = "The requested part of the file.", body = inline(uploads::Bytes), content_type = "application/octet-stream"),
+        (status = 206, description = "The requested part of the file.", body = inline(uploads::FileBytes), content_type = "application/octet-stream"),
         (status = 304, description = "The client already has this version."),
         NeedsSuccess, SendsRange))]
 pub(super) async fn model(

@@ -15,7 +15,7 @@ use crate::store::files::{Kind, StoredFile};
 #[derive(Debug, ToSchema)]
 #[schema(value_type = String, format = Binary)]
 #[expect(dead_code, reason = "stands for a body in the description; never made")]
-pub struct Bytes(Vec<u8>);
+pub struct FileBytes(Vec<u8>);
 
 /// `ETag`, `Repr-Digest` and `Location` of a file.
 #[must_use]

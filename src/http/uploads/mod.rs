@@ -8,6 +8,6 @@ mod put;
 mod receive;
 mod refusal;
 
-pub use answers::{Bytes, download, file_headers, presence};
+pub use answers::{FileBytes, download, file_headers, presence};
 pub use put::{UploadOutcome, put};
 pub use refusal::{Refusal, offset_headers};

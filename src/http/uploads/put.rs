@@ -17,7 +17,7 @@ use crate::http::listing;
 use crate::http::state::AppState;
 use crate::store::files::{Kind, StoredFile};
 use crate::store::intake::{Complete, Gate, Intake};
-use crate::store::publish::{Published, Target};
+use crate::store::publish::{Destination, Published};
 use crate::store::staging::{Held, free_bytes};
 use crate::store::uploads::Upload;
 
@@ -200,8 +200,8 @@ impl Put {
 
     async fn publish(&self, upload: &Upload, complete: &Complete) -> Result<UploadOutcome, Refusal> {
         let tenant = &*self.caller.tenant;
-        let target = Target { kind: self.kind, tenant, name: &self.name, labels: &self.labels };
-        match self.state.publisher.publish(upload.id, complete, &target).await? {
+        let destination = Destination { kind: self.kind, tenant, name: &self.name, labels: &self.labels };
+        match self.state.publisher.publish(upload.id, complete, &destination).await? {
             Published::New(file) => Ok(UploadOutcome::Created(file)),
             Published::Taken(existing) => self.same(existing, complete.sha256),
         }

@@ -4,7 +4,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::time;
-use crate::store::workers::Worker;
+use crate::store::workers::Registration;
 
 /// The workers that are running.
 #[derive(Debug, Serialize, ToSchema)]
@@ -36,8 +36,8 @@ pub struct WorkerView {
     heartbeat_at: String,
 }
 
-impl From<Worker> for WorkerView {
-    fn from(worker: Worker) -> Self {
+impl From<Registration> for WorkerView {
+    fn from(worker: Registration) -> Self {
         Self {
             id: worker.id.to_string(),
             version: worker.version,
