@@ -15,7 +15,7 @@ use super::uploads::{self, Refusal, UploadOutcome, file_headers, offset_headers,
 use super::views::checkpoints::{CheckpointSummary, CheckpointView};
 use super::views::problem::ProblemView;
 use crate::domain::problem::{Code, Problem};
-use crate::store::checkpoints::Checkpoint;
+use crate::store::checkpoints::StoredCheckpoint;
 use crate::store::files::{Deletion, Kind, StoredFile};
 
 /// Every route of checkpoints.
@@ -164,7 +164,7 @@ async fn delete(
 }
 
 /// The caller's checkpoint with this id or name.
-async fn find(state: &AppState, caller: &Caller, id_or_name: &str) -> Result<Checkpoint, Problem> {
+async fn find(state: &AppState, caller: &Caller, id_or_name: &str) -> Result<StoredCheckpoint, Problem> {
     let found = state.checkpoints.find(&caller.tenant, id_or_name).await?;
     found.ok_or_else(|| absent(id_or_name))
 }

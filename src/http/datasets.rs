@@ -15,7 +15,7 @@ use super::uploads::{self, Refusal, UploadOutcome, file_headers, offset_headers,
 use super::views::datasets::DatasetView;
 use super::views::problem::ProblemView;
 use crate::domain::problem::{Code, Problem};
-use crate::store::datasets::{Dataset, DatasetState};
+use crate::store::datasets::{DatasetState, StoredDataset};
 use crate::store::files::{Deletion, Kind, StoredFile};
 
 /// Every route of datasets.
@@ -169,7 +169,7 @@ async fn delete(
 }
 
 /// The caller's dataset with this id or name.
-async fn find(state: &AppState, caller: &Caller, id_or_name: &str) -> Result<Dataset, Problem> {
+async fn find(state: &AppState, caller: &Caller, id_or_name: &str) -> Result<StoredDataset, Problem> {
     let found = state.datasets.find(&caller.tenant, id_or_name).await?;
     found.ok_or_else(|| absent(id_or_name))
 }

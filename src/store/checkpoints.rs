@@ -11,7 +11,7 @@ use crate::model::header::CheckpointHeader;
 
 /// A checkpoint: its file and what that says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Checkpoint {
+pub struct StoredCheckpoint {
     /// Its id.
     pub id: CheckpointId,
     /// Its file.
@@ -27,7 +27,7 @@ struct CheckpointRow {
     header: String,
 }
 
-impl TryFrom<CheckpointRow> for Checkpoint {
+impl TryFrom<CheckpointRow> for StoredCheckpoint {
     type Error = StoreError;
 
     fn try_from(row: CheckpointRow) -> Result<Self, StoreError> {
@@ -59,21 +59,21 @@ impl Checkpoints {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn find(&self, tenant: &Tenant, id_or_name: &str) -> Result<Option<Checkpoint>, StoreError> {
+    pub async fn find(&self, tenant: &Tenant, id_or_name: &str) -> Result<Option<StoredCheckpoint>, StoreError> {
         let row: Option<CheckpointRow> =
             sqlx::query_as("SELECT * FROM checkpoints WHERE tenant = ?1 AND (id = ?2 OR name = ?2)")
                 .bind(tenant.as_str())
                 .bind(id_or_name)
                 .fetch_optional(self.database.reader())
                 .await?;
-        row.map(Checkpoint::try_from).transpose()
+        row.map(StoredCheckpoint::try_from).transpose()
     }
 
     /// One page of the tenant's checkpoints, and one row more if there are more.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn list(&self, tenant: &Tenant, listing: &Listing) -> Result<Vec<Checkpoint>, StoreError> {
+    pub async fn list(&self, tenant: &Tenant, listing: &Listing) -> Result<Vec<StoredCheckpoint>, StoreError> {
         let rows: Vec<CheckpointRow> = sqlx::query_as(
             "SELECT * FROM checkpoints AS entry
              WHERE tenant = ?1 AND (?2 IS NULL OR id < ?2) AND NOT EXISTS (
@@ -88,7 +88,7 @@ impl Checkpoints {
         .bind(listing.fetch())
         .fetch_all(self.database.reader())
         .await?;
-        rows.into_iter().map(Checkpoint::try_from).collect()
+        rows.into_iter().map(StoredCheckpoint::try_from).collect()
     }
 
     /// Removes a checkpoint, unless an unfinished job reads it.

@@ -41,7 +41,7 @@ impl DatasetState {
 
 /// A dataset: its file and what reading it has shown.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Dataset {
+pub struct StoredDataset {
     /// Its id.
     pub id: DatasetId,
     /// Its file.
@@ -59,7 +59,7 @@ struct DatasetRow {
     problem: Option<String>,
 }
 
-impl TryFrom<DatasetRow> for Dataset {
+impl TryFrom<DatasetRow> for StoredDataset {
     type Error = StoreError;
 
     fn try_from(row: DatasetRow) -> Result<Self, StoreError> {
@@ -106,21 +106,21 @@ impl Datasets {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn find(&self, tenant: &Tenant, id_or_name: &str) -> Result<Option<Dataset>, StoreError> {
+    pub async fn find(&self, tenant: &Tenant, id_or_name: &str) -> Result<Option<StoredDataset>, StoreError> {
         let row: Option<DatasetRow> =
             sqlx::query_as("SELECT * FROM datasets WHERE tenant = ?1 AND (id = ?2 OR name = ?2)")
                 .bind(tenant.as_str())
                 .bind(id_or_name)
                 .fetch_optional(self.database.reader())
                 .await?;
-        row.map(Dataset::try_from).transpose()
+        row.map(StoredDataset::try_from).transpose()
     }
 
     /// One page of the tenant's datasets, and one row more if there are more.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn list(&self, tenant: &Tenant, listing: &Listing) -> Result<Vec<Dataset>, StoreError> {
+    pub async fn list(&self, tenant: &Tenant, listing: &Listing) -> Result<Vec<StoredDataset>, StoreError> {
         let rows: Vec<DatasetRow> = sqlx::query_as(
             "SELECT * FROM datasets AS entry
              WHERE tenant = ?1 AND (?2 IS NULL OR id < ?2) AND (?3 IS NULL OR state = ?3) AND NOT EXISTS (
@@ -136,7 +136,7 @@ impl Datasets {
         .bind(listing.fetch())
         .fetch_all(self.database.reader())
         .await?;
-        rows.into_iter().map(Dataset::try_from).collect()
+        rows.into_iter().map(StoredDataset::try_from).collect()
     }
 
     /// Removes a dataset, unless an unfinished job reads it.

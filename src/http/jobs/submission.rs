@@ -11,17 +11,17 @@ use crate::plan::network::{DatasetInput, JobFiles};
 use crate::plan::parse::parse;
 use crate::plan::request::JobRequest;
 use crate::plan::resolve::{Resolved, resolve};
-use crate::store::checkpoints::Checkpoint;
-use crate::store::datasets::{Dataset, DatasetState};
+use crate::store::checkpoints::StoredCheckpoint;
+use crate::store::datasets::{DatasetState, StoredDataset};
 use crate::store::jobs::{FileId, InputRole, JobInput, NewJob};
 
 /// The files that a request names.
 #[derive(Debug, Default)]
 struct Files {
-    members: Vec<Checkpoint>,
-    dataset: Option<Dataset>,
-    validation: Option<Dataset>,
-    test: Option<Dataset>,
+    members: Vec<StoredCheckpoint>,
+    dataset: Option<StoredDataset>,
+    validation: Option<StoredDataset>,
+    test: Option<StoredDataset>,
 }
 
 /// Reads `body` as a job of the caller's.
@@ -83,11 +83,11 @@ async fn look_up_dataset(
     pointer: &str,
     name: &str,
     faults: &mut Vec<Fault>,
-) -> Result<Option<Dataset>, Problem> {
+) -> Result<Option<StoredDataset>, Problem> {
     let found = state.datasets.find(&caller.tenant, name).await?;
     match &found {
         None => faults.push(unknown(pointer.to_owned(), FaultCode::UnknownDataset, "dataset", name)),
-        Some(Dataset { state: DatasetState::Invalid(problem), .. }) => {
+        Some(StoredDataset { state: DatasetState::Invalid(problem), .. }) => {
             let detail = format!("the dataset `{name}` cannot be used: {}", problem.detail);
             faults.push(Fault::new(pointer, FaultCode::DatasetInvalid, detail));
         }
@@ -124,7 +124,7 @@ impl Files {
             (InputRole::Test, &self.test),
         ];
         let datasets = named.into_iter().filter_map(|(role, dataset)| {
-            let Dataset { id, file, .. } = dataset.as_ref()?;
+            let StoredDataset { id, file, .. } = dataset.as_ref()?;
             let (name, sha256) = (file.name.clone(), file.sha256.clone());
             Some(JobInput { role, file: Some(FileId::Dataset(*id)), name, sha256 })
         });
@@ -132,7 +132,7 @@ impl Files {
     }
 }
 
-fn facts(dataset: &Dataset) -> Option<DatasetInput<'_>> {
+fn facts(dataset: &StoredDataset) -> Option<DatasetInput<'_>> {
     match &dataset.state {
         DatasetState::Ready(facts) => Some(DatasetInput::Ready(facts)),
         DatasetState::Validating => Some(DatasetInput::Validating),

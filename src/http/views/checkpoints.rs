@@ -9,7 +9,7 @@ use super::time;
 use crate::model::costs::Costs;
 use crate::model::families::{GroupSummary, Inspection, Reading, inspect};
 use crate::model::header::{CheckpointHeader, Dtype, TensorInfo};
-use crate::store::checkpoints::Checkpoint;
+use crate::store::checkpoints::StoredCheckpoint;
 
 /// A checkpoint in a list.
 #[derive(Debug, Serialize, ToSchema)]
@@ -195,8 +195,8 @@ impl From<TensorInfo> for TensorView {
     }
 }
 
-impl From<&Checkpoint> for CheckpointSummary {
-    fn from(checkpoint: &Checkpoint) -> Self {
+impl From<&StoredCheckpoint> for CheckpointSummary {
+    fn from(checkpoint: &StoredCheckpoint) -> Self {
         let file = checkpoint.file.clone();
         let elements = checkpoint.header.tensors.iter().map(|tensor| tensor.elements() as u64);
         Self {
@@ -211,8 +211,8 @@ impl From<&Checkpoint> for CheckpointSummary {
     }
 }
 
-impl From<Checkpoint> for CheckpointView {
-    fn from(checkpoint: Checkpoint) -> Self {
+impl From<StoredCheckpoint> for CheckpointView {
+    fn from(checkpoint: StoredCheckpoint) -> Self {
         Self { summary: CheckpointSummary::from(&checkpoint), content: checkpoint.header.into() }
     }
 }

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::problem::ProblemView;
 use super::time;
 use crate::domain::dataset::{DatasetFacts, DatasetFormat, Example, SplitFacts};
-use crate::store::datasets::{Dataset, DatasetState};
+use crate::store::datasets::{DatasetState, StoredDataset};
 
 /// A dataset.
 #[derive(Debug, Serialize, ToSchema)]
@@ -124,8 +124,8 @@ impl From<DatasetFacts> for FactsView {
     }
 }
 
-impl From<Dataset> for DatasetView {
-    fn from(dataset: Dataset) -> Self {
+impl From<StoredDataset> for DatasetView {
+    fn from(dataset: StoredDataset) -> Self {
         let (file, state) = (dataset.file, dataset.state.as_str());
         let (facts, error) = match dataset.state {
             DatasetState::Validating => (None, None),
@@ -149,7 +149,7 @@ impl From<Dataset> for DatasetView {
 impl DatasetView {
     /// The dataset as it stands in lists.
     #[must_use]
-    pub fn in_a_list(dataset: Dataset) -> Self {
+    pub fn in_a_list(dataset: StoredDataset) -> Self {
         let mut view = Self::from(dataset);
         if let Some(facts) = &mut view.facts {
             facts.preview.clear();
