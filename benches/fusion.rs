@@ -165,7 +165,7 @@ fn fuse(members: &[PathBuf], out: &Path) -> Result<()> {
         member.check_finite()?;
     }
     let headers: Vec<_> = members.iter().map(Checkpoint::header).collect();
-    let detected = families::detect(&headers, &Architecture::Auto, None)?;
+    let detected = families::detect(&headers, &Architecture::default(), None)?;
     let precision = Precision::shared(&headers);
     let plan = FusionPlan::new(&detected.graphs, &Target::default(), &precision, None)?;
     let pairs = detected.graphs.iter().zip(&members);

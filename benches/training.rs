@@ -69,7 +69,8 @@ fn losses(weights: &Path, batches: &Path, lr: f32) -> Vec<f64> {
     let [weights, batches] = [weights, batches].map(|path| Checkpoint::open(path).expect("a safetensors file"));
     let shape = &batches.header().get("x").expect("images").shape;
     let input = Some(shape[2..].to_vec());
-    let detected = families::detect(&[weights.header()], &Architecture::Auto, input.as_ref()).expect("a known network");
+    let detected =
+        families::detect(&[weights.header()], &Architecture::default(), input.as_ref()).expect("a known network");
     let mut network = CpuNetwork::compile(&detected.graphs[0], shape[1], THREADS).expect("a network");
     network.load(&weights).expect("fitting weights");
     let mut optimizer = OptimizerState::new(&sgd(lr), network.parameters());

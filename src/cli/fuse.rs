@@ -130,6 +130,7 @@ pub(super) fn task(job: JobRequest, scratch: &Path, threads: Option<usize>) -> R
         dataset: dataset.map(|dataset| input(&dataset.name)).transpose()?,
         validation: dataset.and_then(|dataset| dataset.validation.as_ref()).map(input).transpose()?,
         test: dataset.and_then(|dataset| dataset.test.as_ref()).map(input).transpose()?,
+        reference: job.reference.as_ref().map(|reference| input(&reference.name)).transpose()?,
         scratch: scratch.to_owned(),
         resume: None,
         memory_limit: None,

@@ -23,6 +23,9 @@ pub(super) struct Inspect {
     /// Print what `GET /v1/checkpoints/{name}` answers, as JSON.
     #[arg(long)]
     json: bool,
+    /// Print the most usual network that fits as a graph (JSON), to change and to send as `{"architecture": {"graph": …}}`.
+    #[arg(long, conflicts_with = "json")]
+    graph: bool,
 }
 
 /// The checkpoint as the API shows it, but for what only a stored one has.
@@ -46,7 +49,13 @@ impl Inspect {
         let checkpoint = Checkpoint::open(&self.file).with_context(advice)?;
         let header = checkpoint.header();
         let bytes = std::fs::metadata(&self.file).with_context(advice)?.len();
-        if self.json {
+        if self.graph {
+            let found = inspect(header);
+            let unknown =
+                || format!("no network that is known fits: {}", found.unrecognised.as_deref().unwrap_or_default());
+            let network = found.network.as_ref().with_context(unknown)?;
+            println!("{}", serde_json::to_string_pretty(&network.graph)?);
+        } else if self.json {
             let view = FileView {
                 name: file_name(&self.file),
                 sha256: digest(&self.file)?,
@@ -82,15 +91,35 @@ fn text(name: &str, bytes: u64, header: &CheckpointHeader, found: &Inspection) -
         out += &described(network);
         out += &groups(network);
     }
-    if !found.candidates.is_empty() {
-        let _ = writeln!(out, "{} networks fit; a job must say which it is:\n", found.candidates.len());
-        found.candidates.iter().for_each(|network| out += &described(network));
+    if !found.open.is_empty() {
+        let _ = writeln!(
+            out,
+            "ambiguous: {} networks fit names and shapes, the one above is the most usual.",
+            found.candidates.len()
+        );
+        let _ = writeln!(
+            out,
+            "A job settles it by labelled data, by `reference`, or by `architecture` with settings. Open are:\n"
+        );
+        let rows = found.open.iter().map(|open| [open.name.clone(), values(&open.values)]);
+        out += &columns(&rows.collect::<Vec<_>>());
+        out += "\n";
     }
     if let Some(reason) = &found.unrecognised {
         let advice = "spell the network out in the job as {\"architecture\": {\"graph\": …}}";
         let _ = writeln!(out, "not recognised: {reason}\n{advice}\n");
     }
     out + &tensors(&header.tensors)
+}
+
+/// Some values of an open setting.
+fn values(all: &[String]) -> String {
+    const SHOWN: usize = 12;
+    let shown = all.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match all.len().checked_sub(SHOWN) {
+        Some(more) if more > 0 => format!("{shown} and {more} more"),
+        _ => shown,
+    }
 }
 
 fn count(number: u64) -> String {
@@ -187,11 +216,17 @@ input       20
 parameters  992
 MACs        960
 size        3.88 KiB
-assumed     ReLU between the layers, none after the last
+assumed     activation: relu
+            no activation after the last layer
             layers in the order fc1, fc2
 
 group  width  layers
 fc1    32     fc1
+
+ambiguous: 12 networks fit names and shapes, the one above is the most usual.
+A job settles it by labelled data, by `reference`, or by `architecture` with settings. Open are:
+
+activation  relu, gelu, tanh, sigmoid, silu, leaky_relu, leaky_relu(0.1), leaky_relu(0.2), gelu_tanh, hardswish, relu6, none
 
 tensor      type  shape
 fc1.weight  f32   32 x 20
@@ -211,8 +246,7 @@ fc2.weight  f32   10 x 32
             ("fc3.weight", &[10, 84]),
         ]);
         let text = shown(&lenet);
-        assert!(text.contains("2 networks fit; a job must say which it is"), "{text}");
-        assert!(text.contains("1 x 28 x 28") && text.contains("1 x 32 x 32"), "{text}");
+        assert!(text.contains("ambiguous:") && text.contains("[1, 28, 28], [1, 32, 32]"), "{text}");
         let text = shown(&header(&[("strange", &[4])]));
         assert!(text.contains("not recognised:") && text.contains("\"graph\""), "{text}");
     }

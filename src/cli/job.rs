@@ -18,6 +18,12 @@ pub(super) struct JobArgs {
     /// Family of the networks, where it is not recognised.
     #[arg(long, value_name = "FAMILY")]
     architecture: Option<String>,
+    /// Take the most usual network where several fit the members' names and shapes and nothing decides.
+    #[arg(long)]
+    assume: bool,
+    /// Inputs with the logits of member 0, which prove what network the members are (safetensors; docs/reference.md).
+    #[arg(long, value_name = "FILE")]
+    reference: Option<PathBuf>,
     /// How the members become one network: `neuron_transplantation`, `average`, `optimal_transport` or
     /// `permutation_alignment`.
     #[arg(long, value_name = "METHOD")]
@@ -94,6 +100,12 @@ impl JobArgs {
         }
         if let Some(family) = &self.architecture {
             body.insert("architecture".to_owned(), json!({ "family": family }));
+        }
+        if self.assume {
+            nested(&mut body, "architecture", "family").insert("assume".to_owned(), json!(true));
+        }
+        if let Some(reference) = &self.reference {
+            nested(&mut body, "reference", "name").insert("name".to_owned(), name(reference));
         }
         let fields = [
             ("name", &self.method),

@@ -85,6 +85,12 @@ impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plan = self.0;
         writeln!(f, "architecture: {}", plan.architecture)?;
+        if let Some(evidence) = &plan.evidence {
+            writeln!(f, "evidence: {} ({})", evidence.degree.name(), evidence.why)?;
+            for open in &evidence.open {
+                writeln!(f, "open: {} may be {}", open.name, open.values.join(", "))?;
+            }
+        }
         for assumption in &plan.assumptions {
             writeln!(f, "assumed: {assumption}")?;
         }

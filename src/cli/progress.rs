@@ -39,7 +39,7 @@ impl ProgressView {
             Message::Metric(metrics) => self.line(&epoch_line(metrics)),
             Message::Log { level: Level::Info, message } => self.line(message),
             Message::Log { level: Level::Warning, message } => self.line(&format!("warning: {message}")),
-            Message::Checkpoint { .. } => {}
+            Message::Checkpoint { .. } | Message::Planned { .. } => {}
             Message::Stopped | Message::Failed { .. } | Message::TransientFailure { .. } | Message::Finished { .. } => {
                 self.finish();
             }

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -15,12 +16,17 @@ use super::uploads::{self, Refusal, UploadOutcome, file_headers, offset_headers,
 use super::views::checkpoints::{CheckpointSummary, CheckpointView};
 use super::views::problem::ProblemView;
 use crate::domain::problem::{Code, Problem};
+use crate::model::families::inspect;
 use crate::store::checkpoints::StoredCheckpoint;
 use crate::store::files::{Deletion, Kind, StoredFile};
 
 /// Every route of checkpoints.
 pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(get, head, put, delete)).routes(routes!(content))
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(get, head, put, delete))
+        .routes(routes!(content))
+        .routes(routes!(graph))
 }
 
 /// List checkpoints
@@ -113,6 +119,28 @@ async fn put(
 async fn shown(state: &AppState, caller: &Caller, status: StatusCode, file: &StoredFile) -> Result<Response, Refusal> {
     let checkpoint = find(state, caller, &file.id).await?;
     Ok((status, file_headers(Kind::Checkpoint, file), Json(CheckpointView::from(checkpoint))).into_response())
+}
+
+/// Show the network of a checkpoint
+///
+/// The most usual network that fits the checkpoint, as a graph: change a node of it and send it in a job as
+/// `{"architecture": {"graph": …}}`. Whether other networks fit as well is in `GET /v1/checkpoints/{name}`.
+#[utoipa::path(get, path = "/v1/checkpoints/{name}/graph", operation_id = "getCheckpointGraph", tag = "Checkpoints",
+    params(("name" = String, Path, description = "The id or the name of the checkpoint.", example = "m0.safetensors")),
+    responses(
+        (status = 200, description = "The graph, in the form that docs/graph.schema.json describes.", body = Object),
+        (status = 422, description = "No network that is known fits the checkpoint.", body = ProblemView, content_type = "application/problem+json"),
+        Finds))]
+async fn graph(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let found = inspect(&find(&state, &caller, &name).await?.header);
+    match (found.network, found.unrecognised) {
+        (Some(network), _) => Ok(Json(json!(network.graph))),
+        (None, why) => Err(Problem::new(Code::ArchitectureUnknown, why.unwrap_or_default())),
+    }
 }
 
 /// Download a checkpoint

@@ -119,7 +119,7 @@ fn network(task: &TrainingTask, input: &Shape, classes: usize) -> Result<Graph, 
         (NetworkSource::Graph(graph), _) => families::spelled_out(graph, Some(input), "/network/graph"),
         (NetworkSource::Like(_), Some(file)) => {
             let checkpoint = Checkpoint::open(&file.path).map_err(|error| load::named(file, error))?;
-            let detected = families::detect(&[checkpoint.header()], &Architecture::Auto, Some(input))?;
+            let detected = families::detect(&[checkpoint.header()], &Architecture::default(), Some(input))?;
             let graph = detected.graphs.into_iter().next();
             graph.ok_or_else(|| Problem::new(Code::Internal, "a checkpoint without a network"))
         }

@@ -63,6 +63,14 @@ impl Subset {
         Self { split: Arc::clone(&self.split), indices, normalize: self.normalize.clone() }
     }
 
+    /// At most `count` examples, evenly spread over all.
+    pub(super) fn spread(&self, count: usize) -> Self {
+        let all = self.indices.len();
+        let taken = count.min(all);
+        let indices = (0..taken).map(|index| self.indices[index * all / taken]).collect();
+        Self { indices, ..self.clone() }
+    }
+
     /// All examples but one in `step`, and these.
     pub(super) fn split_off(&self, step: usize) -> [Self; 2] {
         let part = |off: bool| {

@@ -8,6 +8,7 @@ mod choice;
 mod context;
 pub mod ensemble;
 mod gradients;
+mod identify;
 mod join;
 mod load;
 mod measure;
@@ -29,6 +30,7 @@ use rayon::ThreadPoolBuilder;
 
 use candidates::FusedNetworks;
 use context::Context;
+use identify::identify;
 use join::FusedFile;
 use load::Loaded;
 use phases::{Halt, Phases};
@@ -39,6 +41,7 @@ use crate::cost::Counts;
 use crate::domain::problem::{Code, Problem};
 use crate::domain::progress::Phase;
 use crate::fusion::{Ensemble, Fused, compensate};
+use crate::model::families::Degree;
 use crate::plan::resolve::Planned;
 use crate::process::protocol::{Message, OutputFile, Task};
 use crate::report::{CandidateKind, CandidateReport};
@@ -84,7 +87,12 @@ pub fn run_counted(
 /// Phase after phase.
 fn compute(task: &Task, mut phases: Phases<'_>) -> Result<(Vec<OutputFile>, Counts), Halt> {
     let loaded = load(task, &mut phases)?;
-    let planned = plan(task, &loaded, &mut phases)?;
+    phases.begin(Phase::Plan)?;
+    let planned = loaded.planned(task)?;
+    let identified = identify(task, &loaded, &planned, &mut phases)?;
+    let (task, planned) = identified.map_or_else(|| (task.clone(), planned), |found| (found.task, found.planned));
+    let task = &task;
+    warn(task, &planned, &mut phases);
     let mut context = Context::new(task, &planned, loaded.data.as_ref(), phases);
     let padded = members::padded(&loaded, &planned.network);
     let ensemble = members::ensemble(&loaded, &padded, &planned.network)?;
@@ -100,7 +108,9 @@ fn compute(task: &Task, mut phases: Phases<'_>) -> Result<(Vec<OutputFile>, Coun
     let FusedFile { fused, compensation, choice, .. } = made;
     let found = Found { verification, candidates, compensation, choice, trained: trained.as_ref() };
     let report = summary::report(&context, found, &fused.provenance);
-    let results = Results { graph: &fused.graph, model, provenance: &fused.provenance, report: &report };
+    let known = planned.network.evidence.degree != Degree::Ambiguous;
+    let results =
+        Results { graph: known.then_some(&fused.graph), model, provenance: &fused.provenance, report: &report };
     Ok((publish::publish(task, results)?, context.counts))
 }
 
@@ -110,10 +120,8 @@ fn load(task: &Task, phases: &mut Phases<'_>) -> Result<Loaded, Halt> {
     Loaded::open(task, phases)
 }
 
-/// Fits the files together, and warns of what the plan warns of.
-fn plan(task: &Task, loaded: &Loaded, phases: &mut Phases<'_>) -> Result<Planned, Halt> {
-    phases.begin(Phase::Plan)?;
-    let planned = loaded.planned(task)?;
+/// Warns of what the plan warns of.
+fn warn(task: &Task, planned: &Planned, phases: &mut Phases<'_>) {
     let expected = planned.plan.memory_peak_bytes;
     if let Some(limit) = task.memory_limit.filter(|limit| expected > *limit) {
         phases.warn(format!(
@@ -123,7 +131,6 @@ fn plan(task: &Task, loaded: &Loaded, phases: &mut Phases<'_>) -> Result<Planned
     for warning in &planned.plan.warnings {
         phases.warn(warning.clone());
     }
-    Ok(planned)
 }
 
 /// What becomes of the networks where a budget is spent by how much each layer matters; none where the plan stands.
@@ -176,10 +183,13 @@ fn evaluate(
     };
     let candidates = candidates::candidates(context, bench, ensemble, &networks)?;
     if near_chance(&candidates, ensemble.graph().classes()) {
-        context.phases.warn(
-            "the members score near chance on this data: check `normalize` and the order of the classes against what \
-             they were trained with",
-        );
+        let network = &context.network().detected;
+        context.phases.warn(format!(
+            "the members score near chance on this data. What was assumed of the network comes first: {}. Each can be given, as in \
+             {{\"architecture\": {{\"activation\": \"relu\"}}}}, and `reference` proves them all (docs/reference.md). Then check \
+             `normalize` against what the members were trained with, then the order of the classes",
+            if network.assumptions.is_empty() { "nothing".to_owned() } else { network.assumptions.join("; ") }
+        ));
     }
     Ok(candidates)
 }

@@ -7,6 +7,7 @@ use crate::domain::problem::{Code, Problem};
 use crate::domain::progress::{EpochMetrics, Level, Phase, Progress};
 use crate::exec::CompileError;
 use crate::fusion::FusionError;
+use crate::plan::Plan;
 use crate::process::memory;
 use crate::process::protocol::{Message, OutputFile};
 use crate::train::TrainError;
@@ -138,6 +139,11 @@ impl<'a> Phases<'a> {
     /// Tells of an epoch.
     pub(super) fn metric(&mut self, metrics: EpochMetrics) {
         (self.emit)(Message::Metric(metrics));
+    }
+
+    /// Reports the plan as it has become.
+    pub(super) fn planned(&mut self, plan: &Plan) {
+        (self.emit)(Message::Planned { plan: Box::new(plan.clone()) });
     }
 
     /// Tells of a checkpoint to resume from.

@@ -52,7 +52,8 @@ impl<'a> From<&'a InputFile> for Input<'a> {
 /// What a job leaves behind, beside the model, which is written already.
 #[derive(Debug)]
 pub(super) struct Results<'a> {
-    pub(super) graph: &'a Graph,
+    /// The fused network; none where it is not known.
+    pub(super) graph: Option<&'a Graph>,
     pub(super) model: OutputFile,
     pub(super) provenance: &'a Provenance,
     pub(super) report: &'a Report,
@@ -71,13 +72,16 @@ pub(super) fn publish(task: &Task, results: Results<'_>) -> Result<Vec<OutputFil
         choice: results.report.choice.as_ref(),
         units: results.provenance,
     };
-    Ok(vec![
+    let mut artifacts = vec![
         results.model,
         json(&task.scratch, "report", results.report)?,
         text(&task.scratch, "report.html", "text/html; charset=utf-8", page(results.report).as_bytes())?,
-        json(&task.scratch, "architecture", results.graph)?,
         json(&task.scratch, "provenance", &provenance)?,
-    ])
+    ];
+    if let Some(graph) = results.graph {
+        artifacts.push(json(&task.scratch, "architecture", graph)?);
+    }
+    Ok(artifacts)
 }
 
 /// What a model's file says of itself.

@@ -7,11 +7,12 @@ use crate::settings::{Compensate, Importance, Method};
 /// Most units of all members in one layer up to which `auto` compensates without data: it takes memory with their square.
 const MOST_UNITS: usize = 4096;
 
-/// What `wanted` comes to for these networks of one topology: never [`Compensate::Auto`].
+/// What `wanted` comes to for these networks of one topology: never [`Compensate::Auto`]. Without data, `auto` compensates
+/// only what is `known` to be the members' network: the statistics of an activation that is guessed harm.
 ///
 /// # Errors
 /// A fault at `/method/compensate` or `/method/importance` for what the network or a missing dataset rules out.
-pub fn resolve(wanted: &Method, graphs: &[Graph], has_dataset: bool) -> Result<Compensate, Vec<Fault>> {
+pub fn resolve(wanted: &Method, graphs: &[Graph], has_dataset: bool, known: bool) -> Result<Compensate, Vec<Fault>> {
     if !wanted.name.selects() {
         return Ok(Compensate::None);
     }
@@ -20,7 +21,7 @@ pub fn resolve(wanted: &Method, graphs: &[Graph], has_dataset: bool) -> Result<C
         (Compensate::Auto | Compensate::Calibration, true) | (Compensate::Calibration, false) => {
             Compensate::Calibration
         }
-        (Compensate::Auto, false) if without_data(graphs).is_ok() => Compensate::DataFree,
+        (Compensate::Auto, false) if known && without_data(graphs).is_ok() => Compensate::DataFree,
         (Compensate::DataFree, _) => {
             if let Some(node) = no_link(&graphs[0]) {
                 let detail = format!("{CHAIN}; node `{}` of this network is not supported yet", node.name);

@@ -5,12 +5,13 @@ use serde::{Deserialize, Serialize};
 use crate::cost::Counts;
 use crate::domain::dataset::DatasetFacts;
 use crate::model::costs::Costs;
+use crate::model::families::Evidence;
 use crate::model::plan::{FusionPlan, LayerPlan};
 use crate::model::precision::Precision;
-use crate::plan::compensation;
 use crate::plan::estimate::Work;
 use crate::plan::network::{DatasetInput, JobFiles, Network};
 use crate::plan::request::JobRequest;
+use crate::plan::{compensation, identity};
 use crate::settings::{Allocation, Budget, Compensate, Normalization, Size};
 
 /// What becomes of the members.
@@ -18,7 +19,9 @@ use crate::settings::{Allocation, Budget, Compensate, Normalization, Size};
 pub struct Plan {
     /// Family of the networks.
     pub architecture: String,
-    /// What neither names nor shapes tell and was taken from the family's conventions.
+    /// How sure it is that they are that network, and why; none while that cannot be said.
+    pub evidence: Option<Evidence>,
+    /// What names and shapes do not tell and is assumed.
     pub assumptions: Vec<String>,
     /// Every dense layer; `width_before` is that of all members together.
     pub layers: Vec<LayerPlan>,
@@ -74,6 +77,7 @@ impl Plan {
         let (seconds_estimate, seconds_basis) = work.seconds();
         let mut plan = Self {
             architecture: detected.family.clone(),
+            evidence: Some(network.evidence.clone()),
             assumptions: detected.assumptions.clone(),
             layers: Vec::new(),
             parameters: compare(|costs| costs.parameters),
@@ -107,6 +111,9 @@ fn is_measured(job: &JobRequest) -> bool {
 
 fn warnings(job: &JobRequest, inputs: &JobFiles<'_>, network: &Network) -> Vec<String> {
     let mut warnings = Vec::new();
+    if network.evidence.degree.is_doubtful() {
+        warnings.push(identity::warning(&network.evidence));
+    }
     for (name, padding) in job.members.iter().zip(&network.paddings) {
         if let Some(padding) = padding {
             let added = padding.added().join(", ");

@@ -4,6 +4,7 @@ mod averaging;
 pub mod comparison;
 pub mod compensation;
 mod estimate;
+mod identity;
 mod job_plan;
 pub mod network;
 pub mod parse;

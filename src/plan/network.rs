@@ -2,7 +2,7 @@
 
 use crate::domain::dataset::DatasetFacts;
 use crate::model::depth::Padding;
-use crate::model::families::Detected;
+use crate::model::families::{Detected, Evidence};
 use crate::model::graph::Graph;
 use crate::model::header::CheckpointHeader;
 use crate::model::plan::FusionPlan;
@@ -45,6 +45,8 @@ pub struct JobFiles<'a> {
 pub struct Network {
     /// The members' graphs, all of one depth.
     pub detected: Detected,
+    /// How sure it is that they are that network.
+    pub evidence: Evidence,
     /// The members' graphs as their files have them.
     pub own: Vec<Graph>,
     /// How members of less depth are padded; none for the others.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::model::graph::Shape;
-use crate::settings::{Architecture, Candidate, DatasetRequest, Device, Finetune, Method, Target};
+use crate::settings::{Architecture, Candidate, DatasetRequest, Device, Finetune, Method, Reference, Target};
 
 /// A whole job, as requested, with the defaults that need no knowledge of the files filled in. Its JSON form is the body of
 /// `POST /v1/jobs` with every default written out.
@@ -16,6 +16,10 @@ pub struct JobRequest {
     pub members: Vec<String>,
     /// Which network the members are.
     pub architecture: Architecture,
+    /// Inputs and a member's own logits, which prove what the network is.
+    pub reference: Option<Reference>,
+    /// Accuracy of each member on the test split, as the client knows it; in [0, 1].
+    pub accuracy: Option<Vec<f64>>,
     /// Shape of one example, where neither dataset nor checkpoint have it.
     pub input_shape: Option<Shape>,
     /// How the members become one network.

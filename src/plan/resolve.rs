@@ -12,8 +12,8 @@ use crate::model::precision::Precision;
 use crate::plan::Plan;
 use crate::plan::network::{DatasetInput, JobFiles, Network};
 use crate::plan::request::JobRequest;
-use crate::plan::{averaging, compensation};
-use crate::settings::{Architecture, Method, Size, Target};
+use crate::plan::{averaging, compensation, identity};
+use crate::settings::{Method, NetworkChoice, Size, Target};
 
 /// A request whose files fit together.
 #[derive(Debug, Clone)]
@@ -54,32 +54,60 @@ pub fn resolve(mut job: JobRequest, inputs: &JobFiles<'_>) -> Result<Resolved, P
     let Aligned { detected, own, paddings } = aligned;
     faults.extend(data_faults(&job, inputs, &detected));
     faults.extend(averaging::faults(&job, &detected));
-    match compensation::resolve(&job.method, &detected.graphs, job.dataset.is_some()) {
+    let requested = job.method.clone();
+    match compensation::resolve(
+        &job.method,
+        &detected.graphs,
+        job.dataset.is_some(),
+        identity::is_known(&job, &detected),
+    ) {
         Ok(compensate) => job.method.compensate = compensate,
         Err(refused) => faults.extend(refused),
     }
     job.method.importance = compensation::importance(&job.method);
     job.method.batch_norm = averaging::batch_norm(&job, &detected);
     let precision = Precision::shared(&inputs.members);
-    let fusion = match FusionPlan::new(&detected.graphs, &reachable(&job.target, job.members.len()), &precision, None) {
-        Ok(fusion) if faults.is_empty() => fusion,
-        Ok(_) => return Err(Problem::faults(faults)),
-        Err(problem) => return Err(with_cause(problem, &job, faults)),
-    };
-    if matches!(job.architecture, Architecture::Auto) {
-        job.architecture = Architecture::Family { name: detected.family.clone(), heads: None };
+    if !faults.is_empty() {
+        // What else is wrong comes first: it may be what decides.
+        let target = reachable(&job.target, job.members.len());
+        return match FusionPlan::new(&detected.graphs, &target, &precision, None) {
+            Ok(_) => Err(Problem::faults(faults)),
+            Err(problem) => Err(with_cause(problem, &job, faults)),
+        };
+    }
+    let padded = paddings.iter().any(Option::is_some);
+    let evidence = identity::evidence(&job, &detected, padded, &precision)?;
+    let fusion = FusionPlan::new(&detected.graphs, &job.target, &precision, None)?;
+    if job.architecture.network == NetworkChoice::Auto
+        && detected.candidates.iter().all(|candidate| candidate.family == detected.family)
+    {
+        job.architecture.network = NetworkChoice::Family(detected.family.clone());
     }
     // The dataset that is still being read decides when it is there, or the result would depend on when that is.
     if !waiting {
         job.input_shape = Some(detected.graphs[0].input_shape().clone());
     }
     let Method { importance, compensate, batch_norm, .. } = job.method;
-    let network = Network { detected, own, paddings, precision, importance, compensate, batch_norm, fusion };
+    let open = identity::is_open(&job, &detected);
+    let network = Network { detected, evidence, own, paddings, precision, importance, compensate, batch_norm, fusion };
     let (plan, counts) = Plan::new(&job, inputs, &network);
+    // What compensation without data comes to follows from the network, which is decided when the job runs.
+    if open && job.dataset.is_none() {
+        job.method = requested;
+    }
     Ok(Resolved { job, planned: Some(Planned { network, plan, counts }) })
 }
 
 impl Planned {
+    /// Says in the plan what is known of the network by now.
+    pub fn warn_of_evidence(&mut self) {
+        let evidence = &self.network.evidence;
+        self.plan.evidence = Some(evidence.clone());
+        if evidence.degree.is_doubtful() {
+            self.plan.warnings.insert(0, identity::warning(evidence));
+        }
+    }
+
     /// The same networks with the target's budget spent anew, by what was measured of each group.
     ///
     /// # Errors
@@ -193,7 +221,7 @@ mod tests {
     use crate::model::header::{CheckpointHeader, Dtype, TensorInfo};
     use crate::plan::NetworkFigures;
     use crate::plan::parse::parse;
-    use crate::settings::Compensate;
+    use crate::settings::{Architecture, Compensate};
 
     fn header(shapes: &[(&str, &[usize])]) -> CheckpointHeader {
         let tensor = |(name, shape): &(&str, &[usize])| TensorInfo {
@@ -243,7 +271,7 @@ mod tests {
         };
         let request = job(&json!({"members": ["a", "b"], "dataset": "d", "finetune": {"epochs": 1}}));
         let resolved = resolve(request, &inputs).expect("a job that fits");
-        assert_eq!(resolved.job.architecture, Architecture::Family { name: "mlp".into(), heads: None });
+        assert_eq!(resolved.job.architecture, Architecture::family("mlp"));
         assert_eq!(resolved.job.input_shape, Some(vec![12]));
         assert_eq!(resolved.job.method.compensate, Compensate::Calibration);
         let plan = resolved.planned.expect("a plan").plan;
@@ -315,7 +343,13 @@ mod tests {
             resolve(job(body), &JobFiles { members: vec![member, member], ..JobFiles::default() })
         };
         let compensate = |member, body: &serde_json::Value| resolved(member, body).map(|job| job.job.method.compensate);
-        assert_eq!(compensate(&vectors, &json!({"members": ["a", "b"]})), Ok(Compensate::DataFree));
+        let known = json!({"members": ["a", "b"], "architecture": {"activation": "relu"}});
+        assert_eq!(compensate(&vectors, &known), Ok(Compensate::DataFree));
+        assert_eq!(
+            compensate(&vectors, &json!({"members": ["a", "b"]})),
+            Ok(Compensate::None),
+            "the activation is open"
+        );
         let body = json!({"members": ["a", "b"], "input_shape": [3, 32, 32]});
         assert_eq!(compensate(&images, &body), Ok(Compensate::None));
         let method = json!({"compensate": "calibration", "importance": "css"});

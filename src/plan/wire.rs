@@ -7,8 +7,8 @@ use super::parse::parse;
 use super::request::JobRequest;
 use crate::domain::problem::Problem;
 use crate::settings::{
-    Allocation, Architecture, Augment, DatasetRequest, Finetune, LayerSize, Normalization, Normalize, Objective,
-    Optimizer, Schedule, Size, Target, Teacher,
+    Allocation, Architecture, Augment, DatasetRequest, Finetune, LayerSize, NetworkChoice, Normalization, Normalize,
+    Objective, Optimizer, Reference, Schedule, Size, Target, Teacher,
 };
 
 impl From<JobRequest> for Value {
@@ -16,6 +16,8 @@ impl From<JobRequest> for Value {
         json!({
             "members": job.members,
             "architecture": architecture(job.architecture),
+            "reference": job.reference.map(|Reference { name, member }| json!({ "name": name, "member": member })),
+            "accuracy": job.accuracy,
             "input_shape": job.input_shape,
             "method": job.method,
             "target": target(&job.target),
@@ -39,12 +41,22 @@ impl TryFrom<Value> for JobRequest {
 }
 
 fn architecture(architecture: Architecture) -> Value {
-    match architecture {
-        Architecture::Auto => json!("auto"),
-        Architecture::Family { name, heads: None } => json!({ "family": name }),
-        Architecture::Family { name, heads } => json!({ "family": name, "heads": heads }),
-        Architecture::Graph(graph) => json!({ "graph": graph }),
+    if architecture == Architecture::default() {
+        return json!("auto");
     }
+    let mut body = architecture.settings.entries();
+    match architecture.network {
+        NetworkChoice::Auto => None,
+        NetworkChoice::Family(name) => body.insert("family".to_owned(), json!(name)),
+        NetworkChoice::Graph(graph) => body.insert("graph".to_owned(), graph),
+    };
+    if architecture.assume {
+        body.insert("assume".to_owned(), json!(true));
+    }
+    if !architecture.ignore.is_empty() {
+        body.insert("ignore".to_owned(), json!(architecture.ignore));
+    }
+    Value::Object(body)
 }
 
 fn target(target: &Target) -> Value {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::problem::Problem;
 use crate::domain::progress::{EpochMetrics, Level, Phase, Progress};
+use crate::plan::Plan;
 use crate::plan::request::JobRequest;
 use crate::settings::Device;
 
@@ -27,6 +28,8 @@ pub struct Task {
     pub validation: Option<InputFile>,
     /// The file of `job.dataset.test`.
     pub test: Option<InputFile>,
+    /// The file of `job.reference`.
+    pub reference: Option<InputFile>,
     /// An existing folder for checkpoints and artifacts.
     pub scratch: PathBuf,
     /// An epoch checkpoint of an earlier attempt, to go on from.
@@ -93,6 +96,11 @@ pub enum Message {
         /// The text.
         message: String,
     },
+    /// The plan, now that it is decided what network the members are.
+    Planned {
+        /// The whole plan.
+        plan: Box<Plan>,
+    },
     /// From here another attempt can go on; `Task::resume` takes the file.
     Checkpoint {
         /// Finished epochs.
@@ -125,9 +133,12 @@ impl Message {
     pub fn is_last(&self) -> bool {
         match self {
             Self::Stopped | Self::Failed { .. } | Self::TransientFailure { .. } | Self::Finished { .. } => true,
-            Self::Phase { .. } | Self::Progress(_) | Self::Metric(_) | Self::Log { .. } | Self::Checkpoint { .. } => {
-                false
-            }
+            Self::Phase { .. }
+            | Self::Progress(_)
+            | Self::Metric(_)
+            | Self::Log { .. }
+            | Self::Planned { .. }
+            | Self::Checkpoint { .. } => false,
         }
     }
 }

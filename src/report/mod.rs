@@ -15,6 +15,7 @@ pub(crate) use table::scaled;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::progress::{EpochMetrics, Phase, Score};
+use crate::model::families::Evidence;
 use crate::model::plan::LayerPlan;
 use crate::model::refit::Compensation;
 use crate::settings::{Method, Normalize};
@@ -114,7 +115,10 @@ pub struct Report {
     pub engraft_version: String,
     /// The architecture that was recognised.
     pub architecture: String,
-    /// What was taken from convention, since neither names nor shapes tell.
+    /// How sure it is that the members are that network, and why; none in reports of versions that did not say.
+    #[serde(default)]
+    pub evidence: Option<Evidence>,
+    /// What names and shapes do not say and was assumed.
     pub assumptions: Vec<String>,
     /// The comparison.
     pub candidates: Vec<CandidateReport>,

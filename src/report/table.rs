@@ -13,6 +13,9 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rows: Vec<[String; 9]> = self.candidates.iter().map(cells).collect();
         rows.insert(0, HEADS.map(str::to_owned));
+        if let Some(evidence) = self.evidence.as_ref().filter(|evidence| evidence.degree.is_doubtful()) {
+            writeln!(f, "the network is {}, not certain: {}\n", evidence.degree.name(), evidence.why)?;
+        }
         columns(f, &rows)?;
         if let Some(gain) = Gain::of(&self.candidates, self.measured()) {
             writeln!(f, "\n{gain}")?;

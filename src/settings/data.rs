@@ -17,6 +17,15 @@ pub struct DatasetRequest {
     pub test: Option<String>,
 }
 
+/// Inputs of a network and what one member makes of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    /// Name or id of a safetensors file with the tensors `inputs` and `logits`.
+    pub name: String,
+    /// Position of the member whose logits they are.
+    pub member: usize,
+}
+
 /// Where the normalisation of inputs comes from.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum Normalization {

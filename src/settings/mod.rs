@@ -11,11 +11,11 @@ mod importance;
 mod method;
 mod target;
 
-pub use architecture::Architecture;
+pub use architecture::{Activation, Architecture, NetworkChoice, NormPlace, Padding, Pool, Settings, Strided, Summary};
 pub use calibration::{Calibration, Convolutions};
 pub use candidate::Candidate;
 pub use compensation::Compensate;
-pub use data::{DatasetRequest, Normalization, Normalize};
+pub use data::{DatasetRequest, Normalization, Normalize, Reference};
 pub use device::Device;
 pub use finetune::{Augment, Finetune, Objective, Optimizer, Schedule, Teacher};
 pub use importance::Importance;

@@ -12,6 +12,7 @@ const ALL: &[(i64, &str, &str)] = &[
     (3, "pauses", include_str!("../../migrations/0003_pauses.sql")),
     (4, "comparisons", include_str!("../../migrations/0004_comparisons.sql")),
     (5, "storage", include_str!("../../migrations/0005_storage.sql")),
+    (6, "reference", include_str!("../../migrations/0006_reference.sql")),
 ];
 
 /// Everything that brings a database of any earlier version up to date.

@@ -3,8 +3,11 @@
 
 use std::collections::VecDeque;
 
+use serde_json::json;
+
 use crate::domain::job::Fence;
 use crate::domain::progress::{EpochMetrics, Level, Phase, Progress};
+use crate::plan::Plan;
 use crate::store::jobs::{JobError, Jobs, LogLine};
 
 /// Lines that are kept per attempt; where a child writes more, the log says so.
@@ -15,6 +18,7 @@ const MOST_LINES: usize = 10_000;
 enum Entry {
     Phase(Phase),
     Metrics(EpochMetrics),
+    Plan(Box<Plan>),
     Progress(Progress),
     Lines(Vec<LogLine>),
 }
@@ -37,12 +41,17 @@ impl Outbox {
         self.entries.push_back(Entry::Metrics(metrics));
     }
 
+    /// The plan has changed.
+    pub(super) fn plan(&mut self, plan: Plan) {
+        self.entries.push_back(Entry::Plan(Box::new(plan)));
+    }
+
     /// How far the job is; replaces what was said before in the same phase.
     pub(super) fn progress(&mut self, progress: Progress) {
         let since_phase = self.entries.iter_mut().rev().take_while(|entry| !matches!(entry, Entry::Phase(_)));
         let waiting = since_phase.filter_map(|entry| match entry {
             Entry::Progress(waiting) => Some(waiting),
-            Entry::Phase(_) | Entry::Metrics(_) | Entry::Lines(_) => None,
+            Entry::Phase(_) | Entry::Metrics(_) | Entry::Plan(_) | Entry::Lines(_) => None,
         });
         match waiting.last() {
             Some(waiting) => *waiting = progress,
@@ -76,6 +85,7 @@ impl Outbox {
         while let Some(entry) = self.entries.front() {
             match entry {
                 Entry::Phase(phase) => jobs.enter_phase(fence, *phase).await?,
+                Entry::Plan(plan) => jobs.replace_plan(fence, &json!(plan)).await?,
                 Entry::Metrics(metrics) => jobs.add_metrics(fence, metrics).await?,
                 Entry::Progress(progress) => jobs.report_progress(fence, progress).await?,
                 Entry::Lines(lines) => jobs.log(fence, lines).await?,

@@ -213,6 +213,10 @@ impl Attempt<'_> {
                 self.outbox.metrics(metrics);
                 return self.flush().await;
             }
+            Message::Planned { plan } => {
+                self.outbox.plan(*plan);
+                return self.flush().await;
+            }
             Message::Checkpoint { epoch, file } => return self.save_checkpoint(epoch, &file).await,
             Message::Stopped => return Some(self.stopped()),
             Message::Failed { problem } => return Some(Outcome::Failed(problem)),

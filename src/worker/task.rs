@@ -21,6 +21,7 @@ pub(super) fn build(claim: Claim, policy: &Policy, blobs: &Blobs, scratch: &Path
         dataset: None,
         validation: None,
         test: None,
+        reference: None,
         scratch: scratch.to_owned(),
         resume: claim.checkpoint.map(|checkpoint| local(blobs, &checkpoint.key)).transpose()?,
         device: choose(claim.device, &policy.devices),
@@ -35,6 +36,7 @@ pub(super) fn build(claim: Claim, policy: &Policy, blobs: &Blobs, scratch: &Path
             InputRole::Dataset => task.dataset = Some(file),
             InputRole::Validation => task.validation = Some(file),
             InputRole::Test => task.test = Some(file),
+            InputRole::Reference => task.reference = Some(file),
         }
     }
     members.sort_by_key(|(index, _)| *index);

@@ -211,7 +211,7 @@ async fn a_job_over_the_memory_limit_of_its_worker_fails_with_a_word() {
         .await;
     let wide = safetensors(&[("fc1.weight", &[1024, 64]), ("fc2.weight", &[10, 1024])]);
     app.put("/v1/checkpoints/wide.safetensors", wide).send().await.expect("an answer");
-    let body = json!({"members": ["wide.safetensors", "wide.safetensors"]});
+    let body = json!({"members": ["wide.safetensors", "wide.safetensors"], "architecture": {"activation": "relu"}});
     let path = queue(&app, "/v1/jobs", &body).await;
     let view = wait(&app, &path).await;
     assert_eq!((&view["state"], &view["error"]["code"]), (&json!("failed"), &json!("out_of_memory")), "{view:#}");

@@ -203,7 +203,7 @@ async fn members_of_different_depth_are_fused_and_one_alone_becomes_smaller() {
         assert_eq!(answer.status(), StatusCode::OK);
         answer.json().await.expect("JSON")
     };
-    let body = json!({"members": ["shallow.safetensors", "deep.safetensors"], "target": {"width": {"member": 1}}});
+    let body = json!({"members": ["shallow.safetensors", "deep.safetensors"], "architecture": {"activation": "relu"}, "target": {"width": {"member": 1}}});
     let planned = plan(&body).await;
     assert!(planned["warnings"].to_string().contains("`shallow.safetensors` has fewer layers"), "{planned:#}");
     let artifacts = run(&app, &body).await;
@@ -213,7 +213,7 @@ async fn members_of_different_depth_are_fused_and_one_alone_becomes_smaller() {
     check_tensors(&app, &artifacts["model"], &fused);
 
     for limit in [150, 300, 468] {
-        let body = json!({"members": ["deep.safetensors"], "target": {"bytes": limit}});
+        let body = json!({"members": ["deep.safetensors"], "architecture": {"activation": "relu"}, "target": {"bytes": limit}});
         let planned = plan(&body).await;
         let artifacts = run(&app, &body).await;
         let fused = serde_json::from_slice(&artifacts["architecture"]).expect("JSON");

@@ -57,7 +57,7 @@ pub(crate) const ROWS: &[Row] = &[
         in_tests: &[],
         frameworks: &["tokio"],
     },
-    row("http", &["config", "domain", "model", "plan", "report", "runtime", "store"], &["axum", "tokio"]),
+    row("http", &["config", "domain", "model", "plan", "report", "runtime", "settings", "store"], &["axum", "tokio"]),
     row("app", &["config", "domain", "exec", "http", "runtime", "store", "worker"], &["tokio"]),
     row(
         "cli",

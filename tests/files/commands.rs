@@ -108,7 +108,7 @@ fn train_makes_an_ensemble_that_fuse_takes() {
     assert_eq!(bytes("again/m3.safetensors"), bytes("members/m3.safetensors"));
     assert_ne!(bytes("members/m3.safetensors"), bytes("members/m5.safetensors"));
 
-    let fuse = ["fuse", "--member", "members/m3.safetensors", "--member", "members/m5.safetensors"];
+    let fuse = ["fuse", "--member", "members/m3.safetensors", "--member", "members/m5.safetensors", "--assume"];
     let report =
         succeeds(folder, &[&fuse[..], &["--dataset", "data.safetensors", "--out", "fused.safetensors"]].concat());
     assert!(report.contains("ensemble"), "{report}");
@@ -151,7 +151,7 @@ fn fuse_tells_the_memory_that_it_took_and_keeps_to_a_limit() {
     let folder = folder.path();
     wide_members(folder);
     let fuse = ["fuse", "--member", "m0.safetensors", "--member", "m1.safetensors", "--out", "fused.safetensors"];
-    let told = fails(folder, &[&fuse[..], &["--memory-limit", "4MiB"]].concat());
+    let told = fails(folder, &[&fuse[..], &["--assume", "--memory-limit", "4MiB"]].concat());
     assert!(told.contains("4194304 bytes") && told.contains("--memory-limit"), "{told}");
     let left: Vec<_> =
         std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").file_name()).collect();

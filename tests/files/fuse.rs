@@ -104,11 +104,15 @@ impl Files {
     /// Runs a job on the members; the artifacts by name.
     fn run(&self, mut body: Value) -> BTreeMap<String, PathBuf> {
         body["members"] = json!(self.names);
+        if body["architecture"].is_null() {
+            body["architecture"] = json!({"assume": true});
+        }
         let job = parse(&body).unwrap();
         let scratch = self.folder.path().join("scratch");
         std::fs::create_dir_all(&scratch).unwrap();
         let file = |name: &String| InputFile { name: name.clone(), path: name.into(), sha256: String::new() };
         let task = Task {
+            reference: None,
             members: job.members.iter().map(file).collect(),
             dataset: job.dataset.as_ref().map(|dataset| file(&dataset.name)),
             validation: None,
@@ -283,7 +287,7 @@ fn check_depth(members: &[StateDict], input: &[usize], added: &[&str], tolerance
     let files = Files::new(members, Dtype::F32);
     let open = files.open();
     let headers: Vec<_> = open.iter().map(Checkpoint::header).collect();
-    let aligned = depth::detect(&headers, &Architecture::Auto, Some(&input.to_vec())).unwrap();
+    let aligned = depth::detect(&headers, &Architecture::default(), Some(&input.to_vec())).unwrap();
     let batch = 4;
     let elements = batch * input.iter().product::<usize>();
     let mut rng = ChaCha8Rng::seed_from_u64(5);
@@ -323,7 +327,8 @@ fn members_that_no_block_can_bring_to_one_depth_name_the_layers() {
     let files = Files::new(&[resnet(4, [1, 1], 1), resnet(4, [1, 0], 2)], Dtype::F32);
     let open = files.open();
     let headers: Vec<_> = open.iter().map(Checkpoint::header).collect();
-    let problem = depth::detect(&headers, &Architecture::Auto, Some(&vec![3, 8, 8])).expect_err("a stage is missing");
+    let problem =
+        depth::detect(&headers, &Architecture::default(), Some(&vec![3, 8, 8])).expect_err("a stage is missing");
     assert_eq!(problem.code, engraft::domain::problem::Code::MembersIncompatible);
     assert_eq!(problem.errors[0].pointer, "/members/1");
     assert!(problem.errors[0].detail.contains("layer2.0.conv1"), "{problem}");
@@ -479,7 +484,7 @@ fn a_member_fused_with_itself_loses_nothing() {
 /// Compares the logits of the first network with those of another MLP of its widths.
 fn check_equal(open: &[Checkpoint], fused: &Checkpoint) {
     let headers: Vec<_> = open.iter().map(Checkpoint::header).collect();
-    let graph = &depth::detect(&headers, &Architecture::Auto, Some(&vec![6])).unwrap().own[0];
+    let graph = &depth::detect(&headers, &Architecture::default(), Some(&vec![6])).unwrap().own[0];
     let mut rng = ChaCha8Rng::seed_from_u64(11);
     let inputs: Vec<f32> = (0..6 * 100).map(|_| rng.random_range(-1.0..1.0)).collect();
     let logits = |weights: &dyn Weights| verify::reference(Member { graph, weights }, &inputs, 100).unwrap();
@@ -603,6 +608,7 @@ fn a_plan_is_compared_to_its_end_and_tells_what_failed() {
 title = "Small"
 seeds = [0, 1]
 job.dataset = "data.safetensors"
+job.architecture.activation = "relu"
 [[ensembles]]
 name = "both"
 members = ["m0.safetensors", "m1.safetensors"]

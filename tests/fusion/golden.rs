@@ -38,7 +38,7 @@ impl Case {
         let members: Vec<Checkpoint> = (0..count).map(|index| open(&folder, &format!("member{index}"))).collect();
         let input: Shape = open(&folder, "io").header().get("input").unwrap().shape[1..].to_vec();
         let headers: Vec<_> = members.iter().map(Checkpoint::header).collect();
-        let detected = families::detect(&headers, &Architecture::Auto, Some(&input)).unwrap();
+        let detected = families::detect(&headers, &Architecture::default(), Some(&input)).unwrap();
         Some(Self { folder, members, detected })
     }
 
@@ -218,7 +218,7 @@ fn fuse_trained(ensemble: &str, input: &[usize]) {
         member.check_finite().unwrap();
     }
     let headers: Vec<_> = members.iter().map(Checkpoint::header).collect();
-    let detected = families::detect(&headers, &Architecture::Auto, Some(&input.to_vec())).unwrap();
+    let detected = families::detect(&headers, &Architecture::default(), Some(&input.to_vec())).unwrap();
     let list: Vec<Member<'_>> =
         detected.graphs.iter().zip(&members).map(|(graph, weights)| Member { graph, weights }).collect();
     let widths = Couplings::of(&detected.graphs[0]).unwrap().groups.iter().map(|group| group.width).collect::<Vec<_>>();

@@ -4,5 +4,7 @@
 mod common;
 mod families;
 mod golden;
+mod identity;
+mod networks;
 mod planned_counts;
 mod properties;

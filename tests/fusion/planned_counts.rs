@@ -81,6 +81,7 @@ fn planned(body: &Value, data: &Path) -> Planned {
 fn counted(body: &Value, scratch: &TempDir) -> (engraft::cost::Counts, Vec<OutputFile>) {
     let job = parse(body).expect("a request");
     let task = Task {
+        reference: None,
         members: job.members.iter().map(|name| input(name)).collect(),
         dataset: job.dataset.as_ref().map(|dataset| input(&dataset.name)),
         validation: None,
@@ -136,7 +137,7 @@ fn what_is_planned_is_what_is_done() {
     let mut cases = 0;
     let mut compare = |widths: &[usize], method: &Value, evaluate: &Value, finetune: &Value| {
         let folder = tempfile::tempdir().expect("a folder");
-        let body = json!({"members": members(folder.path(), widths), "method": method, "evaluate": evaluate,
+        let body = json!({"members": members(folder.path(), widths), "architecture": {"assume": true}, "method": method, "evaluate": evaluate,
             "dataset": {"name": name, "validation_fraction": 0.2}, "finetune": finetune});
         let planned = planned(&body, data.path());
         let scratch = tempfile::tempdir().expect("a folder");

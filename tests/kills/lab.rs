@@ -48,7 +48,7 @@ pub(crate) struct Lab {
 fn kinds() -> [Value; KINDS] {
     let job = |members: &[&str], finetune: Value, seed: u64| {
         json!({
-            "members": members, "dataset": { "name": "noise.safetensors", "validation_fraction": 0.1 },
+            "members": members, "architecture": { "assume": true }, "dataset": { "name": "noise.safetensors", "validation_fraction": 0.1 },
             "finetune": finetune, "seed": seed,
         })
     };

@@ -39,7 +39,7 @@ async fn start(mounted: &Mounted) -> TestApp {
 /// Queues a job of so many epochs.
 async fn post(app: &TestApp, epochs: usize) -> String {
     let body = json!({
-        "members": ["m0", "m1"], "dataset": "noise.safetensors", "method": { "compensate": "none" },
+        "members": ["m0", "m1"], "architecture": { "assume": true }, "dataset": "noise.safetensors", "method": { "compensate": "none" },
         "finetune": { "epochs": epochs, "batch_size": 256 }, "evaluate": ["fused"],
     });
     let view: Value =

@@ -99,7 +99,7 @@ async fn post(app: &TestApp) -> String {
     assert_eq!(response.status(), StatusCode::CREATED);
     let dataset = app.dataset("bomb.parquet").await;
     assert_eq!(dataset["state"], "ready", "{dataset:#}");
-    let body = json!({ "members": ["m0", "m1"], "dataset": "bomb.parquet", "finetune": null, "method": { "compensate": "none" } });
+    let body = json!({ "members": ["m0", "m1"], "architecture": { "assume": true }, "dataset": "bomb.parquet", "finetune": null, "method": { "compensate": "none" } });
     let view: Value =
         app.request(Method::POST, "/v1/jobs").json(&body).send().await.expect("an answer").json().await.expect("JSON");
     let planned = view["plan"]["disk_peak_bytes"].as_u64().unwrap_or_else(|| panic!("{view:#}"));

@@ -53,7 +53,8 @@ async fn done(request: RequestBuilder, follows: bool) -> Option<Response> {
 }
 
 fn job_request(app: &TestApp, key: &str) -> RequestBuilder {
-    let body = json!({ "members": ["m0", "m1"], "method": { "compensate": "data_free" } });
+    let body =
+        json!({ "members": ["m0", "m1"], "architecture": { "assume": true }, "method": { "compensate": "data_free" } });
     app.request(Method::POST, "/v1/jobs").header("idempotency-key", key).json(&body)
 }
 

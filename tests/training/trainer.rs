@@ -418,7 +418,7 @@ fn distillation_with_nesterov_and_decay_equals_numpy() {
 
 fn open(path: &Path, input: &[usize]) -> (Graph, Checkpoint) {
     let checkpoint = Checkpoint::open(path).unwrap();
-    let detected = families::detect(&[checkpoint.header()], &Architecture::Auto, Some(&input.to_vec())).unwrap();
+    let detected = families::detect(&[checkpoint.header()], &Architecture::default(), Some(&input.to_vec())).unwrap();
     (detected.graphs.into_iter().next().unwrap(), checkpoint)
 }
 

@@ -32,6 +32,12 @@ use crate::http::views::jobs::JobView;
 /// `dataset` is a name or an object: `{"name": "mnist.npz", "normalize": {"mean": [0.1307], "std": [0.3081]}, "validation_fraction": 0.1}` with
 /// `validation` and `test` for other datasets; `"normalize": "train"` measures mean and standard deviation on the training examples.
 ///
+/// A `state_dict` does not say what activations, strides, pools or heads a network has. Where several networks fit the members,
+/// `evidence` in the plan says which and what is open; a labelled dataset, `"accuracy": [0.961, 0.963]` (of each member on the test
+/// split) or `"reference": {"name": "reference.safetensors", "member": 0}` (inputs with a member's own logits) decides when the job
+/// runs, or `architecture` says it: `{"family": "resnet", "activation": "relu", "stem_stride": 1, "stem_pool": false}`, a whole
+/// `{"graph": …}`, or `{"assume": true}` for the most usual network. `"ignore": ["criterion.*"]` there leaves tensors out.
+///
 /// `finetune` can vary the images: with `"augment": {"crop_padding": 4, "flip": true}` each gets a black border (before
 /// normalisation), is cropped at random and is mirrored half of the time; members that teach see the same images. With
 /// `"batch_norm_reestimate": true` the statistics of BatchNorm are measured again on the train split when training is over.
@@ -72,7 +78,7 @@ pub(super) async fn create(
 /// The plan of a job whose input shape is only known from its dataset.
 fn unknown_plan() -> Value {
     json!({
-        "architecture": null, "assumptions": [], "layers": [], "parameters": null, "macs": null, "bytes": null,
+        "architecture": null, "evidence": null, "assumptions": [], "layers": [], "parameters": null, "macs": null, "bytes": null,
         "memory_peak_bytes": null, "memory_basis": null, "disk_peak_bytes": null,
         "disk_data_bytes": null, "disk_basis": null, "seconds_estimate": null, "seconds_basis": null,
         "warnings": ["The dataset is still being read; ask again once it is `ready`, or give `input_shape`."],

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::domain::problem::{Fault, FaultCode, Problem};
 use crate::http::auth::Caller;
 use crate::http::state::AppState;
+use crate::model::header::CheckpointHeader;
 use crate::plan::network::{DatasetInput, JobFiles};
 use crate::plan::parse::parse;
 use crate::plan::request::JobRequest;
@@ -22,6 +23,7 @@ struct Files {
     dataset: Option<StoredDataset>,
     validation: Option<StoredDataset>,
     test: Option<StoredDataset>,
+    reference: Option<StoredCheckpoint>,
 }
 
 /// Reads `body` as a job of the caller's.
@@ -74,7 +76,25 @@ async fn look_up(
             files.test = look_up_dataset(state, caller, "/dataset/test", name, faults).await?;
         }
     }
+    if let Some(reference) = &request.reference {
+        let pointer = if body["reference"].is_string() { "/reference" } else { "/reference/name" };
+        files.reference = state.checkpoints.find(&caller.tenant, &reference.name).await?;
+        match &files.reference {
+            None => {
+                faults.push(unknown(pointer.to_owned(), FaultCode::UnknownCheckpoint, "checkpoint", &reference.name));
+            }
+            Some(file) => faults.extend(no_reference(pointer, &file.header)),
+        }
+    }
     Ok(files)
+}
+
+/// Why a file cannot be a reference.
+fn no_reference(pointer: &str, header: &CheckpointHeader) -> Option<Fault> {
+    let has = |name: &str| header.tensors.iter().any(|info| info.name == name);
+    let detail =
+        "expected a safetensors file with the tensors `inputs` and `logits`; docs/reference.md shows how to make one";
+    (!has("inputs") || !has("logits")).then(|| Fault::new(pointer, FaultCode::ShapeMismatch, detail))
 }
 
 async fn look_up_dataset(
@@ -128,7 +148,13 @@ impl Files {
             let (name, sha256) = (file.name.clone(), file.sha256.clone());
             Some(JobInput { role, file: Some(FileId::Dataset(*id)), name, sha256 })
         });
-        members.chain(datasets).collect()
+        let reference = self.reference.iter().map(|reference| JobInput {
+            role: InputRole::Reference,
+            file: Some(FileId::Checkpoint(reference.id)),
+            name: reference.file.name.clone(),
+            sha256: reference.file.sha256.clone(),
+        });
+        members.chain(datasets).chain(reference).collect()
     }
 }
 

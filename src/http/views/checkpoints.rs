@@ -7,8 +7,9 @@ use utoipa::ToSchema;
 
 use super::time;
 use crate::model::costs::Costs;
-use crate::model::families::{GroupSummary, Inspection, Reading, inspect};
+use crate::model::families::{GroupSummary, Inspection, Open, Outline, inspect};
 use crate::model::header::{CheckpointHeader, Dtype, TensorInfo};
+use crate::settings::Settings;
 use crate::store::checkpoints::StoredCheckpoint;
 
 /// A checkpoint in a list.
@@ -57,14 +58,25 @@ pub struct ContentView {
 /// What a checkpoint was recognised as.
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub struct ArchitectureView {
-    /// The family, where exactly one network fits.
+    /// How sure it is: `certain` where one network fits names and shapes, `ambiguous` where several do.
+    #[schema(example = "ambiguous")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    evidence: Option<String>,
+    /// Why, in words.
+    #[schema(example = "12 networks fit names and shapes")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+    /// What names and shapes leave open, where several networks fit. A labelled dataset, a reference or the settings
+    /// themselves decide in a job.
+    open: Vec<OpenView>,
+    /// The family of the most usual network that fits.
     #[schema(example = "mlp")]
     family: Option<String>,
     /// Shape of one input example.
     #[schema(example = json!([784]))]
     input_shape: Option<Vec<usize>>,
-    /// What names and shapes do not tell and the family's conventions say.
-    #[schema(example = json!(["ReLU follows every matrix but the last"]))]
+    /// What names and shapes do not say of that network and is assumed.
+    #[schema(example = json!(["activation: relu", "no activation after the last layer"]))]
     assumptions: Vec<String>,
     /// What the network costs.
     costs: Option<CostsView>,
@@ -73,7 +85,7 @@ pub struct ArchitectureView {
     /// Why there are no groups, and so no fusion by pruning.
     #[serde(skip_serializing_if = "Option::is_none")]
     no_groups: Option<String>,
-    /// The networks that fit, where there are several: a job must choose.
+    /// The networks that fit, where there are several, the most usual first; at most 100.
     candidates: Vec<CandidateView>,
     /// Why no network fits.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -89,10 +101,20 @@ pub struct CandidateView {
     /// Shape of one input example.
     #[schema(example = json!([3, 32, 32]))]
     input_shape: Vec<usize>,
-    /// What is assumed.
-    assumptions: Vec<String>,
-    /// What it costs.
-    costs: CostsView,
+    /// The settings that distinguish it from the others, as `architecture` of a job takes them.
+    #[schema(value_type = Object, example = json!({"activation": "relu", "pool": "max"}))]
+    settings: Settings,
+}
+
+/// Something that names and shapes leave open.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct OpenView {
+    /// Name of the setting in `architecture` of a job; `family` and `input_shape` for these.
+    #[schema(example = "activation")]
+    setting: String,
+    /// Its values, the most usual first.
+    #[schema(example = json!(["relu", "gelu", "tanh"]))]
+    values: Vec<String>,
 }
 
 /// What a network costs.
@@ -123,10 +145,17 @@ pub struct GroupView {
     layers: Vec<String>,
 }
 
+/// Most networks that are listed.
+const MOST_CANDIDATES: usize = 100;
+
 impl From<Inspection> for ArchitectureView {
     fn from(found: Inspection) -> Self {
+        let open = |open: Open| OpenView { setting: open.name, values: open.values };
         let rest = Self {
-            candidates: found.candidates.into_iter().map(CandidateView::from).collect(),
+            evidence: found.evidence.as_ref().map(|evidence| evidence.degree.name().to_owned()),
+            why: found.evidence.map(|evidence| evidence.why),
+            open: found.open.into_iter().map(open).collect(),
+            candidates: found.candidates.into_iter().take(MOST_CANDIDATES).map(CandidateView::from).collect(),
             unrecognised: found.unrecognised,
             ..Self::default()
         };
@@ -145,14 +174,9 @@ impl From<Inspection> for ArchitectureView {
     }
 }
 
-impl From<Reading> for CandidateView {
-    fn from(reading: Reading) -> Self {
-        Self {
-            family: reading.family,
-            input_shape: reading.input_shape,
-            assumptions: reading.assumptions,
-            costs: reading.costs.into(),
-        }
+impl From<Outline> for CandidateView {
+    fn from(Outline { family, input_shape, settings }: Outline) -> Self {
+        Self { family, input_shape, settings }
     }
 }
 

@@ -295,6 +295,7 @@ impl From<JobInput> for InputView {
             InputRole::Dataset => "dataset",
             InputRole::Validation => "validation",
             InputRole::Test => "test",
+            InputRole::Reference => "reference",
         };
         let id = input.file.map(|file| match file {
             FileId::Checkpoint(id) => id.to_string(),

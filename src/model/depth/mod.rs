@@ -15,7 +15,7 @@ use crate::model::families::{self, Detected};
 use crate::model::graph::{Graph, Node, NodeId, Op, Shape};
 use crate::model::header::CheckpointHeader;
 use crate::model::parameters;
-use crate::settings::Architecture;
+use crate::settings::{Architecture, Settings};
 use segments::{Segment, Skip, segments};
 
 /// Most pairs of segments that an alignment compares.
@@ -99,7 +99,7 @@ fn one_by_one(
     architecture: &Architecture,
     input: Option<&Shape>,
 ) -> Option<Result<Aligned, Vec<Fault>>> {
-    let each = headers.iter().map(|header| families::detect(&[*header], architecture, input).ok());
+    let each = headers.iter().map(|header| alone(header, architecture, input).ok());
     let mut each: Vec<Detected> = each.collect::<Option<_>>()?;
     let layers = |detected: &Detected| detected.graphs[0].nodes().iter().filter(|node| node.op.is_dense()).count();
     let deepest = (0..each.len()).max_by_key(|&index| (layers(&each[index]), std::cmp::Reverse(index)))?;
@@ -121,6 +121,26 @@ fn one_by_one(
     let graphs = own.iter().zip(&paddings).map(|(own, padding)| padding.as_ref().map_or(own, |padding| &padding.graph));
     let detected = Detected { graphs: graphs.cloned().collect(), ..reference };
     Some(Ok(Aligned { detected, own, paddings }))
+}
+
+/// One member by itself. Settings that name layers are those of the deepest member: one that has other layers takes what is usual
+/// in their place.
+///
+/// # Errors
+/// Those of [`families::detect`].
+pub fn alone(
+    header: &CheckpointHeader,
+    architecture: &Architecture,
+    input: Option<&Shape>,
+) -> Result<Detected, Problem> {
+    let Settings { pool_after, order, .. } = &architecture.settings;
+    families::detect(&[header], architecture, input).or_else(|problem| {
+        if pool_after.is_none() && order.is_none() {
+            return Err(problem);
+        }
+        let settings = Settings { pool_after: None, order: None, ..architecture.settings.clone() };
+        families::detect(&[header], &Architecture { settings, ..architecture.clone() }, input)
+    })
 }
 
 /// `member` with the depth of `deeper`; `None` where it has that depth and those names already.

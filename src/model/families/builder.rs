@@ -43,16 +43,14 @@ impl Builder {
         self.add(name, op, &[self.last()])
     }
 
-    /// Adds a module behind `input`; `stride` and `padding` are those of a convolution.
-    pub(super) fn module(&mut self, module: &Module, input: NodeId, stride: usize, padding: usize) -> NodeId {
+    /// Adds a module behind `input`; a convolution moves its kernel as `window` does, a normalisation has this `eps`.
+    pub(super) fn module(&mut self, module: &Module, input: NodeId, window: Window, eps: f64) -> NodeId {
         let bias = module.bias;
         let op = match module.kind {
             ModuleKind::Linear { input, output } => Op::Linear { in_features: input, out_features: output, bias },
-            ModuleKind::Conv { input, output, kernel } => {
-                let window = Window { kernel, stride: [stride; 2], padding: [padding; 2], dilation: [1; 2] };
-                Op::conv2d(input, output, window, bias)
-            }
-            ModuleKind::Norm { features } => Op::BatchNorm { features, eps: EPS },
+            ModuleKind::Conv { input, output, kernel } => Op::conv2d(input, output, Window { kernel, ..window }, bias),
+            ModuleKind::Norm { features } => Op::BatchNorm { features, eps },
+            ModuleKind::LayerNorm { features } => Op::LayerNorm { features, eps },
         };
         self.weighted(&module.name, op, input)
     }

@@ -20,7 +20,7 @@ pub struct Family {
 }
 
 /// Every family.
-pub const FAMILIES: [Family; 12] = [
+pub const FAMILIES: [Family; 13] = [
     Family { name: "mlp", description: "Matrices only, with ReLU between them; BatchNorm where there is one." },
     Family {
         name: "lenet",
@@ -60,6 +60,10 @@ pub const FAMILIES: [Family; 12] = [
         description: "Vision transformers by the names of torchvision (`encoder.pos_embedding`, …), timm (`pos_embed`, …) and \
                       Hugging Face (`vit.embeddings.position_embeddings`, …); heads of 64 channels, or `heads` of them.",
     },
+    Family {
+        name: "alexnet",
+        description: "Five convolutions with a stem of 11x11 kernels and stride 4, then matrices, as in torchvision or for CIFAR.",
+    },
     Family { name: "cnn", description: "Any other chain of convolutions, ReLU, pools and matrices." },
 ];
 
@@ -86,9 +90,5 @@ pub(super) fn candidates(header: &CheckpointHeader, given: Given<'_>) -> Result<
         }
     }
     let modules = modules(header).map_err(|details| Unfit::Unknown(details.join("; ")))?;
-    if mlp::applies(&modules) {
-        mlp::candidates(&modules, given.input)
-    } else {
-        convnet::candidates(&modules, given.input)
-    }
+    if mlp::applies(&modules) { mlp::candidates(&modules, given) } else { convnet::candidates(&modules, given) }
 }

@@ -1,11 +1,12 @@
 //! What one checkpoint is, without further knowledge: the answer of `GET /v1/checkpoints/{id}` and of `engraft inspect`.
 
 use crate::model::costs::Costs;
-use crate::model::families::{Candidate, Given, Unfit, catalogue};
+use crate::model::families::{Candidate, Evidence, Given, Open, Outline, Unfit, catalogue, open, remedied};
 use crate::model::graph::{Graph, Shape};
 use crate::model::groups::{Couplings, Group, GroupId};
 use crate::model::header::CheckpointHeader;
 use crate::model::precision::Precision;
+use crate::settings::Settings;
 
 /// A network that fits.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,10 +41,14 @@ pub struct GroupSummary {
 /// What one checkpoint is.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inspection {
-    /// The network, where exactly one fits.
+    /// The most usual network that fits.
     pub network: Option<Reading>,
-    /// All networks that fit, where there are several.
-    pub candidates: Vec<Reading>,
+    /// How sure it is; none where no network fits.
+    pub evidence: Option<Evidence>,
+    /// What is open, where several networks fit.
+    pub open: Vec<Open>,
+    /// All networks that fit, where there are several, the most usual first.
+    pub candidates: Vec<Outline>,
     /// Why no network fits.
     pub unrecognised: Option<String>,
 }
@@ -51,16 +56,22 @@ pub struct Inspection {
 /// Looks at one checkpoint without further knowledge.
 #[must_use]
 pub fn inspect(header: &CheckpointHeader) -> Inspection {
-    let precision = Precision::shared(&[header]);
-    let read = |candidate| Reading::new(candidate, &precision);
-    let mut inspection = Inspection { network: None, candidates: Vec::new(), unrecognised: None };
-    match catalogue::candidates(header, Given::default()) {
-        Ok(mut found) if found.len() == 1 => inspection.network = found.pop().map(read),
+    let mut inspection =
+        Inspection { network: None, evidence: None, open: Vec::new(), candidates: Vec::new(), unrecognised: None };
+    match catalogue::candidates(header, Given { input: None, settings: &Settings::default() }) {
         Ok(found) if found.is_empty() => {
             inspection.unrecognised = Some("no input of a usual size fits the layers".to_owned());
         }
-        Ok(found) => inspection.candidates = found.into_iter().map(read).collect(),
-        Err(Unfit::Unknown(detail) | Unfit::Input(detail) | Unfit::Heads(detail)) => {
+        Ok(mut found) => {
+            inspection.evidence = Some(Evidence::of(&found, false));
+            if found.len() > 1 {
+                inspection.open = open(&found);
+                inspection.candidates = found.iter().map(Outline::from).collect();
+            }
+            inspection.network = Some(Reading::new(found.swap_remove(0), &Precision::shared(&[header])));
+        }
+        Err(reason) => {
+            let (Unfit::Unknown(detail) | Unfit::Input(detail) | Unfit::Setting(_, detail)) = remedied(reason, header);
             inspection.unrecognised = Some(detail);
         }
     }
@@ -70,7 +81,8 @@ pub fn inspect(header: &CheckpointHeader) -> Inspection {
 impl Reading {
     /// A network with its costs in the checkpoint's element types.
     fn new(candidate: Candidate, precision: &Precision) -> Self {
-        let Candidate { family, graph, assumptions } = candidate;
+        let assumptions = candidate.assumed();
+        let Candidate { family, graph, .. } = candidate;
         let (groups, no_groups) = match Couplings::of(&graph) {
             Ok(couplings) => {
                 let groups = (0..couplings.groups.len()).map(GroupId);

@@ -3,8 +3,10 @@
 //! ICCV 2019).
 
 use crate::model::families::Unfit;
-use crate::model::families::named::Net;
+use crate::model::families::named::{Net, epsilons, summaries};
+use crate::model::families::variants::Variants;
 use crate::model::graph::{NodeId, Op};
+use crate::settings::Settings;
 
 /// What names and shapes do not tell of a block.
 #[derive(Debug, Clone)]
@@ -17,6 +19,31 @@ pub(super) struct Style {
     pub(super) squeeze: Op,
     /// Of every BatchNorm.
     pub(super) eps: f64,
+}
+
+/// Most stages of which every set of strides is tried.
+const MOST_STAGES: usize = 8;
+
+/// What is open of a network of such blocks in `stages` stages, of which the published one has `published` strides: for small
+/// images people take the stride out of the stem, or out of the first places that have one. A network with another number of
+/// stages may have a stride in each but the first.
+pub(super) fn variants<'a>(given: &'a Settings, stages: usize, published: &[usize], eps: [f64; 2]) -> Variants<'a> {
+    let stems = [2, 1].map(|stride| Settings { stem_stride: Some(stride), ..Settings::default() });
+    let fewer = |count: usize| {
+        let mut strides = published.to_vec();
+        strides.iter_mut().filter(|stride| **stride > 1).take(count).for_each(|stride| *stride = 1);
+        strides
+    };
+    let any = |chosen: usize| {
+        (0..stages).map(|stage| if stage > 0 && chosen >> (stage - 1) & 1 == 1 { 2 } else { 1 }).collect()
+    };
+    let strides: Vec<Vec<usize>> = if stages == published.len() {
+        (0..4).map(fewer).collect()
+    } else {
+        (0..1_usize << stages.min(MOST_STAGES).saturating_sub(1)).rev().map(any).collect()
+    };
+    let strides = strides.into_iter().map(|strides| Settings { strides: Some(strides), ..Settings::default() });
+    Variants::new(given).with(stems).with(strides).with(summaries()).with(epsilons(&eps))
 }
 
 /// Names of a block's modules; those of its convolutions each with the BatchNorm behind it.

@@ -1,6 +1,6 @@
 //! MobileNetV3, small and large, in torchvision's naming: `features.1.block.0.0`, … (Howard et al., ICCV 2019).
 
-use crate::model::families::inverted::{Parts, Style, block, conv_unit};
+use crate::model::families::inverted::{Parts, Style, block, conv_unit, variants};
 use crate::model::families::named::{Net, Tensors, for_images};
 use crate::model::families::{Candidate, Given, Unfit};
 use crate::model::graph::Op;
@@ -63,14 +63,18 @@ const LARGE: [Setting; 15] = [
     setting(5, true, 1, true),
 ];
 
-/// The one network that fits.
+/// The networks that fit.
 pub(super) fn candidates(tensors: &Tensors<'_>, given: Given<'_>) -> Result<Vec<Candidate>, Unfit> {
     let [_, channels, ..] = tensors.kernels("features.0.0")?;
-    let (size, settings) = settings(tensors)?;
-    for_images(given.input, channels, DEFAULT_SIZE, |shape| {
+    let (size, blocks) = settings(tensors)?;
+    let published: Vec<usize> = blocks.iter().map(|block| block.stride).collect();
+    let variants = variants(given.settings, published.len(), &published, [EPS, 1e-5]);
+    for_images(given.input, channels, DEFAULT_SIZE, &variants, |shape, settings| {
+        let style = |hardswish| style(hardswish, settings.eps.unwrap_or(EPS));
         let mut net = Net::new(tensors, shape);
-        conv_unit(&mut net, ["features.0.0", "features.0.1"], 2, &style(true))?;
-        for (index, setting) in settings.iter().enumerate() {
+        conv_unit(&mut net, ["features.0.0", "features.0.1"], settings.stem_stride.unwrap_or(2), &style(true))?;
+        let strides = settings.strides.as_ref().unwrap_or(&published);
+        for (index, (setting, &stride)) in blocks.iter().zip(strides).enumerate() {
             let name = format!("features.{}", index + 1);
             let parts = Parts::of_sequence(&net, &name)?;
             let [_, _, kernel, _] = tensors.kernels(&parts.depthwise[0])?;
@@ -80,15 +84,15 @@ pub(super) fn candidates(tensors: &Tensors<'_>, given: Given<'_>) -> Result<Vec<
                     format!("block `{name}` of a {size} MobileNetV3: expected kernels of {expected}, got {kernel}");
                 return Err(Unfit::Unknown(detail));
             }
-            block(&mut net, &name, &parts, setting.stride, setting.residual, &style(setting.hardswish))?;
+            block(&mut net, &name, &parts, stride, setting.residual, &style(setting.hardswish))?;
         }
-        let end = format!("features.{}", settings.len() + 1);
+        let end = format!("features.{}", blocks.len() + 1);
         conv_unit(&mut net, [&format!("{end}.0"), &format!("{end}.1")], 1, &style(true))?;
-        let pooled = net.mean();
+        let pooled = net.summary(settings);
         net.linear("classifier.0", pooled)?;
         let hidden = net.then("classifier.0.activation", Op::Hardswish);
         net.linear("classifier.3", hidden)?;
-        net.finish("mobilenet_v3", assumptions(size))
+        net.finish("mobilenet_v3", settings, assumptions(size))
     })
 }
 
@@ -105,14 +109,14 @@ fn settings(tensors: &Tensors<'_>) -> Result<(&'static str, &'static [Setting]),
     Err(Unfit::Unknown(detail))
 }
 
-fn style(hardswish: bool) -> Style {
+fn style(hardswish: bool, eps: f64) -> Style {
     let activation = if hardswish { Op::Hardswish } else { Op::Relu };
-    Style { activation, gate: Op::Hardsigmoid, squeeze: Op::Relu, eps: EPS }
+    Style { activation, gate: Op::Hardsigmoid, squeeze: Op::Relu, eps }
 }
 
 fn assumptions(size: &str) -> Vec<String> {
     vec![
-        format!("strides, sums and activations (ReLU, Hardswish) of the blocks as in the published {size} network"),
-        "gates of ReLU and Hardsigmoid, eps 1e-3, mean over all positions before the classifier".to_owned(),
+        format!("sums and activations (ReLU, Hardswish) of the blocks as in the published {size} network"),
+        "gates of ReLU and Hardsigmoid".to_owned(),
     ]
 }

@@ -7,6 +7,7 @@ mod convnet;
 mod convnext;
 mod densenet;
 mod efficientnet;
+mod evidence;
 pub mod fresh;
 mod inspection;
 mod inverted;
@@ -16,34 +17,59 @@ mod mobilenet_v2;
 mod mobilenet_v3;
 mod modules;
 mod named;
+mod published;
 mod resnet;
+mod variants;
 mod vit;
 mod wide_resnet;
+mod wrapped;
 
 pub use catalogue::{FAMILIES, Family};
+pub use evidence::{Compared, Degree, Evidence, Outline};
 pub use inspection::{GroupSummary, Inspection, Reading, inspect};
+pub use published::published;
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use crate::domain::problem::{Code, Fault, FaultCode, Problem};
 use crate::model::graph::json as graph_json;
 use crate::model::graph::{Graph, MAX_ELEMENTS, Shape};
 use crate::model::header::CheckpointHeader;
-use crate::settings::Architecture;
+use crate::settings::{Architecture, NetworkChoice, Settings};
+use serde::{Deserialize, Serialize};
 
 /// What is known of a network besides its checkpoint.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Given<'a> {
     /// Shape of one input example.
     input: Option<&'a Shape>,
-    /// Number of heads.
-    heads: Option<usize>,
+    /// Settings that the client gives.
+    settings: &'a Settings,
 }
 
 /// A network that fits a checkpoint.
 #[derive(Debug, Clone, PartialEq)]
-struct Candidate {
-    family: &'static str,
-    graph: Graph,
-    assumptions: Vec<String>,
+pub struct Candidate {
+    /// Name of the family; `graph` for one that was spelled out.
+    pub family: &'static str,
+    /// The network.
+    pub graph: Graph,
+    /// The values of its open settings, which tell it from the other candidates.
+    pub settings: Settings,
+    /// What the family takes for granted beyond them.
+    pub assumptions: Vec<String>,
+}
+
+impl Candidate {
+    /// Everything that names and shapes do not say, in words.
+    #[must_use]
+    pub fn assumed(&self) -> Vec<String> {
+        let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let settings = self.settings.entries();
+        let settings = settings.iter().map(|(name, value)| format!("{name}: {}", text(value)));
+        settings.chain(self.assumptions.iter().cloned()).collect()
+    }
 }
 
 /// Why no network fits.
@@ -53,8 +79,8 @@ enum Unfit {
     Unknown(String),
     /// A known family, but not for this input.
     Input(String),
-    /// A known family, but not with this number of heads.
-    Heads(String),
+    /// A known family, but not with this value of the setting.
+    Setting(&'static str, String),
 }
 
 /// What the members of an ensemble are.
@@ -62,40 +88,55 @@ enum Unfit {
 pub struct Detected {
     /// Name of the family; `graph` for one that was spelled out.
     pub family: String,
-    /// One network per member: the same topology, each with its own widths.
+    /// One network per member: the same topology, each with its own widths. They are the first of the candidates.
     pub graphs: Vec<Graph>,
     /// What names and shapes do not tell.
     pub assumptions: Vec<String>,
+    /// Every network that fits the first member, the most usual first.
+    pub candidates: Vec<Candidate>,
 }
 
-/// Recognises the members of an ensemble. `input_shape` is the shape of one example, where it is known.
+/// Recognises the members of an ensemble as the most usual network that fits. `input_shape` is the shape of one example,
+/// where it is known.
 ///
 /// # Errors
-/// [`Code::ArchitectureUnknown`] and [`Code::ArchitectureAmbiguous`] for the first member, [`Code::InvalidRequest`] for a
-/// wrong graph or input shape, [`Code::MembersIncompatible`] with every mismatch of every other member.
+/// [`Code::ArchitectureUnknown`] for the first member, and [`Code::ArchitectureAmbiguous`] where it fits inputs of several
+/// shapes; [`Code::InvalidRequest`] for a wrong graph, setting or input shape, [`Code::MembersIncompatible`] with every
+/// mismatch of every other member.
 pub fn detect(
     headers: &[&CheckpointHeader],
     architecture: &Architecture,
     input_shape: Option<&Shape>,
 ) -> Result<Detected, Problem> {
-    let Some(first) = headers.first() else {
-        return Err(Problem::faults(vec![Fault::new("/members", FaultCode::TooFew, "expected at least one member")]));
-    };
     if let Some(shape) = input_shape {
         check_input(shape)?;
     }
-    let found = match architecture {
-        Architecture::Auto => recognise(first, None, Given { input: input_shape, heads: None })?,
-        Architecture::Family { name, heads } => {
-            recognise(first, Some(name), Given { input: input_shape, heads: *heads })?
-        }
-        Architecture::Graph(value) => {
+    let headers: Vec<Cow<'_, CheckpointHeader>> = headers.iter().map(|header| kept(header, architecture)).collect();
+    let Some(first) = headers.first() else {
+        return Err(Problem::faults(vec![Fault::new("/members", FaultCode::TooFew, "expected at least one member")]));
+    };
+    let given = Given { input: input_shape, settings: &architecture.settings };
+    let candidates = match &architecture.network {
+        NetworkChoice::Auto => recognise(first, None, given)?,
+        NetworkChoice::Family(name) => recognise(first, Some(name), given)?,
+        NetworkChoice::Graph(value) => {
             let graph = spelled_out(value, input_shape, "/architecture/graph")?;
-            Candidate { family: "graph", graph, assumptions: Vec::new() }
+            vec![Candidate { family: "graph", graph, settings: Settings::default(), assumptions: Vec::new() }]
         }
     };
-    let graphs = members::graphs(&found.graph, headers)?;
-    Ok(Detected { family: found.family.to_owned(), graphs, assumptions: found.assumptions })
+    let headers: Vec<&CheckpointHeader> = headers.iter().map(AsRef::as_ref).collect();
+    let graphs = members::graphs(&candidates[0].graph, &headers)?;
+    let (family, assumptions) = (candidates[0].family.to_owned(), candidates[0].assumed());
+    Ok(Detected { family, graphs, assumptions, candidates })
+}
+
+/// The header without the tensors that belong to no network.
+fn kept<'a>(header: &'a CheckpointHeader, architecture: &Architecture) -> Cow<'a, CheckpointHeader> {
+    if !header.tensors.iter().any(|info| architecture.ignores(&info.name)) {
+        return Cow::Borrowed(header);
+    }
+    let tensors = header.tensors.iter().filter(|info| !architecture.ignores(&info.name));
+    Cow::Owned(CheckpointHeader { tensors: tensors.cloned().collect() })
 }
 
 /// Checks that an example of this shape could exist.
@@ -108,37 +149,58 @@ fn check_input(shape: &Shape) -> Result<(), Problem> {
     Err(Problem::faults(vec![Fault::new("/input_shape", FaultCode::InvalidShape, detail)]))
 }
 
-/// The one network that fits a checkpoint.
-fn recognise(header: &CheckpointHeader, family: Option<&str>, given: Given<'_>) -> Result<Candidate, Problem> {
+/// The networks that fit a checkpoint, at least one, all for inputs of one shape.
+fn recognise(header: &CheckpointHeader, family: Option<&str>, given: Given<'_>) -> Result<Vec<Candidate>, Problem> {
     if let Some(name) = family {
-        check_family(name, given.heads)?;
+        check_family(name)?;
     }
-    let mut found = catalogue::candidates(header, given).map_err(unfit)?;
+    let mut found = catalogue::candidates(header, given).map_err(|reason| unfit(remedied(reason, header)))?;
     found.retain(|candidate| family.is_none_or(|name| candidate.family == name));
-    match found.len() {
-        1 => Ok(found.remove(0)),
-        0 => Err(unfit(Unfit::Unknown(match family {
+    let Some(first) = found.first() else {
+        return Err(unfit(Unfit::Unknown(match family {
             Some(name) => format!("the first member's tensors are not those of the family `{name}`"),
             None => "no input of a usual size fits the layers; give `input_shape`".to_owned(),
-        }))),
-        _ => Err(ambiguous(found)),
+        })));
+    };
+    check_settings(&found, given.settings)?;
+    if found.iter().any(|candidate| candidate.graph.input_shape() != first.graph.input_shape()) {
+        return Err(ambiguous(&found));
+    }
+    Ok(found)
+}
+
+/// The reason, with what to do about tensors that belong to no network.
+fn remedied(reason: Unfit, header: &CheckpointHeader) -> Unfit {
+    match (reason, wrapped::remedy(header.tensors.iter().map(|info| info.name.as_str()))) {
+        (Unfit::Unknown(detail), Some(remedy)) => Unfit::Unknown(format!("{remedy} ({detail})")),
+        (reason, _) => reason,
     }
 }
 
-/// Checks that there is a family `name`, and that it has heads if a number of them is given.
-fn check_family(name: &str, heads: Option<usize>) -> Result<(), Problem> {
-    let fault =
-        |pointer: &str, code: FaultCode, detail: String| Err(Problem::faults(vec![Fault::new(pointer, code, detail)]));
-    if !FAMILIES.iter().any(|known| known.name == name) {
-        let known: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
-        let detail = format!("expected one of {}, got `{name}`", known.join(", "));
-        return fault("/architecture/family", FaultCode::UnknownFamily, detail);
+/// Checks that there is a family `name`.
+fn check_family(name: &str) -> Result<(), Problem> {
+    if FAMILIES.iter().any(|known| known.name == name) {
+        return Ok(());
     }
-    if heads.is_some() && name != vit::FAMILY {
-        let detail = format!("only networks of the family `{}` have heads", vit::FAMILY);
-        return fault("/architecture/heads", FaultCode::NotApplicable, detail);
-    }
-    Ok(())
+    let known: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
+    let detail = format!("expected one of {}, got `{name}`", known.join(", "));
+    Err(Problem::faults(vec![Fault::new("/architecture/family", FaultCode::UnknownFamily, detail)]))
+}
+
+/// Checks that the network has every setting that is given.
+fn check_settings(found: &[Candidate], given: &Settings) -> Result<(), Problem> {
+    let known: Vec<_> = found.iter().map(|candidate| candidate.settings.entries()).collect();
+    let absent = given.entries().into_iter().filter(|(name, _)| !known.iter().any(|known| known.contains_key(name)));
+    let faults: Vec<Fault> = absent
+        .map(|(name, _)| {
+            let all: BTreeSet<&String> = known.iter().flat_map(serde_json::Map::keys).collect();
+            let all: Vec<&str> = all.into_iter().map(String::as_str).collect();
+            let known = if all.is_empty() { "none".to_owned() } else { all.join(", ") };
+            let detail = format!("this network (`{}`) has no such setting; open are: {known}", found[0].family);
+            Fault::new(format!("/architecture/{name}"), FaultCode::NotApplicable, detail)
+        })
+        .collect();
+    if faults.is_empty() { Ok(()) } else { Err(Problem::faults(faults)) }
 }
 
 fn unfit(reason: Unfit) -> Problem {
@@ -148,44 +210,82 @@ fn unfit(reason: Unfit) -> Problem {
             Problem::new(Code::ArchitectureUnknown, format!("{detail}; {advice}"))
         }
         Unfit::Input(detail) => Problem::faults(vec![Fault::new("/input_shape", FaultCode::ShapeMismatch, detail)]),
-        Unfit::Heads(detail) => {
-            Problem::faults(vec![Fault::new("/architecture/heads", FaultCode::InvalidValue, detail)])
+        Unfit::Setting(name, detail) => {
+            Problem::faults(vec![Fault::new(format!("/architecture/{name}"), FaultCode::InvalidValue, detail)])
         }
     }
 }
 
-/// Several networks fit: the candidates, and what decides between them.
-fn ambiguous(found: Vec<Candidate>) -> Problem {
-    let decide = decide(&found);
-    let errors: Vec<Fault> = found
-        .into_iter()
-        .map(|Candidate { family, graph, assumptions }| {
-            let detail = format!("{family} for inputs of shape {:?}: {}", graph.input_shape(), assumptions.join("; "));
-            Fault::new("/architecture", FaultCode::Candidate, detail)
+/// Several networks fit: what is open, and what decides.
+#[must_use]
+pub fn ambiguous(found: &[Candidate]) -> Problem {
+    let open = open(found);
+    let mut errors: Vec<Fault> = open
+        .iter()
+        .map(|Open { name, values }| {
+            let pointer = match name.as_str() {
+                "input_shape" => "/input_shape".to_owned(),
+                name => format!("/architecture/{name}"),
+            };
+            Fault::new(pointer, FaultCode::Candidate, format!("may be {}", values.join(" or ")))
         })
         .collect();
-    let detail = format!("{} networks fit the first member; {decide}", errors.len());
+    errors.truncate(MOST_FAULTS);
+    let names: Vec<&str> = open.iter().map(|open| open.name.as_str()).collect();
+    let detail = format!(
+        "{} networks fit the first member, and names and shapes do not tell which it is: open are {}. What settles it:          `reference`, some inputs with a member's own logits (docs/reference.md); a labelled dataset; the accuracies that you          know (`accuracy`); the settings themselves, as in {{\"architecture\": {{\"{}\": …}}}}; or          {{\"architecture\": {{\"assume\": true}}}} for the most usual one",
+        found.len(),
+        names.join(", "),
+        names.iter().find(|name| **name != "input_shape").unwrap_or(&"graph"),
+    );
     Problem { code: Code::ArchitectureAmbiguous, detail, errors }
 }
 
-/// What the user can say to decide between networks.
-fn decide(found: &[Candidate]) -> String {
-    let same = |matches: fn(&Candidate, &Candidate) -> bool| found.windows(2).all(|pair| matches(&pair[0], &pair[1]));
-    if found.iter().all(|candidate| candidate.family == vit::FAMILY) {
-        return format!(
-            "give the number of heads: `{{\"architecture\": {{\"family\": \"{}\", \"heads\": …}}}}`",
-            vit::FAMILY
-        );
+/// Most open settings that are listed.
+const MOST_FAULTS: usize = 32;
+
+/// Something in which candidates differ.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    /// Name of the setting; `family` and `input_shape` for these.
+    #[serde(rename = "setting")]
+    pub name: String,
+    /// Its values, the most usual first.
+    pub values: Vec<String>,
+}
+
+/// Everything in which candidates differ.
+#[must_use]
+pub fn open(found: &[Candidate]) -> Vec<Open> {
+    let entries: Vec<_> = found.iter().map(|candidate| candidate.settings.entries()).collect();
+    let mut open = vec![
+        Open { name: "family".to_owned(), values: distinct(found.iter().map(|candidate| candidate.family.to_owned())) },
+        Open {
+            name: "input_shape".to_owned(),
+            values: distinct(found.iter().map(|candidate| format!("{:?}", candidate.graph.input_shape()))),
+        },
+    ];
+    for name in Settings::NAMES {
+        let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let name_of = name.to_owned();
+        open.push(Open {
+            name: name_of,
+            values: distinct(entries.iter().filter_map(|entries| entries.get(name).map(text))),
+        });
     }
-    let mut ways = Vec::new();
-    if !same(|a, b| a.graph.input_shape() == b.graph.input_shape()) {
-        ways.push("`input_shape` or a dataset");
+    open.retain(|open| open.values.len() > 1);
+    open
+}
+
+/// Each value once, in the order in which they first come.
+fn distinct(values: impl Iterator<Item = String>) -> Vec<String> {
+    let mut list: Vec<String> = Vec::new();
+    for value in values {
+        if !list.contains(&value) {
+            list.push(value);
+        }
     }
-    if !same(|a, b| a.family == b.family) {
-        ways.push("the family: `{\"architecture\": {\"family\": …}}`");
-    }
-    ways.push("the graph: `{\"architecture\": {\"graph\": …}}`");
-    format!("give {}", ways.join(", or "))
+    list
 }
 
 /// The network that its JSON form `value` spells out, which reads examples of the shape `input` where that is known.
@@ -198,6 +298,8 @@ pub fn spelled_out(value: &serde_json::Value, input: Option<&Shape>, pointer: &s
         Problem::faults(faults.into_iter().map(below).collect())
     })?;
     match input {
+        // A dataset of N x C x L has examples of one channel, unless the graph reads sequences.
+        Some(shape) if shape.first() == Some(&1) && shape[1..] == graph.input_shape()[..] => Ok(graph),
         Some(shape) if shape != graph.input_shape() => {
             let detail = format!("the graph reads examples of shape {:?}, the data has {shape:?}", graph.input_shape());
             Err(Problem::faults(vec![Fault::new(pointer, FaultCode::ShapeMismatch, detail)]))

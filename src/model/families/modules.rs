@@ -14,6 +14,8 @@ pub(super) enum ModuleKind {
     Conv { input: usize, output: usize, kernel: [usize; 2] },
     /// Per-channel normalisation with running statistics.
     Norm { features: usize },
+    /// Normalisation of every example by itself, over its features.
+    LayerNorm { features: usize },
 }
 
 /// A module with weights.
@@ -25,6 +27,11 @@ pub(super) struct Module {
 }
 
 impl Module {
+    /// Whether it is a normalisation.
+    pub(super) fn is_norm(&self) -> bool {
+        matches!(self.kind, ModuleKind::Norm { .. } | ModuleKind::LayerNorm { .. })
+    }
+
     /// The name without its last part, and that part as a number: a place in a sequence of modules.
     pub(super) fn sequence(&self) -> Option<(&str, usize)> {
         let (parent, index) = self.name.rsplit_once('.').unwrap_or(("", &self.name));
@@ -64,12 +71,13 @@ fn module(name: &str, tensors: &BTreeMap<&str, &TensorInfo>) -> Result<Module, S
             ModuleKind::Conv { input, output, kernel: [height, width] }
         }
         (Some(&[features]), ["bias", "running_mean", "running_var", "weight"]) => ModuleKind::Norm { features },
+        (Some(&[features]), ["bias", "weight"]) => ModuleKind::LayerNorm { features },
         _ => return Err(describe(name, tensors)),
     };
     let zero = match kind {
         ModuleKind::Linear { input, output } => input == 0 || output == 0,
         ModuleKind::Conv { input, output, kernel } => input == 0 || output == 0 || kernel.contains(&0),
-        ModuleKind::Norm { features } => features == 0,
+        ModuleKind::Norm { features } | ModuleKind::LayerNorm { features } => features == 0,
     };
     if zero || name.is_empty() {
         return Err(describe(name, tensors));
@@ -80,5 +88,5 @@ fn module(name: &str, tensors: &BTreeMap<&str, &TensorInfo>) -> Result<Module, S
 /// Tensors that make no known module.
 fn describe(name: &str, tensors: &BTreeMap<&str, &TensorInfo>) -> String {
     let list: Vec<String> = tensors.iter().take(8).map(|(role, info)| format!("{role} {:?}", info.shape)).collect();
-    format!("module `{name}` ({}) is no Linear, Conv2d or BatchNorm", list.join(", "))
+    format!("module `{name}` ({}) is no Linear, Conv2d, BatchNorm or LayerNorm", list.join(", "))
 }

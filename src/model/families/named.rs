@@ -4,9 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::families::builder::Builder;
+use crate::model::families::variants::Variants;
 use crate::model::families::{Candidate, Unfit};
-use crate::model::graph::{NodeId, Op, Shape, Window};
+use crate::model::graph::{Approximate, NodeId, Op, Shape, Window};
 use crate::model::header::CheckpointHeader;
+use crate::settings::{Activation, Settings, Summary};
 
 /// The tensors of a checkpoint whose names begin with `prefix`, by the rest of their names.
 #[derive(Debug, Clone)]
@@ -140,8 +142,21 @@ impl<'a> Net<'a> {
 
     /// Adds a convolution that is padded by half its kernel.
     pub(super) fn conv(&mut self, name: &str, input: NodeId, stride: usize) -> Result<NodeId, Unfit> {
+        self.dilated(name, input, stride, 1)
+    }
+
+    /// Adds a convolution that is padded by half of what its kernel spans.
+    pub(super) fn dilated(
+        &mut self,
+        name: &str,
+        input: NodeId,
+        stride: usize,
+        dilation: usize,
+    ) -> Result<NodeId, Unfit> {
         let [_, _, height, width] = self.tensors.kernels(name)?;
-        let window = Window { padding: [height / 2, width / 2], ..window([height, width], [stride; 2]) };
+        let dilation = if [height, width] == [1, 1] { 1 } else { dilation };
+        let padding = [height / 2 * dilation, width / 2 * dilation];
+        let window = Window { padding, dilation: [dilation; 2], ..window([height, width], [stride; 2]) };
         self.convolution(name, input, window, false)
     }
 
@@ -206,14 +221,30 @@ impl<'a> Net<'a> {
         Ok(self.weighted(name, Op::LayerNorm { features, eps }, input, features))
     }
 
-    /// Adds the mean over all positions and makes it a list of features.
-    pub(super) fn mean(&mut self) -> NodeId {
-        self.then("mean", Op::GlobalAvgPool2d);
+    /// Adds the activation of `settings` behind the last node, if there is one.
+    pub(super) fn activation(&mut self, name: &str, settings: &Settings) -> NodeId {
+        match function(settings.activation.unwrap_or(Activation::Relu)) {
+            Some(op) => self.then(name, op),
+            None => self.last(),
+        }
+    }
+
+    /// Adds the summary of all positions and makes it a list of features.
+    pub(super) fn summary(&mut self, settings: &Settings) -> NodeId {
+        match settings.summary {
+            Some(Summary::Max) => self.then("max", Op::AdaptiveMaxPool2d { output: [1, 1] }),
+            Some(Summary::Mean) | None => self.then("mean", Op::GlobalAvgPool2d),
+        };
         self.then("flatten", Op::Flatten)
     }
 
     /// The finished network, if no tensor is left over.
-    pub(super) fn finish(self, family: &'static str, assumptions: Vec<String>) -> Result<Candidate, Unfit> {
+    pub(super) fn finish(
+        self,
+        family: &'static str,
+        settings: &Settings,
+        assumptions: Vec<String>,
+    ) -> Result<Candidate, Unfit> {
         let mut left = self.tensors.shapes.keys().filter(|name| !self.used.contains(**name));
         if let Some(name) = left.next() {
             let more = match left.count() {
@@ -225,7 +256,7 @@ impl<'a> Net<'a> {
             )));
         }
         let graph = self.builder.build().map_err(|error| Unfit::Unknown(error.to_string()))?;
-        Ok(Candidate { family, graph, assumptions })
+        Ok(Candidate { family, graph, settings: settings.clone(), assumptions })
     }
 }
 
@@ -234,30 +265,77 @@ fn window(kernel: [usize; 2], stride: [usize; 2]) -> Window {
     Window { kernel, stride, ..Window::square(1, 1, 0) }
 }
 
-/// The network that `build` makes for images of `channels` channels: of the given shape, or of height and width `size`,
-/// which then is the first assumption.
+/// The networks that `build` makes for images of `channels` channels, one for each combination of open settings that fits:
+/// of the given shape, or of height and width `size`, which then is the first assumption.
 pub(super) fn for_images(
     input: Option<&Shape>,
     channels: usize,
     size: usize,
-    build: impl Fn(&Shape) -> Result<Candidate, Unfit>,
+    variants: &Variants<'_>,
+    build: impl Fn(&Shape, &Settings) -> Result<Candidate, Unfit>,
 ) -> Result<Vec<Candidate>, Unfit> {
     let usual = vec![channels, size, size];
-    let Some(shape) = input else {
-        let mut candidate = build(&usual)?;
-        candidate.assumptions.insert(0, format!("inputs of shape {usual:?}"));
-        return Ok(vec![candidate]);
-    };
+    let shape = input.unwrap_or(&usual);
     if !matches!(shape[..], [got, _, _] if got == channels) {
         return Err(Unfit::Input(format!(
             "the network reads images of {channels} channels, an example has shape {shape:?}"
         )));
     }
-    match build(shape) {
-        Ok(candidate) => Ok(vec![candidate]),
-        Err(Unfit::Unknown(detail)) if build(&usual).is_ok() => {
-            Err(Unfit::Input(format!("an example of shape {shape:?} does not fit: {detail}")))
+    let mut found: Vec<Candidate> = Vec::new();
+    let mut refused = None;
+    for settings in variants.combinations() {
+        match build(shape, &settings) {
+            Ok(candidate) if found.iter().any(|other| other.graph == candidate.graph) => {}
+            Ok(candidate) => found.push(candidate),
+            Err(reason) => refused = refused.or(Some((settings, reason))),
         }
-        Err(other) => Err(other),
     }
+    match refused {
+        Some((settings, Unfit::Unknown(detail))) if found.is_empty() => Err(match input {
+            Some(shape) if build(&usual, &settings).is_ok() => {
+                Unfit::Input(format!("an example of shape {shape:?} does not fit: {detail}"))
+            }
+            _ => Unfit::Unknown(detail),
+        }),
+        Some((_, reason)) if found.is_empty() => Err(reason),
+        _ => {
+            if input.is_none() {
+                for candidate in &mut found {
+                    candidate.assumptions.insert(0, format!("inputs of shape {usual:?}"));
+                }
+            }
+            Ok(found)
+        }
+    }
+}
+
+/// One value of the setting `activation` for each of these functions.
+pub(super) fn activations(functions: &[Activation]) -> Vec<Settings> {
+    functions.iter().map(|function| Settings { activation: Some(*function), ..Settings::default() }).collect()
+}
+
+/// One value of the setting `eps` for each of these numbers.
+pub(super) fn epsilons(values: &[f64]) -> Vec<Settings> {
+    values.iter().map(|eps| Settings { eps: Some(*eps), ..Settings::default() }).collect()
+}
+
+/// One value of the setting `summary` for each way.
+pub(super) fn summaries() -> Vec<Settings> {
+    [Summary::Mean, Summary::Max].map(|way| Settings { summary: Some(way), ..Settings::default() }).to_vec()
+}
+
+/// The function as an operation; none where there is none.
+pub(super) fn function(activation: Activation) -> Option<Op> {
+    Some(match activation {
+        Activation::Relu => Op::Relu,
+        Activation::Relu6 => Op::Relu6,
+        Activation::LeakyRelu(negative_slope) => Op::LeakyRelu { negative_slope },
+        Activation::Gelu => Op::Gelu { approximate: Approximate::None },
+        Activation::GeluTanh => Op::Gelu { approximate: Approximate::Tanh },
+        Activation::Silu => Op::Silu,
+        Activation::Hardswish => Op::Hardswish,
+        Activation::Tanh => Op::Tanh,
+        Activation::Sigmoid => Op::Sigmoid,
+        Activation::None => return None,
+    })
 }

@@ -1,8 +1,10 @@
 //! Vision transformers in the namings of torchvision, timm and Hugging Face (Dosovitskiy et al., ICLR 2021).
 
-use crate::model::families::named::{Net, Tensors, for_images};
+use crate::model::families::named::{Net, Tensors, activations, epsilons, for_images};
+use crate::model::families::variants::Variants;
 use crate::model::families::{Candidate, Given, Unfit};
-use crate::model::graph::{Approximate, NodeId, Op, Projections, Shape};
+use crate::model::graph::{NodeId, Op, Projections, Shape};
+use crate::settings::{Activation, Settings};
 
 /// Name of the family.
 pub(super) const FAMILY: &str = "vit";
@@ -11,16 +13,17 @@ pub(super) const FAMILY: &str = "vit";
 pub(super) const ANCHORS: [&str; 4] =
     ["encoder.pos_embedding", "pos_embed", "vit.embeddings.position_embeddings", "vit.embeddings.position_embeddings"];
 
-/// Channels of a head where nothing else is known.
+/// Channels of a head in most published networks.
 const HEAD_SIZE: usize = 64;
 
 /// Published networks of other head sizes: channels and heads of ViT-H, ViT-g and ViT-G.
 const OTHER_HEADS: [(usize, usize); 3] = [(1280, 16), (1408, 16), (1664, 16)];
 
-/// Head sizes that are offered where [`HEAD_SIZE`] does not divide the channels.
-const HEAD_SIZES: std::ops::RangeInclusive<usize> = 16..=128;
+/// Sizes that a head may have.
+const HEAD_SIZES: std::ops::RangeInclusive<usize> = 4..=128;
 
 /// Names of the modules.
+#[derive(Clone)]
 struct Naming {
     class_token: &'static str,
     positions: &'static str,
@@ -111,12 +114,16 @@ pub(super) fn candidates(tensors: &Tensors<'_>, given: Given<'_>) -> Result<Vec<
     let naming = found.ok_or_else(|| Unfit::Unknown("there are position embeddings but no known blocks".to_owned()))?;
     let [width, channels, patch, _] = tensors.kernels(naming.patches)?;
     let (tokens, size) = tokens(tensors, &naming, patch)?;
-    let mut candidates = Vec::new();
-    for heads in heads(width, given.heads)? {
-        candidates
-            .extend(for_images(given.input, channels, size, |shape| network(tensors, &naming, shape, tokens, heads))?);
-    }
-    Ok(candidates)
+    let functions = [Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Silu];
+    let epsilon = [naming.eps, 1e-6, 1e-5, 1e-12];
+    let heads = heads(width, given.settings.heads)?.into_iter();
+    let variants = Variants::new(given.settings)
+        .with(heads.map(|heads| Settings { heads: Some(heads), ..Settings::default() }))
+        .with(activations(&functions))
+        .with(epsilons(&epsilon));
+    for_images(given.input, channels, size, &variants, |shape, settings| {
+        network(tensors, &Naming { eps: settings.eps.unwrap_or(naming.eps), ..naming.clone() }, shape, tokens, settings)
+    })
 }
 
 /// Number of tokens that have a position, and height and width of the square image that they are cut from.
@@ -135,22 +142,25 @@ fn tokens(tensors: &Tensors<'_>, naming: &Naming, patch: usize) -> Result<(usize
     }
 }
 
-/// Numbers of heads that may be meant.
+/// Numbers of heads that may be meant, the most usual first.
 fn heads(width: usize, given: Option<usize>) -> Result<Vec<usize>, Unfit> {
     if let Some(heads) = given {
         return if heads > 0 && width.is_multiple_of(heads) {
             Ok(vec![heads])
         } else {
-            Err(Unfit::Heads(format!("expected a number that divides {width} channels, got {heads}")))
+            Err(Unfit::Setting("heads", format!("expected a number that divides {width} channels, got {heads}")))
         };
     }
-    if let Some((_, heads)) = OTHER_HEADS.iter().find(|(channels, _)| *channels == width) {
-        return Ok(vec![*heads]);
+    let published = OTHER_HEADS.iter().find(|(channels, _)| *channels == width).map(|(_, heads)| *heads);
+    let usual = width.is_multiple_of(HEAD_SIZE).then_some(width / HEAD_SIZE);
+    let mut sizes: Vec<usize> = HEAD_SIZES.filter(|&size| width.is_multiple_of(size)).collect();
+    sizes.sort_by_key(|size| size.abs_diff(HEAD_SIZE));
+    let mut heads: Vec<usize> = published.into_iter().chain(usual).collect();
+    heads.extend(sizes.into_iter().map(|size| width / size));
+    if heads.is_empty() {
+        heads.push(1);
     }
-    if width.is_multiple_of(HEAD_SIZE) {
-        return Ok(vec![width / HEAD_SIZE]);
-    }
-    Ok(HEAD_SIZES.filter(|&size| width.is_multiple_of(size)).map(|size| width / size).collect())
+    Ok(heads)
 }
 
 fn network(
@@ -158,23 +168,19 @@ fn network(
     naming: &Naming,
     shape: &Shape,
     tokens: usize,
-    heads: usize,
+    settings: &Settings,
 ) -> Result<Candidate, Unfit> {
     let mut net = Net::new(tensors, shape);
     let has_class = embed(&mut net, naming, shape, tokens)?;
     for place in tensors.places(naming.block) {
-        block(&mut net, naming, &format!("{}{place}", naming.block), heads)?;
+        block(&mut net, naming, &format!("{}{place}", naming.block), settings)?;
     }
     let summary = if has_class { "the class token" } else { "the mean over all tokens" };
     head(&mut net, naming, has_class)?;
-    let width = net.channels(NodeId(1));
     net.finish(
         FAMILY,
-        vec![
-            format!("{heads} heads of {} channels", width / heads),
-            format!("GELU (exact), LayerNorm before attention and matrices, eps {:e}", naming.eps),
-            format!("the output is read from {summary}"),
-        ],
+        settings,
+        vec!["LayerNorm before attention and matrices".to_owned(), format!("the output is read from {summary}")],
     )
 }
 
@@ -199,15 +205,15 @@ fn embed(net: &mut Net<'_>, naming: &Naming, shape: &Shape, tokens: usize) -> Re
 }
 
 /// Attention, then two matrices, each behind a LayerNorm and with a sum around it.
-fn block(net: &mut Net<'_>, naming: &Naming, name: &str, heads: usize) -> Result<(), Unfit> {
+fn block(net: &mut Net<'_>, naming: &Naming, name: &str, settings: &Settings) -> Result<(), Unfit> {
     let input = net.last();
     let normed = net.layer_norm(&format!("{name}.{}", naming.norms[0]), input, naming.eps)?;
-    let mixed = attention(net, naming, &format!("{name}.{}", naming.attention), heads, normed)?;
+    let mixed = attention(net, naming, &format!("{name}.{}", naming.attention), settings.heads.unwrap_or(1), normed)?;
     let middle = net.op(&format!("{name}.add1"), Op::Add, &[input, mixed]);
     let normed = net.layer_norm(&format!("{name}.{}", naming.norms[1]), middle, naming.eps)?;
     let [first, second] = naming.matrices.map(|matrix| format!("{name}.{matrix}"));
     net.linear(&first, normed)?;
-    let active = net.then(&format!("{name}.gelu"), Op::Gelu { approximate: Approximate::None });
+    let active = net.activation(&format!("{name}.gelu"), settings);
     let out = net.linear(&second, active)?;
     net.op(&format!("{name}.add2"), Op::Add, &[middle, out]);
     Ok(())

@@ -1,5 +1,6 @@
 //! From the JSON body of a job to a [`JobRequest`], or to the list of everything that is wrong with it.
 
+mod architecture;
 mod comparison;
 mod finetune;
 mod method;
@@ -15,8 +16,8 @@ use self::reader::{Faults, Object, choice, integer, list, number, refuse, text};
 use super::request::JobRequest;
 use crate::domain::problem::{Fault, FaultCode};
 use crate::settings::{
-    Architecture, Candidate, Compensate, DatasetRequest, Device, MemberWeights, Method, MethodName, Normalization,
-    Normalize, Order,
+    Candidate, Compensate, DatasetRequest, Device, MemberWeights, Method, MethodName, Normalization, Normalize, Order,
+    Reference,
 };
 
 pub use comparison::comparison;
@@ -29,9 +30,6 @@ const LR_AFTER_COMPENSATION: f32 = 0.003;
 
 /// Most members of one job.
 pub const MAX_MEMBERS: usize = 64;
-
-/// Most heads of a transformer.
-const MAX_HEADS: u64 = 1024;
 
 /// Reads the body of `POST /v1/jobs`.
 ///
@@ -73,7 +71,9 @@ fn job(body: &Object<'_>) -> Option<JobRequest> {
         body.fault("finetune", FaultCode::MissingField, "the method trains: expected at least {\"epochs\": N}");
     }
     Some(JobRequest {
-        architecture: architecture(body),
+        architecture: architecture::architecture(body),
+        reference: reference(body, members.as_ref().map(Vec::len)),
+        accuracy: accuracy(body, members.as_ref().map(Vec::len)),
         input_shape: body.field("input_shape", shape),
         method,
         target: body.object("target", target::target).unwrap_or_default(),
@@ -111,37 +111,39 @@ fn device(value: &Value) -> Result<Device, reader::Refusal> {
     text(value)?.parse().or_else(refuse)
 }
 
-fn architecture(body: &Object<'_>) -> Architecture {
-    match body.value("architecture") {
-        None => Architecture::Auto,
-        Some(Value::String(name)) if name == "auto" => Architecture::Auto,
-        Some(Value::Object(_)) => body.object("architecture", spelled_out).unwrap_or_default(),
-        Some(_) => {
-            body.fault("architecture", FaultCode::InvalidValue, "expected `auto`, {\"family\": …} or {\"graph\": …}");
-            Architecture::Auto
+/// Reads `reference`: a name, or a name and a member.
+fn reference(body: &Object<'_>, members: Option<usize>) -> Option<Reference> {
+    let read = |object: &Object<'_>| {
+        let member = object.field("member", integer(0..=MAX_MEMBERS as u64 - 1)).unwrap_or(0) as usize;
+        let name = object.required("name", "the name of the file with inputs and logits", text);
+        if let Some(last) = members.and_then(|count| count.checked_sub(1)).filter(|last| member > *last) {
+            let detail = format!("expected the position of a member, 0 to {last}, got {member}");
+            object.fault("member", FaultCode::InvalidValue, detail);
         }
+        name.map(|name| Reference { name, member })
+    };
+    match body.value("reference")? {
+        Value::Object(_) => body.object("reference", read).flatten(),
+        _ => body.field("reference", text).map(|name| Reference { name, member: 0 }),
     }
 }
 
-fn spelled_out(object: &Object<'_>) -> Architecture {
-    let heads = object.field("heads", integer(1..=MAX_HEADS)).map(|heads| heads as usize);
-    match (object.field("family", text), object.value("graph")) {
-        (Some(name), None) => Architecture::Family { name, heads },
-        (None, Some(graph)) => {
-            if heads.is_some() {
-                object.fault(
-                    "heads",
-                    FaultCode::NotApplicable,
-                    "a graph says itself how many heads its attentions have",
-                );
-            }
-            Architecture::Graph(graph.clone())
-        }
-        _ => {
-            object.fault("family", FaultCode::MissingField, "expected either `family` or `graph`");
-            Architecture::Auto
-        }
+/// Reads `accuracy`: a number for each member, or one for all.
+fn accuracy(body: &Object<'_>, members: Option<usize>) -> Option<Vec<f64>> {
+    let part =
+        || number("a part of the test split that is classified right, from 0 to 1", |part| (0.0..=1.0).contains(&part));
+    let known = match body.value("accuracy")? {
+        Value::Array(_) => body.field("accuracy", list(1..=MAX_MEMBERS, part()))?,
+        _ => vec![body.field("accuracy", part())?; members?],
+    };
+    if let Some(count) = members.filter(|count| *count != known.len()) {
+        let detail = format!("expected a number for each of the {count} members, got {}", known.len());
+        body.fault("accuracy", FaultCode::InvalidValue, detail);
     }
+    if body.value("dataset").is_none() {
+        body.fault("dataset", FaultCode::MissingField, "`accuracy` is compared on the test split of a dataset");
+    }
+    Some(known)
 }
 
 fn dataset(body: &Object<'_>) -> Option<DatasetRequest> {

@@ -222,6 +222,15 @@ pub(super) fn number(expected: &'static str, accept: fn(f64) -> bool) -> impl Fn
     }
 }
 
+/// A value that goes by a name, as its type reads it.
+pub(super) fn named<T: serde::de::DeserializeOwned>(value: &Value) -> Result<T, Refusal> {
+    let name = text(value)?;
+    T::deserialize(value).or_else(|error| {
+        let reason = error.to_string();
+        refuse(if reason.contains("expected") { reason } else { format!("{reason}, got `{}`", short(&name)) })
+    })
+}
+
 /// A list whose items are read by `item`; the first bad item is named by its position.
 pub(super) fn list<T>(
     lengths: std::ops::RangeInclusive<usize>,

@@ -196,12 +196,15 @@ fn settings(body: &mut String, report: &Report) {
         .map(|(name, weight)| format!("<li>{} <span class=dim>weight {weight:.3}</span></li>", escape(name)))
         .collect();
     let assumptions = parts::items(&report.assumptions);
+    let evidence = report.evidence.as_ref().map_or(String::new(), |evidence| {
+        format!("<p>How sure the network is: <b>{}</b>, {}.</p>", evidence.degree.name(), escape(&evidence.why))
+    });
     let assumed =
         if assumptions.is_empty() { String::new() } else { format!("<h3>Assumed</h3><ul>{assumptions}</ul>") };
     let verification = &report.verification;
     let _ = write!(
         body,
-        "<section><h2>How it was made</h2><h3>Members</h3><ol start=0>{}</ol>{assumed}<p>The concatenated network's logits differ from the \
+        "<section><h2>How it was made</h2><h3>Members</h3><ol start=0>{}</ol>{evidence}{assumed}<p>The concatenated network's logits differ from the \
          ensemble's by at most {:.2e} on {} examples; rounding explains {:.2e}.</p><p>{} examples to train on, {} to validate, {} to \
          test. Time: {}.{memory}</p><details><summary>Method</summary><pre>{}</pre></details></section>",
         weights.concat(),

@@ -38,6 +38,7 @@ fn report() -> Report {
     Report {
         engraft_version: "1".into(),
         architecture: "mlp".into(),
+        evidence: None,
         assumptions: vec!["ReLU".into()],
         candidates: vec![
             candidate("<script>alert(1)</script>", CandidateKind::Member, 0.52),

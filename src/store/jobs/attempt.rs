@@ -138,6 +138,21 @@ impl Jobs {
         Ok(transaction.commit().await?)
     }
 
+    /// The plan has changed: what was open when the job was queued is decided.
+    ///
+    /// # Errors
+    /// When the fence is lost, or the database fails.
+    pub async fn replace_plan(&self, fence: Fence, plan: &Value) -> Result<(), JobError> {
+        let (mut transaction, _) = self.begin().await?;
+        held(&mut transaction, fence).await?;
+        sqlx::query("UPDATE jobs SET plan = ? WHERE id = ?")
+            .bind(plan.to_string())
+            .bind(fence.job.to_string())
+            .execute(&mut *transaction)
+            .await?;
+        Ok(transaction.commit().await?)
+    }
+
     /// Lines for the job's log.
     ///
     /// # Errors

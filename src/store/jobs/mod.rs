@@ -149,6 +149,8 @@ pub enum InputRole {
     Validation,
     /// To measure with.
     Test,
+    /// To prove what network the members are.
+    Reference,
 }
 
 /// An uploaded file.

@@ -143,6 +143,7 @@ impl InputRow {
             InputRole::Dataset => ("dataset", 0),
             InputRole::Validation => ("validation", 0),
             InputRole::Test => ("test", 0),
+            InputRole::Reference => ("reference", 0),
         };
         let (checkpoint_id, dataset_id) = match input.file {
             Some(FileId::Checkpoint(id)) => (Some(id.to_string()), None),
@@ -160,6 +161,7 @@ impl InputRow {
             "dataset" => InputRole::Dataset,
             "validation" => InputRole::Validation,
             "test" => InputRole::Test,
+            "reference" => InputRole::Reference,
             other => return Err(StoreError::inconsistent("job_inputs", id, format!("unknown role {other:?}"))),
         };
         let file = match (self.checkpoint_id, self.dataset_id) {

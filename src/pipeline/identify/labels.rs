@@ -1,0 +1,199 @@
+//! What labelled data say: the members were trained to be right, and as a network that they are not they are wrong more
+//! often. That makes a network likely, never certain.
+
+use super::{LISTED, Trial, Verdict, refused};
+use crate::domain::problem::{Code, Problem};
+use crate::kernels::loss::{argmax, label_loss};
+use crate::model::families::{Compared, Degree};
+use crate::pipeline::load::Subset;
+use crate::pipeline::phases::{Halt, Phases};
+use crate::train::Examples;
+
+/// Examples of the rounds in which networks that are clearly behind drop out.
+const ROUNDS: [usize; 4] = [48, 192, 768, 2048];
+
+/// Standard deviations of the difference by which a network must be ahead; more where it only drops out of a round.
+const MARGIN: f64 = 3.0;
+const ROUND_MARGIN: f64 = 4.0;
+
+/// Part of the examples by which it must be ahead.
+const LEAST: f64 = 0.01;
+
+/// Part of the examples on which two networks decide alike that these data cannot, and need not, tell apart.
+const ALIKE: f64 = 0.98;
+
+/// Networks that have dropped out and are run as the other members, too.
+const RIVALS: usize = 5;
+
+/// One member as one candidate on some examples.
+struct Run {
+    candidate: usize,
+    predictions: Vec<u32>,
+    right: Vec<bool>,
+    loss: f64,
+}
+
+impl Run {
+    fn accuracy(&self) -> f64 {
+        self.right.iter().filter(|right| **right).count() as f64 / self.right.len().max(1) as f64
+    }
+
+    /// Whether it is ahead of `other` by so many standard deviations of the difference (`McNemar`) and by [`LEAST`].
+    fn is_ahead_of(&self, other: &Self, margin: f64) -> bool {
+        let pairs = || self.right.iter().zip(&other.right);
+        let only_self = pairs().filter(|(own, other)| **own && !**other).count() as f64;
+        let only_other = pairs().filter(|(own, other)| !**own && **other).count() as f64;
+        let lead = only_self - only_other;
+        lead > margin * (only_self + only_other).sqrt() && lead >= LEAST * self.right.len() as f64
+    }
+
+    /// Whether both decide alike.
+    fn is_like(&self, other: &Self) -> bool {
+        let same = self.predictions.iter().zip(&other.predictions).filter(|(own, other)| own == other).count();
+        same as f64 >= ALIKE * self.predictions.len() as f64
+    }
+}
+
+/// Runs a member as a candidate; none where it cannot be run so.
+fn run(trial: &Trial<'_>, candidate: usize, member: usize, part: &Subset) -> Result<Option<Run>, Halt> {
+    let Some(logits) = trial.logits(candidate, member, part)? else { return Ok(None) };
+    let classes = logits.len() / part.len().max(1);
+    let mut run = Run { candidate, predictions: Vec::new(), right: Vec::new(), loss: 0.0 };
+    for (index, logits) in logits.chunks_exact(classes).enumerate() {
+        let label = part.label(index);
+        let predicted = argmax(logits) as u32;
+        run.predictions.push(predicted);
+        run.right.push(predicted == label);
+        run.loss += label_loss(logits, label) / part.len() as f64;
+    }
+    Ok(Some(run))
+}
+
+/// The network that is ahead of all others on labelled data for every member.
+pub(super) fn decide(
+    trial: &Trial<'_>,
+    data: &Subset,
+    mut left: Vec<usize>,
+    phases: &mut Phases<'_>,
+) -> Result<Verdict, Halt> {
+    let mut dropped: Vec<(f64, usize)> = Vec::new();
+    let mut part = data.spread(ROUNDS[0]);
+    let mut runs: Vec<Run> = Vec::new();
+    for (round, count) in ROUNDS.into_iter().enumerate() {
+        part = data.spread(count);
+        runs.clear();
+        let total = left.len();
+        for (index, candidate) in left.iter().enumerate() {
+            phases.check_stop()?;
+            runs.extend(run(trial, *candidate, 0, &part)?);
+            phases.done(round * total + index + 1, ROUNDS.len() * total);
+        }
+        runs.sort_by(|a, b| b.accuracy().total_cmp(&a.accuracy()).then(a.loss.total_cmp(&b.loss)));
+        let Some(leader) = runs.first() else { break };
+        let behind = |run: &Run| leader.is_ahead_of(run, ROUND_MARGIN);
+        dropped.extend(runs.iter().filter(|run| behind(run)).map(|run| (run.accuracy(), run.candidate)));
+        let keep: Vec<bool> = runs.iter().map(|run| !behind(run)).collect();
+        let mut keep = keep.into_iter();
+        runs.retain(|_| keep.next() == Some(true));
+        left = runs.iter().map(|run| run.candidate).collect();
+        if left.len() <= 1 || part.len() < count {
+            break;
+        }
+    }
+    let Some(leader) = runs.first() else {
+        return Err(
+            Problem::new(Code::ArchitectureUnknown, "the first member can be run as none of the networks").into()
+        );
+    };
+    dropped.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let alike: Vec<usize> = runs.iter().filter(|run| leader.is_like(run)).map(|run| run.candidate).collect();
+    let unlike: Vec<usize> = left.iter().copied().filter(|candidate| !alike.contains(candidate)).collect();
+    let rivals: Vec<usize> =
+        unlike.iter().copied().chain(dropped.iter().take(RIVALS).map(|(_, candidate)| *candidate)).collect();
+    let mut losses = vec![Vec::new(); alike.len()];
+    let mut table: Vec<(usize, Vec<f64>)> = Vec::new();
+    let mut doubtful = None;
+    for member in 0..trial.loaded.members.len() {
+        phases.check_stop()?;
+        let mut of_alike = Vec::new();
+        for candidate in &alike {
+            of_alike.extend(run(trial, *candidate, member, &part)?);
+        }
+        let mut of_rivals = Vec::new();
+        for candidate in rivals.iter().take(LISTED) {
+            of_rivals.extend(run(trial, *candidate, member, &part)?);
+        }
+        if of_alike.len() < alike.len() {
+            doubtful = Some(member);
+            break;
+        }
+        for (list, run) in losses.iter_mut().zip(&of_alike) {
+            list.push(run.loss);
+        }
+        for run in of_alike.iter().take(1).chain(&of_rivals) {
+            match table.iter_mut().find(|(candidate, _)| *candidate == run.candidate) {
+                Some((_, accuracies)) => accuracies.push(run.accuracy()),
+                None => table.push((run.candidate, vec![run.accuracy()])),
+            }
+        }
+        let own = &of_alike[0];
+        if of_rivals.iter().any(|rival| !own.is_ahead_of(rival, MARGIN)) && doubtful.is_none() {
+            doubtful = Some(member);
+        }
+    }
+    let line = |(candidate, accuracy): &(usize, Vec<f64>)| Compared {
+        settings: trial.candidates[*candidate].settings.clone(),
+        distance: None,
+        accuracy: Some(accuracy.clone()),
+    };
+    let compared: Vec<Compared> = table.iter().take(LISTED).map(line).collect();
+    if let Some(member) = doubtful {
+        let detail = format!(
+            "names and shapes fit {} networks, and the labels of {} examples do not tell which the members are: for member {member} \
+             none is ahead by {MARGIN} standard deviations. What settles it: `reference`, some inputs with a member's own \
+             logits (docs/reference.md); the settings themselves, as in {{\"architecture\": {{\"activation\": \"relu\"}}}}; or \
+             {{\"architecture\": {{\"assume\": true}}}} for the most usual network. If no network does well, check `normalize` and \
+             the order of the classes",
+            trial.candidates.len(),
+            part.len(),
+        );
+        return Err(refused(Code::ArchitectureAmbiguous, detail, &compared));
+    }
+    let chosen = least_loss(&alike, &losses);
+    let accuracies = table.first().map(|(_, accuracies)| shown(accuracies)).unwrap_or_default();
+    let next =
+        table.get(1).map(|(_, accuracies)| format!(", as the next network {}", shown(accuracies))).unwrap_or_default();
+    let also = match alike.len() {
+        1 => String::new(),
+        many => format!("; {} others decide alike on {:.0} % of them", many - 1, ALIKE * 100.0),
+    };
+    let why = format!(
+        "of {} networks that fit names and shapes this one classifies most of {} labelled examples right: {accuracies} of them{next}{also}",
+        trial.candidates.len(),
+        part.len(),
+    );
+    Ok(Verdict { chosen, degree: Degree::Likely, why, compared })
+}
+
+fn shown(accuracies: &[f64]) -> String {
+    let parts: Vec<String> = accuracies.iter().map(|part| format!("{:.2} %", part * 100.0)).collect();
+    parts.join(", ")
+}
+
+/// Of networks that decide alike the one with the least loss for every member; the most usual where there is none such.
+fn least_loss(alike: &[usize], losses: &[Vec<f64>]) -> usize {
+    let members = losses.first().map_or(0, Vec::len);
+    let best = |member: usize| {
+        let of_member = losses.iter().map(|losses| losses[member]).enumerate();
+        of_member.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(place, _)| place)
+    };
+    let first = best(0);
+    let agreed = (0..members).all(|member| best(member) == first);
+    let usual = alike.iter().copied().min().unwrap_or(0);
+    let chosen = first.filter(|_| agreed).map_or(usual, |place| alike[place]);
+    // A difference that rounding explains decides nothing.
+    let usual_place = alike.iter().position(|candidate| *candidate == usual).unwrap_or(0);
+    let chosen_place = alike.iter().position(|candidate| *candidate == chosen).unwrap_or(0);
+    let clear = (0..members).all(|member| losses[chosen_place][member] < losses[usual_place][member] * (1.0 - 1e-3));
+    if clear { chosen } else { usual }
+}
