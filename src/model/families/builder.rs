@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::model::families::modules::{Module, ModuleKind};
-use crate::model::graph::{Graph, GraphError, Node, NodeId, Op, Shape, Window};
+use crate::model::graph::{Approximate, Graph, GraphError, Node, NodeId, Op, Shape, Window};
+use crate::settings::Activation;
 
 /// PyTorch's default of BatchNorm's `eps`.
 pub(super) const EPS: f64 = 1e-5;
@@ -65,4 +66,20 @@ impl Builder {
     pub(super) fn build(self) -> Result<Graph, GraphError> {
         Graph::new(self.nodes)
     }
+}
+
+/// The function as an operation; none where there is none.
+pub(super) fn function(activation: Activation) -> Option<Op> {
+    Some(match activation {
+        Activation::Relu => Op::Relu,
+        Activation::Relu6 => Op::Relu6,
+        Activation::LeakyRelu(negative_slope) => Op::LeakyRelu { negative_slope },
+        Activation::Gelu => Op::Gelu { approximate: Approximate::None },
+        Activation::GeluTanh => Op::Gelu { approximate: Approximate::Tanh },
+        Activation::Silu => Op::Silu,
+        Activation::Hardswish => Op::Hardswish,
+        Activation::Tanh => Op::Tanh,
+        Activation::Sigmoid => Op::Sigmoid,
+        Activation::None => return None,
+    })
 }

@@ -1,8 +1,9 @@
 //! ConvNeXt in torchvision's naming: `features.1.0.block.0`, `features.1.0.layer_scale`, … (Liu et al., CVPR 2022).
 //! Depths and widths are those of the names and shapes.
 
-use crate::model::families::named::{Net, Tensors, activations, epsilons, for_images};
-use crate::model::families::variants::Variants;
+use crate::model::families::images::for_images;
+use crate::model::families::named::{Net, Tensors};
+use crate::model::families::variants::{Variants, activations, epsilons};
 use crate::model::families::{Candidate, Given, Unfit};
 use crate::model::graph::Op;
 use crate::settings::{Activation, Settings};

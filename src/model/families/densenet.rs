@@ -2,8 +2,9 @@
 //! CVPR 2017). Depths and widths are those of the names and shapes.
 
 use crate::model::families::builder::EPS;
-use crate::model::families::named::{Net, Tensors, activations, epsilons, for_images, summaries};
-use crate::model::families::variants::Variants;
+use crate::model::families::images::for_images;
+use crate::model::families::named::{Net, Tensors};
+use crate::model::families::variants::{Variants, activations, epsilons, summaries};
 use crate::model::families::{Candidate, Given, Unfit};
 use crate::model::graph::{NodeId, Op, Window};
 use crate::settings::{Activation, Pool, Settings};

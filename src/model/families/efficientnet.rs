@@ -1,9 +1,11 @@
 //! EfficientNet B0 to B7 in torchvision's naming: `features.1.0.block.0.0`, … (Tan and Le, ICML 2019). They differ in
 //! depths and widths, which names and shapes tell.
 
-use crate::model::families::builder::EPS;
+use crate::model::families::builder::{EPS, function};
+use crate::model::families::images::for_images;
 use crate::model::families::inverted::{Parts, Style, block, conv_unit, variants};
-use crate::model::families::named::{Net, Tensors, activations, for_images, function};
+use crate::model::families::named::{Net, Tensors};
+use crate::model::families::variants::activations;
 use crate::model::families::{Candidate, Given, Unfit};
 use crate::model::graph::Op;
 use crate::settings::Activation;

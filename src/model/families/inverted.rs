@@ -3,8 +3,8 @@
 //! ICCV 2019).
 
 use crate::model::families::Unfit;
-use crate::model::families::named::{Net, epsilons, summaries};
-use crate::model::families::variants::Variants;
+use crate::model::families::named::Net;
+use crate::model::families::variants::{Variants, epsilons, summaries};
 use crate::model::graph::{NodeId, Op};
 use crate::settings::Settings;
 

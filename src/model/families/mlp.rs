@@ -1,10 +1,9 @@
 //! Multi-layer perceptrons: matrices with an activation between them.
 
-use crate::model::families::builder::{Builder, EPS};
+use crate::model::families::builder::{Builder, EPS, function};
 use crate::model::families::chain::{self, Layer, Room, norm_places};
 use crate::model::families::modules::{Module, ModuleKind, names};
-use crate::model::families::named::{activations, epsilons, function};
-use crate::model::families::variants::Variants;
+use crate::model::families::variants::{Variants, activations, epsilons};
 use crate::model::families::{Candidate, Given, Unfit};
 use crate::model::graph::{Op, Shape, Window};
 use crate::settings::{Activation, NormPlace, Settings};

@@ -1,8 +1,10 @@
 //! MobileNetV2 in torchvision's naming: `features.1.conv.0.0`, … (Sandler et al., CVPR 2018).
 
-use crate::model::families::builder::EPS;
+use crate::model::families::builder::{EPS, function};
+use crate::model::families::images::for_images;
 use crate::model::families::inverted::{Parts, Style, block, conv_unit, variants};
-use crate::model::families::named::{Net, Tensors, activations, for_images, function};
+use crate::model::families::named::{Net, Tensors};
+use crate::model::families::variants::activations;
 use crate::model::families::{Candidate, Given, Unfit};
 use crate::model::graph::Op;
 use crate::settings::Activation;

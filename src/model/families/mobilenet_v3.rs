@@ -1,7 +1,8 @@
 //! MobileNetV3, small and large, in torchvision's naming: `features.1.block.0.0`, … (Howard et al., ICCV 2019).
 
+use crate::model::families::images::for_images;
 use crate::model::families::inverted::{Parts, Style, block, conv_unit, variants};
-use crate::model::families::named::{Net, Tensors, for_images};
+use crate::model::families::named::{Net, Tensors};
 use crate::model::families::{Candidate, Given, Unfit};
 use crate::model::graph::Op;
 

@@ -9,6 +9,7 @@ mod densenet;
 mod efficientnet;
 mod evidence;
 pub mod fresh;
+mod images;
 mod inspection;
 mod inverted;
 mod members;

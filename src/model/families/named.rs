@@ -3,10 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::families::builder::Builder;
-use crate::model::families::variants::Variants;
+use crate::model::families::builder::{Builder, function};
 use crate::model::families::{Candidate, Unfit};
-use crate::model::graph::{Approximate, NodeId, Op, Shape, Window};
+use crate::model::graph::{NodeId, Op, Shape, Window};
 use crate::model::header::CheckpointHeader;
 use crate::settings::{Activation, Settings, Summary};
 
@@ -263,79 +262,4 @@ impl<'a> Net<'a> {
 /// A window without padding.
 fn window(kernel: [usize; 2], stride: [usize; 2]) -> Window {
     Window { kernel, stride, ..Window::square(1, 1, 0) }
-}
-
-/// The networks that `build` makes for images of `channels` channels, one for each combination of open settings that fits:
-/// of the given shape, or of height and width `size`, which then is the first assumption.
-pub(super) fn for_images(
-    input: Option<&Shape>,
-    channels: usize,
-    size: usize,
-    variants: &Variants<'_>,
-    build: impl Fn(&Shape, &Settings) -> Result<Candidate, Unfit>,
-) -> Result<Vec<Candidate>, Unfit> {
-    let usual = vec![channels, size, size];
-    let shape = input.unwrap_or(&usual);
-    if !matches!(shape[..], [got, _, _] if got == channels) {
-        return Err(Unfit::Input(format!(
-            "the network reads images of {channels} channels, an example has shape {shape:?}"
-        )));
-    }
-    let mut found: Vec<Candidate> = Vec::new();
-    let mut refused = None;
-    for settings in variants.combinations() {
-        match build(shape, &settings) {
-            Ok(candidate) if found.iter().any(|other| other.graph == candidate.graph) => {}
-            Ok(candidate) => found.push(candidate),
-            Err(reason) => refused = refused.or(Some((settings, reason))),
-        }
-    }
-    match refused {
-        Some((settings, Unfit::Unknown(detail))) if found.is_empty() => Err(match input {
-            Some(shape) if build(&usual, &settings).is_ok() => {
-                Unfit::Input(format!("an example of shape {shape:?} does not fit: {detail}"))
-            }
-            _ => Unfit::Unknown(detail),
-        }),
-        Some((_, reason)) if found.is_empty() => Err(reason),
-        _ => {
-            if input.is_none() {
-                for candidate in &mut found {
-                    candidate.assumptions.insert(0, format!("inputs of shape {usual:?}"));
-                }
-            }
-            Ok(found)
-        }
-    }
-}
-
-/// One value of the setting `activation` for each of these functions.
-pub(super) fn activations(functions: &[Activation]) -> Vec<Settings> {
-    functions.iter().map(|function| Settings { activation: Some(*function), ..Settings::default() }).collect()
-}
-
-/// One value of the setting `eps` for each of these numbers.
-pub(super) fn epsilons(values: &[f64]) -> Vec<Settings> {
-    values.iter().map(|eps| Settings { eps: Some(*eps), ..Settings::default() }).collect()
-}
-
-/// One value of the setting `summary` for each way.
-pub(super) fn summaries() -> Vec<Settings> {
-    [Summary::Mean, Summary::Max].map(|way| Settings { summary: Some(way), ..Settings::default() }).to_vec()
-}
-
-/// The function as an operation; none where there is none.
-pub(super) fn function(activation: Activation) -> Option<Op> {
-    Some(match activation {
-        Activation::Relu => Op::Relu,
-        Activation::Relu6 => Op::Relu6,
-        Activation::LeakyRelu(negative_slope) => Op::LeakyRelu { negative_slope },
-        Activation::Gelu => Op::Gelu { approximate: Approximate::None },
-        Activation::GeluTanh => Op::Gelu { approximate: Approximate::Tanh },
-        Activation::Silu => Op::Silu,
-        Activation::Hardswish => Op::Hardswish,
-        Activation::Tanh => Op::Tanh,
-        Activation::Sigmoid => Op::Sigmoid,
-        Activation::None => return None,
-    })
 }

@@ -3,8 +3,9 @@
 //! grouped convolutions (`ResNeXt`) differ in their shapes alone.
 
 use crate::model::families::builder::EPS;
-use crate::model::families::named::{Net, Tensors, activations, epsilons, for_images, summaries};
-use crate::model::families::variants::Variants;
+use crate::model::families::images::for_images;
+use crate::model::families::named::{Net, Tensors};
+use crate::model::families::variants::{Variants, activations, epsilons, summaries};
 use crate::model::families::{Candidate, Given, Unfit};
 use crate::model::graph::{NodeId, Op, Window};
 use crate::settings::{Activation, Settings, Strided};

@@ -1,6 +1,6 @@
 //! Which values the settings of a network may have: what names and shapes leave open, the most usual first.
 
-use crate::settings::Settings;
+use crate::settings::{Activation, Settings, Summary};
 
 /// Up to as many combinations all are tried; where there are more, those that depart from what is usual in
 /// [`DEPARTURES`] settings at most.
@@ -63,10 +63,24 @@ impl<'a> Variants<'a> {
     }
 }
 
+/// One value of the setting `activation` for each of these functions.
+pub(super) fn activations(functions: &[Activation]) -> Vec<Settings> {
+    functions.iter().map(|function| Settings { activation: Some(*function), ..Settings::default() }).collect()
+}
+
+/// One value of the setting `eps` for each of these numbers.
+pub(super) fn epsilons(values: &[f64]) -> Vec<Settings> {
+    values.iter().map(|eps| Settings { eps: Some(*eps), ..Settings::default() }).collect()
+}
+
+/// One value of the setting `summary` for each way.
+pub(super) fn summaries() -> Vec<Settings> {
+    [Summary::Mean, Summary::Max].map(|way| Settings { summary: Some(way), ..Settings::default() }).to_vec()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::Activation;
 
     fn eps(values: &[f64]) -> Vec<Settings> {
         values.iter().map(|eps| Settings { eps: Some(*eps), ..Settings::default() }).collect()

@@ -1,7 +1,8 @@
 //! Vision transformers in the namings of torchvision, timm and Hugging Face (Dosovitskiy et al., ICLR 2021).
 
-use crate::model::families::named::{Net, Tensors, activations, epsilons, for_images};
-use crate::model::families::variants::Variants;
+use crate::model::families::images::for_images;
+use crate::model::families::named::{Net, Tensors};
+use crate::model::families::variants::{Variants, activations, epsilons};
 use crate::model::families::{Candidate, Given, Unfit};
 use crate::model::graph::{NodeId, Op, Projections, Shape};
 use crate::settings::{Activation, Settings};

@@ -2,8 +2,9 @@
 //! `.convShortcut` (Zagoruyko and Komodakis, BMVC 2016). BatchNorm and ReLU come before the convolutions.
 
 use crate::model::families::builder::EPS;
-use crate::model::families::named::{Net, Tensors, activations, epsilons, for_images, summaries};
-use crate::model::families::variants::Variants;
+use crate::model::families::images::for_images;
+use crate::model::families::named::{Net, Tensors};
+use crate::model::families::variants::{Variants, activations, epsilons, summaries};
 use crate::model::families::{Candidate, Given, Unfit};
 use crate::model::graph::{NodeId, Op};
 use crate::settings::{Activation, Settings};
