@@ -272,10 +272,16 @@ fn what_is_wrong_with_images_is_named() {
     let good = picture(Png, 4, 4, &[1, 2, 3]);
     let with = |bad: Vec<u8>| refusal(&packing::zip(&[("a/good.png", good.clone()), ("b/bad.jpg", bad)]));
     let jpeg = picture(Jpeg, 4, 4, &[1, 2, 3]);
+    // Cut short behind its thumbnail, which is a whole JPEG.
+    let (cut, thumbnail) = (&jpeg[..jpeg.len() - 20], u16::try_from(jpeg.len() + 2).expect("short").to_be_bytes());
     for (message, said) in [
         (with(picture(Png, 4, 5, &[1, 2, 3])), "`b/bad.jpg` has 4x5 pixels, but `a/good.png` has 4x4"),
         (with(good[..good.len() - 20].to_vec()), "`b/bad.jpg` cannot be used"),
         (with(jpeg[..jpeg.len() - 20].to_vec()), "`b/bad.jpg` cannot be used: the JPEG data ends early"),
+        (
+            with([&cut[..2], &[0xff, 0xe1], &thumbnail, &jpeg, &cut[2..]].concat()),
+            "`b/bad.jpg` cannot be used: the JPEG data ends early",
+        ),
         (with(b"GIF89a".to_vec()), "`b/bad.jpg` cannot be used: it is neither PNG nor JPEG"),
         (with(Vec::new()), "`b/bad.jpg` cannot be used"),
         (with(packing::png_header(100_000, 100_000)), "more than 33554432 pixels"),
