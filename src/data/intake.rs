@@ -147,7 +147,7 @@ impl<'a> DatasetBuilder<'a> {
         let preview = std::mem::replace(&mut train.preview, Preview::new(0, &train.shape));
         let preview = preview.finish(labels.get(&SplitName::Train).map_or(&[], Vec::as_slice));
         let splits = labels.iter().map(|(part, labels)| (part.name().to_owned(), facts(labels, classes)));
-        let facts = DatasetFacts {
+        let mut facts = DatasetFacts {
             format,
             example_shape: train.shape.clone(),
             classes,
@@ -156,7 +156,14 @@ impl<'a> DatasetBuilder<'a> {
             mean,
             std,
             preview,
+            notes: Vec::new(),
         };
+        facts.notes.extend(facts.only_label().map(|label| {
+            let label = facts.label_in_words(label);
+            format!(
+                "every example of the train split has the label {label}: no network can be trained on one class alone"
+            )
+        }));
         Ok(Read { facts, train, test, labels })
     }
 }

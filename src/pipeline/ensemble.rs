@@ -15,6 +15,7 @@ use crate::domain::progress::{Phase, Score};
 use crate::exec::{self, Engine};
 use crate::model::families::{self, fresh};
 use crate::model::graph::{Graph, Shape};
+use crate::plan::labels;
 use crate::plan::recipe::{EnsembleRecipe, NetworkSource};
 use crate::process::protocol::{InputFile, Message};
 use crate::settings::Architecture;
@@ -90,6 +91,9 @@ fn compute(task: &TrainingTask, phases: &mut Phases<'_>) -> Result<TrainedEnsemb
     };
     let (main, validation, test) = (main?, validation.transpose()?, test.transpose()?);
     let graph = network(task, &main.facts.example_shape, main.facts.classes)?;
+    if let Some(fault) = labels::training_fault(&main.facts, graph.classes()) {
+        return Err(Problem::faults(vec![fault]).into());
+    }
     if let Some(misfit) = task.recipe.train.augment.and_then(|augment| augment.misfit(&main.facts.example_shape)) {
         return Err(Problem::faults(vec![Fault::new("/train/augment", FaultCode::ShapeMismatch, misfit)]).into());
     }

@@ -7,10 +7,10 @@ use crate::domain::dataset::DatasetFacts;
 use crate::model::costs::Costs;
 use crate::model::plan::{FusionPlan, LayerPlan};
 use crate::model::precision::Precision;
-use crate::plan::compensation;
 use crate::plan::estimate::Work;
 use crate::plan::network::{DatasetInput, JobFiles, Network};
 use crate::plan::request::JobRequest;
+use crate::plan::{compensation, labels};
 use crate::settings::{Allocation, Budget, Compensate, Normalization, Size};
 
 /// What becomes of the members.
@@ -139,6 +139,7 @@ fn warnings(job: &JobRequest, inputs: &JobFiles<'_>, network: &Network) -> Vec<S
         warnings
             .push("the dataset is still being read: the estimates of memory and time do not count it yet".to_owned());
     }
+    warnings.extend(labels::warnings(job, inputs, &network.detected.graphs[0]));
     if dataset.normalize == Normalization::None {
         warnings.push(
             "no `normalize` is given: the members see the data as it is stored (pixels divided by 255)".to_owned(),

@@ -5,6 +5,7 @@ pub mod comparison;
 pub mod compensation;
 mod estimate;
 mod job_plan;
+pub mod labels;
 pub mod network;
 pub mod parse;
 pub mod recipe;

@@ -259,6 +259,26 @@ fn class_folders_in_every_archive() {
 }
 
 #[test]
+fn an_empty_folder_is_a_class_and_one_class_alone_is_noted() {
+    let files = [
+        ("a/1.png", picture(Png, 2, 2, &[5])),
+        ("b/", Vec::new()),
+        ("c/1.jfif", picture(Jpeg, 2, 2, &[5])),
+        ("c/.x", Vec::new()),
+    ];
+    for packed in [packing::zip(&files), tar(&files), gzip(&tar(&files))] {
+        let Dataset { facts, train, .. } = open(&packed);
+        assert_eq!((facts.classes, facts.class_names.as_deref()), (3, Some(&["a", "b", "c"].map(str::to_owned)[..])));
+        assert_eq!((train.labels(), train.classes(), facts.notes.len()), (&[0, 2][..], 3, 0));
+        assert_eq!(facts.splits["train"].per_class, [1, 0, 1]);
+    }
+    let alone = facts(&packing::zip(&files[2..])).expect("usable");
+    assert!(alone.notes[0].contains("the label 0 (`c`)"), "{:?}", alone.notes);
+    let numbers = npz(&[("x", npy("|u1", "(2, 1)", &[1, 2])), ("y", npy("|u1", "(2,)", &[3, 3]))]);
+    assert!(facts(&numbers).expect("usable").notes[0].contains("the label 3:"));
+}
+
+#[test]
 fn grey_images_have_one_channel() {
     // Names that would leave a folder are only names.
     let dataset =

@@ -50,10 +50,10 @@ pub struct FactsView {
     /// Shape of one example.
     #[schema(example = json!([1, 28, 28]))]
     example_shape: Vec<usize>,
-    /// Number of classes.
+    /// Number of classes: of class folders, of names, or the highest label plus one.
     #[schema(example = 10)]
     classes: usize,
-    /// Names of the classes, if the file has them.
+    /// Names of the classes in the order of their labels, if the file has them.
     class_names: Option<Vec<String>>,
     /// The splits: `train`, and `test` if there is one.
     splits: BTreeMap<String, SplitView>,
@@ -66,6 +66,8 @@ pub struct FactsView {
     /// A few examples of the train split, evenly spread; not in lists.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     preview: Vec<ExampleView>,
+    /// What its owner may not expect of it, in words.
+    notes: Vec<String>,
 }
 
 /// One example of a dataset.
@@ -120,6 +122,7 @@ impl From<DatasetFacts> for FactsView {
             mean: facts.mean,
             std: facts.std,
             preview: facts.preview.into_iter().map(ExampleView::from).collect(),
+            notes: facts.notes,
         }
     }
 }

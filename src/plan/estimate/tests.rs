@@ -30,6 +30,7 @@ fn plan(more: &Value) -> Plan {
         mean: vec![0.0],
         std: vec![1.0],
         preview: Vec::new(),
+        notes: Vec::new(),
     };
     let mut body = json!({"members": ["a", "b"]});
     body.as_object_mut().expect("fields").extend(more.as_object().expect("fields").clone());
