@@ -226,12 +226,27 @@ fn damaged_io(error: std::io::Error) -> DatasetError {
     }
 }
 
-/// The folders and the file name of `name`; `None` for what operating systems leave in archives (`__MACOSX/`, `.DS_Store`).
+/// The folders and the file name of `name`; `None` for what is hidden, and what operating systems leave in archives
+/// (`__MACOSX/`, `.DS_Store`).
 pub(super) fn components(name: &str) -> Option<Vec<&str>> {
-    let parts: Vec<&str> = name.split(['/', '\\']).filter(|part| !matches!(*part, "" | "." | "..")).collect();
-    let junk =
-        |part: &&str| *part == "__MACOSX" || part.starts_with('.') || matches!(*part, "Thumbs.db" | "desktop.ini");
-    (!parts.is_empty() && !parts.iter().any(junk)).then_some(parts)
+    let parts: Vec<&str> = parts(name).collect();
+    (!parts.is_empty() && parts.iter().all(|part| junk(part).is_none())).then_some(parts)
+}
+
+/// Why [`components`] passes over `name`, in a word or two.
+pub(super) fn junk_reason(name: &str) -> &'static str {
+    parts(name).find_map(junk).unwrap_or("without a name")
+}
+
+fn parts(name: &str) -> impl Iterator<Item = &str> {
+    name.split(['/', '\\']).filter(|part| !matches!(*part, "" | "." | ".."))
+}
+
+fn junk(part: &str) -> Option<&'static str> {
+    match part {
+        "__MACOSX" | ".DS_Store" | "Thumbs.db" | "desktop.ini" => Some("of the operating system"),
+        _ => part.starts_with('.').then_some("hidden"),
+    }
 }
 
 /// A name as it stands in messages: at most 80 characters, none of them control characters.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::archive::{components, shortened};
+use super::archive::{components, junk_reason, shortened};
 use super::intake::SplitName;
 use super::{DatasetError, MAX_LABEL};
 
@@ -25,6 +25,8 @@ pub(super) struct Plan {
     pub(super) places: Vec<Option<ImageSlot>>,
     /// The labels of each part.
     pub(super) labels: BTreeMap<SplitName, Vec<u32>>,
+    /// How many files are passed over, by the reason.
+    pub(super) skipped: BTreeMap<String, usize>,
 }
 
 /// An image: its number in the archive and its path, cut into names.
@@ -40,7 +42,7 @@ struct Image<'a> {
 /// # Errors
 /// When images lie outside class folders, folders are mixed, or a format is not read.
 pub(super) fn plan(names: &[String], folders: &[String]) -> Result<Option<Plan>, DatasetError> {
-    let images = images(names)?;
+    let (images, skipped) = images(names)?;
     if images.is_empty() {
         return Ok(None);
     }
@@ -77,18 +79,22 @@ pub(super) fn plan(names: &[String], folders: &[String]) -> Result<Option<Plan>,
         places[image.entry] = Some(ImageSlot { part: *part, index: labels.len() });
         labels.push(*label);
     }
-    Ok(Some(Plan { class_names: classes.into_keys().map(str::to_owned).collect(), places, labels }))
+    Ok(Some(Plan { class_names: classes.into_keys().map(str::to_owned).collect(), places, labels, skipped }))
 }
 
 fn confusing(reason: String) -> DatasetError {
     DatasetError::Folders { reason }
 }
 
-/// The files that are images by their names' endings.
-fn images(names: &[String]) -> Result<Vec<Image<'_>>, DatasetError> {
-    let mut images = Vec::new();
+/// The files that are images by their names' endings, and how many others there are.
+fn images(names: &[String]) -> Result<(Vec<Image<'_>>, BTreeMap<String, usize>), DatasetError> {
+    let (mut images, mut skipped) = (Vec::new(), BTreeMap::new());
+    let mut skip = |reason: &str| *skipped.entry(reason.to_owned()).or_default() += 1;
     for (entry, name) in names.iter().enumerate() {
-        let Some(path) = components(name) else { continue };
+        let Some(path) = components(name) else {
+            skip(junk_reason(name));
+            continue;
+        };
         let ending = path.last().and_then(|file| file.rsplit_once('.')).map(|(_, ending)| ending.to_ascii_lowercase());
         match ending.as_deref() {
             Some("png" | "jpg" | "jpeg" | "jfif") => images.push(Image { entry, path }),
@@ -98,10 +104,10 @@ fn images(names: &[String]) -> Result<Vec<Image<'_>>, DatasetError> {
                     reason: "only PNG and JPEG are read; convert it".to_owned(),
                 });
             }
-            _ => {}
+            _ => skip("not an image"),
         }
     }
-    Ok(images)
+    Ok((images, skipped))
 }
 
 /// Folders below `around` with `depth` folders above them that hold nothing but hidden files.
@@ -199,13 +205,17 @@ mod tests {
             "__MACOSX/data/b/._2.png",
             "data/10/x/1.jpg",
             "data/9/1.jpg",
+            "data/9/labels.csv",
+            "data/9/._1.jpg",
         ])
         .unwrap()
         .unwrap();
         assert_eq!(plan.class_names, ["10", "9", "b"]);
         assert_eq!(plan.labels[&SplitName::Train], [0, 1, 2, 2]);
         let at = |index| Some(ImageSlot { part: SplitName::Train, index });
-        assert_eq!(plan.places, [at(3), at(2), None, None, None, at(0), at(1)]);
+        assert_eq!(plan.places, [at(3), at(2), None, None, None, at(0), at(1), None, None]);
+        let skipped = [("hidden", 1), ("not an image", 2), ("of the operating system", 2)];
+        assert!(plan.skipped.iter().map(|(reason, count)| (reason.as_str(), *count)).eq(skipped), "{:?}", plan.skipped);
     }
 
     #[test]

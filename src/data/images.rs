@@ -73,6 +73,7 @@ pub(super) fn read(archive: Archive<'_>, plan: &Plan, intake: &mut DatasetBuilde
         None => Ok(()),
     })?;
     images.finish()?;
+    intake.set_skipped(plan.skipped.clone());
     for (part, labels) in &plan.labels {
         intake.begin_labels(labels.len())?;
         intake.set_labels(*part, labels.clone());

@@ -95,7 +95,13 @@ pub struct DatasetFacts {
     pub std: Vec<f64>,
     /// A few examples of the train split.
     pub preview: Vec<Example>,
+    /// Whether examples are bytes, which are divided by 255 when they are used; unknown of facts that are older than this.
+    #[serde(default)]
+    pub byte_elements: Option<bool>,
     /// What its owner may not expect of it.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// How many files beside class folders' images were passed over, by the reason.
+    #[serde(default)]
+    pub skipped: BTreeMap<String, usize>,
 }

@@ -105,6 +105,18 @@ fn is_measured(job: &JobRequest) -> bool {
     matches!(job.target.size, Size::Budget(Budget { allocation: Allocation::Sensitivity, .. }))
 }
 
+/// Said where the kind of elements is not known.
+const UNNORMALIZED: &str = "no `normalize` is given: the members see the data as it is stored (bytes divided by 255)";
+
+/// What the members see of a dataset that is not normalised.
+fn unnormalized(facts: &DatasetFacts) -> &'static str {
+    match facts.byte_elements {
+        Some(true) => "no `normalize` is given: the members see pixels from 0 to 1 (bytes divided by 255)",
+        Some(false) => "no `normalize` is given: the members see the numbers as they are stored",
+        None => UNNORMALIZED,
+    }
+}
+
 fn warnings(job: &JobRequest, inputs: &JobFiles<'_>, network: &Network) -> Vec<String> {
     let mut warnings = Vec::new();
     for (name, padding) in job.members.iter().zip(&network.paddings) {
@@ -141,9 +153,7 @@ fn warnings(job: &JobRequest, inputs: &JobFiles<'_>, network: &Network) -> Vec<S
     }
     warnings.extend(labels::warnings(job, inputs, &network.detected.graphs[0]));
     if dataset.normalize == Normalization::None {
-        warnings.push(
-            "no `normalize` is given: the members see the data as it is stored (pixels divided by 255)".to_owned(),
-        );
+        warnings.push(inputs.dataset.and_then(DatasetInput::facts).map_or(UNNORMALIZED, unnormalized).to_owned());
     }
     if job.finetune.is_none() {
         warnings.push("`finetune` is null: the fused network is published without training".to_owned());

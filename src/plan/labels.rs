@@ -167,6 +167,16 @@ mod tests {
     }
 
     #[test]
+    fn what_members_see_without_normalisation_depends_on_the_elements() {
+        for (bytes, seen) in [(None, "(bytes divided by 255)"), (Some(true), "from 0 to 1"), (Some(false), "numbers")] {
+            let facts = DatasetFacts { byte_elements: bytes, ..facts("npz", &[5, 5, 5], None) };
+            let warnings = said(&facts, None, &Value::Null).expect("a plan");
+            assert!(has(&warnings, &["no `normalize`", seen]), "{warnings:?}");
+            assert!(bytes != Some(false) || !has(&warnings, &["255"]), "{warnings:?}");
+        }
+    }
+
+    #[test]
     fn one_class_is_nothing_to_train_on() {
         for (dataset, label) in [(facts("npz", &[0, 0, 5], None), "label 2:"), (facts("idx", &[5], None), "label 0:")] {
             let refused = said(&dataset, None, &json!({"epochs": 1})).expect_err("nothing to learn");

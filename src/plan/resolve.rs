@@ -227,7 +227,9 @@ mod tests {
             mean: vec![0.0],
             std: vec![1.0],
             preview: Vec::new(),
+            byte_elements: None,
             notes: Vec::new(),
+            skipped: BTreeMap::new(),
         }
     }
 

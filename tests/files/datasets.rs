@@ -43,7 +43,20 @@ fn npz_with_two_splits() {
     assert_eq!(facts.example_shape, [1, 2, 2]);
     assert_eq!(facts.splits["train"].per_class, [1, 1, 2, 0]);
     assert_eq!(facts.splits["test"].per_class, [0, 0, 0, 1]);
-    assert_eq!((facts.mean, facts.std), (vec![0.5], vec![0.5]));
+    assert_eq!((facts.mean, facts.std, facts.byte_elements), (vec![0.5], vec![0.5], Some(true)));
+}
+
+#[test]
+fn bytes_beside_floats_are_noted() {
+    let mixed = npz(&[
+        ("x", npy("<f4", "(2, 1)", &[0.5_f32, 255.0].map(f32::to_le_bytes).concat())),
+        ("y", npy("|u1", "(2,)", &[0, 1])),
+        ("x_test", npy("|u1", "(1, 1)", &[255])),
+        ("y_test", npy("|u1", "(1,)", &[1])),
+    ]);
+    let facts = facts(&mixed).expect("usable");
+    assert_eq!((facts.byte_elements, facts.notes.len()), (Some(false), 1));
+    assert!(facts.notes[0].starts_with("the test split holds bytes"), "{:?}", facts.notes);
 }
 
 #[test]
@@ -250,6 +263,7 @@ fn class_folders_in_every_archive() {
         let Dataset { facts, train, test } = open(&packed);
         assert_eq!((facts.format, facts.example_shape.as_slice()), (DatasetFormat::ClassFolders, &[3, 3, 4][..]));
         assert_eq!(facts.class_names.expect("names"), ["cat", "dog"]);
+        assert!(facts.skipped.into_iter().eq([("of the operating system".to_owned(), 1)]));
         assert_eq!((train.labels(), test.as_ref().expect("a test split").labels()), (&[0, 0, 1][..], &[1][..]));
         let planes = |colours: [u8; 3]| colours.map(|value| [value; 12]).concat();
         let expected = [planes([128; 3]), planes([1, 2, 3]), planes([9; 3])].concat();
