@@ -38,6 +38,23 @@ pub struct TrainingTask {
     pub threads: usize,
 }
 
+impl TrainingTask {
+    /// Where the member of `seed` goes.
+    fn file(&self, seed: u64) -> PathBuf {
+        self.folder.join(format!("m{seed}.safetensors"))
+    }
+
+    /// Where it is while it is being written.
+    fn unfinished(&self, seed: u64) -> PathBuf {
+        self.file(seed).with_extension("unfinished")
+    }
+
+    /// The files that are of no use where the training ends early.
+    pub fn unfinished_files(&self) -> impl Iterator<Item = PathBuf> {
+        self.recipe.seeds.iter().map(|seed| self.unfinished(*seed))
+    }
+}
+
 /// One trained member.
 #[derive(Debug, Clone, Serialize)]
 pub struct TrainedMember {
@@ -164,8 +181,7 @@ fn member(
 
 /// Writes a member to its file, whole or not at all.
 fn deliver(task: &TrainingTask, seed: u64, trained: &Trained) -> Result<TrainedMember, Problem> {
-    let file = task.folder.join(format!("m{seed}.safetensors"));
-    let unfinished = file.with_extension("unfinished");
+    let (file, unfinished) = (task.file(seed), task.unfinished(seed));
     trained.weights.save(&unfinished, &BTreeMap::new())?;
     std::fs::rename(&unfinished, &file).map_err(|error| publish::unwritten(&file, &error))?;
     let [validation, test] = trained.scores;
