@@ -264,6 +264,10 @@ mod tests {
             json!({"op": "sigmoid"}),
             json!({"op": "hardsigmoid"}),
             json!({"op": "tanh"}),
+            json!({"op": "elu"}),
+            json!({"op": "selu"}),
+            json!({"op": "mish"}),
+            json!({"op": "softplus"}),
             json!({"op": "softmax"}),
             json!({"op": "layer_scale", "features": 8, "unit_axes": 2}),
             json!({"op": "linear", "in_features": 8, "out_features": 8}),
@@ -281,8 +285,8 @@ mod tests {
             json!({"op": "conv1d", "in_channels": 8, "out_channels": 8, "kernel": 3, "padding": 1, "groups": 8}),
             json!({"op": "max_pool1d", "kernel": 2}),
             json!({"op": "avg_pool1d", "kernel": 2, "stride": 1}),
-            json!({"op": "multiply", "inputs": ["n31", "n31"]}),
-            json!({"op": "concat", "inputs": ["n32", "n31", "n32"]}),
+            json!({"op": "multiply", "inputs": ["n35", "n35"]}),
+            json!({"op": "concat", "inputs": ["n36", "n35", "n36"]}),
             json!({"op": "token_select", "index": 2}),
         ];
         let mut nodes = vec![json!({"name": "n0", "op": "input", "shape": [4, 8, 8]})];

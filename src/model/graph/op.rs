@@ -115,6 +115,18 @@ pub enum Op {
     Hardsigmoid,
     /// Hyperbolic tangent.
     Tanh,
+    /// `x` where positive, else `alpha (exp(x) - 1)`.
+    Elu {
+        /// Minus the limit of negative values.
+        #[serde(default = "one")]
+        alpha: f64,
+    },
+    /// ELU with fixed factors, which keep mean 0 and variance 1 from layer to layer.
+    Selu,
+    /// `x tanh(ln(1 + exp(x)))`.
+    Mish,
+    /// `ln(1 + exp(x))`; PyTorch's with its defaults, beta 1 and threshold 20.
+    Softplus,
     /// `exp(x) / Σ exp(x)` over the channels, at every position by itself.
     Softmax,
     /// Maximum over windows of a sequence.
@@ -316,6 +328,10 @@ fn yes() -> bool {
 
 fn eps() -> f64 {
     1e-5
+}
+
+fn one() -> f64 {
+    1.0
 }
 
 fn negative_slope() -> f64 {

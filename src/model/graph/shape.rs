@@ -55,6 +55,7 @@ pub(super) fn output(op: &Op, inputs: &[&Shape]) -> Result<Shape, String> {
         Op::LeakyRelu { negative_slope } if !negative_slope.is_finite() => {
             Err(format!("expected a finite negative_slope, got {negative_slope}"))
         }
+        Op::Elu { alpha } if !alpha.is_finite() => Err(format!("expected a finite alpha, got {alpha}")),
         _ => tokens_or_elementwise(op, inputs[0]),
     }
 }
