@@ -74,6 +74,7 @@ fn nodes() -> Vec<(Value, Value)> {
     for op in ["adaptive_avg_pool2d", "adaptive_max_pool2d"] {
         list.push((image.clone(), json!({"op": op, "output": [2, 3]})));
     }
+    list.push((image.clone(), json!({"op": "blur_pool2d", "kernel": 5, "stride": 1})));
     for op in ["max_pool2d", "avg_pool2d"] {
         list.push((image.clone(), with(op, &window)));
     }

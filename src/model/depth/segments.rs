@@ -134,6 +134,7 @@ pub(super) fn not_negative(graph: &Graph, id: NodeId) -> bool {
         | Op::AdaptiveAvgPool2d { .. }
         | Op::AdaptiveMaxPool2d { .. }
         | Op::GlobalAvgPool2d
+        | Op::BlurPool2d { .. }
         | Op::Flatten
         | Op::Reshape { .. }
         | Op::Dropout { .. } => not_negative(graph, node.inputs[0]),

@@ -183,6 +183,16 @@ pub enum Op {
     },
     /// Mean over all positions, which become one: `[C, H, W]` to `[C, 1, 1]`.
     GlobalAvgPool2d,
+    /// A binomial filter over the image, reflected at its rims, every few positions: timm's `BlurPool2d`, which owns no
+    /// tensors.
+    BlurPool2d {
+        /// Height and width of the filter.
+        #[serde(default = "three")]
+        kernel: usize,
+        /// Step between two filters.
+        #[serde(default = "two")]
+        stride: usize,
+    },
     /// All values in order: `[C, H, W]` to `[C*H*W]`, channel first; `[D]` stays.
     Flatten,
     /// The same values in order, with other positions; as many channels as that makes. `[C, H, W]` becomes tokens with
@@ -328,6 +338,14 @@ fn yes() -> bool {
 
 fn eps() -> f64 {
     1e-5
+}
+
+fn two() -> usize {
+    2
+}
+
+fn three() -> usize {
+    3
 }
 
 fn one() -> f64 {
