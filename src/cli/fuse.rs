@@ -4,13 +4,12 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
+use super::interrupt::{Interruption, say};
 use super::job::JobArgs;
 use super::progress::ProgressView;
 use crate::config::ByteSize;
@@ -22,9 +21,6 @@ use crate::process::memory;
 use crate::process::protocol::{InputFile, OutputFile, Task};
 use crate::report::Report;
 use crate::settings::Device;
-
-/// Exit code of a command that was interrupted (128 + SIGINT).
-pub(super) const INTERRUPTED: u8 = 130;
 
 const EXAMPLE: &str = "\
 Fuse two networks and recover by three epochs of distillation:
@@ -62,7 +58,8 @@ impl Fuse {
     pub(super) fn run(self) -> Result<ExitCode> {
         let job = self.job.request()?;
         let folder = self.out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let scratch = tempfile::Builder::new().prefix(".engraft-fuse-").tempdir_in(folder);
+        let interruption = Interruption::listen()?;
+        let scratch = interruption.folder(|| tempfile::Builder::new().prefix(".engraft-fuse-").tempdir_in(folder));
         let scratch = scratch.with_context(|| format!("cannot write below {}", folder.display()))?;
         let task =
             Task { memory_limit: self.memory_limit.map(|limit| limit.0), ..task(job, scratch.path(), self.threads)? };
@@ -74,16 +71,14 @@ impl Fuse {
                 let _gone = std::fs::remove_dir_all(&scratch);
             });
         }
-        let stop = Arc::new(AtomicBool::new(false));
-        stop_on_interrupt(Arc::clone(&stop))?;
         let mut view = ProgressView::default();
-        let outcome = pipeline::run(&task, &mut |message| view.show(&message), &stop);
+        let outcome = pipeline::run(&task, &mut |message| view.show(&message), interruption.stop());
         view.finish();
         match outcome? {
             JobOutcome::Finished(artifacts) => self.deliver(&artifacts),
             JobOutcome::Stopped => {
-                eprintln!("stopped; nothing was written");
-                Ok(ExitCode::from(INTERRUPTED))
+                say("stopped; nothing was written");
+                Ok(interruption.exit_code())
             }
         }
     }
@@ -162,21 +157,4 @@ pub(super) fn digest(path: &Path) -> Result<String> {
             read => digest.update(&buffer[..read]),
         }
     }
-}
-
-/// The first Ctrl-C stops between two batches, the second at once.
-pub(super) fn stop_on_interrupt(stop: Arc<AtomicBool>) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            if tokio::signal::ctrl_c().await.is_ok() {
-                stop.store(true, Ordering::Relaxed);
-                eprintln!("stopping after this batch; once more to stop at once");
-            }
-            if tokio::signal::ctrl_c().await.is_ok() {
-                std::process::exit(i32::from(INTERRUPTED));
-            }
-        });
-    });
-    Ok(())
 }

@@ -5,6 +5,7 @@ mod demo;
 mod fuse;
 mod inspect;
 mod inspect_dataset;
+mod interrupt;
 mod job;
 mod keys;
 mod openapi;

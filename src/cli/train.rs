@@ -3,13 +3,12 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
-use super::fuse::{INTERRUPTED, input, stop_on_interrupt, threads};
+use super::fuse::{input, threads};
+use super::interrupt::{Interruption, say};
 use super::job::{name, nested, object_file};
 use super::progress::ProgressView;
 use crate::domain::problem::Problem;
@@ -62,15 +61,23 @@ pub(super) struct Train {
 impl Train {
     /// Trains every member.
     pub(super) fn run(self) -> Result<ExitCode> {
+        let interruption = Interruption::listen()?;
+        let is_new = !self.out.exists();
         let task = task(&self.body()?, &self.out, self.threads)?;
-        let stop = Arc::new(AtomicBool::new(false));
-        stop_on_interrupt(Arc::clone(&stop))?;
+        interruption.files(task.unfinished_files());
+        if is_new {
+            interruption.made(&self.out);
+        }
         let mut view = ProgressView::default();
-        let trained = train_ensemble(&task, &mut |message| view.show(&message), &stop);
+        let trained = train_ensemble(&task, &mut |message| view.show(&message), interruption.stop());
         view.finish();
         let Some(ensemble) = trained? else {
-            eprintln!("stopped; finished members are in {}", self.out.display());
-            return Ok(ExitCode::from(INTERRUPTED));
+            if interruption.remove_made() {
+                say("stopped; nothing was written");
+            } else {
+                say(&format!("stopped; finished members are in {}", self.out.display()));
+            }
+            return Ok(interruption.exit_code());
         };
         let facts = self.out.join("ensemble.json");
         std::fs::write(&facts, serde_json::to_vec_pretty(&ensemble)?)

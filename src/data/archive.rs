@@ -49,30 +49,40 @@ pub(super) struct Entry<'a> {
     pub(super) size: u64,
 }
 
+/// What an archive holds, by its names.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    /// Its files, in archive order.
+    pub(super) files: Vec<String>,
+    /// Folders that have an entry of their own.
+    pub(super) folders: Vec<String>,
+}
+
 /// What is called with each file.
 pub(super) type Visitor<'v> = dyn FnMut(Entry<'_>, &mut dyn Read) -> Result<(), DatasetError> + 'v;
 
 impl Archive<'_> {
-    /// The names of all files, in archive order.
+    /// The names of all files and folders.
     ///
     /// # Errors
     /// When the archive is damaged or too large.
-    pub(super) fn names(&self) -> Result<Vec<String>, DatasetError> {
-        let mut names = Vec::new();
+    pub(super) fn listing(&self) -> Result<Listing, DatasetError> {
+        let mut listing = Listing::default();
         if self.container == Container::Zip {
             for file in self.zip()?.files().map_err(damaged)? {
                 let file = file.map_err(damaged)?;
-                if !file.is_dir() {
-                    names.push(String::from_utf8_lossy(file.name_raw()).into_owned());
-                }
+                let names = if file.is_dir() { &mut listing.folders } else { &mut listing.files };
+                names.push(String::from_utf8_lossy(file.name_raw()).into_owned());
             }
         } else {
-            self.visit(&mut |entry, _| {
-                names.push(entry.name.to_owned());
+            let Listing { files, folders } = &mut listing;
+            let mut each = |entry: Entry<'_>, _: &mut dyn Read| {
+                files.push(entry.name.to_owned());
                 Ok(())
-            })?;
+            };
+            self.visit_all(&mut each, folders)?;
         }
-        Ok(names)
+        Ok(listing)
     }
 
     /// Calls `each` with every file, in archive order.
@@ -80,14 +90,19 @@ impl Archive<'_> {
     /// # Errors
     /// When the archive is damaged or too large, or the first of `each`.
     pub(super) fn visit(&self, each: &mut Visitor<'_>) -> Result<(), DatasetError> {
+        self.visit_all(each, &mut Vec::new())
+    }
+
+    /// As [`Self::visit`]; the names of a tar's folders are added to `folders`.
+    fn visit_all(&self, each: &mut Visitor<'_>, folders: &mut Vec<String>) -> Result<(), DatasetError> {
         match self.container {
             Container::Zip => self.visit_zip(each),
-            Container::Tar => self.visit_tar(&mut self.open()?, each),
+            Container::Tar => self.visit_tar(&mut self.open()?, each, folders),
             Container::TarGz => {
                 let mut budget = self.limits.decoded_bytes;
                 let unzipped = MultiGzDecoder::new(self.open()?);
                 let mut source = Budgeted::new(unzipped, &mut budget, self.limits.decoded_bytes);
-                self.visit_tar(&mut source, each)?;
+                self.visit_tar(&mut source, each, folders)?;
                 // To the end, so that the decompressor checks its sum.
                 std::io::copy(&mut source, &mut std::io::sink()).map(|_| ()).map_err(damaged_io)
             }
@@ -125,7 +140,12 @@ impl Archive<'_> {
     }
 
     /// Reads extension headers itself, within bounds: the tar crate would hold them in memory whatever their length.
-    fn visit_tar(&self, source: &mut dyn Read, each: &mut Visitor<'_>) -> Result<(), DatasetError> {
+    fn visit_tar(
+        &self,
+        source: &mut dyn Read,
+        each: &mut Visitor<'_>,
+        folders: &mut Vec<String>,
+    ) -> Result<(), DatasetError> {
         let mut tar = tar::Archive::new(source);
         let (mut long_name, mut index, mut headers) = (None, 0, 0_u64);
         for file in tar.entries().map_err(damaged_io)?.raw(true) {
@@ -149,6 +169,7 @@ impl Archive<'_> {
             let name = long_name.take().unwrap_or_else(|| file.path_bytes().into_owned());
             let name = String::from_utf8_lossy(&name).trim_end_matches('\0').to_owned();
             if kind.is_dir() || name.ends_with('/') {
+                folders.push(name);
                 continue;
             }
             if !kind.is_file() && !kind.is_contiguous() {
@@ -205,12 +226,27 @@ fn damaged_io(error: std::io::Error) -> DatasetError {
     }
 }
 
-/// The folders and the file name of `name`; `None` for what operating systems leave in archives (`__MACOSX/`, `.DS_Store`).
+/// The folders and the file name of `name`; `None` for what is hidden, and what operating systems leave in archives
+/// (`__MACOSX/`, `.DS_Store`).
 pub(super) fn components(name: &str) -> Option<Vec<&str>> {
-    let parts: Vec<&str> = name.split(['/', '\\']).filter(|part| !matches!(*part, "" | "." | "..")).collect();
-    let junk =
-        |part: &&str| *part == "__MACOSX" || part.starts_with('.') || matches!(*part, "Thumbs.db" | "desktop.ini");
-    (!parts.is_empty() && !parts.iter().any(junk)).then_some(parts)
+    let parts: Vec<&str> = parts(name).collect();
+    (!parts.is_empty() && parts.iter().all(|part| junk(part).is_none())).then_some(parts)
+}
+
+/// Why [`components`] passes over `name`, in a word or two.
+pub(super) fn junk_reason(name: &str) -> &'static str {
+    parts(name).find_map(junk).unwrap_or("without a name")
+}
+
+fn parts(name: &str) -> impl Iterator<Item = &str> {
+    name.split(['/', '\\']).filter(|part| !matches!(*part, "" | "." | ".."))
+}
+
+fn junk(part: &str) -> Option<&'static str> {
+    match part {
+        "__MACOSX" | ".DS_Store" | "Thumbs.db" | "desktop.ini" => Some("of the operating system"),
+        _ => part.starts_with('.').then_some("hidden"),
+    }
 }
 
 /// A name as it stands in messages: at most 80 characters, none of them control characters.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::archive::{components, shortened};
+use super::archive::{components, junk_reason, shortened};
 use super::intake::SplitName;
 use super::{DatasetError, MAX_LABEL};
 
@@ -19,11 +19,14 @@ pub(super) struct ImageSlot {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Plan {
     /// In label order: alphabetical, as in torchvision's `ImageFolder`, so that labels mean what they meant in training.
+    /// Empty folders count.
     pub(super) class_names: Vec<String>,
     /// For each file of the archive its place; `None` for files that are no images.
     pub(super) places: Vec<Option<ImageSlot>>,
     /// The labels of each part.
     pub(super) labels: BTreeMap<SplitName, Vec<u32>>,
+    /// How many files are passed over, by the reason.
+    pub(super) skipped: BTreeMap<String, usize>,
 }
 
 /// An image: its number in the archive and its path, cut into names.
@@ -33,12 +36,13 @@ struct Image<'a> {
 }
 
 /// Sorts the files of an archive into classes and, below `train/` and `test/`, splits. Folders around everything are
-/// looked through. `None` when there are no images at all.
+/// looked through; empty ones beside those of classes name classes without examples. `None` when there are no images at
+/// all.
 ///
 /// # Errors
 /// When images lie outside class folders, folders are mixed, or a format is not read.
-pub(super) fn plan(names: &[String]) -> Result<Option<Plan>, DatasetError> {
-    let images = images(names)?;
+pub(super) fn plan(names: &[String], folders: &[String]) -> Result<Option<Plan>, DatasetError> {
+    let (images, skipped) = images(names)?;
     if images.is_empty() {
         return Ok(None);
     }
@@ -47,49 +51,76 @@ pub(super) fn plan(names: &[String]) -> Result<Option<Plan>, DatasetError> {
         let named = if split { part_of(image.path[depth - 1]) } else { None };
         named.unwrap_or(SplitName::Train)
     };
+    let around = images[0].path[..depth - usize::from(split)].to_vec();
     let sorted = sorted(images, part, depth)?;
-    let classes: BTreeSet<&str> =
+    let mut classes: BTreeSet<&str> =
         sorted.iter().filter(|(part, _)| *part == SplitName::Train).map(|(_, image)| image.path[depth]).collect();
+    let trains = |folder: &str| part_of(folder) == Some(SplitName::Train);
+    for path in empty(names, folders, &around, depth) {
+        let is_class = if split { trains(path[depth - 1]) } else { !is_split_name(path[depth]) };
+        classes.extend(is_class.then_some(path[depth]));
+    }
     let classes: BTreeMap<&str, u32> = classes.into_iter().zip(0..).collect();
     if classes.len() > MAX_LABEL as usize + 1 {
-        return Err(folders(format!("there are {} class folders; at most {} are read", classes.len(), MAX_LABEL + 1)));
+        return Err(confusing(format!(
+            "there are {} class folders; at most {} are read",
+            classes.len(),
+            MAX_LABEL + 1
+        )));
     }
     let mut places = vec![None; names.len()];
     let mut labels: BTreeMap<SplitName, Vec<u32>> = BTreeMap::new();
     for (part, image) in &sorted {
         let class = image.path[depth];
         let Some(label) = classes.get(class) else {
-            return Err(folders(format!("class `{}` is below test/, but not below train/", shortened(class))));
+            return Err(confusing(format!("class `{}` is below test/, but not below train/", shortened(class))));
         };
         let labels = labels.entry(*part).or_default();
         places[image.entry] = Some(ImageSlot { part: *part, index: labels.len() });
         labels.push(*label);
     }
-    Ok(Some(Plan { class_names: classes.into_keys().map(str::to_owned).collect(), places, labels }))
+    Ok(Some(Plan { class_names: classes.into_keys().map(str::to_owned).collect(), places, labels, skipped }))
 }
 
-fn folders(reason: String) -> DatasetError {
+fn confusing(reason: String) -> DatasetError {
     DatasetError::Folders { reason }
 }
 
-/// The files that are images by their names' endings.
-fn images(names: &[String]) -> Result<Vec<Image<'_>>, DatasetError> {
-    let mut images = Vec::new();
+/// The files that are images by their names' endings, and how many others there are.
+fn images(names: &[String]) -> Result<(Vec<Image<'_>>, BTreeMap<String, usize>), DatasetError> {
+    let (mut images, mut skipped) = (Vec::new(), BTreeMap::new());
+    let mut skip = |reason: &str| *skipped.entry(reason.to_owned()).or_default() += 1;
     for (entry, name) in names.iter().enumerate() {
-        let Some(path) = components(name) else { continue };
+        let Some(path) = components(name) else {
+            skip(junk_reason(name));
+            continue;
+        };
         let ending = path.last().and_then(|file| file.rsplit_once('.')).map(|(_, ending)| ending.to_ascii_lowercase());
         match ending.as_deref() {
-            Some("png" | "jpg" | "jpeg") => images.push(Image { entry, path }),
+            Some("png" | "jpg" | "jpeg" | "jfif") => images.push(Image { entry, path }),
             Some("bmp" | "gif" | "tif" | "tiff" | "webp" | "ppm" | "pgm" | "avif" | "heic" | "jp2") => {
                 return Err(DatasetError::Image {
                     entry: shortened(name),
                     reason: "only PNG and JPEG are read; convert it".to_owned(),
                 });
             }
-            _ => {}
+            _ => skip("not an image"),
         }
     }
-    Ok(images)
+    Ok((images, skipped))
+}
+
+/// Folders below `around` with `depth` folders above them that hold nothing but hidden files.
+fn empty<'a>(names: &'a [String], folders: &'a [String], around: &[&str], depth: usize) -> Vec<Vec<&'a str>> {
+    let within = |path: &Vec<&str>| path.len() > depth && path.starts_with(around);
+    // A file that is kept only for its folder, as `.gitkeep`, is as good as the folder's own entry.
+    let kept = names.iter().filter_map(|name| components(name.rsplit_once(['/', '\\'])?.0));
+    let named = folders.iter().filter_map(|name| components(name)).chain(kept);
+    let filled: BTreeSet<Vec<&str>> = (names.iter().filter_map(|name| components(name)))
+        .filter(|path| path.len() > depth + 1 && within(path))
+        .map(|path| path[..=depth].to_vec())
+        .collect();
+    named.filter(|path| path.len() == depth + 1 && within(path) && !filled.contains(path)).collect()
 }
 
 /// The split that a folder is called after.
@@ -113,14 +144,14 @@ fn depth(images: &[Image<'_>]) -> Result<(usize, bool), DatasetError> {
         let tops: BTreeSet<&str> = images.iter().filter_map(|image| image.path.get(depth).copied()).collect();
         if levels < depth + 2 {
             let name = shallowest.map(|image| image.path.join("/")).unwrap_or_default();
-            return Err(folders(format!("`{}` lies in no class folder", shortened(&name))));
+            return Err(confusing(format!("`{}` lies in no class folder", shortened(&name))));
         }
         let is_root = tops.len() == 1 && levels > depth + 2;
         let has_train = tops.iter().any(|top| part_of(top) == Some(SplitName::Train));
         if has_train && tops.iter().all(|top| part_of(top).is_some()) {
             if levels < depth + 3 {
                 let name = shallowest.map(|image| image.path.join("/")).unwrap_or_default();
-                return Err(folders(format!("`{}` lies in no class folder below its split", shortened(&name))));
+                return Err(confusing(format!("`{}` lies in no class folder below its split", shortened(&name))));
             }
             return Ok((depth + 1, true));
         }
@@ -130,7 +161,7 @@ fn depth(images: &[Image<'_>]) -> Result<(usize, bool), DatasetError> {
         if let Some(top) = tops.iter().find(|top| is_split_name(top)) {
             let others: Vec<String> =
                 tops.iter().filter(|other| *other != top).take(3).map(|top| shortened(top)).collect();
-            return Err(folders(format!("`{top}/` stands beside `{}`", others.join("`, `"))));
+            return Err(confusing(format!("`{top}/` stands beside `{}`", others.join("`, `"))));
         }
         return Ok((depth, false));
     }
@@ -160,7 +191,8 @@ mod tests {
 
     fn planned(names: &[&str]) -> Result<Option<Plan>, String> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        plan(&names).map_err(|error| error.to_string())
+        let (folders, files): (Vec<String>, Vec<String>) = names.into_iter().partition(|name| name.ends_with('/'));
+        plan(&files, &folders).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -173,13 +205,17 @@ mod tests {
             "__MACOSX/data/b/._2.png",
             "data/10/x/1.jpg",
             "data/9/1.jpg",
+            "data/9/labels.csv",
+            "data/9/._1.jpg",
         ])
         .unwrap()
         .unwrap();
         assert_eq!(plan.class_names, ["10", "9", "b"]);
         assert_eq!(plan.labels[&SplitName::Train], [0, 1, 2, 2]);
         let at = |index| Some(ImageSlot { part: SplitName::Train, index });
-        assert_eq!(plan.places, [at(3), at(2), None, None, None, at(0), at(1)]);
+        assert_eq!(plan.places, [at(3), at(2), None, None, None, at(0), at(1), None, None]);
+        let skipped = [("hidden", 1), ("not an image", 2), ("of the operating system", 2)];
+        assert!(plan.skipped.iter().map(|(reason, count)| (reason.as_str(), *count)).eq(skipped), "{:?}", plan.skipped);
     }
 
     #[test]
@@ -191,6 +227,20 @@ mod tests {
         assert_eq!(alone.labels.keys().collect::<Vec<_>>(), [&SplitName::Train]);
         let one_class = planned(&["a/1.png"]).unwrap().unwrap();
         assert_eq!(one_class.class_names, ["a"]);
+    }
+
+    #[test]
+    fn empty_folders_name_classes_without_examples() {
+        let classes = |names: &[&str]| planned(names).unwrap().unwrap().class_names;
+        assert_eq!(classes(&["data/", "data/a/", "data/a/1.png", "data/b/", "data/c/1.png"]), ["a", "b", "c"]);
+        assert_eq!(classes(&["a/1.png", "b/.gitkeep", "b/", "c/.DS_Store"]), ["a", "b", "c"]);
+        let split = ["r/train/b/1.png", "r/train/a/", "r/test/a/1.png", "r/test/b/1.png", "r/test/c/"];
+        assert_eq!(classes(&split), ["a", "b"]);
+        assert_eq!(planned(&split).unwrap().unwrap().labels[&SplitName::Test], [0, 1]);
+        // Neither what is hidden or full of something else, nor what lies elsewhere.
+        let others = ["__MACOSX/", "d/a/1.png", "d/b/1.png", ".git/", "d/.x/", "notes/", "d/texts/x.txt", "d/a/b/"];
+        assert_eq!(classes(&others), ["a", "b"]);
+        assert_eq!(classes(&["a/1.png", "b/1.jfif", "train/"]), ["a", "b"]);
     }
 
     #[test]

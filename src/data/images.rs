@@ -6,12 +6,12 @@ use std::io::{Cursor, Read};
 use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 use rayon::prelude::*;
 
-use super::DatasetError;
 use super::archive::{Archive, Entry, shortened};
 use super::arrays::unreadable;
 use super::folders::{ImageSlot, Plan};
 use super::intake::{DatasetBuilder, SplitName};
 use super::store::{PixelType, Pixels};
+use super::{DatasetError, jpeg};
 
 /// An image file above this size is no training example.
 const MAX_FILE_BYTES: u64 = 256 << 20;
@@ -73,6 +73,7 @@ pub(super) fn read(archive: Archive<'_>, plan: &Plan, intake: &mut DatasetBuilde
         None => Ok(()),
     })?;
     images.finish()?;
+    intake.set_skipped(plan.skipped.clone());
     for (part, labels) in &plan.labels {
         intake.begin_labels(labels.len())?;
         intake.set_labels(*part, labels.clone());
@@ -190,8 +191,7 @@ fn decoder<'a>(name: &str, bytes: &'a [u8]) -> Result<impl ImageDecoder + 'a, Da
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| refused(name, &error))?;
     match reader.format() {
         Some(ImageFormat::Png) => {}
-        // The decoder fills what is missing of a truncated file with grey.
-        Some(ImageFormat::Jpeg) if bytes.windows(2).rev().any(|pair| pair == [0xff, 0xd9]) => {}
+        Some(ImageFormat::Jpeg) if jpeg::is_whole(bytes) => {}
         Some(ImageFormat::Jpeg) => return Err(refused(name, "the JPEG data ends early")),
         _ => return Err(refused(name, "it is neither PNG nor JPEG, whatever its name says")),
     }

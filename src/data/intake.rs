@@ -37,6 +37,7 @@ pub(super) struct DatasetBuilder<'a> {
     used: u64,
     examples: BTreeMap<SplitName, Examples>,
     labels: BTreeMap<SplitName, Vec<u32>>,
+    skipped: BTreeMap<String, usize>,
 }
 
 /// The examples of one part.
@@ -44,6 +45,7 @@ pub(super) struct DatasetBuilder<'a> {
 pub(super) struct Examples {
     count: usize,
     shape: Vec<usize>,
+    pixels: PixelType,
     statistics: Statistics,
     preview: Preview,
     /// The pixels, if they are to be kept.
@@ -53,7 +55,14 @@ pub(super) struct Examples {
 impl<'a> DatasetBuilder<'a> {
     /// Nothing read yet; to keep pixels in a `folder` or only to measure them.
     pub(super) fn new(limits: &Limits, folder: Option<&'a Path>) -> Self {
-        Self { folder, limit: limits.decoded_bytes, used: 0, examples: BTreeMap::new(), labels: BTreeMap::new() }
+        Self {
+            folder,
+            limit: limits.decoded_bytes,
+            used: 0,
+            examples: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            skipped: BTreeMap::new(),
+        }
     }
 
     /// Where files may be made that are needed on the way.
@@ -77,7 +86,7 @@ impl<'a> DatasetBuilder<'a> {
         let elements = elements.unwrap_or(usize::MAX) as u64;
         let kept = self.folder.map(|folder| Draft::new(folder, elements, pixels)).transpose()?;
         let (statistics, preview) = (Statistics::new(shape), Preview::new(count, shape));
-        let examples = Examples { count, shape: shape.to_vec(), statistics, preview, kept };
+        let examples = Examples { count, shape: shape.to_vec(), pixels, statistics, preview, kept };
         self.examples.insert(part, examples);
         self.examples.get_mut(&part).ok_or(DatasetError::TooLarge { limit: self.limit })
     }
@@ -117,6 +126,11 @@ impl<'a> DatasetBuilder<'a> {
         self.labels.insert(part, labels);
     }
 
+    /// How many files were passed over, by the reason.
+    pub(super) fn set_skipped(&mut self, skipped: BTreeMap<String, usize>) {
+        self.skipped = skipped;
+    }
+
     /// Adds `bytes` (`None`: more than can be counted) to what the dataset takes.
     fn reserve(&mut self, bytes: Option<u64>) -> Result<(), DatasetError> {
         let used = bytes.and_then(|bytes| self.used.checked_add(bytes)).filter(|used| *used <= self.limit);
@@ -129,7 +143,7 @@ impl<'a> DatasetBuilder<'a> {
     /// # Errors
     /// When examples and labels of a part differ in number, or examples of the parts in shape.
     pub(super) fn finish(self, format: DatasetFormat, class_names: Option<Vec<String>>) -> Result<Read, DatasetError> {
-        let Self { mut examples, labels, .. } = self;
+        let Self { mut examples, labels, skipped, .. } = self;
         check_lengths(&examples, &labels)?;
         let test = examples.remove(&SplitName::Test);
         let Some(mut train) = examples.remove(&SplitName::Train) else {
@@ -147,7 +161,7 @@ impl<'a> DatasetBuilder<'a> {
         let preview = std::mem::replace(&mut train.preview, Preview::new(0, &train.shape));
         let preview = preview.finish(labels.get(&SplitName::Train).map_or(&[], Vec::as_slice));
         let splits = labels.iter().map(|(part, labels)| (part.name().to_owned(), facts(labels, classes)));
-        let facts = DatasetFacts {
+        let mut facts = DatasetFacts {
             format,
             example_shape: train.shape.clone(),
             classes,
@@ -156,7 +170,22 @@ impl<'a> DatasetBuilder<'a> {
             mean,
             std,
             preview,
+            byte_elements: Some(train.pixels == PixelType::U8),
+            notes: Vec::new(),
+            skipped,
         };
+        facts.notes.extend(facts.only_label().map(|label| {
+            let label = facts.label_in_words(label);
+            format!(
+                "every example of the train split has the label {label}: no network can be trained on one class alone"
+            )
+        }));
+        if let Some(test) = test.as_ref().filter(|test| test.pixels != train.pixels) {
+            let [bytes, floats] = if test.pixels == PixelType::U8 { ["test", "train"] } else { ["train", "test"] };
+            facts.notes.push(format!(
+                "the {bytes} split holds bytes, which are divided by 255, the {floats} split numbers, which are used as they are"
+            ));
+        }
         Ok(Read { facts, train, test, labels })
     }
 }

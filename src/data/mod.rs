@@ -16,6 +16,7 @@ mod folders;
 mod idx;
 mod images;
 mod intake;
+mod jpeg;
 mod npy;
 mod parquet;
 mod preview;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
 
-use super::archive::{Archive, Container, Entry, components, is_tar_header, shortened};
+use super::archive::{Archive, Container, Entry, Listing, components, is_tar_header, shortened};
 use super::arrays::{self, Array, Role, Roles};
 use super::elements::Element;
 use super::intake::DatasetBuilder;
@@ -121,7 +121,7 @@ fn read_safetensors(path: &Path, intake: &mut DatasetBuilder<'_>) -> Result<(), 
 }
 
 fn read_archive(archive: Archive<'_>, intake: &mut DatasetBuilder<'_>) -> Result<Recognised, DatasetError> {
-    let names = archive.names()?;
+    let Listing { files: names, folders } = archive.listing()?;
     if names.iter().any(|name| array_of(name).is_some()) {
         read_npz(archive, &names, intake)?;
         return Ok((DatasetFormat::Npz, None));
@@ -136,7 +136,7 @@ fn read_archive(archive: Archive<'_>, intake: &mut DatasetBuilder<'_>) -> Result
     if parquet::is_in(&names) {
         return Ok((DatasetFormat::Parquet, parquet::read_archive(archive, &names, intake)?));
     }
-    if let Some(plan) = folders::plan(&names)? {
+    if let Some(plan) = folders::plan(&names, &folders)? {
         images::read(archive, &plan, intake)?;
         return Ok((DatasetFormat::ClassFolders, Some(plan.class_names)));
     }

@@ -32,6 +32,22 @@ pub struct SplitFacts {
 }
 
 impl DatasetFacts {
+    /// The label of every example of the train split, where there is only one.
+    #[must_use]
+    pub fn only_label(&self) -> Option<usize> {
+        let per_class = &self.splits.get("train")?.per_class;
+        let mut labels = per_class.iter().enumerate().filter(|(_, examples)| **examples > 0).map(|(label, _)| label);
+        let first = labels.next()?;
+        labels.next().is_none().then_some(first)
+    }
+
+    /// A label in words: its number and, where the files have it, its name.
+    #[must_use]
+    pub fn label_in_words(&self, label: usize) -> String {
+        let name = self.class_names.as_ref().and_then(|names| names.get(label));
+        name.map_or_else(|| label.to_string(), |name| format!("{label} (`{name}`)"))
+    }
+
     /// Bytes that its examples take on the disk while a job uses them: those of arrays as floats at most, those of pictures as
     /// bytes, and grey pictures beside their colour ones while they are made of them.
     #[must_use]
@@ -79,4 +95,13 @@ pub struct DatasetFacts {
     pub std: Vec<f64>,
     /// A few examples of the train split.
     pub preview: Vec<Example>,
+    /// Whether examples are bytes, which are divided by 255 when they are used; unknown of facts that are older than this.
+    #[serde(default)]
+    pub byte_elements: Option<bool>,
+    /// What its owner may not expect of it.
+    #[serde(default)]
+    pub notes: Vec<String>,
+    /// How many files beside class folders' images were passed over, by the reason.
+    #[serde(default)]
+    pub skipped: BTreeMap<String, usize>,
 }

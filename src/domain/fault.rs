@@ -26,6 +26,8 @@ fault_codes! {
     BudgetTooSmall = "budget_too_small";
     /// One of several networks that fit; not a mistake in itself.
     Candidate = "candidate";
+    /// Class folders of which nobody can tell which output of the network they are.
+    ClassesDiffer = "classes_differ";
     /// The named dataset cannot be used.
     DatasetInvalid = "dataset_invalid";
     /// A member whose depth cannot be padded to the others'.
@@ -56,6 +58,8 @@ fault_codes! {
     NotApplicable = "not_applicable";
     /// A value from the contract that is not built yet.
     NotSupportedYet = "not_supported_yet";
+    /// Examples of one class alone to train on.
+    OneClass = "one_class";
     /// A width that cuts an attention head in two.
     NotWholeHeads = "not_whole_heads";
     /// A layer whose units belong to several coupling groups.

@@ -80,7 +80,8 @@ async fn head(State(state): State<AppState>, caller: Caller, Path(name): Path<St
 ///
 /// The body is an npz or safetensors file with x and y, an archive of the four MNIST IDX files or of CIFAR's binary files, a
 /// Parquet file with images as on the Hugging Face hub, or a zip or tar archive with one folder of images per class, as
-/// `curl -T FILE` sends it. If the connection breaks, the server keeps what has arrived: get the offset with HEAD, then
+/// `curl -T FILE` sends it. Labels are outputs of the networks by position; class folders are numbered in the order of their
+/// names, empty ones too, and there must be one for each output. If the connection breaks, the server keeps what has arrived: get the offset with HEAD, then
 /// continue with `curl -C OFFSET -T FILE`, which sends `Content-Range`. Unfinished uploads expire after a day. The server
 /// checks `Repr-Digest: sha-256=:BASE64:`. `?label.NAME=VALUE` puts labels on the dataset.
 #[utoipa::path(put, path = "/v1/datasets/{name}", operation_id = "putDataset", tag = "Datasets",

@@ -39,6 +39,14 @@ pub trait Float:
     #[must_use]
     fn exp(self) -> Self;
 
+    /// `exp(x) - 1`, precise near 0 too.
+    #[must_use]
+    fn exp_m1(self) -> Self;
+
+    /// `ln(1 + x)`, precise near 0 too.
+    #[must_use]
+    fn ln_1p(self) -> Self;
+
     /// The hyperbolic tangent.
     #[must_use]
     fn tanh(self) -> Self;
@@ -71,6 +79,14 @@ impl Float for f32 {
         exponential::exp(self)
     }
 
+    fn exp_m1(self) -> Self {
+        self.exp_m1()
+    }
+
+    fn ln_1p(self) -> Self {
+        self.ln_1p()
+    }
+
     fn tanh(self) -> Self {
         self.tanh()
     }
@@ -101,6 +117,14 @@ impl Float for f64 {
 
     fn exp(self) -> Self {
         self.exp()
+    }
+
+    fn exp_m1(self) -> Self {
+        self.exp_m1()
+    }
+
+    fn ln_1p(self) -> Self {
+        self.ln_1p()
     }
 
     fn tanh(self) -> Self {

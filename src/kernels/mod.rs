@@ -10,6 +10,7 @@
 
 pub mod attention;
 pub mod batch_norm;
+pub mod blur;
 pub mod conv;
 pub mod dropout;
 pub mod elementwise;

@@ -15,6 +15,7 @@ use crate::domain::progress::{Phase, Score};
 use crate::exec::{self, Engine};
 use crate::model::families::{self, fresh};
 use crate::model::graph::{Graph, Shape};
+use crate::plan::labels;
 use crate::plan::recipe::{EnsembleRecipe, NetworkSource};
 use crate::process::protocol::{InputFile, Message};
 use crate::settings::Architecture;
@@ -35,6 +36,23 @@ pub struct TrainingTask {
     pub folder: PathBuf,
     /// Threads to compute with.
     pub threads: usize,
+}
+
+impl TrainingTask {
+    /// Where the member of `seed` goes.
+    fn file(&self, seed: u64) -> PathBuf {
+        self.folder.join(format!("m{seed}.safetensors"))
+    }
+
+    /// Where it is while it is being written.
+    fn unfinished(&self, seed: u64) -> PathBuf {
+        self.file(seed).with_extension("unfinished")
+    }
+
+    /// The files that are of no use where the training ends early.
+    pub fn unfinished_files(&self) -> impl Iterator<Item = PathBuf> {
+        self.recipe.seeds.iter().map(|seed| self.unfinished(*seed))
+    }
 }
 
 /// One trained member.
@@ -90,6 +108,9 @@ fn compute(task: &TrainingTask, phases: &mut Phases<'_>) -> Result<TrainedEnsemb
     };
     let (main, validation, test) = (main?, validation.transpose()?, test.transpose()?);
     let graph = network(task, &main.facts.example_shape, main.facts.classes)?;
+    if let Some(fault) = labels::training_fault(&main.facts, graph.classes()) {
+        return Err(Problem::faults(vec![fault]).into());
+    }
     if let Some(misfit) = task.recipe.train.augment.and_then(|augment| augment.misfit(&main.facts.example_shape)) {
         return Err(Problem::faults(vec![Fault::new("/train/augment", FaultCode::ShapeMismatch, misfit)]).into());
     }
@@ -160,8 +181,7 @@ fn member(
 
 /// Writes a member to its file, whole or not at all.
 fn deliver(task: &TrainingTask, seed: u64, trained: &Trained) -> Result<TrainedMember, Problem> {
-    let file = task.folder.join(format!("m{seed}.safetensors"));
-    let unfinished = file.with_extension("unfinished");
+    let (file, unfinished) = (task.file(seed), task.unfinished(seed));
     trained.weights.save(&unfinished, &BTreeMap::new())?;
     std::fs::rename(&unfinished, &file).map_err(|error| publish::unwritten(&file, &error))?;
     let [validation, test] = trained.scores;

@@ -11,7 +11,7 @@ use crate::model::precision::Precision;
 use crate::plan::estimate::Work;
 use crate::plan::network::{DatasetInput, JobFiles, Network};
 use crate::plan::request::JobRequest;
-use crate::plan::{compensation, identity};
+use crate::plan::{compensation, identity, labels};
 use crate::settings::{Allocation, Budget, Compensate, Normalization, Size};
 
 /// What becomes of the members.
@@ -109,6 +109,18 @@ fn is_measured(job: &JobRequest) -> bool {
     matches!(job.target.size, Size::Budget(Budget { allocation: Allocation::Sensitivity, .. }))
 }
 
+/// Said where the kind of elements is not known.
+const UNNORMALIZED: &str = "no `normalize` is given: the members see the data as it is stored (bytes divided by 255)";
+
+/// What the members see of a dataset that is not normalised.
+fn unnormalized(facts: &DatasetFacts) -> &'static str {
+    match facts.byte_elements {
+        Some(true) => "no `normalize` is given: the members see pixels from 0 to 1 (bytes divided by 255)",
+        Some(false) => "no `normalize` is given: the members see the numbers as they are stored",
+        None => UNNORMALIZED,
+    }
+}
+
 fn warnings(job: &JobRequest, inputs: &JobFiles<'_>, network: &Network) -> Vec<String> {
     let mut warnings = Vec::new();
     if network.evidence.degree.is_doubtful() {
@@ -146,10 +158,9 @@ fn warnings(job: &JobRequest, inputs: &JobFiles<'_>, network: &Network) -> Vec<S
         warnings
             .push("the dataset is still being read: the estimates of memory and time do not count it yet".to_owned());
     }
+    warnings.extend(labels::warnings(job, inputs, &network.detected.graphs[0]));
     if dataset.normalize == Normalization::None {
-        warnings.push(
-            "no `normalize` is given: the members see the data as it is stored (pixels divided by 255)".to_owned(),
-        );
+        warnings.push(inputs.dataset.and_then(DatasetInput::facts).map_or(UNNORMALIZED, unnormalized).to_owned());
     }
     if job.finetune.is_none() {
         warnings.push("`finetune` is null: the fused network is published without training".to_owned());

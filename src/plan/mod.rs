@@ -6,6 +6,7 @@ pub mod compensation;
 mod estimate;
 mod identity;
 mod job_plan;
+pub mod labels;
 pub mod network;
 pub mod parse;
 pub mod recipe;

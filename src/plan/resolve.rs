@@ -12,7 +12,7 @@ use crate::model::precision::Precision;
 use crate::plan::Plan;
 use crate::plan::network::{DatasetInput, JobFiles, Network};
 use crate::plan::request::JobRequest;
-use crate::plan::{averaging, compensation, identity};
+use crate::plan::{averaging, compensation, identity, labels};
 use crate::settings::{Method, NetworkChoice, Size, Target};
 
 /// A request whose files fit together.
@@ -164,6 +164,7 @@ fn data_faults(job: &JobRequest, inputs: &JobFiles<'_>, detected: &Detected) -> 
     let ready = named.into_iter().filter_map(|(pointer, dataset)| Some((pointer, dataset?.facts()?)));
     let mut faults: Vec<Fault> =
         ready.flat_map(|(pointer, facts)| split_faults(pointer, facts, input, classes)).collect();
+    faults.extend(labels::faults(job, inputs, &detected.graphs[0]));
     faults.extend(job.dataset.is_some().then(|| output_fault(&detected.graphs[0])).flatten());
     let augment = job.finetune.as_ref().and_then(|finetune| finetune.augment);
     if let (Some(augment), Some(facts)) = (augment, inputs.dataset.and_then(DatasetInput::facts)) {
@@ -254,6 +255,9 @@ mod tests {
             mean: vec![0.0],
             std: vec![1.0],
             preview: Vec::new(),
+            byte_elements: None,
+            notes: Vec::new(),
+            skipped: BTreeMap::new(),
         }
     }
 

@@ -35,8 +35,29 @@ async fn a_dataset_becomes_ready_with_its_facts() {
         app.get("/v1/datasets?state=invalid").send().await.expect("an answer").json().await.expect("JSON");
     assert_eq!((ready["data"].as_array().map(Vec::len), invalid["data"].as_array().map(Vec::len)), (Some(1), Some(0)));
     assert_eq!(ready["data"][0]["facts"].get("preview"), None, "lists stay short");
+    assert_eq!((&view["facts"]["byte_elements"], &view["facts"]["notes"]), (&json!(true), &json!([])));
     let delete = app.request(Method::DELETE, "/v1/datasets/tiny.safetensors").send().await.expect("an answer");
     assert_eq!(delete.status(), StatusCode::NO_CONTENT);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn class_folders_tell_what_was_passed_over() {
+    let app = TestApp::start().await;
+    let mut picture = std::io::Cursor::new(Vec::new());
+    let format = image::ImageFormat::Png;
+    image::write_buffer_with_format(&mut picture, &[9; 4], 2, 2, image::ColorType::L8, format).expect("encodes");
+    let mut tar = tar::Builder::new(Vec::new());
+    for name in ["a/1.png", "a/2.png", "a/notes.txt", "b/.hidden", "b/.DS_Store"] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(picture.get_ref().len() as u64);
+        tar.append_data(&mut header, name, picture.get_ref().as_slice()).expect("appends");
+    }
+    app.put("/v1/datasets/folders", tar.into_inner().expect("finishes")).send().await.expect("an answer");
+    let view = app.dataset("folders").await;
+    let skipped = json!({"hidden": 1, "not an image": 1, "of the operating system": 1});
+    assert_eq!((&view["facts"]["skipped"], &view["facts"]["class_names"]), (&skipped, &json!(["a", "b"])), "{view}");
+    assert!(view["facts"]["notes"][0].as_str().expect("a note").contains("the label 0 (`a`)"), "{view}");
     app.stop().await;
 }
 

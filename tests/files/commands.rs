@@ -27,6 +27,11 @@ fn fails(folder: &Path, arguments: &[&str]) -> String {
 
 /// 120 points of two classes that a line parts, as `data.safetensors`.
 fn points(folder: &Path) {
+    points_of(folder, "data.safetensors", 2);
+}
+
+/// The same points with the labels of `classes` classes in turn.
+fn points_of(folder: &Path, name: &str, classes: i64) {
     let point = |index: usize| {
         let angle = index as f32 * 0.7;
         let side = if index.is_multiple_of(2) { 1.0 } else { -1.0 };
@@ -34,10 +39,10 @@ fn points(folder: &Path) {
     };
     let mut data = StateDict::default();
     data.insert_f32("x", &[120, 4], (0..120).flat_map(point).collect()).expect("a tensor");
-    let labels: Vec<i64> = (0..120).map(|index| index % 2).collect();
+    let labels: Vec<i64> = (0..120).map(|index| index % classes).collect();
     let labels = candle_core::Tensor::from_vec(labels, 120, &candle_core::Device::Cpu).expect("a tensor");
     data.insert("y".to_owned(), labels);
-    data.save(&folder.join("data.safetensors"), &std::collections::BTreeMap::new()).expect("writes");
+    data.save(&folder.join(name), &std::collections::BTreeMap::new()).expect("writes");
 }
 
 fn json_file(path: &Path) -> Value {
@@ -129,6 +134,16 @@ fn what_train_cannot_do_is_named() {
     let varied = ["train", "--network", "mlp:6", "--out", "members", "--dataset", "data.safetensors", "--recipe"];
     let told = fails(folder, &[&varied[..], &["varied.json"]].concat());
     assert!(told.contains("/train/augment") && told.contains("vectors"), "{told}");
+    points_of(folder, "one.safetensors", 1);
+    let told = fails(folder, &["train", "--network", "mlp:6", "--out", "members", "--dataset", "one.safetensors"]);
+    assert!(told.contains("/dataset") && told.contains("the label 0"), "{told}");
+    points_of(folder, "three.safetensors", 3);
+    let graph = json!({"nodes": [{"name": "input", "op": "input", "shape": [4]},
+        {"name": "fc", "op": "linear", "in_features": 4, "out_features": 2}]});
+    std::fs::write(folder.join("graph.json"), graph.to_string()).unwrap();
+    let more = ["train", "--network", "graph.json", "--out", "members", "--dataset", "three.safetensors"];
+    let told = fails(folder, &more);
+    assert!(told.contains("/network") && told.contains("2 outputs"), "{told}");
     let told = fails(folder, &["train", "--network", "mlp:6", "--out", "members"]);
     assert!(told.contains("/dataset"), "{told}");
 }

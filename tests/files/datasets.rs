@@ -43,7 +43,20 @@ fn npz_with_two_splits() {
     assert_eq!(facts.example_shape, [1, 2, 2]);
     assert_eq!(facts.splits["train"].per_class, [1, 1, 2, 0]);
     assert_eq!(facts.splits["test"].per_class, [0, 0, 0, 1]);
-    assert_eq!((facts.mean, facts.std), (vec![0.5], vec![0.5]));
+    assert_eq!((facts.mean, facts.std, facts.byte_elements), (vec![0.5], vec![0.5], Some(true)));
+}
+
+#[test]
+fn bytes_beside_floats_are_noted() {
+    let mixed = npz(&[
+        ("x", npy("<f4", "(2, 1)", &[0.5_f32, 255.0].map(f32::to_le_bytes).concat())),
+        ("y", npy("|u1", "(2,)", &[0, 1])),
+        ("x_test", npy("|u1", "(1, 1)", &[255])),
+        ("y_test", npy("|u1", "(1,)", &[1])),
+    ]);
+    let facts = facts(&mixed).expect("usable");
+    assert_eq!((facts.byte_elements, facts.notes.len()), (Some(false), 1));
+    assert!(facts.notes[0].starts_with("the test split holds bytes"), "{:?}", facts.notes);
 }
 
 #[test]
@@ -250,12 +263,33 @@ fn class_folders_in_every_archive() {
         let Dataset { facts, train, test } = open(&packed);
         assert_eq!((facts.format, facts.example_shape.as_slice()), (DatasetFormat::ClassFolders, &[3, 3, 4][..]));
         assert_eq!(facts.class_names.expect("names"), ["cat", "dog"]);
+        assert!(facts.skipped.into_iter().eq([("of the operating system".to_owned(), 1)]));
         assert_eq!((train.labels(), test.as_ref().expect("a test split").labels()), (&[0, 0, 1][..], &[1][..]));
         let planes = |colours: [u8; 3]| colours.map(|value| [value; 12]).concat();
         let expected = [planes([128; 3]), planes([1, 2, 3]), planes([9; 3])].concat();
         assert_eq!(train.pixels(), Pixels::U8(&expected));
         assert_eq!(test.expect("a test split").pixels(), Pixels::U8(&planes([7, 8, 9])));
     }
+}
+
+#[test]
+fn an_empty_folder_is_a_class_and_one_class_alone_is_noted() {
+    let files = [
+        ("a/1.png", picture(Png, 2, 2, &[5])),
+        ("b/", Vec::new()),
+        ("c/1.jfif", picture(Jpeg, 2, 2, &[5])),
+        ("c/.x", Vec::new()),
+    ];
+    for packed in [packing::zip(&files), tar(&files), gzip(&tar(&files))] {
+        let Dataset { facts, train, .. } = open(&packed);
+        assert_eq!((facts.classes, facts.class_names.as_deref()), (3, Some(&["a", "b", "c"].map(str::to_owned)[..])));
+        assert_eq!((train.labels(), train.classes(), facts.notes.len()), (&[0, 2][..], 3, 0));
+        assert_eq!(facts.splits["train"].per_class, [1, 0, 1]);
+    }
+    let alone = facts(&packing::zip(&files[2..])).expect("usable");
+    assert!(alone.notes[0].contains("the label 0 (`c`)"), "{:?}", alone.notes);
+    let numbers = npz(&[("x", npy("|u1", "(2, 1)", &[1, 2])), ("y", npy("|u1", "(2,)", &[3, 3]))]);
+    assert!(facts(&numbers).expect("usable").notes[0].contains("the label 3:"));
 }
 
 #[test]
@@ -272,10 +306,16 @@ fn what_is_wrong_with_images_is_named() {
     let good = picture(Png, 4, 4, &[1, 2, 3]);
     let with = |bad: Vec<u8>| refusal(&packing::zip(&[("a/good.png", good.clone()), ("b/bad.jpg", bad)]));
     let jpeg = picture(Jpeg, 4, 4, &[1, 2, 3]);
+    // Cut short behind its thumbnail, which is a whole JPEG.
+    let (cut, thumbnail) = (&jpeg[..jpeg.len() - 20], u16::try_from(jpeg.len() + 2).expect("short").to_be_bytes());
     for (message, said) in [
         (with(picture(Png, 4, 5, &[1, 2, 3])), "`b/bad.jpg` has 4x5 pixels, but `a/good.png` has 4x4"),
         (with(good[..good.len() - 20].to_vec()), "`b/bad.jpg` cannot be used"),
         (with(jpeg[..jpeg.len() - 20].to_vec()), "`b/bad.jpg` cannot be used: the JPEG data ends early"),
+        (
+            with([&cut[..2], &[0xff, 0xe1], &thumbnail, &jpeg, &cut[2..]].concat()),
+            "`b/bad.jpg` cannot be used: the JPEG data ends early",
+        ),
         (with(b"GIF89a".to_vec()), "`b/bad.jpg` cannot be used: it is neither PNG nor JPEG"),
         (with(Vec::new()), "`b/bad.jpg` cannot be used"),
         (with(packing::png_header(100_000, 100_000)), "more than 33554432 pixels"),

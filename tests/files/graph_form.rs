@@ -53,6 +53,7 @@ fn nodes() -> Vec<(Value, Value)> {
         (image.clone(), json!({"op": "group_norm", "groups": 2, "features": 4})),
         (image.clone(), json!({"op": "gelu", "approximate": "tanh"})),
         (image.clone(), json!({"op": "leaky_relu", "negative_slope": 0.2})),
+        (image.clone(), json!({"op": "elu", "alpha": 0.5})),
         (image.clone(), json!({"op": "dropout", "p": 0.1})),
         (image.clone(), json!({"op": "reshape", "positions": [48]})),
         (image.clone(), json!({"op": "layer_scale", "features": 4, "unit_axes": 2})),
@@ -73,10 +74,12 @@ fn nodes() -> Vec<(Value, Value)> {
     for op in ["adaptive_avg_pool2d", "adaptive_max_pool2d"] {
         list.push((image.clone(), json!({"op": op, "output": [2, 3]})));
     }
+    list.push((image.clone(), json!({"op": "blur_pool2d", "kernel": 5, "stride": 1})));
     for op in ["max_pool2d", "avg_pool2d"] {
         list.push((image.clone(), with(op, &window)));
     }
-    let plain = "relu relu6 silu hardswish sigmoid hardsigmoid tanh softmax global_avg_pool2d flatten";
+    let plain =
+        "relu relu6 silu hardswish sigmoid hardsigmoid tanh selu mish softplus softmax global_avg_pool2d flatten";
     list.extend(plain.split(' ').map(|op| (image.clone(), json!({"op": op}))));
     list
 }

@@ -7,3 +7,4 @@ mod datasets;
 mod fuse;
 mod graph_form;
 mod packing;
+mod signals;

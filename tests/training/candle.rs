@@ -40,6 +40,7 @@ fn activations_and_their_slopes_are_candles() {
         (Function::Hardswish, Activation::HardSwish),
         (Function::Sigmoid, Activation::Sigmoid),
         (Function::Hardsigmoid, Activation::HardSigmoid),
+        (Function::Elu(0.3), Activation::Elu(0.3)),
     ] {
         let x = numbers(1000);
         let (mut y, mut dx) = (vec![0.0; x.len()], vec![0.0; x.len()]);

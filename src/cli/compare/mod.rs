@@ -4,13 +4,12 @@ mod plan;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use super::fuse::{INTERRUPTED, artifact, read_report, stop_on_interrupt, task};
+use super::fuse::{artifact, read_report, task};
+use super::interrupt::{Interruption, say};
 use super::progress::ProgressView;
 use crate::pipeline::{self, JobOutcome};
 use crate::plan::request::JobRequest;
@@ -66,21 +65,20 @@ impl Compare {
     /// Runs the plan to its end.
     pub(super) fn run(self) -> Result<ExitCode> {
         let plan = plan::read(&self.plan, self.quick)?;
-        let stop = Arc::new(AtomicBool::new(false));
-        stop_on_interrupt(Arc::clone(&stop))?;
+        let interruption = Interruption::listen()?;
         let mut comparison = Comparison::new(plan.title.clone(), self.quick);
         for (index, cell) in plan.cells().enumerate() {
-            eprintln!("[{}/{}] {cell}", index + 1, plan.runs());
+            say(&format!("[{}/{}] {cell}", index + 1, plan.runs()));
             let start = Instant::now();
-            let result = match self.compute(plan::job(&plan, &cell)?, &stop) {
+            let result = match self.compute(plan::job(&plan, &cell)?, &interruption) {
                 Ok(Some(report)) => Ok(report),
                 Ok(None) => {
                     self.write(&comparison)?;
-                    eprintln!("stopped after {index} of {} runs", plan.runs());
-                    return Ok(ExitCode::from(INTERRUPTED));
+                    say(&format!("stopped after {index} of {} runs", plan.runs()));
+                    return Ok(interruption.exit_code());
                 }
                 Err(error) => {
-                    eprintln!("failed: {error:#}");
+                    say(&format!("failed: {error:#}"));
                     Err(format!("{error:#}"))
                 }
             };
@@ -102,11 +100,11 @@ impl Compare {
     }
 
     /// Computes one job; none when it was stopped.
-    fn compute(&self, job: JobRequest, stop: &Arc<AtomicBool>) -> Result<Option<Report>> {
-        let scratch = tempfile::Builder::new().prefix("engraft-compare-").tempdir()?;
+    fn compute(&self, job: JobRequest, interruption: &Interruption) -> Result<Option<Report>> {
+        let scratch = interruption.folder(|| tempfile::Builder::new().prefix("engraft-compare-").tempdir())?;
         let task = task(job, scratch.path(), self.threads)?;
         let mut view = ProgressView::default();
-        let outcome = pipeline::run(&task, &mut |message| view.show(&message), stop);
+        let outcome = pipeline::run(&task, &mut |message| view.show(&message), interruption.stop());
         view.finish();
         match outcome? {
             JobOutcome::Finished(artifacts) => read_report(&artifact(&artifacts, "report")?.path).map(Some),

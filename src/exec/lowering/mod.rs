@@ -11,6 +11,7 @@ pub use weighted::{Context, Norm, Tensors, Weighted};
 
 use crate::kernels::attention::Attention;
 use crate::kernels::batch_norm::{Affine, BatchStatistics};
+use crate::kernels::blur::Blur;
 use crate::kernels::conv::{Conv, Depthwise};
 use crate::kernels::dropout::Mask;
 use crate::kernels::function::Function;
@@ -18,7 +19,7 @@ use crate::kernels::group_norm::GroupNorm;
 use crate::kernels::linear::Linear;
 use crate::kernels::pool::Cover;
 use crate::kernels::{Float, Geometry};
-use crate::model::graph::{Approximate, Graph, NodeId, Op, Shape, Window};
+use crate::model::graph::{Approximate, BlurWindow, Graph, NodeId, Op, Shape, Window};
 
 /// What a pass is for: it decides which statistics BatchNorm uses, and whether values drop out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +90,10 @@ pub fn lower<T: Float>(graph: &Graph, id: NodeId) -> Lowered<T> {
         Op::Sigmoid => Plain::Function(Function::Sigmoid),
         Op::Hardsigmoid => Plain::Function(Function::Hardsigmoid),
         Op::Tanh => Plain::Function(Function::Tanh),
+        Op::Elu { alpha } => Plain::Function(Function::Elu(*alpha)),
+        Op::Selu => Plain::Function(Function::Selu),
+        Op::Mish => Plain::Function(Function::Mish),
+        Op::Softplus => Plain::Function(Function::Softplus),
         Op::Softmax => Plain::Softmax { channels },
         Op::MaxPool1d { window, .. } => maximum(windows((*window).into(), false), channels),
         Op::MaxPool2d { window, .. } => maximum(windows(*window, false), channels),
@@ -101,6 +106,7 @@ pub fn lower<T: Float>(graph: &Graph, id: NodeId) -> Lowered<T> {
         }
         Op::AdaptiveAvgPool2d { output } => Plain::MeanPool { cover: parts(*output), channels },
         Op::GlobalAvgPool2d | Op::TokenMean => Plain::MeanPool { cover: parts([1, 1]), channels },
+        Op::BlurPool2d { .. } => blurred(graph, id),
         Op::Flatten | Op::Reshape { .. } => {
             Plain::Reshape { from: [channels, positions], to: channels_and_positions(graph.shape(id)) }
         }
@@ -135,6 +141,14 @@ pub fn lower<T: Float>(graph: &Graph, id: NodeId) -> Lowered<T> {
 #[must_use]
 pub fn projection<T>(input: usize, output: usize) -> Weighted<T> {
     Weighted::Linear(Linear { input, output })
+}
+
+fn blurred(graph: &Graph, id: NodeId) -> Plain {
+    let (node, output) = (graph.node(id), graph.shape(id));
+    let input = size(graph.shape(node.inputs[0]));
+    let window = node.op.blur().unwrap_or(BlurWindow { kernel: 1, stride: 1, padding: 0 });
+    let blur = Blur::new(input, size(output), window.kernel, window.stride, window.padding);
+    Plain::Blur { blur, channels: output[0] }
 }
 
 fn geometry(graph: &Graph, id: NodeId, window: Window) -> Geometry {

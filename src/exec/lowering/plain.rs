@@ -2,6 +2,7 @@
 
 use crate::exec::lowering::Mode;
 use crate::kernels::attention::Attention;
+use crate::kernels::blur::Blur;
 use crate::kernels::dropout::{Draw, Mask};
 use crate::kernels::function::Function;
 use crate::kernels::pool::Cover;
@@ -22,6 +23,10 @@ pub enum Plain {
     },
     MeanPool {
         cover: Cover,
+        channels: usize,
+    },
+    Blur {
+        blur: Blur,
         channels: usize,
     },
     /// `[channels, positions]` before and after.
@@ -91,6 +96,7 @@ impl Plain {
                 pool::max(cover, *channels, x, y, &mut argmax[..y.len()]);
             }
             Self::MeanPool { cover, channels } => pool::mean(cover, *channels, x, y),
+            Self::Blur { blur, channels } => blur.forward(*channels, x, y),
             Self::Reshape { from, to } => layout::reshape(*from, *to, x, y, false),
             Self::Add { relu } => elementwise::add(x, operands.get(1), *relu, y),
             Self::Multiply { wide, rows, width } => {
@@ -127,6 +133,7 @@ impl Plain {
                 pool::max_backward(cover, *channels, dy, &argmax[..dy.len()], dx, accumulate);
             }
             Self::MeanPool { cover, channels } => pool::mean_backward(cover, *channels, dy, dx, accumulate),
+            Self::Blur { blur, channels } => blur.backward(*channels, dy, dx, accumulate),
             Self::Reshape { from, to } => layout::reshape(*to, *from, dy, dx, accumulate),
             Self::Add { .. } => elementwise::put(dy, dx, accumulate),
             Self::Multiply { wide, rows, width } if which == *wide => {

@@ -12,6 +12,8 @@ const PIECE: usize = 1 << 14;
 pub(super) fn function(op: &Op) -> Option<Box<dyn Fn(f64) -> f64 + Sync>> {
     let relu6 = |x: f64| x.clamp(0.0, 6.0);
     let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+    let elu = |alpha: f64, x: f64| if x > 0.0 { x } else { alpha * x.exp_m1() };
+    let softplus = |x: f64| if x > 20.0 { x } else { x.exp().ln_1p() };
     Some(match *op {
         Op::Dropout { .. } => Box::new(|x| x),
         Op::Relu => Box::new(|x| if x < 0.0 { 0.0 } else { x }),
@@ -29,6 +31,10 @@ pub(super) fn function(op: &Op) -> Option<Box<dyn Fn(f64) -> f64 + Sync>> {
         Op::Sigmoid => Box::new(sigmoid),
         Op::Hardsigmoid => Box::new(move |x| relu6(x + 3.0) / 6.0),
         Op::Tanh => Box::new(f64::tanh),
+        Op::Elu { alpha } => Box::new(move |x| elu(alpha, x)),
+        Op::Selu => Box::new(move |x| 1.050_700_987_355_480_5 * elu(1.673_263_242_354_377_2, x)),
+        Op::Mish => Box::new(move |x| x * softplus(x).tanh()),
+        Op::Softplus => Box::new(softplus),
         _ => return None,
     })
 }

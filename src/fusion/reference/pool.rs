@@ -5,10 +5,13 @@ use rayon::prelude::*;
 use crate::fusion::reference::activation::Activation;
 use crate::kernels::Geometry;
 use crate::kernels::pool::Cover;
-use crate::model::graph::{Op, PoolKind};
+use crate::model::graph::{BlurWindow, Op, PoolKind};
 
 /// Applies the pool `op`; `axes` are the positions of the output.
 pub(super) fn pool(op: &Op, x: &Activation, axes: &[usize]) -> Activation {
+    if let Some(window) = op.blur() {
+        return blur(x, axes, window);
+    }
     let Some(pool) = op.pool() else {
         let size = match op {
             Op::AdaptiveAvgPool2d { output } | Op::AdaptiveMaxPool2d { output } => *output,
@@ -48,6 +51,30 @@ fn reduce(x: &Activation, axes: &[usize], maximum: bool, cover: &Cover) -> Activ
             };
         }
     });
+    Activation::new(values, x.channels, axes)
+}
+
+/// The image with its rims reflected, then the filter over it.
+fn blur(x: &Activation, axes: &[usize], window: BlurWindow) -> Activation {
+    let BlurWindow { kernel, stride, padding } = window;
+    let ([height, width], inside) = (x.size(), x.size().map(|size| size as isize - 1));
+    let at = |axis: usize, padded: usize| {
+        let from = (padded as isize - padding as isize).abs();
+        (inside[axis] - (inside[axis] - from).abs()) as usize
+    };
+    let choose = |k: usize| (1..=k).fold(1.0, |all, i| all * (kernel - i) as f64 / i as f64);
+    let sum = 4.0_f64.powi(kernel as i32 - 1);
+    let mut values = Vec::new();
+    for plane in x.values.chunks_exact(height * width) {
+        for (row, column) in (0..axes[0]).flat_map(|row| (0..axes[1]).map(move |column| (row, column))) {
+            let mut blurred = 0.0;
+            for (i, j) in (0..kernel).flat_map(|i| (0..kernel).map(move |j| (i, j))) {
+                let value = plane[at(0, row * stride + i) * width + at(1, column * stride + j)];
+                blurred += choose(i) * choose(j) / sum * f64::from(value);
+            }
+            values.push(blurred as f32);
+        }
+    }
     Activation::new(values, x.channels, axes)
 }
 

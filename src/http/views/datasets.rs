@@ -50,10 +50,10 @@ pub struct FactsView {
     /// Shape of one example.
     #[schema(example = json!([1, 28, 28]))]
     example_shape: Vec<usize>,
-    /// Number of classes.
+    /// Number of classes: of class folders, of names, or the highest label plus one.
     #[schema(example = 10)]
     classes: usize,
-    /// Names of the classes, if the file has them.
+    /// Names of the classes in the order of their labels, if the file has them.
     class_names: Option<Vec<String>>,
     /// The splits: `train`, and `test` if there is one.
     splits: BTreeMap<String, SplitView>,
@@ -66,6 +66,13 @@ pub struct FactsView {
     /// A few examples of the train split, evenly spread; not in lists.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     preview: Vec<ExampleView>,
+    /// Whether its elements are bytes, which are divided by 255 when they are used; null where it was read by an older version.
+    byte_elements: Option<bool>,
+    /// What its owner may not expect of it, in words.
+    notes: Vec<String>,
+    /// How many files beside the images of class folders were passed over, by the reason: `hidden`, `of the operating system` or `not an image`.
+    #[schema(example = json!({"hidden": 2, "not an image": 3}))]
+    skipped: BTreeMap<String, usize>,
 }
 
 /// One example of a dataset.
@@ -120,6 +127,9 @@ impl From<DatasetFacts> for FactsView {
             mean: facts.mean,
             std: facts.std,
             preview: facts.preview.into_iter().map(ExampleView::from).collect(),
+            byte_elements: facts.byte_elements,
+            notes: facts.notes,
+            skipped: facts.skipped,
         }
     }
 }

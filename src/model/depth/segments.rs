@@ -126,7 +126,7 @@ impl Segment {
 pub(super) fn not_negative(graph: &Graph, id: NodeId) -> bool {
     let node = graph.node(id);
     match node.op {
-        Op::Relu | Op::Relu6 | Op::Sigmoid | Op::Hardsigmoid | Op::Softmax => true,
+        Op::Relu | Op::Relu6 | Op::Sigmoid | Op::Hardsigmoid | Op::Softplus | Op::Softmax => true,
         Op::MaxPool1d { .. }
         | Op::MaxPool2d { .. }
         | Op::AvgPool1d { .. }
@@ -134,6 +134,7 @@ pub(super) fn not_negative(graph: &Graph, id: NodeId) -> bool {
         | Op::AdaptiveAvgPool2d { .. }
         | Op::AdaptiveMaxPool2d { .. }
         | Op::GlobalAvgPool2d
+        | Op::BlurPool2d { .. }
         | Op::Flatten
         | Op::Reshape { .. }
         | Op::Dropout { .. } => not_negative(graph, node.inputs[0]),

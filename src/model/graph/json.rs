@@ -127,7 +127,11 @@ fn fill_defaults(fields: &mut Map<String, Value>) -> Result<(), NodeFault> {
     if let Some(channels) = grouped_channels(&op) {
         put_group_width(fields, channels)?;
     }
-    let pairs = if op.ends_with("2d") { &["kernel", "stride", "padding", "dilation", "output"][..] } else { &[] };
+    let pairs = if op.ends_with("2d") && op != "blur_pool2d" {
+        &["kernel", "stride", "padding", "dilation", "output"][..]
+    } else {
+        &[]
+    };
     for field in pairs {
         if let Some(number) = fields.get(*field).filter(|value| value.is_number()).cloned() {
             fields.insert((*field).to_owned(), json!([number, number]));
@@ -264,11 +268,16 @@ mod tests {
             json!({"op": "sigmoid"}),
             json!({"op": "hardsigmoid"}),
             json!({"op": "tanh"}),
+            json!({"op": "elu"}),
+            json!({"op": "selu"}),
+            json!({"op": "mish"}),
+            json!({"op": "softplus"}),
             json!({"op": "softmax"}),
             json!({"op": "layer_scale", "features": 8, "unit_axes": 2}),
             json!({"op": "linear", "in_features": 8, "out_features": 8}),
             json!({"op": "max_pool2d", "kernel": 3, "stride": 2, "padding": 1, "ceil_mode": true}),
             json!({"op": "avg_pool2d", "kernel": 2, "count_include_pad": false}),
+            json!({"op": "blur_pool2d", "stride": 1}),
             json!({"op": "adaptive_avg_pool2d", "output": 4}),
             json!({"op": "adaptive_max_pool2d", "output": [4, 2]}),
             json!({"op": "dropout", "p": 0.1}),
@@ -281,8 +290,8 @@ mod tests {
             json!({"op": "conv1d", "in_channels": 8, "out_channels": 8, "kernel": 3, "padding": 1, "groups": 8}),
             json!({"op": "max_pool1d", "kernel": 2}),
             json!({"op": "avg_pool1d", "kernel": 2, "stride": 1}),
-            json!({"op": "multiply", "inputs": ["n31", "n31"]}),
-            json!({"op": "concat", "inputs": ["n32", "n31", "n32"]}),
+            json!({"op": "multiply", "inputs": ["n36", "n36"]}),
+            json!({"op": "concat", "inputs": ["n37", "n36", "n37"]}),
             json!({"op": "token_select", "index": 2}),
         ];
         let mut nodes = vec![json!({"name": "n0", "op": "input", "shape": [4, 8, 8]})];

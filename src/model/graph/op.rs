@@ -115,6 +115,18 @@ pub enum Op {
     Hardsigmoid,
     /// Hyperbolic tangent.
     Tanh,
+    /// `x` where positive, else `alpha (exp(x) - 1)`.
+    Elu {
+        /// Minus the limit of negative values.
+        #[serde(default = "one")]
+        alpha: f64,
+    },
+    /// ELU with fixed factors, which keep mean 0 and variance 1 from layer to layer.
+    Selu,
+    /// `x tanh(ln(1 + exp(x)))`.
+    Mish,
+    /// `ln(1 + exp(x))`; PyTorch's with its defaults, beta 1 and threshold 20.
+    Softplus,
     /// `exp(x) / Σ exp(x)` over the channels, at every position by itself.
     Softmax,
     /// Maximum over windows of a sequence.
@@ -171,6 +183,16 @@ pub enum Op {
     },
     /// Mean over all positions, which become one: `[C, H, W]` to `[C, 1, 1]`.
     GlobalAvgPool2d,
+    /// A binomial filter over the image, reflected at its rims, every few positions: timm's `BlurPool2d`, which owns no
+    /// tensors.
+    BlurPool2d {
+        /// Height and width of the filter.
+        #[serde(default = "three")]
+        kernel: usize,
+        /// Step between two filters.
+        #[serde(default = "two")]
+        stride: usize,
+    },
     /// All values in order: `[C, H, W]` to `[C*H*W]`, channel first; `[D]` stays.
     Flatten,
     /// The same values in order, with other positions; as many channels as that makes. `[C, H, W]` becomes tokens with
@@ -316,6 +338,18 @@ fn yes() -> bool {
 
 fn eps() -> f64 {
     1e-5
+}
+
+fn two() -> usize {
+    2
+}
+
+fn three() -> usize {
+    3
+}
+
+fn one() -> f64 {
+    1.0
 }
 
 fn negative_slope() -> f64 {

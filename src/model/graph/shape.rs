@@ -1,9 +1,12 @@
 //! From the shapes of an operation's operands to the shape of its output.
 
-use super::{Convolution, MAX_ELEMENTS, Op, Pool, PoolKind, Shape, Window};
+use super::{BlurWindow, Convolution, MAX_ELEMENTS, Op, Pool, PoolKind, Shape, Window};
 
 /// Largest size, step, rim or dilation of a window.
 const MAX_WINDOW: usize = 1 << 16;
+
+/// The largest filter and step of a blur pool.
+const MAX_BLUR: usize = 64;
 
 /// Shape of the output of `op`, from the shapes of as many operands as [`Op::arity`] allows; else what was expected and
 /// what came.
@@ -40,6 +43,7 @@ pub(super) fn output(op: &Op, inputs: &[&Shape]) -> Result<Shape, String> {
             let [c, _, _] = image(inputs[0])?;
             Ok(vec![c, output[0], output[1]])
         }
+        Op::BlurPool2d { .. } => blur_pool(op, inputs[0]),
         Op::GlobalAvgPool2d if inputs[0].len() > 1 => {
             Ok(inputs[0].iter().take(1).copied().chain(vec![1; inputs[0].len() - 1]).collect())
         }
@@ -55,6 +59,7 @@ pub(super) fn output(op: &Op, inputs: &[&Shape]) -> Result<Shape, String> {
         Op::LeakyRelu { negative_slope } if !negative_slope.is_finite() => {
             Err(format!("expected a finite negative_slope, got {negative_slope}"))
         }
+        Op::Elu { alpha } if !alpha.is_finite() => Err(format!("expected a finite alpha, got {alpha}")),
         _ => tokens_or_elementwise(op, inputs[0]),
     }
 }
@@ -169,6 +174,20 @@ fn pool(pool: &Pool, input: &Shape, sequence: bool) -> Result<Shape, String> {
     }
     let after = window.output_with(before, pool.ceil_mode).ok_or_else(|| misfit(window, before))?;
     Ok(positions(after, input[0], sequence))
+}
+
+fn blur_pool(op: &Op, input: &Shape) -> Result<Shape, String> {
+    let ([c, h, w], blur) = (image(input)?, op.blur());
+    let blur = blur.filter(|blur| (2..=MAX_BLUR).contains(&blur.kernel) && (1..=MAX_BLUR).contains(&blur.stride));
+    let Some(BlurWindow { kernel, stride, padding }) = blur else {
+        return Err(format!("expected a kernel from 2 to {MAX_BLUR} and a stride from 1 to {MAX_BLUR}"));
+    };
+    if padding >= h.min(w) {
+        return Err(format!("an image of {h} x {w} is too small to be reflected over a rim of {padding}"));
+    }
+    let window = Window::square(kernel, stride, padding);
+    let [height, width] = window.output([h, w]).ok_or_else(|| misfit(&window, [h, w]))?;
+    Ok(vec![c, height, width])
 }
 
 fn reshape(positions: &[usize], input: &Shape) -> Result<Shape, String> {

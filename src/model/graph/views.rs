@@ -54,7 +54,30 @@ impl Convolution {
     }
 }
 
+/// A blur pool; its filter and steps are the same along both axes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlurWindow {
+    /// Size of the filter.
+    pub kernel: usize,
+    /// Step between two filters.
+    pub stride: usize,
+    /// Reflected positions around the image, on each side, as timm's `get_padding` gives them.
+    pub padding: usize,
+}
+
 impl Op {
+    /// The operation as a blur pool, if it is one.
+    #[must_use]
+    pub fn blur(&self) -> Option<BlurWindow> {
+        match *self {
+            Self::BlurPool2d { kernel, stride } => {
+                let padding = stride.saturating_sub(1).saturating_add(kernel.saturating_sub(1)) / 2;
+                Some(BlurWindow { kernel, stride, padding })
+            }
+            _ => None,
+        }
+    }
+
     /// The operation as a convolution of images, if it is one.
     #[must_use]
     pub fn convolution(&self) -> Option<Convolution> {

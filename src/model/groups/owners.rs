@@ -214,6 +214,7 @@ fn keeps_means(op: &Op) -> bool {
             | Op::AvgPool2d { .. }
             | Op::AdaptiveAvgPool2d { .. }
             | Op::GlobalAvgPool2d
+            | Op::BlurPool2d { .. }
             | Op::TokenMean
     );
     let places =

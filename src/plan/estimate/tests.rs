@@ -30,6 +30,9 @@ fn plan(more: &Value) -> Plan {
         mean: vec![0.0],
         std: vec![1.0],
         preview: Vec::new(),
+        byte_elements: None,
+        notes: Vec::new(),
+        skipped: BTreeMap::new(),
     };
     let mut body = json!({"members": ["a", "b"]});
     body.as_object_mut().expect("fields").extend(more.as_object().expect("fields").clone());

@@ -122,8 +122,15 @@ impl Builder<'_> {
             Step::Pool { mean } => {
                 if let Some(size) = self.size.filter(|size| *size >= 2) {
                     let window = Window::square(2, 2, 0);
-                    self.push(if mean { Op::avg_pool2d(window) } else { Op::max_pool2d(window) }, &[input]);
-                    self.size = Some(size / 2);
+                    let (op, size) = match mean {
+                        true if self.channels.is_multiple_of(2) => {
+                            (Op::BlurPool2d { kernel: 3, stride: 2 }, size.div_ceil(2))
+                        }
+                        true => (Op::avg_pool2d(window), size / 2),
+                        false => (Op::max_pool2d(window), size / 2),
+                    };
+                    self.push(op, &[input]);
+                    self.size = Some(size);
                 }
             }
             step => self.channels(step),
@@ -139,12 +146,13 @@ impl Builder<'_> {
                 let new = self.dense(input, self.channels, growth, false, norm);
                 self.push(Op::Concat, &[input, new]);
                 self.channels += growth;
-                self.push(Op::Silu, &[self.last()]);
+                self.push(if norm { Op::Mish } else { Op::Silu }, &[self.last()]);
             }
             Step::Depthwise { twice, norm } if self.size.is_some() => {
                 let to = self.channels * if twice { 2 } else { 1 };
                 self.grouped(input, 1, to, norm);
-                self.push(Op::LeakyRelu { negative_slope: 0.1 }, &[self.last()]);
+                let bent = if norm { Op::Elu { alpha: 0.5 } } else { Op::LeakyRelu { negative_slope: 0.1 } };
+                self.push(bent, &[self.last()]);
             }
             Step::Grouped { outputs } if self.size.is_some() => {
                 let width = (self.width)();

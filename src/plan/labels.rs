@@ -1,0 +1,213 @@
+//! What labels of datasets mean for the outputs of a network.
+//!
+//! Labels that are numbers are outputs by their position. Class folders are numbered in the order of their names, which is
+//! the network's only where every output has its folder.
+
+use crate::domain::dataset::{DatasetFacts, DatasetFormat};
+use crate::domain::problem::{Fault, FaultCode};
+use crate::model::graph::Graph;
+use crate::plan::network::{DatasetInput, JobFiles};
+use crate::plan::request::JobRequest;
+
+/// Names of classes that are written out in one message.
+const SHOWN: usize = 10;
+
+/// Why labels cannot be matched with outputs, or not be learned from.
+pub(super) fn faults(job: &JobRequest, inputs: &JobFiles<'_>, graph: &Graph) -> Vec<Fault> {
+    let outputs = graph.classes();
+    let main = inputs.dataset.and_then(DatasetInput::facts);
+    let mut faults = Vec::new();
+    for (pointer, _, facts) in ready(inputs).filter(|_| graph.is_classifier()) {
+        let misfit = folders_misfit(facts, outputs).or_else(|| main.and_then(|main| other_folders(facts, main)));
+        faults.extend(misfit.map(|detail| Fault::new(pointer, FaultCode::ClassesDiffer, detail)));
+    }
+    if let Some(only) = main.and_then(only_class)
+        && job.finetune.is_some()
+        && outputs > 1
+    {
+        let detail = format!("{only}: a network of {outputs} outputs cannot be trained on it; set `finetune` to null");
+        faults.push(Fault::new("/dataset", FaultCode::OneClass, detail));
+    }
+    faults
+}
+
+/// What of the labels a user should look at.
+pub(super) fn warnings(job: &JobRequest, inputs: &JobFiles<'_>, graph: &Graph) -> Vec<String> {
+    let outputs = graph.classes();
+    let fewer = ready(inputs).filter(|(_, _, facts)| facts.classes < outputs).map(|(_, name, facts)| {
+        format!(
+            "{name} has {} for a network of {outputs} outputs: labels are matched with outputs by position ({})",
+            counted(facts.classes, "class", "classes"),
+            listed((0..facts.classes).map(|label| facts.label_in_words(label)))
+        )
+    });
+    let only = inputs.dataset.and_then(DatasetInput::facts).and_then(only_class);
+    fewer.chain(only.filter(|_| job.finetune.is_none() && outputs > 1)).collect()
+}
+
+/// Why a network of `outputs` outputs cannot be trained on a dataset from scratch, where what a label means is free.
+#[must_use]
+pub fn training_fault(facts: &DatasetFacts, outputs: usize) -> Option<Fault> {
+    if facts.classes > outputs {
+        let detail = format!("the network has {outputs} outputs, the dataset labels up to {}", facts.classes - 1);
+        return Some(Fault::new("/network", FaultCode::LabelOutOfRange, detail));
+    }
+    let only = only_class(facts)?;
+    let detail = format!("{only}: no network can be trained on it; name a dataset with examples of several classes");
+    Some(Fault::new("/dataset", FaultCode::OneClass, detail))
+}
+
+/// The datasets that have been read: pointer into the request, what they are called in sentences, facts.
+fn ready<'a>(inputs: &JobFiles<'a>) -> impl Iterator<Item = (&'static str, &'static str, &'a DatasetFacts)> + use<'a> {
+    let named = [
+        ("/dataset", "the dataset", inputs.dataset),
+        ("/dataset/validation", "the validation dataset", inputs.validation),
+        ("/dataset/test", "the test dataset", inputs.test),
+    ];
+    named.into_iter().filter_map(|(pointer, name, dataset)| Some((pointer, name, dataset?.facts()?)))
+}
+
+/// The folders of `facts`, if its labels are their places in the alphabet.
+fn folders(facts: &DatasetFacts) -> Option<&[String]> {
+    facts.class_names.as_deref().filter(|_| facts.format == DatasetFormat::ClassFolders)
+}
+
+fn folders_misfit(facts: &DatasetFacts, outputs: usize) -> Option<String> {
+    let names = folders(facts).filter(|names| names.len() < outputs)?;
+    Some(format!(
+        "{} ({}) and a network of {outputs} outputs: which folder is which output is a guess, since folders are \
+         numbered in the order of their names; add an empty folder for each class that has no images, or upload the labels \
+         as numbers (.npz with x and y)",
+        counted(names.len(), "class folder", "class folders"),
+        listed(names.iter().map(|name| format!("`{name}`")))
+    ))
+}
+
+/// Folders of as many, but other classes than those of the dataset.
+fn other_folders(facts: &DatasetFacts, main: &DatasetFacts) -> Option<String> {
+    let (names, expected) = (folders(facts)?, folders(main)?);
+    let differs = names.iter().zip(expected).find(|(name, expected)| name != expected);
+    let (name, expected) = differs.filter(|_| names.len() == expected.len())?;
+    Some(format!("its class folder `{name}` stands in the place of the dataset's `{expected}`; use the same folders"))
+}
+
+fn only_class(facts: &DatasetFacts) -> Option<String> {
+    let label = facts.label_in_words(facts.only_label()?);
+    Some(format!("every example of the train split has the label {label}"))
+}
+
+fn counted(count: usize, one: &str, more: &str) -> String {
+    if count == 1 { format!("1 {one}") } else { format!("{count} {more}") }
+}
+
+/// The first few, with commas.
+fn listed(names: impl ExactSizeIterator<Item = String>) -> String {
+    let rest = if names.len() > SHOWN { ", …" } else { "" };
+    names.take(SHOWN).collect::<Vec<_>>().join(", ") + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::model::header::{CheckpointHeader, Dtype, TensorInfo};
+    use crate::plan::parse::parse;
+    use crate::plan::resolve::resolve;
+
+    /// A dataset with as many examples of each class as `per_class` says.
+    fn facts(format: &str, per_class: &[usize], names: Option<&[&str]>) -> DatasetFacts {
+        let split = json!({"examples": per_class.iter().sum::<usize>(), "per_class": per_class});
+        serde_json::from_value(json!({"format": format, "example_shape": [4], "classes": per_class.len(),
+            "class_names": names, "splits": {"train": split}, "mean": [0.0], "std": [1.0], "preview": []}))
+        .expect("facts, as older ones are stored")
+    }
+
+    /// The plan's warnings for a network of three outputs, or code and detail of the faults.
+    fn said(dataset: &DatasetFacts, test: Option<&DatasetFacts>, finetune: &Value) -> Result<Vec<String>, Vec<String>> {
+        let tensor = |(name, shape): (&str, [usize; 2])| TensorInfo {
+            name: format!("{name}.weight"),
+            dtype: Dtype::F32,
+            shape: shape.to_vec(),
+        };
+        let member = CheckpointHeader { tensors: [("fc1", [8, 4]), ("fc2", [3, 8])].into_iter().map(tensor).collect() };
+        let [dataset, test] = [Some(dataset), test].map(|facts| facts.map(DatasetInput::Ready));
+        let inputs = JobFiles { members: vec![&member, &member], dataset, test, ..JobFiles::default() };
+        let mut body = json!({"members": ["a", "b"], "dataset": {"name": "d"}, "finetune": finetune});
+        if test.is_some() {
+            body["dataset"]["test"] = json!("t");
+        }
+        match resolve(parse(&body).expect("a request"), &inputs) {
+            Ok(resolved) => Ok(resolved.planned.expect("a network").plan.warnings),
+            Err(problem) => {
+                Err(problem.errors.iter().map(|fault| format!("{} {}", fault.pointer, fault.detail)).collect())
+            }
+        }
+    }
+
+    fn has(words: &[String], expected: &[&str]) -> bool {
+        words.iter().any(|words| expected.iter().all(|expected| words.contains(expected)))
+    }
+
+    #[test]
+    fn numbers_are_outputs_by_position_and_folders_only_where_all_are_there() {
+        let epoch = json!({"epochs": 1});
+        let numbers = facts("npz", &[5, 5], None);
+        let warnings = said(&numbers, None, &epoch).expect("a plan");
+        assert!(has(&warnings, &["the dataset has 2 classes", "3 outputs", "by position (0, 1)"]), "{warnings:?}");
+        let named = facts("parquet", &[5, 5], Some(&["cat", "dog"]));
+        let warnings = said(&named, None, &epoch).expect("a plan");
+        assert!(has(&warnings, &["(0 (`cat`), 1 (`dog`))"]), "{warnings:?}");
+        let folders = facts("class_folders", &[5, 5], Some(&["cat", "dog"]));
+        let refused = said(&folders, None, &epoch).expect_err("a guess");
+        assert!(has(&refused, &["/dataset ", "2 class folders (`cat`, `dog`)", "empty folder", ".npz"]), "{refused:?}");
+        let all = facts("class_folders", &[5, 0, 5], Some(&["cat", "cow", "dog"]));
+        let warnings = said(&all, None, &epoch).expect("a plan");
+        assert!(!has(&warnings, &["by position"]), "{warnings:?}");
+    }
+
+    #[test]
+    fn what_members_see_without_normalisation_depends_on_the_elements() {
+        for (bytes, seen) in [(None, "(bytes divided by 255)"), (Some(true), "from 0 to 1"), (Some(false), "numbers")] {
+            let facts = DatasetFacts { byte_elements: bytes, ..facts("npz", &[5, 5, 5], None) };
+            let warnings = said(&facts, None, &Value::Null).expect("a plan");
+            assert!(has(&warnings, &["no `normalize`", seen]), "{warnings:?}");
+            assert!(bytes != Some(false) || !has(&warnings, &["255"]), "{warnings:?}");
+        }
+    }
+
+    #[test]
+    fn one_class_is_nothing_to_train_on() {
+        for (dataset, label) in [(facts("npz", &[0, 0, 5], None), "label 2:"), (facts("idx", &[5], None), "label 0:")] {
+            let refused = said(&dataset, None, &json!({"epochs": 1})).expect_err("nothing to learn");
+            assert!(has(&refused, &["/dataset ", label, "3 outputs", "`finetune` to null"]), "{refused:?}");
+            let warnings = said(&dataset, None, &Value::Null).expect("a plan");
+            assert!(has(&warnings, &["every example of the train split"]), "{warnings:?}");
+        }
+        let folder = facts("class_folders", &[5], Some(&["cat"]));
+        let refused = said(&folder, None, &Value::Null).expect_err("a guess");
+        assert!(has(&refused, &["1 class folder (`cat`) and"]), "{refused:?}");
+    }
+
+    #[test]
+    fn folders_of_other_datasets_are_the_same_ones() {
+        let names = |names: &[&str]| facts("class_folders", &vec![1; names.len()], Some(names));
+        let (main, epoch) = (names(&["a", "b", "c"]), json!({"epochs": 1}));
+        assert!(said(&main, Some(&names(&["a", "b", "c"])), &epoch).is_ok());
+        let refused = said(&main, Some(&names(&["a", "b", "d"])), &epoch).expect_err("other folders");
+        assert!(has(&refused, &["/dataset/test ", "`d`", "`c`"]), "{refused:?}");
+        let refused = said(&main, Some(&names(&["a", "c"])), &epoch).expect_err("fewer folders");
+        assert!(has(&refused, &["/dataset/test ", "2 class folders"]), "{refused:?}");
+        let warnings = said(&main, Some(&facts("npz", &[1, 1], None)), &epoch).expect("a plan");
+        assert!(has(&warnings, &["the test dataset has 2 classes"]), "{warnings:?}");
+    }
+
+    #[test]
+    fn from_scratch_labels_mean_what_the_dataset_says() {
+        let code = |facts: &DatasetFacts, outputs| training_fault(facts, outputs).map(|fault| fault.code);
+        let folders = facts("class_folders", &[5, 5], Some(&["cat", "dog"]));
+        assert_eq!((code(&folders, 2), code(&folders, 3)), (None, None));
+        assert_eq!(code(&folders, 1), Some(FaultCode::LabelOutOfRange));
+        assert_eq!(code(&facts("npz", &[0, 5], None), 2), Some(FaultCode::OneClass));
+    }
+}
