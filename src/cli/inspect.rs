@@ -223,10 +223,10 @@ assumed     activation: relu
 group  width  layers
 fc1    32     fc1
 
-ambiguous: 12 networks fit names and shapes, the one above is the most usual.
+ambiguous: 16 networks fit names and shapes, the one above is the most usual.
 A job settles it by labelled data, by `reference`, or by `architecture` with settings. Open are:
 
-activation  relu, gelu, tanh, sigmoid, silu, leaky_relu, leaky_relu(0.1), leaky_relu(0.2), gelu_tanh, hardswish, relu6, none
+activation  relu, gelu, tanh, sigmoid, silu, leaky_relu, leaky_relu(0.1), leaky_relu(0.2), gelu_tanh, hardswish, relu6, elu and 4 more
 
 tensor      type  shape
 fc1.weight  f32   32 x 20

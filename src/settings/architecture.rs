@@ -78,6 +78,9 @@ pub struct Settings {
     /// Whether a pool follows the first convolution.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stem_pool: Option<bool>,
+    /// Whether a blur pool stands where there is a stride else (timm's `resnetblur`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blur_pool: Option<bool>,
     /// Stride of each stage, in its first block.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strides: Option<Vec<usize>>,
@@ -106,7 +109,7 @@ pub struct Settings {
 
 impl Settings {
     /// The names of all settings.
-    pub const NAMES: [&'static str; 15] = [
+    pub const NAMES: [&'static str; 16] = [
         "activation",
         "norm_place",
         "pool",
@@ -114,6 +117,7 @@ impl Settings {
         "padding",
         "stem_stride",
         "stem_pool",
+        "blur_pool",
         "strides",
         "strided",
         "dilation",
@@ -147,6 +151,7 @@ impl Settings {
             padding: one(self.padding, given.padding.as_ref()),
             stem_stride: one(self.stem_stride, given.stem_stride.as_ref()),
             stem_pool: one(self.stem_pool, given.stem_pool.as_ref()),
+            blur_pool: one(self.blur_pool, given.blur_pool.as_ref()),
             strides: one(self.strides, given.strides.as_ref()),
             strided: one(self.strided, given.strided.as_ref()),
             dilation: one(self.dilation, given.dilation.as_ref()),
@@ -169,6 +174,7 @@ impl Settings {
             padding: self.padding.or(other.padding),
             stem_stride: self.stem_stride.or(other.stem_stride),
             stem_pool: self.stem_pool.or(other.stem_pool),
+            blur_pool: self.blur_pool.or(other.blur_pool),
             strides: self.strides.or(other.strides),
             strided: self.strided.or(other.strided),
             dilation: self.dilation.or(other.dilation),
@@ -212,6 +218,14 @@ pub enum Activation {
     Silu,
     /// `x relu6(x + 3) / 6`.
     Hardswish,
+    /// `x` where positive, else `exp(x) - 1`.
+    Elu,
+    /// ELU with fixed factors.
+    Selu,
+    /// `x tanh(ln(1 + exp(x)))`.
+    Mish,
+    /// `ln(1 + exp(x))`.
+    Softplus,
     /// Hyperbolic tangent.
     Tanh,
     /// `1 / (1 + exp(-x))`.
@@ -224,13 +238,17 @@ pub enum Activation {
 const SLOPE: f64 = 0.01;
 
 /// Those without a parameter, by their names.
-const ACTIVATIONS: [(&str, Activation); 9] = [
+const ACTIVATIONS: [(&str, Activation); 13] = [
     ("relu", Activation::Relu),
     ("relu6", Activation::Relu6),
     ("gelu", Activation::Gelu),
     ("gelu_tanh", Activation::GeluTanh),
     ("silu", Activation::Silu),
     ("hardswish", Activation::Hardswish),
+    ("elu", Activation::Elu),
+    ("selu", Activation::Selu),
+    ("mish", Activation::Mish),
+    ("softplus", Activation::Softplus),
     ("tanh", Activation::Tanh),
     ("sigmoid", Activation::Sigmoid),
     ("none", Activation::None),

@@ -9,7 +9,7 @@ use crate::model::graph::{Op, Shape, Window};
 use crate::settings::{Activation, NormPlace, Settings};
 
 /// Functions that stand between layers, the most usual first.
-pub(super) const FUNCTIONS: [Activation; 12] = [
+pub(super) const FUNCTIONS: [Activation; 16] = [
     Activation::Relu,
     Activation::Gelu,
     Activation::Tanh,
@@ -21,6 +21,10 @@ pub(super) const FUNCTIONS: [Activation; 12] = [
     Activation::GeluTanh,
     Activation::Hardswish,
     Activation::Relu6,
+    Activation::Elu,
+    Activation::Selu,
+    Activation::Mish,
+    Activation::Softplus,
     Activation::None,
 ];
 

@@ -16,6 +16,9 @@ pub(super) const ANCHOR: &str = "layer1.0.conv1.weight";
 /// Height and width that stand for all where the input is not known: after a small or a large stem.
 const DEFAULT_SIZES: (usize, usize) = (32, 224);
 
+/// What stands behind the activation of a convolution that would have stride 2.
+const BLUR: Op = Op::BlurPool2d { kernel: 3, stride: 2 };
+
 /// Size of a stem's kernels from which on it is one for large images.
 const LARGE_STEM: usize = 7;
 
@@ -107,11 +110,14 @@ fn variants<'a>(tensors: &Tensors<'_>, given: &'a Settings, large: bool) -> Vari
         Activation::Hardswish,
         Activation::Tanh,
         Activation::GeluTanh,
+        Activation::Mish,
+        Activation::Elu,
     ];
     Variants::new(given)
         .with(stems)
         .with(places)
         .with(bottlenecks.then_some(strided).into_iter().flatten())
+        .with([false, true].map(|blur_pool| Settings { blur_pool: Some(blur_pool), ..Settings::default() }))
         .with(activations(&functions))
         .with(summaries())
         .with(epsilons(if tensors.has("bn1") { &[EPS, 1e-3] } else { &[] }))
@@ -121,8 +127,15 @@ fn stem(net: &mut Net<'_>, settings: &Settings) -> Result<(), Unfit> {
     let input = net.last();
     conv_and_norm(net, ["conv1", "bn1"], input, settings.stem_stride.unwrap_or(1), 1, settings)?;
     net.activation("relu", settings);
-    if settings.stem_pool == Some(true) {
-        net.then("maxpool", Op::max_pool2d(Window::square(3, 2, 1)));
+    match (settings.stem_pool, settings.blur_pool) {
+        (Some(true), Some(true)) => {
+            net.then("maxpool", Op::max_pool2d(Window::square(3, 1, 1)));
+            net.then("maxpool.blur", BLUR);
+        }
+        (Some(true), _) => {
+            net.then("maxpool", Op::max_pool2d(Window::square(3, 2, 1)));
+        }
+        _ => {}
     }
     Ok(())
 }
@@ -153,12 +166,16 @@ fn residual(net: &mut Net<'_>, name: &str, place: Place, settings: &Settings) ->
     let count = if net.tensors.has(&format!("{name}.conv3")) { 3 } else { 2 };
     let strided = if count == 3 && settings.strided != Some(Strided::First) { 2 } else { 1 };
     let mut main = input;
+    let blurred = settings.blur_pool == Some(true) && place.stride == 2;
     for index in 1..=count {
-        let stride = if index == strided { place.stride } else { 1 };
+        let stride = if index == strided && !blurred { place.stride } else { 1 };
         let names = [&*format!("{name}.conv{index}"), &*format!("{name}.bn{index}")];
         main = conv_and_norm(net, names, main, stride, place.dilation, settings)?;
         if index < count {
             main = net.activation(&format!("{name}.relu{index}"), settings);
+        }
+        if index == strided && blurred {
+            main = net.then(&format!("{name}.blur"), BLUR);
         }
     }
     let projection = ["shortcut", "downsample"].into_iter().find(|kind| net.tensors.has(&format!("{name}.{kind}.0")));

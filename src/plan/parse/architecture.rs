@@ -72,6 +72,7 @@ fn settings(object: &Object<'_>) -> Settings {
         padding: object.field("padding", named),
         stem_stride: object.field("stem_stride", integer(1..=MAX_STEP)).map(size),
         stem_pool: object.field("stem_pool", boolean),
+        blur_pool: object.field("blur_pool", boolean),
         strides: sizes("strides"),
         strided: object.field("strided", named),
         dilation: sizes("dilation"),

@@ -14,7 +14,7 @@ use crate::model::families::mlp::{
 use crate::model::families::modules::{Module, ModuleKind, names};
 use crate::model::families::variants::{Variants, activations, epsilons, summaries};
 use crate::model::families::{Candidate, Given, Unfit};
-use crate::model::graph::{Op, Shape, Window};
+use crate::model::graph::{Op, Shape};
 use crate::settings::{Activation, NormPlace, Padding, Pool, Settings, Summary};
 
 /// Heights and widths that are tried where the input's shape is not known.
