@@ -165,6 +165,7 @@ fn data_faults(job: &JobRequest, inputs: &JobFiles<'_>, detected: &Detected) -> 
     let mut faults: Vec<Fault> =
         ready.flat_map(|(pointer, facts)| split_faults(pointer, facts, input, classes)).collect();
     faults.extend(labels::faults(job, inputs, &detected.graphs[0]));
+    faults.extend(accuracy_fault(job, inputs));
     faults.extend(job.dataset.is_some().then(|| output_fault(&detected.graphs[0])).flatten());
     let augment = job.finetune.as_ref().and_then(|finetune| finetune.augment);
     if let (Some(augment), Some(facts)) = (augment, inputs.dataset.and_then(DatasetInput::facts)) {
@@ -182,6 +183,15 @@ fn data_faults(job: &JobRequest, inputs: &JobFiles<'_>, detected: &Detected) -> 
         }
     }
     faults
+}
+
+/// Why known accuracies cannot be compared.
+fn accuracy_fault(job: &JobRequest, inputs: &JobFiles<'_>) -> Option<Fault> {
+    let facts = inputs.dataset.and_then(DatasetInput::facts)?;
+    let has_test =
+        facts.splits.contains_key("test") || job.dataset.as_ref().is_some_and(|dataset| dataset.test.is_some());
+    let detail = "needs a test split: it is that of the members on the dataset's test split, or on `dataset.test`";
+    (job.accuracy.is_some() && !has_test).then(|| Fault::new("/accuracy", FaultCode::MissingField, detail))
 }
 
 /// Why the network cannot be trained and measured on labels.

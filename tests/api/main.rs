@@ -8,6 +8,7 @@ mod description;
 mod hostile;
 mod jobs;
 mod networks;
+mod reference;
 mod service;
 mod slow;
 mod uploads;

@@ -29,10 +29,10 @@ fn inputs(folder: &Path) {
         }
         member.save(&folder.join(format!("{name}.safetensors")), &none).expect("writes");
     }
-    let job = json!({"members": ["m0.safetensors", "m1.safetensors"], "dataset": "data.safetensors",
+    let job = json!({"members": ["m0.safetensors", "m1.safetensors"], "architecture": {"assume": true}, "dataset": "data.safetensors",
         "finetune": {"epochs": 100_000, "batch_size": 64}});
     std::fs::write(folder.join("job.json"), job.to_string()).expect("writes");
-    let plan = "title = \"One\"\nseeds = [0]\njob.dataset = \"data.safetensors\"\njob.finetune = { epochs = 100000 }\n\
+    let plan = "title = \"One\"\nseeds = [0]\njob.dataset = \"data.safetensors\"\njob.architecture = { assume = true }\njob.finetune = { epochs = 100000 }\n\
         [[ensembles]]\nname = \"two\"\nmembers = [\"m0.safetensors\", \"m1.safetensors\"]\n\
         [[methods]]\nname = \"magnitude\"\n[[targets]]\nname = \"member\"\n";
     std::fs::write(folder.join("plan.toml"), plan).expect("writes");

@@ -30,12 +30,26 @@ struct Run {
     candidate: usize,
     predictions: Vec<u32>,
     right: Vec<bool>,
-    loss: f64,
+    /// Of each example.
+    losses: Vec<f64>,
 }
 
 impl Run {
     fn accuracy(&self) -> f64 {
         self.right.iter().filter(|right| **right).count() as f64 / self.right.len().max(1) as f64
+    }
+
+    fn loss(&self) -> f64 {
+        self.losses.iter().sum::<f64>() / self.losses.len().max(1) as f64
+    }
+
+    /// Whether its losses are less than those of `other` by so many standard errors of the mean difference.
+    fn has_less_loss_than(&self, other: &Self, margin: f64) -> bool {
+        let count = self.losses.len().max(1) as f64;
+        let differences = || self.losses.iter().zip(&other.losses).map(|(own, other)| other - own);
+        let mean = differences().sum::<f64>() / count;
+        let variance = differences().map(|difference| (difference - mean).powi(2)).sum::<f64>() / count;
+        mean > margin * (variance / count).sqrt()
     }
 
     /// Whether it is ahead of `other` by so many standard deviations of the difference (`McNemar`) and by [`LEAST`].
@@ -58,13 +72,13 @@ impl Run {
 fn run(trial: &Trial<'_>, candidate: usize, member: usize, part: &Subset) -> Result<Option<Run>, Halt> {
     let Some(logits) = trial.logits(candidate, member, part)? else { return Ok(None) };
     let classes = logits.len() / part.len().max(1);
-    let mut run = Run { candidate, predictions: Vec::new(), right: Vec::new(), loss: 0.0 };
+    let mut run = Run { candidate, predictions: Vec::new(), right: Vec::new(), losses: Vec::new() };
     for (index, logits) in logits.chunks_exact(classes).enumerate() {
         let label = part.label(index);
         let predicted = argmax(logits) as u32;
         run.predictions.push(predicted);
         run.right.push(predicted == label);
-        run.loss += label_loss(logits, label) / part.len() as f64;
+        run.losses.push(label_loss(logits, label));
     }
     Ok(Some(run))
 }
@@ -88,7 +102,7 @@ pub(super) fn decide(
             runs.extend(run(trial, *candidate, 0, &part)?);
             phases.done(round * total + index + 1, ROUNDS.len() * total);
         }
-        runs.sort_by(|a, b| b.accuracy().total_cmp(&a.accuracy()).then(a.loss.total_cmp(&b.loss)));
+        runs.sort_by(|a, b| b.accuracy().total_cmp(&a.accuracy()).then(a.loss().total_cmp(&b.loss())));
         let Some(leader) = runs.first() else { break };
         let behind = |run: &Run| leader.is_ahead_of(run, ROUND_MARGIN);
         dropped.extend(runs.iter().filter(|run| behind(run)).map(|run| (run.accuracy(), run.candidate)));
@@ -110,7 +124,7 @@ pub(super) fn decide(
     let unlike: Vec<usize> = left.iter().copied().filter(|candidate| !alike.contains(candidate)).collect();
     let rivals: Vec<usize> =
         unlike.iter().copied().chain(dropped.iter().take(RIVALS).map(|(_, candidate)| *candidate)).collect();
-    let mut losses = vec![Vec::new(); alike.len()];
+    let mut as_alike: Vec<Vec<Run>> = alike.iter().map(|_| Vec::new()).collect();
     let mut table: Vec<(usize, Vec<f64>)> = Vec::new();
     let mut doubtful = None;
     for member in 0..trial.loaded.members.len() {
@@ -127,9 +141,6 @@ pub(super) fn decide(
             doubtful = Some(member);
             break;
         }
-        for (list, run) in losses.iter_mut().zip(&of_alike) {
-            list.push(run.loss);
-        }
         for run in of_alike.iter().take(1).chain(&of_rivals) {
             match table.iter_mut().find(|(candidate, _)| *candidate == run.candidate) {
                 Some((_, accuracies)) => accuracies.push(run.accuracy()),
@@ -139,6 +150,9 @@ pub(super) fn decide(
         let own = &of_alike[0];
         if of_rivals.iter().any(|rival| !own.is_ahead_of(rival, MARGIN)) && doubtful.is_none() {
             doubtful = Some(member);
+        }
+        for (runs, run) in as_alike.iter_mut().zip(of_alike) {
+            runs.push(run);
         }
     }
     let line = |(candidate, accuracy): &(usize, Vec<f64>)| Compared {
@@ -159,7 +173,7 @@ pub(super) fn decide(
         );
         return Err(refused(Code::ArchitectureAmbiguous, detail, &compared));
     }
-    let chosen = least_loss(&alike, &losses);
+    let chosen = chosen_of(&alike, &as_alike);
     let accuracies = table.first().map(|(_, accuracies)| shown(accuracies)).unwrap_or_default();
     let next =
         table.get(1).map(|(_, accuracies)| format!(", as the next network {}", shown(accuracies))).unwrap_or_default();
@@ -180,20 +194,12 @@ fn shown(accuracies: &[f64]) -> String {
     parts.join(", ")
 }
 
-/// Of networks that decide alike the one with the least loss for every member; the most usual where there is none such.
-fn least_loss(alike: &[usize], losses: &[Vec<f64>]) -> usize {
-    let members = losses.first().map_or(0, Vec::len);
-    let best = |member: usize| {
-        let of_member = losses.iter().map(|losses| losses[member]).enumerate();
-        of_member.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(place, _)| place)
-    };
-    let first = best(0);
-    let agreed = (0..members).all(|member| best(member) == first);
-    let usual = alike.iter().copied().min().unwrap_or(0);
-    let chosen = first.filter(|_| agreed).map_or(usual, |place| alike[place]);
-    // A difference that rounding explains decides nothing.
-    let usual_place = alike.iter().position(|candidate| *candidate == usual).unwrap_or(0);
-    let chosen_place = alike.iter().position(|candidate| *candidate == chosen).unwrap_or(0);
-    let clear = (0..members).all(|member| losses[chosen_place][member] < losses[usual_place][member] * (1.0 - 1e-3));
-    if clear { chosen } else { usual }
+/// Of networks that decide alike the most usual, unless another has less loss for every member by more than chance explains.
+/// `runs` holds for each of them its run as every member.
+fn chosen_of(alike: &[usize], runs: &[Vec<Run>]) -> usize {
+    let usual = alike.iter().enumerate().min_by_key(|(_, candidate)| **candidate).map_or(0, |(place, _)| place);
+    let total = |place: usize| runs[place].iter().map(Run::loss).sum::<f64>();
+    let best = (0..alike.len()).min_by(|a, b| total(*a).total_cmp(&total(*b))).unwrap_or(usual);
+    let clear = runs[best].iter().zip(&runs[usual]).all(|(best, usual)| best.has_less_loss_than(usual, ROUND_MARGIN));
+    alike[if clear { best } else { usual }]
 }
