@@ -17,8 +17,12 @@ pub(super) fn graphs(first: &Graph, headers: &[&CheckpointHeader]) -> Result<Vec
     let mut graphs = Vec::with_capacity(headers.len());
     let mut faults = Vec::new();
     for (index, header) in headers.iter().enumerate() {
-        match fit(first, &fixed, header, &format!("/members/{index}")) {
+        let pointer = format!("/members/{index}");
+        match fit(first, &fixed, header, &pointer) {
             Ok(graph) => graphs.push(graph),
+            Err(_) if let Some(detail) = prefixed(headers[0], header) => {
+                faults.push(Fault::new(pointer, FaultCode::ShapeMismatch, detail));
+            }
             Err(of_member) => faults.extend(of_member.into_iter().take(MAX_FAULTS)),
         }
     }
@@ -27,6 +31,28 @@ pub(super) fn graphs(first: &Graph, headers: &[&CheckpointHeader]) -> Result<Vec
     } else {
         Err(Problem { code: Code::MembersIncompatible, ..Problem::faults(faults) })
     }
+}
+
+/// What to do where only a prefix before all names parts a member from the first one; none where more does.
+fn prefixed(first: &CheckpointHeader, member: &CheckpointHeader) -> Option<String> {
+    let prefix = |longer: &CheckpointHeader, shorter: &CheckpointHeader| {
+        let name = &shorter.tensors.first()?.name;
+        let mut names = longer.tensors.iter();
+        let prefix = names.find_map(|info| info.name.strip_suffix(name.as_str()))?.to_owned();
+        let known: BTreeSet<&str> = shorter.tensors.iter().map(|info| info.name.as_str()).collect();
+        let all =
+            longer.tensors.iter().all(|info| info.name.strip_prefix(&*prefix).is_some_and(|name| known.contains(name)));
+        (all && prefix.ends_with('.') && longer.tensors.len() == shorter.tensors.len()).then_some(prefix)
+    };
+    let (whose, prefix) = match (prefix(member, first), prefix(first, member)) {
+        (Some(prefix), _) => ("this member's names begin with", prefix),
+        (None, Some(prefix)) => ("the first member's names begin with", prefix),
+        (None, None) => return None,
+    };
+    Some(format!(
+        "{whose} `{prefix}`, the other's do not: save all alike, as with \
+         `{{name.removeprefix(\"{prefix}\"): tensor for name, tensor in model.state_dict().items()}}`"
+    ))
 }
 
 /// Nodes whose widths the task fixes: those that read the input and those that write the outputs.

@@ -39,8 +39,7 @@ pub(super) fn candidates(modules: &[Module], given: Given<'_>) -> Result<Vec<Can
     let variants =
         Variants::new(given.settings).with(order_settings(&orders, given.settings)).with(layer_settings(&orders));
     let variants = if orders[0].len() > 1 { variants.with(activations(&FUNCTIONS)) } else { variants };
-    let variants =
-        if orders[0].len() == 1 || given.settings.output.is_some() { variants.with(outputs()) } else { variants };
+    let variants = if given.settings.output.is_some() { variants.with(outputs()) } else { variants };
     let variants =
         if modules.iter().any(Module::is_norm) { variants.with(epsilons(&[EPS, 1e-3, 1e-6])) } else { variants };
     let mut found: Vec<Candidate> = Vec::new();
@@ -50,10 +49,18 @@ pub(super) fn candidates(modules: &[Module], given: Given<'_>) -> Result<Vec<Can
             found.push(candidate);
         }
     }
+    // Where nothing else is open, what stands behind the last layer is: names leave room for that everywhere.
+    if let [only] = &found[..]
+        && *given.settings == Settings::default()
+    {
+        let settings = outputs().map(|output| only.settings.clone().or(output));
+        let build = |settings: &Settings| network(modules, in_order(&orders, settings), given.input, settings);
+        return settings.iter().map(build).collect();
+    }
     Ok(found)
 }
 
-/// Functions that may stand behind the last layer: of a single matrix that is all that is open, of others rarely any.
+/// Functions that may stand behind the last layer.
 fn outputs() -> [Settings; 3] {
     [Activation::None, Activation::Sigmoid, Activation::Tanh]
         .map(|function| Settings { output: Some(function), ..Settings::default() })

@@ -88,5 +88,9 @@ fn module(name: &str, tensors: &BTreeMap<&str, &TensorInfo>) -> Result<Module, S
 /// Tensors that make no known module.
 fn describe(name: &str, tensors: &BTreeMap<&str, &TensorInfo>) -> String {
     let list: Vec<String> = tensors.iter().take(8).map(|(role, info)| format!("{role} {:?}", info.shape)).collect();
+    if name.is_empty() {
+        let names: Vec<String> = tensors.keys().take(8).map(|name| format!("`{name}`")).collect();
+        return format!("tensors without a module ({}): save the whole model's `state_dict()`", names.join(", "));
+    }
     format!("module `{name}` ({}) is no Linear, Conv2d, BatchNorm or LayerNorm", list.join(", "))
 }

@@ -144,6 +144,18 @@ fn unknown_tensors_and_families_are_named() {
 }
 
 #[test]
+fn a_prefix_that_one_member_has_is_named() {
+    let first = mlp([20, 32, 16, 10]);
+    let mut wrapped = first.clone();
+    wrapped.tensors.iter_mut().for_each(|info| info.name = format!("module.{}", info.name));
+    for members in [[&first, &wrapped], [&wrapped, &first]] {
+        let problem = detect(&members, &Architecture::default(), None).unwrap_err();
+        assert_eq!((problem.code, problem.errors.len()), (Code::MembersIncompatible, 1), "{problem}");
+        assert!(problem.errors[0].detail.contains("removeprefix(\"module.\")"), "{problem}");
+    }
+}
+
+#[test]
 fn members_may_differ_in_their_hidden_widths_only() {
     let first = mlp([20, 32, 16, 10]);
     let detected = detect(&[&first, &mlp([20, 48, 8, 10])], &Architecture::default(), None).unwrap();
