@@ -16,9 +16,6 @@ const ROUNDS: [usize; 4] = [48, 192, 768, 2048];
 const MARGIN: f64 = 3.0;
 const ROUND_MARGIN: f64 = 4.0;
 
-/// Part of the examples by which it must be ahead.
-const LEAST: f64 = 0.01;
-
 /// Part of the examples on which two networks decide alike that these data cannot, and need not, tell apart.
 const ALIKE: f64 = 0.98;
 
@@ -52,13 +49,14 @@ impl Run {
         mean > margin * (variance / count).sqrt()
     }
 
-    /// Whether it is ahead of `other` by so many standard deviations of the difference (`McNemar`) and by [`LEAST`].
+    /// Whether it is ahead of `other` by so many standard deviations: it is right more often (`McNemar`'s test), or its losses are
+    /// less and it is not right less often.
     fn is_ahead_of(&self, other: &Self, margin: f64) -> bool {
         let pairs = || self.right.iter().zip(&other.right);
         let only_self = pairs().filter(|(own, other)| **own && !**other).count() as f64;
         let only_other = pairs().filter(|(own, other)| !**own && **other).count() as f64;
-        let lead = only_self - only_other;
-        lead > margin * (only_self + only_other).sqrt() && lead >= LEAST * self.right.len() as f64
+        let (lead, deviation) = (only_self - only_other, (only_self + only_other).sqrt());
+        lead > margin * deviation || (lead > -deviation && self.has_less_loss_than(other, margin))
     }
 
     /// Whether both decide alike.
@@ -102,7 +100,7 @@ pub(super) fn decide(
             runs.extend(run(trial, *candidate, 0, &part)?);
             phases.done(round * total + index + 1, ROUNDS.len() * total);
         }
-        runs.sort_by(|a, b| b.accuracy().total_cmp(&a.accuracy()).then(a.loss().total_cmp(&b.loss())));
+        runs.sort_by(|a, b| a.loss().total_cmp(&b.loss()));
         let Some(leader) = runs.first() else { break };
         let behind = |run: &Run| leader.is_ahead_of(run, ROUND_MARGIN);
         dropped.extend(runs.iter().filter(|run| behind(run)).map(|run| (run.accuracy(), run.candidate)));
