@@ -1,6 +1,6 @@
 //! Proof by a reference: inputs, and what one member makes of them in the client's own code.
 
-use super::{LISTED, Trial, Verdict, refused};
+use super::{LISTED, Trial, Verdict, labels, refused};
 use crate::domain::problem::{Code, Fault, FaultCode, Problem};
 use crate::model::families::{Compared, Degree};
 use crate::model::header::{CheckpointHeader, Dtype};
@@ -123,6 +123,9 @@ pub(super) fn decide(trial: &Trial<'_>, phases: &mut Phases<'_>) -> Result<Verdi
     let chosen = near((best * 3.0).max(ROUNDING / 20.0)).min().unwrap_or(nearest);
     let same = rivals.iter().all(|rival| near(ROUNDING).any(|near| near == *rival));
     if !agree(trial, request.member, chosen, &rivals, tolerance)?.unwrap_or(same) {
+        if let Some(data) = &trial.loaded.data {
+            return labels::decide(trial, &data.train, rivals, phases);
+        }
         let detail = format!(
             "{} networks give the logits of {name} alike, but not those of other data: give more varied inputs, or settings that \
              decide",
