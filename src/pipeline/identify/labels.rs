@@ -49,14 +49,20 @@ impl Run {
         mean > margin * (variance / count).sqrt()
     }
 
-    /// Whether it is ahead of `other` by so many standard deviations: it is right more often (`McNemar`'s test), or its losses are
-    /// less and it is not right less often.
-    fn is_ahead_of(&self, other: &Self, margin: f64) -> bool {
+    /// Of how many more examples it is right than `other`, in standard deviations of that difference (`McNemar`'s test).
+    fn lead(&self, other: &Self) -> f64 {
         let pairs = || self.right.iter().zip(&other.right);
-        let only_self = pairs().filter(|(own, other)| **own && !**other).count() as f64;
-        let only_other = pairs().filter(|(own, other)| !**own && **other).count() as f64;
-        let (lead, deviation) = (only_self - only_other, (only_self + only_other).sqrt());
-        lead > margin * deviation || (lead > -deviation && self.has_less_loss_than(other, margin))
+        let only_self = pairs().filter(|(own, other)| **own && !**other).count();
+        let only_other = pairs().filter(|(own, other)| !**own && **other).count();
+        let apart = only_self + only_other;
+        if apart == 0 { 0.0 } else { (only_self as f64 - only_other as f64) / (apart as f64).sqrt() }
+    }
+
+    /// Whether it is ahead of `other` by so many standard deviations: it is right more often, or its losses are less and it is not
+    /// right less often.
+    fn is_ahead_of(&self, other: &Self, margin: f64) -> bool {
+        let lead = self.lead(other);
+        lead > margin || (lead > -1.0 && self.has_less_loss_than(other, margin))
     }
 
     /// Whether both decide alike.
@@ -81,6 +87,13 @@ fn run(trial: &Trial<'_>, candidate: usize, member: usize, part: &Subset) -> Res
     Ok(Some(run))
 }
 
+/// The place of the run with the least loss among those that are not clearly right less often than the best.
+fn leader(runs: &[Run]) -> Option<usize> {
+    let most = runs.iter().max_by(|a, b| a.accuracy().total_cmp(&b.accuracy()))?;
+    let close = runs.iter().enumerate().filter(|(_, run)| most.lead(run) <= MARGIN);
+    close.min_by(|a, b| a.1.loss().total_cmp(&b.1.loss())).map(|(place, _)| place)
+}
+
 /// The network that is ahead of all others on labelled data for every member.
 pub(super) fn decide(
     trial: &Trial<'_>,
@@ -100,9 +113,10 @@ pub(super) fn decide(
             runs.extend(run(trial, *candidate, 0, &part)?);
             phases.done(round * total + index + 1, ROUNDS.len() * total);
         }
-        runs.sort_by(|a, b| a.loss().total_cmp(&b.loss()));
-        let Some(leader) = runs.first() else { break };
-        let behind = |run: &Run| leader.is_ahead_of(run, ROUND_MARGIN);
+        let Some(place) = leader(&runs) else { break };
+        runs.swap(0, place);
+        let leader = &runs[0];
+        let behind = |run: &Run| leader.is_ahead_of(run, ROUND_MARGIN) && leader.lead(run) >= 0.0;
         dropped.extend(runs.iter().filter(|run| behind(run)).map(|run| (run.accuracy(), run.candidate)));
         let keep: Vec<bool> = runs.iter().map(|run| !behind(run)).collect();
         let mut keep = keep.into_iter();

@@ -127,8 +127,7 @@ pub(super) fn decide(trial: &Trial<'_>, phases: &mut Phases<'_>) -> Result<Verdi
             return labels::decide(trial, &data.train, rivals, phases);
         }
         let detail = format!(
-            "{} networks give the logits of {name} alike, but not those of other data: give more varied inputs, or settings that \
-             decide",
+            "{} networks are about as near to the logits of {name}: give more varied inputs, or settings that decide",
             rivals.len()
         );
         return Err(refused(Code::ArchitectureAmbiguous, detail, &compared));

@@ -123,9 +123,8 @@ impl Builder<'_> {
                 if let Some(size) = self.size.filter(|size| *size >= 2) {
                     let window = Window::square(2, 2, 0);
                     let (op, size) = match mean {
-                        true if self.channels.is_multiple_of(2) => {
-                            (Op::BlurPool2d { kernel: 3, stride: 2 }, size.div_ceil(2))
-                        }
+                        // The same for members of other widths.
+                        true if size.is_multiple_of(4) => (Op::BlurPool2d { kernel: 3, stride: 2 }, size.div_ceil(2)),
                         true => (Op::avg_pool2d(window), size / 2),
                         false => (Op::max_pool2d(window), size / 2),
                     };
