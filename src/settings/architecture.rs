@@ -187,14 +187,17 @@ impl Settings {
     }
 }
 
+/// The value of a setting in words.
+#[must_use]
+pub fn shown(value: &serde_json::Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (name, value)) in self.entries().iter().enumerate() {
             let separator = if index == 0 { "" } else { ", " };
-            match value {
-                serde_json::Value::String(text) => write!(f, "{separator}{name} {text}")?,
-                other => write!(f, "{separator}{name} {other}")?,
-            }
+            write!(f, "{separator}{name} {}", shown(value))?;
         }
         Ok(())
     }

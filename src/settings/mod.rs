@@ -11,7 +11,9 @@ mod importance;
 mod method;
 mod target;
 
-pub use architecture::{Activation, Architecture, NetworkChoice, NormPlace, Padding, Pool, Settings, Strided, Summary};
+pub use architecture::{
+    Activation, Architecture, NetworkChoice, NormPlace, Padding, Pool, Settings, Strided, Summary, shown,
+};
 pub use calibration::{Calibration, Convolutions};
 pub use candidate::Candidate;
 pub use compensation::Compensate;

@@ -6,6 +6,9 @@ use std::process::Command;
 
 use engraft::model::formats::safetensors::encode_header;
 use engraft::model::header::{Dtype, TensorInfo};
+use engraft::plan::request::JobRequest;
+use engraft::process::protocol::{InputFile, Task};
+use engraft::settings::Device;
 use sha2::{Digest, Sha256};
 
 /// A safetensors file of tensors of 32-bit floats.
@@ -46,4 +49,23 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
 pub(crate) fn files(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// The task of a job whose names are paths, on two threads.
+pub(crate) fn task(job: JobRequest, scratch: PathBuf) -> Task {
+    let file = |name: &String| InputFile { name: name.clone(), path: name.into(), sha256: String::new() };
+    let dataset = job.dataset.as_ref();
+    Task {
+        members: job.members.iter().map(file).collect(),
+        dataset: dataset.map(|dataset| file(&dataset.name)),
+        validation: dataset.and_then(|dataset| dataset.validation.as_ref()).map(file),
+        test: dataset.and_then(|dataset| dataset.test.as_ref()).map(file),
+        reference: job.reference.as_ref().map(|reference| file(&reference.name)),
+        scratch,
+        resume: None,
+        memory_limit: None,
+        device: Device::Cpu,
+        threads: 2,
+        job,
+    }
 }

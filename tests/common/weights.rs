@@ -3,8 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use engraft::model::header::CheckpointHeader;
+use engraft::model::header::{CheckpointHeader, Dtype, TensorInfo};
+use engraft::model::natural;
 use engraft::tensors::StateDict;
+use serde::Deserialize;
+use serde_json::Value;
 
 const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
 const SEED_STEP: u64 = 0xd134_2543_de82_ef95;
@@ -59,4 +62,27 @@ pub(crate) fn state_dict(header: &CheckpointHeader, seed: u64) -> StateDict {
         }
     }
     weights
+}
+
+/// Unfolds the tree of names.
+pub(crate) fn header(tensors: &Value) -> CheckpointHeader {
+    fn walk(name: &str, value: &Value, list: &mut Vec<TensorInfo>) {
+        match value {
+            Value::Object(children) => {
+                for (part, child) in children {
+                    let name = if name.is_empty() { part.clone() } else { format!("{name}.{part}") };
+                    walk(&name, child, list);
+                }
+            }
+            shape => list.push(TensorInfo {
+                name: name.to_owned(),
+                dtype: if name.ends_with("num_batches_tracked") { Dtype::I64 } else { Dtype::F32 },
+                shape: Vec::deserialize(shape).expect("a shape"),
+            }),
+        }
+    }
+    let mut list = Vec::new();
+    walk("", tensors, &mut list);
+    list.sort_by(|a, b| natural::compare(&a.name, &b.name));
+    CheckpointHeader { tensors: list }
 }

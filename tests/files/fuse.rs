@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
+use crate::common::samples::task;
 use engraft::fusion::reference::verify;
 use engraft::fusion::{Member, Padded};
 use engraft::model::depth;
@@ -11,8 +12,7 @@ use engraft::model::graph::Graph;
 use engraft::model::header::Dtype;
 use engraft::pipeline::{self, JobOutcome};
 use engraft::plan::parse::parse;
-use engraft::process::protocol::{InputFile, Task};
-use engraft::settings::{Architecture, Device};
+use engraft::settings::Architecture;
 use engraft::tensors::{Checkpoint, StateDict, Weights};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -111,20 +111,7 @@ impl Files {
         let job = parse(&body).unwrap();
         let scratch = self.folder.path().join("scratch");
         std::fs::create_dir_all(&scratch).unwrap();
-        let file = |name: &String| InputFile { name: name.clone(), path: name.into(), sha256: String::new() };
-        let task = Task {
-            reference: None,
-            members: job.members.iter().map(file).collect(),
-            dataset: job.dataset.as_ref().map(|dataset| file(&dataset.name)),
-            validation: None,
-            test: None,
-            scratch,
-            resume: None,
-            memory_limit: None,
-            device: Device::Cpu,
-            threads: 2,
-            job,
-        };
+        let task = task(job, scratch);
         match pipeline::run(&task, &mut |_| {}, &AtomicBool::new(false)) {
             Ok(JobOutcome::Finished(artifacts)) => artifacts.into_iter().map(|file| (file.name, file.path)).collect(),
             other => panic!("{body:#}: {other:?}"),

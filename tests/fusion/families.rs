@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::common::app::TestApp;
 use crate::common::shared_data::shared;
-use crate::common::weights;
+use crate::common::weights::{self, header};
 use engraft::exec::CpuNetwork;
 use engraft::fusion::Member;
 use engraft::fusion::reference::verify::{Agreement, TOLERANCE, reference};
@@ -14,8 +14,7 @@ use engraft::kernels::Float;
 use engraft::kernels::loss::Targets;
 use engraft::model::families::{self, FAMILIES, inspect};
 use engraft::model::graph::{Graph, Shape};
-use engraft::model::header::{CheckpointHeader, Dtype, TensorInfo};
-use engraft::model::natural;
+use engraft::model::header::CheckpointHeader;
 use engraft::settings::Architecture;
 use engraft::tensors::StateDict;
 use serde::Deserialize;
@@ -51,33 +50,15 @@ fn load(name: &str) -> Fixture {
     serde_json::from_slice(&std::fs::read(path).expect("a fixture")).expect("its form")
 }
 
-/// Unfolds the tree of names.
-fn header(tensors: &Value) -> CheckpointHeader {
-    fn walk(name: &str, value: &Value, list: &mut Vec<TensorInfo>) {
-        match value {
-            Value::Object(children) => {
-                for (part, child) in children {
-                    let name = if name.is_empty() { part.clone() } else { format!("{name}.{part}") };
-                    walk(&name, child, list);
-                }
-            }
-            shape => list.push(TensorInfo {
-                name: name.to_owned(),
-                dtype: if name.ends_with("num_batches_tracked") { Dtype::I64 } else { Dtype::F32 },
-                shape: Shape::deserialize(shape).expect("a shape"),
-            }),
-        }
-    }
-    let mut list = Vec::new();
-    walk("", tensors, &mut list);
-    list.sort_by(|a, b| natural::compare(&a.name, &b.name));
-    CheckpointHeader { tensors: list }
-}
-
 /// Recognises the fixture's network from names and shapes alone, and for the fixture's input; survives its JSON form.
 fn recognise(name: &str, fixture: &Fixture, header: &CheckpointHeader) -> Graph {
     let found = inspect(header);
-    let families: BTreeSet<&str> = found.network.iter().map(|network| network.family.as_str()).collect();
+    let families: BTreeSet<&str> = found
+        .network
+        .iter()
+        .map(|network| network.family.as_str())
+        .chain(found.candidates.iter().map(|candidate| candidate.family.as_str()))
+        .collect();
     assert_eq!(families, BTreeSet::from([fixture.family.as_str()]), "{name}: {:?}", found.unrecognised);
     let example = fixture.input[1..].to_vec();
     let mut detected = families::detect(&[header], &Architecture::default(), Some(&example)).expect(name);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
+use crate::common::samples::task;
 use crate::common::weights;
 use candle_core::{Device as CandleDevice, Tensor};
 use engraft::domain::problem::{Code, Problem};
@@ -13,8 +14,8 @@ use engraft::model::families;
 use engraft::model::header::{CheckpointHeader, Dtype, TensorInfo};
 use engraft::pipeline::{self, JobOutcome};
 use engraft::plan::parse::parse;
-use engraft::process::protocol::{InputFile, Message, Task};
-use engraft::settings::{Architecture, Device};
+use engraft::process::protocol::Message;
+use engraft::settings::Architecture;
 use engraft::tensors::StateDict;
 use serde_json::{Value, json};
 
@@ -102,20 +103,7 @@ impl Lab {
         let job = parse(&body).map_err(Problem::faults)?;
         let scratch = self.path("scratch");
         std::fs::create_dir_all(&scratch).expect("a folder");
-        let file = |name: &String| InputFile { name: name.clone(), path: name.into(), sha256: String::new() };
-        let task = Task {
-            members: job.members.iter().map(file).collect(),
-            dataset: job.dataset.as_ref().map(|dataset| file(&dataset.name)),
-            validation: None,
-            test: None,
-            reference: job.reference.as_ref().map(|reference| file(&reference.name)),
-            scratch,
-            resume: None,
-            memory_limit: None,
-            device: Device::Cpu,
-            threads: 2,
-            job,
-        };
+        let task = task(job, scratch);
         let mut plan = None;
         let mut listen = |message: Message| {
             if let Message::Planned { plan: sent } = message {

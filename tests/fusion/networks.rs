@@ -6,19 +6,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use crate::common::weights;
+use crate::common::samples::task;
+use crate::common::weights::{self, header};
 use engraft::domain::problem::{Code, Problem};
 use engraft::exec::CpuNetwork;
 use engraft::model::families::Degree;
 use engraft::model::graph::Graph;
-use engraft::model::header::{CheckpointHeader, Dtype, TensorInfo};
-use engraft::model::natural;
+use engraft::model::header::CheckpointHeader;
 use engraft::pipeline::{self, JobOutcome};
 use engraft::plan::network::JobFiles;
 use engraft::plan::parse::parse;
 use engraft::plan::resolve::resolve;
-use engraft::process::protocol::{InputFile, Task};
-use engraft::settings::Device;
 use engraft::tensors::StateDict;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -48,28 +46,6 @@ enum Outcome {
     Ambiguous,
     Unknown,
     Wrong,
-}
-
-fn header(tensors: &Value) -> CheckpointHeader {
-    fn walk(name: &str, value: &Value, list: &mut Vec<TensorInfo>) {
-        match value {
-            Value::Object(children) => {
-                for (part, child) in children {
-                    let name = if name.is_empty() { part.clone() } else { format!("{name}.{part}") };
-                    walk(&name, child, list);
-                }
-            }
-            shape => list.push(TensorInfo {
-                name: name.to_owned(),
-                dtype: if name.ends_with("num_batches_tracked") { Dtype::I64 } else { Dtype::F32 },
-                shape: Vec::deserialize(shape).expect("a shape"),
-            }),
-        }
-    }
-    let mut list = Vec::new();
-    walk("", tensors, &mut list);
-    list.sort_by(|a, b| natural::compare(&a.name, &b.name));
-    CheckpointHeader { tensors: list }
 }
 
 /// A fixture as files: two members of the network (the second with other weights) and a reference of the first.
@@ -120,20 +96,7 @@ impl Files {
         let job = parse(body).map_err(Problem::faults)?;
         let scratch = self.path("scratch");
         std::fs::create_dir_all(&scratch).expect("a folder");
-        let file = |name: &String| InputFile { name: name.clone(), path: name.into(), sha256: String::new() };
-        let task = Task {
-            members: job.members.iter().map(file).collect(),
-            reference: job.reference.as_ref().map(|reference| file(&reference.name)),
-            dataset: None,
-            validation: None,
-            test: None,
-            scratch,
-            resume: None,
-            memory_limit: None,
-            device: Device::Cpu,
-            threads: 2,
-            job,
-        };
+        let task = task(job, scratch);
         match pipeline::run(&task, &mut |_| {}, &AtomicBool::new(false))? {
             JobOutcome::Finished(artifacts) => {
                 let file = artifacts.iter().find(|file| file.name == "architecture").expect("an architecture");

@@ -5,7 +5,7 @@ use crate::model::families::builder::{EPS, function};
 use crate::model::families::images::for_images;
 use crate::model::families::inverted::{Parts, Style, block, conv_unit, variants};
 use crate::model::families::named::{Net, Tensors};
-use crate::model::families::variants::activations;
+use crate::model::families::variants::{activations, check_stages};
 use crate::model::families::{Candidate, Given, Unfit};
 use crate::model::graph::Op;
 use crate::settings::Activation;
@@ -29,6 +29,7 @@ const DEEP_EPS: f64 = 1e-3;
 pub(super) fn candidates(tensors: &Tensors<'_>, given: Given<'_>) -> Result<Vec<Candidate>, Unfit> {
     let [_, channels, ..] = tensors.kernels("features.0.0")?;
     let count = tensors.places("features.").len().saturating_sub(2);
+    check_stages(count)?;
     let stages: Vec<usize> = (1..=count).map(|stage| tensors.places(&format!("features.{stage}.")).len()).collect();
     let eps = if stages.iter().sum::<usize>() >= DEEP { [DEEP_EPS, EPS] } else { [EPS, DEEP_EPS] };
     let functions = [Activation::Silu, Activation::Relu, Activation::Relu6, Activation::Hardswish, Activation::Gelu];

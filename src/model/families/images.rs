@@ -5,6 +5,9 @@ use crate::model::families::{Candidate, Unfit};
 use crate::model::graph::Shape;
 use crate::settings::Settings;
 
+/// Most operations of all candidates together: a file from outside may name a hundred thousand tensors.
+const MOST_NODES: usize = 1 << 18;
+
 /// The networks that `build` makes for images of `channels` channels, one for each combination of open settings that fits:
 /// of the given shape, or of height and width `size`, which then is the first assumption.
 pub(super) fn for_images(
@@ -23,7 +26,15 @@ pub(super) fn for_images(
     }
     let mut found: Vec<Candidate> = Vec::new();
     let mut refused = None;
-    for settings in variants.combinations() {
+    let combinations = variants.combinations();
+    let count = combinations.len();
+    for settings in combinations {
+        let nodes = found.first().map_or(0, |first| first.graph.nodes().len());
+        if nodes.saturating_mul(count) > MOST_NODES {
+            return Err(Unfit::Unknown(format!(
+                "a network of {nodes} operations has too many variants ({count}) to try them all: give more of its settings"
+            )));
+        }
         match build(shape, &settings) {
             Ok(candidate) if found.iter().any(|other| other.graph == candidate.graph) => {}
             Ok(candidate) => found.push(candidate),

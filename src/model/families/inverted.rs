@@ -35,7 +35,7 @@ pub(super) fn variants<'a>(given: &'a Settings, stages: usize, published: &[usiz
         strides
     };
     let any = |chosen: usize| {
-        (0..stages).map(|stage| if stage > 0 && chosen >> (stage - 1) & 1 == 1 { 2 } else { 1 }).collect()
+        (0..stages).map(|stage| if stage > 0 && (chosen >> (stage - 1)) & 1 == 1 { 2 } else { 1 }).collect()
     };
     let strides: Vec<Vec<usize>> = if stages == published.len() {
         (0..4).map(fewer).collect()

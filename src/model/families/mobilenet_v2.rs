@@ -4,7 +4,7 @@ use crate::model::families::builder::{EPS, function};
 use crate::model::families::images::for_images;
 use crate::model::families::inverted::{Parts, Style, block, conv_unit, variants};
 use crate::model::families::named::{Net, Tensors};
-use crate::model::families::variants::activations;
+use crate::model::families::variants::{activations, check_stages};
 use crate::model::families::{Candidate, Given, Unfit};
 use crate::model::graph::Op;
 use crate::settings::Activation;
@@ -23,6 +23,7 @@ pub(super) fn candidates(tensors: &Tensors<'_>, given: Given<'_>) -> Result<Vec<
     let [_, channels, ..] = tensors.kernels("features.0.0")?;
     let blocks = tensors.places("features.").len().saturating_sub(2);
     let stages = stages(tensors, blocks)?;
+    check_stages(stages.len())?;
     let functions =
         [Activation::Relu6, Activation::Relu, Activation::Silu, Activation::Hardswish, Activation::LeakyRelu(0.01)];
     let strides = STAGES.map(|(_, stride)| stride);

@@ -37,7 +37,7 @@ use crate::domain::problem::{Code, Fault, FaultCode, Problem};
 use crate::model::graph::json as graph_json;
 use crate::model::graph::{Graph, MAX_ELEMENTS, Shape};
 use crate::model::header::CheckpointHeader;
-use crate::settings::{Architecture, NetworkChoice, Settings};
+use crate::settings::{Architecture, NetworkChoice, Settings, shown};
 use serde::{Deserialize, Serialize};
 
 /// What is known of a network besides its checkpoint.
@@ -66,9 +66,8 @@ impl Candidate {
     /// Everything that names and shapes do not say, in words.
     #[must_use]
     pub fn assumed(&self) -> Vec<String> {
-        let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let settings = self.settings.entries();
-        let settings = settings.iter().map(|(name, value)| format!("{name}: {}", text(value)));
+        let settings = settings.iter().map(|(name, value)| format!("{name}: {}", shown(value)));
         settings.chain(self.assumptions.iter().cloned()).collect()
     }
 }
@@ -267,11 +266,10 @@ pub fn open(found: &[Candidate]) -> Vec<Open> {
         },
     ];
     for name in Settings::NAMES {
-        let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let name_of = name.to_owned();
         open.push(Open {
             name: name_of,
-            values: distinct(entries.iter().filter_map(|entries| entries.get(name).map(text))),
+            values: distinct(entries.iter().filter_map(|entries| entries.get(name).map(shown))),
         });
     }
     open.retain(|open| open.values.len() > 1);

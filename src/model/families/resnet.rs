@@ -5,7 +5,7 @@
 use crate::model::families::builder::EPS;
 use crate::model::families::images::for_images;
 use crate::model::families::named::{Net, Tensors};
-use crate::model::families::variants::{Variants, activations, epsilons, summaries};
+use crate::model::families::variants::{Variants, activations, check_stages, epsilons, summaries};
 use crate::model::families::{Candidate, Given, Unfit};
 use crate::model::graph::{NodeId, Op, Window};
 use crate::settings::{Activation, Settings, Strided};
@@ -30,6 +30,7 @@ pub(super) fn candidates(tensors: &Tensors<'_>, given: Given<'_>) -> Result<Vec<
                       which is not known under these names";
         return Err(Unfit::Unknown(detail.to_owned()));
     }
+    check_stages(tensors.places("layer").len())?;
     let large = kernel >= LARGE_STEM;
     let size = if large { DEFAULT_SIZES.1 } else { DEFAULT_SIZES.0 };
     for_images(given.input, channels, size, &variants(tensors, given.settings, large), |shape, settings| {
@@ -90,7 +91,7 @@ fn variants<'a>(tensors: &Tensors<'_>, given: &'a Settings, large: bool) -> Vari
     let usual = strides(&|_| {});
     let mut places = vec![moves(usual.clone(), plain.clone())];
     places.extend((1..=3.min(stages.saturating_sub(1))).map(|count| moves(strides(&ones(count)), dilated(count))));
-    places.extend((1..stages).map(|count| moves(strides(&ones(count)), plain.clone())));
+    places.extend((1..stages.min(5)).map(|count| moves(strides(&ones(count)), plain.clone())));
     places.push(moves(strides(&|strides| strides.iter_mut().for_each(|stride| *stride = 2)), plain.clone()));
     if stages > 2 {
         places.push(moves(strides(&|strides| strides[1] = 1), plain.clone()));

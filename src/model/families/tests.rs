@@ -143,6 +143,27 @@ fn unknown_tensors_and_families_are_named() {
     assert!(detect(&[&lenet()], &family("lenet"), Some(&vec![1, 28, 28])).is_ok());
 }
 
+/// Residual networks or inverted ones of `stages` stages, each of `blocks` blocks.
+fn deep(stages: usize, blocks: usize) -> CheckpointHeader {
+    let mut shapes = vec![("conv1.weight".to_owned(), vec![1, 3, 3, 3]), ("fc.weight".to_owned(), vec![2, 1])];
+    for (stage, block) in (1..=stages).flat_map(|stage| (0..blocks).map(move |block| (stage, block))) {
+        for conv in 1..=2 {
+            shapes.push((format!("layer{stage}.{block}.conv{conv}.weight"), vec![1, 1, 3, 3]));
+        }
+    }
+    let list: Vec<(&str, &[usize])> = shapes.iter().map(|(name, shape)| (name.as_str(), &shape[..])).collect();
+    header(&list)
+}
+
+#[test]
+fn a_file_of_many_layers_is_refused_before_its_variants_fill_the_memory() {
+    for (header, said) in [(deep(20_000, 1), "at most 64 stages"), (deep(2, 10_000), "too many variants")] {
+        let problem = detect(&[&header], &Architecture::default(), Some(&vec![3, 8, 8])).unwrap_err();
+        assert_eq!(problem.code, Code::ArchitectureUnknown);
+        assert!(problem.detail.contains(said), "{problem}");
+    }
+}
+
 #[test]
 fn a_prefix_that_one_member_has_is_named() {
     let first = mlp([20, 32, 16, 10]);

@@ -1,5 +1,6 @@
 //! Which values the settings of a network may have: what names and shapes leave open, the most usual first.
 
+use crate::model::families::Unfit;
 use crate::settings::{Activation, Settings, Summary};
 
 /// Up to as many combinations all are tried; where there are more, those that depart from what is usual in
@@ -9,6 +10,15 @@ const ALL: usize = 192;
 const DEPARTURES: usize = 2;
 /// Most combinations that are tried.
 const MOST: usize = 640;
+
+/// Most stages of a network whose strides are open.
+const MOST_STAGES: usize = 64;
+
+/// Checks that a network has no more stages than can be told strides for.
+pub(super) fn check_stages(count: usize) -> Result<(), Unfit> {
+    let detail = || format!("a network may have at most {MOST_STAGES} stages, this one has {count}");
+    if count > MOST_STAGES { Err(Unfit::Unknown(detail())) } else { Ok(()) }
+}
 
 /// Settings that are open, each with its values.
 #[derive(Debug, Clone)]

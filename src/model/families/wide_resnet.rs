@@ -4,7 +4,7 @@
 use crate::model::families::builder::EPS;
 use crate::model::families::images::for_images;
 use crate::model::families::named::{Net, Tensors};
-use crate::model::families::variants::{Variants, activations, epsilons, summaries};
+use crate::model::families::variants::{Variants, activations, check_stages, epsilons, summaries};
 use crate::model::families::{Candidate, Given, Unfit};
 use crate::model::graph::{NodeId, Op};
 use crate::settings::{Activation, Settings};
@@ -19,6 +19,7 @@ const DEFAULT_SIZE: usize = 32;
 pub(super) fn candidates(tensors: &Tensors<'_>, given: Given<'_>) -> Result<Vec<Candidate>, Unfit> {
     let [_, channels, ..] = tensors.kernels("conv1")?;
     let stages = tensors.places("block").len();
+    check_stages(stages)?;
     let strides = |first: usize| (0..stages).map(|stage| if stage == 0 { first } else { 2 }).collect();
     let strides = |first: usize| Settings { strides: Some(strides(first)), ..Settings::default() };
     let stem = |stride: usize| Settings { stem_stride: Some(stride), ..Settings::default() };
