@@ -82,8 +82,17 @@ const BY_NAME: [(&[&str], Reader); 8] = [
     (&[resnet::ANCHOR], resnet::candidates),
 ];
 
+/// Most tensors of a network that is recognised: more make more operations than a graph may have, in every variant.
+const MOST_TENSORS: usize = 20_000;
+
 /// All networks that fit a checkpoint.
 pub(super) fn candidates(header: &CheckpointHeader, given: Given<'_>) -> Result<Vec<Candidate>, Unfit> {
+    let count = header.tensors.len();
+    if count > MOST_TENSORS {
+        return Err(Unfit::Unknown(format!(
+            "networks of up to {MOST_TENSORS} tensors are recognised, this one has {count}"
+        )));
+    }
     for (anchors, read) in BY_NAME {
         if let Some(tensors) = anchors.iter().find_map(|anchor| Tensors::anchored(header, anchor)) {
             return read(&tensors, given);
