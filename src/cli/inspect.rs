@@ -198,7 +198,7 @@ mod tests {
             dtype: Dtype::F32,
             shape: shape.to_vec(),
         };
-        CheckpointHeader { tensors: tensors.iter().map(info).collect() }
+        CheckpointHeader::new(tensors.iter().map(info).collect())
     }
 
     fn shown(header: &CheckpointHeader) -> String {

@@ -77,9 +77,21 @@ impl TensorInfo {
 pub struct CheckpointHeader {
     /// The tensors.
     pub tensors: Vec<TensorInfo>,
+    /// The network that the file's metadata states, in the JSON form of a graph; not checked yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stated: Option<serde_json::Value>,
 }
 
+/// The entry of a file's metadata that states what network its tensors are.
+pub const STATED_KEY: &str = "engraft_graph";
+
 impl CheckpointHeader {
+    /// A header that states no network.
+    #[must_use]
+    pub fn new(tensors: Vec<TensorInfo>) -> Self {
+        Self { tensors, stated: None }
+    }
+
     /// The tensor called `name`.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&TensorInfo> {

@@ -60,7 +60,7 @@ mod tests {
     fn header(tensors: &[(&str, Dtype)]) -> CheckpointHeader {
         let info =
             |(name, dtype): &(&str, Dtype)| TensorInfo { name: (*name).to_owned(), dtype: *dtype, shape: vec![1] };
-        CheckpointHeader { tensors: tensors.iter().map(info).collect() }
+        CheckpointHeader::new(tensors.iter().map(info).collect())
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub(super) fn with_statistics(context: &mut Context<'_>, bench: Bench<'_>, made:
     // The file that is mapped may be the one that is written next.
     drop(weights);
     let mode = WriteMode::last(!context.trains());
-    let (weights, file) = publish::model(context.task, &measured, &context.network().precision, mode)?;
+    let (weights, file) = publish::model(context, &graph, &measured, &context.network().precision, mode)?;
     Ok(FusedFile { fused: Fused { graph, weights, provenance }, file, ..made })
 }
 

@@ -1,6 +1,5 @@
 //! Trains the members of an ensemble from scratch: one network for each seed, on the same data.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
@@ -119,7 +118,7 @@ fn compute(task: &TrainingTask, phases: &mut Phases<'_>) -> Result<TrainedEnsemb
     let mut members = Vec::with_capacity(task.recipe.seeds.len());
     for seed in &task.recipe.seeds {
         let (mut network, trained) = member(task, &graph, &data, *seed, phases)?;
-        members.push(deliver(task, *seed, &trained)?);
+        members.push(deliver(task, &graph, *seed, &trained)?);
         network.load(&trained.weights).map_err(TrainError::from)?;
         let logits = data.measured().try_map(|part| train::logits(&mut *network, part, phases.stop_flag()))?;
         means.add(&logits, 1.0 / task.recipe.seeds.len() as f32);
@@ -180,9 +179,9 @@ fn member(
 }
 
 /// Writes a member to its file, whole or not at all.
-fn deliver(task: &TrainingTask, seed: u64, trained: &Trained) -> Result<TrainedMember, Problem> {
+fn deliver(task: &TrainingTask, graph: &Graph, seed: u64, trained: &Trained) -> Result<TrainedMember, Problem> {
     let (file, unfinished) = (task.file(seed), task.unfinished(seed));
-    trained.weights.save(&unfinished, &BTreeMap::new())?;
+    trained.weights.save(&unfinished, &publish::notes(graph, true))?;
     std::fs::rename(&unfinished, &file).map_err(|error| publish::unwritten(&file, &error))?;
     let [validation, test] = trained.scores;
     Ok(TrainedMember { seed, file, best_epoch: trained.best_epoch, validation, test })

@@ -95,8 +95,8 @@ impl Join<'_> {
         if !done.kept {
             weights = compensate::copy(&plain[0])?;
         }
-        let (weights, file) = publish::model(context.task, &weights, &precision, WriteMode::last(publishes))?;
         let (graph, provenance) = (plain[which].graph.clone(), plain[which].provenance.clone());
+        let (weights, file) = publish::model(context, &graph, &weights, &precision, WriteMode::last(publishes))?;
         let changed = !done.layers.is_empty();
         let uncompensated = plain.into_iter().next().filter(|_| changed).map(|plain| plain.weights);
         let fused = Fused { graph, weights, provenance };

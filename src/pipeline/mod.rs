@@ -163,7 +163,8 @@ fn settle(
     // Where no epoch beat it, the network as it was has kept the precision of the members.
     let untrained = if trained.best_epoch == 0 { Some(compensate::copy(&made.fused)?) } else { None };
     let best = untrained.as_ref().unwrap_or(&trained.weights);
-    let (weights, file) = publish::model(context.task, best, &context.network().precision, WriteMode::Published)?;
+    let (graph, precision) = (&made.fused.graph, &context.network().precision);
+    let (weights, file) = publish::model(context, graph, best, precision, WriteMode::Published)?;
     Ok((Some(weights), file))
 }
 

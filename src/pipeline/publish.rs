@@ -12,6 +12,7 @@ use super::context::Context;
 use super::phases::Halt;
 use crate::domain::problem::{Code, Problem};
 use crate::fusion::{Fused, Provenance, Recipe};
+use crate::model::families;
 use crate::model::graph::Graph;
 use crate::model::precision::Precision;
 use crate::model::refit::Compensation;
@@ -84,10 +85,20 @@ pub(super) fn publish(task: &Task, results: Results<'_>) -> Result<Vec<OutputFil
     Ok(artifacts)
 }
 
-/// What a model's file says of itself.
-fn notes() -> BTreeMap<String, String> {
+/// What the file of a model says of itself, with its network where that is `known`.
+pub(super) fn notes(graph: &Graph, known: bool) -> BTreeMap<String, String> {
     let notes = [("engraft_version", env!("CARGO_PKG_VERSION")), ("format", "pt")];
-    notes.into_iter().map(|(name, note)| (name.to_owned(), note.to_owned())).collect()
+    let mut notes: BTreeMap<_, _> = notes.map(|(name, note)| (name.to_owned(), note.to_owned())).into();
+    if known {
+        notes.extend(families::metadata(graph));
+    }
+    notes
+}
+
+/// Whether the members' network is known, and with it the fused one's: what was only likely does not become certain by
+/// passing through a job.
+fn is_known(context: &Context<'_>) -> bool {
+    !context.network().evidence.degree.is_doubtful()
 }
 
 /// A model's file as an artifact.
@@ -127,15 +138,16 @@ impl WriteMode {
     }
 }
 
-/// Writes a model's weights in the types of `precision`, and maps them.
+/// Writes the weights of the network `graph` in the types of `precision`, and maps them.
 pub(super) fn model(
-    task: &Task,
+    context: &Context<'_>,
+    graph: &Graph,
     weights: &StateDict,
     precision: &Precision,
     mode: WriteMode,
 ) -> Result<(Checkpoint, OutputFile), Problem> {
-    let path = mode.path(&task.scratch);
-    let written = weights.save_as(&path, &notes(), |name| precision.of(name))?;
+    let path = mode.path(&context.task.scratch);
+    let written = weights.save_as(&path, &notes(graph, is_known(context)), |name| precision.of(name))?;
     let checkpoint = Checkpoint::open(&path)?;
     mode.settle(&path)?;
     Ok((checkpoint, model_file(path, written)))
@@ -149,7 +161,8 @@ pub(super) fn recipe(
     mode: WriteMode,
 ) -> Result<(Fused<Checkpoint>, OutputFile), Halt> {
     let path = mode.path(&context.task.scratch);
-    let (fused, written) = recipe.write(&path, &notes(), precision, |done, all| context.phases.done(done, all))?;
+    let notes = notes(recipe.graph(), is_known(context));
+    let (fused, written) = recipe.write(&path, &notes, precision, |done, all| context.phases.done(done, all))?;
     mode.settle(&path)?;
     Ok((fused, model_file(path, written)))
 }

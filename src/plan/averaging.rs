@@ -84,7 +84,7 @@ mod tests {
             dtype: Dtype::F32,
             shape: shape.to_vec(),
         };
-        CheckpointHeader { tensors: shapes.iter().map(tensor).collect() }
+        CheckpointHeader::new(shapes.iter().map(tensor).collect())
     }
 
     #[test]

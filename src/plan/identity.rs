@@ -7,7 +7,7 @@ use crate::model::groups::Couplings;
 use crate::model::plan::FusionPlan;
 use crate::model::precision::Precision;
 use crate::plan::request::JobRequest;
-use crate::settings::{Compensate, NetworkChoice, Size};
+use crate::settings::{Compensate, Size};
 
 /// What a reader should know who relies on this network.
 pub(super) fn warning(evidence: &Evidence) -> String {
@@ -48,8 +48,7 @@ pub(super) fn evidence(
     padded: bool,
     precision: &Precision,
 ) -> Result<Evidence, Problem> {
-    let spelled_out = matches!(job.architecture.network, NetworkChoice::Graph(_));
-    let evidence = Evidence::of(&detected.candidates, spelled_out);
+    let evidence = Evidence::of(&detected.candidates, detected.source);
     if evidence.degree != Degree::Ambiguous {
         return Ok(evidence);
     }

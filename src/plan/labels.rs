@@ -130,7 +130,7 @@ mod tests {
             dtype: Dtype::F32,
             shape: shape.to_vec(),
         };
-        let member = CheckpointHeader { tensors: [("fc1", [8, 4]), ("fc2", [3, 8])].into_iter().map(tensor).collect() };
+        let member = CheckpointHeader::new([("fc1", [8, 4]), ("fc2", [3, 8])].into_iter().map(tensor).collect());
         let [dataset, test] = [Some(dataset), test].map(|facts| facts.map(DatasetInput::Ready));
         let inputs = JobFiles { members: vec![&member, &member], dataset, test, ..JobFiles::default() };
         let mut body = json!({"members": ["a", "b"], "dataset": {"name": "d"}, "finetune": finetune});

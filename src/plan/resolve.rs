@@ -5,7 +5,7 @@ use crate::domain::dataset::DatasetFacts;
 use crate::domain::problem::{Code, Fault, FaultCode, Problem};
 use crate::model::allocate::Curve;
 use crate::model::depth::{self, Aligned};
-use crate::model::families::Detected;
+use crate::model::families::{Detected, Source};
 use crate::model::graph::{Graph, Shape};
 use crate::model::plan::FusionPlan;
 use crate::model::precision::Precision;
@@ -79,6 +79,7 @@ pub fn resolve(mut job: JobRequest, inputs: &JobFiles<'_>) -> Result<Resolved, P
     let evidence = identity::evidence(&job, &detected, padded, &precision)?;
     let fusion = FusionPlan::new(&detected.graphs, &job.target, &precision, None)?;
     if job.architecture.network == NetworkChoice::Auto
+        && detected.source == Source::Recognised
         && detected.candidates.iter().all(|candidate| candidate.family == detected.family)
     {
         job.architecture.network = NetworkChoice::Family(detected.family.clone());
@@ -240,7 +241,7 @@ mod tests {
             dtype: Dtype::F32,
             shape: shape.to_vec(),
         };
-        CheckpointHeader { tensors: shapes.iter().map(tensor).collect() }
+        CheckpointHeader::new(shapes.iter().map(tensor).collect())
     }
 
     fn mlp() -> CheckpointHeader {

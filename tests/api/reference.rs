@@ -22,7 +22,7 @@ fn header() -> CheckpointHeader {
         dtype: Dtype::F32,
         shape: shape.to_vec(),
     };
-    CheckpointHeader { tensors: shapes.into_iter().map(tensor).collect() }
+    CheckpointHeader::new(shapes.into_iter().map(tensor).collect())
 }
 
 fn bytes(app: &TestApp, state: &StateDict) -> Vec<u8> {

@@ -84,5 +84,5 @@ pub(crate) fn header(tensors: &Value) -> CheckpointHeader {
     let mut list = Vec::new();
     walk("", tensors, &mut list);
     list.sort_by(|a, b| natural::compare(&a.name, &b.name));
-    CheckpointHeader { tensors: list }
+    CheckpointHeader::new(list)
 }

@@ -113,10 +113,21 @@ fn train_makes_an_ensemble_that_fuse_takes() {
     assert_eq!(bytes("again/m3.safetensors"), bytes("members/m3.safetensors"));
     assert_ne!(bytes("members/m3.safetensors"), bytes("members/m5.safetensors"));
 
-    let fuse = ["fuse", "--member", "members/m3.safetensors", "--member", "members/m5.safetensors", "--assume"];
+    let fuse = ["fuse", "--member", "members/m3.safetensors", "--member", "members/m5.safetensors"];
     let report =
         succeeds(folder, &[&fuse[..], &["--dataset", "data.safetensors", "--out", "fused.safetensors"]].concat());
     assert!(report.contains("ensemble"), "{report}");
+
+    // Members from `train` state their network, and so does what is fused of them.
+    for file in ["members/m5.safetensors", "fused.safetensors"] {
+        let facts: Value = serde_json::from_str(&succeeds(folder, &["inspect", "--json", file])).expect("JSON");
+        assert_eq!(facts["evidence"]["degree"], "certain", "{file}: {facts:#}");
+    }
+    let assumed = ["--assume", "--architecture", "mlp", "--out", "assumed.safetensors"];
+    succeeds(folder, &[&fuse[..], &["--dataset", "data.safetensors"], &assumed].concat());
+    let facts: Value =
+        serde_json::from_str(&succeeds(folder, &["inspect", "--json", "assumed.safetensors"])).expect("JSON");
+    assert_eq!(facts["evidence"]["degree"], "ambiguous", "what was assumed does not become certain: {facts:#}");
 }
 
 #[test]

@@ -227,7 +227,7 @@ fn fault(root: &Value, schema: &Value, value: &Value) -> Option<String> {
 /// The header of a checkpoint that has a network's tensors.
 fn header(graph: &Graph) -> CheckpointHeader {
     let tensor = |parameters::Parameter { name, shape, .. }| TensorInfo { name, dtype: Dtype::F32, shape };
-    CheckpointHeader { tensors: parameters::of_graph(graph).into_iter().map(tensor).collect() }
+    CheckpointHeader::new(parameters::of_graph(graph).into_iter().map(tensor).collect())
 }
 
 /// A job for two members of the third example with `graph` as its architecture.

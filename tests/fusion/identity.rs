@@ -36,7 +36,7 @@ fn header() -> CheckpointHeader {
         ("4.weight", &[10, 32]),
         ("4.bias", &[10]),
     ];
-    CheckpointHeader { tensors: shapes.into_iter().map(tensor).collect() }
+    CheckpointHeader::new(shapes.into_iter().map(tensor).collect())
 }
 
 /// Two equal members of a network with tanh, and data that they label.

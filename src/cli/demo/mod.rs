@@ -125,7 +125,6 @@ impl Demo {
 fn job() -> Value {
     json!({
         "members": MEMBERS,
-        "architecture": { "activation": "relu" },
         "dataset": { "name": DATASET, "validation": VALIDATION, "normalize": { "mean": [members::MEAN], "std": [members::STD] } },
         "finetune": {
             "epochs": 60, "warmup_epochs": 2, "batch_size": 128,

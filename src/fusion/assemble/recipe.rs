@@ -39,6 +39,12 @@ pub struct Recipe<'a> {
 }
 
 impl Recipe<'_> {
+    /// The network that it makes.
+    #[must_use]
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
     /// Makes it in memory.
     ///
     /// # Errors

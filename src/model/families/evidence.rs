@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::families::{Candidate, Open, open};
+use crate::model::families::{Candidate, Open, Source, open, published};
 use crate::model::graph::Shape;
 use crate::settings::Settings;
 
@@ -77,17 +77,28 @@ pub struct Compared {
 }
 
 impl Evidence {
-    /// What names, shapes and given settings alone tell.
+    /// What is known before anything is run.
     #[must_use]
-    pub fn of(candidates: &[Candidate], spelled_out: bool) -> Self {
-        let (degree, why) = match candidates {
-            [_] if spelled_out => (Degree::Certain, "the graph was given".to_owned()),
-            [_] => (Degree::Certain, "names, shapes and given settings leave this network only".to_owned()),
-            _ => (Degree::Ambiguous, format!("{} networks fit names and shapes", candidates.len())),
+    pub fn of(candidates: &[Candidate], source: Source) -> Self {
+        let (degree, why) = match (candidates, source) {
+            ([_], Source::Given) => (Degree::Certain, "the graph was given".to_owned()),
+            ([_], Source::Stated) => (Degree::Certain, "the file's metadata state it".to_owned()),
+            ([_], Source::Recognised) => {
+                (Degree::Certain, "names, shapes and given settings leave this network only".to_owned())
+            }
+            _ => {
+                (Degree::Ambiguous, format!("{} networks fit names and shapes{}", candidates.len(), usual(candidates)))
+            }
         };
         let settings = candidates.first().map(|candidate| candidate.settings.clone()).unwrap_or_default();
         Self { degree, why, candidates: candidates.len(), settings, open: open(candidates), compared: Vec::new() }
     }
+}
+
+/// What the most usual of several networks is, where it is a published one.
+fn usual(candidates: &[Candidate]) -> String {
+    let name = candidates.first().and_then(published);
+    name.map_or(String::new(), |name| format!("; the most usual has the names and sizes of {name}"))
 }
 
 /// A network that fits, in short.

@@ -168,7 +168,7 @@ mod tests {
             };
             let mut tensors: Vec<TensorInfo> = parameters::of_graph(&graph).into_iter().map(tensor).collect();
             tensors.sort_by(|a, b| natural::compare(&a.name, &b.name));
-            let header = CheckpointHeader { tensors };
+            let header = CheckpointHeader::new(tensors);
             let detected = detect(&[&header], &Architecture::default(), Some(&input)).expect("it is recognised");
             assert_eq!(detected.family, family);
             let ops = |graph: &Graph| {

@@ -1,12 +1,14 @@
 //! What one checkpoint is, without further knowledge: the answer of `GET /v1/checkpoints/{id}` and of `engraft inspect`.
 
 use crate::model::costs::Costs;
-use crate::model::families::{Candidate, Evidence, Given, Open, Outline, Unfit, catalogue, open, remedied};
+use crate::model::families::{
+    Candidate, Evidence, Given, Open, Outline, Source, Unfit, catalogue, detect, open, remedied,
+};
 use crate::model::graph::{Graph, Shape};
 use crate::model::groups::{Couplings, Group, GroupId};
 use crate::model::header::CheckpointHeader;
 use crate::model::precision::Precision;
-use crate::settings::Settings;
+use crate::settings::{Architecture, Settings};
 
 /// A network that fits.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,24 +60,38 @@ pub struct Inspection {
 pub fn inspect(header: &CheckpointHeader) -> Inspection {
     let mut inspection =
         Inspection { network: None, evidence: None, open: Vec::new(), candidates: Vec::new(), unrecognised: None };
-    match catalogue::candidates(header, Given { input: None, settings: &Settings::default() }) {
-        Ok(found) if found.is_empty() => {
+    match found(header) {
+        Ok((found, _)) if found.is_empty() => {
             inspection.unrecognised = Some("no input of a usual size fits the layers".to_owned());
         }
-        Ok(mut found) => {
-            inspection.evidence = Some(Evidence::of(&found, false));
+        Ok((mut found, source)) => {
+            inspection.evidence = Some(Evidence::of(&found, source));
             if found.len() > 1 {
                 inspection.open = open(&found);
                 inspection.candidates = found.iter().map(Outline::from).collect();
             }
             inspection.network = Some(Reading::new(found.swap_remove(0), &Precision::shared(&[header])));
         }
-        Err(reason) => {
-            let (Unfit::Unknown(detail) | Unfit::Input(detail) | Unfit::Setting(_, detail)) = remedied(reason, header);
-            inspection.unrecognised = Some(detail);
-        }
+        Err(reason) => inspection.unrecognised = Some(reason),
     }
     inspection
+}
+
+/// The network that the file states, or all that fit names and shapes; else the reason, in words.
+fn found(header: &CheckpointHeader) -> Result<(Vec<Candidate>, Source), String> {
+    if header.stated.is_some() {
+        let detected = detect(&[header], &Architecture::default(), None).map_err(|problem| {
+            let details: Vec<&str> = problem.errors.iter().map(|fault| fault.detail.as_str()).collect();
+            if details.is_empty() { problem.detail } else { details.join("; ") }
+        })?;
+        return Ok((detected.candidates, detected.source));
+    }
+    let given = Given { input: None, settings: &Settings::default() };
+    let found = catalogue::candidates(header, given).map_err(|reason| {
+        let (Unfit::Unknown(detail) | Unfit::Input(detail) | Unfit::Setting(_, detail)) = remedied(reason, header);
+        detail
+    })?;
+    Ok((found, Source::Recognised))
 }
 
 impl Reading {

@@ -20,6 +20,7 @@ mod modules;
 mod named;
 mod published;
 mod resnet;
+mod stated;
 mod variants;
 mod vit;
 mod wide_resnet;
@@ -29,6 +30,7 @@ pub use catalogue::{FAMILIES, Family};
 pub use evidence::{Compared, Degree, Evidence, Outline};
 pub use inspection::{GroupSummary, Inspection, Reading, inspect};
 pub use published::published;
+pub use stated::metadata;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -48,6 +50,9 @@ struct Given<'a> {
     /// Settings that the client gives.
     settings: &'a Settings,
 }
+
+/// The family's name of a network that is not recognised but spelled out.
+const UNNAMED: &str = "graph";
 
 /// A network that fits a checkpoint.
 #[derive(Debug, Clone, PartialEq)]
@@ -94,6 +99,19 @@ pub struct Detected {
     pub assumptions: Vec<String>,
     /// Every network that fits the first member, the most usual first.
     pub candidates: Vec<Candidate>,
+    /// How they were found.
+    pub source: Source,
+}
+
+/// How networks that fit were found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The client has spelled it out.
+    Given,
+    /// The checkpoint's metadata state it.
+    Stated,
+    /// By names, shapes and settings.
+    Recognised,
 }
 
 /// Recognises the members of an ensemble as the most usual network that fits. `input_shape` is the shape of one example,
@@ -116,18 +134,32 @@ pub fn detect(
         return Err(Problem::faults(vec![Fault::new("/members", FaultCode::TooFew, "expected at least one member")]));
     };
     let given = Given { input: input_shape, settings: &architecture.settings };
-    let candidates = match &architecture.network {
-        NetworkChoice::Auto => recognise(first, None, given)?,
-        NetworkChoice::Family(name) => recognise(first, Some(name), given)?,
-        NetworkChoice::Graph(value) => {
+    let refs: Vec<&CheckpointHeader> = headers.iter().map(AsRef::as_ref).collect();
+    let stated = match &architecture.network {
+        // What the client says itself comes before what files say.
+        NetworkChoice::Auto if architecture.settings == Settings::default() => stated::candidate(&refs, input_shape)?,
+        _ => None,
+    };
+    let source = match &architecture.network {
+        NetworkChoice::Graph(_) => Source::Given,
+        _ if stated.is_some() => Source::Stated,
+        _ => Source::Recognised,
+    };
+    let candidates = match (&architecture.network, stated) {
+        (_, Some(stated)) => vec![stated],
+        (NetworkChoice::Auto, None) => recognise(first, None, given)?,
+        (NetworkChoice::Family(name), None) => recognise(first, Some(name), given)?,
+        (NetworkChoice::Graph(value), None) => {
             let graph = spelled_out(value, input_shape, "/architecture/graph")?;
-            vec![Candidate { family: "graph", graph, settings: Settings::default(), assumptions: Vec::new() }]
+            vec![Candidate { family: UNNAMED, graph, settings: Settings::default(), assumptions: Vec::new() }]
         }
     };
-    let headers: Vec<&CheckpointHeader> = headers.iter().map(AsRef::as_ref).collect();
-    let graphs = members::graphs(&candidates[0].graph, &headers)?;
+    let graphs = members::graphs(&candidates[0].graph, &refs)?;
+    if source == Source::Stated {
+        stated::check(&refs, &graphs)?;
+    }
     let (family, assumptions) = (candidates[0].family.to_owned(), candidates[0].assumed());
-    Ok(Detected { family, graphs, assumptions, candidates })
+    Ok(Detected { family, graphs, assumptions, candidates, source })
 }
 
 /// The header without the tensors that belong to no network.
@@ -136,7 +168,7 @@ fn kept<'a>(header: &'a CheckpointHeader, architecture: &Architecture) -> Cow<'a
         return Cow::Borrowed(header);
     }
     let tensors = header.tensors.iter().filter(|info| !architecture.ignores(&info.name));
-    Cow::Owned(CheckpointHeader { tensors: tensors.cloned().collect() })
+    Cow::Owned(CheckpointHeader { tensors: tensors.cloned().collect(), stated: header.stated.clone() })
 }
 
 /// Checks that an example of this shape could exist.
@@ -233,7 +265,10 @@ pub fn ambiguous(found: &[Candidate]) -> Problem {
     errors.truncate(MOST_FAULTS);
     let names: Vec<&str> = open.iter().map(|open| open.name.as_str()).collect();
     let detail = format!(
-        "{} networks fit the first member, and names and shapes do not tell which it is: open are {}. What settles it:          `reference`, some inputs with a member's own logits (docs/reference.md); a labelled dataset; the accuracies that you          know (`accuracy`); the settings themselves, as in {{\"architecture\": {{\"{}\": …}}}}; or          {{\"architecture\": {{\"assume\": true}}}} for the most usual one",
+        "{} networks fit the first member, and names and shapes do not tell which it is: open are {}. What settles it: \
+         `reference`, some inputs with a member's own logits (docs/reference.md); a labelled dataset; the accuracies that you \
+         know (`accuracy`); the settings themselves, as in {{\"architecture\": {{\"{}\": …}}}}; or \
+         {{\"architecture\": {{\"assume\": true}}}} for the most usual one",
         found.len(),
         names.join(", "),
         names.iter().find(|name| **name != "input_shape").unwrap_or(&"graph"),

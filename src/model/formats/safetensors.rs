@@ -8,7 +8,7 @@ use std::io::Read;
 
 use crate::domain::problem::Code;
 use crate::model::formats::safetensors_json::{self, Entry};
-use crate::model::header::{CheckpointHeader, Dtype, TensorInfo};
+use crate::model::header::{CheckpointHeader, Dtype, STATED_KEY, TensorInfo};
 use crate::model::natural;
 
 /// Longest header that is read, in bytes.
@@ -231,7 +231,10 @@ fn lay_out(
     tensors.sort_by(|(a, _), (b, _)| natural::compare(&a.name, &b.name));
     let (infos, offsets): (Vec<_>, Vec<_>) = tensors.into_iter().unzip();
     let spans = offsets.into_iter().map(|(begin, end)| (data_start + begin, data_start + end)).collect();
-    Ok(Layout { header: CheckpointHeader { tensors: infos }, spans, metadata })
+    // What is no JSON stays a text, which is no graph either: whoever needs the network refuses it with a reason.
+    let stated =
+        metadata.get(STATED_KEY).map(|text| serde_json::from_str(text).unwrap_or_else(|_| text.clone().into()));
+    Ok(Layout { header: CheckpointHeader { tensors: infos, stated }, spans, metadata })
 }
 
 /// One tensor with its offsets.

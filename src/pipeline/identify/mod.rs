@@ -13,7 +13,7 @@ use super::phases::{Halt, Phases};
 use crate::domain::problem::{Code, Fault, FaultCode, Problem};
 use crate::exec::{self, Engine};
 use crate::model::depth;
-use crate::model::families::{self, Candidate, Compared, Degree, Evidence};
+use crate::model::families::{self, Candidate, Compared, Degree, Evidence, Source};
 use crate::model::graph::{Graph, Shape};
 use crate::plan::resolve::Planned;
 use crate::process::protocol::Task;
@@ -44,6 +44,7 @@ pub(super) fn identify(
         task,
         loaded,
         candidates: &network.detected.candidates,
+        source: network.detected.source,
         input: network.detected.graphs[0].input_shape().clone(),
         stop: phases.stop_flag(),
     };
@@ -92,6 +93,7 @@ struct Trial<'a> {
     task: &'a Task,
     loaded: &'a Loaded,
     candidates: &'a [Candidate],
+    source: Source,
     input: Shape,
     stop: &'a AtomicBool,
 }
@@ -100,7 +102,7 @@ impl Trial<'_> {
     /// The architecture that says all that tells `candidate` from the others.
     fn pinned(&self, candidate: &Candidate) -> Architecture {
         let given = &self.task.job.architecture;
-        if matches!(given.network, NetworkChoice::Graph(_)) {
+        if self.source != Source::Recognised {
             return given.clone();
         }
         Architecture {

@@ -27,7 +27,7 @@ pub(super) fn make(context: &mut Context<'_>, ensemble: &Ensemble<'_>, matching:
     let Fused { graph, weights, provenance } = mean(context, ensemble, matching, resets)?;
     context.phases.begin(Phase::Prune)?;
     let mode = WriteMode::last(!context.trains());
-    let (weights, file) = publish::model(context.task, &weights, &network.precision, mode)?;
+    let (weights, file) = publish::model(context, &graph, &weights, &network.precision, mode)?;
     let fused = Fused { graph, weights, provenance };
     Ok(FusedFile::plain(fused, file))
 }

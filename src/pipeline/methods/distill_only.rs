@@ -30,7 +30,7 @@ fn make(context: &mut Context<'_>, ensemble: &Ensemble<'_>) -> Result<FusedFile,
         Start::Scratch => {
             let graph = ensemble.graph().clone();
             let fresh = train::init(&graph, context.task.job.seed).map_err(TrainError::from)?;
-            let (weights, file) = publish::model(context.task, &fresh, precision, WriteMode::Temporary)?;
+            let (weights, file) = publish::model(context, &graph, &fresh, precision, WriteMode::Temporary)?;
             let provenance = Provenance { shares: Vec::new(), groups: Vec::new() };
             (Fused { graph, weights, provenance }, file)
         }

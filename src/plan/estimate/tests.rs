@@ -19,7 +19,7 @@ fn plan(more: &Value) -> Plan {
         dtype: Dtype::F32,
         shape: shape.to_vec(),
     };
-    let header = CheckpointHeader { tensors: shapes.into_iter().map(tensor).collect() };
+    let header = CheckpointHeader::new(shapes.into_iter().map(tensor).collect());
     let split = |examples: usize| SplitFacts { examples, per_class: vec![examples / 10; 10] };
     let facts = DatasetFacts {
         format: DatasetFormat::Idx,
