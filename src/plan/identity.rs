@@ -7,7 +7,7 @@ use crate::model::groups::Couplings;
 use crate::model::plan::FusionPlan;
 use crate::model::precision::Precision;
 use crate::plan::request::JobRequest;
-use crate::settings::{Compensate, Size};
+use crate::settings::{Compensate, Settings, Size};
 
 /// What a reader should know who relies on this network.
 pub(super) fn warning(evidence: &Evidence) -> String {
@@ -58,7 +58,7 @@ pub(super) fn evidence(
         return Ok(Evidence { why, ..evidence });
     }
     if job.architecture.assume {
-        return Ok(assumed(&detected.candidates, evidence));
+        return Ok(assumed(job, &detected.candidates, evidence));
     }
     if job.method.compensate == Compensate::None && !padded && alike(job, &detected.candidates, precision) {
         let why = format!(
@@ -71,9 +71,10 @@ pub(super) fn evidence(
 }
 
 /// The most usual network, taken for granted because the client says so.
-fn assumed(candidates: &[Candidate], evidence: Evidence) -> Evidence {
+fn assumed(job: &JobRequest, candidates: &[Candidate], evidence: Evidence) -> Evidence {
     let count = candidates.len();
-    if let Some(name) = candidates.first().and_then(families::published) {
+    let usual = candidates.first().filter(|_| job.architecture.settings == Settings::default());
+    if let Some(name) = usual.and_then(families::published) {
         let why = format!("assumed to be {name}, as published, of {count} networks that fit names and shapes");
         return Evidence { degree: Degree::Conventional, why, ..evidence };
     }

@@ -121,13 +121,13 @@ fn train_makes_an_ensemble_that_fuse_takes() {
     // Members from `train` state their network, and so does what is fused of them.
     for file in ["members/m5.safetensors", "fused.safetensors"] {
         let facts: Value = serde_json::from_str(&succeeds(folder, &["inspect", "--json", file])).expect("JSON");
-        assert_eq!(facts["evidence"]["degree"], "certain", "{file}: {facts:#}");
+        assert_eq!(facts["architecture"]["evidence"], "certain", "{file}: {facts:#}");
     }
     let assumed = ["--assume", "--architecture", "mlp", "--out", "assumed.safetensors"];
     succeeds(folder, &[&fuse[..], &["--dataset", "data.safetensors"], &assumed].concat());
     let facts: Value =
         serde_json::from_str(&succeeds(folder, &["inspect", "--json", "assumed.safetensors"])).expect("JSON");
-    assert_eq!(facts["evidence"]["degree"], "ambiguous", "what was assumed does not become certain: {facts:#}");
+    assert_eq!(facts["architecture"]["evidence"], "ambiguous", "what was assumed does not become certain: {facts:#}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use super::*;
 use crate::model::graph::Op;
 use crate::model::header::{Dtype, TensorInfo};
 use crate::model::natural;
+use crate::model::parameters;
 use crate::settings::Activation;
 
 /// A checkpoint of float tensors.
@@ -368,4 +369,26 @@ fn a_network_that_a_file_states_is_certain() {
     assert!(inspect(&torn).unrecognised.is_some_and(|reason| reason.contains("engraft_graph")));
     assert_eq!(detect(&[&stating(lenet(), &tanh)], &auto, None).unwrap_err().code, Code::MembersIncompatible);
     assert_eq!(detect(&[&members[0]], &auto, Some(&vec![1, 28, 28])).unwrap_err().code, Code::InvalidRequest);
+}
+
+#[test]
+fn a_published_network_is_named_as_the_most_usual_of_several() {
+    let header_of = |graph: &Graph| {
+        let info = |parameter: parameters::Parameter| TensorInfo {
+            name: parameter.name,
+            dtype: Dtype::F32,
+            shape: parameter.shape,
+        };
+        CheckpointHeader::new(parameters::of_graph(graph).into_iter().map(info).collect())
+    };
+    let why = |width| {
+        let graph = fresh::resnet18(&vec![3, 32, 32], width, 10).unwrap();
+        inspect(&header_of(&graph)).evidence.unwrap().why
+    };
+    assert!(
+        why(64).ends_with("the most usual has the names and sizes of kuangliu/pytorch-cifar's ResNet18"),
+        "{}",
+        why(64)
+    );
+    assert!(why(32).ends_with("networks fit names and shapes"), "{}", why(32));
 }

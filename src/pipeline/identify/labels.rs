@@ -153,7 +153,7 @@ pub(super) fn decide(
             doubtful = Some(member);
             break;
         }
-        for run in of_alike.iter().take(1).chain(&of_rivals) {
+        for run in of_alike.iter().take(LISTED / 2).chain(&of_rivals) {
             match table.iter_mut().find(|(candidate, _)| *candidate == run.candidate) {
                 Some((_, accuracies)) => accuracies.push(run.accuracy()),
                 None => table.push((run.candidate, vec![run.accuracy()])),
@@ -187,8 +187,8 @@ pub(super) fn decide(
     }
     let chosen = chosen_of(&alike, &as_alike);
     let accuracies = table.first().map(|(_, accuracies)| shown(accuracies)).unwrap_or_default();
-    let next =
-        table.get(1).map(|(_, accuracies)| format!(", as the next network {}", shown(accuracies))).unwrap_or_default();
+    let next = table.iter().find(|(candidate, _)| !alike.contains(candidate));
+    let next = next.map(|(_, accuracies)| format!(", as the next network {}", shown(accuracies))).unwrap_or_default();
     let also = match alike.len() {
         1 => String::new(),
         many => format!("; {} others decide alike on {:.0} % of them", many - 1, ALIKE * 100.0),
