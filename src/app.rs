@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use axum_server::Handle;
 
-use crate::config::{Server, Settings, Storage, Workers};
+use crate::config::{Server, Settings};
 use crate::domain::clock::SharedClock;
 use crate::exec;
 use crate::http;
@@ -84,7 +84,7 @@ impl Application {
         };
         state.tasks.spawn(validator.run(self.shutdown.clone()));
         if state.settings.workers.workers > 0 {
-            let policy = worker_policy(&state.settings.workers, &state.settings.storage, program)?;
+            let policy = worker_policy(&state.settings, program)?;
             let scratch = state.settings.storage.data_dir.join("scratch");
             let worker = Worker::new(policy, &state.database, state.blobs.clone(), state.clock.clone(), scratch);
             let (hint, shutdown) = (state.job_queued.clone(), self.shutdown.clone());
@@ -123,7 +123,7 @@ pub async fn work(settings: Settings, clock: SharedClock, shutdown: Shutdown) ->
     let data_dir = &settings.storage.data_dir;
     std::fs::create_dir_all(data_dir).with_context(|| format!("data directory {}", data_dir.display()))?;
     let program = settings.program.clone().map_or_else(std::env::current_exe, Ok)?;
-    let policy = worker_policy(&settings.workers, &settings.storage, program)?;
+    let policy = worker_policy(&settings, program)?;
     let database = Database::open(data_dir).await?;
     let worker = Worker::new(policy, &database, Blobs::open(data_dir)?, clock, data_dir.join("scratch"));
     worker::run(worker, Arc::default(), shutdown).await;
@@ -135,7 +135,8 @@ pub async fn work(settings: Settings, clock: SharedClock, shutdown: Shutdown) ->
 ///
 /// # Errors
 /// When the machine has no such device, or the lease is too short for its renewals.
-pub fn worker_policy(settings: &Workers, storage: &Storage, program: PathBuf) -> anyhow::Result<Policy> {
+pub fn worker_policy(settings: &Settings, program: PathBuf) -> anyhow::Result<Policy> {
+    let Settings { workers: settings, storage, tenants, .. } = settings;
     let (lease, heartbeat) = (settings.lease.0, settings.heartbeat.0);
     anyhow::ensure!(
         heartbeat * 2 <= lease,
@@ -150,6 +151,7 @@ pub fn worker_policy(settings: &Workers, storage: &Storage, program: PathBuf) ->
         memory_limit: Some(settings.memory_limit.0).filter(|bytes| *bytes > 0),
         scratch_limit: Some(settings.scratch_limit.0).filter(|bytes| *bytes > 0),
         keep_free: storage.keep_free.0,
+        quota: tenants.quota(),
         lease,
         heartbeat,
         poll: POLL,

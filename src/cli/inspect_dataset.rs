@@ -15,6 +15,9 @@ pub(super) struct InspectDataset {
     /// Bytes of memory after which the process is to end; file mappings do not count.
     #[arg(long)]
     memory: u64,
+    /// Largest file that it may write, in bytes.
+    #[arg(long)]
+    disk: u64,
     /// The file.
     file: PathBuf,
 }
@@ -22,8 +25,9 @@ pub(super) struct InspectDataset {
 impl InspectDataset {
     /// Prints what it found; fails only where the dataset is not to blame.
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let limit = Rlimit { current: Some(self.memory), maximum: Some(self.memory) };
-        setrlimit(Resource::Data, limit)?;
+        for (resource, most) in [(Resource::Data, self.memory), (Resource::Fsize, self.disk)] {
+            setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
+        }
         let outcome = inspect(&self.file, &Limits::default()).map_err(Problem::from);
         println!("{}", serde_json::to_string(&outcome)?);
         Ok(ExitCode::SUCCESS)

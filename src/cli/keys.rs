@@ -1,8 +1,9 @@
-//! `engraft keys`: makes, lists and revokes API keys in a data directory.
+//! `engraft keys`: makes, lists, rotates and revokes API keys in a data directory.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Subcommand;
@@ -12,7 +13,7 @@ use crate::domain::clock::{SystemClock, from_millis};
 use crate::domain::id::KeyId;
 use crate::runtime::privacy::keep_files_private;
 use crate::store::Database;
-use crate::store::keys::Keys as Store;
+use crate::store::keys::{ApiKey, Keys as Store, NewKey, Secret};
 
 const EXAMPLE: &str = "\
 Keys work at once, also while a server runs on the same data directory:
@@ -22,7 +23,7 @@ Keys work at once, also while a server runs on the same data directory:
 
 From the first key on, requests without one are refused, even if all keys are revoked.";
 
-/// Make, list and revoke API keys.
+/// Make, list, rotate and revoke API keys.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub(super) struct Keys {
@@ -46,6 +47,20 @@ enum Action {
         /// A note about who has it.
         #[arg(long, default_value = "")]
         label: String,
+        /// How long it is good, as in `90d`, `12h` or `30m`; for ever without.
+        #[arg(long, value_parser = span)]
+        expires: Option<Duration>,
+    },
+    /// Make a key like another one, which stays good for a while, and print its secret.
+    Rotate {
+        /// The id of the other one, as `list` shows it.
+        id: KeyId,
+        /// How long the other one stays good, as in `1h`.
+        #[arg(long, default_value = "24h", value_parser = span)]
+        overlap: Duration,
+        /// How long the new one is good, as in `90d`; for ever without.
+        #[arg(long, value_parser = span)]
+        expires: Option<Duration>,
     },
     /// List all keys, without their secrets.
     List,
@@ -74,25 +89,62 @@ impl Keys {
 
 async fn act(keys: &Store, action: Action) -> anyhow::Result<ExitCode> {
     match action {
-        Action::Create { tenant, scope, label } => {
-            let (key, secret) = keys.create(&tenant, scope, &label).await?;
-            eprintln!("key {} for tenant {tenant}, scope {scope}; its secret, shown this once only:", key.id);
-            println!("{}", secret.expose());
+        Action::Create { tenant, scope, label, expires } => {
+            let new = NewKey { tenant, scope, label, lifetime: expires };
+            reveal(&keys.create(new).await?);
         }
+        Action::Rotate { id, overlap, expires } => match keys.rotate(id, overlap, expires).await? {
+            Some(made) => reveal(&made),
+            None => return Ok(not_good(id)),
+        },
         Action::List => {
-            println!("{:<37} {:<16} {:<6} {:<20} {:<20} label", "id", "tenant", "scope", "created", "revoked");
+            println!(
+                "{:<37} {:<16} {:<6} {:<20} {:<20} {:<20} {:<20} label",
+                "id", "tenant", "scope", "created", "last used", "expires", "revoked"
+            );
             for key in keys.list().await? {
                 let time = |millis| format!("{:.0}", from_millis(millis));
-                let revoked = key.revoked_at.map_or_else(|| "-".to_owned(), time);
+                let [used, expires, revoked] = [key.last_used_at, key.expires_at, key.revoked_at]
+                    .map(|moment| moment.map_or_else(|| "-".to_owned(), time));
                 let (id, tenant, scope) = (key.id.to_string(), key.tenant.as_str(), key.scope.as_str());
-                println!("{id:<37} {tenant:<16} {scope:<6} {:<20} {revoked:<20} {}", time(key.created_at), key.label);
+                println!(
+                    "{id:<37} {tenant:<16} {scope:<6} {:<20} {used:<20} {expires:<20} {revoked:<20} {}",
+                    time(key.created_at),
+                    key.label
+                );
             }
         }
         Action::Revoke { id } if keys.revoke(id).await? => eprintln!("key {id} is revoked"),
-        Action::Revoke { id } => {
-            eprintln!("engraft: there is no key {id} that is still good; `engraft keys list` shows all");
-            return Ok(ExitCode::FAILURE);
-        }
+        Action::Revoke { id } => return Ok(not_good(id)),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a new key, its secret alone on stdout.
+fn reveal((key, secret): &(ApiKey, Secret)) {
+    let until = key.expires_at.map_or_else(String::new, |at| format!(", good until {:.0}", from_millis(at)));
+    let (id, tenant, scope) = (key.id, &key.tenant, key.scope);
+    eprintln!("key {id} for tenant {tenant}, scope {scope}{until}; its secret, shown this once only:");
+    println!("{}", secret.expose());
+}
+
+fn not_good(id: KeyId) -> ExitCode {
+    eprintln!("engraft: there is no key {id} that is still good; `engraft keys list` shows all");
+    ExitCode::FAILURE
+}
+
+/// Reads a span of time.
+fn span(text: &str) -> Result<Duration, String> {
+    let error = || format!("expected a time, as in `90d`, `12h` or `30m`, got `{text}`");
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let seconds = match unit {
+        "d" => 86_400,
+        "h" => 3600,
+        "m" => 60,
+        "s" => 1,
+        _ => return Err(error()),
+    };
+    let number: u64 = number.parse().map_err(|_| error())?;
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(error)
 }

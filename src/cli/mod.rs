@@ -13,6 +13,7 @@ mod plan;
 mod progress;
 mod run_job;
 mod serve;
+mod tenants;
 mod train;
 mod worker;
 
@@ -39,6 +40,7 @@ enum Command {
     Inspect(inspect::Inspect),
     Demo(demo::Demo),
     Keys(keys::Keys),
+    Tenants(tenants::Tenants),
     Openapi(openapi::OpenApi),
     RunJob(run_job::RunJob),
     InspectDataset(inspect_dataset::InspectDataset),
@@ -58,6 +60,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(command) => command.run(),
         Command::Demo(command) => command.run(),
         Command::Keys(command) => command.run(),
+        Command::Tenants(command) => command.run(),
         Command::Openapi(command) => command.run(),
         Command::RunJob(command) => Ok(command.run()),
         Command::InspectDataset(command) => command.run(),

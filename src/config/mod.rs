@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::domain::access::is_secret;
+use crate::domain::quota::{Quota, Resource};
 use crate::settings::Device;
 use value::Written;
 
@@ -152,8 +153,53 @@ concern! {
 }
 
 concern! {
-    /// `[validation]`: the child process that reads an uploaded dataset.
+    /// `[tenants]`: what each tenant may take that has no limits of its own (`engraft tenants set`); 0 sets no limit.
+    Tenants, TenantsOptions {
+        /// Bytes of its checkpoints, datasets, results and unfinished uploads.
+        tenant_bytes: ByteSize = ByteSize(0), "ENGRAFT_TENANT_BYTES";
+        /// Its checkpoints and datasets.
+        tenant_files: usize = 0, "ENGRAFT_TENANT_FILES";
+        /// Its unfinished uploads.
+        tenant_uploads: usize = 1000, "ENGRAFT_TENANT_UPLOADS";
+        /// Its jobs that wait.
+        tenant_queued: usize = 10_000, "ENGRAFT_TENANT_QUEUED";
+        /// Its jobs that run at the same time.
+        tenant_running: usize = 0, "ENGRAFT_TENANT_RUNNING";
+        /// Its requests in a second, on average over ten seconds.
+        tenant_requests_per_second: usize = 0, "ENGRAFT_TENANT_REQUESTS_PER_SECOND";
+    }
+}
+
+impl TenantsOptions {
+    /// The settings without a file.
+    #[must_use]
+    pub fn resolve(self) -> Tenants {
+        self.or(Self::default())
+    }
+}
+
+impl Tenants {
+    /// What a tenant may take.
+    #[must_use]
+    pub fn quota(&self) -> Quota {
+        let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        Quota::default()
+            .with(Resource::Bytes, self.tenant_bytes.0)
+            .with(Resource::Files, number(self.tenant_files))
+            .with(Resource::Uploads, number(self.tenant_uploads))
+            .with(Resource::Queued, number(self.tenant_queued))
+            .with(Resource::Running, number(self.tenant_running))
+            .with(Resource::RequestsPerSecond, number(self.tenant_requests_per_second))
+    }
+}
+
+concern! {
+    /// `[validation]`: the child processes that read uploaded datasets.
     Validation, ValidationOptions {
+        /// Datasets that are read through at the same time; of several, one tenant never has all.
+        validators: usize = 2, "ENGRAFT_VALIDATORS";
+        /// Scratch space that reading a dataset through may take.
+        validation_disk: ByteSize = ByteSize(64 << 30), "ENGRAFT_VALIDATION_DISK";
         /// Seconds that reading a dataset through may take.
         validation_timeout: Seconds = Seconds::new(600), "ENGRAFT_VALIDATION_TIMEOUT";
         /// Memory that reading a dataset through may take.
@@ -186,7 +232,7 @@ pub struct AuthOptions {
 /// The flags of `serve`; the sections of the file have the same names.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Options {
-    /// TOML file with settings: sections [server], [storage], [auth], [limits], [workers], [validation] and [log], keys
+    /// TOML file with settings: sections [server], [storage], [auth], [limits], [tenants], [workers], [validation] and [log], keys
     /// named like the flags with underscores.
     #[arg(long, env = "ENGRAFT_CONFIG", hide_env = true)]
     pub config: Option<PathBuf>,
@@ -198,6 +244,8 @@ pub struct Options {
     auth: AuthOptions,
     #[command(flatten)]
     limits: LimitsOptions,
+    #[command(flatten)]
+    tenants: TenantsOptions,
     #[command(flatten)]
     workers: WorkersOptions,
     #[command(flatten)]
@@ -215,6 +263,8 @@ pub struct WorkerOptions {
     #[command(flatten)]
     storage: StorageOptions,
     #[command(flatten)]
+    tenants: TenantsOptions,
+    #[command(flatten)]
     workers: WorkersOptions,
     #[command(flatten)]
     log: LogOptions,
@@ -226,8 +276,8 @@ impl WorkerOptions {
     /// # Errors
     /// When the file cannot be read or has an unknown key.
     pub fn resolve(self) -> Result<Settings, ConfigError> {
-        let Self { config, storage, workers, log } = self;
-        Options { config, storage, workers, log, ..Options::default() }.resolve()
+        let Self { config, storage, tenants, workers, log } = self;
+        Options { config, storage, tenants, workers, log, ..Options::default() }.resolve()
     }
 }
 
@@ -238,6 +288,7 @@ struct FileOptions {
     storage: StorageOptions,
     auth: AuthOptions,
     limits: LimitsOptions,
+    tenants: TenantsOptions,
     workers: WorkersOptions,
     validation: ValidationOptions,
     log: LogOptions,
@@ -254,9 +305,11 @@ pub struct Settings {
     pub bootstrap_key: Option<String>,
     /// What clients may request.
     pub limits: Limits,
+    /// What tenants may take.
+    pub tenants: Tenants,
     /// Who computes.
     pub workers: Workers,
-    /// The child process that reads an uploaded dataset.
+    /// The child processes that read uploaded datasets.
     pub validation: Validation,
     /// What goes to stderr.
     pub log: Log,
@@ -276,6 +329,7 @@ impl Options {
             server: self.server.or(file.server),
             storage: self.storage.or(file.storage),
             limits: self.limits.or(file.limits),
+            tenants: self.tenants.or(file.tenants),
             workers: self.workers.or(file.workers),
             validation: self.validation.or(file.validation),
             log: self.log.or(file.log),

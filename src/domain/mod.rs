@@ -10,3 +10,4 @@ pub mod job;
 pub mod name;
 pub mod problem;
 pub mod progress;
+pub mod quota;

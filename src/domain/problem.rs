@@ -102,6 +102,8 @@ codes! {
     ArchitectureAmbiguous = "architecture_ambiguous", 422, "More than one architecture fits";
     /// No worker offers the device.
     NoSuchDevice = "no_such_device", 422, "No worker offers this device";
+    /// More of something at a time than the tenant may have.
+    TooMany = "too_many", 429, "Too many at a time";
     /// NaN or infinite weights.
     NonFiniteWeights = "non_finite_weights", 422, "A member has weights that are not finite";
     /// The concatenated network does not compute the members' mean.
@@ -126,6 +128,8 @@ codes! {
     ResourcesExhausted = "resources_exhausted", 503, "The machine has run out of memory, threads or open files";
     /// The disk has no room for the upload or the job's files.
     DiskFull = "disk_full", 507, "Not enough disk space";
+    /// The tenant has as much as it may have.
+    QuotaExceeded = "quota_exceeded", 507, "The tenant's quota is used up";
 }
 
 impl Code {

@@ -44,6 +44,7 @@ impl FromRequestParts<AppState> for Caller {
         };
         let needed = if matches!(parts.method, Method::GET | Method::HEAD) { Scope::Read } else { Scope::Write };
         caller.require(needed)?;
+        state.pace.admit(&state.tenants, &caller.tenant).await?;
         Ok(caller)
     }
 }
@@ -55,12 +56,13 @@ fn unauthorized(detail: &str) -> Problem {
 async fn identify(state: &AppState, header: &str) -> Result<Caller, Problem> {
     let token = header.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     let token = token.ok_or_else(|| unauthorized("Expected `Authorization: Bearer engraft_…`."))?.1.trim();
-    let unknown = || unauthorized("The key is unknown or revoked.");
+    let unknown = || unauthorized("The key is unknown, revoked or expired.");
     let secret = Secret::parse(token).ok_or_else(unknown)?;
     if state.bootstrap.as_ref().is_some_and(|bootstrap| secret.matches(&bootstrap.digest())) {
         return Ok(Caller { tenant: Arc::default(), scope: Scope::Admin });
     }
     let key = state.keys.find(&secret).await?.ok_or_else(unknown)?;
+    state.keys.note_use(key.id);
     Ok(Caller { tenant: Arc::new(key.tenant), scope: key.scope })
 }
 

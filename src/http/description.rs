@@ -29,6 +29,7 @@ use super::views::problem::ProblemView;
     tags(
         (name = "Checkpoints", description = "Trained weights: the members of an ensemble."),
         (name = "Datasets", description = "Data for training and evaluation."),
+        (name = "Uploads", description = "Uploads that have not ended yet."),
         (name = "Jobs", description = "Fusions, from the queue to their results."),
         (name = "Comparisons", description = "Groups of jobs that compare methods, targets and seeds."),
         (name = "Service", description = "The server itself: its health, its metrics, its workers and its description."),

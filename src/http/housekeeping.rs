@@ -15,6 +15,9 @@ pub async fn run(state: AppState) {
     let mut next_look = state.clock.now();
     loop {
         report("unfinished uploads have been removed", state.staging.sweep(&state.trash, &*state.clock).await);
+        if let Err(error) = state.keys.write_uses().await {
+            tracing::warn!(%error, "when keys were last used could not be written; it is tried again");
+        }
         if state.clock.now() >= next_look {
             next_look += BETWEEN_LOOKS;
             report("files that no row names have gone to the trash", sweeper.look().await);

@@ -10,8 +10,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::domain::quota::Resource;
 use crate::store::census::Census;
 use crate::store::files::Kind;
+use crate::store::tenants::TenantUse;
 
 /// Seconds; requests that wait or move large files reach the upper ones.
 const DURATIONS: [f64; 10] = [0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0];
@@ -37,6 +39,23 @@ struct KindLabel {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StateLabel {
     state: Text,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TenantLabel {
+    tenant: Text,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TenantJobsLabels {
+    tenant: Text,
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TenantLimitLabels {
+    tenant: Text,
+    limit: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -88,11 +107,11 @@ impl Metrics {
         self.uploaded.get_or_create(&KindLabel { kind: kind.as_str() }).inc_by(bytes);
     }
 
-    /// All figures as text, those of the database included.
+    /// All figures as text, those of the database and the machine included.
     ///
     /// # Errors
     /// Never, in practice: the text goes to memory.
-    pub fn encode(&self, census: &Census) -> Result<String, fmt::Error> {
+    pub fn encode(&self, census: &Census, machine: &Machine) -> Result<String, fmt::Error> {
         let mut stored = Registry::with_prefix("engraft");
         let jobs = Family::<StateLabel, Gauge>::default();
         for (state, count) in &census.jobs {
@@ -102,6 +121,18 @@ impl Metrics {
         let age: Gauge = Gauge::default();
         age.set(census.queue_age_ms / 1000);
         stored.register_with_unit("queue_age", "How long the oldest queued job has waited", Unit::Seconds, age);
+        let datasets = Family::<StateLabel, Gauge>::default();
+        for (state, count) in &census.datasets {
+            datasets.get_or_create(&StateLabel { state: Text(state.clone()) }).set(*count);
+        }
+        stored.register("datasets", "Datasets by state", datasets);
+        let (uploads, staged) = census.uploads;
+        number(&mut stored, "unfinished_uploads", "Uploads that have not ended", uploads);
+        bytes(&mut stored, "staging", "Bytes of unfinished uploads", staged);
+        bytes(&mut stored, "disk_free", "Free bytes of the data directory's disk", machine.disk_free);
+        bytes(&mut stored, "disk_keep_free", "Bytes that uploads and jobs leave free", machine.keep_free);
+        number(&mut stored, "workers_alive", "Workers that have sent a sign of life of late", machine.workers);
+        register_tenants(&mut stored, &census.tenants);
         let (mut text, mut more) = (String::new(), String::new());
         encode(&mut text, &self.registry)?;
         encode(&mut more, &stored)?;
@@ -110,22 +141,100 @@ impl Metrics {
     }
 }
 
+/// Figures about the machine.
+#[derive(Debug, Clone, Copy)]
+pub struct Machine {
+    /// Free bytes of the data directory's disk.
+    pub disk_free: i64,
+    /// Bytes that uploads and jobs leave free.
+    pub keep_free: i64,
+    /// Workers that are alive.
+    pub workers: i64,
+}
+
+fn number(registry: &mut Registry, name: &str, help: &str, value: i64) {
+    let gauge: Gauge = Gauge::default();
+    gauge.set(value);
+    registry.register(name, help, gauge);
+}
+
+fn bytes(registry: &mut Registry, name: &str, help: &str, value: i64) {
+    let gauge: Gauge = Gauge::default();
+    gauge.set(value);
+    registry.register_with_unit(name, help, Unit::Bytes, gauge);
+}
+
+/// What tenants have taken, and may take where there is a limit.
+fn register_tenants(registry: &mut Registry, tenants: &[TenantUse]) {
+    let bytes = Family::<TenantLabel, Gauge>::default();
+    let files = Family::<TenantLabel, Gauge>::default();
+    let jobs = Family::<TenantJobsLabels, Gauge>::default();
+    let limits = Family::<TenantLimitLabels, Gauge>::default();
+    let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    for TenantUse { tenant, quota, usage } in tenants {
+        let tenant = || Text(tenant.as_str().to_owned());
+        bytes.get_or_create(&TenantLabel { tenant: tenant() }).set(gauge(usage.of(Resource::Bytes)));
+        files.get_or_create(&TenantLabel { tenant: tenant() }).set(gauge(usage.of(Resource::Files)));
+        for (state, resource) in [("queued", Resource::Queued), ("running", Resource::Running)] {
+            jobs.get_or_create(&TenantJobsLabels { tenant: tenant(), state }).set(gauge(usage.of(resource)));
+        }
+        for resource in Resource::ALL {
+            if let Some(most) = quota.limit(resource) {
+                limits
+                    .get_or_create(&TenantLimitLabels { tenant: tenant(), limit: resource.as_str() })
+                    .set(gauge(most));
+            }
+        }
+    }
+    registry.register_with_unit(
+        "tenant",
+        "Bytes of a tenant's files, results and unfinished uploads",
+        Unit::Bytes,
+        bytes,
+    );
+    registry.register("tenant_files", "Checkpoints and datasets of a tenant", files);
+    registry.register("tenant_jobs", "Unfinished jobs of a tenant by state", jobs);
+    registry.register("tenant_limit", "What a tenant may have", limits);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::quota::{Quota, Usage};
 
     #[test]
     fn the_text_holds_both_sources_and_ends_once() {
         let metrics = Metrics::default();
         metrics.request("/v1/jobs/{id}", "GET", 200, 0.01);
         metrics.uploaded(Kind::Checkpoint, 7);
-        let census = Census { jobs: vec![("queued".to_owned(), 3)], queue_age_ms: 4_500 };
-        let text = metrics.encode(&census).expect("writes");
+        let tenant = TenantUse {
+            tenant: "vision".parse().expect("a tenant"),
+            quota: Quota::default().with(Resource::Bytes, 100),
+            usage: Usage::default().with(Resource::Bytes, 7).with(Resource::Queued, 3),
+        };
+        let census = Census {
+            jobs: vec![("queued".to_owned(), 3)],
+            queue_age_ms: 4_500,
+            datasets: vec![("ready".to_owned(), 2)],
+            uploads: (1, 512),
+            tenants: vec![tenant],
+        };
+        let machine = Machine { disk_free: 9, keep_free: 4, workers: 1 };
+        let text = metrics.encode(&census, &machine).expect("writes");
         for line in [
             "engraft_http_requests_total{route=\"/v1/jobs/{id}\",method=\"GET\",status=\"200\"} 1",
             "engraft_uploaded_bytes_total{kind=\"checkpoint\"} 7",
             "engraft_jobs{state=\"queued\"} 3",
             "engraft_queue_age_seconds 4",
+            "engraft_datasets{state=\"ready\"} 2",
+            "engraft_unfinished_uploads 1",
+            "engraft_staging_bytes 512",
+            "engraft_disk_free_bytes 9",
+            "engraft_disk_keep_free_bytes 4",
+            "engraft_workers_alive 1",
+            "engraft_tenant_bytes{tenant=\"vision\"} 7",
+            "engraft_tenant_jobs{tenant=\"vision\",state=\"queued\"} 3",
+            "engraft_tenant_limit{tenant=\"vision\",limit=\"bytes\"} 100",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

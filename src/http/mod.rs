@@ -15,6 +15,7 @@ pub mod json;
 pub mod listing;
 pub mod metrics;
 mod origin;
+mod pace;
 mod polling;
 pub mod problem;
 mod router;

@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 use super::description::{self, Description, refer_to_entries};
 use super::frame::frame;
 use super::state::AppState;
-use super::{checkpoints, comparisons, datasets, jobs, origin, service};
+use super::{checkpoints, comparisons, datasets, jobs, origin, service, uploads};
 use crate::domain::problem::{Code, Problem};
 
 /// Every route with its description. A resource adds itself here with a function `routes() -> OpenApiRouter<AppState>`.
@@ -25,6 +25,7 @@ fn described() -> OpenApiRouter<AppState> {
         .merge(service::routes())
         .merge(checkpoints::routes())
         .merge(datasets::routes())
+        .merge(uploads::routes())
         .merge(jobs::routes())
         .merge(comparisons::routes())
 }

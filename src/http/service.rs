@@ -10,6 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::auth::Caller;
+use super::metrics::Machine;
 use super::shared_responses::{NeedsKey, OnlyReads};
 use super::state::AppState;
 use super::views::problem::ProblemView;
@@ -94,7 +95,14 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 async fn metrics(State(state): State<AppState>, caller: Caller) -> Result<Response, Problem> {
     caller.require(Scope::Admin)?;
     let census = state.census.take().await?;
-    let text = state.metrics.encode(&census);
+    let storage = &state.settings.storage;
+    let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let machine = Machine {
+        disk_free: gauge(free_bytes(&storage.data_dir)?),
+        keep_free: gauge(storage.keep_free.0),
+        workers: gauge(state.workers.live().await?.len() as u64),
+    };
+    let text = state.metrics.encode(&census, &machine);
     let text = text.map_err(|error| Problem::new(Code::Internal, format!("The figures cannot be written: {error}")))?;
     Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response())
 }

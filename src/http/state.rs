@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
 use super::metrics::Metrics;
+use super::pace::Pace;
 use crate::config::Settings;
 use crate::domain::clock::SharedClock;
 use crate::runtime::lifecycle::Shutdown;
@@ -21,6 +22,7 @@ use crate::store::publish::Publisher;
 use crate::store::readiness::Readiness;
 use crate::store::reserve::Reserve;
 use crate::store::staging::Staging;
+use crate::store::tenants::Tenants;
 use crate::store::trash::Trash;
 use crate::store::uploads::Uploads;
 use crate::store::workers::Workers;
@@ -41,6 +43,10 @@ pub struct Shared {
     pub blobs: Blobs,
     /// API keys.
     pub keys: Keys,
+    /// What tenants may take and have taken.
+    pub tenants: Tenants,
+    /// How fast tenants send requests.
+    pub pace: Pace,
     /// The key from the environment.
     pub bootstrap: Option<Secret>,
     /// Uploaded checkpoints.
@@ -92,20 +98,23 @@ impl AppState {
         let blobs = Blobs::open(data_dir)?;
         let uploads = Uploads::new(database.clone(), clock.clone(), settings.limits.upload_expiry.0);
         let staging = Staging::open(data_dir, uploads)?;
-        let jobs = Jobs::new(database.clone(), clock.clone());
+        let quota = settings.tenants.quota();
+        let jobs = Jobs::new(database.clone(), clock.clone()).with_quota(quota);
         Ok(Self(Arc::new(Shared {
             keys: Keys::new(database.clone(), clock.clone()),
+            tenants: Tenants::new(database.clone(), quota),
+            pace: Pace::default(),
             bootstrap: settings.bootstrap_key.as_deref().and_then(Secret::parse),
             checkpoints: Checkpoints::new(database.clone(), blobs.clone()),
             datasets: Datasets::new(database.clone(), blobs.clone(), clock.clone()),
             comparisons: Comparisons::new(database.clone(), jobs.clone(), clock.clone()),
             workers: Workers::new(database.clone(), clock.clone()),
-            publisher: Publisher::new(database.clone(), blobs.clone(), staging.clone(), clock.clone()),
+            publisher: Publisher::new(database.clone(), blobs.clone(), staging.clone(), clock.clone(), quota),
             trash: Trash::new(data_dir, settings.storage.trash.0, clock.clone()),
             reserve: Reserve::new(data_dir, settings.storage.keep_free.0),
             readiness: Readiness::new(database.clone(), clock.clone()),
             idempotency: Idempotency::new(database.clone(), clock.clone()),
-            census: Counting::new(database.clone(), clock.clone()),
+            census: Counting::new(database.clone(), Tenants::new(database.clone(), quota), clock.clone()),
             metrics: Metrics::default(),
             tasks: TaskTracker::new(),
             job_queued: Arc::default(),

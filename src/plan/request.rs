@@ -38,6 +38,8 @@ pub struct JobRequest {
     pub seed: u64,
     /// Seconds of running after which the job fails.
     pub max_runtime_s: u64,
+    /// From -10 to 10: among the jobs of a tenant a higher one is run first.
+    pub priority: i8,
     /// The client's own marks, for filtering.
     pub labels: BTreeMap<String, String>,
 }

@@ -27,6 +27,7 @@ impl From<JobRequest> for Value {
             "device": job.device,
             "seed": job.seed,
             "max_runtime_s": job.max_runtime_s,
+            "priority": job.priority,
             "labels": job.labels,
         })
     }

@@ -1,5 +1,6 @@
 //! Figures about what is stored.
 
+use super::tenants::{TenantUse, Tenants};
 use super::{Database, StoreError};
 use crate::domain::clock::SharedClock;
 
@@ -10,20 +11,27 @@ pub struct Census {
     pub jobs: Vec<(String, i64)>,
     /// How long the oldest queued job has waited; 0 without one.
     pub queue_age_ms: i64,
+    /// Datasets by state.
+    pub datasets: Vec<(String, i64)>,
+    /// Unfinished uploads, and the bytes that are stored of them.
+    pub uploads: (i64, i64),
+    /// Every tenant.
+    pub tenants: Vec<TenantUse>,
 }
 
 /// Counts.
 #[derive(Debug, Clone)]
 pub struct Counting {
     database: Database,
+    tenants: Tenants,
     clock: SharedClock,
 }
 
 impl Counting {
     /// Counts in `database`.
     #[must_use]
-    pub fn new(database: Database, clock: SharedClock) -> Self {
-        Self { database, clock }
+    pub fn new(database: Database, tenants: Tenants, clock: SharedClock) -> Self {
+        Self { database, tenants, clock }
     }
 
     /// The figures of this moment.
@@ -39,7 +47,15 @@ impl Counting {
         let jobs = jobs.fetch_all(reader).await?;
         let oldest: Option<i64> =
             sqlx::query_scalar("SELECT min(created_at) FROM jobs WHERE state = 'queued'").fetch_one(reader).await?;
+        let datasets = sqlx::query_as(
+            "WITH states (state) AS (VALUES ('validating'), ('ready'), ('invalid'))
+             SELECT states.state, (SELECT count(*) FROM datasets WHERE datasets.state = states.state) FROM states",
+        );
+        let datasets = datasets.fetch_all(reader).await?;
+        let uploads =
+            sqlx::query_as("SELECT count(*), coalesce(sum(acknowledged), 0) FROM uploads").fetch_one(reader).await?;
         let now = self.clock.now().as_millisecond();
-        Ok(Census { jobs, queue_age_ms: oldest.map_or(0, |oldest| (now - oldest).max(0)) })
+        let queue_age_ms = oldest.map_or(0, |oldest| (now - oldest).max(0));
+        Ok(Census { jobs, queue_age_ms, datasets, uploads, tenants: self.tenants.list().await? })
     }
 }

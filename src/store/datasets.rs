@@ -6,6 +6,7 @@ use sqlx::FromRow;
 
 use super::files::{Deletion, FileRow, Kind, StoredFile};
 use super::listing::Listing;
+use super::tenants::{self, Turn};
 use super::{Blobs, Database, StoreError};
 use crate::domain::access::Tenant;
 use crate::domain::clock::SharedClock;
@@ -163,11 +164,12 @@ impl Datasets {
         }
     }
 
-    /// Takes the oldest dataset that nobody validates, for `lease`; after that anyone may take it again.
+    /// Takes a dataset that nobody validates, for `lease`; after that anyone may take it again. Tenants take turns: the one
+    /// with the fewest that are being validated is next, unless it has `most` of them already.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn claim(&self, lease: Duration) -> Result<Option<ToValidate>, StoreError> {
+    pub async fn claim(&self, lease: Duration, most: usize) -> Result<Option<ToValidate>, StoreError> {
         let now = self.clock.now().as_millisecond();
         let until = now.saturating_add(i64::try_from(lease.as_millis()).unwrap_or(i64::MAX));
         let waiting: i64 = sqlx::query_scalar(
@@ -181,19 +183,27 @@ impl Datasets {
             return Ok(None);
         }
         let mut transaction = self.database.write().await?;
-        let row: Option<(String, String, i64)> = sqlx::query_as(
-            "UPDATE datasets SET lease_until = ?1, attempts = attempts + 1
-             WHERE id = (SELECT id FROM datasets
-                         WHERE state = 'validating' AND (lease_until IS NULL OR lease_until <= ?2)
-                         ORDER BY created_at, id LIMIT 1)
-             RETURNING id, blob_key, attempts",
+        let row: Option<(String, String, i64, String)> = sqlx::query_as(
+            "WITH waiting AS (
+                 SELECT id, tenant, created_at, (
+                     SELECT count(*) FROM datasets AS other
+                     WHERE other.state = 'validating' AND other.lease_until > ?2 AND other.tenant = datasets.tenant) AS busy
+                 FROM datasets WHERE state = 'validating' AND (lease_until IS NULL OR lease_until <= ?2))
+             UPDATE datasets SET lease_until = ?1, attempts = attempts + 1
+             WHERE id = (SELECT id FROM waiting LEFT JOIN tenant_turns ON tenant_turns.tenant = waiting.tenant
+                         WHERE busy < ?3 ORDER BY busy, coalesce(dataset, 0), created_at, id LIMIT 1)
+             RETURNING id, blob_key, attempts, tenant",
         )
         .bind(until)
         .bind(now)
+        .bind(i64::try_from(most).unwrap_or(i64::MAX))
         .fetch_optional(&mut *transaction)
         .await?;
+        if let Some((.., tenant)) = &row {
+            tenants::served(&mut transaction, tenant, Turn::Dataset).await?;
+        }
         transaction.commit().await?;
-        let parse = |(id, blob_key, attempt): (String, String, i64)| {
+        let parse = |(id, blob_key, attempt, _): (String, String, i64, String)| {
             let id = id.parse().map_err(|error| StoreError::inconsistent("datasets", id.clone(), error))?;
             Ok(ToValidate { id, blob_key, attempt })
         };

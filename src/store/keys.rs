@@ -1,8 +1,13 @@
 //! API keys: 256 random bits, shown once, stored as their SHA-256.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
 use rand::TryRng;
 use sha2::{Digest, Sha256};
 use sqlx::FromRow;
+use sqlx::sqlite::SqliteConnection;
 use subtle::ConstantTimeEq;
 
 use super::{Database, StoreError};
@@ -71,6 +76,10 @@ pub struct ApiKey {
     pub created_at: i64,
     /// Milliseconds since the epoch; none while it is good.
     pub revoked_at: Option<i64>,
+    /// Milliseconds since the epoch from which on it is no longer good.
+    pub expires_at: Option<i64>,
+    /// When it was last used, to a minute or so; milliseconds since the epoch.
+    pub last_used_at: Option<i64>,
 }
 
 #[derive(FromRow)]
@@ -82,6 +91,8 @@ struct KeyRow {
     secret_sha256: Vec<u8>,
     created_at: i64,
     revoked_at: Option<i64>,
+    expires_at: Option<i64>,
+    last_used_at: Option<i64>,
 }
 
 impl TryFrom<KeyRow> for ApiKey {
@@ -96,51 +107,108 @@ impl TryFrom<KeyRow> for ApiKey {
             label: row.label.clone(),
             created_at: row.created_at,
             revoked_at: row.revoked_at,
+            expires_at: row.expires_at,
+            last_used_at: row.last_used_at,
         })
     }
 }
 
-/// The table of keys.
+/// What a new key is for.
+#[derive(Debug, Clone)]
+pub struct NewKey {
+    /// Whose things it reaches.
+    pub tenant: Tenant,
+    /// What it allows.
+    pub scope: Scope,
+    /// A note about who has it.
+    pub label: String,
+    /// How long it is good; none for ever.
+    pub lifetime: Option<Duration>,
+}
+
+/// The table of keys; clones share it.
 #[derive(Debug, Clone)]
 pub struct Keys {
     database: Database,
     clock: SharedClock,
+    /// Uses that are not written down yet: when each key was last used.
+    uses: Arc<Mutex<HashMap<KeyId, i64>>>,
 }
 
 impl Keys {
     /// The keys in `database`.
     #[must_use]
     pub fn new(database: Database, clock: SharedClock) -> Self {
-        Self { database, clock }
+        Self { database, clock, uses: Arc::default() }
     }
 
     /// Makes a key; the secret is not kept.
     ///
     /// # Errors
     /// When the database fails or there is no randomness.
-    pub async fn create(&self, tenant: &Tenant, scope: Scope, label: &str) -> Result<(ApiKey, Secret), StoreError> {
+    pub async fn create(&self, new: NewKey) -> Result<(ApiKey, Secret), StoreError> {
+        let mut transaction = self.database.write().await?;
+        let made = self.insert(&mut transaction, new).await?;
+        transaction.commit().await?;
+        Ok(made)
+    }
+
+    /// Makes a key like `id`, which stays good for `overlap`, so that its users can change over; none where there is no such
+    /// key that is still good.
+    ///
+    /// # Errors
+    /// When the database fails or there is no randomness.
+    pub async fn rotate(
+        &self,
+        id: KeyId,
+        overlap: Duration,
+        lifetime: Option<Duration>,
+    ) -> Result<Option<(ApiKey, Secret)>, StoreError> {
+        let mut transaction = self.database.write().await?;
+        let now = self.clock.now().as_millisecond();
+        let row: Option<KeyRow> = sqlx::query_as(
+            "UPDATE api_keys SET expires_at = min(coalesce(expires_at, ?1), ?1) \
+             WHERE id = ?2 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?3) RETURNING *",
+        )
+        .bind(after(now, overlap))
+        .bind(id.to_string())
+        .bind(now)
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let ApiKey { tenant, scope, label, .. } = ApiKey::try_from(row)?;
+        let made = self.insert(&mut transaction, NewKey { tenant, scope, label, lifetime }).await?;
+        transaction.commit().await?;
+        Ok(Some(made))
+    }
+
+    async fn insert(&self, conn: &mut SqliteConnection, new: NewKey) -> Result<(ApiKey, Secret), StoreError> {
         let secret = Secret::generate().map_err(StoreError::file("the system's random source"))?;
+        let now = self.clock.now().as_millisecond();
+        let NewKey { tenant, scope, label, lifetime } = new;
         let key = ApiKey {
             id: KeyId::new(),
-            tenant: tenant.clone(),
+            tenant,
             scope,
-            label: label.to_owned(),
-            created_at: self.clock.now().as_millisecond(),
+            label,
+            created_at: now,
             revoked_at: None,
+            expires_at: lifetime.map(|lifetime| after(now, lifetime)),
+            last_used_at: None,
         };
-        let mut transaction = self.database.write().await?;
         sqlx::query(
-            "INSERT INTO api_keys (id, tenant, scope, label, secret_sha256, created_at) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO api_keys (id, tenant, scope, label, secret_sha256, created_at, expires_at) \
+             VALUES (?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(key.id.to_string())
-        .bind(tenant.as_str())
-        .bind(scope.as_str())
-        .bind(label)
+        .bind(key.tenant.as_str())
+        .bind(key.scope.as_str())
+        .bind(&key.label)
         .bind(secret.digest().to_vec())
         .bind(key.created_at)
-        .execute(&mut *transaction)
+        .bind(key.expires_at)
+        .execute(conn)
         .await?;
-        transaction.commit().await?;
         Ok((key, secret))
     }
 
@@ -175,11 +243,50 @@ impl Keys {
     /// When the database fails.
     pub async fn find(&self, secret: &Secret) -> Result<Option<ApiKey>, StoreError> {
         let row: Option<KeyRow> =
-            sqlx::query_as("SELECT * FROM api_keys WHERE secret_sha256 = ? AND revoked_at IS NULL")
+            sqlx::query_as("SELECT * FROM api_keys WHERE secret_sha256 = ? AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?)")
                 .bind(secret.digest().to_vec())
+                .bind(self.clock.now().as_millisecond())
                 .fetch_optional(self.database.reader())
                 .await?;
         row.filter(|row| secret.matches(&row.secret_sha256)).map(ApiKey::try_from).transpose()
+    }
+
+    /// Notes that a key was used just now; [`Keys::write_uses`] writes it down.
+    pub fn note_use(&self, id: KeyId) {
+        let now = self.clock.now().as_millisecond();
+        self.uses.lock().unwrap_or_else(PoisonError::into_inner).insert(id, now);
+    }
+
+    /// Writes down when keys were last used, and says how many.
+    ///
+    /// # Errors
+    /// When the database fails; what was not written is written the next time.
+    pub async fn write_uses(&self) -> Result<usize, StoreError> {
+        let uses = std::mem::take(&mut *self.uses.lock().unwrap_or_else(PoisonError::into_inner));
+        if uses.is_empty() {
+            return Ok(0);
+        }
+        let written = self.write_each(&uses).await;
+        if written.is_err() {
+            let mut newer = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+            for (id, at) in uses {
+                newer.entry(id).or_insert(at);
+            }
+        }
+        written
+    }
+
+    async fn write_each(&self, uses: &HashMap<KeyId, i64>) -> Result<usize, StoreError> {
+        let mut transaction = self.database.write().await?;
+        for (id, at) in uses {
+            sqlx::query("UPDATE api_keys SET last_used_at = max(coalesce(last_used_at, 0), ?) WHERE id = ?")
+                .bind(at)
+                .bind(id.to_string())
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        Ok(uses.len())
     }
 
     /// Whether a key was ever made, revoked or not: from then on requests without one are refused.
@@ -193,12 +300,16 @@ impl Keys {
     }
 }
 
+/// The time `span` after `now`, in milliseconds since the epoch.
+fn after(now: i64, span: Duration) -> i64 {
+    now.saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX))
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::domain::clock::SystemClock;
+    use crate::domain::clock::{ManualClock, SystemClock};
+    use jiff::Timestamp;
 
     #[test]
     fn a_secret_is_read_back_and_anything_else_is_refused() {
@@ -218,7 +329,9 @@ mod tests {
         let keys = Keys::new(database, Arc::new(SystemClock));
         assert!(!keys.any().await.expect("reads"));
         let tenant: Tenant = "vision".parse().expect("a tenant");
-        let (key, secret) = keys.create(&tenant, Scope::Write, "laptop").await.expect("makes");
+        let new =
+            |lifetime| NewKey { tenant: tenant.clone(), scope: Scope::Write, label: "laptop".to_owned(), lifetime };
+        let (key, secret) = keys.create(new(None)).await.expect("makes");
         assert_eq!(keys.find(&secret).await.expect("reads"), Some(key.clone()));
         assert_eq!(keys.find(&Secret::generate().expect("randomness")).await.expect("reads"), None);
         assert!(keys.revoke(key.id).await.expect("writes"));
@@ -226,5 +339,35 @@ mod tests {
         assert_eq!(keys.find(&secret).await.expect("reads"), None);
         assert!(keys.any().await.expect("reads"), "a revoked key still closes the open door");
         assert_eq!(keys.list().await.expect("reads").len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_key_expires_is_rotated_and_knows_when_it_was_used() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let database = Database::open(folder.path()).await.expect("opens");
+        let clock = Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH));
+        let keys = Keys::new(database, clock.clone());
+        let new = NewKey {
+            tenant: Tenant::default(),
+            scope: Scope::Read,
+            label: "ci".to_owned(),
+            lifetime: Some(Duration::from_hours(2)),
+        };
+        let (first, secret) = keys.create(new).await.expect("makes");
+        clock.advance(Duration::from_mins(1));
+        keys.note_use(first.id);
+        assert_eq!(keys.write_uses().await.expect("writes"), 1);
+        assert_eq!(keys.write_uses().await.expect("writes"), 0, "each use once");
+        let seen = keys.list().await.expect("reads").remove(0);
+        assert_eq!(seen.last_used_at, Some(first.created_at + 60_000));
+
+        let (second, other) =
+            keys.rotate(first.id, Duration::from_mins(10), None).await.expect("writes").expect("a good key");
+        assert_eq!((second.scope, second.label.as_str(), second.expires_at), (Scope::Read, "ci", None));
+        assert!(keys.find(&secret).await.expect("reads").is_some(), "both are good for a while");
+        clock.advance(Duration::from_mins(11));
+        assert_eq!(keys.find(&secret).await.expect("reads"), None);
+        assert!(keys.find(&other).await.expect("reads").is_some());
+        assert_eq!(keys.rotate(first.id, Duration::ZERO, None).await.expect("reads"), None, "it is not good any more");
     }
 }

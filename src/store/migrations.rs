@@ -13,6 +13,7 @@ const ALL: &[(i64, &str, &str)] = &[
     (4, "comparisons", include_str!("../../migrations/0004_comparisons.sql")),
     (5, "storage", include_str!("../../migrations/0005_storage.sql")),
     (6, "reference", include_str!("../../migrations/0006_reference.sql")),
+    (7, "tenants", include_str!("../../migrations/0007_tenants.sql")),
 ];
 
 /// Everything that brings a database of any earlier version up to date.

@@ -20,6 +20,7 @@ pub mod readiness;
 pub mod reserve;
 pub mod staging;
 pub mod sweep;
+pub mod tenants;
 pub mod trash;
 pub mod uploads;
 pub mod workers;

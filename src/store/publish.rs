@@ -7,11 +7,13 @@ use std::collections::BTreeMap;
 use super::files::{FileRow, Kind, StoredFile};
 use super::intake::Complete;
 use super::staging::Staging;
-use super::{Blobs, Database, StoreError};
+use super::{Blobs, Database, StoreError, tenants};
 use crate::domain::access::Tenant;
 use crate::domain::clock::SharedClock;
 use crate::domain::id::{CheckpointId, DatasetId, UploadId};
 use crate::domain::name::FileName;
+use crate::domain::problem::Problem;
+use crate::domain::quota::{Quota, Resource};
 
 /// What came of publishing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub enum Published {
     New(StoredFile),
     /// The name is taken; by the same bytes if the digests are equal.
     Taken(StoredFile),
+    /// The tenant has as much as it may have; the upload is still there.
+    Refused(Problem),
 }
 
 /// Whose file it becomes, and what it is called.
@@ -42,13 +46,14 @@ pub struct Publisher {
     blobs: Blobs,
     staging: Staging,
     clock: SharedClock,
+    quota: Quota,
 }
 
 impl Publisher {
-    /// Moves from `staging` to `blobs` and `database`.
+    /// Moves from `staging` to `blobs` and `database`; `quota` holds for tenants without limits of their own.
     #[must_use]
-    pub fn new(database: Database, blobs: Blobs, staging: Staging, clock: SharedClock) -> Self {
-        Self { database, blobs, staging, clock }
+    pub fn new(database: Database, blobs: Blobs, staging: Staging, clock: SharedClock, quota: Quota) -> Self {
+        Self { database, blobs, staging, clock, quota }
     }
 
     /// The file that has this name already.
@@ -79,9 +84,13 @@ impl Publisher {
         let staged = self.staging.path(id);
         self.blobs.link_file(&staged, &file.blob_key).await?;
         match self.insert(id, complete, destination, &file).await {
-            Ok(()) => {
+            Ok(None) => {
                 self.staging.forget_file(id).await;
                 Ok(Published::New(file))
+            }
+            Ok(Some(refused)) => {
+                self.blobs.delete_or_leave(&file.blob_key).await;
+                Ok(Published::Refused(refused))
             }
             Err(error) if error.is_unique_violation() => {
                 self.blobs.delete_or_leave(&file.blob_key).await;
@@ -110,13 +119,14 @@ impl Publisher {
         }
     }
 
+    /// Writes the rows, unless the tenant has as much as it may have.
     async fn insert(
         &self,
         id: UploadId,
         complete: &Complete,
         destination: &Destination<'_>,
         file: &StoredFile,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<Problem>, StoreError> {
         let (statement, last) = match destination.kind {
             Kind::Checkpoint => (
                 "INSERT INTO checkpoints (id, tenant, name, sha256, bytes, blob_key, labels, created_at, header)
@@ -130,6 +140,14 @@ impl Publisher {
             ),
         };
         let mut transaction = self.database.write().await?;
+        let quota = tenants::quota(&mut transaction, destination.tenant, self.quota).await?;
+        if quota.limits_any(&[Resource::Bytes, Resource::Files]) {
+            let usage = tenants::usage(&mut transaction, destination.tenant, Some(id)).await?;
+            let checked = quota.check(Resource::Files, &usage, 1);
+            if let Err(refused) = checked.and_then(|()| quota.check(Resource::Bytes, &usage, file.bytes)) {
+                return Ok(Some(refused));
+            }
+        }
         sqlx::query(statement)
             .bind(&file.id)
             .bind(destination.tenant.as_str())
@@ -143,6 +161,6 @@ impl Publisher {
             .execute(&mut *transaction)
             .await?;
         sqlx::query("DELETE FROM uploads WHERE id = ?").bind(id.to_string()).execute(&mut *transaction).await?;
-        transaction.commit().await
+        transaction.commit().await.map(|()| None)
     }
 }

@@ -84,6 +84,17 @@ impl Staging {
         Ok(())
     }
 
+    /// Forgets an upload unless a request is writing to it; false where one is.
+    ///
+    /// # Errors
+    /// When the database or the file system fails.
+    pub async fn abandon(&self, id: UploadId) -> Result<bool, StoreError> {
+        let path = self.path(id);
+        let Some(_lock) = blocking(move || lock(&path, true)).await? else { return Ok(false) };
+        self.discard(id).await?;
+        Ok(true)
+    }
+
     /// Removes the file of an upload that has no row any more. Where that fails it stays behind, until it is swept.
     pub(super) async fn forget_file(&self, id: UploadId) {
         let path = self.path(id);
@@ -100,11 +111,7 @@ impl Staging {
     pub async fn sweep(&self, trash: &Trash, clock: &dyn Clock) -> Result<usize, StoreError> {
         let mut removed = 0;
         for id in self.uploads.expired().await? {
-            let path = self.path(id);
-            if let Some(_lock) = blocking(move || lock(&path, true)).await? {
-                self.discard(id).await?;
-                removed += 1;
-            }
+            removed += usize::from(self.abandon(id).await?);
         }
         let now = SystemTime::UNIX_EPOCH + Duration::from_millis(clock.now().as_millisecond().unsigned_abs());
         let newest = now.checked_sub(YOUNGEST_STRANGER).unwrap_or(SystemTime::UNIX_EPOCH);

@@ -22,6 +22,41 @@ pub struct Upload {
     pub total: Option<u64>,
 }
 
+/// An unfinished upload as its owner sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfinished {
+    /// The upload.
+    pub upload: Upload,
+    /// What it becomes.
+    pub kind: Kind,
+    /// The name that it is uploaded to.
+    pub name: String,
+    /// Milliseconds since the epoch.
+    pub created_at: i64,
+    /// Milliseconds since the epoch.
+    pub expires_at: i64,
+}
+
+#[derive(FromRow)]
+struct UnfinishedRow {
+    #[sqlx(flatten)]
+    upload: UploadRow,
+    kind: String,
+    name: String,
+    created_at: i64,
+    expires_at: i64,
+}
+
+impl TryFrom<UnfinishedRow> for Unfinished {
+    type Error = StoreError;
+
+    fn try_from(row: UnfinishedRow) -> Result<Self, StoreError> {
+        let UnfinishedRow { upload, kind, name, created_at, expires_at } = row;
+        let kind = if kind == Kind::Checkpoint.as_str() { Kind::Checkpoint } else { Kind::Dataset };
+        Ok(Self { upload: upload.try_into()?, kind, name, created_at, expires_at })
+    }
+}
+
 #[derive(FromRow)]
 struct UploadRow {
     id: String,
@@ -139,6 +174,18 @@ impl Uploads {
         let mut transaction = self.database.write().await?;
         sqlx::query("DELETE FROM uploads WHERE id = ?").bind(id.to_string()).execute(&mut *transaction).await?;
         transaction.commit().await
+    }
+
+    /// The tenant's unfinished uploads, oldest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn list(&self, tenant: &Tenant) -> Result<Vec<Unfinished>, StoreError> {
+        let rows: Vec<UnfinishedRow> = sqlx::query_as("SELECT * FROM uploads WHERE tenant = ? ORDER BY id")
+            .bind(tenant.as_str())
+            .fetch_all(self.database.reader())
+            .await?;
+        rows.into_iter().map(Unfinished::try_from).collect()
     }
 
     /// Uploads that can no longer be resumed.

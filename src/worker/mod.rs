@@ -26,6 +26,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::domain::clock::SharedClock;
+use crate::domain::quota::Quota;
 use crate::settings::Device;
 use crate::store::jobs::Jobs;
 use crate::store::workers::Workers;
@@ -56,6 +57,8 @@ pub struct Policy {
     pub poll: Duration,
     /// Time that a child gets to stop between two batches before it is killed.
     pub grace: Duration,
+    /// What tenants may take that have no limits of their own.
+    pub quota: Quota,
     /// The program that computes.
     pub program: Program,
 }
@@ -90,7 +93,7 @@ impl Worker {
     /// A worker on the stores of a data directory.
     #[must_use]
     pub fn new(policy: Policy, database: &Database, blobs: Blobs, clock: SharedClock, scratch: PathBuf) -> Self {
-        let jobs = Jobs::new(database.clone(), clock.clone());
+        let jobs = Jobs::new(database.clone(), clock.clone()).with_quota(policy.quota);
         let workers = Workers::new(database.clone(), clock.clone());
         Self { policy, jobs, workers, blobs, clock, scratch }
     }

@@ -14,8 +14,8 @@ pub(super) fn child(program: &Path, args: impl IntoIterator<Item = impl AsRef<Os
     let mut command = Command::new(program);
     command
         .args(args)
-        .env_remove("ENGRAFT_API_KEY")
-        .env_remove("ENGRAFT_API_KEY_FILE")
+        .env_clear()
+        .envs(std::env::vars_os().filter(|(name, _)| !name.as_encoded_bytes().starts_with(b"ENGRAFT_")))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -16,6 +16,7 @@ use crate::domain::id::JobId;
 use crate::domain::job::{MAX_STALLED_ATTEMPTS, State};
 use crate::domain::problem::Code;
 use crate::domain::progress::Phase;
+use crate::domain::quota::Quota;
 use crate::plan::parse::parse;
 use crate::runtime::lifecycle::Shutdown;
 use crate::settings::Device;
@@ -52,6 +53,7 @@ impl House {
             memory_limit: None,
             scratch_limit: None,
             keep_free: 0,
+            quota: Quota::default(),
             slots: 2,
             devices: vec![Device::Cpu],
             threads: 1,
@@ -84,6 +86,7 @@ impl House {
             plan: json!({}),
             labels: BTreeMap::new(),
             max_runtime,
+            priority: 0,
             inputs: Vec::new(),
         };
         self.jobs().insert(&job, None).await.expect("inserts")

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 use super::spawn;
 use crate::config::Validation as Limits;
@@ -28,11 +29,13 @@ const GRACE: Duration = Duration::from_secs(30);
 const MOST_ATTEMPTS: i64 = 5;
 /// How a process ends that meets a failing disk in a mapped file.
 const SIGBUS: i32 = rustix::process::Signal::BUS.as_raw();
+/// How a process ends that writes a larger file than it may.
+const SIGXFSZ: i32 = rustix::process::Signal::XFSZ.as_raw();
 /// Longest report that is read: facts about [`crate::data::MAX_LABEL`] classes with long names fit.
 const LONGEST_REPORT: u64 = 64 << 20;
 
-/// Validates datasets, one after another.
-#[derive(Debug)]
+/// Validates datasets, several at the same time.
+#[derive(Debug, Clone)]
 pub struct Validator {
     /// The rows.
     pub datasets: Datasets,
@@ -60,6 +63,14 @@ enum Interruption {
 impl Validator {
     /// Works until the shutdown begins; a dataset that is being read then is read again after the next start.
     pub async fn run(self, shutdown: Shutdown) {
+        let mut all = JoinSet::new();
+        for _ in 0..self.limits.validators.max(1) {
+            all.spawn(self.clone().one_after_another(shutdown.clone()));
+        }
+        all.join_all().await;
+    }
+
+    async fn one_after_another(self, shutdown: Shutdown) {
         loop {
             let wait = match self.next(&shutdown).await {
                 Ok(true) => continue,
@@ -83,7 +94,9 @@ impl Validator {
             return Ok(false);
         }
         let lease = self.limits.validation_timeout.0 + GRACE;
-        let Some(taken) = self.datasets.claim(lease).await? else { return Ok(false) };
+        // One is kept for the other tenants.
+        let most = self.limits.validators.saturating_sub(1).max(1);
+        let Some(taken) = self.datasets.claim(lease, most).await? else { return Ok(false) };
         let judged = tokio::select! {
             judged = self.judge(&taken) => judged,
             () = shutdown.draining() => {
@@ -129,7 +142,9 @@ impl Validator {
     /// Runs the child on one file.
     async fn inspect(&self, path: &Path) -> Result<Result<DatasetFacts, Problem>, std::io::Error> {
         let memory = self.limits.validation_memory.0.to_string();
-        let args = [OsStr::new("inspect-dataset"), OsStr::new("--memory"), OsStr::new(&memory), path.as_os_str()];
+        let disk = self.limits.validation_disk.0.to_string();
+        let limits = [OsStr::new("--memory"), OsStr::new(&memory), OsStr::new("--disk"), OsStr::new(&disk)];
+        let args = [OsStr::new("inspect-dataset")].into_iter().chain(limits).chain([path.as_os_str()]);
         std::fs::create_dir_all(&self.scratch)?;
         // What it has to copy lies where the server looks after the room.
         let mut child =
@@ -143,6 +158,10 @@ impl Validator {
         let (report, status) = (finished.0?, finished.1?);
         if status.signal() == Some(SIGBUS) {
             return Err(std::io::Error::other("the file could not be read while it was mapped"));
+        }
+        if status.signal() == Some(SIGXFSZ) {
+            let disk = self.limits.validation_disk.0 >> 20;
+            return Ok(Err(invalid(&format!("Reading the dataset needs more than {disk} MiB of scratch space."))));
         }
         if !status.success() {
             let memory = self.limits.validation_memory.0 >> 20;

@@ -11,4 +11,5 @@ mod networks;
 mod reference;
 mod service;
 mod slow;
+mod tenants;
 mod uploads;

@@ -10,6 +10,7 @@ use engraft::domain::access::{Scope, Tenant};
 use engraft::domain::clock::{SharedClock, SystemClock};
 use engraft::http::AppState;
 use engraft::runtime::lifecycle::Shutdown;
+use engraft::store::keys::NewKey;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -98,7 +99,12 @@ impl TestApp {
 
     pub(crate) async fn key(&self, tenant: &str, scope: Scope) -> String {
         let tenant: Tenant = tenant.parse().expect("a tenant");
-        let (_, secret) = self.state.keys.create(&tenant, scope, "test").await.expect("a key");
+        let (_, secret) = self
+            .state
+            .keys
+            .create(NewKey { tenant, scope, label: "test".to_owned(), lifetime: None })
+            .await
+            .expect("a key");
         secret.expose().to_owned()
     }
 

@@ -61,7 +61,7 @@ async fn find(state: &AppState, caller: &Caller, id: &str) -> Result<Job, Proble
 /// The job with everything that belongs to it.
 async fn view(state: &AppState, job: Job) -> Result<JobView, Problem> {
     let queued = matches!(job.state, State::Queued(_));
-    let queue_position = if queued { Some(state.jobs.queue_position(job.id).await?) } else { None };
+    let queue_position = if queued { state.jobs.queue_position(job.id).await? } else { None };
     let inputs = state.jobs.inputs(job.id).await?;
     let succeeded = matches!(job.state, State::Succeeded(_));
     let artifacts = if succeeded { state.jobs.artifacts(job.id).await? } else { Vec::new() };

@@ -174,6 +174,7 @@ fn new_job(caller: &Caller, resolved: Resolved, files: &Files) -> NewJob {
         labels: job.labels.clone(),
         device: job.device,
         max_runtime: Duration::from_secs(job.max_runtime_s),
+        priority: job.priority,
         inputs: files.job_inputs(),
         resolved: Value::from(job),
     }

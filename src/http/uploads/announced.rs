@@ -21,6 +21,11 @@ pub(super) struct Announced {
 }
 
 impl Announced {
+    /// Length of the file, or of what is there of it after this body.
+    pub(super) fn expected(&self) -> Option<u64> {
+        self.total.or_else(|| self.length.map(|length| self.start + length))
+    }
+
     /// Reads the headers.
     pub(super) fn read(headers: &HeaderMap) -> Result<Self, Problem> {
         let length = text(headers, &header::CONTENT_LENGTH)?.map(number).transpose()?;

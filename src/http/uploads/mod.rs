@@ -7,7 +7,9 @@ mod incoming;
 mod put;
 mod receive;
 mod refusal;
+mod unfinished;
 
 pub use answers::{FileBytes, download, file_headers, presence};
 pub use put::{UploadOutcome, put};
 pub use refusal::{Refusal, offset_headers};
+pub use unfinished::routes;

@@ -10,8 +10,10 @@ use super::announced::Announced;
 use super::incoming::Incoming;
 use super::receive::{Bounds, End, receive, reopen};
 use super::refusal::{Refusal, disk_full, intake_problem};
+use crate::domain::id::UploadId;
 use crate::domain::name::FileName;
 use crate::domain::problem::{Code, Fault, FaultCode, Problem};
+use crate::domain::quota::Resource;
 use crate::http::auth::Caller;
 use crate::http::listing;
 use crate::http::state::AppState;
@@ -96,8 +98,7 @@ impl Put {
             Kind::Dataset => limits.max_dataset.0,
         };
         let announced = Announced::read(&parts.headers)?;
-        let expected = announced.total.or_else(|| announced.length.map(|length| announced.start + length));
-        if let Some(bytes) = expected.filter(|&bytes| bytes > limit) {
+        if let Some(bytes) = announced.expected().filter(|&bytes| bytes > limit) {
             return Err(Problem::new(Code::TooLarge, format!("The file has {bytes} bytes; the limit is {limit}.")));
         }
         let labels = listing::upload_labels(parts.uri.query().unwrap_or_default())?;
@@ -109,18 +110,30 @@ impl Put {
         if let Some(existing) = taken {
             return self.compare(existing, incoming).await;
         }
+        let unfinished = self.state.staging.uploads().find(self.kind, &self.caller.tenant, &self.name).await?;
+        self.room(unfinished.map(|upload| upload.id)).await?;
         let needed = self.announced.length.unwrap_or(0).saturating_add(self.state.settings.storage.keep_free.0);
         if free_bytes(&self.state.settings.storage.data_dir)? < needed {
             return Err(disk_full().into());
         }
         let held = self.hold().await?;
         let id = held.upload.id;
+        // Others may have begun in the meantime.
+        let room = match self.room(Some(id)).await {
+            Ok(room) => room,
+            Err(problem) => {
+                if held.upload.acknowledged == 0 {
+                    self.state.staging.discard(id).await?;
+                }
+                return Err(problem.into());
+            }
+        };
         let gate = match self.kind {
             Kind::Checkpoint => Gate::safetensors(held.upload.total),
             Kind::Dataset => Gate::Open,
         };
         let (upload, intake) = reopen(held, gate).await?;
-        let bounds = Bounds { length: self.announced.length, limit: self.limit, kind: self.kind };
+        let bounds = Bounds { length: self.announced.length, limit: self.limit, room, kind: self.kind };
         match receive(&self.state, &upload, incoming, intake, bounds).await? {
             End::Complete(intake) => self.complete(&upload, intake).await,
             End::Cut(problem) => Err(problem.into()),
@@ -129,6 +142,23 @@ impl Put {
                 Err(problem.into())
             }
         }
+    }
+
+    /// Bytes that the file may have beside everything that its tenant has but the upload `own`; none where there is no limit.
+    ///
+    /// # Errors
+    /// `quota_exceeded` or `too_many` where the tenant may not have it.
+    async fn room(&self, own: Option<UploadId>) -> Result<Option<u64>, Problem> {
+        let (tenants, tenant) = (&self.state.tenants, &self.caller.tenant);
+        let quota = tenants.quota(tenant).await?;
+        if !quota.limits_any(&[Resource::Bytes, Resource::Files, Resource::Uploads]) {
+            return Ok(None);
+        }
+        let usage = tenants.usage(tenant, own).await?;
+        quota.check(Resource::Files, &usage, 1)?;
+        quota.check(Resource::Uploads, &usage, 1)?;
+        quota.check(Resource::Bytes, &usage, self.announced.expected().unwrap_or(1))?;
+        Ok(quota.limit(Resource::Bytes).map(|most| most.saturating_sub(usage.of(Resource::Bytes))))
     }
 
     /// Takes the unfinished upload to this name, or a fresh one, at the announced offset.
@@ -204,6 +234,7 @@ impl Put {
         match self.state.publisher.publish(upload.id, complete, &destination).await? {
             Published::New(file) => Ok(UploadOutcome::Created(file)),
             Published::Taken(existing) => self.same(existing, complete.sha256),
+            Published::Refused(problem) => Err(problem.into()),
         }
     }
 

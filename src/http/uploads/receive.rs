@@ -34,6 +34,8 @@ pub(super) struct Bounds {
     pub(super) length: Option<u64>,
     /// Largest file, in bytes.
     pub(super) limit: u64,
+    /// Bytes that its tenant may still have.
+    pub(super) room: Option<u64>,
     /// What the file is.
     pub(super) kind: Kind,
 }
@@ -105,6 +107,12 @@ impl Batch {
 fn out_of_bounds(begun_at: u64, received: u64, bounds: Bounds) -> Option<Problem> {
     if begun_at + received > bounds.limit {
         return Some(Problem::new(Code::TooLarge, format!("The file is larger than {} bytes.", bounds.limit)));
+    }
+    if let Some(room) = bounds.room.filter(|room| begun_at + received > *room) {
+        let detail = format!(
+            "The tenant may have {room} more bytes, and the file is larger. Delete what is not needed any more."
+        );
+        return Some(Problem::new(Code::QuotaExceeded, detail));
     }
     let length = bounds.length.filter(|&length| received > length)?;
     Some(Problem::new(Code::BadRequest, format!("The body is longer than the {length} bytes it announced.")))

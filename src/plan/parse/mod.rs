@@ -83,6 +83,7 @@ fn job(body: &Object<'_>) -> Option<JobRequest> {
         device: body.field("device", device).unwrap_or_default(),
         seed: body.field("seed", integer(0..=u64::MAX)).unwrap_or(0),
         max_runtime_s: body.field("max_runtime_s", integer(1..=30 * 86_400)).unwrap_or(86_400),
+        priority: body.field("priority", priority).unwrap_or(0),
         labels: labels(body),
         members: members?,
     })
@@ -105,6 +106,12 @@ fn one_for_each(body: &Object<'_>, members: usize, method: &Method) {
 fn shape(value: &Value) -> Result<Vec<usize>, reader::Refusal> {
     let sizes = list(1..=3, integer(1..=1 << 20))(value)?;
     Ok(sizes.into_iter().map(|size| size as usize).collect())
+}
+
+fn priority(value: &Value) -> Result<i8, reader::Refusal> {
+    let read =
+        number("a whole number from -10 to 10", |number| number.fract() == 0.0 && (-10.0..=10.0).contains(&number));
+    read(value).map(|number| number as i8)
 }
 
 fn device(value: &Value) -> Result<Device, reader::Refusal> {

@@ -9,17 +9,21 @@ use sqlx::sqlite::SqliteConnection;
 
 #[cfg(test)]
 use super::failure::FailurePoint;
+use super::queue::in_turn;
 use super::row::{InputRow, checkpoint, from_json, parsed};
 use super::transition::{Guard, read, replace};
 use super::{EpochCheckpoint, JobError, JobInput, Jobs};
+use crate::domain::access::Tenant;
 use crate::domain::dataset::DatasetFacts;
 use crate::domain::id::{JobId, WorkerId};
 use crate::domain::job::{Fence, Interruption, State};
 use crate::domain::problem::{Code, Problem};
+use crate::domain::quota::Resource;
 use crate::settings::Device;
 use crate::store::StoreError;
+use crate::store::tenants::{self, Turn};
 
-/// Jobs that are looked at, the oldest first, for one whose files have room.
+/// Jobs of a tenant that are looked at, in order, for one whose files have room.
 const MOST_CANDIDATES: i64 = 20;
 
 /// A worker that wants a job.
@@ -63,6 +67,7 @@ pub struct ClaimedInput {
 
 #[derive(FromRow)]
 struct ClaimedRow {
+    tenant: String,
     resolved: String,
     device: String,
     checkpoint_key: Option<String>,
@@ -87,7 +92,7 @@ struct ClaimedInputRow {
 }
 
 impl Jobs {
-    /// Claims the oldest job that the claimant can run, if there is one, for the time of its lease. Before
+    /// Claims the next job that the claimant can run, if there is one, for the time of its lease. Before
     /// that, jobs whose lease has lapsed are queued again (or ended), and jobs whose dataset turned out to be invalid fail.
     ///
     /// # Errors
@@ -101,7 +106,7 @@ impl Jobs {
         settle_invalid(&mut transaction, now).await?;
         #[cfg(test)]
         self.failures.pass(FailurePoint::ClaimAfterSettling)?;
-        let claim = take(&mut transaction, claimant, now).await?;
+        let claim = self.take(&mut transaction, claimant, now).await?;
         #[cfg(test)]
         self.failures.pass(FailurePoint::ClaimBeforeCommit)?;
         transaction.commit().await?;
@@ -120,76 +125,100 @@ impl Jobs {
         .fetch_one(self.database.reader())
         .await?)
     }
+
+    async fn take(
+        &self,
+        conn: &mut SqliteConnection,
+        claimant: &Claimant,
+        now: Timestamp,
+    ) -> Result<Option<Claim>, JobError> {
+        let Some((id, disk)) = self.choose(conn, claimant, now).await? else { return Ok(None) };
+        let job: JobId = parsed(&id, &id)?;
+        let (state, _) = read(conn, job).await?;
+        let guard = Guard::of(job, &state);
+        let State::Queued(queued) = state else { return Ok(None) };
+        let running = queued.claim(claimant.worker, claimant.lease, now);
+        let fence = Fence { job, attempt: running.effort.attempts };
+        replace(conn, guard, &State::Running(running), json!({ "worker": claimant.worker }), now).await?;
+        let row: ClaimedRow = sqlx::query_as(
+            "UPDATE jobs SET started_at = coalesce(started_at, ?), phases = '[]', progress = NULL, disk_reserved = ? \
+             WHERE id = ? RETURNING tenant, resolved, device, checkpoint_key, checkpoint_epoch",
+        )
+        .bind(now.as_millisecond())
+        .bind(i64::try_from(disk).unwrap_or(i64::MAX))
+        .bind(&id)
+        .fetch_one(&mut *conn)
+        .await?;
+        tenants::served(conn, &row.tenant, Turn::Job).await?;
+        Ok(Some(Claim {
+            fence,
+            resolved: from_json(&id, &row.resolved)?,
+            device: parsed(&id, &row.device)?,
+            inputs: inputs(conn, &id).await?,
+            checkpoint: checkpoint(row.checkpoint_key, row.checkpoint_epoch),
+            disk,
+        }))
+    }
+
+    /// The next job that the claimant can run and whose files have room beside those of running jobs, and their size. Where
+    /// nothing runs there is nothing to wait for: the attempt finds out whether there is room, and says so.
+    async fn choose(
+        &self,
+        conn: &mut SqliteConnection,
+        claimant: &Claimant,
+        now: Timestamp,
+    ) -> Result<Option<(String, u64)>, JobError> {
+        let (running, reserved): (i64, i64) =
+            sqlx::query_as("SELECT count(*), coalesce(sum(disk_reserved), 0) FROM jobs WHERE state = 'running'")
+                .fetch_one(&mut *conn)
+                .await?;
+        let room = claimant.room.saturating_sub(u64::try_from(reserved).unwrap_or(0));
+        for waiting in in_turn(conn).await? {
+            let tenant: Tenant = parsed(&waiting.tenant, &waiting.tenant)?;
+            let most = tenants::quota(conn, &tenant, self.quota).await?.limit(Resource::Running);
+            if most.is_some_and(|most| u64::try_from(waiting.running).unwrap_or(0) >= most) {
+                continue;
+            }
+            for Candidate { id, files, datasets } in candidates(conn, &waiting.tenant, claimant, now).await? {
+                // Facts that this version cannot read must not keep every job from being claimed.
+                let facts: Vec<DatasetFacts> = from_json(&id, &datasets).unwrap_or_default();
+                let data = facts.iter().map(DatasetFacts::decoded_bytes).fold(0, u64::saturating_add);
+                let disk = data.saturating_add(u64::try_from(files).unwrap_or(0));
+                if running == 0 || disk <= room {
+                    return Ok(Some((id, disk)));
+                }
+            }
+        }
+        Ok(None)
+    }
 }
 
-async fn take(conn: &mut SqliteConnection, claimant: &Claimant, now: Timestamp) -> Result<Option<Claim>, JobError> {
-    let Some((id, disk)) = choose(conn, claimant, now).await? else { return Ok(None) };
-    let job: JobId = parsed(&id, &id)?;
-    let (state, _) = read(conn, job).await?;
-    let guard = Guard::of(job, &state);
-    let State::Queued(queued) = state else { return Ok(None) };
-    let running = queued.claim(claimant.worker, claimant.lease, now);
-    let fence = Fence { job, attempt: running.effort.attempts };
-    replace(conn, guard, &State::Running(running), json!({ "worker": claimant.worker }), now).await?;
-    let row: ClaimedRow = sqlx::query_as(
-        "UPDATE jobs SET started_at = coalesce(started_at, ?), phases = '[]', progress = NULL, disk_reserved = ? \
-         WHERE id = ? RETURNING resolved, device, checkpoint_key, checkpoint_epoch",
-    )
-    .bind(now.as_millisecond())
-    .bind(i64::try_from(disk).unwrap_or(i64::MAX))
-    .bind(&id)
-    .fetch_one(&mut *conn)
-    .await?;
-    Ok(Some(Claim {
-        fence,
-        resolved: from_json(&id, &row.resolved)?,
-        device: parsed(&id, &row.device)?,
-        inputs: inputs(conn, &id).await?,
-        checkpoint: checkpoint(row.checkpoint_key, row.checkpoint_epoch),
-        disk,
-    }))
-}
-
-/// The oldest job that the claimant can run and whose files have room beside those of running jobs, and their size. Where
-/// nothing runs there is nothing to wait for: the attempt finds out whether there is room, and says so.
-async fn choose(
+/// The first jobs of a tenant that could run now.
+async fn candidates(
     conn: &mut SqliteConnection,
+    tenant: &str,
     claimant: &Claimant,
     now: Timestamp,
-) -> Result<Option<(String, u64)>, JobError> {
-    let (running, reserved): (i64, i64) =
-        sqlx::query_as("SELECT count(*), coalesce(sum(disk_reserved), 0) FROM jobs WHERE state = 'running'")
-            .fetch_one(&mut *conn)
-            .await?;
-    let room = claimant.room.saturating_sub(u64::try_from(reserved).unwrap_or(0));
+) -> Result<Vec<Candidate>, StoreError> {
     let devices: Vec<Device> = std::iter::once(Device::Auto).chain(claimant.devices.iter().copied()).collect();
-    let candidates: Vec<Candidate> = sqlx::query_as(
+    Ok(sqlx::query_as(
         "SELECT id, \
              coalesce(json_extract(plan, '$.disk_peak_bytes') - json_extract(plan, '$.disk_data_bytes'), 0) AS files, \
              (SELECT json_group_array(json(datasets.facts)) FROM job_inputs \
               JOIN datasets ON datasets.id = job_inputs.dataset_id WHERE job_inputs.job_id = jobs.id) AS datasets \
          FROM jobs \
-         WHERE state = 'queued' AND (not_before IS NULL OR not_before <= ?1) \
-         AND device IN (SELECT value FROM json_each(?2)) AND NOT EXISTS ( \
+         WHERE state = 'queued' AND tenant = ?1 AND (not_before IS NULL OR not_before <= ?2) \
+         AND device IN (SELECT value FROM json_each(?3)) AND NOT EXISTS ( \
              SELECT 1 FROM job_inputs JOIN datasets ON datasets.id = job_inputs.dataset_id \
              WHERE job_inputs.job_id = jobs.id AND datasets.state <> 'ready') \
-         ORDER BY id LIMIT ?3",
+         ORDER BY priority DESC, compared, id LIMIT ?4",
     )
+    .bind(tenant)
     .bind(now.as_millisecond())
     .bind(json!(devices).to_string())
     .bind(MOST_CANDIDATES)
     .fetch_all(conn)
-    .await?;
-    for Candidate { id, files, datasets } in candidates {
-        // Facts that this version cannot read must not keep every job from being claimed.
-        let facts: Vec<DatasetFacts> = from_json(&id, &datasets).unwrap_or_default();
-        let data = facts.iter().map(DatasetFacts::decoded_bytes).fold(0, u64::saturating_add);
-        let disk = data.saturating_add(u64::try_from(files).unwrap_or(0));
-        if running == 0 || disk <= room {
-            return Ok(Some((id, disk)));
-        }
-    }
-    Ok(None)
+    .await?)
 }
 
 async fn inputs(conn: &mut SqliteConnection, id: &str) -> Result<Vec<ClaimedInput>, JobError> {

@@ -14,7 +14,9 @@ use super::row::{InputRow, JobRow, json as to_json, millis};
 use super::{Job, JobError, JobInput, Jobs, NewJob};
 use crate::domain::access::Tenant;
 use crate::domain::id::{IdError, JobId};
+use crate::domain::quota::Resource;
 use crate::store::idempotency::{self, Earlier, RequestKey};
+use crate::store::tenants;
 
 /// Where a repeated job begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +25,15 @@ pub enum RetryFrom {
     Start,
     /// At the last checkpoint; at the start where there is none.
     Checkpoint,
+}
+
+/// Where a job comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) enum Origin {
+    /// It was requested by itself.
+    Single,
+    /// It is a run of a comparison, which may be one of hundreds.
+    Comparison,
 }
 
 impl Jobs {
@@ -37,7 +48,7 @@ impl Jobs {
         if let Some(before) = once(&mut transaction, &job.tenant, key, id, self.clock.now()).await? {
             return Ok(before);
         }
-        self.enqueue(&mut transaction, id, job).await?;
+        self.enqueue(&mut transaction, id, job, Origin::Single).await?;
         #[cfg(test)]
         self.failures.pass(FailurePoint::InsertBeforeCommit)?;
         transaction.commit().await?;
@@ -49,16 +60,19 @@ impl Jobs {
     /// Queues the job as `id`, in a transaction that may queue others.
     ///
     /// # Errors
-    /// When the database fails; among others, when an input has been deleted in the meantime.
+    /// When the tenant has as many as it may have, or the database fails; among others, when an input has been deleted in the
+    /// meantime.
     pub(in crate::store) async fn enqueue(
         &self,
         conn: &mut SqliteConnection,
         id: JobId,
         job: &NewJob,
+        origin: Origin,
     ) -> Result<(), JobError> {
+        self.check_quota(conn, &job.tenant).await?;
         sqlx::query(
-            "INSERT INTO jobs (id, tenant, resolved, plan, labels, device, max_runtime_ms, created_at, state) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued')",
+            "INSERT INTO jobs (id, tenant, resolved, plan, labels, device, max_runtime_ms, priority, compared, created_at, state) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued')",
         )
         .bind(id.to_string())
         .bind(job.tenant.as_str())
@@ -67,6 +81,8 @@ impl Jobs {
         .bind(to_json(&job.labels))
         .bind(job.device.to_string())
         .bind(millis(job.max_runtime))
+        .bind(job.priority)
+        .bind(origin == Origin::Comparison)
         .bind(self.clock.now().as_millisecond())
         .execute(&mut *conn)
         .await?;
@@ -96,10 +112,11 @@ impl Jobs {
         let old = owned(&mut transaction, tenant, job).await?;
         old.state.ended()?;
         all_inputs_present(&mut transaction, job).await?;
+        self.check_quota(&mut transaction, tenant).await?;
         sqlx::query(
-            "INSERT INTO jobs (id, tenant, resolved, plan, labels, device, max_runtime_ms, retry_of, created_at, state, \
-                 checkpoint_key, checkpoint_epoch) \
-             SELECT ?1, tenant, resolved, plan, labels, device, max_runtime_ms, id, ?2, 'queued', \
+            "INSERT INTO jobs (id, tenant, resolved, plan, labels, device, max_runtime_ms, priority, compared, retry_of, created_at, \
+                 state, checkpoint_key, checkpoint_epoch) \
+             SELECT ?1, tenant, resolved, plan, labels, device, max_runtime_ms, priority, compared, id, ?2, 'queued', \
                  iif(?3, checkpoint_key, NULL), iif(?3, checkpoint_epoch, NULL) FROM jobs WHERE id = ?4",
         )
         .bind(id.to_string())
@@ -115,6 +132,18 @@ impl Jobs {
         self.failures.pass(FailurePoint::RetryBeforeCommit)?;
         transaction.commit().await?;
         Ok(id)
+    }
+
+    /// Checks that the tenant may have one more job.
+    async fn check_quota(&self, conn: &mut SqliteConnection, tenant: &Tenant) -> Result<(), JobError> {
+        let quota = tenants::quota(conn, tenant, self.quota).await?;
+        if !quota.limits_any(&[Resource::Queued, Resource::Bytes]) {
+            return Ok(());
+        }
+        let usage = tenants::usage(conn, tenant, None).await?;
+        quota.check(Resource::Queued, &usage, 1).map_err(JobError::Limited)?;
+        // How large its results will be is not known to the byte.
+        quota.check(Resource::Bytes, &usage, 1).map_err(JobError::Limited)
     }
 
     async fn announce(&self, conn: &mut SqliteConnection, job: JobId, data: Value) -> Result<(), JobError> {

@@ -11,6 +11,7 @@ mod events;
 mod failure;
 mod insert;
 mod query;
+mod queue;
 mod row;
 mod sweep;
 #[cfg(test)]
@@ -32,13 +33,14 @@ use crate::domain::id::{CheckpointId, DatasetId, JobId};
 use crate::domain::job::{State, TransitionError};
 use crate::domain::problem::{Code, Problem};
 use crate::domain::progress::{Phase, Progress};
+use crate::domain::quota::Quota;
 use crate::settings::Device;
 
 pub use attempt::{Artifact, Heartbeat, LogLine};
 pub use claim::{Claim, Claimant, ClaimedInput};
 pub use events::{Event, EventKind};
 pub use insert::RetryFrom;
-pub(super) use insert::once;
+pub(super) use insert::{Origin, once};
 pub(super) use sweep::remove;
 
 /// The tables of jobs; clones share the database.
@@ -46,6 +48,8 @@ pub(super) use sweep::remove;
 pub struct Jobs {
     database: Database,
     clock: SharedClock,
+    /// What tenants may take that have no limits of their own.
+    quota: Quota,
     #[cfg(test)]
     failures: failure::Failures,
 }
@@ -65,6 +69,9 @@ pub enum JobError {
     /// Files that the job would read are gone.
     #[error("these inputs of the job have been deleted: {}", .0.join(", "))]
     InputsGone(Vec<String>),
+    /// The tenant has as much as it may have.
+    #[error("{}", .0.detail)]
+    Limited(Problem),
     /// The Idempotency-Key has queued a job for another request.
     #[error("the Idempotency-Key belongs to another request")]
     KeyReused,
@@ -79,6 +86,7 @@ impl JobError {
             Self::NotFound(_) => Code::NotFound,
             Self::KeyReused => Code::IdempotencyKeyReused,
             Self::InputsGone(_) => Code::InvalidRequest,
+            Self::Limited(problem) => problem.code,
             Self::Transition(TransitionError::StillActive(_)) => Code::JobActive,
             Self::Transition(TransitionError::FenceLost { .. }) => Code::Internal,
         }
@@ -96,6 +104,7 @@ impl From<JobError> for Problem {
         let code = error.code();
         let detail = match error {
             JobError::Store(error) => return error.into(),
+            JobError::Limited(problem) => return problem,
             JobError::NotFound(id) => format!("There is no job `{id}`; GET /v1/jobs lists them."),
             JobError::KeyReused => "Use a new key for a different request; keys are remembered for 24 h.".to_owned(),
             JobError::InputsGone(_) => format!("It cannot run again: {error}."),
@@ -121,6 +130,8 @@ pub struct NewJob {
     pub device: Device,
     /// Time it may run, over all attempts.
     pub max_runtime: Duration,
+    /// From -10 to 10: among the jobs of its tenant a higher one comes first.
+    pub priority: i8,
     /// The files it reads.
     pub inputs: Vec<JobInput>,
 }
@@ -231,9 +242,16 @@ impl Jobs {
         Self {
             database,
             clock,
+            quota: Quota::default(),
             #[cfg(test)]
             failures: failure::Failures::default(),
         }
+    }
+
+    /// The same jobs where tenants without limits of their own may take so much.
+    #[must_use]
+    pub fn with_quota(self, quota: Quota) -> Self {
+        Self { quota, ..self }
     }
 
     /// A transaction that may write, and the time at which it began. A clock that was read earlier would be behind by

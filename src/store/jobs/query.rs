@@ -94,17 +94,6 @@ impl Jobs {
         Ok(rows.into_iter().map(Artifact::from).collect())
     }
 
-    /// How many jobs are waiting up to and including this waiting one; 1 is the next to be claimed.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn queue_position(&self, job: JobId) -> Result<i64, StoreError> {
-        Ok(sqlx::query_scalar("SELECT count(*) FROM jobs WHERE state = 'queued' AND id <= ?")
-            .bind(job.to_string())
-            .fetch_one(self.database.reader())
-            .await?)
-    }
-
     /// The little that a waiting client watches.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ mod attempts;
 mod failures;
 mod inputs;
 mod journey;
+mod queue;
 mod reports;
 mod snapshot;
 
@@ -87,6 +88,7 @@ impl House {
             labels: [("team".to_owned(), "vision".to_owned())].into(),
             device: Device::Auto,
             max_runtime: Duration::from_hours(1),
+            priority: 0,
             inputs,
         }
     }

@@ -1,0 +1,65 @@
+//! The order in which jobs are claimed: tenants take turns, and a tenant's jobs come by priority and age, those of comparisons behind
+//! others.
+
+use sqlx::FromRow;
+use sqlx::sqlite::SqliteConnection;
+
+use super::Jobs;
+use crate::domain::id::JobId;
+use crate::store::StoreError;
+
+/// A tenant with waiting jobs.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub(super) struct Waiting {
+    /// Its name.
+    pub(super) tenant: String,
+    /// Its running jobs.
+    pub(super) running: i64,
+}
+
+/// The tenants with waiting jobs: those with the fewest running ones first, and of these the one whose turn is longest ago.
+pub(super) async fn in_turn(conn: &mut SqliteConnection) -> Result<Vec<Waiting>, StoreError> {
+    Ok(sqlx::query_as(
+        "SELECT waiting.tenant, \
+             (SELECT count(*) FROM jobs AS other WHERE other.state = 'running' AND other.tenant = waiting.tenant) AS running \
+         FROM (SELECT DISTINCT tenant FROM jobs WHERE state = 'queued') AS waiting \
+         LEFT JOIN tenant_turns ON tenant_turns.tenant = waiting.tenant \
+         ORDER BY running, coalesce(tenant_turns.job, 0), waiting.tenant",
+    )
+    .fetch_all(conn)
+    .await?)
+}
+
+/// How many jobs of its tenant stand before a waiting job, and its tenant; none where it does not wait.
+async fn place(conn: &mut SqliteConnection, job: JobId) -> Result<Option<(String, i64)>, StoreError> {
+    Ok(sqlx::query_as(
+        "SELECT own.tenant, (SELECT count(*) FROM jobs AS other WHERE other.state = 'queued' AND other.tenant = own.tenant \
+             AND (-other.priority, other.compared, other.id) < (-own.priority, own.compared, own.id)) \
+         FROM jobs AS own WHERE own.id = ? AND own.state = 'queued'",
+    )
+    .bind(job.to_string())
+    .fetch_optional(conn)
+    .await?)
+}
+
+impl Jobs {
+    /// When a waiting job's turn comes; 1 is next. Others may take theirs later than expected, and new ones may come before it.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn queue_position(&self, job: JobId) -> Result<Option<i64>, StoreError> {
+        let mut conn = self.database.reader().acquire().await?;
+        let Some((tenant, before)) = place(&mut conn, job).await? else { return Ok(None) };
+        let counts: Vec<(String, i64)> =
+            sqlx::query_as("SELECT tenant, count(*) FROM jobs WHERE state = 'queued' GROUP BY tenant")
+                .fetch_all(&mut *conn)
+                .await?;
+        let queued = |name: &str| counts.iter().find(|(tenant, _)| tenant == name).map_or(0, |(_, count)| *count);
+        let turns = in_turn(&mut conn).await?;
+        let own = turns.iter().position(|waiting| waiting.tenant == tenant).unwrap_or(turns.len());
+        let others = turns.iter().enumerate().filter(|(place, _)| *place != own);
+        // While it waits for its turn number `before + 1`, each other tenant has as many, and those ahead of its own one more.
+        let others = others.map(|(place, waiting)| queued(&waiting.tenant).min(before + i64::from(place < own)));
+        Ok(Some(before + 1 + others.sum::<i64>()))
+    }
+}

@@ -1,0 +1,166 @@
+//! What tenants may take, what they have taken, and whose turn it is.
+
+use sqlx::sqlite::SqliteConnection;
+
+use super::{Database, StoreError};
+use crate::domain::access::Tenant;
+use crate::domain::id::UploadId;
+use crate::domain::quota::{Quota, Resource, Usage};
+
+/// A tenant with its limits and what it has taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantUse {
+    /// The tenant.
+    pub tenant: Tenant,
+    /// What it may take.
+    pub quota: Quota,
+    /// What it has taken.
+    pub usage: Usage,
+}
+
+/// Limits and uses of all tenants; clones share the database.
+#[derive(Debug, Clone)]
+pub struct Tenants {
+    database: Database,
+    default: Quota,
+}
+
+impl Tenants {
+    /// The tenants of `database`; `default` holds for those without limits of their own.
+    #[must_use]
+    pub fn new(database: Database, default: Quota) -> Self {
+        Self { database, default }
+    }
+
+    /// What a tenant may take.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn quota(&self, tenant: &Tenant) -> Result<Quota, StoreError> {
+        quota(&mut *self.database.reader().acquire().await?, tenant, self.default).await
+    }
+
+    /// What a tenant has taken, apart from the upload `except`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn usage(&self, tenant: &Tenant, except: Option<UploadId>) -> Result<Usage, StoreError> {
+        usage(&mut *self.database.reader().acquire().await?, tenant, except).await
+    }
+
+    /// Gives a tenant a limit of its own, 0 for none; without `most` the server's default holds again.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn set(&self, tenant: &Tenant, resource: Resource, most: Option<u64>) -> Result<(), StoreError> {
+        let mut transaction = self.database.write().await?;
+        sqlx::query("DELETE FROM tenant_limits WHERE tenant = ? AND resource = ?")
+            .bind(tenant.as_str())
+            .bind(resource.as_str())
+            .execute(&mut *transaction)
+            .await?;
+        if let Some(most) = most {
+            sqlx::query("INSERT INTO tenant_limits (tenant, resource, most) VALUES (?, ?, ?)")
+                .bind(tenant.as_str())
+                .bind(resource.as_str())
+                .bind(i64::try_from(most).unwrap_or(i64::MAX))
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await
+    }
+
+    /// Every tenant that has a key, a limit, a file or a job, by name.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn list(&self) -> Result<Vec<TenantUse>, StoreError> {
+        let mut conn = self.database.reader().acquire().await?;
+        let names: Vec<String> = sqlx::query_scalar(
+            "SELECT tenant FROM api_keys UNION SELECT tenant FROM tenant_limits UNION SELECT tenant FROM checkpoints \
+             UNION SELECT tenant FROM datasets UNION SELECT tenant FROM uploads UNION SELECT tenant FROM jobs ORDER BY 1",
+        )
+        .fetch_all(&mut *conn)
+        .await?;
+        let mut list = Vec::with_capacity(names.len());
+        for name in names {
+            let tenant: Tenant =
+                name.parse().map_err(|error| StoreError::inconsistent("tenants", name.clone(), error))?;
+            let quota = quota(&mut conn, &tenant, self.default).await?;
+            let usage = usage(&mut conn, &tenant, None).await?;
+            list.push(TenantUse { tenant, quota, usage });
+        }
+        Ok(list)
+    }
+}
+
+/// What a tenant may take, read in the transaction that is about to take it.
+pub(super) async fn quota(conn: &mut SqliteConnection, tenant: &Tenant, default: Quota) -> Result<Quota, StoreError> {
+    let own: Vec<(String, i64)> = sqlx::query_as("SELECT resource, most FROM tenant_limits WHERE tenant = ?")
+        .bind(tenant.as_str())
+        .fetch_all(conn)
+        .await?;
+    own.into_iter().try_fold(default, |quota, (resource, most)| {
+        let wrong = |detail| StoreError::inconsistent("tenant_limits", tenant.as_str(), detail);
+        let resource: Resource = resource.parse().map_err(wrong)?;
+        Ok(quota.with(resource, u64::try_from(most).unwrap_or_default()))
+    })
+}
+
+/// What a tenant has taken, apart from the upload `except`. An unfinished upload counts with its whole length where that is known.
+pub(super) async fn usage(
+    conn: &mut SqliteConnection,
+    tenant: &Tenant,
+    except: Option<UploadId>,
+) -> Result<Usage, StoreError> {
+    let (bytes, files, uploads, queued, running): (i64, i64, i64, i64, i64) = sqlx::query_as(
+        "SELECT \
+             (SELECT coalesce(sum(bytes), 0) FROM checkpoints WHERE tenant = ?1) \
+             + (SELECT coalesce(sum(bytes), 0) FROM datasets WHERE tenant = ?1) \
+             + (SELECT coalesce(sum(bytes), 0) FROM job_artifacts JOIN jobs ON jobs.id = job_id WHERE tenant = ?1) \
+             + (SELECT coalesce(sum(max(acknowledged, coalesce(total, 0))), 0) FROM uploads WHERE tenant = ?1 AND id IS NOT ?2), \
+             (SELECT count(*) FROM checkpoints WHERE tenant = ?1) + (SELECT count(*) FROM datasets WHERE tenant = ?1), \
+             (SELECT count(*) FROM uploads WHERE tenant = ?1 AND id IS NOT ?2), \
+             (SELECT count(*) FROM jobs WHERE tenant = ?1 AND state = 'queued'), \
+             (SELECT count(*) FROM jobs WHERE tenant = ?1 AND state = 'running')",
+    )
+    .bind(tenant.as_str())
+    .bind(except.map(|id| id.to_string()))
+    .fetch_one(conn)
+    .await?;
+    let numbers = [
+        (Resource::Bytes, bytes),
+        (Resource::Files, files),
+        (Resource::Uploads, uploads),
+        (Resource::Queued, queued),
+        (Resource::Running, running),
+    ];
+    Ok(numbers.into_iter().fold(Usage::default(), |usage, (resource, number)| {
+        usage.with(resource, u64::try_from(number).unwrap_or_default())
+    }))
+}
+
+/// What tenants take turns in.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Turn {
+    /// Having a job run.
+    Job,
+    /// Having a dataset read.
+    Dataset,
+}
+
+/// Puts a tenant behind all others: it has had its turn.
+pub(super) async fn served(conn: &mut SqliteConnection, tenant: &str, turn: Turn) -> Result<(), StoreError> {
+    let statement = match turn {
+        Turn::Job => {
+            "INSERT INTO tenant_turns (tenant, job) VALUES (?, (SELECT coalesce(max(job), 0) + 1 FROM tenant_turns)) \
+             ON CONFLICT (tenant) DO UPDATE SET job = excluded.job"
+        }
+        Turn::Dataset => {
+            "INSERT INTO tenant_turns (tenant, dataset) VALUES (?, (SELECT coalesce(max(dataset), 0) + 1 FROM tenant_turns)) \
+             ON CONFLICT (tenant) DO UPDATE SET dataset = excluded.dataset"
+        }
+    };
+    sqlx::query(statement).bind(tenant).execute(conn).await?;
+    Ok(())
+}
