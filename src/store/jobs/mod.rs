@@ -11,6 +11,7 @@ mod events;
 mod failure;
 mod insert;
 mod query;
+mod report;
 mod row;
 mod sweep;
 #[cfg(test)]
@@ -34,11 +35,12 @@ use crate::domain::problem::{Code, Problem};
 use crate::domain::progress::{Phase, Progress};
 use crate::settings::Device;
 
-pub use attempt::{Artifact, Heartbeat, LogLine};
+pub use attempt::{Artifact, Heartbeat};
 pub use claim::{Claim, Claimant, ClaimedInput};
 pub use events::{Event, EventKind};
 pub use insert::RetryFrom;
 pub(super) use insert::once;
+pub use report::LogLine;
 pub(super) use sweep::remove;
 
 /// The tables of jobs; clones share the database.
