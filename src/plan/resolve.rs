@@ -5,7 +5,7 @@ use crate::domain::dataset::DatasetFacts;
 use crate::domain::problem::{Code, Fault, FaultCode, Problem};
 use crate::model::allocate::Curve;
 use crate::model::depth::{self, Aligned};
-use crate::model::families::Detected;
+use crate::model::families::{Detected, ExampleShape, ShapeOrigin};
 use crate::model::graph::{Graph, Shape};
 use crate::model::plan::FusionPlan;
 use crate::model::precision::Precision;
@@ -41,15 +41,18 @@ pub struct Planned {
 /// Everything that keeps them from fitting, each fault with the pointer to its cause.
 pub fn resolve(mut job: JobRequest, inputs: &JobFiles<'_>) -> Result<Resolved, Problem> {
     let facts = inputs.dataset.and_then(DatasetInput::facts);
-    let shape = job.input_shape.clone().or_else(|| facts.map(|facts| facts.example_shape.clone()));
+    let example = match &job.input_shape {
+        Some(shape) => ExampleShape { shape: Some(shape), origin: ShapeOrigin::InputShape },
+        None => ExampleShape { shape: facts.map(|facts| &facts.example_shape), origin: ShapeOrigin::Dataset },
+    };
     let mut faults = target_faults(&job);
-    let waiting = shape.is_none() && inputs.dataset.is_some();
-    let aligned = match depth::detect(&inputs.members, &job.architecture, shape.as_ref()) {
+    let waiting = example.shape.is_none() && inputs.dataset.is_some();
+    let aligned = match depth::detect(&inputs.members, &job.architecture, example) {
         Ok(aligned) => aligned,
         Err(_) if waiting => {
             return if faults.is_empty() { Ok(Resolved { job, planned: None }) } else { Err(Problem::faults(faults)) };
         }
-        Err(problem) => return Err(with_cause(problem, &job, faults)),
+        Err(problem) => return Err(with_faults(problem, faults)),
     };
     let Aligned { detected, own, paddings } = aligned;
     faults.extend(data_faults(&job, inputs, &detected));
@@ -72,7 +75,7 @@ pub fn resolve(mut job: JobRequest, inputs: &JobFiles<'_>) -> Result<Resolved, P
         let target = reachable(&job.target, job.members.len());
         return match FusionPlan::new(&detected.graphs, &target, &precision, None) {
             Ok(_) => Err(Problem::faults(faults)),
-            Err(problem) => Err(with_cause(problem, &job, faults)),
+            Err(problem) => Err(with_faults(problem, faults)),
         };
     }
     let padded = paddings.iter().any(Option::is_some);
@@ -129,13 +132,8 @@ fn reachable(target: &Target, members: usize) -> Target {
     }
 }
 
-/// The problem, with the faults found before it. An input shape that the request does not name is the dataset's.
-fn with_cause(mut problem: Problem, job: &JobRequest, mut faults: Vec<Fault>) -> Problem {
-    for fault in &mut problem.errors {
-        if fault.pointer == "/input_shape" && job.input_shape.is_none() {
-            "/dataset".clone_into(&mut fault.pointer);
-        }
-    }
+/// The problem, with the faults found before it.
+fn with_faults(mut problem: Problem, mut faults: Vec<Fault>) -> Problem {
     if faults.is_empty() {
         return problem;
     }
@@ -337,6 +335,21 @@ mod tests {
         let problem = resolve(job(&body), &inputs).expect_err("no classifier");
         assert_eq!(problem.errors[0].pointer, "/architecture");
         assert!(problem.errors[0].detail.contains("`conv` gives shape [4, 2, 2]"), "{problem}");
+    }
+
+    #[test]
+    fn a_wrong_input_shape_is_the_fault_of_what_decides_it() {
+        let (member, facts) = (lenet(), facts(&[3, 9, 9], 10));
+        let inputs =
+            JobFiles { members: vec![&member], dataset: Some(DatasetInput::Ready(&facts)), ..JobFiles::default() };
+        for (body, pointer) in [
+            (json!({"members": ["a"], "dataset": "d"}), "/dataset"),
+            (json!({"members": ["a"], "dataset": "d", "input_shape": [3, 9, 9]}), "/input_shape"),
+            (json!({"members": ["a"], "dataset": "d", "input_shape": [0, 9, 9]}), "/input_shape"),
+        ] {
+            let problem = resolve(job(&body), &inputs).expect_err("no LeNet reads such images");
+            assert_eq!(problem.errors[0].pointer, pointer, "{problem}");
+        }
     }
 
     #[test]

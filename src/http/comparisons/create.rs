@@ -103,7 +103,7 @@ async fn read(state: &AppState, caller: &Caller, grid: &Grid) -> Result<Vec<(Pla
             Err(problem) => {
                 for fault in problem.errors.iter().map(|fault| grid.locate(&cell, fault)) {
                     // The same part of the plan is in many jobs.
-                    let known = faults.iter().any(|one| one.pointer == fault.pointer && one.code == fault.code);
+                    let known = faults.iter().any(|one| one.path() == fault.path() && one.code == fault.code);
                     if !known && faults.len() < MOST_FAULTS {
                         faults.push(fault);
                     }

@@ -11,7 +11,7 @@ mod segments;
 use std::collections::BTreeMap;
 
 use crate::domain::problem::{Code, Fault, FaultCode, Problem};
-use crate::model::families::{self, Detected};
+use crate::model::families::{self, Detected, ExampleShape};
 use crate::model::graph::{Graph, Node, NodeId, Op, Shape};
 use crate::model::header::CheckpointHeader;
 use crate::model::parameters;
@@ -68,18 +68,19 @@ pub struct Aligned {
 ///
 /// # Errors
 /// Those of [`families::detect`]; [`Code::MembersIncompatible`] with the layers that cannot be padded.
-pub fn detect(
+pub fn detect<'a>(
     headers: &[&CheckpointHeader],
     architecture: &Architecture,
-    input: Option<&Shape>,
+    example: impl Into<ExampleShape<'a>>,
 ) -> Result<Aligned, Problem> {
-    match families::detect(headers, architecture, input) {
+    let example = example.into();
+    match families::detect(headers, architecture, example) {
         Ok(detected) => {
             let (own, paddings) = (detected.graphs.clone(), vec![None; headers.len()]);
             Ok(Aligned { detected, own, paddings })
         }
         Err(mut problem) if problem.code == Code::MembersIncompatible => {
-            match one_by_one(headers, architecture, input) {
+            match one_by_one(headers, architecture, example.shape) {
                 Some(Ok(aligned)) => Ok(aligned),
                 Some(Err(mut faults)) => {
                     faults.append(&mut problem.errors);

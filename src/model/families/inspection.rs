@@ -1,7 +1,9 @@
 //! What one checkpoint is, without further knowledge: the answer of `GET /v1/checkpoints/{id}` and of `engraft inspect`.
 
 use crate::model::costs::Costs;
-use crate::model::families::{Candidate, Evidence, Given, Open, Outline, Unfit, catalogue, open, remedied};
+use crate::model::families::{
+    Candidate, Evidence, Given, Open, Outline, ShapeOrigin, Unfit, catalogue, open, remedied,
+};
 use crate::model::graph::{Graph, Shape};
 use crate::model::groups::{Couplings, Group, GroupId};
 use crate::model::header::CheckpointHeader;
@@ -58,7 +60,10 @@ pub struct Inspection {
 pub fn inspect(header: &CheckpointHeader) -> Inspection {
     let mut inspection =
         Inspection { network: None, evidence: None, open: Vec::new(), candidates: Vec::new(), unrecognised: None };
-    match catalogue::candidates(header, Given { input: None, settings: &Settings::default() }) {
+    match catalogue::candidates(
+        header,
+        Given { input: None, origin: ShapeOrigin::InputShape, settings: &Settings::default() },
+    ) {
         Ok(found) if found.is_empty() => {
             inspection.unrecognised = Some("no input of a usual size fits the layers".to_owned());
         }
