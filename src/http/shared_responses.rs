@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
-use utoipa::{IntoResponses, ToSchema};
+use utoipa::openapi::{ContentBuilder, HeaderBuilder, ObjectBuilder, Ref, RefOr, Response, ResponseBuilder, Type};
+use utoipa::{IntoResponses, PartialSchema, ToSchema};
 
+use super::uploads::FileBytes;
 use super::views::problem::ProblemView;
 
 type Responses = BTreeMap<String, RefOr<Response>>;
@@ -86,12 +87,58 @@ impl IntoResponses for ReadsFile {
     }
 }
 
-/// Routes that send a part of a file where the client wants one.
-pub(super) enum SendsRange {}
+/// A response without a body, with headers of these names, types and descriptions.
+fn bodiless(description: &str, headers: &[(&str, Type, &str)]) -> ResponseBuilder {
+    let response = ResponseBuilder::new().description(description);
+    headers.iter().fold(response, |response, (name, kind, description)| {
+        let schema = ObjectBuilder::new().schema_type(kind.clone());
+        response.header(*name, HeaderBuilder::new().schema(Some(schema)).description(Some(*description)).build())
+    })
+}
 
-impl IntoResponses for SendsRange {
+/// Routes that send a file, or the part of it that the client wants.
+pub(super) enum SendsFile {}
+
+impl IntoResponses for SendsFile {
     fn responses() -> Responses {
-        problems(&[(416, "The range lies outside the file.")])
+        let bytes = || ContentBuilder::new().schema(Some(FileBytes::schema())).build();
+        let digests = [
+            ("ETag", Type::String, "The SHA-256 of the file."),
+            ("Repr-Digest", Type::String, "The same digest, as RFC 9530 writes it."),
+        ];
+        let mut responses = problems(&[(416, "The range lies outside the file.")]);
+        for (status, response) in [
+            ("200", bodiless("The whole file.", &digests).content("application/octet-stream", bytes())),
+            ("206", bodiless("The requested part of the file.", &[]).content("application/octet-stream", bytes())),
+            ("304", bodiless("The client already has this version.", &[])),
+        ] {
+            responses.insert(status.to_owned(), response.build().into());
+        }
+        responses
+    }
+}
+
+/// Routes about how far the upload of a file has come.
+pub(super) enum ShowsUpload {}
+
+impl IntoResponses for ShowsUpload {
+    fn responses() -> Responses {
+        let complete =
+            [("ETag", Type::String, "The SHA-256 of the file."), ("Upload-Complete", Type::String, "Always `?1`.")];
+        let unfinished = [
+            ("Upload-Offset", Type::Integer, "The number of bytes that are stored."),
+            ("Upload-Complete", Type::String, "Always `?0`."),
+        ];
+        let cases = [
+            ("200", "The upload is complete.", &complete[..]),
+            ("204", "The upload is unfinished.", &unfinished),
+            ("401", NO_KEY.1, &[]),
+            ("404", "Nothing with this name belongs to the tenant of the key.", &[]),
+        ];
+        let response = |(status, description, headers): (&str, &str, &[(&str, Type, &str)])| {
+            (status.to_owned(), bodiless(description, headers).build().into())
+        };
+        cases.map(response).into()
     }
 }
 

@@ -8,6 +8,7 @@ mod put;
 mod receive;
 mod refusal;
 
-pub use answers::{FileBytes, download, file_headers, presence};
-pub use put::{UploadOutcome, put};
-pub use refusal::{Refusal, offset_headers};
+pub(super) use answers::presence;
+pub use answers::{FileBytes, absent, deleted, download, uploaded};
+pub(super) use put::put;
+pub use refusal::Refusal;
