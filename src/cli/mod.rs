@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 use clap::{Parser, Subcommand};
 
-use crate::config::Settings;
+use crate::config::Configuration;
 use crate::runtime::lifecycle::{Shutdown, listen_for_signals};
 use crate::runtime::privacy::keep_files_private;
 use crate::runtime::telemetry;
@@ -37,16 +37,16 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(Box<serve::Serve>),
-    Worker(Box<worker::Worker>),
+    Worker(Box<worker::WorkerCommand>),
     Fuse(Box<fuse::Fuse>),
     Plan(Box<plan::PlanCommand>),
     Train(train::Train),
     Compare(compare::Compare),
     Inspect(inspect::Inspect),
     Demo(demo::Demo),
-    Keys(keys::Keys),
+    Keys(keys::KeysCommand),
     Openapi(openapi::OpenApi),
-    RunJob(run_job::RunJob),
+    RunJob(run_job::RunJobCommand),
     InspectDataset(inspect_dataset::InspectDataset),
 }
 
@@ -84,8 +84,8 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 
 /// Runs a service that a signal ends, with its log and with files that nobody else may read.
 fn run_service(
-    settings: Settings,
-    service: impl AsyncFnOnce(Settings, Shutdown) -> anyhow::Result<()>,
+    settings: Configuration,
+    service: impl AsyncFnOnce(Configuration, Shutdown) -> anyhow::Result<()>,
 ) -> anyhow::Result<ExitCode> {
     telemetry::start(&settings.log).map_err(|error| anyhow!(error))?;
     keep_files_private();

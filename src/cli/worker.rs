@@ -20,12 +20,12 @@ loses them to another worker after the time of --lease. `curl .../v1/workers` li
 /// Work off the jobs of a server's data directory.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLE)]
-pub(super) struct Worker {
+pub(super) struct WorkerCommand {
     #[command(flatten)]
     options: WorkerOptions,
 }
 
-impl Worker {
+impl WorkerCommand {
     /// Runs until a signal ends it.
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         run_service(self.options.resolve()?, async |settings, shutdown| {

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::domain::access::is_secret;
 use crate::settings::Device;
-use value::Written;
+use value::Spelled;
 
 pub use value::{ByteSize, LogFormat, Names, Seconds};
 
@@ -42,7 +42,7 @@ pub enum ConfigError {
 }
 
 /// A flag's help: what it sets, and what holds without it.
-fn help(about: &[&str], variable: &str, default: &impl Written) -> String {
+fn help(about: &[&str], variable: &str, default: &impl Spelled) -> String {
     let about = about.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ");
     format!("{} [env: {variable}] [default: {}]", about.trim_end_matches('.'), default.written())
 }
@@ -225,7 +225,7 @@ impl WorkerOptions {
     ///
     /// # Errors
     /// When the file cannot be read or has an unknown key.
-    pub fn resolve(self) -> Result<Settings, ConfigError> {
+    pub fn resolve(self) -> Result<Configuration, ConfigError> {
         let Self { config, storage, workers, log } = self;
         Options { config, storage, workers, log, ..Options::default() }.resolve()
     }
@@ -245,7 +245,7 @@ struct FileOptions {
 
 /// All settings.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Settings {
+pub struct Configuration {
     /// The listening socket.
     pub server: Server,
     /// Where everything is kept.
@@ -269,9 +269,9 @@ impl Options {
     ///
     /// # Errors
     /// When the file cannot be read or has an unknown key, or when the bootstrap key is not a key.
-    pub fn resolve(self) -> Result<Settings, ConfigError> {
+    pub fn resolve(self) -> Result<Configuration, ConfigError> {
         let file = self.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
-        Ok(Settings {
+        Ok(Configuration {
             bootstrap_key: bootstrap_key(self.auth.api_key_file.or(file.auth.api_key_file), file.auth.api_key)?,
             server: self.server.or(file.server),
             storage: self.storage.or(file.storage),
@@ -322,7 +322,7 @@ mod tests {
         options: Options,
     }
 
-    fn resolve(flags: &[&str], file: &str) -> Result<Settings, String> {
+    fn resolve(flags: &[&str], file: &str) -> Result<Configuration, String> {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("engraft.toml");
         std::fs::write(&path, file).expect("writes");

@@ -20,7 +20,7 @@ use crate::settings::{Method, NetworkChoice, Size, Target};
 pub struct Resolved {
     /// The request with every default filled in.
     pub job: JobRequest,
-    /// The networks; `None` while a dataset that would tell the input's shape is being read.
+    /// The networks; `None` while a dataset that decides the input's shape is being read.
     pub planned: Option<Planned>,
 }
 
@@ -428,15 +428,15 @@ mod tests {
     #[test]
     fn a_plan_that_does_not_know_its_dataset_says_so() {
         let member = mlp();
-        let told = |inputs: &JobFiles<'_>| {
+        let warned = |inputs: &JobFiles<'_>| {
             let resolved = resolve(job(&json!({"members": ["a"], "dataset": "d"})), inputs).expect("resolved");
             let warnings = resolved.planned.expect("a network").plan.warnings;
             warnings.iter().filter(|warning| warning.contains("still being read")).count()
         };
         let waiting =
             JobFiles { members: vec![&member], dataset: Some(DatasetInput::Validating), ..JobFiles::default() };
-        assert_eq!(told(&waiting), 1);
+        assert_eq!(warned(&waiting), 1);
         let facts = facts(&[3, 2, 2], 3);
-        assert_eq!(told(&JobFiles { dataset: Some(DatasetInput::Ready(&facts)), ..waiting }), 0);
+        assert_eq!(warned(&JobFiles { dataset: Some(DatasetInput::Ready(&facts)), ..waiting }), 0);
     }
 }

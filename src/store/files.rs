@@ -50,7 +50,7 @@ pub struct StoredFile {
     pub bytes: u64,
     /// Its key in the blob store.
     pub blob_key: String,
-    /// The user's own marks.
+    /// The user's own labels.
     pub labels: BTreeMap<String, String>,
     /// Milliseconds since the epoch.
     pub created_at: i64,

@@ -14,7 +14,7 @@ use super::state::AppState;
 use super::views::comparisons::ComparisonView;
 use crate::domain::id::ComparisonId;
 use crate::domain::problem::{Code, Problem};
-use crate::store::comparisons::{StoredRun, Summary};
+use crate::store::comparisons::{StoredComparison, StoredRun};
 
 /// Every route of comparisons.
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -42,11 +42,15 @@ fn parse_id(text: &str) -> Result<ComparisonId, Problem> {
 }
 
 /// The caller's comparison with its runs.
-async fn find(request: &Addressed) -> Result<(Summary, Vec<StoredRun>), Problem> {
+async fn find(request: &Addressed) -> Result<(StoredComparison, Vec<StoredRun>), Problem> {
     read(&request.state, &request.caller, parse_id(&request.name)?).await
 }
 
-async fn read(state: &AppState, caller: &Caller, id: ComparisonId) -> Result<(Summary, Vec<StoredRun>), Problem> {
+async fn read(
+    state: &AppState,
+    caller: &Caller,
+    id: ComparisonId,
+) -> Result<(StoredComparison, Vec<StoredRun>), Problem> {
     let found = state.comparisons.find(&caller.tenant, id).await?;
     found.ok_or_else(|| absent(&format!("There is no comparison `{id}`")))
 }

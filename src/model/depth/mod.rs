@@ -34,14 +34,14 @@ pub enum NodeSource {
 
 /// How a member looks with the depth of another network.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Padding {
+pub struct DepthPadding {
     /// The padded network: names and operations of the deeper one, widths of the member.
     pub graph: Graph,
     /// For each node with weights, by its name.
     pub sources: BTreeMap<String, NodeSource>,
 }
 
-impl Padding {
+impl DepthPadding {
     /// Names of the layers that were added.
     #[must_use]
     pub fn added(&self) -> Vec<&str> {
@@ -61,7 +61,7 @@ pub struct Aligned {
     /// The networks as the members' files have them.
     pub own: Vec<Graph>,
     /// How each was padded; none for members of full depth.
-    pub paddings: Vec<Option<Padding>>,
+    pub paddings: Vec<Option<DepthPadding>>,
 }
 
 /// Recognises the members as [`families::detect`] does; where they differ in depth, pads the shorter ones.
@@ -148,7 +148,7 @@ pub fn alone(
 ///
 /// # Errors
 /// Names the layers that have no counterpart and cannot be padded exactly.
-pub fn pad(deeper: &Graph, member: &Graph) -> Result<Option<Padding>, String> {
+pub fn pad(deeper: &Graph, member: &Graph) -> Result<Option<DepthPadding>, String> {
     let same = |(a, b): (&Node, &Node)| a.name == b.name && parameters::same_but_widths(&a.op, &b.op);
     if deeper.nodes().len() == member.nodes().len() && deeper.nodes().iter().zip(member.nodes()).all(same) {
         return Ok(None);
@@ -207,7 +207,7 @@ fn align<'a>(deeper: &Graph, member: &Graph, long: &'a [Segment], short: &'a [Se
 }
 
 /// The padded network.
-fn build(deeper: &Graph, member: &Graph, steps: &[Step<'_>]) -> Result<Padding, String> {
+fn build(deeper: &Graph, member: &Graph, steps: &[Step<'_>]) -> Result<DepthPadding, String> {
     let mut sources = BTreeMap::new();
     let mut widths: BTreeMap<NodeId, (usize, usize)> = BTreeMap::new();
     for step in steps {
@@ -236,7 +236,7 @@ fn build(deeper: &Graph, member: &Graph, steps: &[Step<'_>]) -> Result<Padding, 
     });
     let graph =
         graph.map_err(|error| format!("padded to the deepest member's layers it does not fit together: {error}"))?;
-    Ok(Padding { graph, sources })
+    Ok(DepthPadding { graph, sources })
 }
 
 /// Why there is no alignment: the layers of the deeper network between what both begin and end with.

@@ -117,7 +117,7 @@ pub struct NewJob {
     pub resolved: Value,
     /// The plan, in its JSON form.
     pub plan: Value,
-    /// The client's own marks.
+    /// The client's own labels.
     pub labels: BTreeMap<String, String>,
     /// Where it wants to run.
     pub device: Device,
@@ -177,7 +177,7 @@ pub struct Job {
     pub resolved: Value,
     /// The plan, in its JSON form.
     pub plan: Value,
-    /// The client's own marks.
+    /// The client's own labels.
     pub labels: BTreeMap<String, String>,
     /// Time it may run, over all attempts.
     pub max_runtime: Duration,
