@@ -32,7 +32,7 @@ impl Serve {
         run_service(self.options.resolve()?, async |settings, shutdown| {
             let application = Application::build(settings, Arc::new(SystemClock), shutdown).await?;
             println!("listening on http://{}", application.address());
-            Ok(application.run_until_stopped().await?)
+            application.run_until_stopped().await
         })
     }
 }

@@ -29,7 +29,7 @@ impl WorkerCommand {
     /// Runs until a signal ends it.
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         run_service(self.options.resolve()?, async |settings, shutdown| {
-            Ok(app::work(settings, Arc::new(SystemClock), shutdown).await?)
+            app::work(settings, Arc::new(SystemClock), shutdown).await
         })
     }
 }

@@ -32,7 +32,7 @@ pub struct RefittedLayer {
     pub layer: String,
     /// Which weights share unknowns.
     pub system: FitForm,
-    /// FitForm per row.
+    /// Unknowns per row.
     pub unknowns: usize,
     /// Rows of features that the fit saw: examples times positions; 0 without data.
     pub rows: usize,

@@ -227,29 +227,20 @@ mod tests {
 
     use super::*;
     use crate::domain::dataset::{DatasetFormat, SplitFacts};
-    use crate::model::header::{CheckpointHeader, Dtype, TensorInfo};
+    use crate::model::header::CheckpointHeader;
     use crate::plan::NetworkFigures;
     use crate::plan::parse::parse;
     use crate::settings::{Architecture, Compensate};
 
-    fn header(shapes: &[(&str, &[usize])]) -> CheckpointHeader {
-        let tensor = |(name, shape): &(&str, &[usize])| TensorInfo {
-            name: (*name).to_owned(),
-            dtype: Dtype::F32,
-            shape: shape.to_vec(),
-        };
-        CheckpointHeader { tensors: shapes.iter().map(tensor).collect() }
-    }
-
     fn mlp() -> CheckpointHeader {
-        header(&[("fc1.weight", &[8, 12]), ("fc2.weight", &[8, 8]), ("fc3.weight", &[3, 8])])
+        CheckpointHeader::of_floats(&[("fc1.weight", &[8, 12]), ("fc2.weight", &[8, 8]), ("fc3.weight", &[3, 8])])
     }
 
     fn lenet() -> CheckpointHeader {
         let convolutions: [(&str, &[usize]); 2] = [("conv1.weight", &[6, 3, 5, 5]), ("conv2.weight", &[16, 6, 5, 5])];
         let matrices: [(&str, &[usize]); 3] =
             [("fc1.weight", &[120, 400]), ("fc2.weight", &[84, 120]), ("fc3.weight", &[10, 84])];
-        header(&[&convolutions[..], &matrices[..]].concat())
+        CheckpointHeader::of_floats(&[&convolutions[..], &matrices[..]].concat())
     }
 
     fn facts(example_shape: &[usize], classes: usize) -> DatasetFacts {
@@ -326,7 +317,7 @@ mod tests {
 
     #[test]
     fn a_network_that_ends_in_an_image_takes_no_dataset() {
-        let (member, facts) = (header(&[("conv.weight", &[4, 3, 1, 1])]), facts(&[3, 2, 2], 4));
+        let (member, facts) = (CheckpointHeader::of_floats(&[("conv.weight", &[4, 3, 1, 1])]), facts(&[3, 2, 2], 4));
         let nodes = json!([{"name": "input", "op": "input", "shape": [3, 2, 2]},
             {"name": "conv", "op": "conv2d", "in_channels": 3, "out_channels": 4, "kernel": 1}]);
         let body = json!({"members": ["a"], "dataset": "d", "architecture": {"graph": {"nodes": nodes}}});
@@ -391,8 +382,10 @@ mod tests {
 
     #[test]
     fn members_that_do_not_match_are_told_apart() {
-        let (first, second) =
-            (mlp(), header(&[("fc1.weight", &[8, 12]), ("fc2.weight", &[8, 9]), ("fc4.weight", &[3, 8])]));
+        let (first, second) = (
+            mlp(),
+            CheckpointHeader::of_floats(&[("fc1.weight", &[8, 12]), ("fc2.weight", &[8, 9]), ("fc4.weight", &[3, 8])]),
+        );
         let inputs = JobFiles { members: vec![&first, &second], ..JobFiles::default() };
         let problem = resolve(job(&json!({"members": ["a", "b"]})), &inputs).expect_err("other tensors");
         assert_eq!(problem.code, Code::MembersIncompatible);

@@ -15,7 +15,7 @@ mod system;
 use std::num::NonZeroUsize;
 
 use rayon::prelude::*;
-use solve::{Solutions, SplitMoments, fit};
+use solve::{LayerFit, SplitMoments, fit};
 use system::{Refit, System, WeightSet};
 
 use crate::cost::calibration::PER_UNKNOWN;
@@ -249,7 +249,7 @@ impl Refitter<'_> {
         Ok(())
     }
 
-    fn refitted(&self, system: &System<'_>, fit: &Solutions, rows: usize) -> RefittedLayer {
+    fn refitted(&self, system: &System<'_>, fit: &LayerFit, rows: usize) -> RefittedLayer {
         let full = system.fits_bias();
         let name = &self.graph.node(system.id).name;
         RefittedLayer {

@@ -24,7 +24,7 @@ pub(super) struct Solution {
 
 /// The solutions of all systems of a layer, which share a ridge.
 #[derive(Debug, Clone)]
-pub(super) struct Solutions {
+pub(super) struct LayerFit {
     pub(super) solutions: Vec<Solution>,
     /// Relative to the mean of the diagonal.
     pub(super) ridge: f64,
@@ -38,7 +38,7 @@ pub(super) type SplitMoments = [Moments; 2];
 /// Fits W, and b where `centred`, of every system with the given `ridge`, or with the one that does best on what is held out;
 /// what is returned is fitted to all examples. A system whose features are all 0 keeps its constant alone; `None` where that
 /// is so of all.
-pub(super) fn fit(systems: Vec<SplitMoments>, centred: bool, ridge: Option<f64>) -> Option<Solutions> {
+pub(super) fn fit(systems: Vec<SplitMoments>, centred: bool, ridge: Option<f64>) -> Option<LayerFit> {
     let held_out = systems.first().is_some_and(|[_, held_out]| held_out.rows() > 0);
     let (ridge, residual) = match ridge {
         Some(ridge) if !held_out => (ridge, None),
@@ -52,7 +52,7 @@ pub(super) fn fit(systems: Vec<SplitMoments>, centred: bool, ridge: Option<f64>)
     let ridge = fits.iter().filter_map(|(_, of_fit)| of_fit.map(|(ridge, _)| ridge)).reduce(f64::max)?;
     let error = fits.iter().filter_map(|(_, of_fit)| of_fit.map(|(_, error)| error)).sum::<Error>();
     let residual = residual.unwrap_or_else(|| error.relative());
-    Some(Solutions { solutions: fits.into_iter().map(|(solution, _)| solution).collect(), ridge, residual })
+    Some(LayerFit { solutions: fits.into_iter().map(|(solution, _)| solution).collect(), ridge, residual })
 }
 
 /// The solution of one system, with the ridge that it took and its error on what it is fitted to; without these where there

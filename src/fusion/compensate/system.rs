@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use rayon::prelude::*;
 
-use super::solve::{Solution, Solutions};
+use super::solve::{LayerFit, Solution};
 use crate::cost::calibration::MOST_UNKNOWNS;
 use crate::fusion::assemble::routes::Routes;
 use crate::fusion::calibration::{
@@ -253,7 +253,7 @@ impl<'a> System<'a> {
     }
 
     /// What the solution makes of the layer. `biases` are the members' own, which the targets of full systems hold already.
-    pub(super) fn refit(&self, fit: &Solutions, networks: &[LayerwiseNetwork<'_>]) -> Refit {
+    pub(super) fn refit(&self, fit: &LayerFit, networks: &[LayerwiseNetwork<'_>]) -> Refit {
         let solution = &fit.solutions[0];
         match self.kind {
             Unknowns::Features | Unknowns::Windows(_) | Unknowns::Groups { .. } => {
