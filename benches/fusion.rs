@@ -120,7 +120,7 @@ impl Spent {
     }
 }
 
-/// Seconds that this process has computed, in hundredths; 0 where the system does not tell.
+/// Seconds that this process has computed, in hundredths; 0 where the system does not say.
 fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
@@ -217,7 +217,7 @@ fn with_peak<T>(work: impl FnOnce() -> T) -> (T, u64) {
     })
 }
 
-/// `RssAnon` of this process; 0 where the system does not tell.
+/// `RssAnon` of this process; 0 where the system does not say.
 fn anonymous_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));

@@ -1,4 +1,4 @@
-//! The composition root: opens the stores, binds the socket, and runs router and workers until told to end.
+//! The composition root: opens the stores, binds the socket, and runs router and workers until a signal ends them.
 
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZero;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use axum_server::Handle;
 
-use crate::config::{Server, Settings};
+use crate::config::{Configuration, Server};
 use crate::domain::clock::SharedClock;
 use crate::exec;
 use crate::http;
@@ -40,7 +40,7 @@ impl Application {
     ///
     /// # Errors
     /// When a store cannot be opened, the address is taken, or the address is not loopback and there is no API key.
-    pub async fn build(settings: Settings, clock: SharedClock, shutdown: Shutdown) -> anyhow::Result<Self> {
+    pub async fn build(settings: Configuration, clock: SharedClock, shutdown: Shutdown) -> anyhow::Result<Self> {
         let data_dir = &settings.storage.data_dir;
         std::fs::create_dir_all(data_dir).with_context(|| format!("data directory {}", data_dir.display()))?;
         let server = settings.server.clone();
@@ -118,7 +118,7 @@ impl Application {
 ///
 /// # Errors
 /// When a store cannot be opened or the machine has no such device.
-pub async fn work(settings: Settings, clock: SharedClock, shutdown: Shutdown) -> anyhow::Result<()> {
+pub async fn work(settings: Configuration, clock: SharedClock, shutdown: Shutdown) -> anyhow::Result<()> {
     anyhow::ensure!(settings.workers.workers > 0, "--workers is 0: a worker process runs at least one job at a time");
     let data_dir = &settings.storage.data_dir;
     std::fs::create_dir_all(data_dir).with_context(|| format!("data directory {}", data_dir.display()))?;
@@ -135,8 +135,8 @@ pub async fn work(settings: Settings, clock: SharedClock, shutdown: Shutdown) ->
 ///
 /// # Errors
 /// When the machine has no such device, or the lease is too short for its renewals.
-pub fn worker_policy(settings: &Settings, program: PathBuf) -> anyhow::Result<Policy> {
-    let Settings { workers: settings, storage, tenants, .. } = settings;
+pub fn worker_policy(settings: &Configuration, program: PathBuf) -> anyhow::Result<Policy> {
+    let Configuration { workers: settings, storage, tenants, .. } = settings;
     let (lease, heartbeat) = (settings.lease.0, settings.heartbeat.0);
     anyhow::ensure!(
         heartbeat * 2 <= lease,

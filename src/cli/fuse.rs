@@ -9,9 +9,9 @@ use anyhow::{Context, Result, bail};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::interrupt::{Interruption, say};
+use super::interrupt::{Signals, say};
 use super::job::JobArgs;
-use super::progress::ProgressView;
+use super::progress::ProgressDisplay;
 use crate::config::ByteSize;
 use crate::exec;
 use crate::pipeline::child::out_of_memory;
@@ -58,7 +58,7 @@ impl Fuse {
     pub(super) fn run(self) -> Result<ExitCode> {
         let job = self.job.request()?;
         let folder = self.out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let interruption = Interruption::listen()?;
+        let interruption = Signals::listen()?;
         let scratch = interruption.folder(|| tempfile::Builder::new().prefix(".engraft-fuse-").tempdir_in(folder));
         let scratch = scratch.with_context(|| format!("cannot write below {}", folder.display()))?;
         let task =
@@ -71,7 +71,7 @@ impl Fuse {
                 let _gone = std::fs::remove_dir_all(&scratch);
             });
         }
-        let mut view = ProgressView::default();
+        let mut view = ProgressDisplay::default();
         let outcome = pipeline::run(&task, &mut |message| view.show(&message), interruption.stop());
         view.finish();
         match outcome? {

@@ -190,16 +190,6 @@ fn columns<const N: usize>(rows: &[[String; N]]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::header::Dtype;
-
-    fn header(tensors: &[(&str, &[usize])]) -> CheckpointHeader {
-        let info = |(name, shape): &(&str, &[usize])| TensorInfo {
-            name: (*name).to_owned(),
-            dtype: Dtype::F32,
-            shape: shape.to_vec(),
-        };
-        CheckpointHeader::new(tensors.iter().map(info).collect())
-    }
 
     fn shown(header: &CheckpointHeader) -> String {
         text("m0.safetensors", 2048, header, &inspect(header))
@@ -207,7 +197,11 @@ mod tests {
 
     #[test]
     fn a_network_is_shown_with_its_groups_and_tensors() {
-        let text = shown(&header(&[("fc1.weight", &[32, 20]), ("fc1.bias", &[32]), ("fc2.weight", &[10, 32])]));
+        let text = shown(&CheckpointHeader::of_floats(&[
+            ("fc1.weight", &[32, 20]),
+            ("fc1.bias", &[32]),
+            ("fc2.weight", &[10, 32]),
+        ]));
         let expected = "\
 m0.safetensors: 3 tensors, 992 elements, 2 KiB
 
@@ -238,7 +232,7 @@ fc2.weight  f32   10 x 32
 
     #[test]
     fn what_is_ambiguous_or_unknown_says_what_to_do() {
-        let lenet = header(&[
+        let lenet = CheckpointHeader::of_floats(&[
             ("conv1.weight", &[6, 1, 5, 5]),
             ("conv2.weight", &[16, 6, 5, 5]),
             ("fc1.weight", &[120, 400]),
@@ -247,7 +241,7 @@ fc2.weight  f32   10 x 32
         ]);
         let text = shown(&lenet);
         assert!(text.contains("ambiguous:") && text.contains("[1, 28, 28], [1, 32, 32]"), "{text}");
-        let text = shown(&header(&[("strange", &[4])]));
+        let text = shown(&CheckpointHeader::of_floats(&[("strange", &[4])]));
         assert!(text.contains("not recognised:") && text.contains("\"graph\""), "{text}");
     }
 }

@@ -15,7 +15,7 @@ const SWEEPS: usize = 100;
 
 /// The signals so far, and what is to be gone in the end.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Interruption(Arc<State>);
+pub(super) struct Signals(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -26,7 +26,7 @@ struct State {
     made: Mutex<Option<PathBuf>>,
 }
 
-impl Interruption {
+impl Signals {
     /// Listens to SIGINT, SIGTERM and, unless `nohup` is at work, SIGHUP. The first one requests a stop between two batches,
     /// the second ends the process.
     pub(super) fn listen() -> io::Result<Self> {
@@ -169,7 +169,7 @@ mod tests {
         for (kind, code) in
             [(SignalKind::interrupt(), 130), (SignalKind::terminate(), 143), (SignalKind::hangup(), 129)]
         {
-            let interruption = Interruption::default();
+            let interruption = Signals::default();
             assert!(!interruption.stop().load(Ordering::Relaxed));
             interruption.request_stop(kind);
             assert!(interruption.stop().load(Ordering::Relaxed));

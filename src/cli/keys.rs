@@ -13,7 +13,7 @@ use crate::domain::clock::{SystemClock, from_millis};
 use crate::domain::id::KeyId;
 use crate::runtime::privacy::keep_files_private;
 use crate::store::Database;
-use crate::store::keys::{ApiKey, Keys as Store, NewKey, Secret};
+use crate::store::keys::{ApiKey, Keys, NewKey, Secret};
 
 const EXAMPLE: &str = "\
 Keys work at once, also while a server runs on the same data directory:
@@ -26,7 +26,7 @@ From the first key on, requests without one are refused, even if all keys are re
 /// Make, list, rotate and revoke API keys.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLE)]
-pub(super) struct Keys {
+pub(super) struct KeysCommand {
     /// Data directory of the server.
     #[arg(long, env = "ENGRAFT_DATA_DIR", hide_env = true, default_value = "engraft-data", global = true)]
     data_dir: PathBuf,
@@ -71,7 +71,7 @@ enum Action {
     },
 }
 
-impl Keys {
+impl KeysCommand {
     /// Runs the action; the secret goes to stdout, alone, so that it can be captured.
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         keep_files_private();
@@ -79,7 +79,7 @@ impl Keys {
             let create = || format!("data directory {}", self.data_dir.display());
             std::fs::create_dir_all(&self.data_dir).with_context(create)?;
             let database = Database::open(&self.data_dir).await?;
-            let keys = Store::new(database.clone(), Arc::new(SystemClock));
+            let keys = Keys::new(database.clone(), Arc::new(SystemClock));
             let code = act(&keys, self.action).await?;
             database.close().await;
             Ok(code)
@@ -87,7 +87,7 @@ impl Keys {
     }
 }
 
-async fn act(keys: &Store, action: Action) -> anyhow::Result<ExitCode> {
+async fn act(keys: &Keys, action: Action) -> anyhow::Result<ExitCode> {
     match action {
         Action::Create { tenant, scope, label, expires } => {
             let new = NewKey { tenant, scope, label, lifetime: expires };

@@ -19,7 +19,13 @@ mod worker;
 
 use std::process::ExitCode;
 
+use anyhow::anyhow;
 use clap::{Parser, Subcommand};
+
+use crate::config::Configuration;
+use crate::runtime::lifecycle::{Shutdown, listen_for_signals};
+use crate::runtime::privacy::keep_files_private;
+use crate::runtime::telemetry;
 
 /// Turns an ensemble of trained neural networks into one compact network.
 #[derive(Debug, Parser)]
@@ -32,17 +38,17 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(Box<serve::Serve>),
-    Worker(Box<worker::Worker>),
+    Worker(Box<worker::WorkerCommand>),
     Fuse(Box<fuse::Fuse>),
     Plan(Box<plan::PlanCommand>),
     Train(train::Train),
     Compare(compare::Compare),
     Inspect(inspect::Inspect),
     Demo(demo::Demo),
-    Keys(keys::Keys),
-    Tenants(tenants::Tenants),
+    Keys(keys::KeysCommand),
+    Tenants(tenants::TenantsCommand),
     Openapi(openapi::OpenApi),
-    RunJob(run_job::RunJob),
+    RunJob(run_job::RunJobCommand),
     InspectDataset(inspect_dataset::InspectDataset),
 }
 
@@ -77,4 +83,19 @@ pub fn main() -> ExitCode {
 /// The runtime of the commands that do many things at once.
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}
+
+/// Runs a service that a signal ends, with its log and with files that nobody else may read.
+fn run_service(
+    settings: Configuration,
+    service: impl AsyncFnOnce(Configuration, Shutdown) -> anyhow::Result<()>,
+) -> anyhow::Result<ExitCode> {
+    telemetry::start(&settings.log).map_err(|error| anyhow!(error))?;
+    keep_files_private();
+    runtime()?.block_on(async {
+        let shutdown = Shutdown::new();
+        listen_for_signals(shutdown.clone(), settings.server.drain_timeout.0)?;
+        service(settings, shutdown).await?;
+        Ok(ExitCode::SUCCESS)
+    })
 }

@@ -14,13 +14,13 @@ const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Writes to stderr, so that stdout stays free for results.
 #[derive(Debug)]
-pub(super) struct ProgressView {
+pub(super) struct ProgressDisplay {
     bar: Option<ProgressBar>,
     phase: Option<(Phase, Instant)>,
     last_line: Instant,
 }
 
-impl Default for ProgressView {
+impl Default for ProgressDisplay {
     fn default() -> Self {
         let bar = stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{prefix:>10} [{bar:30}] {percent:>3} %  {msg}");
@@ -31,7 +31,7 @@ impl Default for ProgressView {
     }
 }
 
-impl ProgressView {
+impl ProgressDisplay {
     /// Shows one message.
     pub(super) fn show(&mut self, message: &Message) {
         match message {

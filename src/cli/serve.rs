@@ -3,14 +3,10 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::anyhow;
-
+use super::run_service;
 use crate::app::Application;
 use crate::config::Options;
 use crate::domain::clock::SystemClock;
-use crate::runtime::lifecycle::{Shutdown, listen_for_signals};
-use crate::runtime::privacy::keep_files_private;
-use crate::runtime::telemetry;
 
 const EXAMPLE: &str = "\
 Upload members and a dataset, queue a fusion, download the fused model:
@@ -33,17 +29,10 @@ pub(super) struct Serve {
 impl Serve {
     /// Runs until a signal ends it.
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let settings = self.options.resolve()?;
-        telemetry::start(&settings.log).map_err(|error| anyhow!(error))?;
-        keep_files_private();
-        let runtime = super::runtime()?;
-        runtime.block_on(async {
-            let shutdown = Shutdown::new();
-            listen_for_signals(shutdown.clone(), settings.server.drain_timeout.0)?;
+        run_service(self.options.resolve()?, async |settings, shutdown| {
             let application = Application::build(settings, Arc::new(SystemClock), shutdown).await?;
             println!("listening on http://{}", application.address());
-            application.run_until_stopped().await?;
-            Ok(ExitCode::SUCCESS)
+            application.run_until_stopped().await
         })
     }
 }

@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Subcommand;
 
-use crate::config::{ByteSize, TenantsOptions};
+use crate::config::{ByteSize, TenantDefaults, TenantsOptions};
 use crate::domain::access::Tenant;
 use crate::domain::quota::Resource;
 use crate::runtime::privacy::keep_files_private;
 use crate::store::Database;
-use crate::store::tenants::Tenants as Store;
+use crate::store::tenants::Tenants;
 
 const EXAMPLE: &str = "\
 Limits work at once, also while a server runs on the same data directory. The defaults of tenants without limits of their own are the
@@ -25,7 +25,7 @@ server's (`--tenant-bytes` and so on); give `show` the same flags, variables or 
 /// Show and set what tenants may take.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLE)]
-pub(super) struct Tenants {
+pub(super) struct TenantsCommand {
     /// Data directory of the server.
     #[arg(long, env = "ENGRAFT_DATA_DIR", hide_env = true, default_value = "engraft-data", global = true)]
     data_dir: PathBuf,
@@ -68,7 +68,7 @@ fn limit(text: &str) -> Result<Limit, String> {
     }
 }
 
-impl Tenants {
+impl TenantsCommand {
     /// Runs the action.
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         keep_files_private();
@@ -77,14 +77,14 @@ impl Tenants {
             anyhow::ensure!(self.data_dir.join("engraft.db").exists(), absent());
             let database = Database::open(&self.data_dir).await.with_context(absent)?;
             match self.action {
-                Action::Show(options) => show(&Store::new(database.clone(), options.resolve().quota())).await?,
+                Action::Show(options) => show(&Tenants::new(database.clone(), options.resolve().quota())).await?,
                 Action::Set { tenant, resource, most } => {
                     let most = match most {
                         Limit::Default => None,
                         Limit::None => Some(0),
                         Limit::Most(most) => Some(most),
                     };
-                    Store::new(database.clone(), crate::config::Tenants::default().quota())
+                    Tenants::new(database.clone(), TenantDefaults::default().quota())
                         .set(&tenant, resource, most)
                         .await?;
                 }
@@ -96,7 +96,7 @@ impl Tenants {
 }
 
 /// Prints a line for each resource of each tenant.
-async fn show(tenants: &Store) -> anyhow::Result<()> {
+async fn show(tenants: &Tenants) -> anyhow::Result<()> {
     println!("{:<24} {:<20} {:>18} {:>18}", "tenant", "resource", "used", "most");
     for tenant in tenants.list().await? {
         for resource in Resource::ALL {

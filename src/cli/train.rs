@@ -8,9 +8,9 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
 use super::fuse::{input, threads};
-use super::interrupt::{Interruption, say};
+use super::interrupt::{Signals, say};
 use super::job::{name, nested, object_file};
-use super::progress::ProgressView;
+use super::progress::ProgressDisplay;
 use crate::domain::problem::Problem;
 use crate::domain::progress::Score;
 use crate::pipeline::ensemble::{TrainedEnsemble, TrainingTask, train_ensemble};
@@ -61,14 +61,14 @@ pub(super) struct Train {
 impl Train {
     /// Trains every member.
     pub(super) fn run(self) -> Result<ExitCode> {
-        let interruption = Interruption::listen()?;
+        let interruption = Signals::listen()?;
         let is_new = !self.out.exists();
         let task = task(&self.body()?, &self.out, self.threads)?;
         interruption.files(task.unfinished_files());
         if is_new {
             interruption.made(&self.out);
         }
-        let mut view = ProgressView::default();
+        let mut view = ProgressDisplay::default();
         let trained = train_ensemble(&task, &mut |message| view.show(&message), interruption.stop());
         view.finish();
         let Some(ensemble) = trained? else {

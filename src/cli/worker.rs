@@ -3,14 +3,10 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::anyhow;
-
+use super::run_service;
 use crate::app;
 use crate::config::WorkerOptions;
 use crate::domain::clock::SystemClock;
-use crate::runtime::lifecycle::{Shutdown, listen_for_signals};
-use crate::runtime::privacy::keep_files_private;
-use crate::runtime::telemetry;
 
 const EXAMPLE: &str = "\
 Let one process serve and others compute, on the same data directory and machine:
@@ -24,23 +20,16 @@ loses them to another worker after the time of --lease. `curl .../v1/workers` li
 /// Work off the jobs of a server's data directory.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLE)]
-pub(super) struct Worker {
+pub(super) struct WorkerCommand {
     #[command(flatten)]
     options: WorkerOptions,
 }
 
-impl Worker {
+impl WorkerCommand {
     /// Runs until a signal ends it.
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let settings = self.options.resolve()?;
-        telemetry::start(&settings.log).map_err(|error| anyhow!(error))?;
-        keep_files_private();
-        let runtime = super::runtime()?;
-        runtime.block_on(async {
-            let shutdown = Shutdown::new();
-            listen_for_signals(shutdown.clone(), settings.server.drain_timeout.0)?;
-            app::work(settings, Arc::new(SystemClock), shutdown).await?;
-            Ok(ExitCode::SUCCESS)
+        run_service(self.options.resolve()?, async |settings, shutdown| {
+            app::work(settings, Arc::new(SystemClock), shutdown).await
         })
     }
 }

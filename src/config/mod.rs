@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::domain::access::is_secret;
 use crate::domain::quota::{Quota, Resource};
 use crate::settings::Device;
-use value::Written;
+use value::Spelled;
 
 pub use value::{ByteSize, LogFormat, Names, Seconds};
 
@@ -43,7 +43,7 @@ pub enum ConfigError {
 }
 
 /// A flag's help: what it sets, and what holds without it.
-fn help(about: &[&str], variable: &str, default: &impl Written) -> String {
+fn help(about: &[&str], variable: &str, default: &impl Spelled) -> String {
     let about = about.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ");
     format!("{} [env: {variable}] [default: {}]", about.trim_end_matches('.'), default.written())
 }
@@ -154,7 +154,7 @@ concern! {
 
 concern! {
     /// `[tenants]`: what each tenant may take that has no limits of its own (`engraft tenants set`); 0 sets no limit.
-    Tenants, TenantsOptions {
+    TenantDefaults, TenantsOptions {
         /// Bytes of its checkpoints, datasets, results and unfinished uploads.
         tenant_bytes: ByteSize = ByteSize(0), "ENGRAFT_TENANT_BYTES";
         /// Its checkpoints and datasets.
@@ -173,12 +173,12 @@ concern! {
 impl TenantsOptions {
     /// The settings without a file.
     #[must_use]
-    pub fn resolve(self) -> Tenants {
+    pub fn resolve(self) -> TenantDefaults {
         self.or(Self::default())
     }
 }
 
-impl Tenants {
+impl TenantDefaults {
     /// What a tenant may take.
     #[must_use]
     pub fn quota(&self) -> Quota {
@@ -275,7 +275,7 @@ impl WorkerOptions {
     ///
     /// # Errors
     /// When the file cannot be read or has an unknown key.
-    pub fn resolve(self) -> Result<Settings, ConfigError> {
+    pub fn resolve(self) -> Result<Configuration, ConfigError> {
         let Self { config, storage, tenants, workers, log } = self;
         Options { config, storage, tenants, workers, log, ..Options::default() }.resolve()
     }
@@ -296,7 +296,7 @@ struct FileOptions {
 
 /// All settings.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Settings {
+pub struct Configuration {
     /// The listening socket.
     pub server: Server,
     /// Where everything is kept.
@@ -306,7 +306,7 @@ pub struct Settings {
     /// What clients may request.
     pub limits: Limits,
     /// What tenants may take.
-    pub tenants: Tenants,
+    pub tenants: TenantDefaults,
     /// Who computes.
     pub workers: Workers,
     /// The child processes that read uploaded datasets.
@@ -322,9 +322,9 @@ impl Options {
     ///
     /// # Errors
     /// When the file cannot be read or has an unknown key, or when the bootstrap key is not a key.
-    pub fn resolve(self) -> Result<Settings, ConfigError> {
+    pub fn resolve(self) -> Result<Configuration, ConfigError> {
         let file = self.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
-        Ok(Settings {
+        Ok(Configuration {
             bootstrap_key: bootstrap_key(self.auth.api_key_file.or(file.auth.api_key_file), file.auth.api_key)?,
             server: self.server.or(file.server),
             storage: self.storage.or(file.storage),
@@ -376,7 +376,7 @@ mod tests {
         options: Options,
     }
 
-    fn resolve(flags: &[&str], file: &str) -> Result<Settings, String> {
+    fn resolve(flags: &[&str], file: &str) -> Result<Configuration, String> {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("engraft.toml");
         std::fs::write(&path, file).expect("writes");

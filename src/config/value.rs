@@ -120,13 +120,13 @@ pub enum LogFormat {
 }
 
 /// A setting's value as a user would write it.
-pub(super) trait Written {
+pub(super) trait Spelled {
     fn written(&self) -> String;
 }
 
 macro_rules! written {
     ($($type:ty: $value:ident => $text:expr;)+) => {
-        $(impl Written for $type {
+        $(impl Spelled for $type {
             fn written(&self) -> String {
                 let $value = self;
                 $text

@@ -1,6 +1,6 @@
 //! Which networks a report measures.
 
-use crate::settings::Candidate;
+use crate::settings::ReportCandidate;
 
 /// Examples per batch of an evaluation.
 pub const BATCH: usize = 256;
@@ -18,26 +18,28 @@ pub struct Fusion {
 
 /// Whether the members themselves are measured: for their own rows, or for those that follow from their logits.
 #[must_use]
-pub fn measures_members(evaluate: &[Candidate]) -> bool {
+pub fn measures_members(evaluate: &[ReportCandidate]) -> bool {
     evaluate.iter().any(|candidate| match candidate {
-        Candidate::Members | Candidate::BestMember | Candidate::Ensemble | Candidate::Vote => true,
-        Candidate::Average
-        | Candidate::OptimalTransport
-        | Candidate::PermutationAlignment
-        | Candidate::Distilled
-        | Candidate::Fused => false,
+        ReportCandidate::Members | ReportCandidate::BestMember | ReportCandidate::Ensemble | ReportCandidate::Vote => {
+            true
+        }
+        ReportCandidate::Average
+        | ReportCandidate::OptimalTransport
+        | ReportCandidate::PermutationAlignment
+        | ReportCandidate::Distilled
+        | ReportCandidate::Fused => false,
     })
 }
 
 /// Networks that are measured for `candidate` beside the members.
 #[must_use]
-pub fn networks(candidate: Candidate, fusion: Fusion) -> usize {
+pub fn networks(candidate: ReportCandidate, fusion: Fusion) -> usize {
     match candidate {
-        Candidate::Members | Candidate::BestMember | Candidate::Ensemble | Candidate::Vote => 0,
-        Candidate::Average | Candidate::OptimalTransport | Candidate::PermutationAlignment => {
+        ReportCandidate::Members | ReportCandidate::BestMember | ReportCandidate::Ensemble | ReportCandidate::Vote => 0,
+        ReportCandidate::Average | ReportCandidate::OptimalTransport | ReportCandidate::PermutationAlignment => {
             usize::from(fusion.has_one_shape)
         }
-        Candidate::Distilled => usize::from(fusion.trains),
-        Candidate::Fused => 1 + usize::from(fusion.compensates) + usize::from(fusion.trains),
+        ReportCandidate::Distilled => usize::from(fusion.trains),
+        ReportCandidate::Fused => 1 + usize::from(fusion.compensates) + usize::from(fusion.trains),
     }
 }

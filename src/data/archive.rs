@@ -51,7 +51,7 @@ pub(super) struct Entry<'a> {
 
 /// What an archive holds, by its names.
 #[derive(Debug, Default)]
-pub(super) struct Listing {
+pub(super) struct ArchiveListing {
     /// Its files, in archive order.
     pub(super) files: Vec<String>,
     /// Folders that have an entry of their own.
@@ -66,8 +66,8 @@ impl Archive<'_> {
     ///
     /// # Errors
     /// When the archive is damaged or too large.
-    pub(super) fn listing(&self) -> Result<Listing, DatasetError> {
-        let mut listing = Listing::default();
+    pub(super) fn listing(&self) -> Result<ArchiveListing, DatasetError> {
+        let mut listing = ArchiveListing::default();
         if self.container == Container::Zip {
             for file in self.zip()?.files().map_err(damaged)? {
                 let file = file.map_err(damaged)?;
@@ -75,7 +75,7 @@ impl Archive<'_> {
                 names.push(String::from_utf8_lossy(file.name_raw()).into_owned());
             }
         } else {
-            let Listing { files, folders } = &mut listing;
+            let ArchiveListing { files, folders } = &mut listing;
             let mut each = |entry: Entry<'_>, _: &mut dyn Read| {
                 files.push(entry.name.to_owned());
                 Ok(())

@@ -16,14 +16,14 @@ const BLOCK_BYTES: usize = 1 << 20;
 
 /// What an array is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Role {
+pub(super) enum ArrayRole {
     /// Inputs.
     Examples(SplitName),
     /// Classes.
     Labels(SplitName),
 }
 
-impl Role {
+impl ArrayRole {
     /// The role of the array `name`; `None` for one that is no part of a dataset.
     pub(super) fn of(name: &str) -> Option<Self> {
         Some(match name {
@@ -52,14 +52,14 @@ pub(super) struct Array<'a> {
 
 /// The arrays of a dataset that were found, by their roles.
 #[derive(Debug, Default)]
-pub(super) struct Roles(BTreeMap<Role, String>);
+pub(super) struct Roles(BTreeMap<ArrayRole, String>);
 
 impl Roles {
     /// Notes that `name` plays `role`.
     ///
     /// # Errors
     /// When another array plays it already.
-    pub(super) fn insert(&mut self, role: Role, name: &str) -> Result<(), DatasetError> {
+    pub(super) fn insert(&mut self, role: ArrayRole, name: &str) -> Result<(), DatasetError> {
         match self.0.insert(role, name.to_owned()) {
             None => Ok(()),
             Some(first) => Err(DatasetError::Duplicate { first, second: name.to_owned() }),
@@ -68,8 +68,8 @@ impl Roles {
 
     /// Checks that train is whole, and test too if there is any of it. `name_of` a role is what messages call it; `found`
     /// lists what there is instead.
-    pub(super) fn check(&self, name_of: impl Fn(Role) -> &'static str, found: &str) -> Result<(), DatasetError> {
-        let pair = |part| [Role::Examples(part), Role::Labels(part)];
+    pub(super) fn check(&self, name_of: impl Fn(ArrayRole) -> &'static str, found: &str) -> Result<(), DatasetError> {
+        let pair = |part| [ArrayRole::Examples(part), ArrayRole::Labels(part)];
         let test = pair(SplitName::Test);
         let needs_test = test.iter().any(|role| self.0.contains_key(role));
         let needed = pair(SplitName::Train).into_iter().chain(test.into_iter().filter(|_| needs_test));
@@ -82,12 +82,12 @@ impl Roles {
 }
 
 /// What messages call the arrays of NumPy archives and safetensors files.
-pub(super) fn array_name(role: Role) -> &'static str {
+pub(super) fn array_name(role: ArrayRole) -> &'static str {
     match role {
-        Role::Examples(SplitName::Train) => "array `x`",
-        Role::Labels(SplitName::Train) => "array `y`",
-        Role::Examples(SplitName::Test) => "array `x_test`",
-        Role::Labels(SplitName::Test) => "array `y_test`",
+        ArrayRole::Examples(SplitName::Train) => "array `x`",
+        ArrayRole::Labels(SplitName::Train) => "array `y`",
+        ArrayRole::Examples(SplitName::Test) => "array `x_test`",
+        ArrayRole::Labels(SplitName::Test) => "array `y_test`",
     }
 }
 
@@ -95,10 +95,10 @@ pub(super) fn array_name(role: Role) -> &'static str {
 ///
 /// # Errors
 /// When shape, length or an element is unusable.
-pub(super) fn read(array: Array<'_>, role: Role, intake: &mut DatasetBuilder<'_>) -> Result<(), DatasetError> {
+pub(super) fn read(array: Array<'_>, role: ArrayRole, intake: &mut DatasetBuilder<'_>) -> Result<(), DatasetError> {
     match role {
-        Role::Examples(part) => read_examples(array, part, intake),
-        Role::Labels(part) => read_labels(array, part, intake),
+        ArrayRole::Examples(part) => read_examples(array, part, intake),
+        ArrayRole::Labels(part) => read_labels(array, part, intake),
     }
 }
 

@@ -17,7 +17,7 @@ pub(super) struct ImageSlot {
 
 /// What the names say.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Plan {
+pub(super) struct FolderLayout {
     /// In label order: alphabetical, as in torchvision's `ImageFolder`, so that labels mean what they meant in training.
     /// Empty folders count.
     pub(super) class_names: Vec<String>,
@@ -41,7 +41,7 @@ struct Image<'a> {
 ///
 /// # Errors
 /// When images lie outside class folders, folders are mixed, or a format is not read.
-pub(super) fn plan(names: &[String], folders: &[String]) -> Result<Option<Plan>, DatasetError> {
+pub(super) fn plan(names: &[String], folders: &[String]) -> Result<Option<FolderLayout>, DatasetError> {
     let (images, skipped) = images(names)?;
     if images.is_empty() {
         return Ok(None);
@@ -79,7 +79,7 @@ pub(super) fn plan(names: &[String], folders: &[String]) -> Result<Option<Plan>,
         places[image.entry] = Some(ImageSlot { part: *part, index: labels.len() });
         labels.push(*label);
     }
-    Ok(Some(Plan { class_names: classes.into_keys().map(str::to_owned).collect(), places, labels, skipped }))
+    Ok(Some(FolderLayout { class_names: classes.into_keys().map(str::to_owned).collect(), places, labels, skipped }))
 }
 
 fn confusing(reason: String) -> DatasetError {
@@ -189,7 +189,7 @@ fn sorted<'a>(
 mod tests {
     use super::*;
 
-    fn planned(names: &[&str]) -> Result<Option<Plan>, String> {
+    fn planned(names: &[&str]) -> Result<Option<FolderLayout>, String> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let (folders, files): (Vec<String>, Vec<String>) = names.into_iter().partition(|name| name.ends_with('/'));
         plan(&files, &folders).map_err(|error| error.to_string())

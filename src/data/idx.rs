@@ -5,7 +5,7 @@ use std::io::Read;
 use flate2::read::GzDecoder;
 
 use super::archive::{Budgeted, components};
-use super::arrays::{self, Array, Role, unreadable};
+use super::arrays::{self, Array, ArrayRole, unreadable};
 use super::elements::Element;
 use super::intake::{DatasetBuilder, SplitName};
 use super::{DatasetError, Limits};
@@ -17,7 +17,7 @@ const LABELS: [u8; 4] = [0, 0, 8, 1];
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// The role of the file `name` by the usual names: `train-images-idx3-ubyte`, `t10k-labels.idx1-ubyte.gz`, and the like.
-pub(super) fn role(name: &str) -> Option<Role> {
+pub(super) fn role(name: &str) -> Option<ArrayRole> {
     let base = components(name)?.last()?.to_ascii_lowercase();
     let part = if base.contains("train") {
         SplitName::Train
@@ -27,21 +27,21 @@ pub(super) fn role(name: &str) -> Option<Role> {
         return None;
     };
     if base.contains("images") && base.contains("idx3") {
-        Some(Role::Examples(part))
+        Some(ArrayRole::Examples(part))
     } else if base.contains("labels") && base.contains("idx1") {
-        Some(Role::Labels(part))
+        Some(ArrayRole::Labels(part))
     } else {
         None
     }
 }
 
 /// What messages call the files.
-pub(super) fn file_name(role: Role) -> &'static str {
+pub(super) fn file_name(role: ArrayRole) -> &'static str {
     match role {
-        Role::Examples(SplitName::Train) => "train-images-idx3-ubyte",
-        Role::Labels(SplitName::Train) => "train-labels-idx1-ubyte",
-        Role::Examples(SplitName::Test) => "t10k-images-idx3-ubyte",
-        Role::Labels(SplitName::Test) => "t10k-labels-idx1-ubyte",
+        ArrayRole::Examples(SplitName::Train) => "train-images-idx3-ubyte",
+        ArrayRole::Labels(SplitName::Train) => "train-labels-idx1-ubyte",
+        ArrayRole::Examples(SplitName::Test) => "t10k-images-idx3-ubyte",
+        ArrayRole::Labels(SplitName::Test) => "t10k-labels-idx1-ubyte",
     }
 }
 
@@ -51,7 +51,7 @@ pub(super) fn file_name(role: Role) -> &'static str {
 /// When it is not the file that its name promises, or is damaged.
 pub(super) fn read(
     name: &str,
-    role: Role,
+    role: ArrayRole,
     source: &mut dyn Read,
     limits: &Limits,
     intake: &mut DatasetBuilder<'_>,
@@ -69,13 +69,13 @@ pub(super) fn read(
 
 fn read_plain(
     name: &str,
-    role: Role,
+    role: ArrayRole,
     source: &mut dyn Read,
     intake: &mut DatasetBuilder<'_>,
 ) -> Result<(), DatasetError> {
     let (magic, axes, expected) = match role {
-        Role::Examples(_) => (IMAGES, 3, "images begin with 00 00 08 03 (bytes in three axes)"),
-        Role::Labels(_) => (LABELS, 1, "labels begin with 00 00 08 01 (bytes in one axis)"),
+        ArrayRole::Examples(_) => (IMAGES, 3, "images begin with 00 00 08 03 (bytes in three axes)"),
+        ArrayRole::Labels(_) => (LABELS, 1, "labels begin with 00 00 08 01 (bytes in one axis)"),
     };
     let mut found = [0; 4];
     source.read_exact(&mut found).map_err(|error| unreadable(name, error))?;
@@ -99,10 +99,10 @@ mod tests {
     #[test]
     fn the_usual_names_are_known() {
         for (name, expected) in [
-            ("train-images-idx3-ubyte", Some(Role::Examples(SplitName::Train))),
-            ("MNIST/raw/train-labels.idx1-ubyte", Some(Role::Labels(SplitName::Train))),
-            ("t10k-images-idx3-ubyte.gz", Some(Role::Examples(SplitName::Test))),
-            ("emnist-letters-test-labels-idx1-ubyte.gz", Some(Role::Labels(SplitName::Test))),
+            ("train-images-idx3-ubyte", Some(ArrayRole::Examples(SplitName::Train))),
+            ("MNIST/raw/train-labels.idx1-ubyte", Some(ArrayRole::Labels(SplitName::Train))),
+            ("t10k-images-idx3-ubyte.gz", Some(ArrayRole::Examples(SplitName::Test))),
+            ("emnist-letters-test-labels-idx1-ubyte.gz", Some(ArrayRole::Labels(SplitName::Test))),
             ("train/images/1.png", None),
             ("images-idx3-ubyte", None),
         ] {

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::archive::{Archive, Entry, shortened};
 use super::arrays::unreadable;
-use super::folders::{ImageSlot, Plan};
+use super::folders::{FolderLayout, ImageSlot};
 use super::intake::{DatasetBuilder, SplitName};
 use super::store::{PixelType, Pixels};
 use super::{DatasetError, jpeg};
@@ -61,7 +61,11 @@ enum Planes {
 ///
 /// # Errors
 /// When an image is damaged, or of another size than the first one.
-pub(super) fn read(archive: Archive<'_>, plan: &Plan, intake: &mut DatasetBuilder<'_>) -> Result<(), DatasetError> {
+pub(super) fn read(
+    archive: Archive<'_>,
+    plan: &FolderLayout,
+    intake: &mut DatasetBuilder<'_>,
+) -> Result<(), DatasetError> {
     let counts = plan.labels.iter().map(|(part, labels)| (*part, labels.len())).collect();
     let mut images = Images::new(&counts, intake);
     archive.visit(&mut |entry, source| match plan.places.get(entry.index).copied().flatten() {

@@ -35,14 +35,14 @@ pub(super) struct DatasetBuilder<'a> {
     folder: Option<&'a Path>,
     limit: u64,
     used: u64,
-    examples: BTreeMap<SplitName, Examples>,
+    examples: BTreeMap<SplitName, SplitExamples>,
     labels: BTreeMap<SplitName, Vec<u32>>,
     skipped: BTreeMap<String, usize>,
 }
 
 /// The examples of one part.
 #[derive(Debug)]
-pub(super) struct Examples {
+pub(super) struct SplitExamples {
     count: usize,
     shape: Vec<usize>,
     pixels: PixelType,
@@ -80,19 +80,19 @@ impl<'a> DatasetBuilder<'a> {
         count: usize,
         shape: &[usize],
         pixels: PixelType,
-    ) -> Result<&mut Examples, DatasetError> {
+    ) -> Result<&mut SplitExamples, DatasetError> {
         let elements = shape.iter().try_fold(count, |product, axis| product.checked_mul(*axis));
         self.reserve(elements.and_then(|elements| (elements as u64).checked_mul(pixels.size())))?;
         let elements = elements.unwrap_or(usize::MAX) as u64;
         let kept = self.folder.map(|folder| Draft::new(folder, elements, pixels)).transpose()?;
         let (statistics, preview) = (Statistics::new(shape), Preview::new(count, shape));
-        let examples = Examples { count, shape: shape.to_vec(), pixels, statistics, preview, kept };
+        let examples = SplitExamples { count, shape: shape.to_vec(), pixels, statistics, preview, kept };
         self.examples.insert(part, examples);
         self.examples.get_mut(&part).ok_or(DatasetError::TooLarge { limit: self.limit })
     }
 
     /// The examples of a part that has begun.
-    pub(super) fn examples(&mut self, part: SplitName) -> Option<&mut Examples> {
+    pub(super) fn examples(&mut self, part: SplitName) -> Option<&mut SplitExamples> {
         self.examples.get_mut(&part)
     }
 
@@ -194,8 +194,8 @@ impl<'a> DatasetBuilder<'a> {
 #[derive(Debug)]
 pub(super) struct Read {
     pub(super) facts: DatasetFacts,
-    train: Examples,
-    test: Option<Examples>,
+    train: SplitExamples,
+    test: Option<SplitExamples>,
     labels: BTreeMap<SplitName, Vec<u32>>,
 }
 
@@ -207,7 +207,7 @@ impl Read {
     pub(super) fn dataset(self) -> Result<Dataset, DatasetError> {
         let Self { facts, train, test, mut labels } = self;
         let classes = facts.classes;
-        let mut split = |part, examples: Examples| {
+        let mut split = |part, examples: SplitExamples| {
             let Some(kept) = examples.kept else { return Ok(None) };
             let (pixels, labels) = (kept.finish()?, labels.remove(&part).unwrap_or_default());
             Ok::<_, DatasetError>(Some(Split { example_shape: examples.shape, pixels, labels, classes }))
@@ -219,7 +219,7 @@ impl Read {
 }
 
 fn check_lengths(
-    examples: &BTreeMap<SplitName, Examples>,
+    examples: &BTreeMap<SplitName, SplitExamples>,
     labels: &BTreeMap<SplitName, Vec<u32>>,
 ) -> Result<(), DatasetError> {
     for part in [SplitName::Train, SplitName::Test] {
@@ -239,7 +239,7 @@ fn facts(labels: &[u32], classes: usize) -> SplitFacts {
     SplitFacts { examples: labels.len(), per_class }
 }
 
-impl Examples {
+impl SplitExamples {
     /// Elements of one example.
     pub(super) fn elements(&self) -> usize {
         self.shape.iter().product()

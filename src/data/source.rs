@@ -6,8 +6,8 @@ use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
 
-use super::archive::{Archive, Container, Entry, Listing, components, is_tar_header, shortened};
-use super::arrays::{self, Array, Role, Roles};
+use super::archive::{Archive, ArchiveListing, Container, Entry, components, is_tar_header, shortened};
+use super::arrays::{self, Array, ArrayRole, Roles};
 use super::elements::Element;
 use super::intake::DatasetBuilder;
 use super::{Dataset, DatasetError, Limits, cifar, folders, idx, images, npy, parquet};
@@ -104,7 +104,7 @@ fn read_safetensors(path: &Path, intake: &mut DatasetBuilder<'_>) -> Result<(), 
     let layout = safetensors::read_layout(&mut file, length)?;
     let mut roles = Roles::default();
     for (info, (begin, end)) in layout.header.tensors.iter().zip(&layout.spans) {
-        let Some(role) = Role::of(&info.name) else { continue };
+        let Some(role) = ArrayRole::of(&info.name) else { continue };
         roles.insert(role, &info.name)?;
         file.seek(SeekFrom::Start(*begin)).map_err(io(path))?;
         let array = Array {
@@ -121,7 +121,7 @@ fn read_safetensors(path: &Path, intake: &mut DatasetBuilder<'_>) -> Result<(), 
 }
 
 fn read_archive(archive: Archive<'_>, intake: &mut DatasetBuilder<'_>) -> Result<Recognised, DatasetError> {
-    let Listing { files: names, folders } = archive.listing()?;
+    let ArchiveListing { files: names, folders } = archive.listing()?;
     if names.iter().any(|name| array_of(name).is_some()) {
         read_npz(archive, &names, intake)?;
         return Ok((DatasetFormat::Npz, None));
@@ -150,7 +150,7 @@ fn array_of(name: &str) -> Option<&str> {
 
 fn read_npz(archive: Archive<'_>, names: &[String], intake: &mut DatasetBuilder<'_>) -> Result<(), DatasetError> {
     let mut roles = Roles::default();
-    let role_of = |name: &str| array_of(name).and_then(Role::of);
+    let role_of = |name: &str| array_of(name).and_then(ArrayRole::of);
     for (name, role) in names.iter().filter_map(|name| Some((name, role_of(name)?))) {
         roles.insert(role, &shortened(name))?;
     }
@@ -164,7 +164,7 @@ fn read_npz(archive: Archive<'_>, names: &[String], intake: &mut DatasetBuilder<
 fn read_npy(
     entry: Entry<'_>,
     name: &str,
-    role: Role,
+    role: ArrayRole,
     source: &mut dyn Read,
     intake: &mut DatasetBuilder<'_>,
 ) -> Result<(), DatasetError> {

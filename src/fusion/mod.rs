@@ -24,9 +24,9 @@ pub mod reference;
 pub mod select;
 
 pub use assemble::{
-    Fused, Join, Origin, Provenance, Recipe, Unit, average, gather, hierarchical, in_order, iterative, joint,
+    FuseJointly, Fused, Origin, Provenance, Recipe, Unit, average, gather, hierarchical, in_order, iterative, joint,
     materialise,
 };
-pub use ensemble::{Ensemble, Member, Padded, fit_weights};
+pub use ensemble::{Ensemble, Member, PaddedMember, fit_weights};
 pub use error::FusionError;
 pub use select::{Masked, Scores, Selection, l1, magnitude, quotas, select, select_part};

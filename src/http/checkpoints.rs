@@ -1,24 +1,26 @@
 //! `/v1/checkpoints`: list, show, upload, download, delete.
 
 use axum::Json;
-use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, Method, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::Response;
 use serde_json::{Value, json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::addressed::Addressed;
 use super::auth::Caller;
+use super::download::Selector;
 use super::listing::{ListParameters, Page, RawQuery, parse};
-use super::shared_responses::{Finds, ReadsFile, ReadsQuery, SendsRange, Writes};
+use super::shared_responses::{Finds, ReadsFile, ReadsQuery, SendsFile, ShowsUpload, Writes};
 use super::state::AppState;
-use super::uploads::{self, Refusal, UploadOutcome, file_headers, offset_headers, presence};
+use super::uploads::{self, Refusal};
 use super::views::checkpoints::{CheckpointSummary, CheckpointView};
 use super::views::problem::ProblemView;
 use crate::domain::problem::{Code, Problem};
 use crate::model::families::inspect;
 use crate::store::checkpoints::StoredCheckpoint;
-use crate::store::files::{Deletion, Kind, StoredFile};
+use crate::store::files::Kind;
 
 /// Every route of checkpoints.
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -43,7 +45,7 @@ async fn list(
 ) -> Result<Json<Page<CheckpointSummary>>, Problem> {
     let listing = parse(&query, &[])?;
     let rows = state.checkpoints.list(&caller.tenant, &listing).await?;
-    Ok(Json(Page::new(&listing, rows, |row| row.id.to_string(), |row| CheckpointSummary::from(&row))))
+    Ok(Json(Page::of(listing.limit, rows, |row| row.id.to_string(), |row| CheckpointSummary::from(&row))))
 }
 
 /// Show a checkpoint
@@ -54,12 +56,8 @@ async fn list(
     responses(
         (status = 200, description = "The checkpoint.", body = CheckpointView),
         Finds))]
-async fn get(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(name): Path<String>,
-) -> Result<Json<CheckpointView>, Problem> {
-    Ok(Json(find(&state, &caller, &name).await?.into()))
+async fn get(request: Addressed) -> Result<Json<CheckpointView>, Problem> {
+    Ok(Json(find(&request).await?.into()))
 }
 
 /// Check how far an upload has come
@@ -68,17 +66,10 @@ async fn get(
 /// `curl -C OFFSET -T FILE` continues from there.
 #[utoipa::path(head, path = "/v1/checkpoints/{name}", operation_id = "headCheckpoint", tag = "Checkpoints",
     params(("name" = String, Path, description = "The id or the name of the checkpoint.", example = "m0.safetensors")),
-    responses(
-        (status = 200, description = "The upload is complete.",
-            headers(("ETag", description = "The SHA-256 of the file."), ("Upload-Complete", description = "Always `?1`."))),
-        (status = 204, description = "The upload is unfinished.",
-            headers(("Upload-Offset" = u64, description = "The number of bytes that are stored."), ("Upload-Complete", description = "Always `?0`."))),
-        (status = 401, description = "The request has no valid key."),
-        (status = 404, description = "Nothing with this name belongs to the tenant of the key.")))]
-async fn head(State(state): State<AppState>, caller: Caller, Path(name): Path<String>) -> Result<Response, Problem> {
-    let complete = state.checkpoints.find(&caller.tenant, &name).await?.map(|checkpoint| checkpoint.file);
-    let presence = presence(&state, &caller, Kind::Checkpoint, &name, complete).await?;
-    Ok(presence.ok_or_else(|| absent(&name))?.into_response())
+    responses(ShowsUpload))]
+async fn head(request: Addressed) -> Result<Response, Problem> {
+    let found = request.state.checkpoints.find(&request.caller.tenant, &request.name).await?;
+    uploads::presence(&request, Kind::Checkpoint, found.map(|checkpoint| checkpoint.file)).await
 }
 
 /// Upload a checkpoint
@@ -103,22 +94,10 @@ async fn head(State(state): State<AppState>, caller: Caller, Path(name): Path<St
             headers(("Upload-Offset" = u64, description = "The right offset, if the given one was wrong."))),
         (status = 422, description = "The file is not a usable checkpoint, or its digest is not the announced one.", body = ProblemView, content_type = "application/problem+json"),
         Writes, ReadsFile))]
-async fn put(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(name): Path<String>,
-    request: Request,
-) -> Result<Response, Refusal> {
-    match uploads::put(state.clone(), caller.clone(), Kind::Checkpoint, &name, request).await? {
-        UploadOutcome::Created(file) => shown(&state, &caller, StatusCode::CREATED, &file).await,
-        UploadOutcome::Same(file) => shown(&state, &caller, StatusCode::OK, &file).await,
-        UploadOutcome::Partial(offset) => Ok((StatusCode::NO_CONTENT, offset_headers(offset, false)).into_response()),
-    }
-}
-
-async fn shown(state: &AppState, caller: &Caller, status: StatusCode, file: &StoredFile) -> Result<Response, Refusal> {
-    let checkpoint = find(state, caller, &file.id).await?;
-    Ok((status, file_headers(Kind::Checkpoint, file), Json(CheckpointView::from(checkpoint))).into_response())
+async fn put(request: Addressed, sent: Request) -> Result<Response, Refusal> {
+    let outcome = uploads::put(&request, Kind::Checkpoint, sent).await?;
+    let view = |id| async move { find(&Addressed { name: id, ..request }).await.map(CheckpointView::from) };
+    uploads::uploaded(outcome, Kind::Checkpoint, view).await
 }
 
 /// Show the network of a checkpoint
@@ -131,12 +110,8 @@ async fn shown(state: &AppState, caller: &Caller, status: StatusCode, file: &Sto
         (status = 200, description = "The graph, in the form that docs/graph.schema.json describes.", body = Object),
         (status = 422, description = "No network that is known fits the checkpoint.", body = ProblemView, content_type = "application/problem+json"),
         Finds))]
-async fn graph(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(name): Path<String>,
-) -> Result<Json<Value>, Problem> {
-    let found = inspect(&find(&state, &caller, &name).await?.header);
+async fn graph(request: Addressed) -> Result<Json<Value>, Problem> {
+    let found = inspect(&find(&request).await?.header);
     match (found.network, found.unrecognised) {
         (Some(network), _) => Ok(Json(json!(network.graph))),
         (None, why) => Err(Problem::new(Code::ArchitectureUnknown, why.unwrap_or_default())),
@@ -151,21 +126,9 @@ async fn graph(
     params(
         ("name" = String, Path, description = "The id or the name of the checkpoint.", example = "m0.safetensors"),
         ("Range" = Option<String>, Header, description = "Which bytes to send.", example = "bytes=1048576-")),
-    responses(
-        (status = 200, description = "The whole file.", body = inline(uploads::FileBytes), content_type = "application/octet-stream",
-            headers(("ETag", description = "The SHA-256 of the file."), ("Repr-Digest", description = "The same digest, as RFC 9530 writes it."))),
-        (status = 206, description = "The requested part of the file.", body = inline(uploads::FileBytes), content_type = "application/octet-stream"),
-        (status = 304, description = "The client already has this version."),
-        Finds, SendsRange))]
-async fn content(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(name): Path<String>,
-    method: Method,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let file = find(&state, &caller, &name).await?.file;
-    uploads::download(file).respond(&state, &method, &headers).await
+    responses(SendsFile, Finds))]
+async fn content(request: Addressed, selector: Selector) -> Result<Response, Problem> {
+    uploads::download(find(&request).await?.file).respond(&request.state, &selector).await
 }
 
 /// Delete a checkpoint
@@ -175,28 +138,15 @@ async fn content(
         (status = 204, description = "The checkpoint was deleted."),
         (status = 409, description = "An unfinished job reads the checkpoint.", body = ProblemView, content_type = "application/problem+json"),
         Writes, Finds))]
-async fn delete(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(name): Path<String>,
-) -> Result<StatusCode, Problem> {
-    let (state, tenant, file) = (&state, &caller.tenant, &name);
-    match state.reserve.free(|| async move { Ok(state.checkpoints.delete(tenant, file).await?) }).await? {
-        Deletion::Done => Ok(StatusCode::NO_CONTENT),
-        Deletion::Absent => Err(absent(&name)),
-        Deletion::InUse => {
-            let detail = format!("An unfinished job reads `{name}`; cancel the job or wait for its end.");
-            Err(Problem::new(Code::InUse, detail))
-        }
-    }
+async fn delete(request: Addressed) -> Result<StatusCode, Problem> {
+    let Addressed { state, caller, name } = &request;
+    let deletion =
+        state.reserve.free(|| async move { Ok(state.checkpoints.delete(&caller.tenant, name).await?) }).await?;
+    uploads::deleted(deletion, Kind::Checkpoint, name)
 }
 
 /// The caller's checkpoint with this id or name.
-async fn find(state: &AppState, caller: &Caller, id_or_name: &str) -> Result<StoredCheckpoint, Problem> {
-    let found = state.checkpoints.find(&caller.tenant, id_or_name).await?;
-    found.ok_or_else(|| absent(id_or_name))
-}
-
-fn absent(id_or_name: &str) -> Problem {
-    Problem::new(Code::NotFound, format!("There is no checkpoint `{id_or_name}`; GET /v1/checkpoints lists them."))
+async fn find(request: &Addressed) -> Result<StoredCheckpoint, Problem> {
+    let found = request.state.checkpoints.find(&request.caller.tenant, &request.name).await?;
+    found.ok_or_else(|| uploads::absent(Kind::Checkpoint, &request.name))
 }

@@ -1,22 +1,24 @@
 //! `/v1/datasets`: list, show, upload, download, delete.
 
 use axum::Json;
-use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, Method, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::Response;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::addressed::Addressed;
 use super::auth::Caller;
+use super::download::Selector;
 use super::listing::{ListParameters, Page, RawQuery, parse};
-use super::shared_responses::{Finds, ReadsFile, ReadsQuery, SendsRange, Writes};
+use super::shared_responses::{Finds, ReadsFile, ReadsQuery, SendsFile, ShowsUpload, Writes};
 use super::state::AppState;
-use super::uploads::{self, Refusal, UploadOutcome, file_headers, offset_headers, presence};
+use super::uploads::{self, Refusal};
 use super::views::datasets::DatasetView;
 use super::views::problem::ProblemView;
-use crate::domain::problem::{Code, Problem};
+use crate::domain::problem::Problem;
 use crate::store::datasets::{DatasetState, StoredDataset};
-use crate::store::files::{Deletion, Kind, StoredFile};
+use crate::store::files::Kind;
 
 /// Every route of datasets.
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -37,7 +39,7 @@ async fn list(
 ) -> Result<Json<Page<DatasetView>>, Problem> {
     let listing = parse(&query, DatasetState::NAMES)?;
     let rows = state.datasets.list(&caller.tenant, &listing).await?;
-    Ok(Json(Page::new(&listing, rows, |row| row.id.to_string(), DatasetView::in_a_list)))
+    Ok(Json(Page::of(listing.limit, rows, |row| row.id.to_string(), DatasetView::in_a_list)))
 }
 
 /// Show a dataset
@@ -49,12 +51,8 @@ async fn list(
     responses(
         (status = 200, description = "The dataset.", body = DatasetView),
         Finds))]
-async fn get(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(name): Path<String>,
-) -> Result<Json<DatasetView>, Problem> {
-    Ok(Json(find(&state, &caller, &name).await?.into()))
+async fn get(request: Addressed) -> Result<Json<DatasetView>, Problem> {
+    Ok(Json(find(&request).await?.into()))
 }
 
 /// Check how far an upload has come
@@ -63,17 +61,10 @@ async fn get(
 /// `curl -C OFFSET -T FILE` continues from there.
 #[utoipa::path(head, path = "/v1/datasets/{name}", operation_id = "headDataset", tag = "Datasets",
     params(("name" = String, Path, description = "The id or the name of the dataset.", example = "mnist.npz")),
-    responses(
-        (status = 200, description = "The upload is complete.",
-            headers(("ETag", description = "The SHA-256 of the file."), ("Upload-Complete", description = "Always `?1`."))),
-        (status = 204, description = "The upload is unfinished.",
-            headers(("Upload-Offset" = u64, description = "The number of bytes that are stored."), ("Upload-Complete", description = "Always `?0`."))),
-        (status = 401, description = "The request has no valid key."),
-        (status = 404, description = "Nothing with this name belongs to the tenant of the key.")))]
-async fn head(State(state): State<AppState>, caller: Caller, Path(name): Path<String>) -> Result<Response, Problem> {
-    let complete = state.datasets.find(&caller.tenant, &name).await?.map(|dataset| dataset.file);
-    let presence = presence(&state, &caller, Kind::Dataset, &name, complete).await?;
-    Ok(presence.ok_or_else(|| absent(&name))?.into_response())
+    responses(ShowsUpload))]
+async fn head(request: Addressed) -> Result<Response, Problem> {
+    let found = request.state.datasets.find(&request.caller.tenant, &request.name).await?;
+    uploads::presence(&request, Kind::Dataset, found.map(|dataset| dataset.file)).await
 }
 
 /// Upload a dataset
@@ -101,24 +92,11 @@ async fn head(State(state): State<AppState>, caller: Caller, Path(name): Path<St
             headers(("Upload-Offset" = u64, description = "The right offset, if the given one was wrong."))),
         (status = 422, description = "The file is empty, or its digest is not the announced one.", body = ProblemView, content_type = "application/problem+json"),
         Writes, ReadsFile))]
-async fn put(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(name): Path<String>,
-    request: Request,
-) -> Result<Response, Refusal> {
-    let outcome = uploads::put(state.clone(), caller.clone(), Kind::Dataset, &name, request).await?;
-    state.dataset_arrived.notify_one();
-    match outcome {
-        UploadOutcome::Created(file) => shown(&state, &caller, StatusCode::CREATED, &file).await,
-        UploadOutcome::Same(file) => shown(&state, &caller, StatusCode::OK, &file).await,
-        UploadOutcome::Partial(offset) => Ok((StatusCode::NO_CONTENT, offset_headers(offset, false)).into_response()),
-    }
-}
-
-async fn shown(state: &AppState, caller: &Caller, status: StatusCode, file: &StoredFile) -> Result<Response, Refusal> {
-    let dataset = find(state, caller, &file.id).await?;
-    Ok((status, file_headers(Kind::Dataset, file), Json(DatasetView::from(dataset))).into_response())
+async fn put(request: Addressed, sent: Request) -> Result<Response, Refusal> {
+    let outcome = uploads::put(&request, Kind::Dataset, sent).await?;
+    request.state.dataset_arrived.notify_one();
+    let view = |id| async move { find(&Addressed { name: id, ..request }).await.map(DatasetView::from) };
+    uploads::uploaded(outcome, Kind::Dataset, view).await
 }
 
 /// Download a dataset
@@ -129,21 +107,9 @@ async fn shown(state: &AppState, caller: &Caller, status: StatusCode, file: &Sto
     params(
         ("name" = String, Path, description = "The id or the name of the dataset.", example = "mnist.npz"),
         ("Range" = Option<String>, Header, description = "Which bytes to send.", example = "bytes=1048576-")),
-    responses(
-        (status = 200, description = "The whole file.", body = inline(uploads::FileBytes), content_type = "application/octet-stream",
-            headers(("ETag", description = "The SHA-256 of the file."), ("Repr-Digest", description = "The same digest, as RFC 9530 writes it."))),
-        (status = 206, description = "The requested part of the file.", body = inline(uploads::FileBytes), content_type = "application/octet-stream"),
-        (status = 304, description = "The client already has this version."),
-        Finds, SendsRange))]
-async fn content(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(name): Path<String>,
-    method: Method,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let file = find(&state, &caller, &name).await?.file;
-    uploads::download(file).respond(&state, &method, &headers).await
+    responses(SendsFile, Finds))]
+async fn content(request: Addressed, selector: Selector) -> Result<Response, Problem> {
+    uploads::download(find(&request).await?.file).respond(&request.state, &selector).await
 }
 
 /// Delete a dataset
@@ -153,28 +119,14 @@ async fn content(
         (status = 204, description = "The dataset was deleted."),
         (status = 409, description = "An unfinished job reads the dataset.", body = ProblemView, content_type = "application/problem+json"),
         Writes, Finds))]
-async fn delete(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(name): Path<String>,
-) -> Result<StatusCode, Problem> {
-    let (state, tenant, file) = (&state, &caller.tenant, &name);
-    match state.reserve.free(|| async move { Ok(state.datasets.delete(tenant, file).await?) }).await? {
-        Deletion::Done => Ok(StatusCode::NO_CONTENT),
-        Deletion::Absent => Err(absent(&name)),
-        Deletion::InUse => {
-            let detail = format!("An unfinished job reads `{name}`; cancel the job or wait for its end.");
-            Err(Problem::new(Code::InUse, detail))
-        }
-    }
+async fn delete(request: Addressed) -> Result<StatusCode, Problem> {
+    let Addressed { state, caller, name } = &request;
+    let deletion = state.reserve.free(|| async move { Ok(state.datasets.delete(&caller.tenant, name).await?) }).await?;
+    uploads::deleted(deletion, Kind::Dataset, name)
 }
 
 /// The caller's dataset with this id or name.
-async fn find(state: &AppState, caller: &Caller, id_or_name: &str) -> Result<StoredDataset, Problem> {
-    let found = state.datasets.find(&caller.tenant, id_or_name).await?;
-    found.ok_or_else(|| absent(id_or_name))
-}
-
-fn absent(id_or_name: &str) -> Problem {
-    Problem::new(Code::NotFound, format!("There is no dataset `{id_or_name}`; GET /v1/datasets lists them."))
+async fn find(request: &Addressed) -> Result<StoredDataset, Problem> {
+    let found = request.state.datasets.find(&request.caller.tenant, &request.name).await?;
+    found.ok_or_else(|| uploads::absent(Kind::Dataset, &request.name))
 }

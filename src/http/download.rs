@@ -1,8 +1,11 @@
 //! Files as answers: byte ranges, conditions, digests (RFC 9110 sections 8, 13 and 14; RFC 9530).
 
+use std::convert::Infallible;
 use std::ops::Range;
 
 use axum::body::Body;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
@@ -27,6 +30,21 @@ pub struct Download {
     pub media_type: String,
     /// What the client may call it; of `[A-Za-z0-9._-]`.
     pub file_name: String,
+}
+
+/// What of a request decides how much of a file its answer sends.
+#[derive(Debug)]
+pub struct Selector {
+    method: Method,
+    headers: HeaderMap,
+}
+
+impl<S: Sync> FromRequestParts<S> for Selector {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self { method: parts.method.clone(), headers: parts.headers.clone() })
+    }
 }
 
 /// What the request's conditions and range come down to.
@@ -64,8 +82,8 @@ impl Download {
     ///
     /// # Errors
     /// `precondition_failed`, or `internal_error` when the blob cannot be read.
-    pub async fn respond(self, state: &AppState, method: &Method, request: &HeaderMap) -> Result<Response, Problem> {
-        let (status, range) = match self.select(request) {
+    pub async fn respond(self, state: &AppState, request: &Selector) -> Result<Response, Problem> {
+        let (status, range) = match self.select(&request.headers) {
             Selection::All => (StatusCode::OK, 0..self.bytes),
             Selection::Part(range) => (StatusCode::PARTIAL_CONTENT, range),
             Selection::NotModified => return Ok((StatusCode::NOT_MODIFIED, self.validators()).into_response()),
@@ -80,7 +98,7 @@ impl Download {
         if status == StatusCode::PARTIAL_CONTENT {
             headers.insert(header::CONTENT_RANGE, content_range(&range, self.bytes));
         }
-        let body = match *method {
+        let body = match request.method {
             Method::HEAD => Body::empty(),
             _ => Body::from_stream(state.blobs.read(&self.blob_key, range).await?),
         };

@@ -3,12 +3,14 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use axum::extract::OriginalUri;
+use axum::extract::{FromRequest, FromRequestParts, OriginalUri, Request};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
 use super::auth::Caller;
+use super::json::JsonBody;
+use super::listing::RawQuery;
 use super::state::AppState;
 use crate::domain::id::IdError;
 use crate::domain::problem::{Code, Problem};
@@ -27,6 +29,45 @@ pub(super) trait Made: FromStr<Err = IdError> + Display + Copy + Send + Sync {
 
     /// What it looks like now, as the body of an answer.
     fn render(self, state: &AppState, caller: &Caller) -> impl Future<Output = Result<Vec<u8>, Problem>> + Send;
+}
+
+/// A request whose body says what to make.
+#[derive(Debug)]
+pub(super) struct Creation {
+    /// What every handler can reach.
+    pub(super) state: AppState,
+    /// Whose it will be.
+    pub(super) caller: Caller,
+    /// The query string as it came.
+    pub(super) query: String,
+    /// What to make.
+    pub(super) body: JsonBody,
+    uri: OriginalUri,
+    headers: HeaderMap,
+}
+
+impl Creation {
+    /// See [`request_key`].
+    ///
+    /// # Errors
+    /// Those of [`request_key`].
+    pub(super) fn key(&self) -> Result<Option<RequestKey>, Problem> {
+        request_key(&self.headers, &self.uri, &self.body.bytes)
+    }
+}
+
+impl FromRequest<AppState> for Creation {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
+        let (mut parts, body) = request.into_parts();
+        let caller = Caller::from_request_parts(&mut parts, state).await?;
+        let Ok(uri) = OriginalUri::from_request_parts(&mut parts, state).await;
+        let Ok(RawQuery(query)) = RawQuery::from_request_parts(&mut parts, state).await;
+        let headers = parts.headers.clone();
+        let body = JsonBody::from_request(Request::from_parts(parts, body), state).await?;
+        Ok(Self { state: state.clone(), caller, query, body, uri, headers })
+    }
 }
 
 /// The request's `Idempotency-Key`, if it has one.

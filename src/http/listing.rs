@@ -26,10 +26,10 @@ pub struct Page<T> {
 }
 
 impl<T> Page<T> {
-    /// A page of `listing` from one entry more than it shows; `id` names an entry.
-    pub fn new<R>(listing: &Listing, mut rows: Vec<R>, id: impl Fn(&R) -> String, view: impl Fn(R) -> T) -> Self {
-        let has_more = rows.len() > listing.limit;
-        rows.truncate(listing.limit);
+    /// A page of at most `limit` entries from one more, where there are more; `id` names an entry.
+    pub fn of<R>(limit: usize, mut rows: Vec<R>, id: impl Fn(&R) -> String, view: impl Fn(R) -> T) -> Self {
+        let has_more = rows.len() > limit;
+        rows.truncate(limit);
         let next_after = rows.last().filter(|_| has_more).map(id);
         Self { data: rows.into_iter().map(view).collect(), has_more, next_after }
     }

@@ -1,5 +1,6 @@
 //! The API: one file per resource, problems, wire types.
 
+mod addressed;
 pub mod auth;
 mod checkpoints;
 mod comparisons;

@@ -4,12 +4,16 @@
 
 use std::collections::BTreeMap;
 
-use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
-use utoipa::{IntoResponses, ToSchema};
+use utoipa::openapi::{ContentBuilder, HeaderBuilder, Ref, RefOr, Response, ResponseBuilder, Schema};
+use utoipa::{IntoResponses, PartialSchema, ToSchema};
 
+use super::uploads::FileBytes;
 use super::views::problem::ProblemView;
 
 type Responses = BTreeMap<String, RefOr<Response>>;
+
+/// The name of a header, the schema of its value, and what it says.
+type HeaderOf = (&'static str, fn() -> RefOr<Schema>, &'static str);
 
 const NO_KEY: (u16, &str) = (401, "The request has no valid key.");
 
@@ -86,12 +90,57 @@ impl IntoResponses for ReadsFile {
     }
 }
 
-/// Routes that send a part of a file where the client wants one.
-pub(super) enum SendsRange {}
+/// A response with these headers; it has no body yet.
+fn response(description: &str, headers: &[HeaderOf]) -> ResponseBuilder {
+    let response = ResponseBuilder::new().description(description);
+    headers.iter().fold(response, |response, (name, schema, description)| {
+        response.header(*name, HeaderBuilder::new().schema(Some(schema())).description(Some(*description)).build())
+    })
+}
 
-impl IntoResponses for SendsRange {
+/// Routes that send a file, or the part of it that the client wants.
+pub(super) enum SendsFile {}
+
+impl IntoResponses for SendsFile {
     fn responses() -> Responses {
-        problems(&[(416, "The range lies outside the file.")])
+        let bytes = || ContentBuilder::new().schema(Some(FileBytes::schema())).build();
+        let digests: [HeaderOf; 2] = [
+            ("ETag", String::schema, "The SHA-256 of the file."),
+            ("Repr-Digest", String::schema, "The same digest, as RFC 9530 writes it."),
+        ];
+        let mut responses = problems(&[(416, "The range lies outside the file.")]);
+        for (status, response) in [
+            ("200", response("The whole file.", &digests).content("application/octet-stream", bytes())),
+            ("206", response("The requested part of the file.", &[]).content("application/octet-stream", bytes())),
+            ("304", response("The client already has this version.", &[])),
+        ] {
+            responses.insert(status.to_owned(), response.build().into());
+        }
+        responses
+    }
+}
+
+/// Routes about how far the upload of a file has come.
+pub(super) enum ShowsUpload {}
+
+impl IntoResponses for ShowsUpload {
+    fn responses() -> Responses {
+        let complete: [HeaderOf; 2] =
+            [("ETag", String::schema, "The SHA-256 of the file."), ("Upload-Complete", String::schema, "Always `?1`.")];
+        let unfinished: [HeaderOf; 2] = [
+            ("Upload-Offset", u64::schema, "The number of bytes that are stored."),
+            ("Upload-Complete", String::schema, "Always `?0`."),
+        ];
+        let cases = [
+            ("200", "The upload is complete.", &complete[..]),
+            ("204", "The upload is unfinished.", &unfinished),
+            ("401", NO_KEY.1, &[]),
+            ("404", "Nothing with this name belongs to the tenant of the key.", &[]),
+        ];
+        let response = |(status, description, headers): (&str, &str, &[HeaderOf])| {
+            (status.to_owned(), response(description, headers).build().into())
+        };
+        cases.map(response).into()
     }
 }
 

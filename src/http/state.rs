@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use super::metrics::Metrics;
 use super::pace::Pace;
-use crate::config::Settings;
+use crate::config::Configuration;
 use crate::domain::clock::SharedClock;
 use crate::runtime::lifecycle::Shutdown;
 use crate::store::census::Counting;
@@ -36,7 +36,7 @@ pub struct AppState(Arc<Shared>);
 #[derive(Debug)]
 pub struct Shared {
     /// Every setting.
-    pub settings: Settings,
+    pub settings: Configuration,
     /// Rows.
     pub database: Database,
     /// Bytes.
@@ -92,7 +92,7 @@ impl AppState {
     ///
     /// # Errors
     /// When a store cannot be opened.
-    pub async fn open(settings: Settings, clock: SharedClock, shutdown: Shutdown) -> Result<Self, StoreError> {
+    pub async fn open(settings: Configuration, clock: SharedClock, shutdown: Shutdown) -> Result<Self, StoreError> {
         let data_dir = &settings.storage.data_dir;
         let database = Database::open(data_dir).await?;
         let blobs = Blobs::open(data_dir)?;

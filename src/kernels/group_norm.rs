@@ -21,7 +21,7 @@ pub struct GroupNorm {
 
 /// Mean and `1 / sqrt(var + eps)` of a group of an example.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Moments {
+pub struct GroupMoments {
     mean: f64,
     inverse: f64,
 }
@@ -48,7 +48,7 @@ impl GroupNorm {
     }
 
     /// `y = (x - mean) / sqrt(var + eps) * weight + bias`; leaves the moments of each group of each example.
-    pub fn forward<T: Float>(&self, x: &[T], scale: Scale<T>, moments: &mut [Moments], y: &mut [T]) {
+    pub fn forward<T: Float>(&self, x: &[T], scale: Scale<T>, moments: &mut [GroupMoments], y: &mut [T]) {
         let (example, groups) = (self.positions * self.channels, self.channels / self.group);
         let piece = self.piece();
         let pieces = y.par_chunks_mut(piece * example).zip(x.par_chunks(piece * example));
@@ -70,16 +70,16 @@ impl GroupNorm {
     }
 
     /// The moments of one group of one example, in two passes.
-    fn measure<T: Float>(&self, x: &[T], index: usize) -> Moments {
+    fn measure<T: Float>(&self, x: &[T], index: usize) -> GroupMoments {
         let count = (self.positions * self.group) as f64;
         let mean = self.rows(x, index).map(|row| sum(row, |value| value)).sum::<f64>() / count;
         let center = T::of(mean);
         let square = |value: T| (value - center) * (value - center);
         let var = self.rows(x, index).map(|row| sum(row, square)).sum::<f64>() / count;
-        Moments { mean, inverse: 1.0 / (var + self.eps).sqrt() }
+        GroupMoments { mean, inverse: 1.0 / (var + self.eps).sqrt() }
     }
 
-    fn write<T: Float>(&self, x: &[T], index: usize, moments: Moments, scale: Scale<T>, y: &mut [T]) {
+    fn write<T: Float>(&self, x: &[T], index: usize, moments: GroupMoments, scale: Scale<T>, y: &mut [T]) {
         let first = index * self.group;
         let (mean, inverse) = (T::of(moments.mean), T::of(moments.inverse));
         let (weight, bias) = (&scale.weight[first..][..self.group], &scale.bias[first..][..self.group]);
@@ -96,7 +96,7 @@ impl GroupNorm {
         work: &mut Workspace<T>,
         x: &[T],
         dy: &[T],
-        moments: &[Moments],
+        moments: &[GroupMoments],
         [dweight, dbias]: [&mut [T]; 2],
     ) {
         let (channels, groups) = (self.channels, self.channels / self.group);
@@ -119,7 +119,7 @@ impl GroupNorm {
     pub fn backward_input<T: Float>(
         &self,
         [x, dy, weight]: [&[T]; 3],
-        moments: &[Moments],
+        moments: &[GroupMoments],
         dx: &mut [T],
         accumulate: bool,
     ) {
@@ -142,7 +142,7 @@ impl GroupNorm {
         &self,
         [x, dy, weight]: [&[T]; 3],
         index: usize,
-        moments: Moments,
+        moments: GroupMoments,
         dx: &mut [T],
         accumulate: bool,
     ) {
@@ -178,7 +178,7 @@ mod tests {
             let len = 3 * positions * channels;
             let (x, w, b, c) = (sample(len, 1), sample(channels, 2), sample(channels, 3), sample(len, 4));
             let forward = |x: &[f64], weight: &[f64], bias: &[f64]| {
-                let (mut y, mut moments) = (vec![0.0; len], vec![Moments::default(); norm.moments(len)]);
+                let (mut y, mut moments) = (vec![0.0; len], vec![GroupMoments::default(); norm.moments(len)]);
                 norm.forward(x, Scale { weight, bias }, &mut moments, &mut y);
                 (y, moments)
             };
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn a_row_far_from_zero_keeps_its_variance() {
         let norm = GroupNorm { channels: 4, group: 4, positions: 1, eps: 0.0 };
-        let (mut y, mut moments) = ([0.0_f32; 4], [Moments::default()]);
+        let (mut y, mut moments) = ([0.0_f32; 4], [GroupMoments::default()]);
         let scale = Scale { weight: &[1.0; 4], bias: &[0.0; 4] };
         norm.forward(&[1e4, 1e4 + 1.0, 1e4 + 2.0, 1e4 + 3.0], scale, &mut moments, &mut y);
         let expected = [-1.341_64, -0.447_21, 0.447_21, 1.341_64];

@@ -98,3 +98,16 @@ impl CheckpointHeader {
         self.tensors.iter().find(|tensor| tensor.name == name)
     }
 }
+
+#[cfg(test)]
+impl CheckpointHeader {
+    /// A header of float tensors with these names and shapes.
+    pub(crate) fn of_floats(shapes: &[(&str, &[usize])]) -> Self {
+        let tensor = |(name, shape): &(&str, &[usize])| TensorInfo {
+            name: (*name).to_owned(),
+            dtype: Dtype::F32,
+            shape: shape.to_vec(),
+        };
+        Self::new(shapes.iter().map(tensor).collect())
+    }
+}

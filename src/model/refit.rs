@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Compensation {
     /// Where the moments come from.
-    pub source: Source,
+    pub source: MomentSource,
     /// Calibration examples; 0 without data.
     pub samples: usize,
     /// Every layer that was refitted, in order of computation.
@@ -18,7 +18,7 @@ pub struct Compensation {
 /// Where moments come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Source {
+pub enum MomentSource {
     /// Activations on inputs of the train split; labels are not read.
     Calibration,
     /// Inputs are taken for Gaussian noise.
@@ -30,8 +30,8 @@ pub enum Source {
 pub struct RefittedLayer {
     /// Name of its module.
     pub layer: String,
-    /// What the unknowns are.
-    pub system: System,
+    /// Which weights share unknowns.
+    pub system: FitForm,
     /// Unknowns per row.
     pub unknowns: usize,
     /// Rows of features that the fit saw: examples times positions; 0 without data.
@@ -43,10 +43,10 @@ pub struct RefittedLayer {
     pub relative_residual: f64,
 }
 
-/// What the unknowns of a layer's fit are.
+/// The form of a layer's fit: which of its weights are solved for one by one, and which share a solution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum System {
+pub enum FitForm {
     /// Every weight of a row by itself.
     Full,
     /// One matrix from kept to all channels, for all positions of the kernel.

@@ -14,7 +14,7 @@ use crate::model::costs::Costs;
 use crate::model::graph::Graph;
 use crate::plan::NetworkFigures;
 use crate::report::{CandidateKind, CandidateReport, Latency};
-use crate::settings::{Candidate, MethodName};
+use crate::settings::{MethodName, ReportCandidate};
 use crate::tensors::{Checkpoint, Weights};
 use crate::train::Examples;
 
@@ -43,7 +43,7 @@ pub(super) fn candidates(
         comparer.members()?;
     }
     comparer.baselines()?;
-    if comparer.wants(Candidate::Fused) {
+    if comparer.wants(ReportCandidate::Fused) {
         comparer.fused(fused)?;
     }
     Ok(comparer.rows)
@@ -62,7 +62,7 @@ struct Comparer<'a, 'c> {
 }
 
 impl Comparer<'_, '_> {
-    fn wants(&self, candidate: Candidate) -> bool {
+    fn wants(&self, candidate: ReportCandidate) -> bool {
         self.context.task.job.evaluate.contains(&candidate)
     }
 
@@ -92,19 +92,19 @@ impl Comparer<'_, '_> {
         let accuracy = |row: &CandidateReport| row.validation.map_or(f64::NEG_INFINITY, |score| score.accuracy);
         let by_validation = |a: &&CandidateReport, b: &&CandidateReport| accuracy(a).total_cmp(&accuracy(b));
         let best = rows.iter().rev().max_by(by_validation).filter(|best| best.validation.is_some()).cloned();
-        if self.wants(Candidate::Members) {
+        if self.wants(ReportCandidate::Members) {
             self.rows.append(&mut rows);
         }
-        if let Some(best) = best.filter(|_| self.wants(Candidate::BestMember)) {
+        if let Some(best) = best.filter(|_| self.wants(ReportCandidate::BestMember)) {
             self.rows.push(CandidateReport { kind: CandidateKind::BestMember, ..best });
         }
         let all = (0..measured.len()).map(costs).sum::<Costs>();
         let latency = Some(measured.iter().map(|own| own.latency).sum());
-        if self.wants(Candidate::Ensemble) {
+        if self.wants(ReportCandidate::Ensemble) {
             let row = self.row("ensemble", CandidateKind::Ensemble, all, &self.whole, latency)?;
             self.rows.push(row);
         }
-        if self.wants(Candidate::Vote) {
+        if self.wants(ReportCandidate::Vote) {
             let votes = |logits: fn(&Logits) -> Option<&Vec<f32>>| {
                 let members: Option<Vec<&[f32]>> =
                     measured.iter().map(|own| logits(&own.logits).map(Vec::as_slice)).collect();
@@ -123,7 +123,7 @@ impl Comparer<'_, '_> {
 
     /// What other methods make of the members.
     fn baselines(&mut self) -> Result<(), Halt> {
-        if self.wants(Candidate::Average) {
+        if self.wants(ReportCandidate::Average) {
             match fusion::average(self.ensemble).and_then(Recipe::build) {
                 Ok(average) => self.network("average", CandidateKind::Average, &average.graph, &average.weights)?,
                 Err(error @ FusionError::WidthsDiffer { .. }) => {
@@ -134,13 +134,13 @@ impl Comparer<'_, '_> {
         }
         let aligned = [
             (
-                Candidate::OptimalTransport,
+                ReportCandidate::OptimalTransport,
                 Matching::Transport,
                 MethodName::OptimalTransport,
                 CandidateKind::OptimalTransport,
             ),
             (
-                Candidate::PermutationAlignment,
+                ReportCandidate::PermutationAlignment,
                 Matching::Permutation,
                 MethodName::PermutationAlignment,
                 CandidateKind::PermutationAlignment,
@@ -158,13 +158,13 @@ impl Comparer<'_, '_> {
             }
         }
         match &self.context.task.job.finetune {
-            Some(finetune) if self.wants(Candidate::Distilled) => {
+            Some(finetune) if self.wants(ReportCandidate::Distilled) => {
                 let first @ Member { graph, .. } = self.ensemble.members()[0];
                 let name = "member 0 alone";
                 let trained = recover::train_beside(self.context, finetune, self.bench, self.ensemble, first, name)?;
                 self.network("distilled", CandidateKind::Distilled, graph, &trained.weights)?;
             }
-            None if self.wants(Candidate::Distilled) => {
+            None if self.wants(ReportCandidate::Distilled) => {
                 self.context
                     .phases
                     .warn("no candidate `distilled`: it is trained as the fused network is, and `finetune` is null");

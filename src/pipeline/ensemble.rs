@@ -173,7 +173,7 @@ fn member(
     };
     let stop = phases.stop_flag();
     let trained = train::train(&mut *network, &setup, None, stop, &mut |event| {
-        recover::tell(event, train.epochs, phases);
+        recover::report(event, train.epochs, phases);
     })?;
     Ok((network, trained))
 }

@@ -115,7 +115,7 @@ impl Examples for Subset {
     }
 }
 
-impl calibration::Inputs for Subset {
+impl calibration::UnlabelledInputs for Subset {
     fn len(&self) -> usize {
         self.indices.len()
     }

@@ -3,24 +3,24 @@
 use super::context::Context;
 use super::load::Loaded;
 use super::phases::Halt;
-use crate::fusion::{self, Ensemble, Member, Padded};
+use crate::fusion::{self, Ensemble, Member, PaddedMember};
 use crate::plan::network::Network;
 use crate::settings::{MemberWeights, WeightRule};
 use crate::tensors::Weights;
 use crate::train::Examples;
 
 /// The members that are padded to the depth of the deepest one; none for the others.
-pub(super) fn padded<'a>(loaded: &'a Loaded, network: &Network) -> Vec<Option<Padded<'a>>> {
+pub(super) fn padded<'a>(loaded: &'a Loaded, network: &Network) -> Vec<Option<PaddedMember<'a>>> {
     let members = loaded.members.iter().zip(&network.own).zip(&network.paddings);
     members
-        .map(|((weights, own), padding)| padding.as_ref().map(|padding| Padded::new(weights, own, padding)))
+        .map(|((weights, own), padding)| padding.as_ref().map(|padding| PaddedMember::new(weights, own, padding)))
         .collect()
 }
 
 /// The members of a job, side by side.
 pub(super) fn ensemble<'a>(
     loaded: &'a Loaded,
-    padded: &'a [Option<Padded<'a>>],
+    padded: &'a [Option<PaddedMember<'a>>],
     network: &'a Network,
 ) -> Result<Ensemble<'a>, Halt> {
     let weights = loaded.members.iter().zip(padded).map(|(own, padded)| -> &dyn Weights {

@@ -35,11 +35,11 @@ pub(super) fn recover(
     };
     let resume = task.resume.as_deref();
     Ok(train::train(&mut *network, &setup, resume, stop, &mut |event| {
-        tell(event, finetune.epochs, &mut context.phases);
+        report(event, finetune.epochs, &mut context.phases);
     })?)
 }
 
-/// Trains `student` as the fused network is, beside the job's own training: without checkpoints, told by log lines that
+/// Trains `student` as the fused network is, beside the job's own training: without checkpoints, reported by log lines that
 /// begin with `name`.
 pub(super) fn train_beside(
     context: &mut Context<'_>,
@@ -63,7 +63,7 @@ pub(super) fn train_beside(
         teacher: teacher.logits(),
         checkpoints: None,
     };
-    let mut tell = |event: TrainingEvent<'_>| match event {
+    let mut log = |event: TrainingEvent<'_>| match event {
         TrainingEvent::Step { epoch, step, steps, .. } => {
             phases.done((epoch - 1) * steps + step, finetune.epochs * steps);
         }
@@ -73,11 +73,11 @@ pub(super) fn train_beside(
         }
         TrainingEvent::Checkpoint { .. } => {}
     };
-    Ok(train::train(&mut *network, &setup, None, stop, &mut tell)?)
+    Ok(train::train(&mut *network, &setup, None, stop, &mut log)?)
 }
 
 /// Hands the trainer's events on.
-pub(super) fn tell(event: TrainingEvent<'_>, epochs: usize, phases: &mut Phases<'_>) {
+pub(super) fn report(event: TrainingEvent<'_>, epochs: usize, phases: &mut Phases<'_>) {
     match event {
         TrainingEvent::Step { epoch, step, steps, images_per_s } => {
             let done = ((epoch - 1) * steps + step) as f64 / (epochs * steps) as f64;

@@ -73,24 +73,17 @@ pub(super) fn batch_norm(job: &JobRequest, detected: &Detected) -> BatchNorm {
 mod tests {
     use serde_json::json;
 
-    use crate::model::header::{CheckpointHeader, Dtype, TensorInfo};
+    use crate::model::header::CheckpointHeader;
     use crate::plan::network::JobFiles;
     use crate::plan::parse::parse;
     use crate::plan::resolve::resolve;
 
-    fn header(shapes: &[(&str, &[usize])]) -> CheckpointHeader {
-        let tensor = |(name, shape): &(&str, &[usize])| TensorInfo {
-            name: (*name).to_owned(),
-            dtype: Dtype::F32,
-            shape: shape.to_vec(),
-        };
-        CheckpointHeader::new(shapes.iter().map(tensor).collect())
-    }
-
     #[test]
     fn averages_need_one_shape_and_keep_it() {
-        let narrow = header(&[("fc1.weight", &[7, 12]), ("fc2.weight", &[8, 7]), ("fc3.weight", &[3, 8])]);
-        let first = header(&[("fc1.weight", &[8, 12]), ("fc2.weight", &[8, 8]), ("fc3.weight", &[3, 8])]);
+        let narrow =
+            CheckpointHeader::of_floats(&[("fc1.weight", &[7, 12]), ("fc2.weight", &[8, 7]), ("fc3.weight", &[3, 8])]);
+        let first =
+            CheckpointHeader::of_floats(&[("fc1.weight", &[8, 12]), ("fc2.weight", &[8, 8]), ("fc3.weight", &[3, 8])]);
         let inputs = JobFiles { members: vec![&first, &narrow], ..JobFiles::default() };
         let method = json!({"name": "optimal_transport", "alignment": {"cost": "activations"}, "batch_norm": "reset", "member_weights": "fitted"});
         let request = json!({"members": ["a", "b"], "method": method, "target": {"width": 0.5}});

@@ -21,7 +21,7 @@ pub struct Plan {
     pub architecture: String,
     /// How sure it is that they are that network, and why; none while that cannot be said.
     pub evidence: Option<Evidence>,
-    /// What names and shapes do not tell and is assumed.
+    /// What names and shapes do not show and is assumed.
     pub assumptions: Vec<String>,
     /// Every dense layer; `width_before` is that of all members together.
     pub layers: Vec<LayerPlan>,

@@ -1,7 +1,7 @@
 //! What is known of the files that a job names, and the networks that follow from them.
 
 use crate::domain::dataset::DatasetFacts;
-use crate::model::depth::Padding;
+use crate::model::depth::DepthPadding;
 use crate::model::families::{Detected, Evidence};
 use crate::model::graph::Graph;
 use crate::model::header::CheckpointHeader;
@@ -50,7 +50,7 @@ pub struct Network {
     /// The members' graphs as their files have them.
     pub own: Vec<Graph>,
     /// How members of less depth are padded; none for the others.
-    pub paddings: Vec<Option<Padding>>,
+    pub paddings: Vec<Option<DepthPadding>>,
     /// Element types of the fused network's tensors.
     pub precision: Precision,
     /// How units are ranked; [`Importance::Auto`] only where consumers are refitted on calibration data.

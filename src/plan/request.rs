@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::model::graph::Shape;
-use crate::settings::{Architecture, Candidate, DatasetRequest, Device, Finetune, Method, Reference, Target};
+use crate::settings::{Architecture, DatasetRequest, Device, Finetune, Method, Reference, ReportCandidate, Target};
 
 /// A whole job, as requested, with the defaults that need no knowledge of the files filled in. Its JSON form is the body of
 /// `POST /v1/jobs` with every default written out.
@@ -31,7 +31,7 @@ pub struct JobRequest {
     /// Training; `None` for none.
     pub finetune: Option<Finetune>,
     /// What the report compares.
-    pub evaluate: Vec<Candidate>,
+    pub evaluate: Vec<ReportCandidate>,
     /// Where to compute.
     pub device: Device,
     /// Seed of every random choice.
@@ -40,6 +40,6 @@ pub struct JobRequest {
     pub max_runtime_s: u64,
     /// From -10 to 10: among the jobs of a tenant a higher one is run first.
     pub priority: i8,
-    /// The client's own marks, for filtering.
+    /// The client's own labels, for filtering.
     pub labels: BTreeMap<String, String>,
 }

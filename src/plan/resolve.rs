@@ -5,7 +5,7 @@ use crate::domain::dataset::DatasetFacts;
 use crate::domain::problem::{Code, Fault, FaultCode, Problem};
 use crate::model::allocate::Curve;
 use crate::model::depth::{self, Aligned};
-use crate::model::families::{Detected, Source};
+use crate::model::families::{Detected, ExampleShape, ShapeOrigin, Source};
 use crate::model::graph::{Graph, Shape};
 use crate::model::plan::FusionPlan;
 use crate::model::precision::Precision;
@@ -20,7 +20,7 @@ use crate::settings::{Method, NetworkChoice, Size, Target};
 pub struct Resolved {
     /// The request with every default filled in.
     pub job: JobRequest,
-    /// The networks; `None` while a dataset that would tell the input's shape is being read.
+    /// The networks; `None` while a dataset that decides the input's shape is being read.
     pub planned: Option<Planned>,
 }
 
@@ -41,15 +41,18 @@ pub struct Planned {
 /// Everything that keeps them from fitting, each fault with the pointer to its cause.
 pub fn resolve(mut job: JobRequest, inputs: &JobFiles<'_>) -> Result<Resolved, Problem> {
     let facts = inputs.dataset.and_then(DatasetInput::facts);
-    let shape = job.input_shape.clone().or_else(|| facts.map(|facts| facts.example_shape.clone()));
+    let example = match &job.input_shape {
+        Some(shape) => ExampleShape { shape: Some(shape), origin: ShapeOrigin::InputShape },
+        None => ExampleShape { shape: facts.map(|facts| &facts.example_shape), origin: ShapeOrigin::Dataset },
+    };
     let mut faults = target_faults(&job);
-    let waiting = shape.is_none() && inputs.dataset.is_some();
-    let aligned = match depth::detect(&inputs.members, &job.architecture, shape.as_ref()) {
+    let waiting = example.shape.is_none() && inputs.dataset.is_some();
+    let aligned = match depth::detect(&inputs.members, &job.architecture, example) {
         Ok(aligned) => aligned,
         Err(_) if waiting => {
             return if faults.is_empty() { Ok(Resolved { job, planned: None }) } else { Err(Problem::faults(faults)) };
         }
-        Err(problem) => return Err(with_cause(problem, &job, faults)),
+        Err(problem) => return Err(with_faults(problem, faults)),
     };
     let Aligned { detected, own, paddings } = aligned;
     faults.extend(data_faults(&job, inputs, &detected));
@@ -72,7 +75,7 @@ pub fn resolve(mut job: JobRequest, inputs: &JobFiles<'_>) -> Result<Resolved, P
         let target = reachable(&job.target, job.members.len());
         return match FusionPlan::new(&detected.graphs, &target, &precision, None) {
             Ok(_) => Err(Problem::faults(faults)),
-            Err(problem) => Err(with_cause(problem, &job, faults)),
+            Err(problem) => Err(with_faults(problem, faults)),
         };
     }
     let padded = paddings.iter().any(Option::is_some);
@@ -130,13 +133,8 @@ fn reachable(target: &Target, members: usize) -> Target {
     }
 }
 
-/// The problem, with the faults found before it. An input shape that the request does not name is the dataset's.
-fn with_cause(mut problem: Problem, job: &JobRequest, mut faults: Vec<Fault>) -> Problem {
-    for fault in &mut problem.errors {
-        if fault.pointer == "/input_shape" && job.input_shape.is_none() {
-            "/dataset".clone_into(&mut fault.pointer);
-        }
-    }
+/// The problem, with the faults found before it.
+fn with_faults(mut problem: Problem, mut faults: Vec<Fault>) -> Problem {
     if faults.is_empty() {
         return problem;
     }
@@ -230,29 +228,20 @@ mod tests {
 
     use super::*;
     use crate::domain::dataset::{DatasetFormat, SplitFacts};
-    use crate::model::header::{CheckpointHeader, Dtype, TensorInfo};
+    use crate::model::header::CheckpointHeader;
     use crate::plan::NetworkFigures;
     use crate::plan::parse::parse;
     use crate::settings::{Architecture, Compensate};
 
-    fn header(shapes: &[(&str, &[usize])]) -> CheckpointHeader {
-        let tensor = |(name, shape): &(&str, &[usize])| TensorInfo {
-            name: (*name).to_owned(),
-            dtype: Dtype::F32,
-            shape: shape.to_vec(),
-        };
-        CheckpointHeader::new(shapes.iter().map(tensor).collect())
-    }
-
     fn mlp() -> CheckpointHeader {
-        header(&[("fc1.weight", &[8, 12]), ("fc2.weight", &[8, 8]), ("fc3.weight", &[3, 8])])
+        CheckpointHeader::of_floats(&[("fc1.weight", &[8, 12]), ("fc2.weight", &[8, 8]), ("fc3.weight", &[3, 8])])
     }
 
     fn lenet() -> CheckpointHeader {
         let convolutions: [(&str, &[usize]); 2] = [("conv1.weight", &[6, 3, 5, 5]), ("conv2.weight", &[16, 6, 5, 5])];
         let matrices: [(&str, &[usize]); 3] =
             [("fc1.weight", &[120, 400]), ("fc2.weight", &[84, 120]), ("fc3.weight", &[10, 84])];
-        header(&[&convolutions[..], &matrices[..]].concat())
+        CheckpointHeader::of_floats(&[&convolutions[..], &matrices[..]].concat())
     }
 
     fn facts(example_shape: &[usize], classes: usize) -> DatasetFacts {
@@ -329,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_network_that_ends_in_an_image_takes_no_dataset() {
-        let (member, facts) = (header(&[("conv.weight", &[4, 3, 1, 1])]), facts(&[3, 2, 2], 4));
+        let (member, facts) = (CheckpointHeader::of_floats(&[("conv.weight", &[4, 3, 1, 1])]), facts(&[3, 2, 2], 4));
         let nodes = json!([{"name": "input", "op": "input", "shape": [3, 2, 2]},
             {"name": "conv", "op": "conv2d", "in_channels": 3, "out_channels": 4, "kernel": 1}]);
         let body = json!({"members": ["a"], "dataset": "d", "architecture": {"graph": {"nodes": nodes}}});
@@ -338,6 +327,20 @@ mod tests {
         let problem = resolve(job(&body), &inputs).expect_err("no classifier");
         assert_eq!(problem.errors[0].pointer, "/architecture");
         assert!(problem.errors[0].detail.contains("`conv` gives shape [4, 2, 2]"), "{problem}");
+    }
+
+    #[test]
+    fn a_wrong_input_shape_is_the_fault_of_what_decides_it() {
+        let (member, facts) = (lenet(), facts(&[784], 10));
+        let inputs =
+            JobFiles { members: vec![&member], dataset: Some(DatasetInput::Ready(&facts)), ..JobFiles::default() };
+        for (body, pointer) in [
+            (json!({"members": ["a"], "dataset": "d"}), "/dataset"),
+            (json!({"members": ["a"], "dataset": "d", "input_shape": [784]}), "/input_shape"),
+        ] {
+            let problem = resolve(job(&body), &inputs).expect_err("no LeNet reads vectors");
+            assert_eq!(problem.errors[0].pointer, pointer, "{problem}");
+        }
     }
 
     #[test]
@@ -379,8 +382,10 @@ mod tests {
 
     #[test]
     fn members_that_do_not_match_are_told_apart() {
-        let (first, second) =
-            (mlp(), header(&[("fc1.weight", &[8, 12]), ("fc2.weight", &[8, 9]), ("fc4.weight", &[3, 8])]));
+        let (first, second) = (
+            mlp(),
+            CheckpointHeader::of_floats(&[("fc1.weight", &[8, 12]), ("fc2.weight", &[8, 9]), ("fc4.weight", &[3, 8])]),
+        );
         let inputs = JobFiles { members: vec![&first, &second], ..JobFiles::default() };
         let problem = resolve(job(&json!({"members": ["a", "b"]})), &inputs).expect_err("other tensors");
         assert_eq!(problem.code, Code::MembersIncompatible);
@@ -416,15 +421,15 @@ mod tests {
     #[test]
     fn a_plan_that_does_not_know_its_dataset_says_so() {
         let member = mlp();
-        let told = |inputs: &JobFiles<'_>| {
+        let warned = |inputs: &JobFiles<'_>| {
             let resolved = resolve(job(&json!({"members": ["a"], "dataset": "d"})), inputs).expect("resolved");
             let warnings = resolved.planned.expect("a network").plan.warnings;
             warnings.iter().filter(|warning| warning.contains("still being read")).count()
         };
         let waiting =
             JobFiles { members: vec![&member], dataset: Some(DatasetInput::Validating), ..JobFiles::default() };
-        assert_eq!(told(&waiting), 1);
+        assert_eq!(warned(&waiting), 1);
         let facts = facts(&[3, 2, 2], 3);
-        assert_eq!(told(&JobFiles { dataset: Some(DatasetInput::Ready(&facts)), ..waiting }), 0);
+        assert_eq!(warned(&JobFiles { dataset: Some(DatasetInput::Ready(&facts)), ..waiting }), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! A [`JobRequest`] as the JSON body that asks for it, with every default written out: what `resolved` shows, and what
+//! A [`JobRequest`] as the JSON body that requests it, with every default written out: what `resolved` shows, and what
 //! [`super::parse::parse`] reads back into the same request.
 
 use serde_json::{Map, Value, json};

@@ -1,6 +1,6 @@
 //! What the process has allocated: a count, its peak, and a limit.
 //!
-//! The limit is on what is asked of the allocator, as a plan estimates it: mapped files, stacks and the program itself are
+//! The limit is on what is requested from the allocator, as a plan estimates it: mapped files, stacks and the program itself are
 //! not counted. A process that meets it says so and ends, where the system would have killed it without a word, and others with it.
 
 use std::alloc::{GlobalAlloc, Layout};

@@ -278,8 +278,9 @@ impl fmt::Display for Comparison {
         writeln!(f, "{}{}", self.title, if self.quick { " (short form)" } else { "" })?;
         for ensemble in self.ensembles() {
             let sticks = self.yardsticks(ensemble).into_iter();
-            let told: Vec<String> = sticks.map(|(name, spread)| format!("{name} {}", percent(spread.mean))).collect();
-            writeln!(f, "\n{ensemble}: {}\n", told.join(", "))?;
+            let spreads: Vec<String> =
+                sticks.map(|(name, spread)| format!("{name} {}", percent(spread.mean))).collect();
+            writeln!(f, "\n{ensemble}: {}\n", spreads.join(", "))?;
             let mut rows: Vec<Vec<String>> = self.cells(ensemble).iter().map(Cell::row).collect();
             rows.insert(0, HEADS.iter().map(|head| (*head).to_owned()).collect());
             columns(f, &rows)?;

@@ -134,21 +134,22 @@ mod tests {
 
     #[test]
     fn every_outcome_reads_well() {
-        let told = |ensemble, fused| Gain::of(&rows(ensemble, fused), 10_000).expect("figures").to_string();
+        let sentence = |ensemble, fused| Gain::of(&rows(ensemble, fused), 10_000).expect("figures").to_string();
         assert_eq!(
-            told(0.85, 0.84),
+            sentence(0.85, 0.84),
             "The fused model keeps 75 % of what the ensemble gains over a member: 3.00 of 4.00 points."
         );
         assert!(
-            told(0.85, 0.78).contains("keeps nothing of the ensemble's gain: it is 3.00 points below the mean member")
+            sentence(0.85, 0.78)
+                .contains("keeps nothing of the ensemble's gain: it is 3.00 points below the mean member")
         );
         assert!(
-            told(0.85, 0.86)
+            sentence(0.85, 0.86)
                 .contains("keeps all of what the ensemble gains over a member (4.00 points) and is 1.00 points")
         );
         assert!(
-            told(0.812, 0.80).contains("(0.20 points above). The fused model is 1.00 points below the mean member")
+            sentence(0.812, 0.80).contains("(0.20 points above). The fused model is 1.00 points below the mean member")
         );
-        assert!(told(0.812, 0.83).contains("is 2.00 points above the mean member"));
+        assert!(sentence(0.812, 0.83).contains("is 2.00 points above the mean member"));
     }
 }

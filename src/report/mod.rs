@@ -124,7 +124,7 @@ pub struct Report {
     pub candidates: Vec<CandidateReport>,
     /// What compensation did; none without one.
     pub compensation: Option<Compensation>,
-    /// What the ranking `auto` tried; none where another was asked for, or where it had nothing to judge by.
+    /// What the ranking `auto` tried; none where another was requested, or where it had nothing to judge by.
     #[serde(default)]
     pub choice: Option<Choice>,
     /// See [`gain_kept`].

@@ -13,7 +13,7 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// Nobody has asked yet.
+    /// No end has been requested yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

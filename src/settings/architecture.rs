@@ -1,4 +1,4 @@
-//! Which network the members are: what the client says of it, and what names and shapes never tell.
+//! Which network the members are: what the client says of it, and what names and shapes never show.
 
 use std::fmt;
 use std::str::FromStr;

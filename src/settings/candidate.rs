@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Networks that the report compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Candidate {
+pub enum ReportCandidate {
     /// Each member.
     Members,
     /// The member with the highest validation accuracy.

@@ -81,7 +81,7 @@ pub struct AlignmentOptions {
     /// By what the similarity of two units is measured.
     pub cost: GroundCost,
     /// What becomes of the outputs.
-    pub outputs: Outputs,
+    pub outputs: OutputAlignment,
 }
 
 /// By what the similarity of two units is measured.
@@ -98,7 +98,7 @@ pub enum GroundCost {
 /// What becomes of the outputs when units are matched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outputs {
+pub enum OutputAlignment {
     /// They are the classes: each stays what it is.
     #[default]
     Fixed,

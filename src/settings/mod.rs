@@ -15,13 +15,14 @@ pub use architecture::{
     Activation, Architecture, NetworkChoice, NormPlace, Padding, Pool, Settings, Strided, Summary, shown,
 };
 pub use calibration::{Calibration, Convolutions};
-pub use candidate::Candidate;
+pub use candidate::ReportCandidate;
 pub use compensation::Compensate;
 pub use data::{DatasetRequest, Normalization, Normalize, Reference};
 pub use device::Device;
 pub use finetune::{Augment, Finetune, Objective, Optimizer, Schedule, Teacher};
 pub use importance::Importance;
 pub use method::{
-    AlignmentOptions, BatchNorm, GroundCost, MemberWeights, Method, MethodName, Order, Outputs, Start, WeightRule,
+    AlignmentOptions, BatchNorm, GroundCost, MemberWeights, Method, MethodName, Order, OutputAlignment, Start,
+    WeightRule,
 };
 pub use target::{Allocation, Budget, LayerSize, Resource, Size, Target};

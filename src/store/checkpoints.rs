@@ -2,7 +2,7 @@
 
 use sqlx::FromRow;
 
-use super::files::{Deletion, FileRow, Kind, StoredFile};
+use super::files::{Deletion, FileRow, FileTable, Kind, StoredFile};
 use super::listing::Listing;
 use super::{Blobs, Database, StoreError};
 use crate::domain::access::Tenant;
@@ -44,15 +44,20 @@ impl TryFrom<CheckpointRow> for StoredCheckpoint {
 /// The table of checkpoints.
 #[derive(Debug, Clone)]
 pub struct Checkpoints {
-    database: Database,
-    blobs: Blobs,
+    table: FileTable,
 }
 
 impl Checkpoints {
     /// The checkpoints in `database`, whose bytes are in `blobs`.
     #[must_use]
     pub fn new(database: Database, blobs: Blobs) -> Self {
-        Self { database, blobs }
+        let table = FileTable {
+            database,
+            blobs,
+            find: "SELECT * FROM checkpoints WHERE tenant = ?1 AND (id = ?2 OR name = ?2)",
+            delete: "DELETE FROM checkpoints WHERE tenant = ?1 AND (id = ?2 OR name = ?2) RETURNING blob_key",
+        };
+        Self { table }
     }
 
     /// The tenant's checkpoint with this id or name.
@@ -60,13 +65,7 @@ impl Checkpoints {
     /// # Errors
     /// When the database fails.
     pub async fn find(&self, tenant: &Tenant, id_or_name: &str) -> Result<Option<StoredCheckpoint>, StoreError> {
-        let row: Option<CheckpointRow> =
-            sqlx::query_as("SELECT * FROM checkpoints WHERE tenant = ?1 AND (id = ?2 OR name = ?2)")
-                .bind(tenant.as_str())
-                .bind(id_or_name)
-                .fetch_optional(self.database.reader())
-                .await?;
-        row.map(StoredCheckpoint::try_from).transpose()
+        self.table.find::<CheckpointRow, _>(tenant, id_or_name).await
     }
 
     /// One page of the tenant's checkpoints, and one row more if there are more.
@@ -86,7 +85,7 @@ impl Checkpoints {
         .bind(&listing.after)
         .bind(listing.labels_json())
         .bind(listing.fetch())
-        .fetch_all(self.database.reader())
+        .fetch_all(self.table.database.reader())
         .await?;
         rows.into_iter().map(StoredCheckpoint::try_from).collect()
     }
@@ -96,23 +95,6 @@ impl Checkpoints {
     /// # Errors
     /// When the database fails.
     pub async fn delete(&self, tenant: &Tenant, id_or_name: &str) -> Result<Deletion, StoreError> {
-        let mut transaction = self.database.write().await?;
-        let deleted: Result<Option<String>, sqlx::Error> = sqlx::query_scalar(
-            "DELETE FROM checkpoints WHERE tenant = ?1 AND (id = ?2 OR name = ?2) RETURNING blob_key",
-        )
-        .bind(tenant.as_str())
-        .bind(id_or_name)
-        .fetch_optional(&mut *transaction)
-        .await;
-        match deleted.map_err(StoreError::from) {
-            Ok(Some(blob_key)) => {
-                transaction.commit().await?;
-                self.blobs.delete_or_leave(&blob_key).await;
-                Ok(Deletion::Done)
-            }
-            Ok(None) => Ok(Deletion::Absent),
-            Err(error) if error.is_refused_by_trigger() => Ok(Deletion::InUse),
-            Err(error) => Err(error),
-        }
+        self.table.delete(tenant, id_or_name).await
     }
 }

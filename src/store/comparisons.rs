@@ -41,7 +41,7 @@ pub struct Place {
 
 /// A group without its runs.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Summary {
+pub struct StoredComparison {
     /// Its id.
     pub id: ComparisonId,
     /// What it is about.
@@ -194,7 +194,7 @@ impl Comparisons {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn list(&self, tenant: &Tenant, listing: &Listing) -> Result<Vec<Summary>, StoreError> {
+    pub async fn list(&self, tenant: &Tenant, listing: &Listing) -> Result<Vec<StoredComparison>, StoreError> {
         let rows: Vec<SummaryRow> = sqlx::query_as(
             "SELECT page.*, jobs.state, count(*) AS runs FROM ( \
                  SELECT id, title, quick, created_at FROM comparisons \
@@ -207,12 +207,12 @@ impl Comparisons {
         .bind(listing.fetch())
         .fetch_all(self.database.reader())
         .await?;
-        let mut summaries: Vec<Summary> = Vec::new();
+        let mut summaries: Vec<StoredComparison> = Vec::new();
         for row in rows {
             let id = parse_id(&row.id)?;
             if summaries.last().is_none_or(|summary| summary.id != id) {
                 let (title, quick, created) = (row.title, row.quick, from_millis(row.created_at));
-                summaries.push(Summary { id, title, quick, created, counts: StateCounts::default() });
+                summaries.push(StoredComparison { id, title, quick, created, counts: StateCounts::default() });
             }
             if let Some(summary) = summaries.last_mut() {
                 summary.counts.add(row.state.as_deref(), usize::try_from(row.runs).unwrap_or_default());
@@ -229,7 +229,7 @@ impl Comparisons {
         &self,
         tenant: &Tenant,
         id: ComparisonId,
-    ) -> Result<Option<(Summary, Vec<StoredRun>)>, StoreError> {
+    ) -> Result<Option<(StoredComparison, Vec<StoredRun>)>, StoreError> {
         let found: Option<(String, bool, i64)> =
             sqlx::query_as("SELECT title, quick, created_at FROM comparisons WHERE id = ? AND tenant = ?")
                 .bind(id.to_string())
@@ -248,7 +248,7 @@ impl Comparisons {
         .await?;
         let runs = rows.into_iter().map(StoredRun::try_from).collect::<Result<Vec<_>, _>>()?;
         let counts = runs.iter().map(|run| run.job.as_ref().map(|job| job.state.clone())).collect();
-        Ok(Some((Summary { id, title, quick, created: from_millis(created), counts }, runs)))
+        Ok(Some((StoredComparison { id, title, quick, created: from_millis(created), counts }, runs)))
     }
 
     /// Removes a group and its jobs, which must have ended, with their history and their blobs.

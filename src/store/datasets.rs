@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::FromRow;
 
-use super::files::{Deletion, FileRow, Kind, StoredFile};
+use super::files::{Deletion, FileRow, FileTable, Kind, StoredFile};
 use super::listing::Listing;
 use super::tenants::{self, Turn};
 use super::{Blobs, Database, StoreError};
@@ -91,8 +91,7 @@ pub struct ToValidate {
 /// The table of datasets.
 #[derive(Debug, Clone)]
 pub struct Datasets {
-    database: Database,
-    blobs: Blobs,
+    table: FileTable,
     clock: SharedClock,
 }
 
@@ -100,7 +99,13 @@ impl Datasets {
     /// The datasets in `database`, whose bytes are in `blobs`.
     #[must_use]
     pub fn new(database: Database, blobs: Blobs, clock: SharedClock) -> Self {
-        Self { database, blobs, clock }
+        let table = FileTable {
+            database,
+            blobs,
+            find: "SELECT * FROM datasets WHERE tenant = ?1 AND (id = ?2 OR name = ?2)",
+            delete: "DELETE FROM datasets WHERE tenant = ?1 AND (id = ?2 OR name = ?2) RETURNING blob_key",
+        };
+        Self { table, clock }
     }
 
     /// The tenant's dataset with this id or name.
@@ -108,13 +113,7 @@ impl Datasets {
     /// # Errors
     /// When the database fails.
     pub async fn find(&self, tenant: &Tenant, id_or_name: &str) -> Result<Option<StoredDataset>, StoreError> {
-        let row: Option<DatasetRow> =
-            sqlx::query_as("SELECT * FROM datasets WHERE tenant = ?1 AND (id = ?2 OR name = ?2)")
-                .bind(tenant.as_str())
-                .bind(id_or_name)
-                .fetch_optional(self.database.reader())
-                .await?;
-        row.map(StoredDataset::try_from).transpose()
+        self.table.find::<DatasetRow, _>(tenant, id_or_name).await
     }
 
     /// One page of the tenant's datasets, and one row more if there are more.
@@ -135,7 +134,7 @@ impl Datasets {
         .bind(&listing.state)
         .bind(listing.labels_json())
         .bind(listing.fetch())
-        .fetch_all(self.database.reader())
+        .fetch_all(self.table.database.reader())
         .await?;
         rows.into_iter().map(StoredDataset::try_from).collect()
     }
@@ -145,23 +144,7 @@ impl Datasets {
     /// # Errors
     /// When the database fails.
     pub async fn delete(&self, tenant: &Tenant, id_or_name: &str) -> Result<Deletion, StoreError> {
-        let mut transaction = self.database.write().await?;
-        let deleted: Result<Option<String>, sqlx::Error> =
-            sqlx::query_scalar("DELETE FROM datasets WHERE tenant = ?1 AND (id = ?2 OR name = ?2) RETURNING blob_key")
-                .bind(tenant.as_str())
-                .bind(id_or_name)
-                .fetch_optional(&mut *transaction)
-                .await;
-        match deleted.map_err(StoreError::from) {
-            Ok(Some(blob_key)) => {
-                transaction.commit().await?;
-                self.blobs.delete_or_leave(&blob_key).await;
-                Ok(Deletion::Done)
-            }
-            Ok(None) => Ok(Deletion::Absent),
-            Err(error) if error.is_refused_by_trigger() => Ok(Deletion::InUse),
-            Err(error) => Err(error),
-        }
+        self.table.delete(tenant, id_or_name).await
     }
 
     /// Takes a dataset that nobody validates, for `lease`; after that anyone may take it again. Tenants take turns: the one
@@ -177,12 +160,12 @@ impl Datasets {
                             WHERE state = 'validating' AND (lease_until IS NULL OR lease_until <= ?))",
         )
         .bind(now)
-        .fetch_one(self.database.reader())
+        .fetch_one(self.table.database.reader())
         .await?;
         if waiting == 0 {
             return Ok(None);
         }
-        let mut transaction = self.database.write().await?;
+        let mut transaction = self.table.database.write().await?;
         let row: Option<(String, String, i64, String)> = sqlx::query_as(
             "WITH waiting AS (
                  SELECT id, tenant, created_at, (
@@ -215,7 +198,7 @@ impl Datasets {
     /// # Errors
     /// When the database fails.
     pub async fn release(&self, taken: &ToValidate) -> Result<(), StoreError> {
-        let mut transaction = self.database.write().await?;
+        let mut transaction = self.table.database.write().await?;
         sqlx::query(
             "UPDATE datasets SET lease_until = NULL, attempts = attempts - 1
              WHERE id = ? AND attempts = ? AND state = 'validating'",
@@ -240,7 +223,7 @@ impl Datasets {
             Ok(facts) => ("ready", Some(serde_json::json!(facts).to_string()), None),
             Err(problem) => ("invalid", None, Some(serde_json::json!(problem).to_string())),
         };
-        let mut transaction = self.database.write().await?;
+        let mut transaction = self.table.database.write().await?;
         sqlx::query(
             "UPDATE datasets SET state = ?, facts = ?, problem = ?, validated_at = ?, lease_until = NULL
              WHERE id = ? AND attempts = ? AND state = 'validating'",

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use sqlx::FromRow;
+use sqlx::sqlite::SqliteRow;
 
-use super::StoreError;
+use super::{Blobs, Database, StoreError};
+use crate::domain::access::Tenant;
 
 /// The two kinds of files that users upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -48,7 +50,7 @@ pub struct StoredFile {
     pub bytes: u64,
     /// Its key in the blob store.
     pub blob_key: String,
-    /// The user's own marks.
+    /// The user's own labels.
     pub labels: BTreeMap<String, String>,
     /// Milliseconds since the epoch.
     pub created_at: i64,
@@ -91,4 +93,45 @@ pub enum Deletion {
     InUse,
     /// There is none.
     Absent,
+}
+
+/// A table of uploaded files, and the statements that are its own; clones share the database.
+#[derive(Debug, Clone)]
+pub(super) struct FileTable {
+    pub(super) database: Database,
+    pub(super) blobs: Blobs,
+    /// Selects the row of the tenant ?1 whose id or name is ?2.
+    pub(super) find: &'static str,
+    /// Deletes that row and returns its `blob_key`.
+    pub(super) delete: &'static str,
+}
+
+impl FileTable {
+    /// The tenant's file with this id or name.
+    pub(super) async fn find<R, T>(&self, tenant: &Tenant, id_or_name: &str) -> Result<Option<T>, StoreError>
+    where
+        R: for<'r> FromRow<'r, SqliteRow> + Send + Unpin,
+        T: TryFrom<R, Error = StoreError>,
+    {
+        let query = sqlx::query_as(self.find).bind(tenant.as_str()).bind(id_or_name);
+        let row: Option<R> = query.fetch_optional(self.database.reader()).await?;
+        row.map(T::try_from).transpose()
+    }
+
+    /// Removes a file, unless an unfinished job reads it.
+    pub(super) async fn delete(&self, tenant: &Tenant, id_or_name: &str) -> Result<Deletion, StoreError> {
+        let mut transaction = self.database.write().await?;
+        let query = sqlx::query_scalar(self.delete).bind(tenant.as_str()).bind(id_or_name);
+        let deleted: Result<Option<String>, sqlx::Error> = query.fetch_optional(&mut *transaction).await;
+        match deleted.map_err(StoreError::from) {
+            Ok(Some(blob_key)) => {
+                transaction.commit().await?;
+                self.blobs.delete_or_leave(&blob_key).await;
+                Ok(Deletion::Done)
+            }
+            Ok(None) => Ok(Deletion::Absent),
+            Err(error) if error.is_refused_by_trigger() => Ok(Deletion::InUse),
+            Err(error) => Err(error),
+        }
+    }
 }

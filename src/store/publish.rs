@@ -35,7 +35,7 @@ pub struct Destination<'a> {
     pub tenant: &'a Tenant,
     /// The name.
     pub name: &'a FileName,
-    /// The owner's marks.
+    /// The owner's labels.
     pub labels: &'a BTreeMap<String, String>,
 }
 

@@ -34,7 +34,7 @@ struct Notes {
 
 /// Where training stands between two epochs, besides the network and the optimizer.
 #[derive(Debug, Clone)]
-pub(super) struct Progress {
+pub(super) struct TrainingState {
     /// The best weights so far.
     pub(super) best: StateDict,
     pub(super) best_epoch: usize,
@@ -42,7 +42,7 @@ pub(super) struct Progress {
     pub(super) history: Vec<EpochMetrics>,
 }
 
-impl Progress {
+impl TrainingState {
     /// Finished epochs.
     pub(super) fn epoch(&self) -> usize {
         self.history.len().saturating_sub(1)
@@ -55,7 +55,7 @@ pub(super) fn save(
     folder: &Path,
     settings: &str,
     network: &dyn Engine,
-    progress: &Progress,
+    progress: &TrainingState,
 ) -> Result<(PathBuf, Written), TrainError> {
     let mut tensors = StateDict::default();
     let mut put = |prefix: &str, weights: &StateDict| {
@@ -85,7 +85,7 @@ pub(super) fn save(
 }
 
 /// Puts the network, which has begun its training, where the checkpoint `path` left it.
-pub(super) fn resume(path: &Path, settings: &str, network: &mut dyn Engine) -> Result<Progress, TrainError> {
+pub(super) fn resume(path: &Path, settings: &str, network: &mut dyn Engine) -> Result<TrainingState, TrainError> {
     let fault = |detail: String| TrainError::Checkpoint { path: path.to_owned(), detail };
     let file = Checkpoint::open(path).map_err(|error| fault(error.to_string()))?;
     let notes = file.metadata().get(KEY).ok_or_else(|| fault("holds no notes on training".to_owned()))?;
@@ -102,7 +102,7 @@ pub(super) fn resume(path: &Path, settings: &str, network: &mut dyn Engine) -> R
     };
     network.load(&below(MODEL))?;
     network.load_optimizer(notes.steps, &tensors)?;
-    Ok(Progress { best: below(BEST), best_epoch: notes.best_epoch, history: notes.history })
+    Ok(TrainingState { best: below(BEST), best_epoch: notes.best_epoch, history: notes.history })
 }
 
 fn file_name(epoch: usize) -> String {

@@ -7,8 +7,17 @@ use crate::model::graph::{Graph, Op};
 use crate::model::parameters::{Role, counter, of_node};
 use crate::tensors::{StateDict, StateDictError};
 
-/// Weights for `graph`: kernels, matrices and their biases uniform within `1 / sqrt(fan in)` (PyTorch's Kaiming-uniform
-/// with a = sqrt 5), normalisations and layer scales as the identity, embeddings 0. The same seed gives the same weights.
+/// How far fresh weights of a kernel or a matrix of this shape, and its biases, lie from 0: `1 / sqrt(fan in)`, PyTorch's
+/// Kaiming-uniform with a = sqrt 5. In single precision, which differs from the rounded double by a bit for some fans: the same
+/// seed has to give the same weights.
+#[must_use]
+pub fn bound(shape: &[usize]) -> f32 {
+    let fan_in: usize = shape.iter().skip(1).product();
+    1.0 / (fan_in as f32).sqrt()
+}
+
+/// Weights for `graph`: kernels, matrices and their biases uniform within their [`bound`], normalisations and layer scales as the
+/// identity, embeddings 0. The same seed gives the same weights.
 ///
 /// # Errors
 /// When the tensor library refuses.
@@ -17,8 +26,7 @@ pub fn init(graph: &Graph, seed: u64) -> Result<StateDict, StateDictError> {
     let mut weights = StateDict::default();
     for node in graph.nodes() {
         let parameters = of_node(node);
-        let fan_in: usize = parameters.first().map_or(1, |first| first.shape.iter().skip(1).product());
-        let bound = 1.0 / (fan_in as f32).sqrt();
+        let bound = parameters.first().map_or(0.0, |first| bound(&first.shape));
         let multiplies = node.op.is_dense() || node.op.convolution().is_some();
         for parameter in parameters {
             let len = parameter.shape.iter().product();

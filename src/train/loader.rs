@@ -24,7 +24,7 @@ pub(super) struct Batch {
 
 /// What batches are made of.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Source<'a> {
+pub(super) struct BatchSource<'a> {
     pub(super) examples: &'a dyn Examples,
     /// Stored logits, `classes` for each example.
     pub(super) teacher: Option<&'a [f32]>,
@@ -33,7 +33,7 @@ pub(super) struct Source<'a> {
     pub(super) seed: u64,
 }
 
-impl Source<'_> {
+impl BatchSource<'_> {
     fn views(&self, epoch: usize) -> Option<Views> {
         self.augment.map(|(augment, _)| Views::new(augment, self.seed, epoch))
     }
@@ -79,7 +79,7 @@ impl Loader {
     /// The first of `take`.
     pub(super) fn each<E>(
         &self,
-        source: Source<'_>,
+        source: BatchSource<'_>,
         epoch: usize,
         order: &[usize],
         size: usize,
@@ -149,9 +149,9 @@ mod tests {
         }
     }
 
-    fn source<'a>(examples: &'a Numbers, teacher: &'a [f32]) -> Source<'a> {
+    fn source<'a>(examples: &'a Numbers, teacher: &'a [f32]) -> BatchSource<'a> {
         let augment = Some((Augment { crop_padding: 1, flip: true }, [1, 2, 3]));
-        Source { examples, teacher: Some(teacher), classes: 2, augment, seed: 9 }
+        BatchSource { examples, teacher: Some(teacher), classes: 2, augment, seed: 9 }
     }
 
     #[test]
@@ -172,7 +172,7 @@ mod tests {
         });
         assert_eq!((each, ahead.len()), (Ok(()), 6), "the last two examples are no whole batch");
         assert_eq!(ahead, direct);
-        let plain = Source { augment: None, ..source };
+        let plain = BatchSource { augment: None, ..source };
         let mut varied = 0;
         Loader::new()
             .unwrap()

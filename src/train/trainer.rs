@@ -15,9 +15,9 @@ use crate::kernels::dropout::Draw;
 use crate::kernels::loss::{Soft, Targets};
 use crate::settings::{Finetune, Objective};
 use crate::tensors::{StateDict, Written};
-use crate::train::checkpoint::{self, Progress};
+use crate::train::checkpoint::{self, TrainingState};
 use crate::train::evaluate::{check, evaluate};
-use crate::train::loader::{Batch, Loader, Source};
+use crate::train::loader::{Batch, BatchSource, Loader};
 use crate::train::schedule::{Span, factor};
 use crate::train::{Examples, TeacherLogits, TrainError};
 
@@ -115,7 +115,7 @@ pub fn train(
         progress.history.push(metrics);
         run.save(&progress, report)?;
     }
-    let Progress { best, best_epoch, history } = progress;
+    let TrainingState { best, best_epoch, history } = progress;
     if setup.finetune.batch_norm_reestimate && best_epoch > 0 && run.network.has_statistics() {
         let scores = run.reestimate(&best, history.len() - 1)?;
         return Ok(Trained { weights: run.network.state_dict()?, scores, best_epoch, history });
@@ -125,7 +125,7 @@ pub fn train(
 }
 
 /// Whether an epoch beats the best one so far.
-fn is_better(metrics: &EpochMetrics, progress: &Progress) -> bool {
+fn is_better(metrics: &EpochMetrics, progress: &TrainingState) -> bool {
     let best = progress.history.get(progress.best_epoch).and_then(|best| best.validation);
     match (metrics.validation, best) {
         (Some(new), Some(best)) => {
@@ -143,7 +143,7 @@ struct Run<'a> {
     stop: &'a AtomicBool,
     /// Digest of everything that the result depends on besides the weights.
     settings: String,
-    source: Source<'a>,
+    source: BatchSource<'a>,
     loader: Loader,
 }
 
@@ -159,7 +159,7 @@ impl<'a> Run<'a> {
     }
 
     /// Measures the network as it is: epoch 0.
-    fn start(&mut self, report: &mut dyn FnMut(TrainingEvent)) -> Result<Progress, TrainError> {
+    fn start(&mut self, report: &mut dyn FnMut(TrainingEvent)) -> Result<TrainingState, TrainError> {
         let (validation, test) = self.measure(0, 0)?;
         let metrics = EpochMetrics {
             epoch: 0,
@@ -171,12 +171,12 @@ impl<'a> Run<'a> {
             images_per_s: None,
         };
         report(TrainingEvent::Epoch(&metrics));
-        let progress = Progress { best: self.network.state_dict()?, best_epoch: 0, history: vec![metrics] };
+        let progress = TrainingState { best: self.network.state_dict()?, best_epoch: 0, history: vec![metrics] };
         self.save(&progress, report)?;
         Ok(progress)
     }
 
-    fn save(&self, progress: &Progress, report: &mut dyn FnMut(TrainingEvent)) -> Result<(), TrainError> {
+    fn save(&self, progress: &TrainingState, report: &mut dyn FnMut(TrainingEvent)) -> Result<(), TrainError> {
         let Some(folder) = self.setup.checkpoints else { return Ok(()) };
         let (path, written) = checkpoint::save(folder, &self.settings, self.network, progress)?;
         report(TrainingEvent::Checkpoint { epoch: progress.epoch(), path, written });
@@ -228,7 +228,7 @@ impl<'a> Run<'a> {
     fn reestimate(&mut self, best: &StateDict, epoch: usize) -> Result<[Option<Score>; 2], TrainError> {
         self.network.load(best)?;
         self.network.reset_statistics();
-        let source = Source { augment: None, teacher: None, ..self.source };
+        let source = BatchSource { augment: None, teacher: None, ..self.source };
         let examples = self.setup.train.len();
         let (batch, order) =
             (self.setup.finetune.batch_size.clamp(1, examples), order(examples, self.setup.seed, MEASURING));
@@ -257,7 +257,7 @@ impl<'a> Run<'a> {
 }
 
 /// What the batches are made of, if it fits together.
-fn source<'a>(network: &dyn Engine, setup: &Setup<'a>) -> Result<Source<'a>, TrainError> {
+fn source<'a>(network: &dyn Engine, setup: &Setup<'a>) -> Result<BatchSource<'a>, TrainError> {
     let Setup { finetune, seed, train: examples, .. } = *setup;
     let classes = network.classes();
     let teacher = match (finetune.objective, setup.teacher) {
@@ -278,7 +278,7 @@ fn source<'a>(network: &dyn Engine, setup: &Setup<'a>) -> Result<Source<'a>, Tra
             (misfit, _) => Err(TrainError::Augment(misfit.unwrap_or_default())),
         });
     let augment = augment.transpose()?;
-    Ok(Source { examples, teacher, classes, augment, seed })
+    Ok(BatchSource { examples, teacher, classes, augment, seed })
 }
 
 /// Gradients of one batch and a step along them.

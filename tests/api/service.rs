@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::common::app::{TestApp, problem};
 use crate::common::samples::member;
 use engraft::app::Application;
-use engraft::config::Settings;
+use engraft::config::Configuration;
 use engraft::domain::access::Scope;
 use engraft::domain::clock::SystemClock;
 use engraft::runtime::lifecycle::Shutdown;
@@ -92,7 +92,7 @@ async fn a_bootstrap_key_needs_no_database() {
 #[tokio::test]
 async fn without_a_key_the_server_refuses_to_leave_loopback() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut settings = Settings::default();
+    let mut settings = Configuration::default();
     settings.server.listen = SocketAddr::from(([0, 0, 0, 0], 0));
     settings.storage.data_dir = folder.path().into();
     let refused = Application::build(settings, Arc::new(SystemClock), Shutdown::new()).await.expect_err("no key");

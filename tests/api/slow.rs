@@ -28,7 +28,7 @@ fn is_closed_soon(mut socket: TcpStream) -> bool {
 
 async fn app() -> TestApp {
     let short = Seconds(Duration::from_millis(300));
-    let change = |settings: &mut engraft::config::Settings| {
+    let change = |settings: &mut engraft::config::Configuration| {
         settings.server.header_timeout = short;
         settings.server.body_idle_timeout = short;
     };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engraft::app::Application;
-use engraft::config::Settings;
+use engraft::config::Configuration;
 use engraft::domain::access::{Scope, Tenant};
 use engraft::domain::clock::{SharedClock, SystemClock};
 use engraft::http::AppState;
@@ -28,13 +28,13 @@ pub(crate) struct TestApp {
 
 /// What a [`TestApp`] is to be like.
 pub(crate) struct Builder {
-    settings: Settings,
+    settings: Configuration,
     clock: SharedClock,
     folder: TempDir,
 }
 
 impl Builder {
-    pub(crate) fn settings(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+    pub(crate) fn settings(mut self, change: impl FnOnce(&mut Configuration)) -> Self {
         change(&mut self.settings);
         self
     }
@@ -72,8 +72,9 @@ impl TestApp {
     }
 
     /// The settings of a server without workers on `folder`.
-    pub(crate) fn settings(folder: &Path) -> Settings {
-        let mut settings = Settings { program: Some(env!("CARGO_BIN_EXE_engraft").into()), ..Settings::default() };
+    pub(crate) fn settings(folder: &Path) -> Configuration {
+        let mut settings =
+            Configuration { program: Some(env!("CARGO_BIN_EXE_engraft").into()), ..Configuration::default() };
         settings.server.listen = ([127, 0, 0, 1], 0).into();
         settings.storage.data_dir = folder.into();
         settings.storage.keep_free = engraft::config::ByteSize(0);

@@ -92,7 +92,7 @@ fn train_makes_an_ensemble_that_fuse_takes() {
 
     assert_eq!(known["normalize"], Value::Null);
 
-    // Measured on what is trained on, the held-out fifth not among it, and told.
+    // Measured on what is trained on, the held-out fifth not among it, and reported so.
     let measured = json!({"dataset": {"name": "data.safetensors", "validation_fraction": 0.2, "normalize": "train"},
         "network": "mlp:6", "train": {"epochs": 1, "batch_size": 16}});
     std::fs::write(folder.join("measured.json"), measured.to_string()).expect("writes");

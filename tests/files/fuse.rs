@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use crate::common::samples::task;
 use engraft::fusion::reference::verify;
-use engraft::fusion::{Member, Padded};
+use engraft::fusion::{Member, PaddedMember};
 use engraft::model::depth;
 use engraft::model::graph::Graph;
 use engraft::model::header::Dtype;
@@ -285,7 +285,7 @@ fn check_depth(members: &[StateDict], input: &[usize], added: &[&str], tolerance
     let index = aligned.paddings.iter().position(Option::is_some).expect("one is shallower");
     let padding = aligned.paddings[index].as_ref().unwrap();
     assert_eq!(padding.added(), added);
-    let padded = Padded::new(&open[index], &aligned.own[index], padding);
+    let padded = PaddedMember::new(&open[index], &aligned.own[index], padding);
     let own = logits(&aligned.own[index], &open[index]);
     for (own, padded) in own.iter().zip(logits(&padding.graph, &padded)) {
         assert!((own - padded).abs() <= tolerance * own.abs().max(1.0), "{own} became {padded}");

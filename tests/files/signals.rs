@@ -46,7 +46,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Whether the command has told of a first epoch.
+/// Whether the command has reported a first epoch.
 fn computes(errors: &Path) -> bool {
     std::fs::read_to_string(errors).is_ok_and(|said| said.contains("epoch  0"))
 }

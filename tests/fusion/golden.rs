@@ -9,7 +9,7 @@ use engraft::fusion::{self, Ensemble, Fused, Member, align};
 use engraft::model::families::{self, Detected};
 use engraft::model::graph::{Graph, Shape};
 use engraft::model::groups::{Couplings, GroupId};
-use engraft::settings::{Architecture, Outputs};
+use engraft::settings::{Architecture, OutputAlignment};
 use engraft::tensors::{Checkpoint, StateDict, Weights};
 
 /// Largest difference of two corresponding weights.
@@ -147,7 +147,7 @@ const TRANSPORTED: [&str; 8] =
 /// The mean of the members after each was carried over to the first.
 fn optimal_transport(case: &Case) -> Fused {
     let ensemble = case.ensemble();
-    let permuted = align::permuted(&ensemble, align::transport(&ensemble, Outputs::Transported).unwrap());
+    let permuted = align::permuted(&ensemble, align::transport(&ensemble, OutputAlignment::Transported).unwrap());
     let pairs = case.detected.graphs.iter().zip(&permuted);
     let aligned = Ensemble::new(pairs.map(|(graph, weights)| Member { graph, weights }).collect()).unwrap();
     fusion::average(&aligned).unwrap().build().unwrap()

@@ -58,7 +58,7 @@ impl Layer {
         self.nodes.lock().expect("no panic before").get(&ino.0).cloned().ok_or(Errno::ESTALE)
     }
 
-    /// The file `name` in `parent`, as the kernel is told of it.
+    /// The file `name` in `parent`, as the kernel sees it.
     fn entry(&self, parent: INodeNo, name: &OsStr) -> Result<FileAttr, Errno> {
         let parent = self.node(parent)?;
         let node = rustix::fs::openat(&*parent, name, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()).map_err(errno)?;

@@ -15,7 +15,7 @@ pub(crate) enum Fault {
     Short,
 }
 
-/// What a call does, as far as faults tell calls apart.
+/// What a call does, as far as faults distinguish calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Call {
     /// Reads, removes, syncs: needs no room.
@@ -84,7 +84,7 @@ struct State {
     what: &'static str,
 }
 
-/// Where the script is set, and the file system asks.
+/// Where the script is set, and where the file system reads it.
 #[derive(Debug, Default)]
 pub(crate) struct Switch(Mutex<State>);
 

@@ -95,7 +95,7 @@ pub(crate) async fn run(app: &TestApp) -> Promised {
         promised.job = Some(id);
     }
     if promised.whole {
-        // The job may have been queued although its client was told nothing.
+        // The job may have been queued although its client got no answer.
         let in_use = promised.discarding != Some(true);
         promised.deleting = Some(done(app.request(Method::DELETE, "/v1/checkpoints/m0"), in_use).await.is_some());
     }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Device, Module, Tensor, Var};
+use candle_core::{DType, Device, Module, Shape, Tensor, Var};
+use candle_nn::init::{FanInOut, NonLinearity};
 use candle_nn::{Activation, VarBuilder, loss};
 use engraft::exec::CpuNetwork;
 use engraft::kernels::function::Function;
@@ -68,6 +69,43 @@ fn the_cross_entropy_and_its_gradient_are_candles() {
     let gradients = theirs.backward().expect("gradients");
     let slopes = gradients.get(&input).expect("of the logits").flatten_all().and_then(|all| all.to_vec1());
     assert_close("gradient of the cross-entropy", &gradient, &slopes.expect("a vector"));
+}
+
+#[test]
+fn fresh_weights_of_a_seed_are_known_to_the_bit() {
+    let weights = init::init(&fresh::lenet(&vec![3, 32, 32], 10).expect("a network"), 7).expect("weights");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("model.safetensors");
+    weights.save(&file, &BTreeMap::new()).expect("writes");
+    let tensors = candle_core::safetensors::load(&file, &CPU).expect("reads");
+    let first = |name: &str| {
+        let values: Vec<f32> = tensors[name].flatten_all().and_then(|all| all.to_vec1()).expect("numbers");
+        [values[0].to_bits(), values[1].to_bits()]
+    };
+    let names = ["conv1.weight", "conv1.bias", "conv2.weight", "fc1.weight", "fc2.weight", "fc3.bias"];
+    let expected = [
+        [3_182_052_372, 3_181_500_866],
+        [3_183_592_514, 3_184_414_188],
+        [1_032_294_973, 3_164_672_516],
+        [1_024_313_505, 3_171_713_869],
+        [3_179_298_642, 3_182_752_932],
+        [3_179_820_370, 3_179_953_990],
+    ];
+    assert_eq!(names.map(first), expected);
+}
+
+#[test]
+fn fresh_weights_are_bounded_as_candles_kaiming_uniform() {
+    // PyTorch's gain of a leaky ReLU of slope sqrt 5.
+    let gain = NonLinearity::ExplicitGain((1.0_f64 / 3.0).sqrt()).gain();
+    let matrices = (1..2000).map(|inputs| vec![3, inputs]);
+    let kernels = (1..200).flat_map(|inputs| [1, 3, 5, 7].map(|size| vec![2, inputs, size, size]));
+    for shape in matrices.chain(kernels).chain([vec![8], vec![8, 3, 9]]) {
+        let fan = FanInOut::FanIn.for_shape(&Shape::from(shape.clone()));
+        let theirs = (3.0_f64.sqrt() * gain / (fan as f64).sqrt()) as f32;
+        let apart = init::bound(&shape).to_bits().abs_diff(theirs.to_bits());
+        assert!(apart <= 1, "{shape:?}: {apart} floats apart");
+    }
 }
 
 #[test]

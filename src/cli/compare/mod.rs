@@ -9,8 +9,8 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use super::fuse::{artifact, read_report, task};
-use super::interrupt::{Interruption, say};
-use super::progress::ProgressView;
+use super::interrupt::{Signals, say};
+use super::progress::ProgressDisplay;
 use crate::pipeline::{self, JobOutcome};
 use crate::plan::request::JobRequest;
 use crate::report::{Comparison, Report, Run};
@@ -65,7 +65,7 @@ impl Compare {
     /// Runs the plan to its end.
     pub(super) fn run(self) -> Result<ExitCode> {
         let plan = plan::read(&self.plan, self.quick)?;
-        let interruption = Interruption::listen()?;
+        let interruption = Signals::listen()?;
         let mut comparison = Comparison::new(plan.title.clone(), self.quick);
         for (index, cell) in plan.cells().enumerate() {
             say(&format!("[{}/{}] {cell}", index + 1, plan.runs()));
@@ -100,10 +100,10 @@ impl Compare {
     }
 
     /// Computes one job; none when it was stopped.
-    fn compute(&self, job: JobRequest, interruption: &Interruption) -> Result<Option<Report>> {
+    fn compute(&self, job: JobRequest, interruption: &Signals) -> Result<Option<Report>> {
         let scratch = interruption.folder(|| tempfile::Builder::new().prefix("engraft-compare-").tempdir())?;
         let task = task(job, scratch.path(), self.threads)?;
-        let mut view = ProgressView::default();
+        let mut view = ProgressDisplay::default();
         let outcome = pipeline::run(&task, &mut |message| view.show(&message), interruption.stop());
         view.finish();
         match outcome? {

@@ -19,7 +19,7 @@ use self::client::Api;
 use self::folder::Folder;
 use self::glyphs::Glyphs;
 use crate::app::Application;
-use crate::config::Settings;
+use crate::config::Configuration;
 use crate::domain::clock::SystemClock;
 use crate::report::Report;
 use crate::runtime::lifecycle::Shutdown;
@@ -82,7 +82,7 @@ impl Demo {
         if data_dir.exists() {
             std::fs::remove_dir_all(&data_dir).with_context(|| format!("cannot clear {}", data_dir.display()))?;
         }
-        let mut settings = Settings::default();
+        let mut settings = Configuration::default();
         settings.server.listen = SocketAddr::from(([127, 0, 0, 1], 0));
         settings.storage.data_dir = data_dir;
         let shutdown = Shutdown::new();

@@ -1,6 +1,6 @@
 //! From a graph to a list of layers.
 
-use crate::exec::cpu::layer::{Layer, Operation};
+use crate::exec::cpu::layer::{CpuLayer, Operation};
 use crate::exec::cpu::memory::Value;
 use crate::exec::lowering::{Lowered, Plain, Weighted, channels_and_positions, lower, projection};
 use crate::exec::parameters::{LearnedParameter, RunningStatistics, Transposition};
@@ -13,7 +13,7 @@ use crate::model::parameters::{self, Role};
 /// A graph as layers.
 #[derive(Debug)]
 pub(super) struct Compiled<T> {
-    pub(super) layers: Vec<Layer<T>>,
+    pub(super) layers: Vec<CpuLayer<T>>,
     pub(super) values: Vec<Value>,
     pub(super) parameters: Vec<LearnedParameter<T>>,
     pub(super) running: Vec<RunningStatistics<T>>,
@@ -163,7 +163,7 @@ impl<'g, T: Float> Compiler<'g, T> {
         let needs_gradient = upstream || matches!(operation, Operation::Weighted { .. });
         self.result.values.push(Value { len, producer: layer, last_reader: layer, needs_gradient });
         let output = self.result.values.len() - 1;
-        self.result.layers.push(Layer { operation, accumulate: vec![false; inputs.len()], inputs, output });
+        self.result.layers.push(CpuLayer { operation, accumulate: vec![false; inputs.len()], inputs, output });
         output
     }
 

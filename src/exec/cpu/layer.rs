@@ -1,7 +1,9 @@
 //! The steps of a compiled network.
 
 use crate::exec::cpu::memory::{Memory, Value};
-use crate::exec::lowering::{Context, ForwardSettings, Mode, Operands, Output, Plain, Tensors, Weighted};
+use crate::exec::lowering::{
+    ForwardSettings, ForwardState, Mode, Operands, OperationTensors, Plain, Weighted, WithGradient,
+};
 use crate::exec::parameters::{LearnedParameter, RunningStatistics};
 use crate::kernels::dropout::Draw;
 use crate::kernels::{Float, Workspace, elementwise, layout};
@@ -16,7 +18,7 @@ pub(super) enum Operation<T> {
 
 /// An operation with its operands.
 #[derive(Debug)]
-pub(super) struct Layer<T> {
+pub(super) struct CpuLayer<T> {
     pub(super) operation: Operation<T>,
     pub(super) inputs: Vec<usize>,
     pub(super) output: usize,
@@ -53,7 +55,7 @@ impl<T: Float> Operands<T> for Taken<'_, T> {
     }
 }
 
-impl<T: Float> Layer<T> {
+impl<T: Float> CpuLayer<T> {
     /// Writes the output; `images` is the network's input (batch x channels x pixels).
     pub(super) fn forward(&mut self, pass: &mut Pass<'_, T>, images: &[T]) {
         let mut buffer = pass.memory.take_activation(self.output);
@@ -66,12 +68,12 @@ impl<T: Float> Layer<T> {
             }
             Operation::Input { .. } => elementwise::put(images, y, false),
             Operation::Weighted { operation, weight, bias, running: own, relu } => {
-                let tensors = Tensors {
+                let tensors = OperationTensors {
                     weight: &parameters[*weight].values,
                     bias: bias.map(|bias| &parameters[bias].values[..]),
                 };
                 let running = own.map(|own| &mut running[own]);
-                operation.forward(Context { work, running, mode: *mode }, operands.get(0), tensors, *relu, y);
+                operation.forward(ForwardState { work, running, mode: *mode }, operands.get(0), tensors, *relu, y);
             }
             Operation::Plain(plain) => {
                 plain.forward(&mut ForwardSettings { work, mode: *mode, draw: *draw }, &operands, y);
@@ -134,7 +136,7 @@ impl<T: Float> Layer<T> {
                 operation.backward_input(work, [x, dy], &weight.values, [&weight.gradient, dbias], dx, accumulate);
             }
             Operation::Plain(plain) => {
-                let output = Output { y: &memory.activation(self.output)[..dy.len()], dy };
+                let output = WithGradient { y: &memory.activation(self.output)[..dy.len()], dy };
                 let settings = &mut ForwardSettings { work, mode: *mode, draw: *draw };
                 plain.backward(settings, &operands, index, output, dx, accumulate);
             }

@@ -233,7 +233,7 @@ impl<T: Float> CpuNetwork<T> {
         });
     }
 
-    fn pass(&mut self, batch: usize, mode: Mode, task: impl FnOnce(&mut [layer::Layer<T>], Pass<'_, T>) + Send) {
+    fn pass(&mut self, batch: usize, mode: Mode, task: impl FnOnce(&mut [layer::CpuLayer<T>], Pass<'_, T>) + Send) {
         let Compiled { layers, values, parameters, running, .. } = &mut self.compiled;
         let (memory, work, draw) = (&mut self.memory, &mut self.work, self.draw);
         self.pool.install(|| task(layers, Pass { values, memory, parameters, running, work, batch, mode, draw }));

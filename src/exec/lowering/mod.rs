@@ -6,8 +6,8 @@
 mod plain;
 mod weighted;
 
-pub use plain::{ForwardSettings, Operands, Output, Plain};
-pub use weighted::{Context, Norm, Tensors, Weighted};
+pub use plain::{ForwardSettings, Operands, Plain, WithGradient};
+pub use weighted::{ForwardState, Norm, OperationTensors, Weighted};
 
 use crate::kernels::attention::Attention;
 use crate::kernels::batch_norm::{Affine, BatchStatistics};

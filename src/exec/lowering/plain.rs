@@ -74,7 +74,7 @@ pub struct ForwardSettings<'a, T> {
 
 /// A layer's output and its gradient.
 #[derive(Debug, Clone, Copy)]
-pub struct Output<'a, T> {
+pub struct WithGradient<'a, T> {
     pub y: &'a [T],
     pub dy: &'a [T],
 }
@@ -122,7 +122,7 @@ impl Plain {
         settings: &mut ForwardSettings<'_, T>,
         operands: &impl Operands<T>,
         which: usize,
-        Output { y, dy }: Output<'_, T>,
+        WithGradient { y, dy }: WithGradient<'_, T>,
         dx: &mut [T],
         accumulate: bool,
     ) {

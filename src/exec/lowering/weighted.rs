@@ -4,7 +4,7 @@ use crate::exec::lowering::Mode;
 use crate::exec::parameters::{RunningStatistics, Transposition};
 use crate::kernels::batch_norm::{Affine, Backward, BatchStatistics, Momentum};
 use crate::kernels::conv::{Conv, Depthwise};
-use crate::kernels::group_norm::{GroupNorm, Moments, Scale};
+use crate::kernels::group_norm::{GroupMoments, GroupNorm, Scale};
 use crate::kernels::linear::Linear;
 use crate::kernels::{Float, Workspace, elementwise, reduce, tokens};
 
@@ -20,7 +20,7 @@ pub enum Weighted<T> {
     BatchNorm(Norm<T>),
     GroupNorm {
         sizes: GroupNorm,
-        moments: Vec<Moments>,
+        moments: Vec<GroupMoments>,
     },
     /// One factor per channel.
     LayerScale,
@@ -42,14 +42,14 @@ pub struct Norm<T> {
 
 /// The values of an operation's tensors.
 #[derive(Debug, Clone, Copy)]
-pub struct Tensors<'a, T> {
+pub struct OperationTensors<'a, T> {
     pub weight: &'a [T],
     pub bias: Option<&'a [T]>,
 }
 
 /// What the forward pass changes besides activations.
 #[derive(Debug)]
-pub struct Context<'a, T> {
+pub struct ForwardState<'a, T> {
     pub work: &'a mut Workspace<T>,
     /// Of a BatchNorm.
     pub running: Option<&'a mut RunningStatistics<T>>,
@@ -74,8 +74,15 @@ impl<T: Float> Weighted<T> {
     }
 
     /// `y`, then ReLU if wanted.
-    pub fn forward(&mut self, context: Context<'_, T>, x: &[T], tensors: Tensors<'_, T>, relu: bool, y: &mut [T]) {
-        let Tensors { weight, bias } = tensors;
+    pub fn forward(
+        &mut self,
+        context: ForwardState<'_, T>,
+        x: &[T],
+        tensors: OperationTensors<'_, T>,
+        relu: bool,
+        y: &mut [T],
+    ) {
+        let OperationTensors { weight, bias } = tensors;
         match self {
             Self::Linear(sizes) => sizes.forward(context.work, x, weight, bias, relu, y),
             Self::Conv(sizes) => sizes.forward(context.work, x, weight, bias, relu, y),
@@ -83,7 +90,7 @@ impl<T: Float> Weighted<T> {
             Self::BatchNorm(norm) => norm.forward(context, x, tensors, relu, y),
             Self::GroupNorm { sizes, moments } => {
                 let count = sizes.moments(x.len());
-                moments.resize(moments.len().max(count), Moments::default());
+                moments.resize(moments.len().max(count), GroupMoments::default());
                 let scale = Scale { weight, bias: bias.unwrap_or(&[]) };
                 sizes.forward(x, scale, &mut moments[..count], y);
             }
@@ -153,8 +160,15 @@ impl<T: Float> Norm<T> {
     }
 
     /// Picks the statistics, moves the running ones if the mode says so, and normalises.
-    fn forward(&mut self, context: Context<'_, T>, x: &[T], tensors: Tensors<'_, T>, relu: bool, y: &mut [T]) {
-        let Context { work, running, mode } = context;
+    fn forward(
+        &mut self,
+        context: ForwardState<'_, T>,
+        x: &[T],
+        tensors: OperationTensors<'_, T>,
+        relu: bool,
+        y: &mut [T],
+    ) {
+        let ForwardState { work, running, mode } = context;
         let Some(running) = running else { return };
         let affine = tensors.weight.iter().zip(tensors.bias.unwrap_or(&[])).enumerate();
         if mode == Mode::Evaluate {

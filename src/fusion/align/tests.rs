@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use super::*;
 use crate::fusion::{Member, average};
 use crate::model::graph::{Graph, Node, NodeId, Op, Window};
-use crate::settings::Outputs;
+use crate::settings::OutputAlignment;
 use crate::tensors::StateDict;
 
 fn weights(graph: &Graph, seed: u64) -> StateDict {
@@ -90,8 +90,8 @@ fn expect_recovered(graph: &Graph, copies: &[StateDict], align: impl Fn(&Ensembl
 fn shuffled_copies_are_carried_back() {
     let graph = residual();
     let copies = shuffled(&graph, &weights(&graph, 1), 3);
-    expect_recovered(&graph, &copies, |ensemble| transport(ensemble, Outputs::Fixed).unwrap());
-    expect_recovered(&graph, &copies, |ensemble| transport(ensemble, Outputs::Transported).unwrap());
+    expect_recovered(&graph, &copies, |ensemble| transport(ensemble, OutputAlignment::Fixed).unwrap());
+    expect_recovered(&graph, &copies, |ensemble| transport(ensemble, OutputAlignment::Transported).unwrap());
 }
 
 #[test]
@@ -117,5 +117,5 @@ fn a_single_member_stays_as_it_is() {
     let graph = residual();
     let copies = shuffled(&graph, &weights(&graph, 4), 1);
     expect_recovered(&graph, &copies, |ensemble| match_weights(ensemble, 0, &mut || true).unwrap());
-    expect_recovered(&graph, &copies, |ensemble| transport(ensemble, Outputs::Fixed).unwrap());
+    expect_recovered(&graph, &copies, |ensemble| transport(ensemble, OutputAlignment::Fixed).unwrap());
 }

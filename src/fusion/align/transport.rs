@@ -9,7 +9,7 @@ use crate::fusion::{Ensemble, FusionError};
 use crate::kernels::{Matrix, matmul};
 use crate::model::groups::{GroupId, Owner};
 use crate::model::parameters::Role;
-use crate::settings::Outputs;
+use crate::settings::OutputAlignment;
 
 /// An order of units for each member, such that the units that stand together in two members are near each other: the sum of
 /// the Euclidean distances between the incoming weights (with the bias) of a unit of member 0 and its partner's, whose inputs
@@ -17,7 +17,7 @@ use crate::settings::Outputs;
 ///
 /// # Errors
 /// When members have different widths, or weights cannot be read.
-pub fn transport(ensemble: &Ensemble<'_>, outputs: Outputs) -> Result<Vec<Alignment>, FusionError> {
+pub fn transport(ensemble: &Ensemble<'_>, outputs: OutputAlignment) -> Result<Vec<Alignment>, FusionError> {
     let groups = movable(ensemble)?;
     let tensors = Tensor::of_member(ensemble, 0);
     let mut alignments = vec![Alignment::identity(ensemble); ensemble.members().len()];
@@ -29,7 +29,7 @@ pub fn transport(ensemble: &Ensemble<'_>, outputs: Outputs) -> Result<Vec<Alignm
                 alignment.groups[group.0] = order;
             }
         }
-        if outputs == Outputs::Transported {
+        if outputs == OutputAlignment::Transported {
             let classes = ensemble.graph().classes();
             if let Some(order) = carrier.order(alignment, Owner::Output, classes)? {
                 alignment.outputs = order;

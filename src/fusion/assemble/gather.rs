@@ -3,7 +3,7 @@
 use crate::fusion::assemble::provenance::Provenance;
 use crate::fusion::assemble::recipe::{Fused, Recipe, counters};
 use crate::fusion::assemble::routes::Routes;
-use crate::fusion::assemble::rows::{Kernels, Matrix, Outputs, Pick, Tokens, Vector};
+use crate::fusion::assemble::rows::{Kernels, MatrixRows, OutputRows, Pick, Tokens, Vector};
 use crate::fusion::{Ensemble, FusionError, Selection};
 use crate::model::graph::{Node, NodeId, Op};
 use crate::model::groups::CouplingError;
@@ -84,7 +84,7 @@ fn attention<'a>(
         let source_len = (0..members.len()).map(|member| ensemble.members()[member].graph.shape(id)[0]).collect();
         let shape = vec![rows.len, columns.len];
         let picks = columns.runs.iter().map(|runs| Pick::new(runs, 1)).collect();
-        let maker = Box::new(Matrix { members, source_len, picks, places: rows.by_target() });
+        let maker = Box::new(MatrixRows { members, source_len, picks, places: rows.by_target() });
         tensors.push(Rows { name, shape, maker });
     }
     Ok(widths)
@@ -130,9 +130,9 @@ impl<'a> Layer<'a> {
         let picks = columns.runs.iter().map(|runs| Pick::new(runs, inner)).collect();
         let maker: Box<dyn Make + 'a> = if self.writes_output {
             let shares = self.ensemble.exact_shares();
-            Box::new(Outputs { members, source_len, picks, shares })
+            Box::new(OutputRows { members, source_len, picks, shares })
         } else {
-            Box::new(Matrix { members, source_len, picks, places: self.rows.by_target() })
+            Box::new(MatrixRows { members, source_len, picks, places: self.rows.by_target() })
         };
         Ok(Rows { name: parameter.name, shape, maker })
     }

@@ -10,6 +10,6 @@ mod rows;
 
 pub use average::average;
 pub use gather::{gather, materialise};
-pub use orders::{Join, hierarchical, in_order, iterative, joint};
+pub use orders::{FuseJointly, hierarchical, in_order, iterative, joint};
 pub use provenance::{Origin, Provenance, Unit};
 pub use recipe::{Fused, Recipe};

@@ -33,7 +33,7 @@ pub fn hierarchical(members: &[Member<'_>], targets: &[usize]) -> Result<Fused, 
 }
 
 /// Fuses a few networks jointly to so many units per group.
-pub type Join<'j, W, E> = &'j mut dyn FnMut(&[Member<'_>], &[usize]) -> Result<Fused<W>, E>;
+pub type FuseJointly<'j, W, E> = &'j mut dyn FnMut(&[Member<'_>], &[usize]) -> Result<Fused<W>, E>;
 
 /// Joins members in an order, each time to `targets` units per group, or to all units where the parts have fewer together.
 ///
@@ -43,7 +43,7 @@ pub fn in_order<W: Weights, E: From<FusionError>>(
     order: Order,
     members: &[Member<'_>],
     targets: &[usize],
-    join: Join<'_, W, E>,
+    join: FuseJointly<'_, W, E>,
 ) -> Result<Fused<W>, E> {
     match (order, members) {
         (_, []) => Err(FusionError::Empty.into()),
@@ -73,7 +73,7 @@ pub fn in_order<W: Weights, E: From<FusionError>>(
 fn cut<W: Weights, E: From<FusionError>>(
     parts: &[Member<'_>],
     targets: &[usize],
-    join: Join<'_, W, E>,
+    join: FuseJointly<'_, W, E>,
 ) -> Result<Fused<W>, E> {
     let ensemble = Ensemble::new(parts.to_vec())?;
     let available = (0..ensemble.groups()).map(|group| ensemble.widths(GroupId(group)).iter().sum());

@@ -7,7 +7,7 @@ use crate::model::parameters::Role;
 
 /// `len` neighbouring positions that go together from `source` in a member to `target` in the fused tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::fusion) struct Run {
+pub(in crate::fusion) struct PositionRun {
     pub(in crate::fusion) source: usize,
     pub(in crate::fusion) target: usize,
     pub(in crate::fusion) len: usize,
@@ -17,7 +17,7 @@ pub(in crate::fusion) struct Run {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::fusion) struct Routes {
     /// For each member, ascending by target.
-    pub(in crate::fusion) runs: Vec<Vec<Run>>,
+    pub(in crate::fusion) runs: Vec<Vec<PositionRun>>,
     /// Length of the fused axis.
     pub(in crate::fusion) len: usize,
 }
@@ -52,7 +52,7 @@ impl Routes {
 
     /// One member whose `len` positions stay where they are.
     pub(in crate::fusion) fn identity(len: usize) -> Self {
-        Self { runs: vec![vec![Run { source: 0, target: 0, len }]], len }
+        Self { runs: vec![vec![PositionRun { source: 0, target: 0, len }]], len }
     }
 
     /// Segment by segment, members stacked within each; input and outputs are shared by all members.
@@ -82,7 +82,7 @@ impl Routes {
     fn push(&mut self, member: usize, source: usize, target: usize, len: usize) {
         match self.runs[member].last_mut() {
             Some(run) if run.source + run.len == source && run.target + run.len == target => run.len += len,
-            _ => self.runs[member].push(Run { source, target, len }),
+            _ => self.runs[member].push(PositionRun { source, target, len }),
         }
     }
 

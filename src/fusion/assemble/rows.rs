@@ -1,13 +1,13 @@
 //! Makers of the fused network's rows: each knows where its elements stand in the members.
 
-use crate::fusion::assemble::routes::Run;
+use crate::fusion::assemble::routes::PositionRun;
 use crate::tensors::{Elements, MakeRow, Number};
 
 /// Elements per run below which positions are picked one by one: copying such short runs costs more.
 const SHORT_RUN: usize = 8;
 
 /// Rows of one member each, which read that member's units.
-pub(in crate::fusion) struct Matrix<'a> {
+pub(in crate::fusion) struct MatrixRows<'a> {
     pub(in crate::fusion) members: Vec<Elements<'a>>,
     /// Elements of each member's rows.
     pub(in crate::fusion) source_len: Vec<usize>,
@@ -16,7 +16,7 @@ pub(in crate::fusion) struct Matrix<'a> {
     pub(in crate::fusion) places: Vec<(usize, usize)>,
 }
 
-impl MakeRow for Matrix<'_> {
+impl MakeRow for MatrixRows<'_> {
     fn make<T: Number>(&self, row: usize, target: &mut [T]) {
         let (member, row) = self.places[row];
         let len = self.source_len[member];
@@ -25,7 +25,7 @@ impl MakeRow for Matrix<'_> {
 }
 
 /// Rows of the output layer, which read all members' units, each by the member's share.
-pub(in crate::fusion) struct Outputs<'a> {
+pub(in crate::fusion) struct OutputRows<'a> {
     pub(in crate::fusion) members: Vec<Elements<'a>>,
     /// Elements of each member's rows.
     pub(in crate::fusion) source_len: Vec<usize>,
@@ -33,7 +33,7 @@ pub(in crate::fusion) struct Outputs<'a> {
     pub(in crate::fusion) shares: &'a [f64],
 }
 
-impl MakeRow for Outputs<'_> {
+impl MakeRow for OutputRows<'_> {
     fn make<T: Number>(&self, row: usize, target: &mut [T]) {
         target.fill(T::default());
         for (member, pick) in self.picks.iter().enumerate() {
@@ -98,7 +98,7 @@ impl MakeRow for Vector<'_> {
 /// Which elements of a member's row go where in a fused row.
 pub(in crate::fusion) struct Pick {
     /// In elements.
-    runs: Vec<Run>,
+    runs: Vec<PositionRun>,
     /// Whether each run begins where the one before ends.
     joined: bool,
     /// For each element from the first run to the last, its source; where runs are joined and short.
@@ -107,10 +107,13 @@ pub(in crate::fusion) struct Pick {
 
 impl Pick {
     /// Runs of positions of `inner` elements each.
-    pub(in crate::fusion) fn new(runs: &[Run], inner: usize) -> Self {
-        let in_elements =
-            |run: &Run| Run { source: run.source * inner, target: run.target * inner, len: run.len * inner };
-        let runs: Vec<Run> = runs.iter().map(in_elements).collect();
+    pub(in crate::fusion) fn new(runs: &[PositionRun], inner: usize) -> Self {
+        let in_elements = |run: &PositionRun| PositionRun {
+            source: run.source * inner,
+            target: run.target * inner,
+            len: run.len * inner,
+        };
+        let runs: Vec<PositionRun> = runs.iter().map(in_elements).collect();
         let elements: usize = runs.iter().map(|run| run.len).sum();
         let joined = runs.windows(2).all(|pair| pair[0].target + pair[0].len == pair[1].target);
         let addressable = runs.iter().all(|run| u32::try_from(run.source + run.len).is_ok());
@@ -122,7 +125,7 @@ impl Pick {
 
     /// Where the runs begin and end in the fused row.
     fn span(&self) -> (usize, usize) {
-        let end = |run: &Run| run.target + run.len;
+        let end = |run: &PositionRun| run.target + run.len;
         (self.runs.first().map_or(0, |run| run.target), self.runs.last().map_or(0, end))
     }
 

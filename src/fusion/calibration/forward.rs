@@ -1,7 +1,7 @@
 //! One network, its weights in the layouts of [`crate::kernels`], computing node after node.
 
-use super::layer::{Layer, mix, project};
-use super::value::Value;
+use super::layer::{Computation, mix, project};
+use super::value::NodeValue;
 use crate::fusion::{FusionError, Member};
 use crate::kernels::Workspace;
 use crate::model::graph::{Graph, Node, NodeId};
@@ -12,7 +12,7 @@ use crate::tensors::Weights;
 pub(in crate::fusion) struct LayerwiseNetwork<'a> {
     graph: &'a Graph,
     /// By node.
-    layers: Vec<Layer<'a>>,
+    layers: Vec<Computation<'a>>,
     last_use: Vec<usize>,
 }
 
@@ -20,7 +20,8 @@ impl<'a> LayerwiseNetwork<'a> {
     /// Reads a member's weights.
     pub(in crate::fusion) fn of(member: Member<'a>) -> Result<Self, FusionError> {
         let graph = member.graph;
-        let layers = graph.iter().map(|(id, _)| Layer::of(graph, id, member.weights)).collect::<Result<_, _>>()?;
+        let layers =
+            graph.iter().map(|(id, _)| Computation::of(graph, id, member.weights)).collect::<Result<_, _>>()?;
         Ok(Self { graph, layers, last_use: last_uses(graph) })
     }
 
@@ -35,7 +36,7 @@ impl<'a> LayerwiseNetwork<'a> {
 
     /// Takes new weights for the node `id`.
     pub(in crate::fusion) fn reload(&mut self, id: NodeId, weights: &dyn Weights) -> Result<(), FusionError> {
-        self.layers[id.0] = Layer::of(self.graph, id, weights)?.into_owned();
+        self.layers[id.0] = Computation::of(self.graph, id, weights)?.into_owned();
         Ok(())
     }
 
@@ -43,35 +44,35 @@ impl<'a> LayerwiseNetwork<'a> {
     /// kh x kw x channels).
     pub(in crate::fusion) fn weight(&self, id: NodeId) -> &[f32] {
         match &self.layers[id.0] {
-            Layer::Weighted { tensors, .. } => &tensors.weight,
-            Layer::Input | Layer::Plain(_) | Layer::Attention { .. } => &[],
+            Computation::Weighted { tensors, .. } => &tensors.weight,
+            Computation::Input | Computation::Plain(_) | Computation::Attention { .. } => &[],
         }
     }
 
     /// Computes the node `id` from its operands.
-    pub(super) fn compute(&self, id: NodeId, operands: &[&Value], work: &mut Workspace<f32>) -> Value {
-        let Some(x) = operands.first() else { return Value { values: Vec::new(), channels: 0, size: [1, 1] } };
+    pub(super) fn compute(&self, id: NodeId, operands: &[&NodeValue], work: &mut Workspace<f32>) -> NodeValue {
+        let Some(x) = operands.first() else { return NodeValue { values: Vec::new(), channels: 0, size: [1, 1] } };
         let mut y = self.empty_output(id, x);
         self.layers[id.0].compute(operands, &mut y, work);
         y
     }
 
     /// Queries, keys and values of the attention `id`, side by side, from what it reads.
-    pub(in crate::fusion) fn projected(&self, id: NodeId, x: &Value, work: &mut Workspace<f32>) -> Value {
-        let Layer::Attention { projection, .. } = &self.layers[id.0] else { return x.clone() };
+    pub(in crate::fusion) fn projected(&self, id: NodeId, x: &NodeValue, work: &mut Workspace<f32>) -> NodeValue {
+        let Computation::Attention { projection, .. } = &self.layers[id.0] else { return x.clone() };
         project(projection, x, projection.weight.len() / x.channels.max(1), work)
     }
 
     /// What the output projection of the attention `id` reads: the outputs of its heads, side by side.
-    pub(in crate::fusion) fn mixed(&self, id: NodeId, x: &Value, work: &mut Workspace<f32>) -> Value {
-        let Layer::Attention { sizes, .. } = &self.layers[id.0] else { return x.clone() };
+    pub(in crate::fusion) fn mixed(&self, id: NodeId, x: &NodeValue, work: &mut Workspace<f32>) -> NodeValue {
+        let Computation::Attention { sizes, .. } = &self.layers[id.0] else { return x.clone() };
         mix(*sizes, &self.projected(id, x, work), work)
     }
 
-    fn empty_output(&self, id: NodeId, x: &Value) -> Value {
+    fn empty_output(&self, id: NodeId, x: &NodeValue) -> NodeValue {
         let (channels, size) = channels_and_size(self.graph, id);
         let examples = x.values.len() / (x.channels * x.positions()).max(1);
-        Value { values: vec![0.0; examples * channels * size[0] * size[1]], channels, size }
+        NodeValue { values: vec![0.0; examples * channels * size[0] * size[1]], channels, size }
     }
 }
 

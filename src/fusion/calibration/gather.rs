@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use super::Value;
+use super::NodeValue;
 use crate::model::graph::Window;
 
 /// Appends each example's channels at `positions`: rows of C elements.
-pub(in crate::fusion) fn channels(value: &Value, positions: &[usize], rows: &mut Vec<f32>) {
+pub(in crate::fusion) fn channels(value: &NodeValue, positions: &[usize], rows: &mut Vec<f32>) {
     let image = value.channels * value.positions();
     for example in value.values.chunks_exact(image.max(1)) {
         for position in positions {
@@ -18,7 +18,7 @@ pub(in crate::fusion) fn channels(value: &Value, positions: &[usize], rows: &mut
 /// Appends, for each example and each of the output `positions`, what the kernel sees there of some `channels` (im2col):
 /// rows of kh x kw x channels elements, zero on the rim.
 pub(in crate::fusion) fn windows(
-    value: &Value,
+    value: &NodeValue,
     window: &Window,
     output: [usize; 2],
     positions: &[usize],
@@ -50,7 +50,7 @@ pub(in crate::fusion) fn windows(
 /// For each example and each of the `positions`, the channels `chosen` go to their targets: `rows` has `width` elements per
 /// row, and channel `source` is added to element `target`, times `factor`.
 pub(in crate::fusion) fn picks(
-    value: &Value,
+    value: &NodeValue,
     positions: &[usize],
     chosen: &[(usize, usize)],
     factor: f32,
@@ -71,7 +71,7 @@ pub(in crate::fusion) fn picks(
 
 /// Appends, for each example and each of the `positions`, the channels of a flattened image, whose element
 /// `channel * repeat + position` they are: rows of C elements.
-pub(in crate::fusion) fn flattened(value: &Value, repeat: usize, positions: &[usize], rows: &mut Vec<f32>) {
+pub(in crate::fusion) fn flattened(value: &NodeValue, repeat: usize, positions: &[usize], rows: &mut Vec<f32>) {
     for example in value.values.chunks_exact(value.channels.max(1)) {
         for position in positions {
             rows.extend(example.iter().skip(*position).step_by(repeat));

@@ -3,9 +3,9 @@
 
 use std::borrow::Cow;
 
-use super::value::Value;
+use super::value::NodeValue;
 use crate::exec::lowering::{
-    self, Context, ForwardSettings, Lowered, Mode, Operands, Plain, Weighted, lower, projection as matrix,
+    self, ForwardSettings, ForwardState, Lowered, Mode, Operands, Plain, Weighted, lower, projection as matrix,
 };
 use crate::exec::{LoadError, RunningStatistics, Transposition};
 use crate::kernels::attention::Attention;
@@ -17,7 +17,7 @@ use crate::tensors::{CheckpointError, Weights};
 
 /// A weight and perhaps a bias.
 #[derive(Debug)]
-pub(super) struct Tensors<'a> {
+pub(super) struct WeightAndBias<'a> {
     /// Matrix (out x in), kernels (out x kh x kw x in; of depthwise convolutions kh x kw x channels), factors or embedding.
     pub(super) weight: Cow<'a, [f32]>,
     pub(super) bias: Option<Cow<'a, [f32]>>,
@@ -25,36 +25,36 @@ pub(super) struct Tensors<'a> {
 
 /// What a node computes with.
 #[derive(Debug)]
-pub(super) enum Layer<'a> {
+pub(super) enum Computation<'a> {
     Input,
     Plain(Plain),
     Weighted {
         operation: Weighted<f32>,
-        tensors: Tensors<'a>,
+        tensors: WeightAndBias<'a>,
         /// Of a BatchNorm.
         running: Option<RunningStatistics<f32>>,
     },
     Attention {
         sizes: Attention,
         /// Queries, keys and values on top of each other.
-        projection: Tensors<'a>,
-        output: Tensors<'a>,
+        projection: WeightAndBias<'a>,
+        output: WeightAndBias<'a>,
     },
 }
 
-impl Tensors<'_> {
-    fn into_owned(self) -> Tensors<'static> {
+impl WeightAndBias<'_> {
+    fn into_owned(self) -> WeightAndBias<'static> {
         let owned = |values: Cow<'_, [f32]>| Cow::Owned(values.into_owned());
-        Tensors { weight: owned(self.weight), bias: self.bias.map(owned) }
+        WeightAndBias { weight: owned(self.weight), bias: self.bias.map(owned) }
     }
 
-    fn slices(&self) -> lowering::Tensors<'_, f32> {
-        lowering::Tensors { weight: &self.weight, bias: self.bias.as_deref() }
+    fn slices(&self) -> lowering::OperationTensors<'_, f32> {
+        lowering::OperationTensors { weight: &self.weight, bias: self.bias.as_deref() }
     }
 }
 
 /// The operands of a node without weights.
-struct Read<'a>(&'a [&'a Value]);
+struct Read<'a>(&'a [&'a NodeValue]);
 
 impl Operands<f32> for Read<'_> {
     fn get(&self, index: usize) -> &[f32] {
@@ -62,7 +62,7 @@ impl Operands<f32> for Read<'_> {
     }
 }
 
-impl<'w> Layer<'w> {
+impl<'w> Computation<'w> {
     /// Reads what the node `id` needs.
     pub(super) fn of(graph: &Graph, id: NodeId, weights: &'w dyn Weights) -> Result<Self, LoadError> {
         let node = graph.node(id);
@@ -74,8 +74,8 @@ impl<'w> Layer<'w> {
                 of_role.map(|tensor| weights.f32(&tensor.name)).collect::<Result<_, _>>()?;
             Ok(if parts.len() > 1 { Some(Cow::Owned(parts.concat())) } else { parts.pop() })
         };
-        let tensors = |weight: Role, bias: Role| -> Result<Tensors<'w>, CheckpointError> {
-            Ok(Tensors { weight: joined(weight)?.unwrap_or_default(), bias: joined(bias)? })
+        let tensors = |weight: Role, bias: Role| -> Result<WeightAndBias<'w>, CheckpointError> {
+            Ok(WeightAndBias { weight: joined(weight)?.unwrap_or_default(), bias: joined(bias)? })
         };
         Ok(match lower(graph, id) {
             Lowered::Input { .. } => Self::Input,
@@ -99,21 +99,21 @@ impl<'w> Layer<'w> {
     }
 
     /// The layer with copies of what it borrows.
-    pub(super) fn into_owned(self) -> Layer<'static> {
+    pub(super) fn into_owned(self) -> Computation<'static> {
         match self {
-            Self::Input => Layer::Input,
-            Self::Plain(plain) => Layer::Plain(plain),
+            Self::Input => Computation::Input,
+            Self::Plain(plain) => Computation::Plain(plain),
             Self::Weighted { operation, tensors, running } => {
-                Layer::Weighted { operation, tensors: tensors.into_owned(), running }
+                Computation::Weighted { operation, tensors: tensors.into_owned(), running }
             }
             Self::Attention { sizes, projection, output } => {
-                Layer::Attention { sizes, projection: projection.into_owned(), output: output.into_owned() }
+                Computation::Attention { sizes, projection: projection.into_owned(), output: output.into_owned() }
             }
         }
     }
 
     /// Computes `y` from the node's operands, of which there is at least one.
-    pub(super) fn compute(&self, operands: &[&Value], y: &mut Value, work: &mut Workspace<f32>) {
+    pub(super) fn compute(&self, operands: &[&NodeValue], y: &mut NodeValue, work: &mut Workspace<f32>) {
         let x = operands[0];
         match self {
             Self::Input => y.values.copy_from_slice(&x.values),
@@ -123,7 +123,7 @@ impl<'w> Layer<'w> {
             }
             Self::Weighted { operation, tensors, running } => {
                 let mut running = running.clone();
-                let context = Context { work, running: running.as_mut(), mode: Mode::Evaluate };
+                let context = ForwardState { work, running: running.as_mut(), mode: Mode::Evaluate };
                 operation.clone().forward(context, &x.values, tensors.slices(), false, &mut y.values);
             }
             Self::Attention { sizes, projection, output } => {
@@ -136,22 +136,27 @@ impl<'w> Layer<'w> {
 }
 
 /// A matrix at every position.
-fn linear(tensors: &Tensors<'_>, x: &Value, y: &mut Value, work: &mut Workspace<f32>) {
-    let context = Context { work, running: None, mode: Mode::Evaluate };
+fn linear(tensors: &WeightAndBias<'_>, x: &NodeValue, y: &mut NodeValue, work: &mut Workspace<f32>) {
+    let context = ForwardState { work, running: None, mode: Mode::Evaluate };
     matrix(x.channels, y.channels).forward(context, &x.values, tensors.slices(), false, &mut y.values);
 }
 
 /// A matrix to `channels` channels at every position.
-pub(super) fn project(tensors: &Tensors<'_>, x: &Value, channels: usize, work: &mut Workspace<f32>) -> Value {
-    let mut y = Value { values: vec![0.0; x.values.len() / x.channels.max(1) * channels], channels, size: x.size };
+pub(super) fn project(
+    tensors: &WeightAndBias<'_>,
+    x: &NodeValue,
+    channels: usize,
+    work: &mut Workspace<f32>,
+) -> NodeValue {
+    let mut y = NodeValue { values: vec![0.0; x.values.len() / x.channels.max(1) * channels], channels, size: x.size };
     linear(tensors, x, &mut y, work);
     y
 }
 
 /// The heads' outputs side by side, from queries, keys and values.
-pub(super) fn mix(sizes: Attention, qkv: &Value, work: &mut Workspace<f32>) -> Value {
+pub(super) fn mix(sizes: Attention, qkv: &NodeValue, work: &mut Workspace<f32>) -> NodeValue {
     let channels = qkv.channels / 3;
-    let mut mixed = Value { values: vec![0.0; qkv.values.len() / 3], channels, size: qkv.size };
+    let mut mixed = NodeValue { values: vec![0.0; qkv.values.len() / 3], channels, size: qkv.size };
     sizes.forward(work, &qkv.values, &mut mixed.values);
     mixed
 }

@@ -20,13 +20,13 @@ use crate::model::graph::{Graph, NodeId};
 pub(super) use forward::{LayerwiseNetwork, channels_and_size};
 pub(super) use gather::{channels, flattened, picks, windows};
 pub(super) use layer::kernels_last;
-pub(super) use stream::{Batch, Stream};
-pub(super) use value::Value;
+pub(super) use stream::{RunningBatch, Stream};
+pub(super) use value::NodeValue;
 
 pub(super) use crate::cost::calibration::{HELD_BYTES, mixes};
 
 /// Inputs without labels, readable in any order.
-pub trait Inputs: Sync {
+pub trait UnlabelledInputs: Sync {
     /// Number of examples.
     fn len(&self) -> usize;
 
@@ -54,9 +54,9 @@ pub struct Sampling {
 pub type Monitor<'m> = &'m mut dyn FnMut(f64) -> bool;
 
 impl Sampling {
-    /// The examples to calibrate `graphs` with: as many as asked for, or `wanted`, so many that no layer overfits, as far as
+    /// The examples to calibrate `graphs` with: as many as requested, or `wanted`, so many that no layer overfits, as far as
     /// cost and memory allow (examples whose activations are not kept are computed anew for each layer). Ascending.
-    pub(super) fn draw(&self, inputs: &dyn Inputs, wanted: usize, graphs: &[&Graph]) -> Vec<usize> {
+    pub(super) fn draw(&self, inputs: &dyn UnlabelledInputs, wanted: usize, graphs: &[&Graph]) -> Vec<usize> {
         let count = self.samples.unwrap_or_else(|| examples(wanted, graphs)).min(inputs.len());
         let mut all: Vec<usize> = (0..inputs.len()).collect();
         let mut generator = ChaCha8Rng::seed_from_u64(self.seed);

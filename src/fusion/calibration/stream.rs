@@ -3,8 +3,8 @@
 use std::num::NonZeroUsize;
 
 use super::forward::{LayerwiseNetwork, channels_and_size};
-use super::value::Value;
-use super::{Inputs, Monitor};
+use super::value::NodeValue;
+use super::{Monitor, UnlabelledInputs};
 use crate::cost::calibration::BATCH_ELEMENTS;
 use crate::fusion::FusionError;
 use crate::kernels::{Workspace, layout};
@@ -19,13 +19,13 @@ const BATCHES: usize = 10;
 #[derive(Debug)]
 struct Run {
     /// Outputs that somebody has yet to read.
-    values: Vec<Option<Value>>,
+    values: Vec<Option<NodeValue>>,
     /// All nodes before this one are computed.
     next: usize,
 }
 
 impl Run {
-    fn new(network: &LayerwiseNetwork<'_>, input: &Value) -> Self {
+    fn new(network: &LayerwiseNetwork<'_>, input: &NodeValue) -> Self {
         let mut values = vec![None; network.graph().nodes().len()];
         values[0] = Some(input.clone());
         Self { values, next: 1 }
@@ -36,7 +36,7 @@ impl Run {
         while self.next < to {
             let id = NodeId(self.next);
             let inputs = &network.graph().node(id).inputs;
-            let operands: Vec<&Value> = inputs.iter().filter_map(|input| self.values[input.0].as_ref()).collect();
+            let operands: Vec<&NodeValue> = inputs.iter().filter_map(|input| self.values[input.0].as_ref()).collect();
             let output = network.compute(id, &operands, work);
             self.values[id.0] = Some(output);
             for input in inputs.iter().filter(|input| network.last_use(**input) == id.0) {
@@ -53,18 +53,18 @@ impl Run {
 
 /// One batch, run through all networks up to a node.
 #[derive(Debug)]
-pub(in crate::fusion) struct Batch {
+pub(in crate::fusion) struct RunningBatch {
     /// Position among the batches.
     pub(in crate::fusion) index: usize,
     runs: Vec<Run>,
 }
 
-impl Batch {
+impl RunningBatch {
     /// The output of `node` in the network with this index.
     ///
     /// # Errors
     /// When the node has not been computed, or its readers have all had it.
-    pub(in crate::fusion) fn value(&self, network: usize, node: NodeId) -> Result<&Value, FusionError> {
+    pub(in crate::fusion) fn value(&self, network: usize, node: NodeId) -> Result<&NodeValue, FusionError> {
         self.runs[network].values[node.0].as_ref().ok_or(FusionError::Lost(node.0))
     }
 
@@ -82,9 +82,9 @@ impl Batch {
 
 /// All calibration inputs in batches.
 pub(in crate::fusion) struct Stream<'a> {
-    inputs: &'a dyn Inputs,
+    inputs: &'a dyn UnlabelledInputs,
     batches: Vec<Vec<usize>>,
-    held: Vec<Option<Batch>>,
+    held: Vec<Option<RunningBatch>>,
     held_bytes: usize,
     most_held: usize,
     graph: &'a Graph,
@@ -102,7 +102,7 @@ impl<'a> Stream<'a> {
     /// Batches of the examples `chosen`; `widest` is the network with the largest activations. At most `most_held` bytes of
     /// activations are kept between two passes.
     pub(in crate::fusion) fn new(
-        inputs: &'a dyn Inputs,
+        inputs: &'a dyn UnlabelledInputs,
         chosen: &[usize],
         widest: &'a Graph,
         most_held: usize,
@@ -128,7 +128,7 @@ impl<'a> Stream<'a> {
         to: NodeId,
         (done, total): (usize, usize),
         monitor: Monitor<'_>,
-        mut visit: impl FnMut(&mut Batch, &mut Workspace<f32>) -> Result<(), FusionError>,
+        mut visit: impl FnMut(&mut RunningBatch, &mut Workspace<f32>) -> Result<(), FusionError>,
     ) -> Result<(), FusionError> {
         for index in 0..self.batches.len() {
             let share = index as f64 / self.batches.len() as f64;
@@ -146,16 +146,16 @@ impl<'a> Stream<'a> {
     }
 
     /// The batch as far as it was kept, or from its inputs.
-    fn take(&mut self, index: usize, networks: &[LayerwiseNetwork<'_>]) -> Batch {
+    fn take(&mut self, index: usize, networks: &[LayerwiseNetwork<'_>]) -> RunningBatch {
         if let Some(batch) = self.held[index].take() {
             self.held_bytes -= batch.runs.iter().map(Run::bytes).sum::<usize>();
             return batch;
         }
         let input = self.input(&self.batches[index]);
-        Batch { index, runs: networks.iter().map(|network| Run::new(network, &input)).collect() }
+        RunningBatch { index, runs: networks.iter().map(|network| Run::new(network, &input)).collect() }
     }
 
-    fn keep(&mut self, batch: Batch) {
+    fn keep(&mut self, batch: RunningBatch) {
         let bytes: usize = batch.runs.iter().map(Run::bytes).sum();
         if self.held_bytes + bytes <= self.most_held {
             self.held_bytes += bytes;
@@ -165,16 +165,16 @@ impl<'a> Stream<'a> {
     }
 
     /// The inputs of some examples, channels last.
-    fn input(&self, indices: &[usize]) -> Value {
+    fn input(&self, indices: &[usize]) -> NodeValue {
         let (channels, size) = channels_and_size(self.graph, NodeId(0));
         let pixels = size[0] * size[1];
         let mut rows = vec![0.0; indices.len() * channels * pixels];
         self.inputs.fill(indices, &mut rows);
         if channels == 1 || pixels == 1 {
-            return Value { values: rows, channels, size };
+            return NodeValue { values: rows, channels, size };
         }
         let mut values = vec![0.0; rows.len()];
         layout::channels_last(channels, pixels, &rows, &mut values);
-        Value { values, channels, size }
+        NodeValue { values, channels, size }
     }
 }

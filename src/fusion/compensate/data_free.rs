@@ -17,7 +17,7 @@ use crate::fusion::{Ensemble, Fused, FusionError, Member, Selection};
 use crate::kernels::{Matrix, matmul};
 use crate::model::graph::{Graph, Node, NodeId, Op};
 use crate::model::groups::CouplingError;
-use crate::model::refit::{Compensation, RefittedLayer, Source, System};
+use crate::model::refit::{Compensation, FitForm, MomentSource, RefittedLayer};
 use crate::tensors::Weights;
 
 /// The ridge, relative to the mean of the diagonal: there is no noise to guard against, only rounding and the model's error.
@@ -93,7 +93,7 @@ pub fn data_free(
     let layers = altered_layers(ensemble, selection);
     let mut result = Compensated {
         weights: copy(fused)?,
-        done: Compensation { source: Source::DataFree, samples: 0, layers: Vec::new(), kept: true },
+        done: Compensation { source: MomentSource::DataFree, samples: 0, layers: Vec::new(), kept: true },
         warnings: Vec::new(),
     };
     if let Some(node) = too_wide(ensemble, graph) {
@@ -172,7 +172,7 @@ impl Chain<'_, '_> {
         let total: f64 = normal.yy.iter().sum();
         self.result.done.layers.push(RefittedLayer {
             layer: node.name.clone(),
-            system: System::Full,
+            system: FitForm::Full,
             unknowns: in_features,
             rows: 0,
             ridge,

@@ -15,19 +15,21 @@ mod system;
 use std::num::NonZeroUsize;
 
 use rayon::prelude::*;
-use solve::{Fit, Parts, fit};
+use solve::{LayerFit, SplitMoments, fit};
 use system::{Refit, System, WeightSet};
 
 use crate::cost::calibration::PER_UNKNOWN;
 use crate::fusion::calibration::moments::Moments;
-use crate::fusion::calibration::{HELD_BYTES, Inputs, LayerwiseNetwork, Monitor, Sampling, Stream, mixes, only_reader};
+use crate::fusion::calibration::{
+    HELD_BYTES, LayerwiseNetwork, Monitor, Sampling, Stream, UnlabelledInputs, mixes, only_reader,
+};
 use crate::fusion::{Ensemble, Fused, FusionError, Selection};
 use crate::kernels::layout;
 use crate::model::graph::{Graph, Node, NodeId, Op};
 use crate::model::groups::Axis;
 use crate::model::header::Dtype;
 use crate::model::parameters::{self, Parameter, Role};
-use crate::model::refit::{self, Compensation, RefittedLayer, Source};
+use crate::model::refit::{self, Compensation, MomentSource, RefittedLayer};
 use crate::settings::Convolutions;
 use crate::tensors::{Elements, StateDict, Weights};
 
@@ -66,7 +68,7 @@ pub fn calibrate(
     ensemble: &Ensemble<'_>,
     selection: &Selection,
     fused: &Fused<impl Weights>,
-    inputs: &dyn Inputs,
+    inputs: &dyn UnlabelledInputs,
     options: &CompensateOptions,
     monitor: Monitor<'_>,
 ) -> Result<Compensated, FusionError> {
@@ -81,7 +83,7 @@ pub fn calibrate(
 pub fn calibrate_all(
     ensemble: &Ensemble<'_>,
     candidates: &[(&Selection, &Fused<impl Weights>)],
-    inputs: &dyn Inputs,
+    inputs: &dyn UnlabelledInputs,
     options: &CompensateOptions,
     monitor: Monitor<'_>,
 ) -> Result<Vec<Compensated>, FusionError> {
@@ -93,7 +95,7 @@ fn calibrate_within(
     held_bytes: usize,
     ensemble: &Ensemble<'_>,
     candidates: &[(&Selection, &Fused<impl Weights>)],
-    inputs: &dyn Inputs,
+    inputs: &dyn UnlabelledInputs,
     options: &CompensateOptions,
     monitor: Monitor<'_>,
 ) -> Result<Vec<Compensated>, FusionError> {
@@ -128,7 +130,8 @@ fn calibrate_within(
     };
     for (_, fused) in candidates {
         work.networks.push(LayerwiseNetwork::of(fused.as_member())?);
-        let done = Compensation { source: Source::Calibration, samples: chosen.len(), layers: Vec::new(), kept: true };
+        let done =
+            Compensation { source: MomentSource::Calibration, samples: chosen.len(), layers: Vec::new(), kept: true };
         work.candidates.push(Compensated { weights: copy(fused)?, done, warnings: warnings.clone() });
     }
     for (index, systems) in layers.iter().enumerate() {
@@ -220,7 +223,7 @@ impl Refitter<'_> {
             let empty = || [0, 1].map(|_| Moments::new(system.unknowns, system.targets()));
             (0..system.count()).map(|_| empty()).collect()
         };
-        let mut moments: Vec<Vec<Parts>> = systems.iter().map(empty).collect();
+        let mut moments: Vec<Vec<SplitMoments>> = systems.iter().map(empty).collect();
         let holds_out = self.stream.len() >= HELD_OUT;
         let (networks, sampling) = (&self.networks, &self.options.sampling);
         self.stream.pass(networks, id, place, monitor, |batch, work| {
@@ -240,13 +243,13 @@ impl Refitter<'_> {
             let Some(fit) = fit(moments, absorber.is_some(), self.options.ridge) else { continue };
             let refit = system.refit(&fit, &self.networks);
             self.apply(index, system, refit, absorber)?;
-            let told = self.told(system, &fit, rows);
-            self.candidates[index].done.layers.push(told);
+            let layer = self.refitted(system, &fit, rows);
+            self.candidates[index].done.layers.push(layer);
         }
         Ok(())
     }
 
-    fn told(&self, system: &System<'_>, fit: &Fit, rows: usize) -> RefittedLayer {
+    fn refitted(&self, system: &System<'_>, fit: &LayerFit, rows: usize) -> RefittedLayer {
         let full = system.fits_bias();
         let name = &self.graph.node(system.id).name;
         RefittedLayer {
@@ -255,7 +258,7 @@ impl Refitter<'_> {
                 WeightSet::Projection => format!("{name} (queries, keys, values)"),
                 WeightSet::Output => format!("{name} (output)"),
             },
-            system: if full { refit::System::Full } else { refit::System::ChannelShared },
+            system: if full { refit::FitForm::Full } else { refit::FitForm::ChannelShared },
             unknowns: system.unknowns,
             rows,
             ridge: fit.ridge,

@@ -24,7 +24,7 @@ pub(super) struct Solution {
 
 /// The solutions of all systems of a layer, which share a ridge.
 #[derive(Debug, Clone)]
-pub(super) struct Fit {
+pub(super) struct LayerFit {
     pub(super) solutions: Vec<Solution>,
     /// Relative to the mean of the diagonal.
     pub(super) ridge: f64,
@@ -33,12 +33,12 @@ pub(super) struct Fit {
 }
 
 /// Moments of one system: of the examples that it is fitted to, and of those held out.
-pub(super) type Parts = [Moments; 2];
+pub(super) type SplitMoments = [Moments; 2];
 
 /// Fits W, and b where `centred`, of every system with the given `ridge`, or with the one that does best on what is held out;
 /// what is returned is fitted to all examples. A system whose features are all 0 keeps its constant alone; `None` where that
 /// is so of all.
-pub(super) fn fit(systems: Vec<Parts>, centred: bool, ridge: Option<f64>) -> Option<Fit> {
+pub(super) fn fit(systems: Vec<SplitMoments>, centred: bool, ridge: Option<f64>) -> Option<LayerFit> {
     let held_out = systems.first().is_some_and(|[_, held_out]| held_out.rows() > 0);
     let (ridge, residual) = match ridge {
         Some(ridge) if !held_out => (ridge, None),
@@ -52,12 +52,12 @@ pub(super) fn fit(systems: Vec<Parts>, centred: bool, ridge: Option<f64>) -> Opt
     let ridge = fits.iter().filter_map(|(_, of_fit)| of_fit.map(|(ridge, _)| ridge)).reduce(f64::max)?;
     let error = fits.iter().filter_map(|(_, of_fit)| of_fit.map(|(_, error)| error)).sum::<Error>();
     let residual = residual.unwrap_or_else(|| error.relative());
-    Some(Fit { solutions: fits.into_iter().map(|(solution, _)| solution).collect(), ridge, residual })
+    Some(LayerFit { solutions: fits.into_iter().map(|(solution, _)| solution).collect(), ridge, residual })
 }
 
 /// The solution of one system, with the ridge that it took and its error on what it is fitted to; without these where there
 /// is nothing to solve.
-fn fit_one([mut moments, held_out]: Parts, centred: bool, ridge: f64) -> (Solution, Option<(f64, Error)>) {
+fn fit_one([mut moments, held_out]: SplitMoments, centred: bool, ridge: f64) -> (Solution, Option<(f64, Error)>) {
     moments.merge(&held_out);
     let (at_x, at_y) = centre(&moments, centred);
     let normal = moments.about(&at_x, &at_y);
@@ -72,7 +72,7 @@ fn fit_one([mut moments, held_out]: Parts, centred: bool, ridge: f64) -> (Soluti
 
 /// The ridge of `candidates` (or of [`RIDGES`], where there are none) with the least error on what is held out, and that
 /// error.
-fn choose(systems: &[Parts], centred: bool, candidates: &[f64]) -> (f64, f64) {
+fn choose(systems: &[SplitMoments], centred: bool, candidates: &[f64]) -> (f64, f64) {
     let candidates = if candidates.is_empty() { &RIDGES[..] } else { candidates };
     let errors: Vec<Vec<Error>> = systems.par_iter().map(|system| judge(system, centred, candidates)).collect();
     let of_ridge = |(at, ridge): (usize, &f64)| (*ridge, errors.iter().map(|of| of[at]).sum::<Error>().relative());
@@ -81,7 +81,7 @@ fn choose(systems: &[Parts], centred: bool, candidates: &[f64]) -> (f64, f64) {
 }
 
 /// What each ridge misses of the held-out targets of one system.
-fn judge([moments, held_out]: &Parts, centred: bool, ridges: &[f64]) -> Vec<Error> {
+fn judge([moments, held_out]: &SplitMoments, centred: bool, ridges: &[f64]) -> Vec<Error> {
     let (at_x, at_y) = centre(moments, centred);
     let step = at_y.len().div_ceil(JUDGES).max(1);
     let fitted = every(moments.about(&at_x, &at_y), step);

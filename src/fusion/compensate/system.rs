@@ -5,11 +5,11 @@ use std::borrow::Cow;
 
 use rayon::prelude::*;
 
-use super::solve::{Fit, Solution};
+use super::solve::{LayerFit, Solution};
 use crate::cost::calibration::MOST_UNKNOWNS;
 use crate::fusion::assemble::routes::Routes;
 use crate::fusion::calibration::{
-    Batch, LayerwiseNetwork, Sampling, channels, channels_and_size, flattened, kernels_last, picks, windows,
+    LayerwiseNetwork, RunningBatch, Sampling, channels, channels_and_size, flattened, kernels_last, picks, windows,
 };
 use crate::fusion::{Ensemble, FusionError, Selection};
 use crate::kernels::{Matrix, Workspace, layout, matmul};
@@ -79,7 +79,7 @@ pub(super) struct System<'a> {
 
 /// Rows of features and of targets, in the same order.
 #[derive(Debug)]
-pub(super) struct Rows {
+pub(super) struct SystemRows {
     pub(super) features: Vec<f32>,
     pub(super) targets: Vec<f32>,
 }
@@ -109,7 +109,7 @@ impl<'a> System<'a> {
             WeightSet::Projection => Routes::tensor(ensemble, id, Role::Projection, false, selection).0,
             WeightSet::Whole | WeightSet::Output => Routes::rows(ensemble, id, selection),
         };
-        let pairs = |runs: &Vec<crate::fusion::assemble::routes::Run>| {
+        let pairs = |runs: &Vec<crate::fusion::assemble::routes::PositionRun>| {
             runs.iter().flat_map(|run| (0..run.len).map(|at| (run.source + at, run.target + at))).collect()
         };
         Ok(Self {
@@ -155,12 +155,12 @@ impl<'a> System<'a> {
     /// (the members', which are the first) of one batch, in which all nodes before the layer are computed.
     pub(super) fn gather(
         &self,
-        batch: &mut Batch,
+        batch: &mut RunningBatch,
         networks: &[LayerwiseNetwork<'_>],
         fused: usize,
         sampling: &Sampling,
         work: &mut Workspace<f32>,
-    ) -> Result<Vec<Rows>, FusionError> {
+    ) -> Result<Vec<SystemRows>, FusionError> {
         let mut x = Cow::Borrowed(batch.value(fused, self.input)?);
         if self.part == WeightSet::Output {
             x = Cow::Owned(networks[fused].mixed(self.id, &x, work));
@@ -188,7 +188,7 @@ impl<'a> System<'a> {
                 rows.flat_map(|row| &row[group * outputs..(group + 1) * outputs]).copied().collect()
             };
             let pairs = features.into_par_iter().enumerate();
-            return Ok(pairs.map(|(group, features)| Rows { features, targets: targets(group) }).collect());
+            return Ok(pairs.map(|(group, features)| SystemRows { features, targets: targets(group) }).collect());
         }
         let mut features = Vec::new();
         match &self.kind {
@@ -202,11 +202,11 @@ impl<'a> System<'a> {
         } else {
             self.output_targets(batch, networks, &places, rows, work)?
         };
-        Ok(vec![Rows { features, targets }])
+        Ok(vec![SystemRows { features, targets }])
     }
 
     /// The channels of all members, side by side.
-    fn channel_targets(&self, batch: &Batch, places: &[usize], rows: usize) -> Result<Vec<f32>, FusionError> {
+    fn channel_targets(&self, batch: &RunningBatch, places: &[usize], rows: usize) -> Result<Vec<f32>, FusionError> {
         let width = self.targets();
         let mut targets = vec![0.0; rows * width];
         let mut offset = 0;
@@ -229,7 +229,7 @@ impl<'a> System<'a> {
     /// The kept outputs of the members; for an output layer, their mean by the members' shares.
     fn output_targets(
         &self,
-        batch: &mut Batch,
+        batch: &mut RunningBatch,
         networks: &[LayerwiseNetwork<'_>],
         places: &[usize],
         rows: usize,
@@ -253,7 +253,7 @@ impl<'a> System<'a> {
     }
 
     /// What the solution makes of the layer. `biases` are the members' own, which the targets of full systems hold already.
-    pub(super) fn refit(&self, fit: &Fit, networks: &[LayerwiseNetwork<'_>]) -> Refit {
+    pub(super) fn refit(&self, fit: &LayerFit, networks: &[LayerwiseNetwork<'_>]) -> Refit {
         let solution = &fit.solutions[0];
         match self.kind {
             Unknowns::Features | Unknowns::Windows(_) | Unknowns::Groups { .. } => {

@@ -4,7 +4,7 @@ mod padded;
 pub(in crate::fusion) mod sides;
 mod weights;
 
-pub use padded::Padded;
+pub use padded::PaddedMember;
 pub use weights::fit as fit_weights;
 
 use crate::fusion::FusionError;

@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use crate::model::depth::{NodeSource, Padding};
+use crate::model::depth::{DepthPadding, NodeSource};
 use crate::model::graph::{Graph, Node, Op};
 use crate::model::parameters::{self, Parameter, Role};
 use crate::tensors::{CheckpointError, Elements, Weights};
 
 /// A member's weights under the names of the deeper network, with identities and zeros for what the member lacks.
-pub struct Padded<'a> {
+pub struct PaddedMember<'a> {
     inner: &'a dyn Weights,
     tensors: BTreeMap<String, Tensor>,
     counters: BTreeMap<String, Counter>,
@@ -27,16 +27,16 @@ enum Counter {
     Zero,
 }
 
-impl std::fmt::Debug for Padded<'_> {
+impl std::fmt::Debug for PaddedMember<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Padded").field("tensors", &self.tensors.keys()).finish_non_exhaustive()
+        f.debug_struct("PaddedMember").field("tensors", &self.tensors.keys()).finish_non_exhaustive()
     }
 }
 
-impl<'a> Padded<'a> {
+impl<'a> PaddedMember<'a> {
     /// The weights of `padding.graph`, where `own` is the network that `inner` has the weights of.
     #[must_use]
-    pub fn new(inner: &'a dyn Weights, own: &Graph, padding: &Padding) -> Self {
+    pub fn new(inner: &'a dyn Weights, own: &Graph, padding: &DepthPadding) -> Self {
         let nodes: BTreeMap<&str, &Node> = own.nodes().iter().map(|node| (node.name.as_str(), node)).collect();
         let (mut tensors, mut counters) = (BTreeMap::new(), BTreeMap::new());
         for node in padding.graph.nodes() {
@@ -82,13 +82,13 @@ fn diagonal(shape: &[usize]) -> Vec<f32> {
     values
 }
 
-impl Padded<'_> {
+impl PaddedMember<'_> {
     fn tensor(&self, name: &str) -> Result<&Tensor, CheckpointError> {
         self.tensors.get(name).ok_or_else(|| CheckpointError::Missing(name.to_owned()))
     }
 }
 
-impl Weights for Padded<'_> {
+impl Weights for PaddedMember<'_> {
     fn f32(&self, name: &str) -> Result<Cow<'_, [f32]>, CheckpointError> {
         match self.tensor(name)? {
             Tensor::Own(own) => self.inner.f32(own),

@@ -5,8 +5,8 @@ use std::num::NonZeroUsize;
 
 use rayon::prelude::*;
 
-use crate::fusion::reference::activation::Activation;
 use crate::fusion::reference::dense::linear;
+use crate::fusion::reference::feature_map::FeatureMap;
 use crate::fusion::reference::normalise::softmax;
 use crate::kernels::{Matrix, matmul};
 use crate::model::graph::Node;
@@ -15,7 +15,7 @@ use crate::model::parameters::{self, Role};
 const ONE: NonZeroUsize = NonZeroUsize::MIN;
 
 /// The attention `node` with its `tensors` (in the order of [`parameters::of_node`]) on `x`, N x C x T.
-pub(super) fn attend(x: &Activation, heads: usize, node: &Node, tensors: &[Cow<'_, [f32]>]) -> Vec<f32> {
+pub(super) fn attend(x: &FeatureMap, heads: usize, node: &Node, tensors: &[Cow<'_, [f32]>]) -> Vec<f32> {
     let roles: Vec<Role> = parameters::of_node(node).into_iter().map(|tensor| tensor.role).collect();
     // Queries, keys and values on top of each other, whether the file has them as one tensor or as three.
     let joined = |role: Role| -> Option<Cow<'_, [f32]>> {

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::fusion::reference::activation::Activation;
+use crate::fusion::reference::feature_map::FeatureMap;
 use crate::kernels::{Matrix, matmul};
 use crate::model::graph::{Convolution, Window};
 
@@ -15,7 +15,7 @@ const TILE: usize = 1 << 18;
 const ONE: NonZeroUsize = NonZeroUsize::MIN;
 
 /// `W x + b` at every position; N x out x P. `tensors` are the matrix and, if there is one, the bias.
-pub(super) fn linear(x: &Activation, outputs: usize, tensors: &[Cow<'_, [f32]>]) -> Vec<f32> {
+pub(super) fn linear(x: &FeatureMap, outputs: usize, tensors: &[Cow<'_, [f32]>]) -> Vec<f32> {
     let (weight, positions) = (Matrix::new(&tensors[0], outputs, x.channels), x.positions());
     let mut y = vec![0.0; x.values.len() / x.channels * outputs];
     if positions == 1 {
@@ -31,7 +31,7 @@ pub(super) fn linear(x: &Activation, outputs: usize, tensors: &[Cow<'_, [f32]>])
 }
 
 /// Cross-correlation with all kernels, N x out x P'. `tensors` are the kernels and, if there is one, the bias.
-pub(super) fn convolve(x: &Activation, conv: &Convolution, tensors: &[Cow<'_, [f32]>], size: [usize; 2]) -> Vec<f32> {
+pub(super) fn convolve(x: &FeatureMap, conv: &Convolution, tensors: &[Cow<'_, [f32]>], size: [usize; 2]) -> Vec<f32> {
     let (p_in, p_out) = (x.positions(), size[0] * size[1]);
     let (inputs, outputs) = (conv.inputs_of_one(), conv.out_channels / conv.groups());
     let kernel_len = inputs * conv.window.kernel[0] * conv.window.kernel[1];

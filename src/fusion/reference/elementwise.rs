@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::fusion::reference::activation::Activation;
+use crate::fusion::reference::feature_map::FeatureMap;
 use crate::model::graph::{Approximate, Op};
 
 /// Values of one piece of work.
@@ -40,7 +40,7 @@ pub(super) fn function(op: &Op) -> Option<Box<dyn Fn(f64) -> f64 + Sync>> {
 }
 
 /// Applies a function to every value.
-pub(super) fn map(x: &Activation, function: impl Fn(f64) -> f64 + Sync) -> Activation {
+pub(super) fn map(x: &FeatureMap, function: impl Fn(f64) -> f64 + Sync) -> FeatureMap {
     let mut values = vec![0.0; x.values.len()];
     values.par_chunks_mut(PIECE).zip(x.values.par_chunks(PIECE)).for_each(|(y, x)| {
         y.iter_mut().zip(x).for_each(|(y, &x)| *y = function(f64::from(x)) as f32);
@@ -49,12 +49,12 @@ pub(super) fn map(x: &Activation, function: impl Fn(f64) -> f64 + Sync) -> Activ
 }
 
 /// Sum of two operands of one shape.
-pub(super) fn add(a: &Activation, b: &Activation) -> Activation {
+pub(super) fn add(a: &FeatureMap, b: &FeatureMap) -> FeatureMap {
     a.with(a.values.iter().zip(&b.values).map(|(a, b)| a + b).collect())
 }
 
 /// Product of two operands of one shape, or of which one has a single position.
-pub(super) fn multiply(a: &Activation, b: &Activation) -> Activation {
+pub(super) fn multiply(a: &FeatureMap, b: &FeatureMap) -> FeatureMap {
     let (wide, narrow) = if a.positions() < b.positions() { (b, a) } else { (a, b) };
     let repeat = wide.positions() / narrow.positions();
     let factors = narrow.values.iter().flat_map(|factor| std::iter::repeat_n(factor, repeat));

@@ -3,10 +3,10 @@
 //! channels, softmax and attentions see one member at a time, whatever stands beside it. Independent of the training
 //! engine, which it is there to check.
 
-mod activation;
 mod attention;
 mod dense;
 mod elementwise;
+mod feature_map;
 mod normalise;
 mod pool;
 pub mod verify;
@@ -17,7 +17,7 @@ mod tests;
 use std::borrow::Cow;
 
 use crate::fusion::assemble::routes::Routes;
-use crate::fusion::reference::activation::{Activation, last_uses};
+use crate::fusion::reference::feature_map::{FeatureMap, last_uses};
 use crate::fusion::{Ensemble, FusionError, Member, Selection};
 use crate::model::graph::{Graph, GraphError, Node, NodeId, Op};
 use crate::model::parameters;
@@ -59,13 +59,13 @@ impl Stack<'_> {
             let detail = format!("expected {expected} input values for {} examples, got {}", self.batch, inputs.len());
             return Err(GraphError { node: graph.nodes()[0].name.clone(), detail }.into());
         }
-        let mut done: Vec<Option<Activation>> = Vec::with_capacity(graph.nodes().len());
+        let mut done: Vec<Option<FeatureMap>> = Vec::with_capacity(graph.nodes().len());
         let last_use = last_uses(graph);
         for (id, node) in graph.iter() {
             let output = if id.0 == 0 {
-                Activation::new(inputs.to_vec(), graph.input_shape()[0], &graph.input_shape()[1..])
+                FeatureMap::new(inputs.to_vec(), graph.input_shape()[0], &graph.input_shape()[1..])
             } else {
-                let operands: Vec<&Activation> =
+                let operands: Vec<&FeatureMap> =
                     node.inputs.iter().filter_map(|input| done[input.0].as_ref()).collect();
                 self.compute(id, node, &operands)?
             };
@@ -79,7 +79,7 @@ impl Stack<'_> {
         Ok(done.pop().flatten().map(|logits| logits.values).unwrap_or_default())
     }
 
-    fn compute(&self, id: NodeId, node: &Node, operands: &[&Activation]) -> Result<Activation, FusionError> {
+    fn compute(&self, id: NodeId, node: &Node, operands: &[&FeatureMap]) -> Result<FeatureMap, FusionError> {
         let x = operands[0];
         let positions = &self.graph.shape(id)[1..];
         if node.op.is_dense() || node.op.convolution().is_some() {
@@ -94,14 +94,14 @@ impl Stack<'_> {
         Ok(match &node.op {
             Op::Flatten | Op::Reshape { .. } => {
                 let channels = x.channels * x.positions() / positions.iter().product::<usize>();
-                Activation::new(x.values.clone(), channels, positions)
+                FeatureMap::new(x.values.clone(), channels, positions)
             }
             Op::Add => elementwise::add(x, operands[1]),
             Op::Multiply => elementwise::multiply(x, operands[1]),
-            Op::Concat => activation::concat(operands, self.batch),
+            Op::Concat => feature_map::concat(operands, self.batch),
             Op::TokenSelect { index } => {
                 let picked = x.values.chunks_exact(x.positions()).map(|channel| channel[*index]).collect();
-                Activation::new(picked, x.channels, positions)
+                FeatureMap::new(picked, x.channels, positions)
             }
             op => pool::pool(op, x, positions),
         })
@@ -109,9 +109,9 @@ impl Stack<'_> {
 
     /// Matrices, convolutions and attentions: each member's block reads its own channels and writes its own, or, at the
     /// output, adds its share to the mean.
-    fn dense(&self, id: NodeId, x: &Activation) -> Result<Activation, FusionError> {
+    fn dense(&self, id: NodeId, x: &FeatureMap) -> Result<FeatureMap, FusionError> {
         let (columns, rows) = (self.columns(id), self.rows(id));
-        let mut y = Activation::zeros(self.batch, rows.len, &self.graph.shape(id)[1..]);
+        let mut y = FeatureMap::zeros(self.batch, rows.len, &self.graph.shape(id)[1..]);
         for (index, member) in self.members.iter().enumerate() {
             let tensors = tensors(*member, id)?;
             let block = x.take(&columns.runs[index], self.batch);
@@ -127,9 +127,9 @@ impl Stack<'_> {
     }
 
     /// Operations that see the channels of one member only, and give as many.
-    fn channelwise(&self, id: NodeId, x: &Activation) -> Result<Activation, FusionError> {
+    fn channelwise(&self, id: NodeId, x: &FeatureMap) -> Result<FeatureMap, FusionError> {
         let rows = self.rows(id);
-        let mut y = Activation::zeros(self.batch, rows.len, &self.graph.shape(id)[1..]);
+        let mut y = FeatureMap::zeros(self.batch, rows.len, &self.graph.shape(id)[1..]);
         for (index, member) in self.members.iter().enumerate() {
             let tensors = tensors(*member, id)?;
             let block = x.take(&rows.runs[index], self.batch);

@@ -4,11 +4,11 @@ use std::borrow::Cow;
 
 use rayon::prelude::*;
 
-use crate::fusion::reference::activation::Activation;
+use crate::fusion::reference::feature_map::FeatureMap;
 use crate::model::graph::Op;
 
 /// Applies `op` with its `tensors` to `x`; what comes out has as many channels. Sums are taken in f64.
-pub(super) fn apply(op: &Op, x: Activation, tensors: &[Cow<'_, [f32]>]) -> Vec<f32> {
+pub(super) fn apply(op: &Op, x: FeatureMap, tensors: &[Cow<'_, [f32]>]) -> Vec<f32> {
     let (channels, positions, example) = (x.channels, x.positions(), x.example());
     let mut values = x.values;
     match op {

@@ -2,13 +2,13 @@
 
 use rayon::prelude::*;
 
-use crate::fusion::reference::activation::Activation;
+use crate::fusion::reference::feature_map::FeatureMap;
 use crate::kernels::Geometry;
 use crate::kernels::pool::Cover;
 use crate::model::graph::{BlurWindow, Op, PoolKind};
 
 /// Applies the pool `op`; `axes` are the positions of the output.
-pub(super) fn pool(op: &Op, x: &Activation, axes: &[usize]) -> Activation {
+pub(super) fn pool(op: &Op, x: &FeatureMap, axes: &[usize]) -> FeatureMap {
     if let Some(window) = op.blur() {
         return blur(x, axes, window);
     }
@@ -38,7 +38,7 @@ pub(super) fn pool(op: &Op, x: &Activation, axes: &[usize]) -> Activation {
 }
 
 /// Maximum or mean of what every output position covers, channel by channel.
-fn reduce(x: &Activation, axes: &[usize], maximum: bool, cover: &Cover) -> Activation {
+fn reduce(x: &FeatureMap, axes: &[usize], maximum: bool, cover: &Cover) -> FeatureMap {
     let mut values = vec![0.0; x.values.len() / cover.inputs() * cover.outputs()];
     let planes = values.par_chunks_exact_mut(cover.outputs()).zip(x.values.par_chunks_exact(cover.inputs()));
     planes.for_each(|(y, x)| {
@@ -51,11 +51,11 @@ fn reduce(x: &Activation, axes: &[usize], maximum: bool, cover: &Cover) -> Activ
             };
         }
     });
-    Activation::new(values, x.channels, axes)
+    FeatureMap::new(values, x.channels, axes)
 }
 
 /// The image with its rims reflected, then the filter over it.
-fn blur(x: &Activation, axes: &[usize], window: BlurWindow) -> Activation {
+fn blur(x: &FeatureMap, axes: &[usize], window: BlurWindow) -> FeatureMap {
     let BlurWindow { kernel, stride, padding } = window;
     let ([height, width], inside) = (x.size(), x.size().map(|size| size as isize - 1));
     let at = |axis: usize, padded: usize| {
@@ -75,7 +75,7 @@ fn blur(x: &Activation, axes: &[usize], window: BlurWindow) -> Activation {
             values.push(blurred as f32);
         }
     }
-    Activation::new(values, x.channels, axes)
+    FeatureMap::new(values, x.channels, axes)
 }
 
 /// The largest value; one that is not a number wins.

@@ -14,7 +14,7 @@ pub struct Ranking<'a> {
     pub seed: u64,
     /// Second moments of the activations; rankings that need none ignore them.
     pub statistics: Option<&'a ActivationStatistics>,
-    /// What gradients tell of each member's weights; rankings that need none ignore them.
+    /// Statistics of each member's weights by their gradients; rankings that need none ignore them.
     pub saliencies: Option<&'a [Saliency]>,
     /// Units that each group keeps.
     pub targets: &'a [usize],

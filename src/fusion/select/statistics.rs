@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 
 use crate::cost::calibration::PER_UNIT;
 use crate::fusion::calibration::moments::Moments;
-use crate::fusion::calibration::{Batch, HELD_BYTES, Inputs, LayerwiseNetwork, Monitor, Sampling, Stream};
+use crate::fusion::calibration::{
+    HELD_BYTES, LayerwiseNetwork, Monitor, RunningBatch, Sampling, Stream, UnlabelledInputs,
+};
 use crate::fusion::select::css;
 use crate::fusion::{Ensemble, FusionError, Scores};
 use crate::kernels::Workspace;
 use crate::model::graph::{Graph, NodeId};
-use crate::model::groups::{Axis, GroupId, Owner, Placed, Segment};
+use crate::model::groups::{Axis, AxisSegment, GroupId, Owner, Placed};
 use crate::model::parameters::{self, Role};
 
 /// Statistics of each group's activations on calibration data.
@@ -43,7 +45,7 @@ struct Reader {
 /// When weights cannot be read, an operation is not supported, or `monitor` says to stop.
 pub fn measure(
     ensemble: &Ensemble<'_>,
-    inputs: &dyn Inputs,
+    inputs: &dyn UnlabelledInputs,
     sampling: &Sampling,
     monitor: Monitor<'_>,
 ) -> Result<ActivationStatistics, FusionError> {
@@ -95,7 +97,7 @@ fn read_axis(ensemble: &Ensemble<'_>, member: usize, layer: NodeId, group: Group
     let couplings = &ensemble.couplings()[member];
     if couplings.attention_of(group) == Some(layer) {
         let heads = couplings.attentions[&layer].segments().iter();
-        let channels = heads.map(|heads| Segment { units: heads.len(), repeat: 1, ..*heads }).collect();
+        let channels = heads.map(|heads| AxisSegment { units: heads.len(), repeat: 1, ..*heads }).collect();
         return (channels, Role::OutputWeight);
     }
     let role = if couplings.attentions.contains_key(&layer) { Role::Projection } else { Role::Weight };
@@ -108,7 +110,7 @@ impl Reader {
         &mut self,
         ensemble: &Ensemble<'_>,
         networks: &[LayerwiseNetwork<'_>],
-        batch: &Batch,
+        batch: &RunningBatch,
         sampling: &Sampling,
         work: &mut Workspace<f32>,
     ) -> Result<(), FusionError> {

@@ -1,17 +1,14 @@
 //! `POST /v1/comparisons`.
 
 use axum::Json;
-use axum::extract::{OriginalUri, State};
-use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use crate::domain::problem::{Fault, FaultCode, Problem};
 use crate::http::auth::Caller;
-use crate::http::idempotent::{accept, request_key};
+use crate::http::idempotent::{Creation, accept};
 use crate::http::jobs::submission;
-use crate::http::json::JsonBody;
-use crate::http::listing::{RawQuery, flags};
+use crate::http::listing::flags;
 use crate::http::shared_responses::{ReadsJson, Writes};
 use crate::http::state::AppState;
 use crate::http::views::comparisons::ComparisonView;
@@ -51,25 +48,19 @@ const MOST_FAULTS: usize = 100;
         (status = 202, description = "The comparison was queued.", body = ComparisonView,
             headers(("Location", description = "The address of the comparison."), ("Retry-After", description = "After how many seconds to look at the comparison."))),
         Writes, ReadsJson))]
-pub(super) async fn create(
-    State(state): State<AppState>,
-    caller: Caller,
-    uri: OriginalUri,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-    body: JsonBody,
-) -> Result<Response, Problem> {
-    let [validate_only, quick] = flags(&query, ["validate_only", "quick"])?;
+pub(super) async fn create(request: Creation) -> Result<Response, Problem> {
+    let Creation { state, caller, query, body, .. } = &request;
+    let [validate_only, quick] = flags(query, ["validate_only", "quick"])?;
     let grid = comparison(&body.value, quick).map_err(Problem::faults)?;
     bounded(&grid, body.bytes.len())?;
     if validate_only {
-        let runs = read(&state, &caller, &grid).await?;
+        let runs = read(state, caller, &grid).await?;
         return Ok(Json(outlook(&grid, &runs)).into_response());
     }
-    let key = request_key(&headers, &uri, &body.bytes)?;
+    let key = request.key()?;
     let key = key.as_ref();
-    accept(&state, &caller, key, async {
-        let runs = read(&state, &caller, &grid).await?;
+    accept(state, caller, key, async {
+        let runs = read(state, caller, &grid).await?;
         let (tenant, title) = (caller.tenant.as_ref().clone(), grid.title.clone());
         Ok(state.comparisons.insert(&NewComparison { tenant, title, quick, runs }, key).await?)
     })
@@ -103,7 +94,7 @@ async fn read(state: &AppState, caller: &Caller, grid: &Grid) -> Result<Vec<(Pla
             Err(problem) => {
                 for fault in problem.errors.iter().map(|fault| grid.locate(&cell, fault)) {
                     // The same part of the plan is in many jobs.
-                    let known = faults.iter().any(|one| one.pointer == fault.pointer && one.code == fault.code);
+                    let known = faults.iter().any(|one| one.path() == fault.path() && one.code == fault.code);
                     if !known && faults.len() < MOST_FAULTS {
                         faults.push(fault);
                     }

@@ -1,12 +1,13 @@
 //! Lists, shows, cancels and deletes comparisons.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 
 use super::{absent, find, parse_id};
 use crate::domain::problem::{Code, Problem};
+use crate::http::addressed::Addressed;
 use crate::http::auth::Caller;
 use crate::http::listing::{Page, RawQuery, parse_unlabelled};
 use crate::http::polling::{answer, wait};
@@ -33,7 +34,7 @@ pub(super) async fn list(
 ) -> Result<Json<Page<ComparisonSummary>>, Problem> {
     let listing = parse_unlabelled(&query)?;
     let rows = state.comparisons.list(&caller.tenant, &listing).await?;
-    Ok(Json(Page::new(&listing, rows, |row| row.id.to_string(), ComparisonSummary::from)))
+    Ok(Json(Page::of(listing.limit, rows, |row| row.id.to_string(), ComparisonSummary::from)))
 }
 
 /// Show a comparison
@@ -50,19 +51,13 @@ pub(super) async fn list(
             headers(("ETag", description = "Identifies this version of the answer."), ("Retry-After", description = "After how many seconds to look again. It is only sent while a run has not ended."))),
         (status = 304, description = "Nothing has changed since."),
         Finds))]
-pub(super) async fn get(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let id = parse_id(&id)?;
-    let (mut summary, mut runs) = find(&state, &caller, id).await?;
+pub(super) async fn get(request: Addressed, headers: HeaderMap) -> Result<Response, Problem> {
+    let (mut summary, mut runs) = find(&request).await?;
     if !summary.counts.ended() {
         let before = summary.counts;
-        let news = || async { Ok(find(&state, &caller, id).await?.0.counts != before) };
-        wait(&state, &headers, news).await?;
-        (summary, runs) = find(&state, &caller, id).await?;
+        let news = || async { Ok(find(&request).await?.0.counts != before) };
+        wait(&request.state, &headers, news).await?;
+        (summary, runs) = find(&request).await?;
     }
     let ended = summary.counts.ended();
     answer(&ComparisonView::new(summary, runs), ended, &headers)
@@ -77,19 +72,14 @@ pub(super) async fn get(
         (status = 200, description = "All jobs had already ended.", body = ComparisonView),
         (status = 202, description = "The jobs end, or are about to.", body = ComparisonView),
         Writes, Finds))]
-pub(super) async fn cancel(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<(StatusCode, Json<ComparisonView>), Problem> {
-    let id = parse_id(&id)?;
-    let (before, runs) = find(&state, &caller, id).await?;
+pub(super) async fn cancel(request: Addressed) -> Result<(StatusCode, Json<ComparisonView>), Problem> {
+    let (before, runs) = find(&request).await?;
     // Last first: the queue shall not begin what is about to be cancelled.
     for job in runs.iter().rev().filter_map(|run| run.job.as_ref()) {
-        state.jobs.cancel(&caller.tenant, job.id).await?;
+        request.state.jobs.cancel(&request.caller.tenant, job.id).await?;
     }
     let status = if before.counts.ended() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let (summary, runs) = find(&state, &caller, id).await?;
+    let (summary, runs) = find(&request).await?;
     Ok((status, Json(ComparisonView::new(summary, runs))))
 }
 
@@ -102,13 +92,8 @@ pub(super) async fn cancel(
         (status = 204, description = "The comparison was deleted."),
         (status = 409, description = "A job of the comparison has not ended.", body = ProblemView, content_type = "application/problem+json"),
         Writes, Finds))]
-pub(super) async fn delete(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<StatusCode, Problem> {
-    let id = parse_id(&id)?;
-    let (state, tenant) = (&state, &caller.tenant);
+pub(super) async fn delete(request: Addressed) -> Result<StatusCode, Problem> {
+    let (state, tenant, id) = (&request.state, &request.caller.tenant, parse_id(&request.name)?);
     let delete = || async move { Ok(state.comparisons.delete(&state.blobs, tenant, id).await?) };
     match state.reserve.free(delete).await? {
         ComparisonDeletion::Absent => Err(absent(&format!("There is no comparison `{id}`"))),

@@ -7,13 +7,14 @@ mod report;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::addressed::Addressed;
 use super::auth::Caller;
 use super::idempotent::Made;
 use super::state::AppState;
 use super::views::comparisons::ComparisonView;
 use crate::domain::id::ComparisonId;
 use crate::domain::problem::{Code, Problem};
-use crate::store::comparisons::{StoredRun, Summary};
+use crate::store::comparisons::{StoredComparison, StoredRun};
 
 /// Every route of comparisons.
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -29,7 +30,7 @@ impl Made for ComparisonId {
     const PATH: &'static str = "/v1/comparisons";
 
     async fn render(self, state: &AppState, caller: &Caller) -> Result<Vec<u8>, Problem> {
-        let (summary, runs) = find(state, caller, self).await?;
+        let (summary, runs) = read(state, caller, self).await?;
         serde_json::to_vec(&ComparisonView::new(summary, runs))
             .map_err(|error| Problem::new(Code::Internal, format!("The comparison cannot be shown: {error}")))
     }
@@ -41,7 +42,15 @@ fn parse_id(text: &str) -> Result<ComparisonId, Problem> {
 }
 
 /// The caller's comparison with its runs.
-async fn find(state: &AppState, caller: &Caller, id: ComparisonId) -> Result<(Summary, Vec<StoredRun>), Problem> {
+async fn find(request: &Addressed) -> Result<(StoredComparison, Vec<StoredRun>), Problem> {
+    read(&request.state, &request.caller, parse_id(&request.name)?).await
+}
+
+async fn read(
+    state: &AppState,
+    caller: &Caller,
+    id: ComparisonId,
+) -> Result<(StoredComparison, Vec<StoredRun>), Problem> {
     let found = state.comparisons.find(&caller.tenant, id).await?;
     found.ok_or_else(|| absent(&format!("There is no comparison `{id}`")))
 }

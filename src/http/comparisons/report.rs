@@ -1,13 +1,12 @@
 //! `GET /v1/comparisons/{id}/report` and the same as a page.
 
 use axum::Json;
-use axum::extract::{Path, State};
 use axum::response::Html;
 use futures_util::TryStreamExt;
 
-use super::{find, parse_id};
+use super::find;
 use crate::domain::problem::{Code, Problem};
-use crate::http::auth::Caller;
+use crate::http::addressed::Addressed;
 use crate::http::shared_responses::Finds;
 use crate::http::state::AppState;
 use crate::report::{Comparison, Report, Run};
@@ -23,12 +22,8 @@ use crate::store::comparisons::{Place, RunJob};
     responses(
         (status = 200, description = "The report.", body = Object),
         Finds))]
-pub(super) async fn report(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Json<Comparison>, Problem> {
-    collect(&state, &caller, &id).await.map(Json)
+pub(super) async fn report(request: Addressed) -> Result<Json<Comparison>, Problem> {
+    collect(&request).await.map(Json)
 }
 
 /// Read the report as a page
@@ -39,22 +34,18 @@ pub(super) async fn report(
     responses(
         (status = 200, description = "The page.", body = String, content_type = "text/html"),
         Finds))]
-pub(super) async fn report_html(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Html<String>, Problem> {
-    collect(&state, &caller, &id).await.map(|comparison| Html(comparison.page()))
+pub(super) async fn report_html(request: Addressed) -> Result<Html<String>, Problem> {
+    collect(&request).await.map(|comparison| Html(comparison.page()))
 }
 
-async fn collect(state: &AppState, caller: &Caller, id: &str) -> Result<Comparison, Problem> {
-    let (summary, runs) = find(state, caller, parse_id(id)?).await?;
+async fn collect(request: &Addressed) -> Result<Comparison, Problem> {
+    let (summary, runs) = find(request).await?;
     let mut comparison = Comparison::new(summary.title, summary.quick);
     for comparisons::StoredRun { place, job } in runs {
         let Some(RunJob { state: shown, seconds, error, report, .. }) = job else { continue };
         let Place { ensemble, method, target, seed } = place;
         let (report, error) = match (shown.as_str(), report) {
-            ("succeeded", Some((key, bytes))) => match read(state, &key, bytes).await? {
+            ("succeeded", Some((key, bytes))) => match read(&request.state, &key, bytes).await? {
                 Ok(report) => (Some(report), None),
                 Err(error) => (None, Some(format!("its report was written by another version: {error}"))),
             },

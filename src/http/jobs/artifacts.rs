@@ -1,17 +1,13 @@
 //! The results of a job: `GET /v1/jobs/{id}/model` and its siblings.
 
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, Method};
 use axum::response::{IntoResponse, Response};
 
 use super::find;
 use crate::domain::job::State as JobState;
 use crate::domain::problem::{Code, Problem};
-use crate::http::auth::Caller;
-use crate::http::download::Download;
-use crate::http::shared_responses::{NeedsSuccess, SendsRange};
-use crate::http::state::AppState;
-use crate::http::uploads;
+use crate::http::addressed::Addressed;
+use crate::http::download::{Download, Selector};
+use crate::http::shared_responses::{NeedsSuccess, SendsFile};
 use crate::store::jobs::{Artifact, Job};
 
 /// What the fused model is called on the client's disk.
@@ -25,20 +21,9 @@ const MODEL_FILE: &str = "fused.safetensors";
     params(
         ("id" = String, Path, description = "The id of the job.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c"),
         ("Range" = Option<String>, Header, description = "Which bytes to send.", example = "bytes=1048576-")),
-    responses(
-        (status = 200, description = "The whole file.", body = inline(uploads::FileBytes), content_type = "application/octet-stream",
-            headers(("ETag", description = "The SHA-256 of the file."), ("Repr-Digest", description = "The same digest, as RFC 9530 writes it."))),
-        (status = 206, description = "The requested part of the file.", body = inline(uploads::FileBytes), content_type = "application/octet-stream"),
-        (status = 304, description = "The client already has this version."),
-        NeedsSuccess, SendsRange))]
-pub(super) async fn model(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-    method: Method,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    send(&state, &caller, &id, "model", MODEL_FILE, (&method, &headers)).await
+    responses(SendsFile, NeedsSuccess))]
+pub(super) async fn model(request: Addressed, selector: Selector) -> Result<Response, Problem> {
+    send(&request, &selector, "model", MODEL_FILE).await
 }
 
 /// Show the fused model's digest
@@ -50,12 +35,8 @@ pub(super) async fn model(
         (status = 200, description = "The digest and the name of the file.", body = String, content_type = "text/plain",
             example = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08  fused.safetensors\n"),
         NeedsSuccess))]
-pub(super) async fn model_sha256(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Response, Problem> {
-    let artifact = artifact(&state, &caller, &id, "model").await?;
+pub(super) async fn model_sha256(request: Addressed) -> Result<Response, Problem> {
+    let artifact = artifact(&request, "model").await?;
     Ok(format!("{}  {MODEL_FILE}\n", artifact.sha256).into_response())
 }
 
@@ -67,14 +48,8 @@ pub(super) async fn model_sha256(
     responses(
         (status = 200, description = "The report.", body = Object),
         NeedsSuccess))]
-pub(super) async fn report(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-    method: Method,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    send(&state, &caller, &id, "report", "report.json", (&method, &headers)).await
+pub(super) async fn report(request: Addressed, selector: Selector) -> Result<Response, Problem> {
+    send(&request, &selector, "report", "report.json").await
 }
 
 /// Read the report as a page
@@ -85,14 +60,8 @@ pub(super) async fn report(
     responses(
         (status = 200, description = "The page.", body = String, content_type = "text/html"),
         NeedsSuccess))]
-pub(super) async fn report_html(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-    method: Method,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    send(&state, &caller, &id, "report.html", "report.html", (&method, &headers)).await
+pub(super) async fn report_html(request: Addressed, selector: Selector) -> Result<Response, Problem> {
+    send(&request, &selector, "report.html", "report.html").await
 }
 
 /// Read the fused model's architecture
@@ -103,14 +72,8 @@ pub(super) async fn report_html(
     responses(
         (status = 200, description = "The graph of the fused model.", body = Object),
         NeedsSuccess))]
-pub(super) async fn architecture(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-    method: Method,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    send(&state, &caller, &id, "architecture", "architecture.json", (&method, &headers)).await
+pub(super) async fn architecture(request: Addressed, selector: Selector) -> Result<Response, Problem> {
+    send(&request, &selector, "architecture", "architecture.json").await
 }
 
 /// Read where the fused model comes from
@@ -122,35 +85,23 @@ pub(super) async fn architecture(
     responses(
         (status = 200, description = "Where each unit comes from.", body = Object),
         NeedsSuccess))]
-pub(super) async fn provenance(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-    method: Method,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    send(&state, &caller, &id, "provenance", "provenance.json", (&method, &headers)).await
+pub(super) async fn provenance(request: Addressed, selector: Selector) -> Result<Response, Problem> {
+    send(&request, &selector, "provenance", "provenance.json").await
 }
 
-async fn send(
-    state: &AppState,
-    caller: &Caller,
-    id: &str,
-    name: &str,
-    file_name: &str,
-    (method, headers): (&Method, &HeaderMap),
-) -> Result<Response, Problem> {
-    let Artifact { blob_key, bytes, sha256, media_type, .. } = artifact(state, caller, id, name).await?;
+/// Sends the artifact `name`, which the client may call `file_name`.
+async fn send(request: &Addressed, selector: &Selector, name: &str, file_name: &str) -> Result<Response, Problem> {
+    let Artifact { blob_key, bytes, sha256, media_type, .. } = artifact(request, name).await?;
     let download = Download { blob_key, bytes, sha256, media_type, file_name: file_name.to_owned() };
-    download.respond(state, method, headers).await
+    download.respond(&request.state, selector).await
 }
 
 /// The artifact `name` of the caller's job.
-async fn artifact(state: &AppState, caller: &Caller, id: &str, name: &str) -> Result<Artifact, Problem> {
-    let job = find(state, caller, id).await?;
+async fn artifact(request: &Addressed, name: &str) -> Result<Artifact, Problem> {
+    let job = find(request).await?;
     expect_success(&job)?;
-    let found = state.jobs.artifacts(job.id).await?.into_iter().find(|artifact| artifact.name == name);
-    found.ok_or_else(|| Problem::new(Code::NotFound, format!("The job {id} has no {name}.")))
+    let found = request.state.jobs.artifacts(job.id).await?.into_iter().find(|artifact| artifact.name == name);
+    found.ok_or_else(|| Problem::new(Code::NotFound, format!("The job {} has no {name}.", request.name)))
 }
 
 fn expect_success(job: &Job) -> Result<(), Problem> {

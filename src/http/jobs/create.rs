@@ -1,19 +1,14 @@
 //! `POST /v1/jobs`.
 
 use axum::Json;
-use axum::extract::{OriginalUri, State};
-use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::submission::read;
 use crate::domain::problem::Problem;
-use crate::http::auth::Caller;
-use crate::http::idempotent::{accept, request_key};
-use crate::http::json::JsonBody;
-use crate::http::listing::{RawQuery, flags};
+use crate::http::idempotent::{Creation, accept};
+use crate::http::listing::flags;
 use crate::http::shared_responses::{ReadsJson, Writes};
-use crate::http::state::AppState;
 use crate::http::views::jobs::JobView;
 
 /// Queue a fusion
@@ -53,23 +48,17 @@ use crate::http::views::jobs::JobView;
         (status = 202, description = "The job was queued.", body = JobView,
             headers(("Location", description = "The address of the job."), ("Retry-After", description = "After how many seconds to look at the job."))),
         Writes, ReadsJson))]
-pub(super) async fn create(
-    State(state): State<AppState>,
-    caller: Caller,
-    uri: OriginalUri,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-    body: JsonBody,
-) -> Result<Response, Problem> {
-    let [validate_only] = flags(&query, ["validate_only"])?;
+pub(super) async fn create(request: Creation) -> Result<Response, Problem> {
+    let Creation { state, caller, query, body, .. } = &request;
+    let [validate_only] = flags(query, ["validate_only"])?;
     if validate_only {
-        let plan = read(&state, &caller, &body.value).await?.plan;
+        let plan = read(state, caller, &body.value).await?.plan;
         return Ok(Json(if plan.is_null() { unknown_plan() } else { plan }).into_response());
     }
-    let key = request_key(&headers, &uri, &body.bytes)?;
+    let key = request.key()?;
     let key = key.as_ref();
-    accept(&state, &caller, key, async {
-        let job = read(&state, &caller, &body.value).await?;
+    accept(state, caller, key, async {
+        let job = read(state, caller, &body.value).await?;
         Ok(state.jobs.insert(&job, key).await?)
     })
     .await

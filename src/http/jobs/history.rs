@@ -1,7 +1,6 @@
 //! What a job reports while it runs: its events, its log, its training curve.
 
 use axum::Json;
-use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
@@ -10,7 +9,7 @@ use super::stream::stream;
 use super::{accepts, find, number, unknown_parameter};
 use crate::domain::id::JobId;
 use crate::domain::problem::Problem;
-use crate::http::auth::Caller;
+use crate::http::addressed::Addressed;
 use crate::http::listing::{Page, RawQuery, pairs};
 use crate::http::shared_responses::{Finds, ReadsQuery};
 use crate::http::state::AppState;
@@ -35,9 +34,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
             (String = "text/event-stream", example = "id: 1\nevent: state\ndata: {\"seq\":1,\"type\":\"state\",\"data\":{\"state\":\"queued\"}}\n\n"))),
         ReadsQuery, Finds))]
 pub(super) async fn events(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
+    request: Addressed,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -49,16 +46,13 @@ pub(super) async fn events(
             other => return Err(unknown_parameter(other, "after and limit")),
         }
     }
-    let job = find(&state, &caller, &id).await?.id;
+    let (job, state) = (find(&request).await?.id, &request.state);
     if accepts(&headers, "text/event-stream") {
         let last = headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok()?.parse().ok());
-        return Ok(stream(&state, job, last.unwrap_or(after)));
+        return Ok(stream(state, job, last.unwrap_or(after)));
     }
-    let mut rows = state.jobs.events(job, after, limit as u32 + 1).await?;
-    let has_more = rows.len() > limit as usize;
-    rows.truncate(limit as usize);
-    let next_after = rows.last().filter(|_| has_more).map(|event| event.seq.to_string());
-    Ok(Json(Page { data: rows.into_iter().map(EventView::from).collect(), has_more, next_after }).into_response())
+    let rows = state.jobs.events(job, after, limit as u32 + 1).await?;
+    Ok(Json(Page::of(limit as usize, rows, |event| event.seq.to_string(), EventView::from)).into_response())
 }
 
 /// Most lines in one answer.
@@ -77,9 +71,7 @@ const MOST_LINES: u32 = 1000;
         (status = 200, description = "The lines of the log.", content((Page<LogView> = "application/json"), (String = "text/plain"))),
         ReadsQuery, Finds))]
 pub(super) async fn logs(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
+    request: Addressed,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -91,8 +83,8 @@ pub(super) async fn logs(
             other => return Err(unknown_parameter(other, "tail and after")),
         }
     }
-    let job = find(&state, &caller, &id).await?.id;
-    let page = page(&state, job, tail, after).await?;
+    let (job, state) = (find(&request).await?.id, &request.state);
+    let page = page(state, job, tail, after).await?;
     if accepts(&headers, "text/plain") {
         return Ok(page.data.iter().map(LogView::line).collect::<String>().into_response());
     }
@@ -105,11 +97,8 @@ async fn page(state: &AppState, job: JobId, tail: Option<u32>, after: Option<i64
         return Ok(Page { data: rows.into_iter().map(LogView::from).collect(), has_more: false, next_after: None });
     };
     let limit = tail.unwrap_or(MOST_LINES) as usize;
-    let mut rows = state.jobs.logs(job, after, limit as u32 + 1).await?;
-    let has_more = rows.len() > limit;
-    rows.truncate(limit);
-    let next_after = rows.last().filter(|_| has_more).map(|event| event.seq.to_string());
-    Ok(Page { data: rows.into_iter().map(LogView::from).collect(), has_more, next_after })
+    let rows = state.jobs.logs(job, after, limit as u32 + 1).await?;
+    Ok(Page::of(limit, rows, |event| event.seq.to_string(), LogView::from))
 }
 
 /// Columns of the table, and where their values stand in an epoch's JSON.
@@ -133,14 +122,9 @@ const COLUMNS: [(&str, &str); 9] = [
     responses(
         (status = 200, description = "The finished epochs.", content((MetricsView = "application/json"), (String = "text/csv"))),
         Finds))]
-pub(super) async fn metrics(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let job = find(&state, &caller, &id).await?.id;
-    let data = state.jobs.metrics(job).await?;
+pub(super) async fn metrics(request: Addressed, headers: HeaderMap) -> Result<Response, Problem> {
+    let job = find(&request).await?.id;
+    let data = request.state.jobs.metrics(job).await?;
     if accepts(&headers, "text/csv") {
         return Ok(([(header::CONTENT_TYPE, "text/csv; charset=utf-8; header=present")], csv(&data)).into_response());
     }

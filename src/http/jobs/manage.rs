@@ -1,13 +1,14 @@
 //! Lists, shows, cancels, retries and deletes jobs.
 
 use axum::Json;
-use axum::extract::{OriginalUri, Path, State};
+use axum::extract::{OriginalUri, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 
 use super::{find, parse_id, unknown_parameter, view, wrong_parameter};
 use crate::domain::job;
 use crate::domain::problem::Problem;
+use crate::http::addressed::Addressed;
 use crate::http::auth::Caller;
 use crate::http::idempotent::{accept, request_key};
 use crate::http::listing::{ListParameters, Page, RawQuery, pairs, parse};
@@ -32,7 +33,7 @@ pub(super) async fn list(
 ) -> Result<Json<Page<JobSummary>>, Problem> {
     let listing = parse(&query, job::State::SHOWN)?;
     let rows = state.jobs.list(&caller.tenant, &listing).await?;
-    Ok(Json(Page::new(&listing, rows, |job| job.id.to_string(), |job| JobSummary::from(&job))))
+    Ok(Json(Page::of(listing.limit, rows, |job| job.id.to_string(), |job| JobSummary::from(&job))))
 }
 
 /// Show a job
@@ -49,21 +50,16 @@ pub(super) async fn list(
             headers(("ETag", description = "Identifies this version of the answer."), ("Retry-After", description = "After how many seconds to look again. It is only sent while the job has not ended."))),
         (status = 304, description = "Nothing has changed since."),
         Finds))]
-pub(super) async fn get(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let mut job = find(&state, &caller, &id).await?;
+pub(super) async fn get(request: Addressed, headers: HeaderMap) -> Result<Response, Problem> {
+    let (mut job, state) = (find(&request).await?, &request.state);
     if !job.state.is_terminal() {
         let shown = job.state.shown();
         let news = || async { Ok(state.jobs.watch(job.id).await?.state != shown) };
-        wait(&state, &headers, news).await?;
-        job = state.jobs.get(&caller.tenant, job.id).await?;
+        wait(state, &headers, news).await?;
+        job = find(&request).await?;
     }
     let ended = job.state.is_terminal();
-    answer(&view(&state, job).await?, ended, &headers)
+    answer(&view(state, job).await?, ended, &headers)
 }
 
 /// Cancel a job
@@ -76,17 +72,12 @@ pub(super) async fn get(
         (status = 200, description = "The job had already ended.", body = JobView),
         (status = 202, description = "The job ends, or is about to.", body = JobView),
         Writes, Finds))]
-pub(super) async fn cancel(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<(StatusCode, Json<JobView>), Problem> {
-    let id = parse_id(&id)?;
-    let changed = state.jobs.cancel(&caller.tenant, id).await?;
-    let job = find(&state, &caller, &id.to_string()).await?;
+pub(super) async fn cancel(request: Addressed) -> Result<(StatusCode, Json<JobView>), Problem> {
+    let changed = request.state.jobs.cancel(&request.caller.tenant, parse_id(&request.name)?).await?;
+    let job = find(&request).await?;
     let ended_before = !changed && job.state.is_terminal();
     let status = if ended_before { StatusCode::OK } else { StatusCode::ACCEPTED };
-    Ok((status, Json(view(&state, job).await?)))
+    Ok((status, Json(view(&request.state, job).await?)))
 }
 
 /// Run a job again
@@ -104,9 +95,7 @@ pub(super) async fn cancel(
         (status = 422, description = "A file that the job reads was deleted.", body = ProblemView, content_type = "application/problem+json"),
         Writes, Finds))]
 pub(super) async fn retry(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
+    Addressed { state, caller, name }: Addressed,
     uri: OriginalUri,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
@@ -114,7 +103,8 @@ pub(super) async fn retry(
     let from = origin(&query)?;
     let key = request_key(&headers, &uri, &[])?;
     let key = key.as_ref();
-    accept(&state, &caller, key, async { Ok(state.jobs.retry(&caller.tenant, parse_id(&id)?, from, key).await?) }).await
+    accept(&state, &caller, key, async { Ok(state.jobs.retry(&caller.tenant, parse_id(&name)?, from, key).await?) })
+        .await
 }
 
 fn origin(query: &str) -> Result<RetryFrom, Problem> {
@@ -141,13 +131,8 @@ fn origin(query: &str) -> Result<RetryFrom, Problem> {
         (status = 204, description = "The job was deleted."),
         (status = 409, description = "The job has not ended.", body = ProblemView, content_type = "application/problem+json"),
         Writes, Finds))]
-pub(super) async fn delete(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<StatusCode, Problem> {
-    let id = parse_id(&id)?;
-    let (state, tenant) = (&state, &caller.tenant);
+pub(super) async fn delete(request: Addressed) -> Result<StatusCode, Problem> {
+    let (state, tenant, id) = (&request.state, &request.caller.tenant, parse_id(&request.name)?);
     state.reserve.free(|| async move { Ok(state.jobs.delete(&state.blobs, tenant, id).await?) }).await?;
     Ok(StatusCode::NO_CONTENT)
 }

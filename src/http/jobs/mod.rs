@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, header};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::addressed::Addressed;
 use super::auth::Caller;
 use super::idempotent::Made;
 use super::state::AppState;
@@ -54,8 +55,8 @@ fn parse_id(text: &str) -> Result<JobId, Problem> {
 }
 
 /// The caller's job.
-async fn find(state: &AppState, caller: &Caller, id: &str) -> Result<Job, Problem> {
-    Ok(state.jobs.get(&caller.tenant, parse_id(id)?).await?)
+async fn find(request: &Addressed) -> Result<Job, Problem> {
+    Ok(request.state.jobs.get(&request.caller.tenant, parse_id(&request.name)?).await?)
 }
 
 /// The job with everything that belongs to it.

@@ -1,15 +1,18 @@
 //! What answers about uploaded files have in common.
 
+use axum::Json;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::refusal::offset_headers;
+use super::put::UploadOutcome;
+use super::refusal::{Refusal, offset_headers};
 use crate::domain::name::FileName;
-use crate::http::auth::Caller;
+use crate::domain::problem::{Code, Problem};
+use crate::http::addressed::Addressed;
 use crate::http::download::{Download, REPR_DIGEST, etag, repr_digest};
-use crate::http::state::AppState;
-use crate::store::StoreError;
-use crate::store::files::{Kind, StoredFile};
+use crate::store::files::{Deletion, Kind, StoredFile};
 
 /// The bytes of a file.
 #[derive(Debug, ToSchema)]
@@ -18,8 +21,7 @@ use crate::store::files::{Kind, StoredFile};
 pub struct FileBytes(Vec<u8>);
 
 /// `ETag`, `Repr-Digest` and `Location` of a file.
-#[must_use]
-pub fn file_headers(kind: Kind, file: &StoredFile) -> HeaderMap {
+fn file_headers(kind: Kind, file: &StoredFile) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(header::ETAG, etag(&file.sha256));
     headers.insert(REPR_DIGEST, repr_digest(&file.sha256));
@@ -28,25 +30,69 @@ pub fn file_headers(kind: Kind, file: &StoredFile) -> HeaderMap {
     headers
 }
 
-/// How much of a file is there: all of it, a part, or (none) nothing.
+/// No file of this kind has the id or name.
+#[must_use]
+pub fn absent(kind: Kind, id_or_name: &str) -> Problem {
+    let (one, all) = (kind.as_str(), kind.plural());
+    Problem::new(Code::NotFound, format!("There is no {one} `{id_or_name}`; GET /v1/{all} lists them."))
+}
+
+/// How much of a file is there: all of it, or a part.
 ///
 /// # Errors
-/// When the database fails.
-pub async fn presence(
-    state: &AppState,
-    caller: &Caller,
+/// `not_found` where nothing of it is there, or when the database fails.
+pub(in crate::http) async fn presence(
+    request: &Addressed,
     kind: Kind,
-    name: &str,
     complete: Option<StoredFile>,
-) -> Result<Option<(StatusCode, HeaderMap)>, StoreError> {
+) -> Result<Response, Problem> {
+    let Addressed { state, caller, name } = request;
     if let Some(file) = complete {
         let mut headers = file_headers(kind, &file);
         headers.extend(offset_headers(file.bytes, true));
-        return Ok(Some((StatusCode::OK, headers)));
+        return Ok((StatusCode::OK, headers).into_response());
     }
-    let Ok(name) = name.parse::<FileName>() else { return Ok(None) };
-    let unfinished = state.staging.uploads().find(kind, &caller.tenant, &name).await?;
-    Ok(unfinished.map(|upload| (StatusCode::NO_CONTENT, offset_headers(upload.acknowledged, false))))
+    let unfinished = match name.parse::<FileName>() {
+        Ok(name) => state.staging.uploads().find(kind, &caller.tenant, &name).await?,
+        Err(_) => None,
+    };
+    let acknowledged = unfinished.ok_or_else(|| absent(kind, name))?.acknowledged;
+    Ok((StatusCode::NO_CONTENT, offset_headers(acknowledged, false)).into_response())
+}
+
+/// The answer to an upload; `view` shows the complete file with this id.
+///
+/// # Errors
+/// Those of `view`.
+pub async fn uploaded<V: Serialize, F: Future<Output = Result<V, Problem>>>(
+    outcome: UploadOutcome,
+    kind: Kind,
+    view: impl FnOnce(String) -> F,
+) -> Result<Response, Refusal> {
+    let (status, file) = match outcome {
+        UploadOutcome::Created(file) => (StatusCode::CREATED, file),
+        UploadOutcome::Same(file) => (StatusCode::OK, file),
+        UploadOutcome::Partial(offset) => {
+            return Ok((StatusCode::NO_CONTENT, offset_headers(offset, false)).into_response());
+        }
+    };
+    let headers = file_headers(kind, &file);
+    Ok((status, headers, Json(view(file.id).await?)).into_response())
+}
+
+/// The answer to a deletion.
+///
+/// # Errors
+/// `not_found`, and `in_use` for a file that an unfinished job reads.
+pub fn deleted(deletion: Deletion, kind: Kind, id_or_name: &str) -> Result<StatusCode, Problem> {
+    match deletion {
+        Deletion::Done => Ok(StatusCode::NO_CONTENT),
+        Deletion::Absent => Err(absent(kind, id_or_name)),
+        Deletion::InUse => {
+            let detail = format!("An unfinished job reads `{id_or_name}`; cancel the job or wait for its end.");
+            Err(Problem::new(Code::InUse, detail))
+        }
+    }
 }
 
 /// A file as a download.

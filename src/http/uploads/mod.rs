@@ -9,7 +9,8 @@ mod receive;
 mod refusal;
 mod unfinished;
 
-pub use answers::{FileBytes, download, file_headers, presence};
-pub use put::{UploadOutcome, put};
-pub use refusal::{Refusal, offset_headers};
-pub use unfinished::routes;
+pub(super) use answers::presence;
+pub use answers::{FileBytes, absent, deleted, download, uploaded};
+pub(super) use put::put;
+pub use refusal::Refusal;
+pub(super) use unfinished::routes;

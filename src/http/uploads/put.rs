@@ -14,6 +14,7 @@ use crate::domain::id::UploadId;
 use crate::domain::name::FileName;
 use crate::domain::problem::{Code, Fault, FaultCode, Problem};
 use crate::domain::quota::Resource;
+use crate::http::addressed::Addressed;
 use crate::http::auth::Caller;
 use crate::http::listing;
 use crate::http::state::AppState;
@@ -38,17 +39,12 @@ pub enum UploadOutcome {
 ///
 /// # Errors
 /// Every way in which an upload can be refused.
-pub async fn put(
-    state: AppState,
-    caller: Caller,
-    kind: Kind,
-    name: &str,
-    request: Request,
-) -> Result<UploadOutcome, Refusal> {
-    let (parts, body) = request.into_parts();
+pub(in crate::http) async fn put(request: &Addressed, kind: Kind, sent: Request) -> Result<UploadOutcome, Refusal> {
+    let (state, caller) = (request.state.clone(), request.caller.clone());
+    let (parts, body) = sent.into_parts();
     let server = &state.settings.server;
     let mut incoming = Incoming::new(body, &parts.headers, server.body_idle_timeout.0, server.min_upload_rate.0);
-    let name = parse_name(name);
+    let name = parse_name(&request.name);
     let tasks = state.tasks.clone();
     let task = tasks.spawn(async move {
         let result = match Put::prepare(state, caller, kind, name, &parts) {

@@ -11,8 +11,7 @@ const UPLOAD_OFFSET: HeaderName = HeaderName::from_static("upload-offset");
 const UPLOAD_COMPLETE: HeaderName = HeaderName::from_static("upload-complete");
 
 /// An upload's state, as headers.
-#[must_use]
-pub fn offset_headers(offset: u64, complete: bool) -> HeaderMap {
+pub(super) fn offset_headers(offset: u64, complete: bool) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(UPLOAD_OFFSET, HeaderValue::from(offset));
     headers.insert(UPLOAD_COMPLETE, HeaderValue::from_static(if complete { "?1" } else { "?0" }));

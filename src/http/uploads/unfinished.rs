@@ -18,7 +18,7 @@ use crate::http::views::time;
 use crate::store::uploads::Unfinished;
 
 /// The routes of unfinished uploads.
-pub fn routes() -> OpenApiRouter<AppState> {
+pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(delete))
 }
 

@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use super::time;
 use crate::domain::comparison::StateCounts;
-use crate::store::comparisons::{StoredRun, Summary};
+use crate::store::comparisons::{StoredComparison, StoredRun};
 
 /// A comparison in a list.
 #[derive(Debug, Serialize, ToSchema)]
@@ -95,9 +95,9 @@ impl From<StateCounts> for CountsView {
     }
 }
 
-impl From<Summary> for ComparisonSummary {
-    fn from(summary: Summary) -> Self {
-        let Summary { id, title, quick, created, counts } = summary;
+impl From<StoredComparison> for ComparisonSummary {
+    fn from(summary: StoredComparison) -> Self {
+        let StoredComparison { id, title, quick, created, counts } = summary;
         let (state, created_at) = (counts.state(), time(created.as_millisecond()));
         Self { id: id.to_string(), title, quick, state, counts: counts.into(), created_at }
     }
@@ -106,7 +106,7 @@ impl From<Summary> for ComparisonSummary {
 impl ComparisonView {
     /// Shows a comparison with its runs.
     #[must_use]
-    pub fn new(summary: Summary, runs: Vec<StoredRun>) -> Self {
+    pub fn new(summary: StoredComparison, runs: Vec<StoredRun>) -> Self {
         Self { summary: summary.into(), runs: runs.into_iter().map(RunView::from).collect() }
     }
 }

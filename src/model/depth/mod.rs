@@ -11,7 +11,7 @@ mod segments;
 use std::collections::BTreeMap;
 
 use crate::domain::problem::{Code, Fault, FaultCode, Problem};
-use crate::model::families::{self, Detected};
+use crate::model::families::{self, Detected, ExampleShape};
 use crate::model::graph::{Graph, Node, NodeId, Op, Shape};
 use crate::model::header::CheckpointHeader;
 use crate::model::parameters;
@@ -34,14 +34,14 @@ pub enum NodeSource {
 
 /// How a member looks with the depth of another network.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Padding {
+pub struct DepthPadding {
     /// The padded network: names and operations of the deeper one, widths of the member.
     pub graph: Graph,
     /// For each node with weights, by its name.
     pub sources: BTreeMap<String, NodeSource>,
 }
 
-impl Padding {
+impl DepthPadding {
     /// Names of the layers that were added.
     #[must_use]
     pub fn added(&self) -> Vec<&str> {
@@ -61,25 +61,26 @@ pub struct Aligned {
     /// The networks as the members' files have them.
     pub own: Vec<Graph>,
     /// How each was padded; none for members of full depth.
-    pub paddings: Vec<Option<Padding>>,
+    pub paddings: Vec<Option<DepthPadding>>,
 }
 
 /// Recognises the members as [`families::detect`] does; where they differ in depth, pads the shorter ones.
 ///
 /// # Errors
 /// Those of [`families::detect`]; [`Code::MembersIncompatible`] with the layers that cannot be padded.
-pub fn detect(
+pub fn detect<'a>(
     headers: &[&CheckpointHeader],
     architecture: &Architecture,
-    input: Option<&Shape>,
+    example: impl Into<ExampleShape<'a>>,
 ) -> Result<Aligned, Problem> {
-    match families::detect(headers, architecture, input) {
+    let example = example.into();
+    match families::detect(headers, architecture, example) {
         Ok(detected) => {
             let (own, paddings) = (detected.graphs.clone(), vec![None; headers.len()]);
             Ok(Aligned { detected, own, paddings })
         }
         Err(mut problem) if problem.code == Code::MembersIncompatible => {
-            match one_by_one(headers, architecture, input) {
+            match one_by_one(headers, architecture, example.shape) {
                 Some(Ok(aligned)) => Ok(aligned),
                 Some(Err(mut faults)) => {
                     faults.append(&mut problem.errors);
@@ -147,7 +148,7 @@ pub fn alone(
 ///
 /// # Errors
 /// Names the layers that have no counterpart and cannot be padded exactly.
-pub fn pad(deeper: &Graph, member: &Graph) -> Result<Option<Padding>, String> {
+pub fn pad(deeper: &Graph, member: &Graph) -> Result<Option<DepthPadding>, String> {
     let same = |(a, b): (&Node, &Node)| a.name == b.name && parameters::same_but_widths(&a.op, &b.op);
     if deeper.nodes().len() == member.nodes().len() && deeper.nodes().iter().zip(member.nodes()).all(same) {
         return Ok(None);
@@ -206,7 +207,7 @@ fn align<'a>(deeper: &Graph, member: &Graph, long: &'a [Segment], short: &'a [Se
 }
 
 /// The padded network.
-fn build(deeper: &Graph, member: &Graph, steps: &[Step<'_>]) -> Result<Padding, String> {
+fn build(deeper: &Graph, member: &Graph, steps: &[Step<'_>]) -> Result<DepthPadding, String> {
     let mut sources = BTreeMap::new();
     let mut widths: BTreeMap<NodeId, (usize, usize)> = BTreeMap::new();
     for step in steps {
@@ -235,7 +236,7 @@ fn build(deeper: &Graph, member: &Graph, steps: &[Step<'_>]) -> Result<Padding, 
     });
     let graph =
         graph.map_err(|error| format!("padded to the deepest member's layers it does not fit together: {error}"))?;
-    Ok(Padding { graph, sources })
+    Ok(DepthPadding { graph, sources })
 }
 
 /// Why there is no alignment: the layers of the deeper network between what both begin and end with.

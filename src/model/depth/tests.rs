@@ -28,7 +28,7 @@ fn own(name: &str) -> NodeSource {
     NodeSource::Own(name.to_owned())
 }
 
-fn sources(padding: &Padding) -> Vec<(&str, NodeSource)> {
+fn sources(padding: &DepthPadding) -> Vec<(&str, NodeSource)> {
     padding.sources.iter().map(|(name, source)| (name.as_str(), source.clone())).collect()
 }
 

@@ -2,7 +2,7 @@
 
 use crate::model::costs::Costs;
 use crate::model::families::{
-    Candidate, Evidence, Given, Open, Outline, Source, Unfit, catalogue, detect, open, remedied,
+    Candidate, Evidence, Given, Open, Outline, ShapeOrigin, Source, Unfit, catalogue, detect, open, remedied,
 };
 use crate::model::graph::{Graph, Shape};
 use crate::model::groups::{Couplings, Group, GroupId};
@@ -86,7 +86,7 @@ fn found(header: &CheckpointHeader) -> Result<(Vec<Candidate>, Source), String> 
         })?;
         return Ok((detected.candidates, detected.source));
     }
-    let given = Given { input: None, settings: &Settings::default() };
+    let given = Given { input: None, origin: ShapeOrigin::InputShape, settings: &Settings::default() };
     let found = catalogue::candidates(header, given).map_err(|reason| {
         let (Unfit::Unknown(detail) | Unfit::Input(detail) | Unfit::Setting(_, detail)) = remedied(reason, header);
         detail

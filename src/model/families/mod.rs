@@ -8,6 +8,7 @@ mod convnext;
 mod densenet;
 mod efficientnet;
 mod evidence;
+mod example;
 pub mod fresh;
 mod images;
 mod inspection;
@@ -28,6 +29,7 @@ mod wrapped;
 
 pub use catalogue::{FAMILIES, Family};
 pub use evidence::{Compared, Degree, Evidence, Outline};
+pub use example::{ExampleShape, ShapeOrigin};
 pub use inspection::{GroupSummary, Inspection, Reading, inspect};
 pub use published::published;
 pub use stated::metadata;
@@ -47,6 +49,8 @@ use serde::{Deserialize, Serialize};
 struct Given<'a> {
     /// Shape of one input example.
     input: Option<&'a Shape>,
+    /// What decides that shape.
+    origin: ShapeOrigin,
     /// Settings that the client gives.
     settings: &'a Settings,
 }
@@ -114,26 +118,26 @@ pub enum Source {
     Recognised,
 }
 
-/// Recognises the members of an ensemble as the most usual network that fits. `input_shape` is the shape of one example,
-/// where it is known.
+/// Recognises the members of an ensemble as the most usual network that fits.
 ///
 /// # Errors
 /// [`Code::ArchitectureUnknown`] for the first member, and [`Code::ArchitectureAmbiguous`] where it fits inputs of several
 /// shapes; [`Code::InvalidRequest`] for a wrong graph, setting or input shape, [`Code::MembersIncompatible`] with every
 /// mismatch of every other member.
-pub fn detect(
+pub fn detect<'a>(
     headers: &[&CheckpointHeader],
     architecture: &Architecture,
-    input_shape: Option<&Shape>,
+    example: impl Into<ExampleShape<'a>>,
 ) -> Result<Detected, Problem> {
+    let ExampleShape { shape: input_shape, origin } = example.into();
     if let Some(shape) = input_shape {
-        check_input(shape)?;
+        check_input(shape, origin)?;
     }
     let headers: Vec<Cow<'_, CheckpointHeader>> = headers.iter().map(|header| kept(header, architecture)).collect();
     let Some(first) = headers.first() else {
         return Err(Problem::faults(vec![Fault::new("/members", FaultCode::TooFew, "expected at least one member")]));
     };
-    let given = Given { input: input_shape, settings: &architecture.settings };
+    let given = Given { input: input_shape, origin, settings: &architecture.settings };
     let refs: Vec<&CheckpointHeader> = headers.iter().map(AsRef::as_ref).collect();
     let stated = match &architecture.network {
         // What the client says itself comes before what files say.
@@ -172,13 +176,13 @@ fn kept<'a>(header: &'a CheckpointHeader, architecture: &Architecture) -> Cow<'a
 }
 
 /// Checks that an example of this shape could exist.
-fn check_input(shape: &Shape) -> Result<(), Problem> {
+fn check_input(shape: &Shape, origin: ShapeOrigin) -> Result<(), Problem> {
     let elements = shape.iter().try_fold(1_usize, |product, &axis| product.checked_mul(axis));
     if matches!((shape.len(), elements), (1..=3, Some(1..=MAX_ELEMENTS))) {
         return Ok(());
     }
     let detail = format!("expected [D], [C, L] or [C, H, W] with positive sizes, got {shape:?}");
-    Err(Problem::faults(vec![Fault::new("/input_shape", FaultCode::InvalidShape, detail)]))
+    Err(Problem::faults(vec![Fault::new(origin.pointer(), FaultCode::InvalidShape, detail)]))
 }
 
 /// The networks that fit a checkpoint, at least one, all for inputs of one shape.
@@ -186,17 +190,19 @@ fn recognise(header: &CheckpointHeader, family: Option<&str>, given: Given<'_>) 
     if let Some(name) = family {
         check_family(name)?;
     }
-    let mut found = catalogue::candidates(header, given).map_err(|reason| unfit(remedied(reason, header)))?;
+    let mut found =
+        catalogue::candidates(header, given).map_err(|reason| unfit(remedied(reason, header), given.origin))?;
     found.retain(|candidate| family.is_none_or(|name| candidate.family == name));
     let Some(first) = found.first() else {
-        return Err(unfit(Unfit::Unknown(match family {
+        let detail = match family {
             Some(name) => format!("the first member's tensors are not those of the family `{name}`"),
             None => "no input of a usual size fits the layers; give `input_shape`".to_owned(),
-        })));
+        };
+        return Err(unfit(Unfit::Unknown(detail), given.origin));
     };
     check_settings(&found, given.settings)?;
     if found.iter().any(|candidate| candidate.graph.input_shape() != first.graph.input_shape()) {
-        return Err(ambiguous(&found));
+        return Err(ambiguity(&found, given.origin));
     }
     Ok(found)
 }
@@ -235,28 +241,33 @@ fn check_settings(found: &[Candidate], given: &Settings) -> Result<(), Problem> 
     if faults.is_empty() { Ok(()) } else { Err(Problem::faults(faults)) }
 }
 
-fn unfit(reason: Unfit) -> Problem {
+fn unfit(reason: Unfit, origin: ShapeOrigin) -> Problem {
     match reason {
         Unfit::Unknown(detail) => {
             let advice = "spell the network out as `{\"architecture\": {\"graph\": …}}`";
             Problem::new(Code::ArchitectureUnknown, format!("{detail}; {advice}"))
         }
-        Unfit::Input(detail) => Problem::faults(vec![Fault::new("/input_shape", FaultCode::ShapeMismatch, detail)]),
+        Unfit::Input(detail) => Problem::faults(vec![Fault::new(origin.pointer(), FaultCode::ShapeMismatch, detail)]),
         Unfit::Setting(name, detail) => {
             Problem::faults(vec![Fault::new(format!("/architecture/{name}"), FaultCode::InvalidValue, detail)])
         }
     }
 }
 
-/// Several networks fit: what is open, and what decides.
+/// Several networks fit, all for inputs of one shape: what is open, and what decides.
 #[must_use]
 pub fn ambiguous(found: &[Candidate]) -> Problem {
+    ambiguity(found, ShapeOrigin::InputShape)
+}
+
+/// Several networks fit: what is open, and what decides. `origin` would decide the shape of the input.
+fn ambiguity(found: &[Candidate], origin: ShapeOrigin) -> Problem {
     let open = open(found);
     let mut errors: Vec<Fault> = open
         .iter()
         .map(|Open { name, values }| {
             let pointer = match name.as_str() {
-                "input_shape" => "/input_shape".to_owned(),
+                "input_shape" => origin.pointer().to_owned(),
                 name => format!("/architecture/{name}"),
             };
             Fault::new(pointer, FaultCode::Candidate, format!("may be {}", values.join(" or ")))

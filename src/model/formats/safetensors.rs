@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 use crate::domain::problem::Code;
-use crate::model::formats::safetensors_json::{self, Entry};
+use crate::model::formats::safetensors_json::{self, TensorEntry};
 use crate::model::header::{CheckpointHeader, Dtype, STATED_KEY, TensorInfo};
 use crate::model::natural;
 
@@ -214,7 +214,7 @@ pub fn encode_header(tensors: &[TensorInfo], metadata: &BTreeMap<String, String>
 
 /// Checks every tensor by itself, then their places against each other and the file.
 fn lay_out(
-    entries: Vec<Entry>,
+    entries: Vec<TensorEntry>,
     metadata: BTreeMap<String, String>,
     data_start: u64,
     file_len: u64,
@@ -241,8 +241,8 @@ fn lay_out(
 type Placed = (TensorInfo, (u64, u64));
 
 /// Checks element type, shape and size of one tensor.
-fn check_entry(entry: Entry) -> Result<Placed, FormatError> {
-    let Entry { name, dtype, shape, offsets: (begin, end) } = entry;
+fn check_entry(entry: TensorEntry) -> Result<Placed, FormatError> {
+    let TensorEntry { name, dtype, shape, offsets: (begin, end) } = entry;
     let Some(dtype) = safetensors_json::dtype(&dtype) else {
         return Err(FormatError::UnknownDtype { name, dtype: dtype.chars().take(32).collect() });
     };

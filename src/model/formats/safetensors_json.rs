@@ -49,7 +49,7 @@ pub(super) fn dtype_name(dtype: Dtype) -> &'static str {
 
 /// One tensor as the header has it.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct TensorEntry {
     pub(super) name: String,
     pub(super) dtype: String,
     pub(super) shape: Vec<u64>,
@@ -59,7 +59,7 @@ pub(super) struct Entry {
 /// The header as it stands, nothing but its limits checked.
 #[derive(Debug, Default)]
 pub(super) struct Parsed {
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Vec<TensorEntry>,
     pub(super) metadata: BTreeMap<String, String>,
 }
 
@@ -120,7 +120,7 @@ impl<'de> Visitor<'de> for HeaderSeed<'_> {
                 *self.limit = Some(FormatError::RankTooHigh(name));
                 return Err(A::Error::custom("limit"));
             };
-            self.parsed.entries.push(Entry { name, dtype: entry.dtype, shape, offsets: entry.data_offsets });
+            self.parsed.entries.push(TensorEntry { name, dtype: entry.dtype, shape, offsets: entry.data_offsets });
         }
         Ok(())
     }

@@ -20,7 +20,7 @@ use crate::model::parameters;
 
 pub use op::{Approximate, Op};
 pub use projections::Projections;
-pub use views::{BlurWindow, Convolution, Pool, PoolKind};
+pub use views::{BlurWindow, Convolution, PoolKind, Pooling};
 pub use window::{Window, Window1d};
 
 /// Position of a node in [`Graph::nodes`]; operands come before their users.

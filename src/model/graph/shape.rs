@@ -1,6 +1,6 @@
 //! From the shapes of an operation's operands to the shape of its output.
 
-use super::{BlurWindow, Convolution, MAX_ELEMENTS, Op, Pool, PoolKind, Shape, Window};
+use super::{BlurWindow, Convolution, MAX_ELEMENTS, Op, PoolKind, Pooling, Shape, Window};
 
 /// Largest size, step, rim or dilation of a window.
 const MAX_WINDOW: usize = 1 << 16;
@@ -163,7 +163,7 @@ fn convolution(conv: &Convolution, input: &Shape, sequence: bool) -> Result<Shap
     Ok(positions(after, conv.out_channels, sequence))
 }
 
-fn pool(pool: &Pool, input: &Shape, sequence: bool) -> Result<Shape, String> {
+fn pool(pool: &Pooling, input: &Shape, sequence: bool) -> Result<Shape, String> {
     let (window, before) = (&pool.window, size(input, sequence)?);
     check_window(window)?;
     if window.kernel.iter().zip(window.padding).any(|(kernel, padding)| padding > kernel / 2) {

@@ -19,7 +19,7 @@ pub struct Convolution {
 
 /// What pools over sequences and images have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pool {
+pub struct Pooling {
     /// What becomes of the values under the window.
     pub kind: PoolKind,
     /// The window.
@@ -100,18 +100,18 @@ impl Op {
 
     /// The operation as a pool over windows of an image, if it is one.
     #[must_use]
-    pub fn pool(&self) -> Option<Pool> {
+    pub fn pool(&self) -> Option<Pooling> {
         let mean = |count_padding| PoolKind::Mean { count_padding };
         match *self {
             Self::MaxPool1d { window, ceil_mode } => {
-                Some(Pool { kind: PoolKind::Max, window: window.into(), ceil_mode })
+                Some(Pooling { kind: PoolKind::Max, window: window.into(), ceil_mode })
             }
-            Self::MaxPool2d { window, ceil_mode } => Some(Pool { kind: PoolKind::Max, window, ceil_mode }),
+            Self::MaxPool2d { window, ceil_mode } => Some(Pooling { kind: PoolKind::Max, window, ceil_mode }),
             Self::AvgPool1d { window, ceil_mode, count_include_pad } => {
-                Some(Pool { kind: mean(count_include_pad), window: window.into(), ceil_mode })
+                Some(Pooling { kind: mean(count_include_pad), window: window.into(), ceil_mode })
             }
             Self::AvgPool2d { window, ceil_mode, count_include_pad } => {
-                Some(Pool { kind: mean(count_include_pad), window, ceil_mode })
+                Some(Pooling { kind: mean(count_include_pad), window, ceil_mode })
             }
             _ => None,
         }

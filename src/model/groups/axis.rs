@@ -19,7 +19,7 @@ pub enum Owner {
 
 /// A stretch of an axis: `units` units from `first` on, each at `repeat` neighbouring positions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Segment {
+pub struct AxisSegment {
     /// Whose units.
     pub owner: Owner,
     /// Index of the first unit in its group (for input and output: the channel).
@@ -30,7 +30,7 @@ pub struct Segment {
     pub repeat: usize,
 }
 
-impl Segment {
+impl AxisSegment {
     /// Number of positions.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -46,7 +46,7 @@ impl Segment {
 
 /// An axis of a tensor, from its first position to its last.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Axis(Vec<Segment>);
+pub struct Axis(Vec<AxisSegment>);
 
 /// A segment at its place on an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub struct Placed {
     /// Its first position.
     pub start: usize,
     /// What stands there.
-    pub segment: Segment,
+    pub segment: AxisSegment,
 }
 
 impl Placed {
@@ -98,7 +98,7 @@ impl Owner {
 impl Axis {
     /// The segments in order.
     #[must_use]
-    pub fn segments(&self) -> &[Segment] {
+    pub fn segments(&self) -> &[AxisSegment] {
         &self.0
     }
 
@@ -119,13 +119,13 @@ impl Axis {
     /// Number of positions.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.iter().map(Segment::len).sum()
+        self.0.iter().map(AxisSegment::len).sum()
     }
 
     /// Number of positions where groups have other widths, `width` of each; input and outputs stay.
     pub fn len_with(&self, width: impl Fn(GroupId) -> usize) -> usize {
         let len =
-            |segment: &Segment| segment.owner.group().map_or(segment.len(), |group| width(group) * segment.repeat);
+            |segment: &AxisSegment| segment.owner.group().map_or(segment.len(), |group| width(group) * segment.repeat);
         self.0.iter().map(len).sum()
     }
 
@@ -153,8 +153,8 @@ impl Axis {
     }
 }
 
-impl FromIterator<Segment> for Axis {
-    fn from_iter<I: IntoIterator<Item = Segment>>(segments: I) -> Self {
+impl FromIterator<AxisSegment> for Axis {
+    fn from_iter<I: IntoIterator<Item = AxisSegment>>(segments: I) -> Self {
         Self(segments.into_iter().collect())
     }
 }

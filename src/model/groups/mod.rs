@@ -10,7 +10,7 @@
 //! inputs and outputs together, and keeps the width of the others; so does a GroupNorm of several groups. Any set of
 //! units can then be dropped and what is left is a network of the same kind. In a depthwise convolution that is a channel.
 //!
-//! Units that come out of the same producers form a group, and an axis of a tensor is then a list of [`Segment`]s of
+//! Units that come out of the same producers form a group, and an axis of a tensor is then a list of [`AxisSegment`]s of
 //! groups. Where a sum meets a concatenation, one of its producers makes the units of several groups, each of which keeps
 //! as many as it is to. The network's input and its outputs are in no group.
 //!
@@ -26,7 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::domain::problem::{Code, Problem};
 use crate::model::graph::{Graph, Node, NodeId, Op};
 use crate::model::parameters::Role;
-pub use axis::{Axis, GroupId, Owner, Placed, Segment};
+pub use axis::{Axis, AxisSegment, GroupId, Owner, Placed};
 use owners::Owners;
 use units::Units;
 
@@ -180,7 +180,7 @@ impl Couplings {
             let owner = Owner::Group(GroupId(self.groups.len()));
             let (producers, consumers, channelwise) = (Vec::new(), Vec::new(), Vec::new());
             self.groups.push(Group { width: heads, producers, consumers, channelwise });
-            let heads = Segment { owner, first: 0, units: heads, repeat: features / heads };
+            let heads = AxisSegment { owner, first: 0, units: heads, repeat: features / heads };
             self.attentions.insert(id, Axis::from_iter([heads]));
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::units::Units;
-use super::{Axis, CouplingError, Group, GroupId, Owner, Segment, refuse};
+use super::{Axis, AxisSegment, CouplingError, Group, GroupId, Owner, refuse};
 use crate::model::graph::{Graph, NodeId, Op};
 
 /// Which group each unit belongs to.
@@ -112,14 +112,14 @@ impl Owners {
     pub(super) fn axis(&self, units: &mut Units, node: NodeId) -> Axis {
         let roots = units.roots(node);
         let mut joints = units.joints(node).iter().copied().peekable();
-        let mut runs: Vec<Segment> = Vec::new();
+        let mut runs: Vec<AxisSegment> = Vec::new();
         let mut before = None;
         for (channel, &root) in roots.iter().enumerate() {
             let joint = joints.next_if_eq(&channel).is_some();
             let Some((owner, unit)) = self.place[root] else { continue };
             match runs.last_mut() {
                 Some(run) if before == Some(root) && !joint => run.repeat += 1,
-                _ => runs.push(Segment { owner, first: unit, units: 1, repeat: 1 }),
+                _ => runs.push(AxisSegment { owner, first: unit, units: 1, repeat: 1 }),
             }
             before = Some(root);
         }
@@ -127,8 +127,8 @@ impl Owners {
     }
 
     /// Joins neighbouring stretches of consecutive units, but for those that concatenations keep apart.
-    fn join(&self, runs: Vec<Segment>, roots: &[usize], joints: &[usize]) -> Axis {
-        let mut joined: Vec<Segment> = Vec::new();
+    fn join(&self, runs: Vec<AxisSegment>, roots: &[usize], joints: &[usize]) -> Axis {
+        let mut joined: Vec<AxisSegment> = Vec::new();
         let mut channel = 0;
         for run in runs {
             let apart = channel > 0
@@ -145,7 +145,7 @@ impl Owners {
 }
 
 /// Whether `run` is the next unit behind `last`.
-fn continues(last: &Segment, run: &Segment) -> bool {
+fn continues(last: &AxisSegment, run: &AxisSegment) -> bool {
     last.owner == run.owner && last.repeat == run.repeat && last.first + last.units == run.first
 }
 

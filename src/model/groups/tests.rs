@@ -21,7 +21,7 @@ fn names(graph: &Graph, ids: &[NodeId]) -> Vec<String> {
 }
 
 fn whole(group: usize, units: usize, repeat: usize) -> Axis {
-    Axis::from_iter([Segment { owner: Owner::Group(GroupId(group)), first: 0, units, repeat }])
+    Axis::from_iter([AxisSegment { owner: Owner::Group(GroupId(group)), first: 0, units, repeat }])
 }
 
 /// Axes one after another.

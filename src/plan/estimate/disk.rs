@@ -36,8 +36,8 @@ impl Work {
             (checkpoints, "checkpoints"),
             (self.decoded_bytes, "decoded data"),
         ];
-        let told = parts.iter().filter(|(bytes, _)| *bytes > 0);
-        let told: Vec<String> = told.map(|(bytes, of)| format!("{:.1} MB of {of}", *bytes as f64 / 1e6)).collect();
-        Disk { data: self.decoded_bytes, files, basis: told.join(" + ") }
+        let shown = parts.iter().filter(|(bytes, _)| *bytes > 0);
+        let shown: Vec<String> = shown.map(|(bytes, of)| format!("{:.1} MB of {of}", *bytes as f64 / 1e6)).collect();
+        Disk { data: self.decoded_bytes, files, basis: shown.join(" + ") }
     }
 }

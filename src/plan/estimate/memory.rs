@@ -34,18 +34,18 @@ impl Work {
         let total = |parts: &[Part]| parts.iter().map(|(bytes, _)| bytes).sum::<u64>();
         let (name, mut most) = phases.into_iter().max_by_key(|(_, parts)| total(parts)).unwrap_or_default();
         most.sort_by_key(|part| std::cmp::Reverse(part.0));
-        let told = |parts: &[Part]| {
-            let told: Vec<String> =
+        let shown = |parts: &[Part]| {
+            let shown: Vec<String> =
                 parts.iter().map(|(bytes, of)| format!("{:.1} MB {of}", *bytes as f64 / 1e6)).collect();
-            told.join(" + ")
+            shown.join(" + ")
         };
         let bytes = total(&parts) + total(&most);
         let examples = format!(" ({:.1} MB of examples in the scratch folder)", self.data_bytes as f64 / 1e6);
         let on_disk = if self.has_data() { examples } else { String::new() };
         let basis = format!(
             "anonymous memory, beside the mapped files{on_disk}: {}, and at most, in {name}: {}",
-            told(&parts),
-            told(&most)
+            shown(&parts),
+            shown(&most)
         );
         (bytes, basis)
     }

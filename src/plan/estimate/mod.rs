@@ -15,7 +15,7 @@ use crate::model::parameters;
 use crate::model::precision::Precision;
 use crate::plan::network::{DatasetInput, JobFiles, Network};
 use crate::plan::request::JobRequest;
-use crate::settings::{Allocation, Budget, Candidate, Compensate, Importance, Objective, Optimizer, Order, Size};
+use crate::settings::{Allocation, Budget, Compensate, Importance, Objective, Optimizer, Order, ReportCandidate, Size};
 
 /// What a job computes with, as far as its estimates need to know.
 #[derive(Debug, Default)]
@@ -114,7 +114,7 @@ impl Work {
             augments: finetune.augment.is_some(),
             reestimates: finetune.batch_norm_reestimate,
         });
-        let distilled = training.is_some() && job.evaluate.contains(&Candidate::Distilled);
+        let distilled = training.is_some() && job.evaluate.contains(&ReportCandidate::Distilled);
         let mut work = Self {
             classes: graph.classes() as u64,
             members: members.iter().copied().sum(),

@@ -60,12 +60,12 @@ impl Work {
             (at(measuring, MACS_PER_SECOND), "to measure".to_owned()),
         ];
         let total = parts.iter().map(|(seconds, _)| seconds).sum();
-        let told =
+        let shown =
             parts.iter().filter(|(seconds, _)| *seconds >= 0.005).map(|(seconds, of)| format!("{seconds:.2} s {of}"));
-        let told: Vec<String> = told.collect();
+        let shown: Vec<String> = shown.collect();
         let basis = format!(
             "{}; at {} G multiply-accumulates/s ({} G in double precision), about two cores of a server",
-            if told.is_empty() { "almost nothing".to_owned() } else { told.join(" + ") },
+            if shown.is_empty() { "almost nothing".to_owned() } else { shown.join(" + ") },
             MACS_PER_SECOND / 1e9,
             DOUBLE_MACS_PER_SECOND / 1e9
         );

@@ -3,11 +3,11 @@
 use serde_json::Value;
 
 use super::MAX_MEMBERS;
-use super::reader::{Object, Refusal, choice, integer, list, number};
+use super::reader::{Object, UnplacedFault, choice, integer, list, number};
 use crate::domain::problem::FaultCode;
 use crate::settings::{
     AlignmentOptions, BatchNorm, Calibration, Compensate, Convolutions, GroundCost, Importance, MemberWeights, Method,
-    MethodName, Order, Outputs, Start, WeightRule,
+    MethodName, Order, OutputAlignment, Start, WeightRule,
 };
 
 /// Reads the object `method`.
@@ -78,7 +78,7 @@ fn misplaced(object: &Object<'_>, method: &Method) {
     only(!name.aligns() && *alignment != AlignmentOptions::default(), "alignment", aligned);
     let transported = *name == MethodName::OptimalTransport && alignment.cost == GroundCost::Weights;
     let owner = "the outputs `fixed`, or with `optimal_transport` by the cost `weights`";
-    only(name.aligns() && alignment.outputs == Outputs::Transported && !transported, "alignment", owner);
+    only(name.aligns() && alignment.outputs == OutputAlignment::Transported && !transported, "alignment", owner);
     only(method.rates.is_some() && *order != Order::PruneThenMerge, "rates", "the order `prune_then_merge`");
     let merges = *order == Order::MergeFinetunePrune;
     only(method.merge_epochs.is_some() && !merges, "merge_epochs", "the order `merge_finetune_prune`");
@@ -89,7 +89,7 @@ fn misplaced(object: &Object<'_>, method: &Method) {
 }
 
 /// One number for each member, not all 0.
-fn parts(value: &Value) -> Result<Vec<f64>, Refusal> {
+fn parts(value: &Value) -> Result<Vec<f64>, UnplacedFault> {
     let parts = list(1..=MAX_MEMBERS, number("a number from 0 to 1e6", |part| (0.0..=1e6).contains(&part)))(value)?;
     if parts.iter().sum::<f64>() > 0.0 {
         Ok(parts)
@@ -98,7 +98,7 @@ fn parts(value: &Value) -> Result<Vec<f64>, Refusal> {
     }
 }
 
-fn member_weights(value: &Value) -> Result<MemberWeights, Refusal> {
+fn member_weights(value: &Value) -> Result<MemberWeights, UnplacedFault> {
     let rules = [
         ("width", Some(WeightRule::Width)),
         ("uniform", Some(WeightRule::Uniform)),
@@ -113,7 +113,7 @@ fn member_weights(value: &Value) -> Result<MemberWeights, Refusal> {
 
 fn alignment(object: &Object<'_>) -> AlignmentOptions {
     let costs = [("weights", Some(GroundCost::Weights)), ("activations", Some(GroundCost::Activations))];
-    let outputs = [("fixed", Some(Outputs::Fixed)), ("transported", Some(Outputs::Transported))];
+    let outputs = [("fixed", Some(OutputAlignment::Fixed)), ("transported", Some(OutputAlignment::Transported))];
     AlignmentOptions {
         cost: object.field("cost", choice(&costs)).unwrap_or_default(),
         outputs: object.field("outputs", choice(&outputs)).unwrap_or_default(),

@@ -16,8 +16,8 @@ use self::reader::{Faults, Object, choice, integer, list, number, refuse, text};
 use super::request::JobRequest;
 use crate::domain::problem::{Fault, FaultCode};
 use crate::settings::{
-    Candidate, Compensate, DatasetRequest, Device, MemberWeights, Method, MethodName, Normalization, Normalize, Order,
-    Reference,
+    Compensate, DatasetRequest, Device, MemberWeights, Method, MethodName, Normalization, Normalize, Order, Reference,
+    ReportCandidate,
 };
 
 pub use comparison::comparison;
@@ -103,18 +103,18 @@ fn one_for_each(body: &Object<'_>, members: usize, method: &Method) {
     }
 }
 
-fn shape(value: &Value) -> Result<Vec<usize>, reader::Refusal> {
+fn shape(value: &Value) -> Result<Vec<usize>, reader::UnplacedFault> {
     let sizes = list(1..=3, integer(1..=1 << 20))(value)?;
     Ok(sizes.into_iter().map(|size| size as usize).collect())
 }
 
-fn priority(value: &Value) -> Result<i8, reader::Refusal> {
+fn priority(value: &Value) -> Result<i8, reader::UnplacedFault> {
     let read =
         number("a whole number from -10 to 10", |number| number.fract() == 0.0 && (-10.0..=10.0).contains(&number));
     read(value).map(|number| number as i8)
 }
 
-fn device(value: &Value) -> Result<Device, reader::Refusal> {
+fn device(value: &Value) -> Result<Device, reader::UnplacedFault> {
     text(value)?.parse().or_else(refuse)
 }
 
@@ -206,21 +206,21 @@ fn normalize(object: &Object<'_>) -> Option<Normalize> {
     Some(Normalize { mean: f32s(mean), std: f32s(std) })
 }
 
-fn all_candidates() -> Vec<Candidate> {
-    vec![Candidate::Members, Candidate::Ensemble, Candidate::Fused]
+fn all_candidates() -> Vec<ReportCandidate> {
+    vec![ReportCandidate::Members, ReportCandidate::Ensemble, ReportCandidate::Fused]
 }
 
-fn candidates(value: &Value) -> Result<Vec<Candidate>, reader::Refusal> {
+fn candidates(value: &Value) -> Result<Vec<ReportCandidate>, reader::UnplacedFault> {
     let one = choice(&[
-        ("members", Some(Candidate::Members)),
-        ("best_member", Some(Candidate::BestMember)),
-        ("ensemble", Some(Candidate::Ensemble)),
-        ("vote", Some(Candidate::Vote)),
-        ("average", Some(Candidate::Average)),
-        ("optimal_transport", Some(Candidate::OptimalTransport)),
-        ("permutation_alignment", Some(Candidate::PermutationAlignment)),
-        ("distilled", Some(Candidate::Distilled)),
-        ("fused", Some(Candidate::Fused)),
+        ("members", Some(ReportCandidate::Members)),
+        ("best_member", Some(ReportCandidate::BestMember)),
+        ("ensemble", Some(ReportCandidate::Ensemble)),
+        ("vote", Some(ReportCandidate::Vote)),
+        ("average", Some(ReportCandidate::Average)),
+        ("optimal_transport", Some(ReportCandidate::OptimalTransport)),
+        ("permutation_alignment", Some(ReportCandidate::PermutationAlignment)),
+        ("distilled", Some(ReportCandidate::Distilled)),
+        ("fused", Some(ReportCandidate::Fused)),
     ]);
     let mut candidates = list(0..=16, one)(value)?;
     candidates.sort_unstable();

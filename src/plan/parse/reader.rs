@@ -9,24 +9,24 @@ use crate::domain::problem::{Fault, FaultCode};
 
 /// Why one value cannot be taken: a fault that does not yet know where it stands.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct UnplacedFault {
     code: FaultCode,
     detail: String,
 }
 
 /// A refusal with code `invalid_value`.
-pub(super) fn refuse<T>(detail: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal { code: FaultCode::InvalidValue, detail: detail.into() })
+pub(super) fn refuse<T>(detail: impl Into<String>) -> Result<T, UnplacedFault> {
+    Err(UnplacedFault { code: FaultCode::InvalidValue, detail: detail.into() })
 }
 
-fn wrong_type<T>(expected: &str, value: &Value) -> Result<T, Refusal> {
+fn wrong_type<T>(expected: &str, value: &Value) -> Result<T, UnplacedFault> {
     let got = match value {
         Value::Null => "null".to_owned(),
         Value::Array(_) => "an array".to_owned(),
         Value::Object(_) => "an object".to_owned(),
         scalar => short(&scalar.to_string()),
     };
-    Err(Refusal { code: FaultCode::WrongType, detail: format!("expected {expected}, got {got}") })
+    Err(UnplacedFault { code: FaultCode::WrongType, detail: format!("expected {expected}, got {got}") })
 }
 
 /// At most 80 characters of `text`.
@@ -44,7 +44,7 @@ impl Faults {
     }
 
     /// What `result` holds; a refusal is noted at `pointer`.
-    pub(super) fn take<T>(&self, pointer: &str, result: Result<T, Refusal>) -> Option<T> {
+    pub(super) fn take<T>(&self, pointer: &str, result: Result<T, UnplacedFault>) -> Option<T> {
         result.map_err(|refusal| self.add(pointer, refusal.code, refusal.detail)).ok()
     }
 
@@ -85,7 +85,11 @@ impl<'a> Object<'a> {
     }
 
     /// The field, read by `parse`; `None` where absent, null or refused.
-    pub(super) fn field<T>(&self, name: &'static str, parse: impl FnOnce(&Value) -> Result<T, Refusal>) -> Option<T> {
+    pub(super) fn field<T>(
+        &self,
+        name: &'static str,
+        parse: impl FnOnce(&Value) -> Result<T, UnplacedFault>,
+    ) -> Option<T> {
         let value = self.value(name)?;
         self.faults.take(&self.pointer(name), parse(value))
     }
@@ -95,7 +99,7 @@ impl<'a> Object<'a> {
         &self,
         name: &'static str,
         expected: &str,
-        parse: impl FnOnce(&Value) -> Result<T, Refusal>,
+        parse: impl FnOnce(&Value) -> Result<T, UnplacedFault>,
     ) -> Option<T> {
         if self.value(name).is_none() {
             self.fault(name, FaultCode::MissingField, format!("expected {expected}"));
@@ -193,7 +197,7 @@ impl<'a> Object<'a> {
 const LONGEST_TEXT: usize = 1024;
 
 /// Any text of 1 to [`LONGEST_TEXT`] characters.
-pub(super) fn text(value: &Value) -> Result<String, Refusal> {
+pub(super) fn text(value: &Value) -> Result<String, UnplacedFault> {
     match value.as_str() {
         Some(text) if (1..=LONGEST_TEXT).contains(&text.chars().count()) => Ok(text.to_owned()),
         Some(text) => refuse(format!("expected 1 to {LONGEST_TEXT} characters, got {}", text.chars().count())),
@@ -202,12 +206,12 @@ pub(super) fn text(value: &Value) -> Result<String, Refusal> {
 }
 
 /// A truth value.
-pub(super) fn boolean(value: &Value) -> Result<bool, Refusal> {
+pub(super) fn boolean(value: &Value) -> Result<bool, UnplacedFault> {
     value.as_bool().map_or_else(|| wrong_type("true or false", value), Ok)
 }
 
 /// A whole number in `range`.
-pub(super) fn integer(range: std::ops::RangeInclusive<u64>) -> impl Fn(&Value) -> Result<u64, Refusal> {
+pub(super) fn integer(range: std::ops::RangeInclusive<u64>) -> impl Fn(&Value) -> Result<u64, UnplacedFault> {
     move |value| match value.as_u64() {
         Some(number) if range.contains(&number) => Ok(number),
         _ => wrong_type(&format!("a whole number from {} to {}", range.start(), range.end()), value),
@@ -215,7 +219,7 @@ pub(super) fn integer(range: std::ops::RangeInclusive<u64>) -> impl Fn(&Value) -
 }
 
 /// A finite number for which `accept` holds; `expected` describes them.
-pub(super) fn number(expected: &'static str, accept: fn(f64) -> bool) -> impl Fn(&Value) -> Result<f64, Refusal> {
+pub(super) fn number(expected: &'static str, accept: fn(f64) -> bool) -> impl Fn(&Value) -> Result<f64, UnplacedFault> {
     move |value| match value.as_f64() {
         Some(number) if number.is_finite() && accept(number) => Ok(number),
         _ => wrong_type(expected, value),
@@ -223,7 +227,7 @@ pub(super) fn number(expected: &'static str, accept: fn(f64) -> bool) -> impl Fn
 }
 
 /// A value that goes by a name, as its type reads it.
-pub(super) fn named<T: serde::de::DeserializeOwned>(value: &Value) -> Result<T, Refusal> {
+pub(super) fn named<T: serde::de::DeserializeOwned>(value: &Value) -> Result<T, UnplacedFault> {
     let name = text(value)?;
     T::deserialize(value).or_else(|error| {
         let reason = error.to_string();
@@ -234,22 +238,23 @@ pub(super) fn named<T: serde::de::DeserializeOwned>(value: &Value) -> Result<T, 
 /// A list whose items are read by `item`; the first bad item is named by its position.
 pub(super) fn list<T>(
     lengths: std::ops::RangeInclusive<usize>,
-    item: impl Fn(&Value) -> Result<T, Refusal>,
-) -> impl Fn(&Value) -> Result<Vec<T>, Refusal> {
+    item: impl Fn(&Value) -> Result<T, UnplacedFault>,
+) -> impl Fn(&Value) -> Result<Vec<T>, UnplacedFault> {
     move |value| {
         let Some(items) = value.as_array() else { return wrong_type("an array", value) };
         if !lengths.contains(&items.len()) {
             return refuse(format!("expected {} to {} items, got {}", lengths.start(), lengths.end(), items.len()));
         }
         let read = |(index, value)| {
-            item(value).map_err(|refusal| Refusal { detail: format!("item {index}: {}", refusal.detail), ..refusal })
+            item(value)
+                .map_err(|refusal| UnplacedFault { detail: format!("item {index}: {}", refusal.detail), ..refusal })
         };
         items.iter().enumerate().map(read).collect()
     }
 }
 
 /// One of `options` by name; an option without a value is part of the contract but not built yet.
-pub(super) fn choice<T: Clone>(options: &[(&'static str, Option<T>)]) -> impl Fn(&Value) -> Result<T, Refusal> {
+pub(super) fn choice<T: Clone>(options: &[(&'static str, Option<T>)]) -> impl Fn(&Value) -> Result<T, UnplacedFault> {
     move |value| {
         let names = || options.iter().filter(|(_, built)| built.is_some()).map(|(name, _)| format!("`{name}`"));
         let expected = || names().collect::<Vec<_>>().join(", ");
@@ -258,7 +263,7 @@ pub(super) fn choice<T: Clone>(options: &[(&'static str, Option<T>)]) -> impl Fn
             Some((_, Some(option))) => Ok(option.clone()),
             Some((_, None)) => {
                 let detail = format!("`{text}` is not supported yet; supported: {}", expected());
-                Err(Refusal { code: FaultCode::NotSupportedYet, detail })
+                Err(UnplacedFault { code: FaultCode::NotSupportedYet, detail })
             }
             None => refuse(format!("expected one of {}, got `{}`", expected(), short(text))),
         }

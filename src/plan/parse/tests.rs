@@ -4,7 +4,7 @@ use serde_json::json;
 use super::*;
 use crate::settings::{
     AlignmentOptions, Allocation, Augment, Budget, Calibration, Convolutions, Finetune, GroundCost, LayerSize,
-    Objective, Optimizer, Outputs, Resource, Schedule, Size, Start, Target, Teacher, WeightRule,
+    Objective, Optimizer, OutputAlignment, Resource, Schedule, Size, Start, Target, Teacher, WeightRule,
 };
 
 fn pointers(body: &Value) -> Vec<(String, String)> {
@@ -263,7 +263,7 @@ fn the_method_survives_its_json_form_and_sets_the_learning_rate() {
 fn matching_is_spelled_out_where_units_are_matched() {
     let method = |method: Value| parse(&json!({"members": ["a"], "method": method})).map(|job| job.method);
     let body = json!({"name": "optimal_transport", "alignment": {"outputs": "transported"}, "batch_norm": "reset"});
-    let expected = AlignmentOptions { cost: GroundCost::Weights, outputs: Outputs::Transported };
+    let expected = AlignmentOptions { cost: GroundCost::Weights, outputs: OutputAlignment::Transported };
     let parsed = method(body).expect("a valid method");
     assert_eq!((parsed.name, parsed.alignment), (MethodName::OptimalTransport, expected));
     let transported = json!({"cost": "activations", "outputs": "transported"});

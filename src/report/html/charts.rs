@@ -214,7 +214,7 @@ fn percent(share: f64) -> String {
     format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
-/// The end of a long name, which tells more than its beginning.
+/// The end of a long name, by which names differ more than by their beginning.
 fn shortened(name: &str) -> String {
     let count = name.chars().count();
     if count <= 34 { name.to_owned() } else { std::iter::once('…').chain(name.chars().skip(count - 33)).collect() }

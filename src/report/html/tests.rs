@@ -84,10 +84,10 @@ fn the_page_needs_nothing_else_and_shows_names_as_text() {
 #[test]
 fn the_page_tells_what_the_report_does() {
     let page = page(&report());
-    for told in
+    for expected in
         ["keeps 80 % of what the ensemble gains", "fc1: 8 of 16", "look &amp; see", "epoch 1 are published", "seed 7"]
     {
-        assert!(page.contains(told), "{told}");
+        assert!(page.contains(expected), "{expected}");
     }
     assert_eq!(page.matches("<polyline").count(), 4, "training and validation, accuracy and loss");
 }

@@ -21,6 +21,15 @@ pub(super) enum FailurePoint {
     RenewBeforeCommit,
     /// The phase is written, and its event.
     EnterPhaseBeforeCommit,
+    /// The progress is replaced.
+    ReportProgressBeforeCommit,
+    /// The epoch's metrics are written, and their event if they are the first ones of the epoch.
+    AddMetricsBeforeCommit,
+    AddMetricsAfterCommit,
+    /// The plan is replaced.
+    ReplacePlanBeforeCommit,
+    /// Every line is written.
+    LogBeforeCommit,
     /// The job refers to the new checkpoint.
     SaveCheckpointBeforeCommit,
     /// The artifacts are written; the job is still running.
@@ -30,6 +39,12 @@ pub(super) enum FailurePoint {
     PublishAfterCommit,
     /// The attempt has ended without a result.
     LeaveBeforeCommit,
+    /// The job has ended before it was claimed, or its end is requested.
+    CancelBeforeCommit,
+    CancelAfterCommit,
+    /// The job is gone with its history; its blobs are still there.
+    DeleteBeforeCommit,
+    DeleteAfterCommit,
 }
 
 /// The points that fail, each once; clones share them.

@@ -12,6 +12,7 @@ mod failure;
 mod insert;
 mod query;
 mod queue;
+mod report;
 mod row;
 mod sweep;
 #[cfg(test)]
@@ -36,11 +37,12 @@ use crate::domain::progress::{Phase, Progress};
 use crate::domain::quota::Quota;
 use crate::settings::Device;
 
-pub use attempt::{Artifact, Heartbeat, LogLine};
+pub use attempt::{Artifact, Heartbeat};
 pub use claim::{Claim, Claimant, ClaimedInput};
 pub use events::{Event, EventKind};
 pub use insert::RetryFrom;
 pub(super) use insert::{Origin, once};
+pub use report::LogLine;
 pub(super) use sweep::remove;
 
 /// The tables of jobs; clones share the database.
@@ -124,7 +126,7 @@ pub struct NewJob {
     pub resolved: Value,
     /// The plan, in its JSON form.
     pub plan: Value,
-    /// The client's own marks.
+    /// The client's own labels.
     pub labels: BTreeMap<String, String>,
     /// Where it wants to run.
     pub device: Device,
@@ -186,7 +188,7 @@ pub struct Job {
     pub resolved: Value,
     /// The plan, in its JSON form.
     pub plan: Value,
-    /// The client's own marks.
+    /// The client's own labels.
     pub labels: BTreeMap<String, String>,
     /// Time it may run, over all attempts.
     pub max_runtime: Duration,

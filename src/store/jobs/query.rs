@@ -3,6 +3,8 @@
 use serde_json::Value;
 use sqlx::FromRow;
 
+#[cfg(test)]
+use super::failure::FailurePoint;
 use super::insert::owned;
 use super::row::{InputRow, JobRow, from_json};
 use super::sweep::remove;
@@ -136,7 +138,11 @@ impl Jobs {
         }
         let new = found.state.cancel(now);
         replace(&mut transaction, guard, &new, Value::Null, now).await?;
+        #[cfg(test)]
+        self.failures.pass(FailurePoint::CancelBeforeCommit)?;
         transaction.commit().await?;
+        #[cfg(test)]
+        self.failures.pass(FailurePoint::CancelAfterCommit)?;
         Ok(true)
     }
 
@@ -148,7 +154,11 @@ impl Jobs {
         let mut transaction = self.database.write().await?;
         owned(&mut transaction, tenant, job).await?.state.ended()?;
         let keys = remove(&mut transaction, &job.to_string()).await?;
+        #[cfg(test)]
+        self.failures.pass(FailurePoint::DeleteBeforeCommit)?;
         transaction.commit().await?;
+        #[cfg(test)]
+        self.failures.pass(FailurePoint::DeleteAfterCommit)?;
         self.discard(blobs, job, &keys).await;
         Ok(())
     }

@@ -4,7 +4,7 @@ use engraft::domain::problem::FaultCode;
 use engraft::model::allocate::Curve;
 use engraft::model::costs::Costs;
 use engraft::model::graph::{Graph, Node};
-use engraft::model::groups::{Axis, Couplings, Group, GroupId, Owner, Segment};
+use engraft::model::groups::{Axis, AxisSegment, Couplings, Group, GroupId, Owner};
 use engraft::model::parameters;
 use engraft::model::plan::FusionPlan;
 use engraft::model::precision::Precision;
@@ -18,7 +18,7 @@ use super::networks::{plan, topology};
 /// What the network with these widths costs.
 fn spent(graph: &Graph, couplings: &Couplings, widths: &[usize], resource: Resource) -> u64 {
     let len = |axis: Option<&Axis>| {
-        let len = |segment: &Segment| match segment.owner {
+        let len = |segment: &AxisSegment| match segment.owner {
             Owner::Group(GroupId(group)) => widths[group] * segment.repeat,
             Owner::Input | Owner::Output => segment.len(),
         };

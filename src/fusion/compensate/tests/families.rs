@@ -51,7 +51,7 @@ fn the_runner_computes_what_the_executor_does() {
         let mut stream = Stream::new(&inputs, &chosen, &graph, HELD_BYTES);
         let end = NodeId(graph.nodes().len());
         let mut got = Vec::new();
-        let visit = |batch: &mut crate::fusion::calibration::Batch, _: &mut _| {
+        let visit = |batch: &mut crate::fusion::calibration::RunningBatch, _: &mut _| {
             got.extend_from_slice(&batch.value(0, graph.output())?.values);
             Ok(())
         };

@@ -25,7 +25,7 @@ struct Rows {
     len: usize,
 }
 
-impl Inputs for Rows {
+impl UnlabelledInputs for Rows {
     fn len(&self) -> usize {
         self.values.len() / self.len
     }

@@ -179,3 +179,120 @@ key k: job 1
 "#;
     assert_eq!(house.snapshot().await, expected);
 }
+
+/// What a worker reports of the job that it holds.
+#[derive(Debug, Clone, Copy)]
+enum Report {
+    Progress,
+    Metrics,
+    Plan,
+    Lines,
+}
+
+impl Report {
+    async fn send(self, jobs: &Jobs, fence: Fence) -> Result<(), JobError> {
+        let (phase, epoch) = (Phase::Finetune, Some(1));
+        let progress = Progress { phase, fraction: 0.5, epoch, step: None, images_per_s: None, eta_s: None };
+        match self {
+            Self::Progress => jobs.report_progress(fence, &progress).await,
+            Self::Metrics => jobs.add_metrics(fence, &metrics(1, 0.25)).await,
+            Self::Plan => jobs.replace_plan(fence, &json!({ "layers": [8] })).await,
+            Self::Lines => jobs.log(fence, &["a", "b"].map(line)).await,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_report_that_is_made_again_after_a_failure_is_written_once() {
+    let job = |report: &str| {
+        format!(
+            "\njob 1: running, attempt 1, stalled 0, ran 0s, of worker 1, leased until 61s, phase Finetune 2s-{report}"
+        )
+    };
+    let events = r#"
+  1. 0s attempt 0: state {"state":"queued"}
+  2. 1s attempt 1: state {"state":"running","worker":"worker 1"}
+  3. 2s attempt 1: progress {"fraction":0.0,"phase":"finetune"}
+"#;
+    let (epoch, key) = (r#"{"epoch":1,"train_loss":0.25}"#, "key k: job 1\n");
+    let progress = format!("{}{events}{key}", job(", fraction 0.5"));
+    let metrics = format!("{}\n  epoch 1: {epoch}{events}  4. 3s attempt 1: metric {epoch}\n{key}", job(""));
+    let plan = format!("{}{events}{key}", job(r#", plan {"layers":[8]}"#));
+    let logged =
+        |seq: u8, text: &str| format!("  {seq}. 3s attempt 1: log {{\"message\":\"{text}\",\"source\":\"job\"}}\n");
+    let lines = format!("{}{events}{}{}{key}", job(""), logged(4, "a"), logged(5, "b"));
+    for (report, point, committed, expected) in [
+        (Report::Progress, FailurePoint::ReportProgressBeforeCommit, false, &progress),
+        (Report::Metrics, FailurePoint::AddMetricsBeforeCommit, false, &metrics),
+        (Report::Metrics, FailurePoint::AddMetricsAfterCommit, true, &metrics),
+        (Report::Plan, FailurePoint::ReplacePlanBeforeCommit, false, &plan),
+        (Report::Lines, FailurePoint::LogBeforeCommit, false, &lines),
+    ] {
+        let house = House::new().await;
+        let mut journey = Journey::new(&house);
+        journey.advance_till(Stage::Training).await.expect("works");
+        let before = house.snapshot().await;
+        house.jobs.failures.arm(point);
+        failed(&house, report.send(&house.jobs, journey.fence()).await);
+        let left = if committed { expected } else { &before };
+        assert_eq!(&house.snapshot().await, left, "{point:?}");
+        report.send(&house.jobs, journey.fence()).await.unwrap_or_else(|error| panic!("{point:?}: {error}"));
+        assert_eq!(&house.snapshot().await, expected, "{point:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_end_that_is_requested_again_after_a_failure_is_requested_once() {
+    let waiting = r#"
+job 1: cancelled, attempt 0, stalled 0, ran 0s, ended 1s
+  1. 0s attempt 0: state {"state":"queued"}
+  2. 1s attempt 0: state {"state":"cancelled"}
+key k: job 1
+"#;
+    let running = r#"
+job 1: running, attempt 1, stalled 0, ran 0s, of worker 1, leased until 61s, end requested, phase Finetune 2s-
+  1. 0s attempt 0: state {"state":"queued"}
+  2. 1s attempt 1: state {"state":"running","worker":"worker 1"}
+  3. 2s attempt 1: progress {"fraction":0.0,"phase":"finetune"}
+  4. 3s attempt 1: state {"state":"cancelling"}
+key k: job 1
+"#;
+    for (stage, expected) in [(Stage::Queued, waiting), (Stage::Training, running)] {
+        for (point, committed) in [(FailurePoint::CancelBeforeCommit, false), (FailurePoint::CancelAfterCommit, true)] {
+            let house = House::new().await;
+            let mut journey = Journey::new(&house);
+            journey.advance_till(stage).await.expect("works");
+            let (job, before) = (journey.job(), house.snapshot().await);
+            house.jobs.failures.arm(point);
+            failed(&house, house.jobs.cancel(&house.tenant, job).await);
+            assert_eq!(house.snapshot().await, if committed { expected } else { &before }, "{stage:?} {point:?}");
+            let changed = house.jobs.cancel(&house.tenant, job).await.expect("cancels");
+            assert_eq!(changed, !committed, "{stage:?} {point:?}");
+            assert_eq!(house.snapshot().await, expected, "{stage:?} {point:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_job_whose_deletion_is_not_written_keeps_its_history_and_its_blobs() {
+    for (point, committed) in [(FailurePoint::DeleteBeforeCommit, false), (FailurePoint::DeleteAfterCommit, true)] {
+        let house = House::new().await;
+        let mut journey = Journey::new(&house);
+        journey.advance_till(Stage::Published).await.expect("works");
+        let (job, blobs) = (journey.fence().job, Blobs::open(house.folder.path()).expect("opens"));
+        store(&house, &blobs, &model(journey.fence()).blob_key).await;
+        let delete = async || house.jobs.delete(&blobs, &house.tenant, job).await;
+        house.jobs.failures.arm(point);
+        failed(&house, delete().await);
+        // Behind the commit nobody deletes the blob: it has no row, and is left to the sweep.
+        assert_eq!(blobs.list("jobs").await.expect("lists").len(), 1, "{point:?}");
+        if committed {
+            assert!(matches!(delete().await, Err(JobError::NotFound(_))));
+        } else {
+            assert_eq!(house.snapshot().await, UNDISTURBED);
+            delete().await.expect("deletes");
+            assert!(blobs.list("jobs").await.expect("lists").is_empty());
+        }
+        assert_eq!(house.snapshot().await, "\nkey k: job 1\n", "{point:?}");
+    }
+}

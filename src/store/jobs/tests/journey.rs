@@ -30,13 +30,14 @@ pub(super) struct Journey<'a> {
     worker: WorkerId,
     key: RequestKey,
     reached: Option<Stage>,
+    job: Option<JobId>,
     fence: Option<Fence>,
 }
 
 impl<'a> Journey<'a> {
     pub(super) fn new(house: &'a House) -> Self {
         let key = RequestKey { key: "k".to_owned(), fingerprint: [7; 32] };
-        Self { house, worker: WorkerId::new(), key, reached: None, fence: None }
+        Self { house, worker: WorkerId::new(), key, reached: None, job: None, fence: None }
     }
 
     /// Makes the calls that lead to `goal`. One that fails is made again by the next call of this.
@@ -50,6 +51,11 @@ impl<'a> Journey<'a> {
         Ok(())
     }
 
+    /// The job, which is queued.
+    pub(super) fn job(&self) -> JobId {
+        self.job.expect("the job is queued")
+    }
+
     /// The right to write for the job.
     pub(super) fn fence(&self) -> Fence {
         self.fence.expect("the job is claimed")
@@ -58,7 +64,9 @@ impl<'a> Journey<'a> {
     async fn step(&mut self, stage: Stage) -> Result<(), JobError> {
         let jobs = &self.house.jobs;
         match stage {
-            Stage::Queued => drop(jobs.insert(&self.house.new_job(Vec::new()), Some(&self.key)).await?),
+            Stage::Queued => {
+                self.job = Some(jobs.insert(&self.house.new_job(Vec::new()), Some(&self.key)).await?);
+            }
             Stage::Claimed => {
                 let devices = vec![Device::Cpu];
                 let claimant = Claimant { worker: self.worker, devices, lease: LEASE, room: ROOM };

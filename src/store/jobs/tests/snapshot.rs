@@ -22,7 +22,8 @@ impl House {
                 writeln!(text, "  artifact {} in {}", column(&row, "name"), column(&row, "blob_key")).expect("text");
             }
             for row in self.rows("SELECT * FROM job_metrics WHERE job_id = ? ORDER BY epoch", Some(&id)).await {
-                writeln!(text, "  epoch {}", row.get::<i64, _>("epoch")).expect("text");
+                let data = without_nulls(&column(&row, "data"));
+                writeln!(text, "  epoch {}: {data}", row.get::<i64, _>("epoch")).expect("text");
             }
             for row in self.rows("SELECT * FROM job_events WHERE job_id = ? ORDER BY seq", Some(&id)).await {
                 let (seq, attempt): (i64, i64) = (row.get("seq"), row.get("attempt"));
@@ -58,11 +59,17 @@ fn described(job: &sqlx::sqlite::SqliteRow) -> String {
     for (name, at) in [("leased until", "lease_until"), ("not before", "not_before"), ("ended", "finished_at")] {
         add(name, job.get::<Option<i64>, _>(at).map(time));
     }
+    add("end", job.get::<bool, _>("cancel_requested").then(|| "requested".to_owned()));
     let phases: Vec<PhaseSpan> = serde_json::from_str(&column(job, "phases")).expect("phases");
     for PhaseSpan { name, started, ended } in phases {
         let ended = ended.map_or(String::new(), |ended| time(ended.as_millisecond()));
         add("phase", Some(format!("{name:?} {}-{ended}", time(started.as_millisecond()))));
     }
+    let progress: Option<Progress> =
+        job.get::<Option<String>, _>("progress").map(|json| serde_json::from_str(&json).expect("progress"));
+    // The beginning of a phase is in its event.
+    add("fraction", progress.map(|progress| progress.fraction).filter(|done| *done > 0.0).map(|done| done.to_string()));
+    add("plan", Some(column(job, "plan")).filter(|plan| plan != "{}"));
     add("error", job.get("error"));
     add("repeats", job.get("retry_of"));
     add("checkpoint", job.get("checkpoint_key"));

@@ -1,16 +1,16 @@
 //! Activations of a batch, channels first.
 
-use crate::fusion::assemble::routes::Run;
+use crate::fusion::assemble::routes::PositionRun;
 use crate::model::graph::Graph;
 
 /// One node's output for a batch: N x C x P, where P is the number of positions.
-pub(super) struct Activation {
+pub(super) struct FeatureMap {
     pub(super) values: Vec<f32>,
     pub(super) channels: usize,
     axes: Vec<usize>,
 }
 
-impl Activation {
+impl FeatureMap {
     pub(super) fn new(values: Vec<f32>, channels: usize, axes: &[usize]) -> Self {
         Self { values, channels, axes: axes.to_vec() }
     }
@@ -48,7 +48,7 @@ impl Activation {
     }
 
     /// The channels of one member, in that member's own order.
-    pub(super) fn take(&self, runs: &[Run], batch: usize) -> Self {
+    pub(super) fn take(&self, runs: &[PositionRun], batch: usize) -> Self {
         let channels = runs.iter().map(|run| run.source + run.len).max().unwrap_or(0);
         let mut own = Self::zeros(batch, channels, &self.axes);
         let p = self.positions();
@@ -64,18 +64,18 @@ impl Activation {
     }
 
     /// Adds one member's channels where they stand in the stack, times `share`.
-    pub(super) fn add(&mut self, part: &[f32], runs: &[Run], share: f32) {
+    pub(super) fn add(&mut self, part: &[f32], runs: &[PositionRun], share: f32) {
         self.each_run(part, runs, |target, source| {
             target.iter_mut().zip(source).for_each(|(sum, value)| *sum += share * value);
         });
     }
 
     /// Puts one member's channels where they stand in the stack.
-    pub(super) fn put(&mut self, part: &[f32], runs: &[Run]) {
+    pub(super) fn put(&mut self, part: &[f32], runs: &[PositionRun]) {
         self.each_run(part, runs, <[f32]>::copy_from_slice);
     }
 
-    fn each_run(&mut self, part: &[f32], runs: &[Run], put: impl Fn(&mut [f32], &[f32])) {
+    fn each_run(&mut self, part: &[f32], runs: &[PositionRun], put: impl Fn(&mut [f32], &[f32])) {
         let (p, example) = (self.positions(), self.example());
         let own = runs.iter().map(|run| run.source + run.len).max().unwrap_or(0) * p;
         for (target, source) in self.values.chunks_exact_mut(example.max(1)).zip(part.chunks_exact(own.max(1))) {
@@ -88,7 +88,7 @@ impl Activation {
 }
 
 /// Operands one after another along the channels.
-pub(super) fn concat(operands: &[&Activation], batch: usize) -> Activation {
+pub(super) fn concat(operands: &[&FeatureMap], batch: usize) -> FeatureMap {
     let channels = operands.iter().map(|operand| operand.channels).sum();
     let mut values = Vec::with_capacity(operands.iter().map(|operand| operand.values.len()).sum());
     for example in 0..batch {
@@ -96,7 +96,7 @@ pub(super) fn concat(operands: &[&Activation], batch: usize) -> Activation {
             values.extend_from_slice(&operand.values[example * operand.example()..][..operand.example()]);
         }
     }
-    Activation::new(values, channels, operands[0].axes())
+    FeatureMap::new(values, channels, operands[0].axes())
 }
 
 /// For every node, the last node that reads it.
