@@ -156,7 +156,7 @@ mod tests {
         let (first, second) = tokio::join!(Database::open(folder.path()), Database::open(folder.path()));
         let (first, second) = (first.expect("opens"), second.expect("opens beside another"));
         let mut transaction = first.write().await.expect("begins");
-        sqlx::query("INSERT INTO api_keys VALUES ('k', 't', 'read', '', zeroblob(32), 0, NULL)")
+        sqlx::query("INSERT INTO api_keys VALUES ('k', 't', 'read', '', zeroblob(32), 0, NULL, NULL, NULL)")
             .execute(&mut *transaction)
             .await
             .expect("writes");
@@ -186,7 +186,7 @@ mod tests {
         let other = Database::open(folder.path()).await.expect("opens");
         let insert = async |database: &Database| {
             let mut transaction = database.write().await?;
-            sqlx::query("INSERT INTO api_keys VALUES ('k', 't', 'read', '', zeroblob(32), 0, NULL)")
+            sqlx::query("INSERT INTO api_keys VALUES ('k', 't', 'read', '', zeroblob(32), 0, NULL, NULL, NULL)")
                 .execute(&mut *transaction)
                 .await?;
             Ok::<_, StoreError>(transaction)
