@@ -24,3 +24,7 @@ CREATE INDEX jobs_to_claim ON jobs (tenant, priority DESC, compared, id) WHERE s
 
 ALTER TABLE api_keys ADD COLUMN expires_at INTEGER;
 ALTER TABLE api_keys ADD COLUMN last_used_at INTEGER;
+
+-- A dataset that could not be read, through no fault of its own, waits a while so that others are read; how often it has.
+ALTER TABLE datasets ADD COLUMN not_before INTEGER;
+ALTER TABLE datasets ADD COLUMN put_off INTEGER NOT NULL DEFAULT 0 CHECK (put_off >= 0);

@@ -78,6 +78,7 @@ impl Application {
             datasets: state.datasets.clone(),
             blobs: state.blobs.clone(),
             limits: state.settings.validation.clone(),
+            keep_free: state.settings.storage.keep_free.0,
             program: program.clone(),
             scratch: state.settings.storage.data_dir.join("scratch"),
             hint: state.dataset_arrived.clone(),

@@ -1,19 +1,19 @@
 //! `engraft fuse`: the pipeline on local files, without a server.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 
 use super::interrupt::{Signals, say};
 use super::job::JobArgs;
 use super::progress::ProgressDisplay;
 use crate::config::ByteSize;
 use crate::exec;
+use crate::model::formats::digest::sha256;
 use crate::pipeline::child::out_of_memory;
 use crate::pipeline::{self, JobOutcome};
 use crate::plan::request::JobRequest;
@@ -148,13 +148,6 @@ pub(super) fn threads(requested: Option<usize>) -> usize {
 
 /// SHA-256 of a file, in hexadecimal.
 pub(super) fn digest(path: &Path) -> Result<String> {
-    let mut file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    let mut digest = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer).with_context(|| format!("cannot read {}", path.display()))? {
-            0 => return Ok(hex::encode(digest.finalize())),
-            read => digest.update(&buffer[..read]),
-        }
-    }
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    sha256(file).with_context(|| format!("cannot read {}", path.display()))
 }

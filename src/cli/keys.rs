@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use clap::Subcommand;
 
+use crate::config::Age;
 use crate::domain::access::{Scope, Tenant};
 use crate::domain::clock::{SystemClock, from_millis};
 use crate::domain::id::KeyId;
@@ -47,20 +47,20 @@ enum Action {
         /// A note about who has it.
         #[arg(long, default_value = "")]
         label: String,
-        /// How long it is good, as in `90d`, `12h` or `30m`; for ever without.
-        #[arg(long, value_parser = span)]
-        expires: Option<Duration>,
+        /// How long it is good, as in `90d`, `12h` or `30m`.
+        #[arg(long, default_value = "ever")]
+        expires: Age,
     },
     /// Make a key like another one, which stays good for a while, and print its secret.
     Rotate {
         /// The id of the other one, as `list` shows it.
         id: KeyId,
         /// How long the other one stays good, as in `1h`.
-        #[arg(long, default_value = "24h", value_parser = span)]
-        overlap: Duration,
-        /// How long the new one is good, as in `90d`; for ever without.
-        #[arg(long, value_parser = span)]
-        expires: Option<Duration>,
+        #[arg(long, default_value = "24h")]
+        overlap: Age,
+        /// How long the new one is good, as in `90d`.
+        #[arg(long, default_value = "ever")]
+        expires: Age,
     },
     /// List all keys, without their secrets.
     List,
@@ -90,10 +90,10 @@ impl KeysCommand {
 async fn act(keys: &Keys, action: Action) -> anyhow::Result<ExitCode> {
     match action {
         Action::Create { tenant, scope, label, expires } => {
-            let new = NewKey { tenant, scope, label, lifetime: expires };
+            let new = NewKey { tenant, scope, label, lifetime: expires.0 };
             reveal(&keys.create(new).await?);
         }
-        Action::Rotate { id, overlap, expires } => match keys.rotate(id, overlap, expires).await? {
+        Action::Rotate { id, overlap, expires } => match keys.rotate(id, overlap.0, expires.0).await? {
             Some(made) => reveal(&made),
             None => return Ok(not_good(id)),
         },
@@ -131,20 +131,4 @@ fn reveal((key, secret): &(ApiKey, Secret)) {
 fn not_good(id: KeyId) -> ExitCode {
     eprintln!("engraft: there is no key {id} that is still good; `engraft keys list` shows all");
     ExitCode::FAILURE
-}
-
-/// Reads a span of time.
-fn span(text: &str) -> Result<Duration, String> {
-    let error = || format!("expected a time, as in `90d`, `12h` or `30m`, got `{text}`");
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let seconds = match unit {
-        "d" => 86_400,
-        "h" => 3600,
-        "m" => 60,
-        "s" => 1,
-        _ => return Err(error()),
-    };
-    let number: u64 = number.parse().map_err(|_| error())?;
-    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(error)
 }

@@ -15,6 +15,7 @@ mod run_job;
 mod serve;
 mod tenants;
 mod train;
+mod upkeep;
 mod worker;
 
 use std::process::ExitCode;
@@ -47,6 +48,10 @@ enum Command {
     Demo(demo::Demo),
     Keys(keys::KeysCommand),
     Tenants(tenants::TenantsCommand),
+    Verify(upkeep::VerifyCommand),
+    Backup(upkeep::BackupCommand),
+    Restore(upkeep::RestoreCommand),
+    Gc(upkeep::GcCommand),
     Openapi(openapi::OpenApi),
     RunJob(run_job::RunJobCommand),
     InspectDataset(inspect_dataset::InspectDataset),
@@ -67,6 +72,10 @@ pub fn main() -> ExitCode {
         Command::Demo(command) => command.run(),
         Command::Keys(command) => command.run(),
         Command::Tenants(command) => command.run(),
+        Command::Verify(command) => command.run(),
+        Command::Backup(command) => command.run(),
+        Command::Restore(command) => command.run(),
+        Command::Gc(command) => command.run(),
         Command::Openapi(command) => command.run(),
         Command::RunJob(command) => Ok(command.run()),
         Command::InspectDataset(command) => command.run(),

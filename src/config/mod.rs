@@ -10,10 +10,11 @@ use serde::Deserialize;
 
 use crate::domain::access::is_secret;
 use crate::domain::quota::{Quota, Resource};
+use crate::domain::retention::Rules;
 use crate::settings::Device;
 use value::Spelled;
 
-pub use value::{ByteSize, LogFormat, Names, Seconds};
+pub use value::{Age, ByteSize, LogFormat, Names, Seconds};
 
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -194,6 +195,41 @@ impl TenantDefaults {
 }
 
 concern! {
+    /// `[retention]`: what is deleted after some time, once an hour. Pinned things stay.
+    Retention, RetentionOptions {
+        /// How long a job is kept after its end, with its results, as in `90d`.
+        retain_jobs_for: Age = Age(None), "ENGRAFT_RETAIN_JOBS_FOR";
+        /// Ended jobs of each tenant that are kept, the latest; 0 keeps all.
+        retain_jobs: usize = 0, "ENGRAFT_RETAIN_JOBS";
+        /// How long a checkpoint or dataset is kept that no job reads, from its upload on, as in `30d`.
+        retain_files_for: Age = Age(None), "ENGRAFT_RETAIN_FILES_FOR";
+        /// Bytes of each tenant that are kept: the oldest ended jobs go first, then files that no job reads; 0 keeps all.
+        retain_bytes: ByteSize = ByteSize(0), "ENGRAFT_RETAIN_BYTES";
+    }
+}
+
+impl RetentionOptions {
+    /// The settings without a file.
+    #[must_use]
+    pub fn resolve(self) -> Retention {
+        self.or(Self::default())
+    }
+}
+
+impl Retention {
+    /// What is kept.
+    #[must_use]
+    pub fn rules(&self) -> Rules {
+        Rules {
+            jobs_for: self.retain_jobs_for.0,
+            jobs: u64::try_from(self.retain_jobs).ok().filter(|most| *most > 0),
+            files_for: self.retain_files_for.0,
+            bytes: Some(self.retain_bytes.0).filter(|most| *most > 0),
+        }
+    }
+}
+
+concern! {
     /// `[validation]`: the child processes that read uploaded datasets.
     Validation, ValidationOptions {
         /// Datasets that are read through at the same time; of several, one tenant never has all.
@@ -232,7 +268,7 @@ pub struct AuthOptions {
 /// The flags of `serve`; the sections of the file have the same names.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Options {
-    /// TOML file with settings: sections [server], [storage], [auth], [limits], [tenants], [workers], [validation] and [log], keys
+    /// TOML file with settings: sections [server], [storage], [auth], [limits], [tenants], [retention], [workers], [validation] and [log], keys
     /// named like the flags with underscores.
     #[arg(long, env = "ENGRAFT_CONFIG", hide_env = true)]
     pub config: Option<PathBuf>,
@@ -246,6 +282,8 @@ pub struct Options {
     limits: LimitsOptions,
     #[command(flatten)]
     tenants: TenantsOptions,
+    #[command(flatten)]
+    retention: RetentionOptions,
     #[command(flatten)]
     workers: WorkersOptions,
     #[command(flatten)]
@@ -289,6 +327,7 @@ struct FileOptions {
     auth: AuthOptions,
     limits: LimitsOptions,
     tenants: TenantsOptions,
+    retention: RetentionOptions,
     workers: WorkersOptions,
     validation: ValidationOptions,
     log: LogOptions,
@@ -307,6 +346,8 @@ pub struct Configuration {
     pub limits: Limits,
     /// What tenants may take.
     pub tenants: TenantDefaults,
+    /// What is deleted after some time.
+    pub retention: Retention,
     /// Who computes.
     pub workers: Workers,
     /// The child processes that read uploaded datasets.
@@ -330,6 +371,7 @@ impl Options {
             storage: self.storage.or(file.storage),
             limits: self.limits.or(file.limits),
             tenants: self.tenants.or(file.tenants),
+            retention: self.retention.or(file.retention),
             workers: self.workers.or(file.workers),
             validation: self.validation.or(file.validation),
             log: self.log.or(file.log),

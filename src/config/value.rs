@@ -38,6 +38,41 @@ impl std::str::FromStr for Seconds {
     }
 }
 
+/// A span of time, written `90d`, `12h`, `30m` or `10s`; `ever` for one without end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Age(pub Option<Duration>);
+
+impl TryFrom<String> for Age {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl std::str::FromStr for Age {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let error = || format!("expected a time, as in `90d`, `12h` or `30m`, or `ever`, got `{text}`");
+        if text == "ever" {
+            return Ok(Self(None));
+        }
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let seconds = match unit {
+            "d" => 86_400,
+            "h" => 3600,
+            "m" => 60,
+            "s" => 1,
+            _ => return Err(error()),
+        };
+        let number: u64 = number.parse().map_err(|_| error())?;
+        number.checked_mul(seconds).map(|seconds| Self(Some(Duration::from_secs(seconds)))).ok_or_else(error)
+    }
+}
+
 /// A number of bytes, written `1048576`, `512KiB`, `16GiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "SizeText")]
@@ -143,6 +178,7 @@ written! {
         .find(|(count, shift, _)| *count > 0 && count << shift == size.0)
         .map_or_else(|| size.0.to_string(), |(count, _, unit)| format!("{count}{unit}"));
     Names: names => if names.0.is_empty() { "none".to_owned() } else { names.0.join(",") };
+    Age: age => age.0.map_or_else(|| "ever".to_owned(), |age| format!("{}s", age.as_secs()));
     usize: number => number.to_string();
     Device: device => device.to_string();
     LogFormat: format => match format { LogFormat::Text => "text", LogFormat::Json => "json" }.to_owned();

@@ -11,3 +11,4 @@ pub mod name;
 pub mod problem;
 pub mod progress;
 pub mod quota;
+pub mod retention;

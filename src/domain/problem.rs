@@ -124,6 +124,8 @@ codes! {
     Unavailable = "unavailable", 503, "The service is not ready";
     /// The machine's disk or file system fails.
     StorageFailed = "storage_failed", 500, "The machine's storage failed";
+    /// A stored file has other bytes than when it was stored.
+    FileDamaged = "file_damaged", 500, "A stored file is damaged";
     /// The machine has no memory, threads or open files left.
     ResourcesExhausted = "resources_exhausted", 503, "The machine has run out of memory, threads or open files";
     /// The disk has no room for the upload or the job's files.
@@ -142,7 +144,6 @@ impl Code {
             // These come back with every attempt.
             ErrorKind::NotFound
             | ErrorKind::PermissionDenied
-            | ErrorKind::ReadOnlyFilesystem
             | ErrorKind::NotADirectory
             | ErrorKind::IsADirectory
             | ErrorKind::InvalidInput
@@ -236,7 +237,7 @@ mod tests {
             (Errno::NFILE, Code::ResourcesExhausted),
             (Errno::NOENT, Code::Internal),
             (Errno::ACCESS, Code::Internal),
-            (Errno::ROFS, Code::Internal),
+            (Errno::ROFS, Code::StorageFailed),
         ] {
             let found = Code::of_system(&io::Error::from_raw_os_error(errno.raw_os_error()));
             assert_eq!((found, found.is_transient()), (code, code != Code::Internal), "{errno}");

@@ -81,7 +81,7 @@ impl Download {
     /// The answer to a GET or HEAD for this file.
     ///
     /// # Errors
-    /// `precondition_failed`, or `internal_error` when the blob cannot be read.
+    /// `precondition_failed`, `file_damaged`, or `internal_error` when the blob cannot be read.
     pub async fn respond(self, state: &AppState, request: &Selector) -> Result<Response, Problem> {
         let (status, range) = match self.select(&request.headers) {
             Selection::All => (StatusCode::OK, 0..self.bytes),
@@ -98,9 +98,11 @@ impl Download {
         if status == StatusCode::PARTIAL_CONTENT {
             headers.insert(header::CONTENT_RANGE, content_range(&range, self.bytes));
         }
-        let body = match request.method {
-            Method::HEAD => Body::empty(),
-            _ => Body::from_stream(state.blobs.read(&self.blob_key, range).await?),
+        let body = if request.method == Method::HEAD {
+            Body::empty()
+        } else {
+            state.soundness.check(state, &self.blob_key, &self.sha256).await?;
+            Body::from_stream(state.blobs.read(&self.blob_key, range).await?)
         };
         Ok((status, headers, body).into_response())
     }

@@ -21,6 +21,10 @@ pub async fn run(state: AppState) {
         if state.clock.now() >= next_look {
             next_look += BETWEEN_LOOKS;
             report("files that no row names have gone to the trash", sweeper.look().await);
+            let rules = state.settings.retention.rules();
+            if rules.any() {
+                report("jobs and files were removed by the rules of retention", state.retention.apply(&rules).await);
+            }
             report("the reserve", state.reserve.fill().await.map(|()| 0));
             report("days have been removed from the trash", state.trash.empty().await);
         }

@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 use super::description::{self, Description, refer_to_entries};
 use super::frame::frame;
 use super::state::AppState;
-use super::{checkpoints, comparisons, datasets, jobs, origin, service, uploads};
+use super::{checkpoints, comparisons, datasets, jobs, origin, pins, service, uploads};
 use crate::domain::problem::{Code, Problem};
 
 /// Every route with its description. A resource adds itself here with a function `routes() -> OpenApiRouter<AppState>`.
@@ -23,6 +23,7 @@ fn described() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(description::openapi))
         .merge(service::routes())
+        .merge(pins::routes())
         .merge(checkpoints::routes())
         .merge(datasets::routes())
         .merge(uploads::routes())

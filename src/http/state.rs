@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use super::metrics::Metrics;
 use super::pace::Pace;
+use super::soundness::Soundness;
 use crate::config::Configuration;
 use crate::domain::clock::SharedClock;
 use crate::runtime::lifecycle::Shutdown;
@@ -24,6 +25,7 @@ use crate::store::reserve::Reserve;
 use crate::store::staging::Staging;
 use crate::store::tenants::Tenants;
 use crate::store::trash::Trash;
+use crate::store::upkeep::{Pins, Retention};
 use crate::store::uploads::Uploads;
 use crate::store::workers::Workers;
 use crate::store::{Blobs, Database, StoreError};
@@ -45,6 +47,12 @@ pub struct Shared {
     pub keys: Keys,
     /// What tenants may take and have taken.
     pub tenants: Tenants,
+    /// What retention leaves alone.
+    pub pins: Pins,
+    /// What may go after some time.
+    pub retention: Retention,
+    /// Which stored files are known to be whole.
+    pub soundness: Soundness,
     /// How fast tenants send requests.
     pub pace: Pace,
     /// The key from the environment.
@@ -103,6 +111,9 @@ impl AppState {
         Ok(Self(Arc::new(Shared {
             keys: Keys::new(database.clone(), clock.clone()),
             tenants: Tenants::new(database.clone(), quota),
+            pins: Pins::new(database.clone(), clock.clone()),
+            retention: Retention::new(database.clone(), blobs.clone(), clock.clone()),
+            soundness: Soundness::default(),
             pace: Pace::default(),
             bootstrap: settings.bootstrap_key.as_deref().and_then(Secret::parse),
             checkpoints: Checkpoints::new(database.clone(), blobs.clone()),

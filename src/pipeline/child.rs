@@ -1,12 +1,16 @@
 //! The child process around the pipeline: one task in, messages out (see [`crate::process::protocol`]).
 
+use std::fs::File;
 use std::io::{self, BufRead, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rayon::prelude::*;
+
 use super::{JobOutcome, run};
 use crate::domain::problem::{Code, Problem};
+use crate::model::formats::digest::sha256;
 use crate::process::memory;
 use crate::process::protocol::{Command, Message, Task};
 
@@ -51,12 +55,30 @@ fn compute(task: &Task) -> Message {
         let words = serde_json::to_string(&Message::Failed { problem }).unwrap_or_default();
         memory::limit(bytes, move || memory::last_words(io::stdout(), &words));
     }
-    match run(task, &mut |message| emit(&message), &stop) {
+    match check_digests(task).and_then(|()| run(task, &mut |message| emit(&message), &stop)) {
         Ok(JobOutcome::Finished(artifacts)) => Message::Finished { artifacts },
         Ok(JobOutcome::Stopped) => Message::Stopped,
         Err(problem) if problem.code.is_transient() => Message::TransientFailure { problem },
         Err(problem) => Message::Failed { problem },
     }
+}
+
+/// Checks that the members, and the reference, are the files that were uploaded: a disk may have changed them since.
+fn check_digests(task: &Task) -> Result<(), Problem> {
+    task.members.par_iter().chain(&task.reference).try_for_each(|file| {
+        let got = File::open(&file.path).and_then(sha256).map_err(|error| {
+            Problem::new(Code::of_system(&error), format!("`{}` cannot be read: {error}", file.name))
+        })?;
+        if got == file.sha256 {
+            return Ok(());
+        }
+        let detail = format!(
+            "The stored file `{}` has other bytes than when it was uploaded (SHA-256 {got}, not {}). Upload it again under another name, \
+             or have it restored from a backup; `engraft verify` lists all such files.",
+            file.name, file.sha256
+        );
+        Err(Problem::new(Code::FileDamaged, detail))
+    })
 }
 
 /// Obeys commands from now on. The end of stdin means that the supervisor is gone: whatever this process would still

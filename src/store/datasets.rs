@@ -14,6 +14,10 @@ use crate::domain::dataset::DatasetFacts;
 use crate::domain::id::DatasetId;
 use crate::domain::problem::Problem;
 
+/// How long a dataset waits that could not be read: the first time, and at most.
+const SHORTEST_WAIT: Duration = Duration::from_secs(2);
+const LONGEST_WAIT: Duration = Duration::from_mins(10);
+
 /// How far a dataset's validation has come.
 #[derive(Debug, Clone, PartialEq)]
 pub enum DatasetState {
@@ -156,8 +160,8 @@ impl Datasets {
         let now = self.clock.now().as_millisecond();
         let until = now.saturating_add(i64::try_from(lease.as_millis()).unwrap_or(i64::MAX));
         let waiting: i64 = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM datasets
-                            WHERE state = 'validating' AND (lease_until IS NULL OR lease_until <= ?))",
+            "SELECT EXISTS (SELECT 1 FROM datasets WHERE state = 'validating' AND (lease_until IS NULL OR lease_until <= ?1)
+                            AND (not_before IS NULL OR not_before <= ?1))",
         )
         .bind(now)
         .fetch_one(self.table.database.reader())
@@ -171,7 +175,8 @@ impl Datasets {
                  SELECT id, tenant, created_at, (
                      SELECT count(*) FROM datasets AS other
                      WHERE other.state = 'validating' AND other.lease_until > ?2 AND other.tenant = datasets.tenant) AS busy
-                 FROM datasets WHERE state = 'validating' AND (lease_until IS NULL OR lease_until <= ?2))
+                 FROM datasets WHERE state = 'validating' AND (lease_until IS NULL OR lease_until <= ?2)
+                     AND (not_before IS NULL OR not_before <= ?2))
              UPDATE datasets SET lease_until = ?1, attempts = attempts + 1
              WHERE id = (SELECT id FROM waiting LEFT JOIN tenant_turns ON tenant_turns.tenant = waiting.tenant
                          WHERE busy < ?3 ORDER BY busy, coalesce(dataset, 0), created_at, id LIMIT 1)
@@ -191,6 +196,43 @@ impl Datasets {
             Ok(ToValidate { id, blob_key, attempt })
         };
         row.map(parse).transpose()
+    }
+
+    /// Gives a dataset back that could not be read through no fault of its own. It waits before it is taken again, twice as long
+    /// each time, so that others are read.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn put_off(&self, taken: &ToValidate) -> Result<(), StoreError> {
+        let now = self.clock.now().as_millisecond();
+        let mut transaction = self.table.database.write().await?;
+        sqlx::query(
+            "UPDATE datasets SET lease_until = NULL, attempts = attempts - 1, put_off = put_off + 1,
+                 not_before = ?1 + min(?2 << min(put_off, 20), ?3)
+             WHERE id = ?4 AND attempts = ?5 AND state = 'validating'",
+        )
+        .bind(now)
+        .bind(SHORTEST_WAIT.as_millis() as i64)
+        .bind(LONGEST_WAIT.as_millis() as i64)
+        .bind(taken.id.to_string())
+        .bind(taken.attempt)
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await
+    }
+
+    /// Gives a dataset back whose reader was ended from outside: the attempt counts, since the dataset may have been why.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn interrupted(&self, taken: &ToValidate) -> Result<(), StoreError> {
+        let mut transaction = self.table.database.write().await?;
+        sqlx::query("UPDATE datasets SET lease_until = NULL WHERE id = ? AND attempts = ? AND state = 'validating'")
+            .bind(taken.id.to_string())
+            .bind(taken.attempt)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await
     }
 
     /// Gives a dataset back unread.

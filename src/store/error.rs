@@ -127,6 +127,8 @@ impl StoreError {
 fn code_of_database(error: &sqlx::Error) -> Code {
     const BUSY: u32 = 5;
     const NO_MEMORY: u32 = 7;
+    /// A disk that the system has made read-only after errors.
+    const READ_ONLY: u32 = 8;
     const IO_ERROR: u32 = 10;
     /// What SQLite makes of a read that fails with EIO, too.
     const CORRUPT: u32 = 11;
@@ -136,7 +138,7 @@ fn code_of_database(error: &sqlx::Error) -> Code {
         sqlx::Error::Database(error) => {
             match error.code().and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff) {
                 Some(FULL) => Code::DiskFull,
-                Some(IO_ERROR | CORRUPT | CANNOT_OPEN) => Code::StorageFailed,
+                Some(READ_ONLY | IO_ERROR | CORRUPT | CANNOT_OPEN) => Code::StorageFailed,
                 Some(NO_MEMORY) => Code::ResourcesExhausted,
                 Some(BUSY) => Code::Unavailable,
                 _ => Code::Internal,

@@ -153,7 +153,7 @@ impl Keys {
         Ok(made)
     }
 
-    /// Makes a key like `id`, which stays good for `overlap`, so that its users can change over; none where there is no such
+    /// Makes a key like `id`, which stays good for `overlap` (as long as before without), so that its users can change over; none where there is no such
     /// key that is still good.
     ///
     /// # Errors
@@ -161,16 +161,16 @@ impl Keys {
     pub async fn rotate(
         &self,
         id: KeyId,
-        overlap: Duration,
+        overlap: Option<Duration>,
         lifetime: Option<Duration>,
     ) -> Result<Option<(ApiKey, Secret)>, StoreError> {
         let mut transaction = self.database.write().await?;
         let now = self.clock.now().as_millisecond();
         let row: Option<KeyRow> = sqlx::query_as(
-            "UPDATE api_keys SET expires_at = min(coalesce(expires_at, ?1), ?1) \
+            "UPDATE api_keys SET expires_at = CASE WHEN ?1 IS NULL THEN expires_at ELSE min(coalesce(expires_at, ?1), ?1) END \
              WHERE id = ?2 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?3) RETURNING *",
         )
-        .bind(after(now, overlap))
+        .bind(overlap.map(|overlap| after(now, overlap)))
         .bind(id.to_string())
         .bind(now)
         .fetch_optional(&mut *transaction)
@@ -362,12 +362,12 @@ mod tests {
         assert_eq!(seen.last_used_at, Some(first.created_at + 60_000));
 
         let (second, other) =
-            keys.rotate(first.id, Duration::from_mins(10), None).await.expect("writes").expect("a good key");
+            keys.rotate(first.id, Some(Duration::from_mins(10)), None).await.expect("writes").expect("a good key");
         assert_eq!((second.scope, second.label.as_str(), second.expires_at), (Scope::Read, "ci", None));
         assert!(keys.find(&secret).await.expect("reads").is_some(), "both are good for a while");
         clock.advance(Duration::from_mins(11));
         assert_eq!(keys.find(&secret).await.expect("reads"), None);
         assert!(keys.find(&other).await.expect("reads").is_some());
-        assert_eq!(keys.rotate(first.id, Duration::ZERO, None).await.expect("reads"), None, "it is not good any more");
+        assert_eq!(keys.rotate(first.id, None, None).await.expect("reads"), None, "it is not good any more");
     }
 }

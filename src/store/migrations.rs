@@ -14,6 +14,7 @@ const ALL: &[(i64, &str, &str)] = &[
     (5, "storage", include_str!("../../migrations/0005_storage.sql")),
     (6, "reference", include_str!("../../migrations/0006_reference.sql")),
     (7, "tenants", include_str!("../../migrations/0007_tenants.sql")),
+    (8, "upkeep", include_str!("../../migrations/0008_upkeep.sql")),
 ];
 
 /// Everything that brings a database of any earlier version up to date.

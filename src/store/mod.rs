@@ -22,6 +22,7 @@ pub mod staging;
 pub mod sweep;
 pub mod tenants;
 pub mod trash;
+pub mod upkeep;
 pub mod uploads;
 pub mod workers;
 

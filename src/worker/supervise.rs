@@ -44,6 +44,22 @@ enum Outcome {
     FenceLost,
 }
 
+impl Outcome {
+    /// Tells the operator why an attempt has no result.
+    fn log(&self, fence: Fence) {
+        match self {
+            Self::Finished(_) | Self::Stopped(_) | Self::FenceLost => {}
+            Self::Failed(problem) => {
+                tracing::warn!(%fence, code = problem.code.as_str(), detail = problem.detail, "the job has failed");
+            }
+            Self::TransientFailure(problem) | Self::Aborted(problem) => {
+                tracing::warn!(%fence, code = problem.code.as_str(), detail = problem.detail, "the attempt has failed");
+            }
+            Self::Crashed(detail) => tracing::warn!(%fence, detail, "the attempt has crashed"),
+        }
+    }
+}
+
 /// Why a child had to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stop {
@@ -62,6 +78,7 @@ pub(super) async fn supervise(worker: &Worker, claim: Claim, shutdown: &Shutdown
     let mut attempt =
         Attempt { worker, fence, scratch: None, allowance, outbox: Outbox::default(), checkpoints: 0, stop: None };
     let outcome = attempt.compute(claim, &mut lease, shutdown).await;
+    outcome.log(fence);
     match attempt.conclude(outcome, &mut lease, shutdown).await {
         Ok(()) => tracing::info!(%fence, "attempt ended"),
         Err(error) if error.is_fence_lost() => tracing::warn!(%fence, "another attempt has taken over"),

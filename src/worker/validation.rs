@@ -7,10 +7,12 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use super::disk::Allowance;
 use super::spawn;
 use crate::config::Validation as Limits;
 use crate::domain::dataset::DatasetFacts;
@@ -28,9 +30,15 @@ const GRACE: Duration = Duration::from_secs(30);
 /// A dataset on which this many children were lost with their servers is not tried again.
 const MOST_ATTEMPTS: i64 = 5;
 /// How a process ends that meets a failing disk in a mapped file.
-const SIGBUS: i32 = rustix::process::Signal::BUS.as_raw();
+const SIGBUS: i32 = Signal::BUS.as_raw();
 /// How a process ends that writes a larger file than it may.
-const SIGXFSZ: i32 = rustix::process::Signal::XFSZ.as_raw();
+const SIGXFSZ: i32 = Signal::XFSZ.as_raw();
+/// How a process ends that somebody else ends, the system for want of memory among them. A lack of memory under the child's own
+/// limit ends it differently: its allocator aborts.
+const FROM_OUTSIDE: [i32; 4] =
+    [Signal::KILL.as_raw(), Signal::TERM.as_raw(), Signal::INT.as_raw(), Signal::HUP.as_raw()];
+/// Time between two looks at the disk.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 /// Longest report that is read: facts about [`crate::data::MAX_LABEL`] classes with long names fit.
 const LONGEST_REPORT: u64 = 64 << 20;
 
@@ -43,6 +51,8 @@ pub struct Validator {
     pub blobs: Blobs,
     /// What a child may use.
     pub limits: Limits,
+    /// Bytes that children leave free on the disk.
+    pub keep_free: u64,
     /// The `engraft` executable.
     pub program: PathBuf,
     /// Where children write what they must read out of order; made when absent.
@@ -58,6 +68,12 @@ enum Interruption {
     Store(#[from] StoreError),
     #[error("the child process could not be run: {0}")]
     Child(#[from] std::io::Error),
+    /// The machine could not read it.
+    #[error("{0}")]
+    Machine(Problem),
+    /// Somebody has ended the child: an operator, or the system for want of memory.
+    #[error("the child process was ended by signal {0}")]
+    Killed(i32),
 }
 
 impl Validator {
@@ -118,50 +134,65 @@ impl Validator {
                 Ok(true)
             }
             Err(error) => {
-                self.datasets.release(&taken).await?;
-                Err(error)
+                tracing::warn!(dataset = %taken.id, %error, "the dataset could not be read; it is read again later");
+                match error {
+                    Interruption::Killed(_) => self.datasets.interrupted(&taken).await?,
+                    _ => self.datasets.put_off(&taken).await?,
+                }
+                Ok(true)
             }
         }
     }
 
     async fn judge(&self, taken: &ToValidate) -> Result<Result<DatasetFacts, Problem>, Interruption> {
         if taken.attempt > MOST_ATTEMPTS {
-            return Ok(Err(invalid("Reading the dataset took the server down repeatedly.")));
+            return Ok(Err(invalid("Reading the dataset has ended the reading process, or the server, repeatedly.")));
         }
         let path = self.blobs.path_of(&taken.blob_key)?;
-        let outcome = self.inspect(&path).await?;
-        if let Err(problem) = &outcome
-            && problem.code.is_transient()
-        {
-            // The machine's fault, not the dataset's.
-            return Err(Interruption::Child(std::io::Error::other(problem.to_string())));
+        let scratch = std::path::absolute(&self.scratch)?.join(format!("validate-{}", taken.id));
+        let outcome = self.inspect(&path, &scratch).await;
+        if let Err(error) = std::fs::remove_dir_all(&scratch) {
+            tracing::warn!(folder = %scratch.display(), %error, "a scratch folder could not be removed");
         }
-        Ok(outcome.map_err(|problem| Problem { code: Code::DatasetInvalid, ..problem }))
+        match outcome? {
+            // The machine's fault, not the dataset's.
+            Err(problem) if problem.code.is_transient() => Err(Interruption::Machine(problem)),
+            outcome => Ok(outcome.map_err(|problem| Problem { code: Code::DatasetInvalid, ..problem })),
+        }
     }
 
-    /// Runs the child on one file.
-    async fn inspect(&self, path: &Path) -> Result<Result<DatasetFacts, Problem>, std::io::Error> {
+    /// Runs the child on one file; what it has to copy goes to the folder `scratch`.
+    async fn inspect(&self, path: &Path, scratch: &Path) -> Result<Result<DatasetFacts, Problem>, Interruption> {
         let memory = self.limits.validation_memory.0.to_string();
         let disk = self.limits.validation_disk.0.to_string();
         let limits = [OsStr::new("--memory"), OsStr::new(&memory), OsStr::new("--disk"), OsStr::new(&disk)];
         let args = [OsStr::new("inspect-dataset")].into_iter().chain(limits).chain([path.as_os_str()]);
-        std::fs::create_dir_all(&self.scratch)?;
-        // What it has to copy lies where the server looks after the room.
-        let mut child =
-            spawn::child(&self.program, args).env("TMPDIR", &self.scratch).stdout(Stdio::piped()).spawn()?;
-        let report = read(child.stdout.take());
+        std::fs::create_dir_all(scratch)?;
+        let mut child = spawn::child(&self.program, args).env("TMPDIR", scratch).stdout(Stdio::piped()).spawn()?;
+        let (report, process) = (read(child.stdout.take()), child.id());
         let time = self.limits.validation_timeout.0;
-        let Ok(finished) = tokio::time::timeout(time, async { tokio::join!(report, child.wait()) }).await else {
-            child.kill().await?;
-            return Ok(Err(invalid(&format!("Reading the dataset took more than {} s.", time.as_secs_f64()))));
+        let finished = tokio::select! {
+            finished = async { tokio::join!(report, child.wait()) } => Ok(finished),
+            problem = self.runs_out_of_disk(scratch, process) => Err(problem),
+            () = tokio::time::sleep(time) => {
+                Err(invalid(&format!("Reading the dataset took more than {} s.", time.as_secs_f64())))
+            }
         };
-        let (report, status) = (finished.0?, finished.1?);
-        if status.signal() == Some(SIGBUS) {
-            return Err(std::io::Error::other("the file could not be read while it was mapped"));
-        }
-        if status.signal() == Some(SIGXFSZ) {
-            let disk = self.limits.validation_disk.0 >> 20;
-            return Ok(Err(invalid(&format!("Reading the dataset needs more than {disk} MiB of scratch space."))));
+        let (report, status) = match finished {
+            Ok((report, status)) => (report?, status?),
+            Err(problem) => {
+                child.kill().await?;
+                return Ok(Err(problem));
+            }
+        };
+        match status.signal() {
+            Some(SIGBUS) => {
+                let detail = "the file could not be read while it was mapped";
+                return Err(Interruption::Machine(Problem::new(Code::StorageFailed, detail)));
+            }
+            Some(SIGXFSZ) => return Ok(Err(self.needs_more_disk())),
+            Some(signal) if FROM_OUTSIDE.contains(&signal) => return Err(Interruption::Killed(signal)),
+            _ => {}
         }
         if !status.success() {
             let memory = self.limits.validation_memory.0 >> 20;
@@ -169,7 +200,27 @@ impl Validator {
                 "Reading the dataset failed ({status}): it may need more than {memory} MiB of memory."
             ))));
         }
-        serde_json::from_slice(&report).map_err(std::io::Error::other)
+        Ok(serde_json::from_slice(&report).map_err(std::io::Error::other)?)
+    }
+
+    /// Waits until the child has taken more disk than it may, or the disk runs full.
+    async fn runs_out_of_disk(&self, scratch: &Path, process: Option<u32>) -> Problem {
+        let (limit, keep_free) = (Some(self.limits.validation_disk.0), self.keep_free);
+        let allowance = Allowance { reserved: 0, limit, keep_free };
+        loop {
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+            let scratch = scratch.to_owned();
+            match tokio::task::spawn_blocking(move || allowance.check(&scratch, process)).await {
+                Ok(Some(Problem { code: Code::ScratchLimitExceeded, .. })) => return self.needs_more_disk(),
+                Ok(Some(problem)) => return problem,
+                _ => {}
+            }
+        }
+    }
+
+    fn needs_more_disk(&self) -> Problem {
+        let disk = self.limits.validation_disk.0 >> 20;
+        invalid(&format!("Reading the dataset needs more than {disk} MiB of scratch space."))
     }
 }
 

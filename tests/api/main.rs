@@ -12,4 +12,5 @@ mod reference;
 mod service;
 mod slow;
 mod tenants;
+mod upkeep;
 mod uploads;

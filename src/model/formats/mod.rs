@@ -1,4 +1,5 @@
 //! Checkpoint files: what their headers say, checked before anything relies on it.
 
+pub mod digest;
 pub mod safetensors;
 mod safetensors_json;

@@ -1,0 +1,180 @@
+//! `engraft verify`, `backup`, `restore` and `gc`: looking after a data directory, also while a server runs on it.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use crate::config::RetentionOptions;
+use crate::domain::clock::SystemClock;
+use crate::runtime::privacy::keep_files_private;
+use crate::store::upkeep::{self, Copied, Retention, Verifier};
+use crate::store::{Blobs, Database};
+
+/// Compare every file of a data directory with what the database says of it.
+///
+/// Prints a line for each file that is missing, damaged, or named by no row, and ends with 1 where anything is missing or damaged. A
+/// server may run on the data directory. docs/storage.md says what to do about each finding.
+#[derive(Debug, clap::Args)]
+pub(super) struct VerifyCommand {
+    /// Data directory of the server, or a backup.
+    #[arg(long, env = "ENGRAFT_DATA_DIR", hide_env = true, default_value = "engraft-data")]
+    data_dir: PathBuf,
+    /// Compare lengths only, without reading the files.
+    #[arg(long)]
+    quick: bool,
+}
+
+impl VerifyCommand {
+    /// Prints what it finds to stdout, progress to stderr.
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        keep_files_private();
+        super::runtime()?.block_on(async {
+            let database = open(&self.data_dir).await?;
+            let blobs = Blobs::open(&self.data_dir)?;
+            let verifier = Verifier { database: &database, blobs: &blobs, digests: !self.quick };
+            let mut shown = 0;
+            let findings = verifier
+                .run(&mut |done, all| {
+                    if done * 10 / all > shown {
+                        shown = done * 10 / all;
+                        eprintln!("{done} of {all} files");
+                    }
+                })
+                .await?;
+            database.close().await;
+            for finding in &findings.list {
+                println!("{finding}");
+            }
+            let sound = findings.is_sound();
+            let verdict = if sound { "everything is there and whole" } else { "something is missing or damaged" };
+            println!("{} files looked at, {} bytes read: {verdict}", findings.files, findings.bytes);
+            Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        })
+    }
+}
+
+/// Copy a data directory as it is at one moment, while a server may run on it.
+///
+/// Files are linked where the copy lies on the same file system, which takes no room and no time; they never change. The copy holds
+/// everything but unfinished uploads, is a data directory itself, and appears under its name once it is whole.
+#[derive(Debug, clap::Args)]
+pub(super) struct BackupCommand {
+    /// Folder to make; it must not exist.
+    to: PathBuf,
+    /// Data directory of the server.
+    #[arg(long, env = "ENGRAFT_DATA_DIR", hide_env = true, default_value = "engraft-data")]
+    data_dir: PathBuf,
+    /// Copy files also where they could be linked: damage to the one then leaves the other whole.
+    #[arg(long)]
+    copies: bool,
+}
+
+impl BackupCommand {
+    /// Makes the backup.
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        keep_files_private();
+        super::runtime()?.block_on(async {
+            check(&self.data_dir)?;
+            let copied = upkeep::backup(&self.data_dir, &self.to, self.copies).await?;
+            println!("{}: {}", self.to.display(), summary(copied));
+            Ok(ExitCode::SUCCESS)
+        })
+    }
+}
+
+/// Make a data directory of a backup.
+#[derive(Debug, clap::Args)]
+pub(super) struct RestoreCommand {
+    /// The backup.
+    from: PathBuf,
+    /// Data directory to make; it must be absent or empty.
+    #[arg(long, env = "ENGRAFT_DATA_DIR", hide_env = true, default_value = "engraft-data")]
+    data_dir: PathBuf,
+}
+
+impl RestoreCommand {
+    /// Makes the data directory.
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        keep_files_private();
+        super::runtime()?.block_on(async {
+            check(&self.from)?;
+            let copied = upkeep::restore(&self.from, &self.data_dir).await?;
+            println!("{}: {}", self.data_dir.display(), summary(copied));
+            Ok(ExitCode::SUCCESS)
+        })
+    }
+}
+
+/// Delete what is no longer kept: ended jobs, and files that no job reads.
+///
+/// The server does the same every hour by its own settings of these names. Pinned jobs and files stay (`PUT /v1/pins/ID`).
+#[derive(Debug, clap::Args)]
+pub(super) struct GcCommand {
+    /// Data directory of the server.
+    #[arg(long, env = "ENGRAFT_DATA_DIR", hide_env = true, default_value = "engraft-data")]
+    data_dir: PathBuf,
+    /// List what would go, and delete nothing.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    retention: RetentionOptions,
+}
+
+impl GcCommand {
+    /// Lists what goes, and deletes it.
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        keep_files_private();
+        let rules = self.retention.resolve().rules();
+        anyhow::ensure!(
+            rules.any(),
+            "there is no rule: give at least one of --retain-jobs-for, --retain-jobs, --retain-files-for and --retain-bytes"
+        );
+        super::runtime()?.block_on(async {
+            let database = open(&self.data_dir).await?;
+            let blobs = Blobs::open(&self.data_dir)?;
+            let retention = Retention::new(database.clone(), blobs, Arc::new(SystemClock));
+            let doomed = retention.plan(&rules).await?;
+            for one in &doomed {
+                let name = if one.name.is_empty() { String::new() } else { format!(" {}", one.name) };
+                println!(
+                    "{:<10} {} {:>14} bytes  tenant {}{name}: {}",
+                    one.kind,
+                    one.id,
+                    one.bytes,
+                    one.tenant.as_str(),
+                    one.why
+                );
+            }
+            let bytes: u64 = doomed.iter().map(|one| one.bytes).sum();
+            if self.dry_run {
+                println!("{} would go, {bytes} bytes", doomed.len());
+            } else {
+                println!("{} deleted of {}, {bytes} bytes", retention.apply(&rules).await?, doomed.len());
+            }
+            database.close().await;
+            Ok(ExitCode::SUCCESS)
+        })
+    }
+}
+
+/// Checks that a folder holds a database.
+fn check(folder: &Path) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        folder.join("engraft.db").metadata().is_ok_and(|file| file.len() > 0),
+        "{} is no data directory: it has no engraft.db",
+        folder.display()
+    );
+    Ok(())
+}
+
+async fn open(folder: &Path) -> anyhow::Result<Database> {
+    check(folder)?;
+    Database::open(folder).await.with_context(|| format!("data directory {}", folder.display()))
+}
+
+fn summary(copied: Copied) -> String {
+    let Copied { files, bytes, linked } = copied;
+    format!("the database and {files} files, {bytes} bytes, {linked} of them linked")
+}

@@ -1,0 +1,41 @@
+//! Whether stored files still have the bytes that were stored: each is read through once, before it is sent for the first time.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
+use super::state::AppState;
+use crate::domain::problem::{Code, Problem};
+use crate::store::StoreError;
+use crate::store::upkeep::digest;
+
+/// The blobs that were found whole since the start.
+#[derive(Debug, Default)]
+pub struct Soundness(Mutex<HashSet<String>>);
+
+impl Soundness {
+    /// Checks that the blob `key` has the digest `sha256`, unless that was done before.
+    ///
+    /// # Errors
+    /// `file_damaged`; or when it cannot be read.
+    pub async fn check(&self, state: &AppState, key: &str, sha256: &str) -> Result<(), Problem> {
+        if self.known().contains(key) {
+            return Ok(());
+        }
+        let path = state.blobs.path_of(key)?;
+        let read = tokio::task::spawn_blocking(move || digest(&path).map_err(StoreError::file(path)));
+        let got =
+            read.await.map_err(|error| Problem::new(Code::Internal, format!("Reading the file failed: {error}")))??;
+        if got != sha256 {
+            tracing::error!(key, %got, expected = sha256, "a stored file has other bytes than when it was stored");
+            let detail = "The stored file has other bytes than when it was stored, so it is not sent. The operator can restore it from \
+                          a backup; `engraft verify` lists all such files.";
+            return Err(Problem::new(Code::FileDamaged, detail));
+        }
+        self.known().insert(key.to_owned());
+        Ok(())
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
