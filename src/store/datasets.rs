@@ -227,11 +227,14 @@ impl Datasets {
     /// When the database fails.
     pub async fn interrupted(&self, taken: &ToValidate) -> Result<(), StoreError> {
         let mut transaction = self.table.database.write().await?;
-        sqlx::query("UPDATE datasets SET lease_until = NULL WHERE id = ? AND attempts = ? AND state = 'validating'")
-            .bind(taken.id.to_string())
-            .bind(taken.attempt)
-            .execute(&mut *transaction)
-            .await?;
+        sqlx::query(
+            "UPDATE datasets SET lease_until = NULL, not_before = ? WHERE id = ? AND attempts = ? AND state = 'validating'",
+        )
+        .bind(self.clock.now().as_millisecond() + SHORTEST_WAIT.as_millis() as i64)
+        .bind(taken.id.to_string())
+        .bind(taken.attempt)
+        .execute(&mut *transaction)
+        .await?;
         transaction.commit().await
     }
 
@@ -279,5 +282,85 @@ impl Datasets {
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::domain::clock::{ManualClock, from_millis};
+
+    /// A store with these datasets of tenants, in the order of their uploads.
+    async fn store(names: &[(&str, &str)]) -> (tempfile::TempDir, Datasets, Arc<ManualClock>) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let clock = Arc::new(ManualClock::at(from_millis(0)));
+        let database = Database::open(folder.path()).await.expect("opens");
+        let mut transaction = database.write().await.expect("begins");
+        for (place, (tenant, name)) in names.iter().enumerate() {
+            sqlx::query(
+                "INSERT INTO datasets (id, tenant, name, sha256, bytes, blob_key, labels, state, created_at)
+                 VALUES (?1, ?2, ?3, printf('%064d', 0), 1, 'datasets/' || ?1, '{}', 'validating', ?4)",
+            )
+            .bind(DatasetId::new().to_string())
+            .bind(tenant)
+            .bind(name)
+            .bind(place as i64)
+            .execute(&mut *transaction)
+            .await
+            .expect("inserts");
+        }
+        transaction.commit().await.expect("commits");
+        let datasets = Datasets::new(database, Blobs::open(folder.path()).expect("opens"), clock.clone());
+        (folder, datasets, clock)
+    }
+
+    async fn take(datasets: &Datasets, most: usize) -> Option<(ToValidate, String)> {
+        let taken = datasets.claim(Duration::from_mins(1), most).await.expect("claims")?;
+        let name = sqlx::query_scalar("SELECT name FROM datasets WHERE id = ?")
+            .bind(taken.id.to_string())
+            .fetch_one(datasets.table.database.reader())
+            .await
+            .expect("reads");
+        Some((taken, name))
+    }
+
+    #[tokio::test]
+    async fn tenants_take_turns_and_one_never_has_all_readers() {
+        let (_folder, datasets, _) = store(&[("a", "a1"), ("a", "a2"), ("a", "a3"), ("b", "b1"), ("b", "b2")]).await;
+        let mut order = Vec::new();
+        while let Some((_, name)) = take(&datasets, 2).await {
+            order.push(name);
+        }
+        assert_eq!(order, ["a1", "b1", "a2", "b2"], "a third one of one tenant waits while two are read");
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_waits_longer_each_time_and_lets_others_pass() {
+        let (_folder, datasets, clock) = store(&[("a", "bad"), ("a", "good")]).await;
+        let (bad, name) = take(&datasets, 1).await.expect("a dataset");
+        assert_eq!(name, "bad");
+        datasets.put_off(&bad).await.expect("writes");
+        let (good, name) = take(&datasets, 1).await.expect("the next one");
+        assert_eq!(name, "good");
+        datasets
+            .conclude(&good, &Err(Problem::new(crate::domain::problem::Code::DatasetInvalid, "")))
+            .await
+            .expect("writes");
+        for wait in [SHORTEST_WAIT, 2 * SHORTEST_WAIT, 4 * SHORTEST_WAIT] {
+            clock.advance(wait / 2);
+            assert!(take(&datasets, 1).await.is_none(), "it waits {wait:?}");
+            clock.advance(wait / 2);
+            let (bad, _) = take(&datasets, 1).await.expect("its time has come");
+            assert_eq!(bad.attempt, 1, "an attempt that the machine has spoilt does not count");
+            datasets.put_off(&bad).await.expect("writes");
+        }
+        clock.advance(LONGEST_WAIT);
+        let (killed, _) = take(&datasets, 1).await.expect("its time has come");
+        datasets.interrupted(&killed).await.expect("writes");
+        assert!(take(&datasets, 1).await.is_none());
+        clock.advance(SHORTEST_WAIT);
+        assert_eq!(take(&datasets, 1).await.expect("again").0.attempt, 2, "one that was killed counts");
     }
 }

@@ -86,9 +86,25 @@ async fn a_dataset_that_was_being_read_is_read_after_the_next_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_dataset_whose_reader_somebody_kills_is_read_again() {
+    let scripts = tempfile::tempdir().expect("a folder");
+    // As the system does for want of memory, or an operator; the second time it is left alone.
+    let real = env!("CARGO_BIN_EXE_engraft");
+    let once =
+        format!("[ -e {0} ] && exec {real} \"$@\"\ntouch {0}\nkill -9 $$", scripts.path().join("seen").display());
+    let program = samples::script(scripts.path(), &once);
+    let app = TestApp::builder().settings(|settings| settings.program = Some(program)).start().await;
+    app.put("/v1/datasets/tiny", dataset()).send().await.expect("an answer");
+    let view = app.dataset("tiny").await;
+    assert_eq!(view["state"], "ready", "{view}");
+    assert!(scripts.path().join("seen").exists());
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_child_that_breaks_its_limits_makes_the_dataset_invalid_and_the_server_lives() {
     let scripts = tempfile::tempdir().expect("a folder");
-    for (text, reason) in [("kill -9 $$", "failed"), ("sleep 60", "more than 0.5 s")] {
+    for (text, reason) in [("kill -ABRT $$", "failed"), ("sleep 60", "more than 0.5 s")] {
         let program = samples::script(scripts.path(), text);
         let app = TestApp::builder()
             .settings(|settings| {
