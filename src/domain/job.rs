@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::clock::{Moment, SteadyTime};
 use super::id::{JobId, WorkerId};
 use super::problem::{Code, Problem};
 
@@ -52,7 +53,7 @@ pub struct Queued {
     /// Attempts so far.
     pub effort: Effort,
     /// When it may be claimed, where the machine gets time to recover first.
-    pub not_before: Option<Timestamp>,
+    pub not_before: Option<SteadyTime>,
 }
 
 /// A job that a worker computes.
@@ -63,9 +64,9 @@ pub struct Running {
     /// Who computes.
     pub worker: WorkerId,
     /// When this attempt began.
-    pub claimed: Timestamp,
+    pub claimed: SteadyTime,
     /// Until when the worker has promised to be alive.
-    pub lease_until: Timestamp,
+    pub lease_until: SteadyTime,
     /// Whether its end has been requested.
     pub cancel_requested: bool,
 }
@@ -97,6 +98,8 @@ pub enum Interruption {
     Crashed,
     /// The worker did not renew its lease.
     LeaseLapsed,
+    /// The worker's process has ended without a word.
+    WorkerGone,
     /// The worker shuts down and gives the job back.
     HandedBack,
     /// The machine lacks something that the attempt needs.
@@ -110,6 +113,7 @@ impl Interruption {
         match self {
             Self::Crashed => "crashed",
             Self::LeaseLapsed => "lease_lapsed",
+            Self::WorkerGone => "worker_gone",
             Self::HandedBack => "handed_back",
             Self::TransientFailure => "let_down",
         }
@@ -209,9 +213,9 @@ impl State {
 
     /// Requests the end of the job: a queued one ends at once, a running one at its next heartbeat, an ended one stays.
     #[must_use]
-    pub fn cancel(self, now: Timestamp) -> Self {
+    pub fn cancel(self, now: Moment) -> Self {
         match self {
-            Self::Queued(queued) => Self::Cancelled(Ended { effort: queued.effort, finished: now }),
+            Self::Queued(queued) => Self::Cancelled(Ended { effort: queued.effort, finished: now.date }),
             Self::Running(running) => Self::Running(Running { cancel_requested: true, ..running }),
             ended => ended,
         }
@@ -236,29 +240,29 @@ impl Queued {
     /// A worker takes the job and promises to be alive for a `lease`. The attempt counts as stalled until it gets further
     /// than those before it.
     #[must_use]
-    pub fn claim(self, worker: WorkerId, lease: Duration, now: Timestamp) -> Running {
+    pub fn claim(self, worker: WorkerId, lease: Duration, now: Moment) -> Running {
         let Effort { attempts, stalled, ran } = self.effort;
         Running {
             effort: Effort { attempts: attempts + 1, stalled: stalled + 1, ran },
             worker,
-            claimed: now,
-            lease_until: after(lease, now),
+            claimed: now.steady,
+            lease_until: now.steady.after(lease),
             cancel_requested: false,
         }
     }
 
     /// Ends a job that cannot even start.
     #[must_use]
-    pub fn fail(self, problem: Problem, now: Timestamp) -> State {
-        State::Failed(Ended { effort: self.effort, finished: now }, problem)
+    pub fn fail(self, problem: Problem, now: Moment) -> State {
+        State::Failed(Ended { effort: self.effort, finished: now.date }, problem)
     }
 }
 
 impl Running {
     /// The worker promises to be alive for another `lease`.
     #[must_use]
-    pub fn renew(self, lease: Duration, now: Timestamp) -> Self {
-        Self { lease_until: after(lease, now), ..self }
+    pub fn renew(self, lease: Duration, now: Moment) -> Self {
+        Self { lease_until: now.steady.after(lease), ..self }
     }
 
     /// The attempt has reached a phase, or the checkpoint of an epoch: it has not stalled if this is further than any
@@ -273,35 +277,36 @@ impl Running {
 
     /// The artifacts are published; a cancel request that came before has come too late.
     #[must_use]
-    pub fn succeed(self, now: Timestamp) -> State {
+    pub fn succeed(self, now: Moment) -> State {
         State::Succeeded(self.end(now))
     }
 
     /// The job cannot succeed.
     #[must_use]
-    pub fn fail(self, problem: Problem, now: Timestamp) -> State {
+    pub fn fail(self, problem: Problem, now: Moment) -> State {
         State::Failed(self.end(now), problem)
     }
 
     /// The computation has stopped because its end was requested.
     #[must_use]
-    pub fn cancelled(self, now: Timestamp) -> State {
+    pub fn cancelled(self, now: Moment) -> State {
         State::Cancelled(self.end(now))
     }
 
     /// The attempt ended without a result.
     #[must_use]
-    pub fn interrupt(self, why: Interruption, max_runtime: Duration, now: Timestamp) -> State {
+    pub fn interrupt(self, why: Interruption, max_runtime: Duration, now: Moment) -> State {
         if self.cancel_requested {
             return self.cancelled(now);
         }
         // A worker that did not say when it stopped has run until its lease ended, at most.
-        let until = if why == Interruption::LeaseLapsed { now.min(self.lease_until) } else { now };
+        let lapsed = matches!(why, Interruption::LeaseLapsed | Interruption::WorkerGone);
+        let until = if lapsed { now.steady.min(self.lease_until) } else { now.steady };
         let mut effort = self.effort_until(until);
         if why == Interruption::HandedBack {
             effort.stalled = effort.stalled.saturating_sub(1);
         }
-        let ended = Ended { effort, finished: now };
+        let ended = Ended { effort, finished: now.date };
         if effort.ran >= max_runtime {
             State::Failed(ended, out_of_time(max_runtime))
         } else if effort.stalled > MAX_STALLED_ATTEMPTS {
@@ -314,10 +319,12 @@ impl Running {
     /// The machine lacks something that the attempt needs: room on the disk, memory, threads. The job waits, longer each
     /// time, and ends with `problem` when the fault persists.
     #[must_use]
-    pub fn fail_for_now(self, problem: Problem, max_runtime: Duration, now: Timestamp) -> State {
+    pub fn fail_for_now(self, problem: Problem, max_runtime: Duration, now: Moment) -> State {
         let stalled = self.effort.stalled;
         match self.interrupt(Interruption::TransientFailure, max_runtime, now) {
-            State::Queued(queued) => State::Queued(Queued { not_before: Some(now + pause(stalled)), ..queued }),
+            State::Queued(queued) => {
+                State::Queued(Queued { not_before: Some(now.steady.after(pause(stalled))), ..queued })
+            }
             State::Failed(ended, end) if end.code == Code::CrashLoop => {
                 let attempts = ended.effort.attempts;
                 let detail = format!(
@@ -332,16 +339,16 @@ impl Running {
 
     /// How much of `max_runtime` is left at `now`.
     #[must_use]
-    pub fn time_left(&self, max_runtime: Duration, now: Timestamp) -> Duration {
-        max_runtime.saturating_sub(self.effort_until(now).ran)
+    pub fn time_left(&self, max_runtime: Duration, now: Moment) -> Duration {
+        max_runtime.saturating_sub(self.effort_until(now.steady).ran)
     }
 
-    fn end(&self, now: Timestamp) -> Ended {
-        Ended { effort: self.effort_until(now), finished: now }
+    fn end(&self, now: Moment) -> Ended {
+        Ended { effort: self.effort_until(now.steady), finished: now.date }
     }
 
-    fn effort_until(&self, now: Timestamp) -> Effort {
-        let this = Duration::try_from(now.duration_since(self.claimed)).unwrap_or_default();
+    fn effort_until(&self, until: SteadyTime) -> Effort {
+        let this = until.since(self.claimed);
         Effort { ran: self.effort.ran + this, ..self.effort }
     }
 }
@@ -354,11 +361,6 @@ pub fn out_of_time(max_runtime: Duration) -> Problem {
         Code::MaxRuntimeExceeded,
         format!("The job has been running for its {seconds} s; a retry goes on from its last checkpoint."),
     )
-}
-
-/// The end of a `lease` that begins now.
-fn after(lease: Duration, now: Timestamp) -> Timestamp {
-    now.checked_add(lease).unwrap_or(Timestamp::MAX)
 }
 
 /// Time that the machine gets after `stalled` attempts in a row without headway: 1 s, 4 s, 16 s, …
@@ -381,14 +383,18 @@ mod tests {
     use super::*;
     use crate::domain::clock::from_millis;
 
+    fn at(millis: i64) -> Moment {
+        Moment { date: from_millis(millis), steady: SteadyTime::from_millis(millis) }
+    }
+
     const DAY: Duration = Duration::from_hours(24);
 
     fn running(attempts: u32, stalled: u32) -> Running {
         Running {
             effort: Effort { attempts, stalled, ran: Duration::from_secs(5) },
             worker: WorkerId::new(),
-            claimed: from_millis(10_000),
-            lease_until: from_millis(70_000),
+            claimed: at(10_000).steady,
+            lease_until: at(70_000).steady,
             cancel_requested: false,
         }
     }
@@ -402,7 +408,7 @@ mod tests {
             (State::Running(running(2, 1)), 1),
             (State::Running(running(2, 1)), 3),
             (State::new(), 0),
-            (running(2, 1).succeed(from_millis(20_000)), 2),
+            (running(2, 1).succeed(at(20_000)), 2),
         ] {
             let error = state.held_by(fence(attempt)).expect_err("a fence that is void");
             assert!(matches!(error, TransitionError::FenceLost { .. }), "{error}");
@@ -411,61 +417,61 @@ mod tests {
 
     #[test]
     fn a_claim_begins_an_attempt_that_is_stalled_until_it_gets_further_than_any_before() {
-        let (worker, now, lease) = (WorkerId::new(), from_millis(10_000), Duration::from_mins(1));
+        let (worker, now, lease) = (WorkerId::new(), at(10_000), Duration::from_mins(1));
         let effort = Effort { attempts: 2, stalled: 1, ran: Duration::from_secs(5) };
-        let claimed = Queued { effort, not_before: Some(now) }.claim(worker, lease, now);
+        let claimed = Queued { effort, not_before: Some(now.steady) }.claim(worker, lease, now);
         let expected = Running {
             effort: Effort { attempts: 3, stalled: 2, ..effort },
             worker,
-            claimed: now,
-            lease_until: from_millis(70_000),
+            claimed: now.steady,
+            lease_until: at(70_000).steady,
             cancel_requested: false,
         };
         assert_eq!(claimed, expected);
-        let renewed = claimed.clone().renew(lease, from_millis(20_000));
-        assert_eq!(renewed, Running { lease_until: from_millis(80_000), ..expected });
+        let renewed = claimed.clone().renew(lease, at(20_000));
+        assert_eq!(renewed, Running { lease_until: at(80_000).steady, ..expected });
         assert_eq!(claimed.clone().advance(&Some(4), &Some(4)).effort.stalled, 2, "no further than before");
         assert_eq!(claimed.advance(&None, &Some(0)).effort, Effort { attempts: 3, stalled: 0, ..effort });
     }
 
     #[test]
     fn an_interrupted_attempt_is_queued_again_with_its_running_time() {
-        let at = from_millis(200_000);
-        let crashed = running(1, 1).interrupt(Interruption::Crashed, DAY, at);
+        let now = at(200_000);
+        let crashed = running(1, 1).interrupt(Interruption::Crashed, DAY, now);
         let State::Queued(queued) = crashed else { panic!("{crashed:?}") };
         assert_eq!(queued.effort, Effort { attempts: 1, stalled: 1, ran: Duration::from_secs(195) });
-        let lapsed = running(1, 1).interrupt(Interruption::LeaseLapsed, DAY, at);
+        let lapsed = running(1, 1).interrupt(Interruption::LeaseLapsed, DAY, now);
         assert_eq!(lapsed.effort().ran, Duration::from_secs(65), "counted until the lease ended");
-        let handed_back = running(1, 1).interrupt(Interruption::HandedBack, DAY, at);
+        let handed_back = running(1, 1).interrupt(Interruption::HandedBack, DAY, now);
         assert_eq!(handed_back.effort().stalled, 0, "a shutdown is not a crash");
     }
 
     #[test]
     fn the_sixth_attempt_in_a_row_without_progress_is_a_crash_loop() {
-        let at = from_millis(20_000);
-        assert_eq!(running(5, 5).interrupt(Interruption::Crashed, DAY, at).name(), "queued");
-        let State::Failed(_, problem) = running(6, 6).interrupt(Interruption::LeaseLapsed, DAY, at) else {
+        let now = at(20_000);
+        assert_eq!(running(5, 5).interrupt(Interruption::Crashed, DAY, now).name(), "queued");
+        let State::Failed(_, problem) = running(6, 6).interrupt(Interruption::LeaseLapsed, DAY, now) else {
             panic!("six attempts without progress must fail")
         };
         assert_eq!(problem.code, Code::CrashLoop);
-        assert_eq!(running(9, 6).advance(&1, &2).interrupt(Interruption::Crashed, DAY, at).name(), "queued");
+        assert_eq!(running(9, 6).advance(&1, &2).interrupt(Interruption::Crashed, DAY, now).name(), "queued");
     }
 
     #[test]
     fn a_job_waits_longer_after_each_transient_failure_and_ends_with_the_last() {
-        let at = from_millis(20_000);
+        let now = at(20_000);
         let full = || Problem::new(Code::DiskFull, "no room.");
         let pauses = (0..=MAX_STALLED_ATTEMPTS).map(|stalled| {
-            let State::Queued(queued) = running(1, stalled).fail_for_now(full(), DAY, at) else { panic!("not yet") };
-            queued.not_before.expect("a pause").duration_since(at).as_secs()
+            let State::Queued(queued) = running(1, stalled).fail_for_now(full(), DAY, now) else { panic!("not yet") };
+            queued.not_before.expect("a pause").since(now.steady).as_secs()
         });
         assert_eq!(pauses.collect::<Vec<_>>(), [1, 4, 16, 64, 256, 1024]);
-        let State::Failed(_, problem) = running(9, 6).fail_for_now(full(), DAY, at) else { panic!("it persists") };
+        let State::Failed(_, problem) = running(9, 6).fail_for_now(full(), DAY, now) else { panic!("it persists") };
         assert_eq!(problem.code, Code::DiskFull);
         assert!(problem.detail.starts_with("no room. The job has given up after 9 attempts"), "{}", problem.detail);
-        let State::Running(flagged) = State::Running(running(1, 1)).cancel(at) else { panic!("still running") };
-        assert_eq!(flagged.fail_for_now(full(), DAY, at).name(), "cancelled");
-        let State::Failed(_, problem) = running(1, 1).fail_for_now(full(), Duration::from_secs(1), at) else {
+        let State::Running(flagged) = State::Running(running(1, 1)).cancel(now) else { panic!("still running") };
+        assert_eq!(flagged.fail_for_now(full(), DAY, now).name(), "cancelled");
+        let State::Failed(_, problem) = running(1, 1).fail_for_now(full(), Duration::from_secs(1), now) else {
             panic!("late")
         };
         assert_eq!(problem.code, Code::MaxRuntimeExceeded);
@@ -473,10 +479,10 @@ mod tests {
 
     #[test]
     fn time_is_counted_over_all_attempts() {
-        let at = from_millis(20_000);
+        let now = at(20_000);
         let limit = Duration::from_secs(15);
-        assert_eq!(running(2, 1).time_left(Duration::from_secs(16), at), Duration::from_secs(1));
-        let State::Failed(_, problem) = running(2, 1).interrupt(Interruption::Crashed, limit, at) else {
+        assert_eq!(running(2, 1).time_left(Duration::from_secs(16), now), Duration::from_secs(1));
+        let State::Failed(_, problem) = running(2, 1).interrupt(Interruption::Crashed, limit, now) else {
             panic!("the time is used up")
         };
         assert_eq!(problem.code, Code::MaxRuntimeExceeded);
@@ -484,20 +490,20 @@ mod tests {
 
     #[test]
     fn cancelling_ends_what_waits_flags_what_runs_and_leaves_what_has_ended() {
-        let at = from_millis(20_000);
-        assert_eq!(State::new().cancel(at).name(), "cancelled");
-        let flagged = State::Running(running(6, 6)).cancel(at);
+        let now = at(20_000);
+        assert_eq!(State::new().cancel(now).name(), "cancelled");
+        let flagged = State::Running(running(6, 6)).cancel(now);
         assert!(flagged.is_cancelling() && !flagged.is_terminal());
         let State::Running(held) = flagged else { panic!("still running") };
-        assert_eq!(held.clone().interrupt(Interruption::LeaseLapsed, DAY, at).name(), "cancelled");
-        let published = held.succeed(at);
+        assert_eq!(held.clone().interrupt(Interruption::LeaseLapsed, DAY, now).name(), "cancelled");
+        let published = held.succeed(now);
         assert_eq!(published.name(), "succeeded", "a publish that commits first wins");
-        assert_eq!(published.clone().cancel(at), published);
+        assert_eq!(published.clone().cancel(now), published);
     }
 
     #[test]
     fn only_ended_jobs_pass_as_ended() {
         assert_eq!(State::new().ended(), Err(TransitionError::StillActive("queued")));
-        assert!(State::new().cancel(from_millis(1)).ended().is_ok());
+        assert!(State::new().cancel(at(1)).ended().is_ok());
     }
 }

@@ -20,6 +20,9 @@ macro_rules! codes {
         }
 
         impl Code {
+            /// Every code.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
             /// The code as it stands in answers.
             #[must_use]
             pub fn as_str(self) -> &'static str {

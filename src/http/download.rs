@@ -101,7 +101,7 @@ impl Download {
         let body = if request.method == Method::HEAD {
             Body::empty()
         } else {
-            state.soundness.check(state, &self.blob_key, &self.sha256).await?;
+            state.soundness.check(&state.blobs, &self.blob_key, &self.sha256).await?;
             Body::from_stream(state.blobs.read(&self.blob_key, range).await?)
         };
         Ok((status, headers, body).into_response())

@@ -3,10 +3,9 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
-use super::state::AppState;
 use crate::domain::problem::{Code, Problem};
-use crate::store::StoreError;
 use crate::store::upkeep::digest;
+use crate::store::{Blobs, StoreError};
 
 /// The blobs that were found whole since the start.
 #[derive(Debug, Default)]
@@ -17,11 +16,11 @@ impl Soundness {
     ///
     /// # Errors
     /// `file_damaged`; or when it cannot be read.
-    pub async fn check(&self, state: &AppState, key: &str, sha256: &str) -> Result<(), Problem> {
+    pub async fn check(&self, blobs: &Blobs, key: &str, sha256: &str) -> Result<(), Problem> {
         if self.known().contains(key) {
             return Ok(());
         }
-        let path = state.blobs.path_of(key)?;
+        let path = blobs.path_of(key)?;
         let read = tokio::task::spawn_blocking(move || digest(&path).map_err(StoreError::file(path)));
         let got =
             read.await.map_err(|error| Problem::new(Code::Internal, format!("Reading the file failed: {error}")))??;

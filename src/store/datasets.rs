@@ -6,6 +6,7 @@ use sqlx::FromRow;
 
 use super::files::{Deletion, FileRow, FileTable, Kind, StoredFile};
 use super::listing::Listing;
+use super::steady::Steady;
 use super::tenants::{self, Turn};
 use super::{Blobs, Database, StoreError};
 use crate::domain::access::Tenant;
@@ -97,19 +98,21 @@ pub struct ToValidate {
 pub struct Datasets {
     table: FileTable,
     clock: SharedClock,
+    steady: Steady,
 }
 
 impl Datasets {
     /// The datasets in `database`, whose bytes are in `blobs`.
     #[must_use]
     pub fn new(database: Database, blobs: Blobs, clock: SharedClock) -> Self {
+        let steady = Steady::new(database.clone(), clock.clone());
         let table = FileTable {
             database,
             blobs,
             find: "SELECT * FROM datasets WHERE tenant = ?1 AND (id = ?2 OR name = ?2)",
             delete: "DELETE FROM datasets WHERE tenant = ?1 AND (id = ?2 OR name = ?2) RETURNING blob_key",
         };
-        Self { table, clock }
+        Self { table, clock, steady }
     }
 
     /// The tenant's dataset with this id or name.
@@ -157,8 +160,8 @@ impl Datasets {
     /// # Errors
     /// When the database fails.
     pub async fn claim(&self, lease: Duration, most: usize) -> Result<Option<ToValidate>, StoreError> {
-        let now = self.clock.now().as_millisecond();
-        let until = now.saturating_add(i64::try_from(lease.as_millis()).unwrap_or(i64::MAX));
+        let now = self.steady.now().await?;
+        let (now, until) = (now.as_millis(), now.after(lease).as_millis());
         let waiting: i64 = sqlx::query_scalar(
             "SELECT EXISTS (SELECT 1 FROM datasets WHERE state = 'validating' AND (lease_until IS NULL OR lease_until <= ?1)
                             AND (not_before IS NULL OR not_before <= ?1))",
@@ -204,7 +207,7 @@ impl Datasets {
     /// # Errors
     /// When the database fails.
     pub async fn put_off(&self, taken: &ToValidate) -> Result<(), StoreError> {
-        let now = self.clock.now().as_millisecond();
+        let now = self.steady.now().await?.as_millis();
         let mut transaction = self.table.database.write().await?;
         sqlx::query(
             "UPDATE datasets SET lease_until = NULL, attempts = attempts - 1, put_off = put_off + 1,
@@ -226,11 +229,12 @@ impl Datasets {
     /// # Errors
     /// When the database fails.
     pub async fn interrupted(&self, taken: &ToValidate) -> Result<(), StoreError> {
+        let next = self.steady.now().await?.after(SHORTEST_WAIT);
         let mut transaction = self.table.database.write().await?;
         sqlx::query(
             "UPDATE datasets SET lease_until = NULL, not_before = ? WHERE id = ? AND attempts = ? AND state = 'validating'",
         )
-        .bind(self.clock.now().as_millisecond() + SHORTEST_WAIT.as_millis() as i64)
+        .bind(next.as_millis())
         .bind(taken.id.to_string())
         .bind(taken.attempt)
         .execute(&mut *transaction)

@@ -105,7 +105,9 @@ impl DataFolder {
             file.sync_all()
         });
         written.map_err(StoreError::file(&path))?;
-        sync(&self.blobs)
+        sync(&self.blobs)?;
+        // The folder itself may be new.
+        self.database.parent().map_or(Ok(()), sync)
     }
 
     /// Whether there is any file below the folder of the blobs, the mark aside.

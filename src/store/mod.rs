@@ -19,6 +19,7 @@ pub mod publish;
 pub mod readiness;
 pub mod reserve;
 pub mod staging;
+mod steady;
 pub mod sweep;
 pub mod tenants;
 pub mod trash;

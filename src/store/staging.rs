@@ -41,7 +41,10 @@ impl Staging {
     /// When the folder cannot be made.
     pub fn open(data_dir: &Path, uploads: Uploads) -> Result<Self, StoreError> {
         let folder = data_dir.join("staging");
-        std::fs::create_dir_all(&folder).map_err(StoreError::file(&folder))?;
+        if !folder.exists() {
+            std::fs::create_dir_all(&folder).map_err(StoreError::file(&folder))?;
+            sync(data_dir)?;
+        }
         Ok(Self { folder, uploads })
     }
 

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use sqlx::FromRow;
 
+use super::steady::Steady;
 use super::{Database, StoreError};
 use crate::domain::clock::{SharedClock, from_millis};
 use crate::domain::id::WorkerId;
@@ -72,13 +73,14 @@ impl TryFrom<WorkerRow> for Registration {
 pub struct Workers {
     database: Database,
     clock: SharedClock,
+    steady: Steady,
 }
 
 impl Workers {
     /// The workers in `database`.
     #[must_use]
     pub fn new(database: Database, clock: SharedClock) -> Self {
-        Self { database, clock }
+        Self { steady: Steady::new(database.clone(), clock.clone()), database, clock }
     }
 
     /// Makes a worker known, or records that it is alive.
@@ -86,15 +88,16 @@ impl Workers {
     /// # Errors
     /// When the database fails.
     pub async fn heartbeat(&self, worker: &Registration) -> Result<(), StoreError> {
-        let now = self.clock.now();
+        let (now, seen) = (self.clock.now(), self.steady.now().await?.as_millis());
         let mut transaction = self.database.write().await?;
-        sqlx::query("DELETE FROM workers WHERE heartbeat_at < ?")
-            .bind((now - FORGET_AFTER).as_millisecond())
+        sqlx::query("DELETE FROM workers WHERE seen < ?")
+            .bind(seen - FORGET_AFTER.as_millis() as i64)
             .execute(&mut *transaction)
             .await?;
         sqlx::query(
-            "INSERT INTO workers (id, host, pid, version, slots, devices, started_at, heartbeat_at) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET heartbeat_at = excluded.heartbeat_at",
+            "INSERT INTO workers (id, host, pid, version, slots, devices, started_at, heartbeat_at, seen) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) \
+             ON CONFLICT (id) DO UPDATE SET heartbeat_at = excluded.heartbeat_at, seen = excluded.seen",
         )
         .bind(worker.id.to_string())
         .bind(&worker.host)
@@ -104,6 +107,7 @@ impl Workers {
         .bind(json!(worker.devices).to_string())
         .bind(worker.started.as_millisecond())
         .bind(now.as_millisecond())
+        .bind(seen)
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await
@@ -124,8 +128,8 @@ impl Workers {
     /// # Errors
     /// When the database fails.
     pub async fn live(&self) -> Result<Vec<Registration>, StoreError> {
-        let rows: Vec<WorkerRow> = sqlx::query_as("SELECT * FROM workers WHERE heartbeat_at >= ? ORDER BY id")
-            .bind((self.clock.now() - LIVE_FOR).as_millisecond())
+        let rows: Vec<WorkerRow> = sqlx::query_as("SELECT * FROM workers WHERE seen >= ? ORDER BY id")
+            .bind(self.steady.now().await?.as_millis() - LIVE_FOR.as_millis() as i64)
             .fetch_all(self.database.reader())
             .await?;
         rows.into_iter().map(Registration::try_from).collect()

@@ -12,6 +12,7 @@ mod lease;
 mod lines;
 mod outbox;
 mod outputs;
+mod roll;
 mod run;
 mod scratch;
 mod spawn;

@@ -1,5 +1,6 @@
 //! The claim loop of a worker process.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::roll::{self, Entry};
 use super::supervise::supervise;
 use super::{Worker, disk, scratch};
 use crate::domain::id::WorkerId;
@@ -27,11 +29,18 @@ pub async fn run(worker: Worker, hint: Arc<Notify>, shutdown: Shutdown) {
     if let Err(error) = worker.workers.heartbeat(&registration).await {
         tracing::warn!(%error, "this worker could not be listed yet");
     }
-    let signs_of_life = AbortOnDropHandle::new(tokio::spawn(show_signs_of_life(worker.clone(), registration.clone())));
+    let roll = worker.scratch.with_file_name("workers");
+    let entry = Entry::new(&roll, registration.id);
+    if let Err(error) = &entry {
+        tracing::warn!(folder = %roll.display(), %error, "no lock can be held: if this process is killed, its jobs wait for their leases");
+    }
+    release(&worker, &roll).await;
+    let signs_of_life =
+        AbortOnDropHandle::new(tokio::spawn(show_signs_of_life(worker.clone(), registration.clone(), roll)));
     let tidying = AbortOnDropHandle::new(tokio::spawn(keep_tidy(worker.clone())));
     let running = claim_until_draining(&worker, registration.id, &hint, &shutdown).await;
     running.join_all().await;
-    drop((signs_of_life, tidying));
+    drop((signs_of_life, tidying, entry));
     if let Err(error) = worker.workers.remove(registration.id).await {
         tracing::warn!(%error, "this worker could not be taken off the list; it goes by itself");
     }
@@ -90,9 +99,19 @@ async fn keep_tidy(worker: Worker) {
     }
 }
 
-async fn show_signs_of_life(worker: Worker, registration: Registration) {
+/// Gives back the jobs of workers that were killed.
+async fn release(worker: &Worker, roll: &Path) {
+    match roll::release(roll, &worker.jobs).await {
+        Ok(0) => {}
+        Ok(count) => tracing::info!(count, "jobs of workers that are gone were given back"),
+        Err(error) => tracing::warn!(%error, "whether workers are gone could not be seen"),
+    }
+}
+
+async fn show_signs_of_life(worker: Worker, registration: Registration, roll: PathBuf) {
     loop {
         tokio::time::sleep(SIGN_OF_LIFE).await;
+        release(&worker, &roll).await;
         if let Err(error) = worker.workers.heartbeat(&registration).await {
             tracing::warn!(%error, "no sign of life could be written");
         }

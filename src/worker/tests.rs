@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::{Policy, Program, Worker, run};
 use crate::domain::access::Tenant;
-use crate::domain::clock::{ManualClock, SharedClock, SystemClock, from_millis};
+use crate::domain::clock::{Clock, ManualClock, SharedClock, SteadyTime, SystemClock, from_millis};
 use crate::domain::id::JobId;
 use crate::domain::job::{MAX_STALLED_ATTEMPTS, State};
 use crate::domain::problem::Code;
@@ -266,7 +266,8 @@ async fn a_transient_failure_is_tried_again_after_a_pause_that_grows() {
         let waits = |job: &Job| matches!(&job.state, State::Queued(queued) if queued.effort.attempts == attempt);
         let job = house.wait(id, "waiting for a better time", waits).await;
         let State::Queued(queued) = &job.state else { panic!("{:?}", job.state) };
-        assert_eq!(queued.not_before, Some(house.worker.clock.now() + pause));
+        let until = SteadyTime::from_millis(clock.now().as_millisecond()).after(pause);
+        assert_eq!(queued.not_before, Some(until));
         clock.advance(pause);
     }
     let job = house.wait(id, "ended", |job| job.state.is_terminal()).await;

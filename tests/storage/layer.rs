@@ -19,18 +19,44 @@ use fuser::{
 };
 use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 
+use crate::durable::{Durable, Plan};
 use crate::switch::{Call, Fault, Switch};
 
 /// Nothing is remembered by the kernel for longer: tests change files behind its back.
 const TTL: Duration = Duration::ZERO;
 
 /// Mounts the layer of `backing` and serves it until the session is dropped.
-pub(crate) fn mount(backing: &Path, mountpoint: &Path, switch: Arc<Switch>) -> io::Result<BackgroundSession> {
-    fuser::spawn_mount(Layer::new(backing, switch)?, mountpoint, &Config::default())
+pub(crate) fn mount(
+    backing: &Path,
+    mountpoint: &Path,
+    switch: Arc<Switch>,
+    power: Arc<Power>,
+) -> io::Result<BackgroundSession> {
+    fuser::spawn_mount(Layer::new(backing, switch, power)?, mountpoint, &Config::default())
+}
+
+/// The disk whose power may fail, while that is played.
+#[derive(Debug, Default)]
+pub(crate) struct Power(Mutex<Option<Durable>>);
+
+impl Power {
+    /// Everything that is there now is on the disk.
+    pub(crate) fn begin(&self, plan: Plan, backing: &Path) -> io::Result<()> {
+        let durable = Durable::begin(plan, INodeNo::ROOT.0, backing)?;
+        *self.0.lock().expect("no panic before") = Some(durable);
+        Ok(())
+    }
+
+    /// The power stays. Calls and cuts.
+    pub(crate) fn end(&self) -> (u64, u64) {
+        let durable = self.0.lock().expect("no panic before").take();
+        durable.map_or((0, 0), |durable| durable.counts())
+    }
 }
 
 struct Layer {
     switch: Arc<Switch>,
+    power: Arc<Power>,
     /// A handle to each file that the kernel knows, also without a name, by the number that the kernel knows it by.
     nodes: Mutex<BTreeMap<u64, Arc<OwnedFd>>>,
     /// Open files and folders.
@@ -39,10 +65,10 @@ struct Layer {
 }
 
 impl Layer {
-    fn new(backing: &Path, switch: Arc<Switch>) -> io::Result<Self> {
+    fn new(backing: &Path, switch: Arc<Switch>, power: Arc<Power>) -> io::Result<Self> {
         let root = rustix::fs::open(backing, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
         let nodes = Mutex::new(BTreeMap::from([(INodeNo::ROOT.0, Arc::new(root))]));
-        Ok(Self { switch, nodes, open: Mutex::default(), next: AtomicU64::new(1) })
+        Ok(Self { switch, power, nodes, open: Mutex::default(), next: AtomicU64::new(1) })
     }
 
     /// EIO or ENOSPC where the switch says so.
@@ -88,10 +114,23 @@ impl Layer {
         self.open.lock().expect("no panic before").remove(&handle.0);
     }
 
-    fn sync(&self, handle: FileHandle) -> Result<(), Errno> {
-        // The machine goes on, so nothing has to reach the disk: only that it fails is played.
+    fn sync(&self, ino: INodeNo, handle: FileHandle) -> Result<(), Errno> {
+        // The machine goes on, so nothing has to reach the disk: only that it fails, or the power, is played.
         self.ask(Call::Frugal, "sync")?;
-        self.file(handle).map(drop)
+        self.file(handle)?;
+        if let Some(durable) = &mut *self.power.0.lock().expect("no panic before") {
+            durable.synced(ino.0, &of_node(&*self.node(ino)?))?;
+        }
+        self.changed();
+        Ok(())
+    }
+
+    /// Something has changed: the power may fail now.
+    fn changed(&self) {
+        if let Some(durable) = &mut *self.power.0.lock().expect("no panic before") {
+            let open = |ino| self.node(INodeNo(ino)).ok().map(|node| of_node(&node));
+            durable.called(&open).expect("what a cut leaves can be written");
+        }
     }
 
     fn change(
@@ -215,6 +254,7 @@ impl Filesystem for Layer {
             rustix::fs::mkdirat(&*parent_node, name, Mode::from_raw_mode(mode)).map_err(errno)?;
             self.entry(parent, name)
         });
+        self.changed();
         answer!(reply, made, attr => reply.entry(&TTL, &attr, Generation(0)));
     }
 
@@ -222,6 +262,7 @@ impl Filesystem for Layer {
         let removed = self
             .ask(Call::Frugal, "unlink")
             .and_then(|()| rustix::fs::unlinkat(&*self.node(parent)?, name, AtFlags::empty()).map_err(errno));
+        self.changed();
         answer!(reply, removed, () => reply.ok());
     }
 
@@ -229,6 +270,7 @@ impl Filesystem for Layer {
         let removed = self
             .ask(Call::Frugal, "rmdir")
             .and_then(|()| rustix::fs::unlinkat(&*self.node(parent)?, name, AtFlags::REMOVEDIR).map_err(errno));
+        self.changed();
         answer!(reply, removed, () => reply.ok());
     }
 
@@ -245,6 +287,7 @@ impl Filesystem for Layer {
         let renamed = self.ask(Call::Growing, "rename").and_then(|()| {
             rustix::fs::renameat(&*self.node(parent)?, name, &*self.node(newparent)?, newname).map_err(errno)
         });
+        self.changed();
         answer!(reply, renamed, () => reply.ok());
     }
 
@@ -255,6 +298,7 @@ impl Filesystem for Layer {
                 .map_err(errno)?;
             self.entry(newparent, newname)
         });
+        self.changed();
         answer!(reply, linked, attr => reply.entry(&TTL, &attr, Generation(0)));
     }
 
@@ -271,6 +315,7 @@ impl Filesystem for Layer {
             let attr = self.entry(parent, name)?;
             Ok((attr, self.opened(attr.ino, flags)?))
         });
+        self.changed();
         answer!(reply, created, (attr, handle) => reply.created(&TTL, &attr, Generation(0), handle, FopenFlags::empty()));
     }
 
@@ -325,6 +370,7 @@ impl Filesystem for Layer {
             self.file(handle)?.write_all_at(bytes, offset)?;
             Ok(bytes.len() as u32)
         });
+        self.changed();
         answer!(reply, written, bytes => reply.written(bytes));
     }
 
@@ -346,8 +392,8 @@ impl Filesystem for Layer {
         reply.ok();
     }
 
-    fn fsync(&self, _: &Request, _: INodeNo, handle: FileHandle, _: bool, reply: ReplyEmpty) {
-        answer!(reply, self.sync(handle), () => reply.ok());
+    fn fsync(&self, _: &Request, ino: INodeNo, handle: FileHandle, _: bool, reply: ReplyEmpty) {
+        answer!(reply, self.sync(ino, handle), () => reply.ok());
     }
 
     fn opendir(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
@@ -370,8 +416,8 @@ impl Filesystem for Layer {
         reply.ok();
     }
 
-    fn fsyncdir(&self, _: &Request, _: INodeNo, handle: FileHandle, _: bool, reply: ReplyEmpty) {
-        answer!(reply, self.sync(handle), () => reply.ok());
+    fn fsyncdir(&self, _: &Request, ino: INodeNo, handle: FileHandle, _: bool, reply: ReplyEmpty) {
+        answer!(reply, self.sync(ino, handle), () => reply.ok());
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {

@@ -5,9 +5,11 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod durable;
 mod jobs;
 mod layer;
 mod mounted;
+mod power;
 mod room;
 mod switch;
 mod workload;

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use crate::layer;
+use crate::durable::Plan;
+use crate::layer::{self, Power};
 use crate::switch::{Script, Switch};
 
 /// The test that is that process; see [`serve`].
@@ -61,6 +62,20 @@ impl Mounted {
         answer.split(' ').next().and_then(|count| count.parse().ok()).expect("a number")
     }
 
+    /// What is there now is on the disk; from now on the power fails now and then, and `target` gets a folder of what each cut would
+    /// have left.
+    pub(crate) fn begin_power_cuts(&self, target: &Path, promises: &Path, gap: u64, seed: u64) {
+        let (target, promises) = (target.display(), promises.display());
+        assert_eq!(self.ask(&format!("power {target} {promises} {gap} {seed}")), "armed");
+    }
+
+    /// The power stays. Calls since it was in danger, and cuts.
+    pub(crate) fn end_power_cuts(&self) -> (u64, u64) {
+        let answer = self.ask("powered");
+        let (calls, cuts) = answer.split_once(' ').unwrap_or_else(|| panic!("{answer}"));
+        (calls.parse().expect("a number"), cuts.parse().expect("a number"))
+    }
+
     fn ask(&self, command: &str) -> String {
         let mut pipes = self.pipes.lock().expect("no panic before");
         let (stdin, _) = pipes.as_mut().expect("open until dropped");
@@ -107,7 +122,8 @@ fn mountpoint(folder: &Path) -> PathBuf {
 pub(crate) fn serve() {
     let folder = PathBuf::from(std::env::var_os(FOLDER).expect("only `Mounted` runs this"));
     let switch = Arc::new(Switch::default());
-    let session = match layer::mount(&backing(&folder), &mountpoint(&folder), switch.clone()) {
+    let power = Arc::new(Power::default());
+    let session = match layer::mount(&backing(&folder), &mountpoint(&folder), switch.clone(), power.clone()) {
         Ok(session) => session,
         Err(error) => return println!("{WORD}{error}"),
     };
@@ -115,6 +131,19 @@ pub(crate) fn serve() {
     for line in io::stdin().lines() {
         match line.expect("readable").as_str() {
             "heal" => println!("{WORD}{}", switch.heal()),
+            "powered" => {
+                let (calls, cuts) = power.end();
+                println!("{WORD}{calls} {cuts}");
+            }
+            plan if plan.starts_with("power ") => {
+                let parts: Vec<&str> = plan.split(' ').skip(1).collect();
+                let [target, promises, gap, seed] = parts[..] else { panic!("{plan}") };
+                let number = |text: &str| text.parse().expect("a number");
+                let plan =
+                    Plan { target: target.into(), promises: promises.into(), gap: number(gap), seed: number(seed) };
+                power.begin(plan, &backing(&folder)).expect("the folder can be read");
+                println!("{WORD}armed");
+            }
             script => {
                 switch.arm(script.parse().expect("a script"));
                 println!("{WORD}armed");

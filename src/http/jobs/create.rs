@@ -33,6 +33,8 @@ use crate::http::views::jobs::JobView;
 /// runs, or `architecture` says it: `{"family": "resnet", "activation": "relu", "stem_stride": 1, "stem_pool": false}`, a whole
 /// `{"graph": …}`, or `{"assume": true}` for the most usual network. `"ignore": ["criterion.*"]` there leaves tensors out.
 ///
+/// `priority`, from -10 to 10 and 0 by default, orders a tenant's own jobs; tenants take turns.
+///
 /// `finetune` can vary the images: with `"augment": {"crop_padding": 4, "flip": true}` each gets a black border (before
 /// normalisation), is cropped at random and is mirrored half of the time; members that teach see the same images. With
 /// `"batch_norm_reestimate": true` the statistics of BatchNorm are measured again on the train split when training is over.

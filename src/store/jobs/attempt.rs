@@ -12,6 +12,7 @@ use super::failure::FailurePoint;
 use super::row::{from_json, json as to_json};
 use super::transition::{held, replace, update};
 use super::{JobError, Jobs, PhaseSpan};
+use crate::domain::clock::Moment;
 use crate::domain::job::{Fence, Interruption, Running, State, out_of_time};
 use crate::domain::problem::Problem;
 use crate::domain::progress::{Phase, Progress};
@@ -73,13 +74,13 @@ impl Jobs {
         update(&mut transaction, fence, running.advance(&furthest, &reached)).await?;
         let progress = Progress { phase, fraction: 0.0, epoch: None, step: None, images_per_s: None, eta_s: None };
         sqlx::query("UPDATE jobs SET phases = ?, progress = ?, furthest_phase = max(furthest_phase, ?) WHERE id = ?")
-            .bind(to_json(&with_phase(from_json(&id, &phases)?, phase, now)))
+            .bind(to_json(&with_phase(from_json(&id, &phases)?, phase, now.date)))
             .bind(to_json(&progress))
             .bind(reached)
             .bind(&id)
             .execute(&mut *transaction)
             .await?;
-        append(&mut transaction, fence.job, EventKind::Progress, &json!(progress), now).await?;
+        append(&mut transaction, fence.job, EventKind::Progress, &json!(progress), now.date).await?;
         #[cfg(test)]
         self.failures.pass(FailurePoint::EnterPhaseBeforeCommit)?;
         Ok(transaction.commit().await?)
@@ -188,7 +189,7 @@ impl Jobs {
     async fn leave(
         &self,
         fence: Fence,
-        next: impl FnOnce(Running, Duration, Timestamp) -> (State, Value) + Send,
+        next: impl FnOnce(Running, Duration, Moment) -> (State, Value) + Send,
     ) -> Result<(), JobError> {
         let (mut transaction, now) = self.begin().await?;
         let (running, max_runtime) = held(&mut transaction, fence).await?;
@@ -205,7 +206,7 @@ async fn end(
     fence: Fence,
     state: &State,
     details: Value,
-    now: Timestamp,
+    now: Moment,
 ) -> Result<(), JobError> {
     replace(conn, fence.into(), state, details, now).await
 }

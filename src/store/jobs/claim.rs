@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use sqlx::FromRow;
 use sqlx::sqlite::SqliteConnection;
@@ -14,6 +13,7 @@ use super::row::{InputRow, checkpoint, from_json, parsed};
 use super::transition::{Guard, read, replace};
 use super::{EpochCheckpoint, JobError, JobInput, Jobs};
 use crate::domain::access::Tenant;
+use crate::domain::clock::Moment;
 use crate::domain::dataset::DatasetFacts;
 use crate::domain::id::{JobId, WorkerId};
 use crate::domain::job::{Fence, Interruption, State};
@@ -115,13 +115,41 @@ impl Jobs {
         Ok(claim)
     }
 
+    /// The workers that hold a job.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn workers_with_jobs(&self) -> Result<Vec<WorkerId>, StoreError> {
+        let workers: Vec<String> = sqlx::query_scalar("SELECT DISTINCT worker FROM jobs WHERE state = 'running'")
+            .fetch_all(self.database.reader())
+            .await?;
+        workers.iter().map(|worker| parsed(worker, worker)).collect()
+    }
+
+    /// Queues again, or ends, every job of a worker whose process is gone. Says how many.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn abandon(&self, worker: WorkerId) -> Result<usize, JobError> {
+        let (mut transaction, now) = self.begin().await?;
+        let held: Vec<String> = sqlx::query_scalar("SELECT id FROM jobs WHERE state = 'running' AND worker = ?")
+            .bind(worker.to_string())
+            .fetch_all(&mut *transaction)
+            .await?;
+        for id in &held {
+            interrupt(&mut transaction, id, Interruption::WorkerGone, now).await?;
+        }
+        transaction.commit().await?;
+        Ok(held.len())
+    }
+
     /// Whether a write transaction could find something to do: idle workers only read.
     async fn has_work(&self) -> Result<bool, StoreError> {
         Ok(sqlx::query_scalar(
             "SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'queued' AND (not_before IS NULL OR not_before <= ?1)) \
              OR EXISTS (SELECT 1 FROM jobs WHERE state = 'running' AND lease_until < ?1)",
         )
-        .bind(self.clock.now().as_millisecond())
+        .bind(self.steady.now().await?.as_millis())
         .fetch_one(self.database.reader())
         .await?)
     }
@@ -130,7 +158,7 @@ impl Jobs {
         &self,
         conn: &mut SqliteConnection,
         claimant: &Claimant,
-        now: Timestamp,
+        now: Moment,
     ) -> Result<Option<Claim>, JobError> {
         let Some((id, disk)) = self.choose(conn, claimant, now).await? else { return Ok(None) };
         let job: JobId = parsed(&id, &id)?;
@@ -144,7 +172,7 @@ impl Jobs {
             "UPDATE jobs SET started_at = coalesce(started_at, ?), phases = '[]', progress = NULL, disk_reserved = ? \
              WHERE id = ? RETURNING tenant, resolved, device, checkpoint_key, checkpoint_epoch",
         )
-        .bind(now.as_millisecond())
+        .bind(now.date.as_millisecond())
         .bind(i64::try_from(disk).unwrap_or(i64::MAX))
         .bind(&id)
         .fetch_one(&mut *conn)
@@ -166,7 +194,7 @@ impl Jobs {
         &self,
         conn: &mut SqliteConnection,
         claimant: &Claimant,
-        now: Timestamp,
+        now: Moment,
     ) -> Result<Option<(String, u64)>, JobError> {
         let (running, reserved): (i64, i64) =
             sqlx::query_as("SELECT count(*), coalesce(sum(disk_reserved), 0) FROM jobs WHERE state = 'running'")
@@ -198,7 +226,7 @@ async fn candidates(
     conn: &mut SqliteConnection,
     tenant: &str,
     claimant: &Claimant,
-    now: Timestamp,
+    now: Moment,
 ) -> Result<Vec<Candidate>, StoreError> {
     let devices: Vec<Device> = std::iter::once(Device::Auto).chain(claimant.devices.iter().copied()).collect();
     Ok(sqlx::query_as(
@@ -214,7 +242,7 @@ async fn candidates(
          ORDER BY priority DESC, compared, id LIMIT ?4",
     )
     .bind(tenant)
-    .bind(now.as_millisecond())
+    .bind(now.steady.as_millis())
     .bind(json!(devices).to_string())
     .bind(MOST_CANDIDATES)
     .fetch_all(conn)
@@ -240,25 +268,29 @@ async fn inputs(conn: &mut SqliteConnection, id: &str) -> Result<Vec<ClaimedInpu
 }
 
 /// Queues again, or ends, every job whose worker has not renewed its lease.
-async fn settle_lapsed(conn: &mut SqliteConnection, now: Timestamp) -> Result<(), JobError> {
+async fn settle_lapsed(conn: &mut SqliteConnection, now: Moment) -> Result<(), JobError> {
     let lapsed: Vec<String> = sqlx::query_scalar("SELECT id FROM jobs WHERE state = 'running' AND lease_until < ?")
-        .bind(now.as_millisecond())
+        .bind(now.steady.as_millis())
         .fetch_all(&mut *conn)
         .await?;
     for id in lapsed {
-        let job: JobId = parsed(&id, &id)?;
-        let (state, max_runtime) = read(conn, job).await?;
-        let guard = Guard::of(job, &state);
-        let State::Running(running) = state else { continue };
-        let next = running.interrupt(Interruption::LeaseLapsed, max_runtime, now);
-        let details = json!({ "reason": Interruption::LeaseLapsed.as_str() });
-        replace(conn, guard, &next, details, now).await?;
+        interrupt(conn, &id, Interruption::LeaseLapsed, now).await?;
     }
     Ok(())
 }
 
+/// Queues a running job again, or ends it: its attempt has ended without a result.
+async fn interrupt(conn: &mut SqliteConnection, id: &str, why: Interruption, now: Moment) -> Result<(), JobError> {
+    let job: JobId = parsed(id, id)?;
+    let (state, max_runtime) = read(conn, job).await?;
+    let guard = Guard::of(job, &state);
+    let State::Running(running) = state else { return Ok(()) };
+    let next = running.interrupt(why, max_runtime, now);
+    replace(conn, guard, &next, json!({ "reason": why.as_str() }), now).await
+}
+
 /// Fails every waiting job one of whose datasets cannot be used.
-async fn settle_invalid(conn: &mut SqliteConnection, now: Timestamp) -> Result<(), JobError> {
+async fn settle_invalid(conn: &mut SqliteConnection, now: Moment) -> Result<(), JobError> {
     let invalid: Vec<(String, String, Option<String>)> = sqlx::query_as(
         "SELECT jobs.id, datasets.name, json_extract(datasets.problem, '$.detail') FROM jobs \
          JOIN job_inputs ON job_inputs.job_id = jobs.id JOIN datasets ON datasets.id = job_inputs.dataset_id \

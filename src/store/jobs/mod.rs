@@ -27,9 +27,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::database::WriteTransaction;
+use super::steady::Steady;
 use super::{Database, StoreError};
 use crate::domain::access::Tenant;
-use crate::domain::clock::SharedClock;
+use crate::domain::clock::{Moment, SharedClock};
 use crate::domain::id::{CheckpointId, DatasetId, JobId};
 use crate::domain::job::{State, TransitionError};
 use crate::domain::problem::{Code, Problem};
@@ -50,6 +51,7 @@ pub(super) use sweep::remove;
 pub struct Jobs {
     database: Database,
     clock: SharedClock,
+    steady: Steady,
     /// What tenants may take that have no limits of their own.
     quota: Quota,
     #[cfg(test)]
@@ -242,6 +244,7 @@ impl Jobs {
     #[must_use]
     pub fn new(database: Database, clock: SharedClock) -> Self {
         Self {
+            steady: Steady::new(database.clone(), clock.clone()),
             database,
             clock,
             quota: Quota::default(),
@@ -258,8 +261,9 @@ impl Jobs {
 
     /// A transaction that may write, and the time at which it began. A clock that was read earlier would be behind by
     /// however long another process wrote: a lease that begins then may be over before it is granted.
-    async fn begin(&self) -> Result<(WriteTransaction, Timestamp), StoreError> {
+    async fn begin(&self) -> Result<(WriteTransaction, Moment), StoreError> {
+        self.steady.settle().await?;
         let transaction = self.database.write().await?;
-        Ok((transaction, self.clock.now()))
+        Ok((transaction, Moment { date: self.clock.now(), steady: self.steady.now().await? }))
     }
 }

@@ -62,7 +62,7 @@ impl Jobs {
             .execute(&mut *transaction)
             .await?;
         if !known {
-            append(&mut transaction, fence.job, EventKind::Metric, &json!(metrics), now).await?;
+            append(&mut transaction, fence.job, EventKind::Metric, &json!(metrics), now.date).await?;
         }
         #[cfg(test)]
         self.failures.pass(FailurePoint::AddMetricsBeforeCommit)?;
@@ -102,7 +102,7 @@ impl Jobs {
                 Level::Warning => EventKind::Warning,
             };
             let data = json!({ "message": line.message, "source": line.source });
-            append(&mut transaction, fence.job, kind, &data, now).await?;
+            append(&mut transaction, fence.job, kind, &data, now.date).await?;
         }
         #[cfg(test)]
         self.failures.pass(FailurePoint::LogBeforeCommit)?;

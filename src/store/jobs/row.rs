@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use sqlx::FromRow;
 
 use super::{EpochCheckpoint, FileId, InputRole, Job, JobInput};
-use crate::domain::clock::from_millis;
+use crate::domain::clock::{SteadyTime, from_millis};
 use crate::domain::job::{Effort, Ended, Queued, Running, State};
 use crate::store::StoreError;
 
@@ -40,8 +40,8 @@ impl StateRow {
             stalled: effort.stalled,
             ran_ms: millis(effort.ran),
             worker: running.map(|running| running.worker.to_string()),
-            claimed_at: running.map(|running| running.claimed.as_millisecond()),
-            lease_until: running.map(|running| running.lease_until.as_millisecond()),
+            claimed_at: running.map(|running| running.claimed.as_millis()),
+            lease_until: running.map(|running| running.lease_until.as_millis()),
             cancel_requested: state.is_cancelling(),
             finished_at: state.finished().map(jiff::Timestamp::as_millisecond),
             error: match state {
@@ -49,7 +49,7 @@ impl StateRow {
                 _ => None,
             },
             not_before: match state {
-                State::Queued(queued) => queued.not_before.map(jiff::Timestamp::as_millisecond),
+                State::Queued(queued) => queued.not_before.map(SteadyTime::as_millis),
                 _ => None,
             },
         }
@@ -65,12 +65,12 @@ impl StateRow {
             Ok::<_, StoreError>(Ended { effort, finished })
         };
         Ok(match self.state.as_str() {
-            "queued" => State::Queued(Queued { effort, not_before: self.not_before.map(from_millis) }),
+            "queued" => State::Queued(Queued { effort, not_before: self.not_before.map(SteadyTime::from_millis) }),
             "running" => State::Running(Running {
                 effort,
                 worker: parsed(id, self.worker.as_ref().ok_or_else(|| missing("worker"))?)?,
-                claimed: from_millis(self.claimed_at.ok_or_else(|| missing("claimed_at"))?),
-                lease_until: from_millis(self.lease_until.ok_or_else(|| missing("lease_until"))?),
+                claimed: SteadyTime::from_millis(self.claimed_at.ok_or_else(|| missing("claimed_at"))?),
+                lease_until: SteadyTime::from_millis(self.lease_until.ok_or_else(|| missing("lease_until"))?),
                 cancel_requested: self.cancel_requested,
             }),
             "succeeded" => State::Succeeded(ended()?),

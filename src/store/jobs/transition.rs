@@ -9,6 +9,7 @@ use sqlx::sqlite::SqliteConnection;
 use super::JobError;
 use super::events::{EventKind, append};
 use super::row::{StateRow, duration};
+use crate::domain::clock::Moment;
 use crate::domain::id::JobId;
 use crate::domain::job::{Fence, Queued, Running, State};
 
@@ -66,13 +67,13 @@ pub(super) async fn replace(
     guard: Guard,
     new: &State,
     details: Value,
-    now: Timestamp,
+    now: Moment,
 ) -> Result<(), JobError> {
     write(conn, guard, new).await?;
     if !matches!(new, State::Running(_)) {
-        end_phase(conn, guard.job, now).await?;
+        end_phase(conn, guard.job, now.date).await?;
     }
-    append(conn, guard.job, EventKind::State, &state_data(new, details), now).await
+    append(conn, guard.job, EventKind::State, &state_data(new, details, now), now.date).await
 }
 
 /// Writes what has changed of a running job that stays one; that is no event.
@@ -130,11 +131,13 @@ async fn end_phase(conn: &mut SqliteConnection, job: JobId, now: Timestamp) -> R
     Ok(())
 }
 
-fn state_data(state: &State, details: Value) -> Value {
+fn state_data(state: &State, details: Value, now: Moment) -> Value {
     let mut data = json!({ "state": state.shown() });
     match state {
         State::Failed(_, problem) => data["error"] = json!(problem),
-        State::Queued(Queued { not_before: Some(time), .. }) => data["not_before"] = json!(time),
+        State::Queued(Queued { not_before: Some(time), .. }) => {
+            data["not_before"] = json!(now.date.checked_add(time.since(now.steady)).unwrap_or(Timestamp::MAX));
+        }
         _ => {}
     }
     if let (Some(data), Value::Object(details)) = (data.as_object_mut(), details) {

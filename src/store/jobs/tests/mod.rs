@@ -22,6 +22,7 @@ mod journey;
 mod queue;
 mod reports;
 mod snapshot;
+mod time;
 
 /// More than any test takes.
 const ROOM: u64 = 1 << 40;
