@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::common::app::TestApp;
 use crate::common::samples::{member, safetensors, sha256};
 use crate::mounted::Mounted;
-use crate::{folder, mounted, stride};
+use crate::{folder, mounted};
 
 /// Rounds of the client.
 const ROUNDS: usize = 6;
@@ -149,7 +149,7 @@ async fn whatever_was_acknowledged_survives_a_power_cut() {
     let Some(mounted) = mounted("whatever_was_acknowledged_survives_a_power_cut") else { return };
     let place = tempfile::tempdir().expect("a folder");
     let (calls, _) = play(&mounted, place.path(), 0, 1).await;
-    let wanted = 220 / stride(5);
+    let wanted = 220;
     let seed = 20;
     let (calls, cuts) = play(&mounted, place.path(), (calls / wanted).max(1), seed).await;
     println!("the power has failed {cuts} times in {calls} calls");
