@@ -48,7 +48,7 @@ pub enum FusionError {
     /// A ranking by activations or gradients without any.
     #[error("this ranking needs what was not measured; this is a fault of engraft, please report it")]
     NoStatistics,
-    /// Asked to stop.
+    /// Its end was requested.
     #[error("stopped on request")]
     Stopped,
     /// A tensor that cannot be made.

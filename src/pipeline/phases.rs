@@ -1,4 +1,4 @@
-//! Tells the listener which phase runs and how far it is, and keeps the time.
+//! Reports which phase runs and how far it is, and keeps the time.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -112,13 +112,13 @@ impl<'a> Phases<'a> {
         self.stop
     }
 
-    /// Tells how much of the phase is done, a few times per second at most.
+    /// Reports how much of the phase is done, a few times per second at most.
     pub(super) fn done(&mut self, done: usize, total: usize) {
         let fraction = if total == 0 { 1.0 } else { done as f64 / total as f64 };
         self.progress(fraction, None, None, None);
     }
 
-    /// Tells how much of the phase is done, in [0, 1], and whether the job may go on.
+    /// Reports how much of the phase is done, in [0, 1], and whether the job may go on.
     pub(super) fn goes_on(&mut self, fraction: f64) -> bool {
         self.progress(fraction, None, None, None);
         self.check_stop().is_ok()
@@ -136,7 +136,7 @@ impl<'a> Phases<'a> {
         (self.emit)(Message::Progress(Progress { phase, fraction, epoch, step, images_per_s: speed, eta_s }));
     }
 
-    /// Tells of an epoch.
+    /// Reports an epoch.
     pub(super) fn metric(&mut self, metrics: EpochMetrics) {
         (self.emit)(Message::Metric(metrics));
     }
@@ -146,17 +146,17 @@ impl<'a> Phases<'a> {
         (self.emit)(Message::Planned { plan: Box::new(plan.clone()) });
     }
 
-    /// Tells of a checkpoint to resume from.
+    /// Reports a checkpoint to resume from.
     pub(super) fn checkpoint(&mut self, epoch: usize, file: OutputFile) {
         (self.emit)(Message::Checkpoint { epoch, file });
     }
 
-    /// Tells the user something in passing.
+    /// Writes something to the log.
     pub(super) fn info(&mut self, message: impl Into<String>) {
         (self.emit)(Message::Log { level: Level::Info, message: message.into() });
     }
 
-    /// Tells the user something that belongs in the report too.
+    /// Writes something to the log that belongs in the report too.
     pub(super) fn warn(&mut self, message: impl Into<String>) {
         let message = message.into();
         self.warnings.push(message.clone());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Tells every part of the program to end; clones share the message.
+/// Ends every part of the program; clones share the message.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
     soft: CancellationToken,
@@ -19,12 +19,12 @@ impl Shutdown {
         Self::default()
     }
 
-    /// Asks to finish what runs and to begin nothing new.
+    /// Requests to finish what runs and to begin nothing new.
     pub fn drain(&self) {
         self.soft.cancel();
     }
 
-    /// Asks to stop at once.
+    /// Requests to stop at once.
     pub fn stop(&self) {
         self.soft.cancel();
         self.hard.cancel();

@@ -32,7 +32,7 @@ pub enum CheckpointError {
     /// The gate refused.
     #[error(transparent)]
     Format(#[from] FormatError),
-    /// Asked for a tensor that is not there.
+    /// There is no such tensor.
     #[error("there is no tensor `{0}`")]
     Missing(String),
     /// Weights must be floats.

@@ -7,6 +7,7 @@
 
 mod child;
 pub mod devices;
+mod discretion;
 mod disk;
 mod lease;
 mod lines;

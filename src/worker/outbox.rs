@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use serde_json::json;
 
+use super::discretion::Discretion;
 use crate::domain::job::Fence;
 use crate::domain::progress::{EpochMetrics, Level, Phase, Progress};
 use crate::plan::Plan;
@@ -24,13 +25,19 @@ enum Entry {
 }
 
 /// What has not been written yet, in order.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Outbox {
     entries: VecDeque<Entry>,
     taken: usize,
+    discretion: Discretion,
 }
 
 impl Outbox {
+    /// Nothing yet.
+    pub(super) fn new(discretion: Discretion) -> Self {
+        Self { entries: VecDeque::new(), taken: 0, discretion }
+    }
+
     /// A phase begins.
     pub(super) fn phase(&mut self, phase: Phase) {
         self.entries.push_back(Entry::Phase(phase));
@@ -72,7 +79,8 @@ impl Outbox {
         }
     }
 
-    fn push_line(&mut self, line: LogLine) {
+    fn push_line(&mut self, mut line: LogLine) {
+        line.message = self.discretion.text(line.message);
         if let Some(Entry::Lines(lines)) = self.entries.back_mut() {
             lines.push(line);
         } else {
@@ -102,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_lines_ends_with_a_warning() {
-        let mut outbox = Outbox::default();
+        let mut outbox = Outbox::new(Discretion::default());
         for number in 0..MOST_LINES * 2 {
             outbox.line(Level::Info, "stderr", number.to_string());
         }
@@ -113,7 +121,7 @@ mod tests {
 
     #[test]
     fn progress_within_a_phase_is_one_entry_and_the_order_stays() {
-        let mut outbox = Outbox::default();
+        let mut outbox = Outbox::new(Discretion::default());
         let progress =
             |phase, fraction| Progress { phase, fraction, epoch: None, step: None, images_per_s: None, eta_s: None };
         outbox.progress(progress(Phase::Load, 0.5));

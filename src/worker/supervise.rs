@@ -6,6 +6,7 @@ use tokio::time::{Duration, Instant, MissedTickBehavior};
 
 use super::Worker;
 use super::child::{Child, Output};
+use super::discretion::Discretion;
 use super::disk::Allowance;
 use super::lease::{Lease, Standing};
 use super::outbox::Outbox;
@@ -45,7 +46,7 @@ enum Outcome {
 }
 
 impl Outcome {
-    /// Tells the operator why an attempt has no result.
+    /// Logs why an attempt has no result.
     fn log(&self, fence: Fence) {
         match self {
             Self::Finished(_) | Self::Stopped(_) | Self::FenceLost => {}
@@ -75,8 +76,10 @@ pub(super) async fn supervise(worker: &Worker, claim: Claim, shutdown: &Shutdown
     let mut lease = Lease::keep(worker.jobs.clone(), fence, worker.policy.lease, worker.policy.heartbeat);
     let policy = &worker.policy;
     let allowance = Allowance { reserved: claim.disk, limit: policy.scratch_limit, keep_free: policy.keep_free };
+    let discretion = Discretion::new(&worker.scratch, &policy.program.path);
+    let outbox = Outbox::new(discretion.clone());
     let mut attempt =
-        Attempt { worker, fence, scratch: None, allowance, outbox: Outbox::default(), checkpoints: 0, stop: None };
+        Attempt { worker, fence, scratch: None, allowance, outbox, discretion, checkpoints: 0, stop: None };
     let outcome = attempt.compute(claim, &mut lease, shutdown).await;
     outcome.log(fence);
     match attempt.conclude(outcome, &mut lease, shutdown).await {
@@ -93,6 +96,7 @@ struct Attempt<'a> {
     scratch: Option<Scratch>,
     allowance: Allowance,
     outbox: Outbox,
+    discretion: Discretion,
     checkpoints: usize,
     /// Why the child has to stop, and until when it may take its time.
     stop: Option<(Stop, Instant)>,
@@ -312,10 +316,10 @@ impl Attempt<'_> {
         self.outbox.flush(jobs, fence).await?;
         match outcome {
             Outcome::Finished(files) => self.publish(files).await?,
-            Outcome::Failed(problem) => jobs.fail(fence, problem.clone()).await?,
+            Outcome::Failed(problem) => jobs.fail(fence, self.discretion.problem(problem)).await?,
             Outcome::TransientFailure(problem) | Outcome::Aborted(problem) => {
                 self.note_end(&problem.to_string()).await?;
-                jobs.fail_for_now(fence, problem.clone()).await?;
+                jobs.fail_for_now(fence, self.discretion.problem(problem)).await?;
             }
             Outcome::Stopped(Stop::Cancelled) => jobs.end_cancelled(fence).await?,
             Outcome::Stopped(Stop::OutOfTime) => jobs.fail_out_of_time(fence).await?,
@@ -332,7 +336,8 @@ impl Attempt<'_> {
     async fn publish(&self, files: &[OutputFile]) -> Result<(), OutputError> {
         match self.outputs().publish(files).await {
             Err(error @ OutputError::Outside { .. }) => {
-                Ok(self.worker.jobs.fail(self.fence, Problem::new(Code::Internal, error.to_string())).await?)
+                let problem = self.discretion.problem(&Problem::new(Code::Internal, error.to_string()));
+                Ok(self.worker.jobs.fail(self.fence, problem).await?)
             }
             published => published,
         }
@@ -351,7 +356,7 @@ impl Attempt<'_> {
 
     /// Notes why the attempt ends without a result.
     async fn note_end(&self, why: &str) -> Result<(), OutputError> {
-        let message = format!("attempt {} ended: {why}", self.fence.attempt);
+        let message = self.discretion.text(format!("attempt {} ended: {why}", self.fence.attempt));
         let line = LogLine { level: Level::Warning, message, source: "worker" };
         Ok(self.worker.jobs.log(self.fence, &[line]).await?)
     }

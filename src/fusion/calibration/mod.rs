@@ -50,7 +50,7 @@ pub struct Sampling {
     pub seed: u64,
 }
 
-/// Hears how much is done, in [0, 1], and says whether to go on.
+/// Gets how much is done, in [0, 1], and says whether to go on.
 pub type Monitor<'m> = &'m mut dyn FnMut(f64) -> bool;
 
 impl Sampling {

@@ -132,7 +132,7 @@ impl Conv {
         y: &mut [T],
     ) {
         for (group, panels) in panels.iter().enumerate() {
-            self.correlate_group(images, from, (group, panels), epilogue, y);
+            self.correlate_group(images, from, group, panels, epilogue, y);
         }
     }
 
@@ -140,7 +140,8 @@ impl Conv {
         &self,
         PaddedImages { padded, pieces, x }: &PaddedImages<T>,
         from: usize,
-        (group, panels): (usize, &Panels<T>),
+        group: usize,
+        panels: &Panels<T>,
         epilogue: Epilogue<T>,
         y: &mut [T],
     ) {

@@ -81,7 +81,7 @@ pub fn vgg11(input: &Shape, width: usize, classes: usize) -> Result<Graph, Graph
 pub fn resnet18(input: &Shape, width: usize, classes: usize) -> Result<Graph, GraphError> {
     let mut builder = Builder::new(input, BTreeSet::new());
     let stem = builder.last();
-    conv_and_norm(&mut builder, ["conv1", "bn1"], stem, [input.first().copied().unwrap_or(0), width], (3, 1));
+    conv_and_norm(&mut builder, ["conv1", "bn1"], stem, [input.first().copied().unwrap_or(0), width], 3, 1);
     builder.then("relu", Op::Relu);
     let mut from = width;
     for (stage, to) in (1..=4).map(|stage| (stage, width.saturating_mul(1 << (stage - 1)))) {
@@ -104,7 +104,8 @@ fn conv_and_norm(
     names: [&str; 2],
     input: NodeId,
     [from, to]: [usize; 2],
-    (kernel, stride): (usize, usize),
+    kernel: usize,
+    stride: usize,
 ) -> NodeId {
     let conv = Op::conv2d(from, to, Window::square(kernel, stride, kernel / 2), false);
     let conv = builder.weighted(names[0], conv, input);
@@ -115,13 +116,13 @@ fn conv_and_norm(
 fn residual(builder: &mut Builder, name: &str, [from, to]: [usize; 2], stride: usize) {
     let input = builder.last();
     let at = |part: &str| format!("{name}.{part}");
-    conv_and_norm(builder, [&at("conv1"), &at("bn1")], input, [from, to], (3, stride));
+    conv_and_norm(builder, [&at("conv1"), &at("bn1")], input, [from, to], 3, stride);
     let inner = builder.then(&at("relu1"), Op::Relu);
-    let main = conv_and_norm(builder, [&at("conv2"), &at("bn2")], inner, [to, to], (3, 1));
+    let main = conv_and_norm(builder, [&at("conv2"), &at("bn2")], inner, [to, to], 3, 1);
     let shortcut = if stride == 1 && from == to {
         input
     } else {
-        conv_and_norm(builder, [&at("shortcut.0"), &at("shortcut.1")], input, [from, to], (1, stride))
+        conv_and_norm(builder, [&at("shortcut.0"), &at("shortcut.1")], input, [from, to], 1, stride)
     };
     builder.add(&at("add"), Op::Add, &[main, shortcut]);
     builder.then(&at("relu"), Op::Relu);

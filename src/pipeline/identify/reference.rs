@@ -52,7 +52,8 @@ impl Reference {
         trial: &Trial<'_>,
         member: usize,
         candidates: Vec<usize>,
-        (count, scale): (usize, Scale),
+        count: usize,
+        scale: Scale,
         phases: &mut Phases<'_>,
     ) -> Result<Vec<(f64, usize)>, Halt> {
         let largest = self.outputs.iter().fold(0.0_f64, |largest, value| largest.max(f64::from(value.abs())));
@@ -90,10 +91,10 @@ pub(super) fn decide(trial: &Trial<'_>, phases: &mut Phases<'_>) -> Result<Verdi
     let scale = scale_of(&reference.outputs, classes);
     let all = (0..trial.candidates.len()).collect();
     // What is too far away on the first inputs is so on all: most networks are run on these alone.
-    let first = reference.distances(trial, request.member, all, (SCREENED, scale), phases)?;
+    let first = reference.distances(trial, request.member, all, SCREENED, scale, phases)?;
     let (close, far): (Vec<_>, Vec<_>) = first.into_iter().partition(|(distance, _)| *distance <= tolerance);
     let close = close.into_iter().map(|(_, candidate)| candidate).collect();
-    let mut distances = reference.distances(trial, request.member, close, (reference.count, scale), phases)?;
+    let mut distances = reference.distances(trial, request.member, close, reference.count, scale, phases)?;
     distances.extend(far);
     distances.sort_by(|a, b| a.0.total_cmp(&b.0));
     let line = |&(distance, candidate): &(f64, usize)| Compared {

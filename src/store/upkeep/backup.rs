@@ -74,7 +74,7 @@ fn unfinished(to: &Path) -> Result<PathBuf, StoreError> {
 /// Gives the copy its name if it is whole, else removes it.
 fn settle(part: &Path, to: &Path, result: Result<Copied, StoreError>) -> Result<Copied, StoreError> {
     if result.is_err() {
-        // The error that is told is the first one.
+        // The first error is the one to report.
         let _also_failing = fs::remove_dir_all(part);
         return result;
     }
