@@ -6,7 +6,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::domain::id::WorkerId;
+use crate::store::StoreError;
 use crate::store::jobs::{JobError, Jobs};
+use crate::store::workers::Workers;
 
 /// This worker's entry; it goes with the value.
 #[derive(Debug)]
@@ -36,22 +38,30 @@ impl Drop for Entry {
     }
 }
 
-/// Gives back the jobs of workers that have entered themselves in `roll` and are gone. Says how many jobs.
+/// Gives back the jobs of workers that have entered themselves in `roll` and are gone, and takes them off the list. Says how many
+/// jobs.
 ///
 /// # Errors
-/// When the database fails.
-pub(super) async fn release(roll: &Path, jobs: &Jobs) -> Result<usize, JobError> {
+/// When the database or the file system fails.
+pub(super) async fn release(roll: &Path, jobs: &Jobs, workers: &Workers) -> Result<usize, JobError> {
     let mut released = 0;
-    for worker in jobs.workers_with_jobs().await? {
-        let path = path(roll, worker);
+    for entry in fs::read_dir(roll).map_err(StoreError::file(roll))? {
+        let path = entry.map_err(StoreError::file(roll))?.path();
+        let Some(worker) = worker(&path) else { continue };
         // The lock is kept until the jobs are given back, so that one process does it.
         if let Some(_gone) = take_over(&path) {
             released += jobs.abandon(worker).await?;
+            workers.remove(worker).await?;
             // The next look would find it again, and no jobs.
             let _stays = fs::remove_file(&path);
         }
     }
     Ok(released)
+}
+
+/// Whose entry a file is.
+fn worker(path: &Path) -> Option<WorkerId> {
+    path.file_name()?.to_str()?.strip_suffix(".lock")?.parse().ok()
 }
 
 fn path(roll: &Path, id: WorkerId) -> PathBuf {

@@ -101,7 +101,7 @@ async fn keep_tidy(worker: Worker) {
 
 /// Gives back the jobs of workers that were killed.
 async fn release(worker: &Worker, roll: &Path) {
-    match roll::release(roll, &worker.jobs).await {
+    match roll::release(roll, &worker.jobs, &worker.workers).await {
         Ok(0) => {}
         Ok(count) => tracing::info!(count, "jobs of workers that are gone were given back"),
         Err(error) => tracing::warn!(%error, "whether workers are gone could not be seen"),

@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use super::roll::Entry;
 use super::{Policy, Program, Worker, run};
 use crate::domain::access::Tenant;
 use crate::domain::clock::{Clock, ManualClock, SharedClock, SteadyTime, SystemClock, from_millis};
-use crate::domain::id::JobId;
+use crate::domain::id::{JobId, WorkerId};
 use crate::domain::job::{MAX_STALLED_ATTEMPTS, State};
 use crate::domain::problem::Code;
 use crate::domain::progress::Phase;
@@ -20,7 +21,7 @@ use crate::domain::quota::Quota;
 use crate::plan::parse::parse;
 use crate::runtime::lifecycle::Shutdown;
 use crate::settings::Device;
-use crate::store::jobs::{Event, Job, Jobs, NewJob};
+use crate::store::jobs::{Claimant, Event, Job, Jobs, NewJob};
 use crate::store::workers::Workers;
 use crate::store::{Blobs, Database};
 
@@ -236,7 +237,8 @@ async fn a_child_that_cannot_start_or_talks_nonsense_crashes() {
     house.worker.policy.program.path = "/nonexistent/engraft".into();
     let job = house.run_to_end().await;
     let logs = house.logs(job.id).await;
-    assert!(logs.iter().any(|line| line.contains("/nonexistent/engraft cannot be started")), "{logs:?}");
+    assert!(logs.iter().any(|line| line.contains("engraft cannot be started")), "{logs:?}");
+    assert!(!logs.iter().any(|line| line.contains("/nonexistent")), "no path of the server is shown: {logs:?}");
     house.stop().await;
 }
 
@@ -389,4 +391,26 @@ async fn the_job_of_a_worker_that_vanishes_goes_to_another_one() {
     house.start();
     let job = house.wait(id, "ended", |job| job.state.is_terminal()).await;
     assert!(matches!(&job.state, State::Succeeded(ended) if ended.effort.attempts == 2), "{:?}", job.state);
+}
+
+#[tokio::test]
+async fn the_jobs_of_a_killed_worker_go_on_at_once_and_those_of_a_living_one_never() {
+    let mut house = House::new("finish").await;
+    let (gone, alive) = (WorkerId::new(), WorkerId::new());
+    let mut ids = Vec::new();
+    for worker in [gone, alive] {
+        ids.push(house.queue(Duration::from_hours(1)).await);
+        let claimant = Claimant { worker, devices: vec![Device::Cpu], lease: Duration::from_hours(1), room: u64::MAX };
+        house.jobs().claim(&claimant).await.expect("claims").expect("a job");
+    }
+    let roll = house.folder.path().join("workers");
+    let _living = Entry::new(&roll, alive).expect("enters");
+    // The system has let go of the other one's lock.
+    std::fs::write(roll.join(format!("{gone}.lock")), "").expect("writes");
+    house.start();
+    let job = house.wait(ids[0], "ended", |job| job.state.is_terminal()).await;
+    assert!(matches!(&job.state, State::Succeeded(ended) if ended.effort.attempts == 2), "{:?}", job.state);
+    let job = house.job(ids[1]).await;
+    assert!(matches!(&job.state, State::Running(running) if running.worker == alive), "{:?}", job.state);
+    house.stop().await;
 }

@@ -14,7 +14,11 @@ use serde_json::{Value, json};
 
 /// Runs `engraft` with these arguments.
 fn engraft(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_engraft")).args(arguments).output().expect("runs")
+    engraft_in(Path::new("."), arguments)
+}
+
+fn engraft_in(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_engraft")).args(arguments).current_dir(folder).output().expect("runs")
 }
 
 fn text(output: &Output) -> String {
@@ -171,6 +175,16 @@ async fn a_backup_under_load_is_one_moment_and_restores_to_a_working_server() {
         })
         .await;
     }
+    // By a path that is relative, through a link.
+    let (data, folder) = (data.clone(), place.path().to_owned());
+    on_the_side(move || {
+        std::os::unix::fs::symlink(&data, folder.join("link")).expect("links");
+        let made = engraft_in(&folder, &["backup", "relative", "--data-dir", "link"]);
+        assert!(made.status.success(), "{}", text(&made));
+        let verified = engraft_in(&folder, &["verify", "--data-dir", "relative"]);
+        assert!(verified.status.success(), "{}", text(&verified));
+    })
+    .await;
     stop.store(true, Ordering::Relaxed);
     for worker in load {
         worker.await.expect("the load is answered well");

@@ -115,17 +115,6 @@ impl Jobs {
         Ok(claim)
     }
 
-    /// The workers that hold a job.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn workers_with_jobs(&self) -> Result<Vec<WorkerId>, StoreError> {
-        let workers: Vec<String> = sqlx::query_scalar("SELECT DISTINCT worker FROM jobs WHERE state = 'running'")
-            .fetch_all(self.database.reader())
-            .await?;
-        workers.iter().map(|worker| parsed(worker, worker)).collect()
-    }
-
     /// Queues again, or ends, every job of a worker whose process is gone. Says how many.
     ///
     /// # Errors

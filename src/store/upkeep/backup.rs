@@ -68,7 +68,8 @@ fn unfinished(to: &Path) -> Result<PathBuf, StoreError> {
         fs::remove_dir_all(&part).map_err(StoreError::file(&part))?;
     }
     fs::create_dir_all(&part).map_err(StoreError::file(&part))?;
-    Ok(part)
+    // Files are compared by their paths, so there must be one for each.
+    fs::canonicalize(&part).map_err(StoreError::file(&part))
 }
 
 /// Gives the copy its name if it is whole, else removes it.
@@ -99,6 +100,7 @@ async fn fill(from: &Path, part: &Path, copies: bool) -> Result<Copied, StoreErr
         let Some(absent) = absent else {
             live.close().await?;
             remove_others(&entries, part)?;
+            all_there(&entries, &there)?;
             copied.files = entries.len();
             copied.bytes = entries.iter().filter_map(|entry| u64::try_from(entry.bytes?).ok()).sum();
             sync(&target)?;
@@ -189,6 +191,19 @@ fn remove_others(entries: &[Named], part: &Path) -> Result<(), StoreError> {
         }
         fs::remove_file(path).map_err(StoreError::file(path))
     })
+}
+
+/// Checks that nothing is promised that is not there: a backup is trusted when it is too late to look.
+fn all_there(entries: &[Named], there: &Blobs) -> Result<(), StoreError> {
+    for entry in entries {
+        let path = there.path_of(&entry.blob_key)?;
+        let length = fs::metadata(&path).map_err(StoreError::file(&path))?.len();
+        if entry.bytes.is_some_and(|bytes| i64::try_from(length) != Ok(bytes)) {
+            let detail = format!("{} has {length} bytes in the copy", entry.what);
+            return Err(StoreError::inconsistent("blobs", entry.blob_key.clone(), detail));
+        }
+    }
+    Ok(())
 }
 
 /// Syncs every folder, the innermost first.
