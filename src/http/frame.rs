@@ -1,6 +1,6 @@
 //! What is around every request: its id, its log line, problem bodies and the headers that all answers have.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
@@ -16,6 +16,8 @@ use crate::domain::problem::Problem;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const LONGEST_ID: usize = 128;
+/// From here on an answer is slow; a client that waits by request is, too.
+const SLOW: Duration = Duration::from_secs(1);
 
 /// The id of a request, for handlers that want to name it.
 #[derive(Debug, Clone)]
@@ -36,8 +38,20 @@ pub async fn frame(State(state): State<AppState>, mut request: Request, next: Ne
     let (status, elapsed) = (response.status().as_u16(), started.elapsed());
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
     state.metrics.request(route, known(&method), status, elapsed.as_secs_f64());
-    span.in_scope(|| tracing::info!(status, milliseconds = elapsed.as_millis() as u64, "answered"));
+    span.in_scope(|| log(&method, status, elapsed));
     response
+}
+
+/// Logs an answer by how much it matters: what has failed here as a warning, what was refused, has changed something or was slow as
+/// information, and what polling clients read again and again for debugging only.
+fn log(method: &Method, status: u16, elapsed: Duration) {
+    let milliseconds = elapsed.as_millis() as u64;
+    let only_reads = matches!(*method, Method::GET | Method::HEAD);
+    match status {
+        500.. => tracing::warn!(status, milliseconds, "answered"),
+        ..400 if only_reads && elapsed < SLOW => tracing::debug!(status, milliseconds, "answered"),
+        _ => tracing::info!(status, milliseconds, "answered"),
+    }
 }
 
 /// Clients can invent methods; the figures must not grow with them.
