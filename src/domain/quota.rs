@@ -85,10 +85,10 @@ impl Quota {
         Some(self.0.0[resource as usize]).filter(|most| *most > 0)
     }
 
-    /// Whether any of these has a limit.
+    /// Those of `resources` that have a limit.
     #[must_use]
-    pub fn limits_any(&self, resources: &[Resource]) -> bool {
-        resources.iter().any(|resource| self.limit(*resource).is_some())
+    pub fn limited(&self, resources: &[Resource]) -> Vec<Resource> {
+        resources.iter().copied().filter(|resource| self.limit(*resource).is_some()).collect()
     }
 
     /// Checks that a tenant may take `more` of a resource beside what it has.

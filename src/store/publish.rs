@@ -141,12 +141,11 @@ impl Publisher {
         };
         let mut transaction = self.database.write().await?;
         let quota = tenants::quota(&mut transaction, destination.tenant, self.quota).await?;
-        if quota.limits_any(&[Resource::Bytes, Resource::Files]) {
-            let usage = tenants::usage(&mut transaction, destination.tenant, Some(id)).await?;
-            let checked = quota.check(Resource::Files, &usage, 1);
-            if let Err(refused) = checked.and_then(|()| quota.check(Resource::Bytes, &usage, file.bytes)) {
-                return Ok(Some(refused));
-            }
+        let limited = quota.limited(&[Resource::Bytes, Resource::Files]);
+        let usage = tenants::usage(&mut transaction, destination.tenant, &limited, Some(id)).await?;
+        let checked = quota.check(Resource::Files, &usage, 1);
+        if let Err(refused) = checked.and_then(|()| quota.check(Resource::Bytes, &usage, file.bytes)) {
+            return Ok(Some(refused));
         }
         sqlx::query(statement)
             .bind(&file.id)

@@ -54,6 +54,10 @@ impl Sweeper {
         self.suspects = left;
         for key in taken.keys() {
             self.trash.take(self.blobs.path_of(key)?, key).await?;
+            // A job's blobs lie in folders of its own.
+            if let [Jobs::FOLDER, job, ..] = key.split('/').collect::<Vec<_>>()[..] {
+                self.blobs.prune(&format!("{}/{job}", Jobs::FOLDER)).await;
+            }
         }
         Ok(taken.len())
     }
@@ -109,7 +113,7 @@ mod tests {
         assert!(exists("checkpoints/orphan"));
         clock.advance(BETWEEN_LOOKS / 2);
         assert_eq!(sweeper.look().await.expect("looks"), 2);
-        assert!(exists("checkpoints/named") && !exists("checkpoints/orphan") && !exists("jobs/j/1/orphan"));
+        assert!(exists("checkpoints/named") && !exists("checkpoints/orphan") && !exists("jobs/j"));
         let days: Vec<_> = std::fs::read_dir(folder.path().join("trash")).expect("a trash").collect();
         let day = days.into_iter().next().expect("a day").expect("reads").path();
         assert_eq!(std::fs::read(day.join("checkpoints/orphan")).expect("still there"), b"checkpoints/orphan");

@@ -40,12 +40,17 @@ impl Tenants {
         quota(&mut *self.database.reader().acquire().await?, tenant, self.default).await
     }
 
-    /// What a tenant has taken, apart from the upload `except`.
+    /// What a tenant has taken of some resources, apart from the upload `except`; others count as nothing.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn usage(&self, tenant: &Tenant, except: Option<UploadId>) -> Result<Usage, StoreError> {
-        usage(&mut *self.database.reader().acquire().await?, tenant, except).await
+    pub async fn usage(
+        &self,
+        tenant: &Tenant,
+        resources: &[Resource],
+        except: Option<UploadId>,
+    ) -> Result<Usage, StoreError> {
+        usage(&mut *self.database.reader().acquire().await?, tenant, resources, except).await
     }
 
     /// Gives a tenant a limit of its own, 0 for none; without `most` the server's default holds again.
@@ -87,7 +92,7 @@ impl Tenants {
             let tenant: Tenant =
                 name.parse().map_err(|error| StoreError::inconsistent("tenants", name.clone(), error))?;
             let quota = quota(&mut conn, &tenant, self.default).await?;
-            let usage = usage(&mut conn, &tenant, None).await?;
+            let usage = usage(&mut conn, &tenant, &Resource::ALL, None).await?;
             list.push(TenantUse { tenant, quota, usage });
         }
         Ok(list)
@@ -107,37 +112,41 @@ pub(super) async fn quota(conn: &mut SqliteConnection, tenant: &Tenant, default:
     })
 }
 
-/// What a tenant has taken, apart from the upload `except`. An unfinished upload counts with its whole length where that is known.
+/// What a tenant has taken of some resources, apart from the upload `except`; others count as nothing. An unfinished upload counts
+/// with its whole length where that is known.
 pub(super) async fn usage(
     conn: &mut SqliteConnection,
     tenant: &Tenant,
+    resources: &[Resource],
     except: Option<UploadId>,
 ) -> Result<Usage, StoreError> {
-    let (bytes, files, uploads, queued, running): (i64, i64, i64, i64, i64) = sqlx::query_as(
-        "SELECT \
-             (SELECT coalesce(sum(bytes), 0) FROM checkpoints WHERE tenant = ?1) \
-             + (SELECT coalesce(sum(bytes), 0) FROM datasets WHERE tenant = ?1) \
-             + (SELECT coalesce(sum(bytes), 0) FROM job_artifacts JOIN jobs ON jobs.id = job_id WHERE tenant = ?1) \
-             + (SELECT coalesce(sum(max(acknowledged, coalesce(total, 0))), 0) FROM uploads WHERE tenant = ?1 AND id IS NOT ?2), \
-             (SELECT count(*) FROM checkpoints WHERE tenant = ?1) + (SELECT count(*) FROM datasets WHERE tenant = ?1), \
-             (SELECT count(*) FROM uploads WHERE tenant = ?1 AND id IS NOT ?2), \
-             (SELECT count(*) FROM jobs WHERE tenant = ?1 AND state = 'queued'), \
-             (SELECT count(*) FROM jobs WHERE tenant = ?1 AND state = 'running')",
-    )
-    .bind(tenant.as_str())
-    .bind(except.map(|id| id.to_string()))
-    .fetch_one(conn)
-    .await?;
-    let numbers = [
-        (Resource::Bytes, bytes),
-        (Resource::Files, files),
-        (Resource::Uploads, uploads),
-        (Resource::Queued, queued),
-        (Resource::Running, running),
-    ];
-    Ok(numbers.into_iter().fold(Usage::default(), |usage, (resource, number)| {
-        usage.with(resource, u64::try_from(number).unwrap_or_default())
-    }))
+    let except = except.map(|id| id.to_string());
+    let mut usage = Usage::default();
+    for resource in resources {
+        let Some(count) = counting(*resource) else { continue };
+        let used: i64 = sqlx::query_scalar(count).bind(tenant.as_str()).bind(&except).fetch_one(&mut *conn).await?;
+        usage = usage.with(*resource, u64::try_from(used).unwrap_or_default());
+    }
+    Ok(usage)
+}
+
+/// The query that counts a resource, of the tenant `?1` without the upload `?2`; none for what is not stored.
+fn counting(resource: Resource) -> Option<&'static str> {
+    Some(match resource {
+        Resource::Bytes => {
+            "SELECT (SELECT coalesce(sum(bytes), 0) FROM checkpoints WHERE tenant = ?1) \
+                 + (SELECT coalesce(sum(bytes), 0) FROM datasets WHERE tenant = ?1) \
+                 + (SELECT coalesce(sum(bytes), 0) FROM job_artifacts JOIN jobs ON jobs.id = job_id WHERE tenant = ?1) \
+                 + (SELECT coalesce(sum(max(acknowledged, coalesce(total, 0))), 0) FROM uploads WHERE tenant = ?1 AND id IS NOT ?2)"
+        }
+        Resource::Files => {
+            "SELECT (SELECT count(*) FROM checkpoints WHERE tenant = ?1) + (SELECT count(*) FROM datasets WHERE tenant = ?1)"
+        }
+        Resource::Uploads => "SELECT count(*) FROM uploads WHERE tenant = ?1 AND id IS NOT ?2",
+        Resource::Queued => "SELECT count(*) FROM jobs WHERE tenant = ?1 AND state = 'queued'",
+        Resource::Running => "SELECT count(*) FROM jobs WHERE tenant = ?1 AND state = 'running'",
+        Resource::RequestsPerSecond => return None,
+    })
 }
 
 /// What tenants take turns in.

@@ -147,10 +147,8 @@ impl Put {
     async fn room(&self, own: Option<UploadId>) -> Result<Option<u64>, Problem> {
         let (tenants, tenant) = (&self.state.tenants, &self.caller.tenant);
         let quota = tenants.quota(tenant).await?;
-        if !quota.limits_any(&[Resource::Bytes, Resource::Files, Resource::Uploads]) {
-            return Ok(None);
-        }
-        let usage = tenants.usage(tenant, own).await?;
+        let limited = quota.limited(&[Resource::Bytes, Resource::Files, Resource::Uploads]);
+        let usage = tenants.usage(tenant, &limited, own).await?;
         quota.check(Resource::Files, &usage, 1)?;
         quota.check(Resource::Uploads, &usage, 1)?;
         quota.check(Resource::Bytes, &usage, self.announced.expected().unwrap_or(1))?;

@@ -137,10 +137,8 @@ impl Jobs {
     /// Checks that the tenant may have one more job.
     async fn check_quota(&self, conn: &mut SqliteConnection, tenant: &Tenant) -> Result<(), JobError> {
         let quota = tenants::quota(conn, tenant, self.quota).await?;
-        if !quota.limits_any(&[Resource::Queued, Resource::Bytes]) {
-            return Ok(());
-        }
-        let usage = tenants::usage(conn, tenant, None).await?;
+        let limited = quota.limited(&[Resource::Queued, Resource::Bytes]);
+        let usage = tenants::usage(conn, tenant, &limited, None).await?;
         quota.check(Resource::Queued, &usage, 1).map_err(JobError::Limited)?;
         // How large its results will be is not known to the byte.
         quota.check(Resource::Bytes, &usage, 1).map_err(JobError::Limited)

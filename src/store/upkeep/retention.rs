@@ -106,7 +106,7 @@ impl Retention {
         let mut doomed = Vec::new();
         for (name, entries) in owners {
             let tenant: Tenant = name.parse().map_err(|error| StoreError::inconsistent("tenants", name, error))?;
-            let usage = tenants::usage(&mut conn, &tenant, None).await?;
+            let usage = tenants::usage(&mut conn, &tenant, &[Resource::Bytes], None).await?;
             doomed.extend(self.of_tenant(&tenant, &entries, &readers, rules, usage.of(Resource::Bytes)));
         }
         Ok(doomed)

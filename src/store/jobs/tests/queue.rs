@@ -100,6 +100,6 @@ async fn limits_of_a_tenant_hold_in_the_queue_and_at_the_claim() {
     assert!(house.claim().await.is_some());
     assert!(house.claim().await.is_some(), "the other tenant's");
     assert!(house.claim().await.is_none(), "both have one running");
-    let used = tenants.usage(&other, None).await.expect("counts");
+    let used = tenants.usage(&other, &Resource::ALL, None).await.expect("counts");
     assert_eq!((used.of(Resource::Queued), used.of(Resource::Running)), (2, 1));
 }
