@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
+use super::connection::Connections;
 use super::metrics::Metrics;
 use super::pace::Pace;
 use crate::config::Configuration;
@@ -73,6 +74,8 @@ pub struct Shared {
     pub idempotency: Idempotency,
     /// Figures about what is stored.
     pub census: Counting,
+    /// Places for connections.
+    pub connections: Connections,
     /// Figures that the server counts itself.
     pub metrics: Metrics,
     /// The time.
@@ -115,6 +118,7 @@ impl AppState {
             readiness: Readiness::new(database.clone(), clock.clone()),
             idempotency: Idempotency::new(database.clone(), clock.clone()),
             census: Counting::new(database.clone(), Tenants::new(database.clone(), quota), clock.clone()),
+            connections: Connections::new(settings.server.max_connections),
             metrics: Metrics::default(),
             tasks: TaskTracker::new(),
             job_queued: Arc::default(),

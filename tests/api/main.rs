@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod comparisons;
+mod connections;
 mod datasets;
 mod description;
 mod hostile;
