@@ -7,12 +7,14 @@ use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
 use super::connection::Connections;
+use super::live::Live;
 use super::metrics::Metrics;
 use super::pace::Pace;
 use crate::config::Configuration;
 use crate::domain::clock::SharedClock;
 use crate::runtime::lifecycle::Shutdown;
 use crate::store::census::Counting;
+use crate::store::changes::Changes;
 use crate::store::checkpoints::Checkpoints;
 use crate::store::comparisons::Comparisons;
 use crate::store::datasets::Datasets;
@@ -56,6 +58,10 @@ pub struct Shared {
     pub datasets: Datasets,
     /// Jobs.
     pub jobs: Jobs,
+    /// Jobs that somebody follows.
+    pub live: Live,
+    /// Whether anybody has written.
+    pub changes: Changes,
     /// Groups of jobs.
     pub comparisons: Comparisons,
     /// Workers and their devices.
@@ -103,6 +109,8 @@ impl AppState {
         let staging = Staging::open(data_dir, uploads)?;
         let quota = settings.tenants.quota();
         let jobs = Jobs::new(database.clone(), clock.clone()).with_quota(quota);
+        let tasks = TaskTracker::new();
+        let changes = Changes::new(database.clone(), tasks.clone());
         Ok(Self(Arc::new(Shared {
             keys: Keys::new(database.clone(), clock.clone()),
             tenants: Tenants::new(database.clone(), quota),
@@ -120,10 +128,12 @@ impl AppState {
             census: Counting::new(database.clone(), Tenants::new(database.clone(), quota), clock.clone()),
             connections: Connections::new(settings.server.max_connections),
             metrics: Metrics::default(),
-            tasks: TaskTracker::new(),
             job_queued: Arc::default(),
             dataset_arrived: Arc::default(),
+            live: Live::new(jobs.clone(), changes.clone(), tasks.clone()),
             settings,
+            changes,
+            tasks,
             jobs,
             database,
             blobs,

@@ -6,6 +6,7 @@ mod comparisons;
 mod connections;
 mod datasets;
 mod description;
+mod following;
 mod hostile;
 mod jobs;
 mod networks;
