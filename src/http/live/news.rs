@@ -17,6 +17,8 @@ pub struct News {
     /// Whether the job never changes again.
     pub ended: bool,
     progress: Option<Value>,
+    /// The progress as it is sent.
+    shown: Option<Sse>,
     /// How often the progress has been another.
     steps: u64,
     /// By position, without a gap.
@@ -27,8 +29,8 @@ impl News {
     /// The first of a job, whose last `events` these are.
     pub(super) fn first(glimpse: Glimpse, events: Vec<Event>) -> Self {
         let Glimpse { state, ended, progress } = glimpse;
-        let steps = u64::from(progress.is_some());
-        let mut news = Self { state, ended, progress, steps, recent: VecDeque::new() };
+        let (shown, steps) = (progress.as_ref().map(rendered_progress), u64::from(progress.is_some()));
+        let mut news = Self { state, ended, progress, shown, steps, recent: VecDeque::new() };
         news.add(events);
         news
     }
@@ -36,8 +38,9 @@ impl News {
     /// These, with what a later glimpse shows.
     pub(super) fn with(&self, glimpse: Glimpse) -> Self {
         let Glimpse { state, ended, progress } = glimpse;
-        let steps = self.steps + u64::from(progress != self.progress);
-        Self { state, ended, progress, steps, recent: self.recent.clone() }
+        let other = progress != self.progress;
+        let shown = if other { progress.as_ref().map(rendered_progress) } else { self.shown.clone() };
+        Self { state, ended, progress, shown, steps: self.steps + u64::from(other), recent: self.recent.clone() }
     }
 
     /// Takes up the events that follow; the oldest make room.
@@ -68,8 +71,7 @@ impl News {
     /// The progress of a job that has not ended, if it is another than after `seen` steps, and the steps with it.
     #[must_use]
     pub fn progress_after(&self, seen: u64) -> (Option<Sse>, u64) {
-        let progress = self.progress.as_ref().filter(|_| !self.ended && self.steps > seen);
-        (progress.map(|progress| Sse::default().event("progress").data(progress.to_string())), self.steps)
+        (self.shown.clone().filter(|_| !self.ended && self.steps > seen), self.steps)
     }
 }
 
@@ -77,6 +79,10 @@ impl News {
 pub fn rendered(event: Event) -> Sse {
     let sse = Sse::default().id(event.seq.to_string()).event(event.kind.as_str());
     sse.data(serde_json::json!(EventView::from(event)).to_string())
+}
+
+fn rendered_progress(progress: &Value) -> Sse {
+    Sse::default().event("progress").data(progress.to_string())
 }
 
 #[cfg(test)]
