@@ -1,6 +1,6 @@
 //! Connections of both versions of HTTP: when they end, how many there may be, what one may hold.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::num::NonZero;
 use std::time::{Duration, Instant};
@@ -39,6 +39,12 @@ impl Client {
 
     async fn send(&mut self, request: hyper::http::request::Builder, body: Body) -> hyper::Result<Response<Incoming>> {
         self.requests.send_request(request.body(body).expect("a request")).await
+    }
+
+    async fn metrics(&mut self, app: &TestApp) -> String {
+        let answer = self.send(get(app, "/metrics"), Body::empty()).await.expect("an answer");
+        let body = answer.into_body().collect().await.expect("a body").to_bytes();
+        String::from_utf8(body.to_vec()).expect("text")
     }
 }
 
@@ -106,24 +112,23 @@ async fn a_running_request_keeps_its_connection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn more_connections_than_allowed_are_refused() {
     let app = app(|settings| settings.server.max_connections = NonZero::new(2).expect("not zero")).await;
-    let metrics = async || app.get("/metrics").send().await.expect("an answer").text().await.expect("text");
-    assert!(metrics().await.contains("engraft_connections_limit 2\n"));
-    let mut client = Client::connect(&app).await;
-    client.send(get(&app, "/healthz"), Body::empty()).await.expect("an answer");
-    let text = metrics().await;
-    assert!(text.contains("engraft_connections 2\n"), "{text}");
+    let (mut first, mut second) = (Client::connect(&app).await, Client::connect(&app).await);
+    second.send(get(&app, "/healthz"), Body::empty()).await.expect("an answer");
+    let text = first.metrics(&app).await;
+    assert!(text.contains("engraft_connections 2\n") && text.contains("engraft_connections_limit 2\n"), "{text}");
 
     let mut third = TcpStream::connect(app.address).expect("a connection");
     third.set_read_timeout(Some(SOON)).expect("a timeout");
-    assert!(matches!(third.read(&mut [0]), Ok(0) | Err(_)), "the third is closed");
-    drop(client.requests);
-    timeout(SOON, client.connection).await.expect("ends").expect("a task").expect("in order");
+    let outcome = third.read(&mut [0]).map_err(|error| error.kind());
+    assert!(matches!(outcome, Ok(0) | Err(ErrorKind::ConnectionReset)), "the third is closed: {outcome:?}");
+    drop(second.requests);
+    timeout(SOON, second.connection).await.expect("ends").expect("a task").expect("in order");
     let begun = Instant::now();
-    while !metrics().await.contains("engraft_connections 1\n") {
+    while !first.metrics(&app).await.contains("engraft_connections 1\n") {
         assert!(begun.elapsed() < SOON, "the place is not free again");
     }
-    let mut client = Client::connect(&app).await;
-    client.send(get(&app, "/healthz"), Body::empty()).await.expect("there is a place again");
+    let mut next = Client::connect(&app).await;
+    next.send(get(&app, "/healthz"), Body::empty()).await.expect("there is a place again");
     app.stop().await;
 }
 
