@@ -7,9 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use axum_server::Handle;
 
-use crate::config::{Configuration, Server};
+use crate::config::Configuration;
 use crate::domain::clock::SharedClock;
 use crate::exec;
 use crate::http;
@@ -30,7 +29,6 @@ const CHILD_GRACE: Duration = Duration::from_secs(10);
 pub struct Application {
     listener: TcpListener,
     address: SocketAddr,
-    server: Server,
     state: AppState,
     shutdown: Shutdown,
 }
@@ -43,9 +41,8 @@ impl Application {
     pub async fn build(settings: Configuration, clock: SharedClock, shutdown: Shutdown) -> anyhow::Result<Self> {
         let data_dir = &settings.storage.data_dir;
         std::fs::create_dir_all(data_dir).with_context(|| format!("data directory {}", data_dir.display()))?;
-        let server = settings.server.clone();
+        let listen = settings.server.listen;
         let state = AppState::open(settings, clock, shutdown.clone()).await?;
-        let listen = server.listen;
         anyhow::ensure!(
             listen.ip().is_loopback() || state.bootstrap.is_some() || state.keys.any().await?,
             "{listen} is reachable from other machines, and there is no API key yet: make one with \
@@ -54,7 +51,7 @@ impl Application {
         );
         let listener = TcpListener::bind(listen).with_context(|| format!("listening on {listen}"))?;
         let address = listener.local_addr()?;
-        Ok(Self { listener, address, server, state, shutdown })
+        Ok(Self { listener, address, state, shutdown })
     }
 
     /// Where it listens; the real port if the settings said 0.
@@ -100,14 +97,8 @@ impl Application {
     /// When the socket fails.
     pub async fn run_until_stopped(self) -> anyhow::Result<()> {
         self.start_background_work()?;
-        let handle = Handle::new();
-        tokio::spawn(end_with(self.shutdown, handle.clone()));
-        let acceptor = http::connection::Acceptor(self.server.body_idle_timeout.0);
-        let mut server = axum_server::from_tcp(self.listener)?.handle(handle).acceptor(acceptor);
-        let patience = self.server.header_timeout.0;
-        server.http_builder().http1().header_read_timeout(patience);
         let router = http::router(self.state.clone());
-        server.first_request_timeout(patience).serve(router.into_make_service()).await?;
+        http::connection::serve(self.listener, router, &self.state).await?;
         self.state.tasks.close();
         self.state.tasks.wait().await;
         self.state.database.close().await;
@@ -159,12 +150,4 @@ pub fn worker_policy(settings: &Configuration, program: PathBuf) -> anyhow::Resu
         grace: CHILD_GRACE,
         program: Program { path: program, args: vec!["run-job".into()] },
     })
-}
-
-/// Hands the program's shutdown on to the HTTP server.
-async fn end_with(shutdown: Shutdown, handle: Handle<SocketAddr>) {
-    shutdown.draining().await;
-    handle.graceful_shutdown(None);
-    shutdown.stopping().await;
-    handle.shutdown();
 }

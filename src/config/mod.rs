@@ -4,6 +4,7 @@
 mod value;
 
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -91,8 +92,8 @@ concern! {
     Server, ServerOptions {
         /// Address and port to listen on; port 0 lets the system choose. Beyond loopback an API key is required.
         listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8080)), "ENGRAFT_LISTEN";
-        /// Host names that the server answers for, separated by commas, beside those of this machine where it listens on loopback;
-        /// pages of these hosts may use it. Without any, a server that others reach answers for every name.
+        /// Host names that the server answers for, separated by commas, beside those of loopback; pages of these hosts may use it.
+        /// Without any, a server that others reach answers for every name.
         allow_host: Names = Names(Vec::new()), "ENGRAFT_ALLOW_HOST";
         /// Seconds within which a client must have sent the headers of a request.
         header_timeout: Seconds = Seconds::new(15), "ENGRAFT_HEADER_TIMEOUT";
@@ -100,6 +101,12 @@ concern! {
         body_idle_timeout: Seconds = Seconds::new(30), "ENGRAFT_BODY_IDLE_TIMEOUT";
         /// Bytes per second that an upload must bring, on average over `body_idle_timeout`; slower clients are cut off.
         min_upload_rate: ByteSize = ByteSize(1 << 10), "ENGRAFT_MIN_UPLOAD_RATE";
+        /// Seconds after which a connection without a request is closed; of HTTP/1 at the latest after `header_timeout`.
+        idle_timeout: Seconds = Seconds::new(60), "ENGRAFT_IDLE_TIMEOUT";
+        /// Connections at the same time; more are closed at once. Open files may allow fewer.
+        max_connections: NonZero<u32> = NonZero::new(4096).unwrap_or(NonZero::<u32>::MIN), "ENGRAFT_MAX_CONNECTIONS";
+        /// Largest headers of a request, all of them together.
+        max_header_bytes: ByteSize = ByteSize(256 << 10), "ENGRAFT_MAX_HEADER_BYTES";
         /// Seconds that running requests and jobs get to end after SIGTERM.
         drain_timeout: Seconds = Seconds::new(30), "ENGRAFT_DRAIN_TIMEOUT";
     }

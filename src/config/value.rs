@@ -1,6 +1,7 @@
 //! The kinds of values that settings have, as a user writes them.
 
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -180,6 +181,7 @@ written! {
     Names: names => if names.0.is_empty() { "none".to_owned() } else { names.0.join(",") };
     Age: age => age.0.map_or_else(|| "ever".to_owned(), |age| format!("{}s", age.as_secs()));
     usize: number => number.to_string();
+    NonZero<u32>: number => number.to_string();
     Device: device => device.to_string();
     LogFormat: format => match format { LogFormat::Text => "text", LogFormat::Json => "json" }.to_owned();
     String: text => text.clone();

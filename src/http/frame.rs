@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::problem;
 use super::state::AppState;
-use crate::domain::problem::Problem;
+use crate::domain::problem::{Code, Problem};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const LONGEST_ID: usize = 128;
@@ -33,11 +33,11 @@ pub async fn frame(State(state): State<AppState>, mut request: Request, next: Ne
     let span = tracing::info_span!("request", %id, %method, path);
     let started = Instant::now();
     let mut response = next.run(request).instrument(span.clone()).await;
-    write_problem(&mut response, &id, &method, &path);
+    let code = write_problem(&mut response, &id, &method, &path);
     add_headers(&mut response, &id);
     let (status, elapsed) = (response.status().as_u16(), started.elapsed());
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
-    state.metrics.request(route, known(&method), status, elapsed.as_secs_f64());
+    state.metrics.request(route, known(&method), status, code, elapsed.as_secs_f64());
     span.in_scope(|| log(&method, status, elapsed));
     response
 }
@@ -69,21 +69,22 @@ fn request_id(request: &Request) -> String {
     given.filter(usable).map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
 }
 
-/// Gives every error the body of a problem, also those that the router or a library made.
-fn write_problem(response: &mut Response, id: &str, method: &Method, path: &str) {
+/// Gives every error the body of a problem, also those that the router or a library made, and tells its code.
+fn write_problem(response: &mut Response, id: &str, method: &Method, path: &str) -> Option<Code> {
     let status = response.status();
     let problem = match response.extensions_mut().remove::<Problem>() {
         Some(problem) => problem,
         None if status.is_client_error() || status.is_server_error() => {
             problem::from_status(status, method.as_str(), path)
         }
-        None => return,
+        None => return None,
     };
     let body = problem::render(&problem, id);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(problem::MEDIA_TYPE));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
     *response.body_mut() = Body::from(body);
+    Some(problem.code)
 }
 
 fn add_headers(response: &mut Response, id: &str) {

@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::domain::problem::Code;
 use crate::domain::quota::Resource;
 use crate::store::census::Census;
 use crate::store::files::Kind;
@@ -23,6 +24,7 @@ struct RequestLabels {
     route: String,
     method: String,
     status: u16,
+    code: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -95,11 +97,12 @@ fn histogram() -> Histogram {
 }
 
 impl Metrics {
-    /// Counts an answered request.
-    pub fn request(&self, route: &str, method: &str, status: u16, seconds: f64) {
+    /// Counts an answered request; `code` is that of the problem it was answered with, if any.
+    pub fn request(&self, route: &str, method: &str, status: u16, code: Option<Code>, seconds: f64) {
         let (route, method) = (route.to_owned(), method.to_owned());
         self.durations.get_or_create(&RouteLabels { route: route.clone(), method: method.clone() }).observe(seconds);
-        self.requests.get_or_create(&RequestLabels { route, method, status }).inc();
+        let code = code.map_or("", Code::as_str);
+        self.requests.get_or_create(&RequestLabels { route, method, status, code }).inc();
     }
 
     /// Counts bytes of an upload.
@@ -131,6 +134,8 @@ impl Metrics {
         bytes(&mut stored, "staging", "Bytes of unfinished uploads", staged);
         bytes(&mut stored, "disk_free", "Free bytes of the data directory's disk", machine.disk_free);
         bytes(&mut stored, "disk_keep_free", "Bytes that uploads and jobs leave free", machine.keep_free);
+        number(&mut stored, "connections", "Open connections", machine.connections);
+        number(&mut stored, "connections_limit", "The most connections at a time", machine.connections_limit);
         number(&mut stored, "workers_alive", "Workers that have sent a sign of life of late", machine.workers);
         register_tenants(&mut stored, &census.tenants);
         let (mut text, mut more) = (String::new(), String::new());
@@ -148,6 +153,10 @@ pub struct Machine {
     pub disk_free: i64,
     /// Bytes that uploads and jobs leave free.
     pub keep_free: i64,
+    /// Open connections.
+    pub connections: i64,
+    /// The most connections at a time.
+    pub connections_limit: i64,
     /// Workers that are alive.
     pub workers: i64,
 }
@@ -205,7 +214,8 @@ mod tests {
     #[test]
     fn the_text_holds_both_sources_and_ends_once() {
         let metrics = Metrics::default();
-        metrics.request("/v1/jobs/{id}", "GET", 200, 0.01);
+        metrics.request("/v1/jobs/{id}", "GET", 200, None, 0.01);
+        metrics.request("/v1/jobs", "POST", 507, Some(Code::DiskFull), 0.01);
         metrics.uploaded(Kind::Checkpoint, 7);
         let tenant = TenantUse {
             tenant: "vision".parse().expect("a tenant"),
@@ -219,10 +229,11 @@ mod tests {
             uploads: (1, 512),
             tenants: vec![tenant],
         };
-        let machine = Machine { disk_free: 9, keep_free: 4, workers: 1 };
+        let machine = Machine { disk_free: 9, keep_free: 4, connections: 2, connections_limit: 8, workers: 1 };
         let text = metrics.encode(&census, &machine).expect("writes");
         for line in [
-            "engraft_http_requests_total{route=\"/v1/jobs/{id}\",method=\"GET\",status=\"200\"} 1",
+            "engraft_http_requests_total{route=\"/v1/jobs/{id}\",method=\"GET\",status=\"200\",code=\"\"} 1",
+            "engraft_http_requests_total{route=\"/v1/jobs\",method=\"POST\",status=\"507\",code=\"disk_full\"} 1",
             "engraft_uploaded_bytes_total{kind=\"checkpoint\"} 7",
             "engraft_jobs{state=\"queued\"} 3",
             "engraft_queue_age_seconds 4",
@@ -231,6 +242,8 @@ mod tests {
             "engraft_staging_bytes 512",
             "engraft_disk_free_bytes 9",
             "engraft_disk_keep_free_bytes 4",
+            "engraft_connections 2",
+            "engraft_connections_limit 8",
             "engraft_workers_alive 1",
             "engraft_tenant_bytes{tenant=\"vision\"} 7",
             "engraft_tenant_jobs{tenant=\"vision\",state=\"queued\"} 3",

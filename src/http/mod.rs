@@ -14,6 +14,7 @@ mod idempotent;
 mod jobs;
 pub mod json;
 pub mod listing;
+pub mod live;
 pub mod metrics;
 mod origin;
 mod pace;

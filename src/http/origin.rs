@@ -15,8 +15,15 @@ use crate::domain::problem::{Code, Problem};
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
+/// What answers whoever asks, by whatever name: monitors ask by an address, and there is nothing to see but whether the server
+/// is well.
+const OPEN: [&str; 2] = ["/healthz", "/readyz"];
+
 /// Refuses requests that are for another host, or that a page of another site has made.
 pub(super) async fn check(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    if OPEN.contains(&request.uri().path()) {
+        return next.run(request).await;
+    }
     let server = &state.settings.server;
     let hosts = Hosts { allowed: &server.allow_host.0, on_loopback: server.listen.ip().is_loopback() };
     match hosts.check(&request) {
@@ -62,9 +69,10 @@ impl Hosts<'_> {
     }
 
     /// A server that others reach requires keys, which a page does not have: there any name may be its own, unless some are listed.
+    /// Names of loopback are nobody else's, so no page can come by them from elsewhere.
     fn answers_for(self, host: &Authority) -> bool {
         let open = !self.on_loopback && self.allowed.is_empty();
-        open || (self.on_loopback && is_loopback(host.host())) || self.is_allowed(host.host())
+        open || is_loopback(host.host()) || self.is_allowed(host.host())
     }
 
     fn is_allowed(self, host: &str) -> bool {
@@ -154,6 +162,7 @@ mod tests {
         assert_eq!(code(named, "GET", &[("host", "localhost")]), None);
         let public = Hosts { on_loopback: false, ..named };
         assert_eq!(code(public, "GET", &[("host", "evil.example")]), Some(Code::HostNotAllowed));
+        assert_eq!(code(public, "GET", &[("host", "127.0.0.1:8080")]), None, "monitors on this machine");
         assert_eq!(code(Hosts { allowed: &[], ..public }, "GET", &[("host", "any.example")]), None, "keys protect it");
         assert_eq!(code(LOOPBACK, "GET", &[]), Some(Code::BadRequest));
         assert_eq!(code(LOOPBACK, "GET", &[("host", "localhost"), ("host", "localhost")]), Some(Code::BadRequest));

@@ -14,30 +14,20 @@ use crate::domain::problem::{Code, Problem};
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 const LONGEST_WAIT: u64 = 60;
-/// Workers may be other processes, so a waiting request looks again and again.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Returns when `news` says true, the time that the client prefers is up, or the server is about to end; at once for a
-/// client that prefers no waiting.
+/// Returns when `news` does, the time that the client prefers is up, or the server is about to end; at once for a client that
+/// prefers no waiting.
 ///
 /// # Errors
 /// Those of `news`.
-pub(super) async fn wait<F: Future<Output = Result<bool, Problem>>>(
+pub(super) async fn wait(
     state: &AppState,
     request: &HeaderMap,
-    mut news: impl FnMut() -> F,
+    news: impl Future<Output = Result<(), Problem>>,
 ) -> Result<(), Problem> {
     let Some(patience) = preferred_wait(request) else { return Ok(()) };
-    let changed = async {
-        loop {
-            tokio::time::sleep(LOOK_EVERY).await;
-            if news().await? {
-                return Ok(());
-            }
-        }
-    };
     tokio::select! {
-        outcome = changed => outcome,
+        outcome = news => outcome,
         () = tokio::time::sleep(patience) => Ok(()),
         () = state.shutdown.draining() => Ok(()),
     }

@@ -21,8 +21,13 @@ impl IntoResponse for Problem {
                 .headers_mut()
                 .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"engraft\""));
         }
-        if self.code == Code::TooMany {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        let pause = match self.code {
+            Code::TooMany => Some("1"),
+            Code::Unavailable | Code::ResourcesExhausted => Some("5"),
+            _ => None,
+        };
+        if let Some(seconds) = pause {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
         }
         response.extensions_mut().insert(self);
         response

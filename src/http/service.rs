@@ -70,8 +70,13 @@ async fn readyz(State(state): State<AppState>) -> Result<Json<Health>, Problem> 
         return Err(not_ready("The server is about to end."));
     }
     let storage = &state.settings.storage;
-    if free_bytes(&storage.data_dir)? < storage.keep_free.0 {
-        return Err(not_ready("The disk is full."));
+    match free_bytes(&storage.data_dir) {
+        Ok(free) if free >= storage.keep_free.0 => {}
+        Ok(_) => return Err(not_ready("The disk is full.")),
+        Err(error) => {
+            tracing::warn!(%error, "the free space of the disk cannot be read");
+            return Err(not_ready("The free space of the disk cannot be read; the log says why."));
+        }
     }
     state
         .readiness
@@ -100,6 +105,8 @@ async fn metrics(State(state): State<AppState>, caller: Caller) -> Result<Respon
     let machine = Machine {
         disk_free: gauge(free_bytes(&storage.data_dir)?),
         keep_free: gauge(storage.keep_free.0),
+        connections: gauge(state.connections.open() as u64),
+        connections_limit: gauge(state.connections.limit() as u64),
         workers: gauge(state.workers.live().await?.len() as u64),
     };
     let text = state.metrics.encode(&census, &machine);

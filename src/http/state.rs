@@ -6,6 +6,8 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
+use super::connection::Connections;
+use super::live::Live;
 use super::metrics::Metrics;
 use super::pace::Pace;
 use super::soundness::Soundness;
@@ -13,6 +15,7 @@ use crate::config::Configuration;
 use crate::domain::clock::SharedClock;
 use crate::runtime::lifecycle::Shutdown;
 use crate::store::census::Counting;
+use crate::store::changes::Changes;
 use crate::store::checkpoints::Checkpoints;
 use crate::store::comparisons::Comparisons;
 use crate::store::datasets::Datasets;
@@ -63,6 +66,10 @@ pub struct Shared {
     pub datasets: Datasets,
     /// Jobs.
     pub jobs: Jobs,
+    /// Jobs that somebody follows.
+    pub live: Live,
+    /// Whether anybody has written.
+    pub changes: Changes,
     /// Groups of jobs.
     pub comparisons: Comparisons,
     /// Workers and their devices.
@@ -81,6 +88,8 @@ pub struct Shared {
     pub idempotency: Idempotency,
     /// Figures about what is stored.
     pub census: Counting,
+    /// Places for connections.
+    pub connections: Connections,
     /// Figures that the server counts itself.
     pub metrics: Metrics,
     /// The time.
@@ -108,6 +117,8 @@ impl AppState {
         let staging = Staging::open(data_dir, uploads)?;
         let quota = settings.tenants.quota();
         let jobs = Jobs::new(database.clone(), clock.clone()).with_quota(quota);
+        let tasks = TaskTracker::new();
+        let changes = Changes::new(database.clone(), tasks.clone());
         Ok(Self(Arc::new(Shared {
             keys: Keys::new(database.clone(), clock.clone()),
             tenants: Tenants::new(database.clone(), quota),
@@ -126,11 +137,14 @@ impl AppState {
             readiness: Readiness::new(database.clone(), clock.clone()),
             idempotency: Idempotency::new(database.clone(), clock.clone()),
             census: Counting::new(database.clone(), Tenants::new(database.clone(), quota), clock.clone()),
+            connections: Connections::new(settings.server.max_connections),
             metrics: Metrics::default(),
-            tasks: TaskTracker::new(),
             job_queued: Arc::default(),
             dataset_arrived: Arc::default(),
+            live: Live::new(jobs.clone(), changes.clone(), tasks.clone()),
             settings,
+            changes,
+            tasks,
             jobs,
             database,
             blobs,

@@ -123,6 +123,14 @@ impl Database {
         &self.reader
     }
 
+    /// A connection of its own that can only read, for who has to ask the same one again and again.
+    ///
+    /// # Errors
+    /// When the storage fails.
+    pub async fn observer(&self) -> Result<SqliteConnection, StoreError> {
+        Ok(self.writing.clone().read_only(true).connect().await?)
+    }
+
     /// Finishes what runs and closes every connection.
     pub async fn close(&self) {
         self.reader.close().await;

@@ -2,6 +2,7 @@
 
 pub mod blobs;
 pub mod census;
+pub mod changes;
 pub mod checkpoints;
 pub mod comparisons;
 pub mod database;

@@ -3,8 +3,10 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod comparisons;
+mod connections;
 mod datasets;
 mod description;
+mod following;
 mod hostile;
 mod jobs;
 mod networks;

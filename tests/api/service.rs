@@ -108,6 +108,10 @@ async fn a_page_in_a_browser_gets_nothing_from_a_server_without_keys() {
     let rebound = |method: Method, path: &str| app.request(method, path).header("host", "evil.example");
     assert_eq!(code(rebound(Method::GET, "/v1/checkpoints")).await, "host_not_allowed");
     assert_eq!(code(rebound(Method::DELETE, "/v1/checkpoints/m0")).await, "host_not_allowed");
+    for path in ["/healthz", "/readyz"] {
+        let health = rebound(Method::GET, path).send().await.expect("an answer");
+        assert_eq!(health.status(), StatusCode::OK, "monitors ask {path} by any name");
+    }
     let foreign = app.request(Method::POST, "/v1/jobs/any/cancel").header("origin", "http://evil.example");
     assert_eq!(code(foreign.header("content-type", "text/plain").body("x")).await, "cross_origin");
     let form = app.request(Method::POST, "/v1/jobs/any/cancel").header("content-type", "text/plain").body("x");
@@ -122,10 +126,13 @@ async fn the_service_shows_health_figures_and_description() {
     for path in ["/healthz", "/readyz"] {
         assert_eq!(app.get(path).send().await.expect("an answer").status(), StatusCode::OK, "{path}");
     }
+    app.get("/v1/nothing").send().await.expect("an answer");
     app.put("/v1/checkpoints/m0", member()).send().await.expect("an answer");
     let metrics = app.get("/metrics").send().await.expect("an answer").text().await.expect("text");
     for part in [
-        "engraft_http_requests_total{route=\"/v1/checkpoints/{name}\",method=\"PUT\",status=\"201\"} 1",
+        "engraft_http_requests_total{route=\"/v1/checkpoints/{name}\",method=\"PUT\",status=\"201\",code=\"\"} 1",
+        "engraft_http_requests_total{route=\"unmatched\",method=\"GET\",status=\"404\",code=\"not_found\"} 1",
+        "engraft_connections ",
         "engraft_uploaded_bytes_total{kind=\"checkpoint\"}",
         "engraft_jobs{state=\"queued\"} 0",
     ] {
@@ -136,5 +143,19 @@ async fn the_service_shows_health_figures_and_description() {
     assert_eq!(document["openapi"], "3.1.0");
     let families: Value = app.get("/v1/architectures").send().await.expect("an answer").json().await.expect("JSON");
     assert!(families["data"].as_array().expect("a list").iter().any(|family| family["name"] == "mlp"));
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_cannot_look_at_its_disk_is_not_ready() {
+    let app = TestApp::start().await;
+    std::fs::rename(app.folder.path(), app.folder.path().with_extension("elsewhere")).expect("renames");
+    let unready = app.get("/readyz").send().await.expect("an answer");
+    assert_eq!(unready.headers()["retry-after"], "5");
+    let (status, code, body) = problem(unready).await;
+    assert_eq!((status, code.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "unavailable"));
+    assert!(body["detail"].as_str().expect("text").contains("free space"), "{body}");
+    std::fs::rename(app.folder.path().with_extension("elsewhere"), app.folder.path()).expect("renames back");
+    assert_eq!(app.get("/readyz").send().await.expect("an answer").status(), StatusCode::OK);
     app.stop().await;
 }

@@ -1,7 +1,8 @@
 //! What each module may know: everything below it on the map of ARCHITECTURE.md, and no more.
 
 /// Crates that only some modules may know.
-pub(crate) const FRAMEWORKS: &[&str] = &["axum", "candle_core", "candle_nn", "clap", "sqlx", "tokio"];
+pub(crate) const FRAMEWORKS: &[&str] =
+    &["axum", "candle_core", "candle_nn", "clap", "hyper", "hyper_util", "sqlx", "tokio"];
 
 /// What one module may know.
 #[derive(Debug)]
@@ -57,8 +58,12 @@ pub(crate) const ROWS: &[Row] = &[
         in_tests: &[],
         frameworks: &["tokio"],
     },
-    row("http", &["config", "domain", "model", "plan", "report", "runtime", "settings", "store"], &["axum", "tokio"]),
-    row("app", &["config", "domain", "exec", "http", "runtime", "store", "worker"], &["tokio"]),
+    row(
+        "http",
+        &["config", "domain", "model", "plan", "report", "runtime", "settings", "store"],
+        &["axum", "hyper", "hyper_util", "tokio"],
+    ),
+    row("app", &["config", "domain", "exec", "http", "runtime", "store", "worker"], &[]),
     row(
         "cli",
         &[

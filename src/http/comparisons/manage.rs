@@ -55,7 +55,15 @@ pub(super) async fn get(request: Addressed, headers: HeaderMap) -> Result<Respon
     let (mut summary, mut runs) = find(&request).await?;
     if !summary.counts.ended() {
         let before = summary.counts;
-        let news = || async { Ok(find(&request).await?.0.counts != before) };
+        let news = async {
+            let mut ticks = request.state.changes.ticks();
+            loop {
+                ticks.next().await;
+                if find(&request).await?.0.counts != before {
+                    return Ok(());
+                }
+            }
+        };
         wait(&request.state, &headers, news).await?;
         (summary, runs) = find(&request).await?;
     }

@@ -54,7 +54,10 @@ pub(super) async fn get(request: Addressed, headers: HeaderMap) -> Result<Respon
     let (mut job, state) = (find(&request).await?, &request.state);
     if !job.state.is_terminal() {
         let shown = job.state.shown();
-        let news = || async { Ok(state.jobs.watch(job.id).await?.state != shown) };
+        let news = async {
+            state.live.leaves(job.id, shown).await;
+            Ok(())
+        };
         wait(state, &headers, news).await?;
         job = find(&request).await?;
     }

@@ -121,6 +121,19 @@ impl Jobs {
         rows.into_iter().map(Event::try_from).collect()
     }
 
+    /// The last `count` events, oldest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn last_events(&self, job: JobId, count: u32) -> Result<Vec<Event>, StoreError> {
+        let rows: Vec<EventRow> = sqlx::query_as("SELECT * FROM job_events WHERE job_id = ? ORDER BY seq DESC LIMIT ?")
+            .bind(job.to_string())
+            .bind(count)
+            .fetch_all(self.database.reader())
+            .await?;
+        rows.into_iter().rev().map(Event::try_from).collect()
+    }
+
     /// Up to `limit` log lines and warnings after `after`, oldest first.
     ///
     /// # Errors
