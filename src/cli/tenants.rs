@@ -8,7 +8,7 @@ use clap::Subcommand;
 
 use crate::config::{ByteSize, TenantDefaults, TenantsOptions};
 use crate::domain::access::Tenant;
-use crate::domain::quota::Resource;
+use crate::domain::quota::TenantResource;
 use crate::runtime::privacy::keep_files_private;
 use crate::store::Database;
 use crate::store::tenants::Tenants;
@@ -42,7 +42,7 @@ enum Action {
         /// The tenant.
         tenant: Tenant,
         /// What is limited: bytes, files, uploads, queued, running or `requests_per_second`.
-        resource: Resource,
+        resource: TenantResource,
         /// The most that it may have, as in `20` or `5GiB`; `none` for no limit, `default` for the server's.
         #[arg(value_parser = limit)]
         most: Limit,
@@ -99,10 +99,10 @@ impl TenantsCommand {
 async fn show(tenants: &Tenants) -> anyhow::Result<()> {
     println!("{:<24} {:<20} {:>18} {:>18}", "tenant", "resource", "used", "most");
     for tenant in tenants.list().await? {
-        for resource in Resource::ALL {
+        for resource in TenantResource::ALL {
             let most = tenant.quota.limit(resource).map_or_else(|| "-".to_owned(), |most| most.to_string());
             let used = match resource {
-                Resource::RequestsPerSecond => "-".to_owned(),
+                TenantResource::RequestsPerSecond => "-".to_owned(),
                 resource => tenant.usage.of(resource).to_string(),
             };
             println!("{:<24} {:<20} {used:>18} {most:>18}", tenant.tenant.as_str(), resource.as_str());

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::domain::access::is_secret;
-use crate::domain::quota::{Quota, Resource};
+use crate::domain::quota::{Quota, TenantResource};
 use crate::domain::retention::Rules;
 use crate::settings::Device;
 use value::Spelled;
@@ -192,18 +192,18 @@ impl TenantDefaults {
     pub fn quota(&self) -> Quota {
         let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         Quota::default()
-            .with(Resource::Bytes, self.tenant_bytes.0)
-            .with(Resource::Files, number(self.tenant_files))
-            .with(Resource::Uploads, number(self.tenant_uploads))
-            .with(Resource::Queued, number(self.tenant_queued))
-            .with(Resource::Running, number(self.tenant_running))
-            .with(Resource::RequestsPerSecond, number(self.tenant_requests_per_second))
+            .with(TenantResource::Bytes, self.tenant_bytes.0)
+            .with(TenantResource::Files, number(self.tenant_files))
+            .with(TenantResource::Uploads, number(self.tenant_uploads))
+            .with(TenantResource::Queued, number(self.tenant_queued))
+            .with(TenantResource::Running, number(self.tenant_running))
+            .with(TenantResource::RequestsPerSecond, number(self.tenant_requests_per_second))
     }
 }
 
 concern! {
     /// `[retention]`: what is deleted after some time, once an hour. Pinned things stay.
-    Retention, RetentionOptions {
+    RetentionSettings, RetentionOptions {
         /// How long a job is kept after its end, with its results, as in `90d`.
         retain_jobs_for: Age = Age(None), "ENGRAFT_RETAIN_JOBS_FOR";
         /// Ended jobs of each tenant that are kept, the latest; 0 keeps all.
@@ -218,12 +218,12 @@ concern! {
 impl RetentionOptions {
     /// The settings without a file.
     #[must_use]
-    pub fn resolve(self) -> Retention {
+    pub fn resolve(self) -> RetentionSettings {
         self.or(Self::default())
     }
 }
 
-impl Retention {
+impl RetentionSettings {
     /// What is kept.
     #[must_use]
     pub fn rules(&self) -> Rules {
@@ -354,7 +354,7 @@ pub struct Configuration {
     /// What tenants may take.
     pub tenants: TenantDefaults,
     /// What is deleted after some time.
-    pub retention: Retention,
+    pub retention: RetentionSettings,
     /// Who computes.
     pub workers: Workers,
     /// The child processes that read uploaded datasets.

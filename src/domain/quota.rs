@@ -4,7 +4,7 @@ use super::problem::{Code, Problem};
 
 /// Something that a tenant may take only so much of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Resource {
+pub enum TenantResource {
     /// Bytes of checkpoints, datasets, results and unfinished uploads.
     Bytes,
     /// Checkpoints and datasets.
@@ -19,7 +19,7 @@ pub enum Resource {
     RequestsPerSecond,
 }
 
-impl Resource {
+impl TenantResource {
     /// Every resource.
     pub const ALL: [Self; 6] =
         [Self::Bytes, Self::Files, Self::Uploads, Self::Queued, Self::Running, Self::RequestsPerSecond];
@@ -50,7 +50,7 @@ impl Resource {
     }
 }
 
-impl std::str::FromStr for Resource {
+impl std::str::FromStr for TenantResource {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -61,7 +61,7 @@ impl std::str::FromStr for Resource {
 
 /// A number for each resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct PerResource([u64; Resource::ALL.len()]);
+struct PerResource([u64; TenantResource::ALL.len()]);
 
 /// How much of each resource a tenant may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -74,20 +74,20 @@ pub struct Usage(PerResource);
 impl Quota {
     /// The quota with another limit; 0 stands for none.
     #[must_use]
-    pub fn with(mut self, resource: Resource, most: u64) -> Self {
+    pub fn with(mut self, resource: TenantResource, most: u64) -> Self {
         self.0.0[resource as usize] = most;
         self
     }
 
     /// The most that a tenant may have; none where there is no limit.
     #[must_use]
-    pub fn limit(&self, resource: Resource) -> Option<u64> {
+    pub fn limit(&self, resource: TenantResource) -> Option<u64> {
         Some(self.0.0[resource as usize]).filter(|most| *most > 0)
     }
 
     /// Those of `resources` that have a limit.
     #[must_use]
-    pub fn limited(&self, resources: &[Resource]) -> Vec<Resource> {
+    pub fn limited(&self, resources: &[TenantResource]) -> Vec<TenantResource> {
         resources.iter().copied().filter(|resource| self.limit(*resource).is_some()).collect()
     }
 
@@ -95,12 +95,14 @@ impl Quota {
     ///
     /// # Errors
     /// `quota_exceeded` or `too_many`, with limit and use.
-    pub fn check(&self, resource: Resource, usage: &Usage, more: u64) -> Result<(), Problem> {
+    pub fn check(&self, resource: TenantResource, usage: &Usage, more: u64) -> Result<(), Problem> {
         let (used, counted) = (usage.of(resource), resource.counted());
         match self.limit(resource) {
             Some(most) if used.saturating_add(more) > most => {
                 let (code, advice) = match resource {
-                    Resource::Bytes | Resource::Files => (Code::QuotaExceeded, "Delete what is not needed any more"),
+                    TenantResource::Bytes | TenantResource::Files => {
+                        (Code::QuotaExceeded, "Delete what is not needed any more")
+                    }
                     _ => (Code::TooMany, "Try again later"),
                 };
                 let detail =
@@ -115,14 +117,14 @@ impl Quota {
 impl Usage {
     /// The usage with another number.
     #[must_use]
-    pub fn with(mut self, resource: Resource, used: u64) -> Self {
+    pub fn with(mut self, resource: TenantResource, used: u64) -> Self {
         self.0.0[resource as usize] = used;
         self
     }
 
     /// How much a tenant has taken.
     #[must_use]
-    pub fn of(&self, resource: Resource) -> u64 {
+    pub fn of(&self, resource: TenantResource) -> u64 {
         self.0.0[resource as usize]
     }
 }
@@ -133,15 +135,18 @@ mod tests {
 
     #[test]
     fn a_limit_holds_and_names_itself_and_its_use() {
-        let quota = Quota::default().with(Resource::Bytes, 10).with(Resource::Queued, 2);
-        let usage = Usage::default().with(Resource::Bytes, 7).with(Resource::Queued, 2).with(Resource::Files, 900);
-        assert_eq!(quota.check(Resource::Bytes, &usage, 3), Ok(()));
-        let refused = quota.check(Resource::Bytes, &usage, 4).unwrap_err();
+        let quota = Quota::default().with(TenantResource::Bytes, 10).with(TenantResource::Queued, 2);
+        let usage = Usage::default()
+            .with(TenantResource::Bytes, 7)
+            .with(TenantResource::Queued, 2)
+            .with(TenantResource::Files, 900);
+        assert_eq!(quota.check(TenantResource::Bytes, &usage, 3), Ok(()));
+        let refused = quota.check(TenantResource::Bytes, &usage, 4).unwrap_err();
         assert_eq!((refused.code, refused.code.status()), (Code::QuotaExceeded, 507));
         assert!(["10 bytes", "7 are there", "adds 4"].iter().all(|part| refused.detail.contains(part)), "{refused:?}");
-        assert_eq!(quota.check(Resource::Queued, &usage, 1).unwrap_err().code.status(), 429);
-        assert_eq!(quota.check(Resource::Files, &usage, u64::MAX), Ok(()), "there is no limit");
-        for resource in Resource::ALL {
+        assert_eq!(quota.check(TenantResource::Queued, &usage, 1).unwrap_err().code.status(), 429);
+        assert_eq!(quota.check(TenantResource::Files, &usage, u64::MAX), Ok(()), "there is no limit");
+        for resource in TenantResource::ALL {
             assert_eq!(resource.as_str().parse(), Ok(resource));
         }
     }

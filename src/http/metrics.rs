@@ -11,7 +11,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::domain::problem::Code;
-use crate::domain::quota::Resource;
+use crate::domain::quota::TenantResource;
 use crate::store::census::Census;
 use crate::store::files::Kind;
 use crate::store::tenants::TenantUse;
@@ -182,12 +182,12 @@ fn register_tenants(registry: &mut Registry, tenants: &[TenantUse]) {
     let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     for TenantUse { tenant, quota, usage } in tenants {
         let tenant = || Text(tenant.as_str().to_owned());
-        bytes.get_or_create(&TenantLabel { tenant: tenant() }).set(gauge(usage.of(Resource::Bytes)));
-        files.get_or_create(&TenantLabel { tenant: tenant() }).set(gauge(usage.of(Resource::Files)));
-        for (state, resource) in [("queued", Resource::Queued), ("running", Resource::Running)] {
+        bytes.get_or_create(&TenantLabel { tenant: tenant() }).set(gauge(usage.of(TenantResource::Bytes)));
+        files.get_or_create(&TenantLabel { tenant: tenant() }).set(gauge(usage.of(TenantResource::Files)));
+        for (state, resource) in [("queued", TenantResource::Queued), ("running", TenantResource::Running)] {
             jobs.get_or_create(&TenantJobsLabels { tenant: tenant(), state }).set(gauge(usage.of(resource)));
         }
-        for resource in Resource::ALL {
+        for resource in TenantResource::ALL {
             if let Some(most) = quota.limit(resource) {
                 limits
                     .get_or_create(&TenantLimitLabels { tenant: tenant(), limit: resource.as_str() })
@@ -219,8 +219,8 @@ mod tests {
         metrics.uploaded(Kind::Checkpoint, 7);
         let tenant = TenantUse {
             tenant: "vision".parse().expect("a tenant"),
-            quota: Quota::default().with(Resource::Bytes, 100),
-            usage: Usage::default().with(Resource::Bytes, 7).with(Resource::Queued, 3),
+            quota: Quota::default().with(TenantResource::Bytes, 100),
+            usage: Usage::default().with(TenantResource::Bytes, 7).with(TenantResource::Queued, 3),
         };
         let census = Census {
             jobs: vec![("queued".to_owned(), 3)],

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::domain::access::Tenant;
 use crate::domain::problem::Problem;
-use crate::domain::quota::{Quota, Resource, Usage};
+use crate::domain::quota::{Quota, TenantResource, Usage};
 use crate::store::tenants::Tenants;
 
 /// How long a limit is believed before it is read again.
@@ -25,9 +25,9 @@ struct Bucket {
 
 /// The buckets of all tenants that have sent a request.
 #[derive(Debug, Default)]
-pub struct Pace(Mutex<HashMap<Tenant, Bucket>>);
+pub struct RequestRate(Mutex<HashMap<Tenant, Bucket>>);
 
-impl Pace {
+impl RequestRate {
     /// Lets a request of the tenant pass, or refuses it.
     ///
     /// # Errors
@@ -39,7 +39,7 @@ impl Pace {
             Some(bucket) => (bucket.quota, bucket.read),
             None => (tenants.quota(tenant).await?, now),
         };
-        let Some(most) = quota.limit(Resource::RequestsPerSecond) else {
+        let Some(most) = quota.limit(TenantResource::RequestsPerSecond) else {
             self.with(|buckets| buckets.insert(tenant.clone(), Bucket { quota, read, tokens: 0.0, filled: now }));
             return Ok(());
         };
@@ -47,7 +47,7 @@ impl Pace {
         let passed = self.with(|buckets| {
             let full = Bucket { quota, read, tokens: room, filled: now };
             let bucket = buckets.entry(tenant.clone()).or_insert(full);
-            if bucket.quota.limit(Resource::RequestsPerSecond) != Some(most) {
+            if bucket.quota.limit(TenantResource::RequestsPerSecond) != Some(most) {
                 *bucket = full;
             }
             (bucket.quota, bucket.read) = (quota, read);
@@ -58,8 +58,8 @@ impl Pace {
             bucket.tokens -= f64::from(u8::from(passes));
             passes
         });
-        let used = Usage::default().with(Resource::RequestsPerSecond, most);
-        if passed { Ok(()) } else { quota.check(Resource::RequestsPerSecond, &used, 1) }
+        let used = Usage::default().with(TenantResource::RequestsPerSecond, most);
+        if passed { Ok(()) } else { quota.check(TenantResource::RequestsPerSecond, &used, 1) }
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut HashMap<Tenant, Bucket>) -> T) -> T {

@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use super::connection::Connections;
 use super::live::Live;
 use super::metrics::Metrics;
-use super::pace::Pace;
+use super::pace::RequestRate;
 use super::soundness::Soundness;
 use crate::config::Configuration;
 use crate::domain::clock::SharedClock;
@@ -57,7 +57,7 @@ pub struct Shared {
     /// Which stored files are known to be whole.
     pub soundness: Soundness,
     /// How fast tenants send requests.
-    pub pace: Pace,
+    pub pace: RequestRate,
     /// The key from the environment.
     pub bootstrap: Option<Secret>,
     /// Uploaded checkpoints.
@@ -125,7 +125,7 @@ impl AppState {
             pins: Pins::new(database.clone(), clock.clone()),
             retention: Retention::new(database.clone(), blobs.clone(), clock.clone()),
             soundness: Soundness::default(),
-            pace: Pace::default(),
+            pace: RequestRate::default(),
             bootstrap: settings.bootstrap_key.as_deref().and_then(Secret::parse),
             checkpoints: Checkpoints::new(database.clone(), blobs.clone()),
             datasets: Datasets::new(database.clone(), blobs.clone(), clock.clone()),

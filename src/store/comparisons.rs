@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use sqlx::FromRow;
 
 use super::idempotency::RequestKey;
-use super::jobs::{JobError, Jobs, NewJob, Origin, once, remove};
+use super::jobs::{JobError, JobOrigin, Jobs, NewJob, once, remove};
 use super::listing::Listing;
 use super::{Blobs, Database, StoreError};
 use crate::domain::access::Tenant;
@@ -171,7 +171,7 @@ impl Comparisons {
             .await?;
         for ((place, job), position) in new.runs.iter().zip(0_i64..) {
             let job_id = JobId::new();
-            self.jobs.enqueue(&mut transaction, job_id, job, Origin::Comparison).await?;
+            self.jobs.enqueue(&mut transaction, job_id, job, JobOrigin::Comparison).await?;
             sqlx::query(
                 "INSERT INTO comparison_runs (comparison_id, position, ensemble, method, target, seed, job_id) \
                  VALUES (?, ?, ?, ?, ?, ?, ?)",

@@ -13,7 +13,7 @@ use crate::domain::clock::SharedClock;
 use crate::domain::id::{CheckpointId, DatasetId, UploadId};
 use crate::domain::name::FileName;
 use crate::domain::problem::Problem;
-use crate::domain::quota::{Quota, Resource};
+use crate::domain::quota::{Quota, TenantResource};
 
 /// What came of publishing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,10 +141,10 @@ impl Publisher {
         };
         let mut transaction = self.database.write().await?;
         let quota = tenants::quota(&mut transaction, destination.tenant, self.quota).await?;
-        let limited = quota.limited(&[Resource::Bytes, Resource::Files]);
+        let limited = quota.limited(&[TenantResource::Bytes, TenantResource::Files]);
         let usage = tenants::usage(&mut transaction, destination.tenant, &limited, Some(id)).await?;
-        let checked = quota.check(Resource::Files, &usage, 1);
-        if let Err(refused) = checked.and_then(|()| quota.check(Resource::Bytes, &usage, file.bytes)) {
+        let checked = quota.check(TenantResource::Files, &usage, 1);
+        if let Err(refused) = checked.and_then(|()| quota.check(TenantResource::Bytes, &usage, file.bytes)) {
             return Ok(Some(refused));
         }
         sqlx::query(statement)

@@ -5,7 +5,7 @@ use sqlx::sqlite::SqliteConnection;
 use super::{Database, StoreError};
 use crate::domain::access::Tenant;
 use crate::domain::id::UploadId;
-use crate::domain::quota::{Quota, Resource, Usage};
+use crate::domain::quota::{Quota, TenantResource, Usage};
 
 /// A tenant with its limits and what it has taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl Tenants {
     pub async fn usage(
         &self,
         tenant: &Tenant,
-        resources: &[Resource],
+        resources: &[TenantResource],
         except: Option<UploadId>,
     ) -> Result<Usage, StoreError> {
         usage(&mut *self.database.reader().acquire().await?, tenant, resources, except).await
@@ -57,7 +57,7 @@ impl Tenants {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn set(&self, tenant: &Tenant, resource: Resource, most: Option<u64>) -> Result<(), StoreError> {
+    pub async fn set(&self, tenant: &Tenant, resource: TenantResource, most: Option<u64>) -> Result<(), StoreError> {
         let mut transaction = self.database.write().await?;
         sqlx::query("DELETE FROM tenant_limits WHERE tenant = ? AND resource = ?")
             .bind(tenant.as_str())
@@ -92,7 +92,7 @@ impl Tenants {
             let tenant: Tenant =
                 name.parse().map_err(|error| StoreError::inconsistent("tenants", name.clone(), error))?;
             let quota = quota(&mut conn, &tenant, self.default).await?;
-            let usage = usage(&mut conn, &tenant, &Resource::ALL, None).await?;
+            let usage = usage(&mut conn, &tenant, &TenantResource::ALL, None).await?;
             list.push(TenantUse { tenant, quota, usage });
         }
         Ok(list)
@@ -107,7 +107,7 @@ pub(super) async fn quota(conn: &mut SqliteConnection, tenant: &Tenant, default:
         .await?;
     own.into_iter().try_fold(default, |quota, (resource, most)| {
         let wrong = |detail| StoreError::inconsistent("tenant_limits", tenant.as_str(), detail);
-        let resource: Resource = resource.parse().map_err(wrong)?;
+        let resource: TenantResource = resource.parse().map_err(wrong)?;
         Ok(quota.with(resource, u64::try_from(most).unwrap_or_default()))
     })
 }
@@ -117,7 +117,7 @@ pub(super) async fn quota(conn: &mut SqliteConnection, tenant: &Tenant, default:
 pub(super) async fn usage(
     conn: &mut SqliteConnection,
     tenant: &Tenant,
-    resources: &[Resource],
+    resources: &[TenantResource],
     except: Option<UploadId>,
 ) -> Result<Usage, StoreError> {
     let except = except.map(|id| id.to_string());
@@ -131,21 +131,21 @@ pub(super) async fn usage(
 }
 
 /// The query that counts a resource, of the tenant `?1` without the upload `?2`; none for what is not stored.
-fn counting(resource: Resource) -> Option<&'static str> {
+fn counting(resource: TenantResource) -> Option<&'static str> {
     Some(match resource {
-        Resource::Bytes => {
+        TenantResource::Bytes => {
             "SELECT (SELECT coalesce(sum(bytes), 0) FROM checkpoints WHERE tenant = ?1) \
                  + (SELECT coalesce(sum(bytes), 0) FROM datasets WHERE tenant = ?1) \
                  + (SELECT coalesce(sum(bytes), 0) FROM job_artifacts JOIN jobs ON jobs.id = job_id WHERE tenant = ?1) \
                  + (SELECT coalesce(sum(max(acknowledged, coalesce(total, 0))), 0) FROM uploads WHERE tenant = ?1 AND id IS NOT ?2)"
         }
-        Resource::Files => {
+        TenantResource::Files => {
             "SELECT (SELECT count(*) FROM checkpoints WHERE tenant = ?1) + (SELECT count(*) FROM datasets WHERE tenant = ?1)"
         }
-        Resource::Uploads => "SELECT count(*) FROM uploads WHERE tenant = ?1 AND id IS NOT ?2",
-        Resource::Queued => "SELECT count(*) FROM jobs WHERE tenant = ?1 AND state = 'queued'",
-        Resource::Running => "SELECT count(*) FROM jobs WHERE tenant = ?1 AND state = 'running'",
-        Resource::RequestsPerSecond => return None,
+        TenantResource::Uploads => "SELECT count(*) FROM uploads WHERE tenant = ?1 AND id IS NOT ?2",
+        TenantResource::Queued => "SELECT count(*) FROM jobs WHERE tenant = ?1 AND state = 'queued'",
+        TenantResource::Running => "SELECT count(*) FROM jobs WHERE tenant = ?1 AND state = 'running'",
+        TenantResource::RequestsPerSecond => return None,
     })
 }
 

@@ -12,12 +12,12 @@ use crate::store::workers::Workers;
 
 /// This worker's entry; it goes with the value.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct RollEntry {
     path: PathBuf,
     _locked: File,
 }
 
-impl Entry {
+impl RollEntry {
     /// Enters a worker in the folder `roll`.
     ///
     /// # Errors
@@ -31,7 +31,7 @@ impl Entry {
     }
 }
 
-impl Drop for Entry {
+impl Drop for RollEntry {
     fn drop(&mut self) {
         // One that stays says the same without its lock: nobody is alive.
         let _stays = fs::remove_file(&self.path);
@@ -87,7 +87,7 @@ mod tests {
         let roll = folder.path().join("workers");
         let id = WorkerId::new();
         assert!(take_over(&path(&roll, id)).is_none(), "it has never been here");
-        let entry = Entry::new(&roll, id).expect("enters");
+        let entry = RollEntry::new(&roll, id).expect("enters");
         assert!(take_over(&path(&roll, id)).is_none(), "it lives");
         drop(entry);
         assert!(!path(&roll, id).exists());

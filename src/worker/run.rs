@@ -8,7 +8,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::roll::{self, Entry};
+use super::roll::{self, RollEntry};
 use super::supervise::supervise;
 use super::{Worker, disk, scratch};
 use crate::domain::id::WorkerId;
@@ -30,7 +30,7 @@ pub async fn run(worker: Worker, hint: Arc<Notify>, shutdown: Shutdown) {
         tracing::warn!(%error, "this worker could not be listed yet");
     }
     let roll = worker.scratch.with_file_name("workers");
-    let entry = Entry::new(&roll, registration.id);
+    let entry = RollEntry::new(&roll, registration.id);
     if let Err(error) = &entry {
         tracing::warn!(folder = %roll.display(), %error, "no lock can be held: if this process is killed, its jobs wait for their leases");
     }

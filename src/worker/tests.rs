@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use super::roll::Entry;
+use super::roll::RollEntry;
 use super::{Policy, Program, Worker, run};
 use crate::domain::access::Tenant;
 use crate::domain::clock::{Clock, ManualClock, SharedClock, SteadyTime, SystemClock, from_millis};
@@ -404,7 +404,7 @@ async fn the_jobs_of_a_killed_worker_go_on_at_once_and_those_of_a_living_one_nev
         house.jobs().claim(&claimant).await.expect("claims").expect("a job");
     }
     let roll = house.folder.path().join("workers");
-    let _living = Entry::new(&roll, alive).expect("enters");
+    let _living = RollEntry::new(&roll, alive).expect("enters");
     // The system has let go of the other one's lock.
     std::fs::write(roll.join(format!("{gone}.lock")), "").expect("writes");
     house.start();

@@ -6,7 +6,7 @@ use crate::common::app::{TestApp, problem};
 use crate::common::samples::{member, safetensors, script};
 use engraft::config::ByteSize;
 use engraft::domain::access::{Scope, Tenant};
-use engraft::domain::quota::Resource;
+use engraft::domain::quota::TenantResource;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -38,8 +38,8 @@ async fn a_tenant_has_no_more_bytes_and_files_than_it_may() {
     assert_eq!(put("c", file.clone()).await.expect("an answer").status(), StatusCode::CREATED, "there is room again");
 
     // A limit of its own comes before the default, at once.
-    app.state.tenants.set(&Tenant::default(), Resource::Bytes, Some(0)).await.expect("writes");
-    app.state.tenants.set(&Tenant::default(), Resource::Files, Some(3)).await.expect("writes");
+    app.state.tenants.set(&Tenant::default(), TenantResource::Bytes, Some(0)).await.expect("writes");
+    app.state.tenants.set(&Tenant::default(), TenantResource::Files, Some(3)).await.expect("writes");
     let larger = safetensors(&[("w", &[9, 9])]);
     assert_eq!(put("e", larger.clone()).await.expect("an answer").status(), StatusCode::CREATED);
     let (_, code, body) = problem(put("f", larger).await.expect("an answer")).await;
@@ -85,7 +85,7 @@ async fn a_tenant_that_asks_too_fast_is_slowed_down_alone() {
     let app = TestApp::start().await;
     let (fast, other) = (app.key("fast", Scope::Read).await, app.key("other", Scope::Read).await);
     let tenant: Tenant = "fast".parse().expect("a tenant");
-    app.state.tenants.set(&tenant, Resource::RequestsPerSecond, Some(2)).await.expect("writes");
+    app.state.tenants.set(&tenant, TenantResource::RequestsPerSecond, Some(2)).await.expect("writes");
     let ask = |key: &str| app.get("/v1/jobs").bearer_auth(key).send();
     let mut statuses = Vec::new();
     for _ in 0..40 {

@@ -126,7 +126,8 @@ impl<'a> Stream<'a> {
         &mut self,
         networks: &[LayerwiseNetwork<'_>],
         to: NodeId,
-        (done, total): (usize, usize),
+        done: usize,
+        total: usize,
         monitor: Monitor<'_>,
         mut visit: impl FnMut(&mut RunningBatch, &mut Workspace<f32>) -> Result<(), FusionError>,
     ) -> Result<(), FusionError> {

@@ -104,14 +104,14 @@ fn calibrate_within(
     let mut layers: Vec<Vec<System<'_>>> = Vec::new();
     let nodes = altered_layers(ensemble, selection).into_iter();
     let parts = nodes.flat_map(|id| WeightSet::of(&fused.graph.node(id).op).iter().map(move |part| (id, *part)));
-    for part in parts {
+    for (id, part) in parts {
         let of_candidate = |(selection, fused): &(&Selection, &Fused<_>)| {
-            System::new(ensemble, selection, &fused.graph, part, options.convolutions)
+            System::new(ensemble, selection, &fused.graph, id, part, options.convolutions)
         };
         match candidates.iter().map(of_candidate).collect::<Result<_, String>>() {
             Ok(systems) => layers.push(systems),
             Err(reason) => {
-                let name = &fused.graph.node(part.0).name;
+                let name = &fused.graph.node(id).name;
                 warnings.push(format!("layer `{name}` was not refitted, its weights are the members' own: {reason}"));
             }
         }
@@ -135,7 +135,7 @@ fn calibrate_within(
         work.candidates.push(Compensated { weights: copy(fused)?, done, warnings: warnings.clone() });
     }
     for (index, systems) in layers.iter().enumerate() {
-        work.layer(systems, (index, layers.len()), monitor)?;
+        work.layer(systems, index, layers.len(), monitor)?;
     }
     Ok(work.candidates)
 }
@@ -215,7 +215,8 @@ impl Refitter<'_> {
     fn layer(
         &mut self,
         systems: &[System<'_>],
-        place: (usize, usize),
+        done: usize,
+        total: usize,
         monitor: Monitor<'_>,
     ) -> Result<(), FusionError> {
         let Some((id, part_of)) = systems.first().map(|system| (system.id, system.part)) else { return Ok(()) };
@@ -226,7 +227,7 @@ impl Refitter<'_> {
         let mut moments: Vec<Vec<SplitMoments>> = systems.iter().map(empty).collect();
         let holds_out = self.stream.len() >= HELD_OUT;
         let (networks, sampling) = (&self.networks, &self.options.sampling);
-        self.stream.pass(networks, id, place, monitor, |batch, work| {
+        self.stream.pass(networks, id, done, total, monitor, |batch, work| {
             let part = usize::from(holds_out && batch.index % HELD_OUT == HELD_OUT - 1);
             for (index, (system, moments)) in systems.iter().zip(&mut moments).enumerate() {
                 let rows = system.gather(batch, networks, self.members + index, sampling, work)?;

@@ -98,7 +98,8 @@ impl<'a> System<'a> {
         ensemble: &'a Ensemble<'a>,
         selection: &Selection,
         graph: &Graph,
-        (id, part): (NodeId, WeightSet),
+        id: NodeId,
+        part: WeightSet,
         convolutions: Convolutions,
     ) -> Result<Self, String> {
         let (kind, unknowns) = kind(ensemble, graph, id, convolutions);

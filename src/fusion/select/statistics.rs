@@ -61,7 +61,7 @@ pub fn measure(
         Stream::new(inputs, &chosen, graphs.into_iter().max_by_key(size).unwrap_or(ensemble.graph()), HELD_BYTES);
     let layers: BTreeSet<NodeId> = readers.iter().map(|reader| reader.layer).collect();
     for (index, &layer) in layers.iter().enumerate() {
-        stream.pass(&networks, layer, (index, layers.len()), monitor, |batch, work| {
+        stream.pass(&networks, layer, index, layers.len(), monitor, |batch, work| {
             let mut of_layer = readers.iter_mut().filter(|reader| reader.layer == layer);
             of_layer.try_for_each(|reader| reader.add(ensemble, &networks, batch, sampling, work))
         })?;

@@ -33,12 +33,12 @@ impl Activity {
     }
 
     /// A request begins; it runs until the guard is dropped.
-    pub(super) fn begin(&self, version: Version) -> Running {
+    pub(super) fn begin(&self, version: Version) -> RunningRequest {
         self.0.send_modify(|doing| {
             doing.running += 1;
             doing.version.get_or_insert(version);
         });
-        Running(self.clone())
+        RunningRequest(self.clone())
     }
 
     /// The version of HTTP, known since the first request.
@@ -83,16 +83,16 @@ impl Activity {
 
 /// A running request.
 #[derive(Debug)]
-pub(super) struct Running(Activity);
+pub(super) struct RunningRequest(Activity);
 
-impl Running {
+impl RunningRequest {
     /// The answer's body, with which the request ends.
     pub(super) fn answers(self, body: Body) -> Answer {
         Answer { body, _running: self }
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningRequest {
     fn drop(&mut self) {
         self.0.0.send_modify(|doing| {
             doing.running -= 1;
@@ -105,7 +105,7 @@ impl Drop for Running {
 #[derive(Debug)]
 pub(super) struct Answer {
     body: Body,
-    _running: Running,
+    _running: RunningRequest,
 }
 
 impl HttpBody for Answer {

@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::state::AppState;
 use limit::Tally;
-use one::Timing;
+use one::ConnectionTiming;
 
 pub use limit::Connections;
 
@@ -32,7 +32,7 @@ pub async fn serve(listener: TcpListener, router: Router, state: &AppState) -> i
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let settings = &state.settings.server;
-    let (builder, timing) = (Arc::new(protocol::builder(settings)), Timing::of(settings));
+    let (builder, timing) = (Arc::new(protocol::builder(settings)), ConnectionTiming::of(settings));
     let failures = Tally::new(|count| tracing::warn!(count, "connections could not be accepted"));
     let open = TaskTracker::new();
     loop {

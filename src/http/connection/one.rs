@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tower::ServiceExt;
 
 use super::activity::Activity;
-use super::stream::Stream;
+use super::stream::ConnectionStream;
 use crate::config::Server;
 use crate::runtime::lifecycle::Shutdown;
 
@@ -23,7 +23,7 @@ const FAREWELL: Duration = Duration::from_millis(500);
 
 /// How long a connection may take for what.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Timing {
+pub(super) struct ConnectionTiming {
     /// Up to the first request.
     first: Duration,
     /// Between two requests.
@@ -32,7 +32,7 @@ pub(super) struct Timing {
     body: Duration,
 }
 
-impl Timing {
+impl ConnectionTiming {
     /// As set.
     pub(super) fn of(server: &Server) -> Self {
         Self { first: server.header_timeout.0, idle: server.idle_timeout.0, body: server.body_idle_timeout.0 }
@@ -45,7 +45,7 @@ pub(super) async fn run(
     socket: TcpStream,
     builder: &Builder<TokioExecutor>,
     router: Router,
-    timing: Timing,
+    timing: ConnectionTiming,
     shutdown: Shutdown,
 ) {
     // Small answers go out at once.
@@ -53,7 +53,7 @@ pub(super) async fn run(
         tracing::debug!(%error, "a connection was lost before its first request");
         return;
     }
-    let stream = Stream::new(socket, timing.body);
+    let stream = ConnectionStream::new(socket, timing.body);
     let (activity, last_write) = (Activity::new(), stream.last_write());
     let requests = activity.clone();
     let service = service_fn(move |request: Request<Incoming>| {

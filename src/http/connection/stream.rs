@@ -30,12 +30,12 @@ impl LastWrite {
 
 /// A socket whose writes fail once the client has taken no byte for some time.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(super) struct ConnectionStream {
     socket: Pin<Box<TimeoutStream<TcpStream>>>,
     last_write: LastWrite,
 }
 
-impl Stream {
+impl ConnectionStream {
     /// `socket`, which is given up when its client reads nothing for `patience`.
     pub(super) fn new(socket: TcpStream, patience: Duration) -> Self {
         let mut socket = TimeoutStream::new(socket);
@@ -49,7 +49,7 @@ impl Stream {
     }
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for ConnectionStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -59,7 +59,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for ConnectionStream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let outcome = self.socket.as_mut().poll_write(context, bytes);
         self.last_write.note(&outcome);

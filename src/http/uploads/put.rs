@@ -13,7 +13,7 @@ use super::refusal::{Refusal, disk_full, intake_problem};
 use crate::domain::id::UploadId;
 use crate::domain::name::FileName;
 use crate::domain::problem::{Code, Fault, FaultCode, Problem};
-use crate::domain::quota::Resource;
+use crate::domain::quota::TenantResource;
 use crate::http::addressed::Addressed;
 use crate::http::auth::Caller;
 use crate::http::listing;
@@ -147,12 +147,12 @@ impl Put {
     async fn room(&self, own: Option<UploadId>) -> Result<Option<u64>, Problem> {
         let (tenants, tenant) = (&self.state.tenants, &self.caller.tenant);
         let quota = tenants.quota(tenant).await?;
-        let limited = quota.limited(&[Resource::Bytes, Resource::Files, Resource::Uploads]);
+        let limited = quota.limited(&[TenantResource::Bytes, TenantResource::Files, TenantResource::Uploads]);
         let usage = tenants.usage(tenant, &limited, own).await?;
-        quota.check(Resource::Files, &usage, 1)?;
-        quota.check(Resource::Uploads, &usage, 1)?;
-        quota.check(Resource::Bytes, &usage, self.announced.expected().unwrap_or(1))?;
-        Ok(quota.limit(Resource::Bytes).map(|most| most.saturating_sub(usage.of(Resource::Bytes))))
+        quota.check(TenantResource::Files, &usage, 1)?;
+        quota.check(TenantResource::Uploads, &usage, 1)?;
+        quota.check(TenantResource::Bytes, &usage, self.announced.expected().unwrap_or(1))?;
+        Ok(quota.limit(TenantResource::Bytes).map(|most| most.saturating_sub(usage.of(TenantResource::Bytes))))
     }
 
     /// Takes the unfinished upload to this name, or a fresh one, at the announced offset.

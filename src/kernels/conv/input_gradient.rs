@@ -22,6 +22,13 @@ struct Phase {
     taps: Vec<[usize; 2]>,
 }
 
+/// The output's gradient, with its padding.
+#[derive(Debug, Clone, Copy)]
+struct PaddedGradient<'a, T> {
+    padded: &'a Padded,
+    dy: &'a [T],
+}
+
 /// `dx = ` or `dx += ` the gradient.
 pub(super) fn input_gradient<T: Float>(
     conv: &Conv,
@@ -52,8 +59,9 @@ pub(super) fn input_gradient<T: Float>(
         if !accumulate && phases.iter().any(|phase| phase.taps.is_empty()) {
             dx.fill(T::ZERO);
         }
+        let source = PaddedGradient { padded: &padded, dy };
         for (phase, group, panels) in &packed {
-            phase.correlate(conv, &padded, dy, (*group, panels), Epilogue::adding(accumulate), dx);
+            phase.correlate(conv, source, *group, panels, Epilogue::adding(accumulate), dx);
         }
     });
 }
@@ -115,9 +123,9 @@ impl Phase {
     fn correlate<T: Float>(
         &self,
         conv: &Conv,
-        padded: &Padded,
-        dy: &[T],
-        (group, panels): (usize, &Panels<T>),
+        PaddedGradient { padded, dy }: PaddedGradient<'_, T>,
+        group: usize,
+        panels: &Panels<T>,
         epilogue: Epilogue<T>,
         dx: &mut [T],
     ) {

@@ -18,7 +18,7 @@ use crate::domain::dataset::DatasetFacts;
 use crate::domain::id::{JobId, WorkerId};
 use crate::domain::job::{Fence, Interruption, State};
 use crate::domain::problem::{Code, Problem};
-use crate::domain::quota::Resource;
+use crate::domain::quota::TenantResource;
 use crate::settings::Device;
 use crate::store::StoreError;
 use crate::store::tenants::{self, Turn};
@@ -192,7 +192,7 @@ impl Jobs {
         let room = claimant.room.saturating_sub(u64::try_from(reserved).unwrap_or(0));
         for waiting in in_turn(conn).await? {
             let tenant: Tenant = parsed(&waiting.tenant, &waiting.tenant)?;
-            let most = tenants::quota(conn, &tenant, self.quota).await?.limit(Resource::Running);
+            let most = tenants::quota(conn, &tenant, self.quota).await?.limit(TenantResource::Running);
             if most.is_some_and(|most| u64::try_from(waiting.running).unwrap_or(0) >= most) {
                 continue;
             }

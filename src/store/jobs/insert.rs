@@ -14,7 +14,7 @@ use super::row::{InputRow, JobRow, json as to_json, millis};
 use super::{Job, JobError, JobInput, Jobs, NewJob};
 use crate::domain::access::Tenant;
 use crate::domain::id::{IdError, JobId};
-use crate::domain::quota::Resource;
+use crate::domain::quota::TenantResource;
 use crate::store::idempotency::{self, Earlier, RequestKey};
 use crate::store::tenants;
 
@@ -29,7 +29,7 @@ pub enum RetryFrom {
 
 /// Where a job comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::store) enum Origin {
+pub(in crate::store) enum JobOrigin {
     /// It was requested by itself.
     Single,
     /// It is a run of a comparison, which may be one of hundreds.
@@ -48,7 +48,7 @@ impl Jobs {
         if let Some(before) = once(&mut transaction, &job.tenant, key, id, self.clock.now()).await? {
             return Ok(before);
         }
-        self.enqueue(&mut transaction, id, job, Origin::Single).await?;
+        self.enqueue(&mut transaction, id, job, JobOrigin::Single).await?;
         #[cfg(test)]
         self.failures.pass(FailurePoint::InsertBeforeCommit)?;
         transaction.commit().await?;
@@ -67,7 +67,7 @@ impl Jobs {
         conn: &mut SqliteConnection,
         id: JobId,
         job: &NewJob,
-        origin: Origin,
+        origin: JobOrigin,
     ) -> Result<(), JobError> {
         self.check_quota(conn, &job.tenant).await?;
         sqlx::query(
@@ -82,7 +82,7 @@ impl Jobs {
         .bind(job.device.to_string())
         .bind(millis(job.max_runtime))
         .bind(job.priority)
-        .bind(origin == Origin::Comparison)
+        .bind(origin == JobOrigin::Comparison)
         .bind(self.clock.now().as_millisecond())
         .execute(&mut *conn)
         .await?;
@@ -137,11 +137,11 @@ impl Jobs {
     /// Checks that the tenant may have one more job.
     async fn check_quota(&self, conn: &mut SqliteConnection, tenant: &Tenant) -> Result<(), JobError> {
         let quota = tenants::quota(conn, tenant, self.quota).await?;
-        let limited = quota.limited(&[Resource::Queued, Resource::Bytes]);
+        let limited = quota.limited(&[TenantResource::Queued, TenantResource::Bytes]);
         let usage = tenants::usage(conn, tenant, &limited, None).await?;
-        quota.check(Resource::Queued, &usage, 1).map_err(JobError::Limited)?;
+        quota.check(TenantResource::Queued, &usage, 1).map_err(JobError::Limited)?;
         // How large its results will be is not known to the byte.
-        quota.check(Resource::Bytes, &usage, 1).map_err(JobError::Limited)
+        quota.check(TenantResource::Bytes, &usage, 1).map_err(JobError::Limited)
     }
 
     async fn announce(&self, conn: &mut SqliteConnection, job: JobId, data: Value) -> Result<(), JobError> {

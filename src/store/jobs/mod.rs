@@ -42,7 +42,7 @@ pub use attempt::{Artifact, Heartbeat};
 pub use claim::{Claim, Claimant, ClaimedInput};
 pub use events::{Event, EventKind};
 pub use insert::RetryFrom;
-pub(super) use insert::{Origin, once};
+pub(super) use insert::{JobOrigin, once};
 pub use report::LogLine;
 pub(super) use sweep::remove;
 

@@ -7,7 +7,7 @@ use sqlx::FromRow;
 
 use crate::domain::access::Tenant;
 use crate::domain::clock::SharedClock;
-use crate::domain::quota::Resource;
+use crate::domain::quota::TenantResource;
 use crate::domain::retention::Rules;
 use crate::store::checkpoints::Checkpoints;
 use crate::store::datasets::Datasets;
@@ -106,8 +106,8 @@ impl Retention {
         let mut doomed = Vec::new();
         for (name, entries) in owners {
             let tenant: Tenant = name.parse().map_err(|error| StoreError::inconsistent("tenants", name, error))?;
-            let usage = tenants::usage(&mut conn, &tenant, &[Resource::Bytes], None).await?;
-            doomed.extend(self.of_tenant(&tenant, &entries, &readers, rules, usage.of(Resource::Bytes)));
+            let usage = tenants::usage(&mut conn, &tenant, &[TenantResource::Bytes], None).await?;
+            doomed.extend(self.of_tenant(&tenant, &entries, &readers, rules, usage.of(TenantResource::Bytes)));
         }
         Ok(doomed)
     }

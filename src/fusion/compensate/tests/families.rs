@@ -55,7 +55,7 @@ fn the_runner_computes_what_the_executor_does() {
             got.extend_from_slice(&batch.value(0, graph.output())?.values);
             Ok(())
         };
-        stream.pass(&network, end, (0, 1), &mut |_| true, visit).unwrap();
+        stream.pass(&network, end, 0, 1, &mut |_| true, visit).unwrap();
         let expected = verify::reference(member, &inputs.values, 20).unwrap();
         assert!(verify::Agreement::of(&expected, &got).holds(), "{name}");
     }

@@ -1,12 +1,12 @@
 //! Whose job is next.
 
 use super::*;
-use crate::domain::quota::Resource;
-use crate::store::jobs::insert::Origin;
+use crate::domain::quota::TenantResource;
+use crate::store::jobs::insert::JobOrigin;
 use crate::store::tenants::Tenants;
 
 impl House {
-    async fn queue_as(&self, tenant: &str, priority: i8, origin: Origin) -> JobId {
+    async fn queue_as(&self, tenant: &str, priority: i8, origin: JobOrigin) -> JobId {
         let tenant = tenant.parse().expect("a tenant");
         let (id, job) = (JobId::new(), NewJob { tenant, priority, ..self.new_job(Vec::new()) });
         let mut transaction = self.jobs.database.write().await.expect("begins");
@@ -32,9 +32,9 @@ async fn a_tenant_with_one_job_does_not_wait_for_hundreds_of_another() {
     let house = House::new().await;
     let mut many = Vec::new();
     for _ in 0..200 {
-        many.push(house.queue_as("a", 0, Origin::Single).await);
+        many.push(house.queue_as("a", 0, JobOrigin::Single).await);
     }
-    let one = house.queue_as("b", 0, Origin::Single).await;
+    let one = house.queue_as("b", 0, JobOrigin::Single).await;
     let position = house.jobs.queue_position(one).await.expect("counts");
     assert_eq!(position, Some(2), "behind one of the other tenant's");
     assert_eq!(house.jobs.queue_position(many[150]).await.expect("counts"), Some(152));
@@ -52,7 +52,7 @@ async fn tenants_take_turns_and_a_job_that_runs_counts() {
     let mut of = std::collections::BTreeMap::new();
     for tenant in ["a", "b", "c"] {
         for _ in 0..3 {
-            of.insert(house.queue_as(tenant, 0, Origin::Single).await, tenant);
+            of.insert(house.queue_as(tenant, 0, JobOrigin::Single).await, tenant);
         }
     }
     // None of these ends: whoever has the fewest running jobs is next.
@@ -66,11 +66,11 @@ async fn tenants_take_turns_and_a_job_that_runs_counts() {
 #[tokio::test]
 async fn priority_comes_before_age_and_comparisons_let_others_pass() {
     let house = House::new().await;
-    let run = house.queue_as("a", 0, Origin::Comparison).await;
-    let early = house.queue_as("a", 0, Origin::Single).await;
-    let low = house.queue_as("a", -10, Origin::Single).await;
-    let late = house.queue_as("a", 0, Origin::Single).await;
-    let high = house.queue_as("a", 10, Origin::Comparison).await;
+    let run = house.queue_as("a", 0, JobOrigin::Comparison).await;
+    let early = house.queue_as("a", 0, JobOrigin::Single).await;
+    let low = house.queue_as("a", -10, JobOrigin::Single).await;
+    let late = house.queue_as("a", 0, JobOrigin::Single).await;
+    let high = house.queue_as("a", 10, JobOrigin::Comparison).await;
     let expected = [high, early, late, run, low];
     for (place, job) in expected.into_iter().enumerate() {
         let position = house.jobs.queue_position(job).await.expect("counts");
@@ -82,10 +82,11 @@ async fn priority_comes_before_age_and_comparisons_let_others_pass() {
 #[tokio::test]
 async fn limits_of_a_tenant_hold_in_the_queue_and_at_the_claim() {
     let mut house = House::new().await;
-    house.jobs = house.jobs.with_quota(Quota::default().with(Resource::Queued, 2).with(Resource::Running, 1));
+    house.jobs =
+        house.jobs.with_quota(Quota::default().with(TenantResource::Queued, 2).with(TenantResource::Running, 1));
     let other: Tenant = "b".parse().expect("a tenant");
     let tenants = Tenants::new(house.jobs.database.clone(), Quota::default());
-    tenants.set(&other, Resource::Queued, Some(0)).await.expect("writes");
+    tenants.set(&other, TenantResource::Queued, Some(0)).await.expect("writes");
 
     house.queue().await;
     house.queue().await;
@@ -94,12 +95,12 @@ async fn limits_of_a_tenant_hold_in_the_queue_and_at_the_claim() {
     assert_eq!(problem.code, Code::TooMany);
     assert!(problem.detail.contains("At most 2 queued jobs") && problem.detail.contains("2 are there"), "{problem:?}");
     for _ in 0..3 {
-        house.queue_as("b", 0, Origin::Single).await;
+        house.queue_as("b", 0, JobOrigin::Single).await;
     }
 
     assert!(house.claim().await.is_some());
     assert!(house.claim().await.is_some(), "the other tenant's");
     assert!(house.claim().await.is_none(), "both have one running");
-    let used = tenants.usage(&other, &Resource::ALL, None).await.expect("counts");
-    assert_eq!((used.of(Resource::Queued), used.of(Resource::Running)), (2, 1));
+    let used = tenants.usage(&other, &TenantResource::ALL, None).await.expect("counts");
+    assert_eq!((used.of(TenantResource::Queued), used.of(TenantResource::Running)), (2, 1));
 }
