@@ -115,7 +115,7 @@ impl Interruption {
             Self::LeaseLapsed => "lease_lapsed",
             Self::WorkerGone => "worker_gone",
             Self::HandedBack => "handed_back",
-            Self::TransientFailure => "let_down",
+            Self::TransientFailure => "transient_failure",
         }
     }
 }

@@ -103,9 +103,9 @@ async fn a_job_that_meets_a_full_disk_goes_on_when_there_is_room() {
     lab.post(0).await;
     lab.wait_for_all().await;
     let (job, _) = lab.jobs[0];
-    assert_eq!(lab.check_history(job).await, 1, "one attempt was let down");
+    assert_eq!(lab.check_history(job).await, 1, "one attempt has failed for now");
     let events = lab.events(job).await;
-    assert!(events.iter().any(|event| event.data["reason"] == "let_down"), "{events:#?}");
+    assert!(events.iter().any(|event| event.data["reason"] == "transient_failure"), "{events:#?}");
     let told =
         |event: &Event| event.data["message"].as_str().is_some_and(|text| text.contains("No space left on device"));
     assert!(events.iter().any(told), "{events:#?}");

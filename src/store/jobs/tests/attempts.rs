@@ -141,7 +141,7 @@ async fn a_job_waits_after_a_transient_failure_while_others_pass() {
     house.clock.advance(Duration::from_millis(1));
     assert_eq!(house.claim().await.expect("the second attempt").fence, Fence { attempt: 2, ..fence });
     let events = house.jobs.events(fence.job, 0, 100).await.expect("reads");
-    let waited = events.iter().find(|event| event.data["reason"] == "let_down").expect("an event");
+    let waited = events.iter().find(|event| event.data["reason"] == "transient_failure").expect("an event");
     assert_eq!(waited.data["not_before"], "1970-01-01T00:16:41Z", "{:?}", waited.data);
 }
 
