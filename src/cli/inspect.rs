@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::fuse::digest;
 use crate::http::views::checkpoints::ContentView;
-use crate::model::families::{Inspection, Reading, inspect};
+use crate::model::families::{Evidence, Inspection, Reading, inspect};
 use crate::model::header::{CheckpointHeader, TensorInfo};
 use crate::report::scaled;
 use crate::tensors::Checkpoint;
@@ -88,7 +88,7 @@ fn text(name: &str, bytes: u64, header: &CheckpointHeader, found: &Inspection) -
         scaled(bytes as f64, 1024.0, [" B", " KiB", " MiB", " GiB"])
     );
     if let Some(network) = &found.network {
-        out += &described(network);
+        out += &described(network, found.evidence.as_ref());
         out += &groups(network);
     }
     if !found.open.is_empty() {
@@ -126,8 +126,8 @@ fn count(number: u64) -> String {
     scaled(number as f64, 1000.0, ["", " k", " M", " G"])
 }
 
-/// A network and what is assumed of it.
-fn described(network: &Reading) -> String {
+/// A network, how surely it is known, and what is assumed of it.
+fn described(network: &Reading, evidence: Option<&Evidence>) -> String {
     let costs = &network.costs;
     let mut rows = vec![
         ["family".to_owned(), network.family.clone()],
@@ -136,6 +136,8 @@ fn described(network: &Reading) -> String {
         ["MACs".to_owned(), count(costs.macs)],
         ["size".to_owned(), scaled(costs.bytes as f64, 1024.0, [" B", " KiB", " MiB", " GiB"])],
     ];
+    let known = evidence.map(|evidence| ["known".to_owned(), format!("{}: {}", evidence.degree.name(), evidence.why)]);
+    rows.extend(known);
     for (index, assumption) in network.assumptions.iter().enumerate() {
         let head = if index == 0 { "assumed" } else { "" };
         rows.push([head.to_owned(), assumption.clone()]);
@@ -210,6 +212,7 @@ input       20
 parameters  992
 MACs        960
 size        3.88 KiB
+known       ambiguous: 16 networks fit names and shapes
 assumed     activation: relu
             no activation after the last layer
             layers in the order fc1, fc2
