@@ -3,6 +3,7 @@
 mod commands;
 #[path = "../common/mod.rs"]
 mod common;
+mod corpus;
 mod datasets;
 mod fuse;
 mod graph_form;

@@ -61,6 +61,21 @@ pub(super) fn check(file: &File, begin: u64, end: u64, rows: i64) -> Result<(), 
     Ok(())
 }
 
+/// Walks the footer of `file`, which has `length` bytes: the reader makes room for as many elements as its lists promise.
+///
+/// # Errors
+/// When it is no footer, or a list promises more than there is, in words for people.
+pub(super) fn check_footer(file: &File, length: u64) -> Result<(), String> {
+    let damaged = || "its footer is damaged; write the file again".to_owned();
+    let mut end = [0; 4];
+    let at = length.checked_sub(8).ok_or_else(damaged)?;
+    file.read_exact_at(&mut end, at).map_err(|error| error.to_string())?;
+    let begin = at.checked_sub(u32::from_le_bytes(end).into()).ok_or_else(damaged)?;
+    let mut footer = vec![0; (at - begin) as usize];
+    file.read_exact_at(&mut footer, begin).map_err(|error| error.to_string())?;
+    Compact { rest: &footer }.skip(STRUCT, 0).ok_or_else(damaged)
+}
+
 /// What a page's header says of what follows.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Header {

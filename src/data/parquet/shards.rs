@@ -76,6 +76,7 @@ impl Shard {
     pub(super) fn open(name: &str, part: SplitName, file: File) -> Result<Self, DatasetError> {
         let io = |source| DatasetError::Io { path: Path::new(name).to_owned(), source };
         let (length, pages) = (file.metadata().map_err(io)?.len(), file.try_clone().map_err(io)?);
+        pages::check_footer(&pages, length).map_err(|reason| refused(name, &reason))?;
         let reader = guarded(name, || SerializedFileReader::new(file))?;
         let metadata = reader.metadata();
         let (image, label) = (column(name, metadata, &IMAGES, &[Type::BYTE_ARRAY])?, label(name, metadata)?);
