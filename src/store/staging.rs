@@ -15,6 +15,10 @@ use crate::domain::clock::Clock;
 use crate::domain::id::UploadId;
 use crate::domain::name::FileName;
 
+/// How often, and how soon again, a file is tried that is locked.
+const LOCK_TRIES: u32 = 10;
+const BETWEEN_TRIES: Duration = Duration::from_millis(20);
+
 /// Files that belong to no upload are left alone for this long.
 const YOUNGEST_STRANGER: Duration = Duration::from_hours(24);
 
@@ -67,7 +71,7 @@ impl Staging {
     pub async fn hold(&self, kind: Kind, tenant: &Tenant, name: &FileName) -> Result<Option<Held>, StoreError> {
         let found = self.uploads.find_or_begin(kind, tenant, name).await?;
         let path = self.path(found.id);
-        let Some(file) = blocking(move || lock(&path, true)).await? else { return Ok(None) };
+        let Some(file) = lock_soon(path).await? else { return Ok(None) };
         // Whoever had the lock before may have finished the upload; its name is free then, but its id is not ours.
         let Some(mut upload) = self.uploads.get(found.id).await? else { return Ok(None) };
         let length = file.metadata().map_err(StoreError::file(self.path(found.id)))?.len();
@@ -145,6 +149,19 @@ impl Staging {
 pub fn free_bytes(folder: &Path) -> Result<u64, StoreError> {
     let stat = rustix::fs::statvfs(folder).map_err(|error| StoreError::file(folder)(error.into()))?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Opens and locks a file; none if it stays locked. A child process that is being started has all open files for a moment, and
+/// with them a lock that its request has given up.
+async fn lock_soon(path: PathBuf) -> Result<Option<File>, StoreError> {
+    for _ in 0..LOCK_TRIES {
+        let path = path.clone();
+        if let Some(file) = blocking(move || lock(&path, true)).await? {
+            return Ok(Some(file));
+        }
+        tokio::time::sleep(BETWEEN_TRIES).await;
+    }
+    Ok(None)
 }
 
 /// Opens and locks a file; none if it is locked, or absent and not to be made.

@@ -36,8 +36,11 @@ fn file(round: usize) -> Vec<u8> {
 async fn client(app: &TestApp, promises: &Promises) {
     let ok = async |request: reqwest::RequestBuilder| {
         let response = request.send().await.expect("an answer");
-        assert!(response.status().is_success(), "{}", response.status());
-        response
+        let status = response.status();
+        if status.is_success() {
+            return response;
+        }
+        panic!("{status}: {}", response.text().await.expect("a body"))
     };
     for name in ["m0", "m1"] {
         ok(app.put(&format!("/v1/checkpoints/{name}"), member())).await;
