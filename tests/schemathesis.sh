@@ -24,7 +24,7 @@ against() {
     [ -n "$address" ] || { cat "$data.log" >&2; exit 1; }
     schemathesis run openapi.yaml --url "http://$address" --max-examples "$examples" --continue-on-failure --no-color \
         --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance \
-        --generation-database none --request-timeout 30 --suppress-health-check all "$@"
+        --generation-database none --seed 1 --request-timeout 30 --suppress-health-check all "$@"
     stop
 }
 

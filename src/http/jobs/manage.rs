@@ -94,6 +94,7 @@ pub(super) async fn cancel(request: Addressed) -> Result<(StatusCode, Json<JobVi
             example = "5b0e2a51-7f0c-4b6e-9d0e-0b5f6f0f3c55")),
     responses(
         (status = 202, description = "The new job.", body = JobView, headers(("Location", description = "The address of the new job."))),
+        (status = 400, description = "The Idempotency-Key cannot be read.", body = ProblemView, content_type = "application/problem+json"),
         (status = 409, description = "The job has not ended.", body = ProblemView, content_type = "application/problem+json"),
         (status = 422, description = "A file that the job reads was deleted.", body = ProblemView, content_type = "application/problem+json"),
         Writes, Finds))]
