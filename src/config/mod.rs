@@ -126,7 +126,7 @@ concern! {
 
 concern! {
     /// `[limits]`: what clients may request.
-    Limits, LimitsOptions {
+    RequestLimits, LimitsOptions {
         /// Largest checkpoint.
         max_checkpoint: ByteSize = ByteSize(64 << 30), "ENGRAFT_MAX_CHECKPOINT";
         /// Largest dataset.
@@ -140,7 +140,7 @@ concern! {
 
 concern! {
     /// `[workers]`: who computes.
-    Workers, WorkersOptions {
+    WorkerSettings, WorkersOptions {
         /// Jobs that this process runs at the same time; 0 leaves them to `engraft worker` processes.
         workers: usize = 1, "ENGRAFT_WORKERS";
         /// Device that the workers offer: auto, cpu or cuda:N.
@@ -350,13 +350,13 @@ pub struct Configuration {
     /// The key that needs no row in the database.
     pub bootstrap_key: Option<String>,
     /// What clients may request.
-    pub limits: Limits,
+    pub limits: RequestLimits,
     /// What tenants may take.
     pub tenants: TenantDefaults,
     /// What is deleted after some time.
     pub retention: RetentionSettings,
     /// Who computes.
-    pub workers: Workers,
+    pub workers: WorkerSettings,
     /// The child processes that read uploaded datasets.
     pub validation: Validation,
     /// What goes to stderr.
@@ -443,7 +443,7 @@ mod tests {
         assert_eq!(settings.server.listen.port(), 2);
         assert_eq!(settings.server.drain_timeout.0, Duration::from_millis(500));
         assert_eq!((settings.limits.max_checkpoint.0, settings.limits.max_json.0), (2 << 30, 10));
-        assert_eq!(settings.workers, Workers::default());
+        assert_eq!(settings.workers, WorkerSettings::default());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use super::disk::Allowance;
 use super::spawn;
-use crate::config::Validation as Limits;
+use crate::config::Validation;
 use crate::domain::dataset::DatasetFacts;
 use crate::domain::problem::{Code, Problem};
 use crate::runtime::lifecycle::Shutdown;
@@ -50,7 +50,7 @@ pub struct Validator {
     /// The bytes.
     pub blobs: Blobs,
     /// What a child may use.
-    pub limits: Limits,
+    pub limits: Validation,
     /// Bytes that children leave free on the disk.
     pub keep_free: u64,
     /// The `engraft` executable.
