@@ -33,6 +33,9 @@ finish() { say "{\"type\":\"finished\",\"artifacts\":[$(file model weights),$(fi
 read -r task
 "#;
 
+mod transient;
+mod workers;
+
 struct House {
     folder: tempfile::TempDir,
     worker: Worker,
@@ -253,36 +256,6 @@ async fn a_child_that_reports_a_problem_fails_the_job_at_once() {
 }
 
 #[tokio::test]
-async fn a_transient_failure_is_tried_again_after_a_pause_that_grows() {
-    let clock = Arc::new(ManualClock::at(from_millis(1_000_000)));
-    let script = r#"
-        say '{"type":"phase","phase":"load"}'
-        case "$PWD" in
-            *-1|*-2) say '{"type":"transient_failure","problem":{"code":"disk_full","detail":"no room for epoch 1"}}' ;;
-            *) finish ;;
-        esac"#;
-    let mut house = House::at(clock.clone(), script).await;
-    house.start();
-    let id = house.queue(Duration::from_hours(1)).await;
-    for (attempt, pause) in [(1, Duration::from_secs(1)), (2, Duration::from_secs(4))] {
-        let waits = |job: &Job| matches!(&job.state, State::Queued(queued) if queued.effort.attempts == attempt);
-        let job = house.wait(id, "waiting for a better time", waits).await;
-        let State::Queued(queued) = &job.state else { panic!("{:?}", job.state) };
-        let until = SteadyTime::from_millis(clock.now().as_millisecond()).after(pause);
-        assert_eq!(queued.not_before, Some(until));
-        clock.advance(pause);
-    }
-    let job = house.wait(id, "ended", |job| job.state.is_terminal()).await;
-    assert!(matches!(&job.state, State::Succeeded(ended) if ended.effort.attempts == 3), "{:?}", job.state);
-    let logs = house.logs(id).await;
-    assert!(
-        logs.iter().any(|line| line.contains("attempt 2 ended") && line.contains("no room for epoch 1")),
-        "{logs:?}"
-    );
-    house.stop().await;
-}
-
-#[tokio::test]
 async fn a_child_that_has_sent_its_last_message_exits_by_itself() {
     let script = r#"
         case "$PWD" in
@@ -297,25 +270,6 @@ async fn a_child_that_has_sent_its_last_message_exits_by_itself() {
     assert!(matches!(&job.state, State::Succeeded(ended) if ended.effort.attempts == 2), "{:?}", job.state);
     let logs = house.logs(job.id).await;
     assert!(logs.iter().any(|line| line == "tidied up"), "{logs:?}");
-    house.stop().await;
-}
-
-#[tokio::test]
-async fn a_transient_failure_that_persists_ends_the_job_with_what_the_machine_lacks() {
-    let clock = Arc::new(ManualClock::at(from_millis(1_000_000)));
-    let script = r#"say '{"type":"transient_failure","problem":{"code":"disk_full","detail":"no room."}}'"#;
-    let mut house = House::at(clock.clone(), script).await;
-    house.start();
-    let id = house.queue(Duration::from_hours(1)).await;
-    for attempt in 1..=MAX_STALLED_ATTEMPTS {
-        let waits = |job: &Job| matches!(&job.state, State::Queued(queued) if queued.effort.attempts == attempt);
-        house.wait(id, "waiting for a better time", waits).await;
-        clock.advance(Duration::from_hours(1));
-    }
-    let job = house.wait(id, "ended", |job| job.state.is_terminal()).await;
-    let State::Failed(ended, problem) = &job.state else { panic!("{:?}", job.state) };
-    assert_eq!((problem.code, ended.effort.attempts), (Code::DiskFull, MAX_STALLED_ATTEMPTS + 1));
-    assert!(ended.effort.ran < Duration::from_secs(1), "waiting is not running");
     house.stop().await;
 }
 
@@ -358,59 +312,5 @@ async fn a_job_that_has_used_up_its_time_fails() {
         "{:?}",
         job.state
     );
-    house.stop().await;
-}
-
-#[tokio::test]
-async fn a_worker_that_drains_gives_its_jobs_back_with_their_checkpoints() {
-    let mut house = House::new(
-        r#"
-        say "{\"type\":\"checkpoint\",\"epoch\":1,\"file\":$(file checkpoint first)}"
-        read -r command && say '{"type":"stopped"}'"#,
-    )
-    .await;
-    house.start();
-    let id = house.queue(Duration::from_hours(1)).await;
-    house.wait(id, "at a checkpoint", |job| job.checkpoint.is_some()).await;
-    let jobs = house.jobs().clone();
-    let _folder = house.stop().await;
-    let job = jobs.get(&Tenant::default(), id).await.expect("a job");
-    let State::Queued(queued) = &job.state else { panic!("{:?}", job.state) };
-    assert_eq!((queued.effort.attempts, queued.effort.stalled), (1, 0));
-    assert!(job.checkpoint.is_some());
-}
-
-#[tokio::test]
-async fn the_job_of_a_worker_that_vanishes_goes_to_another_one() {
-    let mut house = House::new(r#"say '{"type":"phase","phase":"load"}'; read -r command; sleep 600"#).await;
-    house.start();
-    let id = house.queue(Duration::from_hours(1)).await;
-    house.wait(id, "loading", |job| !job.phases.is_empty()).await;
-    house.running.take().expect("runs").abort();
-    house.worker.policy.program.args = ["-c".into(), format!("{PRELUDE}finish").into()].into();
-    house.start();
-    let job = house.wait(id, "ended", |job| job.state.is_terminal()).await;
-    assert!(matches!(&job.state, State::Succeeded(ended) if ended.effort.attempts == 2), "{:?}", job.state);
-}
-
-#[tokio::test]
-async fn the_jobs_of_a_killed_worker_go_on_at_once_and_those_of_a_living_one_never() {
-    let mut house = House::new("finish").await;
-    let (gone, alive) = (WorkerId::new(), WorkerId::new());
-    let mut ids = Vec::new();
-    for worker in [gone, alive] {
-        ids.push(house.queue(Duration::from_hours(1)).await);
-        let claimant = Claimant { worker, devices: vec![Device::Cpu], lease: Duration::from_hours(1), room: u64::MAX };
-        house.jobs().claim(&claimant).await.expect("claims").expect("a job");
-    }
-    let roll = house.folder.path().join("workers");
-    let _living = RollEntry::new(&roll, alive).expect("enters");
-    // The system has let go of the other one's lock.
-    std::fs::write(roll.join(format!("{gone}.lock")), "").expect("writes");
-    house.start();
-    let job = house.wait(ids[0], "ended", |job| job.state.is_terminal()).await;
-    assert!(matches!(&job.state, State::Succeeded(ended) if ended.effort.attempts == 2), "{:?}", job.state);
-    let job = house.job(ids[1]).await;
-    assert!(matches!(&job.state, State::Running(running) if running.worker == alive), "{:?}", job.state);
     house.stop().await;
 }

@@ -1,0 +1,57 @@
+//! Workers that drain, vanish or are killed: their jobs go on.
+
+use super::*;
+
+#[tokio::test]
+async fn a_worker_that_drains_gives_its_jobs_back_with_their_checkpoints() {
+    let mut house = House::new(
+        r#"
+        say "{\"type\":\"checkpoint\",\"epoch\":1,\"file\":$(file checkpoint first)}"
+        read -r command && say '{"type":"stopped"}'"#,
+    )
+    .await;
+    house.start();
+    let id = house.queue(Duration::from_hours(1)).await;
+    house.wait(id, "at a checkpoint", |job| job.checkpoint.is_some()).await;
+    let jobs = house.jobs().clone();
+    let _folder = house.stop().await;
+    let job = jobs.get(&Tenant::default(), id).await.expect("a job");
+    let State::Queued(queued) = &job.state else { panic!("{:?}", job.state) };
+    assert_eq!((queued.effort.attempts, queued.effort.stalled), (1, 0));
+    assert!(job.checkpoint.is_some());
+}
+
+#[tokio::test]
+async fn the_job_of_a_worker_that_vanishes_goes_to_another_one() {
+    let mut house = House::new(r#"say '{"type":"phase","phase":"load"}'; read -r command; sleep 600"#).await;
+    house.start();
+    let id = house.queue(Duration::from_hours(1)).await;
+    house.wait(id, "loading", |job| !job.phases.is_empty()).await;
+    house.running.take().expect("runs").abort();
+    house.worker.policy.program.args = ["-c".into(), format!("{PRELUDE}finish").into()].into();
+    house.start();
+    let job = house.wait(id, "ended", |job| job.state.is_terminal()).await;
+    assert!(matches!(&job.state, State::Succeeded(ended) if ended.effort.attempts == 2), "{:?}", job.state);
+}
+
+#[tokio::test]
+async fn the_jobs_of_a_killed_worker_go_on_at_once_and_those_of_a_living_one_never() {
+    let mut house = House::new("finish").await;
+    let (gone, alive) = (WorkerId::new(), WorkerId::new());
+    let mut ids = Vec::new();
+    for worker in [gone, alive] {
+        ids.push(house.queue(Duration::from_hours(1)).await);
+        let claimant = Claimant { worker, devices: vec![Device::Cpu], lease: Duration::from_hours(1), room: u64::MAX };
+        house.jobs().claim(&claimant).await.expect("claims").expect("a job");
+    }
+    let roll = house.folder.path().join("workers");
+    let _living = RollEntry::new(&roll, alive).expect("enters");
+    // The system has let go of the other one's lock.
+    std::fs::write(roll.join(format!("{gone}.lock")), "").expect("writes");
+    house.start();
+    let job = house.wait(ids[0], "ended", |job| job.state.is_terminal()).await;
+    assert!(matches!(&job.state, State::Succeeded(ended) if ended.effort.attempts == 2), "{:?}", job.state);
+    let job = house.job(ids[1]).await;
+    assert!(matches!(&job.state, State::Running(running) if running.worker == alive), "{:?}", job.state);
+    house.stop().await;
+}
