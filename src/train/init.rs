@@ -1,5 +1,7 @@
 //! Fresh weights, distributed as PyTorch's defaults.
 
+use candle_core::Shape;
+use candle_nn::init::{FanInOut, NonLinearity};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -7,13 +9,13 @@ use crate::model::graph::{Graph, Op};
 use crate::model::parameters::{Role, counter, of_node};
 use crate::tensors::{StateDict, StateDictError};
 
-/// How far fresh weights of a kernel or a matrix of this shape, and its biases, lie from 0: `1 / sqrt(fan in)`, PyTorch's
-/// Kaiming-uniform with a = sqrt 5. In single precision, which differs from the rounded double by a bit for some fans: the same
-/// seed has to give the same weights.
+/// How far fresh weights of a kernel or a matrix of this shape, and its biases, lie from 0: gain by the root of the fan in, which is
+/// PyTorch's Kaiming-uniform with a = sqrt 5. In single precision, which differs from the rounded double by a bit for some fans:
+/// the same seed has to give the same weights.
 #[must_use]
 pub fn bound(shape: &[usize]) -> f32 {
-    let fan_in: usize = shape.iter().skip(1).product();
-    1.0 / (fan_in as f32).sqrt()
+    let fan_in = FanInOut::FanIn.for_shape(&Shape::from(shape));
+    NonLinearity::Linear.gain() as f32 / (fan_in as f32).sqrt()
 }
 
 /// Weights for `graph`: kernels, matrices and their biases uniform within their [`bound`], normalisations and layer scales as the

@@ -39,7 +39,7 @@ pub(crate) const ROWS: &[Row] = &[
     },
     row("fusion", &["cost", "domain", "exec", "kernels", "model", "settings", "tensors"], &[]),
     row("data", &["domain", "model", "settings", "tensors"], &[]),
-    row("train", &["data", "domain", "exec", "kernels", "model", "settings", "tensors"], &[]),
+    row("train", &["data", "domain", "exec", "kernels", "model", "settings", "tensors"], &["candle_core", "candle_nn"]),
     row("report", &["domain", "model", "settings"], &[]),
     row(
         "pipeline",
