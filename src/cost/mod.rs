@@ -4,6 +4,7 @@ pub mod budgets;
 pub mod calibration;
 mod counts;
 pub mod evaluation;
+pub mod identification;
 mod joins;
 pub mod systems;
 

@@ -1,5 +1,6 @@
 //! Whether it is known what network the members are, or whether it has to be.
 
+use crate::cost::identification::Decider;
 use crate::domain::problem::Problem;
 use crate::model::families::{self, Candidate, Degree, Detected, Evidence};
 use crate::model::graph::{Graph, Node, NodeId};
@@ -15,26 +16,26 @@ pub(super) fn warning(evidence: &Evidence) -> String {
 }
 
 /// What decides between the networks that fit, once the job runs.
-fn decides(job: &JobRequest) -> Option<&'static str> {
+fn decides(job: &JobRequest) -> Option<Decider> {
     if job.reference.is_some() {
-        Some("the reference")
+        Some(Decider::Reference)
     } else if job.architecture.assume {
         None
     } else if job.accuracy.is_some() {
-        Some("the known accuracies and the labels of the dataset")
+        Some(Decider::Accuracies)
     } else {
-        job.dataset.is_some().then_some("the labels of the dataset")
+        job.dataset.is_some().then_some(Decider::Labels)
     }
+}
+
+/// What decides between the networks, where several fit.
+pub(super) fn decider(job: &JobRequest, detected: &Detected) -> Option<Decider> {
+    if detected.candidates.len() > 1 { decides(job) } else { None }
 }
 
 /// Whether the network is known, or will be before it is used.
 pub(super) fn is_known(job: &JobRequest, detected: &Detected) -> bool {
     detected.candidates.len() == 1 || job.architecture.assume || decides(job).is_some()
-}
-
-/// Whether the network is decided only once the job runs.
-pub(super) fn is_open(job: &JobRequest, detected: &Detected) -> bool {
-    detected.candidates.len() > 1 && decides(job).is_some()
 }
 
 /// How sure it is what network the members are, before the job runs; `padded` says whether some are padded to the depth of
@@ -53,7 +54,12 @@ pub(super) fn evidence(
         return Ok(evidence);
     }
     let count = detected.candidates.len();
-    if let Some(what) = decides(job) {
+    if let Some(decider) = decides(job) {
+        let what = match decider {
+            Decider::Reference => "the reference",
+            Decider::Accuracies => "the known accuracies and the labels of the dataset",
+            Decider::Labels => "the labels of the dataset",
+        };
         let why = format!("{count} networks fit names and shapes; {what} will decide when the job runs");
         return Ok(Evidence { why, ..evidence });
     }

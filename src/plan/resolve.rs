@@ -92,7 +92,7 @@ pub fn resolve(mut job: JobRequest, inputs: &JobFiles<'_>) -> Result<Resolved, P
         job.input_shape = Some(detected.graphs[0].input_shape().clone());
     }
     let Method { importance, compensate, batch_norm, .. } = job.method;
-    let open = identity::is_open(&job, &detected);
+    let open = identity::decider(&job, &detected).is_some();
     let network = Network { detected, evidence, own, paddings, precision, importance, compensate, batch_norm, fusion };
     let (plan, counts) = Plan::new(&job, inputs, &network);
     // What compensation without data comes to follows from the network, which is decided when the job runs.

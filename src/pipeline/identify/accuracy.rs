@@ -1,15 +1,13 @@
 //! Proof by the accuracies that the client knows the members to have on the test split.
 
 use super::{LISTED, Trial, Verdict, labels, refused};
+use crate::cost::identification::FIRST_LOOK;
 use crate::domain::problem::{Code, Fault, FaultCode, Problem};
 use crate::kernels::loss::argmax;
 use crate::model::families::{Compared, Degree};
 use crate::pipeline::load::Subset;
 use crate::pipeline::phases::{Halt, Phases};
 use crate::train::Examples;
-
-/// Examples of a first look, in which networks drop out that are far off.
-const FIRST: usize = 1000;
 
 /// Standard deviations by which a measured accuracy may differ from the known one; more in the first look.
 const MARGIN: f64 = 3.0;
@@ -52,7 +50,7 @@ pub(super) fn decide(trial: &Trial<'_>, known: &[f64], phases: &mut Phases<'_>) 
     let mut left: Vec<usize> = (0..trial.candidates.len()).collect();
     let mut table: Vec<(f64, Compared)> = Vec::new();
     let mut accepted: Vec<(usize, Vec<Run>)> = Vec::new();
-    for (part, margin) in [(test.spread(FIRST), FIRST_MARGIN), (test.clone(), MARGIN)] {
+    for (part, margin) in [(test.spread(FIRST_LOOK), FIRST_MARGIN), (test.clone(), MARGIN)] {
         accepted.clear();
         table.clear();
         let total = left.len();

@@ -2,6 +2,7 @@
 //! often. That makes a network likely, never certain.
 
 use super::{LISTED, Trial, Verdict, refused};
+use crate::cost::identification::{RIVALS, ROUNDS};
 use crate::domain::problem::{Code, Problem};
 use crate::kernels::loss::{argmax, label_loss};
 use crate::model::families::{Compared, Degree};
@@ -9,18 +10,12 @@ use crate::pipeline::load::Subset;
 use crate::pipeline::phases::{Halt, Phases};
 use crate::train::Examples;
 
-/// Examples of the rounds in which networks that are clearly behind drop out.
-const ROUNDS: [usize; 4] = [48, 192, 768, 2048];
-
 /// Standard deviations of the difference by which a network must be ahead; more where it only drops out of a round.
 const MARGIN: f64 = 3.0;
 const ROUND_MARGIN: f64 = 4.0;
 
 /// Part of the examples on which two networks decide alike that these data cannot, and need not, tell apart.
 const ALIKE: f64 = 0.98;
-
-/// Networks that have dropped out and are run as the other members, too.
-const RIVALS: usize = 5;
 
 /// One member as one candidate on some examples.
 struct Run {

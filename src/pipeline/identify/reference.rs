@@ -1,6 +1,7 @@
 //! Proof by a reference: inputs, and what one member makes of them in the client's own code.
 
 use super::{LISTED, Trial, Verdict, labels, refused};
+use crate::cost::identification::{FEWEST_INPUTS, SCREENED_INPUTS};
 use crate::domain::problem::{Code, Fault, FaultCode, Problem};
 use crate::model::families::{Compared, Degree};
 use crate::model::header::{CheckpointHeader, Dtype};
@@ -8,9 +9,6 @@ use crate::pipeline::load;
 use crate::pipeline::phases::{Halt, Phases};
 use crate::tensors::{Checkpoint, Weights};
 use crate::train::TrainError;
-
-/// Fewest inputs.
-const FEWEST: usize = 16;
 
 /// Largest distance at which a network does what the reference says.
 const TOLERANCE: f64 = 1e-3;
@@ -22,9 +20,6 @@ const NEARER: f64 = 10.0;
 
 /// Distance that rounding explains: networks this near compute the same as far as the reference reaches.
 const ROUNDING: f64 = 1e-5;
-
-/// Inputs on which networks are tried first.
-const SCREENED: usize = 2;
 
 /// Examples of the job's data on which networks within the tolerance must agree.
 const AGREE_ON: usize = 256;
@@ -91,7 +86,7 @@ pub(super) fn decide(trial: &Trial<'_>, phases: &mut Phases<'_>) -> Result<Verdi
     let scale = scale_of(&reference.outputs, classes);
     let all = (0..trial.candidates.len()).collect();
     // What is too far away on the first inputs is so on all: most networks are run on these alone.
-    let first = reference.distances(trial, request.member, all, SCREENED, scale, phases)?;
+    let first = reference.distances(trial, request.member, all, SCREENED_INPUTS, scale, phases)?;
     let (close, far): (Vec<_>, Vec<_>) = first.into_iter().partition(|(distance, _)| *distance <= tolerance);
     let close = close.into_iter().map(|(_, candidate)| candidate).collect();
     let mut distances = reference.distances(trial, request.member, close, reference.count, scale, phases)?;
@@ -193,9 +188,9 @@ fn read(checkpoint: &Checkpoint, input: &[usize], name: &str) -> Result<Referenc
     if inputs.iter().skip(1).product::<usize>() != elements || inputs.len() < 2 {
         return Err(fault(format!("`inputs` of `{name}`: expected shape [N, …{input:?}], got {inputs:?}")));
     }
-    if count < FEWEST || logits.first() != Some(&count) {
+    if count < FEWEST_INPUTS || logits.first() != Some(&count) {
         let detail = format!(
-            "`{name}`: expected at least {FEWEST} inputs and as many logits, got {count} and {}",
+            "`{name}`: expected at least {FEWEST_INPUTS} inputs and as many logits, got {count} and {}",
             logits.first().copied().unwrap_or(0)
         );
         return Err(fault(detail));

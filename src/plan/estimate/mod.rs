@@ -7,12 +7,13 @@ mod seconds;
 use crate::cost::budgets::SENSITIVITY_MACS;
 use crate::cost::evaluation::{Fusion, measures_members, networks};
 use crate::cost::systems::{self, Fit};
-use crate::cost::{Counts, calibration, joins};
+use crate::cost::{Counts, calibration, identification, joins};
 use crate::domain::dataset::{DatasetFacts, DatasetFormat};
 use crate::model::costs::Costs;
 use crate::model::graph::{Graph, Op};
 use crate::model::parameters;
 use crate::model::precision::Precision;
+use crate::plan::identity;
 use crate::plan::network::{DatasetInput, JobFiles, Network};
 use crate::plan::request::JobRequest;
 use crate::settings::{Allocation, Budget, Compensate, Importance, Objective, Optimizer, Order, ReportCandidate, Size};
@@ -56,6 +57,8 @@ pub(super) struct Work {
     data_free: Option<DataFree>,
     /// Multiply-accumulates of measuring sensitivities, at most.
     probing: u64,
+    /// Multiply-accumulates of deciding which network the members are.
+    identifying: u64,
     /// Whether the members' units are put in one order.
     aligns: bool,
     /// Epochs of the concatenated network, and what it costs; where it is trained.
@@ -133,6 +136,7 @@ impl Work {
             training,
             ..Self::default()
         };
+        let mut tested = 0;
         if let (Some(dataset), Some(facts)) = (&job.dataset, inputs.dataset.and_then(DatasetInput::facts)) {
             let count = |split: &str| facts.splits.get(split).map_or(0, |split| split.examples as u64);
             let (train, test) = (count("train"), count("test"));
@@ -163,10 +167,12 @@ impl Work {
                 .sum();
             work.data_bytes = work.examples * (elements * size + 4);
             work.calibration = Calibration::of(job, network, work.train);
+            tested = test + others;
             if matches!(job.target.size, Size::Budget(Budget { allocation: Allocation::Sensitivity, .. })) {
                 work.probing = SENSITIVITY_MACS;
             }
         }
+        work.identifying = identifying(job, network, work.train, tested);
         work.data_free = (network.compensate == Compensate::DataFree).then(|| DataFree::of(network));
         work
     }
@@ -235,6 +241,16 @@ impl DataFree {
         });
         Self { layers: layers.collect() }
     }
+}
+
+/// Multiply-accumulates of deciding which of several networks the members are, with so many examples to train and to test on.
+fn identifying(job: &JobRequest, network: &Network, train: u64, test: u64) -> u64 {
+    let candidates = &network.detected.candidates;
+    let Some(decider) = identity::decider(job, &network.detected) else { return 0 };
+    let macs = candidates.iter().map(|candidate| Costs::of(&candidate.graph, &Precision::default()).macs);
+    let mean = macs.fold(0, u64::saturating_add) / candidates.len() as u64;
+    let passes = identification::passes(decider, candidates.len(), job.members.len(), train as usize, test as usize);
+    passes.saturating_mul(mean)
 }
 
 /// Elements of all activations of one example but those that melt into the operation before.

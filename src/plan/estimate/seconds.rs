@@ -53,6 +53,7 @@ impl Work {
         let loading = at(self.data_bytes, READ_PER_SECOND) + at(self.decoded, DECODED_PER_SECOND);
         let parts = [
             (loading, "to load the examples".to_owned()),
+            (at(self.identifying, MACS_PER_SECOND), "to identify the network".to_owned()),
             (at(moved, BYTES_PER_SECOND), format!("to read, rank and gather at {} GB/s", BYTES_PER_SECOND / 1e9)),
             (at(verifying, MACS_PER_SECOND), "to verify".to_owned()),
             (at(running, MACS_PER_SECOND) + at(solving, DOUBLE_MACS_PER_SECOND), "to calibrate and refit".to_owned()),

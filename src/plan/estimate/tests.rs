@@ -51,6 +51,16 @@ fn selection_alone_takes_little_memory() {
 }
 
 #[test]
+fn deciding_between_networks_takes_time() {
+    let data = json!({"dataset": "d", "method": {"compensate": "none"}});
+    let known = json!({"dataset": "d", "method": {"compensate": "none"}, "architecture": {"activation": "relu"}});
+    let (open, known) = (plan(&data), plan(&known));
+    assert!(open.seconds_basis.contains("to identify the network"), "{}", open.seconds_basis);
+    assert!(!known.seconds_basis.contains("to identify the network"), "{}", known.seconds_basis);
+    assert!(open.seconds_estimate > known.seconds_estimate);
+}
+
+#[test]
 fn compensation_counts_with_and_without_data() {
     let alone = plan(&json!({"method": {"compensate": "none"}}));
     let data_free = plan(&json!({"architecture": {"activation": "relu"}}));
