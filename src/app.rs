@@ -10,6 +10,7 @@ use anyhow::Context;
 
 use crate::config::Configuration;
 use crate::domain::clock::SharedClock;
+use crate::domain::quota::TenantResource;
 use crate::exec;
 use crate::http;
 use crate::http::state::AppState;
@@ -75,6 +76,7 @@ impl Application {
             datasets: state.datasets.clone(),
             blobs: state.blobs.clone(),
             limits: state.settings.validation.clone(),
+            reading_seconds: state.settings.tenants.quota().limit(TenantResource::ReadingSeconds),
             keep_free: state.settings.storage.keep_free.0,
             program: program.clone(),
             scratch: state.settings.storage.data_dir.join("scratch"),

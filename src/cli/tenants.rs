@@ -41,7 +41,7 @@ enum Action {
     Set {
         /// The tenant.
         tenant: Tenant,
-        /// What is limited: bytes, files, uploads, queued, running or `requests_per_second`.
+        /// What is limited: bytes, files, uploads, queued, running, `requests_per_second` or `reading_seconds`.
         resource: TenantResource,
         /// The most that it may have, as in `20` or `5GiB`; `none` for no limit, `default` for the server's.
         #[arg(value_parser = limit)]

@@ -142,6 +142,8 @@ concern! {
         tenant_running: usize = 0, "ENGRAFT_TENANT_RUNNING";
         /// Its requests in a second, on average over ten seconds.
         tenant_requests_per_second: usize = 0, "ENGRAFT_TENANT_REQUESTS_PER_SECOND";
+        /// Seconds within an hour for which its datasets are read through after their upload; those that are left wait.
+        tenant_reading_seconds: usize = 0, "ENGRAFT_TENANT_READING_SECONDS";
     }
 }
 
@@ -165,6 +167,7 @@ impl TenantDefaults {
             .with(TenantResource::Queued, number(self.tenant_queued))
             .with(TenantResource::Running, number(self.tenant_running))
             .with(TenantResource::RequestsPerSecond, number(self.tenant_requests_per_second))
+            .with(TenantResource::ReadingSeconds, number(self.tenant_reading_seconds))
     }
 }
 

@@ -17,12 +17,21 @@ pub enum TenantResource {
     Running,
     /// Requests in a second, on average.
     RequestsPerSecond,
+    /// Seconds within an hour for which its datasets are read through.
+    ReadingSeconds,
 }
 
 impl TenantResource {
     /// Every resource.
-    pub const ALL: [Self; 6] =
-        [Self::Bytes, Self::Files, Self::Uploads, Self::Queued, Self::Running, Self::RequestsPerSecond];
+    pub const ALL: [Self; 7] = [
+        Self::Bytes,
+        Self::Files,
+        Self::Uploads,
+        Self::Queued,
+        Self::Running,
+        Self::RequestsPerSecond,
+        Self::ReadingSeconds,
+    ];
 
     /// Its name.
     #[must_use]
@@ -34,6 +43,7 @@ impl TenantResource {
             Self::Queued => "queued",
             Self::Running => "running",
             Self::RequestsPerSecond => "requests_per_second",
+            Self::ReadingSeconds => "reading_seconds",
         }
     }
 
@@ -46,6 +56,7 @@ impl TenantResource {
             Self::Queued => "queued jobs",
             Self::Running => "running jobs",
             Self::RequestsPerSecond => "requests per second",
+            Self::ReadingSeconds => "seconds of reading datasets in an hour",
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sqlx::FromRow;
+use sqlx::sqlite::SqliteConnection;
 
 use super::files::{Deletion, FileRow, FileTable, Kind, StoredFile};
 use super::listing::Listing;
@@ -91,6 +92,26 @@ pub struct ToValidate {
     pub blob_key: String,
     /// How often it was taken, this time included.
     pub attempt: i64,
+    /// Whose it is.
+    tenant: String,
+    /// When it was taken, in steady time.
+    taken_at: i64,
+}
+
+impl ToValidate {
+    /// Counts the time for which it was read, until the steady time `now`.
+    async fn count(&self, conn: &mut SqliteConnection, now: i64) -> Result<(), StoreError> {
+        tenants::has_read(conn, &self.tenant, now - self.taken_at, now).await
+    }
+}
+
+/// How much of the reading one tenant may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// Datasets that are read at the same time.
+    pub most: usize,
+    /// Seconds of reading within an hour, for tenants without a limit of their own.
+    pub seconds: Option<u64>,
 }
 
 /// The table of datasets.
@@ -154,49 +175,58 @@ impl Datasets {
         self.table.delete(tenant, id_or_name).await
     }
 
-    /// Takes a dataset that nobody validates, for `lease`; after that anyone may take it again. Tenants take turns: the one
-    /// with the fewest that are being validated is next, unless it has `most` of them already.
+    /// Takes a dataset that nobody validates, for `lease`; after that anyone may take it again. Tenants take turns: of those that have
+    /// fewer than `share.most` datasets being read and time left in this hour, the one with the fewest is next, then the one that has had
+    /// the least time.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn claim(&self, lease: Duration, most: usize) -> Result<Option<ToValidate>, StoreError> {
+    pub async fn claim(&self, lease: Duration, share: Share) -> Result<Option<ToValidate>, StoreError> {
         let now = self.steady.now().await?;
         let (now, until) = (now.as_millis(), now.after(lease).as_millis());
-        let waiting: i64 = sqlx::query_scalar(
+        let something: i64 = sqlx::query_scalar(
             "SELECT EXISTS (SELECT 1 FROM datasets WHERE state = 'validating' AND (lease_until IS NULL OR lease_until <= ?1)
-                            AND (not_before IS NULL OR not_before <= ?1))",
+                            AND (not_before IS NULL OR not_before <= ?1))
+                 OR EXISTS (SELECT 1 FROM tenant_turns WHERE reading_ms > 0 AND reading_since <= ?1 - ?2)",
         )
         .bind(now)
+        .bind(tenants::HOUR_MS)
         .fetch_one(self.table.database.reader())
         .await?;
-        if waiting == 0 {
+        if something == 0 {
             return Ok(None);
         }
         let mut transaction = self.table.database.write().await?;
+        tenants::begin_reading_hours(&mut transaction, now).await?;
         let row: Option<(String, String, i64, String)> = sqlx::query_as(
             "WITH waiting AS (
                  SELECT id, tenant, created_at, (
                      SELECT count(*) FROM datasets AS other
-                     WHERE other.state = 'validating' AND other.lease_until > ?2 AND other.tenant = datasets.tenant) AS busy
+                     WHERE other.state = 'validating' AND other.lease_until > ?2 AND other.tenant = datasets.tenant) AS busy, coalesce((
+                     SELECT most FROM tenant_limits
+                     WHERE tenant_limits.tenant = datasets.tenant AND resource = 'reading_seconds'), ?4) AS seconds
                  FROM datasets WHERE state = 'validating' AND (lease_until IS NULL OR lease_until <= ?2)
                      AND (not_before IS NULL OR not_before <= ?2))
              UPDATE datasets SET lease_until = ?1, attempts = attempts + 1
              WHERE id = (SELECT id FROM waiting LEFT JOIN tenant_turns ON tenant_turns.tenant = waiting.tenant
-                         WHERE busy < ?3 ORDER BY busy, coalesce(dataset, 0), created_at, id LIMIT 1)
+                         WHERE busy < ?3 AND (seconds = 0 OR coalesce(reading_ms, 0) < 1000 * seconds)
+                         ORDER BY busy, coalesce(reading_ms, 0), coalesce(dataset, 0), created_at, id LIMIT 1)
              RETURNING id, blob_key, attempts, tenant",
         )
         .bind(until)
         .bind(now)
-        .bind(i64::try_from(most).unwrap_or(i64::MAX))
+        .bind(i64::try_from(share.most).unwrap_or(i64::MAX))
+        // Whoever asks for more seconds than this asks for no limit.
+        .bind(share.seconds.map_or(0, |seconds| i64::try_from(seconds).unwrap_or(0)))
         .fetch_optional(&mut *transaction)
         .await?;
         if let Some((.., tenant)) = &row {
             tenants::served(&mut transaction, tenant, Turn::Dataset).await?;
         }
         transaction.commit().await?;
-        let parse = |(id, blob_key, attempt, _): (String, String, i64, String)| {
+        let parse = |(id, blob_key, attempt, tenant): (String, String, i64, String)| {
             let id = id.parse().map_err(|error| StoreError::inconsistent("datasets", id.clone(), error))?;
-            Ok(ToValidate { id, blob_key, attempt })
+            Ok(ToValidate { id, blob_key, attempt, tenant, taken_at: now })
         };
         row.map(parse).transpose()
     }
@@ -221,6 +251,7 @@ impl Datasets {
         .bind(taken.attempt)
         .execute(&mut *transaction)
         .await?;
+        taken.count(&mut transaction, now).await?;
         transaction.commit().await
     }
 
@@ -229,7 +260,8 @@ impl Datasets {
     /// # Errors
     /// When the database fails.
     pub async fn interrupted(&self, taken: &ToValidate) -> Result<(), StoreError> {
-        let next = self.steady.now().await?.after(SHORTEST_WAIT);
+        let now = self.steady.now().await?;
+        let (now, next) = (now.as_millis(), now.after(SHORTEST_WAIT));
         let mut transaction = self.table.database.write().await?;
         sqlx::query(
             "UPDATE datasets SET lease_until = NULL, not_before = ? WHERE id = ? AND attempts = ? AND state = 'validating'",
@@ -239,6 +271,7 @@ impl Datasets {
         .bind(taken.attempt)
         .execute(&mut *transaction)
         .await?;
+        taken.count(&mut transaction, now).await?;
         transaction.commit().await
     }
 
@@ -247,6 +280,7 @@ impl Datasets {
     /// # Errors
     /// When the database fails.
     pub async fn release(&self, taken: &ToValidate) -> Result<(), StoreError> {
+        let now = self.steady.now().await?.as_millis();
         let mut transaction = self.table.database.write().await?;
         sqlx::query(
             "UPDATE datasets SET lease_until = NULL, attempts = attempts - 1
@@ -256,6 +290,7 @@ impl Datasets {
         .bind(taken.attempt)
         .execute(&mut *transaction)
         .await?;
+        taken.count(&mut transaction, now).await?;
         transaction.commit().await
     }
 
@@ -272,6 +307,7 @@ impl Datasets {
             Ok(facts) => ("ready", Some(serde_json::json!(facts).to_string()), None),
             Err(problem) => ("invalid", None, Some(serde_json::json!(problem).to_string())),
         };
+        let now = self.steady.now().await?.as_millis();
         let mut transaction = self.table.database.write().await?;
         sqlx::query(
             "UPDATE datasets SET state = ?, facts = ?, problem = ?, validated_at = ?, lease_until = NULL
@@ -285,6 +321,7 @@ impl Datasets {
         .bind(taken.attempt)
         .execute(&mut *transaction)
         .await?;
+        taken.count(&mut transaction, now).await?;
         transaction.commit().await
     }
 }
@@ -295,6 +332,7 @@ mod tests {
 
     use super::*;
     use crate::domain::clock::{ManualClock, from_millis};
+    use crate::domain::problem::Code;
 
     /// A store with these datasets of tenants, in the order of their uploads.
     async fn store(names: &[(&str, &str)]) -> (tempfile::TempDir, Datasets, Arc<ManualClock>) {
@@ -321,7 +359,8 @@ mod tests {
     }
 
     async fn take(datasets: &Datasets, most: usize) -> Option<(ToValidate, String)> {
-        let taken = datasets.claim(Duration::from_mins(1), most).await.expect("claims")?;
+        let share = Share { most, seconds: Some(100) };
+        let taken = datasets.claim(Duration::from_mins(1), share).await.expect("claims")?;
         let name = sqlx::query_scalar("SELECT name FROM datasets WHERE id = ?")
             .bind(taken.id.to_string())
             .fetch_one(datasets.table.database.reader())
@@ -338,6 +377,22 @@ mod tests {
             order.push(name);
         }
         assert_eq!(order, ["a1", "b1", "a2", "b2"], "a third one of one tenant waits while two are read");
+    }
+
+    #[tokio::test]
+    async fn who_has_had_its_time_waits_until_the_hour_is_over() {
+        let names = [("a", "a1"), ("a", "a2"), ("a", "a3"), ("b", "b1"), ("b", "b2")];
+        let (_folder, datasets, clock) = store(&names).await;
+        let facts = || Err(Problem::new(Code::DatasetInvalid, "read"));
+        let mut order = Vec::new();
+        while let Some((taken, name)) = take(&datasets, 9).await {
+            clock.advance(Duration::from_secs(if name.starts_with('a') { 60 } else { 1 }));
+            datasets.conclude(&taken, &facts()).await.expect("concludes");
+            order.push(name);
+        }
+        assert_eq!(order, ["a1", "b1", "b2", "a2"], "the least served is next, and 120 s are more than 100");
+        clock.advance(Duration::from_mins(59));
+        assert_eq!(take(&datasets, 9).await.expect("another hour").1, "a3");
     }
 
     #[tokio::test]

@@ -15,6 +15,7 @@ const ALL: &[(i64, &str, &str)] = &[
     (6, "reference", include_str!("../../migrations/0006_reference.sql")),
     (7, "tenants", include_str!("../../migrations/0007_tenants.sql")),
     (8, "upkeep", include_str!("../../migrations/0008_upkeep.sql")),
+    (9, "reading", include_str!("../../migrations/0009_reading.sql")),
 ];
 
 /// Everything that brings a database of any earlier version up to date.

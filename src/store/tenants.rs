@@ -7,6 +7,9 @@ use crate::domain::access::Tenant;
 use crate::domain::id::UploadId;
 use crate::domain::quota::{Quota, TenantResource, Usage};
 
+/// An hour in milliseconds.
+pub(super) const HOUR_MS: i64 = 60 * 60 * 1000;
+
 /// A tenant with its limits and what it has taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TenantUse {
@@ -145,6 +148,9 @@ fn counting(resource: TenantResource) -> Option<&'static str> {
         TenantResource::Uploads => "SELECT count(*) FROM uploads WHERE tenant = ?1 AND id IS NOT ?2",
         TenantResource::Queued => "SELECT count(*) FROM jobs WHERE tenant = ?1 AND state = 'queued'",
         TenantResource::Running => "SELECT count(*) FROM jobs WHERE tenant = ?1 AND state = 'running'",
+        TenantResource::ReadingSeconds => {
+            "SELECT coalesce((SELECT reading_ms / 1000 FROM tenant_turns WHERE tenant = ?1), 0)"
+        }
         TenantResource::RequestsPerSecond => return None,
     })
 }
@@ -171,5 +177,30 @@ pub(super) async fn served(conn: &mut SqliteConnection, tenant: &str, turn: Turn
         }
     };
     sqlx::query(statement).bind(tenant).execute(conn).await?;
+    Ok(())
+}
+
+/// Counts that a tenant's datasets were read for `read` until the steady time `now`.
+pub(super) async fn has_read(conn: &mut SqliteConnection, tenant: &str, read: i64, now: i64) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO tenant_turns (tenant, reading_since, reading_ms) VALUES (?1, ?2 - ?3, ?3)
+         ON CONFLICT (tenant) DO UPDATE SET
+             reading_since = CASE reading_ms WHEN 0 THEN excluded.reading_since ELSE reading_since END,
+             reading_ms = reading_ms + excluded.reading_ms",
+    )
+    .bind(tenant)
+    .bind(now)
+    .bind(read.max(0))
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Forgets what was read in hours that are over at the steady time `now`.
+pub(super) async fn begin_reading_hours(conn: &mut SqliteConnection, now: i64) -> Result<(), StoreError> {
+    sqlx::query("UPDATE tenant_turns SET reading_ms = 0 WHERE reading_ms > 0 AND reading_since <= ?")
+        .bind(now - HOUR_MS)
+        .execute(conn)
+        .await?;
     Ok(())
 }

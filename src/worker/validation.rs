@@ -18,7 +18,7 @@ use crate::config::Validation;
 use crate::domain::dataset::DatasetFacts;
 use crate::domain::problem::{Code, Problem};
 use crate::runtime::lifecycle::Shutdown;
-use crate::store::datasets::{Datasets, ToValidate};
+use crate::store::datasets::{Datasets, Share, ToValidate};
 use crate::store::{Blobs, StoreError};
 
 /// Time between two looks for work when nobody gives a hint: another process may have taken an upload.
@@ -51,6 +51,8 @@ pub struct Validator {
     pub blobs: Blobs,
     /// What a child may use.
     pub limits: Validation,
+    /// Seconds of reading within an hour, for tenants without a limit of their own.
+    pub reading_seconds: Option<u64>,
     /// Bytes that children leave free on the disk.
     pub keep_free: u64,
     /// The `engraft` executable.
@@ -112,7 +114,8 @@ impl Validator {
         let lease = self.limits.validation_timeout.0 + GRACE;
         // One is kept for the other tenants.
         let most = self.limits.validators.saturating_sub(1).max(1);
-        let Some(taken) = self.datasets.claim(lease, most).await? else { return Ok(false) };
+        let share = Share { most, seconds: self.reading_seconds };
+        let Some(taken) = self.datasets.claim(lease, share).await? else { return Ok(false) };
         let judged = tokio::select! {
             judged = self.judge(&taken) => judged,
             () = shutdown.draining() => {

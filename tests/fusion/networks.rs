@@ -12,12 +12,12 @@ use engraft::domain::problem::{Code, Problem};
 use engraft::exec::CpuNetwork;
 use engraft::model::families::Degree;
 use engraft::model::graph::Graph;
-use engraft::model::header::CheckpointHeader;
+use engraft::model::header::{CheckpointHeader, Dtype};
 use engraft::pipeline::{self, JobOutcome};
 use engraft::plan::network::JobFiles;
 use engraft::plan::parse::parse;
 use engraft::plan::resolve::resolve;
-use engraft::tensors::StateDict;
+use engraft::tensors::{Checkpoint, StateDict};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -36,6 +36,26 @@ struct Fixture {
     tensors: Value,
     #[serde(default)]
     twin: Option<String>,
+    /// Type of the weights; the logits of the reference are of this precision, too.
+    #[serde(default = "single")]
+    dtype: String,
+}
+
+fn single() -> String {
+    "float32".to_owned()
+}
+
+impl Fixture {
+    fn dtype(&self) -> Dtype {
+        match self.dtype.as_str() {
+            "float16" => Dtype::F16,
+            "bfloat16" => Dtype::Bf16,
+            other => {
+                assert_eq!(other, "float32");
+                Dtype::F32
+            }
+        }
+    }
 }
 
 /// What became of a network.
@@ -52,7 +72,6 @@ enum Outcome {
 struct Files {
     folder: tempfile::TempDir,
     header: CheckpointHeader,
-    weights: StateDict,
     inputs: Vec<f32>,
 }
 
@@ -60,10 +79,10 @@ impl Files {
     fn new(fixture: &Fixture) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let header = header(&fixture.tensors);
-        let own = weights::state_dict(&header, fixture.seed);
-        own.save(&folder.path().join("m0.safetensors"), &BTreeMap::new()).expect("a file");
-        let other = weights::state_dict(&header, fixture.seed + 1);
-        other.save(&folder.path().join("m1.safetensors"), &BTreeMap::new()).expect("a file");
+        for (name, seed) in [("m0.safetensors", fixture.seed), ("m1.safetensors", fixture.seed + 1)] {
+            let weights = weights::state_dict(&header, seed);
+            weights.save_as(&folder.path().join(name), &BTreeMap::new(), |_| fixture.dtype()).expect("a file");
+        }
         let inputs = weights::inputs(&fixture.input, fixture.seed);
         let mut reference = StateDict::default();
         let example: usize = fixture.input[1..].iter().product();
@@ -72,7 +91,7 @@ impl Files {
         let logits = fixture.logits[..REFERENCE].concat();
         reference.insert_f32("logits", &[REFERENCE, fixture.logits[0].len()], logits).expect("logits");
         reference.save(&folder.path().join("reference.safetensors"), &BTreeMap::new()).expect("a file");
-        Self { folder, header, weights: own, inputs }
+        Self { folder, header, inputs }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -114,7 +133,7 @@ fn is_right(graph: &Graph, files: &Files, fixture: &Fixture) -> bool {
     let example: usize = fixture.input[1..].iter().product();
     let count = fixture.input[0] - REFERENCE;
     let mut network: CpuNetwork = CpuNetwork::compile(graph, count, 2).expect("a network");
-    network.load(&files.weights).expect("its weights");
+    network.load(&Checkpoint::open(&files.path("m0.safetensors")).expect("the member")).expect("its weights");
     let got = network.forward(&files.inputs[REFERENCE * example..]).expect("a batch").to_vec();
     let expected = fixture.logits[REFERENCE..].concat();
     let classes = fixture.logits[0].len();

@@ -1,13 +1,17 @@
 //! Proof by a reference: inputs, and what one member makes of them in the client's own code.
 
+mod file;
+
+use file::{Reference, Scale, fault, read, scale_of, scaled};
+
 use super::{LISTED, Trial, Verdict, labels, refused};
-use crate::cost::identification::{FEWEST_INPUTS, SCREENED_INPUTS};
-use crate::domain::problem::{Code, Fault, FaultCode, Problem};
+use crate::cost::identification::SCREENED_INPUTS;
+use crate::domain::problem::{Code, Problem};
 use crate::model::families::{Compared, Degree};
 use crate::model::header::{CheckpointHeader, Dtype};
 use crate::pipeline::load;
 use crate::pipeline::phases::{Halt, Phases};
-use crate::tensors::{Checkpoint, Weights};
+use crate::tensors::Checkpoint;
 use crate::train::TrainError;
 
 /// Largest distance at which a network does what the reference says.
@@ -21,51 +25,74 @@ const NEARER: f64 = 10.0;
 /// Distance that rounding explains: networks this near compute the same as far as the reference reaches.
 const ROUNDING: f64 = 1e-5;
 
+/// Standard errors by which a reference must be nearer to one network than to another that it refutes.
+const MARGIN: f64 = 5.0;
+
 /// Examples of the job's data on which networks within the tolerance must agree.
 const AGREE_ON: usize = 256;
 
-/// What a member's last layer gives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Scale {
-    Logits,
-    /// Their logarithms of probabilities.
-    LogSoftmax,
-    Softmax,
+/// One member that is run on the inputs of a reference.
+struct Comparison<'a> {
+    trial: &'a Trial<'a>,
+    member: usize,
+    reference: &'a Reference,
+    scale: Scale,
 }
 
-/// The file of a reference.
-struct Reference {
-    inputs: Vec<f32>,
-    outputs: Vec<f32>,
-    count: usize,
-}
+impl Comparison<'_> {
+    /// What the member gives as a candidate for the first `count` inputs; none where it cannot be run so.
+    fn outputs(&self, candidate: usize, count: usize) -> Result<Option<Vec<f32>>, Halt> {
+        let Some(mut network) = self.trial.network(candidate, self.member, count)? else { return Ok(None) };
+        let classes = network.classes();
+        let inputs = &self.reference.inputs[..self.reference.inputs.len() / self.reference.count * count];
+        let logits = network.forward(inputs).map_err(TrainError::from)?;
+        Ok(Some(scaled(logits, classes, self.scale)))
+    }
 
-impl Reference {
-    /// How far a member is from the reference as each of some candidates, on the first `count` inputs.
+    /// How far the member is from the reference as each of some candidates, on the first `count` inputs.
     fn distances(
         &self,
-        trial: &Trial<'_>,
-        member: usize,
         candidates: Vec<usize>,
         count: usize,
-        scale: Scale,
         phases: &mut Phases<'_>,
     ) -> Result<Vec<(f64, usize)>, Halt> {
-        let largest = self.outputs.iter().fold(0.0_f64, |largest, value| largest.max(f64::from(value.abs())));
-        let [inputs, outputs] = [&self.inputs, &self.outputs].map(|all| &all[..all.len() / self.count * count]);
+        let all = &self.reference.outputs;
+        let largest = all.iter().fold(0.0_f64, |largest, value| largest.max(f64::from(value.abs())));
         let total = candidates.len();
         let mut distances = Vec::with_capacity(total);
         for (index, candidate) in candidates.into_iter().enumerate() {
             phases.check_stop()?;
-            if let Some(mut network) = trial.network(candidate, member, count)? {
-                let classes = network.classes();
-                let got = network.forward(inputs).map_err(TrainError::from)?;
-                distances.push((difference(&scaled(got, classes, scale), outputs) / largest, candidate));
+            if let Some(got) = self.outputs(candidate, count)? {
+                distances
+                    .push((difference(&got, &all[..all.len() / self.reference.count * count]) / largest, candidate));
             }
             phases.done(index + 1, total);
         }
         Ok(distances)
     }
+
+    /// How some candidates that are about as near as `nearest` compare with it.
+    fn rivals(&self, nearest: usize, others: impl Iterator<Item = usize>) -> Result<Vec<Rival>, Halt> {
+        let count = self.reference.count;
+        let Some(own) = self.outputs(nearest, count)? else { return Ok(Vec::new()) };
+        let mut rivals = Vec::new();
+        for candidate in others {
+            if let Some(other) = self.outputs(candidate, count)? {
+                let same = distance(&other, &own) <= ROUNDING;
+                if same || !refutes(&self.reference.outputs, &own, &other) {
+                    rivals.push(Rival { candidate, same });
+                }
+            }
+        }
+        Ok(rivals)
+    }
+}
+
+/// A network that the reference does not tell from the nearest one.
+struct Rival {
+    candidate: usize,
+    /// Whether it computes the same for all inputs of the reference, but for rounding.
+    same: bool,
 }
 
 /// Runs one member as each candidate, and takes the one that gives the reference's logits.
@@ -84,12 +111,13 @@ pub(super) fn decide(trial: &Trial<'_>, phases: &mut Phases<'_>) -> Result<Verdi
         return Err(fault(format!("`logits` of `{}`: expected {classes} for each input, got {got}", file.name)));
     }
     let scale = scale_of(&reference.outputs, classes);
+    let comparison = Comparison { trial, member: request.member, reference: &reference, scale };
     let all = (0..trial.candidates.len()).collect();
     // What is too far away on the first inputs is so on all: most networks are run on these alone.
-    let first = reference.distances(trial, request.member, all, SCREENED_INPUTS, scale, phases)?;
+    let first = comparison.distances(all, SCREENED_INPUTS, phases)?;
     let (close, far): (Vec<_>, Vec<_>) = first.into_iter().partition(|(distance, _)| *distance <= tolerance);
     let close = close.into_iter().map(|(_, candidate)| candidate).collect();
-    let mut distances = reference.distances(trial, request.member, close, reference.count, scale, phases)?;
+    let mut distances = comparison.distances(close, reference.count, phases)?;
     distances.extend(far);
     distances.sort_by(|a, b| a.0.total_cmp(&b.0));
     let line = |&(distance, candidate): &(f64, usize)| Compared {
@@ -114,22 +142,29 @@ pub(super) fn decide(trial: &Trial<'_>, phases: &mut Phases<'_>) -> Result<Verdi
         return Err(refused(Code::ArchitectureUnknown, detail, &compared));
     };
     let near = |most: f64| within.iter().filter(move |(distance, _)| *distance <= most).map(|(_, near)| *near);
-    let rivals: Vec<usize> = near((best * NEARER).max(ROUNDING)).collect();
+    let others = near((best * NEARER).max(ROUNDING)).filter(|other| *other != nearest);
+    let rivals = comparison.rivals(nearest, others)?;
     // Of those that rounding alone tells apart the most usual.
-    let chosen = near((best * 3.0).max(ROUNDING / 20.0)).min().unwrap_or(nearest);
-    let same = rivals.iter().all(|rival| near(ROUNDING).any(|near| near == *rival));
-    if !agree(trial, request.member, chosen, &rivals, tolerance)?.unwrap_or(same) {
+    let usual = |other: &usize| rivals.iter().any(|rival| rival.same && rival.candidate == *other);
+    let chosen =
+        near((best * 3.0).max(ROUNDING / 20.0)).filter(usual).min().map_or(nearest, |other| other.min(nearest));
+    let same = rivals.iter().all(|rival| rival.same);
+    let left: Vec<usize> = [nearest].into_iter().chain(rivals.iter().map(|rival| rival.candidate)).collect();
+    if !agree(trial, request.member, chosen, &left, tolerance)?.unwrap_or(same) {
         if let Some(data) = &trial.loaded.data {
-            return labels::decide(trial, &data.train, rivals, phases);
+            return labels::decide(trial, &data.train, left, phases);
         }
         let detail = format!(
-            "{} networks are about as near to the logits of {name}: give more varied inputs, or settings that decide",
-            rivals.len()
+            "{} networks are about as near to the logits of {name}: give more varied inputs{}, or settings that decide",
+            left.len(),
+            if half { ", and their logits in single precision (`model.float()`)" } else { "" },
         );
         return Err(refused(Code::ArchitectureAmbiguous, detail, &compared));
     }
-    let others =
-        distances.get(rivals.len()).map_or(String::new(), |(next, _)| format!(", the next network {next:.2e}"));
+    let others = distances
+        .iter()
+        .find(|(_, other)| !left.contains(other))
+        .map_or(String::new(), |(next, _)| format!(", the next network {next:.2e}"));
     let ends = match scale {
         Scale::Logits => "",
         Scale::LogSoftmax => " (its outputs are logarithms of probabilities; the fused network gives logits)",
@@ -170,76 +205,6 @@ fn is_half(header: &CheckpointHeader) -> bool {
     floats.all(|info| matches!(info.dtype, Dtype::F16 | Dtype::Bf16))
 }
 
-fn fault(detail: String) -> Halt {
-    Halt::Failed(Problem::faults(vec![Fault::new("/reference", FaultCode::ShapeMismatch, detail)]))
-}
-
-/// Reads the tensors `inputs` and `logits`, for inputs of the shape `input`.
-fn read(checkpoint: &Checkpoint, input: &[usize], name: &str) -> Result<Reference, Halt> {
-    let shape = |tensor: &str| {
-        let info = checkpoint.header().tensors.iter().find(|info| info.name == tensor);
-        info.map(|info| info.shape.clone()).ok_or_else(|| {
-            fault(format!("`{name}` has no tensor `{tensor}`: expected `inputs` and `logits`, see docs/reference.md"))
-        })
-    };
-    let (inputs, logits) = (shape("inputs")?, shape("logits")?);
-    let count = inputs.first().copied().unwrap_or(0);
-    let elements: usize = input.iter().product();
-    if inputs.iter().skip(1).product::<usize>() != elements || inputs.len() < 2 {
-        return Err(fault(format!("`inputs` of `{name}`: expected shape [N, …{input:?}], got {inputs:?}")));
-    }
-    if count < FEWEST_INPUTS || logits.first() != Some(&count) {
-        let detail = format!(
-            "`{name}`: expected at least {FEWEST_INPUTS} inputs and as many logits, got {count} and {}",
-            logits.first().copied().unwrap_or(0)
-        );
-        return Err(fault(detail));
-    }
-    let values =
-        |tensor: &str| checkpoint.f32(tensor).map_err(|error| fault(format!("`{tensor}` of `{name}`: {error}")));
-    let (inputs, outputs) = (values("inputs")?, values("logits")?);
-    let width = outputs.len() / count;
-    let varied = outputs.chunks_exact(width.max(1)).skip(1).any(|row| row != &outputs[..width]);
-    if !varied {
-        return Err(fault(format!("`{name}`: all inputs give the same logits; expected varied inputs")));
-    }
-    if inputs.iter().chain(outputs.iter()).any(|value| !value.is_finite()) {
-        return Err(fault(format!("`{name}` holds values that are not finite")));
-    }
-    Ok(Reference { inputs: inputs.into_owned(), outputs: outputs.into_owned(), count })
-}
-
-/// What kind of outputs these are.
-fn scale_of(outputs: &[f32], classes: usize) -> Scale {
-    if classes < 2 {
-        return Scale::Logits;
-    }
-    let near_one = |sum: f64| (sum - 1.0).abs() < 1e-3;
-    let rows = || outputs.chunks_exact(classes);
-    if rows().all(|row| row.iter().all(|value| *value >= 0.0) && near_one(row.iter().map(|v| f64::from(*v)).sum())) {
-        Scale::Softmax
-    } else if rows().all(|row| near_one(row.iter().map(|value| f64::from(*value).exp()).sum())) {
-        Scale::LogSoftmax
-    } else {
-        Scale::Logits
-    }
-}
-
-/// Logits as outputs of that kind.
-fn scaled(logits: &[f32], classes: usize, scale: Scale) -> Vec<f32> {
-    let row = |row: &[f32]| -> Vec<f32> {
-        let largest = row.iter().fold(f64::NEG_INFINITY, |largest, value| largest.max(f64::from(*value)));
-        let sum = row.iter().map(|value| (f64::from(*value) - largest).exp()).sum::<f64>().ln() + largest;
-        let log = row.iter().map(|value| f64::from(*value) - sum);
-        match scale {
-            Scale::Logits => row.to_vec(),
-            Scale::LogSoftmax => log.map(|value| value as f32).collect(),
-            Scale::Softmax => log.map(|value| value.exp() as f32).collect(),
-        }
-    };
-    logits.chunks_exact(classes.max(1)).flat_map(row).collect()
-}
-
 /// Largest difference, as a part of the largest expected value; infinite where there is one that is no number.
 fn distance(got: &[f32], expected: &[f32]) -> f64 {
     let largest = expected.iter().fold(0.0_f64, |largest, value| largest.max(f64::from(value.abs())));
@@ -250,4 +215,36 @@ fn distance(got: &[f32], expected: &[f32]) -> f64 {
 fn difference(got: &[f32], expected: &[f32]) -> f64 {
     let differences = got.iter().zip(expected).map(|(got, expected)| f64::from((got - expected).abs()));
     differences.fold(0.0_f64, |most, one| if one.is_nan() { f64::INFINITY } else { most.max(one) })
+}
+
+/// Whether `reference` is on the side of the outputs `own` and not of `other`: its place on the straight way from the one (0) to the
+/// other (1), by least squares, is below the middle by [`MARGIN`] standard errors. What rounding adds points anywhere.
+fn refutes(reference: &[f32], own: &[f32], other: &[f32]) -> bool {
+    let (mut along, mut way, mut rest) = (0.0, 0.0, 0.0);
+    for ((reference, own), other) in reference.iter().zip(own).zip(other) {
+        let [step, residual] = [other, reference].map(|value| f64::from(*value) - f64::from(*own));
+        along += step * residual;
+        way += step * step;
+        rest += residual * residual;
+    }
+    let error = (rest / reference.len() as f64 / way).sqrt();
+    along / way + MARGIN * error < 0.5
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_refutes_what_is_farther_than_its_own_rounding() {
+        let own: Vec<f32> = (0..320).map(|index| (index as f32 * 0.7).sin()).collect();
+        let moved = |by: f32, period: f32| -> Vec<f32> {
+            own.iter().enumerate().map(|(index, value)| value + by * (index as f32 * period).cos()).collect()
+        };
+        let reference = moved(0.003, 2.9);
+        assert!(refutes(&reference, &own, &moved(0.01, 1.3)), "three times as far");
+        assert!(!refutes(&reference, &own, &moved(0.0005, 1.3)), "nearer than what rounding adds");
+        assert!(!refutes(&moved(0.003, 1.3), &own, &moved(0.005, 1.3)), "on the way there");
+        assert!(!refutes(&reference, &own, &own), "the same");
+    }
 }
