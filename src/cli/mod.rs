@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod compare;
+mod convert;
 mod demo;
 mod fuse;
 mod inspect;
@@ -45,6 +46,7 @@ enum Command {
     Train(train::Train),
     Compare(compare::Compare),
     Inspect(inspect::Inspect),
+    Convert(convert::Convert),
     Demo(demo::Demo),
     Keys(keys::KeysCommand),
     Tenants(tenants::TenantsCommand),
@@ -69,6 +71,7 @@ pub fn main() -> ExitCode {
         Command::Train(command) => command.run(),
         Command::Compare(command) => command.run(),
         Command::Inspect(command) => command.run(),
+        Command::Convert(command) => command.run(),
         Command::Demo(command) => command.run(),
         Command::Keys(command) => command.run(),
         Command::Tenants(command) => command.run(),

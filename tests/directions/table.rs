@@ -28,6 +28,7 @@ pub(crate) const ROWS: &[Row] = &[
     row("model", &["domain", "settings"], &[]),
     row("cost", &["model", "settings"], &[]),
     row("tensors", &["domain", "model"], &["candle_core"]),
+    Row { module: "export", imports: &["domain", "model", "tensors"], in_tests: &["fusion"], frameworks: &[] },
     row("plan", &["cost", "domain", "model", "settings"], &[]),
     row("process", &["domain", "plan", "settings"], &[]),
     Row {
@@ -67,8 +68,8 @@ pub(crate) const ROWS: &[Row] = &[
     row(
         "cli",
         &[
-            "app", "config", "data", "domain", "exec", "http", "model", "pipeline", "plan", "process", "report",
-            "runtime", "settings", "store", "tensors",
+            "app", "config", "data", "domain", "exec", "export", "http", "model", "pipeline", "plan", "process",
+            "report", "runtime", "settings", "store", "tensors",
         ],
         &["clap", "tokio"],
     ),

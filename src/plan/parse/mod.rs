@@ -10,14 +10,14 @@ mod target;
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use self::reader::{Faults, Object, choice, integer, list, number, refuse, text};
 use super::request::JobRequest;
 use crate::domain::problem::{Fault, FaultCode};
 use crate::settings::{
-    Compensate, DatasetRequest, Device, MemberWeights, Method, MethodName, Normalization, Normalize, Order, Reference,
-    ReportCandidate,
+    Architecture, Compensate, DatasetRequest, Device, MemberWeights, Method, MethodName, Normalization, Normalize,
+    Order, Reference, ReportCandidate,
 };
 
 pub use comparison::comparison;
@@ -37,6 +37,14 @@ pub const MAX_MEMBERS: usize = 64;
 /// Every fault of the body, each with the pointer to its value.
 pub fn parse(body: &Value) -> Result<JobRequest, Vec<Fault>> {
     whole(body, job)
+}
+
+/// Reads the `architecture` of a job by itself.
+///
+/// # Errors
+/// Every fault of it, each with the pointer to its value in a job.
+pub fn architecture(value: &Value) -> Result<Architecture, Vec<Fault>> {
+    whole(&json!({ "architecture": value }), |body| Some(architecture::architecture(body)))
 }
 
 /// What `read` makes of the object `body`, unless there is any fault.

@@ -1,0 +1,105 @@
+//! `engraft convert`: a checkpoint with its network as a file that other programs run.
+
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use super::job::object_file;
+use crate::domain::problem::Problem;
+use crate::export::ExportFormat;
+use crate::export::onnx::{self, Normalize, write_onnx};
+use crate::model::families::{self, Evidence};
+use crate::model::graph::{Graph, Shape};
+use crate::plan::parse;
+use crate::settings::Architecture;
+use crate::tensors::Checkpoint;
+
+const EXAMPLE: &str = "\
+Write a fused network for onnxruntime, with pixels from 0 to 1 as inputs:
+
+  engraft convert fused.safetensors fused.onnx --mean 0.4914,0.4822,0.4465 --std 0.247,0.2435,0.2616
+
+A file that engraft wrote states its network. For any other, names and shapes must leave one network only, or
+--architecture says which it is.";
+
+/// Write a checkpoint and its network in another format, by the end of OUT's name: .onnx.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub(super) struct Convert {
+    /// The checkpoint (safetensors).
+    #[arg(value_name = "IN")]
+    from: PathBuf,
+    /// Where the network goes.
+    #[arg(value_name = "OUT")]
+    to: PathBuf,
+    /// The network (JSON): a graph, as `engraft inspect --graph` prints it, or what a job takes as `architecture`.
+    #[arg(long, value_name = "FILE")]
+    architecture: Option<PathBuf>,
+    /// Shape of one input example, such as 3,32,32, where the network leaves it open.
+    #[arg(long, value_name = "SIZES", value_delimiter = ',')]
+    input_shape: Option<Vec<usize>>,
+    /// Subtract these from the input's channels within the network.
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', requires = "std", allow_hyphen_values = true)]
+    mean: Option<Vec<f32>>,
+    /// Divide the input's channels by these within the network.
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', requires = "mean")]
+    std: Option<Vec<f32>>,
+    /// Replace OUT where it exists.
+    #[arg(long)]
+    force: bool,
+}
+
+impl Convert {
+    /// Reads one file and writes the other.
+    pub(super) fn run(self) -> Result<ExitCode> {
+        let format = ExportFormat::of_path(&self.to)?;
+        if self.to.exists() && !self.force {
+            bail!("{} exists; choose another name, or say --force to replace it", self.to.display());
+        }
+        let checkpoint =
+            Checkpoint::open(&self.from).with_context(|| format!("cannot convert {}", self.from.display()))?;
+        let graph = self.graph(&checkpoint)?;
+        let folder = self.to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let unwritable = || format!("cannot write {}", self.to.display());
+        let file = tempfile::Builder::new().prefix(".engraft-convert-").tempfile_in(folder).with_context(unwritable)?;
+        let mut out = BufWriter::with_capacity(1 << 20, file);
+        match format {
+            ExportFormat::Onnx => write_onnx(&graph, &checkpoint, &self.onnx_options(), &mut out)?,
+        }
+        out.flush().with_context(unwritable)?;
+        let file = out.into_inner().map_err(std::io::IntoInnerError::into_error).with_context(unwritable)?;
+        file.as_file().sync_all().with_context(unwritable)?;
+        file.persist(&self.to).with_context(unwritable)?;
+        println!("wrote {}", self.to.display());
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn onnx_options(&self) -> onnx::Options {
+        let both = self.mean.clone().zip(self.std.clone());
+        onnx::Options { normalize: both.map(|(mean, std)| Normalize { mean, std }) }
+    }
+
+    /// The network of the checkpoint, which must be the only one that fits.
+    fn graph(&self, checkpoint: &Checkpoint) -> Result<Graph> {
+        let architecture = match &self.architecture {
+            Some(path) => architecture(Value::Object(object_file(path)?))?,
+            None => Architecture::default(),
+        };
+        let input: Option<&Shape> = self.input_shape.as_ref();
+        let mut found = families::detect(&[checkpoint.header()], &architecture, input)?;
+        let evidence = Evidence::of(&found.candidates, found.source);
+        if evidence.degree.is_doubtful() && !architecture.assume {
+            return Err(families::ambiguous(&found.candidates).into());
+        }
+        Ok(found.graphs.swap_remove(0))
+    }
+}
+
+/// A graph, or the `architecture` of a job.
+fn architecture(value: Value) -> Result<Architecture, Problem> {
+    let value = if value.get("nodes").is_some() { json!({ "graph": value }) } else { value };
+    parse::architecture(&value).map_err(Problem::faults)
+}

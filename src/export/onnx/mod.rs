@@ -1,0 +1,167 @@
+//! Networks as ONNX files (github.com/onnx/onnx, operators of version 17).
+//!
+//! Initializers carry the names of the `state_dict` and the element type of the weights; what is not 32-bit is cast before
+//! it is used, since the network is computed in f32 here, too. The batch is left open.
+
+mod attention;
+mod emitter;
+mod message;
+mod operations;
+mod pools;
+
+use std::io::{self, Write};
+
+use self::emitter::{Emitter, Initializer, Source};
+use crate::domain::problem::{Code, Problem};
+use crate::model::formats::protobuf::{MAX_MESSAGE, put_bytes, put_length, put_varint};
+use crate::model::graph::Graph;
+use crate::model::header::Dtype;
+use crate::tensors::{CheckpointError, Elements, Weights};
+
+/// Name of the network's input, N examples of its input shape.
+const INPUT: &str = "input";
+/// Name of the network's output.
+const OUTPUT: &str = "logits";
+/// Elements that are converted to bytes at once.
+const CHUNK: usize = 1 << 16;
+
+/// How values of an image become a network's inputs: by channel, `(x - mean) / std`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Normalize {
+    /// One mean for each channel.
+    pub mean: Vec<f32>,
+    /// One standard deviation for each channel; finite and not 0.
+    pub std: Vec<f32>,
+}
+
+/// What an export may add to the network.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Options {
+    /// Normalises inputs within the file.
+    pub normalize: Option<Normalize>,
+}
+
+/// Why a network was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum OnnxExportError {
+    /// A tensor is missing or cannot be read.
+    #[error(transparent)]
+    Weights(#[from] CheckpointError),
+    /// A tensor of another size than the network's.
+    #[error("tensor `{name}` has {got} elements, but the network has {expected} there")]
+    Size {
+        /// The tensor.
+        name: String,
+        /// Elements by the network.
+        expected: usize,
+        /// Elements that came.
+        got: usize,
+    },
+    /// A file that no reader would take.
+    #[error("the file would have {0} bytes, and ONNX files have less than 2 GiB; write .safetensors instead")]
+    TooLarge(u64),
+    /// An operation that would need a constant, or a list of operators, of unreasonable size.
+    #[error("node `{0}` has too many output positions to be written with ONNX's operators")]
+    TooManyPositions(String),
+    /// Means and deviations that do not fit the input.
+    #[error(
+        "expected {channels} means and as many standard deviations that are finite and not 0, one for each input channel, got {mean:?} and {std:?}"
+    )]
+    Normalize {
+        /// Channels of the input.
+        channels: usize,
+        /// What came as means.
+        mean: Vec<f32>,
+        /// What came as standard deviations.
+        std: Vec<f32>,
+    },
+    /// Writing failed.
+    #[error("writing the ONNX file: {0}")]
+    Io(#[from] io::Error),
+}
+
+impl From<OnnxExportError> for Problem {
+    fn from(error: OnnxExportError) -> Self {
+        let code = match error {
+            OnnxExportError::Weights(error) => return error.into(),
+            OnnxExportError::Io(ref error) => Code::of_system(error),
+            OnnxExportError::Size { .. } => Code::InvalidCheckpoint,
+            OnnxExportError::TooLarge(_) | OnnxExportError::TooManyPositions(_) | OnnxExportError::Normalize { .. } => {
+                Code::InvalidRequest
+            }
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+/// Writes `graph` with its `weights` as an ONNX model: input `input`, N x the input shape; output `logits`, N x the output
+/// shape. Equal networks become equal bytes. Weights are read one tensor at a time.
+///
+/// # Errors
+/// See [`OnnxExportError`]; but for a failing `out`, before the first byte is written.
+pub fn write_onnx(
+    graph: &Graph,
+    weights: &dyn Weights,
+    options: &Options,
+    out: &mut impl Write,
+) -> Result<(), OnnxExportError> {
+    let mut emitter = Emitter::new(graph, weights);
+    emitter.run(options.normalize.as_ref())?;
+    let (nodes, initializers) = emitter.finish();
+    let mut tail = Vec::new();
+    put_bytes(&mut tail, 11, &message::value_info(INPUT, graph.input_shape()));
+    put_bytes(&mut tail, 12, &message::value_info(OUTPUT, graph.shape(graph.output())));
+    let mut head = nodes;
+    put_bytes(&mut head, 2, b"network");
+    let fronts: Vec<(Vec<u8>, u64)> = initializers.iter().map(front).collect();
+    let data = fronts.iter().map(|(front, data)| front.len() as u64 + data).sum::<u64>();
+    let len = (head.len() + tail.len()) as u64 + data;
+    let mut start = message::model_head();
+    put_length(&mut start, 7, len);
+    let whole = start.len() as u64 + len;
+    if whole > MAX_MESSAGE {
+        return Err(OnnxExportError::TooLarge(whole));
+    }
+    out.write_all(&start)?;
+    out.write_all(&head)?;
+    for (initializer, (front, _)) in initializers.iter().zip(&fronts) {
+        out.write_all(front)?;
+        match &initializer.source {
+            Source::Bytes(bytes) => out.write_all(bytes)?,
+            Source::Weight(name) => write_elements(&weights.elements(name)?, out)?,
+        }
+    }
+    Ok(out.write_all(&tail)?)
+}
+
+/// What stands before the data of an initializer in its graph, and how many bytes of data follow.
+fn front(initializer: &Initializer) -> (Vec<u8>, u64) {
+    let Initializer { name, dtype, shape, .. } = initializer;
+    let data = shape.iter().product::<usize>() as u64 * dtype.size() as u64;
+    let mut tensor = message::tensor(name, *dtype, shape);
+    put_length(&mut tensor, 9, data);
+    let mut front = Vec::new();
+    put_varint(&mut front, 5 << 3 | 2);
+    put_varint(&mut front, tensor.len() as u64 + data);
+    front.extend(tensor);
+    (front, data)
+}
+
+/// The element type in which a tensor is written.
+fn dtype(elements: &Elements<'_>) -> Dtype {
+    match elements {
+        Elements::Floats(_) => Dtype::F32,
+        Elements::Bytes { dtype, .. } => *dtype,
+    }
+}
+
+/// Writes elements, little endian, as they lie.
+fn write_elements(elements: &Elements<'_>, out: &mut impl Write) -> io::Result<()> {
+    match elements {
+        Elements::Bytes { bytes, .. } => out.write_all(bytes),
+        Elements::Floats(values) => values.chunks(CHUNK).try_for_each(|values| {
+            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            out.write_all(&bytes)
+        }),
+    }
+}
