@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::job::object_file;
 use crate::domain::problem::Problem;
-use crate::export::ExportFormat;
 use crate::export::onnx::{self, Normalize, write_onnx};
+use crate::export::{ExportFormat, python};
 use crate::model::families::{self, Evidence};
 use crate::model::graph::{Graph, Shape};
 use crate::plan::parse;
@@ -68,6 +68,11 @@ impl Convert {
         let mut out = BufWriter::with_capacity(1 << 20, file);
         match format {
             ExportFormat::Onnx => write_onnx(&graph, &checkpoint, &self.onnx_options(), &mut out)?,
+            ExportFormat::Python => {
+                let weights = self.from.file_name().map(|name| name.to_string_lossy().into_owned());
+                let options = python::Options { normalize: self.onnx_options().normalize, weights };
+                out.write_all(python::source(&graph, &options)?.as_bytes()).with_context(unwritable)?;
+            }
         }
         out.flush().with_context(unwritable)?;
         let file = out.into_inner().map_err(std::io::IntoInnerError::into_error).with_context(unwritable)?;

@@ -1,6 +1,7 @@
 //! Networks as files that other programs run.
 
 pub mod onnx;
+pub mod python;
 
 use std::path::Path;
 
@@ -11,11 +12,13 @@ use crate::domain::problem::{Code, Problem};
 pub enum ExportFormat {
     /// Open Neural Network Exchange, for onnxruntime and what else reads it.
     Onnx,
+    /// Source of a PyTorch module.
+    Python,
 }
 
 impl ExportFormat {
     /// All of them, with the ends of their files' names.
-    pub const ALL: [(Self, &str); 1] = [(Self::Onnx, "onnx")];
+    pub const ALL: [(Self, &str); 2] = [(Self::Onnx, "onnx"), (Self::Python, "py")];
 
     /// The format of a file by the end of its name.
     ///

@@ -14,25 +14,24 @@ import subprocess
 import sys
 import tempfile
 
-PACKAGES = ["numpy", "safetensors", "onnxruntime"]
 TOLERANCE = 1e-4
 ROOT = pathlib.Path(__file__).parent.parent
 FAMILIES = ROOT / "fixtures" / "families"
 
 
-def main():
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(exporter, about, packages):
+    arguments = argparse.ArgumentParser(description=about.splitlines()[0])
     arguments.add_argument("engraft", type=pathlib.Path)
     arguments.add_argument("--install", action="store_true")
     options = arguments.parse_args()
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing and options.install:
         subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *missing], check=True)
         importlib.invalidate_caches()
     elif missing:
         sys.exit(f"NOT RUN: {', '.join(missing)} missing; say --install to install them")
     with tempfile.TemporaryDirectory() as folder:
-        wrong = Exporter(options.engraft.resolve(), pathlib.Path(folder)).all()
+        wrong = exporter(options.engraft.resolve(), pathlib.Path(folder)).all()
     if wrong:
         sys.exit("\n".join(["these differ by more than the tolerance:", *wrong]))
 
@@ -48,17 +47,23 @@ class Exporter:
         print(f"{len(rows)} networks, largest difference {max(difference for _, difference in rows):.1e}")
         return [name for name, difference in rows if not difference < TOLERANCE]
 
-    def run(self, tensors, inputs, metadata=None, options=()):
-        """Logits in onnxruntime of a network with these weights, by way of the command."""
-        import onnxruntime
+    def convert(self, tensors, name, metadata, options):
+        """Writes a network with these weights in another format; returns the file."""
         import safetensors.numpy
 
-        source, target = self.folder / "network.safetensors", self.folder / "network.onnx"
+        source, target = self.folder / "network.safetensors", self.folder / name
         safetensors.numpy.save_file(tensors, source, metadata)
         command = [self.engraft, "convert", source, target, "--force", *options]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"{' '.join(map(str, command))}: {done.stderr}")
+        return target
+
+    def run(self, tensors, inputs, metadata=None, options=()):
+        """Logits in onnxruntime of a network with these weights, by way of the command."""
+        import onnxruntime
+
+        target = self.convert(tensors, "network.onnx", metadata, options)
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = 1
         session = onnxruntime.InferenceSession(target, settings, providers=["CPUExecutionProvider"])
@@ -143,4 +148,4 @@ def difference(expected, got):
 
 
 if __name__ == "__main__":
-    main()
+    main(Exporter, __doc__, ["numpy", "safetensors", "onnxruntime"])
