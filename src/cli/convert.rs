@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 
 use super::job::object_file;
 use crate::domain::problem::Problem;
-use crate::export::onnx::{self, Normalize, write_onnx};
+use crate::export::onnx::{self, write_onnx};
 use crate::export::{ExportFormat, python};
 use crate::model::families::{self, Evidence};
 use crate::model::graph::{Graph, Shape};
 use crate::plan::parse;
-use crate::settings::Architecture;
+use crate::settings::{Architecture, Normalize};
 use crate::tensors::Checkpoint;
 
 const EXAMPLE: &str = "\

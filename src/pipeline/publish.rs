@@ -11,13 +11,14 @@ use sha2::{Digest, Sha256};
 use super::context::Context;
 use super::phases::Halt;
 use crate::domain::problem::{Code, Problem};
+use crate::export::python;
 use crate::fusion::{Fused, Provenance, Recipe};
 use crate::model::families;
 use crate::model::graph::Graph;
 use crate::model::precision::Precision;
 use crate::model::refit::Compensation;
 use crate::process::protocol::{InputFile, OutputFile, Task};
-use crate::report::{Choice, Report, page};
+use crate::report::{CardFile, CardFiles, Choice, Report, card, page};
 use crate::tensors::{Checkpoint, StateDict, Written};
 
 /// Where the fused network's units come from, and everything that it was made with.
@@ -50,6 +51,9 @@ impl<'a> From<&'a InputFile> for Input<'a> {
     }
 }
 
+/// What the fused model is called where its files are described.
+const MODEL_FILE: &str = "fused.safetensors";
+
 /// What a job leaves behind, beside the model, which is written already.
 #[derive(Debug)]
 pub(super) struct Results<'a> {
@@ -60,7 +64,7 @@ pub(super) struct Results<'a> {
     pub(super) report: &'a Report,
 }
 
-/// Writes the report in both forms, architecture and provenance below the task's scratch folder; with the model they are the artifacts.
+/// Writes the report in both forms, the model card, architecture, source and provenance below the task's scratch folder; with the model they are the artifacts.
 pub(super) fn publish(task: &Task, results: Results<'_>) -> Result<Vec<OutputFile>, Problem> {
     let provenance = ProvenanceFile {
         engraft_version: env!("CARGO_PKG_VERSION"),
@@ -79,10 +83,34 @@ pub(super) fn publish(task: &Task, results: Results<'_>) -> Result<Vec<OutputFil
         text(&task.scratch, "report.html", "text/html; charset=utf-8", page(results.report).as_bytes())?,
         json(&task.scratch, "provenance", &provenance)?,
     ];
+    // A network whose names no source can spell has none.
+    let source = results.graph.and_then(|graph| source(graph, results.report));
     if let Some(graph) = results.graph {
         artifacts.push(json(&task.scratch, "architecture", graph)?);
     }
+    if let Some(source) = &source {
+        artifacts.push(text(&task.scratch, "model.py", "text/x-python; charset=utf-8", source.as_bytes())?);
+    }
+    let card = card(results.report, &card_files(task, &artifacts[0], source.is_some()));
+    artifacts.push(text(&task.scratch, "card", "text/markdown; charset=utf-8", card.as_bytes())?);
     Ok(artifacts)
+}
+
+/// The fused network as PyTorch source.
+fn source(graph: &Graph, report: &Report) -> Option<String> {
+    let options = python::Options { normalize: report.normalize.clone(), weights: Some(MODEL_FILE.to_owned()) };
+    python::source(graph, &options).ok()
+}
+
+/// What the card of a job's model names.
+fn card_files<'a>(task: &'a Task, model: &'a OutputFile, has_source: bool) -> CardFiles<'a> {
+    let input = |file: &'a InputFile| CardFile { name: &file.name, sha256: &file.sha256 };
+    CardFiles {
+        model: CardFile { name: MODEL_FILE, sha256: &model.sha256 },
+        members: task.members.iter().map(input).collect(),
+        dataset: task.dataset.as_ref().map(input),
+        has_source,
+    }
 }
 
 /// What the file of a model says of itself, with its network where that is `known`.

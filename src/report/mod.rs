@@ -1,11 +1,13 @@
 //! The report of a job: every candidate side by side, and what a reader should know about the figures.
 
+mod card;
 mod choice;
 mod comparison;
 mod gain;
 mod html;
 mod table;
 
+pub use card::{CardFile, CardFiles, card};
 pub use choice::{Choice, Tried, Yardstick};
 pub use comparison::{Comparison, Run};
 pub use gain::{Gain, gain_kept};

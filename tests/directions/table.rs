@@ -28,7 +28,12 @@ pub(crate) const ROWS: &[Row] = &[
     row("model", &["domain", "settings"], &[]),
     row("cost", &["model", "settings"], &[]),
     row("tensors", &["domain", "model"], &["candle_core"]),
-    Row { module: "export", imports: &["domain", "model", "tensors"], in_tests: &["fusion"], frameworks: &[] },
+    Row {
+        module: "export",
+        imports: &["domain", "model", "settings", "tensors"],
+        in_tests: &["fusion"],
+        frameworks: &[],
+    },
     row("plan", &["cost", "domain", "model", "settings"], &[]),
     row("process", &["domain", "plan", "settings"], &[]),
     Row {
@@ -45,8 +50,8 @@ pub(crate) const ROWS: &[Row] = &[
     row(
         "pipeline",
         &[
-            "cost", "data", "domain", "exec", "fusion", "kernels", "model", "plan", "process", "report", "settings",
-            "tensors", "train",
+            "cost", "data", "domain", "exec", "export", "fusion", "kernels", "model", "plan", "process", "report",
+            "settings", "tensors", "train",
         ],
         &[],
     ),

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::message::{self, Attribute, data_type};
-use super::{INPUT, Normalize, OUTPUT, OnnxExportError, dtype};
+use super::{INPUT, OUTPUT, OnnxExportError, dtype};
 use crate::model::formats::protobuf::put_bytes;
 use crate::model::graph::{Graph, NodeId};
 use crate::model::header::Dtype;
 use crate::model::parameters;
+use crate::settings::Normalize;
 use crate::tensors::Weights;
 
 /// A tensor of constants in the file.
@@ -98,11 +99,16 @@ impl<'a> Emitter<'a> {
         let Some(Normalize { mean, std }) = normalize else { return Ok(INPUT.to_owned()) };
         let channels = self.graph.input_shape()[0];
         let finite = mean.iter().chain(std).all(|value| value.is_finite()) && !std.contains(&0.0);
-        if !finite || mean.len() != channels || std.len() != channels {
+        let count = mean.len();
+        if !finite || count == 0 || std.len() != count || !channels.is_multiple_of(count) {
             return Err(OnnxExportError::Normalize { channels, mean: mean.clone(), std: std.clone() });
         }
         let shape = self.by_channel(self.graph.input_shape().len() - 1);
-        let (mean, std) = (self.floats("mean", &shape, mean), self.floats("std", &shape, std));
+        // One for all, or one for each channel of an image whose values are the network's channels.
+        let [mean, std] = [mean, std].map(|values| -> Vec<f32> {
+            values.iter().flat_map(|value| std::iter::repeat_n(*value, channels / count)).collect()
+        });
+        let (mean, std) = (self.floats("mean", &shape, &mean), self.floats("std", &shape, &std));
         let centred = self.node("Sub", &[INPUT, &mean], &[]);
         Ok(self.node("Div", &[&centred, &std], &[]))
     }

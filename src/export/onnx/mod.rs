@@ -16,6 +16,7 @@ use crate::domain::problem::{Code, Problem};
 use crate::model::formats::protobuf::{MAX_MESSAGE, put_bytes, put_length, put_varint};
 use crate::model::graph::Graph;
 use crate::model::header::Dtype;
+use crate::settings::Normalize;
 use crate::tensors::{CheckpointError, Elements, Weights};
 
 /// Name of the network's input, N examples of its input shape.
@@ -24,15 +25,6 @@ const INPUT: &str = "input";
 const OUTPUT: &str = "logits";
 /// Elements that are converted to bytes at once.
 const CHUNK: usize = 1 << 16;
-
-/// How values of an image become a network's inputs: by channel, `(x - mean) / std`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Normalize {
-    /// One mean for each channel.
-    pub mean: Vec<f32>,
-    /// One standard deviation for each channel; finite and not 0.
-    pub std: Vec<f32>,
-}
 
 /// What an export may add to the network.
 #[derive(Debug, Clone, Default, PartialEq)]

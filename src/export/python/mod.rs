@@ -5,10 +5,10 @@ mod forward;
 mod modules;
 mod names;
 
-use super::onnx::Normalize;
 use crate::domain::problem::{Code, Problem};
 use crate::model::graph::{Graph, Op};
 use crate::model::parameters;
+use crate::settings::Normalize;
 use forward::Forward;
 use modules::Modules;
 
@@ -18,7 +18,7 @@ const MAX_DEPTH: usize = 40;
 /// What a source says beside the network.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// How pixels from 0 to 1 become the network's inputs, where that is known.
+    /// How the network's inputs were normalised, where that is known.
     pub normalize: Option<Normalize>,
     /// File of the weights, for the example at the top.
     pub weights: Option<String>,
@@ -69,12 +69,11 @@ fn head(graph: &Graph, options: &Options) -> String {
     let sizes = |shape: &[usize]| shape.iter().map(|axis| format!(", {axis}")).collect::<String>();
     let (input, output) = (sizes(graph.input_shape()), sizes(graph.shape(graph.output())));
     let file = options.weights.as_deref().unwrap_or("fused.safetensors");
-    let call = if options.normalize.is_some() { "normalize(pixels)" } else { "inputs" };
+    let call = if options.normalize.is_some() { "normalize(inputs)" } else { "inputs" };
     let imported = if options.normalize.is_some() { "load, normalize" } else { "load" };
-    let of = if options.normalize.is_some() { "pixels from 0 to 1 of shape" } else { "inputs of shape" };
     format!(
         "\"\"\"A network of {weights} weights, as engraft knows it.\n\n    from model import {imported}\n\n    network = load({})\n    \
-         outputs = network({call})  # [N{output}], for {of} [N{input}]\n\"\"\"\n\nimport torch\n{}from torch import nn",
+         outputs = network({call})  # [N{output}], for inputs of shape [N{input}]\n\"\"\"\n\nimport torch\n{}from torch import nn",
         names::quoted(file),
         if graph.nodes().iter().any(|node| needs_functional(&node.op)) {
             "import torch.nn.functional as F\n"
@@ -117,7 +116,7 @@ fn normalization(graph: &Graph, normalize: &Normalize) -> Result<(String, String
     }
     let numbers = |values: &[f32]| values.iter().map(|value| format!("{value:?}")).collect::<Vec<_>>().join(", ");
     let constants = format!(
-        "# Of each channel, for pixels from 0 to 1.\nMEAN = [{}]\nSTD = [{}]",
+        "# Of each channel; bytes of images are divided by 255 before.\nMEAN = [{}]\nSTD = [{}]",
         numbers(&normalize.mean),
         numbers(&normalize.std)
     );
@@ -130,8 +129,8 @@ fn normalization(graph: &Graph, normalize: &Normalize) -> Result<(String, String
         axes.push_str(&format!(".view(-1{})", ", 1".repeat(shape.len() - 1)));
     }
     let function = format!(
-        "def normalize(pixels):\n    \"\"\"Inputs as the network needs them.\"\"\"\n    mean, std = \
-         (torch.tensor(values, device=pixels.device){axes} for values in (MEAN, STD))\n    return (pixels - mean) / std"
+        "def normalize(inputs):\n    \"\"\"Inputs as the network needs them.\"\"\"\n    mean, std = \
+         (torch.tensor(values, device=inputs.device){axes} for values in (MEAN, STD))\n    return (inputs - mean) / std"
     );
     Ok((constants, function))
 }
@@ -170,7 +169,7 @@ mod tests {
         let normalize = Some(Normalize { mean: vec![0.5], std: vec![0.25] });
         let text = source(&network("stem"), &Options { normalize, weights: None }).expect("a source");
         for part in [
-            "outputs = network(normalize(pixels))  # [N, 2], for pixels from 0 to 1 of shape [N, 3, 4, 4]\n",
+            "outputs = network(normalize(inputs))  # [N, 2], for inputs of shape [N, 3, 4, 4]\n",
             "MEAN = [0.5]\nSTD = [0.25]\n",
             "        self.stem = nn.Conv2d(3, 4, 3, padding=1)\n        self.stage = nn.ModuleDict({\n            \"0\": nn.Conv2d(4, 4, 1, bias=False),\n        })\n",
             "    def forward(self, x):\n        x1 = F.relu(self.stem(x))\n        x = self.stage[\"0\"](x1)\n        x = x + x1\n        x = x.mean((2, 3), keepdim=True)\n        \

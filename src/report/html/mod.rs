@@ -220,4 +220,4 @@ fn settings(body: &mut String, report: &Report) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -24,7 +24,8 @@ fn candidate(name: &str, kind: CandidateKind, accuracy: f64) -> CandidateReport 
     }
 }
 
-fn report() -> Report {
+/// A report of two members.
+pub(in crate::report) fn report() -> Report {
     let epoch = |epoch: usize| EpochMetrics {
         epoch,
         train_loss: (epoch > 0).then_some(1.0),

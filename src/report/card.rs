@@ -1,0 +1,233 @@
+//! The model card: a README in Markdown for the fused model's repository, with the metadata block that hubs read.
+
+use std::fmt::Write as _;
+
+use super::table::{cells, percent, title};
+use super::{CandidateKind, CandidateReport, Gain, Report};
+use crate::domain::progress::Score;
+use crate::settings::Compensate;
+
+/// A file that went into the model.
+#[derive(Debug, Clone, Copy)]
+pub struct CardFile<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// SHA-256, in hexadecimal.
+    pub sha256: &'a str,
+}
+
+/// What a card names beside the report.
+#[derive(Debug, Clone)]
+pub struct CardFiles<'a> {
+    /// The fused model.
+    pub model: CardFile<'a>,
+    /// The members, in the order of the job.
+    pub members: Vec<CardFile<'a>>,
+    /// The dataset, if there was one.
+    pub dataset: Option<CardFile<'a>>,
+    /// Whether `model.py` is published with it.
+    pub has_source: bool,
+}
+
+/// The card of a job's model.
+#[must_use]
+pub fn card(report: &Report, files: &CardFiles<'_>) -> String {
+    let mut text = metadata(report, files);
+    text += "\n# Fused model\n\n";
+    let _ = writeln!(
+        text,
+        "One network of the family `{}`, made of {} by engraft {} ({}), for the same inputs and outputs.",
+        report.architecture,
+        counted(report.members.len(), "trained network"),
+        report.engraft_version,
+        report.method.name.as_str().replace('_', " "),
+    );
+    if let Some(evidence) = report.evidence.as_ref().filter(|evidence| evidence.degree.is_doubtful()) {
+        let _ = writeln!(
+            text,
+            "\n**What network the members are is {}, not certain**: {}.",
+            evidence.degree.name(),
+            evidence.why
+        );
+    }
+    text += "\n## Accuracy\n\n";
+    text += &accuracy(report);
+    text += "\n## Files\n\n| file | SHA-256 |\n| --- | --- |\n";
+    let members = files.members.iter().map(|file| ("member", *file));
+    let data = files.dataset.iter().map(|file| ("dataset", *file));
+    for (role, file) in [("this model", files.model)].into_iter().chain(members).chain(data) {
+        let _ = writeln!(text, "| {role}: {} | `{}` |", code(file.name), file.sha256);
+    }
+    text += "\n## How it was made\n\n";
+    text += &making(report);
+    text += "\n## How to use it\n\n";
+    text += &usage(report, files);
+    if !report.warnings.is_empty() {
+        text += "\n## Warnings\n\n";
+        report.warnings.iter().for_each(|warning| text += &format!("- {}\n", warning.replace('\n', " ")));
+    }
+    text += "\n## Licence, data, limits\n\nTo be filled in: the licences of the members and of the data decide under which terms this model may be \
+             used; what it was trained to do, and where it should not be used.\n";
+    text
+}
+
+/// The block that hubs read; texts are JSON strings, which YAML reads too.
+fn metadata(report: &Report, files: &CardFiles<'_>) -> String {
+    let text = |text: &str| serde_json::Value::from(text).to_string();
+    let mut block = "---\nlicense: unknown  # to be filled in\nlibrary_name: engraft\ntags:\n- model-fusion\n- neuron-transplantation\n".to_owned();
+    let fused = report.candidates.iter().find(|candidate| candidate.kind == CandidateKind::Fused);
+    let (Some(score), Some(dataset)) = (fused.and_then(|fused| fused.test), &files.dataset) else {
+        return block + "---\n";
+    };
+    let _ = write!(
+        block,
+        "metrics:\n- accuracy\nmodel-index:\n- name: {}\n  results:\n  - task:\n      type: image-classification\n    dataset:\n      name: {name}\n      type: \
+         {name}\n      split: test\n    metrics:\n    - type: accuracy\n      value: {}\n---\n",
+        text(files.model.name),
+        score.accuracy,
+        name = text(dataset.name),
+    );
+    block
+}
+
+/// The comparison, each accuracy with its standard error.
+fn accuracy(report: &Report) -> String {
+    let measured = report.measured();
+    if measured == 0 {
+        return "Not measured: the job had no dataset.\n".to_owned();
+    }
+    let split = if report.examples.test > 0 { "test" } else { "validation" };
+    let mut text = format!(
+        "On the {measured} examples of the {split} split; behind ± the standard error.\n\n| | {split} | parameters | MACs |\n| --- | --- | --- | --- |\n"
+    );
+    for candidate in &report.candidates {
+        let score = if report.examples.test > 0 { candidate.test } else { candidate.validation };
+        let [.., parameters, macs, _, _] = cells(candidate);
+        let _ = writeln!(
+            text,
+            "| {} | {} | {parameters} | {macs} |",
+            escaped(&row(candidate)),
+            with_spread(score, measured)
+        );
+    }
+    if let Some(gain) = Gain::of(&report.candidates, measured) {
+        let _ = writeln!(text, "\n{gain}");
+    }
+    text
+}
+
+fn row(candidate: &CandidateReport) -> String {
+    if candidate.kind == CandidateKind::Fused { "**fused (this model)**".to_owned() } else { title(candidate) }
+}
+
+/// An accuracy and its binomial standard error.
+fn with_spread(score: Option<Score>, examples: usize) -> String {
+    score.map_or_else(
+        || "-".to_owned(),
+        |Score { accuracy, .. }| {
+            let error = (accuracy * (1.0 - accuracy) / examples as f64).sqrt();
+            format!("{} ± {:.2}", percent(accuracy), error * 100.0)
+        },
+    )
+}
+
+/// Ranking, compensation and training in words.
+fn making(report: &Report) -> String {
+    let mut text = format!("- seed {}\n", report.seed);
+    if report.method.name.selects() {
+        let _ = writeln!(text, "- units ranked by `{}`", report.method.importance.as_str());
+    }
+    if report.compensation.is_some() {
+        text += match report.method.compensate {
+            Compensate::DataFree => "- layers behind the selection refitted without data\n",
+            _ => "- layers behind the selection refitted on unlabelled examples\n",
+        };
+    }
+    match (report.epochs.len(), report.best_epoch) {
+        (0, _) => text += "- not trained\n",
+        (epochs, Some(best)) => {
+            text += &format!("- trained for {}, of which epoch {best} is published\n", counted(epochs, "epoch"))
+        }
+        (epochs, None) => text += &format!("- trained for {}\n", counted(epochs, "epoch")),
+    }
+    for (group, kept) in report.origins() {
+        let parts: Vec<String> =
+            kept.iter().enumerate().map(|(member, units)| format!("{units} of member {member}")).collect();
+        text += &format!("- units of {}: {}\n", code(group), parts.join(", "));
+    }
+    text
+}
+
+/// Inputs and code.
+fn usage(report: &Report, files: &CardFiles<'_>) -> String {
+    let mut text = match &report.normalize {
+        Some(normalize) => format!(
+            "Inputs are normalised by channel, bytes of images after division by 255: mean {:?}, standard deviation {:?}.\n\n",
+            normalize.mean, normalize.std
+        ),
+        None => "Inputs are normalised as those of the members.\n\n".to_owned(),
+    };
+    text += "The file loads wherever the members' modules have its widths, with the members' names. ";
+    if files.has_source {
+        let call = if report.normalize.is_some() { "normalize(inputs)" } else { "inputs" };
+        let imported = if report.normalize.is_some() { "load, normalize" } else { "load" };
+        let _ = write!(
+            text,
+            "For any widths, `model.py` is its PyTorch module:\n\n```python\nfrom model import {imported}\n\nnetwork = load({})\noutputs = network({call})\n```\n",
+            serde_json::Value::from(files.model.name)
+        );
+    } else {
+        text += "Which network it is was not decided, so it has no module of its own.\n";
+    }
+    text
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// A name as code, whatever it holds.
+fn code(name: &str) -> String {
+    format!("`{}`", name.replace(['`', '|', '\n', '\r'], "_"))
+}
+
+/// A text for a cell of a table.
+fn escaped(text: &str) -> String {
+    text.replace('|', "\\|").replace(['\n', '\r'], " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::html::tests::report;
+
+    #[test]
+    fn a_card_names_what_the_model_is_made_of_and_how_sure_its_figures_are() {
+        let file = |name| CardFile { name, sha256: "ab" };
+        let files = CardFiles {
+            model: file("fused.safetensors"),
+            members: vec![file("m0|`x`"), file("m1")],
+            dataset: Some(file("a: [b]")),
+            has_source: true,
+        };
+        let card = card(&report(), &files);
+        let block = card.strip_prefix("---\n").and_then(|rest| rest.split_once("\n---\n")).expect("metadata").0;
+        for line in ["license: unknown  # to be filled in", "      name: \"a: [b]\"", "      value: 0.545"] {
+            assert!(block.lines().any(|other| other == line), "{line}\n{block}");
+        }
+        for part in [
+            "| **fused (this model)** | 54.50 % ± 0.50 | 1 k | 1 k |",
+            "| member: `m0__x_` | `ab` |",
+            "- trained for 2 epochs, of which epoch 1 is published",
+            "- units of `fc1`: 5 of member 0, 3 of member 1",
+            "network = load(\"fused.safetensors\")",
+            "- look & see",
+        ] {
+            assert!(card.contains(part), "{part}\n{card}");
+        }
+        let bare = Report { candidates: Vec::new(), examples: crate::report::SplitSizes::default(), ..report() };
+        let files = CardFiles { dataset: None, has_source: false, ..files };
+        let card = super::card(&bare, &files);
+        assert!(card.contains("Not measured") && !card.contains("model-index") && !card.contains("model.py"), "{card}");
+    }
+}
