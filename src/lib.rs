@@ -33,6 +33,7 @@ pub mod cost;
 pub mod data;
 pub mod domain;
 pub mod exec;
+pub mod export;
 pub mod fusion;
 pub mod http;
 pub mod kernels;

@@ -9,6 +9,7 @@ mod interrupt;
 mod job;
 mod keys;
 mod openapi;
+mod outputs;
 mod plan;
 mod progress;
 mod run_job;

@@ -139,8 +139,11 @@ impl Checkpoint {
         Ok(convert::integers(bytes, info.dtype))
     }
 
-    /// The row-major bytes of the tensor `name`.
-    fn bytes(&self, name: &str) -> Result<(&TensorInfo, &[u8]), CheckpointError> {
+    /// The tensor `name`, row-major and little endian.
+    ///
+    /// # Errors
+    /// When there is no such tensor.
+    pub fn bytes(&self, name: &str) -> Result<(&TensorInfo, &[u8]), CheckpointError> {
         let (index, stored) = self.places.get(name).ok_or_else(|| CheckpointError::Missing(name.to_owned()))?;
         let bytes = match stored {
             Stored::Mapped(range) => &self.map[range.clone()],

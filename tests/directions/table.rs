@@ -28,6 +28,7 @@ pub(crate) const ROWS: &[Row] = &[
     row("model", &["domain", "settings"], &[]),
     row("cost", &["model", "settings"], &[]),
     row("tensors", &["domain", "model"], &["candle_core"]),
+    row("export", &["model"], &[]),
     row("plan", &["cost", "domain", "model", "settings"], &[]),
     row("process", &["domain", "plan", "settings"], &[]),
     Row {

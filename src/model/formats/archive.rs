@@ -6,7 +6,7 @@ use std::io::{Cursor, Read};
 use flate2::Crc;
 use flate2::read::DeflateDecoder;
 use zip::CompressionMethod;
-use zip::read::Config;
+use zip::read::{ArchiveOffset, Config};
 use zip::unstable::read::ZipIterable;
 
 use crate::model::formats::limits::MAX_ARCHIVE_ENTRIES;
@@ -119,7 +119,9 @@ impl<'a> Archive<'a> {
     /// Reads the directory. Needs memory in proportion to it.
     pub(super) fn open(bytes: &'a [u8]) -> Result<Self, ArchiveError> {
         let damaged = |error: zip::result::ZipError| ArchiveError::Damaged(error.to_string());
-        let mut zip = ZipIterable::try_new(Cursor::new(bytes), Config::default()).map_err(damaged)?;
+        // Nothing stands before the archive: what looks like it is another archive within.
+        let config = Config { archive_offset: ArchiveOffset::Known(0) };
+        let mut zip = ZipIterable::try_new(Cursor::new(bytes), config).map_err(damaged)?;
         if zip.len() > MAX_ARCHIVE_ENTRIES {
             return Err(ArchiveError::TooManyEntries(zip.len()));
         }

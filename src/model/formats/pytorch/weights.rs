@@ -92,10 +92,10 @@ fn left_out(pickle: &Pickle<'_>, value: Value, chosen: &str, path: &str) -> Opti
     let (weights, rest) = (quoted(true), quoted(false));
     let mut note = format!("the weights are the entry `{}` of the file", shown(&below(path, chosen)));
     if !weights.is_empty() {
-        note += &format!("; {weights} beside it holds weights too, which are not taken");
+        note += &format!("; not those beside it: {weights}");
     }
     if !rest.is_empty() {
-        note += &format!("; {rest} beside it is not read");
+        note += &format!("; not read: {rest}");
     }
     Some(note)
 }

@@ -1,0 +1,3 @@
+//! Networks as files that other programs run.
+
+pub mod pytorch;
