@@ -9,10 +9,9 @@ use serde_json::{Value, json};
 
 use super::job::object_file;
 use crate::domain::problem::Problem;
-use crate::export::onnx::{self, write_onnx};
-use crate::export::{ExportFormat, python};
+use crate::export::{self, ExportFormat, Options};
 use crate::model::families::{self, Evidence};
-use crate::model::graph::{Graph, Shape};
+use crate::model::graph::Graph;
 use crate::plan::parse;
 use crate::settings::{Architecture, Normalize};
 use crate::tensors::Checkpoint;
@@ -25,7 +24,8 @@ Write a fused network for onnxruntime, with pixels from 0 to 1 as inputs:
 A file that engraft wrote states its network. For any other, names and shapes must leave one network only, or
 --architecture says which it is.";
 
-/// Write a checkpoint and its network in another format, by the end of OUT's name: .onnx.
+/// Write a checkpoint in another format, by the end of OUT's name: .safetensors, .pt, .onnx, .py
+/// (source of a PyTorch module) or .json (the network alone).
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub(super) struct Convert {
@@ -61,19 +61,12 @@ impl Convert {
         }
         let checkpoint =
             Checkpoint::open(&self.from).with_context(|| format!("cannot convert {}", self.from.display()))?;
-        let graph = self.graph(&checkpoint)?;
+        let graph = self.network(&checkpoint, format)?;
         let folder = self.to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let unwritable = || format!("cannot write {}", self.to.display());
         let file = tempfile::Builder::new().prefix(".engraft-convert-").tempfile_in(folder).with_context(unwritable)?;
         let mut out = BufWriter::with_capacity(1 << 20, file);
-        match format {
-            ExportFormat::Onnx => write_onnx(&graph, &checkpoint, &self.onnx_options(), &mut out)?,
-            ExportFormat::Python => {
-                let weights = self.from.file_name().map(|name| name.to_string_lossy().into_owned());
-                let options = python::Options { normalize: self.onnx_options().normalize, weights };
-                out.write_all(python::source(&graph, &options)?.as_bytes()).with_context(unwritable)?;
-            }
-        }
+        export::write(format, &checkpoint, graph.as_ref(), &self.options(), &mut out)?;
         out.flush().with_context(unwritable)?;
         let file = out.into_inner().map_err(std::io::IntoInnerError::into_error).with_context(unwritable)?;
         file.as_file().sync_all().with_context(unwritable)?;
@@ -82,24 +75,32 @@ impl Convert {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn onnx_options(&self) -> onnx::Options {
+    fn options(&self) -> Options {
         let both = self.mean.clone().zip(self.std.clone());
-        onnx::Options { normalize: both.map(|(mean, std)| Normalize { mean, std }) }
+        Options {
+            normalize: both.map(|(mean, std)| Normalize { mean, std }),
+            weights: self.from.file_name().map(|name| name.to_string_lossy().into_owned()),
+        }
     }
 
-    /// The network of the checkpoint, which must be the only one that fits.
-    fn graph(&self, checkpoint: &Checkpoint) -> Result<Graph> {
+    /// The network of the checkpoint, where only one fits.
+    fn network(&self, checkpoint: &Checkpoint, format: ExportFormat) -> Result<Option<Graph>> {
         let architecture = match &self.architecture {
             Some(path) => architecture(Value::Object(object_file(path)?))?,
             None => Architecture::default(),
         };
-        let input: Option<&Shape> = self.input_shape.as_ref();
-        let mut found = families::detect(&[checkpoint.header()], &architecture, input)?;
+        let found = families::detect(&[checkpoint.header()], &architecture, self.input_shape.as_ref());
+        let needed = format.needs_network() || self.architecture.is_some();
+        let mut found = match found {
+            Ok(found) => found,
+            Err(_) if !needed => return Ok(None),
+            Err(problem) => return Err(problem.into()),
+        };
         let evidence = Evidence::of(&found.candidates, found.source);
         if evidence.degree.is_doubtful() && !architecture.assume {
-            return Err(families::ambiguous(&found.candidates).into());
+            return if needed { Err(families::ambiguous(&found.candidates).into()) } else { Ok(None) };
         }
-        Ok(found.graphs.swap_remove(0))
+        Ok(Some(found.graphs.swap_remove(0)))
     }
 }
 

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::context::Context;
 use super::phases::Halt;
 use crate::domain::problem::{Code, Problem};
-use crate::export::python;
+use crate::export::{Options, python};
 use crate::fusion::{Fused, Provenance, Recipe};
 use crate::model::families;
 use crate::model::graph::Graph;
@@ -98,7 +98,7 @@ pub(super) fn publish(task: &Task, results: Results<'_>) -> Result<Vec<OutputFil
 
 /// The fused network as PyTorch source.
 fn source(graph: &Graph, report: &Report) -> Option<String> {
-    let options = python::Options { normalize: report.normalize.clone(), weights: Some(MODEL_FILE.to_owned()) };
+    let options = Options { normalize: report.normalize.clone(), weights: Some(MODEL_FILE.to_owned()) };
     python::source(graph, &options).ok()
 }
 

@@ -8,6 +8,7 @@ mod number;
 mod state_dict;
 mod stream;
 mod strided;
+mod unpacked;
 mod write;
 
 use std::borrow::Cow;
@@ -18,7 +19,7 @@ pub use map::map;
 pub use number::Number;
 pub use state_dict::{StateDict, StateDictError};
 pub use stream::{Make, MakeRow, Rows, write_rows};
-pub use write::Written;
+pub use write::{Written, sort_for_file};
 
 /// Anything that weights can be read from by their name in the `state_dict`.
 pub trait Weights: Sync {

@@ -54,7 +54,7 @@ pub(super) fn safetensors(
 }
 
 /// Wide elements first, so that every tensor is aligned; natural order among equals.
-pub(super) fn sort_for_file(infos: &mut [TensorInfo]) {
+pub fn sort_for_file(infos: &mut [TensorInfo]) {
     infos.sort_by(|a, b| b.dtype.size().cmp(&a.dtype.size()).then_with(|| natural::compare(&a.name, &b.name)));
 }
 

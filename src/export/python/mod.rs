@@ -5,6 +5,7 @@ mod forward;
 mod modules;
 mod names;
 
+use super::Options;
 use crate::domain::problem::{Code, Problem};
 use crate::model::graph::{Graph, Op};
 use crate::model::parameters;
@@ -14,15 +15,6 @@ use modules::Modules;
 
 /// Most names below one another: the parser of Python refuses deeper brackets.
 const MAX_DEPTH: usize = 40;
-
-/// What a source says beside the network.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// How the network's inputs were normalised, where that is known.
-    pub normalize: Option<Normalize>,
-    /// File of the weights, for the example at the top.
-    pub weights: Option<String>,
-}
 
 /// The source of a module that computes `graph`.
 ///

@@ -1,8 +1,10 @@
 //! Why a file is not a usable checkpoint.
 
 use crate::domain::problem::Code;
+use crate::model::formats::archive::ArchiveError;
 use crate::model::formats::foreign::Foreign;
 use crate::model::formats::limits::{MAX_HEADER_BYTES, MAX_NAME_BYTES, MAX_RANK, MAX_TENSORS};
+use crate::model::formats::pytorch::error::PyTorchError;
 use crate::model::header::DTYPES;
 
 /// Why a file is not a usable checkpoint.
@@ -11,6 +13,20 @@ pub enum FormatError {
     /// Something else than a checkpoint, or one that has to be saved otherwise.
     #[error(transparent)]
     Foreign(#[from] Foreign),
+    /// A zip archive that cannot be read.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// A file of PyTorch that cannot be used.
+    #[error(transparent)]
+    PyTorch(#[from] PyTorchError),
+    /// An array that cannot be read.
+    #[error("array `{name}`: {reason}")]
+    Npy {
+        /// The array.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A tensor that would lie outside the file.
     #[error("tensor `{name}` ends at byte {end}, but the file has only {len}: it is truncated or damaged")]
     Outside {
