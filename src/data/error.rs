@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::domain::problem::{Code, Problem};
-use crate::model::formats::safetensors::FormatError;
+use crate::model::formats::FormatError;
 
 /// The first fault that reading a dataset found.
 #[derive(Debug, thiserror::Error)]

@@ -103,10 +103,10 @@ fn read_safetensors(path: &Path, intake: &mut DatasetBuilder<'_>) -> Result<(), 
     let length = file.metadata().map_err(io(path))?.len();
     let layout = safetensors::read_layout(&mut file, length)?;
     let mut roles = Roles::default();
-    for (info, (begin, end)) in layout.header.tensors.iter().zip(&layout.spans) {
+    for (info, begin, end) in layout.spans() {
         let Some(role) = ArrayRole::of(&info.name) else { continue };
         roles.insert(role, &info.name)?;
-        file.seek(SeekFrom::Start(*begin)).map_err(io(path))?;
+        file.seek(SeekFrom::Start(begin)).map_err(io(path))?;
         let array = Array {
             name: &info.name,
             element: Element::little_endian(info.dtype),

@@ -34,6 +34,23 @@ pub enum Dtype {
     Bool,
 }
 
+/// All element types, by their names in safetensors files.
+pub const DTYPES: [(&str, Dtype); 13] = [
+    ("F32", Dtype::F32),
+    ("F64", Dtype::F64),
+    ("F16", Dtype::F16),
+    ("BF16", Dtype::Bf16),
+    ("I64", Dtype::I64),
+    ("I32", Dtype::I32),
+    ("I16", Dtype::I16),
+    ("I8", Dtype::I8),
+    ("U64", Dtype::U64),
+    ("U32", Dtype::U32),
+    ("U16", Dtype::U16),
+    ("U8", Dtype::U8),
+    ("BOOL", Dtype::Bool),
+];
+
 impl Dtype {
     /// Bytes per element.
     #[must_use]

@@ -6,8 +6,11 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use crate::model::formats::safetensors::{FormatError, PREFIX_BYTES, header_bytes, read_header};
+use crate::model::formats::foreign::{RECOGNISED_BYTES, is_safetensors};
+use crate::model::formats::safetensors::{PREFIX_BYTES, header_bytes, read_header};
+use crate::model::formats::{Format, FormatError, read_layout, recognise};
 use crate::model::header::CheckpointHeader;
+use crate::tensors::map;
 
 /// Bytes between two syncs: what a crash of the machine can cost at most.
 const SYNC_EVERY: u64 = 64 << 20;
@@ -32,7 +35,14 @@ pub enum IntakeError {
 pub enum Gate {
     /// Lets everything pass.
     Open,
-    /// Waits for the whole header of a safetensors file of `total` bytes, if that is known.
+    /// Waits for the first bytes of a checkpoint of `total` bytes, if that is known.
+    Checkpoint {
+        /// The bytes so far.
+        head: Vec<u8>,
+        /// Length of the whole file.
+        total: Option<u64>,
+    },
+    /// Waits for the whole header of a safetensors file.
     Safetensors {
         /// The bytes so far.
         head: Vec<u8>,
@@ -41,17 +51,33 @@ pub enum Gate {
     },
     /// The header was good.
     Passed(CheckpointHeader),
+    /// A checkpoint whose header can be read only where all of it is there.
+    Whole,
 }
 
 impl Gate {
-    /// A gate for a safetensors file.
+    /// A gate for a checkpoint.
     #[must_use]
-    pub fn safetensors(total: Option<u64>) -> Self {
-        Self::Safetensors { head: Vec::new(), total }
+    pub fn checkpoint(total: Option<u64>) -> Self {
+        Self::Checkpoint { head: Vec::new(), total }
     }
 
-    /// Looks at the next bytes. A bad header is refused as soon as it is there, if the file's length is known.
+    /// Looks at the next bytes. What is no checkpoint is refused by its first bytes, and a bad header of safetensors as soon as
+    /// it is there, if the file's length is known.
     fn look(&mut self, mut bytes: &[u8]) -> Result<(), FormatError> {
+        if let Self::Checkpoint { head, total } = self {
+            let enough = total.unwrap_or(u64::MAX).min(RECOGNISED_BYTES as u64);
+            take(head, &mut bytes, enough);
+            if (head.len() as u64) < enough && !is_safetensors(head) {
+                return Ok(());
+            }
+            let head = std::mem::take(head);
+            *self = match recognise(&head)? {
+                Format::Safetensors => Self::Safetensors { head: Vec::new(), total: *total },
+                Format::Onnx => Self::Whole,
+            };
+            self.look(&head)?;
+        }
         let Self::Safetensors { head, total } = self else { return Ok(()) };
         take(head, &mut bytes, PREFIX_BYTES);
         let Some(prefix) = head.first_chunk::<8>() else { return Ok(()) };
@@ -63,13 +89,14 @@ impl Gate {
         Ok(())
     }
 
-    /// The header of a file that has ended after `length` bytes; none where none was looked for.
-    fn end(self, length: u64) -> Result<Option<CheckpointHeader>, FormatError> {
-        match self {
-            Self::Open => Ok(None),
-            Self::Passed(header) => Ok(Some(header)),
-            Self::Safetensors { head, .. } => read_header(&mut head.as_slice(), length).map(Some),
-        }
+    /// The header of the checkpoint `file`, which has ended after `length` bytes; none where none was looked for.
+    fn end(self, file: &File, length: u64) -> Result<Option<CheckpointHeader>, IntakeError> {
+        Ok(match self {
+            Self::Open => None,
+            Self::Passed(header) => Some(header),
+            Self::Safetensors { head, .. } => Some(read_header(&mut head.as_slice(), length)?),
+            Self::Checkpoint { .. } | Self::Whole => Some(read_layout(&map(file)?)?.header),
+        })
     }
 }
 
@@ -176,7 +203,7 @@ impl Intake {
     /// # Errors
     /// When it cannot be synced, or is not a usable checkpoint.
     pub fn finish(mut self) -> Result<Complete, IntakeError> {
-        let header = std::mem::replace(&mut self.gate, Gate::Open).end(self.length)?;
+        let header = std::mem::replace(&mut self.gate, Gate::Open).end(&self.file, self.length)?;
         self.sync()?;
         Ok(Complete { file: self.file, sha256: self.hasher.finalize().into(), bytes: self.length, header })
     }
@@ -192,7 +219,7 @@ mod tests {
     }
 
     fn intake(total: Option<u64>) -> Intake {
-        Intake::resume(tempfile::tempfile().expect("a file"), 0, Gate::safetensors(total)).expect("begins")
+        Intake::resume(tempfile::tempfile().expect("a file"), 0, Gate::checkpoint(total)).expect("begins")
     }
 
     fn parts(bytes: &[u8], size: usize) -> Vec<Bytes> {
@@ -217,7 +244,7 @@ mod tests {
         let mut first = intake(None);
         first.append(&parts(&file[..20], 7)).expect("good");
         first.append(&parts(b"lost when the machine stopped", 7)).expect("not looked at yet");
-        let mut second = Intake::resume(first.file, 20, Gate::safetensors(None)).expect("reads the prefix");
+        let mut second = Intake::resume(first.file, 20, Gate::checkpoint(None)).expect("reads the prefix");
         second.append(&parts(&file[20..], 7)).expect("good");
         let done = second.finish().expect("complete");
         assert_eq!((done.sha256, done.bytes), (Sha256::digest(&file).into(), file.len() as u64));
@@ -233,7 +260,7 @@ mod tests {
         assert!(matches!(whole.append(&parts(&file[..header], 5)), Err(IntakeError::Format(_))));
         let mut endless = intake(None);
         assert!(
-            matches!(endless.append(&parts(&[0xff; 8], 8)), Err(IntakeError::Format(_))),
+            matches!(endless.append(&parts(&[0xff; 512], 8)), Err(IntakeError::Format(_))),
             "an absurd header length"
         );
         let mut short = intake(None);

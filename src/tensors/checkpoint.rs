@@ -1,17 +1,18 @@
-//! Checkpoint files, memory-mapped: opening one reads its header only.
+//! Checkpoint files, memory-mapped: opening one reads no tensor that lies in the file as it is needed.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 use rayon::prelude::*;
 
 use crate::domain::problem::{Code, Problem};
-use crate::model::formats::safetensors::{self, FormatError};
+use crate::model::formats::{self, FormatError, Place};
 use crate::model::header::{CheckpointHeader, TensorInfo};
-use crate::tensors::{Elements, Weights, convert, map};
+use crate::tensors::{Elements, Weights, convert, map, strided};
 
 /// Elements that are checked at once.
 const CHECKED: usize = 1 << 18;
@@ -68,37 +69,35 @@ pub struct Checkpoint {
     map: Mmap,
     header: CheckpointHeader,
     metadata: BTreeMap<String, String>,
-    places: BTreeMap<String, Place>,
+    places: BTreeMap<String, (usize, Stored)>,
 }
 
-/// Where a tensor is: position in the header's list, first and last byte + 1 in the file.
-#[derive(Debug, Clone, Copy)]
-struct Place {
-    index: usize,
-    begin: usize,
-    end: usize,
+/// Where the row-major bytes of a tensor are; beside it, its position in the header's list.
+#[derive(Debug)]
+enum Stored {
+    Mapped(Range<usize>),
+    Owned(Vec<u8>),
 }
 
 impl Checkpoint {
-    /// Maps the safetensors file `path` and passes it through the gate. The file must be complete and stay as it is.
+    /// Maps the checkpoint `path`, of any format, and passes it through the gate. The file must be complete and stay as it is.
+    /// Tensors that the format does not store row by row are copied to memory.
     ///
     /// # Errors
     /// When the file cannot be read or the gate refuses it.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
         let io = |source| CheckpointError::Io { path: path.to_owned(), source };
-        let mut file = File::open(path).map_err(io)?;
-        let len = file.metadata().map_err(io)?.len();
-        let layout = safetensors::read_layout(&mut file, len)?;
-        let map = map(&file).map_err(io)?;
-        if map.len() as u64 != len {
-            return Err(FormatError::Truncated { expected: len, len: map.len() as u64 }.into());
-        }
-        let places = layout.header.tensors.iter().zip(&layout.spans).enumerate();
-        let places = places
-            .map(|(index, (info, span))| {
-                (info.name.clone(), Place { index, begin: span.0 as usize, end: span.1 as usize })
-            })
-            .collect();
+        let map = map(&File::open(path).map_err(io)?).map_err(io)?;
+        let layout = formats::read_layout(&map)?;
+        let stored = |info: &TensorInfo, place| match place {
+            Place::Span { begin, end } => Stored::Mapped(begin as usize..end as usize),
+            Place::Strided { begin, strides } => {
+                Stored::Owned(strided::row_major(&map, info, begin as usize, &strides))
+            }
+            Place::Owned(bytes) => Stored::Owned(bytes),
+        };
+        let tensors = layout.header.tensors.iter().zip(layout.places).enumerate();
+        let places = tensors.map(|(index, (info, place))| (info.name.clone(), (index, stored(info, place)))).collect();
         Ok(Self { map, header: layout.header, metadata: layout.metadata, places })
     }
 
@@ -108,7 +107,7 @@ impl Checkpoint {
         &self.header
     }
 
-    /// The file's own notes (`__metadata__`).
+    /// The file's own notes (`__metadata__` of a safetensors file).
     #[must_use]
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
@@ -139,10 +138,14 @@ impl Checkpoint {
         Ok(convert::integers(bytes, info.dtype))
     }
 
-    /// The tensor `name` as it lies in the file.
+    /// The row-major bytes of the tensor `name`.
     fn bytes(&self, name: &str) -> Result<(&TensorInfo, &[u8]), CheckpointError> {
-        let place = self.places.get(name).ok_or_else(|| CheckpointError::Missing(name.to_owned()))?;
-        Ok((&self.header.tensors[place.index], &self.map[place.begin..place.end]))
+        let (index, stored) = self.places.get(name).ok_or_else(|| CheckpointError::Missing(name.to_owned()))?;
+        let bytes = match stored {
+            Stored::Mapped(range) => &self.map[range.clone()],
+            Stored::Owned(bytes) => bytes,
+        };
+        Ok((&self.header.tensors[*index], bytes))
     }
 }
 

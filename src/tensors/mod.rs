@@ -7,6 +7,7 @@ mod map;
 mod number;
 mod state_dict;
 mod stream;
+mod strided;
 mod write;
 
 use std::borrow::Cow;

@@ -52,7 +52,7 @@ pub(crate) const ROWS: &[Row] = &[
     ),
     row("config", &["domain", "settings"], &["clap"]),
     row("runtime", &["config"], &["tokio"]),
-    row("store", &["domain", "model", "settings"], &["sqlx", "tokio"]),
+    row("store", &["domain", "model", "settings", "tensors"], &["sqlx", "tokio"]),
     Row {
         module: "worker",
         imports: &["config", "domain", "plan", "process", "runtime", "settings", "store"],
@@ -80,10 +80,6 @@ pub(crate) const ROWS: &[Row] = &[
 /// Files that need each other in a loop, and why they may.
 pub(crate) const CIRCLES: &[(&[&str], &str)] = &[
     (&["kernels::float", "kernels::tile"], "each type of numbers names its tile, and tiles are of such numbers"),
-    (
-        &["model::formats::safetensors", "model::formats::safetensors_json"],
-        "one format in two files, with one type of errors",
-    ),
     (
         &["model::graph", "model::parameters"],
         "a graph checks its parameters' sizes, and parameters are those of a graph",

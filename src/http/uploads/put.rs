@@ -125,7 +125,7 @@ impl Put {
             }
         };
         let gate = match self.kind {
-            Kind::Checkpoint => Gate::safetensors(held.upload.total),
+            Kind::Checkpoint => Gate::checkpoint(held.upload.total),
             Kind::Dataset => Gate::Open,
         };
         let (upload, intake) = reopen(held, gate).await?;

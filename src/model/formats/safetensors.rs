@@ -3,146 +3,18 @@
 //! The format (huggingface/safetensors, "Format"): eight bytes of header length N (little endian), N bytes of JSON that
 //! maps names to `{dtype, shape, data_offsets}`, then the tensors, without holes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::Read;
 
 use crate::domain::problem::Code;
-use crate::model::formats::safetensors_json::{self, TensorEntry};
-use crate::model::header::{CheckpointHeader, Dtype, STATED_KEY, TensorInfo};
-use crate::model::natural;
+use crate::model::formats::error::FormatError;
+use crate::model::formats::layout::{Entry, Layout, Place, byte_size};
+use crate::model::formats::limits::MAX_HEADER_BYTES;
+use crate::model::formats::safetensors_json::{self, JsonEntry};
+use crate::model::header::{CheckpointHeader, TensorInfo};
 
-/// Longest header that is read, in bytes.
-pub const MAX_HEADER_BYTES: u64 = 8 << 20;
-/// Most tensors in one file.
-pub const MAX_TENSORS: usize = 100_000;
-/// Most axes of one tensor.
-pub const MAX_RANK: usize = 8;
-/// Longest tensor name, in bytes.
-pub const MAX_NAME_BYTES: usize = 512;
 /// Bytes before the header: its length.
 pub const PREFIX_BYTES: u64 = 8;
-
-/// Why a file is not a usable safetensors file.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum FormatError {
-    /// Reading failed.
-    #[error("the file cannot be read: {detail}")]
-    Io {
-        /// What kind of failure it is.
-        code: Code,
-        /// What the system said.
-        detail: String,
-    },
-    /// Not even a header length.
-    #[error("the file has {len} bytes; a safetensors file begins with 8 bytes of header length and its header")]
-    TooShort {
-        /// Length of the file.
-        len: u64,
-    },
-    /// The header would end behind the file.
-    #[error(
-        "the first 8 bytes announce a header of {header} bytes, but the file has only {len}: it is truncated or not a safetensors file"
-    )]
-    HeaderOutside {
-        /// Announced length.
-        header: u64,
-        /// Length of the file.
-        len: u64,
-    },
-    /// A header over [`MAX_HEADER_BYTES`].
-    #[error("the header has {0} bytes; at most {MAX_HEADER_BYTES} are accepted")]
-    HeaderTooLarge(u64),
-    /// Not the JSON of the format.
-    #[error("the header is not valid: {0}")]
-    Header(String),
-    /// Two tensors of one name.
-    #[error("the header names tensor `{0}` twice")]
-    DuplicateName(String),
-    /// More than [`MAX_TENSORS`] tensors.
-    #[error("the header names more than {MAX_TENSORS} tensors")]
-    TooManyTensors,
-    /// No tensor at all.
-    #[error("the file holds no tensors")]
-    NoTensors,
-    /// A name that is empty or over [`MAX_NAME_BYTES`].
-    #[error("the tensor name `{start}…` has {len} bytes; 1 to {MAX_NAME_BYTES} are accepted")]
-    BadName {
-        /// How the name begins.
-        start: String,
-        /// Its length in bytes.
-        len: usize,
-    },
-    /// More than [`MAX_RANK`] axes.
-    #[error("tensor `{0}` has more than {MAX_RANK} axes")]
-    RankTooHigh(String),
-    /// An element type that we cannot read.
-    #[error("tensor `{name}` has the element type `{dtype}`; known are {known}", known = safetensors_json::DTYPE_NAMES.join(", "))]
-    UnknownDtype {
-        /// The tensor.
-        name: String,
-        /// What the header says.
-        dtype: String,
-    },
-    /// A shape whose size overflows.
-    #[error("the shape {shape:?} of tensor `{name}` is larger than any file")]
-    ShapeTooLarge {
-        /// The tensor.
-        name: String,
-        /// Its shape.
-        shape: Vec<u64>,
-    },
-    /// Offsets that do not match the shape.
-    #[error("tensor `{name}` has {expected} bytes by its shape and element type, but its offsets span {begin}..{end}")]
-    SizeMismatch {
-        /// The tensor.
-        name: String,
-        /// Bytes by shape and element type.
-        expected: u64,
-        /// First offset.
-        begin: u64,
-        /// Last offset.
-        end: u64,
-    },
-    /// A hole or an overlap.
-    #[error("tensor `{name}` begins at offset {begin}, but the tensor before it ends at {expected}")]
-    NotContiguous {
-        /// The tensor.
-        name: String,
-        /// Where it begins.
-        begin: u64,
-        /// Where it should begin.
-        expected: u64,
-    },
-    /// The file ends before its last tensor does.
-    #[error("the file is truncated: its header describes {expected} bytes, it has {len}")]
-    Truncated {
-        /// Length by the header.
-        expected: u64,
-        /// Length of the file.
-        len: u64,
-    },
-    /// The file goes on behind its last tensor.
-    #[error(
-        "the file has {len} bytes, but its header describes only {expected}: there are bytes behind the last tensor"
-    )]
-    TrailingBytes {
-        /// Length by the header.
-        expected: u64,
-        /// Length of the file.
-        len: u64,
-    },
-}
-
-/// Where everything lies in a safetensors file of a known length.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Layout {
-    /// The tensors, in natural order of their names.
-    pub header: CheckpointHeader,
-    /// First and last byte + 1 of each tensor in the file, in the order of `header.tensors`.
-    pub spans: Vec<(u64, u64)>,
-    /// The file's own notes (`__metadata__`).
-    pub metadata: BTreeMap<String, String>,
-}
 
 /// Length of the whole header (with its 8-byte prefix) of a file that begins with `prefix` and has `file_len` bytes.
 ///
@@ -214,35 +86,21 @@ pub fn encode_header(tensors: &[TensorInfo], metadata: &BTreeMap<String, String>
 
 /// Checks every tensor by itself, then their places against each other and the file.
 fn lay_out(
-    entries: Vec<TensorEntry>,
+    entries: Vec<JsonEntry>,
     metadata: BTreeMap<String, String>,
     data_start: u64,
     file_len: u64,
 ) -> Result<Layout, FormatError> {
-    if entries.is_empty() {
-        return Err(FormatError::NoTensors);
-    }
-    let mut names = BTreeSet::new();
-    if let Some(twice) = entries.iter().find(|entry| !names.insert(entry.name.as_str())) {
-        return Err(FormatError::DuplicateName(twice.name.clone()));
-    }
-    let mut tensors = entries.into_iter().map(check_entry).collect::<Result<Vec<_>, _>>()?;
-    check_places(&mut tensors, data_start, file_len)?;
-    tensors.sort_by(|(a, _), (b, _)| natural::compare(&a.name, &b.name));
-    let (infos, offsets): (Vec<_>, Vec<_>) = tensors.into_iter().unzip();
-    let spans = offsets.into_iter().map(|(begin, end)| (data_start + begin, data_start + end)).collect();
-    // What is no JSON stays a text, which is no graph either: whoever needs the network refuses it with a reason.
-    let stated =
-        metadata.get(STATED_KEY).map(|text| serde_json::from_str(text).unwrap_or_else(|_| text.clone().into()));
-    Ok(Layout { header: CheckpointHeader { tensors: infos, stated }, spans, metadata })
+    let entries: Vec<Entry> =
+        entries.into_iter().map(|entry| check_entry(entry, data_start)).collect::<Result<_, _>>()?;
+    let layout = Layout::of(entries, metadata)?;
+    check_places(&layout, data_start, file_len)?;
+    Ok(layout)
 }
 
-/// One tensor with its offsets.
-type Placed = (TensorInfo, (u64, u64));
-
-/// Checks element type, shape and size of one tensor.
-fn check_entry(entry: TensorEntry) -> Result<Placed, FormatError> {
-    let TensorEntry { name, dtype, shape, offsets: (begin, end) } = entry;
+/// Checks element type and size of one tensor.
+fn check_entry(entry: JsonEntry, data_start: u64) -> Result<Entry, FormatError> {
+    let JsonEntry { name, dtype, shape, offsets: (begin, end) } = entry;
     let Some(dtype) = safetensors_json::dtype(&dtype) else {
         return Err(FormatError::UnknownDtype { name, dtype: dtype.chars().take(32).collect() });
     };
@@ -252,32 +110,26 @@ fn check_entry(entry: TensorEntry) -> Result<Placed, FormatError> {
     if end.checked_sub(begin) != Some(expected) {
         return Err(FormatError::SizeMismatch { name, expected, begin, end });
     }
-    let shape = shape.into_iter().map(|axis| axis as usize).collect();
-    Ok((TensorInfo { name, dtype, shape }, (begin, end)))
-}
-
-/// Bytes of a tensor; `None` where any product of its axes (zeros left out) overflows what memory could address.
-fn byte_size(shape: &[u64], dtype: Dtype) -> Option<u64> {
-    let size = dtype.size() as u64;
-    let bound = shape.iter().try_fold(size, |product, &axis| product.checked_mul(axis.max(1)))?;
-    i64::try_from(bound).ok()?;
-    Some(shape.iter().fold(size, |product, &axis| product * axis))
+    // Beyond any file where it overflows; `check_places` says so.
+    let place = Place::Span { begin: data_start.saturating_add(begin), end: data_start.saturating_add(end) };
+    Ok(Entry { name, dtype, shape, place })
 }
 
 /// Checks that the tensors fill the file without holes, overlaps and rests.
-fn check_places(tensors: &mut [Placed], data_start: u64, file_len: u64) -> Result<(), FormatError> {
-    tensors.sort_by_key(|(_, offsets)| *offsets);
-    let mut expected = 0;
-    for (info, (begin, end)) in &*tensors {
-        if *begin != expected {
-            return Err(FormatError::NotContiguous { name: info.name.clone(), begin: *begin, expected });
+fn check_places(layout: &Layout, data_start: u64, file_len: u64) -> Result<(), FormatError> {
+    let mut spans: Vec<_> = layout.spans().collect();
+    spans.sort_by_key(|(_, begin, end)| (*begin, *end));
+    let mut expected = data_start;
+    for (info, begin, end) in spans {
+        if begin != expected {
+            let (begin, expected) = (begin - data_start, expected - data_start);
+            return Err(FormatError::NotContiguous { name: info.name.clone(), begin, expected });
         }
-        expected = *end;
+        expected = end;
     }
-    let described = data_start.saturating_add(expected);
-    match described.cmp(&file_len) {
-        std::cmp::Ordering::Greater => Err(FormatError::Truncated { expected: described, len: file_len }),
-        std::cmp::Ordering::Less => Err(FormatError::TrailingBytes { expected: described, len: file_len }),
+    match expected.cmp(&file_len) {
+        std::cmp::Ordering::Greater => Err(FormatError::Truncated { expected, len: file_len }),
+        std::cmp::Ordering::Less => Err(FormatError::TrailingBytes { expected, len: file_len }),
         std::cmp::Ordering::Equal => Ok(()),
     }
 }

@@ -6,36 +6,9 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 
-use super::safetensors::{FormatError, MAX_NAME_BYTES, MAX_RANK, MAX_TENSORS};
-use crate::model::header::Dtype;
-
-/// The element types of the format that we read, by their names in the file.
-const DTYPES: [(&str, Dtype); 13] = [
-    ("F32", Dtype::F32),
-    ("F64", Dtype::F64),
-    ("F16", Dtype::F16),
-    ("BF16", Dtype::Bf16),
-    ("I64", Dtype::I64),
-    ("I32", Dtype::I32),
-    ("I16", Dtype::I16),
-    ("I8", Dtype::I8),
-    ("U64", Dtype::U64),
-    ("U32", Dtype::U32),
-    ("U16", Dtype::U16),
-    ("U8", Dtype::U8),
-    ("BOOL", Dtype::Bool),
-];
-
-/// Names of the element types that are read.
-pub(super) const DTYPE_NAMES: [&str; DTYPES.len()] = {
-    let mut names = [""; DTYPES.len()];
-    let mut index = 0;
-    while index < DTYPES.len() {
-        names[index] = DTYPES[index].0;
-        index += 1;
-    }
-    names
-};
+use super::error::FormatError;
+use super::limits::{MAX_NAME_BYTES, MAX_RANK, MAX_TENSORS};
+use crate::model::header::{DTYPES, Dtype};
 
 /// The element type that the format calls `name`.
 pub(super) fn dtype(name: &str) -> Option<Dtype> {
@@ -49,7 +22,7 @@ pub(super) fn dtype_name(dtype: Dtype) -> &'static str {
 
 /// One tensor as the header has it.
 #[derive(Debug)]
-pub(super) struct TensorEntry {
+pub(super) struct JsonEntry {
     pub(super) name: String,
     pub(super) dtype: String,
     pub(super) shape: Vec<u64>,
@@ -59,7 +32,7 @@ pub(super) struct TensorEntry {
 /// The header as it stands, nothing but its limits checked.
 #[derive(Debug, Default)]
 pub(super) struct Parsed {
-    pub(super) entries: Vec<TensorEntry>,
+    pub(super) entries: Vec<JsonEntry>,
     pub(super) metadata: BTreeMap<String, String>,
 }
 
@@ -120,7 +93,7 @@ impl<'de> Visitor<'de> for HeaderSeed<'_> {
                 *self.limit = Some(FormatError::RankTooHigh(name));
                 return Err(A::Error::custom("limit"));
             };
-            self.parsed.entries.push(TensorEntry { name, dtype: entry.dtype, shape, offsets: entry.data_offsets });
+            self.parsed.entries.push(JsonEntry { name, dtype: entry.dtype, shape, offsets: entry.data_offsets });
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use super::error::OnnxError;
 use crate::model::formats::protobuf::{Field, Fields, Piece};
-use crate::model::formats::safetensors::{MAX_RANK, MAX_TENSORS};
+use crate::model::formats::limits::{MAX_RANK, MAX_TENSORS};
 use crate::model::header::Dtype;
 
 /// Most nodes of a graph as exporters write it, helpers and constants among them.

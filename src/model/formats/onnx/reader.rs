@@ -8,7 +8,7 @@ use super::error::OnnxError;
 use super::file::{File, FileNode, FileTensor};
 use super::functions::Function;
 use super::size::{Size, shown};
-use super::view::{Atom, View, merged, whole};
+use super::view::{Atom, Place, View, merged, whole};
 use super::{folding, layers, shapes, tokens};
 use crate::model::graph::{MAX_ELEMENTS, MAX_NODES, Op};
 
@@ -313,6 +313,7 @@ impl<'a> Reader<'a> {
     /// The same value as an operation's output that has one axis for each axis of the value but the batch, the channels
     /// those of the axis `channels`.
     pub(super) fn arrange(&mut self, view: &View, channels: usize) -> Result<View, String> {
+        let view = &self.selected(view)?;
         let shape = self.shape(view.node).to_vec();
         let misfit = || {
             let sizes = shown(&view.sizes());
@@ -351,6 +352,20 @@ impl<'a> Reader<'a> {
             axes[*axis] = merged([Atom::new(place, 1, sizes[place])]);
         }
         Ok(View { node, axes, starts: vec![0; sizes.len()] })
+    }
+
+    /// The same value without the other tokens, where it is all channels of one token.
+    fn selected(&mut self, view: &View) -> Result<View, String> {
+        let [channels, tokens] = self.shape(view.node)[..] else { return Ok(view.clone()) };
+        let mut atoms = view.axes.iter().flatten();
+        let one = tokens > 1 && atoms.all(|atom| atom.place != Place::Axis(1));
+        if !one || view.starts[0] != 0 || view.channel_axis(&[channels]).is_none() {
+            return Ok(view.clone());
+        }
+        let from = self.settle(view.node)?;
+        let op = Op::TokenSelect { index: view.starts[1] };
+        let node = self.push(Kind::Graph(op), vec![from], vec![channels], Vec::new())?;
+        Ok(View { node, axes: view.axes.clone(), starts: vec![0] })
     }
 
     /// As [`Self::arrange`], as convolutions read a value: N x C x positions.

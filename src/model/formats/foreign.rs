@@ -1,0 +1,156 @@
+//! What a file is, by its first bytes.
+
+/// Bytes that are enough to tell.
+pub const RECOGNISED_BYTES: usize = 512;
+
+/// Formats of checkpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Of `safetensors.torch.save_file`; also what is not recognised, for its reader says what it misses.
+    Safetensors,
+    /// Of `torch.onnx.export`.
+    Onnx,
+}
+
+/// Things that are taken for checkpoints, each with what to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Foreign {
+    /// No byte at all.
+    #[error("the file is empty: save or download it again")]
+    Empty,
+    /// A zip archive.
+    #[error("the file is a zip archive that holds no checkpoint: upload the checkpoint itself")]
+    Zip,
+    /// A pickle.
+    #[error("the file is a pickle, not a checkpoint: save the weights with `torch.save(model.state_dict(), file)`")]
+    Pickle,
+    /// HDF5, as Keras writes it.
+    #[error(
+        "the file is HDF5 (Keras, `.h5`): export the model to ONNX, as with `model.export(file, format=\"onnx\")` of Keras 3"
+    )]
+    Hdf5,
+    /// llama.cpp's format.
+    #[error(
+        "the file is GGUF, whose weights are quantised for llama.cpp: use the safetensors files that it was made of"
+    )]
+    Gguf,
+    /// What Git LFS leaves in place of a large file.
+    #[error("the file is only a pointer of Git LFS: fetch the file itself with `git lfs pull`")]
+    LfsPointer,
+    /// A web page.
+    #[error("the file is a web page, not a checkpoint: the download needs a login or another address")]
+    Html,
+    /// Compressed by gzip.
+    #[error("the file is compressed by gzip: unpack it with `gunzip` or `tar xzf` first")]
+    Gzip,
+    /// Compressed by xz, bzip2 or zstd.
+    #[error("the file is compressed: unpack it first")]
+    Compressed,
+    /// A tar archive.
+    #[error("the file is a tar archive: unpack it with `tar xf` and upload the checkpoint itself")]
+    Tar,
+    /// One NumPy array.
+    #[error("the file is a single NumPy array: save all weights by their names with `numpy.savez(file, **weights)`")]
+    Npy,
+    /// JSON.
+    #[error("the file is JSON, which holds no weights: upload the file that it belongs to")]
+    Json,
+}
+
+/// First bytes that nothing else begins with.
+const SIGNATURES: [(&[u8], Foreign); 11] = [
+    (b"PK\x03\x04", Foreign::Zip),
+    (b"PK\x05\x06", Foreign::Zip),
+    (b"\x89HDF\r\n\x1a\n", Foreign::Hdf5),
+    (b"GGUF", Foreign::Gguf),
+    (b"version https://git-lfs", Foreign::LfsPointer),
+    (b"\x1f\x8b", Foreign::Gzip),
+    (b"\xfd7zXZ\0", Foreign::Compressed),
+    (b"BZh", Foreign::Compressed),
+    (b"\x28\xb5\x2f\xfd", Foreign::Compressed),
+    (b"7z\xbc\xaf\x27\x1c", Foreign::Compressed),
+    (b"\x93NUMPY", Foreign::Npy),
+];
+
+/// What the file is whose first bytes (at least [`RECOGNISED_BYTES`], or all) are `head`.
+///
+/// # Errors
+/// What it is instead of a checkpoint.
+pub fn recognise(head: &[u8]) -> Result<Format, Foreign> {
+    let head = &head[..head.len().min(RECOGNISED_BYTES)];
+    if head.is_empty() {
+        return Err(Foreign::Empty);
+    }
+    if is_safetensors(head) {
+        return Ok(Format::Safetensors);
+    }
+    if let Some((_, foreign)) = SIGNATURES.iter().find(|(signature, _)| head.starts_with(signature)) {
+        return Err(*foreign);
+    }
+    if head.get(257..262) == Some(b"ustar") {
+        return Err(Foreign::Tar);
+    }
+    match head {
+        [0x80, 2..=5, ..] => Err(Foreign::Pickle),
+        // A protobuf message that begins with a small version of its form, as ONNX's `ir_version`, and goes on with a field
+        // of a model: its producer, its graph or its operator sets.
+        [0x08, 1..=0x7f, 0x12 | 0x1a | 0x22 | 0x32 | 0x3a | 0x42, ..] | [0x3a, ..] => Ok(Format::Onnx),
+        _ => text(head).map_or(Ok(Format::Safetensors), Err),
+    }
+}
+
+/// Whether the first nine bytes are those of a safetensors file: a length that a header could have, and JSON.
+#[must_use]
+pub fn is_safetensors(head: &[u8]) -> bool {
+    head.get(8) == Some(&b'{') && head[4..8] == [0; 4]
+}
+
+/// Kinds of texts.
+fn text(head: &[u8]) -> Option<Foreign> {
+    let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
+    match head {
+        [b'<', b'!' | b'?' | b'a'..=b'z' | b'A'..=b'Z', ..] => Some(Foreign::Html),
+        [b'{' | b'[', ..] if head.iter().take(16).all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace()) => {
+            Some(Foreign::Json)
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_checkpoint_is_named() {
+        let mut tar = vec![0; 512];
+        tar[257..262].copy_from_slice(b"ustar");
+        for (head, expected) in [
+            (&b""[..], Foreign::Empty),
+            (b"PK\x03\x04....", Foreign::Zip),
+            (b"\x80\x04\x95", Foreign::Pickle),
+            (b"\x89HDF\r\n\x1a\n\0", Foreign::Hdf5),
+            (b"GGUF\x03\0\0\0", Foreign::Gguf),
+            (b"version https://git-lfs.github.com/spec/v1\n", Foreign::LfsPointer),
+            (b"\n<!DOCTYPE html>", Foreign::Html),
+            (b"<html>", Foreign::Html),
+            (b"\x1f\x8b\x08", Foreign::Gzip),
+            (b"\x93NUMPY\x01\0", Foreign::Npy),
+            (b"{\"weights\": []}", Foreign::Json),
+            (&tar, Foreign::Tar),
+        ] {
+            assert_eq!(recognise(head), Err(expected));
+        }
+    }
+
+    #[test]
+    fn checkpoints_are_told_apart() {
+        let safetensors = |length: u64| [&length.to_le_bytes()[..], b"{\"a\":"].concat();
+        // Lengths whose bytes are those of other formats.
+        for length in [8 + (1 << 8) + (0x3a << 16), 0x3c, 0x0022_7b7b, 0x1f8b, 100, u64::from(b'[')] {
+            assert_eq!(recognise(&safetensors(length)), Ok(Format::Safetensors), "{length}");
+        }
+        assert_eq!(recognise(b"\x08\x09\x12\x07pytorch"), Ok(Format::Onnx));
+        assert_eq!(recognise(&[0xff; 16]), Ok(Format::Safetensors), "its reader says what is wrong");
+    }
+}

@@ -1,0 +1,204 @@
+//! Where every tensor of a checkpoint file lies: what all formats are read to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::formats::error::FormatError;
+use crate::model::formats::limits::{MAX_COPIED_BYTES, MAX_NAME_BYTES, MAX_RANK, MAX_TENSORS};
+use crate::model::header::{CheckpointHeader, Dtype, STATED_KEY, TensorInfo};
+use crate::model::natural;
+
+/// What a file of a known length holds, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    /// The tensors, in natural order of their names.
+    pub header: CheckpointHeader,
+    /// The place of each tensor, in the order of `header.tensors`.
+    pub places: Vec<Place>,
+    /// The file's own notes.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// Where the elements of one tensor are, little endian. Offsets count bytes from the front of the file, at any alignment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// Row-major in the file.
+    Span {
+        /// First byte.
+        begin: u64,
+        /// Last byte + 1.
+        end: u64,
+    },
+    /// In the file in another order of axes, or with gaps or repetitions.
+    Strided {
+        /// First byte of the first element.
+        begin: u64,
+        /// Elements between neighbours along each axis.
+        strides: Vec<u64>,
+    },
+    /// Not plainly in the file: the row-major bytes themselves.
+    Owned(Vec<u8>),
+}
+
+/// One tensor as a reader finds it; [`Layout::of`] checks it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Name in the `state_dict`.
+    pub name: String,
+    /// Element type.
+    pub dtype: Dtype,
+    /// Shape, PyTorch's order.
+    pub shape: Vec<u64>,
+    /// Its elements.
+    pub place: Place,
+}
+
+impl Layout {
+    /// Checks every name, rank and size, and puts the tensors into natural order. That spans lie within the file and are as long
+    /// as the shape says is checked by [`Self::check_within`], but for formats that promise more.
+    ///
+    /// # Errors
+    /// The first fault.
+    pub fn of(entries: Vec<Entry>, metadata: BTreeMap<String, String>) -> Result<Self, FormatError> {
+        if entries.is_empty() {
+            return Err(FormatError::NoTensors);
+        }
+        if entries.len() > MAX_TENSORS {
+            return Err(FormatError::TooManyTensors);
+        }
+        let mut names = BTreeSet::new();
+        if let Some(twice) = entries.iter().find(|entry| !names.insert(entry.name.as_str())) {
+            return Err(FormatError::DuplicateName(twice.name.clone()));
+        }
+        let mut tensors = entries.into_iter().map(checked).collect::<Result<Vec<_>, _>>()?;
+        tensors.sort_by(|(a, _), (b, _)| natural::compare(&a.name, &b.name));
+        let (tensors, places) = tensors.into_iter().unzip();
+        // What is no JSON stays a text, which is no graph either: whoever needs the network refuses it with a reason.
+        let stated =
+            metadata.get(STATED_KEY).map(|text| serde_json::from_str(text).unwrap_or_else(|_| text.clone().into()));
+        Ok(Self { header: CheckpointHeader { tensors, stated }, places, metadata })
+    }
+
+    /// Checks that every tensor has the bytes that its shape needs, within a file of `len` bytes.
+    ///
+    /// # Errors
+    /// Names the first tensor that has not.
+    pub fn check_within(self, len: u64) -> Result<Self, FormatError> {
+        let (limit, mut copied) = (len.saturating_add(MAX_COPIED_BYTES), 0_u64);
+        for (info, place) in self.header.tensors.iter().zip(&self.places) {
+            let name = || info.name.clone();
+            let expected = (info.elements() * info.dtype.size()) as u64;
+            let (begin, end) = match place {
+                Place::Span { begin, end } => (*begin, *end),
+                Place::Owned(bytes) => (0, bytes.len() as u64),
+                Place::Strided { begin, strides } => {
+                    let end = strided_end(*begin, info, strides);
+                    if end.is_none_or(|end| end > len) {
+                        return Err(FormatError::Outside { name: name(), end: end.unwrap_or(u64::MAX), len });
+                    }
+                    copied = copied.saturating_add(expected);
+                    if copied > limit {
+                        return Err(FormatError::CopiesTooLarge { name: name(), bytes: copied, limit });
+                    }
+                    continue;
+                }
+            };
+            if end.checked_sub(begin) != Some(expected) {
+                return Err(FormatError::SizeMismatch { name: name(), expected, begin, end });
+            }
+            if end > len && matches!(place, Place::Span { .. }) {
+                return Err(FormatError::Outside { name: name(), end, len });
+            }
+        }
+        Ok(self)
+    }
+
+    /// The tensors that lie row-major in the file, each with its first and last byte + 1.
+    pub fn spans(&self) -> impl Iterator<Item = (&TensorInfo, u64, u64)> {
+        self.header.tensors.iter().zip(&self.places).filter_map(|(info, place)| match *place {
+            Place::Span { begin, end } => Some((info, begin, end)),
+            Place::Strided { .. } | Place::Owned(_) => None,
+        })
+    }
+}
+
+/// Behind the last byte that a strided tensor reads; `None` where that overflows, or an axis lacks its stride.
+fn strided_end(begin: u64, info: &TensorInfo, strides: &[u64]) -> Option<u64> {
+    if info.shape.len() != strides.len() {
+        return None;
+    }
+    if info.shape.contains(&0) {
+        return Some(begin);
+    }
+    let axes = info.shape.iter().zip(strides);
+    let last = axes.map(|(&axis, &stride)| (axis as u64 - 1).checked_mul(stride));
+    let last = last.into_iter().try_fold(0_u64, |sum, part| sum.checked_add(part?))?;
+    last.checked_add(1)?.checked_mul(info.dtype.size() as u64)?.checked_add(begin)
+}
+
+/// Checks name, rank and shape of one tensor.
+fn checked(entry: Entry) -> Result<(TensorInfo, Place), FormatError> {
+    let Entry { name, dtype, shape, place } = entry;
+    if name.is_empty() || name.len() > MAX_NAME_BYTES {
+        return Err(FormatError::BadName { start: name.chars().take(32).collect(), len: name.len() });
+    }
+    if shape.len() > MAX_RANK {
+        return Err(FormatError::RankTooHigh(name));
+    }
+    if byte_size(&shape, dtype).is_none() {
+        return Err(FormatError::ShapeTooLarge { name, shape });
+    }
+    let shape = shape.into_iter().map(|axis| axis as usize).collect();
+    Ok((TensorInfo { name, dtype, shape }, place))
+}
+
+/// Bytes of a tensor; `None` where any product of its axes (zeros left out) overflows what memory could address.
+pub(super) fn byte_size(shape: &[u64], dtype: Dtype) -> Option<u64> {
+    let size = dtype.size() as u64;
+    let bound = shape.iter().try_fold(size, |product, &axis| product.checked_mul(axis.max(1)))?;
+    i64::try_from(bound).ok()?;
+    Some(shape.iter().fold(size, |product, &axis| product * axis))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(shape: &[u64], place: Place) -> Result<Layout, FormatError> {
+        let entry = Entry { name: "w".to_owned(), dtype: Dtype::F32, shape: shape.to_vec(), place };
+        Layout::of(vec![entry], BTreeMap::new())?.check_within(100)
+    }
+
+    #[test]
+    fn tensors_lie_within_the_file() {
+        let strided = |begin, strides: &[u64]| Place::Strided { begin, strides: strides.to_vec() };
+        assert!(layout(&[5, 5], Place::Span { begin: 0, end: 100 }).is_ok());
+        assert!(matches!(layout(&[5, 5], Place::Span { begin: 4, end: 104 }), Err(FormatError::Outside { .. })));
+        assert!(matches!(layout(&[5], Place::Span { begin: 4, end: 28 }), Err(FormatError::SizeMismatch { .. })));
+        assert!(matches!(layout(&[5], Place::Owned(vec![0; 16])), Err(FormatError::SizeMismatch { .. })));
+        assert!(layout(&[5, 5], strided(0, &[1, 5])).is_ok());
+        assert!(layout(&[1 << 20, 5], strided(80, &[0, 1])).is_ok(), "one row, over and over");
+        let endless = layout(&[1 << 40, 5], strided(80, &[0, 1]));
+        assert!(matches!(endless, Err(FormatError::CopiesTooLarge { .. })));
+        assert!(layout(&[0, 5], strided(100, &[9, 9])).is_ok());
+        for (shape, place) in [
+            (&[5, 5][..], strided(4, &[1, 5])),
+            (&[5], strided(0, &[1, 5])),
+            (&[5, 5], strided(0, &[u64::MAX, 1])),
+            (&[2], strided(u64::MAX, &[1])),
+        ] {
+            assert!(matches!(layout(shape, place), Err(FormatError::Outside { .. })));
+        }
+    }
+
+    #[test]
+    fn names_ranks_and_sizes_are_bounded() {
+        let place = || Place::Span { begin: 0, end: 0 };
+        assert!(matches!(layout(&[0; 9], place()), Err(FormatError::RankTooHigh(_))));
+        assert!(matches!(layout(&[1 << 32, 1 << 32], place()), Err(FormatError::ShapeTooLarge { .. })));
+        let named = |name: &str| Entry { name: name.to_owned(), dtype: Dtype::U8, shape: vec![0], place: place() };
+        for (entries, twice) in [(vec![named("")], false), (vec![named("a"), named("a")], true), (Vec::new(), false)] {
+            let error = Layout::of(entries, BTreeMap::new()).unwrap_err();
+            assert_eq!(matches!(error, FormatError::DuplicateName(_)), twice, "{error}");
+        }
+    }
+}
