@@ -21,6 +21,8 @@ pub(super) enum Buffer {
     Floats(Rc<[f64]>),
     /// A float tensor of the file, by its place in the list of all.
     Stored(usize),
+    /// Every element is its own place: indices that are counted through, as many as a batch may have.
+    Counting,
 }
 
 /// Elements of a buffer, each axis with the step from one to the next; 0 repeats them.
@@ -108,9 +110,64 @@ impl<'a> Constant<'a> {
         Self::computed(name, dims, Buffer::Floats(floats.into()))
     }
 
+    /// The indices from 0 to before `size`.
+    pub(super) fn counting(name: &'a str, size: Size) -> Self {
+        Self { name, dims: vec![size], strides: vec![1], offset: 0, buffer: Buffer::Counting }
+    }
+
+    /// Whole numbers as indices that are counted through, where each axis has a step of its own.
+    pub(super) fn as_counting(&self) -> Option<Self> {
+        if self.buffer == Buffer::Counting {
+            return Some(self.clone());
+        }
+        let own = self.integers().ok()?;
+        let plain = row_major(&self.dims)?;
+        let offset = usize::try_from(*own.first()?).ok()?;
+        let step = |(dim, place): (&Size, &usize)| match *dim == Size::ONE {
+            true => Some(0),
+            false => usize::try_from(own.get(*place)?.checked_sub(own[0])?).ok(),
+        };
+        let strides = self.dims.iter().zip(&plain).map(step).collect::<Option<Vec<_>>>()?;
+        let counting = Self { strides, offset, buffer: Buffer::Counting, ..self.clone() };
+        let same = counting.places().ok()?.iter().zip(&own).all(|(place, own)| i64::try_from(*place) == Ok(*own));
+        same.then_some(counting)
+    }
+
+    /// The same indices times a number.
+    pub(super) fn counting_times(&self, factor: i64) -> Option<Self> {
+        let factor = usize::try_from(factor).ok()?;
+        let strides = self.strides.iter().map(|stride| stride.checked_mul(factor)).collect::<Option<Vec<_>>>()?;
+        Some(Self { strides, offset: self.offset.checked_mul(factor)?, ..self.clone() })
+    }
+
+    /// The sums of two constants of indices.
+    pub(super) fn counting_plus(&self, other: &Self, shape: &[Size]) -> Option<Self> {
+        let (a, b) = (self.expand(shape).ok()?, other.expand(shape).ok()?);
+        let strides = a.strides.iter().zip(&b.strides).map(|(a, b)| a.checked_add(*b)).collect::<Option<Vec<_>>>()?;
+        Some(Self { strides, offset: a.offset.checked_add(b.offset)?, ..a })
+    }
+
+    /// Whether it counts through all indices of a list in their order.
+    pub(super) fn is_enumeration(&self) -> bool {
+        let mut inner = Size::ONE;
+        let axes = self.dims.iter().zip(&self.strides).rev().filter(|(dim, _)| **dim != Size::ONE);
+        let in_order = axes.map(|(dim, stride)| {
+            let fits = inner.usize() == Some(*stride);
+            inner = inner.times(*dim).unwrap_or(Size { factor: 0, batch: true });
+            fits
+        });
+        self.buffer == Buffer::Counting && self.offset == 0 && in_order.fold(true, |all, fits| all && fits)
+    }
+
     /// A list of sizes, as shapes are.
     pub(super) fn list(name: &'a str, sizes: Vec<Size>) -> Result<Self, String> {
         Self::of_sizes(name, vec![Size::of(sizes.len() as i64)], sizes)
+    }
+
+    /// Whether both are the same elements, whatever their names.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        (&self.dims, &self.strides, self.offset) == (&other.dims, &other.strides, other.offset)
+            && self.buffer == other.buffer
     }
 
     /// Number of elements, where it is known.
@@ -128,7 +185,9 @@ impl<'a> Constant<'a> {
             let size = dim.usize().unwrap_or(1).max(1);
             inner /= size;
             for (index, place) in places.iter_mut().enumerate() {
-                *place += index / inner.max(1) % size * stride;
+                let step = (index / inner.max(1) % size).checked_mul(*stride);
+                let sum = step.and_then(|step| place.checked_add(step));
+                *place = sum.ok_or("its elements lie too far apart")?;
             }
         }
         Ok(places)
@@ -155,6 +214,7 @@ impl<'a> Constant<'a> {
             Buffer::Sizes(sizes) => sizes.get(place)?.known().map(|number| number as f64),
             Buffer::Floats(floats) => floats.get(place).copied(),
             Buffer::Stored(tensor) => float(tensors.get(*tensor)?, place),
+            Buffer::Counting => Some(place as f64),
         };
         self.places()?.into_iter().map(|place| of(place).ok_or_else(unknown)).collect()
     }
@@ -266,6 +326,7 @@ impl<'a> Constant<'a> {
             Buffer::Floats(floats) => {
                 Buffer::Floats(places.iter().filter_map(|place| floats.get(*place)).copied().collect())
             }
+            Buffer::Counting => return Err("indices are reshaped after they were transposed".to_owned()),
             Buffer::Stored(_) => return Err("a weight is reshaped after it was transposed or expanded".to_owned()),
         };
         Self::computed(self.name, self.dims.clone(), buffer)

@@ -12,6 +12,9 @@ pub(super) fn elementwise<'a>(
     tensors: &[&FileTensor<'_>],
 ) -> Result<Option<Constant<'a>>, String> {
     let whole = operands.iter().all(|operand| matches!(operand.buffer, Buffer::Sizes(_)));
+    if operands.iter().any(|operand| operand.buffer == Buffer::Counting) {
+        return if matches!(op, "Add" | "Mul") { indices(op, name, operands).map(Some) } else { Ok(None) };
+    }
     match (op, operands) {
         ("Where", [condition, yes, no]) => {
             let shape = broadcast(&[condition, yes, no])?;
@@ -74,6 +77,25 @@ pub(super) fn elementwise<'a>(
         }
         _ => Ok(None),
     }
+}
+
+/// Sums and multiples of indices that are counted through.
+fn indices<'a>(op: &str, name: &'a str, operands: &[&Constant<'a>]) -> Result<Constant<'a>, String> {
+    let [a, b] = operands else { return Err(format!("{op} of indices is not read")) };
+    let one = |constant: &Constant<'_>| match constant.integers().as_deref() {
+        Ok([factor]) if constant.dims.is_empty() => Some(*factor),
+        _ => None,
+    };
+    let result = match (op, one(a), one(b)) {
+        ("Mul", _, Some(factor)) => a.counting_times(factor),
+        ("Mul", Some(factor), _) => b.counting_times(factor),
+        ("Add", _, _) => {
+            let shape = broadcast(operands)?;
+            a.as_counting().zip(b.as_counting()).and_then(|(a, b)| a.counting_plus(&b, &shape))
+        }
+        _ => None,
+    };
+    result.map(|constant| Constant { name, ..constant }).ok_or_else(|| format!("{op} of these indices is not read"))
 }
 
 /// A whole number from two; none where it depends on the batch.
@@ -150,6 +172,13 @@ pub(super) fn list<'a>(
             Constant::of_sizes(name, at.dims.clone(), picked).map(Some)
         }
         ("Range", [begin, end, step]) => {
+            if let (Ok([begin]), Ok([end]), Ok([step])) =
+                (begin.sizes().as_deref(), end.sizes().as_deref(), step.sizes().as_deref())
+                && (*begin, *step) == (Size::of(0), Size::ONE)
+                && end.batch
+            {
+                return Ok(Some(Constant::counting(name, *end)));
+            }
             let number = |of: &Constant<'_>| of.integers().map(|list| list.first().copied().unwrap_or(0));
             let (begin, end, step) = (number(begin)?, number(end)?, number(step)?);
             let count = end.checked_sub(begin).and_then(|span| span.checked_div(step));

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use super::constant::Constant;
 use super::file::{FileNode, FileTensor};
-use super::reader::{Kind, Reader, Value};
+use super::reader::{Kind, Operation, Reader, Value};
+use super::size::Size;
 use super::view::View;
-use crate::model::graph::{Approximate, Op};
+use crate::model::graph::{Approximate, Op, Window, Window1d};
 
 /// Most operators of one function.
 const MAX_PARTS: usize = 32;
@@ -51,10 +52,16 @@ pub(super) enum Function {
     From(f64),
     /// `c / x`.
     Over(f64),
+    /// 1 where `x > c`, else 0.
+    Above(f64),
+    /// 1 where `x < c`, else 0.
+    Below(f64),
     Add,
     Sub,
     Mul,
     Div,
+    /// The second operand where the first is not 0, else the third.
+    Choose,
 }
 
 impl Function {
@@ -72,7 +79,7 @@ impl Function {
                     Some(Some(Value::Constant(bound))) => {
                         bound.scalar(tensors).ok_or_else(|| "expected bounds that are single numbers".to_owned())
                     }
-                    Some(Some(Value::Live(_))) => Err("its bounds depend on the input".to_owned()),
+                    Some(Some(_)) => Err("its bounds depend on the input".to_owned()),
                 };
                 let function = match node.op {
                     "Relu" => Self::Relu,
@@ -117,6 +124,8 @@ impl Function {
             ("Div", true) => Self::Times(1.0 / c),
             ("Div", false) => Self::Over(c),
             ("Pow", true) => Self::Power(c),
+            ("Greater", true) | ("Less", false) => Self::Above(c),
+            ("Less", true) | ("Greater", false) => Self::Below(c),
             ("Max", _) => Self::Clip(c, f64::INFINITY),
             ("Min", _) => Self::Clip(f64::NEG_INFINITY, c),
             _ => return None,
@@ -134,8 +143,8 @@ impl Function {
         })
     }
 
-    /// The value for one operand, or two.
-    fn at(self, x: f64, y: f64) -> f64 {
+    /// The value for one operand, or for all that it has.
+    fn at(self, x: f64, y: f64, z: f64) -> f64 {
         let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
         let softplus = |x: f64| if x > 30.0 { x } else { x.exp().ln_1p() };
         match self {
@@ -168,6 +177,9 @@ impl Function {
             Self::Sub => x - y,
             Self::Mul => x * y,
             Self::Div => x / y,
+            Self::Above(c) => f64::from(x > c),
+            Self::Below(c) => f64::from(x < c),
+            Self::Choose => if x == 0.0 { z } else { y },
         }
     }
 }
@@ -182,7 +194,7 @@ fn recognised(function: impl Fn(f64) -> f64) -> Option<Option<Op>> {
     let values = SAMPLES.map(&function);
     let is = |other: Function| {
         SAMPLES.iter().zip(values).all(|(x, value)| {
-            let expected = other.at(*x, 0.0);
+            let expected = other.at(*x, 0.0, 0.0);
             (value - expected).abs() <= TOLERANCE * expected.abs().max(1.0)
         })
     };
@@ -257,8 +269,8 @@ impl Reader<'_> {
             let operands: Option<Vec<f64>> =
                 self.operations[*part].inputs.iter().map(|input| values.get(input).copied()).collect();
             if let Some(operands) = operands {
-                let second = operands.get(1).copied().unwrap_or_default();
-                values.insert(*part, function.at(operands[0], second));
+                let operand = |index: usize| operands.get(index).copied().unwrap_or_default();
+                values.insert(*part, function.at(operand(0), operand(1), operand(2)));
             }
         }
         values.get(&node).copied()
@@ -290,7 +302,11 @@ impl Reader<'_> {
     }
 
     fn settle_below(&mut self, node: usize, depth: usize) -> Result<usize, String> {
-        let Kind::Function(function) = *self.kind(node) else { return Ok(node) };
+        let function = match *self.kind(node) {
+            Kind::Function(function) => function,
+            Kind::Affine => return self.settled_affine(node),
+            _ => return Ok(node),
+        };
         if let Some(known) = self.settled.get(&node) {
             return Ok(*known);
         }
@@ -319,6 +335,27 @@ impl Reader<'_> {
         };
         self.settled.insert(node, settled);
         Ok(settled)
+    }
+
+    /// A factor and a summand for each channel as an operation of the graph: a convolution of each channel by itself, without
+    /// neighbours.
+    fn settled_affine(&mut self, node: usize) -> Result<usize, String> {
+        let Operation { inputs, shape, weights, .. } = self.operations[node].clone();
+        let channels = shape[0];
+        let group_width = (channels > 1).then_some(1);
+        let (in_channels, out_channels, bias) = (channels, channels, true);
+        let op = match shape.len() {
+            2 => {
+                let window = Window1d { kernel: 1, stride: 1, padding: 0, dilation: 1 };
+                Op::Conv1d { in_channels, out_channels, group_width, window, bias }
+            }
+            3 => Op::Conv2d { in_channels, out_channels, group_width, window: Window::square(1, 1, 0), bias },
+            _ => return Err("a constant for each value of a vector is only added behind a layer without a bias".to_owned()),
+        };
+        let kernels = weights[0].reshape(&[vec![Size::of(channels as i64)], vec![Size::ONE; shape.len()]].concat())?;
+        let new = self.push(Kind::Graph(op), inputs, shape, vec![kernels, weights[1].clone()])?;
+        self.operations[new].origin = self.operations[node].origin;
+        Ok(new)
     }
 
     /// Adds an operation of the graph in the place of `node`.

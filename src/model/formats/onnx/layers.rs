@@ -63,7 +63,7 @@ pub(super) fn weight<'b, 'a>(
     match operands.get(index) {
         None | Some(None) => Ok(None),
         Some(Some(Value::Constant(constant))) => Ok(Some(constant)),
-        Some(Some(Value::Live(_))) => Err(format!("its operand {index} depends on the input; expected weights")),
+        Some(Some(_)) => Err(format!("its operand {index} depends on the input; expected weights")),
     }
 }
 
@@ -458,7 +458,7 @@ fn with_constant<'a>(reader: &mut Reader<'a>, op: &str, x: &View, c: &Constant<'
             if let Some(view) = with_bias(reader, x, factors.clone())? {
                 return Ok(view);
             }
-            return Err("it adds a constant to each channel, but its operand is no layer without a bias".to_owned());
+            return affine(reader, op, x, &factors);
         }
         ("Mul", Kind::Standardised { eps }) => (Kind::Scaled { eps }, inputs, with(weights)),
         ("Mul", Kind::GroupStandardised { groups, eps }) => (Kind::GroupScaled { groups, eps }, inputs, with(weights)),
@@ -467,7 +467,7 @@ fn with_constant<'a>(reader: &mut Reader<'a>, op: &str, x: &View, c: &Constant<'
             let group_width = (groups > 1).then(|| shape[0] / groups);
             (Kind::Graph(Op::GroupNorm { group_width, features: shape[0], eps }), inputs, with(weights))
         }
-        ("Mul", _) => {
+        ("Mul", kind) if kind != Kind::Affine => {
             let behind = c.dims.len() - 1 - (channels - first);
             let unit_axes = if behind <= 2 { behind } else { 0 };
             let op = Op::LayerScale { features: shape[0], unit_axes };
@@ -479,9 +479,48 @@ fn with_constant<'a>(reader: &mut Reader<'a>, op: &str, x: &View, c: &Constant<'
             };
             (Kind::Graph(op), vec![from], vec![factors])
         }
-        _ => return Err(misfit()),
+        _ => return affine(reader, op, x, &factors),
     };
     reader.push(kind, inputs, shape, weights).map(|node| x.onto(node))
+}
+
+/// A factor or summand for each channel, taken together with those before it.
+fn affine<'a>(reader: &mut Reader<'a>, op: &str, x: &View, values: &Constant<'a>) -> Result<View, String> {
+    let Operation { kind, inputs, shape, weights, .. } = reader.operations[x.node].clone();
+    let values = values.floats(&reader.tensors)?;
+    let count = values.len();
+    let (from, mut factors, mut summands) = match kind {
+        Kind::Affine => (inputs[0], weights[0].floats(&reader.tensors)?, weights[1].floats(&reader.tensors)?),
+        _ => (reader.settle(x.node)?, vec![1.0; count], vec![0.0; count]),
+    };
+    for ((factor, summand), value) in factors.iter_mut().zip(&mut summands).zip(values) {
+        match op {
+            "Add" => *summand += value,
+            "Sub" => *summand -= value,
+            "Mul" => (*factor, *summand) = (*factor * value, *summand * value),
+            "Div" => (*factor, *summand) = (*factor / value, *summand / value),
+            _ => return Err(format!("{op} with a constant for each channel is not read")),
+        }
+    }
+    let dims = || vec![Size::of(count as i64)];
+    let weights = vec![Constant::of_floats("", dims(), factors)?, Constant::of_floats("", dims(), summands)?];
+    reader.push(Kind::Affine, vec![from], shape, weights).map(|node| x.onto(node))
+}
+
+/// One of two values, by a condition on a third.
+pub(super) fn chosen<'a>(reader: &mut Reader<'a>, operands: &[Option<Value<'a>>]) -> Result<View, String> {
+    let [Some(Value::Live(condition)), Some(Value::Live(yes)), Some(Value::Live(no))] = operands else {
+        return Err("a choice between these operands is not read".to_owned());
+    };
+    let shape = reader.shape(condition.node).to_vec();
+    let alike = |view: &View| {
+        view.axes == condition.axes && view.starts == condition.starts && reader.shape(view.node) == shape
+    };
+    if !alike(yes) || !alike(no) {
+        return Err("a choice between values in different orders is not read".to_owned());
+    }
+    let inputs = vec![condition.node, yes.node, no.node];
+    reader.push(Kind::Function(Function::Choose), inputs, shape, Vec::new()).map(|node| condition.onto(node))
 }
 
 fn of_two(reader: &mut Reader<'_>, op: &str, a: &View, b: &View) -> Result<View, String> {
@@ -559,7 +598,7 @@ fn standardised(reader: &mut Reader<'_>, function: Function, a: &View, b: &View)
 fn concat<'a>(reader: &mut Reader<'a>, node: &FileNode<'a>, operands: &[Option<Value<'a>>]) -> Result<View, String> {
     let rank = operands.iter().flatten().find_map(|operand| match operand {
         Value::Live(view) => Some(view.axes.len()),
-        Value::Constant(_) => None,
+        _ => None,
     });
     let axis = super::constant::place_of_axis(node.integer("axis").ok_or("it has no axis")?, rank.unwrap_or(0))?;
     let mut views = Vec::with_capacity(operands.len());

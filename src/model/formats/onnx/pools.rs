@@ -144,7 +144,7 @@ pub(super) fn pad<'a>(
     }
     let value = match operands.get(2) {
         Some(Some(Value::Constant(value))) => value.scalar(&reader.tensors).ok_or("its value is no single number")?,
-        Some(Some(Value::Live(_))) => return Err("its value depends on the input".to_owned()),
+        Some(Some(_)) => return Err("its value depends on the input".to_owned()),
         _ => 0.0,
     };
     let rim = match node.text("mode").unwrap_or("constant") {

@@ -12,6 +12,9 @@ use super::view::{Atom, Place, View, merged, whole};
 use super::{folding, layers, shapes, tokens};
 use crate::model::graph::{MAX_ELEMENTS, MAX_NODES, Op};
 
+/// Operations on one value among which an equal one is looked for.
+const REMEMBERED: usize = 8;
+
 /// A value of the file.
 #[derive(Debug, Clone)]
 pub(super) enum Value<'a> {
@@ -19,6 +22,8 @@ pub(super) enum Value<'a> {
     Constant(Constant<'a>),
     /// Computed from the input.
     Live(View),
+    /// The parts of another value.
+    Parts(Vec<Value<'a>>),
 }
 
 /// What an operation computes.
@@ -28,6 +33,8 @@ pub(super) enum Kind {
     Graph(Op),
     /// A function of each value, or of two operands' values; what it is a part of is recognised where it is used.
     Function(Function),
+    /// A factor and a summand for each channel, which are its weights.
+    Affine,
     /// A rim around each example's positions; before and behind each axis.
     Padded { begin: Vec<usize>, end: Vec<usize>, rim: Rim },
     /// Mean over the channels at each position.
@@ -86,6 +93,8 @@ pub(super) struct Reader<'a> {
     pub(super) operations: Vec<Operation<'a>>,
     /// What has been recognised in functions.
     pub(super) settled: BTreeMap<usize, usize>,
+    /// The last operations that read each operation.
+    readers: BTreeMap<usize, Vec<usize>>,
     /// Number of examples, where the file fixes it.
     pub(super) batch: Size,
     origin: usize,
@@ -102,6 +111,7 @@ impl<'a> Reader<'a> {
             uses: BTreeMap::new(),
             operations: Vec::new(),
             settled: BTreeMap::new(),
+            readers: BTreeMap::new(),
             batch: Size::BATCH,
             origin: 0,
         };
@@ -204,6 +214,16 @@ impl<'a> Reader<'a> {
             operands.push(value);
         }
         let name = node.outputs.first().copied().unwrap_or_default();
+        match (node.op, &operands[..]) {
+            // The network is computed in one type.
+            ("CastLike", [Some(value), _]) => return Ok(vec![value.clone()]),
+            ("SplitToSequence", _) => return shapes::parts_of(node, &operands).map(|parts| vec![Value::Parts(parts)]),
+            ("SequenceAt", [Some(Value::Parts(parts)), Some(Value::Constant(at))]) => {
+                let [at] = at.integers()?[..] else { return Err("expected one index".to_owned()) };
+                return Ok(vec![parts[super::constant::place_of_axis(at, parts.len())?].clone()]);
+            }
+            _ => {}
+        }
         if let Some(constant) = self.constant(node, name, &operands)? {
             return Ok(constant);
         }
@@ -228,6 +248,7 @@ impl<'a> Reader<'a> {
             match operand {
                 Value::Constant(constant) => constants.push(constant),
                 Value::Live(_) => return Ok(None),
+                Value::Parts(_) => return Err("an operand is a list of values".to_owned()),
             }
         }
         let values = if let Some(value) = folding::elementwise(node.op, name, &constants, &self.tensors)? {
@@ -264,11 +285,12 @@ impl<'a> Reader<'a> {
 
     /// The outputs of a node that depends on the input.
     fn live(&mut self, node: &'a FileNode<'a>, operands: &[Option<Value<'a>>]) -> Result<Vec<Value<'a>>, String> {
-        if let Some(views) = shapes::of_view(self, node, operands)? {
+        if let Some(views) = shapes::of_view(node, operands)? {
             return Ok(views.into_iter().map(Value::Live).collect());
         }
         let view = match Function::of_node(node, operands, &self.tensors)? {
             Some((function, x)) => self.function(function, &x)?,
+            None if node.op == "Where" => layers::chosen(self, operands)?,
             None => match tokens::read(self, node, operands)? {
                 Some(view) => view,
                 None => layers::read(self, node, operands)?,
@@ -277,7 +299,7 @@ impl<'a> Reader<'a> {
         Ok(vec![Value::Live(view)])
     }
 
-    /// Adds an operation.
+    /// Adds an operation; one that is there already is not added again.
     pub(super) fn push(
         &mut self,
         kind: Kind,
@@ -293,8 +315,24 @@ impl<'a> Reader<'a> {
         if self.operations.len() >= 16 * MAX_NODES {
             return Err(format!("the network has more than {MAX_NODES} operations"));
         }
+        let first = inputs.first().copied();
+        let others = first.and_then(|first| self.readers.get(&first)).into_iter().flatten().copied();
+        let same = |other: &Operation<'_>| {
+            let pairs = || other.weights.iter().zip(&weights);
+            other.kind == kind
+                && other.inputs == inputs
+                && other.weights.len() == weights.len()
+                && pairs().all(|(a, b)| a.is_same(b))
+        };
+        if let Some(known) = others.rev().take(REMEMBERED).find(|other| same(&self.operations[*other])) {
+            return Ok(known);
+        }
+        let new = self.operations.len();
+        if let Some(first) = first {
+            self.readers.entry(first).or_default().push(new);
+        }
         self.operations.push(Operation { kind, inputs, shape, weights, parts: Vec::new(), origin: self.origin });
-        Ok(self.operations.len() - 1)
+        Ok(new)
     }
 
     /// All of an operation's output, as ONNX orders it.

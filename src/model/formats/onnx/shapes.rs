@@ -3,9 +3,12 @@
 use super::constant::{Constant, MAX_AXES, place_of_axis};
 use super::file::FileNode;
 use super::folding::{reshaped, sliced};
-use super::reader::{Reader, Value};
+use super::reader::Value;
 use super::size::{Size, shown};
 use super::view::View;
+
+/// Most parts that a value is split into.
+const MAX_PARTS: usize = 1 << 10;
 
 /// Integers of an attribute, or of the constant operand at `index`; none where there is neither.
 pub(super) fn integers(
@@ -17,7 +20,7 @@ pub(super) fn integers(
     match (node.integers(attribute), operands.get(index)) {
         (Some(values), _) => Ok(Some(values.to_vec())),
         (None, Some(Some(Value::Constant(values)))) => values.integers().map(Some),
-        (None, Some(Some(Value::Live(_)))) => Err(format!("its `{attribute}` depend on the input")),
+        (None, Some(Some(_))) => Err(format!("its `{attribute}` depend on the input")),
         (None, _) => Ok(None),
     }
 }
@@ -74,6 +77,52 @@ fn parts(node: &FileNode<'_>, operands: &[Option<Value<'_>>], size: usize) -> Re
         sizes.len() == count && sizes.iter().try_fold(0_usize, |sum, size| sum.checked_add(*size)) == Some(size)
     };
     sizes.filter(fits).ok_or_else(|| format!("its parts do not make the axis of {size}"))
+}
+
+/// The parts that a SplitToSequence makes.
+pub(super) fn parts_of<'a>(node: &FileNode<'a>, operands: &[Option<Value<'a>>]) -> Result<Vec<Value<'a>>, String> {
+    let sizes = match operands.first() {
+        Some(Some(Value::Live(view))) => view.sizes(),
+        Some(Some(Value::Constant(constant))) => constant.dims.clone(),
+        _ => return Err("it has nothing to split".to_owned()),
+    };
+    let axis = place_of_axis(node.integer("axis").unwrap_or(0), sizes.len())?;
+    let size = sizes[axis].usize().ok_or("the axis depends on the batch")?;
+    let split = integers(node, "split", operands, 1)?;
+    let each = match (split.as_deref(), operands.get(1)) {
+        (None, _) => vec![1; size],
+        (Some([one]), Some(Some(Value::Constant(own)))) if own.dims.is_empty() => {
+            let one = usize::try_from(*one).ok().filter(|one| *one > 0).ok_or("a part is empty")?;
+            (0..size.div_ceil(one)).map(|part| one.min(size - part * one)).collect()
+        }
+        (Some(sizes), _) => {
+            let sizes: Option<Vec<usize>> = sizes.iter().map(|size| usize::try_from(*size).ok()).collect();
+            sizes.ok_or("a part is empty")?
+        }
+    };
+    if each.len() > MAX_PARTS {
+        return Err(format!("more than {MAX_PARTS} parts are not read"));
+    }
+    let drop_axis = split.is_none() && !switch(node, "keepdims", true);
+    let mut begin = 0;
+    let mut parts = Vec::with_capacity(each.len());
+    for size in each {
+        let end = begin + size;
+        let outside = || "its parts do not make the axis".to_owned();
+        parts.push(match &operands[0] {
+            Some(Value::Live(view)) => {
+                let part = view.slice(axis, begin, end).ok_or_else(outside)?;
+                Value::Live(if drop_axis { squeeze(&part, Some(vec![axis as i64]))? } else { part })
+            }
+            Some(Value::Constant(constant)) => {
+                let part = constant.slice(axis, begin, size, 1).ok_or_else(outside)?;
+                Value::Constant(if drop_axis { part.squeeze(Some(&[axis as i64]))? } else { part })
+            }
+            _ => return Err(outside()),
+        });
+        begin = end;
+    }
+    Ok(parts)
 }
 
 /// The outputs of an operator that rearranges constants.
@@ -140,7 +189,6 @@ fn unknown(node: &FileNode<'_>) -> String {
 
 /// The outputs of an operator that rearranges a value; none where it is none of these.
 pub(super) fn of_view<'a>(
-    reader: &mut Reader<'a>,
     node: &FileNode<'a>,
     operands: &[Option<Value<'a>>],
 ) -> Result<Option<Vec<View>>, String> {
@@ -234,7 +282,7 @@ pub(super) fn of_view<'a>(
             }
             return Ok(Some(views));
         }
-        "Gather" => return gather(reader, node, x, operands).map(|view| Some(vec![view])),
+        "Gather" => gather(node, x, operands)?,
         _ => return Ok(None),
     };
     Ok(Some(vec![view]))
@@ -263,16 +311,15 @@ fn squeeze(x: &View, axes: Option<Vec<i64>>) -> Result<View, String> {
 }
 
 /// One index of an axis.
-fn gather<'a>(
-    _reader: &mut Reader<'a>,
-    node: &FileNode<'a>,
-    x: &View,
-    operands: &[Option<Value<'a>>],
-) -> Result<View, String> {
+fn gather(node: &FileNode<'_>, x: &View, operands: &[Option<Value<'_>>]) -> Result<View, String> {
     let axis = place_of_axis(node.integer("axis").unwrap_or(0), x.axes.len())?;
     let Some(Some(Value::Constant(at))) = operands.get(1) else {
         return Err("its indices depend on the input".to_owned());
     };
+    // What PyTorch's `as_strided` becomes, where it changes nothing but the axes.
+    if x.axes.len() == 1 && at.is_enumeration() {
+        return reshape(x, &at.dims);
+    }
     let size = x.size(axis).usize().ok_or("it takes some examples of a batch")?;
     let [index] = at.integers()?[..] else {
         return Err("it takes several indices of an axis".to_owned());
