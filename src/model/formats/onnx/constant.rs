@@ -178,7 +178,8 @@ impl<'a> Constant<'a> {
     /// Places of all elements in the buffer, row-major.
     pub(super) fn places(&self) -> Result<Vec<usize>, String> {
         let count = self.count().filter(|count| *count <= MAX_SMALL);
-        let count = count.ok_or_else(|| format!("a constant of the shape {} is not computed with", shown(&self.dims)))?;
+        let count =
+            count.ok_or_else(|| format!("a constant of the shape {} is not computed with", shown(&self.dims)))?;
         let mut places = vec![self.offset; count];
         let mut inner = count;
         for (dim, stride) in self.dims.iter().zip(&self.strides) {
@@ -196,7 +197,9 @@ impl<'a> Constant<'a> {
     /// All elements as whole numbers.
     pub(super) fn sizes(&self) -> Result<Vec<Size>, String> {
         match &self.buffer {
-            Buffer::Sizes(sizes) => Ok(self.places()?.into_iter().filter_map(|place| sizes.get(place)).copied().collect()),
+            Buffer::Sizes(sizes) => {
+                Ok(self.places()?.into_iter().filter_map(|place| sizes.get(place)).copied().collect())
+            }
             _ => Err("expected whole numbers, got floats".to_owned()),
         }
     }
@@ -261,22 +264,48 @@ impl<'a> Constant<'a> {
             return Err(format!("axis {axis} of {} has not the size 1", shown(&self.dims)));
         }
         let kept = || (0..self.dims.len()).filter(|axis| !gone.contains(axis));
-        let (dims, strides) = (kept().map(|axis| self.dims[axis]).collect(), kept().map(|axis| self.strides[axis]).collect());
+        let (dims, strides) =
+            (kept().map(|axis| self.dims[axis]).collect(), kept().map(|axis| self.strides[axis]).collect());
         Ok(Self { dims, strides, ..self.clone() })
     }
 
-    /// Every `step`-th index of an axis, `count` of them from `begin` on.
-    pub(super) fn slice(&self, axis: usize, begin: usize, count: usize, step: usize) -> Option<Self> {
+    /// `count` indices of an axis from `begin` on, where they are.
+    pub(super) fn slice(&self, axis: usize, begin: usize, count: usize) -> Option<Self> {
         let size = self.dims.get(axis)?.usize()?;
-        let last = begin.checked_add(count.checked_sub(1)?.checked_mul(step)?)?;
         let mut part = self.clone();
-        if last >= size {
+        if count == 0 || begin.checked_add(count)? > size {
             return None;
         }
         part.offset = part.offset.checked_add(begin.checked_mul(self.strides[axis])?)?;
-        part.strides[axis] = part.strides[axis].checked_mul(step)?;
         part.dims[axis] = Size::of(count as i64);
         Some(part)
+    }
+
+    /// Some indices of an axis. Weights stay where they are, if neighbours are taken; other small constants are copied.
+    pub(super) fn take(&self, axis: usize, indices: &[usize], tensors: &[&FileTensor<'_>]) -> Result<Self, String> {
+        let neighbours = indices.windows(2).all(|pair| pair[1] == pair[0] + 1);
+        let whole = if neighbours { indices.first() } else { None };
+        if let Some(part) = whole.and_then(|begin| self.slice(axis, *begin, indices.len())) {
+            return Ok(part);
+        }
+        let size = self.dims[axis].usize().ok_or("the axis depends on the batch")?;
+        let inner =
+            Size::product(self.dims[axis + 1..].iter().copied()).and_then(Size::usize).ok_or("it is too large")?;
+        let mut dims = self.dims.clone();
+        dims[axis] = Size::of(indices.len() as i64);
+        let count = Size::product(dims.iter().copied()).and_then(Size::usize);
+        let count = count.filter(|count| *count <= MAX_SMALL).ok_or("it is too large to be taken apart")?;
+        let from = |index: usize| {
+            let (rest, within) = (index / inner.max(1), index % inner.max(1));
+            let (outer, place) = (rest / indices.len(), rest % indices.len());
+            (outer * size + indices[place]) * inner + within
+        };
+        if let Buffer::Sizes(_) = self.buffer {
+            let all = self.sizes()?;
+            return Self::of_sizes(self.name, dims, (0..count).filter_map(|at| all.get(from(at))).copied().collect());
+        }
+        let all = self.floats(tensors)?;
+        Self::of_floats(self.name, dims, (0..count).filter_map(|at| all.get(from(at))).copied().collect())
     }
 
     /// Repeated to `sizes`, by the rules of broadcasting.

@@ -1,8 +1,8 @@
 //! The messages of an ONNX file (onnx.proto, github.com/onnx/onnx) as they lie in it; texts and data are not copied.
 
 use super::error::OnnxError;
-use crate::model::formats::protobuf::{Field, Fields, Piece};
 use crate::model::formats::limits::{MAX_RANK, MAX_TENSORS};
+use crate::model::formats::protobuf::{Field, Fields, Piece};
 use crate::model::header::Dtype;
 
 /// Most nodes of a graph as exporters write it, helpers and constants among them.
@@ -31,7 +31,7 @@ pub(super) struct FileNode<'a> {
     pub(super) domain: &'a str,
     pub(super) inputs: Vec<&'a str>,
     pub(super) outputs: Vec<&'a str>,
-    attributes: Vec<(&'a str, Attribute<'a>)>,
+    pub(super) attributes: Vec<(&'a str, Attribute<'a>)>,
     /// The modules around the node, as PyTorch's exporter notes them.
     pub(super) scopes: Option<&'a str>,
 }

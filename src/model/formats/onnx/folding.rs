@@ -1,6 +1,6 @@
 //! Operators whose operands are all constants, most of them computations of shapes, carried out while the file is read.
 
-use super::constant::{Buffer, Constant, MAX_SMALL};
+use super::constant::{Buffer, Constant, MAX_SMALL, place_of_axis};
 use super::file::{FileNode, FileTensor};
 use super::size::{Size, shown};
 
@@ -157,19 +157,12 @@ pub(super) fn list<'a>(
             let axis = from.axis(node.integer("axis").unwrap_or(0), 0)?;
             let size = from.dims[axis].usize().ok_or("the axis depends on the batch")?;
             let places = at.integers()?;
-            let places = places.iter().map(|place| super::constant::place_of_axis(*place, size));
+            let places = places.iter().map(|place| place_of_axis(*place, size));
             let places: Vec<usize> = places.collect::<Result<_, _>>()?;
-            if let [place] = places[..] {
-                let picked = from.slice(axis, place, 1, 1).ok_or("the index is outside")?;
-                let kept = if at.dims.is_empty() { picked.squeeze(Some(&[axis as i64]))? } else { picked };
-                return if at.dims.len() > 1 { Ok(None) } else { Ok(Some(Constant { name, ..kept })) };
-            }
-            if from.dims.len() != 1 {
-                return Ok(None);
-            }
-            let all = from.sizes()?;
-            let picked = places.iter().filter_map(|place| all.get(*place)).copied().collect();
-            Constant::of_sizes(name, at.dims.clone(), picked).map(Some)
+            let picked = from.take(axis, &places, tensors)?;
+            // The axis becomes those of the indices.
+            let dims = [&from.dims[..axis], &at.dims, &from.dims[axis + 1..]].concat();
+            picked.reshape(&dims).map(|picked| Some(Constant { name, ..picked }))
         }
         ("Range", [begin, end, step]) => {
             if let (Ok([begin]), Ok([end]), Ok([step])) =
@@ -268,12 +261,18 @@ pub(super) fn reshaped(own: &[Size], wanted: &[Size], allow_zero: bool) -> Resul
     Ok(sizes)
 }
 
-/// First index, number and step of the indices that a Slice takes of an axis of `size`.
-pub(super) fn sliced(begin: i64, end: i64, step: i64, size: usize) -> Result<(usize, usize, usize), String> {
+/// The indices that a Slice takes of an axis of `size`, from `begin` to before `end`.
+pub(super) fn sliced(begin: i64, end: i64, step: i64, size: usize) -> Result<Vec<usize>, String> {
     let own = size as i64;
-    let clamp = |at: i64| if at < 0 { at.saturating_add(own).max(0) } else { at.min(own) };
-    let (begin, end) = (clamp(begin), clamp(end));
-    let step = usize::try_from(step).ok().filter(|step| *step > 0).ok_or("a step below 1 is not read")?;
-    let count = usize::try_from(end - begin).unwrap_or(0).div_ceil(step);
-    Ok((begin as usize, count, step))
+    let from_end = |at: i64| if at < 0 { at.saturating_add(own) } else { at };
+    // Backwards, the first index is there and the last may be before all.
+    let (low, high) = if step > 0 { (0, own) } else { (-1, own - 1) };
+    let (begin, end) = (from_end(begin).clamp(low, high), from_end(end).clamp(low, high));
+    let span = if step > 0 { end - begin } else { begin - end };
+    let stride = step.unsigned_abs();
+    if stride == 0 || size > MAX_SMALL {
+        return Err("it takes its indices in steps of 0, or too many".to_owned());
+    }
+    let count = span.max(0).unsigned_abs().div_ceil(stride);
+    Ok((0..count).filter_map(|index| usize::try_from(begin + step * index as i64).ok()).collect())
 }

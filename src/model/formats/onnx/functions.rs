@@ -18,8 +18,8 @@ const MAX_DEPTH: usize = 64;
 const TOLERANCE: f64 = 2e-6;
 /// Where functions are compared.
 const SAMPLES: [f64; 36] = [
-    -40.0, -25.0, -19.0, -12.5, -8.1, -6.0, -5.3, -4.2, -3.5, -3.0, -2.6, -2.1, -1.7, -1.3, -1.0, -0.77, -0.5, -0.21, 0.0,
-    0.13, 0.42, 0.5, 0.81, 1.0, 1.4, 1.9, 2.4, 3.0, 3.3, 4.4, 5.5, 6.0, 6.7, 9.1, 14.0, 31.0,
+    -40.0, -25.0, -19.0, -12.5, -8.1, -6.0, -5.3, -4.2, -3.5, -3.0, -2.6, -2.1, -1.7, -1.3, -1.0, -0.77, -0.5, -0.21,
+    0.0, 0.13, 0.42, 0.5, 0.81, 1.0, 1.4, 1.9, 2.4, 3.0, 3.3, 4.4, 5.5, 6.0, 6.7, 9.1, 14.0, 31.0,
 ];
 
 /// A function of one value, or of two.
@@ -164,8 +164,20 @@ impl Function {
                 0.5 * x * (1.0 + (std::f64::consts::FRAC_2_PI.sqrt() * (x + 0.044_715 * x.powi(3))).tanh())
             }
             Self::Clip(low, high) => x.max(low).min(high),
-            Self::LeakyRelu(slope) => if x < 0.0 { slope * x } else { x },
-            Self::Elu(alpha) => if x < 0.0 { alpha * x.exp_m1() } else { x },
+            Self::LeakyRelu(slope) => {
+                if x < 0.0 {
+                    slope * x
+                } else {
+                    x
+                }
+            }
+            Self::Elu(alpha) => {
+                if x < 0.0 {
+                    alpha * x.exp_m1()
+                } else {
+                    x
+                }
+            }
             Self::Selu(alpha, gamma) => gamma * if x < 0.0 { alpha * x.exp_m1() } else { x },
             Self::HardSigmoid(alpha, beta) => (alpha * x + beta).clamp(0.0, 1.0),
             Self::Power(c) => x.powf(c),
@@ -179,7 +191,13 @@ impl Function {
             Self::Div => x / y,
             Self::Above(c) => f64::from(x > c),
             Self::Below(c) => f64::from(x < c),
-            Self::Choose => if x == 0.0 { z } else { y },
+            Self::Choose => {
+                if x == 0.0 {
+                    z
+                } else {
+                    y
+                }
+            }
         }
     }
 }
@@ -350,7 +368,11 @@ impl Reader<'_> {
                 Op::Conv1d { in_channels, out_channels, group_width, window, bias }
             }
             3 => Op::Conv2d { in_channels, out_channels, group_width, window: Window::square(1, 1, 0), bias },
-            _ => return Err("a constant for each value of a vector is only added behind a layer without a bias".to_owned()),
+            _ => {
+                return Err(
+                    "a constant for each value of a vector is only added behind a layer without a bias".to_owned()
+                );
+            }
         };
         let kernels = weights[0].reshape(&[vec![Size::of(channels as i64)], vec![Size::ONE; shape.len()]].concat())?;
         let new = self.push(Kind::Graph(op), inputs, shape, vec![kernels, weights[1].clone()])?;
@@ -369,7 +391,8 @@ impl Reader<'_> {
     /// The activation that a node computes of the nearest value below it of which it is one.
     fn recognise(&mut self, node: usize, depth: usize) -> Result<Option<usize>, String> {
         let Some(cone) = self.cone(node) else { return Ok(None) };
-        let mut bases: Vec<usize> = cone.parts.iter().chain(&cone.leaves).copied().filter(|base| *base != node).collect();
+        let mut bases: Vec<usize> =
+            cone.parts.iter().chain(&cone.leaves).copied().filter(|base| *base != node).collect();
         bases.sort_unstable();
         for base in bases.into_iter().rev() {
             if self.value(&cone.parts, node, base, 1.0).is_none() {

@@ -1,6 +1,6 @@
 //! Operators that are layers: products, convolutions, normalisations, pools, sums and products of values.
 
-use super::constant::Constant;
+use super::constant::{Buffer, Constant};
 use super::file::FileNode;
 use super::functions::Function;
 use super::reader::{Kind, Operation, Reader, Rim, Value};
@@ -110,7 +110,8 @@ fn gemm<'a>(reader: &mut Reader<'a>, node: &FileNode<'a>, operands: &[Option<Val
 
 /// A product with a matrix, (out x in), of the last axis of a value.
 fn linear<'a>(reader: &mut Reader<'a>, x: &View, matrix: Constant<'a>) -> Result<View, String> {
-    let [Some(outputs), Some(inputs)] = [0, 1].map(|axis: usize| matrix.dims.get(axis).and_then(|dim| dim.usize())) else {
+    let [Some(outputs), Some(inputs)] = [0, 1].map(|axis: usize| matrix.dims.get(axis).and_then(|dim| dim.usize()))
+    else {
         return Err(format!("expected a matrix, got {}", shown(&matrix.dims)));
     };
     let last = x.axes.len().checked_sub(1).ok_or("its operand has no axes")?;
@@ -143,11 +144,7 @@ fn linear<'a>(reader: &mut Reader<'a>, x: &View, matrix: Constant<'a>) -> Result
 }
 
 /// The same product or convolution with a bias, where the value is one without; none where it is not.
-pub(super) fn with_bias<'a>(
-    reader: &mut Reader<'a>,
-    x: &View,
-    bias: Constant<'a>,
-) -> Result<Option<View>, String> {
+pub(super) fn with_bias<'a>(reader: &mut Reader<'a>, x: &View, bias: Constant<'a>) -> Result<Option<View>, String> {
     let Operation { kind, inputs, shape, weights, parts, .. } = reader.operations[x.node].clone();
     let Kind::Graph(mut op) = kind else { return Ok(None) };
     match &mut op {
@@ -387,7 +384,8 @@ pub(super) fn are_positions(reader: &Reader<'_>, x: &View, axes: &[usize]) -> bo
     let is_position = |place: Place| matches!(place, Place::Axis(1..));
     let all = x.axes.iter().enumerate();
     x.is_whole(reader.shape(x.node))
-        && all.flat_map(|(axis, atoms)| atoms.iter().map(move |atom| (axis, atom)))
+        && all
+            .flat_map(|(axis, atoms)| atoms.iter().map(move |atom| (axis, atom)))
             .all(|(axis, atom)| axes.contains(&axis) == is_position(atom.place))
 }
 
@@ -462,14 +460,22 @@ fn with_constant<'a>(reader: &mut Reader<'a>, op: &str, x: &View, c: &Constant<'
         }
         ("Mul", Kind::Standardised { eps }) => (Kind::Scaled { eps }, inputs, with(weights)),
         ("Mul", Kind::GroupStandardised { groups, eps }) => (Kind::GroupScaled { groups, eps }, inputs, with(weights)),
-        ("Add", Kind::Scaled { eps }) => (Kind::Graph(Op::LayerNorm { features: shape[0], eps }), inputs, with(weights)),
+        ("Add", Kind::Scaled { eps }) => {
+            (Kind::Graph(Op::LayerNorm { features: shape[0], eps }), inputs, with(weights))
+        }
         ("Add", Kind::GroupScaled { groups, eps }) => {
             let group_width = (groups > 1).then(|| shape[0] / groups);
             (Kind::Graph(Op::GroupNorm { group_width, features: shape[0], eps }), inputs, with(weights))
         }
         ("Mul", kind) if kind != Kind::Affine => {
-            let behind = c.dims.len() - 1 - (channels - first);
-            let unit_axes = if behind <= 2 { behind } else { 0 };
+            // As the tensor has them in the file, whatever axes it was given for the product.
+            let unit_axes = match c.buffer {
+                Buffer::Stored(tensor) => {
+                    reader.tensors[tensor].shape.iter().rev().take_while(|axis| **axis == 1).count()
+                }
+                _ => 0,
+            };
+            let unit_axes = if unit_axes <= 2 { unit_axes } else { 0 };
             let op = Op::LayerScale { features: shape[0], unit_axes };
             let from = reader.settle(x.node)?;
             let factors = Constant {
@@ -540,7 +546,11 @@ fn of_two(reader: &mut Reader<'_>, op: &str, a: &View, b: &View) -> Result<View,
     if !alike(reader, &a, &b) {
         let channels = a.channel_axis(reader.shape(a.node)).or_else(|| b.channel_axis(reader.shape(b.node)));
         let channels = channels.ok_or_else(|| {
-            format!("values of {} and {} are combined, whose channels are on no axis", shown(&a.sizes()), shown(&b.sizes()))
+            format!(
+                "values of {} and {} are combined, whose channels are on no axis",
+                shown(&a.sizes()),
+                shown(&b.sizes())
+            )
         })?;
         (a, b) = (reader.arrange(&a, channels)?, reader.arrange(&b, channels)?);
     }

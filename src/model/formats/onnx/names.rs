@@ -86,7 +86,10 @@ mod tests {
     fn modules_are_found_in_the_names_of_nodes() {
         let scope = |name, scopes| of_scope(&FileNode { name, scopes, ..FileNode::default() });
         assert_eq!(scope("/layer1/layer1.0/conv1/Conv", None).unwrap(), "layer1.0.conv1");
-        assert_eq!(scope("/features/features.1/features.1.0/block/block.2/fc/Conv_1", None).unwrap(), "features.1.0.block.2.fc");
+        assert_eq!(
+            scope("/features/features.1/features.1.0/block/block.2/fc/Conv_1", None).unwrap(),
+            "features.1.0.block.2.fc"
+        );
         assert_eq!(scope("/encoder/layers.0/Add", None).unwrap(), "encoder.layers.0");
         assert_eq!(scope("layer1.0.conv1/Conv", None).unwrap(), "layer1.0.conv1");
         assert_eq!(scope("node_conv", Some("['', 'layer1', 'layer1.0', 'conv2d']")).unwrap(), "layer1.0");
@@ -99,7 +102,10 @@ mod tests {
         let all = |names: &[&str]| common(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
         assert_eq!(all(&["b.0.attn.qkv", "b.0.attn.proj"]).unwrap().0, "b.0.attn");
         let (prefix, rests) = all(&["l.attention.attention.query", "l.attention.output.dense"]).unwrap();
-        assert_eq!((prefix.as_str(), &rests[..]), ("l.attention", &["attention.query".to_owned(), "output.dense".to_owned()][..]));
+        assert_eq!(
+            (prefix.as_str(), &rests[..]),
+            ("l.attention", &["attention.query".to_owned(), "output.dense".to_owned()][..])
+        );
         assert!(all(&["attn", "attn"]).is_none() && all(&["a.qkv", "b.proj"]).is_none());
     }
 }

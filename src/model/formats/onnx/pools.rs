@@ -82,13 +82,7 @@ pub(super) fn windows(reader: &mut Reader<'_>, node: &FileNode<'_>, x: &View) ->
 }
 
 /// Positions behind a window by ONNX's formula, with rims of their own before and behind each axis.
-fn outputs(
-    input: &[usize],
-    window: &Window,
-    begin: &[usize],
-    end: &[usize],
-    ceil: bool,
-) -> Result<Vec<usize>, String> {
+fn outputs(input: &[usize], window: &Window, begin: &[usize], end: &[usize], ceil: bool) -> Result<Vec<usize>, String> {
     let skipped = 2 - input.len();
     let along = |axis: usize| {
         let (kernel, stride) = (window.kernel[axis + skipped], window.stride[axis + skipped]);

@@ -256,7 +256,7 @@ impl<'a> Reader<'a> {
         } else if let Some(value) = folding::list(node, name, &constants, &self.tensors)? {
             vec![value]
         } else {
-            shapes::of_constants(node, name, &constants)?
+            shapes::of_constants(node, name, &constants, &self.tensors)?
         };
         Ok(Some(values.into_iter().map(Value::Constant).collect()))
     }
@@ -355,7 +355,9 @@ impl<'a> Reader<'a> {
         let shape = self.shape(view.node).to_vec();
         let misfit = || {
             let sizes = shown(&view.sizes());
-            format!("the axes of its operand {sizes} are no channels and positions of an example {shape:?} in their order")
+            format!(
+                "the axes of its operand {sizes} are no channels and positions of an example {shape:?} in their order"
+            )
         };
         let batch = view.batch_axis().ok_or_else(misfit)?;
         if !view.is_whole(&shape) || channels == batch || channels >= view.axes.len() {
@@ -365,9 +367,8 @@ impl<'a> Reader<'a> {
         let order: Vec<usize> = std::iter::once(channels).chain(positions.iter().copied()).collect();
         let sizes: Option<Vec<usize>> = order.iter().map(|axis| view.size(*axis).usize()).collect();
         let sizes = sizes.filter(|sizes| sizes.len() <= 3).ok_or_else(misfit)?;
-        let through = |axes: &[usize]| -> Vec<Atom> {
-            merged(axes.iter().flat_map(|axis| view.axes[*axis].iter().copied()))
-        };
+        let through =
+            |axes: &[usize]| -> Vec<Atom> { merged(axes.iter().flat_map(|axis| view.axes[*axis].iter().copied())) };
         let own = merged([Atom::new(0, 1, shape[0])]);
         let by_position = view.axes[channels] == own && through(&positions) == whole(&shape, 1);
         let in_order = positions.iter().all(|axis| *axis > channels) && through(&order) == whole(&shape, 0);

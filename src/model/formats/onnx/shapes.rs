@@ -1,7 +1,7 @@
 //! Operators that only rearrange elements: of constants and of values.
 
 use super::constant::{Constant, MAX_AXES, place_of_axis};
-use super::file::FileNode;
+use super::file::{FileNode, FileTensor};
 use super::folding::{reshaped, sliced};
 use super::reader::Value;
 use super::size::{Size, shown};
@@ -33,8 +33,8 @@ pub(super) fn switch(node: &FileNode<'_>, name: &str, default: bool) -> bool {
 /// The shape of a value, or a part of it.
 pub(super) fn shape_of<'a>(node: &FileNode<'_>, name: &'a str, sizes: &[Size]) -> Result<Constant<'a>, String> {
     let end = node.integer("end").unwrap_or(i64::MAX);
-    let (begin, count, _) = sliced(node.integer("start").unwrap_or(0), end, 1, sizes.len())?;
-    Constant::list(name, sizes[begin..begin + count].to_vec())
+    let places = sliced(node.integer("start").unwrap_or(0), end, 1, sizes.len())?;
+    Constant::list(name, places.into_iter().map(|place| sizes[place]).collect())
 }
 
 /// An order of axes as it is written.
@@ -115,7 +115,7 @@ pub(super) fn parts_of<'a>(node: &FileNode<'a>, operands: &[Option<Value<'a>>]) 
                 Value::Live(if drop_axis { squeeze(&part, Some(vec![axis as i64]))? } else { part })
             }
             Some(Value::Constant(constant)) => {
-                let part = constant.slice(axis, begin, size, 1).ok_or_else(outside)?;
+                let part = constant.slice(axis, begin, size).ok_or_else(outside)?;
                 Value::Constant(if drop_axis { part.squeeze(Some(&[axis as i64]))? } else { part })
             }
             _ => return Err(outside()),
@@ -130,6 +130,7 @@ pub(super) fn of_constants<'a>(
     node: &'a FileNode<'a>,
     name: &'a str,
     operands: &[&Constant<'a>],
+    tensors: &[&FileTensor<'_>],
 ) -> Result<Vec<Constant<'a>>, String> {
     let values: Vec<Option<Value<'_>>> =
         operands.iter().map(|constant| Some(Value::Constant((*constant).clone()))).collect();
@@ -156,12 +157,7 @@ pub(super) fn of_constants<'a>(
             let mut part = (*x).clone();
             for (axis, begin, end, step) in slices(node, &values, x.dims.len())? {
                 let size = part.dims[axis].usize().ok_or("the axis depends on the batch")?;
-                let (begin, count, step) = sliced(begin, end, step, size)?;
-                part = match part.slice(axis, begin, count, step) {
-                    Some(part) => part,
-                    None if count == 0 && part.dims.len() == 1 => Constant::list(name, Vec::new())?,
-                    None => return Err("it takes nothing".to_owned()),
-                };
+                part = part.take(axis, &sliced(begin, end, step, size)?, tensors)?;
             }
             Ok(part)
         }
@@ -170,15 +166,16 @@ pub(super) fn of_constants<'a>(
             let size = x.dims[axis].usize().ok_or("the axis depends on the batch")?;
             let mut begin = 0;
             let mut all = Vec::new();
-            for (size, name) in parts(node, &values, size)?.into_iter().zip(&node.outputs) {
-                let part = x.slice(axis, begin, size, 1).ok_or("a part is empty")?;
-                all.push(Constant { name, ..part });
+            for size in parts(node, &values, size)? {
+                all.push(x.slice(axis, begin, size).ok_or("a part is empty")?);
                 begin += size;
             }
             return Ok(all);
         }
         _ => Err(unknown(node)),
     };
+    // A tensor keeps its name, however it is turned; exporters give a tensor that is there twice its other name by Identity.
+    let name = if node.op == "Identity" { name } else { x.name };
     result.map(|value| vec![Constant { name, ..value }])
 }
 
@@ -188,10 +185,7 @@ fn unknown(node: &FileNode<'_>) -> String {
 }
 
 /// The outputs of an operator that rearranges a value; none where it is none of these.
-pub(super) fn of_view<'a>(
-    node: &FileNode<'a>,
-    operands: &[Option<Value<'a>>],
-) -> Result<Option<Vec<View>>, String> {
+pub(super) fn of_view<'a>(node: &FileNode<'a>, operands: &[Option<Value<'a>>]) -> Result<Option<Vec<View>>, String> {
     let Some(Some(Value::Live(x))) = operands.first() else { return Ok(None) };
     let rank = x.axes.len();
     let misfit = || format!("the value {} is taken apart in a way that is not read", shown(&x.sizes()));
@@ -263,11 +257,10 @@ pub(super) fn of_view<'a>(
                     continue;
                 }
                 let size = view.size(axis).usize().ok_or("it takes some examples of a batch")?;
-                let (begin, count, step) = sliced(begin, end, step, size)?;
-                if step != 1 && count > 1 {
-                    return Err(misfit());
-                }
-                view = view.slice(axis, begin, begin + count).ok_or_else(misfit)?;
+                let places = sliced(begin, end, step, size)?;
+                let neighbours = places.windows(2).all(|pair| pair[1] == pair[0] + 1);
+                let begin = places.first().copied().filter(|_| neighbours).ok_or_else(misfit)?;
+                view = view.slice(axis, begin, begin + places.len()).ok_or_else(misfit)?;
             }
             view
         }
@@ -304,7 +297,10 @@ fn squeeze(x: &View, axes: Option<Vec<i64>>) -> Result<View, String> {
         None => (0..rank).filter(|axis| x.size(*axis) == Size::ONE).collect(),
     };
     if let Some(axis) = gone.iter().find(|axis| !x.axes[**axis].is_empty()) {
-        return Err(format!("axis {axis} of {} is taken away, but it is the batch or larger than 1", shown(&x.sizes())));
+        return Err(format!(
+            "axis {axis} of {} is taken away, but it is the batch or larger than 1",
+            shown(&x.sizes())
+        ));
     }
     let kept = x.axes.iter().enumerate().filter(|(axis, _)| !gone.contains(axis)).map(|(_, atoms)| atoms.clone());
     Ok(View { axes: kept.collect(), ..x.clone() })

@@ -1,6 +1,6 @@
 //! Operators of transformers: attention as exporters spell it, class tokens, positional embeddings.
 
-use super::constant::Constant;
+use super::constant::{Buffer, Constant};
 use super::file::FileNode;
 use super::reader::{Kind, Operation, Reader, Value};
 use super::size::{Size, shown};
@@ -19,7 +19,8 @@ pub(super) fn read<'a>(
             _ => scores(reader, a, b).map(Some),
         },
         ("Attention", [Some(Value::Live(query)), Some(Value::Live(key)), Some(Value::Live(value)), rest @ ..]) => {
-            if rest.iter().any(Option::is_some) || node.integer("is_causal").unwrap_or(0) != 0 || query.axes.len() != 4 {
+            if rest.iter().any(Option::is_some) || node.integer("is_causal").unwrap_or(0) != 0 || query.axes.len() != 4
+            {
                 return Err("masks, caches and operands of three axes are not read".to_owned());
             }
             let key = key.transpose(&[0, 1, 3, 2]).ok_or("its keys have not four axes")?;
@@ -105,7 +106,9 @@ pub(super) fn probabilities(reader: &mut Reader<'_>, x: &View, axis: usize) -> R
     let expected = 1.0 / (width as f64).sqrt();
     let total = factor * inner;
     if (total - expected).abs() > 1e-6 * expected {
-        return Err(format!("the scores are scaled by {total}; an attention of heads of {width} channels has {expected}"));
+        return Err(format!(
+            "the scores are scaled by {total}; an attention of heads of {width} channels has {expected}"
+        ));
     }
     if axis + 1 != x.axes.len() || x.axes[axis] != merged([Atom::new(2, 1, shape[2])]) || !x.is_whole(&shape) {
         return Err("the softmax is not one over an attention's keys".to_owned());
@@ -172,7 +175,7 @@ pub(super) fn attention<'a>(
             return Err(misfit());
         }
         sources.push(inputs[0]);
-        let rows = |constant: &Constant<'a>| constant.slice(0, start, features, 1).ok_or_else(misfit);
+        let rows = |constant: &Constant<'a>| constant.slice(0, start, features).ok_or_else(misfit);
         let vector = if *bias { Some(rows(&weights[1])?) } else { None };
         projections.push((rows(&weights[0])?, vector));
     }
@@ -191,8 +194,12 @@ pub(super) fn attention<'a>(
         (reader.operations[inputs[0]].weights.clone(), vec![inputs[0]], Projections::torch())
     } else {
         let (matrices, vectors): (Vec<_>, Vec<_>) = projections.into_iter().unzip();
-        let weights = matrices.into_iter().chain(vectors.into_iter().flatten()).collect();
-        (weights, inputs.clone(), Projections::hugging_face())
+        let vectors: Vec<_> = vectors.into_iter().flatten().collect();
+        match (rejoined(&matrices), rejoined(&vectors)) {
+            (Some(matrix), Some(vector)) => (vec![matrix, vector], vec![inputs[0]], Projections::torch()),
+            (Some(matrix), None) if vectors.is_empty() => (vec![matrix], vec![inputs[0]], Projections::torch()),
+            _ => ([matrices, vectors].concat(), inputs.clone(), Projections::hugging_face()),
+        }
     };
     weights.push(output);
     let op = Op::Attention { features, heads, projections: names, bias: biased, output_bias: false };
@@ -201,10 +208,25 @@ pub(super) fn attention<'a>(
     Ok(node)
 }
 
+/// The tensor whose rows these three are, one after another.
+fn rejoined<'a>(thirds: &[Constant<'a>]) -> Option<Constant<'a>> {
+    let [first, second, third] = thirds else { return None };
+    let rows = first.dims.first()?;
+    let step = rows.usize()?.checked_mul(*first.strides.first()?)?;
+    let follows = |next: &Constant<'_>, times: usize| {
+        (&next.dims, &next.strides, &next.buffer) == (&first.dims, &first.strides, &first.buffer)
+            && Some(next.offset) == step.checked_mul(times).and_then(|step| first.offset.checked_add(step))
+    };
+    let mut whole = first.clone();
+    whole.dims[0] = rows.times(Size::of(3))?;
+    (matches!(first.buffer, Buffer::Stored(_)) && follows(second, 1) && follows(third, 2)).then_some(whole)
+}
+
 /// A value as tokens, N x T x C in some order: one axis of tokens.
 fn as_tokens(reader: &mut Reader<'_>, x: &View) -> Result<(View, usize), String> {
     let channels = x.channel_axis(reader.shape(x.node));
-    let channels = channels.ok_or_else(|| format!("the channels of a value of {} are on no axis", shown(&x.sizes())))?;
+    let channels =
+        channels.ok_or_else(|| format!("the channels of a value of {} are on no axis", shown(&x.sizes())))?;
     let x = reader.arrange(x, channels)?;
     if reader.shape(x.node).len() != 2 {
         return Err(format!("expected tokens, N x T x C, got a value of {}", shown(&x.sizes())));
