@@ -157,3 +157,6 @@ fn write_elements(elements: &Elements<'_>, out: &mut impl Write) -> io::Result<(
         }),
     }
 }
+
+#[cfg(test)]
+mod tests;

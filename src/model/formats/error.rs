@@ -4,6 +4,7 @@ use crate::domain::problem::Code;
 use crate::model::formats::archive::ArchiveError;
 use crate::model::formats::foreign::Foreign;
 use crate::model::formats::limits::{MAX_HEADER_BYTES, MAX_NAME_BYTES, MAX_RANK, MAX_TENSORS};
+use crate::model::formats::onnx::OnnxError;
 use crate::model::formats::pytorch::error::PyTorchError;
 use crate::model::header::DTYPES;
 
@@ -27,6 +28,9 @@ pub enum FormatError {
         /// What is wrong with it.
         reason: String,
     },
+    /// An ONNX model that is no network which can be read.
+    #[error(transparent)]
+    Onnx(#[from] OnnxError),
     /// A tensor that would lie outside the file.
     #[error("tensor `{name}` ends at byte {end}, but the file has only {len}: it is truncated or damaged")]
     Outside {

@@ -40,9 +40,6 @@ pub enum Foreign {
     /// A pickle.
     #[error("the file is a pickle, not a checkpoint: save the weights with `torch.save(model.state_dict(), file)`")]
     Pickle,
-    /// An ONNX model.
-    #[error("the file is an ONNX model: save the weights with `torch.save(model.state_dict(), file)`")]
-    Onnx,
     /// HDF5, as Keras writes it.
     #[error(
         "the file is HDF5 (Keras, `.h5`): export the model to ONNX, as with `model.export(file, format=\"onnx\")` of Keras 3"

@@ -8,6 +8,7 @@ pub mod layout;
 pub mod limits;
 pub mod npy;
 mod npz;
+pub mod onnx;
 pub mod protobuf;
 pub mod pytorch;
 pub mod safetensors;
@@ -30,7 +31,7 @@ pub fn read_layout(bytes: &[u8]) -> Result<Layout, FormatError> {
         Format::Safetensors => safetensors::read_layout(&mut &bytes[..], len)?,
         Format::Zip => read_zip(bytes)?.check_within(len)?,
         Format::PyTorchLegacy => pytorch::read_legacy(bytes)?.check_within(len)?,
-        Format::Onnx => return Err(Foreign::Onnx.into()),
+        Format::Onnx => onnx::read_layout(bytes)?,
     };
     Ok(layout.without_counter())
 }

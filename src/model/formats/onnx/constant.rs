@@ -1,0 +1,370 @@
+//! Values that do not depend on the network's input: weights, which stay where they lie in the file, and small numbers.
+
+use std::rc::Rc;
+
+use super::file::{Data, FileTensor, shortest};
+use super::size::{Size, shown};
+use crate::model::header::Dtype;
+use half::{bf16, f16};
+
+/// Most elements of a constant that is computed with.
+pub(super) const MAX_SMALL: usize = 1 << 16;
+/// Most axes of a value.
+pub(super) const MAX_AXES: usize = 16;
+
+/// Where the elements of a constant come from.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Buffer {
+    /// Whole numbers, most of them sizes.
+    Sizes(Rc<[Size]>),
+    /// Results of computations.
+    Floats(Rc<[f64]>),
+    /// A float tensor of the file, by its place in the list of all.
+    Stored(usize),
+    /// Every element is its own place: indices that are counted through, as many as a batch may have.
+    Counting,
+}
+
+/// Elements of a buffer, each axis with the step from one to the next; 0 repeats them.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Constant<'a> {
+    /// Name of the value in the file.
+    pub(super) name: &'a str,
+    pub(super) dims: Vec<Size>,
+    pub(super) strides: Vec<usize>,
+    pub(super) offset: usize,
+    pub(super) buffer: Buffer,
+}
+
+/// Steps of axes in row-major order; none where they overflow.
+pub(super) fn row_major(dims: &[Size]) -> Option<Vec<usize>> {
+    let mut strides = vec![0; dims.len()];
+    let mut all = 1_usize;
+    for (stride, dim) in strides.iter_mut().zip(dims).rev() {
+        *stride = all;
+        all = all.checked_mul(dim.usize()?)?;
+    }
+    Some(strides)
+}
+
+fn whole_numbers(tensor: &FileTensor<'_>) -> Option<Vec<i64>> {
+    let bytes = bytes(tensor);
+    let each = |read: fn(&[u8]) -> i64| Some(bytes.chunks_exact(tensor.dtype.size()).map(read).collect());
+    match tensor.dtype {
+        Dtype::I64 | Dtype::U64 => each(|bytes| bytes.try_into().map_or(0, i64::from_le_bytes)),
+        Dtype::I32 => each(|bytes| bytes.try_into().map_or(0, i32::from_le_bytes).into()),
+        Dtype::U8 | Dtype::Bool => each(|bytes| bytes[0].into()),
+        _ => None,
+    }
+}
+
+/// The bytes of a tensor.
+pub(super) fn bytes<'a>(tensor: &'a FileTensor<'_>) -> &'a [u8] {
+    match &tensor.data {
+        Data::Span(piece) => piece.bytes,
+        Data::Owned(bytes) => bytes,
+    }
+}
+
+/// Element `index` of a float tensor.
+fn float(tensor: &FileTensor<'_>, index: usize) -> Option<f64> {
+    let size = tensor.dtype.size();
+    let bytes = bytes(tensor).get(index.checked_mul(size)?..)?;
+    Some(match tensor.dtype {
+        Dtype::F32 => shortest(f32::from_le_bytes(*bytes.first_chunk()?)),
+        Dtype::F64 => f64::from_le_bytes(*bytes.first_chunk()?),
+        Dtype::F16 => f16::from_le_bytes(*bytes.first_chunk()?).into(),
+        Dtype::Bf16 => bf16::from_le_bytes(*bytes.first_chunk()?).into(),
+        _ => return None,
+    })
+}
+
+impl<'a> Constant<'a> {
+    /// The tensor at `place` of the list of all.
+    pub(super) fn stored(name: &'a str, tensor: &FileTensor<'_>, place: usize) -> Result<Self, String> {
+        let dims: Vec<Size> = tensor.shape.iter().map(|axis| Size::of(*axis as i64)).collect();
+        let strides = row_major(&dims).ok_or("its shape is larger than any file")?;
+        let buffer = if tensor.dtype.is_float() {
+            Buffer::Stored(place)
+        } else if tensor.shape.iter().product::<usize>() > MAX_SMALL {
+            return Err(format!("a tensor of {:?} with more than {MAX_SMALL} elements is no weight", tensor.dtype));
+        } else {
+            let numbers = whole_numbers(tensor).ok_or_else(|| format!("{:?} is not read", tensor.dtype))?;
+            Buffer::Sizes(numbers.into_iter().map(Size::of).collect())
+        };
+        Ok(Self { name, dims, strides, offset: 0, buffer })
+    }
+
+    fn computed(name: &'a str, dims: Vec<Size>, buffer: Buffer) -> Result<Self, String> {
+        let strides = row_major(&dims).ok_or_else(|| format!("the shape {} is not known", shown(&dims)))?;
+        Ok(Self { name, dims, strides, offset: 0, buffer })
+    }
+
+    /// Whole numbers in row-major order.
+    pub(super) fn of_sizes(name: &'a str, dims: Vec<Size>, sizes: Vec<Size>) -> Result<Self, String> {
+        Self::computed(name, dims, Buffer::Sizes(sizes.into()))
+    }
+
+    /// Floats in row-major order.
+    pub(super) fn of_floats(name: &'a str, dims: Vec<Size>, floats: Vec<f64>) -> Result<Self, String> {
+        Self::computed(name, dims, Buffer::Floats(floats.into()))
+    }
+
+    /// The indices from 0 to before `size`.
+    pub(super) fn counting(name: &'a str, size: Size) -> Self {
+        Self { name, dims: vec![size], strides: vec![1], offset: 0, buffer: Buffer::Counting }
+    }
+
+    /// Whole numbers as indices that are counted through, where each axis has a step of its own.
+    pub(super) fn as_counting(&self) -> Option<Self> {
+        if self.buffer == Buffer::Counting {
+            return Some(self.clone());
+        }
+        let own = self.integers().ok()?;
+        let plain = row_major(&self.dims)?;
+        let offset = usize::try_from(*own.first()?).ok()?;
+        let step = |(dim, place): (&Size, &usize)| match *dim == Size::ONE {
+            true => Some(0),
+            false => usize::try_from(own.get(*place)?.checked_sub(own[0])?).ok(),
+        };
+        let strides = self.dims.iter().zip(&plain).map(step).collect::<Option<Vec<_>>>()?;
+        let counting = Self { strides, offset, buffer: Buffer::Counting, ..self.clone() };
+        let same = counting.places().ok()?.iter().zip(&own).all(|(place, own)| i64::try_from(*place) == Ok(*own));
+        same.then_some(counting)
+    }
+
+    /// The same indices times a number.
+    pub(super) fn counting_times(&self, factor: i64) -> Option<Self> {
+        let factor = usize::try_from(factor).ok()?;
+        let strides = self.strides.iter().map(|stride| stride.checked_mul(factor)).collect::<Option<Vec<_>>>()?;
+        Some(Self { strides, offset: self.offset.checked_mul(factor)?, ..self.clone() })
+    }
+
+    /// The sums of two constants of indices.
+    pub(super) fn counting_plus(&self, other: &Self, shape: &[Size]) -> Option<Self> {
+        let (a, b) = (self.expand(shape).ok()?, other.expand(shape).ok()?);
+        let strides = a.strides.iter().zip(&b.strides).map(|(a, b)| a.checked_add(*b)).collect::<Option<Vec<_>>>()?;
+        Some(Self { strides, offset: a.offset.checked_add(b.offset)?, ..a })
+    }
+
+    /// Whether it counts through all indices of a list in their order.
+    pub(super) fn is_enumeration(&self) -> bool {
+        let mut inner = Size::ONE;
+        let axes = self.dims.iter().zip(&self.strides).rev().filter(|(dim, _)| **dim != Size::ONE);
+        let in_order = axes.map(|(dim, stride)| {
+            let fits = inner.usize() == Some(*stride);
+            inner = inner.times(*dim).unwrap_or(Size { factor: 0, batch: true });
+            fits
+        });
+        self.buffer == Buffer::Counting && self.offset == 0 && in_order.fold(true, |all, fits| all && fits)
+    }
+
+    /// A list of sizes, as shapes are.
+    pub(super) fn list(name: &'a str, sizes: Vec<Size>) -> Result<Self, String> {
+        Self::of_sizes(name, vec![Size::of(sizes.len() as i64)], sizes)
+    }
+
+    /// Whether both are the same elements, whatever their names.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        (&self.dims, &self.strides, self.offset) == (&other.dims, &other.strides, other.offset)
+            && self.buffer == other.buffer
+    }
+
+    /// Number of elements, where it is known.
+    pub(super) fn count(&self) -> Option<usize> {
+        Size::product(self.dims.iter().copied())?.usize()
+    }
+
+    /// Places of all elements in the buffer, row-major.
+    pub(super) fn places(&self) -> Result<Vec<usize>, String> {
+        let count = self.count().filter(|count| *count <= MAX_SMALL);
+        let count =
+            count.ok_or_else(|| format!("a constant of the shape {} is not computed with", shown(&self.dims)))?;
+        let mut places = vec![self.offset; count];
+        let mut inner = count;
+        for (dim, stride) in self.dims.iter().zip(&self.strides) {
+            let size = dim.usize().unwrap_or(1).max(1);
+            inner /= size;
+            for (index, place) in places.iter_mut().enumerate() {
+                let step = (index / inner.max(1) % size).checked_mul(*stride);
+                let sum = step.and_then(|step| place.checked_add(step));
+                *place = sum.ok_or("its elements lie too far apart")?;
+            }
+        }
+        Ok(places)
+    }
+
+    /// All elements as whole numbers.
+    pub(super) fn sizes(&self) -> Result<Vec<Size>, String> {
+        match &self.buffer {
+            Buffer::Sizes(sizes) => {
+                Ok(self.places()?.into_iter().filter_map(|place| sizes.get(place)).copied().collect())
+            }
+            _ => Err("expected whole numbers, got floats".to_owned()),
+        }
+    }
+
+    /// All elements as known whole numbers.
+    pub(super) fn integers(&self) -> Result<Vec<i64>, String> {
+        let known = |size: Size| size.known().ok_or_else(|| format!("expected a number, got {size}"));
+        self.sizes()?.into_iter().map(known).collect()
+    }
+
+    /// All elements as floats.
+    pub(super) fn floats(&self, tensors: &[&FileTensor<'_>]) -> Result<Vec<f64>, String> {
+        let unknown = || "expected numbers that do not depend on the batch".to_owned();
+        let of = |place: usize| match &self.buffer {
+            Buffer::Sizes(sizes) => sizes.get(place)?.known().map(|number| number as f64),
+            Buffer::Floats(floats) => floats.get(place).copied(),
+            Buffer::Stored(tensor) => float(tensors.get(*tensor)?, place),
+            Buffer::Counting => Some(place as f64),
+        };
+        self.places()?.into_iter().map(|place| of(place).ok_or_else(unknown)).collect()
+    }
+
+    /// The only element.
+    pub(super) fn scalar(&self, tensors: &[&FileTensor<'_>]) -> Option<f64> {
+        if self.count() == Some(1) { self.floats(tensors).ok()?.first().copied() } else { None }
+    }
+
+    /// The axis that `axis` names, which may be counted from the end; `more` axes are to come.
+    pub(super) fn axis(&self, axis: i64, more: usize) -> Result<usize, String> {
+        place_of_axis(axis, self.dims.len() + more)
+    }
+
+    pub(super) fn transpose(&self, order: &[usize]) -> Result<Self, String> {
+        let moved = |axis: &usize| Some((*self.dims.get(*axis)?, *self.strides.get(*axis)?));
+        let moved: Option<Vec<_>> = order.iter().map(moved).collect();
+        let moved = moved.filter(|moved| moved.len() == self.dims.len());
+        let (dims, strides) = moved.ok_or_else(|| format!("{order:?} is no order of its axes"))?.into_iter().unzip();
+        Ok(Self { dims, strides, ..self.clone() })
+    }
+
+    pub(super) fn unsqueeze(&self, axes: &[i64]) -> Result<Self, String> {
+        let mut places = axes.iter().map(|axis| self.axis(*axis, axes.len())).collect::<Result<Vec<_>, _>>()?;
+        places.sort_unstable();
+        let mut grown = self.clone();
+        if self.dims.len() + places.len() > MAX_AXES {
+            return Err(format!("more than {MAX_AXES} axes are not read"));
+        }
+        for place in places {
+            let at = place.min(grown.dims.len());
+            grown.dims.insert(at, Size::ONE);
+            grown.strides.insert(at, 0);
+        }
+        Ok(grown)
+    }
+
+    pub(super) fn squeeze(&self, axes: Option<&[i64]>) -> Result<Self, String> {
+        let gone = match axes {
+            Some(axes) => axes.iter().map(|axis| self.axis(*axis, 0)).collect::<Result<Vec<_>, _>>()?,
+            None => (0..self.dims.len()).filter(|axis| self.dims[*axis] == Size::ONE).collect(),
+        };
+        if let Some(axis) = gone.iter().find(|axis| self.dims[**axis] != Size::ONE) {
+            return Err(format!("axis {axis} of {} has not the size 1", shown(&self.dims)));
+        }
+        let kept = || (0..self.dims.len()).filter(|axis| !gone.contains(axis));
+        let (dims, strides) =
+            (kept().map(|axis| self.dims[axis]).collect(), kept().map(|axis| self.strides[axis]).collect());
+        Ok(Self { dims, strides, ..self.clone() })
+    }
+
+    /// `count` indices of an axis from `begin` on, where they are.
+    pub(super) fn slice(&self, axis: usize, begin: usize, count: usize) -> Option<Self> {
+        let size = self.dims.get(axis)?.usize()?;
+        let mut part = self.clone();
+        if count == 0 || begin.checked_add(count)? > size {
+            return None;
+        }
+        part.offset = part.offset.checked_add(begin.checked_mul(self.strides[axis])?)?;
+        part.dims[axis] = Size::of(count as i64);
+        Some(part)
+    }
+
+    /// Some indices of an axis. Weights stay where they are, if neighbours are taken; other small constants are copied.
+    pub(super) fn take(&self, axis: usize, indices: &[usize], tensors: &[&FileTensor<'_>]) -> Result<Self, String> {
+        let neighbours = indices.windows(2).all(|pair| pair[1] == pair[0] + 1);
+        let whole = if neighbours { indices.first() } else { None };
+        if let Some(part) = whole.and_then(|begin| self.slice(axis, *begin, indices.len())) {
+            return Ok(part);
+        }
+        let size = self.dims[axis].usize().ok_or("the axis depends on the batch")?;
+        let inner =
+            Size::product(self.dims[axis + 1..].iter().copied()).and_then(Size::usize).ok_or("it is too large")?;
+        let mut dims = self.dims.clone();
+        dims[axis] = Size::of(indices.len() as i64);
+        let count = Size::product(dims.iter().copied()).and_then(Size::usize);
+        let count = count.filter(|count| *count <= MAX_SMALL).ok_or("it is too large to be taken apart")?;
+        let from = |index: usize| {
+            let (rest, within) = (index / inner.max(1), index % inner.max(1));
+            let (outer, place) = (rest / indices.len(), rest % indices.len());
+            (outer * size + indices[place]) * inner + within
+        };
+        if let Buffer::Sizes(_) = self.buffer {
+            let all = self.sizes()?;
+            return Self::of_sizes(self.name, dims, (0..count).filter_map(|at| all.get(from(at))).copied().collect());
+        }
+        let all = self.floats(tensors)?;
+        Self::of_floats(self.name, dims, (0..count).filter_map(|at| all.get(from(at))).copied().collect())
+    }
+
+    /// Repeated to `sizes`, by the rules of broadcasting.
+    pub(super) fn expand(&self, sizes: &[Size]) -> Result<Self, String> {
+        let misfit = || format!("{} does not expand to {}", shown(&self.dims), shown(sizes));
+        let rank = sizes.len().max(self.dims.len());
+        if rank > MAX_AXES {
+            return Err(misfit());
+        }
+        let (mut dims, mut strides) = (Vec::with_capacity(rank), Vec::with_capacity(rank));
+        for axis in 0..rank {
+            let own = (axis + self.dims.len()).checked_sub(rank).map(|own| (self.dims[own], self.strides[own]));
+            let wanted = (axis + sizes.len()).checked_sub(rank).map_or(Size::ONE, |axis| sizes[axis]);
+            let (dim, stride) = match own {
+                Some((dim, stride)) if dim == wanted || wanted == Size::ONE => (dim, stride),
+                Some((Size::ONE, _)) | None => (wanted, 0),
+                Some(_) => return Err(misfit()),
+            };
+            dims.push(dim);
+            strides.push(stride);
+        }
+        Ok(Self { dims, strides, ..self.clone() })
+    }
+
+    /// The same elements in row-major order with other axes. Weights are not copied: they must lie in that order already.
+    pub(super) fn reshape(&self, sizes: &[Size]) -> Result<Self, String> {
+        let (own, new) = (self.count(), Size::product(sizes.iter().copied()).and_then(Size::usize));
+        if own.is_none() || own != new || sizes.len() > MAX_AXES {
+            return Err(format!("{} does not reshape to {}", shown(&self.dims), shown(sizes)));
+        }
+        let dense = row_major(&self.dims).is_some_and(|dense| {
+            let axes = dense.iter().zip(&self.strides).zip(&self.dims);
+            axes.filter(|(_, dim)| **dim != Size::ONE).all(|((dense, stride), _)| dense == stride)
+        });
+        let plain = if dense { self.clone() } else { self.compact()? };
+        let strides = row_major(sizes).ok_or("its shape is not known")?;
+        Ok(Self { dims: sizes.to_vec(), strides, ..plain })
+    }
+
+    /// Small elements on their own, in row-major order.
+    fn compact(&self) -> Result<Self, String> {
+        let places = self.places()?;
+        let buffer = match &self.buffer {
+            Buffer::Sizes(sizes) => {
+                Buffer::Sizes(places.iter().filter_map(|place| sizes.get(*place)).copied().collect())
+            }
+            Buffer::Floats(floats) => {
+                Buffer::Floats(places.iter().filter_map(|place| floats.get(*place)).copied().collect())
+            }
+            Buffer::Counting => return Err("indices are reshaped after they were transposed".to_owned()),
+            Buffer::Stored(_) => return Err("a weight is reshaped after it was transposed or expanded".to_owned()),
+        };
+        Self::computed(self.name, self.dims.clone(), buffer)
+    }
+}
+
+/// The axis of `rank` that `axis` names, which may be counted from the end.
+pub(super) fn place_of_axis(axis: i64, rank: usize) -> Result<usize, String> {
+    let from_start = if axis < 0 { axis.checked_add(rank as i64) } else { Some(axis) };
+    let place = from_start.and_then(|axis| usize::try_from(axis).ok()).filter(|axis| *axis < rank);
+    place.ok_or_else(|| format!("there is no axis {axis} of {rank}"))
+}

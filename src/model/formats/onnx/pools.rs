@@ -1,0 +1,195 @@
+//! Operators that are pools, and the rims around what they and convolutions read.
+
+use super::constant::Constant;
+use super::file::FileNode;
+use super::layers::{along, are_positions, live, reduced, rims};
+use super::reader::{Kind, Reader, Rim, Value};
+use super::shapes::{integers, switch};
+use super::size::shown;
+use super::view::View;
+use crate::model::graph::{Op, Window, Window1d};
+
+/// Shape behind a window over an example of `shape`.
+pub(super) fn after(shape: &[usize], channels: usize, window: &Window, ceil: bool) -> Result<Vec<usize>, String> {
+    let (sequence, before) = match shape[1..] {
+        [length] => (true, [1, length]),
+        [height, width] => (false, [height, width]),
+        _ => return Err(format!("expected a sequence or an image, got an example of {shape:?}")),
+    };
+    let after = window.output_with(before, ceil).ok_or_else(|| format!("its window does not fit into {before:?}"))?;
+    Ok(if sequence { vec![channels, after[1]] } else { vec![channels, after[0], after[1]] })
+}
+
+/// A pool over windows.
+pub(super) fn windows(reader: &mut Reader<'_>, node: &FileNode<'_>, x: &View) -> Result<View, String> {
+    let x = reader.feature_map(x)?;
+    let maximum = node.op == "MaxPool";
+    if switch(node, "storage_order", false) {
+        return Err("column-major indices are not read".to_owned());
+    }
+    let padded = matches!(reader.kind(x.node), Kind::Padded { .. });
+    let own_rim = node.integers("pads").is_some_and(|pads| pads.iter().any(|pad| *pad != 0));
+    let counted = switch(node, "count_include_pad", false);
+    let (from, begin, end) = rims(reader, node, &x, if maximum { Rim::Lowest } else { Rim::Zeros })?;
+    let shape = reader.shape(from).to_vec();
+    let window = match shape.len() {
+        2 => {
+            let ([kernel], [stride]) = (along(node, "kernel_shape", 0)?, along(node, "strides", 1)?);
+            let [dilation] = along(node, "dilations", 1)?;
+            Window::from(Window1d { kernel, stride, padding: begin[0], dilation })
+        }
+        3 => Window {
+            kernel: along(node, "kernel_shape", 0)?,
+            stride: along(node, "strides", 1)?,
+            padding: [begin[0], begin[1]],
+            dilation: along(node, "dilations", 1)?,
+        },
+        _ => return Err("only one or two axes are pooled".to_owned()),
+    };
+    // Values in a rim of the operand's own count; behind the operand's rim, only those that a window still reaches.
+    let rim_behind = |behind: &[usize]| behind.iter().zip(&begin).any(|(end, begin)| end != begin);
+    let more_behind = rim_behind(&end);
+    let ceil_mode = switch(node, "ceil_mode", false) || more_behind;
+    let count_include_pad = match (padded, own_rim) {
+        _ if begin.iter().all(|rim| *rim == 0) => true,
+        (true, false) => true,
+        (true, true) if more_behind && !counted => true,
+        (false, _) => counted,
+        _ => return Err("a rim around a rim is not read".to_owned()),
+    };
+    if !maximum && counted && more_behind {
+        return Err(format!("a rim of {begin:?} before and {end:?} behind that counts is not read"));
+    }
+    let result = after(&shape, shape[0], &window, ceil_mode)?;
+    if result[1..] != outputs(&shape[1..], &window, &begin, &end, switch(node, "ceil_mode", false))? {
+        return Err(format!("a rim of {begin:?} before and {end:?} behind is not read"));
+    }
+    let line = Window1d {
+        kernel: window.kernel[1],
+        stride: window.stride[1],
+        padding: window.padding[1],
+        dilation: window.dilation[1],
+    };
+    let op = match (maximum, shape.len()) {
+        (true, 2) => Op::MaxPool1d { window: line, ceil_mode },
+        (true, _) => Op::MaxPool2d { window, ceil_mode },
+        (false, 2) => Op::AvgPool1d { window: line, ceil_mode, count_include_pad },
+        (false, _) => Op::AvgPool2d { window, ceil_mode, count_include_pad },
+    };
+    let from = reader.settle(from)?;
+    let result = reader.push(Kind::Graph(op), vec![from], result, Vec::new())?;
+    Ok(reader.view(result))
+}
+
+/// Positions behind a window by ONNX's formula, with rims of their own before and behind each axis.
+fn outputs(input: &[usize], window: &Window, begin: &[usize], end: &[usize], ceil: bool) -> Result<Vec<usize>, String> {
+    let skipped = 2 - input.len();
+    let along = |axis: usize| {
+        let (kernel, stride) = (window.kernel[axis + skipped], window.stride[axis + skipped]);
+        let span = window.dilation[axis + skipped].checked_mul(kernel.checked_sub(1)?)?.checked_add(1)?;
+        let room = input[axis].checked_add(begin[axis])?.checked_add(end[axis])?.checked_sub(span)?;
+        let all = room.checked_div(stride)? + 1;
+        // A last window must not begin in the rim behind.
+        let more = ceil && !room.is_multiple_of(stride) && all.checked_mul(stride)? < input[axis] + begin[axis];
+        Some(all + usize::from(more))
+    };
+    let all: Option<Vec<usize>> = (0..input.len()).map(along).collect();
+    all.ok_or_else(|| "its window does not fit".to_owned())
+}
+
+/// The maximum over all positions.
+pub(super) fn global_maximum(reader: &mut Reader<'_>, x: &View, axes: &[usize], keep: bool) -> Result<View, String> {
+    let shape = reader.shape(x.node).to_vec();
+    if !are_positions(reader, x, axes) || shape.len() != 3 {
+        let sizes = shown(&x.sizes());
+        return Err(format!("a maximum over the axes {axes:?} of {sizes} is not one over all positions of an image"));
+    }
+    let from = reader.settle(x.node)?;
+    let op = Op::AdaptiveMaxPool2d { output: [1, 1] };
+    let node = reader.push(Kind::Graph(op), vec![from], vec![shape[0], 1, 1], Vec::new())?;
+    Ok(reduced(x, node, axes, keep, 3))
+}
+
+/// A rim around the positions, which what reads it takes in.
+pub(super) fn pad<'a>(
+    reader: &mut Reader<'a>,
+    node: &FileNode<'a>,
+    operands: &[Option<Value<'a>>],
+) -> Result<View, String> {
+    let x = reader.feature_map(live(operands)?)?;
+    let shape = reader.shape(x.node).to_vec();
+    let rank = x.axes.len();
+    let pads = integers(node, "pads", operands, 1)?.ok_or("it has no pads")?;
+    let axes = integers(node, "axes", operands, 3)?.unwrap_or_else(|| (0..rank as i64).collect());
+    if pads.len() != 2 * axes.len() {
+        return Err("its pads are not two for each axis".to_owned());
+    }
+    let (mut begin, mut end) = (vec![0; rank], vec![0; rank]);
+    for (index, axis) in axes.iter().enumerate() {
+        let axis = super::constant::place_of_axis(*axis, rank)?;
+        let of = |pad: i64| usize::try_from(pad).map_err(|_| "negative pads are not read".to_owned());
+        (begin[axis], end[axis]) = (of(pads[index])?, of(pads[index + axes.len()])?);
+    }
+    if begin.iter().chain(&end).all(|pad| *pad == 0) {
+        return Ok(x);
+    }
+    if [begin[0], begin[1], end[0], end[1]] != [0; 4] {
+        return Err("it pads the batch or the channels".to_owned());
+    }
+    let value = match operands.get(2) {
+        Some(Some(Value::Constant(value))) => value.scalar(&reader.tensors).ok_or("its value is no single number")?,
+        Some(Some(_)) => return Err("its value depends on the input".to_owned()),
+        _ => 0.0,
+    };
+    let rim = match node.text("mode").unwrap_or("constant") {
+        "constant" if value == 0.0 => Rim::Zeros,
+        "constant" if value == f64::NEG_INFINITY => Rim::Lowest,
+        "reflect" => Rim::Reflected,
+        mode => return Err(format!("a rim by mode `{mode}` of {value} is not read")),
+    };
+    let (begin, end) = (begin.split_off(2), end.split_off(2));
+    let wide = shape[1..].iter().enumerate().map(|(axis, size)| {
+        let sum = size.checked_add(begin[axis]).and_then(|sum| sum.checked_add(end[axis]));
+        sum.ok_or("its pads overflow")
+    });
+    let shape = [vec![shape[0]], wide.collect::<Result<Vec<_>, _>>()?].concat();
+    let from = reader.settle(x.node)?;
+    let node = reader.push(Kind::Padded { begin, end, rim }, vec![from], shape, Vec::new())?;
+    Ok(reader.view(node))
+}
+
+/// A blur pool: a binomial filter over each channel of an image with a reflected rim. None where the convolution is no such.
+pub(super) fn blur<'a>(
+    reader: &mut Reader<'a>,
+    node: &FileNode<'a>,
+    x: &View,
+    kernels: &Constant<'a>,
+) -> Result<Option<View>, String> {
+    let Kind::Padded { begin, end, rim: Rim::Reflected } = reader.kind(x.node).clone() else { return Ok(None) };
+    let misfit = || "the rim that a Pad reflects around its operand is only read before a binomial filter".to_owned();
+    let from = reader.operations[x.node].inputs[0];
+    let shape = reader.shape(from).to_vec();
+    let sizes: Vec<Option<usize>> = kernels.dims.iter().map(|dim| dim.usize()).collect();
+    let [Some(channels), Some(1), Some(kernel), Some(width)] = sizes[..] else { return Err(misfit()) };
+    let ([stride, other], dilation) = (along(node, "strides", 1)?, along(node, "dilations", 1)?);
+    let rimless = node.integers("pads").is_none_or(|pads| pads.iter().all(|pad| *pad == 0));
+    let depthwise = channels == shape[0] && node.integer("group") == Some(channels as i64);
+    let op = Op::BlurPool2d { kernel, stride };
+    let padding = op.blur().map_or(0, |blur| blur.padding);
+    let square = kernel == width && stride == other && dilation == [1, 1] && (2..=64).contains(&kernel);
+    let even = begin == [padding; 2] && end == [padding; 2];
+    if !(square && even && rimless && depthwise && node.inputs.len() == 2) {
+        return Err(misfit());
+    }
+    let choose = |k: usize| (1..=k).fold(1.0, |all, i| all * (kernel - i) as f64 / i as f64);
+    let line: Vec<f64> = (0..kernel).map(|k| choose(k) / 2.0_f64.powi(kernel as i32 - 1)).collect();
+    let filter: Vec<f64> = line.iter().flat_map(|a| line.iter().map(move |b| a * b)).collect();
+    let own = kernels.floats(&reader.tensors)?;
+    if !own.chunks(filter.len()).all(|one| one.iter().zip(&filter).all(|(a, b)| (a - b).abs() <= 1e-6 * b)) {
+        return Err(misfit());
+    }
+    let window = Window::square(kernel, stride, padding);
+    let shape = after(&shape, channels, &window, false)?;
+    let node = reader.push(Kind::Graph(op), vec![from], shape, Vec::new())?;
+    Ok(Some(reader.view(node)))
+}
