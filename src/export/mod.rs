@@ -84,7 +84,7 @@ impl ExportFormat {
 }
 
 /// What an export says beside the weights.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Options {
     /// How inputs were normalised: in sources a function, in ONNX a part of the network.
     pub normalize: Option<Normalize>,
@@ -120,6 +120,28 @@ pub fn write(
             writeln!(out, "{text}").map_err(unwritten)
         }
     }
+}
+
+/// Writes the checkpoint `model` in another format; `architecture` is the file of its network, if that is known. See [`write`].
+///
+/// # Errors
+/// As [`write`], and where a file cannot be read.
+pub fn convert(
+    model: &Path,
+    architecture: Option<&Path>,
+    format: ExportFormat,
+    options: &Options,
+    out: &mut impl Write,
+) -> Result<(), Problem> {
+    let graph = architecture.map(network).transpose()?;
+    write(format, &Checkpoint::open(model)?, graph.as_ref(), options, out)
+}
+
+/// Reads a network's file.
+fn network(path: &Path) -> Result<Graph, Problem> {
+    let unread =
+        |error: io::Error| Problem::new(Code::of_system(&error), format!("reading the network failed: {error}"));
+    serde_json::from_slice(&std::fs::read(path).map_err(unread)?).map_err(|error| unread(error.into()))
 }
 
 /// The problem of a file that cannot be written.

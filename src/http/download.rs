@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::ops::Range;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::FromRequestParts;
@@ -11,17 +12,27 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::exports::Made;
 use super::state::AppState;
 use crate::domain::problem::{Code, Problem};
 
 /// `Repr-Digest` (RFC 9530).
 pub const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 
-/// A blob that is offered for download.
+/// Where the bytes of a file are.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// In the blob of this key.
+    Blob(String),
+    /// In a file that was made for the answer.
+    Made(Arc<Made>),
+}
+
+/// A file that is offered for download.
 #[derive(Debug, Clone)]
 pub struct Download {
-    /// Its key in the blob store.
-    pub blob_key: String,
+    /// Where it is.
+    pub content: Content,
     /// Its length.
     pub bytes: u64,
     /// SHA-256, in hexadecimal: the strong entity tag.
@@ -101,8 +112,13 @@ impl Download {
         let body = if request.method == Method::HEAD {
             Body::empty()
         } else {
-            state.soundness.check(&state.blobs, &self.blob_key, &self.sha256).await?;
-            Body::from_stream(state.blobs.read(&self.blob_key, range).await?)
+            match self.content {
+                Content::Blob(key) => {
+                    state.soundness.check(&state.blobs, &key, &self.sha256).await?;
+                    Body::from_stream(state.blobs.read(&key, range).await?)
+                }
+                Content::Made(made) => Body::from_stream(made.read(range)),
+            }
         };
         Ok((status, headers, body).into_response())
     }
@@ -173,7 +189,7 @@ mod tests {
 
     fn select(headers: &[(HeaderName, &'static str)]) -> Selection {
         let file = Download {
-            blob_key: "k".into(),
+            content: Content::Blob("k".into()),
             bytes: 10,
             sha256: "ab".into(),
             media_type: "application/octet-stream".into(),

@@ -18,6 +18,7 @@ pub async fn run(state: AppState) {
         if let Err(error) = state.keys.write_uses().await {
             tracing::warn!(%error, "when keys were last used could not be written; it is tried again");
         }
+        state.exports.forget();
         if state.clock.now() >= next_look {
             next_look += BETWEEN_LOOKS;
             report("files that no row names have gone to the trash", sweeper.look().await);

@@ -8,6 +8,7 @@ pub mod connection;
 mod datasets;
 mod description;
 pub mod download;
+mod exports;
 pub mod frame;
 pub mod housekeeping;
 mod idempotent;

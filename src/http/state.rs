@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
 use super::connection::Connections;
+use super::exports::Exports;
 use super::live::Live;
 use super::metrics::Metrics;
 use super::pace::RequestRate;
@@ -56,6 +57,8 @@ pub struct Shared {
     pub retention: Retention,
     /// Which stored files are known to be whole.
     pub soundness: Soundness,
+    /// Fused models in other formats.
+    pub exports: Exports,
     /// How fast tenants send requests.
     pub pace: RequestRate,
     /// The key from the environment.
@@ -125,6 +128,7 @@ impl AppState {
             pins: Pins::new(database.clone(), clock.clone()),
             retention: Retention::new(database.clone(), blobs.clone(), clock.clone()),
             soundness: Soundness::default(),
+            exports: Exports::new(data_dir, settings.storage.keep_free.0, clock.clone()),
             pace: RequestRate::default(),
             bootstrap: settings.bootstrap_key.as_deref().and_then(Secret::parse),
             checkpoints: Checkpoints::new(database.clone(), blobs.clone()),

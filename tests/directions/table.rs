@@ -66,7 +66,7 @@ pub(crate) const ROWS: &[Row] = &[
     },
     row(
         "http",
-        &["config", "domain", "model", "plan", "report", "runtime", "settings", "store"],
+        &["config", "domain", "export", "model", "plan", "report", "runtime", "settings", "store"],
         &["axum", "hyper", "hyper_util", "tokio"],
     ),
     row("app", &["config", "domain", "exec", "http", "runtime", "store", "worker"], &[]),

@@ -1,29 +1,27 @@
-//! The results of a job: `GET /v1/jobs/{id}/model` and its siblings.
+//! The results of a job beside its model: `GET /v1/jobs/{id}/report` and its siblings.
 
 use axum::response::{IntoResponse, Response};
 
 use super::find;
+use super::model::MODEL_FILE;
 use crate::domain::job::State as JobState;
 use crate::domain::problem::{Code, Problem};
 use crate::http::addressed::Addressed;
-use crate::http::download::{Download, Selector};
-use crate::http::shared_responses::{NeedsSuccess, SendsFile};
+use crate::http::download::{Content, Download, Selector};
+use crate::http::shared_responses::NeedsSuccess;
 use crate::store::jobs::{Artifact, Job};
 
-/// What the fused model is called on the client's disk.
-const MODEL_FILE: &str = "fused.safetensors";
-
-/// Download the fused model
+/// Read the model card
 ///
-/// The model is a safetensors file with the tensor names of the members. `Range`, `If-Range` and `If-None-Match` work as in
-/// RFC 9110, so that `curl -C - -o fused.safetensors` resumes a download.
-#[utoipa::path(get, path = "/v1/jobs/{id}/model", operation_id = "getJobModel", tag = "Jobs",
-    params(
-        ("id" = String, Path, description = "The id of the job.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c"),
-        ("Range" = Option<String>, Header, description = "Which bytes to send.", example = "bytes=1048576-")),
-    responses(SendsFile, NeedsSuccess))]
-pub(super) async fn model(request: Addressed, selector: Selector) -> Result<Response, Problem> {
-    send(&request, &selector, "model", MODEL_FILE).await
+/// A README in Markdown for the model's repository: what it was made of, its accuracies with their standard errors, how to use it; with the
+/// metadata that the Hub of Hugging Face reads.
+#[utoipa::path(get, path = "/v1/jobs/{id}/card", operation_id = "getJobCard", tag = "Jobs",
+    params(("id" = String, Path, description = "The id of the job.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
+    responses(
+        (status = 200, description = "The card.", body = String, content_type = "text/markdown"),
+        NeedsSuccess))]
+pub(super) async fn card(request: Addressed, selector: Selector) -> Result<Response, Problem> {
+    send(&request, &selector, "card", "README.md").await
 }
 
 /// Show the fused model's digest
@@ -90,14 +88,20 @@ pub(super) async fn provenance(request: Addressed, selector: Selector) -> Result
 }
 
 /// Sends the artifact `name`, which the client may call `file_name`.
-async fn send(request: &Addressed, selector: &Selector, name: &str, file_name: &str) -> Result<Response, Problem> {
+pub(super) async fn send(
+    request: &Addressed,
+    selector: &Selector,
+    name: &str,
+    file_name: &str,
+) -> Result<Response, Problem> {
     let Artifact { blob_key, bytes, sha256, media_type, .. } = artifact(request, name).await?;
-    let download = Download { blob_key, bytes, sha256, media_type, file_name: file_name.to_owned() };
+    let content = Content::Blob(blob_key);
+    let download = Download { content, bytes, sha256, media_type, file_name: file_name.to_owned() };
     download.respond(&request.state, selector).await
 }
 
 /// The artifact `name` of the caller's job.
-async fn artifact(request: &Addressed, name: &str) -> Result<Artifact, Problem> {
+pub(super) async fn artifact(request: &Addressed, name: &str) -> Result<Artifact, Problem> {
     let job = find(request).await?;
     expect_success(&job)?;
     let found = request.state.jobs.artifacts(job.id).await?.into_iter().find(|artifact| artifact.name == name);

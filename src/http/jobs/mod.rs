@@ -4,6 +4,7 @@ mod artifacts;
 mod create;
 mod history;
 mod manage;
+mod model;
 mod stream;
 pub(super) mod submission;
 
@@ -31,12 +32,13 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(history::events))
         .routes(routes!(history::metrics))
         .routes(routes!(history::logs))
-        .routes(routes!(artifacts::model))
+        .routes(routes!(model::model))
         .routes(routes!(artifacts::model_sha256))
         .routes(routes!(artifacts::report))
         .routes(routes!(artifacts::report_html))
         .routes(routes!(artifacts::architecture))
         .routes(routes!(artifacts::provenance))
+        .routes(routes!(artifacts::card))
 }
 
 impl Made for JobId {

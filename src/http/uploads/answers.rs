@@ -11,7 +11,7 @@ use super::refusal::{Refusal, offset_headers};
 use crate::domain::name::FileName;
 use crate::domain::problem::{Code, Problem};
 use crate::http::addressed::Addressed;
-use crate::http::download::{Download, REPR_DIGEST, etag, repr_digest};
+use crate::http::download::{Content, Download, REPR_DIGEST, etag, repr_digest};
 use crate::store::files::{Deletion, Kind, StoredFile};
 
 /// The bytes of a file.
@@ -99,7 +99,7 @@ pub fn deleted(deletion: Deletion, kind: Kind, id_or_name: &str) -> Result<Statu
 #[must_use]
 pub fn download(file: StoredFile) -> Download {
     Download {
-        blob_key: file.blob_key,
+        content: Content::Blob(file.blob_key),
         bytes: file.bytes,
         sha256: file.sha256,
         media_type: "application/octet-stream".to_owned(),

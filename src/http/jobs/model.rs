@@ -1,0 +1,156 @@
+//! The fused model, in every format: `GET /v1/jobs/{id}/model`.
+
+use axum::response::Response;
+
+use super::artifacts::{artifact, send};
+use super::{unknown_parameter, wrong_parameter};
+use crate::domain::problem::{Code, Problem};
+use crate::export::{ExportFormat, Options};
+use crate::http::addressed::Addressed;
+use crate::http::download::{Content, Download, Selector};
+use crate::http::exports::Source;
+use crate::http::listing::{RawQuery, pairs};
+use crate::http::shared_responses::{NeedsSuccess, SendsFile};
+use crate::http::views::problem::ProblemView;
+use crate::settings::Normalize;
+
+/// What the fused model is called on the client's disk, but for the end of the name.
+const MODEL: &str = "fused";
+pub(super) const MODEL_FILE: &str = "fused.safetensors";
+
+/// Download the fused model
+///
+/// The model is a safetensors file with the tensor names of the members, or what `format` says: `pt` is a `state_dict` for
+/// `torch.load`, `onnx` runs in onnxruntime, `py` is the source of its PyTorch module and `json` its graph; the last three need a network
+/// that is known. `Range`, `If-Range` and `If-None-Match` work as in RFC 9110, so that `curl -C - -o fused.safetensors` resumes a
+/// download.
+#[utoipa::path(get, path = "/v1/jobs/{id}/model", operation_id = "getJobModel", tag = "Jobs",
+    params(
+        ("id" = String, Path, description = "The id of the job.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c"),
+        ("format" = Option<String>, Query,
+            description = "The format: `safetensors` (unless given), `pt`, `onnx`, `py` or `json`.", example = "onnx"),
+        ("normalize" = Option<bool>, Query,
+            description = "Whether an ONNX model takes its inputs before the job's normalisation, which then is a part of it.", example = true),
+        ("Range" = Option<String>, Header, description = "Which bytes to send.", example = "bytes=1048576-")),
+    responses(SendsFile, NeedsSuccess, (status = 422, description = "A parameter is not valid, or the format cannot hold the model.", body = ProblemView,
+        content_type = "application/problem+json"),
+        (status = 507, description = "The disk has no room for the model in another format.", body = ProblemView,
+        content_type = "application/problem+json")))]
+pub(super) async fn model(
+    request: Addressed,
+    RawQuery(query): RawQuery,
+    selector: Selector,
+) -> Result<Response, Problem> {
+    let Wanted { format, normalize } = Wanted::parse(&query)?;
+    match format {
+        ExportFormat::Safetensors => send(&request, &selector, "model", MODEL_FILE).await,
+        ExportFormat::Architecture => send(&request, &selector, "architecture", "architecture.json").await,
+        ExportFormat::Python if has(&request, SOURCE).await? => send(&request, &selector, SOURCE, SOURCE).await,
+        format => converted(&request, &selector, format, normalize).await,
+    }
+}
+
+/// Name and file of the artifact that is a network's source.
+const SOURCE: &str = "model.py";
+
+/// In which form the model is wanted.
+struct Wanted {
+    format: ExportFormat,
+    normalize: bool,
+}
+
+impl Wanted {
+    fn parse(query: &str) -> Result<Self, Problem> {
+        let mut wanted = Self { format: ExportFormat::Safetensors, normalize: false };
+        for (name, value) in pairs(query) {
+            match name.as_str() {
+                "format" => {
+                    wanted.format = ExportFormat::of_name(&value).ok_or_else(|| {
+                        let known = ExportFormat::ALL.map(ExportFormat::extension).join(", ");
+                        wrong_parameter("format", format!("expected one of {known}, got `{value}`"))
+                    })?;
+                }
+                "normalize" => {
+                    wanted.normalize = value
+                        .parse()
+                        .map_err(|_| wrong_parameter("normalize", format!("expected true or false, got `{value}`")))?;
+                }
+                other => return Err(unknown_parameter(other, "format and normalize")),
+            }
+        }
+        if wanted.normalize && wanted.format != ExportFormat::Onnx {
+            let detail = "only an ONNX model takes its normalisation in; the source has a function for it".to_owned();
+            return Err(wrong_parameter("normalize", detail));
+        }
+        Ok(wanted)
+    }
+}
+
+/// Sends the model in a format that is made on demand.
+async fn converted(
+    request: &Addressed,
+    selector: &Selector,
+    format: ExportFormat,
+    normalize: bool,
+) -> Result<Response, Problem> {
+    let (state, model) = (&request.state, artifact(request, "model").await?);
+    state.soundness.check(&state.blobs, &model.blob_key, &model.sha256).await?;
+    let architecture = match artifact(request, "architecture").await {
+        Ok(artifact) => Some(state.blobs.path_of(&artifact.blob_key)?),
+        Err(problem) if problem.code == Code::NotFound && format.needs_network() => {
+            let detail = format!(
+                "The job {} was fused without deciding which network its members are, which .{} needs.",
+                request.name,
+                format.extension()
+            );
+            return Err(Problem::new(Code::NotFound, detail));
+        }
+        Err(problem) if problem.code == Code::NotFound => None,
+        Err(problem) => return Err(problem),
+    };
+    let normalization = if normalize || format == ExportFormat::Python { normalization(request).await? } else { None };
+    if normalize && normalization.is_none() {
+        let detail = "the job has not normalised its inputs".to_owned();
+        return Err(wrong_parameter("normalize", detail));
+    }
+    let source = Source {
+        model: state.blobs.path_of(&model.blob_key)?,
+        bytes: model.bytes,
+        sha256: model.sha256,
+        architecture,
+        format,
+        options: Options { normalize: normalization, weights: Some(MODEL_FILE.to_owned()) },
+    };
+    let made = state.exports.get(source).await?;
+    let download = Download {
+        bytes: made.bytes,
+        sha256: made.sha256.clone(),
+        media_type: format.media_type().to_owned(),
+        file_name: format!("{MODEL}.{}", format.extension()),
+        content: Content::Made(made),
+    };
+    download.respond(state, selector).await
+}
+
+/// What the job has normalised its inputs with, as its report says.
+async fn normalization(request: &Addressed) -> Result<Option<Normalize>, Problem> {
+    #[derive(serde::Deserialize)]
+    struct OfReport {
+        #[serde(default)]
+        normalize: Option<Normalize>,
+    }
+    let path = request.state.blobs.path_of(&artifact(request, "report").await?.blob_key)?;
+    let unread = |error: std::io::Error| Problem::new(Code::of_system(&error), "The job's report cannot be read.");
+    let text = tokio::fs::read(path).await.map_err(unread)?;
+    let report: OfReport = serde_json::from_slice(&text).map_err(|error| unread(error.into()))?;
+    Ok(report.normalize)
+}
+
+/// Whether the job has the artifact `name`.
+async fn has(request: &Addressed, name: &str) -> Result<bool, Problem> {
+    match artifact(request, name).await {
+        Ok(_) => Ok(true),
+        Err(problem) if problem.code == Code::NotFound => Ok(false),
+        Err(problem) => Err(problem),
+    }
+}
