@@ -1,7 +1,7 @@
 //! `engraft fuse`: the pipeline on local files, without a server.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -14,6 +14,7 @@ use super::outputs;
 use super::progress::ProgressDisplay;
 use crate::config::ByteSize;
 use crate::exec;
+use crate::export::{self, ExportFormat, Options};
 use crate::model::formats::digest::sha256;
 use crate::pipeline::child::out_of_memory;
 use crate::pipeline::{self, JobOutcome};
@@ -43,7 +44,8 @@ pub(super) struct Fuse {
     /// Memory to allocate at most, as in 8GiB; mapped files do not count.
     #[arg(long, value_name = "SIZE")]
     memory_limit: Option<ByteSize>,
-    /// Where the fused model goes.
+    /// Where the fused model goes, in the format that the end of the name says: `.safetensors`, `.pt`, `.onnx` or `.py` (its PyTorch
+    /// module, with the weights beside it).
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// Where the report goes (JSON).
@@ -61,7 +63,8 @@ impl Fuse {
     /// Computes one job to its end.
     pub(super) fn run(self) -> Result<ExitCode> {
         let job = self.job.request()?;
-        self.check_outputs(&job)?;
+        let format = self.format()?;
+        self.check_outputs(&job, format)?;
         let folder = self.out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let interruption = Signals::listen()?;
         let scratch = interruption.folder(|| tempfile::Builder::new().prefix(".engraft-fuse-").tempdir_in(folder));
@@ -80,7 +83,7 @@ impl Fuse {
         let outcome = pipeline::run(&task, &mut |message| view.show(&message), interruption.stop());
         view.finish();
         match outcome? {
-            JobOutcome::Finished(artifacts) => self.deliver(&artifacts),
+            JobOutcome::Finished(artifacts) => self.deliver(&artifacts, format, scratch.path()),
             JobOutcome::Stopped => {
                 say("stopped; nothing was written");
                 Ok(interruption.exit_code())
@@ -89,8 +92,9 @@ impl Fuse {
     }
 
     /// Checks that no result goes over an input, nor over another file unless that is asked for.
-    fn check_outputs(&self, job: &JobRequest) -> Result<()> {
-        let outputs = [Some(&self.out), self.report.as_ref(), self.html.as_ref()];
+    fn check_outputs(&self, job: &JobRequest, format: ExportFormat) -> Result<()> {
+        let weights = (format == ExportFormat::Python).then(|| self.weights());
+        let outputs = [Some(&self.out), self.report.as_ref(), self.html.as_ref(), weights.as_ref()];
         let outputs: Vec<&Path> = outputs.into_iter().flatten().map(PathBuf::as_path).collect();
         let dataset = job.dataset.iter();
         let data = dataset.flat_map(|data| [Some(&data.name), data.validation.as_ref(), data.test.as_ref()]).flatten();
@@ -100,7 +104,7 @@ impl Fuse {
     }
 
     /// Puts the artifacts where the user wants them and prints the comparison.
-    fn deliver(&self, artifacts: &[OutputFile]) -> Result<ExitCode> {
+    fn deliver(&self, artifacts: &[OutputFile], format: ExportFormat, scratch: &Path) -> Result<ExitCode> {
         let report = &artifact(artifacts, "report")?.path;
         let summary = read_report(report)?;
         for (from, to) in [(report, &self.report), (&artifact(artifacts, "report.html")?.path, &self.html)] {
@@ -109,11 +113,74 @@ impl Fuse {
             }
         }
         let model = &artifact(artifacts, "model")?.path;
-        std::fs::rename(model, &self.out).with_context(|| format!("cannot write {}", self.out.display()))?;
+        let mut wrote = vec![self.out.clone()];
+        if format == ExportFormat::Safetensors {
+            place(model, &self.out)?;
+        } else {
+            let options = Options { normalize: summary.normalize.clone(), weights: file_name(&self.weights()) };
+            let architecture = artifact(artifacts, "architecture").ok().map(|file| file.path.as_path());
+            let made = scratch.join("converted");
+            convert(model, architecture, format, &options, &made).inspect_err(|_| self.keep(model))?;
+            place(&made, &self.out)?;
+            if format == ExportFormat::Python {
+                place(model, &self.weights())?;
+                wrote.push(self.weights());
+            }
+        }
         print!("{summary}");
-        println!("\nwrote {}", self.out.display());
+        let wrote: Vec<String> = wrote.iter().map(|path| path.display().to_string()).collect();
+        println!("\nwrote {}", wrote.join(" and "));
         Ok(ExitCode::SUCCESS)
     }
+
+    /// The format of the model's file.
+    fn format(&self) -> Result<ExportFormat> {
+        if self.out.extension().is_none() {
+            return Ok(ExportFormat::Safetensors);
+        }
+        match ExportFormat::of_path(&self.out)? {
+            ExportFormat::Architecture => {
+                bail!("{}: a .json holds no weights; expected .safetensors, .pt, .onnx or .py", self.out.display())
+            }
+            format => Ok(format),
+        }
+    }
+
+    /// Where the weights go beside the source of their module.
+    fn weights(&self) -> PathBuf {
+        self.out.with_extension("safetensors")
+    }
+
+    /// Saves the model from the scratch folder where it cannot be had in the format that was asked for.
+    fn keep(&self, model: &Path) {
+        let weights = self.weights();
+        if !weights.exists() && std::fs::rename(model, &weights).is_ok() {
+            say(&format!("the fused model was written as {}", weights.display()));
+        }
+    }
+}
+
+/// Moves a finished file to its place.
+fn place(from: &Path, to: &Path) -> Result<()> {
+    std::fs::rename(from, to).with_context(|| format!("cannot write {}", to.display()))
+}
+
+fn file_name(path: &Path) -> Option<String> {
+    path.file_name().map(|name| name.to_string_lossy().into_owned())
+}
+
+/// Writes a model in another format.
+fn convert(
+    model: &Path,
+    architecture: Option<&Path>,
+    format: ExportFormat,
+    options: &Options,
+    to: &Path,
+) -> Result<()> {
+    let mut out = BufWriter::with_capacity(1 << 20, File::create(to)?);
+    export::convert(model, architecture, format, options, &mut out)?;
+    out.flush()?;
+    Ok(out.get_ref().sync_all()?)
 }
 
 /// The artifact `name`.

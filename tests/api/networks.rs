@@ -1,7 +1,7 @@
 //! Networks over HTTP and on the command line, from the request to the fused model: spelled out as JSON, of different widths
 //! and depths, one alone. Wrong ones are answered with the node at fault, in bounded memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -11,7 +11,7 @@ use engraft::model::graph::{Graph, MAX_NODES, json as graph_json};
 use engraft::model::groups::MAX_UNITS;
 use engraft::model::parameters;
 use engraft::tensors::{Checkpoint, Weights};
-use reqwest::header::{CONTENT_TYPE, LOCATION};
+use reqwest::header::{CONTENT_TYPE, ETAG, IF_RANGE, LOCATION, RANGE};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -144,8 +144,56 @@ async fn a_network_spelled_out_is_planned_fused_and_downloaded() {
     app.stop().await;
 }
 
-/// Runs a job to its end and downloads what it made.
-async fn run(app: &TestApp, body: &Value) -> BTreeMap<&'static str, Vec<u8>> {
+#[tokio::test]
+async fn a_fused_model_leaves_in_every_format_and_comes_back() {
+    let app = start().await;
+    let (first, second) = (network(4, 3, 2), network(4, 3, 2));
+    let members = upload(&app, &[first.clone(), second]).await;
+    let body = json!({"members": members, "architecture": {"graph": first}});
+    let (job, _) = finish(&app, &body).await;
+    let get = |format: &str| app.get(&format!("{job}/model?format={format}"));
+    let mut tags = BTreeSet::new();
+    for (format, media_type) in [
+        ("safetensors", "octet-stream"),
+        ("pt", "octet-stream"),
+        ("onnx", "octet-stream"),
+        ("py", "python"),
+        ("json", "json"),
+    ] {
+        let answer = get(format).send().await.expect("an answer");
+        assert_eq!(answer.status(), StatusCode::OK, "{format}");
+        let header = |name| answer.headers()[name].to_str().expect("text").to_owned();
+        assert!(header(CONTENT_TYPE).contains(media_type), "{format}");
+        assert!(tags.insert(header(ETAG)), "{format}: its own tag");
+        let (tag, whole) = (header(ETAG), answer.bytes().await.expect("bytes"));
+        let rest = get(format).header(RANGE, "bytes=7-").header(IF_RANGE, tag).send().await.expect("an answer");
+        assert_eq!(rest.status(), StatusCode::PARTIAL_CONTENT, "{format}");
+        assert_eq!(rest.bytes().await.expect("bytes"), whole[7..], "{format}: the same bytes again");
+        if let "pt" | "onnx" = format {
+            // The whole way in: a member like any other.
+            let name = format!("fused.{format}");
+            let put = app.put(&format!("/v1/checkpoints/{name}"), whole.to_vec()).send().await.expect("an answer");
+            assert_eq!(put.status(), StatusCode::CREATED, "{format}");
+            let again = json!({"members": [name, members[0]], "architecture": {"graph": first}});
+            let (_, state) = finish(&app, &again).await;
+            assert_eq!(state["state"], "succeeded", "{format}: {state:#}");
+        }
+    }
+    let card = app.get(&format!("{job}/card")).send().await.expect("an answer").text().await.expect("text");
+    assert!(card.contains("license: unknown") && card.contains("model.py"), "{card}");
+    for (query, pointer) in
+        [("format=h5", "/query/format"), ("normalize=true", "/query/normalize"), ("x=1", "/query/x")]
+    {
+        let answer = app.get(&format!("{job}/model?{query}")).send().await.expect("an answer");
+        assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY, "{query}");
+        let problem: Value = answer.json().await.expect("JSON");
+        assert_eq!(problem["errors"][0]["pointer"], pointer, "{problem:#}");
+    }
+    app.stop().await;
+}
+
+/// Runs a job to its end; where it is, and how it has ended.
+async fn finish(app: &TestApp, body: &Value) -> (String, Value) {
     let answer = app.request(Method::POST, "/v1/jobs").json(body).send().await.expect("an answer");
     assert_eq!(answer.status(), StatusCode::ACCEPTED);
     let job = answer.headers()[LOCATION].to_str().expect("text").to_owned();
@@ -157,6 +205,12 @@ async fn run(app: &TestApp, body: &Value) -> BTreeMap<&'static str, Vec<u8>> {
             break;
         }
     }
+    (job, state)
+}
+
+/// Runs a job to its end and downloads what it made.
+async fn run(app: &TestApp, body: &Value) -> BTreeMap<&'static str, Vec<u8>> {
+    let (job, state) = finish(app, body).await;
     assert_eq!(state["state"], "succeeded", "{state:#}");
     let mut artifacts = BTreeMap::new();
     for name in ["architecture", "model", "report"] {

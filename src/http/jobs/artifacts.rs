@@ -1,9 +1,8 @@
 //! The results of a job beside its model: `GET /v1/jobs/{id}/report` and its siblings.
 
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 
 use super::find;
-use super::model::MODEL_FILE;
 use crate::domain::job::State as JobState;
 use crate::domain::problem::{Code, Problem};
 use crate::http::addressed::Addressed;
@@ -22,20 +21,6 @@ use crate::store::jobs::{Artifact, Job};
         NeedsSuccess))]
 pub(super) async fn card(request: Addressed, selector: Selector) -> Result<Response, Problem> {
     send(&request, &selector, "card", "README.md").await
-}
-
-/// Show the fused model's digest
-///
-/// The answer has the format that `sha256sum -c` reads.
-#[utoipa::path(get, path = "/v1/jobs/{id}/model.sha256", operation_id = "getJobModelDigest", tag = "Jobs",
-    params(("id" = String, Path, description = "The id of the job.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
-    responses(
-        (status = 200, description = "The digest and the name of the file.", body = String, content_type = "text/plain",
-            example = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08  fused.safetensors\n"),
-        NeedsSuccess))]
-pub(super) async fn model_sha256(request: Addressed) -> Result<Response, Problem> {
-    let artifact = artifact(&request, "model").await?;
-    Ok(format!("{}  {MODEL_FILE}\n", artifact.sha256).into_response())
 }
 
 /// Read the report

@@ -33,7 +33,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(history::metrics))
         .routes(routes!(history::logs))
         .routes(routes!(model::model))
-        .routes(routes!(artifacts::model_sha256))
+        .routes(routes!(model::model_sha256))
         .routes(routes!(artifacts::report))
         .routes(routes!(artifacts::report_html))
         .routes(routes!(artifacts::architecture))

@@ -1,6 +1,6 @@
 //! The fused model, in every format: `GET /v1/jobs/{id}/model`.
 
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 
 use super::artifacts::{artifact, send};
 use super::{unknown_parameter, wrong_parameter};
@@ -16,7 +16,7 @@ use crate::settings::Normalize;
 
 /// What the fused model is called on the client's disk, but for the end of the name.
 const MODEL: &str = "fused";
-pub(super) const MODEL_FILE: &str = "fused.safetensors";
+const MODEL_FILE: &str = "fused.safetensors";
 
 /// Download the fused model
 ///
@@ -48,6 +48,20 @@ pub(super) async fn model(
         ExportFormat::Python if has(&request, SOURCE).await? => send(&request, &selector, SOURCE, SOURCE).await,
         format => converted(&request, &selector, format, normalize).await,
     }
+}
+
+/// Show the fused model's digest
+///
+/// The answer has the format that `sha256sum -c` reads.
+#[utoipa::path(get, path = "/v1/jobs/{id}/model.sha256", operation_id = "getJobModelDigest", tag = "Jobs",
+    params(("id" = String, Path, description = "The id of the job.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
+    responses(
+        (status = 200, description = "The digest and the name of the file.", body = String, content_type = "text/plain",
+            example = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08  fused.safetensors\n"),
+        NeedsSuccess))]
+pub(super) async fn model_sha256(request: Addressed) -> Result<Response, Problem> {
+    let artifact = artifact(&request, "model").await?;
+    Ok(format!("{}  {MODEL_FILE}\n", artifact.sha256).into_response())
 }
 
 /// Name and file of the artifact that is a network's source.
