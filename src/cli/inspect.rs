@@ -106,7 +106,7 @@ fn text(name: &str, bytes: u64, header: &CheckpointHeader, found: &Inspection) -
         out += "\n";
     }
     if let Some(reason) = &found.unrecognised {
-        let advice = "spell the network out in the job as {\"architecture\": {\"graph\": …}}";
+        let advice = "give it as ONNX, which says what it computes (`torch.onnx.export`), or spell it out in the job as {\"architecture\": {\"graph\": …}}";
         let _ = writeln!(out, "not recognised: {reason}\n{advice}\n");
     }
     out + &tensors(&header.tensors)

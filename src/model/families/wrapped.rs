@@ -15,6 +15,8 @@ pub(super) fn remedy<'a>(names: impl Iterator<Item = &'a str>) -> Option<String>
         "it has weight norm: call `torch.nn.utils.remove_weight_norm(module)` for each such module, then save"
     } else if any(&[".weight_orig"]) {
         "it has spectral norm: call `torch.nn.utils.remove_spectral_norm(module)` for each such module, then save"
+    } else if any(&[".zero_point"]) {
+        "it is quantised: give the network from before `torch.ao.quantization`, or dequantise its weights"
     } else if names.contains(&"n_averaged") {
         "it is an averaged model: save `model.module.state_dict()`, or ignore its counter: \
          {\"architecture\": {\"ignore\": [\"n_averaged\"]}}"
@@ -49,6 +51,7 @@ mod tests {
             ("fc1.weight_mask", "prune.remove"),
             ("fc1.parametrizations.weight.original1", ""),
             ("fc1.parametrizations.weight.original0", "remove_parametrizations"),
+            ("fc1.zero_point", "quantised"),
             ("n_averaged", "n_averaged"),
             ("criterion.weight", "criterion.*"),
         ] {
