@@ -189,6 +189,45 @@ fn fuse_tells_the_memory_that_it_took_and_keeps_to_a_limit() {
 }
 
 #[test]
+fn models_leave_in_the_format_that_their_name_says() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    wide_members(folder);
+    let fuse = |out: &'static str| {
+        ["fuse", "--member", "m0.safetensors", "--member", "m1.safetensors", "--assume", "--out", out]
+    };
+    let told = fails(folder, &fuse("fused.h5"));
+    assert!(
+        told.contains(".safetensors, .pt, .onnx, .py") && !told.contains("load"),
+        "before anything is read: {told}"
+    );
+    assert!(fails(folder, &fuse("fused.json")).contains("holds no weights"));
+    for out in ["fused.pt", "fused.onnx", "fused.py"] {
+        let told = succeeds(folder, &fuse(out));
+        assert!(told.contains(&format!("wrote {out}")), "{told}");
+    }
+    let open = |name: &str| Checkpoint::open(&folder.join(name)).expect("a checkpoint");
+    let bytes = |checkpoint: &Checkpoint| {
+        checkpoint.tensors().into_iter().map(|(info, bytes)| (info.clone(), bytes.to_vec())).collect::<Vec<_>>()
+    };
+    let weights = open("fused.safetensors");
+    assert_eq!(bytes(&open("fused.pt")), bytes(&weights), "the same tensors");
+    assert!(open("fused.onnx").header().stated.is_some(), "an ONNX model says what it is");
+    let source = std::fs::read_to_string(folder.join("fused.py")).expect("text");
+    assert!(
+        source.contains("self.fc1 = nn.Linear(64, 1024, bias=False)") && source.contains("load(\"fused.safetensors\")")
+    );
+
+    // What was only assumed does not become known by being converted.
+    assert!(fails(folder, &["convert", "fused.pt", "again.onnx"]).contains("More than one architecture fits"));
+    succeeds(folder, &["convert", "fused.pt", "again.safetensors"]);
+    assert_eq!(bytes(&open("again.safetensors")), bytes(&weights));
+    succeeds(folder, &["convert", "fused.onnx", "network.json"]);
+    assert_eq!(json_file(&folder.join("network.json"))["nodes"][1]["out_features"], 1024);
+    assert!(fails(folder, &["convert", "fused.onnx", "network.json"]).contains("--force"));
+}
+
+#[test]
 fn the_demo_goes_through_the_whole_cycle() {
     let folder = tempfile::tempdir().expect("a folder");
     let told = succeeds(folder.path(), &["demo", "--images", "500", "--epochs", "1"]);
