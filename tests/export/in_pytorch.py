@@ -1,17 +1,17 @@
 """Runs networks that engraft has written as PyTorch source: every operation of tests/fixtures/ops and every family of tests/fixtures/families
 must give PyTorch's values within 1e-4, with the weights loaded by their names.
 
-    python tests/export/python.py target/debug/engraft [--install]
+    python tests/export/in_pytorch.py target/debug/engraft [--install]
 
 It needs numpy, safetensors and torch; --install installs them with pip.
 """
 
 import importlib.util
 
-import onnx
+import in_onnxruntime
 
 
-class Source(onnx.Exporter):
+class Source(in_onnxruntime.Exporter):
     """Networks that leave as a source."""
 
     def run(self, tensors, inputs, metadata=None, options=()):
@@ -36,4 +36,4 @@ class Source(onnx.Exporter):
 
 
 if __name__ == "__main__":
-    onnx.main(Source, __doc__, ["numpy", "safetensors", "torch"])
+    in_onnxruntime.main(Source, __doc__, ["numpy", "safetensors", "torch"])
