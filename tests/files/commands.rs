@@ -201,7 +201,11 @@ fn fuse_takes_files_of_pytorch_and_spares_those_that_are_there() {
     succeeds(folder, &fuse);
     let fused = Checkpoint::open(&folder.join("fused.safetensors")).expect("a checkpoint");
     let names: Vec<&str> = fused.header().tensors.iter().map(|info| info.name.as_str()).collect();
-    assert_eq!(names, ["module.0.bias", "module.0.weight", "module.2.bias", "module.2.weight"], "as the first member's");
+    assert_eq!(
+        names,
+        ["module.0.bias", "module.0.weight", "module.2.bias", "module.2.weight"],
+        "as the first member's"
+    );
     assert!(fused.header().stated.is_some(), "the second member says what network it is");
     let assumptions = json_file(&folder.join("report.json"))["assumptions"].to_string();
     assert!(assumptions.contains("member 1: its names begin with no prefix"), "{assumptions}");
