@@ -15,6 +15,8 @@ use super::safetensors::{self, PREFIX_BYTES};
 /// What the names of an index and of its shards end with.
 const INDEX: &str = ".safetensors.index.json";
 const SHARD: &str = ".safetensors";
+/// What the names of PyTorch's files end with.
+const TORCH: [&str; 2] = [".bin", ".pt"];
 /// Longest index that is read, in bytes.
 const MAX_INDEX_BYTES: u64 = 16 << 20;
 
@@ -157,6 +159,6 @@ fn shard(archive: &Archive<'_>, name: &str) -> Result<Vec<Entry>, FormatError> {
 
 /// What there is to do about an archive without weights.
 pub(super) fn nothing_in(archive: &Archive<'_>, foreign: Foreign) -> FormatError {
-    let torch = archive.names().find(|name| name.ends_with(".bin") || name.ends_with(".pt"));
+    let torch = archive.names().find(|name| TORCH.iter().any(|end| name.ends_with(end)));
     torch.map_or(foreign.into(), |name| FormatError::Within(shown(name)))
 }
