@@ -4,16 +4,23 @@
 //! What comes here is what exporters of PyTorch write, by operators of version 13 and later. An operator or a group of them is
 //! only taken for an operation that computes the same for every input; everything else is refused with its name.
 
+mod arrange;
+mod combine;
 mod constant;
+mod counting;
 mod error;
 mod file;
+mod file_tensor;
 mod folding;
 mod functions;
 mod layers;
 mod names;
 mod network;
+mod normalise;
 mod pools;
+mod products;
 mod reader;
+mod recognise;
 mod shapes;
 mod size;
 mod tokens;

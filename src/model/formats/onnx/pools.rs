@@ -2,7 +2,8 @@
 
 use super::constant::Constant;
 use super::file::FileNode;
-use super::layers::{along, are_positions, live, reduced, rims};
+use super::layers::{are_positions, live, reduced};
+use super::products::{along, rims};
 use super::reader::{Kind, Reader, Rim, Value};
 use super::shapes::{integers, switch};
 use super::size::shown;

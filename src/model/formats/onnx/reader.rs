@@ -3,15 +3,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::constant::Constant;
+use super::constant::{Constant, MAX_SMALL};
 use super::error::OnnxError;
-use super::file::{File, FileNode, FileTensor};
+use super::file::{File, FileNode};
+use super::file_tensor::FileTensor;
 use super::functions::Function;
-use super::size::{Size, shown};
-use super::view::{Atom, Place, View, merged, whole};
-use super::{folding, layers, shapes, tokens};
+use super::size::Size;
+use super::view::View;
+use super::{combine, folding, layers, shapes, tokens};
 use crate::model::graph::{MAX_ELEMENTS, MAX_NODES, Op};
 
+/// Most elements of all constants that are computed, and of their operands.
+const MAX_COMPUTED: usize = 1 << 23;
 /// Operations on one value among which an equal one is looked for.
 const REMEMBERED: usize = 8;
 
@@ -98,6 +101,8 @@ pub(super) struct Reader<'a> {
     /// Number of examples, where the file fixes it.
     pub(super) batch: Size,
     origin: usize,
+    /// Elements that constants may still be computed of.
+    left: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -114,6 +119,7 @@ impl<'a> Reader<'a> {
             readers: BTreeMap::new(),
             batch: Size::BATCH,
             origin: 0,
+            left: MAX_COMPUTED,
         };
         let [output] = file.outputs[..] else {
             let names = file.outputs.join("`, `");
@@ -160,7 +166,7 @@ impl<'a> Reader<'a> {
             return Err(OnnxError::Model(format!("expected one input, got {} (`{list}`)", names.len())));
         };
         let fail = |detail: String| OnnxError::Model(format!("its input `{}` {detail}", input.name));
-        if !super::file::dtype(input.data_type).is_some_and(crate::model::header::Dtype::is_float) {
+        if !super::file_tensor::dtype(input.data_type).is_some_and(crate::model::header::Dtype::is_float) {
             return Err(fail(format!("is not of floats (element type {})", input.data_type)));
         }
         let Some((batch, axes)) = input.axes.split_first().filter(|(_, axes)| (1..=3).contains(&axes.len())) else {
@@ -251,6 +257,9 @@ impl<'a> Reader<'a> {
                 Value::Parts(_) => return Err("an operand is a list of values".to_owned()),
             }
         }
+        // What is larger is not copied.
+        let small = |constant: &&Constant<'_>| constant.count().filter(|count| *count <= MAX_SMALL);
+        self.take(constants.iter().filter_map(small).sum())?;
         let values = if let Some(value) = folding::elementwise(node.op, name, &constants, &self.tensors)? {
             vec![value]
         } else if let Some(value) = folding::list(node, name, &constants, &self.tensors)? {
@@ -258,7 +267,15 @@ impl<'a> Reader<'a> {
         } else {
             shapes::of_constants(node, name, &constants, &self.tensors)?
         };
+        self.take(values.iter().filter_map(|value| small(&value)).sum())?;
         Ok(Some(values.into_iter().map(Value::Constant).collect()))
+    }
+
+    /// Counts elements that constants are computed of.
+    fn take(&mut self, elements: usize) -> Result<(), String> {
+        let left = self.left.checked_sub(elements + 1);
+        self.left = left.ok_or_else(|| format!("constants of more than {MAX_COMPUTED} elements are computed"))?;
+        Ok(())
     }
 
     /// What a Constant node says.
@@ -290,7 +307,7 @@ impl<'a> Reader<'a> {
         }
         let view = match Function::of_node(node, operands, &self.tensors)? {
             Some((function, x)) => self.function(function, &x)?,
-            None if node.op == "Where" => layers::chosen(self, operands)?,
+            None if node.op == "Where" => combine::chosen(self, operands)?,
             None => match tokens::read(self, node, operands)? {
                 Some(view) => view,
                 None => layers::read(self, node, operands)?,
@@ -312,7 +329,7 @@ impl<'a> Reader<'a> {
             return Err(format!("its output {shape:?} is empty or has more than {MAX_ELEMENTS} elements"));
         }
         // Parts of operations come to few for each.
-        if self.operations.len() >= 16 * MAX_NODES {
+        if self.operations.len() >= 4 * MAX_NODES {
             return Err(format!("the network has more than {MAX_NODES} operations"));
         }
         let first = inputs.first().copied();
@@ -346,73 +363,6 @@ impl<'a> Reader<'a> {
 
     pub(super) fn kind(&self, node: usize) -> &Kind {
         &self.operations[node].kind
-    }
-
-    /// The same value as an operation's output that has one axis for each axis of the value but the batch, the channels
-    /// those of the axis `channels`.
-    pub(super) fn arrange(&mut self, view: &View, channels: usize) -> Result<View, String> {
-        let view = &self.selected(view)?;
-        let shape = self.shape(view.node).to_vec();
-        let misfit = || {
-            let sizes = shown(&view.sizes());
-            format!(
-                "the axes of its operand {sizes} are no channels and positions of an example {shape:?} in their order"
-            )
-        };
-        let batch = view.batch_axis().ok_or_else(misfit)?;
-        if !view.is_whole(&shape) || channels == batch || channels >= view.axes.len() {
-            return Err(misfit());
-        }
-        let positions: Vec<usize> = (0..view.axes.len()).filter(|axis| *axis != batch && *axis != channels).collect();
-        let order: Vec<usize> = std::iter::once(channels).chain(positions.iter().copied()).collect();
-        let sizes: Option<Vec<usize>> = order.iter().map(|axis| view.size(*axis).usize()).collect();
-        let sizes = sizes.filter(|sizes| sizes.len() <= 3).ok_or_else(misfit)?;
-        let through =
-            |axes: &[usize]| -> Vec<Atom> { merged(axes.iter().flat_map(|axis| view.axes[*axis].iter().copied())) };
-        let own = merged([Atom::new(0, 1, shape[0])]);
-        let by_position = view.axes[channels] == own && through(&positions) == whole(&shape, 1);
-        let in_order = positions.iter().all(|axis| *axis > channels) && through(&order) == whole(&shape, 0);
-        if !by_position && !in_order {
-            return Err(misfit());
-        }
-        let node = if sizes == shape {
-            view.node
-        } else {
-            let op = match sizes[1..] {
-                [] => Op::Flatten,
-                _ => Op::Reshape { positions: sizes[1..].to_vec() },
-            };
-            let from = self.settle(view.node)?;
-            self.push(Kind::Graph(op), vec![from], sizes.clone(), Vec::new())?
-        };
-        let mut axes = vec![Vec::new(); view.axes.len()];
-        axes[batch].clone_from(&view.axes[batch]);
-        for (place, axis) in order.iter().enumerate() {
-            axes[*axis] = merged([Atom::new(place, 1, sizes[place])]);
-        }
-        Ok(View { node, axes, starts: vec![0; sizes.len()] })
-    }
-
-    /// The same value without the other tokens, where it is all channels of one token.
-    fn selected(&mut self, view: &View) -> Result<View, String> {
-        let [channels, tokens] = self.shape(view.node)[..] else { return Ok(view.clone()) };
-        let mut atoms = view.axes.iter().flatten();
-        let one = tokens > 1 && atoms.all(|atom| atom.place != Place::Axis(1));
-        if !one || view.starts[0] != 0 || view.channel_axis(&[channels]).is_none() {
-            return Ok(view.clone());
-        }
-        let from = self.settle(view.node)?;
-        let op = Op::TokenSelect { index: view.starts[1] };
-        let node = self.push(Kind::Graph(op), vec![from], vec![channels], Vec::new())?;
-        Ok(View { node, axes: view.axes.clone(), starts: vec![0] })
-    }
-
-    /// As [`Self::arrange`], as convolutions read a value: N x C x positions.
-    pub(super) fn feature_map(&mut self, view: &View) -> Result<View, String> {
-        if view.batch_axis() != Some(0) {
-            return Err(format!("the first axis of its operand {} is not the batch", shown(&view.sizes())));
-        }
-        self.arrange(view, 1)
     }
 
     /// The network's output as the last operation.

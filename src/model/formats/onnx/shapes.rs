@@ -1,7 +1,8 @@
 //! Operators that only rearrange elements: of constants and of values.
 
 use super::constant::{Constant, MAX_AXES, place_of_axis};
-use super::file::{FileNode, FileTensor};
+use super::file::FileNode;
+use super::file_tensor::FileTensor;
 use super::folding::{reshaped, sliced};
 use super::reader::Value;
 use super::size::{Size, shown};
@@ -192,7 +193,7 @@ pub(super) fn of_view<'a>(node: &FileNode<'a>, operands: &[Option<Value<'a>>]) -
     let view = match node.op {
         "Identity" => x.clone(),
         "Cast" => {
-            let to = super::file::dtype(node.integer("to").unwrap_or_default());
+            let to = super::file_tensor::dtype(node.integer("to").unwrap_or_default());
             if !to.is_some_and(crate::model::header::Dtype::is_float) {
                 return Err("it makes whole numbers of values".to_owned());
             }
