@@ -9,7 +9,7 @@ use std::path::Path;
 use engraft::data::{self, Limits};
 use engraft::model::costs::Costs;
 use engraft::model::families;
-use engraft::model::formats::safetensors;
+use engraft::model::formats::{self, safetensors};
 use engraft::model::graph;
 use engraft::model::groups::Couplings;
 use engraft::model::header::{CheckpointHeader, Dtype, TensorInfo};
@@ -18,14 +18,17 @@ use engraft::model::precision::Precision;
 use engraft::plan::parse;
 use engraft::process::protocol::{Command, Message, Task};
 use engraft::settings::Architecture;
+use engraft::tensors::Checkpoint;
 use serde_json::Value;
 
 /// A reader of foreign bytes; whether it accepts them.
 pub type Target = fn(&[u8]) -> bool;
 
 /// Every target with its name.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("checkpoint", checkpoint),
+    ("pytorch", pytorch),
+    ("npz", npz),
     ("graph", graph),
     ("job", job),
     ("recipe_and_comparison", recipe_and_comparison),
@@ -41,6 +44,8 @@ pub const TARGETS: [(&str, Target); 10] = [
 const LIMITS: Limits = Limits { decoded_bytes: 1 << 20, entries: 64 };
 /// Networks with more channels than this are read, but nothing is made of each channel.
 const CHANNELS: usize = 1 << 14;
+/// Elements of a checkpoint up to which they are looked at.
+const ELEMENTS: usize = 1 << 16;
 /// Jobs of a comparison that are looked at.
 const JOBS: usize = 16;
 
@@ -58,6 +63,29 @@ pub fn checkpoint(bytes: &[u8]) -> bool {
         }
     }
     accepted
+}
+
+/// A file of `torch.save`, in either container.
+pub fn pytorch(bytes: &[u8]) -> bool {
+    layout(bytes)
+}
+
+/// An archive of arrays.
+pub fn npz(bytes: &[u8]) -> bool {
+    layout(bytes)
+}
+
+/// A checkpoint of any format, recognised by its content; its tensors too, where they are few.
+fn layout(bytes: &[u8]) -> bool {
+    let Ok(layout) = formats::read_layout(bytes) else { return false };
+    for (info, begin, end) in layout.spans() {
+        assert!(end <= bytes.len() as u64 && (end - begin) as usize == info.elements() * info.dtype.size());
+    }
+    let _ = families::inspect(&layout.header);
+    if layout.header.tensors.iter().map(TensorInfo::elements).sum::<usize>() <= ELEMENTS {
+        let _ = in_memory(bytes, |path| Checkpoint::open(path).is_ok_and(|file| file.check_finite().is_ok()));
+    }
+    true
 }
 
 /// The last offset of a safetensors header.
@@ -187,16 +215,22 @@ fn packed(files: &[(&str, &[u8])]) -> Vec<u8> {
 
 /// Reads a dataset through, from a file in memory.
 fn inspect(bytes: &[u8]) -> bool {
+    in_memory(bytes, |path| {
+        let Ok(facts) = data::inspect(path, &LIMITS) else { return false };
+        assert!(facts.splits.contains_key("train"));
+        let _ = (facts.only_label(), facts.decoded_bytes());
+        true
+    })
+}
+
+/// What `read` says of a file in memory that holds `bytes`.
+fn in_memory(bytes: &[u8], read: impl FnOnce(&Path) -> bool) -> bool {
     thread_local! {
-        static FILE: File = rustix::fs::memfd_create("dataset", rustix::fs::MemfdFlags::CLOEXEC).expect("a file").into();
+        static FILE: File = rustix::fs::memfd_create("input", rustix::fs::MemfdFlags::CLOEXEC).expect("a file").into();
     }
     FILE.with(|file| {
         file.set_len(0).expect("empties");
         file.write_all_at(bytes, 0).expect("writes");
-        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let Ok(facts) = data::inspect(Path::new(&path), &LIMITS) else { return false };
-        assert!(facts.splits.contains_key("train"));
-        let _ = (facts.only_label(), facts.decoded_bytes());
-        true
+        read(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())))
     })
 }

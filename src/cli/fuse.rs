@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use super::interrupt::{Signals, say};
 use super::job::JobArgs;
+use super::outputs;
 use super::progress::ProgressDisplay;
 use crate::config::ByteSize;
 use crate::exec;
@@ -51,12 +52,16 @@ pub(super) struct Fuse {
     /// Where the report goes as a page with plots.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    /// Replace files that exist.
+    #[arg(long)]
+    force: bool,
 }
 
 impl Fuse {
     /// Computes one job to its end.
     pub(super) fn run(self) -> Result<ExitCode> {
         let job = self.job.request()?;
+        self.check_outputs(&job)?;
         let folder = self.out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let interruption = Signals::listen()?;
         let scratch = interruption.folder(|| tempfile::Builder::new().prefix(".engraft-fuse-").tempdir_in(folder));
@@ -81,6 +86,17 @@ impl Fuse {
                 Ok(interruption.exit_code())
             }
         }
+    }
+
+    /// Checks that no result goes over an input, nor over another file unless that is asked for.
+    fn check_outputs(&self, job: &JobRequest) -> Result<()> {
+        let outputs = [Some(&self.out), self.report.as_ref(), self.html.as_ref()];
+        let outputs: Vec<&Path> = outputs.into_iter().flatten().map(PathBuf::as_path).collect();
+        let dataset = job.dataset.iter();
+        let data = dataset.flat_map(|data| [Some(&data.name), data.validation.as_ref(), data.test.as_ref()]).flatten();
+        let named = job.members.iter().chain(data).chain(job.reference.iter().map(|reference| &reference.name));
+        let inputs: Vec<&Path> = named.map(Path::new).chain(self.job.file()).collect();
+        outputs::check(&outputs, &inputs, self.force)
     }
 
     /// Puts the artifacts where the user wants them and prints the comparison.

@@ -18,7 +18,7 @@ use crate::tensors::Checkpoint;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Only the file's header is read, and with --json the bytes once for their digest.")]
 pub(super) struct Inspect {
-    /// The checkpoint (safetensors).
+    /// The checkpoint (safetensors, PyTorch or npz).
     file: PathBuf,
     /// Print what `GET /v1/checkpoints/{name}` answers, as JSON.
     #[arg(long)]
@@ -44,7 +44,7 @@ impl Inspect {
     pub(super) fn run(self) -> Result<ExitCode> {
         let advice = || {
             let file = self.file.display();
-            format!("cannot inspect {file}; expected a file that safetensors.torch.save_file has written")
+            format!("cannot inspect {file}; expected a file of safetensors, torch.save or numpy.savez")
         };
         let checkpoint = Checkpoint::open(&self.file).with_context(advice)?;
         let header = checkpoint.header();

@@ -12,7 +12,7 @@ use crate::plan::request::JobRequest;
 /// What to fuse, and how. Flags win over the job file.
 #[derive(Debug, clap::Args)]
 pub(super) struct JobArgs {
-    /// A checkpoint to fuse (safetensors); once per member.
+    /// A checkpoint to fuse (safetensors, PyTorch or npz); once per member.
     #[arg(long = "member", value_name = "FILE")]
     members: Vec<PathBuf>,
     /// Family of the networks, where it is not recognised.
@@ -86,6 +86,11 @@ impl JobArgs {
     /// The job.
     pub(super) fn request(&self) -> Result<JobRequest> {
         Ok(parse(&self.body()?).map_err(Problem::faults)?)
+    }
+
+    /// The job file, where one is given.
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.job.as_deref()
     }
 
     /// The job file with the flags laid over it.

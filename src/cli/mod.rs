@@ -10,6 +10,7 @@ mod interrupt;
 mod job;
 mod keys;
 mod openapi;
+mod outputs;
 mod plan;
 mod progress;
 mod run_job;

@@ -17,7 +17,6 @@ mod idx;
 mod images;
 mod intake;
 mod jpeg;
-mod npy;
 mod parquet;
 mod preview;
 mod source;

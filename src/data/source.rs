@@ -10,9 +10,9 @@ use super::archive::{Archive, ArchiveListing, Container, Entry, components, is_t
 use super::arrays::{self, Array, ArrayRole, Roles};
 use super::elements::Element;
 use super::intake::DatasetBuilder;
-use super::{Dataset, DatasetError, Limits, cifar, folders, idx, images, npy, parquet};
+use super::{Dataset, DatasetError, Limits, cifar, folders, idx, images, parquet};
 use crate::domain::dataset::DatasetFormat;
-use crate::model::formats::safetensors;
+use crate::model::formats::{npy, safetensors};
 
 /// What a file is by its first bytes.
 #[derive(Debug, Clone, Copy)]
@@ -170,14 +170,14 @@ fn read_npy(
 ) -> Result<(), DatasetError> {
     let bad = |reason| DatasetError::Npy { array: name.to_owned(), reason };
     let header = npy::read_header(source).map_err(bad)?;
-    let size =
-        header.shape.iter().try_fold(header.element.dtype.size() as u64, |size, axis| size.checked_mul(*axis as u64));
+    let size = header.shape.iter().try_fold(header.dtype.size() as u64, |size, axis| size.checked_mul(*axis as u64));
     let expected = size.unwrap_or(u64::MAX);
     let found = entry.size.saturating_sub(header.bytes);
     if found != expected {
         return Err(DatasetError::Length { array: name.to_owned(), expected, found: found.to_string() });
     }
-    let npy::Header { element, fortran, shape, .. } = header;
+    let npy::Header { dtype, big_endian, fortran, shape, .. } = header;
+    let element = Element { dtype, big_endian };
     arrays::read(Array { name, element, shape: &shape, fortran, source }, role, intake)
 }
 

@@ -1,6 +1,7 @@
 //! Networks as files that other programs run.
 
 pub mod onnx;
+pub mod pytorch;
 
 use std::path::Path;
 

@@ -1,5 +1,7 @@
 //! What a checkpoint file says of itself before any weight is read.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// Element types that checkpoints may hold.
@@ -97,6 +99,24 @@ pub struct CheckpointHeader {
     /// The network that the file's metadata states, in the JSON form of a graph; not checked yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stated: Option<serde_json::Value>,
+    /// What the reader of the file chose or left out, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// The modules of a pickled model, each before those that are parts of it, in the order in which they were added.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub modules: Vec<ModuleInfo>,
+}
+
+/// A module of a pickled model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModuleInfo {
+    /// Its name in the model, empty for the model itself.
+    pub name: String,
+    /// The name of its class, `torch.nn.modules.linear.Linear`.
+    pub class: String,
+    /// Those of its settings that are numbers, texts, or lists of numbers.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, serde_json::Value>,
 }
 
 /// The entry of a file's metadata that states what network its tensors are.
@@ -106,7 +126,7 @@ impl CheckpointHeader {
     /// A header that states no network.
     #[must_use]
     pub fn new(tensors: Vec<TensorInfo>) -> Self {
-        Self { tensors, stated: None }
+        Self { tensors, stated: None, notes: Vec::new(), modules: Vec::new() }
     }
 
     /// The tensor called `name`.

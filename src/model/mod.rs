@@ -13,5 +13,6 @@ pub mod natural;
 pub mod parameters;
 pub mod plan;
 pub mod precision;
+pub mod prefix;
 pub mod ranges;
 pub mod refit;

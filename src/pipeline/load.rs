@@ -8,6 +8,7 @@ use crate::data::{Dataset, Limits, Split};
 use crate::domain::dataset::DatasetFacts;
 use crate::domain::problem::{Code, Problem};
 use crate::fusion::calibration;
+use crate::model::prefix;
 use crate::plan::network::{DatasetInput, JobFiles};
 use crate::plan::resolve::{Planned, resolve};
 use crate::process::protocol::{InputFile, Task};
@@ -135,6 +136,7 @@ impl Loaded {
             phases.done(index + 1, files);
             phases.check_stop()?;
         }
+        let members = with_one_prefix(members);
         let open = |file: &Option<InputFile>| file.as_ref().map(|file| dataset(file, &task.scratch)).transpose();
         let [main, validation, test] = [open(&task.dataset)?, open(&task.validation)?, open(&task.test)?];
         let facts = [&main, &validation, &test].map(|dataset| dataset.as_ref().map(|dataset| dataset.facts.clone()));
@@ -186,6 +188,12 @@ impl Data {
         }
         data
     }
+}
+
+/// The members, their tensors named as the first one's where only what wrappers put before the names is another.
+fn with_one_prefix(members: Vec<Checkpoint>) -> Vec<Checkpoint> {
+    let first = members.first().map(|first| prefix::of(first.header()).to_owned()).unwrap_or_default();
+    members.into_iter().map(|member| member.with_prefix(&first)).collect()
 }
 
 fn member(file: &InputFile) -> Result<Checkpoint, Problem> {

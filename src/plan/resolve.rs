@@ -9,6 +9,7 @@ use crate::model::families::{Detected, ExampleShape, ShapeOrigin, Source};
 use crate::model::graph::{Graph, Shape};
 use crate::model::plan::FusionPlan;
 use crate::model::precision::Precision;
+use crate::model::prefix;
 use crate::plan::Plan;
 use crate::plan::network::{DatasetInput, JobFiles, Network};
 use crate::plan::request::JobRequest;
@@ -40,6 +41,8 @@ pub struct Planned {
 /// # Errors
 /// Everything that keeps them from fitting, each fault with the pointer to its cause.
 pub fn resolve(mut job: JobRequest, inputs: &JobFiles<'_>) -> Result<Resolved, Problem> {
+    let headers = prefix::aligned(&inputs.members);
+    let inputs = &JobFiles { members: headers.iter().map(AsRef::as_ref).collect(), ..inputs.clone() };
     let facts = inputs.dataset.and_then(DatasetInput::facts);
     let example = match &job.input_shape {
         Some(shape) => ExampleShape { shape: Some(shape), origin: ShapeOrigin::InputShape },

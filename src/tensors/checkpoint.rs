@@ -3,16 +3,17 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 use rayon::prelude::*;
 
 use crate::domain::problem::{Code, Problem};
-use crate::model::formats::{self, FormatError, Place};
+use crate::model::formats::{self, FormatError};
 use crate::model::header::{CheckpointHeader, TensorInfo};
-use crate::tensors::{Elements, Weights, convert, map, strided};
+use crate::model::prefix;
+use crate::tensors::unpacked::{self, Stored};
+use crate::tensors::{Elements, Weights, convert, map};
 
 /// Elements that are checked at once.
 const CHECKED: usize = 1 << 18;
@@ -69,14 +70,8 @@ pub struct Checkpoint {
     map: Mmap,
     header: CheckpointHeader,
     metadata: BTreeMap<String, String>,
+    /// By each tensor's name: its position in the header's list, and its elements.
     places: BTreeMap<String, (usize, Stored)>,
-}
-
-/// Where the row-major bytes of a tensor are; beside it, its position in the header's list.
-#[derive(Debug)]
-enum Stored {
-    Mapped(Range<usize>),
-    Owned(Vec<u8>),
 }
 
 impl Checkpoint {
@@ -89,16 +84,22 @@ impl Checkpoint {
         let io = |source| CheckpointError::Io { path: path.to_owned(), source };
         let map = map(&File::open(path).map_err(io)?).map_err(io)?;
         let layout = formats::read_layout(&map)?;
-        let stored = |info: &TensorInfo, place| match place {
-            Place::Span { begin, end } => Stored::Mapped(begin as usize..end as usize),
-            Place::Strided { begin, strides } => {
-                Stored::Owned(strided::row_major(&map, info, begin as usize, &strides))
-            }
-            Place::Owned(bytes) => Stored::Owned(bytes),
-        };
-        let tensors = layout.header.tensors.iter().zip(layout.places).enumerate();
-        let places = tensors.map(|(index, (info, place))| (info.name.clone(), (index, stored(info, place)))).collect();
+        let places = unpacked::stored(&map, &layout.header.tensors, layout.places)?;
+        let names = layout.header.tensors.iter().map(|info| info.name.clone());
+        let places = names.zip(places.into_iter().enumerate()).collect();
         Ok(Self { map, header: layout.header, metadata: layout.metadata, places })
+    }
+
+    /// The same with the prefix `to` before all names, in place of the one that wrappers have put there.
+    #[must_use]
+    pub fn with_prefix(self, to: &str) -> Self {
+        let from = prefix::of(&self.header).to_owned();
+        let header = prefix::renamed(&self.header, to).into_owned();
+        let places = self
+            .places
+            .into_iter()
+            .filter_map(|(name, place)| prefix::replaced(&name, &from, to).map(|name| (name, place)));
+        Self { header, places: places.collect(), ..self }
     }
 
     /// What the file holds.
@@ -138,8 +139,11 @@ impl Checkpoint {
         Ok(convert::integers(bytes, info.dtype))
     }
 
-    /// The row-major bytes of the tensor `name`.
-    fn bytes(&self, name: &str) -> Result<(&TensorInfo, &[u8]), CheckpointError> {
+    /// The tensor `name`, row-major and little endian.
+    ///
+    /// # Errors
+    /// When there is no such tensor.
+    pub fn bytes(&self, name: &str) -> Result<(&TensorInfo, &[u8]), CheckpointError> {
         let (index, stored) = self.places.get(name).ok_or_else(|| CheckpointError::Missing(name.to_owned()))?;
         let bytes = match stored {
             Stored::Mapped(range) => &self.map[range.clone()],

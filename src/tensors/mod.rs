@@ -8,6 +8,7 @@ mod number;
 mod state_dict;
 mod stream;
 mod strided;
+mod unpacked;
 mod write;
 
 use std::borrow::Cow;

@@ -5,8 +5,8 @@ use serde::Serialize;
 use crate::model::families::modules::modules;
 use crate::model::families::named::Tensors;
 use crate::model::families::{
-    Candidate, Given, Unfit, convnet, convnext, densenet, efficientnet, mlp, mobilenet_v2, mobilenet_v3, resnet, vit,
-    wide_resnet,
+    Candidate, Given, Unfit, convnet, convnext, densenet, efficientnet, mlp, mobilenet_v2, mobilenet_v3, pickled,
+    resnet, vit, wide_resnet,
 };
 use crate::model::header::CheckpointHeader;
 
@@ -85,8 +85,20 @@ const BY_NAME: [(&[&str], Reader); 8] = [
 /// Most tensors of a network that is recognised: more make more operations than a graph may have, in every variant.
 const MOST_TENSORS: usize = 20_000;
 
-/// All networks that fit a checkpoint.
+/// All networks that fit a checkpoint: its names and shapes, and its modules, where it is a pickled model.
 pub(super) fn candidates(header: &CheckpointHeader, given: Given<'_>) -> Result<Vec<Candidate>, Unfit> {
+    let mut found = named(header, given)?;
+    if let Some(first) = found.first().and_then(|first| pickled::contradiction(header, &first.graph)) {
+        found.retain(|candidate| pickled::contradiction(header, &candidate.graph).is_none());
+        if found.is_empty() {
+            return Err(Unfit::Unknown(format!("no network that is known fits {first}")));
+        }
+    }
+    Ok(found)
+}
+
+/// All networks that fit the names and shapes of a checkpoint.
+fn named(header: &CheckpointHeader, given: Given<'_>) -> Result<Vec<Candidate>, Unfit> {
     let count = header.tensors.len();
     if count > MOST_TENSORS {
         return Err(Unfit::Unknown(format!(
@@ -99,5 +111,5 @@ pub(super) fn candidates(header: &CheckpointHeader, given: Given<'_>) -> Result<
         }
     }
     let modules = modules(header).map_err(|details| Unfit::Unknown(details.join("; ")))?;
-    if mlp::applies(&modules) { mlp::candidates(&modules, given) } else { convnet::candidates(&modules, given) }
+    if mlp::applies(&modules) { mlp::candidates(header, &modules, given) } else { convnet::candidates(&modules, given) }
 }

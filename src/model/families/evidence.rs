@@ -83,6 +83,9 @@ impl Evidence {
         let (degree, why) = match (candidates, source) {
             ([_], Source::Given) => (Degree::Certain, "the graph was given".to_owned()),
             ([_], Source::Stated) => (Degree::Certain, "the file's metadata state it".to_owned()),
+            ([_], Source::Pickled) => {
+                (Degree::Certain, "the file is a pickled `Sequential`, whose modules run in their order".to_owned())
+            }
             ([_], Source::Recognised) => {
                 (Degree::Certain, "names, shapes and given settings leave this network only".to_owned())
             }

@@ -2,7 +2,7 @@
 
 use crate::model::costs::Costs;
 use crate::model::families::{
-    Candidate, Evidence, Given, Open, Outline, ShapeOrigin, Source, Unfit, catalogue, detect, open, remedied,
+    Candidate, Evidence, Given, Open, Outline, ShapeOrigin, Source, Unfit, catalogue, detect, open, pickled, remedied,
 };
 use crate::model::graph::{Graph, Shape};
 use crate::model::groups::{Couplings, Group, GroupId};
@@ -70,7 +70,9 @@ pub fn inspect(header: &CheckpointHeader) -> Inspection {
                 inspection.open = open(&found);
                 inspection.candidates = found.iter().map(Outline::from).collect();
             }
-            inspection.network = Some(Reading::new(found.swap_remove(0), &Precision::shared(&[header])));
+            let mut network = Reading::new(found.swap_remove(0), &Precision::shared(&[header]));
+            network.assumptions.extend(header.notes.iter().cloned());
+            inspection.network = Some(network);
         }
         Err(reason) => inspection.unrecognised = Some(reason),
     }
@@ -79,6 +81,9 @@ pub fn inspect(header: &CheckpointHeader) -> Inspection {
 
 /// The network that the file states, or all that fit names and shapes; else the reason, in words.
 fn found(header: &CheckpointHeader) -> Result<(Vec<Candidate>, Source), String> {
+    if let Some(pickled) = pickled::candidate(header, None).filter(|_| header.stated.is_none()) {
+        return Ok((vec![pickled], Source::Pickled));
+    }
     if header.stated.is_some() {
         let detected = detect(&[header], &Architecture::default(), None).map_err(|problem| {
             let details: Vec<&str> = problem.errors.iter().map(|fault| fault.detail.as_str()).collect();

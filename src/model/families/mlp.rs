@@ -4,8 +4,9 @@ use crate::model::families::builder::{Builder, EPS, function};
 use crate::model::families::chain::{self, Layer, Room, norm_places};
 use crate::model::families::modules::{Module, ModuleKind, names};
 use crate::model::families::variants::{Variants, activations, epsilons};
-use crate::model::families::{Candidate, Given, Unfit};
+use crate::model::families::{Candidate, Given, Unfit, pickled};
 use crate::model::graph::{Op, Shape, Window};
+use crate::model::header::CheckpointHeader;
 use crate::settings::{Activation, NormPlace, Settings};
 
 /// Functions that stand between layers, the most usual first.
@@ -34,7 +35,12 @@ pub(super) fn applies(modules: &[Module]) -> bool {
 }
 
 /// The networks that fit.
-pub(super) fn candidates(modules: &[Module], given: Given<'_>) -> Result<Vec<Candidate>, Unfit> {
+pub(super) fn candidates(
+    header: &CheckpointHeader,
+    modules: &[Module],
+    given: Given<'_>,
+) -> Result<Vec<Candidate>, Unfit> {
+    let contradicted = |candidate: &Candidate| pickled::contradiction(header, &candidate.graph).is_some();
     let orders = chain::orders(modules, given.settings.order.as_deref()).map_err(Unfit::Unknown)?;
     let variants =
         Variants::new(given.settings).with(order_settings(&orders, given.settings)).with(layer_settings(&orders));
@@ -48,6 +54,9 @@ pub(super) fn candidates(modules: &[Module], given: Given<'_>) -> Result<Vec<Can
         if !found.iter().any(|other| other.graph == candidate.graph) {
             found.push(candidate);
         }
+    }
+    if found.iter().any(|candidate| !contradicted(candidate)) {
+        found.retain(|candidate| !contradicted(candidate));
     }
     // Where nothing else is open, what stands behind the last layer is: names leave room for that everywhere.
     if let [only] = &found[..]

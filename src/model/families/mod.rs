@@ -17,8 +17,10 @@ mod members;
 mod mlp;
 mod mobilenet_v2;
 mod mobilenet_v3;
+mod modular;
 mod modules;
 mod named;
+mod pickled;
 mod published;
 mod resnet;
 mod stated;
@@ -114,6 +116,8 @@ pub enum Source {
     Given,
     /// The checkpoint's metadata state it.
     Stated,
+    /// The checkpoint is a pickled `Sequential`.
+    Pickled,
     /// By names, shapes and settings.
     Recognised,
 }
@@ -139,18 +143,16 @@ pub fn detect<'a>(
     };
     let given = Given { input: input_shape, origin, settings: &architecture.settings };
     let refs: Vec<&CheckpointHeader> = headers.iter().map(AsRef::as_ref).collect();
-    let stated = match &architecture.network {
-        // What the client says itself comes before what files say.
-        NetworkChoice::Auto if architecture.settings == Settings::default() => stated::candidate(&refs, input_shape)?,
-        _ => None,
-    };
-    let source = match &architecture.network {
-        NetworkChoice::Graph(_) => Source::Given,
-        _ if stated.is_some() => Source::Stated,
+    // What the client says itself comes before what files say.
+    let says_nothing = architecture.network == NetworkChoice::Auto && architecture.settings == Settings::default();
+    let stated = if says_nothing { stated::candidate(&refs, input_shape)? } else { None };
+    let source = match (&architecture.network, &stated) {
+        (NetworkChoice::Graph(_), _) => Source::Given,
+        (_, Some((_, source))) => *source,
         _ => Source::Recognised,
     };
     let candidates = match (&architecture.network, stated) {
-        (_, Some(stated)) => vec![stated],
+        (_, Some((stated, _))) => vec![stated],
         (NetworkChoice::Auto, None) => recognise(first, None, given)?,
         (NetworkChoice::Family(name), None) => recognise(first, Some(name), given)?,
         (NetworkChoice::Graph(value), None) => {
@@ -159,11 +161,33 @@ pub fn detect<'a>(
         }
     };
     let graphs = members::graphs(&candidates[0].graph, &refs)?;
-    if source == Source::Stated {
+    if matches!(source, Source::Stated | Source::Pickled) {
         stated::check(&refs, &graphs)?;
     }
-    let (family, assumptions) = (candidates[0].family.to_owned(), candidates[0].assumed());
+    if source != Source::Given {
+        pickled_check(&refs, &graphs)?;
+    }
+    let family = candidates[0].family.to_owned();
+    let assumptions = candidates[0].assumed().into_iter().chain(noted(&refs)).collect();
     Ok(Detected { family, graphs, assumptions, candidates, source })
+}
+
+/// What the readers of the members' files chose or left out, in words.
+fn noted(headers: &[&CheckpointHeader]) -> Vec<String> {
+    let notes =
+        headers.iter().enumerate().flat_map(|(index, header)| header.notes.iter().map(move |note| (index, note)));
+    notes.map(|(index, note)| format!("member {index}: {note}")).collect()
+}
+
+/// Checks that no member's modules contradict the network that it is taken for.
+fn pickled_check(headers: &[&CheckpointHeader], graphs: &[Graph]) -> Result<(), Problem> {
+    let contradictions = headers.iter().zip(graphs).enumerate().filter_map(|(index, (header, graph))| {
+        let what = pickled::contradiction(header, graph)?;
+        let detail = format!("{what} contradict the network that the members are taken for");
+        Some(Fault::new(format!("/members/{index}"), FaultCode::ShapeMismatch, detail))
+    });
+    let faults: Vec<Fault> = contradictions.collect();
+    if faults.is_empty() { Ok(()) } else { Err(Problem { code: Code::MembersIncompatible, ..Problem::faults(faults) }) }
 }
 
 /// The header without the tensors that belong to no network.
@@ -172,7 +196,7 @@ fn kept<'a>(header: &'a CheckpointHeader, architecture: &Architecture) -> Cow<'a
         return Cow::Borrowed(header);
     }
     let tensors = header.tensors.iter().filter(|info| !architecture.ignores(&info.name));
-    Cow::Owned(CheckpointHeader { tensors: tensors.cloned().collect(), stated: header.stated.clone() })
+    Cow::Owned(CheckpointHeader { tensors: tensors.cloned().collect(), ..header.clone() })
 }
 
 /// Checks that an example of this shape could exist.

@@ -1,9 +1,10 @@
-//! Networks that checkpoints state themselves, as files that engraft wrote do: their metadata hold the graph.
+//! Networks that checkpoints state themselves: the metadata of files that engraft wrote hold the graph, and a pickled
+//! `Sequential` is one.
 
 use std::collections::BTreeMap;
 
 use crate::domain::problem::{Code, Fault, FaultCode, Problem};
-use crate::model::families::{Candidate, UNNAMED, spelled_out};
+use crate::model::families::{Candidate, Source, UNNAMED, pickled, spelled_out};
 use crate::model::graph::json as graph_json;
 use crate::model::graph::{Graph, Node, Shape};
 use crate::model::header::{CheckpointHeader, STATED_KEY};
@@ -16,14 +17,18 @@ pub fn metadata(graph: &Graph) -> BTreeMap<String, String> {
     BTreeMap::from([(STATED_KEY.to_owned(), serde_json::json!(graph).to_string())])
 }
 
-/// The network that the first member states of those that state one; none where no member does.
+/// The network that the first member states of those that state one, and how; none where no member does.
 ///
 /// # Errors
 /// [`Code::InvalidRequest`] where it cannot be read, or not with examples of the shape `input`.
-pub(super) fn candidate(headers: &[&CheckpointHeader], input: Option<&Shape>) -> Result<Option<Candidate>, Problem> {
+pub(super) fn candidate(
+    headers: &[&CheckpointHeader],
+    input: Option<&Shape>,
+) -> Result<Option<(Candidate, Source)>, Problem> {
     let mut members = headers.iter().enumerate();
     let Some((index, stated)) = members.find_map(|(index, header)| Some((index, header.stated.as_ref()?))) else {
-        return Ok(None);
+        let pickled = headers.iter().find_map(|header| pickled::candidate(header, input));
+        return Ok(pickled.map(|candidate| (candidate, Source::Pickled)));
     };
     let graph = spelled_out(stated, input, &format!("/members/{index}")).map_err(|mut problem| {
         for fault in &mut problem.errors {
@@ -34,7 +39,8 @@ pub(super) fn candidate(headers: &[&CheckpointHeader], input: Option<&Shape>) ->
         }
         problem
     })?;
-    Ok(Some(Candidate { family: UNNAMED, graph, settings: Settings::default(), assumptions: Vec::new() }))
+    let candidate = Candidate { family: UNNAMED, graph, settings: Settings::default(), assumptions: Vec::new() };
+    Ok(Some((candidate, Source::Stated)))
 }
 
 /// Checks that every member that states a network states the one that it is taken for.
@@ -44,13 +50,18 @@ pub(super) fn candidate(headers: &[&CheckpointHeader], input: Option<&Shape>) ->
 pub(super) fn check(headers: &[&CheckpointHeader], graphs: &[Graph]) -> Result<(), Problem> {
     let mut faults = Vec::new();
     for (index, (header, graph)) in headers.iter().zip(graphs).enumerate() {
-        let Some(own) = &header.stated else { continue };
-        if graph_json::parse(own).is_ok_and(|own| same_but_widths(&own, graph)) {
+        let (own, where_stated) = match &header.stated {
+            Some(own) => (graph_json::parse(own).ok(), format!("in the file's metadata (`{STATED_KEY}`)")),
+            None => match pickled::graph(header, graph.input_shape()) {
+                None => continue,
+                own => (own, "of the pickled model".to_owned()),
+            },
+        };
+        if own.is_some_and(|own| same_but_widths(&own, graph)) {
             continue;
         }
         let detail = format!(
-            "the network in the file's metadata (`{STATED_KEY}`) is another than that of the other members: give `architecture` if \
-             all are one"
+            "the network {where_stated} is another than that of the other members: give `architecture` if all are one"
         );
         faults.push(Fault::new(format!("/members/{index}"), FaultCode::ShapeMismatch, detail));
     }

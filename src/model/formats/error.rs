@@ -1,9 +1,11 @@
 //! Why a file is not a usable checkpoint.
 
 use crate::domain::problem::Code;
+use crate::model::formats::archive::ArchiveError;
 use crate::model::formats::foreign::Foreign;
 use crate::model::formats::limits::{MAX_HEADER_BYTES, MAX_NAME_BYTES, MAX_RANK, MAX_TENSORS};
 use crate::model::formats::onnx::OnnxError;
+use crate::model::formats::pytorch::error::PyTorchError;
 use crate::model::header::DTYPES;
 
 /// Why a file is not a usable checkpoint.
@@ -15,6 +17,20 @@ pub enum FormatError {
     /// An ONNX model that is no network which can be read.
     #[error(transparent)]
     Onnx(#[from] OnnxError),
+    /// A zip archive that cannot be read.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// A file of PyTorch that cannot be used.
+    #[error(transparent)]
+    PyTorch(#[from] PyTorchError),
+    /// An array that cannot be read.
+    #[error("array `{name}`: {reason}")]
+    Npy {
+        /// The array.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A tensor that would lie outside the file.
     #[error("tensor `{name}` ends at byte {end}, but the file has only {len}: it is truncated or damaged")]
     Outside {

@@ -8,6 +8,10 @@ pub const RECOGNISED_BYTES: usize = 512;
 pub enum Format {
     /// Of `safetensors.torch.save_file`; also what is not recognised, for its reader says what it misses.
     Safetensors,
+    /// A zip archive: of `torch.save`, or of `numpy.savez`; its directory tells.
+    Zip,
+    /// Of `torch.save` before PyTorch 1.6.
+    PyTorchLegacy,
     /// Of `torch.onnx.export`.
     Onnx,
 }
@@ -21,6 +25,18 @@ pub enum Foreign {
     /// A zip archive.
     #[error("the file is a zip archive that holds no checkpoint: upload the checkpoint itself")]
     Zip,
+    /// A program of TorchScript.
+    #[error(
+        "the file is TorchScript: save its weights with \
+         `torch.save(dict(torch.jit.load(file).state_dict()), other_file)`"
+    )]
+    TorchScript,
+    /// A program of `torch.export`.
+    #[error(
+        "the file is a program of `torch.export`: save its weights with \
+         `torch.save(dict(torch.export.load(file).state_dict), other_file)`"
+    )]
+    ExportedProgram,
     /// A pickle.
     #[error("the file is a pickle, not a checkpoint: save the weights with `torch.save(model.state_dict(), file)`")]
     Pickle,
@@ -57,10 +73,11 @@ pub enum Foreign {
     Json,
 }
 
+/// The magic number of the old container of PyTorch (0x1950a86a20f9469cfc6c), as a pickle spells it.
+const MAGIC: &[u8] = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
+
 /// First bytes that nothing else begins with.
-const SIGNATURES: [(&[u8], Foreign); 11] = [
-    (b"PK\x03\x04", Foreign::Zip),
-    (b"PK\x05\x06", Foreign::Zip),
+const SIGNATURES: [(&[u8], Foreign); 9] = [
     (b"\x89HDF\r\n\x1a\n", Foreign::Hdf5),
     (b"GGUF", Foreign::Gguf),
     (b"version https://git-lfs", Foreign::LfsPointer),
@@ -91,7 +108,11 @@ pub fn recognise(head: &[u8]) -> Result<Format, Foreign> {
         return Err(Foreign::Tar);
     }
     match head {
-        [0x80, 2..=5, ..] => Err(Foreign::Pickle),
+        [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => Ok(Format::Zip),
+        [0x80, 2..=5, rest @ ..] if rest.starts_with(MAGIC) => Ok(Format::PyTorchLegacy),
+        // With a frame around it, whose length takes 8 bytes.
+        [0x80, 4..=5, 0x95, _, _, _, _, _, _, _, _, rest @ ..] if rest.starts_with(MAGIC) => Ok(Format::PyTorchLegacy),
+        [0x80, 0..=5, ..] => Err(Foreign::Pickle),
         // A protobuf message that begins with a small version of its form, as ONNX's `ir_version`, and goes on with a field
         // of a model: its producer, its graph or its operator sets.
         [0x08, 1..=0x7f, 0x12 | 0x1a | 0x22 | 0x32 | 0x3a | 0x42, ..] | [0x3a, ..] => Ok(Format::Onnx),
@@ -127,7 +148,6 @@ mod tests {
         tar[257..262].copy_from_slice(b"ustar");
         for (head, expected) in [
             (&b""[..], Foreign::Empty),
-            (b"PK\x03\x04....", Foreign::Zip),
             (b"\x80\x04\x95", Foreign::Pickle),
             (b"\x89HDF\r\n\x1a\n\0", Foreign::Hdf5),
             (b"GGUF\x03\0\0\0", Foreign::Gguf),
@@ -149,6 +169,10 @@ mod tests {
         // Lengths whose bytes are those of other formats.
         for length in [8 + (1 << 8) + (0x3a << 16), 0x3c, 0x0022_7b7b, 0x1f8b, 100, u64::from(b'[')] {
             assert_eq!(recognise(&safetensors(length)), Ok(Format::Safetensors), "{length}");
+        }
+        assert_eq!(recognise(b"PK\x03\x04...."), Ok(Format::Zip));
+        for front in [&b"\x80\x02"[..], b"\x80\x04\x95\x0d\0\0\0\0\0\0\0"] {
+            assert_eq!(recognise(&[front, MAGIC, b"."].concat()), Ok(Format::PyTorchLegacy));
         }
         assert_eq!(recognise(b"\x08\x09\x12\x07pytorch"), Ok(Format::Onnx));
         assert_eq!(recognise(&[0xff; 16]), Ok(Format::Safetensors), "its reader says what is wrong");

@@ -2,10 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::model::formats::archive::Deflated;
 use crate::model::formats::error::FormatError;
-use crate::model::formats::limits::{MAX_COPIED_BYTES, MAX_NAME_BYTES, MAX_RANK, MAX_TENSORS};
+use crate::model::formats::limits::{MAX_COPIED_BYTES, MAX_INFLATION, MAX_NAME_BYTES, MAX_RANK, MAX_TENSORS};
 use crate::model::header::{CheckpointHeader, Dtype, STATED_KEY, TensorInfo};
 use crate::model::natural;
+
+/// The counter that `torch.optim.swa_utils.AveragedModel` keeps beside its network, and what it calls that.
+const AVERAGED: &str = "n_averaged";
+const AVERAGED_MODEL: &str = "module.";
 
 /// What a file of a known length holds, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,8 +40,48 @@ pub enum Place {
         /// Elements between neighbours along each axis.
         strides: Vec<u64>,
     },
+    /// In bytes that have to be unpacked or turned round before they can be read.
+    Packed(Packed),
     /// Not plainly in the file: the row-major bytes themselves.
     Owned(Vec<u8>),
+}
+
+/// Elements in bytes that cannot be read where they lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packed {
+    /// The bytes.
+    pub source: Source,
+    /// First byte of the first element in what is unpacked.
+    pub begin: u64,
+    /// Elements between neighbours along each axis.
+    pub strides: Vec<u64>,
+    /// The bytes of each element stand the other way round.
+    pub big_endian: bool,
+}
+
+/// Bytes of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// As they are, from the first to the last + 1.
+    Plain {
+        /// First byte.
+        begin: u64,
+        /// Last byte + 1.
+        end: u64,
+    },
+    /// Deflated, as in a zip archive.
+    Deflated(Deflated),
+}
+
+impl Source {
+    /// Length when unpacked.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        match self {
+            Self::Plain { begin, end } => end - begin,
+            Self::Deflated(deflated) => deflated.size,
+        }
+    }
 }
 
 /// One tensor as a reader finds it; [`Layout::of`] checks it.
@@ -75,38 +120,57 @@ impl Layout {
         // What is no JSON stays a text, which is no graph either: whoever needs the network refuses it with a reason.
         let stated =
             metadata.get(STATED_KEY).map(|text| serde_json::from_str(text).unwrap_or_else(|_| text.clone().into()));
-        Ok(Self { header: CheckpointHeader { tensors, stated }, places, metadata })
+        Ok(Self { header: CheckpointHeader { stated, ..CheckpointHeader::new(tensors) }, places, metadata })
     }
 
-    /// Checks that every tensor has the bytes that its shape needs, within a file of `len` bytes.
+    /// Without the counter of an averaged model, whose network is all else in the file.
+    #[must_use]
+    pub(super) fn without_counter(mut self) -> Self {
+        let header = &mut self.header;
+        let averaged = |info: &TensorInfo| info.name == AVERAGED || info.name.starts_with(AVERAGED_MODEL);
+        if header.tensors.len() > 1
+            && header.tensors.iter().all(averaged)
+            && let Some(index) = header.tensors.iter().position(|info| info.name == AVERAGED)
+        {
+            header.tensors.remove(index);
+            self.places.remove(index);
+            header.notes.push(format!("`{AVERAGED}`, the counter of an averaged model, is left out"));
+        }
+        self
+    }
+
+    /// Checks that every tensor has the bytes that its shape needs, within a file of `len` bytes, and that no more has to be
+    /// copied to memory than fits such a file.
     ///
     /// # Errors
     /// Names the first tensor that has not.
     pub fn check_within(self, len: u64) -> Result<Self, FormatError> {
-        let (limit, mut copied) = (len.saturating_add(MAX_COPIED_BYTES), 0_u64);
+        let limit = len.saturating_mul(MAX_INFLATION).saturating_add(MAX_COPIED_BYTES);
+        let (mut copied, mut unpacked) = (0_u64, BTreeSet::new());
         for (info, place) in self.header.tensors.iter().zip(&self.places) {
             let name = || info.name.clone();
             let expected = (info.elements() * info.dtype.size()) as u64;
-            let (begin, end) = match place {
-                Place::Span { begin, end } => (*begin, *end),
-                Place::Owned(bytes) => (0, bytes.len() as u64),
-                Place::Strided { begin, strides } => {
-                    let end = strided_end(*begin, info, strides);
-                    if end.is_none_or(|end| end > len) {
-                        return Err(FormatError::Outside { name: name(), end: end.unwrap_or(u64::MAX), len });
+            let (end, len) = match place {
+                Place::Span { begin, end } if end.checked_sub(*begin) == Some(expected) => (Some(*end), len),
+                Place::Owned(bytes) if bytes.len() as u64 == expected => (Some(0), len),
+                Place::Span { begin, end } => return Err(mismatch(name(), expected, *begin, *end)),
+                Place::Owned(bytes) => return Err(mismatch(name(), expected, 0, bytes.len() as u64)),
+                Place::Strided { begin, strides } => (strided_end(*begin, info, strides), len),
+                Place::Packed(Packed { source, begin, strides, .. }) => {
+                    if matches!(source, Source::Deflated(deflated) if unpacked.insert(deflated.begin)) {
+                        copied = copied.saturating_add(source.size());
                     }
-                    copied = copied.saturating_add(expected);
-                    if copied > limit {
-                        return Err(FormatError::CopiesTooLarge { name: name(), bytes: copied, limit });
-                    }
-                    continue;
+                    (strided_end(*begin, info, strides), source.size())
                 }
             };
-            if end.checked_sub(begin) != Some(expected) {
-                return Err(FormatError::SizeMismatch { name: name(), expected, begin, end });
+            if end.is_none_or(|end| end > len) {
+                return Err(FormatError::Outside { name: name(), end: end.unwrap_or(u64::MAX), len });
             }
-            if end > len && matches!(place, Place::Span { .. }) {
-                return Err(FormatError::Outside { name: name(), end, len });
+            if !matches!(place, Place::Span { .. }) {
+                copied = copied.saturating_add(expected);
+            }
+            if copied > limit {
+                return Err(FormatError::CopiesTooLarge { name: name(), bytes: copied, limit });
             }
         }
         Ok(self)
@@ -116,23 +180,49 @@ impl Layout {
     pub fn spans(&self) -> impl Iterator<Item = (&TensorInfo, u64, u64)> {
         self.header.tensors.iter().zip(&self.places).filter_map(|(info, place)| match *place {
             Place::Span { begin, end } => Some((info, begin, end)),
-            Place::Strided { .. } | Place::Owned(_) => None,
+            Place::Strided { .. } | Place::Packed(_) | Place::Owned(_) => None,
         })
     }
 }
 
+fn mismatch(name: String, expected: u64, begin: u64, end: u64) -> FormatError {
+    FormatError::SizeMismatch { name, expected, begin, end }
+}
+
 /// Behind the last byte that a strided tensor reads; `None` where that overflows, or an axis lacks its stride.
 fn strided_end(begin: u64, info: &TensorInfo, strides: &[u64]) -> Option<u64> {
-    if info.shape.len() != strides.len() {
+    let shape: Vec<u64> = info.shape.iter().map(|axis| *axis as u64).collect();
+    extent(&shape, strides)?.checked_mul(info.dtype.size() as u64)?.checked_add(begin)
+}
+
+/// Elements from the first to the last one of a strided tensor, both included; `None` where that overflows, or an axis lacks its
+/// stride.
+pub(super) fn extent(shape: &[u64], strides: &[u64]) -> Option<u64> {
+    if shape.len() != strides.len() {
         return None;
     }
-    if info.shape.contains(&0) {
-        return Some(begin);
+    if shape.contains(&0) {
+        return Some(0);
     }
-    let axes = info.shape.iter().zip(strides);
-    let last = axes.map(|(&axis, &stride)| (axis as u64 - 1).checked_mul(stride));
-    let last = last.into_iter().try_fold(0_u64, |sum, part| sum.checked_add(part?))?;
-    last.checked_add(1)?.checked_mul(info.dtype.size() as u64)?.checked_add(begin)
+    let axes = shape.iter().zip(strides);
+    let last = axes.map(|(axis, stride)| (axis - 1).checked_mul(*stride));
+    last.into_iter().try_fold(1_u64, |sum, part| sum.checked_add(part?))
+}
+
+/// The strides of a tensor that lies row by row; `None` where they overflow.
+pub(super) fn row_major_strides(shape: &[u64]) -> Option<Vec<u64>> {
+    let mut strides = vec![1_u64; shape.len()];
+    for axis in (1..shape.len()).rev() {
+        strides[axis - 1] = strides[axis].checked_mul(shape[axis])?;
+    }
+    Some(strides)
+}
+
+/// Whether a strided tensor lies row by row, without gaps; the strides of axes of length 1 do not matter.
+pub(super) fn is_row_major(shape: &[u64], strides: &[u64]) -> bool {
+    let Some(expected) = row_major_strides(shape) else { return false };
+    let mut axes = shape.iter().zip(strides.iter().zip(&expected));
+    shape.contains(&0) || axes.all(|(axis, (stride, expected))| *axis == 1 || stride == expected)
 }
 
 /// Checks name, rank and shape of one tensor.

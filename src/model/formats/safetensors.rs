@@ -40,7 +40,7 @@ pub fn header_bytes(prefix: [u8; 8], file_len: u64) -> Result<u64, FormatError> 
 /// # Errors
 /// The first fault; see [`FormatError`]. Needs memory in proportion to the header, at most a few times [`MAX_HEADER_BYTES`].
 pub fn read_header(source: &mut impl Read, file_len: u64) -> Result<CheckpointHeader, FormatError> {
-    read_layout(source, file_len).map(|layout| layout.header)
+    read_layout(source, file_len).map(|layout| layout.without_counter().header)
 }
 
 /// As [`read_header`], with the place of each tensor and the file's metadata.

@@ -3,7 +3,6 @@
 
 use std::io::Read;
 
-use super::elements::Element;
 use crate::model::header::Dtype;
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
@@ -11,27 +10,32 @@ const MAGIC: &[u8; 6] = b"\x93NUMPY";
 /// Real headers have about 100 bytes; NumPy itself refuses more than 10,000.
 const MAX_HEADER_BYTES: usize = 65_536;
 
+/// Bytes of a file that the header of an array of numbers ends in.
+pub(super) const FRONT_BYTES: u64 = 4096;
+
 /// As many axes as NumPy can have at most.
 const MAX_RANK: usize = 64;
 
 /// What the header says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Header {
-    /// How elements are stored.
-    pub(super) element: Element,
+pub struct Header {
+    /// Type of the elements.
+    pub dtype: Dtype,
+    /// Most significant byte first.
+    pub big_endian: bool,
     /// The first axis runs fastest.
-    pub(super) fortran: bool,
+    pub fortran: bool,
     /// Length of each axis.
-    pub(super) shape: Vec<usize>,
+    pub shape: Vec<usize>,
     /// Bytes of the file before its first element.
-    pub(super) bytes: u64,
+    pub bytes: u64,
 }
 
 /// Reads the header and leaves `source` at the first element.
 ///
 /// # Errors
 /// What is wrong, for people.
-pub(super) fn read_header(source: &mut dyn Read) -> Result<Header, String> {
+pub fn read_header(source: &mut dyn Read) -> Result<Header, String> {
     let mut start = [0; 8];
     read_exact(source, &mut start)?;
     if !start.starts_with(MAGIC) {
@@ -57,15 +61,16 @@ pub(super) fn read_header(source: &mut dyn Read) -> Result<Header, String> {
     read_exact(source, &mut text)?;
     let text = String::from_utf8_lossy(&text);
     let (descr, fortran, shape) = Literal { rest: &text }.dictionary()?;
-    Ok(Header { element: element(&descr)?, fortran, shape, bytes: (prefix + length) as u64 })
+    let (dtype, big_endian) = element(&descr)?;
+    Ok(Header { dtype, big_endian, fortran, shape, bytes: (prefix + length) as u64 })
 }
 
 fn read_exact(source: &mut dyn Read, bytes: &mut [u8]) -> Result<(), String> {
     source.read_exact(bytes).map_err(|error| format!("its header cannot be read: {error}"))
 }
 
-/// The element type of a `descr` such as `<f4`.
-fn element(descr: &str) -> Result<Element, String> {
+/// The element type of a `descr` such as `<f4`, and whether its most significant byte comes first.
+fn element(descr: &str) -> Result<(Dtype, bool), String> {
     let (order, kind) = match descr.split_at_checked(1) {
         Some((order @ ("<" | ">" | "|" | "="), kind)) => (order, kind),
         _ => ("|", descr),
@@ -91,7 +96,7 @@ fn element(descr: &str) -> Result<Element, String> {
             ));
         }
     };
-    Ok(Element { dtype, big_endian: order == ">" })
+    Ok((dtype, order == ">"))
 }
 
 /// A reader of the few Python literals that stand in headers.
@@ -197,8 +202,7 @@ mod tests {
 
     #[test]
     fn every_version_and_spelling_is_read() {
-        let expected =
-            |dtype, big_endian, fortran, shape: &[usize]| (Element { dtype, big_endian }, fortran, shape.to_vec());
+        let expected = |dtype, big_endian, fortran, shape: &[usize]| (dtype, big_endian, fortran, shape.to_vec());
         let cases = [
             (
                 1,
@@ -215,7 +219,7 @@ mod tests {
         ];
         for (version, text, expected) in cases {
             let header = header(version, text).unwrap();
-            assert_eq!((header.element, header.fortran, header.shape), expected, "{text}");
+            assert_eq!((header.dtype, header.big_endian, header.fortran, header.shape), expected, "{text}");
         }
     }
 

@@ -1,0 +1,56 @@
+//! Files that `torch.save` writes: `state_dict`s, dicts of training code with one in them, and whole models. No code of a file is
+//! ever run.
+
+pub mod error;
+mod legacy;
+mod model;
+mod pickle;
+mod rebuild;
+mod storages;
+mod value;
+mod weights;
+mod zipped;
+
+use std::collections::BTreeMap;
+
+pub(super) use legacy::read as read_legacy;
+pub(super) use zipped::{folder, read as read_zip};
+
+use self::error::PyTorchError;
+use self::storages::Storages;
+use self::value::{Pickle, Value};
+use self::weights::Found;
+use crate::model::formats::error::FormatError;
+use crate::model::formats::layout::Layout;
+use crate::model::formats::limits::MAX_TENSORS;
+
+/// The weights of a pickle whose tensors lie in `storages`.
+fn lay_out(pickle: &Pickle<'_>, storages: &impl Storages) -> Result<Layout, FormatError> {
+    let Found { tensors, notes, modules } = weights::find(pickle)?;
+    if tensors.len() > MAX_TENSORS {
+        return Err(FormatError::TooManyTensors);
+    }
+    let mut entries = Vec::with_capacity(tensors.len());
+    for (name, value) in tensors {
+        match value {
+            Value::Tensor(id) => {
+                entries.push(storages::entry(pickle, storages, name, &pickle.heap.tensors[id as usize])?);
+            }
+            Value::OddTensor(function) => {
+                let kind = match pickle.str(function) {
+                    "_rebuild_qtensor" => "quantised".to_owned(),
+                    "_rebuild_sparse_tensor" | "_rebuild_sparse_csr_tensor" => "sparse".to_owned(),
+                    function => {
+                        format!("made by `{}`, which is not read", function.chars().take(64).collect::<String>())
+                    }
+                };
+                return Err(PyTorchError::OddTensor { name, kind }.into());
+            }
+            _ => {}
+        }
+    }
+    let mut layout = Layout::of(entries, BTreeMap::new())?;
+    layout.header.notes = notes;
+    layout.header.modules = modules;
+    Ok(layout)
+}
