@@ -106,13 +106,17 @@ fn model(nodes: &[(&str, &[&str], &str)], tensors: &[Vec<u8>], shape: &[i64]) ->
     let mut graph = Vec::new();
     for (operator, inputs, output) in nodes {
         let mut node = Vec::new();
-        inputs.iter().for_each(|input| put_bytes(&mut node, 1, input.as_bytes()));
+        for input in *inputs {
+            put_bytes(&mut node, 1, input.as_bytes());
+        }
         put_bytes(&mut node, 2, output.as_bytes());
         put_bytes(&mut node, 3, format!("/{output}/{operator}").as_bytes());
         put_bytes(&mut node, 4, operator.as_bytes());
         put_bytes(&mut graph, 1, &node);
     }
-    tensors.iter().for_each(|tensor| put_bytes(&mut graph, 5, tensor));
+    for tensor in tensors {
+        put_bytes(&mut graph, 5, tensor);
+    }
     let mut axes = Vec::new();
     for size in shape {
         let mut axis = Vec::new();
@@ -144,7 +148,9 @@ fn model(nodes: &[(&str, &[&str], &str)], tensors: &[Vec<u8>], shape: &[i64]) ->
 /// A tensor of a shape and data of any length.
 fn tensor(name: &str, data_type: i64, shape: &[i64], data: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    shape.iter().for_each(|axis| put_integer(&mut bytes, 1, *axis));
+    for axis in shape {
+        put_integer(&mut bytes, 1, *axis);
+    }
     put_integer(&mut bytes, 2, data_type);
     put_bytes(&mut bytes, 8, name.as_bytes());
     put_bytes(&mut bytes, 9, data);

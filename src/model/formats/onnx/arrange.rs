@@ -1,6 +1,7 @@
 //! Values in the order in which operations read them.
 
-use super::reader::{Kind, Reader};
+use super::operation::Kind;
+use super::reader::Reader;
 use super::size::shown;
 use super::view::{Atom, Place, View, merged, whole};
 use crate::model::graph::Op;

@@ -3,9 +3,11 @@
 use super::constant::{Buffer, Constant, place_of_axis};
 use super::file::FileNode;
 use super::functions::Function;
-use super::layers::vector;
-use super::reader::{Kind, Operation, Reader, Value};
+use super::operands::vector;
+use super::operation::{Kind, Operation};
+use super::reader::Reader;
 use super::size::{Size, shown};
+use super::value::Value;
 use super::view::{Atom, View, merged};
 use super::{normalise, products, tokens};
 use crate::model::graph::Op;

@@ -17,9 +17,8 @@ impl<'a> Constant<'a> {
         let own = self.integers().ok()?;
         let plain = row_major(&self.dims)?;
         let offset = usize::try_from(*own.first()?).ok()?;
-        let step = |(dim, place): (&Size, &usize)| match *dim == Size::ONE {
-            true => Some(0),
-            false => usize::try_from(own.get(*place)?.checked_sub(own[0])?).ok(),
+        let step = |(dim, place): (&Size, &usize)| {
+            if *dim == Size::ONE { Some(0) } else { usize::try_from(own.get(*place)?.checked_sub(own[0])?).ok() }
         };
         let strides = self.dims.iter().zip(&plain).map(step).collect::<Option<Vec<_>>>()?;
         let counting = Self { strides, offset, buffer: Buffer::Counting, ..self.clone() };
@@ -44,12 +43,12 @@ impl<'a> Constant<'a> {
     /// Whether it counts through all indices of a list in their order.
     pub(super) fn is_enumeration(&self) -> bool {
         let mut inner = Size::ONE;
-        let axes = self.dims.iter().zip(&self.strides).rev().filter(|(dim, _)| **dim != Size::ONE);
-        let in_order = axes.map(|(dim, stride)| {
-            let fits = inner.usize() == Some(*stride);
-            inner = inner.times(*dim).unwrap_or(Size { factor: 0, batch: true });
-            fits
-        });
-        self.buffer == Buffer::Counting && self.offset == 0 && in_order.fold(true, |all, fits| all && fits)
+        for (dim, stride) in self.dims.iter().zip(&self.strides).rev().filter(|(dim, _)| **dim != Size::ONE) {
+            if inner.usize() != Some(*stride) {
+                return false;
+            }
+            inner = inner.times(*dim).unwrap_or(Size::BATCH);
+        }
+        self.buffer == Buffer::Counting && self.offset == 0
     }
 }

@@ -3,7 +3,7 @@
 use super::constant::Constant;
 use super::file::FileNode;
 use super::file_tensor::FileTensor;
-use super::reader::Value;
+use super::value::Value;
 use super::view::View;
 use crate::model::graph::Approximate;
 

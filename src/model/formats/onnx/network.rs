@@ -7,7 +7,8 @@ use super::constant::{Buffer, Constant, bytes, row_major};
 use super::error::OnnxError;
 use super::file_tensor::Data;
 use super::names::{common, of_module, of_scope, of_tensor};
-use super::reader::{Kind, Operation, Reader, fault};
+use super::operation::{Kind, Operation};
+use super::reader::{Reader, fault};
 use crate::model::formats::layout::{Entry, Place};
 use crate::model::graph::{Graph, Node, NodeId, Op, Projections};
 use crate::model::header::Dtype;
@@ -211,12 +212,11 @@ impl Namer<'_, '_> {
             };
             return (prefix, with(projections));
         }
-        let projections = match parts.len() {
-            1 => Projections::torch(),
-            _ => {
-                let [query, key, value, output] = ["query", "key", "value", "output"].map(str::to_owned);
-                Projections::Separate { query, key, value, output }
-            }
+        let projections = if parts.len() == 1 {
+            Projections::torch()
+        } else {
+            let [query, key, value, output] = ["query", "key", "value", "output"].map(str::to_owned);
+            Projections::Separate { query, key, value, output }
         };
         let scope = of_scope(&self.reader.file.nodes[operation.origin]);
         let name = match scope.filter(|scope| self.taken.insert(scope.clone())) {

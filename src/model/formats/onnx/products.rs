@@ -2,10 +2,13 @@
 
 use super::constant::Constant;
 use super::file::FileNode;
-use super::layers::{live, vector, weight};
-use super::reader::{Kind, Operation, Reader, Rim, Value};
+use super::operands::{live, vector, weight};
+use super::operation::{Kind, Operation, Rim};
+use super::reader::Reader;
+use super::rims::{along, rims};
 use super::shapes::switch;
 use super::size::shown;
+use super::value::Value;
 use super::view::{Atom, View, merged};
 use super::{pools, tokens};
 use crate::model::graph::{Op, Window, Window1d};
@@ -17,7 +20,7 @@ pub(super) fn gemm<'a>(
 ) -> Result<View, String> {
     let x = live(operands)?;
     let matrix = weight(operands, 1)?.ok_or("it has no matrix")?;
-    let one = |name: &str| node.float(name).is_none_or(|factor| factor == 1.0);
+    let one = |name: &str| node.float(name).is_none_or(|factor| factor.to_bits() == 1.0_f64.to_bits());
     if !one("alpha") || !one("beta") || switch(node, "transA", false) {
         return Err("alpha and beta other than 1, and a transposed first operand, are not read".to_owned());
     }
@@ -30,6 +33,9 @@ pub(super) fn gemm<'a>(
     match weight(operands, 2)? {
         None => Ok(product),
         Some(bias) => {
+            if bias.dims.last().and_then(|dim| dim.usize()) != Some(outputs) {
+                return Err("its third operand is no bias".to_owned());
+            }
             let bias = vector(bias, outputs)?;
             with_bias(reader, &product, bias)?.ok_or_else(|| "its third operand is no bias".to_owned())
         }
@@ -58,13 +64,12 @@ pub(super) fn linear<'a>(reader: &mut Reader<'a>, x: &View, matrix: Constant<'a>
         return Err(format!("a matrix for {inputs} channels meets {}", reader.shape(x.node)[0]));
     }
     let shape = [&[outputs], &reader.shape(x.node)[1..]].concat();
-    let result = match reader.kind(x.node) {
-        Kind::Mixed { .. } => tokens::attention(reader, x.node, matrix, outputs)?,
-        _ => {
-            let from = reader.settle(x.node)?;
-            let op = Op::Linear { in_features: inputs, out_features: outputs, bias: false };
-            reader.push(Kind::Graph(op), vec![from], shape.clone(), vec![matrix])?
-        }
+    let result = if let Kind::Mixed { .. } = reader.kind(x.node) {
+        tokens::attention(reader, x.node, matrix, outputs)?
+    } else {
+        let from = reader.settle(x.node)?;
+        let op = Op::Linear { in_features: inputs, out_features: outputs, bias: false };
+        reader.push(Kind::Graph(op), vec![from], shape, vec![matrix])?
     };
     let mut view = x.onto(result);
     view.axes[last] = merged([Atom::new(0, 1, outputs)]);
@@ -90,48 +95,6 @@ pub(super) fn with_bias<'a>(reader: &mut Reader<'a>, x: &View, bias: Constant<'a
     Ok(Some(x.onto(node)))
 }
 
-/// The sizes of a window's attribute along each of `axes` axes.
-pub(super) fn along<const N: usize>(node: &FileNode<'_>, name: &str, default: usize) -> Result<[usize; N], String> {
-    let Some(sizes) = node.integers(name) else { return Ok([default; N]) };
-    let sizes: Option<Vec<usize>> = sizes.iter().map(|size| usize::try_from(*size).ok()).collect();
-    let sizes = sizes.and_then(|sizes| <[usize; N]>::try_from(sizes).ok());
-    sizes.ok_or_else(|| format!("expected {N} sizes as `{name}`"))
-}
-
-/// The rim before and behind each axis, zeros that a Pad has put around the value among them, and that value.
-pub(super) fn rims(
-    reader: &Reader<'_>,
-    node: &FileNode<'_>,
-    x: &View,
-    accepted: Rim,
-) -> Result<(usize, Vec<usize>, Vec<usize>), String> {
-    let axes = reader.shape(x.node).len() - 1;
-    match node.text("auto_pad") {
-        None | Some("NOTSET" | "VALID" | "") => {}
-        Some(other) => return Err(format!("auto_pad `{other}` is not read; export with explicit pads")),
-    }
-    let pads = node.integers("pads").unwrap_or_default();
-    let pads: Option<Vec<usize>> = pads.iter().map(|pad| usize::try_from(*pad).ok()).collect();
-    let pads = match (node.text("auto_pad"), pads) {
-        (Some("VALID"), _) => vec![0; 2 * axes],
-        (_, Some(pads)) if pads.is_empty() => vec![0; 2 * axes],
-        (_, Some(pads)) if pads.len() == 2 * axes => pads,
-        _ => return Err("its pads are negative or not two for each axis".to_owned()),
-    };
-    let (mut begin, mut end) = (pads[..axes].to_vec(), pads[axes..].to_vec());
-    let Kind::Padded { begin: before, end: behind, rim } = reader.kind(x.node) else {
-        return Ok((x.node, begin, end));
-    };
-    if *rim != accepted {
-        return Err("the rim that a Pad has put around its operand is not read here".to_owned());
-    }
-    for axis in 0..axes {
-        begin[axis] = begin[axis].saturating_add(before[axis]);
-        end[axis] = end[axis].saturating_add(behind[axis]);
-    }
-    Ok((reader.operations[x.node].inputs[0], begin, end))
-}
-
 pub(super) fn convolution<'a>(
     reader: &mut Reader<'a>,
     node: &FileNode<'a>,
@@ -144,7 +107,8 @@ pub(super) fn convolution<'a>(
     if let Some(op) = pools::blur(reader, node, &x, &kernels)? {
         return Ok(op);
     }
-    let (from, begin, end) = rims(reader, node, &x, Rim::Zeros)?;
+    let rims = rims(reader, node, &x, Rim::Zeros)?;
+    let (from, begin, end) = (rims.from, rims.total(0), rims.total(1));
     if begin != end {
         return Err(format!("a rim of {begin:?} before and {end:?} behind is not symmetric, and not read"));
     }

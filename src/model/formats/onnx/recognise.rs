@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::file::FileNode;
 use super::functions::Function;
-use super::reader::{Kind, Operation, Reader};
+use super::operation::{Kind, Operation};
+use super::reader::Reader;
 use super::size::Size;
 use super::view::View;
 use crate::model::graph::{Approximate, Op, Window, Window1d};
@@ -14,17 +16,27 @@ const MAX_PARTS: usize = 32;
 const MAX_DEPTH: usize = 64;
 /// Largest difference of two functions that are the same: what constants of 32 bits explain.
 const TOLERANCE: f64 = 2e-6;
-/// Where functions are compared.
-const SAMPLES: [f64; 36] = [
-    -40.0, -25.0, -19.0, -12.5, -8.1, -6.0, -5.3, -4.2, -3.5, -3.0, -2.6, -2.1, -1.7, -1.3, -1.0, -0.77, -0.5, -0.21,
-    0.0, 0.13, 0.42, 0.5, 0.81, 1.0, 1.4, 1.9, 2.4, 3.0, 3.3, 4.4, 5.5, 6.0, 6.7, 9.1, 14.0, 31.0,
+/// Where functions are compared: small values, usual ones, and some behind any bound that a network may have.
+const SAMPLES: [f64; 52] = [
+    -1e12, -1e6, -7e4, -3000.0, -100.0, -40.0, -25.0, -19.0, -12.5, -8.1, -6.0, -5.3, -4.2, -3.5, -3.0, -2.6, -2.1,
+    -1.7, -1.3, -1.0, -0.77, -0.5, -0.21, -0.01, -3e-4, -1e-5, 0.0, 1e-5, 3e-4, 0.01, 0.13, 0.42, 0.5, 0.81, 1.0, 1.4,
+    1.9, 2.4, 3.0, 3.3, 4.4, 5.5, 6.0, 6.7, 9.1, 14.0, 31.0, 100.0, 3000.0, 7e4, 1e6, 1e12,
 ];
 
-/// The operation of the graph that computes this, if there is one; or nothing, where it is the identity.
-fn recognised(function: impl Fn(f64) -> f64) -> Option<Option<Op>> {
-    let values = SAMPLES.map(&function);
+/// What a function is recognised as.
+#[derive(Debug, PartialEq)]
+enum Recognised {
+    Identity,
+    Activation(Op),
+}
+
+/// The operation of the graph that computes this, if there is one.
+/// It is compared at the usual places and at `more`.
+fn recognised(function: impl Fn(f64) -> f64, more: &[f64]) -> Option<Recognised> {
+    let samples = [&SAMPLES, more].concat();
+    let values: Vec<f64> = samples.iter().map(|x| function(*x)).collect();
     let is = |other: Function| {
-        SAMPLES.iter().zip(values).all(|(x, value)| {
+        samples.iter().zip(&values).all(|(x, value)| {
             let expected = other.at(*x, 0.0, 0.0);
             (value - expected).abs() <= TOLERANCE * expected.abs().max(1.0)
         })
@@ -33,27 +45,28 @@ fn recognised(function: impl Fn(f64) -> f64) -> Option<Option<Op>> {
     let rounded = |value: f64| (value * 1e7).round() / 1e7;
     let (slope, limit) = (rounded(function(-1.0) / -1.0), rounded(-function(-60.0)));
     let known = [
-        (Function::Plus(0.0), None),
-        (Function::Relu, Some(Op::Relu)),
-        (Function::Clip(0.0, 6.0), Some(Op::Relu6)),
-        (Function::Sigmoid, Some(Op::Sigmoid)),
-        (Function::Tanh, Some(Op::Tanh)),
-        (Function::Softplus, Some(Op::Softplus)),
-        (Function::Mish, Some(Op::Mish)),
-        (Function::HardSwish, Some(Op::Hardswish)),
-        (Function::HardSigmoid(1.0 / 6.0, 0.5), Some(Op::Hardsigmoid)),
-        (Function::Gelu(Approximate::None), Some(Op::Gelu { approximate: Approximate::None })),
-        (Function::Gelu(Approximate::Tanh), Some(Op::Gelu { approximate: Approximate::Tanh })),
-        (Function::Selu(1.673_263_242_354_377_2, 1.050_700_987_355_480_5), Some(Op::Selu)),
-        (Function::LeakyRelu(slope), Some(Op::LeakyRelu { negative_slope: slope })),
-        (Function::Elu(limit), Some(Op::Elu { alpha: limit })),
+        (Function::Plus(0.0), Recognised::Identity),
+        (Function::Relu, Recognised::Activation(Op::Relu)),
+        (Function::Clip(0.0, 6.0), Recognised::Activation(Op::Relu6)),
+        (Function::Sigmoid, Recognised::Activation(Op::Sigmoid)),
+        (Function::Tanh, Recognised::Activation(Op::Tanh)),
+        (Function::Softplus, Recognised::Activation(Op::Softplus)),
+        (Function::Mish, Recognised::Activation(Op::Mish)),
+        (Function::HardSwish, Recognised::Activation(Op::Hardswish)),
+        (Function::HardSigmoid(1.0 / 6.0, 0.5), Recognised::Activation(Op::Hardsigmoid)),
+        (Function::Gelu(Approximate::None), Recognised::Activation(Op::Gelu { approximate: Approximate::None })),
+        (Function::Gelu(Approximate::Tanh), Recognised::Activation(Op::Gelu { approximate: Approximate::Tanh })),
+        (Function::Selu(1.673_263_242_354_377_2, 1.050_700_987_355_480_5), Recognised::Activation(Op::Selu)),
+        (Function::LeakyRelu(slope), Recognised::Activation(Op::LeakyRelu { negative_slope: slope })),
+        (Function::Elu(limit), Recognised::Activation(Op::Elu { alpha: limit })),
     ];
     if let Some((_, op)) = known.into_iter().find(|(other, _)| is(*other)) {
         return Some(op);
     }
     let silu = |x: f64| x / (1.0 + (-x).exp());
-    let is_silu = SAMPLES.iter().zip(values).all(|(x, value)| (value - silu(*x)).abs() <= TOLERANCE * x.abs().max(1.0));
-    is_silu.then_some(Some(Op::Silu))
+    let is_silu =
+        samples.iter().zip(&values).all(|(x, value)| (value - silu(*x)).abs() <= TOLERANCE * x.abs().max(1.0));
+    is_silu.then_some(Recognised::Activation(Op::Silu))
 }
 
 /// Functions below a node, from the node down to what they are functions of.
@@ -122,10 +135,11 @@ impl Reader<'_> {
 
     /// A node as a multiple of a value that is no function.
     pub(super) fn as_multiple(&self, node: usize) -> Option<(usize, f64)> {
-        let (base, values) = self.as_function(node, &[0.0, 1.0, -2.0, 8.0])?;
+        let xs = [0.0, 1.0, -2.0, 8.0, 1e-4, 3000.0, -1e6, 1e12];
+        let (base, values) = self.as_function(node, &xs)?;
         let factor = values[1];
-        let near = |value: f64, expected: f64| (value - expected).abs() <= 1e-9 * expected.abs().max(1e-3);
-        let straight = near(values[0], 0.0) && near(values[2], -2.0 * factor) && near(values[3], 8.0 * factor);
+        let near = |(value, x): (&f64, &f64)| (value - x * factor).abs() <= 1e-9 * (x * factor).abs();
+        let straight = values.iter().zip(&xs).all(near);
         straight.then_some((base, factor))
     }
 
@@ -146,28 +160,25 @@ impl Reader<'_> {
         if depth > MAX_DEPTH {
             return Err(format!("more than {MAX_DEPTH} functions follow each other without a layer between them"));
         }
-        let settled = match self.recognise(node, depth)? {
-            Some(settled) => settled,
-            None => {
-                let op = match function {
-                    Function::Add => Op::Add,
-                    Function::Mul => Op::Multiply,
-                    _ => {
-                        let origin = &self.file.nodes[self.operations[node].origin];
-                        return Err(format!(
-                            "what the functions up to `{}` ({}) compute is no activation that is known",
-                            origin.name, origin.op
-                        ));
-                    }
-                };
-                let operands = self.operations[node].inputs.clone();
-                let operands = operands.into_iter().map(|operand| self.settle_below(operand, depth + 1));
-                let operands = operands.collect::<Result<Vec<_>, _>>()?;
-                self.push_like(node, op, operands)?
+        let settled = match (self.recognise(node, depth)?, function) {
+            (Some(settled), _) => settled,
+            (None, Function::Add) => self.settled_pair(node, Op::Add, depth)?,
+            (None, Function::Mul) => self.settled_pair(node, Op::Multiply, depth)?,
+            (None, _) => {
+                let FileNode { name, op, .. } = &self.file.nodes[self.operations[node].origin];
+                return Err(format!("what the functions up to `{name}` ({op}) compute is no activation that is known"));
             }
         };
         self.settled.insert(node, settled);
         Ok(settled)
+    }
+
+    /// The sum or product of what both operands of a function come to.
+    fn settled_pair(&mut self, node: usize, op: Op, depth: usize) -> Result<usize, String> {
+        let operands = self.operations[node].inputs.clone();
+        let operands = operands.into_iter().map(|operand| self.settle_below(operand, depth + 1));
+        let operands = operands.collect::<Result<Vec<_>, _>>()?;
+        self.push_like(node, op, operands)
     }
 
     /// A factor and a summand for each channel as an operation of the graph: a convolution of each channel by itself, without
@@ -203,22 +214,34 @@ impl Reader<'_> {
         Ok(new)
     }
 
+    /// Values around the bounds of a function that has some: where it may bend.
+    fn bounds(&self, node: usize) -> Vec<f64> {
+        let bounds = match self.kind(node) {
+            Kind::Function(Function::Clip(low, high)) => vec![*low, *high],
+            Kind::Function(Function::Above(bound) | Function::Below(bound)) => vec![*bound],
+            _ => Vec::new(),
+        };
+        let around = |bound: f64| [0.9, 1.0, 1.1, 2.0].into_iter().flat_map(move |part| [part * bound, -part * bound]);
+        bounds.into_iter().filter(|bound| bound.is_finite()).flat_map(around).collect()
+    }
+
     /// The activation that a node computes of the nearest value below it of which it is one.
     fn recognise(&mut self, node: usize, depth: usize) -> Result<Option<usize>, String> {
         let Some(cone) = self.cone(node) else { return Ok(None) };
         let mut bases: Vec<usize> =
             cone.parts.iter().chain(&cone.leaves).copied().filter(|base| *base != node).collect();
         bases.sort_unstable();
+        let bounds: Vec<f64> = cone.parts.iter().flat_map(|part| self.bounds(*part)).collect();
         for base in bases.into_iter().rev() {
             if self.value(&cone.parts, node, base, 1.0).is_none() {
                 continue;
             }
             let of = |x: f64| self.value(&cone.parts, node, base, x).unwrap_or(f64::NAN);
-            if let Some(op) = recognised(of) {
+            if let Some(found) = recognised(of, &bounds) {
                 let below = self.settle_below(base, depth + 1)?;
-                return match op {
-                    None => Ok(Some(below)),
-                    Some(op) => self.push_like(node, op, vec![below]).map(Some),
+                return match found {
+                    Recognised::Identity => Ok(Some(below)),
+                    Recognised::Activation(op) => self.push_like(node, op, vec![below]).map(Some),
                 };
             }
         }
@@ -232,15 +255,26 @@ mod tests {
 
     #[test]
     fn functions_are_told_apart() {
-        assert_eq!(recognised(|x| x.max(0.0).min(6.0)), Some(Some(Op::Relu6)));
-        assert_eq!(recognised(|x| 0.1 * x.min(0.0) + x.max(0.0)), Some(Some(Op::LeakyRelu { negative_slope: 0.1 })));
-        assert_eq!(recognised(|x| if x < 0.0 { 0.3 * x.exp_m1() } else { x }), Some(Some(Op::Elu { alpha: 0.3 })));
-        assert_eq!(recognised(|x| x / (1.0 + (-x).exp())), Some(Some(Op::Silu)));
-        assert_eq!(recognised(|x| x * 1.0), Some(None));
+        assert_eq!(recognised(|x| x.max(0.0).min(6.0), &[]), Some(Recognised::Activation(Op::Relu6)));
+        assert_eq!(
+            recognised(|x| 0.1 * x.min(0.0) + x.max(0.0), &[]),
+            Some(Recognised::Activation(Op::LeakyRelu { negative_slope: 0.1 }))
+        );
+        assert_eq!(
+            recognised(|x| if x < 0.0 { 0.3 * x.exp_m1() } else { x }, &[]),
+            Some(Recognised::Activation(Op::Elu { alpha: 0.3 }))
+        );
+        assert_eq!(recognised(|x| x / (1.0 + (-x).exp()), &[]), Some(Recognised::Activation(Op::Silu)));
+        assert_eq!(recognised(|x| x * 1.0, &[]), Some(Recognised::Identity));
         // GELU as two others approximate it, and a hard sigmoid of another slope.
-        assert_eq!(recognised(|x| x / (1.0 + (-1.702 * x).exp())), None);
-        assert_eq!(recognised(|x| 0.5 * x * (1.0 + (0.8 * (x + 0.044_715 * x.powi(3))).tanh())), None);
-        assert_eq!(recognised(|x| (0.2 * x + 0.5).clamp(0.0, 1.0)), None);
-        assert_eq!(recognised(|x| 2.0 * x), None);
+        assert_eq!(recognised(|x| x / (1.0 + (-1.702 * x).exp()), &[]), None);
+        assert_eq!(recognised(|x| 0.5 * x * (1.0 + (0.8 * (x + 0.044_715 * x.powi(3))).tanh()), &[]), None);
+        assert_eq!(recognised(|x| (0.2 * x + 0.5).clamp(0.0, 1.0), &[]), None);
+        assert_eq!(recognised(|x| 2.0 * x, &[]), None);
+        // Bounds far out, and a gap close to 0.
+        assert_eq!(recognised(|x| x.clamp(-65504.0, 65504.0), &[]), None);
+        assert_eq!(recognised(|x| x.clamp(0.0, 50.0), &[]), None);
+        assert_eq!(recognised(|x| if x.abs() < 1e-3 { 0.0 } else { x }, &[]), None);
+        assert_eq!(recognised(|x| x.clamp(0.0, 2e12), &[2e12, 3e12]), None);
     }
 }
