@@ -20,7 +20,7 @@
 //! | [`plan`] | a fusion job as data: request, parser, resolved networks, plan, estimates |
 //! | [`fusion`], [`train`], [`data`] | the mathematics and its inputs |
 //! | [`exec`] | networks on devices: the seam, every operation as kernels, the CPU's engine |
-//! | [`export`] | networks as files that other programs run |
+//! | [`export`] | networks as files of other programs |
 //! | [`tensors`], [`kernels`] | state dicts; the fast operations on plain slices |
 //! | [`cost`] | sizes and counts that algorithms and estimates share |
 //! | [`model`] | networks as data: graph, shapes, coupling groups, families, file headers |

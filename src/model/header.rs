@@ -99,12 +99,20 @@ pub struct CheckpointHeader {
     /// The network that the file's metadata states, in the JSON form of a graph; not checked yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stated: Option<serde_json::Value>,
+    /// Bytes of tensors that have to be copied to memory, for the file holds them in another order, or packed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub copied_bytes: u64,
     /// What the reader of the file chose or left out, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
     /// The modules of a pickled model, each before those that are parts of it, in the order in which they were added.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub modules: Vec<ModuleInfo>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+fn is_zero(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 /// A module of a pickled model.
@@ -126,7 +134,7 @@ impl CheckpointHeader {
     /// A header that states no network.
     #[must_use]
     pub fn new(tensors: Vec<TensorInfo>) -> Self {
-        Self { tensors, stated: None, notes: Vec::new(), modules: Vec::new() }
+        Self { tensors, stated: None, copied_bytes: 0, notes: Vec::new(), modules: Vec::new() }
     }
 
     /// The tensor called `name`.

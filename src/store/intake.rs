@@ -74,7 +74,7 @@ impl Gate {
             let head = std::mem::take(head);
             *self = match recognise(&head)? {
                 Format::Safetensors => Self::Safetensors { head: Vec::new(), total: *total },
-                Format::Zip | Format::PyTorchLegacy | Format::Onnx => Self::Whole,
+                Format::Zip | Format::Tar | Format::PyTorchLegacy | Format::Onnx => Self::Whole,
             };
             self.look(&head)?;
         }

@@ -232,17 +232,42 @@ async fn a_digest_is_checked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn other_formats_are_read_when_they_are_complete() {
+    let app = TestApp::start().await;
+    for name in ["model.pt", "legacy_model.pt", "training.pt", "sharded.tar", "arrays.npz", "sequential.pt"] {
+        let file = std::fs::read(format!("tests/fixtures/checkpoints/{name}")).expect("a file");
+        let put = app.put(&format!("/v1/checkpoints/{name}"), file.clone()).send().await.expect("an answer");
+        assert_eq!(put.status(), StatusCode::CREATED, "{name}");
+        let view: Value = put.json().await.expect("JSON");
+        assert!(view["parameters"].as_u64().expect("a number") > 20, "{view}");
+        let content = app.get(&format!("/v1/checkpoints/{name}/content")).send().await.expect("an answer");
+        assert_eq!(content.bytes().await.expect("bytes"), file, "{name}");
+    }
+    for (name, said) in [("sequential.pt", "\"evidence\":\"certain\""), ("training.pt", "entry `model_state_dict`")] {
+        let shown = app.get(&format!("/v1/checkpoints/{name}")).send().await.expect("an answer");
+        let shown = shown.text().await.expect("text");
+        assert!(shown.contains(said), "{shown}");
+    }
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn unusable_files_are_refused_with_a_reason_before_they_are_complete() {
     let app = TestApp::start().await;
     let good = member();
     let with_byte = |at: usize, byte: u8| [&good[..at], &[byte], &good[at + 1..]].concat();
     let cases = [
-        (Vec::new(), "8 bytes"),
+        (Vec::new(), "empty"),
         (good[..good.len() - 1].to_vec(), "truncated"),
         ([&good[..], b"x"].concat(), "behind the last tensor"),
         (with_byte(8, b'!'), "header"),
         (with_byte(6, 0xff), "truncated"),
-        (b"PK\x03\x04 this is a zip, not a checkpoint".to_vec(), "safetensors"),
+        (b"PK\x03\x04 this is a zip, not a checkpoint".to_vec(), "zip archive is damaged"),
+        (b"<!DOCTYPE html><html>log in</html>".to_vec(), "web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00".to_vec(), "git lfs pull"),
+        (b"\x89HDF\r\n\x1a\n".to_vec(), "Keras"),
+        (std::fs::read("tests/fixtures/checkpoints/refused/torchscript.pt").expect("a file"), "TorchScript"),
+        (std::fs::read("tests/fixtures/checkpoints/refused/pickle.pkl").expect("a file"), "pickle"),
     ];
     for (file, reason) in cases {
         let response = app.put("/v1/checkpoints/bad", file).send().await.expect("an answer");

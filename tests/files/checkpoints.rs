@@ -43,7 +43,8 @@ fn every_file_holds_what_its_writer_put_in() {
     let mut files = 0;
     for entry in std::fs::read_dir(folder()).unwrap() {
         let path = entry.unwrap().path();
-        if !path.extension().is_some_and(|extension| extension == "pt" || extension == "npz") {
+        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+        if !["pt", "npz", "zip", "tar"].contains(&extension) {
             continue;
         }
         let name = path.file_name().unwrap().to_str().unwrap();
@@ -90,6 +91,10 @@ fn what_cannot_be_read_says_what_to_do() {
         ("exported.pt2", "`torch.export`: save its weights with"),
         ("pickle.pkl", "a pickle, not a checkpoint"),
         ("other.zip", "a zip archive that holds no checkpoint"),
+        ("unindexed.zip", "several files of weights without an index"),
+        ("lacks_a_shard.zip", "lacks shards that its index names: `model-00002-of-00002.safetensors`"),
+        ("lacks_a_shard.tar", "lacks shards that its index names: `model-00002-of-00002.safetensors`"),
+        ("within.zip", "in which `model/pytorch_model.bin` lies"),
         ("objects.npz", "array `w`: its element type is"),
         ("array.npy", "a single NumPy array"),
     ] {
@@ -141,6 +146,7 @@ fn hostile_pickles_are_refused() {
     let negative = b"J\xff\xff\xff\xff";
     let one = b"K\x01";
     let lists = b"]q\0".iter().chain(b"(h\0h\0h\0h\0e".repeat(1000).iter()).copied().collect::<Vec<u8>>();
+    assert!(read_layout(b"").unwrap_err().to_string().contains("empty"));
     for (what, pickle, said) in [
         ("elements that are not there", tensor(one, b"K\0", one, one), "the file does not hold"),
         ("2^63 elements", tensor(huge, b"K\0", huge, one), "the file does not hold"),

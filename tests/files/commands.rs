@@ -189,6 +189,35 @@ fn fuse_tells_the_memory_that_it_took_and_keeps_to_a_limit() {
 }
 
 #[test]
+fn fuse_takes_files_of_pytorch_and_spares_those_that_are_there() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    for name in ["prefixed.pt", "sequential.pt"] {
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/checkpoints").join(name);
+        std::fs::copy(fixture, folder.join(name)).expect("copies");
+    }
+    let members = ["fuse", "--member", "prefixed.pt", "--member", "sequential.pt"];
+    let fuse = [&members[..], &["--out", "fused.safetensors", "--report", "report.json"]].concat();
+    succeeds(folder, &fuse);
+    let fused = Checkpoint::open(&folder.join("fused.safetensors")).expect("a checkpoint");
+    let names: Vec<&str> = fused.header().tensors.iter().map(|info| info.name.as_str()).collect();
+    assert_eq!(
+        names,
+        ["module.0.bias", "module.0.weight", "module.2.bias", "module.2.weight"],
+        "as the first member's"
+    );
+    assert!(fused.header().stated.is_some(), "the second member says what network it is");
+    let assumptions = json_file(&folder.join("report.json"))["assumptions"].to_string();
+    assert!(assumptions.contains("member 1: its names begin with no prefix"), "{assumptions}");
+
+    let again = fails(folder, &fuse);
+    assert!(again.contains("fused.safetensors exists") && again.contains("--force"), "{again}");
+    succeeds(folder, &[&fuse[..], &["--force"]].concat());
+    let over = fails(folder, &[&members[..], &["--force", "--out", "./prefixed.pt"]].concat());
+    assert!(over.contains("over the input"), "{over}");
+}
+
+#[test]
 fn the_demo_goes_through_the_whole_cycle() {
     let folder = tempfile::tempdir().expect("a folder");
     let told = succeeds(folder.path(), &["demo", "--images", "500", "--epochs", "1"]);

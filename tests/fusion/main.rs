@@ -6,5 +6,6 @@ mod families;
 mod golden;
 mod identity;
 mod networks;
+mod pickled;
 mod planned_counts;
 mod properties;

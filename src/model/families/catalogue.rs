@@ -88,13 +88,12 @@ const MOST_TENSORS: usize = 20_000;
 /// All networks that fit a checkpoint: its names and shapes, and its modules, where it is a pickled model.
 pub(super) fn candidates(header: &CheckpointHeader, given: Given<'_>) -> Result<Vec<Candidate>, Unfit> {
     let mut found = named(header, given)?;
-    if let Some(first) = found.first().and_then(|first| pickled::contradiction(header, &first.graph)) {
-        found.retain(|candidate| pickled::contradiction(header, &candidate.graph).is_none());
-        if found.is_empty() {
-            return Err(Unfit::Unknown(format!("no network that is known fits {first}")));
-        }
+    let first = found.first().and_then(|first| pickled::contradiction(header, &first.graph));
+    found.retain(|candidate| pickled::contradiction(header, &candidate.graph).is_none());
+    match first {
+        Some(what) if found.is_empty() => Err(Unfit::Unknown(format!("no network that is known fits {what}"))),
+        _ => Ok(found),
     }
-    Ok(found)
 }
 
 /// All networks that fit the names and shapes of a checkpoint.

@@ -89,6 +89,11 @@ pub(super) fn contradiction(header: &CheckpointHeader, graph: &Graph) -> Option<
     let of_modules = header.modules.iter().find_map(|module| {
         let node = graph.nodes().iter().find(|node| node.name == module.name && node.op.has_parameters())?;
         match part(module, header) {
+            _ if heads(module)
+                .is_some_and(|own| matches!(node.op, Op::Attention { heads, .. } if own != heads as u64)) =>
+            {
+                Some(format!("the heads of `{}`", module.name))
+            }
             Some((Part::Op(op), _)) if op == node.op => None,
             Some((Part::Op(_), _)) => Some(format!("the settings of the module `{}`", module.name)),
             // Not every module is known, but what is known of a convolution is all that there may be.
@@ -103,6 +108,11 @@ pub(super) fn contradiction(header: &CheckpointHeader, graph: &Graph) -> Option<
             .find(|(a, b)| !runs(header, graph, a, b))
             .map(|(a, b)| format!("that `{}` runs behind `{}`", b.name, a.name))
     })
+}
+
+/// The number of heads that an attention names.
+fn heads(module: &ModuleInfo) -> Option<u64> {
+    ["num_heads", "num_attention_heads"].iter().find_map(|name| module.settings.get(*name)?.as_u64())
 }
 
 /// Each two modules of a `Sequential` that run one behind the other, but for those that change nothing.

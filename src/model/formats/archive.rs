@@ -107,7 +107,7 @@ impl Content {
     }
 }
 
-/// A zip archive in the mapped file `bytes`.
+/// An archive in the mapped file `bytes`.
 #[derive(Debug)]
 pub(super) struct Archive<'a> {
     bytes: &'a [u8],
@@ -125,7 +125,7 @@ impl<'a> Archive<'a> {
         if zip.len() > MAX_ARCHIVE_ENTRIES {
             return Err(ArchiveError::TooManyEntries(zip.len()));
         }
-        let mut entries = BTreeMap::new();
+        let mut entries = Vec::new();
         for entry in zip.files().map_err(damaged)? {
             let entry = entry.map_err(damaged)?;
             if entry.is_dir() {
@@ -146,7 +146,21 @@ impl<'a> Archive<'a> {
                 }
                 _ => None,
             };
-            if let Some(twice) = entries.insert(name.clone(), content).map(|_| shown(&name)) {
+            entries.push((name, content));
+        }
+        Self::by_name(bytes, entries)
+    }
+
+    /// An archive of another kind, whose files lie there.
+    pub(super) fn of(bytes: &'a [u8], entries: Vec<(String, Content)>) -> Result<Self, ArchiveError> {
+        Self::by_name(bytes, entries.into_iter().map(|(name, content)| (name, Some(content))).collect())
+    }
+
+    fn by_name(bytes: &'a [u8], list: Vec<(String, Option<Content>)>) -> Result<Self, ArchiveError> {
+        let mut entries = BTreeMap::new();
+        for (name, content) in list {
+            let twice = shown(&name);
+            if entries.insert(name, content).is_some() {
                 return Err(ArchiveError::DuplicateEntry(twice));
             }
         }
@@ -210,6 +224,6 @@ fn data_start(bytes: &[u8], header_start: u64) -> Option<u64> {
 }
 
 /// A name as it stands in messages.
-fn shown(name: &str) -> String {
+pub(super) fn shown(name: &str) -> String {
     name.chars().filter(|c| !c.is_control()).take(80).collect()
 }

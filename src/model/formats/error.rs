@@ -2,6 +2,7 @@
 
 use crate::domain::problem::Code;
 use crate::model::formats::archive::ArchiveError;
+use crate::model::formats::bundle::BundleError;
 use crate::model::formats::foreign::Foreign;
 use crate::model::formats::limits::{MAX_HEADER_BYTES, MAX_NAME_BYTES, MAX_RANK, MAX_TENSORS};
 use crate::model::formats::onnx::OnnxError;
@@ -20,6 +21,12 @@ pub enum FormatError {
     /// A zip archive that cannot be read.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
+    /// An archive of shards that cannot be used.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// A checkpoint within an archive of other files.
+    #[error("the file is an archive in which `{0}` lies: upload that file itself")]
+    Within(String),
     /// A file of PyTorch that cannot be used.
     #[error(transparent)]
     PyTorch(#[from] PyTorchError),

@@ -10,6 +10,8 @@ pub enum Format {
     Safetensors,
     /// A zip archive: of `torch.save`, or of `numpy.savez`; its directory tells.
     Zip,
+    /// A tar archive, of a model's folder.
+    Tar,
     /// Of `torch.save` before PyTorch 1.6.
     PyTorchLegacy,
     /// Of `torch.onnx.export`.
@@ -25,6 +27,9 @@ pub enum Foreign {
     /// A zip archive.
     #[error("the file is a zip archive that holds no checkpoint: upload the checkpoint itself")]
     Zip,
+    /// A tar archive.
+    #[error("the file is a tar archive that holds no checkpoint: upload the checkpoint itself")]
+    Tar,
     /// A program of TorchScript.
     #[error(
         "the file is TorchScript: save its weights with \
@@ -62,9 +67,6 @@ pub enum Foreign {
     /// Compressed by xz, bzip2 or zstd.
     #[error("the file is compressed: unpack it first")]
     Compressed,
-    /// A tar archive.
-    #[error("the file is a tar archive: unpack it with `tar xf` and upload the checkpoint itself")]
-    Tar,
     /// One NumPy array.
     #[error("the file is a single NumPy array: save all weights by their names with `numpy.savez(file, **weights)`")]
     Npy,
@@ -105,7 +107,7 @@ pub fn recognise(head: &[u8]) -> Result<Format, Foreign> {
         return Err(*foreign);
     }
     if head.get(257..262) == Some(b"ustar") {
-        return Err(Foreign::Tar);
+        return Ok(Format::Tar);
     }
     match head {
         [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => Ok(Format::Zip),
@@ -144,8 +146,6 @@ mod tests {
 
     #[test]
     fn what_is_no_checkpoint_is_named() {
-        let mut tar = vec![0; 512];
-        tar[257..262].copy_from_slice(b"ustar");
         for (head, expected) in [
             (&b""[..], Foreign::Empty),
             (b"\x80\x04\x95", Foreign::Pickle),
@@ -157,7 +157,6 @@ mod tests {
             (b"\x1f\x8b\x08", Foreign::Gzip),
             (b"\x93NUMPY\x01\0", Foreign::Npy),
             (b"{\"weights\": []}", Foreign::Json),
-            (&tar, Foreign::Tar),
         ] {
             assert_eq!(recognise(head), Err(expected));
         }
@@ -170,6 +169,9 @@ mod tests {
         for length in [8 + (1 << 8) + (0x3a << 16), 0x3c, 0x0022_7b7b, 0x1f8b, 100, u64::from(b'[')] {
             assert_eq!(recognise(&safetensors(length)), Ok(Format::Safetensors), "{length}");
         }
+        let mut tar = vec![0; 512];
+        tar[257..262].copy_from_slice(b"ustar");
+        assert_eq!(recognise(&tar), Ok(Format::Tar));
         assert_eq!(recognise(b"PK\x03\x04...."), Ok(Format::Zip));
         for front in [&b"\x80\x02"[..], b"\x80\x04\x95\x0d\0\0\0\0\0\0\0"] {
             assert_eq!(recognise(&[front, MAGIC, b"."].concat()), Ok(Format::PyTorchLegacy));

@@ -144,7 +144,7 @@ impl Layout {
     ///
     /// # Errors
     /// Names the first tensor that has not.
-    pub fn check_within(self, len: u64) -> Result<Self, FormatError> {
+    pub fn check_within(mut self, len: u64) -> Result<Self, FormatError> {
         let limit = len.saturating_mul(MAX_INFLATION).saturating_add(MAX_COPIED_BYTES);
         let (mut copied, mut unpacked) = (0_u64, BTreeSet::new());
         for (info, place) in self.header.tensors.iter().zip(&self.places) {
@@ -173,6 +173,7 @@ impl Layout {
                 return Err(FormatError::CopiesTooLarge { name: name(), bytes: copied, limit });
             }
         }
+        self.header.copied_bytes = copied;
         Ok(self)
     }
 

@@ -1,6 +1,7 @@
 //! Checkpoint files: what they hold and where, checked before anything relies on it.
 
 pub mod archive;
+pub mod bundle;
 pub mod digest;
 pub mod error;
 pub mod foreign;
@@ -30,6 +31,11 @@ pub fn read_layout(bytes: &[u8]) -> Result<Layout, FormatError> {
     let layout = match recognise(bytes)? {
         Format::Safetensors => safetensors::read_layout(&mut &bytes[..], len)?,
         Format::Zip => read_zip(bytes)?.check_within(len)?,
+        Format::Tar => {
+            let archive = bundle::tar(bytes)?;
+            let model = bundle::read(&archive)?.ok_or_else(|| bundle::nothing_in(&archive, Foreign::Tar))?;
+            model.check_within(len)?
+        }
         Format::PyTorchLegacy => pytorch::read_legacy(bytes)?.check_within(len)?,
         Format::Onnx => onnx::read_layout(bytes)?,
     };
@@ -44,6 +50,6 @@ fn read_zip(bytes: &[u8]) -> Result<Layout, FormatError> {
         Some(folder) => pytorch::read_zip(&archive, &folder),
         None if archive.names().any(|name| name.ends_with("models/model.json")) => Err(Foreign::ExportedProgram.into()),
         None if npz::is_npz(&archive) => npz::read(&archive),
-        None => Err(Foreign::Zip.into()),
+        None => bundle::read(&archive)?.ok_or_else(|| bundle::nothing_in(&archive, Foreign::Zip)),
     }
 }

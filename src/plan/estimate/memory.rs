@@ -27,6 +27,12 @@ impl Work {
         if self.has_data() {
             parts.push((self.examples * PER_EXAMPLE, "labels and orders of the examples".to_owned()));
         }
+        if self.copied > 0 {
+            parts.push((
+                self.copied,
+                "tensors of the members that lie in their files in another order, or packed".to_owned(),
+            ));
+        }
         if self.aligns {
             parts.push((self.members.parameters * FLOAT, "the members' weights in one order of units".to_owned()));
         }

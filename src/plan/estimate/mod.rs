@@ -40,6 +40,8 @@ pub(super) struct Work {
     example: u64,
     /// Of all members together.
     members: Costs,
+    /// Bytes of members' tensors that their files do not hold as they are read.
+    copied: u64,
     /// Bytes of the largest network, at four bytes per weight.
     largest: u64,
     fused: Costs,
@@ -118,6 +120,7 @@ impl Work {
         let mut work = Self {
             classes: graph.classes() as u64,
             members: members.iter().copied().sum(),
+            copied: inputs.members.iter().map(|header| header.copied_bytes).sum(),
             largest: network.own.iter().chain([graph]).map(|graph| Costs::of(graph, &f32s).bytes).max().unwrap_or(0),
             fused: Costs::of(graph, &f32s),
             activations: stored(graph),

@@ -1,16 +1,13 @@
 //! The messages of an ONNX file (onnx.proto, github.com/onnx/onnx) as they lie in it; texts and data are not copied.
 
+use super::budget::{Budget, text};
 use super::error::OnnxError;
 use super::file_tensor::{FileTensor, tensor};
 use crate::model::formats::limits::MAX_TENSORS;
-use crate::model::formats::protobuf::{Field, Fields, Piece};
+use crate::model::formats::protobuf::{Fields, Piece};
 
 /// Most nodes of a graph as exporters write it, helpers and constants among them.
 const MAX_FILE_NODES: usize = 100_000;
-/// Most names, numbers and attributes that are kept apart from the file.
-const MAX_PARTS: usize = 1 << 22;
-/// Longest name of a node, value or tensor, in bytes.
-const MAX_NAME: usize = 1024;
 
 /// A model: one graph of nodes in order of computation.
 #[derive(Debug, Default)]
@@ -119,22 +116,10 @@ pub(super) fn shortest(value: f32) -> f64 {
     value.to_string().parse().unwrap_or_else(|_| value.into())
 }
 
-/// How much may still be kept apart from the file.
-pub(super) struct Budget(usize);
-
-impl Budget {
-    pub(super) fn take(&mut self, parts: usize) -> Result<(), OnnxError> {
-        let left = self.0.checked_sub(parts);
-        let limit = || OnnxError::Limit { what: "more names and numbers".to_owned(), most: MAX_PARTS };
-        self.0 = left.ok_or_else(limit)?;
-        Ok(())
-    }
-}
-
 /// Reads the model in `bytes`.
 pub(super) fn read(bytes: &[u8]) -> Result<File<'_>, OnnxError> {
     let mut file = File::default();
-    let mut budget = Budget(MAX_PARTS);
+    let mut budget = Budget::default();
     let mut graph = None;
     for field in Fields::of(Piece { bytes, begin: 0 }) {
         let field = field?;
@@ -186,13 +171,6 @@ pub(super) fn read(bytes: &[u8]) -> Result<File<'_>, OnnxError> {
 
 fn limit(what: &str, have: usize, most: usize) -> Result<(), OnnxError> {
     if have < most { Ok(()) } else { Err(OnnxError::Limit { what: format!("more {what}"), most }) }
-}
-
-/// A name.
-pub(super) fn text<'a>(field: &Field<'a>) -> Result<&'a str, OnnxError> {
-    let piece = field.piece()?;
-    let text = std::str::from_utf8(piece.bytes).ok().filter(|text| text.len() <= MAX_NAME);
-    text.ok_or_else(|| OnnxError::Model(format!("the text at byte {} is too long, or no text", piece.begin)))
 }
 
 fn node<'a>(piece: Piece<'a>, budget: &mut Budget) -> Result<FileNode<'a>, OnnxError> {

@@ -1,7 +1,7 @@
 //! The tensors of an ONNX file as they lie in it.
 
+use super::budget::{Budget, text};
 use super::error::OnnxError;
-use super::file::{Budget, text};
 use crate::model::formats::limits::MAX_RANK;
 use crate::model::formats::protobuf::{Fields, Piece};
 use crate::model::header::Dtype;

@@ -5,6 +5,7 @@
 //! only taken for an operation that computes the same for every input; everything else is refused with its name.
 
 mod arrange;
+mod budget;
 mod combine;
 mod constant;
 mod counting;

@@ -18,6 +18,9 @@ const MAX_NUMBERS: usize = 8;
 /// Longest text of a setting, and of a class's name, in bytes.
 const MAX_TEXT: usize = 256;
 
+/// Attributes that hold functions which run before or behind a module.
+const HOOKS: [&str; 2] = ["_forward_hooks", "_forward_pre_hooks"];
+
 /// Whether the object `id` is a `torch.nn.Module`.
 pub(super) fn is_module(pickle: &Pickle<'_>, id: u32) -> bool {
     let is_dict = |name| pickle.attribute(id, name).is_some_and(|value| pickle.entries(value).is_some());
@@ -88,7 +91,14 @@ fn joined(module: &str, name: &str) -> String {
 fn described(pickle: &Pickle<'_>, id: u32, name: &str) -> ModuleInfo {
     let object = pickle.heap.objects[id as usize];
     let class = pickle.global(object.class);
-    let class = class.map(|(module, name)| format!("{module}.{name}")).filter(|class| class.len() <= MAX_TEXT);
+    // What hooks do is not known, nor what a `forward` of the object's own does.
+    let hooked = HOOKS.iter().any(|hooks| {
+        let hooks = pickle.attribute(id, hooks).and_then(|hooks| pickle.entries(hooks));
+        hooks.is_some_and(|hooks| !hooks.is_empty())
+    });
+    let own = hooked || pickle.attribute(id, "forward").is_some();
+    let class = class.map(|(module, name)| format!("{module}.{name}"));
+    let class = class.filter(|class| class.len() <= MAX_TEXT && !own);
     let attributes = pickle.entries(object.state).unwrap_or_default();
     let settings = attributes.iter().filter_map(|(name, value)| {
         let name = pickle.text(*name).filter(|name| !name.starts_with('_') && name.len() <= MAX_TEXT)?;
