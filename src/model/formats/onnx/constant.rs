@@ -179,6 +179,14 @@ impl<'a> Constant<'a> {
         if self.count() == Some(1) { self.floats(tensors).ok()?.first().copied() } else { None }
     }
 
+    /// Whether it is this one number, repeated.
+    pub(super) fn is_repeated(&self, number: f64, tensors: &[&FileTensor<'_>]) -> bool {
+        let mut axes = self.dims.iter().zip(&self.strides);
+        let first = Self { dims: Vec::new(), strides: Vec::new(), ..self.clone() };
+        axes.all(|(dim, stride)| *stride == 0 || *dim == Size::ONE)
+            && first.scalar(tensors).is_some_and(|own| own.to_bits() == number.to_bits())
+    }
+
     /// The axis that `axis` names, which may be counted from the end; `more` axes are to come.
     pub(super) fn axis(&self, axis: i64, more: usize) -> Result<usize, String> {
         place_of_axis(axis, self.dims.len() + more)

@@ -137,6 +137,8 @@ pub(super) fn convolution<'a>(
     let view = reader.view(result);
     match weight(operands, 2)? {
         None => Ok(view),
+        // Unoptimised exports give every convolution a bias: one 0, repeated.
+        Some(bias) if bias.is_repeated(0.0, &reader.tensors) => Ok(view),
         Some(bias) => {
             let bias = vector(bias, out_channels)?;
             with_bias(reader, &view, bias)?.ok_or_else(|| "its third operand is no bias".to_owned())

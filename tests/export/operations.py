@@ -1,7 +1,7 @@
 """Runs networks that engraft has written as ONNX in onnxruntime: every operation of tests/fixtures/ops and every family of
 tests/fixtures/families must give PyTorch's values within 1e-4.
 
-    python tests/export/onnx.py target/debug/engraft [--install]
+    python tests/export/operations.py target/debug/engraft [--install]
 
 It needs numpy, safetensors and onnxruntime; --install installs them with pip.
 """
