@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use engraft::data::{self, Limits};
+use engraft::export::onnx as export;
 use engraft::model::costs::Costs;
 use engraft::model::families;
 use engraft::model::formats::{self, safetensors};
@@ -25,10 +26,11 @@ use serde_json::Value;
 pub type Target = fn(&[u8]) -> bool;
 
 /// Every target with its name.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("checkpoint", checkpoint),
     ("pytorch", pytorch),
     ("npz", npz),
+    ("onnx", onnx),
     ("graph", graph),
     ("job", job),
     ("recipe_and_comparison", recipe_and_comparison),
@@ -73,6 +75,27 @@ pub fn pytorch(bytes: &[u8]) -> bool {
 /// An archive of arrays.
 pub fn npz(bytes: &[u8]) -> bool {
     layout(bytes)
+}
+
+/// An ONNX model. What is read as a network is written and read again as one with the same tensors.
+pub fn onnx(bytes: &[u8]) -> bool {
+    let Ok(layout) = formats::read_layout(bytes) else { return false };
+    let tensors = &layout.header.tensors;
+    let Some(form) = layout.header.stated.clone() else { return true };
+    let network = graph::json::parse(&form).expect("the network of a file has a form");
+    assert!(parameters::compare(&network, &layout.header, "").is_empty());
+    if tensors.iter().map(TensorInfo::elements).sum::<usize>() <= ELEMENTS {
+        let written = in_memory(bytes, |path| {
+            let file = Checkpoint::open(path).expect("its layout was read");
+            let mut written = Vec::new();
+            export::write_onnx(&network, &file, &export::Options::default(), &mut written).ok().map(|()| written)
+        });
+        if let Some(written) = written {
+            let again = formats::read_layout(&written).unwrap_or_else(|error| panic!("{form}: {error}"));
+            assert_eq!(&again.header.tensors, tensors, "{form}");
+        }
+    }
+    self::layout(bytes)
 }
 
 /// A checkpoint of any format, recognised by its content; its tensors too, where they are few.
@@ -224,7 +247,7 @@ fn inspect(bytes: &[u8]) -> bool {
 }
 
 /// What `read` says of a file in memory that holds `bytes`.
-fn in_memory(bytes: &[u8], read: impl FnOnce(&Path) -> bool) -> bool {
+fn in_memory<T>(bytes: &[u8], read: impl FnOnce(&Path) -> T) -> T {
     thread_local! {
         static FILE: File = rustix::fs::memfd_create("input", rustix::fs::MemfdFlags::CLOEXEC).expect("a file").into();
     }

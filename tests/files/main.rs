@@ -8,5 +8,6 @@ mod corpus;
 mod datasets;
 mod fuse;
 mod graph_form;
+mod onnx;
 mod packing;
 mod signals;

@@ -8,13 +8,14 @@ use crate::common::app::TestApp;
 use crate::common::shared_data::shared;
 use crate::common::weights::{self, header};
 use engraft::exec::CpuNetwork;
+use engraft::export::onnx::{Options, write_onnx};
 use engraft::fusion::Member;
 use engraft::fusion::reference::verify::{Agreement, TOLERANCE, reference};
 use engraft::kernels::Float;
 use engraft::kernels::loss::Targets;
 use engraft::model::families::{self, FAMILIES, inspect};
 use engraft::model::graph::{Graph, Shape};
-use engraft::model::header::CheckpointHeader;
+use engraft::model::header::{CheckpointHeader, TensorInfo};
 use engraft::settings::Architecture;
 use engraft::tensors::StateDict;
 use serde::Deserialize;
@@ -162,6 +163,32 @@ fn gradients_of_one_step_are_those_of_pytorch() {
         if name != "densenet121" {
             check_step::<f32>(&name, &step, 1e-4);
         }
+    }
+}
+
+/// What is written as ONNX is read as the same tensors in a network that computes the same.
+#[test]
+fn every_network_survives_onnx() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("network.onnx");
+    for name in fixtures() {
+        let fixture = load(&name);
+        let header = header(&fixture.tensors);
+        let graph = recognise(&name, &fixture, &header);
+        let weights = weights::state_dict(&header, fixture.seed);
+        let mut file = std::fs::File::create(&path).expect("a file");
+        write_onnx(&graph, &weights, &Options::default(), &mut file).expect(&name);
+        let read = engraft::tensors::Checkpoint::open(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let shapes = |tensors: &[TensorInfo]| -> BTreeMap<String, Shape> {
+            let floats = tensors.iter().filter(|info| info.dtype.is_float());
+            floats.map(|info| (info.name.clone(), info.shape.clone())).collect()
+        };
+        assert_eq!(shapes(&read.header().tensors), shapes(&header.tensors), "{name}");
+        let stated = serde_json::from_value(read.header().stated.clone().expect("a network")).expect("its form");
+        let member = Member { graph: &stated, weights: &read };
+        let inputs = weights::inputs(&fixture.input, fixture.seed);
+        let got = reference(member, &inputs, fixture.input[0]).expect("logits");
+        assert!(Agreement::of(&fixture.logits.concat(), &got).holds(), "{name}");
     }
 }
 

@@ -5,7 +5,7 @@ use crate::model::header::Dtype;
 
 /// Version of the file format, of onnx 1.12.
 const IR_VERSION: i64 = 8;
-/// Version of the operators: the first with LayerNormalization, which onnxruntime reads since 1.12.
+/// Version of the operators: the first with `LayerNormalization`, which onnxruntime reads since 1.12.
 const OPSET: i64 = 17;
 
 /// `TensorProto.DataType` of element types that files get.
@@ -50,8 +50,12 @@ pub(super) fn node(
     attributes: &[(&str, Attribute)],
 ) -> Vec<u8> {
     let mut out = Vec::new();
-    inputs.iter().for_each(|input| put_bytes(&mut out, 1, input.as_bytes()));
-    outputs.iter().for_each(|output| put_bytes(&mut out, 2, output.as_bytes()));
+    for input in inputs {
+        put_bytes(&mut out, 1, input.as_bytes());
+    }
+    for output in outputs {
+        put_bytes(&mut out, 2, output.as_bytes());
+    }
     put_bytes(&mut out, 3, name.as_bytes());
     put_bytes(&mut out, 4, op.as_bytes());
     for (name, value) in attributes {
@@ -78,7 +82,9 @@ fn attribute(name: &str, value: &Attribute) -> Vec<u8> {
             3
         }
         Attribute::Integers(values) => {
-            values.iter().for_each(|value| put_integer(&mut out, 8, *value));
+            for value in values {
+                put_integer(&mut out, 8, *value);
+            }
             7
         }
     };
@@ -89,7 +95,9 @@ fn attribute(name: &str, value: &Attribute) -> Vec<u8> {
 /// A `TensorProto` without its data.
 pub(super) fn tensor(name: &str, dtype: Dtype, shape: &[usize]) -> Vec<u8> {
     let mut out = Vec::new();
-    shape.iter().for_each(|axis| put_integer(&mut out, 1, *axis as i64));
+    for axis in shape {
+        put_integer(&mut out, 1, *axis as i64);
+    }
     put_integer(&mut out, 2, data_type(dtype));
     put_bytes(&mut out, 8, name.as_bytes());
     out

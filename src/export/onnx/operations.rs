@@ -211,12 +211,11 @@ impl Emitter<'_> {
 
     fn reshape(&mut self, id: NodeId, x: NodeId, op: &Op) {
         let value = self.get(x, ChannelsFirst);
-        let result = match op {
-            Op::Flatten => self.node("Flatten", &[&value], &[("axis", Attribute::Integer(1))]),
-            _ => {
-                let sizes = [vec![0], integers(self.graph.shape(id))].concat();
-                self.reshaped(&value, &sizes)
-            }
+        let result = if *op == Op::Flatten {
+            self.node("Flatten", &[&value], &[("axis", Attribute::Integer(1))])
+        } else {
+            let sizes = [vec![0], integers(self.graph.shape(id))].concat();
+            self.reshaped(&value, &sizes)
         };
         self.put(ChannelsFirst, result);
     }

@@ -2,7 +2,8 @@
 
 use std::rc::Rc;
 
-use super::file::{Data, FileTensor, shortest};
+use super::file::shortest;
+use super::file_tensor::{Data, FileTensor};
 use super::size::{Size, shown};
 use crate::model::header::Dtype;
 use half::{bf16, f16};
@@ -110,55 +111,6 @@ impl<'a> Constant<'a> {
         Self::computed(name, dims, Buffer::Floats(floats.into()))
     }
 
-    /// The indices from 0 to before `size`.
-    pub(super) fn counting(name: &'a str, size: Size) -> Self {
-        Self { name, dims: vec![size], strides: vec![1], offset: 0, buffer: Buffer::Counting }
-    }
-
-    /// Whole numbers as indices that are counted through, where each axis has a step of its own.
-    pub(super) fn as_counting(&self) -> Option<Self> {
-        if self.buffer == Buffer::Counting {
-            return Some(self.clone());
-        }
-        let own = self.integers().ok()?;
-        let plain = row_major(&self.dims)?;
-        let offset = usize::try_from(*own.first()?).ok()?;
-        let step = |(dim, place): (&Size, &usize)| match *dim == Size::ONE {
-            true => Some(0),
-            false => usize::try_from(own.get(*place)?.checked_sub(own[0])?).ok(),
-        };
-        let strides = self.dims.iter().zip(&plain).map(step).collect::<Option<Vec<_>>>()?;
-        let counting = Self { strides, offset, buffer: Buffer::Counting, ..self.clone() };
-        let same = counting.places().ok()?.iter().zip(&own).all(|(place, own)| i64::try_from(*place) == Ok(*own));
-        same.then_some(counting)
-    }
-
-    /// The same indices times a number.
-    pub(super) fn counting_times(&self, factor: i64) -> Option<Self> {
-        let factor = usize::try_from(factor).ok()?;
-        let strides = self.strides.iter().map(|stride| stride.checked_mul(factor)).collect::<Option<Vec<_>>>()?;
-        Some(Self { strides, offset: self.offset.checked_mul(factor)?, ..self.clone() })
-    }
-
-    /// The sums of two constants of indices.
-    pub(super) fn counting_plus(&self, other: &Self, shape: &[Size]) -> Option<Self> {
-        let (a, b) = (self.expand(shape).ok()?, other.expand(shape).ok()?);
-        let strides = a.strides.iter().zip(&b.strides).map(|(a, b)| a.checked_add(*b)).collect::<Option<Vec<_>>>()?;
-        Some(Self { strides, offset: a.offset.checked_add(b.offset)?, ..a })
-    }
-
-    /// Whether it counts through all indices of a list in their order.
-    pub(super) fn is_enumeration(&self) -> bool {
-        let mut inner = Size::ONE;
-        let axes = self.dims.iter().zip(&self.strides).rev().filter(|(dim, _)| **dim != Size::ONE);
-        let in_order = axes.map(|(dim, stride)| {
-            let fits = inner.usize() == Some(*stride);
-            inner = inner.times(*dim).unwrap_or(Size { factor: 0, batch: true });
-            fits
-        });
-        self.buffer == Buffer::Counting && self.offset == 0 && in_order.fold(true, |all, fits| all && fits)
-    }
-
     /// A list of sizes, as shapes are.
     pub(super) fn list(name: &'a str, sizes: Vec<Size>) -> Result<Self, String> {
         Self::of_sizes(name, vec![Size::of(sizes.len() as i64)], sizes)
@@ -225,6 +177,14 @@ impl<'a> Constant<'a> {
     /// The only element.
     pub(super) fn scalar(&self, tensors: &[&FileTensor<'_>]) -> Option<f64> {
         if self.count() == Some(1) { self.floats(tensors).ok()?.first().copied() } else { None }
+    }
+
+    /// Whether it is this one number, repeated.
+    pub(super) fn is_repeated(&self, number: f64, tensors: &[&FileTensor<'_>]) -> bool {
+        let mut axes = self.dims.iter().zip(&self.strides);
+        let first = Self { dims: Vec::new(), strides: Vec::new(), ..self.clone() };
+        axes.all(|(dim, stride)| *stride == 0 || *dim == Size::ONE)
+            && first.scalar(tensors).is_some_and(|own| own.to_bits() == number.to_bits())
     }
 
     /// The axis that `axis` names, which may be counted from the end; `more` axes are to come.

@@ -1,16 +1,13 @@
 //! The messages of an ONNX file (onnx.proto, github.com/onnx/onnx) as they lie in it; texts and data are not copied.
 
+use super::budget::{Budget, text};
 use super::error::OnnxError;
-use crate::model::formats::limits::{MAX_RANK, MAX_TENSORS};
-use crate::model::formats::protobuf::{Field, Fields, Piece};
-use crate::model::header::Dtype;
+use super::file_tensor::{FileTensor, tensor};
+use crate::model::formats::limits::MAX_TENSORS;
+use crate::model::formats::protobuf::{Fields, Piece};
 
 /// Most nodes of a graph as exporters write it, helpers and constants among them.
-const MAX_FILE_NODES: usize = 200_000;
-/// Most names, numbers and attributes that are kept apart from the file.
-const MAX_PARTS: usize = 1 << 23;
-/// Longest name of a node, value or tensor, in bytes.
-const MAX_NAME: usize = 1024;
+const MAX_FILE_NODES: usize = 100_000;
 
 /// A model: one graph of nodes in order of computation.
 #[derive(Debug, Default)]
@@ -48,24 +45,6 @@ pub(super) enum Attribute<'a> {
     /// Of a kind that no supported operator has.
     #[default]
     Other,
-}
-
-/// A `TensorProto`.
-#[derive(Debug)]
-pub(super) struct FileTensor<'a> {
-    pub(super) name: &'a str,
-    pub(super) dtype: Dtype,
-    pub(super) shape: Vec<usize>,
-    pub(super) data: Data<'a>,
-}
-
-/// Elements of a tensor, row-major and little endian.
-#[derive(Debug, Clone)]
-pub(super) enum Data<'a> {
-    /// In the file.
-    Span(Piece<'a>),
-    /// Gathered from numbers of another form.
-    Owned(Vec<u8>),
 }
 
 /// A `ValueInfoProto`.
@@ -137,22 +116,10 @@ pub(super) fn shortest(value: f32) -> f64 {
     value.to_string().parse().unwrap_or_else(|_| value.into())
 }
 
-/// How much may still be kept apart from the file.
-struct Budget(usize);
-
-impl Budget {
-    fn take(&mut self, parts: usize) -> Result<(), OnnxError> {
-        let left = self.0.checked_sub(parts);
-        let limit = || OnnxError::Limit { what: "more names and numbers".to_owned(), most: MAX_PARTS };
-        self.0 = left.ok_or_else(limit)?;
-        Ok(())
-    }
-}
-
 /// Reads the model in `bytes`.
 pub(super) fn read(bytes: &[u8]) -> Result<File<'_>, OnnxError> {
     let mut file = File::default();
-    let mut budget = Budget(MAX_PARTS);
+    let mut budget = Budget::default();
     let mut graph = None;
     for field in Fields::of(Piece { bytes, begin: 0 }) {
         let field = field?;
@@ -204,13 +171,6 @@ pub(super) fn read(bytes: &[u8]) -> Result<File<'_>, OnnxError> {
 
 fn limit(what: &str, have: usize, most: usize) -> Result<(), OnnxError> {
     if have < most { Ok(()) } else { Err(OnnxError::Limit { what: format!("more {what}"), most }) }
-}
-
-/// A name.
-fn text<'a>(field: &Field<'a>) -> Result<&'a str, OnnxError> {
-    let piece = field.piece()?;
-    let text = std::str::from_utf8(piece.bytes).ok().filter(|text| text.len() <= MAX_NAME);
-    text.ok_or_else(|| OnnxError::Model(format!("the text at byte {} is too long, or no text", piece.begin)))
 }
 
 fn node<'a>(piece: Piece<'a>, budget: &mut Budget) -> Result<FileNode<'a>, OnnxError> {
@@ -291,106 +251,6 @@ fn attribute<'a>(piece: Piece<'a>, budget: &mut Budget) -> Result<(&'a str, Attr
         _ => value,
     };
     Ok((name, value))
-}
-
-/// The element type of a `TensorProto.DataType`, where there is one here.
-pub(super) fn dtype(data_type: i64) -> Option<Dtype> {
-    Some(match data_type {
-        1 => Dtype::F32,
-        2 => Dtype::U8,
-        3 => Dtype::I8,
-        4 => Dtype::U16,
-        5 => Dtype::I16,
-        6 => Dtype::I32,
-        7 => Dtype::I64,
-        9 => Dtype::Bool,
-        10 => Dtype::F16,
-        11 => Dtype::F64,
-        12 => Dtype::U32,
-        13 => Dtype::U64,
-        16 => Dtype::Bf16,
-        _ => return None,
-    })
-}
-
-fn tensor<'a>(piece: Piece<'a>, budget: &mut Budget) -> Result<FileTensor<'a>, OnnxError> {
-    let (mut name, mut data_type, mut axes) = ("", 0, Vec::new());
-    let (mut data, mut numbers, mut wide): (Option<Piece<'a>>, Vec<i64>, Vec<u8>) = (None, Vec::new(), Vec::new());
-    let (mut outside, mut place) = (false, "");
-    for field in Fields::of(piece) {
-        let field = field?;
-        match field.number {
-            1 => {
-                budget.take(field.piece().map_or(1, |packed| packed.bytes.len()))?;
-                field.integers(&mut axes)?;
-            }
-            2 => data_type = field.integer()?,
-            // Packed floats and doubles lie as raw data do.
-            4 | 10 if field.piece().is_ok() => data = Some(field.piece()?),
-            4 => {
-                budget.take(4)?;
-                wide.extend(field.float()?.to_le_bytes());
-            }
-            5 | 7 | 11 => {
-                budget.take(field.piece().map_or(1, |packed| packed.bytes.len()))?;
-                field.integers(&mut numbers)?;
-            }
-            8 => name = text(&field)?,
-            9 => data = Some(field.piece()?),
-            13 => {
-                if let Some(file) = location(field.piece()?)? {
-                    place = file;
-                }
-            }
-            14 => outside = field.integer()? == 1,
-            _ => {}
-        }
-    }
-    let fail = |detail: String| OnnxError::Tensor { name: name.to_owned(), detail };
-    if outside {
-        let advice = "export with external_data=False, or save the model as one file with onnx.save_model";
-        return Err(fail(format!("its data lie in another file, `{place}`; {advice}")));
-    }
-    let dtype = dtype(data_type).ok_or_else(|| fail(format!("its element type (number {data_type}) is not read")))?;
-    if axes.len() > MAX_RANK {
-        return Err(fail(format!("it has {} axes; at most {MAX_RANK} are read", axes.len())));
-    }
-    let shape = axes.iter().map(|axis| usize::try_from(*axis)).collect::<Result<Vec<_>, _>>();
-    let shape = shape.map_err(|_| fail(format!("its shape {axes:?} is none")))?;
-    let expected = shape.iter().try_fold(dtype.size(), |all, axis| all.checked_mul(*axis));
-    let expected = expected.ok_or_else(|| fail(format!("its shape {shape:?} is larger than any file")))?;
-    let data = match data {
-        Some(piece) => Data::Span(piece),
-        None if !wide.is_empty() => Data::Owned(wide),
-        None => Data::Owned(narrowed(&numbers, dtype)),
-    };
-    let got = match &data {
-        Data::Span(piece) => piece.bytes.len(),
-        Data::Owned(bytes) => bytes.len(),
-    };
-    if got != expected {
-        return Err(fail(format!("its shape {shape:?} takes {expected} bytes of {dtype:?}, but there are {got}")));
-    }
-    Ok(FileTensor { name, dtype, shape, data })
-}
-
-/// The file where a tensor's data lie, if the entry says that.
-fn location(piece: Piece<'_>) -> Result<Option<&str>, OnnxError> {
-    let (mut key, mut value): (&[u8], &str) = (&[], "");
-    for field in Fields::of(piece) {
-        let field = field?;
-        match field.number {
-            1 => key = field.piece()?.bytes,
-            2 => value = text(&field)?,
-            _ => {}
-        }
-    }
-    Ok((key == b"location").then_some(value))
-}
-
-/// Elements that are written as wider integers: the lower bytes of each.
-fn narrowed(numbers: &[i64], dtype: Dtype) -> Vec<u8> {
-    numbers.iter().flat_map(|number| number.to_le_bytes().into_iter().take(dtype.size())).collect()
 }
 
 fn input<'a>(piece: Piece<'a>, budget: &mut Budget) -> Result<FileInput<'a>, OnnxError> {

@@ -1,7 +1,8 @@
 //! Operators whose operands are all constants, most of them computations of shapes, carried out while the file is read.
 
 use super::constant::{Buffer, Constant, MAX_SMALL, place_of_axis};
-use super::file::{FileNode, FileTensor};
+use super::file::FileNode;
+use super::file_tensor::FileTensor;
 use super::size::{Size, shown};
 
 /// The value of an elementwise operator on constants; none where the operator is none of these.

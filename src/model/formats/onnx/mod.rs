@@ -4,19 +4,32 @@
 //! What comes here is what exporters of PyTorch write, by operators of version 13 and later. An operator or a group of them is
 //! only taken for an operation that computes the same for every input; everything else is refused with its name.
 
+mod arrange;
+mod budget;
+mod combine;
 mod constant;
+mod counting;
 mod error;
 mod file;
+mod file_tensor;
 mod folding;
 mod functions;
 mod layers;
 mod names;
 mod network;
+mod nodes;
+mod normalise;
+mod operands;
+mod operation;
 mod pools;
+mod products;
 mod reader;
+mod recognise;
+mod rims;
 mod shapes;
 mod size;
 mod tokens;
+mod value;
 mod view;
 
 use std::collections::BTreeMap;

@@ -13,7 +13,7 @@ fn is_anonymous(name: &str) -> bool {
         || name.contains(['/', ':'])
         || name.contains("__")
         || name.starts_with("val_")
-        || name.starts_with("_")
+        || name.starts_with('_')
         || name.bytes().all(|byte| byte.is_ascii_digit())
 }
 
@@ -53,15 +53,11 @@ fn of_path(name: &str) -> Option<String> {
     let mut before = "";
     for part in modules.split('/') {
         // A child of a list repeats the list's name.
-        match part.strip_prefix(before).filter(|rest| !before.is_empty() && rest.starts_with('.')) {
-            Some(rest) => path.push_str(rest),
-            None => {
-                if !path.is_empty() {
-                    path.push('.');
-                }
-                path.push_str(part);
-            }
+        let rest = part.strip_prefix(before).filter(|rest| !before.is_empty() && rest.starts_with('.'));
+        if rest.is_none() && !path.is_empty() {
+            path.push('.');
         }
+        path.push_str(rest.unwrap_or(part));
         before = part;
     }
     Some(path)

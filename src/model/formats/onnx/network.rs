@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::OnnxModel;
 use super::constant::{Buffer, Constant, bytes, row_major};
 use super::error::OnnxError;
-use super::file::Data;
+use super::file_tensor::Data;
 use super::names::{common, of_module, of_scope, of_tensor};
-use super::reader::{Kind, Operation, Reader, fault};
+use super::operation::{Kind, Operation};
+use super::reader::{Reader, fault};
 use crate::model::formats::layout::{Entry, Place};
 use crate::model::graph::{Graph, Node, NodeId, Op, Projections};
 use crate::model::header::Dtype;
@@ -16,7 +17,9 @@ use crate::model::parameters;
 /// The network whose output is the operation `output`.
 pub(super) fn build(reader: &Reader<'_>, output: usize) -> Result<OnnxModel, OnnxError> {
     let order = needed(reader, output);
-    let mut namer = Namer { reader, taken: BTreeSet::from(["input".to_owned()]), counts: BTreeMap::new() };
+    let weights = order.iter().flat_map(|id| &reader.operations[*id].weights);
+    let known = weights.filter_map(|constant| of_module(constant).or_else(|| of_tensor(constant))).collect();
+    let mut namer = Namer { reader, known, taken: BTreeSet::from(["input".to_owned()]), counts: BTreeMap::new() };
     // Modules first: their tensors have names already.
     let mut names: BTreeMap<usize, (String, Op)> = BTreeMap::new();
     for id in &order {
@@ -123,6 +126,8 @@ fn entry(reader: &Reader<'_>, name: String, shape: &[usize], constant: &Constant
 /// Gives every node a name of its own.
 struct Namer<'a, 'b> {
     reader: &'b Reader<'a>,
+    /// Names of modules that have tensors in the file.
+    known: BTreeSet<&'a str>,
     taken: BTreeSet<String>,
     counts: BTreeMap<&'static str, usize>,
 }
@@ -207,12 +212,11 @@ impl Namer<'_, '_> {
             };
             return (prefix, with(projections));
         }
-        let projections = match parts.len() {
-            1 => Projections::torch(),
-            _ => {
-                let [query, key, value, output] = ["query", "key", "value", "output"].map(str::to_owned);
-                Projections::Separate { query, key, value, output }
-            }
+        let projections = if parts.len() == 1 {
+            Projections::torch()
+        } else {
+            let [query, key, value, output] = ["query", "key", "value", "output"].map(str::to_owned);
+            Projections::Separate { query, key, value, output }
         };
         let scope = of_scope(&self.reader.file.nodes[operation.origin]);
         let name = match scope.filter(|scope| self.taken.insert(scope.clone())) {
@@ -226,7 +230,10 @@ impl Namer<'_, '_> {
     fn plain(&mut self, operation: &Operation<'_>, op: &Op) -> String {
         let kind = kind_of(op);
         let scope = of_scope(&self.reader.file.nodes[operation.origin]);
-        match scope.map(|scope| format!("{scope}.{kind}")).filter(|name| self.taken.insert(name.clone())) {
+        match scope
+            .map(|scope| format!("{scope}.{kind}"))
+            .filter(|name| !self.known.contains(name.as_str()) && self.taken.insert(name.clone()))
+        {
             Some(name) => name,
             None => self.counted(kind),
         }
@@ -238,7 +245,7 @@ impl Namer<'_, '_> {
             let count = self.counts.entry(kind).or_default();
             *count += 1;
             let name = format!("{kind}{count}");
-            if self.taken.insert(name.clone()) {
+            if !self.known.contains(name.as_str()) && self.taken.insert(name.clone()) {
                 return name;
             }
         }

@@ -2,10 +2,13 @@
 
 use super::constant::Constant;
 use super::file::FileNode;
-use super::layers::{along, are_positions, live, reduced, rims};
-use super::reader::{Kind, Reader, Rim, Value};
+use super::operands::{are_positions, live, reduced};
+use super::operation::{Kind, Rim};
+use super::reader::Reader;
+use super::rims::{Rims, along, rims};
 use super::shapes::{integers, switch};
 use super::size::shown;
+use super::value::Value;
 use super::view::View;
 use crate::model::graph::{Op, Window, Window1d};
 
@@ -27,10 +30,11 @@ pub(super) fn windows(reader: &mut Reader<'_>, node: &FileNode<'_>, x: &View) ->
     if switch(node, "storage_order", false) {
         return Err("column-major indices are not read".to_owned());
     }
-    let padded = matches!(reader.kind(x.node), Kind::Padded { .. });
-    let own_rim = node.integers("pads").is_some_and(|pads| pads.iter().any(|pad| *pad != 0));
     let counted = switch(node, "count_include_pad", false);
-    let (from, begin, end) = rims(reader, node, &x, if maximum { Rim::Lowest } else { Rim::Zeros })?;
+    let ceil = switch(node, "ceil_mode", false);
+    let rims = rims(reader, node, &x, if maximum { Rim::Lowest } else { Rim::Zeros })?;
+    let (from, begin, end) = (rims.from, rims.total(0), rims.total(1));
+    let count_include_pad = maximum || counts(&rims, counted, ceil)?;
     let shape = reader.shape(from).to_vec();
     let window = match shape.len() {
         2 => {
@@ -46,22 +50,10 @@ pub(super) fn windows(reader: &mut Reader<'_>, node: &FileNode<'_>, x: &View) ->
         },
         _ => return Err("only one or two axes are pooled".to_owned()),
     };
-    // Values in a rim of the operand's own count; behind the operand's rim, only those that a window still reaches.
-    let rim_behind = |behind: &[usize]| behind.iter().zip(&begin).any(|(end, begin)| end != begin);
-    let more_behind = rim_behind(&end);
-    let ceil_mode = switch(node, "ceil_mode", false) || more_behind;
-    let count_include_pad = match (padded, own_rim) {
-        _ if begin.iter().all(|rim| *rim == 0) => true,
-        (true, false) => true,
-        (true, true) if more_behind && !counted => true,
-        (false, _) => counted,
-        _ => return Err("a rim around a rim is not read".to_owned()),
-    };
-    if !maximum && counted && more_behind {
-        return Err(format!("a rim of {begin:?} before and {end:?} behind that counts is not read"));
-    }
+    // A window that reaches further behind than the rim before is wide is one that hangs over.
+    let ceil_mode = ceil || end.iter().zip(&begin).any(|(end, begin)| end > begin);
     let result = after(&shape, shape[0], &window, ceil_mode)?;
-    if result[1..] != outputs(&shape[1..], &window, &begin, &end, switch(node, "ceil_mode", false))? {
+    if result[1..] != outputs(&shape[1..], &window, &begin, &end, ceil)? {
         return Err(format!("a rim of {begin:?} before and {end:?} behind is not read"));
     }
     let line = Window1d {
@@ -79,6 +71,27 @@ pub(super) fn windows(reader: &mut Reader<'_>, node: &FileNode<'_>, x: &View) ->
     let from = reader.settle(from)?;
     let result = reader.push(Kind::Graph(op), vec![from], result, Vec::new())?;
     Ok(reader.view(result))
+}
+
+/// Whether a mean counts the zeros of its rim, which is as wide behind as before. What lies further behind must not count.
+fn counts(rims: &Rims, counted: bool, ceil: bool) -> Result<bool, String> {
+    let none = |rim: &[usize]| rim.iter().all(|size| *size == 0);
+    let within = |[begin, end]: &[Vec<usize>; 2]| {
+        if ceil { begin == end } else { begin.iter().zip(end).all(|(begin, end)| end <= begin) }
+    };
+    let [outer, own] = [&rims.outer, &rims.own];
+    let fits = if none(&outer[0]) && none(&outer[1]) {
+        !counted || within(own)
+    } else if none(&own[0]) && none(&own[1]) {
+        within(outer)
+    } else {
+        none(&own[0]) && outer[0] == outer[1] && !counted
+    };
+    if !fits {
+        return Err("a rim that counts on one side only is not read".to_owned());
+    }
+    // Without a rim it is the same, and PyTorch's default.
+    Ok(counted || !none(&outer[0]) || none(&own[0]))
 }
 
 /// Positions behind a window by ONNX's formula, with rims of their own before and behind each axis.

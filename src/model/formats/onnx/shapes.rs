@@ -1,10 +1,11 @@
 //! Operators that only rearrange elements: of constants and of values.
 
 use super::constant::{Constant, MAX_AXES, place_of_axis};
-use super::file::{FileNode, FileTensor};
+use super::file::FileNode;
+use super::file_tensor::FileTensor;
 use super::folding::{reshaped, sliced};
-use super::reader::Value;
 use super::size::{Size, shown};
+use super::value::Value;
 use super::view::View;
 
 /// Most parts that a value is split into.
@@ -66,12 +67,11 @@ fn slices(
 /// Sizes of the parts of a Split.
 fn parts(node: &FileNode<'_>, operands: &[Option<Value<'_>>], size: usize) -> Result<Vec<usize>, String> {
     let count = node.outputs.len().max(1);
-    let sizes = match integers(node, "split", operands, 1)? {
-        Some(sizes) => sizes.iter().map(|size| usize::try_from(*size).ok()).collect(),
-        None => {
-            let each = size.div_ceil(count);
-            (0..count).map(|part| size.checked_sub(part * each).map(|rest| rest.min(each))).collect::<Option<Vec<_>>>()
-        }
+    let sizes: Option<Vec<usize>> = if let Some(sizes) = integers(node, "split", operands, 1)? {
+        sizes.iter().map(|size| usize::try_from(*size).ok()).collect()
+    } else {
+        let each = size.div_ceil(count);
+        (0..count).map(|part| size.checked_sub(part * each).map(|rest| rest.min(each))).collect()
     };
     let fits = |sizes: &Vec<usize>| {
         sizes.len() == count && sizes.iter().try_fold(0_usize, |sum, size| sum.checked_add(*size)) == Some(size)
@@ -79,7 +79,7 @@ fn parts(node: &FileNode<'_>, operands: &[Option<Value<'_>>], size: usize) -> Re
     sizes.filter(fits).ok_or_else(|| format!("its parts do not make the axis of {size}"))
 }
 
-/// The parts that a SplitToSequence makes.
+/// The parts that a `SplitToSequence` makes.
 pub(super) fn parts_of<'a>(node: &FileNode<'a>, operands: &[Option<Value<'a>>]) -> Result<Vec<Value<'a>>, String> {
     let sizes = match operands.first() {
         Some(Some(Value::Live(view))) => view.sizes(),
@@ -192,7 +192,7 @@ pub(super) fn of_view<'a>(node: &FileNode<'a>, operands: &[Option<Value<'a>>]) -
     let view = match node.op {
         "Identity" => x.clone(),
         "Cast" => {
-            let to = super::file::dtype(node.integer("to").unwrap_or_default());
+            let to = super::file_tensor::dtype(node.integer("to").unwrap_or_default());
             if !to.is_some_and(crate::model::header::Dtype::is_float) {
                 return Err("it makes whole numbers of values".to_owned());
             }
@@ -233,7 +233,9 @@ pub(super) fn of_view<'a>(node: &FileNode<'a>, operands: &[Option<Value<'a>>]) -
             if rank + places.len() > MAX_AXES {
                 return Err(misfit());
             }
-            places.into_iter().for_each(|place| view.axes.insert(place.min(view.axes.len()), Vec::new()));
+            for place in places {
+                view.axes.insert(place.min(view.axes.len()), Vec::new());
+            }
             view
         }
         "Squeeze" => squeeze(x, integers(node, "axes", operands, 1)?)?,

@@ -2,8 +2,10 @@
 
 use super::constant::{Buffer, Constant};
 use super::file::FileNode;
-use super::reader::{Kind, Operation, Reader, Value};
+use super::operation::{Kind, Operation};
+use super::reader::Reader;
 use super::size::{Size, shown};
+use super::value::Value;
 use super::view::{Atom, Place, View, merged};
 use crate::model::graph::{Op, Projections};
 
@@ -283,7 +285,10 @@ pub(super) fn positional_embedding<'a>(
     let misfit = || format!("a constant of {} is added to tokens of {}", shown(&c.dims), shown(&x.sizes()));
     let first = x.axes.len() - c.dims.len();
     let tokens = own.iter().copied().find(|axis| *axis != channels).ok_or_else(misfit)?;
-    if !own.contains(&channels) || own.iter().any(|axis| c.dims[*axis - first] != x.size(*axis)) {
+    if !own.contains(&channels)
+        || Some(tokens) == x.batch_axis()
+        || own.iter().any(|axis| c.dims[*axis - first] != x.size(*axis))
+    {
         return Err(misfit());
     }
     let shape = reader.shape(x.node).to_vec();

@@ -161,7 +161,8 @@ impl View {
         let (outer, inner) = part.axes[axis].split_first_mut()?;
         let Place::Axis(place) = outer.place else { return None };
         let inner = Size::product(inner.iter().map(|atom| atom.size))?.usize()?;
-        if !begin.is_multiple_of(inner) || !end.is_multiple_of(inner) || end <= begin {
+        let size = outer.size.usize()?.checked_mul(inner)?;
+        if end > size || !begin.is_multiple_of(inner) || !end.is_multiple_of(inner) || end <= begin {
             return None;
         }
         part.starts[place] += begin / inner * outer.stride;

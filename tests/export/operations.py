@@ -1,7 +1,7 @@
 """Runs networks that engraft has written as ONNX in onnxruntime: every operation of tests/fixtures/ops and every family of
 tests/fixtures/families must give PyTorch's values within 1e-4.
 
-    python tests/export/in_onnxruntime.py target/debug/engraft [--install]
+    python tests/export/operations.py target/debug/engraft [--install]
 
 It needs numpy, safetensors and onnxruntime; --install installs them with pip.
 """
@@ -37,6 +37,8 @@ def main(exporter, about, packages):
 
 
 class Exporter:
+    """Networks that leave as ONNX."""
+
     def __init__(self, engraft, folder):
         self.engraft, self.folder = engraft, folder
 

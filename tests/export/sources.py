@@ -1,17 +1,17 @@
 """Runs networks that engraft has written as PyTorch source: every operation of tests/fixtures/ops and every family of tests/fixtures/families
 must give PyTorch's values within 1e-4, with the weights loaded by their names.
 
-    python tests/export/in_pytorch.py target/debug/engraft [--install]
+    python tests/export/sources.py target/debug/engraft [--install]
 
 It needs numpy, safetensors and torch; --install installs them with pip.
 """
 
 import importlib.util
 
-import in_onnxruntime
+import operations
 
 
-class Source(in_onnxruntime.Exporter):
+class Source(operations.Exporter):
     """Networks that leave as a source."""
 
     def run(self, tensors, inputs, metadata=None, options=()):
@@ -36,4 +36,4 @@ class Source(in_onnxruntime.Exporter):
 
 
 if __name__ == "__main__":
-    in_onnxruntime.main(Source, __doc__, ["numpy", "safetensors", "torch"])
+    operations.main(Source, __doc__, ["numpy", "safetensors", "torch"])

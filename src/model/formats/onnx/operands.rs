@@ -1,0 +1,57 @@
+//! Operands of operators: live ones, weights, and axes that are positions.
+
+use super::constant::Constant;
+use super::reader::Reader;
+use super::size::{Size, shown};
+use super::value::Value;
+use super::view::{Place, View};
+
+/// The first operand, which depends on the input.
+pub(super) fn live<'b>(operands: &'b [Option<Value<'_>>]) -> Result<&'b View, String> {
+    match operands.first() {
+        Some(Some(Value::Live(view))) => Ok(view),
+        _ => Err("its first operand does not depend on the input, but another does".to_owned()),
+    }
+}
+
+/// The constant operand at `index`; none where there is none.
+pub(super) fn weight<'b, 'a>(
+    operands: &'b [Option<Value<'a>>],
+    index: usize,
+) -> Result<Option<&'b Constant<'a>>, String> {
+    match operands.get(index) {
+        None | Some(None) => Ok(None),
+        Some(Some(Value::Constant(constant))) => Ok(Some(constant)),
+        Some(Some(_)) => Err(format!("its operand {index} depends on the input; expected weights")),
+    }
+}
+
+/// A constant as one value for each of `channels`.
+pub(super) fn vector<'a>(constant: &Constant<'a>, channels: usize) -> Result<Constant<'a>, String> {
+    let size = Size::of(channels as i64);
+    let own = constant.dims.iter().zip(&constant.strides).filter(|(dim, _)| **dim != Size::ONE);
+    let own: Vec<_> = own.collect();
+    let stride = match own[..] {
+        [(dim, stride)] if *dim == size => *stride,
+        [] if channels == 1 => 0,
+        _ => return Err(format!("expected {channels} values, got {}", shown(&constant.dims))),
+    };
+    Ok(Constant { dims: vec![size], strides: vec![stride], ..constant.clone() })
+}
+
+/// The value with some axes reduced to one index, or taken away.
+pub(super) fn reduced(x: &View, node: usize, axes: &[usize], keep: bool, rank: usize) -> View {
+    let left = x.axes.iter().enumerate().filter(|(axis, _)| keep || !axes.contains(axis));
+    let left = left.map(|(axis, atoms)| if axes.contains(&axis) { Vec::new() } else { atoms.clone() });
+    View { node, axes: left.collect(), starts: vec![0; rank] }
+}
+
+/// Whether `axes` count through all positions of a value, and through nothing else.
+pub(super) fn are_positions(reader: &Reader<'_>, x: &View, axes: &[usize]) -> bool {
+    let is_position = |place: Place| matches!(place, Place::Axis(1..));
+    let all = x.axes.iter().enumerate();
+    x.is_whole(reader.shape(x.node))
+        && all
+            .flat_map(|(axis, atoms)| atoms.iter().map(move |atom| (axis, atom)))
+            .all(|(axis, atom)| axes.contains(&axis) == is_position(atom.place))
+}
