@@ -37,6 +37,7 @@ def main():
     names = {"__name__": "page"}
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
+        sys.path.insert(0, folder)
         for language, code in blocks:
             if language == "python":
                 exec(compile(code, str(PAGE), "exec"), names)
