@@ -108,16 +108,18 @@ pub fn write(
         graph.ok_or_else(|| Problem::new(Code::ArchitectureUnknown, detail))
     };
     match format {
-        ExportFormat::Safetensors => safetensors::write(checkpoint, graph, out).map_err(unwritten),
-        ExportFormat::PyTorch => pytorch::write_pytorch(&checkpoint.tensors(), out).map_err(unwritten),
+        ExportFormat::Safetensors => safetensors::write(checkpoint, graph, out).map_err(|error| unwritten(&error)),
+        ExportFormat::PyTorch => pytorch::write_pytorch(&checkpoint.tensors(), out).map_err(|error| unwritten(&error)),
         ExportFormat::Onnx => {
             onnx::write_onnx(known()?, checkpoint, &onnx::Options { normalize: options.normalize.clone() }, out)?;
             Ok(())
         }
-        ExportFormat::Python => out.write_all(python::source(known()?, options)?.as_bytes()).map_err(unwritten),
+        ExportFormat::Python => {
+            out.write_all(python::source(known()?, options)?.as_bytes()).map_err(|error| unwritten(&error))
+        }
         ExportFormat::Architecture => {
-            let text = serde_json::to_string_pretty(known()?).map_err(|error| unwritten(error.into()))?;
-            writeln!(out, "{text}").map_err(unwritten)
+            let text = serde_json::to_string_pretty(known()?).map_err(|error| unwritten(&error.into()))?;
+            writeln!(out, "{text}").map_err(|error| unwritten(&error))
         }
     }
 }
@@ -145,6 +147,6 @@ fn network(path: &Path) -> Result<Graph, Problem> {
 }
 
 /// The problem of a file that cannot be written.
-fn unwritten(error: io::Error) -> Problem {
-    Problem::new(Code::of_system(&error), format!("writing failed: {error}"))
+fn unwritten(error: &io::Error) -> Problem {
+    Problem::new(Code::of_system(error), format!("writing failed: {error}"))
 }

@@ -64,7 +64,9 @@ pub fn card(report: &Report, files: &CardFiles<'_>) -> String {
     text += &usage(report, files);
     if !report.warnings.is_empty() {
         text += "\n## Warnings\n\n";
-        report.warnings.iter().for_each(|warning| text += &format!("- {}\n", warning.replace('\n', " ")));
+        for warning in &report.warnings {
+            let _ = writeln!(text, "- {}", warning.replace('\n', " "));
+        }
     }
     text += "\n## Licence, data, limits\n\nTo be filled in: the licences of the members and of the data decide under which terms this model may be \
              used; what it was trained to do, and where it should not be used.\n";
@@ -143,17 +145,17 @@ fn making(report: &Report) -> String {
             _ => "- layers behind the selection refitted on unlabelled examples\n",
         };
     }
-    match (report.epochs.len(), report.best_epoch) {
-        (0, _) => text += "- not trained\n",
+    let _ = match (report.epochs.len(), report.best_epoch) {
+        (0, _) => writeln!(text, "- not trained"),
         (epochs, Some(best)) => {
-            text += &format!("- trained for {}, of which epoch {best} is published\n", counted(epochs, "epoch"))
+            writeln!(text, "- trained for {}, of which epoch {best} is published", counted(epochs, "epoch"))
         }
-        (epochs, None) => text += &format!("- trained for {}\n", counted(epochs, "epoch")),
-    }
+        (epochs, None) => writeln!(text, "- trained for {}", counted(epochs, "epoch")),
+    };
     for (group, kept) in report.origins() {
         let parts: Vec<String> =
             kept.iter().enumerate().map(|(member, units)| format!("{units} of member {member}")).collect();
-        text += &format!("- units of {}: {}\n", code(group), parts.join(", "));
+        let _ = writeln!(text, "- units of {}: {}", code(group), parts.join(", "));
     }
     text
 }

@@ -98,7 +98,7 @@ impl Writer<'_> {
             self.values.push(Value { expression: "x".to_owned(), layout: Layout::First });
             if !self.passes[index] {
                 self.body.text += "        inputs = x\n";
-                self.values[index].expression = "inputs".to_owned();
+                "inputs".clone_into(&mut self.values[index].expression);
             }
             return;
         }
@@ -190,8 +190,8 @@ impl Writer<'_> {
                 (format!("{}.flatten(2)", first()), Layout::First)
             }
             Op::Reshape { .. } => {
-                let axes: String = shape.iter().map(|axis| format!(", {axis}")).collect();
-                (format!("{}.reshape(-1{axes})", first()), Layout::First)
+                let axes: Vec<String> = shape.iter().map(usize::to_string).collect();
+                (format!("{}.reshape(-1, {})", first(), axes.join(", ")), Layout::First)
             }
             Op::Add => (others(own.layout).join(" + "), own.layout),
             Op::Multiply => (others(own.layout).join(" * "), own.layout),
@@ -252,12 +252,11 @@ impl Writer<'_> {
                 (parts.join(", "), output)
             }
             Projections::Packed { weight, bias: vector, output } => {
-                let all = match packed_module(projections, bias) {
-                    Some(name) => format!("{}({x})", module(name)),
-                    None => {
-                        let vector = bias.then(|| format!(", {}", self.modules.tensor(&below(vector))));
-                        format!("F.linear({x}, {}{})", self.modules.tensor(&below(weight)), vector.unwrap_or_default())
-                    }
+                let all = if let Some(name) = packed_module(projections, bias) {
+                    format!("{}({x})", module(name))
+                } else {
+                    let vector = bias.then(|| format!(", {}", self.modules.tensor(&below(vector))));
+                    format!("F.linear({x}, {}{})", self.modules.tensor(&below(weight)), vector.unwrap_or_default())
                 };
                 (format!("*{all}.chunk(3, -1)"), output)
             }
@@ -294,14 +293,13 @@ fn pooled(pool: &Pooling, x: &str, line: bool) -> String {
     let (window, rank) = (&pool.window, if line { 1 } else { 2 });
     let name = if matches!(pool.kind, PoolKind::Max) { "max" } else { "avg" };
     let mut call = format!("F.{name}_pool{rank}d({x}, {}", axes(window.kernel));
-    if window.stride != window.kernel {
-        call += &format!(", stride={}", axes(window.stride));
-    }
-    if window.padding != [0; 2] {
-        call += &format!(", padding={}", axes(window.padding));
-    }
-    if window.dilation != [1; 2] {
-        call += &format!(", dilation={}", axes(window.dilation));
+    let given = [
+        ("stride", window.stride, window.kernel),
+        ("padding", window.padding, [0; 2]),
+        ("dilation", window.dilation, [1; 2]),
+    ];
+    for (name, value, _) in given.into_iter().filter(|(_, value, usual)| value != usual) {
+        let _ = write!(call, ", {name}={}", axes(value));
     }
     if pool.ceil_mode {
         call += ", ceil_mode=True";

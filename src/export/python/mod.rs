@@ -5,6 +5,8 @@ mod forward;
 mod modules;
 mod names;
 
+use std::fmt::Write as _;
+
 use super::Options;
 use crate::domain::problem::{Code, Problem};
 use crate::model::graph::{Graph, Op};
@@ -58,14 +60,14 @@ fn head(graph: &Graph, options: &Options) -> String {
         .filter(|tensor| !tensor.role.is_statistic())
         .map(|tensor| tensor.shape.iter().product::<usize>())
         .sum();
-    let sizes = |shape: &[usize]| shape.iter().map(|axis| format!(", {axis}")).collect::<String>();
+    let sizes = |shape: &[usize]| shape.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
     let (input, output) = (sizes(graph.input_shape()), sizes(graph.shape(graph.output())));
     let file = options.weights.as_deref().unwrap_or("fused.safetensors");
     let call = if options.normalize.is_some() { "normalize(inputs)" } else { "inputs" };
     let imported = if options.normalize.is_some() { "load, normalize" } else { "load" };
     format!(
         "\"\"\"A network of {weights} weights, as engraft knows it.\n\n    from model import {imported}\n\n    network = load({})\n    \
-         outputs = network({call})  # [N{output}], for inputs of shape [N{input}]\n\"\"\"\n\nimport torch\n{}from torch import nn",
+         outputs = network({call})  # [N, {output}], for inputs of shape [N, {input}]\n\"\"\"\n\nimport torch\n{}from torch import nn",
         names::quoted(file),
         if graph.nodes().iter().any(|node| needs_functional(&node.op)) {
             "import torch.nn.functional as F\n"
@@ -115,10 +117,10 @@ fn normalization(graph: &Graph, normalize: &Normalize) -> Result<(String, String
     let mut axes = String::new();
     if channels > 1 && channels < shape[0] {
         // The channels of an image one after another.
-        axes.push_str(&format!(".repeat_interleave({})", shape[0] / channels));
+        let _ = write!(axes, ".repeat_interleave({})", shape[0] / channels);
     }
     if shape.len() > 1 {
-        axes.push_str(&format!(".view(-1{})", ", 1".repeat(shape.len() - 1)));
+        let _ = write!(axes, ".view(-1{})", ", 1".repeat(shape.len() - 1));
     }
     let function = format!(
         "def normalize(inputs):\n    \"\"\"Inputs as the network needs them.\"\"\"\n    mean, std = \

@@ -1,5 +1,7 @@
 //! The modules of a network as a tree by their names, and the statements that build it.
 
+use std::fmt::Write as _;
+
 use super::names::{is_attribute, quoted, sizes};
 use crate::model::graph::{Graph, Node, Op, Projections, Shape};
 use crate::model::parameters;
@@ -74,9 +76,10 @@ impl Modules {
         let mut text = String::new();
         for child in &self.root.children {
             let made = self.made(child, 2);
-            text += &match is_attribute(&child.name) {
-                true => format!("        self.{} = {made}\n", child.name),
-                false => format!("        self.add_module({}, {made})\n", quoted(&child.name)),
+            let _ = if is_attribute(&child.name) {
+                writeln!(text, "        self.{} = {made}", child.name)
+            } else {
+                writeln!(text, "        self.add_module({}, {made})", quoted(&child.name))
             };
         }
         self.rest(&self.root, "self", true, &mut text);
@@ -104,14 +107,16 @@ impl Modules {
         for (name, shape) in &entry.tensors {
             let shape: Vec<String> = shape.iter().map(usize::to_string).collect();
             let tensor = format!("nn.Parameter(torch.zeros({}))", shape.join(", "));
-            *text += &match is_attribute(name) {
-                true => format!("        {own}.{name} = {tensor}\n"),
-                false => format!("        {own}.register_parameter({}, {tensor})\n", quoted(name)),
+            let _ = if is_attribute(name) {
+                writeln!(text, "        {own}.{name} = {tensor}")
+            } else {
+                writeln!(text, "        {own}.register_parameter({}, {tensor})", quoted(name))
             };
         }
         for child in &entry.children {
             if entry.made.is_some() {
-                *text += &format!("        {own}.add_module({}, {})\n", quoted(&child.name), self.made(child, 2));
+                let made = self.made(child, 2);
+                let _ = writeln!(text, "        {own}.add_module({}, {made})", quoted(&child.name));
             }
             self.rest(child, &step(entry, own, &child.name, is_root), false, text);
         }
@@ -134,10 +139,7 @@ impl Modules {
     pub(super) fn tensor(&self, name: &str) -> String {
         let (owner, last) = name.rsplit_once('.').map_or((None, name), |(owner, last)| (Some(owner), last));
         let owner = owner.map_or_else(|| "self".to_owned(), |owner| self.module(owner));
-        match is_attribute(last) {
-            true => format!("{owner}.{last}"),
-            false => format!("{owner}.get_parameter({})", quoted(last)),
-        }
+        if is_attribute(last) { format!("{owner}.{last}") } else { format!("{owner}.get_parameter({})", quoted(last)) }
     }
 }
 
@@ -165,7 +167,9 @@ fn add(root: &mut Entry, node: &Node, shape: &Shape) {
         };
         let output = match projections {
             Projections::Separate { query, key, value, output } => {
-                [query, key, value].into_iter().for_each(|module| project(module, *features, *bias));
+                for module in [query, key, value] {
+                    project(module, *features, *bias);
+                }
                 output
             }
             Projections::Packed { output, .. } => {
@@ -217,11 +221,11 @@ fn made(op: &Op, shape: &Shape) -> Option<String> {
         let given = [("stride", window.stride), ("padding", window.padding), ("dilation", window.dilation)];
         for ((name, value), usual) in given.into_iter().zip(usual) {
             if value != usual {
-                text += &format!(", {name}={}", axes(value));
+                let _ = write!(text, ", {name}={}", axes(value));
             }
         }
         if conv.groups() != 1 {
-            text += &format!(", groups={}", conv.groups());
+            let _ = write!(text, ", groups={}", conv.groups());
         }
         return Some(text + if conv.bias { ")" } else { ", bias=False)" });
     }
