@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn functions_are_told_apart() {
-        assert_eq!(recognised(|x| x.max(0.0).min(6.0), &[]), Some(Recognised::Activation(Op::Relu6)));
+        assert_eq!(recognised(|x| x.clamp(0.0, 6.0), &[]), Some(Recognised::Activation(Op::Relu6)));
         assert_eq!(
             recognised(|x| 0.1 * x.min(0.0) + x.max(0.0), &[]),
             Some(Recognised::Activation(Op::LeakyRelu { negative_slope: 0.1 }))
