@@ -92,10 +92,7 @@ impl Fuse {
     fn check_outputs(&self, job: &JobRequest) -> Result<()> {
         let outputs = [Some(&self.out), self.report.as_ref(), self.html.as_ref()];
         let outputs: Vec<&Path> = outputs.into_iter().flatten().map(PathBuf::as_path).collect();
-        let dataset = job.dataset.iter();
-        let data = dataset.flat_map(|data| [Some(&data.name), data.validation.as_ref(), data.test.as_ref()]).flatten();
-        let named = job.members.iter().chain(data).chain(job.reference.iter().map(|reference| &reference.name));
-        let inputs: Vec<&Path> = named.map(Path::new).chain(self.job.file()).collect();
+        let inputs: Vec<&Path> = outputs::read_by(job).chain(self.job.file()).collect();
         outputs::check(&outputs, &inputs, self.force)
     }
 

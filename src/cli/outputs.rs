@@ -6,6 +6,8 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
+use crate::plan::request::JobRequest;
+
 /// Checks every file that will be written before anything is computed.
 ///
 /// # Errors
@@ -23,6 +25,14 @@ pub(super) fn check(outputs: &[&Path], inputs: &[&Path], force: bool) -> Result<
         }
     }
     Ok(())
+}
+
+/// The files that a job reads.
+pub(super) fn read_by(job: &JobRequest) -> impl Iterator<Item = &Path> {
+    let dataset = job.dataset.iter();
+    let data = dataset.flat_map(|data| [Some(&data.name), data.validation.as_ref(), data.test.as_ref()]).flatten();
+    let reference = job.reference.iter().map(|reference| &reference.name);
+    job.members.iter().chain(data).chain(reference).map(Path::new)
 }
 
 /// Whether both lead to one file.

@@ -38,7 +38,7 @@ pub(super) struct Train {
     #[arg(long, value_name = "FILE")]
     test: Option<PathBuf>,
     /// The network: `mlp:WIDTH,…`, `lenet`, `vgg11:WIDTH`, `resnet18:WIDTH`, a graph (.json, see docs/graph.md) or a checkpoint of the same network
-    /// (.safetensors).
+    /// (.safetensors, .pt, .npz, …).
     #[arg(long, value_name = "NETWORK")]
     network: Option<String>,
     /// One member for each seed [default: 0,1,2].

@@ -114,7 +114,9 @@ impl Pickle {
 
     fn sizes(&mut self, sizes: &[usize]) {
         self.0.push(b'(');
-        sizes.iter().for_each(|size| self.integer(*size));
+        for size in sizes {
+            self.integer(*size);
+        }
         self.0.push(b't');
     }
 

@@ -17,6 +17,9 @@ pub struct EnsembleRecipe {
     pub seeds: Vec<u64>,
 }
 
+/// What the names of checkpoints end with.
+const CHECKPOINTS: [&str; 6] = ["safetensors", "pt", "pth", "bin", "ckpt", "npz"];
+
 /// Where a network comes from.
 #[derive(Debug, Clone, PartialEq)]
 pub enum NetworkSource {
@@ -53,9 +56,9 @@ impl std::str::FromStr for NetworkSource {
             _ if text == "lenet" => Ok(Self::LeNet),
             _ if text == "vgg11" => Ok(Self::Vgg11(64)),
             _ if text == "resnet18" => Ok(Self::ResNet18(64)),
-            _ if file("safetensors") => Ok(Self::Like(text.to_owned())),
+            _ if CHECKPOINTS.iter().any(|ending| file(ending)) => Ok(Self::Like(text.to_owned())),
             _ => Err(format!(
-                "expected `mlp:WIDTH,…`, `lenet`, `vgg11:WIDTH`, `resnet18:WIDTH`, {{\"graph\": …}} or a checkpoint (.safetensors) of that network, got `{text}`"
+                "expected `mlp:WIDTH,…`, `lenet`, `vgg11:WIDTH`, `resnet18:WIDTH`, {{\"graph\": …}} or a checkpoint (.safetensors, .pt, .npz, …) of that network, got `{text}`"
             )),
         }
     }

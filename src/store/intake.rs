@@ -50,7 +50,7 @@ pub enum Gate {
         total: Option<u64>,
     },
     /// The header was good.
-    Passed(CheckpointHeader),
+    Passed(Box<CheckpointHeader>),
     /// A checkpoint whose header can be read only where all of it is there.
     Whole,
 }
@@ -84,7 +84,7 @@ impl Gate {
         let needed = header_bytes(*prefix, total.unwrap_or(u64::MAX))?;
         take(head, &mut bytes, needed);
         if let (true, Some(total)) = (head.len() as u64 == needed, *total) {
-            *self = Self::Passed(read_header(&mut head.as_slice(), total)?);
+            *self = Self::Passed(Box::new(read_header(&mut head.as_slice(), total)?));
         }
         Ok(())
     }
@@ -93,7 +93,7 @@ impl Gate {
     fn end(self, file: &File, length: u64) -> Result<Option<CheckpointHeader>, IntakeError> {
         Ok(match self {
             Self::Open => None,
-            Self::Passed(header) => Some(header),
+            Self::Passed(header) => Some(*header),
             Self::Safetensors { head, .. } => Some(read_header(&mut head.as_slice(), length)?),
             Self::Checkpoint { .. } | Self::Whole => Some(read_layout(&map(file)?)?.header),
         })

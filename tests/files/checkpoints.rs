@@ -195,7 +195,7 @@ fn pickles_that_explode_are_refused_in_time() {
     assert!(error.contains("more than 100000 modules"), "{error}");
     // A module in itself.
     let own =
-        latin(format!("cm\nM\n)\u{81}q\x01}}(X\x08\0\0\0_modules}}(X\x01\0\0\0ah\x01uX\x0b\0\0\0_parameters}}ub."));
+        latin("cm\nM\n)\u{81}q\x01}(X\x08\0\0\0_modules}(X\x01\0\0\0ah\x01uX\x0b\0\0\0_parameters}ub.".to_owned());
     let error = read_layout(&legacy(&[b"\x80\x02", &own[..]].concat())).unwrap_err().to_string();
     assert!(error.contains("nested deeper"), "{error}");
     assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());

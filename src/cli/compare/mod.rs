@@ -10,8 +10,10 @@ use anyhow::{Context, Result};
 
 use super::fuse::{artifact, read_report, task};
 use super::interrupt::{Signals, say};
+use super::outputs;
 use super::progress::ProgressDisplay;
 use crate::pipeline::{self, JobOutcome};
+use crate::plan::comparison::Grid;
 use crate::plan::request::JobRequest;
 use crate::report::{Comparison, Report, Run};
 
@@ -65,6 +67,7 @@ impl Compare {
     /// Runs the plan to its end.
     pub(super) fn run(self) -> Result<ExitCode> {
         let plan = plan::read(&self.plan, self.quick)?;
+        self.check_outputs(&plan)?;
         let interruption = Signals::listen()?;
         let mut comparison = Comparison::new(plan.title.clone(), self.quick);
         for (index, cell) in plan.cells().enumerate() {
@@ -97,6 +100,14 @@ impl Compare {
         print!("{comparison}");
         let failed = comparison.runs.iter().any(|run| run.error.is_some());
         Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+
+    /// Checks that no result goes over an input; an earlier comparison is replaced.
+    fn check_outputs(&self, plan: &Grid) -> Result<()> {
+        let outputs: Vec<&Path> = [&self.report, &self.html].into_iter().flatten().map(PathBuf::as_path).collect();
+        let jobs = plan.cells().map(|cell| plan::job(plan, &cell)).collect::<Result<Vec<_>>>()?;
+        let inputs: Vec<&Path> = jobs.iter().flat_map(outputs::read_by).chain([&*self.plan]).collect();
+        outputs::check(&outputs, &inputs, true)
     }
 
     /// Computes one job; none when it was stopped.

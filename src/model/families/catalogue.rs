@@ -2,13 +2,16 @@
 
 use serde::Serialize;
 
+use crate::model::families::mlp::OUTPUTS;
 use crate::model::families::modules::modules;
 use crate::model::families::named::Tensors;
 use crate::model::families::{
-    Candidate, Given, Unfit, convnet, convnext, densenet, efficientnet, mlp, mobilenet_v2, mobilenet_v3, pickled,
-    resnet, vit, wide_resnet,
+    Candidate, Given, Unfit, builder, convnet, convnext, densenet, efficientnet, mlp, mobilenet_v2, mobilenet_v3,
+    pickled, resnet, vit, wide_resnet,
 };
+use crate::model::graph::{Graph, Node, NodeId};
 use crate::model::header::CheckpointHeader;
+use crate::settings::{Activation, Settings};
 
 /// A family of networks that checkpoints are recognised as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -88,12 +91,37 @@ const MOST_TENSORS: usize = 20_000;
 /// All networks that fit a checkpoint: its names and shapes, and its modules, where it is a pickled model.
 pub(super) fn candidates(header: &CheckpointHeader, given: Given<'_>) -> Result<Vec<Candidate>, Unfit> {
     let mut found = named(header, given)?;
+    let fitting = found.len();
     let first = found.first().and_then(|first| pickled::contradiction(header, &first.graph));
     found.retain(|candidate| pickled::contradiction(header, &candidate.graph).is_none());
-    match first {
-        Some(what) if found.is_empty() => Err(Unfit::Unknown(format!("no network that is known fits {what}"))),
+    match (first, &found[..], given.settings.output) {
+        (Some(what), [], _) => Err(Unfit::Unknown(format!("no network that is known fits {what}"))),
+        // What a model's own code calls behind the last layer is open where its modules have decided all else.
+        (_, [only], None)
+            if fitting > 1 && only.settings.output.is_none() && *given.settings == Settings::default() =>
+        {
+            Ok(OUTPUTS.iter().filter_map(|function| with_output(only, *function)).collect())
+        }
+        (_, _, Some(function)) if found.iter().all(|candidate| candidate.settings.output.is_none()) => {
+            Ok(found.iter().filter_map(|candidate| with_output(candidate, function)).collect())
+        }
         _ => Ok(found),
     }
+}
+
+/// The network with `function` behind its last layer.
+fn with_output(candidate: &Candidate, function: Activation) -> Option<Candidate> {
+    let mut nodes = candidate.graph.nodes().to_vec();
+    if let Some(op) = builder::function(function) {
+        let mut name = "output".to_owned();
+        while nodes.iter().any(|node| node.name == name) {
+            name.push('_');
+        }
+        let inputs = vec![NodeId(nodes.len() - 1)];
+        nodes.push(Node { name, op, inputs });
+    }
+    let settings = Settings { output: Some(function), ..candidate.settings.clone() };
+    Some(Candidate { graph: Graph::new(nodes).ok()?, settings, ..candidate.clone() })
 }
 
 /// All networks that fit the names and shapes of a checkpoint.

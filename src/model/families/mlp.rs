@@ -29,6 +29,9 @@ pub(super) const FUNCTIONS: [Activation; 16] = [
     Activation::None,
 ];
 
+/// Functions that may stand behind the last layer.
+pub(super) const OUTPUTS: [Activation; 3] = [Activation::None, Activation::Sigmoid, Activation::Tanh];
+
 /// Whether all dense modules are matrices.
 pub(super) fn applies(modules: &[Module]) -> bool {
     modules.iter().all(|module| !matches!(module.kind, ModuleKind::Conv { .. }))
@@ -69,10 +72,9 @@ pub(super) fn candidates(
     Ok(found)
 }
 
-/// Functions that may stand behind the last layer.
+/// One value of the setting `output` for each function that may stand behind the last layer.
 fn outputs() -> [Settings; 3] {
-    [Activation::None, Activation::Sigmoid, Activation::Tanh]
-        .map(|function| Settings { output: Some(function), ..Settings::default() })
+    OUTPUTS.map(|function| Settings { output: Some(function), ..Settings::default() })
 }
 
 /// One value of the setting `order` for each order, where there are several or one is given.

@@ -30,7 +30,7 @@ pub enum Foreign {
     /// A tar archive.
     #[error("the file is a tar archive that holds no checkpoint: upload the checkpoint itself")]
     Tar,
-    /// A program of TorchScript.
+    /// A program of `TorchScript`.
     #[error(
         "the file is TorchScript: save its weights with \
          `torch.save(dict(torch.jit.load(file).state_dict()), other_file)`"

@@ -1,9 +1,8 @@
 //! Where in a pickle the weights are: a `state_dict`, a whole model, or an entry of a dict that training code saved.
 
 use super::error::PyTorchError;
-use super::model;
 use super::value::{Pickle, Value};
-use crate::model::header::ModuleInfo;
+use super::{Found, model};
 
 /// Names under which training code saves weights.
 const USUAL: [&str; 9] =
@@ -14,17 +13,6 @@ const AVERAGES: [&str; 3] = ["ema", "swa", "averaged"];
 const MAX_DEPTH: usize = 8;
 /// Names that a message lists at most.
 const SHOWN: usize = 8;
-
-/// Weights by their names.
-#[derive(Debug, Default)]
-pub(super) struct Found {
-    /// Tensors, or what stands in place of one.
-    pub(super) tensors: Vec<(String, Value)>,
-    /// What was chosen or left out, in words.
-    pub(super) notes: Vec<String>,
-    /// The modules, where it is a whole model.
-    pub(super) modules: Vec<ModuleInfo>,
-}
 
 /// The weights of a pickle.
 ///
@@ -64,9 +52,8 @@ fn choose<'a>(pickle: &Pickle<'a>, value: Value, path: &str) -> Result<Option<&'
     let itself = entries.iter().any(|(_, value)| is_tensor(*value));
     let plain: Vec<&str> = names.iter().copied().filter(|name| !is_average(name)).collect();
     match (&usual[..], &plain[..], &names[..]) {
-        ([one], _, _) => Ok(Some(one)),
         ([], _, _) if itself => Ok(None),
-        ([], [one], _) | ([], [], [one]) => Ok(Some(one)),
+        ([one], _, _) | ([], [one], _) | ([], [], [one]) => Ok(Some(one)),
         ([], [], []) => Ok(None),
         _ => {
             let several = if usual.is_empty() { &names } else { &usual };
@@ -90,14 +77,10 @@ fn left_out(pickle: &Pickle<'_>, value: Value, chosen: &str, path: &str) -> Opti
         names.collect::<Vec<_>>().join(", ")
     };
     let (weights, rest) = (quoted(true), quoted(false));
-    let mut note = format!("the weights are the entry `{}` of the file", shown(&below(path, chosen)));
-    if !weights.is_empty() {
-        note += &format!("; not those beside it: {weights}");
-    }
-    if !rest.is_empty() {
-        note += &format!("; not read: {rest}");
-    }
-    Some(note)
+    let chosen = format!("the weights are the entry `{}` of the file", shown(&below(path, chosen)));
+    let said = [("; not those beside it: ", weights), ("; not read: ", rest)];
+    let said = said.into_iter().filter(|(_, names)| !names.is_empty()).map(|(said, names)| said.to_owned() + &names);
+    Some(chosen + &said.collect::<String>())
 }
 
 /// Whether it is a model, or a dict with a tensor under a text.
