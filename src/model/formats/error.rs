@@ -2,7 +2,7 @@
 
 use crate::domain::problem::Code;
 use crate::model::formats::archive::ArchiveError;
-use crate::model::formats::bundle::BundleError;
+use crate::model::formats::bundle::error::BundleError;
 use crate::model::formats::foreign::Foreign;
 use crate::model::formats::limits::{MAX_HEADER_BYTES, MAX_NAME_BYTES, MAX_RANK, MAX_TENSORS};
 use crate::model::formats::onnx::OnnxError;

@@ -19,10 +19,21 @@ pub(super) use zipped::{folder, read as read_zip};
 use self::error::PyTorchError;
 use self::storages::Storages;
 use self::value::{Pickle, Value};
-use self::weights::Found;
 use crate::model::formats::error::FormatError;
 use crate::model::formats::layout::Layout;
 use crate::model::formats::limits::MAX_TENSORS;
+use crate::model::header::ModuleInfo;
+
+/// Weights by their names.
+#[derive(Debug, Default)]
+struct Found {
+    /// Tensors, or what stands in place of one.
+    tensors: Vec<(String, Value)>,
+    /// What was chosen or left out, in words.
+    notes: Vec<String>,
+    /// The modules, where it is a whole model.
+    modules: Vec<ModuleInfo>,
+}
 
 /// The weights of a pickle whose tensors lie in `storages`.
 fn lay_out(pickle: &Pickle<'_>, storages: &impl Storages) -> Result<Layout, FormatError> {

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value as Json, json};
 
+use super::Found;
 use super::error::PyTorchError;
 use super::value::{Pickle, Value};
-use super::weights::Found;
 use crate::model::formats::limits::{MAX_MODULE_DEPTH, MAX_MODULES, MAX_NAME_BYTES, MAX_TENSORS};
 use crate::model::header::ModuleInfo;
 

@@ -1,9 +1,8 @@
 //! Where in a pickle the weights are: a `state_dict`, a whole model, or an entry of a dict that training code saved.
 
 use super::error::PyTorchError;
-use super::model;
 use super::value::{Pickle, Value};
-use crate::model::header::ModuleInfo;
+use super::{Found, model};
 
 /// Names under which training code saves weights.
 const USUAL: [&str; 9] =
@@ -14,17 +13,6 @@ const AVERAGES: [&str; 3] = ["ema", "swa", "averaged"];
 const MAX_DEPTH: usize = 8;
 /// Names that a message lists at most.
 const SHOWN: usize = 8;
-
-/// Weights by their names.
-#[derive(Debug, Default)]
-pub(super) struct Found {
-    /// Tensors, or what stands in place of one.
-    pub(super) tensors: Vec<(String, Value)>,
-    /// What was chosen or left out, in words.
-    pub(super) notes: Vec<String>,
-    /// The modules, where it is a whole model.
-    pub(super) modules: Vec<ModuleInfo>,
-}
 
 /// The weights of a pickle.
 ///

@@ -1,10 +1,13 @@
 //! A folder of the Hugging Face Hub as one zip or tar archive: `model.safetensors`, or its shards and their index.
 
+pub mod error;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Cursor;
 
 use serde::Deserialize;
 
+use self::error::BundleError;
 use super::archive::{Archive, Content, shown};
 use super::error::FormatError;
 use super::foreign::Foreign;
@@ -19,46 +22,6 @@ const SHARD: &str = ".safetensors";
 const TORCH: [&str; 2] = [".bin", ".pt"];
 /// Longest index that is read, in bytes.
 const MAX_INDEX_BYTES: u64 = 16 << 20;
-
-/// Why a folder of shards is not a checkpoint.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BundleError {
-    /// The tar archive ends early, or is none.
-    #[error("the tar archive is damaged or truncated: {0}")]
-    Tar(String),
-    /// Several files of weights, and nothing that says which.
-    #[error("the archive holds several files of weights without an index: {}; pack one model alone, with its index", .0.join(", "))]
-    Several(Vec<String>),
-    /// Not the JSON of an index.
-    #[error("`{name}` in the archive is no index of shards: {reason}")]
-    Index {
-        /// The index.
-        name: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// Shards that the index names.
-    #[error("the archive lacks shards that its index names: {}; pack the whole folder", .0.join(", "))]
-    MissingShards(Vec<String>),
-    /// A tensor that the index promises.
-    #[error(
-        "the index says that `{shard}` holds the tensor `{name}`, which it does not: the files are of different models"
-    )]
-    MissingTensor {
-        /// The tensor.
-        name: String,
-        /// The shard.
-        shard: String,
-    },
-    /// A shard that is no file of safetensors.
-    #[error("`{name}` in the archive: {fault}")]
-    Shard {
-        /// The shard.
-        name: String,
-        /// What is wrong with it.
-        fault: Box<FormatError>,
-    },
-}
 
 /// Which shard holds each tensor.
 #[derive(Deserialize)]
@@ -140,7 +103,7 @@ fn shard(archive: &Archive<'_>, name: &str) -> Result<Vec<Entry>, FormatError> {
     let header = prefix.first_chunk().map_or(0, |prefix| u64::from_le_bytes(*prefix)).min(MAX_HEADER_BYTES);
     let front = archive.front(name, PREFIX_BYTES + header)?;
     let layout = safetensors::read_layout(&mut &front[..], content.size())
-        .map_err(|fault| BundleError::Shard { name: shown(name), fault: Box::new(fault) })?;
+        .map_err(|fault| BundleError::Shard { name: shown(name), fault: fault.to_string() })?;
     let tensors = layout.spans().filter_map(|(info, begin, end)| {
         let shape: Vec<u64> = info.shape.iter().map(|axis| *axis as u64).collect();
         let place = match content {
