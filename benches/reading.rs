@@ -75,8 +75,8 @@ fn npz(checkpoint: &Checkpoint, path: &Path) -> Result<()> {
     let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
     for (info, bytes) in checkpoint.tensors() {
         zip.start_file(format!("{}.npy", info.name), stored)?;
-        let shape: String = info.shape.iter().map(|axis| format!("{axis}, ")).collect();
-        let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({shape}), }}");
+        let shape: Vec<String> = info.shape.iter().map(usize::to_string).collect();
+        let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({},), }}", shape.join(", "));
         let header = format!("{header:<117}\n");
         zip.write_all(b"\x93NUMPY\x01\x00")?;
         zip.write_all(&(header.len() as u16).to_le_bytes())?;

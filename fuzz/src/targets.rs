@@ -88,7 +88,7 @@ pub fn onnx(bytes: &[u8]) -> bool {
         let written = in_memory(bytes, |path| {
             let file = Checkpoint::open(path).expect("its layout was read");
             let mut written = Vec::new();
-            export::write_onnx(&network, &file, &export::Options::default(), &mut written).ok().map(|()| written)
+            export::write_onnx(&network, &file, None, &mut written).ok().map(|()| written)
         });
         if let Some(written) = written {
             let again = formats::read_layout(&written).unwrap_or_else(|error| panic!("{form}: {error}"));

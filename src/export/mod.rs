@@ -111,7 +111,7 @@ pub fn write(
         ExportFormat::Safetensors => safetensors::write(checkpoint, graph, out).map_err(|error| unwritten(&error)),
         ExportFormat::PyTorch => pytorch::write_pytorch(&checkpoint.tensors(), out).map_err(|error| unwritten(&error)),
         ExportFormat::Onnx => {
-            onnx::write_onnx(known()?, checkpoint, &onnx::Options { normalize: options.normalize.clone() }, out)?;
+            onnx::write_onnx(known()?, checkpoint, options.normalize.as_ref(), out)?;
             Ok(())
         }
         ExportFormat::Python => {

@@ -8,7 +8,7 @@ use crate::common::app::TestApp;
 use crate::common::shared_data::shared;
 use crate::common::weights::{self, header};
 use engraft::exec::CpuNetwork;
-use engraft::export::onnx::{Options, write_onnx};
+use engraft::export::onnx::write_onnx;
 use engraft::fusion::Member;
 use engraft::fusion::reference::verify::{Agreement, TOLERANCE, reference};
 use engraft::kernels::Float;
@@ -177,7 +177,7 @@ fn every_network_survives_onnx() {
         let graph = recognise(&name, &fixture, &header);
         let weights = weights::state_dict(&header, fixture.seed);
         let mut file = std::fs::File::create(&path).expect("a file");
-        write_onnx(&graph, &weights, &Options::default(), &mut file).expect(&name);
+        write_onnx(&graph, &weights, None, &mut file).expect(&name);
         let read = engraft::tensors::Checkpoint::open(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
         let shapes = |tensors: &[TensorInfo]| -> BTreeMap<String, Shape> {
             let floats = tensors.iter().filter(|info| info.dtype.is_float());

@@ -26,13 +26,6 @@ const OUTPUT: &str = "logits";
 /// Elements that are converted to bytes at once.
 const CHUNK: usize = 1 << 16;
 
-/// What an export may add to the network.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Options {
-    /// Normalises inputs within the file.
-    pub normalize: Option<Normalize>,
-}
-
 /// Why a network was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum OnnxExportError {
@@ -94,11 +87,11 @@ impl From<OnnxExportError> for Problem {
 pub fn write_onnx(
     graph: &Graph,
     weights: &dyn Weights,
-    options: &Options,
+    normalize: Option<&Normalize>,
     out: &mut impl Write,
 ) -> Result<(), OnnxExportError> {
     let mut emitter = Emitter::new(graph, weights);
-    emitter.run(options.normalize.as_ref())?;
+    emitter.run(normalize)?;
     let (nodes, initializers) = emitter.finish();
     let mut tail = Vec::new();
     put_bytes(&mut tail, 11, &message::value_info(INPUT, graph.input_shape()));
