@@ -25,10 +25,11 @@ use serde_json::Value;
 pub type Target = fn(&[u8]) -> bool;
 
 /// Every target with its name.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("checkpoint", checkpoint),
     ("pytorch", pytorch),
     ("npz", npz),
+    ("bundle", bundle),
     ("graph", graph),
     ("job", job),
     ("recipe_and_comparison", recipe_and_comparison),
@@ -72,6 +73,11 @@ pub fn pytorch(bytes: &[u8]) -> bool {
 
 /// An archive of arrays.
 pub fn npz(bytes: &[u8]) -> bool {
+    layout(bytes)
+}
+
+/// A folder of shards as one archive.
+pub fn bundle(bytes: &[u8]) -> bool {
     layout(bytes)
 }
 

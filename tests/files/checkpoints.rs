@@ -146,6 +146,7 @@ fn hostile_pickles_are_refused() {
     let negative = b"J\xff\xff\xff\xff";
     let one = b"K\x01";
     let lists = b"]q\0".iter().chain(b"(h\0h\0h\0h\0e".repeat(1000).iter()).copied().collect::<Vec<u8>>();
+    let compiled = b"\x80\x02ctorch._dynamo.eval_frame\nOptimizedModule\ncm\nM\n)\x81}(X\x08\0\0\0_modules}X\x0b\0\0\0_parameters}ubN\x86R.";
     assert!(read_layout(b"").unwrap_err().to_string().contains("empty"));
     for (what, pickle, said) in [
         ("elements that are not there", tensor(one, b"K\0", one, one), "the file does not hold"),
@@ -163,6 +164,7 @@ fn hostile_pickles_are_refused() {
         ("a text that ends behind the file", b"\x80\x02X\xff\xff\xff\xff".to_vec(), "truncated"),
         ("a list in itself", [b"\x80\x02", &lists[..], b"."].concat(), "(a list)"),
         ("a call of a call", b"\x80\x02cos\nsystem\nX\x02\0\0\0ls\x85R\x85R.".to_vec(), "damaged"),
+        ("a compiled model without parameters", compiled.to_vec(), "a model without parameters"),
         ("a system call", b"\x80\x02cos\nsystem\nX\x02\0\0\0ls\x85R.".to_vec(), "class `os.system`"),
     ] {
         let error = read_layout(&legacy(&pickle)).map(|_| ()).expect_err(what).to_string();
