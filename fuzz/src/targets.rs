@@ -26,11 +26,12 @@ use serde_json::Value;
 pub type Target = fn(&[u8]) -> bool;
 
 /// Every target with its name.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("checkpoint", checkpoint),
     ("pytorch", pytorch),
     ("npz", npz),
     ("onnx", onnx),
+    ("bundle", bundle),
     ("graph", graph),
     ("job", job),
     ("recipe_and_comparison", recipe_and_comparison),
@@ -96,6 +97,11 @@ pub fn onnx(bytes: &[u8]) -> bool {
         }
     }
     self::layout(bytes)
+}
+
+/// A folder of shards as one archive.
+pub fn bundle(bytes: &[u8]) -> bool {
+    layout(bytes)
 }
 
 /// A checkpoint of any format, recognised by its content; its tensors too, where they are few.

@@ -70,7 +70,7 @@ fn blob(app: &TestApp, part: &str) -> std::path::PathBuf {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.to_string_lossy().contains(part) {
+            } else if path.to_string_lossy().contains(part) && path.extension().is_none() {
                 return path;
             }
         }

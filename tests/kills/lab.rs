@@ -170,7 +170,11 @@ impl Lab {
     pub(crate) async fn digests(&self, job: JobId) -> BTreeMap<String, String> {
         let artifacts = self.app.state.jobs.artifacts(job).await.expect("reads");
         let names: Vec<&str> = artifacts.iter().map(|artifact| artifact.name.as_str()).collect();
-        assert_eq!(names, ["architecture", "model", "provenance", "report", "report.html"], "{job}");
+        assert_eq!(
+            names,
+            ["architecture", "card", "model", "model.py", "provenance", "report", "report.html"],
+            "{job}"
+        );
         let mut digests = BTreeMap::new();
         for artifact in artifacts {
             let path = self.app.state.blobs.path_of(&artifact.blob_key).expect("a key");

@@ -21,7 +21,7 @@ use self::storages::Storages;
 use self::value::{Pickle, Value};
 use crate::model::formats::error::FormatError;
 use crate::model::formats::layout::Layout;
-use crate::model::formats::limits::MAX_TENSORS;
+use crate::model::formats::limits::{MAX_NAME_BYTES, MAX_TENSORS};
 use crate::model::header::ModuleInfo;
 
 /// Weights by their names.
@@ -43,6 +43,10 @@ fn lay_out(pickle: &Pickle<'_>, storages: &impl Storages) -> Result<Layout, Form
     }
     let mut entries = Vec::with_capacity(tensors.len());
     for (name, value) in tensors {
+        // Before a message repeats it.
+        if name.len() > MAX_NAME_BYTES {
+            return Err(FormatError::BadName { start: name.chars().take(32).collect(), len: name.len() });
+        }
         match value {
             Value::Tensor(id) => {
                 entries.push(storages::entry(pickle, storages, name, &pickle.heap.tensors[id as usize])?);

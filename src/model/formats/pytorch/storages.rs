@@ -21,7 +21,7 @@ pub(super) fn entry(
 ) -> Result<Entry, FormatError> {
     let Element::Known(dtype) = tensor.element else {
         let dtype = match tensor.element {
-            Element::Unknown(name) => pickle.str(name).to_owned(),
+            Element::Unknown(name) => pickle.str(name).chars().take(64).collect(),
             _ => "bytes".to_owned(),
         };
         return Err(FormatError::UnknownDtype { name, dtype });
