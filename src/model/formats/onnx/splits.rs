@@ -53,10 +53,15 @@ pub(super) fn parts_of<'a>(node: &FileNode<'a>, operands: &[Option<Value<'a>>]) 
     let axis = place_of_axis(node.integer("axis").unwrap_or(0), sizes.len())?;
     let size = sizes[axis].usize().ok_or("the axis depends on the batch")?;
     let split = integers(node, "split", operands, 1)?;
+    let too_many = || format!("more than {MAX_PARTS} parts are not read");
     let each = match (split.as_deref(), operands.get(1)) {
+        (None, _) if size > MAX_PARTS => return Err(too_many()),
         (None, _) => vec![1; size],
         (Some([one]), Some(Some(Value::Constant(own)))) if own.dims.is_empty() => {
             let one = usize::try_from(*one).ok().filter(|one| *one > 0).ok_or("a part is empty")?;
+            if size.div_ceil(one) > MAX_PARTS {
+                return Err(too_many());
+            }
             (0..size.div_ceil(one)).map(|part| one.min(size - part * one)).collect()
         }
         (Some(sizes), _) => {
@@ -65,7 +70,7 @@ pub(super) fn parts_of<'a>(node: &FileNode<'a>, operands: &[Option<Value<'a>>]) 
         }
     };
     if each.len() > MAX_PARTS {
-        return Err(format!("more than {MAX_PARTS} parts are not read"));
+        return Err(too_many());
     }
     let drop_axis = split.is_none() && !switch(node, "keepdims", true);
     let mut begin = 0;
