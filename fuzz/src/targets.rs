@@ -26,11 +26,12 @@ use serde_json::Value;
 pub type Target = fn(&[u8]) -> bool;
 
 /// Every target with its name.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("checkpoint", checkpoint),
     ("pytorch", pytorch),
     ("npz", npz),
     ("onnx", onnx),
+    ("bundle", bundle),
     ("graph", graph),
     ("job", job),
     ("recipe_and_comparison", recipe_and_comparison),
@@ -79,6 +80,7 @@ pub fn npz(bytes: &[u8]) -> bool {
 
 /// An ONNX model. What is read as a network is written and read again as one with the same tensors.
 pub fn onnx(bytes: &[u8]) -> bool {
+    let Ok(formats::Format::Onnx) = formats::recognise(bytes) else { return false };
     let Ok(layout) = formats::read_layout(bytes) else { return false };
     let tensors = &layout.header.tensors;
     let Some(form) = layout.header.stated.clone() else { return true };
@@ -96,6 +98,11 @@ pub fn onnx(bytes: &[u8]) -> bool {
         }
     }
     self::layout(bytes)
+}
+
+/// A folder of shards as one archive.
+pub fn bundle(bytes: &[u8]) -> bool {
+    layout(bytes)
 }
 
 /// A checkpoint of any format, recognised by its content; its tensors too, where they are few.

@@ -146,6 +146,7 @@ fn hostile_pickles_are_refused() {
     let negative = b"J\xff\xff\xff\xff";
     let one = b"K\x01";
     let lists = b"]q\0".iter().chain(b"(h\0h\0h\0h\0e".repeat(1000).iter()).copied().collect::<Vec<u8>>();
+    let compiled = b"\x80\x02ctorch._dynamo.eval_frame\nOptimizedModule\ncm\nM\n)\x81}(X\x08\0\0\0_modules}X\x0b\0\0\0_parameters}ubN\x86R.";
     assert!(read_layout(b"").unwrap_err().to_string().contains("empty"));
     for (what, pickle, said) in [
         ("elements that are not there", tensor(one, b"K\0", one, one), "the file does not hold"),
@@ -163,11 +164,54 @@ fn hostile_pickles_are_refused() {
         ("a text that ends behind the file", b"\x80\x02X\xff\xff\xff\xff".to_vec(), "truncated"),
         ("a list in itself", [b"\x80\x02", &lists[..], b"."].concat(), "(a list)"),
         ("a call of a call", b"\x80\x02cos\nsystem\nX\x02\0\0\0ls\x85R\x85R.".to_vec(), "damaged"),
+        ("a compiled model without parameters", compiled.to_vec(), "a model without parameters"),
         ("a system call", b"\x80\x02cos\nsystem\nX\x02\0\0\0ls\x85R.".to_vec(), "class `os.system`"),
     ] {
         let error = read_layout(&legacy(&pickle)).map(|_| ()).expect_err(what).to_string();
         assert!(error.contains(said), "{what}: {error}");
     }
+}
+
+/// Where the directory of the zip archive `file` has the entry whose name ends with `name`.
+fn directory_entry(file: &[u8], name: &[u8]) -> usize {
+    let is = |at: &usize| {
+        let length = usize::from(file[at + 28]);
+        file[*at..].starts_with(b"PK\x01\x02") && file[at + 46..at + 46 + length].ends_with(name)
+    };
+    (0..file.len() - 46).find(is).expect("an entry")
+}
+
+#[test]
+fn hostile_archives_are_refused() {
+    let read = |name: &str| std::fs::read(folder().join(name)).expect("a fixture");
+    // A storage that would be 4 GB when unpacked, and is not.
+    let mut bomb = read("deflated.pt");
+    let at = directory_entry(&bomb, b"data/0");
+    bomb[at + 24..at + 28].copy_from_slice(&0xffff_fff0_u32.to_le_bytes());
+    assert!(matches!(read_layout(&bomb), Err(FormatError::CopiesTooLarge { bytes: 0xffff_fff0.., .. })));
+    // Two storages of one name.
+    let mut twice = read("unaligned.pt");
+    let at = directory_entry(&twice, b"data/1");
+    let last = at + 46 + usize::from(twice[at + 28]) - 1;
+    twice[last] = b'0';
+    let error = read_layout(&twice).unwrap_err().to_string();
+    assert!(error.contains("data/0` twice"), "{error}");
+    // A storage with fewer bytes than its tensors: all of it is there, but in another entry.
+    let mut short = read("unaligned.pt");
+    let at = directory_entry(&short, b"data/0");
+    for field in [20, 24] {
+        short[at + field..at + field + 4].copy_from_slice(&4_u32.to_le_bytes());
+    }
+    let error = read_layout(&short).unwrap_err().to_string();
+    assert!(error.contains("shorter than the pickle says"), "{error}");
+    // What is unpacked is not what was packed.
+    let mut damaged = read("deflated.pt");
+    let at = directory_entry(&damaged, b"data/0");
+    damaged[at + 16] ^= 1;
+    let path = tempfile::tempdir().expect("a folder");
+    std::fs::write(path.path().join("damaged.pt"), &damaged).expect("writes");
+    let error = Checkpoint::open(&path.path().join("damaged.pt")).unwrap_err().to_string();
+    assert!(error.contains("its checksum is wrong"), "{error}");
 }
 
 #[test]

@@ -81,6 +81,7 @@ fn what_fits_no_network_that_is_known_is_refused() {
     for (name, shape, said) in [
         ("named_reflect", [3, 12, 12], "the padding of `conv1`"),
         ("named_strided", [3, 12, 12], "the settings of the module `conv1`"),
+        ("unbiased", [3, 2, 2], "module `1` (weight [4])"),
         ("split_mixed", [3, 2, 2], "runs behind `second."),
     ] {
         let shape = shape.to_vec();

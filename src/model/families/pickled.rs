@@ -5,6 +5,7 @@ use crate::model::families::modular::{Part, Reads, part};
 use crate::model::families::{Candidate, UNNAMED};
 use crate::model::graph::{Graph, Node, NodeId, Op, Shape};
 use crate::model::header::{CheckpointHeader, ModuleInfo};
+use crate::model::parameters;
 use crate::settings::Settings;
 
 /// The class whose modules run one behind the other.
@@ -80,7 +81,8 @@ pub(super) fn graph(header: &CheckpointHeader, input: &Shape) -> Option<Graph> {
             Part::Op(op) => add(name, op),
         }
     }
-    Graph::new(nodes).ok()
+    // Parts without the tensors that they have here, such as a LayerNorm without bias, are others.
+    Graph::new(nodes).ok().filter(|graph| parameters::compare(graph, header, "").is_empty())
 }
 
 /// What in `graph`, a network that fits the names and shapes of `header`, its modules contradict, in words: a module with

@@ -107,6 +107,8 @@ pub(super) fn call(
 fn of_torch(heap: &mut Heap, bytes: &[u8], function: Text, arguments: &[Value]) -> Result<Option<Value>, &'static str> {
     match (function.of(bytes), arguments) {
         ("_rebuild_parameter" | "_rebuild_parameter_with_state", &[data, ..]) => Ok(Some(data)),
+        // What `torch.compile` returns holds the network itself.
+        ("OptimizedModule", &[network @ Value::Object(_), ..]) => Ok(Some(network)),
         ("_rebuild_tensor" | "_rebuild_tensor_v2", &[storage, offset, shape, strides, ..]) => {
             tensor(heap, [storage, offset, shape, strides], None).map(Some)
         }
