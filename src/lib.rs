@@ -8,7 +8,7 @@
 //!
 //! | module | what lives there |
 //! | --- | --- |
-//! | [`cli`] | the commands: `serve`, `worker`, `fuse`, `inspect`, `demo`, `keys`, `openapi` |
+//! | [`cli`] | the commands: `serve`, `worker`, `fuse`, `inspect`, `convert`, `demo`, `keys`, `openapi` |
 //! | [`app`] | the composition root: database, stores, router, workers |
 //! | [`http`] | the API: one file per resource, problems, wire types |
 //! | [`worker`] | claims jobs, renews leases, supervises the child process that computes; reads uploaded datasets through |

@@ -80,6 +80,7 @@ pub fn npz(bytes: &[u8]) -> bool {
 
 /// An ONNX model. What is read as a network is written and read again as one with the same tensors.
 pub fn onnx(bytes: &[u8]) -> bool {
+    let Ok(formats::Format::Onnx) = formats::recognise(bytes) else { return false };
     let Ok(layout) = formats::read_layout(bytes) else { return false };
     let tensors = &layout.header.tensors;
     let Some(form) = layout.header.stated.clone() else { return true };

@@ -200,8 +200,16 @@ fn sizes_that_no_file_has_are_refused() {
     for operator in ["Reshape", "Expand", "Tile"] {
         assert!(read(&model(&[(operator, &["x", "s"], "y")], std::slice::from_ref(&shape), &[1, 2])).is_err());
     }
-    // A constant that grows with every node.
+    // Lists of more parts than memory holds, and sums of sizes that overflow.
     let one = tensor("one", 1, &[1], &floats(&[1.0]));
+    let endless = tensor("s", 7, &[1], &i64::MAX.to_le_bytes());
+    for operator in ["SplitToSequence", "Concat"] {
+        let nodes = [("Expand", &["one", "s"][..], "a"), (operator, &["a", "a"], "b"), ("Add", &["x", "b"], "y")];
+        assert!(read(&model(&nodes, &[one.clone(), endless.clone()], &[1, 2])).is_err(), "{operator}");
+        let nodes = [("Expand", &["one", "s"][..], "a"), (operator, &["a"], "b"), ("Add", &["x", "b"], "y")];
+        assert!(read(&model(&nodes, &[one.clone(), endless.clone()], &[1, 2])).is_err(), "{operator}");
+    }
+    // A constant that grows with every node.
     let large = tensor("s", 7, &[1], &(1_i64 << 16).to_le_bytes());
     let names: Vec<String> = (0..2000).map(|index| format!("c{index}")).collect();
     let mut nodes = vec![("Expand", vec!["one", "s"], names[0].as_str())];

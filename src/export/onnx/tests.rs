@@ -9,7 +9,7 @@ use super::*;
 use crate::fusion::Member;
 use crate::fusion::reference::verify;
 use crate::model::formats::onnx;
-use crate::model::graph::Op;
+use crate::model::graph::{Node, Op};
 use crate::model::parameters;
 use crate::tensors::{Checkpoint, StateDict};
 
@@ -64,15 +64,16 @@ fn read(bytes: &[u8]) -> (Checkpoint, Graph) {
     (checkpoint, graph)
 }
 
-/// Whether the reader is known to refuse the operation: pools over parts of different sizes are no single operator of ONNX.
+/// Whether the reader is known to refuse the operation: maxima over parts of different sizes are no single operator of ONNX.
 fn is_refused(graph: &Graph) -> bool {
-    graph.iter().any(|(id, node)| match node.op {
-        Op::AdaptiveAvgPool2d { output } | Op::AdaptiveMaxPool2d { output } => {
-            let input = graph.shape(node.inputs[0]);
-            output.iter().zip(&input[1..]).any(|(output, input)| !input.is_multiple_of(*output)) && id.0 > 0
+    let parts_differ = |node: &Node| match node.op {
+        Op::AdaptiveMaxPool2d { output } => {
+            let input = &graph.shape(node.inputs[0])[1..];
+            output.iter().zip(input).any(|(output, input)| !input.is_multiple_of(*output))
         }
         _ => false,
-    })
+    };
+    graph.nodes().iter().any(parts_differ)
 }
 
 #[test]

@@ -2,11 +2,9 @@
 
 use std::rc::Rc;
 
-use super::file::shortest;
-use super::file_tensor::{Data, FileTensor};
+use super::file_tensor::FileTensor;
+use super::numbers::{float, whole_numbers};
 use super::size::{Size, shown};
-use crate::model::header::Dtype;
-use half::{bf16, f16};
 
 /// Most elements of a constant that is computed with.
 pub(super) const MAX_SMALL: usize = 1 << 16;
@@ -46,38 +44,6 @@ pub(super) fn row_major(dims: &[Size]) -> Option<Vec<usize>> {
         all = all.checked_mul(dim.usize()?)?;
     }
     Some(strides)
-}
-
-fn whole_numbers(tensor: &FileTensor<'_>) -> Option<Vec<i64>> {
-    let bytes = bytes(tensor);
-    let each = |read: fn(&[u8]) -> i64| Some(bytes.chunks_exact(tensor.dtype.size()).map(read).collect());
-    match tensor.dtype {
-        Dtype::I64 | Dtype::U64 => each(|bytes| bytes.try_into().map_or(0, i64::from_le_bytes)),
-        Dtype::I32 => each(|bytes| bytes.try_into().map_or(0, i32::from_le_bytes).into()),
-        Dtype::U8 | Dtype::Bool => each(|bytes| bytes[0].into()),
-        _ => None,
-    }
-}
-
-/// The bytes of a tensor.
-pub(super) fn bytes<'a>(tensor: &'a FileTensor<'_>) -> &'a [u8] {
-    match &tensor.data {
-        Data::Span(piece) => piece.bytes,
-        Data::Owned(bytes) => bytes,
-    }
-}
-
-/// Element `index` of a float tensor.
-fn float(tensor: &FileTensor<'_>, index: usize) -> Option<f64> {
-    let size = tensor.dtype.size();
-    let bytes = bytes(tensor).get(index.checked_mul(size)?..)?;
-    Some(match tensor.dtype {
-        Dtype::F32 => shortest(f32::from_le_bytes(*bytes.first_chunk()?)),
-        Dtype::F64 => f64::from_le_bytes(*bytes.first_chunk()?),
-        Dtype::F16 => f16::from_le_bytes(*bytes.first_chunk()?).into(),
-        Dtype::Bf16 => bf16::from_le_bytes(*bytes.first_chunk()?).into(),
-        _ => return None,
-    })
 }
 
 impl<'a> Constant<'a> {

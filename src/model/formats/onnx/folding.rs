@@ -225,7 +225,8 @@ fn concat<'a>(
         return Err("constants are only put together along their first axis".to_owned());
     }
     let mut dims = parts[0].dims.clone();
-    let counts: Option<i64> = parts.iter().map(|part| part.dims.first()?.known()).sum();
+    let counts = parts.iter().map(|part| part.dims.first()?.known());
+    let counts = counts.into_iter().try_fold(0_i64, |sum, count| sum.checked_add(count?));
     let total = counts.filter(|total| *total <= MAX_SMALL as i64).ok_or("the sizes are not known, or too large")?;
     if parts.iter().any(|part| part.dims.get(1..) != dims.get(1..)) {
         return Err("the operands' shapes differ".to_owned());

@@ -2,14 +2,13 @@
 
 use super::constant::place_of_axis;
 use super::file::FileNode;
-use super::operands::{are_positions, live, reduced};
+use super::operands::{are_positions, integers, live, reduced, switch};
 use super::operation::Kind;
 use super::reader::Reader;
-use super::shapes::{integers, switch};
 use super::size::shown;
 use super::value::Value;
 use super::view::View;
-use super::{combine, normalise, pools, products, tokens};
+use super::{adaptive, combine, normalise, pools, products, tokens};
 use crate::model::graph::Op;
 
 /// The value of an operator that is a layer.
@@ -22,8 +21,15 @@ pub(super) fn read<'a>(
         "Gemm" => products::gemm(reader, node, operands),
         "MatMul" => match operands {
             [Some(Value::Live(x)), Some(Value::Constant(matrix))] => {
+                if let Some(means) = adaptive::along_rows(reader, x, matrix)? {
+                    return Ok(means);
+                }
                 let weight = matrix.transpose(&[1, 0])?;
                 products::linear(reader, x, weight)
+            }
+            [Some(Value::Constant(matrix)), Some(Value::Live(x))] => {
+                let means = adaptive::along_columns(reader, matrix, x)?;
+                means.ok_or_else(|| "a product with a matrix before a value is not read".to_owned())
             }
             _ => Err("a product of these operands is not read".to_owned()),
         },

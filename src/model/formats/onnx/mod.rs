@@ -4,6 +4,7 @@
 //! What comes here is what exporters of PyTorch write, by operators of version 13 and later. An operator or a group of them is
 //! only taken for an operation that computes the same for every input; everything else is refused with its name.
 
+mod adaptive;
 mod arrange;
 mod budget;
 mod combine;
@@ -19,6 +20,7 @@ mod names;
 mod network;
 mod nodes;
 mod normalise;
+mod numbers;
 mod operands;
 mod operation;
 mod pools;
@@ -28,6 +30,7 @@ mod recognise;
 mod rims;
 mod shapes;
 mod size;
+mod splits;
 mod tokens;
 mod value;
 mod view;

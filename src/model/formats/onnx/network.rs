@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::OnnxModel;
-use super::constant::{Buffer, Constant, bytes, row_major};
+use super::constant::{Buffer, Constant, row_major};
 use super::error::OnnxError;
 use super::file_tensor::Data;
 use super::names::{common, of_module, of_scope, of_tensor};
+use super::numbers::bytes;
 use super::operation::{Kind, Operation};
 use super::reader::{Reader, fault};
 use crate::model::formats::layout::{Entry, Place};
@@ -74,6 +75,7 @@ fn needed(reader: &Reader<'_>, output: usize) -> Vec<usize> {
 fn unfinished(reader: &Reader<'_>, operation: &Operation<'_>) -> OnnxError {
     let what = match operation.kind {
         Kind::Padded { .. } => "the rim that it puts around its operand is only read before a convolution or a pool",
+        Kind::RowMeans => "means along one axis of an image are only read before means along the other",
         Kind::Scores { .. } | Kind::Probabilities | Kind::Mixed { .. } => {
             "the attention that it is a part of is not one of queries, keys and values of the same tokens with an output projection"
         }

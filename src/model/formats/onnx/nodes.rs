@@ -13,7 +13,7 @@ use super::reader::{Reader, fault};
 use super::size::Size;
 use super::value::Value;
 use super::view::View;
-use super::{combine, folding, layers, shapes, tokens};
+use super::{combine, folding, layers, shapes, splits, tokens};
 use crate::model::graph::Op;
 use crate::model::header::Dtype;
 
@@ -137,7 +137,7 @@ impl<'a> Reader<'a> {
         match (node.op, &operands[..]) {
             // The network is computed in one type.
             ("CastLike", [Some(value), _]) => return Ok(vec![value.clone()]),
-            ("SplitToSequence", _) => return shapes::parts_of(node, &operands).map(|parts| vec![Value::Parts(parts)]),
+            ("SplitToSequence", _) => return splits::parts_of(node, &operands).map(|parts| vec![Value::Parts(parts)]),
             ("SequenceAt", [Some(Value::Parts(parts)), Some(Value::Constant(at))]) => {
                 let [at] = at.integers()?[..] else { return Err("expected one index".to_owned()) };
                 return Ok(vec![parts[place_of_axis(at, parts.len())?].clone()]);

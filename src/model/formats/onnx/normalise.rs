@@ -3,10 +3,9 @@
 use super::constant::{Constant, place_of_axis};
 use super::file::FileNode;
 use super::functions::Function;
-use super::operands::{live, reduced, vector, weight};
+use super::operands::{live, reduced, switch, vector, weight};
 use super::operation::Kind;
 use super::reader::Reader;
-use super::shapes::switch;
 use super::size::{Size, shown};
 use super::value::Value;
 use super::view::{View, merged, whole};

@@ -1,6 +1,7 @@
 //! Operands of operators: live ones, weights, and axes that are positions.
 
 use super::constant::Constant;
+use super::file::FileNode;
 use super::reader::Reader;
 use super::size::{Size, shown};
 use super::value::Value;
@@ -54,4 +55,24 @@ pub(super) fn are_positions(reader: &Reader<'_>, x: &View, axes: &[usize]) -> bo
         && all
             .flat_map(|(axis, atoms)| atoms.iter().map(move |atom| (axis, atom)))
             .all(|(axis, atom)| axes.contains(&axis) == is_position(atom.place))
+}
+
+/// Integers of an attribute, or of the constant operand at `index`; none where there is neither.
+pub(super) fn integers(
+    node: &FileNode<'_>,
+    attribute: &str,
+    operands: &[Option<Value<'_>>],
+    index: usize,
+) -> Result<Option<Vec<i64>>, String> {
+    match (node.integers(attribute), operands.get(index)) {
+        (Some(values), _) => Ok(Some(values.to_vec())),
+        (None, Some(Some(Value::Constant(values)))) => values.integers().map(Some),
+        (None, Some(Some(_))) => Err(format!("its `{attribute}` depend on the input")),
+        (None, _) => Ok(None),
+    }
+}
+
+/// Whether an attribute that is a switch is on.
+pub(super) fn switch(node: &FileNode<'_>, name: &str, default: bool) -> bool {
+    node.integer(name).map_or(default, |value| value != 0)
 }

@@ -15,6 +15,8 @@ pub(super) enum Kind {
     Affine,
     /// A rim around each example's positions; before and behind each axis.
     Padded { begin: Vec<usize>, end: Vec<usize>, rim: Rim },
+    /// Means over parts of each row of an image.
+    RowMeans,
     /// Mean over the channels at each position.
     ChannelMean,
     /// A value without its mean over the channels.

@@ -2,11 +2,10 @@
 
 use super::constant::Constant;
 use super::file::FileNode;
-use super::operands::{are_positions, live, reduced};
+use super::operands::{are_positions, integers, live, reduced, switch};
 use super::operation::{Kind, Rim};
 use super::reader::Reader;
 use super::rims::{Rims, along, rims};
-use super::shapes::{integers, switch};
 use super::size::shown;
 use super::value::Value;
 use super::view::View;

@@ -2,11 +2,10 @@
 
 use super::constant::Constant;
 use super::file::FileNode;
-use super::operands::{live, vector, weight};
+use super::operands::{live, switch, vector, weight};
 use super::operation::{Kind, Operation, Rim};
 use super::reader::Reader;
 use super::rims::{along, rims};
-use super::shapes::switch;
 use super::size::shown;
 use super::value::Value;
 use super::view::{Atom, View, merged};

@@ -125,6 +125,9 @@ fn mixed(reader: &mut Reader<'_>, weights: &View, value: &View) -> Result<View, 
         format!("a product of probabilities of {a} and values of {b} is no attention")
     };
     let rank = value.axes.len();
+    if rank < 3 {
+        return Err(misfit());
+    }
     let shape = reader.shape(weights.node).to_vec();
     let Heads { count, width, tokens } = heads(reader, value, rank - 2, rank - 1).ok_or_else(misfit)?;
     let mut outer = value.axes[..rank - 2].to_vec();
