@@ -148,7 +148,7 @@ fn hostile_pickles_are_refused() {
     let lists = b"]q\0".iter().chain(b"(h\0h\0h\0h\0e".repeat(1000).iter()).copied().collect::<Vec<u8>>();
     let names = tensor(one, b"K\0", one, one);
     let at = names.iter().position(|byte| *byte == b'w').expect("a name");
-    let long = [&names[..at - 4], &1_000_000_u32.to_le_bytes(), &[b'w'; 1_000_000], &names[at + 1..]].concat();
+    let long = [&names[..at - 4], &1_000_000_u32.to_le_bytes(), &vec![b'w'; 1_000_000], &names[at + 1..]].concat();
     let compiled = b"\x80\x02ctorch._dynamo.eval_frame\nOptimizedModule\ncm\nM\n)\x81}(X\x08\0\0\0_modules}X\x0b\0\0\0_parameters}ubN\x86R.";
     assert!(read_layout(b"").unwrap_err().to_string().contains("empty"));
     for (what, pickle, said) in [
