@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -95,9 +96,22 @@ impl Gate {
             Self::Open => None,
             Self::Passed(header) => Some(*header),
             Self::Safetensors { head, .. } => Some(read_header(&mut head.as_slice(), length)?),
-            Self::Checkpoint { .. } | Self::Whole => Some(read_layout(&map(file)?)?.header),
+            Self::Checkpoint { .. } | Self::Whole => Some(whole_header(file, length)?),
         })
     }
+}
+
+/// The header of a finished file of a format that is looked at as a whole. It is read through before it is mapped: a disk that fails
+/// says so to a read, but ends the process that meets it in a map.
+fn whole_header(file: &File, length: u64) -> Result<CheckpointHeader, IntakeError> {
+    let mut block = vec![0; READ_CHUNK];
+    let mut offset = 0;
+    while offset < length {
+        let part = usize::try_from(length - offset).unwrap_or(READ_CHUNK).min(READ_CHUNK);
+        file.read_exact_at(&mut block[..part], offset)?;
+        offset += part as u64;
+    }
+    Ok(read_layout(&map(file)?)?.header)
 }
 
 /// Moves bytes over until `head` has `length` of them.
