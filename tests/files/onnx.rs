@@ -297,7 +297,7 @@ fn the_command_converts_and_replaces_nothing_unasked() {
     assert_eq!(tensors(&to), tensors(&from));
     let (done, error) = run(&["--mean", "0.5,0.5,0.5", "--std", "0.25,0.25,0.25"]);
     assert!(!done && error.contains("--force") && std::fs::read(&to).expect("the file") == own, "{error}");
-    let (done, error) = run(&["--force", "--mean", "0.5", "--std", "0.25"]);
+    let (done, error) = run(&["--force", "--mean", "0.5,0.5", "--std", "0.25,0.25"]);
     assert!(!done && error.contains("3 means"), "{error}");
     assert!(run(&["--force", "--mean", "0.5,0.5,0.5", "--std", "0.25,0.25,0.25"]).0);
     assert_ne!(std::fs::read(&to).expect("the file"), own);

@@ -50,7 +50,7 @@ pub enum OnnxExportError {
     TooManyPositions(String),
     /// Means and deviations that do not fit the input.
     #[error(
-        "expected {channels} means and as many standard deviations that are finite and not 0, one for each input channel, got {mean:?} and {std:?}"
+        "expected {channels} means, or one for all channels, and as many standard deviations that are finite and not 0, got {mean:?} and {std:?}"
     )]
     Normalize {
         /// Channels of the input.
