@@ -136,7 +136,9 @@ fn with_spread(score: Option<Score>, examples: usize) -> String {
 /// Ranking, compensation and training in words.
 fn making(report: &Report) -> String {
     let mut text = format!("- seed {}\n", report.seed);
-    if report.method.name.selects() {
+    if let Some(choice) = &report.choice {
+        let _ = writeln!(text, "- {choice}");
+    } else if report.method.name.selects() {
         let _ = writeln!(text, "- units ranked by `{}`", report.method.importance.as_str());
     }
     if report.compensation.is_some() {
