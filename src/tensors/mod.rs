@@ -5,6 +5,8 @@ mod convert;
 mod elements;
 mod map;
 mod number;
+#[cfg(test)]
+pub(crate) mod operation_cases;
 mod state_dict;
 mod stream;
 mod strided;

@@ -6,13 +6,13 @@ tests/fixtures/families must give PyTorch's values within 1e-4.
 It needs numpy, safetensors and onnxruntime; --install installs them with pip.
 """
 
-import argparse
-import importlib.util
 import json
 import pathlib
 import subprocess
 import sys
 import tempfile
+
+import common
 
 TOLERANCE = 1e-4
 ROOT = pathlib.Path(__file__).parent.parent
@@ -20,16 +20,7 @@ FAMILIES = ROOT / "fixtures" / "families"
 
 
 def main(exporter, about, packages):
-    arguments = argparse.ArgumentParser(description=about.splitlines()[0])
-    arguments.add_argument("engraft", type=pathlib.Path)
-    arguments.add_argument("--install", action="store_true")
-    options = arguments.parse_args()
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
-    if missing and options.install:
-        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *missing], check=True)
-        importlib.invalidate_caches()
-    elif missing:
-        sys.exit(f"NOT RUN: {', '.join(missing)} missing; say --install to install them")
+    options = common.arguments(about, packages)
     with tempfile.TemporaryDirectory() as folder:
         wrong = exporter(options.engraft.resolve(), pathlib.Path(folder)).all()
     if wrong:

@@ -5,8 +5,6 @@
 It needs torch, onnx, onnxscript, onnxruntime and safetensors; --install installs them with pip.
 """
 
-import argparse
-import importlib.util
 import os
 import pathlib
 import re
@@ -15,21 +13,14 @@ import sys
 import tempfile
 import warnings
 
+import common
+
 PACKAGES = ["torch", "onnx", "onnxscript", "onnxruntime", "safetensors"]
 PAGE = pathlib.Path(__file__).parent.parent.parent / "docs" / "pytorch.md"
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("engraft", type=pathlib.Path)
-    arguments.add_argument("--install", action="store_true")
-    options = arguments.parse_args()
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing and options.install:
-        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *missing], check=True)
-        importlib.invalidate_caches()
-    elif missing:
-        sys.exit(f"NOT RUN: {', '.join(missing)} missing; say --install to install them")
+    options = common.arguments(__doc__, PACKAGES)
     warnings.filterwarnings("ignore")
     os.environ["PATH"] = f"{options.engraft.resolve().parent}{os.pathsep}{os.environ['PATH']}"
     blocks = re.findall(r"^```(python|sh)\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)

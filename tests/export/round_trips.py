@@ -6,13 +6,14 @@ state_dict and, at half the width, as the source of a module. Each way's logits 
 It needs torch, torchvision, timm, onnx, onnxscript, onnxruntime and safetensors; --install installs them with pip.
 """
 
-import argparse
 import importlib.util
 import json
 import pathlib
 import subprocess
 import sys
 import tempfile
+
+import common
 
 PACKAGES = ["torch", "torchvision", "timm", "onnx", "onnxscript", "onnxruntime", "safetensors"]
 TOLERANCE = 1e-4
@@ -30,17 +31,7 @@ NETWORKS = {
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("engraft", type=pathlib.Path)
-    arguments.add_argument("names", nargs="*", choices=[*NETWORKS, []])
-    arguments.add_argument("--install", action="store_true")
-    options = arguments.parse_args()
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing and options.install:
-        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *missing], check=True)
-        importlib.invalidate_caches()
-    elif missing:
-        sys.exit(f"NOT RUN: {', '.join(missing)} missing; say --install to install them")
+    options = common.arguments(__doc__, PACKAGES, names={"nargs": "*", "choices": [*NETWORKS, []]})
     wrong = []
     for name in options.names or NETWORKS:
         with tempfile.TemporaryDirectory() as folder:

@@ -1,68 +1,33 @@
 //! Every operation by itself, against what PyTorch computes (see `tests/fixtures/ops`) and against finite differences.
 
-use std::collections::BTreeMap;
-
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::*;
 use crate::kernels::finite_difference::{assert_gradient, sample};
 use crate::kernels::loss::Soft;
 use crate::model::graph::json::parse;
+use crate::tensors::operation_cases::{Case, cases};
 
-#[derive(Deserialize)]
-struct Fixture {
-    cases: Vec<Case>,
-}
-
-#[derive(Deserialize)]
-struct Case {
-    name: String,
-    graph: Value,
-    tensors: BTreeMap<String, Stored>,
-    batch: usize,
-    inputs: Vec<f64>,
-    outputs: Vec<f64>,
-    /// None where training draws by chance.
-    gradients: Option<BTreeMap<String, Vec<f64>>>,
-}
-
-#[derive(Deserialize)]
-struct Stored {
-    shape: Vec<usize>,
-    values: Vec<f32>,
-}
-
-fn cases() -> Vec<Case> {
-    let text = include_str!("../../../tests/fixtures/ops/ops.json");
-    serde_json::from_str::<Fixture>(text).unwrap().cases
-}
-
-impl Case {
-    /// The case's network with one factor per channel of its input, a layer scale `input`, and all outputs as a vector.
-    fn network(&self) -> CpuNetwork<f64> {
-        let mut nodes = self.graph["nodes"].as_array().unwrap().clone();
-        let channels = nodes[0]["shape"][0].clone();
-        nodes[0]["name"] = json!("raw");
-        nodes.insert(1, json!({"name": "input", "op": "layer_scale", "features": channels}));
-        nodes.push(json!({"name": "all", "op": "flatten"}));
-        let graph = parse(&json!({"nodes": nodes})).unwrap();
-        let mut weights = StateDict::default();
-        for (name, tensor) in &self.tensors {
-            weights.insert_f32(name, &tensor.shape, tensor.values.clone()).unwrap();
-        }
-        let channels = graph.input_shape()[0];
-        weights.insert_f32("input", &[channels], vec![1.0; channels]).unwrap();
-        let mut network = CpuNetwork::compile(&graph, self.batch, 2).unwrap();
-        network.load(&weights).unwrap();
-        network
-    }
+/// The case's network with one factor per channel of its input, a layer scale `input`, and all outputs as a vector.
+fn network(case: &Case<f64>) -> CpuNetwork<f64> {
+    let mut nodes = case.form["nodes"].as_array().unwrap().clone();
+    let channels = nodes[0]["shape"][0].clone();
+    nodes[0]["name"] = json!("raw");
+    nodes.insert(1, json!({"name": "input", "op": "layer_scale", "features": channels}));
+    nodes.push(json!({"name": "all", "op": "flatten"}));
+    let graph = parse(&json!({"nodes": nodes})).unwrap();
+    let mut weights = case.weights();
+    let channels = graph.input_shape()[0];
+    weights.insert_f32("input", &[channels], vec![1.0; channels]).unwrap();
+    let mut network = CpuNetwork::compile(&graph, case.batch, 2).unwrap();
+    network.load(&weights).unwrap();
+    network
 }
 
 #[test]
 fn outputs_are_those_of_pytorch() {
-    for case in cases() {
-        let mut network = case.network();
+    for case in cases::<f64>() {
+        let mut network = network(&case);
         let got = network.forward(&case.inputs).unwrap();
         assert_eq!(got.len(), case.outputs.len(), "{}", case.name);
         for (got, expected) in got.iter().zip(&case.outputs) {
@@ -74,9 +39,9 @@ fn outputs_are_those_of_pytorch() {
 #[test]
 fn gradients_are_those_of_pytorch() {
     let mut compared = 0;
-    for case in cases() {
+    for case in cases::<f64>() {
         let Some(gradients) = &case.gradients else { continue };
-        let mut network = case.network();
+        let mut network = network(&case);
         let labels: Vec<u32> = (0..case.batch).map(|i| (i % network.classes()) as u32).collect();
         network.gradients(&case.inputs, Targets::of(&labels)).unwrap();
         assert_eq!(gradients.len(), network.parameters().len(), "{}", case.name);
@@ -96,8 +61,8 @@ fn gradients_are_those_of_pytorch() {
 
 #[test]
 fn gradients_equal_finite_differences() {
-    for case in cases() {
-        let mut network = case.network();
+    for case in cases::<f64>() {
+        let mut network = network(&case);
         let teacher = sample(case.batch * network.classes(), 2);
         let labels = vec![0; case.batch];
         let soft = Some(Soft { teacher: &teacher[..], temperature: 2.0, weight: 1.0 });

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
 use serde_json::json;
 
 use super::*;
@@ -11,43 +10,8 @@ use crate::fusion::reference::verify;
 use crate::model::formats::onnx;
 use crate::model::graph::{Node, Op};
 use crate::model::parameters;
+use crate::tensors::operation_cases::{Case, cases};
 use crate::tensors::{Checkpoint, StateDict};
-
-#[derive(Deserialize)]
-struct Fixture {
-    cases: Vec<Case>,
-}
-
-#[derive(Deserialize)]
-struct Case {
-    name: String,
-    graph: Graph,
-    tensors: BTreeMap<String, Stored>,
-    batch: usize,
-    inputs: Vec<f32>,
-    outputs: Vec<f32>,
-}
-
-#[derive(Deserialize)]
-struct Stored {
-    shape: Vec<usize>,
-    values: Vec<f32>,
-}
-
-impl Case {
-    fn weights(&self) -> StateDict {
-        let mut weights = StateDict::default();
-        for (name, tensor) in &self.tensors {
-            weights.insert_f32(name, &tensor.shape, tensor.values.clone()).unwrap();
-        }
-        weights
-    }
-}
-
-fn cases() -> Vec<Case> {
-    let text = include_str!("../../../tests/fixtures/ops/ops.json");
-    serde_json::from_str::<Fixture>(text).unwrap().cases
-}
 
 fn written(graph: &Graph, weights: &dyn Weights, normalize: Option<&Normalize>) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -79,16 +43,16 @@ fn is_refused(graph: &Graph) -> bool {
 #[test]
 fn every_operation_is_read_as_it_was_written() {
     let mut refused = 0;
-    for case in cases() {
+    for case in cases::<f32>() {
         let weights = case.weights();
-        let bytes = written(&case.graph, &weights, None);
-        assert_eq!(bytes, written(&case.graph, &weights, None), "{}", case.name);
+        let bytes = written(&case.graph(), &weights, None);
+        assert_eq!(bytes, written(&case.graph(), &weights, None), "{}", case.name);
         if case.tensors.is_empty() {
             // No checkpoint: its network is all that there is.
             match onnx::read(&bytes) {
                 Ok(model) => check(&case, &model.graph, &StateDict::default()),
                 Err(error) => {
-                    assert!(is_refused(&case.graph), "{}: {error}", case.name);
+                    assert!(is_refused(&case.graph()), "{}: {error}", case.name);
                     refused += 1;
                 }
             }
@@ -105,9 +69,9 @@ fn every_operation_is_read_as_it_was_written() {
 }
 
 /// Both networks compute the same.
-fn check(case: &Case, graph: &Graph, weights: &dyn Weights) {
+fn check(case: &Case<f32>, graph: &Graph, weights: &dyn Weights) {
     let names = |graph: &Graph| parameters::of_graph(graph).into_iter().map(|tensor| tensor.name).collect::<Vec<_>>();
-    assert_eq!(names(graph), names(&case.graph), "{}", case.name);
+    assert_eq!(names(graph), names(&case.graph()), "{}", case.name);
     let got = verify::reference(Member { graph, weights }, &case.inputs, case.batch).unwrap();
     assert_eq!(got.len(), case.outputs.len(), "{}", case.name);
     let most = got.iter().zip(&case.outputs).map(|(a, b)| (a - b).abs() / b.abs().max(1.0)).fold(0.0, f32::max);
@@ -183,22 +147,22 @@ fn a_file_of_two_gibibytes_is_refused() {
 
 #[test]
 fn sixteen_bit_weights_stay_what_they_are_and_inputs_are_normalised() {
-    let case = cases().into_iter().find(|case| case.name.starts_with("conv2d")).unwrap();
+    let case = cases::<f32>().into_iter().find(|case| case.name.starts_with("conv2d")).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("half.safetensors");
     case.weights().save_as(&path, &BTreeMap::new(), |_| Dtype::F16).unwrap();
     let half = Checkpoint::open(&path).unwrap();
-    let channels = case.graph.input_shape()[0];
+    let channels = case.graph().input_shape()[0];
     let (mean, std) = (vec![0.25; channels], vec![0.5; channels]);
     let normalize = Normalize { mean, std };
-    let (checkpoint, graph) = read(&written(&case.graph, &half, Some(&normalize)));
+    let (checkpoint, graph) = read(&written(&case.graph(), &half, Some(&normalize)));
     for name in case.tensors.keys() {
         assert_eq!(checkpoint.header().get(name).unwrap().dtype, Dtype::F16);
         assert_eq!(checkpoint.f32(name).unwrap(), half.f32(name).unwrap());
     }
     let raw: Vec<f32> = case.inputs.iter().map(|value| value * 0.5 + 0.25).collect();
     let got = verify::reference(Member { graph: &graph, weights: &checkpoint }, &raw, case.batch).unwrap();
-    let member = Member { graph: &case.graph, weights: &half };
+    let member = Member { graph: &case.graph(), weights: &half };
     let expected = verify::reference(member, &case.inputs, case.batch).unwrap();
     assert!(verify::Agreement::of(&expected, &got).max_difference < 1e-5);
 }

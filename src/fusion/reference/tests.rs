@@ -1,45 +1,16 @@
 //! Every operation against what PyTorch computes; see `tests/fixtures/ops`.
 
-use std::collections::BTreeMap;
-
-use serde::Deserialize;
-
 use crate::fusion::Member;
 use crate::fusion::reference::verify;
-use crate::model::graph::Graph;
-use crate::tensors::StateDict;
-
-#[derive(Deserialize)]
-struct Fixture {
-    cases: Vec<Case>,
-}
-
-#[derive(Deserialize)]
-struct Case {
-    name: String,
-    graph: Graph,
-    tensors: BTreeMap<String, Stored>,
-    batch: usize,
-    inputs: Vec<f32>,
-    outputs: Vec<f32>,
-}
-
-#[derive(Deserialize)]
-struct Stored {
-    shape: Vec<usize>,
-    values: Vec<f32>,
-}
+use crate::tensors::operation_cases::cases;
 
 #[test]
 fn every_operation_computes_what_pytorch_does() {
-    let fixture: Fixture = serde_json::from_str(include_str!("../../../tests/fixtures/ops/ops.json")).unwrap();
+    let cases = cases::<f32>();
     let mut wrong = Vec::new();
-    for case in &fixture.cases {
-        let mut weights = StateDict::default();
-        for (name, tensor) in &case.tensors {
-            weights.insert_f32(name, &tensor.shape, tensor.values.clone()).unwrap();
-        }
-        let member = Member { graph: &case.graph, weights: &weights };
+    for case in &cases {
+        let (graph, weights) = (case.graph(), case.weights());
+        let member = Member { graph: &graph, weights: &weights };
         let got = verify::reference(member, &case.inputs, case.batch).unwrap();
         assert_eq!(got.len(), case.outputs.len(), "{}", case.name);
         let most = got.iter().zip(&case.outputs).map(|(a, b)| (a - b).abs() / b.abs().max(1.0)).fold(0.0, f32::max);
@@ -48,5 +19,5 @@ fn every_operation_computes_what_pytorch_does() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    assert!(fixture.cases.len() > 70);
+    assert!(cases.len() > 70);
 }

@@ -1,0 +1,58 @@
+//! Every operation as PyTorch computes it (`tests/fixtures/ops`), for the tests of whatever runs or writes operations.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::StateDict;
+use crate::model::graph::Graph;
+
+/// A small network of one operation, mostly; its values are read as `T`.
+#[derive(Deserialize)]
+pub(crate) struct Case<T> {
+    pub(crate) name: String,
+    /// The network's JSON form.
+    #[serde(rename = "graph")]
+    pub(crate) form: Value,
+    pub(crate) tensors: BTreeMap<String, Stored>,
+    pub(crate) batch: usize,
+    pub(crate) inputs: Vec<T>,
+    pub(crate) outputs: Vec<T>,
+    /// None where training draws by chance.
+    pub(crate) gradients: Option<BTreeMap<String, Vec<T>>>,
+}
+
+/// A tensor of weights.
+#[derive(Deserialize)]
+pub(crate) struct Stored {
+    pub(crate) shape: Vec<usize>,
+    pub(crate) values: Vec<f32>,
+}
+
+/// All of them.
+pub(crate) fn cases<T: DeserializeOwned>() -> Vec<Case<T>> {
+    #[derive(Deserialize)]
+    struct Fixture<T> {
+        cases: Vec<Case<T>>,
+    }
+    let text = include_str!("../../tests/fixtures/ops/ops.json");
+    serde_json::from_str::<Fixture<T>>(text).expect("the fixture").cases
+}
+
+impl<T> Case<T> {
+    /// The network.
+    pub(crate) fn graph(&self) -> Graph {
+        serde_json::from_value(self.form.clone()).expect("a network")
+    }
+
+    /// Its weights.
+    pub(crate) fn weights(&self) -> StateDict {
+        let mut weights = StateDict::default();
+        for (name, tensor) in &self.tensors {
+            weights.insert_f32(name, &tensor.shape, tensor.values.clone()).expect("a tensor");
+        }
+        weights
+    }
+}
