@@ -1,13 +1,14 @@
 //! `engraft convert`: a checkpoint with its network as a file that other programs run.
 
-use std::io::{BufWriter, Write};
+use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::job::object_file;
+use super::outputs;
 use crate::domain::problem::Problem;
 use crate::export::{self, ExportFormat, Options};
 use crate::model::families::{self, Evidence};
@@ -25,11 +26,11 @@ A file that engraft wrote states its network. For any other, names and shapes mu
 --architecture says which it is.";
 
 /// Write a checkpoint in another format, by the end of OUT's name: .safetensors, .pt, .onnx, .py
-/// (source of a PyTorch module) or .json (the network alone).
+/// (source of a PyTorch module, with weights that it can load beside it) or .json (the network alone).
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub(super) struct Convert {
-    /// The checkpoint (safetensors).
+    /// The checkpoint (safetensors, PyTorch, npz or ONNX).
     #[arg(value_name = "IN")]
     from: PathBuf,
     /// Where the network goes.
@@ -56,30 +57,38 @@ impl Convert {
     /// Reads one file and writes the other.
     pub(super) fn run(self) -> Result<ExitCode> {
         let format = ExportFormat::of_path(&self.to)?;
-        if self.to.exists() && !self.force {
-            bail!("{} exists; choose another name, or say --force to replace it", self.to.display());
-        }
+        let weights = self.weights(format);
+        let results: Vec<&Path> =
+            [Some(&self.to), weights.as_ref()].into_iter().flatten().map(PathBuf::as_path).collect();
+        let inputs: Vec<&Path> =
+            [Some(&self.from), self.architecture.as_ref()].into_iter().flatten().map(PathBuf::as_path).collect();
+        outputs::check(&results, &inputs, self.force)?;
         let checkpoint =
             Checkpoint::open(&self.from).with_context(|| format!("cannot convert {}", self.from.display()))?;
         let graph = self.network(&checkpoint, format)?;
-        let folder = self.to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let unwritable = || format!("cannot write {}", self.to.display());
-        let file = tempfile::Builder::new().prefix(".engraft-convert-").tempfile_in(folder).with_context(unwritable)?;
-        let mut out = BufWriter::with_capacity(1 << 20, file);
-        export::write(format, &checkpoint, graph.as_ref(), &self.options(), &mut out)?;
-        out.flush().with_context(unwritable)?;
-        let file = out.into_inner().map_err(std::io::IntoInnerError::into_error).with_context(unwritable)?;
-        file.as_file().sync_all().with_context(unwritable)?;
-        file.persist(&self.to).with_context(unwritable)?;
-        println!("wrote {}", self.to.display());
+        let named = weights.as_ref().unwrap_or(&self.from);
+        let options = self.options(named);
+        write(&self.to, format, &checkpoint, graph.as_ref(), &options)?;
+        if let Some(weights) = &weights {
+            write(weights, ExportFormat::Safetensors, &checkpoint, graph.as_ref(), &options)?;
+        }
+        let wrote: Vec<String> = results.iter().map(|path| path.display().to_string()).collect();
+        println!("wrote {}", wrote.join(" and "));
         Ok(ExitCode::SUCCESS)
     }
 
-    fn options(&self) -> Options {
+    /// Where the weights go that a source loads, unless the input is a file that it can load.
+    fn weights(&self, format: ExportFormat) -> Option<PathBuf> {
+        let loads = self.from.extension().is_some_and(|extension| extension == "safetensors");
+        (format == ExportFormat::Python && !loads).then(|| self.to.with_extension("safetensors"))
+    }
+
+    /// What the file says beside the weights, which are in the file `weights`.
+    fn options(&self, weights: &Path) -> Options {
         let both = self.mean.clone().zip(self.std.clone());
         Options {
             normalize: both.map(|(mean, std)| Normalize { mean, std }),
-            weights: self.from.file_name().map(|name| name.to_string_lossy().into_owned()),
+            weights: weights.file_name().map(|name| name.to_string_lossy().into_owned()),
         }
     }
 
@@ -102,6 +111,25 @@ impl Convert {
         }
         Ok(Some(found.graphs.swap_remove(0)))
     }
+}
+
+/// Writes one file; what was there before stays until it is complete.
+fn write(
+    to: &Path,
+    format: ExportFormat,
+    checkpoint: &Checkpoint,
+    graph: Option<&Graph>,
+    options: &Options,
+) -> Result<()> {
+    let folder = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let unwritable = || format!("cannot write {}", to.display());
+    let file = tempfile::Builder::new().prefix(".engraft-convert-").tempfile_in(folder).with_context(unwritable)?;
+    let mut out = BufWriter::with_capacity(1 << 20, file);
+    export::write(format, checkpoint, graph, options, &mut out)?;
+    let file = out.into_inner().map_err(std::io::IntoInnerError::into_error).with_context(unwritable)?;
+    file.as_file().sync_all().with_context(unwritable)?;
+    file.persist(to).with_context(unwritable)?;
+    Ok(())
 }
 
 /// A graph, or the `architecture` of a job.

@@ -18,7 +18,7 @@ use crate::tensors::Checkpoint;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Only the file's header is read, and with --json the bytes once for their digest.")]
 pub(super) struct Inspect {
-    /// The checkpoint (safetensors, PyTorch or npz).
+    /// The checkpoint (safetensors, PyTorch, npz or ONNX).
     file: PathBuf,
     /// Print what `GET /v1/checkpoints/{name}` answers, as JSON.
     #[arg(long)]
@@ -44,7 +44,9 @@ impl Inspect {
     pub(super) fn run(self) -> Result<ExitCode> {
         let advice = || {
             let file = self.file.display();
-            format!("cannot inspect {file}; expected a file of safetensors, torch.save or numpy.savez")
+            format!(
+                "cannot inspect {file}; expected a file of safetensors, torch.save, torch.onnx.export or numpy.savez"
+            )
         };
         let checkpoint = Checkpoint::open(&self.file).with_context(advice)?;
         let header = checkpoint.header();

@@ -12,7 +12,7 @@ use crate::plan::request::JobRequest;
 /// What to fuse, and how. Flags win over the job file.
 #[derive(Debug, clap::Args)]
 pub(super) struct JobArgs {
-    /// A checkpoint to fuse (safetensors, PyTorch or npz); once per member.
+    /// A checkpoint to fuse (safetensors, PyTorch, npz or ONNX); once per member.
     #[arg(long = "member", value_name = "FILE")]
     members: Vec<PathBuf>,
     /// Family of the networks, where it is not recognised.

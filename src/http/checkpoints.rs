@@ -75,7 +75,7 @@ async fn head(request: Addressed) -> Result<Response, Problem> {
 /// Upload a checkpoint
 ///
 /// The body is a file as `curl -T FILE` sends it: safetensors, of `torch.save` (a `state_dict`, a training checkpoint with one, or
-/// a whole model; no code in it runs), an npz of arrays, or the folder of a sharded model as one tar or zip. What is no
+/// a whole model; no code in it runs), an ONNX model, an npz of arrays, or the folder of a sharded model as one tar or zip. What is no
 /// checkpoint is refused by its first bytes, with what to do. If the connection breaks, the server keeps what has arrived: get
 /// the offset with HEAD, then continue with `curl -C OFFSET -T FILE`, which sends `Content-Range`. Unfinished uploads
 /// expire after a day. The server checks `Repr-Digest: sha-256=:BASE64:`. `?label.NAME=VALUE` puts labels on the checkpoint.

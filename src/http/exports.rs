@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::sync::{OnceCell, Semaphore};
 
+use super::soundness::damaged;
 use crate::domain::clock::SharedClock;
 use crate::domain::problem::{Code, Problem};
 use crate::export::{self, ExportFormat, Options};
@@ -145,8 +146,14 @@ impl Exports {
     }
 }
 
-/// Writes the file and hashes it.
+/// Writes the file and hashes it. The model is compared with its digest each time, and so read before it is mapped: a disk that fails says
+/// so to a read, but ends the process that meets it in a map.
 fn make(source: &Source, folder: &Path) -> Result<Made, Problem> {
+    let model = File::open(&source.model).and_then(sha256).map_err(|error| failed(&error))?;
+    if model != source.sha256 {
+        tracing::error!(file = %source.model.display(), "a stored file has other bytes than when it was stored");
+        return Err(damaged());
+    }
     let file = tempfile::tempfile_in(folder).map_err(|error| failed(&error))?;
     let mut out = BufWriter::with_capacity(1 << 20, file);
     export::convert(&source.model, source.architecture.as_deref(), source.format, &source.options, &mut out)?;

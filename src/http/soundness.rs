@@ -26,9 +26,7 @@ impl Soundness {
             read.await.map_err(|error| Problem::new(Code::Internal, format!("Reading the file failed: {error}")))??;
         if got != sha256 {
             tracing::error!(key, %got, expected = sha256, "a stored file has other bytes than when it was stored");
-            let detail = "The stored file has other bytes than when it was stored, so it is not sent. The operator can restore it from \
-                          a backup; `engraft verify` lists all such files.";
-            return Err(Problem::new(Code::FileDamaged, detail));
+            return Err(damaged());
         }
         self.known().insert(key.to_owned());
         Ok(())
@@ -37,4 +35,11 @@ impl Soundness {
     fn known(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The problem of a stored file whose bytes have changed.
+pub(super) fn damaged() -> Problem {
+    let detail = "The stored file has other bytes than when it was stored, so it is not sent. The operator can restore it from a backup; \
+                  `engraft verify` lists all such files.";
+    Problem::new(Code::FileDamaged, detail)
 }

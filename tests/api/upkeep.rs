@@ -101,9 +101,11 @@ async fn a_changed_bit_is_found_named_and_never_served_or_fused() {
         bytes[last] ^= 1;
         std::fs::write(&path, bytes).expect("writes");
     }
-    let refused = app.get(&format!("/v1/jobs/{id}/model")).send().await.expect("an answer");
-    let (status, code, _) = problem(refused).await;
-    assert_eq!((status.as_u16(), code.as_str()), (500, "file_damaged"));
+    for form in ["model", "model?format=pt"] {
+        let refused = app.get(&format!("/v1/jobs/{id}/{form}")).send().await.expect("an answer");
+        let (status, code, _) = problem(refused).await;
+        assert_eq!((status.as_u16(), code.as_str()), (500, "file_damaged"), "{form}");
+    }
     let report = app.get(&format!("/v1/jobs/{id}/report")).send().await.expect("an answer");
     assert_eq!(report.status(), StatusCode::OK, "what is whole is served");
 

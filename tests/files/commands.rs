@@ -225,6 +225,14 @@ fn models_leave_in_the_format_that_their_name_says() {
     succeeds(folder, &["convert", "fused.onnx", "network.json"]);
     assert_eq!(json_file(&folder.join("network.json"))["nodes"][1]["out_features"], 1024);
     assert!(fails(folder, &["convert", "fused.onnx", "network.json"]).contains("--force"));
+    std::fs::copy(folder.join("fused.onnx"), folder.join("input.onnx")).expect("copies");
+    let over = fails(folder, &["convert", "input.onnx", "./input.onnx", "--force"]);
+    assert!(over.contains("over the input"), "{over}");
+    // A source loads safetensors, so that is what stands beside it.
+    succeeds(folder, &["convert", "fused.onnx", "module.py"]);
+    let source = std::fs::read_to_string(folder.join("module.py")).expect("text");
+    assert!(source.contains("load(\"module.safetensors\")"), "{source}");
+    assert_eq!(bytes(&open("module.safetensors")), bytes(&weights));
 }
 
 #[test]

@@ -108,7 +108,6 @@ async fn converted(
     normalize: bool,
 ) -> Result<Response, Problem> {
     let (state, model) = (&request.state, artifact(request, "model").await?);
-    state.soundness.check(&state.blobs, &model.blob_key, &model.sha256).await?;
     let architecture = match artifact(request, "architecture").await {
         Ok(artifact) => Some(state.blobs.path_of(&artifact.blob_key)?),
         Err(problem) if problem.code == Code::NotFound && format.needs_network() => {
