@@ -37,17 +37,27 @@ pub(super) struct JobArgs {
     /// How layers behind the selection are refitted: `auto`, `none`, `calibration` or `data_free`.
     #[arg(long, value_name = "HOW")]
     compensate: Option<String>,
+    /// How the members' outputs become the ensemble's: `auto` (by validation), `mean_logits`, `mean_probabilities`, `entropy`,
+    /// `class_share` or `fitted_per_class`.
+    #[arg(long, value_name = "RULE")]
+    ensemble: Option<String>,
     #[command(flatten)]
     target: TargetArgs,
     /// Dataset to train and validate on; its test split is reported.
     #[arg(long, value_name = "FILE")]
     dataset: Option<PathBuf>,
+    /// Another dataset to validate on, of examples that the members have not seen; else a part of the train split.
+    #[arg(long, value_name = "FILE")]
+    validation: Option<PathBuf>,
     /// Another dataset to test on.
     #[arg(long, value_name = "FILE")]
     test: Option<PathBuf>,
     /// Epochs of recovery; the other settings are the defaults or the job file's.
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
+    /// Do not train the best member for as long as the fused network, which shows what fusion adds to that.
+    #[arg(long)]
+    no_controls: bool,
     /// Job file (JSON): the body of `POST /v1/jobs` with file paths as names.
     #[arg(long, value_name = "FILE")]
     job: Option<PathBuf>,
@@ -85,7 +95,11 @@ struct TargetArgs {
 impl JobArgs {
     /// The job.
     pub(super) fn request(&self) -> Result<JobRequest> {
-        Ok(parse(&self.body()?).map_err(Problem::faults)?)
+        let mut job = parse(&self.body()?).map_err(Problem::faults)?;
+        if self.no_controls {
+            job.evaluate.retain(|candidate| !candidate.is_control());
+        }
+        Ok(job)
     }
 
     /// The job file, where one is given.
@@ -117,6 +131,7 @@ impl JobArgs {
             ("order", &self.order),
             ("importance", &self.importance),
             ("compensate", &self.compensate),
+            ("ensemble", &self.ensemble),
         ];
         for (field, value) in fields {
             if let Some(value) = value {
@@ -127,8 +142,10 @@ impl JobArgs {
         if let Some(dataset) = &self.dataset {
             nested(&mut body, "dataset", "name").insert("name".to_owned(), name(dataset));
         }
-        if let Some(test) = &self.test {
-            nested(&mut body, "dataset", "name").insert("test".to_owned(), name(test));
+        for (field, file) in [("validation", &self.validation), ("test", &self.test)] {
+            if let Some(file) = file {
+                nested(&mut body, "dataset", "name").insert(field.to_owned(), name(file));
+            }
         }
         if let Some(epochs) = self.epochs {
             nested(&mut body, "finetune", "epochs").insert("epochs".to_owned(), json!(epochs));

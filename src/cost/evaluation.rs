@@ -5,6 +5,9 @@ use crate::settings::ReportCandidate;
 /// Examples per batch of an evaluation.
 pub const BATCH: usize = 256;
 
+/// Most inputs without labels by which the rule is chosen that makes members an ensemble.
+pub const RULE_INPUTS: usize = 5_000;
+
 /// What decides which candidates there are.
 #[derive(Debug, Clone, Copy)]
 pub struct Fusion {
@@ -20,13 +23,16 @@ pub struct Fusion {
 #[must_use]
 pub fn measures_members(evaluate: &[ReportCandidate]) -> bool {
     evaluate.iter().any(|candidate| match candidate {
-        ReportCandidate::Members | ReportCandidate::BestMember | ReportCandidate::Ensemble | ReportCandidate::Vote => {
-            true
-        }
+        // Controls start from the best of them.
+        ReportCandidate::Members
+        | ReportCandidate::BestMember
+        | ReportCandidate::Ensemble
+        | ReportCandidate::Vote
+        | ReportCandidate::TrainedOn
+        | ReportCandidate::Distilled => true,
         ReportCandidate::Average
         | ReportCandidate::OptimalTransport
         | ReportCandidate::PermutationAlignment
-        | ReportCandidate::Distilled
         | ReportCandidate::Fused => false,
     })
 }
@@ -39,7 +45,7 @@ pub fn networks(candidate: ReportCandidate, fusion: Fusion) -> usize {
         ReportCandidate::Average | ReportCandidate::OptimalTransport | ReportCandidate::PermutationAlignment => {
             usize::from(fusion.has_one_shape)
         }
-        ReportCandidate::Distilled => usize::from(fusion.trains),
+        ReportCandidate::TrainedOn | ReportCandidate::Distilled => usize::from(fusion.trains),
         ReportCandidate::Fused => 1 + usize::from(fusion.compensates) + usize::from(fusion.trains),
     }
 }

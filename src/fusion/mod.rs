@@ -20,6 +20,7 @@ pub mod calibration;
 pub mod compensate;
 pub mod ensemble;
 mod error;
+mod minimise;
 pub mod reference;
 pub mod select;
 
@@ -27,6 +28,9 @@ pub use assemble::{
     FuseJointly, Fused, Origin, Provenance, Recipe, Unit, average, gather, hierarchical, in_order, iterative, joint,
     materialise,
 };
-pub use ensemble::{Ensemble, Member, PaddedMember, fit_weights};
+pub use ensemble::{
+    Consensus, Ensemble, Member, PaddedMember, Pooling, Shares, class_shares, fit_by_class, fit_weights,
+    mean_probabilities, spread,
+};
 pub use error::FusionError;
 pub use select::{Masked, Scores, Selection, l1, magnitude, quotas, select, select_part};

@@ -74,14 +74,38 @@ fn cross_entropy<T: Float>(logits: &[T], label: usize, smoothing: f64, scale: f6
     if smoothing > 0.0 { hard + rest } else { hard }
 }
 
-/// Adds `share` times one member's `softmax(t/T)` to the mean of all members' (both examples x classes).
-pub fn add_probabilities(mean: &mut [f32], logits: &[f32], classes: usize, temperature: f64, share: f64) {
+/// Adds `softmax(t/T)` of one member's logits to the mean of all members' (both examples x classes), each example's times the
+/// `share` of its logits.
+pub fn add_probabilities(
+    mean: &mut [f32],
+    logits: &[f32],
+    classes: usize,
+    temperature: f64,
+    share: impl Fn(&[f32]) -> f64,
+) {
     for (mean, logits) in mean.chunks_exact_mut(classes).zip(logits.chunks_exact(classes)) {
-        let log_sum = log_sum_exp(logits, temperature);
+        let (log_sum, share) = (log_sum_exp(logits, temperature), share(logits));
         for (mean, logit) in mean.iter_mut().zip(logits) {
             *mean += (share * (logit.f64() / temperature - log_sum).exp()) as f32;
         }
     }
+}
+
+/// Gives every class with its probability.
+pub fn probabilities<T: Float>(logits: &[T], mut visit: impl FnMut(usize, f64)) {
+    let log_sum = log_sum_exp(logits, 1.0);
+    logits.iter().enumerate().for_each(|(class, logit)| visit(class, (logit.f64() - log_sum).exp()));
+}
+
+/// Entropy of the probabilities of one example, in nats.
+#[must_use]
+pub fn entropy<T: Float>(logits: &[T]) -> f64 {
+    let log_sum = log_sum_exp(logits, 1.0);
+    let of_class = |logit: &T| {
+        let log_p = logit.f64() - log_sum;
+        -log_p.exp() * log_p
+    };
+    logits.iter().map(of_class).sum()
 }
 
 /// Turns probabilities into logits t whose `softmax(t/T)` they are.
@@ -185,12 +209,12 @@ mod tests {
         let (temperature, members) = (2.0, [[1.0_f32, 2.0, 3.0], [-40.0, 4.0, 0.0]]);
         let mut mean = [0.0; 3];
         for logits in &members {
-            add_probabilities(&mut mean, logits, 3, temperature, 0.5);
+            add_probabilities(&mut mean, logits, 3, temperature, |_| 0.5);
         }
         let mut logits = mean;
         logits_of(&mut logits, temperature);
         let mut again = [0.0; 3];
-        add_probabilities(&mut again, &logits, 3, temperature, 1.0);
+        add_probabilities(&mut again, &logits, 3, temperature, |_| 1.0);
         for (again, mean) in again.iter().zip(mean) {
             assert!((again - mean).abs() < 1e-6, "{again} for {mean}");
         }

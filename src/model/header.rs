@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::settings::HeldOut;
+
 /// Element types that checkpoints may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -99,6 +101,9 @@ pub struct CheckpointHeader {
     /// The network that the file's metadata states, in the JSON form of a graph; not checked yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stated: Option<serde_json::Value>,
+    /// What the training that engraft gave the network never saw of its dataset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_out: Option<HeldOut>,
     /// Bytes of tensors that have to be copied to memory, for the file holds them in another order, or packed.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub copied_bytes: u64,
@@ -130,11 +135,14 @@ pub struct ModuleInfo {
 /// The entry of a file's metadata that states what network its tensors are.
 pub const STATED_KEY: &str = "engraft_graph";
 
+/// The entry of a file's metadata that says what a training never saw.
+pub const HELD_OUT_KEY: &str = "engraft_held_out";
+
 impl CheckpointHeader {
     /// A header that states no network.
     #[must_use]
     pub fn new(tensors: Vec<TensorInfo>) -> Self {
-        Self { tensors, stated: None, copied_bytes: 0, notes: Vec::new(), modules: Vec::new() }
+        Self { tensors, stated: None, held_out: None, copied_bytes: 0, notes: Vec::new(), modules: Vec::new() }
     }
 
     /// The tensor called `name`.

@@ -11,8 +11,24 @@ pub struct Compensation {
     pub samples: usize,
     /// Every layer that was refitted, in order of computation.
     pub layers: Vec<RefittedLayer>,
+    /// The output layer's refit to probabilities, behind that of its logits; none without one.
+    #[serde(default)]
+    pub head: Option<HeadFit>,
     /// Whether the refitted network is the fused one: `auto` keeps the better of both on the validation split.
     pub kept: bool,
+}
+
+/// How the output layer was refitted to the ensemble's probabilities.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct HeadFit {
+    /// Examples that it saw.
+    pub examples: usize,
+    /// Steps of the minimisation.
+    pub steps: usize,
+    /// Mean cross-entropy with the ensemble's probabilities plus the ridge, in nats, of the least-squares solution.
+    pub loss_before: f64,
+    /// The same at the end.
+    pub loss_after: f64,
 }
 
 /// Where moments come from.

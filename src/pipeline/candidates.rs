@@ -10,11 +10,12 @@ use super::splits::{Logits, Splits};
 use crate::cost::evaluation::measures_members;
 use crate::domain::progress::Phase;
 use crate::fusion::{self, Ensemble, FusionError, Member, Recipe};
+use crate::kernels::loss::argmax;
 use crate::model::costs::Costs;
 use crate::model::graph::Graph;
 use crate::plan::NetworkFigures;
-use crate::report::{CandidateKind, CandidateReport, Latency};
-use crate::settings::{MethodName, ReportCandidate};
+use crate::report::{CandidateKind, CandidateReport, Latency, PairedTest};
+use crate::settings::{Finetune, MethodName, Objective, ReportCandidate};
 use crate::tensors::{Checkpoint, Weights};
 use crate::train::Examples;
 
@@ -29,24 +30,35 @@ pub(super) struct FusedNetworks<'a> {
     pub(super) recovered: Option<&'a Checkpoint>,
 }
 
-/// Every candidate that the job names, in the order of the report.
+/// Every candidate that the job names, in the order of the report, and the published one beside those that it has to beat.
 pub(super) fn candidates(
     context: &mut Context<'_>,
     bench: Bench<'_>,
     ensemble: &Ensemble<'_>,
     fused: &FusedNetworks<'_>,
-) -> Result<Vec<CandidateReport>, Halt> {
+) -> Result<(Vec<CandidateReport>, Vec<PairedTest>), Halt> {
     context.phases.begin(Phase::Evaluate)?;
     let total = ensemble.members().len() + context.task.job.evaluate.len() + 2;
-    let mut comparer = Comparer { context, bench, ensemble, whole: Logits::NONE, rows: Vec::new(), total };
+    let mut comparer = Comparer {
+        context,
+        bench,
+        ensemble,
+        whole: Logits::NONE,
+        rows: Vec::new(),
+        controls: Vec::new(),
+        best: 0,
+        total,
+    };
     if measures_members(&comparer.context.task.job.evaluate) {
         comparer.members()?;
     }
     comparer.baselines()?;
+    comparer.controls()?;
+    let mut paired = Vec::new();
     if comparer.wants(ReportCandidate::Fused) {
-        comparer.fused(fused)?;
+        paired = comparer.fused(fused)?;
     }
-    Ok(comparer.rows)
+    Ok((comparer.rows, paired))
 }
 
 /// The comparison so far.
@@ -57,8 +69,19 @@ struct Comparer<'a, 'c> {
     /// The ensemble's logits, once they are known.
     whole: Logits,
     rows: Vec<CandidateReport>,
+    /// What the published network has to beat: which examples each gets right.
+    controls: Vec<Control>,
+    /// The member with the highest validation accuracy, the first among equals; the first where there is no such split.
+    best: usize,
     /// Networks to measure, about.
     total: usize,
+}
+
+/// A network that fusion has to beat.
+struct Control {
+    kind: CandidateKind,
+    name: String,
+    right: Vec<bool>,
 }
 
 impl Comparer<'_, '_> {
@@ -70,15 +93,17 @@ impl Comparer<'_, '_> {
     fn members(&mut self) -> Result<(), Halt> {
         let classes = self.ensemble.graph().classes();
         let mut measured: Vec<Measured> = Vec::new();
-        for (index, (member, share)) in self.ensemble.members().iter().zip(self.ensemble.shares()).enumerate() {
+        let consensus = self.ensemble.consensus();
+        for (index, member) in self.ensemble.members().iter().enumerate() {
             let own = self.bench.measure(member.graph, member.weights)?;
-            self.whole.add(&own.logits, *share);
+            self.whole.add(consensus, index, &own.logits);
             self.context.counts.members += 1;
             self.context.counts.examples += own.logits.len() / classes;
             measured.push(own);
             self.context.phases.done(index + 1, self.total);
             self.context.phases.check_stop()?;
         }
+        self.whole.finish(consensus);
         let plan = &self.context.planned.plan;
         let costs = |index: usize| {
             let of = |figure: &NetworkFigures| figure.members[index];
@@ -90,8 +115,14 @@ impl Comparer<'_, '_> {
             rows.push(self.row(name, CandidateKind::Member, costs(index), &own.logits, Some(own.latency))?);
         }
         let accuracy = |row: &CandidateReport| row.validation.map_or(f64::NEG_INFINITY, |score| score.accuracy);
-        let by_validation = |a: &&CandidateReport, b: &&CandidateReport| accuracy(a).total_cmp(&accuracy(b));
-        let best = rows.iter().rev().max_by(by_validation).filter(|best| best.validation.is_some()).cloned();
+        self.best =
+            (0..rows.len()).rev().max_by(|a, b| accuracy(&rows[*a]).total_cmp(&accuracy(&rows[*b]))).unwrap_or(0);
+        let best = rows.get(self.best).filter(|best| best.validation.is_some()).cloned();
+        if let Some(best) = &best {
+            let right = self.right(&measured[self.best].logits);
+            let name = format!("the best member ({})", best.name);
+            self.controls.push(Control { kind: CandidateKind::BestMember, name, right });
+        }
         if self.wants(ReportCandidate::Members) {
             self.rows.append(&mut rows);
         }
@@ -125,7 +156,9 @@ impl Comparer<'_, '_> {
     fn baselines(&mut self) -> Result<(), Halt> {
         if self.wants(ReportCandidate::Average) {
             match fusion::average(self.ensemble).and_then(Recipe::build) {
-                Ok(average) => self.network("average", CandidateKind::Average, &average.graph, &average.weights)?,
+                Ok(average) => {
+                    self.network("average", CandidateKind::Average, &average.graph, &average.weights)?;
+                }
                 Err(error @ FusionError::WidthsDiffer { .. }) => {
                     self.context.phases.warn(format!("no plain average: {error}"));
                 }
@@ -157,25 +190,46 @@ impl Comparer<'_, '_> {
                 self.context.phases.warn(format!("no {}: it needs members of one shape", name.as_str()));
             }
         }
-        match &self.context.task.job.finetune {
-            Some(finetune) if self.wants(ReportCandidate::Distilled) => {
-                let first @ Member { graph, .. } = self.ensemble.members()[0];
-                let name = "member 0 alone";
-                let trained = recover::train_beside(self.context, finetune, self.bench, self.ensemble, first, name)?;
-                self.network("distilled", CandidateKind::Distilled, graph, &trained.weights)?;
+        Ok(())
+    }
+
+    /// The best member after as much training as the fused network had.
+    fn controls(&mut self) -> Result<(), Halt> {
+        let wanted = [
+            (ReportCandidate::TrainedOn, CandidateKind::TrainedOn, "trained on"),
+            (ReportCandidate::Distilled, CandidateKind::Distilled, "distilled"),
+        ];
+        let Some(finetune) = self.context.finetune().cloned() else {
+            if wanted.iter().any(|(candidate, ..)| self.wants(*candidate)) {
+                let untrained =
+                    "`trained_on` and `distilled` are trained for as long as the fused network, and `finetune` is null";
+                self.context.phases.warn(untrained);
             }
-            None if self.wants(ReportCandidate::Distilled) => {
-                self.context
-                    .phases
-                    .warn("no candidate `distilled`: it is trained as the fused network is, and `finetune` is null");
+            return Ok(());
+        };
+        for (candidate, kind, how) in wanted {
+            if !self.wants(candidate) {
+                continue;
             }
-            _ => {}
+            let objective = match (kind, finetune.objective) {
+                (CandidateKind::TrainedOn, _) => Objective::CrossEntropy,
+                (_, objective @ Objective::Distill { .. }) => objective,
+                (_, Objective::CrossEntropy) => Finetune::default().objective,
+            };
+            let settings = Finetune { objective, ..finetune.clone() };
+            let student @ Member { graph, .. } = self.ensemble.members()[self.best];
+            let name = self.context.task.job.members[self.best].clone();
+            let log = format!("{name}, {how}");
+            let trained = recover::train_beside(self.context, &settings, self.bench, self.ensemble, student, &log)?;
+            let logits = self.network(&name, kind, graph, &trained.weights)?;
+            let control = Control { kind, name: format!("that member {how}"), right: self.right(&logits) };
+            self.controls.push(control);
         }
         Ok(())
     }
 
-    /// The fused network, in every state that differs from the next.
-    fn fused(&mut self, fused: &FusedNetworks<'_>) -> Result<(), Halt> {
+    /// The fused network, in every state that differs from the next; the last one beside what it has to beat.
+    fn fused(&mut self, fused: &FusedNetworks<'_>) -> Result<Vec<PairedTest>, Halt> {
         let graph = fused.graph;
         if let Some(plain) = fused.uncompensated {
             self.network("fused, uncompensated", CandidateKind::FusedUncompensated, graph, plain)?;
@@ -184,11 +238,32 @@ impl Comparer<'_, '_> {
             self.network("fused, zero-shot", CandidateKind::FusedZeroShot, graph, fused.zero_shot)?;
         }
         let published = fused.recovered.unwrap_or(fused.zero_shot);
-        self.network("fused", CandidateKind::Fused, graph, published)
+        let logits = self.network("fused", CandidateKind::Fused, graph, published)?;
+        let own = self.right(&logits);
+        let against = |control: Control| PairedTest::of(control.kind, control.name, &own, &control.right);
+        let mut tests: Vec<PairedTest> = self.controls.drain(..).map(against).collect();
+        PairedTest::adjust(&mut tests);
+        Ok(tests)
+    }
+
+    /// Which examples of the split that is judged by are classified right.
+    fn right(&self, logits: &Logits) -> Vec<bool> {
+        let classes = self.ensemble.graph().classes().max(1);
+        let (Some(split), Some(logits)) = (self.bench.splits().judged(), logits.as_ref().judged()) else {
+            return Vec::new();
+        };
+        let named = logits.chunks_exact(classes).map(argmax).enumerate();
+        named.map(|(index, class)| class == split.label(index) as usize).collect()
     }
 
     /// Measures a network and adds its row.
-    fn network(&mut self, name: &str, kind: CandidateKind, graph: &Graph, weights: &dyn Weights) -> Result<(), Halt> {
+    fn network(
+        &mut self,
+        name: &str,
+        kind: CandidateKind,
+        graph: &Graph,
+        weights: &dyn Weights,
+    ) -> Result<Logits, Halt> {
         let Measured { logits, latency } = self.bench.measure(graph, weights)?;
         self.context.counts.candidates += 1;
         self.context.counts.examples += logits.len() / graph.classes().max(1);
@@ -196,7 +271,8 @@ impl Comparer<'_, '_> {
         let row = self.row(name, kind, costs, &logits, Some(latency))?;
         self.rows.push(row);
         self.context.phases.done(self.rows.len().min(self.total), self.total);
-        self.context.phases.check_stop()
+        self.context.phases.check_stop()?;
+        Ok(logits)
     }
 
     fn row(

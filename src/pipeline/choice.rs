@@ -4,7 +4,6 @@ use super::context::Context;
 use super::load::Subset;
 use super::measure::Bench;
 use super::phases::Halt;
-use super::splits::add;
 use crate::fusion::Ensemble;
 use crate::model::graph::Graph;
 use crate::report::{Choice, Tried, Yardstick};
@@ -67,9 +66,11 @@ pub(super) fn choose(
         }
         (None, Some(judged)) => {
             let mut expected = Vec::new();
-            for (member, share) in parts.members().iter().zip(parts.shares()) {
-                add(&mut expected, &bench.logits_on(judged, member.graph, member.weights)?, *share);
+            for (index, member) in parts.members().iter().enumerate() {
+                let own = bench.logits_on(judged, member.graph, member.weights)?;
+                parts.consensus().add(&mut expected, index, &own, 1.0);
             }
+            parts.consensus().finish(&mut expected, 1.0);
             for (tried, network) in all.iter_mut().zip(networks) {
                 let got = bench.logits_on(judged, network.graph, network.weights)?;
                 tried.distance = Some(distance(&expected, &got));

@@ -1,13 +1,14 @@
 //! What every step of a job works with.
 
-use super::load::Data;
+use super::load::Loaded;
 use super::measure::Bench;
 use super::phases::Phases;
 use crate::cost::Counts;
+use crate::plan::held_out::{self, Validation};
 use crate::plan::network::Network;
 use crate::plan::resolve::Planned;
 use crate::process::protocol::Task;
-use crate::settings::Method;
+use crate::settings::{Finetune, HeldOut, Method};
 
 /// A job, its data, and its way to the listener.
 pub(super) struct Context<'a> {
@@ -19,12 +20,22 @@ pub(super) struct Context<'a> {
     pub(super) phases: Phases<'a>,
     /// What it has done so far.
     pub(super) counts: Counts,
+    /// What is known of the validation split.
+    pub(super) validation: Validation,
 }
 
 impl<'a> Context<'a> {
-    pub(super) fn new(task: &'a Task, planned: &'a Planned, data: Option<&'a Data>, phases: Phases<'a>) -> Self {
-        let bench = data.map(|data| Bench::new(data, task, phases.stop_flag()));
-        Self { task, planned, bench, phases, counts: Counts::default() }
+    pub(super) fn new(task: &'a Task, planned: &'a Planned, loaded: &'a Loaded, phases: Phases<'a>) -> Self {
+        let bench = loaded.data.as_ref().map(|data| Bench::new(data, task, phases.stop_flag()));
+        let dataset = task.dataset.as_ref().map(|file| file.sha256.as_str());
+        let validation = held_out::validation(&task.job, &loaded.headers(), dataset);
+        Self { task, planned, bench, phases, counts: Counts::default(), validation }
+    }
+
+    /// What neither the members nor the fused network have been trained on of the dataset, where that is known.
+    pub(super) fn held_out(&self) -> Option<HeldOut> {
+        let (request, file) = (self.task.job.dataset.as_ref()?, self.task.dataset.as_ref()?);
+        HeldOut::of(request, &file.sha256).filter(|_| self.validation == Validation::Unseen)
     }
 
     /// The context with another plan for the same networks.
@@ -39,6 +50,11 @@ impl<'a> Context<'a> {
     /// How the members become one network.
     pub(super) fn method(&self) -> &'a Method {
         &self.task.job.method
+    }
+
+    /// How the fused network is trained, if it is.
+    pub(super) fn finetune(&self) -> Option<&'a Finetune> {
+        self.network().recovery.as_ref().map(|recovery| &recovery.finetune)
     }
 
     /// Whether the fused network is trained before it is published.

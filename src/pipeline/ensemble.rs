@@ -12,13 +12,13 @@ use super::{publish, recover};
 use crate::domain::problem::{Code, Fault, FaultCode, Problem};
 use crate::domain::progress::{Phase, Score};
 use crate::exec::{self, Engine};
+use crate::fusion::{Consensus, Pooling, Shares};
 use crate::model::families::{self, fresh};
 use crate::model::graph::{Graph, Shape};
 use crate::plan::labels;
 use crate::plan::recipe::{EnsembleRecipe, NetworkSource};
 use crate::process::protocol::{InputFile, Message};
-use crate::settings::Architecture;
-use crate::settings::{Device, Normalize};
+use crate::settings::{Architecture, Device, HeldOut, Normalize};
 use crate::tensors::Checkpoint;
 use crate::train::{self, Examples, Setup, TrainError, Trained};
 
@@ -113,7 +113,10 @@ fn compute(task: &TrainingTask, phases: &mut Phases<'_>) -> Result<TrainedEnsemb
     if let Some(misfit) = task.recipe.train.augment.and_then(|augment| augment.misfit(&main.facts.example_shape)) {
         return Err(Problem::faults(vec![Fault::new("/train/augment", FaultCode::ShapeMismatch, misfit)]).into());
     }
-    let data = Data::new(main, validation, test, &task.recipe.dataset, 0);
+    let data = Data::new(main, validation, test, &task.recipe.dataset);
+    let count = task.recipe.seeds.len();
+    let shares = Shares::of_members(vec![1.0 / count as f64; count]);
+    let consensus = Consensus { pooling: Pooling::Logits, shares, classes: graph.classes() };
     let mut means = Logits::NONE;
     let mut members = Vec::with_capacity(task.recipe.seeds.len());
     for seed in &task.recipe.seeds {
@@ -121,7 +124,7 @@ fn compute(task: &TrainingTask, phases: &mut Phases<'_>) -> Result<TrainedEnsemb
         members.push(deliver(task, &graph, *seed, &trained)?);
         network.load(&trained.weights).map_err(TrainError::from)?;
         let logits = data.measured().try_map(|part| train::logits(&mut *network, part, phases.stop_flag()))?;
-        means.add(&logits, 1.0 / task.recipe.seeds.len() as f32);
+        means.add(&consensus, members.len() - 1, &logits);
     }
     phases.end();
     let pairs = means.as_ref().zip(data.measured());
@@ -181,7 +184,8 @@ fn member(
 /// Writes a member to its file, whole or not at all.
 fn deliver(task: &TrainingTask, graph: &Graph, seed: u64, trained: &Trained) -> Result<TrainedMember, Problem> {
     let (file, unfinished) = (task.file(seed), task.unfinished(seed));
-    trained.weights.save(&unfinished, &publish::notes(graph, true))?;
+    let held_out = task.datasets[0].as_ref().and_then(|file| HeldOut::of(&task.recipe.dataset, &file.sha256));
+    trained.weights.save(&unfinished, &publish::notes(graph, true, held_out.as_ref()))?;
     std::fs::rename(&unfinished, &file).map_err(|error| publish::unwritten(&file, &error))?;
     let [validation, test] = trained.scores;
     Ok(TrainedMember { seed, file, best_epoch: trained.best_epoch, validation, test })

@@ -8,6 +8,7 @@ use crate::data::{Dataset, Limits, Split};
 use crate::domain::dataset::DatasetFacts;
 use crate::domain::problem::{Code, Problem};
 use crate::fusion::calibration;
+use crate::model::header::CheckpointHeader;
 use crate::model::prefix;
 use crate::plan::network::{DatasetInput, JobFiles};
 use crate::plan::resolve::{Planned, resolve};
@@ -141,16 +142,21 @@ impl Loaded {
         let [main, validation, test] = [open(&task.dataset)?, open(&task.validation)?, open(&task.test)?];
         let facts = [&main, &validation, &test].map(|dataset| dataset.as_ref().map(|dataset| dataset.facts.clone()));
         let data = match (main, &task.job.dataset) {
-            (Some(main), Some(request)) => Some(Data::new(main, validation, test, request, task.job.seed)),
+            (Some(main), Some(request)) => Some(Data::new(main, validation, test, request)),
             _ => None,
         };
         Ok(Self { members, data, facts })
     }
 
+    /// What the members' files say of themselves.
+    pub(super) fn headers(&self) -> Vec<&CheckpointHeader> {
+        self.members.iter().map(Checkpoint::header).collect()
+    }
+
     /// The networks and the plan, now that every file is there.
     pub(super) fn planned(&self, task: &Task) -> Result<Planned, Problem> {
         let [dataset, validation, test] = self.facts.each_ref().map(|facts| facts.as_ref().map(DatasetInput::Ready));
-        let members = self.members.iter().map(Checkpoint::header).collect();
+        let members = self.headers();
         let resolved = resolve(task.job.clone(), &JobFiles { members, dataset, validation, test })?;
         resolved.planned.ok_or_else(|| Problem::new(Code::Internal, "a job with all its files was not resolved"))
     }
@@ -167,7 +173,6 @@ impl Data {
         validation: Option<Dataset>,
         test: Option<Dataset>,
         request: &DatasetRequest,
-        seed: u64,
     ) -> Self {
         let part = |split: Split| Subset::whole(split, request.normalize.given().cloned());
         // A dataset that is named for one purpose serves it with its test split, if it has one.
@@ -176,7 +181,7 @@ impl Data {
         let validation = if let Some(dataset) = validation {
             Some(named(dataset))
         } else {
-            let (kept, held_out) = train.split.validation_split(request.validation_fraction, seed);
+            let (kept, held_out) = train.split.validation_split(request.validation_fraction, request.split_seed);
             train.indices = kept;
             (!held_out.is_empty()).then(|| Subset { indices: held_out, ..train.clone() })
         };

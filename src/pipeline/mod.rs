@@ -5,6 +5,7 @@ mod batch_norm;
 mod candidates;
 pub mod child;
 mod choice;
+mod consensus;
 mod context;
 pub mod ensemble;
 mod gradients;
@@ -42,9 +43,10 @@ use crate::domain::problem::{Code, Problem};
 use crate::domain::progress::Phase;
 use crate::fusion::{Ensemble, Fused, compensate};
 use crate::model::families::Degree;
+use crate::plan::held_out::{self, Validation};
 use crate::plan::resolve::Planned;
 use crate::process::protocol::{Message, OutputFile, Task};
-use crate::report::{CandidateKind, CandidateReport};
+use crate::report::{CandidateKind, CandidateReport, PairedTest};
 use crate::settings::{Allocation, Budget, Size};
 use crate::tensors::Checkpoint;
 use crate::train::Trained;
@@ -93,20 +95,27 @@ fn compute(task: &Task, mut phases: Phases<'_>) -> Result<(Vec<OutputFile>, Coun
     let (task, planned) = identified.map_or_else(|| (task.clone(), planned), |found| (found.task, found.planned));
     let task = &task;
     warn(task, &planned, &mut phases);
-    let mut context = Context::new(task, &planned, loaded.data.as_ref(), phases);
+    let mut context = Context::new(task, &planned, &loaded, phases);
+    if context.validation == Validation::Unknown
+        && held_out::validation(&task.job, &loaded.headers(), None) == Validation::Unseen
+    {
+        context.phases.warn("the members were trained on another file than this dataset, so what their training held out is not known here");
+    }
     let padded = members::padded(&loaded, &planned.network);
     let ensemble = members::ensemble(&loaded, &padded, &planned.network)?;
     let allocated = allocate(&mut context, &ensemble)?;
     let mut context = context.replanned(allocated.as_ref().unwrap_or(&planned));
     let ensemble = members::weighted(&mut context, ensemble)?;
+    let (ensemble, rule) = consensus::speaking(&mut context, ensemble)?;
     let verification = verification::verify(&mut context, &ensemble)?;
     let made = methods::fuse(&mut context, &ensemble)?;
     let trained = recover(&mut context, &ensemble, &made.fused)?;
     let (recovered, model) = settle(&context, &made, trained.as_ref())?;
-    let candidates = evaluate(&mut context, &ensemble, &made, recovered.as_ref())?;
+    let (candidates, paired) = evaluate(&mut context, &ensemble, &made, recovered.as_ref())?;
     context.phases.begin(Phase::Publish)?;
     let FusedFile { fused, compensation, choice, .. } = made;
-    let found = Found { verification, candidates, compensation, choice, trained: trained.as_ref() };
+    let found =
+        Found { verification, candidates, paired, compensation, choice, ensemble: rule, trained: trained.as_ref() };
     let report = summary::report(&context, found, &fused.provenance);
     let known = planned.network.evidence.degree != Degree::Ambiguous;
     let results =
@@ -147,7 +156,7 @@ fn recover(
     ensemble: &Ensemble<'_>,
     fused: &Fused<Checkpoint>,
 ) -> Result<Option<Trained>, Halt> {
-    match (&context.task.job.finetune, context.bench) {
+    match (context.finetune(), context.bench) {
         (Some(finetune), Some(bench)) => recover::recover(context, finetune, bench, ensemble, fused).map(Some),
         _ => Ok(None),
     }
@@ -174,15 +183,15 @@ fn evaluate(
     ensemble: &Ensemble<'_>,
     made: &FusedFile,
     recovered: Option<&Checkpoint>,
-) -> Result<Vec<CandidateReport>, Halt> {
-    let Some(bench) = context.bench else { return Ok(Vec::new()) };
+) -> Result<(Vec<CandidateReport>, Vec<PairedTest>), Halt> {
+    let Some(bench) = context.bench else { return Ok((Vec::new(), Vec::new())) };
     let networks = FusedNetworks {
         graph: &made.fused.graph,
         uncompensated: made.uncompensated.as_ref(),
         zero_shot: &made.fused.weights,
         recovered,
     };
-    let candidates = candidates::candidates(context, bench, ensemble, &networks)?;
+    let (candidates, paired) = candidates::candidates(context, bench, ensemble, &networks)?;
     if near_chance(&candidates, ensemble.graph().classes()) {
         let network = &context.network().detected;
         context.phases.warn(format!(
@@ -192,7 +201,7 @@ fn evaluate(
             if network.assumptions.is_empty() { "nothing".to_owned() } else { network.assumptions.join("; ") }
         ));
     }
-    Ok(candidates)
+    Ok((candidates, paired))
 }
 
 /// Whether the best member is hardly better than guessing.

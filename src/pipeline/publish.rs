@@ -15,10 +15,12 @@ use crate::export::{Options, python};
 use crate::fusion::{Fused, Provenance, Recipe};
 use crate::model::families;
 use crate::model::graph::Graph;
+use crate::model::header::HELD_OUT_KEY;
 use crate::model::precision::Precision;
 use crate::model::refit::Compensation;
 use crate::process::protocol::{InputFile, OutputFile, Task};
 use crate::report::{CardFile, CardFiles, Choice, Report, card, page};
+use crate::settings::HeldOut;
 use crate::tensors::{Checkpoint, StateDict, Written};
 
 /// Where the fused network's units come from, and everything that it was made with.
@@ -113,13 +115,14 @@ fn card_files<'a>(task: &'a Task, model: &'a OutputFile, has_source: bool) -> Ca
     }
 }
 
-/// What the file of a model says of itself, with its network where that is `known`.
-pub(super) fn notes(graph: &Graph, known: bool) -> BTreeMap<String, String> {
+/// What the file of a model says of itself: its network where that is `known`, and what its training never saw.
+pub(super) fn notes(graph: &Graph, known: bool, held_out: Option<&HeldOut>) -> BTreeMap<String, String> {
     let notes = [("engraft_version", env!("CARGO_PKG_VERSION")), ("format", "pt")];
     let mut notes: BTreeMap<_, _> = notes.map(|(name, note)| (name.to_owned(), note.to_owned())).into();
     if known {
         notes.extend(families::metadata(graph));
     }
+    notes.extend(held_out.map(|held_out| (HELD_OUT_KEY.to_owned(), serde_json::json!(held_out).to_string())));
     notes
 }
 
@@ -175,7 +178,8 @@ pub(super) fn model(
     mode: WriteMode,
 ) -> Result<(Checkpoint, OutputFile), Problem> {
     let path = mode.path(&context.task.scratch);
-    let written = weights.save_as(&path, &notes(graph, is_known(context)), |name| precision.of(name))?;
+    let written = weights
+        .save_as(&path, &notes(graph, is_known(context), context.held_out().as_ref()), |name| precision.of(name))?;
     let checkpoint = Checkpoint::open(&path)?;
     mode.settle(&path)?;
     Ok((checkpoint, model_file(path, written)))
@@ -189,7 +193,7 @@ pub(super) fn recipe(
     mode: WriteMode,
 ) -> Result<(Fused<Checkpoint>, OutputFile), Halt> {
     let path = mode.path(&context.task.scratch);
-    let notes = notes(recipe.graph(), is_known(context));
+    let notes = notes(recipe.graph(), is_known(context), context.held_out().as_ref());
     let (fused, written) = recipe.write(&path, &notes, precision, |done, all| context.phases.done(done, all))?;
     mode.settle(&path)?;
     Ok((fused, model_file(path, written)))

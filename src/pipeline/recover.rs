@@ -20,6 +20,9 @@ pub(super) fn recover(
     fused: &Fused<Checkpoint>,
 ) -> Result<Trained, Halt> {
     context.phases.begin(Phase::Finetune)?;
+    if let Some(recovery) = &context.network().recovery {
+        context.phases.info(recovery.decision.to_string());
+    }
     let (task, stop, data) = (context.task, context.phases.stop_flag(), bench.data());
     let teacher = TeacherOutputs::new(context, finetune, bench, ensemble)?;
     let batch = finetune.batch_size.min(data.train.len());

@@ -49,7 +49,7 @@ fn measure(
     let mut logits: Vec<f32> = Vec::new();
     let mut differences: Vec<Vec<f32>> = vec![Vec::new(); runs.len()];
     let all = ensemble.members().len() * runs.len();
-    for (index, (member, share)) in ensemble.members().iter().zip(ensemble.shares()).enumerate() {
+    for (index, (member, share)) in ensemble.members().iter().zip(ensemble.member_shares()).enumerate() {
         let mut network = bench.network(member.graph, member.weights)?;
         let own = train::logits(&mut *network, part, context.phases.stop_flag())?;
         logits.resize(own.len(), 0.0);

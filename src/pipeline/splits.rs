@@ -1,5 +1,7 @@
 //! What there is of the splits that networks are measured on.
 
+use crate::fusion::Consensus;
+
 /// Something of the validation and of the test split, as far as there are such splits.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Splits<T> {
@@ -45,19 +47,20 @@ impl Logits {
         of_split(&self.validation) + of_split(&self.test)
     }
 
-    /// `self += share * logits`, from zeros where there was nothing.
-    pub(super) fn add(&mut self, logits: &Self, share: f32) {
+    /// Adds what a member's logits contribute to the ensemble's.
+    pub(super) fn add(&mut self, consensus: &Consensus, member: usize, logits: &Self) {
         let splits = [(&mut self.validation, &logits.validation), (&mut self.test, &logits.test)];
         for (sum, logits) in splits {
             if let Some(logits) = logits {
-                add(sum.get_or_insert_default(), logits, share);
+                consensus.add(sum.get_or_insert_default(), member, logits, 1.0);
             }
         }
     }
-}
 
-/// `sum += share * logits`, from zeros when the sum is empty.
-pub(super) fn add(sum: &mut Vec<f32>, logits: &[f32], share: f32) {
-    sum.resize(logits.len(), 0.0);
-    sum.iter_mut().zip(logits).for_each(|(sum, logit)| *sum += share * logit);
+    /// Makes the ensemble's logits of the sum.
+    pub(super) fn finish(&mut self, consensus: &Consensus) {
+        for sum in [&mut self.validation, &mut self.test].into_iter().flatten() {
+            consensus.finish(sum, 1.0);
+        }
+    }
 }

@@ -6,7 +6,9 @@ use crate::fusion::Provenance;
 use crate::model::groups::GroupId;
 use crate::model::refit::Compensation;
 use crate::plan::network::Network;
-use crate::report::{CandidateReport, Choice, LayerReport, Report, SplitSizes, Verification, gain_kept};
+use crate::report::{
+    CandidateReport, Choice, EnsembleChoice, LayerReport, PairedTest, Report, SplitSizes, Verification, gain_kept,
+};
 use crate::settings::Method;
 use crate::train::{self, Trained};
 
@@ -14,8 +16,10 @@ use crate::train::{self, Trained};
 pub(super) struct Found<'a> {
     pub(super) verification: Verification,
     pub(super) candidates: Vec<CandidateReport>,
+    pub(super) paired: Vec<PairedTest>,
     pub(super) compensation: Option<Compensation>,
     pub(super) choice: Option<Choice>,
+    pub(super) ensemble: Option<EnsembleChoice>,
     pub(super) trained: Option<&'a Trained>,
 }
 
@@ -38,8 +42,11 @@ pub(super) fn report(context: &Context<'_>, found: Found<'_>, provenance: &Prove
         members: task.job.members.clone(),
         member_weights: provenance.shares.clone(),
         candidates: found.candidates,
+        paired: found.paired,
         compensation: found.compensation,
         choice: found.choice,
+        ensemble: found.ensemble,
+        recovery: network.recovery.as_ref().map(|recovery| recovery.decision.clone()),
         best_epoch: found.trained.map(|trained| trained.best_epoch),
         epochs: found.trained.map(|trained| trained.history.clone()).unwrap_or_default(),
         layers: layers(network, provenance, task.members.len()),

@@ -6,10 +6,9 @@ use super::context::Context;
 use super::measure::Bench;
 use super::phases::Halt;
 use crate::exec::{BatchError, Engine};
-use crate::fusion::Ensemble;
-use crate::kernels::loss;
+use crate::fusion::{Consensus, Ensemble, Pooling};
 use crate::settings::{Finetune, Objective, Teacher};
-use crate::train::{self, Examples, Teach, TeacherLogits};
+use crate::train::{Examples, Teach, TeacherLogits};
 
 /// What the teacher gives beside the labels.
 #[derive(Debug)]
@@ -23,7 +22,7 @@ pub(super) enum TeacherOutputs {
 }
 
 impl TeacherOutputs {
-    /// As the objective wants them; the ensemble's mean is weighted by the members' shares.
+    /// As the objective wants them.
     pub(super) fn new(
         context: &mut Context<'_>,
         finetune: &Finetune,
@@ -31,26 +30,29 @@ impl TeacherOutputs {
         ensemble: &Ensemble<'_>,
     ) -> Result<Self, Halt> {
         let Objective::Distill { temperature, teacher, .. } = finetune.objective else { return Ok(Self::None) };
-        let mixture = Mixture { teacher, temperature: f64::from(temperature) };
-        let parts = || ensemble.members().iter().zip(ensemble.shares());
+        let consensus = ensemble.consensus().clone();
+        let consensus = match teacher {
+            Teacher::Ensemble => consensus,
+            Teacher::MeanLogits => Consensus { pooling: Pooling::Logits, ..consensus },
+            Teacher::MeanProbabilities => Consensus { pooling: Pooling::Probabilities, ..consensus },
+        };
+        let temperature = f64::from(temperature);
+        let members = ensemble.members();
         let train = &bench.data().train;
         if finetune.augment.is_some() {
             let batch = finetune.batch_size.min(train.len());
-            let networks =
-                parts().map(|(member, share)| Ok((bench.compiled(member.graph, member.weights, batch)?, *share)));
+            let networks = members.iter().map(|member| bench.compiled(member.graph, member.weights, batch));
             let networks = networks.collect::<Result<Vec<_>, Halt>>()?;
-            return Ok(Self::Live(Members { networks: Mutex::new(networks), mixture }));
+            return Ok(Self::Live(Members { networks: Mutex::new(networks), consensus, temperature }));
         }
-        let mut mean = Vec::new();
-        for (index, (member, share)) in parts().enumerate() {
-            let mut network = bench.network(member.graph, member.weights)?;
-            let logits = train::logits(&mut *network, train, context.phases.stop_flag())?;
-            mean.resize(logits.len(), 0.0);
-            mixture.add(&mut mean, &logits, network.classes(), *share);
+        let mut logits = Vec::new();
+        for (index, member) in members.iter().enumerate() {
+            let own = bench.logits_on(train, member.graph, member.weights)?;
+            consensus.add(&mut logits, index, &own, temperature);
             context.phases.info(format!("computed the logits of member {} on the training split", index + 1));
         }
-        mixture.finish(&mut mean);
-        Ok(Self::Stored(mean))
+        consensus.finish(&mut logits, temperature);
+        Ok(Self::Stored(logits))
     }
 
     /// The teacher in the form that the trainer takes.
@@ -63,37 +65,12 @@ impl TeacherOutputs {
     }
 }
 
-/// How the members become one teacher.
-#[derive(Debug, Clone, Copy)]
-struct Mixture {
-    teacher: Teacher,
-    temperature: f64,
-}
-
-impl Mixture {
-    /// Adds what a member's logits (examples x classes) contribute.
-    fn add(self, mean: &mut [f32], logits: &[f32], classes: usize, share: f32) {
-        match self.teacher {
-            Teacher::MeanLogits => mean.iter_mut().zip(logits).for_each(|(mean, logit)| *mean += share * logit),
-            Teacher::MeanProbabilities => {
-                loss::add_probabilities(mean, logits, classes, self.temperature, f64::from(share));
-            }
-        }
-    }
-
-    /// Makes logits of the sum.
-    fn finish(self, mean: &mut [f32]) {
-        if self.teacher == Teacher::MeanProbabilities {
-            loss::logits_of(mean, self.temperature);
-        }
-    }
-}
-
-/// Members that look at every batch, each with its share.
+/// Members that look at every batch.
 #[derive(Debug)]
 pub(super) struct Members {
-    networks: Mutex<Vec<(Box<dyn Engine>, f32)>>,
-    mixture: Mixture,
+    networks: Mutex<Vec<Box<dyn Engine>>>,
+    consensus: Consensus,
+    temperature: f64,
 }
 
 impl Teach for Members {
@@ -101,11 +78,10 @@ impl Teach for Members {
         // A network that panicked halfway computes the next batch from the start.
         let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
         logits.fill(0.0);
-        for (network, share) in networks.iter_mut() {
-            let classes = network.classes();
-            self.mixture.add(logits, network.forward(images)?, classes, *share);
+        for (index, network) in networks.iter_mut().enumerate() {
+            self.consensus.add_to(logits, index, network.forward(images)?, self.temperature);
         }
-        self.mixture.finish(logits);
+        self.consensus.finish(logits, self.temperature);
         Ok(())
     }
 }

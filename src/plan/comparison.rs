@@ -116,6 +116,8 @@ impl Grid {
             lay_over(&mut body, &patch.fields);
         }
         body.insert("seed".to_owned(), json!(cell.seed));
+        // Controls are trained for those who name them: most jobs of a grid would train the same ones.
+        body.entry("evaluate").or_insert_with(|| json!(["members", "ensemble", "fused"]));
         Value::Object(body)
     }
 

@@ -11,8 +11,8 @@ use crate::model::precision::Precision;
 use crate::plan::estimate::Work;
 use crate::plan::network::{DatasetInput, JobFiles, Network};
 use crate::plan::request::JobRequest;
-use crate::plan::{compensation, identity, labels};
-use crate::settings::{Allocation, Budget, Compensate, Normalization, Size};
+use crate::plan::{compensation, held_out, identity, labels};
+use crate::settings::{Allocation, Budget, Compensate, Normalization, RecoveryRule, Size};
 
 /// What becomes of the members.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -45,6 +45,9 @@ pub struct Plan {
     pub seconds_estimate: f64,
     /// What that estimate adds up, and at which speed.
     pub seconds_basis: String,
+    /// How the fused network is trained, and why so; none without training.
+    #[serde(default)]
+    pub recovery: Option<RecoveryRule>,
     /// What a user should look at before starting the job.
     pub warnings: Vec<String>,
 }
@@ -90,6 +93,7 @@ impl Plan {
             disk_basis: disk.basis,
             seconds_estimate,
             seconds_basis,
+            recovery: network.recovery.as_ref().map(|recovery| recovery.decision.clone()),
             warnings: warnings(job, inputs, network),
         };
         plan.resize(fusion, precision);
@@ -162,6 +166,7 @@ fn warnings(job: &JobRequest, inputs: &JobFiles<'_>, network: &Network) -> Vec<S
     if dataset.normalize == Normalization::None {
         warnings.push(inputs.dataset.and_then(DatasetInput::facts).map_or(UNNORMALIZED, unnormalized).to_owned());
     }
+    warnings.extend(held_out::validation(job, &inputs.members, None).warning());
     if job.finetune.is_none() {
         warnings.push("`finetune` is null: the fused network is published without training".to_owned());
     } else if dataset.validation.is_none() && dataset.validation_fraction == 0.0 {

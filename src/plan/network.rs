@@ -7,6 +7,7 @@ use crate::model::graph::Graph;
 use crate::model::header::CheckpointHeader;
 use crate::model::plan::FusionPlan;
 use crate::model::precision::Precision;
+use crate::plan::recovery::Recovery;
 use crate::settings::{BatchNorm, Compensate, Importance};
 
 /// A dataset that a job names.
@@ -61,4 +62,6 @@ pub struct Network {
     pub batch_norm: BatchNorm,
     /// Widths, costs.
     pub fusion: FusionPlan,
+    /// How the fused network is trained, if it is.
+    pub recovery: Option<Recovery>,
 }

@@ -9,7 +9,7 @@ use crate::settings::{DatasetRequest, Finetune};
 pub struct EnsembleRecipe {
     /// Which network every member is.
     pub network: NetworkSource,
-    /// Data; the validation part is drawn with seed 0, as that of a job which names no seed.
+    /// Data; the validation part is drawn as in a job, so that one with the same dataset validates on what no member has seen.
     pub dataset: DatasetRequest,
     /// How each member is trained.
     pub train: Finetune,

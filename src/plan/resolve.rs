@@ -13,7 +13,7 @@ use crate::model::prefix;
 use crate::plan::Plan;
 use crate::plan::network::{DatasetInput, JobFiles, Network};
 use crate::plan::request::JobRequest;
-use crate::plan::{averaging, compensation, identity, labels};
+use crate::plan::{averaging, compensation, identity, labels, recovery};
 use crate::settings::{Method, NetworkChoice, Size, Target};
 
 /// A request whose files fit together.
@@ -96,7 +96,10 @@ pub fn resolve(mut job: JobRequest, inputs: &JobFiles<'_>) -> Result<Resolved, P
     }
     let Method { importance, compensate, batch_norm, .. } = job.method;
     let open = identity::decider(&job, &detected).is_some();
-    let network = Network { detected, evidence, own, paddings, precision, importance, compensate, batch_norm, fusion };
+    let recovery =
+        job.finetune.as_ref().map(|finetune| recovery::decide(finetune, &fusion.fused, &job.method, compensate));
+    let network =
+        Network { detected, evidence, own, paddings, precision, importance, compensate, batch_norm, fusion, recovery };
     let (plan, counts) = Plan::new(&job, inputs, &network);
     // What compensation without data comes to follows from the network, which is decided when the job runs.
     if open && job.dataset.is_none() {

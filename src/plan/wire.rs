@@ -94,12 +94,14 @@ fn dataset(dataset: DatasetRequest) -> Value {
         "name": dataset.name,
         "normalize": normalize,
         "validation_fraction": dataset.validation_fraction,
+        "split_seed": dataset.split_seed,
         "validation": dataset.validation,
         "test": dataset.test,
     })
 }
 
 fn finetune(finetune: Finetune) -> Value {
+    let undecided = finetune.undecided;
     let mut body = json!({
         "epochs": finetune.epochs,
         "label_smoothing": decimal(finetune.label_smoothing),
@@ -112,13 +114,18 @@ fn finetune(finetune: Finetune) -> Value {
         "augment": finetune.augment.map(|Augment { crop_padding, flip }| json!({ "crop_padding": crop_padding, "flip": flip })),
         "batch_norm_reestimate": finetune.batch_norm_reestimate,
     });
+    if undecided.rate {
+        body["optimizer"]["lr"] = Value::Null;
+    }
     match finetune.objective {
+        _ if undecided.objective => body["objective"] = json!("auto"),
         Objective::CrossEntropy => body["objective"] = json!("cross_entropy"),
         Objective::Distill { temperature, soft_weight, teacher } => {
             body["objective"] = json!("distill");
             body["temperature"] = decimal(temperature);
             body["soft_weight"] = decimal(soft_weight);
             body["teacher"] = json!(match teacher {
+                Teacher::Ensemble => "ensemble",
                 Teacher::MeanLogits => "mean_logits",
                 Teacher::MeanProbabilities => "mean_probabilities",
             });

@@ -112,6 +112,9 @@ fn accuracy(report: &Report) -> String {
             with_spread(score, measured)
         );
     }
+    if let Some(headline) = report.headline() {
+        let _ = writeln!(text, "\n{headline}");
+    }
     if let Some(gain) = Gain::of(&report.candidates, measured) {
         let _ = writeln!(text, "\n{gain}");
     }

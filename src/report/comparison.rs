@@ -193,7 +193,8 @@ impl Comparison {
             ("average of weights", CandidateKind::Average),
             ("optimal transport", CandidateKind::OptimalTransport),
             ("permutation alignment", CandidateKind::PermutationAlignment),
-            ("member 0, trained alike", CandidateKind::Distilled),
+            ("best member, trained on", CandidateKind::TrainedOn),
+            ("best member, distilled", CandidateKind::Distilled),
         ];
         for (name, kind) in others {
             let values: Vec<f64> = reports().filter_map(|report| accuracy(report, kind)).collect();

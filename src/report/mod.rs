@@ -3,15 +3,19 @@
 mod card;
 mod choice;
 mod comparison;
+mod ensemble;
 mod gain;
 mod html;
+mod paired;
 mod table;
 
 pub use card::{CardFile, CardFiles, card};
 pub use choice::{Choice, Tried, Yardstick};
 pub use comparison::{Comparison, Run};
+pub use ensemble::{EnsembleChoice, RuleDecider, TriedRule};
 pub use gain::{Gain, gain_kept};
 pub use html::page;
+pub use paired::{PairedTest, Standing};
 pub(crate) use table::scaled;
 
 use serde::{Deserialize, Serialize};
@@ -20,7 +24,7 @@ use crate::domain::progress::{EpochMetrics, Phase, Score};
 use crate::model::families::Evidence;
 use crate::model::plan::LayerPlan;
 use crate::model::refit::Compensation;
-use crate::settings::{Method, Normalize};
+use crate::settings::{Method, Normalize, RecoveryRule};
 
 /// What a candidate is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,7 +44,9 @@ pub enum CandidateKind {
     OptimalTransport,
     /// The mean after the members' units were matched.
     PermutationAlignment,
-    /// The first member, trained as the fused network was.
+    /// The best member, trained on for as long on the labels.
+    TrainedOn,
+    /// The best member, trained for as long to say what the ensemble says.
     Distilled,
     /// After selection alone: the paper's method before recovery. Shown where there was a compensation.
     FusedUncompensated,
@@ -129,12 +135,21 @@ pub struct Report {
     /// What the ranking `auto` tried; none where another was requested, or where it had nothing to judge by.
     #[serde(default)]
     pub choice: Option<Choice>,
+    /// By which rule the members spoke as one; none without data.
+    #[serde(default)]
+    pub ensemble: Option<EnsembleChoice>,
+    /// The published network beside the best member and the controls, example by example.
+    #[serde(default)]
+    pub paired: Vec<PairedTest>,
     /// See [`gain_kept`].
     pub ensemble_gain_kept: Option<f64>,
     /// Names of the members.
     pub members: Vec<String>,
     /// Each member's weight in the mean of the outputs.
     pub member_weights: Vec<f32>,
+    /// How the fused network was trained; none without training.
+    #[serde(default)]
+    pub recovery: Option<RecoveryRule>,
     /// The epoch whose weights are published; 0 is before training, none without training.
     pub best_epoch: Option<usize>,
     /// Training, epoch by epoch.

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use super::{CandidateKind, CandidateReport, Gain, Report};
+use super::{CandidateKind, CandidateReport, Gain, PairedTest, Report};
 use crate::domain::progress::Score;
 
 /// Heads of the comparison's columns.
@@ -17,11 +17,20 @@ impl fmt::Display for Report {
             writeln!(f, "the network is {}, not certain: {}\n", evidence.degree.name(), evidence.why)?;
         }
         columns(f, &rows)?;
+        if let Some(headline) = self.headline() {
+            writeln!(f, "\n{headline}")?;
+        }
         if let Some(gain) = Gain::of(&self.candidates, self.measured()) {
             writeln!(f, "\n{gain}")?;
         }
+        if let Some(ensemble) = &self.ensemble {
+            writeln!(f, "\n{ensemble}")?;
+        }
         if let Some(choice) = &self.choice {
             writeln!(f, "\n{choice}")?;
+        }
+        if let Some(recovery) = &self.recovery {
+            writeln!(f, "\n{recovery}")?;
         }
         self.origin(f)?;
         for warning in &self.warnings {
@@ -32,6 +41,14 @@ impl fmt::Display for Report {
 }
 
 impl Report {
+    /// Where the published network stands beside the best member and the controls; none where it was not compared with them.
+    pub(super) fn headline(&self) -> Option<String> {
+        let tests: Vec<String> = self.paired.iter().map(PairedTest::to_string).collect();
+        let (last, others) = tests.split_last()?;
+        let all = if others.is_empty() { last.clone() } else { format!("{}, and {last}", others.join(", ")) };
+        Some(format!("The fused model is {all}."))
+    }
+
     /// Examples of the split that figures are judged by.
     pub(super) fn measured(&self) -> usize {
         if self.examples.test > 0 { self.examples.test } else { self.examples.validation }
@@ -92,7 +109,8 @@ pub(super) fn title(candidate: &CandidateReport) -> String {
         CandidateKind::Average => "average of weights".to_owned(),
         CandidateKind::OptimalTransport => "optimal transport".to_owned(),
         CandidateKind::PermutationAlignment => "permutation alignment".to_owned(),
-        CandidateKind::Distilled => "member 0, trained alike".to_owned(),
+        CandidateKind::TrainedOn => format!("best member ({}), trained on", candidate.name),
+        CandidateKind::Distilled => format!("best member ({}), distilled", candidate.name),
         CandidateKind::FusedUncompensated => "fused, uncompensated".to_owned(),
         CandidateKind::FusedZeroShot => "fused, untrained".to_owned(),
         CandidateKind::Fused => "fused".to_owned(),

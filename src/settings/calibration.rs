@@ -14,11 +14,20 @@ pub struct Calibration {
     pub convolutions: Convolutions,
     /// The ridge of the fits, relative to the mean of the diagonal; by default the best on held-out examples.
     pub ridge: Option<f64>,
+    /// What the output layer is refitted to.
+    #[serde(default)]
+    pub head: HeadTargets,
 }
 
 impl Default for Calibration {
     fn default() -> Self {
-        Self { samples: None, positions: 16, convolutions: Convolutions::default(), ridge: None }
+        Self {
+            samples: None,
+            positions: 16,
+            convolutions: Convolutions::default(),
+            ridge: None,
+            head: HeadTargets::default(),
+        }
     }
 }
 
@@ -31,4 +40,15 @@ pub enum Convolutions {
     Shared,
     /// Every weight by itself, where a row has at most 4,096.
     Full,
+}
+
+/// What the output layer is refitted to, where it is one linear layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeadTargets {
+    /// The ensemble's probabilities, by cross-entropy.
+    #[default]
+    Probabilities,
+    /// The concatenated network's logits, by least squares, as every other layer.
+    Logits,
 }

@@ -20,8 +20,18 @@ pub enum ReportCandidate {
     OptimalTransport,
     /// The mean after the members' units were matched, BatchNorm measured anew.
     PermutationAlignment,
-    /// The first member, trained as the fused network is.
+    /// The best member, trained on for as long as the fused network, on the labels: what fusion has to beat.
+    TrainedOn,
+    /// The best member, trained for as long to say what the ensemble says.
     Distilled,
     /// The fused network, before and after recovery.
     Fused,
+}
+
+impl ReportCandidate {
+    /// Whether it is a member trained beside the fused network, to show what fusion adds.
+    #[must_use]
+    pub fn is_control(self) -> bool {
+        matches!(self, Self::TrainedOn | Self::Distilled)
+    }
 }

@@ -11,10 +11,42 @@ pub struct DatasetRequest {
     pub normalize: Normalization,
     /// Part of the train split that is held out when `validation` is not given; in [0, 1).
     pub validation_fraction: f64,
+    /// Seed of the draw of that part.
+    pub split_seed: u64,
     /// Another dataset to validate on.
     pub validation: Option<String>,
     /// Another dataset to test on; else the dataset's own test split.
     pub test: Option<String>,
+}
+
+/// The part of a train split that was held out of a training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HeldOut {
+    /// SHA-256 of the dataset's file, in hexadecimal.
+    pub dataset: String,
+    /// Part of the train split, in (0, 1).
+    pub fraction: f64,
+    /// Seed of the draw.
+    pub split_seed: u64,
+}
+
+// Fractions come from JSON, which has no other numbers than finite ones.
+impl Eq for HeldOut {}
+
+impl HeldOut {
+    /// What a training on the file of this digest holds out; none where that is nothing, or where another dataset validates.
+    #[must_use]
+    pub fn of(request: &DatasetRequest, dataset: &str) -> Option<Self> {
+        let DatasetRequest { validation_fraction: fraction, split_seed, .. } = *request;
+        let draws = request.validation.is_none() && fraction > 0.0;
+        draws.then(|| Self { dataset: dataset.to_owned(), fraction, split_seed })
+    }
+
+    /// Whether the same examples of a file are drawn, whatever the file.
+    #[must_use]
+    pub fn is_drawn_alike(&self, other: &Self) -> bool {
+        (self.fraction, self.split_seed) == (other.fraction, other.split_seed)
+    }
 }
 
 /// Inputs of a network and what one member makes of them.

@@ -1,5 +1,7 @@
 //! How a network is trained.
 
+use serde::{Deserialize, Serialize};
+
 /// How the fused network is trained.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finetune {
@@ -26,13 +28,24 @@ pub struct Finetune {
     /// Whether BatchNorm's running statistics of the best epoch are measured anew: the mean over whole batches of the train
     /// split as it is, without variation. An epoch 0 that nothing beat stays as it is.
     pub batch_norm_reestimate: bool,
+    /// What was left to the network.
+    pub undecided: Undecided,
+}
+
+/// Settings of a training that follow from the network where nobody gives them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Undecided {
+    /// What is minimised.
+    pub objective: bool,
+    /// The learning rate of SGD.
+    pub rate: bool,
 }
 
 impl Default for Finetune {
     fn default() -> Self {
         Self {
             epochs: 10,
-            objective: Objective::Distill { temperature: 2.0, soft_weight: 0.9, teacher: Teacher::MeanLogits },
+            objective: Objective::Distill { temperature: 2.0, soft_weight: 0.9, teacher: Teacher::Ensemble },
             label_smoothing: 0.0,
             optimizer: Optimizer::default(),
             schedule: Schedule::Cosine,
@@ -42,7 +55,26 @@ impl Default for Finetune {
             batch_size: 256,
             augment: None,
             batch_norm_reestimate: false,
+            undecided: Undecided::default(),
         }
+    }
+}
+
+/// What was decided about the training of a fused network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RecoveryRule {
+    /// What is minimised: `cross_entropy` or `distill`.
+    pub objective: String,
+    /// The learning rate that the schedule begins with.
+    pub lr: f64,
+    /// Why, where the job left it open.
+    pub rule: Option<String>,
+}
+
+impl std::fmt::Display for RecoveryRule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "recovery by `{}` at a learning rate of {}", self.objective, self.lr)?;
+        self.rule.as_ref().map_or(Ok(()), |rule| write!(f, ", since {rule}"))
     }
 }
 
@@ -89,8 +121,10 @@ pub enum Objective {
 /// How the members become one teacher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Teacher {
-    /// `softmax(t/T)` of the mean t of the members' logits.
+    /// As they become the ensemble.
     #[default]
+    Ensemble,
+    /// `softmax(t/T)` of the mean t of the members' logits.
     MeanLogits,
     /// The mean of the members' `softmax(t/T)`.
     MeanProbabilities,
@@ -137,6 +171,14 @@ impl Optimizer {
     /// PyTorch's defaults of `AdamW`.
     pub const ADAMW: Self =
         Self::AdamW { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.01, decay_norms_and_biases: true };
+
+    /// The same with this learning rate.
+    #[must_use]
+    pub fn with_rate(mut self, rate: f32) -> Self {
+        let (Self::Sgd { lr, .. } | Self::AdamW { lr, .. }) = &mut self;
+        *lr = rate;
+        self
+    }
 
     /// The learning rate where the schedule stands at `factor`.
     #[must_use]

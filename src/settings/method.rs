@@ -2,13 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::settings::{Calibration, Compensate, Importance};
+use crate::settings::{Calibration, Compensate, EnsembleRule, Importance};
 
 /// How the members become one network.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Method {
     /// The method.
     pub name: MethodName,
+    /// How the members' outputs become the ensemble's.
+    #[serde(default)]
+    pub ensemble: EnsembleRule,
     /// Which members are joined when.
     pub order: Order,
     /// How units are ranked.

@@ -6,6 +6,7 @@ mod candidate;
 mod compensation;
 mod data;
 mod device;
+mod ensemble;
 mod finetune;
 mod importance;
 mod method;
@@ -14,12 +15,13 @@ mod target;
 pub use architecture::{
     Activation, Architecture, NetworkChoice, NormPlace, Padding, Pool, Settings, Strided, Summary, shown,
 };
-pub use calibration::{Calibration, Convolutions};
+pub use calibration::{Calibration, Convolutions, HeadTargets};
 pub use candidate::ReportCandidate;
 pub use compensation::Compensate;
-pub use data::{DatasetRequest, Normalization, Normalize, Reference};
+pub use data::{DatasetRequest, HeldOut, Normalization, Normalize, Reference};
 pub use device::Device;
-pub use finetune::{Augment, Finetune, Objective, Optimizer, Schedule, Teacher};
+pub use ensemble::EnsembleRule;
+pub use finetune::{Augment, Finetune, Objective, Optimizer, RecoveryRule, Schedule, Teacher, Undecided};
 pub use importance::Importance;
 pub use method::{
     AlignmentOptions, BatchNorm, GroundCost, MemberWeights, Method, MethodName, Order, OutputAlignment, Start,

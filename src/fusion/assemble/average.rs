@@ -23,10 +23,10 @@ pub fn average<'a>(ensemble: &'a Ensemble<'a>) -> Result<Recipe<'a>, FusionError
             }
             members.push(elements);
         }
-        let maker = Box::new(Mean { members, shares: ensemble.exact_shares() });
+        let maker = Box::new(Mean { members, shares: ensemble.shares().members() });
         tensors.push(Rows { name: parameter.name, shape: parameter.shape, maker });
     }
-    let provenance = Provenance { shares: ensemble.shares().to_vec(), groups: Vec::new() };
+    let provenance = Provenance { shares: ensemble.member_shares(), groups: Vec::new() };
     Ok(Recipe { graph: graph.clone(), tensors, counters: counters(ensemble), provenance })
 }
 

@@ -129,7 +129,7 @@ impl<'a> Layer<'a> {
         (shape[0], shape[1]) = (self.rows.len, columns.len);
         let picks = columns.runs.iter().map(|runs| Pick::new(runs, inner)).collect();
         let maker: Box<dyn Make + 'a> = if self.writes_output {
-            let shares = self.ensemble.exact_shares();
+            let shares = self.ensemble.shares();
             Box::new(OutputRows { members, source_len, picks, shares })
         } else {
             Box::new(MatrixRows { members, source_len, picks, places: self.rows.by_target() })
@@ -162,7 +162,7 @@ impl<'a> Layer<'a> {
     /// One value per row.
     fn vector(&self, parameter: parameters::Parameter) -> Result<Rows<'a>, CheckpointError> {
         let members = self.members(&parameter.name)?;
-        let shares = self.writes_output.then(|| self.ensemble.exact_shares());
+        let shares = self.writes_output.then(|| self.ensemble.shares());
         let maker = Box::new(Vector { members, picks: self.picks(), shares });
         Ok(Rows { name: parameter.name, shape: vec![self.rows.len], maker })
     }

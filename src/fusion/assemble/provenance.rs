@@ -46,7 +46,7 @@ impl Provenance {
                 units: members.clone().flat_map(kept).collect(),
             }
         });
-        Self { shares: ensemble.shares().to_vec(), groups: groups.collect() }
+        Self { shares: ensemble.member_shares(), groups: groups.collect() }
     }
 
     /// The same network seen through its parts: member `i` of this fusion is itself the fusion `parts[i]`, whose members

@@ -1,5 +1,6 @@
 //! Makers of the fused network's rows: each knows where its elements stand in the members.
 
+use crate::fusion::Shares;
 use crate::fusion::assemble::routes::PositionRun;
 use crate::tensors::{Elements, MakeRow, Number};
 
@@ -30,7 +31,7 @@ pub(in crate::fusion) struct OutputRows<'a> {
     /// Elements of each member's rows.
     pub(in crate::fusion) source_len: Vec<usize>,
     pub(in crate::fusion) picks: Vec<Pick>,
-    pub(in crate::fusion) shares: &'a [f64],
+    pub(in crate::fusion) shares: &'a Shares,
 }
 
 impl MakeRow for OutputRows<'_> {
@@ -38,7 +39,7 @@ impl MakeRow for OutputRows<'_> {
         target.fill(T::default());
         for (member, pick) in self.picks.iter().enumerate() {
             let len = self.source_len[member];
-            pick.add_scaled(&self.members[member], row * len, len, target, self.shares[member]);
+            pick.add_scaled(&self.members[member], row * len, len, target, |_| self.shares.of(member, row));
         }
     }
 }
@@ -80,7 +81,7 @@ impl MakeRow for Tokens<'_> {
 pub(in crate::fusion) struct Vector<'a> {
     pub(in crate::fusion) members: Vec<Elements<'a>>,
     pub(in crate::fusion) picks: Vec<Pick>,
-    pub(in crate::fusion) shares: Option<&'a [f64]>,
+    pub(in crate::fusion) shares: Option<&'a Shares>,
 }
 
 impl MakeRow for Vector<'_> {
@@ -88,7 +89,9 @@ impl MakeRow for Vector<'_> {
         target.fill(T::default());
         for (member, (pick, values)) in self.picks.iter().zip(&self.members).enumerate() {
             match self.shares {
-                Some(shares) => pick.add_scaled(values, 0, values.len(), target, shares[member]),
+                Some(shares) => {
+                    pick.add_scaled(values, 0, values.len(), target, |class| shares.of(member, class));
+                }
                 None => pick.place(values, 0, values.len(), target),
             }
         }
@@ -152,13 +155,20 @@ impl Pick {
         }
     }
 
-    /// Adds what is picked, times `share`.
-    fn add_scaled<T: Number>(&self, source: &Elements<'_>, first: usize, len: usize, target: &mut [T], share: f64) {
-        let (mut scratch, share) = (Vec::<T>::new(), T::of(share));
+    /// Adds what is picked, each element times the share of its place in the row.
+    fn add_scaled<T: Number>(
+        &self,
+        source: &Elements<'_>,
+        first: usize,
+        len: usize,
+        target: &mut [T],
+        share: impl Fn(usize) -> f64,
+    ) {
+        let mut scratch = Vec::<T>::new();
         let row = source.slice(first, len, &mut scratch);
         for run in &self.runs {
             let pairs = target[run.target..run.target + run.len].iter_mut().zip(&row[run.source..run.source + run.len]);
-            pairs.for_each(|(sum, value)| *sum += *value * share);
+            pairs.enumerate().for_each(|(at, (sum, value))| *sum += *value * T::of(share(run.source + at)));
         }
     }
 }

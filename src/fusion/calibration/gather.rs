@@ -48,12 +48,12 @@ pub(in crate::fusion) fn windows(
 }
 
 /// For each example and each of the `positions`, the channels `chosen` go to their targets: `rows` has `width` elements per
-/// row, and channel `source` is added to element `target`, times `factor`.
+/// row, and channel `source` is added to element `target`, times its `factor`.
 pub(in crate::fusion) fn picks(
     value: &NodeValue,
     positions: &[usize],
     chosen: &[(usize, usize)],
-    factor: f32,
+    factor: impl Fn(usize) -> f32,
     width: usize,
     rows: &mut [f32],
 ) {
@@ -63,7 +63,7 @@ pub(in crate::fusion) fn picks(
         for (position, row) in positions.iter().zip(targets.by_ref()) {
             let pixel = &example[position * value.channels..][..value.channels];
             for (source, target) in chosen {
-                row[*target] += factor * pixel[*source];
+                row[*target] += factor(*source) * pixel[*source];
             }
         }
     }

@@ -93,7 +93,7 @@ pub fn data_free(
     let layers = altered_layers(ensemble, selection);
     let mut result = Compensated {
         weights: copy(fused)?,
-        done: Compensation { source: MomentSource::DataFree, samples: 0, layers: Vec::new(), kept: true },
+        done: Compensation { source: MomentSource::DataFree, samples: 0, layers: Vec::new(), head: None, kept: true },
         warnings: Vec::new(),
     };
     if let Some(node) = too_wide(ensemble, graph) {
@@ -195,13 +195,14 @@ impl Chain<'_, '_> {
         let routes = Routes::rows(self.ensemble, id, self.selection);
         let n = joint.means.len();
         let mut targets = vec![0.0; routes.len * n];
+        let writes = self.ensemble.is_output_layer(id);
         let mut offset = 0;
         for (member, runs) in routes.runs.iter().enumerate() {
-            let share = if self.ensemble.is_output_layer(id) { f64::from(self.ensemble.shares()[member]) } else { 1.0 };
             let width = joint.widths[member];
             for (row, target) in runs.iter().flat_map(|run| (0..run.len).map(|at| (run.source + at, run.target + at))) {
                 let line = &mut targets[target * n + offset..target * n + offset + width];
                 let own = &weights[member][row * width..(row + 1) * width];
+                let share = if writes { f64::from(self.ensemble.shares().of(member, row) as f32) } else { 1.0 };
                 line.iter_mut().zip(own).for_each(|(target, weight)| *target = share * weight);
             }
             offset += width;

@@ -8,12 +8,16 @@
 //! `W_i E[a_i â_Sᵀ] = E[(W_i a_i) â_Sᵀ]`, full systems take the members' outputs as targets, of kept rows only.
 //! Related: Singh & Alistarh 2020 and the reconstruction of pruned layers in `ThiNet` (Luo et al. 2017); no gradient is used.
 
+mod altered;
 mod data_free;
+mod head;
 mod solve;
 mod system;
 
 use std::num::NonZeroUsize;
 
+use altered::altered_layers;
+use head::Head;
 use rayon::prelude::*;
 use solve::{LayerFit, SplitMoments, fit};
 use system::{Refit, System, WeightSet};
@@ -21,16 +25,15 @@ use system::{Refit, System, WeightSet};
 use crate::cost::calibration::PER_UNKNOWN;
 use crate::fusion::calibration::moments::Moments;
 use crate::fusion::calibration::{
-    HELD_BYTES, LayerwiseNetwork, Monitor, Sampling, Stream, UnlabelledInputs, mixes, only_reader,
+    HELD_BYTES, LayerwiseNetwork, Monitor, Sampling, Stream, UnlabelledInputs, only_reader,
 };
 use crate::fusion::{Ensemble, Fused, FusionError, Selection};
 use crate::kernels::layout;
 use crate::model::graph::{Graph, Node, NodeId, Op};
-use crate::model::groups::Axis;
 use crate::model::header::Dtype;
 use crate::model::parameters::{self, Parameter, Role};
 use crate::model::refit::{self, Compensation, MomentSource, RefittedLayer};
-use crate::settings::Convolutions;
+use crate::settings::{Convolutions, HeadTargets};
 use crate::tensors::{Elements, StateDict, Weights};
 
 pub use data_free::data_free;
@@ -47,6 +50,8 @@ pub struct CompensateOptions {
     pub convolutions: Convolutions,
     /// The ridge, relative to the mean of the diagonal; chosen on held-out examples by default.
     pub ridge: Option<f64>,
+    /// What the output layer is refitted to.
+    pub head: HeadTargets,
 }
 
 /// The fused network's weights after compensation.
@@ -99,28 +104,39 @@ fn calibrate_within(
     options: &CompensateOptions,
     monitor: Monitor<'_>,
 ) -> Result<Vec<Compensated>, FusionError> {
-    let Some((selection, fused)) = candidates.first() else { return Err(FusionError::Empty) };
-    let mut warnings = Vec::new();
-    let mut layers: Vec<Vec<System<'_>>> = Vec::new();
-    let nodes = altered_layers(ensemble, selection).into_iter();
-    let parts = nodes.flat_map(|id| WeightSet::of(&fused.graph.node(id).op).iter().map(move |part| (id, *part)));
+    let Some((_, fused)) = candidates.first() else { return Err(FusionError::Empty) };
+    let altered: Vec<Vec<NodeId>> =
+        candidates.iter().map(|(selection, _)| altered_layers(ensemble, selection)).collect();
+    let mut warnings: Vec<Vec<String>> = vec![Vec::new(); candidates.len()];
+    let mut layers: Vec<Layer<'_>> = Vec::new();
+    let nodes = fused.graph.iter().filter(|(id, _)| altered.iter().any(|altered| altered.contains(id)));
+    let parts = nodes.flat_map(|(id, node)| WeightSet::of(&node.op).iter().map(move |part| (id, *part)));
     for (id, part) in parts {
-        let of_candidate = |(selection, fused): &(&Selection, &Fused<_>)| {
-            System::new(ensemble, selection, &fused.graph, id, part, options.convolutions)
-        };
-        match candidates.iter().map(of_candidate).collect::<Result<_, String>>() {
-            Ok(systems) => layers.push(systems),
-            Err(reason) => {
-                let name = &fused.graph.node(id).name;
-                warnings.push(format!("layer `{name}` was not refitted, its weights are the members' own: {reason}"));
+        let mut systems = Vec::with_capacity(candidates.len());
+        for (index, (selection, fused)) in candidates.iter().enumerate() {
+            if !altered[index].contains(&id) {
+                systems.push(None);
+                continue;
+            }
+            match System::new(ensemble, selection, &fused.graph, id, part, options.convolutions) {
+                Ok(system) => systems.push(Some(system)),
+                Err(reason) => {
+                    let name = &fused.graph.node(id).name;
+                    warnings[index]
+                        .push(format!("layer `{name}` was not refitted, its weights are the members' own: {reason}"));
+                    systems.push(None);
+                }
             }
         }
+        layers.push(Layer { id, part, systems });
     }
-    let unknowns = layers.iter().flatten().map(|system| system.unknowns).max().unwrap_or(1);
+    let systems = layers.iter().flat_map(|layer| &layer.systems).flatten();
+    let unknowns = systems.map(|system| system.unknowns).max().unwrap_or(1);
     let graphs = || ensemble.members().iter().map(|member| member.graph).chain([&fused.graph]);
     let chosen = options.sampling.draw(inputs, PER_UNKNOWN * unknowns, &graphs().collect::<Vec<_>>());
     let widest = graphs().max_by_key(|graph| activations(graph)).unwrap_or(&fused.graph);
     let mut work = Refitter {
+        ensemble,
         networks: ensemble.members().iter().map(|member| LayerwiseNetwork::of(*member)).collect::<Result<_, _>>()?,
         members: ensemble.members().len(),
         stream: Stream::new(inputs, &chosen, widest, held_bytes),
@@ -128,14 +144,19 @@ fn calibrate_within(
         graph: &fused.graph,
         options,
     };
-    for (_, fused) in candidates {
+    for ((_, fused), warnings) in candidates.iter().zip(warnings) {
         work.networks.push(LayerwiseNetwork::of(fused.as_member())?);
-        let done =
-            Compensation { source: MomentSource::Calibration, samples: chosen.len(), layers: Vec::new(), kept: true };
-        work.candidates.push(Compensated { weights: copy(fused)?, done, warnings: warnings.clone() });
+        let done = Compensation {
+            source: MomentSource::Calibration,
+            samples: chosen.len(),
+            layers: Vec::new(),
+            head: None,
+            kept: true,
+        };
+        work.candidates.push(Compensated { weights: copy(fused)?, done, warnings });
     }
-    for (index, systems) in layers.iter().enumerate() {
-        work.layer(systems, index, layers.len(), monitor)?;
+    for (index, layer) in layers.iter().enumerate() {
+        work.layer(layer, index, layers.len(), monitor)?;
     }
     Ok(work.candidates)
 }
@@ -167,40 +188,22 @@ pub fn copy(fused: &Fused<impl Weights>) -> Result<StateDict, FusionError> {
     Ok(weights)
 }
 
-/// Layers with a matrix or kernels that read something else in the fused network than in the members, in order of
-/// computation: pruned units, or values computed from other ones.
-fn altered_layers(ensemble: &Ensemble<'_>, selection: &Selection) -> Vec<NodeId> {
-    let graph = ensemble.graph();
-    let pruned = |axis: &Axis| axis.groups().any(|group| selection.width(group) < ensemble.widths(group).iter().sum());
-    let stacked = |axis: &Axis| axis.groups().next().is_some();
-    let several = ensemble.members().len() > 1;
-    let mut altered: Vec<bool> = Vec::with_capacity(graph.nodes().len());
-    for (id, node) in graph.iter() {
-        let mut differs = node.inputs.iter().any(|input| altered[input.0]);
-        if node.op.is_dense() {
-            differs |= pruned(ensemble.columns(0, id));
-        } else if over_channels(&node.op) {
-            // It sees the channels of all members together, where each member saw its own.
-            let rows = ensemble.rows(0, id);
-            differs |= pruned(rows) || several && stacked(rows);
-        }
-        altered.push(differs);
-    }
-    graph.iter().filter(|(id, node)| altered[id.0] && mixes(&node.op)).map(|(id, _)| id).collect()
-}
-
-/// Whether the operation compares all channels of a position with each other.
-fn over_channels(op: &Op) -> bool {
-    matches!(op, Op::LayerNorm { .. } | Op::GroupNorm { group_width: None, .. } | Op::Softmax)
-}
-
 /// Elements of the largest activation.
 fn activations(graph: &Graph) -> usize {
     graph.iter().map(|(id, _)| graph.shape(id).iter().product()).max().unwrap_or(0)
 }
 
+/// A layer that is refitted in some of the candidates.
+struct Layer<'a> {
+    id: NodeId,
+    part: WeightSet,
+    /// For each candidate; none where the layer computes what it should.
+    systems: Vec<Option<System<'a>>>,
+}
+
 /// Everything that layers are refitted with, and the weights so far.
 struct Refitter<'a> {
+    ensemble: &'a Ensemble<'a>,
     /// The members, then the fused network of each candidate.
     networks: Vec<LayerwiseNetwork<'a>>,
     members: usize,
@@ -210,44 +213,61 @@ struct Refitter<'a> {
     options: &'a CompensateOptions,
 }
 
-impl Refitter<'_> {
-    /// Refits one layer of every candidate, but where its features are all 0.
-    fn layer(
-        &mut self,
-        systems: &[System<'_>],
-        done: usize,
-        total: usize,
-        monitor: Monitor<'_>,
-    ) -> Result<(), FusionError> {
-        let Some((id, part_of)) = systems.first().map(|system| (system.id, system.part)) else { return Ok(()) };
-        let empty = |system: &System<'_>| {
+impl<'a> Refitter<'a> {
+    /// Refits one layer of every candidate that needs it, but where its features are all 0.
+    fn layer(&mut self, layer: &Layer<'_>, done: usize, total: usize, monitor: Monitor<'_>) -> Result<(), FusionError> {
+        let id = layer.id;
+        let systems: Vec<(usize, &System<'_>)> =
+            layer.systems.iter().enumerate().filter_map(|(index, system)| Some((index, system.as_ref()?))).collect();
+        let Some((_, first)) = systems.first() else { return Ok(()) };
+        let empty = |(_, system): &(usize, &System<'_>)| {
             let empty = || [0, 1].map(|_| Moments::new(system.unknowns, system.targets()));
             (0..system.count()).map(|_| empty()).collect()
         };
         let mut moments: Vec<Vec<SplitMoments>> = systems.iter().map(empty).collect();
+        let absorber = self.absorber(id, layer.part);
+        let mut head = self.head(first, systems.len(), absorber.is_some());
         let holds_out = self.stream.len() >= HELD_OUT;
         let (networks, sampling) = (&self.networks, &self.options.sampling);
-        self.stream.pass(networks, id, done, total, monitor, |batch, work| {
+        self.stream.pass(networks, id, done, total, &mut *monitor, |batch, work| {
+            let mut listening = head.as_mut().filter(|head| head.has_room());
             let part = usize::from(holds_out && batch.index % HELD_OUT == HELD_OUT - 1);
-            for (index, (system, moments)) in systems.iter().zip(&mut moments).enumerate() {
+            for (place, ((index, system), moments)) in systems.iter().zip(&mut moments).enumerate() {
                 let rows = system.gather(batch, networks, self.members + index, sampling, work)?;
                 // One system has all threads, many share them.
                 let threads = if moments.len() == 1 { work.threads() } else { NonZeroUsize::MIN };
                 let pairs = moments.par_iter_mut().zip(&rows);
                 pairs.for_each(|(moments, rows)| moments[part].add(&rows.features, &rows.targets, threads));
+                if let Some(head) = &mut listening {
+                    head.read(place, &rows[0].features);
+                }
             }
-            Ok(())
+            let logits = |member: usize| batch.value(member, id).map(|value| &value.values[..]);
+            listening.map_or(Ok(()), |head| head.hear((0..self.members).map(logits)))
         })?;
-        let absorber = self.absorber(id, part_of);
-        for (index, (system, moments)) in systems.iter().zip(moments).enumerate() {
+        for (place, ((index, system), moments)) in systems.iter().zip(moments).enumerate() {
             let rows = moments[0].iter().map(Moments::rows).sum();
             let Some(fit) = fit(moments, absorber.is_some(), self.options.ridge) else { continue };
-            let refit = system.refit(&fit, &self.networks);
-            self.apply(index, system, refit, absorber)?;
+            let mut refit = system.refit(&fit, &self.networks);
+            if let Some(head) = &head {
+                let share = (done + 1) as f64 / total.max(1) as f64;
+                let Some((better, fit)) = head.fit(place, &refit, || monitor(share)) else {
+                    return Err(FusionError::Stopped);
+                };
+                refit = better;
+                self.candidates[*index].done.head = Some(fit);
+            }
+            self.apply(*index, system, refit, absorber)?;
             let layer = self.refitted(system, &fit, rows);
-            self.candidates[index].done.layers.push(layer);
+            self.candidates[*index].done.layers.push(layer);
         }
         Ok(())
+    }
+
+    /// What the layer of `system` is refitted to probabilities with, if it is the output layer and that is wanted.
+    fn head(&self, system: &System<'_>, candidates: usize, biased: bool) -> Option<Head<'a>> {
+        let wanted = self.options.head == HeadTargets::Probabilities && self.ensemble.head() == Some(system.id);
+        (wanted && system.is_plain()).then(|| Head::new(self.ensemble.consensus(), candidates, system.unknowns, biased))
     }
 
     fn refitted(&self, system: &System<'_>, fit: &LayerFit, rows: usize) -> RefittedLayer {

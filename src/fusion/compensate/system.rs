@@ -131,6 +131,11 @@ impl<'a> System<'a> {
         matches!(self.kind, Unknowns::Channels { .. } | Unknowns::Flattened { .. })
     }
 
+    /// Whether every feature of a vector is an unknown of its own.
+    pub(super) fn is_plain(&self) -> bool {
+        self.kind == Unknowns::Features
+    }
+
     /// Number of systems, which have the same sizes.
     pub(super) fn count(&self) -> usize {
         if let Unknowns::Groups { outputs, .. } = self.kind { self.outputs / outputs } else { 1 }
@@ -240,17 +245,19 @@ impl<'a> System<'a> {
         for (member, pairs) in self.rows.iter().enumerate() {
             if self.part == WeightSet::Projection {
                 let qkv = networks[member].projected(self.id, batch.value(member, self.input)?, work);
-                picks(&qkv, places, pairs, 1.0, self.outputs, &mut targets);
+                picks(&qkv, places, pairs, |_| 1.0, self.outputs, &mut targets);
                 continue;
             }
             batch.advance(member, &networks[member], NodeId(self.id.0 + 1), work);
-            picks(batch.value(member, self.id)?, places, pairs, self.share(member), self.outputs, &mut targets);
+            let factor = |row: usize| self.share(member, row);
+            picks(batch.value(member, self.id)?, places, pairs, factor, self.outputs, &mut targets);
         }
         Ok(targets)
     }
 
-    fn share(&self, member: usize) -> f32 {
-        if self.writes_output { self.ensemble.shares()[member] } else { 1.0 }
+    /// The factor of a member's `row` in the layer's outputs.
+    fn share(&self, member: usize, row: usize) -> f32 {
+        if self.writes_output { self.ensemble.shares().of(member, row) as f32 } else { 1.0 }
     }
 
     /// What the solution makes of the layer. `biases` are the members' own, which the targets of full systems hold already.
@@ -289,7 +296,7 @@ impl<'a> System<'a> {
             let constants = &solution.bias[offset..offset + count];
             offset += count;
             let own = self.member_weight(&networks[member], count, taps);
-            let (kept, share) = (&self.rows[member], f64::from(self.share(member)));
+            let kept = &self.rows[member];
             let source: Vec<f64> = kept
                 .iter()
                 .flat_map(|(row, _)| &own[row * taps * count..(row + 1) * taps * count])
@@ -300,8 +307,8 @@ impl<'a> System<'a> {
                 std::num::NonZeroUsize::new(rayon::current_num_threads()).unwrap_or(std::num::NonZeroUsize::MIN);
             let rows = Matrix::new(&source, kept.len() * taps, count);
             matmul(threads, rows, Matrix::new(matrix, count, self.unknowns), &mut product, false);
-            for (index, (_, row)) in kept.iter().enumerate() {
-                let len = taps * self.unknowns;
+            for (index, (of_member, row)) in kept.iter().enumerate() {
+                let (len, share) = (taps * self.unknowns, f64::from(self.share(member, *of_member)));
                 let from = &product[index * len..(index + 1) * len];
                 weight[row * len..(row + 1) * len].iter_mut().zip(from).for_each(|(sum, part)| *sum += share * part);
                 let taps_of = source[index * taps * count..(index + 1) * taps * count].chunks_exact(count.max(1));

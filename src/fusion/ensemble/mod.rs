@@ -1,14 +1,18 @@
 //! Members side by side, and their virtual concatenation.
 
+mod consensus;
 mod padded;
+mod shares;
 pub(in crate::fusion) mod sides;
 mod weights;
 
+pub use consensus::{Consensus, Pooling, class_shares, mean_probabilities, spread};
 pub use padded::PaddedMember;
-pub use weights::fit as fit_weights;
+pub use shares::Shares;
+pub use weights::{fit as fit_weights, fit_by_class};
 
 use crate::fusion::FusionError;
-use crate::model::graph::{Graph, NodeId};
+use crate::model::graph::{Graph, NodeId, Op};
 use crate::model::groups::{Axis, CouplingError, Couplings, GroupId};
 use crate::model::parameters;
 use crate::tensors::Weights;
@@ -33,8 +37,7 @@ impl std::fmt::Debug for Member<'_> {
 pub struct Ensemble<'a> {
     members: Vec<Member<'a>>,
     couplings: Vec<Couplings>,
-    exact_shares: Vec<f64>,
-    shares: Vec<f32>,
+    consensus: Consensus,
 }
 
 impl<'a> Ensemble<'a> {
@@ -51,9 +54,9 @@ impl<'a> Ensemble<'a> {
             same_operations(members[0].graph, members[index].graph).map_err(differs)?;
             same_couplings(first, other).map_err(differs)?;
         }
-        let exact_shares = shares(&couplings);
-        let shares = exact_shares.iter().map(|share| *share as f32).collect();
-        Ok(Self { members, couplings, exact_shares, shares })
+        let classes = members[0].graph.classes();
+        let shares = Shares::of_members(shares(&couplings));
+        Ok(Self { members, couplings, consensus: Consensus { pooling: Pooling::Logits, shares, classes } })
     }
 
     /// The same members with other weights in the mean of the outputs, one for each; their sum counts as 1. Weights that do
@@ -62,10 +65,30 @@ impl<'a> Ensemble<'a> {
     pub fn weighted(mut self, weights: &[f64]) -> Self {
         let total: f64 = weights.iter().sum();
         if weights.len() == self.members.len() && total > 0.0 && total.is_finite() {
-            self.exact_shares = weights.iter().map(|weight| weight / total).collect();
-            self.shares = self.exact_shares.iter().map(|share| *share as f32).collect();
+            self.consensus.shares = Shares::of_members(weights.iter().map(|weight| weight / total).collect());
         }
         self
+    }
+
+    /// The same members, speaking as one by another rule. Factors of classes need a [linear output layer](Self::head).
+    #[must_use]
+    pub fn speaking(self, consensus: Consensus) -> Self {
+        Self { consensus, ..self }
+    }
+
+    /// The rule by which the members speak as one.
+    #[must_use]
+    pub fn consensus(&self) -> &Consensus {
+        &self.consensus
+    }
+
+    /// The layer whose rows are the classes; none where the network ends in something else than one linear layer.
+    #[must_use]
+    pub fn head(&self) -> Option<NodeId> {
+        let (graph, layers) = (self.graph(), &self.couplings[0].output_layers);
+        let last = graph.output();
+        let linear = matches!(graph.node(last).op, Op::Linear { .. }) && graph.is_classifier();
+        (linear && layers.len() == 1 && layers.contains(&last)).then_some(last)
     }
 
     /// The members.
@@ -106,15 +129,16 @@ impl<'a> Ensemble<'a> {
         self.couplings.iter().map(|couplings| couplings.group(group).width).collect()
     }
 
-    /// Each member's weight in the mean of the outputs: by default its share of the units that the output layer reads.
+    /// How much each member counts in the outputs: by default by its share of the units that the output layer reads.
     #[must_use]
-    pub fn shares(&self) -> &[f32] {
-        &self.shares
+    pub fn shares(&self) -> &Shares {
+        &self.consensus.shares
     }
 
-    /// As [`Self::shares`], before rounding.
-    pub(super) fn exact_shares(&self) -> &[f64] {
-        &self.exact_shares
+    /// The members' shares.
+    #[must_use]
+    pub fn member_shares(&self) -> Vec<f32> {
+        self.shares().members().iter().map(|share| *share as f32).collect()
     }
 
     /// Output axis of `node`, as `member` has it.

@@ -2,6 +2,9 @@
 
 use rayon::prelude::*;
 
+use crate::fusion::minimise::minimise;
+use crate::kernels::loss;
+
 /// Rounds of fitting; each is cheap, and the objective is convex.
 const ROUNDS: usize = 300;
 
@@ -25,6 +28,64 @@ pub fn fit(members: &[Vec<f32>], labels: &[u32], classes: usize) -> Vec<f64> {
         }
     }
     weights
+}
+
+/// How strongly factors of classes are drawn to equal ones: half of it times their squared distance is added to the loss.
+const RIDGE: f64 = 1e-2;
+/// Steps of the fit of factors of classes.
+const STEPS: usize = 60;
+
+/// A factor for each member (outer) and class (inner), by which the sum of the members' logits (examples x classes each) has
+/// the least mean cross-entropy with the labels plus a ridge towards equal factors. Convex; a few thousand labels are needed,
+/// fewer are learned by heart.
+#[must_use]
+pub fn fit_by_class(members: &[&[f32]], labels: &[u32], classes: usize) -> Vec<Vec<f64>> {
+    let equal = 1.0 / members.len().max(1) as f64;
+    let start = vec![equal; members.len() * classes];
+    let loss = |factors: &[f64], gradient: &mut [f64]| {
+        let fit = slope_by_class(members, labels, classes, factors, gradient);
+        let pull = factors.iter().zip(gradient).map(|(factor, slope)| {
+            *slope += RIDGE * (factor - equal);
+            (factor - equal).powi(2)
+        });
+        Some(fit + 0.5 * RIDGE * pull.sum::<f64>())
+    };
+    let fitted = minimise(start, STEPS, loss).map(|minimum| minimum.at).unwrap_or_default();
+    fitted.chunks(classes.max(1)).map(<[f64]>::to_vec).collect()
+}
+
+/// Mean cross-entropy of the sum of logits by factors (members x classes), and its gradient by these.
+fn slope_by_class(members: &[&[f32]], labels: &[u32], classes: usize, factors: &[f64], gradient: &mut [f64]) -> f64 {
+    let block = |(index, labels): (usize, &[u32])| {
+        let mut loss = 0.0;
+        let mut slopes = vec![0.0; factors.len()];
+        let mut logits = vec![0.0_f64; classes];
+        for (offset, label) in labels.iter().enumerate() {
+            let first = (index * BLOCK + offset) * classes;
+            logits.fill(0.0);
+            for (member, factors) in members.iter().zip(factors.chunks_exact(classes)) {
+                let own = &member[first..first + classes];
+                logits.iter_mut().zip(own).zip(factors).for_each(|((sum, z), w)| *sum += w * f64::from(*z));
+            }
+            loss += loss::label_loss(&logits, *label);
+            loss::probabilities(&logits, |class, p| {
+                let off = p - if class == *label as usize { 1.0 } else { 0.0 };
+                for (member, slopes) in members.iter().zip(slopes.chunks_exact_mut(classes)) {
+                    slopes[class] += off * f64::from(member[first + class]);
+                }
+            });
+        }
+        (loss, slopes)
+    };
+    let blocks: Vec<(f64, Vec<f64>)> = labels.par_chunks(BLOCK).enumerate().map(block).collect();
+    let scale = 1.0 / labels.len().max(1) as f64;
+    gradient.fill(0.0);
+    let mut loss = 0.0;
+    for (of_block, slopes) in blocks {
+        loss += scale * of_block;
+        gradient.iter_mut().zip(slopes).for_each(|(sum, slope)| *sum += scale * slope);
+    }
+    loss
 }
 
 /// Weights a step against the gradient, in the geometry of the simplex.
@@ -102,6 +163,32 @@ mod tests {
             other[from] -= moved;
             other[to] += moved;
             assert!(best <= loss(&other) + 1e-6, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn each_class_trusts_who_knows_it() {
+        let labels: Vec<u32> = (0..3000).map(|index| index % 3).collect();
+        // The first member knows class 0 and 1, the second class 2.
+        let knows = |sees: fn(u32) -> bool| -> Vec<f32> {
+            let logit = |label: u32, class: u32| if class == label && sees(class) { 2.0 } else { 0.0 };
+            labels.iter().flat_map(|label| [0, 1, 2].map(|class| logit(*label, class))).collect()
+        };
+        let (a, b) = (knows(|class| class < 2), knows(|class| class == 2));
+        let factors = fit_by_class(&[&a, &b], &labels, 3);
+        assert!(factors[0][0] > 0.6 && factors[0][1] > 0.6 && factors[1][2] > 0.6, "{factors:?}");
+        let unknown = [factors[0][2], factors[1][0], factors[1][1]];
+        unknown.iter().for_each(|factor| assert!((factor - 0.5).abs() < 1e-6, "no logit, no reason to move: {factor}"));
+        let flat: Vec<f64> = factors.concat();
+        let loss = |factors: &[f64]| slope_by_class(&[&a, &b], &labels, 3, factors, &mut [0.0; 6]);
+        let mut slopes = [0.0; 6];
+        slope_by_class(&[&a, &b], &labels, 3, &flat, &mut slopes);
+        for (at, slope) in slopes.iter().enumerate() {
+            let moved = |by: f64| {
+                loss(&flat.iter().enumerate().map(|(i, x)| x + if i == at { by } else { 0.0 }).collect::<Vec<_>>())
+            };
+            let expected = (moved(1e-5) - moved(-1e-5)) / 2e-5;
+            assert!((slope - expected).abs() < 1e-7, "{at}: {slope} {expected}");
         }
     }
 

@@ -63,10 +63,10 @@ impl FeatureMap {
         own
     }
 
-    /// Adds one member's channels where they stand in the stack, times `share`.
-    pub(super) fn add(&mut self, part: &[f32], runs: &[PositionRun], share: f32) {
+    /// Adds one member's channels where they stand in the stack.
+    pub(super) fn add(&mut self, part: &[f32], runs: &[PositionRun]) {
         self.each_run(part, runs, |target, source| {
-            target.iter_mut().zip(source).for_each(|(sum, value)| *sum += share * value);
+            target.iter_mut().zip(source).for_each(|(sum, value)| *sum += value);
         });
     }
 

@@ -18,20 +18,19 @@ use std::borrow::Cow;
 
 use crate::fusion::assemble::routes::Routes;
 use crate::fusion::reference::feature_map::{FeatureMap, last_uses};
-use crate::fusion::{Ensemble, FusionError, Member, Selection};
+use crate::fusion::{Ensemble, FusionError, Member, Selection, Shares};
 use crate::model::graph::{Graph, GraphError, Node, NodeId, Op};
 use crate::model::parameters;
 
 /// Logits of the concatenation, N x classes.
 pub(super) fn concatenation(ensemble: &Ensemble<'_>, inputs: &[f32], batch: usize) -> Result<Vec<f32>, FusionError> {
     let places = Places::Stacked(ensemble, Selection::all(ensemble));
-    let (members, shares) = (ensemble.members(), ensemble.shares());
-    Stack { graph: ensemble.graph(), members, shares, places, batch }.run(inputs)
+    Stack { graph: ensemble.graph(), members: ensemble.members(), places, batch }.run(inputs)
 }
 
 /// Logits of one network, N x classes; it may be one that has no concatenation.
 pub(super) fn alone(member: Member<'_>, inputs: &[f32], batch: usize) -> Result<Vec<f32>, FusionError> {
-    Stack { graph: member.graph, members: &[member], shares: &[1.0], places: Places::Alone, batch }.run(inputs)
+    Stack { graph: member.graph, members: &[member], places: Places::Alone, batch }.run(inputs)
 }
 
 /// Where the members' channels stand.
@@ -46,7 +45,6 @@ enum Places<'a> {
 struct Stack<'a> {
     graph: &'a Graph,
     members: &'a [Member<'a>],
-    shares: &'a [f32],
     places: Places<'a>,
     batch: usize,
 }
@@ -116,12 +114,19 @@ impl Stack<'_> {
             let tensors = tensors(*member, id)?;
             let block = x.take(&columns.runs[index], self.batch);
             let size = y.size();
-            let part = match (&member.graph.node(id).op, member.graph.node(id).op.convolution()) {
+            let mut part = match (&member.graph.node(id).op, member.graph.node(id).op.convolution()) {
                 (_, Some(conv)) => dense::convolve(&block, &conv, &tensors, size),
                 (Op::Attention { heads, .. }, _) => attention::attend(&block, *heads, member.graph.node(id), &tensors),
                 _ => dense::linear(&block, member.graph.shape(id)[0], &tensors),
             };
-            y.add(&part, &rows.runs[index], if self.is_output_layer(id) { self.shares[index] } else { 1.0 });
+            if let Some(shares) = self.output_shares(id) {
+                let (classes, positions) = (member.graph.shape(id)[0], y.positions());
+                for (row, values) in part.chunks_exact_mut(positions.max(1)).enumerate() {
+                    let share = shares.of(index, row % classes) as f32;
+                    values.iter_mut().for_each(|value| *value *= share);
+                }
+            }
+            y.add(&part, &rows.runs[index]);
         }
         Ok(y)
     }
@@ -152,8 +157,12 @@ impl Stack<'_> {
         }
     }
 
-    fn is_output_layer(&self, id: NodeId) -> bool {
-        matches!(&self.places, Places::Stacked(ensemble, _) if ensemble.is_output_layer(id))
+    /// How much each member counts in what the node writes; none but for outputs of several.
+    fn output_shares(&self, id: NodeId) -> Option<&Shares> {
+        match &self.places {
+            Places::Stacked(ensemble, _) if ensemble.is_output_layer(id) => Some(ensemble.shares()),
+            _ => None,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! memory, on inputs of the caller's choice.
 
 use crate::fusion::reference;
-use crate::fusion::{Ensemble, FusionError, Member};
+use crate::fusion::{Consensus, Ensemble, FusionError, Member, Pooling};
 
 /// Relative difference of logits that rounding explains.
 pub const TOLERANCE: f32 = 1e-4;
@@ -54,15 +54,15 @@ pub fn reference(member: Member<'_>, inputs: &[f32], batch: usize) -> Result<Vec
     reference::alone(member, inputs, batch)
 }
 
-/// The members' logits, each computed by itself, added up by their shares.
+/// The members' logits, each computed by itself, added up by their shares, in each class by its own where classes have some.
 ///
 /// # Errors
 /// See [`concatenation`].
 pub fn mean_of_members(ensemble: &Ensemble<'_>, inputs: &[f32], batch: usize) -> Result<Vec<f32>, FusionError> {
+    let linear = Consensus { pooling: Pooling::Logits, ..ensemble.consensus().clone() };
     let mut mean = vec![0.0; batch * ensemble.graph().classes()];
-    for (member, share) in ensemble.members().iter().zip(ensemble.shares()) {
-        let logits = reference(*member, inputs, batch)?;
-        mean.iter_mut().zip(logits).for_each(|(sum, logit)| *sum += share * logit);
+    for (index, member) in ensemble.members().iter().enumerate() {
+        linear.add_to(&mut mean, index, &reference(*member, inputs, batch)?, 1.0);
     }
     Ok(mean)
 }

@@ -114,11 +114,25 @@ impl View<'_> {
         let inner = self.inner(node);
         let row_len = columns.unwrap_or_default().len() * inner;
         let rows = self.positions(&rows);
-        let share =
-            if self.ensemble.is_output_layer(node) { f64::from(self.ensemble.shares()[self.member]) } else { 1.0 };
-        let factor = if self.norm == Norm::Squares { share * share } else { share };
-        let elements = squares::of_columns(&weight, row_len, &rows);
-        Ok(elements.chunks_exact(inner).map(|column| column.iter().sum::<f64>() * factor).collect())
+        let shares = self.ensemble.shares();
+        let factor = |class: usize| {
+            let share = f64::from(shares.of(self.member, class).abs() as f32);
+            if self.norm == Norm::Squares { share * share } else { share }
+        };
+        let columns = |rows: &[usize], factor: f64| {
+            let elements = squares::of_columns(&weight, row_len, rows);
+            let each = elements.chunks_exact(inner).map(|column| column.iter().sum::<f64>() * factor);
+            each.collect::<Vec<f64>>()
+        };
+        Ok(match self.ensemble.is_output_layer(node) {
+            false => columns(&rows, 1.0),
+            true if !shares.weigh_classes() => columns(&rows, factor(0)),
+            true => rows.iter().fold(vec![0.0; row_len / inner], |mut sums, class| {
+                let own = columns(&[*class], factor(*class));
+                sums.iter_mut().zip(own).for_each(|(sum, own)| *sum += own);
+                sums
+            }),
+        })
     }
 
     /// The node's matrix or kernels; of an attention its tensors with this role on top of each other.

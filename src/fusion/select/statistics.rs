@@ -221,18 +221,22 @@ fn reads(ensemble: &Ensemble<'_>, layer: NodeId, group: GroupId) -> Result<Vec<f
     let node = ensemble.graph().node(layer);
     let inner = node.op.taps();
     let counts = elements(ensemble, group);
-    for (member, (weights, share)) in ensemble.members().iter().zip(ensemble.shares()).enumerate() {
+    let shares = ensemble.shares();
+    let writes = ensemble.is_output_layer(layer);
+    for (member, weights) in ensemble.members().iter().enumerate() {
         let (columns, role) = read_axis(ensemble, member, layer, group);
         let row_len = columns.len() * inner;
         let mut columns_squared = vec![0.0_f64; row_len];
         for tensor in parameters::of_node(node).into_iter().filter(|tensor| tensor.role == role) {
-            for row in weights.weights.f32(&tensor.name)?.chunks_exact(row_len.max(1)) {
+            for (class, row) in weights.weights.f32(&tensor.name)?.chunks_exact(row_len.max(1)).enumerate() {
+                let factor = if writes && shares.weigh_classes() { shares.of(member, class).powi(2) } else { 1.0 };
                 for (sum, weight) in columns_squared.iter_mut().zip(row) {
-                    *sum += f64::from(*weight) * f64::from(*weight);
+                    *sum += factor * (f64::from(*weight) * f64::from(*weight));
                 }
             }
         }
-        let factor = if ensemble.is_output_layer(layer) { f64::from(share * share) } else { 1.0 };
+        let share = shares.members()[member] as f32;
+        let factor = if writes && !shares.weigh_classes() { f64::from(share * share) } else { 1.0 };
         let mut own = vec![0.0; counts[member]];
         for placed in columns.placed_of(Owner::Group(group)) {
             for unit in placed.units() {

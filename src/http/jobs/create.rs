@@ -21,11 +21,19 @@ use crate::http::views::jobs::JobView;
 /// `{"bytes": N}`, that is never exceeded and is spent to the last unit, evenly or with `"allocation": "sensitivity"`. `round_to`,
 /// `keep` and `layers` may stand beside it. `method` takes the orders `joint`, `iterative`, `hierarchical`, `prune_then_merge` (with `rates`, a number per member) and
 /// `merge_finetune_prune` (with `merge_epochs`), the names `average`, `optimal_transport`, `permutation_alignment` and `distill_only`, and
-/// `member_weights`. `evaluate` lists what the report compares: `members`, `best_member`, `ensemble`, `vote`, `average`, `optimal_transport`,
-/// `permutation_alignment`, `distilled`, `fused`.
+/// `member_weights`. Its `ensemble` says how the members' outputs become the ensemble's, which teaches and is compared with: `mean_logits`,
+/// `mean_probabilities`, `entropy` (probabilities, more of the members that are sure), `class_share` and `fitted_per_class` (logits, with weights in
+/// each class), or `auto`, the best of them on the validation split.
+///
+/// `evaluate` lists what the report compares: `members`, `best_member`, `ensemble`, `vote`, `average`, `optimal_transport`,
+/// `permutation_alignment`, `trained_on`, `distilled`, `fused`. `trained_on` and `distilled` are the best member after as many epochs as the
+/// fused network, on the labels and on what the ensemble says: where there is a `finetune` they are compared by default, and take as
+/// long again each.
 ///
 /// `dataset` is a name or an object: `{"name": "mnist.npz", "normalize": {"mean": [0.1307], "std": [0.3081]}, "validation_fraction": 0.1}` with
 /// `validation` and `test` for other datasets; `"normalize": "train"` measures mean and standard deviation on the training examples.
+/// Without `validation` a part of the train split is held out, drawn by `split_seed` (0 by default, whatever `seed` is). Members that have
+/// been trained on these examples are flattered there, so a warning says where that is not known.
 ///
 /// A `state_dict` does not say what activations, strides, pools or heads a network has. Where several networks fit the members,
 /// `evidence` in the plan says which and what is open; a labelled dataset, `"accuracy": [0.961, 0.963]` (of each member on the test
@@ -35,7 +43,8 @@ use crate::http::views::jobs::JobView;
 ///
 /// `priority`, from -10 to 10 and 0 by default, orders a tenant's own jobs; tenants take turns.
 ///
-/// `finetune` can vary the images: with `"augment": {"crop_padding": 4, "flip": true}` each gets a black border (before
+/// `finetune` minimises what `objective` says, `cross_entropy` or `distill`; where it says `auto` (the default), and where no learning rate is
+/// given, both follow from the network, and `recovery` in the plan and in the report says what they are and why. It can vary the images: with `"augment": {"crop_padding": 4, "flip": true}` each gets a black border (before
 /// normalisation), is cropped at random and is mirrored half of the time; members that teach see the same images. With
 /// `"batch_norm_reestimate": true` the statistics of BatchNorm are measured again on the train split when training is over.
 #[utoipa::path(post, path = "/v1/jobs", operation_id = "createJob", tag = "Jobs",

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::formats::archive::Deflated;
 use crate::model::formats::error::FormatError;
 use crate::model::formats::limits::{MAX_COPIED_BYTES, MAX_INFLATION, MAX_NAME_BYTES, MAX_RANK, MAX_TENSORS};
-use crate::model::header::{CheckpointHeader, Dtype, STATED_KEY, TensorInfo};
+use crate::model::header::{CheckpointHeader, Dtype, HELD_OUT_KEY, STATED_KEY, TensorInfo};
 use crate::model::natural;
 
 /// The counter that `torch.optim.swa_utils.AveragedModel` keeps beside its network, and what it calls that.
@@ -120,7 +120,10 @@ impl Layout {
         // What is no JSON stays a text, which is no graph either: whoever needs the network refuses it with a reason.
         let stated =
             metadata.get(STATED_KEY).map(|text| serde_json::from_str(text).unwrap_or_else(|_| text.clone().into()));
-        Ok(Self { header: CheckpointHeader { stated, ..CheckpointHeader::new(tensors) }, places, metadata })
+        // What cannot be read says nothing: it only ever makes a validation split trusted.
+        let held_out = metadata.get(HELD_OUT_KEY).and_then(|text| serde_json::from_str(text).ok());
+        let header = CheckpointHeader { stated, held_out, ..CheckpointHeader::new(tensors) };
+        Ok(Self { header, places, metadata })
     }
 
     /// Without the counter of an averaged model, whose network is all else in the file.

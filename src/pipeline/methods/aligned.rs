@@ -43,7 +43,7 @@ pub(in crate::pipeline) fn mean(
     let permuted = align::permuted(ensemble, alignments(context, ensemble, matching)?);
     let pairs = ensemble.members().iter().zip(&permuted);
     let members = pairs.map(|(Member { graph, .. }, weights)| Member { graph, weights }).collect();
-    let shares: Vec<f64> = ensemble.shares().iter().map(|share| f64::from(*share)).collect();
+    let shares: Vec<f64> = ensemble.member_shares().into_iter().map(f64::from).collect();
     let fused = fusion::average(&Ensemble::new(members)?.weighted(&shares))?.build()?;
     match context.bench {
         Some(bench) if resets && batch_norm::has_statistics(&fused.graph) => {

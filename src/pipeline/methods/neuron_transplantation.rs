@@ -58,7 +58,7 @@ fn in_order(context: &mut Context<'_>, ensemble: &Ensemble<'_>) -> Result<FusedF
 
 /// Trains the concatenated network on the labels, then prunes it.
 fn merge_finetune_prune(context: &mut Context<'_>, ensemble: &Ensemble<'_>) -> Result<FusedFile, Halt> {
-    let (Some(finetune), Some(bench)) = (&context.task.job.finetune, context.bench) else {
+    let (Some(finetune), Some(bench)) = (context.finetune(), context.bench) else {
         return Err(Problem::new(Code::InvalidRequest, "merging before pruning needs `finetune` and a dataset").into());
     };
     let everything = fusion::gather(ensemble, &Selection::all(ensemble))?;

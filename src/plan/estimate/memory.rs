@@ -1,7 +1,7 @@
 //! The memory that a job takes at its peak.
 
-use super::Work;
-use crate::cost::calibration::BATCH_ELEMENTS;
+use super::{Training, Work};
+use crate::cost::calibration::{BATCH_ELEMENTS, HEAD_ELEMENTS};
 use crate::cost::evaluation::BATCH;
 
 /// Memory for blocks of rows on their way from the members to the fused file, for threads, and for everything small.
@@ -36,7 +36,14 @@ impl Work {
         if self.aligns {
             parts.push((self.members.parameters * FLOAT, "the members' weights in one order of units".to_owned()));
         }
-        let phases = [self.verifying(), self.ranking(), self.compensating(), self.training(), self.measuring()];
+        let phases = [
+            self.verifying(),
+            self.ranking(),
+            self.compensating(),
+            self.training(),
+            self.measuring(),
+            self.training_controls(),
+        ];
         let total = |parts: &[Part]| parts.iter().map(|(bytes, _)| bytes).sum::<u64>();
         let (name, mut most) = phases.into_iter().max_by_key(|(_, parts)| total(parts)).unwrap_or_default();
         most.sort_by_key(|part| std::cmp::Reverse(part.0));
@@ -84,6 +91,10 @@ impl Work {
             parts.push((system, "the largest system".to_owned()));
             parts.push((calibration.held, "activations of calibration examples".to_owned()));
             parts.push((4 * BATCH_ELEMENTS as u64 * FLOAT, "a batch of them".to_owned()));
+            if calibration.head > 0 {
+                let read = (calibration.examples * tries * calibration.head).min(tries * HEAD_ELEMENTS as u64);
+                parts.push((read * FLOAT, "what the output layer reads".to_owned()));
+            }
         }
         if let Some(data_free) = &self.data_free {
             let moments = data_free.layers.windows(2).map(|pair| {
@@ -99,11 +110,27 @@ impl Work {
 
     fn training(&self) -> (&'static str, Vec<Part>) {
         let Some(training) = &self.training else { return ("`finetune`", Vec::new()) };
-        let copies = 4 + 2 * training.buffers;
         let (which, bytes) = match self.merged {
             Some((_, concatenated)) => ("concatenated", concatenated.parameters * FLOAT),
             None => ("fused", self.fused.bytes),
         };
+        ("`finetune`", self.trained(training, which, bytes, training.distils))
+    }
+
+    /// The controls are trained one after another while networks are measured.
+    fn training_controls(&self) -> (&'static str, Vec<Part>) {
+        let [controls, learners] = self.controls;
+        let Some(training) = self.training.as_ref().filter(|_| controls > 0) else {
+            return ("`evaluate`", Vec::new());
+        };
+        let mut parts = self.trained(training, "best member's", self.control.bytes, learners > 0);
+        parts.push((self.fused.bytes, "the trained weights".to_owned()));
+        ("`evaluate`", parts)
+    }
+
+    /// What the training of a network of so many bytes takes.
+    fn trained(&self, training: &Training, which: &str, bytes: u64, distils: bool) -> Vec<Part> {
+        let copies = 4 + 2 * training.buffers;
         let of = format!(
             "{copies} times the {which} weights (values, gradients, the optimizer's, the best, the checkpoint's)"
         );
@@ -112,13 +139,13 @@ impl Work {
         let values = batch * (self.activations + 2 * self.widest) * FLOAT;
         parts.push((values, format!("activations and gradients of a batch of {batch}")));
         parts.push((2 * batch * self.example * FLOAT, "two batches of examples".to_owned()));
-        if training.distils && training.augments {
+        if distils && training.augments {
             let bytes = (self.members.parameters + 3 * batch * self.stacked) * FLOAT;
             parts.push((bytes, "the members, which teach every batch".to_owned()));
-        } else if training.distils {
+        } else if distils {
             parts.push((self.train * self.classes * FLOAT, "the teacher's logits".to_owned()));
         }
-        ("`finetune`", parts)
+        parts
     }
 
     fn measuring(&self) -> (&'static str, Vec<Part>) {

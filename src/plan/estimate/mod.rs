@@ -5,7 +5,7 @@ mod memory;
 mod seconds;
 
 use crate::cost::budgets::SENSITIVITY_MACS;
-use crate::cost::evaluation::{Fusion, measures_members, networks};
+use crate::cost::evaluation::{Fusion, RULE_INPUTS, measures_members, networks};
 use crate::cost::systems::{self, Fit};
 use crate::cost::{Counts, calibration, identification, joins};
 use crate::domain::dataset::{DatasetFacts, DatasetFormat};
@@ -16,7 +16,10 @@ use crate::model::precision::Precision;
 use crate::plan::identity;
 use crate::plan::network::{DatasetInput, JobFiles, Network};
 use crate::plan::request::JobRequest;
-use crate::settings::{Allocation, Budget, Compensate, Importance, Objective, Optimizer, Order, ReportCandidate, Size};
+use crate::settings::{
+    Allocation, Budget, Compensate, EnsembleRule, HeadTargets, Importance, Objective, Optimizer, Order,
+    ReportCandidate, Size,
+};
 
 /// What a job computes with, as far as its estimates need to know.
 #[derive(Debug, Default)]
@@ -53,8 +56,12 @@ pub(super) struct Work {
     /// The same of all members side by side.
     stacked: u64,
     counts: Counts,
-    /// The first member, where it is trained beside the fused network.
-    distilled: Option<Costs>,
+    /// The best member, which is trained beside the fused network as its controls.
+    control: Costs,
+    /// Controls that are trained, and how many of them learn from the ensemble.
+    controls: [u64; 2],
+    /// Inputs that the rule of the ensemble is chosen by.
+    heard: u64,
     calibration: Option<Calibration>,
     data_free: Option<DataFree>,
     /// Multiply-accumulates of measuring sensitivities, at most.
@@ -97,6 +104,8 @@ struct Calibration {
     rankings: Vec<Fit>,
     /// Rankings whose networks are refitted side by side.
     tries: u64,
+    /// Features and classes of an output layer that may be refitted to probabilities; 0 where it is not.
+    head: u64,
 }
 
 /// Compensation without data: moments of the units of all networks, layer by layer.
@@ -109,7 +118,7 @@ struct DataFree {
 impl Work {
     pub(super) fn of(job: &JobRequest, inputs: &JobFiles<'_>, members: &[Costs], network: &Network) -> Self {
         let (graph, f32s) = (&network.fusion.fused, Precision::default());
-        let finetune = job.finetune.as_ref();
+        let finetune = network.recovery.as_ref().map(|recovery| &recovery.finetune);
         let graphs = || network.detected.graphs.iter().chain([graph]);
         let training = finetune.map(|finetune| Training {
             epochs: finetune.epochs as u64,
@@ -119,7 +128,8 @@ impl Work {
             augments: finetune.augment.is_some(),
             reestimates: finetune.batch_norm_reestimate,
         });
-        let distilled = training.is_some() && job.evaluate.contains(&ReportCandidate::Distilled);
+        let control = |candidate| u64::from(training.is_some() && job.evaluate.contains(&candidate));
+        let distilled = control(ReportCandidate::Distilled);
         let mut work = Self {
             classes: graph.classes() as u64,
             members: members.iter().copied().sum(),
@@ -135,7 +145,8 @@ impl Work {
                 let epochs = job.method.merge_epochs.or_else(|| finetune.map(|finetune| finetune.epochs));
                 (epochs.unwrap_or(0) as u64, network.fusion.concatenated)
             }),
-            distilled: distilled.then(|| Costs::of(&network.detected.graphs[0], &f32s)),
+            control: Costs::of(&network.detected.graphs[0], &f32s),
+            controls: [control(ReportCandidate::TrainedOn) + distilled, distilled],
             training,
             ..Self::default()
         };
@@ -170,6 +181,10 @@ impl Work {
                 .sum();
             work.data_bytes = work.examples * (elements * size + 4);
             work.calibration = Calibration::of(job, network, work.train);
+            let rule = job.method.ensemble;
+            if members.len() > 1 && (rule == EnsembleRule::Auto || rule.weighs_classes()) {
+                work.heard = if held_out > 0 { held_out } else { work.train.min(RULE_INPUTS as u64) };
+            }
             tested = test + others;
             if matches!(job.target.size, Size::Budget(Budget { allocation: Allocation::Sensitivity, .. })) {
                 work.probing = SENSITIVITY_MACS;
@@ -220,6 +235,8 @@ impl Calibration {
         fits.iter_mut().chain(&mut rankings).for_each(|fit| fit.rows *= examples);
         let more = (tries - 1) as usize * calibration::held_per_example(&network.fusion.fused);
         let held: usize = graphs.iter().map(|graph| calibration::held_per_example(graph)).sum::<usize>() + more;
+        let probabilities = refits && job.method.calibration.head == HeadTargets::Probabilities;
+        let head = fits.last().filter(|_| probabilities).map_or(0, |fit| fit.features + fit.targets);
         Some(Self {
             examples,
             held: (examples * held as u64).min(calibration::HELD_BYTES as u64),
@@ -229,6 +246,7 @@ impl Calibration {
             fits,
             rankings,
             tries,
+            head,
         })
     }
 }

@@ -35,16 +35,16 @@ impl Work {
         let epochs = self.training.as_ref().map_or(0, |training| training.epochs);
         let merging = self.merged.map_or(0, |(epochs, costs)| epochs * costs.macs);
         let reestimating = self.training.as_ref().map_or(0, |training| u64::from(training.reestimates) * self.train);
-        let beside = self.distilled.map_or(0, |costs| epochs * costs.macs);
-        let training = (3 * self.train + self.measured) * (epochs * self.fused.macs + merging)
-            + (3 * self.train + self.validation) * beside
-            + reestimating * self.fused.macs;
-        let taught = match &self.training {
-            Some(Training { distils: true, augments, epochs, .. }) => self.train * if *augments { *epochs } else { 1 },
-            _ => 0,
-        };
+        let [controls, learners] = self.controls;
+        let beside = controls * epochs * self.control.macs;
+        let training =
+            (3 * self.train + self.measured) * (epochs * self.fused.macs + merging) + reestimating * self.fused.macs;
+        let training_beside = (3 * self.train + self.validation) * beside;
+        let taught = self.training.as_ref().map_or(0, |Training { distils, augments, epochs, .. }| {
+            (u64::from(*distils) + learners) * self.train * if *augments { *epochs } else { 1 }
+        });
         let judged = if self.calibration.is_some() { 2 * self.joins() * self.validation } else { 0 };
-        let of_members = taught + if self.counts.members > 0 { self.measured } else { 0 };
+        let of_members = taught + self.heard + if self.counts.members > 0 { self.measured } else { 0 };
         let measuring = of_members * self.members.macs
             + (self.counts.candidates as u64 * self.measured + judged) * self.fused.macs
             + self.probing;
@@ -58,6 +58,7 @@ impl Work {
             (at(verifying, MACS_PER_SECOND), "to verify".to_owned()),
             (at(running, MACS_PER_SECOND) + at(solving, DOUBLE_MACS_PER_SECOND), "to calibrate and refit".to_owned()),
             (at(training, MACS_PER_SECOND), "to train".to_owned()),
+            (at(training_beside, MACS_PER_SECOND), "to train the controls".to_owned()),
             (at(measuring, MACS_PER_SECOND), "to measure".to_owned()),
         ];
         let total = parts.iter().map(|(seconds, _)| seconds).sum();

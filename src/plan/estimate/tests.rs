@@ -93,7 +93,7 @@ fn compensation_counts_with_and_without_data() {
 fn training_counts_weights_optimizer_activations_and_the_teacher() {
     let train = |optimizer: &str, batch: usize, epochs: usize| {
         let finetune = json!({"epochs": epochs, "batch_size": batch, "optimizer": {"name": optimizer}});
-        plan(&json!({"dataset": "d", "method": {"compensate": "none"}, "finetune": finetune}))
+        plan(&json!({"dataset": "d", "method": {"compensate": "none"}, "finetune": finetune, "evaluate": ["fused"]}))
     };
     let plain = train("sgd", 256, 2);
     let weights = 4 * (784 * 512 + 512 * 512 + 512 * 10);
@@ -105,7 +105,8 @@ fn training_counts_weights_optimizer_activations_and_the_teacher() {
     assert!(train("sgd", 512, 2).memory_peak_bytes > expected);
     assert!(train("sgd", 256, 4).seconds_estimate > 1.5 * plain.seconds_estimate, "{}", plain.seconds_basis);
     let finetune = json!({"epochs": 2, "augment": {"flip": true}});
-    let varied = plan(&json!({"dataset": "d", "method": {"compensate": "none"}, "finetune": finetune}));
+    let varied =
+        plan(&json!({"dataset": "d", "method": {"compensate": "none"}, "finetune": finetune, "evaluate": ["fused"]}));
     let members = 2 * weights + 3 * 256 * 2 * 784 * 4;
     assert_eq!(varied.memory_peak_bytes, expected - teacher + members, "{}", varied.memory_basis);
     assert!(varied.seconds_estimate > plain.seconds_estimate, "the members look at every batch");

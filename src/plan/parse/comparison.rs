@@ -132,7 +132,7 @@ mod tests {
         assert_eq!((whole.runs(), whole.cells().count()), (8, 8));
         let body = whole.body(&whole.cells().next().expect("a cell"));
         let expected = json!({"members": ["a", "b"], "seed": 1, "dataset": "d.npz", "finetune": {"epochs": 2},
-            "method": {"compensate": "none"}, "target": {"width": 0.5}});
+            "method": {"compensate": "none"}, "target": {"width": 0.5}, "evaluate": ["members", "ensemble", "fused"]});
         assert_eq!(body, expected);
         let quick = comparison(&plan(), true).expect("a plan");
         let cells: Vec<String> = quick.cells().map(|cell| cell.to_string()).collect();

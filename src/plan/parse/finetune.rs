@@ -2,27 +2,32 @@
 
 use serde_json::Value;
 
-use super::LR;
 use super::reader::{Object, boolean, choice, integer, list, number};
 use crate::domain::problem::FaultCode;
-use crate::settings::{Augment, Finetune, Objective, Optimizer, Schedule, Teacher};
+use crate::settings::{Augment, Finetune, Objective, Optimizer, Schedule, Teacher, Undecided};
 
 /// Most pixels around an image.
 const MOST_PADDING: u64 = 64;
 
-/// Reads the object `finetune`; `lr` is SGD's learning rate where none is given.
-pub(super) fn finetune(object: &Object<'_>, lr: f32) -> Finetune {
-    training(object, objective(object), lr)
+/// Reads the object `finetune`.
+pub(super) fn finetune(object: &Object<'_>) -> Finetune {
+    let (objective, open) = objective(object);
+    let mut finetune = training(object, objective);
+    let optimizer = object.value("optimizer").and_then(Value::as_object);
+    let rate = optimizer.and_then(|optimizer| optimizer.get("lr")).is_some_and(|rate| !rate.is_null());
+    let plain = matches!(finetune.optimizer, Optimizer::Sgd { .. });
+    finetune.undecided = Undecided { objective: open, rate: plain && !rate };
+    finetune
 }
 
 /// Reads the object `train` of a recipe: there is no teacher to learn from.
 pub(super) fn from_scratch(object: &Object<'_>) -> Finetune {
     object.field("objective", choice(&[("cross_entropy", Some(()))]));
     only_with(object, "a fusion", &["temperature", "soft_weight", "teacher"]);
-    training(object, Objective::CrossEntropy, LR)
+    training(object, Objective::CrossEntropy)
 }
 
-fn training(object: &Object<'_>, objective: Objective, lr: f32) -> Finetune {
+fn training(object: &Object<'_>, objective: Objective) -> Finetune {
     let default = Finetune::default();
     let epochs = object.field("epochs", integer(1..=100_000)).map_or(default.epochs, |epochs| epochs as usize);
     let share = |name| object.field(name, number("a number from 0 to below 1", |value| (0.0..1.0).contains(&value)));
@@ -35,7 +40,7 @@ fn training(object: &Object<'_>, objective: Objective, lr: f32) -> Finetune {
         epochs,
         objective,
         label_smoothing: share("label_smoothing").map_or(default.label_smoothing, |value| value as f32),
-        optimizer: object.object("optimizer", |object| optimizer(object, lr)).unwrap_or_else(|| sgd(lr)),
+        optimizer: object.object("optimizer", optimizer).unwrap_or_default(),
         schedule: schedule(object),
         warmup_epochs: warmup.map_or(default.warmup_epochs, |warmup| warmup as f32),
         clip_norm: clip_norm.map(|norm| norm as f32),
@@ -43,6 +48,7 @@ fn training(object: &Object<'_>, objective: Objective, lr: f32) -> Finetune {
         batch_size: object.field("batch_size", integer(1..=65_536)).map_or(default.batch_size, |size| size as usize),
         augment: object.object("augment", augment).flatten(),
         batch_norm_reestimate: object.field("batch_norm_reestimate", boolean).unwrap_or(default.batch_norm_reestimate),
+        undecided: Undecided::default(),
     }
 }
 
@@ -62,35 +68,34 @@ fn only_with(object: &Object<'_>, owner: &str, names: &[&'static str]) {
     }
 }
 
-fn objective(object: &Object<'_>) -> Objective {
-    let names = [("distill", Some(true)), ("cross_entropy", Some(false))];
-    if !object.field("objective", choice(&names)).unwrap_or(true) {
-        only_with(object, "the objective `distill`", &["temperature", "soft_weight", "teacher"]);
-        return Objective::CrossEntropy;
+/// What is minimised, and whether the network may decide otherwise. Settings of a distillation decide for it.
+fn objective(object: &Object<'_>) -> (Objective, bool) {
+    const OF_DISTILLATION: [&str; 3] = ["temperature", "soft_weight", "teacher"];
+    let names = [("auto", Some(None)), ("distill", Some(Some(true))), ("cross_entropy", Some(Some(false)))];
+    let named = object.field("objective", choice(&names)).flatten();
+    if named == Some(false) {
+        only_with(object, "the objective `distill`", &OF_DISTILLATION);
+        return (Objective::CrossEntropy, false);
     }
+    let settled = named.is_some() || OF_DISTILLATION.iter().any(|name| object.value(name).is_some());
     let temperature = object.field("temperature", number("a number above 0 and up to 1000", |t| t > 0.0 && t <= 1e3));
     let soft_weight = object.field("soft_weight", number("a number from 0 to 1", |w| (0.0..=1.0).contains(&w)));
-    let teachers =
-        [("mean_logits", Some(Teacher::MeanLogits)), ("mean_probabilities", Some(Teacher::MeanProbabilities))];
-    Objective::Distill {
+    let teachers = [
+        ("ensemble", Some(Teacher::Ensemble)),
+        ("mean_logits", Some(Teacher::MeanLogits)),
+        ("mean_probabilities", Some(Teacher::MeanProbabilities)),
+    ];
+    let distill = Objective::Distill {
         temperature: temperature.unwrap_or(2.0) as f32,
         soft_weight: soft_weight.unwrap_or(0.9) as f32,
         teacher: object.field("teacher", choice(&teachers)).unwrap_or_default(),
-    }
+    };
+    (distill, !settled)
 }
 
-/// SGD with this learning rate.
-fn sgd(rate: f32) -> Optimizer {
-    let mut sgd = Optimizer::default();
-    if let Optimizer::Sgd { lr, .. } = &mut sgd {
-        *lr = rate;
-    }
-    sgd
-}
-
-fn optimizer(object: &Object<'_>, default_lr: f32) -> Optimizer {
-    let names = [("sgd", Some(sgd(default_lr))), ("adamw", Some(Optimizer::ADAMW))];
-    let mut optimizer = object.field("name", choice(&names)).unwrap_or_else(|| sgd(default_lr));
+fn optimizer(object: &Object<'_>) -> Optimizer {
+    let names = [("sgd", Some(Optimizer::default())), ("adamw", Some(Optimizer::ADAMW))];
+    let mut optimizer = object.field("name", choice(&names)).unwrap_or_default();
     let float = |name, expected, accept| object.field(name, number(expected, accept)).map(|value| value as f32);
     let unit = |name| float(name, "a number from 0 to below 1", |value| (0.0..1.0).contains(&value));
     let rate = float("lr", "a learning rate above 0 and up to 100", |lr| lr > 0.0 && lr <= 100.0);

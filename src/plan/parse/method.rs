@@ -6,8 +6,8 @@ use super::MAX_MEMBERS;
 use super::reader::{Object, UnplacedFault, choice, integer, list, number};
 use crate::domain::problem::FaultCode;
 use crate::settings::{
-    AlignmentOptions, BatchNorm, Calibration, Compensate, Convolutions, GroundCost, Importance, MemberWeights, Method,
-    MethodName, Order, OutputAlignment, Start, WeightRule,
+    AlignmentOptions, BatchNorm, Calibration, Compensate, Convolutions, EnsembleRule, GroundCost, HeadTargets,
+    Importance, MemberWeights, Method, MethodName, Order, OutputAlignment, Start, WeightRule,
 };
 
 /// Reads the object `method`.
@@ -49,8 +49,17 @@ pub(super) fn method(object: &Object<'_>) -> Method {
     if !name.selects() && order != Order::Joint {
         object.fault("order", FaultCode::InvalidValue, "goes with `neuron_transplantation` only");
     }
+    let ensembles = [
+        ("auto", Some(EnsembleRule::Auto)),
+        ("mean_logits", Some(EnsembleRule::MeanLogits)),
+        ("mean_probabilities", Some(EnsembleRule::MeanProbabilities)),
+        ("entropy", Some(EnsembleRule::Entropy)),
+        ("class_share", Some(EnsembleRule::ClassShare)),
+        ("fitted_per_class", Some(EnsembleRule::FittedPerClass)),
+    ];
     let method = Method {
         name,
+        ensemble: object.field("ensemble", choice(&ensembles)).unwrap_or_default(),
         order,
         importance: object.field("importance", choice(&importances)).unwrap_or_default(),
         compensate: object.field("compensate", choice(&compensations)).unwrap_or_default(),
@@ -123,11 +132,13 @@ fn alignment(object: &Object<'_>) -> AlignmentOptions {
 fn calibration(object: &Object<'_>) -> Calibration {
     let default = Calibration::default();
     let convolutions = [("shared", Some(Convolutions::Shared)), ("full", Some(Convolutions::Full))];
+    let heads = [("probabilities", Some(HeadTargets::Probabilities)), ("logits", Some(HeadTargets::Logits))];
     let count = |name, most| object.field(name, integer(1..=most)).map(|count| count as usize);
     Calibration {
         samples: count("samples", 10_000_000),
         positions: count("positions", 1 << 20).unwrap_or(default.positions),
         convolutions: object.field("convolutions", choice(&convolutions)).unwrap_or(default.convolutions),
+        head: object.field("head", choice(&heads)).unwrap_or(default.head),
         ridge: object.field("ridge", number("a number above 0 and up to 10", |ridge| ridge > 0.0 && ridge <= 10.0)),
     }
 }

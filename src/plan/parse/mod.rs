@@ -16,17 +16,12 @@ use self::reader::{Faults, Object, choice, integer, list, number, refuse, text};
 use super::request::JobRequest;
 use crate::domain::problem::{Fault, FaultCode};
 use crate::settings::{
-    Architecture, Compensate, DatasetRequest, Device, MemberWeights, Method, MethodName, Normalization, Normalize,
-    Order, Reference, ReportCandidate,
+    Architecture, DatasetRequest, Device, MemberWeights, Method, MethodName, Normalization, Normalize, Order,
+    Reference, ReportCandidate,
 };
 
 pub use comparison::comparison;
 pub use recipe::recipe;
-
-/// Learning rate where none is given.
-const LR: f32 = 0.01;
-/// The same for networks that were compensated: they start close to a minimum, and a large step would lose it first.
-const LR_AFTER_COMPENSATION: f32 = 0.003;
 
 /// Most members of one job.
 pub const MAX_MEMBERS: usize = 64;
@@ -66,9 +61,7 @@ fn job(body: &Object<'_>) -> Option<JobRequest> {
     let members = body.required("members", "the names of the checkpoints to fuse", list(1..=MAX_MEMBERS, text));
     let dataset = dataset(body);
     let method = body.object("method", method::method).unwrap_or_default();
-    let plain = method.compensate == Compensate::None || !method.name.selects();
-    let lr = if plain { LR } else { LR_AFTER_COMPENSATION };
-    let finetune = body.object("finetune", |object| finetune::finetune(object, lr));
+    let finetune = body.object("finetune", finetune::finetune);
     if finetune.is_some() && body.value("dataset").is_none() {
         body.fault("dataset", FaultCode::MissingField, "`finetune` needs a dataset to train on");
     }
@@ -78,6 +71,8 @@ fn job(body: &Object<'_>) -> Option<JobRequest> {
     if finetune.is_none() && (method.name == MethodName::DistillOnly || method.order == Order::MergeFinetunePrune) {
         body.fault("finetune", FaultCode::MissingField, "the method trains: expected at least {\"epochs\": N}");
     }
+    let evaluate = body.field("evaluate", candidates);
+    let evaluate = evaluate.unwrap_or_else(|| default_candidates(finetune.is_some(), method.name));
     Some(JobRequest {
         architecture: architecture::architecture(body),
         reference: reference(body, members.as_ref().map(Vec::len)),
@@ -87,7 +82,7 @@ fn job(body: &Object<'_>) -> Option<JobRequest> {
         target: body.object("target", target::target).unwrap_or_default(),
         dataset,
         finetune,
-        evaluate: body.field("evaluate", candidates).unwrap_or_else(all_candidates),
+        evaluate,
         device: body.field("device", device).unwrap_or_default(),
         seed: body.field("seed", integer(0..=u64::MAX)).unwrap_or(0),
         max_runtime_s: body.field("max_runtime_s", integer(1..=30 * 86_400)).unwrap_or(86_400),
@@ -168,6 +163,7 @@ fn dataset(body: &Object<'_>) -> Option<DatasetRequest> {
             name,
             normalize: Normalization::None,
             validation_fraction: 0.1,
+            split_seed: 0,
             validation: None,
             test: None,
         }),
@@ -180,6 +176,7 @@ fn detailed_dataset(object: &Object<'_>) -> Option<DatasetRequest> {
     Some(DatasetRequest {
         normalize: normalization(object),
         validation_fraction: object.field("validation_fraction", fraction).unwrap_or(0.1),
+        split_seed: object.field("split_seed", integer(0..=u64::MAX)).unwrap_or(0),
         validation: object.field("validation", text),
         test: object.field("test", text),
         name: name?,
@@ -214,8 +211,17 @@ fn normalize(object: &Object<'_>) -> Option<Normalize> {
     Some(Normalize { mean: f32s(mean), std: f32s(std) })
 }
 
-fn all_candidates() -> Vec<ReportCandidate> {
-    vec![ReportCandidate::Members, ReportCandidate::Ensemble, ReportCandidate::Fused]
+/// What is compared where the client does not say: with training its controls, too.
+fn default_candidates(trains: bool, method: MethodName) -> Vec<ReportCandidate> {
+    let mut candidates = vec![ReportCandidate::Members, ReportCandidate::Ensemble, ReportCandidate::Fused];
+    if trains {
+        candidates.push(ReportCandidate::TrainedOn);
+    }
+    if trains && method != MethodName::DistillOnly {
+        candidates.push(ReportCandidate::Distilled);
+    }
+    candidates.sort_unstable();
+    candidates
 }
 
 fn candidates(value: &Value) -> Result<Vec<ReportCandidate>, reader::UnplacedFault> {
@@ -227,6 +233,7 @@ fn candidates(value: &Value) -> Result<Vec<ReportCandidate>, reader::UnplacedFau
         ("average", Some(ReportCandidate::Average)),
         ("optimal_transport", Some(ReportCandidate::OptimalTransport)),
         ("permutation_alignment", Some(ReportCandidate::PermutationAlignment)),
+        ("trained_on", Some(ReportCandidate::TrainedOn)),
         ("distilled", Some(ReportCandidate::Distilled)),
         ("fused", Some(ReportCandidate::Fused)),
     ]);

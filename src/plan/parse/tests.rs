@@ -3,8 +3,9 @@ use serde_json::json;
 
 use super::*;
 use crate::settings::{
-    AlignmentOptions, Allocation, Augment, Budget, Calibration, Convolutions, Finetune, GroundCost, LayerSize,
-    Objective, Optimizer, OutputAlignment, Resource, Schedule, Size, Start, Target, Teacher, WeightRule,
+    AlignmentOptions, Allocation, Augment, Budget, Calibration, Convolutions, Finetune, GroundCost, HeadTargets,
+    LayerSize, Objective, Optimizer, OutputAlignment, Resource, Schedule, Size, Start, Target, Teacher, Undecided,
+    WeightRule,
 };
 
 fn pointers(body: &Value) -> Vec<(String, String)> {
@@ -20,8 +21,8 @@ fn five_lines_are_a_job_with_the_documented_defaults() {
     assert_eq!(job.target, Target::default());
     assert_eq!(job.max_runtime_s, 86_400);
     let optimizer =
-        Optimizer::Sgd { lr: 0.003, momentum: 0.9, nesterov: false, weight_decay: 0.0, decay_norms_and_biases: true };
-    let teacher = Teacher::MeanLogits;
+        Optimizer::Sgd { lr: 0.01, momentum: 0.9, nesterov: false, weight_decay: 0.0, decay_norms_and_biases: true };
+    let teacher = Teacher::Ensemble;
     let expected = Finetune {
         epochs: 3,
         objective: Objective::Distill { temperature: 2.0, soft_weight: 0.9, teacher },
@@ -34,6 +35,7 @@ fn five_lines_are_a_job_with_the_documented_defaults() {
         batch_size: 256,
         augment: None,
         batch_norm_reestimate: false,
+        undecided: Undecided { objective: true, rate: true },
     };
     assert_eq!(job.finetune, Some(expected));
     assert_eq!(job.dataset.map(|dataset| dataset.validation_fraction), Some(0.1));
@@ -246,16 +248,30 @@ proptest! {
 }
 
 #[test]
-fn the_method_survives_its_json_form_and_sets_the_learning_rate() {
+fn the_method_survives_its_json_form_and_the_training_may_leave_things_open() {
     let body = json!({
         "members": ["a"], "dataset": "d", "finetune": {"epochs": 1},
-        "method": {"importance": "css", "compensate": "none", "calibration": {"samples": 7, "convolutions": "full", "ridge": 0.01}},
+        "method": {"importance": "css", "compensate": "none", "calibration": {"samples": 7, "convolutions": "full", "ridge": 0.01, "head": "logits"}},
     });
     let job = parse(&body).expect("a job");
-    let calibration =
-        Calibration { samples: Some(7), positions: 16, convolutions: Convolutions::Full, ridge: Some(0.01) };
+    let calibration = Calibration {
+        samples: Some(7),
+        positions: 16,
+        convolutions: Convolutions::Full,
+        ridge: Some(0.01),
+        head: HeadTargets::Logits,
+    };
     assert_eq!(job.method.calibration, calibration);
-    assert!(matches!(job.finetune, Some(Finetune { optimizer: Optimizer::Sgd { lr: 0.01, .. }, .. })));
+    let left = |finetune: Value| {
+        let job = parse(&json!({"members": ["a"], "dataset": "d", "finetune": finetune})).expect("a job");
+        assert_eq!(parse(&Value::from(job.clone())).as_ref(), Ok(&job));
+        job.finetune.map(|finetune| finetune.undecided)
+    };
+    let undecided = |objective, rate| Some(Undecided { objective, rate });
+    assert_eq!(left(json!({"epochs": 1})), undecided(true, true));
+    assert_eq!(left(json!({"objective": "auto", "optimizer": {"lr": 0.1}})), undecided(true, false));
+    assert_eq!(left(json!({"objective": "cross_entropy", "optimizer": {"lr": null}})), undecided(false, true));
+    assert_eq!(left(json!({"soft_weight": 0.5, "optimizer": {"name": "adamw"}})), undecided(false, false));
     assert_eq!(parse(&Value::from(job.clone())), Ok(job));
 }
 

@@ -20,6 +20,9 @@ pub fn page(report: &Report) -> String {
         None => "Nothing was measured that tells what the fused model keeps of the ensemble.".to_owned(),
     };
     let members = report.members.len();
+    if let Some(headline) = report.headline() {
+        let _ = write!(body, "<p class=lead>{}</p>", escape(&headline));
+    }
     let _ = write!(
         body,
         "<p class=lead>{}</p><p class=facts>{members} member{} &middot; {} &middot; seed {} &middot; engraft {}</p>",
@@ -135,8 +138,12 @@ fn origins(body: &mut String, report: &Report) {
     );
 }
 
-/// What the ranking `auto` tried.
+/// How the members spoke as one, how the network was trained, and what the ranking `auto` tried.
 fn choice(body: &mut String, report: &Report) {
+    let others = [report.ensemble.as_ref().map(ToString::to_string), report.recovery.as_ref().map(ToString::to_string)];
+    for other in others.into_iter().flatten() {
+        let _ = write!(body, "<p class=note>{}.</p>", escape(&other));
+    }
     let Some(choice) = &report.choice else { return };
     let figure = match choice.by {
         Yardstick::Validation => "validation accuracy",

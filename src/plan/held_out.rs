@@ -1,0 +1,101 @@
+//! Whether the members have seen the examples that a job validates on.
+
+use crate::model::header::CheckpointHeader;
+use crate::plan::request::JobRequest;
+use crate::settings::HeldOut;
+
+/// What is known of the examples that networks are chosen by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Validation {
+    /// There are none.
+    None,
+    /// The members have not been trained on them: they are another dataset's, or the part that their training held out.
+    Unseen,
+    /// They are drawn from the train split, and nothing says whether the members have been trained on them.
+    Unknown,
+    /// They are drawn otherwise than the part that the training of these members held out, so these have seen most of them.
+    Seen(Vec<String>),
+}
+
+/// What is known of the validation split of `job`, whose members have these headers; `dataset` is the digest of the dataset's
+/// file, where it is at hand.
+#[must_use]
+pub fn validation(job: &JobRequest, members: &[&CheckpointHeader], dataset: Option<&str>) -> Validation {
+    let Some(request) = &job.dataset else { return Validation::None };
+    if request.validation.is_some() {
+        return Validation::Unseen;
+    }
+    let Some(own) = HeldOut::of(request, dataset.unwrap_or_default()) else { return Validation::None };
+    let same_file = |other: &HeldOut| dataset.is_none_or(|dataset| other.dataset == dataset);
+    let mut seen = Vec::new();
+    let mut unknown = false;
+    for (name, member) in job.members.iter().zip(members) {
+        match &member.held_out {
+            Some(other) if !same_file(other) => unknown = true,
+            Some(other) if !other.is_drawn_alike(&own) => seen.push(name.clone()),
+            Some(_) => {}
+            None => unknown = true,
+        }
+    }
+    match (seen.is_empty(), unknown) {
+        (false, _) => Validation::Seen(seen),
+        (true, true) => Validation::Unknown,
+        (true, false) => Validation::Unseen,
+    }
+}
+
+impl Validation {
+    /// What a user should know before relying on the validation split.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        match self {
+            Self::None | Self::Unseen => None,
+            Self::Unknown => Some(
+                "the validation part is drawn from the train split: if the members were trained on it, they score higher there than \
+                 on anything new, and what is chosen by it may be chosen wrong. Name examples that they have not seen as \
+                 `dataset.validation`"
+                    .to_owned(),
+            ),
+            Self::Seen(members) => Some(format!(
+                "the training of {} held out another part than this job validates on, so they have seen most of its examples: leave \
+                 `validation_fraction` and `split_seed` as they were there",
+                members.join(", ")
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::plan::parse::parse;
+
+    fn known(dataset: serde_json::Value, held_out: [Option<(f64, u64)>; 2], file: Option<&str>) -> Validation {
+        let job = parse(&json!({"members": ["a", "b"], "dataset": dataset})).expect("a job");
+        let header = |held_out: Option<(f64, u64)>| CheckpointHeader {
+            held_out: held_out.map(|(fraction, split_seed)| HeldOut { dataset: "d1".to_owned(), fraction, split_seed }),
+            ..CheckpointHeader::new(Vec::new())
+        };
+        let headers = held_out.map(header);
+        validation(&job, &headers.each_ref(), file)
+    }
+
+    #[test]
+    fn only_what_all_trainings_held_out_is_unseen() {
+        let same = Some((0.1, 0));
+        assert_eq!(known(json!("d"), [same, same], Some("d1")), Validation::Unseen);
+        assert_eq!(known(json!("d"), [same, same], None), Validation::Unseen);
+        assert_eq!(known(json!("d"), [same, same], Some("d2")), Validation::Unknown);
+        assert_eq!(known(json!("d"), [same, None], Some("d1")), Validation::Unknown);
+        let other = Some((0.1, 1));
+        assert_eq!(known(json!("d"), [None, other], Some("d1")), Validation::Seen(vec!["b".to_owned()]));
+        assert_eq!(known(json!({"name": "d", "split_seed": 1}), [other, other], Some("d1")), Validation::Unseen);
+        assert_eq!(known(json!({"name": "d", "validation": "v"}), [None, other], Some("d1")), Validation::Unseen);
+        assert_eq!(known(json!({"name": "d", "validation_fraction": 0}), [same, same], None), Validation::None);
+        assert!(
+            known(json!("d"), [None, other], None).warning().is_some_and(|warning| warning.contains("of b held out"))
+        );
+    }
+}

@@ -1,0 +1,109 @@
+//! How a fused network is trained where the job leaves that to the network.
+
+use crate::model::graph::{Graph, Op};
+use crate::settings::{Compensate, Finetune, Method, MethodName, Objective, Optimizer, RecoveryRule, Undecided};
+
+/// Learning rate of networks that convolve.
+const CONVOLUTIONAL: f32 = 0.02;
+/// Learning rate of others behind a refit: there is little left to learn.
+const AFTER_COMPENSATION: f32 = 0.003;
+/// Learning rate of others.
+const PLAIN: f32 = 0.01;
+
+/// A training with nothing left open.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recovery {
+    /// The training.
+    pub finetune: Finetune,
+    /// What was decided, and why.
+    pub decision: RecoveryRule,
+}
+
+/// Decides what `finetune` leaves open for the fused network `graph`, which `method` makes.
+#[must_use]
+pub fn decide(finetune: &Finetune, graph: &Graph, method: &Method, compensate: Compensate) -> Recovery {
+    let mut finetune = finetune.clone();
+    let open = finetune.undecided;
+    let convolves = convolves(graph);
+    // A network that only learns from the ensemble has nothing else to minimise.
+    if open.objective && convolves && method.name != MethodName::DistillOnly {
+        finetune.objective = Objective::CrossEntropy;
+    }
+    let compensated = method.name.selects() && compensate != Compensate::None;
+    if open.rate {
+        let rate = match finetune.objective {
+            Objective::CrossEntropy if convolves => CONVOLUTIONAL,
+            _ if compensated => AFTER_COMPENSATION,
+            _ => PLAIN,
+        };
+        finetune.optimizer = finetune.optimizer.with_rate(rate);
+    }
+    finetune.undecided = Undecided::default();
+    let objective = match finetune.objective {
+        Objective::CrossEntropy => "cross_entropy",
+        Objective::Distill { .. } => "distill",
+    };
+    let kind = match (convolves, compensated) {
+        (true, _) => "the network convolves",
+        (false, true) => "the network does not convolve, and its layers were refitted",
+        (false, false) => "the network does not convolve",
+    };
+    let rule = (open.objective || open.rate).then(|| kind.to_owned());
+    let (Optimizer::Sgd { lr, .. } | Optimizer::AdamW { lr, .. }) = finetune.optimizer;
+    // The shortest decimal, not the nearest float.
+    let lr = lr.to_string().parse().unwrap_or(f64::from(lr));
+    Recovery { decision: RecoveryRule { objective: objective.to_owned(), lr, rule }, finetune }
+}
+
+/// Whether layers of convolutions follow each other, without attentions: a single one that cuts an image into patches does
+/// not count.
+fn convolves(graph: &Graph) -> bool {
+    let attends = graph.nodes().iter().any(|node| matches!(node.op, Op::Attention { .. }));
+    let convolutions = graph.nodes().iter().filter(|node| node.op.convolution().is_some()).count();
+    !attends && convolutions > 1
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::families::fresh;
+    use crate::plan::parse::parse;
+
+    fn decided(
+        graph: &Graph,
+        finetune: serde_json::Value,
+        method: serde_json::Value,
+        compensate: Compensate,
+    ) -> String {
+        let body = json!({"members": ["a"], "dataset": "d", "finetune": finetune, "method": method});
+        let job = parse(&body).expect("a job");
+        decide(&job.finetune.expect("a training"), graph, &job.method, compensate).decision.to_string()
+    }
+
+    #[test]
+    fn what_is_left_open_follows_from_the_network_and_what_is_given_stays() {
+        let lenet = fresh::lenet(&vec![3, 32, 32], 10).expect("a network");
+        let mlp = fresh::mlp(&vec![12], &[8, 8], 3).expect("a network");
+        let (refits, plain) = (Compensate::Calibration, Compensate::None);
+        let open = || json!({"epochs": 1});
+        let of = |graph: &Graph, finetune, compensate| decided(graph, finetune, json!({}), compensate);
+        assert_eq!(
+            of(&lenet, open(), refits),
+            "recovery by `cross_entropy` at a learning rate of 0.02, since the network convolves"
+        );
+        assert!(of(&mlp, open(), refits).starts_with("recovery by `distill` at a learning rate of 0.003, since"));
+        assert!(of(&mlp, open(), plain).starts_with("recovery by `distill` at a learning rate of 0.01, since"));
+        let given = json!({"objective": "distill", "optimizer": {"lr": 0.5}});
+        assert_eq!(of(&lenet, given, refits), "recovery by `distill` at a learning rate of 0.5");
+        assert!(
+            of(&lenet, json!({"temperature": 4}), refits)
+                .starts_with("recovery by `distill` at a learning rate of 0.003")
+        );
+        let adam = json!({"optimizer": {"name": "adamw"}});
+        assert!(of(&lenet, adam, refits).starts_with("recovery by `cross_entropy` at a learning rate of 0.001"));
+        let alone = decided(&lenet, open(), json!({"name": "distill_only"}), plain);
+        assert!(alone.starts_with("recovery by `distill` at a learning rate of 0.01"), "{alone}");
+    }
+}
