@@ -16,6 +16,7 @@ use crate::domain::progress::Score;
 use crate::pipeline::ensemble::{TrainedEnsemble, TrainingTask, train_ensemble};
 use crate::plan::parse::recipe;
 use crate::plan::recipe::NetworkSource;
+use crate::settings::HeldOut;
 
 const EXAMPLE: &str = "\
 Train three members and fuse them:
@@ -144,5 +145,12 @@ pub(super) fn table(ensemble: &TrainedEnsemble) -> String {
         line(name, &member.best_epoch.to_string(), member.validation, member.test);
     }
     line(ENSEMBLE, "", ensemble.validation, ensemble.test);
+    if let Some(HeldOut { fraction, split_seed, .. }) = &ensemble.held_out {
+        let share = fraction * 100.0;
+        let _infallible = writeln!(
+            out,
+            "validation: {share} % of the train split, which no member was trained on (split_seed {split_seed})"
+        );
+    }
     out
 }

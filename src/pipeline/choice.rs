@@ -6,7 +6,7 @@ use super::measure::Bench;
 use super::phases::Halt;
 use crate::fusion::Ensemble;
 use crate::model::graph::Graph;
-use crate::report::{Choice, Tried, Yardstick};
+use crate::report::{Choice, MemberBase, Tried, Yardstick};
 use crate::settings::Importance;
 use crate::tensors::Weights;
 use crate::train::Examples;
@@ -37,6 +37,7 @@ impl Inputs {
 pub(super) struct TriedNetwork<'a> {
     pub(super) importance: Importance,
     pub(super) compensated: bool,
+    pub(super) base: Option<MemberBase>,
     pub(super) graph: &'a Graph,
     pub(super) weights: &'a dyn Weights,
 }
@@ -53,6 +54,7 @@ pub(super) fn choose(
     let tried = |network: &TriedNetwork<'_>| Tried {
         importance: network.importance,
         compensated: network.compensated,
+        base: network.base.clone(),
         validation: None,
         distance: None,
     };

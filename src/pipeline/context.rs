@@ -6,6 +6,7 @@ use super::phases::Phases;
 use crate::cost::Counts;
 use crate::plan::held_out::{self, Validation};
 use crate::plan::network::Network;
+use crate::plan::recovery::Recovery;
 use crate::plan::resolve::Planned;
 use crate::process::protocol::Task;
 use crate::settings::{Finetune, HeldOut, Method};
@@ -22,6 +23,8 @@ pub(super) struct Context<'a> {
     pub(super) counts: Counts,
     /// What is known of the validation split.
     pub(super) validation: Validation,
+    /// The recovery with another rate than the planned one, once that has turned out too high.
+    pub(super) lowered: Option<Recovery>,
 }
 
 impl<'a> Context<'a> {
@@ -29,7 +32,7 @@ impl<'a> Context<'a> {
         let bench = loaded.data.as_ref().map(|data| Bench::new(data, task, phases.stop_flag()));
         let dataset = task.dataset.as_ref().map(|file| file.sha256.as_str());
         let validation = held_out::validation(&task.job, &loaded.headers(), dataset);
-        Self { task, planned, bench, phases, counts: Counts::default(), validation }
+        Self { task, planned, bench, phases, counts: Counts::default(), validation, lowered: None }
     }
 
     /// What neither the members nor the fused network have been trained on of the dataset, where that is known.
@@ -53,8 +56,13 @@ impl<'a> Context<'a> {
     }
 
     /// How the fused network is trained, if it is.
-    pub(super) fn finetune(&self) -> Option<&'a Finetune> {
-        self.network().recovery.as_ref().map(|recovery| &recovery.finetune)
+    pub(super) fn finetune(&self) -> Option<&Finetune> {
+        self.recovery().map(|recovery| &recovery.finetune)
+    }
+
+    /// The same with what was decided about it, and why.
+    pub(super) fn recovery(&self) -> Option<&Recovery> {
+        self.lowered.as_ref().or(self.network().recovery.as_ref())
     }
 
     /// Whether the fused network is trained before it is published.

@@ -38,6 +38,11 @@ pub struct TrainingTask {
 }
 
 impl TrainingTask {
+    /// What no member is trained on.
+    fn held_out(&self) -> Option<HeldOut> {
+        HeldOut::of(&self.recipe.dataset, &self.datasets[0].as_ref()?.sha256)
+    }
+
     /// Where the member of `seed` goes.
     fn file(&self, seed: u64) -> PathBuf {
         self.folder.join(format!("m{seed}.safetensors"))
@@ -74,6 +79,8 @@ pub struct TrainedMember {
 pub struct TrainedEnsemble {
     /// What every input was normalised with, given or measured: a fusion of these members needs the same.
     pub normalize: Option<Normalize>,
+    /// What no member was trained on; none where another dataset validates, or nothing does.
+    pub held_out: Option<HeldOut>,
     /// In the order of the seeds.
     pub members: Vec<TrainedMember>,
     /// The mean of the members' logits, on the validation part.
@@ -129,7 +136,13 @@ fn compute(task: &TrainingTask, phases: &mut Phases<'_>) -> Result<TrainedEnsemb
     phases.end();
     let pairs = means.as_ref().zip(data.measured());
     let Splits { validation, test } = pairs.try_map(|(mean, part)| train::score(mean, part))?;
-    Ok(TrainedEnsemble { normalize: data.train.normalize.clone(), members, validation, test })
+    Ok(TrainedEnsemble {
+        normalize: data.train.normalize.clone(),
+        held_out: task.held_out(),
+        members,
+        validation,
+        test,
+    })
 }
 
 /// The network that every member is.
@@ -184,8 +197,7 @@ fn member(
 /// Writes a member to its file, whole or not at all.
 fn deliver(task: &TrainingTask, graph: &Graph, seed: u64, trained: &Trained) -> Result<TrainedMember, Problem> {
     let (file, unfinished) = (task.file(seed), task.unfinished(seed));
-    let held_out = task.datasets[0].as_ref().and_then(|file| HeldOut::of(&task.recipe.dataset, &file.sha256));
-    trained.weights.save(&unfinished, &publish::notes(graph, true, held_out.as_ref()))?;
+    trained.weights.save(&unfinished, &publish::notes(graph, true, task.held_out().as_ref()))?;
     std::fs::rename(&unfinished, &file).map_err(|error| publish::unwritten(&file, &error))?;
     let [validation, test] = trained.scores;
     Ok(TrainedMember { seed, file, best_epoch: trained.best_epoch, validation, test })

@@ -4,16 +4,18 @@ use super::choice::{self, Inputs};
 use super::context::Context;
 use super::gradients;
 use super::measure::Bench;
+use super::member_base::{self, Based};
 use super::phases::Halt;
 use super::publish::{self, WriteMode};
 use crate::domain::progress::Phase;
 use crate::fusion::calibration::Sampling;
 use crate::fusion::compensate::{self, CompensateOptions, Compensated};
 use crate::fusion::select::{self, Ranking};
-use crate::fusion::{self, Ensemble, Fused, Selection};
+use crate::fusion::{self, Ensemble, Fused, Member, Provenance, Selection};
+use crate::model::graph::Graph;
 use crate::model::refit::Compensation;
 use crate::process::protocol::{OutputFile, Task};
-use crate::report::Choice;
+use crate::report::{Choice, MemberBase};
 use crate::settings::{Calibration, Compensate, Importance, Order};
 use crate::tensors::{Checkpoint, StateDict};
 
@@ -29,12 +31,20 @@ pub(super) struct FusedFile {
     pub(super) compensation: Option<Compensation>,
     /// What it was chosen from.
     pub(super) choice: Option<Choice>,
+    /// What training starts from, where that is another network: one whose layers are all mixed learns more than a member, which has
+    /// been trained to its end.
+    pub(super) start: Option<Fused<Checkpoint>>,
 }
 
 impl FusedFile {
     /// A network whose layers were not refitted.
     pub(super) fn plain(fused: Fused<Checkpoint>, file: OutputFile) -> Self {
-        Self { fused, file, uncompensated: None, compensation: None, choice: None }
+        Self { fused, file, uncompensated: None, compensation: None, choice: None, start: None }
+    }
+
+    /// What training starts from.
+    pub(super) fn start(&self) -> &Fused<Checkpoint> {
+        self.start.as_ref().unwrap_or(&self.fused)
     }
 }
 
@@ -50,7 +60,27 @@ pub(super) struct Join<'a> {
 /// Units to keep, by one ranking.
 struct Ranked {
     importance: Importance,
+    /// Where only some layers are ranked.
+    base: Option<MemberBase>,
     selection: Selection,
+}
+
+/// Which of the networks that were tried is kept.
+#[derive(Clone, Copy)]
+enum Kept {
+    /// One of those whose layers were refitted.
+    Refitted(usize),
+    /// The first ranking's without its refit, the paper's own.
+    Plain,
+    /// A member as it is.
+    Member(usize),
+}
+
+/// A network that was tried, in memory.
+struct Network {
+    graph: Graph,
+    weights: StateDict,
+    provenance: Provenance,
 }
 
 impl Join<'_> {
@@ -59,7 +89,7 @@ impl Join<'_> {
         context.counts.joins += 1;
         let network = context.network();
         let inputs = context.bench.map(|bench| Inputs::of(bench, network.importance));
-        let (ranked, same_units) = self.rank(context, inputs.as_ref())?;
+        let (mut ranked, same_units) = self.rank(context, inputs.as_ref())?;
         let (joined, joins) = self.place;
         let last = joined + 1 == joins;
         let publishes = last && !context.trains();
@@ -67,6 +97,7 @@ impl Join<'_> {
             context.phases.begin(Phase::Prune)?;
         }
         let compensates = network.compensate != Compensate::None;
+        let member = if compensates { self.add_based(context, &mut ranked)? } else { None };
         // The network of all members has the types that they have; others are at least f32.
         let precision = if last { network.precision.clone() } else { network.precision.widened() };
         let mut plain = Vec::with_capacity(ranked.len());
@@ -87,20 +118,65 @@ impl Join<'_> {
         for warning in refitted.first_mut().map(|first| std::mem::take(&mut first.warnings)).unwrap_or_default() {
             context.phases.warn(warning);
         }
-        let (kept, choice) = self.choose(context, &ranked, &plain, &refitted, inputs.as_ref(), same_units)?;
-        // Without its refit it is the first ranking's, the paper's own.
-        let which = kept.unwrap_or(0);
-        let Compensated { mut weights, mut done, .. } = refitted.swap_remove(which);
-        done.kept = kept.is_some();
-        if !done.kept {
-            weights = compensate::copy(&plain[0])?;
-        }
-        let (graph, provenance) = (plain[which].graph.clone(), plain[which].provenance.clone());
+        let tried = Tried { ranked: &ranked, plain: &plain, refitted: &refitted, member };
+        let (kept, choice) = self.choose(context, &tried, inputs.as_ref(), same_units)?;
+        let mixed = choice.as_ref().map(|choice| tried.kept(choice.best_mixed())).filter(|_| !kept.mixes_all(&ranked));
+        let done = Compensation {
+            kept: matches!(kept, Kept::Refitted(_)),
+            ..refitted[if let Kept::Refitted(which) = kept { which } else { 0 }].done.clone()
+        };
+        let network = self.network(kept, &plain, &mut refitted)?;
+        let start = match mixed.filter(|_| context.trains()) {
+            Some(mixed) => {
+                let Network { graph, weights, provenance } = self.network(mixed, &plain, &mut refitted)?;
+                let (weights, _) = publish::model(context, &graph, &weights, &precision, WriteMode::Temporary)?;
+                Some(Fused { graph, weights, provenance })
+            }
+            None => None,
+        };
+        let Network { graph, weights, provenance } = network;
         let (weights, file) = publish::model(context, &graph, &weights, &precision, WriteMode::last(publishes))?;
         let changed = !done.layers.is_empty();
         let uncompensated = plain.into_iter().next().filter(|_| changed).map(|plain| plain.weights);
         let fused = Fused { graph, weights, provenance };
-        Ok(FusedFile { fused, file, uncompensated, compensation: changed.then_some(done), choice })
+        let compensation = changed.then_some(done).filter(|_| !matches!(kept, Kept::Member(_)));
+        Ok(FusedFile { fused, file, uncompensated, compensation, choice, start })
+    }
+
+    /// Adds what may be made of the best member, where that is possible; returns its position.
+    fn add_based(&self, context: &Context<'_>, ranked: &mut Vec<Ranked>) -> Result<Option<usize>, Halt> {
+        let Some(last) = ranked.last() else { return Ok(None) };
+        let importance = last.importance;
+        let Some((member, based)) = member_base::based(context, self.parts, self.targets, &last.selection)? else {
+            return Ok(None);
+        };
+        ranked.extend(based.into_iter().map(|Based { base, selection }| Ranked {
+            importance,
+            base: Some(base),
+            selection,
+        }));
+        Ok(Some(member))
+    }
+
+    /// One of the networks that were tried; the weights of a refitted one are taken.
+    fn network(&self, kept: Kept, plain: &[Fused<Checkpoint>], refitted: &mut [Compensated]) -> Result<Network, Halt> {
+        let of = |fused: &Fused<Checkpoint>, weights| Network {
+            graph: fused.graph.clone(),
+            weights,
+            provenance: fused.provenance.clone(),
+        };
+        Ok(match kept {
+            Kept::Refitted(which) => of(&plain[which], std::mem::take(&mut refitted[which].weights)),
+            Kept::Plain => of(&plain[0], compensate::copy(&plain[0])?),
+            Kept::Member(member) => {
+                let alone = Ensemble::new(vec![self.parts.members()[member]])?;
+                let Fused { graph, weights, provenance } = fusion::gather(&alone, &Selection::all(&alone))?.build()?;
+                let mut provenance = provenance.through(&[(None, member)]);
+                provenance.shares =
+                    (0..self.parts.members().len()).map(|index| f32::from(u8::from(index == member))).collect();
+                Network { graph, weights, provenance }
+            }
+        })
     }
 
     /// The units to keep, by every ranking that is tried, each set of units once; whether another ranking chose the same.
@@ -119,7 +195,7 @@ impl Join<'_> {
             if ranked.iter().any(|earlier| earlier.selection == selection) {
                 same_units = true;
             } else {
-                ranked.push(Ranked { importance, selection });
+                ranked.push(Ranked { importance, base: None, selection });
             }
         }
         Ok((ranked, same_units))
@@ -211,22 +287,22 @@ impl Join<'_> {
         }
     }
 
-    /// Which of the refitted networks is kept, if any, and what [`Importance::Auto`] chose from.
+    /// Which network is kept, and what [`Importance::Auto`] chose from.
     fn choose(
         &self,
         context: &mut Context<'_>,
-        ranked: &[Ranked],
-        plain: &[Fused<Checkpoint>],
-        refitted: &[Compensated],
+        tried: &Tried<'_>,
         inputs: Option<&Inputs>,
         same_units: bool,
-    ) -> Result<(Option<usize>, Option<Choice>), Halt> {
-        let (Some(bench), Some(inputs)) = (context.bench, inputs) else { return Ok((Some(0), None)) };
+    ) -> Result<(Kept, Option<Choice>), Halt> {
+        let Tried { ranked, plain, refitted, member } = *tried;
+        let (Some(bench), Some(inputs)) = (context.bench, inputs) else { return Ok((Kept::Refitted(0), None)) };
         if refitted.iter().all(|refitted| refitted.done.layers.is_empty()) {
-            return Ok((Some(0), None));
+            return Ok((Kept::Refitted(0), None));
         }
         if context.network().importance != Importance::Auto {
-            return Ok((is_better(context, bench, &plain[0], &refitted[0].weights)?.then_some(0), None));
+            let better = is_better(context, bench, &plain[0], &refitted[0].weights)?;
+            return Ok((if better { Kept::Refitted(0) } else { Kept::Plain }, None));
         }
         let mut networks: Vec<choice::TriedNetwork<'_>> = ranked
             .iter()
@@ -235,6 +311,7 @@ impl Join<'_> {
             .map(|((ranked, plain), refitted)| choice::TriedNetwork {
                 importance: ranked.importance,
                 compensated: true,
+                base: ranked.base.clone(),
                 graph: &plain.graph,
                 weights: &refitted.weights,
             })
@@ -242,12 +319,54 @@ impl Join<'_> {
         networks.push(choice::TriedNetwork {
             importance: ranked[0].importance,
             compensated: false,
+            base: None,
             graph: &plain[0].graph,
             weights: &plain[0].weights,
         });
+        if let Some(member) = member {
+            let Member { graph, weights } = self.parts.members()[member];
+            let base = MemberBase { member: context.task.job.members[member].clone(), mixed: Vec::new() };
+            networks.push(choice::TriedNetwork {
+                importance: ranked[0].importance,
+                compensated: false,
+                base: Some(base),
+                graph,
+                weights,
+            });
+        }
         let choice = choice::choose(context, bench, self.parts, inputs, &networks, same_units)?;
-        let kept = choice.as_ref().map_or(0, |choice| choice.kept);
-        Ok(((kept < refitted.len()).then_some(kept), choice))
+        Ok((choice.as_ref().map_or(Kept::Refitted(0), |choice| tried.kept(choice.kept)), choice))
+    }
+}
+
+/// The networks that are judged: those refitted, the first one without its refit, and a member.
+#[derive(Clone, Copy)]
+struct Tried<'a> {
+    ranked: &'a [Ranked],
+    plain: &'a [Fused<Checkpoint>],
+    refitted: &'a [Compensated],
+    member: Option<usize>,
+}
+
+impl Tried<'_> {
+    /// The network at this position.
+    fn kept(&self, position: usize) -> Kept {
+        match (position.checked_sub(self.refitted.len()), self.member) {
+            (None, _) => Kept::Refitted(position),
+            (Some(1), Some(member)) => Kept::Member(member),
+            (Some(_), _) => Kept::Plain,
+        }
+    }
+}
+
+impl Kept {
+    /// Whether all its layers are mixed.
+    fn mixes_all(self, ranked: &[Ranked]) -> bool {
+        match self {
+            Self::Refitted(which) => ranked[which].base.is_none(),
+            Self::Plain => true,
+            Self::Member(_) => false,
+        }
     }
 }
 

@@ -13,6 +13,7 @@ mod identify;
 mod join;
 mod load;
 mod measure;
+mod member_base;
 mod members;
 pub mod methods;
 mod metrics;
@@ -109,17 +110,26 @@ fn compute(task: &Task, mut phases: Phases<'_>) -> Result<(Vec<OutputFile>, Coun
     let (ensemble, rule) = consensus::speaking(&mut context, ensemble)?;
     let verification = verification::verify(&mut context, &ensemble)?;
     let made = methods::fuse(&mut context, &ensemble)?;
-    let trained = recover(&mut context, &ensemble, &made.fused)?;
-    let (recovered, model) = settle(&context, &made, trained.as_ref())?;
+    let trained = recover(&mut context, &ensemble, made.start())?;
+    let Settled { recovered, model, epoch } = settle(&mut context, &made, trained.as_ref())?;
     let (candidates, paired) = evaluate(&mut context, &ensemble, &made, recovered.as_ref())?;
     context.phases.begin(Phase::Publish)?;
-    let FusedFile { fused, compensation, choice, .. } = made;
-    let found =
-        Found { verification, candidates, paired, compensation, choice, ensemble: rule, trained: trained.as_ref() };
-    let report = summary::report(&context, found, &fused.provenance);
+    // Training starts from another network only where that one may be published.
+    let provenance = if epoch.is_some() { &made.start().provenance } else { &made.fused.provenance };
+    let (compensation, choice) = (made.compensation.clone(), made.choice.clone());
+    let found = Found {
+        verification,
+        candidates,
+        paired,
+        compensation,
+        choice,
+        ensemble: rule,
+        trained: trained.as_ref(),
+        best_epoch: trained.as_ref().map(|_| epoch.unwrap_or(0)),
+    };
+    let report = summary::report(&context, found, provenance);
     let known = planned.network.evidence.degree != Degree::Ambiguous;
-    let results =
-        Results { graph: known.then_some(&fused.graph), model, provenance: &fused.provenance, report: &report };
+    let results = Results { graph: known.then_some(&made.fused.graph), model, provenance, report: &report };
     Ok((publish::publish(task, results)?, context.counts))
 }
 
@@ -156,25 +166,49 @@ fn recover(
     ensemble: &Ensemble<'_>,
     fused: &Fused<Checkpoint>,
 ) -> Result<Option<Trained>, Halt> {
-    match (context.finetune(), context.bench) {
-        (Some(finetune), Some(bench)) => recover::recover(context, finetune, bench, ensemble, fused).map(Some),
+    match (context.recovery().cloned(), context.bench) {
+        (Some(recovery), Some(bench)) => recover::recover(context, recovery, bench, ensemble, fused).map(Some),
         _ => Ok(None),
     }
 }
 
-/// The network that is published, and its file; none where that is the one before training.
-fn settle(
-    context: &Context<'_>,
-    made: &FusedFile,
-    trained: Option<&Trained>,
-) -> Result<(Option<Checkpoint>, OutputFile), Halt> {
-    let Some(trained) = trained else { return Ok((None, made.file.clone())) };
+/// What is published.
+struct Settled {
+    /// The network, mapped; none where nothing was trained.
+    recovered: Option<Checkpoint>,
+    model: OutputFile,
+    /// The epoch that it comes from, if from the training.
+    epoch: Option<usize>,
+}
+
+/// The best network on the validation split: of the training, or the one before it where that was started from another.
+fn settle(context: &mut Context<'_>, made: &FusedFile, trained: Option<&Trained>) -> Result<Settled, Halt> {
+    let Some(trained) = trained else { return Ok(Settled { recovered: None, model: made.file.clone(), epoch: None }) };
+    let zero_shot = made.choice.as_ref().and_then(|choice| choice.tried.get(choice.kept)?.validation);
+    let beaten = match (made.start.is_some(), zero_shot, trained.scores[0]) {
+        (true, Some(zero_shot), Some(trained)) if zero_shot.accuracy >= trained.accuracy => {
+            context.phases.warn(format!(
+                "training ended at {:.2} % on the validation split, below the network that nothing was trained of, {:.2} %: that is \
+                 published",
+                trained.accuracy * 100.0,
+                zero_shot.accuracy * 100.0
+            ));
+            true
+        }
+        _ => false,
+    };
     // Where no epoch beat it, the network as it was has kept the precision of the members.
-    let untrained = if trained.best_epoch == 0 { Some(compensate::copy(&made.fused)?) } else { None };
+    let untrained = if beaten {
+        Some(compensate::copy(&made.fused)?)
+    } else if trained.best_epoch == 0 {
+        Some(compensate::copy(made.start())?)
+    } else {
+        None
+    };
     let best = untrained.as_ref().unwrap_or(&trained.weights);
     let (graph, precision) = (&made.fused.graph, &context.network().precision);
-    let (weights, file) = publish::model(context, graph, best, precision, WriteMode::Published)?;
-    Ok((Some(weights), file))
+    let (weights, model) = publish::model(context, graph, best, precision, WriteMode::Published)?;
+    Ok(Settled { recovered: Some(weights), model, epoch: (!beaten).then_some(trained.best_epoch) })
 }
 
 /// Measures every candidate, where there is data.

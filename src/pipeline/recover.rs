@@ -6,6 +6,7 @@ use super::phases::{Halt, Phases};
 use super::teacher::TeacherOutputs;
 use crate::domain::progress::Phase;
 use crate::fusion::{Ensemble, Fused, Member};
+use crate::plan::recovery::Recovery;
 use crate::process::protocol::OutputFile;
 use crate::settings::Finetune;
 use crate::tensors::Checkpoint;
@@ -14,21 +15,20 @@ use crate::train::{self, Examples, Setup, Trained, TrainingEvent};
 /// Recovers what pruning lost.
 pub(super) fn recover(
     context: &mut Context<'_>,
-    finetune: &Finetune,
+    mut recovery: Recovery,
     bench: Bench<'_>,
     ensemble: &Ensemble<'_>,
     fused: &Fused<Checkpoint>,
 ) -> Result<Trained, Halt> {
     context.phases.begin(Phase::Finetune)?;
-    if let Some(recovery) = &context.network().recovery {
-        context.phases.info(recovery.decision.to_string());
-    }
+    context.phases.info(recovery.decision.to_string());
     let (task, stop, data) = (context.task, context.phases.stop_flag(), bench.data());
-    let teacher = TeacherOutputs::new(context, finetune, bench, ensemble)?;
-    let batch = finetune.batch_size.min(data.train.len());
+    let teacher = TeacherOutputs::new(context, &recovery.finetune, bench, ensemble)?;
+    let batch = recovery.finetune.batch_size.min(data.train.len());
     let mut network = bench.compiled(&fused.graph, &fused.weights, batch)?;
+    let planned = recovery.finetune.clone();
     let setup = Setup {
-        finetune,
+        finetune: &planned,
         seed: task.job.seed,
         train: &data.train,
         validation: data.validation.as_ref().map(|part| part as &dyn Examples),
@@ -36,10 +36,21 @@ pub(super) fn recover(
         teacher: teacher.logits(),
         checkpoints: Some(&task.scratch),
     };
+    if recovery.may_lower_rate {
+        let rate = train::steady_rate(&mut *network, &setup, stop)?;
+        if f64::from(rate) < recovery.finetune.optimizer.rate(1.0) {
+            context.phases.warn(format!(
+                "at a learning rate of {} the loss grows in the first steps: it was lowered to {rate}",
+                recovery.decision.lr
+            ));
+            recovery = recovery.with_rate(rate);
+            context.lowered = Some(recovery.clone());
+        }
+    }
+    let setup = Setup { finetune: &recovery.finetune, ..setup };
+    let epochs = recovery.finetune.epochs;
     let resume = task.resume.as_deref();
-    Ok(train::train(&mut *network, &setup, resume, stop, &mut |event| {
-        report(event, finetune.epochs, &mut context.phases);
-    })?)
+    Ok(train::train(&mut *network, &setup, resume, stop, &mut |event| report(event, epochs, &mut context.phases))?)
 }
 
 /// Trains `student` as the fused network is, beside the job's own training: without checkpoints, reported by log lines that

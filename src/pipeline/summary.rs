@@ -21,6 +21,8 @@ pub(super) struct Found<'a> {
     pub(super) choice: Option<Choice>,
     pub(super) ensemble: Option<EnsembleChoice>,
     pub(super) trained: Option<&'a Trained>,
+    /// The epoch that is published.
+    pub(super) best_epoch: Option<usize>,
 }
 
 /// The report.
@@ -46,8 +48,8 @@ pub(super) fn report(context: &Context<'_>, found: Found<'_>, provenance: &Prove
         compensation: found.compensation,
         choice: found.choice,
         ensemble: found.ensemble,
-        recovery: network.recovery.as_ref().map(|recovery| recovery.decision.clone()),
-        best_epoch: found.trained.map(|trained| trained.best_epoch),
+        recovery: context.recovery().map(|recovery| recovery.decision.clone()),
+        best_epoch: found.best_epoch,
         epochs: found.trained.map(|trained| trained.history.clone()).unwrap_or_default(),
         layers: layers(network, provenance, task.members.len()),
         method: Method {

@@ -17,6 +17,23 @@ pub struct Recovery {
     pub finetune: Finetune,
     /// What was decided, and why.
     pub decision: RecoveryRule,
+    /// Whether the rate was left open, so that it may still be lowered.
+    pub may_lower_rate: bool,
+}
+
+impl Recovery {
+    /// The same training at another rate.
+    #[must_use]
+    pub fn with_rate(mut self, rate: f32) -> Self {
+        self.finetune.optimizer = self.finetune.optimizer.with_rate(rate);
+        self.decision.lr = shown(rate);
+        self
+    }
+}
+
+/// The shortest decimal that reads back as `rate`, not the nearest float.
+fn shown(rate: f32) -> f64 {
+    rate.to_string().parse().unwrap_or(f64::from(rate))
 }
 
 /// Decides what `finetune` leaves open for the fused network `graph`, which `method` makes.
@@ -50,9 +67,8 @@ pub fn decide(finetune: &Finetune, graph: &Graph, method: &Method, compensate: C
     };
     let rule = (open.objective || open.rate).then(|| kind.to_owned());
     let (Optimizer::Sgd { lr, .. } | Optimizer::AdamW { lr, .. }) = finetune.optimizer;
-    // The shortest decimal, not the nearest float.
-    let lr = lr.to_string().parse().unwrap_or(f64::from(lr));
-    Recovery { decision: RecoveryRule { objective: objective.to_owned(), lr, rule }, finetune }
+    let decision = RecoveryRule { objective: objective.to_owned(), lr: shown(lr), rule };
+    Recovery { finetune, decision, may_lower_rate: open.rate }
 }
 
 /// Whether layers of convolutions follow each other, without attentions: a single one that cuts an image into patches does

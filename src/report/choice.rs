@@ -39,13 +39,39 @@ pub struct Tried {
     pub importance: Importance,
     /// Whether the layers behind them were refitted; magnitude without is the paper's own method.
     pub compensated: bool,
+    /// The member that it is but for some layers; none where all layers are mixed.
+    #[serde(default)]
+    pub base: Option<MemberBase>,
     /// On the validation split.
     pub validation: Option<Score>,
     /// Mean squared difference of the logits from the ensemble's, over the mean square of these.
     pub distance: Option<f64>,
 }
 
+/// A network that is one member in its first layers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberBase {
+    /// The member.
+    pub member: String,
+    /// The groups whose units come from all members; with none of them at most the output layer is another.
+    pub mixed: Vec<String>,
+}
+
 impl Choice {
+    /// Whether a member was kept as it is.
+    #[must_use]
+    pub fn keeps_a_member(&self) -> bool {
+        self.tried.get(self.kept).is_some_and(|kept| kept.base.is_some() && !kept.compensated)
+    }
+
+    /// The best of those whose layers are all mixed.
+    #[must_use]
+    pub fn best_mixed(&self) -> usize {
+        let mixed = self.tried.iter().enumerate().filter(|(_, tried)| tried.base.is_none());
+        let best = mixed.reduce(|best, other| if best.1.rank().lt(&other.1.rank()) { other } else { best });
+        best.map_or(self.kept, |(index, _)| index)
+    }
+
     /// Judges what was tried: the first of the best is kept. A figure that is not a number is the worst.
     #[must_use]
     pub fn new(by: Yardstick, examples: usize, tried: Vec<Tried>, same_units: bool) -> Self {
@@ -75,8 +101,15 @@ impl Tried {
     /// What was done, in words.
     #[must_use]
     pub fn name(&self) -> String {
-        let how = if self.compensated { "refitted" } else { "as in the paper" };
-        format!("{}, {how}", self.importance.as_str())
+        match &self.base {
+            Some(MemberBase { member, mixed }) if !mixed.is_empty() => {
+                format!("{member}, mixed in {}", mixed.join(", "))
+            }
+            Some(MemberBase { member, .. }) if self.compensated => format!("{member}, its output layer refitted"),
+            Some(MemberBase { member, .. }) => format!("{member} as it is"),
+            None if self.compensated => format!("{}, refitted", self.importance.as_str()),
+            None => format!("{}, as in the paper", self.importance.as_str()),
+        }
     }
 
     /// Higher is better, value by value.
@@ -119,7 +152,7 @@ mod tests {
 
     fn tried(importance: Importance, compensated: bool, figures: (f64, f64)) -> Tried {
         let validation = Some(Score { accuracy: figures.0, loss: figures.1 });
-        Tried { importance, compensated, validation, distance: None }
+        Tried { importance, compensated, base: None, validation, distance: None }
     }
 
     #[test]
@@ -141,10 +174,33 @@ mod tests {
     }
 
     #[test]
+    fn a_member_may_win_and_training_still_starts_from_the_mixed_ones() {
+        let member = |compensated, mixed: &[&str], accuracy| Tried {
+            base: Some(MemberBase {
+                member: "m1".to_owned(),
+                mixed: mixed.iter().map(|name| (*name).to_owned()).collect(),
+            }),
+            ..tried(Importance::Css, compensated, (accuracy, 1.0))
+        };
+        let mixed = || [tried(Importance::Magnitude, true, (0.5, 1.0)), tried(Importance::Css, true, (0.55, 1.0))];
+        let of = |others: Vec<Tried>| {
+            Choice::new(Yardstick::Validation, 100, mixed().into_iter().chain(others).collect(), false)
+        };
+        let won = of(vec![member(true, &[], 0.6), member(true, &["fc2"], 0.61), member(false, &[], 0.62)]);
+        assert_eq!((won.kept, won.best_mixed(), won.keeps_a_member()), (4, 1, true));
+        let text = won.to_string();
+        assert!(text.contains("kept m1 as it is: 62.00 %") && text.contains("m1, mixed in fc2: 61.00 %"), "{text}");
+        assert!(text.contains("m1, its output layer refitted"), "{text}");
+        let lost = of(vec![member(true, &["fc2"], 0.61), member(false, &[], 0.5)]);
+        assert_eq!((lost.kept, lost.best_mixed(), lost.keeps_a_member()), (2, 1, false));
+    }
+
+    #[test]
     fn without_labels_the_least_distance_is_kept_and_the_reason_is_told() {
         let tried = |importance, compensated, distance| Tried {
             importance,
             compensated,
+            base: None,
             validation: None,
             distance: Some(distance),
         };

@@ -10,7 +10,7 @@ mod paired;
 mod table;
 
 pub use card::{CardFile, CardFiles, card};
-pub use choice::{Choice, Tried, Yardstick};
+pub use choice::{Choice, MemberBase, Tried, Yardstick};
 pub use comparison::{Comparison, Run};
 pub use ensemble::{EnsembleChoice, RuleDecider, TriedRule};
 pub use gain::{Gain, gain_kept};

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use super::{CandidateKind, CandidateReport, Gain, PairedTest, Report};
+use super::{CandidateKind, CandidateReport, Choice, Gain, PairedTest, Report};
 use crate::domain::progress::Score;
 
 /// Heads of the comparison's columns.
@@ -45,8 +45,10 @@ impl Report {
     pub(super) fn headline(&self) -> Option<String> {
         let tests: Vec<String> = self.paired.iter().map(PairedTest::to_string).collect();
         let (last, others) = tests.split_last()?;
+        let nothing = self.choice.as_ref().is_some_and(Choice::keeps_a_member);
+        let lead = if nothing { "Fusion brought nothing without training. " } else { "" };
         let all = if others.is_empty() { last.clone() } else { format!("{}, and {last}", others.join(", ")) };
-        Some(format!("The fused model is {all}."))
+        Some(format!("{lead}The fused model is {all}."))
     }
 
     /// Examples of the split that figures are judged by.

@@ -257,7 +257,7 @@ impl<'a> Run<'a> {
 }
 
 /// What the batches are made of, if it fits together.
-fn source<'a>(network: &dyn Engine, setup: &Setup<'a>) -> Result<BatchSource<'a>, TrainError> {
+pub(super) fn source<'a>(network: &dyn Engine, setup: &Setup<'a>) -> Result<BatchSource<'a>, TrainError> {
     let Setup { finetune, seed, train: examples, .. } = *setup;
     let classes = network.classes();
     let teacher = match (finetune.objective, setup.teacher) {
@@ -282,7 +282,7 @@ fn source<'a>(network: &dyn Engine, setup: &Setup<'a>) -> Result<BatchSource<'a>
 }
 
 /// Gradients of one batch and a step along them.
-fn step(
+pub(super) fn step(
     network: &mut dyn Engine,
     setup: &Setup<'_>,
     batch: &mut Batch,
@@ -311,7 +311,7 @@ fn finite(value: f64, what: &'static str, epoch: usize, step: usize) -> Result<(
 }
 
 /// The order of `len` examples in `epoch`, a stream of the generator's own for each.
-fn order(len: usize, seed: u64, epoch: usize) -> Vec<usize> {
+pub(super) fn order(len: usize, seed: u64, epoch: usize) -> Vec<usize> {
     let mut generator = ChaCha8Rng::seed_from_u64(seed);
     generator.set_stream(epoch as u64);
     let mut order: Vec<usize> = (0..len).collect();

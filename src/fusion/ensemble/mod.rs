@@ -129,6 +129,25 @@ impl<'a> Ensemble<'a> {
         self.couplings.iter().map(|couplings| couplings.group(group).width).collect()
     }
 
+    /// The groups from the input to the output, each where its first units are computed.
+    #[must_use]
+    pub fn groups_by_depth(&self) -> Vec<GroupId> {
+        let couplings = &self.couplings[0];
+        let first = |group: &GroupId| {
+            let producers = couplings.group(*group).producers.iter().copied();
+            producers.chain(couplings.attention_of(*group)).min()
+        };
+        let mut groups: Vec<GroupId> = (0..self.groups()).map(GroupId).collect();
+        groups.sort_by_key(first);
+        groups
+    }
+
+    /// A group's name.
+    #[must_use]
+    pub fn group_name(&self, group: GroupId) -> String {
+        self.couplings[0].name(self.graph(), group)
+    }
+
     /// How much each member counts in the outputs: by default by its share of the units that the output layer reads.
     #[must_use]
     pub fn shares(&self) -> &Shares {
@@ -174,11 +193,6 @@ impl<'a> Ensemble<'a> {
     /// Whether the units that `node` writes are the network's outputs.
     pub(super) fn is_output_layer(&self, node: NodeId) -> bool {
         self.couplings[0].output_layers.contains(&node)
-    }
-
-    /// A group's name.
-    pub(super) fn group_name(&self, group: GroupId) -> String {
-        self.couplings[0].name(self.graph(), group)
     }
 }
 

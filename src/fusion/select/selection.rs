@@ -43,6 +43,19 @@ impl Selection {
         Self { kept: (0..groups).map(of_group).collect(), pruned: (0..groups).map(pruned).collect() }
     }
 
+    /// All units of one member, and none of the others, but in the groups `mixed`, which are as in `self`.
+    #[must_use]
+    pub fn based_on(&self, ensemble: &Ensemble<'_>, member: usize, mixed: &[GroupId]) -> Self {
+        let mut based = self.clone();
+        for group in (0..ensemble.groups()).map(GroupId).filter(|group| !mixed.contains(group)) {
+            let widths = ensemble.widths(group).into_iter().enumerate();
+            let own = widths.map(|(index, width)| if index == member { (0..width).collect() } else { Vec::new() });
+            based.kept[group.0] = own.collect();
+            based.pruned[group.0] = true;
+        }
+        based
+    }
+
     /// The kept units of one member in one group.
     #[must_use]
     pub fn kept(&self, group: GroupId, member: usize) -> &[usize] {

@@ -47,18 +47,18 @@ fn in_order(context: &mut Context<'_>, ensemble: &Ensemble<'_>) -> Result<FusedF
         let parts = Ensemble::new(parts.to_vec())?;
         let join = Join { parts: &parts, targets, place: (joined, joins) };
         joined += 1;
-        let FusedFile { fused, file, uncompensated, compensation, choice } = join.make(context)?;
-        last = Some((file, uncompensated, compensation, choice));
+        let FusedFile { fused, file, uncompensated, compensation, choice, start } = join.make(context)?;
+        last = Some((file, uncompensated, compensation, choice, start));
         Ok::<_, Halt>(fused)
     })?;
     let last = last.ok_or_else(|| Problem::new(Code::Internal, "nothing was fused"))?;
-    let (file, uncompensated, compensation, choice) = last;
-    Ok(FusedFile { fused, file, uncompensated, compensation, choice })
+    let (file, uncompensated, compensation, choice, start) = last;
+    Ok(FusedFile { fused, file, uncompensated, compensation, choice, start })
 }
 
 /// Trains the concatenated network on the labels, then prunes it.
 fn merge_finetune_prune(context: &mut Context<'_>, ensemble: &Ensemble<'_>) -> Result<FusedFile, Halt> {
-    let (Some(finetune), Some(bench)) = (context.finetune(), context.bench) else {
+    let (Some(finetune), Some(bench)) = (context.finetune().cloned(), context.bench) else {
         return Err(Problem::new(Code::InvalidRequest, "merging before pruning needs `finetune` and a dataset").into());
     };
     let everything = fusion::gather(ensemble, &Selection::all(ensemble))?;
@@ -68,7 +68,7 @@ fn merge_finetune_prune(context: &mut Context<'_>, ensemble: &Ensemble<'_>) -> R
     let settings = Finetune {
         epochs: context.method().merge_epochs.unwrap_or(finetune.epochs),
         objective: Objective::CrossEntropy,
-        ..finetune.clone()
+        ..finetune
     };
     let trained = recover::train_beside(context, &settings, bench, ensemble, merged.as_member(), "all members merged")?;
     let parts = Ensemble::new(vec![Member { graph: &merged.graph, weights: &trained.weights }])?;

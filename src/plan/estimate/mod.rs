@@ -13,6 +13,7 @@ use crate::model::costs::Costs;
 use crate::model::graph::{Graph, Op};
 use crate::model::parameters;
 use crate::model::precision::Precision;
+use crate::plan::held_out::{self, Validation};
 use crate::plan::identity;
 use crate::plan::network::{DatasetInput, JobFiles, Network};
 use crate::plan::request::JobRequest;
@@ -180,7 +181,7 @@ impl Work {
                 .map(DatasetFacts::decoded_bytes)
                 .sum();
             work.data_bytes = work.examples * (elements * size + 4);
-            work.calibration = Calibration::of(job, network, work.train);
+            work.calibration = Calibration::of(job, network, work.train, based(job, inputs, network));
             let rule = job.method.ensemble;
             if members.len() > 1 && (rule == EnsembleRule::Auto || rule.weighs_classes()) {
                 work.heard = if held_out > 0 { held_out } else { work.train.min(RULE_INPUTS as u64) };
@@ -208,9 +209,9 @@ impl Work {
 
 impl Calibration {
     /// What the job measures on `available` examples; `None` where it does not.
-    fn of(job: &JobRequest, network: &Network, available: u64) -> Option<Self> {
+    fn of(job: &JobRequest, network: &Network, available: u64, based: u64) -> Option<Self> {
         let refits = network.compensate == Compensate::Calibration;
-        let tries = if network.importance == Importance::Auto { 2 } else { 1 };
+        let tries = if network.importance == Importance::Auto { 2 + based } else { 1 };
         let ranks = network.importance.needs_data() || tries > 1;
         if !refits && !ranks {
             return None;
@@ -249,6 +250,14 @@ impl Calibration {
             head,
         })
     }
+}
+
+/// Networks that are tried beside those whose layers are all mixed: the best member but for its last layers.
+fn based(job: &JobRequest, inputs: &JobFiles<'_>, network: &Network) -> u64 {
+    let unseen = held_out::validation(job, &inputs.members, None) == Validation::Unseen;
+    let joint = job.method.order == Order::Joint && network.detected.graphs.len() > 1;
+    let one_size = network.detected.graphs.iter().all(|member| *member == network.fusion.fused);
+    if unseen && joint && one_size { 3 } else { 0 }
 }
 
 impl DataFree {

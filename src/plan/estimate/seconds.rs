@@ -43,7 +43,8 @@ impl Work {
         let taught = self.training.as_ref().map_or(0, |Training { distils, augments, epochs, .. }| {
             (u64::from(*distils) + learners) * self.train * if *augments { *epochs } else { 1 }
         });
-        let judged = if self.calibration.is_some() { 2 * self.joins() * self.validation } else { 0 };
+        let tries = self.calibration.as_ref().map_or(0, |calibration| calibration.tries + 1);
+        let judged = tries * self.joins() * self.validation;
         let of_members = taught + self.heard + if self.counts.members > 0 { self.measured } else { 0 };
         let measuring = of_members * self.members.macs
             + (self.counts.candidates as u64 * self.measured + judged) * self.fused.macs
