@@ -30,7 +30,7 @@ A file that engraft wrote states its network. For any other, names and shapes mu
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub(super) struct Convert {
-    /// The checkpoint (safetensors, PyTorch, npz or ONNX).
+    /// The checkpoint (safetensors or the index of its shards, PyTorch, npz or ONNX).
     #[arg(value_name = "IN")]
     from: PathBuf,
     /// Where the network goes.

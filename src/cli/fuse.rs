@@ -13,6 +13,7 @@ use super::job::JobArgs;
 use super::outputs;
 use super::progress::ProgressDisplay;
 use crate::config::ByteSize;
+use crate::domain::problem::Problem;
 use crate::exec;
 use crate::export::{self, ExportFormat, Options};
 use crate::model::formats::digest::sha256;
@@ -23,6 +24,7 @@ use crate::process::memory;
 use crate::process::protocol::{InputFile, OutputFile, Task};
 use crate::report::Report;
 use crate::settings::Device;
+use crate::tensors::{CheckpointError, CheckpointFiles};
 
 const EXAMPLE: &str = "\
 Fuse two networks and recover by three epochs of distillation:
@@ -201,11 +203,11 @@ pub(super) fn task(job: JobRequest, scratch: &Path, threads: Option<usize>) -> R
         (device, _) => bail!("training on {device} is not supported yet; use the device `cpu`"),
     };
     Ok(Task {
-        members: job.members.par_iter().map(input).collect::<Result<_>>()?,
+        members: job.members.par_iter().map(checkpoint).collect::<Result<_>>()?,
         dataset: dataset.map(|dataset| input(&dataset.name)).transpose()?,
         validation: dataset.and_then(|dataset| dataset.validation.as_ref()).map(input).transpose()?,
         test: dataset.and_then(|dataset| dataset.test.as_ref()).map(input).transpose()?,
-        reference: job.reference.as_ref().map(|reference| input(&reference.name)).transpose()?,
+        reference: job.reference.as_ref().map(|reference| checkpoint(&reference.name)).transpose()?,
         scratch: scratch.to_owned(),
         resume: None,
         memory_limit: None,
@@ -221,13 +223,27 @@ pub(super) fn input(name: &String) -> Result<InputFile> {
     Ok(InputFile { name: name.clone(), sha256: digest(&path)?, path })
 }
 
+/// A checkpoint of the user's, with the files beside it that it names, found and hashed.
+pub(super) fn checkpoint(name: &String) -> Result<InputFile> {
+    let path = std::path::absolute(name)?;
+    let files = CheckpointFiles::open(&path).map_err(|error| named(name, error))?;
+    let sha256 = files.sha256().with_context(|| format!("cannot read {name}"))?;
+    Ok(InputFile { name: name.clone(), sha256, path })
+}
+
+/// What is wrong with a checkpoint, by the name that the user gave.
+fn named(name: &str, error: CheckpointError) -> Problem {
+    let problem = Problem::from(error);
+    Problem { detail: format!("{name}: {}", problem.detail), ..problem }
+}
+
 /// Threads to compute with: the given number, or one per core.
 pub(super) fn threads(requested: Option<usize>) -> usize {
     requested.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
 /// SHA-256 of a file, in hexadecimal.
-pub(super) fn digest(path: &Path) -> Result<String> {
+fn digest(path: &Path) -> Result<String> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     sha256(file).with_context(|| format!("cannot read {}", path.display()))
 }

@@ -1,5 +1,6 @@
 //! Weights: checkpoint files that are memory-mapped, state dicts that live in memory, and how one becomes the other.
 
+mod beside;
 mod checkpoint;
 mod convert;
 mod elements;
@@ -15,6 +16,7 @@ mod write;
 
 use std::borrow::Cow;
 
+pub use beside::CheckpointFiles;
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use elements::Elements;
 pub use map::map;

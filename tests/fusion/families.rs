@@ -315,7 +315,8 @@ fn the_command_shows_what_a_file_holds_or_what_to_do() {
         let (code, shown, error) = engraft(&["inspect", wrong]);
         assert_eq!((code, shown.as_str()), (Some(1), ""), "{error}");
         assert!(
-            error.contains(wrong) && error.contains("expected a file of safetensors, torch.save, torch.onnx.export or numpy.savez"),
+            error.contains(wrong)
+                && error.contains("expected a file of safetensors, torch.save, torch.onnx.export or numpy.savez"),
             "{error}"
         );
     }

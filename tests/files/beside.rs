@@ -1,0 +1,194 @@
+//! Models that lie in several files: shards with their index, and ONNX models with data beside them; and files that are no such.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use engraft::model::formats::protobuf::{put_bytes, put_integer};
+use engraft::model::formats::{beside, read_files, read_layout};
+use engraft::tensors::{Checkpoint, CheckpointFiles};
+use serde_json::json;
+
+use crate::checkpoints::compare;
+use crate::onnx::model;
+
+fn fixtures(folder: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(folder)
+}
+
+fn open(path: &Path) -> Checkpoint {
+    Checkpoint::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn refusal(path: &Path) -> String {
+    Checkpoint::open(path).expect_err("it is refused").to_string()
+}
+
+/// A folder with the shards of the fixture and their index.
+fn shards() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = fs::File::open(fixtures("checkpoints/sharded.tar")).expect("the fixture");
+    for entry in tar::Archive::new(file).entries().expect("an archive") {
+        let mut entry = entry.expect("an entry");
+        let name = entry.path().expect("a name").file_name().map(PathBuf::from);
+        if let (Some(name), true) = (name, entry.header().entry_type().is_file()) {
+            entry.unpack(folder.path().join(name)).expect("unpacks");
+        }
+    }
+    folder
+}
+
+const INDEX: &str = "model.safetensors.index.json";
+const FIRST: &str = "model-00001-of-00002.safetensors";
+const SECOND: &str = "model-00002-of-00002.safetensors";
+
+#[test]
+fn a_model_in_several_files_is_the_one_in_one() {
+    for (files, whole) in [
+        ("beside/resnet.onnx", "resnet.trace.onnx"),
+        ("beside/resnet.tar", "resnet.trace.onnx"),
+        ("beside/resnet.zip", "resnet.trace.onnx"),
+        ("beside/lenet.onnx", "lenet.trace.onnx"),
+        ("beside/lenet_deflated.zip", "lenet.trace.onnx"),
+    ] {
+        let (found, expected) = (open(&fixtures("onnx").join(files)), open(&fixtures("onnx").join(whole)));
+        compare(files, &found, &expected);
+        assert_eq!(found.header().stated, expected.header().stated, "{files}");
+        let is_deflated = files.contains("deflated");
+        assert_eq!(found.header().copied_bytes > 0, is_deflated, "{files} is mapped where it can be");
+    }
+    let folder = shards();
+    compare("an index", &open(&folder.path().join(INDEX)), &open(&fixtures("checkpoints/sharded.safetensors")));
+}
+
+#[test]
+fn a_digest_is_that_of_all_files() {
+    let folder = shards();
+    let at = |name: &str| folder.path().join(name);
+    let digest = |name: &str| CheckpointFiles::open(&at(name)).expect("opens").sha256().expect("reads");
+    let whole = digest(INDEX);
+    assert_ne!(whole, digest(FIRST));
+    let files = CheckpointFiles::open(&at(INDEX)).expect("opens");
+    let names: Vec<_> = files.paths.iter().map(|path| path.file_name().expect("a name").to_owned()).collect();
+    assert_eq!(names, [INDEX, FIRST, SECOND]);
+    let mut changed = fs::read(at(SECOND)).expect("reads");
+    *changed.last_mut().expect("a byte") ^= 1;
+    fs::write(at(SECOND), changed).expect("writes");
+    assert_ne!(digest(INDEX), whole, "one bit of a shard");
+}
+
+#[test]
+fn all_missing_files_are_named_at_once() {
+    let folder = shards();
+    for name in [FIRST, SECOND] {
+        fs::remove_file(folder.path().join(name)).expect("removes");
+    }
+    let error = refusal(&folder.path().join(INDEX));
+    assert!(error.contains(FIRST) && error.contains(SECOND) && error.contains("keep all in one folder"), "{error}");
+    let alone = fs::read(fixtures("onnx/beside/resnet.onnx")).expect("the fixture");
+    let error = read_layout(&alone).unwrap_err().to_string();
+    assert!(error.contains("missing: `resnet.onnx.data`") && error.contains("pack the folder as one tar"), "{error}");
+}
+
+#[test]
+fn no_name_leads_out_of_the_folder() {
+    let folder = shards();
+    let at = |name: &str| folder.path().join(name);
+    let outside = tempfile::tempdir().expect("a folder");
+    let other = outside.path().join("shard");
+    fs::rename(at(SECOND), &other).expect("moves");
+    symlink(&other, at(SECOND)).expect("links");
+    let error = refusal(&at(INDEX));
+    assert!(error.contains(SECOND) && error.contains("a link out of its folder"), "{error}");
+    fs::remove_file(at(SECOND)).expect("removes");
+    fs::create_dir(at(SECOND)).expect("a folder");
+    assert!(refusal(&at(INDEX)).contains("is no file"));
+    fs::remove_dir(at(SECOND)).expect("removes");
+    // A link within the folder is a file of it.
+    fs::rename(&other, at("moved")).expect("moves");
+    symlink("moved", at(SECOND)).expect("links");
+    open(&at(INDEX));
+    for name in ["../shard", "/etc/passwd", "sub/shard", "..", "a\\b"] {
+        let index = json!({"weight_map": {"fc1.weight": name}});
+        fs::write(at("bad.json"), index.to_string()).expect("writes");
+        let error = refusal(&at("bad.json"));
+        assert!(error.contains("is not the name of a file beside the index"), "{error}");
+        let error = beside(&external(&[("location", name)])).unwrap_err().to_string();
+        assert!(error.contains("no file beside the model"), "{error}");
+    }
+}
+
+#[test]
+fn a_shard_holds_what_the_index_says() {
+    let folder = shards();
+    let at = |name: &str| folder.path().join(name);
+    for (map, said) in [
+        (
+            json!({"fc1.weight": FIRST, "fc1.bias": FIRST, "fc2.weight": SECOND, "fc2.bias": SECOND}),
+            "holds the tensor `fc2.bias`, which it does not",
+        ),
+        (
+            json!({"fc1.weight": FIRST, "fc2.weight": SECOND}),
+            "holds the tensor `fc1.bias`, which the index does not name there",
+        ),
+        (json!({"fc1.weight": SECOND, "fc1.bias": FIRST, "fc2.weight": SECOND}), "different models"),
+        (json!({"fc1.weight": INDEX}), "model.safetensors.index.json`:"),
+    ] {
+        fs::write(at(INDEX), json!({"weight_map": map}).to_string()).expect("writes");
+        let error = refusal(&at(INDEX));
+        assert!(error.contains(said), "{error}");
+    }
+    fs::write(at("other.json"), json!({"epochs": 3}).to_string()).expect("writes");
+    assert!(refusal(&at("other.json")).contains("JSON"));
+}
+
+/// A linear layer of 2 inputs and 3 outputs, whose weight says of itself where its data lie.
+fn external(entries: &[(&str, &str)]) -> Vec<u8> {
+    let mut tensor = Vec::new();
+    for axis in [2, 3] {
+        put_integer(&mut tensor, 1, axis);
+    }
+    put_integer(&mut tensor, 2, 1);
+    put_bytes(&mut tensor, 8, b"fc.weight");
+    for (key, value) in entries {
+        let mut entry = Vec::new();
+        put_bytes(&mut entry, 1, key.as_bytes());
+        put_bytes(&mut entry, 2, value.as_bytes());
+        put_bytes(&mut tensor, 13, &entry);
+    }
+    put_integer(&mut tensor, 14, 1);
+    model(&[("MatMul", &["x", "fc.weight"], "y")], &[tensor], &[1, 2])
+}
+
+#[test]
+fn data_lie_within_their_file() {
+    let data = [0; 40];
+    let read = |entries: &[(&str, &str)]| {
+        let file = external(entries);
+        read_files(&file, &[("d", &data)]).map(|layout| (file.len() as u64, layout)).map_err(|error| error.to_string())
+    };
+    for (entries, begin) in [
+        (&[("location", "d")][..], 0),
+        (&[("location", "d"), ("offset", "16")], 16),
+        (&[("location", "d"), ("offset", "3"), ("length", "24"), ("checksum", "?")], 3),
+    ] {
+        let (front, layout) = read(entries).expect("a network");
+        let place = format!("{:?}", layout.places[0]);
+        assert!(place.contains(&format!("begin: {}", front + begin)), "{place}");
+    }
+    for (entries, said) in [
+        (&[("location", "d"), ("offset", "17")][..], "end behind that file, which has 40"),
+        (&[("location", "d"), ("offset", "9223372036854775808")], "end behind that file"),
+        (&[("location", "d"), ("offset", "18446744073709551615")], "end behind that file"),
+        (&[("location", "d"), ("offset", "-1")], "is no number"),
+        (&[("location", "d"), ("length", "23")], "takes 24 bytes, but 23 lie"),
+        (&[("location", "d"), ("length", "9223372036854775808")], "takes 24 bytes"),
+        (&[("location", "e")], "missing: `e`"),
+        (&[], "no file beside the model"),
+    ] {
+        let error = read(entries).expect_err("it is refused");
+        assert!(error.contains(said), "{error}");
+    }
+    // What two files name is read from both, wherever it lies: nothing is copied because of it.
+    assert_eq!(read(&[("location", "d"), ("offset", "1")]).expect("a network").1.header.copied_bytes, 24, "transposed");
+}
