@@ -10,7 +10,8 @@ use sha2::{Digest, Sha256};
 use crate::model::formats::bundle::error::BundleError;
 use crate::model::formats::digest::sha256;
 use crate::model::formats::{self, FormatError};
-use crate::tensors::{CheckpointError, map};
+use crate::tensors::error::CheckpointError;
+use crate::tensors::map;
 
 /// The files of one checkpoint, mapped.
 #[derive(Debug)]

@@ -2,16 +2,16 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use memmap2::Mmap;
 use rayon::prelude::*;
 
-use crate::domain::problem::{Code, Problem};
-use crate::model::formats::{self, Files, FormatError};
+use crate::model::formats::{self, Files};
 use crate::model::header::{CheckpointHeader, TensorInfo};
 use crate::model::prefix;
 use crate::tensors::beside::CheckpointFiles;
+use crate::tensors::error::CheckpointError;
 use crate::tensors::unpacked::{self, Stored};
 use crate::tensors::{Elements, Weights, convert};
 
@@ -19,58 +19,6 @@ use crate::tensors::{Elements, Weights, convert};
 const CHECKED: usize = 1 << 18;
 /// The exponent of an f32.
 const EXPONENT: u32 = 0x7f80_0000;
-
-/// Why a checkpoint cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum CheckpointError {
-    /// The file system refused.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What it said.
-        source: std::io::Error,
-    },
-    /// The gate refused.
-    #[error(transparent)]
-    Format(#[from] FormatError),
-    /// A file that another one names, and that is none beside it.
-    #[error("{path} {reason}")]
-    Beside {
-        /// The file.
-        path: PathBuf,
-        /// What it is.
-        reason: &'static str,
-    },
-    /// There is no such tensor.
-    #[error("there is no tensor `{0}`")]
-    Missing(String),
-    /// Weights must be floats.
-    #[error("tensor `{0}` holds integers where weights are expected")]
-    NotFloat(String),
-    /// NaN or infinity.
-    #[error("tensor `{name}` holds {value} at index {index}; weights must be finite")]
-    NonFinite {
-        /// The tensor.
-        name: String,
-        /// Position of the first such element, row-major.
-        index: usize,
-        /// What stands there, after conversion to f32.
-        value: f32,
-    },
-}
-
-impl From<CheckpointError> for Problem {
-    fn from(error: CheckpointError) -> Self {
-        let code = match &error {
-            CheckpointError::NonFinite { .. } => Code::NonFiniteWeights,
-            CheckpointError::Io { source, .. } => Code::of_system(source),
-            CheckpointError::Format(FormatError::Io { code, .. }) => *code,
-            _ => Code::InvalidCheckpoint,
-        };
-        Self::new(code, error.to_string())
-    }
-}
 
 /// An open, finished checkpoint: one file, or several that one of them names.
 #[derive(Debug)]

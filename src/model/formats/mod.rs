@@ -7,6 +7,7 @@ pub mod error;
 pub mod files;
 pub mod foreign;
 pub mod index;
+pub mod join;
 pub mod layout;
 pub mod limits;
 pub mod npy;

@@ -55,7 +55,10 @@ pub(super) fn read(archive: &Archive<'_>) -> Result<Option<Layout>, FormatError>
     match (&indices[..], &shards[..], &networks[..]) {
         ([], [], []) => Ok(None),
         ([], [], [one]) => onnx(archive, one).map(Some),
-        ([], [one], _) => of_safetensors(shard(archive, one)?).map(Some),
+        ([], [one], _) => {
+            let (entries, metadata) = shard(archive, one)?;
+            Layout::of(entries, metadata).map(Some)
+        }
         ([index], ..) => indexed(archive, index).map(Some),
         _ => {
             let several = indices.iter().chain(&shards).chain(&networks).map(|name| shown(name)).collect();
@@ -64,9 +67,16 @@ pub(super) fn read(archive: &Archive<'_>) -> Result<Option<Layout>, FormatError>
     }
 }
 
-/// The layout of a model of safetensors.
-fn of_safetensors(entries: Vec<Entry>) -> Result<Layout, FormatError> {
-    Layout::of(entries, BTreeMap::from([("format".to_owned(), "pt".to_owned())]))
+/// The notes of several shards as those of the model: what some of them say, and none otherwise.
+pub fn merged(notes: impl IntoIterator<Item = BTreeMap<String, String>>) -> BTreeMap<String, String> {
+    let mut all: BTreeMap<String, Option<String>> = BTreeMap::new();
+    for (key, value) in notes.into_iter().flatten() {
+        let known = all.entry(key).or_insert_with(|| Some(value.clone()));
+        if known.as_ref() != Some(&value) {
+            *known = None;
+        }
+    }
+    all.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
 }
 
 /// Whether an operating system has left the file there.
@@ -98,13 +108,14 @@ pub(super) fn indexed(archive: &Archive<'_>, index: &str) -> Result<Layout, Form
         index::parse(&bytes).map_err(|fault| BundleError::Index { name: shown(index), fault: fault.to_string() })?;
     let folder = folder(index);
     check_all(archive, folder, shards.keys())?;
-    let mut entries = Vec::new();
+    let (mut entries, mut notes) = (Vec::new(), Vec::with_capacity(shards.len()));
     for (name, wanted) in &shards {
-        let found = shard(archive, &format!("{folder}{name}"))?;
+        let (found, metadata) = shard(archive, &format!("{folder}{name}"))?;
         check_shard(name, wanted, found.iter().map(|entry| entry.name.as_str()))?;
         entries.extend(found);
+        notes.push(metadata);
     }
-    of_safetensors(entries)
+    Layout::of(entries, merged(notes))
 }
 
 /// Checks that the shard `name` holds just the tensors that its index names there.
@@ -190,8 +201,8 @@ fn pack(entry: &mut Entry, packed: &[&Member<'_>]) {
     }
 }
 
-/// The tensors of the safetensors file `name`.
-fn shard(archive: &Archive<'_>, name: &str) -> Result<Vec<Entry>, FormatError> {
+/// The tensors of the safetensors file `name`, and its notes.
+fn shard(archive: &Archive<'_>, name: &str) -> Result<(Vec<Entry>, BTreeMap<String, String>), FormatError> {
     let content = archive.content(name)?;
     let prefix = archive.front(name, PREFIX_BYTES)?;
     let header = prefix.first_chunk().map_or(0, |prefix| u64::from_le_bytes(*prefix)).min(MAX_HEADER_BYTES);
@@ -211,7 +222,7 @@ fn shard(archive: &Archive<'_>, name: &str) -> Result<Vec<Entry>, FormatError> {
         };
         Some(Entry { name: info.name.clone(), dtype: info.dtype, shape, place })
     });
-    Ok(tensors.collect())
+    Ok((tensors.collect(), layout.metadata.clone()))
 }
 
 /// What there is to do about an archive without weights.
