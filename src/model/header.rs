@@ -133,6 +133,9 @@ pub struct ModuleInfo {
 /// The entry of a file's metadata that states what network its tensors are.
 pub const STATED_KEY: &str = "engraft_graph";
 
+/// The entry of a file's metadata that names the shards which it was put together from, as a list in JSON.
+pub const SHARDS_KEY: &str = "engraft_shards";
+
 impl CheckpointHeader {
     /// A header that states no network.
     #[must_use]

@@ -1,9 +1,12 @@
 //! Models that lie in several files: shards with their index, and ONNX models with data beside them; and files that are no such.
 
 use std::fs;
+use std::num::NonZeroUsize;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use engraft::export::{ExportFormat, Options, Packing, shards_of, write};
 use engraft::model::formats::protobuf::{put_bytes, put_integer};
 use engraft::model::formats::{beside, read_files, read_layout};
 use engraft::tensors::{Checkpoint, CheckpointFiles};
@@ -191,4 +194,78 @@ fn data_lie_within_their_file() {
     }
     // What two files name is read from both, wherever it lies: nothing is copied because of it.
     assert_eq!(read(&[("location", "d"), ("offset", "1")]).expect("a network").1.header.copied_bytes, 24, "transposed");
+}
+
+#[test]
+fn weights_leave_in_shards_and_come_back() {
+    let whole = open(&fixtures("onnx/resnet.trace.onnx"));
+    let graph = serde_json::from_value(whole.header().stated.clone().expect("a network")).expect("a graph");
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    let exported = |options: &Options, format, graph| {
+        let mut bytes = Vec::new();
+        let packing = write(format, &whole, graph, options, &mut bytes).expect("writes");
+        (packing, bytes)
+    };
+    for shards in [Some(3), None] {
+        let options = Options { shards: shards.and_then(NonZeroUsize::new), ..Options::default() };
+        let (packing, bytes) = exported(&options, ExportFormat::Shards, Some(&graph));
+        assert_eq!(packing, Packing::Tar);
+        fs::write(at("x.tar"), &bytes).expect("writes");
+        let again = open(&at("x.tar"));
+        compare("a tar of shards", &again, &whole);
+        assert_eq!(again.header().stated, whole.header().stated);
+        assert_eq!(shards_of(&again).map(NonZeroUsize::get), Some(shards.unwrap_or(1)));
+        let unpacked = folder.path().join(format!("{shards:?}"));
+        tar::Archive::new(&bytes[..]).unpack(&unpacked).expect("unpacks");
+        compare("an index", &open(&unpacked.join(INDEX)), &whole);
+    }
+    // A model that is too large for one message, by a lower limit.
+    let options = Options { onnx_bytes: 1000, ..Options::default() };
+    let (packing, bytes) = exported(&options, ExportFormat::Onnx, Some(&graph));
+    assert_eq!(packing, Packing::Tar);
+    fs::write(at("y.tar"), &bytes).expect("writes");
+    let again = open(&at("y.tar"));
+    compare("a tar of a model and its data", &again, &whole);
+    assert_eq!(again.header().copied_bytes, 0);
+    let (packing, bytes) = exported(&Options::default(), ExportFormat::Onnx, Some(&graph));
+    assert_eq!(packing, Packing::Alone);
+    assert_eq!(read_layout(&bytes).expect("a model").header.stated, again.header().stated);
+}
+
+#[test]
+fn commands_take_and_give_models_in_several_files() {
+    let folder = shards();
+    let run = |arguments: &[&str]| {
+        let program = Command::new(env!("CARGO_BIN_EXE_engraft")).current_dir(folder.path()).args(arguments).output();
+        let output = program.expect("the program runs");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(said).expect("text"))
+    };
+    let (ok, shown) = run(&["inspect", INDEX, "--json"]);
+    assert!(ok, "{shown}");
+    let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+    let files = CheckpointFiles::open(&folder.path().join(INDEX)).expect("opens");
+    assert_eq!((&shown["bytes"], &shown["sha256"]), (&json!(files.bytes()), &json!(files.sha256().expect("reads"))));
+    let (ok, said) = run(&["convert", INDEX, "one.safetensors"]);
+    assert!(ok, "{said}");
+    let (ok, said) = run(&["convert", INDEX, "again.tar"]);
+    assert!(ok, "{said}");
+    let again = open(&folder.path().join("again.tar"));
+    compare("as many shards as before", &again, &open(&folder.path().join(INDEX)));
+    assert_eq!(shards_of(&again).map(NonZeroUsize::get), Some(2));
+    for over in [FIRST, SECOND, INDEX] {
+        let (ok, said) = run(&["convert", INDEX, over, "--force"]);
+        assert!(!ok, "{said}");
+    }
+    let fuse = ["fuse", "--member", INDEX, "--member", "one.safetensors", "--out"];
+    for over in [FIRST, SECOND] {
+        let (ok, said) = run(&[&fuse[..], &[over, "--force"]].concat());
+        assert!(!ok && said.contains("would be written over the input"), "{said}");
+    }
+    let (ok, said) = run(&[&fuse[..], &["fused.tar"]].concat());
+    assert!(ok, "{said}");
+    let fused = open(&folder.path().join("fused.tar"));
+    assert_eq!(fused.header().tensors, again.header().tensors);
+    assert_eq!(shards_of(&fused).map(NonZeroUsize::get), Some(2), "as its first member");
 }

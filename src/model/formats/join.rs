@@ -8,9 +8,7 @@ use super::error::FormatError;
 use super::layout::Layout;
 use super::limits::MAX_HEADER_BYTES;
 use super::safetensors::{PREFIX_BYTES, encode_header, sort_for_file};
-
-/// The entry of a file's metadata that names the shards which it was put together from, as a list in JSON.
-pub const SHARDS_KEY: &str = "engraft_shards";
+use crate::model::header::SHARDS_KEY;
 
 /// What a file is put together from.
 #[derive(Debug, Clone, PartialEq, Eq)]

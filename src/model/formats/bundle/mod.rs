@@ -18,7 +18,7 @@ use super::limits::{MAX_ARCHIVE_ENTRIES, MAX_HEADER_BYTES, MAX_INDEX_BYTES, MAX_
 use super::onnx::{self, Beside, OnnxModel};
 use super::protobuf::Piece;
 use super::safetensors::{self, PREFIX_BYTES};
-use crate::model::header::STATED_KEY;
+use crate::model::header::{SHARDS_KEY, STATED_KEY};
 
 /// What the names of an index and of its shards end with.
 const INDEX: &str = ".safetensors.index.json";
@@ -115,7 +115,9 @@ pub(super) fn indexed(archive: &Archive<'_>, index: &str) -> Result<Layout, Form
         entries.extend(found);
         notes.push(metadata);
     }
-    Layout::of(entries, merged(notes))
+    let mut notes = merged(notes);
+    notes.insert(SHARDS_KEY.to_owned(), serde_json::json!(shards.keys().collect::<Vec<_>>()).to_string());
+    Layout::of(entries, notes)
 }
 
 /// Checks that the shard `name` holds just the tensors that its index names there.
