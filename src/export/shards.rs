@@ -76,7 +76,9 @@ fn parts(tensors: &[TensorInfo], wanted: u64) -> Vec<Vec<TensorInfo>> {
         before += own;
     }
     let mut parts: Vec<Vec<TensorInfo>> = parts.into_values().collect();
-    parts.iter_mut().for_each(|part| sort_for_file(part));
+    for part in &mut parts {
+        sort_for_file(part);
+    }
     parts
 }
 

@@ -107,8 +107,9 @@ mod tests {
             .zip(&headers)
             .map(|((id, _, sha256), header)| Candidate { id, name: id, sha256, header })
             .collect();
+        let said = |fault: &Fault| format!("{} {}", fault.pointer, fault.detail);
         assign(&index(), &files, |place| format!("/shards/{place}"))
-            .map_err(|faults| faults.iter().map(|fault| format!("{} {}\n", fault.pointer, fault.detail)).collect())
+            .map_err(|faults| faults.iter().map(said).collect::<Vec<_>>().join("\n"))
     }
 
     #[test]

@@ -195,6 +195,8 @@ fn dtype(elements: &Elements<'_>) -> Dtype {
 fn write_elements(elements: &Elements<'_>, out: &mut impl Write) -> io::Result<()> {
     match elements {
         Elements::Bytes { bytes, .. } => out.write_all(bytes),
+        // As memory has them where that has the file's order of bytes.
+        Elements::Floats(values) if cfg!(target_endian = "little") => out.write_all(bytemuck::cast_slice(values)),
         Elements::Floats(values) => values.chunks(CHUNK).try_for_each(|values| {
             let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
             out.write_all(&bytes)
