@@ -107,10 +107,12 @@ pub fn bundle(bytes: &[u8]) -> bool {
     layout(bytes)
 }
 
-/// A file and those beside it that it names: parts of `bytes`, cut at the first zeros in a row that are as many as a length has.
+/// A file and those beside it that it names: parts of `bytes`, cut before the first byte that seven zeros follow, as the length of a
+/// header in a file of safetensors does.
 fn beside(bytes: &[u8]) {
-    const CUT: &[u8] = &[0; 8];
-    let cut = bytes.windows(CUT.len()).position(|window| window == CUT).unwrap_or(bytes.len());
+    const ZEROS: &[u8] = &[0; 7];
+    let zeros = bytes.windows(ZEROS.len()).position(|window| window == ZEROS);
+    let cut = zeros.map_or(bytes.len(), |zeros| zeros.saturating_sub(1));
     for (file, rest) in [(bytes, bytes), (&bytes[..cut], &bytes[cut..])] {
         let Ok(names) = formats::beside(file) else { continue };
         assert!(names.iter().all(|name| formats::files::is_plain_name(name)));

@@ -61,6 +61,9 @@ async fn shards_become_one_checkpoint() {
     assert_eq!(shown["shards"][1], json!({"name": SECOND, "tensors": 1}));
     assert_eq!((&shown["tensors"], &shown["parameters"]), (&json!([]), &json!(0)));
 
+    let graph = app.get(&format!("/v1/checkpoints/{INDEX}/graph")).send().await.expect("an answer");
+    assert_eq!(problem(graph).await.1, "architecture_unknown");
+
     let body = json!({"index": INDEX, "name": "whole", "labels": {"run": "7"}});
     let made = assemble(&app, &body).header("Idempotency-Key", "once").send().await.expect("an answer");
     assert_eq!(made.status(), StatusCode::CREATED);

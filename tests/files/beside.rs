@@ -12,7 +12,7 @@ use engraft::model::formats::{beside, read_files, read_layout};
 use engraft::tensors::{Checkpoint, CheckpointFiles};
 use serde_json::json;
 
-use crate::checkpoints::compare;
+use crate::checkpoints::{compare, directory_entry};
 use crate::onnx::model;
 
 fn fixtures(folder: &str) -> PathBuf {
@@ -147,12 +147,19 @@ fn a_shard_holds_what_the_index_says() {
 
 /// A linear layer of 2 inputs and 3 outputs, whose weight says of itself where its data lie.
 fn external(entries: &[(&str, &str)]) -> Vec<u8> {
+    let owned: Vec<_> = entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let tensor = tensor_beside("fc.weight", &[2, 3], &owned);
+    model(&[("MatMul", &["x", "fc.weight"], "y")], &[tensor], &[1, 2])
+}
+
+/// A tensor of floats that says where its data lie.
+fn tensor_beside(name: &str, shape: &[i64], entries: &[(String, String)]) -> Vec<u8> {
     let mut tensor = Vec::new();
-    for axis in [2, 3] {
-        put_integer(&mut tensor, 1, axis);
+    for axis in shape {
+        put_integer(&mut tensor, 1, *axis);
     }
     put_integer(&mut tensor, 2, 1);
-    put_bytes(&mut tensor, 8, b"fc.weight");
+    put_bytes(&mut tensor, 8, name.as_bytes());
     for (key, value) in entries {
         let mut entry = Vec::new();
         put_bytes(&mut entry, 1, key.as_bytes());
@@ -160,7 +167,7 @@ fn external(entries: &[(&str, &str)]) -> Vec<u8> {
         put_bytes(&mut tensor, 13, &entry);
     }
     put_integer(&mut tensor, 14, 1);
-    model(&[("MatMul", &["x", "fc.weight"], "y")], &[tensor], &[1, 2])
+    tensor
 }
 
 #[test]
@@ -192,7 +199,7 @@ fn data_lie_within_their_file() {
         let error = read(entries).expect_err("it is refused");
         assert!(error.contains(said), "{error}");
     }
-    // What two files name is read from both, wherever it lies: nothing is copied because of it.
+    // At any byte.
     assert_eq!(read(&[("location", "d"), ("offset", "1")]).expect("a network").1.header.copied_bytes, 24, "transposed");
 }
 
@@ -231,6 +238,30 @@ fn weights_leave_in_shards_and_come_back() {
     let (packing, bytes) = exported(&Options::default(), ExportFormat::Onnx, Some(&graph));
     assert_eq!(packing, Packing::Alone);
     assert_eq!(read_layout(&bytes).expect("a model").header.stated, again.header().stated);
+}
+
+#[test]
+fn archives_that_lie_about_sizes_are_refused() {
+    let file = fs::read(fixtures("onnx/beside/lenet_deflated.zip")).expect("the fixture");
+    for (size, said) in [(0xffff_fff0_u32, "pack them as a tar"), (1 << 20, "its length or its checksum is wrong")] {
+        let mut lying = file.clone();
+        let at = directory_entry(&lying, b"lenet.weights");
+        lying[at + 24..at + 28].copy_from_slice(&size.to_le_bytes());
+        let error = read_layout(&lying).expect_err("it is refused").to_string();
+        assert!(error.contains(said), "{error}");
+    }
+}
+
+#[test]
+fn tensors_may_share_their_bytes() {
+    let place =
+        |offset: &str| [("location", "d"), ("offset", offset)].map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let tensors = [tensor_beside("w", &[2, 2], &place("0")), tensor_beside("b", &[2], &place("4"))];
+    let file = model(&[("MatMul", &["x", "w"], "m"), ("Add", &["m", "b"], "y")], &tensors, &[1, 2]);
+    let layout = read_files(&file, &[("d", &[0; 16])]).expect("a network");
+    let bias = layout.spans().next().expect("a tensor that lies there");
+    assert_eq!((bias.1, bias.2), (file.len() as u64 + 4, file.len() as u64 + 12));
+    assert_eq!(layout.header.copied_bytes, 16, "the matrix alone, which is transposed");
 }
 
 #[test]

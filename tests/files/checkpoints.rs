@@ -177,7 +177,7 @@ fn hostile_pickles_are_refused() {
 }
 
 /// Where the directory of the zip archive `file` has the entry whose name ends with `name`.
-fn directory_entry(file: &[u8], name: &[u8]) -> usize {
+pub(crate) fn directory_entry(file: &[u8], name: &[u8]) -> usize {
     let is = |at: &usize| {
         let length = usize::from(file[at + 28]);
         file[*at..].starts_with(b"PK\x01\x02") && file[at + 46..at + 46 + length].ends_with(name)
