@@ -1,19 +1,25 @@
-//! How fast checkpoints of each format are read beside the plain reading of their files: opened, and every weight seen once. Files are in
-//! the page cache.
+//! How fast checkpoints of each format are read beside the plain reading of their files: opened, and every weight seen once; and how much
+//! memory that takes beyond the tensors that a format makes copy. Files are in the page cache.
 //!
-//! `cargo bench --bench reading -- 256` takes files of so many MiB; without a number, of 256, which needs four times that below the
+//! `cargo bench --bench reading -- 256` takes files of so many MiB; without a number, of 256, which needs ten times that below the
 //! system's folder for temporary files (`TMPDIR` names another).
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use engraft::export::onnx::OnnxFile;
 use engraft::export::{self, ExportFormat, Options};
 use engraft::model::families::fresh;
-use engraft::tensors::{Checkpoint, StateDict};
+use engraft::process::memory::{Metered, peak_since_asked};
+use engraft::tensors::{Checkpoint, CheckpointFiles, StateDict};
 use engraft::train::init;
+
+#[global_allocator]
+static ALLOCATOR: Metered<mimalloc::MiMalloc> = Metered(mimalloc::MiMalloc);
 
 /// Turns of each way, one after the other; the best counts.
 const ROUNDS: usize = 7;
@@ -30,18 +36,36 @@ fn main() -> Result<()> {
     }
     let size = std::env::args().find_map(|argument| argument.parse::<usize>().ok()).unwrap_or(256);
     let folder = tempfile::tempdir()?;
-    println!("{:<14}{:>10}{:>14}{:>14}{:>10}", "format", "MiB", "plain GB/s", "open GB/s", "ratio");
+    let heads = ["MiB", "plain GB/s", "open GB/s", "ratio", "MiB copied", "MiB beyond"];
+    println!("{:<24}{}", "format", heads.map(|head| format!("{head:>12}")).concat());
     for path in files(folder.path(), size)? {
-        let bytes = path.metadata()?.len();
+        let all = CheckpointFiles::open(&path)?;
+        let (bytes, paths) = (all.bytes(), all.paths.clone());
+        drop(all);
         let (mut plain, mut opened) = (Duration::MAX, Duration::MAX);
+        let (mut copied, mut beyond) = (0, 0);
         for _ in 0..ROUNDS {
-            plain = plain.min(timed(|| read(&path))?);
-            opened = opened.min(timed(|| Ok(Checkpoint::open(&path)?.check_finite()?))?);
+            plain = plain.min(timed(|| paths.iter().try_for_each(|path| read(path)))?);
+            peak_since_asked();
+            let before = peak_since_asked().unwrap_or_default();
+            opened = opened.min(timed(|| {
+                let checkpoint = Checkpoint::open(&path)?;
+                copied = checkpoint.header().copied_bytes;
+                Ok(checkpoint.check_finite()?)
+            })?);
+            beyond = peak_since_asked().unwrap_or_default().saturating_sub(before + copied);
         }
         let speed = |time: Duration| bytes as f64 / time.as_secs_f64() / 1e9;
-        let name = path.extension().unwrap_or_default().to_string_lossy().into_owned();
-        let ratio = speed(opened) / speed(plain);
-        println!("{name:<14}{:>10}{:>14.2}{:>14.2}{ratio:>10.2}", bytes >> 20, speed(plain), speed(opened));
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        let (plain, opened) = (speed(plain), speed(opened));
+        let ratio = opened / plain;
+        println!(
+            "{name:<24}{:>12.0}{plain:>12.2}{opened:>12.2}{ratio:>12.2}{:>12.0}{:>12.2}",
+            mib(bytes),
+            mib(copied),
+            mib(beyond)
+        );
     }
     Ok(())
 }
@@ -63,20 +87,44 @@ fn files(folder: &Path, size: usize) -> Result<Vec<PathBuf>> {
         out.flush()?;
         files.push(path);
     }
-    let path = folder.join("weights.npz");
-    npz(&checkpoint, &path)?;
+    let shards = Options { shards: NonZeroUsize::new(4), ..Options::default() };
+    let path = folder.join("shards.tar");
+    export::write(ExportFormat::Shards, &checkpoint, None, &shards, &mut BufWriter::new(File::create(&path)?))?;
     files.push(path);
+    let beside = OnnxFile::new(&graph, &checkpoint, None)?;
+    let (path, data) = (folder.join("beside.onnx"), "beside.onnx.data");
+    std::fs::write(&path, beside.without_data(data)?)?;
+    beside.write_data(&mut BufWriter::new(File::create(folder.join(data))?))?;
+    files.push(path);
+    for (name, order, packing) in [
+        ("weights.npz", Order::Rows, zip::CompressionMethod::Stored),
+        ("columns.npz", Order::Columns, zip::CompressionMethod::Stored),
+        ("deflated.npz", Order::Rows, zip::CompressionMethod::Deflated),
+    ] {
+        let path = folder.join(name);
+        npz(&checkpoint, &path, order, packing)?;
+        files.push(path);
+    }
     Ok(files)
 }
 
-/// What `numpy.savez` writes.
-fn npz(checkpoint: &Checkpoint, path: &Path) -> Result<()> {
+/// How the elements of a matrix follow each other in a file.
+#[derive(Clone, Copy, PartialEq)]
+enum Order {
+    Rows,
+    /// Column by column, as Fortran has them. Their values do not matter here.
+    Columns,
+}
+
+/// What `numpy.savez` and `numpy.savez_compressed` write.
+fn npz(checkpoint: &Checkpoint, path: &Path, order: Order, packing: zip::CompressionMethod) -> Result<()> {
     let mut zip = zip::ZipWriter::new(File::create(path)?);
-    let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    let packed = zip::write::SimpleFileOptions::default().compression_method(packing);
+    let fortran = if order == Order::Columns { "True" } else { "False" };
     for (info, bytes) in checkpoint.tensors() {
-        zip.start_file(format!("{}.npy", info.name), stored)?;
+        zip.start_file(format!("{}.npy", info.name), packed)?;
         let shape: Vec<String> = info.shape.iter().map(usize::to_string).collect();
-        let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({},), }}", shape.join(", "));
+        let header = format!("{{'descr': '<f4', 'fortran_order': {fortran}, 'shape': ({},), }}", shape.join(", "));
         let header = format!("{header:<117}\n");
         zip.write_all(b"\x93NUMPY\x01\x00")?;
         zip.write_all(&(header.len() as u16).to_le_bytes())?;

@@ -81,6 +81,7 @@ pub fn npz(bytes: &[u8]) -> bool {
 /// An ONNX model. What is read as a network is written and read again as one with the same tensors.
 pub fn onnx(bytes: &[u8]) -> bool {
     let Ok(formats::Format::Onnx) = formats::recognise(bytes) else { return false };
+    beside(bytes);
     let Ok(layout) = formats::read_layout(bytes) else { return false };
     let tensors = &layout.header.tensors;
     let Some(form) = layout.header.stated.clone() else { return true };
@@ -100,9 +101,28 @@ pub fn onnx(bytes: &[u8]) -> bool {
     self::layout(bytes)
 }
 
-/// A folder of shards as one archive.
+/// A folder of a model's files as one archive; and the same bytes as a file, an ONNX model or an index, and what it names beside it.
 pub fn bundle(bytes: &[u8]) -> bool {
+    beside(bytes);
     layout(bytes)
+}
+
+/// A file and those beside it that it names: parts of `bytes`, cut before the first byte that seven zeros follow, as the length of a
+/// header in a file of safetensors does.
+fn beside(bytes: &[u8]) {
+    const ZEROS: &[u8] = &[0; 7];
+    let zeros = bytes.windows(ZEROS.len()).position(|window| window == ZEROS);
+    let cut = zeros.map_or(bytes.len(), |zeros| zeros.saturating_sub(1));
+    for (file, rest) in [(bytes, bytes), (&bytes[..cut], &bytes[cut..])] {
+        let Ok(names) = formats::beside(file) else { continue };
+        assert!(names.iter().all(|name| formats::files::is_plain_name(name)));
+        let others: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), rest)).collect();
+        let Ok(layout) = formats::read_files(file, &others) else { continue };
+        let all = (file.len() + others.len() * rest.len()) as u64;
+        for (info, begin, end) in layout.spans() {
+            assert!(end <= all && (end - begin) as usize == info.elements() * info.dtype.size());
+        }
+    }
 }
 
 /// A checkpoint of any format, recognised by its content; its tensors too, where they are few.

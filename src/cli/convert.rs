@@ -1,6 +1,6 @@
 //! `engraft convert`: a checkpoint with its network as a file that other programs run.
 
-use std::io::BufWriter;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -8,9 +8,9 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::job::object_file;
-use super::outputs;
+use super::{outputs, written};
 use crate::domain::problem::Problem;
-use crate::export::{self, ExportFormat, Options};
+use crate::export::{ExportFormat, Options, shards_of};
 use crate::model::families::{self, Evidence};
 use crate::model::graph::Graph;
 use crate::plan::parse;
@@ -25,12 +25,12 @@ Write a fused network for onnxruntime, with pixels from 0 to 1 as inputs:
 A file that engraft wrote states its network. For any other, names and shapes must leave one network only, or
 --architecture says which it is.";
 
-/// Write a checkpoint in another format, by the end of OUT's name: .safetensors, .pt, .onnx, .py
+/// Write a checkpoint in another format, by the end of OUT's name: .safetensors, .tar (the same in shards, with their index), .pt, .onnx, .py
 /// (source of a PyTorch module, with weights that it can load beside it) or .json (the network alone).
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub(super) struct Convert {
-    /// The checkpoint (safetensors, PyTorch, npz or ONNX).
+    /// The checkpoint (safetensors or the index of its shards, PyTorch, npz or ONNX).
     #[arg(value_name = "IN")]
     from: PathBuf,
     /// Where the network goes.
@@ -48,6 +48,9 @@ pub(super) struct Convert {
     /// Divide the input's channels by these within the network.
     #[arg(long, value_name = "NUMBERS", value_delimiter = ',', requires = "mean")]
     std: Option<Vec<f32>>,
+    /// In how many files of safetensors the tar OUT has the weights at most; by default as many as IN had, or as keep them below 5 GB.
+    #[arg(long, value_name = "N")]
+    shards: Option<NonZeroUsize>,
     /// Replace OUT where it exists.
     #[arg(long)]
     force: bool,
@@ -63,16 +66,20 @@ impl Convert {
         let inputs: Vec<&Path> =
             [Some(&self.from), self.architecture.as_ref()].into_iter().flatten().map(PathBuf::as_path).collect();
         outputs::check(&results, &inputs, self.force)?;
+        if format == ExportFormat::Onnx {
+            outputs::check(&[&written::data_of(&self.to)], &inputs, true)?;
+        }
         let checkpoint =
             Checkpoint::open(&self.from).with_context(|| format!("cannot convert {}", self.from.display()))?;
         let graph = self.network(&checkpoint, format)?;
         let named = weights.as_ref().unwrap_or(&self.from);
-        let options = self.options(named);
-        write(&self.to, format, &checkpoint, graph.as_ref(), &options)?;
+        let options = Options { shards: self.shards.or_else(|| shards_of(&checkpoint)), ..self.options(named) };
+        let write = |to: &Path, format| written::write(to, format, &checkpoint, graph.as_ref(), &options, self.force);
+        let mut wrote = write(&self.to, format)?;
         if let Some(weights) = &weights {
-            write(weights, ExportFormat::Safetensors, &checkpoint, graph.as_ref(), &options)?;
+            wrote.extend(write(weights, ExportFormat::Safetensors)?);
         }
-        let wrote: Vec<String> = results.iter().map(|path| path.display().to_string()).collect();
+        let wrote: Vec<String> = wrote.iter().map(|path| path.display().to_string()).collect();
         println!("wrote {}", wrote.join(" and "));
         Ok(ExitCode::SUCCESS)
     }
@@ -89,6 +96,7 @@ impl Convert {
         Options {
             normalize: both.map(|(mean, std)| Normalize { mean, std }),
             weights: weights.file_name().map(|name| name.to_string_lossy().into_owned()),
+            ..Options::default()
         }
     }
 
@@ -111,25 +119,6 @@ impl Convert {
         }
         Ok(Some(found.graphs.swap_remove(0)))
     }
-}
-
-/// Writes one file; what was there before stays until it is complete.
-fn write(
-    to: &Path,
-    format: ExportFormat,
-    checkpoint: &Checkpoint,
-    graph: Option<&Graph>,
-    options: &Options,
-) -> Result<()> {
-    let folder = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let unwritable = || format!("cannot write {}", to.display());
-    let file = tempfile::Builder::new().prefix(".engraft-convert-").tempfile_in(folder).with_context(unwritable)?;
-    let mut out = BufWriter::with_capacity(1 << 20, file);
-    export::write(format, checkpoint, graph, options, &mut out)?;
-    let file = out.into_inner().map_err(std::io::IntoInnerError::into_error).with_context(unwritable)?;
-    file.as_file().sync_all().with_context(unwritable)?;
-    file.persist(to).with_context(unwritable)?;
-    Ok(())
 }
 
 /// A graph, or the `architecture` of a job.

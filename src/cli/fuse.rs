@@ -1,7 +1,8 @@
 //! `engraft fuse`: the pipeline on local files, without a server.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -10,11 +11,12 @@ use rayon::prelude::*;
 
 use super::interrupt::{Signals, say};
 use super::job::JobArgs;
-use super::outputs;
 use super::progress::ProgressDisplay;
+use super::{outputs, written};
 use crate::config::ByteSize;
+use crate::domain::problem::Problem;
 use crate::exec;
-use crate::export::{self, ExportFormat, Options};
+use crate::export::{self, ExportFormat, Options, shards_of};
 use crate::model::formats::digest::sha256;
 use crate::pipeline::child::out_of_memory;
 use crate::pipeline::{self, JobOutcome};
@@ -23,6 +25,7 @@ use crate::process::memory;
 use crate::process::protocol::{InputFile, OutputFile, Task};
 use crate::report::Report;
 use crate::settings::Device;
+use crate::tensors::{Checkpoint, CheckpointError, CheckpointFiles};
 
 const EXAMPLE: &str = "\
 Fuse two networks and recover by three epochs of distillation:
@@ -44,8 +47,8 @@ pub(super) struct Fuse {
     /// Memory to allocate at most, as in 8GiB; mapped files do not count.
     #[arg(long, value_name = "SIZE")]
     memory_limit: Option<ByteSize>,
-    /// Where the fused model goes, in the format that the end of the name says: `.safetensors`, `.pt`, `.onnx` or `.py` (its PyTorch
-    /// module, with the weights beside it).
+    /// Where the fused model goes, in the format that the end of the name says: `.safetensors`, `.tar` (the same in shards, with their
+    /// index), `.pt`, `.onnx` or `.py` (its PyTorch module, with the weights beside it).
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// Where the report goes (JSON).
@@ -54,6 +57,9 @@ pub(super) struct Fuse {
     /// Where the report goes as a page with plots.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    /// In how many files of safetensors a `.tar` has the model at most; by default as many as a member had, or as keep them below 5 GB.
+    #[arg(long, value_name = "N")]
+    shards: Option<NonZeroUsize>,
     /// Replace files that exist.
     #[arg(long)]
     force: bool,
@@ -65,6 +71,7 @@ impl Fuse {
         let job = self.job.request()?;
         let format = self.format()?;
         self.check_outputs(&job, format)?;
+        let members = job.members.clone();
         let folder = self.out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let interruption = Signals::listen()?;
         let scratch = interruption.folder(|| tempfile::Builder::new().prefix(".engraft-fuse-").tempdir_in(folder));
@@ -83,7 +90,9 @@ impl Fuse {
         let outcome = pipeline::run(&task, &mut |message| view.show(&message), interruption.stop());
         view.finish();
         match outcome? {
-            JobOutcome::Finished(artifacts) => self.deliver(&artifacts, format, scratch.path()),
+            JobOutcome::Finished(artifacts) => {
+                self.deliver(&artifacts, format, self.shards.or_else(|| shards_of_any(&members)))
+            }
             JobOutcome::Stopped => {
                 say("stopped; nothing was written");
                 Ok(interruption.exit_code())
@@ -97,11 +106,20 @@ impl Fuse {
         let outputs = [Some(&self.out), self.report.as_ref(), self.html.as_ref(), weights.as_ref()];
         let outputs: Vec<&Path> = outputs.into_iter().flatten().map(PathBuf::as_path).collect();
         let inputs: Vec<&Path> = outputs::read_by(job).chain(self.job.file()).collect();
-        outputs::check(&outputs, &inputs, self.force)
+        outputs::check(&outputs, &inputs, self.force)?;
+        if format == ExportFormat::Onnx {
+            outputs::check(&[&written::data_of(&self.out)], &inputs, true)?;
+        }
+        Ok(())
     }
 
     /// Puts the artifacts where the user wants them and prints the comparison.
-    fn deliver(&self, artifacts: &[OutputFile], format: ExportFormat, scratch: &Path) -> Result<ExitCode> {
+    fn deliver(
+        &self,
+        artifacts: &[OutputFile],
+        format: ExportFormat,
+        shards: Option<NonZeroUsize>,
+    ) -> Result<ExitCode> {
         let report = &artifact(artifacts, "report")?.path;
         let summary = read_report(report)?;
         for (from, to) in [(report, &self.report), (&artifact(artifacts, "report.html")?.path, &self.html)] {
@@ -114,11 +132,14 @@ impl Fuse {
         if format == ExportFormat::Safetensors {
             place(model, &self.out)?;
         } else {
-            let options = Options { normalize: summary.normalize.clone(), weights: file_name(&self.weights()) };
+            let options = Options {
+                normalize: summary.normalize.clone(),
+                weights: file_name(&self.weights()),
+                shards,
+                ..Options::default()
+            };
             let architecture = artifact(artifacts, "architecture").ok().map(|file| file.path.as_path());
-            let made = scratch.join("converted");
-            convert(model, architecture, format, &options, &made).inspect_err(|_| self.keep(model))?;
-            place(&made, &self.out)?;
+            wrote = self.convert(model, architecture, format, &options).inspect_err(|_| self.keep(model))?;
             if format == ExportFormat::Python {
                 place(model, &self.weights())?;
                 wrote.push(self.weights());
@@ -130,6 +151,18 @@ impl Fuse {
         Ok(ExitCode::SUCCESS)
     }
 
+    /// Writes the fused model in another format.
+    fn convert(
+        &self,
+        model: &Path,
+        architecture: Option<&Path>,
+        format: ExportFormat,
+        options: &Options,
+    ) -> Result<Vec<PathBuf>> {
+        let graph = architecture.map(export::network).transpose()?;
+        written::write(&self.out, format, &Checkpoint::open(model)?, graph.as_ref(), options, self.force)
+    }
+
     /// The format of the model's file.
     fn format(&self) -> Result<ExportFormat> {
         if self.out.extension().is_none() {
@@ -137,7 +170,10 @@ impl Fuse {
         }
         match ExportFormat::of_path(&self.out)? {
             ExportFormat::Architecture => {
-                bail!("{}: a .json holds no weights; expected .safetensors, .pt, .onnx or .py", self.out.display())
+                bail!(
+                    "{}: a .json holds no weights; expected .safetensors, .tar, .pt, .onnx or .py",
+                    self.out.display()
+                )
             }
             format => Ok(format),
         }
@@ -157,6 +193,11 @@ impl Fuse {
     }
 }
 
+/// In how many shards the first sharded member came.
+fn shards_of_any(members: &[String]) -> Option<NonZeroUsize> {
+    members.iter().find_map(|name| shards_of(&Checkpoint::open(Path::new(name)).ok()?))
+}
+
 /// Moves a finished file to its place.
 fn place(from: &Path, to: &Path) -> Result<()> {
     std::fs::rename(from, to).with_context(|| format!("cannot write {}", to.display()))
@@ -164,20 +205,6 @@ fn place(from: &Path, to: &Path) -> Result<()> {
 
 fn file_name(path: &Path) -> Option<String> {
     path.file_name().map(|name| name.to_string_lossy().into_owned())
-}
-
-/// Writes a model in another format.
-fn convert(
-    model: &Path,
-    architecture: Option<&Path>,
-    format: ExportFormat,
-    options: &Options,
-    to: &Path,
-) -> Result<()> {
-    let mut out = BufWriter::with_capacity(1 << 20, File::create(to)?);
-    export::convert(model, architecture, format, options, &mut out)?;
-    out.flush()?;
-    Ok(out.get_ref().sync_all()?)
 }
 
 /// The artifact `name`.
@@ -201,11 +228,11 @@ pub(super) fn task(job: JobRequest, scratch: &Path, threads: Option<usize>) -> R
         (device, _) => bail!("training on {device} is not supported yet; use the device `cpu`"),
     };
     Ok(Task {
-        members: job.members.par_iter().map(input).collect::<Result<_>>()?,
+        members: job.members.par_iter().map(checkpoint).collect::<Result<_>>()?,
         dataset: dataset.map(|dataset| input(&dataset.name)).transpose()?,
         validation: dataset.and_then(|dataset| dataset.validation.as_ref()).map(input).transpose()?,
         test: dataset.and_then(|dataset| dataset.test.as_ref()).map(input).transpose()?,
-        reference: job.reference.as_ref().map(|reference| input(&reference.name)).transpose()?,
+        reference: job.reference.as_ref().map(|reference| checkpoint(&reference.name)).transpose()?,
         scratch: scratch.to_owned(),
         resume: None,
         memory_limit: None,
@@ -221,13 +248,27 @@ pub(super) fn input(name: &String) -> Result<InputFile> {
     Ok(InputFile { name: name.clone(), sha256: digest(&path)?, path })
 }
 
+/// A checkpoint of the user's, with the files beside it that it names, found and hashed.
+pub(super) fn checkpoint(name: &String) -> Result<InputFile> {
+    let path = std::path::absolute(name)?;
+    let files = CheckpointFiles::open(&path).map_err(|error| named(name, error))?;
+    let sha256 = files.sha256().with_context(|| format!("cannot read {name}"))?;
+    Ok(InputFile { name: name.clone(), sha256, path })
+}
+
+/// What is wrong with a checkpoint, by the name that the user gave.
+fn named(name: &str, error: CheckpointError) -> Problem {
+    let problem = Problem::from(error);
+    Problem { detail: format!("{name}: {}", problem.detail), ..problem }
+}
+
 /// Threads to compute with: the given number, or one per core.
 pub(super) fn threads(requested: Option<usize>) -> usize {
     requested.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
 /// SHA-256 of a file, in hexadecimal.
-pub(super) fn digest(path: &Path) -> Result<String> {
+fn digest(path: &Path) -> Result<String> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     sha256(file).with_context(|| format!("cannot read {}", path.display()))
 }

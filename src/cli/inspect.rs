@@ -7,18 +7,17 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::fuse::digest;
 use crate::http::views::checkpoints::ContentView;
 use crate::model::families::{Evidence, Inspection, Reading, inspect};
 use crate::model::header::{CheckpointHeader, TensorInfo};
 use crate::report::scaled;
-use crate::tensors::Checkpoint;
+use crate::tensors::{Checkpoint, CheckpointFiles};
 
 /// Show what a checkpoint holds: its tensors, the network they are the weights of, and what that network costs.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Only the file's header is read, and with --json the bytes once for their digest.")]
 pub(super) struct Inspect {
-    /// The checkpoint (safetensors, PyTorch, npz or ONNX).
+    /// The checkpoint (safetensors or the index of its shards, PyTorch, npz or ONNX).
     file: PathBuf,
     /// Print what `GET /v1/checkpoints/{name}` answers, as JSON.
     #[arg(long)]
@@ -45,12 +44,13 @@ impl Inspect {
         let advice = || {
             let file = self.file.display();
             format!(
-                "cannot inspect {file}; expected a file of safetensors, torch.save, torch.onnx.export or numpy.savez"
+                "cannot inspect {file}; expected a file of safetensors, torch.save, torch.onnx.export or numpy.savez, or an index of shards"
             )
         };
+        let files = CheckpointFiles::open(&self.file).with_context(advice)?;
         let checkpoint = Checkpoint::open(&self.file).with_context(advice)?;
         let header = checkpoint.header();
-        let bytes = std::fs::metadata(&self.file).with_context(advice)?.len();
+        let bytes = files.bytes();
         if self.graph {
             let found = inspect(header);
             let unknown =
@@ -60,7 +60,7 @@ impl Inspect {
         } else if self.json {
             let view = FileView {
                 name: file_name(&self.file),
-                sha256: digest(&self.file)?,
+                sha256: files.sha256().with_context(advice)?,
                 bytes,
                 parameters: elements(header),
                 content: header.clone().into(),

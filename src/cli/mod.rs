@@ -19,6 +19,7 @@ mod tenants;
 mod train;
 mod upkeep;
 mod worker;
+mod written;
 
 use std::process::ExitCode;
 

@@ -2,17 +2,20 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
 use crate::plan::request::JobRequest;
+use crate::tensors::CheckpointFiles;
 
 /// Checks every file that will be written before anything is computed.
 ///
 /// # Errors
-/// Names the first that is one of `inputs`, by whatever name or link, that another one names too, or that exists without `force`.
+/// Names the first that is one of `inputs` or of the files beside one that it names, by whatever name or link, that another output
+/// names too, or that exists without `force`.
 pub(super) fn check(outputs: &[&Path], inputs: &[&Path], force: bool) -> Result<()> {
+    let inputs: Vec<PathBuf> = inputs.iter().flat_map(|input| files(input)).collect();
     for (index, output) in outputs.iter().enumerate() {
         if outputs[..index].contains(output) {
             bail!("{} is named for two results: give each a file of its own", output.display());
@@ -33,6 +36,11 @@ pub(super) fn read_by(job: &JobRequest) -> impl Iterator<Item = &Path> {
     let data = dataset.flat_map(|data| [Some(&data.name), data.validation.as_ref(), data.test.as_ref()]).flatten();
     let reference = job.reference.iter().map(|reference| &reference.name);
     job.members.iter().chain(data).chain(reference).map(Path::new)
+}
+
+/// The files of an input. What cannot be read is one file; who reads it says why it cannot.
+fn files(input: &Path) -> Vec<PathBuf> {
+    CheckpointFiles::open(input).map_or_else(|_| vec![input.to_owned()], |files| files.paths)
 }
 
 /// Whether both lead to one file.

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
-use super::fuse::{input, threads};
+use super::fuse::{checkpoint, input, threads};
 use super::interrupt::{Signals, say};
 use super::job::{name, nested, object_file};
 use super::progress::ProgressDisplay;
@@ -118,7 +118,7 @@ pub(super) fn task(body: &Value, folder: &Path, requested: Option<usize>) -> Res
     let datasets =
         [Some(input(&dataset.name)?), optional(dataset.validation.as_ref())?, optional(dataset.test.as_ref())?];
     let like = match &recipe.network {
-        NetworkSource::Like(file) => Some(input(file)?),
+        NetworkSource::Like(file) => Some(checkpoint(file)?),
         _ => None,
     };
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;

@@ -4,20 +4,30 @@ pub mod onnx;
 pub mod python;
 pub mod pytorch;
 mod safetensors;
+mod shards;
+mod tar;
 
 use std::io::{self, Write};
+use std::num::NonZeroUsize;
 use std::path::Path;
 
+pub use shards::shards_of;
+
 use crate::domain::problem::{Code, Problem};
+use crate::model::formats::protobuf::MAX_MESSAGE;
 use crate::model::graph::Graph;
 use crate::settings::Normalize;
 use crate::tensors::Checkpoint;
+
+use self::onnx::OnnxFile;
 
 /// A form in which a network leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ExportFormat {
     /// Weights by their names.
     Safetensors,
+    /// The same as several files with their index, in a tar archive.
+    Shards,
     /// The same as `torch.save` writes them.
     PyTorch,
     /// Open Neural Network Exchange, for onnxruntime and what else reads it.
@@ -30,13 +40,15 @@ pub enum ExportFormat {
 
 impl ExportFormat {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Safetensors, Self::PyTorch, Self::Onnx, Self::Python, Self::Architecture];
+    pub const ALL: [Self; 6] =
+        [Self::Safetensors, Self::Shards, Self::PyTorch, Self::Onnx, Self::Python, Self::Architecture];
 
     /// The end of its files' names, which is its name too.
     #[must_use]
     pub fn extension(self) -> &'static str {
         match self {
             Self::Safetensors => "safetensors",
+            Self::Shards => "tar",
             Self::PyTorch => "pt",
             Self::Onnx => "onnx",
             Self::Python => "py",
@@ -48,7 +60,7 @@ impl ExportFormat {
     #[must_use]
     pub fn media_type(self) -> &'static str {
         match self {
-            Self::Safetensors | Self::PyTorch | Self::Onnx => "application/octet-stream",
+            Self::Safetensors | Self::Shards | Self::PyTorch | Self::Onnx => "application/octet-stream",
             Self::Python => "text/x-python; charset=utf-8",
             Self::Architecture => "application/json",
         }
@@ -57,7 +69,7 @@ impl ExportFormat {
     /// Whether a file says which network it is, and so needs to know.
     #[must_use]
     pub fn needs_network(self) -> bool {
-        !matches!(self, Self::Safetensors | Self::PyTorch)
+        !matches!(self, Self::Safetensors | Self::Shards | Self::PyTorch)
     }
 
     /// The format of this name.
@@ -83,16 +95,38 @@ impl ExportFormat {
     }
 }
 
-/// What an export says beside the weights.
-#[derive(Debug, Clone, Default, PartialEq)]
+/// What an export says beside the weights, and how.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Options {
     /// How inputs were normalised: in sources a function, in ONNX a part of the network.
     pub normalize: Option<Normalize>,
     /// Name of the file of the weights, for sources.
     pub weights: Option<String>,
+    /// How many shards there are to be at most; without it as many as keep them below 5 GB.
+    pub shards: Option<NonZeroUsize>,
+    /// Most bytes of an ONNX file; the weights of a larger one lie in a file beside it.
+    pub onnx_bytes: u64,
 }
 
-/// Writes a checkpoint in another format. The same input gives the same bytes, in constant memory.
+impl Default for Options {
+    fn default() -> Self {
+        Self { normalize: None, weights: None, shards: None, onnx_bytes: MAX_MESSAGE }
+    }
+}
+
+/// How an export is packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packing {
+    /// It is one file of its format.
+    Alone,
+    /// It is a tar archive of several.
+    Tar,
+}
+
+/// Names of the two files of a large ONNX model.
+const ONNX_FILES: [&str; 2] = ["model.onnx", "model.onnx.data"];
+
+/// Writes a checkpoint in another format; says how it is packed. The same input gives the same bytes, in constant memory.
 ///
 /// # Errors
 /// Where writing fails, the format cannot hold the network, or it needs one and there is no `graph`.
@@ -102,26 +136,44 @@ pub fn write(
     graph: Option<&Graph>,
     options: &Options,
     out: &mut impl Write,
-) -> Result<(), Problem> {
+) -> Result<Packing, Problem> {
     let known = || {
         let detail = format!("the network of these weights is not known, which .{} needs", format.extension());
         graph.ok_or_else(|| Problem::new(Code::ArchitectureUnknown, detail))
     };
-    match format {
-        ExportFormat::Safetensors => safetensors::write(checkpoint, graph, out).map_err(|error| unwritten(&error)),
-        ExportFormat::PyTorch => pytorch::write_pytorch(&checkpoint.tensors(), out).map_err(|error| unwritten(&error)),
+    let written = match format {
+        ExportFormat::Safetensors => safetensors::write(checkpoint, graph, out),
+        ExportFormat::Shards => shards::write(checkpoint, graph, options.shards, out),
+        ExportFormat::PyTorch => pytorch::write_pytorch(&checkpoint.tensors(), out),
         ExportFormat::Onnx => {
-            onnx::write_onnx(known()?, checkpoint, options.normalize.as_ref(), out)?;
-            Ok(())
+            let file = OnnxFile::new(known()?, checkpoint, options.normalize.as_ref())?;
+            if file.bytes() > options.onnx_bytes {
+                write_both(&file, out)?;
+                return Ok(Packing::Tar);
+            }
+            file.write(out)?;
+            return Ok(Packing::Alone);
         }
-        ExportFormat::Python => {
-            out.write_all(python::source(known()?, options)?.as_bytes()).map_err(|error| unwritten(&error))
-        }
+        ExportFormat::Python => out.write_all(python::source(known()?, options)?.as_bytes()),
         ExportFormat::Architecture => {
             let text = serde_json::to_string_pretty(known()?).map_err(|error| unwritten(&error.into()))?;
-            writeln!(out, "{text}").map_err(|error| unwritten(&error))
+            writeln!(out, "{text}")
         }
-    }
+    };
+    written.map_err(|error| unwritten(&error))?;
+    Ok(if format == ExportFormat::Shards { Packing::Tar } else { Packing::Alone })
+}
+
+/// Writes a large ONNX model and its weights as a tar archive.
+fn write_both(file: &OnnxFile<'_>, out: &mut impl Write) -> Result<(), Problem> {
+    let [name, data] = ONNX_FILES;
+    let model = file.without_data(data)?;
+    let mut write = || {
+        tar::file(out, name, model.len() as u64, |out| out.write_all(&model))?;
+        tar::file(out, data, file.data_bytes(), |out| file.write_data(out).map_err(io::Error::other))?;
+        tar::end(out)
+    };
+    write().map_err(|error| unwritten(&error))
 }
 
 /// Writes the checkpoint `model` in another format; `architecture` is the file of its network, if that is known. See [`write`].
@@ -134,13 +186,16 @@ pub fn convert(
     format: ExportFormat,
     options: &Options,
     out: &mut impl Write,
-) -> Result<(), Problem> {
+) -> Result<Packing, Problem> {
     let graph = architecture.map(network).transpose()?;
     write(format, &Checkpoint::open(model)?, graph.as_ref(), options, out)
 }
 
 /// Reads a network's file.
-fn network(path: &Path) -> Result<Graph, Problem> {
+///
+/// # Errors
+/// When it cannot be read, or is no network.
+pub fn network(path: &Path) -> Result<Graph, Problem> {
     let unread =
         |error: io::Error| Problem::new(Code::of_system(&error), format!("reading the network failed: {error}"));
     serde_json::from_slice(&std::fs::read(path).map_err(unread)?).map_err(|error| unread(error.into()))

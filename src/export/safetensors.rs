@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use crate::model::families;
-use crate::model::formats::safetensors::encode_header;
+use crate::model::formats::safetensors::{encode_header, sort_for_file};
 use crate::model::graph::Graph;
 use crate::model::header::TensorInfo;
-use crate::tensors::{Checkpoint, sort_for_file};
+use crate::tensors::Checkpoint;
 
 /// Writes the tensors of a checkpoint as they are, wide elements first.
 pub(super) fn write(checkpoint: &Checkpoint, graph: Option<&Graph>, out: &mut impl Write) -> io::Result<()> {

@@ -15,7 +15,7 @@ use tokio::sync::{OnceCell, Semaphore};
 use super::soundness::damaged;
 use crate::domain::clock::SharedClock;
 use crate::domain::problem::{Code, Problem};
-use crate::export::{self, ExportFormat, Options};
+use crate::export::{self, ExportFormat, Options, Packing};
 use crate::model::formats::digest::sha256;
 use crate::store::staging::free_bytes;
 
@@ -49,6 +49,8 @@ pub struct Source {
 pub struct Made {
     /// The file.
     pub file: File,
+    /// How it is packed.
+    pub packing: Packing,
     /// Its length.
     pub bytes: u64,
     /// Its digest, in hexadecimal.
@@ -156,13 +158,14 @@ fn make(source: &Source, folder: &Path) -> Result<Made, Problem> {
     }
     let file = tempfile::tempfile_in(folder).map_err(|error| failed(&error))?;
     let mut out = BufWriter::with_capacity(1 << 20, file);
-    export::convert(&source.model, source.architecture.as_deref(), source.format, &source.options, &mut out)?;
+    let packing =
+        export::convert(&source.model, source.architecture.as_deref(), source.format, &source.options, &mut out)?;
     out.flush().map_err(|error| failed(&error))?;
     let mut file = out.into_inner().map_err(|error| failed(error.error()))?;
     let bytes = file.seek(SeekFrom::End(0)).map_err(|error| failed(&error))?;
     file.seek(SeekFrom::Start(0)).map_err(|error| failed(&error))?;
     let sha256 = sha256(&file).map_err(|error| failed(&error))?;
-    Ok(Made { file, bytes, sha256 })
+    Ok(Made { file, packing, bytes, sha256 })
 }
 
 fn failed(error: &std::io::Error) -> Problem {

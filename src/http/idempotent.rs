@@ -19,10 +19,10 @@ use crate::store::jobs::JobError;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Set on answers that were given before.
-const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 const LONGEST_KEY: usize = 255;
 
-/// The id of what a request makes: jobs that will be computed.
+/// The id of what a request makes: jobs that will be computed, or a checkpoint.
 pub(super) trait Made: FromStr<Err = IdError> + Display + Copy + Send + Sync {
     /// Where things of this kind are found.
     const PATH: &'static str;
@@ -84,6 +84,34 @@ pub(super) fn request_key(headers: &HeaderMap, uri: &OriginalUri, body: &[u8]) -
     Ok(Some(RequestKey { key: key.to_owned(), fingerprint: fingerprint.into() }))
 }
 
+/// What an earlier request with the same key has made, and how it was answered; none where there was none.
+///
+/// # Errors
+/// `idempotency_key_reused`.
+pub(super) async fn earlier<I: Made>(
+    state: &AppState,
+    caller: &Caller,
+    key: Option<&RequestKey>,
+) -> Result<Option<(I, Vec<u8>)>, Problem> {
+    let Some(key) = key else { return Ok(None) };
+    match state.idempotency.earlier::<I>(&caller.tenant, key).await? {
+        None => Ok(None),
+        Some(Earlier::Different) => Err(JobError::KeyReused.into()),
+        Some(Earlier::Made { id, answer: Some(body) }) => Ok(Some((id, body))),
+        Some(Earlier::Made { id, answer: None }) => Ok(Some((id, id.render(state, caller).await?))),
+    }
+}
+
+/// Keeps the answer about what was made for repetitions of its request.
+pub(super) async fn keep<I: Made>(state: &AppState, caller: &Caller, key: Option<&RequestKey>, made: I, body: &[u8]) {
+    if let Some(key) = key
+        && let Err(error) = state.idempotency.keep(&caller.tenant, key, body).await
+    {
+        // It is made, and the key says so: a repetition finds it, and shows what it looks like by then.
+        tracing::warn!(id = %made, %error, "the answer could not be kept for repetitions");
+    }
+}
+
 /// Makes something with `make`, unless a request with the same key has done so, and answers 202.
 ///
 /// # Errors
@@ -94,29 +122,13 @@ pub(super) async fn accept<I: Made>(
     key: Option<&RequestKey>,
     make: impl Future<Output = Result<I, Problem>>,
 ) -> Result<Response, Problem> {
-    if let Some(key) = key {
-        match state.idempotency.earlier(&caller.tenant, key).await? {
-            None => {}
-            Some(Earlier::Different) => return Err(JobError::KeyReused.into()),
-            Some(Earlier::Made { id, answer }) => {
-                let id: I = id;
-                let body = match answer {
-                    Some(body) => body,
-                    None => id.render(state, caller).await?,
-                };
-                return Ok(([(REPLAYED, "true")], answer_of(id, body)).into_response());
-            }
-        }
+    if let Some((id, body)) = earlier::<I>(state, caller, key).await? {
+        return Ok(([(REPLAYED, "true")], answer_of(id, body)).into_response());
     }
     let made = make.await?;
     state.job_queued.notify_one();
     let body = made.render(state, caller).await?;
-    if let Some(key) = key
-        && let Err(error) = state.idempotency.keep(&caller.tenant, key, &body).await
-    {
-        // It is made, and the key says so: a repetition finds it, and shows what it looks like by then.
-        tracing::warn!(id = %made, %error, "the answer could not be kept for repetitions");
-    }
+    keep(state, caller, key, made, &body).await;
     Ok(answer_of(made, body).into_response())
 }
 

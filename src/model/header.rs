@@ -1,6 +1,6 @@
 //! What a checkpoint file says of itself before any weight is read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -113,6 +113,9 @@ pub struct CheckpointHeader {
     /// The modules of a pickled model, each before those that are parts of it, in the order in which they were added.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub modules: Vec<ModuleInfo>,
+    /// Of an index of shards alone, which has no tensors: the tensors that each shard holds, by the shards' file names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub shards: BTreeMap<String, BTreeSet<String>>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
@@ -138,11 +141,28 @@ pub const STATED_KEY: &str = "engraft_graph";
 /// The entry of a file's metadata that says what a training never saw.
 pub const HELD_OUT_KEY: &str = "engraft_held_out";
 
+/// The entry of a file's metadata that names the shards which it was put together from, as a list in JSON.
+pub const SHARDS_KEY: &str = "engraft_shards";
+
 impl CheckpointHeader {
     /// A header that states no network.
     #[must_use]
     pub fn new(tensors: Vec<TensorInfo>) -> Self {
-        Self { tensors, stated: None, held_out: None, copied_bytes: 0, notes: Vec::new(), modules: Vec::new() }
+        Self {
+            tensors,
+            stated: None,
+            held_out: None,
+            copied_bytes: 0,
+            notes: Vec::new(),
+            modules: Vec::new(),
+            shards: BTreeMap::new(),
+        }
+    }
+
+    /// Of an index of shards.
+    #[must_use]
+    pub fn of_index(shards: BTreeMap<String, BTreeSet<String>>) -> Self {
+        Self { shards, ..Self::new(Vec::new()) }
     }
 
     /// The tensor called `name`.

@@ -100,7 +100,8 @@ pub(super) fn publish(task: &Task, results: Results<'_>) -> Result<Vec<OutputFil
 
 /// The fused network as PyTorch source.
 fn source(graph: &Graph, report: &Report) -> Option<String> {
-    let options = Options { normalize: report.normalize.clone(), weights: Some(MODEL_FILE.to_owned()) };
+    let options =
+        Options { normalize: report.normalize.clone(), weights: Some(MODEL_FILE.to_owned()), ..Options::default() };
     python::source(graph, &options).ok()
 }
 

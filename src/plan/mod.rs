@@ -1,5 +1,6 @@
 //! A fusion job as data: what was requested, what that means in full for its files, and what it will take.
 
+pub mod assembly;
 mod averaging;
 pub mod comparison;
 pub mod compensation;

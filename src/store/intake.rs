@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::model::formats::foreign::{RECOGNISED_BYTES, is_safetensors};
 use crate::model::formats::safetensors::{PREFIX_BYTES, header_bytes, read_header};
-use crate::model::formats::{Format, FormatError, read_layout, recognise};
+use crate::model::formats::{Format, FormatError, index, read_layout, recognise};
 use crate::model::header::CheckpointHeader;
 use crate::tensors::map;
 
@@ -75,7 +75,7 @@ impl Gate {
             let head = std::mem::take(head);
             *self = match recognise(&head)? {
                 Format::Safetensors => Self::Safetensors { head: Vec::new(), total: *total },
-                Format::Zip | Format::Tar | Format::PyTorchLegacy | Format::Onnx => Self::Whole,
+                Format::Zip | Format::Tar | Format::PyTorchLegacy | Format::Onnx | Format::Index => Self::Whole,
             };
             self.look(&head)?;
         }
@@ -111,7 +111,12 @@ fn whole_header(file: &File, length: u64) -> Result<CheckpointHeader, IntakeErro
         file.read_exact_at(&mut block[..part], offset)?;
         offset += part as u64;
     }
-    Ok(read_layout(&map(file)?)?.header)
+    let bytes = map(file)?;
+    Ok(match recognise(&bytes).map_err(FormatError::from)? {
+        // Its shards are files of their own here.
+        Format::Index => CheckpointHeader::of_index(index::parse(&bytes).map_err(FormatError::from)?),
+        _ => read_layout(&bytes)?.header,
+    })
 }
 
 /// Moves bytes over until `head` has `length` of them.

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::files::{FileRow, Kind, StoredFile};
+use super::idempotency::{self, Earlier, RequestKey};
 use super::intake::Complete;
 use super::staging::Staging;
 use super::{Blobs, Database, StoreError, tenants};
@@ -12,7 +13,7 @@ use crate::domain::access::Tenant;
 use crate::domain::clock::SharedClock;
 use crate::domain::id::{CheckpointId, DatasetId, UploadId};
 use crate::domain::name::FileName;
-use crate::domain::problem::Problem;
+use crate::domain::problem::{Code, Problem};
 use crate::domain::quota::{Quota, TenantResource};
 
 /// What came of publishing.
@@ -37,6 +38,8 @@ pub struct Destination<'a> {
     pub name: &'a FileName,
     /// The owner's labels.
     pub labels: &'a BTreeMap<String, String>,
+    /// The key of the request that makes it, if it has one.
+    pub key: Option<&'a RequestKey>,
 }
 
 /// Publishes uploads.
@@ -140,6 +143,14 @@ impl Publisher {
             ),
         };
         let mut transaction = self.database.write().await?;
+        if let Some(key) = destination.key {
+            let before = idempotency::find(&mut transaction, destination.tenant, key, file.created_at).await?;
+            if before.is_some_and(|_: Earlier<CheckpointId>| true) {
+                let detail = "Another request with this Idempotency-Key has just made something.";
+                return Ok(Some(Problem::new(Code::IdempotencyKeyReused, detail)));
+            }
+            idempotency::take(&mut transaction, destination.tenant, key, &file.id, file.created_at).await?;
+        }
         let quota = tenants::quota(&mut transaction, destination.tenant, self.quota).await?;
         let limited = quota.limited(&[TenantResource::Bytes, TenantResource::Files]);
         let usage = tenants::usage(&mut transaction, destination.tenant, &limited, Some(id)).await?;

@@ -2,72 +2,28 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use memmap2::Mmap;
 use rayon::prelude::*;
 
-use crate::domain::problem::{Code, Problem};
-use crate::model::formats::{self, FormatError};
+use crate::model::formats::{self, Files};
 use crate::model::header::{CheckpointHeader, TensorInfo};
 use crate::model::prefix;
+use crate::tensors::beside::CheckpointFiles;
+use crate::tensors::error::CheckpointError;
 use crate::tensors::unpacked::{self, Stored};
-use crate::tensors::{Elements, Weights, convert, map};
+use crate::tensors::{Elements, Weights, convert};
 
 /// Elements that are checked at once.
 const CHECKED: usize = 1 << 18;
 /// The exponent of an f32.
 const EXPONENT: u32 = 0x7f80_0000;
 
-/// Why a checkpoint cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum CheckpointError {
-    /// The file system refused.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What it said.
-        source: std::io::Error,
-    },
-    /// The gate refused.
-    #[error(transparent)]
-    Format(#[from] FormatError),
-    /// There is no such tensor.
-    #[error("there is no tensor `{0}`")]
-    Missing(String),
-    /// Weights must be floats.
-    #[error("tensor `{0}` holds integers where weights are expected")]
-    NotFloat(String),
-    /// NaN or infinity.
-    #[error("tensor `{name}` holds {value} at index {index}; weights must be finite")]
-    NonFinite {
-        /// The tensor.
-        name: String,
-        /// Position of the first such element, row-major.
-        index: usize,
-        /// What stands there, after conversion to f32.
-        value: f32,
-    },
-}
-
-impl From<CheckpointError> for Problem {
-    fn from(error: CheckpointError) -> Self {
-        let code = match &error {
-            CheckpointError::NonFinite { .. } => Code::NonFiniteWeights,
-            CheckpointError::Io { source, .. } => Code::of_system(source),
-            CheckpointError::Format(FormatError::Io { code, .. }) => *code,
-            _ => Code::InvalidCheckpoint,
-        };
-        Self::new(code, error.to_string())
-    }
-}
-
-/// An open, finished checkpoint file.
+/// An open, finished checkpoint: one file, or several that one of them names.
 #[derive(Debug)]
 pub struct Checkpoint {
-    map: Mmap,
+    maps: Vec<Mmap>,
     header: CheckpointHeader,
     metadata: BTreeMap<String, String>,
     /// By each tensor's name: its position in the header's list, and its elements.
@@ -75,19 +31,23 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Maps the checkpoint `path`, of any format, and passes it through the gate. The file must be complete and stay as it is.
-    /// Tensors that the format does not store row by row are copied to memory.
+    /// Maps the checkpoint `path`, of any format, with the files beside it that it names, and passes it through the gate. The files
+    /// must be complete and stay as they are. Tensors that the format does not store row by row are copied to memory.
     ///
     /// # Errors
-    /// When the file cannot be read or the gate refuses it.
+    /// When a file cannot be read or the gate refuses it.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
-        let io = |source| CheckpointError::Io { path: path.to_owned(), source };
-        let map = map(&File::open(path).map_err(io)?).map_err(io)?;
-        let layout = formats::read_layout(&map)?;
-        let places = unpacked::stored(&map, &layout.header.tensors, layout.places)?;
+        let CheckpointFiles { names, maps, .. } = CheckpointFiles::open(path)?;
+        let mut files = Files::default();
+        for map in &maps {
+            files.push(map);
+        }
+        let others = names.iter().map(String::as_str).zip(maps[1..].iter().map(|map| &map[..]));
+        let layout = formats::read_files(&maps[0], &others.collect::<Vec<_>>())?;
+        let places = unpacked::stored(&files, &layout.header.tensors, layout.places)?;
         let names = layout.header.tensors.iter().map(|info| info.name.clone());
         let places = names.zip(places.into_iter().enumerate()).collect();
-        Ok(Self { map, header: layout.header, metadata: layout.metadata, places })
+        Ok(Self { maps, header: layout.header, metadata: layout.metadata, places })
     }
 
     /// The same with the prefix `to` before all names, in place of the one that wrappers have put there.
@@ -152,7 +112,7 @@ impl Checkpoint {
     pub fn bytes(&self, name: &str) -> Result<(&TensorInfo, &[u8]), CheckpointError> {
         let (index, stored) = self.places.get(name).ok_or_else(|| CheckpointError::Missing(name.to_owned()))?;
         let bytes = match stored {
-            Stored::Mapped(range) => &self.map[range.clone()],
+            Stored::Mapped { file, range } => &self.maps[*file][range.clone()],
             Stored::Owned(bytes) => bytes,
         };
         Ok((&self.header.tensors[*index], bytes))

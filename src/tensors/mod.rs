@@ -1,8 +1,10 @@
 //! Weights: checkpoint files that are memory-mapped, state dicts that live in memory, and how one becomes the other.
 
+mod beside;
 mod checkpoint;
 mod convert;
 mod elements;
+mod error;
 mod map;
 mod number;
 #[cfg(test)]
@@ -15,13 +17,15 @@ mod write;
 
 use std::borrow::Cow;
 
-pub use checkpoint::{Checkpoint, CheckpointError};
+pub use beside::CheckpointFiles;
+pub use checkpoint::Checkpoint;
 pub use elements::Elements;
+pub use error::CheckpointError;
 pub use map::map;
 pub use number::Number;
 pub use state_dict::{StateDict, StateDictError};
 pub use stream::{Make, MakeRow, Rows, write_rows};
-pub use write::{Written, sort_for_file};
+pub use write::Written;
 
 /// Anything that weights can be read from by their name in the `state_dict`.
 pub trait Weights: Sync {

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::model::formats::safetensors;
 use crate::model::header::{Dtype, TensorInfo};
 use crate::tensors::state_dict::StateDictError;
-use crate::tensors::write::{Written, sort_for_file};
+use crate::tensors::write::Written;
 use crate::tensors::{Number, convert};
 
 /// Bytes of a block, but for rows that are longer. Small enough for a core's cache: a block is written while it is there.
@@ -101,7 +101,7 @@ pub fn write_rows(
     let integers =
         counters.iter().map(|(name, _)| TensorInfo { name: name.clone(), dtype: Dtype::I64, shape: Vec::new() });
     let mut infos: Vec<TensorInfo> = floats.chain(integers).collect();
-    sort_for_file(&mut infos);
+    safetensors::sort_for_file(&mut infos);
     let sources = Sources {
         rows: tensors.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect(),
         counters: counters.iter().map(|(name, count)| (name.as_str(), *count)).collect(),

@@ -1,44 +1,59 @@
-//! The row-major, little-endian bytes of every tensor of a file: where they lie in it, or copied to memory.
+//! The row-major, little-endian bytes of every tensor of some files: where they lie in them, or copied to memory.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::model::formats::archive::{ArchiveError, Deflated};
-use crate::model::formats::{FormatError, Packed, Place, Source};
+use crate::model::formats::{Files, FormatError, Packed, Place, Source};
 use crate::model::header::TensorInfo;
 use crate::tensors::strided::row_major;
 
 /// Where the row-major bytes of a tensor are.
 #[derive(Debug)]
 pub(super) enum Stored {
-    /// There, in the file.
-    Mapped(Range<usize>),
+    /// There, in a file.
+    Mapped {
+        /// Its place in the list of files.
+        file: usize,
+        /// Where in it.
+        range: Range<usize>,
+    },
     /// In memory.
     Owned(Vec<u8>),
 }
 
-/// The bytes of every tensor of the file `bytes`, in the order of `tensors`. No more than one deflated storage is held at a
-/// time.
+/// The bytes of every tensor of `files`, in the order of `tensors`. No more than one deflated storage is held at a time.
 ///
 /// # Errors
 /// When something deflated is damaged.
-pub(super) fn stored(bytes: &[u8], tensors: &[TensorInfo], places: Vec<Place>) -> Result<Vec<Stored>, FormatError> {
+pub(super) fn stored(
+    files: &Files<'_>,
+    tensors: &[TensorInfo],
+    places: Vec<Place>,
+) -> Result<Vec<Stored>, FormatError> {
     let mut stored: Vec<Stored> = places.iter().map(|_| Stored::Owned(Vec::new())).collect();
     let mut places: Vec<(usize, Place)> = places.into_iter().enumerate().collect();
     places.sort_by_key(|(_, place)| deflated(place).map(|source| source.begin));
     let mut inflated: Option<(Deflated, Vec<u8>)> = None;
     for (index, place) in places {
         let info = &tensors[index];
+        let outside = |end| FormatError::Outside { name: info.name.clone(), end, len: files.len() };
         stored[index] = match place {
-            Place::Span { begin, end } => Stored::Mapped(begin as usize..end as usize),
-            Place::Strided { begin, strides } => Stored::Owned(row_major(bytes, info, begin as usize, &strides)),
+            Place::Span { begin, end } => {
+                let (file, first) = files.locate(begin).ok_or_else(|| outside(end))?;
+                Stored::Mapped { file, range: first..first + (end - begin) as usize }
+            }
+            Place::Strided { begin, strides } => {
+                let bytes = files.from(begin).ok_or_else(|| outside(begin))?;
+                Stored::Owned(row_major(bytes, info, 0, &strides))
+            }
             Place::Owned(owned) => Stored::Owned(owned),
             Place::Packed(packed) => {
                 let source = match packed.source {
-                    Source::Plain { begin, end } => Cow::Borrowed(&bytes[begin as usize..end as usize]),
+                    Source::Plain { begin, end } => Cow::Borrowed(files.get(begin, end).ok_or_else(|| outside(end))?),
                     Source::Deflated(source) => {
                         let kept = inflated.take().filter(|(kept, _)| *kept == source);
-                        let kept = kept.map_or_else(|| inflate(&source, bytes, &info.name), Ok)?;
+                        let kept = kept.map_or_else(|| inflate(&source, files, &info.name), Ok)?;
                         Cow::Borrowed(&inflated.insert(kept).1[..])
                     }
                 };
@@ -56,8 +71,8 @@ fn deflated(place: &Place) -> Option<Deflated> {
     }
 }
 
-fn inflate(source: &Deflated, bytes: &[u8], name: &str) -> Result<(Deflated, Vec<u8>), FormatError> {
-    let unpacked = source.unpack(bytes).ok_or_else(|| ArchiveError::DamagedEntry(name.to_owned()))?;
+fn inflate(source: &Deflated, files: &Files<'_>, name: &str) -> Result<(Deflated, Vec<u8>), FormatError> {
+    let unpacked = source.unpack(files).ok_or_else(|| ArchiveError::DamagedEntry(name.to_owned()))?;
     Ok((*source, unpacked))
 }
 

@@ -11,7 +11,6 @@ use sha2::{Digest, Sha256};
 
 use crate::model::formats::safetensors;
 use crate::model::header::{Dtype, TensorInfo};
-use crate::model::natural;
 use crate::tensors::state_dict::{StateDictError, tensor_error};
 
 /// Elements that are converted to bytes at once.
@@ -39,7 +38,7 @@ pub(super) fn safetensors(
         shape: tensor.dims().to_vec(),
     };
     let mut infos: Vec<TensorInfo> = tensors.iter().map(info).collect();
-    sort_for_file(&mut infos);
+    safetensors::sort_for_file(&mut infos);
     let io = |source| StateDictError::Write { path: path.to_owned(), source };
     let file = File::create(path).map_err(io)?;
     let mut sink = Hashing { inner: BufWriter::with_capacity(1 << 20, file), digest: Sha256::new(), bytes: 0 };
@@ -51,11 +50,6 @@ pub(super) fn safetensors(
     sink.flush().map_err(io)?;
     sink.inner.get_ref().sync_all().map_err(io)?;
     Ok(Written { sha256: hex::encode(sink.digest.finalize()), bytes: sink.bytes })
-}
-
-/// Wide elements first, so that every tensor is aligned; natural order among equals.
-pub fn sort_for_file(infos: &mut [TensorInfo]) {
-    infos.sort_by(|a, b| b.dtype.size().cmp(&a.dtype.size()).then_with(|| natural::compare(&a.name, &b.name)));
 }
 
 /// Writes the elements of a contiguous tensor as `dtype`.

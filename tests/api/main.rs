@@ -12,6 +12,7 @@ mod jobs;
 mod networks;
 mod reference;
 mod service;
+mod shards;
 mod slow;
 mod tenants;
 mod upkeep;

@@ -11,7 +11,7 @@ use engraft::model::graph::{Graph, MAX_NODES, json as graph_json};
 use engraft::model::groups::MAX_UNITS;
 use engraft::model::parameters;
 use engraft::tensors::{Checkpoint, Weights};
-use reqwest::header::{CONTENT_TYPE, ETAG, IF_RANGE, LOCATION, RANGE};
+use reqwest::header::{CONTENT_DISPOSITION, CONTENT_TYPE, ETAG, IF_RANGE, LOCATION, RANGE};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -155,6 +155,7 @@ async fn a_fused_model_leaves_in_every_format_and_comes_back() {
     let mut tags = BTreeSet::new();
     for (format, media_type) in [
         ("safetensors", "octet-stream"),
+        ("safetensors&shards=2", "octet-stream"),
         ("pt", "octet-stream"),
         ("onnx", "octet-stream"),
         ("py", "python"),
@@ -165,13 +166,15 @@ async fn a_fused_model_leaves_in_every_format_and_comes_back() {
         let header = |name| answer.headers()[name].to_str().expect("text").to_owned();
         assert!(header(CONTENT_TYPE).contains(media_type), "{format}");
         assert!(tags.insert(header(ETAG)), "{format}: its own tag");
+        let end = if format.contains("shards") { "tar" } else { format };
+        assert!(header(CONTENT_DISPOSITION).ends_with(&format!(".{end}\"")), "{format}");
         let (tag, whole) = (header(ETAG), answer.bytes().await.expect("bytes"));
         let rest = get(format).header(RANGE, "bytes=7-").header(IF_RANGE, tag).send().await.expect("an answer");
         assert_eq!(rest.status(), StatusCode::PARTIAL_CONTENT, "{format}");
         assert_eq!(rest.bytes().await.expect("bytes"), whole[7..], "{format}: the same bytes again");
-        if let "pt" | "onnx" = format {
+        if let "pt" | "onnx" | "tar" = end {
             // The whole way in: a member like any other.
-            let name = format!("fused.{format}");
+            let name = format!("fused.{end}");
             let put = app.put(&format!("/v1/checkpoints/{name}"), whole.to_vec()).send().await.expect("an answer");
             assert_eq!(put.status(), StatusCode::CREATED, "{format}");
             let again = json!({"members": [name, members[0]], "architecture": {"graph": first}});
@@ -181,9 +184,13 @@ async fn a_fused_model_leaves_in_every_format_and_comes_back() {
     }
     let card = app.get(&format!("{job}/card")).send().await.expect("an answer").text().await.expect("text");
     assert!(card.contains("license: unknown") && card.contains("model.py"), "{card}");
-    for (query, pointer) in
-        [("format=h5", "/query/format"), ("normalize=true", "/query/normalize"), ("x=1", "/query/x")]
-    {
+    for (query, pointer) in [
+        ("format=h5", "/query/format"),
+        ("normalize=true", "/query/normalize"),
+        ("x=1", "/query/x"),
+        ("shards=0", "/query/shards"),
+        ("format=pt&shards=2", "/query/shards"),
+    ] {
         let answer = app.get(&format!("{job}/model?{query}")).send().await.expect("an answer");
         assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY, "{query}");
         let problem: Value = answer.json().await.expect("JSON");

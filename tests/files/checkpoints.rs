@@ -22,7 +22,7 @@ fn refusal(name: &str) -> String {
 }
 
 /// Checks that both hold the same tensors: names, types, shapes and every element.
-fn compare(name: &str, found: &Checkpoint, expected: &Checkpoint) {
+pub(crate) fn compare(name: &str, found: &Checkpoint, expected: &Checkpoint) {
     let names = |header: &CheckpointHeader| header.tensors.iter().map(|info| info.name.clone()).collect::<Vec<_>>();
     assert_eq!(names(found.header()), names(expected.header()), "{name}");
     for (found_info, info) in found.header().tensors.iter().zip(&expected.header().tensors) {
@@ -92,8 +92,8 @@ fn what_cannot_be_read_says_what_to_do() {
         ("pickle.pkl", "a pickle, not a checkpoint"),
         ("other.zip", "a zip archive that holds no checkpoint"),
         ("unindexed.zip", "several files of weights without an index"),
-        ("lacks_a_shard.zip", "lacks shards that its index names: `model-00002-of-00002.safetensors`"),
-        ("lacks_a_shard.tar", "lacks shards that its index names: `model-00002-of-00002.safetensors`"),
+        ("lacks_a_shard.zip", "which are missing: `model-00002-of-00002.safetensors`"),
+        ("lacks_a_shard.tar", "which are missing: `model-00002-of-00002.safetensors`"),
         ("within.zip", "in which `model/pytorch_model.bin` lies"),
         ("objects.npz", "array `w`: its element type is"),
         ("array.npy", "a single NumPy array"),
@@ -177,7 +177,7 @@ fn hostile_pickles_are_refused() {
 }
 
 /// Where the directory of the zip archive `file` has the entry whose name ends with `name`.
-fn directory_entry(file: &[u8], name: &[u8]) -> usize {
+pub(crate) fn directory_entry(file: &[u8], name: &[u8]) -> usize {
     let is = |at: &usize| {
         let length = usize::from(file[at + 28]);
         file[*at..].starts_with(b"PK\x01\x02") && file[at + 46..at + 46 + length].ends_with(name)

@@ -198,7 +198,7 @@ fn models_leave_in_the_format_that_their_name_says() {
     };
     let told = fails(folder, &fuse("fused.h5"));
     assert!(
-        told.contains(".safetensors, .pt, .onnx, .py") && !told.contains("load"),
+        told.contains(".safetensors, .tar, .pt, .onnx, .py") && !told.contains("load"),
         "before anything is read: {told}"
     );
     assert!(fails(folder, &fuse("fused.json")).contains("holds no weights"));

@@ -1,5 +1,6 @@
 //! Files in and out: datasets, networks as JSON, the pipeline from files to files, commands.
 
+mod beside;
 mod checkpoints;
 mod commands;
 #[path = "../common/mod.rs"]

@@ -4,6 +4,7 @@
 //! it is used, since the network is computed in f32 here, too. The batch is left open.
 
 mod attention;
+mod data;
 mod emitter;
 mod message;
 mod operations;
@@ -79,8 +80,84 @@ impl From<OnnxExportError> for Problem {
     }
 }
 
-/// Writes `graph` with its `weights` as an ONNX model: input `input`, N x the input shape; output `logits`, N x the output
-/// shape. Equal networks become equal bytes. Weights are read one tensor at a time.
+/// A network as the parts of an ONNX file, but for the weights: input `input`, N x the input shape; output `logits`, N x the output
+/// shape. Equal networks become equal bytes.
+pub struct OnnxFile<'a> {
+    weights: &'a dyn Weights,
+    /// The graph's fields before its tensors, and behind them.
+    head: Vec<u8>,
+    tail: Vec<u8>,
+    initializers: Vec<Initializer>,
+    /// Of each tensor what stands before its data, and how many bytes of data follow.
+    fronts: Vec<(Vec<u8>, u64)>,
+}
+
+impl std::fmt::Debug for OnnxFile<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OnnxFile").field("bytes", &self.bytes()).finish_non_exhaustive()
+    }
+}
+
+impl<'a> OnnxFile<'a> {
+    /// Of `graph` with its `weights`; `normalize` becomes a part of it.
+    ///
+    /// # Errors
+    /// See [`OnnxExportError`].
+    pub fn new(
+        graph: &Graph,
+        weights: &'a dyn Weights,
+        normalize: Option<&Normalize>,
+    ) -> Result<Self, OnnxExportError> {
+        let mut emitter = Emitter::new(graph, weights);
+        emitter.run(normalize)?;
+        let (mut head, initializers) = emitter.finish();
+        put_bytes(&mut head, 2, b"network");
+        let mut tail = Vec::new();
+        put_bytes(&mut tail, 11, &message::value_info(INPUT, graph.input_shape()));
+        put_bytes(&mut tail, 12, &message::value_info(OUTPUT, graph.shape(graph.output())));
+        let fronts = initializers.iter().map(front).collect();
+        Ok(Self { weights, head, tail, initializers, fronts })
+    }
+
+    /// How the file begins: all before the fields of the graph.
+    fn start(&self) -> (Vec<u8>, u64) {
+        let data = self.fronts.iter().map(|(front, data)| front.len() as u64 + data).sum::<u64>();
+        let graph = (self.head.len() + self.tail.len()) as u64 + data;
+        let mut start = message::model_head();
+        put_length(&mut start, 7, graph);
+        let bytes = start.len() as u64 + graph;
+        (start, bytes)
+    }
+
+    /// Length of the file with all weights in it.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.start().1
+    }
+
+    /// Writes the file with all weights in it, which are read one tensor at a time.
+    ///
+    /// # Errors
+    /// When it would be larger than a message may be, before the first byte is written; when a weight cannot be read, or writing fails.
+    pub fn write(&self, out: &mut impl Write) -> Result<(), OnnxExportError> {
+        let (start, bytes) = self.start();
+        if bytes > MAX_MESSAGE {
+            return Err(OnnxExportError::TooLarge(bytes));
+        }
+        out.write_all(&start)?;
+        out.write_all(&self.head)?;
+        for (initializer, (front, _)) in self.initializers.iter().zip(&self.fronts) {
+            out.write_all(front)?;
+            match &initializer.source {
+                Source::Bytes(bytes) => out.write_all(bytes)?,
+                Source::Weight(name) => write_elements(&self.weights.elements(name)?, out)?,
+            }
+        }
+        Ok(out.write_all(&self.tail)?)
+    }
+}
+
+/// Writes `graph` with its `weights` as one ONNX file.
 ///
 /// # Errors
 /// See [`OnnxExportError`]; but for a failing `out`, before the first byte is written.
@@ -90,33 +167,7 @@ pub fn write_onnx(
     normalize: Option<&Normalize>,
     out: &mut impl Write,
 ) -> Result<(), OnnxExportError> {
-    let mut emitter = Emitter::new(graph, weights);
-    emitter.run(normalize)?;
-    let (nodes, initializers) = emitter.finish();
-    let mut tail = Vec::new();
-    put_bytes(&mut tail, 11, &message::value_info(INPUT, graph.input_shape()));
-    put_bytes(&mut tail, 12, &message::value_info(OUTPUT, graph.shape(graph.output())));
-    let mut head = nodes;
-    put_bytes(&mut head, 2, b"network");
-    let fronts: Vec<(Vec<u8>, u64)> = initializers.iter().map(front).collect();
-    let data = fronts.iter().map(|(front, data)| front.len() as u64 + data).sum::<u64>();
-    let len = (head.len() + tail.len()) as u64 + data;
-    let mut start = message::model_head();
-    put_length(&mut start, 7, len);
-    let whole = start.len() as u64 + len;
-    if whole > MAX_MESSAGE {
-        return Err(OnnxExportError::TooLarge(whole));
-    }
-    out.write_all(&start)?;
-    out.write_all(&head)?;
-    for (initializer, (front, _)) in initializers.iter().zip(&fronts) {
-        out.write_all(front)?;
-        match &initializer.source {
-            Source::Bytes(bytes) => out.write_all(bytes)?,
-            Source::Weight(name) => write_elements(&weights.elements(name)?, out)?,
-        }
-    }
-    Ok(out.write_all(&tail)?)
+    OnnxFile::new(graph, weights, normalize)?.write(out)
 }
 
 /// What stands before the data of an initializer in its graph, and how many bytes of data follow.
@@ -144,6 +195,8 @@ fn dtype(elements: &Elements<'_>) -> Dtype {
 fn write_elements(elements: &Elements<'_>, out: &mut impl Write) -> io::Result<()> {
     match elements {
         Elements::Bytes { bytes, .. } => out.write_all(bytes),
+        // As memory has them where that has the file's order of bytes.
+        Elements::Floats(values) if cfg!(target_endian = "little") => out.write_all(bytemuck::cast_slice(values)),
         Elements::Floats(values) => values.chunks(CHUNK).try_for_each(|values| {
             let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
             out.write_all(&bytes)

@@ -161,7 +161,8 @@ mod tests {
     #[test]
     fn a_source_reads_like_what_a_person_writes() {
         let normalize = Some(Normalize { mean: vec![0.5], std: vec![0.25] });
-        let text = source(&network("stem"), &Options { normalize, weights: None }).expect("a source");
+        let text =
+            source(&network("stem"), &Options { normalize, weights: None, ..Options::default() }).expect("a source");
         for part in [
             "outputs = network(normalize(inputs))  # [N, 2], for inputs of shape [N, 3, 4, 4]\n",
             "MEAN = [0.5]\nSTD = [0.25]\n",
@@ -184,7 +185,11 @@ mod tests {
         assert!(of(hostile).contains(r#"self.add_module("x\"]); import os #\n", nn.Conv2d("#));
         let deep = "a.".repeat(50) + "b";
         assert!(source(&network(&deep), &Options::default()).is_err());
-        let wrong = Options { normalize: Some(Normalize { mean: vec![0.5; 2], std: vec![0.5; 2] }), weights: None };
+        let wrong = Options {
+            normalize: Some(Normalize { mean: vec![0.5; 2], std: vec![0.5; 2] }),
+            weights: None,
+            ..Options::default()
+        };
         assert!(source(&network("stem"), &wrong).is_err());
     }
 }

@@ -1,17 +1,20 @@
 //! The fused model, in every format: `GET /v1/jobs/{id}/model`.
 
+use std::num::NonZeroUsize;
+
 use axum::response::{IntoResponse, Response};
 
 use super::artifacts::{artifact, send};
 use super::{unknown_parameter, wrong_parameter};
 use crate::domain::problem::{Code, Problem};
-use crate::export::{ExportFormat, Options};
+use crate::export::{ExportFormat, Options, Packing};
 use crate::http::addressed::Addressed;
 use crate::http::download::{Content, Download, Selector};
 use crate::http::exports::Source;
 use crate::http::listing::{RawQuery, pairs};
 use crate::http::shared_responses::{NeedsSuccess, SendsFile};
 use crate::http::views::problem::ProblemView;
+use crate::model::formats::limits::MAX_FILES;
 use crate::settings::Normalize;
 
 /// What the fused model is called on the client's disk, but for the end of the name.
@@ -22,13 +25,16 @@ const MODEL_FILE: &str = "fused.safetensors";
 ///
 /// The model is a safetensors file with the tensor names of the members, or what `format` says: `pt` is a `state_dict` for
 /// `torch.load`, `onnx` runs in onnxruntime, `py` is the source of its PyTorch module and `json` its graph; the last three need a network
-/// that is known. `Range`, `If-Range` and `If-None-Match` work as in RFC 9110, so that `curl -C - -o fused.safetensors` resumes a
+/// that is known. `tar`, or `shards=N`, is a tar of at most N files of safetensors with `model.safetensors.index.json`. An ONNX model of 2 GiB and
+/// more is a tar of `model.onnx` and `model.onnx.data`. `Range`, `If-Range` and `If-None-Match` work as in RFC 9110, so that `curl -C - -o fused.safetensors` resumes a
 /// download.
 #[utoipa::path(get, path = "/v1/jobs/{id}/model", operation_id = "getJobModel", tag = "Jobs",
     params(
         ("id" = String, Path, description = "The id of the job.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c"),
         ("format" = Option<String>, Query,
-            description = "The format: `safetensors` (unless given), `pt`, `onnx`, `py` or `json`.", example = "onnx"),
+            description = "The format: `safetensors` (unless given), `tar` (the same in shards), `pt`, `onnx`, `py` or `json`.", example = "onnx"),
+        ("shards" = Option<usize>, Query,
+            description = "In how many files of safetensors the model comes at most; unless given, in as many as keep them below 5 GB.", example = 2),
         ("normalize" = Option<bool>, Query,
             description = "Whether an ONNX model takes its inputs before the job's normalisation, which then is a part of it.", example = true),
         ("Range" = Option<String>, Header, description = "Which bytes to send.", example = "bytes=1048576-")),
@@ -41,12 +47,12 @@ pub(super) async fn model(
     RawQuery(query): RawQuery,
     selector: Selector,
 ) -> Result<Response, Problem> {
-    let Wanted { format, normalize } = Wanted::parse(&query)?;
-    match format {
+    let wanted = Wanted::parse(&query)?;
+    match wanted.format {
         ExportFormat::Safetensors => send(&request, &selector, "model", MODEL_FILE).await,
         ExportFormat::Architecture => send(&request, &selector, "architecture", "architecture.json").await,
         ExportFormat::Python if has(&request, SOURCE).await? => send(&request, &selector, SOURCE, SOURCE).await,
-        format => converted(&request, &selector, format, normalize).await,
+        _ => converted(&request, &selector, wanted).await,
     }
 }
 
@@ -71,11 +77,12 @@ const SOURCE: &str = "model.py";
 struct Wanted {
     format: ExportFormat,
     normalize: bool,
+    shards: Option<NonZeroUsize>,
 }
 
 impl Wanted {
     fn parse(query: &str) -> Result<Self, Problem> {
-        let mut wanted = Self { format: ExportFormat::Safetensors, normalize: false };
+        let mut wanted = Self { format: ExportFormat::Safetensors, normalize: false, shards: None };
         for (name, value) in pairs(query) {
             match name.as_str() {
                 "format" => {
@@ -89,14 +96,23 @@ impl Wanted {
                         .parse()
                         .map_err(|_| wrong_parameter("normalize", format!("expected true or false, got `{value}`")))?;
                 }
-                other => return Err(unknown_parameter(other, "format and normalize")),
+                "shards" => {
+                    let shards = value.parse().ok().filter(|shards: &NonZeroUsize| shards.get() <= MAX_FILES);
+                    let expected = || wrong_parameter("shards", format!("expected 1 to {MAX_FILES}, got `{value}`"));
+                    wanted.shards = Some(shards.ok_or_else(expected)?);
+                }
+                other => return Err(unknown_parameter(other, "format, normalize and shards")),
             }
         }
         if wanted.normalize && wanted.format != ExportFormat::Onnx {
             let detail = "only an ONNX model takes its normalisation in; the source has a function for it".to_owned();
             return Err(wrong_parameter("normalize", detail));
         }
-        Ok(wanted)
+        match (wanted.shards, wanted.format) {
+            (None, _) | (_, ExportFormat::Shards) => Ok(wanted),
+            (_, ExportFormat::Safetensors) => Ok(Self { format: ExportFormat::Shards, ..wanted }),
+            _ => Err(wrong_parameter("shards", "only files of safetensors are written in shards".to_owned())),
+        }
     }
 }
 
@@ -104,8 +120,7 @@ impl Wanted {
 async fn converted(
     request: &Addressed,
     selector: &Selector,
-    format: ExportFormat,
-    normalize: bool,
+    Wanted { format, normalize, shards }: Wanted,
 ) -> Result<Response, Problem> {
     let (state, model) = (&request.state, artifact(request, "model").await?);
     let architecture = match artifact(request, "architecture").await {
@@ -132,14 +147,22 @@ async fn converted(
         sha256: model.sha256,
         architecture,
         format,
-        options: Options { normalize: normalization, weights: Some(MODEL_FILE.to_owned()) },
+        options: Options {
+            normalize: normalization,
+            weights: Some(MODEL_FILE.to_owned()),
+            shards,
+            ..Options::default()
+        },
     };
     let made = state.exports.get(source).await?;
     let download = Download {
         bytes: made.bytes,
         sha256: made.sha256.clone(),
         media_type: format.media_type().to_owned(),
-        file_name: format!("{MODEL}.{}", format.extension()),
+        file_name: match made.packing {
+            Packing::Alone => format!("{MODEL}.{}", format.extension()),
+            Packing::Tar => format!("{MODEL}.tar"),
+        },
         content: Content::Made(made),
     };
     download.respond(state, selector).await

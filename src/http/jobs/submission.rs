@@ -38,7 +38,7 @@ pub(in crate::http) async fn read(state: &AppState, caller: &Caller, body: &Valu
         let detail = format!("no worker offers `{}`; GET /v1/workers lists the devices", request.device);
         faults.push(Fault::new("/device", FaultCode::NoSuchDevice, detail));
     }
-    if files.members.len() < request.members.len() {
+    if files.members.len() < request.members.len() || files.members.iter().any(is_index) {
         return Err(Problem::faults(faults));
     }
     match resolve(request, &files.inputs()) {
@@ -62,7 +62,10 @@ async fn look_up(
     let mut files = Files::default();
     for (index, name) in request.members.iter().enumerate() {
         match state.checkpoints.find(&caller.tenant, name).await? {
-            Some(checkpoint) => files.members.push(checkpoint),
+            Some(checkpoint) => {
+                faults.extend(index_alone(format!("/members/{index}"), &checkpoint));
+                files.members.push(checkpoint);
+            }
             None => faults.push(unknown(format!("/members/{index}"), FaultCode::UnknownCheckpoint, "checkpoint", name)),
         }
     }
@@ -87,6 +90,20 @@ async fn look_up(
         }
     }
     Ok(files)
+}
+
+/// Whether a file is an index of shards, without them.
+fn is_index(file: &StoredCheckpoint) -> bool {
+    !file.header.shards.is_empty()
+}
+
+/// Why an index cannot be a member.
+fn index_alone(pointer: String, file: &StoredCheckpoint) -> Option<Fault> {
+    let name = &file.file.name;
+    let detail = format!(
+        "`{name}` is an index of shards, without tensors: POST /v1/checkpoints with {{\"index\": \"{name}\", \"name\": …}} puts them together"
+    );
+    is_index(file).then(|| Fault::new(pointer, FaultCode::InvalidValue, detail))
 }
 
 /// Why a file cannot be a reference.

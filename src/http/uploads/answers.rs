@@ -21,7 +21,7 @@ use crate::store::files::{Deletion, Kind, StoredFile};
 pub struct FileBytes(Vec<u8>);
 
 /// `ETag`, `Repr-Digest` and `Location` of a file.
-fn file_headers(kind: Kind, file: &StoredFile) -> HeaderMap {
+pub(in crate::http) fn file_headers(kind: Kind, file: &StoredFile) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(header::ETAG, etag(&file.sha256));
     headers.insert(REPR_DIGEST, repr_digest(&file.sha256));

@@ -3,14 +3,17 @@
 
 mod announced;
 mod answers;
+mod assembled;
 mod incoming;
 mod put;
 mod receive;
 mod refusal;
 mod unfinished;
 
-pub(super) use answers::presence;
 pub use answers::{FileBytes, absent, deleted, download, uploaded};
+pub(super) use answers::{file_headers, presence};
+pub(super) use assembled::{Assembled, assembled};
+pub use put::UploadOutcome;
 pub(super) use put::put;
 pub use refusal::Refusal;
 pub(super) use unfinished::routes;

@@ -19,6 +19,7 @@ use crate::http::auth::Caller;
 use crate::http::listing;
 use crate::http::state::AppState;
 use crate::store::files::{Kind, StoredFile};
+use crate::store::idempotency::RequestKey;
 use crate::store::intake::{Complete, Gate, Intake};
 use crate::store::publish::{Destination, Published};
 use crate::store::staging::{Held, free_bytes};
@@ -70,14 +71,17 @@ fn parse_name(text: &str) -> Result<FileName, Problem> {
 }
 
 /// One upload request.
-struct Put {
-    state: AppState,
-    caller: Caller,
-    kind: Kind,
-    name: FileName,
-    labels: BTreeMap<String, String>,
-    announced: Announced,
-    limit: u64,
+pub(super) struct Put {
+    pub(super) state: AppState,
+    pub(super) caller: Caller,
+    pub(super) kind: Kind,
+    pub(super) name: FileName,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) announced: Announced,
+    /// Largest file, in bytes.
+    pub(super) limit: u64,
+    /// The key of the request, if it has one.
+    pub(super) key: Option<RequestKey>,
 }
 
 impl Put {
@@ -98,10 +102,11 @@ impl Put {
             return Err(Problem::new(Code::TooLarge, format!("The file has {bytes} bytes; the limit is {limit}.")));
         }
         let labels = listing::upload_labels(parts.uri.query().unwrap_or_default())?;
-        Ok(Self { name: name?, state, caller, kind, labels, announced, limit })
+        Ok(Self { name: name?, state, caller, kind, labels, announced, limit, key: None })
     }
 
-    async fn run(&self, incoming: &mut Incoming) -> Result<UploadOutcome, Refusal> {
+    /// Takes the bytes that come.
+    pub(super) async fn run(&self, incoming: &mut Incoming) -> Result<UploadOutcome, Refusal> {
         let taken = self.state.publisher.taken(self.kind, &self.caller.tenant, &self.name).await?;
         if let Some(existing) = taken {
             return self.compare(existing, incoming).await;
@@ -224,7 +229,8 @@ impl Put {
 
     async fn publish(&self, upload: &Upload, complete: &Complete) -> Result<UploadOutcome, Refusal> {
         let tenant = &*self.caller.tenant;
-        let destination = Destination { kind: self.kind, tenant, name: &self.name, labels: &self.labels };
+        let destination =
+            Destination { kind: self.kind, tenant, name: &self.name, labels: &self.labels, key: self.key.as_ref() };
         match self.state.publisher.publish(upload.id, complete, &destination).await? {
             Published::New(file) => Ok(UploadOutcome::Created(file)),
             Published::Taken(existing) => self.same(existing, complete.sha256),

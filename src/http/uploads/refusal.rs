@@ -40,6 +40,12 @@ impl From<Problem> for Refusal {
     }
 }
 
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        refusal.problem
+    }
+}
+
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         Problem::from(error).into()

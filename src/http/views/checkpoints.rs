@@ -53,6 +53,20 @@ pub struct ContentView {
     tensors: Vec<TensorView>,
     /// What the tensors' names and shapes tell of the network.
     architecture: ArchitectureView,
+    /// Of an index of shards: the files that it names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    shards: Vec<ShardView>,
+}
+
+/// A file that an index names.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ShardView {
+    /// Its name.
+    #[schema(example = "model-00001-of-00002.safetensors")]
+    name: String,
+    /// Number of tensors in it.
+    #[schema(example = 148)]
+    tensors: usize,
 }
 
 /// What a checkpoint was recognised as.
@@ -194,8 +208,19 @@ impl From<GroupSummary> for GroupView {
 
 impl From<CheckpointHeader> for ContentView {
     fn from(header: CheckpointHeader) -> Self {
-        let architecture = inspect(&header).into();
-        Self { architecture, tensors: header.tensors.into_iter().map(TensorView::from).collect() }
+        let architecture = match header.shards.len() {
+            0 => inspect(&header).into(),
+            files => ArchitectureView {
+                unrecognised: Some(format!("an index of {files} shards: POST /v1/checkpoints puts them together")),
+                ..ArchitectureView::default()
+            },
+        };
+        let shards = header.shards.into_iter().map(|(name, held)| ShardView { name, tensors: held.len() });
+        Self {
+            architecture,
+            shards: shards.collect(),
+            tensors: header.tensors.into_iter().map(TensorView::from).collect(),
+        }
     }
 }
 

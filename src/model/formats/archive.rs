@@ -1,4 +1,4 @@
-//! The entries of a zip archive by their names, each where it lies in the file; none is unpacked before somebody asks for it.
+//! Files by their names, each where it lies in an archive or on its own; none is unpacked before somebody asks for it.
 
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
@@ -9,6 +9,7 @@ use zip::CompressionMethod;
 use zip::read::{ArchiveOffset, Config};
 use zip::unstable::read::ZipIterable;
 
+use crate::model::formats::files::Files;
 use crate::model::formats::limits::MAX_ARCHIVE_ENTRIES;
 
 /// Bytes of the fixed part of a local header (APPNOTE 4.3.7), and where the lengths of name and extra field stand in it.
@@ -65,16 +66,16 @@ pub struct Deflated {
 }
 
 impl Deflated {
-    /// Unpacks all of it from `file`; never more than `size` bytes are held. `None` where length or checksum is wrong.
+    /// Unpacks all of it from `files`; never more than `size` bytes are held. `None` where length or checksum is wrong.
     #[must_use]
-    pub fn unpack(&self, file: &[u8]) -> Option<Vec<u8>> {
-        let (bytes, crc) = self.front(file, self.size)?;
+    pub fn unpack(&self, files: &Files<'_>) -> Option<Vec<u8>> {
+        let (bytes, crc) = self.front(files, self.size)?;
         (bytes.len() as u64 == self.size && crc.sum() == self.crc).then_some(bytes)
     }
 
     /// The first `length` unpacked bytes, or all there are, with their checksum.
-    fn front(&self, file: &[u8], length: u64) -> Option<(Vec<u8>, Crc)> {
-        let packed = file.get(usize::try_from(self.begin).ok()?..usize::try_from(self.end).ok()?)?;
+    fn front(&self, files: &Files<'_>, length: u64) -> Option<(Vec<u8>, Crc)> {
+        let packed = files.get(self.begin, self.end)?;
         let mut bytes = Vec::new();
         // One byte more tells that there would be more.
         DeflateDecoder::new(packed).take(length.checked_add(1)?).read_to_end(&mut bytes).ok()?;
@@ -107,16 +108,16 @@ impl Content {
     }
 }
 
-/// An archive in the mapped file `bytes`.
+/// Files by their names, within mapped files.
 #[derive(Debug)]
 pub(super) struct Archive<'a> {
-    bytes: &'a [u8],
+    files: Files<'a>,
     /// Where each file is; none for one that is packed in a way that is not read.
     entries: BTreeMap<String, Option<Content>>,
 }
 
 impl<'a> Archive<'a> {
-    /// Reads the directory. Needs memory in proportion to it.
+    /// Reads the directory of the zip archive `bytes`. Needs memory in proportion to it.
     pub(super) fn open(bytes: &'a [u8]) -> Result<Self, ArchiveError> {
         let damaged = |error: zip::result::ZipError| ArchiveError::Damaged(error.to_string());
         // Nothing stands before the archive: what looks like it is another archive within.
@@ -148,15 +149,15 @@ impl<'a> Archive<'a> {
             };
             entries.push((name, content));
         }
-        Self::by_name(bytes, entries)
+        Self::by_name(Files::one(bytes), entries)
     }
 
-    /// An archive of another kind, whose files lie there.
-    pub(super) fn of(bytes: &'a [u8], entries: Vec<(String, Content)>) -> Result<Self, ArchiveError> {
-        Self::by_name(bytes, entries.into_iter().map(|(name, content)| (name, Some(content))).collect())
+    /// An archive of another kind, or files of their own, which lie there.
+    pub(super) fn of(files: Files<'a>, entries: Vec<(String, Content)>) -> Result<Self, ArchiveError> {
+        Self::by_name(files, entries.into_iter().map(|(name, content)| (name, Some(content))).collect())
     }
 
-    fn by_name(bytes: &'a [u8], list: Vec<(String, Option<Content>)>) -> Result<Self, ArchiveError> {
+    fn by_name(files: Files<'a>, list: Vec<(String, Option<Content>)>) -> Result<Self, ArchiveError> {
         let mut entries = BTreeMap::new();
         for (name, content) in list {
             let twice = shown(&name);
@@ -164,7 +165,12 @@ impl<'a> Archive<'a> {
                 return Err(ArchiveError::DuplicateEntry(twice));
             }
         }
-        Ok(Self { bytes, entries })
+        Ok(Self { files, entries })
+    }
+
+    /// All that the files lie in.
+    pub(super) fn files(&self) -> &Files<'a> {
+        &self.files
     }
 
     /// The names of all files, in order.
@@ -193,9 +199,12 @@ impl<'a> Archive<'a> {
             return Err(ArchiveError::EntryTooLarge { name: shown(name), size: content.size(), limit });
         }
         match content {
-            Content::Stored { begin, end } => Ok((&self.bytes[begin as usize..end as usize]).into()),
+            Content::Stored { begin, end } => {
+                let bytes = self.files.get(begin, end);
+                bytes.map(Into::into).ok_or_else(|| ArchiveError::DamagedEntry(shown(name)))
+            }
             Content::Deflated(deflated) => {
-                let unpacked = deflated.unpack(self.bytes);
+                let unpacked = deflated.unpack(&self.files);
                 unpacked.map(Into::into).ok_or_else(|| ArchiveError::DamagedEntry(shown(name)))
             }
         }
@@ -205,10 +214,11 @@ impl<'a> Archive<'a> {
     pub(super) fn front(&self, name: &str, length: u64) -> Result<std::borrow::Cow<'a, [u8]>, ArchiveError> {
         match self.content(name)? {
             Content::Stored { begin, end } => {
-                Ok((&self.bytes[begin as usize..end.min(begin.saturating_add(length)) as usize]).into())
+                let bytes = self.files.get(begin, end.min(begin.saturating_add(length)));
+                bytes.map(Into::into).ok_or_else(|| ArchiveError::DamagedEntry(shown(name)))
             }
             Content::Deflated(deflated) => {
-                let front = deflated.front(self.bytes, length.min(deflated.size));
+                let front = deflated.front(&self.files, length.min(deflated.size));
                 front.map(|(bytes, _)| bytes.into()).ok_or_else(|| ArchiveError::DamagedEntry(shown(name)))
             }
         }

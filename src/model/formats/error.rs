@@ -4,6 +4,7 @@ use crate::domain::problem::Code;
 use crate::model::formats::archive::ArchiveError;
 use crate::model::formats::bundle::error::BundleError;
 use crate::model::formats::foreign::Foreign;
+use crate::model::formats::index::IndexError;
 use crate::model::formats::limits::{MAX_HEADER_BYTES, MAX_NAME_BYTES, MAX_RANK, MAX_TENSORS};
 use crate::model::formats::onnx::OnnxError;
 use crate::model::formats::pytorch::error::PyTorchError;
@@ -18,9 +19,12 @@ pub enum FormatError {
     /// A zip archive that cannot be read.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
-    /// An archive of shards that cannot be used.
+    /// A folder of a model's files that cannot be used.
     #[error(transparent)]
     Bundle(#[from] BundleError),
+    /// An index of shards that cannot be read.
+    #[error(transparent)]
+    Index(#[from] IndexError),
     /// A checkpoint within an archive of other files.
     #[error("the file is an archive in which `{0}` lies: upload that file itself")]
     Within(String),

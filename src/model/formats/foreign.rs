@@ -16,6 +16,8 @@ pub enum Format {
     PyTorchLegacy,
     /// Of `torch.onnx.export`.
     Onnx,
+    /// The index of a model in several files, or other JSON; its reader tells.
+    Index,
 }
 
 /// Things that are taken for checkpoints, each with what to do.
@@ -118,7 +120,7 @@ pub fn recognise(head: &[u8]) -> Result<Format, Foreign> {
         // A protobuf message that begins with a small version of its form, as ONNX's `ir_version`, and goes on with a field
         // of a model: its producer, its graph or its operator sets.
         [0x08, 1..=0x7f, 0x12 | 0x1a | 0x22 | 0x32 | 0x3a | 0x42, ..] | [0x3a, ..] => Ok(Format::Onnx),
-        _ => text(head).map_or(Ok(Format::Safetensors), Err),
+        _ => text(head),
     }
 }
 
@@ -128,15 +130,15 @@ pub fn is_safetensors(head: &[u8]) -> bool {
     head.get(8) == Some(&b'{') && head[4..8] == [0; 4]
 }
 
-/// Kinds of texts.
-fn text(head: &[u8]) -> Option<Foreign> {
+/// Kinds of texts; what is none may be a damaged file of safetensors.
+fn text(head: &[u8]) -> Result<Format, Foreign> {
     let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
+    let is_text = head.iter().take(16).all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace());
     match head {
-        [b'<', b'!' | b'?' | b'a'..=b'z' | b'A'..=b'Z', ..] => Some(Foreign::Html),
-        [b'{' | b'[', ..] if head.iter().take(16).all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace()) => {
-            Some(Foreign::Json)
-        }
-        _ => None,
+        [b'<', b'!' | b'?' | b'a'..=b'z' | b'A'..=b'Z', ..] => Err(Foreign::Html),
+        [b'{', ..] if is_text => Ok(Format::Index),
+        [b'[', ..] if is_text => Err(Foreign::Json),
+        _ => Ok(Format::Safetensors),
     }
 }
 
@@ -156,7 +158,7 @@ mod tests {
             (b"<html>", Foreign::Html),
             (b"\x1f\x8b\x08", Foreign::Gzip),
             (b"\x93NUMPY\x01\0", Foreign::Npy),
-            (b"{\"weights\": []}", Foreign::Json),
+            (b"[{\"weights\": []}]", Foreign::Json),
         ] {
             assert_eq!(recognise(head), Err(expected));
         }
@@ -177,6 +179,7 @@ mod tests {
             assert_eq!(recognise(&[front, MAGIC, b"."].concat()), Ok(Format::PyTorchLegacy));
         }
         assert_eq!(recognise(b"\x08\x09\x12\x07pytorch"), Ok(Format::Onnx));
+        assert_eq!(recognise(b" {\"weight_map\": {}}"), Ok(Format::Index));
         assert_eq!(recognise(&[0xff; 16]), Ok(Format::Safetensors), "its reader says what is wrong");
     }
 }

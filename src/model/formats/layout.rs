@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::formats::archive::Deflated;
 use crate::model::formats::error::FormatError;
+use crate::model::formats::files::Files;
 use crate::model::formats::limits::{MAX_COPIED_BYTES, MAX_INFLATION, MAX_NAME_BYTES, MAX_RANK, MAX_TENSORS};
 use crate::model::header::{CheckpointHeader, Dtype, HELD_OUT_KEY, STATED_KEY, TensorInfo};
 use crate::model::natural;
@@ -12,7 +13,7 @@ use crate::model::natural;
 const AVERAGED: &str = "n_averaged";
 const AVERAGED_MODEL: &str = "module.";
 
-/// What a file of a known length holds, and where.
+/// What files of known lengths hold, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     /// The tensors, in natural order of their names.
@@ -23,7 +24,7 @@ pub struct Layout {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// Where the elements of one tensor are, little endian. Offsets count bytes from the front of the file, at any alignment.
+/// Where the elements of one tensor are, little endian. Offsets count bytes from the front of the first file, at any alignment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// Row-major in the file.
@@ -142,23 +143,27 @@ impl Layout {
         self
     }
 
-    /// Checks that every tensor has the bytes that its shape needs, within a file of `len` bytes, and that no more has to be
-    /// copied to memory than fits such a file.
+    /// Checks that every tensor has the bytes that its shape needs, within one of `files`, and that no more has to be copied to
+    /// memory than fits such files.
     ///
     /// # Errors
     /// Names the first tensor that has not.
-    pub fn check_within(mut self, len: u64) -> Result<Self, FormatError> {
+    pub fn check_within(mut self, files: &Files<'_>) -> Result<Self, FormatError> {
+        let len = files.len();
         let limit = len.saturating_mul(MAX_INFLATION).saturating_add(MAX_COPIED_BYTES);
         let (mut copied, mut unpacked) = (0_u64, BTreeSet::new());
         for (info, place) in self.header.tensors.iter().zip(&self.places) {
             let name = || info.name.clone();
             let expected = (info.elements() * info.dtype.size()) as u64;
+            let file_end = |begin: u64| files.from(begin).map_or(len, |rest| begin + rest.len() as u64);
             let (end, len) = match place {
-                Place::Span { begin, end } if end.checked_sub(*begin) == Some(expected) => (Some(*end), len),
+                Place::Span { begin, end } if end.checked_sub(*begin) == Some(expected) => {
+                    (Some(*end), file_end(*begin))
+                }
                 Place::Owned(bytes) if bytes.len() as u64 == expected => (Some(0), len),
                 Place::Span { begin, end } => return Err(mismatch(name(), expected, *begin, *end)),
                 Place::Owned(bytes) => return Err(mismatch(name(), expected, 0, bytes.len() as u64)),
-                Place::Strided { begin, strides } => (strided_end(*begin, info, strides), len),
+                Place::Strided { begin, strides } => (strided_end(*begin, info, strides), file_end(*begin)),
                 Place::Packed(Packed { source, begin, strides, .. }) => {
                     if matches!(source, Source::Deflated(deflated) if unpacked.insert(deflated.begin)) {
                         copied = copied.saturating_add(source.size());
@@ -259,7 +264,7 @@ mod tests {
 
     fn layout(shape: &[u64], place: Place) -> Result<Layout, FormatError> {
         let entry = Entry { name: "w".to_owned(), dtype: Dtype::F32, shape: shape.to_vec(), place };
-        Layout::of(vec![entry], BTreeMap::new())?.check_within(100)
+        Layout::of(vec![entry], BTreeMap::new())?.check_within(&Files::one(&[0; 100]))
     }
 
     #[test]

@@ -22,3 +22,9 @@ pub const MAX_PICKLE_VALUES: usize = 4 << 20;
 pub const MAX_MODULES: usize = 100_000;
 /// How deep modules may be nested.
 pub const MAX_MODULE_DEPTH: usize = 64;
+/// Most files beside the one that names them.
+pub const MAX_FILES: usize = 1024;
+/// Longest index of shards that is read, in bytes.
+pub const MAX_INDEX_BYTES: u64 = 16 << 20;
+/// Most bytes of deflated files of an ONNX model, which are unpacked together.
+pub const MAX_UNPACKED_BYTES: u64 = 256 << 20;

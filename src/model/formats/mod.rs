@@ -4,7 +4,10 @@ pub mod archive;
 pub mod bundle;
 pub mod digest;
 pub mod error;
+pub mod files;
 pub mod foreign;
+pub mod index;
+pub mod join;
 pub mod layout;
 pub mod limits;
 pub mod npy;
@@ -15,11 +18,14 @@ pub mod pytorch;
 pub mod safetensors;
 mod safetensors_json;
 
+use std::collections::BTreeSet;
+
 pub use error::FormatError;
+pub use files::Files;
 pub use foreign::{Foreign, Format, recognise};
 pub use layout::{Entry, Layout, Packed, Place, Source};
 
-use archive::Archive;
+use archive::{Archive, Content};
 
 /// Reads what the whole file `bytes` (mapped, finished) holds, whatever its format. Needs memory in proportion to headers, and
 /// to tensors that the format does not store plainly.
@@ -27,19 +33,61 @@ use archive::Archive;
 /// # Errors
 /// The first fault; see [`FormatError`].
 pub fn read_layout(bytes: &[u8]) -> Result<Layout, FormatError> {
-    let len = bytes.len() as u64;
+    read_files(bytes, &[])
+}
+
+/// The names of the files beside the file `bytes` that hold a part of the checkpoint: shards that an index names, and data of an ONNX
+/// model.
+///
+/// # Errors
+/// When the file is no checkpoint, or names anything but files beside it.
+pub fn beside(bytes: &[u8]) -> Result<BTreeSet<String>, FormatError> {
+    Ok(match recognise(bytes)? {
+        Format::Index => index::parse(bytes)?.into_keys().collect(),
+        Format::Onnx => onnx::files(bytes)?,
+        Format::Safetensors | Format::Zip | Format::Tar | Format::PyTorchLegacy => BTreeSet::new(),
+    })
+}
+
+/// As [`read_layout`], with files beside `bytes` and their names. Places count from the front of `bytes`, which the others follow in
+/// their order.
+///
+/// # Errors
+/// The first fault; see [`FormatError`].
+pub fn read_files(bytes: &[u8], beside: &[(&str, &[u8])]) -> Result<Layout, FormatError> {
+    let files = Files::one(bytes);
     let layout = match recognise(bytes)? {
-        Format::Safetensors => safetensors::read_layout(&mut &bytes[..], len)?,
-        Format::Zip => read_zip(bytes)?.check_within(len)?,
+        Format::Safetensors => safetensors::read_layout(&mut &bytes[..], files.len())?,
+        Format::Zip => read_zip(bytes)?.check_within(&files)?,
         Format::Tar => {
             let archive = bundle::tar(bytes)?;
             let model = bundle::read(&archive)?.ok_or_else(|| bundle::nothing_in(&archive, Foreign::Tar))?;
-            model.check_within(len)?
+            model.check_within(&files)?
         }
-        Format::PyTorchLegacy => pytorch::read_legacy(bytes)?.check_within(len)?,
-        Format::Onnx => onnx::read_layout(bytes)?,
+        Format::PyTorchLegacy => pytorch::read_legacy(bytes)?.check_within(&files)?,
+        Format::Index => {
+            let folder = loose(files, beside)?;
+            bundle::indexed(&folder, MAIN)?.check_within(folder.files())?
+        }
+        Format::Onnx => {
+            let folder = loose(files, beside)?;
+            bundle::onnx(&folder, MAIN)?.check_within(folder.files())?
+        }
     };
     Ok(layout.without_counter())
+}
+
+/// The name, among those of the files beside it, of the file that names them: one that no file has.
+const MAIN: &str = "";
+
+/// A file and those beside it as what an archive of them would be.
+fn loose<'a>(mut files: Files<'a>, beside: &[(&str, &'a [u8])]) -> Result<Archive<'a>, FormatError> {
+    let mut entries = vec![(MAIN.to_owned(), Content::Stored { begin: 0, end: files.len() })];
+    for (name, bytes) in beside {
+        let place = files.push(bytes);
+        entries.push(((*name).to_owned(), Content::Stored { begin: place.start, end: place.end }));
+    }
+    Ok(Archive::of(files, entries)?)
 }
 
 /// Reads a checkpoint that is a zip archive.

@@ -12,6 +12,7 @@ use crate::model::formats::layout::{Entry, Layout, Place, byte_size};
 use crate::model::formats::limits::MAX_HEADER_BYTES;
 use crate::model::formats::safetensors_json::{self, JsonEntry};
 use crate::model::header::{CheckpointHeader, TensorInfo};
+use crate::model::natural;
 
 /// Bytes before the header: its length.
 pub const PREFIX_BYTES: u64 = 8;
@@ -82,6 +83,11 @@ pub fn encode_header(tensors: &[TensorInfo], metadata: &BTreeMap<String, String>
     let mut json = serde_json::Value::Object(entries).to_string().into_bytes();
     json.resize(json.len().next_multiple_of(8), b' ');
     [&(json.len() as u64).to_le_bytes()[..], &json].concat()
+}
+
+/// Wide elements first, so that every tensor is aligned; natural order among equals.
+pub fn sort_for_file(infos: &mut [TensorInfo]) {
+    infos.sort_by(|a, b| b.dtype.size().cmp(&a.dtype.size()).then_with(|| natural::compare(&a.name, &b.name)));
 }
 
 /// Checks every tensor by itself, then their places against each other and the file.

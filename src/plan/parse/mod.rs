@@ -1,6 +1,7 @@
 //! From the JSON body of a job to a [`JobRequest`], or to the list of everything that is wrong with it.
 
 mod architecture;
+mod assembly;
 mod comparison;
 mod finetune;
 mod method;
@@ -20,6 +21,7 @@ use crate::settings::{
     Reference, ReportCandidate,
 };
 
+pub use assembly::assembly;
 pub use comparison::comparison;
 pub use recipe::recipe;
 

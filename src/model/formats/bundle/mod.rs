@@ -1,33 +1,32 @@
-//! A folder of the Hugging Face Hub as one zip or tar archive: `model.safetensors`, or its shards and their index.
+//! A model's folder as one zip or tar archive: `model.safetensors`, or shards and their index, or an ONNX model and its data; and the
+//! same files on their own.
 
 pub mod error;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Cursor;
 
-use serde::Deserialize;
-
 use self::error::BundleError;
-use super::archive::{Archive, Content, shown};
+use super::archive::{Archive, Content, Deflated, shown};
 use super::error::FormatError;
+use super::files::Files;
 use super::foreign::Foreign;
+use super::index;
 use super::layout::{Entry, Layout, Packed, Place, Source, row_major_strides};
-use super::limits::{MAX_ARCHIVE_ENTRIES, MAX_HEADER_BYTES};
+use super::limits::{MAX_ARCHIVE_ENTRIES, MAX_HEADER_BYTES, MAX_INDEX_BYTES, MAX_UNPACKED_BYTES};
+use super::onnx::{self, Beside, OnnxModel};
+use super::protobuf::Piece;
 use super::safetensors::{self, PREFIX_BYTES};
+use crate::model::header::{SHARDS_KEY, STATED_KEY};
 
 /// What the names of an index and of its shards end with.
 const INDEX: &str = ".safetensors.index.json";
 const SHARD: &str = ".safetensors";
+/// What the names of ONNX models end with.
+const NETWORK: &str = ".onnx";
 /// What the names of PyTorch's files end with.
 const TORCH: [&str; 2] = [".bin", ".pt"];
-/// Longest index that is read, in bytes.
-const MAX_INDEX_BYTES: u64 = 16 << 20;
-
-/// Which shard holds each tensor.
-#[derive(Deserialize)]
-struct Index {
-    weight_map: BTreeMap<String, String>,
-}
 
 /// The entries of the tar archive `bytes` that are files.
 pub(super) fn tar(bytes: &[u8]) -> Result<Archive<'_>, FormatError> {
@@ -44,24 +43,40 @@ pub(super) fn tar(bytes: &[u8]) -> Result<Archive<'_>, FormatError> {
             entries.push((name, Content::Stored { begin, end }));
         }
     }
-    Ok(Archive::of(bytes, entries)?)
+    Ok(Archive::of(Files::one(bytes), entries)?)
 }
 
-/// Reads the model in `archive`; none where it holds no file of safetensors.
+/// Reads the model in `archive`; none where it holds no file of safetensors and no ONNX model.
 pub(super) fn read(archive: &Archive<'_>) -> Result<Option<Layout>, FormatError> {
     let ends = |end: &'static str| archive.names().filter(move |name| !is_hidden(name) && name.ends_with(end));
     let shards: Vec<&str> = ends(SHARD).collect();
     let indices: Vec<&str> = ends(INDEX).collect();
-    let entries = match (&indices[..], &shards[..]) {
-        ([], []) => return Ok(None),
-        ([], [one]) => shard(archive, one)?,
-        ([index], _) => indexed(archive, index)?,
-        _ => {
-            let several = indices.iter().chain(&shards).take(8).map(|name| format!("`{}`", shown(name))).collect();
-            return Err(BundleError::Several(several).into());
+    let networks: Vec<&str> = ends(NETWORK).collect();
+    match (&indices[..], &shards[..], &networks[..]) {
+        ([], [], []) => Ok(None),
+        ([], [], [one]) => onnx(archive, one).map(Some),
+        ([], [one], _) => {
+            let (entries, metadata) = shard(archive, one)?;
+            Layout::of(entries, metadata).map(Some)
         }
-    };
-    Layout::of(entries, BTreeMap::from([("format".to_owned(), "pt".to_owned())])).map(Some)
+        ([index], ..) => indexed(archive, index).map(Some),
+        _ => {
+            let several = indices.iter().chain(&shards).chain(&networks).map(|name| shown(name)).collect();
+            Err(BundleError::Several(several).into())
+        }
+    }
+}
+
+/// The notes of several shards as those of the model: what some of them say, and none otherwise.
+pub fn merged(notes: impl IntoIterator<Item = BTreeMap<String, String>>) -> BTreeMap<String, String> {
+    let mut all: BTreeMap<String, Option<String>> = BTreeMap::new();
+    for (key, value) in notes.into_iter().flatten() {
+        let known = all.entry(key).or_insert_with(|| Some(value.clone()));
+        if known.as_ref() != Some(&value) {
+            *known = None;
+        }
+    }
+    all.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
 }
 
 /// Whether an operating system has left the file there.
@@ -69,35 +84,127 @@ fn is_hidden(name: &str) -> bool {
     name.split('/').any(|part| part.starts_with('.') && part != "." || part == "__MACOSX")
 }
 
-/// The tensors that the file `index` names, in the shards beside it.
-fn indexed(archive: &Archive<'_>, index: &str) -> Result<Vec<Entry>, FormatError> {
-    let fault = |reason: String| BundleError::Index { name: shown(index), reason };
-    let bytes = archive.read(index, MAX_INDEX_BYTES)?;
-    let Index { weight_map } = serde_json::from_slice(&bytes).map_err(|error| fault(error.to_string()))?;
-    let folder = index.rfind('/').map_or("", |end| &index[..=end]);
-    let names: BTreeSet<&String> = weight_map.values().collect();
-    let missing = names.iter().filter(|name| !archive.has(&format!("{folder}{name}")));
-    let missing: Vec<String> = missing.take(8).map(|name| format!("`{}`", shown(name))).collect();
-    if !missing.is_empty() {
-        return Err(BundleError::MissingShards(missing).into());
-    }
-    let mut wanted: BTreeMap<&String, BTreeSet<&String>> = BTreeMap::new();
-    for (tensor, shard) in &weight_map {
-        wanted.entry(shard).or_default().insert(tensor);
-    }
-    let mut entries = Vec::with_capacity(weight_map.len());
-    for (name, mut wanted) in wanted {
-        let found = shard(archive, &format!("{folder}{name}"))?;
-        entries.extend(found.into_iter().filter(|entry| wanted.remove(&entry.name)));
-        if let Some(tensor) = wanted.first() {
-            return Err(BundleError::MissingTensor { name: shown(tensor), shard: shown(name) }.into());
-        }
-    }
-    Ok(entries)
+/// The folder that the file `name` lies in, with its last separator.
+fn folder(name: &str) -> &str {
+    name.rfind('/').map_or("", |end| &name[..=end])
 }
 
-/// The tensors of the safetensors file `name`.
-fn shard(archive: &Archive<'_>, name: &str) -> Result<Vec<Entry>, FormatError> {
+/// Checks that all files `names` lie in `folder`.
+fn check_all<'a>(
+    archive: &Archive<'_>,
+    folder: &str,
+    names: impl Iterator<Item = &'a String>,
+) -> Result<(), BundleError> {
+    let missing: Vec<String> =
+        names.filter(|name| !archive.has(&format!("{folder}{name}"))).map(|name| shown(name)).collect();
+    if missing.is_empty() { Ok(()) } else { Err(BundleError::Missing(missing)) }
+}
+
+/// Reads the model whose tensors the file `index` names, in the shards beside it. Each shard holds the tensors that the index names
+/// there, no more and no fewer.
+pub(super) fn indexed(archive: &Archive<'_>, index: &str) -> Result<Layout, FormatError> {
+    let bytes = archive.read(index, MAX_INDEX_BYTES)?;
+    let shards =
+        index::parse(&bytes).map_err(|fault| BundleError::Index { name: shown(index), fault: fault.to_string() })?;
+    let folder = folder(index);
+    check_all(archive, folder, shards.keys())?;
+    let (mut entries, mut notes) = (Vec::new(), Vec::with_capacity(shards.len()));
+    for (name, wanted) in &shards {
+        let (found, metadata) = shard(archive, &format!("{folder}{name}"))?;
+        check_shard(name, wanted, found.iter().map(|entry| entry.name.as_str()))?;
+        entries.extend(found);
+        notes.push(metadata);
+    }
+    let mut notes = merged(notes);
+    notes.insert(SHARDS_KEY.to_owned(), serde_json::json!(shards.keys().collect::<Vec<_>>()).to_string());
+    Layout::of(entries, notes)
+}
+
+/// Checks that the shard `name` holds just the tensors that its index names there.
+///
+/// # Errors
+/// Names the first tensor that is missing, or too many.
+pub fn check_shard<'a>(
+    name: &str,
+    wanted: &BTreeSet<String>,
+    held: impl Iterator<Item = &'a str>,
+) -> Result<(), BundleError> {
+    let held: BTreeSet<&str> = held.collect();
+    let fault = |tensor: &str| (shown(tensor), shown(name));
+    if let Some(tensor) = wanted.iter().find(|tensor| !held.contains(tensor.as_str())) {
+        let (name, shard) = fault(tensor);
+        return Err(BundleError::MissingTensor { name, shard });
+    }
+    if let Some(tensor) = held.iter().find(|tensor| !wanted.contains(**tensor)) {
+        let (name, shard) = fault(tensor);
+        return Err(BundleError::StrayTensor { name, shard });
+    }
+    Ok(())
+}
+
+/// A file of an ONNX model: its bytes, and where places in it count from.
+struct Member<'a> {
+    bytes: Cow<'a, [u8]>,
+    begin: u64,
+    /// Where it is not there as it is; places then count behind all files.
+    deflated: Option<Deflated>,
+}
+
+/// Reads the ONNX model `name`, whose data may lie in files beside it.
+pub(super) fn onnx(archive: &Archive<'_>, name: &str) -> Result<Layout, FormatError> {
+    let mut unpacked = 0;
+    let model = member(archive, name, &mut unpacked)?;
+    let names = onnx::files(&model.bytes)?;
+    let folder = folder(name);
+    check_all(archive, folder, names.iter())?;
+    let data = names.iter().map(|name| member(archive, &format!("{folder}{name}"), &mut unpacked));
+    let data: Vec<Member<'_>> = data.collect::<Result<_, _>>()?;
+    let beside: Beside<'_> = names.iter().cloned().zip(data.iter().map(piece)).collect();
+    let OnnxModel { graph, mut tensors } = onnx::read_with(piece(&model), &beside)?;
+    let packed: Vec<&Member<'_>> = data.iter().chain([&model]).filter(|member| member.deflated.is_some()).collect();
+    for entry in &mut tensors {
+        pack(entry, &packed);
+    }
+    let stated = serde_json::json!(graph).to_string();
+    Layout::of(tensors, BTreeMap::from([(STATED_KEY.to_owned(), stated)]))
+}
+
+/// The file `name`; deflated ones are unpacked as long as all of them are small, and `unpacked` counts their bytes.
+fn member<'a>(archive: &Archive<'a>, name: &str, unpacked: &mut u64) -> Result<Member<'a>, FormatError> {
+    let content = archive.content(name)?;
+    let Content::Deflated(deflated) = content else {
+        let begin = if let Content::Stored { begin, .. } = content { begin } else { 0 };
+        return Ok(Member { bytes: archive.read(name, u64::MAX)?, begin, deflated: None });
+    };
+    let begin = archive.files().len() + *unpacked;
+    *unpacked = unpacked.saturating_add(deflated.size);
+    if *unpacked > MAX_UNPACKED_BYTES {
+        return Err(BundleError::Deflated(*unpacked).into());
+    }
+    Ok(Member { bytes: archive.read(name, deflated.size)?, begin, deflated: Some(deflated) })
+}
+
+fn piece<'a>(member: &'a Member<'_>) -> Piece<'a> {
+    Piece { bytes: &member.bytes, begin: member.begin as usize }
+}
+
+/// Says of a tensor that lies in one of the files `packed` where that is in its archive.
+fn pack(entry: &mut Entry, packed: &[&Member<'_>]) {
+    let (begin, strides) = match &entry.place {
+        Place::Span { begin, .. } => (*begin, row_major_strides(&entry.shape)),
+        Place::Strided { begin, strides } => (*begin, Some(strides.clone())),
+        Place::Packed(_) | Place::Owned(_) => return,
+    };
+    let holds = |member: &&&Member<'_>| (member.begin..member.begin + member.bytes.len() as u64).contains(&begin);
+    let found = packed.iter().find(holds).and_then(|member| Some((member.begin, member.deflated?)));
+    if let (Some((front, deflated)), Some(strides)) = (found, strides) {
+        let source = Source::Deflated(deflated);
+        entry.place = Place::Packed(Packed { source, begin: begin - front, strides, big_endian: false });
+    }
+}
+
+/// The tensors of the safetensors file `name`, and its notes.
+fn shard(archive: &Archive<'_>, name: &str) -> Result<(Vec<Entry>, BTreeMap<String, String>), FormatError> {
     let content = archive.content(name)?;
     let prefix = archive.front(name, PREFIX_BYTES)?;
     let header = prefix.first_chunk().map_or(0, |prefix| u64::from_le_bytes(*prefix)).min(MAX_HEADER_BYTES);
@@ -117,7 +224,7 @@ fn shard(archive: &Archive<'_>, name: &str) -> Result<Vec<Entry>, FormatError> {
         };
         Some(Entry { name: info.name.clone(), dtype: info.dtype, shape, place })
     });
-    Ok(tensors.collect())
+    Ok((tensors.collect(), layout.metadata.clone()))
 }
 
 /// What there is to do about an archive without weights.

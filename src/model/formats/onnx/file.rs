@@ -1,5 +1,6 @@
 //! The messages of an ONNX file (onnx.proto, github.com/onnx/onnx) as they lie in it; texts and data are not copied.
 
+use super::beside::Beside;
 use super::budget::{Budget, text};
 use super::error::OnnxError;
 use super::file_tensor::{FileTensor, tensor};
@@ -116,12 +117,12 @@ pub(super) fn shortest(value: f32) -> f64 {
     value.to_string().parse().unwrap_or_else(|_| value.into())
 }
 
-/// Reads the model in `bytes`.
-pub(super) fn read(bytes: &[u8]) -> Result<File<'_>, OnnxError> {
+/// Reads the model in `model`, some of whose data may lie in files `beside` it.
+pub(super) fn read<'a>(model: Piece<'a>, beside: &Beside<'a>) -> Result<File<'a>, OnnxError> {
     let mut file = File::default();
     let mut budget = Budget::default();
     let mut graph = None;
-    for field in Fields::of(Piece { bytes, begin: 0 }) {
+    for field in Fields::of(model) {
         let field = field?;
         match field.number {
             7 => graph = Some(field.piece()?),
@@ -148,11 +149,11 @@ pub(super) fn read(bytes: &[u8]) -> Result<File<'_>, OnnxError> {
         match field.number {
             1 => {
                 limit("nodes", file.nodes.len(), MAX_FILE_NODES)?;
-                file.nodes.push(node(field.piece()?, &mut budget)?);
+                file.nodes.push(node(field.piece()?, beside, &mut budget)?);
             }
             5 => {
                 limit("tensors", file.tensors.len(), MAX_TENSORS)?;
-                file.tensors.push(tensor(field.piece()?, &mut budget)?);
+                file.tensors.push(tensor(field.piece()?, beside, &mut budget)?);
             }
             11 => {
                 budget.take(1)?;
@@ -173,7 +174,7 @@ fn limit(what: &str, have: usize, most: usize) -> Result<(), OnnxError> {
     if have < most { Ok(()) } else { Err(OnnxError::Limit { what: format!("more {what}"), most }) }
 }
 
-fn node<'a>(piece: Piece<'a>, budget: &mut Budget) -> Result<FileNode<'a>, OnnxError> {
+fn node<'a>(piece: Piece<'a>, beside: &Beside<'a>, budget: &mut Budget) -> Result<FileNode<'a>, OnnxError> {
     let mut node = FileNode::default();
     for field in Fields::of(piece) {
         let field = field?;
@@ -183,7 +184,7 @@ fn node<'a>(piece: Piece<'a>, budget: &mut Budget) -> Result<FileNode<'a>, OnnxE
             2 => node.outputs.push(text(&field)?),
             3 => node.name = text(&field)?,
             4 => node.op = text(&field)?,
-            5 => node.attributes.push(attribute(field.piece()?, budget)?),
+            5 => node.attributes.push(attribute(field.piece()?, beside, budget)?),
             7 => node.domain = text(&field)?,
             9 => {
                 if let Some(scopes) = scopes(field.piece()?)? {
@@ -210,7 +211,11 @@ fn scopes(piece: Piece<'_>) -> Result<Option<&str>, OnnxError> {
     Ok(if key == b"pkg.torch.onnx.name_scopes" { std::str::from_utf8(value).ok() } else { None })
 }
 
-fn attribute<'a>(piece: Piece<'a>, budget: &mut Budget) -> Result<(&'a str, Attribute<'a>), OnnxError> {
+fn attribute<'a>(
+    piece: Piece<'a>,
+    beside: &Beside<'a>,
+    budget: &mut Budget,
+) -> Result<(&'a str, Attribute<'a>), OnnxError> {
     let (mut name, mut value, mut kind) = ("", Attribute::Other, None);
     let (mut integers, mut floats) = (Vec::new(), Vec::new());
     for field in Fields::of(piece) {
@@ -220,7 +225,7 @@ fn attribute<'a>(piece: Piece<'a>, budget: &mut Budget) -> Result<(&'a str, Attr
             2 => value = Attribute::Float(field.float()?),
             3 => value = Attribute::Integer(field.integer()?),
             4 => value = std::str::from_utf8(field.piece()?.bytes).map_or(Attribute::Other, Attribute::Text),
-            5 => value = Attribute::Tensor(tensor(field.piece()?, budget)?),
+            5 => value = Attribute::Tensor(tensor(field.piece()?, beside, budget)?),
             7 => {
                 match field.piece() {
                     Ok(packed) => {

@@ -1,5 +1,6 @@
 //! The tensors of an ONNX file as they lie in it.
 
+use super::beside::{Beside, EXTERNAL, External};
 use super::budget::{Budget, text};
 use super::error::OnnxError;
 use crate::model::formats::limits::MAX_RANK;
@@ -18,7 +19,7 @@ pub(super) struct FileTensor<'a> {
 /// Elements of a tensor, row-major and little endian.
 #[derive(Debug, Clone)]
 pub(super) enum Data<'a> {
-    /// In the file.
+    /// In the file, or one beside it.
     Span(Piece<'a>),
     /// Gathered from numbers of another form.
     Owned(Vec<u8>),
@@ -44,10 +45,15 @@ pub(super) fn dtype(data_type: i64) -> Option<Dtype> {
     })
 }
 
-pub(super) fn tensor<'a>(piece: Piece<'a>, budget: &mut Budget) -> Result<FileTensor<'a>, OnnxError> {
+/// Reads a tensor, whose data may lie in a file `beside` the model.
+pub(super) fn tensor<'a>(
+    piece: Piece<'a>,
+    beside: &Beside<'a>,
+    budget: &mut Budget,
+) -> Result<FileTensor<'a>, OnnxError> {
     let (mut name, mut data_type, mut axes) = ("", 0, Vec::new());
     let (mut data, mut numbers, mut wide): (Option<Piece<'a>>, Vec<i64>, Vec<u8>) = (None, Vec::new(), Vec::new());
-    let (mut outside, mut place) = (false, "");
+    let mut external = External::default();
     for field in Fields::of(piece) {
         let field = field?;
         match field.number {
@@ -68,20 +74,12 @@ pub(super) fn tensor<'a>(piece: Piece<'a>, budget: &mut Budget) -> Result<FileTe
             }
             8 => name = text(&field)?,
             9 => data = Some(field.piece()?),
-            13 => {
-                if let Some(file) = location(field.piece()?)? {
-                    place = file;
-                }
-            }
-            14 => outside = field.integer()? == 1,
+            13 => external.entry(field.piece()?)?,
+            14 => external.is_used = field.integer()? == EXTERNAL,
             _ => {}
         }
     }
     let fail = |detail: String| OnnxError::Tensor { name: name.to_owned(), detail };
-    if outside {
-        let advice = "export with external_data=False, or save the model as one file with onnx.save_model";
-        return Err(fail(format!("its data lie in another file, `{place}`; {advice}")));
-    }
     let dtype = dtype(data_type).ok_or_else(|| fail(format!("its element type (number {data_type}) is not read")))?;
     if axes.len() > MAX_RANK {
         return Err(fail(format!("it has {} axes; at most {MAX_RANK} are read", axes.len())));
@@ -91,6 +89,7 @@ pub(super) fn tensor<'a>(piece: Piece<'a>, budget: &mut Budget) -> Result<FileTe
     let expected = shape.iter().try_fold(dtype.size(), |all, axis| all.checked_mul(*axis));
     let expected = expected.ok_or_else(|| fail(format!("its shape {shape:?} is larger than any file")))?;
     let data = match data {
+        _ if external.is_used => Data::Span(external.piece(beside, expected).map_err(fail)?),
         Some(piece) => Data::Span(piece),
         None if !wide.is_empty() => Data::Owned(wide),
         None => Data::Owned(narrowed(&numbers, dtype)),
@@ -103,20 +102,6 @@ pub(super) fn tensor<'a>(piece: Piece<'a>, budget: &mut Budget) -> Result<FileTe
         return Err(fail(format!("its shape {shape:?} takes {expected} bytes of {dtype:?}, but there are {got}")));
     }
     Ok(FileTensor { name, dtype, shape, data })
-}
-
-/// The file where a tensor's data lie, if the entry says that.
-fn location(piece: Piece<'_>) -> Result<Option<&str>, OnnxError> {
-    let (mut key, mut value): (&[u8], &str) = (&[], "");
-    for field in Fields::of(piece) {
-        let field = field?;
-        match field.number {
-            1 => key = field.piece()?.bytes,
-            2 => value = text(&field)?,
-            _ => {}
-        }
-    }
-    Ok((key == b"location").then_some(value))
 }
 
 /// Elements that are written as wider integers: the lower bytes of each.

@@ -6,6 +6,7 @@
 
 mod adaptive;
 mod arrange;
+mod beside;
 mod budget;
 mod combine;
 mod constant;
@@ -35,14 +36,12 @@ mod tokens;
 mod value;
 mod view;
 
-use std::collections::BTreeMap;
-
+pub use beside::{Beside, files};
 pub use error::OnnxError;
 
-use crate::model::formats::error::FormatError;
-use crate::model::formats::layout::{Entry, Layout};
+use crate::model::formats::layout::Entry;
+use crate::model::formats::protobuf::Piece;
 use crate::model::graph::Graph;
-use crate::model::header::STATED_KEY;
 
 /// The first version of the operators that is read: the first whose shapes are operands throughout.
 const FIRST_OPSET: i64 = 13;
@@ -52,16 +51,24 @@ const FIRST_OPSET: i64 = 13;
 pub struct OnnxModel {
     /// The network.
     pub graph: Graph,
-    /// Its tensors by their names in the `state_dict`, each with the place of its elements in the file.
+    /// Its tensors by their names in the `state_dict`, each with the place of its elements.
     pub tensors: Vec<Entry>,
 }
 
-/// Reads the network of the ONNX file `bytes`.
+/// Reads the network of the ONNX file `bytes`, all of whose data lie in it.
+///
+/// # Errors
+/// See [`read_with`].
+pub fn read(bytes: &[u8]) -> Result<OnnxModel, OnnxError> {
+    read_with(Piece { bytes, begin: 0 }, &Beside::new())
+}
+
+/// Reads the network of an ONNX file, and of the files beside it, each with the place of its first byte.
 ///
 /// # Errors
 /// Names the node, its operator and output, or the tensor, that cannot be read.
-pub fn read(bytes: &[u8]) -> Result<OnnxModel, OnnxError> {
-    let file = file::read(bytes)?;
+pub fn read_with<'a>(model: Piece<'a>, beside: &Beside<'a>) -> Result<OnnxModel, OnnxError> {
+    let file = file::read(model, beside)?;
     if file.opset < FIRST_OPSET {
         let version = file.opset;
         let advice = format!("export with opset_version={FIRST_OPSET} or later");
@@ -69,14 +76,4 @@ pub fn read(bytes: &[u8]) -> Result<OnnxModel, OnnxError> {
     }
     let (reader, output) = reader::Reader::run(&file)?;
     network::build(&reader, output.node)
-}
-
-/// Reads what the ONNX file `bytes` holds: the network is stated in the layout's metadata.
-///
-/// # Errors
-/// See [`read`]; and the checks of [`Layout`].
-pub fn read_layout(bytes: &[u8]) -> Result<Layout, FormatError> {
-    let OnnxModel { graph, tensors } = read(bytes)?;
-    let stated = serde_json::json!(graph).to_string();
-    Layout::of(tensors, BTreeMap::from([(STATED_KEY.to_owned(), stated)]))?.check_within(bytes.len() as u64)
 }

@@ -1,4 +1,6 @@
-//! `/v1/checkpoints`: list, show, upload, download, delete.
+//! `/v1/checkpoints`: list, show, upload, put together, download, delete.
+
+mod assemble;
 
 use axum::Json;
 use axum::extract::{Request, State};
@@ -8,16 +10,16 @@ use serde_json::{Value, json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::addressed::Addressed;
-use super::auth::Caller;
-use super::download::Selector;
-use super::listing::{ListParameters, Page, RawQuery, parse};
-use super::shared_responses::{Finds, ReadsFile, ReadsQuery, SendsFile, ShowsUpload, Writes};
-use super::state::AppState;
-use super::uploads::{self, Refusal};
-use super::views::checkpoints::{CheckpointSummary, CheckpointView};
-use super::views::problem::ProblemView;
 use crate::domain::problem::{Code, Problem};
+use crate::http::addressed::Addressed;
+use crate::http::auth::Caller;
+use crate::http::download::Selector;
+use crate::http::listing::{ListParameters, Page, RawQuery, parse};
+use crate::http::shared_responses::{Finds, ReadsFile, ReadsQuery, SendsFile, ShowsUpload, Writes};
+use crate::http::state::AppState;
+use crate::http::uploads::{self, Refusal};
+use crate::http::views::checkpoints::{CheckpointSummary, CheckpointView};
+use crate::http::views::problem::ProblemView;
 use crate::model::families::inspect;
 use crate::store::checkpoints::StoredCheckpoint;
 use crate::store::files::Kind;
@@ -25,7 +27,7 @@ use crate::store::files::Kind;
 /// Every route of checkpoints.
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
-        .routes(routes!(list))
+        .routes(routes!(list, assemble::assemble))
         .routes(routes!(get, head, put, delete))
         .routes(routes!(content))
         .routes(routes!(graph))
@@ -75,7 +77,8 @@ async fn head(request: Addressed) -> Result<Response, Problem> {
 /// Upload a checkpoint
 ///
 /// The body is a file as `curl -T FILE` sends it: safetensors, of `torch.save` (a `state_dict`, a training checkpoint with one, or
-/// a whole model; no code in it runs), an ONNX model, an npz of arrays, or the folder of a sharded model as one tar or zip. What is no
+/// a whole model; no code in it runs), an ONNX model, an npz of arrays, or the folder of a model in several files (shards with their index, an ONNX
+/// model with its data) as one tar or zip. Shards and their index may also come one by one: POST /v1/checkpoints puts them together. What is no
 /// checkpoint is refused by its first bytes, with what to do. If the connection breaks, the server keeps what has arrived: get
 /// the offset with HEAD, then continue with `curl -C OFFSET -T FILE`, which sends `Content-Range`. Unfinished uploads
 /// expire after a day. The server checks `Repr-Digest: sha-256=:BASE64:`. `?label.NAME=VALUE` puts labels on the checkpoint.
