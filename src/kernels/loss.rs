@@ -93,8 +93,13 @@ pub fn add_probabilities(
 
 /// Gives every class with its probability.
 pub fn probabilities<T: Float>(logits: &[T], mut visit: impl FnMut(usize, f64)) {
+    log_probabilities(logits, |class, log_p| visit(class, log_p.exp()));
+}
+
+/// Gives every class with the logarithm of its probability.
+pub fn log_probabilities<T: Float>(logits: &[T], mut visit: impl FnMut(usize, f64)) {
     let log_sum = log_sum_exp(logits, 1.0);
-    logits.iter().enumerate().for_each(|(class, logit)| visit(class, (logit.f64() - log_sum).exp()));
+    logits.iter().enumerate().for_each(|(class, logit)| visit(class, logit.f64() - log_sum));
 }
 
 /// Entropy of the probabilities of one example, in nats.

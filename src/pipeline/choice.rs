@@ -5,6 +5,7 @@ use super::load::Subset;
 use super::measure::Bench;
 use super::phases::Halt;
 use crate::fusion::Ensemble;
+use crate::kernels::loss;
 use crate::model::graph::Graph;
 use crate::report::{Choice, MemberBase, Tried, Yardstick};
 use crate::settings::Importance;
@@ -73,11 +74,15 @@ pub(super) fn choose(
                 parts.consensus().add(&mut expected, index, &own, 1.0);
             }
             parts.consensus().finish(&mut expected, 1.0);
+            // Of one output there are no probabilities.
+            let classes = parts.graph().classes();
+            let by = if classes > 1 { Yardstick::Divergence } else { Yardstick::Distance };
             for (tried, network) in all.iter_mut().zip(networks) {
                 let got = bench.logits_on(judged, network.graph, network.weights)?;
-                tried.distance = Some(distance(&expected, &got));
+                let off = if classes > 1 { divergence(&expected, &got, classes) } else { distance(&expected, &got) };
+                tried.distance = Some(off);
             }
-            (Yardstick::Distance, Examples::len(judged))
+            (by, Examples::len(judged))
         }
         (None, None) => return Ok(None),
     };
@@ -86,10 +91,40 @@ pub(super) fn choose(
     Ok(Some(choice))
 }
 
+/// Mean Kullback-Leibler divergence of the probabilities that are got from those expected, in nats.
+fn divergence(expected: &[f32], got: &[f32], classes: usize) -> f64 {
+    let rows = expected.chunks_exact(classes).zip(got.chunks_exact(classes));
+    let of_row = |(expected, got): (&[f32], &[f32])| {
+        let mut divergence = 0.0;
+        let mut log_q = vec![0.0; classes];
+        loss::log_probabilities(got, |class, log_p| log_q[class] = log_p);
+        loss::log_probabilities(expected, |class, log_p| divergence += log_p.exp() * (log_p - log_q[class]));
+        divergence
+    };
+    let examples = (expected.len() / classes).max(1);
+    rows.map(of_row).sum::<f64>() / examples as f64
+}
+
 /// Mean squared difference over mean square.
 fn distance(expected: &[f32], got: &[f32]) -> f64 {
     let square = |value: f32| f64::from(value) * f64::from(value);
     let missed: f64 = expected.iter().zip(got).map(|(a, b)| square(a - b)).sum();
     let all: f64 = expected.iter().copied().map(square).sum();
     if all > 0.0 { missed / all } else { missed }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_probabilities_count_for_the_divergence() {
+        let logits = [0.5_f32, -1.0, 2.0, 0.0, 0.0, 3.0];
+        let moved: Vec<f32> =
+            logits.iter().enumerate().map(|(index, logit)| logit + if index < 3 { 5.0 } else { -2.0 }).collect();
+        assert!(divergence(&logits, &moved, 3).abs() < 1e-6 && distance(&logits, &moved) > 1.0);
+        // KL((1/2, 1/2) || (3/4, 1/4)) = ln(4/3) / 2.
+        let got = [3.0_f32.ln(), 0.0];
+        assert!((divergence(&[0.0, 0.0], &got, 2) - (4.0_f64 / 3.0).ln() / 2.0).abs() < 1e-6);
+    }
 }

@@ -97,7 +97,8 @@ impl Join<'_> {
             context.phases.begin(Phase::Prune)?;
         }
         let compensates = network.compensate != Compensate::None;
-        let member = if compensates { self.add_based(context, &mut ranked)? } else { None };
+        let calibrates = network.compensate == Compensate::Calibration;
+        let member = if calibrates { self.add_based(context, &mut ranked)? } else { None };
         // The network of all members has the types that they have; others are at least f32.
         let precision = if last { network.precision.clone() } else { network.precision.widened() };
         let mut plain = Vec::with_capacity(ranked.len());

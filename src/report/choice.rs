@@ -28,7 +28,9 @@ pub struct Choice {
 pub enum Yardstick {
     /// Accuracy on the validation split, among equals the loss.
     Validation,
-    /// Distance of the logits from the ensemble's on inputs that nothing was fitted to, where there is no validation split.
+    /// Divergence from the ensemble's probabilities on inputs that nothing was fitted to, where there is no validation split.
+    Divergence,
+    /// Distance of the only output from the ensemble's, where there are no classes.
     Distance,
 }
 
@@ -44,7 +46,8 @@ pub struct Tried {
     pub base: Option<MemberBase>,
     /// On the validation split.
     pub validation: Option<Score>,
-    /// Mean squared difference of the logits from the ensemble's, over the mean square of these.
+    /// Mean Kullback-Leibler divergence from the ensemble's probabilities in nats, or mean squared difference of the logits over the
+    /// mean square of the ensemble's.
     pub distance: Option<f64>,
 }
 
@@ -127,6 +130,7 @@ impl fmt::Display for Choice {
         let Some(best) = self.tried.get(self.kept) else { return Ok(()) };
         let (what, better) = match self.by {
             Yardstick::Validation => ("accuracy on the validation split", "highest"),
+            Yardstick::Divergence => ("divergence from the ensemble's probabilities", "least"),
             Yardstick::Distance => ("distance of the logits from the ensemble's", "least"),
         };
         write!(

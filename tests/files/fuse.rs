@@ -32,7 +32,7 @@ fn state(tensors: &[(String, Vec<usize>)], seed: u64) -> StateDict {
 }
 
 /// `fc1`, `fc2`, … of these widths, with bias.
-fn mlp(widths: &[usize], seed: u64) -> StateDict {
+pub(crate) fn mlp(widths: &[usize], seed: u64) -> StateDict {
     let layer = |(index, pair): (usize, &[usize])| {
         let name = format!("fc{}", index + 1);
         [(format!("{name}.weight"), vec![pair[1], pair[0]]), (format!("{name}.bias"), vec![pair[1]])]
@@ -69,13 +69,13 @@ fn resnet(width: usize, blocks: [usize; 2], seed: u64) -> StateDict {
 }
 
 /// A folder with members' files.
-struct Files {
+pub(crate) struct Files {
     folder: TempDir,
     names: Vec<String>,
 }
 
 impl Files {
-    fn new(members: &[StateDict], dtype: Dtype) -> Self {
+    pub(crate) fn new(members: &[StateDict], dtype: Dtype) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let save = |(index, state): (usize, &StateDict)| {
             let path = folder.path().join(format!("m{index}.safetensors"));
@@ -91,7 +91,7 @@ impl Files {
     }
 
     /// Labelled noise as `x` and `y`.
-    fn dataset(&self, shape: &[usize], classes: usize) -> String {
+    pub(crate) fn dataset(&self, shape: &[usize], classes: usize) -> String {
         let mut data = state(&[("x".to_owned(), shape.to_vec())], 99);
         let labels: Vec<i64> = (0..shape[0]).map(|index| (index % classes) as i64).collect();
         let count = labels.len();
@@ -102,7 +102,7 @@ impl Files {
     }
 
     /// Runs a job on the members; the artifacts by name.
-    fn run(&self, mut body: Value) -> BTreeMap<String, PathBuf> {
+    pub(crate) fn run(&self, mut body: Value) -> BTreeMap<String, PathBuf> {
         body["members"] = json!(self.names);
         // Random weights and labels decide nothing.
         if body["architecture"]["graph"].is_null() {
@@ -119,7 +119,7 @@ impl Files {
     }
 }
 
-fn json_file(path: &Path) -> Value {
+pub(crate) fn json_file(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
@@ -323,7 +323,7 @@ fn members_that_no_block_can_bring_to_one_depth_name_the_layers() {
 }
 
 /// Accuracy of the candidate of this kind.
-fn accuracy(report: &Value, kind: &str) -> f64 {
+pub(crate) fn accuracy(report: &Value, kind: &str) -> f64 {
     let rows = report["candidates"].as_array().unwrap();
     let row = rows.iter().find(|row| row["kind"] == kind).unwrap_or_else(|| panic!("no {kind} in {report:#}"));
     row["test"]["accuracy"].as_f64().or_else(|| row["validation"]["accuracy"].as_f64()).unwrap()
@@ -529,7 +529,7 @@ fn copies_among_four_members_cost_the_default_nothing() {
         // Without a validation split the logits of the ensemble are the yardstick.
         let artifacts = files.run(json!({"dataset": {"name": data, "validation_fraction": 0}}));
         let choice = json_file(&artifacts["report"])["choice"].clone();
-        assert_eq!((&choice["by"], &choice["examples"]), (&json!("distance"), &json!(60)));
+        assert_eq!((&choice["by"], &choice["examples"]), (&json!("divergence"), &json!(60)));
         let distances = choice["tried"].as_array().unwrap().iter().map(|tried| tried["distance"].as_f64().unwrap());
         let distances: Vec<f64> = distances.collect();
         let kept = distances[choice["kept"].as_u64().unwrap() as usize];

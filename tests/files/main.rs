@@ -5,6 +5,7 @@ mod checkpoints;
 mod commands;
 #[path = "../common/mod.rs"]
 mod common;
+mod controls;
 mod corpus;
 mod datasets;
 mod fuse;

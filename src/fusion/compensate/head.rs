@@ -1,8 +1,10 @@
 //! The output layer, refitted to what the ensemble says rather than to its logits: least squares finds the logits of a
 //! linear concatenation, but no mean of probabilities, and it spends itself on logits that decide nothing.
 //!
-//! Minimised is the mean over the calibration inputs of `CE(P, softmax(W a + b))` plus `RIDGE / 2 |W|²`, with the ensemble's
-//! probabilities P and the fused network's features a; convex, from the least-squares solution on, by L-BFGS.
+//! Minimised is the mean over the calibration inputs of `CE(P, softmax(W a + b))` plus `RIDGE / 2 |W - W₀|²`, with the ensemble's
+//! probabilities P, the fused network's features a and the least-squares solution W₀, from which it starts; convex, by L-BFGS. A ridge
+//! towards W₀ and not towards 0: what least squares has found exactly, as for a member fused with itself, stays as it is, and
+//! so does what adds the same to all logits and no probability shows.
 
 use std::num::NonZeroUsize;
 
@@ -16,7 +18,7 @@ use crate::model::refit::HeadFit;
 
 use crate::cost::calibration::HEAD_ELEMENTS;
 
-/// Half of it times the sum of the squared weights is added to the mean cross-entropy.
+/// Half of it times the squared distance from the least-squares solution is added to the mean cross-entropy.
 const RIDGE: f64 = 1e-4;
 /// Steps of the minimisation.
 const STEPS: usize = 30;
@@ -88,8 +90,9 @@ impl<'a> Head<'a> {
         }
         let features = &self.features[candidate];
         let mut first = None;
+        let start_at = at[..weights].to_vec();
         let minimum = minimise(at, STEPS, |layer, gradient| {
-            let value = self.slope(features, layer, gradient);
+            let value = self.slope(features, &start_at, layer, gradient);
             first.get_or_insert(value);
             goes_on().then_some(value)
         })?;
@@ -107,8 +110,9 @@ impl<'a> Head<'a> {
         Some((refit, fit))
     }
 
-    /// The objective at `layer`, its weights (classes x width) and then its biases, and the gradient there.
-    fn slope(&self, features: &[f32], layer: &[f64], gradient: &mut [f64]) -> f64 {
+    /// The objective at `layer`, its weights (classes x width) and then its biases, and the gradient there; `from` are the
+    /// weights that the ridge draws to.
+    fn slope(&self, features: &[f32], from: &[f64], layer: &[f64], gradient: &mut [f64]) -> f64 {
         let (classes, width) = (self.consensus.classes, self.width);
         let (weights, bias) = layer.split_at(classes * width);
         let narrow: Vec<f32> = weights.iter().map(|weight| *weight as f32).collect();
@@ -125,9 +129,10 @@ impl<'a> Head<'a> {
             })
             .collect();
         let scale = 1.0 / examples.max(1) as f64;
-        gradient.iter_mut().zip(weights).for_each(|(slope, weight)| *slope = RIDGE * weight);
+        gradient.iter_mut().zip(weights).zip(from).for_each(|((slope, weight), from)| *slope = RIDGE * (weight - from));
         gradient[weights.len()..].fill(0.0);
-        let mut value = 0.5 * RIDGE * weights.iter().map(|weight| weight * weight).sum::<f64>();
+        let mut value =
+            0.5 * RIDGE * weights.iter().zip(from).map(|(weight, from)| (weight - from).powi(2)).sum::<f64>();
         for (part, slopes) in parts {
             value += scale * part;
             gradient.iter_mut().zip(slopes).for_each(|(sum, slope)| *sum += scale * slope);
@@ -191,12 +196,13 @@ mod tests {
             let head = head(&consensus, biased);
             let layer = sample(if biased { 18 } else { 15 }, 4);
             let mut gradient = vec![9.0; layer.len()];
-            head.slope(&head.features[0], &layer, &mut gradient);
+            let from = sample(15, 5);
+            head.slope(&head.features[0], &from, &layer, &mut gradient);
             for at in 0..layer.len() {
                 let moved = |by: f64| {
                     let layer: Vec<f64> =
                         layer.iter().enumerate().map(|(i, x)| x + if i == at { by } else { 0.0 }).collect();
-                    head.slope(&head.features[0], &layer, &mut vec![0.0; layer.len()])
+                    head.slope(&head.features[0], &from, &layer, &mut vec![0.0; layer.len()])
                 };
                 let expected = (moved(1e-2) - moved(-1e-2)) / 2e-2;
                 assert!((gradient[at] - expected).abs() < 1e-4, "{at}: {} {expected}", gradient[at]);
@@ -213,7 +219,8 @@ mod tests {
         assert!(fit.loss_after < fit.loss_before && fit.examples == 700 && fit.steps > 0, "{fit:?}");
         let at: Vec<f64> = refit.weight.iter().map(|w| f64::from(*w)).chain(refit.shift.iter().copied()).collect();
         let mut gradient = vec![0.0; 18];
-        let value = head.slope(&head.features[0], &at, &mut gradient);
+        let from: Vec<f64> = start.weight.iter().map(|weight| f64::from(*weight)).collect();
+        let value = head.slope(&head.features[0], &from, &at, &mut gradient);
         assert!((value - fit.loss_after).abs() < 1e-6);
         gradient.iter().for_each(|slope| assert!(slope.abs() < 1e-3, "{gradient:?}"));
         assert!(head.fit(0, &start, || false).is_none());

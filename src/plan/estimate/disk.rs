@@ -2,7 +2,8 @@
 
 use super::Work;
 
-/// Files of the fused network at once: one that is made further, the one that is made of it, and a candidate beside them.
+/// Files of the fused network at once, where one ranking is tried: one that is made further, the one that is made of it, and what
+/// training starts from.
 const NETWORKS: u64 = 3;
 /// Checkpoints at once: the last two, and the one that is being written.
 const CHECKPOINTS: u64 = 3;
@@ -23,7 +24,8 @@ pub(in crate::plan) struct Disk {
 impl Work {
     /// Bytes of scratch space at the peak.
     pub(in crate::plan) fn disk(&self) -> Disk {
-        let networks = NETWORKS * self.fused.bytes;
+        let tries = self.calibration.as_ref().map_or(1, |calibration| calibration.tries);
+        let networks = (NETWORKS.max(tries + 1) + u64::from(tries > 2)) * self.fused.bytes;
         let checkpoints = self.training.as_ref().map_or(0, |training| {
             let trained =
                 self.merged.map_or(self.fused.parameters, |(_, merged)| merged.parameters.max(self.fused.parameters));

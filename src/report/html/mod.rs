@@ -147,6 +147,7 @@ fn choice(body: &mut String, report: &Report) {
     let Some(choice) = &report.choice else { return };
     let figure = match choice.by {
         Yardstick::Validation => "validation accuracy",
+        Yardstick::Divergence => "divergence from the ensemble",
         Yardstick::Distance => "distance from the ensemble",
     };
     let heads = ["ranking", figure].map(str::to_owned);
