@@ -2,9 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::table::{cells, percent, title};
+use super::table::{cells, estimate, title};
 use super::{CandidateKind, CandidateReport, Gain, Report};
-use crate::domain::progress::Score;
 use crate::settings::Compensate;
 
 /// A file that went into the model.
@@ -104,13 +103,9 @@ fn accuracy(report: &Report) -> String {
     );
     for candidate in &report.candidates {
         let score = if report.examples.test > 0 { candidate.test } else { candidate.validation };
-        let [.., parameters, macs, _, _] = cells(candidate);
-        let _ = writeln!(
-            text,
-            "| {} | {} | {parameters} | {macs} |",
-            escaped(&row(candidate)),
-            with_spread(score, measured)
-        );
+        let [.., parameters, macs, _, _] = cells(candidate, report.examples);
+        let accuracy = score.map_or_else(|| "-".to_owned(), |score| estimate(score.accuracy, measured));
+        let _ = writeln!(text, "| {} | {accuracy} | {parameters} | {macs} |", escaped(&row(candidate)));
     }
     if let Some(headline) = report.headline() {
         let _ = writeln!(text, "\n{headline}");
@@ -123,17 +118,6 @@ fn accuracy(report: &Report) -> String {
 
 fn row(candidate: &CandidateReport) -> String {
     if candidate.kind == CandidateKind::Fused { "**fused (this model)**".to_owned() } else { title(candidate) }
-}
-
-/// An accuracy and its binomial standard error.
-fn with_spread(score: Option<Score>, examples: usize) -> String {
-    score.map_or_else(
-        || "-".to_owned(),
-        |Score { accuracy, .. }| {
-            let error = (accuracy * (1.0 - accuracy) / examples as f64).sqrt();
-            format!("{} ± {:.2}", percent(accuracy), error * 100.0)
-        },
-    )
 }
 
 /// Ranking, compensation and training in words.
@@ -150,7 +134,8 @@ fn making(report: &Report) -> String {
             _ => "- layers behind the selection refitted on unlabelled examples\n",
         };
     }
-    let _ = match (report.epochs.len(), report.best_epoch) {
+    // The first is the network before its first step.
+    let _ = match (report.epochs.len().saturating_sub(1), report.best_epoch) {
         (0, _) => writeln!(text, "- not trained"),
         (epochs, Some(best)) => {
             writeln!(text, "- trained for {}, of which epoch {best} is published", counted(epochs, "epoch"))
@@ -223,9 +208,9 @@ mod tests {
             assert!(block.lines().any(|other| other == line), "{line}\n{block}");
         }
         for part in [
-            "| **fused (this model)** | 54.50 % ± 0.50 | 1 k | 1 k |",
+            "| **fused (this model)** | 54.50 ± 0.50 % | 1 k | 1 k |",
             "| member: `m0__x_` | `ab` |",
-            "- trained for 2 epochs, of which epoch 1 is published",
+            "- trained for 1 epoch, of which epoch 1 is published",
             "- units of `fc1`: 5 of member 0, 3 of member 1",
             "network = load(\"fused.safetensors\")",
             "- look & see",

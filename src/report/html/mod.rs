@@ -60,7 +60,8 @@ fn comparison(body: &mut String, report: &Report, examples: usize) {
         })
         .collect();
     let heads: Vec<String> = HEADS.iter().map(|head| (*head).to_owned()).collect();
-    let rows: Vec<Vec<String>> = report.candidates.iter().map(|candidate| cells(candidate).to_vec()).collect();
+    let rows: Vec<Vec<String>> =
+        report.candidates.iter().map(|candidate| cells(candidate, report.examples).to_vec()).collect();
     let bold = |index: usize| report.candidates[index].kind == CandidateKind::Fused;
     let _ = write!(
         body,
