@@ -24,6 +24,7 @@ mod normalise;
 mod numbers;
 mod operands;
 mod operation;
+mod pixels;
 mod pools;
 mod products;
 mod reader;

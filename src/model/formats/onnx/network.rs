@@ -76,6 +76,9 @@ fn unfinished(reader: &Reader<'_>, operation: &Operation<'_>) -> OnnxError {
     let what = match operation.kind {
         Kind::Padded { .. } => "the rim that it puts around its operand is only read before a convolution or a pool",
         Kind::RowMeans => "means along one axis of an image are only read before means along the other",
+        Kind::Pixels(_) => {
+            "pixels that are taken by their indices are only read where they become the means of an adaptive pool"
+        }
         Kind::Scores { .. } | Kind::Probabilities | Kind::Mixed { .. } => {
             "the attention that it is a part of is not one of queries, keys and values of the same tokens with an output projection"
         }
