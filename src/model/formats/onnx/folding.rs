@@ -1,5 +1,7 @@
 //! Operators whose operands are all constants, most of them computations of shapes, carried out while the file is read.
 
+use std::cmp::Ordering;
+
 use super::constant::{Buffer, Constant, MAX_SMALL, place_of_axis};
 use super::file::FileNode;
 use super::file_tensor::FileTensor;
@@ -73,7 +75,7 @@ pub(super) fn elementwise<'a>(
                 "Mul" => |a, b| a * b,
                 "Div" => |a, b| a / b,
                 "Pow" => f64::powf,
-                "Equal" => |a, b| f64::from(a == b),
+                "Equal" => |a, b| f64::from(a.partial_cmp(&b) == Some(Ordering::Equal)),
                 "Less" => |a, b| f64::from(a < b),
                 "LessOrEqual" => |a, b| f64::from(a <= b),
                 "Greater" => |a, b| f64::from(a > b),
@@ -259,7 +261,7 @@ fn concat<'a>(
 
 /// Lists one behind the other, `outer` times a part of each.
 fn interleaved<T: Copy>(lists: &[Vec<T>], outer: usize) -> Vec<T> {
-    let part = |at: usize| lists.iter().flat_map(move |list| list.chunks((list.len() / outer.max(1)).max(1)).nth(at));
+    let part = |at: usize| lists.iter().filter_map(move |list| list.chunks((list.len() / outer.max(1)).max(1)).nth(at));
     (0..outer).flat_map(part).flatten().copied().collect()
 }
 
