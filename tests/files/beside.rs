@@ -239,6 +239,7 @@ fn weights_leave_in_shards_and_come_back() {
     let (packing, bytes) = exported(&Options::default(), ExportFormat::Onnx, Some(&graph));
     assert_eq!(packing, Packing::Alone);
     assert_eq!(read_layout(&bytes).expect("a model").header.stated, again.header().stated);
+    assert_eq!(again.header().stated, whole.header().stated, "with every name");
 }
 
 #[test]

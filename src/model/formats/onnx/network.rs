@@ -6,7 +6,7 @@ use super::OnnxModel;
 use super::constant::{Buffer, Constant, row_major};
 use super::error::OnnxError;
 use super::file_tensor::Data;
-use super::names::{common, of_module, of_scope, of_tensor};
+use super::names::{common, of_graph, of_module, of_scope, of_tensor};
 use super::numbers::bytes;
 use super::operation::{Kind, Operation};
 use super::reader::{Reader, fault};
@@ -234,11 +234,10 @@ impl Namer<'_, '_> {
     /// The name of a node without weights.
     fn plain(&mut self, operation: &Operation<'_>, op: &Op) -> String {
         let kind = kind_of(op);
-        let scope = of_scope(&self.reader.file.nodes[operation.origin]);
-        match scope
-            .map(|scope| format!("{scope}.{kind}"))
-            .filter(|name| !self.known.contains(name.as_str()) && self.taken.insert(name.clone()))
-        {
+        let node = &self.reader.file.nodes[operation.origin];
+        let wishes = [of_graph(node).map(str::to_owned), of_scope(node).map(|scope| format!("{scope}.{kind}"))];
+        let free = |name: &String| !self.known.contains(name.as_str()) && self.taken.insert(name.clone());
+        match wishes.into_iter().flatten().find(free) {
             Some(name) => name,
             None => self.counted(kind),
         }
