@@ -82,30 +82,6 @@ impl<'a> Constant<'a> {
         Self::of_sizes(name, vec![Size::of(sizes.len() as i64)], sizes)
     }
 
-    /// Whether its elements are whole numbers by their type.
-    pub(super) fn is_of_sizes(&self) -> bool {
-        matches!(self.buffer, Buffer::Sizes(_) | Buffer::Counting)
-    }
-
-    /// The same as floats, or as whole numbers, which lose what is behind the point. Sizes that depend on the batch stay what they
-    /// are, and so do weights.
-    pub(super) fn cast(&self, to_float: bool) -> Result<Self, String> {
-        let buffer = match (&self.buffer, to_float) {
-            (Buffer::Sizes(sizes), true) if sizes.iter().all(|size| size.known().is_some()) => {
-                Buffer::Floats(sizes.iter().map(|size| size.factor as f64).collect())
-            }
-            (Buffer::Floats(floats), false) => {
-                let fits = |value: &&f64| value.abs() < i64::MAX as f64;
-                if floats.iter().any(|value| !fits(&value)) {
-                    return Err("a number is too large to be a whole one, or none".to_owned());
-                }
-                Buffer::Sizes(floats.iter().map(|value| Size::of(*value as i64)).collect())
-            }
-            _ => return Ok(self.clone()),
-        };
-        Ok(Self { buffer, ..self.clone() })
-    }
-
     /// Whether both are the same elements, whatever their names.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         (&self.dims, &self.strides, self.offset) == (&other.dims, &other.strides, other.offset)

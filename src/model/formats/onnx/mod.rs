@@ -8,6 +8,7 @@ mod adaptive;
 mod arrange;
 mod beside;
 mod budget;
+mod cast;
 mod combine;
 mod constant;
 mod counting;

@@ -136,7 +136,7 @@ impl<'a> Reader<'a> {
         let name = node.outputs.first().copied().unwrap_or_default();
         match (node.op, &operands[..]) {
             ("CastLike", [Some(Value::Constant(constant)), Some(Value::Constant(like))]) => {
-                let value = constant.cast(!like.is_of_sizes())?;
+                let value = constant.cast(!like.is_of_sizes(), &self.tensors)?;
                 return Ok(vec![Value::Constant(value)]);
             }
             // The network is computed in one type.

@@ -40,7 +40,7 @@ pub(super) fn of_constants<'a>(
         "Identity" => Ok((*x).clone()),
         "Cast" => {
             let to = super::file_tensor::dtype(node.integer("to").unwrap_or_default());
-            x.cast(to.is_none_or(crate::model::header::Dtype::is_float))
+            x.cast(to.is_none_or(crate::model::header::Dtype::is_float), tensors)
         }
         "Shape" => shape_of(node, name, &x.dims),
         "Transpose" => x.transpose(&permutation(node, x.dims.len())?),
