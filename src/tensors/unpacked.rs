@@ -1,9 +1,9 @@
 //! The row-major, little-endian bytes of every tensor of some files: where they lie in them, or copied to memory.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::model::formats::archive::{ArchiveError, Deflated};
+use crate::model::formats::layout::is_row_major;
 use crate::model::formats::{Files, FormatError, Packed, Place, Source};
 use crate::model::header::TensorInfo;
 use crate::tensors::strided::row_major;
@@ -22,7 +22,8 @@ pub(super) enum Stored {
     Owned(Vec<u8>),
 }
 
-/// The bytes of every tensor of `files`, in the order of `tensors`. No more than one deflated storage is held at a time.
+/// The bytes of every tensor of `files`, in the order of `tensors`. No more than one deflated storage is held at a time, and none
+/// beside the last tensor in it that lies there row by row.
 ///
 /// # Errors
 /// When something deflated is damaged.
@@ -35,7 +36,8 @@ pub(super) fn stored(
     let mut places: Vec<(usize, Place)> = places.into_iter().enumerate().collect();
     places.sort_by_key(|(_, place)| deflated(place).map(|source| source.begin));
     let mut inflated: Option<(Deflated, Vec<u8>)> = None;
-    for (index, place) in places {
+    let mut places = places.into_iter().peekable();
+    while let Some((index, place)) = places.next() {
         let info = &tensors[index];
         let outside = |end| FormatError::Outside { name: info.name.clone(), end, len: files.len() };
         stored[index] = match place {
@@ -48,17 +50,20 @@ pub(super) fn stored(
                 Stored::Owned(row_major(bytes, info, 0, &strides))
             }
             Place::Owned(owned) => Stored::Owned(owned),
-            Place::Packed(packed) => {
-                let source = match packed.source {
-                    Source::Plain { begin, end } => Cow::Borrowed(files.get(begin, end).ok_or_else(|| outside(end))?),
-                    Source::Deflated(source) => {
-                        let kept = inflated.take().filter(|(kept, _)| *kept == source);
-                        let kept = kept.map_or_else(|| inflate(&source, files, &info.name), Ok)?;
-                        Cow::Borrowed(&inflated.insert(kept).1[..])
+            Place::Packed(packed) => Stored::Owned(match packed.source {
+                Source::Plain { begin, end } => {
+                    turned(files.get(begin, end).ok_or_else(|| outside(end))?, info, &packed)
+                }
+                Source::Deflated(source) => {
+                    let kept = inflated.take().filter(|(kept, _)| *kept == source);
+                    let kept = kept.map_or_else(|| inflate(&source, files, &info.name), Ok)?;
+                    if places.peek().is_some_and(|(_, next)| deflated(next) == Some(source)) {
+                        turned(&inflated.insert(kept).1, info, &packed)
+                    } else {
+                        taken(kept.1, info, &packed)
                     }
-                };
-                Stored::Owned(turned(&source, info, &packed))
-            }
+                }
+            }),
         };
     }
     Ok(stored)
@@ -78,7 +83,22 @@ fn inflate(source: &Deflated, files: &Files<'_>, name: &str) -> Result<(Deflated
 
 /// The elements of a tensor in row-major order, each with its bytes in the order of this machine's files.
 fn turned(source: &[u8], info: &TensorInfo, packed: &Packed) -> Vec<u8> {
-    let mut elements = row_major(source, info, packed.begin as usize, &packed.strides);
+    little_endian(row_major(source, info, packed.begin as usize, &packed.strides), info, packed)
+}
+
+/// The same of a source that nobody needs any more: without a copy where the tensor lies in it row by row.
+fn taken(mut source: Vec<u8>, info: &TensorInfo, packed: &Packed) -> Vec<u8> {
+    let shape: Vec<u64> = info.shape.iter().map(|axis| *axis as u64).collect();
+    if !is_row_major(&shape, &packed.strides) {
+        return turned(&source, info, packed);
+    }
+    let len = info.elements() * info.dtype.size();
+    source.drain(..(packed.begin as usize).min(source.len()));
+    source.truncate(len);
+    little_endian(source, info, packed)
+}
+
+fn little_endian(mut elements: Vec<u8>, info: &TensorInfo, packed: &Packed) -> Vec<u8> {
     if packed.big_endian {
         elements.chunks_exact_mut(info.dtype.size()).for_each(<[u8]>::reverse);
     }

@@ -10,6 +10,7 @@ use engraft::export::{ExportFormat, Options, Packing, shards_of, write};
 use engraft::model::formats::protobuf::{put_bytes, put_integer};
 use engraft::model::formats::{beside, read_files, read_layout};
 use engraft::tensors::{Checkpoint, CheckpointFiles};
+use proptest::prelude::*;
 use serde_json::json;
 
 use crate::checkpoints::{compare, directory_entry};
@@ -238,6 +239,7 @@ fn weights_leave_in_shards_and_come_back() {
     let (packing, bytes) = exported(&Options::default(), ExportFormat::Onnx, Some(&graph));
     assert_eq!(packing, Packing::Alone);
     assert_eq!(read_layout(&bytes).expect("a model").header.stated, again.header().stated);
+    assert_eq!(again.header().stated, whole.header().stated, "with every name");
 }
 
 #[test]
@@ -299,4 +301,53 @@ fn commands_take_and_give_models_in_several_files() {
     let fused = open(&folder.path().join("fused.tar"));
     assert_eq!(fused.header().tensors, again.header().tensors);
     assert_eq!(shards_of(&fused).map(NonZeroUsize::get), Some(2), "as its first member");
+}
+
+/// The files of a model, the first of which names the others.
+fn models() -> Vec<Vec<(String, Vec<u8>)>> {
+    let read = |folder: &Path, names: &[&str]| {
+        names.iter().map(|name| ((*name).to_owned(), fs::read(folder.join(name)).expect("a file"))).collect()
+    };
+    let folder = fixtures("onnx/beside");
+    vec![
+        read(&folder, &["resnet.onnx", "resnet.onnx.data"]),
+        read(&folder, &["lenet.onnx", "lenet.weights"]),
+        read(shards().path(), &[INDEX, FIRST, SECOND]),
+        read(&folder, &["resnet.tar"]),
+        read(&folder, &["lenet_deflated.zip"]),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn changed_files_never_panic(
+        which in 0_usize..5,
+        changes in proptest::collection::vec((any::<usize>(), any::<usize>(), any::<u8>()), 0..4),
+        cut in any::<usize>(),
+    ) {
+        let mut files = models().swap_remove(which);
+        let count = files.len();
+        for (file, at, byte) in changes {
+            let bytes = &mut files[file % count].1;
+            let at = at % bytes.len();
+            bytes[at] = byte;
+        }
+        if cut % 4 == 0 {
+            let bytes = &mut files[cut / 4 % count].1;
+            bytes.truncate(cut / 16 % (bytes.len() + 1));
+        }
+        let (main, others) = files.split_first().expect("a file");
+        if let Ok(names) = beside(&main.1) {
+            // What is named otherwise by now gets any bytes.
+            let bytes_of = |name: &str| others.iter().find(|(other, _)| other == name).unwrap_or(&files[count - 1]);
+            let given: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &bytes_of(name).1[..])).collect();
+            let all = main.1.len() + given.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
+            if let Ok(layout) = read_files(&main.1, &given) {
+                for (info, begin, end) in layout.spans() {
+                    prop_assert!(end <= all as u64);
+                    prop_assert_eq!((end - begin) as usize, info.elements() * info.dtype.size());
+                }
+            }
+        }
+    }
 }

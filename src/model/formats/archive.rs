@@ -17,6 +17,9 @@ const LOCAL_HEADER_BYTES: usize = 30;
 const NAME_LENGTH_AT: usize = 26;
 const EXTRA_LENGTH_AT: usize = 28;
 
+/// How many bytes one that is deflated becomes at most (zlib.net, "Maximum Compression Factor").
+const MAX_DEFLATION: u64 = 1032;
+
 /// Why an archive or one of its entries cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ArchiveError {
@@ -76,7 +79,8 @@ impl Deflated {
     /// The first `length` unpacked bytes, or all there are, with their checksum.
     fn front(&self, files: &Files<'_>, length: u64) -> Option<(Vec<u8>, Crc)> {
         let packed = files.get(self.begin, self.end)?;
-        let mut bytes = Vec::new();
+        let most = (packed.len() as u64).saturating_mul(MAX_DEFLATION);
+        let mut bytes = Vec::with_capacity(usize::try_from(length.min(most)).ok()?);
         // One byte more tells that there would be more.
         DeflateDecoder::new(packed).take(length.checked_add(1)?).read_to_end(&mut bytes).ok()?;
         if bytes.len() as u64 > length && length == self.size {

@@ -228,7 +228,8 @@ pub(super) fn row_major_strides(shape: &[u64]) -> Option<Vec<u64>> {
 }
 
 /// Whether a strided tensor lies row by row, without gaps; the strides of axes of length 1 do not matter.
-pub(super) fn is_row_major(shape: &[u64], strides: &[u64]) -> bool {
+#[must_use]
+pub fn is_row_major(shape: &[u64], strides: &[u64]) -> bool {
     let Some(expected) = row_major_strides(shape) else { return false };
     let mut axes = shape.iter().zip(strides.iter().zip(&expected));
     shape.contains(&0) || axes.all(|(axis, (stride, expected))| *axis == 1 || stride == expected)

@@ -1,9 +1,14 @@
 //! Operators whose operands are all constants, most of them computations of shapes, carried out while the file is read.
 
+use std::cmp::Ordering;
+
 use super::constant::{Buffer, Constant, MAX_SMALL, place_of_axis};
 use super::file::FileNode;
 use super::file_tensor::FileTensor;
 use super::size::{Size, shown};
+
+/// Operators whose values are true or not.
+const COMPARISONS: [&str; 5] = ["Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"];
 
 /// The value of an elementwise operator on constants; none where the operator is none of these.
 pub(super) fn elementwise<'a>(
@@ -39,6 +44,8 @@ pub(super) fn elementwise<'a>(
                 "Log" => f64::ln,
                 "Neg" => |x| -x,
                 "Floor" => f64::floor,
+                "Abs" => f64::abs,
+                "Sign" => |x| if x == 0.0 { 0.0 } else { x.signum() },
                 "Ceil" => f64::ceil,
                 "Not" => |x| f64::from(x == 0.0),
                 _ => return Ok(None),
@@ -51,7 +58,7 @@ pub(super) fn elementwise<'a>(
             Constant::of_floats(name, x.dims.clone(), values).map(Some)
         }
         (_, [a, b]) if whole => {
-            if !matches!(op, "Add" | "Sub" | "Mul" | "Div" | "Mod" | "Equal" | "Less" | "Greater" | "Min" | "Max") {
+            if !matches!(op, "Add" | "Sub" | "Mul" | "Div" | "Mod" | "Min" | "Max") && !COMPARISONS.contains(&op) {
                 return Ok(None);
             }
             let shape = broadcast(operands)?;
@@ -68,12 +75,21 @@ pub(super) fn elementwise<'a>(
                 "Mul" => |a, b| a * b,
                 "Div" => |a, b| a / b,
                 "Pow" => f64::powf,
+                "Equal" => |a, b| f64::from(a.partial_cmp(&b) == Some(Ordering::Equal)),
+                "Less" => |a, b| f64::from(a < b),
+                "LessOrEqual" => |a, b| f64::from(a <= b),
+                "Greater" => |a, b| f64::from(a > b),
+                "GreaterOrEqual" => |a, b| f64::from(a >= b),
                 "Min" => f64::min,
                 "Max" => f64::max,
                 _ => return Ok(None),
             };
             let shape = broadcast(operands)?;
             let pairs = a.expand(&shape)?.floats(tensors)?.into_iter().zip(b.expand(&shape)?.floats(tensors)?);
+            if COMPARISONS.contains(&op) {
+                let truths = pairs.map(|(a, b)| Size::of(function(a, b) as i64)).collect();
+                return Constant::of_sizes(name, shape, truths).map(Some);
+            }
             Constant::of_floats(name, shape, pairs.map(|(a, b)| function(a, b)).collect()).map(Some)
         }
         _ => Ok(None),
@@ -115,7 +131,9 @@ fn of_sizes(op: &str, a: Size, b: Size) -> Option<Size> {
             "Max" => Some(Size::of(a.max(b))),
             "Equal" => truth(a == b),
             "Less" => truth(a < b),
-            _ => truth(a > b),
+            "LessOrEqual" => truth(a <= b),
+            "Greater" => truth(a > b),
+            _ => truth(a >= b),
         };
     }
     match op {
@@ -221,23 +239,30 @@ fn concat<'a>(
     tensors: &[&FileTensor<'_>],
 ) -> Result<Constant<'a>, String> {
     let axis = parts[0].axis(node.integer("axis").ok_or("there is no axis")?, 0)?;
-    if axis != 0 {
-        return Err("constants are only put together along their first axis".to_owned());
-    }
     let mut dims = parts[0].dims.clone();
-    let counts = parts.iter().map(|part| part.dims.first()?.known());
+    let counts = parts.iter().map(|part| part.dims.get(axis)?.known());
     let counts = counts.into_iter().try_fold(0_i64, |sum, count| sum.checked_add(count?));
     let total = counts.filter(|total| *total <= MAX_SMALL as i64).ok_or("the sizes are not known, or too large")?;
-    if parts.iter().any(|part| part.dims.get(1..) != dims.get(1..)) {
+    let others = |part: &Constant<'_>| {
+        part.dims.len() == dims.len() && (0..dims.len()).all(|other| other == axis || part.dims[other] == dims[other])
+    };
+    if !parts.iter().all(|part| others(part)) {
         return Err("the operands' shapes differ".to_owned());
     }
-    dims[0] = Size::of(total);
+    let outer = Size::product(dims[..axis].iter().copied()).and_then(Size::usize).ok_or("the sizes are not known")?;
+    dims[axis] = Size::of(total);
     if parts.iter().all(|part| matches!(part.buffer, Buffer::Sizes(_))) {
         let lists = parts.iter().map(|part| part.sizes()).collect::<Result<Vec<_>, _>>()?;
-        return Constant::of_sizes(name, dims, lists.concat());
+        return Constant::of_sizes(name, dims, interleaved(&lists, outer));
     }
     let lists = parts.iter().map(|part| part.floats(tensors)).collect::<Result<Vec<_>, _>>()?;
-    Constant::of_floats(name, dims, lists.concat())
+    Constant::of_floats(name, dims, interleaved(&lists, outer))
+}
+
+/// Lists one behind the other, `outer` times a part of each.
+fn interleaved<T: Copy>(lists: &[Vec<T>], outer: usize) -> Vec<T> {
+    let part = |at: usize| lists.iter().filter_map(move |list| list.chunks((list.len() / outer.max(1)).max(1)).nth(at));
+    (0..outer).flat_map(part).flatten().copied().collect()
 }
 
 /// The sizes that a Reshape names, with 0 and -1 resolved.

@@ -42,6 +42,13 @@ pub(super) fn of_scope(node: &FileNode<'_>) -> Option<String> {
     (!scope.is_empty() && scope.len() <= MAX_NAME && !scope.contains(['/', ':'])).then_some(scope)
 }
 
+/// The name of the graph's node that an operator was written for here: `relu1/Relu` is a part of `relu1`.
+pub(super) fn of_graph<'a>(node: &FileNode<'a>) -> Option<&'a str> {
+    let (name, operator) = node.name.rsplit_once('/').filter(|_| node.scopes.is_none())?;
+    let own = !name.is_empty() && name.len() <= MAX_NAME && !name.contains(['/', ':']) && operator.starts_with(node.op);
+    own.then_some(name)
+}
+
 /// `/layer1/layer1.0/conv/Conv` as `layer1.0.conv`: each part is a module, the last the operator. Our own names have the module
 /// alone before the operator.
 fn of_path(name: &str) -> Option<String> {
@@ -91,6 +98,14 @@ mod tests {
         assert_eq!(scope("node_conv", Some("['', 'layer1', 'layer1.0', 'conv2d']")).unwrap(), "layer1.0");
         assert_eq!(scope("/Add", None), None);
         assert_eq!(scope("Conv_3", None), None);
+    }
+
+    #[test]
+    fn names_of_nodes_are_told_from_those_of_modules() {
+        let name = |name, op| of_graph(&FileNode { name, op, ..FileNode::default() });
+        assert_eq!(name("relu1/Relu", "Relu"), Some("relu1"));
+        assert_eq!(name("layer1.0.add/Add_2", "Add"), Some("layer1.0.add"));
+        assert_eq!((name("/layer1/Relu", "Relu"), name("Relu_3", "Relu"), name("relu1/x", "Relu")), (None, None, None));
     }
 
     #[test]

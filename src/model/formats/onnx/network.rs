@@ -6,7 +6,7 @@ use super::OnnxModel;
 use super::constant::{Buffer, Constant, row_major};
 use super::error::OnnxError;
 use super::file_tensor::Data;
-use super::names::{common, of_module, of_scope, of_tensor};
+use super::names::{common, of_graph, of_module, of_scope, of_tensor};
 use super::numbers::bytes;
 use super::operation::{Kind, Operation};
 use super::reader::{Reader, fault};
@@ -76,6 +76,9 @@ fn unfinished(reader: &Reader<'_>, operation: &Operation<'_>) -> OnnxError {
     let what = match operation.kind {
         Kind::Padded { .. } => "the rim that it puts around its operand is only read before a convolution or a pool",
         Kind::RowMeans => "means along one axis of an image are only read before means along the other",
+        Kind::Pixels(_) => {
+            "pixels that are taken by their indices are only read where they become the means of an adaptive pool"
+        }
         Kind::Scores { .. } | Kind::Probabilities | Kind::Mixed { .. } => {
             "the attention that it is a part of is not one of queries, keys and values of the same tokens with an output projection"
         }
@@ -231,11 +234,10 @@ impl Namer<'_, '_> {
     /// The name of a node without weights.
     fn plain(&mut self, operation: &Operation<'_>, op: &Op) -> String {
         let kind = kind_of(op);
-        let scope = of_scope(&self.reader.file.nodes[operation.origin]);
-        match scope
-            .map(|scope| format!("{scope}.{kind}"))
-            .filter(|name| !self.known.contains(name.as_str()) && self.taken.insert(name.clone()))
-        {
+        let node = &self.reader.file.nodes[operation.origin];
+        let wishes = [of_graph(node).map(str::to_owned), of_scope(node).map(|scope| format!("{scope}.{kind}"))];
+        let free = |name: &String| !self.known.contains(name.as_str()) && self.taken.insert(name.clone());
+        match wishes.into_iter().flatten().find(free) {
             Some(name) => name,
             None => self.counted(kind),
         }

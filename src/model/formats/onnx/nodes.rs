@@ -13,7 +13,7 @@ use super::reader::{Reader, fault};
 use super::size::Size;
 use super::value::Value;
 use super::view::View;
-use super::{combine, folding, layers, shapes, splits, tokens};
+use super::{combine, folding, layers, pixels, shapes, splits, tokens};
 use crate::model::graph::Op;
 use crate::model::header::Dtype;
 
@@ -135,6 +135,10 @@ impl<'a> Reader<'a> {
         }
         let name = node.outputs.first().copied().unwrap_or_default();
         match (node.op, &operands[..]) {
+            ("CastLike", [Some(Value::Constant(constant)), Some(Value::Constant(like))]) => {
+                let value = constant.cast(!like.is_of_sizes(), &self.tensors)?;
+                return Ok(vec![Value::Constant(value)]);
+            }
             // The network is computed in one type.
             ("CastLike", [Some(value), _]) => return Ok(vec![value.clone()]),
             ("SplitToSequence", _) => return splits::parts_of(node, &operands).map(|parts| vec![Value::Parts(parts)]),
@@ -186,7 +190,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Counts elements that constants are computed of.
-    fn take(&mut self, elements: usize) -> Result<(), String> {
+    pub(super) fn take(&mut self, elements: usize) -> Result<(), String> {
         let left = self.left.checked_sub(elements + 1);
         self.left = left.ok_or_else(|| format!("constants of more than {MAX_COMPUTED} elements are computed"))?;
         Ok(())
@@ -216,6 +220,9 @@ impl<'a> Reader<'a> {
 
     /// The outputs of a node that depends on the input.
     fn live(&mut self, node: &'a FileNode<'a>, operands: &[Option<Value<'a>>]) -> Result<Vec<Value<'a>>, String> {
+        if let Some(view) = pixels::read(self, node, operands)? {
+            return Ok(vec![Value::Live(view)]);
+        }
         if let Some(views) = shapes::of_view(node, operands)? {
             return Ok(views.into_iter().map(Value::Live).collect());
         }

@@ -1,7 +1,10 @@
 //! Operations as they are read: those of a graph, and parts of them that later nodes complete.
 
+use std::rc::Rc;
+
 use super::constant::Constant;
 use super::functions::Function;
+use super::pixels::Pixels;
 use crate::model::graph::Op;
 
 /// What an operation computes.
@@ -17,6 +20,8 @@ pub(super) enum Kind {
     Padded { begin: Vec<usize>, end: Vec<usize>, rim: Rim },
     /// Means over parts of each row of an image.
     RowMeans,
+    /// Sums of an image's pixels.
+    Pixels(Rc<Pixels>),
     /// Mean over the channels at each position.
     ChannelMean,
     /// A value without its mean over the channels.

@@ -37,7 +37,11 @@ pub(super) fn of_constants<'a>(
     let list = |attribute: &str| integers(node, attribute, &values, 1);
     let Some(x) = operands.first() else { return Err(unknown(node)) };
     let result = match node.op {
-        "Identity" | "Cast" => Ok((*x).clone()),
+        "Identity" => Ok((*x).clone()),
+        "Cast" => {
+            let to = super::file_tensor::dtype(node.integer("to").unwrap_or_default());
+            x.cast(to.is_none_or(crate::model::header::Dtype::is_float), tensors)
+        }
         "Shape" => shape_of(node, name, &x.dims),
         "Transpose" => x.transpose(&permutation(node, x.dims.len())?),
         "Unsqueeze" => x.unsqueeze(&list("axes")?.ok_or("it names no axes")?),

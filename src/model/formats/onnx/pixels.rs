@@ -1,0 +1,262 @@
+//! Adaptive mean pools as PyTorch's newer exporter writes them where parts overlap or differ in size: the pixels of each part are taken by
+//! their indices (`GatherND`), those that are too many become 0, the rest are summed and divided by their number. Read as what it
+//! computes: for each place a sum of an image's pixels with factors, the same for all channels.
+
+use std::rc::Rc;
+
+use super::constant::{Constant, MAX_AXES, MAX_SMALL, place_of_axis};
+use super::file::FileNode;
+use super::operands::{integers, switch};
+use super::operation::Kind;
+use super::reader::Reader;
+use super::size::Size;
+use super::value::Value;
+use super::view::{Atom, Place, View, merged};
+use crate::model::graph::Op;
+
+/// Largest difference of two shares that are the same.
+const TOLERANCE: f64 = 1e-6;
+
+/// A sum of pixels: their places in each channel, row by row, and their factors.
+type Sum = Vec<(usize, f64)>;
+
+/// Sums of an image's pixels, the same for each channel, by their places along `dims`.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Pixels {
+    dims: Vec<usize>,
+    sums: Vec<Sum>,
+}
+
+impl Pixels {
+    /// The sums at other places: each of `dims` is as many of these as `from` lists for it.
+    fn regrouped(&self, dims: Vec<usize>, from: impl Fn(&[usize]) -> Vec<usize>, factor: f64) -> Self {
+        let count = dims.iter().product();
+        let sums = (0..count).map(|place| {
+            let own = from(&coordinates(place, &dims)).into_iter().flat_map(|place| &self.sums[place]);
+            own.map(|(pixel, own)| (*pixel, own * factor)).collect()
+        });
+        Self { sums: sums.collect(), dims }
+    }
+
+    /// Pixels in all sums.
+    fn terms(&self) -> usize {
+        self.sums.iter().map(Vec::len).sum()
+    }
+
+    /// Whether they are the means of PyTorch's adaptive pool of an image of this size.
+    fn are_means(&self, height: usize, width: usize) -> bool {
+        let [rows, columns] = self.dims[..] else { return false };
+        let part =
+            |at: usize, outputs: usize, inputs: usize| (at * inputs / outputs, ((at + 1) * inputs).div_ceil(outputs));
+        self.sums.iter().enumerate().all(|(place, sum)| {
+            let (top, bottom) = part(place / columns, rows, height);
+            let (left, right) = part(place % columns, columns, width);
+            let share = 1.0 / ((bottom - top) * (right - left)) as f64;
+            let mut own = sum.clone();
+            own.sort_by_key(|(pixel, _)| *pixel);
+            let expected = (top..bottom).flat_map(|row| (left..right).map(move |column| row * width + column));
+            own.len() == (bottom - top) * (right - left)
+                && own.iter().zip(expected).all(|((pixel, factor), expected)| {
+                    *pixel == expected && (factor - share).abs() <= TOLERANCE * share
+                })
+        })
+    }
+}
+
+/// Where the place with this number is along each axis.
+fn coordinates(place: usize, dims: &[usize]) -> Vec<usize> {
+    let mut rest = place;
+    let mut all: Vec<usize> = dims.iter().rev().map(|len| (rest % len, rest /= len).0).collect();
+    all.reverse();
+    all
+}
+
+/// The number of a place.
+fn number(coordinates: &[usize], dims: &[usize]) -> usize {
+    coordinates.iter().zip(dims).fold(0, |number, (at, len)| number * len + at)
+}
+
+/// An operator that takes pixels, or computes with those that were taken; none where it is no such.
+pub(super) fn read<'a>(
+    reader: &mut Reader<'a>,
+    node: &FileNode<'a>,
+    operands: &[Option<Value<'a>>],
+) -> Result<Option<View>, String> {
+    if let ("GatherND", [Some(Value::Live(x)), Some(Value::Constant(indices))]) = (node.op, operands) {
+        return taken(reader, node, x, indices).map(Some);
+    }
+    let of = |operand: &Option<Value<'a>>| match operand {
+        Some(Value::Live(view)) => pixels_of(reader, view),
+        _ => None,
+    };
+    let (image, result) = match (node.op, operands) {
+        ("Where", [Some(Value::Constant(mask)), Some(Value::Constant(zero)), x]) => {
+            let Some((image, pixels)) = of(x) else { return Ok(None) };
+            if zero.scalar(&reader.tensors) != Some(0.0) {
+                return Err("pixels are only replaced by 0".to_owned());
+            }
+            let mask = along(&pixels, mask, reader)?;
+            let kept = |(sum, hidden): (&Sum, f64)| if hidden == 0.0 { sum.clone() } else { Vec::new() };
+            let sums = pixels.sums.iter().zip(mask).map(kept).collect();
+            (image, Pixels { sums, ..(*pixels).clone() })
+        }
+        ("Gather", [x, Some(Value::Constant(index))]) => {
+            let Some((image, pixels)) = of(x) else { return Ok(None) };
+            let axis = position(place_of_axis(node.integer("axis").unwrap_or(0), pixels.dims.len() + 2)?)?;
+            let [index] = index.integers()?[..] else { return Err("it takes several indices of an axis".to_owned()) };
+            let index = place_of_axis(index, pixels.dims[axis])?;
+            (image, reduced(&pixels, &[axis], |_| index..index + 1, 1.0))
+        }
+        ("ReduceMean", [x, ..]) => {
+            let Some((image, pixels)) = of(x) else { return Ok(None) };
+            let axes = integers(node, "axes", operands, 1)?.ok_or("it takes the mean over the channels too")?;
+            let axes = axes.iter().map(|axis| position(place_of_axis(*axis, pixels.dims.len() + 2)?));
+            let axes = axes.collect::<Result<Vec<_>, _>>()?;
+            if switch(node, "keepdims", true) {
+                return Err("means of pixels are only read where their axes go".to_owned());
+            }
+            let count: usize = axes.iter().map(|axis| pixels.dims[*axis]).product();
+            let dims = pixels.dims.clone();
+            (image, reduced(&pixels, &axes, move |axis| 0..dims[axis], 1.0 / count.max(1) as f64))
+        }
+        ("Add", [a, b]) => {
+            let (Some((image, pixels)), Some((other_image, others))) = (of(a), of(b)) else { return Ok(None) };
+            if image != other_image || pixels.dims != others.dims {
+                return Err("pixels of different images or places are summed".to_owned());
+            }
+            let sums = pixels.sums.iter().zip(&others.sums).map(|(a, b)| [&a[..], b].concat()).collect();
+            (image, Pixels { sums, ..(*pixels).clone() })
+        }
+        ("Div", [x, Some(Value::Constant(count))]) => {
+            let Some((image, pixels)) = of(x) else { return Ok(None) };
+            let counts = along(&pixels, count, reader)?;
+            let divided = |(sum, count): (&Sum, f64)| sum.iter().map(|(pixel, own)| (*pixel, own / count)).collect();
+            let sums = pixels.sums.iter().zip(counts).map(divided).collect();
+            (image, Pixels { sums, ..(*pixels).clone() })
+        }
+        _ => return Ok(None),
+    };
+    placed(reader, image, result).map(Some)
+}
+
+/// The sums that a value is, and their image, where it is such in its own order.
+fn pixels_of(reader: &Reader<'_>, view: &View) -> Option<(usize, Rc<Pixels>)> {
+    let Kind::Pixels(pixels) = reader.kind(view.node) else { return None };
+    (*view == reader.view(view.node)).then(|| (reader.operations[view.node].inputs[0], Rc::clone(pixels)))
+}
+
+/// The axis of positions that `axis` is, behind the batch and the channels.
+fn position(axis: usize) -> Result<usize, String> {
+    axis.checked_sub(2).ok_or_else(|| "pixels are taken apart by examples or channels".to_owned())
+}
+
+/// A constant's value at each place.
+fn along(pixels: &Pixels, constant: &Constant<'_>, reader: &Reader<'_>) -> Result<Vec<f64>, String> {
+    let dims: Vec<Size> = pixels.dims.iter().map(|len| Size::of(*len as i64)).collect();
+    if constant.dims.len() > dims.len() {
+        return Err("a constant of examples or channels meets pixels".to_owned());
+    }
+    constant.expand(&dims)?.floats(&reader.tensors)
+}
+
+/// The sums without some axes: over the places of each that `range` says.
+fn reduced(pixels: &Pixels, axes: &[usize], range: impl Fn(usize) -> std::ops::Range<usize>, factor: f64) -> Pixels {
+    let kept: Vec<usize> = (0..pixels.dims.len()).filter(|axis| !axes.contains(axis)).collect();
+    let dims = kept.iter().map(|axis| pixels.dims[*axis]).collect();
+    let from = |place: &[usize]| {
+        let mut all = vec![Vec::new()];
+        for axis in 0..pixels.dims.len() {
+            let own = match kept.iter().position(|kept| *kept == axis) {
+                Some(at) => place[at]..place[at] + 1,
+                None => range(axis),
+            };
+            all = all
+                .iter()
+                .flat_map(|head: &Vec<usize>| own.clone().map(move |at| [&head[..], &[at]].concat()))
+                .collect();
+        }
+        all.iter().map(|place| number(place, &pixels.dims)).collect()
+    };
+    pixels.regrouped(dims, from, factor)
+}
+
+/// Pixels of an image, whose rows and columns are the first axes, by their indices.
+fn taken<'a>(reader: &mut Reader<'a>, node: &FileNode<'a>, x: &View, indices: &Constant<'a>) -> Result<View, String> {
+    let misfit = || "it takes something else than the pixels of an image by constant rows and columns".to_owned();
+    let shape = reader.shape(x.node).to_vec();
+    let [channels, height, width] = shape[..] else { return Err(misfit()) };
+    let axis = |axis: usize, size: usize| merged([Atom::new(axis, 1, size)]);
+    let [rows, columns, examples, own] = &x.axes[..] else { return Err(misfit()) };
+    let is_image = *rows == axis(1, height) && *columns == axis(2, width) && *own == axis(0, channels);
+    let is_batch = matches!(examples[..], [Atom { place: Place::Batch, .. }]);
+    let dims: Option<Vec<usize>> = indices.dims.iter().map(|dim| dim.usize()).collect();
+    let dims = dims.and_then(|dims| Some((dims.last().copied()?, dims[..dims.len() - 1].to_vec())));
+    let Some((2, dims)) = dims.filter(|_| is_image && is_batch && node.integer("batch_dims").unwrap_or(0) == 0) else {
+        return Err(misfit());
+    };
+    if dims.len() + 2 > MAX_AXES || dims.contains(&0) {
+        return Err(misfit());
+    }
+    let pixel = |pair: &[f64]| {
+        let place =
+            |at: f64, size: usize| if at.fract() == 0.0 { place_of_axis(at as i64, size) } else { Err(misfit()) };
+        Ok(vec![(place(pair[0], height)? * width + place(pair[1], width)?, 1.0)])
+    };
+    let sums = indices.floats(&reader.tensors)?.chunks_exact(2).map(pixel).collect::<Result<_, String>>()?;
+    let rank = dims.len();
+    let image = reader.settle(x.node)?;
+    let view = placed(reader, image, Pixels { dims, sums })?;
+    let order: Vec<usize> = (2..rank + 2).chain([0, 1]).collect();
+    view.transpose(&order).ok_or_else(misfit)
+}
+
+/// The value of sums of an image's pixels.
+fn placed(reader: &mut Reader<'_>, image: usize, pixels: Pixels) -> Result<View, String> {
+    let [channels, height, width] = reader.shape(image)[..] else { return Err("it is no image".to_owned()) };
+    reader.take(pixels.terms() + pixels.sums.len())?;
+    if pixels.terms() > MAX_SMALL {
+        return Err(format!("more than {MAX_SMALL} pixels are summed"));
+    }
+    let shape = [&[channels], &pixels.dims[..]].concat();
+    let kind = match pixels.dims[..] {
+        [rows, columns] if pixels.are_means(height, width) => {
+            Kind::Graph(Op::AdaptiveAvgPool2d { output: [rows, columns] })
+        }
+        _ => Kind::Pixels(Rc::new(pixels)),
+    };
+    let node = reader.push(kind, vec![image], shape, Vec::new())?;
+    Ok(reader.view(node))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Pixels of a 3 x 3 image in four overlapping parts of 2 x 2, (rows, of a part, columns, of a part).
+    fn parts() -> Pixels {
+        let dims = vec![2; 4];
+        let pixel = |place: usize| {
+            let [row, down, column, right] = coordinates(place, &dims)[..] else { return Vec::new() };
+            vec![((row + down) * 3 + column + right, 1.0)]
+        };
+        Pixels { sums: (0..16).map(pixel).collect(), dims: dims.clone() }
+    }
+
+    #[test]
+    fn means_of_overlapping_parts_are_found() {
+        let means = reduced(&parts(), &[1, 3], |_| 0..2, 0.25);
+        assert_eq!(means.dims, [2, 2]);
+        assert!(means.are_means(3, 3));
+        assert!(!reduced(&parts(), &[1, 3], |_| 0..2, 1.0).are_means(3, 3), "sums are no means");
+        assert!(!reduced(&parts(), &[1, 3], |_| 0..1, 1.0).are_means(3, 3), "nor are corners");
+        assert!(!reduced(&parts(), &[2, 3], |_| 0..2, 0.25).are_means(3, 3), "nor other parts");
+        assert!(!means.are_means(4, 4) && !parts().are_means(3, 3));
+    }
+
+    #[test]
+    fn one_pixel_may_be_the_mean_of_many_places() {
+        let pixels = Pixels { dims: vec![2, 3], sums: vec![vec![(0, 1.0)]; 6] };
+        assert!(pixels.are_means(1, 1));
+        assert!(!pixels.are_means(2, 1));
+    }
+}
