@@ -34,6 +34,7 @@ mod rims;
 mod shapes;
 mod size;
 mod splits;
+mod sums;
 mod tokens;
 mod value;
 mod view;

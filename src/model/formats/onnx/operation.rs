@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::constant::Constant;
 use super::functions::Function;
-use super::pixels::Pixels;
+use super::sums::Pixels;
 use crate::model::graph::Op;
 
 /// What an operation computes.
