@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::job::object_file;
 use super::{outputs, written};
 use crate::domain::problem::Problem;
-use crate::export::{ExportFormat, Options, shards_of};
+use crate::export::{ExportFormat, Options};
 use crate::model::families::{self, Evidence};
 use crate::model::graph::Graph;
 use crate::plan::parse;
@@ -73,7 +73,7 @@ impl Convert {
             Checkpoint::open(&self.from).with_context(|| format!("cannot convert {}", self.from.display()))?;
         let graph = self.network(&checkpoint, format)?;
         let named = weights.as_ref().unwrap_or(&self.from);
-        let options = Options { shards: self.shards.or_else(|| shards_of(&checkpoint)), ..self.options(named) };
+        let options = Options { shards: self.shards, ..self.options(named) };
         let write = |to: &Path, format| written::write(to, format, &checkpoint, graph.as_ref(), &options, self.force);
         let mut wrote = write(&self.to, format)?;
         if let Some(weights) = &weights {

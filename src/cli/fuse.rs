@@ -16,7 +16,7 @@ use super::{outputs, written};
 use crate::config::ByteSize;
 use crate::domain::problem::Problem;
 use crate::exec;
-use crate::export::{self, ExportFormat, Options, shards_of};
+use crate::export::{self, ExportFormat, Options};
 use crate::model::formats::digest::sha256;
 use crate::pipeline::child::out_of_memory;
 use crate::pipeline::{self, JobOutcome};
@@ -90,9 +90,7 @@ impl Fuse {
         let outcome = pipeline::run(&task, &mut |message| view.show(&message), interruption.stop());
         view.finish();
         match outcome? {
-            JobOutcome::Finished(artifacts) => {
-                self.deliver(&artifacts, format, self.shards.or_else(|| shards_of_any(&members)))
-            }
+            JobOutcome::Finished(artifacts) => self.deliver(&artifacts, format, self.shards),
             JobOutcome::Stopped => {
                 say("stopped; nothing was written");
                 Ok(interruption.exit_code())
@@ -191,11 +189,6 @@ impl Fuse {
             say(&format!("the fused model was written as {}", weights.display()));
         }
     }
-}
-
-/// In how many shards the first sharded member came.
-fn shards_of_any(members: &[String]) -> Option<NonZeroUsize> {
-    members.iter().find_map(|name| shards_of(&Checkpoint::open(Path::new(name)).ok()?))
 }
 
 /// Moves a finished file to its place.

@@ -11,7 +11,7 @@ use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-pub use shards::shards_of;
+pub use shards::{came_in_shards, shards_of};
 
 use crate::domain::problem::{Code, Problem};
 use crate::model::formats::protobuf::MAX_MESSAGE;
@@ -143,7 +143,10 @@ pub fn write(
     };
     let written = match format {
         ExportFormat::Safetensors => safetensors::write(checkpoint, graph, out),
-        ExportFormat::Shards => shards::write(checkpoint, graph, options.shards, out),
+        ExportFormat::Shards => {
+            let shards = options.shards.or_else(|| shards_of(checkpoint));
+            shards::write(checkpoint, graph, shards, out)
+        }
         ExportFormat::PyTorch => pytorch::write_pytorch(&checkpoint.tensors(), out),
         ExportFormat::Onnx => {
             let file = OnnxFile::new(known()?, checkpoint, options.normalize.as_ref())?;

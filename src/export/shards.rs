@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
+use std::path::Path;
 
 use serde_json::json;
 
@@ -18,7 +19,13 @@ use crate::tensors::Checkpoint;
 const SHARD_BYTES: u64 = 5_000_000_000;
 const INDEX: &str = "model.safetensors.index.json";
 
-/// How many shards `checkpoint` was put together from, as its notes say.
+/// Whether the file of a model notes that its members came in shards; not where it cannot be read.
+#[must_use]
+pub fn came_in_shards(model: &Path) -> bool {
+    Checkpoint::open(model).is_ok_and(|model| shards_of(&model).is_some())
+}
+
+/// How many shards `checkpoint` was put together from, or its first member was, as its notes say.
 #[must_use]
 pub fn shards_of(checkpoint: &Checkpoint) -> Option<NonZeroUsize> {
     let names: Vec<String> = serde_json::from_str(checkpoint.metadata().get(SHARDS_KEY)?).ok()?;

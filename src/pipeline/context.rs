@@ -4,6 +4,7 @@ use super::load::Loaded;
 use super::measure::Bench;
 use super::phases::Phases;
 use crate::cost::Counts;
+use crate::model::header::SHARDS_KEY;
 use crate::plan::held_out::{self, Validation};
 use crate::plan::network::Network;
 use crate::plan::recovery::Recovery;
@@ -23,6 +24,8 @@ pub(super) struct Context<'a> {
     pub(super) counts: Counts,
     /// What is known of the validation split.
     pub(super) validation: Validation,
+    /// The shards that the first member came in, as its file notes them, where all came in some.
+    pub(super) shards: Option<String>,
     /// The recovery with another rate than the planned one, once that has turned out too high.
     pub(super) lowered: Option<Recovery>,
 }
@@ -32,7 +35,16 @@ impl<'a> Context<'a> {
         let bench = loaded.data.as_ref().map(|data| Bench::new(data, task, phases.stop_flag()));
         let dataset = task.dataset.as_ref().map(|file| file.sha256.as_str());
         let validation = held_out::validation(&task.job, &loaded.headers(), dataset);
-        Self { task, planned, bench, phases, counts: Counts::default(), validation, lowered: None }
+        Self {
+            task,
+            planned,
+            bench,
+            phases,
+            counts: Counts::default(),
+            validation,
+            shards: shards(loaded),
+            lowered: None,
+        }
     }
 
     /// What neither the members nor the fused network have been trained on of the dataset, where that is known.
@@ -69,4 +81,11 @@ impl<'a> Context<'a> {
     pub(super) fn trains(&self) -> bool {
         self.task.job.finetune.is_some()
     }
+}
+
+/// What the first member's file notes of its shards, where all members came in some.
+fn shards(loaded: &Loaded) -> Option<String> {
+    let notes = loaded.members.iter().map(|member| member.metadata().get(SHARDS_KEY));
+    let notes: Vec<&String> = notes.collect::<Option<_>>()?;
+    notes.first().map(|first| (*first).clone())
 }

@@ -15,7 +15,7 @@ use crate::export::{Options, python};
 use crate::fusion::{Fused, Provenance, Recipe};
 use crate::model::families;
 use crate::model::graph::Graph;
-use crate::model::header::HELD_OUT_KEY;
+use crate::model::header::{HELD_OUT_KEY, SHARDS_KEY};
 use crate::model::precision::Precision;
 use crate::model::refit::Compensation;
 use crate::process::protocol::{InputFile, OutputFile, Task};
@@ -127,6 +127,13 @@ pub(super) fn notes(graph: &Graph, known: bool, held_out: Option<&HeldOut>) -> B
     notes
 }
 
+/// As [`notes`], of a job's model.
+fn notes_of(context: &Context<'_>, graph: &Graph) -> BTreeMap<String, String> {
+    let mut notes = notes(graph, is_known(context), context.held_out().as_ref());
+    notes.extend(context.shards.clone().map(|shards| (SHARDS_KEY.to_owned(), shards)));
+    notes
+}
+
 /// Whether the members' network is known, and with it the fused one's: what was only likely does not become certain by
 /// passing through a job.
 fn is_known(context: &Context<'_>) -> bool {
@@ -179,8 +186,7 @@ pub(super) fn model(
     mode: WriteMode,
 ) -> Result<(Checkpoint, OutputFile), Problem> {
     let path = mode.path(&context.task.scratch);
-    let written = weights
-        .save_as(&path, &notes(graph, is_known(context), context.held_out().as_ref()), |name| precision.of(name))?;
+    let written = weights.save_as(&path, &notes_of(context, graph), |name| precision.of(name))?;
     let checkpoint = Checkpoint::open(&path)?;
     mode.settle(&path)?;
     Ok((checkpoint, model_file(path, written)))
@@ -194,7 +200,7 @@ pub(super) fn recipe(
     mode: WriteMode,
 ) -> Result<(Fused<Checkpoint>, OutputFile), Halt> {
     let path = mode.path(&context.task.scratch);
-    let notes = notes(recipe.graph(), is_known(context), context.held_out().as_ref());
+    let notes = notes_of(context, recipe.graph());
     let (fused, written) = recipe.write(&path, &notes, precision, |done, all| context.phases.done(done, all))?;
     mode.settle(&path)?;
     Ok((fused, model_file(path, written)))

@@ -200,7 +200,7 @@ async fn a_fused_model_leaves_in_every_format_and_comes_back() {
 }
 
 /// Runs a job to its end; where it is, and how it has ended.
-async fn finish(app: &TestApp, body: &Value) -> (String, Value) {
+pub(crate) async fn finish(app: &TestApp, body: &Value) -> (String, Value) {
     let answer = app.request(Method::POST, "/v1/jobs").json(body).send().await.expect("an answer");
     assert_eq!(answer.status(), StatusCode::ACCEPTED);
     let job = answer.headers()[LOCATION].to_str().expect("text").to_owned();

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::common::app::{TestApp, problem};
 use crate::common::samples::{files, member, safetensors, sha256};
+use crate::networks::finish;
 
 const FIRST: &str = "model-00001-of-00002.safetensors";
 const SECOND: &str = "model-00002-of-00002.safetensors";
@@ -221,4 +222,30 @@ async fn nothing_is_left_of_what_fails() {
     assert_eq!(files(&small.folder.path().join("staging")).len(), 1);
     assert_eq!(files(&small.folder.path().join("blobs/checkpoints")).len(), blobs);
     small.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_in_shards_leaves_in_shards() {
+    let app = TestApp::builder().settings(|settings| settings.workers.workers = 1).start().await;
+    upload_all(&app).await;
+    let made = assemble(&app, &json!({"index": INDEX, "name": "whole"})).send().await.expect("an answer");
+    assert_eq!(made.status(), StatusCode::CREATED);
+    let tensors: [(&str, &[usize]); 3] = [("fc1.weight", &[5, 7]), ("fc1.bias", &[5]), ("fc2.weight", &[3, 5])];
+    upload(&app, "one", safetensors(&tensors)).await;
+    let model = async |members: &[&str], query: &str| {
+        let architecture = json!({"activation": "relu", "assume": true});
+        let (job, state) = finish(&app, &json!({"members": members, "architecture": architecture})).await;
+        assert_eq!(state["state"], "succeeded", "{state:#}");
+        let got = app.get(&format!("{job}/model{query}")).send().await.expect("an answer");
+        assert_eq!(got.status(), StatusCode::OK);
+        got.bytes().await.expect("bytes")
+    };
+    let sharded = model(&["whole"], "").await;
+    assert_eq!(sharded.get(257..262), Some(&b"ustar"[..]), "a tar");
+    for name in [INDEX, FIRST, SECOND] {
+        assert!(sharded.windows(name.len()).any(|window| window == name.as_bytes()), "{name}");
+    }
+    assert!(read_layout(&model(&["whole"], "?format=safetensors").await).is_ok(), "one file where that is said");
+    assert!(read_layout(&model(&["whole", "one"], "").await).is_ok(), "one of the members came in one file");
+    app.stop().await;
 }

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use super::artifacts::{artifact, send};
 use super::{unknown_parameter, wrong_parameter};
 use crate::domain::problem::{Code, Problem};
-use crate::export::{ExportFormat, Options, Packing};
+use crate::export::{ExportFormat, Options, Packing, came_in_shards};
 use crate::http::addressed::Addressed;
 use crate::http::download::{Content, Download, Selector};
 use crate::http::exports::Source;
@@ -23,7 +23,8 @@ const MODEL_FILE: &str = "fused.safetensors";
 
 /// Download the fused model
 ///
-/// The model is a safetensors file with the tensor names of the members, or what `format` says: `pt` is a `state_dict` for
+/// The model is a safetensors file with the tensor names of the members (a tar of shards, as `tar`, where all members came in shards), or
+/// what `format` says: `pt` is a `state_dict` for
 /// `torch.load`, `onnx` runs in onnxruntime, `py` is the source of its PyTorch module and `json` its graph; the last three need a network
 /// that is known. `tar`, or `shards=N`, is a tar of at most N files of safetensors with `model.safetensors.index.json`. An ONNX model of 2 GiB and
 /// more is a tar of `model.onnx` and `model.onnx.data`. `Range`, `If-Range` and `If-None-Match` work as in RFC 9110, so that `curl -C - -o fused.safetensors` resumes a
@@ -32,9 +33,10 @@ const MODEL_FILE: &str = "fused.safetensors";
     params(
         ("id" = String, Path, description = "The id of the job.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c"),
         ("format" = Option<String>, Query,
-            description = "The format: `safetensors` (unless given), `tar` (the same in shards), `pt`, `onnx`, `py` or `json`.", example = "onnx"),
+            description = "The format: `safetensors` (unless given, and the members did not come in shards), `tar` (the same in shards), `pt`, `onnx`, `py` or `json`.", example = "onnx"),
         ("shards" = Option<usize>, Query,
-            description = "In how many files of safetensors the model comes at most; unless given, in as many as keep them below 5 GB.", example = 2),
+            description = "In how many files of safetensors the model comes at most; unless given, in as many as the first member, or as keep them below 5 GB.",
+            example = 2),
         ("normalize" = Option<bool>, Query,
             description = "Whether an ONNX model takes its inputs before the job's normalisation, which then is a part of it.", example = true),
         ("Range" = Option<String>, Header, description = "Which bytes to send.", example = "bytes=1048576-")),
@@ -47,7 +49,10 @@ pub(super) async fn model(
     RawQuery(query): RawQuery,
     selector: Selector,
 ) -> Result<Response, Problem> {
-    let wanted = Wanted::parse(&query)?;
+    let mut wanted = Wanted::parse(&query)?;
+    if !wanted.named && in_shards(&request).await? {
+        wanted.format = ExportFormat::Shards;
+    }
     match wanted.format {
         ExportFormat::Safetensors => send(&request, &selector, "model", MODEL_FILE).await,
         ExportFormat::Architecture => send(&request, &selector, "architecture", "architecture.json").await,
@@ -76,16 +81,19 @@ const SOURCE: &str = "model.py";
 /// In which form the model is wanted.
 struct Wanted {
     format: ExportFormat,
+    /// Whether the client says so.
+    named: bool,
     normalize: bool,
     shards: Option<NonZeroUsize>,
 }
 
 impl Wanted {
     fn parse(query: &str) -> Result<Self, Problem> {
-        let mut wanted = Self { format: ExportFormat::Safetensors, normalize: false, shards: None };
+        let mut wanted = Self { format: ExportFormat::Safetensors, named: false, normalize: false, shards: None };
         for (name, value) in pairs(query) {
             match name.as_str() {
                 "format" => {
+                    wanted.named = true;
                     wanted.format = ExportFormat::of_name(&value).ok_or_else(|| {
                         let known = ExportFormat::ALL.map(ExportFormat::extension).join(", ");
                         wrong_parameter("format", format!("expected one of {known}, got `{value}`"))
@@ -110,17 +118,24 @@ impl Wanted {
         }
         match (wanted.shards, wanted.format) {
             (None, _) | (_, ExportFormat::Shards) => Ok(wanted),
-            (_, ExportFormat::Safetensors) => Ok(Self { format: ExportFormat::Shards, ..wanted }),
+            (_, ExportFormat::Safetensors) => Ok(Self { format: ExportFormat::Shards, named: true, ..wanted }),
             _ => Err(wrong_parameter("shards", "only files of safetensors are written in shards".to_owned())),
         }
     }
+}
+
+/// Whether all members of the job came in shards, so that its model leaves in some.
+async fn in_shards(request: &Addressed) -> Result<bool, Problem> {
+    let path = request.state.blobs.path_of(&artifact(request, "model").await?.blob_key)?;
+    let found = tokio::task::spawn_blocking(move || came_in_shards(&path)).await;
+    found.map_err(|error| Problem::new(Code::Internal, error.to_string()))
 }
 
 /// Sends the model in a format that is made on demand.
 async fn converted(
     request: &Addressed,
     selector: &Selector,
-    Wanted { format, normalize, shards }: Wanted,
+    Wanted { format, normalize, shards, .. }: Wanted,
 ) -> Result<Response, Problem> {
     let (state, model) = (&request.state, artifact(request, "model").await?);
     let architecture = match artifact(request, "architecture").await {
