@@ -71,7 +71,6 @@ impl Fuse {
         let job = self.job.request()?;
         let format = self.format()?;
         self.check_outputs(&job, format)?;
-        let members = job.members.clone();
         let folder = self.out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let interruption = Signals::listen()?;
         let scratch = interruption.folder(|| tempfile::Builder::new().prefix(".engraft-fuse-").tempdir_in(folder));

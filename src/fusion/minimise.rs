@@ -98,7 +98,9 @@ fn descent(gradient: &[f64], memory: &VecDeque<Pair>) -> Vec<f64> {
     }
     if let Some(last) = memory.back() {
         let scale = last.curvature / dot(&last.changed, &last.changed);
-        direction.iter_mut().for_each(|d| *d *= scale);
+        for d in &mut direction {
+            *d *= scale;
+        }
     }
     for (pair, factor) in memory.iter().zip(factors.iter().rev()) {
         let back = dot(&pair.changed, &direction) / pair.curvature;

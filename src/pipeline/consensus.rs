@@ -183,7 +183,7 @@ impl Voices<'_> {
     }
 }
 
-/// Whether the first is right more often than the second by two standard errors of the difference (McNemar 1947).
+/// Whether the first is right more often than the second by two standard errors of the difference (`McNemar` 1947).
 fn clearly_better(first: &[bool], second: &[bool]) -> bool {
     let only = |a: &[bool], b: &[bool]| a.iter().zip(b).filter(|(a, b)| **a && !**b).count() as f64;
     let (won, lost) = (only(first, second), only(second, first));

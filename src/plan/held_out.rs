@@ -72,7 +72,7 @@ mod tests {
     use super::*;
     use crate::plan::parse::parse;
 
-    fn known(dataset: serde_json::Value, held_out: [Option<(f64, u64)>; 2], file: Option<&str>) -> Validation {
+    fn known(dataset: &serde_json::Value, held_out: [Option<(f64, u64)>; 2], file: Option<&str>) -> Validation {
         let job = parse(&json!({"members": ["a", "b"], "dataset": dataset})).expect("a job");
         let header = |held_out: Option<(f64, u64)>| CheckpointHeader {
             held_out: held_out.map(|(fraction, split_seed)| HeldOut { dataset: "d1".to_owned(), fraction, split_seed }),
@@ -85,17 +85,17 @@ mod tests {
     #[test]
     fn only_what_all_trainings_held_out_is_unseen() {
         let same = Some((0.1, 0));
-        assert_eq!(known(json!("d"), [same, same], Some("d1")), Validation::Unseen);
-        assert_eq!(known(json!("d"), [same, same], None), Validation::Unseen);
-        assert_eq!(known(json!("d"), [same, same], Some("d2")), Validation::Unknown);
-        assert_eq!(known(json!("d"), [same, None], Some("d1")), Validation::Unknown);
+        assert_eq!(known(&json!("d"), [same, same], Some("d1")), Validation::Unseen);
+        assert_eq!(known(&json!("d"), [same, same], None), Validation::Unseen);
+        assert_eq!(known(&json!("d"), [same, same], Some("d2")), Validation::Unknown);
+        assert_eq!(known(&json!("d"), [same, None], Some("d1")), Validation::Unknown);
         let other = Some((0.1, 1));
-        assert_eq!(known(json!("d"), [None, other], Some("d1")), Validation::Seen(vec!["b".to_owned()]));
-        assert_eq!(known(json!({"name": "d", "split_seed": 1}), [other, other], Some("d1")), Validation::Unseen);
-        assert_eq!(known(json!({"name": "d", "validation": "v"}), [None, other], Some("d1")), Validation::Unseen);
-        assert_eq!(known(json!({"name": "d", "validation_fraction": 0}), [same, same], None), Validation::None);
+        assert_eq!(known(&json!("d"), [None, other], Some("d1")), Validation::Seen(vec!["b".to_owned()]));
+        assert_eq!(known(&json!({"name": "d", "split_seed": 1}), [other, other], Some("d1")), Validation::Unseen);
+        assert_eq!(known(&json!({"name": "d", "validation": "v"}), [None, other], Some("d1")), Validation::Unseen);
+        assert_eq!(known(&json!({"name": "d", "validation_fraction": 0}), [same, same], None), Validation::None);
         assert!(
-            known(json!("d"), [None, other], None).warning().is_some_and(|warning| warning.contains("of b held out"))
+            known(&json!("d"), [None, other], None).warning().is_some_and(|warning| warning.contains("of b held out"))
         );
     }
 }

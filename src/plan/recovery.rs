@@ -89,8 +89,8 @@ mod tests {
 
     fn decided(
         graph: &Graph,
-        finetune: serde_json::Value,
-        method: serde_json::Value,
+        finetune: &serde_json::Value,
+        method: &serde_json::Value,
         compensate: Compensate,
     ) -> String {
         let body = json!({"members": ["a"], "dataset": "d", "finetune": finetune, "method": method});
@@ -103,14 +103,15 @@ mod tests {
         let lenet = fresh::lenet(&vec![3, 32, 32], 10).expect("a network");
         let mlp = fresh::mlp(&vec![12], &[8, 8], 3).expect("a network");
         let (refits, plain) = (Compensate::Calibration, Compensate::None);
-        let open = || json!({"epochs": 1});
-        let of = |graph: &Graph, finetune, compensate| decided(graph, finetune, json!({}), compensate);
+        let open = &json!({"epochs": 1});
+        let of =
+            |graph: &Graph, finetune: serde_json::Value, compensate| decided(graph, &finetune, &json!({}), compensate);
         assert_eq!(
-            of(&lenet, open(), refits),
+            of(&lenet, open.clone(), refits),
             "recovery by `cross_entropy` at a learning rate of 0.02, since the network convolves"
         );
-        assert!(of(&mlp, open(), refits).starts_with("recovery by `distill` at a learning rate of 0.003, since"));
-        assert!(of(&mlp, open(), plain).starts_with("recovery by `distill` at a learning rate of 0.01, since"));
+        assert!(of(&mlp, open.clone(), refits).starts_with("recovery by `distill` at a learning rate of 0.003, since"));
+        assert!(of(&mlp, open.clone(), plain).starts_with("recovery by `distill` at a learning rate of 0.01, since"));
         let given = json!({"objective": "distill", "optimizer": {"lr": 0.5}});
         assert_eq!(of(&lenet, given, refits), "recovery by `distill` at a learning rate of 0.5");
         assert!(
@@ -119,7 +120,7 @@ mod tests {
         );
         let adam = json!({"optimizer": {"name": "adamw"}});
         assert!(of(&lenet, adam, refits).starts_with("recovery by `cross_entropy` at a learning rate of 0.001"));
-        let alone = decided(&lenet, open(), json!({"name": "distill_only"}), plain);
+        let alone = decided(&lenet, open, &json!({"name": "distill_only"}), plain);
         assert!(alone.starts_with("recovery by `distill` at a learning rate of 0.01"), "{alone}");
     }
 }

@@ -22,7 +22,7 @@ pub struct PairedTest {
     pub only_fused: usize,
     /// Only the other one does.
     pub only_other: usize,
-    /// Probability of a difference as large where both are equally good: exact and two-sided (McNemar 1947).
+    /// Probability of a difference as large where both are equally good: exact and two-sided (`McNemar` 1947).
     pub p: f64,
     /// The same, corrected for the number of comparisons (Holm 1979).
     pub adjusted_p: f64,
@@ -143,7 +143,7 @@ mod tests {
         let p: Vec<f64> = tests.iter().map(|test| test.p).collect();
         PairedTest::adjust(&mut tests);
         assert!((tests[0].adjusted_p - 3.0 * p[0]).abs() < 1e-12 && (tests[2].adjusted_p - 2.0 * p[2]).abs() < 1e-12);
-        assert_eq!(tests[1].adjusted_p, 1.0);
+        assert!(tests[1].adjusted_p > 0.999);
         let standing = tests.each_ref().map(PairedTest::standing);
         assert_eq!(standing, [Standing::Above, Standing::Level, Standing::Above]);
         assert_eq!(test(10, 70).standing(), Standing::Below);

@@ -198,14 +198,14 @@ mod tests {
             let mut gradient = vec![9.0; layer.len()];
             let from = sample(15, 5);
             head.slope(&head.features[0], &from, &layer, &mut gradient);
-            for at in 0..layer.len() {
+            for (at, slope) in gradient.iter().enumerate() {
                 let moved = |by: f64| {
                     let layer: Vec<f64> =
                         layer.iter().enumerate().map(|(i, x)| x + if i == at { by } else { 0.0 }).collect();
                     head.slope(&head.features[0], &from, &layer, &mut vec![0.0; layer.len()])
                 };
                 let expected = (moved(1e-2) - moved(-1e-2)) / 2e-2;
-                assert!((gradient[at] - expected).abs() < 1e-4, "{at}: {} {expected}", gradient[at]);
+                assert!((slope - expected).abs() < 1e-4, "{at}: {slope} {expected}");
             }
         }
     }
@@ -222,7 +222,7 @@ mod tests {
         let from: Vec<f64> = start.weight.iter().map(|weight| f64::from(*weight)).collect();
         let value = head.slope(&head.features[0], &from, &at, &mut gradient);
         assert!((value - fit.loss_after).abs() < 1e-6);
-        gradient.iter().for_each(|slope| assert!(slope.abs() < 1e-3, "{gradient:?}"));
+        assert!(gradient.iter().all(|slope| slope.abs() < 1e-3), "{gradient:?}");
         assert!(head.fit(0, &start, || false).is_none());
     }
 }

@@ -178,7 +178,7 @@ mod tests {
         let factors = fit_by_class(&[&a, &b], &labels, 3);
         assert!(factors[0][0] > 0.6 && factors[0][1] > 0.6 && factors[1][2] > 0.6, "{factors:?}");
         let unknown = [factors[0][2], factors[1][0], factors[1][1]];
-        unknown.iter().for_each(|factor| assert!((factor - 0.5).abs() < 1e-6, "no logit, no reason to move: {factor}"));
+        assert!(unknown.iter().all(|factor| (factor - 0.5).abs() < 1e-6), "no logit, no reason to move: {unknown:?}");
         let flat: Vec<f64> = factors.concat();
         let loss = |factors: &[f64]| slope_by_class(&[&a, &b], &labels, 3, factors, &mut [0.0; 6]);
         let mut slopes = [0.0; 6];

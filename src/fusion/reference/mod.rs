@@ -123,7 +123,9 @@ impl Stack<'_> {
                 let (classes, positions) = (member.graph.shape(id)[0], y.positions());
                 for (row, values) in part.chunks_exact_mut(positions.max(1)).enumerate() {
                     let share = shares.of(index, row % classes) as f32;
-                    values.iter_mut().for_each(|value| *value *= share);
+                    for value in values {
+                        *value *= share;
+                    }
                 }
             }
             y.add(&part, &rows.runs[index]);
