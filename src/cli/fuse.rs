@@ -16,7 +16,7 @@ use super::{outputs, written};
 use crate::config::ByteSize;
 use crate::domain::problem::Problem;
 use crate::exec;
-use crate::export::{self, ExportFormat, Options};
+use crate::export::{self, ExportFormat, Options, shards_of};
 use crate::model::formats::digest::sha256;
 use crate::pipeline::child::out_of_memory;
 use crate::pipeline::{self, JobOutcome};
@@ -71,6 +71,7 @@ impl Fuse {
         let job = self.job.request()?;
         let format = self.format()?;
         self.check_outputs(&job, format)?;
+        let members = job.members.clone();
         let folder = self.out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let interruption = Signals::listen()?;
         let scratch = interruption.folder(|| tempfile::Builder::new().prefix(".engraft-fuse-").tempdir_in(folder));
@@ -89,7 +90,9 @@ impl Fuse {
         let outcome = pipeline::run(&task, &mut |message| view.show(&message), interruption.stop());
         view.finish();
         match outcome? {
-            JobOutcome::Finished(artifacts) => self.deliver(&artifacts, format, self.shards),
+            JobOutcome::Finished(artifacts) => {
+                self.deliver(&artifacts, format, self.shards.or_else(|| shards_of_any(&members)))
+            }
             JobOutcome::Stopped => {
                 say("stopped; nothing was written");
                 Ok(interruption.exit_code())
@@ -188,6 +191,11 @@ impl Fuse {
             say(&format!("the fused model was written as {}", weights.display()));
         }
     }
+}
+
+/// In how many shards the first sharded member came.
+fn shards_of_any(members: &[String]) -> Option<NonZeroUsize> {
+    members.iter().find_map(|name| shards_of(&Checkpoint::open(Path::new(name)).ok()?))
 }
 
 /// Moves a finished file to its place.
