@@ -8,6 +8,7 @@ use crate::cost::evaluation::RULE_INPUTS;
 use crate::domain::problem::{Code, Problem};
 use crate::fusion::{self, Consensus, Ensemble, Member, Pooling, Shares};
 use crate::kernels::loss::argmax;
+use crate::plan::held_out::Validation;
 use crate::report::{EnsembleChoice, RuleDecider, TriedRule};
 use crate::settings::EnsembleRule;
 use crate::train::{self, Examples};
@@ -49,7 +50,11 @@ pub(super) fn speaking<'a>(
             chosen(EnsembleRule::MeanLogits, RuleDecider::Default, 0)
         }
         EnsembleRule::Auto => match &voices.labelled {
-            Some(validation) => voices.by_labels(validation, fitted_to(labels))?,
+            // Factors fitted to labels that the members know by heart say who has learned them, not who is right.
+            Some(validation) => {
+                let unseen = context.validation == Validation::Unseen;
+                voices.by_labels(validation, unseen && fitted_to(labels))?
+            }
             None => voices.by_spread(),
         },
         rule => chosen(rule, RuleDecider::Request, voices.examples()),

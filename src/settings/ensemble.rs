@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EnsembleRule {
-    /// The best of the others on the validation split; without one, by how differently the members spread their
-    /// probabilities over the classes.
+    /// The best of the others on the validation split (factors fitted to labels only where the members have not seen these); without
+    /// one, by how differently the members spread their probabilities over the classes.
     #[default]
     Auto,
     /// The mean of the logits.

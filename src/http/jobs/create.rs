@@ -23,7 +23,7 @@ use crate::http::views::jobs::JobView;
 /// `merge_finetune_prune` (with `merge_epochs`), the names `average`, `optimal_transport`, `permutation_alignment` and `distill_only`, and
 /// `member_weights`. Its `ensemble` says how the members' outputs become the ensemble's, which teaches and is compared with: `mean_logits`,
 /// `mean_probabilities`, `entropy` (probabilities, more of the members that are sure), `class_share` and `fitted_per_class` (logits, with weights in
-/// each class), or `auto`, the best of them on the validation split.
+/// each class), or `auto`, the best of them on the validation split (`fitted_per_class` only where the members are known not to have seen it).
 ///
 /// `evaluate` lists what the report compares: `members`, `best_member`, `ensemble`, `vote`, `average`, `optimal_transport`,
 /// `permutation_alignment`, `trained_on`, `distilled`, `fused`. `trained_on` and `distilled` are the best member after as many epochs as the
