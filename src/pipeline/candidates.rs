@@ -1,6 +1,7 @@
 //! Measures every candidate that the report compares.
 
 use super::context::Context;
+use super::load::Subset;
 use super::measure::{Bench, Measured};
 use super::methods::aligned::{self, Matching};
 use super::metrics;
@@ -10,14 +11,12 @@ use super::splits::{Logits, Splits};
 use crate::cost::evaluation::measures_members;
 use crate::domain::progress::Phase;
 use crate::fusion::{self, Ensemble, FusionError, Member, Recipe};
-use crate::kernels::loss::argmax;
 use crate::model::costs::Costs;
 use crate::model::graph::Graph;
 use crate::plan::NetworkFigures;
 use crate::report::{CandidateKind, CandidateReport, Latency, PairedTest};
 use crate::settings::{Finetune, MethodName, Objective, ReportCandidate};
 use crate::tensors::{Checkpoint, Weights};
-use crate::train::Examples;
 
 /// The fused network in all its states.
 pub(super) struct FusedNetworks<'a> {
@@ -248,12 +247,10 @@ impl Comparer<'_, '_> {
 
     /// Which examples of the split that is judged by are classified right.
     fn right(&self, logits: &Logits) -> Vec<bool> {
-        let classes = self.ensemble.graph().classes().max(1);
         let (Some(split), Some(logits)) = (self.bench.splits().judged(), logits.as_ref().judged()) else {
             return Vec::new();
         };
-        let named = logits.chunks_exact(classes).map(argmax).enumerate();
-        named.map(|(index, class)| class == split.label(index) as usize).collect()
+        metrics::right(logits, split.labels(), self.ensemble.graph().classes())
     }
 
     /// Measures a network and adds its row.
@@ -287,7 +284,7 @@ impl Comparer<'_, '_> {
         let classes = self.ensemble.graph().classes();
         // On the test split, or on the validation split where there is no other.
         let split = self.bench.splits().judged();
-        let labels = || split.into_iter().flat_map(|split| (0..split.len()).map(move |index| split.label(index)));
+        let labels = || split.into_iter().flat_map(Subset::labels);
         let own = logits.as_ref().judged().map(Vec::as_slice);
         let agrees = |(own, whole): (&Vec<f32>, &Vec<f32>)| metrics::agreement(own, whole, classes);
         Ok(CandidateReport {

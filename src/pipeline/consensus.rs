@@ -3,13 +3,13 @@
 use super::context::Context;
 use super::load::Subset;
 use super::measure::Bench;
+use super::metrics;
 use super::phases::Halt;
 use crate::cost::evaluation::RULE_INPUTS;
 use crate::domain::problem::{Code, Problem};
 use crate::fusion::{self, Consensus, Ensemble, Member, Pooling, Shares};
-use crate::kernels::loss::argmax;
 use crate::plan::held_out::Validation;
-use crate::report::{EnsembleChoice, RuleDecider, TriedRule};
+use crate::report::{EnsembleChoice, RuleDecider, TriedRule, discordant};
 use crate::settings::EnsembleRule;
 use crate::train::{self, Examples};
 
@@ -30,9 +30,12 @@ pub(super) fn speaking<'a>(
     let mut voices = Voices { ensemble: &ensemble, logits: Vec::new(), labelled: None };
     let requested = context.method().ensemble;
     let fitted_to = |count: usize| count >= FEWEST_LABELS;
-    let needs_logits = requested == EnsembleRule::Auto || requested.weighs_classes();
-    if needs_logits && ensemble.members().len() > 1 {
+    if requested.weighs_classes() || requested == EnsembleRule::Auto && ensemble.members().len() > 1 {
         voices.hear(bench, requested)?;
+    }
+    if let Some(validation) = &voices.labelled {
+        let score = |logits: &Vec<f32>| train::score(logits, validation).map(|score| score.accuracy);
+        context.member_accuracies = Some(voices.logits.iter().map(score).collect::<Result<_, _>>()?);
     }
     let labels = voices.labelled.as_ref().map_or(0, Examples::len);
     if requested == EnsembleRule::FittedPerClass && !fitted_to(labels) {
@@ -109,8 +112,7 @@ impl Voices<'_> {
 
     /// The right classes, where they are known.
     fn labels(&self) -> Vec<u32> {
-        let labels = |split: &Subset| (0..Examples::len(split)).map(|index| split.label(index)).collect();
-        self.labelled.as_ref().map(labels).unwrap_or_default()
+        self.labelled.iter().flat_map(Subset::labels).collect()
     }
 
     fn fitted(&self, rule: EnsembleRule, logits: &[&[f32]], labels: &[u32]) -> Consensus {
@@ -157,7 +159,6 @@ impl Voices<'_> {
 
     /// The rule that names the right class most often, if it does so clearly more often than the mean of logits.
     fn by_labels(&self, validation: &Subset, fits: bool) -> Result<EnsembleChoice, Halt> {
-        let labels = self.labels();
         let has_head = self.ensemble.head().is_some();
         let possible = EnsembleRule::FIXED.into_iter().filter(|rule| has_head || !rule.weighs_classes());
         let possible = possible.filter(|rule| fits || *rule != EnsembleRule::FittedPerClass);
@@ -166,8 +167,7 @@ impl Voices<'_> {
         for rule in possible {
             let outputs = self.outputs(rule);
             tried.push(TriedRule { rule, validation: train::score(&outputs, validation)? });
-            let named = outputs.chunks_exact(self.classes().max(1)).map(argmax);
-            right.push(named.zip(&labels).map(|(named, label)| named == *label as usize).collect());
+            right.push(metrics::right(&outputs, validation.labels(), self.classes()));
         }
         let mut kept = 0;
         for (index, other) in tried.iter().enumerate().skip(1) {
@@ -177,7 +177,7 @@ impl Voices<'_> {
             }
         }
         let rule = tried[kept].rule;
-        Ok(EnsembleChoice { tried, ..chosen(rule, RuleDecider::Validation, labels.len()) })
+        Ok(EnsembleChoice { tried, ..chosen(rule, RuleDecider::Validation, Examples::len(validation)) })
     }
 
     /// By how differently the members spread their probabilities.
@@ -190,8 +190,7 @@ impl Voices<'_> {
 
 /// Whether the first is right more often than the second by two standard errors of the difference (`McNemar` 1947).
 fn clearly_better(first: &[bool], second: &[bool]) -> bool {
-    let only = |a: &[bool], b: &[bool]| a.iter().zip(b).filter(|(a, b)| **a && !**b).count() as f64;
-    let (won, lost) = (only(first, second), only(second, first));
+    let [won, lost] = discordant(first, second).map(|count| count as f64);
     won > lost && won - lost > CLEARLY * (won + lost).sqrt()
 }
 

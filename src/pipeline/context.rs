@@ -22,6 +22,8 @@ pub(super) struct Context<'a> {
     pub(super) phases: Phases<'a>,
     /// What it has done so far.
     pub(super) counts: Counts,
+    /// Of each member on the validation split, once it is known.
+    pub(super) member_accuracies: Option<Vec<f64>>,
     /// What is known of the validation split.
     pub(super) validation: Validation,
     /// The shards that the first member came in, as its file notes them, where all came in some.
@@ -41,6 +43,7 @@ impl<'a> Context<'a> {
             bench,
             phases,
             counts: Counts::default(),
+            member_accuracies: None,
             validation,
             shards: shards(loaded),
             lowered: None,

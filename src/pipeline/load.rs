@@ -82,6 +82,11 @@ impl Subset {
         [part(false), part(true)]
     }
 
+    /// The label of each example.
+    pub(super) fn labels(&self) -> impl Iterator<Item = u32> + '_ {
+        self.indices.iter().map(|index| self.split.labels()[*index])
+    }
+
     /// The first `count` examples, normalised, one after another.
     pub(super) fn first(&self, count: usize) -> Vec<f32> {
         let indices = &self.indices[..count.min(self.indices.len())];

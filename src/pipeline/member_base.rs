@@ -3,7 +3,7 @@
 
 use super::context::Context;
 use super::phases::Halt;
-use crate::fusion::{Ensemble, Selection};
+use crate::fusion::{Ensemble, Member, Selection};
 use crate::plan::held_out::Validation;
 use crate::report::MemberBase;
 use crate::settings::{Importance, Order};
@@ -26,7 +26,6 @@ pub(super) fn based(
     targets: &[usize],
     mixed: &Selection,
 ) -> Result<Option<(usize, Vec<Based>)>, Halt> {
-    let Some(bench) = context.bench else { return Ok(None) };
     let method = context.method();
     let decides = context.network().importance == Importance::Auto && method.order == Order::Joint;
     let members = parts.members();
@@ -37,14 +36,8 @@ pub(super) fn based(
     if !decides || context.validation != Validation::Unseen || members.len() < 2 || !(0..members.len()).all(fits) {
         return Ok(None);
     }
-    let mut best: Option<(usize, f64)> = None;
-    for (index, member) in members.iter().enumerate() {
-        let Some(score) = bench.validation_score(member.graph, member.weights)? else { return Ok(None) };
-        if best.is_none_or(|(_, accuracy)| score.accuracy > accuracy) {
-            best = Some((index, score.accuracy));
-        }
-    }
-    let Some((member, _)) = best else { return Ok(None) };
+    let Some(accuracies) = accuracies(context, parts)? else { return Ok(None) };
+    let member = (0..accuracies.len()).rev().max_by(|a, b| accuracies[*a].total_cmp(&accuracies[*b])).unwrap_or(0);
     let groups = parts.groups_by_depth();
     let name = &context.task.job.members[member];
     let one = |count: usize| {
@@ -57,4 +50,15 @@ pub(super) fn based(
     };
     // Where all groups are mixed it is the other candidate again.
     Ok(Some((member, (0..=MOST_MIXED).filter(|count| *count < groups.len()).map(one).collect())))
+}
+
+/// Of each member on the validation split; none without one.
+fn accuracies(context: &Context<'_>, parts: &Ensemble<'_>) -> Result<Option<Vec<f64>>, Halt> {
+    let Some(bench) = context.bench else { return Ok(None) };
+    if let Some(known) = &context.member_accuracies {
+        return Ok(Some(known.clone()));
+    }
+    let of =
+        |member: &Member<'_>| Ok(bench.validation_score(member.graph, member.weights)?.map(|score| score.accuracy));
+    parts.members().iter().map(of).collect()
 }

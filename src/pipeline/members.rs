@@ -7,7 +7,6 @@ use crate::fusion::{self, Ensemble, Member, PaddedMember};
 use crate::plan::network::Network;
 use crate::settings::{MemberWeights, WeightRule};
 use crate::tensors::Weights;
-use crate::train::Examples;
 
 /// The members that are padded to the depth of the deepest one; none for the others.
 pub(super) fn padded<'a>(loaded: &'a Loaded, network: &Network) -> Vec<Option<PaddedMember<'a>>> {
@@ -45,7 +44,7 @@ pub(super) fn weighted<'a>(context: &mut Context<'_>, ensemble: Ensemble<'a>) ->
             for member in ensemble.members() {
                 logits.push(bench.logits_on(validation, member.graph, member.weights)?);
             }
-            let labels: Vec<u32> = (0..validation.len()).map(|index| validation.label(index)).collect();
+            let labels: Vec<u32> = validation.labels().collect();
             let weights = fusion::fit_weights(&logits, &labels, ensemble.graph().classes());
             let shown: Vec<String> = weights.iter().map(|weight| format!("{weight:.3}")).collect();
             context.phases.info(format!("weights of the members by the validation split: {}", shown.join(", ")));

@@ -5,6 +5,11 @@ use crate::kernels::loss::argmax;
 /// Bins of confidence in the calibration error.
 const BINS: usize = 15;
 
+/// On which examples the label has the highest logit.
+pub(super) fn right(logits: &[f32], labels: impl Iterator<Item = u32>, classes: usize) -> Vec<bool> {
+    logits.chunks_exact(classes.max(1)).zip(labels).map(|(logits, label)| argmax(logits) == label as usize).collect()
+}
+
 /// Share of examples on which two networks name the same class.
 pub(super) fn agreement(a: &[f32], b: &[f32], classes: usize) -> Option<f64> {
     let pairs = || a.chunks_exact(classes.max(1)).zip(b.chunks_exact(classes.max(1)));

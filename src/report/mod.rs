@@ -15,7 +15,7 @@ pub use comparison::{Comparison, Run};
 pub use ensemble::{EnsembleChoice, RuleDecider, TriedRule};
 pub use gain::{Gain, gain_kept};
 pub use html::page;
-pub use paired::{PairedTest, Standing};
+pub use paired::{PairedTest, Standing, discordant};
 pub(crate) use table::scaled;
 
 use serde::{Deserialize, Serialize};

@@ -44,8 +44,7 @@ impl PairedTest {
     /// Compares which examples each of both gets right.
     #[must_use]
     pub fn of(against: CandidateKind, name: String, fused: &[bool], other: &[bool]) -> Self {
-        let only = |a: &[bool], b: &[bool]| a.iter().zip(b).filter(|(a, b)| **a && !**b).count();
-        let (only_fused, only_other) = (only(fused, other), only(other, fused));
+        let [only_fused, only_other] = discordant(fused, other);
         let p = two_sided(only_fused.min(only_other), only_fused + only_other);
         Self { against, name, examples: fused.len(), only_fused, only_other, p, adjusted_p: p }
     }
@@ -95,6 +94,13 @@ impl fmt::Display for PairedTest {
         let (difference, error) = (self.difference() * 100.0, self.standard_error() * 100.0);
         write!(f, "{stands} {} ({difference:+.2} ± {error:.2} points, p {})", self.name, shown(self.adjusted_p))
     }
+}
+
+/// On how many examples only the first is right, and only the second.
+#[must_use]
+pub fn discordant(first: &[bool], second: &[bool]) -> [usize; 2] {
+    let only = |a: &[bool], b: &[bool]| a.iter().zip(b).filter(|(a, b)| **a && !**b).count();
+    [only(first, second), only(second, first)]
 }
 
 /// A probability for a reader.

@@ -24,6 +24,10 @@ pub enum EnsembleRule {
 }
 
 impl EnsembleRule {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Auto, Self::MeanLogits, Self::MeanProbabilities, Self::Entropy, Self::ClassShare, Self::FittedPerClass];
+
     /// All but [`Self::Auto`], in the order in which `auto` prefers them among equals.
     pub const FIXED: [Self; 5] =
         [Self::MeanLogits, Self::MeanProbabilities, Self::Entropy, Self::ClassShare, Self::FittedPerClass];

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::fuse::{Files, accuracy, json_file, mlp};
 use engraft::model::header::Dtype;
+use engraft::plan::parse::parse;
 use engraft::tensors::{Checkpoint, Weights};
 use serde_json::{Value, json};
 
@@ -40,6 +41,23 @@ fn each_rule_makes_an_ensemble_that_teaches_and_is_compared_with() {
     assert_eq!(ensembles.len(), 4, "each is another one");
     let logits = files.run(json!({"dataset": data, "method": {"calibration": {"head": "logits"}}}));
     assert_eq!(json_file(&logits["report"])["compensation"]["head"], Value::Null);
+}
+
+#[test]
+fn one_member_speaks_for_itself_by_any_rule_and_rules_need_outputs() {
+    let files = Files::new(&[mlp(&[6, 12, 12, 3], 1)], Dtype::F32);
+    let data = files.dataset(&[600, 6], 3);
+    for rule in ["auto", "entropy", "class_share"] {
+        let body = json!({"method": {"ensemble": rule}, "dataset": data, "target": {"width": 0.5}});
+        let report = json_file(&files.run(body)["report"]);
+        let of_kind = |kind: &str| {
+            let row = report["candidates"].as_array().unwrap().iter().find(|row| row["kind"] == kind).unwrap();
+            row["validation"]["accuracy"].as_f64().unwrap()
+        };
+        assert!((of_kind("ensemble") - of_kind("member")).abs() < 1e-9, "{rule}");
+    }
+    let faults = parse(&json!({"members": ["a", "b"], "method": {"ensemble": "entropy"}})).unwrap_err();
+    assert_eq!(faults[0].pointer, "/dataset");
 }
 
 #[test]

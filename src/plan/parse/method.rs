@@ -49,14 +49,7 @@ pub(super) fn method(object: &Object<'_>) -> Method {
     if !name.selects() && order != Order::Joint {
         object.fault("order", FaultCode::InvalidValue, "goes with `neuron_transplantation` only");
     }
-    let ensembles = [
-        ("auto", Some(EnsembleRule::Auto)),
-        ("mean_logits", Some(EnsembleRule::MeanLogits)),
-        ("mean_probabilities", Some(EnsembleRule::MeanProbabilities)),
-        ("entropy", Some(EnsembleRule::Entropy)),
-        ("class_share", Some(EnsembleRule::ClassShare)),
-        ("fitted_per_class", Some(EnsembleRule::FittedPerClass)),
-    ];
+    let ensembles = EnsembleRule::ALL.map(|rule| (rule.as_str(), Some(rule)));
     let method = Method {
         name,
         ensemble: object.field("ensemble", choice(&ensembles)).unwrap_or_default(),

@@ -17,8 +17,8 @@ use self::reader::{Faults, Object, choice, integer, list, number, refuse, text};
 use super::request::JobRequest;
 use crate::domain::problem::{Fault, FaultCode};
 use crate::settings::{
-    Architecture, DatasetRequest, Device, MemberWeights, Method, MethodName, Normalization, Normalize, Order,
-    Reference, ReportCandidate,
+    Architecture, DatasetRequest, Device, EnsembleRule, MemberWeights, Method, MethodName, Normalization, Normalize,
+    Order, Reference, ReportCandidate,
 };
 
 pub use assembly::assembly;
@@ -66,6 +66,10 @@ fn job(body: &Object<'_>) -> Option<JobRequest> {
     let finetune = body.object("finetune", finetune::finetune);
     if finetune.is_some() && body.value("dataset").is_none() {
         body.fault("dataset", FaultCode::MissingField, "`finetune` needs a dataset to train on");
+    }
+    let needs_outputs = !matches!(method.ensemble, EnsembleRule::Auto | EnsembleRule::MeanLogits);
+    if needs_outputs && body.value("dataset").is_none() {
+        body.fault("dataset", FaultCode::MissingField, "`method.ensemble` is about outputs for a dataset");
     }
     if let Some(members) = &members {
         one_for_each(body, members.len(), &method);
