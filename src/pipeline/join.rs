@@ -11,8 +11,7 @@ use crate::domain::progress::Phase;
 use crate::fusion::calibration::Sampling;
 use crate::fusion::compensate::{self, CompensateOptions, Compensated};
 use crate::fusion::select::{self, Ranking};
-use crate::fusion::{self, Ensemble, Fused, Member, Provenance, Selection};
-use crate::model::graph::Graph;
+use crate::fusion::{self, Ensemble, Fused, Member, Selection};
 use crate::model::refit::Compensation;
 use crate::process::protocol::{OutputFile, Task};
 use crate::report::{Choice, MemberBase};
@@ -76,13 +75,6 @@ enum Kept {
     Member(usize),
 }
 
-/// A network that was tried, in memory.
-struct Network {
-    graph: Graph,
-    weights: StateDict,
-    provenance: Provenance,
-}
-
 impl Join<'_> {
     /// Keeps the best units of all parts, and refits the layers that read them.
     pub(super) fn make(&self, context: &mut Context<'_>) -> Result<FusedFile, Halt> {
@@ -119,23 +111,23 @@ impl Join<'_> {
         for warning in refitted.first_mut().map(|first| std::mem::take(&mut first.warnings)).unwrap_or_default() {
             context.phases.warn(warning);
         }
-        let tried = Tried { ranked: &ranked, plain: &plain, refitted: &refitted, member };
+        let tried = Contenders { ranked: &ranked, plain: &plain, refitted: &refitted, member };
         let (kept, choice) = self.choose(context, &tried, inputs.as_ref(), same_units)?;
         let mixed = choice.as_ref().map(|choice| tried.kept(choice.best_mixed())).filter(|_| !kept.mixes_all(&ranked));
         let done = Compensation {
             kept: matches!(kept, Kept::Refitted(_)),
             ..refitted[if let Kept::Refitted(which) = kept { which } else { 0 }].done.clone()
         };
-        let network = self.network(kept, &plain, &mut refitted)?;
+        let kept_network = self.network(kept, &plain, &mut refitted)?;
         let start = match mixed.filter(|_| context.trains()) {
             Some(mixed) => {
-                let Network { graph, weights, provenance } = self.network(mixed, &plain, &mut refitted)?;
+                let Fused { graph, weights, provenance } = self.network(mixed, &plain, &mut refitted)?;
                 let (weights, _) = publish::model(context, &graph, &weights, &precision, WriteMode::Temporary)?;
                 Some(Fused { graph, weights, provenance })
             }
             None => None,
         };
-        let Network { graph, weights, provenance } = network;
+        let Fused { graph, weights, provenance } = kept_network;
         let (weights, file) = publish::model(context, &graph, &weights, &precision, WriteMode::last(publishes))?;
         let changed = !done.layers.is_empty();
         let uncompensated = plain.into_iter().next().filter(|_| changed).map(|plain| plain.weights);
@@ -160,8 +152,13 @@ impl Join<'_> {
     }
 
     /// One of the networks that were tried; the weights of a refitted one are taken.
-    fn network(&self, kept: Kept, plain: &[Fused<Checkpoint>], refitted: &mut [Compensated]) -> Result<Network, Halt> {
-        let of = |fused: &Fused<Checkpoint>, weights| Network {
+    fn network(
+        &self,
+        kept: Kept,
+        plain: &[Fused<Checkpoint>],
+        refitted: &mut [Compensated],
+    ) -> Result<Fused<StateDict>, Halt> {
+        let of = |fused: &Fused<Checkpoint>, weights| Fused {
             graph: fused.graph.clone(),
             weights,
             provenance: fused.provenance.clone(),
@@ -171,11 +168,11 @@ impl Join<'_> {
             Kept::Plain => of(&plain[0], compensate::copy(&plain[0])?),
             Kept::Member(member) => {
                 let alone = Ensemble::new(vec![self.parts.members()[member]])?;
-                let Fused { graph, weights, provenance } = fusion::gather(&alone, &Selection::all(&alone))?.build()?;
-                let mut provenance = provenance.through(&[(None, member)]);
+                let fused = fusion::gather(&alone, &Selection::all(&alone))?.build()?;
+                let mut provenance = fused.provenance.through(&[(None, member)]);
                 provenance.shares =
                     (0..self.parts.members().len()).map(|index| f32::from(u8::from(index == member))).collect();
-                Network { graph, weights, provenance }
+                Fused { provenance, ..fused }
             }
         })
     }
@@ -292,11 +289,11 @@ impl Join<'_> {
     fn choose(
         &self,
         context: &mut Context<'_>,
-        tried: &Tried<'_>,
+        tried: &Contenders<'_>,
         inputs: Option<&Inputs>,
         same_units: bool,
     ) -> Result<(Kept, Option<Choice>), Halt> {
-        let Tried { ranked, plain, refitted, member } = *tried;
+        let Contenders { ranked, plain, refitted, member } = *tried;
         let (Some(bench), Some(inputs)) = (context.bench, inputs) else { return Ok((Kept::Refitted(0), None)) };
         if refitted.iter().all(|refitted| refitted.done.layers.is_empty()) {
             return Ok((Kept::Refitted(0), None));
@@ -342,14 +339,14 @@ impl Join<'_> {
 
 /// The networks that are judged: those refitted, the first one without its refit, and a member.
 #[derive(Clone, Copy)]
-struct Tried<'a> {
+struct Contenders<'a> {
     ranked: &'a [Ranked],
     plain: &'a [Fused<Checkpoint>],
     refitted: &'a [Compensated],
     member: Option<usize>,
 }
 
-impl Tried<'_> {
+impl Contenders<'_> {
     /// The network at this position.
     fn kept(&self, position: usize) -> Kept {
         match (position.checked_sub(self.refitted.len()), self.member) {

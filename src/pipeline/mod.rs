@@ -188,7 +188,7 @@ fn settle(context: &mut Context<'_>, made: &FusedFile, trained: Option<&Trained>
     let beaten = match (made.start.is_some(), zero_shot, trained.scores[0]) {
         (true, Some(zero_shot), Some(trained)) if zero_shot.accuracy >= trained.accuracy => {
             context.phases.warn(format!(
-                "training ended at {:.2} % on the validation split, below the network that nothing was trained of, {:.2} %: that is \
+                "training ended at {:.2} % on the validation split, not above the network before any training, {:.2} %: that is \
                  published",
                 trained.accuracy * 100.0,
                 zero_shot.accuracy * 100.0

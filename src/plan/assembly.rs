@@ -22,7 +22,7 @@ pub struct Assembly {
 
 /// A checkpoint that may be a shard.
 #[derive(Debug, Clone, Copy)]
-pub struct Candidate<'a> {
+pub struct PossibleShard<'a> {
     /// Its id.
     pub id: &'a str,
     /// Its name.
@@ -41,7 +41,7 @@ pub struct Candidate<'a> {
 /// `pointer` says where in the request a candidate stands.
 pub fn assign(
     shards: &BTreeMap<String, BTreeSet<String>>,
-    candidates: &[Candidate<'_>],
+    candidates: &[PossibleShard<'_>],
     pointer: impl Fn(usize) -> String,
 ) -> Result<Vec<usize>, Vec<Fault>> {
     let tensors = shards.iter().flat_map(|(shard, tensors)| tensors.iter().map(move |tensor| (tensor.as_str(), shard)));
@@ -102,10 +102,10 @@ mod tests {
                 CheckpointHeader::of_floats(&tensors.iter().map(|name| (*name, &[1][..])).collect::<Vec<_>>())
             })
             .collect();
-        let files: Vec<Candidate<'_>> = candidates
+        let files: Vec<PossibleShard<'_>> = candidates
             .iter()
             .zip(&headers)
-            .map(|((id, _, sha256), header)| Candidate { id, name: id, sha256, header })
+            .map(|((id, _, sha256), header)| PossibleShard { id, name: id, sha256, header })
             .collect();
         let said = |fault: &Fault| format!("{} {}", fault.pointer, fault.detail);
         assign(&index(), &files, |place| format!("/shards/{place}"))

@@ -108,7 +108,7 @@ fn calibrate_within(
     let altered: Vec<Vec<NodeId>> =
         candidates.iter().map(|(selection, _)| altered_layers(ensemble, selection)).collect();
     let mut warnings: Vec<Vec<String>> = vec![Vec::new(); candidates.len()];
-    let mut layers: Vec<Layer<'_>> = Vec::new();
+    let mut layers: Vec<LayerSystems<'_>> = Vec::new();
     let nodes = fused.graph.iter().filter(|(id, _)| altered.iter().any(|altered| altered.contains(id)));
     let parts = nodes.flat_map(|(id, node)| WeightSet::of(&node.op).iter().map(move |part| (id, *part)));
     for (id, part) in parts {
@@ -128,7 +128,7 @@ fn calibrate_within(
                 }
             }
         }
-        layers.push(Layer { id, part, systems });
+        layers.push(LayerSystems { id, part, systems });
     }
     let systems = layers.iter().flat_map(|layer| &layer.systems).flatten();
     let unknowns = systems.map(|system| system.unknowns).max().unwrap_or(1);
@@ -194,7 +194,7 @@ fn activations(graph: &Graph) -> usize {
 }
 
 /// A layer that is refitted in some of the candidates.
-struct Layer<'a> {
+struct LayerSystems<'a> {
     id: NodeId,
     part: WeightSet,
     /// For each candidate; none where the layer computes what it should.
@@ -215,7 +215,13 @@ struct Refitter<'a> {
 
 impl<'a> Refitter<'a> {
     /// Refits one layer of every candidate that needs it, but where its features are all 0.
-    fn layer(&mut self, layer: &Layer<'_>, done: usize, total: usize, monitor: Monitor<'_>) -> Result<(), FusionError> {
+    fn layer(
+        &mut self,
+        layer: &LayerSystems<'_>,
+        done: usize,
+        total: usize,
+        monitor: Monitor<'_>,
+    ) -> Result<(), FusionError> {
         let id = layer.id;
         let systems: Vec<(usize, &System<'_>)> =
             layer.systems.iter().enumerate().filter_map(|(index, system)| Some((index, system.as_ref()?))).collect();

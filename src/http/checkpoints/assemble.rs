@@ -24,7 +24,7 @@ use crate::http::views::problem::ProblemView;
 use crate::model::formats::join::{Joined, join};
 use crate::model::formats::layout::Layout;
 use crate::model::formats::safetensors;
-use crate::plan::assembly::{Assembly, Candidate, assign};
+use crate::plan::assembly::{Assembly, PossibleShard, assign};
 use crate::plan::parse::assembly;
 use crate::store::Blobs;
 use crate::store::checkpoints::StoredCheckpoint;
@@ -133,9 +133,9 @@ fn choose(
 ) -> Result<Vec<usize>, Vec<Fault>> {
     let candidate = |shard| {
         let StoredCheckpoint { file, header, .. }: &StoredCheckpoint = shard;
-        Candidate { id: &file.id, name: &file.name, sha256: &file.sha256, header }
+        PossibleShard { id: &file.id, name: &file.name, sha256: &file.sha256, header }
     };
-    let candidates: Vec<Candidate<'_>> = found.iter().map(candidate).collect();
+    let candidates: Vec<PossibleShard<'_>> = found.iter().map(candidate).collect();
     assign(names, &candidates, |place| if is_given { format!("/shards/{place}") } else { "/index".to_owned() })
 }
 
