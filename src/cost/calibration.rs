@@ -16,7 +16,7 @@ pub const MOST_UNKNOWNS: usize = 4096;
 /// Elements of the widest activation in a batch of calibration inputs.
 pub const BATCH_ELEMENTS: usize = 1 << 22;
 /// Most features and probabilities that the refit of an output layer to probabilities reads, all examples together.
-pub const HEAD_ELEMENTS: usize = 1 << 26;
+pub const OUTPUT_LAYER_ELEMENTS: usize = 1 << 26;
 /// Ridges that a fit chooses from, relative to the mean of the diagonal.
 pub const RIDGES: [f64; 6] = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0];
 /// Solutions of a system: one for each ridge, and one on all examples.

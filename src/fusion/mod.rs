@@ -29,7 +29,7 @@ pub use assemble::{
     materialise,
 };
 pub use ensemble::{
-    Consensus, Ensemble, Member, PaddedMember, Pooling, Shares, class_shares, fit_by_class, fit_weights,
+    Consensus, Ensemble, Member, Mixture, PaddedMember, Shares, class_shares, fit_by_class, fit_weights,
     mean_probabilities, spread,
 };
 pub use error::FusionError;

@@ -13,14 +13,14 @@ pub struct Compensation {
     pub layers: Vec<RefittedLayer>,
     /// The output layer's refit to probabilities, behind that of its logits; none without one.
     #[serde(default)]
-    pub head: Option<HeadFit>,
+    pub output_layer: Option<OutputLayerFit>,
     /// Whether the refitted network is the fused one: `auto` keeps the better of both on the validation split.
     pub kept: bool,
 }
 
 /// How the output layer was refitted to the ensemble's probabilities.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct HeadFit {
+pub struct OutputLayerFit {
     /// Examples that it saw.
     pub examples: usize,
     /// Steps of the minimisation.

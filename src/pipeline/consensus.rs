@@ -1,4 +1,4 @@
-//! Decides by which rule the members speak as one.
+//! Decides by which rule the members' outputs become the ensemble's.
 
 use super::context::Context;
 use super::load::Subset;
@@ -7,7 +7,7 @@ use super::metrics;
 use super::phases::Halt;
 use crate::cost::evaluation::RULE_INPUTS;
 use crate::domain::problem::{Code, Problem};
-use crate::fusion::{self, Consensus, Ensemble, Member, Pooling, Shares};
+use crate::fusion::{self, Consensus, Ensemble, Member, Mixture, Shares};
 use crate::plan::held_out::Validation;
 use crate::report::{EnsembleChoice, RuleDecider, TriedRule, discordant};
 use crate::settings::EnsembleRule;
@@ -21,30 +21,30 @@ const WIDE: f64 = 1.25;
 /// By how many standard errors of the difference a rule must beat the mean of logits.
 const CLEARLY: f64 = 2.0;
 
-/// The members, speaking by the job's rule; and why by that.
-pub(super) fn speaking<'a>(
+/// The members with the job's rule, and why with that.
+pub(super) fn with_rule<'a>(
     context: &mut Context<'_>,
     ensemble: Ensemble<'a>,
 ) -> Result<(Ensemble<'a>, Option<EnsembleChoice>), Halt> {
     let Some(bench) = context.bench else { return Ok((ensemble, None)) };
-    let mut voices = Voices { ensemble: &ensemble, logits: Vec::new(), labelled: None };
+    let mut outputs = MemberOutputs { ensemble: &ensemble, logits: Vec::new(), labelled: None };
     let requested = context.method().ensemble;
     let fitted_to = |count: usize| count >= FEWEST_LABELS;
     if requested.weighs_classes() || requested == EnsembleRule::Auto && ensemble.members().len() > 1 {
-        voices.hear(bench, requested)?;
+        outputs.compute(bench, requested)?;
     }
-    if let Some(validation) = &voices.labelled {
+    if let Some(validation) = &outputs.labelled {
         let score = |logits: &Vec<f32>| train::score(logits, validation).map(|score| score.accuracy);
-        context.member_accuracies = Some(voices.logits.iter().map(score).collect::<Result<_, _>>()?);
+        context.member_accuracies = Some(outputs.logits.iter().map(score).collect::<Result<_, _>>()?);
     }
-    let labels = voices.labelled.as_ref().map_or(0, Examples::len);
+    let labels = outputs.labelled.as_ref().map_or(0, Examples::len);
     if requested == EnsembleRule::FittedPerClass && !fitted_to(labels) {
         let detail = format!(
             "`fitted_per_class` needs a validation split of {FEWEST_LABELS} labels at least, there are {labels}"
         );
         return Err(Problem::new(Code::InvalidRequest, detail).into());
     }
-    if requested.weighs_classes() && ensemble.head().is_none() {
+    if requested.weighs_classes() && ensemble.output_layer().is_none() {
         let detail = format!("`{}` needs a network that ends in one linear layer", requested.as_str());
         return Err(Problem::new(Code::InvalidRequest, detail).into());
     }
@@ -52,19 +52,19 @@ pub(super) fn speaking<'a>(
         EnsembleRule::Auto if ensemble.members().len() == 1 => {
             chosen(EnsembleRule::MeanLogits, RuleDecider::Default, 0)
         }
-        EnsembleRule::Auto => match &voices.labelled {
-            // Factors fitted to labels that the members know by heart say who has learned them, not who is right.
+        EnsembleRule::Auto => match &outputs.labelled {
+            // Factors fitted to labels that the members know by heart show who has learned them, not who is right.
             Some(validation) => {
                 let unseen = context.validation == Validation::Unseen;
-                voices.by_labels(validation, unseen && fitted_to(labels))?
+                outputs.by_labels(validation, unseen && fitted_to(labels))?
             }
-            None => voices.by_spread(),
+            None => outputs.by_spread(),
         },
-        rule => chosen(rule, RuleDecider::Request, voices.examples()),
+        rule => chosen(rule, RuleDecider::Request, outputs.examples()),
     };
-    let consensus = voices.consensus(choice.rule);
+    let consensus = outputs.consensus(choice.rule);
     context.phases.info(choice.to_string());
-    Ok((ensemble.speaking(consensus), Some(choice)))
+    Ok((ensemble.with_consensus(consensus), Some(choice)))
 }
 
 fn chosen(rule: EnsembleRule, by: RuleDecider, examples: usize) -> EnsembleChoice {
@@ -72,7 +72,7 @@ fn chosen(rule: EnsembleRule, by: RuleDecider, examples: usize) -> EnsembleChoic
 }
 
 /// What the members say about some inputs.
-struct Voices<'a> {
+struct MemberOutputs<'a> {
     ensemble: &'a Ensemble<'a>,
     /// Of each member, examples x classes.
     logits: Vec<Vec<f32>>,
@@ -80,9 +80,9 @@ struct Voices<'a> {
     labelled: Option<Subset>,
 }
 
-impl Voices<'_> {
+impl MemberOutputs<'_> {
     /// Asks about the validation split, or about inputs of the train split where there is none or labels decide nothing.
-    fn hear(&mut self, bench: Bench<'_>, rule: EnsembleRule) -> Result<(), Halt> {
+    fn compute(&mut self, bench: Bench<'_>, rule: EnsembleRule) -> Result<(), Halt> {
         let data = bench.data();
         let part = match &data.validation {
             Some(validation) if rule != EnsembleRule::ClassShare => {
@@ -104,7 +104,7 @@ impl Voices<'_> {
         self.logits.first().map_or(0, |logits| logits.len() / self.classes().max(1))
     }
 
-    /// The members by `rule`, whose factors come from what was heard.
+    /// The members by `rule`, whose factors come from these outputs.
     fn consensus(&self, rule: EnsembleRule) -> Consensus {
         let logits: Vec<&[f32]> = self.logits.iter().map(Vec::as_slice).collect();
         self.fitted(rule, &logits, &self.labels())
@@ -118,22 +118,22 @@ impl Voices<'_> {
     fn fitted(&self, rule: EnsembleRule, logits: &[&[f32]], labels: &[u32]) -> Consensus {
         let classes = self.classes();
         let own = self.ensemble.shares();
-        let (pooling, shares) = match rule {
-            EnsembleRule::Auto | EnsembleRule::MeanLogits => (Pooling::Logits, own.clone()),
-            EnsembleRule::MeanProbabilities => (Pooling::Probabilities, own.clone()),
-            EnsembleRule::Entropy => (Pooling::Entropy, own.clone()),
+        let (mixture, shares) = match rule {
+            EnsembleRule::Auto | EnsembleRule::MeanLogits => (Mixture::Logits, own.clone()),
+            EnsembleRule::MeanProbabilities => (Mixture::Probabilities, own.clone()),
+            EnsembleRule::Entropy => (Mixture::Entropy, own.clone()),
             EnsembleRule::ClassShare => {
                 let means = fusion::mean_probabilities(&self.logits, classes);
-                (Pooling::Logits, Shares::of_classes(fusion::class_shares(&means, own.members())))
+                (Mixture::Logits, Shares::of_classes(fusion::class_shares(&means, own.members())))
             }
             EnsembleRule::FittedPerClass => {
-                (Pooling::Logits, Shares::of_classes(fusion::fit_by_class(logits, labels, classes)))
+                (Mixture::Logits, Shares::of_classes(fusion::fit_by_class(logits, labels, classes)))
             }
         };
-        Consensus { pooling, shares, classes }
+        Consensus { mixture, shares, classes }
     }
 
-    /// What the ensemble says by `rule` about what was heard. Factors that labels are needed for are fitted to every other
+    /// The ensemble's logits by `rule`. Factors that labels are needed for are fitted to every other
     /// input and judged on the rest, and the other way round.
     fn outputs(&self, rule: EnsembleRule) -> Vec<f32> {
         if rule != EnsembleRule::FittedPerClass {
@@ -159,8 +159,8 @@ impl Voices<'_> {
 
     /// The rule that names the right class most often, if it does so clearly more often than the mean of logits.
     fn by_labels(&self, validation: &Subset, fits: bool) -> Result<EnsembleChoice, Halt> {
-        let has_head = self.ensemble.head().is_some();
-        let possible = EnsembleRule::FIXED.into_iter().filter(|rule| has_head || !rule.weighs_classes());
+        let has_output_layer = self.ensemble.output_layer().is_some();
+        let possible = EnsembleRule::FIXED.into_iter().filter(|rule| has_output_layer || !rule.weighs_classes());
         let possible = possible.filter(|rule| fits || *rule != EnsembleRule::FittedPerClass);
         let mut tried = Vec::new();
         let mut right: Vec<Vec<bool>> = Vec::new();

@@ -12,7 +12,7 @@ use super::{publish, recover};
 use crate::domain::problem::{Code, Fault, FaultCode, Problem};
 use crate::domain::progress::{Phase, Score};
 use crate::exec::{self, Engine};
-use crate::fusion::{Consensus, Pooling, Shares};
+use crate::fusion::{Consensus, Mixture, Shares};
 use crate::model::families::{self, fresh};
 use crate::model::graph::{Graph, Shape};
 use crate::plan::labels;
@@ -123,7 +123,7 @@ fn compute(task: &TrainingTask, phases: &mut Phases<'_>) -> Result<TrainedEnsemb
     let data = Data::new(main, validation, test, &task.recipe.dataset);
     let count = task.recipe.seeds.len();
     let shares = Shares::of_members(vec![1.0 / count as f64; count]);
-    let consensus = Consensus { pooling: Pooling::Logits, shares, classes: graph.classes() };
+    let consensus = Consensus { mixture: Mixture::Logits, shares, classes: graph.classes() };
     let mut means = Logits::NONE;
     let mut members = Vec::with_capacity(task.recipe.seeds.len());
     for seed in &task.recipe.seeds {

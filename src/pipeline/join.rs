@@ -273,8 +273,8 @@ impl Join<'_> {
         let pairs = ranked.iter().zip(plain).map(|(ranked, plain)| (&ranked.selection, plain));
         match inputs {
             Some(inputs) if compensate == Compensate::Calibration => {
-                let Calibration { convolutions, ridge, head, .. } = task.job.method.calibration;
-                let options = CompensateOptions { sampling: sampling(task), convolutions, ridge, head };
+                let Calibration { convolutions, ridge, output_layer, .. } = task.job.method.calibration;
+                let options = CompensateOptions { sampling: sampling(task), convolutions, ridge, output_layer };
                 let pairs: Vec<_> = pairs.collect();
                 Ok(compensate::calibrate_all(self.parts, &pairs, &inputs.fitted, &options, monitor)?)
             }

@@ -107,7 +107,7 @@ fn compute(task: &Task, mut phases: Phases<'_>) -> Result<(Vec<OutputFile>, Coun
     let allocated = allocate(&mut context, &ensemble)?;
     let mut context = context.replanned(allocated.as_ref().unwrap_or(&planned));
     let ensemble = members::weighted(&mut context, ensemble)?;
-    let (ensemble, rule) = consensus::speaking(&mut context, ensemble)?;
+    let (ensemble, rule) = consensus::with_rule(&mut context, ensemble)?;
     let verification = verification::verify(&mut context, &ensemble)?;
     let made = methods::fuse(&mut context, &ensemble)?;
     let trained = recover(&mut context, &ensemble, made.start())?;

@@ -6,7 +6,7 @@ use super::context::Context;
 use super::measure::Bench;
 use super::phases::Halt;
 use crate::exec::{BatchError, Engine};
-use crate::fusion::{Consensus, Ensemble, Pooling};
+use crate::fusion::{Consensus, Ensemble, Mixture};
 use crate::settings::{Finetune, Objective, Teacher};
 use crate::train::{Examples, Teach, TeacherLogits};
 
@@ -33,8 +33,8 @@ impl TeacherOutputs {
         let consensus = ensemble.consensus().clone();
         let consensus = match teacher {
             Teacher::Ensemble => consensus,
-            Teacher::MeanLogits => Consensus { pooling: Pooling::Logits, ..consensus },
-            Teacher::MeanProbabilities => Consensus { pooling: Pooling::Probabilities, ..consensus },
+            Teacher::MeanLogits => Consensus { mixture: Mixture::Logits, ..consensus },
+            Teacher::MeanProbabilities => Consensus { mixture: Mixture::Probabilities, ..consensus },
         };
         let temperature = f64::from(temperature);
         let members = ensemble.members();

@@ -1,4 +1,4 @@
-//! How the members spoke as one, and why so.
+//! By which rule the members' outputs became the ensemble's, and why.
 
 use std::fmt;
 
@@ -51,7 +51,7 @@ impl fmt::Display for EnsembleChoice {
         write!(f, "the ensemble is `{}`", self.rule.as_str())?;
         match self.by {
             RuleDecider::Request => write!(f, ", as requested"),
-            RuleDecider::Default => write!(f, ": nothing speaks for another rule"),
+            RuleDecider::Default => write!(f, ": there is nothing to choose another rule by"),
             RuleDecider::Spread => write!(
                 f,
                 ": the members' mean probabilities of a class differ by a factor of {:.2} ({} inputs)",

@@ -15,7 +15,7 @@ pub use comparison::{Comparison, Run};
 pub use ensemble::{EnsembleChoice, RuleDecider, TriedRule};
 pub use gain::{Gain, gain_kept};
 pub use html::page;
-pub use paired::{PairedTest, Standing, discordant};
+pub use paired::{PairedOutcome, PairedTest, discordant};
 pub(crate) use table::scaled;
 
 use serde::{Deserialize, Serialize};
@@ -46,7 +46,7 @@ pub enum CandidateKind {
     PermutationAlignment,
     /// The best member, trained on for as long on the labels.
     TrainedOn,
-    /// The best member, trained for as long to say what the ensemble says.
+    /// The best member, trained for as long towards the ensemble's outputs.
     Distilled,
     /// After selection alone: the paper's method before recovery. Shown where there was a compensation.
     FusedUncompensated,
@@ -135,7 +135,7 @@ pub struct Report {
     /// What the ranking `auto` tried; none where another was requested, or where it had nothing to judge by.
     #[serde(default)]
     pub choice: Option<Choice>,
-    /// By which rule the members spoke as one; none without data.
+    /// By which rule the members' outputs became the ensemble's; none without data.
     #[serde(default)]
     pub ensemble: Option<EnsembleChoice>,
     /// The published network beside the best member and the controls, example by example.

@@ -31,7 +31,7 @@ pub struct PairedTest {
 /// Where the published network stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Standing {
+pub enum PairedOutcome {
     /// It is better, and not by chance.
     Above,
     /// Chance explains the difference.
@@ -75,11 +75,11 @@ impl PairedTest {
 
     /// Where the published network stands.
     #[must_use]
-    pub fn standing(&self) -> Standing {
+    pub fn standing(&self) -> PairedOutcome {
         match self.difference() {
-            difference if self.adjusted_p >= LEVEL || difference == 0.0 => Standing::Level,
-            difference if difference > 0.0 => Standing::Above,
-            _ => Standing::Below,
+            difference if self.adjusted_p >= LEVEL || difference == 0.0 => PairedOutcome::Level,
+            difference if difference > 0.0 => PairedOutcome::Above,
+            _ => PairedOutcome::Below,
         }
     }
 }
@@ -87,9 +87,9 @@ impl PairedTest {
 impl fmt::Display for PairedTest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stands = match self.standing() {
-            Standing::Above => "above",
-            Standing::Level => "level with",
-            Standing::Below => "below",
+            PairedOutcome::Above => "above",
+            PairedOutcome::Level => "level with",
+            PairedOutcome::Below => "below",
         };
         let (difference, error) = (self.difference() * 100.0, self.standard_error() * 100.0);
         write!(f, "{stands} {} ({difference:+.2} ± {error:.2} points, p {})", self.name, shown(self.adjusted_p))
@@ -151,8 +151,8 @@ mod tests {
         assert!((tests[0].adjusted_p - 3.0 * p[0]).abs() < 1e-12 && (tests[2].adjusted_p - 2.0 * p[2]).abs() < 1e-12);
         assert!(tests[1].adjusted_p > 0.999);
         let standing = tests.each_ref().map(PairedTest::standing);
-        assert_eq!(standing, [Standing::Above, Standing::Level, Standing::Above]);
-        assert_eq!(test(10, 70).standing(), Standing::Below);
+        assert_eq!(standing, [PairedOutcome::Above, PairedOutcome::Level, PairedOutcome::Above]);
+        assert_eq!(test(10, 70).standing(), PairedOutcome::Below);
     }
 
     #[test]

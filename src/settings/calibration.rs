@@ -16,7 +16,7 @@ pub struct Calibration {
     pub ridge: Option<f64>,
     /// What the output layer is refitted to.
     #[serde(default)]
-    pub head: HeadTargets,
+    pub output_layer: OutputTargets,
 }
 
 impl Default for Calibration {
@@ -26,7 +26,7 @@ impl Default for Calibration {
             positions: 16,
             convolutions: Convolutions::default(),
             ridge: None,
-            head: HeadTargets::default(),
+            output_layer: OutputTargets::default(),
         }
     }
 }
@@ -45,7 +45,7 @@ pub enum Convolutions {
 /// What the output layer is refitted to, where it is one linear layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum HeadTargets {
+pub enum OutputTargets {
     /// The ensemble's probabilities, by cross-entropy.
     #[default]
     Probabilities,

@@ -22,7 +22,7 @@ pub enum ReportCandidate {
     PermutationAlignment,
     /// The best member, trained on for as long as the fused network, on the labels: what fusion has to beat.
     TrainedOn,
-    /// The best member, trained for as long to say what the ensemble says.
+    /// The best member, trained for as long towards the ensemble's outputs.
     Distilled,
     /// The fused network, before and after recovery.
     Fused,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// How the members' logits become the outputs of the ensemble: of its row in the report, of the teacher, and of what the
-/// fused network's head is refitted to.
+/// fused network's output layer is refitted to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EnsembleRule {

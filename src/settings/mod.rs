@@ -15,7 +15,7 @@ mod target;
 pub use architecture::{
     Activation, Architecture, NetworkChoice, NormPlace, Padding, Pool, Settings, Strided, Summary, shown,
 };
-pub use calibration::{Calibration, Convolutions, HeadTargets};
+pub use calibration::{Calibration, Convolutions, OutputTargets};
 pub use candidate::ReportCandidate;
 pub use compensation::Compensate;
 pub use data::{DatasetRequest, HeldOut, Normalization, Normalize, Reference};

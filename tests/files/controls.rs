@@ -31,16 +31,19 @@ fn each_rule_makes_an_ensemble_that_teaches_and_is_compared_with() {
             report["verification"]["max_difference"].as_f64().unwrap()
                 <= report["verification"]["tolerance"].as_f64().unwrap()
         );
-        let head = &report["compensation"]["head"];
-        assert!(head["loss_after"].as_f64().unwrap() < head["loss_before"].as_f64().unwrap(), "{rule}: {head}");
+        let output_layer = &report["compensation"]["output_layer"];
+        assert!(
+            output_layer["loss_after"].as_f64().unwrap() < output_layer["loss_before"].as_f64().unwrap(),
+            "{rule}: {output_layer}"
+        );
         let row =
             report["candidates"].as_array().unwrap().iter().find(|row| row["kind"] == "ensemble").unwrap().clone();
         ensembles.push(row["validation"]["loss"].as_f64().unwrap());
     }
     ensembles.dedup();
     assert_eq!(ensembles.len(), 4, "each is another one");
-    let logits = files.run(json!({"dataset": data, "method": {"calibration": {"head": "logits"}}}));
-    assert_eq!(json_file(&logits["report"])["compensation"]["head"], Value::Null);
+    let logits = files.run(json!({"dataset": data, "method": {"calibration": {"output_layer": "logits"}}}));
+    assert_eq!(json_file(&logits["report"])["compensation"]["output_layer"], Value::Null);
 }
 
 #[test]

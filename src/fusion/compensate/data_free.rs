@@ -93,7 +93,13 @@ pub fn data_free(
     let layers = altered_layers(ensemble, selection);
     let mut result = Compensated {
         weights: copy(fused)?,
-        done: Compensation { source: MomentSource::DataFree, samples: 0, layers: Vec::new(), head: None, kept: true },
+        done: Compensation {
+            source: MomentSource::DataFree,
+            samples: 0,
+            layers: Vec::new(),
+            output_layer: None,
+            kept: true,
+        },
         warnings: Vec::new(),
     };
     if let Some(node) = too_wide(ensemble, graph) {

@@ -10,14 +10,14 @@
 
 mod altered;
 mod data_free;
-mod head;
+mod output_layer;
 mod solve;
 mod system;
 
 use std::num::NonZeroUsize;
 
 use altered::altered_layers;
-use head::Head;
+use output_layer::OutputLayer;
 use rayon::prelude::*;
 use solve::{LayerFit, SplitMoments, fit};
 use system::{Refit, System, WeightSet};
@@ -33,7 +33,7 @@ use crate::model::graph::{Graph, Node, NodeId, Op};
 use crate::model::header::Dtype;
 use crate::model::parameters::{self, Parameter, Role};
 use crate::model::refit::{self, Compensation, MomentSource, RefittedLayer};
-use crate::settings::{Convolutions, HeadTargets};
+use crate::settings::{Convolutions, OutputTargets};
 use crate::tensors::{Elements, StateDict, Weights};
 
 pub use data_free::data_free;
@@ -51,7 +51,7 @@ pub struct CompensateOptions {
     /// The ridge, relative to the mean of the diagonal; chosen on held-out examples by default.
     pub ridge: Option<f64>,
     /// What the output layer is refitted to.
-    pub head: HeadTargets,
+    pub output_layer: OutputTargets,
 }
 
 /// The fused network's weights after compensation.
@@ -150,7 +150,7 @@ fn calibrate_within(
             source: MomentSource::Calibration,
             samples: chosen.len(),
             layers: Vec::new(),
-            head: None,
+            output_layer: None,
             kept: true,
         };
         work.candidates.push(Compensated { weights: copy(fused)?, done, warnings });
@@ -232,11 +232,11 @@ impl<'a> Refitter<'a> {
         };
         let mut moments: Vec<Vec<SplitMoments>> = systems.iter().map(empty).collect();
         let absorber = self.absorber(id, layer.part);
-        let mut head = self.head(first, systems.len(), absorber.is_some());
+        let mut output_layer = self.output_layer(first, systems.len(), absorber.is_some());
         let holds_out = self.stream.len() >= HELD_OUT;
         let (networks, sampling) = (&self.networks, &self.options.sampling);
         self.stream.pass(networks, id, done, total, &mut *monitor, |batch, work| {
-            let mut listening = head.as_mut().filter(|head| head.has_room());
+            let mut collecting = output_layer.as_mut().filter(|output_layer| output_layer.has_room());
             let part = usize::from(holds_out && batch.index % HELD_OUT == HELD_OUT - 1);
             for (place, ((index, system), moments)) in systems.iter().zip(&mut moments).enumerate() {
                 let rows = system.gather(batch, networks, self.members + index, sampling, work)?;
@@ -244,24 +244,24 @@ impl<'a> Refitter<'a> {
                 let threads = if moments.len() == 1 { work.threads() } else { NonZeroUsize::MIN };
                 let pairs = moments.par_iter_mut().zip(&rows);
                 pairs.for_each(|(moments, rows)| moments[part].add(&rows.features, &rows.targets, threads));
-                if let Some(head) = &mut listening {
-                    head.read(place, &rows[0].features);
+                if let Some(output_layer) = &mut collecting {
+                    output_layer.take_features(place, &rows[0].features);
                 }
             }
             let logits = |member: usize| batch.value(member, id).map(|value| &value.values[..]);
-            listening.map_or(Ok(()), |head| head.hear((0..self.members).map(logits)))
+            collecting.map_or(Ok(()), |output_layer| output_layer.take_targets((0..self.members).map(logits)))
         })?;
         for (place, ((index, system), moments)) in systems.iter().zip(moments).enumerate() {
             let rows = moments[0].iter().map(Moments::rows).sum();
             let Some(fit) = fit(moments, absorber.is_some(), self.options.ridge) else { continue };
             let mut refit = system.refit(&fit, &self.networks);
-            if let Some(head) = &head {
+            if let Some(output_layer) = &output_layer {
                 let share = (done + 1) as f64 / total.max(1) as f64;
-                let Some((better, fit)) = head.fit(place, &refit, || monitor(share)) else {
+                let Some((better, fit)) = output_layer.fit(place, &refit, || monitor(share)) else {
                     return Err(FusionError::Stopped);
                 };
                 refit = better;
-                self.candidates[*index].done.head = Some(fit);
+                self.candidates[*index].done.output_layer = Some(fit);
             }
             self.apply(*index, system, refit, absorber)?;
             let layer = self.refitted(system, &fit, rows);
@@ -271,9 +271,11 @@ impl<'a> Refitter<'a> {
     }
 
     /// What the layer of `system` is refitted to probabilities with, if it is the output layer and that is wanted.
-    fn head(&self, system: &System<'_>, candidates: usize, biased: bool) -> Option<Head<'a>> {
-        let wanted = self.options.head == HeadTargets::Probabilities && self.ensemble.head() == Some(system.id);
-        (wanted && system.is_plain()).then(|| Head::new(self.ensemble.consensus(), candidates, system.unknowns, biased))
+    fn output_layer(&self, system: &System<'_>, candidates: usize, biased: bool) -> Option<OutputLayer<'a>> {
+        let wanted = self.options.output_layer == OutputTargets::Probabilities
+            && self.ensemble.output_layer() == Some(system.id);
+        (wanted && system.is_plain())
+            .then(|| OutputLayer::new(self.ensemble.consensus(), candidates, system.unknowns, biased))
     }
 
     fn refitted(&self, system: &System<'_>, fit: &LayerFit, rows: usize) -> RefittedLayer {

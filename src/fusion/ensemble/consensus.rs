@@ -3,12 +3,12 @@
 use super::shares::Shares;
 use crate::kernels::loss;
 
-/// How strongly a member's uncertainty about an input speaks against it: b in `exp(-b H)`, H in nats.
+/// How strongly a member's uncertainty about an input counts against it: b in `exp(-b H)`, H in nats.
 const SHARPNESS: f64 = 4.0;
 
 /// What is added up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Pooling {
+pub enum Mixture {
     /// Logits: the concatenated network computes it.
     #[default]
     Logits,
@@ -18,11 +18,11 @@ pub enum Pooling {
     Entropy,
 }
 
-/// The rule by which several members speak as one.
+/// The rule by which the outputs of several members become those of the ensemble.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Consensus {
     /// What is added up.
-    pub pooling: Pooling,
+    pub mixture: Mixture,
     /// How much each member counts.
     pub shares: Shares,
     /// Number of classes.
@@ -40,29 +40,29 @@ impl Consensus {
     /// As [`Self::add`], to a sum that has its length.
     pub fn add_to(&self, sum: &mut [f32], member: usize, logits: &[f32], temperature: f64) {
         let share = self.shares.members()[member];
-        match self.pooling {
-            Pooling::Logits if self.shares.weigh_classes() => {
+        match self.mixture {
+            Mixture::Logits if self.shares.weigh_classes() => {
                 let factors: Vec<f32> = (0..self.classes).map(|class| self.shares.of(member, class) as f32).collect();
                 for (sum, logits) in sum.chunks_exact_mut(self.classes).zip(logits.chunks_exact(self.classes)) {
                     sum.iter_mut().zip(logits).zip(&factors).for_each(|((sum, logit), factor)| *sum += factor * logit);
                 }
             }
-            Pooling::Logits => {
+            Mixture::Logits => {
                 let share = share as f32;
                 sum.iter_mut().zip(logits).for_each(|(sum, logit)| *sum += share * logit);
             }
-            Pooling::Probabilities => loss::add_probabilities(sum, logits, self.classes, temperature, |_| share),
-            Pooling::Entropy => {
+            Mixture::Probabilities => loss::add_probabilities(sum, logits, self.classes, temperature, |_| share),
+            Mixture::Entropy => {
                 let sure = |row: &[f32]| share * (-SHARPNESS * loss::entropy(row)).exp();
                 loss::add_probabilities(sum, logits, self.classes, temperature, sure);
             }
         }
     }
 
-    /// Makes logits t of the sum: `softmax(t / temperature)` is what the ensemble says. Each is known up to a constant of its
+    /// Makes logits t of the sum: `softmax(t / temperature)` are the ensemble's probabilities. Each is known up to a constant of its
     /// example.
     pub fn finish(&self, sum: &mut [f32], temperature: f64) {
-        if self.pooling != Pooling::Logits {
+        if self.mixture != Mixture::Logits {
             loss::logits_of(sum, temperature);
         }
     }
@@ -128,8 +128,8 @@ pub fn spread(means: &[Vec<f64>]) -> f64 {
 mod tests {
     use super::*;
 
-    fn consensus(pooling: Pooling, shares: Shares) -> Consensus {
-        Consensus { pooling, shares, classes: 3 }
+    fn consensus(mixture: Mixture, shares: Shares) -> Consensus {
+        Consensus { mixture, shares, classes: 3 }
     }
 
     fn softmax(row: &[f32]) -> Vec<f64> {
@@ -146,10 +146,10 @@ mod tests {
     #[test]
     fn logits_are_added_by_member_or_by_class() {
         let members = members();
-        let mean = consensus(Pooling::Logits, Shares::of_members(vec![0.25, 0.75])).of(&members);
+        let mean = consensus(Mixture::Logits, Shares::of_members(vec![0.25, 0.75])).of(&members);
         assert!((mean[0] - (0.25 * 4.0 + 0.75 * 0.2)).abs() < 1e-6);
         let by_class = Shares::of_classes(vec![vec![1.0, 0.0, 0.5], vec![0.0, 1.0, 0.5]]);
-        let sum = consensus(Pooling::Logits, by_class).of(&members);
+        let sum = consensus(Mixture::Logits, by_class).of(&members);
         assert_eq!(sum[..3], [4.0, 0.5, -0.45]);
     }
 
@@ -157,8 +157,8 @@ mod tests {
     fn by_entropy_the_surer_member_counts_more() {
         let members = members();
         let equal = || Shares::of_members(vec![0.5, 0.5]);
-        for (pooling, b) in [(Pooling::Probabilities, 0.0), (Pooling::Entropy, SHARPNESS)] {
-            let got = consensus(pooling, equal()).of(&members);
+        for (mixture, b) in [(Mixture::Probabilities, 0.0), (Mixture::Entropy, SHARPNESS)] {
+            let got = consensus(mixture, equal()).of(&members);
             for (example, got) in got.chunks(3).enumerate() {
                 let rows: Vec<Vec<f64>> =
                     members.iter().map(|logits| softmax(&logits[example * 3..example * 3 + 3])).collect();
@@ -167,7 +167,7 @@ mod tests {
                 let total: f64 = weights.iter().sum();
                 for (class, got) in softmax(got).into_iter().enumerate() {
                     let expected: f64 = rows.iter().zip(&weights).map(|(row, w)| w / total * row[class]).sum();
-                    assert!((got - expected).abs() < 1e-6, "{pooling:?}: {got} {expected}");
+                    assert!((got - expected).abs() < 1e-6, "{mixture:?}: {got} {expected}");
                 }
             }
         }
@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn a_teacher_is_softened_after_its_members_are_weighed() {
         let (members, t) = (members(), 2.0);
-        let rule = consensus(Pooling::Entropy, Shares::of_members(vec![0.5, 0.5]));
+        let rule = consensus(Mixture::Entropy, Shares::of_members(vec![0.5, 0.5]));
         let mut sum = Vec::new();
         members.iter().enumerate().for_each(|(index, logits)| rule.add(&mut sum, index, logits, t));
         rule.finish(&mut sum, t);

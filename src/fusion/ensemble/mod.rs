@@ -6,7 +6,7 @@ mod shares;
 pub(in crate::fusion) mod sides;
 mod weights;
 
-pub use consensus::{Consensus, Pooling, class_shares, mean_probabilities, spread};
+pub use consensus::{Consensus, Mixture, class_shares, mean_probabilities, spread};
 pub use padded::PaddedMember;
 pub use shares::Shares;
 pub use weights::{fit as fit_weights, fit_by_class};
@@ -56,7 +56,7 @@ impl<'a> Ensemble<'a> {
         }
         let classes = members[0].graph.classes();
         let shares = Shares::of_members(shares(&couplings));
-        Ok(Self { members, couplings, consensus: Consensus { pooling: Pooling::Logits, shares, classes } })
+        Ok(Self { members, couplings, consensus: Consensus { mixture: Mixture::Logits, shares, classes } })
     }
 
     /// The same members with other weights in the mean of the outputs, one for each; their sum counts as 1. Weights that do
@@ -70,13 +70,13 @@ impl<'a> Ensemble<'a> {
         self
     }
 
-    /// The same members, speaking as one by another rule. Factors of classes need a [linear output layer](Self::head).
+    /// The same members with another rule for the ensemble's outputs. Factors of classes need a [linear output layer](Self::output_layer).
     #[must_use]
-    pub fn speaking(self, consensus: Consensus) -> Self {
+    pub fn with_consensus(self, consensus: Consensus) -> Self {
         Self { consensus, ..self }
     }
 
-    /// The rule by which the members speak as one.
+    /// The rule by which the members' outputs become the ensemble's.
     #[must_use]
     pub fn consensus(&self) -> &Consensus {
         &self.consensus
@@ -84,7 +84,7 @@ impl<'a> Ensemble<'a> {
 
     /// The layer whose rows are the classes; none where the network ends in something else than one linear layer.
     #[must_use]
-    pub fn head(&self) -> Option<NodeId> {
+    pub fn output_layer(&self) -> Option<NodeId> {
         let (graph, layers) = (self.graph(), &self.couplings[0].output_layers);
         let last = graph.output();
         let linear = matches!(graph.node(last).op, Op::Linear { .. }) && graph.is_classifier();

@@ -1,7 +1,7 @@
 //! Every operation against what PyTorch computes; see `tests/fixtures/ops`.
 
 use crate::fusion::reference::verify;
-use crate::fusion::{Consensus, Ensemble, Member, Pooling, Selection, Shares, gather};
+use crate::fusion::{Consensus, Ensemble, Member, Mixture, Selection, Shares, gather};
 use crate::kernels::finite_difference::sample;
 use crate::model::families::fresh;
 use crate::model::parameters;
@@ -40,9 +40,9 @@ fn factors_of_classes_are_part_of_the_concatenation() {
     let states = [weights(1), weights(50)];
     let members = || states.iter().map(|weights| Member { graph: &graph, weights }).collect();
     let shares = Shares::of_classes(vec![vec![0.9, 0.2, 0.5], vec![0.1, 0.8, 0.5]]);
-    let consensus = Consensus { pooling: Pooling::Logits, shares, classes: 3 };
-    let ensemble = Ensemble::new(members()).unwrap().speaking(consensus);
-    assert_eq!(ensemble.head(), Some(graph.output()));
+    let consensus = Consensus { mixture: Mixture::Logits, shares, classes: 3 };
+    let ensemble = Ensemble::new(members()).unwrap().with_consensus(consensus);
+    assert_eq!(ensemble.output_layer(), Some(graph.output()));
     let inputs: Vec<f32> = sample(7 * 6, 9).iter().map(|x| *x as f32).collect();
     let expected = verify::mean_of_members(&ensemble, &inputs, 7).unwrap();
     let of_first = verify::reference(ensemble.members()[0], &inputs, 7).unwrap();

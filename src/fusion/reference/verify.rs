@@ -2,7 +2,7 @@
 //! memory, on inputs of the caller's choice.
 
 use crate::fusion::reference;
-use crate::fusion::{Consensus, Ensemble, FusionError, Member, Pooling};
+use crate::fusion::{Consensus, Ensemble, FusionError, Member, Mixture};
 
 /// Relative difference of logits that rounding explains.
 pub const TOLERANCE: f32 = 1e-4;
@@ -59,7 +59,7 @@ pub fn reference(member: Member<'_>, inputs: &[f32], batch: usize) -> Result<Vec
 /// # Errors
 /// See [`concatenation`].
 pub fn mean_of_members(ensemble: &Ensemble<'_>, inputs: &[f32], batch: usize) -> Result<Vec<f32>, FusionError> {
-    let linear = Consensus { pooling: Pooling::Logits, ..ensemble.consensus().clone() };
+    let linear = Consensus { mixture: Mixture::Logits, ..ensemble.consensus().clone() };
     let mut mean = vec![0.0; batch * ensemble.graph().classes()];
     for (index, member) in ensemble.members().iter().enumerate() {
         linear.add_to(&mut mean, index, &reference(*member, inputs, batch)?, 1.0);

@@ -1,7 +1,7 @@
 //! The memory that a job takes at its peak.
 
 use super::{Training, Work};
-use crate::cost::calibration::{BATCH_ELEMENTS, HEAD_ELEMENTS};
+use crate::cost::calibration::{BATCH_ELEMENTS, OUTPUT_LAYER_ELEMENTS};
 use crate::cost::evaluation::BATCH;
 
 /// Memory for blocks of rows on their way from the members to the fused file, for threads, and for everything small.
@@ -91,8 +91,9 @@ impl Work {
             parts.push((system, "the largest system".to_owned()));
             parts.push((calibration.held, "activations of calibration examples".to_owned()));
             parts.push((4 * BATCH_ELEMENTS as u64 * FLOAT, "a batch of them".to_owned()));
-            if calibration.head > 0 {
-                let read = (calibration.examples * tries * calibration.head).min(tries * HEAD_ELEMENTS as u64);
+            if calibration.output_layer > 0 {
+                let read =
+                    (calibration.examples * tries * calibration.output_layer).min(tries * OUTPUT_LAYER_ELEMENTS as u64);
                 parts.push((read * FLOAT, "what the output layer reads".to_owned()));
             }
         }

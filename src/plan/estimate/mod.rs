@@ -18,7 +18,7 @@ use crate::plan::identity;
 use crate::plan::network::{DatasetInput, JobFiles, Network};
 use crate::plan::request::JobRequest;
 use crate::settings::{
-    Allocation, Budget, Compensate, EnsembleRule, HeadTargets, Importance, Objective, Optimizer, Order,
+    Allocation, Budget, Compensate, EnsembleRule, Importance, Objective, Optimizer, Order, OutputTargets,
     ReportCandidate, Size,
 };
 
@@ -62,7 +62,7 @@ pub(super) struct Work {
     /// Controls that are trained, and how many of them learn from the ensemble.
     controls: [u64; 2],
     /// Inputs that the rule of the ensemble is chosen by.
-    heard: u64,
+    rule_inputs: u64,
     calibration: Option<Calibration>,
     data_free: Option<DataFree>,
     /// Multiply-accumulates of measuring sensitivities, at most.
@@ -106,7 +106,7 @@ struct Calibration {
     /// Rankings whose networks are refitted side by side.
     tries: u64,
     /// Features and classes of an output layer that may be refitted to probabilities; 0 where it is not.
-    head: u64,
+    output_layer: u64,
 }
 
 /// Compensation without data: moments of the units of all networks, layer by layer.
@@ -184,7 +184,7 @@ impl Work {
             work.calibration = Calibration::of(job, network, work.train, based(job, inputs, network));
             let rule = job.method.ensemble;
             if members.len() > 1 && (rule == EnsembleRule::Auto || rule.weighs_classes()) {
-                work.heard = if held_out > 0 { held_out } else { work.train.min(RULE_INPUTS as u64) };
+                work.rule_inputs = if held_out > 0 { held_out } else { work.train.min(RULE_INPUTS as u64) };
             }
             tested = test + others;
             if matches!(job.target.size, Size::Budget(Budget { allocation: Allocation::Sensitivity, .. })) {
@@ -236,8 +236,8 @@ impl Calibration {
         fits.iter_mut().chain(&mut rankings).for_each(|fit| fit.rows *= examples);
         let more = (tries - 1) as usize * calibration::held_per_example(&network.fusion.fused);
         let held: usize = graphs.iter().map(|graph| calibration::held_per_example(graph)).sum::<usize>() + more;
-        let probabilities = refits && job.method.calibration.head == HeadTargets::Probabilities;
-        let head = fits.last().filter(|_| probabilities).map_or(0, |fit| fit.features + fit.targets);
+        let probabilities = refits && job.method.calibration.output_layer == OutputTargets::Probabilities;
+        let output_layer = fits.last().filter(|_| probabilities).map_or(0, |fit| fit.features + fit.targets);
         Some(Self {
             examples,
             held: (examples * held as u64).min(calibration::HELD_BYTES as u64),
@@ -247,7 +247,7 @@ impl Calibration {
             fits,
             rankings,
             tries,
-            head,
+            output_layer,
         })
     }
 }

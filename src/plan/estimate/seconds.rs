@@ -45,7 +45,7 @@ impl Work {
         });
         let tries = self.calibration.as_ref().map_or(0, |calibration| calibration.tries + 1);
         let judged = tries * self.joins() * self.validation;
-        let of_members = taught + self.heard + if self.counts.members > 0 { self.measured } else { 0 };
+        let of_members = taught + self.rule_inputs + if self.counts.members > 0 { self.measured } else { 0 };
         let measuring = of_members * self.members.macs
             + (self.counts.candidates as u64 * self.measured + judged) * self.fused.macs
             + self.probing;

@@ -6,8 +6,8 @@ use super::MAX_MEMBERS;
 use super::reader::{Object, UnplacedFault, choice, integer, list, number};
 use crate::domain::problem::FaultCode;
 use crate::settings::{
-    AlignmentOptions, BatchNorm, Calibration, Compensate, Convolutions, EnsembleRule, GroundCost, HeadTargets,
-    Importance, MemberWeights, Method, MethodName, Order, OutputAlignment, Start, WeightRule,
+    AlignmentOptions, BatchNorm, Calibration, Compensate, Convolutions, EnsembleRule, GroundCost, Importance,
+    MemberWeights, Method, MethodName, Order, OutputAlignment, OutputTargets, Start, WeightRule,
 };
 
 /// Reads the object `method`.
@@ -125,13 +125,13 @@ fn alignment(object: &Object<'_>) -> AlignmentOptions {
 fn calibration(object: &Object<'_>) -> Calibration {
     let default = Calibration::default();
     let convolutions = [("shared", Some(Convolutions::Shared)), ("full", Some(Convolutions::Full))];
-    let heads = [("probabilities", Some(HeadTargets::Probabilities)), ("logits", Some(HeadTargets::Logits))];
+    let targets = [("probabilities", Some(OutputTargets::Probabilities)), ("logits", Some(OutputTargets::Logits))];
     let count = |name, most| object.field(name, integer(1..=most)).map(|count| count as usize);
     Calibration {
         samples: count("samples", 10_000_000),
         positions: count("positions", 1 << 20).unwrap_or(default.positions),
         convolutions: object.field("convolutions", choice(&convolutions)).unwrap_or(default.convolutions),
-        head: object.field("head", choice(&heads)).unwrap_or(default.head),
+        output_layer: object.field("output_layer", choice(&targets)).unwrap_or(default.output_layer),
         ridge: object.field("ridge", number("a number above 0 and up to 10", |ridge| ridge > 0.0 && ridge <= 10.0)),
     }
 }

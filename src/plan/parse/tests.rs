@@ -3,8 +3,8 @@ use serde_json::json;
 
 use super::*;
 use crate::settings::{
-    AlignmentOptions, Allocation, Augment, Budget, Calibration, Convolutions, Finetune, GroundCost, HeadTargets,
-    LayerSize, Objective, Optimizer, OutputAlignment, Resource, Schedule, Size, Start, Target, Teacher, Undecided,
+    AlignmentOptions, Allocation, Augment, Budget, Calibration, Convolutions, Finetune, GroundCost, LayerSize,
+    Objective, Optimizer, OutputAlignment, OutputTargets, Resource, Schedule, Size, Start, Target, Teacher, Undecided,
     WeightRule,
 };
 
@@ -251,7 +251,7 @@ proptest! {
 fn the_method_survives_its_json_form_and_the_training_may_leave_things_open() {
     let body = json!({
         "members": ["a"], "dataset": "d", "finetune": {"epochs": 1},
-        "method": {"importance": "css", "compensate": "none", "calibration": {"samples": 7, "convolutions": "full", "ridge": 0.01, "head": "logits"}},
+        "method": {"importance": "css", "compensate": "none", "calibration": {"samples": 7, "convolutions": "full", "ridge": 0.01, "output_layer": "logits"}},
     });
     let job = parse(&body).expect("a job");
     let calibration = Calibration {
@@ -259,7 +259,7 @@ fn the_method_survives_its_json_form_and_the_training_may_leave_things_open() {
         positions: 16,
         convolutions: Convolutions::Full,
         ridge: Some(0.01),
-        head: HeadTargets::Logits,
+        output_layer: OutputTargets::Logits,
     };
     assert_eq!(job.method.calibration, calibration);
     let left = |finetune: Value| {

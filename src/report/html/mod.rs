@@ -139,7 +139,7 @@ fn origins(body: &mut String, report: &Report) {
     );
 }
 
-/// How the members spoke as one, how the network was trained, and what the ranking `auto` tried.
+/// The rule of the ensemble, how the network was trained, and what the ranking `auto` tried.
 fn choice(body: &mut String, report: &Report) {
     let others = [report.ensemble.as_ref().map(ToString::to_string), report.recovery.as_ref().map(ToString::to_string)];
     for other in others.into_iter().flatten() {

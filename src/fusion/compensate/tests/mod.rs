@@ -125,7 +125,7 @@ fn weights(graph: &Graph, seed: u64) -> StateDict {
 }
 
 const EXACT: CompensateOptions = CompensateOptions {
-    head: HeadTargets::Logits,
+    output_layer: OutputTargets::Logits,
     sampling: Sampling { samples: None, positions: 1000, seed: 0 },
     convolutions: Convolutions::Shared,
     ridge: Some(1e-7),

@@ -1,4 +1,4 @@
-//! The output layer, refitted to what the ensemble says rather than to its logits: least squares finds the logits of a
+//! The output layer, refitted to the probabilities of the ensemble rather than to its logits: least squares finds the logits of a
 //! linear concatenation, but no mean of probabilities, and it spends itself on logits that decide nothing.
 //!
 //! Minimised is the mean over the calibration inputs of `CE(P, softmax(W a + b))` plus `RIDGE / 2 |W - W₀|²`, with the ensemble's
@@ -14,9 +14,9 @@ use super::system::Refit;
 use crate::fusion::minimise::minimise;
 use crate::fusion::{Consensus, FusionError};
 use crate::kernels::{Matrix, loss, matmul};
-use crate::model::refit::HeadFit;
+use crate::model::refit::OutputLayerFit;
 
-use crate::cost::calibration::HEAD_ELEMENTS;
+use crate::cost::calibration::OUTPUT_LAYER_ELEMENTS;
 
 /// Half of it times the squared distance from the least-squares solution is added to the mean cross-entropy.
 const RIDGE: f64 = 1e-4;
@@ -30,7 +30,7 @@ const SUM_ELEMENTS: usize = 1 << 25;
 
 /// Features and targets of the output layer.
 #[derive(Debug)]
-pub(super) struct Head<'a> {
+pub(super) struct OutputLayer<'a> {
     consensus: &'a Consensus,
     /// Features of an example.
     width: usize,
@@ -42,9 +42,9 @@ pub(super) struct Head<'a> {
     most: usize,
 }
 
-impl<'a> Head<'a> {
+impl<'a> OutputLayer<'a> {
     pub(super) fn new(consensus: &'a Consensus, candidates: usize, width: usize, biased: bool) -> Self {
-        let most = (HEAD_ELEMENTS / (width + consensus.classes).max(1)).max(1);
+        let most = (OUTPUT_LAYER_ELEMENTS / (width + consensus.classes).max(1)).max(1);
         Self { consensus, width, biased, features: vec![Vec::new(); candidates], targets: Vec::new(), most }
     }
 
@@ -54,12 +54,12 @@ impl<'a> Head<'a> {
     }
 
     /// Takes what a candidate's output layer reads of the next examples.
-    pub(super) fn read(&mut self, candidate: usize, features: &[f32]) {
+    pub(super) fn take_features(&mut self, candidate: usize, features: &[f32]) {
         self.features[candidate].extend_from_slice(features);
     }
 
-    /// Takes what the members, in their order, say about the next examples.
-    pub(super) fn hear<'m>(
+    /// Takes the logits of the members, in their order, for the next examples.
+    pub(super) fn take_targets<'m>(
         &mut self,
         members: impl Iterator<Item = Result<&'m [f32], FusionError>>,
     ) -> Result<(), FusionError> {
@@ -82,7 +82,7 @@ impl<'a> Head<'a> {
         candidate: usize,
         start: &Refit,
         mut goes_on: impl FnMut() -> bool,
-    ) -> Option<(Refit, HeadFit)> {
+    ) -> Option<(Refit, OutputLayerFit)> {
         let weights = start.weight.len();
         let mut at: Vec<f64> = start.weight.iter().map(|weight| f64::from(*weight)).collect();
         if self.biased {
@@ -101,7 +101,7 @@ impl<'a> Head<'a> {
             weight: weight.iter().map(|weight| *weight as f32).collect(),
             shift: if self.biased { bias.to_vec() } else { start.shift.clone() },
         };
-        let fit = HeadFit {
+        let fit = OutputLayerFit {
             examples: features.len() / self.width.max(1),
             steps: minimum.steps,
             loss_before: first.unwrap_or(minimum.value),
@@ -172,37 +172,37 @@ impl<'a> Head<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fusion::{Pooling, Shares};
+    use crate::fusion::{Mixture, Shares};
     use crate::kernels::finite_difference::sample;
 
     fn consensus() -> Consensus {
-        Consensus { pooling: Pooling::Probabilities, shares: Shares::of_members(vec![0.5, 0.5]), classes: 3 }
+        Consensus { mixture: Mixture::Probabilities, shares: Shares::of_members(vec![0.5, 0.5]), classes: 3 }
     }
 
-    /// A head over 700 examples of 5 features, and what two members say about them.
-    fn head(consensus: &Consensus, biased: bool) -> Head<'_> {
+    /// An output layer over 700 examples of 5 features, and the logits of two members.
+    fn output_layer(consensus: &Consensus, biased: bool) -> OutputLayer<'_> {
         let narrow = |count: usize, seed: u64| sample(count, seed).iter().map(|x| *x as f32).collect::<Vec<f32>>();
-        let mut head = Head::new(consensus, 1, 5, biased);
-        head.read(0, &narrow(700 * 5, 1));
+        let mut output_layer = OutputLayer::new(consensus, 1, 5, biased);
+        output_layer.take_features(0, &narrow(700 * 5, 1));
         let members = [narrow(700 * 3, 2), narrow(700 * 3, 3)];
-        head.hear(members.iter().map(|logits| Ok(&logits[..]))).expect("logits");
-        head
+        output_layer.take_targets(members.iter().map(|logits| Ok(&logits[..]))).expect("logits");
+        output_layer
     }
 
     #[test]
     fn the_gradient_equals_finite_differences() {
         let consensus = consensus();
         for biased in [true, false] {
-            let head = head(&consensus, biased);
+            let output_layer = output_layer(&consensus, biased);
             let layer = sample(if biased { 18 } else { 15 }, 4);
             let mut gradient = vec![9.0; layer.len()];
             let from = sample(15, 5);
-            head.slope(&head.features[0], &from, &layer, &mut gradient);
+            output_layer.slope(&output_layer.features[0], &from, &layer, &mut gradient);
             for (at, slope) in gradient.iter().enumerate() {
                 let moved = |by: f64| {
                     let layer: Vec<f64> =
                         layer.iter().enumerate().map(|(i, x)| x + if i == at { by } else { 0.0 }).collect();
-                    head.slope(&head.features[0], &from, &layer, &mut vec![0.0; layer.len()])
+                    output_layer.slope(&output_layer.features[0], &from, &layer, &mut vec![0.0; layer.len()])
                 };
                 let expected = (moved(1e-2) - moved(-1e-2)) / 2e-2;
                 assert!((slope - expected).abs() < 1e-4, "{at}: {slope} {expected}");
@@ -213,16 +213,16 @@ mod tests {
     #[test]
     fn a_fit_goes_down_and_stops_on_demand() {
         let consensus = consensus();
-        let head = head(&consensus, true);
+        let output_layer = output_layer(&consensus, true);
         let start = Refit { weight: vec![0.5; 15], shift: vec![0.0; 3] };
-        let (refit, fit) = head.fit(0, &start, || true).expect("a fit");
+        let (refit, fit) = output_layer.fit(0, &start, || true).expect("a fit");
         assert!(fit.loss_after < fit.loss_before && fit.examples == 700 && fit.steps > 0, "{fit:?}");
         let at: Vec<f64> = refit.weight.iter().map(|w| f64::from(*w)).chain(refit.shift.iter().copied()).collect();
         let mut gradient = vec![0.0; 18];
         let from: Vec<f64> = start.weight.iter().map(|weight| f64::from(*weight)).collect();
-        let value = head.slope(&head.features[0], &from, &at, &mut gradient);
+        let value = output_layer.slope(&output_layer.features[0], &from, &at, &mut gradient);
         assert!((value - fit.loss_after).abs() < 1e-6);
         assert!(gradient.iter().all(|slope| slope.abs() < 1e-3), "{gradient:?}");
-        assert!(head.fit(0, &start, || false).is_none());
+        assert!(output_layer.fit(0, &start, || false).is_none());
     }
 }
