@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use engraft::export::onnx::OnnxFile;
-use engraft::export::{self, ExportFormat, Options};
+use engraft::export::{self, ExportFormat, ExportOptions};
 use engraft::model::families::fresh;
 use engraft::process::memory::{Metered, peak_since_asked};
 use engraft::tensors::{Checkpoint, CheckpointFiles, StateDict};
@@ -86,11 +86,11 @@ fn files(folder: &Path, size: usize) -> Result<Vec<PathBuf>> {
     for format in [ExportFormat::PyTorch, ExportFormat::Onnx] {
         let path = folder.join(format!("weights.{}", format.extension()));
         let mut out = BufWriter::new(File::create(&path)?);
-        export::write(format, &checkpoint, Some(&graph), &Options::default(), &mut out)?;
+        export::write(format, &checkpoint, Some(&graph), &ExportOptions::default(), &mut out)?;
         out.flush()?;
         files.push(path);
     }
-    let shards = Options { shards: NonZeroUsize::new(4), ..Options::default() };
+    let shards = ExportOptions { shards: NonZeroUsize::new(4), ..ExportOptions::default() };
     let path = folder.join("shards.tar");
     export::write(ExportFormat::Shards, &checkpoint, None, &shards, &mut BufWriter::new(File::create(&path)?))?;
     files.push(path);

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::job::object_file;
 use super::{outputs, written};
 use crate::domain::problem::Problem;
-use crate::export::{ExportFormat, Options};
+use crate::export::{ExportFormat, ExportOptions};
 use crate::model::families::{self, Evidence};
 use crate::model::graph::Graph;
 use crate::plan::parse;
@@ -73,7 +73,7 @@ impl Convert {
             Checkpoint::open(&self.from).with_context(|| format!("cannot convert {}", self.from.display()))?;
         let graph = self.network(&checkpoint, format)?;
         let named = weights.as_ref().unwrap_or(&self.from);
-        let options = Options { shards: self.shards, ..self.options(named) };
+        let options = ExportOptions { shards: self.shards, ..self.options(named) };
         let write = |to: &Path, format| written::write(to, format, &checkpoint, graph.as_ref(), &options, self.force);
         let mut wrote = write(&self.to, format)?;
         if let Some(weights) = &weights {
@@ -91,12 +91,12 @@ impl Convert {
     }
 
     /// What the file says beside the weights, which are in the file `weights`.
-    fn options(&self, weights: &Path) -> Options {
+    fn options(&self, weights: &Path) -> ExportOptions {
         let both = self.mean.clone().zip(self.std.clone());
-        Options {
+        ExportOptions {
             normalize: both.map(|(mean, std)| Normalize { mean, std }),
             weights: weights.file_name().map(|name| name.to_string_lossy().into_owned()),
-            ..Options::default()
+            ..ExportOptions::default()
         }
     }
 

@@ -16,7 +16,7 @@ use super::{outputs, written};
 use crate::config::ByteSize;
 use crate::domain::problem::Problem;
 use crate::exec;
-use crate::export::{self, ExportFormat, Options, shards_of};
+use crate::export::{self, ExportFormat, ExportOptions, shards_of};
 use crate::model::formats::digest::sha256;
 use crate::pipeline::child::out_of_memory;
 use crate::pipeline::{self, JobOutcome};
@@ -132,11 +132,11 @@ impl Fuse {
         if format == ExportFormat::Safetensors {
             place(model, &self.out)?;
         } else {
-            let options = Options {
+            let options = ExportOptions {
                 normalize: summary.normalize.clone(),
                 weights: file_name(&self.weights()),
                 shards,
-                ..Options::default()
+                ..ExportOptions::default()
             };
             let architecture = artifact(artifacts, "architecture").ok().map(|file| file.path.as_path());
             wrote = self.convert(model, architecture, format, &options).inspect_err(|_| self.keep(model))?;
@@ -157,7 +157,7 @@ impl Fuse {
         model: &Path,
         architecture: Option<&Path>,
         format: ExportFormat,
-        options: &Options,
+        options: &ExportOptions,
     ) -> Result<Vec<PathBuf>> {
         let graph = architecture.map(export::network).transpose()?;
         written::write(&self.out, format, &Checkpoint::open(model)?, graph.as_ref(), options, self.force)

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::domain::problem::Problem;
 use crate::export::onnx::OnnxFile;
-use crate::export::{self, ExportFormat, Options};
+use crate::export::{self, ExportFormat, ExportOptions};
 use crate::model::graph::Graph;
 use crate::tensors::Checkpoint;
 
@@ -18,7 +18,7 @@ pub(super) fn write(
     format: ExportFormat,
     checkpoint: &Checkpoint,
     graph: Option<&Graph>,
-    options: &Options,
+    options: &ExportOptions,
     force: bool,
 ) -> Result<Vec<PathBuf>> {
     if let (ExportFormat::Onnx, Some(graph)) = (format, graph) {
@@ -74,7 +74,7 @@ mod tests {
         let graph: Graph = serde_json::from_value(checkpoint.header().stated.clone().unwrap()).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let to = folder.path().join("x.onnx");
-        let options = Options { onnx_bytes: 3000, ..Options::default() };
+        let options = ExportOptions { onnx_bytes: 3000, ..ExportOptions::default() };
         let wrote = write(&to, ExportFormat::Onnx, &checkpoint, Some(&graph), &options, false).unwrap();
         assert_eq!(wrote, [to.clone(), folder.path().join("x.onnx.data")]);
         let again = Checkpoint::open(&to).unwrap();
@@ -86,7 +86,7 @@ mod tests {
         let error = write(&to, ExportFormat::Onnx, &checkpoint, Some(&graph), &options, false).unwrap_err();
         assert!(error.to_string().contains("x.onnx.data exists"), "{error}");
         write(&to, ExportFormat::Onnx, &checkpoint, Some(&graph), &options, true).unwrap();
-        let alone = write(&to, ExportFormat::Onnx, &checkpoint, Some(&graph), &Options::default(), true).unwrap();
+        let alone = write(&to, ExportFormat::Onnx, &checkpoint, Some(&graph), &ExportOptions::default(), true).unwrap();
         assert_eq!(alone, [to]);
     }
 }

@@ -21,7 +21,7 @@ pub struct Views {
 
 /// How one image is seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct View {
+pub struct ImageView {
     /// How far below and to the right of the image its piece begins.
     pub shift: [isize; 2],
     /// Whether the piece is mirrored.
@@ -40,7 +40,7 @@ impl Views {
     }
 
     /// The view of the example `index`: all places of the piece are equally likely, and so is every second one mirrored.
-    pub fn of(&mut self, index: usize) -> View {
+    pub fn of(&mut self, index: usize) -> ImageView {
         self.generator.set_stream(index as u64);
         self.generator.set_word_pos(0);
         let padding = self.augment.crop_padding;
@@ -48,11 +48,11 @@ impl Views {
         let places = 2 * padding as u64 + 1;
         let mut place = || ((u64::from(self.generator.next_u32()) * places) >> 32) as isize - padding as isize;
         let shift = [place(), place()];
-        View { shift, flip: self.augment.flip && self.generator.next_u32() >> 31 == 1 }
+        ImageView { shift, flip: self.augment.flip && self.generator.next_u32() >> 31 == 1 }
     }
 }
 
-impl View {
+impl ImageView {
     /// Turns `image` (channels x height x width, row-major) into this view of it; what lies outside of it becomes
     /// `black` of its channel. In place: allocates nothing.
     pub fn apply(self, image: &mut [f32], [_, height, width]: ImageShape, black: impl Fn(usize) -> f32) {
@@ -95,7 +95,7 @@ mod tests {
     const SHAPE: ImageShape = [2, 3, 4];
 
     /// Pads, cuts and mirrors pixel by pixel.
-    fn naive(view: View, image: &[f32], [channels, height, width]: ImageShape, black: [f32; 2]) -> Vec<f32> {
+    fn naive(view: ImageView, image: &[f32], [channels, height, width]: ImageShape, black: [f32; 2]) -> Vec<f32> {
         let mut out = Vec::new();
         for (channel, black) in black.into_iter().take(channels).enumerate() {
             for y in 0..height as isize {
@@ -118,7 +118,7 @@ mod tests {
         for down in -4..=4 {
             for right in -5..=5 {
                 for flip in [false, true] {
-                    let view = View { shift: [down, right], flip };
+                    let view = ImageView { shift: [down, right], flip };
                     let mut seen = image.clone();
                     view.apply(&mut seen, SHAPE, |channel| black[channel]);
                     assert_eq!(seen, naive(view, &image, SHAPE, black), "{view:?}");
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn views_follow_from_seed_epoch_and_index() {
         let augment = Augment { crop_padding: 2, flip: true };
-        let all = |seed, epoch| -> Vec<View> {
+        let all = |seed, epoch| -> Vec<ImageView> {
             let mut views = Views::new(augment, seed, epoch);
             (0..2000).map(|index| views.of(index)).collect()
         };
@@ -148,7 +148,7 @@ mod tests {
         let mut views = Views::new(Augment { crop_padding: 1, flip: true }, 3, 1);
         let mut seen = std::collections::BTreeMap::new();
         for index in 0..18_000 {
-            let View { shift, flip } = views.of(index);
+            let ImageView { shift, flip } = views.of(index);
             *seen.entry((shift, flip)).or_insert(0_u32) += 1;
         }
         assert_eq!(seen.len(), 18);

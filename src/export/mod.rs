@@ -97,7 +97,7 @@ impl ExportFormat {
 
 /// What an export says beside the weights, and how.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Options {
+pub struct ExportOptions {
     /// How inputs were normalised: in sources a function, in ONNX a part of the network.
     pub normalize: Option<Normalize>,
     /// Name of the file of the weights, for sources.
@@ -108,7 +108,7 @@ pub struct Options {
     pub onnx_bytes: u64,
 }
 
-impl Default for Options {
+impl Default for ExportOptions {
     fn default() -> Self {
         Self { normalize: None, weights: None, shards: None, onnx_bytes: MAX_MESSAGE }
     }
@@ -134,7 +134,7 @@ pub fn write(
     format: ExportFormat,
     checkpoint: &Checkpoint,
     graph: Option<&Graph>,
-    options: &Options,
+    options: &ExportOptions,
     out: &mut impl Write,
 ) -> Result<Packing, Problem> {
     let known = || {
@@ -187,7 +187,7 @@ pub fn convert(
     model: &Path,
     architecture: Option<&Path>,
     format: ExportFormat,
-    options: &Options,
+    options: &ExportOptions,
     out: &mut impl Write,
 ) -> Result<Packing, Problem> {
     let graph = architecture.map(network).transpose()?;

@@ -162,7 +162,7 @@ fn storage(dtype: Dtype) -> Storage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::formats::{Place, read_layout};
+    use crate::model::formats::{TensorPlace, read_layout};
     use crate::model::header::DTYPES;
 
     #[test]
@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(layout.header.tensors.len(), infos.len());
         for (info, place) in layout.header.tensors.iter().zip(&layout.places) {
             let index = infos.iter().position(|own| own == info).unwrap_or_else(|| panic!("{info:?}"));
-            let Place::Span { begin, end } = *place else { panic!("{place:?}") };
+            let TensorPlace::Span { begin, end } = *place else { panic!("{place:?}") };
             assert_eq!(file[begin as usize..end as usize], bytes[index][..], "{}", info.name);
             assert_eq!(begin % 64, 0, "{}", info.name);
         }

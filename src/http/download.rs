@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::exports::Made;
+use super::exports::ExportedFile;
 use super::state::AppState;
 use crate::domain::problem::{Code, Problem};
 
@@ -25,7 +25,7 @@ pub enum Content {
     /// In the blob of this key.
     Blob(String),
     /// In a file that was made for the answer.
-    Made(Arc<Made>),
+    ExportedFile(Arc<ExportedFile>),
 }
 
 /// A file that is offered for download.
@@ -117,7 +117,7 @@ impl Download {
                     state.soundness.check(&state.blobs, &key, &self.sha256).await?;
                     Body::from_stream(state.blobs.read(&key, range).await?)
                 }
-                Content::Made(made) => Body::from_stream(made.read(range)),
+                Content::ExportedFile(made) => Body::from_stream(made.read(range)),
             }
         };
         Ok((status, headers, body).into_response())

@@ -15,7 +15,7 @@ use tokio::sync::{OnceCell, Semaphore};
 use super::soundness::damaged;
 use crate::domain::clock::SharedClock;
 use crate::domain::problem::{Code, Problem};
-use crate::export::{self, ExportFormat, Options, Packing};
+use crate::export::{self, ExportFormat, ExportOptions, Packing};
 use crate::model::formats::digest::sha256;
 use crate::store::staging::free_bytes;
 
@@ -29,7 +29,7 @@ const KEPT_FOR: Duration = Duration::from_mins(10);
 
 /// What a file is made of; the same source gives the same bytes.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Source {
+pub struct ExportSource {
     /// The fused model.
     pub model: PathBuf,
     /// Its length.
@@ -41,12 +41,12 @@ pub struct Source {
     /// The format that is wanted.
     pub format: ExportFormat,
     /// What else the file says.
-    pub options: Options,
+    pub options: ExportOptions,
 }
 
 /// A file that has been made. It has no name: its bytes go with the last who holds it.
 #[derive(Debug)]
-pub struct Made {
+pub struct ExportedFile {
     /// The file.
     pub file: File,
     /// How it is packed.
@@ -57,7 +57,7 @@ pub struct Made {
     pub sha256: String,
 }
 
-impl Made {
+impl ExportedFile {
     /// The bytes of `range`, block by block.
     pub fn read(self: Arc<Self>, range: Range<u64>) -> impl Stream<Item = std::io::Result<Bytes>> + Send + 'static {
         futures_util::stream::try_unfold((self, range), |(made, range)| async move {
@@ -78,9 +78,9 @@ impl Made {
 /// A file that is made once for all who ask for it.
 #[derive(Debug)]
 struct Entry {
-    source: Source,
+    source: ExportSource,
     asked_ms: i64,
-    made: Arc<OnceCell<Arc<Made>>>,
+    made: Arc<OnceCell<Arc<ExportedFile>>>,
 }
 
 /// Models in other formats.
@@ -106,7 +106,7 @@ impl Exports {
     ///
     /// # Errors
     /// Where the format cannot hold it, or the disk has no room.
-    pub async fn get(&self, source: Source) -> Result<Arc<Made>, Problem> {
+    pub async fn get(&self, source: ExportSource) -> Result<Arc<ExportedFile>, Problem> {
         let made = self.entry(&source);
         let file = made
             .get_or_try_init(|| async {
@@ -134,7 +134,7 @@ impl Exports {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).retain(|entry| entry.asked_ms > oldest);
     }
 
-    fn entry(&self, source: &Source) -> Arc<OnceCell<Arc<Made>>> {
+    fn entry(&self, source: &ExportSource) -> Arc<OnceCell<Arc<ExportedFile>>> {
         self.forget();
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let place = kept.iter().position(|entry| entry.source == *source);
@@ -150,7 +150,7 @@ impl Exports {
 
 /// Writes the file and hashes it. The model is compared with its digest each time, and so read before it is mapped: a disk that fails says
 /// so to a read, but ends the process that meets it in a map.
-fn make(source: &Source, folder: &Path) -> Result<Made, Problem> {
+fn make(source: &ExportSource, folder: &Path) -> Result<ExportedFile, Problem> {
     let model = File::open(&source.model).and_then(sha256).map_err(|error| failed(&error))?;
     if model != source.sha256 {
         tracing::error!(file = %source.model.display(), "a stored file has other bytes than when it was stored");
@@ -165,7 +165,7 @@ fn make(source: &Source, folder: &Path) -> Result<Made, Problem> {
     let bytes = file.seek(SeekFrom::End(0)).map_err(|error| failed(&error))?;
     file.seek(SeekFrom::Start(0)).map_err(|error| failed(&error))?;
     let sha256 = sha256(&file).map_err(|error| failed(&error))?;
-    Ok(Made { file, packing, bytes, sha256 })
+    Ok(ExportedFile { file, packing, bytes, sha256 })
 }
 
 fn failed(error: &std::io::Error) -> Problem {

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::context::Context;
 use super::phases::Halt;
 use crate::domain::problem::{Code, Problem};
-use crate::export::{Options, python};
+use crate::export::{ExportOptions, python};
 use crate::fusion::{Fused, Provenance, Recipe};
 use crate::model::families;
 use crate::model::graph::Graph;
@@ -100,8 +100,11 @@ pub(super) fn publish(task: &Task, results: Results<'_>) -> Result<Vec<OutputFil
 
 /// The fused network as PyTorch source.
 fn source(graph: &Graph, report: &Report) -> Option<String> {
-    let options =
-        Options { normalize: report.normalize.clone(), weights: Some(MODEL_FILE.to_owned()), ..Options::default() };
+    let options = ExportOptions {
+        normalize: report.normalize.clone(),
+        weights: Some(MODEL_FILE.to_owned()),
+        ..ExportOptions::default()
+    };
     python::source(graph, &options).ok()
 }
 

@@ -23,12 +23,12 @@ pub struct NewComparison {
     /// Whether its plan was shortened.
     pub quick: bool,
     /// Its jobs, in order.
-    pub runs: Vec<(Place, NewJob)>,
+    pub runs: Vec<(GridPlace, NewJob)>,
 }
 
 /// Where a job stands in the grid.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct GridPlace {
     /// Which members.
     pub ensemble: String,
     /// Which method.
@@ -58,7 +58,7 @@ pub struct StoredComparison {
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredRun {
     /// Its place.
-    pub place: Place,
+    pub place: GridPlace,
     /// Its latest job; none once that has been deleted.
     pub job: Option<RunJob>,
 }
@@ -121,7 +121,7 @@ impl TryFrom<RunRow> for StoredRun {
             StoreError::inconsistent("comparison_runs", row.job_id.clone().unwrap_or_default(), detail)
         };
         let seed = row.seed.parse().map_err(|_| wrong(format!("the seed `{}`", row.seed)))?;
-        let place = Place { ensemble: row.ensemble, method: row.method, target: row.target, seed };
+        let place = GridPlace { ensemble: row.ensemble, method: row.method, target: row.target, seed };
         let Some((id, state)) = row.job_id.as_ref().zip(row.state) else { return Ok(Self { place, job: None }) };
         let error = row.error.as_deref().map(serde_json::from_str).transpose();
         let job = RunJob {

@@ -12,7 +12,7 @@ use crate::model::header::{CheckpointHeader, TensorInfo};
 use crate::model::prefix;
 use crate::tensors::beside::CheckpointFiles;
 use crate::tensors::error::CheckpointError;
-use crate::tensors::unpacked::{self, Stored};
+use crate::tensors::unpacked::{self, UnpackedBytes};
 use crate::tensors::{Elements, Weights, convert};
 
 /// Elements that are checked at once.
@@ -27,7 +27,7 @@ pub struct Checkpoint {
     header: CheckpointHeader,
     metadata: BTreeMap<String, String>,
     /// By each tensor's name: its position in the header's list, and its elements.
-    places: BTreeMap<String, (usize, Stored)>,
+    places: BTreeMap<String, (usize, UnpackedBytes)>,
 }
 
 impl Checkpoint {
@@ -112,8 +112,8 @@ impl Checkpoint {
     pub fn bytes(&self, name: &str) -> Result<(&TensorInfo, &[u8]), CheckpointError> {
         let (index, stored) = self.places.get(name).ok_or_else(|| CheckpointError::Missing(name.to_owned()))?;
         let bytes = match stored {
-            Stored::Mapped { file, range } => &self.maps[*file][range.clone()],
-            Stored::Owned(bytes) => bytes,
+            UnpackedBytes::Mapped { file, range } => &self.maps[*file][range.clone()],
+            UnpackedBytes::Owned(bytes) => bytes,
         };
         Ok((&self.header.tensors[*index], bytes))
     }

@@ -16,7 +16,7 @@ pub(crate) struct Case<T> {
     /// The network's JSON form.
     #[serde(rename = "graph")]
     pub(crate) form: Value,
-    pub(crate) tensors: BTreeMap<String, Stored>,
+    pub(crate) tensors: BTreeMap<String, StoredTensor>,
     pub(crate) batch: usize,
     pub(crate) inputs: Vec<T>,
     pub(crate) outputs: Vec<T>,
@@ -26,7 +26,7 @@ pub(crate) struct Case<T> {
 
 /// A tensor of weights.
 #[derive(Deserialize)]
-pub(crate) struct Stored {
+pub(crate) struct StoredTensor {
     pub(crate) shape: Vec<usize>,
     pub(crate) values: Vec<f32>,
 }

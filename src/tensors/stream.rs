@@ -129,11 +129,11 @@ struct Sources<'a> {
 /// A stretch of the file.
 struct Block<'a> {
     offset: usize,
-    content: Content<'a>,
+    content: EntryContent<'a>,
 }
 
 /// What fills it.
-enum Content<'a> {
+enum EntryContent<'a> {
     Rows { source: &'a Rows<'a>, dtype: Dtype, first: usize, count: usize },
     Counter(i64),
 }
@@ -143,7 +143,7 @@ fn blocks<'a>(infos: &[TensorInfo], sources: &Sources<'a>, mut at: usize) -> (Ve
     let mut blocks = Vec::new();
     for info in infos {
         if let Some(count) = sources.counters.get(info.name.as_str()) {
-            blocks.push(Block { offset: at, content: Content::Counter(*count) });
+            blocks.push(Block { offset: at, content: EntryContent::Counter(*count) });
             at += info.dtype.size();
         }
         let Some(&source) = sources.rows.get(info.name.as_str()) else { continue };
@@ -152,7 +152,7 @@ fn blocks<'a>(infos: &[TensorInfo], sources: &Sources<'a>, mut at: usize) -> (Ve
         let per_block = (BLOCK_BYTES / row_bytes.max(1)).max(1);
         for first in (0..rows).step_by(per_block) {
             let count = per_block.min(rows - first);
-            let content = Content::Rows { source, dtype: info.dtype, first, count };
+            let content = EntryContent::Rows { source, dtype: info.dtype, first, count };
             blocks.push(Block { offset: at, content });
             at += count * row_bytes;
         }
@@ -211,11 +211,11 @@ impl Buffer {
     /// Makes a block's bytes.
     fn make(&mut self, block: &Block<'_>) -> &[u8] {
         match block.content {
-            Content::Counter(count) => {
+            EntryContent::Counter(count) => {
                 self.converted = count.to_le_bytes().to_vec();
                 self.filled = Filled::Converted;
             }
-            Content::Rows { source, dtype, first, count } => {
+            EntryContent::Rows { source, dtype, first, count } => {
                 let (row_len, as_in_memory) = (source.row_len(), cfg!(target_endian = "little"));
                 let all = count * row_len;
                 if dtype == Dtype::F64 {

@@ -19,7 +19,7 @@ pub(super) fn row_major(bytes: &[u8], info: &TensorInfo, begin: usize, strides: 
         info.shape.iter().zip(strides).map(|(len, stride)| Axis { len: *len, step: *stride as usize * size }).collect();
     let columns = axes.pop().unwrap_or(Axis { len: 1, step: size });
     let rows = axes.pop().unwrap_or(Axis { len: 1, step: 0 });
-    let source = Source { bytes, begin, outer: &axes, rows, columns };
+    let source = ByteSource { bytes, begin, outer: &axes, rows, columns };
     match size {
         1 => source.gather::<1>(&mut target),
         2 => source.gather::<2>(&mut target),
@@ -38,7 +38,7 @@ struct Axis {
 
 /// Where elements come from.
 #[derive(Debug)]
-struct Source<'a> {
+struct ByteSource<'a> {
     bytes: &'a [u8],
     begin: usize,
     outer: &'a [Axis],
@@ -46,7 +46,7 @@ struct Source<'a> {
     columns: Axis,
 }
 
-impl Source<'_> {
+impl ByteSource<'_> {
     /// Fills `target` with elements of `SIZE` bytes.
     fn gather<const SIZE: usize>(&self, target: &mut [u8]) {
         let row = self.columns.len * SIZE;

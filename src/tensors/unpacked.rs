@@ -4,13 +4,13 @@ use std::ops::Range;
 
 use crate::model::formats::archive::{ArchiveError, Deflated};
 use crate::model::formats::layout::is_row_major;
-use crate::model::formats::{Files, FormatError, Packed, Place, Source};
+use crate::model::formats::{ByteSource, Files, FormatError, Packed, TensorPlace};
 use crate::model::header::TensorInfo;
 use crate::tensors::strided::row_major;
 
 /// Where the row-major bytes of a tensor are.
 #[derive(Debug)]
-pub(super) enum Stored {
+pub(super) enum UnpackedBytes {
     /// There, in a file.
     Mapped {
         /// Its place in the list of files.
@@ -30,10 +30,10 @@ pub(super) enum Stored {
 pub(super) fn stored(
     files: &Files<'_>,
     tensors: &[TensorInfo],
-    places: Vec<Place>,
-) -> Result<Vec<Stored>, FormatError> {
-    let mut stored: Vec<Stored> = places.iter().map(|_| Stored::Owned(Vec::new())).collect();
-    let mut places: Vec<(usize, Place)> = places.into_iter().enumerate().collect();
+    places: Vec<TensorPlace>,
+) -> Result<Vec<UnpackedBytes>, FormatError> {
+    let mut stored: Vec<UnpackedBytes> = places.iter().map(|_| UnpackedBytes::Owned(Vec::new())).collect();
+    let mut places: Vec<(usize, TensorPlace)> = places.into_iter().enumerate().collect();
     places.sort_by_key(|(_, place)| deflated(place).map(|source| source.begin));
     let mut inflated: Option<(Deflated, Vec<u8>)> = None;
     let mut places = places.into_iter().peekable();
@@ -41,20 +41,20 @@ pub(super) fn stored(
         let info = &tensors[index];
         let outside = |end| FormatError::Outside { name: info.name.clone(), end, len: files.len() };
         stored[index] = match place {
-            Place::Span { begin, end } => {
+            TensorPlace::Span { begin, end } => {
                 let (file, first) = files.locate(begin).ok_or_else(|| outside(end))?;
-                Stored::Mapped { file, range: first..first + (end - begin) as usize }
+                UnpackedBytes::Mapped { file, range: first..first + (end - begin) as usize }
             }
-            Place::Strided { begin, strides } => {
+            TensorPlace::Strided { begin, strides } => {
                 let bytes = files.from(begin).ok_or_else(|| outside(begin))?;
-                Stored::Owned(row_major(bytes, info, 0, &strides))
+                UnpackedBytes::Owned(row_major(bytes, info, 0, &strides))
             }
-            Place::Owned(owned) => Stored::Owned(owned),
-            Place::Packed(packed) => Stored::Owned(match packed.source {
-                Source::Plain { begin, end } => {
+            TensorPlace::Owned(owned) => UnpackedBytes::Owned(owned),
+            TensorPlace::Packed(packed) => UnpackedBytes::Owned(match packed.source {
+                ByteSource::Plain { begin, end } => {
                     turned(files.get(begin, end).ok_or_else(|| outside(end))?, info, &packed)
                 }
-                Source::Deflated(source) => {
+                ByteSource::Deflated(source) => {
                     let kept = inflated.take().filter(|(kept, _)| *kept == source);
                     let kept = kept.map_or_else(|| inflate(&source, files, &info.name), Ok)?;
                     if places.peek().is_some_and(|(_, next)| deflated(next) == Some(source)) {
@@ -69,9 +69,9 @@ pub(super) fn stored(
     Ok(stored)
 }
 
-fn deflated(place: &Place) -> Option<Deflated> {
+fn deflated(place: &TensorPlace) -> Option<Deflated> {
     match place {
-        Place::Packed(Packed { source: Source::Deflated(deflated), .. }) => Some(*deflated),
+        TensorPlace::Packed(Packed { source: ByteSource::Deflated(deflated), .. }) => Some(*deflated),
         _ => None,
     }
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use engraft::export::{ExportFormat, Options, Packing, shards_of, write};
+use engraft::export::{ExportFormat, ExportOptions, Packing, shards_of, write};
 use engraft::model::formats::protobuf::{put_bytes, put_integer};
 use engraft::model::formats::{beside, read_files, read_layout};
 use engraft::tensors::{Checkpoint, CheckpointFiles};
@@ -210,13 +210,13 @@ fn weights_leave_in_shards_and_come_back() {
     let graph = serde_json::from_value(whole.header().stated.clone().expect("a network")).expect("a graph");
     let folder = tempfile::tempdir().expect("a folder");
     let at = |name: &str| folder.path().join(name);
-    let exported = |options: &Options, format, graph| {
+    let exported = |options: &ExportOptions, format, graph| {
         let mut bytes = Vec::new();
         let packing = write(format, &whole, graph, options, &mut bytes).expect("writes");
         (packing, bytes)
     };
     for shards in [Some(3), None] {
-        let options = Options { shards: shards.and_then(NonZeroUsize::new), ..Options::default() };
+        let options = ExportOptions { shards: shards.and_then(NonZeroUsize::new), ..ExportOptions::default() };
         let (packing, bytes) = exported(&options, ExportFormat::Shards, Some(&graph));
         assert_eq!(packing, Packing::Tar);
         fs::write(at("x.tar"), &bytes).expect("writes");
@@ -229,14 +229,14 @@ fn weights_leave_in_shards_and_come_back() {
         compare("an index", &open(&unpacked.join(INDEX)), &whole);
     }
     // A model that is too large for one message, by a lower limit.
-    let options = Options { onnx_bytes: 1000, ..Options::default() };
+    let options = ExportOptions { onnx_bytes: 1000, ..ExportOptions::default() };
     let (packing, bytes) = exported(&options, ExportFormat::Onnx, Some(&graph));
     assert_eq!(packing, Packing::Tar);
     fs::write(at("y.tar"), &bytes).expect("writes");
     let again = open(&at("y.tar"));
     compare("a tar of a model and its data", &again, &whole);
     assert_eq!(again.header().copied_bytes, 0);
-    let (packing, bytes) = exported(&Options::default(), ExportFormat::Onnx, Some(&graph));
+    let (packing, bytes) = exported(&ExportOptions::default(), ExportFormat::Onnx, Some(&graph));
     assert_eq!(packing, Packing::Alone);
     assert_eq!(read_layout(&bytes).expect("a model").header.stated, again.header().stated);
     assert_eq!(again.header().stated, whole.header().stated, "with every name");

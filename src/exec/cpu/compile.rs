@@ -1,7 +1,7 @@
 //! From a graph to a list of layers.
 
 use crate::exec::cpu::layer::{CpuLayer, Operation};
-use crate::exec::cpu::memory::Value;
+use crate::exec::cpu::memory::BufferValue;
 use crate::exec::lowering::{Lowered, Plain, Weighted, channels_and_positions, lower, projection};
 use crate::exec::parameters::{LearnedParameter, RunningStatistics, Transposition};
 use crate::kernels::Float;
@@ -14,7 +14,7 @@ use crate::model::parameters::{self, Role};
 #[derive(Debug)]
 pub(super) struct Compiled<T> {
     pub(super) layers: Vec<CpuLayer<T>>,
-    pub(super) values: Vec<Value>,
+    pub(super) values: Vec<BufferValue>,
     pub(super) parameters: Vec<LearnedParameter<T>>,
     pub(super) running: Vec<RunningStatistics<T>>,
     /// The value that holds the logits.
@@ -161,7 +161,7 @@ impl<'g, T: Float> Compiler<'g, T> {
         }
         let upstream = inputs.iter().any(|&input| self.result.values[input].needs_gradient);
         let needs_gradient = upstream || matches!(operation, Operation::Weighted { .. });
-        self.result.values.push(Value { len, producer: layer, last_reader: layer, needs_gradient });
+        self.result.values.push(BufferValue { len, producer: layer, last_reader: layer, needs_gradient });
         let output = self.result.values.len() - 1;
         self.result.layers.push(CpuLayer { operation, accumulate: vec![false; inputs.len()], inputs, output });
         output

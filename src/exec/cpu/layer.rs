@@ -1,6 +1,6 @@
 //! The steps of a compiled network.
 
-use crate::exec::cpu::memory::{Memory, Value};
+use crate::exec::cpu::memory::{BufferValue, Memory};
 use crate::exec::lowering::{
     ForwardSettings, ForwardState, Mode, Operands, OperationTensors, Plain, Weighted, WithGradient,
 };
@@ -29,7 +29,7 @@ pub(super) struct CpuLayer<T> {
 /// What layers work on.
 #[derive(Debug)]
 pub(super) struct Pass<'a, T> {
-    pub(super) values: &'a [Value],
+    pub(super) values: &'a [BufferValue],
     pub(super) memory: &'a mut Memory<T>,
     pub(super) parameters: &'a mut [LearnedParameter<T>],
     pub(super) running: &'a mut [RunningStatistics<T>],
@@ -42,7 +42,7 @@ pub(super) struct Pass<'a, T> {
 /// A layer's operands.
 #[derive(Debug)]
 struct Taken<'a, T> {
-    values: &'a [Value],
+    values: &'a [BufferValue],
     memory: &'a Memory<T>,
     inputs: &'a [usize],
     batch: usize,

@@ -4,7 +4,7 @@ use crate::kernels::Float;
 
 /// A value that one layer writes and others read.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Value {
+pub(super) struct BufferValue {
     /// Elements per example.
     pub(super) len: usize,
     /// The layer that writes it.
@@ -43,7 +43,7 @@ pub(super) struct Memory<T> {
 
 impl<T: Float> Memory<T> {
     /// Buffers for `values` of a network of `layers` layers and at most `batch` examples.
-    pub(super) fn plan(values: &[Value], layers: usize, batch: usize, purpose: Purpose) -> Self {
+    pub(super) fn plan(values: &[BufferValue], layers: usize, batch: usize, purpose: Purpose) -> Self {
         let back = |layer: usize| 2 * layers - layer;
         let activation = values.iter().map(|value| {
             let last = if purpose == Purpose::Training { back(value.producer) } else { value.last_reader };

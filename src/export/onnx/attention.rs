@@ -1,6 +1,6 @@
 //! Attention as exporters of PyTorch spell it.
 
-use super::emitter::{Emitter, Order};
+use super::emitter::{AxisOrder, Emitter};
 use super::message::Attribute;
 use crate::model::graph::NodeId;
 use crate::model::parameters::{self, Role};
@@ -14,7 +14,7 @@ impl Emitter<'_> {
             tensors.iter().filter(|(other, _)| *other == role).map(|(_, name)| name.clone()).collect()
         };
         let (matrices, biases) = (of(Role::Projection), of(Role::ProjectionBias));
-        let value = self.get(x, Order::ChannelsLast);
+        let value = self.get(x, AxisOrder::ChannelsLast);
         let mut parts: Vec<String> =
             (0..matrices.len()).map(|index| self.product(&value, &matrices[index], biases.get(index))).collect();
         if let [packed] = &parts[..] {
@@ -40,6 +40,6 @@ impl Emitter<'_> {
         let mixed = self.reshaped(&mixed, &[0, 0, features as i64]);
         let (matrix, bias) = (of(Role::OutputWeight), of(Role::OutputBias));
         let output = self.product(&mixed, &matrix[0], bias.first());
-        self.put(Order::ChannelsLast, output);
+        self.put(AxisOrder::ChannelsLast, output);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::emitter::{Initializer, Source};
+use super::emitter::{ConstantSource, Initializer};
 use super::{OnnxExportError, OnnxFile, message, write_elements};
 use crate::model::formats::protobuf::{MAX_MESSAGE, put_bytes, put_integer, put_length};
 
@@ -20,7 +20,7 @@ impl OnnxFile<'_> {
         let mut graph = self.head.clone();
         let mut offset = 0_u64;
         for (initializer, (front, data)) in self.initializers.iter().zip(&self.fronts) {
-            if let Source::Bytes(bytes) = &initializer.source {
+            if let ConstantSource::Bytes(bytes) = &initializer.source {
                 graph.extend_from_slice(front);
                 graph.extend_from_slice(bytes);
                 continue;
@@ -64,8 +64,8 @@ impl OnnxFile<'_> {
     /// The names of the weights, each with the length of its data.
     fn weights_with_bytes(&self) -> impl Iterator<Item = (&str, u64)> {
         self.initializers.iter().zip(&self.fronts).filter_map(|(initializer, (_, data))| match &initializer.source {
-            Source::Weight(name) => Some((name.as_str(), *data)),
-            Source::Bytes(_) => None,
+            ConstantSource::Weight(name) => Some((name.as_str(), *data)),
+            ConstantSource::Bytes(_) => None,
         })
     }
 }

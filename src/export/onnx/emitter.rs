@@ -17,12 +17,12 @@ pub(super) struct Initializer {
     pub(super) name: String,
     pub(super) dtype: Dtype,
     pub(super) shape: Vec<usize>,
-    pub(super) source: Source,
+    pub(super) source: ConstantSource,
 }
 
 /// Where a constant's data come from.
 #[derive(Debug)]
-pub(super) enum Source {
+pub(super) enum ConstantSource {
     /// From the weights, by name.
     Weight(String),
     /// Little endian.
@@ -31,14 +31,14 @@ pub(super) enum Source {
 
 /// The order of a value's axes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Order {
+pub(super) enum AxisOrder {
     /// N x C x positions, as convolutions read them.
     ChannelsFirst,
     /// N x positions x C, as matrix products read them.
     ChannelsLast,
 }
 
-use Order::{ChannelsFirst, ChannelsLast};
+use AxisOrder::{ChannelsFirst, ChannelsLast};
 
 /// The names of a node's output in the orders in which it is there already.
 #[derive(Debug, Clone, Default)]
@@ -156,7 +156,7 @@ impl<'a> Emitter<'a> {
         }
         let name = self.unique(wish);
         self.constants.insert(key, name.clone());
-        let source = Source::Bytes(bytes);
+        let source = ConstantSource::Bytes(bytes);
         self.initializers.push(Initializer { name: name.clone(), dtype, shape: shape.to_vec(), source });
         name
     }
@@ -189,7 +189,7 @@ impl<'a> Emitter<'a> {
         if elements.len() != expected {
             return Err(OnnxExportError::Size { name: name.to_owned(), expected, got: elements.len() });
         }
-        let source = Source::Weight(name.to_owned());
+        let source = ConstantSource::Weight(name.to_owned());
         let dtype = dtype(&elements);
         let own = self.unique(name);
         self.initializers.push(Initializer { name: own, dtype, shape: shape.to_vec(), source });
@@ -202,7 +202,8 @@ impl<'a> Emitter<'a> {
         let wanted = parameters::of_node(graph.node(id)).into_iter();
         let wanted: Vec<(String, Dtype)> = wanted
             .filter_map(|parameter| {
-                let is_it = |it: &&Initializer| matches!(&it.source, Source::Weight(name) if *name == parameter.name);
+                let is_it =
+                    |it: &&Initializer| matches!(&it.source, ConstantSource::Weight(name) if *name == parameter.name);
                 self.initializers.iter().find(is_it).map(|found| (found.name.clone(), found.dtype))
             })
             .collect();
@@ -220,7 +221,7 @@ impl<'a> Emitter<'a> {
     }
 
     /// Says that `value` is the output of the next node.
-    pub(super) fn put(&mut self, order: Order, value: String) {
+    pub(super) fn put(&mut self, order: AxisOrder, value: String) {
         let mut output = Output::default();
         // A vector has no positions to go before or behind.
         if self.graph.shape(NodeId(self.outputs.len())).len() == 1 {
@@ -239,14 +240,14 @@ impl<'a> Emitter<'a> {
     }
 
     /// The order in which most of these nodes' outputs are there.
-    pub(super) fn order(&self, ids: &[NodeId]) -> Order {
+    pub(super) fn order(&self, ids: &[NodeId]) -> AxisOrder {
         let count = |has: fn(&Output) -> bool| ids.iter().filter(|id| has(&self.outputs[id.0])).count();
         let (first, last) = (count(|output| output.first.is_some()), count(|output| output.last.is_some()));
         if last > first { ChannelsLast } else { ChannelsFirst }
     }
 
     /// The output of the node `id` in this order.
-    pub(super) fn get(&mut self, id: NodeId, order: Order) -> String {
+    pub(super) fn get(&mut self, id: NodeId, order: AxisOrder) -> String {
         let Output { first, last } = self.outputs[id.0].clone();
         let axes = self.graph.shape(id).len() as i64;
         let (have, other, moved) = match order {

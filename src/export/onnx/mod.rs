@@ -12,7 +12,7 @@ mod pools;
 
 use std::io::{self, Write};
 
-use self::emitter::{Emitter, Initializer, Source};
+use self::emitter::{ConstantSource, Emitter, Initializer};
 use crate::domain::problem::{Code, Problem};
 use crate::model::formats::protobuf::{MAX_MESSAGE, put_bytes, put_length, put_varint};
 use crate::model::graph::Graph;
@@ -149,8 +149,8 @@ impl<'a> OnnxFile<'a> {
         for (initializer, (front, _)) in self.initializers.iter().zip(&self.fronts) {
             out.write_all(front)?;
             match &initializer.source {
-                Source::Bytes(bytes) => out.write_all(bytes)?,
-                Source::Weight(name) => write_elements(&self.weights.elements(name)?, out)?,
+                ConstantSource::Bytes(bytes) => out.write_all(bytes)?,
+                ConstantSource::Weight(name) => write_elements(&self.weights.elements(name)?, out)?,
             }
         }
         Ok(out.write_all(&self.tail)?)

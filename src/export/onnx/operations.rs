@@ -1,11 +1,11 @@
 //! Every operation of a graph as ONNX operators.
 
 use super::OnnxExportError;
-use super::emitter::{Emitter, Order};
+use super::emitter::{AxisOrder, Emitter};
 use super::message::{Attribute, integers};
 use crate::model::graph::{Approximate, Convolution, Node, NodeId, Op};
 
-use Order::{ChannelsFirst, ChannelsLast};
+use AxisOrder::{ChannelsFirst, ChannelsLast};
 
 impl Emitter<'_> {
     /// Writes the node `id`, which is not the input, and puts its output.
@@ -120,7 +120,7 @@ impl Emitter<'_> {
     }
 
     /// An operator whose inputs are the value and the node's tensors, in their order.
-    fn with_weights(&mut self, id: NodeId, x: NodeId, op: &str, eps: f64, order: Order) {
+    fn with_weights(&mut self, id: NodeId, x: NodeId, op: &str, eps: f64, order: AxisOrder) {
         let mut inputs = vec![self.get(x, order)];
         inputs.extend(self.weights(id));
         let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();

@@ -2,11 +2,11 @@
 //! `ceil_mode` counts.
 
 use super::OnnxExportError;
-use super::emitter::{Emitter, Order};
+use super::emitter::{AxisOrder, Emitter};
 use super::message::{Attribute, integers};
 use crate::model::graph::{BlurWindow, NodeId, PoolKind, Pooling};
 
-use Order::ChannelsFirst;
+use AxisOrder::ChannelsFirst;
 
 /// Most elements of a constant matrix, and most parts of an axis that are cut out one by one.
 const MAX_MATRIX: usize = 1 << 22;

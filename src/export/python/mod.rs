@@ -7,7 +7,7 @@ mod names;
 
 use std::fmt::Write as _;
 
-use super::Options;
+use super::ExportOptions;
 use crate::domain::problem::{Code, Problem};
 use crate::model::graph::{Graph, Op};
 use crate::model::parameters;
@@ -22,7 +22,7 @@ const MAX_DEPTH: usize = 40;
 ///
 /// # Errors
 /// [`Code::InvalidRequest`] where names are nested too deep for a source, or `normalize` does not fit the network's input.
-pub fn source(graph: &Graph, options: &Options) -> Result<String, Problem> {
+pub fn source(graph: &Graph, options: &ExportOptions) -> Result<String, Problem> {
     let deepest = parameters::of_graph(graph).into_iter().max_by_key(|tensor| depth(&tensor.name));
     if let Some(tensor) = deepest.filter(|tensor| depth(&tensor.name) > MAX_DEPTH) {
         let detail =
@@ -54,7 +54,7 @@ fn depth(name: &str) -> usize {
 }
 
 /// The docstring and the imports.
-fn head(graph: &Graph, options: &Options) -> String {
+fn head(graph: &Graph, options: &ExportOptions) -> String {
     let weights: usize = parameters::of_graph(graph)
         .iter()
         .filter(|tensor| !tensor.role.is_statistic())
@@ -161,8 +161,8 @@ mod tests {
     #[test]
     fn a_source_reads_like_what_a_person_writes() {
         let normalize = Some(Normalize { mean: vec![0.5], std: vec![0.25] });
-        let text =
-            source(&network("stem"), &Options { normalize, weights: None, ..Options::default() }).expect("a source");
+        let text = source(&network("stem"), &ExportOptions { normalize, weights: None, ..ExportOptions::default() })
+            .expect("a source");
         for part in [
             "outputs = network(normalize(inputs))  # [N, 2], for inputs of shape [N, 3, 4, 4]\n",
             "MEAN = [0.5]\nSTD = [0.25]\n",
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn names_are_written_as_texts_where_they_are_no_names() {
-        let of = |first: &str| source(&network(first), &Options::default()).expect("a source");
+        let of = |first: &str| source(&network(first), &ExportOptions::default()).expect("a source");
         assert!(
             of("0").contains("self.add_module(\"0\", nn.Conv2d(") && of("0").contains("self.get_submodule(\"0\")(x)")
         );
@@ -184,11 +184,11 @@ mod tests {
         let hostile = "x\"]); import os #\n";
         assert!(of(hostile).contains(r#"self.add_module("x\"]); import os #\n", nn.Conv2d("#));
         let deep = "a.".repeat(50) + "b";
-        assert!(source(&network(&deep), &Options::default()).is_err());
-        let wrong = Options {
+        assert!(source(&network(&deep), &ExportOptions::default()).is_err());
+        let wrong = ExportOptions {
             normalize: Some(Normalize { mean: vec![0.5; 2], std: vec![0.5; 2] }),
             weights: None,
-            ..Options::default()
+            ..ExportOptions::default()
         };
         assert!(source(&network("stem"), &wrong).is_err());
     }

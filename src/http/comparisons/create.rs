@@ -14,7 +14,7 @@ use crate::http::state::AppState;
 use crate::http::views::comparisons::ComparisonView;
 use crate::plan::comparison::{Cell, Grid};
 use crate::plan::parse::comparison;
-use crate::store::comparisons::{NewComparison, Place};
+use crate::store::comparisons::{GridPlace, NewComparison};
 use crate::store::jobs::NewJob;
 
 /// Most jobs of one group.
@@ -82,7 +82,7 @@ fn bounded(grid: &Grid, bytes: usize) -> Result<(), Problem> {
 }
 
 /// Reads every job of the grid.
-async fn read(state: &AppState, caller: &Caller, grid: &Grid) -> Result<Vec<(Place, NewJob)>, Problem> {
+async fn read(state: &AppState, caller: &Caller, grid: &Grid) -> Result<Vec<(GridPlace, NewJob)>, Problem> {
     let mut runs = Vec::with_capacity(grid.runs());
     let mut faults: Vec<Fault> = Vec::new();
     for cell in grid.cells() {
@@ -105,8 +105,8 @@ async fn read(state: &AppState, caller: &Caller, grid: &Grid) -> Result<Vec<(Pla
     if faults.is_empty() { Ok(runs) } else { Err(Problem::faults(faults)) }
 }
 
-fn place(cell: &Cell<'_>) -> Place {
-    Place {
+fn place(cell: &Cell<'_>) -> GridPlace {
+    GridPlace {
         ensemble: cell.ensemble.name.clone(),
         method: cell.method.name.clone(),
         target: cell.target.name.clone(),
@@ -115,10 +115,10 @@ fn place(cell: &Cell<'_>) -> Place {
 }
 
 /// What the jobs would take, one after another; null where that depends on a dataset that is still being read.
-fn outlook(grid: &Grid, runs: &[(Place, NewJob)]) -> Value {
+fn outlook(grid: &Grid, runs: &[(GridPlace, NewJob)]) -> Value {
     let seconds: Option<f64> = runs.iter().map(|(_, job)| job.plan["seconds_estimate"].as_f64()).sum();
-    let shown = |(place, job): &(Place, NewJob)| {
-        let Place { ensemble, method, target, seed } = place;
+    let shown = |(place, job): &(GridPlace, NewJob)| {
+        let GridPlace { ensemble, method, target, seed } = place;
         json!({
             "ensemble": ensemble, "method": method, "target": target, "seed": seed,
             "parameters": job.plan["parameters"]["fused"],

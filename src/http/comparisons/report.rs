@@ -11,7 +11,7 @@ use crate::http::shared_responses::Finds;
 use crate::http::state::AppState;
 use crate::report::{Comparison, Report, Run};
 use crate::store::comparisons;
-use crate::store::comparisons::{Place, RunJob};
+use crate::store::comparisons::{GridPlace, RunJob};
 
 /// Read the report
 ///
@@ -43,7 +43,7 @@ async fn collect(request: &Addressed) -> Result<Comparison, Problem> {
     let mut comparison = Comparison::new(summary.title, summary.quick);
     for comparisons::StoredRun { place, job } in runs {
         let Some(RunJob { state: shown, seconds, error, report, .. }) = job else { continue };
-        let Place { ensemble, method, target, seed } = place;
+        let GridPlace { ensemble, method, target, seed } = place;
         let (report, error) = match (shown.as_str(), report) {
             ("succeeded", Some((key, bytes))) => match read(&request.state, &key, bytes).await? {
                 Ok(report) => (Some(report), None),

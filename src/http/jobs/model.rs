@@ -7,10 +7,10 @@ use axum::response::{IntoResponse, Response};
 use super::artifacts::{artifact, send};
 use super::{unknown_parameter, wrong_parameter};
 use crate::domain::problem::{Code, Problem};
-use crate::export::{ExportFormat, Options, Packing, came_in_shards};
+use crate::export::{ExportFormat, ExportOptions, Packing, came_in_shards};
 use crate::http::addressed::Addressed;
 use crate::http::download::{Content, Download, Selector};
-use crate::http::exports::Source;
+use crate::http::exports::ExportSource;
 use crate::http::listing::{RawQuery, pairs};
 use crate::http::shared_responses::{NeedsSuccess, SendsFile};
 use crate::http::views::problem::ProblemView;
@@ -156,17 +156,17 @@ async fn converted(
         let detail = "the job has not normalised its inputs".to_owned();
         return Err(wrong_parameter("normalize", detail));
     }
-    let source = Source {
+    let source = ExportSource {
         model: state.blobs.path_of(&model.blob_key)?,
         bytes: model.bytes,
         sha256: model.sha256,
         architecture,
         format,
-        options: Options {
+        options: ExportOptions {
             normalize: normalization,
             weights: Some(MODEL_FILE.to_owned()),
             shards,
-            ..Options::default()
+            ..ExportOptions::default()
         },
     };
     let made = state.exports.get(source).await?;
@@ -178,7 +178,7 @@ async fn converted(
             Packing::Alone => format!("{MODEL}.{}", format.extension()),
             Packing::Tar => format!("{MODEL}.tar"),
         },
-        content: Content::Made(made),
+        content: Content::ExportedFile(made),
     };
     download.respond(state, selector).await
 }

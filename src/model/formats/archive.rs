@@ -95,14 +95,14 @@ impl Deflated {
 
 /// Where the bytes of an entry are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Content {
+pub(super) enum EntryContent {
     /// As they are, from the first byte in the file to the last + 1.
     Stored { begin: u64, end: u64 },
     /// Deflated.
     Deflated(Deflated),
 }
 
-impl Content {
+impl EntryContent {
     /// Length when unpacked.
     pub(super) fn size(&self) -> u64 {
         match self {
@@ -114,13 +114,13 @@ impl Content {
 
 /// Files by their names, within mapped files.
 #[derive(Debug)]
-pub(super) struct Archive<'a> {
+pub(super) struct MappedArchive<'a> {
     files: Files<'a>,
     /// Where each file is; none for one that is packed in a way that is not read.
-    entries: BTreeMap<String, Option<Content>>,
+    entries: BTreeMap<String, Option<EntryContent>>,
 }
 
-impl<'a> Archive<'a> {
+impl<'a> MappedArchive<'a> {
     /// Reads the directory of the zip archive `bytes`. Needs memory in proportion to it.
     pub(super) fn open(bytes: &'a [u8]) -> Result<Self, ArchiveError> {
         let damaged = |error: zip::result::ZipError| ArchiveError::Damaged(error.to_string());
@@ -144,10 +144,10 @@ impl<'a> Archive<'a> {
             };
             let content = match entry.compression() {
                 _ if entry.encrypted() => None,
-                CompressionMethod::Stored if entry.size() == end - begin => Some(Content::Stored { begin, end }),
+                CompressionMethod::Stored if entry.size() == end - begin => Some(EntryContent::Stored { begin, end }),
                 CompressionMethod::Stored => return Err(ArchiveError::DamagedEntry(shown(&name))),
                 CompressionMethod::Deflated => {
-                    Some(Content::Deflated(Deflated { begin, end, size: entry.size(), crc: entry.crc32() }))
+                    Some(EntryContent::Deflated(Deflated { begin, end, size: entry.size(), crc: entry.crc32() }))
                 }
                 _ => None,
             };
@@ -157,11 +157,11 @@ impl<'a> Archive<'a> {
     }
 
     /// An archive of another kind, or files of their own, which lie there.
-    pub(super) fn of(files: Files<'a>, entries: Vec<(String, Content)>) -> Result<Self, ArchiveError> {
+    pub(super) fn of(files: Files<'a>, entries: Vec<(String, EntryContent)>) -> Result<Self, ArchiveError> {
         Self::by_name(files, entries.into_iter().map(|(name, content)| (name, Some(content))).collect())
     }
 
-    fn by_name(files: Files<'a>, list: Vec<(String, Option<Content>)>) -> Result<Self, ArchiveError> {
+    fn by_name(files: Files<'a>, list: Vec<(String, Option<EntryContent>)>) -> Result<Self, ArchiveError> {
         let mut entries = BTreeMap::new();
         for (name, content) in list {
             let twice = shown(&name);
@@ -188,7 +188,7 @@ impl<'a> Archive<'a> {
     }
 
     /// Where the bytes of the file `name` are.
-    pub(super) fn content(&self, name: &str) -> Result<Content, ArchiveError> {
+    pub(super) fn content(&self, name: &str) -> Result<EntryContent, ArchiveError> {
         match self.entries.get(name) {
             None => Err(ArchiveError::MissingEntry(shown(name))),
             Some(None) => Err(ArchiveError::Packing(shown(name))),
@@ -203,11 +203,11 @@ impl<'a> Archive<'a> {
             return Err(ArchiveError::EntryTooLarge { name: shown(name), size: content.size(), limit });
         }
         match content {
-            Content::Stored { begin, end } => {
+            EntryContent::Stored { begin, end } => {
                 let bytes = self.files.get(begin, end);
                 bytes.map(Into::into).ok_or_else(|| ArchiveError::DamagedEntry(shown(name)))
             }
-            Content::Deflated(deflated) => {
+            EntryContent::Deflated(deflated) => {
                 let unpacked = deflated.unpack(&self.files);
                 unpacked.map(Into::into).ok_or_else(|| ArchiveError::DamagedEntry(shown(name)))
             }
@@ -217,11 +217,11 @@ impl<'a> Archive<'a> {
     /// The first `length` unpacked bytes of the file `name`, or all there are.
     pub(super) fn front(&self, name: &str, length: u64) -> Result<std::borrow::Cow<'a, [u8]>, ArchiveError> {
         match self.content(name)? {
-            Content::Stored { begin, end } => {
+            EntryContent::Stored { begin, end } => {
                 let bytes = self.files.get(begin, end.min(begin.saturating_add(length)));
                 bytes.map(Into::into).ok_or_else(|| ArchiveError::DamagedEntry(shown(name)))
             }
-            Content::Deflated(deflated) => {
+            EntryContent::Deflated(deflated) => {
                 let front = deflated.front(&self.files, length.min(deflated.size));
                 front.map(|(bytes, _)| bytes.into()).ok_or_else(|| ArchiveError::DamagedEntry(shown(name)))
             }

@@ -18,7 +18,7 @@ pub enum FormatError {
     Foreign(#[from] Foreign),
     /// A zip archive that cannot be read.
     #[error(transparent)]
-    Archive(#[from] ArchiveError),
+    MappedArchive(#[from] ArchiveError),
     /// A folder of a model's files that cannot be used.
     #[error(transparent)]
     Bundle(#[from] BundleError),

@@ -22,7 +22,7 @@ pub enum IndexError {
     Foreign(#[from] Foreign),
     /// Not what an index holds.
     #[error("the index of shards cannot be read: {0}")]
-    Content(String),
+    EntryContent(String),
 }
 
 /// Reads the index `json`. Needs memory in proportion to it.
@@ -31,12 +31,15 @@ pub enum IndexError {
 /// When it is no index, names a tensor twice, more than is read, or anything but files beside it.
 pub fn parse(json: &[u8]) -> Result<Shards, IndexError> {
     if json.len() as u64 > MAX_INDEX_BYTES {
-        return Err(IndexError::Content(format!("it has {} bytes; at most {MAX_INDEX_BYTES} are read", json.len())));
+        return Err(IndexError::EntryContent(format!(
+            "it has {} bytes; at most {MAX_INDEX_BYTES} are read",
+            json.len()
+        )));
     }
-    let index: Index = serde_json::from_slice(json).map_err(|error| IndexError::Content(error.to_string()))?;
+    let index: Index = serde_json::from_slice(json).map_err(|error| IndexError::EntryContent(error.to_string()))?;
     let WeightMap(shards) = index.weight_map.ok_or(Foreign::Json)?;
     if shards.is_empty() {
-        return Err(IndexError::Content("it names no tensors".to_owned()));
+        return Err(IndexError::EntryContent("it names no tensors".to_owned()));
     }
     Ok(shards)
 }

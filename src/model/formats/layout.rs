@@ -19,14 +19,14 @@ pub struct Layout {
     /// The tensors, in natural order of their names.
     pub header: CheckpointHeader,
     /// The place of each tensor, in the order of `header.tensors`.
-    pub places: Vec<Place>,
+    pub places: Vec<TensorPlace>,
     /// The file's own notes.
     pub metadata: BTreeMap<String, String>,
 }
 
 /// Where the elements of one tensor are, little endian. Offsets count bytes from the front of the first file, at any alignment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum TensorPlace {
     /// Row-major in the file.
     Span {
         /// First byte.
@@ -51,7 +51,7 @@ pub enum Place {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packed {
     /// The bytes.
-    pub source: Source,
+    pub source: ByteSource,
     /// First byte of the first element in what is unpacked.
     pub begin: u64,
     /// Elements between neighbours along each axis.
@@ -62,7 +62,7 @@ pub struct Packed {
 
 /// Bytes of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
+pub enum ByteSource {
     /// As they are, from the first to the last + 1.
     Plain {
         /// First byte.
@@ -74,7 +74,7 @@ pub enum Source {
     Deflated(Deflated),
 }
 
-impl Source {
+impl ByteSource {
     /// Length when unpacked.
     #[must_use]
     pub fn size(&self) -> u64 {
@@ -87,7 +87,7 @@ impl Source {
 
 /// One tensor as a reader finds it; [`Layout::of`] checks it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct TensorEntry {
     /// Name in the `state_dict`.
     pub name: String,
     /// Element type.
@@ -95,7 +95,7 @@ pub struct Entry {
     /// Shape, PyTorch's order.
     pub shape: Vec<u64>,
     /// Its elements.
-    pub place: Place,
+    pub place: TensorPlace,
 }
 
 impl Layout {
@@ -104,7 +104,7 @@ impl Layout {
     ///
     /// # Errors
     /// The first fault.
-    pub fn of(entries: Vec<Entry>, metadata: BTreeMap<String, String>) -> Result<Self, FormatError> {
+    pub fn of(entries: Vec<TensorEntry>, metadata: BTreeMap<String, String>) -> Result<Self, FormatError> {
         if entries.is_empty() {
             return Err(FormatError::NoTensors);
         }
@@ -157,15 +157,15 @@ impl Layout {
             let expected = (info.elements() * info.dtype.size()) as u64;
             let file_end = |begin: u64| files.from(begin).map_or(len, |rest| begin + rest.len() as u64);
             let (end, len) = match place {
-                Place::Span { begin, end } if end.checked_sub(*begin) == Some(expected) => {
+                TensorPlace::Span { begin, end } if end.checked_sub(*begin) == Some(expected) => {
                     (Some(*end), file_end(*begin))
                 }
-                Place::Owned(bytes) if bytes.len() as u64 == expected => (Some(0), len),
-                Place::Span { begin, end } => return Err(mismatch(name(), expected, *begin, *end)),
-                Place::Owned(bytes) => return Err(mismatch(name(), expected, 0, bytes.len() as u64)),
-                Place::Strided { begin, strides } => (strided_end(*begin, info, strides), file_end(*begin)),
-                Place::Packed(Packed { source, begin, strides, .. }) => {
-                    if matches!(source, Source::Deflated(deflated) if unpacked.insert(deflated.begin)) {
+                TensorPlace::Owned(bytes) if bytes.len() as u64 == expected => (Some(0), len),
+                TensorPlace::Span { begin, end } => return Err(mismatch(name(), expected, *begin, *end)),
+                TensorPlace::Owned(bytes) => return Err(mismatch(name(), expected, 0, bytes.len() as u64)),
+                TensorPlace::Strided { begin, strides } => (strided_end(*begin, info, strides), file_end(*begin)),
+                TensorPlace::Packed(Packed { source, begin, strides, .. }) => {
+                    if matches!(source, ByteSource::Deflated(deflated) if unpacked.insert(deflated.begin)) {
                         copied = copied.saturating_add(source.size());
                     }
                     (strided_end(*begin, info, strides), source.size())
@@ -174,7 +174,7 @@ impl Layout {
             if end.is_none_or(|end| end > len) {
                 return Err(FormatError::Outside { name: name(), end: end.unwrap_or(u64::MAX), len });
             }
-            if !matches!(place, Place::Span { .. }) {
+            if !matches!(place, TensorPlace::Span { .. }) {
                 copied = copied.saturating_add(expected);
             }
             if copied > limit {
@@ -188,8 +188,8 @@ impl Layout {
     /// The tensors that lie row-major in the file, each with its first and last byte + 1.
     pub fn spans(&self) -> impl Iterator<Item = (&TensorInfo, u64, u64)> {
         self.header.tensors.iter().zip(&self.places).filter_map(|(info, place)| match *place {
-            Place::Span { begin, end } => Some((info, begin, end)),
-            Place::Strided { .. } | Place::Packed(_) | Place::Owned(_) => None,
+            TensorPlace::Span { begin, end } => Some((info, begin, end)),
+            TensorPlace::Strided { .. } | TensorPlace::Packed(_) | TensorPlace::Owned(_) => None,
         })
     }
 }
@@ -236,8 +236,8 @@ pub fn is_row_major(shape: &[u64], strides: &[u64]) -> bool {
 }
 
 /// Checks name, rank and shape of one tensor.
-fn checked(entry: Entry) -> Result<(TensorInfo, Place), FormatError> {
-    let Entry { name, dtype, shape, place } = entry;
+fn checked(entry: TensorEntry) -> Result<(TensorInfo, TensorPlace), FormatError> {
+    let TensorEntry { name, dtype, shape, place } = entry;
     if name.is_empty() || name.len() > MAX_NAME_BYTES {
         return Err(FormatError::BadName { start: name.chars().take(32).collect(), len: name.len() });
     }
@@ -263,18 +263,18 @@ pub(super) fn byte_size(shape: &[u64], dtype: Dtype) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn layout(shape: &[u64], place: Place) -> Result<Layout, FormatError> {
-        let entry = Entry { name: "w".to_owned(), dtype: Dtype::F32, shape: shape.to_vec(), place };
+    fn layout(shape: &[u64], place: TensorPlace) -> Result<Layout, FormatError> {
+        let entry = TensorEntry { name: "w".to_owned(), dtype: Dtype::F32, shape: shape.to_vec(), place };
         Layout::of(vec![entry], BTreeMap::new())?.check_within(&Files::one(&[0; 100]))
     }
 
     #[test]
     fn tensors_lie_within_the_file() {
-        let strided = |begin, strides: &[u64]| Place::Strided { begin, strides: strides.to_vec() };
-        assert!(layout(&[5, 5], Place::Span { begin: 0, end: 100 }).is_ok());
-        assert!(matches!(layout(&[5, 5], Place::Span { begin: 4, end: 104 }), Err(FormatError::Outside { .. })));
-        assert!(matches!(layout(&[5], Place::Span { begin: 4, end: 28 }), Err(FormatError::SizeMismatch { .. })));
-        assert!(matches!(layout(&[5], Place::Owned(vec![0; 16])), Err(FormatError::SizeMismatch { .. })));
+        let strided = |begin, strides: &[u64]| TensorPlace::Strided { begin, strides: strides.to_vec() };
+        assert!(layout(&[5, 5], TensorPlace::Span { begin: 0, end: 100 }).is_ok());
+        assert!(matches!(layout(&[5, 5], TensorPlace::Span { begin: 4, end: 104 }), Err(FormatError::Outside { .. })));
+        assert!(matches!(layout(&[5], TensorPlace::Span { begin: 4, end: 28 }), Err(FormatError::SizeMismatch { .. })));
+        assert!(matches!(layout(&[5], TensorPlace::Owned(vec![0; 16])), Err(FormatError::SizeMismatch { .. })));
         assert!(layout(&[5, 5], strided(0, &[1, 5])).is_ok());
         assert!(layout(&[1 << 20, 5], strided(80, &[0, 1])).is_ok(), "one row, over and over");
         let endless = layout(&[1 << 40, 5], strided(80, &[0, 1]));
@@ -292,10 +292,11 @@ mod tests {
 
     #[test]
     fn names_ranks_and_sizes_are_bounded() {
-        let place = || Place::Span { begin: 0, end: 0 };
+        let place = || TensorPlace::Span { begin: 0, end: 0 };
         assert!(matches!(layout(&[0; 9], place()), Err(FormatError::RankTooHigh(_))));
         assert!(matches!(layout(&[1 << 32, 1 << 32], place()), Err(FormatError::ShapeTooLarge { .. })));
-        let named = |name: &str| Entry { name: name.to_owned(), dtype: Dtype::U8, shape: vec![0], place: place() };
+        let named =
+            |name: &str| TensorEntry { name: name.to_owned(), dtype: Dtype::U8, shape: vec![0], place: place() };
         for (entries, twice) in [(vec![named("")], false), (vec![named("a"), named("a")], true), (Vec::new(), false)] {
             let error = Layout::of(entries, BTreeMap::new()).unwrap_err();
             assert_eq!(matches!(error, FormatError::DuplicateName(_)), twice, "{error}");

@@ -23,9 +23,9 @@ use std::collections::BTreeSet;
 pub use error::FormatError;
 pub use files::Files;
 pub use foreign::{Foreign, Format, recognise};
-pub use layout::{Entry, Layout, Packed, Place, Source};
+pub use layout::{ByteSource, Layout, Packed, TensorEntry, TensorPlace};
 
-use archive::{Archive, Content};
+use archive::{EntryContent, MappedArchive};
 
 /// Reads what the whole file `bytes` (mapped, finished) holds, whatever its format. Needs memory in proportion to headers, and
 /// to tensors that the format does not store plainly.
@@ -81,18 +81,18 @@ pub fn read_files(bytes: &[u8], beside: &[(&str, &[u8])]) -> Result<Layout, Form
 const MAIN: &str = "";
 
 /// A file and those beside it as what an archive of them would be.
-fn loose<'a>(mut files: Files<'a>, beside: &[(&str, &'a [u8])]) -> Result<Archive<'a>, FormatError> {
-    let mut entries = vec![(MAIN.to_owned(), Content::Stored { begin: 0, end: files.len() })];
+fn loose<'a>(mut files: Files<'a>, beside: &[(&str, &'a [u8])]) -> Result<MappedArchive<'a>, FormatError> {
+    let mut entries = vec![(MAIN.to_owned(), EntryContent::Stored { begin: 0, end: files.len() })];
     for (name, bytes) in beside {
         let place = files.push(bytes);
-        entries.push(((*name).to_owned(), Content::Stored { begin: place.start, end: place.end }));
+        entries.push(((*name).to_owned(), EntryContent::Stored { begin: place.start, end: place.end }));
     }
-    Ok(Archive::of(files, entries)?)
+    Ok(MappedArchive::of(files, entries)?)
 }
 
 /// Reads a checkpoint that is a zip archive.
 fn read_zip(bytes: &[u8]) -> Result<Layout, FormatError> {
-    let archive = Archive::open(bytes)?;
+    let archive = MappedArchive::open(bytes)?;
     let folder = pytorch::folder(&archive).map(str::to_owned);
     match folder {
         Some(folder) => pytorch::read_zip(&archive, &folder),

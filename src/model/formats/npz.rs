@@ -2,28 +2,28 @@
 
 use std::collections::BTreeMap;
 
-use super::archive::{Archive, Content};
+use super::archive::{EntryContent, MappedArchive};
 use super::error::FormatError;
-use super::layout::{Entry, Layout, Packed, Place, Source, row_major_strides};
+use super::layout::{ByteSource, Layout, Packed, TensorEntry, TensorPlace, row_major_strides};
 use super::npy;
 
 /// What the name of an array's file ends with.
 const SUFFIX: &str = ".npy";
 
 /// Whether an archive holds arrays.
-pub(super) fn is_npz(archive: &Archive<'_>) -> bool {
+pub(super) fn is_npz(archive: &MappedArchive<'_>) -> bool {
     archive.names().any(|name| name.ends_with(SUFFIX))
 }
 
 /// Reads the arrays of `archive`; what else is in it is passed over.
-pub(super) fn read(archive: &Archive<'_>) -> Result<Layout, FormatError> {
+pub(super) fn read(archive: &MappedArchive<'_>) -> Result<Layout, FormatError> {
     let names = archive.names().filter_map(|name| Some((name, name.strip_suffix(SUFFIX)?)));
     let entries = names.map(|(file, name)| array(archive, file, name)).collect::<Result<_, _>>()?;
     Layout::of(entries, BTreeMap::new())
 }
 
 /// The array `name` in `file`.
-fn array(archive: &Archive<'_>, file: &str, name: &str) -> Result<Entry, FormatError> {
+fn array(archive: &MappedArchive<'_>, file: &str, name: &str) -> Result<TensorEntry, FormatError> {
     let fault = |reason| FormatError::Npy { name: name.chars().take(80).collect(), reason };
     let front = archive.front(file, npy::FRONT_BYTES)?;
     let header = npy::read_header(&mut &front[..]).map_err(fault)?;
@@ -42,12 +42,14 @@ fn array(archive: &Archive<'_>, file: &str, name: &str) -> Result<Entry, FormatE
     }
     let plain = !header.big_endian && (!header.fortran || shape.len() < 2);
     let packed =
-        |source, begin, strides| Place::Packed(Packed { source, begin, strides, big_endian: header.big_endian });
+        |source, begin, strides| TensorPlace::Packed(Packed { source, begin, strides, big_endian: header.big_endian });
     let place = match content {
-        Content::Stored { begin, end } if plain => Place::Span { begin: begin + header.bytes, end },
-        Content::Stored { begin, .. } if !header.big_endian => Place::Strided { begin: begin + header.bytes, strides },
-        Content::Stored { begin, end } => packed(Source::Plain { begin, end }, header.bytes, strides),
-        Content::Deflated(deflated) => packed(Source::Deflated(deflated), header.bytes, strides),
+        EntryContent::Stored { begin, end } if plain => TensorPlace::Span { begin: begin + header.bytes, end },
+        EntryContent::Stored { begin, .. } if !header.big_endian => {
+            TensorPlace::Strided { begin: begin + header.bytes, strides }
+        }
+        EntryContent::Stored { begin, end } => packed(ByteSource::Plain { begin, end }, header.bytes, strides),
+        EntryContent::Deflated(deflated) => packed(ByteSource::Deflated(deflated), header.bytes, strides),
     };
-    Ok(Entry { name: name.to_owned(), dtype: header.dtype, shape, place })
+    Ok(TensorEntry { name: name.to_owned(), dtype: header.dtype, shape, place })
 }

@@ -33,7 +33,7 @@ pub struct Piece<'a> {
 
 /// The value of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Value<'a> {
+pub enum FieldValue<'a> {
     /// An integer of any type.
     Varint(u64),
     /// Eight bytes, such as a double.
@@ -50,7 +50,7 @@ pub struct Field<'a> {
     /// Its number in the message's definition.
     pub number: u64,
     /// Its value.
-    pub value: Value<'a>,
+    pub value: FieldValue<'a>,
     /// Its first byte in the file.
     pub at: usize,
 }
@@ -62,7 +62,7 @@ impl<'a> Field<'a> {
     /// When it is of another kind.
     pub fn integer(&self) -> Result<i64, WireError> {
         match self.value {
-            Value::Varint(value) => Ok(value.cast_signed()),
+            FieldValue::Varint(value) => Ok(value.cast_signed()),
             _ => Err(WireError::Mismatch(self.at)),
         }
     }
@@ -73,7 +73,7 @@ impl<'a> Field<'a> {
     /// When it is of another kind.
     pub fn float(&self) -> Result<f32, WireError> {
         match self.value {
-            Value::Fixed32(bytes) => Ok(f32::from_le_bytes(bytes)),
+            FieldValue::Fixed32(bytes) => Ok(f32::from_le_bytes(bytes)),
             _ => Err(WireError::Mismatch(self.at)),
         }
     }
@@ -84,7 +84,7 @@ impl<'a> Field<'a> {
     /// When it is of another kind.
     pub fn piece(&self) -> Result<Piece<'a>, WireError> {
         match self.value {
-            Value::Bytes(piece) => Ok(piece),
+            FieldValue::Bytes(piece) => Ok(piece),
             _ => Err(WireError::Mismatch(self.at)),
         }
     }
@@ -95,8 +95,8 @@ impl<'a> Field<'a> {
     /// When the value is of another kind.
     pub fn integers(&self, list: &mut Vec<i64>) -> Result<(), WireError> {
         match self.value {
-            Value::Varint(value) => list.push(value.cast_signed()),
-            Value::Bytes(piece) => {
+            FieldValue::Varint(value) => list.push(value.cast_signed()),
+            FieldValue::Bytes(piece) => {
                 let mut rest = Fields::of(piece);
                 while rest.at < piece.bytes.len() {
                     list.push(rest.varint()?.cast_signed());
@@ -156,14 +156,14 @@ impl<'a> Fields<'a> {
         let at = self.message.begin + self.at;
         let tag = self.varint()?;
         let value = match tag & 7 {
-            0 => Value::Varint(self.varint()?),
-            1 => Value::Fixed64(self.chunk()?),
+            0 => FieldValue::Varint(self.varint()?),
+            1 => FieldValue::Fixed64(self.chunk()?),
             2 => {
                 let len = usize::try_from(self.varint()?).map_err(|_| WireError::Truncated(at))?;
                 let begin = self.message.begin + self.at;
-                Value::Bytes(Piece { bytes: self.take(len)?, begin })
+                FieldValue::Bytes(Piece { bytes: self.take(len)?, begin })
             }
-            5 => Value::Fixed32(self.chunk()?),
+            5 => FieldValue::Fixed32(self.chunk()?),
             _ => return Err(WireError::Kind(at)),
         };
         Ok(Field { number: tag >> 3, value, at })

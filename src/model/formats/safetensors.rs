@@ -8,7 +8,7 @@ use std::io::Read;
 
 use crate::domain::problem::Code;
 use crate::model::formats::error::FormatError;
-use crate::model::formats::layout::{Entry, Layout, Place, byte_size};
+use crate::model::formats::layout::{Layout, TensorEntry, TensorPlace, byte_size};
 use crate::model::formats::limits::MAX_HEADER_BYTES;
 use crate::model::formats::safetensors_json::{self, JsonEntry};
 use crate::model::header::{CheckpointHeader, TensorInfo};
@@ -97,7 +97,7 @@ fn lay_out(
     data_start: u64,
     file_len: u64,
 ) -> Result<Layout, FormatError> {
-    let entries: Vec<Entry> =
+    let entries: Vec<TensorEntry> =
         entries.into_iter().map(|entry| check_entry(entry, data_start)).collect::<Result<_, _>>()?;
     let layout = Layout::of(entries, metadata)?;
     check_places(&layout, data_start, file_len)?;
@@ -105,7 +105,7 @@ fn lay_out(
 }
 
 /// Checks element type and size of one tensor.
-fn check_entry(entry: JsonEntry, data_start: u64) -> Result<Entry, FormatError> {
+fn check_entry(entry: JsonEntry, data_start: u64) -> Result<TensorEntry, FormatError> {
     let JsonEntry { name, dtype, shape, offsets: (begin, end) } = entry;
     let Some(dtype) = safetensors_json::dtype(&dtype) else {
         return Err(FormatError::UnknownDtype { name, dtype: dtype.chars().take(32).collect() });
@@ -117,8 +117,8 @@ fn check_entry(entry: JsonEntry, data_start: u64) -> Result<Entry, FormatError> 
         return Err(FormatError::SizeMismatch { name, expected, begin, end });
     }
     // Beyond any file where it overflows; `check_places` says so.
-    let place = Place::Span { begin: data_start.saturating_add(begin), end: data_start.saturating_add(end) };
-    Ok(Entry { name, dtype, shape, place })
+    let place = TensorPlace::Span { begin: data_start.saturating_add(begin), end: data_start.saturating_add(end) };
+    Ok(TensorEntry { name, dtype, shape, place })
 }
 
 /// Checks that the tensors fill the file without holes, overlaps and rests.

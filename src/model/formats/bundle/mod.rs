@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Cursor;
 
 use self::error::BundleError;
-use super::archive::{Archive, Content, Deflated, shown};
+use super::archive::{Deflated, EntryContent, MappedArchive, shown};
 use super::error::FormatError;
 use super::files::Files;
 use super::foreign::Foreign;
 use super::index;
-use super::layout::{Entry, Layout, Packed, Place, Source, row_major_strides};
+use super::layout::{ByteSource, Layout, Packed, TensorEntry, TensorPlace, row_major_strides};
 use super::limits::{MAX_ARCHIVE_ENTRIES, MAX_HEADER_BYTES, MAX_INDEX_BYTES, MAX_UNPACKED_BYTES};
 use super::onnx::{self, Beside, OnnxModel};
 use super::protobuf::Piece;
@@ -29,7 +29,7 @@ const NETWORK: &str = ".onnx";
 const TORCH: [&str; 2] = [".bin", ".pt"];
 
 /// The entries of the tar archive `bytes` that are files.
-pub(super) fn tar(bytes: &[u8]) -> Result<Archive<'_>, FormatError> {
+pub(super) fn tar(bytes: &[u8]) -> Result<MappedArchive<'_>, FormatError> {
     let damaged = |error: std::io::Error| BundleError::Tar(error.to_string());
     let mut tar = tar::Archive::new(Cursor::new(bytes));
     let mut entries = Vec::new();
@@ -40,14 +40,14 @@ pub(super) fn tar(bytes: &[u8]) -> Result<Archive<'_>, FormatError> {
             let (begin, name) = (entry.raw_file_position(), String::from_utf8_lossy(&entry.path_bytes()).into_owned());
             let end = begin.checked_add(entry.size()).filter(|end| *end <= bytes.len() as u64);
             let end = end.ok_or_else(|| BundleError::Tar(format!("it ends within `{}`", shown(&name))))?;
-            entries.push((name, Content::Stored { begin, end }));
+            entries.push((name, EntryContent::Stored { begin, end }));
         }
     }
-    Ok(Archive::of(Files::one(bytes), entries)?)
+    Ok(MappedArchive::of(Files::one(bytes), entries)?)
 }
 
 /// Reads the model in `archive`; none where it holds no file of safetensors and no ONNX model.
-pub(super) fn read(archive: &Archive<'_>) -> Result<Option<Layout>, FormatError> {
+pub(super) fn read(archive: &MappedArchive<'_>) -> Result<Option<Layout>, FormatError> {
     let ends = |end: &'static str| archive.names().filter(move |name| !is_hidden(name) && name.ends_with(end));
     let shards: Vec<&str> = ends(SHARD).collect();
     let indices: Vec<&str> = ends(INDEX).collect();
@@ -91,7 +91,7 @@ fn folder(name: &str) -> &str {
 
 /// Checks that all files `names` lie in `folder`.
 fn check_all<'a>(
-    archive: &Archive<'_>,
+    archive: &MappedArchive<'_>,
     folder: &str,
     names: impl Iterator<Item = &'a String>,
 ) -> Result<(), BundleError> {
@@ -102,7 +102,7 @@ fn check_all<'a>(
 
 /// Reads the model whose tensors the file `index` names, in the shards beside it. Each shard holds the tensors that the index names
 /// there, no more and no fewer.
-pub(super) fn indexed(archive: &Archive<'_>, index: &str) -> Result<Layout, FormatError> {
+pub(super) fn indexed(archive: &MappedArchive<'_>, index: &str) -> Result<Layout, FormatError> {
     let bytes = archive.read(index, MAX_INDEX_BYTES)?;
     let shards =
         index::parse(&bytes).map_err(|fault| BundleError::Index { name: shown(index), fault: fault.to_string() })?;
@@ -151,7 +151,7 @@ struct Member<'a> {
 }
 
 /// Reads the ONNX model `name`, whose data may lie in files beside it.
-pub(super) fn onnx(archive: &Archive<'_>, name: &str) -> Result<Layout, FormatError> {
+pub(super) fn onnx(archive: &MappedArchive<'_>, name: &str) -> Result<Layout, FormatError> {
     let mut unpacked = 0;
     let model = member(archive, name, &mut unpacked)?;
     let names = onnx::files(&model.bytes)?;
@@ -170,10 +170,10 @@ pub(super) fn onnx(archive: &Archive<'_>, name: &str) -> Result<Layout, FormatEr
 }
 
 /// The file `name`; deflated ones are unpacked as long as all of them are small, and `unpacked` counts their bytes.
-fn member<'a>(archive: &Archive<'a>, name: &str, unpacked: &mut u64) -> Result<Member<'a>, FormatError> {
+fn member<'a>(archive: &MappedArchive<'a>, name: &str, unpacked: &mut u64) -> Result<Member<'a>, FormatError> {
     let content = archive.content(name)?;
-    let Content::Deflated(deflated) = content else {
-        let begin = if let Content::Stored { begin, .. } = content { begin } else { 0 };
+    let EntryContent::Deflated(deflated) = content else {
+        let begin = if let EntryContent::Stored { begin, .. } = content { begin } else { 0 };
         return Ok(Member { bytes: archive.read(name, u64::MAX)?, begin, deflated: None });
     };
     let begin = archive.files().len() + *unpacked;
@@ -189,22 +189,22 @@ fn piece<'a>(member: &'a Member<'_>) -> Piece<'a> {
 }
 
 /// Says of a tensor that lies in one of the files `packed` where that is in its archive.
-fn pack(entry: &mut Entry, packed: &[&Member<'_>]) {
+fn pack(entry: &mut TensorEntry, packed: &[&Member<'_>]) {
     let (begin, strides) = match &entry.place {
-        Place::Span { begin, .. } => (*begin, row_major_strides(&entry.shape)),
-        Place::Strided { begin, strides } => (*begin, Some(strides.clone())),
-        Place::Packed(_) | Place::Owned(_) => return,
+        TensorPlace::Span { begin, .. } => (*begin, row_major_strides(&entry.shape)),
+        TensorPlace::Strided { begin, strides } => (*begin, Some(strides.clone())),
+        TensorPlace::Packed(_) | TensorPlace::Owned(_) => return,
     };
     let holds = |member: &&&Member<'_>| (member.begin..member.begin + member.bytes.len() as u64).contains(&begin);
     let found = packed.iter().find(holds).and_then(|member| Some((member.begin, member.deflated?)));
     if let (Some((front, deflated)), Some(strides)) = (found, strides) {
-        let source = Source::Deflated(deflated);
-        entry.place = Place::Packed(Packed { source, begin: begin - front, strides, big_endian: false });
+        let source = ByteSource::Deflated(deflated);
+        entry.place = TensorPlace::Packed(Packed { source, begin: begin - front, strides, big_endian: false });
     }
 }
 
 /// The tensors of the safetensors file `name`, and its notes.
-fn shard(archive: &Archive<'_>, name: &str) -> Result<(Vec<Entry>, BTreeMap<String, String>), FormatError> {
+fn shard(archive: &MappedArchive<'_>, name: &str) -> Result<(Vec<TensorEntry>, BTreeMap<String, String>), FormatError> {
     let content = archive.content(name)?;
     let prefix = archive.front(name, PREFIX_BYTES)?;
     let header = prefix.first_chunk().map_or(0, |prefix| u64::from_le_bytes(*prefix)).min(MAX_HEADER_BYTES);
@@ -214,21 +214,21 @@ fn shard(archive: &Archive<'_>, name: &str) -> Result<(Vec<Entry>, BTreeMap<Stri
     let tensors = layout.spans().filter_map(|(info, begin, end)| {
         let shape: Vec<u64> = info.shape.iter().map(|axis| *axis as u64).collect();
         let place = match content {
-            Content::Stored { begin: front, .. } => Place::Span { begin: front + begin, end: front + end },
-            Content::Deflated(deflated) => Place::Packed(Packed {
-                source: Source::Deflated(deflated),
+            EntryContent::Stored { begin: front, .. } => TensorPlace::Span { begin: front + begin, end: front + end },
+            EntryContent::Deflated(deflated) => TensorPlace::Packed(Packed {
+                source: ByteSource::Deflated(deflated),
                 begin,
                 strides: row_major_strides(&shape)?,
                 big_endian: false,
             }),
         };
-        Some(Entry { name: info.name.clone(), dtype: info.dtype, shape, place })
+        Some(TensorEntry { name: info.name.clone(), dtype: info.dtype, shape, place })
     });
     Ok((tensors.collect(), layout.metadata.clone()))
 }
 
 /// What there is to do about an archive without weights.
-pub(super) fn nothing_in(archive: &Archive<'_>, foreign: Foreign) -> FormatError {
+pub(super) fn nothing_in(archive: &MappedArchive<'_>, foreign: Foreign) -> FormatError {
     let torch = archive.names().find(|name| TORCH.iter().any(|end| name.ends_with(end)));
     torch.map_or(foreign.into(), |name| FormatError::Within(shown(name)))
 }

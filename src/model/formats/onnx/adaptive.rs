@@ -1,9 +1,9 @@
 //! Adaptive mean pools over parts of different sizes, as they are written here: products with a constant matrix along each axis.
 
 use super::constant::Constant;
-use super::operation::Kind;
+use super::operation::OperationKind;
 use super::reader::Reader;
-use super::view::View;
+use super::view::ValueView;
 use crate::model::graph::Op;
 
 /// Whether `matrix`, (outputs x inputs), takes the means of PyTorch's adaptive pools.
@@ -22,7 +22,11 @@ fn are_means(reader: &Reader<'_>, matrix: &Constant<'_>) -> bool {
 }
 
 /// The means of parts of each row of an image; none where the product is no such.
-pub(super) fn along_rows<'a>(reader: &mut Reader<'a>, x: &View, matrix: &Constant<'a>) -> Result<Option<View>, String> {
+pub(super) fn along_rows<'a>(
+    reader: &mut Reader<'a>,
+    x: &ValueView,
+    matrix: &Constant<'a>,
+) -> Result<Option<ValueView>, String> {
     if x.axes.len() != 4 || matrix.dims.len() != 2 || x.batch_axis() != Some(0) {
         return Ok(None);
     }
@@ -34,7 +38,7 @@ pub(super) fn along_rows<'a>(reader: &mut Reader<'a>, x: &View, matrix: &Constan
     }
     let from = reader.settle(x.node)?;
     let shape = vec![channels, height, outputs];
-    let node = reader.push(Kind::RowMeans, vec![from], shape, Vec::new())?;
+    let node = reader.push(OperationKind::RowMeans, vec![from], shape, Vec::new())?;
     Ok(Some(reader.view(node)))
 }
 
@@ -42,17 +46,17 @@ pub(super) fn along_rows<'a>(reader: &mut Reader<'a>, x: &View, matrix: &Constan
 pub(super) fn along_columns<'a>(
     reader: &mut Reader<'a>,
     matrix: &Constant<'a>,
-    x: &View,
-) -> Result<Option<View>, String> {
+    x: &ValueView,
+) -> Result<Option<ValueView>, String> {
     let [channels, height, width] = reader.shape(x.node)[..] else { return Ok(None) };
     let rows = matrix.dims.first().and_then(|dim| dim.usize());
     let (Some(outputs), 2) = (rows, matrix.dims.len()) else { return Ok(None) };
     let fits = matrix.dims[1].usize() == Some(height) && *x == reader.view(x.node);
-    if *reader.kind(x.node) != Kind::RowMeans || !fits || !are_means(reader, matrix) {
+    if *reader.kind(x.node) != OperationKind::RowMeans || !fits || !are_means(reader, matrix) {
         return Ok(None);
     }
     let inputs = reader.operations[x.node].inputs.clone();
     let op = Op::AdaptiveAvgPool2d { output: [outputs, width] };
-    let node = reader.push(Kind::Graph(op), inputs, vec![channels, outputs, width], Vec::new())?;
+    let node = reader.push(OperationKind::Graph(op), inputs, vec![channels, outputs, width], Vec::new())?;
     Ok(Some(reader.view(node)))
 }

@@ -1,15 +1,15 @@
 //! Values in the order in which operations read them.
 
-use super::operation::Kind;
+use super::operation::OperationKind;
 use super::reader::Reader;
 use super::size::shown;
-use super::view::{Atom, Place, View, merged, whole};
+use super::view::{Atom, ValueView, ViewAxis, merged, whole};
 use crate::model::graph::Op;
 
 impl Reader<'_> {
     /// The same value as an operation's output that has one axis for each axis of the value but the batch, the channels
     /// those of the axis `channels`.
-    pub(super) fn arrange(&mut self, view: &View, channels: usize) -> Result<View, String> {
+    pub(super) fn arrange(&mut self, view: &ValueView, channels: usize) -> Result<ValueView, String> {
         let view = &self.selected(view)?;
         let shape = self.shape(view.node).to_vec();
         let misfit = || {
@@ -42,32 +42,32 @@ impl Reader<'_> {
                 _ => Op::Reshape { positions: sizes[1..].to_vec() },
             };
             let from = self.settle(view.node)?;
-            self.push(Kind::Graph(op), vec![from], sizes.clone(), Vec::new())?
+            self.push(OperationKind::Graph(op), vec![from], sizes.clone(), Vec::new())?
         };
         let mut axes = vec![Vec::new(); view.axes.len()];
         axes[batch].clone_from(&view.axes[batch]);
         for (place, axis) in order.iter().enumerate() {
             axes[*axis] = merged([Atom::new(place, 1, sizes[place])]);
         }
-        Ok(View { node, axes, starts: vec![0; sizes.len()] })
+        Ok(ValueView { node, axes, starts: vec![0; sizes.len()] })
     }
 
     /// The same value without the other tokens, where it is all channels of one token.
-    fn selected(&mut self, view: &View) -> Result<View, String> {
+    fn selected(&mut self, view: &ValueView) -> Result<ValueView, String> {
         let [channels, tokens] = self.shape(view.node)[..] else { return Ok(view.clone()) };
         let mut atoms = view.axes.iter().flatten();
-        let one = tokens > 1 && atoms.all(|atom| atom.place != Place::Axis(1));
+        let one = tokens > 1 && atoms.all(|atom| atom.place != ViewAxis::Axis(1));
         if !one || view.starts[0] != 0 || view.channel_axis(&[channels]).is_none() {
             return Ok(view.clone());
         }
         let from = self.settle(view.node)?;
         let op = Op::TokenSelect { index: view.starts[1] };
-        let node = self.push(Kind::Graph(op), vec![from], vec![channels], Vec::new())?;
-        Ok(View { node, axes: view.axes.clone(), starts: vec![0] })
+        let node = self.push(OperationKind::Graph(op), vec![from], vec![channels], Vec::new())?;
+        Ok(ValueView { node, axes: view.axes.clone(), starts: vec![0] })
     }
 
     /// As [`Self::arrange`], as convolutions read a value: N x C x positions.
-    pub(super) fn feature_map(&mut self, view: &View) -> Result<View, String> {
+    pub(super) fn feature_map(&mut self, view: &ValueView) -> Result<ValueView, String> {
         if view.batch_axis() != Some(0) {
             return Err(format!("the first axis of its operand {} is not the batch", shown(&view.sizes())));
         }

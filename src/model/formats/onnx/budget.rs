@@ -9,15 +9,15 @@ const MAX_PARTS: usize = 1 << 22;
 const MAX_NAME: usize = 1024;
 
 /// How much may still be kept apart from the file.
-pub(super) struct Budget(usize);
+pub(super) struct CopyBudget(usize);
 
-impl Default for Budget {
+impl Default for CopyBudget {
     fn default() -> Self {
         Self(MAX_PARTS)
     }
 }
 
-impl Budget {
+impl CopyBudget {
     pub(super) fn take(&mut self, parts: usize) -> Result<(), OnnxError> {
         let left = self.0.checked_sub(parts);
         let limit = || OnnxError::Limit { what: "more names and numbers".to_owned(), most: MAX_PARTS };

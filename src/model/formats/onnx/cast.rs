@@ -2,7 +2,7 @@
 
 use super::constant::{Buffer, Constant};
 use super::file_tensor::FileTensor;
-use super::size::Size;
+use super::size::AxisSize;
 
 impl Constant<'_> {
     /// Whether its elements are whole numbers by their type.
@@ -23,7 +23,7 @@ impl Constant<'_> {
         if floats.iter().any(|value| value.is_nan() || value.abs() >= i64::MAX as f64) {
             return Err("a number is too large to be a whole one, or none".to_owned());
         }
-        Self::of_sizes(self.name, self.dims.clone(), floats.iter().map(|value| Size::of(*value as i64)).collect())
+        Self::of_sizes(self.name, self.dims.clone(), floats.iter().map(|value| AxisSize::of(*value as i64)).collect())
     }
 }
 
@@ -33,13 +33,13 @@ mod tests {
 
     #[test]
     fn what_is_behind_the_point_is_lost() {
-        let dims = || vec![Size::of(3)];
+        let dims = || vec![AxisSize::of(3)];
         let floats = Constant::of_floats("", dims(), vec![2.7, -2.7, 5.0]).unwrap();
         let whole = floats.cast(false, &[]).unwrap();
         assert_eq!(whole.integers().unwrap(), [2, -2, 5]);
         assert_eq!(whole.cast(true, &[]).unwrap().floats(&[]).unwrap(), [2.0, -2.0, 5.0]);
         assert!(Constant::of_floats("", dims(), vec![f64::NAN; 3]).unwrap().cast(false, &[]).is_err());
-        let open = Constant::list("", vec![Size::BATCH]).unwrap();
+        let open = Constant::list("", vec![AxisSize::BATCH]).unwrap();
         assert_eq!(open.cast(true, &[]).unwrap(), open);
     }
 }

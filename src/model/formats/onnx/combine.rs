@@ -2,13 +2,13 @@
 
 use super::constant::{Buffer, Constant, place_of_axis};
 use super::file::FileNode;
-use super::functions::Function;
+use super::functions::ScalarFunction;
 use super::operands::vector;
-use super::operation::{Kind, Operation};
+use super::operation::{OperationKind, PlacedOperation};
 use super::reader::Reader;
-use super::size::{Size, shown};
-use super::value::Value;
-use super::view::{Atom, View, merged};
+use super::size::{AxisSize, shown};
+use super::value::OnnxValue;
+use super::view::{Atom, ValueView, merged};
 use super::{normalise, products, tokens};
 use crate::model::graph::Op;
 
@@ -16,12 +16,12 @@ use crate::model::graph::Op;
 pub(super) fn combine<'a>(
     reader: &mut Reader<'a>,
     node: &FileNode<'a>,
-    operands: &[Option<Value<'a>>],
-) -> Result<View, String> {
+    operands: &[Option<OnnxValue<'a>>],
+) -> Result<ValueView, String> {
     match operands {
-        [Some(Value::Live(a)), Some(Value::Live(b))] => of_two(reader, node.op, a, b),
-        [Some(Value::Live(x)), Some(Value::Constant(c))] => with_constant(reader, node.op, x, c),
-        [Some(Value::Constant(c)), Some(Value::Live(x))] if matches!(node.op, "Add" | "Mul") => {
+        [Some(OnnxValue::Live(a)), Some(OnnxValue::Live(b))] => of_two(reader, node.op, a, b),
+        [Some(OnnxValue::Live(x)), Some(OnnxValue::Constant(c))] => with_constant(reader, node.op, x, c),
+        [Some(OnnxValue::Constant(c)), Some(OnnxValue::Live(x))] if matches!(node.op, "Add" | "Mul") => {
             with_constant(reader, node.op, x, c)
         }
         _ => Err("these operands are not read".to_owned()),
@@ -29,13 +29,13 @@ pub(super) fn combine<'a>(
 }
 
 /// A constant for each channel, or for each channel of each token.
-fn with_constant<'a>(reader: &mut Reader<'a>, op: &str, x: &View, c: &Constant<'a>) -> Result<View, String> {
+fn with_constant<'a>(reader: &mut Reader<'a>, op: &str, x: &ValueView, c: &Constant<'a>) -> Result<ValueView, String> {
     let shape = reader.shape(x.node).to_vec();
     let misfit = || format!("a constant of {} meets a value of {}", shown(&c.dims), shown(&x.sizes()));
     let channels = x.channel_axis(&shape).filter(|_| x.is_whole(&shape)).ok_or_else(misfit)?;
     let rank = x.axes.len();
     let first = rank.checked_sub(c.dims.len()).ok_or_else(misfit)?;
-    let own = (0..c.dims.len()).filter(|axis| c.dims[*axis] != Size::ONE).map(|axis| axis + first);
+    let own = (0..c.dims.len()).filter(|axis| c.dims[*axis] != AxisSize::ONE).map(|axis| axis + first);
     let own: Vec<usize> = own.collect();
     if op == "Add" && own.len() == 2 {
         return tokens::positional_embedding(reader, x, c, &own);
@@ -44,25 +44,27 @@ fn with_constant<'a>(reader: &mut Reader<'a>, op: &str, x: &View, c: &Constant<'
         return Err(misfit());
     }
     let factors = vector(c, shape[0])?;
-    let Operation { kind, inputs, weights, .. } = reader.operations[x.node].clone();
+    let PlacedOperation { kind, inputs, weights, .. } = reader.operations[x.node].clone();
     let with = |weights: Vec<Constant<'a>>| [weights, vec![factors.clone()]].concat();
     let (kind, inputs, weights) = match (op, kind) {
-        ("Add", Kind::Graph(_)) => {
+        ("Add", OperationKind::Graph(_)) => {
             if let Some(view) = products::with_bias(reader, x, factors.clone())? {
                 return Ok(view);
             }
             return affine(reader, op, x, &factors);
         }
-        ("Mul", Kind::Standardised { eps }) => (Kind::Scaled { eps }, inputs, with(weights)),
-        ("Mul", Kind::GroupStandardised { groups, eps }) => (Kind::GroupScaled { groups, eps }, inputs, with(weights)),
-        ("Add", Kind::Scaled { eps }) => {
-            (Kind::Graph(Op::LayerNorm { features: shape[0], eps }), inputs, with(weights))
+        ("Mul", OperationKind::Standardised { eps }) => (OperationKind::Scaled { eps }, inputs, with(weights)),
+        ("Mul", OperationKind::GroupStandardised { groups, eps }) => {
+            (OperationKind::GroupScaled { groups, eps }, inputs, with(weights))
         }
-        ("Add", Kind::GroupScaled { groups, eps }) => {
+        ("Add", OperationKind::Scaled { eps }) => {
+            (OperationKind::Graph(Op::LayerNorm { features: shape[0], eps }), inputs, with(weights))
+        }
+        ("Add", OperationKind::GroupScaled { groups, eps }) => {
             let group_width = (groups > 1).then(|| shape[0] / groups);
-            (Kind::Graph(Op::GroupNorm { group_width, features: shape[0], eps }), inputs, with(weights))
+            (OperationKind::Graph(Op::GroupNorm { group_width, features: shape[0], eps }), inputs, with(weights))
         }
-        ("Mul", kind) if kind != Kind::Affine => {
+        ("Mul", kind) if kind != OperationKind::Affine => {
             // As the tensor has them in the file, whatever axes it was given for the product.
             let unit_axes = match c.buffer {
                 Buffer::Stored(tensor) => {
@@ -74,11 +76,11 @@ fn with_constant<'a>(reader: &mut Reader<'a>, op: &str, x: &View, c: &Constant<'
             let op = Op::LayerScale { features: shape[0], unit_axes };
             let from = reader.settle(x.node)?;
             let factors = Constant {
-                dims: [factors.dims.clone(), vec![Size::ONE; unit_axes]].concat(),
+                dims: [factors.dims.clone(), vec![AxisSize::ONE; unit_axes]].concat(),
                 strides: [factors.strides.clone(), vec![0; unit_axes]].concat(),
                 ..factors
             };
-            (Kind::Graph(op), vec![from], vec![factors])
+            (OperationKind::Graph(op), vec![from], vec![factors])
         }
         _ => return affine(reader, op, x, &factors),
     };
@@ -86,12 +88,12 @@ fn with_constant<'a>(reader: &mut Reader<'a>, op: &str, x: &View, c: &Constant<'
 }
 
 /// A factor or summand for each channel, taken together with those before it.
-fn affine<'a>(reader: &mut Reader<'a>, op: &str, x: &View, values: &Constant<'a>) -> Result<View, String> {
-    let Operation { kind, inputs, shape, weights, .. } = reader.operations[x.node].clone();
+fn affine<'a>(reader: &mut Reader<'a>, op: &str, x: &ValueView, values: &Constant<'a>) -> Result<ValueView, String> {
+    let PlacedOperation { kind, inputs, shape, weights, .. } = reader.operations[x.node].clone();
     let values = values.floats(&reader.tensors)?;
     let count = values.len();
     let (from, mut factors, mut summands) = match kind {
-        Kind::Affine => (inputs[0], weights[0].floats(&reader.tensors)?, weights[1].floats(&reader.tensors)?),
+        OperationKind::Affine => (inputs[0], weights[0].floats(&reader.tensors)?, weights[1].floats(&reader.tensors)?),
         _ => (reader.settle(x.node)?, vec![1.0; count], vec![0.0; count]),
     };
     for ((factor, summand), value) in factors.iter_mut().zip(&mut summands).zip(values) {
@@ -103,29 +105,31 @@ fn affine<'a>(reader: &mut Reader<'a>, op: &str, x: &View, values: &Constant<'a>
             _ => return Err(format!("{op} with a constant for each channel is not read")),
         }
     }
-    let dims = || vec![Size::of(count as i64)];
+    let dims = || vec![AxisSize::of(count as i64)];
     let weights = vec![Constant::of_floats("", dims(), factors)?, Constant::of_floats("", dims(), summands)?];
-    reader.push(Kind::Affine, vec![from], shape, weights).map(|node| x.onto(node))
+    reader.push(OperationKind::Affine, vec![from], shape, weights).map(|node| x.onto(node))
 }
 
 /// One of two values, by a condition on a third.
-pub(super) fn chosen<'a>(reader: &mut Reader<'a>, operands: &[Option<Value<'a>>]) -> Result<View, String> {
-    let [Some(Value::Live(condition)), Some(Value::Live(yes)), Some(Value::Live(no))] = operands else {
+pub(super) fn chosen<'a>(reader: &mut Reader<'a>, operands: &[Option<OnnxValue<'a>>]) -> Result<ValueView, String> {
+    let [Some(OnnxValue::Live(condition)), Some(OnnxValue::Live(yes)), Some(OnnxValue::Live(no))] = operands else {
         return Err("a choice between these operands is not read".to_owned());
     };
     let shape = reader.shape(condition.node).to_vec();
-    let alike = |view: &View| {
+    let alike = |view: &ValueView| {
         view.axes == condition.axes && view.starts == condition.starts && reader.shape(view.node) == shape
     };
     if !alike(yes) || !alike(no) {
         return Err("a choice between values in different orders is not read".to_owned());
     }
     let inputs = vec![condition.node, yes.node, no.node];
-    reader.push(Kind::Function(Function::Choose), inputs, shape, Vec::new()).map(|node| condition.onto(node))
+    reader
+        .push(OperationKind::ScalarFunction(ScalarFunction::Choose), inputs, shape, Vec::new())
+        .map(|node| condition.onto(node))
 }
 
-fn of_two(reader: &mut Reader<'_>, op: &str, a: &View, b: &View) -> Result<View, String> {
-    let function = Function::of_two(op).ok_or_else(|| format!("{op} of two values is not read"))?;
+fn of_two(reader: &mut Reader<'_>, op: &str, a: &ValueView, b: &ValueView) -> Result<ValueView, String> {
+    let function = ScalarFunction::of_two(op).ok_or_else(|| format!("{op} of two values is not read"))?;
     let (mut a, mut b) = (a.clone(), b.clone());
     let rank = a.axes.len().max(b.axes.len());
     for view in [&mut a, &mut b] {
@@ -135,7 +139,7 @@ fn of_two(reader: &mut Reader<'_>, op: &str, a: &View, b: &View) -> Result<View,
     if let Some(view) = normalise::standardised(reader, function, &a, &b)? {
         return Ok(view);
     }
-    let alike = |reader: &Reader<'_>, a: &View, b: &View| {
+    let alike = |reader: &Reader<'_>, a: &ValueView, b: &ValueView| {
         a.axes == b.axes && a.starts == b.starts && reader.shape(a.node) == reader.shape(b.node)
     };
     if !alike(reader, &a, &b) {
@@ -151,32 +155,34 @@ fn of_two(reader: &mut Reader<'_>, op: &str, a: &View, b: &View) -> Result<View,
     }
     if alike(reader, &a, &b) {
         let shape = reader.shape(a.node).to_vec();
-        return reader.push(Kind::Function(function), vec![a.node, b.node], shape, Vec::new()).map(|node| a.onto(node));
+        return reader
+            .push(OperationKind::ScalarFunction(function), vec![a.node, b.node], shape, Vec::new())
+            .map(|node| a.onto(node));
     }
-    if function != Function::Mul {
+    if function != ScalarFunction::Mul {
         return Err(format!("values of {} and {} are combined", shown(&a.sizes()), shown(&b.sizes())));
     }
-    let single = |view: &View| reader.shape(view.node)[1..].iter().all(|axis| *axis == 1);
+    let single = |view: &ValueView| reader.shape(view.node)[1..].iter().all(|axis| *axis == 1);
     let wide = if single(&b) { a.clone() } else { b.clone() };
     let shape = reader.shape(wide.node).to_vec();
     let operands = vec![reader.settle(a.node)?, reader.settle(b.node)?];
-    reader.push(Kind::Graph(Op::Multiply), operands, shape, Vec::new()).map(|node| wide.onto(node))
+    reader.push(OperationKind::Graph(Op::Multiply), operands, shape, Vec::new()).map(|node| wide.onto(node))
 }
 
 pub(super) fn concat<'a>(
     reader: &mut Reader<'a>,
     node: &FileNode<'a>,
-    operands: &[Option<Value<'a>>],
-) -> Result<View, String> {
+    operands: &[Option<OnnxValue<'a>>],
+) -> Result<ValueView, String> {
     let rank = operands.iter().flatten().find_map(|operand| match operand {
-        Value::Live(view) => Some(view.axes.len()),
+        OnnxValue::Live(view) => Some(view.axes.len()),
         _ => None,
     });
     let axis = place_of_axis(node.integer("axis").ok_or("it has no axis")?, rank.unwrap_or(0))?;
     let mut views = Vec::with_capacity(operands.len());
     for operand in operands {
         match operand {
-            Some(Value::Live(view)) => views.push(view.clone()),
+            Some(OnnxValue::Live(view)) => views.push(view.clone()),
             _ => return tokens::class_tokens(reader, operands, axis),
         }
     }
@@ -197,7 +203,7 @@ pub(super) fn concat<'a>(
         parts.push(reader.settle(view.node)?);
     }
     let shape = [vec![channels], rest].concat();
-    let result = reader.push(Kind::Graph(Op::Concat), parts, shape, Vec::new())?;
+    let result = reader.push(OperationKind::Graph(Op::Concat), parts, shape, Vec::new())?;
     let mut view = first.onto(result);
     view.axes[axis] = merged([Atom::new(0, 1, channels)]);
     Ok(view)

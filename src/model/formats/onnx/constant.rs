@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::file_tensor::FileTensor;
 use super::numbers::{float, whole_numbers};
-use super::size::{Size, shown};
+use super::size::{AxisSize, shown};
 
 /// Most elements of a constant that is computed with.
 pub(super) const MAX_SMALL: usize = 1 << 16;
@@ -15,7 +15,7 @@ pub(super) const MAX_AXES: usize = 16;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Buffer {
     /// Whole numbers, most of them sizes.
-    Sizes(Rc<[Size]>),
+    Sizes(Rc<[AxisSize]>),
     /// Results of computations.
     Floats(Rc<[f64]>),
     /// A float tensor of the file, by its place in the list of all.
@@ -29,14 +29,14 @@ pub(super) enum Buffer {
 pub(super) struct Constant<'a> {
     /// Name of the value in the file.
     pub(super) name: &'a str,
-    pub(super) dims: Vec<Size>,
+    pub(super) dims: Vec<AxisSize>,
     pub(super) strides: Vec<usize>,
     pub(super) offset: usize,
     pub(super) buffer: Buffer,
 }
 
 /// Steps of axes in row-major order; none where they overflow.
-pub(super) fn row_major(dims: &[Size]) -> Option<Vec<usize>> {
+pub(super) fn row_major(dims: &[AxisSize]) -> Option<Vec<usize>> {
     let mut strides = vec![0; dims.len()];
     let mut all = 1_usize;
     for (stride, dim) in strides.iter_mut().zip(dims).rev() {
@@ -49,7 +49,7 @@ pub(super) fn row_major(dims: &[Size]) -> Option<Vec<usize>> {
 impl<'a> Constant<'a> {
     /// The tensor at `place` of the list of all.
     pub(super) fn stored(name: &'a str, tensor: &FileTensor<'_>, place: usize) -> Result<Self, String> {
-        let dims: Vec<Size> = tensor.shape.iter().map(|axis| Size::of(*axis as i64)).collect();
+        let dims: Vec<AxisSize> = tensor.shape.iter().map(|axis| AxisSize::of(*axis as i64)).collect();
         let strides = row_major(&dims).ok_or("its shape is larger than any file")?;
         let buffer = if tensor.dtype.is_float() {
             Buffer::Stored(place)
@@ -57,29 +57,29 @@ impl<'a> Constant<'a> {
             return Err(format!("a tensor of {:?} with more than {MAX_SMALL} elements is no weight", tensor.dtype));
         } else {
             let numbers = whole_numbers(tensor).ok_or_else(|| format!("{:?} is not read", tensor.dtype))?;
-            Buffer::Sizes(numbers.into_iter().map(Size::of).collect())
+            Buffer::Sizes(numbers.into_iter().map(AxisSize::of).collect())
         };
         Ok(Self { name, dims, strides, offset: 0, buffer })
     }
 
-    fn computed(name: &'a str, dims: Vec<Size>, buffer: Buffer) -> Result<Self, String> {
+    fn computed(name: &'a str, dims: Vec<AxisSize>, buffer: Buffer) -> Result<Self, String> {
         let strides = row_major(&dims).ok_or_else(|| format!("the shape {} is not known", shown(&dims)))?;
         Ok(Self { name, dims, strides, offset: 0, buffer })
     }
 
     /// Whole numbers in row-major order.
-    pub(super) fn of_sizes(name: &'a str, dims: Vec<Size>, sizes: Vec<Size>) -> Result<Self, String> {
+    pub(super) fn of_sizes(name: &'a str, dims: Vec<AxisSize>, sizes: Vec<AxisSize>) -> Result<Self, String> {
         Self::computed(name, dims, Buffer::Sizes(sizes.into()))
     }
 
     /// Floats in row-major order.
-    pub(super) fn of_floats(name: &'a str, dims: Vec<Size>, floats: Vec<f64>) -> Result<Self, String> {
+    pub(super) fn of_floats(name: &'a str, dims: Vec<AxisSize>, floats: Vec<f64>) -> Result<Self, String> {
         Self::computed(name, dims, Buffer::Floats(floats.into()))
     }
 
     /// A list of sizes, as shapes are.
-    pub(super) fn list(name: &'a str, sizes: Vec<Size>) -> Result<Self, String> {
-        Self::of_sizes(name, vec![Size::of(sizes.len() as i64)], sizes)
+    pub(super) fn list(name: &'a str, sizes: Vec<AxisSize>) -> Result<Self, String> {
+        Self::of_sizes(name, vec![AxisSize::of(sizes.len() as i64)], sizes)
     }
 
     /// Whether both are the same elements, whatever their names.
@@ -90,7 +90,7 @@ impl<'a> Constant<'a> {
 
     /// Number of elements, where it is known.
     pub(super) fn count(&self) -> Option<usize> {
-        Size::product(self.dims.iter().copied())?.usize()
+        AxisSize::product(self.dims.iter().copied())?.usize()
     }
 
     /// Places of all elements in the buffer, row-major.
@@ -113,7 +113,7 @@ impl<'a> Constant<'a> {
     }
 
     /// All elements as whole numbers.
-    pub(super) fn sizes(&self) -> Result<Vec<Size>, String> {
+    pub(super) fn sizes(&self) -> Result<Vec<AxisSize>, String> {
         match &self.buffer {
             Buffer::Sizes(sizes) => {
                 Ok(self.places()?.into_iter().filter_map(|place| sizes.get(place)).copied().collect())
@@ -124,7 +124,7 @@ impl<'a> Constant<'a> {
 
     /// All elements as known whole numbers.
     pub(super) fn integers(&self) -> Result<Vec<i64>, String> {
-        let known = |size: Size| size.known().ok_or_else(|| format!("expected a number, got {size}"));
+        let known = |size: AxisSize| size.known().ok_or_else(|| format!("expected a number, got {size}"));
         self.sizes()?.into_iter().map(known).collect()
     }
 
@@ -149,7 +149,7 @@ impl<'a> Constant<'a> {
     pub(super) fn is_repeated(&self, number: f64, tensors: &[&FileTensor<'_>]) -> bool {
         let mut axes = self.dims.iter().zip(&self.strides);
         let first = Self { dims: Vec::new(), strides: Vec::new(), ..self.clone() };
-        axes.all(|(dim, stride)| *stride == 0 || *dim == Size::ONE)
+        axes.all(|(dim, stride)| *stride == 0 || *dim == AxisSize::ONE)
             && first.scalar(tensors).is_some_and(|own| own.to_bits() == number.to_bits())
     }
 
@@ -175,7 +175,7 @@ impl<'a> Constant<'a> {
         }
         for place in places {
             let at = place.min(grown.dims.len());
-            grown.dims.insert(at, Size::ONE);
+            grown.dims.insert(at, AxisSize::ONE);
             grown.strides.insert(at, 0);
         }
         Ok(grown)
@@ -184,9 +184,9 @@ impl<'a> Constant<'a> {
     pub(super) fn squeeze(&self, axes: Option<&[i64]>) -> Result<Self, String> {
         let gone = match axes {
             Some(axes) => axes.iter().map(|axis| self.axis(*axis, 0)).collect::<Result<Vec<_>, _>>()?,
-            None => (0..self.dims.len()).filter(|axis| self.dims[*axis] == Size::ONE).collect(),
+            None => (0..self.dims.len()).filter(|axis| self.dims[*axis] == AxisSize::ONE).collect(),
         };
-        if let Some(axis) = gone.iter().find(|axis| self.dims[**axis] != Size::ONE) {
+        if let Some(axis) = gone.iter().find(|axis| self.dims[**axis] != AxisSize::ONE) {
             return Err(format!("axis {axis} of {} has not the size 1", shown(&self.dims)));
         }
         let kept = || (0..self.dims.len()).filter(|axis| !gone.contains(axis));
@@ -203,7 +203,7 @@ impl<'a> Constant<'a> {
             return None;
         }
         part.offset = part.offset.checked_add(begin.checked_mul(self.strides[axis])?)?;
-        part.dims[axis] = Size::of(count as i64);
+        part.dims[axis] = AxisSize::of(count as i64);
         Some(part)
     }
 
@@ -215,11 +215,12 @@ impl<'a> Constant<'a> {
             return Ok(part);
         }
         let size = self.dims[axis].usize().ok_or("the axis depends on the batch")?;
-        let inner =
-            Size::product(self.dims[axis + 1..].iter().copied()).and_then(Size::usize).ok_or("it is too large")?;
+        let inner = AxisSize::product(self.dims[axis + 1..].iter().copied())
+            .and_then(AxisSize::usize)
+            .ok_or("it is too large")?;
         let mut dims = self.dims.clone();
-        dims[axis] = Size::of(indices.len() as i64);
-        let count = Size::product(dims.iter().copied()).and_then(Size::usize);
+        dims[axis] = AxisSize::of(indices.len() as i64);
+        let count = AxisSize::product(dims.iter().copied()).and_then(AxisSize::usize);
         let count = count.filter(|count| *count <= MAX_SMALL).ok_or("it is too large to be taken apart")?;
         let from = |index: usize| {
             let (rest, within) = (index / inner.max(1), index % inner.max(1));
@@ -235,7 +236,7 @@ impl<'a> Constant<'a> {
     }
 
     /// Repeated to `sizes`, by the rules of broadcasting.
-    pub(super) fn expand(&self, sizes: &[Size]) -> Result<Self, String> {
+    pub(super) fn expand(&self, sizes: &[AxisSize]) -> Result<Self, String> {
         let misfit = || format!("{} does not expand to {}", shown(&self.dims), shown(sizes));
         let rank = sizes.len().max(self.dims.len());
         if rank > MAX_AXES {
@@ -244,10 +245,10 @@ impl<'a> Constant<'a> {
         let (mut dims, mut strides) = (Vec::with_capacity(rank), Vec::with_capacity(rank));
         for axis in 0..rank {
             let own = (axis + self.dims.len()).checked_sub(rank).map(|own| (self.dims[own], self.strides[own]));
-            let wanted = (axis + sizes.len()).checked_sub(rank).map_or(Size::ONE, |axis| sizes[axis]);
+            let wanted = (axis + sizes.len()).checked_sub(rank).map_or(AxisSize::ONE, |axis| sizes[axis]);
             let (dim, stride) = match own {
-                Some((dim, stride)) if dim == wanted || wanted == Size::ONE => (dim, stride),
-                Some((Size::ONE, _)) | None => (wanted, 0),
+                Some((dim, stride)) if dim == wanted || wanted == AxisSize::ONE => (dim, stride),
+                Some((AxisSize::ONE, _)) | None => (wanted, 0),
                 Some(_) => return Err(misfit()),
             };
             dims.push(dim);
@@ -257,14 +258,14 @@ impl<'a> Constant<'a> {
     }
 
     /// The same elements in row-major order with other axes. Weights are not copied: they must lie in that order already.
-    pub(super) fn reshape(&self, sizes: &[Size]) -> Result<Self, String> {
-        let (own, new) = (self.count(), Size::product(sizes.iter().copied()).and_then(Size::usize));
+    pub(super) fn reshape(&self, sizes: &[AxisSize]) -> Result<Self, String> {
+        let (own, new) = (self.count(), AxisSize::product(sizes.iter().copied()).and_then(AxisSize::usize));
         if own.is_none() || own != new || sizes.len() > MAX_AXES {
             return Err(format!("{} does not reshape to {}", shown(&self.dims), shown(sizes)));
         }
         let dense = row_major(&self.dims).is_some_and(|dense| {
             let axes = dense.iter().zip(&self.strides).zip(&self.dims);
-            axes.filter(|(_, dim)| **dim != Size::ONE).all(|((dense, stride), _)| dense == stride)
+            axes.filter(|(_, dim)| **dim != AxisSize::ONE).all(|((dense, stride), _)| dense == stride)
         });
         let plain = if dense { self.clone() } else { self.compact()? };
         let strides = row_major(sizes).ok_or("its shape is not known")?;

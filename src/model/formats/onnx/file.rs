@@ -1,7 +1,7 @@
 //! The messages of an ONNX file (onnx.proto, github.com/onnx/onnx) as they lie in it; texts and data are not copied.
 
 use super::beside::Beside;
-use super::budget::{Budget, text};
+use super::budget::{CopyBudget, text};
 use super::error::OnnxError;
 use super::file_tensor::{FileTensor, tensor};
 use crate::model::formats::limits::MAX_TENSORS;
@@ -29,14 +29,14 @@ pub(super) struct FileNode<'a> {
     pub(super) domain: &'a str,
     pub(super) inputs: Vec<&'a str>,
     pub(super) outputs: Vec<&'a str>,
-    pub(super) attributes: Vec<(&'a str, Attribute<'a>)>,
+    pub(super) attributes: Vec<(&'a str, AttributeValue<'a>)>,
     /// The modules around the node, as PyTorch's exporter notes them.
     pub(super) scopes: Option<&'a str>,
 }
 
 /// The value of an attribute.
 #[derive(Debug, Default)]
-pub(super) enum Attribute<'a> {
+pub(super) enum AttributeValue<'a> {
     Integer(i64),
     Float(f32),
     Text(&'a str),
@@ -59,20 +59,20 @@ pub(super) struct FileInput<'a> {
 }
 
 impl FileNode<'_> {
-    fn attribute(&self, name: &str) -> Option<&Attribute<'_>> {
+    fn attribute(&self, name: &str) -> Option<&AttributeValue<'_>> {
         self.attributes.iter().find(|(own, _)| *own == name).map(|(_, value)| value)
     }
 
     pub(super) fn tensor(&self, name: &str) -> Option<&FileTensor<'_>> {
         match self.attribute(name)? {
-            Attribute::Tensor(tensor) => Some(tensor),
+            AttributeValue::Tensor(tensor) => Some(tensor),
             _ => None,
         }
     }
 
     pub(super) fn integer(&self, name: &str) -> Option<i64> {
         match self.attribute(name)? {
-            Attribute::Integer(value) => Some(*value),
+            AttributeValue::Integer(value) => Some(*value),
             _ => None,
         }
     }
@@ -80,28 +80,28 @@ impl FileNode<'_> {
     /// A float as its shortest decimal form, which is what its author wrote.
     pub(super) fn float(&self, name: &str) -> Option<f64> {
         match self.attribute(name)? {
-            Attribute::Float(value) => Some(shortest(*value)),
+            AttributeValue::Float(value) => Some(shortest(*value)),
             _ => None,
         }
     }
 
     pub(super) fn integers(&self, name: &str) -> Option<&[i64]> {
         match self.attribute(name)? {
-            Attribute::Integers(values) => Some(values),
+            AttributeValue::Integers(values) => Some(values),
             _ => None,
         }
     }
 
     pub(super) fn floats(&self, name: &str) -> Option<&[f32]> {
         match self.attribute(name)? {
-            Attribute::Floats(values) => Some(values),
+            AttributeValue::Floats(values) => Some(values),
             _ => None,
         }
     }
 
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         match self.attribute(name)? {
-            Attribute::Text(value) => Some(value),
+            AttributeValue::Text(value) => Some(value),
             _ => None,
         }
     }
@@ -120,7 +120,7 @@ pub(super) fn shortest(value: f32) -> f64 {
 /// Reads the model in `model`, some of whose data may lie in files `beside` it.
 pub(super) fn read<'a>(model: Piece<'a>, beside: &Beside<'a>) -> Result<File<'a>, OnnxError> {
     let mut file = File::default();
-    let mut budget = Budget::default();
+    let mut budget = CopyBudget::default();
     let mut graph = None;
     for field in Fields::of(model) {
         let field = field?;
@@ -174,7 +174,7 @@ fn limit(what: &str, have: usize, most: usize) -> Result<(), OnnxError> {
     if have < most { Ok(()) } else { Err(OnnxError::Limit { what: format!("more {what}"), most }) }
 }
 
-fn node<'a>(piece: Piece<'a>, beside: &Beside<'a>, budget: &mut Budget) -> Result<FileNode<'a>, OnnxError> {
+fn node<'a>(piece: Piece<'a>, beside: &Beside<'a>, budget: &mut CopyBudget) -> Result<FileNode<'a>, OnnxError> {
     let mut node = FileNode::default();
     for field in Fields::of(piece) {
         let field = field?;
@@ -214,18 +214,18 @@ fn scopes(piece: Piece<'_>) -> Result<Option<&str>, OnnxError> {
 fn attribute<'a>(
     piece: Piece<'a>,
     beside: &Beside<'a>,
-    budget: &mut Budget,
-) -> Result<(&'a str, Attribute<'a>), OnnxError> {
-    let (mut name, mut value, mut kind) = ("", Attribute::Other, None);
+    budget: &mut CopyBudget,
+) -> Result<(&'a str, AttributeValue<'a>), OnnxError> {
+    let (mut name, mut value, mut kind) = ("", AttributeValue::Other, None);
     let (mut integers, mut floats) = (Vec::new(), Vec::new());
     for field in Fields::of(piece) {
         let field = field?;
         match field.number {
             1 => name = text(&field)?,
-            2 => value = Attribute::Float(field.float()?),
-            3 => value = Attribute::Integer(field.integer()?),
-            4 => value = std::str::from_utf8(field.piece()?.bytes).map_or(Attribute::Other, Attribute::Text),
-            5 => value = Attribute::Tensor(tensor(field.piece()?, beside, budget)?),
+            2 => value = AttributeValue::Float(field.float()?),
+            3 => value = AttributeValue::Integer(field.integer()?),
+            4 => value = std::str::from_utf8(field.piece()?.bytes).map_or(AttributeValue::Other, AttributeValue::Text),
+            5 => value = AttributeValue::Tensor(tensor(field.piece()?, beside, budget)?),
             7 => {
                 match field.piece() {
                     Ok(packed) => {
@@ -246,19 +246,19 @@ fn attribute<'a>(
     }
     // An empty list has no field but its kind.
     let value = match kind {
-        Some(6) => Attribute::Floats(floats),
-        Some(7) => Attribute::Integers(integers),
-        _ if !integers.is_empty() => Attribute::Integers(integers),
-        _ if !floats.is_empty() => Attribute::Floats(floats),
+        Some(6) => AttributeValue::Floats(floats),
+        Some(7) => AttributeValue::Integers(integers),
+        _ if !integers.is_empty() => AttributeValue::Integers(integers),
+        _ if !floats.is_empty() => AttributeValue::Floats(floats),
         // A number that is 0 may be left out.
-        Some(1) if matches!(value, Attribute::Other) => Attribute::Float(0.0),
-        Some(2) if matches!(value, Attribute::Other) => Attribute::Integer(0),
+        Some(1) if matches!(value, AttributeValue::Other) => AttributeValue::Float(0.0),
+        Some(2) if matches!(value, AttributeValue::Other) => AttributeValue::Integer(0),
         _ => value,
     };
     Ok((name, value))
 }
 
-fn input<'a>(piece: Piece<'a>, budget: &mut Budget) -> Result<FileInput<'a>, OnnxError> {
+fn input<'a>(piece: Piece<'a>, budget: &mut CopyBudget) -> Result<FileInput<'a>, OnnxError> {
     let mut input = FileInput::default();
     for field in Fields::of(piece) {
         let field = field?;
@@ -278,7 +278,7 @@ fn input<'a>(piece: Piece<'a>, budget: &mut Budget) -> Result<FileInput<'a>, Onn
     Ok(input)
 }
 
-fn tensor_type<'a>(piece: Piece<'a>, input: &mut FileInput<'a>, budget: &mut Budget) -> Result<(), OnnxError> {
+fn tensor_type<'a>(piece: Piece<'a>, input: &mut FileInput<'a>, budget: &mut CopyBudget) -> Result<(), OnnxError> {
     for field in Fields::of(piece) {
         let field = field?;
         match field.number {

@@ -1,7 +1,7 @@
 //! The tensors of an ONNX file as they lie in it.
 
 use super::beside::{Beside, EXTERNAL, External};
-use super::budget::{Budget, text};
+use super::budget::{CopyBudget, text};
 use super::error::OnnxError;
 use crate::model::formats::limits::MAX_RANK;
 use crate::model::formats::protobuf::{Fields, Piece};
@@ -13,12 +13,12 @@ pub(super) struct FileTensor<'a> {
     pub(super) name: &'a str,
     pub(super) dtype: Dtype,
     pub(super) shape: Vec<usize>,
-    pub(super) data: Data<'a>,
+    pub(super) data: TensorElements<'a>,
 }
 
 /// Elements of a tensor, row-major and little endian.
 #[derive(Debug, Clone)]
-pub(super) enum Data<'a> {
+pub(super) enum TensorElements<'a> {
     /// In the file, or one beside it.
     Span(Piece<'a>),
     /// Gathered from numbers of another form.
@@ -49,7 +49,7 @@ pub(super) fn dtype(data_type: i64) -> Option<Dtype> {
 pub(super) fn tensor<'a>(
     piece: Piece<'a>,
     beside: &Beside<'a>,
-    budget: &mut Budget,
+    budget: &mut CopyBudget,
 ) -> Result<FileTensor<'a>, OnnxError> {
     let (mut name, mut data_type, mut axes) = ("", 0, Vec::new());
     let (mut data, mut numbers, mut wide): (Option<Piece<'a>>, Vec<i64>, Vec<u8>) = (None, Vec::new(), Vec::new());
@@ -89,14 +89,14 @@ pub(super) fn tensor<'a>(
     let expected = shape.iter().try_fold(dtype.size(), |all, axis| all.checked_mul(*axis));
     let expected = expected.ok_or_else(|| fail(format!("its shape {shape:?} is larger than any file")))?;
     let data = match data {
-        _ if external.is_used => Data::Span(external.piece(beside, expected).map_err(fail)?),
-        Some(piece) => Data::Span(piece),
-        None if !wide.is_empty() => Data::Owned(wide),
-        None => Data::Owned(narrowed(&numbers, dtype)),
+        _ if external.is_used => TensorElements::Span(external.piece(beside, expected).map_err(fail)?),
+        Some(piece) => TensorElements::Span(piece),
+        None if !wide.is_empty() => TensorElements::Owned(wide),
+        None => TensorElements::Owned(narrowed(&numbers, dtype)),
     };
     let got = match &data {
-        Data::Span(piece) => piece.bytes.len(),
-        Data::Owned(bytes) => bytes.len(),
+        TensorElements::Span(piece) => piece.bytes.len(),
+        TensorElements::Owned(bytes) => bytes.len(),
     };
     if got != expected {
         return Err(fail(format!("its shape {shape:?} takes {expected} bytes of {dtype:?}, but there are {got}")));

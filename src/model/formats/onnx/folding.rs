@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use super::constant::{Buffer, Constant, MAX_SMALL, place_of_axis};
 use super::file::FileNode;
 use super::file_tensor::FileTensor;
-use super::size::{Size, shown};
+use super::size::{AxisSize, shown};
 
 /// Operators whose values are true or not.
 const COMPARISONS: [&str; 5] = ["Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"];
@@ -52,7 +52,7 @@ pub(super) fn elementwise<'a>(
             };
             let values: Vec<f64> = x.floats(tensors)?.into_iter().map(function).collect();
             if whole && matches!(op, "Neg" | "Not") {
-                let sizes = values.into_iter().map(|value| Size::of(value as i64)).collect();
+                let sizes = values.into_iter().map(|value| AxisSize::of(value as i64)).collect();
                 return Constant::of_sizes(name, x.dims.clone(), sizes).map(Some);
             }
             Constant::of_floats(name, x.dims.clone(), values).map(Some)
@@ -63,8 +63,8 @@ pub(super) fn elementwise<'a>(
             }
             let shape = broadcast(operands)?;
             let pairs = a.expand(&shape)?.sizes()?.into_iter().zip(b.expand(&shape)?.sizes()?);
-            let unknown = |a: Size, b: Size| format!("{op} of {a} and {b} depends on the batch, or overflows");
-            let sizes: Result<Vec<Size>, String> =
+            let unknown = |a: AxisSize, b: AxisSize| format!("{op} of {a} and {b} depends on the batch, or overflows");
+            let sizes: Result<Vec<AxisSize>, String> =
                 pairs.map(|(a, b)| of_sizes(op, a, b).ok_or_else(|| unknown(a, b))).collect();
             Constant::of_sizes(name, shape, sizes?).map(Some)
         }
@@ -87,7 +87,7 @@ pub(super) fn elementwise<'a>(
             let shape = broadcast(operands)?;
             let pairs = a.expand(&shape)?.floats(tensors)?.into_iter().zip(b.expand(&shape)?.floats(tensors)?);
             if COMPARISONS.contains(&op) {
-                let truths = pairs.map(|(a, b)| Size::of(function(a, b) as i64)).collect();
+                let truths = pairs.map(|(a, b)| AxisSize::of(function(a, b) as i64)).collect();
                 return Constant::of_sizes(name, shape, truths).map(Some);
             }
             Constant::of_floats(name, shape, pairs.map(|(a, b)| function(a, b)).collect()).map(Some)
@@ -116,19 +116,19 @@ fn indices<'a>(op: &str, name: &'a str, operands: &[&Constant<'a>]) -> Result<Co
 }
 
 /// A whole number from two; none where it depends on the batch.
-fn of_sizes(op: &str, a: Size, b: Size) -> Option<Size> {
-    let truth = |is: bool| Some(Size::of(is.into()));
+fn of_sizes(op: &str, a: AxisSize, b: AxisSize) -> Option<AxisSize> {
+    let truth = |is: bool| Some(AxisSize::of(is.into()));
     if op == "Mul" {
         return a.times(b);
     }
     if let (Some(a), Some(b)) = (a.known(), b.known()) {
         return match op {
-            "Add" => a.checked_add(b).map(Size::of),
-            "Sub" => a.checked_sub(b).map(Size::of),
-            "Div" => a.checked_div(b).map(Size::of),
-            "Mod" => a.checked_rem_euclid(b).map(Size::of),
-            "Min" => Some(Size::of(a.min(b))),
-            "Max" => Some(Size::of(a.max(b))),
+            "Add" => a.checked_add(b).map(AxisSize::of),
+            "Sub" => a.checked_sub(b).map(AxisSize::of),
+            "Div" => a.checked_div(b).map(AxisSize::of),
+            "Mod" => a.checked_rem_euclid(b).map(AxisSize::of),
+            "Min" => Some(AxisSize::of(a.min(b))),
+            "Max" => Some(AxisSize::of(a.max(b))),
             "Equal" => truth(a == b),
             "Less" => truth(a < b),
             "LessOrEqual" => truth(a <= b),
@@ -148,14 +148,14 @@ fn of_sizes(op: &str, a: Size, b: Size) -> Option<Size> {
 }
 
 /// The shape that operands have together.
-fn broadcast(operands: &[&Constant<'_>]) -> Result<Vec<Size>, String> {
+fn broadcast(operands: &[&Constant<'_>]) -> Result<Vec<AxisSize>, String> {
     let rank = operands.iter().map(|operand| operand.dims.len()).max().unwrap_or(0);
-    let mut shape = vec![Size::ONE; rank];
+    let mut shape = vec![AxisSize::ONE; rank];
     for operand in operands {
         for (size, dim) in shape.iter_mut().rev().zip(operand.dims.iter().rev()) {
-            if *size == Size::ONE {
+            if *size == AxisSize::ONE {
                 *size = *dim;
-            } else if *dim != Size::ONE && dim != size {
+            } else if *dim != AxisSize::ONE && dim != size {
                 return Err(format!("{} does not meet {}", shown(&operand.dims), shown(&shape)));
             }
         }
@@ -186,7 +186,7 @@ pub(super) fn list<'a>(
         ("Range", [begin, end, step]) => {
             if let (Ok([begin]), Ok([end]), Ok([step])) =
                 (begin.sizes().as_deref(), end.sizes().as_deref(), step.sizes().as_deref())
-                && (*begin, *step) == (Size::of(0), Size::ONE)
+                && (*begin, *step) == (AxisSize::of(0), AxisSize::ONE)
                 && end.batch
             {
                 return Ok(Some(Constant::counting(name, *end)));
@@ -196,7 +196,7 @@ pub(super) fn list<'a>(
             let count = end.checked_sub(begin).and_then(|span| span.checked_div(step));
             let count = count.and_then(|count| usize::try_from(count).ok()).filter(|count| *count <= MAX_SMALL);
             let exact = count.filter(|count| begin + *count as i64 * step == end).ok_or("a range that is not read")?;
-            Constant::list(name, (0..exact).map(|index| Size::of(begin + index as i64 * step)).collect()).map(Some)
+            Constant::list(name, (0..exact).map(|index| AxisSize::of(begin + index as i64 * step)).collect()).map(Some)
         }
         ("ConstantOfShape", [shape]) => {
             let dims = shape.sizes()?;
@@ -204,13 +204,13 @@ pub(super) fn list<'a>(
             let float = value.is_none_or(|tensor| tensor.dtype.is_float());
             let filled = match value {
                 Some(tensor) => Constant::stored(name, tensor, usize::MAX)?,
-                None => Constant::of_floats(name, vec![Size::ONE], vec![0.0])?,
+                None => Constant::of_floats(name, vec![AxisSize::ONE], vec![0.0])?,
             };
             let filled = match (value, float) {
                 (Some(tensor), true) => {
                     let held = [tensor];
                     let first = Constant { buffer: Buffer::Stored(0), ..filled }.floats(&held)?;
-                    Constant::of_floats(name, vec![Size::ONE], first)?
+                    Constant::of_floats(name, vec![AxisSize::ONE], first)?
                 }
                 _ => filled,
             };
@@ -220,12 +220,12 @@ pub(super) fn list<'a>(
             filled.reshape(&[])?.expand(&dims).map(Some)
         }
         ("ReduceProd", [x]) if x.dims.len() == 1 => {
-            let all = Size::product(x.sizes()?).ok_or("the product overflows")?;
-            let dims = if node.integer("keepdims").unwrap_or(1) == 1 { vec![Size::ONE] } else { Vec::new() };
+            let all = AxisSize::product(x.sizes()?).ok_or("the product overflows")?;
+            let dims = if node.integer("keepdims").unwrap_or(1) == 1 { vec![AxisSize::ONE] } else { Vec::new() };
             Constant::of_sizes(name, dims, vec![all]).map(Some)
         }
         ("Size", [x]) => {
-            let all = Size::product(x.dims.iter().copied()).ok_or("the product overflows")?;
+            let all = AxisSize::product(x.dims.iter().copied()).ok_or("the product overflows")?;
             Constant::of_sizes(name, Vec::new(), vec![all]).map(Some)
         }
         _ => Ok(None),
@@ -249,8 +249,9 @@ fn concat<'a>(
     if !parts.iter().all(|part| others(part)) {
         return Err("the operands' shapes differ".to_owned());
     }
-    let outer = Size::product(dims[..axis].iter().copied()).and_then(Size::usize).ok_or("the sizes are not known")?;
-    dims[axis] = Size::of(total);
+    let outer =
+        AxisSize::product(dims[..axis].iter().copied()).and_then(AxisSize::usize).ok_or("the sizes are not known")?;
+    dims[axis] = AxisSize::of(total);
     if parts.iter().all(|part| matches!(part.buffer, Buffer::Sizes(_))) {
         let lists = parts.iter().map(|part| part.sizes()).collect::<Result<Vec<_>, _>>()?;
         return Constant::of_sizes(name, dims, interleaved(&lists, outer));
@@ -266,7 +267,7 @@ fn interleaved<T: Copy>(lists: &[Vec<T>], outer: usize) -> Vec<T> {
 }
 
 /// The sizes that a Reshape names, with 0 and -1 resolved.
-pub(super) fn reshaped(own: &[Size], wanted: &[Size], allow_zero: bool) -> Result<Vec<Size>, String> {
+pub(super) fn reshaped(own: &[AxisSize], wanted: &[AxisSize], allow_zero: bool) -> Result<Vec<AxisSize>, String> {
     let mut sizes = Vec::with_capacity(wanted.len());
     for (axis, size) in wanted.iter().enumerate() {
         if size.known() == Some(0) && !allow_zero {
@@ -276,9 +277,10 @@ pub(super) fn reshaped(own: &[Size], wanted: &[Size], allow_zero: bool) -> Resul
         }
     }
     let open: Vec<usize> = (0..sizes.len()).filter(|axis| sizes[*axis].known() == Some(-1)).collect();
-    let all = Size::product(own.iter().copied()).ok_or("its size overflows")?;
+    let all = AxisSize::product(own.iter().copied()).ok_or("its size overflows")?;
     if let [axis] = open[..] {
-        let others = Size::product(sizes.iter().enumerate().filter(|(other, _)| *other != axis).map(|(_, size)| *size));
+        let others =
+            AxisSize::product(sizes.iter().enumerate().filter(|(other, _)| *other != axis).map(|(_, size)| *size));
         let rest = others.and_then(|others| all.over(others));
         sizes[axis] = rest.ok_or_else(|| format!("{} does not reshape to {}", shown(own), shown(wanted)))?;
     }

@@ -3,13 +3,13 @@
 use super::constant::Constant;
 use super::file::FileNode;
 use super::file_tensor::FileTensor;
-use super::value::Value;
-use super::view::View;
+use super::value::OnnxValue;
+use super::view::ValueView;
 use crate::model::graph::Approximate;
 
 /// A function of one value, or of two.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Function {
+pub(super) enum ScalarFunction {
     Relu,
     Sigmoid,
     Tanh,
@@ -49,19 +49,19 @@ pub(super) enum Function {
     Choose,
 }
 
-impl Function {
+impl ScalarFunction {
     /// The function that a node computes of one live value, with that value.
     pub(super) fn of_node(
         node: &FileNode<'_>,
-        operands: &[Option<Value<'_>>],
+        operands: &[Option<OnnxValue<'_>>],
         tensors: &[&FileTensor<'_>],
-    ) -> Result<Option<(Self, View)>, String> {
+    ) -> Result<Option<(Self, ValueView)>, String> {
         let float = |name: &str, default: f64| node.float(name).unwrap_or(default);
         match operands {
-            [Some(Value::Live(x)), rest @ ..] if rest.is_empty() || node.op == "Clip" => {
+            [Some(OnnxValue::Live(x)), rest @ ..] if rest.is_empty() || node.op == "Clip" => {
                 let bound = |index: usize, open: f64| match rest.get(index) {
                     None | Some(None) => Ok(open),
-                    Some(Some(Value::Constant(bound))) => {
+                    Some(Some(OnnxValue::Constant(bound))) => {
                         bound.scalar(tensors).ok_or_else(|| "expected bounds that are single numbers".to_owned())
                     }
                     Some(Some(_)) => Err("its bounds depend on the input".to_owned()),
@@ -89,10 +89,10 @@ impl Function {
                 };
                 Ok(Some((function, x.clone())))
             }
-            [Some(Value::Live(x)), Some(Value::Constant(c))] => {
+            [Some(OnnxValue::Live(x)), Some(OnnxValue::Constant(c))] => {
                 Ok(scalar(c, x, tensors).and_then(|c| Self::with_scalar(node.op, c, true)).map(|f| (f, x.clone())))
             }
-            [Some(Value::Constant(c)), Some(Value::Live(x))] => {
+            [Some(OnnxValue::Constant(c)), Some(OnnxValue::Live(x))] => {
                 Ok(scalar(c, x, tensors).and_then(|c| Self::with_scalar(node.op, c, false)).map(|f| (f, x.clone())))
             }
             _ => Ok(None),
@@ -188,6 +188,6 @@ impl Function {
 }
 
 /// A constant as a single number, where it adds no axes to the value.
-fn scalar(c: &Constant<'_>, x: &View, tensors: &[&FileTensor<'_>]) -> Option<f64> {
+fn scalar(c: &Constant<'_>, x: &ValueView, tensors: &[&FileTensor<'_>]) -> Option<f64> {
     if c.dims.len() <= x.axes.len() { c.scalar(tensors) } else { None }
 }

@@ -3,11 +3,11 @@
 use super::constant::place_of_axis;
 use super::file::FileNode;
 use super::operands::{are_positions, integers, live, reduced, switch};
-use super::operation::Kind;
+use super::operation::OperationKind;
 use super::reader::Reader;
 use super::size::shown;
-use super::value::Value;
-use super::view::View;
+use super::value::OnnxValue;
+use super::view::ValueView;
 use super::{adaptive, combine, normalise, pools, products, tokens};
 use crate::model::graph::Op;
 
@@ -15,19 +15,19 @@ use crate::model::graph::Op;
 pub(super) fn read<'a>(
     reader: &mut Reader<'a>,
     node: &FileNode<'a>,
-    operands: &[Option<Value<'a>>],
-) -> Result<View, String> {
+    operands: &[Option<OnnxValue<'a>>],
+) -> Result<ValueView, String> {
     match node.op {
         "Gemm" => products::gemm(reader, node, operands),
         "MatMul" => match operands {
-            [Some(Value::Live(x)), Some(Value::Constant(matrix))] => {
+            [Some(OnnxValue::Live(x)), Some(OnnxValue::Constant(matrix))] => {
                 if let Some(means) = adaptive::along_rows(reader, x, matrix)? {
                     return Ok(means);
                 }
                 let weight = matrix.transpose(&[1, 0])?;
                 products::linear(reader, x, weight)
             }
-            [Some(Value::Constant(matrix)), Some(Value::Live(x))] => {
+            [Some(OnnxValue::Constant(matrix)), Some(OnnxValue::Live(x))] => {
                 let means = adaptive::along_columns(reader, matrix, x)?;
                 means.ok_or_else(|| "a product with a matrix before a value is not read".to_owned())
             }
@@ -55,7 +55,7 @@ pub(super) fn read<'a>(
     }
 }
 
-fn softmax(reader: &mut Reader<'_>, node: &FileNode<'_>, x: &View) -> Result<View, String> {
+fn softmax(reader: &mut Reader<'_>, node: &FileNode<'_>, x: &ValueView) -> Result<ValueView, String> {
     let axis = place_of_axis(node.integer("axis").unwrap_or(-1), x.axes.len())?;
     if let Some(view) = tokens::probabilities(reader, x, axis)? {
         return Ok(view);
@@ -63,11 +63,15 @@ fn softmax(reader: &mut Reader<'_>, node: &FileNode<'_>, x: &View) -> Result<Vie
     let x = reader.arrange(x, axis)?;
     let shape = reader.shape(x.node).to_vec();
     let from = reader.settle(x.node)?;
-    reader.push(Kind::Graph(Op::Softmax), vec![from], shape, Vec::new()).map(|node| x.onto(node))
+    reader.push(OperationKind::Graph(Op::Softmax), vec![from], shape, Vec::new()).map(|node| x.onto(node))
 }
 
 /// A mean or maximum over axes.
-fn reduce<'a>(reader: &mut Reader<'a>, node: &FileNode<'a>, operands: &[Option<Value<'a>>]) -> Result<View, String> {
+fn reduce<'a>(
+    reader: &mut Reader<'a>,
+    node: &FileNode<'a>,
+    operands: &[Option<OnnxValue<'a>>],
+) -> Result<ValueView, String> {
     let x = live(operands)?;
     let rank = x.axes.len();
     let axes = integers(node, "axes", operands, 1)?.unwrap_or_else(|| (0..rank as i64).collect());
@@ -85,7 +89,7 @@ fn reduce<'a>(reader: &mut Reader<'a>, node: &FileNode<'a>, operands: &[Option<V
 }
 
 /// The mean over all positions.
-fn mean(reader: &mut Reader<'_>, x: &View, axes: &[usize], keep: bool) -> Result<View, String> {
+fn mean(reader: &mut Reader<'_>, x: &ValueView, axes: &[usize], keep: bool) -> Result<ValueView, String> {
     if !are_positions(reader, x, axes) {
         return Err(format!("a mean over the axes {axes:?} of {} is not one over all positions", shown(&x.sizes())));
     }
@@ -97,6 +101,6 @@ fn mean(reader: &mut Reader<'_>, x: &View, axes: &[usize], keep: bool) -> Result
         _ => (Op::GlobalAvgPool2d, [vec![shape[0]], vec![1; shape.len() - 1]].concat()),
     };
     let rank = after.len();
-    let node = reader.push(Kind::Graph(op), vec![from], after, Vec::new())?;
+    let node = reader.push(OperationKind::Graph(op), vec![from], after, Vec::new())?;
     Ok(reduced(x, node, axes, keep, rank))
 }

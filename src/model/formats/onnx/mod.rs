@@ -42,7 +42,7 @@ mod view;
 pub use beside::{Beside, files};
 pub use error::OnnxError;
 
-use crate::model::formats::layout::Entry;
+use crate::model::formats::layout::TensorEntry;
 use crate::model::formats::protobuf::Piece;
 use crate::model::graph::Graph;
 
@@ -55,7 +55,7 @@ pub struct OnnxModel {
     /// The network.
     pub graph: Graph,
     /// Its tensors by their names in the `state_dict`, each with the place of its elements.
-    pub tensors: Vec<Entry>,
+    pub tensors: Vec<TensorEntry>,
 }
 
 /// Reads the network of the ONNX file `bytes`, all of whose data lie in it.

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::OnnxModel;
 use super::constant::{Buffer, Constant, row_major};
 use super::error::OnnxError;
-use super::file_tensor::Data;
+use super::file_tensor::TensorElements;
 use super::names::{common, of_graph, of_module, of_scope, of_tensor};
 use super::numbers::bytes;
-use super::operation::{Kind, Operation};
+use super::operation::{OperationKind, PlacedOperation};
 use super::reader::{Reader, fault};
-use crate::model::formats::layout::{Entry, Place};
+use crate::model::formats::layout::{TensorEntry, TensorPlace};
 use crate::model::graph::{Graph, Node, NodeId, Op, Projections};
 use crate::model::header::Dtype;
 use crate::model::parameters;
@@ -25,14 +25,14 @@ pub(super) fn build(reader: &Reader<'_>, output: usize) -> Result<OnnxModel, Onn
     let mut names: BTreeMap<usize, (String, Op)> = BTreeMap::new();
     for id in &order {
         let operation = &reader.operations[*id];
-        let Kind::Graph(op) = &operation.kind else { return Err(unfinished(reader, operation)) };
+        let OperationKind::Graph(op) = &operation.kind else { return Err(unfinished(reader, operation)) };
         if op.has_parameters() {
             names.insert(*id, namer.module(operation, op));
         }
     }
     for id in &order {
         let operation = &reader.operations[*id];
-        if let (false, Kind::Graph(op)) = (names.contains_key(id), &operation.kind) {
+        if let (false, OperationKind::Graph(op)) = (names.contains_key(id), &operation.kind) {
             let name = if matches!(op, Op::Input { .. }) { "input".to_owned() } else { namer.plain(operation, op) };
             names.insert(*id, (name, op.clone()));
         }
@@ -72,17 +72,19 @@ fn needed(reader: &Reader<'_>, output: usize) -> Vec<usize> {
 }
 
 /// A part of an operation whose other parts did not come.
-fn unfinished(reader: &Reader<'_>, operation: &Operation<'_>) -> OnnxError {
+fn unfinished(reader: &Reader<'_>, operation: &PlacedOperation<'_>) -> OnnxError {
     let what = match operation.kind {
-        Kind::Padded { .. } => "the rim that it puts around its operand is only read before a convolution or a pool",
-        Kind::RowMeans => "means along one axis of an image are only read before means along the other",
-        Kind::Pixels(_) => {
+        OperationKind::Padded { .. } => {
+            "the rim that it puts around its operand is only read before a convolution or a pool"
+        }
+        OperationKind::RowMeans => "means along one axis of an image are only read before means along the other",
+        OperationKind::PixelSums(_) => {
             "pixels that are taken by their indices are only read where they become the means of an adaptive pool"
         }
-        Kind::Scores { .. } | Kind::Probabilities | Kind::Mixed { .. } => {
+        OperationKind::Scores { .. } | OperationKind::Probabilities | OperationKind::Mixed { .. } => {
             "the attention that it is a part of is not one of queries, keys and values of the same tokens with an output projection"
         }
-        Kind::GroupStandardised { .. } | Kind::GroupScaled { .. } => {
+        OperationKind::GroupStandardised { .. } | OperationKind::GroupScaled { .. } => {
             "a normalisation of groups is expected to be followed by a factor and a summand for each channel"
         }
         _ => "a normalisation of channels is expected to have a factor and a summand for each channel",
@@ -91,7 +93,7 @@ fn unfinished(reader: &Reader<'_>, operation: &Operation<'_>) -> OnnxError {
 }
 
 /// A tensor of the network, where its elements lie.
-fn entry(reader: &Reader<'_>, name: String, shape: &[usize], constant: &Constant<'_>) -> Result<Entry, String> {
+fn entry(reader: &Reader<'_>, name: String, shape: &[usize], constant: &Constant<'_>) -> Result<TensorEntry, String> {
     let own: Option<Vec<usize>> = constant.dims.iter().map(|dim| dim.usize()).collect();
     if own.as_deref() != Some(shape) {
         return Err(format!("its tensor `{}` has the shape {own:?}; expected {shape:?}", constant.name));
@@ -100,7 +102,7 @@ fn entry(reader: &Reader<'_>, name: String, shape: &[usize], constant: &Constant
     let Buffer::Stored(index) = constant.buffer else {
         let values = constant.floats(&reader.tensors)?;
         let bytes = values.into_iter().flat_map(|value| (value as f32).to_le_bytes()).collect();
-        return Ok(Entry { name, dtype: Dtype::F32, shape: shape_of_entry, place: Place::Owned(bytes) });
+        return Ok(TensorEntry { name, dtype: Dtype::F32, shape: shape_of_entry, place: TensorPlace::Owned(bytes) });
     };
     let tensor = reader.tensors[index];
     let size = tensor.dtype.size();
@@ -109,23 +111,23 @@ fn entry(reader: &Reader<'_>, name: String, shape: &[usize], constant: &Constant
     let begin = constant.offset * size;
     let len = shape.iter().product::<usize>() * size;
     let place = match (&tensor.data, dense) {
-        (Data::Span(piece), true) => {
-            Place::Span { begin: (piece.begin + begin) as u64, end: (piece.begin + begin + len) as u64 }
+        (TensorElements::Span(piece), true) => {
+            TensorPlace::Span { begin: (piece.begin + begin) as u64, end: (piece.begin + begin + len) as u64 }
         }
-        (Data::Span(piece), false) => {
+        (TensorElements::Span(piece), false) => {
             let strides = constant.strides.iter().zip(shape);
             let strides = strides.map(|(stride, axis)| if *axis == 1 { 0 } else { *stride as u64 }).collect();
-            Place::Strided { begin: (piece.begin + begin) as u64, strides }
+            TensorPlace::Strided { begin: (piece.begin + begin) as u64, strides }
         }
-        (Data::Owned(_), true) => {
+        (TensorElements::Owned(_), true) => {
             let part = bytes(tensor).get(begin..begin + len).ok_or("its elements are not all there")?;
-            Place::Owned(part.to_vec())
+            TensorPlace::Owned(part.to_vec())
         }
-        (Data::Owned(_), false) => {
+        (TensorElements::Owned(_), false) => {
             return Err(format!("tensor `{}` is written number by number and used in another order", tensor.name));
         }
     };
-    Ok(Entry { name, dtype: tensor.dtype, shape: shape_of_entry, place })
+    Ok(TensorEntry { name, dtype: tensor.dtype, shape: shape_of_entry, place })
 }
 
 /// Gives every node a name of its own.
@@ -139,7 +141,7 @@ struct Namer<'a, 'b> {
 
 impl Namer<'_, '_> {
     /// The module's name of a node with weights; names of projections become part of the operation.
-    fn module(&mut self, operation: &Operation<'_>, op: &Op) -> (String, Op) {
+    fn module(&mut self, operation: &PlacedOperation<'_>, op: &Op) -> (String, Op) {
         if let Op::Attention { .. } = op {
             return self.attention(operation, op);
         }
@@ -158,7 +160,7 @@ impl Namer<'_, '_> {
     }
 
     /// What a node with weights may be called, the surest first.
-    fn wishes(&self, operation: &Operation<'_>) -> Vec<String> {
+    fn wishes(&self, operation: &PlacedOperation<'_>) -> Vec<String> {
         let alone = |constant: &&Constant<'_>| self.reader.uses.get(constant.name).is_none_or(|uses| *uses <= 1);
         let by_tensor = |constant: &Constant<'_>| of_module(constant).map(str::to_owned);
         let own = operation.weights.iter().filter(alone).find_map(by_tensor);
@@ -168,15 +170,16 @@ impl Namer<'_, '_> {
         own.into_iter().chain(scope).chain(shared).collect()
     }
 
-    fn attention(&mut self, operation: &Operation<'_>, op: &Op) -> (String, Op) {
+    fn attention(&mut self, operation: &PlacedOperation<'_>, op: &Op) -> (String, Op) {
         let Op::Attention { features, heads, bias, output_bias, .. } = *op else {
             return (self.counted(kind_of(op)), op.clone());
         };
         let with = |projections| Op::Attention { features, heads, projections, bias, output_bias };
-        let parts: Vec<&Operation<'_>> = operation.parts.iter().map(|part| &self.reader.operations[*part]).collect();
+        let parts: Vec<&PlacedOperation<'_>> =
+            operation.parts.iter().map(|part| &self.reader.operations[*part]).collect();
         let output_weights = operation.weights.len() - 1 - usize::from(output_bias)..;
-        let output = Operation { weights: operation.weights[output_weights].to_vec(), ..operation.clone() };
-        let packed_prefix = |part: &&Operation<'_>| {
+        let output = PlacedOperation { weights: operation.weights[output_weights].to_vec(), ..operation.clone() };
+        let packed_prefix = |part: &&PlacedOperation<'_>| {
             part.weights.iter().find_map(|constant| {
                 let name = of_tensor(constant)?;
                 name.strip_suffix(".in_proj_weight").or_else(|| name.strip_suffix(".in_proj_bias")).map(str::to_owned)
@@ -232,7 +235,7 @@ impl Namer<'_, '_> {
     }
 
     /// The name of a node without weights.
-    fn plain(&mut self, operation: &Operation<'_>, op: &Op) -> String {
+    fn plain(&mut self, operation: &PlacedOperation<'_>, op: &Op) -> String {
         let kind = kind_of(op);
         let node = &self.reader.file.nodes[operation.origin];
         let wishes = [of_graph(node).map(str::to_owned), of_scope(node).map(|scope| format!("{scope}.{kind}"))];

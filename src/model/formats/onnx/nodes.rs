@@ -7,12 +7,12 @@ use super::constant::{Constant, MAX_SMALL, place_of_axis};
 use super::error::OnnxError;
 use super::file::{File, FileInput, FileNode, shortest};
 use super::file_tensor::dtype;
-use super::functions::Function;
-use super::operation::Kind;
+use super::functions::ScalarFunction;
+use super::operation::OperationKind;
 use super::reader::{Reader, fault};
-use super::size::Size;
-use super::value::Value;
-use super::view::View;
+use super::size::AxisSize;
+use super::value::OnnxValue;
+use super::view::ValueView;
 use super::{combine, folding, layers, pixels, shapes, splits, tokens};
 use crate::model::graph::Op;
 use crate::model::header::Dtype;
@@ -21,7 +21,7 @@ use crate::model::header::Dtype;
 const MAX_COMPUTED: usize = 1 << 23;
 impl<'a> Reader<'a> {
     /// Reads the whole file; returns the reader and the value of its output.
-    pub(super) fn run(file: &'a File<'a>) -> Result<(Self, View), OnnxError> {
+    pub(super) fn run(file: &'a File<'a>) -> Result<(Self, ValueView), OnnxError> {
         let tensors = file.tensors.iter().collect();
         let mut reader = Self {
             file,
@@ -31,7 +31,7 @@ impl<'a> Reader<'a> {
             operations: Vec::new(),
             settled: BTreeMap::new(),
             readers: BTreeMap::new(),
-            batch: Size::BATCH,
+            batch: AxisSize::BATCH,
             origin: 0,
             left: MAX_COMPUTED,
         };
@@ -42,7 +42,7 @@ impl<'a> Reader<'a> {
         for (place, tensor) in file.tensors.iter().enumerate() {
             let fail = |detail| OnnxError::Tensor { name: tensor.name.to_owned(), detail };
             let constant = Constant::stored(tensor.name, tensor, place).map_err(fail)?;
-            if reader.values.insert(tensor.name, Value::Constant(constant)).is_some() {
+            if reader.values.insert(tensor.name, OnnxValue::Constant(constant)).is_some() {
                 return Err(fail("there are two of this name".to_owned()));
             }
         }
@@ -58,7 +58,7 @@ impl<'a> Reader<'a> {
                 }
             }
         }
-        let Some(Value::Live(view)) = reader.values.get(output) else {
+        let Some(OnnxValue::Live(view)) = reader.values.get(output) else {
             return Err(OnnxError::Model(format!("its output `{output}` is not computed from its input")));
         };
         let view = view.clone();
@@ -92,14 +92,14 @@ impl<'a> Reader<'a> {
             fail("leaves a size open besides the batch; export with examples of one fixed shape".to_owned())
         })?;
         if let Some(fixed) = batch {
-            self.batch = Size::of(*fixed);
+            self.batch = AxisSize::of(*fixed);
             if *fixed < 1 {
                 return Err(fail(format!("has a batch of {fixed}")));
             }
         }
-        let kind = Kind::Graph(Op::Input { shape: shape.clone() });
+        let kind = OperationKind::Graph(Op::Input { shape: shape.clone() });
         let node = self.push(kind, Vec::new(), shape, Vec::new()).map_err(fail)?;
-        self.values.insert(input.name, Value::Live(self.view(node)));
+        self.values.insert(input.name, OnnxValue::Live(self.view(node)));
         Ok(())
     }
 
@@ -120,7 +120,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The values of a node's outputs.
-    fn values_of(&mut self, node: &'a FileNode<'a>) -> Result<Vec<Value<'a>>, String> {
+    fn values_of(&mut self, node: &'a FileNode<'a>) -> Result<Vec<OnnxValue<'a>>, String> {
         if !matches!(node.domain, "" | "ai.onnx") {
             return Err(format!("the operator is one of `{}`, which is not ONNX's own", node.domain));
         }
@@ -135,14 +135,16 @@ impl<'a> Reader<'a> {
         }
         let name = node.outputs.first().copied().unwrap_or_default();
         match (node.op, &operands[..]) {
-            ("CastLike", [Some(Value::Constant(constant)), Some(Value::Constant(like))]) => {
+            ("CastLike", [Some(OnnxValue::Constant(constant)), Some(OnnxValue::Constant(like))]) => {
                 let value = constant.cast(!like.is_of_sizes(), &self.tensors)?;
-                return Ok(vec![Value::Constant(value)]);
+                return Ok(vec![OnnxValue::Constant(value)]);
             }
             // The network is computed in one type.
             ("CastLike", [Some(value), _]) => return Ok(vec![value.clone()]),
-            ("SplitToSequence", _) => return splits::parts_of(node, &operands).map(|parts| vec![Value::Parts(parts)]),
-            ("SequenceAt", [Some(Value::Parts(parts)), Some(Value::Constant(at))]) => {
+            ("SplitToSequence", _) => {
+                return splits::parts_of(node, &operands).map(|parts| vec![OnnxValue::Parts(parts)]);
+            }
+            ("SequenceAt", [Some(OnnxValue::Parts(parts)), Some(OnnxValue::Constant(at))]) => {
                 let [at] = at.integers()?[..] else { return Err("expected one index".to_owned()) };
                 return Ok(vec![parts[place_of_axis(at, parts.len())?].clone()]);
             }
@@ -159,20 +161,20 @@ impl<'a> Reader<'a> {
         &mut self,
         node: &'a FileNode<'a>,
         name: &'a str,
-        operands: &[Option<Value<'a>>],
-    ) -> Result<Option<Vec<Value<'a>>>, String> {
+        operands: &[Option<OnnxValue<'a>>],
+    ) -> Result<Option<Vec<OnnxValue<'a>>>, String> {
         if node.op == "Constant" {
-            return self.literal(node, name).map(|constant| Some(vec![Value::Constant(constant)]));
+            return self.literal(node, name).map(|constant| Some(vec![OnnxValue::Constant(constant)]));
         }
-        if let ("Shape", [Some(Value::Live(view))]) = (node.op, operands) {
-            return shapes::shape_of(node, name, &view.sizes()).map(|shape| Some(vec![Value::Constant(shape)]));
+        if let ("Shape", [Some(OnnxValue::Live(view))]) = (node.op, operands) {
+            return shapes::shape_of(node, name, &view.sizes()).map(|shape| Some(vec![OnnxValue::Constant(shape)]));
         }
         let mut constants = Vec::with_capacity(operands.len());
         for operand in operands.iter().flatten() {
             match operand {
-                Value::Constant(constant) => constants.push(constant),
-                Value::Live(_) => return Ok(None),
-                Value::Parts(_) => return Err("an operand is a list of values".to_owned()),
+                OnnxValue::Constant(constant) => constants.push(constant),
+                OnnxValue::Live(_) => return Ok(None),
+                OnnxValue::Parts(_) => return Err("an operand is a list of values".to_owned()),
             }
         }
         // What is larger is not copied.
@@ -186,7 +188,7 @@ impl<'a> Reader<'a> {
             shapes::of_constants(node, name, &constants, &self.tensors)?
         };
         self.take(values.iter().filter_map(|value| small(&value)).sum())?;
-        Ok(Some(values.into_iter().map(Value::Constant).collect()))
+        Ok(Some(values.into_iter().map(OnnxValue::Constant).collect()))
     }
 
     /// Counts elements that constants are computed of.
@@ -203,30 +205,34 @@ impl<'a> Reader<'a> {
             return Constant::stored(name, tensor, self.tensors.len() - 1);
         }
         if let Some(value) = node.integer("value_int") {
-            return Constant::of_sizes(name, Vec::new(), vec![Size::of(value)]);
+            return Constant::of_sizes(name, Vec::new(), vec![AxisSize::of(value)]);
         }
         if let Some(value) = node.float("value_float") {
             return Constant::of_floats(name, Vec::new(), vec![value]);
         }
         if let Some(values) = node.integers("value_ints") {
-            return Constant::list(name, values.iter().copied().map(Size::of).collect());
+            return Constant::list(name, values.iter().copied().map(AxisSize::of).collect());
         }
         if let Some(values) = node.floats("value_floats") {
             let floats = values.iter().copied().map(shortest).collect();
-            return Constant::of_floats(name, vec![Size::of(values.len() as i64)], floats);
+            return Constant::of_floats(name, vec![AxisSize::of(values.len() as i64)], floats);
         }
         Err("its value is of a kind that is not read".to_owned())
     }
 
     /// The outputs of a node that depends on the input.
-    fn live(&mut self, node: &'a FileNode<'a>, operands: &[Option<Value<'a>>]) -> Result<Vec<Value<'a>>, String> {
+    fn live(
+        &mut self,
+        node: &'a FileNode<'a>,
+        operands: &[Option<OnnxValue<'a>>],
+    ) -> Result<Vec<OnnxValue<'a>>, String> {
         if let Some(view) = pixels::read(self, node, operands)? {
-            return Ok(vec![Value::Live(view)]);
+            return Ok(vec![OnnxValue::Live(view)]);
         }
         if let Some(views) = shapes::of_view(node, operands)? {
-            return Ok(views.into_iter().map(Value::Live).collect());
+            return Ok(views.into_iter().map(OnnxValue::Live).collect());
         }
-        let view = match Function::of_node(node, operands, &self.tensors)? {
+        let view = match ScalarFunction::of_node(node, operands, &self.tensors)? {
             Some((function, x)) => self.function(function, &x)?,
             None if node.op == "Where" => combine::chosen(self, operands)?,
             None => match tokens::read(self, node, operands)? {
@@ -234,11 +240,11 @@ impl<'a> Reader<'a> {
                 None => layers::read(self, node, operands)?,
             },
         };
-        Ok(vec![Value::Live(view)])
+        Ok(vec![OnnxValue::Live(view)])
     }
 
     /// The network's output as the last operation.
-    fn finished(&mut self, view: &View) -> Result<View, String> {
+    fn finished(&mut self, view: &ValueView) -> Result<ValueView, String> {
         let arranged = self.feature_map(view)?;
         let node = self.settle(arranged.node)?;
         Ok(arranged.onto(node))

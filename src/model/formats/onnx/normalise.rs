@@ -2,20 +2,20 @@
 
 use super::constant::{Constant, place_of_axis};
 use super::file::FileNode;
-use super::functions::Function;
+use super::functions::ScalarFunction;
 use super::operands::{live, reduced, switch, vector, weight};
-use super::operation::Kind;
+use super::operation::OperationKind;
 use super::reader::Reader;
-use super::size::{Size, shown};
-use super::value::Value;
-use super::view::{View, merged, whole};
+use super::size::{AxisSize, shown};
+use super::value::OnnxValue;
+use super::view::{ValueView, merged, whole};
 use crate::model::graph::Op;
 
 pub(super) fn batch_norm<'a>(
     reader: &mut Reader<'a>,
     node: &FileNode<'a>,
-    operands: &[Option<Value<'a>>],
-) -> Result<View, String> {
+    operands: &[Option<OnnxValue<'a>>],
+) -> Result<ValueView, String> {
     let x = reader.feature_map(live(operands)?)?;
     if switch(node, "training_mode", false) {
         return Err("it measures each batch; export the network in evaluation mode".to_owned());
@@ -28,14 +28,14 @@ pub(super) fn batch_norm<'a>(
     }
     let from = reader.settle(x.node)?;
     let op = Op::BatchNorm { features, eps: node.float("epsilon").unwrap_or(1e-5) };
-    reader.push(Kind::Graph(op), vec![from], shape, weights).map(|node| x.onto(node))
+    reader.push(OperationKind::Graph(op), vec![from], shape, weights).map(|node| x.onto(node))
 }
 
 pub(super) fn layer_norm<'a>(
     reader: &mut Reader<'a>,
     node: &FileNode<'a>,
-    operands: &[Option<Value<'a>>],
-) -> Result<View, String> {
+    operands: &[Option<OnnxValue<'a>>],
+) -> Result<ValueView, String> {
     let x = live(operands)?;
     let last = x.axes.len().saturating_sub(1);
     if place_of_axis(node.integer("axis").unwrap_or(-1), x.axes.len())? != last {
@@ -51,15 +51,15 @@ pub(super) fn layer_norm<'a>(
     };
     let from = reader.settle(x.node)?;
     let op = Op::LayerNorm { features, eps: node.float("epsilon").unwrap_or(1e-5) };
-    reader.push(Kind::Graph(op), vec![from], shape, vec![scale, bias]).map(|node| x.onto(node))
+    reader.push(OperationKind::Graph(op), vec![from], shape, vec![scale, bias]).map(|node| x.onto(node))
 }
 
 /// Normalisation of groups: as exporters spell it, over an axis of groups with the factors behind it, or of all channels.
 pub(super) fn group_norm<'a>(
     reader: &mut Reader<'a>,
     node: &FileNode<'a>,
-    operands: &[Option<Value<'a>>],
-) -> Result<View, String> {
+    operands: &[Option<OnnxValue<'a>>],
+) -> Result<ValueView, String> {
     let x = live(operands)?;
     let eps = node.float("epsilon").unwrap_or(1e-5);
     let (Some(scale), Some(bias)) = (weight(operands, 1)?, weight(operands, 2)?) else {
@@ -81,7 +81,7 @@ pub(super) fn group_norm<'a>(
         let weights = vec![vector(scale, features)?, vector(bias, features)?];
         let from = reader.settle(map.node)?;
         let op = Op::GroupNorm { group_width, features, eps };
-        return reader.push(Kind::Graph(op), vec![from], shape, weights).map(|node| map.onto(node));
+        return reader.push(OperationKind::Graph(op), vec![from], shape, weights).map(|node| map.onto(node));
     }
     let misfit = || format!("groups of the form {} are not read", shown(&x.sizes()));
     let all = |constant: &Constant<'_>, value: f64| {
@@ -98,22 +98,22 @@ pub(super) fn group_norm<'a>(
         return Err(misfit());
     }
     let from = reader.settle(x.node)?;
-    let kind = Kind::GroupStandardised { groups, eps };
+    let kind = OperationKind::GroupStandardised { groups, eps };
     reader.push(kind, vec![from], shape, Vec::new()).map(|node| x.onto(node))
 }
 
 /// A mean over the channels: the beginning of a LayerNorm that is spelled out.
-pub(super) fn channel_mean(reader: &mut Reader<'_>, x: &View, axis: usize) -> Result<View, String> {
+pub(super) fn channel_mean(reader: &mut Reader<'_>, x: &ValueView, axis: usize) -> Result<ValueView, String> {
     let shape = reader.shape(x.node).to_vec();
     let after = [&[1], &shape[1..]].concat();
     let xs: [f64; 8] = [-3.0, 0.0, 1.0, 2.0, 1e-3, 500.0, -1e5, 1e12];
     let squares = reader.as_function(x.node, &xs);
     let are_squares = |values: &[f64]| xs.iter().zip(values).all(|(x, value)| (value - x * x).abs() <= 1e-9 * x * x);
     let (kind, from) = match squares {
-        Some((base, values)) if *reader.kind(base) == Kind::Centred && are_squares(&values) => {
-            (Kind::ChannelVariance, base)
+        Some((base, values)) if *reader.kind(base) == OperationKind::Centred && are_squares(&values) => {
+            (OperationKind::ChannelVariance, base)
         }
-        _ => (Kind::ChannelMean, x.node),
+        _ => (OperationKind::ChannelMean, x.node),
     };
     let node = reader.push(kind, vec![from], after, Vec::new())?;
     Ok(reduced(x, node, &[axis], true, shape.len()))
@@ -122,10 +122,10 @@ pub(super) fn channel_mean(reader: &mut Reader<'_>, x: &View, axis: usize) -> Re
 /// A step of a LayerNorm that is spelled out: a value without its mean, or that over its deviation.
 pub(super) fn standardised(
     reader: &mut Reader<'_>,
-    function: Function,
-    a: &View,
-    b: &View,
-) -> Result<Option<View>, String> {
+    function: ScalarFunction,
+    a: &ValueView,
+    b: &ValueView,
+) -> Result<Option<ValueView>, String> {
     let shape = reader.shape(a.node).to_vec();
     let Some(channels) = a.channel_axis(&shape) else { return Ok(None) };
     let mut without = a.axes.clone();
@@ -133,23 +133,23 @@ pub(super) fn standardised(
     if b.axes != without || !a.is_whole(&shape) || shape[0] == 1 {
         return Ok(None);
     }
-    if function == Function::Sub && *reader.kind(b.node) == Kind::ChannelMean {
+    if function == ScalarFunction::Sub && *reader.kind(b.node) == OperationKind::ChannelMean {
         let same = reader.operations[b.node].inputs == [a.node];
         let from = reader.settle(a.node)?;
         if !same {
             return Err("the mean of another value is taken from this one".to_owned());
         }
-        return reader.push(Kind::Centred, vec![from], shape, Vec::new()).map(|node| Some(a.onto(node)));
+        return reader.push(OperationKind::Centred, vec![from], shape, Vec::new()).map(|node| Some(a.onto(node)));
     }
     let xs = [0.0, 1e-4, 0.25, 1.0, 7.0, 1e6, 1e12];
     let Some((base, values)) = reader.as_function(b.node, &xs) else { return Ok(None) };
-    let of_this = *reader.kind(base) == Kind::ChannelVariance && reader.operations[base].inputs == [a.node];
-    if !of_this || *reader.kind(a.node) != Kind::Centred {
+    let of_this = *reader.kind(base) == OperationKind::ChannelVariance && reader.operations[base].inputs == [a.node];
+    if !of_this || *reader.kind(a.node) != OperationKind::Centred {
         return Ok(None);
     }
     let deviation: Vec<f64> = match function {
-        Function::Div => values,
-        Function::Mul => values.into_iter().map(|value| 1.0 / value).collect(),
+        ScalarFunction::Div => values,
+        ScalarFunction::Mul => values.into_iter().map(|value| 1.0 / value).collect(),
         _ => return Ok(None),
     };
     let eps = (deviation[0].powi(2) * 1e12).round() / 1e12;
@@ -158,11 +158,11 @@ pub(super) fn standardised(
         return Err("what a value is divided by is not its standard deviation".to_owned());
     }
     let inputs = reader.operations[a.node].inputs.clone();
-    reader.push(Kind::Standardised { eps }, inputs, shape, Vec::new()).map(|node| Some(a.onto(node)))
+    reader.push(OperationKind::Standardised { eps }, inputs, shape, Vec::new()).map(|node| Some(a.onto(node)))
 }
 
 /// One value for each of `channels`, all the same.
 fn filled<'a>(channels: usize, value: f64) -> Result<Constant<'a>, String> {
-    let one = Constant::of_floats("", vec![Size::ONE], vec![value])?;
-    one.reshape(&[])?.expand(&[Size::of(channels as i64)])
+    let one = Constant::of_floats("", vec![AxisSize::ONE], vec![value])?;
+    one.reshape(&[])?.expand(&[AxisSize::of(channels as i64)])
 }

@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 
 use super::file::shortest;
-use super::file_tensor::{Data, FileTensor};
+use super::file_tensor::{FileTensor, TensorElements};
 use crate::model::header::Dtype;
 
 /// The elements of a tensor of whole numbers; none where its type is not read.
@@ -21,8 +21,8 @@ pub(super) fn whole_numbers(tensor: &FileTensor<'_>) -> Option<Vec<i64>> {
 /// The bytes of a tensor.
 pub(super) fn bytes<'a>(tensor: &'a FileTensor<'_>) -> &'a [u8] {
     match &tensor.data {
-        Data::Span(piece) => piece.bytes,
-        Data::Owned(bytes) => bytes,
+        TensorElements::Span(piece) => piece.bytes,
+        TensorElements::Owned(bytes) => bytes,
     }
 }
 

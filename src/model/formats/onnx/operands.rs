@@ -3,34 +3,34 @@
 use super::constant::Constant;
 use super::file::FileNode;
 use super::reader::Reader;
-use super::size::{Size, shown};
-use super::value::Value;
-use super::view::{Place, View};
+use super::size::{AxisSize, shown};
+use super::value::OnnxValue;
+use super::view::{ValueView, ViewAxis};
 
 /// The first operand, which depends on the input.
-pub(super) fn live<'b>(operands: &'b [Option<Value<'_>>]) -> Result<&'b View, String> {
+pub(super) fn live<'b>(operands: &'b [Option<OnnxValue<'_>>]) -> Result<&'b ValueView, String> {
     match operands.first() {
-        Some(Some(Value::Live(view))) => Ok(view),
+        Some(Some(OnnxValue::Live(view))) => Ok(view),
         _ => Err("its first operand does not depend on the input, but another does".to_owned()),
     }
 }
 
 /// The constant operand at `index`; none where there is none.
 pub(super) fn weight<'b, 'a>(
-    operands: &'b [Option<Value<'a>>],
+    operands: &'b [Option<OnnxValue<'a>>],
     index: usize,
 ) -> Result<Option<&'b Constant<'a>>, String> {
     match operands.get(index) {
         None | Some(None) => Ok(None),
-        Some(Some(Value::Constant(constant))) => Ok(Some(constant)),
+        Some(Some(OnnxValue::Constant(constant))) => Ok(Some(constant)),
         Some(Some(_)) => Err(format!("its operand {index} depends on the input; expected weights")),
     }
 }
 
 /// A constant as one value for each of `channels`.
 pub(super) fn vector<'a>(constant: &Constant<'a>, channels: usize) -> Result<Constant<'a>, String> {
-    let size = Size::of(channels as i64);
-    let own = constant.dims.iter().zip(&constant.strides).filter(|(dim, _)| **dim != Size::ONE);
+    let size = AxisSize::of(channels as i64);
+    let own = constant.dims.iter().zip(&constant.strides).filter(|(dim, _)| **dim != AxisSize::ONE);
     let own: Vec<_> = own.collect();
     let stride = match own[..] {
         [(dim, stride)] if *dim == size => *stride,
@@ -41,15 +41,15 @@ pub(super) fn vector<'a>(constant: &Constant<'a>, channels: usize) -> Result<Con
 }
 
 /// The value with some axes reduced to one index, or taken away.
-pub(super) fn reduced(x: &View, node: usize, axes: &[usize], keep: bool, rank: usize) -> View {
+pub(super) fn reduced(x: &ValueView, node: usize, axes: &[usize], keep: bool, rank: usize) -> ValueView {
     let left = x.axes.iter().enumerate().filter(|(axis, _)| keep || !axes.contains(axis));
     let left = left.map(|(axis, atoms)| if axes.contains(&axis) { Vec::new() } else { atoms.clone() });
-    View { node, axes: left.collect(), starts: vec![0; rank] }
+    ValueView { node, axes: left.collect(), starts: vec![0; rank] }
 }
 
 /// Whether `axes` count through all positions of a value, and through nothing else.
-pub(super) fn are_positions(reader: &Reader<'_>, x: &View, axes: &[usize]) -> bool {
-    let is_position = |place: Place| matches!(place, Place::Axis(1..));
+pub(super) fn are_positions(reader: &Reader<'_>, x: &ValueView, axes: &[usize]) -> bool {
+    let is_position = |place: ViewAxis| matches!(place, ViewAxis::Axis(1..));
     let all = x.axes.iter().enumerate();
     x.is_whole(reader.shape(x.node))
         && all
@@ -61,12 +61,12 @@ pub(super) fn are_positions(reader: &Reader<'_>, x: &View, axes: &[usize]) -> bo
 pub(super) fn integers(
     node: &FileNode<'_>,
     attribute: &str,
-    operands: &[Option<Value<'_>>],
+    operands: &[Option<OnnxValue<'_>>],
     index: usize,
 ) -> Result<Option<Vec<i64>>, String> {
     match (node.integers(attribute), operands.get(index)) {
         (Some(values), _) => Ok(Some(values.to_vec())),
-        (None, Some(Some(Value::Constant(values)))) => values.integers().map(Some),
+        (None, Some(Some(OnnxValue::Constant(values)))) => values.integers().map(Some),
         (None, Some(Some(_))) => Err(format!("its `{attribute}` depend on the input")),
         (None, _) => Ok(None),
     }

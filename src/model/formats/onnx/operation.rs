@@ -3,17 +3,17 @@
 use std::rc::Rc;
 
 use super::constant::Constant;
-use super::functions::Function;
-use super::sums::Pixels;
+use super::functions::ScalarFunction;
+use super::sums::PixelSums;
 use crate::model::graph::Op;
 
 /// What an operation computes.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Kind {
+pub(super) enum OperationKind {
     /// An operation of the graph.
     Graph(Op),
     /// A function of each value, or of two operands' values; what it is a part of is recognised where it is used.
-    Function(Function),
+    ScalarFunction(ScalarFunction),
     /// A factor and a summand for each channel, which are its weights.
     Affine,
     /// A rim around each example's positions; before and behind each axis.
@@ -21,12 +21,12 @@ pub(super) enum Kind {
     /// Means over parts of each row of an image.
     RowMeans,
     /// Sums of an image's pixels.
-    Pixels(Rc<Pixels>),
+    PixelSums(Rc<PixelSums>),
     /// Mean over the channels at each position.
     ChannelMean,
     /// A value without its mean over the channels.
     Centred,
-    /// Mean of a [`Kind::Centred`]'s squares over the channels.
+    /// Mean of a [`OperationKind::Centred`]'s squares over the channels.
     ChannelVariance,
     /// Mean 0 and variance 1 over the channels.
     Standardised { eps: f64 },
@@ -54,8 +54,8 @@ pub(super) enum Rim {
 
 /// An operation with its operands, which come before it.
 #[derive(Debug, Clone)]
-pub(super) struct Operation<'a> {
-    pub(super) kind: Kind,
+pub(super) struct PlacedOperation<'a> {
+    pub(super) kind: OperationKind,
     pub(super) inputs: Vec<usize>,
     /// Shape of one example, channels first.
     pub(super) shape: Vec<usize>,

@@ -7,29 +7,29 @@ use std::rc::Rc;
 use super::constant::{Constant, MAX_AXES, MAX_SMALL, place_of_axis};
 use super::file::FileNode;
 use super::operands::{integers, switch};
-use super::operation::Kind;
+use super::operation::OperationKind;
 use super::reader::Reader;
-use super::size::Size;
-use super::sums::{Pixels, Sum, reduced};
-use super::value::Value;
-use super::view::{Atom, Place, View, merged};
+use super::size::AxisSize;
+use super::sums::{PixelSums, Sum, reduced};
+use super::value::OnnxValue;
+use super::view::{Atom, ValueView, ViewAxis, merged};
 use crate::model::graph::Op;
 
 /// An operator that takes pixels, or computes with those that were taken; none where it is no such.
 pub(super) fn read<'a>(
     reader: &mut Reader<'a>,
     node: &FileNode<'a>,
-    operands: &[Option<Value<'a>>],
-) -> Result<Option<View>, String> {
-    if let ("GatherND", [Some(Value::Live(x)), Some(Value::Constant(indices))]) = (node.op, operands) {
+    operands: &[Option<OnnxValue<'a>>],
+) -> Result<Option<ValueView>, String> {
+    if let ("GatherND", [Some(OnnxValue::Live(x)), Some(OnnxValue::Constant(indices))]) = (node.op, operands) {
         return taken(reader, node, x, indices).map(Some);
     }
-    let of = |operand: &Option<Value<'a>>| match operand {
-        Some(Value::Live(view)) => pixels_of(reader, view),
+    let of = |operand: &Option<OnnxValue<'a>>| match operand {
+        Some(OnnxValue::Live(view)) => pixels_of(reader, view),
         _ => None,
     };
     let (image, result) = match (node.op, operands) {
-        ("Where", [Some(Value::Constant(mask)), Some(Value::Constant(zero)), x]) => {
+        ("Where", [Some(OnnxValue::Constant(mask)), Some(OnnxValue::Constant(zero)), x]) => {
             let Some((image, pixels)) = of(x) else { return Ok(None) };
             if zero.scalar(&reader.tensors) != Some(0.0) {
                 return Err("pixels are only replaced by 0".to_owned());
@@ -37,9 +37,9 @@ pub(super) fn read<'a>(
             let mask = along(&pixels, mask, reader)?;
             let kept = |(sum, hidden): (&Sum, f64)| if hidden == 0.0 { sum.clone() } else { Vec::new() };
             let sums = pixels.sums.iter().zip(mask).map(kept).collect();
-            (image, Pixels { sums, ..(*pixels).clone() })
+            (image, PixelSums { sums, ..(*pixels).clone() })
         }
-        ("Gather", [x, Some(Value::Constant(index))]) => {
+        ("Gather", [x, Some(OnnxValue::Constant(index))]) => {
             let Some((image, pixels)) = of(x) else { return Ok(None) };
             let axis = position(place_of_axis(node.integer("axis").unwrap_or(0), pixels.dims.len() + 2)?)?;
             let [index] = index.integers()?[..] else { return Err("it takes several indices of an axis".to_owned()) };
@@ -64,14 +64,14 @@ pub(super) fn read<'a>(
                 return Err("pixels of different images or places are summed".to_owned());
             }
             let sums = pixels.sums.iter().zip(&others.sums).map(|(a, b)| [&a[..], b].concat()).collect();
-            (image, Pixels { sums, ..(*pixels).clone() })
+            (image, PixelSums { sums, ..(*pixels).clone() })
         }
-        ("Div", [x, Some(Value::Constant(count))]) => {
+        ("Div", [x, Some(OnnxValue::Constant(count))]) => {
             let Some((image, pixels)) = of(x) else { return Ok(None) };
             let counts = along(&pixels, count, reader)?;
             let divided = |(sum, count): (&Sum, f64)| sum.iter().map(|(pixel, own)| (*pixel, own / count)).collect();
             let sums = pixels.sums.iter().zip(counts).map(divided).collect();
-            (image, Pixels { sums, ..(*pixels).clone() })
+            (image, PixelSums { sums, ..(*pixels).clone() })
         }
         _ => return Ok(None),
     };
@@ -79,8 +79,8 @@ pub(super) fn read<'a>(
 }
 
 /// The sums that a value is, and their image, where it is such in its own order.
-fn pixels_of(reader: &Reader<'_>, view: &View) -> Option<(usize, Rc<Pixels>)> {
-    let Kind::Pixels(pixels) = reader.kind(view.node) else { return None };
+fn pixels_of(reader: &Reader<'_>, view: &ValueView) -> Option<(usize, Rc<PixelSums>)> {
+    let OperationKind::PixelSums(pixels) = reader.kind(view.node) else { return None };
     (*view == reader.view(view.node)).then(|| (reader.operations[view.node].inputs[0], Rc::clone(pixels)))
 }
 
@@ -90,8 +90,8 @@ fn position(axis: usize) -> Result<usize, String> {
 }
 
 /// A constant's value at each place.
-fn along(pixels: &Pixels, constant: &Constant<'_>, reader: &Reader<'_>) -> Result<Vec<f64>, String> {
-    let dims: Vec<Size> = pixels.dims.iter().map(|len| Size::of(*len as i64)).collect();
+fn along(pixels: &PixelSums, constant: &Constant<'_>, reader: &Reader<'_>) -> Result<Vec<f64>, String> {
+    let dims: Vec<AxisSize> = pixels.dims.iter().map(|len| AxisSize::of(*len as i64)).collect();
     if constant.dims.len() > dims.len() {
         return Err("a constant of examples or channels meets pixels".to_owned());
     }
@@ -99,14 +99,19 @@ fn along(pixels: &Pixels, constant: &Constant<'_>, reader: &Reader<'_>) -> Resul
 }
 
 /// Pixels of an image, whose rows and columns are the first axes, by their indices.
-fn taken<'a>(reader: &mut Reader<'a>, node: &FileNode<'a>, x: &View, indices: &Constant<'a>) -> Result<View, String> {
+fn taken<'a>(
+    reader: &mut Reader<'a>,
+    node: &FileNode<'a>,
+    x: &ValueView,
+    indices: &Constant<'a>,
+) -> Result<ValueView, String> {
     let misfit = || "it takes something else than the pixels of an image by constant rows and columns".to_owned();
     let shape = reader.shape(x.node).to_vec();
     let [channels, height, width] = shape[..] else { return Err(misfit()) };
     let axis = |axis: usize, size: usize| merged([Atom::new(axis, 1, size)]);
     let [rows, columns, examples, own] = &x.axes[..] else { return Err(misfit()) };
     let is_image = *rows == axis(1, height) && *columns == axis(2, width) && *own == axis(0, channels);
-    let is_batch = matches!(examples[..], [Atom { place: Place::Batch, .. }]);
+    let is_batch = matches!(examples[..], [Atom { place: ViewAxis::Batch, .. }]);
     let dims: Option<Vec<usize>> = indices.dims.iter().map(|dim| dim.usize()).collect();
     let dims = dims.and_then(|dims| Some((dims.last().copied()?, dims[..dims.len() - 1].to_vec())));
     let Some((2, dims)) = dims.filter(|_| is_image && is_batch && node.integer("batch_dims").unwrap_or(0) == 0) else {
@@ -123,13 +128,13 @@ fn taken<'a>(reader: &mut Reader<'a>, node: &FileNode<'a>, x: &View, indices: &C
     let sums = indices.floats(&reader.tensors)?.chunks_exact(2).map(pixel).collect::<Result<_, String>>()?;
     let rank = dims.len();
     let image = reader.settle(x.node)?;
-    let view = placed(reader, image, Pixels { dims, sums })?;
+    let view = placed(reader, image, PixelSums { dims, sums })?;
     let order: Vec<usize> = (2..rank + 2).chain([0, 1]).collect();
     view.transpose(&order).ok_or_else(misfit)
 }
 
 /// The value of sums of an image's pixels.
-fn placed(reader: &mut Reader<'_>, image: usize, pixels: Pixels) -> Result<View, String> {
+fn placed(reader: &mut Reader<'_>, image: usize, pixels: PixelSums) -> Result<ValueView, String> {
     let [channels, height, width] = reader.shape(image)[..] else { return Err("it is no image".to_owned()) };
     reader.take(pixels.terms() + pixels.sums.len())?;
     if pixels.terms() > MAX_SMALL {
@@ -138,9 +143,9 @@ fn placed(reader: &mut Reader<'_>, image: usize, pixels: Pixels) -> Result<View,
     let shape = [&[channels], &pixels.dims[..]].concat();
     let kind = match pixels.dims[..] {
         [rows, columns] if pixels.are_means(height, width) => {
-            Kind::Graph(Op::AdaptiveAvgPool2d { output: [rows, columns] })
+            OperationKind::Graph(Op::AdaptiveAvgPool2d { output: [rows, columns] })
         }
-        _ => Kind::Pixels(Rc::new(pixels)),
+        _ => OperationKind::PixelSums(Rc::new(pixels)),
     };
     let node = reader.push(kind, vec![image], shape, Vec::new())?;
     Ok(reader.view(node))

@@ -3,12 +3,12 @@
 use super::constant::Constant;
 use super::file::FileNode;
 use super::operands::{are_positions, integers, live, reduced, switch};
-use super::operation::{Kind, Rim};
+use super::operation::{OperationKind, Rim};
 use super::reader::Reader;
 use super::rims::{Rims, along, rims};
 use super::size::shown;
-use super::value::Value;
-use super::view::View;
+use super::value::OnnxValue;
+use super::view::ValueView;
 use crate::model::graph::{Op, Window, Window1d};
 
 /// Shape behind a window over an example of `shape`.
@@ -23,7 +23,7 @@ pub(super) fn after(shape: &[usize], channels: usize, window: &Window, ceil: boo
 }
 
 /// A pool over windows.
-pub(super) fn windows(reader: &mut Reader<'_>, node: &FileNode<'_>, x: &View) -> Result<View, String> {
+pub(super) fn windows(reader: &mut Reader<'_>, node: &FileNode<'_>, x: &ValueView) -> Result<ValueView, String> {
     let x = reader.feature_map(x)?;
     let maximum = node.op == "MaxPool";
     if switch(node, "storage_order", false) {
@@ -68,7 +68,7 @@ pub(super) fn windows(reader: &mut Reader<'_>, node: &FileNode<'_>, x: &View) ->
         (false, _) => Op::AvgPool2d { window, ceil_mode, count_include_pad },
     };
     let from = reader.settle(from)?;
-    let result = reader.push(Kind::Graph(op), vec![from], result, Vec::new())?;
+    let result = reader.push(OperationKind::Graph(op), vec![from], result, Vec::new())?;
     Ok(reader.view(result))
 }
 
@@ -110,7 +110,12 @@ fn outputs(input: &[usize], window: &Window, begin: &[usize], end: &[usize], cei
 }
 
 /// The maximum over all positions.
-pub(super) fn global_maximum(reader: &mut Reader<'_>, x: &View, axes: &[usize], keep: bool) -> Result<View, String> {
+pub(super) fn global_maximum(
+    reader: &mut Reader<'_>,
+    x: &ValueView,
+    axes: &[usize],
+    keep: bool,
+) -> Result<ValueView, String> {
     let shape = reader.shape(x.node).to_vec();
     if !are_positions(reader, x, axes) || shape.len() != 3 {
         let sizes = shown(&x.sizes());
@@ -118,7 +123,7 @@ pub(super) fn global_maximum(reader: &mut Reader<'_>, x: &View, axes: &[usize], 
     }
     let from = reader.settle(x.node)?;
     let op = Op::AdaptiveMaxPool2d { output: [1, 1] };
-    let node = reader.push(Kind::Graph(op), vec![from], vec![shape[0], 1, 1], Vec::new())?;
+    let node = reader.push(OperationKind::Graph(op), vec![from], vec![shape[0], 1, 1], Vec::new())?;
     Ok(reduced(x, node, axes, keep, 3))
 }
 
@@ -126,8 +131,8 @@ pub(super) fn global_maximum(reader: &mut Reader<'_>, x: &View, axes: &[usize], 
 pub(super) fn pad<'a>(
     reader: &mut Reader<'a>,
     node: &FileNode<'a>,
-    operands: &[Option<Value<'a>>],
-) -> Result<View, String> {
+    operands: &[Option<OnnxValue<'a>>],
+) -> Result<ValueView, String> {
     let x = reader.feature_map(live(operands)?)?;
     let shape = reader.shape(x.node).to_vec();
     let rank = x.axes.len();
@@ -149,7 +154,9 @@ pub(super) fn pad<'a>(
         return Err("it pads the batch or the channels".to_owned());
     }
     let value = match operands.get(2) {
-        Some(Some(Value::Constant(value))) => value.scalar(&reader.tensors).ok_or("its value is no single number")?,
+        Some(Some(OnnxValue::Constant(value))) => {
+            value.scalar(&reader.tensors).ok_or("its value is no single number")?
+        }
         Some(Some(_)) => return Err("its value depends on the input".to_owned()),
         _ => 0.0,
     };
@@ -166,7 +173,7 @@ pub(super) fn pad<'a>(
     });
     let shape = [vec![shape[0]], wide.collect::<Result<Vec<_>, _>>()?].concat();
     let from = reader.settle(x.node)?;
-    let node = reader.push(Kind::Padded { begin, end, rim }, vec![from], shape, Vec::new())?;
+    let node = reader.push(OperationKind::Padded { begin, end, rim }, vec![from], shape, Vec::new())?;
     Ok(reader.view(node))
 }
 
@@ -174,10 +181,12 @@ pub(super) fn pad<'a>(
 pub(super) fn blur<'a>(
     reader: &mut Reader<'a>,
     node: &FileNode<'a>,
-    x: &View,
+    x: &ValueView,
     kernels: &Constant<'a>,
-) -> Result<Option<View>, String> {
-    let Kind::Padded { begin, end, rim: Rim::Reflected } = reader.kind(x.node).clone() else { return Ok(None) };
+) -> Result<Option<ValueView>, String> {
+    let OperationKind::Padded { begin, end, rim: Rim::Reflected } = reader.kind(x.node).clone() else {
+        return Ok(None);
+    };
     let misfit = || "the rim that a Pad reflects around its operand is only read before a binomial filter".to_owned();
     let from = reader.operations[x.node].inputs[0];
     let shape = reader.shape(from).to_vec();
@@ -202,6 +211,6 @@ pub(super) fn blur<'a>(
     }
     let window = Window::square(kernel, stride, padding);
     let shape = after(&shape, channels, &window, false)?;
-    let node = reader.push(Kind::Graph(op), vec![from], shape, Vec::new())?;
+    let node = reader.push(OperationKind::Graph(op), vec![from], shape, Vec::new())?;
     Ok(Some(reader.view(node)))
 }

@@ -3,20 +3,20 @@
 use super::constant::Constant;
 use super::file::FileNode;
 use super::operands::{live, switch, vector, weight};
-use super::operation::{Kind, Operation, Rim};
+use super::operation::{OperationKind, PlacedOperation, Rim};
 use super::reader::Reader;
 use super::rims::{along, rims};
 use super::size::shown;
-use super::value::Value;
-use super::view::{Atom, View, merged};
+use super::value::OnnxValue;
+use super::view::{Atom, ValueView, merged};
 use super::{pools, tokens};
 use crate::model::graph::{Op, Window, Window1d};
 
 pub(super) fn gemm<'a>(
     reader: &mut Reader<'a>,
     node: &FileNode<'a>,
-    operands: &[Option<Value<'a>>],
-) -> Result<View, String> {
+    operands: &[Option<OnnxValue<'a>>],
+) -> Result<ValueView, String> {
     let x = live(operands)?;
     let matrix = weight(operands, 1)?.ok_or("it has no matrix")?;
     let one = |name: &str| node.float(name).is_none_or(|factor| factor.to_bits() == 1.0_f64.to_bits());
@@ -42,7 +42,7 @@ pub(super) fn gemm<'a>(
 }
 
 /// A product with a matrix, (out x in), of the last axis of a value.
-pub(super) fn linear<'a>(reader: &mut Reader<'a>, x: &View, matrix: Constant<'a>) -> Result<View, String> {
+pub(super) fn linear<'a>(reader: &mut Reader<'a>, x: &ValueView, matrix: Constant<'a>) -> Result<ValueView, String> {
     let [Some(outputs), Some(inputs)] = [0, 1].map(|axis: usize| matrix.dims.get(axis).and_then(|dim| dim.usize()))
     else {
         return Err(format!("expected a matrix, got {}", shown(&matrix.dims)));
@@ -63,12 +63,12 @@ pub(super) fn linear<'a>(reader: &mut Reader<'a>, x: &View, matrix: Constant<'a>
         return Err(format!("a matrix for {inputs} channels meets {}", reader.shape(x.node)[0]));
     }
     let shape = [&[outputs], &reader.shape(x.node)[1..]].concat();
-    let result = if let Kind::Mixed { .. } = reader.kind(x.node) {
+    let result = if let OperationKind::Mixed { .. } = reader.kind(x.node) {
         tokens::attention(reader, x.node, matrix, outputs)?
     } else {
         let from = reader.settle(x.node)?;
         let op = Op::Linear { in_features: inputs, out_features: outputs, bias: false };
-        reader.push(Kind::Graph(op), vec![from], shape, vec![matrix])?
+        reader.push(OperationKind::Graph(op), vec![from], shape, vec![matrix])?
     };
     let mut view = x.onto(result);
     view.axes[last] = merged([Atom::new(0, 1, outputs)]);
@@ -76,9 +76,13 @@ pub(super) fn linear<'a>(reader: &mut Reader<'a>, x: &View, matrix: Constant<'a>
 }
 
 /// The same product or convolution with a bias, where the value is one without; none where it is not.
-pub(super) fn with_bias<'a>(reader: &mut Reader<'a>, x: &View, bias: Constant<'a>) -> Result<Option<View>, String> {
-    let Operation { kind, inputs, shape, weights, parts, .. } = reader.operations[x.node].clone();
-    let Kind::Graph(mut op) = kind else { return Ok(None) };
+pub(super) fn with_bias<'a>(
+    reader: &mut Reader<'a>,
+    x: &ValueView,
+    bias: Constant<'a>,
+) -> Result<Option<ValueView>, String> {
+    let PlacedOperation { kind, inputs, shape, weights, parts, .. } = reader.operations[x.node].clone();
+    let OperationKind::Graph(mut op) = kind else { return Ok(None) };
     match &mut op {
         Op::Linear { bias, .. } | Op::Conv1d { bias, .. } | Op::Conv2d { bias, .. } if !*bias => *bias = true,
         Op::Attention { output_bias, .. } if !*output_bias => *output_bias = true,
@@ -87,7 +91,7 @@ pub(super) fn with_bias<'a>(reader: &mut Reader<'a>, x: &View, bias: Constant<'a
     if !x.is_whole(&shape) {
         return Ok(None);
     }
-    let node = reader.push(Kind::Graph(op), inputs, shape, [weights, vec![bias]].concat())?;
+    let node = reader.push(OperationKind::Graph(op), inputs, shape, [weights, vec![bias]].concat())?;
     reader.operations[node].parts = parts;
     // Where the weights came in says more of the module.
     reader.operations[node].origin = reader.operations[x.node].origin;
@@ -97,8 +101,8 @@ pub(super) fn with_bias<'a>(reader: &mut Reader<'a>, x: &View, bias: Constant<'a
 pub(super) fn convolution<'a>(
     reader: &mut Reader<'a>,
     node: &FileNode<'a>,
-    operands: &[Option<Value<'a>>],
-) -> Result<View, String> {
+    operands: &[Option<OnnxValue<'a>>],
+) -> Result<ValueView, String> {
     let x = reader.feature_map(live(operands)?)?;
     let kernels = weight(operands, 1)?.ok_or("it has no kernels")?.clone();
     let sizes: Option<Vec<usize>> = kernels.dims.iter().map(|dim| dim.usize()).collect();
@@ -132,7 +136,7 @@ pub(super) fn convolution<'a>(
     let window = op.convolution().ok_or("it is no convolution")?.window;
     let shape = pools::after(reader.shape(from), out_channels, &window, false)?;
     let from = reader.settle(from)?;
-    let result = reader.push(Kind::Graph(op), vec![from], shape, vec![kernels])?;
+    let result = reader.push(OperationKind::Graph(op), vec![from], shape, vec![kernels])?;
     let view = reader.view(result);
     match weight(operands, 2)? {
         None => Ok(view),

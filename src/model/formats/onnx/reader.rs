@@ -6,10 +6,10 @@ use super::constant::Constant;
 use super::error::OnnxError;
 use super::file::{File, FileNode};
 use super::file_tensor::FileTensor;
-use super::operation::{Kind, Operation};
-use super::size::Size;
-use super::value::Value;
-use super::view::View;
+use super::operation::{OperationKind, PlacedOperation};
+use super::size::AxisSize;
+use super::value::OnnxValue;
+use super::view::ValueView;
 use crate::model::graph::{MAX_ELEMENTS, MAX_NODES};
 
 /// Operations on one value among which an equal one is looked for.
@@ -20,16 +20,16 @@ pub(super) struct Reader<'a> {
     pub(super) file: &'a File<'a>,
     /// All tensors of the file, those of nodes behind the others.
     pub(super) tensors: Vec<&'a FileTensor<'a>>,
-    pub(super) values: BTreeMap<&'a str, Value<'a>>,
+    pub(super) values: BTreeMap<&'a str, OnnxValue<'a>>,
     /// How many nodes read each value.
     pub(super) uses: BTreeMap<&'a str, usize>,
-    pub(super) operations: Vec<Operation<'a>>,
+    pub(super) operations: Vec<PlacedOperation<'a>>,
     /// What has been recognised in functions.
     pub(super) settled: BTreeMap<usize, usize>,
     /// The last operations that read each operation.
     pub(super) readers: BTreeMap<usize, Vec<usize>>,
     /// Number of examples, where the file fixes it.
-    pub(super) batch: Size,
+    pub(super) batch: AxisSize,
     /// The node that is being read.
     pub(super) origin: usize,
     /// Elements that constants may still be computed of.
@@ -40,7 +40,7 @@ impl<'a> Reader<'a> {
     /// Adds an operation; one that is there already is not added again.
     pub(super) fn push(
         &mut self,
-        kind: Kind,
+        kind: OperationKind,
         inputs: Vec<usize>,
         shape: Vec<usize>,
         weights: Vec<Constant<'a>>,
@@ -55,7 +55,7 @@ impl<'a> Reader<'a> {
         }
         let first = inputs.first().copied();
         let others = first.and_then(|first| self.readers.get(&first)).into_iter().flatten().copied();
-        let same = |other: &Operation<'_>| {
+        let same = |other: &PlacedOperation<'_>| {
             let pairs = || other.weights.iter().zip(&weights);
             other.kind == kind
                 && other.inputs == inputs
@@ -69,20 +69,20 @@ impl<'a> Reader<'a> {
         if let Some(first) = first {
             self.readers.entry(first).or_default().push(new);
         }
-        self.operations.push(Operation { kind, inputs, shape, weights, parts: Vec::new(), origin: self.origin });
+        self.operations.push(PlacedOperation { kind, inputs, shape, weights, parts: Vec::new(), origin: self.origin });
         Ok(new)
     }
 
     /// All of an operation's output, as ONNX orders it.
-    pub(super) fn view(&self, node: usize) -> View {
-        View::of(node, &self.operations[node].shape, self.batch)
+    pub(super) fn view(&self, node: usize) -> ValueView {
+        ValueView::of(node, &self.operations[node].shape, self.batch)
     }
 
     pub(super) fn shape(&self, node: usize) -> &[usize] {
         &self.operations[node].shape
     }
 
-    pub(super) fn kind(&self, node: usize) -> &Kind {
+    pub(super) fn kind(&self, node: usize) -> &OperationKind {
         &self.operations[node].kind
     }
 }

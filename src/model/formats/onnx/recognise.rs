@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::file::FileNode;
-use super::functions::Function;
-use super::operation::{Kind, Operation};
+use super::functions::ScalarFunction;
+use super::operation::{OperationKind, PlacedOperation};
 use super::reader::Reader;
-use super::size::Size;
-use super::view::View;
+use super::size::AxisSize;
+use super::view::ValueView;
 use crate::model::graph::{Approximate, Op, Window, Window1d};
 
 /// Most operators of one function.
@@ -35,7 +35,7 @@ enum Recognised {
 fn recognised(function: impl Fn(f64) -> f64, more: &[f64]) -> Option<Recognised> {
     let samples = [&SAMPLES, more].concat();
     let values: Vec<f64> = samples.iter().map(|x| function(*x)).collect();
-    let is = |other: Function| {
+    let is = |other: ScalarFunction| {
         samples.iter().zip(&values).all(|(x, value)| {
             let expected = other.at(*x, 0.0, 0.0);
             (value - expected).abs() <= TOLERANCE * expected.abs().max(1.0)
@@ -45,20 +45,20 @@ fn recognised(function: impl Fn(f64) -> f64, more: &[f64]) -> Option<Recognised>
     let rounded = |value: f64| (value * 1e7).round() / 1e7;
     let (slope, limit) = (rounded(function(-1.0) / -1.0), rounded(-function(-60.0)));
     let known = [
-        (Function::Plus(0.0), Recognised::Identity),
-        (Function::Relu, Recognised::Activation(Op::Relu)),
-        (Function::Clip(0.0, 6.0), Recognised::Activation(Op::Relu6)),
-        (Function::Sigmoid, Recognised::Activation(Op::Sigmoid)),
-        (Function::Tanh, Recognised::Activation(Op::Tanh)),
-        (Function::Softplus, Recognised::Activation(Op::Softplus)),
-        (Function::Mish, Recognised::Activation(Op::Mish)),
-        (Function::HardSwish, Recognised::Activation(Op::Hardswish)),
-        (Function::HardSigmoid(1.0 / 6.0, 0.5), Recognised::Activation(Op::Hardsigmoid)),
-        (Function::Gelu(Approximate::None), Recognised::Activation(Op::Gelu { approximate: Approximate::None })),
-        (Function::Gelu(Approximate::Tanh), Recognised::Activation(Op::Gelu { approximate: Approximate::Tanh })),
-        (Function::Selu(1.673_263_242_354_377_2, 1.050_700_987_355_480_5), Recognised::Activation(Op::Selu)),
-        (Function::LeakyRelu(slope), Recognised::Activation(Op::LeakyRelu { negative_slope: slope })),
-        (Function::Elu(limit), Recognised::Activation(Op::Elu { alpha: limit })),
+        (ScalarFunction::Plus(0.0), Recognised::Identity),
+        (ScalarFunction::Relu, Recognised::Activation(Op::Relu)),
+        (ScalarFunction::Clip(0.0, 6.0), Recognised::Activation(Op::Relu6)),
+        (ScalarFunction::Sigmoid, Recognised::Activation(Op::Sigmoid)),
+        (ScalarFunction::Tanh, Recognised::Activation(Op::Tanh)),
+        (ScalarFunction::Softplus, Recognised::Activation(Op::Softplus)),
+        (ScalarFunction::Mish, Recognised::Activation(Op::Mish)),
+        (ScalarFunction::HardSwish, Recognised::Activation(Op::Hardswish)),
+        (ScalarFunction::HardSigmoid(1.0 / 6.0, 0.5), Recognised::Activation(Op::Hardsigmoid)),
+        (ScalarFunction::Gelu(Approximate::None), Recognised::Activation(Op::Gelu { approximate: Approximate::None })),
+        (ScalarFunction::Gelu(Approximate::Tanh), Recognised::Activation(Op::Gelu { approximate: Approximate::Tanh })),
+        (ScalarFunction::Selu(1.673_263_242_354_377_2, 1.050_700_987_355_480_5), Recognised::Activation(Op::Selu)),
+        (ScalarFunction::LeakyRelu(slope), Recognised::Activation(Op::LeakyRelu { negative_slope: slope })),
+        (ScalarFunction::Elu(limit), Recognised::Activation(Op::Elu { alpha: limit })),
     ];
     if let Some((_, op)) = known.into_iter().find(|(other, _)| is(*other)) {
         return Some(op);
@@ -79,9 +79,9 @@ struct Cone {
 
 impl Reader<'_> {
     /// Adds a function of one value.
-    pub(super) fn function(&mut self, function: Function, x: &View) -> Result<View, String> {
+    pub(super) fn function(&mut self, function: ScalarFunction, x: &ValueView) -> Result<ValueView, String> {
         let shape = self.shape(x.node).to_vec();
-        let node = self.push(Kind::Function(function), vec![x.node], shape, Vec::new())?;
+        let node = self.push(OperationKind::ScalarFunction(function), vec![x.node], shape, Vec::new())?;
         Ok(x.onto(node))
     }
 
@@ -89,7 +89,8 @@ impl Reader<'_> {
     fn cone(&self, node: usize) -> Option<Cone> {
         let (mut parts, mut leaves, mut open) = (Vec::new(), Vec::new(), vec![node]);
         while let Some(next) = open.pop() {
-            let is_part = matches!(self.kind(next), Kind::Function(_)) && !self.settled.contains_key(&next);
+            let is_part =
+                matches!(self.kind(next), OperationKind::ScalarFunction(_)) && !self.settled.contains_key(&next);
             let list = if is_part { &mut parts } else { &mut leaves };
             if list.contains(&next) {
                 continue;
@@ -110,7 +111,7 @@ impl Reader<'_> {
     fn value(&self, parts: &[usize], node: usize, base: usize, x: f64) -> Option<f64> {
         let mut values = BTreeMap::from([(base, x)]);
         for part in parts.iter().filter(|part| **part > base) {
-            let Kind::Function(function) = self.kind(*part) else { continue };
+            let OperationKind::ScalarFunction(function) = self.kind(*part) else { continue };
             let operands: Option<Vec<f64>> =
                 self.operations[*part].inputs.iter().map(|input| values.get(input).copied()).collect();
             if let Some(operands) = operands {
@@ -150,8 +151,8 @@ impl Reader<'_> {
 
     fn settle_below(&mut self, node: usize, depth: usize) -> Result<usize, String> {
         let function = match *self.kind(node) {
-            Kind::Function(function) => function,
-            Kind::Affine => return self.settled_affine(node),
+            OperationKind::ScalarFunction(function) => function,
+            OperationKind::Affine => return self.settled_affine(node),
             _ => return Ok(node),
         };
         if let Some(known) = self.settled.get(&node) {
@@ -162,8 +163,8 @@ impl Reader<'_> {
         }
         let settled = match (self.recognise(node, depth)?, function) {
             (Some(settled), _) => settled,
-            (None, Function::Add) => self.settled_pair(node, Op::Add, depth)?,
-            (None, Function::Mul) => self.settled_pair(node, Op::Multiply, depth)?,
+            (None, ScalarFunction::Add) => self.settled_pair(node, Op::Add, depth)?,
+            (None, ScalarFunction::Mul) => self.settled_pair(node, Op::Multiply, depth)?,
             (None, _) => {
                 let FileNode { name, op, .. } = &self.file.nodes[self.operations[node].origin];
                 return Err(format!("what the functions up to `{name}` ({op}) compute is no activation that is known"));
@@ -184,7 +185,7 @@ impl Reader<'_> {
     /// A factor and a summand for each channel as an operation of the graph: a convolution of each channel by itself, without
     /// neighbours.
     fn settled_affine(&mut self, node: usize) -> Result<usize, String> {
-        let Operation { inputs, shape, weights, .. } = self.operations[node].clone();
+        let PlacedOperation { inputs, shape, weights, .. } = self.operations[node].clone();
         let channels = shape[0];
         let group_width = (channels > 1).then_some(1);
         let (in_channels, out_channels, bias) = (channels, channels, true);
@@ -200,8 +201,9 @@ impl Reader<'_> {
                 );
             }
         };
-        let kernels = weights[0].reshape(&[vec![Size::of(channels as i64)], vec![Size::ONE; shape.len()]].concat())?;
-        let new = self.push(Kind::Graph(op), inputs, shape, vec![kernels, weights[1].clone()])?;
+        let kernels =
+            weights[0].reshape(&[vec![AxisSize::of(channels as i64)], vec![AxisSize::ONE; shape.len()]].concat())?;
+        let new = self.push(OperationKind::Graph(op), inputs, shape, vec![kernels, weights[1].clone()])?;
         self.operations[new].origin = self.operations[node].origin;
         Ok(new)
     }
@@ -209,7 +211,7 @@ impl Reader<'_> {
     /// Adds an operation of the graph in the place of `node`.
     fn push_like(&mut self, node: usize, op: Op, inputs: Vec<usize>) -> Result<usize, String> {
         let shape = self.shape(node).to_vec();
-        let new = self.push(Kind::Graph(op), inputs, shape, Vec::new())?;
+        let new = self.push(OperationKind::Graph(op), inputs, shape, Vec::new())?;
         self.operations[new].origin = self.operations[node].origin;
         Ok(new)
     }
@@ -217,8 +219,8 @@ impl Reader<'_> {
     /// Values around the bounds of a function that has some: where it may bend.
     fn bounds(&self, node: usize) -> Vec<f64> {
         let bounds = match self.kind(node) {
-            Kind::Function(Function::Clip(low, high)) => vec![*low, *high],
-            Kind::Function(Function::Above(bound) | Function::Below(bound)) => vec![*bound],
+            OperationKind::ScalarFunction(ScalarFunction::Clip(low, high)) => vec![*low, *high],
+            OperationKind::ScalarFunction(ScalarFunction::Above(bound) | ScalarFunction::Below(bound)) => vec![*bound],
             _ => Vec::new(),
         };
         let around = |bound: f64| [0.9, 1.0, 1.1, 2.0].into_iter().flat_map(move |part| [part * bound, -part * bound]);

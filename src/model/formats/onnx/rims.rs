@@ -1,9 +1,9 @@
 //! Sizes of windows and the rims around what they slide over.
 
 use super::file::FileNode;
-use super::operation::{Kind, Rim};
+use super::operation::{OperationKind, Rim};
 use super::reader::Reader;
-use super::view::View;
+use super::view::ValueView;
 
 /// The sizes of a window's attribute along each of `axes` axes.
 pub(super) fn along<const N: usize>(node: &FileNode<'_>, name: &str, default: usize) -> Result<[usize; N], String> {
@@ -31,7 +31,7 @@ impl Rims {
 }
 
 /// The rims that an operator reads; a Pad's must be of the kind `accepted`.
-pub(super) fn rims(reader: &Reader<'_>, node: &FileNode<'_>, x: &View, accepted: Rim) -> Result<Rims, String> {
+pub(super) fn rims(reader: &Reader<'_>, node: &FileNode<'_>, x: &ValueView, accepted: Rim) -> Result<Rims, String> {
     let axes = reader.shape(x.node).len() - 1;
     let pads = match node.text("auto_pad") {
         Some("VALID") => &[],
@@ -45,10 +45,12 @@ pub(super) fn rims(reader: &Reader<'_>, node: &FileNode<'_>, x: &View, accepted:
         _ => return Err("its pads are negative or not two for each axis".to_owned()),
     };
     match reader.kind(x.node) {
-        Kind::Padded { begin, end, rim } if *rim == accepted => {
+        OperationKind::Padded { begin, end, rim } if *rim == accepted => {
             Ok(Rims { from: reader.operations[x.node].inputs[0], outer: [begin.clone(), end.clone()], own })
         }
-        Kind::Padded { .. } => Err("the rim that a Pad has put around its operand is not read here".to_owned()),
+        OperationKind::Padded { .. } => {
+            Err("the rim that a Pad has put around its operand is not read here".to_owned())
+        }
         _ => Ok(Rims { from: x.node, outer: [vec![0; axes], vec![0; axes]], own }),
     }
 }

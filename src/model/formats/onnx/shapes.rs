@@ -5,13 +5,13 @@ use super::file::FileNode;
 use super::file_tensor::FileTensor;
 use super::folding::{reshaped, sliced};
 use super::operands::{integers, switch};
-use super::size::{Size, shown};
+use super::size::{AxisSize, shown};
 use super::splits::{parts, slices, squeeze};
-use super::value::Value;
-use super::view::View;
+use super::value::OnnxValue;
+use super::view::ValueView;
 
 /// The shape of a value, or a part of it.
-pub(super) fn shape_of<'a>(node: &FileNode<'_>, name: &'a str, sizes: &[Size]) -> Result<Constant<'a>, String> {
+pub(super) fn shape_of<'a>(node: &FileNode<'_>, name: &'a str, sizes: &[AxisSize]) -> Result<Constant<'a>, String> {
     let end = node.integer("end").unwrap_or(i64::MAX);
     let places = sliced(node.integer("start").unwrap_or(0), end, 1, sizes.len())?;
     Constant::list(name, places.into_iter().map(|place| sizes[place]).collect())
@@ -32,8 +32,8 @@ pub(super) fn of_constants<'a>(
     operands: &[&Constant<'a>],
     tensors: &[&FileTensor<'_>],
 ) -> Result<Vec<Constant<'a>>, String> {
-    let values: Vec<Option<Value<'_>>> =
-        operands.iter().map(|constant| Some(Value::Constant((*constant).clone()))).collect();
+    let values: Vec<Option<OnnxValue<'_>>> =
+        operands.iter().map(|constant| Some(OnnxValue::Constant((*constant).clone()))).collect();
     let list = |attribute: &str| integers(node, attribute, &values, 1);
     let Some(x) = operands.first() else { return Err(unknown(node)) };
     let result = match node.op {
@@ -54,7 +54,7 @@ pub(super) fn of_constants<'a>(
         "Flatten" => {
             let axis = x.axis(node.integer("axis").unwrap_or(1), 1)?;
             let (head, tail) = x.dims.split_at(axis);
-            let product = |sizes: &[Size]| Size::product(sizes.iter().copied()).ok_or("its size overflows");
+            let product = |sizes: &[AxisSize]| AxisSize::product(sizes.iter().copied()).ok_or("its size overflows");
             x.reshape(&[product(head)?, product(tail)?])
         }
         "Slice" => {
@@ -89,8 +89,11 @@ fn unknown(node: &FileNode<'_>) -> String {
 }
 
 /// The outputs of an operator that rearranges a value; none where it is none of these.
-pub(super) fn of_view<'a>(node: &FileNode<'a>, operands: &[Option<Value<'a>>]) -> Result<Option<Vec<View>>, String> {
-    let Some(Some(Value::Live(x))) = operands.first() else { return Ok(None) };
+pub(super) fn of_view<'a>(
+    node: &FileNode<'a>,
+    operands: &[Option<OnnxValue<'a>>],
+) -> Result<Option<Vec<ValueView>>, String> {
+    let Some(Some(OnnxValue::Live(x))) = operands.first() else { return Ok(None) };
     let rank = x.axes.len();
     let misfit = || format!("the value {} is taken apart in a way that is not read", shown(&x.sizes()));
     let view = match node.op {
@@ -104,7 +107,7 @@ pub(super) fn of_view<'a>(node: &FileNode<'a>, operands: &[Option<Value<'a>>]) -
         }
         "Dropout" => {
             let training = operands.get(2).and_then(Option::as_ref);
-            if let Some(Value::Constant(training)) = training
+            if let Some(OnnxValue::Constant(training)) = training
                 && training.integers()? == [0]
             {
                 x.clone()
@@ -116,7 +119,7 @@ pub(super) fn of_view<'a>(node: &FileNode<'a>, operands: &[Option<Value<'a>>]) -
         }
         "Transpose" => x.transpose(&permutation(node, rank)?).ok_or_else(misfit)?,
         "Reshape" => {
-            let Some(Some(Value::Constant(wanted))) = operands.get(1) else {
+            let Some(Some(OnnxValue::Constant(wanted))) = operands.get(1) else {
                 return Err("its shape depends on the input".to_owned());
             };
             let sizes = reshaped(&x.sizes(), &wanted.sizes()?, switch(node, "allowzero", false))?;
@@ -125,7 +128,7 @@ pub(super) fn of_view<'a>(node: &FileNode<'a>, operands: &[Option<Value<'a>>]) -
         "Flatten" => {
             let axis = place_of_axis(node.integer("axis").unwrap_or(1), rank + 1)?;
             let sizes = x.sizes();
-            let product = |sizes: &[Size]| Size::product(sizes.iter().copied()).ok_or("its size overflows");
+            let product = |sizes: &[AxisSize]| AxisSize::product(sizes.iter().copied()).ok_or("its size overflows");
             reshape(x, &[product(&sizes[..axis])?, product(&sizes[axis..])?])?
         }
         "Unsqueeze" => {
@@ -144,12 +147,16 @@ pub(super) fn of_view<'a>(node: &FileNode<'a>, operands: &[Option<Value<'a>>]) -
         }
         "Squeeze" => squeeze(x, integers(node, "axes", operands, 1)?)?,
         "Expand" => {
-            let Some(Some(Value::Constant(wanted))) = operands.get(1) else {
+            let Some(Some(OnnxValue::Constant(wanted))) = operands.get(1) else {
                 return Err("its shape depends on the input".to_owned());
             };
             let (own, wanted) = (x.sizes(), wanted.sizes()?);
             let same = wanted.len() <= own.len()
-                && wanted.iter().rev().zip(own.iter().rev()).all(|(wanted, own)| *wanted == Size::ONE || wanted == own);
+                && wanted
+                    .iter()
+                    .rev()
+                    .zip(own.iter().rev())
+                    .all(|(wanted, own)| *wanted == AxisSize::ONE || wanted == own);
             if !same {
                 return Err(format!("it repeats a value of {} to {}", shown(&own), shown(&wanted)));
             }
@@ -188,7 +195,7 @@ pub(super) fn of_view<'a>(node: &FileNode<'a>, operands: &[Option<Value<'a>>]) -
 }
 
 /// The value with other axes.
-fn reshape(x: &View, sizes: &[Size]) -> Result<View, String> {
+fn reshape(x: &ValueView, sizes: &[AxisSize]) -> Result<ValueView, String> {
     let own = x.sizes();
     if sizes.len() > MAX_AXES {
         return Err(format!("more than {MAX_AXES} axes are not read"));
@@ -197,9 +204,9 @@ fn reshape(x: &View, sizes: &[Size]) -> Result<View, String> {
 }
 
 /// One index of an axis.
-fn gather(node: &FileNode<'_>, x: &View, operands: &[Option<Value<'_>>]) -> Result<View, String> {
+fn gather(node: &FileNode<'_>, x: &ValueView, operands: &[Option<OnnxValue<'_>>]) -> Result<ValueView, String> {
     let axis = place_of_axis(node.integer("axis").unwrap_or(0), x.axes.len())?;
-    let Some(Some(Value::Constant(at))) = operands.get(1) else {
+    let Some(Some(OnnxValue::Constant(at))) = operands.get(1) else {
         return Err("its indices depend on the input".to_owned());
     };
     // What PyTorch's `as_strided` becomes, where it changes nothing but the axes.

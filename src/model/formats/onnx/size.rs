@@ -4,13 +4,13 @@ use std::fmt;
 
 /// A whole number, or that many times the number of examples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Size {
+pub(super) struct AxisSize {
     pub(super) factor: i64,
     /// Whether it is a multiple of the number of examples, which is open.
     pub(super) batch: bool,
 }
 
-impl Size {
+impl AxisSize {
     pub(super) const ONE: Self = Self::of(1);
     /// The number of examples.
     pub(super) const BATCH: Self = Self { factor: 1, batch: true };
@@ -45,7 +45,7 @@ impl Size {
     }
 }
 
-impl fmt::Display for Size {
+impl fmt::Display for AxisSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.batch, self.factor) {
             (false, factor) => write!(f, "{factor}"),
@@ -56,7 +56,7 @@ impl fmt::Display for Size {
 }
 
 /// Sizes in words.
-pub(super) fn shown(sizes: &[Size]) -> String {
+pub(super) fn shown(sizes: &[AxisSize]) -> String {
     let sizes: Vec<String> = sizes.iter().map(ToString::to_string).collect();
     format!("[{}]", sizes.join(", "))
 }

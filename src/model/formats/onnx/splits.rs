@@ -3,9 +3,9 @@
 use super::constant::place_of_axis;
 use super::file::FileNode;
 use super::operands::{integers, switch};
-use super::size::{Size, shown};
-use super::value::Value;
-use super::view::View;
+use super::size::{AxisSize, shown};
+use super::value::OnnxValue;
+use super::view::ValueView;
 
 /// Most parts that a value is split into.
 const MAX_PARTS: usize = 1 << 10;
@@ -13,7 +13,7 @@ const MAX_PARTS: usize = 1 << 10;
 /// Begins, ends and steps of a Slice, by axis.
 pub(super) fn slices(
     node: &FileNode<'_>,
-    operands: &[Option<Value<'_>>],
+    operands: &[Option<OnnxValue<'_>>],
     rank: usize,
 ) -> Result<Vec<(usize, i64, i64, i64)>, String> {
     let list = |name: &str, index: usize| integers(node, name, operands, index);
@@ -29,7 +29,11 @@ pub(super) fn slices(
 }
 
 /// Sizes of the parts of a Split.
-pub(super) fn parts(node: &FileNode<'_>, operands: &[Option<Value<'_>>], size: usize) -> Result<Vec<usize>, String> {
+pub(super) fn parts(
+    node: &FileNode<'_>,
+    operands: &[Option<OnnxValue<'_>>],
+    size: usize,
+) -> Result<Vec<usize>, String> {
     let count = node.outputs.len().max(1);
     let sizes: Option<Vec<usize>> = if let Some(sizes) = integers(node, "split", operands, 1)? {
         sizes.iter().map(|size| usize::try_from(*size).ok()).collect()
@@ -44,10 +48,13 @@ pub(super) fn parts(node: &FileNode<'_>, operands: &[Option<Value<'_>>], size: u
 }
 
 /// The parts that a `SplitToSequence` makes.
-pub(super) fn parts_of<'a>(node: &FileNode<'a>, operands: &[Option<Value<'a>>]) -> Result<Vec<Value<'a>>, String> {
+pub(super) fn parts_of<'a>(
+    node: &FileNode<'a>,
+    operands: &[Option<OnnxValue<'a>>],
+) -> Result<Vec<OnnxValue<'a>>, String> {
     let sizes = match operands.first() {
-        Some(Some(Value::Live(view))) => view.sizes(),
-        Some(Some(Value::Constant(constant))) => constant.dims.clone(),
+        Some(Some(OnnxValue::Live(view))) => view.sizes(),
+        Some(Some(OnnxValue::Constant(constant))) => constant.dims.clone(),
         _ => return Err("it has nothing to split".to_owned()),
     };
     let axis = place_of_axis(node.integer("axis").unwrap_or(0), sizes.len())?;
@@ -57,7 +64,7 @@ pub(super) fn parts_of<'a>(node: &FileNode<'a>, operands: &[Option<Value<'a>>]) 
     let each = match (split.as_deref(), operands.get(1)) {
         (None, _) if size > MAX_PARTS => return Err(too_many()),
         (None, _) => vec![1; size],
-        (Some([one]), Some(Some(Value::Constant(own)))) if own.dims.is_empty() => {
+        (Some([one]), Some(Some(OnnxValue::Constant(own)))) if own.dims.is_empty() => {
             let one = usize::try_from(*one).ok().filter(|one| *one > 0).ok_or("a part is empty")?;
             if size.div_ceil(one) > MAX_PARTS {
                 return Err(too_many());
@@ -79,13 +86,13 @@ pub(super) fn parts_of<'a>(node: &FileNode<'a>, operands: &[Option<Value<'a>>]) 
         let end = begin + size;
         let outside = || "its parts do not make the axis".to_owned();
         parts.push(match &operands[0] {
-            Some(Value::Live(view)) => {
+            Some(OnnxValue::Live(view)) => {
                 let part = view.slice(axis, begin, end).ok_or_else(outside)?;
-                Value::Live(if drop_axis { squeeze(&part, Some(vec![axis as i64]))? } else { part })
+                OnnxValue::Live(if drop_axis { squeeze(&part, Some(vec![axis as i64]))? } else { part })
             }
-            Some(Value::Constant(constant)) => {
+            Some(OnnxValue::Constant(constant)) => {
                 let part = constant.slice(axis, begin, size).ok_or_else(outside)?;
-                Value::Constant(if drop_axis { part.squeeze(Some(&[axis as i64]))? } else { part })
+                OnnxValue::Constant(if drop_axis { part.squeeze(Some(&[axis as i64]))? } else { part })
             }
             _ => return Err(outside()),
         });
@@ -95,11 +102,11 @@ pub(super) fn parts_of<'a>(node: &FileNode<'a>, operands: &[Option<Value<'a>>]) 
 }
 
 /// A value without axes of size 1; none named are all of them.
-pub(super) fn squeeze(x: &View, axes: Option<Vec<i64>>) -> Result<View, String> {
+pub(super) fn squeeze(x: &ValueView, axes: Option<Vec<i64>>) -> Result<ValueView, String> {
     let rank = x.axes.len();
     let gone = match axes {
         Some(axes) => axes.iter().map(|axis| place_of_axis(*axis, rank)).collect::<Result<Vec<_>, _>>()?,
-        None => (0..rank).filter(|axis| x.size(*axis) == Size::ONE).collect(),
+        None => (0..rank).filter(|axis| x.size(*axis) == AxisSize::ONE).collect(),
     };
     if let Some(axis) = gone.iter().find(|axis| !x.axes[**axis].is_empty()) {
         return Err(format!(
@@ -108,5 +115,5 @@ pub(super) fn squeeze(x: &View, axes: Option<Vec<i64>>) -> Result<View, String> 
         ));
     }
     let kept = x.axes.iter().enumerate().filter(|(axis, _)| !gone.contains(axis)).map(|(_, atoms)| atoms.clone());
-    Ok(View { axes: kept.collect(), ..x.clone() })
+    Ok(ValueView { axes: kept.collect(), ..x.clone() })
 }

@@ -8,12 +8,12 @@ pub(super) type Sum = Vec<(usize, f64)>;
 
 /// Sums of an image's pixels, the same for each channel, by their places along `dims`.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Pixels {
+pub(super) struct PixelSums {
     pub(super) dims: Vec<usize>,
     pub(super) sums: Vec<Sum>,
 }
 
-impl Pixels {
+impl PixelSums {
     /// The sums at other places: each of `dims` is as many of these as `from` lists for it.
     fn regrouped(&self, dims: Vec<usize>, from: impl Fn(&[usize]) -> Vec<usize>, factor: f64) -> Self {
         let count = dims.iter().product();
@@ -64,11 +64,11 @@ fn number(coordinates: &[usize], dims: &[usize]) -> usize {
 
 /// The sums without some axes: over the places of each that `range` says.
 pub(super) fn reduced(
-    pixels: &Pixels,
+    pixels: &PixelSums,
     axes: &[usize],
     range: impl Fn(usize) -> std::ops::Range<usize>,
     factor: f64,
-) -> Pixels {
+) -> PixelSums {
     let kept: Vec<usize> = (0..pixels.dims.len()).filter(|axis| !axes.contains(axis)).collect();
     let dims = kept.iter().map(|axis| pixels.dims[*axis]).collect();
     let from = |place: &[usize]| {
@@ -93,13 +93,13 @@ mod tests {
     use super::*;
 
     /// Pixels of a 3 x 3 image in four overlapping parts of 2 x 2, (rows, of a part, columns, of a part).
-    fn parts() -> Pixels {
+    fn parts() -> PixelSums {
         let dims = vec![2; 4];
         let pixel = |place: usize| {
             let [row, down, column, right] = coordinates(place, &dims)[..] else { return Vec::new() };
             vec![((row + down) * 3 + column + right, 1.0)]
         };
-        Pixels { sums: (0..16).map(pixel).collect(), dims: dims.clone() }
+        PixelSums { sums: (0..16).map(pixel).collect(), dims: dims.clone() }
     }
 
     #[test]
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn one_pixel_may_be_the_mean_of_many_places() {
-        let pixels = Pixels { dims: vec![2, 3], sums: vec![vec![(0, 1.0)]; 6] };
+        let pixels = PixelSums { dims: vec![2, 3], sums: vec![vec![(0, 1.0)]; 6] };
         assert!(pixels.are_means(1, 1));
         assert!(!pixels.are_means(2, 1));
     }

@@ -1,15 +1,15 @@
 //! Values of an ONNX file.
 
 use super::constant::Constant;
-use super::view::View;
+use super::view::ValueView;
 
 /// A value of the file.
 #[derive(Debug, Clone)]
-pub(super) enum Value<'a> {
+pub(super) enum OnnxValue<'a> {
     /// Independent of the input.
     Constant(Constant<'a>),
     /// Computed from the input.
-    Live(View),
+    Live(ValueView),
     /// The parts of another value.
-    Parts(Vec<Value<'a>>),
+    Parts(Vec<OnnxValue<'a>>),
 }

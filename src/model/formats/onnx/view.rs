@@ -1,11 +1,11 @@
 //! How a value's axes lie in the output of an operation: every reshape, transpose and slice is a matter of names until
 //! something computes with the value.
 
-use super::size::Size;
+use super::size::AxisSize;
 
 /// An axis of an operation's output, or the batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum ViewAxis {
     Batch,
     /// Axis of the shape of one example: 0 are the channels.
     Axis(usize),
@@ -14,24 +14,24 @@ pub(super) enum Place {
 /// A part of an axis: every `stride`-th index, `size` of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Atom {
-    pub(super) place: Place,
+    pub(super) place: ViewAxis,
     pub(super) stride: usize,
-    pub(super) size: Size,
+    pub(super) size: AxisSize,
 }
 
 impl Atom {
     pub(super) fn new(axis: usize, stride: usize, size: usize) -> Self {
-        Self { place: Place::Axis(axis), stride, size: Size::of(size as i64) }
+        Self { place: ViewAxis::Axis(axis), stride, size: AxisSize::of(size as i64) }
     }
 
     fn is_trivial(&self) -> bool {
-        self.place != Place::Batch && self.size == Size::ONE
+        self.place != ViewAxis::Batch && self.size == AxisSize::ONE
     }
 }
 
 /// A value as the output of an operation, whose elements are counted through in another order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct View {
+pub(super) struct ValueView {
     /// The operation.
     pub(super) node: usize,
     /// For each axis of the value what it counts through, from the outside in; nothing where its size is 1.
@@ -47,7 +47,7 @@ pub(super) fn merged(atoms: impl IntoIterator<Item = Atom>) -> Vec<Atom> {
         match list.last_mut() {
             Some(last)
                 if last.place == atom.place
-                    && atom.place != Place::Batch
+                    && atom.place != ViewAxis::Batch
                     && Some(last.stride) == atom.size.usize().and_then(|size| atom.stride.checked_mul(size)) =>
             {
                 last.stride = atom.stride;
@@ -65,21 +65,21 @@ pub(super) fn whole(shape: &[usize], first: usize) -> Vec<Atom> {
     merged(axes.map(|(axis, size)| Atom::new(axis, 1, *size)))
 }
 
-impl View {
+impl ValueView {
     /// The output of `node`, N x its shape.
-    pub(super) fn of(node: usize, shape: &[usize], batch: Size) -> Self {
-        let examples = vec![Atom { place: Place::Batch, stride: 1, size: batch }];
+    pub(super) fn of(node: usize, shape: &[usize], batch: AxisSize) -> Self {
+        let examples = vec![Atom { place: ViewAxis::Batch, stride: 1, size: batch }];
         let axes = shape.iter().enumerate().map(|(axis, size)| merged([Atom::new(axis, 1, *size)]));
         Self { node, axes: std::iter::once(examples).chain(axes).collect(), starts: vec![0; shape.len()] }
     }
 
     /// Size of an axis.
-    pub(super) fn size(&self, axis: usize) -> Size {
-        Size::product(self.axes[axis].iter().map(|atom| atom.size)).unwrap_or(Size::ONE)
+    pub(super) fn size(&self, axis: usize) -> AxisSize {
+        AxisSize::product(self.axes[axis].iter().map(|atom| atom.size)).unwrap_or(AxisSize::ONE)
     }
 
     /// Sizes of all axes.
-    pub(super) fn sizes(&self) -> Vec<Size> {
+    pub(super) fn sizes(&self) -> Vec<AxisSize> {
         (0..self.axes.len()).map(|axis| self.size(axis)).collect()
     }
 
@@ -90,12 +90,12 @@ impl View {
 
     /// The axis that is the batch and nothing else.
     pub(super) fn batch_axis(&self) -> Option<usize> {
-        self.axes.iter().position(|atoms| matches!(atoms[..], [Atom { place: Place::Batch, .. }]))
+        self.axes.iter().position(|atoms| matches!(atoms[..], [Atom { place: ViewAxis::Batch, .. }]))
     }
 
     /// Whether it is all of an output of this shape.
     pub(super) fn is_whole(&self, shape: &[usize]) -> bool {
-        let atoms = self.axes.iter().flatten().filter(|atom| atom.place != Place::Batch);
+        let atoms = self.axes.iter().flatten().filter(|atom| atom.place != ViewAxis::Batch);
         let all: i64 = atoms.map(|atom| atom.size.factor).product();
         all == shape.iter().product::<usize>() as i64 && self.starts.iter().all(|start| *start == 0)
     }
@@ -113,26 +113,28 @@ impl View {
     }
 
     /// The value with axes of other sizes, in the same order of elements.
-    pub(super) fn reshape(&self, sizes: &[Size]) -> Option<Self> {
+    pub(super) fn reshape(&self, sizes: &[AxisSize]) -> Option<Self> {
         let mut rest: Vec<Atom> = self.axes.iter().flatten().copied().rev().collect();
         let mut axes = Vec::with_capacity(sizes.len());
         for size in sizes {
             let (mut atoms, mut open) = (Vec::new(), *size);
             // A batch of one example.
-            if open == Size::ONE && rest.last().is_some_and(|atom| atom.place == Place::Batch && atom.size == open) {
+            if open == AxisSize::ONE
+                && rest.last().is_some_and(|atom| atom.place == ViewAxis::Batch && atom.size == open)
+            {
                 atoms.extend(rest.pop());
             }
-            while open != Size::ONE {
+            while open != AxisSize::ONE {
                 let atom = rest.pop()?;
                 if let Some(left) = open.over(atom.size) {
                     open = left;
                     atoms.push(atom);
                 } else {
-                    let inner = atom.size.over(open).filter(|_| atom.place != Place::Batch)?;
+                    let inner = atom.size.over(open).filter(|_| atom.place != ViewAxis::Batch)?;
                     let stride = atom.stride.checked_mul(inner.usize()?)?;
                     atoms.push(Atom { stride, size: open, ..atom });
                     rest.push(Atom { size: inner, ..atom });
-                    open = Size::ONE;
+                    open = AxisSize::ONE;
                 }
             }
             axes.push(merged(atoms));
@@ -159,14 +161,14 @@ impl View {
         }
         let mut part = self.clone();
         let (outer, inner) = part.axes[axis].split_first_mut()?;
-        let Place::Axis(place) = outer.place else { return None };
-        let inner = Size::product(inner.iter().map(|atom| atom.size))?.usize()?;
+        let ViewAxis::Axis(place) = outer.place else { return None };
+        let inner = AxisSize::product(inner.iter().map(|atom| atom.size))?.usize()?;
         let size = outer.size.usize()?.checked_mul(inner)?;
         if end > size || !begin.is_multiple_of(inner) || !end.is_multiple_of(inner) || end <= begin {
             return None;
         }
         part.starts[place] += begin / inner * outer.stride;
-        outer.size = Size::of(((end - begin) / inner) as i64);
+        outer.size = AxisSize::of(((end - begin) / inner) as i64);
         part.axes[axis] = merged(part.axes[axis].clone());
         Some(part)
     }
@@ -176,13 +178,15 @@ impl View {
 mod tests {
     use super::*;
 
-    fn sizes(list: &[i64]) -> Vec<Size> {
-        list.iter().map(|size| if *size < 0 { Size { factor: -size, batch: true } } else { Size::of(*size) }).collect()
+    fn sizes(list: &[i64]) -> Vec<AxisSize> {
+        list.iter()
+            .map(|size| if *size < 0 { AxisSize { factor: -size, batch: true } } else { AxisSize::of(*size) })
+            .collect()
     }
 
     #[test]
     fn reshapes_and_transposes_are_found_again() {
-        let image = View::of(0, &[6, 4, 5], Size::BATCH);
+        let image = ValueView::of(0, &[6, 4, 5], AxisSize::BATCH);
         let tokens = image.reshape(&sizes(&[-1, 6, 20])).unwrap().transpose(&[0, 2, 1]).unwrap();
         assert_eq!(tokens.sizes(), sizes(&[-1, 20, 6]));
         assert_eq!(tokens.channel_axis(&[6, 4, 5]), Some(2));
@@ -195,7 +199,7 @@ mod tests {
 
     #[test]
     fn heads_and_batches_come_apart() {
-        let packed = View::of(0, &[24, 5], Size::BATCH).transpose(&[2, 0, 1]).unwrap();
+        let packed = ValueView::of(0, &[24, 5], AxisSize::BATCH).transpose(&[2, 0, 1]).unwrap();
         let heads = packed.reshape(&sizes(&[5, -1, 3, 2, 4])).unwrap();
         let keys = heads.slice(2, 1, 2).unwrap();
         assert_eq!(keys.starts, [8, 0]);
@@ -207,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_batch_of_one_stays_an_axis() {
-        let one = View::of(0, &[6, 4], Size::ONE);
+        let one = ValueView::of(0, &[6, 4], AxisSize::ONE);
         let vector = one.reshape(&sizes(&[1, 24])).unwrap();
         assert_eq!(vector.batch_axis(), Some(0));
         let first = one.transpose(&[2, 0, 1]).unwrap().reshape(&sizes(&[4, 2, 3])).unwrap();

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use super::error::PyTorchError;
 use super::storages::Storages;
-use super::value::{Pickle, Value};
+use super::value::{Pickle, PickleValue};
 use super::{lay_out, pickle};
-use crate::model::formats::archive::Content;
+use crate::model::formats::archive::EntryContent;
 use crate::model::formats::error::FormatError;
 use crate::model::formats::layout::Layout;
 
@@ -23,7 +23,7 @@ pub(in crate::model::formats) fn read(bytes: &[u8]) -> Result<Layout, FormatErro
         Ok::<_, PyTorchError>(pickle)
     };
     let (_magic, _version, system) = (next()?, next()?, next()?);
-    if system.get(system.root, "little_endian") == Some(Value::Bool(false)) {
+    if system.get(system.root, "little_endian") == Some(PickleValue::Bool(false)) {
         return Err(PyTorchError::BigEndian.into());
     }
     let (object, keys) = (next()?, next()?);
@@ -33,11 +33,11 @@ pub(in crate::model::formats) fn read(bytes: &[u8]) -> Result<Layout, FormatErro
 
 /// Storages that stand one behind the other.
 struct Behind<'a> {
-    places: BTreeMap<&'a str, Content>,
+    places: BTreeMap<&'a str, EntryContent>,
 }
 
 impl Storages for Behind<'_> {
-    fn content(&self, key: &str) -> Result<Content, &'static str> {
+    fn content(&self, key: &str) -> Result<EntryContent, &'static str> {
         self.places.get(key).copied().ok_or("which the file does not hold")
     }
 }
@@ -48,7 +48,7 @@ fn places<'a>(
     mut at: usize,
     object: &Pickle<'_>,
     keys: &Pickle<'a>,
-) -> Result<BTreeMap<&'a str, Content>, PyTorchError> {
+) -> Result<BTreeMap<&'a str, EntryContent>, PyTorchError> {
     let sizes = object.heap.storages.iter().map(|storage| (object.str(storage.key), storage.element.size()));
     let sizes: BTreeMap<&str, Option<u64>> = sizes.collect();
     let mut places = BTreeMap::new();
@@ -64,7 +64,7 @@ fn places<'a>(
             let fault = "where the file ends, or which holds elements of an unknown type";
             return Err(PyTorchError::Storage { name: "(all)".to_owned(), key: key.chars().take(32).collect(), fault });
         };
-        places.insert(key, Content::Stored { begin: begin as u64, end: end as u64 });
+        places.insert(key, EntryContent::Stored { begin: begin as u64, end: end as u64 });
         at = end;
     }
     Ok(places)

@@ -18,7 +18,7 @@ pub(super) use zipped::{folder, read as read_zip};
 
 use self::error::PyTorchError;
 use self::storages::Storages;
-use self::value::{Pickle, Value};
+use self::value::{Pickle, PickleValue};
 use crate::model::formats::error::FormatError;
 use crate::model::formats::layout::Layout;
 use crate::model::formats::limits::{MAX_NAME_BYTES, MAX_TENSORS};
@@ -28,7 +28,7 @@ use crate::model::header::ModuleInfo;
 #[derive(Debug, Default)]
 struct Found {
     /// Tensors, or what stands in place of one.
-    tensors: Vec<(String, Value)>,
+    tensors: Vec<(String, PickleValue)>,
     /// What was chosen or left out, in words.
     notes: Vec<String>,
     /// The modules, where it is a whole model.
@@ -48,10 +48,10 @@ fn lay_out(pickle: &Pickle<'_>, storages: &impl Storages) -> Result<Layout, Form
             return Err(FormatError::BadName { start: name.chars().take(32).collect(), len: name.len() });
         }
         match value {
-            Value::Tensor(id) => {
+            PickleValue::StorageView(id) => {
                 entries.push(storages::entry(pickle, storages, name, &pickle.heap.tensors[id as usize])?);
             }
-            Value::OddTensor(function) => {
+            PickleValue::OddTensor(function) => {
                 let kind = match pickle.str(function) {
                     "_rebuild_qtensor" => "quantised".to_owned(),
                     "_rebuild_sparse_tensor" | "_rebuild_sparse_csr_tensor" => "sparse".to_owned(),

@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json};
 
 use super::Found;
 use super::error::PyTorchError;
-use super::value::{Pickle, Value};
+use super::value::{Pickle, PickleValue};
 use crate::model::formats::limits::{MAX_MODULE_DEPTH, MAX_MODULES, MAX_NAME_BYTES, MAX_TENSORS};
 use crate::model::header::ModuleInfo;
 
@@ -70,12 +70,12 @@ impl Walk<'_, '_> {
         let buffers = entries("_buffers").unwrap_or_default().iter();
         let buffers = buffers.filter(|(name, _)| pickle.text(*name).is_none_or(|name| !transient.contains(name)));
         for (own, value) in parameters.chain(buffers) {
-            if let (Some(own), Value::Tensor(_) | Value::OddTensor(_)) = (pickle.text(*own), *value) {
+            if let (Some(own), PickleValue::StorageView(_) | PickleValue::OddTensor(_)) = (pickle.text(*own), *value) {
                 self.found.tensors.push((joined(name, own), *value));
             }
         }
         for (own, value) in entries("_modules").unwrap_or_default() {
-            if let (Some(own), Value::Object(part)) = (pickle.text(*own), *value) {
+            if let (Some(own), PickleValue::PickledObject(part)) = (pickle.text(*own), *value) {
                 self.module(part, &joined(name, own), depth + 1)?;
             }
         }
@@ -109,16 +109,17 @@ fn described(pickle: &Pickle<'_>, id: u32, name: &str) -> ModuleInfo {
 }
 
 /// A setting as JSON; none for what is no setting.
-fn setting(pickle: &Pickle<'_>, value: Value) -> Option<Json> {
+fn setting(pickle: &Pickle<'_>, value: PickleValue) -> Option<Json> {
     match value {
-        Value::None => Some(Json::Null),
-        Value::Bool(value) => Some(json!(value)),
-        Value::Int(value) => Some(json!(value)),
-        Value::Float(value) if value.is_finite() => Some(json!(value)),
-        Value::Text(_) => pickle.text(value).filter(|text| text.len() <= MAX_TEXT).map(|text| json!(text)),
-        Value::Tuple(_) | Value::List(_) => {
+        PickleValue::None => Some(Json::Null),
+        PickleValue::Bool(value) => Some(json!(value)),
+        PickleValue::Int(value) => Some(json!(value)),
+        PickleValue::Float(value) if value.is_finite() => Some(json!(value)),
+        PickleValue::Text(_) => pickle.text(value).filter(|text| text.len() <= MAX_TEXT).map(|text| json!(text)),
+        PickleValue::Tuple(_) | PickleValue::List(_) => {
             let items = pickle.items(value).filter(|items| items.len() <= MAX_NUMBERS)?;
-            let number = |item: &Value| if let Value::Int(number) = item { Some(json!(number)) } else { None };
+            let number =
+                |item: &PickleValue| if let PickleValue::Int(number) = item { Some(json!(number)) } else { None };
             items.iter().map(number).collect::<Option<Vec<_>>>().map(Json::Array)
         }
         _ => None,

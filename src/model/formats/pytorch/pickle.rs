@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::error::PyTorchError;
 use super::rebuild;
-use super::value::{Global, Heap, Object, Pickle, Text, Value};
+use super::value::{Global, Heap, Pickle, PickleValue, PickledObject, Text};
 use crate::model::formats::limits::{MAX_PICKLE_BYTES, MAX_PICKLE_VALUES};
 
 /// Reads one pickle from the front of `bytes`. Needs memory in proportion to its operations, at most that of
@@ -34,9 +34,9 @@ struct Machine<'a> {
     at: usize,
     /// Where the present operation stands.
     operation: usize,
-    stack: Vec<Value>,
+    stack: Vec<PickleValue>,
     marks: Vec<usize>,
-    memo: BTreeMap<u32, Value>,
+    memo: BTreeMap<u32, PickleValue>,
     heap: Heap,
     /// Values that were made or named so far.
     values: usize,
@@ -44,7 +44,7 @@ struct Machine<'a> {
 
 impl<'a> Machine<'a> {
     /// Runs to the end of the pickle, and returns its value.
-    fn run(&mut self) -> Result<Value, PyTorchError> {
+    fn run(&mut self) -> Result<PickleValue, PyTorchError> {
         loop {
             self.operation = self.at;
             let opcode = self.take(1)?[0];
@@ -68,19 +68,19 @@ impl<'a> Machine<'a> {
             b'0' => self.pop().map(|_| ()),
             b'1' => self.pop_mark().map(|_| ()),
             b'2' => self.top().and_then(|top| self.push(top)),
-            b'N' => self.push(Value::None),
-            0x88 => self.push(Value::Bool(true)),
-            0x89 => self.push(Value::Bool(false)),
+            b'N' => self.push(PickleValue::None),
+            0x88 => self.push(PickleValue::Bool(true)),
+            0x89 => self.push(PickleValue::Bool(false)),
             b'K' => self.number(1),
             b'M' => self.number(2),
             b'J' => {
                 let value = i32::from_le_bytes(self.array()?);
-                self.push(Value::Int(value.into()))
+                self.push(PickleValue::Int(value.into()))
             }
             0x8a | 0x8b => self.long(if opcode == 0x8a { 1 } else { 4 }),
             b'G' => {
                 let value = f64::from_be_bytes(self.array()?);
-                self.push(Value::Float(value))
+                self.push(PickleValue::Float(value))
             }
             0x8c | b'U' => self.text(1),
             b'X' | b'T' => self.text(4),
@@ -93,7 +93,7 @@ impl<'a> Machine<'a> {
                 self.named(module, name)
             }
             0x93 => match (self.pop()?, self.pop()?) {
-                (Value::Text(name), Value::Text(module)) => self.named(module, name),
+                (PickleValue::Text(name), PickleValue::Text(module)) => self.named(module, name),
                 _ => Err(self.damaged("a class is named by something else than texts")),
             },
             b'p' | b'q' | b'r' | 0x94 | b'g' | b'h' | b'j' => self.memory(opcode),
@@ -129,20 +129,20 @@ impl<'a> Machine<'a> {
     /// Lists, tuples and sets.
     fn sequence(&mut self, opcode: u8) -> Result<(), PyTorchError> {
         match opcode {
-            b')' => self.push_list(Vec::new(), Value::Tuple),
-            b']' | 0x8f => self.push_list(Vec::new(), Value::List),
-            b't' => self.pop_mark().and_then(|items| self.push_list(items, Value::Tuple)),
-            b'l' | 0x91 => self.pop_mark().and_then(|items| self.push_list(items, Value::List)),
+            b')' => self.push_list(Vec::new(), PickleValue::Tuple),
+            b']' | 0x8f => self.push_list(Vec::new(), PickleValue::List),
+            b't' => self.pop_mark().and_then(|items| self.push_list(items, PickleValue::Tuple)),
+            b'l' | 0x91 => self.pop_mark().and_then(|items| self.push_list(items, PickleValue::List)),
             0x85..=0x87 => {
                 let at = self.stack.len().checked_sub(usize::from(opcode - 0x84));
                 let at = at.ok_or_else(|| self.damaged("its stack is empty"))?;
                 let items = self.stack.split_off(at);
-                self.push_list(items, Value::Tuple)
+                self.push_list(items, PickleValue::Tuple)
             }
             _ => {
                 let items = if opcode == b'a' { vec![self.pop()?] } else { self.pop_mark()? };
                 // Items of an object that is a list are no weights.
-                if let Value::List(id) = self.top()? {
+                if let PickleValue::List(id) = self.top()? {
                     self.heap.lists[id as usize].extend(items);
                 }
                 Ok(())
@@ -167,8 +167,8 @@ impl<'a> Machine<'a> {
             return self.push_dict(pairs.collect());
         }
         let id = match self.top()? {
-            Value::Dict(id) => id,
-            Value::Object(object) => {
+            PickleValue::Dict(id) => id,
+            PickleValue::PickledObject(object) => {
                 let fresh = self.heap.dicts.len() as u32;
                 let items = *self.heap.objects[object as usize].items.get_or_insert(fresh);
                 if items == fresh {
@@ -187,7 +187,7 @@ impl<'a> Machine<'a> {
         match opcode {
             b'b' => {
                 let state = self.pop()?;
-                if let Value::Object(id) = self.top()? {
+                if let PickleValue::PickledObject(id) = self.top()? {
                     self.heap.objects[id as usize].state = state;
                 }
                 Ok(())
@@ -206,17 +206,18 @@ impl<'a> Machine<'a> {
                 }
                 let (arguments, class) = (self.pop()?, self.pop()?);
                 // A dict may be made of one and the same list again and again, and a tensor holds its sizes.
-                let listed = |value: &Value| match value {
-                    Value::List(id) | Value::Tuple(id) => self.heap.lists[*id as usize].len(),
+                let listed = |value: &PickleValue| match value {
+                    PickleValue::List(id) | PickleValue::Tuple(id) => self.heap.lists[*id as usize].len(),
                     _ => 0,
                 };
-                let first = if let Value::Tuple(id) = arguments { self.heap.lists[id as usize].first() } else { None };
+                let first =
+                    if let PickleValue::Tuple(id) = arguments { self.heap.lists[id as usize].first() } else { None };
                 self.count(SIZE_OF_OBJECT + 2 * first.map_or(0, listed))?;
                 let made = rebuild::call(&mut self.heap, self.bytes, class, arguments);
                 let made = made.map_err(|detail| self.damaged(detail))?;
                 let made = made.unwrap_or_else(|| {
-                    self.heap.objects.push(Object { class, state: Value::None, items: None });
-                    Value::Object(self.heap.objects.len() as u32 - 1)
+                    self.heap.objects.push(PickledObject { class, state: PickleValue::None, items: None });
+                    PickleValue::PickledObject(self.heap.objects.len() as u32 - 1)
                 });
                 self.push(made)
             }
@@ -247,7 +248,7 @@ impl<'a> Machine<'a> {
 
     fn number(&mut self, size: usize) -> Result<(), PyTorchError> {
         let value = self.unsigned(size)?;
-        self.push(Value::Int(value as i64))
+        self.push(PickleValue::Int(value as i64))
     }
 
     /// An integer whose length stands before it, in two's complement.
@@ -257,10 +258,10 @@ impl<'a> Machine<'a> {
         let negative = bytes.last().is_some_and(|byte| byte & 0x80 != 0);
         let mut whole = [if negative { 0xff } else { 0 }; 8];
         if length > whole.len() {
-            return self.push(Value::Opaque);
+            return self.push(PickleValue::Opaque);
         }
         whole[..length].copy_from_slice(bytes);
-        self.push(Value::Int(i64::from_le_bytes(whole)))
+        self.push(PickleValue::Int(i64::from_le_bytes(whole)))
     }
 
     /// Bytes whose length, of `size` bytes, stands before them.
@@ -273,12 +274,12 @@ impl<'a> Machine<'a> {
     fn text(&mut self, size: usize) -> Result<(), PyTorchError> {
         let text = self.run_of_bytes(size)?;
         let is_text = std::str::from_utf8(&self.bytes[text.begin as usize..text.end as usize]).is_ok();
-        self.push(if is_text { Value::Text(text) } else { Value::Opaque })
+        self.push(if is_text { PickleValue::Text(text) } else { PickleValue::Opaque })
     }
 
     fn opaque(&mut self, size: usize) -> Result<(), PyTorchError> {
         self.run_of_bytes(size)?;
-        self.push(Value::Opaque)
+        self.push(PickleValue::Opaque)
     }
 
     /// The text to the end of the line.
@@ -295,22 +296,22 @@ impl<'a> Machine<'a> {
 
     fn named(&mut self, module: Text, name: Text) -> Result<(), PyTorchError> {
         self.heap.globals.push(Global { module, name });
-        self.push(Value::Global(self.heap.globals.len() as u32 - 1))
+        self.push(PickleValue::Global(self.heap.globals.len() as u32 - 1))
     }
 
-    fn push_list(&mut self, items: Vec<Value>, kind: fn(u32) -> Value) -> Result<(), PyTorchError> {
+    fn push_list(&mut self, items: Vec<PickleValue>, kind: fn(u32) -> PickleValue) -> Result<(), PyTorchError> {
         self.count(2)?;
         self.heap.lists.push(items);
         self.push(kind(self.heap.lists.len() as u32 - 1))
     }
 
-    fn push_dict(&mut self, entries: Vec<(Value, Value)>) -> Result<(), PyTorchError> {
+    fn push_dict(&mut self, entries: Vec<(PickleValue, PickleValue)>) -> Result<(), PyTorchError> {
         self.count(2)?;
         self.heap.dicts.push(entries);
-        self.push(Value::Dict(self.heap.dicts.len() as u32 - 1))
+        self.push(PickleValue::Dict(self.heap.dicts.len() as u32 - 1))
     }
 
-    fn push(&mut self, value: Value) -> Result<(), PyTorchError> {
+    fn push(&mut self, value: PickleValue) -> Result<(), PyTorchError> {
         self.count(1)?;
         self.stack.push(value);
         Ok(())
@@ -321,18 +322,18 @@ impl<'a> Machine<'a> {
         if self.values > MAX_PICKLE_VALUES { Err(PyTorchError::TooManyValues) } else { Ok(()) }
     }
 
-    fn top(&self) -> Result<Value, PyTorchError> {
+    fn top(&self) -> Result<PickleValue, PyTorchError> {
         self.stack.last().copied().ok_or_else(|| self.damaged("its stack is empty"))
     }
 
-    fn pop(&mut self) -> Result<Value, PyTorchError> {
+    fn pop(&mut self) -> Result<PickleValue, PyTorchError> {
         let top = self.top()?;
         self.stack.pop();
         Ok(top)
     }
 
     /// Everything behind the last mark.
-    fn pop_mark(&mut self) -> Result<Vec<Value>, PyTorchError> {
+    fn pop_mark(&mut self) -> Result<Vec<PickleValue>, PyTorchError> {
         let mark = self.marks.pop().filter(|mark| *mark <= self.stack.len());
         let mark = mark.ok_or_else(|| self.damaged("it has no mark"))?;
         Ok(self.stack.split_off(mark))

@@ -1,6 +1,6 @@
 //! The few functions and classes whose calls stand for data: storages, tensors, parameters, dicts and sizes.
 
-use super::value::{Element, Heap, Storage, Tensor, Text, Value};
+use super::value::{Heap, PickleValue, Storage, StorageElement, StorageView, Text};
 use crate::model::formats::limits::MAX_RANK;
 use crate::model::header::Dtype;
 
@@ -40,24 +40,27 @@ const ELEMENTS: [(&str, Dtype); 13] = [
 
 /// What a persistent id stands for: `("storage", type, key, device, elements)`, to which the old container adds
 /// `(key of the view, first element, elements)` or None, or `("module", class, …)`, which is its class. `None` for any other.
-pub(super) fn persistent(heap: &mut Heap, bytes: &[u8], id: Value) -> Option<Value> {
-    let Value::Tuple(id) = id else { return None };
+pub(super) fn persistent(heap: &mut Heap, bytes: &[u8], id: PickleValue) -> Option<PickleValue> {
+    let PickleValue::Tuple(id) = id else { return None };
     let parts = &heap.lists[id as usize];
-    let (Value::Text(kind), rest) = parts.split_first()? else { return None };
+    let (PickleValue::Text(kind), rest) = parts.split_first()? else { return None };
     match (kind.of(bytes), rest) {
-        ("storage", &[Value::Global(class), Value::Text(key), _device, Value::Int(elements), ref rest @ ..]) => {
+        (
+            "storage",
+            &[PickleValue::Global(class), PickleValue::Text(key), _device, PickleValue::Int(elements), ref rest @ ..],
+        ) => {
             let name = heap.globals[class as usize].name;
             let (elements, first) = match rest.first() {
-                None | Some(Value::None) => (elements, 0),
-                Some(Value::Tuple(view)) => match heap.lists[*view as usize][..] {
-                    [_, Value::Int(first), Value::Int(elements)] => (elements, first),
+                None | Some(PickleValue::None) => (elements, 0),
+                Some(PickleValue::Tuple(view)) => match heap.lists[*view as usize][..] {
+                    [_, PickleValue::Int(first), PickleValue::Int(elements)] => (elements, first),
                     _ => return None,
                 },
                 Some(_) => return None,
             };
             let (elements, first) = (u64::try_from(elements).ok()?, u64::try_from(first).ok()?);
             heap.storages.push(Storage { element: element_of(bytes, name), key, elements, first });
-            Some(Value::Storage(heap.storages.len() as u32 - 1))
+            Some(PickleValue::Storage(heap.storages.len() as u32 - 1))
         }
         ("module", &[class, ..]) => Some(class),
         _ => None,
@@ -65,13 +68,13 @@ pub(super) fn persistent(heap: &mut Heap, bytes: &[u8], id: Value) -> Option<Val
 }
 
 /// What the elements of a storage of this type are.
-fn element_of(bytes: &[u8], name: Text) -> Element {
+fn element_of(bytes: &[u8], name: Text) -> StorageElement {
     let text = name.of(bytes);
     if matches!(text, "UntypedStorage" | "_UntypedStorage") {
-        return Element::Untyped;
+        return StorageElement::Untyped;
     }
     let known = STORAGES.iter().find(|(known, _)| *known == text);
-    known.map_or(Element::Unknown(name), |(_, dtype)| Element::Known(*dtype))
+    known.map_or(StorageElement::Unknown(name), |(_, dtype)| StorageElement::Known(*dtype))
 }
 
 /// What calling `class` with `arguments` stands for; none where the call is not known, and so makes an inert object.
@@ -81,10 +84,10 @@ fn element_of(bytes: &[u8], name: Text) -> Element {
 pub(super) fn call(
     heap: &mut Heap,
     bytes: &[u8],
-    class: Value,
-    arguments: Value,
-) -> Result<Option<Value>, &'static str> {
-    let (Value::Global(global), Value::Tuple(list)) = (class, arguments) else { return Ok(None) };
+    class: PickleValue,
+    arguments: PickleValue,
+) -> Result<Option<PickleValue>, &'static str> {
+    let (PickleValue::Global(global), PickleValue::Tuple(list)) = (class, arguments) else { return Ok(None) };
     let global = heap.globals[global as usize];
     let (module, name) = (global.module.of(bytes), global.name.of(bytes));
     let arguments = heap.lists[list as usize].iter().take(MAX_ARGUMENTS).copied().collect::<Vec<_>>();
@@ -95,61 +98,77 @@ pub(super) fn call(
         (
             "builtins" | "__builtin__",
             "set" | "frozenset" | "list" | "tuple",
-            &[items @ (Value::List(_) | Value::Tuple(_))],
+            &[items @ (PickleValue::List(_) | PickleValue::Tuple(_))],
         )
-        | ("torch", "Size", &[items @ Value::Tuple(_)]) => Ok(Some(items)),
+        | ("torch", "Size", &[items @ PickleValue::Tuple(_)]) => Ok(Some(items)),
         _ if module == "torch" || module.starts_with("torch.") => of_torch(heap, bytes, global.name, &arguments),
         _ => Ok(None),
     }
 }
 
 /// As [`call`], for the function `function` of PyTorch.
-fn of_torch(heap: &mut Heap, bytes: &[u8], function: Text, arguments: &[Value]) -> Result<Option<Value>, &'static str> {
+fn of_torch(
+    heap: &mut Heap,
+    bytes: &[u8],
+    function: Text,
+    arguments: &[PickleValue],
+) -> Result<Option<PickleValue>, &'static str> {
     match (function.of(bytes), arguments) {
         ("_rebuild_parameter" | "_rebuild_parameter_with_state", &[data, ..]) => Ok(Some(data)),
         // What `torch.compile` returns holds the network itself.
-        ("OptimizedModule", &[network @ Value::Object(_), ..]) => Ok(Some(network)),
+        ("OptimizedModule", &[network @ PickleValue::PickledObject(_), ..]) => Ok(Some(network)),
         ("_rebuild_tensor" | "_rebuild_tensor_v2", &[storage, offset, shape, strides, ..]) => {
             tensor(heap, [storage, offset, shape, strides], None).map(Some)
         }
-        ("_rebuild_tensor_v3", &[storage, offset, shape, strides, _, _, Value::Global(dtype), ..]) => {
+        ("_rebuild_tensor_v3", &[storage, offset, shape, strides, _, _, PickleValue::Global(dtype), ..]) => {
             let name = heap.globals[dtype as usize].name;
             let known = ELEMENTS.iter().find(|(known, _)| *known == name.of(bytes));
-            let element = known.map_or(Element::Unknown(name), |(_, dtype)| Element::Known(*dtype));
+            let element = known.map_or(StorageElement::Unknown(name), |(_, dtype)| StorageElement::Known(*dtype));
             tensor(heap, [storage, offset, shape, strides], Some(element)).map(Some)
         }
-        (name, _) if name.starts_with("_rebuild_") => Ok(Some(Value::OddTensor(function))),
+        (name, _) if name.starts_with("_rebuild_") => Ok(Some(PickleValue::OddTensor(function))),
         _ => Ok(None),
     }
 }
 
 /// A dict of the pairs that its arguments list.
-fn dict(heap: &mut Heap, arguments: &[Value]) -> Value {
-    let pair = |heap: &Heap, item: &Value| match item {
-        Value::List(pair) | Value::Tuple(pair) => match heap.lists[*pair as usize][..] {
+fn dict(heap: &mut Heap, arguments: &[PickleValue]) -> PickleValue {
+    let pair = |heap: &Heap, item: &PickleValue| match item {
+        PickleValue::List(pair) | PickleValue::Tuple(pair) => match heap.lists[*pair as usize][..] {
             [key, value] => Some((key, value)),
             _ => None,
         },
         _ => None,
     };
     let entries = match arguments {
-        [Value::List(list) | Value::Tuple(list)] => {
+        [PickleValue::List(list) | PickleValue::Tuple(list)] => {
             heap.lists[*list as usize].iter().filter_map(|item| pair(heap, item)).collect()
         }
         _ => Vec::new(),
     };
     heap.dicts.push(entries);
-    Value::Dict(heap.dicts.len() as u32 - 1)
+    PickleValue::Dict(heap.dicts.len() as u32 - 1)
 }
 
 /// A view of a storage: the storage, the elements before the first, shape and strides.
-fn tensor(heap: &mut Heap, parts: [Value; 4], element: Option<Element>) -> Result<Value, &'static str> {
-    let [Value::Storage(storage), Value::Int(offset), Value::Tuple(shape), Value::Tuple(strides)] = parts else {
+fn tensor(
+    heap: &mut Heap,
+    parts: [PickleValue; 4],
+    element: Option<StorageElement>,
+) -> Result<PickleValue, &'static str> {
+    let [
+        PickleValue::Storage(storage),
+        PickleValue::Int(offset),
+        PickleValue::Tuple(shape),
+        PickleValue::Tuple(strides),
+    ] = parts
+    else {
         return Err("a tensor is described in an unknown way");
     };
     let sizes = |list: u32| -> Option<Vec<u64>> {
         let sizes = heap.lists[list as usize].iter().take(MAX_RANK + 1);
-        let size = |value: &Value| if let Value::Int(size) = value { u64::try_from(*size).ok() } else { None };
+        let size =
+            |value: &PickleValue| if let PickleValue::Int(size) = value { u64::try_from(*size).ok() } else { None };
         sizes.map(size).collect()
     };
     let (Ok(offset), Some(shape), Some(strides)) = (u64::try_from(offset), sizes(shape), sizes(strides)) else {
@@ -159,6 +178,6 @@ fn tensor(heap: &mut Heap, parts: [Value; 4], element: Option<Element>) -> Resul
         return Err("a tensor has too many axes, or not as many strides");
     }
     let element = element.unwrap_or(heap.storages[storage as usize].element);
-    heap.tensors.push(Tensor { storage, element, offset, shape, strides });
-    Ok(Value::Tensor(heap.tensors.len() as u32 - 1))
+    heap.tensors.push(StorageView { storage, element, offset, shape, strides });
+    Ok(PickleValue::StorageView(heap.tensors.len() as u32 - 1))
 }

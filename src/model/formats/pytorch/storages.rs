@@ -1,15 +1,15 @@
 //! From tensors of a pickle to places in the file.
 
 use super::error::PyTorchError;
-use super::value::{Element, Pickle, Tensor};
-use crate::model::formats::archive::Content;
+use super::value::{Pickle, StorageElement, StorageView};
+use crate::model::formats::archive::EntryContent;
 use crate::model::formats::error::FormatError;
-use crate::model::formats::layout::{Entry, Packed, Place, Source, extent, is_row_major};
+use crate::model::formats::layout::{ByteSource, Packed, TensorEntry, TensorPlace, extent, is_row_major};
 
 /// Where the bytes of storages are: a container's answer to a storage's name.
 pub(super) trait Storages {
     /// The bytes of the storage `key`; the fault where it has none.
-    fn content(&self, key: &str) -> Result<Content, &'static str>;
+    fn content(&self, key: &str) -> Result<EntryContent, &'static str>;
 }
 
 /// The tensor `name` of a `state_dict`, in its place in the file.
@@ -17,11 +17,11 @@ pub(super) fn entry(
     pickle: &Pickle<'_>,
     storages: &impl Storages,
     name: String,
-    tensor: &Tensor,
-) -> Result<Entry, FormatError> {
-    let Element::Known(dtype) = tensor.element else {
+    tensor: &StorageView,
+) -> Result<TensorEntry, FormatError> {
+    let StorageElement::Known(dtype) = tensor.element else {
         let dtype = match tensor.element {
-            Element::Unknown(name) => pickle.str(name).chars().take(64).collect(),
+            StorageElement::Unknown(name) => pickle.str(name).chars().take(64).collect(),
             _ => "bytes".to_owned(),
         };
         return Err(FormatError::UnknownDtype { name, dtype });
@@ -50,13 +50,13 @@ pub(super) fn entry(
     let begin = first + offset;
     let strides = strides.clone();
     let place = match content {
-        Content::Stored { begin: front, .. } if is_row_major(shape, &strides) => {
-            Place::Span { begin: front + begin, end: front + begin + span }
+        EntryContent::Stored { begin: front, .. } if is_row_major(shape, &strides) => {
+            TensorPlace::Span { begin: front + begin, end: front + begin + span }
         }
-        Content::Stored { begin: front, .. } => Place::Strided { begin: front + begin, strides },
-        Content::Deflated(deflated) => {
-            Place::Packed(Packed { source: Source::Deflated(deflated), begin, strides, big_endian: false })
+        EntryContent::Stored { begin: front, .. } => TensorPlace::Strided { begin: front + begin, strides },
+        EntryContent::Deflated(deflated) => {
+            TensorPlace::Packed(Packed { source: ByteSource::Deflated(deflated), begin, strides, big_endian: false })
         }
     };
-    Ok(Entry { name, dtype, shape: shape.clone(), place })
+    Ok(TensorEntry { name, dtype, shape: shape.clone(), place })
 }

@@ -5,7 +5,7 @@ use crate::model::header::Dtype;
 
 /// A value of a pickle.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Value {
+pub(super) enum PickleValue {
     None,
     Bool(bool),
     Int(i64),
@@ -19,9 +19,9 @@ pub(super) enum Value {
     Tuple(u32),
     Dict(u32),
     /// An instance of a class.
-    Object(u32),
+    PickledObject(u32),
     Storage(u32),
-    Tensor(u32),
+    StorageView(u32),
     /// A tensor that is no array of numbers in a storage, by the function that would make it.
     OddTensor(Text),
     /// Anything that weights do not need: long integers, byte strings.
@@ -44,17 +44,17 @@ pub(super) struct Global {
 
 /// An instance of a class.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Object {
-    pub(super) class: Value,
+pub(super) struct PickledObject {
+    pub(super) class: PickleValue,
     /// What it was given to be set up with.
-    pub(super) state: Value,
+    pub(super) state: PickleValue,
     /// Its items, where it is a mapping; the number of a dict.
     pub(super) items: Option<u32>,
 }
 
 /// What elements of a storage are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Element {
+pub(super) enum StorageElement {
     Known(Dtype),
     /// Bytes; the tensor says what they are.
     Untyped,
@@ -62,7 +62,7 @@ pub(super) enum Element {
     Unknown(Text),
 }
 
-impl Element {
+impl StorageElement {
     /// Bytes of one, where that is known.
     pub(super) fn size(self) -> Option<u64> {
         match self {
@@ -76,7 +76,7 @@ impl Element {
 /// A run of elements outside the pickle.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Storage {
-    pub(super) element: Element,
+    pub(super) element: StorageElement,
     /// Its name in the container.
     pub(super) key: Text,
     /// Number of elements.
@@ -87,9 +87,9 @@ pub(super) struct Storage {
 
 /// A view of a storage.
 #[derive(Debug, Clone)]
-pub(super) struct Tensor {
+pub(super) struct StorageView {
     pub(super) storage: u32,
-    pub(super) element: Element,
+    pub(super) element: StorageElement,
     /// Elements before the first.
     pub(super) offset: u64,
     pub(super) shape: Vec<u64>,
@@ -102,7 +102,7 @@ pub(super) struct Tensor {
 pub(super) struct Pickle<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) heap: Heap,
-    pub(super) root: Value,
+    pub(super) root: PickleValue,
     /// Its length.
     pub(super) len: usize,
 }
@@ -110,18 +110,18 @@ pub(super) struct Pickle<'a> {
 /// Everything that values refer to.
 #[derive(Debug, Default)]
 pub(super) struct Heap {
-    pub(super) lists: Vec<Vec<Value>>,
-    pub(super) dicts: Vec<Vec<(Value, Value)>>,
+    pub(super) lists: Vec<Vec<PickleValue>>,
+    pub(super) dicts: Vec<Vec<(PickleValue, PickleValue)>>,
     pub(super) globals: Vec<Global>,
-    pub(super) objects: Vec<Object>,
+    pub(super) objects: Vec<PickledObject>,
     pub(super) storages: Vec<Storage>,
-    pub(super) tensors: Vec<Tensor>,
+    pub(super) tensors: Vec<StorageView>,
 }
 
 impl<'a> Pickle<'a> {
     /// The text, if it is one.
-    pub(super) fn text(&self, value: Value) -> Option<&'a str> {
-        if let Value::Text(text) = value { Some(self.str(text)) } else { None }
+    pub(super) fn text(&self, value: PickleValue) -> Option<&'a str> {
+        if let PickleValue::Text(text) = value { Some(self.str(text)) } else { None }
     }
 
     /// The text at `text`; it was checked when it was read.
@@ -130,38 +130,38 @@ impl<'a> Pickle<'a> {
     }
 
     /// Module and name of a class or a function.
-    pub(super) fn global(&self, value: Value) -> Option<(&'a str, &'a str)> {
-        let Value::Global(id) = value else { return None };
+    pub(super) fn global(&self, value: PickleValue) -> Option<(&'a str, &'a str)> {
+        let PickleValue::Global(id) = value else { return None };
         let global = self.heap.globals[id as usize];
         Some((self.str(global.module), self.str(global.name)))
     }
 
     /// The entries of a dict, or of an object that is one.
-    pub(super) fn entries(&self, value: Value) -> Option<&[(Value, Value)]> {
+    pub(super) fn entries(&self, value: PickleValue) -> Option<&[(PickleValue, PickleValue)]> {
         let id = match value {
-            Value::Dict(id) => id,
-            Value::Object(id) => self.heap.objects[id as usize].items?,
+            PickleValue::Dict(id) => id,
+            PickleValue::PickledObject(id) => self.heap.objects[id as usize].items?,
             _ => return None,
         };
         Some(&self.heap.dicts[id as usize])
     }
 
     /// The entry `key` of a dict; the last one where there are several.
-    pub(super) fn get(&self, value: Value, key: &str) -> Option<Value> {
+    pub(super) fn get(&self, value: PickleValue, key: &str) -> Option<PickleValue> {
         let entries = self.entries(value)?.iter().rev();
         entries.into_iter().find(|(name, _)| self.text(*name) == Some(key)).map(|(_, value)| *value)
     }
 
     /// The items of a list, a set or a tuple.
-    pub(super) fn items(&self, value: Value) -> Option<&[Value]> {
+    pub(super) fn items(&self, value: PickleValue) -> Option<&[PickleValue]> {
         match value {
-            Value::List(id) | Value::Tuple(id) => Some(&self.heap.lists[id as usize]),
+            PickleValue::List(id) | PickleValue::Tuple(id) => Some(&self.heap.lists[id as usize]),
             _ => None,
         }
     }
 
     /// The attribute `name` of an object.
-    pub(super) fn attribute(&self, object: u32, name: &str) -> Option<Value> {
+    pub(super) fn attribute(&self, object: u32, name: &str) -> Option<PickleValue> {
         let state = self.heap.objects[object as usize].state;
         match self.items(state) {
             // Attributes, and those of classes with slots.

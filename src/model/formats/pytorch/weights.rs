@@ -1,7 +1,7 @@
 //! Where in a pickle the weights are: a `state_dict`, a whole model, or an entry of a dict that training code saved.
 
 use super::error::PyTorchError;
-use super::value::{Pickle, Value};
+use super::value::{Pickle, PickleValue};
 use super::{Found, model};
 
 /// Names under which training code saves weights.
@@ -21,7 +21,7 @@ const SHOWN: usize = 8;
 pub(super) fn find(pickle: &Pickle<'_>) -> Result<Found, PyTorchError> {
     let (mut value, mut found, mut path) = (pickle.root, Found::default(), String::new());
     for _ in 0..MAX_DEPTH {
-        if let Value::Object(id) = value
+        if let PickleValue::PickledObject(id) = value
             && model::is_module(pickle, id)
         {
             let model = model::read(pickle, id)?;
@@ -32,7 +32,7 @@ pub(super) fn find(pickle: &Pickle<'_>) -> Result<Found, PyTorchError> {
         };
         found.notes.extend(left_out(pickle, value, chosen, &path));
         path = below(&path, chosen);
-        value = pickle.get(value, chosen).unwrap_or(Value::None);
+        value = pickle.get(value, chosen).unwrap_or(PickleValue::None);
     }
     let entries = pickle.entries(value).unwrap_or_default();
     let tensors = entries.iter().filter(|(_, value)| is_tensor(*value));
@@ -44,7 +44,7 @@ pub(super) fn find(pickle: &Pickle<'_>) -> Result<Found, PyTorchError> {
 }
 
 /// The entry of the dict `value` that holds the weights; none where it holds them itself, or none at all.
-fn choose<'a>(pickle: &Pickle<'a>, value: Value, path: &str) -> Result<Option<&'a str>, PyTorchError> {
+fn choose<'a>(pickle: &Pickle<'a>, value: PickleValue, path: &str) -> Result<Option<&'a str>, PyTorchError> {
     let entries = pickle.entries(value).unwrap_or_default();
     let holds = entries.iter().filter(|(_, value)| holds_weights(pickle, *value));
     let names: Vec<&str> = holds.filter_map(|(name, _)| pickle.text(*name)).collect();
@@ -64,7 +64,7 @@ fn choose<'a>(pickle: &Pickle<'a>, value: Value, path: &str) -> Result<Option<&'
 }
 
 /// What stands beside the chosen entry, in words.
-fn left_out(pickle: &Pickle<'_>, value: Value, chosen: &str, path: &str) -> Option<String> {
+fn left_out(pickle: &Pickle<'_>, value: PickleValue, chosen: &str, path: &str) -> Option<String> {
     let entries = pickle.entries(value).unwrap_or_default();
     let others: Vec<_> = entries.iter().filter(|(name, _)| pickle.text(*name) != Some(chosen)).collect();
     if others.is_empty() {
@@ -84,8 +84,8 @@ fn left_out(pickle: &Pickle<'_>, value: Value, chosen: &str, path: &str) -> Opti
 }
 
 /// Whether it is a model, or a dict with a tensor under a text.
-fn holds_weights(pickle: &Pickle<'_>, value: Value) -> bool {
-    if let Value::Object(id) = value
+fn holds_weights(pickle: &Pickle<'_>, value: PickleValue) -> bool {
+    if let PickleValue::PickledObject(id) = value
         && model::is_module(pickle, id)
     {
         return true;
@@ -97,15 +97,15 @@ fn holds_weights(pickle: &Pickle<'_>, value: Value) -> bool {
 }
 
 /// Whether it is a model, or a dict with a tensor.
-fn nested(pickle: &Pickle<'_>, value: Value) -> bool {
+fn nested(pickle: &Pickle<'_>, value: PickleValue) -> bool {
     match value {
-        Value::Object(id) if model::is_module(pickle, id) => true,
+        PickleValue::PickledObject(id) if model::is_module(pickle, id) => true,
         _ => pickle.entries(value).unwrap_or_default().iter().any(|(_, value)| is_tensor(*value)),
     }
 }
 
-fn is_tensor(value: Value) -> bool {
-    matches!(value, Value::Tensor(_) | Value::OddTensor(_))
+fn is_tensor(value: PickleValue) -> bool {
+    matches!(value, PickleValue::StorageView(_) | PickleValue::OddTensor(_))
 }
 
 fn is_average(name: &str) -> bool {
@@ -118,20 +118,20 @@ fn below(path: &str, name: &str) -> String {
 }
 
 /// What a value is, for messages.
-fn described(pickle: &Pickle<'_>, value: Value) -> String {
+fn described(pickle: &Pickle<'_>, value: PickleValue) -> String {
     match value {
-        Value::Object(id) => match pickle.global(pickle.heap.objects[id as usize].class) {
+        PickleValue::PickledObject(id) => match pickle.global(pickle.heap.objects[id as usize].class) {
             Some((module, name)) => format!("an object of the class `{}`", shown(&format!("{module}.{name}"))),
             None => "an object".to_owned(),
         },
-        Value::Dict(_) => {
+        PickleValue::Dict(_) => {
             let entries = pickle.entries(value).unwrap_or_default();
             let names = entries.iter().filter_map(|(name, _)| pickle.text(*name)).take(SHOWN);
             let names: Vec<String> = names.map(|name| format!("`{}`", shown(name))).collect();
             if names.is_empty() { "a dict without names".to_owned() } else { format!("a dict of {}", names.join(", ")) }
         }
-        Value::List(_) | Value::Tuple(_) => "a list".to_owned(),
-        Value::Tensor(_) | Value::OddTensor(_) => "a single tensor".to_owned(),
+        PickleValue::List(_) | PickleValue::Tuple(_) => "a list".to_owned(),
+        PickleValue::StorageView(_) | PickleValue::OddTensor(_) => "a single tensor".to_owned(),
         _ => "a single value".to_owned(),
     }
 }

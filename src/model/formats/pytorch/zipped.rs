@@ -3,14 +3,14 @@
 use super::error::PyTorchError;
 use super::storages::Storages;
 use super::{lay_out, pickle};
-use crate::model::formats::archive::{Archive, Content};
+use crate::model::formats::archive::{EntryContent, MappedArchive};
 use crate::model::formats::error::FormatError;
 use crate::model::formats::foreign::Foreign;
 use crate::model::formats::layout::Layout;
 use crate::model::formats::limits::MAX_PICKLE_BYTES;
 
 /// The folder of the archive in which `data.pkl` lies, with its slash; none where this is no file of PyTorch.
-pub(in crate::model::formats) fn folder<'a>(archive: &'a Archive<'_>) -> Option<&'a str> {
+pub(in crate::model::formats) fn folder<'a>(archive: &'a MappedArchive<'_>) -> Option<&'a str> {
     archive
         .names()
         .filter_map(|name| name.strip_suffix("data.pkl"))
@@ -18,7 +18,7 @@ pub(in crate::model::formats) fn folder<'a>(archive: &'a Archive<'_>) -> Option<
 }
 
 /// Reads the file of PyTorch in `folder` of `archive`.
-pub(in crate::model::formats) fn read(archive: &Archive<'_>, folder: &str) -> Result<Layout, FormatError> {
+pub(in crate::model::formats) fn read(archive: &MappedArchive<'_>, folder: &str) -> Result<Layout, FormatError> {
     if archive.has(&format!("{folder}constants.pkl"))
         || archive.names().any(|name| name.starts_with(&format!("{folder}code/")))
     {
@@ -35,12 +35,12 @@ pub(in crate::model::formats) fn read(archive: &Archive<'_>, folder: &str) -> Re
 
 /// Storages that are entries of the archive.
 struct Entries<'a> {
-    archive: &'a Archive<'a>,
+    archive: &'a MappedArchive<'a>,
     folder: &'a str,
 }
 
 impl Storages for Entries<'_> {
-    fn content(&self, key: &str) -> Result<Content, &'static str> {
+    fn content(&self, key: &str) -> Result<EntryContent, &'static str> {
         let name = format!("{}data/{key}", self.folder);
         self.archive.content(&name).map_err(|_| "which the file does not hold, or only in an unusual way")
     }

@@ -7,7 +7,7 @@ use crate::tensors::{Checkpoint, Weights};
 
 /// What a member's last layer gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scale {
+pub(super) enum OutputScale {
     Logits,
     /// Their logarithms of probabilities.
     LogSoftmax,
@@ -15,7 +15,7 @@ pub(super) enum Scale {
 }
 
 /// Inputs, and what one member makes of them in the client's own code.
-pub(super) struct Reference {
+pub(super) struct ReferenceData {
     /// Examples of the network's input shape, one after another.
     pub(super) inputs: Vec<f32>,
     /// As many outputs as classes for each.
@@ -30,7 +30,7 @@ pub(super) fn fault(detail: String) -> Halt {
 }
 
 /// Reads the tensors `inputs` and `logits`, for inputs of the shape `input`.
-pub(super) fn read(checkpoint: &Checkpoint, input: &[usize], name: &str) -> Result<Reference, Halt> {
+pub(super) fn read(checkpoint: &Checkpoint, input: &[usize], name: &str) -> Result<ReferenceData, Halt> {
     let shape = |tensor: &str| {
         let info = checkpoint.header().tensors.iter().find(|info| info.name == tensor);
         info.map(|info| info.shape.clone()).ok_or_else(|| {
@@ -61,36 +61,36 @@ pub(super) fn read(checkpoint: &Checkpoint, input: &[usize], name: &str) -> Resu
     if inputs.iter().chain(outputs.iter()).any(|value| !value.is_finite()) {
         return Err(fault(format!("`{name}` holds values that are not finite")));
     }
-    Ok(Reference { inputs: inputs.into_owned(), outputs: outputs.into_owned(), count })
+    Ok(ReferenceData { inputs: inputs.into_owned(), outputs: outputs.into_owned(), count })
 }
 
 /// What kind of outputs these are.
-pub(super) fn scale_of(outputs: &[f32], classes: usize) -> Scale {
+pub(super) fn scale_of(outputs: &[f32], classes: usize) -> OutputScale {
     if classes < 2 {
-        return Scale::Logits;
+        return OutputScale::Logits;
     }
     // As far off as probabilities of eight bits of precision add up to.
     let near_one = |sum: f64| (sum - 1.0).abs() < 1e-2;
     let rows = || outputs.chunks_exact(classes);
     if rows().all(|row| row.iter().all(|value| *value >= 0.0) && near_one(row.iter().map(|v| f64::from(*v)).sum())) {
-        Scale::Softmax
+        OutputScale::Softmax
     } else if rows().all(|row| near_one(row.iter().map(|value| f64::from(*value).exp()).sum())) {
-        Scale::LogSoftmax
+        OutputScale::LogSoftmax
     } else {
-        Scale::Logits
+        OutputScale::Logits
     }
 }
 
 /// Logits as outputs of that kind.
-pub(super) fn scaled(logits: &[f32], classes: usize, scale: Scale) -> Vec<f32> {
+pub(super) fn scaled(logits: &[f32], classes: usize, scale: OutputScale) -> Vec<f32> {
     let row = |row: &[f32]| -> Vec<f32> {
         let largest = row.iter().fold(f64::NEG_INFINITY, |largest, value| largest.max(f64::from(*value)));
         let sum = row.iter().map(|value| (f64::from(*value) - largest).exp()).sum::<f64>().ln() + largest;
         let log = row.iter().map(|value| f64::from(*value) - sum);
         match scale {
-            Scale::Logits => row.to_vec(),
-            Scale::LogSoftmax => log.map(|value| value as f32).collect(),
-            Scale::Softmax => log.map(|value| value.exp() as f32).collect(),
+            OutputScale::Logits => row.to_vec(),
+            OutputScale::LogSoftmax => log.map(|value| value as f32).collect(),
+            OutputScale::Softmax => log.map(|value| value.exp() as f32).collect(),
         }
     };
     logits.chunks_exact(classes.max(1)).flat_map(row).collect()

@@ -2,7 +2,7 @@
 
 mod file;
 
-use file::{Reference, Scale, fault, read, scale_of, scaled};
+use file::{OutputScale, ReferenceData, fault, read, scale_of, scaled};
 
 use super::{LISTED, Trial, Verdict, labels, refused};
 use crate::cost::identification::SCREENED_INPUTS;
@@ -35,8 +35,8 @@ const AGREE_ON: usize = 256;
 struct Comparison<'a> {
     trial: &'a Trial<'a>,
     member: usize,
-    reference: &'a Reference,
-    scale: Scale,
+    reference: &'a ReferenceData,
+    scale: OutputScale,
 }
 
 impl Comparison<'_> {
@@ -166,9 +166,9 @@ pub(super) fn decide(trial: &Trial<'_>, phases: &mut Phases<'_>) -> Result<Verdi
         .find(|(_, other)| !left.contains(other))
         .map_or(String::new(), |(next, _)| format!(", the next network {next:.2e}"));
     let ends = match scale {
-        Scale::Logits => "",
-        Scale::LogSoftmax => " (its outputs are logarithms of probabilities; the fused network gives logits)",
-        Scale::Softmax => " (its outputs are probabilities; the fused network gives logits)",
+        OutputScale::Logits => "",
+        OutputScale::LogSoftmax => " (its outputs are logarithms of probabilities; the fused network gives logits)",
+        OutputScale::Softmax => " (its outputs are probabilities; the fused network gives logits)",
     };
     let why = format!(
         "its logits differ from those of {name} for member {} by {best:.2e} of the largest{others}{ends}",
