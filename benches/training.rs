@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use engraft::domain::epoch_choice::EpochChoice;
 use engraft::exec::CpuNetwork;
 use engraft::exec::{OptimizerState, Update};
 use engraft::kernels::loss::Targets;
@@ -132,6 +133,7 @@ impl Run {
             seed: 0,
             train,
             validation: none,
+            choice: EpochChoice::Best,
             test: none,
             teacher: None,
             checkpoints: None,

@@ -2,6 +2,8 @@
 # Trains the members that the plans need beside the shared ones, below data/. A folder that is there already is left alone.
 #
 #   sh experiments/members.sh          # minutes on two cores: MLPs and LeNets on MNIST, a narrow VGG-11 on CIFAR-10
+#   sh experiments/members.sh converged # on CIFAR-10 to their plateau: an MLP, LeNets of three widths, narrow VGG-11s; hours
+#   sh experiments/members.sh residual # ResNet-18 of width 16 on CIFAR-10 to its plateau: hours
 #   sh experiments/members.sh large    # VGG-11 and ResNet-18 on CIFAR-10: hours without a GPU
 set -eu
 cd "$(dirname "$0")"
@@ -31,6 +33,17 @@ cifar() {
 }
 
 case "${1:-small}" in
+converged)
+    cifar lenet-converged lenet 0,1,2,3 45
+    cifar mlp-converged mlp:512,512,512 0,1,2,3 45
+    cifar lenet-x2 lenet:12 0,1 45
+    cifar vgg11-w16-converged vgg11:16 0,1 30
+    cifar lenet-x4 lenet:24 0,1 45
+    cifar vgg11-w32-converged vgg11:32 0,1 30
+    ;;
+residual)
+    cifar resnet18-w16 resnet18:16 0,1 30
+    ;;
 large)
     cifar vgg11 vgg11 0,1 60
     cifar resnet18 resnet18:64 0,1 60

@@ -38,7 +38,7 @@ pub(super) struct Train {
     /// Another dataset to test on; else the dataset's own test split.
     #[arg(long, value_name = "FILE")]
     test: Option<PathBuf>,
-    /// The network: `mlp:WIDTH,…`, `lenet`, `vgg11:WIDTH`, `resnet18:WIDTH`, a graph (.json, see docs/graph.md) or a checkpoint of the same network
+    /// The network: `mlp:WIDTH,…`, `lenet:WIDTH`, `vgg11:WIDTH`, `resnet18:WIDTH`, a graph (.json, see docs/graph.md) or a checkpoint of the same network
     /// (.safetensors, .pt, .npz, …).
     #[arg(long, value_name = "NETWORK")]
     network: Option<String>,

@@ -4,6 +4,7 @@ pub mod access;
 pub mod clock;
 pub mod comparison;
 pub mod dataset;
+pub mod epoch_choice;
 mod fault;
 pub mod id;
 pub mod job;

@@ -4,6 +4,7 @@ use super::load::Loaded;
 use super::measure::Bench;
 use super::phases::Phases;
 use crate::cost::Counts;
+use crate::domain::epoch_choice::EpochChoice;
 use crate::model::header::SHARDS_KEY;
 use crate::plan::held_out::{self, Validation};
 use crate::plan::network::Network;
@@ -54,6 +55,14 @@ impl<'a> Context<'a> {
     pub(super) fn held_out(&self) -> Option<HeldOut> {
         let (request, file) = (self.task.job.dataset.as_ref()?, self.task.dataset.as_ref()?);
         HeldOut::of(request, &file.sha256).filter(|_| self.validation == Validation::Unseen)
+    }
+
+    /// Which epoch counts of a training of what the members are made of.
+    pub(super) fn epoch_choice(&self) -> EpochChoice {
+        match self.validation {
+            Validation::None | Validation::Unseen => EpochChoice::Best,
+            Validation::Unknown | Validation::Seen(_) => EpochChoice::Last,
+        }
     }
 
     /// The context with another plan for the same networks.

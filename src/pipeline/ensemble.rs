@@ -9,6 +9,7 @@ use super::load::{self, Data};
 use super::phases::{Halt, Phases};
 use super::splits::{Logits, Splits};
 use super::{publish, recover};
+use crate::domain::epoch_choice::EpochChoice;
 use crate::domain::problem::{Code, Fault, FaultCode, Problem};
 use crate::domain::progress::{Phase, Score};
 use crate::exec::{self, Engine};
@@ -149,7 +150,7 @@ fn compute(task: &TrainingTask, phases: &mut Phases<'_>) -> Result<TrainedEnsemb
 fn network(task: &TrainingTask, input: &Shape, classes: usize) -> Result<Graph, Problem> {
     match (&task.recipe.network, &task.like) {
         (NetworkSource::Mlp(hidden), _) => Ok(fresh::mlp(input, hidden, classes)?),
-        (NetworkSource::LeNet, _) => Ok(fresh::lenet(input, classes)?),
+        (NetworkSource::LeNet(width), _) => Ok(fresh::lenet(input, *width, classes)?),
         (NetworkSource::Vgg11(width), _) => Ok(fresh::vgg11(input, *width, classes)?),
         (NetworkSource::ResNet18(width), _) => Ok(fresh::resnet18(input, *width, classes)?),
         (NetworkSource::Graph(graph), _) => families::spelled_out(graph, Some(input), "/network/graph"),
@@ -183,6 +184,7 @@ fn member(
         seed,
         train: &data.train,
         validation: data.validation.as_ref().map(|part| part as &dyn Examples),
+        choice: EpochChoice::Best,
         test: data.test.as_ref().map(|part| part as &dyn Examples),
         teacher: None,
         checkpoints: None,
@@ -200,5 +202,5 @@ fn deliver(task: &TrainingTask, graph: &Graph, seed: u64, trained: &Trained) -> 
     trained.weights.save(&unfinished, &publish::notes(graph, true, task.held_out().as_ref()))?;
     std::fs::rename(&unfinished, &file).map_err(|error| publish::unwritten(&file, &error))?;
     let [validation, test] = trained.scores;
-    Ok(TrainedMember { seed, file, best_epoch: trained.best_epoch, validation, test })
+    Ok(TrainedMember { seed, file, best_epoch: trained.epoch, validation, test })
 }

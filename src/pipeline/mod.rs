@@ -200,7 +200,7 @@ fn settle(context: &mut Context<'_>, made: &FusedFile, trained: Option<&Trained>
     // Where no epoch beat it, the network as it was has kept the precision of the members.
     let untrained = if beaten {
         Some(compensate::copy(&made.fused)?)
-    } else if trained.best_epoch == 0 {
+    } else if trained.epoch == 0 {
         Some(compensate::copy(made.start())?)
     } else {
         None
@@ -208,7 +208,7 @@ fn settle(context: &mut Context<'_>, made: &FusedFile, trained: Option<&Trained>
     let best = untrained.as_ref().unwrap_or(&trained.weights);
     let (graph, precision) = (&made.fused.graph, &context.network().precision);
     let (weights, model) = publish::model(context, graph, best, precision, WriteMode::Published)?;
-    Ok(Settled { recovered: Some(weights), model, epoch: (!beaten).then_some(trained.best_epoch) })
+    Ok(Settled { recovered: Some(weights), model, epoch: (!beaten).then_some(trained.epoch) })
 }
 
 /// Measures every candidate, where there is data.

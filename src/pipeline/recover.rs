@@ -32,6 +32,7 @@ pub(super) fn recover(
         seed: task.job.seed,
         train: &data.train,
         validation: data.validation.as_ref().map(|part| part as &dyn Examples),
+        choice: context.epoch_choice(),
         test: data.test.as_ref().map(|part| part as &dyn Examples),
         teacher: teacher.logits(),
         checkpoints: Some(&task.scratch),
@@ -67,12 +68,14 @@ pub(super) fn train_beside(
     let teacher = TeacherOutputs::new(context, finetune, bench, ensemble)?;
     let batch = finetune.batch_size.min(data.train.len());
     let mut network = bench.compiled(student.graph, student.weights, batch)?;
+    let choice = context.epoch_choice();
     let phases = &mut context.phases;
     let setup = Setup {
         finetune,
         seed: task.job.seed,
         train: &data.train,
         validation: data.validation.as_ref().map(|part| part as &dyn Examples),
+        choice,
         test: None,
         teacher: teacher.logits(),
         checkpoints: None,

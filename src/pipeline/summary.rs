@@ -50,6 +50,7 @@ pub(super) fn report(context: &Context<'_>, found: Found<'_>, provenance: &Prove
         ensemble: found.ensemble,
         recovery: context.recovery().map(|recovery| recovery.decision.clone()),
         best_epoch: found.best_epoch,
+        epoch_choice: found.trained.map(|_| context.epoch_choice()),
         epochs: found.trained.map(|trained| trained.history.clone()).unwrap_or_default(),
         layers: layers(network, provenance, task.members.len()),
         method: Method {

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::model::families::fresh;
 use crate::settings::{DatasetRequest, Finetune};
 
 /// An ensemble to train.
@@ -25,8 +26,8 @@ const CHECKPOINTS: [&str; 6] = ["safetensors", "pt", "pth", "bin", "ckpt", "npz"
 pub enum NetworkSource {
     /// Matrices with ReLU between them, of these hidden widths.
     Mlp(Vec<usize>),
-    /// LeNet-5.
-    LeNet,
+    /// LeNet-5, of this width in its first layer (6 in the paper) and in proportion in the others.
+    LeNet(usize),
     /// VGG-11 for images of 32 pixels, without BatchNorm, of this width in its first layer.
     Vgg11(usize),
     /// ResNet-18 for images of 32 pixels, of this width in its first stage.
@@ -48,17 +49,18 @@ impl std::str::FromStr for NetworkSource {
                     widths.split(',').map(|width| width.trim().parse().ok().filter(|width| *width > 0)).collect();
                 widths.map(Self::Mlp).ok_or_else(|| format!("expected widths such as `mlp:512,512`, got `{text}`"))
             }
-            Some((name @ ("vgg11" | "resnet18"), width)) => match width.trim().parse() {
+            Some((name @ ("lenet" | "vgg11" | "resnet18"), width)) => match width.trim().parse() {
+                Ok(width @ 1..) if name == "lenet" => Ok(Self::LeNet(width)),
                 Ok(width @ 1..) if name == "vgg11" => Ok(Self::Vgg11(width)),
                 Ok(width @ 1..) => Ok(Self::ResNet18(width)),
                 _ => Err(format!("expected a width such as `{name}:64`, got `{text}`")),
             },
-            _ if text == "lenet" => Ok(Self::LeNet),
+            _ if text == "lenet" => Ok(Self::LeNet(fresh::LENET)),
             _ if text == "vgg11" => Ok(Self::Vgg11(64)),
             _ if text == "resnet18" => Ok(Self::ResNet18(64)),
             _ if CHECKPOINTS.iter().any(|ending| file(ending)) => Ok(Self::Like(text.to_owned())),
             _ => Err(format!(
-                "expected `mlp:WIDTH,…`, `lenet`, `vgg11:WIDTH`, `resnet18:WIDTH`, {{\"graph\": …}} or a checkpoint (.safetensors, .pt, .npz, …) of that network, got `{text}`"
+                "expected `mlp:WIDTH,…`, `lenet:WIDTH`, `vgg11:WIDTH`, `resnet18:WIDTH`, {{\"graph\": …}} or a checkpoint (.safetensors, .pt, .npz, …) of that network, got `{text}`"
             )),
         }
     }

@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn what_is_left_open_follows_from_the_network_and_what_is_given_stays() {
-        let lenet = fresh::lenet(&vec![3, 32, 32], 10).expect("a network");
+        let lenet = fresh::lenet(&vec![3, 32, 32], fresh::LENET, 10).expect("a network");
         let mlp = fresh::mlp(&vec![12], &[8, 8], 3).expect("a network");
         let (refits, plain) = (Compensate::Calibration, Compensate::None);
         let open = &json!({"epochs": 1});

@@ -138,7 +138,8 @@ fn making(report: &Report) -> String {
     let _ = match (report.epochs.len().saturating_sub(1), report.best_epoch) {
         (0, _) => writeln!(text, "- not trained"),
         (epochs, Some(best)) => {
-            writeln!(text, "- trained for {}, of which epoch {best} is published", counted(epochs, "epoch"))
+            let (epochs, reason) = (counted(epochs, "epoch"), report.epoch_reason());
+            writeln!(text, "- trained for {epochs}, of which epoch {best} is published{reason}")
         }
         (epochs, None) => writeln!(text, "- trained for {}", counted(epochs, "epoch")),
     };

@@ -20,6 +20,7 @@ pub(crate) use table::scaled;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::epoch_choice::EpochChoice;
 use crate::domain::progress::{EpochMetrics, Phase, Score};
 use crate::model::families::Evidence;
 use crate::model::plan::LayerPlan;
@@ -152,6 +153,9 @@ pub struct Report {
     pub recovery: Option<RecoveryRule>,
     /// The epoch whose weights are published; 0 is before training, none without training.
     pub best_epoch: Option<usize>,
+    /// What that epoch was chosen by; none without training.
+    #[serde(default)]
+    pub epoch_choice: Option<EpochChoice>,
     /// Training, epoch by epoch.
     pub epochs: Vec<EpochMetrics>,
     /// Width of each layer before and after, and which member its units came from.

@@ -3,6 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::{CandidateKind, CandidateReport, Choice, Gain, PairedTest, Report, SplitSizes};
+use crate::domain::epoch_choice::EpochChoice;
 use crate::domain::progress::Score;
 
 /// Heads of the comparison's columns.
@@ -70,6 +71,13 @@ impl Report {
         }));
         writeln!(f)?;
         columns(f, &rows)
+    }
+
+    /// Why the published epoch was chosen, after a comma; empty without training.
+    pub(super) fn epoch_reason(&self) -> String {
+        let last = self.epochs.len().saturating_sub(1);
+        let reason = |(epoch, choice): (usize, EpochChoice)| format!(", {}", choice.reason(epoch, last));
+        self.best_epoch.zip(self.epoch_choice).map_or_else(String::new, reason)
     }
 
     /// Every coupling group once, with the number of units that it took from each member; none where units were averaged.

@@ -9,6 +9,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
 
+use crate::domain::epoch_choice::{EpochChoice, is_better};
 use crate::domain::progress::{EpochMetrics, Score};
 use crate::exec::{Engine, Step, Update};
 use crate::kernels::dropout::Draw;
@@ -33,8 +34,10 @@ pub struct Setup<'a> {
     pub seed: u64,
     /// What the weights learn from.
     pub train: &'a dyn Examples,
-    /// What the best epoch is chosen by; without it the last epoch counts as the best.
+    /// Measured each epoch; what the epoch is chosen by.
     pub validation: Option<&'a dyn Examples>,
+    /// Which epoch's weights count in the end.
+    pub choice: EpochChoice,
     /// Measured each epoch, for the record only.
     pub test: Option<&'a dyn Examples>,
     /// For distillation.
@@ -73,12 +76,12 @@ pub enum TrainingEvent<'a> {
 /// A finished training.
 #[derive(Debug)]
 pub struct Trained {
-    /// Weights of the best epoch: highest validation accuracy, then lowest validation loss, then the earliest.
+    /// Weights of the epoch that counts.
     pub weights: StateDict,
     /// How they do on the validation and the test examples, where there are some.
     pub scores: [Option<Score>; 2],
-    /// The best epoch; 0 if no training helped.
-    pub best_epoch: usize,
+    /// The epoch that counts; 0 if no training helped.
+    pub epoch: usize,
     /// Epoch 0 and all others.
     pub history: Vec<EpochMetrics>,
 }
@@ -108,7 +111,7 @@ pub fn train(
         }
         let metrics = run.epoch(epoch, report)?;
         report(TrainingEvent::Epoch(&metrics));
-        if is_better(&metrics, &progress) {
+        if is_better(&metrics, &progress.history, progress.best_epoch) {
             progress.best = run.network.state_dict()?;
             progress.best_epoch = epoch;
         }
@@ -116,23 +119,14 @@ pub fn train(
         run.save(&progress, report)?;
     }
     let TrainingState { best, best_epoch, history } = progress;
-    if setup.finetune.batch_norm_reestimate && best_epoch > 0 && run.network.has_statistics() {
-        let scores = run.reestimate(&best, history.len() - 1)?;
-        return Ok(Trained { weights: run.network.state_dict()?, scores, best_epoch, history });
+    let epoch = setup.choice.epoch(&history, best_epoch);
+    let weights = if epoch == best_epoch { best } else { run.network.state_dict()? };
+    if setup.finetune.batch_norm_reestimate && epoch > 0 && run.network.has_statistics() {
+        let scores = run.reestimate(&weights, history.len() - 1)?;
+        return Ok(Trained { weights: run.network.state_dict()?, scores, epoch, history });
     }
-    let scores = history.get(best_epoch).map_or([None, None], |metrics| [metrics.validation, metrics.test]);
-    Ok(Trained { weights: best, scores, best_epoch, history })
-}
-
-/// Whether an epoch beats the best one so far.
-fn is_better(metrics: &EpochMetrics, progress: &TrainingState) -> bool {
-    let best = progress.history.get(progress.best_epoch).and_then(|best| best.validation);
-    match (metrics.validation, best) {
-        (Some(new), Some(best)) => {
-            new.accuracy > best.accuracy || new.accuracy >= best.accuracy && new.loss < best.loss
-        }
-        _ => true,
-    }
+    let scores = history.get(epoch).map_or([None, None], |metrics| [metrics.validation, metrics.test]);
+    Ok(Trained { weights, scores, epoch, history })
 }
 
 /// A training under way.

@@ -73,7 +73,8 @@ fn the_cross_entropy_and_its_gradient_are_candles() {
 
 #[test]
 fn fresh_weights_of_a_seed_are_known_to_the_bit() {
-    let weights = init::init(&fresh::lenet(&vec![3, 32, 32], 10).expect("a network"), 7).expect("weights");
+    let weights =
+        init::init(&fresh::lenet(&vec![3, 32, 32], fresh::LENET, 10).expect("a network"), 7).expect("weights");
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("model.safetensors");
     weights.save(&file, &BTreeMap::new()).expect("writes");
@@ -114,7 +115,7 @@ fn networks_loaded_by_the_example_compute_the_same_logits() {
     let colour = vec![3, 32, 32];
     for (name, graph) in [
         ("mlp", fresh::mlp(&grey, &[32, 16], 10)),
-        ("lenet", fresh::lenet(&grey, 10)),
+        ("lenet", fresh::lenet(&grey, fresh::LENET, 10)),
         ("vgg11", fresh::vgg11(&colour, 4, 10)),
         ("resnet18", fresh::resnet18(&colour, 4, 10)),
     ] {

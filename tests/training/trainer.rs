@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::common::shared_data::shared;
 use engraft::data::augment::ImageShape;
+use engraft::domain::epoch_choice::EpochChoice;
 use engraft::domain::problem::{Code, Problem};
 use engraft::exec::{BatchError, CpuNetwork};
 use engraft::exec::{OptimizerState, Update};
@@ -126,7 +127,16 @@ fn network(graph: &Graph) -> CpuNetwork {
 
 fn setup<'a>(finetune: &'a Finetune, data: &'a [Data; 2], folder: Option<&'a Path>) -> Setup<'a> {
     let [train, validation] = data;
-    Setup { finetune, seed: 5, train, validation: Some(validation), test: None, teacher: None, checkpoints: folder }
+    Setup {
+        finetune,
+        seed: 5,
+        train,
+        validation: Some(validation),
+        choice: EpochChoice::Best,
+        test: None,
+        teacher: None,
+        checkpoints: folder,
+    }
 }
 
 fn data() -> [Data; 2] {
@@ -168,11 +178,11 @@ fn a_small_network_learns_and_the_best_epoch_is_kept() {
     let trained = train(&mut network, &setup(&finetune, &data, None), None, GO, &mut |_| {}).unwrap();
     assert_eq!(trained.history.len(), 9);
     let accuracy = |epoch: usize| trained.history[epoch].validation.unwrap().accuracy;
-    assert!(accuracy(0) < 0.5 && accuracy(trained.best_epoch) > 0.9, "{:?}", trained.history);
-    assert!((0..9).all(|epoch| accuracy(epoch) <= accuracy(trained.best_epoch)));
+    assert!(accuracy(0) < 0.5 && accuracy(trained.epoch) > 0.9, "{:?}", trained.history);
+    assert!((0..9).all(|epoch| accuracy(epoch) <= accuracy(trained.epoch)));
     network.load(&trained.weights).unwrap();
-    assert_eq!(evaluate(&mut network, &data[1], GO).unwrap(), trained.history[trained.best_epoch].validation.unwrap());
-    assert_eq!(trained.weights.counter("bn.num_batches_tracked"), Some(12 * trained.best_epoch as i64));
+    assert_eq!(evaluate(&mut network, &data[1], GO).unwrap(), trained.history[trained.epoch].validation.unwrap());
+    assert_eq!(trained.weights.counter("bn.num_batches_tracked"), Some(12 * trained.epoch as i64));
     let all = logits(&mut network, &data[1], GO).unwrap();
     assert_eq!(score(&all, &data[1]).unwrap(), evaluate(&mut network, &data[1], GO).unwrap());
     let times = latency(&mut network, &data[1].images[..36], 5).unwrap();
@@ -209,7 +219,7 @@ fn interrupt(finetune: &Finetune, graph: &Graph) {
         let resumed = train(&mut again, &setup, last.as_deref(), GO, &mut |_| {}).unwrap();
         assert_eq!(bits(&resumed.weights), bits(&undisturbed.weights));
         assert_eq!(bits(&again.state_dict().unwrap()), bits(&network_1.state_dict().unwrap()));
-        assert_eq!((scores(&resumed), resumed.best_epoch), (scores(&undisturbed), undisturbed.best_epoch));
+        assert_eq!((scores(&resumed), resumed.epoch), (scores(&undisturbed), undisturbed.epoch));
         let checkpoint = |folder: &Path| bits(&StateDict::load(&folder.join("epoch-00005.safetensors")).unwrap());
         assert_eq!(checkpoint(folder.path()), checkpoint(undisturbed_folder.path()));
         let left = fs::read_dir(folder.path()).unwrap().count();
@@ -263,8 +273,8 @@ fn statistics_are_measured_anew_on_demand() {
     let again = Finetune { batch_norm_reestimate: true, ..plain.clone() };
     let run = |settings: &Finetune| train(&mut network(&graph), &setup(settings, &data, None), None, GO, &mut |_| {});
     let (plain, again) = (run(&plain).unwrap(), run(&again).unwrap());
-    let metrics = plain.history[plain.best_epoch].clone();
-    assert_eq!((plain.scores, again.best_epoch), ([metrics.validation, None], plain.best_epoch));
+    let metrics = plain.history[plain.epoch].clone();
+    assert_eq!((plain.scores, again.epoch), ([metrics.validation, None], plain.epoch));
     let tensor = |trained: &Trained, name: &str| trained.weights.f32(name).unwrap().to_vec();
     for name in ["conv.weight", "bn.weight", "fc.bias"] {
         assert_eq!(tensor(&plain, name), tensor(&again, name), "{name}");
@@ -287,6 +297,20 @@ fn statistics_are_measured_anew_on_demand() {
 }
 
 #[test]
+fn the_last_epoch_is_kept_where_the_split_may_have_been_seen() {
+    let (graph, data) = (convnet(), data());
+    // At a constant rate this network is better after its first epoch than after its second.
+    let settings = Finetune { schedule: Schedule::Constant, ..finetune(2, 0.05) };
+    let setup = setup(&settings, &data, None);
+    let best = train(&mut network(&graph), &setup, None, GO, &mut |_| {}).unwrap();
+    let mut network = network(&graph);
+    let last = train(&mut network, &Setup { choice: EpochChoice::Last, ..setup }, None, GO, &mut |_| {}).unwrap();
+    assert_eq!((best.epoch, last.epoch), (1, 2), "{:?}", best.history);
+    assert_eq!(last.scores[0], last.history[2].validation);
+    assert_eq!(bits(&last.weights), bits(&network.state_dict().unwrap()));
+}
+
+#[test]
 fn training_ends_when_patience_does() {
     let (graph, data) = (convnet(), data());
     let settings = Finetune { patience: Some(2), ..finetune(60, 0.05) };
@@ -294,7 +318,7 @@ fn training_ends_when_patience_does() {
     let setup = setup(&settings, &data, Some(folder.path()));
     let trained = train(&mut network(&graph), &setup, None, GO, &mut |_| {}).unwrap();
     let last = trained.history.len() - 1;
-    assert!(last < 60 && last == trained.best_epoch + 2, "{last} epochs, best {}", trained.best_epoch);
+    assert!(last < 60 && last == trained.epoch + 2, "{last} epochs, best {}", trained.epoch);
     let path = folder.path().join(format!("epoch-{last:05}.safetensors"));
     let again = train(&mut network(&graph), &setup, Some(&path), GO, &mut |_| {}).unwrap();
     assert_eq!(bits(&again.weights), bits(&trained.weights), "nothing is left to do");
@@ -391,9 +415,18 @@ fn distillation_with_nesterov_and_decay_equals_numpy() {
     let data = Data { images: f(12, 5, 9, 4.0), labels: vec![0, 1, 1, 0] };
     let teacher = f(8, 3, 7, 2.0);
     let (validation, test, teacher) = (None, None, Some(TeacherLogits::Stored(&teacher)));
-    let setup = Setup { finetune: &finetune, seed: 0, train: &data, validation, test, teacher, checkpoints: None };
+    let setup = Setup {
+        finetune: &finetune,
+        seed: 0,
+        train: &data,
+        validation,
+        choice: EpochChoice::Best,
+        test,
+        teacher,
+        checkpoints: None,
+    };
     let trained = train(&mut network, &setup, None, GO, &mut |_| {}).unwrap();
-    assert_eq!(trained.best_epoch, 3);
+    assert_eq!(trained.epoch, 3);
     let losses = trained.history.iter().filter_map(|epoch| epoch.train_loss);
     for (got, expected) in losses.zip([2.224_059_440_8, 2.183_381_081_4, 2.155_269_038_5]) {
         assert!((got - expected).abs() < 1e-5, "loss {got} for {expected}");

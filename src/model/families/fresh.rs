@@ -18,18 +18,24 @@ pub fn mlp(input: &Shape, hidden: &[usize], classes: usize) -> Result<Graph, Gra
     builder.build()
 }
 
+/// Channels of LeNet-5's first layer.
+pub const LENET: usize = 6;
+
 /// The convolutional network LeNet-5 with ReLU and maximum pooling: `conv1` to 6 and `conv2` to 16 channels, 5x5, then `fc1` to 120,
-/// `fc2` to 84 and `fc3`, all with bias. Images of up to 28 pixels are padded by 2 on each side, as MNIST's are.
+/// `fc2` to 84 and `fc3`, all with bias; all in proportion where `width`, that of `conv1`, is another. Images of up to 28 pixels are
+/// padded by 2 on each side, as MNIST's are.
 ///
 /// # Errors
 /// When `input` is no image that is large enough.
-pub fn lenet(input: &Shape, classes: usize) -> Result<Graph, GraphError> {
+pub fn lenet(input: &Shape, width: usize, classes: usize) -> Result<Graph, GraphError> {
     let mut builder = Builder::new(input, BTreeSet::new());
     let (channels, padding) = match input[..] {
         [channels, height, width] => (channels, if height.min(width) <= 28 { 2 } else { 0 }),
         _ => (input.first().copied().unwrap_or(0), 0),
     };
-    for (index, (from, to, padding)) in (1..).zip([(channels, 6, padding), (6, 16, 0)]) {
+    let scaled = |units: usize| units.saturating_mul(width).div_ceil(LENET);
+    let [first, second] = [LENET, 16].map(scaled);
+    for (index, (from, to, padding)) in (1..).zip([(channels, first, padding), (first, second, 0)]) {
         builder.weighted(
             &format!("conv{index}"),
             Op::conv2d(from, to, Window::square(5, 1, padding), true),
@@ -41,7 +47,7 @@ pub fn lenet(input: &Shape, classes: usize) -> Result<Graph, GraphError> {
     builder.then("flatten", Op::Flatten);
     let side = |size: usize| ((size + 2 * padding).saturating_sub(4) / 2).saturating_sub(4) / 2;
     let positions: usize = input.iter().skip(1).map(|size| side(*size)).product();
-    matrices(&mut builder, 16 * positions, &[120, 84], classes);
+    matrices(&mut builder, second.saturating_mul(positions), &[120, 84].map(scaled), classes);
     builder.build()
 }
 
@@ -159,7 +165,7 @@ mod tests {
     fn convolutional_networks_are_recognised_again() {
         let input = vec![3, 32, 32];
         let networks =
-            [("lenet", lenet(&input, 10)), ("vgg", vgg11(&input, 16, 10)), ("resnet", resnet18(&input, 16, 10))];
+            [("lenet", lenet(&input, LENET, 10)), ("vgg", vgg11(&input, 16, 10)), ("resnet", resnet18(&input, 16, 10))];
         for (family, graph) in networks {
             let graph = graph.expect("a network");
             let tensor = |parameter: parameters::Parameter| TensorInfo {
@@ -189,14 +195,21 @@ mod tests {
         assert_eq!(weights(&mlp(&vec![9], &[], 3).expect("a network")), expected(&[("fc1", &[3, 9])]));
         let dense: [(&str, &[usize]); 3] = [("fc1", &[120, 400]), ("fc2", &[84, 120]), ("fc3", &[10, 84])];
         for (input, first) in [(vec![3, 32, 32], [6, 3, 5, 5]), (vec![1, 28, 28], [6, 1, 5, 5])] {
-            let graph = lenet(&input, 10).expect("a network");
+            let graph = lenet(&input, LENET, 10).expect("a network");
             let mut layers: Vec<(&str, &[usize])> = vec![("conv1", &first), ("conv2", &[16, 6, 5, 5])];
             layers.extend(dense);
             assert_eq!(weights(&graph), expected(&layers));
         }
+        let double = weights(&lenet(&vec![3, 32, 32], 2 * LENET, 10).expect("a network"));
+        let widths: Vec<usize> = double.iter().map(|(_, shape)| shape[0]).collect();
+        assert_eq!(widths, [12, 32, 240, 168, 10]);
         let vgg = weights(&vgg11(&vec![3, 32, 32], 64, 10).expect("a network"));
         assert_eq!(vgg.iter().map(|(name, _)| name.as_str()).nth(7), Some("features.18.weight"));
         assert_eq!(vgg[8], ("classifier.weight".to_owned(), vec![10, 512]));
-        assert!(lenet(&vec![3, 8, 8], 10).is_err() && lenet(&vec![64], 10).is_err() && mlp(&vec![4], &[0], 2).is_err());
+        assert!(
+            lenet(&vec![3, 8, 8], LENET, 10).is_err()
+                && lenet(&vec![64], LENET, 10).is_err()
+                && mlp(&vec![4], &[0], 2).is_err()
+        );
     }
 }

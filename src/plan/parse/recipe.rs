@@ -17,7 +17,7 @@ const MAX_SEEDS: usize = 1024;
 /// Every fault, each with the pointer to its value.
 pub fn recipe(body: &Value) -> Result<EnsembleRecipe, Vec<Fault>> {
     whole(body, |body| {
-        let expected = "the network to train: `mlp:WIDTH,…`, `lenet`, `vgg11:WIDTH`, `resnet18:WIDTH`, {\"graph\": …} or a checkpoint of that network";
+        let expected = "the network to train: `mlp:WIDTH,…`, `lenet:WIDTH`, `vgg11:WIDTH`, `resnet18:WIDTH`, {\"graph\": …} or a checkpoint of that network";
         let network = match body.value("network") {
             Some(Value::Object(_)) => body.object("network", graph).flatten(),
             _ => body.required("network", expected, |value| text(value)?.parse().or_else(refuse)),

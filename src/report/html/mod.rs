@@ -102,8 +102,9 @@ fn curves(body: &mut String, report: &Report) {
         Series { name: "objective in training".to_owned(), class: "member", points: points(&|epoch| epoch.train_loss) },
         Series { name: "validation".to_owned(), class: "fused", points: points(&|epoch| Some(epoch.validation?.loss)) },
     ];
-    let best =
-        report.best_epoch.map_or_else(String::new, |best| format!(" The weights of epoch {best} are published."));
+    let best = report.best_epoch.map_or_else(String::new, |best| {
+        format!(" The weights of epoch {best} are published{}.", report.epoch_reason())
+    });
     let _ = write!(
         body,
         "<section><h2>Recovery</h2><div class=pair><figure><figcaption>Accuracy</figcaption>{}</figure><figure><figcaption>Loss\

@@ -1,6 +1,7 @@
 //! The page is whole, safe and says what the report does.
 
 use super::*;
+use crate::domain::epoch_choice::EpochChoice;
 use crate::domain::progress::{EpochMetrics, Phase, Score};
 use crate::model::plan::LayerPlan;
 use crate::report::{CandidateReport, LayerReport, SplitSizes, Verification};
@@ -56,6 +57,7 @@ pub(in crate::report) fn report() -> Report {
         members: vec!["<script>alert(1)</script>".into(), "m1".into()],
         member_weights: vec![0.5, 0.5],
         best_epoch: Some(1),
+        epoch_choice: Some(EpochChoice::Best),
         epochs: vec![epoch(0), epoch(1)],
         layers: vec![LayerReport { plan, kept_per_member: vec![5, 3] }],
         method: Method::default(),
