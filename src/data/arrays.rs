@@ -24,15 +24,21 @@ pub(super) enum ArrayRole {
 }
 
 impl ArrayRole {
-    /// The role of the array `name`; `None` for one that is no part of a dataset.
+    /// The role of the array `name`, as Keras (`x_train`), scikit-learn (`X_train`) and `MedMNIST` (`train_images`) call them; `None`
+    /// for one that is no part of a dataset.
     pub(super) fn of(name: &str) -> Option<Self> {
-        Some(match name {
-            "x" | "x_train" => Self::Examples(SplitName::Train),
-            "y" | "y_train" => Self::Labels(SplitName::Train),
-            "x_test" => Self::Examples(SplitName::Test),
-            "y_test" => Self::Labels(SplitName::Test),
-            _ => return None,
-        })
+        let name = name.to_ascii_lowercase();
+        if let "x" | "images" = name.as_str() {
+            return Some(Self::Examples(SplitName::Train));
+        }
+        if let "y" | "labels" = name.as_str() {
+            return Some(Self::Labels(SplitName::Train));
+        }
+        match name.split_once('_')? {
+            ("x", part) | (part, "images") => SplitName::of(part).map(Self::Examples),
+            ("y", part) | (part, "labels") => SplitName::of(part).map(Self::Labels),
+            _ => None,
+        }
     }
 }
 
@@ -70,10 +76,10 @@ impl Roles {
     /// lists what there is instead.
     pub(super) fn check(&self, name_of: impl Fn(ArrayRole) -> &'static str, found: &str) -> Result<(), DatasetError> {
         let pair = |part| [ArrayRole::Examples(part), ArrayRole::Labels(part)];
-        let test = pair(SplitName::Test);
-        let needs_test = test.iter().any(|role| self.0.contains_key(role));
-        let needed = pair(SplitName::Train).into_iter().chain(test.into_iter().filter(|_| needs_test));
-        let missing: Vec<&str> = needed.filter(|role| !self.0.contains_key(role)).map(name_of).collect();
+        let is_there = |role: &ArrayRole| self.0.contains_key(role);
+        let begun = |part: &SplitName| *part == SplitName::Train || pair(*part).iter().any(is_there);
+        let needed = SplitName::ALL.into_iter().filter(begun).flat_map(pair);
+        let missing: Vec<&str> = needed.filter(|role| !is_there(role)).map(name_of).collect();
         if missing.is_empty() {
             return Ok(());
         }
@@ -86,6 +92,8 @@ pub(super) fn array_name(role: ArrayRole) -> &'static str {
     match role {
         ArrayRole::Examples(SplitName::Train) => "array `x`",
         ArrayRole::Labels(SplitName::Train) => "array `y`",
+        ArrayRole::Examples(SplitName::Validation) => "array `x_val`",
+        ArrayRole::Labels(SplitName::Validation) => "array `y_val`",
         ArrayRole::Examples(SplitName::Test) => "array `x_test`",
         ArrayRole::Labels(SplitName::Test) => "array `y_test`",
     }
@@ -102,22 +110,47 @@ pub(super) fn read(array: Array<'_>, role: ArrayRole, intake: &mut DatasetBuilde
     }
 }
 
-/// Number of examples and shape of one: `[D]` or `[C, H, W]`.
-fn example_shape(name: &str, shape: &[usize]) -> Result<(usize, Vec<usize>), DatasetError> {
+/// How an array holds its examples.
+#[derive(Debug, PartialEq, Eq)]
+struct ExampleLayout {
+    /// Number of examples.
+    count: usize,
+    /// Shape of one: `[D]` or `[C, H, W]`.
+    shape: Vec<usize>,
+    /// Whether the channels of a pixel stand together.
+    channels_last: bool,
+}
+
+/// How the array `name` of this shape holds its examples.
+fn layout(name: &str, shape: &[usize]) -> Result<ExampleLayout, DatasetError> {
     let wrong = |expected| DatasetError::Shape { array: name.to_owned(), shape: shape.to_vec(), expected };
-    let (count, example) = match *shape {
-        [n, d] => (n, vec![d]),
-        [n, h, w] => (n, vec![1, h, w]),
+    // `MedMNIST`'s arrays have their colours last, and its volumes as many axes as other images with colours.
+    let medical = name.ends_with("_images");
+    let (count, example, channels_last) = match *shape {
+        [n, d] => (n, vec![d], false),
+        [n, h, w] => (n, vec![1, h, w], false),
+        [n, h, w, c] if medical && looks_channels_last(h, w, c) => (n, vec![c, h, w], true),
         [_, h, w, c] if looks_channels_last(h, w, c) => {
             return Err(DatasetError::ChannelsLast { array: name.to_owned(), shape: shape.to_vec() });
         }
-        [n, c, h, w] => (n, vec![c, h, w]),
+        [_, d, h, w] if medical && d >= 8 && d == h && h == w => {
+            return Err(wrong("images N x H x W or N x H x W x 3; volumes are not read"));
+        }
+        [n, c, h, w] => (n, vec![c, h, w], false),
         _ => return Err(wrong("N x D, N x H x W or N x C x H x W")),
     };
     if shape.contains(&0) {
         return Err(wrong("at least one example, and no axis of length 0"));
     }
-    Ok((count, example))
+    Ok(ExampleLayout { count, shape: example, channels_last })
+}
+
+/// Puts the channels of `example`, whose shape is `[C, H, W]` and whose channels stand together, first.
+fn channels_first<T: Copy>(example: &mut [T], shape: &[usize], pixels: &mut Vec<T>) {
+    let channels = shape.first().copied().unwrap_or(1);
+    pixels.clear();
+    pixels.extend((0..channels).flat_map(|channel| example.iter().skip(channel).step_by(channels).copied()));
+    example.copy_from_slice(pixels);
 }
 
 /// Whether axes are far more likely height, width and colours than channels, height and width.
@@ -126,19 +159,25 @@ fn looks_channels_last(h: usize, w: usize, c: usize) -> bool {
 }
 
 fn read_examples(array: Array<'_>, part: SplitName, intake: &mut DatasetBuilder<'_>) -> Result<(), DatasetError> {
-    let ((count, shape), folder) = (example_shape(array.name, array.shape)?, intake.folder());
+    let (ExampleLayout { count, shape, channels_last }, folder) = (layout(array.name, array.shape)?, intake.folder());
     let pixels = if array.element.dtype == Dtype::U8 { PixelType::U8 } else { PixelType::F32 };
     let examples = intake.begin(part, count, &shape, pixels)?;
     let elements = examples.elements();
     let (name, element, axes) = (array.name, array.element, array.shape);
-    let mut floats = Vec::new();
+    let (mut floats, mut turned_bytes, mut turned_floats) = (Vec::new(), Vec::new(), Vec::new());
     let mut done = 0;
     blocks(array, elements, &folder, &mut |bytes| {
         if pixels == PixelType::U8 {
+            if channels_last {
+                bytes.chunks_mut(elements).for_each(|example| channels_first(example, &shape, &mut turned_bytes));
+            }
             examples.put(done / elements, Pixels::U8(bytes))?;
         } else {
             let bad = |(index, value)| non_finite(name, axes, done + index, value);
             element.floats(bytes, &mut floats).map_err(bad)?;
+            if channels_last {
+                floats.chunks_mut(elements).for_each(|example| channels_first(example, &shape, &mut turned_floats));
+            }
             examples.put(done / elements, Pixels::F32(&floats))?;
         }
         done += bytes.len() / element.dtype.size();
@@ -297,13 +336,40 @@ mod tests {
 
     #[test]
     fn shapes_become_examples() {
-        assert_eq!(example_shape("x", &[5, 4]).unwrap(), (5, vec![4]));
-        assert_eq!(example_shape("x", &[5, 28, 28]).unwrap(), (5, vec![1, 28, 28]));
-        assert_eq!(example_shape("x", &[5, 3, 32, 32]).unwrap(), (5, vec![3, 32, 32]));
-        assert_eq!(example_shape("x", &[5, 16, 128, 1]).unwrap(), (5, vec![16, 128, 1]));
-        let channels_last = example_shape("x", &[5, 32, 32, 3]).unwrap_err().to_string();
+        let of = |name: &str, shape: &[usize]| {
+            layout(name, shape).map(|layout| (layout.count, layout.shape, layout.channels_last))
+        };
+        assert_eq!(of("x", &[5, 4]).unwrap(), (5, vec![4], false));
+        assert_eq!(of("x", &[5, 28, 28]).unwrap(), (5, vec![1, 28, 28], false));
+        assert_eq!(of("x", &[5, 3, 32, 32]).unwrap(), (5, vec![3, 32, 32], false));
+        assert_eq!(of("x", &[5, 16, 128, 1]).unwrap(), (5, vec![16, 128, 1], false));
+        let channels_last = of("x", &[5, 32, 32, 3]).unwrap_err().to_string();
         assert!(channels_last.contains("transpose(0, 3, 1, 2)"), "{channels_last}");
-        assert!(matches!(example_shape("x", &[5]), Err(DatasetError::Shape { .. })));
-        assert!(matches!(example_shape("x", &[0, 28, 28]), Err(DatasetError::Shape { .. })));
+        assert!(matches!(of("x", &[5]), Err(DatasetError::Shape { .. })));
+        assert!(matches!(of("x", &[0, 28, 28]), Err(DatasetError::Shape { .. })));
+        assert_eq!(of("val_images", &[5, 28, 28, 3]).unwrap(), (5, vec![3, 28, 28], true));
+        assert_eq!(of("val_images", &[5, 3, 28, 28]).unwrap(), (5, vec![3, 28, 28], false));
+        let volumes = of("train_images", &[5, 28, 28, 28]).unwrap_err().to_string();
+        assert!(volumes.contains("volumes are not read"), "{volumes}");
+        let mut example = [1, 10, 100, 2, 20, 200];
+        channels_first(&mut example, &[3, 1, 2], &mut Vec::new());
+        assert_eq!(example, [1, 2, 10, 20, 100, 200]);
+    }
+
+    #[test]
+    fn arrays_are_known_by_their_names() {
+        for (name, expected) in [
+            ("x", Some(ArrayRole::Examples(SplitName::Train))),
+            ("X_train", Some(ArrayRole::Examples(SplitName::Train))),
+            ("y_valid", Some(ArrayRole::Labels(SplitName::Validation))),
+            ("train_images", Some(ArrayRole::Examples(SplitName::Train))),
+            ("val_labels", Some(ArrayRole::Labels(SplitName::Validation))),
+            ("test_images", Some(ArrayRole::Examples(SplitName::Test))),
+            ("x_mean", None),
+            ("train_ids", None),
+            ("weights", None),
+        ] {
+            assert_eq!(ArrayRole::of(name), expected, "{name}");
+        }
     }
 }

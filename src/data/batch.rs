@@ -36,24 +36,41 @@ impl Affine {
     }
 }
 
+/// How examples are to be seen.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchView<'a> {
+    /// Examples that are counted from 0; all where there is none.
+    pub subset: Option<&'a [usize]>,
+    /// Applied to every value, after the division by 255 of bytes.
+    pub normalize: Option<&'a Normalize>,
+    /// How often all channels are repeated, one after another; at least 1.
+    pub copies: usize,
+}
+
+impl Default for BatchView<'_> {
+    fn default() -> Self {
+        Self { subset: None, normalize: None, copies: 1 }
+    }
+}
+
 impl Split {
     /// Writes the examples `indices` to `out`, one after another in row-major order (`[N, C, H, W]` or `[N, D]`): bytes
     /// divided by 255, floats as they are, then `(x - mean) / std` with one value per channel or one for all (examples of
-    /// shape `[D]` have one channel). Where there is `subset`, `indices` are places in it. Allocates nothing; runs in the
+    /// shape `[D]` have one channel). Where there is a subset, `indices` are places in it. Allocates nothing; runs in the
     /// current rayon pool; the result does not depend on it.
     ///
     /// # Panics
     /// When an index is not below [`Split::len`], or no place in the subset.
-    pub fn batch(&self, indices: &[usize], subset: Option<&[usize]>, normalize: Option<&Normalize>, out: &mut [f32]) {
-        let elements = self.elements();
+    pub fn batch(&self, indices: &[usize], view: BatchView<'_>, out: &mut [f32]) {
+        let elements = self.elements() * view.copies;
         debug_assert_eq!(out.len(), indices.len() * elements, "one example per index");
         let tasks = if out.len() < PARALLEL { 1 } else { rayon::current_num_threads() };
         let group = indices.len().div_ceil(tasks).max(1);
         if tasks == 1 {
-            self.write(indices, subset, normalize, out);
+            self.write(indices, view, out);
         } else {
             let groups = out.par_chunks_mut(group * elements).zip(indices.par_chunks(group));
-            groups.for_each(|(out, indices)| self.write(indices, subset, normalize, out));
+            groups.for_each(|(out, indices)| self.write(indices, view, out));
         }
     }
 
@@ -64,17 +81,18 @@ impl Split {
     }
 
     /// Writes examples channel by channel, so that a channel's table serves all of them.
-    fn write(&self, indices: &[usize], subset: Option<&[usize]>, normalize: Option<&Normalize>, out: &mut [f32]) {
+    fn write(&self, indices: &[usize], view: BatchView<'_>, out: &mut [f32]) {
+        let BatchView { subset, normalize, copies } = view;
         let elements = self.elements();
         let channels = if let [channels, _, _] = self.example_shape[..] { channels } else { 1 };
         let plane = elements / channels;
-        for channel in 0..channels {
+        for channel in 0..channels * copies {
             let affine = Affine::of(normalize, channel);
             let places = channel * plane..(channel + 1) * plane;
-            let outputs = out.chunks_exact_mut(elements).map(|out| &mut out[places.clone()]);
+            let outputs = out.chunks_exact_mut(elements * copies).map(|out| &mut out[places.clone()]);
             let starts = indices.iter().map(|index| {
                 let index = subset.map_or(*index, |subset| subset[*index]);
-                index * elements + channel * plane
+                index * elements + channel % channels * plane
             });
             match self.pixels.pixels() {
                 Pixels::U8(bytes) => {
@@ -110,25 +128,38 @@ mod tests {
         let split = images(Pixels::U8(&[0, 255, 51, 102, 10, 20, 30, 40]), 2);
         let normalize = Normalize { mean: vec![0.5, 0.25], std: vec![0.5, 2.0] };
         let mut out = [0.0; 8];
-        split.batch(&[1, 0], None, Some(&normalize), &mut out);
+        let normalised = BatchView { normalize: Some(&normalize), ..BatchView::default() };
+        split.batch(&[1, 0], normalised, &mut out);
         let at = |byte: f32, channel: usize| (byte / 255.0 - normalize.mean[channel]) / normalize.std[channel];
         assert_eq!(out, [at(10.0, 0), at(20.0, 0), at(30.0, 1), at(40.0, 1), -1.0, 1.0, at(51.0, 1), at(102.0, 1)]);
-        split.batch(&[0, 0], None, None, &mut out);
+        split.batch(&[0, 0], BatchView::default(), &mut out);
         assert_eq!(out[..4], [0.0, 1.0, 0.2, 0.4]);
-        split.batch(&[1, 0], Some(&[0, 1]), Some(&normalize), &mut out);
+        split.batch(&[1, 0], BatchView { subset: Some(&[0, 1]), ..normalised }, &mut out);
         assert_eq!(out[4..6], [-1.0, 1.0]);
-        split.batch(&[0, 0], Some(&[1]), Some(&normalize), &mut out);
+        split.batch(&[0, 0], BatchView { subset: Some(&[1]), ..normalised }, &mut out);
         assert_eq!(out[..2], [at(10.0, 0), at(20.0, 0)]);
         assert_eq!([0, 1].map(|channel| Split::black(channel, Some(&normalize))), [at(0.0, 0), at(0.0, 1)]);
+    }
+
+    #[test]
+    fn channels_are_repeated_with_their_own_normalisation() {
+        let pixels = Stored::of(Pixels::U8(&[0, 255, 51, 102]));
+        let split = Split { example_shape: vec![1, 1, 2], pixels, labels: vec![0; 2], classes: 1 };
+        let normalize = Normalize { mean: vec![0.0, 1.0, 0.2], std: vec![1.0; 3] };
+        let mut out = [0.0; 12];
+        split.batch(&[0, 1], BatchView { normalize: Some(&normalize), copies: 3, subset: None }, &mut out);
+        assert_eq!(out[..6], [0.0, 1.0, -1.0, 0.0, -0.2, 1.0 - 0.2]);
+        assert_eq!(out[6..8], [0.2, 0.4]);
     }
 
     #[test]
     fn floats_are_taken_as_they_are() {
         let split = images(Pixels::F32(&[-1.0, 2.0, 3.0, 4.0]), 1);
         let mut out = [0.0; 4];
-        split.batch(&[0], None, None, &mut out);
+        split.batch(&[0], BatchView::default(), &mut out);
         assert_eq!(out, [-1.0, 2.0, 3.0, 4.0]);
-        split.batch(&[0], None, Some(&Normalize { mean: vec![1.0], std: vec![2.0] }), &mut out);
+        let normalize = Normalize { mean: vec![1.0], std: vec![2.0] };
+        split.batch(&[0], BatchView { normalize: Some(&normalize), ..BatchView::default() }, &mut out);
         assert_eq!(out, [-1.0, 0.5, 1.0, 1.5]);
     }
 
@@ -141,7 +172,7 @@ mod tests {
         let run = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let mut out = vec![0.0; count * 4];
-            pool.install(|| split.batch(&indices, None, None, &mut out));
+            pool.install(|| split.batch(&indices, BatchView::default(), &mut out));
             out
         };
         let expected: Vec<f32> =

@@ -13,8 +13,10 @@ use crate::domain::dataset::DatasetFacts;
 pub struct Dataset {
     /// What [`super::inspect`] says of it.
     pub facts: DatasetFacts,
-    /// The examples to train and validate on.
+    /// The examples to train on, and to validate on a part of them.
     pub train: Split,
+    /// The examples to validate on, where the dataset brings some.
+    pub validation: Option<Split>,
     /// The examples to test on, where the dataset brings some.
     pub test: Option<Split>,
 }
@@ -26,6 +28,23 @@ pub struct Split {
     pub(super) pixels: Stored,
     pub(super) labels: Vec<u32>,
     pub(super) classes: usize,
+}
+
+impl Dataset {
+    /// Gives the classes another order, which may name more than these: everything says of it what
+    /// [`DatasetFacts::relabelled`] says.
+    ///
+    /// # Errors
+    /// The first class without a place there, in words.
+    pub fn relabel(&mut self, order: &[String]) -> Result<(), String> {
+        let places = self.facts.places_in(order)?;
+        self.facts = self.facts.relabelled(order)?;
+        for split in [Some(&mut self.train), self.validation.as_mut(), self.test.as_mut()].into_iter().flatten() {
+            split.labels.iter_mut().for_each(|label| *label = places[*label as usize] as u32);
+            split.classes = order.len();
+        }
+        Ok(())
+    }
 }
 
 impl Split {

@@ -62,8 +62,8 @@ pub enum DatasetError {
     },
     /// An archive of something else.
     #[error(
-        "the archive holds no dataset: expected arrays x.npy and y.npy, the four MNIST IDX files, CIFAR's binary files, \
-         Parquet files with images, or one folder of PNG/JPEG files per class; found {found}"
+        "the archive holds no dataset: expected arrays x.npy and y.npy, the four MNIST IDX files, CIFAR's files, Parquet files with \
+         images, one folder of images per class, or images with a table labels.csv; found {found}"
     )]
     NoDataset {
         /// Names of its first files.
@@ -130,7 +130,7 @@ pub enum DatasetError {
     /// As many labels as examples are needed.
     #[error("the {split} split has {examples} examples but {labels} labels")]
     LengthsDiffer {
-        /// `train` or `test`.
+        /// `train`, `validation` or `test`.
         split: &'static str,
         /// Examples.
         examples: usize,
@@ -138,12 +138,14 @@ pub enum DatasetError {
         labels: usize,
     },
     /// Splits of one dataset have examples of one shape.
-    #[error("examples of the train split have the shape {train:?}, those of the test split {test:?}")]
+    #[error("examples of the train split have the shape {train:?}, those of the {split} split {shape:?}")]
     SplitsDiffer {
         /// Shape of the one.
         train: Vec<usize>,
+        /// The other: `validation` or `test`.
+        split: &'static str,
         /// Shape of the other.
-        test: Vec<usize>,
+        shape: Vec<usize>,
     },
     /// Not a class.
     #[error("label `{array}[{index}]` is {value}; labels are whole numbers from 0 to {max}, counted from 0", max = super::MAX_LABEL)]
@@ -167,8 +169,8 @@ pub enum DatasetError {
     },
     /// Folders that are neither classes nor splits of classes.
     #[error(
-        "{reason}; expected one folder of PNG/JPEG files per class, or train/ and test/ with such folders (upload other \
-         splits as datasets of their own)"
+        "{reason}; expected one folder of images per class, or train/, val/ and test/ with such folders, or a table labels.csv that \
+         names each image and its label"
     )]
     Folders {
         /// What is confusing.
@@ -198,6 +200,14 @@ pub enum DatasetError {
     #[error("`{entry}` cannot be used: {reason}")]
     Parquet {
         /// The file.
+        entry: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A table that does not say which image has which label.
+    #[error("the table `{entry}` cannot be used: {reason}")]
+    Table {
+        /// Its name.
         entry: String,
         /// What is wrong with it.
         reason: String,

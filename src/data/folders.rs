@@ -15,12 +15,12 @@ pub(super) struct ImageSlot {
     pub(super) index: usize,
 }
 
-/// What the names say.
+/// Where the images of an archive belong.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct FolderLayout {
-    /// In label order: alphabetical, as in torchvision's `ImageFolder`, so that labels mean what they meant in training.
-    /// Empty folders count.
-    pub(super) class_names: Vec<String>,
+pub(super) struct ImageLayout {
+    /// In label order, where labels are names: alphabetical, as in torchvision's `ImageFolder`, so that labels mean what they meant
+    /// in training. Empty folders count.
+    pub(super) class_names: Option<Vec<String>>,
     /// For each file of the archive its place; `None` for files that are no images.
     pub(super) places: Vec<Option<ImageSlot>>,
     /// The labels of each part.
@@ -30,34 +30,34 @@ pub(super) struct FolderLayout {
 }
 
 /// An image: its number in the archive and its path, cut into names.
-struct Image<'a> {
-    entry: usize,
-    path: Vec<&'a str>,
+#[derive(Debug)]
+pub(super) struct Image<'a> {
+    pub(super) entry: usize,
+    pub(super) path: Vec<&'a str>,
 }
 
-/// Sorts the files of an archive into classes and, below `train/` and `test/`, splits. Folders around everything are
-/// looked through; empty ones beside those of classes name classes without examples. `None` when there are no images at
-/// all.
+/// Sorts the files of an archive into classes and, below `train/`, `val/` and `test/`, splits. Folders around everything are
+/// looked through; empty ones beside those of classes name classes without examples, and so does each split for the others.
 ///
 /// # Errors
 /// When images lie outside class folders, folders are mixed, or a format is not read.
-pub(super) fn plan(names: &[String], folders: &[String]) -> Result<Option<FolderLayout>, DatasetError> {
-    let (images, skipped) = images(names)?;
-    if images.is_empty() {
-        return Ok(None);
-    }
+pub(super) fn plan(
+    names: &[String],
+    folders: &[String],
+    images: Vec<Image<'_>>,
+    skipped: BTreeMap<String, usize>,
+) -> Result<ImageLayout, DatasetError> {
     let (depth, split) = depth(&images)?;
     let part = |image: &Image<'_>| {
-        let named = if split { part_of(image.path[depth - 1]) } else { None };
+        let named = if split { SplitName::of(image.path[depth - 1]) } else { None };
         named.unwrap_or(SplitName::Train)
     };
     let around = images[0].path[..depth - usize::from(split)].to_vec();
     let sorted = sorted(images, part, depth)?;
-    let mut classes: BTreeSet<&str> =
-        sorted.iter().filter(|(part, _)| *part == SplitName::Train).map(|(_, image)| image.path[depth]).collect();
-    let trains = |folder: &str| part_of(folder) == Some(SplitName::Train);
+    let mut classes: BTreeSet<&str> = sorted.iter().map(|(_, image)| image.path[depth]).collect();
     for path in empty(names, folders, &around, depth) {
-        let is_class = if split { trains(path[depth - 1]) } else { !is_split_name(path[depth]) };
+        let of_split = |folder: &str| SplitName::of(folder).is_some();
+        let is_class = if split { of_split(path[depth - 1]) } else { !of_split(path[depth]) };
         classes.extend(is_class.then_some(path[depth]));
     }
     let classes: BTreeMap<&str, u32> = classes.into_iter().zip(0..).collect();
@@ -71,15 +71,19 @@ pub(super) fn plan(names: &[String], folders: &[String]) -> Result<Option<Folder
     let mut places = vec![None; names.len()];
     let mut labels: BTreeMap<SplitName, Vec<u32>> = BTreeMap::new();
     for (part, image) in &sorted {
-        let class = image.path[depth];
-        let Some(label) = classes.get(class) else {
-            return Err(confusing(format!("class `{}` is below test/, but not below train/", shortened(class))));
-        };
+        let Some(label) = classes.get(image.path[depth]) else { continue };
         let labels = labels.entry(*part).or_default();
         places[image.entry] = Some(ImageSlot { part: *part, index: labels.len() });
         labels.push(*label);
     }
-    Ok(Some(FolderLayout { class_names: classes.into_keys().map(str::to_owned).collect(), places, labels, skipped }))
+    let class_names = Some(classes.into_keys().map(str::to_owned).collect());
+    Ok(ImageLayout { class_names, places, labels, skipped })
+}
+
+/// Whether `images` lie in the folders of several classes.
+pub(super) fn are_in_classes(images: &[Image<'_>]) -> bool {
+    let classes = |depth: usize| images.iter().map(|image| image.path[depth]).collect::<BTreeSet<_>>().len();
+    depth(images).is_ok_and(|(depth, _)| classes(depth) > 1)
 }
 
 fn confusing(reason: String) -> DatasetError {
@@ -87,7 +91,7 @@ fn confusing(reason: String) -> DatasetError {
 }
 
 /// The files that are images by their names' endings, and how many others there are.
-fn images(names: &[String]) -> Result<(Vec<Image<'_>>, BTreeMap<String, usize>), DatasetError> {
+pub(super) fn images(names: &[String]) -> Result<(Vec<Image<'_>>, BTreeMap<String, usize>), DatasetError> {
     let (mut images, mut skipped) = (Vec::new(), BTreeMap::new());
     let mut skip = |reason: &str| *skipped.entry(reason.to_owned()).or_default() += 1;
     for (entry, name) in names.iter().enumerate() {
@@ -97,11 +101,13 @@ fn images(names: &[String]) -> Result<(Vec<Image<'_>>, BTreeMap<String, usize>),
         };
         let ending = path.last().and_then(|file| file.rsplit_once('.')).map(|(_, ending)| ending.to_ascii_lowercase());
         match ending.as_deref() {
-            Some("png" | "jpg" | "jpeg" | "jfif") => images.push(Image { entry, path }),
-            Some("bmp" | "gif" | "tif" | "tiff" | "webp" | "ppm" | "pgm" | "avif" | "heic" | "jp2") => {
+            Some("png" | "jpg" | "jpeg" | "jfif" | "webp" | "bmp" | "ppm" | "pgm" | "pbm") => {
+                images.push(Image { entry, path });
+            }
+            Some("gif" | "tif" | "tiff" | "avif" | "heic" | "jp2") => {
                 return Err(DatasetError::Image {
                     entry: shortened(name),
-                    reason: "only PNG and JPEG are read; convert it".to_owned(),
+                    reason: "PNG, JPEG, WebP, BMP and PPM are read; convert it".to_owned(),
                 });
             }
             _ => skip("not an image"),
@@ -123,19 +129,6 @@ fn empty<'a>(names: &'a [String], folders: &'a [String], around: &[&str], depth:
     named.filter(|path| path.len() == depth + 1 && within(path) && !filled.contains(path)).collect()
 }
 
-/// The split that a folder is called after.
-fn part_of(folder: &str) -> Option<SplitName> {
-    match folder.to_ascii_lowercase().as_str() {
-        "train" | "training" => Some(SplitName::Train),
-        "test" | "testing" => Some(SplitName::Test),
-        _ => None,
-    }
-}
-
-fn is_split_name(folder: &str) -> bool {
-    part_of(folder).is_some() || matches!(folder.to_ascii_lowercase().as_str(), "val" | "valid" | "validation")
-}
-
 /// Which component of the paths is the class, and whether the one before it is the split.
 fn depth(images: &[Image<'_>]) -> Result<(usize, bool), DatasetError> {
     let shallowest = images.iter().min_by_key(|image| image.path.len());
@@ -147,8 +140,13 @@ fn depth(images: &[Image<'_>]) -> Result<(usize, bool), DatasetError> {
             return Err(confusing(format!("`{}` lies in no class folder", shortened(&name))));
         }
         let is_root = tops.len() == 1 && levels > depth + 2;
-        let has_train = tops.iter().any(|top| part_of(top) == Some(SplitName::Train));
-        if has_train && tops.iter().all(|top| part_of(top).is_some()) {
+        let of_splits = tops.iter().all(|top| SplitName::of(top).is_some());
+        let has_train = tops.iter().any(|top| SplitName::of(top) == Some(SplitName::Train));
+        if of_splits && !has_train && tops.len() > 1 {
+            let tops: Vec<String> = tops.iter().map(|top| format!("`{top}/`")).collect();
+            return Err(confusing(format!("there is no `train/` beside {}", tops.join(" and "))));
+        }
+        if of_splits && has_train {
             if levels < depth + 3 {
                 let name = shallowest.map(|image| image.path.join("/")).unwrap_or_default();
                 return Err(confusing(format!("`{}` lies in no class folder below its split", shortened(&name))));
@@ -158,7 +156,7 @@ fn depth(images: &[Image<'_>]) -> Result<(usize, bool), DatasetError> {
         if is_root {
             continue;
         }
-        if let Some(top) = tops.iter().find(|top| is_split_name(top)) {
+        if let Some(top) = tops.iter().find(|top| SplitName::of(top).is_some()) {
             let others: Vec<String> =
                 tops.iter().filter(|other| *other != top).take(3).map(|top| shortened(top)).collect();
             return Err(confusing(format!("`{top}/` stands beside `{}`", others.join("`, `"))));
@@ -189,10 +187,14 @@ fn sorted<'a>(
 mod tests {
     use super::*;
 
-    fn planned(names: &[&str]) -> Result<Option<FolderLayout>, String> {
+    fn planned(names: &[&str]) -> Result<Option<ImageLayout>, String> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let (folders, files): (Vec<String>, Vec<String>) = names.into_iter().partition(|name| name.ends_with('/'));
-        plan(&files, &folders).map_err(|error| error.to_string())
+        let planned = images(&files).and_then(|(images, skipped)| {
+            let found = !images.is_empty();
+            found.then(|| plan(&files, &folders, images, skipped)).transpose()
+        });
+        planned.map_err(|error| error.to_string())
     }
 
     #[test]
@@ -210,7 +212,7 @@ mod tests {
         ])
         .unwrap()
         .unwrap();
-        assert_eq!(plan.class_names, ["10", "9", "b"]);
+        assert_eq!(plan.class_names.unwrap(), ["10", "9", "b"]);
         assert_eq!(plan.labels[&SplitName::Train], [0, 1, 2, 2]);
         let at = |index| Some(ImageSlot { part: SplitName::Train, index });
         assert_eq!(plan.places, [at(3), at(2), None, None, None, at(0), at(1), None, None]);
@@ -221,21 +223,25 @@ mod tests {
     #[test]
     fn train_and_test_folders_are_splits() {
         let plan = planned(&["root/test/a/1.png", "root/train/a/1.png", "root/train/b/1.png"]).unwrap().unwrap();
-        assert_eq!(plan.class_names, ["a", "b"]);
+        assert_eq!(plan.class_names.unwrap(), ["a", "b"]);
         assert_eq!((&plan.labels[&SplitName::Train][..], &plan.labels[&SplitName::Test][..]), (&[0, 1][..], &[0][..]));
         let alone = planned(&["test/a/1.png", "test/b/1.png"]).unwrap().unwrap();
         assert_eq!(alone.labels.keys().collect::<Vec<_>>(), [&SplitName::Train]);
+        let three = planned(&["r/train/b/1.png", "r/val/a/1.png", "r/val/b/1.png", "r/test/c/1.png"]).unwrap().unwrap();
+        assert_eq!(three.class_names.clone().unwrap(), ["a", "b", "c"]);
+        let labels: Vec<&[u32]> = three.labels.values().map(Vec::as_slice).collect();
+        assert_eq!(labels, [&[1][..], &[0, 1], &[2]], "train, validation, test");
         let one_class = planned(&["a/1.png"]).unwrap().unwrap();
-        assert_eq!(one_class.class_names, ["a"]);
+        assert_eq!(one_class.class_names.unwrap(), ["a"]);
     }
 
     #[test]
     fn empty_folders_name_classes_without_examples() {
-        let classes = |names: &[&str]| planned(names).unwrap().unwrap().class_names;
+        let classes = |names: &[&str]| planned(names).unwrap().unwrap().class_names.unwrap();
         assert_eq!(classes(&["data/", "data/a/", "data/a/1.png", "data/b/", "data/c/1.png"]), ["a", "b", "c"]);
         assert_eq!(classes(&["a/1.png", "b/.gitkeep", "b/", "c/.DS_Store"]), ["a", "b", "c"]);
         let split = ["r/train/b/1.png", "r/train/a/", "r/test/a/1.png", "r/test/b/1.png", "r/test/c/"];
-        assert_eq!(classes(&split), ["a", "b"]);
+        assert_eq!(classes(&split), ["a", "b", "c"]);
         assert_eq!(planned(&split).unwrap().unwrap().labels[&SplitName::Test], [0, 1]);
         // Neither what is hidden or full of something else, nor what lies elsewhere.
         let others = ["__MACOSX/", "d/a/1.png", "d/b/1.png", ".git/", "d/.x/", "notes/", "d/texts/x.txt", "d/a/b/"];
@@ -248,10 +254,9 @@ mod tests {
         for (names, said) in [
             (&["1.png", "a/2.png"][..], "`1.png` lies in no class folder"),
             (&["train/1.png", "train/a/2.png"], "`train/1.png` lies in no class folder below"),
-            (&["train/a/1.png", "val/a/1.png"], "`train/` stands beside `val`"),
+            (&["val/a/1.png", "test/a/1.png"], "there is no `train/` beside `test/` and `val/`"),
             (&["train/a/1.png", "cats/1.png"], "`train/` stands beside `cats`"),
-            (&["train/a/1.png", "test/b/1.png"], "class `b` is below test/, but not below train/"),
-            (&["a/1.png", "a/2.webp"], "convert"),
+            (&["a/1.png", "a/2.tiff"], "convert"),
             (&["a/1.png", "./a/1.png"], "the same part"),
         ] {
             let error = planned(names).unwrap_err();

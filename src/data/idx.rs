@@ -40,6 +40,8 @@ pub(super) fn file_name(role: ArrayRole) -> &'static str {
     match role {
         ArrayRole::Examples(SplitName::Train) => "train-images-idx3-ubyte",
         ArrayRole::Labels(SplitName::Train) => "train-labels-idx1-ubyte",
+        ArrayRole::Examples(SplitName::Validation) => "validation-images-idx3-ubyte",
+        ArrayRole::Labels(SplitName::Validation) => "validation-labels-idx1-ubyte",
         ArrayRole::Examples(SplitName::Test) => "t10k-images-idx3-ubyte",
         ArrayRole::Labels(SplitName::Test) => "t10k-labels-idx1-ubyte",
     }

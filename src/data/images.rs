@@ -1,4 +1,4 @@
-//! PNG and JPEG files to examples: read in archive order, decoded in parallel, put in the order of their names.
+//! Image files to examples: read in archive order, decoded in parallel, put in the order of their names.
 
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::archive::{Archive, Entry, shortened};
 use super::arrays::unreadable;
-use super::folders::{FolderLayout, ImageSlot};
+use super::folders::{ImageLayout, ImageSlot};
 use super::intake::{DatasetBuilder, SplitName};
 use super::store::{PixelType, Pixels};
 use super::{DatasetError, jpeg};
@@ -63,7 +63,7 @@ enum Planes {
 /// When an image is damaged, or of another size than the first one.
 pub(super) fn read(
     archive: Archive<'_>,
-    plan: &FolderLayout,
+    plan: &ImageLayout,
     intake: &mut DatasetBuilder<'_>,
 ) -> Result<(), DatasetError> {
     let counts = plan.labels.iter().map(|(part, labels)| (*part, labels.len())).collect();
@@ -194,12 +194,18 @@ fn size_of(decoder: &impl ImageDecoder) -> Size {
 fn decoder<'a>(name: &str, bytes: &'a [u8]) -> Result<impl ImageDecoder + 'a, DatasetError> {
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| refused(name, &error))?;
     match reader.format() {
-        Some(ImageFormat::Png) => {}
+        Some(ImageFormat::Png | ImageFormat::WebP | ImageFormat::Bmp | ImageFormat::Pnm) => {}
         Some(ImageFormat::Jpeg) if jpeg::is_whole(bytes) => {}
         Some(ImageFormat::Jpeg) => return Err(refused(name, "the JPEG data ends early")),
-        _ => return Err(refused(name, "it is neither PNG nor JPEG, whatever its name says")),
+        _ => return Err(refused(name, "it is none of PNG, JPEG, WebP, BMP and PPM, whatever its name says")),
     }
     let decoder = reader.into_decoder().map_err(|error| refused(name, &error))?;
+    if decoder.color_type() == ColorType::L16 {
+        return Err(refused(
+            name,
+            "it is grey of 16 bits, which torchvision's ImageFolder clips to 255: save it with 8 bits, or all as arrays (.npz)",
+        ));
+    }
     match size_of(&decoder).pixels() {
         0 => Err(refused(name, "it has no pixels")),
         pixels if pixels > MAX_PIXELS => {
@@ -220,13 +226,26 @@ fn decode(file: &File, first: &(String, Size)) -> Result<Planes, DatasetError> {
             expected: first.1.to_string(),
         });
     }
-    let colour: ColorType = decoder.color_type();
     let image = DynamicImage::from_decoder(decoder).map_err(|error| refused(&file.name, &error))?;
-    if !colour.has_color() {
-        return Ok(Planes::Grey(image.into_luma8().into_raw()));
-    }
-    let interleaved = image.into_rgb8().into_raw();
-    let (pixels, _) = interleaved.as_chunks::<3>();
-    let planes = (0..3).flat_map(|channel| pixels.iter().map(move |pixel| pixel[channel]));
-    Ok(Planes::Colour(planes.collect()))
+    // As Pillow converts to RGB: alpha is left out, and of 16 bits the higher 8 count.
+    Ok(match image {
+        DynamicImage::ImageRgb16(image) => colour(image.as_raw(), 3, high),
+        DynamicImage::ImageRgba16(image) => colour(image.as_raw(), 4, high),
+        DynamicImage::ImageLumaA16(image) => {
+            Planes::Grey(image.as_raw().iter().step_by(2).map(|value| high(*value)).collect())
+        }
+        image if !image.color().has_color() => Planes::Grey(image.into_luma8().into_raw()),
+        image => colour(image.into_rgb8().as_raw(), 3, |value| value),
+    })
+}
+
+/// The planes of red, green and blue of pixels with `channels` values each.
+fn colour<T: Copy>(values: &[T], channels: usize, byte: impl Fn(T) -> u8) -> Planes {
+    Planes::Colour(
+        (0..3).flat_map(|channel| values.iter().skip(channel).step_by(channels)).map(|value| byte(*value)).collect(),
+    )
+}
+
+fn high(value: u16) -> u8 {
+    (value >> 8) as u8
 }

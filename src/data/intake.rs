@@ -12,17 +12,33 @@ use crate::domain::dataset::{DatasetFacts, DatasetFormat, SplitFacts};
 /// Part of a dataset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum SplitName {
-    /// To train and validate on; every dataset has it.
+    /// To train on, and to validate on a part of it; every dataset has it.
     Train,
+    /// To validate on.
+    Validation,
     /// To test on.
     Test,
 }
 
 impl SplitName {
+    /// All of them.
+    pub(super) const ALL: [Self; 3] = [Self::Train, Self::Validation, Self::Test];
+
+    /// The part that a folder or a file is called after.
+    pub(super) fn of(word: &str) -> Option<Self> {
+        match word.to_ascii_lowercase().as_str() {
+            "train" | "training" => Some(Self::Train),
+            "val" | "valid" | "validation" | "dev" => Some(Self::Validation),
+            "test" | "testing" => Some(Self::Test),
+            _ => None,
+        }
+    }
+
     /// The part's name in facts and messages.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Train => "train",
+            Self::Validation => "validation",
             Self::Test => "test",
         }
     }
@@ -145,15 +161,13 @@ impl<'a> DatasetBuilder<'a> {
     pub(super) fn finish(self, format: DatasetFormat, class_names: Option<Vec<String>>) -> Result<Read, DatasetError> {
         let Self { mut examples, labels, skipped, .. } = self;
         check_lengths(&examples, &labels)?;
-        let test = examples.remove(&SplitName::Test);
         let Some(mut train) = examples.remove(&SplitName::Train) else {
-            return Err(DatasetError::Missing {
-                missing: "the train split".to_owned(),
-                found: "a test split".to_owned(),
-            });
+            let found: Vec<String> = examples.keys().map(|part| format!("a {} split", part.name())).collect();
+            return Err(DatasetError::Missing { missing: "the train split".to_owned(), found: found.join(" and ") });
         };
-        if let Some(test) = test.as_ref().filter(|test| test.shape != train.shape) {
-            return Err(DatasetError::SplitsDiffer { train: train.shape, test: test.shape.clone() });
+        if let Some((part, other)) = examples.iter().find(|(_, other)| other.shape != train.shape) {
+            let (split, shape) = (part.name(), other.shape.clone());
+            return Err(DatasetError::SplitsDiffer { train: train.shape, split, shape });
         }
         let highest = labels.values().flatten().max().map_or(0, |label| *label as usize + 1);
         let classes = class_names.as_ref().map_or(highest, Vec::len);
@@ -180,13 +194,14 @@ impl<'a> DatasetBuilder<'a> {
                 "every example of the train split has the label {label}: no network can be trained on one class alone"
             )
         }));
-        if let Some(test) = test.as_ref().filter(|test| test.pixels != train.pixels) {
-            let [bytes, floats] = if test.pixels == PixelType::U8 { ["test", "train"] } else { ["train", "test"] };
+        for (part, _) in examples.iter().filter(|(_, other)| other.pixels != train.pixels) {
+            let [bytes, floats] =
+                if train.pixels == PixelType::U8 { ["train", part.name()] } else { [part.name(), "train"] };
             facts.notes.push(format!(
                 "the {bytes} split holds bytes, which are divided by 255, the {floats} split numbers, which are used as they are"
             ));
         }
-        Ok(Read { facts, train, test, labels })
+        Ok(Read { facts, train, others: examples, labels })
     }
 }
 
@@ -195,7 +210,7 @@ impl<'a> DatasetBuilder<'a> {
 pub(super) struct Read {
     pub(super) facts: DatasetFacts,
     train: SplitExamples,
-    test: Option<SplitExamples>,
+    others: BTreeMap<SplitName, SplitExamples>,
     labels: BTreeMap<SplitName, Vec<u32>>,
 }
 
@@ -205,16 +220,18 @@ impl Read {
     /// # Errors
     /// When the files cannot be mapped.
     pub(super) fn dataset(self) -> Result<Dataset, DatasetError> {
-        let Self { facts, train, test, mut labels } = self;
+        let Self { facts, train, mut others, mut labels } = self;
         let classes = facts.classes;
         let mut split = |part, examples: SplitExamples| {
             let Some(kept) = examples.kept else { return Ok(None) };
             let (pixels, labels) = (kept.finish()?, labels.remove(&part).unwrap_or_default());
             Ok::<_, DatasetError>(Some(Split { example_shape: examples.shape, pixels, labels, classes }))
         };
-        let test = test.map(|test| split(SplitName::Test, test)).transpose()?.flatten();
+        let [validation, test] = [SplitName::Validation, SplitName::Test]
+            .map(|part| others.remove(&part).map(|examples| split(part, examples)).transpose());
+        let (validation, test) = (validation?.flatten(), test?.flatten());
         let missing = || DatasetError::Missing { missing: "the train split".to_owned(), found: "nothing".to_owned() };
-        Ok(Dataset { facts, train: split(SplitName::Train, train)?.ok_or_else(missing)?, test })
+        Ok(Dataset { facts, train: split(SplitName::Train, train)?.ok_or_else(missing)?, validation, test })
     }
 }
 
@@ -222,7 +239,7 @@ fn check_lengths(
     examples: &BTreeMap<SplitName, SplitExamples>,
     labels: &BTreeMap<SplitName, Vec<u32>>,
 ) -> Result<(), DatasetError> {
-    for part in [SplitName::Train, SplitName::Test] {
+    for part in SplitName::ALL {
         let (examples, labels) = (examples.get(&part).map_or(0, |x| x.count), labels.get(&part).map_or(0, Vec::len));
         if examples != labels {
             return Err(DatasetError::LengthsDiffer { split: part.name(), examples, labels });

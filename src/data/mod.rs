@@ -9,6 +9,7 @@ mod arrays;
 pub mod augment;
 mod batch;
 mod cifar;
+mod cifar_python;
 mod dataset;
 mod elements;
 mod error;
@@ -22,11 +23,14 @@ mod preview;
 mod source;
 mod statistics;
 mod store;
+mod table;
+mod tabled;
 
 use std::path::Path;
 
 use crate::domain::dataset::DatasetFacts;
 
+pub use batch::BatchView;
 pub use dataset::{Dataset, Split};
 pub use error::DatasetError;
 pub use store::Pixels;

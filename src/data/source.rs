@@ -1,5 +1,6 @@
 //! Which format a file has, by its content, and how each format's arrays reach the intake.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -9,10 +10,15 @@ use flate2::read::MultiGzDecoder;
 use super::archive::{Archive, ArchiveListing, Container, Entry, components, is_tar_header, shortened};
 use super::arrays::{self, Array, ArrayRole, Roles};
 use super::elements::Element;
+use super::folders::{Image, ImageLayout};
 use super::intake::DatasetBuilder;
-use super::{Dataset, DatasetError, Limits, cifar, folders, idx, images, parquet};
+use super::table::Table;
+use super::{Dataset, DatasetError, Limits, cifar, cifar_python, folders, idx, images, parquet, table, tabled};
 use crate::domain::dataset::DatasetFormat;
 use crate::model::formats::{npy, safetensors};
+
+/// A table of labels above this size is none.
+const MAX_TABLE_BYTES: u64 = 256 << 20;
 
 /// What a file is by its first bytes.
 #[derive(Debug, Clone, Copy)]
@@ -133,14 +139,49 @@ fn read_archive(archive: Archive<'_>, intake: &mut DatasetBuilder<'_>) -> Result
     if names.iter().any(|name| cifar::is_batch(name)) {
         return Ok((DatasetFormat::CifarBinary, cifar::read(archive, intake)?));
     }
+    if cifar_python::is_in(&names) {
+        return Ok((DatasetFormat::CifarPython, cifar_python::read(archive, intake)?));
+    }
     if parquet::is_in(&names) {
         return Ok((DatasetFormat::Parquet, parquet::read_archive(archive, &names, intake)?));
     }
-    if let Some(plan) = folders::plan(&names, &folders)? {
-        images::read(archive, &plan, intake)?;
-        return Ok((DatasetFormat::ClassFolders, Some(plan.class_names)));
+    let (images, skipped) = folders::images(&names)?;
+    if images.is_empty() {
+        return Err(DatasetError::NoDataset { found: listed(names.iter().map(String::as_str)) });
     }
-    Err(DatasetError::NoDataset { found: listed(names.iter().map(String::as_str)) })
+    let (format, plan) = match tabled(archive, &names, &images, &skipped)? {
+        Some(plan) => (DatasetFormat::LabelTable, plan),
+        None => (DatasetFormat::ClassFolders, folders::plan(&names, &folders, images, skipped)?),
+    };
+    images::read(archive, &plan, intake)?;
+    Ok((format, plan.class_names))
+}
+
+/// What tables say of `images`; none where these lie in class folders, or no table names any.
+fn tabled(
+    archive: Archive<'_>,
+    names: &[String],
+    images: &[Image<'_>],
+    skipped: &BTreeMap<String, usize>,
+) -> Result<Option<ImageLayout>, DatasetError> {
+    if folders::are_in_classes(images) || !names.iter().any(|name| table::is_table(name)) {
+        return Ok(None);
+    }
+    let mut tables = Vec::new();
+    archive.visit(&mut |entry, source| {
+        if !table::is_table(entry.name) {
+            return Ok(());
+        }
+        let mut text = Vec::new();
+        let read = source.take(MAX_TABLE_BYTES + 1).read_to_end(&mut text);
+        read.map_err(|error| arrays::unreadable(entry.name, error))?;
+        if text.len() as u64 > MAX_TABLE_BYTES {
+            return Err(table::refused(entry.name, "it has more than 256 MiB"));
+        }
+        tables.push(Table::read(entry.name, &text, archive.limits.entries)?);
+        Ok(())
+    })?;
+    tabled::plan(images, &tables, names.len(), skipped.clone())
 }
 
 /// `x` for `x.npy` in any folder.
@@ -183,11 +224,15 @@ fn read_npy(
 
 fn read_idx(archive: Archive<'_>, names: &[String], intake: &mut DatasetBuilder<'_>) -> Result<(), DatasetError> {
     let mut roles = Roles::default();
-    for (name, role) in names.iter().filter_map(|name| Some((name, idx::role(name)?))) {
+    // torchvision leaves the files that it downloads beside what it unpacks of them.
+    let all: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+    let is_unpacked = |name: &str| name.strip_suffix(".gz").is_some_and(|plain| all.contains(plain));
+    let role_of = |name: &str| idx::role(name).filter(|_| !is_unpacked(name));
+    for (name, role) in names.iter().filter_map(|name| Some((name, role_of(name)?))) {
         roles.insert(role, &shortened(name))?;
     }
     roles.check(idx::file_name, &listed(names.iter().map(String::as_str)))?;
-    archive.visit(&mut |entry, source| match idx::role(entry.name) {
+    archive.visit(&mut |entry, source| match role_of(entry.name) {
         Some(role) => idx::read(&shortened(entry.name), role, source, archive.limits, intake),
         None => Ok(()),
     })

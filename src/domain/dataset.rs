@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DatasetFormat {
-    /// NumPy archive with arrays `x` and `y` (and, optionally, `x_test` and `y_test`).
+    /// NumPy archive with arrays `x` and `y` (and, optionally, `x_val`, `y_val`, `x_test` and `y_test`), or `MedMNIST`'s.
     Npz,
     /// safetensors with tensors `x` and `y` (and, optionally, `x_test` and `y_test`).
     Safetensors,
@@ -16,10 +16,22 @@ pub enum DatasetFormat {
     Idx,
     /// zip or tar (also `.tar.gz`) of CIFAR-10's or CIFAR-100's binary files.
     CifarBinary,
-    /// zip or tar (also `.tar.gz`) of one folder of PNG/JPEG files per class, optionally below `train/` and `test/`.
+    /// zip or tar (also `.tar.gz`) of CIFAR-10's or CIFAR-100's pickled files, as torchvision keeps them.
+    CifarPython,
+    /// zip or tar (also `.tar.gz`) of one folder of images per class, optionally below `train/`, `val/` and `test/`.
     ClassFolders,
+    /// zip or tar (also `.tar.gz`) of images, with tables (`labels.csv`) that name each image and its label.
+    LabelTable,
     /// Parquet with a PNG or JPEG file and a label in each row; one file, or a zip or tar (also `.tar.gz`) of several.
     Parquet,
+}
+
+impl DatasetFormat {
+    /// Whether each example is an image file, which is decoded before it is used.
+    #[must_use]
+    pub fn is_of_images(self) -> bool {
+        matches!(self, Self::ClassFolders | Self::LabelTable | Self::Parquet)
+    }
 }
 
 /// One split of a dataset.
@@ -32,6 +44,68 @@ pub struct SplitFacts {
 }
 
 impl DatasetFacts {
+    /// The names of the classes, where labels are their places in the alphabet.
+    #[must_use]
+    pub fn folders(&self) -> Option<&[String]> {
+        let by_name = matches!(self.format, DatasetFormat::ClassFolders | DatasetFormat::LabelTable);
+        self.class_names.as_deref().filter(|_| by_name)
+    }
+
+    /// The label in `order` of each class.
+    ///
+    /// # Errors
+    /// The first name without a place there, in words.
+    pub fn places_in(&self, order: &[String]) -> Result<Vec<usize>, String> {
+        let Some(names) = &self.class_names else {
+            return Err("its labels are numbers without names, so that `classes` cannot put them in order".to_owned());
+        };
+        let place = |name: &String| {
+            let place = order.iter().position(|other| other == name);
+            place.ok_or_else(|| format!("its class `{name}` is none of the {} in `classes`", order.len()))
+        };
+        names.iter().map(place).collect()
+    }
+
+    /// The same with the classes in another order, which may name more than these.
+    ///
+    /// # Errors
+    /// As [`Self::places_in`].
+    pub fn relabelled(&self, order: &[String]) -> Result<Self, String> {
+        let places = self.places_in(order)?;
+        let mut new = self.clone();
+        for split in new.splits.values_mut() {
+            let mut per_class = vec![0; order.len()];
+            split.per_class.iter().zip(&places).for_each(|(examples, place)| per_class[*place] += examples);
+            split.per_class = per_class;
+        }
+        for example in &mut new.preview {
+            example.label = places.get(example.label as usize).map_or(example.label, |place| *place as u32);
+        }
+        (new.classes, new.class_names) = (order.len(), Some(order.to_vec()));
+        Ok(new)
+    }
+
+    /// Whether examples are images of one channel.
+    #[must_use]
+    pub fn is_grey(&self) -> bool {
+        matches!(self.example_shape[..], [1, _, _])
+    }
+
+    /// The same with the only channel of its images three times.
+    #[must_use]
+    pub fn in_colour(mut self) -> Self {
+        self.example_shape[0] = 3;
+        self.mean = self.mean.repeat(3);
+        self.std = self.std.repeat(3);
+        self
+    }
+
+    /// Whether the dataset brings a validation split of its own.
+    #[must_use]
+    pub fn has_validation(&self) -> bool {
+        self.splits.contains_key("validation")
+    }
+
     /// The label of every example of the train split, where there is only one.
     #[must_use]
     pub fn only_label(&self) -> Option<usize> {
@@ -57,8 +131,10 @@ impl DatasetFacts {
         let values = examples.saturating_mul(elements);
         match self.format {
             DatasetFormat::Npz | DatasetFormat::Safetensors => values.saturating_mul(4),
-            DatasetFormat::Idx | DatasetFormat::CifarBinary => values,
-            DatasetFormat::ClassFolders | DatasetFormat::Parquet => values.saturating_add(values / 3),
+            DatasetFormat::Idx | DatasetFormat::CifarBinary | DatasetFormat::CifarPython => values,
+            DatasetFormat::ClassFolders | DatasetFormat::LabelTable | DatasetFormat::Parquet => {
+                values.saturating_add(values / 3)
+            }
         }
     }
 }
@@ -87,7 +163,7 @@ pub struct DatasetFacts {
     pub classes: usize,
     /// Class names in label order, where the files name them.
     pub class_names: Option<Vec<String>>,
-    /// The splits: always `train`, and `test` where the dataset brings one.
+    /// The splits: always `train`; `validation` and `test` where the dataset brings them.
     pub splits: BTreeMap<String, SplitFacts>,
     /// Mean per channel of the train split after division by 255 for bytes (one value for `[D]` shapes).
     pub mean: Vec<f64>,

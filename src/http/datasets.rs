@@ -69,10 +69,11 @@ async fn head(request: Addressed) -> Result<Response, Problem> {
 
 /// Upload a dataset
 ///
-/// The body is an npz or safetensors file with x and y, an archive of the four MNIST IDX files or of CIFAR's binary files, a
-/// Parquet file with images as on the Hugging Face hub, or a zip or tar archive with one folder of images per class, as
-/// `curl -T FILE` sends it. Labels are outputs of the networks by position; class folders are numbered in the order of their
-/// names, empty ones too, and there must be one for each output. If the connection breaks, the server keeps what has arrived: get the offset with HEAD, then
+/// The body is an npz or safetensors file with x and y (or MedMNIST's), an archive of the four MNIST IDX files or of CIFAR's binary or
+/// pickled files, a Parquet file with images as on the Hugging Face hub, or a zip or tar archive with one folder of images per class
+/// (below train/, val/ and test/ where it has splits) or with images and a table `labels.csv`, as `curl -T FILE` sends it. Labels are
+/// outputs of the networks by position; classes that are folders or words are numbered in the order of their names, empty folders
+/// too, unless a job gives the order as `dataset.classes`, and there must be one for each output. If the connection breaks, the server keeps what has arrived: get the offset with HEAD, then
 /// continue with `curl -C OFFSET -T FILE`, which sends `Content-Range`. Unfinished uploads expire after a day. The server
 /// checks `Repr-Digest: sha-256=:BASE64:`. `?label.NAME=VALUE` puts labels on the dataset.
 #[utoipa::path(put, path = "/v1/datasets/{name}", operation_id = "putDataset", tag = "Datasets",

@@ -27,6 +27,8 @@ pub(super) struct Context<'a> {
     pub(super) member_accuracies: Option<Vec<f64>>,
     /// What is known of the validation split.
     pub(super) validation: Validation,
+    /// Whether the dataset has one of its own.
+    has_validation: bool,
     /// The shards that the first member came in, as its file notes them, where all came in some.
     pub(super) shards: Option<String>,
     /// The recovery with another rate than the planned one, once that has turned out too high.
@@ -36,8 +38,8 @@ pub(super) struct Context<'a> {
 impl<'a> Context<'a> {
     pub(super) fn new(task: &'a Task, planned: &'a Planned, loaded: &'a Loaded, phases: Phases<'a>) -> Self {
         let bench = loaded.data.as_ref().map(|data| Bench::new(data, task, phases.stop_flag()));
-        let dataset = task.dataset.as_ref().map(|file| file.sha256.as_str());
-        let validation = held_out::validation(&task.job, &loaded.headers(), dataset);
+        let known = loaded.known(task);
+        let validation = held_out::validation(&task.job, &loaded.headers(), known);
         Self {
             task,
             planned,
@@ -46,6 +48,7 @@ impl<'a> Context<'a> {
             counts: Counts::default(),
             member_accuracies: None,
             validation,
+            has_validation: known.has_validation,
             shards: shards(loaded),
             lowered: None,
         }
@@ -54,7 +57,7 @@ impl<'a> Context<'a> {
     /// What neither the members nor the fused network have been trained on of the dataset, where that is known.
     pub(super) fn held_out(&self) -> Option<HeldOut> {
         let (request, file) = (self.task.job.dataset.as_ref()?, self.task.dataset.as_ref()?);
-        HeldOut::of(request, &file.sha256).filter(|_| self.validation == Validation::Unseen)
+        HeldOut::of(request, &file.sha256, self.has_validation).filter(|_| self.validation == Validation::Unseen)
     }
 
     /// Which epoch counts of a training of what the members are made of.

@@ -1,5 +1,6 @@
 //! Trains the members of an ensemble from scratch: one network for each seed, on the same data.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
@@ -39,11 +40,6 @@ pub struct TrainingTask {
 }
 
 impl TrainingTask {
-    /// What no member is trained on.
-    fn held_out(&self) -> Option<HeldOut> {
-        HeldOut::of(&self.recipe.dataset, &self.datasets[0].as_ref()?.sha256)
-    }
-
     /// Where the member of `seed` goes.
     fn file(&self, seed: u64) -> PathBuf {
         self.folder.join(format!("m{seed}.safetensors"))
@@ -113,7 +109,11 @@ fn compute(task: &TrainingTask, phases: &mut Phases<'_>) -> Result<TrainedEnsemb
     let [Some(main), validation, test] = task.datasets.each_ref().map(open) else {
         return Err(Problem::new(Code::Internal, "a training without a dataset").into());
     };
-    let (main, validation, test) = (main?, validation.transpose()?, test.transpose()?);
+    let mut datasets = [Some(main?), validation.transpose()?, test.transpose()?];
+    load::agree(Some(&task.recipe.dataset), &mut datasets)?;
+    let [Some(main), validation, test] = datasets else {
+        return Err(Problem::new(Code::Internal, "a training without a dataset").into());
+    };
     let graph = network(task, &main.facts.example_shape, main.facts.classes)?;
     if let Some(fault) = labels::training_fault(&main.facts, graph.classes()) {
         return Err(Problem::faults(vec![fault]).into());
@@ -121,6 +121,8 @@ fn compute(task: &TrainingTask, phases: &mut Phases<'_>) -> Result<TrainedEnsemb
     if let Some(misfit) = task.recipe.train.augment.and_then(|augment| augment.misfit(&main.facts.example_shape)) {
         return Err(Problem::faults(vec![Fault::new("/train/augment", FaultCode::ShapeMismatch, misfit)]).into());
     }
+    let file = task.datasets[0].as_ref();
+    let held_out = file.and_then(|file| HeldOut::of(&task.recipe.dataset, &file.sha256, main.facts.has_validation()));
     let data = Data::new(main, validation, test, &task.recipe.dataset);
     let count = task.recipe.seeds.len();
     let shares = Shares::of_members(vec![1.0 / count as f64; count]);
@@ -129,7 +131,7 @@ fn compute(task: &TrainingTask, phases: &mut Phases<'_>) -> Result<TrainedEnsemb
     let mut members = Vec::with_capacity(task.recipe.seeds.len());
     for seed in &task.recipe.seeds {
         let (mut network, trained) = member(task, &graph, &data, *seed, phases)?;
-        members.push(deliver(task, &graph, *seed, &trained)?);
+        members.push(deliver(task, &publish::notes(&graph, true, held_out.as_ref()), *seed, &trained)?);
         network.load(&trained.weights).map_err(TrainError::from)?;
         let logits = data.measured().try_map(|part| train::logits(&mut *network, part, phases.stop_flag()))?;
         means.add(&consensus, members.len() - 1, &logits);
@@ -137,13 +139,7 @@ fn compute(task: &TrainingTask, phases: &mut Phases<'_>) -> Result<TrainedEnsemb
     phases.end();
     let pairs = means.as_ref().zip(data.measured());
     let Splits { validation, test } = pairs.try_map(|(mean, part)| train::score(mean, part))?;
-    Ok(TrainedEnsemble {
-        normalize: data.train.normalize.clone(),
-        held_out: task.held_out(),
-        members,
-        validation,
-        test,
-    })
+    Ok(TrainedEnsemble { normalize: data.train.normalize.clone(), held_out, members, validation, test })
 }
 
 /// The network that every member is.
@@ -197,9 +193,14 @@ fn member(
 }
 
 /// Writes a member to its file, whole or not at all.
-fn deliver(task: &TrainingTask, graph: &Graph, seed: u64, trained: &Trained) -> Result<TrainedMember, Problem> {
+fn deliver(
+    task: &TrainingTask,
+    notes: &BTreeMap<String, String>,
+    seed: u64,
+    trained: &Trained,
+) -> Result<TrainedMember, Problem> {
     let (file, unfinished) = (task.file(seed), task.unfinished(seed));
-    trained.weights.save(&unfinished, &publish::notes(graph, true, task.held_out().as_ref()))?;
+    trained.weights.save(&unfinished, notes)?;
     std::fs::rename(&unfinished, &file).map_err(|error| publish::unwritten(&file, &error))?;
     let [validation, test] = trained.scores;
     Ok(TrainedMember { seed, file, best_epoch: trained.epoch, validation, test })

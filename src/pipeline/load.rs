@@ -4,16 +4,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::data::augment::ImageShape;
-use crate::data::{Dataset, Limits, Split};
+use crate::data::{BatchView, Dataset, Limits, Split};
 use crate::domain::dataset::DatasetFacts;
-use crate::domain::problem::{Code, Problem};
+use crate::domain::problem::{Code, Fault, FaultCode, Problem};
 use crate::fusion::calibration;
+use crate::model::graph::Shape;
 use crate::model::header::CheckpointHeader;
 use crate::model::prefix;
+use crate::plan::datasets::{class_order, is_repeated};
+use crate::plan::held_out::KnownDataset;
 use crate::plan::network::{DatasetInput, JobFiles};
 use crate::plan::resolve::{Planned, resolve};
 use crate::process::protocol::{InputFile, Task};
-use crate::settings::{DatasetRequest, Normalization, Normalize};
+use crate::settings::{DatasetRequest, Normalization, Normalize, ValidationSource};
 use crate::tensors::Checkpoint;
 use crate::train::Examples;
 
@@ -42,11 +45,17 @@ pub(super) struct Subset {
     pub(super) split: Arc<Split>,
     pub(super) indices: Vec<usize>,
     pub(super) normalize: Option<Normalize>,
+    /// How often the channels are repeated.
+    pub(super) copies: usize,
 }
 
 impl Subset {
     fn whole(split: Split, normalize: Option<Normalize>) -> Self {
-        Self { indices: (0..split.len()).collect(), split: Arc::new(split), normalize }
+        Self { indices: (0..split.len()).collect(), split: Arc::new(split), normalize, copies: 1 }
+    }
+
+    fn view<'a>(&'a self, subset: Option<&'a [usize]>) -> BatchView<'a> {
+        BatchView { subset, normalize: self.normalize.as_ref(), copies: self.copies }
     }
 
     /// The normalisation that gives these examples mean 0 and standard deviation 1; a channel of one value keeps its scale.
@@ -62,7 +71,7 @@ impl Subset {
     /// The first `count` examples as a part of their own.
     pub(super) fn prefix(&self, count: usize) -> Self {
         let indices = self.indices[..count.min(self.indices.len())].to_vec();
-        Self { split: Arc::clone(&self.split), indices, normalize: self.normalize.clone() }
+        Self { indices, ..self.clone() }
     }
 
     /// At most `count` examples, evenly spread over all.
@@ -90,8 +99,8 @@ impl Subset {
     /// The first `count` examples, normalised, one after another.
     pub(super) fn first(&self, count: usize) -> Vec<f32> {
         let indices = &self.indices[..count.min(self.indices.len())];
-        let mut inputs = vec![0.0; indices.len() * self.split.elements()];
-        self.split.batch(indices, None, self.normalize.as_ref(), &mut inputs);
+        let mut inputs = vec![0.0; indices.len() * Examples::example_len(self)];
+        self.split.batch(indices, self.view(None), &mut inputs);
         inputs
     }
 }
@@ -102,11 +111,12 @@ impl Examples for Subset {
     }
 
     fn example_len(&self) -> usize {
-        self.split.elements()
+        self.split.elements() * self.copies
     }
 
     fn image_shape(&self) -> Option<ImageShape> {
-        self.split.example_shape().try_into().ok()
+        let [channels, height, width] = *self.split.example_shape() else { return None };
+        [channels * self.copies, height, width].as_slice().try_into().ok()
     }
 
     fn black(&self, channel: usize) -> f32 {
@@ -118,7 +128,7 @@ impl Examples for Subset {
     }
 
     fn fill(&self, indices: &[usize], images: &mut [f32]) {
-        self.split.batch(indices, Some(&self.indices), self.normalize.as_ref(), images);
+        self.split.batch(indices, self.view(Some(&self.indices)), images);
     }
 }
 
@@ -144,7 +154,9 @@ impl Loaded {
         }
         let members = with_one_prefix(members);
         let open = |file: &Option<InputFile>| file.as_ref().map(|file| dataset(file, &task.scratch)).transpose();
-        let [main, validation, test] = [open(&task.dataset)?, open(&task.validation)?, open(&task.test)?];
+        let mut datasets = [open(&task.dataset)?, open(&task.validation)?, open(&task.test)?];
+        agree(task.job.dataset.as_ref(), &mut datasets)?;
+        let [main, validation, test] = datasets;
         let facts = [&main, &validation, &test].map(|dataset| dataset.as_ref().map(|dataset| dataset.facts.clone()));
         let data = match (main, &task.job.dataset) {
             (Some(main), Some(request)) => Some(Data::new(main, validation, test, request)),
@@ -156,6 +168,24 @@ impl Loaded {
     /// What the members' files say of themselves.
     pub(super) fn headers(&self) -> Vec<&CheckpointHeader> {
         self.members.iter().map(Checkpoint::header).collect()
+    }
+
+    /// What is known of the dataset.
+    pub(super) fn known<'a>(&self, task: &'a Task) -> KnownDataset<'a> {
+        KnownDataset {
+            sha256: task.dataset.as_ref().map(|file| file.sha256.as_str()),
+            has_validation: self.facts[0].as_ref().is_some_and(DatasetFacts::has_validation),
+        }
+    }
+
+    /// Repeats the only channel of images for networks that read `input` in colours.
+    pub(super) fn fit_channels(&mut self, input: &Shape) {
+        let Some(data) = &mut self.data else { return };
+        for part in [Some(&mut data.train), data.validation.as_mut(), data.test.as_mut()].into_iter().flatten() {
+            if is_repeated(part.split.example_shape(), input) {
+                part.copies = input[0];
+            }
+        }
     }
 
     /// The networks and the plan, now that every file is there.
@@ -180,17 +210,24 @@ impl Data {
         request: &DatasetRequest,
     ) -> Self {
         let part = |split: Split| Subset::whole(split, request.normalize.given().cloned());
-        // A dataset that is named for one purpose serves it with its test split, if it has one.
-        let named = |dataset: Dataset| part(dataset.test.unwrap_or(dataset.train));
-        let mut train = part(main.train);
-        let validation = if let Some(dataset) = validation {
-            Some(named(dataset))
-        } else {
-            let (kept, held_out) = train.split.validation_split(request.validation_fraction, request.split_seed);
-            train.indices = kept;
-            (!held_out.is_empty()).then(|| Subset { indices: held_out, ..train.clone() })
+        // A dataset that is named for one purpose serves it with the split of that name, if it has one, or its test split.
+        let to_test = |dataset: Dataset| part(dataset.test.unwrap_or(dataset.train));
+        let to_validate = |dataset: Dataset| match dataset.validation {
+            Some(split) => part(split),
+            None => part(dataset.test.unwrap_or(dataset.train)),
         };
-        let mut data = Self { train, validation, test: test.map(named).or_else(|| main.test.map(part)) };
+        let mut train = part(main.train);
+        let validation = match (request.validates_on(main.validation.is_some()), validation) {
+            (ValidationSource::Drawn(fraction), _) => {
+                let (kept, held_out) = train.split.validation_split(fraction, request.split_seed);
+                train.indices = kept;
+                (!held_out.is_empty()).then(|| Subset { indices: held_out, ..train.clone() })
+            }
+            (ValidationSource::Own, _) => main.validation.map(part),
+            (ValidationSource::Named, dataset) => dataset.map(to_validate),
+            (ValidationSource::None, _) => None,
+        };
+        let mut data = Self { train, validation, test: test.map(to_test).or_else(|| main.test.map(part)) };
         if request.normalize == Normalization::Train {
             let measured = data.train.measured();
             let parts = [Some(&mut data.train), data.validation.as_mut(), data.test.as_mut()];
@@ -198,6 +235,17 @@ impl Data {
         }
         data
     }
+}
+
+/// Brings the labels of all datasets into one order of classes.
+pub(super) fn agree(request: Option<&DatasetRequest>, datasets: &mut [Option<Dataset>; 3]) -> Result<(), Problem> {
+    let facts = datasets.each_ref().map(|dataset| dataset.as_ref().map(|dataset| &dataset.facts));
+    let Some(order) = request.and_then(|request| class_order(request, facts)) else { return Ok(()) };
+    for dataset in datasets.iter_mut().flatten() {
+        let fault = |detail| Problem::faults(vec![Fault::new("/dataset", FaultCode::ClassesDiffer, detail)]);
+        dataset.relabel(&order).map_err(fault)?;
+    }
+    Ok(())
 }
 
 /// The members, their tensors named as the first one's where only what wrappers put before the names is another.

@@ -44,7 +44,7 @@ use crate::domain::problem::{Code, Problem};
 use crate::domain::progress::Phase;
 use crate::fusion::{Ensemble, Fused, compensate};
 use crate::model::families::Degree;
-use crate::plan::held_out::{self, Validation};
+use crate::plan::held_out::{self, KnownDataset, Validation};
 use crate::plan::resolve::Planned;
 use crate::process::protocol::{Message, OutputFile, Task};
 use crate::report::{CandidateKind, CandidateReport, PairedTest};
@@ -89,16 +89,18 @@ pub fn run_counted(
 
 /// Phase after phase.
 fn compute(task: &Task, mut phases: Phases<'_>) -> Result<(Vec<OutputFile>, Counts), Halt> {
-    let loaded = load(task, &mut phases)?;
+    let mut loaded = load(task, &mut phases)?;
     phases.begin(Phase::Plan)?;
     let planned = loaded.planned(task)?;
+    loaded.fit_channels(planned.network.detected.graphs[0].input_shape());
     let identified = identify(task, &loaded, &planned, &mut phases)?;
     let (task, planned) = identified.map_or_else(|| (task.clone(), planned), |found| (found.task, found.planned));
     let task = &task;
     warn(task, &planned, &mut phases);
     let mut context = Context::new(task, &planned, &loaded, phases);
     if context.validation == Validation::Unknown
-        && held_out::validation(&task.job, &loaded.headers(), None) == Validation::Unseen
+        && held_out::validation(&task.job, &loaded.headers(), KnownDataset { sha256: None, ..loaded.known(task) })
+            == Validation::Unseen
     {
         context.phases.warn("the members were trained on another file than this dataset, so what their training held out is not known here");
     }

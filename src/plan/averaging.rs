@@ -6,7 +6,7 @@ use crate::model::graph::{Graph, Op};
 use crate::model::parameters;
 use crate::plan::request::JobRequest;
 use crate::settings::Target;
-use crate::settings::{BatchNorm, GroundCost, MemberWeights, WeightRule};
+use crate::settings::{BatchNorm, GroundCost, MemberWeights, ValidationSource, WeightRule};
 
 /// Why the requested weights of the members cannot be used.
 pub(super) fn faults(job: &JobRequest, detected: &Detected) -> Vec<Fault> {
@@ -22,8 +22,8 @@ pub(super) fn faults(job: &JobRequest, detected: &Detected) -> Vec<Fault> {
     if job.dataset.is_none() && method.batch_norm == BatchNorm::Reset {
         missing("batch_norm");
     }
-    let validated =
-        job.dataset.as_ref().is_some_and(|data| data.validation.is_some() || data.validation_fraction > 0.0);
+    // Whether the dataset has a validation split of its own may still be unknown.
+    let validated = job.dataset.as_ref().is_some_and(|data| data.validates_on(true) != ValidationSource::None);
     if method.member_weights == MemberWeights::Rule(WeightRule::Fitted) && !validated {
         let detail = "weights are fitted on the validation split: expected a dataset with one";
         faults.push(Fault::new("/method/member_weights", FaultCode::MissingField, detail));

@@ -2,7 +2,7 @@
 
 use crate::model::header::CheckpointHeader;
 use crate::plan::request::JobRequest;
-use crate::settings::HeldOut;
+use crate::settings::{HeldOut, ValidationSource};
 
 /// What is known of the examples that networks are chosen by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,16 +17,25 @@ pub enum Validation {
     Seen(Vec<String>),
 }
 
-/// What is known of the validation split of `job`, whose members have these headers; `dataset` is the digest of the dataset's
-/// file, where it is at hand.
+/// What is known of a dataset before it is used.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct KnownDataset<'a> {
+    /// The digest of its file, where that is at hand.
+    pub sha256: Option<&'a str>,
+    /// Whether it has a validation split of its own.
+    pub has_validation: bool,
+}
+
+/// What is known of the validation split of `job`, whose members have these headers.
 #[must_use]
-pub fn validation(job: &JobRequest, members: &[&CheckpointHeader], dataset: Option<&str>) -> Validation {
+pub fn validation(job: &JobRequest, members: &[&CheckpointHeader], dataset: KnownDataset<'_>) -> Validation {
     let Some(request) = &job.dataset else { return Validation::None };
-    if request.validation.is_some() {
+    if let ValidationSource::Named | ValidationSource::Own = request.validates_on(dataset.has_validation) {
         return Validation::Unseen;
     }
-    let Some(own) = HeldOut::of(request, dataset.unwrap_or_default()) else { return Validation::None };
-    let same_file = |other: &HeldOut| dataset.is_none_or(|dataset| other.dataset == dataset);
+    let KnownDataset { sha256, has_validation } = dataset;
+    let Some(own) = HeldOut::of(request, sha256.unwrap_or_default(), has_validation) else { return Validation::None };
+    let same_file = |other: &HeldOut| sha256.is_none_or(|sha256| other.dataset == sha256);
     let mut seen = Vec::new();
     let mut unknown = false;
     for (name, member) in job.members.iter().zip(members) {
@@ -73,13 +82,22 @@ mod tests {
     use crate::plan::parse::parse;
 
     fn known(dataset: &serde_json::Value, held_out: [Option<(f64, u64)>; 2], file: Option<&str>) -> Validation {
+        known_of(dataset, held_out, file, false)
+    }
+
+    fn known_of(
+        dataset: &serde_json::Value,
+        held_out: [Option<(f64, u64)>; 2],
+        file: Option<&str>,
+        own: bool,
+    ) -> Validation {
         let job = parse(&json!({"members": ["a", "b"], "dataset": dataset})).expect("a job");
         let header = |held_out: Option<(f64, u64)>| CheckpointHeader {
             held_out: held_out.map(|(fraction, split_seed)| HeldOut { dataset: "d1".to_owned(), fraction, split_seed }),
             ..CheckpointHeader::new(Vec::new())
         };
         let headers = held_out.map(header);
-        validation(&job, &headers.each_ref(), file)
+        validation(&job, &headers.each_ref(), KnownDataset { sha256: file, has_validation: own })
     }
 
     #[test]
@@ -94,6 +112,10 @@ mod tests {
         assert_eq!(known(&json!({"name": "d", "split_seed": 1}), [other, other], Some("d1")), Validation::Unseen);
         assert_eq!(known(&json!({"name": "d", "validation": "v"}), [None, other], Some("d1")), Validation::Unseen);
         assert_eq!(known(&json!({"name": "d", "validation_fraction": 0}), [same, same], None), Validation::None);
+        // A split that the dataset brings is nobody's to train on, unless a part of the other one is asked for.
+        assert_eq!(known_of(&json!("d"), [None, None], None, true), Validation::Unseen);
+        let drawn = json!({"name": "d", "validation_fraction": 0.1});
+        assert_eq!(known_of(&drawn, [None, None], None, true), Validation::Unknown);
         assert!(
             known(&json!("d"), [None, other], None).warning().is_some_and(|warning| warning.contains("of b held out"))
         );

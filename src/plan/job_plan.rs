@@ -12,7 +12,7 @@ use crate::plan::estimate::Work;
 use crate::plan::network::{DatasetInput, JobFiles, Network};
 use crate::plan::request::JobRequest;
 use crate::plan::{compensation, held_out, identity, labels};
-use crate::settings::{Allocation, Budget, Compensate, Normalization, RecoveryRule, Size};
+use crate::settings::{Allocation, Budget, Compensate, Normalization, RecoveryRule, Size, ValidationSource};
 
 /// What becomes of the members.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -166,10 +166,10 @@ fn warnings(job: &JobRequest, inputs: &JobFiles<'_>, network: &Network) -> Vec<S
     if dataset.normalize == Normalization::None {
         warnings.push(inputs.dataset.and_then(DatasetInput::facts).map_or(UNNORMALIZED, unnormalized).to_owned());
     }
-    warnings.extend(held_out::validation(job, &inputs.members, None).warning());
+    warnings.extend(held_out::validation(job, &inputs.members, inputs.known_dataset()).warning());
     if job.finetune.is_none() {
         warnings.push("`finetune` is null: the fused network is published without training".to_owned());
-    } else if dataset.validation.is_none() && dataset.validation_fraction == 0.0 {
+    } else if dataset.validates_on(inputs.known_dataset().has_validation) == ValidationSource::None {
         warnings.push("there is no validation split: the last epoch is published, whatever its accuracy".to_owned());
     }
     let has_test = |facts: &DatasetFacts| facts.splits.contains_key("test");

@@ -3,7 +3,7 @@
 //! Labels that are numbers are outputs by their position. Class folders are numbered in the order of their names, which is
 //! the network's only where every output has its folder.
 
-use crate::domain::dataset::{DatasetFacts, DatasetFormat};
+use crate::domain::dataset::DatasetFacts;
 use crate::domain::problem::{Fault, FaultCode};
 use crate::model::graph::Graph;
 use crate::plan::network::{DatasetInput, JobFiles};
@@ -67,28 +67,26 @@ fn ready<'a>(inputs: &JobFiles<'a>) -> impl Iterator<Item = (&'static str, &'sta
     named.into_iter().filter_map(|(pointer, name, dataset)| Some((pointer, name, dataset?.facts()?)))
 }
 
-/// The folders of `facts`, if its labels are their places in the alphabet.
-fn folders(facts: &DatasetFacts) -> Option<&[String]> {
-    facts.class_names.as_deref().filter(|_| facts.format == DatasetFormat::ClassFolders)
-}
-
 fn folders_misfit(facts: &DatasetFacts, outputs: usize) -> Option<String> {
-    let names = folders(facts).filter(|names| names.len() < outputs)?;
+    let names = facts.folders().filter(|names| names.len() < outputs)?;
     Some(format!(
-        "{} ({}) and a network of {outputs} outputs: which folder is which output is a guess, since folders are \
-         numbered in the order of their names; add an empty folder for each class that has no images, or upload the labels \
-         as numbers (.npz with x and y)",
-        counted(names.len(), "class folder", "class folders"),
+        "{} ({}) and a network of {outputs} outputs: which is which output is a guess, since classes are numbered in the order of \
+         their names; name them all, in the order of the outputs, as `dataset.classes`, or add an empty folder for each class that \
+         has no images",
+        counted(names.len(), "named class", "named classes"),
         listed(names.iter().map(|name| format!("`{name}`")))
     ))
 }
 
-/// Folders of as many, but other classes than those of the dataset.
+/// As many, but other classes than those of the dataset.
 fn other_folders(facts: &DatasetFacts, main: &DatasetFacts) -> Option<String> {
-    let (names, expected) = (folders(facts)?, folders(main)?);
+    let (names, expected) = (facts.folders()?, main.folders()?);
     let differs = names.iter().zip(expected).find(|(name, expected)| name != expected);
     let (name, expected) = differs.filter(|_| names.len() == expected.len())?;
-    Some(format!("its class folder `{name}` stands in the place of the dataset's `{expected}`; use the same folders"))
+    Some(format!(
+        "its class `{name}` stands in the place of the dataset's `{expected}`; use the same classes, or name all of both, in the order \
+         of the outputs, as `dataset.classes`"
+    ))
 }
 
 fn only_class(facts: &DatasetFacts) -> Option<String> {
@@ -160,7 +158,10 @@ mod tests {
         assert!(has(&warnings, &["(0 (`cat`), 1 (`dog`))"]), "{warnings:?}");
         let folders = facts("class_folders", &[5, 5], Some(&["cat", "dog"]));
         let refused = said(&folders, None, &epoch).expect_err("a guess");
-        assert!(has(&refused, &["/dataset ", "2 class folders (`cat`, `dog`)", "empty folder", ".npz"]), "{refused:?}");
+        assert!(
+            has(&refused, &["/dataset ", "2 named classes (`cat`, `dog`)", "empty folder", "`dataset.classes`"]),
+            "{refused:?}"
+        );
         let all = facts("class_folders", &[5, 0, 5], Some(&["cat", "cow", "dog"]));
         let warnings = said(&all, None, &epoch).expect("a plan");
         assert!(!has(&warnings, &["by position"]), "{warnings:?}");
@@ -186,7 +187,7 @@ mod tests {
         }
         let folder = facts("class_folders", &[5], Some(&["cat"]));
         let refused = said(&folder, None, &Value::Null).expect_err("a guess");
-        assert!(has(&refused, &["1 class folder (`cat`) and"]), "{refused:?}");
+        assert!(has(&refused, &["1 named class (`cat`) and"]), "{refused:?}");
     }
 
     #[test]
@@ -196,8 +197,11 @@ mod tests {
         assert!(said(&main, Some(&names(&["a", "b", "c"])), &epoch).is_ok());
         let refused = said(&main, Some(&names(&["a", "b", "d"])), &epoch).expect_err("other folders");
         assert!(has(&refused, &["/dataset/test ", "`d`", "`c`"]), "{refused:?}");
-        let refused = said(&main, Some(&names(&["a", "c"])), &epoch).expect_err("fewer folders");
-        assert!(has(&refused, &["/dataset/test ", "2 class folders"]), "{refused:?}");
+        // A class without an example does not renumber the others where another dataset names it.
+        assert!(said(&main, Some(&names(&["a", "c"])), &epoch).is_ok());
+        assert!(said(&names(&["a", "c"]), Some(&main), &epoch).is_ok());
+        let refused = said(&main, Some(&names(&["a", "d"])), &epoch).expect_err("fewer folders");
+        assert!(has(&refused, &["/dataset/test ", "2 named classes"]), "{refused:?}");
         let warnings = said(&main, Some(&facts("npz", &[1, 1], None)), &epoch).expect("a plan");
         assert!(has(&warnings, &["the test dataset has 2 classes"]), "{warnings:?}");
     }

@@ -4,6 +4,7 @@ pub mod assembly;
 mod averaging;
 pub mod comparison;
 pub mod compensation;
+pub mod datasets;
 mod estimate;
 pub mod held_out;
 mod identity;

@@ -7,6 +7,7 @@ use crate::model::graph::Graph;
 use crate::model::header::CheckpointHeader;
 use crate::model::plan::FusionPlan;
 use crate::model::precision::Precision;
+use crate::plan::held_out::KnownDataset;
 use crate::plan::recovery::Recovery;
 use crate::settings::{BatchNorm, Compensate, Importance};
 
@@ -25,6 +26,14 @@ impl<'a> DatasetInput<'a> {
             Self::Ready(facts) => Some(facts),
             Self::Validating => None,
         }
+    }
+}
+
+impl JobFiles<'_> {
+    /// What is known of the dataset.
+    pub(super) fn known_dataset(&self) -> KnownDataset<'static> {
+        let has_validation = self.dataset.and_then(DatasetInput::facts).is_some_and(DatasetFacts::has_validation);
+        KnownDataset { sha256: None, has_validation }
     }
 }
 

@@ -11,6 +11,7 @@ use crate::model::plan::FusionPlan;
 use crate::model::precision::Precision;
 use crate::model::prefix;
 use crate::plan::Plan;
+use crate::plan::datasets::{Agreed, is_repeated};
 use crate::plan::network::{DatasetInput, JobFiles, Network};
 use crate::plan::request::JobRequest;
 use crate::plan::{averaging, compensation, identity, labels, recovery};
@@ -42,15 +43,16 @@ pub struct Planned {
 /// Everything that keeps them from fitting, each fault with the pointer to its cause.
 pub fn resolve(mut job: JobRequest, inputs: &JobFiles<'_>) -> Result<Resolved, Problem> {
     let headers = prefix::aligned(&inputs.members);
-    let inputs = &JobFiles { members: headers.iter().map(AsRef::as_ref).collect(), ..inputs.clone() };
-    let facts = inputs.dataset.and_then(DatasetInput::facts);
-    let example = match &job.input_shape {
-        Some(shape) => ExampleShape { shape: Some(shape), origin: ShapeOrigin::InputShape },
-        None => ExampleShape { shape: facts.map(|facts| &facts.example_shape), origin: ShapeOrigin::Dataset },
-    };
+    let inputs = JobFiles { members: headers.iter().map(AsRef::as_ref).collect(), ..inputs.clone() };
+    let mut agreed = Agreed::of(job.dataset.as_ref(), &inputs).map_err(Problem::faults)?;
     let mut faults = target_faults(&job);
-    let waiting = example.shape.is_none() && inputs.dataset.is_some();
-    let aligned = match depth::detect(&inputs.members, &job.architecture, example) {
+    let waiting = job.input_shape.is_none() && agreed.main().is_none() && inputs.dataset.is_some();
+    let mut detected = depth::detect(&inputs.members, &job.architecture, example(&job, &agreed));
+    let coloured = coloured(&job, &inputs, &agreed, &mut detected);
+    let is_coloured = coloured.is_some();
+    agreed = coloured.unwrap_or(agreed);
+    let inputs = &agreed.in_place_of(&inputs);
+    let aligned = match detected {
         Ok(aligned) => aligned,
         Err(_) if waiting => {
             return if faults.is_empty() { Ok(Resolved { job, planned: None }) } else { Err(Problem::faults(faults)) };
@@ -100,7 +102,13 @@ pub fn resolve(mut job: JobRequest, inputs: &JobFiles<'_>) -> Result<Resolved, P
         job.finetune.as_ref().map(|finetune| recovery::decide(finetune, &fusion.fused, &job.method, compensate));
     let network =
         Network { detected, evidence, own, paddings, precision, importance, compensate, batch_norm, fusion, recovery };
-    let (plan, counts) = Plan::new(&job, inputs, &network);
+    let (mut plan, counts) = Plan::new(&job, inputs, &network);
+    if is_coloured {
+        plan.warnings.push(
+            "the dataset's images have one channel, which is repeated for the network's three, as torchvision's ImageFolder does"
+                .to_owned(),
+        );
+    }
     // What compensation without data comes to follows from the network, which is decided when the job runs.
     if open && job.dataset.is_none() {
         job.method = requested;
@@ -128,6 +136,34 @@ impl Planned {
         *fusion = FusionPlan::new(&detected.graphs, target, precision, Some(curves))?;
         new.plan.resize(fusion, precision);
         Ok(new)
+    }
+}
+
+/// The shape of examples, as far as request and dataset tell it.
+fn example<'a>(job: &'a JobRequest, agreed: &'a Agreed) -> ExampleShape<'a> {
+    match &job.input_shape {
+        Some(shape) => ExampleShape { shape: Some(shape), origin: ShapeOrigin::InputShape },
+        None => ExampleShape { shape: agreed.main().map(|facts| &facts.example_shape), origin: ShapeOrigin::Dataset },
+    }
+}
+
+/// The datasets with three channels for one, where their images are grey and the network reads colours. `detected` is then what it is
+/// recognised as by these.
+fn coloured(
+    job: &JobRequest,
+    inputs: &JobFiles<'_>,
+    agreed: &Agreed,
+    detected: &mut Result<Aligned, Problem>,
+) -> Option<Agreed> {
+    let main = agreed.main().filter(|facts| facts.is_grey())?;
+    let coloured = agreed.clone().in_colour();
+    match detected {
+        Ok(found) => is_repeated(&main.example_shape, found.detected.graphs[0].input_shape()).then_some(coloured),
+        Err(_) if job.input_shape.is_some() => None,
+        Err(_) => {
+            *detected = Ok(depth::detect(&inputs.members, &job.architecture, example(job, &coloured)).ok()?);
+            Some(coloured)
+        }
     }
 }
 

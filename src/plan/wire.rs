@@ -97,6 +97,7 @@ fn dataset(dataset: DatasetRequest) -> Value {
         "split_seed": dataset.split_seed,
         "validation": dataset.validation,
         "test": dataset.test,
+        "classes": dataset.classes,
     })
 }
 

@@ -2,21 +2,55 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Part of the train split that is held out where nothing else is said.
+const DRAWN: f64 = 0.1;
+
 /// Data to train and to measure with.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct DatasetRequest {
     /// Name or id of the dataset; its train split is used.
     pub name: String,
     /// Applied to every input, after the division by 255 of integer pixels.
     pub normalize: Normalization,
-    /// Part of the train split that is held out when `validation` is not given; in [0, 1).
-    pub validation_fraction: f64,
+    /// Part of the train split that is held out; in [0, 1). Where it is not given, nothing is if there is another split to validate
+    /// on, and a tenth else.
+    pub validation_fraction: Option<f64>,
     /// Seed of the draw of that part.
     pub split_seed: u64,
     /// Another dataset to validate on.
     pub validation: Option<String>,
     /// Another dataset to test on; else the dataset's own test split.
     pub test: Option<String>,
+    /// Names of the classes in the order of the network's outputs, where labels are names; else the order of the alphabet.
+    pub classes: Option<Vec<String>>,
+}
+
+/// What networks are chosen by.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ValidationSource {
+    /// Nothing.
+    None,
+    /// The dataset that the request names.
+    Named,
+    /// The dataset's own validation split.
+    Own,
+    /// A part of the train split, in (0, 1).
+    Drawn(f64),
+}
+
+impl DatasetRequest {
+    /// What networks are chosen by, given whether the dataset has a validation split of its own.
+    #[must_use]
+    pub fn validates_on(&self, has_own: bool) -> ValidationSource {
+        match (&self.validation, self.validation_fraction) {
+            (Some(_), _) => ValidationSource::Named,
+            (None, None) if has_own => ValidationSource::Own,
+            (None, fraction) => match fraction.unwrap_or(DRAWN) {
+                fraction if fraction > 0.0 => ValidationSource::Drawn(fraction),
+                _ => ValidationSource::None,
+            },
+        }
+    }
 }
 
 /// The part of a train split that was held out of a training.
@@ -34,12 +68,12 @@ pub struct HeldOut {
 impl Eq for HeldOut {}
 
 impl HeldOut {
-    /// What a training on the file of this digest holds out; none where that is nothing, or where another dataset validates.
+    /// What a training on the file of this digest, with a validation split of its own or without, holds out of the train split; none
+    /// where that is nothing.
     #[must_use]
-    pub fn of(request: &DatasetRequest, dataset: &str) -> Option<Self> {
-        let DatasetRequest { validation_fraction: fraction, split_seed, .. } = *request;
-        let draws = request.validation.is_none() && fraction > 0.0;
-        draws.then(|| Self { dataset: dataset.to_owned(), fraction, split_seed })
+    pub fn of(request: &DatasetRequest, dataset: &str, has_own: bool) -> Option<Self> {
+        let ValidationSource::Drawn(fraction) = request.validates_on(has_own) else { return None };
+        Some(Self { dataset: dataset.to_owned(), fraction, split_seed: request.split_seed })
     }
 
     /// Whether the same examples of a file are drawn, whatever the file.

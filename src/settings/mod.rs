@@ -18,7 +18,7 @@ pub use architecture::{
 pub use calibration::{Calibration, Convolutions, OutputTargets};
 pub use candidate::ReportCandidate;
 pub use compensation::Compensate;
-pub use data::{DatasetRequest, HeldOut, Normalization, Normalize, Reference};
+pub use data::{DatasetRequest, HeldOut, Normalization, Normalize, Reference, ValidationSource};
 pub use device::Device;
 pub use ensemble::EnsembleRule;
 pub use finetune::{Augment, Finetune, Objective, Optimizer, RecoveryRule, Schedule, Teacher, Undecided};

@@ -35,7 +35,7 @@ fn small_npz() -> Vec<u8> {
 
 #[test]
 fn npz_with_two_splits() {
-    let Dataset { facts, train, test } = open(&small_npz());
+    let Dataset { facts, train, test, .. } = open(&small_npz());
     assert_eq!(train.pixels(), Pixels::U8(&[0, 255].repeat(8)));
     assert_eq!(train.labels(), [0, 2, 2, 1]);
     assert_eq!(test.expect("a test split").pixels(), Pixels::U8(&[1, 2, 3, 4]));
@@ -113,7 +113,7 @@ fn cifar_batches_are_put_in_the_order_of_their_numbers() {
         ("cifar-10-batches-bin/data_batch_1.bin", records(&[&[1], &[2]])),
     ];
     for packed in [gzip(&tar(&files)), packing::zip(&files)] {
-        let Dataset { facts, train, test } = open(&packed);
+        let Dataset { facts, train, test, .. } = open(&packed);
         assert_eq!((facts.format, facts.classes), (DatasetFormat::CifarBinary, 10));
         assert_eq!(facts.class_names.as_deref().map(|names| names[9].as_str()), Some("truck"));
         assert_eq!((facts.example_shape.as_slice(), train.labels()), (&[3, 32, 32][..], &[1, 2, 9][..]));
@@ -260,7 +260,7 @@ fn small_folders() -> Vec<(&'static str, Vec<u8>)> {
 fn class_folders_in_every_archive() {
     let files = small_folders();
     for packed in [packing::zip(&files), tar(&files), gzip(&tar(&files))] {
-        let Dataset { facts, train, test } = open(&packed);
+        let Dataset { facts, train, test, .. } = open(&packed);
         assert_eq!((facts.format, facts.example_shape.as_slice()), (DatasetFormat::ClassFolders, &[3, 3, 4][..]));
         assert_eq!(facts.class_names.expect("names"), ["cat", "dog"]);
         assert!(facts.skipped.into_iter().eq([("of the operating system".to_owned(), 1)]));
@@ -316,7 +316,7 @@ fn what_is_wrong_with_images_is_named() {
             with([&cut[..2], &[0xff, 0xe1], &thumbnail, &jpeg, &cut[2..]].concat()),
             "`b/bad.jpg` cannot be used: the JPEG data ends early",
         ),
-        (with(b"GIF89a".to_vec()), "`b/bad.jpg` cannot be used: it is neither PNG nor JPEG"),
+        (with(b"GIF89a".to_vec()), "`b/bad.jpg` cannot be used: it is none of PNG, JPEG"),
         (with(Vec::new()), "`b/bad.jpg` cannot be used"),
         (with(packing::png_header(100_000, 100_000)), "more than 33554432 pixels"),
         (refusal(&packing::zip(&[("notes.txt", Vec::new())])), "found `notes.txt`"),

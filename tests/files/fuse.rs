@@ -41,7 +41,7 @@ pub(crate) fn mlp(widths: &[usize], seed: u64) -> StateDict {
 }
 
 /// A residual network of two stages under the usual names.
-fn resnet(width: usize, blocks: [usize; 2], seed: u64) -> StateDict {
+pub(crate) fn resnet(width: usize, blocks: [usize; 2], seed: u64) -> StateDict {
     let mut tensors = Vec::new();
     let mut conv = |name: &str, from: usize, to: usize, kernel: usize, norm: &str| {
         tensors.push((format!("{name}.weight"), vec![to, from, kernel, kernel]));
@@ -88,6 +88,13 @@ impl Files {
 
     fn open(&self) -> Vec<Checkpoint> {
         self.names.iter().map(|name| Checkpoint::open(Path::new(name)).unwrap()).collect()
+    }
+
+    /// Stores a file beside the members; its path.
+    pub(crate) fn store(&self, name: &str, bytes: &[u8]) -> String {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.display().to_string()
     }
 
     /// Labelled noise as `x` and `y`.

@@ -7,6 +7,8 @@ mod commands;
 mod common;
 mod controls;
 mod corpus;
+mod dataset_corpus;
+mod dataset_jobs;
 mod datasets;
 mod fuse;
 mod graph_form;

@@ -56,10 +56,11 @@ pub(super) fn read_archive(
 ) -> Result<Option<Vec<String>>, DatasetError> {
     let mut parts = BTreeMap::new();
     for name in names.iter().filter(|name| is_shard(name)) {
-        parts.insert(name.as_str(), part(name)?.unwrap_or(SplitName::Train));
+        parts.insert(name.as_str(), part(name).unwrap_or(SplitName::Train));
     }
     // A part alone is what there is to train on, whatever it is called.
-    let trains = parts.values().any(|part| *part == SplitName::Train);
+    let first = parts.values().next().copied();
+    let alone = parts.values().all(|part| Some(*part) == first);
     let folder = intake.folder();
     let mut shards = Vec::new();
     let mut budget = archive.limits.decoded_bytes;
@@ -79,7 +80,7 @@ pub(super) fn read_archive(
             file.write_all(&block[..count]).map_err(io)?;
         }
         file.rewind().map_err(io)?;
-        shards.push(Shard::open(&shortened(entry.name), if trains { *part } else { SplitName::Train }, file)?);
+        shards.push(Shard::open(&shortened(entry.name), if alone { SplitName::Train } else { *part }, file)?);
         Ok(())
     })?;
     shards.sort_by(|a, b| (a.part, &a.name).cmp(&(b.part, &b.name)));

@@ -48,24 +48,9 @@ pub(super) fn is_shard(name: &str) -> bool {
 }
 
 /// The part that a file belongs to by its name or by the folder closest to it, `train-00000-of-00002.parquet` for example.
-///
-/// # Errors
-/// When it is a third one.
-pub(super) fn part(name: &str) -> Result<Option<SplitName>, DatasetError> {
-    for folder in components(name).unwrap_or_default().iter().rev() {
-        for word in folder.split(|c: char| !c.is_ascii_alphanumeric()) {
-            match word.to_ascii_lowercase().as_str() {
-                "train" | "training" => return Ok(Some(SplitName::Train)),
-                "test" | "testing" => return Ok(Some(SplitName::Test)),
-                "val" | "valid" | "validation" | "dev" => {
-                    let reason = "it is neither of the train nor of the test split; upload it as a dataset of its own";
-                    return Err(refused(name, reason));
-                }
-                _ => {}
-            }
-        }
-    }
-    Ok(None)
+pub(super) fn part(name: &str) -> Option<SplitName> {
+    let words = |folder: &str| folder.split(|c: char| !c.is_ascii_alphanumeric()).find_map(SplitName::of);
+    components(name)?.into_iter().rev().find_map(words)
 }
 
 impl Shard {
@@ -163,13 +148,12 @@ mod tests {
             ("data/train-00000-of-00002-abc.parquet", Some(SplitName::Train)),
             ("plain_text/test/0000.parquet", Some(SplitName::Test)),
             ("test/train-00000-of-00001.parquet", Some(SplitName::Train)),
+            ("validation-00000-of-00001.parquet", Some(SplitName::Validation)),
             ("contest.parquet", None),
         ] {
-            assert_eq!(part(name).unwrap(), expected, "{name}");
+            assert_eq!(part(name), expected, "{name}");
             assert!(is_shard(name));
         }
-        let error = part("validation-00000-of-00001.parquet").unwrap_err().to_string();
-        assert!(error.contains("dataset of its own"), "{error}");
         assert!(!is_shard("__MACOSX/train.parquet") && !is_shard("train.csv"));
     }
 }

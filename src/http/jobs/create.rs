@@ -32,8 +32,11 @@ use crate::http::views::jobs::JobView;
 ///
 /// `dataset` is a name or an object: `{"name": "mnist.npz", "normalize": {"mean": [0.1307], "std": [0.3081]}, "validation_fraction": 0.1}` with
 /// `validation` and `test` for other datasets; `"normalize": "train"` measures mean and standard deviation on the training examples.
-/// Without `validation` a part of the train split is held out, drawn by `split_seed` (0 by default, whatever `seed` is). Members that have
-/// been trained on these examples are flattered there, so a warning says where that is not known.
+/// Networks are chosen on `validation`, or on the dataset's own validation split, or, where there is none or `validation_fraction` is
+/// given, on a part of the train split (a tenth), drawn by `split_seed` (0 by default, whatever `seed` is). Members that have been trained
+/// on that part are flattered there, so a warning says where that is not known, and of a training the last epoch counts, not the best.
+/// `"classes": ["cat", "dog"]` names the classes in the order of the networks' outputs, where labels are names. Images of one channel are
+/// repeated for networks that read three.
 ///
 /// A `state_dict` does not say what activations, strides, pools or heads a network has. Where several networks fit the members,
 /// `evidence` in the plan says which and what is open; a labelled dataset, `"accuracy": [0.961, 0.963]` (of each member on the test

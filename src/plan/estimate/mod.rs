@@ -19,7 +19,7 @@ use crate::plan::network::{DatasetInput, JobFiles, Network};
 use crate::plan::request::JobRequest;
 use crate::settings::{
     Allocation, Budget, Compensate, EnsembleRule, Importance, Objective, Optimizer, Order, OutputTargets,
-    ReportCandidate, Size,
+    ReportCandidate, Size, ValidationSource,
 };
 
 /// What a job computes with, as far as its estimates need to know.
@@ -155,8 +155,11 @@ impl Work {
         if let (Some(dataset), Some(facts)) = (&job.dataset, inputs.dataset.and_then(DatasetInput::facts)) {
             let count = |split: &str| facts.splits.get(split).map_or(0, |split| split.examples as u64);
             let (train, test) = (count("train"), count("test"));
-            let held_out =
-                if dataset.validation.is_none() { (train as f64 * dataset.validation_fraction) as u64 } else { 0 };
+            let (drawn, held_out) = match dataset.validates_on(facts.has_validation()) {
+                ValidationSource::Drawn(fraction) => [(train as f64 * fraction) as u64; 2].into(),
+                ValidationSource::Own => (0, count("validation")),
+                ValidationSource::Named | ValidationSource::None => (0, 0),
+            };
             let others = [inputs.validation, inputs.test].into_iter().flatten().filter_map(DatasetInput::facts);
             let others: u64 = others.flat_map(|facts| facts.splits.values()).map(|split| split.examples as u64).sum();
             let elements: u64 = facts.example_shape.iter().map(|axis| *axis as u64).product();
@@ -165,12 +168,14 @@ impl Work {
                 DatasetFormat::Npz | DatasetFormat::Safetensors => 4,
                 DatasetFormat::Idx
                 | DatasetFormat::ClassFolders
+                | DatasetFormat::LabelTable
                 | DatasetFormat::CifarBinary
+                | DatasetFormat::CifarPython
                 | DatasetFormat::Parquet => 1,
             };
-            let pictures = matches!(facts.format, DatasetFormat::ClassFolders | DatasetFormat::Parquet);
+            let pictures = facts.format.is_of_images();
             work.decoded = if pictures { (train + test + others) * elements } else { 0 };
-            (work.train, work.validation, work.measured) = (train - held_out, held_out, held_out + test + others);
+            (work.train, work.validation, work.measured) = (train - drawn, held_out, held_out + test + others);
             work.counts = counts(job, network, work.measured as usize);
             work.example = elements;
             work.examples = train + test + others;
@@ -254,7 +259,7 @@ impl Calibration {
 
 /// Networks that are tried beside those whose layers are all mixed: the best member but for its last layers.
 fn based(job: &JobRequest, inputs: &JobFiles<'_>, network: &Network) -> u64 {
-    let unseen = held_out::validation(job, &inputs.members, None) == Validation::Unseen;
+    let unseen = held_out::validation(job, &inputs.members, inputs.known_dataset()) == Validation::Unseen;
     let joint = job.method.order == Order::Joint && network.detected.graphs.len() > 1;
     let one_size = network.detected.graphs.iter().all(|member| *member == network.fusion.fused);
     if unseen && joint && one_size { 3 } else { 0 }

@@ -9,6 +9,8 @@ mod reader;
 mod recipe;
 mod target;
 
+use std::collections::BTreeSet;
+
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
@@ -27,6 +29,8 @@ pub use recipe::recipe;
 
 /// Most members of one job.
 pub const MAX_MEMBERS: usize = 64;
+/// Most classes of a dataset that one names.
+const MAX_CLASSES: usize = 65_536;
 
 /// Reads the body of `POST /v1/jobs`.
 ///
@@ -165,26 +169,25 @@ fn accuracy(body: &Object<'_>, members: Option<usize>) -> Option<Vec<f64>> {
 fn dataset(body: &Object<'_>) -> Option<DatasetRequest> {
     match body.value("dataset")? {
         Value::Object(_) => body.object("dataset", detailed_dataset).flatten(),
-        _ => body.field("dataset", text).map(|name| DatasetRequest {
-            name,
-            normalize: Normalization::None,
-            validation_fraction: 0.1,
-            split_seed: 0,
-            validation: None,
-            test: None,
-        }),
+        _ => body.field("dataset", text).map(|name| DatasetRequest { name, ..DatasetRequest::default() }),
     }
 }
 
 fn detailed_dataset(object: &Object<'_>) -> Option<DatasetRequest> {
     let fraction = number("a number from 0 to below 1", |fraction| (0.0..1.0).contains(&fraction));
     let name = object.required("name", "the name of a dataset", text);
+    let classes: Option<Vec<String>> = object.field("classes", list(1..=MAX_CLASSES, text));
+    let mut seen = BTreeSet::new();
+    if let Some(twice) = classes.iter().flatten().find(|class| !seen.insert(class.as_str())) {
+        object.fault("classes", FaultCode::InvalidValue, format!("expected each class once, got `{twice}` twice"));
+    }
     Some(DatasetRequest {
         normalize: normalization(object),
-        validation_fraction: object.field("validation_fraction", fraction).unwrap_or(0.1),
+        validation_fraction: object.field("validation_fraction", fraction),
         split_seed: object.field("split_seed", integer(0..=u64::MAX)).unwrap_or(0),
         validation: object.field("validation", text),
         test: object.field("test", text),
+        classes,
         name: name?,
     })
 }

@@ -54,7 +54,7 @@ mod tests {
         let body = json!({"network": "mlp:8, 4", "dataset": "d.npz"});
         let short = recipe(&body).expect("a recipe");
         assert_eq!((&short.network, &short.seeds[..]), (&NetworkSource::Mlp(vec![8, 4]), &[0, 1, 2][..]));
-        assert_eq!((short.train.objective, short.dataset.validation_fraction), (Objective::CrossEntropy, 0.1));
+        assert_eq!((short.train.objective, short.dataset.validation_fraction), (Objective::CrossEntropy, None));
         let body = json!({
             "network": {"graph": {"nodes": []}}, "seeds": [7], "dataset": {"name": "d.npz", "validation_fraction": 0},
             "train": {"epochs": 2, "objective": "cross_entropy", "optimizer": {"name": "adamw"}},

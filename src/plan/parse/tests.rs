@@ -38,7 +38,7 @@ fn five_lines_are_a_job_with_the_documented_defaults() {
         undecided: Undecided { objective: true, rate: true },
     };
     assert_eq!(job.finetune, Some(expected));
-    assert_eq!(job.dataset.map(|dataset| dataset.validation_fraction), Some(0.1));
+    assert_eq!(job.dataset.map(|dataset| dataset.validation_fraction), Some(None));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Files that `torch.save` writes: `state_dict`s, dicts of training code with one in them, and whole models. No code of a file is
 //! ever run.
 
+pub mod dictionary;
 pub mod error;
 mod legacy;
 mod model;

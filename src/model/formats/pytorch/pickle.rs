@@ -8,10 +8,14 @@ use super::rebuild;
 use super::value::{Global, Heap, Pickle, PickleValue, PickledObject, Text};
 use crate::model::formats::limits::{MAX_PICKLE_BYTES, MAX_PICKLE_VALUES};
 
-/// Reads one pickle from the front of `bytes`. Needs memory in proportion to its operations, at most that of
-/// [`MAX_PICKLE_VALUES`].
+/// Reads one pickle from the front of `bytes`, at most [`MAX_PICKLE_BYTES`] of them. Needs memory in proportion to its operations,
+/// at most that of [`MAX_PICKLE_VALUES`].
 pub(super) fn read(bytes: &[u8]) -> Result<Pickle<'_>, PyTorchError> {
-    let bytes = &bytes[..bytes.len().min(MAX_PICKLE_BYTES as usize)];
+    read_whole(&bytes[..bytes.len().min(MAX_PICKLE_BYTES as usize)])
+}
+
+/// As [`read`], of all `bytes`.
+pub(super) fn read_whole(bytes: &[u8]) -> Result<Pickle<'_>, PyTorchError> {
     let mut machine = Machine {
         bytes,
         at: 0,
@@ -85,9 +89,9 @@ impl<'a> Machine<'a> {
             0x8c | b'U' => self.text(1),
             b'X' | b'T' => self.text(4),
             0x8d => self.text(8),
-            b'C' => self.opaque(1),
-            b'B' => self.opaque(4),
-            0x8e | 0x96 => self.opaque(8),
+            b'C' => self.byte_string(1),
+            b'B' => self.byte_string(4),
+            0x8e | 0x96 => self.byte_string(8),
             b'c' => {
                 let (module, name) = (self.line()?, self.line()?);
                 self.named(module, name)
@@ -274,12 +278,12 @@ impl<'a> Machine<'a> {
     fn text(&mut self, size: usize) -> Result<(), PyTorchError> {
         let text = self.run_of_bytes(size)?;
         let is_text = std::str::from_utf8(&self.bytes[text.begin as usize..text.end as usize]).is_ok();
-        self.push(if is_text { PickleValue::Text(text) } else { PickleValue::Opaque })
+        self.push(if is_text { PickleValue::Text(text) } else { PickleValue::Bytes(text) })
     }
 
-    fn opaque(&mut self, size: usize) -> Result<(), PyTorchError> {
-        self.run_of_bytes(size)?;
-        self.push(PickleValue::Opaque)
+    fn byte_string(&mut self, size: usize) -> Result<(), PyTorchError> {
+        let run = self.run_of_bytes(size)?;
+        self.push(PickleValue::Bytes(run))
     }
 
     /// The text to the end of the line.

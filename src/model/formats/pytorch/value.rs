@@ -24,7 +24,9 @@ pub(super) enum PickleValue {
     StorageView(u32),
     /// A tensor that is no array of numbers in a storage, by the function that would make it.
     OddTensor(Text),
-    /// Anything that weights do not need: long integers, byte strings.
+    /// A part of the pickle's bytes that is no text.
+    Bytes(Text),
+    /// Anything that weights do not need, as long integers.
     Opaque,
 }
 
@@ -122,6 +124,12 @@ impl<'a> Pickle<'a> {
     /// The text, if it is one.
     pub(super) fn text(&self, value: PickleValue) -> Option<&'a str> {
         if let PickleValue::Text(text) = value { Some(self.str(text)) } else { None }
+    }
+
+    /// The byte string, or the bytes of the text, if it is one: Python 2 wrote both alike.
+    pub(super) fn bytes(&self, value: PickleValue) -> Option<&'a [u8]> {
+        let (PickleValue::Text(run) | PickleValue::Bytes(run)) = value else { return None };
+        self.bytes.get(run.begin as usize..run.end as usize)
     }
 
     /// The text at `text`; it was checked when it was read.

@@ -1,0 +1,227 @@
+//! Images whose labels stand in tables: which image has which label and place.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::archive::shortened;
+use super::folders::{Image, ImageLayout, ImageSlot};
+use super::intake::SplitName;
+use super::table::{LabelColumns, Table, hot, refused};
+use super::{DatasetError, MAX_LABEL};
+
+/// Images by what a row may call them: their paths from any folder on, with and without the ending; `None` for what several images
+/// are called.
+struct Names(BTreeMap<String, Option<usize>>);
+
+/// A row that names an image.
+struct Labelled {
+    image: usize,
+    part: SplitName,
+    label: String,
+}
+
+/// Sorts `images` by what `tables` say of them; none where no table names any.
+///
+/// # Errors
+/// When a table names what is not there or leaves out what is, or its columns are unclear.
+pub(super) fn plan(
+    images: &[Image<'_>],
+    tables: &[Table],
+    entries: usize,
+    skipped: BTreeMap<String, usize>,
+) -> Result<Option<ImageLayout>, DatasetError> {
+    let names = Names::of(images);
+    let mut rows: Vec<Labelled> = Vec::new();
+    let mut hot_names = None;
+    for table in tables {
+        let Some(column) = names.column(table) else { continue };
+        let part_column = table.part_column();
+        let used: Vec<usize> = [Some(column), part_column].into_iter().flatten().collect();
+        let labels = table.label_columns(&used)?;
+        if let LabelColumns::OneHot(columns) = &labels {
+            hot_names = Some(columns.iter().map(|column| table.columns[*column].clone()).collect::<Vec<_>>());
+        }
+        for (number, row) in table.rows.iter().enumerate() {
+            let Some(image) = names.find(&row[column]) else {
+                let reason =
+                    format!("row {} names `{}`, which is not in the archive", number + 1, shortened(&row[column]));
+                return Err(refused(&table.name, &reason));
+            };
+            let named = part_column.and_then(|column| SplitName::of(&row[column])).or_else(|| table.part());
+            let part = named.or_else(|| part_of(&images[image])).unwrap_or(SplitName::Train);
+            let label = match &labels {
+                LabelColumns::One(column) => row[*column].to_owned(),
+                LabelColumns::OneHot(columns) => hot(row, columns).unwrap_or_default().to_string(),
+            };
+            rows.push(Labelled { image, part, label });
+        }
+    }
+    let Some(first) = tables.first().filter(|_| !rows.is_empty()) else { return Ok(None) };
+    let skipped = unlabelled(images, &rows, first, skipped)?;
+    lay_out(images, rows, hot_names, entries, skipped).map(Some)
+}
+
+/// The part that the folders of an image name.
+fn part_of(image: &Image<'_>) -> Option<SplitName> {
+    image.path.iter().rev().skip(1).find_map(|folder| SplitName::of(folder))
+}
+
+impl Names {
+    fn of(all: &[Image<'_>]) -> Self {
+        let mut images: BTreeMap<String, Option<usize>> = BTreeMap::new();
+        for (index, image) in all.iter().enumerate() {
+            let ends = (0..image.path.len()).map(|from| image.path[from..].join("/"));
+            let each: BTreeSet<String> = ends.flat_map(|end| [stem(&end).to_owned(), end]).collect();
+            for name in each {
+                images.entry(name).and_modify(|found| *found = None).or_insert(Some(index));
+            }
+        }
+        Self(images)
+    }
+
+    fn find(&self, cell: &str) -> Option<usize> {
+        let cell = cell.replace('\\', "/");
+        let cell = cell.trim_start_matches("./").trim_start_matches('/');
+        self.0.get(cell).copied().flatten()
+    }
+
+    /// The first column of `table` whose first cell names an image.
+    fn column(&self, table: &Table) -> Option<usize> {
+        let first = table.rows.first()?;
+        (0..table.columns.len()).find(|column| self.find(&first[*column]).is_some())
+    }
+}
+
+/// A path without the ending of its file name.
+fn stem(path: &str) -> &str {
+    path.rsplit_once('.').map_or(path, |(stem, _)| stem)
+}
+
+/// Checks that images without a row are those of whole parts, as of a test split whose labels are kept back; counts them.
+fn unlabelled(
+    images: &[Image<'_>],
+    rows: &[Labelled],
+    table: &Table,
+    mut skipped: BTreeMap<String, usize>,
+) -> Result<BTreeMap<String, usize>, DatasetError> {
+    let mut labelled = vec![false; images.len()];
+    for row in rows {
+        if std::mem::replace(&mut labelled[row.image], true) {
+            let name = shortened(&images[row.image].path.join("/"));
+            return Err(refused(&table.name, &format!("`{name}` has more than one row")));
+        }
+    }
+    let parts: BTreeSet<Option<SplitName>> = rows.iter().map(|row| part_of(&images[row.image])).collect();
+    let without = images.iter().zip(&labelled).filter(|(_, labelled)| !**labelled).map(|(image, _)| image);
+    for image in without {
+        if parts.contains(&part_of(image)) {
+            let name = shortened(&image.path.join("/"));
+            return Err(refused(&table.name, &format!("`{name}` has no row; add it, or take the image out")));
+        }
+        *skipped.entry("an image without a label".to_owned()).or_default() += 1;
+    }
+    Ok(skipped)
+}
+
+/// Labels that are numbers are classes; others are numbered in the order of their names, as class folders are.
+fn lay_out(
+    images: &[Image<'_>],
+    mut rows: Vec<Labelled>,
+    hot_names: Option<Vec<String>>,
+    entries: usize,
+    skipped: BTreeMap<String, usize>,
+) -> Result<ImageLayout, DatasetError> {
+    let number = |label: &str| label.parse::<f64>().ok().filter(|value| value.fract().to_bits() == 0 && *value >= 0.0);
+    let are_numbers = rows.iter().all(|row| number(&row.label).is_some());
+    let mut class_names = hot_names;
+    let mut classes: BTreeMap<String, u32> = BTreeMap::new();
+    if !are_numbers {
+        classes.extend(rows.iter().map(|row| (row.label.clone(), 0)));
+        classes.values_mut().zip(0..).for_each(|(label, number)| *label = number);
+        class_names = Some(classes.keys().cloned().collect());
+    }
+    rows.sort_by(|a, b| (a.part, &images[a.image].path).cmp(&(b.part, &images[b.image].path)));
+    let first = rows.first().map_or(SplitName::Train, |row| row.part);
+    // A part alone is what there is to train on, whatever it is called.
+    let alone = rows.iter().all(|row| row.part == first);
+    let mut places = vec![None; entries];
+    let mut labels: BTreeMap<SplitName, Vec<u32>> = BTreeMap::new();
+    for row in &rows {
+        let part = if alone { SplitName::Train } else { row.part };
+        let of_part = labels.entry(part).or_default();
+        let label =
+            if are_numbers { number(&row.label).map(|value| value as u32) } else { classes.get(&row.label).copied() };
+        let Some(label) = label.filter(|label| *label <= MAX_LABEL) else {
+            let array = shortened(&images[row.image].path.join("/"));
+            return Err(DatasetError::Label { array, index: of_part.len(), value: row.label.clone() });
+        };
+        places[images[row.image].entry] = Some(ImageSlot { part, index: of_part.len() });
+        of_part.push(label);
+    }
+    Ok(ImageLayout { class_names, places, labels, skipped })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::folders::images;
+    use super::*;
+
+    fn planned(names: &[&str], tables: &[(&str, &str)]) -> Result<Option<ImageLayout>, String> {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let read = |(name, text): &(&str, &str)| Table::read(name, text.as_bytes(), 100).expect("a table");
+        let tables: Vec<Table> = tables.iter().map(read).collect();
+        let (images, skipped) = images(&names).expect("images");
+        plan(&images, &tables, names.len(), skipped).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn rows_name_images_in_many_ways() {
+        for cell in ["2.png", "2", "images/2.png", "./images/2", "\\images\\2.png", "d/images/2.png"] {
+            let text = format!("file,label\n{cell},dog\n1,cat\n");
+            let plan = planned(&["d/images/1.png", "d/images/2.png"], &[("d/labels.csv", &text)]).unwrap().unwrap();
+            assert_eq!(plan.class_names, Some(vec!["cat".to_owned(), "dog".to_owned()]), "{cell}");
+            assert_eq!(plan.labels[&SplitName::Train], [0, 1]);
+        }
+    }
+
+    #[test]
+    fn numbers_are_labels_and_columns_are_classes() {
+        let two = ["i/a.jpg", "i/b.jpg"];
+        let numbers = planned(&two, &[("l.csv", "id,label\na,7\nb,0\n")]).unwrap().unwrap();
+        assert_eq!((numbers.class_names, &numbers.labels[&SplitName::Train][..]), (None, &[7, 0][..]));
+        let hot = planned(&two, &[("l.csv", "image,MEL,NV\na,0.0,1.0\nb,1.0,0.0\n")]).unwrap().unwrap();
+        assert_eq!(hot.class_names, Some(vec!["MEL".to_owned(), "NV".to_owned()]));
+        assert_eq!(hot.labels[&SplitName::Train], [1, 0]);
+    }
+
+    #[test]
+    fn parts_follow_columns_tables_and_folders() {
+        let files = ["train/1.png", "train/2.png", "test/3.png"];
+        let by_folder = planned(&files, &[("labels.csv", "id,label\n1,0\n2,1\n3,1\n")]).unwrap().unwrap();
+        assert_eq!(
+            (&by_folder.labels[&SplitName::Train][..], &by_folder.labels[&SplitName::Test][..]),
+            (&[0, 1][..], &[1][..])
+        );
+        let by_column =
+            planned(&files, &[("l.csv", "id,label,split\n1,0,train\n2,1,val\n3,1,test\n")]).unwrap().unwrap();
+        assert_eq!(by_column.labels.len(), 3);
+        // A test split whose labels are kept back.
+        let kaggle = planned(&files, &[("trainLabels.csv", "id,label\n1,0\n2,1\n")]).unwrap().unwrap();
+        assert_eq!(kaggle.labels.keys().collect::<Vec<_>>(), [&SplitName::Train]);
+        assert_eq!(kaggle.skipped["an image without a label"], 1);
+    }
+
+    #[test]
+    fn what_does_not_match_is_named() {
+        let two = ["i/a.jpg", "i/b.jpg"];
+        for (text, said) in [
+            ("id,label\na,0\nc,1\n", "row 2 names `c`, which is not in the archive"),
+            ("id,label\na,0\n", "`i/b.jpg` has no row"),
+            ("id,label\na,0\nb,1\na,0\n", "`i/a.jpg` has more than one row"),
+            ("id,label\na,0\nb,1e9\n", "labels are whole numbers"),
+        ] {
+            let error = planned(&two, &[("l.csv", text)]).unwrap_err();
+            assert!(error.contains(said), "expected {said:?} in {error:?}");
+        }
+        assert_eq!(planned(&two, &[("notes.csv", "x,y\n1,2\n")]), Ok(None));
+    }
+}
