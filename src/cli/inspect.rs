@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::http::views::checkpoints::ContentView;
-use crate::model::families::{Evidence, Inspection, Reading, inspect};
+use crate::model::families::{ADVICE, Evidence, Inspection, Reading, inspect};
 use crate::model::header::{CheckpointHeader, TensorInfo};
 use crate::report::scaled;
 use crate::tensors::{Checkpoint, CheckpointFiles};
@@ -108,8 +108,7 @@ fn text(name: &str, bytes: u64, header: &CheckpointHeader, found: &Inspection) -
         out += "\n";
     }
     if let Some(reason) = &found.unrecognised {
-        let advice = "give it as ONNX, which says what it computes (`torch.onnx.export`), or spell it out in the job as {\"architecture\": {\"graph\": …}}";
-        let _ = writeln!(out, "not recognised: {reason}\n{advice}\n");
+        let _ = writeln!(out, "not recognised: {reason}\n{ADVICE}\n");
     }
     out + &tensors(&header.tensors)
 }

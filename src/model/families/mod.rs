@@ -7,6 +7,7 @@ mod convnet;
 mod convnext;
 mod densenet;
 mod efficientnet;
+mod elsewhere;
 mod evidence;
 mod example;
 pub mod fresh;
@@ -231,8 +232,18 @@ fn recognise(header: &CheckpointHeader, family: Option<&str>, given: Given<'_>) 
     Ok(found)
 }
 
-/// The reason, with what to do about tensors that belong to no network.
+/// What to do about a network that is not recognised.
+pub const ADVICE: &str = "give it as ONNX, which says what it computes (`torch.onnx.export`, see docs/pytorch.md), or spell it out in the job as \
+                          {\"architecture\": {\"graph\": …}}";
+
+/// The reason, with what the network is, where its names say that, and with what to do about tensors that belong to no network.
 fn remedied(reason: Unfit, header: &CheckpointHeader) -> Unfit {
+    let reason = match (reason, elsewhere::name(header)) {
+        (Unfit::Unknown(detail), Some(name)) => {
+            Unfit::Unknown(format!("it has the names of {name}, which is not spelled out here ({detail})"))
+        }
+        (reason, _) => reason,
+    };
     match (reason, wrapped::remedy(header.tensors.iter().map(|info| info.name.as_str()))) {
         (Unfit::Unknown(detail), Some(remedy)) => Unfit::Unknown(format!("{remedy} ({detail})")),
         (reason, _) => reason,
@@ -267,10 +278,7 @@ fn check_settings(found: &[Candidate], given: &Settings) -> Result<(), Problem> 
 
 fn unfit(reason: Unfit, origin: ShapeOrigin) -> Problem {
     match reason {
-        Unfit::Unknown(detail) => {
-            let advice = "spell the network out as `{\"architecture\": {\"graph\": …}}`";
-            Problem::new(Code::ArchitectureUnknown, format!("{detail}; {advice}"))
-        }
+        Unfit::Unknown(detail) => Problem::new(Code::ArchitectureUnknown, format!("{detail}; {ADVICE}")),
         Unfit::Input(detail) => Problem::faults(vec![Fault::new(origin.pointer(), FaultCode::ShapeMismatch, detail)]),
         Unfit::Setting(name, detail) => {
             Problem::faults(vec![Fault::new(format!("/architecture/{name}"), FaultCode::InvalidValue, detail)])
