@@ -13,6 +13,8 @@ pub const RULE_INPUTS: usize = 5_000;
 pub struct Fusion {
     /// Whether the members have one shape.
     pub has_one_shape: bool,
+    /// Whether the fused network can be fitted level after level.
+    pub interpolates: bool,
     /// Whether layers are refitted behind a selection.
     pub compensates: bool,
     /// Whether the fused network is trained.
@@ -33,6 +35,7 @@ pub fn measures_members(evaluate: &[ReportCandidate]) -> bool {
         ReportCandidate::Average
         | ReportCandidate::OptimalTransport
         | ReportCandidate::PermutationAlignment
+        | ReportCandidate::NeuronInterpolation
         | ReportCandidate::Fused => false,
     })
 }
@@ -45,6 +48,7 @@ pub fn networks(candidate: ReportCandidate, fusion: Fusion) -> usize {
         ReportCandidate::Average | ReportCandidate::OptimalTransport | ReportCandidate::PermutationAlignment => {
             usize::from(fusion.has_one_shape)
         }
+        ReportCandidate::NeuronInterpolation => usize::from(fusion.interpolates),
         ReportCandidate::TrainedOn | ReportCandidate::Distilled => usize::from(fusion.trains),
         ReportCandidate::Fused => 1 + usize::from(fusion.compensates) + usize::from(fusion.trains),
     }

@@ -1,12 +1,13 @@
-//! What methods that keep the members' widths need of the members, and what becomes of BatchNorm.
+//! What methods that average or interpolate units need of the members, and what becomes of BatchNorm.
 
-use crate::domain::problem::{Fault, FaultCode};
+use crate::cost::interpolation::{LevelError, levels_of};
+use crate::domain::problem::{Fault, FaultCode, Problem};
 use crate::model::families::Detected;
 use crate::model::graph::{Graph, Op};
 use crate::model::parameters;
 use crate::plan::request::JobRequest;
 use crate::settings::Target;
-use crate::settings::{BatchNorm, GroundCost, MemberWeights, WeightRule};
+use crate::settings::{BatchNorm, GroundCost, Grouping, MemberWeights, MethodName, WeightRule};
 
 /// Why the requested weights of the members cannot be used.
 pub(super) fn faults(job: &JobRequest, detected: &Detected) -> Vec<Fault> {
@@ -19,6 +20,9 @@ pub(super) fn faults(job: &JobRequest, detected: &Detected) -> Vec<Fault> {
     if job.dataset.is_none() && method.alignment.cost == GroundCost::Activations {
         missing("alignment/cost");
     }
+    if job.dataset.is_none() && method.name == MethodName::NeuronInterpolation {
+        missing("name");
+    }
     if job.dataset.is_none() && method.batch_norm == BatchNorm::Reset {
         missing("batch_norm");
     }
@@ -28,12 +32,25 @@ pub(super) fn faults(job: &JobRequest, detected: &Detected) -> Vec<Fault> {
         let detail = "weights are fitted on the validation split: expected a dataset with one";
         faults.push(Fault::new("/method/member_weights", FaultCode::MissingField, detail));
     }
-    if !method.name.selects() {
+    let any_widths = method.name == MethodName::NeuronInterpolation && method.matching == Grouping::KMeans;
+    if !method.name.selects() && !any_widths {
         let mut shapes = shape_faults(job, detected);
         shapes.append(&mut faults);
         return shapes;
     }
     faults
+}
+
+/// Checks that the network that is to be fitted level after level, if it is, can be.
+///
+/// # Errors
+/// Names the node that cannot.
+pub(super) fn check_levels(job: &JobRequest, fused: &Graph, members: &[Graph]) -> Result<(), Problem> {
+    if job.method.name != MethodName::NeuronInterpolation {
+        return Ok(());
+    }
+    let refused = |error: LevelError| Fault::new("/method/name", FaultCode::NotSupportedYet, error.to_string());
+    levels_of(fused, members).map(drop).map_err(|error| Problem::faults(vec![refused(error)]))
 }
 
 /// Everything in which the members and the target have other shapes than the first member.

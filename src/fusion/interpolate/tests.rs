@@ -1,0 +1,1 @@
+//! Interpolation on small networks: what must hold.
