@@ -308,4 +308,4 @@ impl<'a> Refitter<'a> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
