@@ -14,7 +14,7 @@ pub const MOST_GROUPED: usize = 8192;
 
 /// A layer with weights, and the BatchNorm behind it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Level {
+pub struct FitLevel {
     /// A linear layer or a convolution.
     pub layer: NodeId,
     /// The BatchNorm behind it.
@@ -30,7 +30,7 @@ pub struct LevelNorm {
     pub eps: f64,
 }
 
-impl Level {
+impl FitLevel {
     /// The node whose outputs are the level's.
     #[must_use]
     pub fn output(&self) -> NodeId {
@@ -53,14 +53,14 @@ pub struct LevelError {
 /// # Errors
 /// Names the first node that no level can hold: only a chain of linear layers and ungrouped convolutions, each perhaps with a
 /// BatchNorm behind it, has weights that a least-squares fit gives.
-pub fn levels(graph: &Graph) -> Result<Vec<Level>, LevelError> {
+pub fn levels(graph: &Graph) -> Result<Vec<FitLevel>, LevelError> {
     let refused = |node: &Node, why: &str| {
         let detail = format!(
             "`neuron_interpolation` fits a chain of linear layers and convolutions, each perhaps with a BatchNorm behind it; {why}"
         );
         LevelError { node: node.name.clone(), detail }
     };
-    let mut levels: Vec<Level> = Vec::new();
+    let mut levels: Vec<FitLevel> = Vec::new();
     for (id, node) in graph.iter() {
         if node.inputs.len() > 1 {
             return Err(refused(node, "this node joins several operands"));
@@ -75,7 +75,7 @@ pub fn levels(graph: &Graph) -> Result<Vec<Level>, LevelError> {
                     let why = format!("this layer has {unknowns} unknowns for each unit, more than {MOST_UNKNOWNS}");
                     return Err(refused(node, &why));
                 }
-                levels.push(Level { layer: id, norm: None });
+                levels.push(FitLevel { layer: id, norm: None });
             }
             _ if node.op.has_parameters() => return Err(refused(node, "this node has weights of another kind")),
             _ => {}
@@ -88,10 +88,10 @@ pub fn levels(graph: &Graph) -> Result<Vec<Level>, LevelError> {
 ///
 /// # Errors
 /// As [`levels`], and where a hidden level of all members together has too many units to be grouped.
-pub fn levels_of(fused: &Graph, members: &[impl Borrow<Graph>]) -> Result<Vec<Level>, LevelError> {
+pub fn levels_of(fused: &Graph, members: &[impl Borrow<Graph>]) -> Result<Vec<FitLevel>, LevelError> {
     let levels = levels(fused)?;
     let hidden = &levels[..levels.len().saturating_sub(1)];
-    let units = |level: &Level| members.iter().map(|member| member.borrow().shape(level.layer)[0]).sum::<usize>();
+    let units = |level: &FitLevel| members.iter().map(|member| member.borrow().shape(level.layer)[0]).sum::<usize>();
     match hidden.iter().find(|level| units(level) > MOST_GROUPED) {
         Some(level) => {
             let detail = format!(
@@ -109,7 +109,7 @@ pub fn levels_of(fused: &Graph, members: &[impl Borrow<Graph>]) -> Result<Vec<Le
 #[must_use]
 pub fn fits(fused: &Graph, members: &[impl Borrow<Graph>], positions: u64) -> Vec<Fit> {
     let levels = levels_of(fused, members).unwrap_or_default();
-    let fit = |(index, level): (usize, &Level)| {
+    let fit = |(index, level): (usize, &FitLevel)| {
         let width = |graph: &Graph| graph.shape(level.layer)[0] as u64;
         let places: u64 = fused.shape(level.layer)[1..].iter().map(|axis| *axis as u64).product();
         let is_last = index + 1 == levels.len();
@@ -164,8 +164,8 @@ mod tests {
         let (fused, members) = (convnet(4), [convnet(4), convnet(5)]);
         let found = levels_of(&fused, &members).expect("a chain");
         let expected = [
-            Level { layer: NodeId(1), norm: Some(LevelNorm { id: NodeId(2), eps: 1e-5 }) },
-            Level { layer: NodeId(5), norm: None },
+            FitLevel { layer: NodeId(1), norm: Some(LevelNorm { id: NodeId(2), eps: 1e-5 }) },
+            FitLevel { layer: NodeId(5), norm: None },
         ];
         assert_eq!(found, expected);
         let sizes: Vec<_> =

@@ -12,23 +12,21 @@
 //! drawn as in K-means++; and the assignment goes on to more than two members.
 
 mod grouping;
+mod system;
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use grouping::{Groups, UnitProducts, hungarian, k_means};
+use system::{FittedLevel, LevelTargets, SystemGatherer, products};
 
-use crate::cost::interpolation::{self, Level, LevelNorm, levels_of};
+use crate::cost::interpolation::{self, FitLevel, LevelNorm, levels_of};
 use crate::fusion::assemble::counters;
-use crate::fusion::calibration::moments::{Moments, Normal};
-use crate::fusion::calibration::{
-    HELD_BYTES, LayerwiseNetwork, Monitor, RunningBatch, Sampling, Stream, UnlabelledInputs, channels,
-    channels_and_size, picks, windows,
-};
+use crate::fusion::calibration::moments::Moments;
+use crate::fusion::calibration::{HELD_BYTES, LayerwiseNetwork, Monitor, Sampling, Stream, UnlabelledInputs};
 use crate::fusion::compensate::solve::{centre, solve};
 use crate::fusion::compensate::tensors::{put, pytorch};
 use crate::fusion::{Ensemble, Fused, FusionError, Member, Provenance};
-use crate::kernels::{Matrix, Workspace, matmul};
 use crate::model::graph::{Graph, NodeId};
 use crate::model::parameters::{self, Role};
 use crate::settings::Grouping;
@@ -97,9 +95,9 @@ fn widest(graph: &Graph) -> usize {
 }
 
 /// Checks that there are as many groups as the fused levels have units.
-fn check_widths(graph: &Graph, members: &[&Graph], levels: &[Level], grouping: Grouping) -> Result<(), FusionError> {
+fn check_widths(graph: &Graph, members: &[&Graph], levels: &[FitLevel], grouping: Grouping) -> Result<(), FusionError> {
     let hidden = &levels[..levels.len().saturating_sub(1)];
-    for Level { layer, .. } in hidden {
+    for FitLevel { layer, .. } in hidden {
         let target = graph.shape(*layer)[0];
         let widths = || members.iter().map(|member| member.shape(*layer)[0]);
         let available = widths().sum();
@@ -129,39 +127,18 @@ struct Interpolator<'a> {
     weights: StateDict,
 }
 
-/// What the units of one level are fitted to.
-struct LevelTargets {
-    /// For each member, its rows, and where they stand among the targets.
-    rows: Vec<Vec<(usize, usize)>>,
-    count: usize,
-    /// Whether they are the network's outputs, to which each member has its share.
-    are_outputs: bool,
-}
-
-/// Means of the members' units, fitted: what the fused level computes.
-struct FittedLevel {
-    /// Units x unknowns, the kernel's channels last.
-    weight: Vec<f64>,
-    /// Mean of each unit before its bias.
-    product: Vec<f64>,
-    /// Mean of each unit; 0 where the level has no bias.
-    mean: Vec<f64>,
-    /// Variance of each unit.
-    variance: Vec<f64>,
-}
-
 impl Interpolator<'_> {
     fn members(&self) -> usize {
         self.ensemble.members().len()
     }
 
     /// Fits one level, and writes it.
-    fn level(&mut self, level: Level, done: usize, total: usize, monitor: Monitor<'_>) -> Result<(), FusionError> {
+    fn level(&mut self, level: FitLevel, done: usize, total: usize, monitor: Monitor<'_>) -> Result<(), FusionError> {
         let targets = self.targets(level, done + 1 == total);
         let unknowns = interpolation::unknowns(self.graph, level.layer);
         let mut moments = Moments::new(unknowns, targets.count);
         let (graph, networks, ensemble, sampling) = (self.graph, &self.networks, self.ensemble, &self.options.sampling);
-        let gatherer = Gatherer { graph, networks, ensemble, sampling, level, targets: &targets };
+        let gatherer = SystemGatherer { graph, networks, ensemble, sampling, level, targets: &targets };
         self.stream.pass(networks, level.layer, done, total, &mut *monitor, |batch, work| {
             gatherer.gather(batch, &mut moments, work)
         })?;
@@ -185,7 +162,7 @@ impl Interpolator<'_> {
         parameters::of_node(self.graph.node(layer)).iter().any(|tensor| tensor.role == Role::Bias)
     }
 
-    fn targets(&self, level: Level, are_outputs: bool) -> LevelTargets {
+    fn targets(&self, level: FitLevel, are_outputs: bool) -> LevelTargets {
         let mut count = 0;
         let mut rows = Vec::with_capacity(self.members());
         for member in self.ensemble.members() {
@@ -206,7 +183,7 @@ impl Interpolator<'_> {
     }
 
     /// Writes a level's weights, and lets the running network have them.
-    fn write(&mut self, level: Level, fitted: FittedLevel) -> Result<(), FusionError> {
+    fn write(&mut self, level: FitLevel, fitted: FittedLevel) -> Result<(), FusionError> {
         let f32s = |values: &[f64]| values.iter().map(|value| *value as f32).collect::<Vec<_>>();
         let FittedLevel { weight, product, mean, variance } = fitted;
         let (layer, fused) = (self.graph.node(level.layer), self.members());
@@ -230,85 +207,6 @@ impl Interpolator<'_> {
         }
         self.networks[fused].reload(level.layer, &self.weights)
     }
-}
-
-/// What the rows of one level's system are made of.
-struct Gatherer<'g, 'a> {
-    graph: &'g Graph,
-    /// The members, then the fused network.
-    networks: &'g [LayerwiseNetwork<'a>],
-    ensemble: &'g Ensemble<'a>,
-    sampling: &'g Sampling,
-    level: Level,
-    targets: &'g LevelTargets,
-}
-
-impl Gatherer<'_, '_> {
-    /// Adds the rows of one batch, in which the fused network is computed up to the level.
-    fn gather(
-        &self,
-        batch: &mut RunningBatch,
-        moments: &mut Moments,
-        work: &mut Workspace<f32>,
-    ) -> Result<(), FusionError> {
-        let Level { layer, .. } = self.level;
-        let (output, node) = (self.level.output(), self.graph.node(layer));
-        let (_, size) = channels_and_size(self.graph, layer);
-        let places = self.sampling.positions(size[0] * size[1], layer, batch.index);
-        let LevelTargets { rows: pairs, count, are_outputs } = self.targets;
-        let x = batch.value(pairs.len(), node.inputs[0])?;
-        let mut features = Vec::new();
-        match node.op.convolution() {
-            Some(conv) => windows(x, &conv.window, size, &places, &(0..x.channels), &mut features),
-            None => channels(x, &places, &mut features),
-        }
-        let rows = features.len() / interpolation::unknowns(self.graph, layer).max(1);
-        let mut targets = vec![0.0; rows * count];
-        for (member, pairs) in pairs.iter().enumerate() {
-            batch.advance(member, &self.networks[member], NodeId(output.0 + 1), work);
-            let share = |row: usize| if *are_outputs { self.ensemble.shares().of(member, row) as f32 } else { 1.0 };
-            picks(batch.value(member, output)?, &places, pairs, share, *count, &mut targets);
-        }
-        moments.add(&features, &targets, work.threads());
-        Ok(())
-    }
-}
-
-/// The products of what the fits of all units compute.
-fn products(weight: &[f64], normal: &Normal, at_y: &[f64]) -> UnitProducts {
-    let (units, features) = (normal.targets, normal.features);
-    let mut values: Vec<f64> = at_y.iter().flat_map(|a| at_y.iter().map(move |b| a * b)).collect();
-    let outputs = Matrix::new(&normal.yx, units, features).transposed();
-    matmul(threads(), Matrix::new(weight, units, features), outputs, &mut values, true);
-    UnitProducts { units, values }
-}
-
-impl FittedLevel {
-    /// The means over `groups` of units with this `weight` (units x features).
-    fn of(weight: &[f64], groups: &Groups, normal: &Normal, at_x: &[f64], at_y: &[f64]) -> Self {
-        let features = normal.features;
-        let mut fused = vec![0.0; groups.count * features];
-        let mut mean = vec![0.0; groups.count];
-        let sizes = groups.sizes();
-        for ((row, own), group) in weight.chunks_exact(features.max(1)).zip(at_y).zip(&groups.of_unit) {
-            let part = 1.0 / sizes[*group] as f64;
-            let sums = &mut fused[group * features..(group + 1) * features];
-            sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += part * value);
-            mean[*group] += part * own;
-        }
-        let mut spread = vec![0.0; fused.len()];
-        let rows = Matrix::new(&fused, groups.count, features);
-        matmul(threads(), rows, Matrix::new(&normal.xx, features, features), &mut spread, false);
-        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-        let lines = || fused.chunks_exact(features.max(1));
-        let variance = lines().zip(spread.chunks_exact(features.max(1))).map(|(a, b)| dot(a, b).max(0.0)).collect();
-        let product = lines().map(|row| dot(row, at_x)).collect();
-        Self { weight: fused, product, mean, variance }
-    }
-}
-
-fn threads() -> std::num::NonZeroUsize {
-    std::num::NonZeroUsize::new(rayon::current_num_threads()).unwrap_or(std::num::NonZeroUsize::MIN)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use rand::seq::SliceRandom;
 use super::*;
 use crate::fusion::align::{Alignment, permuted};
 use crate::fusion::compensate::tests::{
-    Rows, chain, conv, convnet, error, linear, logits, mlp, noise, resnet, weights,
+    InputRows, chain, conv, convnet, error, linear, logits, mlp, noise, resnet, weights,
 };
 use crate::fusion::reference::verify;
 use crate::model::graph::{Op, Window};
@@ -27,7 +27,7 @@ fn ensemble<'a>(graphs: &'a [Graph], states: &'a [StateDict]) -> Ensemble<'a> {
     Ensemble::new(graphs.iter().zip(states).map(|(graph, weights)| Member { graph, weights }).collect()).unwrap()
 }
 
-fn fuse(ensemble: &Ensemble<'_>, graph: &Graph, inputs: &Rows, options: &InterpolateOptions) -> StateDict {
+fn fuse(ensemble: &Ensemble<'_>, graph: &Graph, inputs: &InputRows, options: &InterpolateOptions) -> StateDict {
     interpolate(ensemble, graph, inputs, options, &mut |_| true).unwrap().weights
 }
 

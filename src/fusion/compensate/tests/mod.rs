@@ -20,12 +20,12 @@ use crate::model::parameters::{self, Role};
 use crate::settings::Importance;
 
 /// Inputs in memory.
-pub(in crate::fusion) struct Rows {
+pub(in crate::fusion) struct InputRows {
     pub(in crate::fusion) values: Vec<f32>,
     len: usize,
 }
 
-impl UnlabelledInputs for Rows {
+impl UnlabelledInputs for InputRows {
     fn len(&self) -> usize {
         self.values.len() / self.len
     }
@@ -38,11 +38,11 @@ impl UnlabelledInputs for Rows {
 }
 
 /// Gaussian inputs for `graph`.
-pub(in crate::fusion) fn noise(graph: &Graph, count: usize, seed: u64) -> Rows {
+pub(in crate::fusion) fn noise(graph: &Graph, count: usize, seed: u64) -> InputRows {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let len = graph.input_shape().iter().product();
     let mut normal = || (0..12).map(|_| rng.random::<f32>() - 0.5).sum::<f32>();
-    Rows { values: (0..count * len).map(|_| normal()).collect(), len }
+    InputRows { values: (0..count * len).map(|_| normal()).collect(), len }
 }
 
 /// A chain of operations, each with the operand before it.
@@ -136,7 +136,7 @@ fn fuse(
     ensemble: &Ensemble<'_>,
     targets: &[usize],
     importance: Importance,
-    inputs: &Rows,
+    inputs: &InputRows,
     options: &CompensateOptions,
 ) -> (Fused, Compensated) {
     let statistics = measure(ensemble, inputs, &options.sampling, &mut |_| true).unwrap();
@@ -147,7 +147,7 @@ fn fuse(
     (plain, compensated)
 }
 
-pub(in crate::fusion) fn logits(graph: &Graph, weights: &StateDict, inputs: &Rows) -> Vec<f32> {
+pub(in crate::fusion) fn logits(graph: &Graph, weights: &StateDict, inputs: &InputRows) -> Vec<f32> {
     verify::reference(Member { graph, weights }, &inputs.values, inputs.len()).unwrap()
 }
 
