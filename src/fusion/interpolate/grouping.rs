@@ -203,7 +203,9 @@ pub(super) fn hungarian(products: &UnitProducts, members: usize) -> Groups {
     }
     let mut of_unit = vec![0; count * members];
     for (group, units) in units_of.iter().enumerate() {
-        units.iter().for_each(|unit| of_unit[*unit] = group);
+        for unit in units {
+            of_unit[*unit] = group;
+        }
     }
     Groups { of_unit, count }
 }

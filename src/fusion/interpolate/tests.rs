@@ -89,8 +89,8 @@ proptest! {
 #[test]
 fn a_member_alone_at_its_own_width_stays_as_it_is() {
     let graph = mlp(true, [8, 6]);
-    let state = [weights(&graph, 4)];
-    let fused = fuse(&ensemble(&[graph.clone()], &state), &graph, &noise(&graph, 400, 2), &exact(Grouping::KMeans));
+    let (graphs, state) = ([graph.clone()], [weights(&graph, 4)]);
+    let fused = fuse(&ensemble(&graphs, &state), &graph, &noise(&graph, 400, 2), &exact(Grouping::KMeans));
     for tensor in parameters::of_graph(&graph) {
         let (expected, got) = (state[0].f32(&tensor.name).unwrap(), fused.f32(&tensor.name).unwrap());
         assert!(error(&expected, &got) < 1e-4, "{}", tensor.name);

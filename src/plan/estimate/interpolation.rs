@@ -35,7 +35,9 @@ impl Interpolation {
             return None;
         }
         let examples = (settings.samples.unwrap_or(interpolation::SAMPLES) as u64).min(available);
-        fits.iter_mut().for_each(|fit| fit.rows *= examples);
+        for fit in &mut fits {
+            fit.rows *= examples;
+        }
         let graphs = || members.iter().chain([fused]);
         let held: usize = graphs().map(calibration::held_per_example).sum();
         Some(Self {

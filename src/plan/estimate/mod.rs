@@ -6,7 +6,7 @@ mod memory;
 mod seconds;
 
 use crate::cost::budgets::SENSITIVITY_MACS;
-use crate::cost::evaluation::{Fusion, RULE_INPUTS, measures_members, networks};
+use crate::cost::evaluation::{Fusion, OtherMethods, RULE_INPUTS, measures_members, networks};
 use crate::cost::interpolation::levels_of;
 use crate::cost::systems::{self, Fit};
 use crate::cost::{Counts, calibration, identification, joins};
@@ -315,8 +315,10 @@ fn counts(job: &JobRequest, network: &Network, measured: usize) -> Counts {
         network.detected.graphs.iter().map(|graph| parameters::of_graph(graph).into_iter().map(|tensor| tensor.shape));
     let shapes: Vec<Vec<Vec<usize>>> = shapes.map(Iterator::collect).collect();
     let fusion = Fusion {
-        interpolates: levels_of(&network.fusion.fused, &network.detected.graphs).is_ok(),
-        has_one_shape: shapes.windows(2).all(|pair| pair[0] == pair[1]),
+        others: OtherMethods {
+            average: shapes.windows(2).all(|pair| pair[0] == pair[1]),
+            interpolate: levels_of(&network.fusion.fused, &network.detected.graphs).is_ok(),
+        },
         compensates: network.compensate != Compensate::None,
         trains: job.finetune.is_some(),
     };
