@@ -58,8 +58,10 @@ pub enum FusionError {
     /// A tensor that cannot be made.
     #[error(transparent)]
     Tensor(#[from] StateDictError),
-    /// Averaging members of different widths.
-    #[error("averaging needs members of one shape; tensor `{tensor}` differs in member {member}")]
+    /// Averaging members of different widths, or matching their units one by one.
+    #[error(
+        "averaging and matching one by one need members of one shape; tensor `{tensor}` differs in member {member}"
+    )]
     WidthsDiffer {
         /// Which member.
         member: usize,

@@ -32,7 +32,8 @@ use crate::model::parameters::{self, Role};
 use crate::settings::Grouping;
 use crate::tensors::StateDict;
 
-/// The ridge, relative to the mean of the diagonal: what rounding needs, and no more.
+/// The ridge, relative to the mean of the diagonal: little more than rounding needs. On the members of the paper 1e-9 to 1e-4 do alike, as
+/// the authors' pseudo-inverse; one that is chosen on held-out examples does up to 0.5 points worse.
 const RIDGE: f64 = 1e-4;
 
 /// How to interpolate.
