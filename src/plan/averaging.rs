@@ -49,8 +49,11 @@ pub(super) fn check_levels(job: &JobRequest, fused: &Graph, members: &[Graph]) -
     if job.method.name != MethodName::NeuronInterpolation {
         return Ok(());
     }
-    let refused = |error: LevelError| Fault::new("/method/name", FaultCode::NotSupportedYet, error.to_string());
-    levels_of(fused, members).map(drop).map_err(|error| Problem::faults(vec![refused(error)]))
+    let refused = |error: LevelError| {
+        let detail = format!("{error}; take another method for this network");
+        Problem::faults(vec![Fault::new("/method/name", FaultCode::NotSupportedYet, detail)])
+    };
+    levels_of(fused, members).map(drop).map_err(refused)
 }
 
 /// Everything in which the members and the target have other shapes than the first member.
