@@ -24,8 +24,8 @@ pub(super) struct JobArgs {
     /// Inputs with the logits of member 0, which prove what network the members are (safetensors; docs/reference.md).
     #[arg(long, value_name = "FILE")]
     reference: Option<PathBuf>,
-    /// How the members become one network: `neuron_transplantation`, `average`, `optimal_transport` or
-    /// `permutation_alignment`.
+    /// How the members become one network: `neuron_transplantation`, `average`, `optimal_transport`,
+    /// `permutation_alignment` or `neuron_interpolation`.
     #[arg(long, value_name = "METHOD")]
     method: Option<String>,
     /// In which order members are joined: `joint`, `iterative` or `hierarchical`.

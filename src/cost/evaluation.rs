@@ -11,12 +11,21 @@ pub const RULE_INPUTS: usize = 5_000;
 /// What decides which candidates there are.
 #[derive(Debug, Clone, Copy)]
 pub struct Fusion {
-    /// Whether the members have one shape.
-    pub has_one_shape: bool,
+    /// What other methods can do with the members.
+    pub others: OtherMethods,
     /// Whether layers are refitted behind a selection.
     pub compensates: bool,
     /// Whether the fused network is trained.
     pub trains: bool,
+}
+
+/// Which other methods can fuse the members.
+#[derive(Debug, Clone, Copy)]
+pub struct OtherMethods {
+    /// Those that average, in any order of units: the members have one shape.
+    pub average: bool,
+    /// Neuron interpolation: the fused network can be fitted level after level.
+    pub interpolate: bool,
 }
 
 /// Whether the members themselves are measured: for their own rows, or for those that follow from their logits.
@@ -33,6 +42,7 @@ pub fn measures_members(evaluate: &[ReportCandidate]) -> bool {
         ReportCandidate::Average
         | ReportCandidate::OptimalTransport
         | ReportCandidate::PermutationAlignment
+        | ReportCandidate::NeuronInterpolation
         | ReportCandidate::Fused => false,
     })
 }
@@ -43,8 +53,9 @@ pub fn networks(candidate: ReportCandidate, fusion: Fusion) -> usize {
     match candidate {
         ReportCandidate::Members | ReportCandidate::BestMember | ReportCandidate::Ensemble | ReportCandidate::Vote => 0,
         ReportCandidate::Average | ReportCandidate::OptimalTransport | ReportCandidate::PermutationAlignment => {
-            usize::from(fusion.has_one_shape)
+            usize::from(fusion.others.average)
         }
+        ReportCandidate::NeuronInterpolation => usize::from(fusion.others.interpolate),
         ReportCandidate::TrainedOn | ReportCandidate::Distilled => usize::from(fusion.trains),
         ReportCandidate::Fused => 1 + usize::from(fusion.compensates) + usize::from(fusion.trains),
     }

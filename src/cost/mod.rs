@@ -5,6 +5,7 @@ pub mod calibration;
 mod counts;
 pub mod evaluation;
 pub mod identification;
+pub mod interpolation;
 mod joins;
 pub mod systems;
 

@@ -1,5 +1,6 @@
 //! Why members cannot be fused.
 
+use crate::cost::interpolation::LevelError;
 use crate::domain::problem::{Code, Problem};
 use crate::exec::LoadError;
 use crate::model::graph::GraphError;
@@ -23,6 +24,9 @@ pub enum FusionError {
     /// A network without a concatenation.
     #[error(transparent)]
     Coupling(#[from] CouplingError),
+    /// A network that cannot be fitted level after level.
+    #[error(transparent)]
+    Level(#[from] LevelError),
     /// A target that no selection can reach.
     #[error("group of `{layer}`: expected a target of 1 to {available} units, got {target}")]
     Target {
@@ -54,8 +58,10 @@ pub enum FusionError {
     /// A tensor that cannot be made.
     #[error(transparent)]
     Tensor(#[from] StateDictError),
-    /// Averaging members of different widths.
-    #[error("averaging needs members of one shape; tensor `{tensor}` differs in member {member}")]
+    /// Averaging members of different widths, or matching their units one by one.
+    #[error(
+        "averaging and matching one by one need members of one shape; tensor `{tensor}` differs in member {member}"
+    )]
     WidthsDiffer {
         /// Which member.
         member: usize,
@@ -75,7 +81,7 @@ impl From<FusionError> for Problem {
             | FusionError::NoStatistics
             | FusionError::Stopped => Self::new(Code::Internal, error.to_string()),
             FusionError::Target { .. } => Self::new(Code::InvalidRequest, error.to_string()),
-            FusionError::Coupling(_) => Self::new(Code::NotSupportedYet, error.to_string()),
+            FusionError::Coupling(_) | FusionError::Level(_) => Self::new(Code::NotSupportedYet, error.to_string()),
             FusionError::Empty | FusionError::Topology { .. } | FusionError::WidthsDiffer { .. } => {
                 Self::new(Code::MembersIncompatible, error.to_string())
             }

@@ -11,6 +11,7 @@
 //! | [`assemble`] | kept rows and columns as a recipe, orders of joins, averages, provenance |
 //! | [`align`] | members' units in one order |
 //! | [`compensate`] | layers refitted in closed form |
+//! | [`interpolate`] | members' units in groups, each with one unit that computes the mean of the group |
 //! | [`calibration`] | networks run node by node on inputs without labels |
 //! | [`mod@reference`] | the plainest way to compute a network: what the concatenation is verified by, and tests |
 
@@ -20,6 +21,7 @@ pub mod calibration;
 pub mod compensate;
 pub mod ensemble;
 mod error;
+pub mod interpolate;
 mod minimise;
 pub mod reference;
 pub mod select;

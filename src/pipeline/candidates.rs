@@ -4,11 +4,13 @@ use super::context::Context;
 use super::load::Subset;
 use super::measure::{Bench, Measured};
 use super::methods::aligned::{self, Matching};
+use super::methods::neuron_interpolation;
 use super::metrics;
 use super::phases::Halt;
 use super::recover;
 use super::splits::{Logits, Splits};
 use crate::cost::evaluation::measures_members;
+use crate::cost::interpolation::levels_of;
 use crate::domain::progress::Phase;
 use crate::fusion::{self, Ensemble, FusionError, Member, Recipe};
 use crate::model::costs::Costs;
@@ -189,6 +191,22 @@ impl Comparer<'_, '_> {
                 self.context.phases.warn(format!("no {}: it needs members of one shape", name.as_str()));
             }
         }
+        if self.wants(ReportCandidate::NeuronInterpolation) {
+            self.interpolated()?;
+        }
+        Ok(())
+    }
+
+    /// Units that compute means of groups of the members' units, where the network can be fitted level after level.
+    fn interpolated(&mut self) -> Result<(), Halt> {
+        let fusion = &self.context.planned.network.fusion;
+        if let Err(error) = levels_of(&fusion.fused, &self.context.planned.network.detected.graphs) {
+            self.context.phases.warn(format!("no neuron interpolation: {error}"));
+            return Ok(());
+        }
+        let fused = neuron_interpolation::interpolated(self.context, self.ensemble)?;
+        let name = MethodName::NeuronInterpolation.as_str();
+        self.network(name, CandidateKind::NeuronInterpolation, &fused.graph, &fused.weights)?;
         Ok(())
     }
 

@@ -86,6 +86,7 @@ pub fn resolve(mut job: JobRequest, inputs: &JobFiles<'_>) -> Result<Resolved, P
     let padded = paddings.iter().any(Option::is_some);
     let evidence = identity::evidence(&job, &detected, padded, &precision)?;
     let fusion = FusionPlan::new(&detected.graphs, &job.target, &precision, None)?;
+    averaging::check_levels(&job, &fusion.fused, &detected.graphs)?;
     if job.architecture.network == NetworkChoice::Auto
         && detected.source == Source::Recognised
         && detected.candidates.iter().all(|candidate| candidate.family == detected.family)

@@ -193,6 +193,7 @@ impl Comparison {
             ("average of weights", CandidateKind::Average),
             ("optimal transport", CandidateKind::OptimalTransport),
             ("permutation alignment", CandidateKind::PermutationAlignment),
+            ("neuron interpolation", CandidateKind::NeuronInterpolation),
             ("best member, trained on", CandidateKind::TrainedOn),
             ("best member, distilled", CandidateKind::Distilled),
         ];

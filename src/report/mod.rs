@@ -45,6 +45,8 @@ pub enum CandidateKind {
     OptimalTransport,
     /// The mean after the members' units were matched.
     PermutationAlignment,
+    /// Units that each compute the mean of a group of the members' units.
+    NeuronInterpolation,
     /// The best member, trained on for as long on the labels.
     TrainedOn,
     /// The best member, trained for as long towards the ensemble's outputs.

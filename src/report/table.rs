@@ -119,6 +119,7 @@ pub(super) fn title(candidate: &CandidateReport) -> String {
         CandidateKind::Average => "average of weights".to_owned(),
         CandidateKind::OptimalTransport => "optimal transport".to_owned(),
         CandidateKind::PermutationAlignment => "permutation alignment".to_owned(),
+        CandidateKind::NeuronInterpolation => "neuron interpolation".to_owned(),
         CandidateKind::TrainedOn => format!("best member ({}), trained on", candidate.name),
         CandidateKind::Distilled => format!("best member ({}), distilled", candidate.name),
         CandidateKind::FusedUncompensated => "fused, uncompensated".to_owned(),

@@ -6,13 +6,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
     /// Examples of the train split; by default 160 for each unknown of the widest layer (rankings: 10 for each unit of the
-    /// widest group), from 1,000 to 50,000, as far as cost and memory allow.
+    /// widest group), from 1,000 to 50,000, as far as cost and memory allow; 400 for neuron interpolation.
     pub samples: Option<usize>,
     /// Positions of each image that a convolution's fit reads.
     pub positions: usize,
     /// What the unknowns of a convolution's fit are.
     pub convolutions: Convolutions,
-    /// The ridge of the fits, relative to the mean of the diagonal; by default the best on held-out examples.
+    /// The ridge of the fits, relative to the mean of the diagonal; by default the best on held-out examples, and 1e-4 for
+    /// neuron interpolation.
     pub ridge: Option<f64>,
     /// What the output layer is refitted to.
     #[serde(default)]

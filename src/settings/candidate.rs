@@ -20,6 +20,8 @@ pub enum ReportCandidate {
     OptimalTransport,
     /// The mean after the members' units were matched, BatchNorm measured anew.
     PermutationAlignment,
+    /// Units that each compute the mean of a group of the members' units, fitted level after level.
+    NeuronInterpolation,
     /// The best member, trained on for as long as the fused network, on the labels: what fusion has to beat.
     TrainedOn,
     /// The best member, trained for as long towards the ensemble's outputs.

@@ -18,8 +18,12 @@ pub struct Method {
     pub importance: Importance,
     /// Whether consumers are refitted after selection.
     pub compensate: Compensate,
-    /// How calibration data is drawn and used, by compensation and by rankings that need activations.
+    /// How calibration data is drawn and used, by compensation, by rankings that need activations, and by
+    /// [`MethodName::NeuronInterpolation`].
     pub calibration: Calibration,
+    /// How units of different members become groups, by [`MethodName::NeuronInterpolation`].
+    #[serde(default)]
+    pub matching: Grouping,
     /// How units of different members are matched, by methods that average.
     pub alignment: AlignmentOptions,
     /// What becomes of the statistics of BatchNorm.
@@ -48,6 +52,8 @@ pub enum MethodName {
     OptimalTransport,
     /// The mean after the members' units were put in the orders in which they agree most (Git Re-Basin, ICLR 2023).
     PermutationAlignment,
+    /// Level after level, units that each compute the mean of a group of the members' units, by least squares (Luenam et al. 2025).
+    NeuronInterpolation,
     /// No fusion: one network of the first member's form learns from the ensemble.
     DistillOnly,
 }
@@ -73,9 +79,21 @@ impl MethodName {
             Self::Average => "average",
             Self::OptimalTransport => "optimal_transport",
             Self::PermutationAlignment => "permutation_alignment",
+            Self::NeuronInterpolation => "neuron_interpolation",
             Self::DistillOnly => "distill_only",
         }
     }
+}
+
+/// How units of different members become groups, as many as the fused network has units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Grouping {
+    /// By K-means: groups of any sizes, members of any widths.
+    #[default]
+    KMeans,
+    /// By linear assignment, member after member to the mean of those before: one unit of each member, whose shape is one.
+    Hungarian,
 }
 
 /// How units of different members are matched.

@@ -24,7 +24,7 @@ pub use ensemble::EnsembleRule;
 pub use finetune::{Augment, Finetune, Objective, Optimizer, RecoveryRule, Schedule, Teacher, Undecided};
 pub use importance::Importance;
 pub use method::{
-    AlignmentOptions, BatchNorm, GroundCost, MemberWeights, Method, MethodName, Order, OutputAlignment, Start,
-    WeightRule,
+    AlignmentOptions, BatchNorm, GroundCost, Grouping, MemberWeights, Method, MethodName, Order, OutputAlignment,
+    Start, WeightRule,
 };
 pub use target::{Allocation, Budget, LayerSize, Resource, Size, Target};

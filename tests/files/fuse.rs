@@ -381,6 +381,51 @@ fn methods_that_match_units_undo_another_order_and_the_average_does_not() {
 }
 
 #[test]
+fn interpolation_undoes_another_order_and_takes_any_widths() {
+    let member = mlp(&[6, 16, 3], 1);
+    let candidates = ["members", "ensemble", "neuron_interpolation", "fused"];
+    let files = Files::new(&[member.clone(), reversed(&member, 16, 6, 3)], Dtype::F32);
+    let data = files.dataset(&[400, 6], 3);
+    for matching in ["k_means", "hungarian"] {
+        let method = json!({"name": "neuron_interpolation", "matching": matching, "calibration": {"ridge": 1e-7}});
+        let artifacts = files.run(json!({"method": method, "dataset": data, "evaluate": candidates}));
+        let report = json_file(&artifacts["report"]);
+        for kind in ["neuron_interpolation", "fused"] {
+            assert!((accuracy(&report, kind) - accuracy(&report, "member")).abs() < 1e-9, "{kind} by {matching}");
+        }
+        let page = std::fs::read_to_string(&artifacts["report.html"]).unwrap();
+        assert!(page.contains("neuron interpolation"));
+    }
+    let files = Files::new(&[member, mlp(&[6, 9, 3], 2)], Dtype::F32);
+    let data = files.dataset(&[400, 6], 3);
+    let run = |seed: u64| {
+        let method = json!({"name": "neuron_interpolation"});
+        let target = json!({"width": 0.5});
+        files.run(json!({"method": method, "dataset": data, "evaluate": candidates, "target": target, "seed": seed}))
+    };
+    let artifacts = run(7);
+    let report = json_file(&artifacts["report"]);
+    assert!((accuracy(&report, "neuron_interpolation") - accuracy(&report, "fused")).abs() < 1e-9, "the same network");
+    let first = Checkpoint::open(&artifacts["model"]).unwrap().f32("fc1.weight").unwrap().to_vec();
+    assert_eq!(first.len(), 6 * 6, "half of the mean of 16 and 9");
+    assert_eq!(first, Checkpoint::open(&run(7)["model"]).unwrap().f32("fc1.weight").unwrap().to_vec());
+}
+
+#[test]
+fn a_network_that_is_no_chain_has_no_row_of_interpolation() {
+    let files = Files::new(&[resnet(4, [1, 1], 1), resnet(4, [1, 1], 2)], Dtype::F32);
+    let data = files.dataset(&[60, 3, 8, 8], 4);
+    let method = json!({"name": "average"});
+    let artifacts =
+        files.run(json!({"method": method, "dataset": data, "evaluate": ["neuron_interpolation", "fused"]}));
+    let report = json_file(&artifacts["report"]);
+    let kinds: Vec<&str> =
+        report["candidates"].as_array().unwrap().iter().filter_map(|row| row["kind"].as_str()).collect();
+    assert_eq!(kinds, ["fused"]);
+    assert!(report["warnings"].to_string().contains("no neuron interpolation: node `"), "{}", report["warnings"]);
+}
+
+#[test]
 fn statistics_are_measured_anew_where_there_are_some() {
     let members = [resnet(4, [1, 1], 1), resnet(4, [1, 1], 2)];
     let files = Files::new(&members, Dtype::F32);

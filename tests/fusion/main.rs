@@ -5,6 +5,7 @@ mod common;
 mod families;
 mod golden;
 mod identity;
+mod interpolation;
 mod networks;
 mod pickled;
 mod planned_counts;

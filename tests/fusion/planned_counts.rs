@@ -119,6 +119,7 @@ fn what_is_planned_is_what_is_done() {
         "average",
         "optimal_transport",
         "permutation_alignment",
+        "neuron_interpolation",
         "distilled",
         "fused"
     ]);
@@ -132,6 +133,7 @@ fn what_is_planned_is_what_is_done() {
         json!({"name": "average"}),
         json!({"name": "optimal_transport"}),
         json!({"name": "permutation_alignment"}),
+        json!({"name": "neuron_interpolation", "calibration": {"samples": 30}}),
     ];
     let evaluations = [everything, json!(["vote"]), json!(["best_member", "fused"]), json!(["distilled"]), json!([])];
     let mut cases = 0;
@@ -164,8 +166,10 @@ fn what_is_planned_is_what_is_done() {
             compare(&vec![8; count], &method, &json!(["fused"]), &Value::Null);
         }
     }
-    // Members of different widths have no average.
-    compare(&[8, 7], &methods[1], &evaluations[0], &json!({"epochs": 1, "batch_size": 16}));
+    // Members of different widths have no average, but their units have groups.
+    for method in [&methods[1], &methods[8]] {
+        compare(&[8, 7], method, &evaluations[0], &json!({"epochs": 1, "batch_size": 16}));
+    }
     println!("{cases} jobs");
-    assert_eq!(cases, 5 * 2 * 8 + 6 * 3 + 1);
+    assert_eq!(cases, 5 * 2 * 9 + 6 * 3 + 2);
 }

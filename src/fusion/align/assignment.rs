@@ -6,7 +6,7 @@
 ///
 /// # Panics
 /// When `cost` has another length.
-pub(super) fn assign(cost: &[f64], n: usize) -> Vec<usize> {
+pub(in crate::fusion) fn assign(cost: &[f64], n: usize) -> Vec<usize> {
     assert_eq!(cost.len(), n * n, "a square matrix of {n} rows");
     let mut rows_of: Vec<Option<usize>> = vec![None; n];
     let (mut row_price, mut column_price) = (vec![0.0; n], vec![0.0; n]);

@@ -13,6 +13,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 pub use alignment::Alignment;
+pub(in crate::fusion) use assignment::assign;
 pub use matching::match_weights;
 pub use transport::{match_activations, transport};
 

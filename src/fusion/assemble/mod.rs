@@ -12,4 +12,5 @@ pub use average::average;
 pub use gather::{gather, materialise};
 pub use orders::{FuseJointly, hierarchical, in_order, iterative, joint};
 pub use provenance::{Origin, Provenance, Unit};
+pub(in crate::fusion) use recipe::counters;
 pub use recipe::{Fused, Recipe};

@@ -94,7 +94,7 @@ fn judge([moments, held_out]: &SplitMoments, centred: bool, ridges: &[f64]) -> V
 }
 
 /// The point that moments are taken about: the means, or 0.
-fn centre(moments: &Moments, centred: bool) -> (Vec<f64>, Vec<f64>) {
+pub(in crate::fusion) fn centre(moments: &Moments, centred: bool) -> (Vec<f64>, Vec<f64>) {
     let (mut x, mut y) = moments.means();
     if !centred {
         x.fill(0.0);
@@ -112,7 +112,7 @@ fn every(normal: Normal, step: usize) -> Normal {
 }
 
 /// W = E[y xᵀ] (E[x xᵀ] + ridge · mean diagonal · I)⁻¹ and the ridge, which grows until the matrix is positive definite.
-pub(super) fn solve(normal: &Normal, ridge: f64) -> Option<(Vec<f64>, f64)> {
+pub(in crate::fusion) fn solve(normal: &Normal, ridge: f64) -> Option<(Vec<f64>, f64)> {
     let n = normal.features;
     let mean = (0..n).map(|i| normal.xx[i * n + i]).sum::<f64>() / n.max(1) as f64;
     if mean <= 0.0 || !mean.is_finite() {

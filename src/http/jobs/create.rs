@@ -20,15 +20,16 @@ use crate::http::views::jobs::JobView;
 /// `target` is one size, `{"width": "member"}`, `{"width": {"member": 0}}`, `{"width": 0.5}`, or a budget, `{"params": N}`, `{"macs": N}`,
 /// `{"bytes": N}`, that is never exceeded and is spent to the last unit, evenly or with `"allocation": "sensitivity"`. `round_to`,
 /// `keep` and `layers` may stand beside it. `method` takes the orders `joint`, `iterative`, `hierarchical`, `prune_then_merge` (with `rates`, a number per member) and
-/// `merge_finetune_prune` (with `merge_epochs`), the names `average`, `optimal_transport`, `permutation_alignment` and `distill_only`, and
-/// `member_weights`. Its `ensemble` says how the members' outputs become the ensemble's, which teaches and is compared with: `mean_logits`,
-/// `mean_probabilities`, `entropy` (probabilities, more of the members that are sure), `class_share` and `fitted_per_class` (logits, with weights in
-/// each class), or `auto`, the best of them on the validation split (`fitted_per_class` only where the members are known not to have seen it).
+/// `merge_finetune_prune` (with `merge_epochs`), the names `average`, `optimal_transport`, `permutation_alignment`, `neuron_interpolation` (with
+/// `matching`, `k_means` or `hungarian`) and `distill_only`, and `member_weights`. Its `ensemble` says how the members' outputs become the
+/// ensemble's, which teaches and is compared with: `mean_logits`, `mean_probabilities`, `entropy` (probabilities, more of the members that
+/// are sure), `class_share` and `fitted_per_class` (logits, with weights in each class), or `auto`, the best of them on
+/// the validation split (`fitted_per_class` only where the members are known not to have seen it).
 ///
 /// `evaluate` lists what the report compares: `members`, `best_member`, `ensemble`, `vote`, `average`, `optimal_transport`,
-/// `permutation_alignment`, `trained_on`, `distilled`, `fused`. `trained_on` and `distilled` are the best member after as many epochs as the
-/// fused network, on the labels and on what the ensemble says: where there is a `finetune` they are compared by default, and take as
-/// long again each.
+/// `permutation_alignment`, `neuron_interpolation`, `trained_on`, `distilled`, `fused`. `trained_on` and `distilled` are the best member
+/// after as many epochs as the fused network, on the labels and on what the ensemble says: where there is a `finetune` they are compared by
+/// default, and take as long again each.
 ///
 /// `dataset` is a name or an object: `{"name": "mnist.npz", "normalize": {"mean": [0.1307], "std": [0.3081]}, "validation_fraction": 0.1}` with
 /// `validation` and `test` for other datasets; `"normalize": "train"` measures mean and standard deviation on the training examples.

@@ -3,6 +3,7 @@
 pub(super) mod aligned;
 mod average;
 mod distill_only;
+pub(super) mod neuron_interpolation;
 mod neuron_transplantation;
 mod optimal_transport;
 mod permutation_alignment;
@@ -29,11 +30,12 @@ pub struct MethodEntry {
 }
 
 /// Every method.
-pub const METHODS: [MethodEntry; 5] = [
+pub const METHODS: [MethodEntry; 6] = [
     neuron_transplantation::METHOD,
     average::METHOD,
     optimal_transport::METHOD,
     permutation_alignment::METHOD,
+    neuron_interpolation::METHOD,
     distill_only::METHOD,
 ];
 
@@ -45,6 +47,7 @@ pub fn method(name: MethodName) -> MethodEntry {
         MethodName::Average => average::METHOD,
         MethodName::OptimalTransport => optimal_transport::METHOD,
         MethodName::PermutationAlignment => permutation_alignment::METHOD,
+        MethodName::NeuronInterpolation => neuron_interpolation::METHOD,
         MethodName::DistillOnly => distill_only::METHOD,
     }
 }

@@ -40,6 +40,7 @@ impl Work {
             self.verifying(),
             self.ranking(),
             self.compensating(),
+            self.interpolating(),
             self.training(),
             self.measuring(),
             self.training_controls(),
@@ -107,6 +108,17 @@ impl Work {
             parts.push((self.fused.bytes, "the fused weights".to_owned()));
         }
         ("`compensate`", parts)
+    }
+
+    fn interpolating(&self) -> (&'static str, Vec<Part>) {
+        let mut parts = Vec::new();
+        if let Some(interpolation) = &self.interpolation {
+            parts.push((2 * self.fused.parameters * FLOAT, "the fused weights, twice".to_owned()));
+            parts.push((DOUBLE * interpolation.elements(), "the largest level's system and products".to_owned()));
+            parts.push((interpolation.held, "activations of calibration examples".to_owned()));
+            parts.push((4 * BATCH_ELEMENTS as u64 * FLOAT, "a batch of them".to_owned()));
+        }
+        ("the fit of levels", parts)
     }
 
     fn training(&self) -> (&'static str, Vec<Part>) {

@@ -1,11 +1,13 @@
 //! What a job will take: memory and time, added up from what it does, phase by phase.
 
 mod disk;
+mod interpolation;
 mod memory;
 mod seconds;
 
 use crate::cost::budgets::SENSITIVITY_MACS;
-use crate::cost::evaluation::{Fusion, RULE_INPUTS, measures_members, networks};
+use crate::cost::evaluation::{Fusion, OtherMethods, RULE_INPUTS, measures_members, networks};
+use crate::cost::interpolation::levels_of;
 use crate::cost::systems::{self, Fit};
 use crate::cost::{Counts, calibration, identification, joins};
 use crate::domain::dataset::{DatasetFacts, DatasetFormat};
@@ -21,6 +23,8 @@ use crate::settings::{
     Allocation, Budget, Compensate, EnsembleRule, Importance, Objective, Optimizer, Order, OutputTargets,
     ReportCandidate, Size, ValidationSource,
 };
+
+use interpolation::Interpolation;
 
 /// What a job computes with, as far as its estimates need to know.
 #[derive(Debug, Default)]
@@ -65,6 +69,7 @@ pub(super) struct Work {
     rule_inputs: u64,
     calibration: Option<Calibration>,
     data_free: Option<DataFree>,
+    interpolation: Option<Interpolation>,
     /// Multiply-accumulates of measuring sensitivities, at most.
     probing: u64,
     /// Multiply-accumulates of deciding which network the members are.
@@ -186,6 +191,7 @@ impl Work {
                 .map(DatasetFacts::decoded_bytes)
                 .sum();
             work.data_bytes = work.examples * (elements * size + 4);
+            work.interpolation = Interpolation::of(job, network, work.train);
             work.calibration = Calibration::of(job, network, work.train, based(job, inputs, network));
             let rule = job.method.ensemble;
             if members.len() > 1 && (rule == EnsembleRule::Auto || rule.weighs_classes()) {
@@ -314,7 +320,10 @@ fn counts(job: &JobRequest, network: &Network, measured: usize) -> Counts {
         network.detected.graphs.iter().map(|graph| parameters::of_graph(graph).into_iter().map(|tensor| tensor.shape));
     let shapes: Vec<Vec<Vec<usize>>> = shapes.map(Iterator::collect).collect();
     let fusion = Fusion {
-        has_one_shape: shapes.windows(2).all(|pair| pair[0] == pair[1]),
+        others: OtherMethods {
+            average: shapes.windows(2).all(|pair| pair[0] == pair[1]),
+            interpolate: levels_of(&network.fusion.fused, &network.detected.graphs).is_ok(),
+        },
         compensates: network.compensate != Compensate::None,
         trains: job.finetune.is_some(),
     };

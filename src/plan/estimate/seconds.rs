@@ -75,7 +75,7 @@ impl Work {
         (total, basis)
     }
 
-    /// Multiply-accumulates of calibration and compensation, in single and in double precision.
+    /// Multiply-accumulates of calibration, compensation and levels, in single and in double precision.
     fn compensating_macs(&self) -> (u64, u64) {
         let (mut single, mut double) = (0, 0);
         if let Some(calibration) = &self.calibration {
@@ -88,6 +88,10 @@ impl Work {
                 fit.systems * SOLUTIONS as u64 * (square * fit.features / 3 + square * fit.targets)
             };
             double += self.joins() * calibration.tries * calibration.fits.iter().map(solving).sum::<u64>();
+        }
+        if let Some(interpolation) = &self.interpolation {
+            single += interpolation.single();
+            double += interpolation.double();
         }
         if let Some(data_free) = &self.data_free {
             let layers = data_free.layers.windows(2).map(|pair| {

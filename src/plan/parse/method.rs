@@ -6,7 +6,7 @@ use super::MAX_MEMBERS;
 use super::reader::{Object, UnplacedFault, choice, integer, list, number};
 use crate::domain::problem::FaultCode;
 use crate::settings::{
-    AlignmentOptions, BatchNorm, Calibration, Compensate, Convolutions, EnsembleRule, GroundCost, Importance,
+    AlignmentOptions, BatchNorm, Calibration, Compensate, Convolutions, EnsembleRule, GroundCost, Grouping, Importance,
     MemberWeights, Method, MethodName, Order, OutputAlignment, OutputTargets, Start, WeightRule,
 };
 
@@ -17,6 +17,7 @@ pub(super) fn method(object: &Object<'_>) -> Method {
         ("average", Some(MethodName::Average)),
         ("optimal_transport", Some(MethodName::OptimalTransport)),
         ("permutation_alignment", Some(MethodName::PermutationAlignment)),
+        ("neuron_interpolation", Some(MethodName::NeuronInterpolation)),
         ("distill_only", Some(MethodName::DistillOnly)),
     ];
     let orders = [
@@ -42,6 +43,7 @@ pub(super) fn method(object: &Object<'_>) -> Method {
         ("calibration", Some(Compensate::Calibration)),
         ("data_free", Some(Compensate::DataFree)),
     ];
+    let groupings = [("k_means", Some(Grouping::KMeans)), ("hungarian", Some(Grouping::Hungarian))];
     let norms = [("auto", Some(BatchNorm::Auto)), ("keep", Some(BatchNorm::Keep)), ("reset", Some(BatchNorm::Reset))];
     let starts = [("member", Some(Start::Member)), ("scratch", Some(Start::Scratch))];
     let name = object.field("name", choice(&names)).unwrap_or_default();
@@ -57,6 +59,7 @@ pub(super) fn method(object: &Object<'_>) -> Method {
         importance: object.field("importance", choice(&importances)).unwrap_or_default(),
         compensate: object.field("compensate", choice(&compensations)).unwrap_or_default(),
         calibration: object.object("calibration", calibration).unwrap_or_default(),
+        matching: object.field("matching", choice(&groupings)).unwrap_or_default(),
         alignment: object.object("alignment", alignment).unwrap_or_default(),
         batch_norm: object.field("batch_norm", choice(&norms)).unwrap_or_default(),
         member_weights: object.field("member_weights", member_weights).unwrap_or_default(),
@@ -76,6 +79,8 @@ fn misplaced(object: &Object<'_>, method: &Method) {
             object.fault(field, FaultCode::InvalidValue, format!("goes with {owner} only"));
         }
     };
+    let interpolates = *name == MethodName::NeuronInterpolation;
+    only(!interpolates && method.matching != Grouping::default(), "matching", "`neuron_interpolation`");
     let aligned = "`optimal_transport` and `permutation_alignment`";
     only(!name.aligns() && *alignment != AlignmentOptions::default(), "alignment", aligned);
     let transported = *name == MethodName::OptimalTransport && alignment.cost == GroundCost::Weights;

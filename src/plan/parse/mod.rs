@@ -242,6 +242,7 @@ fn candidates(value: &Value) -> Result<Vec<ReportCandidate>, reader::UnplacedFau
         ("average", Some(ReportCandidate::Average)),
         ("optimal_transport", Some(ReportCandidate::OptimalTransport)),
         ("permutation_alignment", Some(ReportCandidate::PermutationAlignment)),
+        ("neuron_interpolation", Some(ReportCandidate::NeuronInterpolation)),
         ("trained_on", Some(ReportCandidate::TrainedOn)),
         ("distilled", Some(ReportCandidate::Distilled)),
         ("fused", Some(ReportCandidate::Fused)),

@@ -3,9 +3,9 @@ use serde_json::json;
 
 use super::*;
 use crate::settings::{
-    AlignmentOptions, Allocation, Augment, Budget, Calibration, Convolutions, Finetune, GroundCost, LayerSize,
-    Objective, Optimizer, OutputAlignment, OutputTargets, Resource, Schedule, Size, Start, Target, Teacher, Undecided,
-    WeightRule,
+    AlignmentOptions, Allocation, Augment, Budget, Calibration, Convolutions, Finetune, GroundCost, Grouping,
+    LayerSize, Objective, Optimizer, OutputAlignment, OutputTargets, Resource, Schedule, Size, Start, Target, Teacher,
+    Undecided, WeightRule,
 };
 
 fn pointers(body: &Value) -> Vec<(String, String)> {
@@ -286,6 +286,20 @@ fn matching_is_spelled_out_where_units_are_matched() {
     for name in ["average", "permutation_alignment", "optimal_transport"] {
         let faults = pointers(&json!({"members": ["a"], "method": {"name": name, "alignment": transported}}));
         assert!(faults.iter().all(|(pointer, _)| pointer == "/method/alignment"), "{name}: {faults:?}");
+    }
+}
+
+#[test]
+fn groups_are_made_by_k_means_or_by_assignment_where_units_are_interpolated() {
+    let grouping = |method: Value| {
+        parse(&json!({"members": ["a"], "dataset": "d", "method": method})).map(|job| job.method.matching)
+    };
+    let name = "neuron_interpolation";
+    assert_eq!(grouping(json!({"name": name})), Ok(Grouping::KMeans));
+    assert_eq!(grouping(json!({"name": name, "matching": "hungarian"})), Ok(Grouping::Hungarian));
+    for method in [json!({"name": "average", "matching": "hungarian"}), json!({"name": name, "matching": "best"})] {
+        let faults = pointers(&json!({"members": ["a"], "method": method}));
+        assert!(faults.iter().any(|(pointer, _)| pointer == "/method/matching"), "{method}: {faults:?}");
     }
 }
 

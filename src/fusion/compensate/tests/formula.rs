@@ -36,7 +36,7 @@ fn naive_fit(x: &[Vec<f64>], y: &[f64], centred: bool, ridge: f64) -> (Vec<f64>,
 }
 
 /// `relu(W x + b)` of every row.
-fn naive_hidden(state: &StateDict, inputs: &Rows, bias: bool) -> Vec<Vec<f64>> {
+fn naive_hidden(state: &StateDict, inputs: &InputRows, bias: bool) -> Vec<Vec<f64>> {
     let weight = state.f32("n1.weight").unwrap();
     let bias = if bias { state.f32("n1.bias").unwrap().to_vec() } else { vec![0.0; weight.len() / inputs.len] };
     let dot = |row: &[f32], x: &[f32]| row.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum::<f64>();
@@ -131,7 +131,7 @@ fn refits_of_convolutions_equal_the_formula() {
 }
 
 /// What the node at `index` gives, N x C x P.
-fn outputs(graph: &Graph, weights: &StateDict, index: usize, inputs: &Rows) -> Vec<f32> {
+fn outputs(graph: &Graph, weights: &StateDict, index: usize, inputs: &InputRows) -> Vec<f32> {
     logits(&Graph::new(graph.nodes()[..=index].to_vec()).unwrap(), weights, inputs)
 }
 

@@ -20,12 +20,12 @@ use crate::model::parameters::{self, Role};
 use crate::settings::Importance;
 
 /// Inputs in memory.
-struct Rows {
-    values: Vec<f32>,
+pub(in crate::fusion) struct InputRows {
+    pub(in crate::fusion) values: Vec<f32>,
     len: usize,
 }
 
-impl UnlabelledInputs for Rows {
+impl UnlabelledInputs for InputRows {
     fn len(&self) -> usize {
         self.values.len() / self.len
     }
@@ -38,15 +38,15 @@ impl UnlabelledInputs for Rows {
 }
 
 /// Gaussian inputs for `graph`.
-fn noise(graph: &Graph, count: usize, seed: u64) -> Rows {
+pub(in crate::fusion) fn noise(graph: &Graph, count: usize, seed: u64) -> InputRows {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let len = graph.input_shape().iter().product();
     let mut normal = || (0..12).map(|_| rng.random::<f32>() - 0.5).sum::<f32>();
-    Rows { values: (0..count * len).map(|_| normal()).collect(), len }
+    InputRows { values: (0..count * len).map(|_| normal()).collect(), len }
 }
 
 /// A chain of operations, each with the operand before it.
-fn chain(ops: Vec<Op>) -> Graph {
+pub(in crate::fusion) fn chain(ops: Vec<Op>) -> Graph {
     let node = |(index, op): (usize, Op)| {
         let inputs = index.checked_sub(1).map(NodeId).into_iter().collect();
         Node { name: format!("n{index}"), op, inputs }
@@ -54,22 +54,22 @@ fn chain(ops: Vec<Op>) -> Graph {
     Graph::new(ops.into_iter().enumerate().map(node).collect()).unwrap()
 }
 
-fn linear(in_features: usize, out_features: usize, bias: bool) -> Op {
+pub(in crate::fusion) fn linear(in_features: usize, out_features: usize, bias: bool) -> Op {
     Op::Linear { in_features, out_features, bias }
 }
 
-fn conv(in_channels: usize, out_channels: usize, window: Window, bias: bool) -> Op {
+pub(in crate::fusion) fn conv(in_channels: usize, out_channels: usize, window: Window, bias: bool) -> Op {
     Op::conv2d(in_channels, out_channels, window, bias)
 }
 
-fn mlp(bias: bool, widths: [usize; 2]) -> Graph {
+pub(in crate::fusion) fn mlp(bias: bool, widths: [usize; 2]) -> Graph {
     let [a, b] = widths;
     let input = Op::Input { shape: vec![6] };
     chain(vec![input, linear(6, a, bias), Op::Relu, linear(a, b, bias), Op::Relu, linear(b, 3, bias)])
 }
 
 /// Convolutions with pooling and a flatten.
-fn convnet() -> Graph {
+pub(in crate::fusion) fn convnet() -> Graph {
     chain(vec![
         Op::Input { shape: vec![2, 8, 8] },
         conv(2, 5, Window::square(3, 1, 1), true),
@@ -85,7 +85,7 @@ fn convnet() -> Graph {
 }
 
 /// A residual block with BatchNorm and a strided shortcut.
-fn resnet() -> Graph {
+pub(in crate::fusion) fn resnet() -> Graph {
     let norm = || Op::BatchNorm { features: 5, eps: 1e-5 };
     let nodes: Vec<(Op, Vec<usize>)> = vec![
         (Op::Input { shape: vec![2, 6, 6] }, vec![]),
@@ -112,7 +112,7 @@ fn resnet() -> Graph {
     Graph::new(nodes.into_iter().enumerate().map(node).collect()).unwrap()
 }
 
-fn weights(graph: &Graph, seed: u64) -> StateDict {
+pub(in crate::fusion) fn weights(graph: &Graph, seed: u64) -> StateDict {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut weights = StateDict::default();
     for parameter in parameters::of_graph(graph) {
@@ -136,7 +136,7 @@ fn fuse(
     ensemble: &Ensemble<'_>,
     targets: &[usize],
     importance: Importance,
-    inputs: &Rows,
+    inputs: &InputRows,
     options: &CompensateOptions,
 ) -> (Fused, Compensated) {
     let statistics = measure(ensemble, inputs, &options.sampling, &mut |_| true).unwrap();
@@ -147,12 +147,12 @@ fn fuse(
     (plain, compensated)
 }
 
-fn logits(graph: &Graph, weights: &StateDict, inputs: &Rows) -> Vec<f32> {
+pub(in crate::fusion) fn logits(graph: &Graph, weights: &StateDict, inputs: &InputRows) -> Vec<f32> {
     verify::reference(Member { graph, weights }, &inputs.values, inputs.len()).unwrap()
 }
 
 /// Mean squared difference over mean square.
-fn error(expected: &[f32], got: &[f32]) -> f32 {
+pub(in crate::fusion) fn error(expected: &[f32], got: &[f32]) -> f32 {
     let squares = |values: &mut dyn Iterator<Item = f32>| values.map(|value| value * value).sum::<f32>();
     squares(&mut expected.iter().zip(got).map(|(a, b)| a - b)) / squares(&mut expected.iter().copied())
 }
