@@ -65,6 +65,9 @@ impl Default for Finetune {
 pub struct RecoveryRule {
     /// What is minimised: `cross_entropy` or `distill`.
     pub objective: String,
+    /// Weight of what the ensemble says against the labels, in distillation.
+    #[serde(default)]
+    pub soft_weight: Option<f64>,
     /// The learning rate that the schedule begins with.
     pub lr: f64,
     /// Why, where the job left it open.
@@ -73,7 +76,9 @@ pub struct RecoveryRule {
 
 impl std::fmt::Display for RecoveryRule {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "recovery by `{}` at a learning rate of {}", self.objective, self.lr)?;
+        write!(f, "recovery by `{}`", self.objective)?;
+        self.soft_weight.map_or(Ok(()), |weight| write!(f, " with a soft weight of {weight}"))?;
+        write!(f, " at a learning rate of {}", self.lr)?;
         self.rule.as_ref().map_or(Ok(()), |rule| write!(f, ", since {rule}"))
     }
 }
