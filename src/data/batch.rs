@@ -37,19 +37,43 @@ impl Affine {
 }
 
 /// How examples are to be seen.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct BatchView<'a> {
     /// Examples that are counted from 0; all where there is none.
     pub subset: Option<&'a [usize]>,
     /// Applied to every value, after the division by 255 of bytes.
     pub normalize: Option<&'a Normalize>,
-    /// How often all channels are repeated, one after another; at least 1.
-    pub copies: usize,
+    /// What the channels are.
+    pub channels: Channels,
 }
 
-impl Default for BatchView<'_> {
-    fn default() -> Self {
-        Self { subset: None, normalize: None, copies: 1 }
+/// What the channels of examples are to a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Channels {
+    /// Those of the examples as they are stored.
+    #[default]
+    Stored,
+    /// The only one as often as this, at least once, one after another.
+    Repeated(usize),
+    /// The rows of images with one channel, `[C, L]`.
+    Rows,
+}
+
+impl Channels {
+    /// Elements of an example of `elements` stored ones.
+    #[must_use]
+    pub fn elements(self, elements: usize) -> usize {
+        if let Self::Repeated(copies) = self { elements * copies } else { elements }
+    }
+
+    /// Channels of an example that is stored with the shape `example`, and how often they are repeated.
+    fn of(self, example: &[usize]) -> (usize, usize) {
+        match (self, example) {
+            (Self::Rows, [1, rows, _]) => (*rows, 1),
+            (Self::Repeated(copies), [channels, _, _]) => (*channels, copies),
+            (_, [channels, _, _]) => (*channels, 1),
+            _ => (1, 1),
+        }
     }
 }
 
@@ -62,7 +86,7 @@ impl Split {
     /// # Panics
     /// When an index is not below [`Split::len`], or no place in the subset.
     pub fn batch(&self, indices: &[usize], view: BatchView<'_>, out: &mut [f32]) {
-        let elements = self.elements() * view.copies;
+        let elements = view.channels.elements(self.elements());
         debug_assert_eq!(out.len(), indices.len() * elements, "one example per index");
         let tasks = if out.len() < PARALLEL { 1 } else { rayon::current_num_threads() };
         let group = indices.len().div_ceil(tasks).max(1);
@@ -82,9 +106,9 @@ impl Split {
 
     /// Writes examples channel by channel, so that a channel's table serves all of them.
     fn write(&self, indices: &[usize], view: BatchView<'_>, out: &mut [f32]) {
-        let BatchView { subset, normalize, copies } = view;
+        let BatchView { subset, normalize, channels } = view;
         let elements = self.elements();
-        let channels = if let [channels, _, _] = self.example_shape[..] { channels } else { 1 };
+        let (channels, copies) = channels.of(&self.example_shape);
         let plane = elements / channels;
         for channel in 0..channels * copies {
             let affine = Affine::of(normalize, channel);
@@ -147,9 +171,25 @@ mod tests {
         let split = Split { example_shape: vec![1, 1, 2], pixels, labels: vec![0; 2], classes: 1 };
         let normalize = Normalize { mean: vec![0.0, 1.0, 0.2], std: vec![1.0; 3] };
         let mut out = [0.0; 12];
-        split.batch(&[0, 1], BatchView { normalize: Some(&normalize), copies: 3, subset: None }, &mut out);
+        split.batch(
+            &[0, 1],
+            BatchView { normalize: Some(&normalize), channels: Channels::Repeated(3), subset: None },
+            &mut out,
+        );
         assert_eq!(out[..6], [0.0, 1.0, -1.0, 0.0, -0.2, 1.0 - 0.2]);
         assert_eq!(out[6..8], [0.2, 0.4]);
+        let rows = Split {
+            example_shape: vec![1, 2, 2],
+            pixels: Stored::of(Pixels::F32(&[1.0, 2.0, 3.0, 4.0])),
+            ..images(Pixels::U8(&[]), 1)
+        };
+        let normalize = Normalize { mean: vec![1.0, 3.0], std: vec![1.0, 2.0] };
+        rows.batch(
+            &[0],
+            BatchView { normalize: Some(&normalize), channels: Channels::Rows, subset: None },
+            &mut out[..4],
+        );
+        assert_eq!(out[..4], [0.0, 1.0, 0.0, 0.5]);
     }
 
     #[test]

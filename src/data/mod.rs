@@ -30,7 +30,7 @@ use std::path::Path;
 
 use crate::domain::dataset::DatasetFacts;
 
-pub use batch::BatchView;
+pub use batch::{BatchView, Channels};
 pub use dataset::{Dataset, Split};
 pub use error::DatasetError;
 pub use store::Pixels;

@@ -4,14 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::data::augment::ImageShape;
-use crate::data::{BatchView, Dataset, Limits, Split};
+use crate::data::{BatchView, Channels, Dataset, Limits, Split};
 use crate::domain::dataset::DatasetFacts;
 use crate::domain::problem::{Code, Fault, FaultCode, Problem};
 use crate::fusion::calibration;
 use crate::model::graph::Shape;
 use crate::model::header::CheckpointHeader;
 use crate::model::prefix;
-use crate::plan::datasets::{class_order, is_repeated};
+use crate::plan::datasets::{class_order, is_repeated, is_rows};
 use crate::plan::held_out::KnownDataset;
 use crate::plan::network::{DatasetInput, JobFiles};
 use crate::plan::resolve::{Planned, resolve};
@@ -45,17 +45,17 @@ pub(super) struct Subset {
     pub(super) split: Arc<Split>,
     pub(super) indices: Vec<usize>,
     pub(super) normalize: Option<Normalize>,
-    /// How often the channels are repeated.
-    pub(super) copies: usize,
+    /// What their channels are to the networks.
+    pub(super) channels: Channels,
 }
 
 impl Subset {
     fn whole(split: Split, normalize: Option<Normalize>) -> Self {
-        Self { indices: (0..split.len()).collect(), split: Arc::new(split), normalize, copies: 1 }
+        Self { indices: (0..split.len()).collect(), split: Arc::new(split), normalize, channels: Channels::Stored }
     }
 
     fn view<'a>(&'a self, subset: Option<&'a [usize]>) -> BatchView<'a> {
-        BatchView { subset, normalize: self.normalize.as_ref(), copies: self.copies }
+        BatchView { subset, normalize: self.normalize.as_ref(), channels: self.channels }
     }
 
     /// The normalisation that gives these examples mean 0 and standard deviation 1; a channel of one value keeps its scale.
@@ -111,12 +111,15 @@ impl Examples for Subset {
     }
 
     fn example_len(&self) -> usize {
-        self.split.elements() * self.copies
+        self.channels.elements(self.split.elements())
     }
 
     fn image_shape(&self) -> Option<ImageShape> {
-        let [channels, height, width] = *self.split.example_shape() else { return None };
-        [channels * self.copies, height, width].as_slice().try_into().ok()
+        match (self.channels, self.split.example_shape()) {
+            (Channels::Rows, _) => None,
+            (Channels::Repeated(copies), [channels, height, width]) => Some([channels * copies, *height, *width]),
+            (_, shape) => shape.try_into().ok(),
+        }
     }
 
     fn black(&self, channel: usize) -> f32 {
@@ -178,12 +181,15 @@ impl Loaded {
         }
     }
 
-    /// Repeats the only channel of images for networks that read `input` in colours.
+    /// Makes the channels of all examples those that networks with the input `input` read.
     pub(super) fn fit_channels(&mut self, input: &Shape) {
         let Some(data) = &mut self.data else { return };
         for part in [Some(&mut data.train), data.validation.as_mut(), data.test.as_mut()].into_iter().flatten() {
-            if is_repeated(part.split.example_shape(), input) {
-                part.copies = input[0];
+            let stored = part.split.example_shape();
+            if is_repeated(stored, input) {
+                part.channels = Channels::Repeated(input[0]);
+            } else if is_rows(stored, input) {
+                part.channels = Channels::Rows;
             }
         }
     }

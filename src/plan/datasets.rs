@@ -79,6 +79,12 @@ pub fn is_repeated(example: &[usize], input: &Shape) -> bool {
     matches!((example, &input[..]), ([1, height, width], [3, h, w]) if (height, width) == (h, w))
 }
 
+/// Whether the rows of examples of the shape `example` are the channels of a network that reads `input`, as those of time series.
+#[must_use]
+pub fn is_rows(example: &[usize], input: &Shape) -> bool {
+    matches!((example, &input[..]), ([1, rows, columns], [channels, length]) if (rows, columns) == (channels, length))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -123,6 +129,11 @@ mod tests {
     fn grey_images_are_repeated_for_colours_alone() {
         assert!(is_repeated(&[1, 28, 28], &vec![3, 28, 28]) && !is_repeated(&[1, 28, 28], &vec![3, 32, 32]));
         assert!(!is_repeated(&[1, 28, 28], &vec![1, 28, 28]) && !is_repeated(&[784], &vec![3, 28, 28]));
+        assert!(
+            is_rows(&[1, 9, 64], &vec![9, 64])
+                && !is_rows(&[1, 9, 64], &vec![1, 9, 64])
+                && !is_rows(&[576], &vec![9, 64])
+        );
         let colour = facts("class_folders", &["a"], &[1]).in_colour();
         assert_eq!((colour.example_shape, colour.mean, colour.std), (vec![3, 2, 2], vec![0.5; 3], vec![1.0; 3]));
     }

@@ -11,7 +11,7 @@ use crate::model::plan::FusionPlan;
 use crate::model::precision::Precision;
 use crate::model::prefix;
 use crate::plan::Plan;
-use crate::plan::datasets::{Agreed, is_repeated};
+use crate::plan::datasets::{Agreed, is_repeated, is_rows};
 use crate::plan::network::{DatasetInput, JobFiles, Network};
 use crate::plan::request::JobRequest;
 use crate::plan::{averaging, compensation, identity, labels, recovery};
@@ -218,7 +218,11 @@ fn data_faults(job: &JobRequest, inputs: &JobFiles<'_>, detected: &Detected) -> 
         job.dataset.as_ref().and_then(|dataset| dataset.normalize.given()),
         inputs.dataset.and_then(DatasetInput::facts),
     ) {
-        let channels = if facts.example_shape.len() == 3 { facts.example_shape[0] } else { 1 };
+        let channels = match facts.example_shape[..] {
+            [_, rows, _] if is_rows(&facts.example_shape, input) => rows,
+            [channels, _, _] => channels,
+            _ => 1,
+        };
         if ![1, channels].contains(&normalize.mean.len()) {
             let detail = format!("expected 1 or {channels} numbers (one per channel), got {}", normalize.mean.len());
             faults.push(Fault::new("/dataset/normalize", FaultCode::ShapeMismatch, detail));

@@ -1,6 +1,6 @@
 //! Jobs on data as people have it: splits of its own, classes by name, grey images for networks that read colours.
 
-use crate::fuse::{Files, json_file, resnet};
+use crate::fuse::{Files, json_file, mlp, resnet};
 use crate::packing::{picture, zip};
 use engraft::model::header::Dtype;
 use image::ImageFormat::Png;
@@ -63,4 +63,33 @@ fn classes_follow_their_names() {
     assert!((alphabet - accuracy(&json!(["a", "b", "c", "d"]))).abs() < 1e-9);
     // Classes have other numbers of examples, so that it matters which of them an output is.
     assert!((alphabet - accuracy(&json!(["d", "c", "b", "a"]))).abs() > 0.05, "{alphabet}");
+}
+
+#[test]
+fn rows_are_the_channels_of_networks_on_sequences() {
+    let mut members = [mlp(&[8, 4], 1), mlp(&[8, 4], 2)];
+    for (seed, member) in members.iter_mut().enumerate() {
+        let values =
+            |count: usize| (0..count).map(|at| ((at * 7 + seed) % 11) as f32 / 11.0 - 0.5).collect::<Vec<f32>>();
+        member.insert_f32("conv.weight", &[8, 3, 5], values(120)).expect("a tensor");
+        member.insert_f32("conv.bias", &[8], values(8)).expect("a tensor");
+    }
+    let files = Files::new(&members, Dtype::F32);
+    let graph = json!({"nodes": [
+        {"name": "input", "op": "input", "shape": [3, 16]},
+        {"name": "conv", "op": "conv1d", "in_channels": 3, "out_channels": 8, "kernel": 5, "bias": true},
+        {"name": "relu", "op": "relu"},
+        {"name": "pool", "op": "max_pool1d", "kernel": 12},
+        {"name": "flatten", "op": "flatten"},
+        {"name": "fc1", "op": "linear", "in_features": 8, "out_features": 4, "bias": true},
+    ]});
+    let data = files.dataset(&[60, 3, 16], 4);
+    let loss = |mean: Value, std: Value| {
+        let dataset = json!({"name": data, "normalize": {"mean": mean, "std": std}});
+        let body = json!({"dataset": dataset, "architecture": {"graph": graph}, "evaluate": ["members"]});
+        json_file(&files.run(body)["report"])["candidates"][0]["validation"]["loss"].clone()
+    };
+    let one = loss(json!([0.5]), json!([1]));
+    assert_eq!(loss(json!([0.5, 0.5, 0.5]), json!([1, 1, 1])), one);
+    assert_ne!(loss(json!([0.5, 0.0, 0.5]), json!([1, 1, 1])), one);
 }

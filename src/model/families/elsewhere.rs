@@ -200,6 +200,26 @@ const KINDS: [Kind; 16] = [
 /// Whose network `header` holds by its names, in words.
 #[must_use]
 pub(super) fn name(header: &CheckpointHeader) -> Option<String> {
+    kind(header).or_else(|| residual(header).map(str::to_owned))
+}
+
+/// What a network with the names of a ResNet is instead.
+fn residual(header: &CheckpointHeader) -> Option<&'static str> {
+    let shape = |name: &str| header.tensors.iter().find(|info| info.name.ends_with(name)).map(|info| &info.shape[..]);
+    let (widening, norm) = (shape("layer2.0.conv1.weight")?, shape("layer1.0.bn1.weight")?);
+    let has = |part: &str| header.tensors.iter().any(|info| info.name.contains(part));
+    if shape("layer1.0.bn1.running_mean").is_none() && norm.len() == 1 {
+        return Some("a ResNet with GroupNorm in place of BatchNorm (of how many groups, a file does not say)");
+    }
+    let widens = matches!(widening, [out, input, _, _] if out > input);
+    let plain = widens && !has("layer2.0.shortcut.") && !has("layer2.0.downsample.");
+    plain.then_some(
+        "a ResNet whose shortcuts have no weights (option A, as akamaster/pytorch_resnet_cifar10: subsampled, with channels of zeros)",
+    )
+}
+
+/// The library's network whose names and sizes these are.
+fn kind(header: &CheckpointHeader) -> Option<String> {
     let has = |anchor: &&str| header.tensors.iter().any(|info| info.name.ends_with(*anchor));
     let kind = KINDS.iter().find(|kind| kind.anchors.iter().all(has))?;
     let first = header.tensors.iter().find(|info| info.name.ends_with(kind.anchors[0]))?;
@@ -236,5 +256,14 @@ mod tests {
         // As many elements in both tensors as in the whole of squeezenet1_1.
         assert_eq!(name(&squeezed(&[722_496 / 2], "module.")).as_deref(), Some("torchvision's squeezenet1_1"));
         assert_eq!(name(&CheckpointHeader::of_floats(&[("features.3.squeeze.weight", &[1])])), None);
+        let residual = |tensors: &[(&str, &[usize])]| {
+            let both: [(&str, &[usize]); 2] =
+                [("layer1.0.bn1.weight", &[8]), ("layer2.0.conv1.weight", &[16, 8, 3, 3])];
+            name(&CheckpointHeader::of_floats(&[&both, tensors].concat())).unwrap_or_default()
+        };
+        assert!(residual(&[]).contains("GroupNorm"));
+        assert!(residual(&[("layer1.0.bn1.running_mean", &[8])]).contains("option A"));
+        let usual = residual(&[("layer1.0.bn1.running_mean", &[8]), ("layer2.0.shortcut.0.weight", &[16, 8, 1, 1])]);
+        assert_eq!(usual, "");
     }
 }
