@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -11,6 +11,7 @@ use super::addressed::Addressed;
 use super::auth::Caller;
 use super::download::Selector;
 use super::listing::{ListParameters, Page, RawQuery, parse};
+use super::polling::{answer, wait};
 use super::shared_responses::{Finds, ReadsFile, ReadsQuery, SendsFile, ShowsUpload, Writes};
 use super::state::AppState;
 use super::uploads::{self, Refusal};
@@ -45,14 +46,35 @@ async fn list(
 /// Show a dataset
 ///
 /// `state` changes from `validating` to `ready` (then `facts` says what the dataset holds) or to `invalid` (then `error` says
-/// why).
+/// why). With `Prefer: wait=N` (at most 60) the server answers when it does, or after N seconds.
 #[utoipa::path(get, path = "/v1/datasets/{name}", operation_id = "getDataset", tag = "Datasets",
-    params(("name" = String, Path, description = "The id or the name of the dataset.", example = "mnist.npz")),
+    params(
+        ("name" = String, Path, description = "The id or the name of the dataset.", example = "mnist.npz"),
+        ("Prefer" = Option<String>, Header, description = "How many seconds to wait until the dataset has been read.", example = "wait=30"),
+        ("If-None-Match" = Option<String>, Header, description = "The `ETag` of the answer that the client already has.", example = "\"5d41402abc4b2a76\"")),
     responses(
-        (status = 200, description = "The dataset.", body = DatasetView),
+        (status = 200, description = "The dataset.", body = DatasetView,
+            headers(("ETag", description = "Identifies this version of the answer."), ("Retry-After", description = "After how many seconds to look again. It is only sent while the dataset is being read."))),
+        (status = 304, description = "Nothing has changed since."),
         Finds))]
-async fn get(request: Addressed) -> Result<Json<DatasetView>, Problem> {
-    Ok(Json(find(&request).await?.into()))
+async fn get(request: Addressed, headers: HeaderMap) -> Result<Response, Problem> {
+    let is_read = |dataset: &StoredDataset| !matches!(dataset.state, DatasetState::Validating);
+    let mut dataset = find(&request).await?;
+    if !is_read(&dataset) {
+        let news = async {
+            let mut ticks = request.state.changes.ticks();
+            loop {
+                ticks.next().await;
+                if is_read(&find(&request).await?) {
+                    return Ok(());
+                }
+            }
+        };
+        wait(&request.state, &headers, news).await?;
+        dataset = find(&request).await?;
+    }
+    let ended = is_read(&dataset);
+    answer(&DatasetView::from(dataset), ended, &headers)
 }
 
 /// Check how far an upload has come

@@ -21,7 +21,12 @@ async fn a_dataset_becomes_ready_with_its_facts() {
     let put = app.put("/v1/datasets/tiny.safetensors", dataset()).send().await.expect("an answer");
     assert_eq!(put.status(), StatusCode::CREATED);
     assert_eq!(put.json::<Value>().await.expect("JSON")["state"], "validating");
-    let view = app.dataset("tiny.safetensors").await;
+    let read = app.get("/v1/datasets/tiny.safetensors").header("prefer", "wait=60").send().await.expect("an answer");
+    assert_eq!(
+        (read.headers()["preference-applied"].as_bytes(), read.headers().get("retry-after")),
+        (&b"wait"[..], None)
+    );
+    let view: Value = read.json().await.expect("JSON");
     assert_eq!(view["state"], "ready", "{view}");
     assert_eq!(view["facts"]["example_shape"], json!([1, 2, 2]));
     assert_eq!(view["facts"]["splits"]["train"], json!({"examples": 6, "per_class": [2, 2, 2]}));

@@ -160,6 +160,7 @@ async fn a_jobs_history_metrics_and_log_can_be_read_in_several_forms() {
     assert_eq!(live.headers()[CONTENT_TYPE], "text/event-stream");
     let text = live.text().await.expect("the stream ends with the job");
     lab.wait(&job, &["succeeded"]).await;
+    assert_eq!(lab.json(&job).await["progress"]["fraction"], 1.0);
 
     let page = lab.json(&format!("{job}/events")).await;
     let events = page["data"].as_array().expect("a list");

@@ -7,6 +7,7 @@ mod finetune;
 mod method;
 mod reader;
 mod recipe;
+mod suggest;
 mod target;
 
 use std::collections::BTreeSet;

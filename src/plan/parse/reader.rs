@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use super::suggest;
 use crate::domain::problem::{Fault, FaultCode};
 
 /// Why one value cannot be taken: a fault that does not yet know where it stands.
@@ -187,7 +188,9 @@ impl<'a> Object<'a> {
         known.sort_unstable();
         known.dedup();
         for name in self.map.keys().filter(|name| !known.contains(&name.as_str())) {
-            let detail = format!("there is no such field; known here: {}", known.join(", "));
+            let meant = suggest::meant(name, &self.pointer, &known);
+            let meant = meant.map_or_else(String::new, |field| format!(", `{field}` may be meant"));
+            let detail = format!("there is no such field{meant}; known here: {}", known.join(", "));
             self.fault(&short(name), FaultCode::UnknownField, detail);
         }
     }

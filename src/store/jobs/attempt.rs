@@ -131,10 +131,13 @@ impl Jobs {
             .bind(&id)
             .fetch_one(&mut *transaction)
             .await?;
-        sqlx::query("UPDATE jobs SET checkpoint_key = NULL, checkpoint_epoch = NULL WHERE id = ?")
-            .bind(&id)
-            .execute(&mut *transaction)
-            .await?;
+        sqlx::query(
+            "UPDATE jobs SET checkpoint_key = NULL, checkpoint_epoch = NULL, progress = json_set(progress, '$.fraction', 1.0) \
+             WHERE id = ?",
+        )
+        .bind(&id)
+        .execute(&mut *transaction)
+        .await?;
         end(&mut transaction, fence, &running.succeed(now), Value::Null, now).await?;
         #[cfg(test)]
         self.failures.pass(FailurePoint::PublishBeforeCommit)?;

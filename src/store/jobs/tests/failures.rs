@@ -7,7 +7,7 @@ use crate::store::jobs::failure::FailurePoint;
 
 /// What is left of a journey without any failure.
 const UNDISTURBED: &str = r#"
-job 1: succeeded, attempt 1, stalled 0, ran 4s, ended 5s, phase Finetune 2s-5s
+job 1: succeeded, attempt 1, stalled 0, ran 4s, ended 5s, phase Finetune 2s-5s, fraction 1
   artifact model in jobs/job 1/1/model
   1. 0s attempt 0: state {"state":"queued"}
   2. 1s attempt 1: state {"state":"running","worker":"worker 1"}
@@ -114,7 +114,7 @@ async fn a_job_that_was_claimed_unnoticed_waits_for_the_end_of_its_lease() {
     failed(&house, journey.advance_till(Stage::Claimed).await);
     journey.advance_till(Stage::Published).await.expect("works");
     let expected = r#"
-job 1: succeeded, attempt 2, stalled 0, ran 64s, ended 66s, phase Finetune 63s-66s
+job 1: succeeded, attempt 2, stalled 0, ran 64s, ended 66s, phase Finetune 63s-66s, fraction 1
   artifact model in jobs/job 1/2/model
   1. 0s attempt 0: state {"state":"queued"}
   2. 1s attempt 1: state {"state":"running","worker":"worker 1"}
