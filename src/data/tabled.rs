@@ -8,9 +8,22 @@ use super::intake::SplitName;
 use super::table::{LabelColumns, Table, hot, refused};
 use super::{DatasetError, MAX_LABEL};
 
-/// Images by what a row may call them: their paths from any folder on, with and without the ending; `None` for what several images
-/// are called.
-struct Names(BTreeMap<String, Option<usize>>);
+/// How the rows of a table call images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Naming {
+    /// The column that does.
+    column: usize,
+    /// Names of the path that are given: the file's, and those of folders above it.
+    depth: usize,
+    /// Whether the file's name has its ending.
+    with_ending: bool,
+}
+
+/// Images by what the rows of a table call them; none for what several are called.
+struct Names {
+    naming: Naming,
+    images: BTreeMap<String, Option<usize>>,
+}
 
 /// A row that names an image.
 struct Labelled {
@@ -29,11 +42,11 @@ pub(super) fn plan(
     entries: usize,
     skipped: BTreeMap<String, usize>,
 ) -> Result<Option<ImageLayout>, DatasetError> {
-    let names = Names::of(images);
     let mut rows: Vec<Labelled> = Vec::new();
     let mut hot_names = None;
     for table in tables {
-        let Some(column) = names.column(table) else { continue };
+        let Some(names) = Names::of(table, images) else { continue };
+        let column = names.naming.column;
         let part_column = table.part_column();
         let used: Vec<usize> = [Some(column), part_column].into_iter().flatten().collect();
         let labels = table.label_columns(&used)?;
@@ -66,29 +79,55 @@ fn part_of(image: &Image<'_>) -> Option<SplitName> {
 }
 
 impl Names {
-    fn of(all: &[Image<'_>]) -> Self {
-        let mut images: BTreeMap<String, Option<usize>> = BTreeMap::new();
+    /// What `table` calls images; none where it names none. Of several columns that could be meant (labels are often numbers, and so
+    /// are files) the first counts in which every row names an image of its own.
+    fn of(table: &Table, images: &[Image<'_>]) -> Option<Self> {
+        let first = table.rows.first()?;
+        let namings = (0..table.columns.len()).filter_map(|column| Naming::of(column, &first[column], images));
+        let mut named: Vec<Self> = namings.map(|naming| Self::by(naming, images)).collect();
+        let names_all = |names: &Self| {
+            let found: BTreeSet<usize> = table.cells(names.naming.column).filter_map(|cell| names.find(cell)).collect();
+            found.len() == table.rows.len()
+        };
+        let best = named.iter().position(names_all).unwrap_or(0);
+        (!named.is_empty()).then(|| named.swap_remove(best))
+    }
+
+    fn by(naming: Naming, all: &[Image<'_>]) -> Self {
+        let mut images = BTreeMap::new();
         for (index, image) in all.iter().enumerate() {
-            let ends = (0..image.path.len()).map(|from| image.path[from..].join("/"));
-            let each: BTreeSet<String> = ends.flat_map(|end| [stem(&end).to_owned(), end]).collect();
-            for name in each {
+            if let Some(name) = naming.name(image) {
                 images.entry(name).and_modify(|found| *found = None).or_insert(Some(index));
             }
         }
-        Self(images)
+        Self { naming, images }
     }
 
     fn find(&self, cell: &str) -> Option<usize> {
-        let cell = cell.replace('\\', "/");
-        let cell = cell.trim_start_matches("./").trim_start_matches('/');
-        self.0.get(cell).copied().flatten()
+        self.images.get(&parts(cell).join("/")).copied().flatten()
+    }
+}
+
+impl Naming {
+    /// How the cell `cell` of `column` calls one of `images`, if it does.
+    fn of(column: usize, cell: &str, images: &[Image<'_>]) -> Option<Self> {
+        let (depth, cell) = (parts(cell).len(), parts(cell).join("/"));
+        let naming = |with_ending| Self { column, depth, with_ending };
+        let names = |naming: &Self| images.iter().any(|image| naming.name(image).as_deref() == Some(&cell));
+        [naming(true), naming(false)].into_iter().find(names)
     }
 
-    /// The first column of `table` whose first cell names an image.
-    fn column(&self, table: &Table) -> Option<usize> {
-        let first = table.rows.first()?;
-        (0..table.columns.len()).find(|column| self.find(&first[*column]).is_some())
+    /// What it calls `image`; none where that has fewer folders above it.
+    fn name(self, image: &Image<'_>) -> Option<String> {
+        let from = image.path.len().checked_sub(self.depth)?;
+        let path = image.path[from..].join("/");
+        Some(if self.with_ending { path } else { stem(&path).to_owned() })
     }
+}
+
+/// The names of a path in a cell.
+fn parts(cell: &str) -> Vec<&str> {
+    cell.split(['/', '\\']).filter(|part| !matches!(*part, "" | ".")).collect()
 }
 
 /// A path without the ending of its file name.
@@ -175,8 +214,9 @@ mod tests {
 
     #[test]
     fn rows_name_images_in_many_ways() {
-        for cell in ["2.png", "2", "images/2.png", "./images/2", "\\images\\2.png", "d/images/2.png"] {
-            let text = format!("file,label\n{cell},dog\n1,cat\n");
+        let cells = ["?.png", "?", "images/?.png", "./images/?", "\\images\\?.png", "/d/images/?.png"];
+        for cell in cells {
+            let text = format!("file,label\n{},dog\n{},cat\n", cell.replace('?', "2"), cell.replace('?', "1"));
             let plan = planned(&["d/images/1.png", "d/images/2.png"], &[("d/labels.csv", &text)]).unwrap().unwrap();
             assert_eq!(plan.class_names, Some(vec!["cat".to_owned(), "dog".to_owned()]), "{cell}");
             assert_eq!(plan.labels[&SplitName::Train], [0, 1]);
@@ -191,6 +231,13 @@ mod tests {
         let hot = planned(&two, &[("l.csv", "image,MEL,NV\na,0.0,1.0\nb,1.0,0.0\n")]).unwrap().unwrap();
         assert_eq!(hot.class_names, Some(vec!["MEL".to_owned(), "NV".to_owned()]));
         assert_eq!(hot.labels[&SplitName::Train], [1, 0]);
+    }
+
+    #[test]
+    fn labels_that_are_called_like_images_are_no_names() {
+        let plan =
+            planned(&["i/1.png", "i/2.png", "i/3.png"], &[("l.csv", "label,id\n1,3\n2,1\n1,2\n")]).unwrap().unwrap();
+        assert_eq!(plan.labels[&SplitName::Train], [2, 1, 1]);
     }
 
     #[test]
