@@ -155,7 +155,7 @@ async fn a_child_that_finishes_leaves_results_metrics_and_a_log() {
     let job = house.run_to_end().await;
     assert!(matches!(job.state, State::Succeeded(_)), "{:?}", job.state);
     assert_eq!(job.phases.iter().map(|phase| phase.name).collect::<Vec<_>>(), [Phase::Load, Phase::Finetune]);
-    assert_eq!(job.progress.map(|progress| progress.fraction), Some(0.5));
+    assert_eq!(job.progress.map(|progress| progress.fraction), Some(1.0));
     assert_eq!(house.jobs().metrics(job.id).await.expect("reads").len(), 1);
     let logs = house.logs(job.id).await;
     assert!(logs.iter().any(|line| line == "the members differ"), "{logs:?}");
