@@ -121,8 +121,8 @@ fn the_training_follows_from_the_network_and_says_so() {
         json_file(&files.run(json!({"dataset": data, "finetune": finetune, "evaluate": ["fused"]}))["report"])["recovery"].clone()
     };
     let open = recovery(json!({"epochs": 1, "batch_size": 32}));
-    assert_eq!((&open["objective"], &open["lr"]), (&json!("distill"), &json!(0.003)));
-    assert!(open["rule"].as_str().unwrap().contains("does not convolve"));
+    assert_eq!((&open["objective"], &open["soft_weight"], &open["lr"]), (&json!("distill"), &json!(0.3), &json!(0.02)));
+    assert!(open["rule"].as_str().unwrap().contains("a chain of matrices"));
     let given =
         recovery(json!({"epochs": 1, "batch_size": 32, "objective": "cross_entropy", "optimizer": {"lr": 0.02}}));
     assert_eq!(
