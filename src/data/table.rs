@@ -44,10 +44,11 @@ pub(super) enum LabelColumns {
     OneHot(Vec<usize>),
 }
 
-/// Whether `name` is a table.
+/// Whether `name` is a table of labels. The sample of a submission, which competitions add, has made-up ones.
 pub(super) fn is_table(name: &str) -> bool {
-    let ending = components(name).and_then(|parts| parts.last()?.rsplit_once('.').map(|(_, ending)| ending));
-    ending.is_some_and(|ending| ending.eq_ignore_ascii_case("csv") || ending.eq_ignore_ascii_case("tsv"))
+    let last = components(name).and_then(|parts| parts.last().map(|last| last.to_ascii_lowercase()));
+    let split = last.as_deref().and_then(|last| last.rsplit_once('.'));
+    split.is_some_and(|(stem, ending)| matches!(ending, "csv" | "tsv") && !stem.contains("submission"))
 }
 
 impl Table {
@@ -86,10 +87,22 @@ impl Table {
         humps.chain(folders.iter().rev().copied()).find_map(SplitName::of)
     }
 
+    /// The folders above it.
+    pub(super) fn folder(&self) -> Vec<&str> {
+        let mut path = components(&self.name).unwrap_or_default();
+        path.pop();
+        path
+    }
+
     /// The column that names each row's part, if there is one.
     pub(super) fn part_column(&self) -> Option<usize> {
         let column = self.named(&PARTS)?;
         self.cells(column).all(|cell| SplitName::of(cell).is_some()).then_some(column)
+    }
+
+    /// The column that is called as labels are.
+    pub(super) fn label_column(&self) -> Option<usize> {
+        self.named(&LABELS)
     }
 
     /// Where the labels are, when `used` columns say something else.
@@ -97,7 +110,7 @@ impl Table {
     /// # Errors
     /// When several columns could hold them.
     pub(super) fn label_columns(&self, used: &[usize]) -> Result<LabelColumns, DatasetError> {
-        if let Some(column) = self.named(&LABELS) {
+        if let Some(column) = self.label_column() {
             return Ok(LabelColumns::One(column));
         }
         let rest: Vec<usize> = (0..self.columns.len()).filter(|column| !used.contains(column)).collect();
@@ -185,5 +198,6 @@ mod tests {
         }
         assert!(matches!(Table::read("l.csv", b"a\n1\n2\n", 1), Err(DatasetError::TooManyEntries { limit: 1 })));
         assert!(is_table("data/Labels.CSV") && !is_table("__MACOSX/labels.csv") && !is_table("labels.json"));
+        assert!(!is_table("sampleSubmission.csv"));
     }
 }

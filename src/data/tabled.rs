@@ -19,10 +19,24 @@ struct Naming {
     with_ending: bool,
 }
 
-/// Images by what the rows of a table call them; none for what several are called.
+/// What is called by a name.
+#[derive(Debug, Clone, Copy)]
+enum Called {
+    /// One image, by its number.
+    One(usize),
+    /// Several.
+    Several,
+}
+
+/// Images by what the rows of a table call them.
+type ByName = BTreeMap<String, Called>;
+
+/// What a table calls images.
 struct Names {
     naming: Naming,
-    images: BTreeMap<String, Option<usize>>,
+    /// Those that the table is most likely about: below its folder, and of its part.
+    near: ByName,
+    all: ByName,
 }
 
 /// A row that names an image.
@@ -43,21 +57,31 @@ pub(super) fn plan(
     skipped: BTreeMap<String, usize>,
 ) -> Result<Option<ImageLayout>, DatasetError> {
     let mut rows: Vec<Labelled> = Vec::new();
-    let mut hot_names = None;
+    let mut hot_names: Option<Option<Vec<String>>> = None;
     for table in tables {
-        let Some(names) = Names::of(table, images) else { continue };
+        let Some(names) = Names::of(table, images)? else { continue };
         let column = names.naming.column;
         let part_column = table.part_column();
         let used: Vec<usize> = [Some(column), part_column].into_iter().flatten().collect();
         let labels = table.label_columns(&used)?;
-        if let LabelColumns::OneHot(columns) = &labels {
-            hot_names = Some(columns.iter().map(|column| table.columns[*column].clone()).collect::<Vec<_>>());
+        let classes = match &labels {
+            LabelColumns::OneHot(columns) => {
+                Some(columns.iter().map(|column| table.columns[*column].clone()).collect())
+            }
+            LabelColumns::One(_) => None,
+        };
+        if *hot_names.get_or_insert_with(|| classes.clone()) != classes {
+            return Err(refused(&table.name, "it has other columns of classes than the table before it"));
         }
         for (number, row) in table.rows.iter().enumerate() {
-            let Some(image) = names.find(&row[column]) else {
-                let reason =
-                    format!("row {} names `{}`, which is not in the archive", number + 1, shortened(&row[column]));
-                return Err(refused(&table.name, &reason));
+            let fault = |what: &str| refused(&table.name, &format!("row {} {what}", number + 1));
+            let cell = || shortened(&row[column]);
+            let image = match names.look_up(&row[column]) {
+                Some(Called::One(image)) => image,
+                Some(Called::Several) => {
+                    return Err(fault(&format!("names `{}`, as several images are called", cell())));
+                }
+                None => return Err(fault(&format!("names `{}`, which is not in the archive", cell()))),
             };
             let named = part_column.and_then(|column| SplitName::of(&row[column])).or_else(|| table.part());
             let part = named.or_else(|| part_of(&images[image])).unwrap_or(SplitName::Train);
@@ -65,12 +89,15 @@ pub(super) fn plan(
                 LabelColumns::One(column) => row[*column].to_owned(),
                 LabelColumns::OneHot(columns) => hot(row, columns).unwrap_or_default().to_string(),
             };
+            if label.is_empty() {
+                return Err(fault("has no label"));
+            }
             rows.push(Labelled { image, part, label });
         }
     }
     let Some(first) = tables.first().filter(|_| !rows.is_empty()) else { return Ok(None) };
     let skipped = unlabelled(images, &rows, first, skipped)?;
-    lay_out(images, rows, hot_names, entries, skipped).map(Some)
+    lay_out(images, rows, hot_names.flatten(), entries, skipped).map(Some)
 }
 
 /// The part that the folders of an image name.
@@ -79,32 +106,55 @@ fn part_of(image: &Image<'_>) -> Option<SplitName> {
 }
 
 impl Names {
-    /// What `table` calls images; none where it names none. Of several columns that could be meant (labels are often numbers, and so
-    /// are files) the first counts in which every row names an image of its own.
-    fn of(table: &Table, images: &[Image<'_>]) -> Option<Self> {
-        let first = table.rows.first()?;
-        let namings = (0..table.columns.len()).filter_map(|column| Naming::of(column, &first[column], images));
-        let mut named: Vec<Self> = namings.map(|naming| Self::by(naming, images)).collect();
-        let names_all = |names: &Self| {
-            let found: BTreeSet<usize> = table.cells(names.naming.column).filter_map(|cell| names.find(cell)).collect();
-            found.len() == table.rows.len()
-        };
-        let best = named.iter().position(names_all).unwrap_or(0);
-        (!named.is_empty()).then(|| named.swap_remove(best))
-    }
-
-    fn by(naming: Naming, all: &[Image<'_>]) -> Self {
-        let mut images = BTreeMap::new();
-        for (index, image) in all.iter().enumerate() {
-            if let Some(name) = naming.name(image) {
-                images.entry(name).and_modify(|found| *found = None).or_insert(Some(index));
-            }
+    /// What `table` calls images; none where it names none. Labels are often numbers, and so are files: of several columns that could
+    /// be meant one counts in which every row names an image of its own.
+    ///
+    /// # Errors
+    /// When two such columns name other images in some row.
+    fn of(table: &Table, images: &[Image<'_>]) -> Result<Option<Self>, DatasetError> {
+        let Some(first) = table.rows.first() else { return Ok(None) };
+        let columns = (0..table.columns.len()).filter(|column| Some(*column) != table.label_column());
+        let namings = columns.filter_map(|column| Naming::of(column, &first[column], images));
+        let mut named: Vec<Self> = namings.map(|naming| Self::by(naming, table, images)).collect();
+        let found: Vec<Vec<usize>> = named.iter().map(|names| names.all_found(table)).collect();
+        let whole = |found: &Vec<usize>| found.iter().collect::<BTreeSet<_>>().len() == table.rows.len();
+        let best = found.iter().position(whole).unwrap_or(0);
+        if found.iter().filter(|found| whole(found)).any(|other| *other != found[best]) {
+            return Err(refused(
+                &table.name,
+                "several of its columns name images, and other ones; leave only one of them",
+            ));
         }
-        Self { naming, images }
+        Ok((!named.is_empty()).then(|| named.swap_remove(best)))
     }
 
-    fn find(&self, cell: &str) -> Option<usize> {
-        self.images.get(&parts(cell).join("/")).copied().flatten()
+    fn by(naming: Naming, table: &Table, images: &[Image<'_>]) -> Self {
+        let (folder, part) = (table.folder(), table.part());
+        let is_near = |image: &Image<'_>| {
+            image.path.starts_with(&folder) && (part.is_none() || part_of(image).is_none_or(|own| Some(own) == part))
+        };
+        let of = |is_meant: &dyn Fn(&Image<'_>) -> bool| {
+            let mut names = ByName::new();
+            for (index, image) in images.iter().enumerate().filter(|(_, image)| is_meant(image)) {
+                if let Some(name) = naming.name(image) {
+                    names.entry(name).and_modify(|called| *called = Called::Several).or_insert(Called::One(index));
+                }
+            }
+            names
+        };
+        Self { naming, near: of(&is_near), all: of(&|_| true) }
+    }
+
+    /// The image of each row, as far as they are found.
+    fn all_found(&self, table: &Table) -> Vec<usize> {
+        let image = |cell| if let Some(Called::One(image)) = self.look_up(cell) { Some(image) } else { None };
+        table.cells(self.naming.column).filter_map(image).collect()
+    }
+
+    /// What `cell` names, if anything.
+    fn look_up(&self, cell: &str) -> Option<Called> {
+        let name = parts(cell).join("/");
+        self.near.get(&name).or_else(|| self.all.get(&name)).copied()
     }
 }
 
@@ -241,6 +291,19 @@ mod tests {
     }
 
     #[test]
+    fn a_table_is_about_the_images_of_its_folder_and_its_part() {
+        let files = ["train/1.png", "train/2.png", "test/1.png"];
+        let both = [
+            ("train/metadata.csv", "file_name,label\n1.png,1\n2.png,0\n"),
+            ("test/metadata.csv", "file_name,label\n1.png,1\n"),
+        ];
+        let plan = planned(&files, &both).unwrap().unwrap();
+        assert_eq!((&plan.labels[&SplitName::Train][..], &plan.labels[&SplitName::Test][..]), (&[1, 0][..], &[1][..]));
+        let kaggle = planned(&files, &[("trainLabels.csv", "id,label\n1,1\n2,0\n")]).unwrap().unwrap();
+        assert_eq!((kaggle.places[0].is_some(), kaggle.places[2]), (true, None));
+    }
+
+    #[test]
     fn parts_follow_columns_tables_and_folders() {
         let files = ["train/1.png", "train/2.png", "test/3.png"];
         let by_folder = planned(&files, &[("labels.csv", "id,label\n1,0\n2,1\n3,1\n")]).unwrap().unwrap();
@@ -265,10 +328,17 @@ mod tests {
             ("id,label\na,0\n", "`i/b.jpg` has no row"),
             ("id,label\na,0\nb,1\na,0\n", "`i/a.jpg` has more than one row"),
             ("id,label\na,0\nb,1e9\n", "labels are whole numbers"),
+            ("id,label\na,0\nb,\n", "row 2 has no label"),
+            ("id,label,file\na,0,b.jpg\nb,1,a.jpg\n", "several of its columns name images"),
         ] {
             let error = planned(&two, &[("l.csv", text)]).unwrap_err();
             assert!(error.contains(said), "expected {said:?} in {error:?}");
         }
+        let other =
+            planned(&two, &[("a.csv", "image,MEL,NV\na,0,1\n"), ("b.csv", "image,NV,MEL\nb,0,1\n")]).unwrap_err();
+        assert!(other.contains("other columns of classes"), "{other}");
+        let twins = planned(&["x/a.jpg", "y/a.jpg"], &[("l.csv", "id,label\na,0\n")]).unwrap_err();
+        assert!(twins.contains("as several images are called"), "{twins}");
         assert_eq!(planned(&two, &[("notes.csv", "x,y\n1,2\n")]), Ok(None));
     }
 }

@@ -44,6 +44,26 @@ pub struct SplitFacts {
 }
 
 impl DatasetFacts {
+    /// A dataset of arrays without a test split, as tests need one.
+    #[cfg(test)]
+    pub(crate) fn of_arrays(example_shape: &[usize], per_class: Vec<usize>) -> Self {
+        let classes = per_class.len();
+        let train = SplitFacts { examples: per_class.iter().sum(), per_class };
+        Self {
+            format: DatasetFormat::Npz,
+            example_shape: example_shape.to_vec(),
+            classes,
+            class_names: None,
+            splits: BTreeMap::from([("train".to_owned(), train)]),
+            mean: vec![0.0],
+            std: vec![1.0],
+            preview: Vec::new(),
+            byte_elements: None,
+            notes: Vec::new(),
+            skipped: BTreeMap::new(),
+        }
+    }
+
     /// The names of the classes, where labels are their places in the alphabet.
     #[must_use]
     pub fn folders(&self) -> Option<&[String]> {

@@ -91,11 +91,9 @@ pub(super) fn batch_norm(job: &JobRequest, detected: &Detected) -> BatchNorm {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use serde_json::{Value, json};
 
-    use crate::domain::dataset::{DatasetFacts, DatasetFormat, SplitFacts};
+    use crate::domain::dataset::DatasetFacts;
     use crate::domain::problem::{Code, Problem};
     use crate::model::header::CheckpointHeader;
     use crate::plan::network::{DatasetInput, JobFiles};
@@ -107,19 +105,7 @@ mod tests {
         let member =
             |width: usize| CheckpointHeader::of_floats(&[("fc1.weight", &[width, 12]), ("fc2.weight", &[3, width])]);
         let (narrow, wide) = (member(7), member(8));
-        let facts = DatasetFacts {
-            format: DatasetFormat::Npz,
-            example_shape: vec![12],
-            classes: 3,
-            class_names: None,
-            splits: BTreeMap::from([("train".to_owned(), SplitFacts { examples: 90, per_class: vec![30; 3] })]),
-            mean: vec![0.0],
-            std: vec![1.0],
-            preview: Vec::new(),
-            byte_elements: None,
-            notes: Vec::new(),
-            skipped: BTreeMap::new(),
-        };
+        let facts = DatasetFacts::of_arrays(&[12], vec![30; 3]);
         let dataset = Some(DatasetInput::Ready(&facts));
         let inputs = JobFiles { members: vec![&wide, &narrow], dataset, ..JobFiles::default() };
         let plan = |method: Value, more: Value, inputs: &JobFiles<'_>| {

@@ -269,12 +269,9 @@ fn split_faults(pointer: &str, facts: &DatasetFacts, input: &Shape, classes: usi
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use serde_json::json;
 
     use super::*;
-    use crate::domain::dataset::{DatasetFormat, SplitFacts};
     use crate::model::header::CheckpointHeader;
     use crate::plan::NetworkFigures;
     use crate::plan::parse::parse;
@@ -292,20 +289,7 @@ mod tests {
     }
 
     fn facts(example_shape: &[usize], classes: usize) -> DatasetFacts {
-        let split = SplitFacts { examples: 100, per_class: vec![100 / classes; classes] };
-        DatasetFacts {
-            format: DatasetFormat::Npz,
-            example_shape: example_shape.to_vec(),
-            classes,
-            class_names: None,
-            splits: BTreeMap::from([("train".to_owned(), split)]),
-            mean: vec![0.0],
-            std: vec![1.0],
-            preview: Vec::new(),
-            byte_elements: None,
-            notes: Vec::new(),
-            skipped: BTreeMap::new(),
-        }
+        DatasetFacts::of_arrays(example_shape, vec![100 / classes; classes])
     }
 
     fn job(body: &serde_json::Value) -> JobRequest {

@@ -23,16 +23,8 @@ fn plan(more: &Value) -> Plan {
     let split = |examples: usize| SplitFacts { examples, per_class: vec![examples / 10; 10] };
     let facts = DatasetFacts {
         format: DatasetFormat::Idx,
-        example_shape: vec![1, 28, 28],
-        classes: 10,
-        class_names: None,
         splits: BTreeMap::from([("train".to_owned(), split(10_000)), ("test".to_owned(), split(1_000))]),
-        mean: vec![0.0],
-        std: vec![1.0],
-        preview: Vec::new(),
-        byte_elements: None,
-        notes: Vec::new(),
-        skipped: BTreeMap::new(),
+        ..DatasetFacts::of_arrays(&[1, 28, 28], vec![0; 10])
     };
     let mut body = json!({"members": ["a", "b"]});
     body.as_object_mut().expect("fields").extend(more.as_object().expect("fields").clone());
