@@ -1,12 +1,14 @@
 //! How fast checkpoints of each format are read beside the plain reading of their files: opened, and every weight seen once; and how much
-//! memory that takes beyond the tensors that a format makes copy. Files are in the page cache.
+//! memory that takes beyond the tensors that a format makes copy. Files are in the page cache. What cannot be read where it lies stands also
+//! beside the plain way of getting it into memory: the file as it is, or what is deflated inflated one after the other.
 //!
 //! `cargo bench --bench reading -- 256` takes files of so many MiB; without a number, of 256, which needs ten times that below the
 //! system's folder for temporary files (`TMPDIR` names another).
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
+use std::hint::black_box;
+use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -36,16 +38,17 @@ fn main() -> Result<()> {
     }
     let size = std::env::args().find_map(|argument| argument.parse::<usize>().ok()).unwrap_or(256);
     let folder = tempfile::tempdir()?;
-    let heads = ["MiB", "plain GB/s", "open GB/s", "ratio", "MiB copied", "MiB beyond"];
+    let heads = ["MiB", "plain GB/s", "open GB/s", "ratio", "MiB copied", "MiB beyond", "copy GB/s", "ratio"];
     println!("{:<24}{}", "format", heads.map(|head| format!("{head:>12}")).concat());
     for path in files(folder.path(), size)? {
         let all = CheckpointFiles::open(&path)?;
         let (bytes, paths) = (all.bytes(), all.paths.clone());
         drop(all);
-        let (mut plain, mut opened) = (Duration::MAX, Duration::MAX);
+        let (mut plain, mut opened, mut held) = (Duration::MAX, Duration::MAX, Duration::MAX);
         let (mut copied, mut beyond) = (0, 0);
         for _ in 0..ROUNDS {
             plain = plain.min(timed(|| paths.iter().try_for_each(|path| read(path)))?);
+            held = held.min(timed(|| paths.iter().try_for_each(|path| read_to_memory(path)))?);
             peak_since_asked();
             let before = peak_since_asked().unwrap_or_default();
             opened = opened.min(timed(|| {
@@ -61,14 +64,15 @@ fn main() -> Result<()> {
         let speed = |time: Duration| bytes as f64 / time.as_secs_f64() / 1e9;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        let (plain, opened) = (speed(plain), speed(opened));
-        let ratio = opened / plain;
-        println!(
-            "{name:<24}{:>12.0}{plain:>12.2}{opened:>12.2}{ratio:>12.2}{:>12.0}{:>12.2}",
+        let (plain, opened, held) = (speed(plain), speed(opened), speed(held));
+        print!(
+            "{name:<24}{:>12.0}{plain:>12.2}{opened:>12.2}{:>12.2}{:>12.0}{:>12.2}",
             mib(bytes),
+            opened / plain,
             mib(copied),
             mib(beyond)
         );
+        if copied == 0 { println!() } else { println!("{held:>12.2}{:>12.2}", opened / held) }
     }
     Ok(())
 }
@@ -142,6 +146,22 @@ fn timed(work: impl FnOnce() -> Result<()>) -> Result<Duration> {
     let start = Instant::now();
     work()?;
     Ok(start.elapsed())
+}
+
+/// Gets all of a file into memory; what is deflated in it, inflated.
+fn read_to_memory(path: &Path) -> Result<()> {
+    if path.extension().is_none_or(|extension| extension != "npz") {
+        black_box(std::fs::read(path)?);
+        return Ok(());
+    }
+    let mut archive = zip::ZipArchive::new(BufReader::with_capacity(BUFFER, File::open(path)?))?;
+    for index in 0..archive.len() {
+        let mut entry = archive.by_index(index)?;
+        let mut bytes = Vec::with_capacity(entry.size() as usize);
+        entry.read_to_end(&mut bytes)?;
+        black_box(bytes);
+    }
+    Ok(())
 }
 
 /// Reads a file through and does nothing with it.

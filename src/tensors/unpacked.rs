@@ -1,6 +1,9 @@
 //! The row-major, little-endian bytes of every tensor of some files: where they lie in them, or copied to memory.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
+
+use rayon::prelude::*;
 
 use crate::model::formats::archive::{ArchiveError, Deflated};
 use crate::model::formats::layout::is_row_major;
@@ -22,8 +25,19 @@ pub(super) enum UnpackedBytes {
     Owned(Vec<u8>),
 }
 
-/// The bytes of every tensor of `files`, in the order of `tensors`. No more than one deflated storage is held at a time, and none
-/// beside the last tensor in it that lies there row by row.
+/// A deflated storage may be larger than its only tensor by so much, and others are still unpacked at the same time.
+const MAX_SURPLUS: u64 = 1 << 16;
+
+/// A tensor in something deflated.
+#[derive(Debug)]
+struct DeflatedTensor {
+    /// Its place in the list of tensors.
+    index: usize,
+    packed: Packed,
+}
+
+/// The bytes of every tensor of `files`, in the order of `tensors`. A deflated storage that is one tensor becomes its bytes, several at the
+/// same time; of the others no more than one is held at a time, and none beside the last tensor in it that lies there row by row.
 ///
 /// # Errors
 /// When something deflated is damaged.
@@ -32,15 +46,12 @@ pub(super) fn stored(
     tensors: &[TensorInfo],
     places: Vec<TensorPlace>,
 ) -> Result<Vec<UnpackedBytes>, FormatError> {
-    let mut stored: Vec<UnpackedBytes> = places.iter().map(|_| UnpackedBytes::Owned(Vec::new())).collect();
-    let mut places: Vec<(usize, TensorPlace)> = places.into_iter().enumerate().collect();
-    places.sort_by_key(|(_, place)| deflated(place).map(|source| source.begin));
-    let mut inflated: Option<(Deflated, Vec<u8>)> = None;
-    let mut places = places.into_iter().peekable();
-    while let Some((index, place)) = places.next() {
+    let mut stored = Vec::with_capacity(places.len());
+    let mut storages: BTreeMap<Deflated, Vec<DeflatedTensor>> = BTreeMap::new();
+    for (index, place) in places.into_iter().enumerate() {
         let info = &tensors[index];
         let outside = |end| FormatError::Outside { name: info.name.clone(), end, len: files.len() };
-        stored[index] = match place {
+        stored.push(match place {
             TensorPlace::Span { begin, end } => {
                 let (file, first) = files.locate(begin).ok_or_else(|| outside(end))?;
                 UnpackedBytes::Mapped { file, range: first..first + (end - begin) as usize }
@@ -54,31 +65,53 @@ pub(super) fn stored(
                 ByteSource::Plain { begin, end } => {
                     turned(files.get(begin, end).ok_or_else(|| outside(end))?, info, &packed)
                 }
-                ByteSource::Deflated(source) => {
-                    let kept = inflated.take().filter(|(kept, _)| *kept == source);
-                    let kept = kept.map_or_else(|| inflate(&source, files, &info.name), Ok)?;
-                    if places.peek().is_some_and(|(_, next)| deflated(next) == Some(source)) {
-                        turned(&inflated.insert(kept).1, info, &packed)
-                    } else {
-                        taken(kept.1, info, &packed)
-                    }
+                ByteSource::Deflated(storage) => {
+                    storages.entry(storage).or_default().push(DeflatedTensor { index, packed });
+                    Vec::new()
                 }
             }),
-        };
+        });
+    }
+    let is_own = |storage: &Deflated, held: &[DeflatedTensor]| match held {
+        [only] => is_all_of_its_storage(storage, &tensors[only.index], &only.packed),
+        _ => false,
+    };
+    let (own, shared): (Vec<_>, Vec<_>) = storages.into_iter().partition(|(storage, held)| is_own(storage, held));
+    let unpacked = own.into_par_iter().flat_map_iter(|(storage, held)| {
+        held.into_iter().map(move |DeflatedTensor { index, packed }| {
+            let info = &tensors[index];
+            (index, inflate(&storage, files, info).map(|storage| taken(storage, info, &packed)))
+        })
+    });
+    // All of them before the first fault is looked for: which one is named does not depend on who is faster.
+    for (index, bytes) in unpacked.collect::<Vec<_>>() {
+        stored[index] = UnpackedBytes::Owned(bytes?);
+    }
+    for (storage, mut held) in shared {
+        let Some(last) = held.pop() else { continue };
+        let info = &tensors[last.index];
+        let unpacked = inflate(&storage, files, info)?;
+        for DeflatedTensor { index, packed } in held {
+            stored[index] = UnpackedBytes::Owned(turned(&unpacked, &tensors[index], &packed));
+        }
+        stored[last.index] = UnpackedBytes::Owned(taken(unpacked, info, &last.packed));
     }
     Ok(stored)
 }
 
-fn deflated(place: &TensorPlace) -> Option<Deflated> {
-    match place {
-        TensorPlace::Packed(Packed { source: ByteSource::Deflated(deflated), .. }) => Some(*deflated),
-        _ => None,
-    }
+/// Whether a storage holds little more than this tensor, row by row.
+fn is_all_of_its_storage(storage: &Deflated, info: &TensorInfo, packed: &Packed) -> bool {
+    let bytes = (info.elements() * info.dtype.size()) as u64;
+    lies_row_by_row(info, packed) && storage.size <= bytes.saturating_add(MAX_SURPLUS)
 }
 
-fn inflate(source: &Deflated, files: &Files<'_>, name: &str) -> Result<(Deflated, Vec<u8>), FormatError> {
-    let unpacked = source.unpack(files).ok_or_else(|| ArchiveError::DamagedEntry(name.to_owned()))?;
-    Ok((*source, unpacked))
+fn lies_row_by_row(info: &TensorInfo, packed: &Packed) -> bool {
+    let shape: Vec<u64> = info.shape.iter().map(|axis| *axis as u64).collect();
+    is_row_major(&shape, &packed.strides)
+}
+
+fn inflate(storage: &Deflated, files: &Files<'_>, info: &TensorInfo) -> Result<Vec<u8>, FormatError> {
+    Ok(storage.unpack(files).ok_or_else(|| ArchiveError::DamagedEntry(info.name.clone()))?)
 }
 
 /// The elements of a tensor in row-major order, each with its bytes in the order of this machine's files.
@@ -88,8 +121,7 @@ fn turned(source: &[u8], info: &TensorInfo, packed: &Packed) -> Vec<u8> {
 
 /// The same of a source that nobody needs any more: without a copy where the tensor lies in it row by row.
 fn taken(mut source: Vec<u8>, info: &TensorInfo, packed: &Packed) -> Vec<u8> {
-    let shape: Vec<u64> = info.shape.iter().map(|axis| *axis as u64).collect();
-    if !is_row_major(&shape, &packed.strides) {
+    if !lies_row_by_row(info, packed) {
         return turned(&source, info, packed);
     }
     let len = info.elements() * info.dtype.size();

@@ -56,7 +56,7 @@ pub enum ArchiveError {
 }
 
 /// Bytes that are deflated in the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deflated {
     /// First byte in the file.
     pub begin: u64,

@@ -165,7 +165,7 @@ impl Layout {
                 TensorPlace::Owned(bytes) => return Err(mismatch(name(), expected, 0, bytes.len() as u64)),
                 TensorPlace::Strided { begin, strides } => (strided_end(*begin, info, strides), file_end(*begin)),
                 TensorPlace::Packed(Packed { source, begin, strides, .. }) => {
-                    if matches!(source, ByteSource::Deflated(deflated) if unpacked.insert(deflated.begin)) {
+                    if matches!(source, ByteSource::Deflated(deflated) if unpacked.insert(*deflated)) {
                         copied = copied.saturating_add(source.size());
                     }
                     (strided_end(*begin, info, strides), source.size())
