@@ -14,6 +14,7 @@ mod outputs;
 mod plan;
 mod progress;
 mod run_job;
+mod schema;
 mod serve;
 mod tenants;
 mod train;
@@ -57,6 +58,7 @@ enum Command {
     Restore(upkeep::RestoreCommand),
     Gc(upkeep::GcCommand),
     Openapi(openapi::OpenApi),
+    Schema(schema::SchemaCommand),
     RunJob(run_job::RunJobCommand),
     InspectDataset(inspect_dataset::InspectDataset),
 }
@@ -82,6 +84,7 @@ pub fn main() -> ExitCode {
         Command::Restore(command) => command.run(),
         Command::Gc(command) => command.run(),
         Command::Openapi(command) => command.run(),
+        Command::Schema(command) => command.run(),
         Command::RunJob(command) => Ok(command.run()),
         Command::InspectDataset(command) => command.run(),
     };

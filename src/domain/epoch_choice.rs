@@ -10,7 +10,7 @@ use crate::domain::progress::EpochMetrics;
 pub const MOST_LOST: f64 = 0.1;
 
 /// Which epoch's weights a training ends with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EpochChoice {
     /// The best on the validation split: highest accuracy, then lowest loss, then the earliest. Without a split, the last one.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The steps of a job, in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Open and check the input files.
@@ -62,7 +62,7 @@ pub struct Progress {
 }
 
 /// Accuracy and loss on one split.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Score {
     /// Share of examples whose highest logit is the label's, in [0, 1].
     pub accuracy: f64,
@@ -71,7 +71,7 @@ pub struct Score {
 }
 
 /// One epoch of training; epoch 0 is the network before its first step.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EpochMetrics {
     /// Finished epochs.
     pub epoch: usize,

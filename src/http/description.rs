@@ -3,14 +3,19 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use axum::extract::Path;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use utoipa::openapi::schema::{ArrayItems, Schema};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{OpenApi as Document, Ref, RefOr};
+use utoipa::openapi::{OpenApi as Document, Ref, RefOr, Required};
 use utoipa::{Modify, OpenApi};
 
 use super::shared_responses::OnlyReads;
 use super::views::problem::ProblemView;
+use crate::domain::problem::{Code, Problem};
+use crate::plan::schemas::{ALL, RequestSchema, parts};
 
 /// What stands around the routes.
 #[derive(Debug, OpenApi)]
@@ -63,6 +68,43 @@ pub(super) fn refer_to_entries(document: &mut Document) {
             entries.items = ArrayItems::RefOrSchema(Box::new(Ref::from_schema_name(entry).into()));
         }
     }
+}
+
+/// Adds the schemas of what clients write, and that a body which follows one of them is needed.
+pub(super) fn add_requests(document: &mut Document) {
+    let schemas: Vec<RequestSchema> = ALL.into_iter().filter(RequestSchema::is_of_the_api).collect();
+    let components = document.components.get_or_insert_default();
+    for (name, part) in parts(&schemas, |name| Ref::from_schema_name(name).ref_location) {
+        match serde_json::from_value::<RefOr<Schema>>(part) {
+            Ok(schema) => components.schemas.insert(name, schema),
+            Err(error) => unreachable!("{name} is no schema: {error}"),
+        };
+    }
+    let posts = document.paths.paths.values_mut().filter_map(|path| path.post.as_mut());
+    for body in posts.filter_map(|post| post.request_body.as_mut()) {
+        if let RefOr::T(body) = body {
+            body.required = Some(Required::True);
+        }
+    }
+}
+
+/// Read the schema of what clients write
+///
+/// `job.schema.json`, `plan.schema.json` (a comparison, also as the file of `engraft compare`), `recipe.schema.json` (the file of `engraft train`)
+/// and `assembly.schema.json`, for editors and validators. They refer to each other by these names.
+#[utoipa::path(get, path = "/schemas/{file}", operation_id = "getSchema", tag = "Service", security(()),
+    params(("file" = String, Path, description = "The name of the schema.", example = "job.schema.json")),
+    responses(
+        (status = 200, description = "A JSON Schema.", body = serde_json::Value, content_type = "application/schema+json"),
+        (status = 404, description = "There is no such schema.", body = ProblemView, content_type = "application/problem+json"),
+        OnlyReads))]
+pub(super) async fn schema(Path(file): Path<String>) -> Result<Response, Problem> {
+    let Some(schema) = ALL.into_iter().find(|schema| schema.file == file) else {
+        let files = ALL.map(|schema| format!("`{}`", schema.file)).join(", ");
+        let file: String = file.chars().take(80).collect();
+        return Err(Problem::new(Code::NotFound, format!("There is no schema `{file}`; there are {files}.")));
+    };
+    Ok(([(header::CONTENT_TYPE, "application/schema+json")], schema.text()).into_response())
 }
 
 /// Show this description

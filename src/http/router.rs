@@ -12,7 +12,7 @@ use utoipa::openapi::OpenApi as Document;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::description::{self, Description, refer_to_entries};
+use super::description::{self, Description, add_requests, refer_to_entries};
 use super::frame::frame;
 use super::state::AppState;
 use super::{checkpoints, comparisons, datasets, jobs, origin, pins, service, uploads};
@@ -22,6 +22,7 @@ use crate::domain::problem::{Code, Problem};
 fn described() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(description::openapi))
+        .routes(routes!(description::schema))
         .merge(service::routes())
         .merge(pins::routes())
         .merge(checkpoints::routes())
@@ -51,6 +52,7 @@ pub fn document() -> Document {
 fn routes_and_document() -> (Router<AppState>, Document) {
     let (router, mut document) = described().split_for_parts();
     refer_to_entries(&mut document);
+    add_requests(&mut document);
     (router, document)
 }
 

@@ -15,7 +15,7 @@ use crate::model::ranges::{self, Range};
 use crate::settings::{Allocation, Budget, Size, Target};
 
 /// One layer before and after fusion.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LayerPlan {
     /// Name of the layer's module.
     pub name: String,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// How the layers behind a selection were refitted.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Compensation {
     /// Where the moments come from.
     pub source: MomentSource,
@@ -19,7 +19,7 @@ pub struct Compensation {
 }
 
 /// How the output layer was refitted to the ensemble's probabilities.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct OutputLayerFit {
     /// Examples that it saw.
     pub examples: usize,
@@ -32,7 +32,7 @@ pub struct OutputLayerFit {
 }
 
 /// Where moments come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MomentSource {
     /// Activations on inputs of the train split; labels are not read.
@@ -42,7 +42,7 @@ pub enum MomentSource {
 }
 
 /// One refitted layer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RefittedLayer {
     /// Name of its module.
     pub layer: String,
@@ -60,7 +60,7 @@ pub struct RefittedLayer {
 }
 
 /// The form of a layer's fit: which of its weights are solved for one by one, and which share a solution.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FitForm {
     /// Every weight of a row by itself.

@@ -14,10 +14,11 @@ use crate::plan::request::JobRequest;
 use crate::plan::{compensation, held_out, identity, labels};
 use crate::settings::{Allocation, Budget, Compensate, Normalization, RecoveryRule, Size, ValidationSource};
 
-/// What becomes of the members.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+/// What becomes of the members. Most of it is null while a dataset that it depends on is being read.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Plan {
     /// Family of the networks.
+    #[schema(nullable)]
     pub architecture: String,
     /// How sure it is that they are that network, and why; none while that cannot be said.
     pub evidence: Option<Evidence>,
@@ -26,24 +27,34 @@ pub struct Plan {
     /// Every dense layer; `width_before` is that of all members together.
     pub layers: Vec<LayerPlan>,
     /// Trainable weights.
+    #[schema(nullable)]
     pub parameters: NetworkFigures,
     /// Multiply-accumulate operations for one example.
+    #[schema(nullable)]
     pub macs: NetworkFigures,
     /// Bytes of the weights.
+    #[schema(nullable)]
     pub bytes: NetworkFigures,
     /// Estimate of the memory that the job needs beside the mapped files.
+    #[schema(nullable)]
     pub memory_peak_bytes: u64,
     /// What that estimate adds up.
+    #[schema(nullable)]
     pub memory_basis: String,
     /// Estimate of the scratch space that the job needs at its peak, its decoded data included.
+    #[schema(nullable)]
     pub disk_peak_bytes: u64,
     /// What of it is decoded data, of the datasets that have been read so far.
+    #[schema(nullable)]
     pub disk_data_bytes: u64,
     /// What that estimate adds up.
+    #[schema(nullable)]
     pub disk_basis: String,
     /// Estimate of the time that the job takes.
+    #[schema(nullable)]
     pub seconds_estimate: f64,
     /// What that estimate adds up, and at which speed.
+    #[schema(nullable)]
     pub seconds_basis: String,
     /// How the fused network is trained, and why so; none without training.
     #[serde(default)]
@@ -53,7 +64,7 @@ pub struct Plan {
 }
 
 /// One figure for the networks in question.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct NetworkFigures {
     /// Of each member.
     pub members: Vec<u64>,

@@ -8,7 +8,7 @@ use crate::domain::progress::Score;
 use crate::settings::Importance;
 
 /// Several fusions of the same members to the same size, and the one that was kept.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Choice {
     /// What they were judged by.
     pub by: Yardstick,
@@ -23,7 +23,7 @@ pub struct Choice {
 }
 
 /// What fusions are judged by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Yardstick {
     /// Accuracy on the validation split, among equals the loss.
@@ -35,7 +35,7 @@ pub enum Yardstick {
 }
 
 /// One fusion.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Tried {
     /// How units were ranked.
     pub importance: Importance,
@@ -52,7 +52,7 @@ pub struct Tried {
 }
 
 /// A network that is one member in its first layers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct MemberBase {
     /// The member.
     pub member: String,

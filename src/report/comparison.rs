@@ -11,7 +11,8 @@ use super::{CandidateKind, Report};
 use crate::domain::progress::Phase;
 
 /// One run of a comparison.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = ComparisonRun)]
 pub struct Run {
     /// Which members.
     pub ensemble: String,
@@ -30,7 +31,8 @@ pub struct Run {
 }
 
 /// All runs of a plan.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = ComparisonReport)]
 pub struct Comparison {
     /// The plan's title.
     pub title: String,

@@ -8,7 +8,7 @@ use crate::domain::progress::Score;
 use crate::settings::EnsembleRule;
 
 /// The rule by which the members' outputs became the ensemble's.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EnsembleChoice {
     /// The rule.
     pub rule: EnsembleRule,
@@ -23,7 +23,7 @@ pub struct EnsembleChoice {
 }
 
 /// What decided for a rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RuleDecider {
     /// The job names it.
@@ -38,7 +38,7 @@ pub enum RuleDecider {
 }
 
 /// A rule that was tried.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TriedRule {
     /// The rule.
     pub rule: EnsembleRule,

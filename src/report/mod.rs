@@ -28,7 +28,7 @@ use crate::model::refit::Compensation;
 use crate::settings::{Method, Normalize, RecoveryRule};
 
 /// What a candidate is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CandidateKind {
     /// One of the networks that came in.
@@ -60,7 +60,7 @@ pub enum CandidateKind {
 }
 
 /// One row of the comparison.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CandidateReport {
     /// The member's file name, or the kind in words.
     pub name: String,
@@ -91,7 +91,7 @@ pub struct CandidateReport {
 }
 
 /// Time that a network takes for one example, alone and among others; of several networks one after another.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Latency {
     /// One example at a time.
     pub batch_1: Timing,
@@ -100,7 +100,7 @@ pub struct Latency {
 }
 
 /// Times for one example, in milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Timing {
     /// Half of all runs took no longer.
     pub median_ms: f64,
@@ -120,7 +120,7 @@ impl std::iter::Sum for Latency {
 }
 
 /// Everything a reader needs to judge a fusion.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Report {
     /// Version of engraft that computed this.
     pub engraft_version: String,
@@ -183,7 +183,7 @@ pub struct Report {
 }
 
 /// A layer's widths and the origin of what was kept.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LayerReport {
     /// Name, group and widths.
     #[serde(flatten)]
@@ -193,7 +193,7 @@ pub struct LayerReport {
 }
 
 /// How far the concatenated network was from the ensemble.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Verification {
     /// Examples that were compared.
     pub examples: usize,
@@ -204,7 +204,7 @@ pub struct Verification {
 }
 
 /// Sizes of the splits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SplitSizes {
     /// Trained on.
     pub train: usize,

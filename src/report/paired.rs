@@ -10,7 +10,7 @@ use super::CandidateKind;
 const LEVEL: f64 = 0.05;
 
 /// The published network beside another candidate, example by example.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PairedTest {
     /// The other candidate.
     pub against: CandidateKind,

@@ -54,11 +54,12 @@ impl Architecture {
 }
 
 /// What a `state_dict` does not say of a network. `None` where a network has no such setting, or where it is open.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// The function between layers.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "relu")]
     pub activation: Option<Activation>,
     /// Where normalisations stand.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -101,6 +102,7 @@ pub struct Settings {
     pub order: Option<Vec<String>>,
     /// The function behind the last layer.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "relu")]
     pub output: Option<Activation>,
     /// Added to the variance in every normalisation.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -315,7 +317,7 @@ impl TryFrom<String> for Activation {
 }
 
 /// Where normalisations stand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NormPlace {
     /// Between a layer and its activation.
@@ -325,7 +327,7 @@ pub enum NormPlace {
 }
 
 /// What makes images smaller between layers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Pool {
     /// Maximum over windows, behind the activation.
@@ -347,7 +349,7 @@ pub enum Pool {
 }
 
 /// How convolutions are padded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Padding {
     /// By half the kernel.
@@ -362,7 +364,7 @@ pub enum Padding {
 }
 
 /// Which convolution of a bottleneck has the stride.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub enum Strided {
     /// The one in the middle (torchvision, "v1.5").
     #[serde(rename = "3x3")]
@@ -373,7 +375,7 @@ pub enum Strided {
 }
 
 /// What becomes of all positions before the output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Summary {
     /// Their mean.

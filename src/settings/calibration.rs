@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// How calibration data is drawn and used.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Calibration {
     /// Examples of the train split; by default 160 for each unknown of the widest layer (rankings: 10 for each unit of the
     /// widest group), from 1,000 to 50,000, as far as cost and memory allow; 400 for neuron interpolation.
@@ -33,7 +33,7 @@ impl Default for Calibration {
 }
 
 /// What the unknowns of a convolution's fit are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Convolutions {
     /// One matrix between channels, for all positions of the kernel.
@@ -44,7 +44,7 @@ pub enum Convolutions {
 }
 
 /// What the output layer is refitted to, where it is one linear layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OutputTargets {
     /// The ensemble's probabilities, by cross-entropy.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Whether consumers are refitted after selection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Compensate {
     /// With calibration data where there is a dataset, else without data where the network allows it.

@@ -116,7 +116,7 @@ impl Normalization {
 }
 
 /// `(x - mean) / std`, one value per channel or one for all.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Normalize {
     /// Subtracted.
     pub mean: Vec<f32>,

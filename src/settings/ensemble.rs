@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// How the members' logits become the outputs of the ensemble: of its row in the report, of the teacher, and of what the
 /// fused network's output layer is refitted to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EnsembleRule {
     /// The best of the others on the validation split (factors fitted to labels only where the members have not seen these); without

@@ -61,7 +61,7 @@ impl Default for Finetune {
 }
 
 /// What was decided about the training of a fused network.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RecoveryRule {
     /// What is minimised: `cross_entropy` or `distill`.
     pub objective: String,

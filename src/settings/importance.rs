@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// How units are ranked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Importance {
     /// `magnitude` and `css`, the layers behind each refitted, and the better of both or the paper's own method; `magnitude`

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::settings::{Calibration, Compensate, EnsembleRule, Importance};
 
 /// How the members become one network.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Method {
     /// The method.
     pub name: MethodName,
@@ -40,7 +40,7 @@ pub struct Method {
 }
 
 /// The method's name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MethodName {
     /// Concatenate, prune, recover.
@@ -86,7 +86,7 @@ impl MethodName {
 }
 
 /// How units of different members become groups, as many as the fused network has units.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Grouping {
     /// By K-means: groups of any sizes, members of any widths.
@@ -97,7 +97,7 @@ pub enum Grouping {
 }
 
 /// How units of different members are matched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AlignmentOptions {
     /// By what the similarity of two units is measured.
     pub cost: GroundCost,
@@ -106,7 +106,7 @@ pub struct AlignmentOptions {
 }
 
 /// By what the similarity of two units is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GroundCost {
     /// Their weights.
@@ -117,7 +117,7 @@ pub enum GroundCost {
 }
 
 /// What becomes of the outputs when units are matched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OutputAlignment {
     /// They are the classes: each stays what it is.
@@ -128,7 +128,7 @@ pub enum OutputAlignment {
 }
 
 /// What becomes of the statistics of BatchNorm.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BatchNorm {
     /// Measured anew after units were matched and averaged, where there is a dataset; else kept.
@@ -141,7 +141,7 @@ pub enum BatchNorm {
 }
 
 /// Which members are joined when.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
     /// All at once.
@@ -158,7 +158,7 @@ pub enum Order {
 }
 
 /// How much each member counts in the outputs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(untagged)]
 pub enum MemberWeights {
     /// By a rule.
@@ -174,7 +174,7 @@ impl Default for MemberWeights {
 }
 
 /// A rule for the members' weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WeightRule {
     /// By the width of what the output layer reads, as the concatenation of the paper does.
@@ -186,7 +186,7 @@ pub enum WeightRule {
 }
 
 /// Where a network that only learns from the ensemble starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Start {
     /// With the first member's weights.

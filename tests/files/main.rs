@@ -14,4 +14,5 @@ mod fuse;
 mod graph_form;
 mod onnx;
 mod packing;
+mod schemas;
 mod signals;

@@ -48,7 +48,7 @@ impl Made for CheckpointId {
 #[utoipa::path(post, path = "/v1/checkpoints", operation_id = "assembleCheckpoint", tag = "Checkpoints",
     params(("Idempotency-Key" = Option<String>, Header, description = "Requests with the same key and the same body get the same answer for 24 hours.",
         example = "5b0e2a51-7f0c-4b6e-9d0e-0b5f6f0f3c55")),
-    request_body(content = Object, description = "Index, shards and name.",
+    request_body(content = ref("#/components/schemas/AssemblyRequest"), description = "Index, shards and name.",
         example = json!({"index": "model.safetensors.index.json", "name": "whole.safetensors"})),
     responses(
         (status = 200, description = "The same file was already stored under this name.", body = CheckpointView),

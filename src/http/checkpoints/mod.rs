@@ -19,6 +19,7 @@ use crate::http::shared_responses::{Finds, ReadsFile, ReadsQuery, SendsFile, Sho
 use crate::http::state::AppState;
 use crate::http::uploads::{self, Refusal};
 use crate::http::views::checkpoints::{CheckpointSummary, CheckpointView};
+use crate::http::views::network::NetworkView;
 use crate::http::views::problem::ProblemView;
 use crate::model::families::inspect;
 use crate::store::checkpoints::StoredCheckpoint;
@@ -112,7 +113,7 @@ async fn put(request: Addressed, sent: Request) -> Result<Response, Refusal> {
 #[utoipa::path(get, path = "/v1/checkpoints/{name}/graph", operation_id = "getCheckpointGraph", tag = "Checkpoints",
     params(("name" = String, Path, description = "The id or the name of the checkpoint.", example = "m0.safetensors")),
     responses(
-        (status = 200, description = "The graph, in the form that docs/graph.schema.json describes.", body = Object),
+        (status = 200, description = "The graph, in the form that docs/graph.schema.json describes.", body = NetworkView),
         (status = 422, description = "No network that is known fits the checkpoint.", body = ProblemView, content_type = "application/problem+json"),
         Finds))]
 async fn graph(request: Addressed) -> Result<Json<Value>, Problem> {

@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
 
 use crate::domain::problem::{Fault, FaultCode, Problem};
 use crate::http::auth::Caller;
@@ -11,7 +10,7 @@ use crate::http::jobs::submission;
 use crate::http::listing::flags;
 use crate::http::shared_responses::{ReadsJson, Writes};
 use crate::http::state::AppState;
-use crate::http::views::comparisons::ComparisonView;
+use crate::http::views::comparisons::{ComparisonView, OutlookView, RunOutlookView};
 use crate::plan::comparison::{Cell, Grid};
 use crate::plan::parse::comparison;
 use crate::store::comparisons::{GridPlace, NewComparison};
@@ -39,12 +38,12 @@ const MOST_FAULTS: usize = 100;
         ("quick" = Option<bool>, Query, description = "Whether to run the short form of the plan.", example = false),
         ("Idempotency-Key" = Option<String>, Header, description = "Requests with the same key and the same body get the same answer for 24 hours.",
             example = "5b0e2a51-7f0c-4b6e-9d0e-0b5f6f0f3c55")),
-    request_body(content = Object, description = "The plan of the comparison.",
+    request_body(content = ref("#/components/schemas/ComparisonRequest"), description = "The plan of the comparison.",
         example = json!({"title": "Rankings", "seeds": [0, 1, 2], "job": {"dataset": "mnist.npz"},
             "ensembles": [{"name": "two", "members": ["m0.safetensors", "m1.safetensors"]}],
             "methods": [{"name": "magnitude"}, {"name": "css", "job": {"method": {"importance": "css"}}}]})),
     responses(
-        (status = 200, description = "What the comparison would take; only with `validate_only`.", body = Object),
+        (status = 200, description = "What the comparison would take; only with `validate_only`.", body = OutlookView),
         (status = 202, description = "The comparison was queued.", body = ComparisonView,
             headers(("Location", description = "The address of the comparison."), ("Retry-After", description = "After how many seconds to look at the comparison."))),
         Writes, ReadsJson))]
@@ -114,21 +113,23 @@ fn place(cell: &Cell<'_>) -> GridPlace {
     }
 }
 
-/// What the jobs would take, one after another; null where that depends on a dataset that is still being read.
-fn outlook(grid: &Grid, runs: &[(GridPlace, NewJob)]) -> Value {
-    let seconds: Option<f64> = runs.iter().map(|(_, job)| job.plan["seconds_estimate"].as_f64()).sum();
+/// What the jobs would take, one after another.
+fn outlook(grid: &Grid, runs: &[(GridPlace, NewJob)]) -> OutlookView {
     let shown = |(place, job): &(GridPlace, NewJob)| {
-        let GridPlace { ensemble, method, target, seed } = place;
-        json!({
-            "ensemble": ensemble, "method": method, "target": target, "seed": seed,
-            "parameters": job.plan["parameters"]["fused"],
-            "memory_peak_bytes": job.plan["memory_peak_bytes"],
-            "seconds_estimate": job.plan["seconds_estimate"],
-            "warnings": job.plan["warnings"],
-        })
+        let GridPlace { ensemble, method, target, seed } = place.clone();
+        let warnings = job.plan["warnings"].as_array().into_iter().flatten();
+        RunOutlookView {
+            ensemble,
+            method,
+            target,
+            seed,
+            parameters: job.plan["parameters"]["fused"].as_u64(),
+            memory_peak_bytes: job.plan["memory_peak_bytes"].as_u64(),
+            seconds_estimate: job.plan["seconds_estimate"].as_f64(),
+            warnings: warnings.filter_map(|warning| Some(warning.as_str()?.to_owned())).collect(),
+        }
     };
-    json!({
-        "title": grid.title, "quick": grid.quick, "seconds_estimate": seconds,
-        "runs": runs.iter().map(shown).collect::<Vec<_>>(),
-    })
+    let runs: Vec<RunOutlookView> = runs.iter().map(shown).collect();
+    let seconds_estimate = runs.iter().map(|run| run.seconds_estimate).sum();
+    OutlookView { title: grid.title.clone(), quick: grid.quick, seconds_estimate, runs }
 }

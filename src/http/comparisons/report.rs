@@ -20,7 +20,7 @@ use crate::store::comparisons::{GridPlace, RunJob};
 #[utoipa::path(get, path = "/v1/comparisons/{id}/report", operation_id = "getComparisonReport", tag = "Comparisons",
     params(("id" = String, Path, description = "The id of the comparison.", example = "cmp_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
     responses(
-        (status = 200, description = "The report.", body = Object),
+        (status = 200, description = "The report.", body = Comparison),
         Finds))]
 pub(super) async fn report(request: Addressed) -> Result<Json<Comparison>, Problem> {
     collect(&request).await.map(Json)

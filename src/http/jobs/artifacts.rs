@@ -8,6 +8,9 @@ use crate::domain::problem::{Code, Problem};
 use crate::http::addressed::Addressed;
 use crate::http::download::{Content, Download, Selector};
 use crate::http::shared_responses::NeedsSuccess;
+use crate::http::views::network::NetworkView;
+use crate::http::views::provenance::ProvenanceView;
+use crate::report::Report;
 use crate::store::jobs::{Artifact, Job};
 
 /// Read the model card
@@ -29,7 +32,7 @@ pub(super) async fn card(request: Addressed, selector: Selector) -> Result<Respo
 #[utoipa::path(get, path = "/v1/jobs/{id}/report", operation_id = "getJobReport", tag = "Jobs",
     params(("id" = String, Path, description = "The id of the job.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
     responses(
-        (status = 200, description = "The report.", body = Object),
+        (status = 200, description = "The report.", body = Report),
         NeedsSuccess))]
 pub(super) async fn report(request: Addressed, selector: Selector) -> Result<Response, Problem> {
     send(&request, &selector, "report", "report.json").await
@@ -53,7 +56,7 @@ pub(super) async fn report_html(request: Addressed, selector: Selector) -> Resul
 #[utoipa::path(get, path = "/v1/jobs/{id}/architecture", operation_id = "getJobArchitecture", tag = "Jobs",
     params(("id" = String, Path, description = "The id of the job.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
     responses(
-        (status = 200, description = "The graph of the fused model.", body = Object),
+        (status = 200, description = "The graph of the fused model.", body = NetworkView),
         NeedsSuccess))]
 pub(super) async fn architecture(request: Addressed, selector: Selector) -> Result<Response, Problem> {
     send(&request, &selector, "architecture", "architecture.json").await
@@ -66,7 +69,7 @@ pub(super) async fn architecture(request: Addressed, selector: Selector) -> Resu
 #[utoipa::path(get, path = "/v1/jobs/{id}/provenance", operation_id = "getJobProvenance", tag = "Jobs",
     params(("id" = String, Path, description = "The id of the job.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
     responses(
-        (status = 200, description = "Where each unit comes from.", body = Object),
+        (status = 200, description = "Where each unit comes from.", body = ProvenanceView),
         NeedsSuccess))]
 pub(super) async fn provenance(request: Addressed, selector: Selector) -> Result<Response, Problem> {
     send(&request, &selector, "provenance", "provenance.json").await

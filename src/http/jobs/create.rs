@@ -10,6 +10,7 @@ use crate::http::idempotent::{Creation, accept};
 use crate::http::listing::flags;
 use crate::http::shared_responses::{ReadsJson, Writes};
 use crate::http::views::jobs::JobView;
+use crate::plan::Plan;
 
 /// Queue a fusion
 ///
@@ -56,10 +57,10 @@ use crate::http::views::jobs::JobView;
         ("validate_only" = Option<bool>, Query, description = "Whether to plan only, without queueing anything.", example = false),
         ("Idempotency-Key" = Option<String>, Header, description = "Requests with the same key and the same body get the same answer for 24 hours.",
             example = "5b0e2a51-7f0c-4b6e-9d0e-0b5f6f0f3c55")),
-    request_body(content = Object, description = "The description of the job.",
+    request_body(content = ref("#/components/schemas/JobRequest"), description = "The description of the job.",
         example = json!({"members": ["m0.safetensors", "m1.safetensors"], "dataset": "mnist.npz", "finetune": {"epochs": 3}})),
     responses(
-        (status = 200, description = "The plan; only with `validate_only`.", body = Object),
+        (status = 200, description = "The plan; only with `validate_only`.", body = Plan),
         (status = 202, description = "The job was queued.", body = JobView,
             headers(("Location", description = "The address of the job."), ("Retry-After", description = "After how many seconds to look at the job."))),
         Writes, ReadsJson))]

@@ -117,3 +117,48 @@ impl From<StoredRun> for RunView {
         Self { ensemble: place.ensemble, method: place.method, target: place.target, seed: place.seed, job, state }
     }
 }
+
+/// What a comparison would take.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct OutlookView {
+    /// What it is about.
+    #[schema(example = "Rankings")]
+    pub title: String,
+    /// Whether this is the short form of the plan.
+    #[schema(example = false)]
+    pub quick: bool,
+    /// Estimate of the time that all its jobs take, one after another; null while a dataset is being read.
+    #[schema(example = 120.5)]
+    pub seconds_estimate: Option<f64>,
+    /// Its jobs, in the order of the plan.
+    pub runs: Vec<RunOutlookView>,
+}
+
+/// What one job of a comparison would take; null where that depends on a dataset that is still being read.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RunOutlookView {
+    /// Which ensemble.
+    #[schema(example = "two")]
+    pub ensemble: String,
+    /// Which method.
+    #[schema(example = "css")]
+    pub method: String,
+    /// Which target.
+    #[schema(example = "member width")]
+    pub target: String,
+    /// Seed of every random choice.
+    #[schema(example = 0)]
+    pub seed: u64,
+    /// Trainable weights of the fused network.
+    #[schema(example = 269_322)]
+    pub parameters: Option<u64>,
+    /// Estimate of the memory that it needs beside the mapped files.
+    #[schema(example = 64_000_000)]
+    pub memory_peak_bytes: Option<u64>,
+    /// Estimate of the time that it takes.
+    #[schema(example = 12.5)]
+    pub seconds_estimate: Option<f64>,
+    /// What a user should look at before starting it.
+    #[schema(example = json!([]))]
+    pub warnings: Vec<String>,
+}

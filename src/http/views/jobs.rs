@@ -10,6 +10,7 @@ use super::problem::ProblemView;
 use super::time;
 use crate::domain::job::State;
 use crate::domain::progress::{Phase, Progress};
+use crate::plan::Plan;
 use crate::store::jobs::{Artifact, Event, FileId, InputRole, Job, JobInput, PhaseSpan};
 
 /// A job in a list.
@@ -56,10 +57,10 @@ pub struct JobView {
     /// The phases of the latest attempt.
     phases: Vec<PhaseView>,
     /// The request with every default filled in. It can be sent as a request itself.
-    #[schema(value_type = Object)]
+    #[schema(schema_with = super::requested)]
     resolved: Value,
     /// The plan, as `validate_only` shows it; null while a dataset that it needs is being read.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Plan>)]
     plan: Value,
     /// The files that it reads.
     inputs: Vec<InputView>,

@@ -4,10 +4,13 @@ pub mod checkpoints;
 pub mod comparisons;
 pub mod datasets;
 pub mod jobs;
+pub mod network;
 pub mod problem;
+pub mod provenance;
 pub mod workers;
 
 use jiff::Timestamp;
+use utoipa::openapi::Ref;
 
 use crate::domain::clock::from_millis;
 
@@ -16,4 +19,9 @@ use crate::domain::clock::from_millis;
 pub fn time(millis: i64) -> String {
     let time: Timestamp = from_millis(millis);
     format!("{time:.3}")
+}
+
+/// The schema of a job's description, which is that of the request with every default filled in.
+fn requested() -> Ref {
+    Ref::from_schema_name("JobRequest")
 }

@@ -7,7 +7,7 @@ use crate::model::graph::Shape;
 use crate::settings::Settings;
 
 /// How sure it is what network the members are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Degree {
     /// It was spelled out, or names, shapes and given settings leave one network only.
@@ -46,7 +46,7 @@ impl Degree {
 }
 
 /// What network the members are taken for, how sure that is, and why.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Evidence {
     /// How sure it is.
     pub degree: Degree,
@@ -64,7 +64,7 @@ pub struct Evidence {
 }
 
 /// A network that was compared with what the members are known to do.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Compared {
     /// Its settings.
     pub settings: Settings,

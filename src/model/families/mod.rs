@@ -323,7 +323,7 @@ fn ambiguity(found: &[Candidate], origin: ShapeOrigin) -> Problem {
 const MOST_FAULTS: usize = 32;
 
 /// Something in which candidates differ.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Open {
     /// Name of the setting; `family` and `input_shape` for these.
     #[serde(rename = "setting")]
