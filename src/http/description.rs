@@ -15,6 +15,7 @@ use utoipa::{Modify, OpenApi};
 use super::shared_responses::OnlyReads;
 use super::views::problem::ProblemView;
 use crate::domain::problem::{Code, Problem};
+use crate::domain::progress::Phase;
 use crate::plan::schemas::{ALL, RequestSchema, parts};
 
 /// What stands around the routes.
@@ -40,7 +41,7 @@ use crate::plan::schemas::{ALL, RequestSchema, parts};
         (name = "Service", description = "The server itself: its health, its metrics, its workers and its description."),
     ),
     security(("key" = []), ()),
-    components(schemas(ProblemView)),
+    components(schemas(Phase, ProblemView)),
     modifiers(&Keys)
 )]
 pub(super) struct Description;

@@ -19,6 +19,8 @@ pub use paired::{PairedOutcome, PairedTest, discordant};
 pub(crate) use table::scaled;
 
 use serde::{Deserialize, Serialize};
+use utoipa::openapi::Ref;
+use utoipa::openapi::schema::{Array, ArrayBuilder, Object, OneOf, Type};
 
 use crate::domain::epoch_choice::EpochChoice;
 use crate::domain::progress::{EpochMetrics, Phase, Score};
@@ -176,10 +178,19 @@ pub struct Report {
     /// Seed of every random choice.
     pub seed: u64,
     /// Seconds per phase.
+    #[schema(schema_with = by_phase)]
     pub seconds: Vec<(Phase, f64)>,
     /// Most bytes that were allocated at once in each phase, mapped files not among them.
     #[serde(default)]
+    #[schema(schema_with = by_phase)]
     pub memory_peak_bytes: Vec<(Phase, u64)>,
+}
+
+/// A list of `[phase, figure]`. A tuple's own schema forbids further items by a word that generators of clients do not know.
+fn by_phase() -> Array {
+    let pair = OneOf::builder().item(Ref::from_schema_name("Phase")).item(Object::with_type(Type::Number));
+    let pair = ArrayBuilder::new().items(pair).min_items(Some(2)).max_items(Some(2));
+    ArrayBuilder::new().items(pair).build()
 }
 
 /// A layer's widths and the origin of what was kept.

@@ -358,3 +358,47 @@ fn the_page_of_fields_is_that_of_the_schemas() {
     let written = std::fs::read_to_string(path).unwrap();
     assert!(written == page().unwrap(), "docs/job.md: `engraft schema --page > docs/job.md`");
 }
+
+/// Generated clients send every default.
+#[test]
+fn sending_every_default_changes_nothing() {
+    let mut bodies = vec![base("job"), json!({"members": ["a"]})];
+    for objective in ["auto", "cross_entropy", "distill"] {
+        for optimizer in ["sgd", "adamw"] {
+            let finetune = json!({"objective": objective, "optimizer": {"name": optimizer}});
+            bodies.push(json!({"members": ["a"], "dataset": {"name": "d"}, "finetune": finetune}));
+        }
+    }
+    for method in ["average", "optimal_transport", "neuron_interpolation"] {
+        bodies.push(json!({"members": ["a"], "method": {"name": method, "alignment": {}, "calibration": {}}}));
+    }
+    for target in [json!({"params": 9}), json!({"width": 0.5, "layers": {"fc1": {"width": 3}}})] {
+        bodies.push(json!({"members": ["a"], "target": target, "architecture": {}, "reference": {"name": "r"}}));
+    }
+    for body in bodies {
+        let mut filled = body.clone();
+        let sent = fill(&mut filled, &part("JobRequest"));
+        assert!(sent > 4, "{filled}");
+        assert_eq!(parse::parse(&filled), parse::parse(&body), "{filled}");
+    }
+}
+
+/// Enters every default that is missing in `body` and the objects within it; how many.
+fn fill(body: &mut Value, schema: &Value) -> usize {
+    let (_, schema) = resolved(schema);
+    if let Some(forms) = schema["oneOf"].as_array() {
+        let object = forms.iter().find(|form| form["$ref"].is_string());
+        return object.filter(|_| body.is_object()).map_or(0, |form| fill(body, form));
+    }
+    let (Some(fields), Some(properties)) = (body.as_object_mut(), schema["properties"].as_object()) else { return 0 };
+    let mut entered = 0;
+    for (field, schema) in properties {
+        if let Some(value) = fields.get_mut(field) {
+            entered += fill(value, schema);
+        } else if let Some(default) = resolved(schema).1.get("default") {
+            fields.insert(field.clone(), default.clone());
+            entered += 1;
+        }
+    }
+    entered
+}
