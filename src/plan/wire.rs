@@ -1,4 +1,4 @@
-//! A [`JobRequest`] as the JSON body that requests it, with every default written out: what `resolved` shows, and what
+//! A [`JobRequest`] as the JSON body that requests it, with every default written out that is a value: what `resolved` shows, and what
 //! [`super::parse::parse`] reads back into the same request.
 
 use serde_json::{Map, Value, json};
@@ -13,7 +13,7 @@ use crate::settings::{
 
 impl From<JobRequest> for Value {
     fn from(job: JobRequest) -> Self {
-        json!({
+        without_nulls(json!({
             "members": job.members,
             "architecture": architecture(job.architecture),
             "reference": job.reference.map(|Reference { name, member }| json!({ "name": name, "member": member })),
@@ -29,8 +29,15 @@ impl From<JobRequest> for Value {
             "max_runtime_s": job.max_runtime_s,
             "priority": job.priority,
             "labels": job.labels,
-        })
+        }))
     }
+}
+
+/// Without the fields that are not set: the schema of a request knows no null. A network is left as the client has written it.
+fn without_nulls(value: Value) -> Value {
+    let Value::Object(fields) = value else { return value };
+    let set = fields.into_iter().filter(|(_, field)| !field.is_null());
+    set.map(|(name, field)| if name == "graph" { (name, field) } else { (name, without_nulls(field)) }).collect()
 }
 
 impl TryFrom<Value> for JobRequest {

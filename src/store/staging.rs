@@ -81,6 +81,23 @@ impl Staging {
         Ok(Some(Held { upload, file }))
     }
 
+    /// Waits until no request writes to an upload, but no longer than `patience`: one whose connection was cut still stores what it has.
+    ///
+    /// # Errors
+    /// When the file system fails.
+    pub async fn settle(&self, id: UploadId, patience: Duration) -> Result<(), StoreError> {
+        let settled = async {
+            loop {
+                let path = self.path(id);
+                if blocking(move || is_free(&path)).await? {
+                    return Ok(());
+                }
+                tokio::time::sleep(BETWEEN_TRIES).await;
+            }
+        };
+        tokio::time::timeout(patience, settled).await.unwrap_or(Ok(()))
+    }
+
     /// Forgets an upload and its bytes.
     ///
     /// # Errors
@@ -184,6 +201,11 @@ fn lock(path: &Path, create: bool) -> Result<Option<File>, StoreError> {
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(StoreError::file(path)(error)),
     }
+}
+
+/// Whether nobody has locked a file, or there is none.
+fn is_free(path: &Path) -> Result<bool, StoreError> {
+    Ok(!path.exists() || lock(path, false)?.is_some())
 }
 
 fn remove(path: &Path) -> Result<(), StoreError> {

@@ -9,6 +9,9 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::domain::job::Fence;
 use crate::store::jobs::{JobError, Jobs};
 
+/// How soon a request to end the job is seen.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
+
 /// What the latest renewal has shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
@@ -31,7 +34,7 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// Renews the lease of `fence` every `every`, at once for the first time.
+    /// Renews the lease of `fence` every `every`, at once for the first time, and as soon as the job's end has been requested.
     pub(super) fn keep(jobs: Jobs, fence: Fence, lease: Duration, every: Duration) -> Self {
         let far = Instant::now() + Duration::from_hours(24 * 365);
         let (sender, standing) = watch::channel(Standing::Held { deadline: far });
@@ -40,7 +43,10 @@ impl Lease {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut answered = Instant::now();
             loop {
-                ticks.tick().await;
+                tokio::select! {
+                    _ = ticks.tick() => {}
+                    () = cancelling(&jobs, fence), if !is_cancelling(&sender) => {}
+                }
                 let Some(standing) = renew(&jobs, fence, lease, &mut answered).await else { continue };
                 sender.send_replace(standing);
                 if standing == Standing::Lost {
@@ -70,6 +76,20 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.renewing.abort();
+    }
+}
+
+fn is_cancelling(sender: &watch::Sender<Standing>) -> bool {
+    *sender.borrow() == Standing::Cancelling
+}
+
+/// Waits until the job's end has been requested. A database that does not answer is a matter of the renewals.
+async fn cancelling(jobs: &Jobs, fence: Fence) {
+    loop {
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+        if jobs.is_cancelling(fence).await.unwrap_or(false) {
+            return;
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use engraft::domain::problem::Fault;
 use engraft::plan::parse;
 use engraft::plan::schemas::{ALL, RequestSchema, page, parts};
+use jsonschema::Validator;
 use serde_json::{Map, Value, json};
 
 /// What a field needs around it: by the part and the field, the body of the part's root.
@@ -359,7 +360,29 @@ fn the_page_of_fields_is_that_of_the_schemas() {
     assert!(written == page().unwrap(), "docs/job.md: `engraft schema --page > docs/job.md`");
 }
 
-/// Generated clients send every default.
+/// The schemas in one document, for one part.
+fn validator(part: &str) -> Validator {
+    let parts: Map<String, Value> = parts(&ALL, |name| format!("#/$defs/{name}")).into_iter().collect();
+    jsonschema::validator_for(&json!({"$defs": parts, "$ref": format!("#/$defs/{part}")})).unwrap()
+}
+
+#[test]
+fn the_plans_of_the_experiments_follow_the_schema() {
+    let plan = validator("ComparisonRequest");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/experiments");
+    let mut read = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            let body: Value = toml::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+            plan.validate(&body).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            read += 1;
+        }
+    }
+    assert!(read > 10);
+}
+
+/// Generated clients send every default, and read what has been resolved.
 #[test]
 fn sending_every_default_changes_nothing() {
     let mut bodies = vec![base("job"), json!({"members": ["a"]})];
@@ -375,7 +398,10 @@ fn sending_every_default_changes_nothing() {
     for target in [json!({"params": 9}), json!({"width": 0.5, "layers": {"fc1": {"width": 3}}})] {
         bodies.push(json!({"members": ["a"], "target": target, "architecture": {}, "reference": {"name": "r"}}));
     }
+    let request = validator("JobRequest");
     for body in bodies {
+        let resolved = Value::from(parse::parse(&body).unwrap());
+        request.validate(&resolved).unwrap_or_else(|error| panic!("{resolved}: {error}"));
         let mut filled = body.clone();
         let sent = fill(&mut filled, &part("JobRequest"));
         assert!(sent > 4, "{filled}");

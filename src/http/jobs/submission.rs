@@ -9,7 +9,7 @@ use crate::http::auth::Caller;
 use crate::http::state::AppState;
 use crate::model::header::CheckpointHeader;
 use crate::plan::network::{DatasetInput, JobFiles};
-use crate::plan::parse::parse;
+use crate::plan::parse::{MAX_MEMBERS, parse};
 use crate::plan::request::JobRequest;
 use crate::plan::resolve::{Resolved, resolve};
 use crate::store::checkpoints::StoredCheckpoint;
@@ -31,7 +31,13 @@ struct Files {
 /// # Errors
 /// Everything that is wrong with it, at once as far as one fault does not hide another.
 pub(in crate::http) async fn read(state: &AppState, caller: &Caller, body: &Value) -> Result<NewJob, Problem> {
-    let request = parse(body).map_err(Problem::faults)?;
+    let request = match parse(body) {
+        Ok(request) => request,
+        Err(mut faults) => {
+            faults.extend(unknown_names(state, caller, body).await?);
+            return Err(Problem::faults(faults));
+        }
+    };
     let mut faults = Vec::new();
     let files = look_up(state, caller, body, &request, &mut faults).await?;
     if !state.workers.offers(request.device).await? {
@@ -50,6 +56,23 @@ pub(in crate::http) async fn read(state: &AppState, caller: &Caller, body: &Valu
             Err(Problem::faults(faults))
         }
     }
+}
+
+/// The members and the dataset that a body names but nobody has uploaded, where it has other faults too.
+async fn unknown_names(state: &AppState, caller: &Caller, body: &Value) -> Result<Vec<Fault>, Problem> {
+    let mut faults = Vec::new();
+    let members = body["members"].as_array().into_iter().flatten().take(MAX_MEMBERS);
+    for (index, name) in members.enumerate().filter_map(|(index, name)| Some((index, name.as_str()?))) {
+        if state.checkpoints.find(&caller.tenant, name).await?.is_none() {
+            faults.push(unknown(format!("/members/{index}"), FaultCode::UnknownCheckpoint, "checkpoint", name));
+        }
+    }
+    for pointer in ["/dataset", "/dataset/name"] {
+        if let Some(name) = body.pointer(pointer).and_then(Value::as_str) {
+            look_up_dataset(state, caller, pointer, name, &mut faults).await?;
+        }
+    }
+    Ok(faults)
 }
 
 async fn look_up(

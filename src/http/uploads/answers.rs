@@ -1,5 +1,7 @@
 //! What answers about uploaded files have in common.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -37,7 +39,10 @@ pub fn absent(kind: Kind, id_or_name: &str) -> Problem {
     Problem::new(Code::NotFound, format!("There is no {one} `{id_or_name}`; GET /v1/{all} lists them."))
 }
 
-/// How much of a file is there: all of it, or a part.
+/// How long a question for the offset waits for a request that is still writing.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How much of a file is there: all of it, or a part. What a request that was cut has brought is stored before it is counted.
 ///
 /// # Errors
 /// `not_found` where nothing of it is there, or when the database fails.
@@ -48,16 +53,25 @@ pub(in crate::http) async fn presence(
 ) -> Result<Response, Problem> {
     let Addressed { state, caller, name } = request;
     if let Some(file) = complete {
-        let mut headers = file_headers(kind, &file);
-        headers.extend(offset_headers(file.bytes, true));
-        return Ok((StatusCode::OK, headers).into_response());
+        return Ok(whole(kind, &file));
     }
-    let unfinished = match name.parse::<FileName>() {
-        Ok(name) => state.staging.uploads().find(kind, &caller.tenant, &name).await?,
-        Err(_) => None,
-    };
-    let acknowledged = unfinished.ok_or_else(|| absent(kind, name))?.acknowledged;
-    Ok((StatusCode::NO_CONTENT, offset_headers(acknowledged, false)).into_response())
+    let absent = || absent(kind, name);
+    let name = name.parse::<FileName>().map_err(|_| absent())?;
+    let uploads = state.staging.uploads();
+    let begun = uploads.find(kind, &caller.tenant, &name).await?.ok_or_else(absent)?;
+    state.staging.settle(begun.id, PATIENCE).await?;
+    if let Some(unfinished) = uploads.find(kind, &caller.tenant, &name).await? {
+        return Ok((StatusCode::NO_CONTENT, offset_headers(unfinished.acknowledged, false)).into_response());
+    }
+    let file = state.publisher.taken(kind, &caller.tenant, &name).await?;
+    Ok(whole(kind, &file.ok_or_else(absent)?))
+}
+
+/// All of a file is there.
+fn whole(kind: Kind, file: &StoredFile) -> Response {
+    let mut headers = file_headers(kind, file);
+    headers.extend(offset_headers(file.bytes, true));
+    (StatusCode::OK, headers).into_response()
 }
 
 /// The answer to an upload; `view` shows the complete file with this id.

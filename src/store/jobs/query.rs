@@ -125,6 +125,16 @@ impl Jobs {
             .await?)
     }
 
+    /// Whether the end of the job that the attempt holds has been requested.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn is_cancelling(&self, fence: Fence) -> Result<bool, JobError> {
+        let query = "SELECT EXISTS (SELECT 1 FROM jobs WHERE id = ? AND attempt = ? AND cancel_requested)";
+        let query = sqlx::query_scalar(query).bind(fence.job.to_string()).bind(fence.attempt);
+        Ok(query.fetch_one(self.database.reader()).await?)
+    }
+
     /// Requests the end of the job; true where that changed anything.
     ///
     /// # Errors
