@@ -1,0 +1,89 @@
+"""The core in an event loop, of asyncio or trio."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, TypeVar
+
+import anyio
+import anyio.to_thread
+import httpx
+
+from .transport import BLOCK, Answer, FileRange, Request, Stream, losses, outgoing
+
+T = TypeVar("T")
+
+
+class AsyncTransport:
+    """Requests by `httpx.AsyncClient`; what blocks runs in other threads."""
+
+    def __init__(self, client: httpx.AsyncClient, patience: float) -> None:
+        self._client = client
+        self._patience = patience
+
+    def _built(self, request: Request) -> httpx.Request:
+        body = request.body
+        content = _blocks(body) if isinstance(body, FileRange) else body or None
+        return self._client.build_request(**outgoing(request, self._patience), content=content)
+
+    async def send(self, request: Request) -> Answer:
+        """See `Transport`."""
+        with losses():
+            response = await self._client.send(self._built(request))
+        return Answer(response.status_code, response.headers, response.content)
+
+    @asynccontextmanager
+    async def stream(self, request: Request) -> AsyncIterator[Stream]:
+        """See `Transport`."""
+        with losses():
+            response = await self._client.send(self._built(request), stream=True)
+        try:
+            yield _Stream(response)
+        finally:
+            await response.aclose()
+
+    async def sleep(self, seconds: float) -> None:
+        """See `Transport`."""
+        await anyio.sleep(seconds)
+
+    async def work(self, function: Callable[..., T], *arguments: Any) -> T:
+        """See `Transport`."""
+        return await anyio.to_thread.run_sync(partial(function, *arguments))
+
+    async def close(self) -> None:
+        """See `Transport`."""
+        await self._client.aclose()
+
+
+class _Stream:
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+
+    @property
+    def status(self) -> int:
+        return self._response.status_code
+
+    @property
+    def headers(self) -> httpx.Headers:
+        return self._response.headers
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        with losses():
+            async for chunk in self._response.aiter_raw():
+                yield chunk
+
+    async def whole(self) -> Answer:
+        with losses():
+            body = await self._response.aread()
+        return Answer(self.status, self.headers, body)
+
+
+async def _blocks(part: FileRange) -> AsyncIterator[bytes]:
+    async with await anyio.open_file(part.path, "rb") as file:
+        await file.seek(part.start)
+        left = part.end - part.start
+        while left and (block := await file.read(min(BLOCK, left))):
+            left -= len(block)
+            yield block
