@@ -36,7 +36,7 @@ def _place(seen: JobDetails | ComparisonDetails) -> tuple[str, float]:
 
 @contextmanager
 def _bar() -> Iterator[Watcher]:
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
 
     with tqdm(desc="waiting", total=1.0, bar_format="{desc} |{bar}| {percentage:3.0f} % [{elapsed}]") as bar:
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from typing import Any, TypeVar
 
 import httpx
@@ -48,22 +48,20 @@ class SyncTransport:
         self._client = client
         self._patience = patience
 
-    def _built(self, request: Request) -> httpx.Request:
-        body = request.body
-        content = _blocks(body) if isinstance(body, FileRange) else body or None
-        return self._client.build_request(**outgoing(request, self._patience), content=content)
+    def _built(self, request: Request, content: bytes | Iterator[bytes]) -> httpx.Request:
+        return self._client.build_request(**outgoing(request, self._patience), content=content or None)
 
     async def send(self, request: Request) -> Answer:
         """See `Transport`."""
-        with losses():
-            response = self._client.send(self._built(request))
+        with _content(request.body) as content, losses():
+            response = self._client.send(self._built(request, content))
         return Answer(response.status_code, response.headers, response.content)
 
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncIterator[Stream]:
         """See `Transport`."""
         with losses():
-            response = self._client.send(self._built(request), stream=True)
+            response = self._client.send(self._built(request, b""), stream=True)
         try:
             yield _Stream(response)
         finally:
@@ -105,7 +103,17 @@ class _Stream:
         return Answer(self.status, self.headers, body)
 
 
-def _blocks(part: FileRange) -> Iterator[bytes]:
+@contextmanager
+def _content(body: bytes | FileRange) -> Iterator[bytes | Iterator[bytes]]:
+    """A body as httpx takes it; a file is closed even if nobody reads it to its end."""
+    if isinstance(body, bytes):
+        yield body
+        return
+    with closing(_blocks(body)) as blocks:
+        yield blocks
+
+
+def _blocks(part: FileRange) -> Generator[bytes, None, None]:
     with part.path.open("rb") as file:
         file.seek(part.start)
         left = part.end - part.start

@@ -18,7 +18,7 @@ LONGEST_WISH = 120.0
 class Retry:
     """How often something is tried in a row without headway, and how long the pauses in between are.
 
-    They are drawn at random, and the longest that can be drawn is twice as long each time.
+    They are drawn at random, from the upper half of what is twice as long each time.
     """
 
     attempts: int = 10
@@ -45,7 +45,7 @@ class Pauses:
         if self.failures >= self._retry.attempts or (wish or 0.0) > LONGEST_WISH:
             return None
         bound = min(self._retry.longest, self._retry.first * 2.0 ** (self.failures - 1))
-        return max(wish or 0.0, 0.0) + random.uniform(0.0, bound)
+        return max(wish or 0.0, 0.0) + random.uniform(bound / 2, bound)
 
 
 def wish(headers: httpx.Headers) -> float | None:

@@ -55,7 +55,7 @@ async def store(
     Raises `Conflict` where the name belongs to another file.
     """
     path = f"/v1/{collection}/{quote(name, safe='')}"
-    pauses, furthest = Pauses(session.retry), 0
+    pauses, furthest, unsure = Pauses(session.retry), 0, False
     while True:
         standing = await _standing(session, path)
         if standing.sha256 == file.sha256:
@@ -63,26 +63,39 @@ async def store(
         if standing.offset > furthest:
             furthest = standing.offset
             pauses.headway()
-        # An upload goes on only with at least a byte: one that has all of them, or more, begins anew.
-        begin = standing.offset if standing.offset < file.bytes and not standing.sha256 else 0
-        # Of a name that is taken one byte is enough to get to know by what.
-        end = min(1, file.bytes) if standing.sha256 else file.bytes
+        begin, end = _next_part(file, standing, unsure)
         try:
             answer = await session.transport.send(_part(path, file, begin, end, labels))
         except Lost as lost:
+            unsure = file.bytes > 1
             await session.pause(pauses, connection_failed(lost))
             continue
         if answer.status in (200, 201):
             return _checked(parsed(model, answer), file)
         if answer.status == 204:
+            unsure = False
             continue
         problem = problem_of(answer)
         if problem.code in ("upload_in_progress", "upload_offset_mismatch"):
-            # The server has not yet noticed that the connection before was lost, or has just noticed.
+            unsure = problem.code == "upload_in_progress"
             await session.pause(pauses, api_error(problem))
         # Where it goes on another file's upload that was left unfinished, the server has discarded that now.
         elif problem.code != "digest_mismatch" or begin == 0:
             await session.after_refusal(pauses, answer)
+
+
+def _next_part(file: LocalFile, standing: _Standing, unsure: bool) -> tuple[int, int]:
+    """Where the next part begins and ends."""
+    if standing.sha256:
+        # The name is taken; one byte is enough to get to know by what.
+        return 0, min(1, file.bytes)
+    if unsure:
+        # The server may still be busy with what a lost connection brought, and say less than it is about to have.
+        # Uploads to a name take turns, so the answer to a single byte is right; at 0 it would begin the upload anew.
+        begin = min(max(standing.offset, 1), file.bytes - 1)
+        return begin, begin + 1
+    # An upload goes on only with at least a byte: one that has all of them, or more, begins anew.
+    return standing.offset if standing.offset < file.bytes else 0, file.bytes
 
 
 async def _standing(session: Session, path: str) -> _Standing:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -23,22 +23,21 @@ class AsyncTransport:
         self._client = client
         self._patience = patience
 
-    def _built(self, request: Request) -> httpx.Request:
-        body = request.body
-        content = _blocks(body) if isinstance(body, FileRange) else body or None
-        return self._client.build_request(**outgoing(request, self._patience), content=content)
+    def _built(self, request: Request, content: bytes | AsyncIterator[bytes]) -> httpx.Request:
+        return self._client.build_request(**outgoing(request, self._patience), content=content or None)
 
     async def send(self, request: Request) -> Answer:
         """See `Transport`."""
-        with losses():
-            response = await self._client.send(self._built(request))
+        async with _content(request.body) as content:
+            with losses():
+                response = await self._client.send(self._built(request, content))
         return Answer(response.status_code, response.headers, response.content)
 
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncIterator[Stream]:
         """See `Transport`."""
         with losses():
-            response = await self._client.send(self._built(request), stream=True)
+            response = await self._client.send(self._built(request, b""), stream=True)
         try:
             yield _Stream(response)
         finally:
@@ -80,7 +79,17 @@ class _Stream:
         return Answer(self.status, self.headers, body)
 
 
-async def _blocks(part: FileRange) -> AsyncIterator[bytes]:
+@asynccontextmanager
+async def _content(body: bytes | FileRange) -> AsyncIterator[bytes | AsyncIterator[bytes]]:
+    """A body as httpx takes it; a file is closed even if nobody reads it to its end."""
+    if isinstance(body, bytes):
+        yield body
+        return
+    async with aclosing(_blocks(body)) as blocks:
+        yield blocks
+
+
+async def _blocks(part: FileRange) -> AsyncGenerator[bytes, None]:
     async with await anyio.open_file(part.path, "rb") as file:
         await file.seek(part.start)
         left = part.end - part.start
