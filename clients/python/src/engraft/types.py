@@ -111,6 +111,11 @@ class Dataset(Model):
     facts: Facts | None = None
     error: Problem | None = None
 
+    @property
+    def ended(self) -> bool:
+        """Whether the server has read it through."""
+        return self.state != "validating"
+
 
 class Progress(Model):
     """How far an attempt of a job has come."""

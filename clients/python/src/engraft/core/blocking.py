@@ -53,14 +53,14 @@ class SyncTransport:
 
     async def send(self, request: Request) -> Answer:
         """See `Transport`."""
-        with _content(request.body) as content, losses():
+        with _content(request.body) as content, losses(self._client.base_url):
             response = self._client.send(self._built(request, content))
         return Answer(response.status_code, response.headers, response.content)
 
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncIterator[Stream]:
         """See `Transport`."""
-        with losses():
+        with losses(self._client.base_url):
             response = self._client.send(self._built(request, b""), stream=True)
         try:
             yield _Stream(response)
@@ -93,12 +93,12 @@ class _Stream:
         return self._response.headers
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        with losses():
+        with losses(self._response.url):
             for chunk in self._response.iter_raw():
                 yield chunk
 
     async def whole(self) -> Answer:
-        with losses():
+        with losses(self._response.url):
             body = self._response.read()
         return Answer(self.status, self.headers, body)
 

@@ -47,8 +47,8 @@ async def fetch(session: Session, path: str, query: Mapping[str, str], target: P
 
 
 async def _remote(session: Session, path: str, query: Mapping[str, str]) -> _Remote:
-    # One byte instead of HEAD, whose refusals would not say why.
-    answer = await session.send(Request("GET", path, query=query, headers={"Range": "bytes=0-0"}))
+    # One byte instead of HEAD, whose refusals would not say why. The server may have to make the file first.
+    answer = await session.send(Request("GET", path, query=query, headers={"Range": "bytes=0-0"}, hold=300.0))
     length = re.search(r"/(\d+)$", answer.headers.get("Content-Range", f"/{len(answer.body)}"))
     digest = re.search(r"sha-256=:([^:]*):", answer.headers.get("Repr-Digest", ""))
     name = re.search(r'filename="([A-Za-z0-9._-]+)"', answer.headers.get("Content-Disposition", ""))

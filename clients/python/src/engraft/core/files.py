@@ -12,7 +12,7 @@ from ..arrays import write_dataset
 from ..errors import DatasetInvalid
 from ..tensors import save_state, state_of
 from ..types import Checkpoint, Dataset, Problem
-from .jobs import read_dataset
+from .jobs import wait as wait_for
 from .session import Session
 from .uploads import Stored, local_file, store
 
@@ -44,7 +44,7 @@ async def upload_dataset(session: Session, source: Any, name: str | None, labels
             dataset = await _send(session, Dataset, "datasets", path, name, labels)
     if not wait:
         return dataset
-    dataset = await read_dataset(session, dataset)
+    dataset = await wait_for(session, Dataset, f"/v1/datasets/{dataset.id}", None, None)
     if dataset.state == "ready":
         return dataset
     raise DatasetInvalid(dataset.name, dataset.error or Problem(code="dataset_invalid", title=dataset.state))

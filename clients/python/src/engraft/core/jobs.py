@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ from .downloads import fetch
 from .session import HOLD, Session, parsed
 from .transport import Request
 
-Watched = TypeVar("Watched", JobDetails, ComparisonDetails)
+Watched = TypeVar("Watched", JobDetails, ComparisonDetails, Dataset)
 Watcher = Callable[[Any], None]
 """Gets what is waited for, each time it is seen."""
 
@@ -62,7 +63,7 @@ async def wait(
     shown: AbstractContextManager[Watcher] | None,
     timeout: float | None,
 ) -> Watched:
-    """Waits for the end of a job or a comparison. Raises `WaitTimeout`."""
+    """Waits for the end of a job or a comparison, or until a dataset is read. Raises `WaitTimeout`."""
     if shown is None:
         return await _watch(session, model, path, lambda _: None, HOLD, timeout)
     with shown as watcher:
@@ -72,18 +73,22 @@ async def wait(
 async def _watch(
     session: Session, model: type[Watched], path: str, watcher: Watcher, hold: int, timeout: float | None
 ) -> Watched:
-    begun = time.monotonic()
+    end = math.inf if timeout is None else time.monotonic() + timeout
+    state = ""
     while True:
-        left = None if timeout is None else timeout - (time.monotonic() - begun)
+        asked = time.monotonic()
         # A second is the least that the server can be asked to wait.
-        seen = await session.get(model, path, hold=hold if left is None else max(0, min(hold, int(left))))
+        seen = await session.get(model, path, hold=max(0, int(min(hold, end - asked))))
         watcher(seen)
         if seen.ended:
             return seen
-        if left is not None and left <= 0:
+        now = time.monotonic()
+        if now >= end:
             raise WaitTimeout(f"{seen.id} is {seen.state} after {timeout} s")
-        if left is not None and left < 1:
-            await session.transport.sleep(max(left, 0.0))
+        if seen.state == state:
+            # Where the server has not held the answer back for long enough, it is not asked again at once.
+            await session.transport.sleep(max(0.0, min(LOOK - (now - asked), end - now)))
+        state = seen.state
 
 
 def succeeded(details: JobDetails) -> JobDetails:
@@ -91,13 +96,6 @@ def succeeded(details: JobDetails) -> JobDetails:
     if details.state == "succeeded":
         return details
     raise JobCancelled(details) if details.state == "cancelled" else JobFailed(details)
-
-
-async def read_dataset(session: Session, dataset: Dataset) -> Dataset:
-    """The dataset when the server has read it through, whatever has come of that."""
-    while dataset.state == "validating":
-        dataset = await session.get(Dataset, f"/v1/datasets/{dataset.id}", hold=HOLD)
-    return dataset
 
 
 async def logs(session: Session, job: str, tail: int | None) -> AsyncGenerator[LogLine, None]:

@@ -108,7 +108,7 @@ def problem_of(answer: Answer) -> Problem:
 
 def connection_failed(lost: Lost) -> ConnectionFailed:
     """The error of a connection that fails again and again."""
-    failure = ConnectionFailed(f"the server cannot be reached, or does not answer: {lost}")
+    failure = ConnectionFailed(f"the server does not answer: {lost}")
     failure.__cause__ = lost
     return failure
 

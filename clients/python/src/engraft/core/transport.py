@@ -111,14 +111,14 @@ def outgoing(request: Request, patience: float) -> Outgoing:
 
 
 @contextmanager
-def losses() -> Iterator[None]:
-    """Raises httpx's faults of connections as `Lost`."""
+def losses(server: httpx.URL) -> Iterator[None]:
+    """Raises httpx's faults of connections to `server` as `Lost`."""
     try:
         yield
     except httpx.LocalProtocolError:
         raise
     except httpx.TransportError as error:
-        raise Lost(str(error) or type(error).__name__) from error
+        raise Lost(f"{server}: {str(error) or type(error).__name__}") from error
 
 
 def check_url(url: str) -> str:

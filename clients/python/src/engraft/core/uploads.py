@@ -18,6 +18,9 @@ from .transport import Answer, FileRange, Lost, Request
 
 Stored = TypeVar("Stored", Checkpoint, Dataset)
 
+FIRST = 1 << 18
+"""Bytes of a file's first part."""
+
 
 @dataclass(frozen=True)
 class LocalFile:
@@ -76,26 +79,28 @@ async def store(
             unsure = False
             continue
         problem = problem_of(answer)
-        if problem.code in ("upload_in_progress", "upload_offset_mismatch"):
-            unsure = problem.code == "upload_in_progress"
+        if problem.code == "upload_offset_mismatch" and unsure:
+            # This is what was to be found out; HEAD says the same now.
+            unsure = False
+        elif problem.code in ("upload_in_progress", "upload_offset_mismatch"):
             await session.pause(pauses, api_error(problem))
-        # Where it goes on another file's upload that was left unfinished, the server has discarded that now.
+        # Where it went on another file's upload that was left unfinished, the server has discarded that now.
         elif problem.code != "digest_mismatch" or begin == 0:
             await session.after_refusal(pauses, answer)
 
 
 def _next_part(file: LocalFile, standing: _Standing, unsure: bool) -> tuple[int, int]:
     """Where the next part begins and ends."""
-    if standing.sha256:
-        # The name is taken; one byte is enough to get to know by what.
-        return 0, min(1, file.bytes)
-    if unsure:
+    if unsure and not standing.sha256:
         # The server may still be busy with what a lost connection brought, and say less than it is about to have.
         # Uploads to a name take turns, so the answer to a single byte is right; at 0 it would begin the upload anew.
         begin = min(max(standing.offset, 1), file.bytes - 1)
         return begin, begin + 1
-    # An upload goes on only with at least a byte: one that has all of them, or more, begins anew.
-    return standing.offset if standing.offset < file.bytes else 0, file.bytes
+    if standing.offset == 0 or standing.offset >= file.bytes or standing.sha256:
+        # What is refused for what it is, or for its name, is refused before all of it is sent. An upload goes on only
+        # with at least a byte: one that has all of them, or more, begins anew.
+        return 0, min(FIRST, file.bytes)
+    return standing.offset, file.bytes
 
 
 async def _standing(session: Session, path: str) -> _Standing:

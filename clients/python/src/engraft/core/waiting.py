@@ -29,14 +29,14 @@ class AsyncTransport:
     async def send(self, request: Request) -> Answer:
         """See `Transport`."""
         async with _content(request.body) as content:
-            with losses():
+            with losses(self._client.base_url):
                 response = await self._client.send(self._built(request, content))
         return Answer(response.status_code, response.headers, response.content)
 
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncIterator[Stream]:
         """See `Transport`."""
-        with losses():
+        with losses(self._client.base_url):
             response = await self._client.send(self._built(request, b""), stream=True)
         try:
             yield _Stream(response)
@@ -69,12 +69,12 @@ class _Stream:
         return self._response.headers
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        with losses():
+        with losses(self._response.url):
             async for chunk in self._response.aiter_raw():
                 yield chunk
 
     async def whole(self) -> Answer:
-        with losses():
+        with losses(self._response.url):
             body = await self._response.aread()
         return Answer(self.status, self.headers, body)
 
