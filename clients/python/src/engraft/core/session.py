@@ -46,7 +46,7 @@ class Session:
         """Waits until the next attempt, for `seconds` at least. Raises `failure` if there is none."""
         pause = pauses.next(seconds)
         if pause is None:
-            raise failure
+            raise failure from None
         await self.transport.sleep(pause)
 
     async def after_refusal(self, pauses: Pauses, answer: Answer) -> None:
@@ -108,9 +108,7 @@ def problem_of(answer: Answer) -> Problem:
 
 def connection_failed(lost: Lost) -> ConnectionFailed:
     """The error of a connection that fails again and again."""
-    failure = ConnectionFailed(f"the server does not answer: {lost}")
-    failure.__cause__ = lost
-    return failure
+    return ConnectionFailed(f"the server does not answer: {lost}")
 
 
 def listing(state: str | None, labels: Mapping[str, str] | None) -> dict[str, str]:

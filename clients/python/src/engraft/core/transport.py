@@ -118,7 +118,8 @@ def losses(server: httpx.URL) -> Iterator[None]:
     except httpx.LocalProtocolError:
         raise
     except httpx.TransportError as error:
-        raise Lost(f"{server}: {str(error) or type(error).__name__}") from error
+        # What the layers below have raised on the way says no more.
+        raise Lost(f"{server}: {type(error).__name__} {error}".rstrip()) from None
 
 
 def check_url(url: str) -> str:
