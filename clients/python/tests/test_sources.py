@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from engraft import Client, MissingExtra, ShapeMismatch
+from engraft import Checkpoint, Client, Dataset, MissingExtra, ShapeMismatch
 from engraft.arrays import write_dataset
 from engraft.progress import shown
 from engraft.tensors import load_into, load_state, needed, save_state, state_of
@@ -152,6 +153,18 @@ def test_modules_of_torch(client: Client, tmp_path: Path) -> None:
     wider = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
     with pytest.raises(ShapeMismatch, match=r"0.weight: the fused network has 4 x 3, the module 8 x 3"):
         load_into(wider, module.state_dict())
+
+
+def test_a_fused_network_goes_into_a_module(client: Client, members: list[Checkpoint], points: Dataset) -> None:
+    torch = pytest.importorskip("torch", reason="NOT TESTED: torch is not installed")
+    sizes = {"fc1": (12, 64), "fc2": (64, 64), "fc3": (64, 4)}
+    module = torch.nn.Sequential(OrderedDict((name, torch.nn.Linear(*size)) for name, size in sizes.items()))
+    job = client.fuse(members, points).wait(progress=False)
+    job.load_into(module)
+    assert all(torch.equal(module.state_dict()[name], tensor) for name, tensor in job.model().items())
+    narrower = client.fuse(members, points, target={"width": 0.5}).wait(progress=False)
+    with pytest.raises(ShapeMismatch, match=r"fc2.weight: the fused network has 32 x 32, the module 64 x 64"):
+        narrower.load_into(module)
 
 
 def test_datasets_of_torch(client: Client) -> None:

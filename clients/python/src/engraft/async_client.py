@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -13,7 +13,7 @@ from typing_extensions import Self, Unpack
 from .async_job import AsyncComparison, AsyncJob
 from .core import files, jobs
 from .core.retry import Retry
-from .core.session import Session, listing
+from .core.session import Session, listing, path_of
 from .core.waiting import AsyncTransport
 from .fields import JobFields
 from .settings import connection
@@ -60,24 +60,26 @@ class AsyncClient:
 
     async def checkpoint(self, name: str) -> Checkpoint:
         """The checkpoint with this name or id, with its tensors."""
-        return await self._session.get(Checkpoint, f"/v1/checkpoints/{name}")
+        return await self._session.get(Checkpoint, path_of("checkpoints", name))
 
     async def dataset(self, name: str) -> Dataset:
         """The dataset with this name or id."""
-        return await self._session.get(Dataset, f"/v1/datasets/{name}")
+        return await self._session.get(Dataset, path_of("datasets", name))
 
-    def checkpoints(self, *, labels: Mapping[str, str] | None = None) -> AsyncIterator[Checkpoint]:
+    def checkpoints(self, *, labels: Mapping[str, str] | None = None) -> AsyncGenerator[Checkpoint, None]:
         """All checkpoints, or those with these labels; the newest first."""
         return self._session.pages(Checkpoint, "/v1/checkpoints", listing(None, labels))
 
-    def datasets(self, *, state: str | None = None, labels: Mapping[str, str] | None = None) -> AsyncIterator[Dataset]:
+    def datasets(
+        self, *, state: str | None = None, labels: Mapping[str, str] | None = None
+    ) -> AsyncGenerator[Dataset, None]:
         """All datasets, or those in a state or with these labels; the newest first."""
         return self._session.pages(Dataset, "/v1/datasets", listing(state, labels))
 
     async def delete(self, file: Checkpoint | Dataset) -> None:
         """Deletes a checkpoint or a dataset. Raises `Conflict` while a job reads it."""
         collection = "checkpoints" if isinstance(file, Checkpoint) else "datasets"
-        await self._session.delete(f"/v1/{collection}/{file.id}")
+        await self._session.delete(path_of(collection, file.id))
 
     async def fuse(
         self,
@@ -103,11 +105,11 @@ class AsyncClient:
 
     async def job(self, id: str) -> AsyncJob:
         """The job with this id."""
-        return AsyncJob(self._session, await self._session.get(JobDetails, f"/v1/jobs/{id}"))
+        return AsyncJob(self._session, await self._session.get(JobDetails, path_of("jobs", id)))
 
     async def jobs(
         self, *, state: str | None = None, labels: Mapping[str, str] | None = None
-    ) -> AsyncIterator[AsyncJob]:
+    ) -> AsyncGenerator[AsyncJob, None]:
         """All jobs, or those in a state or with these labels; the newest first."""
         async for details in self._session.pages(JobDetails, "/v1/jobs", listing(state, labels)):
             yield AsyncJob(self._session, details)
@@ -120,10 +122,10 @@ class AsyncClient:
 
     async def comparison(self, id: str) -> AsyncComparison:
         """The comparison with this id."""
-        details = await self._session.get(ComparisonDetails, f"/v1/comparisons/{id}")
+        details = await self._session.get(ComparisonDetails, path_of("comparisons", id))
         return AsyncComparison(self._session, details)
 
-    async def comparisons(self) -> AsyncIterator[AsyncComparison]:
+    async def comparisons(self) -> AsyncGenerator[AsyncComparison, None]:
         """All comparisons; the newest first."""
         async for details in self._session.pages(ComparisonDetails, "/v1/comparisons", {}):
             yield AsyncComparison(self._session, details)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 from .core import jobs
 from .core.events import follow
 from .handle import ComparisonHandle, JobHandle
-from .progress import Watcher, shown
+from .progress import shown
 from .tensors import State, load_into
 from .types import ComparisonDetails, Epoch, Event, JobDetails, LogLine, Progress, Report
 
@@ -39,7 +39,9 @@ class AsyncJob(JobHandle):
     async def _progress(self) -> Progress | None:
         return self.details.progress if self.details.ended else (await self.refresh()).progress
 
-    async def wait(self, progress: bool | Watcher = True, timeout: float | None = None) -> AsyncJob:
+    async def wait(
+        self, progress: bool | Callable[[JobDetails], None] = True, timeout: float | None = None
+    ) -> AsyncJob:
         """Waits for its success. See `Job.wait`."""
         self.details = await jobs.wait(self._session, JobDetails, self._path, shown(progress), timeout)
         jobs.succeeded(self.details)
@@ -55,11 +57,11 @@ class AsyncJob(JobHandle):
         """The finished epochs of its training."""
         return jobs.epochs(self._session, self._path)
 
-    def events(self, after: int = 0) -> AsyncIterator[Event]:
+    def events(self, after: int = 0) -> AsyncGenerator[Event, None]:
         """What happens to it, from the event behind `after` to its end."""
         return follow(self._session, self.id, after)
 
-    def logs(self, tail: int | None = None) -> AsyncIterator[LogLine]:
+    def logs(self, tail: int | None = None) -> AsyncGenerator[LogLine, None]:
         """The lines of its log so far, or the last ones."""
         return jobs.logs(self._session, self.id, tail)
 
@@ -111,7 +113,9 @@ class AsyncComparison(ComparisonHandle):
     async def _status(self) -> str:
         return self.details.state if self.details.ended else (await self.refresh()).state
 
-    async def wait(self, progress: bool | Watcher = True, timeout: float | None = None) -> AsyncComparison:
+    async def wait(
+        self, progress: bool | Callable[[ComparisonDetails], None] = True, timeout: float | None = None
+    ) -> AsyncComparison:
         """Waits until all its runs have ended, whatever their ends. Raises `WaitTimeout`."""
         self.details = await jobs.wait(self._session, ComparisonDetails, self._path, shown(progress), timeout)
         return self

@@ -13,7 +13,7 @@ from typing_extensions import Self, Unpack
 from .core import files, jobs
 from .core.blocking import SyncTransport, iterate, run
 from .core.retry import Retry
-from .core.session import Session, listing
+from .core.session import Session, listing, path_of
 from .fields import JobFields
 from .job import Comparison, Job
 from .settings import connection
@@ -90,11 +90,11 @@ class Client:
 
     def checkpoint(self, name: str) -> Checkpoint:
         """The checkpoint with this name or id, with its tensors."""
-        return run(self._session.get(Checkpoint, f"/v1/checkpoints/{name}"))
+        return run(self._session.get(Checkpoint, path_of("checkpoints", name)))
 
     def dataset(self, name: str) -> Dataset:
         """The dataset with this name or id."""
-        return run(self._session.get(Dataset, f"/v1/datasets/{name}"))
+        return run(self._session.get(Dataset, path_of("datasets", name)))
 
     def checkpoints(self, *, labels: Mapping[str, str] | None = None) -> Iterator[Checkpoint]:
         """All checkpoints, or those with these labels; the newest first."""
@@ -107,7 +107,7 @@ class Client:
     def delete(self, file: Checkpoint | Dataset) -> None:
         """Deletes a checkpoint or a dataset. Raises `Conflict` while a job reads it."""
         collection = "checkpoints" if isinstance(file, Checkpoint) else "datasets"
-        run(self._session.delete(f"/v1/{collection}/{file.id}"))
+        run(self._session.delete(path_of(collection, file.id)))
 
     def fuse(
         self,
@@ -142,7 +142,7 @@ class Client:
 
     def job(self, id: str) -> Job:
         """The job with this id."""
-        return Job(self._session, run(self._session.get(JobDetails, f"/v1/jobs/{id}")))
+        return Job(self._session, run(self._session.get(JobDetails, path_of("jobs", id))))
 
     def jobs(self, *, state: str | None = None, labels: Mapping[str, str] | None = None) -> Iterator[Job]:
         """All jobs, or those in a state or with these labels; the newest first."""
@@ -157,7 +157,7 @@ class Client:
 
     def comparison(self, id: str) -> Comparison:
         """The comparison with this id."""
-        return Comparison(self._session, run(self._session.get(ComparisonDetails, f"/v1/comparisons/{id}")))
+        return Comparison(self._session, run(self._session.get(ComparisonDetails, path_of("comparisons", id))))
 
     def comparisons(self) -> Iterator[Comparison]:
         """All comparisons; the newest first."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .core.session import Session
+from .core.session import Session, path_of
 from .types import ComparisonDetails, JobDetails
 
 
@@ -26,7 +26,7 @@ class JobHandle:
 
     @property
     def _path(self) -> str:
-        return f"/v1/jobs/{self.id}"
+        return path_of("jobs", self.id)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self.details.state}>"
@@ -47,7 +47,7 @@ class ComparisonHandle:
 
     @property
     def _path(self) -> str:
-        return f"/v1/comparisons/{self.id}"
+        return path_of("comparisons", self.id)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self.details.state}>"

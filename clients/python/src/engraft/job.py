@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from .core import jobs
 from .core.blocking import iterate, run
 from .core.events import follow
 from .handle import ComparisonHandle, JobHandle
-from .progress import Watcher, shown
+from .progress import shown
 from .tensors import State, load_into
 from .types import ComparisonDetails, Epoch, Event, JobDetails, LogLine, Progress, Report
 
@@ -37,7 +37,7 @@ class Job(JobHandle):
         """How far it has come. Asks the server until it has ended."""
         return self.details.progress if self.details.ended else self.refresh().progress
 
-    def wait(self, progress: bool | Watcher = True, timeout: float | None = None) -> Job:
+    def wait(self, progress: bool | Callable[[JobDetails], None] = True, timeout: float | None = None) -> Job:
         """Waits for its success.
 
         Args:
@@ -124,7 +124,9 @@ class Comparison(ComparisonHandle):
         """`queued`, `running`, `succeeded`, `failed` or `cancelled`. Asks the server until its end."""
         return self.details.state if self.details.ended else self.refresh().state
 
-    def wait(self, progress: bool | Watcher = True, timeout: float | None = None) -> Comparison:
+    def wait(
+        self, progress: bool | Callable[[ComparisonDetails], None] = True, timeout: float | None = None
+    ) -> Comparison:
         """Waits until all its runs have ended, whatever their ends. Raises `WaitTimeout`."""
         self.details = run(jobs.wait(self._session, ComparisonDetails, self._path, shown(progress), timeout))
         return self

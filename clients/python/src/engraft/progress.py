@@ -11,6 +11,7 @@ from typing import Any
 from .types import ComparisonDetails, JobDetails
 
 Watcher = Callable[[Any], None]
+"""Gets the details of what is waited for, each time they are seen."""
 
 
 def shown(progress: bool | Watcher) -> AbstractContextManager[Watcher] | None:

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from ..errors import UnexpectedAnswer
 from ..types import ENDS, Event, JobDetails
 from .retry import Pauses
-from .session import Session, connection_failed
+from .session import Session, connection_failed, path_of
 from .transport import Lost, Request
 
 
@@ -52,7 +52,7 @@ class FrameReader:
 
 async def follow(session: Session, job: str, after: int = 0) -> AsyncGenerator[Event, None]:
     """The events of a job behind the position `after`, to the job's end."""
-    path = f"/v1/jobs/{job}"
+    path = path_of("jobs", job)
     pauses = Pauses(session.retry)
     while True:
         headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}

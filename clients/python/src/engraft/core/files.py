@@ -13,7 +13,7 @@ from ..errors import DatasetInvalid
 from ..tensors import save_state, state_of
 from ..types import Checkpoint, Dataset, Problem
 from .jobs import wait as wait_for
-from .session import Session
+from .session import Session, path_of
 from .uploads import Stored, local_file, store
 
 Labels = Mapping[str, str] | None
@@ -44,7 +44,7 @@ async def upload_dataset(session: Session, source: Any, name: str | None, labels
             dataset = await _send(session, Dataset, "datasets", path, name, labels)
     if not wait:
         return dataset
-    dataset = await wait_for(session, Dataset, f"/v1/datasets/{dataset.id}", None, None)
+    dataset = await wait_for(session, Dataset, path_of("datasets", dataset.id), None, None)
     if dataset.state == "ready":
         return dataset
     raise DatasetInvalid(dataset.name, dataset.error or Problem(code="dataset_invalid", title=dataset.state))

@@ -6,24 +6,22 @@ import json
 import math
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from ..errors import JobCancelled, JobFailed, WaitTimeout
 from ..fields import JobFields
+from ..progress import Watcher
 from ..tensors import State, load_state
 from ..types import Checkpoint, ComparisonDetails, Dataset, Epoch, JobDetails, LogLine, Model, Plan
 from .downloads import fetch
-from .session import HOLD, Session, parsed
+from .session import HOLD, Session, parsed, path_of
 from .transport import Request
 
 Watched = TypeVar("Watched", JobDetails, ComparisonDetails, Dataset)
-Watcher = Callable[[Any], None]
-"""Gets what is waited for, each time it is seen."""
-
 FORMATS = {".safetensors": "safetensors", ".pt": "pt", ".onnx": "onnx", ".py": "py", ".json": "json", ".tar": "tar"}
 """The format of a model by the end of a file's name."""
 
@@ -101,7 +99,7 @@ def succeeded(details: JobDetails) -> JobDetails:
 async def logs(session: Session, job: str, tail: int | None) -> AsyncGenerator[LogLine, None]:
     """The lines of a job's log so far, all of them or the last ones."""
     query = {"after": "0"} if tail is None else {"tail": str(tail)}
-    async for line in session.pages(LogLine, f"/v1/jobs/{job}/logs", query):
+    async for line in session.pages(LogLine, f"{path_of('jobs', job)}/logs", query):
         yield line
 
 
@@ -117,7 +115,7 @@ async def epochs(session: Session, path: str) -> list[Epoch]:
 async def retry(session: Session, job: str, from_start: bool) -> JobDetails:
     """Queues a job that repeats one."""
     query = {"from": "start"} if from_start else {}
-    return parsed(JobDetails, await session.post(f"/v1/jobs/{job}/retry", query=query, key=str(uuid.uuid4())))
+    return parsed(JobDetails, await session.post(f"{path_of('jobs', job)}/retry", query=query, key=str(uuid.uuid4())))
 
 
 async def download(
@@ -130,14 +128,14 @@ async def download(
         query["shards"] = str(shards)
     if normalize:
         query["normalize"] = "true"
-    return await fetch(session, f"/v1/jobs/{job}/model", query, path)
+    return await fetch(session, f"{path_of('jobs', job)}/model", query, path)
 
 
 async def model(session: Session, job: str) -> State:
     """The fused model as a `state_dict`."""
-    with TemporaryDirectory(prefix="engraft-") as folder:
-        path = await fetch(session, f"/v1/jobs/{job}/model", {"format": "safetensors"}, Path(folder))
-        return cast(State, await session.transport.work(load_state, path))
+    with TemporaryDirectory(prefix="engraft-", ignore_cleanup_errors=True) as folder:
+        path = await fetch(session, f"{path_of('jobs', job)}/model", {"format": "safetensors"}, Path(folder))
+        return await session.transport.work(load_state, path)
 
 
 async def cancel(session: Session, model: type[Watched], path: str) -> Watched:

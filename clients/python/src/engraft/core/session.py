@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncGenerator, Mapping
 from http import HTTPStatus
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from pydantic import ValidationError
 
@@ -109,6 +110,11 @@ def problem_of(answer: Answer) -> Problem:
 def connection_failed(lost: Lost) -> ConnectionFailed:
     """The error of a connection that fails again and again."""
     return ConnectionFailed(f"the server does not answer: {lost}")
+
+
+def path_of(collection: str, name: str) -> str:
+    """The path of something by its id or name."""
+    return f"/v1/{collection}/{quote(name, safe='')}"
 
 
 def listing(state: str | None, labels: Mapping[str, str] | None) -> dict[str, str]:

@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import quote
 
 from ..errors import UnexpectedAnswer, api_error
 from ..types import Checkpoint, Dataset
 from .retry import Pauses
-from .session import Session, connection_failed, listing, parsed, problem_of
+from .session import Session, connection_failed, listing, parsed, path_of, problem_of
 from .transport import Answer, FileRange, Lost, Request
 
 Stored = TypeVar("Stored", Checkpoint, Dataset)
@@ -57,7 +56,7 @@ async def store(
 
     Raises `Conflict` where the name belongs to another file.
     """
-    path = f"/v1/{collection}/{quote(name, safe='')}"
+    path = path_of(collection, name)
     pauses, furthest, unsure = Pauses(session.retry), 0, False
     while True:
         standing = await _standing(session, path)
