@@ -119,6 +119,8 @@ NOTHING = answer(404)
         ([NOTHING, "stored"], [(0, 10)]),
         (["complete", "stored"], []),
         ([partly(4), "stored"], [(4, 10)]),
+        # All had arrived but the answer.
+        ([NOTHING, Lost("cut"), "complete", "stored"], [(0, 10)]),
         ([partly(10), "stored"], [(0, 10)]),
         # One byte finds out how much is there, at first that a request is still busy, then that it has brought 5 bytes.
         (

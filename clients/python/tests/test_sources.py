@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import subprocess
 import sys
 from collections import OrderedDict
@@ -178,7 +177,7 @@ def test_datasets_of_torch(client: Client) -> None:
 
 def test_datasets_of_the_hub(client: Client) -> None:
     datasets = pytest.importorskip("datasets", reason="NOT TESTED: datasets is not installed")
-    pillow = importlib.import_module("PIL.Image")
+    pillow = pytest.importorskip("PIL.Image", reason="NOT TESTED: pillow is not installed")
     columns = {"image": [pillow.new("L", (6, 6), grey) for grey in (0, 100, 200)], "label": [0, 1, 1]}
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["dark", "bright"])})
     train = datasets.Dataset.from_dict(columns, features=features)
