@@ -58,7 +58,7 @@ def server(binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
 
 @pytest.fixture
 def proxy(server: str) -> Iterator[Proxy]:
-    """A way to the server that fails as a test tells it."""
+    """A way to the server that fails as a test wants it."""
     with Proxy(server) as proxy:
         yield proxy
 

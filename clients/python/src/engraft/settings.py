@@ -9,7 +9,7 @@ from typing import TypedDict
 from .core.transport import check_url
 
 DEFAULT_URL = "http://127.0.0.1:8080"
-"""Where a server listens unless it is told otherwise."""
+"""Where a server listens unless its settings say otherwise."""
 
 
 class Connection(TypedDict):

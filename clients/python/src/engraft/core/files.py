@@ -34,7 +34,7 @@ async def upload_checkpoint(session: Session, source: Any, name: str | None, lab
 
 
 async def upload_dataset(session: Session, source: Any, name: str | None, labels: Labels, wait: bool) -> Dataset:
-    """Uploads a file, or examples; unless told otherwise waits until they are read. Raises `DatasetInvalid`."""
+    """Uploads a file, or examples, and with `wait` waits until they are read. Raises `DatasetInvalid`."""
     if isinstance(source, str | os.PathLike):
         path = Path(source)
         dataset = await _send(session, Dataset, "datasets", path, name or path.name, labels)

@@ -101,10 +101,15 @@ def problem_of(answer: Answer) -> Problem:
     try:
         return Problem.model_validate_json(answer.body)
     except ValidationError:
-        known = answer.status in HTTPStatus._value2member_map_
-        title = HTTPStatus(answer.status).phrase if known else f"HTTP status {answer.status}"
         detail = answer.body[:200].decode(errors="replace").strip()
-        return Problem(code=f"http_{answer.status}", title=title, status=answer.status, detail=detail)
+        return Problem(code=f"http_{answer.status}", title=_title(answer.status), status=answer.status, detail=detail)
+
+
+def _title(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return f"HTTP status {status}"
 
 
 def connection_failed(lost: Lost) -> ConnectionFailed:

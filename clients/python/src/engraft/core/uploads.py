@@ -83,8 +83,10 @@ async def store(
             unsure = False
         elif problem.code in ("upload_in_progress", "upload_offset_mismatch"):
             await session.pause(pauses, api_error(problem))
-        # Where it went on another file's upload that was left unfinished, the server has discarded that now.
-        elif problem.code != "digest_mismatch" or begin == 0:
+        elif problem.code == "digest_mismatch" and begin > 0:
+            # It went on another file's upload, which was left unfinished and which the server has discarded now.
+            await session.pause(pauses, api_error(problem))
+        else:
             await session.after_refusal(pauses, answer)
 
 
