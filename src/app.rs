@@ -111,14 +111,20 @@ impl Application {
 /// Runs the workers of `settings` alone, on the stores of a server, until `shutdown` begins.
 ///
 /// # Errors
-/// When a store cannot be opened or the machine has no such device.
+/// When no server has made the data directory, a store cannot be opened or the machine has no such device.
 pub async fn work(settings: Configuration, clock: SharedClock, shutdown: Shutdown) -> anyhow::Result<()> {
     anyhow::ensure!(settings.workers.workers > 0, "--workers is 0: a worker process runs at least one job at a time");
     let data_dir = &settings.storage.data_dir;
-    std::fs::create_dir_all(data_dir).with_context(|| format!("data directory {}", data_dir.display()))?;
+    let shown = data_dir.display();
+    // A worker that made a folder of its own would wait there for ever.
+    anyhow::ensure!(
+        ["engraft.db", "blobs"].iter().any(|name| data_dir.join(name).exists()),
+        "{shown} is no data directory of a server: correct --data-dir, or start `engraft serve --data-dir {shown}` first"
+    );
     let program = settings.program.clone().map_or_else(std::env::current_exe, Ok)?;
     let policy = worker_policy(&settings, program)?;
     let database = Database::open(data_dir).await?;
+    tracing::info!(jobs_at_once = policy.slots, threads_each = policy.threads, "works off the jobs of {shown}");
     let worker = Worker::new(policy, &database, Blobs::open(data_dir)?, clock, data_dir.join("scratch"));
     worker::run(worker, Arc::default(), shutdown).await;
     database.close().await;

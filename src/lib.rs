@@ -8,7 +8,8 @@
 //!
 //! | module | what lives there |
 //! | --- | --- |
-//! | [`cli`] | the commands: `serve`, `worker`, `fuse`, `inspect`, `convert`, `demo`, `keys`, `openapi` |
+//! | [`cli`] | the commands: `serve`, `worker`, `fuse`, `inspect`, `convert`, `demo`, those that use a server (`push`, `submit`, `pull`, …), `keys`, `openapi` |
+//! | [`client`] | a server, seen by a program that uses it |
 //! | [`app`] | the composition root: database, stores, router, workers |
 //! | [`http`] | the API: one file per resource, problems, wire types |
 //! | [`worker`] | claims jobs, renews leases, supervises the child process that computes; reads uploaded datasets through |
@@ -29,6 +30,7 @@
 
 pub mod app;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod cost;
 pub mod data;

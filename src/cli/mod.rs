@@ -13,6 +13,8 @@ mod openapi;
 mod outputs;
 mod plan;
 mod progress;
+mod reference;
+mod remote;
 mod run_job;
 mod schema;
 mod serve;
@@ -51,6 +53,13 @@ enum Command {
     Inspect(inspect::Inspect),
     Convert(convert::Convert),
     Demo(demo::Demo),
+    Push(remote::Push),
+    Submit(remote::Submit),
+    Wait(remote::Wait),
+    Logs(remote::Logs),
+    Pull(remote::Pull),
+    Ls(remote::Ls),
+    Rm(remote::Rm),
     Keys(keys::KeysCommand),
     Tenants(tenants::TenantsCommand),
     Verify(upkeep::VerifyCommand),
@@ -59,6 +68,8 @@ enum Command {
     Gc(upkeep::GcCommand),
     Openapi(openapi::OpenApi),
     Schema(schema::SchemaCommand),
+    Completions(reference::Completions),
+    Man(reference::Man),
     RunJob(run_job::RunJobCommand),
     InspectDataset(inspect_dataset::InspectDataset),
 }
@@ -77,6 +88,13 @@ pub fn main() -> ExitCode {
         Command::Inspect(command) => command.run(),
         Command::Convert(command) => command.run(),
         Command::Demo(command) => command.run(),
+        Command::Push(command) => command.run(),
+        Command::Submit(command) => command.run(),
+        Command::Wait(command) => command.run(),
+        Command::Logs(command) => command.run(),
+        Command::Pull(command) => command.run(),
+        Command::Ls(command) => command.run(),
+        Command::Rm(command) => command.run(),
         Command::Keys(command) => command.run(),
         Command::Tenants(command) => command.run(),
         Command::Verify(command) => command.run(),
@@ -85,6 +103,8 @@ pub fn main() -> ExitCode {
         Command::Gc(command) => command.run(),
         Command::Openapi(command) => command.run(),
         Command::Schema(command) => command.run(),
+        Command::Completions(command) => command.run(),
+        Command::Man(command) => command.run(),
         Command::RunJob(command) => Ok(command.run()),
         Command::InspectDataset(command) => command.run(),
     };

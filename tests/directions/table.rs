@@ -69,12 +69,13 @@ pub(crate) const ROWS: &[Row] = &[
         &["config", "domain", "export", "model", "plan", "report", "runtime", "settings", "store"],
         &["axum", "hyper", "hyper_util", "tokio"],
     ),
+    row("client", &["domain"], &["tokio"]),
     row("app", &["config", "domain", "exec", "http", "runtime", "store", "worker"], &[]),
     row(
         "cli",
         &[
-            "app", "config", "data", "domain", "exec", "export", "http", "model", "pipeline", "plan", "process",
-            "report", "runtime", "settings", "store", "tensors",
+            "app", "client", "config", "data", "domain", "exec", "export", "http", "model", "pipeline", "plan",
+            "process", "report", "runtime", "settings", "store", "tensors",
         ],
         &["clap", "tokio"],
     ),

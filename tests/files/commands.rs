@@ -72,6 +72,18 @@ fn a_server_whose_database_is_missing_does_not_start_and_touches_nothing() {
 }
 
 #[test]
+fn a_worker_makes_no_data_directory() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir(folder.path().join("empty")).expect("makes");
+    for mistyped in ["empty", "absent"] {
+        let said = fails(folder.path(), &["worker", "--data-dir", mistyped]);
+        assert!(said.contains("is no data directory of a server") && said.contains("engraft serve"), "{said}");
+    }
+    assert!(!folder.path().join("absent").exists());
+    assert_eq!(std::fs::read_dir(folder.path().join("empty")).expect("reads").count(), 0);
+}
+
+#[test]
 fn train_makes_an_ensemble_that_fuse_takes() {
     let folder = tempfile::tempdir().expect("a folder");
     let folder = folder.path();

@@ -14,5 +14,6 @@ mod fuse;
 mod graph_form;
 mod onnx;
 mod packing;
+mod remote;
 mod schemas;
 mod signals;

@@ -1,6 +1,5 @@
 //! `engraft demo`: the whole cycle on data that it makes itself.
 
-mod client;
 mod folder;
 mod glyphs;
 mod members;
@@ -12,13 +11,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use self::client::Api;
 use self::folder::Folder;
 use self::glyphs::Glyphs;
 use crate::app::Application;
+use crate::client::{Collection, Server};
 use crate::config::Configuration;
 use crate::domain::clock::SystemClock;
 use crate::report::Report;
@@ -90,30 +89,36 @@ impl Demo {
         let base = format!("http://{}/v1", application.address());
         println!("3. Serving on {base}");
         let server = tokio::spawn(application.run_until_stopped());
-        let result = self.use_api(&Api::new(base), dir).await;
+        let result = match Server::new(&base, None) {
+            Ok(client) => self.use_api(&client, dir).await,
+            Err(error) => Err(error.into()),
+        };
         shutdown.drain();
         server.await??;
         result
     }
 
     /// What a client does.
-    async fn use_api(&self, api: &Api, dir: &Path) -> Result<()> {
+    async fn use_api(&self, server: &Server, dir: &Path) -> Result<()> {
         println!("4. Uploading {} checkpoints and two datasets", MEMBERS.len());
         for name in MEMBERS {
-            api.upload("checkpoints", &dir.join(name)).await?;
+            server.upload(Collection::Checkpoints, &dir.join(name), name, &|_| {}).await?;
         }
         for name in [DATASET, VALIDATION] {
-            api.upload("datasets", &dir.join(name)).await?;
+            server.upload(Collection::Datasets, &dir.join(name), name, &|_| {}).await?;
         }
         let job = job();
         std::fs::write(dir.join("job.json"), serde_json::to_string_pretty(&job)?)?;
-        let id = api.post_job(&job).await?;
+        let queued = server.post("jobs", &job).await?;
+        let id = queued["id"].as_str().context("an `id` in the answer to POST /jobs")?;
         println!("5. Fusing them into one network as {id}");
-        let mut seen = String::new();
-        api.wait(&id, |job| show_progress(job, &mut seen)).await?;
+        wait(server, id).await?;
         let fused = dir.join("fused.safetensors");
-        api.download_model(&id, &fused).await?;
-        let report: Report = api.get(&format!("jobs/{id}/report")).await?;
+        if fused.exists() {
+            std::fs::remove_file(&fused).with_context(|| format!("cannot replace {}", fused.display()))?;
+        }
+        server.download(&format!("jobs/{id}/model"), &fused, &|_, _| {}).await?;
+        let report: Report = serde_json::from_value(server.get(&format!("jobs/{id}/report")).await?)?;
         ensure!(!report.candidates.is_empty(), "the report compares nothing");
         println!("6. Downloaded the fused model; its digest is right\n\n{report}");
         println!("{}", farewell(dir)?);
@@ -131,6 +136,20 @@ fn job() -> Value {
             "temperature": 3, "soft_weight": 1, "optimizer": { "name": "adamw", "lr": 0.003 },
         },
     })
+}
+
+/// Waits for the job's end, showing every state and phase of it that is seen.
+async fn wait(server: &Server, id: &str) -> Result<()> {
+    let mut seen = String::new();
+    loop {
+        let job = server.get_later(&format!("jobs/{id}"), 1).await?;
+        show_progress(&job, &mut seen);
+        match job["state"].as_str() {
+            Some("succeeded") => return Ok(()),
+            Some("failed" | "cancelled") => bail!("the job ended as {}: {}", job["state"], job["error"]),
+            _ => {}
+        }
+    }
 }
 
 /// Prints a line when the job's state or phase has changed.
@@ -156,14 +175,15 @@ fn farewell(dir: &Path) -> Result<String> {
         "Everything is in {dir}. To repeat it by hand, paste this (it needs curl and jq):\n\n  \
          cd {dir}\n  \
          {program} serve --data-dir by-hand --listen 127.0.0.1:8080 2> serve.log & SERVER=$!; U=http://127.0.0.1:8080/v1\n  \
-         curl -fsS --retry 20 --retry-connrefused --retry-delay 1 -o /dev/null http://127.0.0.1:8080/readyz\n  \
-         for i in 0 1 2; do curl -fsS -T m$i.safetensors $U/checkpoints/; done\n  \
-         for d in {DATASET} {VALIDATION}; do curl -fsS -T $d $U/datasets/; done\n  \
-         ID=$(curl -fsS --json @job.json $U/jobs | jq -r .id)\n  \
-         curl -fsS -N -H 'Accept: text/event-stream' $U/jobs/$ID/events\n  \
-         curl -fsS $U/jobs/$ID/report | jq -c '.candidates[] | [.name, .kind, .test.accuracy]'\n  \
-         curl -fsS -o fused.safetensors $U/jobs/$ID/model\n  \
-         curl -fsS $U/jobs/$ID/model.sha256 | sha256sum -c\n  \
+         c() {{ curl --fail-with-body -sS \"$@\"; }}\n  \
+         c --retry 20 --retry-connrefused --retry-delay 1 -o /dev/null http://127.0.0.1:8080/readyz\n  \
+         for i in 0 1 2; do c -T m$i.safetensors $U/checkpoints/; done\n  \
+         for d in {DATASET} {VALIDATION}; do c -T $d $U/datasets/; done\n  \
+         ID=$(c --json @job.json $U/jobs | jq -re .id)\n  \
+         c -N -H 'Accept: text/event-stream' $U/jobs/${{ID:?}}/events\n  \
+         c $U/jobs/$ID/report | jq -c '.candidates[] | [.name, .kind, .test.accuracy]'\n  \
+         c -o fused.safetensors $U/jobs/$ID/model\n  \
+         c $U/jobs/$ID/model.sha256 | sha256sum -c\n  \
          kill $SERVER"
     ))
 }

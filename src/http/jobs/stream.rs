@@ -21,7 +21,7 @@ struct Client {
     state: AppState,
     job: JobId,
     follower: Follower,
-    /// What has been told to all and not yet to this one.
+    /// What has been sent to all and not yet to this one.
     news: Option<Arc<News>>,
     after: i64,
     steps: u64,
@@ -51,7 +51,7 @@ async fn next(mut client: Client) -> Option<(Result<Sse, Infallible>, Client)> {
             Some(news) => news,
             None => client.follower.next().await?,
         };
-        if let Err(error) = client.hear(news).await {
+        if let Err(error) = client.take_in(news).await {
             // The client comes back and goes on where it was.
             tracing::debug!(job = %client.job, %error, "an event stream ends");
             return None;
@@ -61,7 +61,7 @@ async fn next(mut client: Client) -> Option<(Result<Sse, Infallible>, Client)> {
 
 impl Client {
     /// Fills `waiting` with what is new to this client; of one that is too far behind with the next events from the database.
-    async fn hear(&mut self, news: Arc<News>) -> Result<(), StoreError> {
+    async fn take_in(&mut self, news: Arc<News>) -> Result<(), StoreError> {
         let Some((events, last)) = news.events_after(self.after) else {
             let events = self.state.jobs.events(self.job, self.after, BATCH).await?;
             // None are left of a job that was deleted.

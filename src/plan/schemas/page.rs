@@ -54,7 +54,9 @@ pub fn page() -> Result<String, serde_json::Error> {
         "# Jobs, plans and recipes, field by field\n\n\
          Made by `engraft schema --page` from the schemas in [schemas/](schemas); a server has them at `/schemas/FILE`. In an editor that knows\n\
          JSON Schema, `\"$schema\"` is not part of a body: name the schema in the editor's settings, or above a plan in TOML with\n\
-         `#:schema ./docs/schemas/plan.schema.json`. Fields that do not exist are refused; a field that is null is as one that is absent.\n",
+         `#:schema ./docs/schemas/plan.schema.json`. Fields that do not exist are refused; a field that is null is as one that is absent. The same schemas are in\n\
+         `openapi.yaml`: `openapi-python-client` makes a typed client of it, `openapi-typescript --default-non-nullable false` types in which what has a\n\
+         default may be left out.\n",
     );
     for schema in ALL {
         let whole: Part = serde_json::from_str(schema.text())?;

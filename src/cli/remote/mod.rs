@@ -1,0 +1,48 @@
+//! The commands that use a server over HTTP: `push`, `submit`, `wait`, `logs`, `pull`, `ls`, `rm`.
+
+mod bars;
+mod follow;
+mod ls;
+mod pull;
+mod push;
+mod rm;
+mod submit;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::client::Server;
+
+pub(super) use follow::{Logs, Wait};
+pub(super) use ls::Ls;
+pub(super) use pull::Pull;
+pub(super) use push::Push;
+pub(super) use rm::Rm;
+pub(super) use submit::Submit;
+
+/// Which server.
+#[derive(Debug, clap::Args)]
+struct ServerOptions {
+    /// Address of the server.
+    #[arg(long, env = "ENGRAFT_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    url: String,
+    /// The API key, where the server asks for one.
+    #[arg(long, env = "ENGRAFT_API_KEY", hide_env_values = true, value_name = "KEY")]
+    api_key: Option<String>,
+}
+
+impl ServerOptions {
+    /// Runs a command against it.
+    fn run(self, command: impl AsyncFnOnce(&Server) -> Result<ExitCode>) -> Result<ExitCode> {
+        super::runtime()?.block_on(async {
+            let server = Server::new(&self.url, self.api_key)?;
+            command(&server).await
+        })
+    }
+}
+
+/// A text of an answer.
+fn text<'a>(value: &'a serde_json::Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(serde_json::Value::as_str).unwrap_or_default()
+}

@@ -1,0 +1,44 @@
+//! How often a request is repeated, and when.
+
+use std::time::Duration;
+
+use reqwest::{Response, header};
+
+use super::ClientError;
+
+/// Tries in a row that bring nothing.
+const MOST_TRIES: u32 = 8;
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// The server may ask for more than that, but not for ever.
+const LONGEST_ASKED: Duration = Duration::from_secs(60);
+
+/// The pauses between tries: each twice as long as the one before.
+#[derive(Debug, Default)]
+pub(super) struct Pauses {
+    tries: u32,
+}
+
+impl Pauses {
+    /// Waits before the next try, at least as long as the server asks; `error` where there were enough of them.
+    pub(super) async fn wait(&mut self, error: ClientError, asked: Option<Duration>) -> Result<(), ClientError> {
+        self.tries += 1;
+        if self.tries >= MOST_TRIES {
+            return Err(error);
+        }
+        let pause = (FIRST_PAUSE * 2_u32.pow(self.tries - 1)).min(LONGEST_PAUSE);
+        tokio::time::sleep(pause.max(asked.unwrap_or_default().min(LONGEST_ASKED))).await;
+        Ok(())
+    }
+
+    /// Something has come through: the count begins again.
+    pub(super) fn reset(&mut self) {
+        self.tries = 0;
+    }
+}
+
+/// What an answer says of the next try.
+pub(super) fn after(response: &Response) -> Option<Duration> {
+    let seconds = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
+    seconds.parse().ok().map(Duration::from_secs)
+}

@@ -1,0 +1,204 @@
+//! Uploads that go on where they were cut.
+
+use std::io::{Read, SeekFrom};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use futures_util::StreamExt;
+use reqwest::{Body, Method, Response, StatusCode};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use tokio::fs::File;
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use tokio_util::io::ReaderStream;
+
+use super::error::is_passing;
+use super::retry::Pauses;
+use super::{ClientError, Server, digest, json, retry};
+use crate::domain::problem::Code;
+
+/// The first part of a file, which is small: what the server does not take it refuses by then.
+const FIRST_PART: u64 = 1 << 18;
+/// Bytes that are read at once.
+const BUFFER: usize = 1 << 18;
+
+/// What a file becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Collection {
+    /// A member.
+    Checkpoints,
+    /// Data to train and to measure with.
+    Datasets,
+}
+
+impl Collection {
+    /// Its place below `/v1`.
+    #[must_use]
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Checkpoints => "checkpoints",
+            Self::Datasets => "datasets",
+        }
+    }
+}
+
+/// What came of an upload.
+#[derive(Debug, PartialEq)]
+pub enum Uploaded {
+    /// The file arrived; what the server says of it.
+    New(Value),
+    /// The server has it under this name already.
+    Known,
+}
+
+/// What a server has under a name.
+enum Arrived {
+    /// So many bytes of an upload.
+    Part(u64),
+    /// A file with this SHA-256.
+    All(String),
+}
+
+/// A file that is being uploaded.
+struct Upload<'a> {
+    server: &'a Server,
+    file: &'a Path,
+    path: String,
+    bytes: u64,
+    sha256: [u8; 32],
+}
+
+impl Server {
+    /// Uploads `file` under `name`; `advance` gets the bytes that have been sent so far.
+    ///
+    /// # Errors
+    /// The server's refusal, that the name belongs to another file, or that nothing has come through for long.
+    pub async fn upload(
+        &self,
+        collection: Collection,
+        file: &Path,
+        name: &str,
+        advance: &(dyn Fn(u64) + Sync),
+    ) -> Result<Uploaded, ClientError> {
+        let (bytes, sha256) = hashed(file).await.map_err(ClientError::file(file))?;
+        let upload = Upload { server: self, file, path: format!("{}/{name}", collection.path()), bytes, sha256 };
+        let (mut pauses, mut furthest) = (Pauses::default(), 0);
+        loop {
+            let offset = match upload.arrived().await? {
+                Arrived::Part(offset) => offset,
+                Arrived::All(digest) if digest == hex::encode(sha256) => return Ok(Uploaded::Known),
+                Arrived::All(_) => return Err(ClientError::NameTaken(name.to_owned())),
+            };
+            if offset > furthest {
+                (furthest, pauses) = (offset, Pauses::default());
+            }
+            advance(offset);
+            match upload.put(offset, advance).await {
+                Ok(response) if response.status() == StatusCode::NO_CONTENT => pauses.reset(),
+                Ok(response) => return json(response).await.map(Uploaded::New),
+                Err(error) if is_worth_another(&error) => pauses.wait(error, None).await?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Whether an upload goes on behind this error: its connection was cut, or an earlier request still holds it.
+fn is_worth_another(error: &ClientError) -> bool {
+    let holds = |code| matches!(code, Code::UploadInProgress | Code::UploadOffsetMismatch);
+    error.is_passing() || matches!(error, ClientError::Refused { problem, .. } if holds(problem.code))
+}
+
+impl Upload<'_> {
+    /// What the server has under the name.
+    async fn arrived(&self) -> Result<Arrived, ClientError> {
+        let answer = self.head().await?;
+        let offset = || answer.headers().get("upload-offset")?.to_str().ok()?.parse().ok();
+        Ok(match answer.status() {
+            StatusCode::OK => Arrived::All(digest(&answer).unwrap_or_default()),
+            StatusCode::NO_CONTENT => Arrived::Part(offset().unwrap_or(0)),
+            _ => Arrived::Part(0),
+        })
+    }
+
+    /// The answer to HEAD, which has no body; that there is nothing is an answer too.
+    async fn head(&self) -> Result<Response, ClientError> {
+        let mut pauses = Pauses::default();
+        loop {
+            match self.server.request(Method::HEAD, &self.path).send().await {
+                Ok(answer) if answer.status().is_success() || answer.status() == StatusCode::NOT_FOUND => {
+                    return Ok(answer);
+                }
+                Ok(answer) => {
+                    let (status, asked) = (answer.status(), retry::after(&answer));
+                    if !is_passing(status) {
+                        // Only an answer with a body says why.
+                        self.server.get(&self.path).await?;
+                        return Err(ClientError::Unexpected(format!("the server answered HEAD with {status}")));
+                    }
+                    pauses.wait(ClientError::Unexpected(format!("the server answers {status}")), asked).await?;
+                }
+                Err(error) => pauses.wait(ClientError::unreachable(&self.server.base, &error), None).await?,
+            }
+        }
+    }
+
+    /// Sends the file from `offset` on, at first only a part of it.
+    async fn put(&self, offset: u64, advance: &(dyn Fn(u64) + Sync)) -> Result<Response, ClientError> {
+        let end = if offset == 0 { self.bytes.min(FIRST_PART) } else { self.bytes };
+        let fault = ClientError::file(self.file);
+        let content = async {
+            let mut content = File::open(self.file).await?;
+            content.seek(SeekFrom::Start(offset)).await?;
+            Ok(content.take(end - offset))
+        };
+        let content = content.await.map_err(fault)?;
+        // The stream outlives this borrow of `advance`, so that it counts in a place of its own.
+        let sent = Arc::new(AtomicU64::new(offset));
+        let counted = sent.clone();
+        let stream = ReaderStream::with_capacity(content, BUFFER).inspect(move |chunk| {
+            let length = chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+            counted.fetch_add(length, Ordering::Relaxed);
+        });
+        let digest = format!("sha-256=:{}:", STANDARD.encode(self.sha256));
+        let mut request = self.server.request(Method::PUT, &self.path).header("Repr-Digest", digest);
+        request = request.header("Content-Length", end - offset).header("Content-Type", "application/octet-stream");
+        if self.bytes > 0 && (offset > 0 || end < self.bytes) {
+            request = request.header("Content-Range", format!("bytes {offset}-{}/{}", end - 1, self.bytes));
+        }
+        let sending = request.body(Body::wrap_stream(stream)).send();
+        tokio::pin!(sending);
+        let mut ticks = tokio::time::interval(Duration::from_millis(100));
+        let answer = loop {
+            tokio::select! {
+                answer = &mut sending => break answer,
+                _ = ticks.tick() => advance(sent.load(Ordering::Relaxed)),
+            }
+        };
+        let answer = answer.map_err(|error| ClientError::unreachable(&self.server.base, &error))?;
+        if answer.status().is_success() { Ok(answer) } else { Err(ClientError::refused(answer).await) }
+    }
+}
+
+/// Length and SHA-256 of a file.
+async fn hashed(file: &Path) -> std::io::Result<(u64, [u8; 32])> {
+    let file = file.to_owned();
+    let hashing = tokio::task::spawn_blocking(move || {
+        let (mut content, mut digest) = (std::fs::File::open(file)?, Sha256::new());
+        let (mut buffer, mut bytes) = (vec![0; BUFFER], 0);
+        loop {
+            match content.read(&mut buffer)? {
+                0 => return Ok((bytes, digest.finalize().into())),
+                read => {
+                    digest.update(&buffer[..read]);
+                    bytes += read as u64;
+                }
+            }
+        }
+    });
+    hashing.await.map_err(std::io::Error::other)?
+}
