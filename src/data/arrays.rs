@@ -7,6 +7,7 @@ use std::path::Path;
 use super::DatasetError;
 use super::elements::Element;
 use super::intake::{DatasetBuilder, SplitName};
+use super::labels::{LabelRows, Labels};
 use super::store::{PixelType, Pixels};
 use crate::model::header::Dtype;
 use crate::tensors::map;
@@ -196,21 +197,64 @@ fn non_finite(name: &str, shape: &[usize], mut index: usize, value: f64) -> Data
 }
 
 fn read_labels(array: Array<'_>, part: SplitName, intake: &mut DatasetBuilder<'_>) -> Result<(), DatasetError> {
-    let ([count] | [count, 1]) = *array.shape else {
-        let expected = "N, one label per example (for one-hot rows, save y.argmax(1))";
-        return Err(DatasetError::Shape { array: array.name.to_owned(), shape: array.shape.to_vec(), expected });
+    let floats = array.element.is_float();
+    let labels = match *array.shape {
+        [count] | [count, 1] => {
+            intake.begin_labels(count)?;
+            // A column or row has the same order either way.
+            read_column(Array { fortran: false, ..array }, &intake.folder())?
+        }
+        [count, width] if width > 0 => {
+            intake.begin_labels(count.saturating_mul(width))?;
+            Labels::Numbers(read_rows(array, width, &intake.folder())?)
+        }
+        _ => {
+            let expected = "N, one label per example, or N x K, one number for each of K outputs";
+            return Err(DatasetError::Shape { array: array.name.to_owned(), shape: array.shape.to_vec(), expected });
+        }
     };
-    intake.begin_labels(count)?;
-    let (name, element, folder) = (array.name, array.element, intake.folder());
-    let mut labels = Vec::new();
-    // A column or row has the same order either way.
-    blocks(Array { fortran: false, ..array }, 1, &folder, &mut |bytes| {
-        let done = labels.len();
-        let bad = |(index, value)| DatasetError::Label { array: name.to_owned(), index: done + index, value };
-        element.labels(bytes, &mut labels).map_err(bad)
-    })?;
-    intake.set_labels(part, labels);
+    intake.set_array_labels(part, labels, floats);
     Ok(())
+}
+
+/// A class for each example or, of floats that are not all whole numbers from 0, a number.
+fn read_column(array: Array<'_>, folder: &Path) -> Result<Labels, DatasetError> {
+    let (name, element, axes) = (array.name, array.element, array.shape);
+    let mut labels = Vec::new();
+    let mut numbers: Option<Vec<f32>> = None;
+    let mut block = Vec::new();
+    blocks(array, 1, folder, &mut |bytes| {
+        let done = numbers.as_ref().map_or(labels.len(), Vec::len);
+        if numbers.is_none() {
+            let mut whole = bytes.to_vec();
+            match element.labels(&mut whole, &mut labels) {
+                Ok(()) => return Ok(()),
+                Err(_) if element.is_float() => labels.truncate(done),
+                Err((index, value)) => {
+                    return Err(DatasetError::Label { array: name.to_owned(), index: done + index, value });
+                }
+            }
+        }
+        let bad = |(index, value)| non_finite(name, axes, done + index, value);
+        element.floats(bytes, &mut block).map_err(bad)?;
+        let numbers = numbers.get_or_insert_with(|| labels.iter().map(|label| *label as f32).collect());
+        numbers.extend_from_slice(&block);
+        Ok(())
+    })?;
+    Ok(numbers.map_or(Labels::Classes(labels), |values| Labels::Numbers(LabelRows { width: 1, values })))
+}
+
+/// `width` numbers for each example.
+fn read_rows(array: Array<'_>, width: usize, folder: &Path) -> Result<LabelRows, DatasetError> {
+    let (name, element, axes) = (array.name, array.element, array.shape);
+    let (mut values, mut block) = (Vec::new(), Vec::new());
+    blocks(array, width, folder, &mut |bytes| {
+        let done = values.len();
+        element.floats(bytes, &mut block).map_err(|(index, value)| non_finite(name, axes, done + index, value))?;
+        values.extend_from_slice(&block);
+        Ok(())
+    })?;
+    Ok(LabelRows { width, values })
 }
 
 /// Calls `each` with the array's bytes in row-major order, whole examples of `elements` elements at a time. An array whose

@@ -85,8 +85,8 @@ pub(super) fn train_beside(
             phases.done((epoch - 1) * steps + step, finetune.epochs * steps);
         }
         TrainingEvent::Epoch(metrics) => {
-            let accuracy = metrics.validation.map(|score| format!(", validation {:.2} %", score.accuracy * 100.0));
-            phases.info(format!("{name}: epoch {}{}", metrics.epoch, accuracy.unwrap_or_default()));
+            let score = metrics.validation.map(|score| format!(", validation {score}"));
+            phases.info(format!("{name}: epoch {}{}", metrics.epoch, score.unwrap_or_default()));
         }
         TrainingEvent::Checkpoint { .. } => {}
     };

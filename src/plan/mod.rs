@@ -16,6 +16,7 @@ pub mod recipe;
 pub mod recovery;
 pub mod request;
 pub mod resolve;
+pub mod task;
 mod wire;
 
 pub use job_plan::{NetworkFigures, Plan};

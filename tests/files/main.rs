@@ -15,3 +15,4 @@ mod graph_form;
 mod onnx;
 mod packing;
 mod signals;
+mod tasks;

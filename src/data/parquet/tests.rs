@@ -117,7 +117,7 @@ fn the_hub_s_files_are_read_however_they_are_compressed() {
                 }
                 let Dataset { facts, train, test, .. } = open(&hub(&ROWS, properties.build())).unwrap();
                 let expected: Vec<u8> = ROWS.iter().flat_map(|(value, _)| [*value; 4]).collect();
-                assert_eq!((train.pixels(), train.labels()), (Pixels::U8(&expected), &[0, 2, 1, 2, 0][..]));
+                assert_eq!((train.pixels(), train.labels().classes()), (Pixels::U8(&expected), &[0, 2, 1, 2, 0][..]));
                 assert_eq!((facts.classes, facts.class_names, test.is_none()), (3, None, true));
                 assert_eq!(facts.example_shape, [1, 2, 2]);
             }
@@ -129,7 +129,7 @@ fn the_hub_s_files_are_read_however_they_are_compressed() {
 fn plain_columns_and_finer_labels_do_too() {
     for image in ["image", "img"] {
         let Dataset { train, .. } = open(&plain(&[Some(1), Some(2), Some(3)], image)).unwrap();
-        assert_eq!((train.labels(), train.len()), (&[1, 1, 1][..], 3));
+        assert_eq!((train.labels().classes(), train.len()), (&[1, 1, 1][..], 3));
     }
 }
 
@@ -168,14 +168,14 @@ fn several_files_are_one_dataset_in_the_order_of_their_names() {
         ("README.md", b"a card".to_vec()),
     ]);
     let Dataset { train, test, .. } = open(&archive).unwrap();
-    assert_eq!(train.labels(), [0, 2, 1, 2]);
+    assert_eq!(train.labels().classes(), [0, 2, 1, 2]);
     assert_eq!(train.pixels(), Pixels::U8(&[10, 20, 30, 40].map(|value| [value; 4]).concat()));
     assert_eq!(test.unwrap().pixels(), Pixels::U8(&[50; 4]));
     let Dataset { train, test, .. } = open(&tar(&[("test.parquet", file(&ROWS))])).unwrap();
     assert_eq!((train.len(), test.is_none()), (5, true), "a part alone is what there is");
     let archive = tar(&[("validation.parquet", file(&ROWS[..2])), ("train.parquet", file(&ROWS))]);
     let Dataset { train, validation, test, .. } = open(&archive).unwrap();
-    assert_eq!((train.len(), validation.unwrap().labels(), test.is_none()), (5, &[0, 2][..], true));
+    assert_eq!((train.len(), validation.unwrap().labels().classes(), test.is_none()), (5, &[0, 2][..], true));
 }
 
 #[test]
