@@ -7,7 +7,7 @@ use std::path::Path;
 use super::DatasetError;
 use super::elements::Element;
 use super::intake::{DatasetBuilder, SplitName};
-use super::labels::{LabelRows, Labels};
+use super::labels::{LabelColumn, LabelRows, Labels};
 use super::store::{PixelType, Pixels};
 use crate::model::header::Dtype;
 use crate::tensors::map;
@@ -213,35 +213,32 @@ fn read_labels(array: Array<'_>, part: SplitName, intake: &mut DatasetBuilder<'_
             return Err(DatasetError::Shape { array: array.name.to_owned(), shape: array.shape.to_vec(), expected });
         }
     };
-    intake.set_array_labels(part, labels, floats);
+    intake.set_labels_as_read(part, labels, floats);
     Ok(())
 }
 
 /// A class for each example or, of floats that are not all whole numbers from 0, a number.
 fn read_column(array: Array<'_>, folder: &Path) -> Result<Labels, DatasetError> {
     let (name, element, axes) = (array.name, array.element, array.shape);
-    let mut labels = Vec::new();
-    let mut numbers: Option<Vec<f32>> = None;
-    let mut block = Vec::new();
+    if !element.is_float() {
+        let mut labels = Vec::new();
+        blocks(array, 1, folder, &mut |bytes| {
+            let done = labels.len();
+            let bad = |(index, value)| DatasetError::Label { array: name.to_owned(), index: done + index, value };
+            element.labels(bytes, &mut labels).map_err(bad)
+        })?;
+        return Ok(Labels::Classes(labels));
+    }
+    let (mut column, mut block) = (LabelColumn::default(), Vec::new());
     blocks(array, 1, folder, &mut |bytes| {
-        let done = numbers.as_ref().map_or(labels.len(), Vec::len);
-        if numbers.is_none() {
-            let mut whole = bytes.to_vec();
-            match element.labels(&mut whole, &mut labels) {
-                Ok(()) => return Ok(()),
-                Err(_) if element.is_float() => labels.truncate(done),
-                Err((index, value)) => {
-                    return Err(DatasetError::Label { array: name.to_owned(), index: done + index, value });
-                }
-            }
+        let done = column.len();
+        element.floats(bytes, &mut block).map_err(|(index, value)| non_finite(name, axes, done + index, value))?;
+        for number in &block {
+            column.take(f64::from(*number));
         }
-        let bad = |(index, value)| non_finite(name, axes, done + index, value);
-        element.floats(bytes, &mut block).map_err(bad)?;
-        let numbers = numbers.get_or_insert_with(|| labels.iter().map(|label| *label as f32).collect());
-        numbers.extend_from_slice(&block);
         Ok(())
     })?;
-    Ok(numbers.map_or(Labels::Classes(labels), |values| Labels::Numbers(LabelRows { width: 1, values })))
+    Ok(column.into_labels())
 }
 
 /// `width` numbers for each example.

@@ -9,7 +9,7 @@ use super::preview::Preview;
 use super::statistics::Statistics;
 use super::store::{Draft, PixelType, Pixels};
 use super::{Dataset, DatasetError, Limits, Split};
-use crate::domain::dataset::{DatasetFacts, DatasetFormat, SplitFacts};
+use crate::domain::dataset::{DatasetFacts, DatasetFormat, LabelForm, SplitFacts};
 
 /// Part of a dataset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -147,8 +147,8 @@ impl<'a> DatasetBuilder<'a> {
         self.labels.insert(part, Labels::Classes(labels));
     }
 
-    /// The same, as an array holds them; `floats` says whether it is one of floats.
-    pub(super) fn set_array_labels(&mut self, part: SplitName, labels: Labels, floats: bool) {
+    /// The same, whatever they are; `floats` says whether they are stored as floats.
+    pub(super) fn set_labels_as_read(&mut self, part: SplitName, labels: Labels, floats: bool) {
         self.labels.insert(part, labels);
         self.float_labels |= floats;
     }
@@ -182,6 +182,9 @@ impl<'a> DatasetBuilder<'a> {
             return Err(DatasetError::SplitsDiffer { train: train.shape, split, shape });
         }
         let highest = labels.values().flat_map(Labels::classes).max().map_or(0, |label| *label as usize + 1);
+        let form = labels::form(labels.values(), float_labels);
+        let (class_names, columns) =
+            if matches!(form, LabelForm::Rows { .. }) { (None, class_names) } else { (class_names, None) };
         let classes = class_names.as_ref().map_or(highest, Vec::len);
         let (mean, std) = train.statistics.finish();
         let preview = std::mem::replace(&mut train.preview, Preview::new(0, &train.shape));
@@ -199,8 +202,9 @@ impl<'a> DatasetBuilder<'a> {
             byte_elements: Some(train.pixels == PixelType::U8),
             notes: Vec::new(),
             skipped,
-            labels: labels::form(labels.values(), float_labels),
+            labels: form,
         };
+        facts.notes.extend(columns.map(|columns| format!("the labels are, in this order: {}", columns.join(", "))));
         facts.notes.extend(facts.only_label().map(|label| {
             let label = facts.label_in_words(label);
             format!(

@@ -1,5 +1,6 @@
 //! What the files say of each example: its class, or a row of numbers that the task of a network gives a meaning.
 
+use super::MAX_LABEL;
 use crate::domain::dataset::{LabelForm, RowValues};
 use crate::settings::PredictionTask;
 
@@ -53,6 +54,14 @@ impl Labels {
         if let Self::Classes(classes) = self { classes } else { &[] }
     }
 
+    /// Whether some are numbers that are not whole.
+    pub(super) fn is_real(&self) -> bool {
+        match self {
+            Self::Classes(_) => false,
+            Self::Flags(rows) | Self::Numbers(rows) => rows.values.iter().any(|value| value.fract() != 0.0),
+        }
+    }
+
     /// Numbers of each example.
     pub(super) fn width(&self) -> usize {
         match self {
@@ -83,6 +92,40 @@ impl Labels {
             (PredictionTask::Binary | PredictionTask::MultiLabel, labels) => Self::Flags(labels.clone().numbers()),
             (PredictionTask::Regression, labels) => Self::Numbers(labels.clone().numbers()),
         }
+    }
+}
+
+/// A label for each example as they come: classes, until one comes that is none; then numbers.
+#[derive(Debug)]
+pub(super) struct LabelColumn(Labels);
+
+impl Default for LabelColumn {
+    fn default() -> Self {
+        Self(Labels::Classes(Vec::new()))
+    }
+}
+
+impl LabelColumn {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Takes a finite number, which is a class where it is a whole one from 0 to [`MAX_LABEL`].
+    pub(super) fn take(&mut self, number: f64) {
+        let is_class = number >= 0.0 && number <= f64::from(MAX_LABEL) && number.fract() == 0.0;
+        match &mut self.0 {
+            Labels::Classes(classes) if is_class => classes.push(number as u32),
+            Labels::Flags(rows) | Labels::Numbers(rows) => rows.values.push(number as f32),
+            classes @ Labels::Classes(_) => {
+                let mut rows = std::mem::replace(classes, Labels::Classes(Vec::new())).numbers();
+                rows.values.push(number as f32);
+                *classes = Labels::Numbers(rows);
+            }
+        }
+    }
+
+    pub(super) fn into_labels(self) -> Labels {
+        self.0
     }
 }
 
@@ -130,6 +173,19 @@ mod tests {
         assert_eq!(of(&[one_hot, rows(2, &[0.0, 0.5])], true), Some((2, RowValues::Real)));
         assert_eq!(form([Labels::Classes(vec![1])].iter(), false), LabelForm::Classes);
         assert_eq!(form([Labels::Classes(vec![1])].iter(), true), LabelForm::FloatClasses);
+    }
+
+    #[test]
+    fn a_column_holds_classes_until_a_number_comes_that_is_none() {
+        let mut column = LabelColumn::default();
+        for number in [2.0, 0.0] {
+            column.take(number);
+        }
+        assert_eq!(column.0, Labels::Classes(vec![2, 0]));
+        for number in [0.5, 1.0] {
+            column.take(number);
+        }
+        assert_eq!((column.len(), column.into_labels()), (4, rows(1, &[2.0, 0.0, 0.5, 1.0])));
     }
 
     #[test]

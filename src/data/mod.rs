@@ -25,6 +25,7 @@ mod source;
 mod statistics;
 mod store;
 mod table;
+mod table_labels;
 mod tabled;
 
 use std::path::Path;

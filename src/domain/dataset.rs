@@ -68,6 +68,14 @@ pub enum RowValues {
     Real,
 }
 
+impl LabelForm {
+    /// Whether each example has the number or the name of a class.
+    #[must_use]
+    pub fn is_of_classes(&self) -> bool {
+        *self == Self::Classes
+    }
+}
+
 impl std::fmt::Display for LabelForm {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -258,7 +266,7 @@ pub struct DatasetFacts {
     /// How many files beside class folders' images were passed over, by the reason.
     #[serde(default)]
     pub skipped: BTreeMap<String, usize>,
-    /// What the labels are.
-    #[serde(default)]
+    /// What the labels are; not said of classes.
+    #[serde(default, skip_serializing_if = "LabelForm::is_of_classes")]
     pub labels: LabelForm,
 }

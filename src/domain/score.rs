@@ -77,6 +77,12 @@ impl Score {
         if let Measures::Classes { accuracy } = self.measures { Some(accuracy) } else { None }
     }
 
+    /// Mean of the outputs' coefficients of determination; none of other tasks than numbers.
+    #[must_use]
+    pub fn r2(&self) -> Option<f64> {
+        if let Measures::Numbers { r2, .. } = self.measures { r2 } else { None }
+    }
+
     /// What networks are chosen by, higher is better, value by value: accuracy, then loss; of several labels and of numbers the loss
     /// alone.
     #[must_use]

@@ -42,13 +42,14 @@ use summary::Found;
 use crate::cost::Counts;
 use crate::domain::problem::{Code, Problem};
 use crate::domain::progress::Phase;
+use crate::domain::score::Score;
 use crate::fusion::{Ensemble, Fused, compensate};
 use crate::model::families::Degree;
 use crate::plan::held_out::{self, KnownDataset, Validation};
 use crate::plan::resolve::Planned;
 use crate::process::protocol::{Message, OutputFile, Task};
 use crate::report::{CandidateKind, CandidateReport, PairedTest};
-use crate::settings::{Allocation, Budget, Size};
+use crate::settings::{Allocation, Budget, PredictionTask, Size};
 use crate::tensors::Checkpoint;
 use crate::train::Trained;
 
@@ -228,21 +229,32 @@ fn evaluate(
         recovered,
     };
     let (candidates, paired) = candidates::candidates(context, bench, ensemble, &networks)?;
-    if near_chance(&candidates, metrics::classes(context.network().task, ensemble.graph().classes())) {
+    let task = context.network().task;
+    if near_chance(&candidates, metrics::classes(task, ensemble.graph().classes())) {
+        let last = if task == PredictionTask::Regression {
+            "then the order, the unit and the scale of the numbers"
+        } else {
+            "then the order of the classes"
+        };
         let network = &context.network().detected;
         context.phases.warn(format!(
             "the members score near chance on this data. What was assumed of the network comes first: {}. Each can be given, as in \
              {{\"architecture\": {{\"activation\": \"relu\"}}}}, and `reference` proves them all (docs/reference.md). Then check \
-             `normalize` against what the members were trained with, then the order of the classes",
+             `normalize` against what the members were trained with, {last}",
             if network.assumptions.is_empty() { "nothing".to_owned() } else { network.assumptions.join("; ") }
         ));
     }
     Ok((candidates, paired))
 }
 
+/// R² of a network that is hardly better than the mean of the numbers.
+const LITTLE: f64 = 0.05;
+
 /// Whether the best member is hardly better than guessing.
 fn near_chance(candidates: &[CandidateReport], classes: usize) -> bool {
     let members = candidates.iter().filter(|candidate| candidate.kind == CandidateKind::Member);
-    let accuracies = members.filter_map(|member| member.test.or(member.validation)?.accuracy());
-    accuracies.reduce(f64::max).is_some_and(|best| classes > 1 && best < 1.5 / classes as f64)
+    let scores: Vec<Score> = members.filter_map(|member| member.test.or(member.validation)).collect();
+    let best = scores.iter().filter_map(Score::accuracy).reduce(f64::max);
+    let explained = scores.iter().filter_map(Score::r2).reduce(f64::max);
+    best.is_some_and(|best| classes > 1 && best < 1.5 / classes as f64) || explained.is_some_and(|r2| r2 < LITTLE)
 }

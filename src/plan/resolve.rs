@@ -63,6 +63,9 @@ pub fn resolve(mut job: JobRequest, inputs: &JobFiles<'_>) -> Result<Resolved, P
     let task = match predicted(&job, inputs, &detected.graphs[0]) {
         Ok(task) => {
             faults.extend(task::faults(task, &job));
+            if let Some(dataset) = job.dataset.as_mut().filter(|_| !task.is_classification()) {
+                dataset.task = Some(task);
+            }
             task
         }
         Err(fault) => {
@@ -107,9 +110,6 @@ pub fn resolve(mut job: JobRequest, inputs: &JobFiles<'_>) -> Result<Resolved, P
     // The dataset that is still being read decides when it is there, or the result would depend on when that is.
     if !waiting {
         job.input_shape = Some(detected.graphs[0].input_shape().clone());
-        if let Some(dataset) = job.dataset.as_mut().filter(|_| !task.is_classification()) {
-            dataset.task = Some(task);
-        }
     }
     let Method { importance, compensate, batch_norm, .. } = job.method;
     let open = identity::decider(&job, &detected).is_some();

@@ -268,6 +268,11 @@ fn what_labels_may_mean_is_asked_and_what_they_cannot_is_named() {
         body[field] = value;
         body
     };
+    // Numbers do not decide between networks.
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tasks");
+    let foreign = |file: &str| fixtures.join(file).display().to_string();
+    let unclear = json!({"members": [foreign("regression_1.safetensors")], "dataset": foreign("regression.npz")});
+    refused(&unclear, &["More than one architecture fits", "reference"]);
     for (body, expected) in [
         (with("method", json!({"ensemble": "entropy"})), ["/method/ensemble", "`entropy`", "`mean_logits`"]),
         (with("method", json!({"member_weights": "fitted"})), ["/method/member_weights", "`fitted`", "`uniform`"]),
@@ -312,4 +317,41 @@ fn what_labels_may_mean_is_asked_and_what_they_cannot_is_named() {
 fn told(folder: &Path, body: &Value) -> String {
     std::fs::write(folder.join("told.json"), body.to_string()).expect("writes");
     "told.json".to_owned()
+}
+
+/// Members that PyTorch has trained score what PyTorch and NumPy say; `tests/fixtures/tasks/make.py` makes them.
+#[test]
+fn scores_of_foreign_members_equal_those_of_pytorch() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tasks");
+    let expected = json_file(&fixtures.join("expected.json"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let name = |file: String| std::fs::canonicalize(fixtures.join(file)).expect("a fixture").display().to_string();
+    for (task, rules) in [
+        ("binary", &["mean_logits", "mean_probabilities"][..]),
+        ("multi_label", &["mean_logits", "mean_probabilities"]),
+        ("regression", &["mean_logits"]),
+    ] {
+        for rule in rules {
+            let members = [1, 2].map(|seed| name(format!("{task}_{seed}.safetensors")));
+            let job = json!({"members": members, "method": {"ensemble": rule},
+                "dataset": name(format!("{task}.npz")), "architecture": {"family": "mlp", "activation": "relu"}});
+            std::fs::write(folder.path().join("job.json"), job.to_string()).expect("writes");
+            let fuse =
+                ["fuse", "--force", "--job", "job.json", "--out", "fused.safetensors", "--report", "report.json"];
+            succeeds(folder.path(), &fuse);
+            let report = json_file(&folder.path().join("report.json"));
+            assert_eq!(report["task"], task);
+            let members = report["candidates"].as_array().expect("rows").iter().filter(|row| row["kind"] == "member");
+            let known = expected[task]["members"].as_array().expect("members").iter();
+            let rows: Vec<(&Value, &Value)> = members.map(|row| &row["test"]).zip(known).collect();
+            assert_eq!(rows.len(), 2);
+            for (got, known) in rows.into_iter().chain([(&row(&report, "ensemble")["test"], &expected[task][*rule])]) {
+                assert_eq!(got.as_object().map(serde_json::Map::len), known.as_object().map(serde_json::Map::len));
+                for (measure, value) in known.as_object().expect("measures") {
+                    let off = (number(&got[measure]) - number(value)).abs();
+                    assert!(off < 1e-5, "{task}, {rule}, {measure}: {got} for {known}");
+                }
+            }
+        }
+    }
 }

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 use parquet::basic::{Compression, GzipLevel, ZstdLevel};
-use parquet::data_type::{ByteArray, ByteArrayType, Int32Type, Int64Type};
+use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int32Type, Int64Type};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{WriterProperties, WriterVersion};
 use parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
 
-use super::super::{Dataset, DatasetError, Limits, Pixels, inspect};
-use crate::domain::dataset::DatasetFormat;
+use super::super::{Dataset, DatasetError, LabelRows, Labels, Limits, Pixels, inspect};
+use crate::domain::dataset::{DatasetFormat, LabelForm};
 
 /// A grey picture of 2 x 2 pixels, all of `value`.
 fn png(value: u8) -> Vec<u8> {
@@ -93,6 +93,30 @@ fn open(bytes: &[u8]) -> Result<Dataset, DatasetError> {
 
 fn refusal(bytes: &[u8]) -> String {
     open(bytes).unwrap_err().to_string()
+}
+
+#[test]
+fn labels_may_be_numbers_to_predict() {
+    let schema = "message schema { required binary image; required double label; }";
+    let with = |labels: &[f64]| {
+        let mut writer = SerializedFileWriter::new(Vec::new(), schema_of(schema), Arc::default()).unwrap();
+        let mut group = writer.next_row_group().unwrap();
+        let images: Vec<ByteArray> = labels.iter().map(|_| png(7).into()).collect();
+        let mut column = next(&mut group);
+        column.typed::<ByteArrayType>().write_batch(&images, None, None).unwrap();
+        column.close().unwrap();
+        let mut column = next(&mut group);
+        column.typed::<DoubleType>().write_batch(labels, None, None).unwrap();
+        column.close().unwrap();
+        group.close().unwrap();
+        writer.into_inner().unwrap()
+    };
+    let numbers = open(&with(&[1.5, 0.0, -2.0])).unwrap();
+    let expected = Labels::Numbers(LabelRows { width: 1, values: vec![1.5, 0.0, -2.0] });
+    assert_eq!(**numbers.train.labels(), expected);
+    let whole = open(&with(&[2.0, 0.0])).unwrap();
+    assert_eq!((whole.facts.labels, whole.train.labels().classes()), (LabelForm::FloatClasses, &[2, 0][..]));
+    assert!(refusal(&with(&[1.5, f64::NAN])).contains("label 1 is NaN"));
 }
 
 const ROWS: [(u8, i64); 5] = [(10, 0), (20, 2), (30, 1), (40, 2), (50, 0)];

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::problem::ProblemView;
 use super::time;
-use crate::domain::dataset::{DatasetFacts, DatasetFormat, Example, LabelForm, SplitFacts};
+use crate::domain::dataset::{DatasetFacts, DatasetFormat, Example, SplitFacts};
 use crate::store::datasets::{DatasetState, StoredDataset};
 
 /// A dataset.
@@ -137,7 +137,7 @@ impl From<DatasetFacts> for FactsView {
             byte_elements: facts.byte_elements,
             notes: facts.notes,
             skipped: facts.skipped,
-            label_form: (facts.labels != LabelForm::Classes).then(|| facts.labels.to_string()),
+            label_form: (!facts.labels.is_of_classes()).then(|| facts.labels.to_string()),
         }
     }
 }
