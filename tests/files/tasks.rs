@@ -313,6 +313,18 @@ fn what_labels_may_mean_is_asked_and_what_they_cannot_is_named() {
     assert!(table.contains(" %") && !table.contains("of labels"), "{table}");
 }
 
+#[test]
+fn numbers_of_any_size_are_learned_from() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    let large = |y: &[f32]| y.iter().map(|y| 5_000.0 + 1_000.0 * y).collect::<Vec<f32>>();
+    dataset(folder, |count, y| floats(&format!("({count}, 3)"), &large(y)));
+    let (_, report, _) = trained_and_fused(folder, &json!({}));
+    let rows = ["fused", "trained_on", "distilled"].map(|kind| number(&row(&report, kind)["test"]["rmse"]));
+    let untrained = number(&row(&report, "ensemble")["test"]["rmse"]);
+    assert!(rows.iter().all(|rmse| *rmse < 1.1 * untrained), "{rows:?} {untrained}");
+}
+
 /// Writes a body to a file; its name.
 fn told(folder: &Path, body: &Value) -> String {
     std::fs::write(folder.join("told.json"), body.to_string()).expect("writes");

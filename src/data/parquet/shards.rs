@@ -102,7 +102,11 @@ fn column(name: &str, metadata: &ParquetMetaData, names: &[&str], types: &[Type]
     let column: &ColumnDescriptor = &columns[index];
     let path = column.path().string();
     if column.max_rep_level() > 0 || !types.contains(&column.physical_type()) {
-        let expected = if types == [Type::BYTE_ARRAY] { "PNG or JPEG files, one a row" } else { "numbers, one a row" };
+        let expected = if types == [Type::BYTE_ARRAY] {
+            "PNG or JPEG files, one a row"
+        } else {
+            "whole numbers or floats, one a row"
+        };
         return Err(refused(name, &format!("its column `{path}` holds something else than {expected}")));
     }
     Ok(Column { index, defined: column.max_def_level() })
