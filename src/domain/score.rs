@@ -10,14 +10,14 @@ pub const MOST_LOST: f64 = 0.1;
 /// How well a network does on one split.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Score {
-    /// What it is told by.
+    /// What it is judged by.
     #[serde(flatten)]
     pub measures: Measures,
     /// Mean loss: cross-entropy in nats (of several labels the mean over them), or mean squared error.
     pub loss: f64,
 }
 
-/// What a network is told by, beside its loss.
+/// What a network is judged by, beside its loss.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Measures {

@@ -103,7 +103,7 @@ fn close(got: f64, expected: f64) {
 }
 
 #[test]
-fn a_regression_is_trained_fused_and_told_by_its_errors() {
+fn a_regression_is_trained_fused_and_scored_by_its_errors() {
     let folder = tempfile::tempdir().expect("a folder");
     let folder = folder.path();
     dataset(folder, |count, y| floats(&format!("({count}, 3)"), y));
@@ -141,15 +141,15 @@ fn a_regression_is_trained_fused_and_told_by_its_errors() {
     assert!(number(&interval[0]) < fused_rmse && fused_rmse < number(&interval[1]), "{interval}");
     assert!(report["paired"][0]["by_loss"] == true, "{}", report["paired"]);
     let page = std::fs::read_to_string(folder.join("page.html")).expect("a page");
-    for told in [&table, &text, &page] {
-        assert!(told.contains("RMSE") && !told.to_lowercase().contains("accuracy"), "{told}");
+    for shown in [&table, &text, &page] {
+        assert!(shown.contains("RMSE") && !shown.to_lowercase().contains("accuracy"), "{shown}");
     }
     assert!(text.contains("R²") && text.contains("less loss on"), "{text}");
     assert!(row(&report, "fused")["calibration_error"].is_null() && fused["accuracy"].is_null());
 }
 
 #[test]
-fn several_labels_are_trained_fused_and_told_by_their_shares() {
+fn several_labels_are_trained_fused_and_scored_by_their_shares() {
     let folder = tempfile::tempdir().expect("a folder");
     let folder = folder.path();
     let flag = |y: &f32| u8::from(*y > 0.3);
@@ -190,14 +190,14 @@ fn several_labels_are_trained_fused_and_told_by_their_shares() {
     {
         close(number(&fused[name]), expected);
     }
-    for told in [&table, &text] {
-        assert!(told.contains("% of labels, macro F1"), "{told}");
+    for shown in [&table, &text] {
+        assert!(shown.contains("% of labels, macro F1"), "{shown}");
     }
     assert!(row(&report, "fused")["agreement"].as_f64().is_some_and(|share| share > 0.9));
 }
 
 #[test]
-fn one_logit_is_trained_fused_and_told_by_its_accuracy() {
+fn one_logit_is_trained_fused_and_scored_by_its_accuracy() {
     let folder = tempfile::tempdir().expect("a folder");
     let folder = folder.path();
     let label = |count: &str, y: &[f32]| {
@@ -251,9 +251,9 @@ fn what_labels_may_mean_is_asked_and_what_they_cannot_is_named() {
             &["train", "--recipe", "body.json", "--out", "none"][..]
         };
         let output = engraft(folder, arguments);
-        let told = String::from_utf8(output.stderr).expect("text");
-        assert_eq!(output.status.code(), Some(1), "{body}: {told}");
-        assert!(expected.iter().all(|expected| told.contains(expected)), "{expected:?} in {told}");
+        let shown = String::from_utf8(output.stderr).expect("text");
+        assert_eq!(output.status.code(), Some(1), "{body}: {shown}");
+        assert!(expected.iter().all(|expected| shown.contains(expected)), "{expected:?} in {shown}");
     };
     let recipe =
         |dataset: Value| json!({"network": "mlp:8,8", "dataset": dataset, "seeds": [1], "train": {"epochs": 1}});
@@ -298,7 +298,7 @@ fn what_labels_may_mean_is_asked_and_what_they_cannot_is_named() {
     dataset(folder, |count, y| floats(&format!("({count},)"), &y.iter().step_by(3).map(whole).collect::<Vec<f32>>()));
     refused(&job(json!("data.npz")), &["/dataset", "stored as floats", "`dataset.task`"]);
     refused(&recipe(json!("data.npz")), &["/dataset", "`classification` or `regression`", "`dataset.task`"]);
-    succeeds(folder, &["plan", "--job", &told(folder, &job(json!({"name": "data.npz", "task": "regression"})))]);
+    succeeds(folder, &["plan", "--job", &file_of(folder, &job(json!({"name": "data.npz", "task": "regression"})))]);
     // Several labels for one output, and rows with a single 1.
     dataset(folder, |count, y| {
         npy("|u1", &format!("({count}, 3)"), &y.iter().map(|y| u8::from(*y > 0.0)).collect::<Vec<u8>>())
@@ -309,7 +309,7 @@ fn what_labels_may_mean_is_asked_and_what_they_cannot_is_named() {
     dataset(folder, |count, y| npy("|u1", &format!("({count}, 3)"), &one_hot(y)));
     refused(&recipe(json!("data.npz")), &["/dataset", "`classification` or `multi_label`", "`dataset.task`"]);
     let classes = recipe(json!({"name": "data.npz", "task": "classification"}));
-    let table = succeeds(folder, &["train", "--recipe", &told(folder, &classes), "--out", "classes"]);
+    let table = succeeds(folder, &["train", "--recipe", &file_of(folder, &classes), "--out", "classes"]);
     assert!(table.contains(" %") && !table.contains("of labels"), "{table}");
 }
 
@@ -326,9 +326,9 @@ fn numbers_of_any_size_are_learned_from() {
 }
 
 /// Writes a body to a file; its name.
-fn told(folder: &Path, body: &Value) -> String {
-    std::fs::write(folder.join("told.json"), body.to_string()).expect("writes");
-    "told.json".to_owned()
+fn file_of(folder: &Path, body: &Value) -> String {
+    std::fs::write(folder.join("body_of.json"), body.to_string()).expect("writes");
+    "body_of.json".to_owned()
 }
 
 /// Members that PyTorch has trained score what PyTorch and NumPy say; `tests/fixtures/tasks/make.py` makes them.

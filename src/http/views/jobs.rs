@@ -218,7 +218,7 @@ pub struct EpochView {
     images_per_s: Option<f64>,
 }
 
-/// How well a network does on one split: its loss, and what its task is told by.
+/// How well a network does on one split: its loss, and what its task is judged by.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ScoreView {
     /// Share of the examples that are classified correctly, in [0, 1]; of a `classification` or a `binary` task.
