@@ -15,6 +15,7 @@ use engraft::domain::epoch_choice::EpochChoice;
 use engraft::exec::CpuNetwork;
 use engraft::exec::{OptimizerState, Update};
 use engraft::kernels::loss::Targets;
+use engraft::kernels::truth::Truth;
 use engraft::model::families;
 use engraft::model::graph::{Approximate, Graph, Node, NodeId, Op, Projections, Window};
 use engraft::settings::{Architecture, Augment, Finetune, Objective, Optimizer};
@@ -177,8 +178,8 @@ impl Examples for Images {
         0.0
     }
 
-    fn label(&self, index: usize) -> u32 {
-        index as u32 % 10
+    fn truth(&self, index: usize) -> Truth<'_> {
+        Truth::Class(index as u32 % 10)
     }
 
     fn fill(&self, indices: &[usize], images: &mut [f32]) {

@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::interrupt::say;
 use crate::domain::progress::{EpochMetrics, Level, Phase, Progress};
+use crate::domain::score::Score;
 use crate::process::protocol::Message;
 
 /// How often a plain line reports progress within a phase.
@@ -103,13 +104,13 @@ fn progress_text(progress: &Progress) -> String {
 }
 
 fn epoch_line(metrics: &EpochMetrics) -> String {
-    let percent = |name: &str, accuracy: Option<f64>| accuracy.map(|a| format!("{name} {:.2} %", a * 100.0));
+    let scored = |name: &str, score: Option<Score>| score.map(|score| format!("{name} {score}"));
     let parts = [
         Some(format!("{:>10}  {}", "epoch", metrics.epoch)),
         metrics.train_loss.map(|loss| format!("loss {loss:.4}")),
-        percent("train", metrics.train_accuracy),
-        percent("validation", metrics.validation.map(|score| score.accuracy)),
-        percent("test", metrics.test.map(|score| score.accuracy)),
+        metrics.train_accuracy.map(|accuracy| format!("train {:.2} %", accuracy * 100.0)),
+        scored("validation", metrics.validation),
+        scored("test", metrics.test),
         metrics.images_per_s.map(|speed| format!("{speed:.0} images/s")),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join("  ")
@@ -118,7 +119,6 @@ fn epoch_line(metrics: &EpochMetrics) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::progress::Score;
 
     #[test]
     fn an_epoch_is_one_line_with_what_is_known() {
@@ -126,7 +126,7 @@ mod tests {
             epoch: 0,
             train_loss: None,
             train_accuracy: None,
-            validation: Some(Score { accuracy: 0.5, loss: 1.0 }),
+            validation: Some(Score::of_classes(0.5, 1.0)),
             test: None,
             lr: None,
             images_per_s: None,

@@ -12,7 +12,7 @@ use super::interrupt::{Signals, say};
 use super::job::{name, nested, object_file};
 use super::progress::ProgressDisplay;
 use crate::domain::problem::Problem;
-use crate::domain::progress::Score;
+use crate::domain::score::Score;
 use crate::pipeline::ensemble::{TrainedEnsemble, TrainingTask, train_ensemble};
 use crate::plan::parse::recipe;
 use crate::plan::recipe::NetworkSource;
@@ -132,14 +132,16 @@ fn optional(name: Option<&String>) -> Result<Option<crate::process::protocol::In
 /// The members and their ensemble, a line each.
 pub(super) fn table(ensemble: &TrainedEnsemble) -> String {
     const ENSEMBLE: &str = "ensemble (mean logits)";
-    let percent =
-        |score: Option<Score>| score.map_or("-".to_owned(), |score| format!("{:.2} %", score.accuracy * 100.0));
+    let shown = |score: Option<Score>| score.map_or("-".to_owned(), |score| score.to_string());
     let names: Vec<String> = ensemble.members.iter().map(|member| member.file.display().to_string()).collect();
     let width = names.iter().map(|name| name.chars().count()).fold(ENSEMBLE.len(), usize::max);
-    let mut out = format!("{:width$} {:>6} {:>12} {:>10}\n", "", "epoch", "validation", "test");
+    let scores = ensemble.members.iter().flat_map(|member| [member.validation, member.test]);
+    let longest = scores.map(|score| shown(score).chars().count()).max().unwrap_or(0);
+    let [validated, tested] = [longest.max(12), longest.max(10)];
+    let mut out = format!("{:width$} {:>6} {:>validated$} {:>tested$}\n", "", "epoch", "validation", "test");
     let mut line = |name: &str, epoch: &str, validation, test| {
-        let (validation, test) = (percent(validation), percent(test));
-        let _infallible = writeln!(out, "{name:width$} {epoch:>6} {validation:>12} {test:>10}");
+        let (validation, test) = (shown(validation), shown(test));
+        let _infallible = writeln!(out, "{name:width$} {epoch:>6} {validation:>validated$} {test:>tested$}");
     };
     for (member, name) in ensemble.members.iter().zip(&names) {
         line(name, &member.best_epoch.to_string(), member.validation, member.test);

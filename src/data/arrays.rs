@@ -7,6 +7,7 @@ use std::path::Path;
 use super::DatasetError;
 use super::elements::Element;
 use super::intake::{DatasetBuilder, SplitName};
+use super::labels::{LabelColumn, LabelRows, Labels};
 use super::store::{PixelType, Pixels};
 use crate::model::header::Dtype;
 use crate::tensors::map;
@@ -196,21 +197,61 @@ fn non_finite(name: &str, shape: &[usize], mut index: usize, value: f64) -> Data
 }
 
 fn read_labels(array: Array<'_>, part: SplitName, intake: &mut DatasetBuilder<'_>) -> Result<(), DatasetError> {
-    let ([count] | [count, 1]) = *array.shape else {
-        let expected = "N, one label per example (for one-hot rows, save y.argmax(1))";
-        return Err(DatasetError::Shape { array: array.name.to_owned(), shape: array.shape.to_vec(), expected });
+    let floats = array.element.is_float();
+    let labels = match *array.shape {
+        [count] | [count, 1] => {
+            intake.begin_labels(count)?;
+            // A column or row has the same order either way.
+            read_column(Array { fortran: false, ..array }, &intake.folder())?
+        }
+        [count, width] if width > 0 => {
+            intake.begin_labels(count.saturating_mul(width))?;
+            Labels::Numbers(read_rows(array, width, &intake.folder())?)
+        }
+        _ => {
+            let expected = "N, one label per example, or N x K, one number for each of K outputs";
+            return Err(DatasetError::Shape { array: array.name.to_owned(), shape: array.shape.to_vec(), expected });
+        }
     };
-    intake.begin_labels(count)?;
-    let (name, element, folder) = (array.name, array.element, intake.folder());
-    let mut labels = Vec::new();
-    // A column or row has the same order either way.
-    blocks(Array { fortran: false, ..array }, 1, &folder, &mut |bytes| {
-        let done = labels.len();
-        let bad = |(index, value)| DatasetError::Label { array: name.to_owned(), index: done + index, value };
-        element.labels(bytes, &mut labels).map_err(bad)
-    })?;
-    intake.set_labels(part, labels);
+    intake.set_labels_as_read(part, labels, floats);
     Ok(())
+}
+
+/// A class for each example or, of floats that are not all whole numbers from 0, a number.
+fn read_column(array: Array<'_>, folder: &Path) -> Result<Labels, DatasetError> {
+    let (name, element, axes) = (array.name, array.element, array.shape);
+    if !element.is_float() {
+        let mut labels = Vec::new();
+        blocks(array, 1, folder, &mut |bytes| {
+            let done = labels.len();
+            let bad = |(index, value)| DatasetError::Label { array: name.to_owned(), index: done + index, value };
+            element.labels(bytes, &mut labels).map_err(bad)
+        })?;
+        return Ok(Labels::Classes(labels));
+    }
+    let (mut column, mut block) = (LabelColumn::default(), Vec::new());
+    blocks(array, 1, folder, &mut |bytes| {
+        let done = column.len();
+        element.floats(bytes, &mut block).map_err(|(index, value)| non_finite(name, axes, done + index, value))?;
+        for number in &block {
+            column.take(f64::from(*number));
+        }
+        Ok(())
+    })?;
+    Ok(column.into_labels())
+}
+
+/// `width` numbers for each example.
+fn read_rows(array: Array<'_>, width: usize, folder: &Path) -> Result<LabelRows, DatasetError> {
+    let (name, element, axes) = (array.name, array.element, array.shape);
+    let (mut values, mut block) = (Vec::new(), Vec::new());
+    blocks(array, width, folder, &mut |bytes| {
+        let done = values.len();
+        element.floats(bytes, &mut block).map_err(|(index, value)| non_finite(name, axes, done + index, value))?;
+        values.extend_from_slice(&block);
+        Ok(())
+    })?;
+    Ok(LabelRows { width, values })
 }
 
 /// Calls `each` with the array's bytes in row-major order, whole examples of `elements` elements at a time. An array whose

@@ -140,11 +140,19 @@ impl Split {
 #[cfg(test)]
 #[expect(clippy::float_cmp, reason = "the same arithmetic gives the same bits")]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::data::labels::Labels;
     use crate::data::store::Stored;
 
     fn images(pixels: Pixels<'_>, count: usize) -> Split {
-        Split { example_shape: vec![2, 1, 2], pixels: Stored::of(pixels), labels: vec![0; count], classes: 1 }
+        Split {
+            example_shape: vec![2, 1, 2],
+            pixels: Stored::of(pixels),
+            labels: Arc::new(Labels::Classes(vec![0; count])),
+            classes: 1,
+        }
     }
 
     #[test]
@@ -168,7 +176,8 @@ mod tests {
     #[test]
     fn channels_are_repeated_with_their_own_normalisation() {
         let pixels = Stored::of(Pixels::U8(&[0, 255, 51, 102]));
-        let split = Split { example_shape: vec![1, 1, 2], pixels, labels: vec![0; 2], classes: 1 };
+        let split =
+            Split { example_shape: vec![1, 1, 2], pixels, labels: Arc::new(Labels::Classes(vec![0; 2])), classes: 1 };
         let normalize = Normalize { mean: vec![0.0, 1.0, 0.2], std: vec![1.0; 3] };
         let mut out = [0.0; 12];
         split.batch(

@@ -1,9 +1,12 @@
 //! Examples that can be read in any order.
 
+use std::sync::Arc;
+
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
+use super::labels::Labels;
 use super::statistics::Statistics;
 use super::store::{Pixels, Stored};
 use crate::domain::dataset::DatasetFacts;
@@ -26,7 +29,7 @@ pub struct Dataset {
 pub struct Split {
     pub(super) example_shape: Vec<usize>,
     pub(super) pixels: Stored,
-    pub(super) labels: Vec<u32>,
+    pub(super) labels: Arc<Labels>,
     pub(super) classes: usize,
 }
 
@@ -40,7 +43,11 @@ impl Dataset {
         let places = self.facts.places_in(order)?;
         self.facts = self.facts.relabelled(order)?;
         for split in [Some(&mut self.train), self.validation.as_mut(), self.test.as_mut()].into_iter().flatten() {
-            split.labels.iter_mut().for_each(|label| *label = places[*label as usize] as u32);
+            if let Labels::Classes(labels) = Arc::make_mut(&mut split.labels) {
+                for label in labels {
+                    *label = places[*label as usize] as u32;
+                }
+            }
             split.classes = order.len();
         }
         Ok(())
@@ -72,7 +79,7 @@ impl Split {
         self.example_shape.iter().product()
     }
 
-    /// Number of classes of the whole dataset; labels are below it.
+    /// Number of classes of the whole dataset; labels are below it. 0 where examples have no class.
     #[must_use]
     pub fn classes(&self) -> usize {
         self.classes
@@ -84,9 +91,9 @@ impl Split {
         self.pixels.pixels()
     }
 
-    /// The label of each example.
+    /// What is said of each example.
     #[must_use]
-    pub fn labels(&self) -> &[u32] {
+    pub fn labels(&self) -> &Arc<Labels> {
         &self.labels
     }
 
@@ -135,7 +142,7 @@ mod tests {
 
     fn split(count: usize) -> Split {
         let pixels = Stored::of(Pixels::U8(&vec![0; count]));
-        Split { example_shape: vec![1], pixels, labels: vec![0; count], classes: 1 }
+        Split { example_shape: vec![1], pixels, labels: Arc::new(Labels::Classes(vec![0; count])), classes: 1 }
     }
 
     #[test]

@@ -23,6 +23,11 @@ impl Element {
         Self { dtype, big_endian: false }
     }
 
+    /// Whether it is a floating-point number.
+    pub(super) fn is_float(self) -> bool {
+        self.dtype.is_float()
+    }
+
     /// Brings whole elements into little-endian order, in place.
     fn order(self, bytes: &mut [u8]) {
         if self.big_endian && self.dtype.size() > 1 {

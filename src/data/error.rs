@@ -147,6 +147,16 @@ pub enum DatasetError {
         /// Shape of the other.
         shape: Vec<usize>,
     },
+    /// Labels of the splits of one dataset have as many numbers per example.
+    #[error("labels of the train split have {train} numbers per example, those of the {split} split {columns}")]
+    LabelsDiffer {
+        /// Those of the one.
+        train: usize,
+        /// The other: `validation` or `test`.
+        split: &'static str,
+        /// Those of the other.
+        columns: usize,
+    },
     /// Not a class.
     #[error("label `{array}[{index}]` is {value}; labels are whole numbers from 0 to {max}, counted from 0", max = super::MAX_LABEL)]
     Label {

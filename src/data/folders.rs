@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::archive::{components, junk_reason, shortened};
 use super::intake::SplitName;
+use super::labels::Labels;
 use super::{DatasetError, MAX_LABEL};
 
 /// Where an image belongs.
@@ -16,7 +17,7 @@ pub(super) struct ImageSlot {
 }
 
 /// Where the images of an archive belong.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(super) struct ImageLayout {
     /// In label order, where labels are names: alphabetical, as in torchvision's `ImageFolder`, so that labels mean what they meant
     /// in training. Empty folders count.
@@ -24,7 +25,7 @@ pub(super) struct ImageLayout {
     /// For each file of the archive its place; `None` for files that are no images.
     pub(super) places: Vec<Option<ImageSlot>>,
     /// The labels of each part.
-    pub(super) labels: BTreeMap<SplitName, Vec<u32>>,
+    pub(super) labels: BTreeMap<SplitName, Labels>,
     /// How many files are passed over, by the reason.
     pub(super) skipped: BTreeMap<String, usize>,
 }
@@ -77,6 +78,7 @@ pub(super) fn plan(
         labels.push(*label);
     }
     let class_names = Some(classes.into_keys().map(str::to_owned).collect());
+    let labels = labels.into_iter().map(|(part, labels)| (part, Labels::Classes(labels))).collect();
     Ok(ImageLayout { class_names, places, labels, skipped })
 }
 
@@ -213,7 +215,7 @@ mod tests {
         .unwrap()
         .unwrap();
         assert_eq!(plan.class_names.unwrap(), ["10", "9", "b"]);
-        assert_eq!(plan.labels[&SplitName::Train], [0, 1, 2, 2]);
+        assert_eq!(plan.labels[&SplitName::Train].classes(), [0, 1, 2, 2]);
         let at = |index| Some(ImageSlot { part: SplitName::Train, index });
         assert_eq!(plan.places, [at(3), at(2), None, None, None, at(0), at(1), None, None]);
         let skipped = [("hidden", 1), ("not an image", 2), ("of the operating system", 2)];
@@ -224,12 +226,15 @@ mod tests {
     fn train_and_test_folders_are_splits() {
         let plan = planned(&["root/test/a/1.png", "root/train/a/1.png", "root/train/b/1.png"]).unwrap().unwrap();
         assert_eq!(plan.class_names.unwrap(), ["a", "b"]);
-        assert_eq!((&plan.labels[&SplitName::Train][..], &plan.labels[&SplitName::Test][..]), (&[0, 1][..], &[0][..]));
+        assert_eq!(
+            (plan.labels[&SplitName::Train].classes(), plan.labels[&SplitName::Test].classes()),
+            (&[0, 1][..], &[0][..])
+        );
         let alone = planned(&["test/a/1.png", "test/b/1.png"]).unwrap().unwrap();
         assert_eq!(alone.labels.keys().collect::<Vec<_>>(), [&SplitName::Train]);
         let three = planned(&["r/train/b/1.png", "r/val/a/1.png", "r/val/b/1.png", "r/test/c/1.png"]).unwrap().unwrap();
         assert_eq!(three.class_names.clone().unwrap(), ["a", "b", "c"]);
-        let labels: Vec<&[u32]> = three.labels.values().map(Vec::as_slice).collect();
+        let labels: Vec<&[u32]> = three.labels.values().map(Labels::classes).collect();
         assert_eq!(labels, [&[1][..], &[0, 1], &[2]], "train, validation, test");
         let one_class = planned(&["a/1.png"]).unwrap().unwrap();
         assert_eq!(one_class.class_names.unwrap(), ["a"]);
@@ -242,7 +247,7 @@ mod tests {
         assert_eq!(classes(&["a/1.png", "b/.gitkeep", "b/", "c/.DS_Store"]), ["a", "b", "c"]);
         let split = ["r/train/b/1.png", "r/train/a/", "r/test/a/1.png", "r/test/b/1.png", "r/test/c/"];
         assert_eq!(classes(&split), ["a", "b", "c"]);
-        assert_eq!(planned(&split).unwrap().unwrap().labels[&SplitName::Test], [0, 1]);
+        assert_eq!(planned(&split).unwrap().unwrap().labels[&SplitName::Test].classes(), [0, 1]);
         // Neither what is hidden or full of something else, nor what lies elsewhere.
         let others = ["__MACOSX/", "d/a/1.png", "d/b/1.png", ".git/", "d/.x/", "notes/", "d/texts/x.txt", "d/a/b/"];
         assert_eq!(classes(&others), ["a", "b"]);

@@ -79,8 +79,8 @@ pub(super) fn read(
     images.finish()?;
     intake.set_skipped(plan.skipped.clone());
     for (part, labels) in &plan.labels {
-        intake.begin_labels(labels.len())?;
-        intake.set_labels(*part, labels.clone());
+        intake.begin_labels(labels.len().saturating_mul(labels.width()))?;
+        intake.set_labels_as_read(*part, labels.clone(), labels.is_real());
     }
     Ok(())
 }

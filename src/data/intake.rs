@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::labels::{self, Labels};
 use super::preview::Preview;
 use super::statistics::Statistics;
 use super::store::{Draft, PixelType, Pixels};
 use super::{Dataset, DatasetError, Limits, Split};
-use crate::domain::dataset::{DatasetFacts, DatasetFormat, SplitFacts};
+use crate::domain::dataset::{DatasetFacts, DatasetFormat, LabelForm, SplitFacts};
 
 /// Part of a dataset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,7 +54,9 @@ pub(super) struct DatasetBuilder<'a> {
     limit: u64,
     used: u64,
     examples: BTreeMap<SplitName, SplitExamples>,
-    labels: BTreeMap<SplitName, Vec<u32>>,
+    labels: BTreeMap<SplitName, Labels>,
+    /// Whether some labels were stored as floats.
+    float_labels: bool,
     skipped: BTreeMap<String, usize>,
 }
 
@@ -77,6 +81,7 @@ impl<'a> DatasetBuilder<'a> {
             used: 0,
             examples: BTreeMap::new(),
             labels: BTreeMap::new(),
+            float_labels: false,
             skipped: BTreeMap::new(),
         }
     }
@@ -129,7 +134,7 @@ impl<'a> DatasetBuilder<'a> {
         Ok(())
     }
 
-    /// Makes room for `count` labels.
+    /// Makes room for `count` labels, or numbers in their place.
     ///
     /// # Errors
     /// When they would not fit into the limit.
@@ -139,7 +144,13 @@ impl<'a> DatasetBuilder<'a> {
 
     /// The labels of a part, in the order of its examples.
     pub(super) fn set_labels(&mut self, part: SplitName, labels: Vec<u32>) {
+        self.labels.insert(part, Labels::Classes(labels));
+    }
+
+    /// The same, whatever they are; `floats` says whether they are stored as floats.
+    pub(super) fn set_labels_as_read(&mut self, part: SplitName, labels: Labels, floats: bool) {
         self.labels.insert(part, labels);
+        self.float_labels |= floats;
     }
 
     /// How many files were passed over, by the reason.
@@ -157,10 +168,11 @@ impl<'a> DatasetBuilder<'a> {
     /// What was read, after checking that its parts fit together.
     ///
     /// # Errors
-    /// When examples and labels of a part differ in number, or examples of the parts in shape.
+    /// When examples and labels of a part differ in number, or examples or labels of the parts in shape.
     pub(super) fn finish(self, format: DatasetFormat, class_names: Option<Vec<String>>) -> Result<Read, DatasetError> {
-        let Self { mut examples, labels, skipped, .. } = self;
+        let Self { mut examples, mut labels, float_labels, skipped, .. } = self;
         check_lengths(&examples, &labels)?;
+        agree(&mut labels)?;
         let Some(mut train) = examples.remove(&SplitName::Train) else {
             let found: Vec<String> = examples.keys().map(|part| format!("a {} split", part.name())).collect();
             return Err(DatasetError::Missing { missing: "the train split".to_owned(), found: found.join(" and ") });
@@ -169,11 +181,14 @@ impl<'a> DatasetBuilder<'a> {
             let (split, shape) = (part.name(), other.shape.clone());
             return Err(DatasetError::SplitsDiffer { train: train.shape, split, shape });
         }
-        let highest = labels.values().flatten().max().map_or(0, |label| *label as usize + 1);
+        let highest = labels.values().flat_map(Labels::classes).max().map_or(0, |label| *label as usize + 1);
+        let form = labels::form(labels.values(), float_labels);
+        let (class_names, columns) =
+            if matches!(form, LabelForm::Rows { .. }) { (None, class_names) } else { (class_names, None) };
         let classes = class_names.as_ref().map_or(highest, Vec::len);
         let (mean, std) = train.statistics.finish();
         let preview = std::mem::replace(&mut train.preview, Preview::new(0, &train.shape));
-        let preview = preview.finish(labels.get(&SplitName::Train).map_or(&[], Vec::as_slice));
+        let preview = labels.get(&SplitName::Train).map_or_else(Vec::new, |labels| preview.finish(labels));
         let splits = labels.iter().map(|(part, labels)| (part.name().to_owned(), facts(labels, classes)));
         let mut facts = DatasetFacts {
             format,
@@ -187,7 +202,9 @@ impl<'a> DatasetBuilder<'a> {
             byte_elements: Some(train.pixels == PixelType::U8),
             notes: Vec::new(),
             skipped,
+            labels: form,
         };
+        facts.notes.extend(columns.map(|columns| format!("the labels are, in this order: {}", columns.join(", "))));
         facts.notes.extend(facts.only_label().map(|label| {
             let label = facts.label_in_words(label);
             format!(
@@ -211,7 +228,7 @@ pub(super) struct Read {
     pub(super) facts: DatasetFacts,
     train: SplitExamples,
     others: BTreeMap<SplitName, SplitExamples>,
-    labels: BTreeMap<SplitName, Vec<u32>>,
+    labels: BTreeMap<SplitName, Labels>,
 }
 
 impl Read {
@@ -224,7 +241,8 @@ impl Read {
         let classes = facts.classes;
         let mut split = |part, examples: SplitExamples| {
             let Some(kept) = examples.kept else { return Ok(None) };
-            let (pixels, labels) = (kept.finish()?, labels.remove(&part).unwrap_or_default());
+            let labels = labels.remove(&part).unwrap_or(Labels::Classes(Vec::new()));
+            let (pixels, labels) = (kept.finish()?, Arc::new(labels));
             Ok::<_, DatasetError>(Some(Split { example_shape: examples.shape, pixels, labels, classes }))
         };
         let [validation, test] = [SplitName::Validation, SplitName::Test]
@@ -237,10 +255,10 @@ impl Read {
 
 fn check_lengths(
     examples: &BTreeMap<SplitName, SplitExamples>,
-    labels: &BTreeMap<SplitName, Vec<u32>>,
+    labels: &BTreeMap<SplitName, Labels>,
 ) -> Result<(), DatasetError> {
     for part in SplitName::ALL {
-        let (examples, labels) = (examples.get(&part).map_or(0, |x| x.count), labels.get(&part).map_or(0, Vec::len));
+        let (examples, labels) = (examples.get(&part).map_or(0, |x| x.count), labels.get(&part).map_or(0, Labels::len));
         if examples != labels {
             return Err(DatasetError::LengthsDiffer { split: part.name(), examples, labels });
         }
@@ -248,9 +266,28 @@ fn check_lengths(
     Ok(())
 }
 
-fn facts(labels: &[u32], classes: usize) -> SplitFacts {
+/// Makes the labels of all parts rows where those of some are.
+///
+/// # Errors
+/// When rows of the parts differ in width.
+fn agree(labels: &mut BTreeMap<SplitName, Labels>) -> Result<(), DatasetError> {
+    let is_row = |labels: &Labels| !matches!(labels, Labels::Classes(_));
+    let Some(columns) = labels.values().find(|labels| is_row(labels)).map(Labels::width) else { return Ok(()) };
+    let first = labels.get(&SplitName::Train).map_or(columns, Labels::width);
+    for (part, own) in labels {
+        if own.width() != first {
+            let (split, columns) = (part.name(), own.width());
+            return Err(DatasetError::LabelsDiffer { train: first, split, columns });
+        }
+        let taken = std::mem::replace(own, Labels::Classes(Vec::new()));
+        *own = Labels::Numbers(taken.numbers());
+    }
+    Ok(())
+}
+
+fn facts(labels: &Labels, classes: usize) -> SplitFacts {
     let mut per_class = vec![0; classes];
-    for label in labels {
+    for label in labels.classes() {
         per_class[*label as usize] += 1;
     }
     SplitFacts { examples: labels.len(), per_class }

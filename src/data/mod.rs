@@ -18,12 +18,14 @@ mod idx;
 mod images;
 mod intake;
 mod jpeg;
+mod labels;
 mod parquet;
 mod preview;
 mod source;
 mod statistics;
 mod store;
 mod table;
+mod table_labels;
 mod tabled;
 
 use std::path::Path;
@@ -33,6 +35,7 @@ use crate::domain::dataset::DatasetFacts;
 pub use batch::{BatchView, Channels};
 pub use dataset::{Dataset, Split};
 pub use error::DatasetError;
+pub use labels::{LabelRows, Labels};
 pub use store::Pixels;
 
 /// The highest label: 65,536 classes are more than any classifier that is fused here.

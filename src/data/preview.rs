@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 
+use super::labels::Labels;
 use super::store::Pixels;
 use crate::domain::dataset::Example;
 
@@ -72,14 +73,20 @@ impl Preview {
     }
 
     /// The examples that came, with their labels.
-    pub(super) fn finish(self, labels: &[u32]) -> Vec<Example> {
+    pub(super) fn finish(self, labels: &Labels) -> Vec<Example> {
         let came = self.picked.into_iter().filter(|(_, shown)| !shown.is_empty());
         came.filter_map(|(index, shown)| {
             let (values, image) = match self.view {
                 View::Values(_) => (shown, None),
                 View::Image { .. } => (Vec::new(), self.view.png(&shown)),
             };
-            Some(Example { index, label: *labels.get(index)?, values, image })
+            let (label, targets) = match labels {
+                Labels::Classes(classes) => (Some(*classes.get(index)?), Vec::new()),
+                Labels::Flags(rows) | Labels::Numbers(rows) => {
+                    (None, rows.rows().nth(index)?.iter().take(VALUES).copied().collect())
+                }
+            };
+            Some(Example { index, label, targets, values, image })
         })
         .collect()
     }
@@ -130,13 +137,12 @@ mod tests {
             let vector: Vec<f32> = (0..9).map(|value| (first * 100 + value) as f32).collect();
             preview.look(first, Pixels::F32(&vector));
         }
-        let labels: Vec<u32> = (0..40).collect();
-        let examples = preview.finish(&labels);
+        let examples = preview.finish(&Labels::Classes((0..40).collect()));
         assert_eq!(
             examples.iter().map(|example| example.index).collect::<Vec<_>>(),
             (0..40).step_by(4).collect::<Vec<_>>()
         );
-        assert_eq!(examples[1].label, 4);
+        assert_eq!(examples[1].label, Some(4));
         assert_eq!(examples[1].values, [400.0, 401.0, 402.0, 403.0, 404.0, 405.0, 406.0, 407.0]);
         assert_eq!(examples[1].image, None);
     }
@@ -146,7 +152,7 @@ mod tests {
         let mut preview = Preview::new(1, &[3, 40, 70]);
         let plane = |value: u8| vec![value; 40 * 70];
         preview.look(0, Pixels::U8(&[plane(0), plane(51), plane(255)].concat()));
-        let picture = decode(&preview.finish(&[0])[0]).to_rgb8();
+        let picture = decode(&preview.finish(&Labels::Classes(vec![0]))[0]).to_rgb8();
         assert_eq!((picture.width(), picture.height()), (24, 14));
         assert!(picture.pixels().all(|pixel| pixel.0 == [0, 51, 255]));
     }
@@ -157,7 +163,7 @@ mod tests {
         preview.look(0, Pixels::U8(&[0, 255]));
         let mut preview = preview.in_colour(&[3, 1, 2]);
         preview.look(1, Pixels::U8(&[255, 0, 0, 0, 0, 255]));
-        let examples = preview.finish(&[0, 1]);
+        let examples = preview.finish(&Labels::Classes(vec![0, 1]));
         let pixels = |example| decode(example).to_rgb8().pixels().map(|pixel| pixel.0).collect::<Vec<_>>();
         assert_eq!(pixels(&examples[0]), [[0, 0, 0], [255, 255, 255]]);
         assert_eq!(pixels(&examples[1]), [[255, 0, 0], [0, 0, 255]]);

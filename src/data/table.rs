@@ -40,8 +40,8 @@ pub(super) struct Table {
 pub(super) enum LabelColumns {
     /// One, with a number or a name in each row.
     One(usize),
-    /// One for each class, with 1 in that of the row's class and 0 elsewhere.
-    OneHot(Vec<usize>),
+    /// One for each class or label, with 1 where it is the row's and 0 elsewhere.
+    Flags(Vec<usize>),
 }
 
 /// Whether `name` is a table of labels. The sample of a submission, which competitions add, has made-up ones.
@@ -116,7 +116,7 @@ impl Table {
         let rest: Vec<usize> = (0..self.columns.len()).filter(|column| !used.contains(column)).collect();
         match rest[..] {
             [column] => Ok(LabelColumns::One(column)),
-            [_, _, ..] if self.rows.iter().all(|row| hot(row, &rest).is_some()) => Ok(LabelColumns::OneHot(rest)),
+            [_, _, ..] if self.rows.iter().all(|row| flags(row, &rest).is_some()) => Ok(LabelColumns::Flags(rest)),
             _ => {
                 let names: Vec<String> =
                     self.columns.iter().take(8).map(|name| format!("`{}`", shortened(name))).collect();
@@ -137,17 +137,14 @@ impl Table {
     }
 }
 
-/// The place among `columns` of the only 1 of a row that has 0 in the others.
-pub(super) fn hot(row: &StringRecord, columns: &[usize]) -> Option<usize> {
-    let mut found = None;
-    for (place, column) in columns.iter().enumerate() {
-        match row[*column].parse::<f64>() {
-            Ok(value) if value.to_bits() == 0 => {}
-            Ok(1.0) if found.is_none() => found = Some(place),
-            _ => return None,
-        }
-    }
-    found
+/// The cells of a row that has 0 or 1 in each of `columns`.
+pub(super) fn flags(row: &StringRecord, columns: &[usize]) -> Option<Vec<f32>> {
+    let flag = |column: &usize| match row[*column].parse::<f64>() {
+        Ok(value) if value.to_bits() == 0 => Some(0.0),
+        Ok(1.0) => Some(1.0),
+        _ => None,
+    };
+    columns.iter().map(flag).collect()
 }
 
 /// A fault of the table `name`.
@@ -168,8 +165,9 @@ mod tests {
         let labels = |text: &str| table(text).label_columns(&[0]);
         assert_eq!(labels("id,Label,width\n1,cat,3\n").unwrap(), LabelColumns::One(1));
         assert_eq!(labels("id;breed\n1;cat\n").unwrap(), LabelColumns::One(1));
-        assert_eq!(labels("\u{feff}image\tMEL\tNV\n1\t0.0\t1.0\n2\t1\t0\n").unwrap(), LabelColumns::OneHot(vec![1, 2]));
-        let unclear = labels("id,a,b\n1,0,1\n2,1,1\n").unwrap_err().to_string();
+        assert_eq!(labels("\u{feff}image\tMEL\tNV\n1\t0.0\t1.0\n2\t1\t0\n").unwrap(), LabelColumns::Flags(vec![1, 2]));
+        assert_eq!(labels("id,a,b\n1,0,1\n2,1,1\n").unwrap(), LabelColumns::Flags(vec![1, 2]));
+        let unclear = labels("id,a,b\n1,0,1\n2,1,5\n").unwrap_err().to_string();
         assert!(unclear.contains("Call it `label`"), "{unclear}");
     }
 

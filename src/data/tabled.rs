@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::DatasetError;
 use super::archive::shortened;
 use super::folders::{Image, ImageLayout, ImageSlot};
 use super::intake::SplitName;
-use super::table::{LabelColumns, Table, hot, refused};
-use super::{DatasetError, MAX_LABEL};
+use super::labels::{LabelColumn, LabelRows, Labels};
+use super::table::{LabelColumns, Table, flags, refused};
+use super::table_labels::{LabelScale, TableLabel};
 
 /// How the rows of a table call images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +45,7 @@ struct Names {
 struct Labelled {
     image: usize,
     part: SplitName,
-    label: String,
+    label: TableLabel,
 }
 
 /// Sorts `images` by what `tables` say of them; none where no table names any.
@@ -65,9 +67,7 @@ pub(super) fn plan(
         let used: Vec<usize> = [Some(column), part_column].into_iter().flatten().collect();
         let labels = table.label_columns(&used)?;
         let classes = match &labels {
-            LabelColumns::OneHot(columns) => {
-                Some(columns.iter().map(|column| table.columns[*column].clone()).collect())
-            }
+            LabelColumns::Flags(columns) => Some(columns.iter().map(|column| table.columns[*column].clone()).collect()),
             LabelColumns::One(_) => None,
         };
         if *hot_names.get_or_insert_with(|| classes.clone()) != classes {
@@ -86,12 +86,10 @@ pub(super) fn plan(
             let named = part_column.and_then(|column| SplitName::of(&row[column])).or_else(|| table.part());
             let part = named.or_else(|| part_of(&images[image])).unwrap_or(SplitName::Train);
             let label = match &labels {
-                LabelColumns::One(column) => row[*column].to_owned(),
-                LabelColumns::OneHot(columns) => hot(row, columns).unwrap_or_default().to_string(),
+                LabelColumns::One(column) if row[*column].is_empty() => return Err(fault("has no label")),
+                LabelColumns::One(column) => TableLabel::Cell(row[*column].to_owned()),
+                LabelColumns::Flags(columns) => TableLabel::Flags(flags(row, columns).unwrap_or_default()),
             };
-            if label.is_empty() {
-                return Err(fault("has no label"));
-            }
             rows.push(Labelled { image, part, label });
         }
     }
@@ -211,7 +209,8 @@ fn unlabelled(
     Ok(skipped)
 }
 
-/// Labels that are numbers are classes; others are numbered in the order of their names, as class folders are.
+/// Labels that are whole numbers from 0 are classes; numbers of which some are not whole are to be predicted; others are numbered in the order of their
+/// names, as class folders are. Of several columns with a single 1 in every row it is the class.
 fn lay_out(
     images: &[Image<'_>],
     mut rows: Vec<Labelled>,
@@ -219,34 +218,38 @@ fn lay_out(
     entries: usize,
     skipped: BTreeMap<String, usize>,
 ) -> Result<ImageLayout, DatasetError> {
-    let number = |label: &str| label.parse::<f64>().ok().filter(|value| value.fract().to_bits() == 0 && *value >= 0.0);
-    let are_numbers = rows.iter().all(|row| number(&row.label).is_some());
-    let mut class_names = hot_names;
-    let mut classes: BTreeMap<String, u32> = BTreeMap::new();
-    if !are_numbers {
-        classes.extend(rows.iter().map(|row| (row.label.clone(), 0)));
-        classes.values_mut().zip(0..).for_each(|(label, number)| *label = number);
-        class_names = Some(classes.keys().cloned().collect());
-    }
     rows.sort_by(|a, b| (a.part, &images[a.image].path).cmp(&(b.part, &images[b.image].path)));
     let first = rows.first().map_or(SplitName::Train, |row| row.part);
     // A part alone is what there is to train on, whatever it is called.
     let alone = rows.iter().all(|row| row.part == first);
+    let scale = LabelScale::of(rows.iter().map(|row| &row.label));
+    let class_names = match &scale {
+        LabelScale::Names(names) => Some(names.keys().cloned().collect()),
+        LabelScale::Class | LabelScale::Number | LabelScale::Flags => hot_names,
+    };
     let mut places = vec![None; entries];
-    let mut labels: BTreeMap<SplitName, Vec<u32>> = BTreeMap::new();
+    let mut columns: BTreeMap<SplitName, (LabelColumn, LabelRows)> = BTreeMap::new();
     for row in &rows {
         let part = if alone { SplitName::Train } else { row.part };
-        let of_part = labels.entry(part).or_default();
-        let label =
-            if are_numbers { number(&row.label).map(|value| value as u32) } else { classes.get(&row.label).copied() };
-        let Some(label) = label.filter(|label| *label <= MAX_LABEL) else {
-            let array = shortened(&images[row.image].path.join("/"));
-            return Err(DatasetError::Label { array, index: of_part.len(), value: row.label.clone() });
-        };
-        places[images[row.image].entry] = Some(ImageSlot { part, index: of_part.len() });
-        of_part.push(label);
+        let (column, flags) = columns
+            .entry(part)
+            .or_insert_with(|| (LabelColumn::default(), LabelRows { width: row.label.width(), values: Vec::new() }));
+        let index = if scale == LabelScale::Flags { flags.rows().len() } else { column.len() };
+        match (&row.label, scale.number(&row.label)) {
+            (TableLabel::Flags(own), _) if scale == LabelScale::Flags => flags.values.extend_from_slice(own),
+            (_, Some(number)) => column.take(number),
+            (label, None) => {
+                let array = shortened(&images[row.image].path.join("/"));
+                return Err(DatasetError::Label { array, index, value: label.shown() });
+            }
+        }
+        places[images[row.image].entry] = Some(ImageSlot { part, index });
     }
-    Ok(ImageLayout { class_names, places, labels, skipped })
+    let labels = columns.into_iter().map(|(part, (column, flags))| {
+        let labels = if scale == LabelScale::Flags { Labels::Numbers(flags) } else { column.into_labels() };
+        (part, labels)
+    });
+    Ok(ImageLayout { class_names, places, labels: labels.collect(), skipped })
 }
 
 #[cfg(test)]
@@ -269,7 +272,7 @@ mod tests {
             let text = format!("file,label\n{},dog\n{},cat\n", cell.replace('?', "2"), cell.replace('?', "1"));
             let plan = planned(&["d/images/1.png", "d/images/2.png"], &[("d/labels.csv", &text)]).unwrap().unwrap();
             assert_eq!(plan.class_names, Some(vec!["cat".to_owned(), "dog".to_owned()]), "{cell}");
-            assert_eq!(plan.labels[&SplitName::Train], [0, 1]);
+            assert_eq!(plan.labels[&SplitName::Train].classes(), [0, 1]);
         }
     }
 
@@ -277,17 +280,31 @@ mod tests {
     fn numbers_are_labels_and_columns_are_classes() {
         let two = ["i/a.jpg", "i/b.jpg"];
         let numbers = planned(&two, &[("l.csv", "id,label\na,7\nb,0\n")]).unwrap().unwrap();
-        assert_eq!((numbers.class_names, &numbers.labels[&SplitName::Train][..]), (None, &[7, 0][..]));
+        assert_eq!((numbers.class_names, numbers.labels[&SplitName::Train].classes()), (None, &[7, 0][..]));
         let hot = planned(&two, &[("l.csv", "image,MEL,NV\na,0.0,1.0\nb,1.0,0.0\n")]).unwrap().unwrap();
         assert_eq!(hot.class_names, Some(vec!["MEL".to_owned(), "NV".to_owned()]));
-        assert_eq!(hot.labels[&SplitName::Train], [1, 0]);
+        assert_eq!(hot.labels[&SplitName::Train].classes(), [1, 0]);
+    }
+
+    #[test]
+    fn numbers_that_are_not_whole_and_several_labels_are_no_classes() {
+        let rows = |width: usize, values: &[f32]| Labels::Numbers(LabelRows { width, values: values.to_vec() });
+        let two = ["i/a.jpg", "i/b.jpg"];
+        let numbers = planned(&two, &[("l.csv", "id,age\na,7\nb,-0.5\n")]).unwrap().unwrap();
+        assert_eq!((numbers.class_names, &numbers.labels[&SplitName::Train]), (None, &rows(1, &[7.0, -0.5])));
+        let flags = planned(&two, &[("l.csv", "image,sun,rain\na,1,1\nb,0,1\n")]).unwrap().unwrap();
+        assert_eq!(flags.class_names, Some(vec!["sun".to_owned(), "rain".to_owned()]));
+        assert_eq!(flags.labels[&SplitName::Train], rows(2, &[1.0, 1.0, 0.0, 1.0]));
+        let tables = [("train.csv", "image,sun,rain\na,1,0\n"), ("test.csv", "image,sun,rain\nb,0,0\n")];
+        let split = planned(&two, &tables).unwrap().unwrap();
+        assert_eq!(split.labels[&SplitName::Train], rows(2, &[1.0, 0.0]));
     }
 
     #[test]
     fn labels_that_are_called_like_images_are_no_names() {
         let plan =
             planned(&["i/1.png", "i/2.png", "i/3.png"], &[("l.csv", "label,id\n1,3\n2,1\n1,2\n")]).unwrap().unwrap();
-        assert_eq!(plan.labels[&SplitName::Train], [2, 1, 1]);
+        assert_eq!(plan.labels[&SplitName::Train].classes(), [2, 1, 1]);
     }
 
     #[test]
@@ -298,7 +315,10 @@ mod tests {
             ("test/metadata.csv", "file_name,label\n1.png,1\n"),
         ];
         let plan = planned(&files, &both).unwrap().unwrap();
-        assert_eq!((&plan.labels[&SplitName::Train][..], &plan.labels[&SplitName::Test][..]), (&[1, 0][..], &[1][..]));
+        assert_eq!(
+            (plan.labels[&SplitName::Train].classes(), plan.labels[&SplitName::Test].classes()),
+            (&[1, 0][..], &[1][..])
+        );
         let kaggle = planned(&files, &[("trainLabels.csv", "id,label\n1,1\n2,0\n")]).unwrap().unwrap();
         assert_eq!((kaggle.places[0].is_some(), kaggle.places[2]), (true, None));
     }
@@ -308,7 +328,7 @@ mod tests {
         let files = ["train/1.png", "train/2.png", "test/3.png"];
         let by_folder = planned(&files, &[("labels.csv", "id,label\n1,0\n2,1\n3,1\n")]).unwrap().unwrap();
         assert_eq!(
-            (&by_folder.labels[&SplitName::Train][..], &by_folder.labels[&SplitName::Test][..]),
+            (by_folder.labels[&SplitName::Train].classes(), by_folder.labels[&SplitName::Test].classes()),
             (&[0, 1][..], &[1][..])
         );
         let by_column =

@@ -34,12 +34,73 @@ impl DatasetFormat {
     }
 }
 
+/// What the labels of a dataset are, before a task says what they mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LabelForm {
+    /// One class per example: a whole number from 0 stored as such, or a name.
+    #[default]
+    Classes,
+    /// Whole numbers from 0, one per example, stored as floats.
+    FloatClasses,
+    /// A row of numbers for each example.
+    Rows {
+        /// Numbers of one example.
+        columns: usize,
+        /// What they are, over all examples of all splits.
+        values: RowValues,
+        /// Whether they are stored as floats.
+        floats: bool,
+    },
+}
+
+/// What numbers all rows of labels hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RowValues {
+    /// A single 1 in each row of zeros: one class of several, or one label of several.
+    OneHot,
+    /// 0 and 1.
+    Flags,
+    /// Whole numbers, not only 0 and 1.
+    Whole,
+    /// Some that are not whole.
+    Real,
+}
+
+impl LabelForm {
+    /// Whether each example has the number or the name of a class.
+    #[must_use]
+    pub fn is_of_classes(&self) -> bool {
+        *self == Self::Classes
+    }
+}
+
+impl std::fmt::Display for LabelForm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Classes => f.write_str("one whole number per example"),
+            Self::FloatClasses => f.write_str("one whole number per example, stored as floats"),
+            Self::Rows { columns, values, floats } => {
+                let what = match values {
+                    RowValues::OneHot => "a single 1 among zeros in every row",
+                    RowValues::Flags => "only 0 and 1",
+                    RowValues::Whole => "whole numbers",
+                    RowValues::Real => "numbers that are not all whole",
+                };
+                let stored = if *floats && *values != RowValues::Real { ", stored as floats" } else { "" };
+                write!(f, "{columns} per example ({what}{stored})")
+            }
+        }
+    }
+}
+
 /// One split of a dataset.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SplitFacts {
     /// Number of examples.
     pub examples: usize,
-    /// Examples of each class, index = label.
+    /// Examples of each class, index = label; empty where examples have no class.
     pub per_class: Vec<usize>,
 }
 
@@ -61,6 +122,7 @@ impl DatasetFacts {
             byte_elements: None,
             notes: Vec::new(),
             skipped: BTreeMap::new(),
+            labels: LabelForm::Classes,
         }
     }
 
@@ -99,7 +161,8 @@ impl DatasetFacts {
             split.per_class = per_class;
         }
         for example in &mut new.preview {
-            example.label = places.get(example.label as usize).map_or(example.label, |place| *place as u32);
+            let place = |label: u32| places.get(label as usize).map_or(label, |place| *place as u32);
+            example.label = example.label.map(place);
         }
         (new.classes, new.class_names) = (order.len(), Some(order.to_vec()));
         Ok(new)
@@ -164,8 +227,11 @@ impl DatasetFacts {
 pub struct Example {
     /// Its position in the train split.
     pub index: usize,
-    /// Its label.
-    pub label: u32,
+    /// Its label; none where it has no class.
+    pub label: Option<u32>,
+    /// The first few numbers that are said of it where it has no class.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<f32>,
     /// The first few values of an example that is no image.
     pub values: Vec<f32>,
     /// A small picture of one that is, as a `data:` address.
@@ -179,7 +245,7 @@ pub struct DatasetFacts {
     pub format: DatasetFormat,
     /// Shape of one example: `[D]` or `[C, H, W]`.
     pub example_shape: Vec<usize>,
-    /// Number of classes: the highest label plus one, or the number of class folders.
+    /// Number of classes: the highest label plus one, or the number of class folders; 0 where examples have no class.
     pub classes: usize,
     /// Class names in label order, where the files name them.
     pub class_names: Option<Vec<String>>,
@@ -200,4 +266,7 @@ pub struct DatasetFacts {
     /// How many files beside class folders' images were passed over, by the reason.
     #[serde(default)]
     pub skipped: BTreeMap<String, usize>,
+    /// What the labels are; not said of classes.
+    #[serde(default, skip_serializing_if = "LabelForm::is_of_classes")]
+    pub labels: LabelForm,
 }

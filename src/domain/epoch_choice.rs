@@ -4,19 +4,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::progress::EpochMetrics;
 
-/// Accuracy on the validation split that the last epoch may have lost against the best one. On examples that it has been trained
-/// on a network forgets more than it learns while it gets better on all others, and loses as much as this only where
-/// training led away.
-pub const MOST_LOST: f64 = 0.1;
-
 /// Which epoch's weights a training ends with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EpochChoice {
-    /// The best on the validation split: highest accuracy, then lowest loss, then the earliest. Without a split, the last one.
+    /// The best on the validation split: highest accuracy, then lowest loss (of several labels and numbers the loss alone), then the
+    /// earliest. Without a split, the last one.
     Best,
-    /// The last one, or the best where the last one lost more than [`MOST_LOST`] against it: for a validation split of which the
-    /// network may have seen the examples before its training. It remembers them best before its first step.
+    /// The last one, or the best where the last one lost more than [`crate::domain::score::MOST_LOST`] against it: for a validation
+    /// split of which the network may have seen the examples before its training. It remembers them best before its first
+    /// step: it forgets more than it learns there while it gets better on all others, and loses as much as that only where
+    /// training led away.
     Last,
 }
 
@@ -25,10 +23,10 @@ impl EpochChoice {
     #[must_use]
     pub fn epoch(self, history: &[EpochMetrics], best: usize) -> usize {
         let last = history.len().saturating_sub(1);
-        let accuracy = |epoch: usize| Some(history.get(epoch)?.validation?.accuracy);
-        match (self, accuracy(last), accuracy(best)) {
+        let score = |epoch: usize| history.get(epoch)?.validation;
+        match (self, score(last), score(best)) {
             (Self::Best, ..) => best,
-            (Self::Last, Some(end), Some(top)) if end < top - MOST_LOST => best,
+            (Self::Last, Some(end), Some(top)) if end.is_led_away_from(&top) => best,
             (Self::Last, ..) => last,
         }
     }
@@ -51,9 +49,7 @@ impl EpochChoice {
 pub fn is_better(metrics: &EpochMetrics, history: &[EpochMetrics], best: usize) -> bool {
     let best = history.get(best).and_then(|best| best.validation);
     match (metrics.validation, best) {
-        (Some(new), Some(best)) => {
-            new.accuracy > best.accuracy || new.accuracy >= best.accuracy && new.loss < best.loss
-        }
+        (Some(new), Some(best)) => new.is_better_than(&best),
         _ => true,
     }
 }
@@ -61,7 +57,7 @@ pub fn is_better(metrics: &EpochMetrics, history: &[EpochMetrics], best: usize) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::progress::Score;
+    use crate::domain::score::Score;
 
     /// A training whose validation split gave these accuracies, epoch by epoch.
     fn history(accuracies: &[f64]) -> Vec<EpochMetrics> {
@@ -69,7 +65,7 @@ mod tests {
             epoch,
             train_loss: None,
             train_accuracy: None,
-            validation: Some(Score { accuracy: *accuracy, loss: 1.0 - accuracy }),
+            validation: Some(Score::of_classes(*accuracy, 1.0 - accuracy)),
             test: None,
             lr: None,
             images_per_s: None,

@@ -66,6 +66,10 @@ fault_codes! {
     SeveralGroups = "several_groups";
     /// Shapes of a tensor, an example or a list that do not fit the network.
     ShapeMismatch = "shape_mismatch";
+    /// Labels that may mean several things.
+    TaskAmbiguous = "task_ambiguous";
+    /// Labels that are none for what the network predicts.
+    TaskMismatch = "task_mismatch";
     /// A list with fewer items than it needs.
     TooFew = "too_few";
     /// A graph over the limit on nodes.

@@ -13,3 +13,4 @@ pub mod problem;
 pub mod progress;
 pub mod quota;
 pub mod retention;
+pub mod score;

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::score::Score;
+
 /// The steps of a job, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -61,15 +63,6 @@ pub struct Progress {
     pub eta_s: Option<f64>,
 }
 
-/// Accuracy and loss on one split.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct Score {
-    /// Share of examples whose highest logit is the label's, in [0, 1].
-    pub accuracy: f64,
-    /// Mean cross-entropy with the labels, in nats.
-    pub loss: f64,
-}
-
 /// One epoch of training; epoch 0 is the network before its first step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EpochMetrics {
@@ -77,7 +70,7 @@ pub struct EpochMetrics {
     pub epoch: usize,
     /// Mean objective over the epoch's steps; none for epoch 0.
     pub train_loss: Option<f64>,
-    /// Share of the epoch's training examples that were right when they were seen.
+    /// Share of the epoch's training examples that were right when they were seen; none where several labels or numbers are predicted.
     pub train_accuracy: Option<f64>,
     /// On the validation split, if there is one.
     pub validation: Option<Score>,

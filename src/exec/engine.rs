@@ -71,7 +71,7 @@ pub struct BatchError {
 pub struct Step {
     /// Mean objective over the batch.
     pub loss: f64,
-    /// Examples whose highest logit was the label's.
+    /// Examples whose outputs decided as their truths do; see [`crate::kernels::loss::is_right`].
     pub correct: usize,
 }
 

@@ -3,13 +3,15 @@
 use rayon::prelude::*;
 
 use crate::kernels::Float;
+use crate::kernels::element_loss::{binary_cross_entropy, binary_divergence, squared_error};
+use crate::kernels::truth::{Truth, Truths};
 
 /// Soft targets for distillation.
 #[derive(Debug, Clone, Copy)]
 pub struct Soft<'a, T> {
-    /// The teacher's logits (batch x classes).
+    /// The teacher's logits (batch x classes), or outputs.
     pub teacher: &'a [T],
-    /// T, above 0.
+    /// T, above 0; of no meaning for numbers.
     pub temperature: f64,
     /// w, in [0, 1].
     pub weight: f64,
@@ -18,45 +20,72 @@ pub struct Soft<'a, T> {
 /// What the logits of a batch should be.
 #[derive(Debug, Clone, Copy)]
 pub struct Targets<'a, T> {
-    /// One class per example.
-    pub labels: &'a [u32],
-    /// Share of a label's weight that is spread over all classes, in [0, 1).
+    /// What the data say.
+    pub truths: Truths<'a>,
+    /// Share of a label's weight that is spread over all classes, in [0, 1); of classes only.
     pub smoothing: f64,
     /// A teacher.
     pub soft: Option<Soft<'a, T>>,
 }
 
 impl<'a, T> Targets<'a, T> {
-    /// The labels alone.
+    /// The labels alone, one class per example.
     #[must_use]
     pub fn of(labels: &'a [u32]) -> Self {
-        Self { labels, smoothing: 0.0, soft: None }
+        Self { truths: Truths::Classes(labels), smoothing: 0.0, soft: None }
     }
 }
 
-/// `w T² CE(softmax(t/T), softmax(s/T)) + (1-w) CE(labels)` of one batch; without a teacher the cross-entropy alone.
-/// Returns the mean over the batch; `gradient` gets its gradient by the logits s (batch x classes); `rows` is scratch.
-pub fn objective<T: Float>(logits: &[T], targets: Targets<T>, gradient: &mut [T], rows: &mut Vec<f64>) -> f64 {
-    let Targets { labels, smoothing, soft } = targets;
-    let classes = logits.len() / labels.len();
-    let scale = 1.0 / labels.len() as f64;
+/// The mean loss of a batch of `examples`, the one that its truths have: of classes
+/// `w T² CE(softmax(t/T), softmax(s/T)) + (1-w) CE(labels)`, of flags `w T² KL(sigmoid(t/T), sigmoid(s/T)) + (1-w) BCE(flags)`, of
+/// numbers `w MSE(t, s) + (1-w) MSE(numbers)`, the last two as means over the outputs too; without a teacher the loss by the
+/// truths alone. `gradient` gets its gradient by the logits s (batch x outputs); `rows` is scratch.
+pub fn objective<T: Float>(
+    logits: &[T],
+    examples: usize,
+    targets: Targets<T>,
+    gradient: &mut [T],
+    rows: &mut Vec<f64>,
+) -> f64 {
+    let Targets { truths, smoothing, soft } = targets;
+    let outputs = logits.len() / examples;
+    let scale = 1.0 / examples as f64;
     rows.clear();
-    rows.resize(labels.len(), 0.0);
-    let each = rows.par_iter_mut().zip(gradient.par_chunks_mut(classes)).enumerate().with_min_len(64);
+    rows.resize(examples, 0.0);
+    let each = rows.par_iter_mut().zip(gradient.par_chunks_mut(outputs)).enumerate().with_min_len(64);
     each.for_each(|(i, (loss, gradient))| {
-        let example = i * classes..(i + 1) * classes;
+        let example = i * outputs..(i + 1) * outputs;
         let logits = &logits[example.clone()];
         let hard = 1.0 - soft.map_or(0.0, |soft| soft.weight);
+        let truth = truths.of(i, outputs);
         gradient.fill(T::ZERO);
         if hard > 0.0 {
-            *loss += hard * cross_entropy(logits, labels[i] as usize, smoothing, hard * scale, gradient);
+            *loss += hard * by_truth(logits, truth, smoothing, hard * scale, gradient);
         }
         if let Some(soft) = soft.filter(|soft| soft.weight > 0.0) {
-            let teacher = &soft.teacher[example];
-            *loss += soft_cross_entropy(logits, teacher, soft.temperature, soft.weight, scale, gradient);
+            *loss += by_teacher(logits, truth, Soft { teacher: &soft.teacher[example], ..soft }, scale, gradient);
         }
     });
     rows.iter().sum::<f64>() * scale
+}
+
+/// The loss of one example by what the data say; adds `scale` times its gradient.
+fn by_truth<T: Float>(logits: &[T], truth: Truth<'_>, smoothing: f64, scale: f64, gradient: &mut [T]) -> f64 {
+    match truth {
+        Truth::Class(label) => cross_entropy(logits, label as usize, smoothing, scale, gradient),
+        Truth::Flags(flags) => binary_cross_entropy(logits, flags, scale, gradient),
+        Truth::Numbers(numbers) => squared_error(logits, numbers, scale, gradient),
+    }
+}
+
+/// The loss of one example by its teacher, times its weight; adds `scale` times its gradient.
+fn by_teacher<T: Float>(logits: &[T], truth: Truth<'_>, soft: Soft<'_, T>, scale: f64, gradient: &mut [T]) -> f64 {
+    let Soft { teacher, temperature, weight } = soft;
+    match truth {
+        Truth::Class(_) => soft_cross_entropy(logits, teacher, temperature, weight, scale, gradient),
+        Truth::Flags(_) => binary_divergence(logits, teacher, temperature, weight, scale, gradient),
+        Truth::Numbers(_) => weight * squared_error(logits, teacher, scale * weight, gradient),
+    }
 }
 
 /// Cross-entropy of one example in nats, its label smoothed; adds `scale` times its gradient.
@@ -154,6 +183,26 @@ pub fn label_loss<T: Float>(logits: &[T], label: u32) -> f64 {
     log_sum_exp(logits, 1.0) - logits[label as usize].f64()
 }
 
+/// The loss of one example by what the data say, without its gradient: cross-entropy in nats, or a mean over its outputs.
+#[must_use]
+pub fn truth_loss<T: Float>(logits: &[T], truth: Truth<'_>) -> f64 {
+    match truth {
+        Truth::Class(label) => label_loss(logits, label),
+        truth => by_truth(logits, truth, 0.0, 0.0, &mut vec![T::ZERO; logits.len()]),
+    }
+}
+
+/// Whether the outputs decide as the data do: the class has the highest, or those above 0 are those of the flags that are set. About
+/// numbers nothing is decided.
+#[must_use]
+pub fn is_right<T: Float>(logits: &[T], truth: Truth<'_>) -> bool {
+    match truth {
+        Truth::Class(label) => argmax(logits) == label as usize,
+        Truth::Flags(flags) => logits.iter().zip(flags).all(|(logit, flag)| (logit.f64() > 0.0) == (*flag > 0.5)),
+        Truth::Numbers(_) => false,
+    }
+}
+
 /// Position of the highest logit, the first among equals.
 #[must_use]
 pub fn argmax<T: Float>(logits: &[T]) -> usize {
@@ -171,12 +220,54 @@ mod tests {
         let labels = [2, 0, 3];
         for (temperature, weight, smoothing) in [(2.0, 0.9, 0.0), (1.0, 1.0, 0.3), (4.0, 0.0, 0.1), (0.5, 0.3, 0.2)] {
             let soft = Some(Soft { teacher: &teacher[..], temperature, weight });
-            let targets = Targets { labels: &labels, smoothing, soft };
-            let mut gradient = vec![5.0; 12];
-            objective(&logits, targets, &mut gradient, &mut Vec::new());
-            let loss = |x: &[f64]| objective(x, targets, &mut [0.0; 12], &mut Vec::new());
-            assert_gradient("logits", &logits, &gradient, loss);
+            for (truths, smoothing) in
+                [(Truths::Classes(&labels), smoothing), (Truths::Flags(&FLAGS), 0.0), (Truths::Numbers(&NUMBERS), 0.0)]
+            {
+                let targets = Targets { truths, smoothing, soft };
+                let mut gradient = vec![5.0; 12];
+                objective(&logits, 3, targets, &mut gradient, &mut Vec::new());
+                let loss = |x: &[f64]| objective(x, 3, targets, &mut [0.0; 12], &mut Vec::new());
+                assert_gradient("logits", &logits, &gradient, loss);
+            }
         }
+    }
+
+    const FLAGS: [f32; 12] = [1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0];
+    const NUMBERS: [f32; 12] = [0.5, -2.0, 3.0, 0.25, 1.0, 0.0, -0.125, 4.0, 2.0, 1.0, -1.0, 0.0];
+
+    /// ```python
+    /// import torch, torch.nn.functional as F
+    /// s, t = torch.tensor([[1., 2, -3], [0, -1, 1]]).double(), torch.tensor([[2., 0, 1], [1, 1, -1]]).double()
+    /// y, n = torch.tensor([[1., 0, 0], [1, 1, 0]]).double(), torch.tensor([[.5, 2, 1], [-1, 0, 2]]).double()
+    /// bce, mse = F.binary_cross_entropy_with_logits(s, y).item(), F.mse_loss(s, n).item()
+    /// p, q = torch.sigmoid(t / 2), torch.sigmoid(s / 2)
+    /// kl = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
+    /// print(bce, .9 * 4 * kl.mean().item() + .1 * bce)  # 0.9680746009552216 0.6331670042111184
+    /// print(mse, .9 * F.mse_loss(s, t).item() + .1 * mse)  # 3.2083333333333335 4.820833333333334
+    /// ```
+    #[test]
+    fn losses_of_flags_and_numbers_equal_those_of_pytorch() {
+        let (s, t) = ([1.0, 2.0, -3.0, 0.0, -1.0, 1.0], [2.0, 0.0, 1.0, 1.0, 1.0, -1.0]);
+        let soft = Some(Soft { teacher: &t[..], temperature: 2.0, weight: 0.9 });
+        for (truths, by_data, both) in [
+            (Truths::Flags(&[1.0, 0.0, 0.0, 1.0, 1.0, 0.0]), 0.968_074_600_955_221_6, 0.633_167_004_211_118_4),
+            (Truths::Numbers(&[0.5, 2.0, 1.0, -1.0, 0.0, 2.0]), 3.208_333_333_333_333_5, 4.820_833_333_333_334),
+        ] {
+            let mut gradient = [0.0_f64; 6];
+            let targets = Targets { truths, smoothing: 0.0, soft: None };
+            let hard = objective(&s, 2, targets, &mut gradient, &mut Vec::new());
+            let mixed = objective(&s, 2, Targets { soft, ..targets }, &mut gradient, &mut Vec::new());
+            assert!((hard - by_data).abs() < 1e-12 && (mixed - both).abs() < 1e-12, "{hard} {mixed}");
+            let each = (0..2).map(|i| truth_loss(&s[i * 3..i * 3 + 3], truths.of(i, 3)));
+            assert!((each.sum::<f64>() / 2.0 - hard).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn outputs_are_right_where_they_decide_as_the_data_do() {
+        assert!(is_right(&[0.0_f32, 2.0], Truth::Class(1)) && !is_right(&[0.0_f32, 2.0], Truth::Class(0)));
+        assert!(is_right(&[-0.5_f32, 2.0], Truth::Flags(&[0.0, 1.0])) && !is_right(&[0.0_f32], Truth::Flags(&[1.0])));
+        assert!(!is_right(&[1.0_f32], Truth::Numbers(&[1.0])));
     }
 
     /// ```python
@@ -191,20 +282,20 @@ mod tests {
     fn equals_the_formula() {
         let (s, t) = ([1.0, 2.0, 3.0, 0.0, -1.0, 1.0], [2.0, 0.0, 1.0, 1.0, 1.0, -1.0]);
         let mut gradient = [0.0_f64; 6];
-        let hard = objective(&s, Targets::of(&[2, 0]), &mut gradient, &mut Vec::new());
+        let hard = objective(&s, 2, Targets::of(&[2, 0]), &mut gradient, &mut Vec::new());
         assert!((hard - 0.907_605_964_444_380_2).abs() < 1e-12, "{hard}");
         let smoothing = Targets { smoothing: 0.2, ..Targets::of(&[2, 0]) };
-        let smoothed = objective(&s, smoothing, &mut gradient, &mut Vec::new());
+        let smoothed = objective(&s, 2, smoothing, &mut gradient, &mut Vec::new());
         assert!((smoothed - 1.007_605_964_444_380_2).abs() < 1e-12, "{smoothed}");
         let soft = Some(Soft { teacher: &t[..], temperature: 2.0, weight: 0.9 });
-        let both = objective(&s, Targets { soft, ..Targets::of(&[2, 0]) }, &mut gradient, &mut Vec::new());
+        let both = objective(&s, 2, Targets { soft, ..Targets::of(&[2, 0]) }, &mut gradient, &mut Vec::new());
         assert!((both - 4.759_348_220_837_222).abs() < 1e-12, "{both}");
     }
 
     #[test]
     fn huge_logits_do_not_overflow() {
         let mut gradient = [0.0_f32; 2];
-        let loss = objective(&[1e30, 0.0], Targets::of(&[0]), &mut gradient, &mut Vec::new());
+        let loss = objective(&[1e30, 0.0], 1, Targets::of(&[0]), &mut gradient, &mut Vec::new());
         assert!(loss.abs() < 1e-6 && gradient == [0.0, 0.0]);
         assert_eq!(argmax(&[1.0_f32, 3.0, 3.0]), 1);
     }

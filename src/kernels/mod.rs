@@ -13,6 +13,7 @@ pub mod batch_norm;
 pub mod blur;
 pub mod conv;
 pub mod dropout;
+pub mod element_loss;
 pub mod elementwise;
 mod exponential;
 mod float;
@@ -29,6 +30,7 @@ pub mod reduce;
 pub mod softmax;
 mod tile;
 pub mod tokens;
+pub mod truth;
 mod workspace;
 
 #[cfg(test)]

@@ -16,9 +16,10 @@ use crate::fusion::{self, Ensemble, FusionError, Member, Recipe};
 use crate::model::costs::Costs;
 use crate::model::graph::Graph;
 use crate::plan::NetworkFigures;
-use crate::report::{CandidateKind, CandidateReport, Latency, PairedTest};
-use crate::settings::{Finetune, MethodName, Objective, ReportCandidate};
+use crate::report::{CandidateKind, CandidateReport, Latency, Outcomes, PairedTest};
+use crate::settings::{Finetune, MethodName, Objective, PredictionTask, ReportCandidate};
 use crate::tensors::{Checkpoint, Weights};
+use crate::train::{self, RunningScore};
 
 /// The fused network in all its states.
 pub(super) struct FusedNetworks<'a> {
@@ -70,9 +71,9 @@ struct Comparer<'a, 'c> {
     /// The ensemble's logits, once they are known.
     whole: Logits,
     rows: Vec<CandidateReport>,
-    /// What the published network has to beat: which examples each gets right.
+    /// What the published network has to beat: how each does on every example.
     controls: Vec<Control>,
-    /// The member with the highest validation accuracy, the first among equals; the first where there is no such split.
+    /// The member that does best on the validation split, the first among equals; the first where there is no such split.
     best: usize,
     /// Networks to measure, about.
     total: usize,
@@ -82,7 +83,7 @@ struct Comparer<'a, 'c> {
 struct Control {
     kind: CandidateKind,
     name: String,
-    right: Vec<bool>,
+    outcomes: Outcomes,
 }
 
 impl Comparer<'_, '_> {
@@ -115,14 +116,13 @@ impl Comparer<'_, '_> {
             let name = &self.context.task.job.members[index];
             rows.push(self.row(name, CandidateKind::Member, costs(index), &own.logits, Some(own.latency))?);
         }
-        let accuracy = |row: &CandidateReport| row.validation.map_or(f64::NEG_INFINITY, |score| score.accuracy);
-        self.best =
-            (0..rows.len()).rev().max_by(|a, b| accuracy(&rows[*a]).total_cmp(&accuracy(&rows[*b]))).unwrap_or(0);
+        let merit = |row: &CandidateReport| row.validation.map_or(f64::NEG_INFINITY, |score| score.merit());
+        self.best = (0..rows.len()).rev().max_by(|a, b| merit(&rows[*a]).total_cmp(&merit(&rows[*b]))).unwrap_or(0);
         let best = rows.get(self.best).filter(|best| best.validation.is_some()).cloned();
         if let Some(best) = &best {
-            let right = self.right(&measured[self.best].logits);
+            let outcomes = self.outcomes(&measured[self.best].logits);
             let name = format!("the best member ({})", best.name);
-            self.controls.push(Control { kind: CandidateKind::BestMember, name, right });
+            self.controls.push(Control { kind: CandidateKind::BestMember, name, outcomes });
         }
         if self.wants(ReportCandidate::Members) {
             self.rows.append(&mut rows);
@@ -137,10 +137,15 @@ impl Comparer<'_, '_> {
             self.rows.push(row);
         }
         if self.wants(ReportCandidate::Vote) {
+            let (task, count) = (self.task(), metrics::classes(self.task(), classes));
             let votes = |logits: fn(&Logits) -> Option<&Vec<f32>>| {
-                let members: Option<Vec<&[f32]>> =
-                    measured.iter().map(|own| logits(&own.logits).map(Vec::as_slice)).collect();
-                members.map(|members| metrics::votes(&members, classes))
+                let members: Option<Vec<_>> = measured
+                    .iter()
+                    .map(|own| logits(&own.logits).map(|logits| metrics::of_classes(logits, task)))
+                    .collect();
+                let members = members?;
+                let members: Vec<&[f32]> = members.iter().map(AsRef::as_ref).collect();
+                Some(metrics::outputs_of(metrics::votes(&members, count), task))
             };
             let votes = Splits {
                 validation: votes(|logits| logits.validation.as_ref()),
@@ -239,7 +244,7 @@ impl Comparer<'_, '_> {
             let log = format!("{name}, {how}");
             let trained = recover::train_beside(self.context, &settings, self.bench, self.ensemble, student, &log)?;
             let logits = self.network(&name, kind, graph, &trained.weights)?;
-            let control = Control { kind, name: format!("that member {how}"), right: self.right(&logits) };
+            let control = Control { kind, name: format!("that member {how}"), outcomes: self.outcomes(&logits) };
             self.controls.push(control);
         }
         Ok(())
@@ -256,19 +261,26 @@ impl Comparer<'_, '_> {
         }
         let published = fused.recovered.unwrap_or(fused.zero_shot);
         let logits = self.network("fused", CandidateKind::Fused, graph, published)?;
-        let own = self.right(&logits);
-        let against = |control: Control| PairedTest::of(control.kind, control.name, &own, &control.right);
+        let own = self.outcomes(&logits);
+        let against = |control: Control| PairedTest::of(control.kind, control.name, &own, &control.outcomes);
         let mut tests: Vec<PairedTest> = self.controls.drain(..).map(against).collect();
         PairedTest::adjust(&mut tests);
         Ok(tests)
     }
 
-    /// Which examples of the split that is judged by are classified right.
-    fn right(&self, logits: &Logits) -> Vec<bool> {
-        let (Some(split), Some(logits)) = (self.bench.splits().judged(), logits.as_ref().judged()) else {
-            return Vec::new();
-        };
-        metrics::right(logits, split.labels(), self.ensemble.graph().classes())
+    /// What the networks predict.
+    fn task(&self) -> PredictionTask {
+        self.context.network().task
+    }
+
+    /// How a network does on every example of the split that is judged by.
+    fn outcomes(&self, logits: &Logits) -> Outcomes {
+        let judged = self.bench.splits().judged().zip(logits.as_ref().judged());
+        if self.task().decides() {
+            Outcomes::Right(judged.map_or_else(Vec::new, |(split, logits)| metrics::right(logits, split)))
+        } else {
+            Outcomes::Losses(judged.map_or_else(Vec::new, |(split, logits)| metrics::losses(logits, split)))
+        }
     }
 
     /// Measures a network and adds its row.
@@ -299,17 +311,29 @@ impl Comparer<'_, '_> {
         latency: Option<Latency>,
     ) -> Result<CandidateReport, Halt> {
         let Splits { validation, test } = self.bench.scores(logits)?;
-        let classes = self.ensemble.graph().classes();
+        let (task, classes) = (self.task(), metrics::classes(self.task(), self.ensemble.graph().classes()));
         // On the test split, or on the validation split where there is no other.
         let split = self.bench.splits().judged();
-        let labels = || split.into_iter().flat_map(Subset::labels);
-        let own = logits.as_ref().judged().map(Vec::as_slice);
-        let agrees = |(own, whole): (&Vec<f32>, &Vec<f32>)| metrics::agreement(own, whole, classes);
+        let judged = logits.as_ref().judged();
+        let known = split.filter(|_| task.decides()).and_then(Subset::labels).unwrap_or_default();
+        let labels = || known.iter().copied();
+        let of_classes = judged.filter(|_| task.decides()).map(|logits| metrics::of_classes(logits, task));
+        let own = of_classes.as_deref();
+        let agrees = |(own, whole): (&Vec<f32>, &Vec<f32>)| match task {
+            PredictionTask::Classification => metrics::agreement(own, whole, classes),
+            PredictionTask::Binary | PredictionTask::MultiLabel => metrics::label_agreement(own, whole),
+            PredictionTask::Regression => None,
+        };
+        let counted = split.zip(judged).filter(|_| !task.decides());
+        let counted = counted.map(|(split, outputs)| train::running_score(outputs, split)).transpose()?;
         Ok(CandidateReport {
             name: name.to_owned(),
             kind,
             validation,
             test,
+            interval: counted.as_ref().and_then(RunningScore::interval),
+            loss_standard_error: counted.as_ref().and_then(RunningScore::loss_standard_error),
+            per_output: counted.as_ref().and_then(RunningScore::outputs),
             calibration_error: own.map(|own| metrics::calibration_error(own, labels(), classes)),
             top5_accuracy: own.and_then(|own| metrics::top5(own, labels(), classes)),
             per_class_accuracy: own.map(|own| metrics::per_class(own, labels(), classes)),

@@ -74,12 +74,13 @@ pub(super) fn choose(
                 parts.consensus().add(&mut expected, index, &own, 1.0);
             }
             parts.consensus().finish(&mut expected, 1.0);
-            // Of one output there are no probabilities.
+            // Where outputs are no classes, or the only one, there are no probabilities.
             let classes = parts.graph().classes();
-            let by = if classes > 1 { Yardstick::Divergence } else { Yardstick::Distance };
+            let diverges = classes > 1 && context.network().task.is_classification();
+            let by = if diverges { Yardstick::Divergence } else { Yardstick::Distance };
             for (tried, network) in all.iter_mut().zip(networks) {
                 let got = bench.logits_on(judged, network.graph, network.weights)?;
-                let off = if classes > 1 { divergence(&expected, &got, classes) } else { distance(&expected, &got) };
+                let off = if diverges { divergence(&expected, &got, classes) } else { distance(&expected, &got) };
                 tried.distance = Some(off);
             }
             (by, Examples::len(judged))

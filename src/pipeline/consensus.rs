@@ -5,12 +5,13 @@ use super::load::Subset;
 use super::measure::Bench;
 use super::metrics;
 use super::phases::Halt;
+use super::teacher;
 use crate::cost::evaluation::RULE_INPUTS;
 use crate::domain::problem::{Code, Problem};
 use crate::fusion::{self, Consensus, Ensemble, Member, Mixture, Shares};
 use crate::plan::held_out::Validation;
 use crate::report::{EnsembleChoice, RuleDecider, TriedRule, discordant};
-use crate::settings::EnsembleRule;
+use crate::settings::{EnsembleRule, PredictionTask};
 use crate::train::{self, Examples};
 
 /// Fewest labels that factors of classes are fitted to: with a few hundred they do worse than equal ones.
@@ -27,15 +28,18 @@ pub(super) fn with_rule<'a>(
     ensemble: Ensemble<'a>,
 ) -> Result<(Ensemble<'a>, Option<EnsembleChoice>), Halt> {
     let Some(bench) = context.bench else { return Ok((ensemble, None)) };
-    let mut outputs = MemberOutputs { ensemble: &ensemble, logits: Vec::new(), labelled: None };
+    let task = context.network().task;
+    let mut outputs = MemberOutputs { ensemble: &ensemble, task, logits: Vec::new(), labelled: None };
     let requested = context.method().ensemble;
+    // Other rules weigh classes against each other.
+    let decides = requested == EnsembleRule::Auto && ensemble.members().len() > 1 && task.is_classification();
     let fitted_to = |count: usize| count >= FEWEST_LABELS;
-    if requested.weighs_classes() || requested == EnsembleRule::Auto && ensemble.members().len() > 1 {
+    if requested.weighs_classes() || decides {
         outputs.compute(bench, requested)?;
     }
     if let Some(validation) = &outputs.labelled {
-        let score = |logits: &Vec<f32>| train::score(logits, validation).map(|score| score.accuracy);
-        context.member_accuracies = Some(outputs.logits.iter().map(score).collect::<Result<_, _>>()?);
+        let score = |logits: &Vec<f32>| train::score(logits, validation);
+        context.member_scores = Some(outputs.logits.iter().map(score).collect::<Result<_, _>>()?);
     }
     let labels = outputs.labelled.as_ref().map_or(0, Examples::len);
     if requested == EnsembleRule::FittedPerClass && !fitted_to(labels) {
@@ -49,9 +53,7 @@ pub(super) fn with_rule<'a>(
         return Err(Problem::new(Code::InvalidRequest, detail).into());
     }
     let choice = match requested {
-        EnsembleRule::Auto if ensemble.members().len() == 1 => {
-            chosen(EnsembleRule::MeanLogits, RuleDecider::Default, 0)
-        }
+        EnsembleRule::Auto if !decides => chosen(EnsembleRule::MeanLogits, RuleDecider::Default, 0),
         EnsembleRule::Auto => match &outputs.labelled {
             // Factors fitted to labels that the members know by heart show who has learned them, not who is right.
             Some(validation) => {
@@ -74,6 +76,7 @@ fn chosen(rule: EnsembleRule, by: RuleDecider, examples: usize) -> EnsembleChoic
 /// What the members say about some inputs.
 struct MemberOutputs<'a> {
     ensemble: &'a Ensemble<'a>,
+    task: PredictionTask,
     /// Of each member, examples x classes.
     logits: Vec<Vec<f32>>,
     /// The same inputs, where they are the validation split.
@@ -112,7 +115,7 @@ impl MemberOutputs<'_> {
 
     /// The right classes, where they are known.
     fn labels(&self) -> Vec<u32> {
-        self.labelled.iter().flat_map(Subset::labels).collect()
+        self.labelled.as_ref().and_then(Subset::labels).unwrap_or_default()
     }
 
     fn fitted(&self, rule: EnsembleRule, logits: &[&[f32]], labels: &[u32]) -> Consensus {
@@ -120,7 +123,7 @@ impl MemberOutputs<'_> {
         let own = self.ensemble.shares();
         let (mixture, shares) = match rule {
             EnsembleRule::Auto | EnsembleRule::MeanLogits => (Mixture::Logits, own.clone()),
-            EnsembleRule::MeanProbabilities => (Mixture::Probabilities, own.clone()),
+            EnsembleRule::MeanProbabilities => (teacher::probabilities(self.task), own.clone()),
             EnsembleRule::Entropy => (Mixture::Entropy, own.clone()),
             EnsembleRule::ClassShare => {
                 let means = fusion::mean_probabilities(&self.logits, classes);
@@ -167,11 +170,11 @@ impl MemberOutputs<'_> {
         for rule in possible {
             let outputs = self.outputs(rule);
             tried.push(TriedRule { rule, validation: train::score(&outputs, validation)? });
-            right.push(metrics::right(&outputs, validation.labels(), self.classes()));
+            right.push(metrics::right(&outputs, validation));
         }
         let mut kept = 0;
         for (index, other) in tried.iter().enumerate().skip(1) {
-            let ahead = other.validation.accuracy > tried[kept].validation.accuracy;
+            let ahead = other.validation.merit() > tried[kept].validation.merit();
             if ahead && clearly_better(&right[index], &right[0]) {
                 kept = index;
             }

@@ -5,6 +5,7 @@ use super::measure::Bench;
 use super::phases::Phases;
 use crate::cost::Counts;
 use crate::domain::epoch_choice::EpochChoice;
+use crate::domain::score::Score;
 use crate::model::header::SHARDS_KEY;
 use crate::plan::held_out::{self, Validation};
 use crate::plan::network::Network;
@@ -24,7 +25,7 @@ pub(super) struct Context<'a> {
     /// What it has done so far.
     pub(super) counts: Counts,
     /// Of each member on the validation split, once it is known.
-    pub(super) member_accuracies: Option<Vec<f64>>,
+    pub(super) member_scores: Option<Vec<Score>>,
     /// What is known of the validation split.
     pub(super) validation: Validation,
     /// Whether the dataset has one of its own.
@@ -46,7 +47,7 @@ impl<'a> Context<'a> {
             bench,
             phases,
             counts: Counts::default(),
-            member_accuracies: None,
+            member_scores: None,
             validation,
             has_validation: known.has_validation,
             shards: shards(loaded),

@@ -10,17 +10,21 @@ use super::load::{self, Data};
 use super::phases::{Halt, Phases};
 use super::splits::{Logits, Splits};
 use super::{publish, recover};
+use crate::data::Dataset;
+use crate::domain::dataset::DatasetFacts;
 use crate::domain::epoch_choice::EpochChoice;
 use crate::domain::problem::{Code, Fault, FaultCode, Problem};
-use crate::domain::progress::{Phase, Score};
+use crate::domain::progress::Phase;
+use crate::domain::score::Score;
 use crate::exec::{self, Engine};
 use crate::fusion::{Consensus, Mixture, Shares};
 use crate::model::families::{self, fresh};
 use crate::model::graph::{Graph, Shape};
 use crate::plan::labels;
 use crate::plan::recipe::{EnsembleRecipe, NetworkSource};
+use crate::plan::task as prediction;
 use crate::process::protocol::{InputFile, Message};
-use crate::settings::{Architecture, Device, HeldOut, Normalize};
+use crate::settings::{Architecture, Device, HeldOut, Normalize, PredictionTask};
 use crate::tensors::Checkpoint;
 use crate::train::{self, Examples, Setup, TrainError, Trained};
 
@@ -74,6 +78,9 @@ pub struct TrainedMember {
 /// A trained ensemble.
 #[derive(Debug, Clone, Serialize)]
 pub struct TrainedEnsemble {
+    /// What the members predict; not said of classes.
+    #[serde(skip_serializing_if = "PredictionTask::is_classification")]
+    pub task: PredictionTask,
     /// What every input was normalised with, given or measured: a fusion of these members needs the same.
     pub normalize: Option<Normalize>,
     /// What no member was trained on; none where another dataset validates, or nothing does.
@@ -114,16 +121,20 @@ fn compute(task: &TrainingTask, phases: &mut Phases<'_>) -> Result<TrainedEnsemb
     let [Some(main), validation, test] = datasets else {
         return Err(Problem::new(Code::Internal, "a training without a dataset").into());
     };
-    let graph = network(task, &main.facts.example_shape, main.facts.classes)?;
-    if let Some(fault) = labels::training_fault(&main.facts, graph.classes()) {
-        return Err(Problem::faults(vec![fault]).into());
-    }
+    let stated = task.recipe.dataset.task;
+    let given = matches!(task.recipe.network, NetworkSource::Graph(_) | NetworkSource::Like(_));
+    // Where labels say how many outputs there are, they have to say it alone.
+    let open = if given { None } else { Some(prediction::decide(stated, &main.facts, None)) };
+    let outputs = open.transpose().map_err(one)?.map_or(0, |predicted| prediction::outputs(predicted, &main.facts));
+    let graph = network(task, &main.facts.example_shape, outputs)?;
+    let predicted = check(task, &main.facts, [&validation, &test], &graph)?;
     if let Some(misfit) = task.recipe.train.augment.and_then(|augment| augment.misfit(&main.facts.example_shape)) {
         return Err(Problem::faults(vec![Fault::new("/train/augment", FaultCode::ShapeMismatch, misfit)]).into());
     }
     let file = task.datasets[0].as_ref();
     let held_out = file.and_then(|file| HeldOut::of(&task.recipe.dataset, &file.sha256, main.facts.has_validation()));
-    let data = Data::new(main, validation, test, &task.recipe.dataset);
+    let mut data = Data::new(main, validation, test, &task.recipe.dataset);
+    data.fit_task(predicted);
     let count = task.recipe.seeds.len();
     let shares = Shares::of_members(vec![1.0 / count as f64; count]);
     let consensus = Consensus { mixture: Mixture::Logits, shares, classes: graph.classes() };
@@ -139,7 +150,40 @@ fn compute(task: &TrainingTask, phases: &mut Phases<'_>) -> Result<TrainedEnsemb
     phases.end();
     let pairs = means.as_ref().zip(data.measured());
     let Splits { validation, test } = pairs.try_map(|(mean, part)| train::score(mean, part))?;
-    Ok(TrainedEnsemble { normalize: data.train.normalize.clone(), held_out, members, validation, test })
+    Ok(TrainedEnsemble {
+        task: predicted,
+        normalize: data.train.normalize.clone(),
+        held_out,
+        members,
+        validation,
+        test,
+    })
+}
+
+/// What the network predicts, if the data are for it.
+fn check(
+    task: &TrainingTask,
+    main: &DatasetFacts,
+    others: [&Option<Dataset>; 2],
+    graph: &Graph,
+) -> Result<PredictionTask, Problem> {
+    // A network that has to be larger is the network's fault where the labels are what is given.
+    let of_network = |fault: Fault| {
+        let wider = labels::training_fault(main, graph.classes(), PredictionTask::Classification);
+        one(wider.filter(|_| fault.code == FaultCode::LabelOutOfRange).unwrap_or(fault))
+    };
+    let predicted = prediction::decide(task.recipe.dataset.task, main, Some(graph.classes())).map_err(of_network)?;
+    let mut faults: Vec<Fault> = labels::training_fault(main, graph.classes(), predicted).into_iter().collect();
+    for (dataset, pointer) in others.into_iter().zip(["/dataset/validation", "/dataset/test"]) {
+        let misfit = dataset.as_ref().and_then(|other| prediction::misfit(predicted, &other.facts, graph.classes()));
+        faults.extend(misfit.map(|fault| Fault { pointer: pointer.to_owned(), ..fault }));
+    }
+    faults.extend(prediction::training_faults(predicted, &task.recipe.train, "/train"));
+    if faults.is_empty() { Ok(predicted) } else { Err(Problem::faults(faults)) }
+}
+
+fn one(fault: Fault) -> Problem {
+    Problem::faults(vec![fault])
 }
 
 /// The network that every member is.

@@ -11,6 +11,7 @@ use crate::fusion::select::Saliency;
 use crate::fusion::{Ensemble, FusionError, Member};
 use crate::kernels::dropout::Draw;
 use crate::kernels::loss::Targets;
+use crate::kernels::truth::TruthBuffer;
 use crate::settings::Importance;
 use crate::train::{Examples, TrainError};
 
@@ -20,7 +21,7 @@ const BATCH: usize = 16;
 /// Examples that gradients are taken of by default.
 const EXAMPLES: usize = 2048;
 
-/// Importance of each weight of each member by gradients of the cross-entropy, on batches of the train split. `place` is the
+/// Importance of each weight of each member by gradients of the task's loss, on batches of the train split. `place` is the
 /// stretch of the phase, in [0, 1], that this takes.
 pub(super) fn saliencies(
     context: &mut Context<'_>,
@@ -55,11 +56,16 @@ fn of_member(
     let mut sums: Vec<Vec<f64>> = weights.iter().map(|weights| vec![0.0; weights.len()]).collect();
     let batches = indices.len().div_ceil(BATCH);
     let mut images = vec![0.0; BATCH * train.example_len()];
+    let mut truths = TruthBuffer::default();
     for (index, batch) in indices.chunks(BATCH).enumerate() {
         let images = &mut images[..batch.len() * train.example_len()];
         train.fill(batch, images);
-        let labels: Vec<u32> = batch.iter().map(|index| train.label(*index)).collect();
-        let gradients = network.gradients(images, Targets::of(&labels), Draw::default()).map_err(TrainError::from)?;
+        truths.clear();
+        for index in batch {
+            truths.push(train.truth(*index));
+        }
+        let targets = Targets { truths: truths.truths(), smoothing: 0.0, soft: None };
+        let gradients = network.gradients(images, targets, Draw::default()).map_err(TrainError::from)?;
         for ((sums, weights), gradient) in sums.iter_mut().zip(&weights).zip(&gradients.tensors) {
             add(sums, weights, gradient, method.importance);
         }

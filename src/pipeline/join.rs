@@ -8,6 +8,7 @@ use super::member_base::{self, Based};
 use super::phases::Halt;
 use super::publish::{self, WriteMode};
 use crate::domain::progress::Phase;
+use crate::domain::score::significant;
 use crate::fusion::calibration::Sampling;
 use crate::fusion::compensate::{self, CompensateOptions, Compensated};
 use crate::fusion::select::{self, Ranking};
@@ -378,13 +379,19 @@ fn is_better(
     let before = bench.validation_score(&plain.graph, &plain.weights)?;
     let after = bench.validation_score(&plain.graph, compensated)?;
     let (Some(before), Some(after)) = (before, after) else { return Ok(true) };
-    if after.accuracy < before.accuracy {
-        let (before, after) = (before.accuracy * 100.0, after.accuracy * 100.0);
-        context.phases.warn(format!(
-            "compensation lowered the validation accuracy from {before:.2} % to {after:.2} %: its result was dropped"
-        ));
+    if after.merit() < before.merit() {
+        context.phases.warn(match before.accuracy() {
+            Some(_) => {
+                format!("compensation lowered the validation accuracy from {before} to {after}: its result was dropped")
+            }
+            None => format!(
+                "compensation raised the validation loss from {} to {}: its result was dropped",
+                significant(before.loss),
+                significant(after.loss)
+            ),
+        });
     }
-    Ok(after.accuracy >= before.accuracy)
+    Ok(after.merit() >= before.merit())
 }
 
 /// How calibration inputs are drawn.

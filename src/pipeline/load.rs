@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::data::augment::ImageShape;
-use crate::data::{BatchView, Channels, Dataset, Limits, Split};
+use crate::data::{BatchView, Channels, Dataset, Labels, Limits, Split};
 use crate::domain::dataset::DatasetFacts;
 use crate::domain::problem::{Code, Fault, FaultCode, Problem};
 use crate::fusion::calibration;
+use crate::kernels::truth::Truth;
 use crate::model::graph::Shape;
 use crate::model::header::CheckpointHeader;
 use crate::model::prefix;
@@ -16,7 +17,7 @@ use crate::plan::held_out::KnownDataset;
 use crate::plan::network::{DatasetInput, JobFiles};
 use crate::plan::resolve::{Planned, resolve};
 use crate::process::protocol::{InputFile, Task};
-use crate::settings::{DatasetRequest, Normalization, Normalize, ValidationSource};
+use crate::settings::{DatasetRequest, Normalization, Normalize, PredictionTask, ValidationSource};
 use crate::tensors::Checkpoint;
 use crate::train::Examples;
 
@@ -43,6 +44,8 @@ pub(super) struct Data {
 #[derive(Debug, Clone)]
 pub(super) struct Subset {
     pub(super) split: Arc<Split>,
+    /// What is said of all examples of the split, as the task of the networks takes it.
+    labels: Arc<Labels>,
     pub(super) indices: Vec<usize>,
     pub(super) normalize: Option<Normalize>,
     /// What their channels are to the networks.
@@ -51,7 +54,8 @@ pub(super) struct Subset {
 
 impl Subset {
     fn whole(split: Split, normalize: Option<Normalize>) -> Self {
-        Self { indices: (0..split.len()).collect(), split: Arc::new(split), normalize, channels: Channels::Stored }
+        let (indices, labels) = ((0..split.len()).collect(), Arc::clone(split.labels()));
+        Self { split: Arc::new(split), labels, indices, normalize, channels: Channels::Stored }
     }
 
     fn view<'a>(&'a self, subset: Option<&'a [usize]>) -> BatchView<'a> {
@@ -91,9 +95,14 @@ impl Subset {
         [part(false), part(true)]
     }
 
-    /// The label of each example.
-    pub(super) fn labels(&self) -> impl Iterator<Item = u32> + '_ {
-        self.indices.iter().map(|index| self.split.labels()[*index])
+    /// The class of each example: of one label 1 where it is there, else 0. None where examples have several labels, or numbers.
+    pub(super) fn labels(&self) -> Option<Vec<u32>> {
+        let class = |index: usize| match self.truth(index) {
+            Truth::Class(class) => Some(class),
+            Truth::Flags([flag]) => Some(u32::from(*flag > 0.5)),
+            Truth::Flags(_) | Truth::Numbers(_) => None,
+        };
+        (0..Examples::len(self)).map(class).collect()
     }
 
     /// The first `count` examples, normalised, one after another.
@@ -126,8 +135,13 @@ impl Examples for Subset {
         Split::black(channel, self.normalize.as_ref())
     }
 
-    fn label(&self, index: usize) -> u32 {
-        self.split.labels()[self.indices[index]]
+    fn truth(&self, index: usize) -> Truth<'_> {
+        let index = self.indices[index];
+        match &*self.labels {
+            Labels::Classes(classes) => Truth::Class(classes[index]),
+            Labels::Flags(rows) => Truth::Flags(&rows.values[index * rows.width..(index + 1) * rows.width]),
+            Labels::Numbers(rows) => Truth::Numbers(&rows.values[index * rows.width..(index + 1) * rows.width]),
+        }
     }
 
     fn fill(&self, indices: &[usize], images: &mut [f32]) {
@@ -194,6 +208,13 @@ impl Loaded {
         }
     }
 
+    /// Gives labels the meaning that they have to networks of `task`.
+    pub(super) fn fit_task(&mut self, task: PredictionTask) {
+        if let Some(data) = &mut self.data {
+            data.fit_task(task);
+        }
+    }
+
     /// The networks and the plan, now that every file is there.
     pub(super) fn planned(&self, task: &Task) -> Result<Planned, Problem> {
         let [dataset, validation, test] = self.facts.each_ref().map(|facts| facts.as_ref().map(DatasetInput::Ready));
@@ -207,6 +228,21 @@ impl Data {
     /// What networks are measured on: the validation part and the test split.
     pub(super) fn measured(&self) -> Splits<&Subset> {
         Splits { validation: self.validation.as_ref(), test: self.test.as_ref() }
+    }
+
+    /// Gives labels the meaning that they have to networks of `task`.
+    pub(super) fn fit_task(&mut self, task: PredictionTask) {
+        let parts = [Some(&mut self.train), self.validation.as_mut(), self.test.as_mut()].into_iter().flatten();
+        let mut fitted: Vec<(Arc<Labels>, Arc<Labels>)> = Vec::new();
+        for part in parts {
+            let known = fitted.iter().find(|(stored, _)| Arc::ptr_eq(stored, &part.labels)).map(|(_, own)| own);
+            let own = known.cloned().unwrap_or_else(|| match (task, &*part.labels) {
+                (PredictionTask::Classification, Labels::Classes(_)) => Arc::clone(&part.labels),
+                (task, labels) => Arc::new(labels.fitted(task)),
+            });
+            let stored = std::mem::replace(&mut part.labels, Arc::clone(&own));
+            fitted.push((stored, own));
+        }
     }
 
     pub(super) fn new(

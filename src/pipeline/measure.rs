@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::load::{Data, Subset};
 use super::phases::Halt;
 use super::splits::{Logits, Splits};
-use crate::domain::progress::Score;
+use crate::domain::score::Score;
 use crate::exec::{self, Engine};
 use crate::model::graph::Graph;
 use crate::process::protocol::Task;
@@ -87,14 +87,14 @@ impl<'a> Bench<'a> {
         Ok(Measured { logits, latency })
     }
 
-    /// Accuracy and loss on the validation split, where there is one.
+    /// How well it does on the validation split, where there is one.
     pub(super) fn validation_score(&self, graph: &Graph, weights: &dyn Weights) -> Result<Option<Score>, Halt> {
         let Some(split) = &self.data.validation else { return Ok(None) };
         let mut network = self.network(graph, weights)?;
         Ok(Some(train::evaluate(&mut *network, split, self.stop)?))
     }
 
-    /// Accuracy and loss of logits on both splits.
+    /// How well logits do on both splits.
     pub(super) fn scores(&self, logits: &Logits) -> Result<Splits<Score>, Halt> {
         let pairs = logits.as_ref().zip(self.splits());
         Ok(pairs.try_map(|(logits, split)| train::score(logits, split))?)

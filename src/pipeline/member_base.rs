@@ -3,7 +3,8 @@
 
 use super::context::Context;
 use super::phases::Halt;
-use crate::fusion::{Ensemble, Member, Selection};
+use crate::domain::score::Score;
+use crate::fusion::{Ensemble, Selection};
 use crate::plan::held_out::Validation;
 use crate::report::MemberBase;
 use crate::settings::{Importance, Order};
@@ -17,7 +18,7 @@ pub(super) struct Based {
     pub(super) selection: Selection,
 }
 
-/// The member with the highest validation accuracy, and what may be made of it: nothing mixed, the last groups mixed as in
+/// The member that does best on the validation split, and what may be made of it: nothing mixed, the last groups mixed as in
 /// `mixed`. None where the validation split may favour members, where the fused network has another size than they, or where
 /// the job names a ranking.
 pub(super) fn based(
@@ -36,8 +37,9 @@ pub(super) fn based(
     if !decides || context.validation != Validation::Unseen || members.len() < 2 || !(0..members.len()).all(fits) {
         return Ok(None);
     }
-    let Some(accuracies) = accuracies(context, parts)? else { return Ok(None) };
-    let member = (0..accuracies.len()).rev().max_by(|a, b| accuracies[*a].total_cmp(&accuracies[*b])).unwrap_or(0);
+    let Some(scores) = scores(context, parts)? else { return Ok(None) };
+    let merit = |member: usize| scores[member].merit();
+    let member = (0..scores.len()).rev().max_by(|a, b| merit(*a).total_cmp(&merit(*b))).unwrap_or(0);
     let groups = parts.groups_by_depth();
     let name = &context.task.job.members[member];
     let one = |count: usize| {
@@ -53,12 +55,10 @@ pub(super) fn based(
 }
 
 /// Of each member on the validation split; none without one.
-fn accuracies(context: &Context<'_>, parts: &Ensemble<'_>) -> Result<Option<Vec<f64>>, Halt> {
+fn scores(context: &Context<'_>, parts: &Ensemble<'_>) -> Result<Option<Vec<Score>>, Halt> {
     let Some(bench) = context.bench else { return Ok(None) };
-    if let Some(known) = &context.member_accuracies {
+    if let Some(known) = &context.member_scores {
         return Ok(Some(known.clone()));
     }
-    let of =
-        |member: &Member<'_>| Ok(bench.validation_score(member.graph, member.weights)?.map(|score| score.accuracy));
-    parts.members().iter().map(of).collect()
+    parts.members().iter().map(|member| bench.validation_score(member.graph, member.weights)).collect()
 }

@@ -44,7 +44,7 @@ pub(super) fn weighted<'a>(context: &mut Context<'_>, ensemble: Ensemble<'a>) ->
             for member in ensemble.members() {
                 logits.push(bench.logits_on(validation, member.graph, member.weights)?);
             }
-            let labels: Vec<u32> = validation.labels().collect();
+            let labels = validation.labels().unwrap_or_default();
             let weights = fusion::fit_weights(&logits, &labels, ensemble.graph().classes());
             let shown: Vec<String> = weights.iter().map(|weight| format!("{weight:.3}")).collect();
             context.phases.info(format!("weights of the members by the validation split: {}", shown.join(", ")));

@@ -1,13 +1,58 @@
 //! Metrics of logits beside accuracy and loss.
 
-use crate::kernels::loss::argmax;
+use std::borrow::Cow;
+
+use super::load::Subset;
+use crate::kernels::loss::{argmax, is_right, truth_loss};
+use crate::kernels::truth::Truth;
+use crate::settings::PredictionTask;
+use crate::train::Examples;
 
 /// Bins of confidence in the calibration error.
 const BINS: usize = 15;
 
-/// On which examples the label has the highest logit.
-pub(super) fn right(logits: &[f32], labels: impl Iterator<Item = u32>, classes: usize) -> Vec<bool> {
-    logits.chunks_exact(classes.max(1)).zip(labels).map(|(logits, label)| argmax(logits) == label as usize).collect()
+/// What `of_example` says of each example of `part`, whose outputs are `outputs` (examples x outputs).
+fn each<T>(outputs: &[f32], part: &Subset, of_example: fn(&[f32], Truth<'_>) -> T) -> Vec<T> {
+    let width = outputs.len() / part.len().max(1);
+    let examples = outputs.chunks_exact(width.max(1)).enumerate();
+    examples.map(|(index, outputs)| of_example(outputs, part.truth(index))).collect()
+}
+
+/// On which examples of `part` the logits are right.
+pub(super) fn right(logits: &[f32], part: &Subset) -> Vec<bool> {
+    each(logits, part, is_right)
+}
+
+/// The loss on each example of `part`.
+pub(super) fn losses(outputs: &[f32], part: &Subset) -> Vec<f64> {
+    each(outputs, part, truth_loss)
+}
+
+/// Number of classes that a network of so many outputs tells apart: a single logit does with two.
+pub(super) fn classes(task: PredictionTask, outputs: usize) -> usize {
+    if task == PredictionTask::Binary { 2 } else { outputs }
+}
+
+/// Logits with one for each class: beside that of a single logit a 0.
+pub(super) fn of_classes(logits: &[f32], task: PredictionTask) -> Cow<'_, [f32]> {
+    match task {
+        PredictionTask::Binary => Cow::Owned(logits.iter().flat_map(|logit| [0.0, *logit]).collect()),
+        _ => Cow::Borrowed(logits),
+    }
+}
+
+/// The other way round.
+pub(super) fn outputs_of(logits: Vec<f32>, task: PredictionTask) -> Vec<f32> {
+    match task {
+        PredictionTask::Binary => logits.chunks_exact(2).map(|pair| pair[1] - pair[0]).collect(),
+        _ => logits,
+    }
+}
+
+/// Share of all labels that two networks set alike.
+pub(super) fn label_agreement(a: &[f32], b: &[f32]) -> Option<f64> {
+    let same = a.iter().zip(b).filter(|(a, b)| (**a > 0.0) == (**b > 0.0)).count();
+    (a.len() == b.len() && !a.is_empty()).then(|| same as f64 / a.len() as f64)
 }
 
 /// Share of examples on which two networks name the same class.
@@ -119,6 +164,17 @@ mod tests {
         let half = [Some(1.0), Some(0.0), None, None, Some(0.0), Some(0.0), None];
         assert_eq!(per_class(logits.as_flattened(), labels(), 7), half);
         assert_eq!(per_class(&[1.0, 0.0, 0.0, 1.0], [0, 0].into_iter(), 2), [Some(0.5), None]);
+    }
+
+    #[test]
+    fn a_single_logit_tells_two_classes_apart() {
+        let logits = [0.5_f32, 0.0, -2.0];
+        let pairs = of_classes(&logits, PredictionTask::Binary);
+        assert_eq!(pairs.chunks(2).map(argmax).collect::<Vec<_>>(), [1, 0, 0]);
+        assert_eq!(outputs_of(pairs.into_owned(), PredictionTask::Binary), logits);
+        assert_eq!(of_classes(&logits, PredictionTask::Classification), &logits[..]);
+        assert_eq!((classes(PredictionTask::Binary, 1), classes(PredictionTask::MultiLabel, 3)), (2, 3));
+        assert_eq!(label_agreement(&[1.0, -1.0, 0.0, 3.0], &[2.0, 1.0, -1.0, 0.5]), Some(0.75));
     }
 
     #[test]

@@ -42,13 +42,14 @@ use summary::Found;
 use crate::cost::Counts;
 use crate::domain::problem::{Code, Problem};
 use crate::domain::progress::Phase;
+use crate::domain::score::Score;
 use crate::fusion::{Ensemble, Fused, compensate};
 use crate::model::families::Degree;
 use crate::plan::held_out::{self, KnownDataset, Validation};
 use crate::plan::resolve::Planned;
 use crate::process::protocol::{Message, OutputFile, Task};
 use crate::report::{CandidateKind, CandidateReport, PairedTest};
-use crate::settings::{Allocation, Budget, Size};
+use crate::settings::{Allocation, Budget, PredictionTask, Size};
 use crate::tensors::Checkpoint;
 use crate::train::Trained;
 
@@ -93,6 +94,7 @@ fn compute(task: &Task, mut phases: Phases<'_>) -> Result<(Vec<OutputFile>, Coun
     phases.begin(Phase::Plan)?;
     let planned = loaded.planned(task)?;
     loaded.fit_channels(planned.network.detected.graphs[0].input_shape());
+    loaded.fit_task(planned.network.task);
     let identified = identify(task, &loaded, &planned, &mut phases)?;
     let (task, planned) = identified.map_or_else(|| (task.clone(), planned), |found| (found.task, found.planned));
     let task = &task;
@@ -188,12 +190,11 @@ fn settle(context: &mut Context<'_>, made: &FusedFile, trained: Option<&Trained>
     let Some(trained) = trained else { return Ok(Settled { recovered: None, model: made.file.clone(), epoch: None }) };
     let zero_shot = made.choice.as_ref().and_then(|choice| choice.tried.get(choice.kept)?.validation);
     let beaten = match (made.start.is_some(), zero_shot, trained.scores[0]) {
-        (true, Some(zero_shot), Some(trained)) if zero_shot.accuracy >= trained.accuracy => {
+        (true, Some(zero_shot), Some(trained)) if zero_shot.merit() >= trained.merit() => {
+            let side = if trained.accuracy().is_some() { "above" } else { "better than" };
             context.phases.warn(format!(
-                "training ended at {:.2} % on the validation split, not above the network before any training, {:.2} %: that is \
-                 published",
-                trained.accuracy * 100.0,
-                zero_shot.accuracy * 100.0
+                "training ended at {trained} on the validation split, not {side} the network before any training, {zero_shot}: that is \
+                 published"
             ));
             true
         }
@@ -228,21 +229,32 @@ fn evaluate(
         recovered,
     };
     let (candidates, paired) = candidates::candidates(context, bench, ensemble, &networks)?;
-    if near_chance(&candidates, ensemble.graph().classes()) {
+    let task = context.network().task;
+    if near_chance(&candidates, metrics::classes(task, ensemble.graph().classes())) {
+        let last = if task == PredictionTask::Regression {
+            "then the order, the unit and the scale of the numbers"
+        } else {
+            "then the order of the classes"
+        };
         let network = &context.network().detected;
         context.phases.warn(format!(
             "the members score near chance on this data. What was assumed of the network comes first: {}. Each can be given, as in \
              {{\"architecture\": {{\"activation\": \"relu\"}}}}, and `reference` proves them all (docs/reference.md). Then check \
-             `normalize` against what the members were trained with, then the order of the classes",
+             `normalize` against what the members were trained with, {last}",
             if network.assumptions.is_empty() { "nothing".to_owned() } else { network.assumptions.join("; ") }
         ));
     }
     Ok((candidates, paired))
 }
 
+/// R² of a network that is hardly better than the mean of the numbers.
+const LITTLE: f64 = 0.05;
+
 /// Whether the best member is hardly better than guessing.
 fn near_chance(candidates: &[CandidateReport], classes: usize) -> bool {
     let members = candidates.iter().filter(|candidate| candidate.kind == CandidateKind::Member);
-    let accuracies = members.filter_map(|member| Some(member.test.or(member.validation)?.accuracy));
-    accuracies.reduce(f64::max).is_some_and(|best| classes > 1 && best < 1.5 / classes as f64)
+    let scores: Vec<Score> = members.filter_map(|member| member.test.or(member.validation)).collect();
+    let best = scores.iter().filter_map(Score::accuracy).reduce(f64::max);
+    let explained = scores.iter().filter_map(Score::r2).reduce(f64::max);
+    best.is_some_and(|best| classes > 1 && best < 1.5 / classes as f64) || explained.is_some_and(|r2| r2 < LITTLE)
 }

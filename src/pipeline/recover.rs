@@ -8,7 +8,7 @@ use crate::domain::progress::Phase;
 use crate::fusion::{Ensemble, Fused, Member};
 use crate::plan::recovery::Recovery;
 use crate::process::protocol::OutputFile;
-use crate::settings::Finetune;
+use crate::settings::{Finetune, PredictionTask};
 use crate::tensors::Checkpoint;
 use crate::train::{self, Examples, Setup, Trained, TrainingEvent};
 
@@ -69,6 +69,9 @@ pub(super) fn train_beside(
     let batch = finetune.batch_size.min(data.train.len());
     let mut network = bench.compiled(student.graph, student.weights, batch)?;
     let choice = context.epoch_choice();
+    // How steep squared errors are depends on how large they are, and each network has its own.
+    let own_rate = context.network().task == PredictionTask::Regression
+        && context.recovery().is_some_and(|recovery| recovery.may_lower_rate);
     let phases = &mut context.phases;
     let setup = Setup {
         finetune,
@@ -80,13 +83,19 @@ pub(super) fn train_beside(
         teacher: teacher.logits(),
         checkpoints: None,
     };
+    let mut lowered = finetune.clone();
+    if own_rate {
+        let rate = train::steady_rate(&mut *network, &setup, stop)?;
+        lowered.optimizer = lowered.optimizer.with_rate(rate);
+    }
+    let setup = Setup { finetune: &lowered, ..setup };
     let mut log = |event: TrainingEvent<'_>| match event {
         TrainingEvent::Step { epoch, step, steps, .. } => {
             phases.done((epoch - 1) * steps + step, finetune.epochs * steps);
         }
         TrainingEvent::Epoch(metrics) => {
-            let accuracy = metrics.validation.map(|score| format!(", validation {:.2} %", score.accuracy * 100.0));
-            phases.info(format!("{name}: epoch {}{}", metrics.epoch, accuracy.unwrap_or_default()));
+            let score = metrics.validation.map(|score| format!(", validation {score}"));
+            phases.info(format!("{name}: epoch {}{}", metrics.epoch, score.unwrap_or_default()));
         }
         TrainingEvent::Checkpoint { .. } => {}
     };

@@ -38,6 +38,7 @@ pub(super) fn report(context: &Context<'_>, found: Found<'_>, provenance: &Prove
     Report {
         engraft_version: env!("CARGO_PKG_VERSION").to_owned(),
         architecture: network.detected.family.clone(),
+        task: network.task,
         evidence: Some(network.evidence.clone()),
         assumptions: network.detected.assumptions.clone(),
         ensemble_gain_kept: gain_kept(&found.candidates, examples.test),

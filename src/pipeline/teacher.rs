@@ -7,7 +7,7 @@ use super::measure::Bench;
 use super::phases::Halt;
 use crate::exec::{BatchError, Engine};
 use crate::fusion::{Consensus, Ensemble, Mixture};
-use crate::settings::{Finetune, Objective, Teacher};
+use crate::settings::{Finetune, Objective, PredictionTask, Teacher};
 use crate::train::{Examples, Teach, TeacherLogits};
 
 /// What the teacher gives beside the labels.
@@ -34,7 +34,7 @@ impl TeacherOutputs {
         let consensus = match teacher {
             Teacher::Ensemble => consensus,
             Teacher::MeanLogits => Consensus { mixture: Mixture::Logits, ..consensus },
-            Teacher::MeanProbabilities => Consensus { mixture: Mixture::Probabilities, ..consensus },
+            Teacher::MeanProbabilities => Consensus { mixture: probabilities(context.network().task), ..consensus },
         };
         let temperature = f64::from(temperature);
         let members = ensemble.members();
@@ -63,6 +63,11 @@ impl TeacherOutputs {
             Self::Live(members) => Some(TeacherLogits::PerBatch(members)),
         }
     }
+}
+
+/// What is added up for a mean of the members' probabilities.
+pub(super) fn probabilities(task: PredictionTask) -> Mixture {
+    if task.is_classification() { Mixture::Probabilities } else { Mixture::LabelProbabilities }
 }
 
 /// Members that look at every batch.

@@ -8,7 +8,7 @@ use crate::model::groups::Couplings;
 use crate::model::plan::FusionPlan;
 use crate::model::precision::Precision;
 use crate::plan::request::JobRequest;
-use crate::settings::{Compensate, Settings, Size};
+use crate::settings::{Compensate, PredictionTask, Settings, Size};
 
 /// What a reader should know who relies on this network.
 pub(super) fn warning(evidence: &Evidence) -> String {
@@ -24,7 +24,9 @@ fn decides(job: &JobRequest) -> Option<Decider> {
     } else if job.accuracy.is_some() {
         Some(Decider::Accuracies)
     } else {
-        job.dataset.is_some().then_some(Decider::Labels)
+        // Where nothing is right or wrong, labels decide nothing.
+        let decide = job.dataset.as_ref().is_some_and(|dataset| dataset.task.is_none_or(PredictionTask::decides));
+        decide.then_some(Decider::Labels)
     }
 }
 
@@ -66,7 +68,8 @@ pub(super) fn evidence(
     if job.architecture.assume {
         return Ok(assumed(job, &detected.candidates, evidence));
     }
-    if job.method.compensate == Compensate::None && !padded && alike(job, &detected.candidates, precision) {
+    let runs = job.dataset.is_some() || job.method.compensate != Compensate::None;
+    if !runs && !padded && alike(job, &detected.candidates, precision) {
         let why = format!(
             "{count} networks fit names and shapes; the fused weights are the same whichever it is, since nothing is measured, \
              trained or compensated"

@@ -12,7 +12,9 @@ use crate::plan::estimate::Work;
 use crate::plan::network::{DatasetInput, JobFiles, Network};
 use crate::plan::request::JobRequest;
 use crate::plan::{compensation, held_out, identity, labels};
-use crate::settings::{Allocation, Budget, Compensate, Normalization, RecoveryRule, Size, ValidationSource};
+use crate::settings::{
+    Allocation, Budget, Compensate, Normalization, PredictionTask, RecoveryRule, Size, ValidationSource,
+};
 
 /// What becomes of the members. Most of it is null while a dataset that it depends on is being read.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, utoipa::ToSchema)]
@@ -20,6 +22,9 @@ pub struct Plan {
     /// Family of the networks.
     #[schema(nullable)]
     pub architecture: String,
+    /// What the networks predict; not said of classes.
+    #[serde(default, skip_serializing_if = "PredictionTask::is_classification")]
+    pub task: PredictionTask,
     /// How sure it is that they are that network, and why; none while that cannot be said.
     pub evidence: Option<Evidence>,
     /// What names and shapes do not show and is assumed.
@@ -91,6 +96,7 @@ impl Plan {
         let (seconds_estimate, seconds_basis) = work.seconds();
         let mut plan = Self {
             architecture: detected.family.clone(),
+            task: network.task,
             evidence: Some(network.evidence.clone()),
             assumptions: detected.assumptions.clone(),
             layers: Vec::new(),
@@ -136,6 +142,14 @@ fn unnormalized(facts: &DatasetFacts) -> &'static str {
     }
 }
 
+fn whatever_it_does(task: PredictionTask) -> &'static str {
+    if task.decides() {
+        "there is no validation split: the last epoch is published, whatever its accuracy"
+    } else {
+        "there is no validation split: the last epoch is published, whatever its loss"
+    }
+}
+
 fn warnings(job: &JobRequest, inputs: &JobFiles<'_>, network: &Network) -> Vec<String> {
     let mut warnings = Vec::new();
     if network.evidence.degree.is_doubtful() {
@@ -173,7 +187,7 @@ fn warnings(job: &JobRequest, inputs: &JobFiles<'_>, network: &Network) -> Vec<S
         warnings
             .push("the dataset is still being read: the estimates of memory and time do not count it yet".to_owned());
     }
-    warnings.extend(labels::warnings(job, inputs, &network.detected.graphs[0]));
+    warnings.extend(labels::warnings(job, inputs, &network.detected.graphs[0], network.task));
     if dataset.normalize == Normalization::None {
         warnings.push(inputs.dataset.and_then(DatasetInput::facts).map_or(UNNORMALIZED, unnormalized).to_owned());
     }
@@ -181,7 +195,7 @@ fn warnings(job: &JobRequest, inputs: &JobFiles<'_>, network: &Network) -> Vec<S
     if job.finetune.is_none() {
         warnings.push("`finetune` is null: the fused network is published without training".to_owned());
     } else if dataset.validates_on(inputs.known_dataset().has_validation) == ValidationSource::None {
-        warnings.push("there is no validation split: the last epoch is published, whatever its accuracy".to_owned());
+        warnings.push(whatever_it_does(network.task).to_owned());
     }
     let has_test = |facts: &DatasetFacts| facts.splits.contains_key("test");
     if dataset.test.is_none() && inputs.dataset.and_then(DatasetInput::facts).is_some_and(|facts| !has_test(facts)) {

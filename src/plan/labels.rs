@@ -3,52 +3,63 @@
 //! Labels that are numbers are outputs by their position. Class folders are numbered in the order of their names, which is
 //! the network's only where every output has its folder.
 
-use crate::domain::dataset::DatasetFacts;
+use crate::domain::dataset::{DatasetFacts, LabelForm};
 use crate::domain::problem::{Fault, FaultCode};
 use crate::model::graph::Graph;
 use crate::plan::network::{DatasetInput, JobFiles};
 use crate::plan::request::JobRequest;
+use crate::settings::PredictionTask;
 
 /// Names of classes that are written out in one message.
 const SHOWN: usize = 10;
 
 /// Why labels cannot be matched with outputs, or not be learned from.
-pub(super) fn faults(job: &JobRequest, inputs: &JobFiles<'_>, graph: &Graph) -> Vec<Fault> {
+pub(super) fn faults(job: &JobRequest, inputs: &JobFiles<'_>, graph: &Graph, task: PredictionTask) -> Vec<Fault> {
     let outputs = graph.classes();
     let main = inputs.dataset.and_then(DatasetInput::facts);
     let mut faults = Vec::new();
-    for (pointer, _, facts) in ready(inputs).filter(|_| graph.is_classifier()) {
+    for (pointer, _, facts) in ready(inputs).filter(|_| graph.is_classifier() && task.is_classification()) {
         let misfit = folders_misfit(facts, outputs).or_else(|| main.and_then(|main| other_folders(facts, main)));
         faults.extend(misfit.map(|detail| Fault::new(pointer, FaultCode::ClassesDiffer, detail)));
     }
     if let Some(only) = main.and_then(only_class)
         && job.finetune.is_some()
-        && outputs > 1
+        && (outputs > 1 || task == PredictionTask::Binary)
     {
-        let detail = format!("{only}: a network of {outputs} outputs cannot be trained on it; set `finetune` to null");
+        let outputs = counted(outputs, "output", "outputs");
+        let detail = format!("{only}: a network of {outputs} cannot be trained on it; set `finetune` to null");
         faults.push(Fault::new("/dataset", FaultCode::OneClass, detail));
     }
     faults
 }
 
 /// What of the labels a user should look at.
-pub(super) fn warnings(job: &JobRequest, inputs: &JobFiles<'_>, graph: &Graph) -> Vec<String> {
+pub(super) fn warnings(job: &JobRequest, inputs: &JobFiles<'_>, graph: &Graph, task: PredictionTask) -> Vec<String> {
+    if !task.is_classification() {
+        return Vec::new();
+    }
     let outputs = graph.classes();
-    let fewer = ready(inputs).filter(|(_, _, facts)| facts.classes < outputs).map(|(_, name, facts)| {
-        format!(
-            "{name} has {} for a network of {outputs} outputs: labels are matched with outputs by position ({})",
-            counted(facts.classes, "class", "classes"),
-            listed((0..facts.classes).map(|label| facts.label_in_words(label)))
-        )
-    });
+    let has_classes = |facts: &DatasetFacts| !matches!(facts.labels, LabelForm::Rows { .. });
+    let fewer =
+        ready(inputs).filter(|(_, _, facts)| facts.classes < outputs && has_classes(facts)).map(|(_, name, facts)| {
+            format!(
+                "{name} has {} for a network of {outputs} outputs: labels are matched with outputs by position ({})",
+                counted(facts.classes, "class", "classes"),
+                listed((0..facts.classes).map(|label| facts.label_in_words(label)))
+            )
+        });
     let only = inputs.dataset.and_then(DatasetInput::facts).and_then(only_class);
     fewer.chain(only.filter(|_| job.finetune.is_none() && outputs > 1)).collect()
 }
 
-/// Why a network of `outputs` outputs cannot be trained on a dataset from scratch, where what a label means is free.
+/// Why a network of `outputs` outputs that predicts `task` cannot be trained on a dataset from scratch, where what a label means is
+/// free.
 #[must_use]
-pub fn training_fault(facts: &DatasetFacts, outputs: usize) -> Option<Fault> {
-    if facts.classes > outputs {
+pub fn training_fault(facts: &DatasetFacts, outputs: usize, task: PredictionTask) -> Option<Fault> {
+    if !task.decides() {
+        return None;
+    }
+    if task.is_classification() && facts.classes > outputs {
         let detail = format!("the network has {outputs} outputs, the dataset labels up to {}", facts.classes - 1);
         return Some(Fault::new("/network", FaultCode::LabelOutOfRange, detail));
     }
@@ -208,7 +219,9 @@ mod tests {
 
     #[test]
     fn from_scratch_labels_mean_what_the_dataset_says() {
-        let code = |facts: &DatasetFacts, outputs| training_fault(facts, outputs).map(|fault| fault.code);
+        let code = |facts: &DatasetFacts, outputs| {
+            training_fault(facts, outputs, PredictionTask::default()).map(|fault| fault.code)
+        };
         let folders = facts("class_folders", &[5, 5], Some(&["cat", "dog"]));
         assert_eq!((code(&folders, 2), code(&folders, 3)), (None, None));
         assert_eq!(code(&folders, 1), Some(FaultCode::LabelOutOfRange));

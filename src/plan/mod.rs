@@ -17,6 +17,7 @@ pub mod recovery;
 pub mod request;
 pub mod resolve;
 pub mod schemas;
+pub mod task;
 mod wire;
 
 pub use job_plan::{NetworkFigures, Plan};

@@ -9,7 +9,7 @@ use crate::model::plan::FusionPlan;
 use crate::model::precision::Precision;
 use crate::plan::held_out::KnownDataset;
 use crate::plan::recovery::Recovery;
-use crate::settings::{BatchNorm, Compensate, Importance};
+use crate::settings::{BatchNorm, Compensate, Importance, PredictionTask};
 
 /// A dataset that a job names.
 #[derive(Debug, Clone, Copy)]
@@ -61,6 +61,8 @@ pub struct Network {
     pub own: Vec<Graph>,
     /// How members of less depth are padded; none for the others.
     pub paddings: Vec<Option<DepthPadding>>,
+    /// What they predict.
+    pub task: PredictionTask,
     /// Element types of the fused network's tensors.
     pub precision: Precision,
     /// How units are ranked; [`Importance::Auto`] only where consumers are refitted on calibration data.

@@ -1,7 +1,9 @@
 //! How a fused network is trained where the job leaves that to the network.
 
 use crate::model::graph::{Graph, Op};
-use crate::settings::{Compensate, Finetune, Method, MethodName, Objective, Optimizer, RecoveryRule, Undecided};
+use crate::settings::{
+    Compensate, Finetune, Method, MethodName, Objective, Optimizer, PredictionTask, RecoveryRule, Undecided,
+};
 
 /// Learning rate on labels: of networks that convolve, and of chains of matrices, which learn from the ensemble as well.
 const ON_LABELS: f32 = 0.02;
@@ -41,7 +43,13 @@ fn shown(rate: f32) -> f64 {
 
 /// Decides what `finetune` leaves open for the fused network `graph`, which `method` makes.
 #[must_use]
-pub fn decide(finetune: &Finetune, graph: &Graph, method: &Method, compensate: Compensate) -> Recovery {
+pub fn decide(
+    finetune: &Finetune,
+    graph: &Graph,
+    method: &Method,
+    compensate: Compensate,
+    task: PredictionTask,
+) -> Recovery {
     let mut finetune = finetune.clone();
     let open = finetune.undecided;
     let (convolves, attends) = (convolves(graph), attends(graph));
@@ -65,7 +73,7 @@ pub fn decide(finetune: &Finetune, graph: &Graph, method: &Method, compensate: C
     }
     finetune.undecided = Undecided::default();
     let (objective, soft_weight) = match finetune.objective {
-        Objective::CrossEntropy => ("cross_entropy", None),
+        Objective::CrossEntropy => (loss_name(task), None),
         Objective::Distill { soft_weight, .. } => ("distill", Some(shown(soft_weight))),
     };
     let kind = match (convolves, attends, compensated) {
@@ -78,6 +86,15 @@ pub fn decide(finetune: &Finetune, graph: &Graph, method: &Method, compensate: C
     let (Optimizer::Sgd { lr, .. } | Optimizer::AdamW { lr, .. }) = finetune.optimizer;
     let decision = RecoveryRule { objective: objective.to_owned(), soft_weight, lr: shown(lr), rule };
     Recovery { finetune, decision, may_lower_rate: open.rate }
+}
+
+/// What is minimised on labels alone.
+fn loss_name(task: PredictionTask) -> &'static str {
+    match task {
+        PredictionTask::Classification => "cross_entropy",
+        PredictionTask::Binary | PredictionTask::MultiLabel => "binary_cross_entropy",
+        PredictionTask::Regression => "mean_squared_error",
+    }
 }
 
 /// Whether layers of convolutions follow each other, without attentions: a single one that cuts an image into patches does
@@ -107,7 +124,9 @@ mod tests {
     ) -> String {
         let body = json!({"members": ["a"], "dataset": "d", "finetune": finetune, "method": method});
         let job = parse(&body).expect("a job");
-        decide(&job.finetune.expect("a training"), graph, &job.method, compensate).decision.to_string()
+        decide(&job.finetune.expect("a training"), graph, &job.method, compensate, PredictionTask::default())
+            .decision
+            .to_string()
     }
 
     #[test]

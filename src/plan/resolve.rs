@@ -14,8 +14,8 @@ use crate::plan::Plan;
 use crate::plan::datasets::{Agreed, is_repeated, is_rows};
 use crate::plan::network::{DatasetInput, JobFiles, Network};
 use crate::plan::request::JobRequest;
-use crate::plan::{averaging, compensation, identity, labels, recovery};
-use crate::settings::{Method, NetworkChoice, Size, Target};
+use crate::plan::{averaging, compensation, identity, labels, recovery, task};
+use crate::settings::{Method, NetworkChoice, PredictionTask, Size, Target};
 
 /// A request whose files fit together.
 #[derive(Debug, Clone)]
@@ -60,7 +60,20 @@ pub fn resolve(mut job: JobRequest, inputs: &JobFiles<'_>) -> Result<Resolved, P
         Err(problem) => return Err(with_faults(problem, faults)),
     };
     let Aligned { detected, own, paddings } = aligned;
-    faults.extend(data_faults(&job, inputs, &detected));
+    let task = match predicted(&job, inputs, &detected.graphs[0]) {
+        Ok(task) => {
+            faults.extend(task::faults(task, &job));
+            if let Some(dataset) = job.dataset.as_mut().filter(|_| !task.is_classification()) {
+                dataset.task = Some(task);
+            }
+            task
+        }
+        Err(fault) => {
+            faults.push(fault);
+            PredictionTask::default()
+        }
+    };
+    faults.extend(data_faults(&job, inputs, &detected, task));
     faults.extend(averaging::faults(&job, &detected));
     let requested = job.method.clone();
     match compensation::resolve(
@@ -73,6 +86,7 @@ pub fn resolve(mut job: JobRequest, inputs: &JobFiles<'_>) -> Result<Resolved, P
         Err(refused) => faults.extend(refused),
     }
     job.method.importance = compensation::importance(&job.method);
+    job.method.calibration.output_layer = task::output_targets(task, job.method.calibration.output_layer);
     job.method.batch_norm = averaging::batch_norm(&job, &detected);
     let precision = Precision::shared(&inputs.members);
     if !faults.is_empty() {
@@ -100,9 +114,20 @@ pub fn resolve(mut job: JobRequest, inputs: &JobFiles<'_>) -> Result<Resolved, P
     let Method { importance, compensate, batch_norm, .. } = job.method;
     let open = identity::decider(&job, &detected).is_some();
     let recovery =
-        job.finetune.as_ref().map(|finetune| recovery::decide(finetune, &fusion.fused, &job.method, compensate));
-    let network =
-        Network { detected, evidence, own, paddings, precision, importance, compensate, batch_norm, fusion, recovery };
+        job.finetune.as_ref().map(|finetune| recovery::decide(finetune, &fusion.fused, &job.method, compensate, task));
+    let network = Network {
+        detected,
+        evidence,
+        own,
+        paddings,
+        task,
+        precision,
+        importance,
+        compensate,
+        batch_norm,
+        fusion,
+        recovery,
+    };
     let (mut plan, counts) = Plan::new(&job, inputs, &network);
     if is_coloured {
         plan.warnings.push(
@@ -198,15 +223,29 @@ fn target_faults(job: &JobRequest) -> Vec<Fault> {
     }
 }
 
-/// Every way in which the data does not fit the networks.
-fn data_faults(job: &JobRequest, inputs: &JobFiles<'_>, detected: &Detected) -> Vec<Fault> {
+/// What the networks predict, by the dataset or by what is stated; classes as long as nothing is known.
+fn predicted(job: &JobRequest, inputs: &JobFiles<'_>, graph: &Graph) -> Result<PredictionTask, Fault> {
+    let stated = job.dataset.as_ref().and_then(|dataset| dataset.task);
+    match inputs.dataset.and_then(DatasetInput::facts).filter(|_| graph.is_classifier()) {
+        Some(facts) => task::decide(stated, facts, Some(graph.classes())),
+        None => Ok(stated.unwrap_or_default()),
+    }
+}
+
+/// Every way in which the data does not fit the networks, which predict `task`.
+fn data_faults(job: &JobRequest, inputs: &JobFiles<'_>, detected: &Detected, task: PredictionTask) -> Vec<Fault> {
     let (input, classes) = (detected.graphs[0].input_shape(), detected.graphs[0].classes());
     let named =
         [("/dataset", inputs.dataset), ("/dataset/validation", inputs.validation), ("/dataset/test", inputs.test)];
     let ready = named.into_iter().filter_map(|(pointer, dataset)| Some((pointer, dataset?.facts()?)));
     let mut faults: Vec<Fault> =
-        ready.flat_map(|(pointer, facts)| split_faults(pointer, facts, input, classes)).collect();
-    faults.extend(labels::faults(job, inputs, &detected.graphs[0]));
+        ready.clone().filter_map(|(pointer, facts)| shape_fault(pointer, facts, input)).collect();
+    // That of the main dataset is a fault of what is predicted.
+    let others = ready.filter(|(pointer, _)| *pointer != "/dataset" && detected.graphs[0].is_classifier());
+    faults.extend(others.filter_map(|(pointer, facts)| {
+        task::misfit(task, facts, classes).map(|fault| Fault { pointer: pointer.to_owned(), ..fault })
+    }));
+    faults.extend(labels::faults(job, inputs, &detected.graphs[0], task));
     faults.extend(accuracy_fault(job, inputs));
     faults.extend(job.dataset.is_some().then(|| output_fault(&detected.graphs[0])).flatten());
     let augment = job.finetune.as_ref().and_then(|finetune| finetune.augment);
@@ -250,21 +289,12 @@ fn output_fault(graph: &Graph) -> Option<Fault> {
     (!graph.is_classifier()).then(|| Fault::new("/architecture", FaultCode::ShapeMismatch, detail))
 }
 
-fn split_faults(pointer: &str, facts: &DatasetFacts, input: &Shape, classes: usize) -> Vec<Fault> {
+fn shape_fault(pointer: &str, facts: &DatasetFacts, input: &Shape) -> Option<Fault> {
     let elements = |shape: &Shape| shape.iter().product::<usize>();
-    let mut faults = Vec::new();
     let both_images = input.len() == 3 && facts.example_shape.len() == 3;
-    if elements(&facts.example_shape) != elements(input) || (both_images && facts.example_shape != *input) {
-        let detail =
-            format!("the network reads examples of shape {input:?}, the dataset has {:?}", facts.example_shape);
-        faults.push(Fault::new(pointer, FaultCode::ShapeMismatch, detail));
-    }
-    if facts.classes > classes {
-        let detail =
-            format!("the network tells {classes} classes apart, the dataset has labels up to {}", facts.classes - 1);
-        faults.push(Fault::new(pointer, FaultCode::LabelOutOfRange, detail));
-    }
-    faults
+    let differs = elements(&facts.example_shape) != elements(input) || (both_images && facts.example_shape != *input);
+    let detail = format!("the network reads examples of shape {input:?}, the dataset has {:?}", facts.example_shape);
+    differs.then(|| Fault::new(pointer, FaultCode::ShapeMismatch, detail))
 }
 
 #[cfg(test)]

@@ -97,7 +97,7 @@ fn dataset(dataset: DatasetRequest) -> Value {
         Normalization::Train => json!("train"),
         Normalization::Given(Normalize { mean, std }) => json!({ "mean": decimals(&mean), "std": decimals(&std) }),
     };
-    json!({
+    let mut body = json!({
         "name": dataset.name,
         "normalize": normalize,
         "validation_fraction": dataset.validation_fraction,
@@ -105,7 +105,11 @@ fn dataset(dataset: DatasetRequest) -> Value {
         "validation": dataset.validation,
         "test": dataset.test,
         "classes": dataset.classes,
-    })
+    });
+    if let Some(task) = dataset.task {
+        body["task"] = json!(task);
+    }
+    body
 }
 
 fn finetune(finetune: Finetune) -> Value {

@@ -2,9 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::table::{cells, estimate, title};
+use super::figure::Figure;
+use super::table::{cells, title};
 use super::{CandidateKind, CandidateReport, Gain, Report};
-use crate::settings::Compensate;
+use crate::domain::score::Measures;
+use crate::settings::{Compensate, PredictionTask};
 
 /// A file that went into the model.
 #[derive(Debug, Clone, Copy)]
@@ -49,8 +51,8 @@ pub fn card(report: &Report, files: &CardFiles<'_>) -> String {
             evidence.why
         );
     }
-    text += "\n## Accuracy\n\n";
-    text += &accuracy(report);
+    let _ = write!(text, "\n## {}\n\n", Figure::of(report.task).title());
+    text += &figures(report);
     text += "\n## Files\n\n| file | SHA-256 |\n| --- | --- |\n";
     let members = files.members.iter().map(|file| ("member", *file));
     let data = files.dataset.iter().map(|file| ("dataset", *file));
@@ -80,32 +82,62 @@ fn metadata(report: &Report, files: &CardFiles<'_>) -> String {
     let (Some(score), Some(dataset)) = (fused.and_then(|fused| fused.test), &files.dataset) else {
         return block + "---\n";
     };
+    // The names of tasks and metrics that hubs know.
+    let (task, metrics) = match (report.task, score.measures) {
+        (PredictionTask::Classification, Measures::Classes { accuracy }) => {
+            ("image-classification", vec![("accuracy", accuracy)])
+        }
+        (_, Measures::Classes { accuracy }) => ("other", vec![("accuracy", accuracy)]),
+        (_, Measures::Labels { macro_f1, .. }) => ("other", vec![("f1", macro_f1)]),
+        (_, Measures::Numbers { rmse, r2 }) => {
+            ("other", [("rmse", Some(rmse)), ("r_squared", r2)].into_iter().filter_map(known).collect())
+        }
+    };
+    let (mut names, mut values) = (String::new(), String::new());
+    for (name, value) in metrics {
+        let _ = writeln!(names, "- {name}");
+        let _ = writeln!(values, "    - type: {name}\n      value: {value}");
+    }
     let _ = write!(
         block,
-        "metrics:\n- accuracy\nmodel-index:\n- name: {}\n  results:\n  - task:\n      type: image-classification\n    dataset:\n      name: {name}\n      type: \
-         {name}\n      split: test\n    metrics:\n    - type: accuracy\n      value: {}\n---\n",
+        "metrics:\n{names}model-index:\n- name: {}\n  results:\n  - task:\n      type: {task}\n    dataset:\n      name: {name}\n      type: \
+         {name}\n      split: test\n    metrics:\n{values}---\n",
         text(files.model.name),
-        score.accuracy,
         name = text(dataset.name),
     );
     block
 }
 
-/// The comparison, each accuracy with its standard error.
-fn accuracy(report: &Report) -> String {
+/// A metric that was measured.
+fn known((name, value): (&'static str, Option<f64>)) -> Option<(&'static str, f64)> {
+    Some((name, value?))
+}
+
+/// The comparison, each figure with how far it may be off.
+fn figures(report: &Report) -> String {
     let measured = report.measured();
     if measured == 0 {
         return "Not measured: the job had no dataset.\n".to_owned();
     }
     let split = if report.examples.test > 0 { "test" } else { "validation" };
+    let figure = Figure::of(report.task);
+    let behind = match figure {
+        Figure::Accuracy => "behind ± the standard error",
+        Figure::LabelAccuracy => "in brackets the 95 % interval, by the spread over examples",
+        Figure::Rmse => "in brackets the 95 % interval, by the normal approximation of squared errors",
+    };
     let mut text = format!(
-        "On the {measured} examples of the {split} split; behind ± the standard error.\n\n| | {split} | parameters | MACs |\n| --- | --- | --- | --- |\n"
+        "On the {measured} examples of the {split} split; {behind}.\n\n| | {split} | parameters | MACs |\n| --- | --- | --- | --- |\n"
     );
     for candidate in &report.candidates {
         let score = if report.examples.test > 0 { candidate.test } else { candidate.validation };
-        let [.., parameters, macs, _, _] = cells(candidate, report.examples);
-        let accuracy = score.map_or_else(|| "-".to_owned(), |score| estimate(score.accuracy, measured));
-        let _ = writeln!(text, "| {} | {accuracy} | {parameters} | {macs} |", escaped(&row(candidate)));
+        let [.., parameters, macs, _, _] = cells(candidate, report);
+        let estimate = score.map_or_else(|| "-".to_owned(), |score| figure.estimate(&score, measured));
+        let interval = candidate.interval.map_or_else(String::new, |ends| {
+            let [low, high] = ends.map(|end| figure.shown(end));
+            format!(" [{low}, {high}]")
+        });
+        let _ = writeln!(text, "| {} | {estimate}{interval} | {parameters} | {macs} |", escaped(&row(candidate)));
     }
     if let Some(headline) = report.headline() {
         let _ = writeln!(text, "\n{headline}");
@@ -159,6 +191,13 @@ fn usage(report: &Report, files: &CardFiles<'_>) -> String {
             normalize.mean, normalize.std
         ),
         None => "Inputs are normalised as those of the members.\n\n".to_owned(),
+    };
+    text += match report.task {
+        PredictionTask::Classification => "",
+        PredictionTask::Binary | PredictionTask::MultiLabel => {
+            "Outputs are logits: `torch.sigmoid(outputs)` are the probabilities of the labels.\n\n"
+        }
+        PredictionTask::Regression => "Outputs are the predicted numbers.\n\n",
     };
     text += "The file loads wherever the members' modules have its widths, with the members' names. ";
     if files.has_source {

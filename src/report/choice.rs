@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::progress::Score;
+use crate::domain::score::Score;
 use crate::settings::Importance;
 
 /// Several fusions of the same members to the same size, and the one that was kept.
@@ -26,7 +26,7 @@ pub struct Choice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Yardstick {
-    /// Accuracy on the validation split, among equals the loss.
+    /// Accuracy on the validation split, among equals the loss; of several labels and numbers the loss alone.
     Validation,
     /// Divergence from the ensemble's probabilities on inputs that nothing was fitted to, where there is no validation split.
     Divergence,
@@ -61,6 +61,12 @@ pub struct MemberBase {
 }
 
 impl Choice {
+    /// Whether the loss on the validation split is what was judged, where nothing is right or wrong.
+    #[must_use]
+    pub fn judges_loss(&self) -> bool {
+        self.tried.iter().filter_map(|tried| tried.validation).any(|score| score.accuracy().is_none())
+    }
+
     /// Whether a member was kept as it is.
     #[must_use]
     pub fn keeps_a_member(&self) -> bool {
@@ -91,9 +97,7 @@ impl Choice {
     #[must_use]
     pub fn figure(&self, tried: &Tried) -> String {
         match (self.by, tried.validation, tried.distance) {
-            (Yardstick::Validation, Some(Score { accuracy, loss }), _) => {
-                format!("{:.2} % (loss {loss:.4})", accuracy * 100.0)
-            }
+            (Yardstick::Validation, Some(score), _) => format!("{score} (loss {:.4})", score.loss),
             (_, _, Some(distance)) => format!("{distance:.4}"),
             _ => "not measured".to_owned(),
         }
@@ -119,7 +123,7 @@ impl Tried {
     fn rank(&self) -> [f64; 2] {
         let orderly = |value: f64| if value.is_nan() { f64::NEG_INFINITY } else { value };
         match (self.validation, self.distance) {
-            (Some(Score { accuracy, loss }), _) => [orderly(accuracy), orderly(-loss)],
+            (Some(score), _) => score.rank().map(orderly),
             (None, distance) => [orderly(-distance.unwrap_or(f64::NAN)), 0.0],
         }
     }
@@ -129,6 +133,7 @@ impl fmt::Display for Choice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(best) = self.tried.get(self.kept) else { return Ok(()) };
         let (what, better) = match self.by {
+            Yardstick::Validation if self.judges_loss() => ("loss on the validation split", "least"),
             Yardstick::Validation => ("accuracy on the validation split", "highest"),
             Yardstick::Divergence => ("divergence from the ensemble's probabilities", "least"),
             Yardstick::Distance => ("distance of the logits from the ensemble's", "least"),
@@ -155,7 +160,7 @@ mod tests {
     use super::*;
 
     fn tried(importance: Importance, compensated: bool, figures: (f64, f64)) -> Tried {
-        let validation = Some(Score { accuracy: figures.0, loss: figures.1 });
+        let validation = Some(Score::of_classes(figures.0, figures.1));
         Tried { importance, compensated, base: None, validation, distance: None }
     }
 

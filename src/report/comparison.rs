@@ -4,11 +4,13 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::figure::Figure;
 use super::html::charts::{self, CLASSES, Dot, Series};
 use super::html::parts::{self, escape, table};
-use super::table::{columns, percent};
+use super::table::columns;
 use super::{CandidateKind, Report};
 use crate::domain::progress::Phase;
+use crate::domain::score::significant;
 
 /// One run of a comparison.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -62,10 +64,14 @@ impl Spread {
     }
 }
 
-impl fmt::Display for Spread {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.2}", self.mean * 100.0)?;
-        if self.count > 1 { write!(f, " ± {:.2}", self.deviation * 100.0) } else { Ok(()) }
+impl Spread {
+    /// In words; shares in percent, without the sign.
+    fn shown(&self, figure: Figure) -> String {
+        let number = |value: f64| if figure.is_share() { format!("{:.2}", value * 100.0) } else { significant(value) };
+        match self.count {
+            0 | 1 => number(self.mean),
+            _ => format!("{} ± {}", number(self.mean), number(self.deviation)),
+        }
     }
 }
 
@@ -76,7 +82,7 @@ struct Cell<'a> {
     runs: Vec<&'a Run>,
 }
 
-/// Heads of the columns; accuracies are in percent.
+/// Heads of the columns; shares are in percent.
 const HEADS: [&str; 10] = [
     "method",
     "target",
@@ -96,13 +102,15 @@ impl Cell<'_> {
     }
 
     /// Over the seeds, of the first of these kinds that a run has.
-    fn accuracy(&self, kinds: &[CandidateKind]) -> Option<Spread> {
-        let of_run = |report: &Report| kinds.iter().find_map(|kind| accuracy(report, *kind));
+    fn figure(&self, kinds: &[CandidateKind], figure: Figure) -> Option<Spread> {
+        let of_run = |report: &Report| kinds.iter().find_map(|kind| of_kind(report, *kind, figure));
         Spread::of(&self.reports().filter_map(of_run).collect::<Vec<_>>())
     }
 
-    fn row(&self) -> Vec<String> {
-        let or_dash = |spread: Option<Spread>| spread.map_or("-".to_owned(), |spread| spread.to_string());
+    fn row(&self, figure: Figure) -> Vec<String> {
+        let or_dash =
+            |spread: Option<Spread>, figure: Figure| spread.map_or("-".to_owned(), |spread| spread.shown(figure));
+        let of = |kinds: &[CandidateKind]| or_dash(self.figure(kinds, figure), figure);
         let fused = |report: &Report| report.candidates.iter().find(|row| row.kind == CandidateKind::Fused).cloned();
         let agreement: Vec<f64> = self.reports().filter_map(|report| fused(report)?.agreement).collect();
         let parameters = self.reports().find_map(|report| Some(fused(report)?.parameters));
@@ -112,10 +120,10 @@ impl Cell<'_> {
         vec![
             self.method.to_owned(),
             self.target.to_owned(),
-            or_dash(self.accuracy(&[CandidateKind::FusedUncompensated])),
-            or_dash(self.accuracy(&[CandidateKind::FusedZeroShot, CandidateKind::Fused])),
-            or_dash(self.accuracy(&[CandidateKind::Fused])),
-            or_dash(Spread::of(&agreement)),
+            of(&[CandidateKind::FusedUncompensated]),
+            of(&[CandidateKind::FusedZeroShot, CandidateKind::Fused]),
+            of(&[CandidateKind::Fused]),
+            or_dash(Spread::of(&agreement), Figure::Accuracy),
             parameters.map_or("-".to_owned(), |count| super::scaled(count as f64, 1000.0, ["", " k", " M", " G"])),
             Spread::of(&seconds).map_or("-".to_owned(), |spread| format!("{:.2} s", spread.mean)),
             memory.map_or("-".to_owned(), |bytes| super::scaled(bytes as f64, 1024.0, [" B", " KiB", " MiB", " GiB"])),
@@ -124,10 +132,10 @@ impl Cell<'_> {
     }
 }
 
-/// Accuracy of the first candidate of a kind, on the test split, else on the validation split.
-fn accuracy(report: &Report, kind: CandidateKind) -> Option<f64> {
+/// The figure of the first candidate of a kind, on the test split, else on the validation split.
+fn of_kind(report: &Report, kind: CandidateKind, figure: Figure) -> Option<f64> {
     let row = report.candidates.iter().find(|row| row.kind == kind)?;
-    Some(row.test.or(row.validation)?.accuracy)
+    figure.value(&row.test.or(row.validation)?)
 }
 
 /// Seconds of ranking, gathering and refitting.
@@ -162,6 +170,12 @@ impl Comparison {
         names
     }
 
+    /// What the runs of an ensemble are compared by.
+    fn figure(&self, ensemble: &str) -> Figure {
+        let mut reports = self.runs.iter().filter(|run| run.ensemble == ensemble).filter_map(|run| run.report.as_ref());
+        Figure::of(reports.next().map(|report| report.task).unwrap_or_default())
+    }
+
     /// The cells of one ensemble, in order.
     fn cells(&self, ensemble: &str) -> Vec<Cell<'_>> {
         let mut cells: Vec<Cell<'_>> = Vec::new();
@@ -175,13 +189,14 @@ impl Comparison {
     }
 
     /// What there is to compare with, in words: members, ensemble and the other candidates, over all runs.
-    fn yardsticks(&self, ensemble: &str) -> Vec<(&'static str, Spread)> {
+    fn yardsticks(&self, ensemble: &str, figure: Figure) -> Vec<(&'static str, Spread)> {
         let reports = || self.runs.iter().filter(|run| run.ensemble == ensemble).filter_map(|run| run.report.as_ref());
         let members = |report: &Report| -> Vec<f64> {
             let members = report.candidates.iter().filter(|row| row.kind == CandidateKind::Member);
-            members.filter_map(|row| Some(row.test.or(row.validation)?.accuracy)).collect()
+            members.filter_map(|row| figure.value(&row.test.or(row.validation)?)).collect()
         };
-        let best = |report: &Report| members(report).into_iter().reduce(f64::max);
+        let better = if figure.is_gain() { f64::max } else { f64::min };
+        let best = |report: &Report| members(report).into_iter().reduce(better);
         let mut sticks = vec![
             (
                 "mean member",
@@ -200,7 +215,7 @@ impl Comparison {
             ("best member, distilled", CandidateKind::Distilled),
         ];
         for (name, kind) in others {
-            let values: Vec<f64> = reports().filter_map(|report| accuracy(report, kind)).collect();
+            let values: Vec<f64> = reports().filter_map(|report| of_kind(report, kind, figure)).collect();
             sticks.push((name, Spread::of(&values)));
         }
         sticks.into_iter().filter_map(|(name, spread)| Some((name, spread?))).collect()
@@ -229,42 +244,48 @@ impl Comparison {
     }
 
     fn section(&self, ensemble: &str) -> String {
-        let cells = self.cells(ensemble);
-        let dot =
-            |name: String, spread: Spread, class| Dot { name, value: spread.mean, error: spread.deviation, class };
-        let sticks = self.yardsticks(ensemble).into_iter();
+        let (cells, figure) = (self.cells(ensemble), self.figure(ensemble));
+        let dot = |name: String, Spread { mean, deviation, .. }: Spread, class| Dot {
+            name,
+            value: mean,
+            range: [mean - deviation, mean + deviation],
+            class,
+        };
+        let sticks = self.yardsticks(ensemble, figure).into_iter();
         let mut dots: Vec<Dot> = sticks.map(|(name, spread)| dot(name.to_owned(), spread, "member")).collect();
         for cell in &cells {
             let name = format!("{}, {}", cell.method, cell.target);
-            dots.extend(cell.accuracy(&[CandidateKind::Fused]).map(|spread| dot(name, spread, "fused")));
+            dots.extend(cell.figure(&[CandidateKind::Fused], figure).map(|spread| dot(name, spread, "fused")));
         }
         let heads = HEADS.map(str::to_owned);
-        let rows: Vec<Vec<String>> = cells.iter().map(Cell::row).collect();
-        let curves: Vec<Series> = cells.iter().zip(CLASSES).map(|(cell, class)| curve(cell, class)).collect();
+        let rows: Vec<Vec<String>> = cells.iter().map(|cell| cell.row(figure)).collect();
+        let curves: Vec<Series> = cells.iter().zip(CLASSES).map(|(cell, class)| curve(cell, class, figure)).collect();
         let trained = curves.iter().any(|series| series.points.len() > 1);
         let curves = if trained {
-            format!("<figure><figcaption>Accuracy by epoch</figcaption>{}</figure>", charts::lines(&curves, true))
+            let chart = charts::lines(&curves, figure.is_share());
+            format!("<figure><figcaption>{} by epoch</figcaption>{chart}</figure>", figure.title())
         } else {
             String::new()
         };
         format!(
-            "<section><h2>{}</h2>{}<p class=note>Accuracy; means over seeds, bars show one standard deviation.</p>{}{curves}</section>",
+            "<section><h2>{}</h2>{}<p class=note>{}; means over seeds, bars show one standard deviation.</p>{}{curves}</section>",
             escape(ensemble),
-            charts::dots(&dots),
+            charts::dots(&dots, figure),
+            figure.title(),
             table(&heads, &rows, |_| false)
         )
     }
 }
 
-/// Mean accuracy by epoch over the seeds: on the test split, else on the validation split.
-fn curve(cell: &Cell<'_>, class: &'static str) -> Series {
+/// The mean figure by epoch over the seeds: on the test split, else on the validation split.
+fn curve(cell: &Cell<'_>, class: &'static str, figure: Figure) -> Series {
     let epochs = cell.reports().map(|report| report.epochs.len()).min().unwrap_or(0);
     let at = |epoch: usize| {
         let values: Vec<f64> = cell
             .reports()
             .filter_map(|report| {
                 let metrics = report.epochs.get(epoch)?;
-                Some(metrics.test.or(metrics.validation)?.accuracy)
+                figure.value(&metrics.test.or(metrics.validation)?)
             })
             .collect();
         Some((epoch as f64, Spread::of(&values)?.mean))
@@ -281,11 +302,12 @@ impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}{}", self.title, if self.quick { " (short form)" } else { "" })?;
         for ensemble in self.ensembles() {
-            let sticks = self.yardsticks(ensemble).into_iter();
+            let figure = self.figure(ensemble);
+            let sticks = self.yardsticks(ensemble, figure).into_iter();
             let spreads: Vec<String> =
-                sticks.map(|(name, spread)| format!("{name} {}", percent(spread.mean))).collect();
+                sticks.map(|(name, spread)| format!("{name} {}", figure.shown(spread.mean))).collect();
             writeln!(f, "\n{ensemble}: {}\n", spreads.join(", "))?;
-            let mut rows: Vec<Vec<String>> = self.cells(ensemble).iter().map(Cell::row).collect();
+            let mut rows: Vec<Vec<String>> = self.cells(ensemble).iter().map(|cell| cell.row(figure)).collect();
             rows.insert(0, HEADS.iter().map(|head| (*head).to_owned()).collect());
             columns(f, &rows)?;
         }
@@ -315,8 +337,9 @@ mod tests {
     #[test]
     fn spreads_are_of_the_sample() {
         let spread = Spread::of(&[0.5, 0.52, 0.54]).expect("three values");
-        assert_eq!(spread.to_string(), "52.00 ± 2.00");
-        assert_eq!(Spread::of(&[0.5]).expect("one value").to_string(), "50.00");
+        assert_eq!(spread.shown(Figure::Accuracy), "52.00 ± 2.00");
+        assert_eq!(spread.shown(Figure::Rmse), "0.5200 ± 0.02000");
+        assert_eq!(Spread::of(&[0.5]).expect("one value").shown(Figure::Accuracy), "50.00");
         assert_eq!(Spread::of(&[]), None);
     }
 

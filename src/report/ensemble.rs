@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::progress::Score;
+use crate::domain::score::Score;
 use crate::settings::EnsembleRule;
 
 /// The rule by which the members' outputs became the ensemble's.
@@ -62,7 +62,7 @@ impl fmt::Display for EnsembleChoice {
                 write!(f, " by the validation split ({} examples)", self.examples)?;
                 for (index, TriedRule { rule, validation }) in self.tried.iter().enumerate() {
                     let lead = if index == 0 { ": " } else { ", " };
-                    write!(f, "{lead}{} {:.2} %", rule.as_str(), validation.accuracy * 100.0)?;
+                    write!(f, "{lead}{} {validation}", rule.as_str())?;
                 }
                 Ok(())
             }

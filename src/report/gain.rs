@@ -1,8 +1,10 @@
 //! What the fused network keeps of what the ensemble gains over its members, in figures and in words.
 
 use super::{CandidateKind, CandidateReport};
+use crate::domain::score::significant;
 
-/// Accuracies on the test split (on the validation split where there is no other), in [0, 1].
+/// How well networks do on the test split (on the validation split where there is no other), higher is better: accuracies in [0, 1] or,
+/// of several labels and numbers, losses with a minus.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Gain {
     /// Mean of the members.
@@ -11,27 +13,34 @@ pub struct Gain {
     pub ensemble: f64,
     /// Of the published network.
     pub fused: f64,
-    /// Standard error of the ensemble's accuracy: a smaller gain is chance.
+    /// Standard error of the ensemble's figure: a smaller gain is chance.
     pub standard_error: f64,
+    /// Whether these are losses.
+    pub of_losses: bool,
 }
 
 impl Gain {
     /// Of these candidates, measured on so many examples; none where one is missing.
     #[must_use]
     pub fn of(candidates: &[CandidateReport], examples: usize) -> Option<Self> {
-        let accuracies = |kind: CandidateKind| -> Vec<f64> {
-            let of_kind = candidates.iter().filter(|candidate| candidate.kind == kind);
-            of_kind.filter_map(|candidate| Some(candidate.test.or(candidate.validation)?.accuracy)).collect()
-        };
-        let members = accuracies(CandidateKind::Member);
-        let (ensemble, fused) =
-            (*accuracies(CandidateKind::Ensemble).first()?, *accuracies(CandidateKind::Fused).first()?);
+        let of_kind = |kind: CandidateKind| candidates.iter().filter(move |candidate| candidate.kind == kind);
+        let score = |candidate: &CandidateReport| candidate.test.or(candidate.validation);
+        let merits =
+            |kind: CandidateKind| -> Vec<f64> { of_kind(kind).filter_map(score).map(|score| score.merit()).collect() };
+        let members = merits(CandidateKind::Member);
+        let (ensemble, fused) = (*merits(CandidateKind::Ensemble).first()?, *merits(CandidateKind::Fused).first()?);
         if members.is_empty() || examples == 0 {
             return None;
         }
         let member = members.iter().sum::<f64>() / members.len() as f64;
-        let standard_error = (ensemble * (1.0 - ensemble) / examples as f64).sqrt();
-        Some(Self { member, ensemble, fused, standard_error })
+        let whole = of_kind(CandidateKind::Ensemble).next()?;
+        let of_losses = score(whole)?.accuracy().is_none();
+        let standard_error = if of_losses {
+            whole.loss_standard_error.unwrap_or(0.0)
+        } else {
+            (ensemble * (1.0 - ensemble) / examples as f64).sqrt()
+        };
+        Some(Self { member, ensemble, fused, standard_error, of_losses })
     }
 
     /// (fused - mean member) / (ensemble - mean member); none where the ensemble's gain is within one standard error of its
@@ -45,6 +54,9 @@ impl Gain {
 
 impl std::fmt::Display for Gain {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.of_losses {
+            return self.fmt_losses(f);
+        }
         let points = |from: f64, to: f64| format!("{:.2} points", (to - from).abs() * 100.0);
         let side = |from: f64, to: f64| if to < from { "below" } else { "above" };
         let (member, fused, ensemble) = (self.member, self.fused, self.ensemble);
@@ -81,6 +93,32 @@ impl std::fmt::Display for Gain {
     }
 }
 
+impl Gain {
+    /// In words, where figures are losses.
+    fn fmt_losses(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [member, ensemble, fused] = [self.member, self.ensemble, self.fused].map(|merit| significant(-merit));
+        let losses = format!("mean losses: member {member}, ensemble {ensemble}, fused {fused}");
+        match self.kept() {
+            None => write!(f, "There is no gain to keep: the ensemble is within chance of its mean member ({losses})."),
+            Some(kept) if kept < 0.0 => {
+                write!(
+                    f,
+                    "The fused model keeps nothing of the ensemble's gain: it does worse than the mean member ({losses})."
+                )
+            }
+            Some(kept) if kept > 1.0 => write!(
+                f,
+                "The fused model keeps all of what the ensemble gains over a member, and does better than the ensemble ({losses})."
+            ),
+            Some(kept) => write!(
+                f,
+                "The fused model keeps {:.0} % of what the ensemble gains over a member ({losses}).",
+                kept * 100.0
+            ),
+        }
+    }
+}
+
 /// See [`Gain::kept`].
 #[must_use]
 pub fn gain_kept(candidates: &[CandidateReport], examples: usize) -> Option<f64> {
@@ -90,14 +128,17 @@ pub fn gain_kept(candidates: &[CandidateReport], examples: usize) -> Option<f64>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::progress::Score;
+    use crate::domain::score::{Measures, Score};
 
     fn candidate(kind: CandidateKind, accuracy: f64) -> CandidateReport {
         CandidateReport {
             name: "x".into(),
             kind,
             validation: None,
-            test: Some(Score { accuracy, loss: 1.0 }),
+            test: Some(Score::of_classes(accuracy, 1.0)),
+            interval: None,
+            loss_standard_error: None,
+            per_output: None,
             calibration_error: None,
             agreement: None,
             parameters: 1,
@@ -130,6 +171,27 @@ mod tests {
         );
         assert_eq!(gain_kept(&rows(0.85, 0.84), 0), None);
         assert_eq!(gain_kept(&rows(0.85, 0.84)[2..], 10_000), None, "no members");
+    }
+
+    #[test]
+    fn of_numbers_the_loss_is_what_is_gained() {
+        let rows = |fused: f64, standard_error: f64| {
+            let row = |kind: CandidateKind, loss: f64| CandidateReport {
+                test: Some(Score { measures: Measures::Numbers { rmse: loss.sqrt(), r2: None }, loss }),
+                loss_standard_error: Some(standard_error),
+                ..candidate(kind, 0.0)
+            };
+            [row(CandidateKind::Member, 0.5), row(CandidateKind::Ensemble, 0.3), row(CandidateKind::Fused, fused)]
+        };
+        let sentence = |fused, error| Gain::of(&rows(fused, error), 100).expect("figures").to_string();
+        assert_eq!(
+            sentence(0.35, 0.1),
+            "The fused model keeps 75 % of what the ensemble gains over a member (mean losses: member 0.5000, ensemble 0.3000, fused \
+             0.3500)."
+        );
+        assert!(sentence(0.6, 0.1).contains("does worse than the mean member"));
+        assert!(sentence(0.2, 0.1).contains("does better than the ensemble"));
+        assert!(sentence(0.35, 0.3).contains("within chance"));
     }
 
     #[test]

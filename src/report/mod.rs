@@ -4,6 +4,7 @@ mod card;
 mod choice;
 mod comparison;
 mod ensemble;
+mod figure;
 mod gain;
 mod html;
 mod paired;
@@ -15,7 +16,7 @@ pub use comparison::{Comparison, Run};
 pub use ensemble::{EnsembleChoice, RuleDecider, TriedRule};
 pub use gain::{Gain, gain_kept};
 pub use html::page;
-pub use paired::{PairedOutcome, PairedTest, discordant};
+pub use paired::{Outcomes, PairedOutcome, PairedTest, discordant};
 pub(crate) use table::scaled;
 
 use serde::{Deserialize, Serialize};
@@ -23,11 +24,12 @@ use utoipa::openapi::Ref;
 use utoipa::openapi::schema::{Array, ArrayBuilder, Object, OneOf, Type};
 
 use crate::domain::epoch_choice::EpochChoice;
-use crate::domain::progress::{EpochMetrics, Phase, Score};
+use crate::domain::progress::{EpochMetrics, Phase};
+use crate::domain::score::{OutputScore, Score};
 use crate::model::families::Evidence;
 use crate::model::plan::LayerPlan;
 use crate::model::refit::Compensation;
-use crate::settings::{Method, Normalize, RecoveryRule};
+use crate::settings::{Method, Normalize, PredictionTask, RecoveryRule};
 
 /// What a candidate is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -35,7 +37,7 @@ use crate::settings::{Method, Normalize, RecoveryRule};
 pub enum CandidateKind {
     /// One of the networks that came in.
     Member,
-    /// The one of them with the highest validation accuracy.
+    /// The one of them that does best on the validation split.
     BestMember,
     /// The mean of the members' logits: n networks at once.
     Ensemble,
@@ -72,13 +74,24 @@ pub struct CandidateReport {
     pub validation: Option<Score>,
     /// On the test split, where there is one.
     pub test: Option<Score>,
+    /// 95 % interval, on the test split, else on the validation split, of the share of right labels, or of the RMSE (squared errors are
+    /// taken as normal); none where each example is right or wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<[f64; 2]>,
+    /// Standard error of the mean loss on the same examples; likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_standard_error: Option<f64>,
+    /// How well each label or number is predicted on the same examples; likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_output: Option<Vec<OutputScore>>,
     /// Expected calibration error over 15 bins of confidence, in [0, 1]; on the test split, else on the validation split.
     pub calibration_error: Option<f64>,
     /// Share of the same examples whose label is among the five highest logits; none of five classes or fewer.
     pub top5_accuracy: Option<f64>,
     /// Accuracy on the same examples, class by class; none for a class without examples.
     pub per_class_accuracy: Option<Vec<Option<f64>>>,
-    /// Share of the same examples on which the candidate names the ensemble's class.
+    /// Share of the same examples on which the candidate names the ensemble's class, or share of all their labels that it sets as the
+    /// ensemble does; none of numbers.
     pub agreement: Option<f64>,
     /// Learned numbers (BatchNorm statistics are not counted).
     pub parameters: u64,
@@ -128,6 +141,9 @@ pub struct Report {
     pub engraft_version: String,
     /// The architecture that was recognised.
     pub architecture: String,
+    /// What the networks predict; not said of classes.
+    #[serde(default, skip_serializing_if = "PredictionTask::is_classification")]
+    pub task: PredictionTask,
     /// How sure it is that the members are that network, and why; none in reports of versions that did not say.
     #[serde(default)]
     pub evidence: Option<Evidence>,

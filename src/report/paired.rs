@@ -18,11 +18,15 @@ pub struct PairedTest {
     pub name: String,
     /// Examples that both were measured on.
     pub examples: usize,
-    /// Of these, only the published network names the right class.
+    /// Of these, only the published network is right; where nothing is right or wrong, its loss is the lower one.
     pub only_fused: usize,
-    /// Only the other one does.
+    /// Only the other one is; or its loss is lower.
     pub only_other: usize,
-    /// Probability of a difference as large where both are equally good: exact and two-sided (`McNemar` 1947).
+    /// Whether losses were compared: the sign test.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_loss: bool,
+    /// Probability of a difference as large where both are equally good: exact and two-sided (`McNemar` 1947; of losses the sign
+    /// test, which counts examples and not by how much they differ).
     pub p: f64,
     /// The same, corrected for the number of comparisons (Holm 1979).
     pub adjusted_p: f64,
@@ -40,13 +44,45 @@ pub enum PairedOutcome {
     Below,
 }
 
+/// How a network does on each example.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcomes {
+    /// Whether it is right.
+    Right(Vec<bool>),
+    /// Its loss, where nothing is right or wrong.
+    Losses(Vec<f64>),
+}
+
+impl Outcomes {
+    /// Number of examples.
+    fn len(&self) -> usize {
+        match self {
+            Self::Right(right) => right.len(),
+            Self::Losses(losses) => losses.len(),
+        }
+    }
+
+    /// On how many examples each does better than the other.
+    fn ahead(&self, other: &Self) -> [usize; 2] {
+        match (self, other) {
+            (Self::Right(own), Self::Right(other)) => discordant(own, other),
+            (Self::Losses(own), Self::Losses(other)) => {
+                let less = |a: &[f64], b: &[f64]| a.iter().zip(b).filter(|(a, b)| a < b).count();
+                [less(own, other), less(other, own)]
+            }
+            _ => [0, 0],
+        }
+    }
+}
+
 impl PairedTest {
-    /// Compares which examples each of both gets right.
+    /// Compares how both do on each example.
     #[must_use]
-    pub fn of(against: CandidateKind, name: String, fused: &[bool], other: &[bool]) -> Self {
-        let [only_fused, only_other] = discordant(fused, other);
+    pub fn of(against: CandidateKind, name: String, fused: &Outcomes, other: &Outcomes) -> Self {
+        let [only_fused, only_other] = fused.ahead(other);
         let p = two_sided(only_fused.min(only_other), only_fused + only_other);
-        Self { against, name, examples: fused.len(), only_fused, only_other, p, adjusted_p: p }
+        let by_loss = matches!(fused, Outcomes::Losses(_));
+        Self { against, name, examples: fused.len(), only_fused, only_other, by_loss, p, adjusted_p: p }
     }
 
     /// Corrects the probabilities of all comparisons of a report.
@@ -60,7 +96,7 @@ impl PairedTest {
         }
     }
 
-    /// Difference of the accuracies, in [-1, 1].
+    /// Difference of the accuracies, or of the shares of examples on which each has less loss, in [-1, 1].
     #[must_use]
     pub fn difference(&self) -> f64 {
         (self.only_fused as f64 - self.only_other as f64) / self.examples.max(1) as f64
@@ -91,6 +127,14 @@ impl fmt::Display for PairedTest {
             PairedOutcome::Level => "level with",
             PairedOutcome::Below => "below",
         };
+        if self.by_loss {
+            let Self { name, examples, only_fused, only_other, .. } = self;
+            let p = shown(self.adjusted_p);
+            return write!(
+                f,
+                "{stands} {name} (less loss on {only_fused} of {examples} examples, more on {only_other}, p {p})"
+            );
+        }
         let (difference, error) = (self.difference() * 100.0, self.standard_error() * 100.0);
         write!(f, "{stands} {} ({difference:+.2} ± {error:.2} points, p {})", self.name, shown(self.adjusted_p))
     }
@@ -130,7 +174,19 @@ mod tests {
             flags(only_fused, true).chain(flags(only_other, false)).chain(flags(900, true)).collect();
         let other: Vec<bool> =
             flags(only_fused, false).chain(flags(only_other, true)).chain(flags(900, true)).collect();
+        let [fused, other] = [fused, other].map(Outcomes::Right);
         PairedTest::of(CandidateKind::BestMember, "the best member (m1)".to_owned(), &fused, &other)
+    }
+
+    #[test]
+    fn losses_are_compared_by_their_signs() {
+        let [fused, other] =
+            [vec![0.5, 0.1, 0.3, 0.2, 0.0, 0.1], vec![0.6, 0.2, 0.3, 0.1, 0.2, 0.4]].map(Outcomes::Losses);
+        let test = PairedTest::of(CandidateKind::BestMember, "m".to_owned(), &fused, &other);
+        assert_eq!((test.only_fused, test.only_other, test.examples), (4, 1, 6));
+        // scipy.stats.binomtest(1, 5).pvalue is 0.375.
+        assert!((test.p - 0.375).abs() < 1e-12, "{}", test.p);
+        assert_eq!(test.to_string(), "level with m (less loss on 4 of 6 examples, more on 1, p = 0.375)");
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 use std::fmt::{self, Write};
 
-use super::{CandidateKind, CandidateReport, Choice, Gain, PairedTest, Report, SplitSizes};
+use super::figure::Figure;
+use super::{CandidateKind, CandidateReport, Choice, Gain, PairedTest, Report};
 use crate::domain::epoch_choice::EpochChoice;
-use crate::domain::progress::Score;
+use crate::domain::score::Score;
 
 /// Heads of the comparison's columns.
 pub(super) const HEADS: [&str; 9] =
@@ -12,7 +13,7 @@ pub(super) const HEADS: [&str; 9] =
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rows: Vec<[String; 9]> = self.candidates.iter().map(|row| cells(row, self.examples)).collect();
+        let mut rows: Vec<[String; 9]> = self.candidates.iter().map(|row| cells(row, self)).collect();
         rows.insert(0, HEADS.map(str::to_owned));
         if let Some(evidence) = self.evidence.as_ref().filter(|evidence| evidence.degree.is_doubtful()) {
             writeln!(f, "the network is {}, not certain: {}\n", evidence.degree.name(), evidence.why)?;
@@ -133,20 +134,15 @@ pub(super) fn percent(share: f64) -> String {
     format!("{:.2} %", share * 100.0)
 }
 
-/// A share of so many examples in percent, with its standard error.
-pub(super) fn estimate(share: f64, examples: usize) -> String {
-    let error = (share * (1.0 - share) / examples.max(1) as f64).sqrt();
-    format!("{:.2} ± {:.2} %", share * 100.0, error * 100.0)
-}
-
 /// The cells of a row, as [`HEADS`] says.
-pub(super) fn cells(candidate: &CandidateReport, examples: SplitSizes) -> [String; 9] {
+pub(super) fn cells(candidate: &CandidateReport, report: &Report) -> [String; 9] {
+    let (examples, figure) = (report.examples, Figure::of(report.task));
     let or_dash = |cell: Option<String>| cell.unwrap_or_else(|| "-".to_owned());
-    let accuracy = |score: Option<Score>, count| or_dash(score.map(|score| estimate(score.accuracy, count)));
+    let shown = |score: Option<Score>, count| or_dash(score.map(|score| figure.estimate(&score, count)));
     [
         title(candidate),
-        accuracy(candidate.validation, examples.validation),
-        accuracy(candidate.test, examples.test),
+        shown(candidate.validation, examples.validation),
+        shown(candidate.test, examples.test),
         or_dash(candidate.calibration_error.map(percent)),
         or_dash(candidate.agreement.map(percent)),
         scaled(candidate.parameters as f64, 1000.0, ["", " k", " M", " G"]),

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::settings::PredictionTask;
+
 /// Part of the train split that is held out where nothing else is said.
 const DRAWN: f64 = 0.1;
 
@@ -23,6 +25,8 @@ pub struct DatasetRequest {
     pub test: Option<String>,
     /// Names of the classes in the order of the network's outputs, where labels are names; else the order of the alphabet.
     pub classes: Option<Vec<String>>,
+    /// What the labels are to be learned as; none where they and the network's outputs say it.
+    pub task: Option<PredictionTask>,
 }
 
 /// What networks are chosen by.

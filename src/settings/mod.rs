@@ -11,6 +11,7 @@ mod finetune;
 mod importance;
 mod method;
 mod target;
+mod task;
 
 pub use architecture::{
     Activation, Architecture, NetworkChoice, NormPlace, Padding, Pool, Settings, Strided, Summary, shown,
@@ -28,3 +29,4 @@ pub use method::{
     Start, WeightRule,
 };
 pub use target::{Allocation, Budget, LayerSize, Resource, Size, Target};
+pub use task::PredictionTask;

@@ -40,6 +40,14 @@ pub enum TrainError {
         /// Outputs of the network.
         classes: usize,
     },
+    /// Other numbers of labels or targets than outputs.
+    #[error("the network has {expected} outputs, the data {got} labels or numbers for each example")]
+    Outputs {
+        /// Outputs of the network.
+        expected: usize,
+        /// What an example has.
+        got: usize,
+    },
     /// Inputs of the wrong size.
     #[error("the network expects inputs of {expected} elements, the data has {got}")]
     Shape {
@@ -89,9 +97,11 @@ impl From<TrainError> for Problem {
             TrainError::Load(LoadError::Tensor(error)) => return error.into(),
             TrainError::Diverged { .. } => Code::TrainingDiverged,
             TrainError::Thread(_) => Code::ResourcesExhausted,
-            TrainError::Augment(_) | TrainError::Label { .. } | TrainError::Shape { .. } | TrainError::Empty(_) => {
-                Code::DatasetInvalid
-            }
+            TrainError::Augment(_)
+            | TrainError::Label { .. }
+            | TrainError::Outputs { .. }
+            | TrainError::Shape { .. }
+            | TrainError::Empty(_) => Code::DatasetInvalid,
             _ => Code::Internal,
         };
         Self::new(code, error.to_string())

@@ -3,28 +3,28 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::domain::progress::Score;
+use crate::domain::score::Score;
 use crate::exec::{BatchError, Engine};
-use crate::kernels::loss::{argmax, label_loss};
-use crate::train::{Examples, TrainError};
+use crate::kernels::truth::Truth;
+use crate::train::{Examples, RunningScore, TrainError};
 
 /// Runs before latency is measured.
 const WARM_UP: usize = 3;
 
-/// Accuracy and mean cross-entropy of the network on all `examples`, BatchNorm in evaluation mode.
+/// How well the network does on all `examples`, BatchNorm in evaluation mode.
 ///
 /// # Errors
 /// When data and network do not fit, or `stop` is set (read between batches).
 pub fn evaluate(network: &mut dyn Engine, examples: &dyn Examples, stop: &AtomicBool) -> Result<Score, TrainError> {
     check(network, examples, "evaluated")?;
-    let mut tally = Tally::default();
+    let mut running = RunningScore::default();
     let classes = network.classes();
     each_batch(network, examples, stop, |first, logits| {
         for (i, logits) in logits.chunks_exact(classes).enumerate() {
-            tally.add(logits, examples.label(first + i));
+            running.add(logits, examples.truth(first + i));
         }
     })?;
-    Ok(tally.score())
+    Ok(running.score())
 }
 
 /// The network's logits (examples x classes), BatchNorm in evaluation mode: a teacher's, or an ensemble member's.
@@ -37,20 +37,28 @@ pub fn logits(network: &mut dyn Engine, examples: &dyn Examples, stop: &AtomicBo
     Ok(all)
 }
 
-/// Accuracy and mean cross-entropy of given logits (examples x classes), an ensemble's mean for example.
+/// How well given logits (examples x outputs) do, an ensemble's mean for example.
 ///
 /// # Errors
 /// When a label has no logit, or the logits are not equally many for each example.
 pub fn score(logits: &[f32], examples: &dyn Examples) -> Result<Score, TrainError> {
+    running_score(logits, examples).map(|running| running.score())
+}
+
+/// The same in more detail.
+///
+/// # Errors
+/// As [`score`].
+pub fn running_score(logits: &[f32], examples: &dyn Examples) -> Result<RunningScore, TrainError> {
     let count = examples.len();
     if count == 0 || logits.len() < count || !logits.len().is_multiple_of(count) {
         return Err(TrainError::Empty("evaluated"));
     }
     let classes = logits.len() / count;
-    check_labels(examples, classes)?;
-    let mut tally = Tally::default();
-    logits.chunks_exact(classes).enumerate().for_each(|(i, logits)| tally.add(logits, examples.label(i)));
-    Ok(tally.score())
+    check_truths(examples, classes)?;
+    let mut running = RunningScore::default();
+    logits.chunks_exact(classes).enumerate().for_each(|(i, logits)| running.add(logits, examples.truth(i)));
+    Ok(running)
 }
 
 /// How long runs took.
@@ -85,7 +93,7 @@ pub(super) fn check(network: &dyn Engine, examples: &dyn Examples, split: &'stat
         return Err(TrainError::Empty(split));
     }
     check_shape(network, examples)?;
-    check_labels(examples, network.classes())
+    check_truths(examples, network.classes())
 }
 
 fn check_shape(network: &dyn Engine, examples: &dyn Examples) -> Result<(), TrainError> {
@@ -95,11 +103,19 @@ fn check_shape(network: &dyn Engine, examples: &dyn Examples) -> Result<(), Trai
     }
 }
 
-fn check_labels(examples: &dyn Examples, classes: usize) -> Result<(), TrainError> {
-    match (0..examples.len()).find(|index| examples.label(*index) as usize >= classes) {
-        Some(index) => Err(TrainError::Label { index, label: examples.label(index), classes }),
-        None => Ok(()),
+fn check_truths(examples: &dyn Examples, outputs: usize) -> Result<(), TrainError> {
+    for index in 0..examples.len() {
+        match examples.truth(index) {
+            Truth::Class(label) if label as usize >= outputs => {
+                return Err(TrainError::Label { index, label, classes: outputs });
+            }
+            Truth::Flags(row) | Truth::Numbers(row) if row.len() != outputs => {
+                return Err(TrainError::Outputs { expected: outputs, got: row.len() });
+            }
+            _ => {}
+        }
     }
+    Ok(())
 }
 
 /// Calls `take` with the position of a batch's first example and the batch's logits.
@@ -121,25 +137,4 @@ fn each_batch(
         take(batch[0], network.forward(images)?);
     }
     Ok(())
-}
-
-/// A running score.
-#[derive(Debug, Default)]
-struct Tally {
-    examples: usize,
-    correct: usize,
-    loss: f64,
-}
-
-impl Tally {
-    fn add(&mut self, logits: &[f32], label: u32) {
-        self.examples += 1;
-        self.correct += usize::from(argmax(logits) == label as usize);
-        self.loss += label_loss(logits, label);
-    }
-
-    fn score(&self) -> Score {
-        let examples = self.examples as f64;
-        Score { accuracy: self.correct as f64 / examples, loss: self.loss / examples }
-    }
 }

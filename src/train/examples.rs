@@ -1,6 +1,7 @@
 //! What training and evaluation read.
 
 use crate::data::augment::ImageShape;
+use crate::kernels::truth::Truth;
 
 /// Labelled inputs that can be read in any order.
 pub trait Examples: std::fmt::Debug + Sync {
@@ -21,8 +22,8 @@ pub trait Examples: std::fmt::Debug + Sync {
     /// What a pixel of 0, as images are stored, becomes in `channel`.
     fn black(&self, channel: usize) -> f32;
 
-    /// Label of the example `index`.
-    fn label(&self, index: usize) -> u32;
+    /// What the outputs for the example `index` should be, of one kind for all examples.
+    fn truth(&self, index: usize) -> Truth<'_>;
 
     /// Writes the normalised inputs of the examples `indices`, each `[D]` or `[C, H, W]` row-major, one after another.
     fn fill(&self, indices: &[usize], images: &mut [f32]);

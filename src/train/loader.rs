@@ -5,6 +5,7 @@ use std::sync::mpsc::sync_channel;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::data::augment::{ImageShape, Views};
+use crate::kernels::truth::TruthBuffer;
 use crate::settings::Augment;
 use crate::train::{Examples, TrainError};
 
@@ -16,8 +17,8 @@ const BUFFERS: usize = 2;
 pub(super) struct Batch {
     /// Inputs as the network sees them, one after another.
     pub(super) images: Vec<f32>,
-    /// One class per example.
-    pub(super) labels: Vec<u32>,
+    /// What the outputs for each should be.
+    pub(super) truths: TruthBuffer,
     /// The teacher's logits (batch x classes), where they are stored.
     pub(super) teacher: Vec<f32>,
 }
@@ -48,8 +49,10 @@ impl BatchSource<'_> {
                 views.of(*index).apply(image, shape, |channel| self.examples.black(channel));
             }
         }
-        batch.labels.clear();
-        batch.labels.extend(indices.iter().map(|index| self.examples.label(*index)));
+        batch.truths.clear();
+        for index in indices {
+            batch.truths.push(self.examples.truth(*index));
+        }
         if let Some(teacher) = self.teacher {
             batch.teacher.clear();
             let rows = indices.iter().map(|index| &teacher[index * self.classes..(index + 1) * self.classes]);
@@ -116,6 +119,7 @@ impl Loader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::truth::Truth;
 
     /// Images of 1 x 2 x 3 whose pixels hold the example's number.
     #[derive(Debug)]
@@ -138,8 +142,8 @@ mod tests {
             -1.0
         }
 
-        fn label(&self, index: usize) -> u32 {
-            index as u32 % 7
+        fn truth(&self, index: usize) -> Truth<'_> {
+            Truth::Class(index as u32 % 7)
         }
 
         fn fill(&self, indices: &[usize], images: &mut [f32]) {
@@ -163,11 +167,11 @@ mod tests {
         for indices in order.chunks_exact(8) {
             let mut batch = Batch::default();
             source.prepare(indices, source.views(3).as_mut(), &mut batch);
-            direct.push((batch.images, batch.labels, batch.teacher));
+            direct.push((batch.images, batch.truths, batch.teacher));
         }
         let mut ahead = Vec::new();
         let each = Loader::new().unwrap().each(source, 3, &order, 8, |batch| {
-            ahead.push((batch.images.clone(), batch.labels.clone(), batch.teacher.clone()));
+            ahead.push((batch.images.clone(), batch.truths.clone(), batch.teacher.clone()));
             Ok::<_, ()>(())
         });
         assert_eq!((each, ahead.len()), (Ok(()), 6), "the last two examples are no whole batch");
@@ -191,7 +195,8 @@ mod tests {
         let order: Vec<usize> = (0..400).collect();
         let (mut buffers, mut steps) = (std::collections::BTreeSet::new(), 0);
         let failed = Loader::new().unwrap().each(source(&examples, &teacher), 1, &order, 4, |batch| {
-            buffers.insert([batch.images.as_ptr().addr(), batch.labels.as_ptr().addr(), batch.teacher.as_ptr().addr()]);
+            let TruthBuffer::Classes(labels) = &batch.truths else { return Err(0) };
+            buffers.insert([batch.images.as_ptr().addr(), labels.as_ptr().addr(), batch.teacher.as_ptr().addr()]);
             steps += 1;
             if steps == 50 { Err(steps) } else { Ok(()) }
         });

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::exec::Engine;
 use crate::kernels::dropout::Draw;
+use crate::kernels::truth::Truth;
 use crate::settings::Finetune;
 use crate::train::loader::Loader;
 use crate::train::trainer::{order, source, step};
@@ -17,6 +18,8 @@ const COMPARED: usize = 8;
 const GROWTH: f64 = 1.15;
 /// How often the rate is halved at most.
 const HALVINGS: usize = 4;
+/// The same of numbers: how steep their squared errors are grows with the square of their size, which is anything.
+const HALVINGS_OF_NUMBERS: usize = 30;
 
 /// The rate of `setup`, or its half, a quarter and so on: the first at which the loss of the first steps does not grow. The network's
 /// weights stay as they are.
@@ -26,7 +29,8 @@ const HALVINGS: usize = 4;
 pub fn steady_rate(network: &mut dyn Engine, setup: &Setup, stop: &AtomicBool) -> Result<f32, TrainError> {
     let start = network.state_dict()?;
     let mut rate = setup.finetune.optimizer.rate(1.0) as f32;
-    for _ in 0..HALVINGS {
+    let of_numbers = matches!(setup.train.truth(0), Truth::Numbers(_));
+    for _ in 0..if of_numbers { HALVINGS_OF_NUMBERS } else { HALVINGS } {
         let finetune = Finetune { optimizer: setup.finetune.optimizer.with_rate(rate), ..setup.finetune.clone() };
         let losses = first_losses(network, &Setup { finetune: &finetune, ..*setup }, stop)?;
         network.load(&start)?;

@@ -10,10 +10,12 @@ use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
 
 use crate::domain::epoch_choice::{EpochChoice, is_better};
-use crate::domain::progress::{EpochMetrics, Score};
+use crate::domain::progress::EpochMetrics;
+use crate::domain::score::Score;
 use crate::exec::{Engine, Step, Update};
 use crate::kernels::dropout::Draw;
 use crate::kernels::loss::{Soft, Targets};
+use crate::kernels::truth::Truth;
 use crate::settings::{Finetune, Objective};
 use crate::tensors::{StateDict, Written};
 use crate::train::checkpoint::{self, TrainingState};
@@ -210,7 +212,7 @@ impl<'a> Run<'a> {
         Ok(EpochMetrics {
             epoch,
             train_loss: Some(loss / steps as f64),
-            train_accuracy: Some(correct as f64 / (steps * batch) as f64),
+            train_accuracy: decides(self.setup.train).then_some(correct as f64 / (steps * batch) as f64),
             validation,
             test,
             lr: Some(lr),
@@ -287,7 +289,8 @@ pub(super) fn step(
     let soft = match finetune.objective {
         Objective::Distill { temperature, soft_weight, .. } => {
             if let Some(TeacherLogits::PerBatch(teacher)) = teacher {
-                batch.teacher.resize(batch.labels.len() * network.classes(), 0.0);
+                let count = batch.images.len() / network.example_len();
+                batch.teacher.resize(count * network.classes(), 0.0);
                 teacher.teach(&batch.images, &mut batch.teacher)?;
             }
             let (temperature, weight) = (f64::from(temperature), f64::from(soft_weight));
@@ -295,9 +298,18 @@ pub(super) fn step(
         }
         Objective::CrossEntropy => None,
     };
-    let targets = Targets { labels: &batch.labels, smoothing: f64::from(finetune.label_smoothing), soft };
+    let targets = Targets { truths: batch.truths.truths(), smoothing: f64::from(finetune.label_smoothing), soft };
     let update = Update { lr_scale: factor, clip_norm: finetune.clip_norm };
     Ok(network.step(&batch.images, targets, update, draw)?)
+}
+
+/// Whether each example is either right or wrong.
+fn decides(examples: &dyn Examples) -> bool {
+    match examples.truth(0) {
+        Truth::Class(_) => true,
+        Truth::Flags(flags) => flags.len() == 1,
+        Truth::Numbers(_) => false,
+    }
 }
 
 fn finite(value: f64, what: &'static str, epoch: usize, step: usize) -> Result<(), TrainError> {

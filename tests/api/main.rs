@@ -14,6 +14,7 @@ mod reference;
 mod service;
 mod shards;
 mod slow;
+mod tasks;
 mod tenants;
 mod upkeep;
 mod uploads;

@@ -42,7 +42,7 @@ pub(crate) fn dataset() -> Vec<u8> {
     pack(tensors)
 }
 
-fn pack(tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)>) -> Vec<u8> {
+pub(crate) fn pack(tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)>) -> Vec<u8> {
     let mut infos = Vec::new();
     let mut data = Vec::new();
     for (name, dtype, shape, bytes) in tensors {

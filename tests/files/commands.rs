@@ -6,12 +6,12 @@ use std::process::{Command, Output};
 use engraft::tensors::{Checkpoint, StateDict};
 use serde_json::{Value, json};
 
-fn engraft(folder: &Path, arguments: &[&str]) -> Output {
+pub(crate) fn engraft(folder: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_engraft")).current_dir(folder).args(arguments).output().expect("the program runs")
 }
 
 /// What a command that must succeed has printed.
-fn succeeds(folder: &Path, arguments: &[&str]) -> String {
+pub(crate) fn succeeds(folder: &Path, arguments: &[&str]) -> String {
     let output = engraft(folder, arguments);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments:?} ended with {}:\n{errors}", output.status);
@@ -45,7 +45,7 @@ fn points_of(folder: &Path, name: &str, classes: i64) {
     data.save(&folder.join(name), &std::collections::BTreeMap::new()).expect("writes");
 }
 
-fn json_file(path: &Path) -> Value {
+pub(crate) fn json_file(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).expect("a file")).expect("JSON")
 }
 

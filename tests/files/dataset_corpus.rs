@@ -37,8 +37,8 @@ fn decoded(text: &str) -> Vec<u8> {
 
 /// What is wrong with `split`, if anything; grey images count as three equal channels where these are expected.
 fn difference(split: &Split, expected: &ExpectedSplit, shape: &[usize], off: u8) -> Option<String> {
-    if split.labels() != expected.labels {
-        return Some(format!("labels {:?} for {:?}", split.labels(), expected.labels));
+    if split.labels().classes() != expected.labels {
+        return Some(format!("labels {:?} for {:?}", split.labels().classes(), expected.labels));
     }
     let Pixels::U8(pixels) = split.pixels() else { return Some("floats".to_owned()) };
     let copies = shape[0] / split.example_shape()[0];

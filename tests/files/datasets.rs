@@ -37,7 +37,7 @@ fn small_npz() -> Vec<u8> {
 fn npz_with_two_splits() {
     let Dataset { facts, train, test, .. } = open(&small_npz());
     assert_eq!(train.pixels(), Pixels::U8(&[0, 255].repeat(8)));
-    assert_eq!(train.labels(), [0, 2, 2, 1]);
+    assert_eq!(train.labels().classes(), [0, 2, 2, 1]);
     assert_eq!(test.expect("a test split").pixels(), Pixels::U8(&[1, 2, 3, 4]));
     assert_eq!((facts.format, facts.classes), (DatasetFormat::Npz, 4));
     assert_eq!(facts.example_shape, [1, 2, 2]);
@@ -72,9 +72,12 @@ fn npz_in_every_order_gives_the_same() {
     let expected = read(little);
     assert_eq!((expected.facts.example_shape.as_slice(), expected.facts.mean[0]), (&[3][..], 3.5));
     assert_eq!(expected.train.pixels(), Pixels::F32(&values));
-    assert_eq!(expected.train.labels(), [0, 1]);
+    assert_eq!(expected.train.labels().classes(), [0, 1]);
     for other in [big, fortran, integers].map(read) {
-        assert_eq!((other.train.pixels(), other.train.labels()), (expected.train.pixels(), expected.train.labels()));
+        assert_eq!(
+            (other.train.pixels(), other.train.labels().classes()),
+            (expected.train.pixels(), expected.train.labels().classes())
+        );
         assert_eq!(other.facts, expected.facts);
     }
 }
@@ -116,10 +119,10 @@ fn cifar_batches_are_put_in_the_order_of_their_numbers() {
         let Dataset { facts, train, test, .. } = open(&packed);
         assert_eq!((facts.format, facts.classes), (DatasetFormat::CifarBinary, 10));
         assert_eq!(facts.class_names.as_deref().map(|names| names[9].as_str()), Some("truck"));
-        assert_eq!((facts.example_shape.as_slice(), train.labels()), (&[3, 32, 32][..], &[1, 2, 9][..]));
+        assert_eq!((facts.example_shape.as_slice(), train.labels().classes()), (&[3, 32, 32][..], &[1, 2, 9][..]));
         let pixels: Vec<u8> = [0, 1, 0].into_iter().flat_map(|value| vec![value; 3 * 32 * 32]).collect();
         assert_eq!(train.pixels(), Pixels::U8(&pixels));
-        assert_eq!(test.expect("a test split").labels(), [3, 4]);
+        assert_eq!(test.expect("a test split").labels().classes(), [3, 4]);
     }
 }
 
@@ -156,10 +159,10 @@ fn what_is_wrong_with_arrays_is_named() {
         (refusal(&npz(&[("x", x.clone()), ("y", y.clone()), ("x_test", x.clone())])), "array `y_test` is missing"),
         (refusal(&npz(&[("x", x.clone()), ("x_train", x.clone()), ("y", y.clone())])), "the same part"),
         (with_y(npy("|i1", "(2,)", &[0, 255])), "`y[1]` is -1"),
-        (with_y(npy("<f4", "(2,)", &[0.0, 1.5].map(f32::to_le_bytes).concat())), "`y[1]` is 1.5"),
+        (with_y(npy("<f4", "(2,)", &nan)), "`y[1]` is NaN"),
         (with_y(npy("<u4", "(2,)", &[65_535, 65_536].map(u32::to_le_bytes).concat())), "`y[1]` is 65536"),
         (with_y(npy("|u1", "(1,)", &[0])), "2 examples but 1 labels"),
-        (with_y(npy("|u1", "(2, 3)", &[0; 6])), "argmax"),
+        (with_y(npy("|u1", "(2, 3, 1)", &[0; 6])), "N x K, one number for each of K outputs"),
         (with_x(npy("<f4", "(2, 1)", &nan)), "`x[1, 0]` is NaN"),
         (with_x(npy("<f8", "(2, 1)", &[1e300, 0.0].map(f64::to_le_bytes).concat())), "`x[0, 0]` is 1"),
         (with_x(npy("<f4", "(2, 2)", &[0; 8])), "should hold 16 bytes by its shape and element type, but holds 8"),
@@ -264,7 +267,10 @@ fn class_folders_in_every_archive() {
         assert_eq!((facts.format, facts.example_shape.as_slice()), (DatasetFormat::ClassFolders, &[3, 3, 4][..]));
         assert_eq!(facts.class_names.expect("names"), ["cat", "dog"]);
         assert!(facts.skipped.into_iter().eq([("of the operating system".to_owned(), 1)]));
-        assert_eq!((train.labels(), test.as_ref().expect("a test split").labels()), (&[0, 0, 1][..], &[1][..]));
+        assert_eq!(
+            (train.labels().classes(), test.as_ref().expect("a test split").labels().classes()),
+            (&[0, 0, 1][..], &[1][..])
+        );
         let planes = |colours: [u8; 3]| colours.map(|value| [value; 12]).concat();
         let expected = [planes([128; 3]), planes([1, 2, 3]), planes([9; 3])].concat();
         assert_eq!(train.pixels(), Pixels::U8(&expected));
@@ -283,7 +289,7 @@ fn an_empty_folder_is_a_class_and_one_class_alone_is_noted() {
     for packed in [packing::zip(&files), tar(&files), gzip(&tar(&files))] {
         let Dataset { facts, train, .. } = open(&packed);
         assert_eq!((facts.classes, facts.class_names.as_deref()), (3, Some(&["a", "b", "c"].map(str::to_owned)[..])));
-        assert_eq!((train.labels(), train.classes(), facts.notes.len()), (&[0, 2][..], 3, 0));
+        assert_eq!((train.labels().classes(), train.classes(), facts.notes.len()), (&[0, 2][..], 3, 0));
         assert_eq!(facts.splits["train"].per_class, [1, 0, 1]);
     }
     let alone = facts(&packing::zip(&files[2..])).expect("usable");

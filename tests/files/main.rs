@@ -17,3 +17,4 @@ mod packing;
 mod remote;
 mod schemas;
 mod signals;
+mod tasks;

@@ -61,7 +61,7 @@ fn the_cross_entropy_and_its_gradient_are_candles() {
     let (batch, classes) = (32, 10);
     let (logits, labels) = (numbers(batch * classes), (0..batch as u32).map(|i| i * 3 % 10).collect::<Vec<_>>());
     let mut gradient = vec![0.0; logits.len()];
-    let ours = objective(&logits, Targets::of(&labels), &mut gradient, &mut Vec::new());
+    let ours = objective(&logits, labels.len(), Targets::of(&labels), &mut gradient, &mut Vec::new());
     let input = Tensor::from_vec(logits, (batch, classes), &CPU).and_then(|x| Var::from_tensor(&x)).expect("logits");
     let labels = Tensor::from_vec(labels, batch, &CPU).expect("labels");
     let theirs = loss::cross_entropy(&input, &labels).expect("a loss");

@@ -13,6 +13,7 @@ use engraft::domain::problem::{Code, Problem};
 use engraft::exec::{BatchError, CpuNetwork};
 use engraft::exec::{OptimizerState, Update};
 use engraft::kernels::loss::Targets;
+use engraft::kernels::truth::Truth;
 use engraft::model::families;
 use engraft::model::graph::{Graph, Node, NodeId, Op, Window};
 use engraft::settings::{Architecture, Augment, Finetune, Objective, Optimizer, Schedule, Teacher};
@@ -49,8 +50,8 @@ impl Examples for Data {
         -0.5
     }
 
-    fn label(&self, index: usize) -> u32 {
-        self.labels[index]
+    fn truth(&self, index: usize) -> Truth<'_> {
+        Truth::Class(self.labels[index])
     }
 
     fn fill(&self, indices: &[usize], images: &mut [f32]) {
@@ -165,7 +166,7 @@ fn scores(trained: &Trained) -> Vec<[Option<u64>; 5]> {
             of(epoch.train_accuracy),
             of(epoch.lr),
             of(validation.map(|v| v.loss)),
-            of(validation.map(|v| v.accuracy)),
+            of(validation.map(|v| v.accuracy().unwrap())),
         ]
     });
     row.collect()
@@ -177,7 +178,7 @@ fn a_small_network_learns_and_the_best_epoch_is_kept() {
     let mut network = network(&graph);
     let trained = train(&mut network, &setup(&finetune, &data, None), None, GO, &mut |_| {}).unwrap();
     assert_eq!(trained.history.len(), 9);
-    let accuracy = |epoch: usize| trained.history[epoch].validation.unwrap().accuracy;
+    let accuracy = |epoch: usize| trained.history[epoch].validation.unwrap().accuracy().unwrap();
     assert!(accuracy(0) < 0.5 && accuracy(trained.epoch) > 0.9, "{:?}", trained.history);
     assert!((0..9).all(|epoch| accuracy(epoch) <= accuracy(trained.epoch)));
     network.load(&trained.weights).unwrap();
@@ -512,7 +513,7 @@ fn members_reach_their_accuracy() {
         let mut network: CpuNetwork = CpuNetwork::compile(&graph, 256, 2).unwrap();
         network.load(&weights).unwrap();
         let score = evaluate(&mut network, &data, GO).unwrap();
-        assert_eq!((score.accuracy * 2000.0).round() as i32, correct);
+        assert_eq!((score.accuracy().unwrap() * 2000.0).round() as i32, correct);
         assert!((score.loss - loss).abs() < 1e-5, "{} for {loss}", score.loss);
     }
 }

@@ -19,6 +19,7 @@ use super::arrays::unreadable;
 use super::folders::ImageSlot;
 use super::images::Images;
 use super::intake::{DatasetBuilder, SplitName};
+use super::labels::LabelColumn;
 use super::{DatasetError, Limits, MAX_LABEL};
 
 /// Rows that are read at once.
@@ -103,7 +104,7 @@ fn read(
     for count in counts.values() {
         intake.begin_labels(*count)?;
     }
-    let mut labels: BTreeMap<SplitName, Vec<u32>> = BTreeMap::new();
+    let mut labels: BTreeMap<SplitName, LabelColumn> = BTreeMap::new();
     let mut images = Images::new(&counts, intake);
     for shard in shards {
         let labels = labels.entry(shard.part).or_default();
@@ -112,9 +113,12 @@ fn read(
         }
     }
     images.finish()?;
-    let highest = labels.values().flatten().max().map_or(0, |label| *label as usize);
-    for (part, labels) in labels.into_iter().filter(|(_, labels)| !labels.is_empty()) {
-        intake.set_labels(part, labels);
+    let floats = shards.iter().any(|shard| shard.has_float_labels);
+    let mut highest = 0;
+    for (part, labels) in labels.into_iter().filter(|(_, labels)| labels.len() > 0) {
+        let labels = labels.into_labels();
+        highest = labels.classes().iter().max().map_or(highest, |label| highest.max(*label as usize));
+        intake.set_labels_as_read(part, labels, floats);
     }
     let class_names = shards.iter().find_map(|shard| shard.class_names.clone());
     Ok(class_names.filter(|names| names.len() > highest))
@@ -122,7 +126,12 @@ fn read(
 
 impl Shard {
     /// Reads the row group `index`, whose images follow those that have labels.
-    fn read_group(&self, index: usize, labels: &mut Vec<u32>, images: &mut Images<'_, '_>) -> Result<(), DatasetError> {
+    fn read_group(
+        &self,
+        index: usize,
+        labels: &mut LabelColumn,
+        images: &mut Images<'_, '_>,
+    ) -> Result<(), DatasetError> {
         let group = guarded(&self.name, || self.reader.get_row_group(index))?;
         let rows = group.metadata().num_rows() as usize;
         let first = labels.len();
@@ -141,7 +150,7 @@ impl Shard {
         if [done, labels.len() - first] == [rows, rows] { Ok(()) } else { Err(self.short(rows)) }
     }
 
-    fn read_labels(&self, group: &dyn RowGroupReader, labels: &mut Vec<u32>) -> Result<(), DatasetError> {
+    fn read_labels(&self, group: &dyn RowGroupReader, labels: &mut LabelColumn) -> Result<(), DatasetError> {
         let column = self.label;
         match guarded(&self.name, || group.get_column_reader(column.index))? {
             ColumnReader::Int32ColumnReader(mut reader) => {
@@ -162,16 +171,45 @@ impl Shard {
                 }
                 Ok(())
             }
+            ColumnReader::FloatColumnReader(mut reader) => {
+                let mut values: Vec<f32> = Vec::new();
+                let mut done = 0;
+                while self.next(&mut reader, column, done, &mut values)? {
+                    done += values.len();
+                    self.add_numbers(labels, values.drain(..).map(f64::from))?;
+                }
+                Ok(())
+            }
+            ColumnReader::DoubleColumnReader(mut reader) => {
+                let mut values: Vec<f64> = Vec::new();
+                let mut done = 0;
+                while self.next(&mut reader, column, done, &mut values)? {
+                    done += values.len();
+                    self.add_numbers(labels, values.drain(..))?;
+                }
+                Ok(())
+            }
             _ => Err(self.short(0)),
         }
     }
 
-    fn add(&self, labels: &mut Vec<u32>, values: impl Iterator<Item = i64>) -> Result<(), DatasetError> {
+    fn add(&self, labels: &mut LabelColumn, values: impl Iterator<Item = i64>) -> Result<(), DatasetError> {
         for value in values {
             let label = u32::try_from(value).ok().filter(|label| *label <= MAX_LABEL);
             let bad =
                 || DatasetError::Label { array: self.name.clone(), index: labels.len(), value: value.to_string() };
-            labels.push(label.ok_or_else(bad)?);
+            labels.take(f64::from(label.ok_or_else(bad)?));
+        }
+        Ok(())
+    }
+
+    fn add_numbers(&self, labels: &mut LabelColumn, values: impl Iterator<Item = f64>) -> Result<(), DatasetError> {
+        for value in values {
+            if !(value as f32).is_finite() {
+                let reason = format!("its label {} is {value}; labels are finite numbers", labels.len());
+                return Err(refused(&self.name, &reason));
+            }
+            labels.take(value);
         }
         Ok(())
     }

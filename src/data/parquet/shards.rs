@@ -16,8 +16,8 @@ use super::{guarded, pages, refused};
 
 /// Columns with a PNG or JPEG file in each row, by the names that are usual; the first that is there counts.
 const IMAGES: [&str; 4] = ["image.bytes", "img.bytes", "image", "img"];
-/// Columns with a class in each row. Of CIFAR-100's two the finer counts.
-const LABELS: [&str; 4] = ["label", "labels", "fine_label", "coarse_label"];
+/// Columns with a class, or a number to predict, in each row. Of CIFAR-100's two the finer counts.
+const LABELS: [&str; 5] = ["label", "labels", "fine_label", "coarse_label", "target"];
 /// Metadata in which the hub's own writer keeps the names of classes.
 const FEATURES: &str = "huggingface";
 
@@ -30,6 +30,8 @@ pub(super) struct Shard {
     pub(super) label: Column,
     /// The classes in the order of their labels, where the file names them.
     pub(super) class_names: Option<Vec<String>>,
+    /// Whether labels are stored as floats.
+    pub(super) has_float_labels: bool,
     pub(super) reader: SerializedFileReader<File>,
 }
 
@@ -74,12 +76,14 @@ impl Shard {
             }
         }
         let class_names = class_names(metadata, label);
-        Ok(Self { name: name.to_owned(), part, rows, image, label, class_names, reader })
+        let stored = metadata.file_metadata().schema_descr().column(label.index).physical_type();
+        let has_float_labels = matches!(stored, Type::FLOAT | Type::DOUBLE);
+        Ok(Self { name: name.to_owned(), part, rows, image, label, class_names, has_float_labels, reader })
     }
 }
 
 fn label(name: &str, metadata: &ParquetMetaData) -> Result<Column, DatasetError> {
-    column(name, metadata, &LABELS, &[Type::INT32, Type::INT64])
+    column(name, metadata, &LABELS, &[Type::INT32, Type::INT64, Type::FLOAT, Type::DOUBLE])
 }
 
 /// The first of the columns `names` that the file has.
@@ -98,8 +102,11 @@ fn column(name: &str, metadata: &ParquetMetaData, names: &[&str], types: &[Type]
     let column: &ColumnDescriptor = &columns[index];
     let path = column.path().string();
     if column.max_rep_level() > 0 || !types.contains(&column.physical_type()) {
-        let expected =
-            if types == [Type::BYTE_ARRAY] { "PNG or JPEG files, one a row" } else { "whole numbers, one a row" };
+        let expected = if types == [Type::BYTE_ARRAY] {
+            "PNG or JPEG files, one a row"
+        } else {
+            "whole numbers or floats, one a row"
+        };
         return Err(refused(name, &format!("its column `{path}` holds something else than {expected}")));
     }
     Ok(Column { index, defined: column.max_def_level() })

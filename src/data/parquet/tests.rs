@@ -7,14 +7,14 @@ use std::sync::Arc;
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 use parquet::basic::{Compression, GzipLevel, ZstdLevel};
-use parquet::data_type::{ByteArray, ByteArrayType, Int32Type, Int64Type};
+use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int32Type, Int64Type};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{WriterProperties, WriterVersion};
 use parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
 
-use super::super::{Dataset, DatasetError, Limits, Pixels, inspect};
-use crate::domain::dataset::DatasetFormat;
+use super::super::{Dataset, DatasetError, LabelRows, Labels, Limits, Pixels, inspect};
+use crate::domain::dataset::{DatasetFormat, LabelForm};
 
 /// A grey picture of 2 x 2 pixels, all of `value`.
 fn png(value: u8) -> Vec<u8> {
@@ -95,6 +95,30 @@ fn refusal(bytes: &[u8]) -> String {
     open(bytes).unwrap_err().to_string()
 }
 
+#[test]
+fn labels_may_be_numbers_to_predict() {
+    let schema = "message schema { required binary image; required double label; }";
+    let with = |labels: &[f64]| {
+        let mut writer = SerializedFileWriter::new(Vec::new(), schema_of(schema), Arc::default()).unwrap();
+        let mut group = writer.next_row_group().unwrap();
+        let images: Vec<ByteArray> = labels.iter().map(|_| png(7).into()).collect();
+        let mut column = next(&mut group);
+        column.typed::<ByteArrayType>().write_batch(&images, None, None).unwrap();
+        column.close().unwrap();
+        let mut column = next(&mut group);
+        column.typed::<DoubleType>().write_batch(labels, None, None).unwrap();
+        column.close().unwrap();
+        group.close().unwrap();
+        writer.into_inner().unwrap()
+    };
+    let numbers = open(&with(&[1.5, 0.0, -2.0])).unwrap();
+    let expected = Labels::Numbers(LabelRows { width: 1, values: vec![1.5, 0.0, -2.0] });
+    assert_eq!(**numbers.train.labels(), expected);
+    let whole = open(&with(&[2.0, 0.0])).unwrap();
+    assert_eq!((whole.facts.labels, whole.train.labels().classes()), (LabelForm::FloatClasses, &[2, 0][..]));
+    assert!(refusal(&with(&[1.5, f64::NAN])).contains("label 1 is NaN"));
+}
+
 const ROWS: [(u8, i64); 5] = [(10, 0), (20, 2), (30, 1), (40, 2), (50, 0)];
 
 #[test]
@@ -117,7 +141,7 @@ fn the_hub_s_files_are_read_however_they_are_compressed() {
                 }
                 let Dataset { facts, train, test, .. } = open(&hub(&ROWS, properties.build())).unwrap();
                 let expected: Vec<u8> = ROWS.iter().flat_map(|(value, _)| [*value; 4]).collect();
-                assert_eq!((train.pixels(), train.labels()), (Pixels::U8(&expected), &[0, 2, 1, 2, 0][..]));
+                assert_eq!((train.pixels(), train.labels().classes()), (Pixels::U8(&expected), &[0, 2, 1, 2, 0][..]));
                 assert_eq!((facts.classes, facts.class_names, test.is_none()), (3, None, true));
                 assert_eq!(facts.example_shape, [1, 2, 2]);
             }
@@ -129,7 +153,7 @@ fn the_hub_s_files_are_read_however_they_are_compressed() {
 fn plain_columns_and_finer_labels_do_too() {
     for image in ["image", "img"] {
         let Dataset { train, .. } = open(&plain(&[Some(1), Some(2), Some(3)], image)).unwrap();
-        assert_eq!((train.labels(), train.len()), (&[1, 1, 1][..], 3));
+        assert_eq!((train.labels().classes(), train.len()), (&[1, 1, 1][..], 3));
     }
 }
 
@@ -168,14 +192,14 @@ fn several_files_are_one_dataset_in_the_order_of_their_names() {
         ("README.md", b"a card".to_vec()),
     ]);
     let Dataset { train, test, .. } = open(&archive).unwrap();
-    assert_eq!(train.labels(), [0, 2, 1, 2]);
+    assert_eq!(train.labels().classes(), [0, 2, 1, 2]);
     assert_eq!(train.pixels(), Pixels::U8(&[10, 20, 30, 40].map(|value| [value; 4]).concat()));
     assert_eq!(test.unwrap().pixels(), Pixels::U8(&[50; 4]));
     let Dataset { train, test, .. } = open(&tar(&[("test.parquet", file(&ROWS))])).unwrap();
     assert_eq!((train.len(), test.is_none()), (5, true), "a part alone is what there is");
     let archive = tar(&[("validation.parquet", file(&ROWS[..2])), ("train.parquet", file(&ROWS))]);
     let Dataset { train, validation, test, .. } = open(&archive).unwrap();
-    assert_eq!((train.len(), validation.unwrap().labels(), test.is_none()), (5, &[0, 2][..], true));
+    assert_eq!((train.len(), validation.unwrap().labels().classes(), test.is_none()), (5, &[0, 2][..], true));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::kernels::finite_difference::{assert_gradient, sample};
 use crate::kernels::loss::Soft;
+use crate::kernels::truth::Truths;
 use crate::model::graph::json::parse;
 use crate::tensors::operation_cases::{Case, cases};
 
@@ -66,7 +67,7 @@ fn gradients_equal_finite_differences() {
         let teacher = sample(case.batch * network.classes(), 2);
         let labels = vec![0; case.batch];
         let soft = Some(Soft { teacher: &teacher[..], temperature: 2.0, weight: 1.0 });
-        let targets = Targets { labels: &labels, smoothing: 0.0, soft };
+        let targets = Targets { truths: Truths::Classes(&labels), smoothing: 0.0, soft };
         for index in 0..network.parameters().len() {
             network.gradients(&case.inputs, targets).unwrap();
             let parameter = &network.compiled.parameters[index];

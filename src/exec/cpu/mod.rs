@@ -157,9 +157,10 @@ impl<T: Float> CpuNetwork<T> {
     /// # Errors
     /// When `images` is not 1 to `max_batch` examples with a label (and teacher logits) for each.
     pub fn gradients(&mut self, images: &[T], targets: Targets<T>) -> Result<Step, BatchError> {
-        let labels = targets.labels;
-        if labels.len() * self.example != images.len()
-            || targets.soft.is_some_and(|soft| soft.teacher.len() != labels.len() * self.classes)
+        let count = images.len() / self.example;
+        if count * self.example != images.len()
+            || !targets.truths.fit(count, self.classes)
+            || targets.soft.is_some_and(|soft| soft.teacher.len() != count * self.classes)
         {
             return Err(self.batch_error(images));
         }
@@ -167,14 +168,15 @@ impl<T: Float> CpuNetwork<T> {
         self.run(images, Mode::Train)?;
         let output = self.compiled.output;
         let mut gradient = self.memory.take_gradient(output);
-        let len = labels.len() * self.classes;
+        let len = count * self.classes;
         let logits = &self.memory.activation(output)[..len];
         let (pool, rows) = (&self.pool, &mut self.rows);
-        let loss = pool.install(|| loss::objective(logits, targets, &mut gradient[..len], rows));
-        let guesses = logits.chunks_exact(self.classes).map(loss::argmax);
-        let correct = guesses.zip(labels).filter(|(guess, label)| *guess == **label as usize).count();
+        let loss = pool.install(|| loss::objective(logits, count, targets, &mut gradient[..len], rows));
+        let outputs = logits.chunks_exact(self.classes).enumerate();
+        let right = outputs.filter(|(index, logits)| loss::is_right(logits, targets.truths.of(*index, self.classes)));
+        let correct = right.count();
         self.memory.put_gradient(output, gradient);
-        self.backward(labels.len());
+        self.backward(count);
         Ok(Step { loss, correct })
     }
 

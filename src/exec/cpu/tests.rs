@@ -3,6 +3,7 @@ use serde_json::json;
 use super::*;
 use crate::kernels::finite_difference::{assert_gradient, sample};
 use crate::kernels::loss::Soft;
+use crate::kernels::truth::Truths;
 use crate::model::graph::{Node, NodeId, Op, Window};
 use crate::train::init;
 
@@ -120,7 +121,7 @@ fn gradients_of_whole_networks_equal_finite_differences() {
         let (images, teacher) = (sample(5 * network.example_len(), 1), sample(5 * network.classes(), 2));
         let labels = [0, 2, 1, 0, 2];
         let soft = Some(Soft { teacher: &teacher[..], temperature: 2.0, weight: 0.7 });
-        let targets = Targets { labels: &labels, smoothing: 0.1, soft };
+        let targets = Targets { truths: Truths::Classes(&labels), smoothing: 0.1, soft };
         for index in 0..network.parameters().len() {
             network.gradients(&images, targets).unwrap();
             let parameter = &network.compiled.parameters[index];

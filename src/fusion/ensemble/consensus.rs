@@ -1,7 +1,7 @@
 //! How the members' logits become the ensemble's outputs.
 
 use super::shares::Shares;
-use crate::kernels::loss;
+use crate::kernels::{element_loss, loss};
 
 /// How strongly a member's uncertainty about an input counts against it: b in `exp(-b H)`, H in nats.
 const SHARPNESS: f64 = 4.0;
@@ -14,6 +14,8 @@ pub enum Mixture {
     Logits,
     /// Probabilities.
     Probabilities,
+    /// Probabilities of labels, each by the sigmoid of its logit.
+    LabelProbabilities,
     /// Probabilities, each member's on an input by `exp(-b H)` of its entropy H there.
     Entropy,
 }
@@ -52,6 +54,7 @@ impl Consensus {
                 sum.iter_mut().zip(logits).for_each(|(sum, logit)| *sum += share * logit);
             }
             Mixture::Probabilities => loss::add_probabilities(sum, logits, self.classes, temperature, |_| share),
+            Mixture::LabelProbabilities => element_loss::add_sigmoids(sum, logits, temperature, share),
             Mixture::Entropy => {
                 let sure = |row: &[f32]| share * (-SHARPNESS * loss::entropy(row)).exp();
                 loss::add_probabilities(sum, logits, self.classes, temperature, sure);
@@ -60,10 +63,12 @@ impl Consensus {
     }
 
     /// Makes logits t of the sum: `softmax(t / temperature)` are the ensemble's probabilities. Each is known up to a constant of its
-    /// example.
+    /// example. Of labels it is `sigmoid(t / temperature)`.
     pub fn finish(&self, sum: &mut [f32], temperature: f64) {
-        if self.mixture != Mixture::Logits {
-            loss::logits_of(sum, temperature);
+        match self.mixture {
+            Mixture::Logits => {}
+            Mixture::Probabilities | Mixture::Entropy => loss::logits_of(sum, temperature),
+            Mixture::LabelProbabilities => element_loss::binary_logits_of(sum, temperature),
         }
     }
 

@@ -28,7 +28,7 @@ pub(super) async fn card(request: Addressed, selector: Selector) -> Result<Respo
 
 /// Read the report
 ///
-/// It compares the accuracy, loss, size, cost and latency of the members, the ensemble and the fused model.
+/// It compares the accuracy (or what else the task is judged by), loss, size, cost and latency of the members, the ensemble and the fused model.
 #[utoipa::path(get, path = "/v1/jobs/{id}/report", operation_id = "getJobReport", tag = "Jobs",
     params(("id" = String, Path, description = "The id of the job.", example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")),
     responses(

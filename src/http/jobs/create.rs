@@ -38,7 +38,8 @@ use crate::plan::Plan;
 /// given, on a part of the train split (a tenth), drawn by `split_seed` (0 by default, whatever `seed` is). Members that have been trained
 /// on that part are flattered there, so a warning says where that is not known, and of a training the last epoch counts, not the best.
 /// `"classes": ["cat", "dog"]` names the classes in the order of the networks' outputs, where labels are names. Images of one channel are
-/// repeated for networks that read three.
+/// repeated for networks that read three. Networks predict one of several classes, or yes or no by one logit, or several labels, or numbers: labels and
+/// outputs say which, and where they leave it open `"task"` has to: `classification`, `binary`, `multi_label` or `regression`.
 ///
 /// A `state_dict` does not say what activations, strides, pools or heads a network has. Where several networks fit the members,
 /// `evidence` in the plan says which and what is open; a labelled dataset, `"accuracy": [0.961, 0.963]` (of each member on the test
@@ -48,7 +49,7 @@ use crate::plan::Plan;
 ///
 /// `priority`, from -10 to 10 and 0 by default, orders a tenant's own jobs; tenants take turns.
 ///
-/// `finetune` minimises what `objective` says, `cross_entropy` or `distill`; where it says `auto` (the default), and where no learning rate is
+/// `finetune` minimises what `objective` says, `cross_entropy` (the task's own loss by the labels) or `distill`; where it says `auto` (the default), and where no learning rate is
 /// given, both follow from the network, and `recovery` in the plan and in the report says what they are and why. It can vary the images: with `"augment": {"crop_padding": 4, "flip": true}` each gets a black border (before
 /// normalisation), is cropped at random and is mirrored half of the time; members that teach see the same images. With
 /// `"batch_norm_reestimate": true` the statistics of BatchNorm are measured again on the train split when training is over.

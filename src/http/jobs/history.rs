@@ -101,18 +101,29 @@ async fn page(state: &AppState, job: JobId, tail: Option<u32>, after: Option<i64
     Ok(Page::of(limit, rows, |event| event.seq.to_string(), LogView::from))
 }
 
-/// Columns of the table, and where their values stand in an epoch's JSON.
-const COLUMNS: [(&str, &str); 9] = [
-    ("epoch", "/epoch"),
-    ("train_loss", "/train_loss"),
-    ("train_accuracy", "/train_accuracy"),
-    ("validation_loss", "/validation/loss"),
-    ("validation_accuracy", "/validation/accuracy"),
-    ("test_loss", "/test/loss"),
-    ("test_accuracy", "/test/accuracy"),
-    ("lr", "/lr"),
-    ("images_per_s", "/images_per_s"),
-];
+/// Measures of a score, by what the network predicts; the first is that of every score which has none of the others.
+const MEASURES: [&[&str]; 3] = [&["accuracy"], &["label_accuracy", "exact_match", "macro_f1"], &["rmse", "r2"]];
+
+/// Columns of the table of `epochs`, and where their values stand in an epoch's JSON.
+fn columns(epochs: &[Value]) -> Vec<(String, String)> {
+    let has = |measure: &str| {
+        let paths = ["validation", "test"].map(|split| format!("/{split}/{measure}"));
+        epochs.iter().any(|epoch| paths.iter().any(|path| epoch.pointer(path).is_some()))
+    };
+    let measures = MEASURES.into_iter().find(|measures| has(measures[0])).unwrap_or(MEASURES[0]);
+    let plain = |name: &str| (name.to_owned(), format!("/{name}"));
+    let mut columns = vec![plain("epoch"), plain("train_loss")];
+    if measures == MEASURES[0] {
+        columns.push(plain("train_accuracy"));
+    }
+    for split in ["validation", "test"] {
+        let of_split = |measure: &str| (format!("{split}_{measure}"), format!("/{split}/{measure}"));
+        columns.push(of_split("loss"));
+        columns.extend(measures.iter().map(|measure| of_split(measure)));
+    }
+    columns.extend(["lr", "images_per_s"].map(plain));
+    columns
+}
 
 /// Read a job's training curve
 ///
@@ -133,12 +144,13 @@ pub(super) async fn metrics(request: Addressed, headers: HeaderMap) -> Result<Re
 
 /// RFC 4180; a value that there is none of is empty.
 fn csv(epochs: &[Value]) -> String {
-    let header = COLUMNS.map(|(name, _)| name.to_owned());
+    let columns = columns(epochs);
+    let header: Vec<String> = columns.iter().map(|(name, _)| name.clone()).collect();
     let cell = |epoch: &Value, pointer: &str| match epoch.pointer(pointer) {
         Some(Value::Number(number)) => number.to_string(),
         _ => String::new(),
     };
-    let rows = epochs.iter().map(|epoch| COLUMNS.map(|(_, pointer)| cell(epoch, pointer)));
+    let rows = epochs.iter().map(|epoch| columns.iter().map(|(_, pointer)| cell(epoch, pointer)).collect());
     std::iter::once(header).chain(rows).map(|row| row.join(",") + "\r\n").collect()
 }
 
@@ -156,5 +168,9 @@ mod tests {
                         0,,,2.25,0.5,,,,\r\n\
                         1,0.5,0.75,,,,,0.01,9.0\r\n";
         assert_eq!(csv(&epochs), expected);
+        let epoch = serde_json::json!({"epoch": 1, "train_loss": 0.5, "validation": {"rmse": 0.5, "r2": 0.75, "loss": 0.25}, "test": null});
+        let expected = "epoch,train_loss,validation_loss,validation_rmse,validation_r2,test_loss,test_rmse,test_r2,lr,images_per_s\r\n\
+                        1,0.5,0.25,0.5,0.75,,,,,\r\n";
+        assert_eq!(csv(&[epoch]), expected);
     }
 }

@@ -50,7 +50,7 @@ pub struct FactsView {
     /// Shape of one example.
     #[schema(example = json!([1, 28, 28]))]
     example_shape: Vec<usize>,
-    /// Number of classes: of class folders, of names, or the highest label plus one.
+    /// Number of classes: of class folders, of names, or the highest label plus one; 0 where examples have no class.
     #[schema(example = 10)]
     classes: usize,
     /// Names of the classes in the order of their labels, if the file has them.
@@ -73,6 +73,10 @@ pub struct FactsView {
     /// How many files beside the images of class folders were passed over, by the reason: `hidden`, `of the operating system` or `not an image`.
     #[schema(example = json!({"hidden": 2, "not an image": 3}))]
     skipped: BTreeMap<String, usize>,
+    /// What stands in the place of labels where it is not one whole number or name per example; a job's task says what it means.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "14 per example (only 0 and 1)")]
+    label_form: Option<String>,
 }
 
 /// One example of a dataset.
@@ -81,9 +85,12 @@ pub struct ExampleView {
     /// Its position in the train split.
     #[schema(example = 6000)]
     index: usize,
-    /// Its label.
+    /// Its label; null where examples have no class.
     #[schema(example = 7)]
-    label: u32,
+    label: Option<u32>,
+    /// The first few numbers that are said of it where it has no class.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    targets: Vec<f32>,
     /// The first few values, for examples that are not images.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     values: Vec<f32>,
@@ -94,8 +101,8 @@ pub struct ExampleView {
 }
 
 impl From<Example> for ExampleView {
-    fn from(Example { index, label, values, image }: Example) -> Self {
-        Self { index, label, values, image }
+    fn from(Example { index, label, targets, values, image }: Example) -> Self {
+        Self { index, label, targets, values, image }
     }
 }
 
@@ -105,7 +112,7 @@ pub struct SplitView {
     /// Number of examples.
     #[schema(example = 60_000)]
     examples: usize,
-    /// Examples of each class.
+    /// Examples of each class; empty where examples have no class.
     #[schema(example = json!([5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]))]
     per_class: Vec<usize>,
 }
@@ -130,6 +137,7 @@ impl From<DatasetFacts> for FactsView {
             byte_elements: facts.byte_elements,
             notes: facts.notes,
             skipped: facts.skipped,
+            label_form: (!facts.labels.is_of_classes()).then(|| facts.labels.to_string()),
         }
     }
 }

@@ -203,7 +203,8 @@ pub struct EpochView {
     /// Mean of the objective over the steps of the epoch.
     #[schema(example = 0.21)]
     train_loss: Option<f64>,
-    /// Share of the training examples that were classified correctly during the epoch, in [0, 1].
+    /// Share of the training examples that were classified correctly during the epoch, in [0, 1]; null where several labels or numbers
+    /// are predicted.
     #[schema(example = 0.97)]
     train_accuracy: Option<f64>,
     /// On the validation split.
@@ -218,13 +219,34 @@ pub struct EpochView {
     images_per_s: Option<f64>,
 }
 
-/// Accuracy and loss on one split.
+/// How well a network does on one split: its loss, and what its task is judged by.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ScoreView {
-    /// Share of the examples that are classified correctly, in [0, 1].
+    /// Share of the examples that are classified correctly, in [0, 1]; of a `classification` or a `binary` task.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = 0.98)]
-    accuracy: f64,
-    /// Mean cross-entropy, in nats.
+    accuracy: Option<f64>,
+    /// Share of all labels of all examples that are right, in [0, 1]; of a `multi_label` task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = 0.94)]
+    label_accuracy: Option<f64>,
+    /// Share of the examples whose labels are all right, in [0, 1]; of a `multi_label` task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = 0.61)]
+    exact_match: Option<f64>,
+    /// Mean of the labels' F1, in [0, 1]; of a `multi_label` task. That of a label that neither is nor is predicted is 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = 0.48)]
+    macro_f1: Option<f64>,
+    /// Root of the mean squared error, in the unit of the targets; of a `regression`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = 0.31)]
+    rmse: Option<f64>,
+    /// Mean of the outputs' coefficients of determination; of a `regression`. Null where no output's targets differ.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = 0.92)]
+    r2: Option<f64>,
+    /// Mean loss: cross-entropy in nats (of several labels the mean over them), or mean squared error.
     #[schema(example = 0.07)]
     loss: f64,
 }

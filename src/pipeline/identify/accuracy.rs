@@ -6,6 +6,7 @@ use crate::domain::problem::{Code, Fault, FaultCode, Problem};
 use crate::kernels::loss::argmax;
 use crate::model::families::{Compared, Degree};
 use crate::pipeline::load::Subset;
+use crate::pipeline::metrics;
 use crate::pipeline::phases::{Halt, Phases};
 use crate::train::Examples;
 
@@ -27,9 +28,11 @@ struct Run {
 
 fn run(trial: &Trial<'_>, candidate: usize, member: usize, part: &Subset) -> Result<Option<Run>, Halt> {
     let Some(logits) = trial.logits(candidate, member, part)? else { return Ok(None) };
+    let logits = metrics::of_classes(&logits, trial.prediction);
     let classes = logits.len() / part.len().max(1);
     let predictions: Vec<usize> = logits.chunks_exact(classes).map(argmax).collect();
-    let right = predictions.iter().enumerate().filter(|(index, predicted)| part.label(*index) as usize == **predicted);
+    let labels = part.labels().unwrap_or_default();
+    let right = predictions.iter().zip(labels).filter(|(predicted, label)| **predicted == *label as usize);
     let accuracy = right.count() as f64 / part.len().max(1) as f64;
     Ok(Some(Run { predictions, accuracy }))
 }

@@ -7,6 +7,7 @@ use crate::domain::problem::{Code, Problem};
 use crate::kernels::loss::{argmax, label_loss};
 use crate::model::families::{Compared, Degree};
 use crate::pipeline::load::Subset;
+use crate::pipeline::metrics;
 use crate::pipeline::phases::{Halt, Phases};
 use crate::train::Examples;
 
@@ -70,10 +71,10 @@ impl Run {
 /// Runs a member as a candidate; none where it cannot be run so.
 fn run(trial: &Trial<'_>, candidate: usize, member: usize, part: &Subset) -> Result<Option<Run>, Halt> {
     let Some(logits) = trial.logits(candidate, member, part)? else { return Ok(None) };
+    let (logits, labels) = (metrics::of_classes(&logits, trial.prediction), part.labels().unwrap_or_default());
     let classes = logits.len() / part.len().max(1);
     let mut run = Run { candidate, predictions: Vec::new(), right: Vec::new(), losses: Vec::new() };
-    for (index, logits) in logits.chunks_exact(classes).enumerate() {
-        let label = part.label(index);
+    for (logits, label) in logits.chunks_exact(classes).zip(labels) {
         let predicted = argmax(logits) as u32;
         run.predictions.push(predicted);
         run.right.push(predicted == label);
@@ -89,6 +90,19 @@ fn leader(runs: &[Run]) -> Option<usize> {
     close.min_by(|a, b| a.1.loss().total_cmp(&b.1.loss())).map(|(place, _)| place)
 }
 
+/// The problem where no example is right or wrong.
+fn undecided(trial: &Trial<'_>) -> Halt {
+    let detail = format!(
+        "names and shapes fit {} networks, and only labels by which each example is right or wrong decide between them, not those of \
+         the task `{}`. What settles it: `reference`, some inputs with a member's own outputs (docs/reference.md); the settings \
+         themselves, as in {{\"architecture\": {{\"activation\": \"relu\"}}}}; or {{\"architecture\": {{\"assume\": true}}}} for the most \
+         usual network",
+        trial.candidates.len(),
+        trial.prediction.as_str(),
+    );
+    refused(Code::ArchitectureAmbiguous, detail, &[])
+}
+
 /// The network that is ahead of all others on labelled data for every member.
 pub(super) fn decide(
     trial: &Trial<'_>,
@@ -96,9 +110,11 @@ pub(super) fn decide(
     mut left: Vec<usize>,
     phases: &mut Phases<'_>,
 ) -> Result<Verdict, Halt> {
+    if !trial.prediction.decides() {
+        return Err(undecided(trial));
+    }
     let mut dropped: Vec<(f64, usize)> = Vec::new();
-    let mut part = data.spread(ROUNDS[0]);
-    let mut runs: Vec<Run> = Vec::new();
+    let (mut part, mut runs) = (data.spread(ROUNDS[0]), Vec::<Run>::new());
     for (round, count) in ROUNDS.into_iter().enumerate() {
         part = data.spread(count);
         runs.clear();

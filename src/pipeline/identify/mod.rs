@@ -17,7 +17,7 @@ use crate::model::families::{self, Candidate, Compared, Degree, Evidence, Source
 use crate::model::graph::{Graph, Shape};
 use crate::plan::resolve::Planned;
 use crate::process::protocol::Task;
-use crate::settings::{Architecture, NetworkChoice};
+use crate::settings::{Architecture, NetworkChoice, PredictionTask};
 use crate::tensors::Weights;
 use crate::train::{self, TrainError};
 
@@ -45,6 +45,7 @@ pub(super) fn identify(
         loaded,
         candidates: &network.detected.candidates,
         source: network.detected.source,
+        prediction: network.task,
         input: network.detected.graphs[0].input_shape().clone(),
         stop: phases.stop_flag(),
     };
@@ -94,6 +95,8 @@ struct Trial<'a> {
     loaded: &'a Loaded,
     candidates: &'a [Candidate],
     source: Source,
+    /// What the networks predict.
+    prediction: PredictionTask,
     input: Shape,
     stop: &'a AtomicBool,
 }

@@ -25,7 +25,7 @@ impl Work {
     pub(in crate::plan) fn memory(&self) -> (u64, String) {
         let mut parts = vec![(BUFFERS, "buffers".to_owned())];
         if self.has_data() {
-            parts.push((self.examples * PER_EXAMPLE, "labels and orders of the examples".to_owned()));
+            parts.push((self.examples * PER_EXAMPLE + self.labels, "labels and orders of the examples".to_owned()));
         }
         if self.copied > 0 {
             parts.push((

@@ -10,7 +10,7 @@ use crate::cost::evaluation::{Fusion, OtherMethods, RULE_INPUTS, measures_member
 use crate::cost::interpolation::levels_of;
 use crate::cost::systems::{self, Fit};
 use crate::cost::{Counts, calibration, identification, joins};
-use crate::domain::dataset::{DatasetFacts, DatasetFormat};
+use crate::domain::dataset::{DatasetFacts, DatasetFormat, LabelForm};
 use crate::model::costs::Costs;
 use crate::model::graph::{Graph, Op};
 use crate::model::parameters;
@@ -40,6 +40,8 @@ pub(super) struct Work {
     examples: u64,
     /// Bytes of them and their labels.
     data_bytes: u64,
+    /// Bytes of what is said of the examples beside their classes, in memory.
+    labels: u64,
     /// Bytes of all examples on the disk.
     decoded_bytes: u64,
     /// Bytes of pixels that are decoded from pictures.
@@ -191,10 +193,12 @@ impl Work {
                 .map(DatasetFacts::decoded_bytes)
                 .sum();
             work.data_bytes = work.examples * (elements * size + 4);
+            work.labels = label_bytes(facts) * work.examples;
             work.interpolation = Interpolation::of(job, network, work.train);
             work.calibration = Calibration::of(job, network, work.train, based(job, inputs, network));
             let rule = job.method.ensemble;
-            if members.len() > 1 && (rule == EnsembleRule::Auto || rule.weighs_classes()) {
+            let decides = rule == EnsembleRule::Auto && network.task.is_classification();
+            if members.len() > 1 && (decides || rule.weighs_classes()) {
                 work.rule_inputs = if held_out > 0 { held_out } else { work.train.min(RULE_INPUTS as u64) };
             }
             tested = test + others;
@@ -260,6 +264,14 @@ impl Calibration {
             tries,
             output_layer,
         })
+    }
+}
+
+/// Bytes of what is said of one example beside its class: its numbers as they are stored, and as the task takes them.
+fn label_bytes(facts: &DatasetFacts) -> u64 {
+    match facts.labels {
+        LabelForm::Classes | LabelForm::FloatClasses => 0,
+        LabelForm::Rows { columns, .. } => 8 * columns as u64,
     }
 }
 

@@ -21,7 +21,7 @@ use super::request::JobRequest;
 use crate::domain::problem::{Fault, FaultCode};
 use crate::settings::{
     Architecture, DatasetRequest, Device, EnsembleRule, MemberWeights, Method, MethodName, Normalization, Normalize,
-    Order, Reference, ReportCandidate,
+    Order, PredictionTask, Reference, ReportCandidate,
 };
 
 pub use assembly::assembly;
@@ -182,7 +182,9 @@ fn detailed_dataset(object: &Object<'_>) -> Option<DatasetRequest> {
     if let Some(twice) = classes.iter().flatten().find(|class| !seen.insert(class.as_str())) {
         object.fault("classes", FaultCode::InvalidValue, format!("expected each class once, got `{twice}` twice"));
     }
+    let tasks = PredictionTask::ALL.map(|task| (task.as_str(), Some(task)));
     Some(DatasetRequest {
+        task: object.field("task", choice(&tasks)),
         normalize: normalization(object),
         validation_fraction: object.field("validation_fraction", fraction),
         split_seed: object.field("split_seed", integer(0..=u64::MAX)).unwrap_or(0),

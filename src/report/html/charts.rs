@@ -3,6 +3,8 @@
 use std::fmt::Write;
 
 use super::parts::escape;
+use crate::domain::score::significant;
+use crate::report::figure::Figure;
 
 /// Width of a chart, in its own units.
 const WIDTH: f64 = 720.0;
@@ -16,7 +18,8 @@ const HUES: [u32; 8] = [217, 28, 152, 335, 268, 48, 190, 0];
 pub(in crate::report) struct Dot {
     pub(in crate::report) name: String,
     pub(in crate::report) value: f64,
-    pub(in crate::report) error: f64,
+    /// How far it may be off, below and above.
+    pub(in crate::report) range: [f64; 2],
     pub(in crate::report) class: &'static str,
 }
 
@@ -63,14 +66,14 @@ impl Scale {
     }
 }
 
-/// Shares as dots with whiskers, a row each.
-pub(in crate::report) fn dots(dots: &[Dot]) -> String {
+/// Figures as dots with whiskers, a row each.
+pub(in crate::report) fn dots(dots: &[Dot], figure: Figure) -> String {
     let longest = dots.iter().map(|dot| dot.name.chars().count()).max().unwrap_or(0).min(34);
     let left = longest as f64 * 7.2 + 16.0;
     let height = dots.len() as f64 * ROW + 26.0;
-    let ends = dots.iter().flat_map(|dot| [dot.value - dot.error, dot.value + dot.error]);
+    let ends = dots.iter().flat_map(|dot| dot.range);
     let scale = Scale::around(ends, left, WIDTH - 74.0);
-    let mut svg = open(height, "accuracy of every candidate");
+    let mut svg = open(height, &format!("{} of every candidate", figure.name()));
     for tick in scale.ticks(5.0) {
         let x = scale.at(tick);
         let _ = write!(
@@ -78,21 +81,21 @@ pub(in crate::report) fn dots(dots: &[Dot]) -> String {
             "<line class=grid x1={x:.1} x2={x:.1} y1=0 y2={:.1} /><text class=tick x={x:.1} y={:.1} text-anchor=middle>{}</text>",
             height - 22.0,
             height - 6.0,
-            percent(tick)
+            if figure.is_share() { percent(tick) } else { significant(tick) }
         );
     }
     for (index, dot) in dots.iter().enumerate() {
         let y = (index as f64 + 0.5) * ROW;
-        let [low, x, high] = [dot.value - dot.error, dot.value, dot.value + dot.error].map(|value| scale.at(value));
+        let [low, x, high] = [dot.range[0], dot.value, dot.range[1]].map(|value| scale.at(value));
         let _ = write!(
             svg,
             "<g class={0}><text class={0} x=0 y={1:.1}>{2}</text><line class=whisker x1={low:.1} x2={high:.1} y1={y:.1} y2={y:.1} />\
-             <circle cx={x:.1} cy={y:.1} r=5 /><text class={0} x={3:.1} y={1:.1} text-anchor=end>{4:.2} %</text></g>",
+             <circle cx={x:.1} cy={y:.1} r=5 /><text class={0} x={3:.1} y={1:.1} text-anchor=end>{4}</text></g>",
             dot.class,
             y + 4.5,
             escape(&shortened(&dot.name)),
             WIDTH,
-            dot.value * 100.0
+            figure.shown(dot.value)
         );
     }
     svg + "</svg>"

@@ -7,8 +7,11 @@ use std::fmt::Write;
 
 use self::charts::{Dot, Series};
 use self::parts::{escape, table};
+use super::figure::Figure;
 use super::table::{HEADS, cells, title};
 use super::{CandidateKind, Gain, Report, Yardstick};
+use crate::domain::score::{OutputScore, Score, significant};
+use crate::settings::PredictionTask;
 
 /// The page for a report.
 #[must_use]
@@ -50,26 +53,55 @@ fn comparison(body: &mut String, report: &Report, examples: usize) {
         return;
     }
     let split = if report.examples.test > 0 { "test" } else { "validation" };
+    let figure = Figure::of(report.task);
     let dots: Vec<Dot> = report
         .candidates
         .iter()
         .filter_map(|candidate| {
-            let accuracy = candidate.test.or(candidate.validation)?.accuracy;
-            let error = (accuracy * (1.0 - accuracy) / examples.max(1) as f64).sqrt();
-            Some(Dot { name: title(candidate), value: accuracy, error, class: class(candidate.kind) })
+            let value = figure.value(&candidate.test.or(candidate.validation)?)?;
+            let range = figure.range(candidate, value, examples);
+            Some(Dot { name: title(candidate), value, range, class: class(candidate.kind) })
         })
         .collect();
     let heads: Vec<String> = HEADS.iter().map(|head| (*head).to_owned()).collect();
-    let rows: Vec<Vec<String>> =
-        report.candidates.iter().map(|candidate| cells(candidate, report.examples).to_vec()).collect();
+    let rows: Vec<Vec<String>> = report.candidates.iter().map(|candidate| cells(candidate, report).to_vec()).collect();
     let bold = |index: usize| report.candidates[index].kind == CandidateKind::Fused;
     let _ = write!(
         body,
-        "<section><h2>Accuracy on the {split} split</h2>{}<p class=note>{examples} examples; bars show one standard error.</p>{}\
-         </section>",
-        charts::dots(&dots),
+        "<section><h2>{} on the {split} split</h2>{}<p class=note>{examples} examples; bars show {}.</p>{}</section>",
+        figure.title(),
+        charts::dots(&dots, figure),
+        figure.range_name(),
         table(&heads, &rows, bold)
     );
+    outputs(body, report);
+}
+
+/// How well the published network predicts each label or number, beside the ensemble.
+fn outputs(body: &mut String, report: &Report) {
+    let of = |kind: CandidateKind| {
+        let candidate = report.candidates.iter().find(|candidate| candidate.kind == kind);
+        candidate.and_then(|candidate| candidate.per_output.as_ref())
+    };
+    let Some(fused) = of(CandidateKind::Fused) else { return };
+    let ensemble = of(CandidateKind::Ensemble);
+    let cells = |score: Option<&OutputScore>| match score {
+        Some(OutputScore::Label { accuracy, f1 }) => [super::table::percent(*accuracy), format!("{f1:.3}")],
+        Some(OutputScore::Number { rmse, r2 }) => {
+            [significant(*rmse), r2.map_or_else(|| "-".to_owned(), |r2| format!("{r2:.3}"))]
+        }
+        None => ["-".to_owned(), "-".to_owned()],
+    };
+    let names = if report.task == PredictionTask::MultiLabel { ["accuracy", "F1"] } else { ["RMSE", "R²"] };
+    let heads: Vec<String> = std::iter::once("output".to_owned())
+        .chain(["fused", "ensemble"].iter().flat_map(|who| names.map(|name| format!("{who}: {name}"))))
+        .collect();
+    let row = |(index, score): (usize, &OutputScore)| {
+        let beside = ensemble.and_then(|scores| scores.get(index));
+        std::iter::once(index.to_string()).chain(cells(Some(score))).chain(cells(beside)).collect()
+    };
+    let rows: Vec<Vec<String>> = fused.iter().enumerate().map(row).collect();
+    let _ = write!(body, "<section><h2>Output by output</h2>{}</section>", table(&heads, &rows, |_| false));
 }
 
 /// How a kind of candidate is coloured.
@@ -89,14 +121,12 @@ fn curves(body: &mut String, report: &Report) {
     let points = |value: &dyn Fn(&crate::domain::progress::EpochMetrics) -> Option<f64>| -> Vec<(f64, f64)> {
         report.epochs.iter().filter_map(|epoch| Some((epoch.epoch as f64, value(epoch)?))).collect()
     };
-    let accuracy = [
+    let figure = Figure::of(report.task);
+    let of = |score: Option<Score>| figure.value(&score?);
+    let shown = [
         Series { name: "training".to_owned(), class: "member", points: points(&|epoch| epoch.train_accuracy) },
-        Series {
-            name: "validation".to_owned(),
-            class: "fused",
-            points: points(&|epoch| Some(epoch.validation?.accuracy)),
-        },
-        Series { name: "test".to_owned(), class: "ensemble", points: points(&|epoch| Some(epoch.test?.accuracy)) },
+        Series { name: "validation".to_owned(), class: "fused", points: points(&|epoch| of(epoch.validation)) },
+        Series { name: "test".to_owned(), class: "ensemble", points: points(&|epoch| of(epoch.test)) },
     ];
     let loss = [
         Series { name: "objective in training".to_owned(), class: "member", points: points(&|epoch| epoch.train_loss) },
@@ -107,9 +137,10 @@ fn curves(body: &mut String, report: &Report) {
     });
     let _ = write!(
         body,
-        "<section><h2>Recovery</h2><div class=pair><figure><figcaption>Accuracy</figcaption>{}</figure><figure><figcaption>Loss\
+        "<section><h2>Recovery</h2><div class=pair><figure><figcaption>{}</figcaption>{}</figure><figure><figcaption>Loss\
          </figcaption>{}</figure></div><p class=note>By epoch; 0 is before the first step.{best}</p></section>",
-        charts::lines(&accuracy, true),
+        figure.title(),
+        charts::lines(&shown, figure.is_share()),
         charts::lines(&loss, false)
     );
 }
@@ -148,6 +179,7 @@ fn choice(body: &mut String, report: &Report) {
     }
     let Some(choice) = &report.choice else { return };
     let figure = match choice.by {
+        Yardstick::Validation if choice.judges_loss() => "validation figures",
         Yardstick::Validation => "validation accuracy",
         Yardstick::Divergence => "divergence from the ensemble",
         Yardstick::Distance => "distance from the ensemble",

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::domain::epoch_choice::EpochChoice;
-use crate::domain::progress::{EpochMetrics, Phase, Score};
+use crate::domain::progress::{EpochMetrics, Phase};
+use crate::domain::score::Score;
 use crate::model::plan::LayerPlan;
 use crate::report::{CandidateReport, LayerReport, SplitSizes, Verification};
 use crate::settings::Method;
@@ -11,8 +12,11 @@ fn candidate(name: &str, kind: CandidateKind, accuracy: f64) -> CandidateReport 
     CandidateReport {
         name: name.to_owned(),
         kind,
-        validation: Some(Score { accuracy, loss: 0.5 }),
-        test: Some(Score { accuracy, loss: 0.5 }),
+        validation: Some(Score::of_classes(accuracy, 0.5)),
+        test: Some(Score::of_classes(accuracy, 0.5)),
+        interval: None,
+        loss_standard_error: None,
+        per_output: None,
         calibration_error: Some(0.02),
         agreement: Some(0.9),
         parameters: 1000,
@@ -31,7 +35,7 @@ pub(in crate::report) fn report() -> Report {
         epoch,
         train_loss: (epoch > 0).then_some(1.0),
         train_accuracy: (epoch > 0).then_some(0.5),
-        validation: Some(Score { accuracy: 0.5 + epoch as f64 / 100.0, loss: 1.0 }),
+        validation: Some(Score::of_classes(0.5 + epoch as f64 / 100.0, 1.0)),
         test: None,
         lr: None,
         images_per_s: None,
@@ -40,6 +44,7 @@ pub(in crate::report) fn report() -> Report {
     Report {
         engraft_version: "1".into(),
         architecture: "mlp".into(),
+        task: PredictionTask::Classification,
         evidence: None,
         assumptions: vec!["ReLU".into()],
         candidates: vec![
