@@ -47,6 +47,8 @@ def test_the_whole_cycle(client: Client, members: list[Checkpoint], points: Data
     fused, ensemble = report.of_kind("fused")[0].test, report.of_kind("ensemble")[0].test
     assert fused is not None
     assert ensemble is not None
+    assert fused.accuracy is not None
+    assert ensemble.accuracy is not None
     assert fused.accuracy > ensemble.accuracy - 0.1
     assert "m0.safetensors" in report.table()
     assert [epoch.epoch for epoch in job.epochs] == [0, 1, 2]

@@ -56,6 +56,8 @@ def whole(schema: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
         more, needed = whole(part)
         properties.update(more)
         required |= needed
+    for choice in schema.get("oneOf", []):
+        properties.update(whole(choice)[0])
     return properties, required
 
 

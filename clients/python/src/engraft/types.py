@@ -214,10 +214,25 @@ class LogLine(Model):
 
 
 class Score(Model):
-    """Accuracy (in [0, 1]) and loss (mean cross-entropy, in nats) on one split."""
+    """How well a network does on one split.
 
-    accuracy: float
+    Beside its mean loss (cross-entropy in nats, or squared error) it has what its task is judged by: classes, and one
+    yes or no, `accuracy`; several labels `label_accuracy`, `exact_match` and `macro_f1`; numbers `rmse` and `r2`.
+    """
+
     loss: float
+    accuracy: float | None = None
+    label_accuracy: float | None = None
+    exact_match: float | None = None
+    macro_f1: float | None = None
+    rmse: float | None = None
+    r2: float | None = None
+
+    def __str__(self) -> str:
+        for share in (self.accuracy, self.label_accuracy):
+            if share is not None:
+                return f"{share:.2%}"
+        return f"{self.loss:.4g}" if self.rmse is None else f"{self.rmse:.4g}"
 
 
 class Epoch(Model):
@@ -263,18 +278,14 @@ class Report(Model):
         return [candidate for candidate in self.candidates if candidate.kind == kind]
 
     def table(self) -> str:
-        """The comparison as lines of text."""
+        """The comparison as lines of text: accuracies, or of numbers the root of the mean squared error."""
         rows = [
-            (row.name, row.kind, _percent(row.validation), _percent(row.test), f"{row.parameters:,}")
+            (row.name, row.kind, str(row.validation or ""), str(row.test or ""), f"{row.parameters:,}")
             for row in self.candidates
         ]
         rows.insert(0, ("candidate", "kind", "validation", "test", "parameters"))
         names, kinds = max(len(row[0]) for row in rows), max(len(row[1]) for row in rows)
         return "\n".join(f"{row[0]:{names}}  {row[1]:{kinds}}  {row[2]:>10}  {row[3]:>8}  {row[4]:>12}" for row in rows)
-
-
-def _percent(score: Score | None) -> str:
-    return "" if score is None else f"{score.accuracy:.2%}"
 
 
 class LayerPlan(Model):
