@@ -123,7 +123,8 @@ pub fn of_graph(graph: &Graph) -> Vec<Parameter> {
     graph.nodes().iter().flat_map(of_node).collect()
 }
 
-/// Widths of a node with weights: (in, out); an operation that works channel by channel has one width.
+/// Widths of a node with weights, or with channels of zeros: (in, out); an operation that works channel by channel has one
+/// width.
 #[must_use]
 pub fn widths(op: &Op) -> Option<(usize, usize)> {
     if let Some(conv) = op.convolution() {
@@ -131,6 +132,7 @@ pub fn widths(op: &Op) -> Option<(usize, usize)> {
     }
     match op {
         Op::Linear { in_features, out_features, .. } => Some((*in_features, *out_features)),
+        Op::Zeros { features } => Some((0, *features)),
         Op::BatchNorm { features, .. }
         | Op::LayerNorm { features, .. }
         | Op::GroupNorm { features, .. }
@@ -200,7 +202,8 @@ fn set_widths(op: &mut Op, input: usize, output: usize) {
         | Op::GroupNorm { features, .. }
         | Op::LayerScale { features, .. }
         | Op::ClassToken { features }
-        | Op::PositionalEmbedding { features, .. } => *features = output,
+        | Op::PositionalEmbedding { features, .. }
+        | Op::Zeros { features } => *features = output,
         Op::Attention { features, heads, .. } => {
             // A head keeps its width.
             let width = (*features / (*heads).max(1)).max(1);

@@ -38,6 +38,7 @@ impl Emitter<'_> {
             | Op::Selu
             | Op::Mish
             | Op::Softplus
+            | Op::Scale { .. }
             | Op::Softmax => self.function(x, &node.op),
             Op::MaxPool1d { .. } | Op::MaxPool2d { .. } | Op::AvgPool1d { .. } | Op::AvgPool2d { .. } => {
                 if let Some(pool) = node.op.pool() {
@@ -53,6 +54,13 @@ impl Emitter<'_> {
                 }
             }
             Op::Flatten | Op::Reshape { .. } => self.reshape(id, x, &node.op),
+            Op::ZeroPad { begin, end } => {
+                let value = self.get(x, ChannelsFirst);
+                let padded = self.padded(&value, &[&[0], &begin[..]].concat(), &[&[0], &end[..]].concat());
+                self.put(ChannelsFirst, padded);
+            }
+            // The concatenation that reads them pads what stands beside them.
+            Op::Zeros { .. } => self.put_same(x),
             Op::Add => self.combined("Add", &node.inputs),
             Op::Multiply => self.combined("Mul", &node.inputs),
             Op::Concat => self.concat(&node.inputs),
@@ -177,6 +185,10 @@ impl Emitter<'_> {
                 self.node("Mul", &[&value, &gate], &[])
             }
             Op::Softplus => self.node("Softplus", &[&value], &[]),
+            Op::Scale { factor } => {
+                let factor = self.scalar(*factor);
+                self.node("Mul", &[&value, &factor], &[])
+            }
             Op::Softmax => {
                 let axis = if order == ChannelsFirst { 1 } else { -1 };
                 self.node("Softmax", &[&value], &[("axis", Attribute::Integer(axis))])
@@ -228,10 +240,39 @@ impl Emitter<'_> {
     }
 
     fn concat(&mut self, operands: &[NodeId]) {
-        let values: Vec<String> = operands.iter().map(|id| self.get(*id, ChannelsFirst)).collect();
+        let mut values: Vec<String> = Vec::with_capacity(operands.len());
+        let axes = self.graph.shape(operands[0]).len();
+        let channels = |channels: usize| [vec![channels], vec![0; axes - 1]].concat();
+        // Zeros before the first channels wait for them.
+        let mut before = 0;
+        for id in operands {
+            match (&self.graph.node(*id).op, values.last().cloned()) {
+                (Op::Zeros { features }, None) => before += features,
+                (Op::Zeros { features }, Some(value)) => {
+                    let padded = self.padded(&value, &channels(0), &channels(*features));
+                    values.pop();
+                    values.push(padded);
+                }
+                _ => {
+                    let value = self.get(*id, ChannelsFirst);
+                    let own = if before > 0 { self.padded(&value, &channels(before), &channels(0)) } else { value };
+                    values.push(own);
+                    before = 0;
+                }
+            }
+        }
+        if let [only] = &values[..] {
+            return self.put(ChannelsFirst, only.clone());
+        }
         let values: Vec<&str> = values.iter().map(String::as_str).collect();
         let result = self.node("Concat", &values, &[("axis", Attribute::Integer(1))]);
         self.put(ChannelsFirst, result);
+    }
+
+    /// A value with zeros before and behind each axis but the batch.
+    fn padded(&mut self, value: &str, begin: &[usize], end: &[usize]) -> String {
+        let pads = self.integers(&integers(&[&[0], begin, &[0], end].concat()));
+        self.node("Pad", &[value, &pads], &[])
     }
 
     fn layer_scale(&mut self, id: NodeId, x: NodeId, features: usize, unit_axes: usize) {

@@ -193,6 +193,15 @@ impl Writer<'_> {
                 let axes: Vec<String> = shape.iter().map(usize::to_string).collect();
                 (format!("{}.reshape(-1, {})", first(), axes.join(", ")), Layout::First)
             }
+            Op::ZeroPad { begin, end } => {
+                let sides = begin.iter().zip(end).rev().map(|(begin, end)| format!("{begin}, {end}"));
+                (format!("F.pad({}, ({}))", first(), sides.collect::<Vec<_>>().join(", ")), Layout::First)
+            }
+            Op::Zeros { features } => {
+                let x = first();
+                let rest = ", -1".repeat(before.len() - 1);
+                (format!("torch.zeros_like({x}[:, :1]).expand(-1, {features}{rest})"), Layout::First)
+            }
             Op::Add => (others(own.layout).join(" + "), own.layout),
             Op::Multiply => (others(own.layout).join(" * "), own.layout),
             Op::Concat => (format!("torch.cat([{}], {axis})", others(own.layout).join(", ")), own.layout),
@@ -235,6 +244,7 @@ impl Writer<'_> {
             | Op::Selu
             | Op::Mish
             | Op::Softplus
+            | Op::Scale { .. }
             | Op::MaxPool1d { .. }
             | Op::MaxPool2d { .. }
             | Op::AvgPool1d { .. }
@@ -282,6 +292,7 @@ fn function(op: &Op) -> Option<String> {
         Op::Selu => "F.selu($)".to_owned(),
         Op::Mish => "F.mish($)".to_owned(),
         Op::Softplus => "F.softplus($)".to_owned(),
+        Op::Scale { factor } => format!("{factor:?} * $"),
         Op::Dropout { p } => format!("F.dropout($, {p:?}, self.training)"),
         _ => return None,
     })

@@ -127,6 +127,11 @@ pub enum Op {
     Mish,
     /// `ln(1 + exp(x))`; PyTorch's with its defaults, beta 1 and threshold 20.
     Softplus,
+    /// `factor x`.
+    Scale {
+        /// The factor.
+        factor: f64,
+    },
     /// `exp(x) / Σ exp(x)` over the channels, at every position by itself.
     Softmax,
     /// Maximum over windows of a sequence.
@@ -200,6 +205,20 @@ pub enum Op {
     Reshape {
         /// Sizes of the axes behind the channels.
         positions: Vec<usize>,
+    },
+    /// Zeros around the positions, as many before and behind each axis as it says: PyTorch's `ZeroPad2d`, and what
+    /// `same` padding needs where it is wider on one side.
+    ZeroPad {
+        /// Zeros before each axis behind the channels.
+        begin: Vec<usize>,
+        /// Zeros behind each of these axes.
+        end: Vec<usize>,
+    },
+    /// Channels of zeros at the operand's positions. Only concatenations read them: shortcuts of residual networks that
+    /// widen without weights (option A of He et al. 2016).
+    Zeros {
+        /// Number of channels.
+        features: usize,
     },
     /// Sum of two operands of one shape.
     Add,

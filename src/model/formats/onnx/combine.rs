@@ -136,6 +136,17 @@ fn of_two(reader: &mut Reader<'_>, op: &str, a: &ValueView, b: &ValueView) -> Re
         let missing = rank - view.axes.len();
         view.axes.splice(0..0, vec![Vec::new(); missing]);
     }
+    if function == ScalarFunction::Mul {
+        // A factor that is repeated along an axis is one for the whole axis.
+        let repeats = |atoms: &Vec<Atom>| !atoms.is_empty() && atoms.iter().all(|atom| atom.stride == 0);
+        for (a, b) in a.axes.iter_mut().zip(&mut b.axes) {
+            match (repeats(a), repeats(b)) {
+                (true, false) => a.clear(),
+                (false, true) => b.clear(),
+                _ => {}
+            }
+        }
+    }
     if let Some(view) = normalise::standardised(reader, function, &a, &b)? {
         return Ok(view);
     }

@@ -9,6 +9,7 @@ mod arrange;
 mod beside;
 mod budget;
 mod cast;
+mod channels;
 mod combine;
 mod constant;
 mod counting;

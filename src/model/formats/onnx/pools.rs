@@ -1,5 +1,6 @@
 //! Operators that are pools, and the rims around what they and convolutions read.
 
+use super::channels;
 use super::constant::Constant;
 use super::file::FileNode;
 use super::operands::{are_positions, integers, live, reduced, switch};
@@ -127,6 +128,28 @@ pub(super) fn global_maximum(
     Ok(reduced(x, node, axes, keep, 3))
 }
 
+/// A value with as many zeros before as behind each axis, and how many there are: what is wider on one side becomes a rim of its own.
+pub(super) fn evened(
+    reader: &mut Reader<'_>,
+    from: usize,
+    begin: &[usize],
+    end: &[usize],
+) -> Result<(usize, Vec<usize>), String> {
+    let even: Vec<usize> = begin.iter().zip(end).map(|(begin, end)| *begin.min(end)).collect();
+    let rest = |side: &[usize]| -> Vec<usize> { side.iter().zip(&even).map(|(side, even)| side - even).collect() };
+    let (begin, end) = (rest(begin), rest(end));
+    if begin.iter().chain(&end).all(|pad| *pad == 0) {
+        return Ok((from, even));
+    }
+    let from = reader.settle(from)?;
+    let mut shape = reader.shape(from).to_vec();
+    for (size, (begin, end)) in shape[1..].iter_mut().zip(begin.iter().zip(&end)) {
+        *size = size.checked_add(begin.saturating_add(*end)).ok_or("its pads overflow")?;
+    }
+    let node = reader.push(OperationKind::Graph(Op::ZeroPad { begin, end }), vec![from], shape, Vec::new())?;
+    Ok((node, even))
+}
+
 /// A rim around the positions, which what reads it takes in.
 pub(super) fn pad<'a>(
     reader: &mut Reader<'a>,
@@ -150,8 +173,8 @@ pub(super) fn pad<'a>(
     if begin.iter().chain(&end).all(|pad| *pad == 0) {
         return Ok(x);
     }
-    if [begin[0], begin[1], end[0], end[1]] != [0; 4] {
-        return Err("it pads the batch or the channels".to_owned());
+    if [begin[0], end[0]] != [0; 2] {
+        return Err("it pads the batch".to_owned());
     }
     let value = match operands.get(2) {
         Some(Some(OnnxValue::Constant(value))) => {
@@ -166,7 +189,13 @@ pub(super) fn pad<'a>(
         "reflect" => Rim::Reflected,
         mode => return Err(format!("a rim by mode `{mode}` of {value} is not read")),
     };
-    let (begin, end) = (begin.split_off(2), end.split_off(2));
+    let (begin, end, channels) = (begin.split_off(2), end.split_off(2), [begin[1], end[1]]);
+    if channels != [0; 2] {
+        if rim != Rim::Zeros || begin.iter().chain(&end).any(|pad| *pad > 0) {
+            return Err("it pads channels by something else than zeros, or positions with them".to_owned());
+        }
+        return channels::among_zeros(reader, &x, channels);
+    }
     let wide = shape[1..].iter().enumerate().map(|(axis, size)| {
         let sum = size.checked_add(begin[axis]).and_then(|sum| sum.checked_add(end[axis]));
         sum.ok_or("its pads overflow")

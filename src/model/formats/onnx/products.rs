@@ -9,7 +9,7 @@ use super::rims::{along, rims};
 use super::size::shown;
 use super::value::OnnxValue;
 use super::view::{Atom, ValueView, merged};
-use super::{pools, tokens};
+use super::{channels, pools, tokens};
 use crate::model::graph::{Op, Window, Window1d};
 
 pub(super) fn gemm<'a>(
@@ -103,8 +103,11 @@ pub(super) fn convolution<'a>(
     node: &FileNode<'a>,
     operands: &[Option<OnnxValue<'a>>],
 ) -> Result<ValueView, String> {
-    let x = reader.feature_map(live(operands)?)?;
     let kernels = weight(operands, 1)?.ok_or("it has no kernels")?.clone();
+    if let Some(view) = channels::neighbours(reader, node, live(operands)?, &kernels, weight(operands, 2)?)? {
+        return Ok(view);
+    }
+    let x = reader.feature_map(live(operands)?)?;
     let sizes: Option<Vec<usize>> = kernels.dims.iter().map(|dim| dim.usize()).collect();
     let sizes = sizes.filter(|sizes| sizes.len() == x.axes.len()).ok_or("its kernels do not fit its operand")?;
     if let Some(op) = pools::blur(reader, node, &x, &kernels)? {
@@ -112,9 +115,7 @@ pub(super) fn convolution<'a>(
     }
     let rims = rims(reader, node, &x, Rim::Zeros)?;
     let (from, begin, end) = (rims.from, rims.total(0), rims.total(1));
-    if begin != end {
-        return Err(format!("a rim of {begin:?} before and {end:?} behind is not symmetric, and not read"));
-    }
+    let (from, begin) = pools::evened(reader, from, &begin, &end)?;
     let channels = reader.shape(from)[0];
     let groups = usize::try_from(node.integer("group").unwrap_or(1)).ok().filter(|groups| *groups > 0);
     let group_width = match groups {

@@ -8,7 +8,7 @@ use super::operands::{integers, switch};
 use super::size::{AxisSize, shown};
 use super::splits::{parts, slices, squeeze};
 use super::value::OnnxValue;
-use super::view::ValueView;
+use super::view::{Atom, ValueView, ViewAxis};
 
 /// The shape of a value, or a part of it.
 pub(super) fn shape_of<'a>(node: &FileNode<'_>, name: &'a str, sizes: &[AxisSize]) -> Result<Constant<'a>, String> {
@@ -151,16 +151,19 @@ pub(super) fn of_view<'a>(
                 return Err("its shape depends on the input".to_owned());
             };
             let (own, wanted) = (x.sizes(), wanted.sizes()?);
-            let same = wanted.len() <= own.len()
-                && wanted
-                    .iter()
-                    .rev()
-                    .zip(own.iter().rev())
-                    .all(|(wanted, own)| *wanted == AxisSize::ONE || wanted == own);
-            if !same {
-                return Err(format!("it repeats a value of {} to {}", shown(&own), shown(&wanted)));
+            let misfit = || format!("it repeats a value of {} to {}", shown(&own), shown(&wanted));
+            let missing = own.len().checked_sub(wanted.len()).ok_or_else(misfit)?;
+            let mut view = x.clone();
+            for (axis, wanted) in wanted.iter().enumerate().map(|(axis, wanted)| (axis + missing, *wanted)) {
+                if wanted == AxisSize::ONE || wanted == own[axis] {
+                    continue;
+                }
+                if !view.axes[axis].is_empty() || wanted.usize().is_none() {
+                    return Err(misfit());
+                }
+                view.axes[axis] = vec![Atom { place: ViewAxis::Axis(0), stride: 0, size: wanted }];
             }
-            x.clone()
+            view
         }
         "Slice" => {
             let mut view = x.clone();
