@@ -70,15 +70,18 @@ pub fn of_node(node: &Node) -> Vec<Parameter> {
     }
     match &node.op {
         Op::Linear { in_features, out_features, bias } => with_bias(vec![*out_features, *in_features], *bias),
-        Op::LayerNorm { features, .. } | Op::GroupNorm { features, .. } => with_bias(vec![*features], true),
-        Op::BatchNorm { features, .. } => {
+        Op::LayerNorm { features, .. } | Op::GroupNorm { features, .. } | Op::GlobalResponseNorm { features, .. } => {
+            with_bias(vec![*features], true)
+        }
+        Op::BatchNorm { affine, features, .. } => {
             let tensors = [
                 ("weight", Role::Weight),
                 ("bias", Role::Bias),
                 ("running_mean", Role::RunningMean),
                 ("running_var", Role::RunningVar),
             ];
-            tensors.into_iter().map(|(suffix, role)| below(suffix, role, vec![*features])).collect()
+            let own = tensors.into_iter().filter(|(_, role)| *affine || role.is_statistic());
+            own.map(|(suffix, role)| below(suffix, role, vec![*features])).collect()
         }
         Op::LayerScale { features, unit_axes } => {
             itself(Role::Weight, std::iter::once(*features).chain(vec![1; *unit_axes]).collect())
@@ -136,6 +139,7 @@ pub fn widths(op: &Op) -> Option<(usize, usize)> {
         Op::BatchNorm { features, .. }
         | Op::LayerNorm { features, .. }
         | Op::GroupNorm { features, .. }
+        | Op::GlobalResponseNorm { features, .. }
         | Op::LayerScale { features, .. }
         | Op::ClassToken { features }
         | Op::PositionalEmbedding { features, .. }
@@ -200,6 +204,7 @@ fn set_widths(op: &mut Op, input: usize, output: usize) {
         Op::BatchNorm { features, .. }
         | Op::LayerNorm { features, .. }
         | Op::GroupNorm { features, .. }
+        | Op::GlobalResponseNorm { features, .. }
         | Op::LayerScale { features, .. }
         | Op::ClassToken { features }
         | Op::PositionalEmbedding { features, .. }

@@ -18,6 +18,7 @@ use crate::kernels::function::Function;
 use crate::kernels::group_norm::GroupNorm;
 use crate::kernels::linear::Linear;
 use crate::kernels::pool::Cover;
+use crate::kernels::response_norm::{ResponseNorm, Responses};
 use crate::kernels::rim::ZeroRim;
 use crate::kernels::{Float, Geometry};
 use crate::model::graph::{Approximate, BlurWindow, Graph, NodeId, Op, Shape, Window};
@@ -131,6 +132,10 @@ pub fn lower<T: Float>(graph: &Graph, id: NodeId) -> Lowered<T> {
         Op::BatchNorm { eps, .. } => {
             let (statistics, affine) = (BatchStatistics::default(), Affine::default());
             return Lowered::Weighted(Weighted::BatchNorm(Norm { eps: *eps, statistics, affine }));
+        }
+        Op::GlobalResponseNorm { eps, .. } => {
+            let (sizes, responses) = (ResponseNorm { channels, positions, eps: *eps }, Responses::default());
+            return Lowered::Weighted(Weighted::ResponseNorm { sizes, responses });
         }
         Op::LayerNorm { eps, .. } => return norm(channels, 1, *eps),
         Op::GroupNorm { group_width, eps, .. } => return norm(group_width.unwrap_or(channels), positions, *eps),

@@ -20,7 +20,9 @@ impl Emitter<'_> {
                     self.convolution(id, x, &conv);
                 }
             }
-            Op::BatchNorm { eps, .. } => self.with_weights(id, x, "BatchNormalization", *eps, ChannelsFirst),
+            Op::BatchNorm { affine: true, eps, .. } => self.with_weights(id, x, "BatchNormalization", *eps, ChannelsFirst),
+            Op::BatchNorm { features, eps, .. } => self.plain_norm(id, x, *features, *eps),
+            Op::GlobalResponseNorm { features, eps } => self.response_norm(id, x, *features, *eps),
             Op::LayerNorm { eps, .. } => self.with_weights(id, x, "LayerNormalization", *eps, ChannelsLast),
             Op::GroupNorm { group_width, features, eps } => {
                 self.group_norm(id, x, features / group_width.unwrap_or(*features), *eps);
@@ -267,6 +269,37 @@ impl Emitter<'_> {
         let values: Vec<&str> = values.iter().map(String::as_str).collect();
         let result = self.node("Concat", &values, &[("axis", Attribute::Integer(1))]);
         self.put(ChannelsFirst, result);
+    }
+
+    /// A BatchNorm without factors and summands.
+    fn plain_norm(&mut self, id: NodeId, x: NodeId, features: usize, eps: f64) {
+        let count = self.integers(&[features as i64]);
+        let [ones, zeros] = [1.0, 0.0].map(|value| {
+            let value = self.scalar(value);
+            self.node("Expand", &[&value, &count], &[])
+        });
+        let (value, statistics) = (self.get(x, ChannelsFirst), self.weights(id));
+        let inputs = [&value, &ones, &zeros, &statistics[0], &statistics[1]].map(String::as_str);
+        let output = self.node("BatchNormalization", &inputs, &[("epsilon", Attribute::Float(eps as f32))]);
+        self.put(ChannelsFirst, output);
+    }
+
+    fn response_norm(&mut self, id: NodeId, x: NodeId, features: usize, eps: f64) {
+        let (value, weights) = (self.get(x, ChannelsFirst), self.weights(id));
+        let positions = self.graph.shape(id).len() - 1;
+        let over = |axes: Vec<i64>| [("axes", Attribute::Integers(axes)), ("keepdims", Attribute::Integer(1))];
+        let norms = self.node("ReduceL2", &[&value], &over((2..2 + positions as i64).collect()));
+        let mean = self.node("ReduceMean", &[&norms], &over(vec![1]));
+        let eps = self.scalar(eps);
+        let least = self.node("Add", &[&mean, &eps], &[]);
+        let shares = self.node("Div", &[&norms, &least], &[]);
+        let response = self.node("Mul", &[&value, &shares], &[]);
+        let sizes = [vec![features as i64], vec![1; positions]].concat();
+        let [factors, summands] = [0, 1].map(|tensor: usize| self.reshaped(&weights[tensor], &sizes));
+        let scaled = self.node("Mul", &[&response, &factors], &[]);
+        let shifted = self.node("Add", &[&scaled, &summands], &[]);
+        let sum = self.node("Add", &[&value, &shifted], &[]);
+        self.put(ChannelsFirst, sum);
     }
 
     /// A value with zeros before and behind each axis but the batch.

@@ -26,6 +26,14 @@ def blur_pool(images, size, stride):
     kernel = torch.outer(row, row).expand(images.shape[1], 1, -1, -1)
     return F.conv2d(F.pad(images, [padding] * 4, \"reflect\"), kernel, stride=stride, groups=images.shape[1])";
 
+const RESPONSE_NORM: &str = "\
+def response_norm(x, weight, bias, eps):
+    \"\"\"ConvNeXt V2's global response normalisation, channels behind the batch.\"\"\"
+    norms = x.flatten(2).norm(dim=2)
+    shares = norms / (norms.mean(1, keepdim=True) + eps)
+    rest = (1,) * (x.dim() - 2)
+    return x + x * (weight * shares).view(*shares.shape, *rest) + bias.view(-1, *rest)";
+
 /// Where the channels of a value stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Layout {
@@ -167,6 +175,12 @@ impl Writer<'_> {
             Op::Linear { .. } | Op::LayerNorm { .. } => (format!("{}({})", module(), last()), Layout::Last),
             Op::Conv1d { .. } | Op::Conv2d { .. } | Op::BatchNorm { .. } | Op::GroupNorm { .. } => {
                 (format!("{}({})", module(), first()), Layout::First)
+            }
+            Op::GlobalResponseNorm { eps, .. } => {
+                let tensor = |name: &str| self.modules.tensor(&format!("{}.{name}", node.name));
+                let call = format!("response_norm({}, {}, {}, {eps:?})", first(), tensor("weight"), tensor("bias"));
+                self.body.helpers.insert(RESPONSE_NORM);
+                (call, Layout::First)
             }
             Op::Softmax => (format!("{x}.softmax({axis})"), own.layout),
             Op::AdaptiveAvgPool2d { output } => {

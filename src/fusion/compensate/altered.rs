@@ -60,5 +60,6 @@ fn groups_read(ensemble: &Ensemble<'_>, id: NodeId) -> Vec<GroupId> {
 
 /// Whether the operation compares all channels of a position with each other.
 fn over_channels(op: &Op) -> bool {
-    matches!(op, Op::LayerNorm { .. } | Op::GroupNorm { group_width: None, .. } | Op::Softmax)
+    let norm = matches!(op, Op::LayerNorm { .. } | Op::GroupNorm { group_width: None, .. });
+    norm || matches!(op, Op::GlobalResponseNorm { .. } | Op::Softmax)
 }

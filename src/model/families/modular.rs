@@ -124,8 +124,8 @@ fn convolution(settings: Known<'_>, module: &ModuleInfo, header: &CheckpointHead
 }
 
 fn batch_norm(settings: Known<'_>) -> Option<Op> {
-    let whole = settings.is("affine") && settings.is("track_running_stats");
-    whole.then_some(Op::BatchNorm { features: settings.number("num_features")?, eps: settings.real("eps")? })
+    let whole = settings.is("track_running_stats");
+    whole.then_some(Op::BatchNorm { affine: true, features: settings.number("num_features")?, eps: settings.real("eps")? })
 }
 
 /// The settings of a module.

@@ -127,6 +127,10 @@ fn fill_defaults(fields: &mut Map<String, Value>) -> Result<(), NodeFault> {
     if let Some(channels) = grouped_channels(&op) {
         put_group_width(fields, channels)?;
     }
+    // What is usual is not written.
+    if op == "batch_norm" && fields.get("affine") == Some(&json!(true)) {
+        fields.remove("affine");
+    }
     let pairs = if op.ends_with("2d") && op != "blur_pool2d" {
         &["kernel", "stride", "padding", "dilation", "output"][..]
     } else {

@@ -64,6 +64,9 @@ pub enum Op {
     },
     /// Per-channel normalisation with running statistics.
     BatchNorm {
+        /// Whether there are a factor and a summand for each channel.
+        #[serde(default = "yes", skip_serializing_if = "is_yes")]
+        affine: bool,
         /// Number of channels.
         features: usize,
         /// Added to the variance.
@@ -87,6 +90,15 @@ pub enum Op {
         features: usize,
         /// Added to the variance.
         #[serde(default = "eps")]
+        eps: f64,
+    },
+    /// `x + weight x n + bias`, where n is the L2 norm of the channel over all positions as a part of the mean of these norms over
+    /// the channels (ConvNeXt V2's GRN).
+    GlobalResponseNorm {
+        /// Number of channels.
+        features: usize,
+        /// Added to the mean of the norms.
+        #[serde(default = "small")]
         eps: f64,
     },
     /// `max(x, 0)`.
@@ -343,6 +355,7 @@ impl Op {
             Self::BatchNorm { .. }
             | Self::LayerNorm { .. }
             | Self::GroupNorm { .. }
+            | Self::GlobalResponseNorm { .. }
             | Self::LayerScale { .. }
             | Self::ClassToken { .. }
             | Self::PositionalEmbedding { .. } => true,
@@ -355,8 +368,16 @@ fn yes() -> bool {
     true
 }
 
+fn is_yes(value: &bool) -> bool {
+    *value
+}
+
 fn eps() -> f64 {
     1e-5
+}
+
+fn small() -> f64 {
+    1e-6
 }
 
 fn two() -> usize {

@@ -24,7 +24,9 @@ pub(super) fn output(op: &Op, inputs: &[&Shape]) -> Result<Shape, String> {
             width("input features", *in_features, inputs[0])?;
             Ok(with_channels(*out_features, inputs[0]))
         }
-        Op::BatchNorm { features, eps } | Op::LayerNorm { features, eps } => {
+        Op::BatchNorm { features, eps, .. }
+        | Op::LayerNorm { features, eps }
+        | Op::GlobalResponseNorm { features, eps } => {
             positive(*eps)?;
             width("channels", *features, inputs[0]).cloned()
         }

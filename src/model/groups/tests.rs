@@ -34,7 +34,7 @@ fn a_chain_is_pruned_from_the_output_towards_the_input() {
     let graph = Graph::new(vec![
         node("input", Op::Input { shape: vec![2, 4, 4] }, &[]),
         conv("conv", 2, 3, 0),
-        node("bn", Op::BatchNorm { features: 3, eps: 1e-5 }, &[1]),
+        node("bn", Op::BatchNorm { affine: true, features: 3, eps: 1e-5 }, &[1]),
         node("relu", Op::Relu, &[2]),
         node("pool", Op::max_pool2d(Window::square(2, 2, 0)), &[3]),
         node("flatten", Op::Flatten, &[4]),
@@ -93,7 +93,7 @@ fn networks_without_a_concatenation_are_refused_by_name() {
     );
     assert_eq!(refused(vec![input(), linear("fc", 4, 2, 0), node("relu", Op::Relu, &[1])]), "relu");
     assert_eq!(refused(vec![input(), linear("a", 4, 2, 0), linear("b", 2, 2, 1), node("sum", Op::Add, &[2, 1])]), "b");
-    let norm = node("bn", Op::BatchNorm { features: 4, eps: 1e-5 }, &[0]);
+    let norm = node("bn", Op::BatchNorm { affine: true, features: 4, eps: 1e-5 }, &[0]);
     assert_eq!(refused(vec![input(), norm, linear("fc", 4, 2, 1)]), "bn");
     assert_eq!(refused(vec![input(), node("relu", Op::Relu, &[0])]), "relu");
 }
@@ -147,7 +147,7 @@ fn a_concatenation_puts_groups_one_after_another() {
         conv("a", 2, 3, 0),
         conv("b", 3, 4, 1),
         node("ab", Op::Concat, &[1, 2]),
-        node("bn", Op::BatchNorm { features: 7, eps: 1e-5 }, &[3]),
+        node("bn", Op::BatchNorm { affine: true, features: 7, eps: 1e-5 }, &[3]),
         conv("c", 7, 2, 4),
         node("abc", Op::Concat, &[3, 5]),
         node("flatten", Op::Flatten, &[6]),

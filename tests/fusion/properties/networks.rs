@@ -92,7 +92,7 @@ impl Builder<'_> {
             None => Op::Linear { in_features: from, out_features: to, bias },
         };
         let out = self.push(op, &[input]);
-        if norm { self.push(Op::BatchNorm { features: to, eps: 1e-5 }, &[out]) } else { out }
+        if norm { self.push(Op::BatchNorm { affine: true, features: to, eps: 1e-5 }, &[out]) } else { out }
     }
 
     fn step(&mut self, step: Step) {
@@ -198,7 +198,7 @@ impl Builder<'_> {
         self.push(Op::Conv2d { in_channels, out_channels: to, group_width, window, bias: norm }, &[input]);
         self.channels = to;
         if norm {
-            self.push(Op::BatchNorm { features: to, eps: 1e-5 }, &[self.last()]);
+            self.push(Op::BatchNorm { affine: true, features: to, eps: 1e-5 }, &[self.last()]);
         }
     }
 

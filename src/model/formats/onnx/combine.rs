@@ -9,7 +9,7 @@ use super::reader::Reader;
 use super::size::{AxisSize, shown};
 use super::value::OnnxValue;
 use super::view::{Atom, ValueView, merged};
-use super::{normalise, products, tokens};
+use super::{normalise, products, responses, tokens};
 use crate::model::graph::Op;
 
 /// A sum, difference, product or quotient of two values, or of a value and a constant.
@@ -56,6 +56,10 @@ fn with_constant<'a>(reader: &mut Reader<'a>, op: &str, x: &ValueView, c: &Const
         ("Mul", OperationKind::Standardised { eps }) => (OperationKind::Scaled { eps }, inputs, with(weights)),
         ("Mul", OperationKind::GroupStandardised { groups, eps }) => {
             (OperationKind::GroupScaled { groups, eps }, inputs, with(weights))
+        }
+        ("Mul", OperationKind::Responses { eps }) => (OperationKind::ScaledResponses { eps }, inputs, with(weights)),
+        ("Add", OperationKind::ScaledResponses { eps }) => {
+            (OperationKind::ShiftedResponses { eps }, inputs, with(weights))
         }
         ("Add", OperationKind::Scaled { eps }) => {
             (OperationKind::Graph(Op::LayerNorm { features: shape[0], eps }), inputs, with(weights))
@@ -146,6 +150,9 @@ fn of_two(reader: &mut Reader<'_>, op: &str, a: &ValueView, b: &ValueView) -> Re
                 _ => {}
             }
         }
+    }
+    if let Some(view) = responses::step(reader, function, &a, &b)? {
+        return Ok(view);
     }
     if let Some(view) = normalise::standardised(reader, function, &a, &b)? {
         return Ok(view);

@@ -31,6 +31,7 @@ mod pools;
 mod products;
 mod reader;
 mod recognise;
+mod responses;
 mod rims;
 mod shapes;
 mod size;

@@ -85,6 +85,13 @@ fn unfinished(reader: &Reader<'_>, operation: &PlacedOperation<'_>) -> OnnxError
         OperationKind::Scores { .. } | OperationKind::Probabilities | OperationKind::Mixed { .. } => {
             "the attention that it is a part of is not one of queries, keys and values of the same tokens with an output projection"
         }
+        OperationKind::Norms
+        | OperationKind::NormShares { .. }
+        | OperationKind::Responses { .. }
+        | OperationKind::ScaledResponses { .. }
+        | OperationKind::ShiftedResponses { .. } => {
+            "norms over all positions are only read as the global response normalisation of ConvNeXt V2"
+        }
         OperationKind::GroupStandardised { .. } | OperationKind::GroupScaled { .. } => {
             "a normalisation of groups is expected to be followed by a factor and a summand for each channel"
         }
@@ -275,7 +282,7 @@ fn kind_of(op: &Op) -> &'static str {
         Op::Linear { .. } => "linear",
         Op::Conv1d { .. } | Op::Conv2d { .. } => "conv",
         Op::BatchNorm { .. } => "bn",
-        Op::LayerNorm { .. } | Op::GroupNorm { .. } => "norm",
+        Op::LayerNorm { .. } | Op::GroupNorm { .. } | Op::GlobalResponseNorm { .. } => "norm",
         Op::Relu => "relu",
         Op::Relu6
         | Op::LeakyRelu { .. }

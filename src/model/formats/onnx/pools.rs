@@ -26,13 +26,24 @@ pub(super) fn after(shape: &[usize], channels: usize, window: &Window, ceil: boo
 /// A pool over windows.
 pub(super) fn windows(reader: &mut Reader<'_>, node: &FileNode<'_>, x: &ValueView) -> Result<ValueView, String> {
     let x = reader.feature_map(x)?;
+    match windows_of(reader, node, &x) {
+        // Zeros that a pool cannot take in stay around what it reads.
+        Err(_) if matches!(reader.kind(x.node), OperationKind::Padded { rim: Rim::Zeros, .. }) => {
+            let padded = reader.settle(x.node)?;
+            windows_of(reader, node, &reader.view(padded))
+        }
+        read => read,
+    }
+}
+
+fn windows_of(reader: &mut Reader<'_>, node: &FileNode<'_>, x: &ValueView) -> Result<ValueView, String> {
     let maximum = node.op == "MaxPool";
     if switch(node, "storage_order", false) {
         return Err("column-major indices are not read".to_owned());
     }
     let counted = switch(node, "count_include_pad", false);
     let ceil = switch(node, "ceil_mode", false);
-    let rims = rims(reader, node, &x, if maximum { Rim::Lowest } else { Rim::Zeros })?;
+    let rims = rims(reader, node, x, if maximum { Rim::Lowest } else { Rim::Zeros })?;
     let (from, begin, end) = (rims.from, rims.total(0), rims.total(1));
     let count_include_pad = maximum || counts(&rims, counted, ceil)?;
     let shape = reader.shape(from).to_vec();
