@@ -12,6 +12,8 @@ class Family:
     shape: tuple = (3, 32, 32)
     #: Inputs without labels that layers are refitted on.
     samples: int = 64
+    #: What engraft says to it, where it is none to be fused.
+    refused: str = ""
 
 
 def torchvision(name, **options):
@@ -76,6 +78,69 @@ def sequence():
     return nn.Sequential(*layers, nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(32, 10))
 
 
+def without_factors():
+    """BatchNorm on the input, and without factors."""
+    from torch import nn
+
+    norm = lambda channels: nn.BatchNorm2d(channels, affine=False)
+    layers = [nn.BatchNorm2d(3), nn.Conv2d(3, 16, 3, padding=1), norm(16), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 32, 3, 2), norm(32), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
+
+
+def option_a():
+    """ResNet-20 for CIFAR (He et al. 2016), with shortcuts without weights."""
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+
+    class Block(nn.Module):
+        def __init__(self, before, after, stride):
+            super().__init__()
+            self.conv1, self.bn1 = nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after)
+            self.conv2, self.bn2 = nn.Conv2d(after, after, 3, 1, 1, bias=False), nn.BatchNorm2d(after)
+            self.widened = after - before
+
+        def forward(self, x):
+            y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+            if self.widened:
+                x = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.widened // 2, self.widened // 2))
+            return F.relu(y + x)
+
+    class ResNet20(nn.Module):
+        def __init__(self, width=16, depth=3):
+            super().__init__()
+            self.conv1, self.bn1 = nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width)
+            stage = lambda before, after, stride: nn.Sequential(
+                Block(before, after, stride), *(Block(after, after, 1) for _ in range(depth - 1))
+            )
+            self.layer1, self.layer2 = stage(width, width, 1), stage(width, 2 * width, 2)
+            self.layer3, self.linear = stage(2 * width, 4 * width, 2), nn.Linear(4 * width, 10)
+
+        def forward(self, x):
+            x = self.layer3(self.layer2(self.layer1(F.relu(self.bn1(self.conv1(x))))))
+            return self.linear(torch.flatten(F.avg_pool2d(x, x.shape[3]), 1))
+
+    return ResNet20()
+
+
+def normalised():
+    """Pixels from -1 to 1, causal convolutions of a sequence, differences and scaled branches."""
+    from torch import nn
+    from torch.nn import functional as F
+
+    class Causal(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv1, self.conv2, self.fc = nn.Conv1d(3, 24, 5), nn.Conv1d(24, 24, 3, dilation=2), nn.Linear(24, 10)
+
+        def forward(self, x):
+            x = F.relu(self.conv1(F.pad(2 * x - 0.5, (4, 0))))
+            x = F.relu(x - 0.5 * self.conv2(F.pad(x, (4, 0))))
+            return self.fc(x.mean(2))
+
+    return Causal()
+
+
 NARROW = {"layers": [1, 1, 1, 1], "channels": [16, 24, 32, 48]}
 
 FAMILIES = {
@@ -92,4 +157,16 @@ FAMILIES = {
     "repvgg_a0 (timm)": Family(timm("repvgg_a0")),
     "1D network": Family(sequence, (9, 64)),
     "alexnet (torchvision)": Family(alexnet, (3, 64, 64)),
+    "squeezenet1_1 (torchvision)": Family(torchvision("squeezenet1_1")),
+    "BatchNorm without factors, and on the input": Family(without_factors),
+    "resnet20 with option A": Family(option_a),
+    "tf_efficientnet_b0 (timm)": Family(timm("tf_efficientnet_b0")),
+    "causal 1D network": Family(normalised, (3, 64)),
+    "shufflenet_v2_x0_5 (torchvision)": Family(torchvision("shufflenet_v2_x0_5")),
+    "convnextv2 (timm)": Family(timm("convnextv2_atto", depths=(1, 1, 2, 1), dims=(16, 24, 32, 48))),
+    "deit, distilled (timm)": Family(
+        timm("deit_tiny_distilled_patch16_224", img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3)
+    ),
+    "ecaresnet (timm)": Family(timm("ecaresnet26t", layers=[1, 1, 1, 1], channels=[8, 12, 16, 24])),
+    "mlp_mixer (timm)": Family(timm("mixer_s32_224", img_size=64), (3, 64, 64), refused="it mixes tokens"),
 }

@@ -7,7 +7,7 @@ use super::operation::OperationKind;
 use super::reader::Reader;
 use super::rims::along;
 use super::size::AxisSize;
-use super::view::{Atom, ValueView, ViewAxis, merged};
+use super::view::{Atom, ValueView, ViewAxis, merged, whole};
 use crate::model::graph::{Op, Window, Window1d};
 
 /// What computed matrices are called, and layers with them.
@@ -25,9 +25,8 @@ pub(super) fn chosen(reader: &mut Reader<'_>, view: &ValueView, channels: usize)
     let shape = reader.shape(view.node).to_vec();
     let Some(batch) = view.batch_axis().filter(|batch| *batch != channels) else { return Ok(None) };
     let positions = (0..view.axes.len()).filter(|axis| *axis != batch && *axis != channels);
-    let positions: Vec<&Vec<Atom>> = positions.map(|axis| &view.axes[axis]).collect();
-    let as_they_are = shape[1..].iter().enumerate().map(|(axis, size)| merged([Atom::new(axis + 1, 1, *size)]));
-    let fits = positions.into_iter().cloned().eq(as_they_are) && view.starts[1..].iter().all(|start| *start == 0);
+    let positions = merged(positions.flat_map(|axis| view.axes[axis].iter().copied()));
+    let fits = positions == whole(&shape, 1) && view.starts[1..].iter().all(|start| *start == 0);
     let Some(places) = places(view, channels, shape[0]).filter(|_| fits) else { return Ok(None) };
     count(reader, places.len().saturating_mul(shape[0]))?;
     let mut matrix = vec![0.0; places.len() * shape[0]];
@@ -38,7 +37,7 @@ pub(super) fn chosen(reader: &mut Reader<'_>, view: &ValueView, channels: usize)
     let mut chosen = view.onto(node);
     chosen.axes[channels] = merged([Atom::new(0, 1, places.len())]);
     chosen.starts.fill(0);
-    Ok(Some(chosen))
+    reader.arrange(&chosen, channels).map(Some)
 }
 
 /// Which channel each index of an axis counts, where it counts channels and nothing else.

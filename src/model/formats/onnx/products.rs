@@ -8,9 +8,13 @@ use super::reader::Reader;
 use super::rims::{along, rims};
 use super::size::shown;
 use super::value::OnnxValue;
-use super::view::{Atom, ValueView, merged};
+use super::view::{Atom, ValueView, ViewAxis, merged};
 use super::{channels, pools, tokens};
 use crate::model::graph::{Op, Window, Window1d};
+
+/// Why a product along the positions is not read.
+const MIXES_TOKENS: &str = "it mixes tokens (as MLP-Mixer does) by a matrix that all channels share; members have one each, so \
+                            there is no network in which their channels stand side by side";
 
 pub(super) fn gemm<'a>(
     reader: &mut Reader<'a>,
@@ -53,6 +57,10 @@ pub(super) fn linear<'a>(reader: &mut Reader<'a>, x: &ValueView, matrix: Constan
         Ok(arranged) => arranged,
         Err(misfit) => {
             let shape = reader.shape(x.node);
+            let over_positions = x.axes[last].iter().any(|atom| matches!(atom.place, ViewAxis::Axis(1..)));
+            if over_positions && x.channel_axis(shape).is_some() {
+                return Err(MIXES_TOKENS.to_owned());
+            }
             if !x.is_whole(shape) || x.channel_axis(shape) != Some(last) {
                 return Err(misfit);
             }

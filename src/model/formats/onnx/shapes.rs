@@ -213,7 +213,9 @@ fn gather(node: &FileNode<'_>, x: &ValueView, operands: &[Option<OnnxValue<'_>>]
         return Err("its indices depend on the input".to_owned());
     };
     // What PyTorch's `as_strided` becomes, where it changes nothing but the axes.
-    if x.axes.len() == 1 && at.is_enumeration() {
+    let enumerates = || at.as_counting().is_some_and(|counted| counted.is_enumeration());
+    let takes_all = AxisSize::product(at.dims.iter().copied()) == Some(x.size(axis));
+    if x.axes.len() == 1 && takes_all && enumerates() {
         return reshape(x, &at.dims);
     }
     let size = x.size(axis).usize().ok_or("it takes some examples of a batch")?;
