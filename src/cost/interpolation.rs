@@ -187,7 +187,11 @@ mod tests {
         let grouped = graph(vec![input(), (conv(Some(1)), vec![0])]);
         let normalised =
             graph(vec![input(), (conv(None), vec![0]), (Op::LayerNorm { features: 4, eps: 1e-5 }, vec![1])]);
-        let early = graph(vec![input(), (Op::BatchNorm { affine: true, features: 4, eps: 1e-5 }, vec![0]), (conv(None), vec![1])]);
+        let early = graph(vec![
+            input(),
+            (Op::BatchNorm { affine: true, features: 4, eps: 1e-5 }, vec![0]),
+            (conv(None), vec![1]),
+        ]);
         let pieces = [(&sum, "n2", "joins"), (&grouped, "n1", "another kind"), (&normalised, "n2", "another kind")];
         for (graph, node, why) in pieces.into_iter().chain([(&early, "n1", "another kind")]) {
             let refused = levels(graph).expect_err("no chain of levels");

@@ -69,7 +69,8 @@ impl ResponseNorm {
     ) {
         let [mut weights, mut biases] = [vec![0.0; self.channels], vec![0.0; self.channels]];
         let examples = x.chunks_exact(self.example()).zip(dy.chunks_exact(self.example()));
-        for ((x, dy), (norms, mean)) in examples.zip(responses.norms.chunks_exact(self.channels).zip(&responses.means)) {
+        for ((x, dy), (norms, mean)) in examples.zip(responses.norms.chunks_exact(self.channels).zip(&responses.means))
+        {
             let products = self.products(x, dy);
             for ((sum, product), norm) in weights.iter_mut().zip(products).zip(norms) {
                 *sum += product * norm / mean;

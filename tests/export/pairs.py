@@ -12,6 +12,8 @@ class Family:
     shape: tuple = (3, 32, 32)
     #: Inputs without labels that layers are refitted on.
     samples: int = 64
+    #: The highest learning rate.
+    rate: float = 3e-3
     #: What engraft says to it, where it is none to be fused.
     refused: str = ""
 
@@ -88,7 +90,7 @@ def without_factors():
 
 
 def option_a():
-    """ResNet-20 for CIFAR (He et al. 2016), with shortcuts without weights."""
+    """ResNet-20 for CIFAR (He et al. 2016) of half the width, with shortcuts without weights."""
     import torch
     from torch import nn
     from torch.nn import functional as F
@@ -107,7 +109,7 @@ def option_a():
             return F.relu(y + x)
 
     class ResNet20(nn.Module):
-        def __init__(self, width=16, depth=3):
+        def __init__(self, width=8, depth=3):
             super().__init__()
             self.conv1, self.bn1 = nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width)
             stage = lambda before, after, stride: nn.Sequential(
@@ -157,7 +159,7 @@ FAMILIES = {
     "repvgg_a0 (timm)": Family(timm("repvgg_a0")),
     "1D network": Family(sequence, (9, 64)),
     "alexnet (torchvision)": Family(alexnet, (3, 64, 64)),
-    "squeezenet1_1 (torchvision)": Family(torchvision("squeezenet1_1")),
+    "squeezenet1_1 (torchvision)": Family(torchvision("squeezenet1_1"), rate=5e-4),
     "BatchNorm without factors, and on the input": Family(without_factors),
     "resnet20 with option A": Family(option_a),
     "tf_efficientnet_b0 (timm)": Family(timm("tf_efficientnet_b0")),

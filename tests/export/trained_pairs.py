@@ -95,7 +95,7 @@ class Pair:
         import numpy as np
         import torch
 
-        torch.manual_seed(5)
+        torch.set_num_threads(1)
         shape = self.family.shape
         inputs, labels = examples(shape, TRAINED + MEASURED)
         self.inputs = inputs[-MEASURED:]
@@ -105,7 +105,8 @@ class Pair:
         for seed in range(2):
             torch.manual_seed(seed)
             member = self.family.build()
-            train(member, inputs[:TRAINED], labels[:TRAINED])
+            if not self.family.refused:
+                train(member, inputs[:TRAINED], labels[:TRAINED], self.family.rate)
             self.members.append(member.eval())
             self.export(member, f"m{seed}.onnx")
 
@@ -201,12 +202,12 @@ def examples(shape, count):
     return torch.stack(shifted) + 1.5 * draw(count, *shape), labels
 
 
-def train(network, inputs, labels):
+def train(network, inputs, labels, rate):
     import torch
 
-    optimizer = torch.optim.AdamW(network.parameters(), 2e-3)
+    optimizer = torch.optim.AdamW(network.parameters(), rate)
     steps = EPOCHS * (len(inputs) // 64)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
     network.train()
     for _ in range(EPOCHS):
         for batch in torch.randperm(len(inputs)).split(64)[: len(inputs) // 64]:

@@ -11,9 +11,18 @@ use crate::kernels::{Float, Workspace, elementwise, layout};
 /// What a layer computes. Parameters are positions in the network's list.
 #[derive(Debug)]
 pub(super) enum Operation<T> {
-    Input { channels: usize, pixels: usize },
+    Input {
+        channels: usize,
+        pixels: usize,
+    },
     /// A BatchNorm may have neither weight nor bias.
-    Weighted { operation: Weighted<T>, weight: Option<usize>, bias: Option<usize>, running: Option<usize>, relu: bool },
+    Weighted {
+        operation: Weighted<T>,
+        weight: Option<usize>,
+        bias: Option<usize>,
+        running: Option<usize>,
+        relu: bool,
+    },
     Plain(Plain),
 }
 

@@ -215,7 +215,8 @@ impl<T: Float> Norm<T> {
             let rows = x.len() / channels;
             self.statistics.update_running(rows, momentum, &mut running.mean, &mut running.var);
             let of_batch = &self.statistics;
-            self.affine.set(self.eps, (0..channels).map(|c| (of_batch.mean[c], of_batch.var[c], factor(c), summand(c))));
+            self.affine
+                .set(self.eps, (0..channels).map(|c| (of_batch.mean[c], of_batch.var[c], factor(c), summand(c))));
         }
         self.affine.apply(x, relu, y);
     }

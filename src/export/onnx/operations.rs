@@ -20,7 +20,9 @@ impl Emitter<'_> {
                     self.convolution(id, x, &conv);
                 }
             }
-            Op::BatchNorm { affine: true, eps, .. } => self.with_weights(id, x, "BatchNormalization", *eps, ChannelsFirst),
+            Op::BatchNorm { affine: true, eps, .. } => {
+                self.with_weights(id, x, "BatchNormalization", *eps, ChannelsFirst)
+            }
             Op::BatchNorm { features, eps, .. } => self.plain_norm(id, x, *features, *eps),
             Op::GlobalResponseNorm { features, eps } => self.response_norm(id, x, *features, *eps),
             Op::LayerNorm { eps, .. } => self.with_weights(id, x, "LayerNormalization", *eps, ChannelsLast),

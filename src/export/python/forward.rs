@@ -306,7 +306,7 @@ fn function(op: &Op) -> Option<String> {
         Op::Selu => "F.selu($)".to_owned(),
         Op::Mish => "F.mish($)".to_owned(),
         Op::Softplus => "F.softplus($)".to_owned(),
-        Op::Scale { factor } => format!("{factor:?} * $"),
+        Op::Scale { factor } => format!("torch.mul($, {factor:?})"),
         Op::Dropout { p } => format!("F.dropout($, {p:?}, self.training)"),
         _ => return None,
     })

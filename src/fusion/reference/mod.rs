@@ -77,8 +77,10 @@ impl Stack<'_> {
                     let operand = |id: &NodeId| apart.get(id).map(|own| &own[member]).or(done[id.0].as_ref());
                     node.inputs.iter().filter_map(operand).collect()
                 };
-                if self.is_apart(id) || !node.op.is_dense() && node.inputs.iter().any(|input| apart.contains_key(input)) {
-                    let own = (0..self.members.len()).map(|member| self.alone(member).compute(id, node, &|_| of_member(member)));
+                if self.is_apart(id) || !node.op.is_dense() && node.inputs.iter().any(|input| apart.contains_key(input))
+                {
+                    let own = (0..self.members.len())
+                        .map(|member| self.alone(member).compute(id, node, &|_| of_member(member)));
                     let own = own.collect::<Result<_, _>>()?;
                     apart.insert(id, own);
                     None

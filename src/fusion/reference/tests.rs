@@ -5,8 +5,8 @@ use crate::fusion::{Consensus, Ensemble, Member, Mixture, Selection, Shares, gat
 use crate::kernels::finite_difference::sample;
 use crate::model::families::fresh;
 use crate::model::parameters;
-use crate::tensors::{StateDict, Weights};
 use crate::tensors::operation_cases::cases;
+use crate::tensors::{StateDict, Weights};
 
 #[test]
 fn every_operation_computes_what_pytorch_does() {

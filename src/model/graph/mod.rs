@@ -173,7 +173,8 @@ impl Graph {
 /// Channels of zeros are a part of a concatenation with other channels, and nothing else.
 fn refuse_bare_zeros(nodes: &[Node]) -> Result<(), GraphError> {
     let is_zeros = |id: &NodeId| matches!(nodes[id.0].op, Op::Zeros { .. });
-    let bare = |node: &&Node| node.inputs.iter().any(is_zeros) && (node.op != Op::Concat || node.inputs.iter().all(is_zeros));
+    let bare =
+        |node: &&Node| node.inputs.iter().any(is_zeros) && (node.op != Op::Concat || node.inputs.iter().all(is_zeros));
     let last = nodes.last().filter(|node| matches!(node.op, Op::Zeros { .. }));
     match nodes.iter().find(bare).or(last) {
         Some(node) => {

@@ -106,8 +106,14 @@ impl Couplings {
             }
         }
         let attentions = BTreeMap::new();
-        let mut couplings =
-            Self { groups: owners.groups, rows, columns, attentions, output_layers: owners.output_layers, linear_end: owners.linear_end };
+        let mut couplings = Self {
+            groups: owners.groups,
+            rows,
+            columns,
+            attentions,
+            output_layers: owners.output_layers,
+            linear_end: owners.linear_end,
+        };
         couplings.attach_readers(graph)?;
         couplings.attach_heads(graph);
         Ok(couplings)
@@ -251,7 +257,8 @@ fn refuse_misfits(graph: &Graph, axes: &[Axis]) -> Result<(), CouplingError> {
 
 /// Whether the operation has weights for each channel and takes each by itself: such may also stand before the first layer.
 fn keeps_channels(op: &Op) -> bool {
-    let alone = op.convolution().is_some_and(|conv| conv.group_width == Some(1) && conv.in_channels == conv.out_channels);
+    let alone =
+        op.convolution().is_some_and(|conv| conv.group_width == Some(1) && conv.in_channels == conv.out_channels);
     alone || matches!(op, Op::BatchNorm { .. } | Op::LayerScale { .. })
 }
 

@@ -98,7 +98,8 @@ fn networks_without_a_concatenation_are_refused_by_name() {
     let norm = node("norm", Op::LayerNorm { features: 4, eps: 1e-5 }, &[0]);
     assert_eq!(refused(vec![input(), norm, linear("fc", 4, 2, 1)]), "norm");
     let norm = || node("bn", Op::BatchNorm { affine: true, features: 4, eps: 1e-5 }, &[0]);
-    let beside = vec![input(), norm(), linear("fc", 4, 3, 0), node("both", Op::Concat, &[1, 2]), linear("out", 7, 2, 3)];
+    let beside =
+        vec![input(), norm(), linear("fc", 4, 3, 0), node("both", Op::Concat, &[1, 2]), linear("out", 7, 2, 3)];
     assert_eq!(refused(beside), "both");
     let zeros = node("zeros", Op::Zeros { features: 2 }, &[1]);
     let bare = vec![input(), linear("fc", 4, 3, 0), zeros, node("wide", Op::Concat, &[1, 2]), linear("out", 5, 2, 3)];

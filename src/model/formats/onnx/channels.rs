@@ -67,7 +67,9 @@ pub(super) fn neighbours<'a>(
     let over_channels = x.axes.len() == 3 && x.batch_axis() == Some(0) && x.channel_axis(&shape) == Some(2);
     let sizes: Vec<Option<usize>> = kernels.dims.iter().map(|dim| dim.usize()).collect();
     let [Some(1), Some(1), Some(size)] = sizes[..] else { return Ok(None) };
-    let plain = along(node, "strides", 1)? == [1] && along(node, "dilations", 1)? == [1] && node.text("auto_pad").is_none_or(|pad| pad == "NOTSET");
+    let plain = along(node, "strides", 1)? == [1]
+        && along(node, "dilations", 1)? == [1]
+        && node.text("auto_pad").is_none_or(|pad| pad == "NOTSET");
     let [begin, end] = along(node, "pads", 0)?;
     if !single || !over_channels || !plain || begin + end + 1 != size {
         return Ok(None);
@@ -93,7 +95,9 @@ fn count(reader: &mut Reader<'_>, elements: usize) -> Result<(), String> {
     if reader.matrices <= MAX_MATRICES {
         return Ok(());
     }
-    Err(format!("choices and neighbours of so many channels would be matrices of more than {MAX_MATRICES} elements together"))
+    Err(format!(
+        "choices and neighbours of so many channels would be matrices of more than {MAX_MATRICES} elements together"
+    ))
 }
 
 /// A layer at every position of the operation `from`, with a matrix of as many columns as that has channels.
@@ -135,7 +139,8 @@ pub(super) fn every_few(
             }
             return Ok(None);
         };
-        let covers = *begin == 0 && *step >= 1 && (*end >= size as i64 || (*end > 0 && *end > (size as i64 - 1) / step * step));
+        let covers =
+            *begin == 0 && *step >= 1 && (*end >= size as i64 || (*end > 0 && *end > (size as i64 - 1) / step * step));
         match usize::try_from(*step) {
             Ok(step) if covers && (*axis > 1 || step == 1) => strides[*axis] = step,
             _ => return Ok(None),
@@ -154,8 +159,10 @@ pub(super) fn every_few(
         [height, width] => {
             let mut stride = [height, width];
             // One axis after the other is both at once.
-            if let OperationKind::Graph(Op::AvgPool2d { window: Window { kernel: [1, 1], padding: [0, 0], stride: first, .. }, .. }) =
-                reader.kind(from)
+            if let OperationKind::Graph(Op::AvgPool2d {
+                window: Window { kernel: [1, 1], padding: [0, 0], stride: first, .. },
+                ..
+            }) = reader.kind(from)
             {
                 stride = [0, 1].map(|axis| stride[axis].saturating_mul(first[axis]));
                 from = reader.operations[from].inputs[0];
@@ -169,20 +176,4 @@ pub(super) fn every_few(
     let after = super::pools::after(&shape, shape[0], &window, false)?;
     let node = reader.push(OperationKind::Graph(op), vec![from], after, Vec::new())?;
     Ok(Some(reader.view(node)))
-}
-
-/// A value with channels of zeros before and behind its own.
-pub(super) fn among_zeros(reader: &mut Reader<'_>, x: &ValueView, [before, behind]: [usize; 2]) -> Result<ValueView, String> {
-    let from = reader.settle(x.node)?;
-    let shape = reader.shape(from).to_vec();
-    let mut zeros = |features: usize| -> Result<Option<usize>, String> {
-        let shape = [&[features], &shape[1..]].concat();
-        let kind = OperationKind::Graph(Op::Zeros { features });
-        (features > 0).then(|| reader.push(kind, vec![from], shape, Vec::new())).transpose()
-    };
-    let parts: Vec<usize> = zeros(before)?.into_iter().chain([from]).chain(zeros(behind)?).collect();
-    let channels = [before, shape[0], behind].iter().try_fold(0_usize, |sum, part| sum.checked_add(*part));
-    let shape = [&[channels.ok_or("its pads overflow")?], &shape[1..]].concat();
-    let node = reader.push(OperationKind::Graph(Op::Concat), parts, shape, Vec::new())?;
-    Ok(reader.view(node))
 }

@@ -77,6 +77,11 @@ fn reduce<'a>(
     let axes = integers(node, "axes", operands, 1)?.unwrap_or_else(|| (0..rank as i64).collect());
     let axes = axes.iter().map(|axis| place_of_axis(*axis, rank)).collect::<Result<Vec<_>, _>>()?;
     let keep = switch(node, "keepdims", true);
+    if x.batch_axis().is_some_and(|batch| axes.contains(&batch)) {
+        let detail = "it sums over the examples of a batch, as a BatchNorm without running statistics does: what is computed of one \
+                      example would depend on the others";
+        return Err(detail.to_owned());
+    }
     if node.op == "ReduceL2" {
         return responses::norms(reader, x, &axes, keep);
     }

@@ -157,7 +157,8 @@ impl Namer<'_, '_> {
         if let Op::Attention { .. } = op {
             return self.attention(operation, op);
         }
-        let computed = operation.weights.first().and_then(|weight| [CHOICE, AFFINE].into_iter().find(|name| *name == weight.name));
+        let computed =
+            operation.weights.first().and_then(|weight| [CHOICE, AFFINE].into_iter().find(|name| *name == weight.name));
         if let Some(name) = computed {
             return (self.counted(name), op.clone());
         }

@@ -171,7 +171,8 @@ impl<'a> Reader<'a> {
             return shapes::shape_of(node, name, &view.sizes()).map(|shape| Some(vec![OnnxValue::Constant(shape)]));
         }
         if let ("Clip", [Some(OnnxValue::Constant(x)), bounds @ ..]) = (node.op, operands) {
-            return folding::clipped(name, x, bounds, &self.tensors).map(|value| Some(vec![OnnxValue::Constant(value)]));
+            return folding::clipped(name, x, bounds, &self.tensors)
+                .map(|value| Some(vec![OnnxValue::Constant(value)]));
         }
         let mut constants = Vec::with_capacity(operands.len());
         for operand in operands.iter().flatten() {
@@ -244,7 +245,11 @@ impl<'a> Reader<'a> {
         }
         let view = match ScalarFunction::of_node(node, operands, &self.tensors)? {
             // Exporters write what changes nothing.
-            Some((ScalarFunction::Times(c) | ScalarFunction::Plus(c), x)) if c == f64::from(matches!(node.op, "Mul" | "Div")) => x,
+            Some((ScalarFunction::Times(c) | ScalarFunction::Plus(c), x))
+                if c == f64::from(matches!(node.op, "Mul" | "Div")) =>
+            {
+                x
+            }
             Some((function, x)) => self.function(function, &x)?,
             None if node.op == "Where" => combine::chosen(self, operands)?,
             None => match tokens::read(self, node, operands)? {

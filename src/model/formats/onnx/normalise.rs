@@ -2,8 +2,8 @@
 
 use super::constant::{Constant, place_of_axis};
 use super::file::FileNode;
-use super::names::of_module;
 use super::functions::ScalarFunction;
+use super::names::of_module;
 use super::operands::{live, reduced, switch, vector, weight};
 use super::operation::OperationKind;
 use super::reader::Reader;

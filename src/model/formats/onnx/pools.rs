@@ -1,12 +1,11 @@
 //! Operators that are pools, and the rims around what they and convolutions read.
 
-use super::channels;
 use super::constant::Constant;
 use super::file::FileNode;
 use super::operands::{are_positions, integers, live, reduced, switch};
 use super::operation::{OperationKind, Rim};
 use super::reader::Reader;
-use super::rims::{Rims, along, rims};
+use super::rims::{Rims, along, among_zeros, rims};
 use super::size::shown;
 use super::value::OnnxValue;
 use super::view::ValueView;
@@ -205,7 +204,7 @@ pub(super) fn pad<'a>(
         if rim != Rim::Zeros || begin.iter().chain(&end).any(|pad| *pad > 0) {
             return Err("it pads channels by something else than zeros, or positions with them".to_owned());
         }
-        return channels::among_zeros(reader, &x, channels);
+        return among_zeros(reader, &x, channels);
     }
     let wide = shape[1..].iter().enumerate().map(|(axis, size)| {
         let sum = size.checked_add(begin[axis]).and_then(|sum| sum.checked_add(end[axis]));

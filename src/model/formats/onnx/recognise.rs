@@ -178,7 +178,9 @@ impl Reader<'_> {
                 self.push_like(node, Op::Scale { factor: -1.0 }, vec![operand])?
             }
             (None, ScalarFunction::Sub) => {
-                let [left, right] = self.operations[node].inputs[..] else { return Err("it has no two operands".to_owned()) };
+                let [left, right] = self.operations[node].inputs[..] else {
+                    return Err("it has no two operands".to_owned());
+                };
                 let (left, right) = (self.settle_below(left, depth + 1)?, self.settle_below(right, depth + 1)?);
                 let minus = self.push_like(node, Op::Scale { factor: -1.0 }, vec![right])?;
                 self.push_like(node, Op::Add, vec![left, minus])?
@@ -207,7 +209,8 @@ impl Reader<'_> {
         }
         let base = self.settle_below(base, depth + 1)?;
         let channels = self.shape(base)[0];
-        let repeated = |value: f64| Constant::of_floats(AFFINE, vec![AxisSize::of(channels as i64)], vec![value; channels]);
+        let repeated =
+            |value: f64| Constant::of_floats(AFFINE, vec![AxisSize::of(channels as i64)], vec![value; channels]);
         let (weights, shape) = (vec![repeated(factor)?, repeated(summand)?], self.shape(base).to_vec());
         let affine = self.push(OperationKind::Affine, vec![base], shape, weights)?;
         self.operations[affine].origin = self.operations[node].origin;
@@ -216,7 +219,9 @@ impl Reader<'_> {
 
     /// A rim of zeros as an operation of the graph, where what reads it has none of its own.
     fn settled_rim(&mut self, node: usize) -> Result<usize, String> {
-        let PlacedOperation { kind: OperationKind::Padded { begin, end, .. }, inputs, .. } = self.operations[node].clone() else {
+        let PlacedOperation { kind: OperationKind::Padded { begin, end, .. }, inputs, .. } =
+            self.operations[node].clone()
+        else {
             return Ok(node);
         };
         self.push_like(node, Op::ZeroPad { begin, end }, inputs)

@@ -4,6 +4,7 @@ use super::file::FileNode;
 use super::operation::{OperationKind, Rim};
 use super::reader::Reader;
 use super::view::ValueView;
+use crate::model::graph::Op;
 
 /// The sizes of a window's attribute along each of `axes` axes.
 pub(super) fn along<const N: usize>(node: &FileNode<'_>, name: &str, default: usize) -> Result<[usize; N], String> {
@@ -22,7 +23,8 @@ fn same<const N: usize>(node: &FileNode<'_>, input: [usize; N], upper: bool) -> 
     let (strides, dilations): ([usize; N], [usize; N]) = (along(node, "strides", 1)?, along(node, "dilations", 1)?);
     let (mut begin, mut end) = (Vec::with_capacity(N), Vec::with_capacity(N));
     for axis in 0..N {
-        let steps = input[axis].checked_add(strides[axis].saturating_sub(1)).and_then(|all| all.checked_div(strides[axis]));
+        let steps =
+            input[axis].checked_add(strides[axis].saturating_sub(1)).and_then(|all| all.checked_div(strides[axis]));
         let reach = steps.and_then(|steps| steps.checked_sub(1)).and_then(|steps| steps.checked_mul(strides[axis]));
         let span = kernel[axis].checked_sub(1).and_then(|taps| taps.checked_mul(dilations[axis]));
         let all = reach.zip(span).and_then(|(reach, span)| reach.checked_add(span)?.checked_add(1));
@@ -85,4 +87,24 @@ pub(super) fn rims(reader: &Reader<'_>, node: &FileNode<'_>, x: &ValueView, acce
         }
         _ => Ok(Rims { from: x.node, outer: [vec![0; axes], vec![0; axes]], own }),
     }
+}
+
+/// A value with channels of zeros before and behind its own.
+pub(super) fn among_zeros(
+    reader: &mut Reader<'_>,
+    x: &ValueView,
+    [before, behind]: [usize; 2],
+) -> Result<ValueView, String> {
+    let from = reader.settle(x.node)?;
+    let shape = reader.shape(from).to_vec();
+    let mut zeros = |features: usize| -> Result<Option<usize>, String> {
+        let shape = [&[features], &shape[1..]].concat();
+        let kind = OperationKind::Graph(Op::Zeros { features });
+        (features > 0).then(|| reader.push(kind, vec![from], shape, Vec::new())).transpose()
+    };
+    let parts: Vec<usize> = zeros(before)?.into_iter().chain([from]).chain(zeros(behind)?).collect();
+    let channels = [before, shape[0], behind].iter().try_fold(0_usize, |sum, part| sum.checked_add(*part));
+    let shape = [&[channels.ok_or("its pads overflow")?], &shape[1..]].concat();
+    let node = reader.push(OperationKind::Graph(Op::Concat), parts, shape, Vec::new())?;
+    Ok(reader.view(node))
 }

@@ -97,8 +97,9 @@ impl ValueView {
     pub(super) fn is_whole(&self, shape: &[usize]) -> bool {
         let atoms = self.axes.iter().flatten().filter(|atom| atom.place != ViewAxis::Batch);
         let all: i64 = atoms.clone().map(|atom| atom.size.factor).product();
-        atoms.clone().all(|atom| atom.stride > 0) &&
-            all == shape.iter().product::<usize>() as i64 && self.starts.iter().all(|start| *start == 0)
+        atoms.clone().all(|atom| atom.stride > 0)
+            && all == shape.iter().product::<usize>() as i64
+            && self.starts.iter().all(|start| *start == 0)
     }
 
     /// The axis that counts through all channels, in their order, and nothing else.
