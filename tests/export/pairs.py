@@ -12,8 +12,12 @@ class Family:
     shape: tuple = (3, 32, 32)
     #: Inputs without labels that layers are refitted on.
     samples: int = 64
+    #: How often each example is seen.
+    epochs: int = 3
     #: The highest learning rate.
     rate: float = 3e-3
+    #: Whether it leaves by the newer exporter; by turns where nothing is said.
+    dynamo: bool | None = None
     #: What engraft says to it, where it is none to be fused.
     refused: str = ""
 
@@ -148,23 +152,23 @@ NARROW = {"layers": [1, 1, 1, 1], "channels": [16, 24, 32, 48]}
 FAMILIES = {
     "googlenet (torchvision)": Family(torchvision("googlenet", aux_logits=False, init_weights=False)),
     "inception_v3 (torchvision)": Family(torchvision("inception_v3", aux_logits=False, init_weights=False), (3, 75, 75), 16),
-    "mnasnet (torchvision)": Family(mnasnet),
+    "mnasnet (torchvision)": Family(mnasnet, epochs=8),
     "regnet_x (torchvision)": Family(regnet(None)),
     "regnet_y (torchvision)": Family(regnet(0.25)),
     "resnet with GroupNorm (torchvision)": Family(group_norm),
     "seresnet (timm)": Family(timm("seresnet18", **NARROW)),
     "resnet-d (timm)": Family(timm("resnet18d", stem_width=8, **NARROW)),
-    "efficientnet_b0 (timm)": Family(timm("efficientnet_b0")),
-    "mobilenetv3_small_050 (timm)": Family(timm("mobilenetv3_small_050")),
+    "efficientnet_b0 (timm)": Family(timm("efficientnet_b0"), epochs=6),
+    "mobilenetv3_small_050 (timm)": Family(timm("mobilenetv3_small_050"), epochs=10),
     "repvgg_a0 (timm)": Family(timm("repvgg_a0")),
     "1D network": Family(sequence, (9, 64)),
-    "alexnet (torchvision)": Family(alexnet, (3, 64, 64)),
-    "squeezenet1_1 (torchvision)": Family(torchvision("squeezenet1_1"), rate=5e-4),
+    "alexnet (torchvision)": Family(alexnet, (3, 64, 64), dynamo=True),
+    "squeezenet1_1 (torchvision)": Family(torchvision("squeezenet1_1"), epochs=8, rate=5e-4),
     "BatchNorm without factors, and on the input": Family(without_factors),
     "resnet20 with option A": Family(option_a),
-    "tf_efficientnet_b0 (timm)": Family(timm("tf_efficientnet_b0")),
+    "tf_efficientnet_b0 (timm)": Family(timm("tf_efficientnet_b0"), epochs=6),
     "causal 1D network": Family(normalised, (3, 64)),
-    "shufflenet_v2_x0_5 (torchvision)": Family(torchvision("shufflenet_v2_x0_5")),
+    "shufflenet_v2_x0_5 (torchvision)": Family(torchvision("shufflenet_v2_x0_5"), epochs=12),
     "convnextv2 (timm)": Family(timm("convnextv2_atto", depths=(1, 1, 2, 1), dims=(16, 24, 32, 48))),
     "deit, distilled (timm)": Family(
         timm("deit_tiny_distilled_patch16_224", img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3)

@@ -10,6 +10,7 @@ library's own module where its names and shapes fit, else as the source of one.
 It needs torch, torchvision, timm, onnx, onnxscript, onnxruntime and safetensors; --install installs them with pip.
 """
 
+import collections
 import importlib.util
 import json
 import logging
@@ -25,7 +26,6 @@ PACKAGES = ["torch", "torchvision", "timm", "onnx", "onnxscript", "onnxruntime",
 TOLERANCE = 1e-4
 CLASSES = 10
 TRAINED, MEASURED, REFERENCE = 640, 200, 16
-EPOCHS = 3
 
 
 def main():
@@ -40,7 +40,7 @@ def main():
         if options.names and name not in options.names:
             continue
         with tempfile.TemporaryDirectory() as folder:
-            row = Pair(options.engraft.resolve(), pathlib.Path(folder), family, index % 2 == 1).row()
+            row = Pair(options.engraft.resolve(), pathlib.Path(folder), family, index % 2 == 1 if family.dynamo is None else family.dynamo).row()
         print(f"| {name} | {' | '.join(row.cells())} |", flush=True)
         if not row.holds(family):
             wrong.append(name)
@@ -106,7 +106,7 @@ class Pair:
             torch.manual_seed(seed)
             member = self.family.build()
             if not self.family.refused:
-                train(member, inputs[:TRAINED], labels[:TRAINED], self.family.rate)
+                train(member, inputs[:TRAINED], labels[:TRAINED], self.family)
             self.members.append(member.eval())
             self.export(member, f"m{seed}.onnx")
 
@@ -173,8 +173,11 @@ class Pair:
         import torch
 
         own = self.family.build().eval()
+        state = collections.OrderedDict(torch.load(self.folder / "fused.pt", weights_only=True))
+        # Versions of modules, which MNASNet asks for.
+        state._metadata = own.state_dict()._metadata
         try:
-            missing, unexpected = own.load_state_dict(torch.load(self.folder / "fused.pt", weights_only=True), strict=False)
+            missing, unexpected = own.load_state_dict(state, strict=False)
         except RuntimeError as error:
             return self.into_source(str(error).splitlines()[1])
         missing = [name for name in missing if not name.endswith("num_batches_tracked")]
@@ -202,14 +205,14 @@ def examples(shape, count):
     return torch.stack(shifted) + 1.5 * draw(count, *shape), labels
 
 
-def train(network, inputs, labels, rate):
+def train(network, inputs, labels, family):
     import torch
 
-    optimizer = torch.optim.AdamW(network.parameters(), rate)
-    steps = EPOCHS * (len(inputs) // 64)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
+    optimizer = torch.optim.AdamW(network.parameters(), family.rate)
+    steps = family.epochs * (len(inputs) // 64)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, family.rate, total_steps=steps)
     network.train()
-    for _ in range(EPOCHS):
+    for _ in range(family.epochs):
         for batch in torch.randperm(len(inputs)).split(64)[: len(inputs) // 64]:
             loss = torch.nn.functional.cross_entropy(network(inputs[batch]), labels[batch])
             optimizer.zero_grad()

@@ -12,7 +12,7 @@ use crate::model::graph::{Graph, MAX_NODES, Node, NodeId, Op};
 /// Most faults that are listed.
 const MAX_FAULTS: usize = 100;
 /// Most characters of what is wrong with one node.
-const MAX_DETAIL: usize = 600;
+const MAX_DETAIL: usize = 800;
 
 /// Reads the JSON form. Faults carry pointers relative to `value`.
 ///

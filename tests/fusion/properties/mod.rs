@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use engraft::fusion::align::{self, Alignment};
 use engraft::fusion::reference::verify;
 use engraft::fusion::{self, Ensemble, Member};
+use engraft::model::graph::Op;
 use engraft::model::groups::{GroupId, Owner};
 use engraft::tensors::Weights;
 use proptest::prelude::*;
