@@ -40,7 +40,9 @@ impl ResponseNorm {
             for pixel in x.chunks_exact(self.channels) {
                 norms.iter_mut().zip(pixel).for_each(|(sum, x)| *sum += x.f64() * x.f64());
             }
-            norms.iter_mut().for_each(|norm| *norm = norm.sqrt());
+            for norm in &mut *norms {
+                *norm = norm.sqrt();
+            }
             *mean = norms.iter().sum::<f64>() / self.channels as f64 + self.eps;
             for (y, x) in y.chunks_exact_mut(self.channels).zip(x.chunks_exact(self.channels)) {
                 for (c, (y, x)) in y.iter_mut().zip(x).enumerate() {
@@ -131,7 +133,9 @@ mod tests {
         let responses = run(&x, &weight, &bias).1;
         let mut dx = vec![0.25; 30];
         sizes.backward_input([&x, &c, &weight], &responses, &mut dx, true);
-        dx.iter_mut().for_each(|dx| *dx -= 0.25);
+        for dx in &mut dx {
+            *dx -= 0.25;
+        }
         assert_gradient("x", &x, &dx, |x| run(x, &weight, &bias).0);
         let [mut dweight, mut dbias] = [vec![0.0; 3], vec![0.0; 3]];
         sizes.backward_parameters(&x, &c, &responses, [&mut dweight, &mut dbias]);

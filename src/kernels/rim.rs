@@ -60,12 +60,12 @@ mod tests {
         let x: Vec<f64> = (1..=24).map(f64::from).collect();
         let mut y = vec![7.0; 80];
         rim.forward(&x, &mut y);
-        assert_eq!(y.iter().filter(|value| **value == 0.0).count(), 80 - 24);
+        assert_eq!(y.iter().filter(|value| value.abs() < 0.5).count(), 80 - 24);
         assert_eq!(y[(2 * 4 + 1) * 2..][..6], x[..6]);
         let mut dx = vec![0.5; 24];
         rim.backward(&y, &mut dx, false);
         assert_eq!(dx, x);
         rim.backward(&y, &mut dx, true);
-        assert!(dx.iter().zip(&x).all(|(dx, x)| *dx == 2.0 * x));
+        assert_eq!(dx, x.iter().map(|x| 2.0 * x).collect::<Vec<_>>());
     }
 }

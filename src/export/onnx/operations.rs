@@ -12,8 +12,8 @@ impl Emitter<'_> {
     pub(super) fn operation(&mut self, id: NodeId, node: &Node) -> Result<(), OnnxExportError> {
         let x = node.inputs.first().copied().unwrap_or(id);
         match &node.op {
-            // A graph's input is its first node, which has no operand.
-            Op::Input { .. } | Op::Dropout { .. } => self.put_same(x),
+            // A graph's input is its first node, which has no operand; what reads zeros pads what stands beside them.
+            Op::Input { .. } | Op::Dropout { .. } | Op::Zeros { .. } => self.put_same(x),
             Op::Linear { .. } => self.linear(id, x),
             Op::Conv1d { .. } | Op::Conv2d { .. } => {
                 if let Some(conv) = node.op.convolution() {
@@ -21,7 +21,7 @@ impl Emitter<'_> {
                 }
             }
             Op::BatchNorm { affine: true, eps, .. } => {
-                self.with_weights(id, x, "BatchNormalization", *eps, ChannelsFirst)
+                self.with_weights(id, x, "BatchNormalization", *eps, ChannelsFirst);
             }
             Op::BatchNorm { features, eps, .. } => self.plain_norm(id, x, *features, *eps),
             Op::GlobalResponseNorm { features, eps } => self.response_norm(id, x, *features, *eps),
@@ -63,8 +63,6 @@ impl Emitter<'_> {
                 let padded = self.padded(&value, &[&[0], &begin[..]].concat(), &[&[0], &end[..]].concat());
                 self.put(ChannelsFirst, padded);
             }
-            // The concatenation that reads them pads what stands beside them.
-            Op::Zeros { .. } => self.put_same(x),
             Op::Add => self.combined("Add", &node.inputs),
             Op::Multiply => self.combined("Mul", &node.inputs),
             Op::Concat => self.concat(&node.inputs),

@@ -176,11 +176,9 @@ impl Writer<'_> {
             Op::Conv1d { .. } | Op::Conv2d { .. } | Op::BatchNorm { .. } | Op::GroupNorm { .. } => {
                 (format!("{}({})", module(), first()), Layout::First)
             }
-            Op::GlobalResponseNorm { eps, .. } => {
-                let tensor = |name: &str| self.modules.tensor(&format!("{}.{name}", node.name));
-                let call = format!("response_norm({}, {}, {}, {eps:?})", first(), tensor("weight"), tensor("bias"));
-                self.body.helpers.insert(RESPONSE_NORM);
-                (call, Layout::First)
+            Op::GlobalResponseNorm { .. } | Op::ZeroPad { .. } | Op::Zeros { .. } => {
+                let x = first();
+                (self.of_images(node, &x), Layout::First)
             }
             Op::Softmax => (format!("{x}.softmax({axis})"), own.layout),
             Op::AdaptiveAvgPool2d { output } => {
@@ -206,15 +204,6 @@ impl Writer<'_> {
             Op::Reshape { .. } => {
                 let axes: Vec<String> = shape.iter().map(usize::to_string).collect();
                 (format!("{}.reshape(-1, {})", first(), axes.join(", ")), Layout::First)
-            }
-            Op::ZeroPad { begin, end } => {
-                let sides = begin.iter().zip(end).rev().map(|(begin, end)| format!("{begin}, {end}"));
-                (format!("F.pad({}, ({}))", first(), sides.collect::<Vec<_>>().join(", ")), Layout::First)
-            }
-            Op::Zeros { features } => {
-                let x = first();
-                let rest = ", -1".repeat(before.len() - 1);
-                (format!("torch.zeros_like({x}[:, :1]).expand(-1, {features}{rest})"), Layout::First)
             }
             Op::Add => (others(own.layout).join(" + "), own.layout),
             Op::Multiply => (others(own.layout).join(" * "), own.layout),
@@ -264,6 +253,27 @@ impl Writer<'_> {
             | Op::AvgPool1d { .. }
             | Op::AvgPool2d { .. }
             | Op::Dropout { .. } => (x.to_owned(), own.layout),
+        }
+    }
+
+    /// The expression of an operation that reads channels behind the batch, and is one call.
+    fn of_images(&mut self, node: &Node, x: &str) -> String {
+        match &node.op {
+            Op::ZeroPad { begin, end } => {
+                let sides = begin.iter().zip(end).rev().map(|(begin, end)| format!("{begin}, {end}"));
+                format!("F.pad({x}, ({}))", sides.collect::<Vec<_>>().join(", "))
+            }
+            Op::Zeros { features } => {
+                let rest = ", -1".repeat(self.graph.shape(node.inputs[0]).len() - 1);
+                format!("torch.zeros_like({x}[:, :1]).expand(-1, {features}{rest})")
+            }
+            Op::GlobalResponseNorm { eps, .. } => {
+                self.body.helpers.insert(RESPONSE_NORM);
+                let [weight, bias] =
+                    ["weight", "bias"].map(|name| self.modules.tensor(&format!("{}.{name}", node.name)));
+                format!("response_norm({x}, {weight}, {bias}, {eps:?})")
+            }
+            _ => x.to_owned(),
         }
     }
 

@@ -65,7 +65,7 @@ pub enum Op {
     /// Per-channel normalisation with running statistics.
     BatchNorm {
         /// Whether there are a factor and a summand for each channel.
-        #[serde(default = "yes", skip_serializing_if = "is_yes")]
+        #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
         affine: bool,
         /// Number of channels.
         features: usize,
@@ -366,10 +366,6 @@ impl Op {
 
 fn yes() -> bool {
     true
-}
-
-fn is_yes(value: &bool) -> bool {
-    *value
 }
 
 fn eps() -> f64 {

@@ -65,7 +65,7 @@ pub struct Couplings {
     /// Dense operations whose outputs are the network's outputs.
     pub output_layers: Vec<NodeId>,
     /// The node up to which the mean of the members is exact: the network's output, or, where a function bends the outputs on
-    /// their way there (SqueezeNet's last ReLU), what that function reads.
+    /// their way there (a last ReLU), what that function reads.
     pub linear_end: NodeId,
 }
 

@@ -244,12 +244,7 @@ impl<'a> Reader<'a> {
             return Ok(views.into_iter().map(OnnxValue::Live).collect());
         }
         let view = match ScalarFunction::of_node(node, operands, &self.tensors)? {
-            // Exporters write what changes nothing.
-            Some((ScalarFunction::Times(c) | ScalarFunction::Plus(c), x))
-                if c == f64::from(matches!(node.op, "Mul" | "Div")) =>
-            {
-                x
-            }
+            Some((function, x)) if function.changes_nothing() => x,
             Some((function, x)) => self.function(function, &x)?,
             None if node.op == "Where" => combine::chosen(self, operands)?,
             None => match tokens::read(self, node, operands)? {

@@ -146,25 +146,7 @@ pub(super) fn of_view<'a>(
             view
         }
         "Squeeze" => squeeze(x, integers(node, "axes", operands, 1)?)?,
-        "Expand" => {
-            let Some(Some(OnnxValue::Constant(wanted))) = operands.get(1) else {
-                return Err("its shape depends on the input".to_owned());
-            };
-            let (own, wanted) = (x.sizes(), wanted.sizes()?);
-            let misfit = || format!("it repeats a value of {} to {}", shown(&own), shown(&wanted));
-            let missing = own.len().checked_sub(wanted.len()).ok_or_else(misfit)?;
-            let mut view = x.clone();
-            for (axis, wanted) in wanted.iter().enumerate().map(|(axis, wanted)| (axis + missing, *wanted)) {
-                if wanted == AxisSize::ONE || wanted == own[axis] {
-                    continue;
-                }
-                if !view.axes[axis].is_empty() || wanted.usize().is_none() {
-                    return Err(misfit());
-                }
-                view.axes[axis] = vec![Atom { place: ViewAxis::Axis(0), stride: 0, size: wanted }];
-            }
-            view
-        }
+        "Expand" => expanded(x, operands)?,
         "Slice" => {
             let mut view = x.clone();
             for (axis, begin, end, step) in slices(node, operands, rank)? {
@@ -195,6 +177,27 @@ pub(super) fn of_view<'a>(
         _ => return Ok(None),
     };
     Ok(Some(vec![view]))
+}
+
+/// The value with axes of size 1 repeated.
+fn expanded(x: &ValueView, operands: &[Option<OnnxValue<'_>>]) -> Result<ValueView, String> {
+    let Some(Some(OnnxValue::Constant(wanted))) = operands.get(1) else {
+        return Err("its shape depends on the input".to_owned());
+    };
+    let (own, wanted) = (x.sizes(), wanted.sizes()?);
+    let misfit = || format!("it repeats a value of {} to {}", shown(&own), shown(&wanted));
+    let missing = own.len().checked_sub(wanted.len()).ok_or_else(misfit)?;
+    let mut view = x.clone();
+    for (axis, wanted) in wanted.iter().enumerate().map(|(axis, wanted)| (axis + missing, *wanted)) {
+        if wanted == AxisSize::ONE || wanted == own[axis] {
+            continue;
+        }
+        if !view.axes[axis].is_empty() || wanted.usize().is_none() {
+            return Err(misfit());
+        }
+        view.axes[axis] = vec![Atom { place: ViewAxis::Axis(0), stride: 0, size: wanted }];
+    }
+    Ok(view)
 }
 
 /// The value with other axes.
