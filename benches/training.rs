@@ -276,7 +276,7 @@ fn vgg11() -> Graph {
 
 fn resnet18() -> Graph {
     let mut net = Chain::new(&[3, 32, 32]);
-    let norm = |net: &mut Chain, features| net.then(Op::BatchNorm { features, eps: 1e-5 });
+    let norm = |net: &mut Chain, features| net.then(Op::BatchNorm { affine: true, features, eps: 1e-5 });
     net.conv(net.last(), [3, 64], Window::square(3, 1, 1), false);
     norm(&mut net, 64);
     let mut x = net.then(Op::Relu);
@@ -309,7 +309,7 @@ fn resnet18() -> Graph {
 fn mobilenet_v2() -> Graph {
     let mut net = Chain::new(&[3, 64, 64]);
     let norm = |net: &mut Chain, features, active| {
-        net.then(Op::BatchNorm { features, eps: 1e-5 });
+        net.then(Op::BatchNorm { affine: true, features, eps: 1e-5 });
         if active { net.then(Op::Relu6) } else { net.last() }
     };
     net.conv(net.last(), [3, 32], Window::square(3, 2, 1), false);

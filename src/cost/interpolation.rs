@@ -66,7 +66,7 @@ pub fn levels(graph: &Graph) -> Result<Vec<FitLevel>, LevelError> {
             return Err(refused(node, "this node joins several operands"));
         }
         match (levels.last_mut(), &node.op) {
-            (Some(level), Op::BatchNorm { eps, .. }) if node.inputs == [level.layer] => {
+            (Some(level), Op::BatchNorm { affine: true, eps, .. }) if node.inputs == [level.layer] => {
                 level.norm = Some(LevelNorm { id, eps: *eps });
             }
             _ if is_fitted(&node.op) => {
@@ -152,7 +152,7 @@ mod tests {
         graph(vec![
             (Op::Input { shape: vec![2, 6, 6] }, vec![]),
             (Op::conv2d(2, width, Window::square(3, 1, 1), false), vec![0]),
-            (Op::BatchNorm { features: width, eps: 1e-5 }, vec![1]),
+            (Op::BatchNorm { affine: true, features: width, eps: 1e-5 }, vec![1]),
             (Op::Relu, vec![2]),
             (Op::Flatten, vec![3]),
             (Op::Linear { in_features: 36 * width, out_features: 3, bias: true }, vec![4]),
@@ -187,7 +187,11 @@ mod tests {
         let grouped = graph(vec![input(), (conv(Some(1)), vec![0])]);
         let normalised =
             graph(vec![input(), (conv(None), vec![0]), (Op::LayerNorm { features: 4, eps: 1e-5 }, vec![1])]);
-        let early = graph(vec![input(), (Op::BatchNorm { features: 4, eps: 1e-5 }, vec![0]), (conv(None), vec![1])]);
+        let early = graph(vec![
+            input(),
+            (Op::BatchNorm { affine: true, features: 4, eps: 1e-5 }, vec![0]),
+            (conv(None), vec![1]),
+        ]);
         let pieces = [(&sum, "n2", "joins"), (&grouped, "n1", "another kind"), (&normalised, "n2", "another kind")];
         for (graph, node, why) in pieces.into_iter().chain([(&early, "n1", "another kind")]) {
             let refused = levels(graph).expect_err("no chain of levels");

@@ -48,6 +48,8 @@ pub enum Function {
     Mish,
     /// `ln(1 + exp(x))`.
     Softplus,
+    /// This factor times `x`.
+    Scale(f64),
 }
 
 impl Function {
@@ -68,6 +70,7 @@ impl Function {
             Self::Selu => map(x, y, |x| T::of(SELU_SCALE) * elu(x, T::of(SELU_ALPHA))),
             Self::Mish => map(x, y, mish),
             Self::Softplus => map(x, y, softplus),
+            Self::Scale(factor) => map(x, y, |x| T::of(factor) * x),
         }
     }
 
@@ -98,6 +101,7 @@ impl Function {
             Self::Selu => chain.rule(dx, |x| T::of(SELU_SCALE) * elu_slope(x, T::of(SELU_ALPHA))),
             Self::Mish => chain.rule(dx, mish_slope),
             Self::Softplus => chain.rule(dx, |x| if x > T::of(FAR) { T::ONE } else { sigmoid(x) }),
+            Self::Scale(factor) => chain.rule(dx, |_| T::of(factor)),
         }
     }
 }

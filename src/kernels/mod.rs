@@ -27,6 +27,8 @@ mod matmul;
 pub mod pool;
 mod product;
 pub mod reduce;
+pub mod response_norm;
+pub mod rim;
 pub mod softmax;
 mod tile;
 pub mod tokens;

@@ -153,7 +153,9 @@ impl<'a> Ledger<'a> {
     #[must_use]
     pub fn new(graph: &'a Graph, couplings: &'a Couplings, precision: &'a Precision) -> Self {
         let mut touched = vec![BTreeSet::new(); couplings.groups.len()];
-        for (id, axis) in couplings.rows.iter().chain(&couplings.columns) {
+        // What has no weights costs nothing.
+        let costs = |id: &NodeId| graph.node(*id).op.has_parameters();
+        for (id, axis) in couplings.rows.iter().chain(&couplings.columns).filter(|(id, _)| costs(id)) {
             for GroupId(group) in axis.groups() {
                 touched[group].insert(*id);
             }

@@ -70,15 +70,18 @@ pub fn of_node(node: &Node) -> Vec<Parameter> {
     }
     match &node.op {
         Op::Linear { in_features, out_features, bias } => with_bias(vec![*out_features, *in_features], *bias),
-        Op::LayerNorm { features, .. } | Op::GroupNorm { features, .. } => with_bias(vec![*features], true),
-        Op::BatchNorm { features, .. } => {
+        Op::LayerNorm { features, .. } | Op::GroupNorm { features, .. } | Op::GlobalResponseNorm { features, .. } => {
+            with_bias(vec![*features], true)
+        }
+        Op::BatchNorm { affine, features, .. } => {
             let tensors = [
                 ("weight", Role::Weight),
                 ("bias", Role::Bias),
                 ("running_mean", Role::RunningMean),
                 ("running_var", Role::RunningVar),
             ];
-            tensors.into_iter().map(|(suffix, role)| below(suffix, role, vec![*features])).collect()
+            let own = tensors.into_iter().filter(|(_, role)| *affine || role.is_statistic());
+            own.map(|(suffix, role)| below(suffix, role, vec![*features])).collect()
         }
         Op::LayerScale { features, unit_axes } => {
             itself(Role::Weight, std::iter::once(*features).chain(vec![1; *unit_axes]).collect())
@@ -123,7 +126,8 @@ pub fn of_graph(graph: &Graph) -> Vec<Parameter> {
     graph.nodes().iter().flat_map(of_node).collect()
 }
 
-/// Widths of a node with weights: (in, out); an operation that works channel by channel has one width.
+/// Widths of a node with weights, or with channels of zeros: (in, out); an operation that works channel by channel has one
+/// width.
 #[must_use]
 pub fn widths(op: &Op) -> Option<(usize, usize)> {
     if let Some(conv) = op.convolution() {
@@ -131,9 +135,11 @@ pub fn widths(op: &Op) -> Option<(usize, usize)> {
     }
     match op {
         Op::Linear { in_features, out_features, .. } => Some((*in_features, *out_features)),
+        Op::Zeros { features } => Some((0, *features)),
         Op::BatchNorm { features, .. }
         | Op::LayerNorm { features, .. }
         | Op::GroupNorm { features, .. }
+        | Op::GlobalResponseNorm { features, .. }
         | Op::LayerScale { features, .. }
         | Op::ClassToken { features }
         | Op::PositionalEmbedding { features, .. }
@@ -198,9 +204,11 @@ fn set_widths(op: &mut Op, input: usize, output: usize) {
         Op::BatchNorm { features, .. }
         | Op::LayerNorm { features, .. }
         | Op::GroupNorm { features, .. }
+        | Op::GlobalResponseNorm { features, .. }
         | Op::LayerScale { features, .. }
         | Op::ClassToken { features }
-        | Op::PositionalEmbedding { features, .. } => *features = output,
+        | Op::PositionalEmbedding { features, .. }
+        | Op::Zeros { features } => *features = output,
         Op::Attention { features, heads, .. } => {
             // A head keeps its width.
             let width = (*features / (*heads).max(1)).max(1);

@@ -38,7 +38,14 @@ pub(super) fn verify(context: &mut Context<'_>, ensemble: &Ensemble<'_>) -> Resu
         );
         return Err(Problem::new(Code::VerificationFailed, detail).into());
     }
-    Ok(Verification { examples, max_difference: f64::from(agreement.max_difference), tolerance })
+    let (graph, end) = (ensemble.graph(), ensemble.linear_end());
+    let up_to = (end != graph.output()).then(|| graph.node(end).name.clone());
+    if let Some(node) = &up_to {
+        context.phases.warn(format!(
+            "the concatenated network is the mean of the members up to `{node}`; a function behind it bends the outputs, so its logits are only near the ensemble's"
+        ));
+    }
+    Ok(Verification { examples, max_difference: f64::from(agreement.max_difference), tolerance, up_to })
 }
 
 /// Uniform noise of unit variance.

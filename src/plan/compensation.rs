@@ -82,9 +82,14 @@ pub fn without_data(graphs: &[Graph]) -> Result<(), String> {
 /// The first node that is no part of a chain whose second moments are known without data. (No node of a chain has two
 /// operands; that nobody reads a node twice follows, since every node is read.)
 fn no_link(graph: &Graph) -> Option<&Node> {
+    // Inputs are Gaussians as they come.
+    let first = graph.nodes().iter().position(|node| matches!(node.op, Op::Linear { .. }));
     let is_link = |(id, node): &(NodeId, &Node)| match node.op {
         Op::Input { .. } | Op::Flatten | Op::Dropout { .. } => true,
-        Op::Linear { .. } | Op::BatchNorm { .. } | Op::Relu | Op::LeakyRelu { .. } => graph.shape(*id).len() == 1,
+        Op::Linear { .. } => graph.shape(*id).len() == 1,
+        Op::BatchNorm { .. } | Op::Relu | Op::LeakyRelu { .. } => {
+            graph.shape(*id).len() == 1 && first.is_some_and(|first| first < id.0)
+        }
         _ => false,
     };
     graph.iter().find(|node| !is_link(node)).map(|(_, node)| node)

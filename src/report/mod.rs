@@ -220,7 +220,7 @@ pub struct LayerReport {
 }
 
 /// How far the concatenated network was from the ensemble.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Verification {
     /// Examples that were compared.
     pub examples: usize,
@@ -228,6 +228,9 @@ pub struct Verification {
     pub max_difference: f64,
     /// What rounding explains.
     pub tolerance: f64,
+    /// The node whose values were compared, where a function bends the outputs behind it; none where the logits were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub up_to: Option<String>,
 }
 
 /// Sizes of the splits.

@@ -69,9 +69,13 @@ fn nodes() -> Vec<(Value, Value)> {
         (tokens.clone(), json!({"op": "token_mean"})),
         (tokens, json!({"op": "token_select", "index": 8})),
     ];
-    for op in ["batch_norm", "layer_norm"] {
+    for op in ["layer_norm", "global_response_norm"] {
         list.push((image.clone(), json!({"op": op, "features": 4, "eps": 1e-3})));
     }
+    list.push((image.clone(), json!({"op": "batch_norm", "affine": false, "features": 4, "eps": 1e-3})));
+    list.push((image.clone(), json!({"op": "scale", "factor": 0.5})));
+    list.push((image.clone(), json!({"op": "zero_pad", "begin": [0, 1], "end": [2, 0]})));
+    list.push((image.clone(), json!({"op": "zeros", "features": 3})));
     for op in ["adaptive_avg_pool2d", "adaptive_max_pool2d"] {
         list.push((image.clone(), json!({"op": op, "output": [2, 3]})));
     }
@@ -88,7 +92,11 @@ fn nodes() -> Vec<(Value, Value)> {
 fn one_node((shape, node): (Value, Value)) -> Value {
     let mut node = node;
     node["name"] = json!("it");
-    json!({"nodes": [{"name": "input", "op": "input", "shape": shape}, node]})
+    let mut nodes = vec![json!({"name": "input", "op": "input", "shape": shape}), node];
+    if nodes[1]["op"] == "zeros" {
+        nodes.push(json!({"name": "both", "op": "concat", "inputs": ["input", "it"]}));
+    }
+    json!({"nodes": nodes})
 }
 
 fn plan(graphs: &[Graph], target: &Target) -> Result<FusionPlan, Problem> {

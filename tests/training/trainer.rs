@@ -94,7 +94,7 @@ fn convnet() -> Graph {
     chain(vec![
         ("input", Op::Input { shape: vec![1, 6, 6] }),
         ("conv", Op::conv2d(1, 4, Window::square(3, 1, 1), false)),
-        ("bn", Op::BatchNorm { features: 4, eps: 1e-5 }),
+        ("bn", Op::BatchNorm { affine: true, features: 4, eps: 1e-5 }),
         ("relu", Op::Relu),
         ("pool", Op::max_pool2d(Window::square(2, 2, 0))),
         ("flatten", Op::Flatten),

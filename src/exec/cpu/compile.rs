@@ -125,7 +125,7 @@ impl<'g, T: Float> Compiler<'g, T> {
         let is_norm = matches!(operation, Weighted::BatchNorm(_));
         let running = is_norm.then(|| self.register_running(node, features));
         let [weights, biases] = self.register(node, &[Role::Weight, Role::Embedding], &[Role::Bias], order);
-        let (weight, bias, relu) = (weights[0], biases.first().copied(), self.melts(id));
+        let (weight, bias, relu) = (weights.first().copied(), biases.first().copied(), self.melts(id));
         Operation::Weighted { operation, weight, bias, running, relu }
     }
 
@@ -220,5 +220,5 @@ impl<'g, T: Float> Compiler<'g, T> {
 
 /// A matrix from `input` to `output` channels at every position.
 fn linear<T>([input, output]: [usize; 2], weight: usize, bias: Option<usize>) -> Operation<T> {
-    Operation::Weighted { operation: projection(input, output), weight, bias, running: None, relu: false }
+    Operation::Weighted { operation: projection(input, output), weight: Some(weight), bias, running: None, relu: false }
 }

@@ -11,8 +11,18 @@ use crate::kernels::{Float, Workspace, elementwise, layout};
 /// What a layer computes. Parameters are positions in the network's list.
 #[derive(Debug)]
 pub(super) enum Operation<T> {
-    Input { channels: usize, pixels: usize },
-    Weighted { operation: Weighted<T>, weight: usize, bias: Option<usize>, running: Option<usize>, relu: bool },
+    Input {
+        channels: usize,
+        pixels: usize,
+    },
+    /// A BatchNorm may have neither weight nor bias.
+    Weighted {
+        operation: Weighted<T>,
+        weight: Option<usize>,
+        bias: Option<usize>,
+        running: Option<usize>,
+        relu: bool,
+    },
     Plain(Plain),
 }
 
@@ -69,7 +79,7 @@ impl<T: Float> CpuLayer<T> {
             Operation::Input { .. } => elementwise::put(images, y, false),
             Operation::Weighted { operation, weight, bias, running: own, relu } => {
                 let tensors = OperationTensors {
-                    weight: &parameters[*weight].values,
+                    weight: weight.map_or(&[][..], |weight| &parameters[weight].values),
                     bias: bias.map(|bias| &parameters[bias].values[..]),
                 };
                 let running = own.map(|own| &mut running[own]);
@@ -110,7 +120,7 @@ impl<T: Float> CpuLayer<T> {
     }
 
     fn backward_parameters(&self, pass: &mut Pass<'_, T>, dy: &[T]) {
-        let Operation::Weighted { operation, weight, bias, .. } = &self.operation else { return };
+        let Operation::Weighted { operation, weight: Some(weight), bias, .. } = &self.operation else { return };
         let Pass { values, memory, parameters, work, batch, .. } = pass;
         let operands = Taken { values, memory, inputs: &self.inputs, batch: *batch };
         let mut dweight = std::mem::take(&mut parameters[*weight].gradient);
@@ -130,10 +140,13 @@ impl<T: Float> CpuLayer<T> {
         match &self.operation {
             Operation::Input { .. } => {}
             Operation::Weighted { operation, weight, bias, .. } => {
-                let weight = &parameters[*weight];
+                let [weight, dweight] = weight.map_or([&[][..]; 2], |weight| {
+                    let LearnedParameter { values, gradient, .. } = &parameters[weight];
+                    [values, gradient]
+                });
                 let dbias = bias.map_or(&[][..], |bias| &parameters[bias].gradient);
                 let x = operands.get(0);
-                operation.backward_input(work, [x, dy], &weight.values, [&weight.gradient, dbias], dx, accumulate);
+                operation.backward_input(work, [x, dy], weight, [dweight, dbias], dx, accumulate);
             }
             Operation::Plain(plain) => {
                 let output = WithGradient { y: &memory.activation(self.output)[..dy.len()], dy };

@@ -22,7 +22,7 @@ fn conv(in_channels: usize, out_channels: usize, window: Window, bias: bool) -> 
 }
 
 fn norm(features: usize) -> Op {
-    Op::BatchNorm { features, eps: 1e-5 }
+    Op::BatchNorm { affine: true, features, eps: 1e-5 }
 }
 
 fn linear(in_features: usize, out_features: usize) -> Op {

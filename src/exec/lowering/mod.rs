@@ -18,6 +18,8 @@ use crate::kernels::function::Function;
 use crate::kernels::group_norm::GroupNorm;
 use crate::kernels::linear::Linear;
 use crate::kernels::pool::Cover;
+use crate::kernels::response_norm::{ResponseNorm, Responses};
+use crate::kernels::rim::ZeroRim;
 use crate::kernels::{Float, Geometry};
 use crate::model::graph::{Approximate, BlurWindow, Graph, NodeId, Op, Shape, Window};
 
@@ -94,6 +96,7 @@ pub fn lower<T: Float>(graph: &Graph, id: NodeId) -> Lowered<T> {
         Op::Selu => Plain::Function(Function::Selu),
         Op::Mish => Plain::Function(Function::Mish),
         Op::Softplus => Plain::Function(Function::Softplus),
+        Op::Scale { factor } => Plain::Function(Function::Scale(*factor)),
         Op::Softmax => Plain::Softmax { channels },
         Op::MaxPool1d { window, .. } => maximum(windows((*window).into(), false), channels),
         Op::MaxPool2d { window, .. } => maximum(windows(*window, false), channels),
@@ -110,6 +113,8 @@ pub fn lower<T: Float>(graph: &Graph, id: NodeId) -> Lowered<T> {
         Op::Flatten | Op::Reshape { .. } => {
             Plain::Reshape { from: [channels, positions], to: channels_and_positions(graph.shape(id)) }
         }
+        Op::ZeroPad { begin, .. } => zero_pad(graph, id, begin),
+        Op::Zeros { .. } => Plain::Zeros,
         Op::Add => Plain::Add { relu: false },
         Op::Multiply => multiply([0, 1].map(|index| channels_and_positions(graph.shape(node.inputs[index])))),
         Op::Concat => {
@@ -127,6 +132,10 @@ pub fn lower<T: Float>(graph: &Graph, id: NodeId) -> Lowered<T> {
         Op::BatchNorm { eps, .. } => {
             let (statistics, affine) = (BatchStatistics::default(), Affine::default());
             return Lowered::Weighted(Weighted::BatchNorm(Norm { eps: *eps, statistics, affine }));
+        }
+        Op::GlobalResponseNorm { eps, .. } => {
+            let (sizes, responses) = (ResponseNorm { channels, positions, eps: *eps }, Responses::default());
+            return Lowered::Weighted(Weighted::ResponseNorm { sizes, responses });
         }
         Op::LayerNorm { eps, .. } => return norm(channels, 1, *eps),
         Op::GroupNorm { group_width, eps, .. } => return norm(group_width.unwrap_or(channels), positions, *eps),
@@ -149,6 +158,15 @@ fn blurred(graph: &Graph, id: NodeId) -> Plain {
     let window = node.op.blur().unwrap_or(BlurWindow { kernel: 1, stride: 1, padding: 0 });
     let blur = Blur::new(input, size(output), window.kernel, window.stride, window.padding);
     Plain::Blur { blur, channels: output[0] }
+}
+
+fn zero_pad(graph: &Graph, id: NodeId, begin: &[usize]) -> Plain {
+    let (operand, output) = (graph.shape(graph.node(id).inputs[0]), graph.shape(id));
+    let begin = match *begin {
+        [height, width] => [height, width],
+        _ => [0, begin.iter().sum()],
+    };
+    Plain::ZeroPad(ZeroRim { inner: size(operand), outer: size(output), begin, channels: output[0] })
 }
 
 fn geometry(graph: &Graph, id: NodeId, window: Window) -> Geometry {

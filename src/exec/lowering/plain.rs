@@ -6,6 +6,7 @@ use crate::kernels::blur::Blur;
 use crate::kernels::dropout::{Draw, Mask};
 use crate::kernels::function::Function;
 use crate::kernels::pool::Cover;
+use crate::kernels::rim::ZeroRim;
 use crate::kernels::{Float, Workspace, elementwise, layout, pool, softmax, tokens};
 
 /// What is computed from the operands alone.
@@ -34,6 +35,9 @@ pub enum Plain {
         from: [usize; 2],
         to: [usize; 2],
     },
+    ZeroPad(ZeroRim),
+    /// Whatever the operand is.
+    Zeros,
     Add {
         relu: bool,
     },
@@ -98,6 +102,8 @@ impl Plain {
             Self::MeanPool { cover, channels } => pool::mean(cover, *channels, x, y),
             Self::Blur { blur, channels } => blur.forward(*channels, x, y),
             Self::Reshape { from, to } => layout::reshape(*from, *to, x, y, false),
+            Self::ZeroPad(rim) => rim.forward(x, y),
+            Self::Zeros => y.fill(T::ZERO),
             Self::Add { relu } => elementwise::add(x, operands.get(1), *relu, y),
             Self::Multiply { wide, rows, width } => {
                 elementwise::multiply(*rows, *width, operands.get(*wide), operands.get(1 - *wide), y, false);
@@ -135,6 +141,9 @@ impl Plain {
             Self::MeanPool { cover, channels } => pool::mean_backward(cover, *channels, dy, dx, accumulate),
             Self::Blur { blur, channels } => blur.backward(*channels, dy, dx, accumulate),
             Self::Reshape { from, to } => layout::reshape(*to, *from, dy, dx, accumulate),
+            Self::ZeroPad(rim) => rim.backward(dy, dx, accumulate),
+            Self::Zeros if accumulate => {}
+            Self::Zeros => dx.fill(T::ZERO),
             Self::Add { .. } => elementwise::put(dy, dx, accumulate),
             Self::Multiply { wide, rows, width } if which == *wide => {
                 elementwise::multiply(*rows, *width, dy, operands.get(1 - which), dx, accumulate);

@@ -6,6 +6,7 @@ use crate::kernels::batch_norm::{Affine, Backward, BatchStatistics, Momentum};
 use crate::kernels::conv::{Conv, Depthwise};
 use crate::kernels::group_norm::{GroupMoments, GroupNorm, Scale};
 use crate::kernels::linear::Linear;
+use crate::kernels::response_norm::{ResponseNorm, Responses};
 use crate::kernels::{Float, Workspace, elementwise, reduce, tokens};
 
 /// Share of a batch in running statistics, PyTorch's default.
@@ -21,6 +22,10 @@ pub enum Weighted<T> {
     GroupNorm {
         sizes: GroupNorm,
         moments: Vec<GroupMoments>,
+    },
+    ResponseNorm {
+        sizes: ResponseNorm,
+        responses: Responses,
     },
     /// One factor per channel.
     LayerScale,
@@ -67,6 +72,7 @@ impl<T: Float> Weighted<T> {
             Self::Linear(_)
             | Self::BatchNorm(_)
             | Self::GroupNorm { .. }
+            | Self::ResponseNorm { .. }
             | Self::LayerScale
             | Self::ClassToken { .. }
             | Self::PositionalEmbedding => None,
@@ -94,6 +100,9 @@ impl<T: Float> Weighted<T> {
                 let scale = Scale { weight, bias: bias.unwrap_or(&[]) };
                 sizes.forward(x, scale, &mut moments[..count], y);
             }
+            Self::ResponseNorm { sizes, responses } => {
+                sizes.forward(x, Scale { weight, bias: bias.unwrap_or(&[]) }, responses, y);
+            }
             Self::LayerScale => elementwise::scale_rows(x, weight, y, false),
             Self::ClassToken { tokens, .. } => tokens::prepend(weight, *tokens, x, y),
             Self::PositionalEmbedding => tokens::embed(weight, x, y),
@@ -119,10 +128,13 @@ impl<T: Float> Weighted<T> {
                 let moments = &moments[..sizes.moments(x.len())];
                 sizes.backward_parameters(work, x, dy, moments, [dweight, dbias]);
             }
+            (Self::ResponseNorm { sizes, responses }, Some(dbias)) => {
+                sizes.backward_parameters(x, dy, responses, [dweight, dbias]);
+            }
             (Self::LayerScale, _) => reduce::column_products(x, dy, work, dweight),
             (Self::ClassToken { tokens, .. }, _) => tokens::prepended(*tokens, dy, dweight),
             (Self::PositionalEmbedding, _) => reduce::column_sums(dy, work, dweight),
-            (Self::BatchNorm(_) | Self::GroupNorm { .. }, None) => {}
+            (Self::BatchNorm(_) | Self::GroupNorm { .. } | Self::ResponseNorm { .. }, None) => {}
         }
     }
 
@@ -142,7 +154,13 @@ impl<T: Float> Weighted<T> {
             Self::Depthwise(sizes) => sizes.backward_input(dy, weight, dx, accumulate),
             Self::BatchNorm(norm) => {
                 let [dweight, dbias] = gradients;
+                if weight.is_empty() {
+                    return norm.backward_plain(work, [x, dy], dx, accumulate);
+                }
                 norm.backward(weight).input(x, dy, dweight, dbias, dx, accumulate);
+            }
+            Self::ResponseNorm { sizes, responses } => {
+                sizes.backward_input([x, dy, weight], responses, dx, accumulate);
             }
             Self::GroupNorm { sizes, moments } => {
                 sizes.backward_input([x, dy, weight], &moments[..sizes.moments(x.len())], dx, accumulate);
@@ -159,6 +177,16 @@ impl<T: Float> Norm<T> {
         Backward { statistics: &self.statistics, weight, eps: self.eps }
     }
 
+    /// The operand's gradient where there is no weight.
+    fn backward_plain(&self, work: &mut Workspace<T>, [x, dy]: [&[T]; 2], dx: &mut [T], accumulate: bool) {
+        let channels = self.statistics.mean.len();
+        let [mut dweight, mut dbias] = [vec![T::ZERO; channels], vec![T::ZERO; channels]];
+        let ones = vec![T::ONE; channels];
+        let backward = self.backward(&ones);
+        backward.parameters(work, x, dy, &mut dweight, &mut dbias);
+        backward.input(x, dy, &dweight, &dbias, dx, accumulate);
+    }
+
     /// Picks the statistics, moves the running ones if the mode says so, and normalises.
     fn forward(
         &mut self,
@@ -170,22 +198,25 @@ impl<T: Float> Norm<T> {
     ) {
         let ForwardState { work, running, mode } = context;
         let Some(running) = running else { return };
-        let affine = tensors.weight.iter().zip(tensors.bias.unwrap_or(&[])).enumerate();
+        let channels = running.mean.len();
+        let factor = |c: usize| tensors.weight.get(c).copied().unwrap_or(T::ONE);
+        let summand = |c: usize| tensors.bias.and_then(|bias| bias.get(c)).copied().unwrap_or(T::ZERO);
         if mode == Mode::Evaluate {
-            let channels = affine.map(|(c, (w, b))| (running.mean[c].f64(), running.var[c].f64(), *w, *b));
-            self.affine.set(self.eps, channels);
+            let of_channel = |c: usize| (running.mean[c].f64(), running.var[c].f64(), factor(c), summand(c));
+            self.affine.set(self.eps, (0..channels).map(of_channel));
         } else {
-            self.statistics.measure(work, x, tensors.weight.len());
+            self.statistics.measure(work, x, channels);
             running.since_reset += 1;
             running.tracked = running.tracked.map(|tracked| tracked.saturating_add(1));
             let momentum = match mode {
                 Mode::Reestimate => Momentum::Cumulative(running.since_reset),
                 Mode::Train | Mode::Evaluate => Momentum::Exponential(MOMENTUM),
             };
-            let rows = x.len() / tensors.weight.len();
+            let rows = x.len() / channels;
             self.statistics.update_running(rows, momentum, &mut running.mean, &mut running.var);
             let of_batch = &self.statistics;
-            self.affine.set(self.eps, affine.map(|(c, (w, b))| (of_batch.mean[c], of_batch.var[c], *w, *b)));
+            self.affine
+                .set(self.eps, (0..channels).map(|c| (of_batch.mean[c], of_batch.var[c], factor(c), summand(c))));
         }
         self.affine.apply(x, relu, y);
     }

@@ -12,15 +12,19 @@ impl Emitter<'_> {
     pub(super) fn operation(&mut self, id: NodeId, node: &Node) -> Result<(), OnnxExportError> {
         let x = node.inputs.first().copied().unwrap_or(id);
         match &node.op {
-            // A graph's input is its first node, which has no operand.
-            Op::Input { .. } | Op::Dropout { .. } => self.put_same(x),
+            // A graph's input is its first node, which has no operand; what reads zeros pads what stands beside them.
+            Op::Input { .. } | Op::Dropout { .. } | Op::Zeros { .. } => self.put_same(x),
             Op::Linear { .. } => self.linear(id, x),
             Op::Conv1d { .. } | Op::Conv2d { .. } => {
                 if let Some(conv) = node.op.convolution() {
                     self.convolution(id, x, &conv);
                 }
             }
-            Op::BatchNorm { eps, .. } => self.with_weights(id, x, "BatchNormalization", *eps, ChannelsFirst),
+            Op::BatchNorm { affine: true, eps, .. } => {
+                self.with_weights(id, x, "BatchNormalization", *eps, ChannelsFirst);
+            }
+            Op::BatchNorm { features, eps, .. } => self.plain_norm(id, x, *features, *eps),
+            Op::GlobalResponseNorm { features, eps } => self.response_norm(id, x, *features, *eps),
             Op::LayerNorm { eps, .. } => self.with_weights(id, x, "LayerNormalization", *eps, ChannelsLast),
             Op::GroupNorm { group_width, features, eps } => {
                 self.group_norm(id, x, features / group_width.unwrap_or(*features), *eps);
@@ -38,6 +42,7 @@ impl Emitter<'_> {
             | Op::Selu
             | Op::Mish
             | Op::Softplus
+            | Op::Scale { .. }
             | Op::Softmax => self.function(x, &node.op),
             Op::MaxPool1d { .. } | Op::MaxPool2d { .. } | Op::AvgPool1d { .. } | Op::AvgPool2d { .. } => {
                 if let Some(pool) = node.op.pool() {
@@ -53,6 +58,11 @@ impl Emitter<'_> {
                 }
             }
             Op::Flatten | Op::Reshape { .. } => self.reshape(id, x, &node.op),
+            Op::ZeroPad { begin, end } => {
+                let value = self.get(x, ChannelsFirst);
+                let padded = self.padded(&value, &[&[0], &begin[..]].concat(), &[&[0], &end[..]].concat());
+                self.put(ChannelsFirst, padded);
+            }
             Op::Add => self.combined("Add", &node.inputs),
             Op::Multiply => self.combined("Mul", &node.inputs),
             Op::Concat => self.concat(&node.inputs),
@@ -177,6 +187,10 @@ impl Emitter<'_> {
                 self.node("Mul", &[&value, &gate], &[])
             }
             Op::Softplus => self.node("Softplus", &[&value], &[]),
+            Op::Scale { factor } => {
+                let factor = self.scalar(*factor);
+                self.node("Mul", &[&value, &factor], &[])
+            }
             Op::Softmax => {
                 let axis = if order == ChannelsFirst { 1 } else { -1 };
                 self.node("Softmax", &[&value], &[("axis", Attribute::Integer(axis))])
@@ -228,10 +242,70 @@ impl Emitter<'_> {
     }
 
     fn concat(&mut self, operands: &[NodeId]) {
-        let values: Vec<String> = operands.iter().map(|id| self.get(*id, ChannelsFirst)).collect();
+        let mut values: Vec<String> = Vec::with_capacity(operands.len());
+        let axes = self.graph.shape(operands[0]).len();
+        let channels = |channels: usize| [vec![channels], vec![0; axes - 1]].concat();
+        // Zeros before the first channels wait for them.
+        let mut before = 0;
+        for id in operands {
+            match (&self.graph.node(*id).op, values.last().cloned()) {
+                (Op::Zeros { features }, None) => before += features,
+                (Op::Zeros { features }, Some(value)) => {
+                    let padded = self.padded(&value, &channels(0), &channels(*features));
+                    values.pop();
+                    values.push(padded);
+                }
+                _ => {
+                    let value = self.get(*id, ChannelsFirst);
+                    let own = if before > 0 { self.padded(&value, &channels(before), &channels(0)) } else { value };
+                    values.push(own);
+                    before = 0;
+                }
+            }
+        }
+        if let [only] = &values[..] {
+            return self.put(ChannelsFirst, only.clone());
+        }
         let values: Vec<&str> = values.iter().map(String::as_str).collect();
         let result = self.node("Concat", &values, &[("axis", Attribute::Integer(1))]);
         self.put(ChannelsFirst, result);
+    }
+
+    /// A BatchNorm without factors and summands.
+    fn plain_norm(&mut self, id: NodeId, x: NodeId, features: usize, eps: f64) {
+        let count = self.integers(&[features as i64]);
+        let [ones, zeros] = [1.0, 0.0].map(|value| {
+            let value = self.scalar(value);
+            self.node("Expand", &[&value, &count], &[])
+        });
+        let (value, statistics) = (self.get(x, ChannelsFirst), self.weights(id));
+        let inputs = [&value, &ones, &zeros, &statistics[0], &statistics[1]].map(String::as_str);
+        let output = self.node("BatchNormalization", &inputs, &[("epsilon", Attribute::Float(eps as f32))]);
+        self.put(ChannelsFirst, output);
+    }
+
+    fn response_norm(&mut self, id: NodeId, x: NodeId, features: usize, eps: f64) {
+        let (value, weights) = (self.get(x, ChannelsFirst), self.weights(id));
+        let positions = self.graph.shape(id).len() - 1;
+        let over = |axes: Vec<i64>| [("axes", Attribute::Integers(axes)), ("keepdims", Attribute::Integer(1))];
+        let norms = self.node("ReduceL2", &[&value], &over((2..2 + positions as i64).collect()));
+        let mean = self.node("ReduceMean", &[&norms], &over(vec![1]));
+        let eps = self.scalar(eps);
+        let least = self.node("Add", &[&mean, &eps], &[]);
+        let shares = self.node("Div", &[&norms, &least], &[]);
+        let response = self.node("Mul", &[&value, &shares], &[]);
+        let sizes = [vec![features as i64], vec![1; positions]].concat();
+        let [factors, summands] = [0, 1].map(|tensor: usize| self.reshaped(&weights[tensor], &sizes));
+        let scaled = self.node("Mul", &[&response, &factors], &[]);
+        let shifted = self.node("Add", &[&scaled, &summands], &[]);
+        let sum = self.node("Add", &[&value, &shifted], &[]);
+        self.put(ChannelsFirst, sum);
+    }
+
+    /// A value with zeros before and behind each axis but the batch.
+    fn padded(&mut self, value: &str, begin: &[usize], end: &[usize]) -> String {
+        let pads = self.integers(&integers(&[&[0], begin, &[0], end].concat()));
+        self.node("Pad", &[value, &pads], &[])
     }
 
     fn layer_scale(&mut self, id: NodeId, x: NodeId, features: usize, unit_axes: usize) {

@@ -26,6 +26,14 @@ def blur_pool(images, size, stride):
     kernel = torch.outer(row, row).expand(images.shape[1], 1, -1, -1)
     return F.conv2d(F.pad(images, [padding] * 4, \"reflect\"), kernel, stride=stride, groups=images.shape[1])";
 
+const RESPONSE_NORM: &str = "\
+def response_norm(x, weight, bias, eps):
+    \"\"\"ConvNeXt V2's global response normalisation, channels behind the batch.\"\"\"
+    norms = x.flatten(2).norm(dim=2)
+    shares = norms / (norms.mean(1, keepdim=True) + eps)
+    rest = (1,) * (x.dim() - 2)
+    return x + x * (weight * shares).view(*shares.shape, *rest) + bias.view(-1, *rest)";
+
 /// Where the channels of a value stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Layout {
@@ -168,6 +176,10 @@ impl Writer<'_> {
             Op::Conv1d { .. } | Op::Conv2d { .. } | Op::BatchNorm { .. } | Op::GroupNorm { .. } => {
                 (format!("{}({})", module(), first()), Layout::First)
             }
+            Op::GlobalResponseNorm { .. } | Op::ZeroPad { .. } | Op::Zeros { .. } => {
+                let x = first();
+                (self.of_images(node, &x), Layout::First)
+            }
             Op::Softmax => (format!("{x}.softmax({axis})"), own.layout),
             Op::AdaptiveAvgPool2d { output } => {
                 (format!("F.adaptive_avg_pool2d({}, {})", first(), sizes(output)), Layout::First)
@@ -235,11 +247,33 @@ impl Writer<'_> {
             | Op::Selu
             | Op::Mish
             | Op::Softplus
+            | Op::Scale { .. }
             | Op::MaxPool1d { .. }
             | Op::MaxPool2d { .. }
             | Op::AvgPool1d { .. }
             | Op::AvgPool2d { .. }
             | Op::Dropout { .. } => (x.to_owned(), own.layout),
+        }
+    }
+
+    /// The expression of an operation that reads channels behind the batch, and is one call.
+    fn of_images(&mut self, node: &Node, x: &str) -> String {
+        match &node.op {
+            Op::ZeroPad { begin, end } => {
+                let sides = begin.iter().zip(end).rev().map(|(begin, end)| format!("{begin}, {end}"));
+                format!("F.pad({x}, ({}))", sides.collect::<Vec<_>>().join(", "))
+            }
+            Op::Zeros { features } => {
+                let rest = ", -1".repeat(self.graph.shape(node.inputs[0]).len() - 1);
+                format!("torch.zeros_like({x}[:, :1]).expand(-1, {features}{rest})")
+            }
+            Op::GlobalResponseNorm { eps, .. } => {
+                self.body.helpers.insert(RESPONSE_NORM);
+                let [weight, bias] =
+                    ["weight", "bias"].map(|name| self.modules.tensor(&format!("{}.{name}", node.name)));
+                format!("response_norm({x}, {weight}, {bias}, {eps:?})")
+            }
+            _ => x.to_owned(),
         }
     }
 
@@ -282,6 +316,7 @@ fn function(op: &Op) -> Option<String> {
         Op::Selu => "F.selu($)".to_owned(),
         Op::Mish => "F.mish($)".to_owned(),
         Op::Softplus => "F.softplus($)".to_owned(),
+        Op::Scale { factor } => format!("torch.mul($, {factor:?})"),
         Op::Dropout { p } => format!("F.dropout($, {p:?}, self.training)"),
         _ => return None,
     })

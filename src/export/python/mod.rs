@@ -91,6 +91,8 @@ fn needs_functional(op: &Op) -> bool {
             | Op::Add
             | Op::Multiply
             | Op::Concat
+            | Op::Scale { .. }
+            | Op::Zeros { .. }
             | Op::TokenMean
             | Op::TokenSelect { .. }
     );

@@ -231,8 +231,9 @@ fn made(op: &Op, shape: &Shape) -> Option<String> {
     }
     Some(match op {
         Op::Linear { in_features, out_features, bias } => linear(*in_features, *out_features, *bias),
-        Op::BatchNorm { features, eps: own } => {
-            format!("nn.BatchNorm{}d({features}{})", if shape.len() == 3 { 2 } else { 1 }, eps(*own))
+        Op::BatchNorm { affine, features, eps: own } => {
+            let learned = if *affine { "" } else { ", affine=False" };
+            format!("nn.BatchNorm{}d({features}{}{learned})", if shape.len() == 3 { 2 } else { 1 }, eps(*own))
         }
         Op::LayerNorm { features, eps: own } => format!("nn.LayerNorm({features}{})", eps(*own)),
         Op::GroupNorm { group_width, features, eps: own } => {

@@ -24,7 +24,7 @@ fn weights(graph: &Graph, seed: u64) -> StateDict {
 /// A convolution, a residual block with BatchNorm, and a matrix behind the flatten.
 fn residual() -> Graph {
     let conv = |from, to| Op::conv2d(from, to, Window::square(3, 1, 1), false);
-    let norm = |features| Op::BatchNorm { features, eps: 1e-5 };
+    let norm = |features| Op::BatchNorm { affine: true, features, eps: 1e-5 };
     let ops = [
         ("input", Op::Input { shape: vec![3, 4, 4] }, vec![]),
         ("stem", conv(3, 8), vec![0]),

@@ -3,7 +3,7 @@
 use crate::fusion::assemble::provenance::Provenance;
 use crate::fusion::assemble::recipe::{Fused, Recipe, counters};
 use crate::fusion::assemble::routes::Routes;
-use crate::fusion::assemble::rows::{Kernels, MatrixRows, OutputRows, Pick, Tokens, Vector};
+use crate::fusion::assemble::rows::{Kernels, MatrixRows, Mean, OutputRows, Pick, Tokens, Vector};
 use crate::fusion::{Ensemble, FusionError, Selection};
 use crate::model::graph::{Node, NodeId, Op};
 use crate::model::groups::CouplingError;
@@ -27,7 +27,13 @@ pub fn gather<'a>(ensemble: &'a Ensemble<'a>, selection: &Selection) -> Result<R
     let mut tensors = Vec::new();
     let graph = ensemble.graph();
     let mut widths = std::collections::BTreeMap::new();
-    for (id, node) in graph.iter().filter(|(_, node)| node.op.has_parameters()) {
+    for (id, node) in graph.iter() {
+        if let Op::Zeros { .. } = node.op {
+            widths.insert(id, (0, Routes::rows(ensemble, id, selection).len));
+        }
+        if !node.op.has_parameters() {
+            continue;
+        }
         if matches!(node.op, Op::Attention { .. }) {
             widths.insert(id, attention(ensemble, selection, id, &mut tensors)?);
             continue;
@@ -36,6 +42,7 @@ pub fn gather<'a>(ensemble: &'a Ensemble<'a>, selection: &Selection) -> Result<R
         widths.insert(id, (layer.columns.as_ref().map_or(0, |columns| columns.len), layer.rows.len));
         for parameter in parameters::of_node(node) {
             tensors.push(match (&layer.columns, parameter.role) {
+                _ if ensemble.couplings()[0].is_on_input(id) => layer.shared(parameter)?,
                 (Some(columns), Role::Weight) if node.op.is_dense() => layer.matrix(parameter, columns)?,
                 (_, Role::Embedding) => layer.embedding(parameter)?,
                 _ if parameter.shape.len() > 1 => layer.kernels(parameter)?,
@@ -157,6 +164,13 @@ impl<'a> Layer<'a> {
             shape,
             maker: Box::new(Tokens { members, picks: self.picks(), count: tokens }),
         })
+    }
+
+    /// What works on the input's channels, which all members share: their mean.
+    fn shared(&self, parameter: parameters::Parameter) -> Result<Rows<'a>, CheckpointError> {
+        let members = self.members(&parameter.name)?;
+        let shares = self.ensemble.shares().members();
+        Ok(Rows { name: parameter.name, shape: parameter.shape, maker: Box::new(Mean { members, shares }) })
     }
 
     /// One value per row.

@@ -58,6 +58,23 @@ impl MakeRow for Kernels<'_> {
     }
 }
 
+/// Rows of all members, each by the member's share.
+pub(in crate::fusion) struct Mean<'a> {
+    pub(in crate::fusion) members: Vec<Elements<'a>>,
+    pub(in crate::fusion) shares: &'a [f64],
+}
+
+impl MakeRow for Mean<'_> {
+    fn make<T: Number>(&self, row: usize, target: &mut [T]) {
+        target.fill(T::default());
+        let mut scratch = Vec::<T>::new();
+        for (member, share) in self.members.iter().zip(self.shares) {
+            let own = member.slice(row * target.len(), target.len(), &mut scratch);
+            target.iter_mut().zip(own).for_each(|(sum, value)| *sum += *value * T::of(*share));
+        }
+    }
+}
+
 /// Tokens, which are one row, with a value for each channel.
 pub(in crate::fusion) struct Tokens<'a> {
     pub(in crate::fusion) members: Vec<Elements<'a>>,

@@ -23,6 +23,8 @@ pub(super) fn altered_layers(ensemble: &Ensemble<'_>, selection: &Selection) -> 
                 || read.iter().any(lost)
                 // It sees the channels of all members together, where each member saw its own.
                 || over_channels && read.iter().any(joined)
+                // All members have one in the fused network.
+                || members > 1 && ensemble.couplings()[0].is_on_input(id)
         };
         let differs: Vec<bool> = (0..members).map(of_member).collect();
         if mixes(&node.op) && (0..members).any(|member| differs[member] && has_rows(ensemble, selection, id, member)) {
@@ -58,5 +60,6 @@ fn groups_read(ensemble: &Ensemble<'_>, id: NodeId) -> Vec<GroupId> {
 
 /// Whether the operation compares all channels of a position with each other.
 fn over_channels(op: &Op) -> bool {
-    matches!(op, Op::LayerNorm { .. } | Op::GroupNorm { group_width: None, .. } | Op::Softmax)
+    let norm = matches!(op, Op::LayerNorm { .. } | Op::GroupNorm { group_width: None, .. });
+    norm || matches!(op, Op::GlobalResponseNorm { .. } | Op::Softmax)
 }

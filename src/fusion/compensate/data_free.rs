@@ -246,8 +246,11 @@ impl Chain<'_, '_> {
     /// Moments behind a BatchNorm with running statistics.
     fn normalise(&self, node: &Node, eps: f64, mut joint: Joint) -> Result<State, FusionError> {
         let concat = |role| self.tensors(node, role, true).map(|tensors| tensors.concat());
-        let (weight, bias, mean, var) =
-            (concat("weight")?, concat("bias")?, concat("running_mean")?, concat("running_var")?);
+        let (mean, var) = (concat("running_mean")?, concat("running_var")?);
+        let (weight, bias) = match node.op {
+            Op::BatchNorm { affine: false, .. } => (vec![1.0; var.len()], vec![0.0; var.len()]),
+            _ => (concat("weight")?, concat("bias")?),
+        };
         let factor: Vec<f64> = weight.iter().zip(&var).map(|(weight, var)| weight / (var + eps).sqrt()).collect();
         let summand: Vec<f64> =
             bias.iter().zip(mean.iter().zip(&factor)).map(|(bias, (mean, factor))| bias - mean * factor).collect();

@@ -91,6 +91,12 @@ impl<'a> Ensemble<'a> {
         (linear && layers.len() == 1 && layers.contains(&last)).then_some(last)
     }
 
+    /// The node up to which the concatenation is the mean of the members; see [`Couplings::linear_end`].
+    #[must_use]
+    pub fn linear_end(&self) -> NodeId {
+        self.couplings[0].linear_end
+    }
+
     /// The members.
     #[must_use]
     pub fn members(&self) -> &[Member<'a>] {

@@ -55,7 +55,7 @@ fn biased() -> Graph {
     chain(vec![
         Op::Input { shape: vec![2, 6, 6] },
         conv(2, 4, Window::square(3, 2, 1), true),
-        Op::BatchNorm { features: 4, eps: 1e-3 },
+        Op::BatchNorm { affine: true, features: 4, eps: 1e-3 },
         Op::Tanh,
         conv(4, 5, Window::square(1, 1, 0), true),
         Op::Relu,

@@ -35,6 +35,7 @@ pub(super) fn function(op: &Op) -> Option<Box<dyn Fn(f64) -> f64 + Sync>> {
         Op::Selu => Box::new(move |x| 1.050_700_987_355_480_5 * elu(1.673_263_242_354_377_2, x)),
         Op::Mish => Box::new(move |x| x * softplus(x).tanh()),
         Op::Softplus => Box::new(softplus),
+        Op::Scale { factor } => Box::new(move |x| factor * x),
         _ => return None,
     })
 }

@@ -87,6 +87,23 @@ impl FeatureMap {
     }
 }
 
+/// Positions within zeros, of which there are `begin` before each axis; `axes` are the sizes with them.
+pub(super) fn within_zeros(x: &FeatureMap, begin: &[usize], axes: &[usize]) -> FeatureMap {
+    let channels = x.values.len() / x.positions();
+    let ([_, width], mut y) = (x.size(), FeatureMap::zeros(channels, 1, axes));
+    let ([_, outer], around) = (y.size(), y.positions());
+    let [above, before] = match *begin {
+        [above, before] => [above, before],
+        _ => [0, begin.iter().sum()],
+    };
+    for (y, x) in y.values.chunks_exact_mut(around).zip(x.values.chunks_exact(x.positions())) {
+        for (row, x) in x.chunks_exact(width).enumerate() {
+            y[(row + above) * outer + before..][..width].copy_from_slice(x);
+        }
+    }
+    FeatureMap::new(y.values, x.channels, axes)
+}
+
 /// Operands one after another along the channels.
 pub(super) fn concat(operands: &[&FeatureMap], batch: usize) -> FeatureMap {
     let channels = operands.iter().map(|operand| operand.channels).sum();

@@ -15,6 +15,7 @@ pub mod verify;
 mod tests;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use crate::fusion::assemble::routes::Routes;
 use crate::fusion::reference::feature_map::{FeatureMap, last_uses};
@@ -22,15 +23,20 @@ use crate::fusion::{Ensemble, FusionError, Member, Selection, Shares};
 use crate::model::graph::{Graph, GraphError, Node, NodeId, Op};
 use crate::model::parameters;
 
-/// Logits of the concatenation, N x classes.
-pub(super) fn concatenation(ensemble: &Ensemble<'_>, inputs: &[f32], batch: usize) -> Result<Vec<f32>, FusionError> {
+/// The concatenation's values of the node `last`, N x its shape.
+pub(super) fn concatenation(
+    ensemble: &Ensemble<'_>,
+    inputs: &[f32],
+    batch: usize,
+    last: NodeId,
+) -> Result<Vec<f32>, FusionError> {
     let places = Places::Stacked(ensemble, Selection::all(ensemble));
-    Stack { graph: ensemble.graph(), members: ensemble.members(), places, batch }.run(inputs)
+    Stack { graph: ensemble.graph(), members: ensemble.members(), places, batch, last }.run(inputs)
 }
 
-/// Logits of one network, N x classes; it may be one that has no concatenation.
-pub(super) fn alone(member: Member<'_>, inputs: &[f32], batch: usize) -> Result<Vec<f32>, FusionError> {
-    Stack { graph: member.graph, members: &[member], places: Places::Alone, batch }.run(inputs)
+/// One network's values of the node `last`, N x its shape; it may be a network that has no concatenation.
+pub(super) fn alone(member: Member<'_>, inputs: &[f32], batch: usize, last: NodeId) -> Result<Vec<f32>, FusionError> {
+    Stack { graph: member.graph, members: &[member], places: Places::Alone, batch, last }.run(inputs)
 }
 
 /// Where the members' channels stand.
@@ -47,6 +53,8 @@ struct Stack<'a> {
     members: &'a [Member<'a>],
     places: Places<'a>,
     batch: usize,
+    /// Nothing behind it is computed.
+    last: NodeId,
 }
 
 impl Stack<'_> {
@@ -58,16 +66,29 @@ impl Stack<'_> {
             return Err(GraphError { node: graph.nodes()[0].name.clone(), detail }.into());
         }
         let mut done: Vec<Option<FeatureMap>> = Vec::with_capacity(graph.nodes().len());
+        // What members make of the input's channels, each by itself: these are not stacked.
+        let mut apart: BTreeMap<NodeId, Vec<FeatureMap>> = BTreeMap::new();
         let last_use = last_uses(graph);
-        for (id, node) in graph.iter() {
+        for (id, node) in graph.iter().take(self.last.0 + 1) {
             let output = if id.0 == 0 {
-                FeatureMap::new(inputs.to_vec(), graph.input_shape()[0], &graph.input_shape()[1..])
+                Some(FeatureMap::new(inputs.to_vec(), graph.input_shape()[0], &graph.input_shape()[1..]))
             } else {
-                let operands: Vec<&FeatureMap> =
-                    node.inputs.iter().filter_map(|input| done[input.0].as_ref()).collect();
-                self.compute(id, node, &operands)?
+                let of_member = |member: usize| -> Vec<&FeatureMap> {
+                    let operand = |id: &NodeId| apart.get(id).map(|own| &own[member]).or(done[id.0].as_ref());
+                    node.inputs.iter().filter_map(operand).collect()
+                };
+                if self.is_apart(id) || !node.op.is_dense() && node.inputs.iter().any(|input| apart.contains_key(input))
+                {
+                    let own = (0..self.members.len())
+                        .map(|member| self.alone(member).compute(id, node, &|_| of_member(member)));
+                    let own = own.collect::<Result<_, _>>()?;
+                    apart.insert(id, own);
+                    None
+                } else {
+                    Some(self.compute(id, node, &of_member)?)
+                }
             };
-            done.push(Some(output));
+            done.push(output);
             for input in &node.inputs {
                 if last_use[input.0] == id.0 {
                     done[input.0] = None;
@@ -77,12 +98,30 @@ impl Stack<'_> {
         Ok(done.pop().flatten().map(|logits| logits.values).unwrap_or_default())
     }
 
-    fn compute(&self, id: NodeId, node: &Node, operands: &[&FeatureMap]) -> Result<FeatureMap, FusionError> {
-        let x = operands[0];
+    /// Whether the node works on the input's channels with weights of each member's own.
+    fn is_apart(&self, id: NodeId) -> bool {
+        matches!(&self.places, Places::Stacked(ensemble, _) if ensemble.couplings()[0].is_on_input(id))
+    }
+
+    /// One of the members.
+    fn alone(&self, member: usize) -> Stack<'_> {
+        let members = &self.members[member..=member];
+        Stack { graph: members[0].graph, members, places: Places::Alone, batch: self.batch, last: self.last }
+    }
+
+    /// One node; `of_member` gives its operands as a member has them, which are the same for all where they are stacked.
+    fn compute<'x>(
+        &self,
+        id: NodeId,
+        node: &Node,
+        of_member: &dyn Fn(usize) -> Vec<&'x FeatureMap>,
+    ) -> Result<FeatureMap, FusionError> {
         let positions = &self.graph.shape(id)[1..];
         if node.op.is_dense() || node.op.convolution().is_some() {
-            return self.dense(id, x);
+            return self.dense(id, of_member);
         }
+        let operands = &of_member(0)[..];
+        let x = operands[0];
         if node.op.has_parameters() || node.op == Op::Softmax {
             return self.channelwise(id, x);
         }
@@ -94,6 +133,8 @@ impl Stack<'_> {
                 let channels = x.channels * x.positions() / positions.iter().product::<usize>();
                 FeatureMap::new(x.values.clone(), channels, positions)
             }
+            Op::ZeroPad { begin, .. } => feature_map::within_zeros(x, begin, positions),
+            Op::Zeros { .. } => FeatureMap::zeros(self.batch, self.rows(id).len, positions),
             Op::Add => elementwise::add(x, operands[1]),
             Op::Multiply => elementwise::multiply(x, operands[1]),
             Op::Concat => feature_map::concat(operands, self.batch),
@@ -107,12 +148,16 @@ impl Stack<'_> {
 
     /// Matrices, convolutions and attentions: each member's block reads its own channels and writes its own, or, at the
     /// output, adds its share to the mean.
-    fn dense(&self, id: NodeId, x: &FeatureMap) -> Result<FeatureMap, FusionError> {
+    fn dense<'x>(
+        &self,
+        id: NodeId,
+        of_member: &dyn Fn(usize) -> Vec<&'x FeatureMap>,
+    ) -> Result<FeatureMap, FusionError> {
         let (columns, rows) = (self.columns(id), self.rows(id));
         let mut y = FeatureMap::zeros(self.batch, rows.len, &self.graph.shape(id)[1..]);
         for (index, member) in self.members.iter().enumerate() {
             let tensors = tensors(*member, id)?;
-            let block = x.take(&columns.runs[index], self.batch);
+            let block = of_member(index)[0].take(&columns.runs[index], self.batch);
             let size = y.size();
             let mut part = match (&member.graph.node(id).op, member.graph.node(id).op.convolution()) {
                 (_, Some(conv)) => dense::convolve(&block, &conv, &tensors, size),

@@ -15,9 +15,12 @@ pub(super) fn apply(op: &Op, x: FeatureMap, tensors: &[Cow<'_, [f32]>]) -> Vec<f
         Op::ClassToken { .. } => return with_token(&values, positions, &tensors[0]),
         Op::PositionalEmbedding { .. } => each(&mut values, example, |x| add_transposed(x, positions, &tensors[0])),
         Op::LayerScale { .. } => each(&mut values, example, |x| affine(x, positions, |c| (tensors[0][c].into(), 0.0))),
-        Op::BatchNorm { eps, .. } => each(&mut values, example, |x| {
+        Op::BatchNorm { affine: learned, eps, .. } => each(&mut values, example, |x| {
             affine(x, positions, |c| {
-                let [weight, bias, mean, var] = [0, 1, 2, 3].map(|tensor: usize| f64::from(tensors[tensor][c]));
+                let first = if *learned { 2 } else { 0 };
+                let of = |tensor: usize| f64::from(tensors[tensor][c]);
+                let (weight, bias) = if *learned { (of(0), of(1)) } else { (1.0, 0.0) };
+                let (mean, var) = (of(first), of(first + 1));
                 let factor = weight / (var + eps).sqrt();
                 (factor, bias - mean * factor)
             });
@@ -25,6 +28,12 @@ pub(super) fn apply(op: &Op, x: FeatureMap, tensors: &[Cow<'_, [f32]>]) -> Vec<f
         Op::LayerNorm { eps, .. } => each(&mut values, example, |x| {
             over_channels(x, positions, |column| standardise(column, *eps));
             scale_and_shift(x, positions, tensors);
+        }),
+        Op::GlobalResponseNorm { eps, .. } => each(&mut values, example, |x| {
+            let norm = |channel: &[f32]| channel.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+            let norms: Vec<f64> = x.chunks_exact(positions).map(norm).collect();
+            let mean = norms.iter().sum::<f64>() / channels as f64 + eps;
+            affine(x, positions, |c| (1.0 + f64::from(tensors[0][c]) * norms[c] / mean, tensors[1][c].into()));
         }),
         Op::GroupNorm { group_width, eps, .. } => each(&mut values, example, |x| {
             let groups = x.chunks_exact_mut(group_width.unwrap_or(channels) * positions);

@@ -38,12 +38,13 @@ impl Agreement {
     }
 }
 
-/// Logits of the virtual concatenation for `batch` examples in `inputs` (N x C x H x W or N x D), without building it.
+/// Logits of the virtual concatenation for `batch` examples in `inputs` (N x C x H x W or N x D), without building it; up to the
+/// [end of what is linear](crate::model::groups::Couplings::linear_end).
 ///
 /// # Errors
 /// When weights cannot be read or `inputs` has the wrong length.
 pub fn concatenation(ensemble: &Ensemble<'_>, inputs: &[f32], batch: usize) -> Result<Vec<f32>, FusionError> {
-    reference::concatenation(ensemble, inputs, batch)
+    reference::concatenation(ensemble, inputs, batch, ensemble.linear_end())
 }
 
 /// Logits of one network, computed independently of the training engine, whatever its operations.
@@ -51,18 +52,19 @@ pub fn concatenation(ensemble: &Ensemble<'_>, inputs: &[f32], batch: usize) -> R
 /// # Errors
 /// See [`concatenation`].
 pub fn reference(member: Member<'_>, inputs: &[f32], batch: usize) -> Result<Vec<f32>, FusionError> {
-    reference::alone(member, inputs, batch)
+    reference::alone(member, inputs, batch, member.graph.output())
 }
 
-/// The members' logits, each computed by itself, added up by their shares, in each class by its own where classes have some.
+/// The members' logits, each computed by itself, added up by their shares, in each class by its own where classes have some; as far as
+/// [`concatenation`] goes.
 ///
 /// # Errors
 /// See [`concatenation`].
 pub fn mean_of_members(ensemble: &Ensemble<'_>, inputs: &[f32], batch: usize) -> Result<Vec<f32>, FusionError> {
     let linear = Consensus { mixture: Mixture::Logits, ..ensemble.consensus().clone() };
-    let mut mean = vec![0.0; batch * ensemble.graph().classes()];
+    let mut mean = Vec::new();
     for (index, member) in ensemble.members().iter().enumerate() {
-        linear.add_to(&mut mean, index, &reference(*member, inputs, batch)?, 1.0);
+        linear.add(&mut mean, index, &reference::alone(*member, inputs, batch, ensemble.linear_end())?, 1.0);
     }
     Ok(mean)
 }

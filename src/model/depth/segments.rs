@@ -137,6 +137,7 @@ pub(super) fn not_negative(graph: &Graph, id: NodeId) -> bool {
         | Op::BlurPool2d { .. }
         | Op::Flatten
         | Op::Reshape { .. }
+        | Op::ZeroPad { .. }
         | Op::Dropout { .. } => not_negative(graph, node.inputs[0]),
         _ => false,
     }

@@ -68,7 +68,7 @@ fn residual(width: usize, inner: usize, blocks: usize) -> Graph {
         nodes.len() - 1
     };
     let conv = |from, to| Op::conv2d(from, to, Window::square(3, 1, 1), false);
-    let norm = |features| Op::BatchNorm { features, eps: 1e-5 };
+    let norm = |features| Op::BatchNorm { affine: true, features, eps: 1e-5 };
     push("input".into(), Op::Input { shape: vec![2, 4, 4] }, &[]);
     push("stem".into(), conv(2, width), &[0]);
     let mut at = push("relu".into(), Op::Relu, &[1]);

@@ -50,7 +50,7 @@ impl Builder {
         let op = match module.kind {
             ModuleKind::Linear { input, output } => Op::Linear { in_features: input, out_features: output, bias },
             ModuleKind::Conv { input, output, kernel } => Op::conv2d(input, output, Window { kernel, ..window }, bias),
-            ModuleKind::Norm { features } => Op::BatchNorm { features, eps },
+            ModuleKind::Norm { features } => Op::BatchNorm { affine: bias, features, eps },
             ModuleKind::LayerNorm { features } => Op::LayerNorm { features, eps },
         };
         self.weighted(&module.name, op, input)

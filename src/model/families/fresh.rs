@@ -115,7 +115,7 @@ fn conv_and_norm(
 ) -> NodeId {
     let conv = Op::conv2d(from, to, Window::square(kernel, stride, kernel / 2), false);
     let conv = builder.weighted(names[0], conv, input);
-    builder.weighted(names[1], Op::BatchNorm { features: to, eps: EPS }, conv)
+    builder.weighted(names[1], Op::BatchNorm { affine: true, features: to, eps: EPS }, conv)
 }
 
 /// Two convolutions and a shortcut around them, which is a convolution where the size changes.

@@ -124,8 +124,11 @@ fn convolution(settings: Known<'_>, module: &ModuleInfo, header: &CheckpointHead
 }
 
 fn batch_norm(settings: Known<'_>) -> Option<Op> {
-    let whole = settings.is("affine") && settings.is("track_running_stats");
-    whole.then_some(Op::BatchNorm { features: settings.number("num_features")?, eps: settings.real("eps")? })
+    if !settings.is("track_running_stats") {
+        return None;
+    }
+    let (features, eps) = (settings.number("num_features")?, settings.real("eps")?);
+    Some(Op::BatchNorm { affine: settings.is("affine"), features, eps })
 }
 
 /// The settings of a module.

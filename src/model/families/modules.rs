@@ -12,7 +12,7 @@ pub(super) enum ModuleKind {
     Linear { input: usize, output: usize },
     /// A stack of kernels.
     Conv { input: usize, output: usize, kernel: [usize; 2] },
-    /// Per-channel normalisation with running statistics.
+    /// Per-channel normalisation with running statistics; with a factor for each channel where it has a bias.
     Norm { features: usize },
     /// Normalisation of every example by itself, over its features.
     LayerNorm { features: usize },
@@ -71,6 +71,10 @@ fn module(name: &str, tensors: &BTreeMap<&str, &TensorInfo>) -> Result<Module, S
             ModuleKind::Conv { input, output, kernel: [height, width] }
         }
         (Some(&[features]), ["bias", "running_mean", "running_var", "weight"]) => ModuleKind::Norm { features },
+        (None, ["running_mean", "running_var"]) => match shape("running_mean") {
+            Some(&[features]) => ModuleKind::Norm { features },
+            _ => return Err(describe(name, tensors)),
+        },
         (Some(&[features]), ["bias", "weight"]) => ModuleKind::LayerNorm { features },
         _ => return Err(describe(name, tensors)),
     };

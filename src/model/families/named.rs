@@ -205,11 +205,13 @@ impl<'a> Net<'a> {
     /// Adds a normalisation with running statistics.
     pub(super) fn batch_norm(&mut self, name: &str, input: NodeId, eps: f64) -> Result<NodeId, Unfit> {
         let features = self.channels(input);
-        for role in ["weight", "bias", "running_mean", "running_var"] {
+        let affine = self.take_if_any(&format!("{name}.weight"), &[features])?;
+        let learned = if affine { &["bias"][..] } else { &[] };
+        for role in learned.iter().chain(&["running_mean", "running_var"]) {
             self.take(&format!("{name}.{role}"), &[features])?;
         }
         self.used.insert(self.tensors.full(&format!("{name}.num_batches_tracked")));
-        Ok(self.weighted(name, Op::BatchNorm { features, eps }, input, features))
+        Ok(self.weighted(name, Op::BatchNorm { affine, features, eps }, input, features))
     }
 
     /// Adds a normalisation over the channels of each position.

@@ -12,7 +12,7 @@ use crate::model::graph::{Graph, MAX_NODES, Node, NodeId, Op};
 /// Most faults that are listed.
 const MAX_FAULTS: usize = 100;
 /// Most characters of what is wrong with one node.
-const MAX_DETAIL: usize = 600;
+const MAX_DETAIL: usize = 800;
 
 /// Reads the JSON form. Faults carry pointers relative to `value`.
 ///
@@ -126,6 +126,10 @@ fn fill_defaults(fields: &mut Map<String, Value>) -> Result<(), NodeFault> {
     }
     if let Some(channels) = grouped_channels(&op) {
         put_group_width(fields, channels)?;
+    }
+    // What is usual is not written.
+    if op == "batch_norm" && fields.get("affine") == Some(&json!(true)) {
+        fields.remove("affine");
     }
     let pairs = if op.ends_with("2d") && op != "blur_pool2d" {
         &["kernel", "stride", "padding", "dilation", "output"][..]

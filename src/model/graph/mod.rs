@@ -108,6 +108,7 @@ impl Graph {
             shapes.push(shape);
             check_tensors(node, &mut tensors)?;
         }
+        refuse_bare_zeros(&nodes)?;
         let read: BTreeSet<usize> = nodes.iter().flat_map(|node| node.inputs.iter().map(|id| id.0)).collect();
         match nodes.iter().enumerate().rev().skip(1).find(|(index, _)| !read.contains(index)) {
             Some((_, node)) => {
@@ -166,6 +167,21 @@ impl Graph {
     #[must_use]
     pub fn classes(&self) -> usize {
         self.shapes.last().map_or(0, |shape| shape.iter().product())
+    }
+}
+
+/// Channels of zeros are a part of a concatenation with other channels, and nothing else.
+fn refuse_bare_zeros(nodes: &[Node]) -> Result<(), GraphError> {
+    let is_zeros = |id: &NodeId| matches!(nodes[id.0].op, Op::Zeros { .. });
+    let bare =
+        |node: &&Node| node.inputs.iter().any(is_zeros) && (node.op != Op::Concat || node.inputs.iter().all(is_zeros));
+    let last = nodes.last().filter(|node| matches!(node.op, Op::Zeros { .. }));
+    match nodes.iter().find(bare).or(last) {
+        Some(node) => {
+            let detail = "channels of zeros are only read by a concatenation with other channels".to_owned();
+            Err(GraphError { node: node.name.clone(), detail })
+        }
+        None => Ok(()),
     }
 }
 

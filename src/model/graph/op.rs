@@ -64,6 +64,9 @@ pub enum Op {
     },
     /// Per-channel normalisation with running statistics.
     BatchNorm {
+        /// Whether there are a factor and a summand for each channel.
+        #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+        affine: bool,
         /// Number of channels.
         features: usize,
         /// Added to the variance.
@@ -87,6 +90,15 @@ pub enum Op {
         features: usize,
         /// Added to the variance.
         #[serde(default = "eps")]
+        eps: f64,
+    },
+    /// `x + weight x n + bias`, where n is the L2 norm of the channel over all positions as a part of the mean of these norms over
+    /// the channels (ConvNeXt V2's GRN).
+    GlobalResponseNorm {
+        /// Number of channels.
+        features: usize,
+        /// Added to the mean of the norms.
+        #[serde(default = "small")]
         eps: f64,
     },
     /// `max(x, 0)`.
@@ -127,6 +139,11 @@ pub enum Op {
     Mish,
     /// `ln(1 + exp(x))`; PyTorch's with its defaults, beta 1 and threshold 20.
     Softplus,
+    /// `factor x`.
+    Scale {
+        /// The factor.
+        factor: f64,
+    },
     /// `exp(x) / Σ exp(x)` over the channels, at every position by itself.
     Softmax,
     /// Maximum over windows of a sequence.
@@ -200,6 +217,20 @@ pub enum Op {
     Reshape {
         /// Sizes of the axes behind the channels.
         positions: Vec<usize>,
+    },
+    /// Zeros around the positions, as many before and behind each axis as it says: PyTorch's `ZeroPad2d`, and what
+    /// `same` padding needs where it is wider on one side.
+    ZeroPad {
+        /// Zeros before each axis behind the channels.
+        begin: Vec<usize>,
+        /// Zeros behind each of these axes.
+        end: Vec<usize>,
+    },
+    /// Channels of zeros at the operand's positions. Only concatenations read them: shortcuts of residual networks that
+    /// widen without weights (option A of He et al. 2016).
+    Zeros {
+        /// Number of channels.
+        features: usize,
     },
     /// Sum of two operands of one shape.
     Add,
@@ -324,6 +355,7 @@ impl Op {
             Self::BatchNorm { .. }
             | Self::LayerNorm { .. }
             | Self::GroupNorm { .. }
+            | Self::GlobalResponseNorm { .. }
             | Self::LayerScale { .. }
             | Self::ClassToken { .. }
             | Self::PositionalEmbedding { .. } => true,
@@ -338,6 +370,10 @@ fn yes() -> bool {
 
 fn eps() -> f64 {
     1e-5
+}
+
+fn small() -> f64 {
+    1e-6
 }
 
 fn two() -> usize {

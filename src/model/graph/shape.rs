@@ -24,7 +24,9 @@ pub(super) fn output(op: &Op, inputs: &[&Shape]) -> Result<Shape, String> {
             width("input features", *in_features, inputs[0])?;
             Ok(with_channels(*out_features, inputs[0]))
         }
-        Op::BatchNorm { features, eps } | Op::LayerNorm { features, eps } => {
+        Op::BatchNorm { features, eps, .. }
+        | Op::LayerNorm { features, eps }
+        | Op::GlobalResponseNorm { features, eps } => {
             positive(*eps)?;
             width("channels", *features, inputs[0]).cloned()
         }
@@ -50,6 +52,8 @@ pub(super) fn output(op: &Op, inputs: &[&Shape]) -> Result<Shape, String> {
         Op::GlobalAvgPool2d => Err(format!("expected an input of shape [C, L] or [C, H, W], got {:?}", inputs[0])),
         Op::Flatten => Ok(vec![inputs[0].iter().product()]),
         Op::Reshape { positions } => reshape(positions, inputs[0]),
+        Op::ZeroPad { begin, end } => zero_pad(begin, end, inputs[0]),
+        Op::Zeros { features } => Ok(with_channels(*features, inputs[0])),
         Op::Add if inputs[0] == inputs[1] => Ok(inputs[0].clone()),
         Op::Add => Err(format!("expected operands of one shape, got {:?} and {:?}", inputs[0], inputs[1])),
         Op::Multiply => multiply(inputs[0], inputs[1]),
@@ -60,6 +64,7 @@ pub(super) fn output(op: &Op, inputs: &[&Shape]) -> Result<Shape, String> {
             Err(format!("expected a finite negative_slope, got {negative_slope}"))
         }
         Op::Elu { alpha } if !alpha.is_finite() => Err(format!("expected a finite alpha, got {alpha}")),
+        Op::Scale { factor } if !factor.is_finite() => Err(format!("expected a finite factor, got {factor}")),
         _ => tokens_or_elementwise(op, inputs[0]),
     }
 }
@@ -199,6 +204,18 @@ fn reshape(positions: &[usize], input: &Shape) -> Result<Shape, String> {
         ));
     }
     Ok(std::iter::once(elements / per_channel).chain(positions.iter().copied()).collect())
+}
+
+fn zero_pad(begin: &[usize], end: &[usize], input: &Shape) -> Result<Shape, String> {
+    let axes = input.len() - 1;
+    if axes == 0 || begin.len() != axes || end.len() != axes {
+        return Err(format!("expected `begin` and `end` for each of the {axes} axes behind the channels of {input:?}"));
+    }
+    if let Some(size) = begin.iter().chain(end).find(|size| **size > MAX_WINDOW) {
+        return Err(format!("expected at most {MAX_WINDOW} zeros on each side, got {size}"));
+    }
+    let wide = input[1..].iter().zip(begin).zip(end).map(|((size, begin), end)| size.saturating_add(begin + end));
+    Ok(std::iter::once(input[0]).chain(wide).collect())
 }
 
 fn multiply(left: &Shape, right: &Shape) -> Result<Shape, String> {

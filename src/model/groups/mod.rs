@@ -14,6 +14,8 @@
 //! groups. Where a sum meets a concatenation, one of its producers makes the units of several groups, each of which keeps
 //! as many as it is to. The network's input and its outputs are in no group.
 //!
+//! Channels of zeros that are added to a layer's are units of that layer, in a group of their own.
+//!
 //! The heads of an attention are a group of their own behind all others. A head keeps its width, so a network with fewer
 //! channels has fewer heads in the same proportion: the heads of a fused network follow from its channels.
 
@@ -53,7 +55,8 @@ pub struct Group {
 pub struct Couplings {
     /// The groups, in pruning order.
     pub groups: Vec<Group>,
-    /// Output axis of every node that does not treat channels alike and by themselves: those with weights, and softmax.
+    /// Output axis of every node that does not treat channels alike and by themselves: those with weights, softmax, and channels of
+    /// zeros.
     pub rows: BTreeMap<NodeId, Axis>,
     /// Input axis of every matrix, convolution and attention.
     pub columns: BTreeMap<NodeId, Axis>,
@@ -61,6 +64,9 @@ pub struct Couplings {
     pub attentions: BTreeMap<NodeId, Axis>,
     /// Dense operations whose outputs are the network's outputs.
     pub output_layers: Vec<NodeId>,
+    /// The node up to which the mean of the members is exact: the network's output, or, where a function bends the outputs on
+    /// their way there (a last ReLU), what that function reads.
+    pub linear_end: NodeId,
 }
 
 /// Why a network's units cannot be separated member by member.
@@ -78,8 +84,8 @@ impl Couplings {
     ///
     /// # Errors
     /// When a sum mixes hidden units with the network's input, when outputs are also read inside the network, when an
-    /// operation has weights for each channel of the input or the outputs, or when an output passes through a nonlinear
-    /// operation: such networks have no concatenation that computes the mean of the members. Nor have those whose
+    /// operation has weights for each channel of the outputs, or for those of the input without keeping them apart, or when an output passes through a softmax, or through a nonlinear
+    /// operation that is not the last but means and reshapes: such networks have no concatenation that computes the mean of the members. Nor have those whose
     /// concatenations cut through the groups of a convolution, or meet differently in a sum. Also when there are over
     /// [`MAX_UNITS`] units.
     pub fn of(graph: &Graph) -> Result<Self, CouplingError> {
@@ -89,18 +95,25 @@ impl Couplings {
         let owners = Owners::assign(graph, &mut units, &order)?;
         let axes: Vec<Axis> = graph.iter().map(|(id, _)| owners.axis(&mut units, id)).collect();
         refuse_misfits(graph, &axes)?;
+        refuse_mixed_inputs(graph, &axes)?;
         let (mut rows, mut columns) = (BTreeMap::new(), BTreeMap::new());
         for (id, node) in graph.iter() {
             if node.op.is_dense() || node.op.convolution().is_some() {
                 columns.insert(id, axes[node.inputs[0].0].clone());
             }
-            if node.op.has_parameters() || node.op == Op::Softmax {
+            if node.op.has_parameters() || matches!(node.op, Op::Softmax | Op::Zeros { .. }) {
                 rows.insert(id, axes[id.0].clone());
             }
         }
         let attentions = BTreeMap::new();
-        let mut couplings =
-            Self { groups: owners.groups, rows, columns, attentions, output_layers: owners.output_layers };
+        let mut couplings = Self {
+            groups: owners.groups,
+            rows,
+            columns,
+            attentions,
+            output_layers: owners.output_layers,
+            linear_end: owners.linear_end,
+        };
         couplings.attach_readers(graph)?;
         couplings.attach_heads(graph);
         Ok(couplings)
@@ -173,6 +186,13 @@ impl Couplings {
         }
     }
 
+    /// Whether a node with weights works on the input's channels one by one. They stay as they are, so a fused network has one
+    /// such node in the place of each member's own.
+    #[must_use]
+    pub fn is_on_input(&self, node: NodeId) -> bool {
+        self.rows.get(&node).is_some_and(|axis| axis.holds(Owner::Input))
+    }
+
     /// Opens a group for the heads of every attention.
     fn attach_heads(&mut self, graph: &Graph) {
         for (id, node) in graph.iter() {
@@ -195,7 +215,7 @@ impl Couplings {
                 match owner {
                     Owner::Group(group) if dense => self.groups[group.0].consumers.push(id),
                     Owner::Group(group) => self.groups[group.0].channelwise.push(id),
-                    Owner::Input if dense => {}
+                    Owner::Input if dense || keeps_channels(&node.op) => {}
                     Owner::Input => {
                         let detail = "it has weights for each channel of the network's input, which the members share";
                         return Err(refuse(node, detail));
@@ -235,6 +255,26 @@ fn refuse_misfits(graph: &Graph, axes: &[Axis]) -> Result<(), CouplingError> {
     Ok(())
 }
 
+/// Whether the operation has weights for each channel and takes each by itself: such may also stand before the first layer.
+fn keeps_channels(op: &Op) -> bool {
+    let alone =
+        op.convolution().is_some_and(|conv| conv.group_width == Some(1) && conv.in_channels == conv.out_channels);
+    alone || matches!(op, Op::BatchNorm { .. } | Op::LayerScale { .. })
+}
+
+/// Refuses operations that put what the members make of the input's channels beside units of layers: the former are not stacked.
+fn refuse_mixed_inputs(graph: &Graph, axes: &[Axis]) -> Result<(), CouplingError> {
+    let mut own = vec![false; axes.len()];
+    for (id, node) in graph.iter() {
+        let on_input = node.op.has_parameters() && axes[id.0].holds(Owner::Input);
+        own[id.0] = !node.op.is_dense() && (on_input || node.inputs.iter().any(|input| own[input.0]));
+        if own[id.0] && axes[id.0].segments().iter().any(|segment| segment.owner != Owner::Input) {
+            return Err(refuse(node, "it puts channels of the input that were normalised beside those of a layer"));
+        }
+    }
+    Ok(())
+}
+
 /// Keeps the memory that groups take within bounds.
 fn refuse_too_many(graph: &Graph) -> Result<(), CouplingError> {
     let mut units = 0;
@@ -257,7 +297,7 @@ fn refuse(node: &Node, detail: &str) -> CouplingError {
     CouplingError { node: node.name.clone(), detail: detail.to_owned() }
 }
 
-/// Matrices, convolutions and attentions in the order in which a walk from the output meets them: pop a node, register its operands in order and
+/// Matrices, convolutions, attentions and channels of zeros in the order in which a walk from the output meets them: pop a node, register its operands in order and
 /// push them, so that the last operand's branch is walked first (the order of the reference implementation).
 fn producers_in_walk_order(graph: &Graph) -> Vec<NodeId> {
     let mut registered = vec![graph.output()];
@@ -275,7 +315,8 @@ fn producers_in_walk_order(graph: &Graph) -> Vec<NodeId> {
             stack.push(input);
         }
     }
-    registered.retain(|id| graph.node(*id).op.is_dense() || graph.node(*id).op.convolution().is_some());
+    let makes = |op: &Op| op.is_dense() || op.convolution().is_some() || matches!(op, Op::Zeros { .. });
+    registered.retain(|id| makes(&graph.node(*id).op));
     registered
 }
 

@@ -17,6 +17,7 @@ pub(super) struct Owners {
     made_by: BTreeMap<Vec<NodeId>, GroupId>,
     pub(super) groups: Vec<Group>,
     pub(super) output_layers: Vec<NodeId>,
+    pub(super) linear_end: NodeId,
 }
 
 impl Owners {
@@ -25,7 +26,8 @@ impl Owners {
         let place = vec![None; units.count()];
         let apart = apart(graph, units);
         let (made_by, groups, output_layers) = (BTreeMap::new(), Vec::new(), Vec::new());
-        let mut owners = Self { place, apart, outputs: 0, made_by, groups, output_layers };
+        let linear_end = graph.output();
+        let mut owners = Self { place, apart, outputs: 0, made_by, groups, output_layers, linear_end };
         owners.claim(&units.roots(NodeId(0)), Owner::Input, 0);
         let outputs = units.roots(graph.output());
         if outputs.iter().any(|root| owners.place[*root].is_some()) {
@@ -35,7 +37,7 @@ impl Owners {
             ));
         }
         owners.outputs = owners.claim(&outputs, Owner::Output, 0);
-        refuse_nonlinear_outputs(graph, units, &outputs)?;
+        owners.linear_end = linear_end_of(graph, units, &outputs)?;
         let makers = Makers::of(graph, units, order);
         for &producer in order {
             owners.place_producer(graph, units, producer, &makers)?;
@@ -66,6 +68,9 @@ impl Owners {
         let roots = units.roots(producer);
         let owners: BTreeSet<Owner> = roots.iter().filter_map(|root| self.place[*root]).map(|place| place.0).collect();
         let node = graph.node(producer);
+        if super::keeps_channels(&node.op) && owners.iter().all(|owner| *owner == Owner::Input) {
+            return Ok(());
+        }
         if owners.contains(&Owner::Input) {
             let detail = "its units are tied to the network's input, which the members share";
             return Err(refuse(node, detail));
@@ -77,6 +82,10 @@ impl Owners {
             self.outputs = self.claim(&roots, Owner::Output, self.outputs);
             self.output_layers.push(producer);
             return Ok(());
+        }
+        let is_zeros = |id: &NodeId| matches!(graph.node(*id).op, Op::Zeros { .. });
+        if is_zeros(&producer) && roots.iter().any(|root| makers.of_unit(*root).iter().all(is_zeros)) {
+            return Err(refuse(node, "channels of zeros are only read where they are added to a layer's channels"));
         }
         for &root in &roots {
             let group = match self.place[root] {
@@ -161,7 +170,7 @@ fn apart(graph: &Graph, units: &mut Units) -> BTreeSet<(usize, usize)> {
     apart
 }
 
-/// For every unit, the dense operations that it comes out of.
+/// For every unit, the dense operations that it comes out of, and the zeros that are added to it.
 struct Makers {
     /// Unit by unit, each ascending.
     makers: Vec<NodeId>,
@@ -172,7 +181,8 @@ struct Makers {
 impl Makers {
     fn of(graph: &Graph, units: &mut Units, order: &[NodeId]) -> Self {
         let mut pairs: Vec<(usize, NodeId)> = Vec::new();
-        for &producer in order.iter().filter(|id| graph.node(**id).op.is_dense()) {
+        let makes = |op: &Op| op.is_dense() || matches!(op, Op::Zeros { .. });
+        for &producer in order.iter().filter(|id| makes(&graph.node(**id).op)) {
             pairs.extend(units.roots(producer).into_iter().map(|root| (root, producer)));
         }
         pairs.sort_unstable();
@@ -192,18 +202,30 @@ impl Makers {
     }
 }
 
-/// Outputs may be flattened, averaged and summed on their way, but not bent: the mean of the members would be lost.
-fn refuse_nonlinear_outputs(graph: &Graph, units: &mut Units, outputs: &[usize]) -> Result<(), CouplingError> {
+/// Up to where the mean of the members is the mean of their outputs. Outputs may be flattened, averaged and summed on their way. Functions
+/// of single values may bend them only at the end, where each value goes its way alone: then the mean is exact before them.
+fn linear_end_of(graph: &Graph, units: &mut Units, outputs: &[usize]) -> Result<NodeId, CouplingError> {
     let outputs: BTreeSet<usize> = outputs.iter().copied().collect();
+    let mut tail = BTreeSet::new();
+    let mut at = graph.output();
+    while let ([input], false) = (&graph.node(at).inputs[..], graph.node(at).op.has_parameters()) {
+        tail.insert(at);
+        at = *input;
+    }
+    let mut end = graph.output();
     for (id, node) in graph.iter().filter(|(_, node)| !keeps_means(&node.op) && !node.op.has_parameters()) {
-        if units.roots(id).iter().any(|root| outputs.contains(root)) {
+        if !units.roots(id).iter().any(|root| outputs.contains(root)) {
+            continue;
+        }
+        if !tail.contains(&id) || node.op == Op::Softmax {
             return Err(refuse(
                 node,
                 "the network's outputs pass through it; the mean of the members needs linear outputs",
             ));
         }
+        end = end.min(node.inputs[0]);
     }
-    Ok(())
+    Ok(end)
 }
 
 /// Whether an operation of means is the mean of the operations.
@@ -216,6 +238,8 @@ fn keeps_means(op: &Op) -> bool {
             | Op::GlobalAvgPool2d
             | Op::BlurPool2d { .. }
             | Op::TokenMean
+            | Op::Scale { .. }
+            | Op::ZeroPad { .. }
     );
     let places =
         matches!(op, Op::Flatten | Op::Reshape { .. } | Op::Concat | Op::Dropout { .. } | Op::TokenSelect { .. });

@@ -34,7 +34,7 @@ fn a_chain_is_pruned_from_the_output_towards_the_input() {
     let graph = Graph::new(vec![
         node("input", Op::Input { shape: vec![2, 4, 4] }, &[]),
         conv("conv", 2, 3, 0),
-        node("bn", Op::BatchNorm { features: 3, eps: 1e-5 }, &[1]),
+        node("bn", Op::BatchNorm { affine: true, features: 3, eps: 1e-5 }, &[1]),
         node("relu", Op::Relu, &[2]),
         node("pool", Op::max_pool2d(Window::square(2, 2, 0)), &[3]),
         node("flatten", Op::Flatten, &[4]),
@@ -91,11 +91,79 @@ fn networks_without_a_concatenation_are_refused_by_name() {
         refused(vec![input(), linear("fc", 4, 4, 0), node("sum", Op::Add, &[1, 0]), linear("out", 4, 2, 2)]),
         "fc"
     );
-    assert_eq!(refused(vec![input(), linear("fc", 4, 2, 0), node("relu", Op::Relu, &[1])]), "relu");
+    assert_eq!(refused(vec![input(), linear("fc", 4, 2, 0), node("softmax", Op::Softmax, &[1])]), "softmax");
+    let (a, b) = (linear("a", 4, 2, 0), linear("b", 4, 2, 0));
+    assert_eq!(refused(vec![input(), a, node("relu", Op::Relu, &[1]), b, node("sum", Op::Add, &[2, 3])]), "relu");
     assert_eq!(refused(vec![input(), linear("a", 4, 2, 0), linear("b", 2, 2, 1), node("sum", Op::Add, &[2, 1])]), "b");
-    let norm = node("bn", Op::BatchNorm { features: 4, eps: 1e-5 }, &[0]);
-    assert_eq!(refused(vec![input(), norm, linear("fc", 4, 2, 1)]), "bn");
+    let norm = node("norm", Op::LayerNorm { features: 4, eps: 1e-5 }, &[0]);
+    assert_eq!(refused(vec![input(), norm, linear("fc", 4, 2, 1)]), "norm");
+    let norm = || node("bn", Op::BatchNorm { affine: true, features: 4, eps: 1e-5 }, &[0]);
+    let beside =
+        vec![input(), norm(), linear("fc", 4, 3, 0), node("both", Op::Concat, &[1, 2]), linear("out", 7, 2, 3)];
+    assert_eq!(refused(beside), "both");
+    let zeros = node("zeros", Op::Zeros { features: 2 }, &[1]);
+    let bare = vec![input(), linear("fc", 4, 3, 0), zeros, node("wide", Op::Concat, &[1, 2]), linear("out", 5, 2, 3)];
+    assert_eq!(refused(bare), "zeros");
     assert_eq!(refused(vec![input(), node("relu", Op::Relu, &[0])]), "relu");
+}
+
+#[test]
+fn functions_behind_the_outputs_end_what_is_linear() {
+    let graph = |tail: &[Op]| {
+        let mut nodes = vec![node("input", Op::Input { shape: vec![2, 4, 4] }, &[]), conv("conv", 2, 3, 0)];
+        for (index, op) in tail.iter().enumerate() {
+            nodes.push(node(&format!("tail{index}"), op.clone(), &[index + 1]));
+        }
+        Graph::new(nodes).unwrap()
+    };
+    let end = |tail: &[Op]| Couplings::of(&graph(tail)).unwrap().linear_end;
+    assert_eq!(end(&[Op::GlobalAvgPool2d, Op::Flatten]), NodeId(3));
+    assert_eq!(end(&[Op::Relu, Op::GlobalAvgPool2d, Op::Flatten]), NodeId(1));
+    assert_eq!(end(&[Op::GlobalAvgPool2d, Op::Tanh, Op::Flatten, Op::Relu]), NodeId(2));
+}
+
+#[test]
+fn operations_on_the_input_are_in_no_group() {
+    let graph = Graph::new(vec![
+        node("input", Op::Input { shape: vec![2, 4, 4] }, &[]),
+        node("bn", Op::BatchNorm { affine: true, features: 2, eps: 1e-5 }, &[0]),
+        node("relu", Op::Relu, &[1]),
+        conv("conv", 2, 3, 2),
+        node("flatten", Op::Flatten, &[3]),
+        linear("fc", 48, 5, 4),
+    ])
+    .unwrap();
+    let couplings = Couplings::of(&graph).unwrap();
+    assert!(couplings.is_on_input(NodeId(1)) && !couplings.is_on_input(NodeId(3)));
+    let widths: Vec<usize> = couplings.groups.iter().map(|group| group.width).collect();
+    assert_eq!(widths, [3]);
+}
+
+/// Two stages of a residual network whose shortcut has no weights: every other position, among channels of zeros.
+#[test]
+fn channels_beside_zeros_are_groups_of_their_own() {
+    let graph = Graph::new(vec![
+        node("input", Op::Input { shape: vec![3, 4, 4] }, &[]),
+        conv("stem", 3, 4, 0),
+        conv("block", 4, 8, 1),
+        node("before", Op::Zeros { features: 2 }, &[1]),
+        node("behind", Op::Zeros { features: 2 }, &[1]),
+        node("shortcut", Op::Concat, &[3, 1, 4]),
+        node("sum", Op::Add, &[2, 5]),
+        node("pool", Op::GlobalAvgPool2d, &[6]),
+        node("flatten", Op::Flatten, &[7]),
+        linear("fc", 8, 5, 8),
+    ])
+    .unwrap();
+    let couplings = Couplings::of(&graph).unwrap();
+    let mut groups: Vec<_> =
+        couplings.groups.iter().map(|group| (names(&graph, &group.producers).join(" "), group.width)).collect();
+    groups.sort();
+    let expected = [("block", 2), ("block", 2), ("block stem", 4)].map(|(names, width)| (names.to_owned(), width));
+    assert_eq!(groups, expected);
+    assert_eq!(couplings.rows[&NodeId(2)].segments().len(), 3);
+    let narrow = |id| couplings.rows[&id].len_with(|GroupId(group)| couplings.groups[group].width / 2);
+    assert_eq!([NodeId(1), NodeId(2), NodeId(3)].map(narrow), [2, 4, 1]);
 }
 
 fn op(name: &str, json: serde_json::Value, inputs: &[usize]) -> Node {
@@ -147,7 +215,7 @@ fn a_concatenation_puts_groups_one_after_another() {
         conv("a", 2, 3, 0),
         conv("b", 3, 4, 1),
         node("ab", Op::Concat, &[1, 2]),
-        node("bn", Op::BatchNorm { features: 7, eps: 1e-5 }, &[3]),
+        node("bn", Op::BatchNorm { affine: true, features: 7, eps: 1e-5 }, &[3]),
         conv("c", 7, 2, 4),
         node("abc", Op::Concat, &[3, 5]),
         node("flatten", Op::Flatten, &[6]),

@@ -27,7 +27,7 @@ impl Units {
         for (id, node) in graph.iter() {
             let operands: Vec<Channels> = node.inputs.iter().map(|input| units.axes[input.0].clone()).collect();
             let axis = match node.op {
-                Op::Input { .. } => units.fresh(graph.shape(id)[0]),
+                Op::Input { .. } | Op::Zeros { .. } => units.fresh(graph.shape(id)[0]),
                 _ if node.op.is_dense() => units.fresh(graph.shape(id)[0]),
                 Op::Flatten | Op::Reshape { .. } => {
                     let positions = |id: NodeId| graph.shape(id)[1..].iter().product();

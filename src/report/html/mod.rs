@@ -244,9 +244,13 @@ fn settings(body: &mut String, report: &Report) {
     let assumed =
         if assumptions.is_empty() { String::new() } else { format!("<h3>Assumed</h3><ul>{assumptions}</ul>") };
     let verification = &report.verification;
+    let compared = match &verification.up_to {
+        Some(node) => format!("values at `{}`", escape(node)),
+        None => "logits".to_owned(),
+    };
     let _ = write!(
         body,
-        "<section><h2>How it was made</h2><h3>Members</h3><ol start=0>{}</ol>{evidence}{assumed}<p>The concatenated network's logits differ from the \
+        "<section><h2>How it was made</h2><h3>Members</h3><ol start=0>{}</ol>{evidence}{assumed}<p>The concatenated network's {compared} differ from the \
          ensemble's by at most {:.2e} on {} examples; rounding explains {:.2e}.</p><p>{} examples to train on, {} to validate, {} to \
          test. Time: {}.{memory}</p><details><summary>Method</summary><pre>{}</pre></details></section>",
         weights.concat(),

@@ -66,7 +66,7 @@ pub(in crate::report) fn report() -> Report {
         epochs: vec![epoch(0), epoch(1)],
         layers: vec![LayerReport { plan, kept_per_member: vec![5, 3] }],
         method: Method::default(),
-        verification: Verification { examples: 32, max_difference: 1e-6, tolerance: 1e-4 },
+        verification: Verification { examples: 32, max_difference: 1e-6, tolerance: 1e-4, up_to: None },
         warnings: vec!["look & see".into()],
         examples: SplitSizes { train: 900, validation: 100, test: 10_000 },
         seed: 7,

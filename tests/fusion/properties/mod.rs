@@ -1,7 +1,7 @@
 //! Fusion that streams from the members equals a naive one that builds the concatenated network and prunes it, and a pruned
 //! network computes what the whole one does with the same units masked; on random small networks: chains with and
 //! without bias, BatchNorm, pooling, flatten, residual sums, concatenations and sums of them, depthwise and grouped
-//! convolutions, squeeze-excite and layer scales, members of any widths. Normalisations over channels and attentions: the
+//! convolutions, squeeze-excite, layer scales, shortcuts among zeros, members of any widths. Normalisations over channels and attentions: the
 //! virtual concatenation equals the mean of the members.
 
 mod budgets;
@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use engraft::fusion::align::{self, Alignment};
 use engraft::fusion::reference::verify;
 use engraft::fusion::{self, Ensemble, Member};
+use engraft::model::graph::Op;
 use engraft::model::groups::{GroupId, Owner};
 use engraft::tensors::Weights;
 use proptest::prelude::*;
@@ -49,8 +50,14 @@ fn check(plan: &Plan, count: usize, seed: u64, factor: f64) {
 
     let naive = Naive::new(&concatenated);
     let mut dropped = BTreeSet::new();
-    for (group, &target) in ensemble.couplings()[0].groups.iter().zip(&targets) {
-        let units = naive.made_by(&group.producers);
+    let couplings = &ensemble.couplings()[0];
+    for (index, (group, &target)) in couplings.groups.iter().zip(&targets).enumerate() {
+        // Zeros that are added to a layer's units make a group of their own of them.
+        let zeros = graphs[0].iter().filter(|(id, node)| {
+            matches!(node.op, Op::Zeros { .. }) && couplings.groups_of(*id).contains(&GroupId(index))
+        });
+        let makers: Vec<_> = group.producers.iter().copied().chain(zeros.map(|(id, _)| id)).collect();
+        let units = naive.made_by(&makers);
         let score = |unit: &usize| (naive.score(*unit, &units, &dropped), *unit);
         let mut ranked: Vec<(f64, usize)> = units.iter().map(score).collect();
         ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));

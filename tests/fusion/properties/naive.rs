@@ -28,9 +28,10 @@ impl Naive {
         Self { graph, tensors, units }
     }
 
-    /// The units that come out of these dense operations, and of no others.
+    /// The units that come out of these dense operations and channels of zeros, and of no others.
     pub(crate) fn made_by(&self, producers: &[NodeId]) -> BTreeSet<usize> {
-        let dense = self.graph.iter().filter(|(_, node)| node.op.is_dense()).map(|(id, _)| id);
+        let makes = |node: &Node| node.op.is_dense() || matches!(node.op, Op::Zeros { .. });
+        let dense = self.graph.iter().filter(|(_, node)| makes(node)).map(|(id, _)| id);
         let dense: Vec<NodeId> = dense.collect();
         let alike = |unit: &&usize| dense.iter().all(|id| self.units[id.0].contains(unit) == producers.contains(id));
         self.units[producers[0].0].iter().filter(alike).copied().collect()
@@ -140,7 +141,7 @@ fn trace(graph: &Graph) -> Vec<Vec<usize>> {
                 let outputs = out_channels * width / in_channels;
                 (0..out_channels).map(|at| from[at / outputs * width]).collect()
             }
-            Op::Input { .. } | Op::Linear { .. } | Op::Conv2d { .. } => {
+            Op::Input { .. } | Op::Linear { .. } | Op::Conv2d { .. } | Op::Zeros { .. } => {
                 next += channels;
                 (next - channels..next).collect()
             }

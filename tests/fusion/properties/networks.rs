@@ -31,6 +31,10 @@ enum Step {
     Excite,
     /// A factor per channel.
     Scale,
+    /// More channels, and a shortcut that fills them with zeros.
+    Widened,
+    /// Zeros on two sides (images only), and a factor for all channels.
+    Rimmed,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -45,6 +49,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Crossed),
         1 => Just(Step::Excite),
         1 => Just(Step::Scale),
+        1 => Just(Step::Widened),
+        1 => Just(Step::Rimmed),
     ]
 }
 
@@ -92,7 +98,7 @@ impl Builder<'_> {
             None => Op::Linear { in_features: from, out_features: to, bias },
         };
         let out = self.push(op, &[input]);
-        if norm { self.push(Op::BatchNorm { features: to, eps: 1e-5 }, &[out]) } else { out }
+        if norm { self.push(Op::BatchNorm { affine: true, features: to, eps: 1e-5 }, &[out]) } else { out }
     }
 
     fn step(&mut self, step: Step) {
@@ -100,7 +106,7 @@ impl Builder<'_> {
         match step {
             // The network's input cannot be tied to the units of a layer.
             Step::Residual { norm } if self.shared => self.step(Step::Dense { norm, bias: true }),
-            Step::Depthwise { .. } | Step::Excite | Step::Scale if self.shared => {
+            Step::Depthwise { .. } | Step::Excite | Step::Scale | Step::Widened if self.shared => {
                 self.step(Step::Dense { norm: false, bias: true });
             }
             Step::Dense { norm, bias } => {
@@ -188,6 +194,23 @@ impl Builder<'_> {
             Step::Scale => {
                 self.push(Op::LayerScale { features: self.channels, unit_axes: 2 }, &[input]);
             }
+            Step::Widened => {
+                let [before, behind] = [(self.width)(), (self.width)()];
+                let to = before + self.channels + behind;
+                let main = self.dense(input, self.channels, to, true, true);
+                let zeros = [before, behind].map(|features| self.push(Op::Zeros { features }, &[input]));
+                let shortcut = self.push(Op::Concat, &[zeros[0], input, zeros[1]]);
+                self.push(Op::Add, &[main, shortcut]);
+                self.push(Op::Relu, &[self.last()]);
+                self.channels = to;
+            }
+            Step::Rimmed => {
+                if let Some(size) = self.size {
+                    self.push(Op::ZeroPad { begin: vec![1, 0], end: vec![0, 1] }, &[input]);
+                    self.size = Some(size + 1);
+                }
+                self.push(Op::Scale { factor: -0.5 }, &[self.last()]);
+            }
             _ => {}
         }
     }
@@ -198,7 +221,7 @@ impl Builder<'_> {
         self.push(Op::Conv2d { in_channels, out_channels: to, group_width, window, bias: norm }, &[input]);
         self.channels = to;
         if norm {
-            self.push(Op::BatchNorm { features: to, eps: 1e-5 }, &[self.last()]);
+            self.push(Op::BatchNorm { affine: true, features: to, eps: 1e-5 }, &[self.last()]);
         }
     }
 

@@ -76,7 +76,7 @@ pub(in crate::fusion) fn convnet() -> Graph {
         Op::Relu,
         Op::max_pool2d(Window::square(2, 2, 0)),
         conv(5, 6, Window::square(3, 1, 1), false),
-        Op::BatchNorm { features: 6, eps: 1e-5 },
+        Op::BatchNorm { affine: true, features: 6, eps: 1e-5 },
         Op::Relu,
         Op::avg_pool2d(Window::square(2, 2, 0)),
         Op::Flatten,
@@ -86,11 +86,11 @@ pub(in crate::fusion) fn convnet() -> Graph {
 
 /// A residual block with BatchNorm and a strided shortcut.
 pub(in crate::fusion) fn resnet() -> Graph {
-    let norm = || Op::BatchNorm { features: 5, eps: 1e-5 };
+    let norm = || Op::BatchNorm { affine: true, features: 5, eps: 1e-5 };
     let nodes: Vec<(Op, Vec<usize>)> = vec![
         (Op::Input { shape: vec![2, 6, 6] }, vec![]),
         (conv(2, 4, Window::square(3, 1, 1), false), vec![0]),
-        (Op::BatchNorm { features: 4, eps: 1e-5 }, vec![1]),
+        (Op::BatchNorm { affine: true, features: 4, eps: 1e-5 }, vec![1]),
         (Op::Relu, vec![2]),
         (conv(4, 5, Window::square(3, 2, 1), false), vec![3]),
         (norm(), vec![4]),

@@ -43,7 +43,7 @@ impl Sketch {
 }
 
 fn norm(features: usize) -> Op {
-    Op::BatchNorm { features, eps: 1e-5 }
+    Op::BatchNorm { affine: true, features, eps: 1e-5 }
 }
 
 fn layer_norm(features: usize) -> Op {

@@ -1,5 +1,6 @@
 //! Values in the order in which operations read them.
 
+use super::channels::chosen;
 use super::operation::OperationKind;
 use super::reader::Reader;
 use super::size::shown;
@@ -19,8 +20,11 @@ impl Reader<'_> {
             )
         };
         let batch = view.batch_axis().ok_or_else(misfit)?;
-        if !view.is_whole(&shape) || channels == batch || channels >= view.axes.len() {
+        if channels == batch || channels >= view.axes.len() {
             return Err(misfit());
+        }
+        if !view.is_whole(&shape) {
+            return chosen(self, view, channels)?.ok_or_else(misfit);
         }
         let positions: Vec<usize> = (0..view.axes.len()).filter(|axis| *axis != batch && *axis != channels).collect();
         let order: Vec<usize> = std::iter::once(channels).chain(positions.iter().copied()).collect();
@@ -32,7 +36,7 @@ impl Reader<'_> {
         let by_position = view.axes[channels] == own && through(&positions) == whole(&shape, 1);
         let in_order = positions.iter().all(|axis| *axis > channels) && through(&order) == whole(&shape, 0);
         if !by_position && !in_order {
-            return Err(misfit());
+            return chosen(self, view, channels)?.ok_or_else(misfit);
         }
         let node = if sizes == shape {
             view.node

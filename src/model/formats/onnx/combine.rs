@@ -9,7 +9,7 @@ use super::reader::Reader;
 use super::size::{AxisSize, shown};
 use super::value::OnnxValue;
 use super::view::{Atom, ValueView, merged};
-use super::{normalise, products, tokens};
+use super::{normalise, products, responses, tokens};
 use crate::model::graph::Op;
 
 /// A sum, difference, product or quotient of two values, or of a value and a constant.
@@ -56,6 +56,10 @@ fn with_constant<'a>(reader: &mut Reader<'a>, op: &str, x: &ValueView, c: &Const
         ("Mul", OperationKind::Standardised { eps }) => (OperationKind::Scaled { eps }, inputs, with(weights)),
         ("Mul", OperationKind::GroupStandardised { groups, eps }) => {
             (OperationKind::GroupScaled { groups, eps }, inputs, with(weights))
+        }
+        ("Mul", OperationKind::Responses { eps }) => (OperationKind::ScaledResponses { eps }, inputs, with(weights)),
+        ("Add", OperationKind::ScaledResponses { eps }) => {
+            (OperationKind::ShiftedResponses { eps }, inputs, with(weights))
         }
         ("Add", OperationKind::Scaled { eps }) => {
             (OperationKind::Graph(Op::LayerNorm { features: shape[0], eps }), inputs, with(weights))
@@ -135,6 +139,20 @@ fn of_two(reader: &mut Reader<'_>, op: &str, a: &ValueView, b: &ValueView) -> Re
     for view in [&mut a, &mut b] {
         let missing = rank - view.axes.len();
         view.axes.splice(0..0, vec![Vec::new(); missing]);
+    }
+    if function == ScalarFunction::Mul {
+        // A factor that is repeated along an axis is one for the whole axis.
+        let repeats = |atoms: &Vec<Atom>| !atoms.is_empty() && atoms.iter().all(|atom| atom.stride == 0);
+        for (a, b) in a.axes.iter_mut().zip(&mut b.axes) {
+            match (repeats(a), repeats(b)) {
+                (true, false) => a.clear(),
+                (false, true) => b.clear(),
+                _ => {}
+            }
+        }
+    }
+    if let Some(view) = responses::step(reader, function, &a, &b)? {
+        return Ok(view);
     }
     if let Some(view) = normalise::standardised(reader, function, &a, &b)? {
         return Ok(view);

@@ -6,6 +6,7 @@ use super::constant::{Buffer, Constant, MAX_SMALL, place_of_axis};
 use super::file::FileNode;
 use super::file_tensor::FileTensor;
 use super::size::{AxisSize, shown};
+use super::value::OnnxValue;
 
 /// Operators whose values are true or not.
 const COMPARISONS: [&str; 5] = ["Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"];
@@ -94,6 +95,27 @@ pub(super) fn elementwise<'a>(
         }
         _ => Ok(None),
     }
+}
+
+/// A constant within bounds, each of which may be missing.
+pub(super) fn clipped<'a>(
+    name: &'a str,
+    x: &Constant<'a>,
+    bounds: &[Option<OnnxValue<'a>>],
+    tensors: &[&FileTensor<'_>],
+) -> Result<Constant<'a>, String> {
+    let mut value = Constant { name, ..x.clone() };
+    for (op, bound) in ["Max", "Min"].into_iter().zip(bounds) {
+        match bound {
+            None => {}
+            Some(OnnxValue::Constant(bound)) => {
+                let within = elementwise(op, name, &[&value, bound], tensors)?;
+                value = within.ok_or("its bounds are not read")?;
+            }
+            Some(_) => return Err("its bounds depend on the input".to_owned()),
+        }
+    }
+    Ok(value)
 }
 
 /// Sums and multiples of indices that are counted through.

@@ -99,6 +99,15 @@ impl ScalarFunction {
         }
     }
 
+    /// Whether it is a factor of 1 or a summand of 0, as exporters write them.
+    pub(super) fn changes_nothing(self) -> bool {
+        match self {
+            Self::Times(factor) => factor.to_bits() == 1.0_f64.to_bits(),
+            Self::Plus(summand) => summand.abs().to_bits() == 0,
+            _ => false,
+        }
+    }
+
     /// An operator on a value and a number, which stands behind it or before it.
     fn with_scalar(op: &str, c: f64, behind: bool) -> Option<Self> {
         Some(match (op, behind) {

@@ -8,7 +8,7 @@ use super::reader::Reader;
 use super::size::shown;
 use super::value::OnnxValue;
 use super::view::ValueView;
-use super::{adaptive, combine, normalise, pools, products, tokens};
+use super::{adaptive, combine, normalise, pools, products, responses, tokens};
 use crate::model::graph::Op;
 
 /// The value of an operator that is a layer.
@@ -46,7 +46,7 @@ pub(super) fn read<'a>(
             let x = reader.feature_map(live(operands)?)?;
             pools::global_maximum(reader, &x, &(2..x.axes.len()).collect::<Vec<_>>(), true)
         }
-        "ReduceMean" | "ReduceMax" => reduce(reader, node, operands),
+        "ReduceMean" | "ReduceMax" | "ReduceL2" => reduce(reader, node, operands),
         "Pad" => pools::pad(reader, node, operands),
         "Softmax" => softmax(reader, node, live(operands)?),
         "Add" | "Sub" | "Mul" | "Div" | "Pow" => combine::combine(reader, node, operands),
@@ -66,7 +66,7 @@ fn softmax(reader: &mut Reader<'_>, node: &FileNode<'_>, x: &ValueView) -> Resul
     reader.push(OperationKind::Graph(Op::Softmax), vec![from], shape, Vec::new()).map(|node| x.onto(node))
 }
 
-/// A mean or maximum over axes.
+/// A mean, maximum or norm over axes.
 fn reduce<'a>(
     reader: &mut Reader<'a>,
     node: &FileNode<'a>,
@@ -77,6 +77,14 @@ fn reduce<'a>(
     let axes = integers(node, "axes", operands, 1)?.unwrap_or_else(|| (0..rank as i64).collect());
     let axes = axes.iter().map(|axis| place_of_axis(*axis, rank)).collect::<Result<Vec<_>, _>>()?;
     let keep = switch(node, "keepdims", true);
+    if x.batch_axis().is_some_and(|batch| axes.contains(&batch)) {
+        let detail = "it sums over the examples of a batch, as a BatchNorm without running statistics does: what is computed of one \
+                      example would depend on the others";
+        return Err(detail.to_owned());
+    }
+    if node.op == "ReduceL2" {
+        return responses::norms(reader, x, &axes, keep);
+    }
     if node.op == "ReduceMax" {
         return pools::global_maximum(reader, x, &axes, keep);
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::OnnxModel;
+use super::channels::{AFFINE, CHOICE};
 use super::constant::{Buffer, Constant, row_major};
 use super::error::OnnxError;
 use super::file_tensor::TensorElements;
@@ -84,6 +85,13 @@ fn unfinished(reader: &Reader<'_>, operation: &PlacedOperation<'_>) -> OnnxError
         OperationKind::Scores { .. } | OperationKind::Probabilities | OperationKind::Mixed { .. } => {
             "the attention that it is a part of is not one of queries, keys and values of the same tokens with an output projection"
         }
+        OperationKind::Norms
+        | OperationKind::NormShares { .. }
+        | OperationKind::Responses { .. }
+        | OperationKind::ScaledResponses { .. }
+        | OperationKind::ShiftedResponses { .. } => {
+            "norms over all positions are only read as the global response normalisation of ConvNeXt V2"
+        }
         OperationKind::GroupStandardised { .. } | OperationKind::GroupScaled { .. } => {
             "a normalisation of groups is expected to be followed by a factor and a summand for each channel"
         }
@@ -100,7 +108,11 @@ fn entry(reader: &Reader<'_>, name: String, shape: &[usize], constant: &Constant
     }
     let shape_of_entry = shape.iter().map(|axis| *axis as u64).collect();
     let Buffer::Stored(index) = constant.buffer else {
-        let values = constant.floats(&reader.tensors)?;
+        let values = match &constant.buffer {
+            // A matrix that was computed here, however large.
+            Buffer::Floats(values) if constant.name == CHOICE => values.to_vec(),
+            _ => constant.floats(&reader.tensors)?,
+        };
         let bytes = values.into_iter().flat_map(|value| (value as f32).to_le_bytes()).collect();
         return Ok(TensorEntry { name, dtype: Dtype::F32, shape: shape_of_entry, place: TensorPlace::Owned(bytes) });
     };
@@ -144,6 +156,11 @@ impl Namer<'_, '_> {
     fn module(&mut self, operation: &PlacedOperation<'_>, op: &Op) -> (String, Op) {
         if let Op::Attention { .. } = op {
             return self.attention(operation, op);
+        }
+        let computed =
+            operation.weights.first().and_then(|weight| [CHOICE, AFFINE].into_iter().find(|name| *name == weight.name));
+        if let Some(name) = computed {
+            return (self.counted(name), op.clone());
         }
         let wishes = match op {
             Op::LayerScale { .. } | Op::ClassToken { .. } | Op::PositionalEmbedding { .. } => {
@@ -266,7 +283,7 @@ fn kind_of(op: &Op) -> &'static str {
         Op::Linear { .. } => "linear",
         Op::Conv1d { .. } | Op::Conv2d { .. } => "conv",
         Op::BatchNorm { .. } => "bn",
-        Op::LayerNorm { .. } | Op::GroupNorm { .. } => "norm",
+        Op::LayerNorm { .. } | Op::GroupNorm { .. } | Op::GlobalResponseNorm { .. } => "norm",
         Op::Relu => "relu",
         Op::Relu6
         | Op::LeakyRelu { .. }
@@ -280,6 +297,7 @@ fn kind_of(op: &Op) -> &'static str {
         | Op::Selu
         | Op::Mish
         | Op::Softplus => "act",
+        Op::Scale { .. } => "scale",
         Op::Softmax => "softmax",
         Op::MaxPool1d { .. }
         | Op::MaxPool2d { .. }
@@ -291,6 +309,8 @@ fn kind_of(op: &Op) -> &'static str {
         | Op::BlurPool2d { .. } => "pool",
         Op::Flatten => "flatten",
         Op::Reshape { .. } => "reshape",
+        Op::ZeroPad { .. } => "pad",
+        Op::Zeros { .. } => "zeros",
         Op::Add => "add",
         Op::Multiply => "multiply",
         Op::Concat => "concat",

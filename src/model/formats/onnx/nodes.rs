@@ -13,7 +13,7 @@ use super::reader::{Reader, fault};
 use super::size::AxisSize;
 use super::value::OnnxValue;
 use super::view::ValueView;
-use super::{combine, folding, layers, pixels, shapes, splits, tokens};
+use super::{channels, combine, folding, layers, pixels, shapes, splits, tokens};
 use crate::model::graph::Op;
 use crate::model::header::Dtype;
 
@@ -34,6 +34,7 @@ impl<'a> Reader<'a> {
             batch: AxisSize::BATCH,
             origin: 0,
             left: MAX_COMPUTED,
+            matrices: 0,
         };
         let [output] = file.outputs[..] else {
             let names = file.outputs.join("`, `");
@@ -169,6 +170,10 @@ impl<'a> Reader<'a> {
         if let ("Shape", [Some(OnnxValue::Live(view))]) = (node.op, operands) {
             return shapes::shape_of(node, name, &view.sizes()).map(|shape| Some(vec![OnnxValue::Constant(shape)]));
         }
+        if let ("Clip", [Some(OnnxValue::Constant(x)), bounds @ ..]) = (node.op, operands) {
+            return folding::clipped(name, x, bounds, &self.tensors)
+                .map(|value| Some(vec![OnnxValue::Constant(value)]));
+        }
         let mut constants = Vec::with_capacity(operands.len());
         for operand in operands.iter().flatten() {
             match operand {
@@ -229,10 +234,17 @@ impl<'a> Reader<'a> {
         if let Some(view) = pixels::read(self, node, operands)? {
             return Ok(vec![OnnxValue::Live(view)]);
         }
+        if let ("Slice", [Some(OnnxValue::Live(x)), ..]) = (node.op, operands) {
+            let slices = splits::slices(node, operands, x.axes.len())?;
+            if let Some(view) = channels::every_few(self, x, &slices)? {
+                return Ok(vec![OnnxValue::Live(view)]);
+            }
+        }
         if let Some(views) = shapes::of_view(node, operands)? {
             return Ok(views.into_iter().map(OnnxValue::Live).collect());
         }
         let view = match ScalarFunction::of_node(node, operands, &self.tensors)? {
+            Some((function, x)) if function.changes_nothing() => x,
             Some((function, x)) => self.function(function, &x)?,
             None if node.op == "Where" => combine::chosen(self, operands)?,
             None => match tokens::read(self, node, operands)? {

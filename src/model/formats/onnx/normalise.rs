@@ -3,6 +3,7 @@
 use super::constant::{Constant, place_of_axis};
 use super::file::FileNode;
 use super::functions::ScalarFunction;
+use super::names::of_module;
 use super::operands::{live, reduced, switch, vector, weight};
 use super::operation::OperationKind;
 use super::reader::Reader;
@@ -26,8 +27,17 @@ pub(super) fn batch_norm<'a>(
     for index in 1..5 {
         weights.push(vector(weight(operands, index)?.ok_or("it lacks a tensor")?, features)?);
     }
+    // Without learned factors exporters write ones and zeros, which belong to no tensor of the module.
+    let repeats = |index: usize, value: f64| -> Result<bool, String> {
+        let own: &Constant<'_> = &weights[index];
+        Ok(of_module(own).is_none() && own.floats(&reader.tensors)?.iter().all(|own| own.to_bits() == value.to_bits()))
+    };
+    let affine = !(repeats(0, 1.0)? && repeats(1, 0.0)?);
+    if !affine {
+        weights.drain(..2);
+    }
     let from = reader.settle(x.node)?;
-    let op = Op::BatchNorm { features, eps: node.float("epsilon").unwrap_or(1e-5) };
+    let op = Op::BatchNorm { affine, features, eps: node.float("epsilon").unwrap_or(1e-5) };
     reader.push(OperationKind::Graph(op), vec![from], shape, weights).map(|node| x.onto(node))
 }
 

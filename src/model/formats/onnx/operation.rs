@@ -36,6 +36,16 @@ pub(super) enum OperationKind {
     GroupStandardised { groups: usize, eps: f64 },
     /// The same, with a factor for each channel.
     GroupScaled { groups: usize, eps: f64 },
+    /// L2 norm of each channel over all positions.
+    Norms,
+    /// These over their mean plus eps.
+    NormShares { eps: f64 },
+    /// A value times the shares of its norms.
+    Responses { eps: f64 },
+    /// The same, with a factor for each channel.
+    ScaledResponses { eps: f64 },
+    /// The same, with a factor and a summand for each channel.
+    ShiftedResponses { eps: f64 },
     /// Products of queries and keys, heads x T x T; where each head's channels begin in their operands.
     Scores { width: usize, starts: [usize; 2], factor: f64 },
     /// Scores that sum up to 1 for each query.

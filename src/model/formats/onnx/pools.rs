@@ -5,7 +5,7 @@ use super::file::FileNode;
 use super::operands::{are_positions, integers, live, reduced, switch};
 use super::operation::{OperationKind, Rim};
 use super::reader::Reader;
-use super::rims::{Rims, along, rims};
+use super::rims::{Rims, along, among_zeros, rims};
 use super::size::shown;
 use super::value::OnnxValue;
 use super::view::ValueView;
@@ -25,13 +25,24 @@ pub(super) fn after(shape: &[usize], channels: usize, window: &Window, ceil: boo
 /// A pool over windows.
 pub(super) fn windows(reader: &mut Reader<'_>, node: &FileNode<'_>, x: &ValueView) -> Result<ValueView, String> {
     let x = reader.feature_map(x)?;
+    match windows_of(reader, node, &x) {
+        // Zeros that a pool cannot take in stay around what it reads.
+        Err(_) if matches!(reader.kind(x.node), OperationKind::Padded { rim: Rim::Zeros, .. }) => {
+            let padded = reader.settle(x.node)?;
+            windows_of(reader, node, &reader.view(padded))
+        }
+        read => read,
+    }
+}
+
+fn windows_of(reader: &mut Reader<'_>, node: &FileNode<'_>, x: &ValueView) -> Result<ValueView, String> {
     let maximum = node.op == "MaxPool";
     if switch(node, "storage_order", false) {
         return Err("column-major indices are not read".to_owned());
     }
     let counted = switch(node, "count_include_pad", false);
     let ceil = switch(node, "ceil_mode", false);
-    let rims = rims(reader, node, &x, if maximum { Rim::Lowest } else { Rim::Zeros })?;
+    let rims = rims(reader, node, x, if maximum { Rim::Lowest } else { Rim::Zeros })?;
     let (from, begin, end) = (rims.from, rims.total(0), rims.total(1));
     let count_include_pad = maximum || counts(&rims, counted, ceil)?;
     let shape = reader.shape(from).to_vec();
@@ -127,6 +138,28 @@ pub(super) fn global_maximum(
     Ok(reduced(x, node, axes, keep, 3))
 }
 
+/// A value with as many zeros before as behind each axis, and how many there are: what is wider on one side becomes a rim of its own.
+pub(super) fn evened(
+    reader: &mut Reader<'_>,
+    from: usize,
+    begin: &[usize],
+    end: &[usize],
+) -> Result<(usize, Vec<usize>), String> {
+    let even: Vec<usize> = begin.iter().zip(end).map(|(begin, end)| *begin.min(end)).collect();
+    let rest = |side: &[usize]| -> Vec<usize> { side.iter().zip(&even).map(|(side, even)| side - even).collect() };
+    let (begin, end) = (rest(begin), rest(end));
+    if begin.iter().chain(&end).all(|pad| *pad == 0) {
+        return Ok((from, even));
+    }
+    let from = reader.settle(from)?;
+    let mut shape = reader.shape(from).to_vec();
+    for (size, (begin, end)) in shape[1..].iter_mut().zip(begin.iter().zip(&end)) {
+        *size = size.checked_add(begin.saturating_add(*end)).ok_or("its pads overflow")?;
+    }
+    let node = reader.push(OperationKind::Graph(Op::ZeroPad { begin, end }), vec![from], shape, Vec::new())?;
+    Ok((node, even))
+}
+
 /// A rim around the positions, which what reads it takes in.
 pub(super) fn pad<'a>(
     reader: &mut Reader<'a>,
@@ -150,8 +183,8 @@ pub(super) fn pad<'a>(
     if begin.iter().chain(&end).all(|pad| *pad == 0) {
         return Ok(x);
     }
-    if [begin[0], begin[1], end[0], end[1]] != [0; 4] {
-        return Err("it pads the batch or the channels".to_owned());
+    if [begin[0], end[0]] != [0; 2] {
+        return Err("it pads the batch".to_owned());
     }
     let value = match operands.get(2) {
         Some(Some(OnnxValue::Constant(value))) => {
@@ -166,7 +199,13 @@ pub(super) fn pad<'a>(
         "reflect" => Rim::Reflected,
         mode => return Err(format!("a rim by mode `{mode}` of {value} is not read")),
     };
-    let (begin, end) = (begin.split_off(2), end.split_off(2));
+    let (begin, end, channels) = (begin.split_off(2), end.split_off(2), [begin[1], end[1]]);
+    if channels != [0; 2] {
+        if rim != Rim::Zeros || begin.iter().chain(&end).any(|pad| *pad > 0) {
+            return Err("it pads channels by something else than zeros, or positions with them".to_owned());
+        }
+        return among_zeros(reader, &x, channels);
+    }
     let wide = shape[1..].iter().enumerate().map(|(axis, size)| {
         let sum = size.checked_add(begin[axis]).and_then(|sum| sum.checked_add(end[axis]));
         sum.ok_or("its pads overflow")

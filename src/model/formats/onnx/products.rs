@@ -8,9 +8,13 @@ use super::reader::Reader;
 use super::rims::{along, rims};
 use super::size::shown;
 use super::value::OnnxValue;
-use super::view::{Atom, ValueView, merged};
-use super::{pools, tokens};
+use super::view::{Atom, ValueView, ViewAxis, merged};
+use super::{channels, pools, tokens};
 use crate::model::graph::{Op, Window, Window1d};
+
+/// Why a product along the positions is not read.
+const MIXES_TOKENS: &str = "it mixes tokens (as MLP-Mixer does) by a matrix that all channels share; members have one each, so \
+                            there is no network in which their channels stand side by side";
 
 pub(super) fn gemm<'a>(
     reader: &mut Reader<'a>,
@@ -53,6 +57,10 @@ pub(super) fn linear<'a>(reader: &mut Reader<'a>, x: &ValueView, matrix: Constan
         Ok(arranged) => arranged,
         Err(misfit) => {
             let shape = reader.shape(x.node);
+            let over_positions = x.axes[last].iter().any(|atom| matches!(atom.place, ViewAxis::Axis(1..)));
+            if over_positions && x.channel_axis(shape).is_some() {
+                return Err(MIXES_TOKENS.to_owned());
+            }
             if !x.is_whole(shape) || x.channel_axis(shape) != Some(last) {
                 return Err(misfit);
             }
@@ -103,8 +111,11 @@ pub(super) fn convolution<'a>(
     node: &FileNode<'a>,
     operands: &[Option<OnnxValue<'a>>],
 ) -> Result<ValueView, String> {
-    let x = reader.feature_map(live(operands)?)?;
     let kernels = weight(operands, 1)?.ok_or("it has no kernels")?.clone();
+    if let Some(view) = channels::neighbours(reader, node, live(operands)?, &kernels, weight(operands, 2)?)? {
+        return Ok(view);
+    }
+    let x = reader.feature_map(live(operands)?)?;
     let sizes: Option<Vec<usize>> = kernels.dims.iter().map(|dim| dim.usize()).collect();
     let sizes = sizes.filter(|sizes| sizes.len() == x.axes.len()).ok_or("its kernels do not fit its operand")?;
     if let Some(op) = pools::blur(reader, node, &x, &kernels)? {
@@ -112,9 +123,7 @@ pub(super) fn convolution<'a>(
     }
     let rims = rims(reader, node, &x, Rim::Zeros)?;
     let (from, begin, end) = (rims.from, rims.total(0), rims.total(1));
-    if begin != end {
-        return Err(format!("a rim of {begin:?} before and {end:?} behind is not symmetric, and not read"));
-    }
+    let (from, begin) = pools::evened(reader, from, &begin, &end)?;
     let channels = reader.shape(from)[0];
     let groups = usize::try_from(node.integer("group").unwrap_or(1)).ok().filter(|groups| *groups > 0);
     let group_width = match groups {

@@ -10,7 +10,7 @@ use super::operation::{OperationKind, PlacedOperation};
 use super::size::AxisSize;
 use super::value::OnnxValue;
 use super::view::ValueView;
-use crate::model::graph::{MAX_ELEMENTS, MAX_NODES};
+use crate::model::graph::{MAX_ELEMENTS, MAX_NODES, Op};
 
 /// Operations on one value among which an equal one is looked for.
 const REMEMBERED: usize = 8;
@@ -34,6 +34,8 @@ pub(super) struct Reader<'a> {
     pub(super) origin: usize,
     /// Elements that constants may still be computed of.
     pub(super) left: usize,
+    /// Elements of the matrices that stand for choices of channels.
+    pub(super) matrices: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -62,7 +64,9 @@ impl<'a> Reader<'a> {
                 && other.weights.len() == weights.len()
                 && pairs().all(|(a, b)| a.is_same(b))
         };
-        if let Some(known) = others.rev().take(REMEMBERED).find(|other| same(&self.operations[*other])) {
+        // Channels of zeros are units of their own, each time.
+        let is_new = matches!(kind, OperationKind::Graph(Op::Zeros { .. }));
+        if let Some(known) = others.rev().take(REMEMBERED).find(|other| !is_new && same(&self.operations[*other])) {
             return Ok(known);
         }
         let new = self.operations.len();

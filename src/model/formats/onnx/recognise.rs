@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use super::channels::AFFINE;
+use super::constant::Constant;
 use super::file::FileNode;
 use super::functions::ScalarFunction;
-use super::operation::{OperationKind, PlacedOperation};
+use super::operation::{OperationKind, PlacedOperation, Rim};
 use super::reader::Reader;
 use super::size::AxisSize;
 use super::view::ValueView;
@@ -153,6 +155,7 @@ impl Reader<'_> {
         let function = match *self.kind(node) {
             OperationKind::ScalarFunction(function) => function,
             OperationKind::Affine => return self.settled_affine(node),
+            OperationKind::Padded { rim: Rim::Zeros, .. } => return self.settled_rim(node),
             _ => return Ok(node),
         };
         if let Some(known) = self.settled.get(&node) {
@@ -165,6 +168,23 @@ impl Reader<'_> {
             (Some(settled), _) => settled,
             (None, ScalarFunction::Add) => self.settled_pair(node, Op::Add, depth)?,
             (None, ScalarFunction::Mul) => self.settled_pair(node, Op::Multiply, depth)?,
+            (None, ScalarFunction::Times(factor)) => {
+                let operand = self.settle_below(self.operations[node].inputs[0], depth + 1)?;
+                self.push_like(node, Op::Scale { factor }, vec![operand])?
+            }
+            (None, ScalarFunction::Plus(_) | ScalarFunction::From(_)) => self.settled_line(node, depth)?,
+            (None, ScalarFunction::Neg) => {
+                let operand = self.settle_below(self.operations[node].inputs[0], depth + 1)?;
+                self.push_like(node, Op::Scale { factor: -1.0 }, vec![operand])?
+            }
+            (None, ScalarFunction::Sub) => {
+                let [left, right] = self.operations[node].inputs[..] else {
+                    return Err("it has no two operands".to_owned());
+                };
+                let (left, right) = (self.settle_below(left, depth + 1)?, self.settle_below(right, depth + 1)?);
+                let minus = self.push_like(node, Op::Scale { factor: -1.0 }, vec![right])?;
+                self.push_like(node, Op::Add, vec![left, minus])?
+            }
             (None, _) => {
                 let FileNode { name, op, .. } = &self.file.nodes[self.operations[node].origin];
                 return Err(format!("what the functions up to `{name}` ({op}) compute is no activation that is known"));
@@ -172,6 +192,39 @@ impl Reader<'_> {
         };
         self.settled.insert(node, settled);
         Ok(settled)
+    }
+
+    /// A factor and a summand that are the same for all channels, as those for each.
+    fn settled_line(&mut self, node: usize, depth: usize) -> Result<usize, String> {
+        let (mut base, mut factor, mut summand) = (node, 1.0, 0.0);
+        while let OperationKind::ScalarFunction(function) = *self.kind(base) {
+            match function {
+                ScalarFunction::Plus(c) => summand += factor * c,
+                ScalarFunction::From(c) => (factor, summand) = (-factor, summand + factor * c),
+                ScalarFunction::Times(c) => factor *= c,
+                ScalarFunction::Neg => factor = -factor,
+                _ => break,
+            }
+            base = self.operations[base].inputs[0];
+        }
+        let base = self.settle_below(base, depth + 1)?;
+        let channels = self.shape(base)[0];
+        let repeated =
+            |value: f64| Constant::of_floats(AFFINE, vec![AxisSize::of(channels as i64)], vec![value; channels]);
+        let (weights, shape) = (vec![repeated(factor)?, repeated(summand)?], self.shape(base).to_vec());
+        let affine = self.push(OperationKind::Affine, vec![base], shape, weights)?;
+        self.operations[affine].origin = self.operations[node].origin;
+        self.settled_affine(affine)
+    }
+
+    /// A rim of zeros as an operation of the graph, where what reads it has none of its own.
+    fn settled_rim(&mut self, node: usize) -> Result<usize, String> {
+        let PlacedOperation { kind: OperationKind::Padded { begin, end, .. }, inputs, .. } =
+            self.operations[node].clone()
+        else {
+            return Ok(node);
+        };
+        self.push_like(node, Op::ZeroPad { begin, end }, inputs)
     }
 
     /// The sum or product of what both operands of a function come to.

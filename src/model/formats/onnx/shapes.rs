@@ -8,7 +8,7 @@ use super::operands::{integers, switch};
 use super::size::{AxisSize, shown};
 use super::splits::{parts, slices, squeeze};
 use super::value::OnnxValue;
-use super::view::ValueView;
+use super::view::{Atom, ValueView, ViewAxis};
 
 /// The shape of a value, or a part of it.
 pub(super) fn shape_of<'a>(node: &FileNode<'_>, name: &'a str, sizes: &[AxisSize]) -> Result<Constant<'a>, String> {
@@ -146,22 +146,7 @@ pub(super) fn of_view<'a>(
             view
         }
         "Squeeze" => squeeze(x, integers(node, "axes", operands, 1)?)?,
-        "Expand" => {
-            let Some(Some(OnnxValue::Constant(wanted))) = operands.get(1) else {
-                return Err("its shape depends on the input".to_owned());
-            };
-            let (own, wanted) = (x.sizes(), wanted.sizes()?);
-            let same = wanted.len() <= own.len()
-                && wanted
-                    .iter()
-                    .rev()
-                    .zip(own.iter().rev())
-                    .all(|(wanted, own)| *wanted == AxisSize::ONE || wanted == own);
-            if !same {
-                return Err(format!("it repeats a value of {} to {}", shown(&own), shown(&wanted)));
-            }
-            x.clone()
-        }
+        "Expand" => expanded(x, operands)?,
         "Slice" => {
             let mut view = x.clone();
             for (axis, begin, end, step) in slices(node, operands, rank)? {
@@ -194,6 +179,27 @@ pub(super) fn of_view<'a>(
     Ok(Some(vec![view]))
 }
 
+/// The value with axes of size 1 repeated.
+fn expanded(x: &ValueView, operands: &[Option<OnnxValue<'_>>]) -> Result<ValueView, String> {
+    let Some(Some(OnnxValue::Constant(wanted))) = operands.get(1) else {
+        return Err("its shape depends on the input".to_owned());
+    };
+    let (own, wanted) = (x.sizes(), wanted.sizes()?);
+    let misfit = || format!("it repeats a value of {} to {}", shown(&own), shown(&wanted));
+    let missing = own.len().checked_sub(wanted.len()).ok_or_else(misfit)?;
+    let mut view = x.clone();
+    for (axis, wanted) in wanted.iter().enumerate().map(|(axis, wanted)| (axis + missing, *wanted)) {
+        if wanted == AxisSize::ONE || wanted == own[axis] {
+            continue;
+        }
+        if !view.axes[axis].is_empty() || wanted.usize().is_none() {
+            return Err(misfit());
+        }
+        view.axes[axis] = vec![Atom { place: ViewAxis::Axis(0), stride: 0, size: wanted }];
+    }
+    Ok(view)
+}
+
 /// The value with other axes.
 fn reshape(x: &ValueView, sizes: &[AxisSize]) -> Result<ValueView, String> {
     let own = x.sizes();
@@ -210,7 +216,9 @@ fn gather(node: &FileNode<'_>, x: &ValueView, operands: &[Option<OnnxValue<'_>>]
         return Err("its indices depend on the input".to_owned());
     };
     // What PyTorch's `as_strided` becomes, where it changes nothing but the axes.
-    if x.axes.len() == 1 && at.is_enumeration() {
+    let enumerates = || at.as_counting().is_some_and(|counted| counted.is_enumeration());
+    let takes_all = AxisSize::product(at.dims.iter().copied()) == Some(x.size(axis));
+    if x.axes.len() == 1 && takes_all && enumerates() {
         return reshape(x, &at.dims);
     }
     let size = x.size(axis).usize().ok_or("it takes some examples of a batch")?;

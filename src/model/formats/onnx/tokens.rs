@@ -246,6 +246,16 @@ fn as_tokens(reader: &mut Reader<'_>, x: &ValueView) -> Result<(ValueView, usize
     Ok((x, channels))
 }
 
+/// Whether a constant is the same for each index of an axis.
+fn is_same_for_all(reader: &Reader<'_>, constant: &Constant<'_>, axis: usize) -> bool {
+    if constant.strides[axis] == 0 || constant.dims[axis] == AxisSize::ONE {
+        return true;
+    }
+    let values = |at: usize| constant.slice(axis, at, 1).and_then(|one| one.floats(&reader.tensors).ok());
+    let first = values(0);
+    first.is_some() && constant.dims[axis].usize().is_some_and(|count| (1..count).all(|at| values(at) == first))
+}
+
 /// Learned tokens before the others.
 pub(super) fn class_tokens<'a>(
     reader: &mut Reader<'a>,
@@ -265,7 +275,7 @@ pub(super) fn class_tokens<'a>(
             && (0..3).all(|own| match own {
                 own if own == channels => token.dims[own] == AxisSize::of(features as i64),
                 own if own == axis => token.dims[own] == AxisSize::ONE,
-                own => token.dims[own] == x.size(own) && (token.strides[own] == 0 || token.dims[own] == AxisSize::ONE),
+                own => token.dims[own] == x.size(own) && is_same_for_all(reader, token, own),
             });
         if !fits {
             return Err(misfit());

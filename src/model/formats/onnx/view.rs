@@ -11,7 +11,7 @@ pub(super) enum ViewAxis {
     Axis(usize),
 }
 
-/// A part of an axis: every `stride`-th index, `size` of them.
+/// A part of an axis: every `stride`-th index, `size` of them; one index again and again where `stride` is 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Atom {
     pub(super) place: ViewAxis,
@@ -93,11 +93,13 @@ impl ValueView {
         self.axes.iter().position(|atoms| matches!(atoms[..], [Atom { place: ViewAxis::Batch, .. }]))
     }
 
-    /// Whether it is all of an output of this shape.
+    /// Whether it is all of an output of this shape, and nothing twice.
     pub(super) fn is_whole(&self, shape: &[usize]) -> bool {
         let atoms = self.axes.iter().flatten().filter(|atom| atom.place != ViewAxis::Batch);
-        let all: i64 = atoms.map(|atom| atom.size.factor).product();
-        all == shape.iter().product::<usize>() as i64 && self.starts.iter().all(|start| *start == 0)
+        let all: i64 = atoms.clone().map(|atom| atom.size.factor).product();
+        atoms.clone().all(|atom| atom.stride > 0)
+            && all == shape.iter().product::<usize>() as i64
+            && self.starts.iter().all(|start| *start == 0)
     }
 
     /// The axis that counts through all channels, in their order, and nothing else.
