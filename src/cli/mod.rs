@@ -103,7 +103,7 @@ pub fn main() -> ExitCode {
         Command::Gc(command) => command.run(),
         Command::Openapi(command) => command.run(),
         Command::Schema(command) => command.run(),
-        Command::Completions(command) => command.run(),
+        Command::Completions(command) => Ok(command.run()),
         Command::Man(command) => command.run(),
         Command::RunJob(command) => Ok(command.run()),
         Command::InspectDataset(command) => command.run(),

@@ -73,13 +73,11 @@ impl ClientError {
     pub(super) async fn refused(response: Response) -> Self {
         let (status, url) = (response.status(), response.url().clone());
         let body = response.bytes().await.unwrap_or_default();
-        match serde_json::from_slice(&body) {
-            Ok(problem) => Self::Refused { status, problem: Box::new(problem) },
-            Err(_) => {
-                let start: String = String::from_utf8_lossy(&body).chars().take(200).collect();
-                Self::Unexpected(format!("{url} answered {status}, not as engraft does: {start}"))
-            }
+        if let Ok(problem) = serde_json::from_slice(&body) {
+            return Self::Refused { status, problem: Box::new(problem) };
         }
+        let start: String = String::from_utf8_lossy(&body).chars().take(200).collect();
+        Self::Unexpected(format!("{url} answered {status}, not as engraft does: {start}"))
     }
 
     pub(super) fn file(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
