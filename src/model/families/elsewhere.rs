@@ -209,7 +209,10 @@ fn residual(header: &CheckpointHeader) -> Option<&'static str> {
     let (widening, norm) = (shape("layer2.0.conv1.weight")?, shape("layer1.0.bn1.weight")?);
     let has = |part: &str| header.tensors.iter().any(|info| info.name.contains(part));
     if shape("layer1.0.bn1.running_mean").is_none() && norm.len() == 1 {
-        return Some("a ResNet with GroupNorm in place of BatchNorm (of how many groups, a file does not say)");
+        return Some(
+            "a ResNet with GroupNorm in place of BatchNorm (of how many groups, a file does not say) or with BatchNorm that has no running \
+             statistics (`track_running_stats=False`: what it computes depends on the batch)",
+        );
     }
     let widens = matches!(widening, [out, input, _, _] if out > input);
     let plain = widens && !has("layer2.0.shortcut.") && !has("layer2.0.downsample.");

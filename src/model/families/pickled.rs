@@ -38,7 +38,7 @@ pub(super) fn candidate(header: &CheckpointHeader, input: Option<&Shape>) -> Opt
 fn usual_input(header: &CheckpointHeader) -> Option<(Graph, Option<String>)> {
     let parts = header.modules.iter().filter_map(|module| part(module, header));
     let mut weighted = parts.filter_map(|(part, _)| if let Part::Op(op) = part { Some(op) } else { None });
-    match weighted.find(Op::has_parameters)? {
+    match weighted.find(|op| matches!(op, Op::Linear { .. } | Op::Conv2d { .. }))? {
         Op::Linear { in_features, .. } => Some((graph(header, &vec![in_features])?, None)),
         Op::Conv2d { in_channels, .. } => {
             let shapes = COMMON_SIZES.map(|size| vec![in_channels, size, size]);
