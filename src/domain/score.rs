@@ -3,12 +3,15 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use utoipa::PartialSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::Schema;
 
 /// Accuracy, or R², that a network may lose before it counts as led away.
 pub const MOST_LOST: f64 = 0.1;
 
 /// How well a network does on one split.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     /// What it is judged by.
     #[serde(flatten)]
@@ -18,7 +21,7 @@ pub struct Score {
 }
 
 /// What a network is judged by, beside its loss.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Measures {
     /// Of classes, or of one label.
@@ -63,6 +66,37 @@ pub enum OutputScore {
         r2: Option<f64>,
     },
 }
+
+/// How well a network does on one split: its loss, and what its task is judged by.
+#[derive(utoipa::ToSchema)]
+#[expect(
+    dead_code,
+    reason = "stands for a score in the description, where generators of clients want plain objects; never made"
+)]
+struct ScoreFields {
+    /// Mean loss: cross-entropy in nats (of several labels the mean over them), or mean squared error.
+    loss: f64,
+    /// Share of examples that are right, in [0, 1]; of classes, or of one label.
+    accuracy: Option<f64>,
+    /// Share of all labels of all examples that are right, in [0, 1]; of several labels.
+    label_accuracy: Option<f64>,
+    /// Share of examples whose labels are all right, in [0, 1]; of several labels.
+    exact_match: Option<f64>,
+    /// Mean of the labels' F1, in [0, 1]; of several labels.
+    macro_f1: Option<f64>,
+    /// Root of the mean squared error over all examples and outputs, in the unit of the numbers.
+    rmse: Option<f64>,
+    /// Mean of the outputs' coefficients of determination; null where no output's numbers differ.
+    r2: Option<f64>,
+}
+
+impl PartialSchema for Score {
+    fn schema() -> RefOr<Schema> {
+        ScoreFields::schema()
+    }
+}
+
+impl utoipa::ToSchema for Score {}
 
 impl Score {
     /// Of a network that decides.
