@@ -1,22 +1,20 @@
-//! One network of several: units ranked and gathered, the layers behind them refitted.
+//! One network of several: the units that are kept gathered, the layers behind them refitted, the best of what was tried published.
 
 use super::choice::{self, Inputs};
 use super::context::Context;
-use super::gradients;
 use super::measure::Bench;
 use super::member_base::{self, Based};
 use super::phases::Halt;
 use super::publish::{self, WriteMode};
+use super::rank::{Join, Ranked, sampling};
 use crate::domain::progress::Phase;
 use crate::domain::score::significant;
-use crate::fusion::calibration::Sampling;
 use crate::fusion::compensate::{self, CompensateOptions, Compensated};
-use crate::fusion::select::{self, Ranking};
 use crate::fusion::{self, Ensemble, Fused, Member, Selection};
 use crate::model::refit::Compensation;
-use crate::process::protocol::{OutputFile, Task};
+use crate::process::protocol::OutputFile;
 use crate::report::{Choice, MemberBase};
-use crate::settings::{Calibration, Compensate, Importance, Order};
+use crate::settings::{Calibration, Compensate, Importance};
 use crate::tensors::{Checkpoint, StateDict};
 
 /// A fused network in a file, mapped.
@@ -46,23 +44,6 @@ impl FusedFile {
     pub(super) fn start(&self) -> &Fused<Checkpoint> {
         self.start.as_ref().unwrap_or(&self.fused)
     }
-}
-
-/// One of the steps in which members become one network.
-#[derive(Clone, Copy)]
-pub(super) struct Join<'a> {
-    pub(super) parts: &'a Ensemble<'a>,
-    pub(super) targets: &'a [usize],
-    /// Joins before this one, and all.
-    pub(super) place: (usize, usize),
-}
-
-/// Units to keep, by one ranking.
-struct Ranked {
-    importance: Importance,
-    /// Where only some layers are ranked.
-    base: Option<MemberBase>,
-    selection: Selection,
 }
 
 /// Which of the networks that were tried is kept.
@@ -176,89 +157,6 @@ impl Join<'_> {
                 Fused { provenance, ..fused }
             }
         })
-    }
-
-    /// The units to keep, by every ranking that is tried, each set of units once; whether another ranking chose the same.
-    fn rank(&self, context: &mut Context<'_>, inputs: Option<&Inputs>) -> Result<(Vec<Ranked>, bool), Halt> {
-        let tried = match context.network().importance {
-            Importance::Auto => vec![Importance::Magnitude, Importance::Css],
-            other => vec![other],
-        };
-        let mut ranked: Vec<Ranked> = Vec::with_capacity(tried.len());
-        let mut same_units = false;
-        for importance in tried {
-            let selection = match context.method().order {
-                Order::PruneThenMerge => self.select_from_each(context, importance, inputs)?,
-                _ => self.select(context, importance, false, inputs)?,
-            };
-            if ranked.iter().any(|earlier| earlier.selection == selection) {
-                same_units = true;
-            } else {
-                ranked.push(Ranked { importance, base: None, selection });
-            }
-        }
-        Ok((ranked, same_units))
-    }
-
-    /// Prunes each part by itself to its share of the targets.
-    fn select_from_each(
-        &self,
-        context: &mut Context<'_>,
-        importance: Importance,
-        inputs: Option<&Inputs>,
-    ) -> Result<Selection, Halt> {
-        let members = self.parts.members();
-        let rates = context.method().rates.clone().unwrap_or_else(|| vec![1.0; members.len()]);
-        let quotas = fusion::quotas(self.parts, self.targets, &rates);
-        let mut selections = Vec::with_capacity(members.len());
-        for (index, member) in members.iter().enumerate() {
-            let parts = Ensemble::new(vec![*member])?;
-            let targets: Vec<usize> = quotas.iter().map(|quotas| quotas[index]).collect();
-            let part = Join { parts: &parts, targets: &targets, place: (index, members.len()) };
-            selections.push(part.select(context, importance, true, inputs)?);
-        }
-        Ok(Selection::beside(&selections))
-    }
-
-    /// Ranks and selects; a part of a larger network may keep nothing of a group.
-    fn select(
-        &self,
-        context: &mut Context<'_>,
-        importance: Importance,
-        is_part: bool,
-        inputs: Option<&Inputs>,
-    ) -> Result<Selection, Halt> {
-        let (joined, joins) = self.place;
-        let statistics = match inputs {
-            Some(inputs) if importance.needs_activations() => {
-                let monitor = &mut |done: f64| context.phases.goes_on((joined as f64 + done) / joins as f64);
-                Some(select::measure(self.parts, &inputs.fitted, &sampling(context.task), monitor)?)
-            }
-            _ => None,
-        };
-        let saliencies = match context.bench {
-            Some(bench) if importance.needs_gradients() => {
-                let place = [joined, joined + 1].map(|join| join as f64 / joins as f64);
-                Some(gradients::saliencies(context, self.parts, bench, place)?)
-            }
-            _ => None,
-        };
-        let ranking = Ranking {
-            importance,
-            seed: context.task.job.seed,
-            statistics: statistics.as_ref(),
-            saliencies: saliencies.as_deref(),
-            targets: self.targets,
-        };
-        let score = |parts: &Ensemble<'_>, selection: &Selection, group| ranking.score(parts, selection, group);
-        let progress = |groups: usize, all: usize| context.phases.done(joined * all + groups, joins * all);
-        let selection = if is_part {
-            fusion::select_part(self.parts, self.targets, score, progress)?
-        } else {
-            fusion::select(self.parts, self.targets, score, progress)?
-        };
-        context.phases.check_stop()?;
-        Ok(selection)
     }
 
     /// Refits the layers behind every selection.
@@ -392,10 +290,4 @@ fn is_better(
         });
     }
     Ok(after.merit() >= before.merit())
-}
-
-/// How calibration inputs are drawn.
-pub(super) fn sampling(task: &Task) -> Sampling {
-    let Calibration { samples, positions, .. } = task.job.method.calibration;
-    Sampling { samples, positions, seed: task.job.seed }
 }

@@ -19,6 +19,7 @@ pub mod methods;
 mod metrics;
 mod phases;
 mod publish;
+mod rank;
 mod recover;
 mod sensitivity;
 mod splits;

@@ -137,81 +137,65 @@ impl Shard {
         let first = labels.len();
         self.read_labels(&*group, labels)?;
         let reader = guarded(&self.name, || group.get_column_reader(self.image.index))?;
-        let ColumnReader::ByteArrayColumnReader(mut reader) = reader else { return Err(self.short(rows)) };
-        let mut files: Vec<ByteArray> = Vec::new();
-        let mut done = 0;
-        while self.next(&mut reader, self.image, done, &mut files)? {
-            for file in files.drain(..) {
-                let place = ImageSlot { part: self.part, index: first + done };
-                done += 1;
-                images.take(place, format!("{}, row {done}", self.name), file.data().to_vec())?;
-            }
-        }
+        let ColumnReader::ByteArrayColumnReader(reader) = reader else { return Err(self.short(rows)) };
+        let done = self.each(reader, self.image, |row, file: ByteArray| {
+            let place = ImageSlot { part: self.part, index: first + row };
+            images.take(place, format!("{}, row {}", self.name, row + 1), file.data().to_vec())
+        })?;
         if [done, labels.len() - first] == [rows, rows] { Ok(()) } else { Err(self.short(rows)) }
     }
 
     fn read_labels(&self, group: &dyn RowGroupReader, labels: &mut LabelColumn) -> Result<(), DatasetError> {
         let column = self.label;
         match guarded(&self.name, || group.get_column_reader(column.index))? {
-            ColumnReader::Int32ColumnReader(mut reader) => {
-                let mut values: Vec<i32> = Vec::new();
-                let mut done = 0;
-                while self.next(&mut reader, column, done, &mut values)? {
-                    done += values.len();
-                    self.add(labels, values.drain(..).map(i64::from))?;
-                }
-                Ok(())
+            ColumnReader::Int32ColumnReader(reader) => {
+                self.each(reader, column, |_, value| self.add(labels, i64::from(value)))?;
             }
-            ColumnReader::Int64ColumnReader(mut reader) => {
-                let mut values: Vec<i64> = Vec::new();
-                let mut done = 0;
-                while self.next(&mut reader, column, done, &mut values)? {
-                    done += values.len();
-                    self.add(labels, values.drain(..))?;
-                }
-                Ok(())
+            ColumnReader::Int64ColumnReader(reader) => {
+                self.each(reader, column, |_, value| self.add(labels, value))?;
             }
-            ColumnReader::FloatColumnReader(mut reader) => {
-                let mut values: Vec<f32> = Vec::new();
-                let mut done = 0;
-                while self.next(&mut reader, column, done, &mut values)? {
-                    done += values.len();
-                    self.add_numbers(labels, values.drain(..).map(f64::from))?;
-                }
-                Ok(())
+            ColumnReader::FloatColumnReader(reader) => {
+                self.each(reader, column, |_, value| self.add_number(labels, f64::from(value)))?;
             }
-            ColumnReader::DoubleColumnReader(mut reader) => {
-                let mut values: Vec<f64> = Vec::new();
-                let mut done = 0;
-                while self.next(&mut reader, column, done, &mut values)? {
-                    done += values.len();
-                    self.add_numbers(labels, values.drain(..))?;
-                }
-                Ok(())
+            ColumnReader::DoubleColumnReader(reader) => {
+                self.each(reader, column, |_, value| self.add_number(labels, value))?;
             }
-            _ => Err(self.short(0)),
-        }
-    }
-
-    fn add(&self, labels: &mut LabelColumn, values: impl Iterator<Item = i64>) -> Result<(), DatasetError> {
-        for value in values {
-            let label = u32::try_from(value).ok().filter(|label| *label <= MAX_LABEL);
-            let bad =
-                || DatasetError::Label { array: self.name.clone(), index: labels.len(), value: value.to_string() };
-            labels.take(f64::from(label.ok_or_else(bad)?));
+            _ => return Err(self.short(0)),
         }
         Ok(())
     }
 
-    fn add_numbers(&self, labels: &mut LabelColumn, values: impl Iterator<Item = f64>) -> Result<(), DatasetError> {
-        for value in values {
-            if !(value as f32).is_finite() {
-                let reason = format!("its label {} is {value}; labels are finite numbers", labels.len());
-                return Err(refused(&self.name, &reason));
-            }
-            labels.take(value);
-        }
+    fn add(&self, labels: &mut LabelColumn, value: i64) -> Result<(), DatasetError> {
+        let label = u32::try_from(value).ok().filter(|label| *label <= MAX_LABEL);
+        let bad = || DatasetError::Label { array: self.name.clone(), index: labels.len(), value: value.to_string() };
+        labels.take(f64::from(label.ok_or_else(bad)?));
         Ok(())
+    }
+
+    fn add_number(&self, labels: &mut LabelColumn, value: f64) -> Result<(), DatasetError> {
+        if !(value as f32).is_finite() {
+            let reason = format!("its label {} is {value}; labels are finite numbers", labels.len());
+            return Err(refused(&self.name, &reason));
+        }
+        labels.take(value);
+        Ok(())
+    }
+
+    /// Gives each value of `column` to `take`, with its row; how many there are.
+    fn each<T: DataType>(
+        &self,
+        mut reader: ColumnReaderImpl<T>,
+        column: Column,
+        mut take: impl FnMut(usize, T::T) -> Result<(), DatasetError>,
+    ) -> Result<usize, DatasetError> {
+        let (mut values, mut done) = (Vec::new(), 0);
+        while self.next(&mut reader, column, done, &mut values)? {
+            for value in values.drain(..) {
+                take(done, value)?;
+                done += 1;
+            }
+        }
+        Ok(done)
     }
 
     /// Reads the next few values of `column` behind `done` rows; false at the end. Every row must have one.

@@ -5,9 +5,10 @@ use crate::fusion::align::{self, Alignment};
 use crate::fusion::{self, Ensemble, Fused, Member, select};
 use crate::pipeline::batch_norm;
 use crate::pipeline::context::Context;
-use crate::pipeline::join::{FusedFile, sampling};
+use crate::pipeline::join::FusedFile;
 use crate::pipeline::phases::Halt;
 use crate::pipeline::publish::{self, WriteMode};
+use crate::pipeline::rank::sampling;
 use crate::settings::{BatchNorm, GroundCost};
 use crate::tensors::StateDict;
 

@@ -6,9 +6,10 @@ use crate::domain::progress::Phase;
 use crate::fusion::interpolate::{InterpolateOptions, interpolate};
 use crate::fusion::{Ensemble, Fused};
 use crate::pipeline::context::Context;
-use crate::pipeline::join::{FusedFile, sampling};
+use crate::pipeline::join::FusedFile;
 use crate::pipeline::phases::Halt;
 use crate::pipeline::publish::{self, WriteMode};
+use crate::pipeline::rank::sampling;
 use crate::settings::MethodName;
 use crate::tensors::StateDict;
 

@@ -5,9 +5,10 @@ use crate::cost::joins;
 use crate::domain::problem::{Code, Problem};
 use crate::fusion::{self, Ensemble, Member, Selection};
 use crate::pipeline::context::Context;
-use crate::pipeline::join::{FusedFile, Join};
+use crate::pipeline::join::FusedFile;
 use crate::pipeline::phases::Halt;
 use crate::pipeline::publish::{self, WriteMode};
+use crate::pipeline::rank::Join;
 use crate::pipeline::recover;
 use crate::settings::{Finetune, MethodName, Objective, Order};
 

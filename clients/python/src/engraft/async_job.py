@@ -9,18 +9,18 @@ from typing import Any
 
 from .core import jobs
 from .core.events import follow
-from .handle import ComparisonHandle, JobHandle
+from .handle import Details, Handle
 from .progress import shown
 from .tensors import State, load_into
 from .types import ComparisonDetails, Epoch, Event, JobDetails, LogLine, Progress, Report
 
 
-class AsyncJob(JobHandle):
-    """A fusion, from the queue to its results. What is a property of `Job` is awaited: `await job.report`."""
+class _Awaited(Handle[Details]):
+    """What jobs and comparisons have in common."""
 
-    async def refresh(self) -> JobDetails:
-        """The job as it is now."""
-        self.details = await self._session.get(JobDetails, self._path)
+    async def refresh(self) -> Details:
+        """As it is now."""
+        self.details = await self._session.get(self._kind, self._path)
         return self.details
 
     @property
@@ -30,6 +30,26 @@ class AsyncJob(JobHandle):
 
     async def _status(self) -> str:
         return self.details.state if self.details.ended else (await self.refresh()).state
+
+    async def cancel(self) -> None:
+        """Ends what still runs: a running job stops after its batch."""
+        self.details = await jobs.cancel(self._session, self._kind, self._path)
+
+    async def delete(self) -> None:
+        """Deletes it with all that belongs to it. Raises `Conflict` before its end."""
+        await self._session.delete(self._path)
+
+
+class AsyncJob(_Awaited[JobDetails]):
+    """A fusion, from the queue to its results. What is a property of `Job` is awaited: `await job.report`."""
+
+    _place = "jobs"
+    _kind = JobDetails
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Your own marks."""
+        return self.details.labels
 
     @property
     def progress(self) -> Awaitable[Progress | None]:
@@ -65,17 +85,9 @@ class AsyncJob(JobHandle):
         """The lines of its log so far, or the last ones."""
         return jobs.logs(self._session, self.id, tail)
 
-    async def cancel(self) -> None:
-        """Ends it: a running job stops after its batch."""
-        self.details = await jobs.cancel(self._session, JobDetails, self._path)
-
     async def retry(self, *, from_start: bool = False) -> AsyncJob:
         """Queues a new job like this one, which goes on from its last checkpoint."""
         return AsyncJob(self._session, await jobs.retry(self._session, self.id, from_start))
-
-    async def delete(self) -> None:
-        """Deletes it with its results. Raises `Conflict` before its end."""
-        await self._session.delete(self._path)
 
     async def download(
         self,
@@ -97,21 +109,11 @@ class AsyncJob(JobHandle):
         load_into(module, await self.model())
 
 
-class AsyncComparison(ComparisonHandle):
+class AsyncComparison(_Awaited[ComparisonDetails]):
     """A group of jobs with one report. What is a property of `Comparison` is awaited."""
 
-    async def refresh(self) -> ComparisonDetails:
-        """The comparison as it is now."""
-        self.details = await self._session.get(ComparisonDetails, self._path)
-        return self.details
-
-    @property
-    def status(self) -> Awaitable[str]:
-        """See `Comparison.status`."""
-        return self._status()
-
-    async def _status(self) -> str:
-        return self.details.state if self.details.ended else (await self.refresh()).state
+    _place = "comparisons"
+    _kind = ComparisonDetails
 
     async def wait(
         self, progress: bool | Callable[[ComparisonDetails], None] = True, timeout: float | None = None
@@ -128,11 +130,3 @@ class AsyncComparison(ComparisonHandle):
     async def download(self, path: str | os.PathLike[str]) -> Path:
         """Writes the report to a file, as a page."""
         return await jobs.comparison_page(self._session, self._path, Path(path))
-
-    async def cancel(self) -> None:
-        """Ends every job of it."""
-        self.details = await jobs.cancel(self._session, ComparisonDetails, self._path)
-
-    async def delete(self) -> None:
-        """Deletes it with its jobs. Raises `Conflict` before its end."""
-        await self._session.delete(self._path)

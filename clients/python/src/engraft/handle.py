@@ -2,43 +2,24 @@
 
 from __future__ import annotations
 
+from typing import ClassVar, Generic, TypeVar
+
 from .core.session import Session, path_of
 from .types import ComparisonDetails, JobDetails
 
+Details = TypeVar("Details", JobDetails, ComparisonDetails)
 
-class JobHandle:
-    """A job on the server."""
 
-    def __init__(self, session: Session, details: JobDetails) -> None:
+class Handle(Generic[Details]):
+    """A job or a comparison on the server."""
+
+    _place: ClassVar[str]
+    _kind: type[Details]
+
+    def __init__(self, session: Session, details: Details) -> None:
         self._session = session
-        self.details = details
-        """The job as it was last seen."""
-
-    @property
-    def id(self) -> str:
-        """Its id."""
-        return self.details.id
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """Your own marks."""
-        return self.details.labels
-
-    @property
-    def _path(self) -> str:
-        return path_of("jobs", self.id)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.id} {self.details.state}>"
-
-
-class ComparisonHandle:
-    """A comparison on the server."""
-
-    def __init__(self, session: Session, details: ComparisonDetails) -> None:
-        self._session = session
-        self.details = details
-        """The comparison as it was last seen."""
+        self.details: Details = details
+        """As it was last seen."""
 
     @property
     def id(self) -> str:
@@ -47,7 +28,7 @@ class ComparisonHandle:
 
     @property
     def _path(self) -> str:
-        return path_of("comparisons", self.id)
+        return path_of(self._place, self.id)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self.details.state}>"

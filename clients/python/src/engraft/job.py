@@ -10,18 +10,18 @@ from typing import Any
 from .core import jobs
 from .core.blocking import iterate, run
 from .core.events import follow
-from .handle import ComparisonHandle, JobHandle
+from .handle import Details, Handle
 from .progress import shown
 from .tensors import State, load_into
 from .types import ComparisonDetails, Epoch, Event, JobDetails, LogLine, Progress, Report
 
 
-class Job(JobHandle):
-    """A fusion, from the queue to its results."""
+class _Waiting(Handle[Details]):
+    """What jobs and comparisons have in common."""
 
-    def refresh(self) -> JobDetails:
-        """The job as it is now."""
-        self.details = run(self._session.get(JobDetails, self._path))
+    def refresh(self) -> Details:
+        """As it is now."""
+        self.details = run(self._session.get(self._kind, self._path))
         return self.details
 
     @property
@@ -31,6 +31,26 @@ class Job(JobHandle):
         Asks the server until then.
         """
         return self.details.state if self.details.ended else self.refresh().state
+
+    def cancel(self) -> None:
+        """Ends what still runs: a running job stops after its batch."""
+        self.details = run(jobs.cancel(self._session, self._kind, self._path))
+
+    def delete(self) -> None:
+        """Deletes it with all that belongs to it. Raises `Conflict` before its end."""
+        run(self._session.delete(self._path))
+
+
+class Job(_Waiting[JobDetails]):
+    """A fusion, from the queue to its results."""
+
+    _place = "jobs"
+    _kind = JobDetails
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Your own marks."""
+        return self.details.labels
 
     @property
     def progress(self) -> Progress | None:
@@ -72,17 +92,9 @@ class Job(JobHandle):
         """The lines of its log so far, or the last ones."""
         return iterate(jobs.logs(self._session, self.id, tail))
 
-    def cancel(self) -> None:
-        """Ends it: a running job stops after its batch."""
-        self.details = run(jobs.cancel(self._session, JobDetails, self._path))
-
     def retry(self, *, from_start: bool = False) -> Job:
         """Queues a new job like this one, which goes on from its last checkpoint."""
         return Job(self._session, run(jobs.retry(self._session, self.id, from_start)))
-
-    def delete(self) -> None:
-        """Deletes it with its results. Raises `Conflict` before its end."""
-        run(self._session.delete(self._path))
 
     def download(
         self,
@@ -111,18 +123,11 @@ class Job(JobHandle):
         load_into(module, self.model())
 
 
-class Comparison(ComparisonHandle):
+class Comparison(_Waiting[ComparisonDetails]):
     """A group of jobs with one report."""
 
-    def refresh(self) -> ComparisonDetails:
-        """The comparison as it is now."""
-        self.details = run(self._session.get(ComparisonDetails, self._path))
-        return self.details
-
-    @property
-    def status(self) -> str:
-        """`queued`, `running`, `succeeded`, `failed` or `cancelled`. Asks the server until its end."""
-        return self.details.state if self.details.ended else self.refresh().state
+    _place = "comparisons"
+    _kind = ComparisonDetails
 
     def wait(
         self, progress: bool | Callable[[ComparisonDetails], None] = True, timeout: float | None = None
@@ -139,11 +144,3 @@ class Comparison(ComparisonHandle):
     def download(self, path: str | os.PathLike[str]) -> Path:
         """Writes the report to a file, as a page."""
         return run(jobs.comparison_page(self._session, self._path, Path(path)))
-
-    def cancel(self) -> None:
-        """Ends every job of it."""
-        self.details = run(jobs.cancel(self._session, ComparisonDetails, self._path))
-
-    def delete(self) -> None:
-        """Deletes it with its jobs. Raises `Conflict` before its end."""
-        run(self._session.delete(self._path))

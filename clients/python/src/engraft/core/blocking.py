@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import httpx
 
-from .transport import BLOCK, Answer, FileRange, Request, Stream, losses, outgoing
+from .transport import BLOCK, Answer, FileRange, Received, Request, Stream, losses, outgoing
 
 T = TypeVar("T")
 
@@ -80,18 +80,7 @@ class SyncTransport:
         self._client.close()
 
 
-class _Stream:
-    def __init__(self, response: httpx.Response) -> None:
-        self._response = response
-
-    @property
-    def status(self) -> int:
-        return self._response.status_code
-
-    @property
-    def headers(self) -> httpx.Headers:
-        return self._response.headers
-
+class _Stream(Received):
     async def chunks(self) -> AsyncIterator[bytes]:
         with losses(self._response.url):
             for chunk in self._response.iter_raw():

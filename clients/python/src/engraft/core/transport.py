@@ -69,6 +69,23 @@ class Stream(Protocol):
         """The answer with its whole body."""
 
 
+class Received:
+    """What is there of a streamed answer before its body."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+
+    @property
+    def status(self) -> int:
+        """See `Stream`."""
+        return self._response.status_code
+
+    @property
+    def headers(self) -> httpx.Headers:
+        """See `Stream`."""
+        return self._response.headers
+
+
 class Transport(Protocol):
     """The way to the server, and to all else that takes time."""
 

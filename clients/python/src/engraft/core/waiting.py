@@ -11,7 +11,7 @@ import anyio
 import anyio.to_thread
 import httpx
 
-from .transport import BLOCK, Answer, FileRange, Request, Stream, losses, outgoing
+from .transport import BLOCK, Answer, FileRange, Received, Request, Stream, losses, outgoing
 
 T = TypeVar("T")
 
@@ -56,18 +56,7 @@ class AsyncTransport:
         await self._client.aclose()
 
 
-class _Stream:
-    def __init__(self, response: httpx.Response) -> None:
-        self._response = response
-
-    @property
-    def status(self) -> int:
-        return self._response.status_code
-
-    @property
-    def headers(self) -> httpx.Headers:
-        return self._response.headers
-
+class _Stream(Received):
     async def chunks(self) -> AsyncIterator[bytes]:
         with losses(self._response.url):
             async for chunk in self._response.aiter_raw():
