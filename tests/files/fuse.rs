@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use crate::common::samples::task;
+use crate::schemas::check_answer;
 use engraft::fusion::reference::verify;
 use engraft::fusion::{Member, PaddedMember};
 use engraft::model::depth;
@@ -120,7 +121,17 @@ impl Files {
         std::fs::create_dir_all(&scratch).unwrap();
         let task = task(job, scratch);
         match pipeline::run(&task, &mut |_| {}, &AtomicBool::new(false)) {
-            Ok(JobOutcome::Finished(artifacts)) => artifacts.into_iter().map(|file| (file.name, file.path)).collect(),
+            Ok(JobOutcome::Finished(artifacts)) => {
+                let files: BTreeMap<_, _> = artifacts.into_iter().map(|file| (file.name, file.path)).collect();
+                for (name, schema) in
+                    [("report", "Report"), ("provenance", "ProvenanceView"), ("architecture", "NetworkView")]
+                {
+                    if let Some(path) = files.get(name) {
+                        check_answer(schema, &json_file(path));
+                    }
+                }
+                files
+            }
             other => panic!("{body:#}: {other:?}"),
         }
     }

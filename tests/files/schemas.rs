@@ -2,12 +2,40 @@
 //! the same values. What a schema's range or enumeration allows at its ends is read, and what lies just outside is a fault at that place.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use engraft::domain::problem::Fault;
 use engraft::plan::parse;
 use engraft::plan::schemas::{ALL, RequestSchema, page, parts};
 use jsonschema::Validator;
 use serde_json::{Map, Value, json};
+
+/// What is wrong with a file of results by what the API's description says of it.
+fn answer_fault(schema: &str, answer: &Value) -> Option<String> {
+    static DESCRIPTION: LazyLock<Value> = LazyLock::new(|| serde_json::to_value(engraft::http::document()).unwrap());
+    let whole = json!({"$ref": format!("#/components/schemas/{schema}"), "components": DESCRIPTION["components"]});
+    let error = jsonschema::validator_for(&whole).unwrap().validate(answer).err()?.to_string();
+    Some(format!("{schema}: {error}"))
+}
+
+/// Checks a file of results.
+pub(crate) fn check_answer(schema: &str, answer: &Value) {
+    assert_eq!(answer_fault(schema, answer), None);
+}
+
+#[test]
+fn an_answer_that_is_not_as_described_is_seen() {
+    let network = json!({"nodes": [{"name": "input", "op": "input", "shape": [4]}]});
+    assert_eq!(answer_fault("NetworkView", &network), None);
+    for (schema, wrong) in [
+        ("NetworkView", json!({"nodes": [{"op": "input"}]})),
+        ("Report", json!({})),
+        ("ProvenanceView", json!({"engraft_version": 1})),
+        ("Score", json!({"accuracy": 0.5})),
+    ] {
+        assert!(answer_fault(schema, &wrong).is_some(), "{schema}");
+    }
+}
 
 /// What a field needs around it: by the part and the field, the body of the part's root.
 const NEEDED: &[(&str, &str, &str)] = &[

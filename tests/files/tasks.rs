@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::commands::{engraft, json_file, succeeds};
 use crate::packing::{npy, npz};
+use crate::schemas::check_answer;
 use engraft::tensors::{Checkpoint, Weights};
 use serde_json::{Value, json};
 
@@ -66,7 +67,9 @@ fn trained_and_fused(folder: &Path, job: &Value) -> (Value, Value, [String; 2]) 
     let fuse =
         ["fuse", "--job", "job.json", "--out", "fused.safetensors", "--report", "report.json", "--html", "page.html"];
     let text = succeeds(folder, &fuse);
-    (json_file(&folder.join("members/ensemble.json")), json_file(&folder.join("report.json")), [table, text])
+    let report = json_file(&folder.join("report.json"));
+    check_answer("Report", &report);
+    (json_file(&folder.join("members/ensemble.json")), report, [table, text])
 }
 
 /// The outputs of a chain of matrices with ReLU between them for the test inputs, row by row.

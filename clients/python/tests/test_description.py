@@ -24,7 +24,7 @@ MODELS: list[tuple[type[types.Model], str]] = [
     (types.Counts, "CountsView"),
     (types.Dataset, "DatasetView"),
     (types.Epoch, "EpochMetrics"),
-    (types.Epoch, "EpochView"),
+    (types.Epoch, "EpochMetrics"),
     (types.Event, "EventView"),
     (types.Facts, "FactsView"),
     (types.Fault, "FaultView"),

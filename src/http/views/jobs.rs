@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::problem::ProblemView;
 use super::time;
 use crate::domain::job::State;
-use crate::domain::progress::{Phase, Progress};
+use crate::domain::progress::{EpochMetrics, Phase, Progress};
 use crate::plan::Plan;
 use crate::store::jobs::{Artifact, Event, FileId, InputRole, Job, JobInput, PhaseSpan};
 
@@ -190,65 +190,8 @@ pub struct LogView {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct MetricsView {
     /// One entry per finished epoch; epoch 0 is the network before its first step.
-    #[schema(value_type = Vec<EpochView>)]
+    #[schema(value_type = Vec<EpochMetrics>)]
     pub data: Vec<Value>,
-}
-
-/// One epoch of training.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct EpochView {
-    /// Finished epochs.
-    #[schema(example = 1)]
-    epoch: usize,
-    /// Mean of the objective over the steps of the epoch.
-    #[schema(example = 0.21)]
-    train_loss: Option<f64>,
-    /// Share of the training examples that were classified correctly during the epoch, in [0, 1]; null where several labels or numbers
-    /// are predicted.
-    #[schema(example = 0.97)]
-    train_accuracy: Option<f64>,
-    /// On the validation split.
-    validation: Option<ScoreView>,
-    /// On the test split.
-    test: Option<ScoreView>,
-    /// Learning rate of the epoch's last step.
-    #[schema(example = 0.01)]
-    lr: Option<f64>,
-    /// Training speed, in images per second.
-    #[schema(example = 21000.0)]
-    images_per_s: Option<f64>,
-}
-
-/// How well a network does on one split: its loss, and what its task is judged by.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct ScoreView {
-    /// Share of the examples that are classified correctly, in [0, 1]; of a `classification` or a `binary` task.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = 0.98)]
-    accuracy: Option<f64>,
-    /// Share of all labels of all examples that are right, in [0, 1]; of a `multi_label` task.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = 0.94)]
-    label_accuracy: Option<f64>,
-    /// Share of the examples whose labels are all right, in [0, 1]; of a `multi_label` task.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = 0.61)]
-    exact_match: Option<f64>,
-    /// Mean of the labels' F1, in [0, 1]; of a `multi_label` task. That of a label that neither is nor is predicted is 0.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = 0.48)]
-    macro_f1: Option<f64>,
-    /// Root of the mean squared error, in the unit of the targets; of a `regression`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = 0.31)]
-    rmse: Option<f64>,
-    /// Mean of the outputs' coefficients of determination; of a `regression`. Null where no output's targets differ.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = 0.92)]
-    r2: Option<f64>,
-    /// Mean loss: cross-entropy in nats (of several labels the mean over them), or mean squared error.
-    #[schema(example = 0.07)]
-    loss: f64,
 }
 
 impl From<&Job> for JobSummary {

@@ -1,4 +1,5 @@
-//! What a network in JSON holds, for the API's description; `docs/graph.schema.json` says all of it.
+//! What a network in JSON holds, for the API's description; `docs/graph.schema.json` says all of it, and the tests of the pipeline hold
+//! every file to it.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};

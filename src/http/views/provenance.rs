@@ -1,4 +1,4 @@
-//! What the file of a fused model's origin holds, for the API's description; a test reads one into it.
+//! What the file of a fused model's origin holds, for the API's description; the tests of the pipeline hold every file to it.
 
 use serde::Deserialize;
 use serde_json::Value;

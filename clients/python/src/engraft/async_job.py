@@ -9,7 +9,7 @@ from typing import Any
 
 from .core import jobs
 from .core.events import follow
-from .handle import Details, Handle
+from .handle import Details, Handle, OfComparison, OfJob
 from .progress import shown
 from .tensors import State, load_into
 from .types import ComparisonDetails, Epoch, Event, JobDetails, LogLine, Progress, Report
@@ -40,16 +40,8 @@ class _Awaited(Handle[Details]):
         await self._session.delete(self._path)
 
 
-class AsyncJob(_Awaited[JobDetails]):
+class AsyncJob(OfJob, _Awaited[JobDetails]):
     """A fusion, from the queue to its results. What is a property of `Job` is awaited: `await job.report`."""
-
-    _place = "jobs"
-    _kind = JobDetails
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """Your own marks."""
-        return self.details.labels
 
     @property
     def progress(self) -> Awaitable[Progress | None]:
@@ -109,11 +101,8 @@ class AsyncJob(_Awaited[JobDetails]):
         load_into(module, await self.model())
 
 
-class AsyncComparison(_Awaited[ComparisonDetails]):
+class AsyncComparison(OfComparison, _Awaited[ComparisonDetails]):
     """A group of jobs with one report. What is a property of `Comparison` is awaited."""
-
-    _place = "comparisons"
-    _kind = ComparisonDetails
 
     async def wait(
         self, progress: bool | Callable[[ComparisonDetails], None] = True, timeout: float | None = None

@@ -32,3 +32,22 @@ class Handle(Generic[Details]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self.details.state}>"
+
+
+class OfJob(Handle[JobDetails]):
+    """What makes a handle one of a job."""
+
+    _place = "jobs"
+    _kind = JobDetails
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Your own marks."""
+        return self.details.labels
+
+
+class OfComparison(Handle[ComparisonDetails]):
+    """What makes a handle one of a comparison."""
+
+    _place = "comparisons"
+    _kind = ComparisonDetails

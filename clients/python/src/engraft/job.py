@@ -10,7 +10,7 @@ from typing import Any
 from .core import jobs
 from .core.blocking import iterate, run
 from .core.events import follow
-from .handle import Details, Handle
+from .handle import Details, Handle, OfComparison, OfJob
 from .progress import shown
 from .tensors import State, load_into
 from .types import ComparisonDetails, Epoch, Event, JobDetails, LogLine, Progress, Report
@@ -41,16 +41,8 @@ class _Waiting(Handle[Details]):
         run(self._session.delete(self._path))
 
 
-class Job(_Waiting[JobDetails]):
+class Job(OfJob, _Waiting[JobDetails]):
     """A fusion, from the queue to its results."""
-
-    _place = "jobs"
-    _kind = JobDetails
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """Your own marks."""
-        return self.details.labels
 
     @property
     def progress(self) -> Progress | None:
@@ -123,11 +115,8 @@ class Job(_Waiting[JobDetails]):
         load_into(module, self.model())
 
 
-class Comparison(_Waiting[ComparisonDetails]):
+class Comparison(OfComparison, _Waiting[ComparisonDetails]):
     """A group of jobs with one report."""
-
-    _place = "comparisons"
-    _kind = ComparisonDetails
 
     def wait(
         self, progress: bool | Callable[[ComparisonDetails], None] = True, timeout: float | None = None
