@@ -9,11 +9,11 @@ mod inspect_dataset;
 mod interrupt;
 mod job;
 mod keys;
+mod manuals;
 mod openapi;
 mod outputs;
 mod plan;
 mod progress;
-mod reference;
 mod remote;
 mod run_job;
 mod schema;
@@ -68,8 +68,8 @@ enum Command {
     Gc(upkeep::GcCommand),
     Openapi(openapi::OpenApi),
     Schema(schema::SchemaCommand),
-    Completions(reference::Completions),
-    Man(reference::Man),
+    Completions(manuals::Completions),
+    Man(manuals::Man),
     RunJob(run_job::RunJobCommand),
     InspectDataset(inspect_dataset::InspectDataset),
 }
