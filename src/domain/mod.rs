@@ -6,6 +6,7 @@ pub mod comparison;
 pub mod dataset;
 pub mod epoch_choice;
 mod fault;
+pub mod gpu;
 pub mod id;
 pub mod job;
 pub mod name;

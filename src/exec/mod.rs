@@ -5,6 +5,7 @@
 pub mod cpu;
 mod devices;
 mod engine;
+pub mod gpu;
 pub mod lowering;
 mod parameters;
 

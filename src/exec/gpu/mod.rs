@@ -1,0 +1,3 @@
+//! Computing on GPUs.
+
+pub mod cuda;
