@@ -10,6 +10,7 @@ mod ensemble;
 mod finetune;
 mod importance;
 mod method;
+mod precision;
 mod target;
 mod task;
 
@@ -28,5 +29,6 @@ pub use method::{
     AlignmentOptions, BatchNorm, GroundCost, Grouping, MemberWeights, Method, MethodName, Order, OutputAlignment,
     Start, WeightRule,
 };
+pub use precision::Precision;
 pub use target::{Allocation, Budget, LayerSize, Resource, Size, Target};
 pub use task::PredictionTask;
