@@ -10,6 +10,7 @@ pub mod lowering;
 mod parameters;
 
 pub use cpu::{CpuNetwork, OptimizerState};
-pub use devices::{compile, devices};
+pub use devices::{AUTO_TAKES_GPUS, compile};
 pub use engine::{BatchError, CompileError, Engine, Gradients, LoadError, Step, Update};
+pub use gpu::cuda::probe::{COMMAND as PROBE_COMMAND, gpus};
 pub use parameters::{LearnedParameter, RunningStatistics, Transposition};

@@ -4,6 +4,7 @@ mod architecture;
 mod calibration;
 mod candidate;
 mod compensation;
+mod compute;
 mod data;
 mod device;
 mod ensemble;
@@ -19,6 +20,7 @@ pub use architecture::{
 pub use calibration::{Calibration, Convolutions, OutputTargets};
 pub use candidate::ReportCandidate;
 pub use compensation::Compensate;
+pub use compute::{ComputeOptions, ComputePrecision};
 pub use data::{DatasetRequest, HeldOut, Normalization, Normalize, Reference, ValidationSource};
 pub use device::Device;
 pub use ensemble::EnsembleRule;
