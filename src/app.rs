@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,15 +10,15 @@ use anyhow::Context;
 
 use crate::config::Configuration;
 use crate::domain::clock::SharedClock;
+use crate::domain::gpu::Gpus;
 use crate::domain::quota::TenantResource;
 use crate::exec;
 use crate::http;
 use crate::http::state::AppState;
 use crate::runtime::lifecycle::Shutdown;
 use crate::store::{Blobs, Database};
-use crate::worker::devices::offered;
 use crate::worker::validation::Validator;
-use crate::worker::{self, Policy, Program, Worker};
+use crate::worker::{self, Policy, Program, Worker, devices};
 
 /// Time between two looks for a job when nobody gives a hint.
 const POLL: Duration = Duration::from_millis(250);
@@ -68,7 +68,7 @@ impl Application {
     }
 
     /// Everything that runs beside the router; all of it ends with the shutdown.
-    fn start_background_work(&self) -> anyhow::Result<()> {
+    async fn start_background_work(&self) -> anyhow::Result<()> {
         let state = &self.state;
         let program = state.settings.program.clone().map_or_else(std::env::current_exe, Ok)?;
         state.tasks.spawn(http::housekeeping::run(state.clone()));
@@ -83,8 +83,18 @@ impl Application {
             hint: state.dataset_arrived.clone(),
         };
         state.tasks.spawn(validator.run(self.shutdown.clone()));
-        if state.settings.workers.workers > 0 {
-            let policy = worker_policy(&state.settings, program)?;
+        if state.settings.workers.workers == 0 {
+            // Nobody waits for it: it only explains why a device is not on offer.
+            let state = state.clone();
+            self.state.tasks.spawn(async move {
+                if let Ok(gpus) = look_for_gpus(&program).await {
+                    let _known = state.gpus.set(gpus);
+                }
+            });
+        } else {
+            let gpus = look_for_gpus(&program).await?;
+            let _known = state.gpus.set(gpus.clone());
+            let policy = worker_policy(&state.settings, program, gpus)?;
             let scratch = state.settings.storage.data_dir.join("scratch");
             let worker = Worker::new(policy, &state.database, state.blobs.clone(), state.clock.clone(), scratch);
             let (hint, shutdown) = (state.job_queued.clone(), self.shutdown.clone());
@@ -98,7 +108,7 @@ impl Application {
     /// # Errors
     /// When the socket fails.
     pub async fn run_until_stopped(self) -> anyhow::Result<()> {
-        self.start_background_work()?;
+        self.start_background_work().await?;
         let router = http::router(self.state.clone());
         http::connection::serve(self.listener, router, &self.state).await?;
         self.state.tasks.close();
@@ -122,31 +132,41 @@ pub async fn work(settings: Configuration, clock: SharedClock, shutdown: Shutdow
         "{shown} is no data directory of a server: correct --data-dir, or start `engraft serve --data-dir {shown}` first"
     );
     let program = settings.program.clone().map_or_else(std::env::current_exe, Ok)?;
-    let policy = worker_policy(&settings, program)?;
+    let gpus = look_for_gpus(&program).await?;
+    let policy = worker_policy(&settings, program, gpus)?;
     let database = Database::open(data_dir).await?;
-    tracing::info!(jobs_at_once = policy.slots, threads_each = policy.threads, "works off the jobs of {shown}");
+    tracing::info!(jobs_at_once = policy.slots.len(), threads_each = policy.threads, "works off the jobs of {shown}");
     let worker = Worker::new(policy, &database, Blobs::open(data_dir)?, clock, data_dir.join("scratch"));
     worker::run(worker, Arc::default(), shutdown).await;
     database.close().await;
     Ok(())
 }
 
-/// How the workers of this process work; `program` is the `engraft` executable.
+/// What this machine has for computing on GPUs.
+async fn look_for_gpus(program: &Path) -> anyhow::Result<Gpus> {
+    let program = program.to_owned();
+    Ok(tokio::task::spawn_blocking(move || exec::gpus(&program).clone()).await?)
+}
+
+/// How the workers of this process work on a machine with these GPUs, which is logged; `program` is the `engraft` executable.
 ///
 /// # Errors
 /// When the machine has no such device, or the lease is too short for its renewals.
-pub fn worker_policy(settings: &Configuration, program: PathBuf) -> anyhow::Result<Policy> {
+pub fn worker_policy(settings: &Configuration, program: PathBuf, gpus: Gpus) -> anyhow::Result<Policy> {
     let Configuration { workers: settings, storage, tenants, .. } = settings;
     let (lease, heartbeat) = (settings.lease.0, settings.heartbeat.0);
     anyhow::ensure!(
         heartbeat * 2 <= lease,
         "a lease of {lease:?} renewed every {heartbeat:?} lapses when one renewal is late: set --heartbeat to half of --lease at most"
     );
+    let slots = devices::slots(settings.device, settings.workers, &gpus, exec::AUTO_TAKES_GPUS)?;
+    tracing::info!("{}", devices::described(&slots, &gpus));
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let threads = if settings.threads == 0 { processors / settings.workers.max(1) } else { settings.threads };
+    let threads = if settings.threads == 0 { processors / slots.len().max(1) } else { settings.threads };
     Ok(Policy {
-        slots: settings.workers,
-        devices: offered(settings.device, exec::devices())?,
+        slots,
+        gpus,
+        gpu_memory_limit: Some(settings.gpu_memory_limit.0).filter(|bytes| *bytes > 0),
         threads: threads.max(1),
         memory_limit: Some(settings.memory_limit.0).filter(|bytes| *bytes > 0),
         scratch_limit: Some(settings.scratch_limit.0).filter(|bytes| *bytes > 0),

@@ -12,10 +12,9 @@ use rayon::prelude::*;
 use super::interrupt::{Signals, say};
 use super::job::JobArgs;
 use super::progress::ProgressDisplay;
-use super::{outputs, written};
+use super::{devices, outputs, written};
 use crate::config::ByteSize;
 use crate::domain::problem::Problem;
-use crate::exec;
 use crate::export::{self, ExportFormat, ExportOptions, shards_of};
 use crate::model::formats::digest::sha256;
 use crate::pipeline::child::out_of_memory;
@@ -24,7 +23,6 @@ use crate::plan::request::JobRequest;
 use crate::process::memory;
 use crate::process::protocol::{InputFile, OutputFile, Task};
 use crate::report::Report;
-use crate::settings::Device;
 use crate::tensors::{Checkpoint, CheckpointError, CheckpointFiles};
 
 const EXAMPLE: &str = "\
@@ -47,6 +45,9 @@ pub(super) struct Fuse {
     /// Memory to allocate at most, as in 8GiB; mapped files do not count.
     #[arg(long, value_name = "SIZE")]
     memory_limit: Option<ByteSize>,
+    /// Memory of the GPU to take at most, as in 40GiB.
+    #[arg(long, value_name = "SIZE")]
+    gpu_memory_limit: Option<ByteSize>,
     /// Where the fused model goes, in the format that the end of the name says: `.safetensors`, `.tar` (the same in shards, with their
     /// index), `.pt`, `.onnx` or `.py` (its PyTorch module, with the weights beside it).
     #[arg(long, value_name = "FILE")]
@@ -76,8 +77,11 @@ impl Fuse {
         let interruption = Signals::listen()?;
         let scratch = interruption.folder(|| tempfile::Builder::new().prefix(".engraft-fuse-").tempdir_in(folder));
         let scratch = scratch.with_context(|| format!("cannot write below {}", folder.display()))?;
-        let task =
-            Task { memory_limit: self.memory_limit.map(|limit| limit.0), ..task(job, scratch.path(), self.threads)? };
+        let gpu_memory_limit = self.gpu_memory_limit.map(|limit| limit.0);
+        let task = Task {
+            memory_limit: self.memory_limit.map(|limit| limit.0),
+            ..task(job, scratch.path(), self.threads, gpu_memory_limit)?
+        };
         if let Some(bytes) = task.memory_limit {
             let (words, scratch) = (format!("Error: {}", out_of_memory(bytes).detail), task.scratch.clone());
             memory::limit(bytes, move || {
@@ -219,14 +223,14 @@ pub(super) fn read_report(path: &Path) -> Result<Report> {
 }
 
 /// The job with its files found and hashed.
-pub(super) fn task(job: JobRequest, scratch: &Path, threads: Option<usize>) -> Result<Task> {
+pub(super) fn task(
+    job: JobRequest,
+    scratch: &Path,
+    threads: Option<usize>,
+    gpu_memory_limit: Option<u64>,
+) -> Result<Task> {
     let dataset = job.dataset.as_ref();
-    let devices = exec::devices();
-    let device = match (job.device, devices.first()) {
-        (Device::Auto, Some(preferred)) => *preferred,
-        (device, _) if devices.contains(&device) => device,
-        (device, _) => bail!("training on {device} is not supported yet; use the device `cpu`"),
-    };
+    let (device, gpu) = devices::choose(job.device, gpu_memory_limit)?;
     Ok(Task {
         members: job.members.par_iter().map(checkpoint).collect::<Result<_>>()?,
         dataset: dataset.map(|dataset| input(&dataset.name)).transpose()?,
@@ -237,6 +241,7 @@ pub(super) fn task(job: JobRequest, scratch: &Path, threads: Option<usize>) -> R
         resume: None,
         memory_limit: None,
         device,
+        gpu,
         threads: self::threads(threads),
         job,
     })

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 
+use super::compute::ComputeArgs;
 use crate::domain::problem::Problem;
 use crate::plan::parse::parse;
 use crate::plan::request::JobRequest;
@@ -55,6 +56,8 @@ pub(super) struct JobArgs {
     /// Epochs of recovery; the other settings are the defaults or the job file's.
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
+    #[command(flatten)]
+    compute: ComputeArgs,
     /// Do not train the best member for as long as the fused network, which shows what fusion adds to that.
     #[arg(long)]
     no_controls: bool,
@@ -150,6 +153,7 @@ impl JobArgs {
         if let Some(epochs) = self.epochs {
             nested(&mut body, "finetune", "epochs").insert("epochs".to_owned(), json!(epochs));
         }
+        self.compute.lay_over(&mut body);
         Ok(Value::Object(body))
     }
 }
@@ -248,13 +252,18 @@ mod tests {
             "fc.2=8",
             "--order",
             "iterative",
+            "--device",
+            "cuda:1",
+            "--precision",
+            "bf16",
+            "--nondeterministic",
         ];
         let cli = Cli::parse_from(flags.into_iter().chain(["--job", file.to_str().unwrap()]));
         assert_eq!(
             cli.job.body().unwrap(),
             json!({
                 "dataset": {"name": "a.npz", "test": "t.npz"}, "finetune": {"epochs": 2}, "seed": 3,
-                "method": {"order": "iterative"},
+                "method": {"order": "iterative"}, "device": "cuda:1", "precision": "bf16", "deterministic": false,
                 "target": {"params": 900, "keep": ["fc1"], "layers": {"fc.2": {"width": 8}}},
             })
         );

@@ -1,8 +1,10 @@
 //! The commands, one file each.
 
 mod compare;
+mod compute;
 mod convert;
 mod demo;
+mod devices;
 mod fuse;
 mod inspect;
 mod inspect_dataset;
@@ -30,6 +32,7 @@ use anyhow::anyhow;
 use clap::{Parser, Subcommand};
 
 use crate::config::Configuration;
+use crate::exec;
 use crate::runtime::lifecycle::{Shutdown, listen_for_signals};
 use crate::runtime::privacy::keep_files_private;
 use crate::runtime::telemetry;
@@ -66,11 +69,14 @@ enum Command {
     Backup(upkeep::BackupCommand),
     Restore(upkeep::RestoreCommand),
     Gc(upkeep::GcCommand),
+    Devices(devices::Devices),
     Openapi(openapi::OpenApi),
     Schema(schema::SchemaCommand),
     Completions(manuals::Completions),
     Man(manuals::Man),
     RunJob(run_job::RunJobCommand),
+    #[command(name = exec::PROBE_COMMAND)]
+    ProbeGpus(devices::ProbeGpus),
     InspectDataset(inspect_dataset::InspectDataset),
 }
 
@@ -101,11 +107,13 @@ pub fn main() -> ExitCode {
         Command::Backup(command) => command.run(),
         Command::Restore(command) => command.run(),
         Command::Gc(command) => command.run(),
+        Command::Devices(command) => command.run(),
         Command::Openapi(command) => command.run(),
         Command::Schema(command) => command.run(),
         Command::Completions(command) => Ok(command.run()),
         Command::Man(command) => command.run(),
         Command::RunJob(command) => Ok(command.run()),
+        Command::ProbeGpus(command) => command.run(),
         Command::InspectDataset(command) => command.run(),
     };
     match result {

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
+use super::compute::ComputeArgs;
+use super::devices;
 use super::fuse::{checkpoint, input, threads};
 use super::interrupt::{Signals, say};
 use super::job::{name, nested, object_file};
@@ -16,7 +18,7 @@ use crate::domain::score::Score;
 use crate::pipeline::ensemble::{TrainedEnsemble, TrainingTask, train_ensemble};
 use crate::plan::parse::recipe;
 use crate::plan::recipe::NetworkSource;
-use crate::settings::HeldOut;
+use crate::settings::{ComputeOptions, HeldOut};
 
 const EXAMPLE: &str = "\
 Train three members and fuse them:
@@ -51,6 +53,8 @@ pub(super) struct Train {
     /// Recipe file (JSON).
     #[arg(long, value_name = "FILE")]
     recipe: Option<PathBuf>,
+    #[command(flatten)]
+    compute: ComputeArgs,
     /// Threads to compute with; all cores by default.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -107,6 +111,7 @@ impl Train {
         if !self.seeds.is_empty() {
             body.insert("seeds".to_owned(), json!(self.seeds));
         }
+        self.compute.lay_over(&mut body);
         Ok(Value::Object(body))
     }
 }
@@ -121,8 +126,16 @@ pub(super) fn task(body: &Value, folder: &Path, requested: Option<usize>) -> Res
         NetworkSource::Like(file) => Some(checkpoint(file)?),
         _ => None,
     };
+    let (device, gpu) = devices::choose(recipe.device, None)?;
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    Ok(TrainingTask { datasets, like, folder: folder.to_owned(), threads: threads(requested), recipe })
+    let options = ComputeOptions {
+        device,
+        threads: threads(requested),
+        precision: recipe.precision,
+        deterministic: recipe.deterministic,
+        memory_limit: None,
+    };
+    Ok(TrainingTask { datasets, like, folder: folder.to_owned(), options: options.effective(), gpu, recipe })
 }
 
 fn optional(name: Option<&String>) -> Result<Option<crate::process::protocol::InputFile>> {

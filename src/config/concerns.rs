@@ -108,10 +108,12 @@ concern! {
 concern! {
     /// `[workers]`: who computes.
     WorkerSettings, WorkersOptions {
-        /// Jobs that this process runs at the same time; 0 leaves them to `engraft worker` processes.
+        /// Jobs that this process runs at the same time on the processor; 0 leaves them to `engraft worker` processes.
         workers: usize = 1, "ENGRAFT_WORKERS";
-        /// Device that the workers offer: auto, cpu or cuda:N.
+        /// Where the workers compute: `auto`, `cpu`, `cuda` (every NVIDIA GPU, one job at a time on each) or `cuda:N` (one of them).
         device: Device = Device::Auto, "ENGRAFT_DEVICE";
+        /// Memory of its GPU that each job may take, as in 40GiB; one that needs more fails with `out_of_memory`. 0 sets no limit.
+        gpu_memory_limit: ByteSize = ByteSize(0), "ENGRAFT_GPU_MEMORY_LIMIT";
         /// Seconds after which a job whose worker is silent goes to another one.
         lease: Seconds = Seconds::new(60), "ENGRAFT_LEASE";
         /// Seconds between two renewals of the lease.

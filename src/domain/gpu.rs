@@ -77,8 +77,10 @@ pub struct Gpus {
     pub versions: GpuVersions,
     /// Their files.
     pub libraries: Vec<FoundLibrary>,
-    /// Why nothing can be computed on a GPU, and what would change that; none where something can.
+    /// Why nothing can be computed on a GPU, and what would change that; none where something can. It names no path.
     pub why_not: Option<String>,
+    /// More on that for whoever runs this machine: files, and what the loader says.
+    pub detail: Option<String>,
 }
 
 impl Gpus {
@@ -86,6 +88,13 @@ impl Gpus {
     #[must_use]
     pub fn none(why_not: impl Into<String>) -> Self {
         Self { why_not: Some(why_not.into()), ..Self::default() }
+    }
+
+    /// Why nothing can be computed on a GPU, with all details.
+    #[must_use]
+    pub fn why_not_in_full(&self) -> Option<String> {
+        let why_not = self.why_not.as_ref()?;
+        Some(self.detail.as_ref().map_or_else(|| why_not.clone(), |detail| format!("{why_not} ({detail})")))
     }
 
     /// The GPUs that networks can be computed on.

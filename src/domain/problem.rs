@@ -131,6 +131,8 @@ codes! {
     FileDamaged = "file_damaged", 500, "A stored file is damaged";
     /// The machine has no memory, threads or open files left.
     ResourcesExhausted = "resources_exhausted", 503, "The machine has run out of memory, threads or open files";
+    /// The GPU does not answer any more.
+    DeviceLost = "device_lost", 503, "The GPU was lost";
     /// The disk has no room for the upload or the job's files.
     DiskFull = "disk_full", 507, "Not enough disk space";
     /// The tenant has as much as it may have.
@@ -173,7 +175,10 @@ impl Code {
     /// Whether another attempt of the same job may do without: the machine was at fault, not the job.
     #[must_use]
     pub fn is_transient(self) -> bool {
-        matches!(self, Self::DiskFull | Self::StorageFailed | Self::ResourcesExhausted | Self::Unavailable)
+        matches!(
+            self,
+            Self::DiskFull | Self::StorageFailed | Self::ResourcesExhausted | Self::DeviceLost | Self::Unavailable
+        )
     }
 }
 

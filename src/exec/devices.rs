@@ -3,26 +3,20 @@
 use crate::exec::cpu::CpuNetwork;
 use crate::exec::engine::{CompileError, Engine};
 use crate::model::graph::Graph;
-use crate::settings::Device;
+use crate::settings::{ComputeOptions, Device};
 
-/// The devices of this machine that networks can be computed on, the preferred one first.
-#[must_use]
-pub fn devices() -> Vec<Device> {
-    vec![Device::Cpu]
-}
+/// Whether jobs that leave the device open are computed on GPUs where there are some.
+///
+/// Not before the GPU's engine has run on one: until then only what asks for a GPU gets it.
+pub const AUTO_TAKES_GPUS: bool = false;
 
-/// Compiles `graph` for `device`, for batches of up to `max_batch` examples and `threads` threads; all weights are 0.
+/// Compiles `graph` as `options` say, for batches of up to `max_batch` examples; all weights are 0.
 ///
 /// # Errors
 /// When the output is no vector, no threads can be had, or there is no engine for the device.
-pub fn compile(
-    device: Device,
-    graph: &Graph,
-    max_batch: usize,
-    threads: usize,
-) -> Result<Box<dyn Engine>, CompileError> {
-    match device {
-        Device::Auto | Device::Cpu => Ok(Box::new(CpuNetwork::<f32>::compile(graph, max_batch, threads)?)),
-        Device::Cuda(_) => Err(CompileError::Device(device)),
+pub fn compile(options: &ComputeOptions, graph: &Graph, max_batch: usize) -> Result<Box<dyn Engine>, CompileError> {
+    match options.device {
+        Device::Auto | Device::Cpu => Ok(Box::new(CpuNetwork::<f32>::compile(graph, max_batch, options.threads)?)),
+        Device::AnyCuda | Device::Cuda(_) => Err(CompileError::Device(options.device)),
     }
 }

@@ -5,6 +5,7 @@
 //! in its own memory. What crosses the seam is a batch on the way in, logits or a loss on the way out, and whole state dicts.
 //! A device may be late: results of steps are taken when they are there.
 
+use crate::domain::problem::{Code, Problem};
 use crate::kernels::dropout::Draw;
 use crate::kernels::loss::Targets;
 use crate::model::graph::Shape;
@@ -114,6 +115,17 @@ pub enum DeviceFault {
     /// A library is missing, or refuses what it is asked for.
     #[error("the GPU cannot compute this: {0}")]
     Refused(String),
+}
+
+impl From<DeviceFault> for Problem {
+    fn from(fault: DeviceFault) -> Self {
+        let code = match fault {
+            DeviceFault::OutOfMemory { .. } => Code::OutOfMemory,
+            DeviceFault::Lost(_) => Code::DeviceLost,
+            DeviceFault::Refused(_) => Code::NotSupportedYet,
+        };
+        Self::new(code, fault.to_string())
+    }
 }
 
 /// Why an engine did not do what it was asked for.

@@ -13,6 +13,7 @@ mod memory;
 mod parameters;
 
 pub use cpu::{CpuNetwork, OptimizerState};
-pub use devices::{compile, devices};
+pub use devices::{AUTO_TAKES_GPUS, compile};
 pub use engine::{BatchError, CompileError, DeviceFault, Engine, EngineError, Gradients, LoadError, Step, Update};
+pub use gpu::cuda::probe::{COMMAND as PROBE_COMMAND, gpus};
 pub use parameters::{LearnedParameter, RunningStatistics, Transposition};

@@ -1,7 +1,7 @@
 //! What every handler can reach.
 
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
@@ -14,6 +14,7 @@ use super::pace::RequestRate;
 use super::soundness::Soundness;
 use crate::config::Configuration;
 use crate::domain::clock::SharedClock;
+use crate::domain::gpu::Gpus;
 use crate::runtime::lifecycle::Shutdown;
 use crate::store::census::Counting;
 use crate::store::changes::Changes;
@@ -77,6 +78,8 @@ pub struct Shared {
     pub comparisons: Comparisons,
     /// Workers and their devices.
     pub workers: Workers,
+    /// What this machine has for computing on GPUs, once that is known.
+    pub gpus: OnceLock<Gpus>,
     /// Unfinished uploads.
     pub staging: Staging,
     /// Turns uploads into checkpoints and datasets.
@@ -134,6 +137,7 @@ impl AppState {
             checkpoints: Checkpoints::new(database.clone(), blobs.clone()),
             datasets: Datasets::new(database.clone(), blobs.clone(), clock.clone()),
             comparisons: Comparisons::new(database.clone(), jobs.clone(), clock.clone()),
+            gpus: OnceLock::new(),
             workers: Workers::new(database.clone(), clock.clone()),
             publisher: Publisher::new(database.clone(), blobs.clone(), staging.clone(), clock.clone(), quota),
             trash: Trash::new(data_dir, settings.storage.trash.0, clock.clone()),

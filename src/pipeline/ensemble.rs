@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::load::{self, Data};
 use super::phases::{Halt, Phases};
 use super::splits::{Logits, Splits};
-use super::{publish, recover};
+use super::{publish, recover, summary};
 use crate::data::Dataset;
 use crate::domain::dataset::DatasetFacts;
 use crate::domain::epoch_choice::EpochChoice;
@@ -23,8 +23,9 @@ use crate::model::graph::{Graph, Shape};
 use crate::plan::labels;
 use crate::plan::recipe::{EnsembleRecipe, NetworkSource};
 use crate::plan::task as prediction;
-use crate::process::protocol::{InputFile, Message};
-use crate::settings::{Architecture, Device, HeldOut, Normalize, PredictionTask};
+use crate::process::protocol::{InputFile, Message, TaskGpu};
+use crate::report::Computation;
+use crate::settings::{Architecture, ComputeOptions, HeldOut, Normalize, PredictionTask};
 use crate::tensors::Checkpoint;
 use crate::train::{self, Examples, Setup, TrainError, Trained};
 
@@ -39,8 +40,10 @@ pub struct TrainingTask {
     pub like: Option<InputFile>,
     /// An existing folder for the members, `m{seed}.safetensors`.
     pub folder: PathBuf,
-    /// Threads to compute with.
-    pub threads: usize,
+    /// What to compute with.
+    pub options: ComputeOptions,
+    /// The GPU, where it is one.
+    pub gpu: Option<TaskGpu>,
 }
 
 impl TrainingTask {
@@ -83,6 +86,8 @@ pub struct TrainedEnsemble {
     pub task: PredictionTask,
     /// What every input was normalised with, given or measured: a fusion of these members needs the same.
     pub normalize: Option<Normalize>,
+    /// What they were trained with.
+    pub computation: Computation,
     /// What no member was trained on; none where another dataset validates, or nothing does.
     pub held_out: Option<HeldOut>,
     /// In the order of the seeds.
@@ -153,6 +158,7 @@ fn compute(task: &TrainingTask, phases: &mut Phases<'_>) -> Result<TrainedEnsemb
     Ok(TrainedEnsemble {
         task: predicted,
         normalize: data.train.normalize.clone(),
+        computation: summary::computation(&task.options, task.gpu.as_ref()),
         held_out,
         members,
         validation,
@@ -216,7 +222,7 @@ fn member(
     phases.info(format!("training the member of seed {seed}"));
     let train = &task.recipe.train;
     let batch = train.batch_size.min(data.train.len());
-    let mut network = exec::compile(Device::Cpu, graph, batch, task.threads)?;
+    let mut network = exec::compile(&task.options, graph, batch)?;
     let weights = train::init(graph, seed).map_err(Problem::from)?;
     network.load(&weights).map_err(TrainError::from)?;
     let setup = Setup {

@@ -11,7 +11,7 @@ use crate::exec::{self, Engine};
 use crate::model::graph::Graph;
 use crate::process::protocol::Task;
 use crate::report::{Latency, Timing};
-use crate::settings::Device;
+use crate::settings::ComputeOptions;
 use crate::tensors::Weights;
 use crate::train::{self, TrainError};
 
@@ -23,12 +23,11 @@ const RUNS: usize = 30;
 const MANY: usize = 64;
 const FEW_RUNS: usize = 10;
 
-/// A job's data, its threads and its wish to stop.
+/// A job's data, what it computes with and its wish to stop.
 #[derive(Clone, Copy)]
 pub(super) struct Bench<'a> {
     data: &'a Data,
-    threads: usize,
-    device: Device,
+    options: ComputeOptions,
     stop: &'a AtomicBool,
 }
 
@@ -40,7 +39,7 @@ pub(super) struct Measured {
 
 impl<'a> Bench<'a> {
     pub(super) fn new(data: &'a Data, task: &Task, stop: &'a AtomicBool) -> Self {
-        Self { data, threads: task.threads, device: task.device, stop }
+        Self { data, options: task.compute_options(), stop }
     }
 
     pub(super) fn data(&self) -> &'a Data {
@@ -59,7 +58,7 @@ impl<'a> Bench<'a> {
 
     /// The same for batches of up to `batch` examples.
     pub(super) fn compiled(&self, graph: &Graph, weights: &dyn Weights, batch: usize) -> Result<Box<dyn Engine>, Halt> {
-        let mut network = exec::compile(self.device, graph, batch, self.threads)?;
+        let mut network = exec::compile(&self.options, graph, batch)?;
         network.load(weights).map_err(TrainError::from)?;
         Ok(network)
     }

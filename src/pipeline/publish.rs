@@ -19,7 +19,7 @@ use crate::model::header::{HELD_OUT_KEY, SHARDS_KEY};
 use crate::model::precision::Precision;
 use crate::model::refit::Compensation;
 use crate::process::protocol::{InputFile, OutputFile, Task};
-use crate::report::{CardFile, CardFiles, Choice, Report, card, page};
+use crate::report::{CardFile, CardFiles, Choice, Computation, Report, card, page};
 use crate::settings::HeldOut;
 use crate::tensors::{Checkpoint, StateDict, Written};
 
@@ -36,6 +36,8 @@ struct ProvenanceFile<'a> {
     compensation: Option<&'a Compensation>,
     /// What the ranking `auto` chose from.
     choice: Option<&'a Choice>,
+    /// What it was computed with.
+    computation: Option<&'a Computation>,
     #[serde(flatten)]
     units: &'a Provenance,
 }
@@ -77,6 +79,7 @@ pub(super) fn publish(task: &Task, results: Results<'_>) -> Result<Vec<OutputFil
         test: task.test.as_ref().map(Input::from),
         compensation: results.report.compensation.as_ref(),
         choice: results.report.choice.as_ref(),
+        computation: results.report.computation.as_ref(),
         units: results.provenance,
     };
     let mut artifacts = vec![

@@ -6,10 +6,12 @@ use crate::fusion::Provenance;
 use crate::model::groups::GroupId;
 use crate::model::refit::Compensation;
 use crate::plan::network::Network;
+use crate::process::protocol::TaskGpu;
 use crate::report::{
-    CandidateReport, Choice, EnsembleChoice, LayerReport, PairedTest, Report, SplitSizes, Verification, gain_kept,
+    CandidateReport, Choice, Computation, EnsembleChoice, LayerReport, PairedTest, Report, SplitSizes, Verification,
+    gain_kept,
 };
-use crate::settings::Method;
+use crate::settings::{ComputeOptions, Device, Method};
 use crate::train::{self, Trained};
 
 /// What the report is made of.
@@ -64,9 +66,20 @@ pub(super) fn report(context: &Context<'_>, found: Found<'_>, provenance: &Prove
         warnings: phases.warnings(),
         examples,
         normalize: data.and_then(|data| data.train.normalize.clone()),
+        computation: Some(computation(&task.compute_options(), task.gpu.as_ref())),
         seed: task.job.seed,
         seconds: phases.seconds(),
         memory_peak_bytes: phases.memory(),
+    }
+}
+
+/// What networks are computed with.
+pub(super) fn computation(options: &ComputeOptions, gpu: Option<&TaskGpu>) -> Computation {
+    Computation {
+        device: gpu.map_or_else(|| Device::Cpu.to_string(), |gpu| gpu.facts.name.clone()),
+        precision: options.precision,
+        deterministic: options.deterministic,
+        versions: gpu.map(|gpu| gpu.versions.clone()),
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::model::families::fresh;
-use crate::settings::{DatasetRequest, Finetune};
+use crate::settings::{ComputePrecision, DatasetRequest, Device, Finetune};
 
 /// An ensemble to train.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,6 +16,12 @@ pub struct EnsembleRecipe {
     pub train: Finetune,
     /// Seeds of the members' first weights and of the order of their examples; one member each.
     pub seeds: Vec<u64>,
+    /// Where to compute.
+    pub device: Device,
+    /// How exactly a GPU multiplies.
+    pub precision: ComputePrecision,
+    /// Whether a GPU computes the same bits each time.
+    pub deterministic: bool,
 }
 
 /// What the names of checkpoints end with.

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::model::graph::Shape;
-use crate::settings::{Architecture, DatasetRequest, Device, Finetune, Method, Reference, ReportCandidate, Target};
+use crate::settings::{
+    Architecture, ComputePrecision, DatasetRequest, Device, Finetune, Method, Reference, ReportCandidate, Target,
+};
 
 /// A whole job, as requested, with the defaults that need no knowledge of the files filled in. Its JSON form is the body of
 /// `POST /v1/jobs` with every default written out.
@@ -34,6 +36,10 @@ pub struct JobRequest {
     pub evaluate: Vec<ReportCandidate>,
     /// Where to compute.
     pub device: Device,
+    /// How exactly a GPU multiplies.
+    pub precision: ComputePrecision,
+    /// Whether a GPU computes the same bits each time.
+    pub deterministic: bool,
     /// Seed of every random choice.
     pub seed: u64,
     /// Seconds of running after which the job fails.

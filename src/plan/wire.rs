@@ -25,6 +25,8 @@ impl From<JobRequest> for Value {
             "finetune": job.finetune.map(finetune),
             "evaluate": job.evaluate,
             "device": job.device,
+            "precision": job.precision,
+            "deterministic": job.deterministic,
             "seed": job.seed,
             "max_runtime_s": job.max_runtime_s,
             "priority": job.priority,

@@ -9,11 +9,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::gpu::{Gpu, GpuVersions};
 use crate::domain::problem::Problem;
 use crate::domain::progress::{EpochMetrics, Level, Phase, Progress};
 use crate::plan::Plan;
 use crate::plan::request::JobRequest;
-use crate::settings::Device;
+use crate::settings::{ComputeOptions, Device};
 
 /// Everything a child needs: a job and local files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,11 +35,40 @@ pub struct Task {
     pub scratch: PathBuf,
     /// An epoch checkpoint of an earlier attempt, to go on from.
     pub resume: Option<PathBuf>,
-    /// The device to compute on; never `Auto`.
+    /// The device to compute on: the processor, or one GPU by its number as the process sees it.
     pub device: Device,
+    /// What is known of that GPU; none on the processor.
+    #[serde(default)]
+    pub gpu: Option<TaskGpu>,
     /// Threads to compute with.
     pub threads: usize,
     /// Bytes that may be allocated; no limit where there is none.
+    pub memory_limit: Option<u64>,
+}
+
+impl Task {
+    /// What its networks are computed with.
+    #[must_use]
+    pub fn compute_options(&self) -> ComputeOptions {
+        let options = ComputeOptions {
+            device: self.device,
+            threads: self.threads,
+            precision: self.job.precision,
+            deterministic: self.job.deterministic,
+            memory_limit: self.gpu.as_ref().and_then(|gpu| gpu.memory_limit),
+        };
+        options.effective()
+    }
+}
+
+/// The GPU that a job gets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskGpu {
+    /// What it is.
+    pub facts: Gpu,
+    /// What computes on it.
+    pub versions: GpuVersions,
+    /// Bytes of its memory that the job may take.
     pub memory_limit: Option<u64>,
 }
 

@@ -3,6 +3,7 @@
 mod card;
 mod choice;
 mod comparison;
+mod computation;
 mod ensemble;
 mod figure;
 mod gain;
@@ -13,6 +14,7 @@ mod table;
 pub use card::{CardFile, CardFiles, card};
 pub use choice::{Choice, MemberBase, Tried, Yardstick};
 pub use comparison::{Comparison, Run};
+pub use computation::Computation;
 pub use ensemble::{EnsembleChoice, RuleDecider, TriedRule};
 pub use gain::{Gain, gain_kept};
 pub use html::page;
@@ -191,6 +193,9 @@ pub struct Report {
     /// What every input was normalised with, given or measured.
     #[serde(default)]
     pub normalize: Option<Normalize>,
+    /// What it was computed with; none in reports of versions that did not say.
+    #[serde(default)]
+    pub computation: Option<Computation>,
     /// Seed of every random choice.
     pub seed: u64,
     /// Seconds per phase.

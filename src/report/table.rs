@@ -34,6 +34,9 @@ impl fmt::Display for Report {
         if let Some(recovery) = &self.recovery {
             writeln!(f, "\n{recovery}")?;
         }
+        if let Some(computation) = self.computation.as_ref().filter(|computation| computation.versions.is_some()) {
+            writeln!(f, "\n{computation}")?;
+        }
         self.origin(f)?;
         for warning in &self.warnings {
             writeln!(f, "warning: {warning}")?;

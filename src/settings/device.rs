@@ -11,8 +11,28 @@ pub enum Device {
     Auto,
     /// The processor.
     Cpu,
+    /// Any NVIDIA GPU.
+    AnyCuda,
     /// The NVIDIA GPU with this number.
     Cuda(usize),
+}
+
+impl Device {
+    /// Whether it is a GPU, known or not.
+    #[must_use]
+    pub fn is_gpu(self) -> bool {
+        matches!(self, Self::AnyCuda | Self::Cuda(_))
+    }
+
+    /// Whether a job that requests `self` may be computed on `found`.
+    #[must_use]
+    pub fn may_be(self, found: Self) -> bool {
+        match self {
+            Self::Auto => true,
+            Self::AnyCuda => found.is_gpu(),
+            Self::Cpu | Self::Cuda(_) => self == found,
+        }
+    }
 }
 
 impl std::fmt::Display for Device {
@@ -20,6 +40,7 @@ impl std::fmt::Display for Device {
         match self {
             Self::Auto => f.write_str("auto"),
             Self::Cpu => f.write_str("cpu"),
+            Self::AnyCuda => f.write_str("cuda"),
             Self::Cuda(index) => write!(f, "cuda:{index}"),
         }
     }
@@ -46,11 +67,12 @@ impl std::str::FromStr for Device {
         match text {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::AnyCuda),
             _ => text
                 .strip_prefix("cuda:")
                 .and_then(|index| index.parse().ok())
                 .map(Self::Cuda)
-                .ok_or_else(|| format!("expected `auto`, `cpu` or `cuda:N`, got `{text}`")),
+                .ok_or_else(|| format!("expected `auto`, `cpu`, `cuda` or `cuda:N`, got `{text}`")),
         }
     }
 }

@@ -4,13 +4,13 @@ mod architecture;
 mod calibration;
 mod candidate;
 mod compensation;
+mod compute;
 mod data;
 mod device;
 mod ensemble;
 mod finetune;
 mod importance;
 mod method;
-mod precision;
 mod target;
 mod task;
 
@@ -20,6 +20,7 @@ pub use architecture::{
 pub use calibration::{Calibration, Convolutions, OutputTargets};
 pub use candidate::ReportCandidate;
 pub use compensation::Compensate;
+pub use compute::{ComputeOptions, ComputePrecision};
 pub use data::{DatasetRequest, HeldOut, Normalization, Normalize, Reference, ValidationSource};
 pub use device::Device;
 pub use ensemble::EnsembleRule;
@@ -29,6 +30,5 @@ pub use method::{
     AlignmentOptions, BatchNorm, GroundCost, Grouping, MemberWeights, Method, MethodName, Order, OutputAlignment,
     Start, WeightRule,
 };
-pub use precision::Precision;
 pub use target::{Allocation, Budget, LayerSize, Resource, Size, Target};
 pub use task::PredictionTask;

@@ -140,6 +140,7 @@ impl Workers {
     /// # Errors
     /// When the database fails.
     pub async fn offers(&self, device: Device) -> Result<bool, StoreError> {
-        Ok(device == Device::Auto || self.live().await?.iter().any(|worker| worker.devices.contains(&device)))
+        let offered = |found: &Device| device.may_be(*found);
+        Ok(device == Device::Auto || self.live().await?.iter().any(|worker| worker.devices.iter().any(offered)))
     }
 }

@@ -107,6 +107,7 @@ impl From<CheckpointError> for TrainError {
 impl From<TrainError> for Problem {
     fn from(error: TrainError) -> Self {
         let code = match error {
+            TrainError::Device(fault) => return fault.into(),
             TrainError::Weights(error) => return error.into(),
             TrainError::Load(LoadError::Tensor(error)) => return error.into(),
             TrainError::Diverged { .. } => Code::TrainingDiverged,

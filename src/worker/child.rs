@@ -1,6 +1,5 @@
 //! The child process that computes: what it is sent, and what it writes.
 
-use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::{Child as Process, ChildStderr, ChildStdin, ChildStdout};
 
 use super::lines::{Line, Lines};
-use super::{Program, spawn};
+use super::{Program, devices, spawn};
 use crate::process::protocol::{Command, Message, Task};
 
 /// Longest message of a child; the largest is its list of artifacts.
@@ -48,7 +47,7 @@ pub(super) struct Child {
 impl Child {
     /// Starts `program` in its scratch folder and hands it its task.
     pub(super) async fn start(program: &Program, task: &Task) -> std::io::Result<Self> {
-        let mut process = spawn(program, &task.scratch)?;
+        let mut process = spawn(program, task)?;
         let pipe = |what: &str| std::io::Error::other(format!("the child has no {what}"));
         let stdin = process.stdin.take().ok_or_else(|| pipe("stdin"))?;
         let stdout = process.stdout.take().ok_or_else(|| pipe("stdout"))?;
@@ -151,13 +150,13 @@ impl Drop for Child {
     }
 }
 
-fn spawn(program: &Program, folder: &Path) -> std::io::Result<Process> {
-    spawn::child(&program.path, &program.args)
-        .current_dir(folder)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
+fn spawn(program: &Program, task: &Task) -> std::io::Result<Process> {
+    let mut command = spawn::child(&program.path, &program.args);
+    if let Some(gpu) = &task.gpu {
+        let (name, value) = devices::only(gpu.facts.index);
+        command.env(name, value);
+    }
+    command.current_dir(&task.scratch).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
 }
 
 /// A pipe that fails is a pipe that has ended.

@@ -16,6 +16,7 @@ mod outputs;
 mod roll;
 mod run;
 mod scratch;
+mod slots;
 mod spawn;
 mod supervise;
 mod task;
@@ -28,6 +29,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::domain::clock::SharedClock;
+use crate::domain::gpu::Gpus;
 use crate::domain::quota::Quota;
 use crate::settings::Device;
 use crate::store::jobs::Jobs;
@@ -39,10 +41,12 @@ pub use run::run;
 /// How a worker works.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    /// Jobs at the same time.
-    pub slots: usize,
-    /// What it computes on, the preferred device first.
-    pub devices: Vec<Device>,
+    /// Places for jobs at the same time, each by the device that it computes on, the preferred one first; every GPU has one.
+    pub slots: Vec<Device>,
+    /// What is known of the GPUs.
+    pub gpus: Gpus,
+    /// Bytes of a GPU's memory that a job may take.
+    pub gpu_memory_limit: Option<u64>,
     /// Threads of each child.
     pub threads: usize,
     /// Bytes that each child may allocate.

@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::devices;
 use super::roll::{self, RollEntry};
-use super::supervise::supervise;
+use super::slots::{Slot, Slots};
+use super::supervise::{Ending, supervise};
 use super::{Worker, disk, scratch};
 use crate::domain::id::WorkerId;
 use crate::runtime::lifecycle::Shutdown;
@@ -20,6 +22,8 @@ use crate::store::workers::Registration;
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 /// Time to wait after the database has failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// Time that a GPU gets to recover, and another worker to take over its job, when it did not answer any more.
+const GPU_REST: Duration = Duration::from_mins(1);
 /// Time between two looks for what killed processes have left behind.
 const TIDY: Duration = Duration::from_mins(10);
 
@@ -48,15 +52,16 @@ pub async fn run(worker: Worker, hint: Arc<Notify>, shutdown: Shutdown) {
 
 async fn claim_until_draining(worker: &Worker, id: WorkerId, hint: &Notify, shutdown: &Shutdown) -> JoinSet<()> {
     let policy = &worker.policy;
-    let mut claimant = Claimant { worker: id, devices: policy.devices.clone(), lease: policy.lease, room: 0 };
-    let slots = Arc::new(Semaphore::new(policy.slots));
+    let mut claimant = Claimant { worker: id, devices: Vec::new(), lease: policy.lease, room: 0 };
+    let slots = Slots::new(policy.slots.clone());
     let mut running = JoinSet::new();
     loop {
         let slot = tokio::select! {
-            slot = slots.clone().acquire_owned() => slot,
+            slot = slots.any() => slot,
             () = shutdown.draining() => return running,
         };
-        let (Ok(slot), false) = (slot, shutdown.is_draining()) else { return running };
+        let (Some(slot), false) = (slot, shutdown.is_draining()) else { return running };
+        claimant.devices = slots.free();
         while running.try_join_next().is_some() {}
         let claimed = match disk::room(&worker.scratch, policy.keep_free) {
             Ok(room) => {
@@ -67,6 +72,7 @@ async fn claim_until_draining(worker: &Worker, id: WorkerId, hint: &Notify, shut
         };
         let wait = match claimed {
             Ok(Some(claim)) => {
+                let slot = slot.settle(claim.device);
                 running.spawn(work(worker.clone(), claim, shutdown.clone(), slot));
                 continue;
             }
@@ -84,8 +90,15 @@ async fn claim_until_draining(worker: &Worker, id: WorkerId, hint: &Notify, shut
     }
 }
 
-async fn work(worker: Worker, claim: Claim, shutdown: Shutdown, slot: OwnedSemaphorePermit) {
-    supervise(&worker, claim, &shutdown).await;
+async fn work(worker: Worker, claim: Claim, shutdown: Shutdown, slot: Slot) {
+    let ending = supervise(&worker, claim, slot.device(), &shutdown).await;
+    if ending == Ending::DeviceLost {
+        tracing::warn!(device = %slot.device(), seconds = GPU_REST.as_secs(), "the GPU was lost, and takes no job for a while");
+        tokio::select! {
+            () = tokio::time::sleep(GPU_REST) => {}
+            () = shutdown.draining() => {}
+        }
+    }
     drop(slot);
 }
 
@@ -125,8 +138,8 @@ fn registration(worker: &Worker) -> Registration {
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        slots: u32::try_from(worker.policy.slots).unwrap_or(u32::MAX),
-        devices: worker.policy.devices.clone(),
+        slots: u32::try_from(worker.policy.slots.len()).unwrap_or(u32::MAX),
+        devices: devices::distinct(worker.policy.slots.iter().copied()),
         started: now,
         heartbeat: now,
     }

@@ -1,4 +1,4 @@
-//! Starts child processes, those that compute jobs and those that read datasets: nobody else does.
+//! Starts child processes, those that compute jobs and those that read datasets; only those that look for GPUs start elsewhere.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -15,7 +15,11 @@ pub(super) fn child(program: &Path, args: impl IntoIterator<Item = impl AsRef<Os
     command
         .args(args)
         .env_clear()
-        .envs(std::env::vars_os().filter(|(name, _)| !name.as_encoded_bytes().starts_with(b"ENGRAFT_")))
+        .envs(
+            std::env::vars_os().filter(|(name, _)| {
+                !name.as_encoded_bytes().starts_with(b"ENGRAFT_") || name == "ENGRAFT_CUDA_LIBRARIES"
+            }),
+        )
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -18,6 +18,7 @@ use crate::domain::problem::{Code, Problem};
 use crate::domain::progress::Level;
 use crate::process::protocol::{Message, OutputFile};
 use crate::runtime::lifecycle::Shutdown;
+use crate::settings::Device;
 use crate::store::jobs::{Claim, LogLine};
 
 /// Time between two writes of progress and log lines.
@@ -59,6 +60,23 @@ impl Outcome {
             Self::Crashed(detail) => tracing::warn!(%fence, detail, "the attempt has crashed"),
         }
     }
+
+    /// What it says of the device.
+    fn ending(&self) -> Ending {
+        match self {
+            Self::TransientFailure(problem) if problem.code == Code::DeviceLost => Ending::DeviceLost,
+            _ => Ending::Usual,
+        }
+    }
+}
+
+/// What an attempt's end says of the device that it had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// It may take the next job.
+    Usual,
+    /// It did not answer any more.
+    DeviceLost,
 }
 
 /// Why a child had to stop.
@@ -70,7 +88,7 @@ enum Stop {
 }
 
 /// Runs one attempt to its end. Whatever fails here, the job is safe: its lease lapses.
-pub(super) async fn supervise(worker: &Worker, claim: Claim, shutdown: &Shutdown) {
+pub(super) async fn supervise(worker: &Worker, claim: Claim, device: Device, shutdown: &Shutdown) -> Ending {
     let fence = claim.fence;
     tracing::info!(%fence, "attempt begins");
     let mut lease = Lease::keep(worker.jobs.clone(), fence, worker.policy.lease, worker.policy.heartbeat);
@@ -79,19 +97,23 @@ pub(super) async fn supervise(worker: &Worker, claim: Claim, shutdown: &Shutdown
     let discretion = Discretion::new(&worker.scratch, &policy.program.path);
     let outbox = Outbox::new(discretion.clone());
     let mut attempt =
-        Attempt { worker, fence, scratch: None, allowance, outbox, discretion, checkpoints: 0, stop: None };
+        Attempt { worker, fence, device, scratch: None, allowance, outbox, discretion, checkpoints: 0, stop: None };
     let outcome = attempt.compute(claim, &mut lease, shutdown).await;
     outcome.log(fence);
+    let ending = outcome.ending();
     match attempt.conclude(outcome, &mut lease, shutdown).await {
         Ok(()) => tracing::info!(%fence, "attempt ended"),
         Err(error) if error.is_fence_lost() => tracing::warn!(%fence, "another attempt has taken over"),
         Err(error) => tracing::error!(%fence, %error, "the attempt's end could not be written; its lease will lapse"),
     }
+    ending
 }
 
 struct Attempt<'a> {
     worker: &'a Worker,
     fence: Fence,
+    /// What it computes on.
+    device: Device,
     /// Where the child writes, from the moment on when it exists.
     scratch: Option<Scratch>,
     allowance: Allowance,
@@ -112,7 +134,7 @@ impl Attempt<'_> {
         if let Some(problem) = self.allowance.check_before(scratch.path()) {
             return Self::without_room(problem);
         }
-        let task = match task::build(claim, &self.worker.policy, &self.worker.blobs, scratch.path()) {
+        let task = match task::build(claim, self.device, &self.worker.policy, &self.worker.blobs, scratch.path()) {
             Ok(task) => task,
             Err(problem) => return Outcome::Failed(problem),
         };

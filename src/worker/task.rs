@@ -6,15 +6,22 @@ use serde_json::Value;
 
 use crate::domain::problem::{Code, Problem};
 use crate::plan::request::JobRequest;
-use crate::process::protocol::{InputFile, Task};
+use crate::process::protocol::{InputFile, Task, TaskGpu};
 use crate::settings::Device;
 use crate::store::Blobs;
 use crate::store::jobs::{Claim, ClaimedInput, InputRole};
 
 use super::Policy;
 
-/// The task of `claim`'s child.
-pub(super) fn build(claim: Claim, policy: &Policy, blobs: &Blobs, scratch: &Path) -> Result<Task, Problem> {
+/// The task of `claim`'s child, on `device`. It sees only that GPU, and so as the first.
+pub(super) fn build(
+    claim: Claim,
+    device: Device,
+    policy: &Policy,
+    blobs: &Blobs,
+    scratch: &Path,
+) -> Result<Task, Problem> {
+    let gpu = gpu(device, policy)?;
     let mut task = Task {
         job: read(claim.resolved)?,
         members: Vec::new(),
@@ -24,7 +31,8 @@ pub(super) fn build(claim: Claim, policy: &Policy, blobs: &Blobs, scratch: &Path
         reference: None,
         scratch: scratch.to_owned(),
         resume: claim.checkpoint.map(|checkpoint| local(blobs, &checkpoint.key)).transpose()?,
-        device: choose(claim.device, &policy.devices),
+        device: if gpu.is_some() { Device::Cuda(0) } else { Device::Cpu },
+        gpu,
         threads: policy.threads,
         memory_limit: policy.memory_limit,
     };
@@ -56,21 +64,12 @@ fn local(blobs: &Blobs, key: &str) -> Result<PathBuf, Problem> {
     Ok(blobs.path_of(key)?)
 }
 
-/// The requested device; for `auto` the worker's favourite.
-fn choose(wanted: Device, offered: &[Device]) -> Device {
-    match wanted {
-        Device::Auto => offered.first().copied().unwrap_or(Device::Cpu),
-        device => device,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn auto_takes_the_favourite() {
-        assert_eq!(choose(Device::Auto, &[Device::Cuda(1), Device::Cpu]), Device::Cuda(1));
-        assert_eq!(choose(Device::Cpu, &[Device::Cuda(1), Device::Cpu]), Device::Cpu);
-    }
+/// What a job on `device` gets of it; nothing on the processor.
+fn gpu(device: Device, policy: &Policy) -> Result<Option<TaskGpu>, Problem> {
+    let Device::Cuda(index) = device else { return Ok(None) };
+    let facts = policy.gpus.usable().find(|gpu| gpu.index == index);
+    let facts =
+        facts.ok_or_else(|| Problem::new(Code::NoSuchDevice, format!("There is no GPU `{device}` any more.")))?;
+    let versions = policy.gpus.versions.clone();
+    Ok(Some(TaskGpu { facts: facts.clone(), versions, memory_limit: policy.gpu_memory_limit }))
 }

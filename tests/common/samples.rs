@@ -65,6 +65,7 @@ pub(crate) fn task(job: JobRequest, scratch: PathBuf) -> Task {
         resume: None,
         memory_limit: None,
         device: Device::Cpu,
+        gpu: None,
         threads: 2,
         job,
     }

@@ -89,6 +89,7 @@ fn counted(body: &Value, scratch: &TempDir) -> (engraft::cost::Counts, Vec<Outpu
         scratch: scratch.path().to_owned(),
         resume: None,
         device: Device::Cpu,
+        gpu: None,
         threads: 1,
         memory_limit: None,
         job,

@@ -113,7 +113,7 @@ impl Compare {
     /// Computes one job; none when it was stopped.
     fn compute(&self, job: JobRequest, interruption: &Signals) -> Result<Option<Report>> {
         let scratch = interruption.folder(|| tempfile::Builder::new().prefix("engraft-compare-").tempdir())?;
-        let task = task(job, scratch.path(), self.threads)?;
+        let task = task(job, scratch.path(), self.threads, None)?;
         let mut view = ProgressDisplay::default();
         let outcome = pipeline::run(&task, &mut |message| view.show(&message), interruption.stop());
         view.finish();

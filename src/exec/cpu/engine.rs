@@ -1,7 +1,7 @@
 //! The CPU as a device.
 
 use crate::exec::cpu::{CpuNetwork, OptimizerState};
-use crate::exec::engine::{Engine, EngineError, Gradients, Step, Update};
+use crate::exec::engine::{Engine, EngineError, Gradients, LoadError, Step, Update};
 use crate::kernels::dropout::Draw;
 use crate::kernels::loss::Targets;
 use crate::settings::Optimizer;
@@ -90,7 +90,8 @@ impl Engine for CpuNetwork<f32> {
         optimizer.steps = steps;
         for (prefix, values) in &mut optimizer.buffers {
             for (parameter, values) in self.parameters().iter().zip(values) {
-                *values = parameter.from_pytorch(&buffers.f32(&format!("{prefix}.{}", parameter.name))?)?;
+                let tensor = buffers.f32(&format!("{prefix}.{}", parameter.name)).map_err(LoadError::from)?;
+                *values = parameter.from_pytorch(&tensor)?;
             }
         }
         self.optimizer = Some(optimizer);

@@ -1,6 +1,7 @@
 //! What lies where in a network's memory on the device.
 
 use crate::exec::compile::Compiled;
+use crate::exec::gpu::emit::attention_sizes;
 use crate::exec::gpu::kernels::attention::Work;
 use crate::exec::gpu::kernels::batch_norm::{Running, Statistics};
 use crate::exec::gpu::parameters::FlatParameters;
@@ -182,8 +183,10 @@ fn keep(compiled: &Compiled<f32>, layer: usize, values: &[Values], storage: Stor
     match &layer.operation {
         Operation::Plain(Plain::MaxPool { .. }) => Kept::Numbers(room.place(y.numbers() * 4)),
         Operation::Plain(Plain::Attention(sizes)) => {
-            let bytes = Work::bytes(sizes, y.examples, storage);
-            Kept::Attention(Work::new(bytes.map(|bytes| room.place(bytes))))
+            let sizes = attention_sizes(sizes, y.examples);
+            let [packed, probabilities, forward, backward] = Work::bytes(sizes, storage);
+            let [packed, probabilities] = [packed, probabilities].map(|bytes| room.place(bytes));
+            Kept::Attention(Work { packed, probabilities, passing: room.place(forward.max(backward)) })
         }
         Operation::Weighted { operation, .. } => match operation {
             Weighted::BatchNorm(_) => {

@@ -1,7 +1,7 @@
 //! The backward pass of each layer, put on a tape.
 
 use crate::exec::gpu::arena::Kept;
-use crate::exec::gpu::emit::{Emitter, Tensor, batch_norm, ends, is_matrix, rows};
+use crate::exec::gpu::emit::{Emitter, Tensor, attention_sizes, batch_norm, ends, is_matrix, rows};
 use crate::exec::gpu::kernels::batch_norm::Backward;
 use crate::exec::gpu::kernels::{
     attention, batch_norm as norms_of_batches, convolution, elementwise, layout, norms, pools, reduce, tokens,
@@ -209,6 +209,7 @@ impl Emitter<'_> {
             Plain::Dropout(_) => elementwise::put(self.tape, dy, dx, accumulate),
             Plain::Attention(sizes) => {
                 if let Kept::Attention(work) = &self.arena.kept_by[index] {
+                    let sizes = attention_sizes(sizes, self.examples);
                     attention::backward(self.tape, sizes, work, dy, dx, accumulate);
                 }
             }

@@ -2,12 +2,14 @@
 
 use crate::exec::compile::Compiled;
 use crate::exec::gpu::arena::{Arena, Kept};
+use crate::exec::gpu::kernels::attention::Sizes;
 use crate::exec::gpu::kernels::batch_norm::BatchNorm;
 use crate::exec::gpu::parameters::{FlatParameters, TensorLayout};
 use crate::exec::gpu::residual::Role;
 use crate::exec::gpu::tape::{Factor, Place, Storage, Tape, Values};
 use crate::exec::layer::Layer;
 use crate::exec::lowering::{Mode, Norm};
+use crate::kernels::attention::Attention;
 use crate::kernels::conv::Conv;
 
 /// A network on its way to a tape, for batches of a size.
@@ -103,4 +105,10 @@ pub(super) fn rows(values: Values, storage: Storage, per_example: bool) -> (Fact
         (values.rows(), values.stride)
     };
     (Factor { place: values.place, storage, stride: row, transposed: false, step: 0 }, [rows, row])
+}
+
+/// An attention over the tokens of a batch.
+pub(super) fn attention_sizes(sizes: &Attention, examples: usize) -> Sizes {
+    let Attention { channels, heads, tokens } = *sizes;
+    Sizes { examples, tokens, channels, heads }
 }

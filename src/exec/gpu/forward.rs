@@ -1,7 +1,7 @@
 //! The forward pass of each layer, put on a tape.
 
 use crate::exec::gpu::arena::Kept;
-use crate::exec::gpu::emit::{Emitter, Tensor, batch_norm, ends, is_matrix, rows};
+use crate::exec::gpu::emit::{Emitter, Tensor, attention_sizes, batch_norm, ends, is_matrix, rows};
 use crate::exec::gpu::kernels::{
     attention, batch_norm as norms_of_batches, convolution, elementwise, layout, norms, pools, staging, tokens,
 };
@@ -179,7 +179,7 @@ impl Emitter<'_> {
             Plain::Dropout(_) => elementwise::put(self.tape, x, y, false),
             Plain::Attention(sizes) => {
                 if let Kept::Attention(work) = &self.arena.kept_by[index] {
-                    attention::forward(self.tape, sizes, x, work, y);
+                    attention::forward(self.tape, attention_sizes(sizes, self.examples), x, work, y);
                 }
             }
             Plain::TokenSelect { index, .. } => tokens::select(self.tape, *index, x, y),

@@ -17,5 +17,8 @@ pub mod tape;
 #[cfg(test)]
 pub mod emulated;
 
+#[cfg(test)]
+mod tests;
+
 pub use device::Device;
 pub use network::GpuNetwork;

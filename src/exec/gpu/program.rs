@@ -2,6 +2,7 @@
 
 use crate::exec::gpu::arena::TrainingPlaces;
 use crate::exec::gpu::emit::Emitter;
+use crate::exec::gpu::kernels::gradients;
 use crate::exec::gpu::kernels::objective::{self, Kind, Objective};
 use crate::exec::gpu::kernels::optimizer::{self, AdamW, Sgd};
 use crate::exec::lowering::Mode;
@@ -87,10 +88,13 @@ impl Emitter<'_> {
             losses,
             right,
         };
-        objective::objective(self.tape, &objective, self.arena.scalars, self.arena.results);
+        objective::objective_and_finish(self.tape, &objective, self.arena.scalars, self.arena.results);
         (0..self.compiled.layers.len()).rev().for_each(|layer| self.backward(layer));
-        if let Some(TrainingPlaces { gradients, low_gradients: Some(low), .. }) = self.arena.training {
-            optimizer::from_low(self.tape, low, gradients, self.parameters.convolutions);
+        let convolutions = self.parameters.convolutions > 0;
+        if let Some(TrainingPlaces { gradients: wide, low_gradients: Some(low), .. }) =
+            self.arena.training.filter(|_| convolutions)
+        {
+            gradients::widen(self.tape, low, wide, self.parameters.convolutions);
         }
     }
 
@@ -119,7 +123,7 @@ impl Emitter<'_> {
                     scalars,
                     low,
                 };
-                optimizer::sgd(self.tape, &sgd);
+                optimizer::sgd(self.tape, sgd);
             }
             Optimizer::AdamW { betas, eps, weight_decay, decay_norms_and_biases, .. } => {
                 let decaying = decaying(decay_norms_and_biases);
@@ -137,7 +141,7 @@ impl Emitter<'_> {
                     scalars,
                     low,
                 };
-                optimizer::adamw(self.tape, &adamw);
+                optimizer::adamw(self.tape, adamw);
             }
         }
     }

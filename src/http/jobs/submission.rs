@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::domain::gpu::Gpus;
 use crate::domain::problem::{Fault, FaultCode, Problem};
 use crate::http::auth::Caller;
 use crate::http::state::AppState;
@@ -12,6 +13,7 @@ use crate::plan::network::{DatasetInput, JobFiles};
 use crate::plan::parse::{MAX_MEMBERS, parse};
 use crate::plan::request::JobRequest;
 use crate::plan::resolve::{Resolved, resolve};
+use crate::settings::Device;
 use crate::store::checkpoints::StoredCheckpoint;
 use crate::store::datasets::{DatasetState, StoredDataset};
 use crate::store::jobs::{FileId, InputRole, JobInput, NewJob};
@@ -41,8 +43,7 @@ pub(in crate::http) async fn read(state: &AppState, caller: &Caller, body: &Valu
     let mut faults = Vec::new();
     let files = look_up(state, caller, body, &request, &mut faults).await?;
     if !state.workers.offers(request.device).await? {
-        let detail = format!("no worker offers `{}`; GET /v1/workers lists the devices", request.device);
-        faults.push(Fault::new("/device", FaultCode::NoSuchDevice, detail));
+        faults.push(Fault::new("/device", FaultCode::NoSuchDevice, unoffered(request.device, state.gpus.get())));
     }
     if files.members.len() < request.members.len() || files.members.iter().any(is_index) {
         return Err(Problem::faults(faults));
@@ -56,6 +57,20 @@ pub(in crate::http) async fn read(state: &AppState, caller: &Caller, body: &Valu
             Err(Problem::faults(faults))
         }
     }
+}
+
+/// Why a device is not on offer, as far as this machine knows.
+fn unoffered(device: Device, gpus: Option<&Gpus>) -> String {
+    let offered = "GET /v1/workers lists the devices";
+    let Some(gpus) = gpus.filter(|_| device.is_gpu()) else {
+        return format!("no worker offers `{device}`; {offered}");
+    };
+    let refusal = match device {
+        Device::Cuda(index) => gpus.refusal(index),
+        Device::Auto | Device::Cpu | Device::AnyCuda => gpus.why_not.clone(),
+    };
+    let why = refusal.unwrap_or_else(|| "workers that are started with `--device cuda` do".to_owned());
+    format!("no worker offers `{device}`: {why}; {offered}")
 }
 
 /// The members and the dataset that a body names but nobody has uploaded, where it has other faults too.

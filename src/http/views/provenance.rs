@@ -5,7 +5,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::model::refit::Compensation;
-use crate::report::Choice;
+use crate::report::{Choice, Computation};
 
 /// Where the units of a fused network come from, and everything that it was made with.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -29,6 +29,8 @@ pub struct ProvenanceView {
     pub compensation: Option<Compensation>,
     /// What the ranking `auto` chose from.
     pub choice: Option<Choice>,
+    /// What it was computed with.
+    pub computation: Option<Computation>,
     /// Each member's weight in the mean of the outputs.
     #[schema(example = json!([0.5, 0.5]))]
     pub shares: Vec<f32>,

@@ -127,7 +127,7 @@ impl Trial<'_> {
     /// A member ready to run as a candidate, with batches of up to `batch` examples.
     fn network(&self, candidate: usize, member: usize, batch: usize) -> Result<Option<Box<dyn Engine>>, Halt> {
         let Some(graph) = self.graph(candidate, member).filter(Graph::is_classifier) else { return Ok(None) };
-        let mut network = exec::compile(self.task.device, &graph, batch, self.task.threads)?;
+        let mut network = exec::compile(&self.task.compute_options(), &graph, batch)?;
         let weights: &dyn Weights = &self.loaded.members[member];
         network.load(weights).map_err(TrainError::from)?;
         Ok(Some(network))

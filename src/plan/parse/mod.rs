@@ -16,12 +16,12 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use self::reader::{Faults, Object, choice, integer, list, number, refuse, text};
+use self::reader::{Faults, Object, boolean, choice, integer, list, number, refuse, text};
 use super::request::JobRequest;
 use crate::domain::problem::{Fault, FaultCode};
 use crate::settings::{
-    Architecture, DatasetRequest, Device, EnsembleRule, MemberWeights, Method, MethodName, Normalization, Normalize,
-    Order, PredictionTask, Reference, ReportCandidate,
+    Architecture, ComputePrecision, DatasetRequest, Device, EnsembleRule, MemberWeights, Method, MethodName,
+    Normalization, Normalize, Order, PredictionTask, Reference, ReportCandidate,
 };
 
 pub use assembly::assembly;
@@ -95,6 +95,8 @@ fn job(body: &Object<'_>) -> Option<JobRequest> {
         finetune,
         evaluate,
         device: body.field("device", device).unwrap_or_default(),
+        precision: body.field("precision", precision).unwrap_or_default(),
+        deterministic: body.field("deterministic", boolean).unwrap_or(true),
         seed: body.field("seed", integer(0..=u64::MAX)).unwrap_or(0),
         max_runtime_s: body.field("max_runtime_s", integer(1..=30 * 86_400)).unwrap_or(86_400),
         priority: body.field("priority", priority).unwrap_or(0),
@@ -130,6 +132,10 @@ fn priority(value: &Value) -> Result<i8, reader::UnplacedFault> {
 
 fn device(value: &Value) -> Result<Device, reader::UnplacedFault> {
     text(value)?.parse().or_else(refuse)
+}
+
+fn precision(value: &Value) -> Result<ComputePrecision, reader::UnplacedFault> {
+    choice(&ComputePrecision::ALL.map(|precision| (precision.as_str(), Some(precision))))(value)
 }
 
 /// Reads `reference`: a name, or a name and a member.

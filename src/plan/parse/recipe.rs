@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::reader::{Object, integer, list, refuse, text};
-use super::{dataset, finetune, whole};
+use super::reader::{Object, boolean, integer, list, refuse, text};
+use super::{dataset, device, finetune, precision, whole};
 use crate::domain::problem::{Fault, FaultCode};
 use crate::plan::recipe::{EnsembleRecipe, NetworkSource};
 use crate::settings::{Finetune, Objective};
@@ -11,7 +11,7 @@ use crate::settings::{Finetune, Objective};
 /// Most members of one recipe.
 const MAX_SEEDS: usize = 1024;
 
-/// Reads a recipe: `network`, `dataset` as in a job, `train` as a job's `finetune`, `seeds`.
+/// Reads a recipe: `network`, `dataset` as in a job, `train` as a job's `finetune`, `seeds`, and where and how to compute as in a job.
 ///
 /// # Errors
 /// Every fault, each with the pointer to its value.
@@ -30,6 +30,9 @@ pub fn recipe(body: &Value) -> Result<EnsembleRecipe, Vec<Fault>> {
             dataset: dataset(body)?,
             train: train.unwrap_or_else(|| Finetune { objective: Objective::CrossEntropy, ..Finetune::default() }),
             seeds: body.field("seeds", list(1..=MAX_SEEDS, integer(0..=u64::MAX))).unwrap_or_else(|| vec![0, 1, 2]),
+            device: body.field("device", device).unwrap_or_default(),
+            precision: body.field("precision", precision).unwrap_or_default(),
+            deterministic: body.field("deterministic", boolean).unwrap_or(true),
             network: network?,
         })
     })
@@ -47,7 +50,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::settings::Optimizer;
+    use crate::settings::{ComputePrecision, Device, Optimizer};
 
     #[test]
     fn a_recipe_has_the_fields_of_a_job_and_its_own_defaults() {
@@ -55,6 +58,7 @@ mod tests {
         let short = recipe(&body).expect("a recipe");
         assert_eq!((&short.network, &short.seeds[..]), (&NetworkSource::Mlp(vec![8, 4]), &[0, 1, 2][..]));
         assert_eq!((short.train.objective, short.dataset.validation_fraction), (Objective::CrossEntropy, None));
+        assert_eq!((short.device, short.precision, short.deterministic), (Device::Auto, ComputePrecision::Tf32, true));
         let body = json!({
             "network": {"graph": {"nodes": []}}, "seeds": [7], "dataset": {"name": "d.npz", "validation_fraction": 0},
             "train": {"epochs": 2, "objective": "cross_entropy", "optimizer": {"name": "adamw"}},

@@ -240,7 +240,7 @@ proptest! {
             "dataset": {"name": "d", "test": "t", "normalize": {"mean": mean, "std": std}},
             "finetune": {"temperature": temperature, "optimizer": {"lr": lr},
                          "schedule": {"name": "multistep", "milestones": milestones}},
-            "evaluate": ["fused", "members"], "labels": {"team": "vision"}, "device": "cuda:1", "input_shape": [1, 28, 28],
+            "evaluate": ["fused", "members"], "labels": {"team": "vision"}, "device": "cuda:1", "precision": "bf16", "deterministic": false, "input_shape": [1, 28, 28],
         });
         let job = parse(&body).expect("a valid job");
         prop_assert_eq!(parse(&Value::from(job.clone())), Ok(job));

@@ -217,7 +217,9 @@ async fn candidates(
     claimant: &Claimant,
     now: Moment,
 ) -> Result<Vec<Candidate>, StoreError> {
-    let devices: Vec<Device> = std::iter::once(Device::Auto).chain(claimant.devices.iter().copied()).collect();
+    let any = [Device::Auto, Device::AnyCuda].into_iter();
+    let any = any.filter(|wanted| claimant.devices.iter().any(|device| wanted.may_be(*device)));
+    let devices: Vec<Device> = any.chain(claimant.devices.iter().copied()).collect();
     Ok(sqlx::query_as(
         "SELECT id, \
              coalesce(json_extract(plan, '$.disk_peak_bytes') - json_extract(plan, '$.disk_data_bytes'), 0) AS files, \

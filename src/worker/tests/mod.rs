@@ -13,6 +13,7 @@ use super::roll::RollEntry;
 use super::{Policy, Program, Worker, run};
 use crate::domain::access::Tenant;
 use crate::domain::clock::{Clock, ManualClock, SharedClock, SteadyTime, SystemClock, from_millis};
+use crate::domain::gpu::Gpus;
 use crate::domain::id::{JobId, WorkerId};
 use crate::domain::job::{MAX_STALLED_ATTEMPTS, State};
 use crate::domain::problem::Code;
@@ -58,8 +59,9 @@ impl House {
             scratch_limit: None,
             keep_free: 0,
             quota: Quota::default(),
-            slots: 2,
-            devices: vec![Device::Cpu],
+            slots: vec![Device::Cpu; 2],
+            gpus: Gpus::default(),
+            gpu_memory_limit: None,
             threads: 1,
             lease: Duration::from_secs(2),
             heartbeat: Duration::from_millis(50),

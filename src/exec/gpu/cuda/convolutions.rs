@@ -11,19 +11,21 @@ use crate::exec::gpu::cuda::descriptors::{Attribute, Descriptor, Kind, Of};
 use crate::exec::gpu::cuda::faults::cudnn;
 use crate::exec::gpu::cuda::session::Session;
 use crate::exec::gpu::tape::{Convolution, ConvolutionPass, Place, Storage};
-use crate::settings::Precision;
+use crate::settings::ComputePrecision;
 
 /// Plans that the library is asked for.
 const PLANS: usize = 24;
 
 /// Names of the three tensors in a plan.
-const [X, WEIGHT, Y]: [i64; 3] = [1, 2, 3];
+const X: i64 = 1;
+const WEIGHT: i64 = 2;
+const Y: i64 = 3;
 
 /// What a plan has to be.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Demands {
     /// How exactly it computes.
-    pub(super) precision: Precision,
+    pub(super) precision: ComputePrecision,
     /// Whether it has to give the same bits every time.
     pub(super) deterministic: bool,
 }
@@ -209,7 +211,7 @@ fn fits(configuration: &Descriptor, demands: Demands) -> Result<bool, DeviceFaul
     let has = |note: Note| notes[..count].contains(&note);
     let exact = !has(Note::CUDNN_NUMERICAL_NOTE_TENSOR_CORE) && !has(Note::CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS);
     Ok((!demands.deterministic || !has(Note::CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC))
-        && (demands.precision != Precision::F32 || exact))
+        && (demands.precision != ComputePrecision::F32 || exact))
 }
 
 /// A plan, and the bytes that it needs besides.

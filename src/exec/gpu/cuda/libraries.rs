@@ -63,17 +63,17 @@ pub enum Missing {
         package: &'static str,
     },
     /// A library is there and cannot be loaded.
-    #[error("NVIDIA's {title} ({}) cannot be loaded: {why}", .path.display())]
+    #[error("NVIDIA's {title} is there and cannot be loaded: `pip install {package}` brings one, {HINT}")]
     Unloadable {
         /// What it is called.
         title: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What the loader says.
+        /// What the loader says, with the file.
         why: String,
+        /// The package that brings it.
+        package: &'static str,
     },
     /// A library is of another version.
-    #[error("NVIDIA's {title} {found}{} does not fit: expected {expected}, which `pip install {package}` brings", at(.path.as_deref()))]
+    #[error("NVIDIA's {title} {found} does not fit: expected {expected}, which `pip install {package}` brings")]
     Version {
         /// What it is called.
         title: &'static str,
@@ -88,8 +88,16 @@ pub enum Missing {
     },
 }
 
-fn at(path: Option<&Path>) -> String {
-    path.map_or_else(String::new, |path| format!(" ({})", path.display()))
+impl Missing {
+    /// What only whoever runs the machine may know: files, and what the loader says.
+    #[must_use]
+    pub fn detail(&self) -> Option<String> {
+        match self {
+            Self::Driver | Self::OldDriver { .. } | Self::Library { .. } => None,
+            Self::Unloadable { why, .. } => Some(why.clone()),
+            Self::Version { path, .. } => path.as_ref().map(|path| path.display().to_string()),
+        }
+    }
 }
 
 /// A library that is wanted.
@@ -212,7 +220,7 @@ fn open(wanted: &Wanted) -> Result<&'static Handle, Missing> {
         opened
             .map_err(|why| {
                 if file.is_absolute() {
-                    refused.get_or_insert((file, why));
+                    refused.get_or_insert(why);
                 }
             })
             .ok()
@@ -223,7 +231,7 @@ fn open(wanted: &Wanted) -> Result<&'static Handle, Missing> {
         .or_else(|| files(folders::usual()).find_map(&mut try_file));
     let taken = cudarc::get_lib_name_candidates(wanted.stem).into_iter().find_map(|name| handle(Path::new(&name)).ok());
     taken.filter(|_| found.is_some()).ok_or_else(|| match refused {
-        Some((path, why)) => Missing::Unloadable { title: wanted.title, path, why },
+        Some(why) => Missing::Unloadable { title: wanted.title, why, package: wanted.package },
         None => wanted.missing(),
     })
 }
@@ -300,8 +308,13 @@ mod tests {
         let words = CUDNN.missing().to_string();
         assert!(words.contains("`libcudnn.so.9`") && words.contains("pip install nvidia-cudnn-cu13"), "{words}");
         let wrong = CUDNN.checked(&[8, 9, 7], Some("/opt/libcudnn.so.9".into()), false, "9.8 or newer".to_owned());
-        let words = wrong.expect_err("too old").to_string();
-        assert!(words.contains("cuDNN 8.9.7 (/opt/libcudnn.so.9) does not fit: expected 9.8 or newer"), "{words}");
+        let wrong = wrong.expect_err("too old");
+        assert_eq!(wrong.detail().as_deref(), Some("/opt/libcudnn.so.9"));
+        let words = wrong.to_string();
+        assert!(
+            words.contains("cuDNN 8.9.7 does not fit: expected 9.8 or newer") && !words.contains("/opt"),
+            "{words}"
+        );
         assert!(Missing::Driver.to_string().contains("`libcuda.so.1`"));
     }
 }

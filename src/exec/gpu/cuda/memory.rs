@@ -38,11 +38,6 @@ impl Allocation {
     pub(super) fn address(&self, offset: usize) -> sys::CUdeviceptr {
         self.start + offset as u64
     }
-
-    /// Its bytes.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
-    }
 }
 
 impl Drop for Allocation {

@@ -11,7 +11,7 @@ use cudarc::driver::sys::CUdevice_attribute as Attribute;
 
 use super::folders::VARIABLE;
 use super::libraries::{self, Library, Missing};
-use crate::domain::gpu::{FoundLibrary, Gpu, Gpus};
+use crate::domain::gpu::{FoundLibrary, Gpu, GpuVersions, Gpus};
 
 /// What the program is called with to look for GPUs.
 pub const COMMAND: &str = "probe-gpus";
@@ -102,34 +102,39 @@ pub fn look() -> Gpus {
             if let Missing::OldDriver { found: version } = &missing {
                 found.versions.cuda = Some(version.clone());
             }
-            return Gpus { why_not: Some(missing.to_string()), ..found };
+            refuse(&mut found, &missing);
+            return found;
         }
     }
     match devices() {
         Ok(devices) => found.devices = devices,
         Err(error) => found.why_not = Some(format!("NVIDIA's driver does not start: {}", in_words(error))),
     }
-    let versions = &mut found.versions;
-    let looks: [(fn() -> Result<Library, Missing>, _); 3] = [
-        (libraries::nvrtc, &mut versions.nvrtc),
-        (libraries::cublaslt, &mut versions.cublaslt),
-        (libraries::cudnn, &mut versions.cudnn),
-    ];
-    for (look, version) in looks {
-        match look() {
-            Ok(library) => {
-                found.libraries.push(file_of(&library));
-                *version = Some(library.version);
-            }
-            Err(missing) => found.why_not = found.why_not.or(Some(missing.to_string())),
+    let mut look = |load: fn() -> Result<Library, Missing>| match load() {
+        Ok(library) => {
+            found.libraries.push(file_of(&library));
+            Some(library.version)
         }
-    }
+        Err(missing) => {
+            refuse(&mut found, &missing);
+            None
+        }
+    };
+    let [nvrtc, cublaslt, cudnn] = [libraries::nvrtc, libraries::cublaslt, libraries::cudnn].map(&mut look);
+    found.versions = GpuVersions { nvrtc, cublaslt, cudnn, ..found.versions };
     if found.why_not.is_none() && found.usable().next().is_none() {
         let why = found.devices.first().and_then(Gpu::why_not);
         found.why_not =
             why.or_else(|| Some("NVIDIA's driver shows no GPU; CUDA_VISIBLE_DEVICES may hide it".to_owned()));
     }
     found
+}
+
+/// Notes what is missing; the first that is counts.
+fn refuse(found: &mut Gpus, missing: &Missing) {
+    if found.why_not.is_none() {
+        (found.why_not, found.detail) = (Some(missing.to_string()), missing.detail());
+    }
 }
 
 fn file_of(library: &Library) -> FoundLibrary {
@@ -193,7 +198,8 @@ mod tests {
         assert!(why("exec sleep 60").contains("did not answer within 0.7 s"), "{}", why("exec sleep 60"));
         assert!(why("kill -SEGV $$").contains("signal: 11"), "{}", why("kill -SEGV $$"));
         assert!(why("echo '{'").contains("crashed"));
-        assert!(ask(&folder.path().join("none"), LIMIT).why_not.unwrap_or_default().contains("cannot be started"));
+        let none = ask(&folder.path().join("none"), LIMIT).why_not_in_full();
+        assert!(none.unwrap_or_default().contains("cannot be started"));
         let gpus = Gpus::none("because");
         let text = serde_json::to_string(&gpus).unwrap();
         assert_eq!(ask(&script(folder.path(), &format!("[ \"$1\" = {COMMAND} ] && echo '{text}'")), LIMIT), gpus);

@@ -9,7 +9,7 @@ use cudarc::driver::sys::CUdeviceptr;
 use crate::exec::engine::DeviceFault;
 use crate::exec::gpu::cuda::session::Session;
 use crate::exec::gpu::tape::{Factor, Place, Product, Storage};
-use crate::settings::Precision;
+use crate::settings::ComputePrecision;
 
 /// Memory that a product may use besides.
 const WORKSPACE: usize = 32 << 20;
@@ -36,12 +36,12 @@ impl PreparedProduct {
     pub(super) fn new(
         session: &Session,
         product: &Product,
-        precision: Precision,
+        precision: ComputePrecision,
         address: &impl Fn(Place) -> CUdeviceptr,
     ) -> Result<Self, DeviceFault> {
         let compute = match precision {
-            Precision::Tf32 => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
-            Precision::F32 | Precision::Bf16 => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+            ComputePrecision::Tf32 => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
+            ComputePrecision::F32 | ComputePrecision::Bf16 => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
         };
         let operation = lt::create_matmul_desc(compute, sys::cudaDataType_t::CUDA_R_32F)?;
         let [rows, columns, depth] = product.sizes;
@@ -52,7 +52,8 @@ impl PreparedProduct {
         ];
         use sys::cublasLtMatmulDescAttributes_t as Attribute;
         let transposition = |factor: &Factor| {
-            if factor.transposed { sys::cublasOperation_t::CUBLAS_OP_T } else { sys::cublasOperation_t::CUBLAS_OP_N }
+            // The values of CUBLAS_OP_N and CUBLAS_OP_T.
+            i32::from(factor.transposed)
         };
         set(operation, Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &transposition(&product.right))?;
         set(operation, Attribute::CUBLASLT_MATMUL_DESC_TRANSB, &transposition(&product.left))?;

@@ -15,7 +15,7 @@ use crate::exec::gpu::kernels::SOURCE;
 type Entry = unsafe extern "C" fn(*const c_char, *const u32, u32, *mut *mut c_void, *const c_char) -> *const c_char;
 
 /// Blocks run one after another in global variables, so that only one test at a time may run kernels.
-static LIBRARY: LazyLock<Mutex<Result<Built, String>>> = LazyLock::new(|| Mutex::new(Built::new()));
+static LIBRARY: LazyLock<Mutex<Result<Built, String>>> = LazyLock::new(|| Mutex::new(Built::new(SOURCE)));
 
 struct Built {
     library: Library,
@@ -47,10 +47,10 @@ pub(super) fn run(kernel: &str, grid: [u32; 3], threads: u32, arguments: &[Bits]
 }
 
 impl Built {
-    fn new() -> Result<Self, String> {
+    fn new(kernels: &[&str]) -> Result<Self, String> {
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
         let (source, library) = (folder.path().join("kernels.cpp"), folder.path().join("kernels.so"));
-        std::fs::write(&source, text()).map_err(|error| error.to_string())?;
+        std::fs::write(&source, text(kernels)).map_err(|error| error.to_string())?;
         let mut compiler = Command::new("c++");
         compiler.args([
             "-std=c++17",
@@ -80,8 +80,8 @@ impl Built {
         let mut values: Vec<u64> = arguments.iter().map(|bits| bits.word()).collect();
         let mut pointers: Vec<*mut c_void> = values.iter_mut().map(|word| std::ptr::from_mut(word).cast()).collect();
         #[expect(unsafe_code, reason = "a C function is called")]
-        // SAFETY: the entry has this type, and compares the kinds of the arguments with those of the kernel before it reads them;
-        // the answer lives until the next call, which the lock on the library prevents.
+        // SAFETY: the entry has this type, and compares the kinds of the arguments with those of the kernel before it
+        // reads them; the answer lives until the next call, which the lock on the library prevents.
         unsafe {
             let entry = self.library.get::<Entry>(b"engraft_launch").ok()?;
             let answer = entry(name.as_ptr(), grid.as_ptr(), threads, pointers.as_mut_ptr(), kinds.as_ptr());
@@ -110,20 +110,20 @@ impl Bits {
 }
 
 /// All of the library's source.
-fn text() -> String {
+fn text(kernels: &[&str]) -> String {
     let mut text = String::from(include_str!("shim.h"));
-    for (index, part) in SOURCE.iter().enumerate() {
+    for (index, part) in kernels.iter().enumerate() {
         let _ = write!(text, "\n#line 1 \"part {index} of the kernels\"\n{part}");
     }
     let mut table = String::new();
-    for (symbol, path) in names(&SOURCE.concat()) {
+    for (symbol, path) in names(&kernels.concat()) {
         let _ = write!(table, "ENTRY_OF({symbol}, {path}) ");
     }
     text + "\nENTRY(" + &table + ")\n"
 }
 
-/// The kernels of a source, each with its path: those that `KERNEL(` makes in two forms, and those with `__global__ void` before their
-/// name.
+/// The kernels of a source, each with its path: those that `KERNEL(` makes in two forms, and those with `__global__
+/// void` before their name.
 fn names(source: &str) -> BTreeMap<String, String> {
     let mut code = String::new();
     let mut directive = false;
@@ -150,4 +150,60 @@ fn names(source: &str) -> BTreeMap<String, String> {
         names.insert(name.clone(), name);
     }
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Kernels with mistakes.
+    const BAD: &str = r#"
+extern "C" __global__ void some_return(float* to) {
+    if (threadIdx.x > 40) return;
+    SYNC();
+    to[0] = 1.f;
+}
+extern "C" __global__ void some_shuffle(float* to) {
+    if (threadIdx.x % 32 < 16) to[threadIdx.x] = SHFL_XOR(1.f, 1);
+}
+extern "C" __global__ void two_barriers(float* to) {
+    if (threadIdx.x < 32) SYNC();
+    else to[0] = SHFL_XOR(1.f, 1), to[1] = SHFL_XOR(2.f, 1), SHFL(3.f, 0);
+    if (threadIdx.x >= 32)
+        SYNC();
+}
+// extern "C" __global__ void no_kernel(float* to);
+extern "C" __global__ void __launch_bounds__(64) sums(float* to, int count, float more) {
+    SHARED(float, part, 64);
+    part[threadIdx.x] = warp_sum(float(threadIdx.x));
+    SYNC();
+    if (threadIdx.x == 0) to[blockIdx.x] = part[0] + part[32] + count + more;
+}
+"#;
+
+    #[test]
+    fn mistakes_are_told_in_words() {
+        let built = Built::new(&[SOURCE[0], BAD]).unwrap();
+        let mut to = [f32::NAN; 64];
+        let place = Bits::Pointer(to.as_mut_ptr().cast());
+        let words = |kernel, threads, arguments: &[Bits]| built.run(kernel, [2, 1, 1], threads, arguments);
+        for (kernel, threads, arguments, expected) in [
+            ("some_return", 64, &[place][..], "not all threads of a block meet at a barrier (block 0, 0, 0)"),
+            ("some_shuffle", 32, &[place], "not all lanes of a warp meet at a shuffle (block 0, 0, 0)"),
+            ("two_barriers", 64, &[place], "not all threads of a block meet at a barrier (block 0, 0, 0)"),
+            ("no_kernel", 32, &[place], "no such kernel"),
+            ("some_return", 64, &[Bits::Int(1)], "it takes p and was given i"),
+            ("some_return", 65, &[place], "blocks are 1 to 32 whole warps"),
+        ] {
+            assert_eq!(words(kernel, threads, arguments).as_deref(), Some(expected));
+        }
+        assert_eq!(words("sums", 64, &[place, Bits::Int(3), Bits::Float(0.5)]), None);
+        assert!(to[..2].iter().all(|sum| (sum - (2016.0 + 3.5)).abs() < 1e-3), "{:?}", &to[..2]);
+    }
+
+    #[test]
+    fn the_compiler_says_what_is_wrong() {
+        let words = Built::new(&[SOURCE[0], "int broken = missing;"]).err().unwrap();
+        assert!(words.contains("missing"), "{words}");
+    }
 }

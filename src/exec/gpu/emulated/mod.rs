@@ -4,6 +4,7 @@ mod bench;
 mod host;
 mod library;
 mod memory;
+mod player;
 
 use half::bf16;
 
@@ -46,6 +47,9 @@ impl Emulated {
     }
 
     /// Values, of which `numbers` has the channels one after another.
+    ///
+    /// # Panics
+    /// When they are not as many.
     pub fn values(
         &mut self,
         numbers: &[f32],

@@ -24,7 +24,7 @@
 #define __constant__ static const
 #define __launch_bounds__(...)
 #define __forceinline__ inline
-#define __noinline__
+#define __noinline__ inline
 
 struct dim3 { unsigned x = 1, y = 1, z = 1; };
 #define VECTOR(type, name)                                                            \

@@ -3,7 +3,8 @@
 // Rows (examples x tokens) of `parts` times (heads x width) channels to matrices [part][example, head][token][width, padded]: a
 // thread has one piece of what is written. Where heads begin at whole pieces, whole pieces are read.
 template <class T>
-__device__ void pack_heads(const T* __restrict__ rows, T* __restrict__ packed, int pieces, int examples, int tokens, int heads, int width, int per_row, int stride) {
+__device__ void pack_heads(const T* __restrict__ rows, T* __restrict__ packed, int pieces, int examples, int tokens, int heads, int width, int per_row,
+                           int stride) {
     constexpr int LEN = Piece<T>::LEN;
     int at = ew_thread();
     if (at >= pieces) return;
@@ -26,8 +27,8 @@ KERNEL(pack_heads, (const T* rows, T* packed, int pieces, int examples, int toke
 
 // The inverse, stored or added: a thread has one piece of a row.
 template <class T>
-__device__ void unpack_heads(const T* __restrict__ packed, T* __restrict__ rows, int pieces, int examples, int tokens, int heads, int width, int padded, int stride,
-                             int channels, int accumulate) {
+__device__ void unpack_heads(const T* __restrict__ packed, T* __restrict__ rows, int pieces, int examples, int tokens, int heads, int width, int padded,
+                             int stride, int channels, int accumulate) {
     constexpr int LEN = Piece<T>::LEN;
     int at = ew_thread();
     if (at >= pieces) return;
@@ -48,5 +49,6 @@ __device__ void unpack_heads(const T* __restrict__ packed, T* __restrict__ rows,
     }
     ew_put(rows + size_t(at) * LEN, piece, accumulate);
 }
-KERNEL(unpack_heads, (const T* packed, T* rows, int pieces, int examples, int tokens, int heads, int width, int padded, int stride, int channels, int accumulate),
+KERNEL(unpack_heads,
+       (const T* packed, T* rows, int pieces, int examples, int tokens, int heads, int width, int padded, int stride, int channels, int accumulate),
        (packed, rows, pieces, examples, tokens, heads, width, padded, stride, channels, accumulate))

@@ -1,7 +1,7 @@
 //! Multi-head self-attention between its projections.
 //!
-//! Each head's queries, keys, values and results are matrices of their own, (tokens x width), with rows of whole pieces of 16 bytes;
-//! so are its scores, (tokens x tokens). What lies behind the channels of a row is 0.
+//! Each head's queries, keys, values and results are matrices of their own, (tokens x width), with rows of whole pieces
+//! of 16 bytes; so are its scores, (tokens x tokens). What lies behind the channels of a row is 0.
 
 use crate::exec::gpu::kernels::elementwise::{Rows, piece, pieces, softmax_rows, softmax_rows_backward, spread};
 use crate::exec::gpu::tape::{Argument, Command, Factor, Finish, Place, Product, Storage, Tape, Values};
@@ -48,8 +48,8 @@ impl Sizes {
     }
 
     fn rows(self, storage: Storage) -> Rows {
-        let rows = self.count() * self.tokens;
-        Rows { rows, channels: self.tokens, stride: storage.stride(self.tokens) }
+        let count = self.count() * self.tokens;
+        Rows { count, channels: self.tokens, stride: storage.stride(self.tokens) }
     }
 
     fn factor(self) -> f64 {
@@ -176,7 +176,8 @@ impl Heads {
     }
 }
 
-/// `softmax(q kᵀ / sqrt(d)) v` of every head: `y` (examples x tokens x channels) of `qkv` (examples x tokens x 3 channels).
+/// `softmax(q kᵀ / sqrt(d)) v` of every head: `y` (examples x tokens x channels) of `qkv` (examples x tokens x 3
+/// channels).
 pub fn forward(tape: &mut Tape, sizes: Sizes, qkv: Values, work: &Work, y: Values) {
     let heads = Heads { sizes, storage: tape.storage };
     let line = sizes.line(tape.storage);
@@ -205,4 +206,43 @@ pub fn backward(tape: &mut Tape, sizes: Sizes, work: &Work, dy: Values, dqkv: Va
     heads.mix(tape, dscores, false, k, dq);
     heads.mix(tape, dscores, true, q, dk);
     unpack_gradient(tape, sizes, dpacked, dqkv, accumulate);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exec::gpu::emulated::{Bench, STORAGES};
+    use crate::kernels::attention::Attention;
+    use crate::kernels::finite_difference::workspace;
+
+    #[test]
+    fn both_passes_are_those_of_the_processor() {
+        for storage in STORAGES {
+            for (channels, heads, tokens) in [(6, 2, 3), (4, 1, 5), (3, 3, 1), (32, 2, 37), (64, 4, 9)] {
+                for accumulate in [false, true] {
+                    let (sizes, mut bench) = (Sizes { examples: 2, tokens, channels, heads }, Bench::new(storage));
+                    let attention = Attention { channels, heads, tokens };
+                    // Scores in bf16 are only as good as they are small.
+                    let scale = if storage == Storage::F32 { 3.0 } else { 1.0 };
+                    let numbers: Vec<f64> = bench.sample(6 * tokens * channels).iter().map(|x| scale * x).collect();
+                    let ((qkv, xs), (dy, dys)) =
+                        (bench.values([2, tokens, 3 * channels], &numbers), bench.input([2, tokens, channels]));
+                    let y = bench.output([2, tokens, channels]);
+                    let (dqkv, mut dxs) = bench.target([2, tokens, 3 * channels], accumulate);
+                    let [packed, probabilities, ahead, back] = Work::bytes(sizes, storage);
+                    let [packed, probabilities] = [packed, probabilities].map(|bytes| bench.device.place(bytes));
+                    let passing = bench.tape.scratch(ahead.max(back));
+                    let work = Work { packed, probabilities, passing };
+                    forward(&mut bench.tape, sizes, qkv, &work, y);
+                    backward(&mut bench.tape, sizes, &work, dy, dqkv, accumulate);
+                    bench.play();
+                    let mut ys = dys.clone();
+                    attention.forward(&mut workspace(), &xs, &mut ys);
+                    attention.backward(&mut workspace(), &xs, &dys, &mut dxs, accumulate);
+                    bench.check("attention", y, &ys);
+                    bench.check("attention backward", dqkv, &dxs);
+                }
+            }
+        }
+    }
 }

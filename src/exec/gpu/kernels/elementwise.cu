@@ -48,6 +48,7 @@ __device__ inline float ew_mish_slope(float x) {
     case code:                                                       \
         for (int i = 0; i < LEN; ++i) {                              \
             float x = v[i];                                          \
+            (void)x;                                                 \
             v[i] = expression;                                       \
         }                                                            \
         break;
@@ -107,7 +108,8 @@ KERNEL(function, (const T* x, T* y, int pieces, int per_row, int channels, int c
 
 // dx = dy f'(x), or dx += .
 template <class T>
-__device__ void function_backward(const T* __restrict__ x, const T* __restrict__ dy, T* __restrict__ dx, int pieces, int code, float a, float b, int accumulate) {
+__device__ void function_backward(const T* __restrict__ x, const T* __restrict__ dy, T* __restrict__ dx, int pieces, int code, float a, float b,
+                                  int accumulate) {
     constexpr int LEN = Piece<T>::LEN;
     int at = ew_thread();
     if (at >= pieces) return;
@@ -210,6 +212,7 @@ __device__ void multiply_narrow_backward(const T* __restrict__ wide, const T* __
     Piece<T> result;
     for (int i = 0; i < LEN; ++i) {
         float sum = 0.f;
+#pragma unroll 1
         for (int l = 0; l < lanes; ++l) sum += part[i * 256 + l * columns + column];
         result.at[i] = T(sum);
     }
@@ -228,7 +231,7 @@ __device__ inline void ew_quarter(u32& a, u32& b, u32& c, u32& d) {
 __device__ inline void ew_chacha(const u32* __restrict__ draw, u32 layer, u32 block, u32 stream, u32* word) {
     u32 start[16] = {0x61707865u, 0x3320646eu, 0x79622d32u, 0x6b206574u, draw[0], draw[1], draw[2], draw[3], layer, 0, 0, 0, block, 0, stream, 0};
     for (int i = 0; i < 16; ++i) word[i] = start[i];
-#pragma unroll
+#pragma unroll 1
     for (int twice = 0; twice < 4; ++twice) {
         for (int i = 0; i < 4; ++i) ew_quarter(word[i], word[4 + i], word[8 + i], word[12 + i]);
         for (int i = 0; i < 4; ++i) ew_quarter(word[i], word[4 + (i + 1) % 4], word[8 + (i + 2) % 4], word[12 + (i + 3) % 4]);
@@ -236,39 +239,34 @@ __device__ inline void ew_chacha(const u32* __restrict__ draw, u32 layer, u32 bl
     for (int i = 0; i < 16; ++i) word[i] += start[i];
 }
 
-// y = mask x / (1 - p) or y += : a thread has the sixteen numbers of one block of the cipher, counted without those behind channels.
-// Each 2^14 numbers are a stream of their own.
+// y = mask x / (1 - p) or y += , of 4096 numbers a block, counted without those behind channels: each thread draws for sixteen, one block
+// of the cipher. Each 2^14 numbers are a stream of their own.
 template <class T>
 __device__ void dropout(const T* __restrict__ x, T* __restrict__ y, const u32* __restrict__ draw, int rows, int channels, int stride, int layer, int limit,
                         float factor, int accumulate) {
-    constexpr int LEN = Piece<T>::LEN;
-    size_t numbers = size_t(rows) * channels, first = size_t(ew_thread()) * 16;
-    if (first >= numbers) return;
+    constexpr int LEN = Piece<T>::LEN, NUMBERS = 4096;
+    SHARED(u32, words, NUMBERS);
+    size_t numbers = size_t(rows) * channels, begin = size_t(blockIdx.x) * NUMBERS, first = begin + threadIdx.x * 16;
     u32 word[16];
     ew_chacha(draw, u32(layer), u32(first % 16384 / 16), u32(first / 16384), word);
+    for (int i = 0; i < 16; ++i) words[threadIdx.x * 16 + i] = word[i];
+    SYNC();
     if (channels == stride) {
-#pragma unroll
-        for (int k = 0; k < 16; k += LEN) {
-            if (first + k >= numbers) break;
-            Piece<T> piece = load(x + first + k);
-            for (int i = 0; i < LEN; ++i) piece.at[i] = T(word[k + i] < u32(limit) ? 0.f : float(piece.at[i]) * factor);
-            ew_put(y + first + k, piece, accumulate);
+        for (int at = threadIdx.x * LEN; at < NUMBERS && begin + at < numbers; at += blockDim.x * LEN) {
+            Piece<T> piece = load(x + begin + at);
+            for (int i = 0; i < LEN; ++i) piece.at[i] = T(words[at + i] < u32(limit) ? 0.f : float(piece.at[i]) * factor);
+            ew_put(y + begin + at, piece, accumulate);
         }
         return;
     }
-    size_t row = first / channels;
-    int c = int(first % channels);
-#pragma unroll
-    for (int k = 0; k < 16; ++k) {
-        if (first + k >= numbers) break;
-        size_t at = row * stride + c;
-        float kept = word[k] < u32(limit) ? 0.f : float(x[at]) * factor;
-        y[at] = T(accumulate ? float(y[at]) + kept : kept);
-        if (++c == channels) {
-            for (; c < stride; ++c) y[row * stride + c] = T(0.f);
-            c = 0;
-            ++row;
-        }
+    for (int at = threadIdx.x; at < NUMBERS && begin + at < numbers; at += blockDim.x) {
+        size_t row = (begin + at) / channels;
+        int c = int(begin + at - row * channels);
+        float kept = words[at] < u32(limit) ? 0.f : float(x[row * stride + c]) * factor;
+        T* to = y + row * stride + c;
+        *to = T(accumulate ? float(*to) + kept : kept);
+        if (c == channels - 1)
+            for (int pad = 1; c + pad < stride; ++pad) to[pad] = T(0.f);
     }
 }
 KERNEL(dropout, (const T* x, T* y, const u32* draw, int rows, int channels, int stride, int layer, int limit, float factor, int accumulate),
@@ -309,11 +307,13 @@ template <class T> __device__ void softmax(const T* x, T* y, int rows, int per_r
     }
     most = ew_group_max(most, group);
 #pragma unroll
-    for (int h = 0; h < HELD; ++h)
+    for (int h = 0; h < HELD; ++h) {
+        if (h * group >= per_row) break;  // for all lanes alike
         for (int i = 0; i < LEN; ++i) {
             held[h][i] = expf(factor * (held[h][i] - most));
             if ((lane + h * group) * LEN + i < channels) sum += held[h][i];
         }
+    }
     for (int q = lane + HELD * group; q < mine; q += group) {
         Piece<T> piece = load(x + first + q * LEN);
         for (int i = 0; i < LEN; ++i)

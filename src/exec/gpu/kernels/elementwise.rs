@@ -30,9 +30,10 @@ pub(super) fn spread(tape: &mut Tape, name: &'static str, threads: usize, argume
     tape.launch(name, [threads.div_ceil(THREADS).max(1), 1, 1], THREADS, arguments);
 }
 
-/// Lanes of a warp that share a row of so many pieces.
+/// Lanes of a warp that share a row of so many pieces: up to four for each, and as few as can be beyond the row.
 pub(super) fn group(pieces: usize) -> usize {
-    pieces.div_ceil(2).next_power_of_two().min(32)
+    let fits = |group: &usize| *group == 32 || pieces <= 4 * group;
+    [32, 16, 8, 4, 2, 1].into_iter().filter(fits).min_by_key(|group| pieces.next_multiple_of(*group)).unwrap_or(32)
 }
 
 /// The kernels' number for a function, and its parameters.
@@ -118,7 +119,8 @@ pub fn multiply_narrow_backward(tape: &mut Tape, wide: Values, dy: Values, dnarr
 }
 
 /// `y = mask x / (1 - p)`, or `y +=`: the forward pass, and the backward pass as well. The mask is that of
-/// [`kernels::dropout`](crate::kernels::dropout), bit for bit; seed and step are among the [`scalars`](super::optimizer::scalars).
+/// [`kernels::dropout`](crate::kernels::dropout), bit for bit; seed and step are among the
+/// [`scalars`](super::optimizer::scalars).
 pub fn dropout(tape: &mut Tape, p: f64, layer: usize, scalars: Place, x: Values, y: Values, accumulate: bool) {
     let limit = (p * 2.0_f64.powi(32)) as u32;
     let arguments = vec![
@@ -133,27 +135,28 @@ pub fn dropout(tape: &mut Tape, p: f64, layer: usize, scalars: Place, x: Values,
         (1.0 / (1.0 - p)).into(),
         accumulate.into(),
     ];
+    // Every thread draws sixteen numbers, also where fewer are left.
     spread(tape, "dropout", (x.rows() * x.channels).div_ceil(16), arguments);
 }
 
 /// Rows of one width, as softmax sees them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rows {
-    pub(super) rows: usize,
+    pub(super) count: usize,
     pub(super) channels: usize,
     pub(super) stride: usize,
 }
 
 impl Rows {
     fn of(values: Values) -> Self {
-        Self { rows: values.rows(), channels: values.channels, stride: values.stride }
+        Self { count: values.rows(), channels: values.channels, stride: values.stride }
     }
 
     /// The kernels' arguments, and how many threads there are.
     fn arguments(self, tape: &Tape) -> ([Argument; 4], usize) {
         let per_row = self.stride / piece(tape.storage);
         let group = group(per_row);
-        ([self.rows.into(), per_row.into(), self.channels.into(), group.into()], self.rows * group)
+        ([self.count.into(), per_row.into(), self.channels.into(), group.into()], self.count * group)
     }
 }
 

@@ -4,8 +4,8 @@ use crate::exec::gpu::kernels::elementwise::{per_row, piece, pieces, put, spread
 use crate::exec::gpu::tape::{Argument, Tape, Values};
 use crate::kernels::rim::ZeroRim;
 
-/// The values of every example in the order of (channels x positions), laid out anew for the channels and positions of `to`, or added
-/// to what is there. The inverse, and so the gradient, swaps `from` and `to`.
+/// The values of every example in the order of (channels x positions), laid out anew for the channels and positions of
+/// `to`, or added to what is there. The inverse, and so the gradient, swaps `from` and `to`.
 pub fn reshape(tape: &mut Tape, from: Values, to: Values, accumulate: bool) {
     if from.positions == to.positions {
         return put(tape, from, to, accumulate);
@@ -58,7 +58,8 @@ impl Columns {
     }
 }
 
-/// The channels of `x` become those of `y` from `first` on. The call for the last ones also writes what lies behind `y`'s channels.
+/// The channels of `x` become those of `y` from `first` on. The call for the last ones also writes what lies behind
+/// `y`'s channels.
 pub fn put_columns(tape: &mut Tape, x: Values, y: Values, first: usize) {
     let channels = x.channels;
     let width = if first + channels == y.channels { y.stride - first } else { channels };
@@ -88,4 +89,84 @@ pub fn zero_pad(tape: &mut Tape, rim: &ZeroRim, x: Values, y: Values) {
 /// The gradients of what is within the zeros: copied, or added to `dx`.
 pub fn zero_pad_backward(tape: &mut Tape, rim: &ZeroRim, dy: Values, dx: Values, accumulate: bool) {
     shift(tape, [(dy, rim.outer), (dx, rim.inner)], rim.begin.map(|begin| begin as i32), accumulate);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exec::gpu::emulated::{Bench, STORAGES};
+    use crate::kernels::{elementwise, layout};
+
+    /// Both storages, overwriting and adding.
+    fn all(run: impl Fn(&mut Bench, bool)) {
+        for storage in STORAGES {
+            for accumulate in [false, true] {
+                run(&mut Bench::new(storage), accumulate);
+            }
+        }
+    }
+
+    #[test]
+    fn shapes_change_as_on_the_processor() {
+        all(|bench, accumulate| {
+            for (from, to) in
+                [([5, 6], [30, 1]), ([30, 1], [5, 6]), ([8, 9], [4, 18]), ([3, 37], [37, 3]), ([7, 1], [7, 1])]
+            {
+                let ((x, xs), (y, mut ys)) =
+                    (bench.input([3, from[1], from[0]]), bench.target([3, to[1], to[0]], accumulate));
+                reshape(&mut bench.tape, x, y, accumulate);
+                bench.play();
+                layout::reshape(from, to, &xs, &mut ys, accumulate);
+                bench.check("reshape", y, &ys);
+            }
+        });
+    }
+
+    #[test]
+    fn columns_are_those_of_the_processor() {
+        all(|bench, accumulate| {
+            for widths in [&[3, 5, 1][..], &[8, 16, 8], &[8, 8, 5], &[37], &[4, 4], &[16, 1]] {
+                let (all, mut first) = (widths.iter().sum(), 0);
+                let y = bench.output([2, 7, all]);
+                let mut ys = vec![0.0; 14 * all];
+                let (dy, dys) = bench.input([2, 7, all]);
+                let mut parts = Vec::new();
+                for &width in widths {
+                    let ((x, xs), (dx, mut dxs)) =
+                        (bench.input([2, 7, width]), bench.target([2, 7, width], accumulate));
+                    put_columns(&mut bench.tape, x, y, first);
+                    take_columns(&mut bench.tape, dy, first, dx, accumulate);
+                    elementwise::put_columns(&xs, width, &mut ys, first, all);
+                    elementwise::take_columns(&dys, first, all, &mut dxs, width, accumulate);
+                    parts.push((dx, dxs));
+                    first += width;
+                }
+                bench.play();
+                bench.check("columns", y, &ys);
+                for (dx, dxs) in parts {
+                    bench.check("gradient of columns", dx, &dxs);
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn rims_are_those_of_the_processor() {
+        all(|bench, accumulate| {
+            for channels in [1, 8, 37] {
+                let rim = ZeroRim { inner: [3, 5], outer: [7, 6], begin: [3, 0], channels };
+                let ((x, xs), y) = (bench.input([2, 15, channels]), bench.output([2, 42, channels]));
+                let ((dy, dys), (dx, mut dxs)) =
+                    (bench.input([2, 42, channels]), bench.target([2, 15, channels], accumulate));
+                zero_pad(&mut bench.tape, &rim, x, y);
+                zero_pad_backward(&mut bench.tape, &rim, dy, dx, accumulate);
+                bench.play();
+                let mut ys = vec![9.0; dys.len()];
+                rim.forward(&xs, &mut ys);
+                rim.backward(&dys, &mut dxs, accumulate);
+                bench.check("rim", y, &ys);
+                bench.check("rim backward", dx, &dxs);
+            }
+        });
+    }
 }

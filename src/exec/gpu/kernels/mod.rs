@@ -4,6 +4,7 @@ pub mod attention;
 pub mod batch_norm;
 pub mod convolution;
 pub mod elementwise;
+pub mod gradients;
 pub mod layout;
 pub mod norms;
 pub mod objective;
@@ -24,6 +25,7 @@ pub const SOURCE: &[&str] = &[
     include_str!("staging.cu"),
     include_str!("objective.cu"),
     include_str!("optimizer.cu"),
+    include_str!("gradients.cu"),
     include_str!("batch_norm.cu"),
     include_str!("norms.cu"),
     include_str!("pools.cu"),

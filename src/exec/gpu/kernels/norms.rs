@@ -14,21 +14,16 @@ const MOST_CHANNELS: usize = 1024;
 
 /// What the gradients are computed from, and where they go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NormBackward {
-    /// The operand.
-    pub x: Values,
-    /// The result's gradient.
-    pub dy: Values,
-    /// The factors.
-    pub weight: Place,
+struct Wanted {
+    x: Values,
+    dy: Values,
+    weight: Place,
     /// What the forward pass left behind.
-    pub moments: Place,
-    /// Of the operand, and whether it is added to what is there.
-    pub dx: Option<(Values, bool)>,
-    /// Of the factors.
-    pub dweight: Option<Place>,
-    /// Of the summands.
-    pub dbias: Option<Place>,
+    kept: Place,
+    /// And whether it is added to what is there.
+    dx: Option<(Values, bool)>,
+    /// Of factors and summands.
+    parameters: [Place; 2],
 }
 
 /// How rows that are each normalised by themselves are shared among threads.
@@ -77,8 +72,7 @@ pub fn responses_bytes(norm: &ResponseNorm, x: Values) -> usize {
 pub fn group_norm(
     tape: &mut Tape,
     norm: &GroupNorm,
-    weight: Place,
-    bias: Place,
+    [weight, bias]: [Place; 2],
     x: Values,
     y: Values,
     moments: Place,
@@ -105,57 +99,59 @@ fn threads(norm: &GroupNorm) -> usize {
     (norm.positions * norm.group).next_multiple_of(32).min(THREADS)
 }
 
-/// The gradients of [`group_norm`].
-pub fn group_norm_backward(tape: &mut Tape, norm: &GroupNorm, wanted: NormBackward) {
+/// The gradients of [`group_norm`]: of the operand, if it is wanted, written or added; of factors and summands.
+pub fn group_norm_backward(
+    tape: &mut Tape,
+    norm: &GroupNorm,
+    weight: Place,
+    [x, dy]: [Values; 2],
+    moments: Place,
+    dx: Option<(Values, bool)>,
+    parameters: [Place; 2],
+) {
+    let wanted = Wanted { x, dy, weight, kept: moments, dx, parameters };
     if let Some(lanes) = Lanes::of(tape.storage, norm, wanted.x) {
         return layer_backward(tape, norm, lanes, wanted);
     }
-    let NormBackward { x, dy, weight, moments, dx, .. } = wanted;
     if let Some((dx, accumulate)) = dx {
         let mut arguments: Vec<Argument> = vec![x.into(), dy.into(), weight.into(), moments.into(), dx.into()];
         arguments.push(accumulate.into());
         arguments.extend([norm.positions, norm.channels, x.stride, norm.group].map(Argument::from));
         tape.launch("norms_group_back", groups(norm, x), threads(norm), arguments);
     }
-    parameters(tape, norm, wanted);
+    of_parameters(tape, norm, wanted);
 }
 
 /// Gradients of factors and summands, for any groups.
-fn parameters(tape: &mut Tape, norm: &GroupNorm, wanted: NormBackward) {
-    let sums = [wanted.dweight, wanted.dbias];
-    if sums == [None, None] {
-        return;
-    }
+fn of_parameters(tape: &mut Tape, norm: &GroupNorm, wanted: Wanted) {
     let (slices, channels) = (Slices::sums(tape.storage, wanted.x), norm.channels);
     let count = slices.slices();
     let partial = (count > 1).then(|| tape.scratch(count * channels * 8));
-    let parts = partial.map_or(sums, |partial| {
-        [0, 1].map(|index| Some(partial.part(index * channels * 4, partial.bytes - channels * 4)))
+    let parts = partial.map_or(wanted.parameters, |partial| {
+        [0, 1].map(|index| partial.part(index * channels * 4, partial.bytes - channels * 4))
     });
-    let mut arguments: Vec<Argument> = vec![wanted.x.into(), wanted.dy.into(), wanted.moments.into()];
+    let mut arguments: Vec<Argument> = vec![wanted.x.into(), wanted.dy.into(), wanted.kept.into()];
     arguments.extend(parts.map(Argument::from));
     arguments.extend([2 * channels, norm.positions, norm.group].map(Argument::from));
     arguments.extend(slices.arguments());
     tape.launch("norms_parameters", slices.grid(), slices.threads, arguments);
     if let Some(partial) = partial {
-        reduce::finish(tape, partial, count, &sums, channels);
+        reduce::finish(tape, partial, count, &wanted.parameters.map(Some), channels);
     }
 }
 
 /// All gradients of rows that are each normalised by themselves, in one pass.
-fn layer_backward(tape: &mut Tape, norm: &GroupNorm, lanes: Lanes, wanted: NormBackward) {
-    let NormBackward { x, dy, weight, moments, dx, dweight, dbias } = wanted;
-    let (blocks, sums) = (lanes.blocks(x.rows()), [dweight, dbias]);
-    let partial = (sums != [None, None]).then(|| tape.scratch(blocks * norm.channels * 8));
-    let mut arguments: Vec<Argument> = vec![x.into(), dy.into(), weight.into(), moments.into()];
-    arguments.extend([dx.map(|(dx, _)| dx).into(), partial.into()]);
+fn layer_backward(tape: &mut Tape, norm: &GroupNorm, lanes: Lanes, wanted: Wanted) {
+    let Wanted { x, dy, weight, kept, dx, parameters } = wanted;
+    let blocks = lanes.blocks(x.rows());
+    let partial = tape.scratch(blocks * norm.channels * 8);
+    let mut arguments: Vec<Argument> = vec![x.into(), dy.into(), weight.into(), kept.into()];
+    arguments.extend::<[Argument; 2]>([dx.map(|(dx, _)| dx).into(), partial.into()]);
     arguments.push(dx.is_some_and(|(_, accumulate)| accumulate).into());
     arguments.extend([x.rows(), norm.channels, pieces(tape.storage, x), lanes.lanes].map(Argument::from));
     let kernels = ["norms_layer_back1", "norms_layer_back2", "norms_layer_back4", "norms_layer_back8"];
     tape.launch(lanes.pick(kernels), [blocks, 1, 1], THREADS, arguments);
-    if let Some(partial) = partial {
-        reduce::finish(tape, partial, blocks, &sums, norm.channels);
-    }
+    reduce::finish(tape, partial, blocks, &parameters.map(Some), norm.channels);
 }
 
 /// How examples are shared among blocks: the slices of an example's positions, and its tiles.
@@ -177,8 +173,7 @@ fn example_grid(examples: usize, slices: Slices) -> [usize; 3] {
 pub fn response_norm(
     tape: &mut Tape,
     norm: &ResponseNorm,
-    weight: Place,
-    bias: Place,
+    [weight, bias]: [Place; 2],
     x: Values,
     y: Values,
     responses: Place,
@@ -211,26 +206,31 @@ fn response_sums(
     then(tape, sums);
 }
 
-/// The gradients of [`response_norm`]; `moments` are its responses.
-pub fn response_norm_backward(tape: &mut Tape, norm: &ResponseNorm, wanted: NormBackward) {
-    let (x, channels) = (wanted.x, norm.channels);
+/// The gradients of [`response_norm`]: of the operand, if it is wanted, written or added; of factors and summands.
+pub fn response_norm_backward(
+    tape: &mut Tape,
+    norm: &ResponseNorm,
+    weight: Place,
+    [x, dy]: [Values; 2],
+    responses: Place,
+    dx: Option<(Values, bool)>,
+    parameters: [Place; 2],
+) {
+    let channels = norm.channels;
     let (examples, slices) = of_example(tape.storage, x, norm.positions);
     let (of_sums, of_slopes) = (examples * slices.slices() * channels * 8, examples * channels * 8);
     let all = tape.scratch(of_sums + 2 * of_slopes);
     let [slopes, parts] = [0, 1].map(|index| all.part(of_sums + index * of_slopes, of_slopes));
-    response_sums(tape, (examples, slices), x, Some(wanted.dy), |tape, sums| {
-        let mut arguments: Vec<Argument> = vec![sums.into(), wanted.moments.into(), wanted.weight.into()];
-        arguments.extend([slopes.into(), parts.into(), slices.slices().into(), channels.into()]);
+    response_sums(tape, (examples, slices), x, Some(dy), |tape, sums| {
+        let mut arguments: Vec<Argument> = vec![sums.into(), responses.into(), weight.into()];
+        arguments.extend::<[Argument; 4]>([slopes.into(), parts.into(), slices.slices().into(), channels.into()]);
         tape.launch_plain("norms_response_slopes", [examples, 1, 1], THREADS, arguments);
     });
-    if let Some((dx, accumulate)) = wanted.dx {
-        let mut arguments: Vec<Argument> = vec![x.into(), wanted.dy.into(), slopes.into(), dx.into()];
-        arguments.extend([accumulate.into(), slices.slices().into()]);
+    if let Some((dx, accumulate)) = dx {
+        let mut arguments: Vec<Argument> = vec![x.into(), dy.into(), slopes.into(), dx.into()];
+        arguments.extend::<[Argument; 2]>([accumulate.into(), slices.slices().into()]);
         arguments.extend(slices.arguments());
         tape.launch("norms_response_input", example_grid(examples, slices), slices.threads, arguments);
     }
-    let sums = [wanted.dweight, wanted.dbias];
-    if sums != [None, None] {
-        reduce::finish(tape, parts, examples, &sums, channels);
-    }
+    reduce::finish(tape, parts, examples, &parameters.map(Some), channels);
 }

@@ -5,41 +5,37 @@ template <class T> struct ObjectiveOf {
     const void* truths;    // a class each, or a float for each output
     const float* teacher;  // null, or as many
     T* gradient;
-    int examples, per_row, outputs, group, kind;  // 0: classes, 1: flags, 2: numbers
+    int examples, stride, outputs, group, kind;  // 0: classes, 1: flags, 2: numbers
     float smoothing, temperature, weight;
 };
 struct ObjectiveResult { float loss; u32 right; };
 
 __device__ inline float objective_softplus(float x) { return fmaxf(x, 0.f) + log1pf(expf(-fabsf(x))); }
-__device__ inline double objective_softplus(double x) { return fmax(x, 0.) + log1p(exp(-fabs(x))); }
+__device__ __noinline__ double objective_softplus(double x) { return fmax(x, 0.) + log1p(exp(-fabs(x))); }
 __device__ inline float objective_sigmoid(float x) {
     float small = expf(-fabsf(x));
     return x < 0.f ? small / (1.f + small) : 1.f / (1.f + small);
 }
-__device__ inline double objective_sigmoid(double x) {
+__device__ __noinline__ double objective_sigmoid(double x) {
     double small = exp(-fabs(x));
     return x < 0. ? small / (1. + small) : 1. / (1. + small);
 }
 
-// Goes through the outputs that a lane has, in pieces: `body` sees the output `c`, its logit `x` and the number `result` that is stored.
+// Goes through the outputs that a lane has: `body` sees the output `c`, its logit `x` and the number `result` that is stored. Number by
+// number: there is little to read, and much to compute.
 #define OBJECTIVE_LOOP(writes, body)                                        \
-    for (int q = lane; q < mine; q += o.group) {                            \
-        Piece<T> piece = load(logits + q * LEN), out;                       \
-        for (int i = 0; i < LEN; ++i) {                                     \
-            int c = q * LEN + i;                                            \
-            float x = float(piece.at[i]), result = 0.f;                     \
-            if (c < o.outputs) { body }                                     \
-            out.at[i] = T(result);                                          \
-        }                                                                   \
-        if (writes) store(gradient + q * LEN, out);                         \
+    _Pragma("unroll 1")                                                     \
+    for (int c = lane; c < (writes ? mine : used); c += o.group) {          \
+        float x = float(logits[c]), result = 0.f;                           \
+        if (c < used) { body }                                              \
+        if (writes) gradient[c] = T(result);                                \
     }
 
 template <class T> __device__ ObjectiveResult objective_classes(const ObjectiveOf<T>& o, int example, int lane, float scale) {
-    constexpr int LEN = Piece<T>::LEN;
     const float lowest = __uint_as_float(0xff800000u);
-    int mine = example < o.examples ? o.per_row : 0;
-    const T* logits = o.logits + size_t(example) * o.per_row * LEN;
-    T* gradient = o.gradient + size_t(example) * o.per_row * LEN;
+    int mine = example < o.examples ? o.stride : 0, used = example < o.examples ? o.outputs : 0;
+    const T* logits = o.logits + size_t(example) * o.stride;
+    T* gradient = o.gradient + size_t(example) * o.stride;
     bool taught = o.teacher && o.weight > 0.f;
     float hard = o.teacher ? 1.f - o.weight : 1.f;
     const float* teacher = o.teacher + size_t(example) * o.outputs;
@@ -99,10 +95,9 @@ template <class T> __device__ ObjectiveResult objective_classes(const ObjectiveO
 }
 
 template <class T> __device__ ObjectiveResult objective_flags(const ObjectiveOf<T>& o, int example, int lane, float scale) {
-    constexpr int LEN = Piece<T>::LEN;
-    int mine = example < o.examples ? o.per_row : 0;
-    const T* logits = o.logits + size_t(example) * o.per_row * LEN;
-    T* gradient = o.gradient + size_t(example) * o.per_row * LEN;
+    int mine = example < o.examples ? o.stride : 0, used = example < o.examples ? o.outputs : 0;
+    const T* logits = o.logits + size_t(example) * o.stride;
+    T* gradient = o.gradient + size_t(example) * o.stride;
     bool taught = o.teacher && o.weight > 0.f;
     float hard = o.teacher ? 1.f - o.weight : 1.f, share = scale / o.outputs, loss = 0.f, divergence = 0.f, wrong = 0.f;
     const float* teacher = o.teacher + size_t(example) * o.outputs;
@@ -133,10 +128,9 @@ template <class T> __device__ ObjectiveResult objective_flags(const ObjectiveOf<
 }
 
 template <class T> __device__ ObjectiveResult objective_numbers(const ObjectiveOf<T>& o, int example, int lane, float scale) {
-    constexpr int LEN = Piece<T>::LEN;
-    int mine = example < o.examples ? o.per_row : 0;
-    const T* logits = o.logits + size_t(example) * o.per_row * LEN;
-    T* gradient = o.gradient + size_t(example) * o.per_row * LEN;
+    int mine = example < o.examples ? o.stride : 0, used = example < o.examples ? o.outputs : 0;
+    const T* logits = o.logits + size_t(example) * o.stride;
+    T* gradient = o.gradient + size_t(example) * o.stride;
     bool taught = o.teacher && o.weight > 0.f;
     float hard = o.teacher ? 1.f - o.weight : 1.f, share = 2.f * scale / o.outputs, loss = 0.f;
     const float* teacher = o.teacher + size_t(example) * o.outputs;
@@ -195,9 +189,9 @@ __device__ inline void objective_write(double loss, u32 right, int examples, con
 }
 
 #define OBJECTIVE_PARAMETERS                                                                                                            \
-    const T *logits, const void *truths, const float *teacher, T *gradient, int examples, int per_row, int outputs, int group, int kind, \
+    const T *logits, const void *truths, const float *teacher, T *gradient, int examples, int stride, int outputs, int group, int kind, \
         float smoothing, float temperature, float weight
-#define OBJECTIVE_ARGUMENTS logits, truths, teacher, gradient, examples, per_row, outputs, group, kind, smoothing, temperature, weight
+#define OBJECTIVE_ARGUMENTS logits, truths, teacher, gradient, examples, stride, outputs, group, kind, smoothing, temperature, weight
 
 // A group each.
 template <class T> __device__ void objective(OBJECTIVE_PARAMETERS, float* losses, u32* rights) {

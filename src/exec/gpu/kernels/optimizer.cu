@@ -26,8 +26,8 @@ extern "C" __global__ void sgd_step(float* __restrict__ weights, const float* __
 }
 
 extern "C" __global__ void adamw_step(float* __restrict__ weights, const float* __restrict__ gradients, float* __restrict__ mean, float* __restrict__ square,
-                                      bf16* __restrict__ low, const float* __restrict__ scalars, int pieces, int decaying, float beta, float beta_square, float eps,
-                                      float weight_decay) {
+                                      bf16* __restrict__ low, const float* __restrict__ scalars, int pieces, int decaying, float beta, float beta_square,
+                                      float eps, float weight_decay) {
     int at = ew_thread();
     if (at >= pieces) return;
     size_t first = size_t(at) * 4;

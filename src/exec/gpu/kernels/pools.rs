@@ -135,7 +135,7 @@ pub fn blur_backward(tape: &mut Tape, blur: &Blur, dy: Values, dx: Values, accum
 fn sum(tape: &mut Tape, links: &Links, from: Values, to: Values, accumulate: bool) {
     let mut arguments: Vec<Argument> = vec![from.into(), to.into()];
     arguments.extend(links.tables(tape));
-    arguments.extend([links.shares(tape), accumulate.into()]);
+    arguments.extend::<[Argument; 2]>([links.shares(tape), accumulate.into()]);
     let (sizes, grid) = each_piece(tape, to);
     arguments.extend(sizes.into_iter().chain([from.positions, to.positions]).map(Argument::from));
     tape.launch("pools_sum", grid, THREADS, arguments);

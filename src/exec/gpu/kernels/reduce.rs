@@ -124,3 +124,147 @@ fn run(tape: &mut Tape, kernel: &'static str, operands: &[Values], sums: Option<
         finish(tape, partial, slices.slices(), &[sums], values.channels);
     }
 }
+
+#[cfg(test)]
+pub(super) mod testing {
+    //! What the tests of these kernels share.
+
+    use half::bf16;
+
+    use crate::exec::gpu::emulated::Emulated;
+    use crate::exec::gpu::tape::{Place, Storage, Tape, Values};
+    use crate::kernels::finite_difference::sample;
+
+    pub(in crate::exec::gpu::kernels) const STORAGES: [Storage; 2] = [Storage::F32, Storage::Bf16];
+
+    /// A device and what it is to do.
+    pub(in crate::exec::gpu::kernels) struct Bench {
+        pub storage: Storage,
+        pub device: Emulated,
+        pub tape: Tape,
+    }
+
+    /// Numbers that are what the storage holds of them.
+    pub(in crate::exec::gpu::kernels) fn rounded(storage: Storage, numbers: &[f64]) -> Vec<f64> {
+        let round = |number: &f64| match storage {
+            Storage::F32 => f64::from(*number as f32),
+            Storage::Bf16 => f64::from(bf16::from_f32(*number as f32)),
+        };
+        numbers.iter().map(round).collect()
+    }
+
+    pub(in crate::exec::gpu::kernels) fn singles(numbers: &[f64]) -> Vec<f32> {
+        numbers.iter().map(|number| *number as f32).collect()
+    }
+
+    impl Bench {
+        pub(in crate::exec::gpu::kernels) fn new(storage: Storage) -> Self {
+            Self { storage, device: Emulated::new(), tape: Tape::new(storage) }
+        }
+
+        /// `len` numbers of this storage.
+        pub(in crate::exec::gpu::kernels) fn sample(&self, len: usize, seed: u64) -> Vec<f64> {
+            rounded(self.storage, &sample(len, seed))
+        }
+
+        pub(in crate::exec::gpu::kernels) fn values(&mut self, numbers: &[f64], [e, p, c]: [usize; 3]) -> Values {
+            self.device.values(&singles(numbers), e, p, c, self.storage)
+        }
+
+        pub(in crate::exec::gpu::kernels) fn output(&mut self, [e, p, c]: [usize; 3]) -> Values {
+            self.device.output(e, p, c, self.storage)
+        }
+
+        /// A gradient that is added to, with these numbers, or one that was never written.
+        pub(in crate::exec::gpu::kernels) fn target(&mut self, old: &[f64], shape: [usize; 3], add: bool) -> Values {
+            if add { self.values(old, shape) } else { self.output(shape) }
+        }
+
+        pub(in crate::exec::gpu::kernels) fn numbers(&mut self, numbers: &[f64]) -> Place {
+            self.device.numbers(&singles(numbers))
+        }
+
+        pub(in crate::exec::gpu::kernels) fn place(&mut self, numbers: usize) -> Place {
+            self.device.place(4 * numbers)
+        }
+
+        pub(in crate::exec::gpu::kernels) fn play(&mut self) {
+            let tape = std::mem::replace(&mut self.tape, Tape::new(self.storage));
+            self.device.play(&tape);
+        }
+
+        /// Compares values; each may be off by a share of the largest.
+        pub(in crate::exec::gpu::kernels) fn same(&self, what: &str, got: Values, expected: &[f64]) {
+            let tolerance = if self.storage == Storage::F32 { 1e-5 } else { 5e-3 };
+            close(what, &self.device.read(got, self.storage), expected, tolerance);
+        }
+
+        /// Compares numbers that are f32 whatever the storage is.
+        pub(in crate::exec::gpu::kernels) fn exact(&self, what: &str, got: Place, expected: &[f64]) {
+            close(what, &self.device.floats(got), expected, 1e-5);
+        }
+    }
+
+    pub(in crate::exec::gpu::kernels) fn close(what: &str, got: &[f32], expected: &[f64], tolerance: f64) {
+        assert_eq!(got.len(), expected.len(), "{what}");
+        let scale = expected.iter().fold(1e-3_f64, |most, number| most.max(number.abs()));
+        for (index, (got, expected)) in got.iter().zip(expected).enumerate() {
+            let error = (f64::from(*got) - expected).abs();
+            assert!(error <= tolerance * scale, "{what}[{index}]: {got} for {expected}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{Bench, STORAGES};
+    use super::*;
+    use crate::kernels::elementwise;
+    use crate::kernels::finite_difference::workspace;
+    use crate::kernels::reduce as cpu;
+
+    /// One slice and many, one tile of columns and many.
+    const SHAPES: [[usize; 3]; 8] =
+        [[1, 1, 1], [7, 1, 3], [43, 3, 5], [1000, 1, 37], [5, 60, 64], [6000, 1, 20], [9, 1000, 3], [4, 5, 300]];
+
+    #[test]
+    fn sums_are_those_of_the_processor() {
+        for (storage, shape) in STORAGES.into_iter().flat_map(|storage| SHAPES.map(|shape| (storage, shape))) {
+            let mut bench = Bench::new(storage);
+            let (len, channels) = (shape.iter().product(), shape[2]);
+            let [x, dy] = [1, 2].map(|seed| bench.sample(len, seed));
+            let [of_x, of_y] = [&x, &dy].map(|numbers| bench.values(numbers, shape));
+            let [sums, products] = [bench.place(channels), bench.place(channels)];
+            column_sums(&mut bench.tape, of_y, sums);
+            column_products(&mut bench.tape, of_x, of_y, products);
+            bench.play();
+            let mut expected = vec![0.0; channels];
+            cpu::column_sums(&dy, &mut workspace(), &mut expected);
+            bench.exact("sums", sums, &expected);
+            cpu::column_products(&x, &dy, &mut workspace(), &mut expected);
+            bench.exact("products", products, &expected);
+        }
+    }
+
+    #[test]
+    fn relu_lets_gradients_through_where_results_are_positive() {
+        for (storage, shape) in STORAGES.into_iter().flat_map(|storage| SHAPES.map(|shape| (storage, shape))) {
+            let mut bench = Bench::new(storage);
+            let (len, channels) = (shape.iter().product(), shape[2]);
+            let [mut y, mut dy] = [1, 2].map(|seed| bench.sample(len, seed));
+            y.iter_mut().step_by(3).for_each(|y| *y = 0.0);
+            let of_y = bench.values(&y, shape);
+            let [with, without] = [0; 2].map(|_| bench.values(&dy, shape));
+            let sums = bench.place(channels);
+            relu_column_sums(&mut bench.tape, of_y, with, Some(sums));
+            relu_column_sums(&mut bench.tape, of_y, without, None);
+            bench.play();
+            elementwise::relu_backward(&y, &mut dy);
+            let mut expected = vec![0.0; channels];
+            cpu::column_sums(&dy, &mut workspace(), &mut expected);
+            bench.exact("sums", sums, &expected);
+            bench.same("with sums", with, &dy);
+            bench.same("without sums", without, &dy);
+        }
+    }
+}

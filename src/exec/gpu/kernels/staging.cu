@@ -60,5 +60,6 @@ __device__ void gather(const u8* __restrict__ pixels, const u32* __restrict__ in
     store(y + ((size_t(w.example) * positions + w.position) * per_row + w.q) * LEN, piece);
 }
 KERNEL(gather,
-       (const u8* pixels, const u32* indices, const float* affine, const int* views, T* y, int pieces, int per_row, int channels, int stored, int height, int width),
+       (const u8* pixels, const u32* indices, const float* affine, const int* views, T* y, int pieces, int per_row, int channels, int stored, int height,
+        int width),
        (pixels, indices, affine, views, y, pieces, per_row, channels, stored, height, width))

@@ -1,7 +1,8 @@
 // What transformers do with whole tokens. Where nothing else is said a thread has one piece of what is written.
 
 // `token` before the tokens of every example: y has `tokens`, x one less.
-template <class T> __device__ void prepend(const float* __restrict__ token, const T* __restrict__ x, T* __restrict__ y, int pieces, int per_row, int channels, int tokens) {
+template <class T>
+__device__ void prepend(const float* __restrict__ token, const T* __restrict__ x, T* __restrict__ y, int pieces, int per_row, int channels, int tokens) {
     constexpr int LEN = Piece<T>::LEN;
     int at = ew_thread();
     if (at >= pieces) return;
@@ -96,7 +97,8 @@ KERNEL(embed, (const float* weight, const T* x, T* y, int pieces, int per_row, i
 
 // y = x weight, or y += , the same for all rows.
 template <class T>
-__device__ void scale_rows(const float* __restrict__ weight, const T* __restrict__ x, T* __restrict__ y, int pieces, int per_row, int channels, int accumulate) {
+__device__ void scale_rows(const float* __restrict__ weight, const T* __restrict__ x, T* __restrict__ y, int pieces, int per_row, int channels,
+                           int accumulate) {
     constexpr int LEN = Piece<T>::LEN;
     int at = ew_thread();
     if (at >= pieces) return;

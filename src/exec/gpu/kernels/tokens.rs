@@ -67,3 +67,88 @@ pub fn scale_rows(tape: &mut Tape, weight: Place, x: Values, y: Values, accumula
     let more = [x.channels.into(), accumulate.into()];
     emit(tape, "scale_rows", y, &[weight.into(), x.into(), y.into()], &more);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exec::gpu::emulated::{Bench, STORAGES};
+    use crate::kernels::{elementwise, tokens};
+
+    /// Both storages, numbers of examples, tokens and channels, overwriting and adding.
+    fn all(run: impl Fn(&mut Bench, [usize; 3], bool)) {
+        for storage in STORAGES {
+            for shape in [[1, 1, 1], [3, 4, 5], [33, 7, 16], [17, 9, 37]] {
+                for accumulate in [false, true] {
+                    run(&mut Bench::new(storage), shape, accumulate);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_is_put_before_the_others() {
+        all(|bench, [examples, tokens, channels], accumulate| {
+            let (longer, shape) = ([examples, tokens + 1, channels], [examples, tokens, channels]);
+            let ((weight, weights), (x, xs), y) = (bench.weights(channels), bench.input(shape), bench.output(longer));
+            let ((dy, dys), (dx, mut dxs)) = (bench.input(longer), bench.target(shape, accumulate));
+            let dweight = bench.device.place(4 * channels);
+            prepend(&mut bench.tape, weight, x, y);
+            prepend_weight(&mut bench.tape, dy, dweight);
+            behind(&mut bench.tape, dy, dx, accumulate);
+            bench.play();
+            let (mut ys, mut dweights) = (vec![0.0; dys.len()], vec![0.0; channels]);
+            tokens::prepend(&weights, tokens, &xs, &mut ys);
+            tokens::prepended(tokens, &dys, &mut dweights);
+            tokens::behind(tokens, channels, &dys, &mut dxs, accumulate);
+            bench.check("prepend", y, &ys);
+            bench.check_floats("token's gradient", dweight, &dweights);
+            bench.check("behind", dx, &dxs);
+        });
+    }
+
+    #[test]
+    fn embeddings_are_added_to_every_example() {
+        all(|bench, shape, _| {
+            let len = shape[1] * shape[2];
+            let ((weight, weights), (x, xs), y) = (bench.weights(len), bench.input(shape), bench.output(shape));
+            let dweight = bench.device.place(4 * len);
+            embed(&mut bench.tape, weight, x, y);
+            embed_weight(&mut bench.tape, x, dweight);
+            bench.play();
+            let (mut ys, mut sums) = (xs.clone(), vec![0.0; len]);
+            tokens::embed(&weights, &xs, &mut ys);
+            xs.chunks_exact(len).for_each(|xs| sums.iter_mut().zip(xs).for_each(|(sum, x)| *sum += x));
+            bench.check("embed", y, &ys);
+            bench.check_floats("embedding's gradient", dweight, &sums);
+        });
+    }
+
+    #[test]
+    fn a_token_is_selected() {
+        all(|bench, shape, accumulate| {
+            let ([examples, tokens, channels], index) = (shape, shape[1] / 2);
+            let ((x, xs), y) = (bench.input(shape), bench.output([examples, 1, channels]));
+            let ((dy, dys), (dx, mut dxs)) = (bench.input([examples, 1, channels]), bench.target(shape, accumulate));
+            select(&mut bench.tape, index, x, y);
+            select_backward(&mut bench.tape, index, dy, dx, accumulate);
+            bench.play();
+            let mut ys = dys.clone();
+            tokens::select(index, tokens, channels, &xs, &mut ys);
+            tokens::select_backward(index, tokens, channels, &dys, &mut dxs, accumulate);
+            bench.check("select", y, &ys);
+            bench.check("select backward", dx, &dxs);
+        });
+    }
+
+    #[test]
+    fn rows_are_scaled() {
+        all(|bench, shape, accumulate| {
+            let ((weight, weights), (x, xs)) = (bench.weights(shape[2]), bench.input(shape));
+            let (y, mut ys) = bench.target(shape, accumulate);
+            scale_rows(&mut bench.tape, weight, x, y, accumulate);
+            bench.play();
+            elementwise::scale_rows(&xs, &weights, &mut ys, accumulate);
+            bench.check("scale", y, &ys);
+        });
+    }
+}
