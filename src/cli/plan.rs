@@ -108,6 +108,9 @@ impl fmt::Display for Table<'_> {
         let rows = [("parameters", &plan.parameters), ("MACs", &plan.macs), ("bytes", &plan.bytes)];
         columns(f, &heads, rows.into_iter().map(|(name, costs)| figures(name, costs)).collect())?;
         writeln!(f, "\npeak memory: {:.1} MB ({})", plan.memory_peak_bytes as f64 / 1e6, plan.memory_basis)?;
+        if plan.gpu_memory_bytes > 0 {
+            writeln!(f, "on a GPU: {:.1} MB of its memory", plan.gpu_memory_bytes as f64 / 1e6)?;
+        }
         writeln!(f, "scratch space: {:.1} MB ({})", plan.disk_peak_bytes as f64 / 1e6, plan.disk_basis)?;
         writeln!(f, "time: about {:.1} s ({})", plan.seconds_estimate, plan.seconds_basis)?;
         for warning in &plan.warnings {

@@ -27,6 +27,7 @@ mod summary;
 mod teacher;
 mod verification;
 
+use std::fmt::Write;
 use std::sync::atomic::AtomicBool;
 
 use rayon::ThreadPoolBuilder;
@@ -48,7 +49,7 @@ use crate::fusion::{Ensemble, Fused, compensate};
 use crate::model::families::Degree;
 use crate::plan::held_out::{self, KnownDataset, Validation};
 use crate::plan::resolve::Planned;
-use crate::process::protocol::{Message, OutputFile, Task};
+use crate::process::protocol::{Message, OutputFile, Task, TaskGpu};
 use crate::report::{CandidateKind, CandidateReport, PairedTest};
 use crate::settings::{Allocation, Budget, PredictionTask, Size};
 use crate::tensors::Checkpoint;
@@ -82,15 +83,24 @@ pub fn run_counted(
 ) -> Result<(JobOutcome, Counts), Problem> {
     let pool = ThreadPoolBuilder::new().num_threads(task.threads.max(1)).build();
     let pool = pool.map_err(|error| Problem::new(Code::ResourcesExhausted, format!("no threads: {error}")))?;
-    match pool.install(|| compute(task, Phases::new(emit, stop))) {
+    let mut expected = None;
+    match pool.install(|| compute(task, Phases::new(emit, stop), &mut expected)) {
         Ok((artifacts, counts)) => Ok((JobOutcome::Finished(artifacts), counts)),
         Err(Halt::Stopped) => Ok((JobOutcome::Stopped, Counts::default())),
-        Err(Halt::Failed(problem)) => Err(problem),
+        Err(Halt::Failed(problem)) => Err(beside_the_plan(problem, expected)),
     }
 }
 
-/// Phase after phase.
-fn compute(task: &Task, mut phases: Phases<'_>) -> Result<(Vec<OutputFile>, Counts), Halt> {
+/// A lack of the GPU's memory beside what the plan estimates.
+fn beside_the_plan(mut problem: Problem, expected: Option<u64>) -> Problem {
+    if let Some(bytes) = expected.filter(|_| problem.code == Code::OutOfMemory) {
+        let _infallible = write!(problem.detail, "; the plan estimates {bytes} bytes for the whole job");
+    }
+    problem
+}
+
+/// Phase after phase. `expected` is what the plan estimates of the GPU's memory, once there is one.
+fn compute(task: &Task, mut phases: Phases<'_>, expected: &mut Option<u64>) -> Result<(Vec<OutputFile>, Counts), Halt> {
     let mut loaded = load(task, &mut phases)?;
     phases.begin(Phase::Plan)?;
     let planned = loaded.planned(task)?;
@@ -99,6 +109,7 @@ fn compute(task: &Task, mut phases: Phases<'_>) -> Result<(Vec<OutputFile>, Coun
     let identified = identify(task, &loaded, &planned, &mut phases)?;
     let (task, planned) = identified.map_or_else(|| (task.clone(), planned), |found| (found.task, found.planned));
     let task = &task;
+    *expected = task.gpu.as_ref().map(|_| planned.plan.gpu_memory_bytes);
     warn(task, &planned, &mut phases);
     let mut context = Context::new(task, &planned, &loaded, phases);
     if context.validation == Validation::Unknown
@@ -150,6 +161,12 @@ fn warn(task: &Task, planned: &Planned, phases: &mut Phases<'_>) {
     if let Some(limit) = task.memory_limit.filter(|limit| expected > *limit) {
         phases.warn(format!(
             "the plan estimates {expected} bytes of memory, and the job may use {limit}: it may not end well"
+        ));
+    }
+    let expected = planned.plan.gpu_memory_bytes;
+    if let Some(limit) = task.gpu.as_ref().and_then(TaskGpu::available).filter(|limit| expected > *limit) {
+        phases.warn(format!(
+            "the plan estimates {expected} bytes of the GPU's memory, and the job may use {limit}: it may not end well"
         ));
     }
     for warning in &planned.plan.warnings {

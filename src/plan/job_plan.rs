@@ -46,6 +46,11 @@ pub struct Plan {
     /// What that estimate adds up.
     #[schema(nullable)]
     pub memory_basis: String,
+    /// Estimate of the memory of a GPU that the job needs, if it is computed on one: weights, the optimizer's state, activations,
+    /// gradients and 64 MiB of workspace.
+    #[serde(default)]
+    #[schema(nullable)]
+    pub gpu_memory_bytes: u64,
     /// Estimate of the scratch space that the job needs at its peak, its decoded data included.
     #[schema(nullable)]
     pub disk_peak_bytes: u64,
@@ -105,6 +110,7 @@ impl Plan {
             bytes: compare(|costs| costs.bytes),
             memory_peak_bytes,
             memory_basis,
+            gpu_memory_bytes: work.gpu_memory(job.precision),
             disk_peak_bytes: disk.data + disk.files,
             disk_data_bytes: disk.data,
             disk_basis: disk.basis,

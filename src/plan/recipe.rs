@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::model::families::fresh;
-use crate::settings::{ComputePrecision, DatasetRequest, Device, Finetune};
+use crate::settings::{DatasetRequest, Device, Finetune, Precision};
 
 /// An ensemble to train.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,7 +19,7 @@ pub struct EnsembleRecipe {
     /// Where to compute.
     pub device: Device,
     /// How exactly a GPU multiplies.
-    pub precision: ComputePrecision,
+    pub precision: Precision,
     /// Whether a GPU computes the same bits each time.
     pub deterministic: bool,
 }

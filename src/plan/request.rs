@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::graph::Shape;
 use crate::settings::{
-    Architecture, ComputePrecision, DatasetRequest, Device, Finetune, Method, Reference, ReportCandidate, Target,
+    Architecture, DatasetRequest, Device, Finetune, Method, Precision, Reference, ReportCandidate, Target,
 };
 
 /// A whole job, as requested, with the defaults that need no knowledge of the files filled in. Its JSON form is the body of
@@ -37,7 +37,7 @@ pub struct JobRequest {
     /// Where to compute.
     pub device: Device,
     /// How exactly a GPU multiplies.
-    pub precision: ComputePrecision,
+    pub precision: Precision,
     /// Whether a GPU computes the same bits each time.
     pub deterministic: bool,
     /// Seed of every random choice.

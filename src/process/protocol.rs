@@ -72,6 +72,15 @@ pub struct TaskGpu {
     pub memory_limit: Option<u64>,
 }
 
+impl TaskGpu {
+    /// Bytes of its memory that the job can have at most.
+    #[must_use]
+    pub fn available(&self) -> Option<u64> {
+        let memory = Some(self.facts.memory_bytes).filter(|bytes| *bytes > 0);
+        memory.into_iter().chain(self.memory_limit).min()
+    }
+}
+
 /// A local, immutable input file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputFile {

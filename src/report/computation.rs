@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::gpu::GpuVersions;
-use crate::settings::ComputePrecision;
+use crate::settings::Precision;
 
 /// What a job was computed with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -14,7 +14,7 @@ pub struct Computation {
     #[schema(example = "NVIDIA H200")]
     pub device: String,
     /// How exactly it multiplied; the processor computes in `f32`.
-    pub precision: ComputePrecision,
+    pub precision: Precision,
     /// Whether the same job computes the same bits on another such device with the same versions.
     pub deterministic: bool,
     /// The driver and the libraries that computed; none of the processor.

@@ -11,6 +11,7 @@ mod ensemble;
 mod finetune;
 mod importance;
 mod method;
+mod precision;
 mod target;
 mod task;
 
@@ -20,7 +21,7 @@ pub use architecture::{
 pub use calibration::{Calibration, Convolutions, OutputTargets};
 pub use candidate::ReportCandidate;
 pub use compensation::Compensate;
-pub use compute::{ComputeOptions, ComputePrecision};
+pub use compute::ComputeOptions;
 pub use data::{DatasetRequest, HeldOut, Normalization, Normalize, Reference, ValidationSource};
 pub use device::Device;
 pub use ensemble::EnsembleRule;
@@ -30,5 +31,6 @@ pub use method::{
     AlignmentOptions, BatchNorm, GroundCost, Grouping, MemberWeights, Method, MethodName, Order, OutputAlignment,
     Start, WeightRule,
 };
+pub use precision::Precision;
 pub use target::{Allocation, Budget, LayerSize, Resource, Size, Target};
 pub use task::PredictionTask;

@@ -1,6 +1,7 @@
 //! What a job will take: memory and time, added up from what it does, phase by phase.
 
 mod disk;
+mod gpu;
 mod interpolation;
 mod memory;
 mod seconds;

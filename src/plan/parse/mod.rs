@@ -20,8 +20,8 @@ use self::reader::{Faults, Object, boolean, choice, integer, list, number, refus
 use super::request::JobRequest;
 use crate::domain::problem::{Fault, FaultCode};
 use crate::settings::{
-    Architecture, ComputePrecision, DatasetRequest, Device, EnsembleRule, MemberWeights, Method, MethodName,
-    Normalization, Normalize, Order, PredictionTask, Reference, ReportCandidate,
+    Architecture, DatasetRequest, Device, EnsembleRule, MemberWeights, Method, MethodName, Normalization, Normalize,
+    Order, Precision, PredictionTask, Reference, ReportCandidate,
 };
 
 pub use assembly::assembly;
@@ -134,8 +134,8 @@ fn device(value: &Value) -> Result<Device, reader::UnplacedFault> {
     text(value)?.parse().or_else(refuse)
 }
 
-fn precision(value: &Value) -> Result<ComputePrecision, reader::UnplacedFault> {
-    choice(&ComputePrecision::ALL.map(|precision| (precision.as_str(), Some(precision))))(value)
+fn precision(value: &Value) -> Result<Precision, reader::UnplacedFault> {
+    choice(&Precision::ALL.map(|precision| (precision.as_str(), Some(precision))))(value)
 }
 
 /// Reads `reference`: a name, or a name and a member.

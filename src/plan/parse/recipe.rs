@@ -50,7 +50,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::settings::{ComputePrecision, Device, Optimizer};
+    use crate::settings::{Device, Optimizer, Precision};
 
     #[test]
     fn a_recipe_has_the_fields_of_a_job_and_its_own_defaults() {
@@ -58,7 +58,7 @@ mod tests {
         let short = recipe(&body).expect("a recipe");
         assert_eq!((&short.network, &short.seeds[..]), (&NetworkSource::Mlp(vec![8, 4]), &[0, 1, 2][..]));
         assert_eq!((short.train.objective, short.dataset.validation_fraction), (Objective::CrossEntropy, None));
-        assert_eq!((short.device, short.precision, short.deterministic), (Device::Auto, ComputePrecision::Tf32, true));
+        assert_eq!((short.device, short.precision, short.deterministic), (Device::Auto, Precision::Tf32, true));
         let body = json!({
             "network": {"graph": {"nodes": []}}, "seeds": [7], "dataset": {"name": "d.npz", "validation_fraction": 0},
             "train": {"epochs": 2, "objective": "cross_entropy", "optimizer": {"name": "adamw"}},

@@ -69,6 +69,7 @@ pub(in crate::report) fn report() -> Report {
         verification: Verification { examples: 32, max_difference: 1e-6, tolerance: 1e-4, up_to: None },
         warnings: vec!["look & see".into()],
         examples: SplitSizes { train: 900, validation: 100, test: 10_000 },
+        computation: None,
         seed: 7,
         seconds: vec![(Phase::Score, 0.5)],
         normalize: None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from typing_extensions import TypedDict
 
@@ -27,6 +27,11 @@ class JobFields(TypedDict, total=False):
     evaluate: Sequence[str]
     """What the report compares."""
     device: str
+    """`auto`, `cpu`, `cuda` (any GPU of a worker) or `cuda:N`."""
+    precision: Literal["f32", "tf32", "bf16"]
+    """How exactly a GPU multiplies."""
+    deterministic: bool
+    """Whether a GPU computes the same bits each time."""
     seed: int
     max_runtime_s: int
     priority: int

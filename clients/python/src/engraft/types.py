@@ -316,6 +316,7 @@ class Plan(Model):
     macs: Sizes | None = None
     bytes: Sizes | None = None
     memory_peak_bytes: int | None = None
+    gpu_memory_bytes: int | None = None
     disk_peak_bytes: int | None = None
     seconds_estimate: float | None = None
     seconds_basis: str | None = None

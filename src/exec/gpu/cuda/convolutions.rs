@@ -11,7 +11,7 @@ use crate::exec::gpu::cuda::descriptors::{Attribute, Descriptor, Kind, Of};
 use crate::exec::gpu::cuda::faults::cudnn;
 use crate::exec::gpu::cuda::session::Session;
 use crate::exec::gpu::tape::{Convolution, ConvolutionPass, Place, Storage};
-use crate::settings::ComputePrecision;
+use crate::settings::Precision;
 
 /// Plans that the library is asked for.
 const PLANS: usize = 24;
@@ -25,7 +25,7 @@ const Y: i64 = 3;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Demands {
     /// How exactly it computes.
-    pub(super) precision: ComputePrecision,
+    pub(super) precision: Precision,
     /// Whether it has to give the same bits every time.
     pub(super) deterministic: bool,
 }
@@ -211,7 +211,7 @@ fn fits(configuration: &Descriptor, demands: Demands) -> Result<bool, DeviceFaul
     let has = |note: Note| notes[..count].contains(&note);
     let exact = !has(Note::CUDNN_NUMERICAL_NOTE_TENSOR_CORE) && !has(Note::CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS);
     Ok((!demands.deterministic || !has(Note::CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC))
-        && (demands.precision != ComputePrecision::F32 || exact))
+        && (demands.precision != Precision::F32 || exact))
 }
 
 /// A plan, and the bytes that it needs besides.

@@ -13,13 +13,13 @@ use crate::exec::gpu::cuda::products::PreparedProduct;
 use crate::exec::gpu::cuda::session::Session;
 use crate::exec::gpu::device::Device;
 use crate::exec::gpu::tape::{Argument, Command, Launch, Place, Region, Tape};
-use crate::settings::ComputePrecision;
+use crate::settings::Precision;
 
 /// How a GPU computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GpuOptions {
     /// How exactly.
-    pub precision: ComputePrecision,
+    pub precision: Precision,
     /// Whether the same inputs have to give the same bits.
     pub deterministic: bool,
     /// Whether tapes are captured as graphs.

@@ -9,7 +9,7 @@ use cudarc::driver::sys::CUdeviceptr;
 use crate::exec::engine::DeviceFault;
 use crate::exec::gpu::cuda::session::Session;
 use crate::exec::gpu::tape::{Factor, Place, Product, Storage};
-use crate::settings::ComputePrecision;
+use crate::settings::Precision;
 
 /// Memory that a product may use besides.
 const WORKSPACE: usize = 32 << 20;
@@ -36,12 +36,12 @@ impl PreparedProduct {
     pub(super) fn new(
         session: &Session,
         product: &Product,
-        precision: ComputePrecision,
+        precision: Precision,
         address: &impl Fn(Place) -> CUdeviceptr,
     ) -> Result<Self, DeviceFault> {
         let compute = match precision {
-            ComputePrecision::Tf32 => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
-            ComputePrecision::F32 | ComputePrecision::Bf16 => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+            Precision::Tf32 => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
+            Precision::F32 | Precision::Bf16 => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
         };
         let operation = lt::create_matmul_desc(compute, sys::cudaDataType_t::CUDA_R_32F)?;
         let [rows, columns, depth] = product.sizes;
