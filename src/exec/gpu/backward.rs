@@ -21,7 +21,7 @@ impl Emitter<'_> {
         let Some(dy) = self.gradient(layer.output) else { return };
         match &layer.operation {
             Operation::Input { .. } => {}
-            Operation::Weighted { .. } if self.roles[index] == Role::Measures => {}
+            Operation::Weighted { .. } if self.roles[index] == Role::Joins => {}
             Operation::Weighted { operation, weight, bias, relu, .. } => {
                 let tensors = [*weight, *bias].map(|index| index.map(|index| self.tensor(index)));
                 self.weighted_backward(index, operation, tensors, *relu, dy);
@@ -51,7 +51,7 @@ impl Emitter<'_> {
             let norm = batch_norm(norm, x.channels, tensors);
             let [dweight, dbias] = tensors.map(|tensor| tensor.and_then(|tensor| tensor.gradient));
             let backward = Backward { x, y, dy, relu, dx: target, dresidual: None, dweight, dbias };
-            return norms_of_batches::backward(self.tape, &norm, statistics, &backward);
+            return norms_of_batches::backward_alone(self.tape, &norm, statistics, &backward);
         }
         let [Some(weight), bias] = tensors else { return };
         let Some(dweight) = weight.gradient else { return };

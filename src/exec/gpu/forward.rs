@@ -2,6 +2,7 @@
 
 use crate::exec::gpu::arena::Kept;
 use crate::exec::gpu::emit::{Emitter, Tensor, attention_sizes, batch_norm, ends, is_matrix, rows};
+use crate::exec::gpu::kernels::batch_norm::{BatchNorm, Sum};
 use crate::exec::gpu::kernels::{
     attention, batch_norm as norms_of_batches, convolution, elementwise, layout, norms, pools, staging, tokens,
 };
@@ -100,7 +101,7 @@ impl Emitter<'_> {
         }));
     }
 
-    /// Measures, and applies unless a later sum does.
+    /// Measures and applies, unless a later sum does.
     fn batch_norm(
         &mut self,
         index: usize,
@@ -109,18 +110,9 @@ impl Emitter<'_> {
         tensors: [Option<Tensor>; 2],
         relu: bool,
     ) {
-        let Operation::Weighted { running: Some(running), .. } = self.compiled.layers[index].operation else { return };
-        let Kept::Statistics(statistics) = self.arena.kept_by[index] else { return };
-        let norm = batch_norm(norm, x.channels, tensors);
-        let running = self.arena.running[running];
-        match self.mode {
-            Mode::Evaluate => norms_of_batches::fixed(self.tape, &norm, running, statistics),
-            Mode::Train | Mode::Reestimate => {
-                norms_of_batches::measure(self.tape, &norm, x, statistics, running, self.arena.scalars);
-            }
-        }
         if self.roles[index] == Role::Alone {
-            norms_of_batches::apply(self.tape, &norm, statistics, x, None, relu, y);
+            let norm = batch_norm(norm, x.channels, tensors);
+            self.normalise(index, &norm, x, Sum { residual: None, relu }, y);
         }
     }
 
@@ -130,12 +122,28 @@ impl Emitter<'_> {
         let Operation::Weighted { operation: Weighted::BatchNorm(norm), weight, bias, .. } = &before.operation else {
             return;
         };
-        let Kept::Statistics(statistics) = self.arena.kept_by[residual.norm] else { return };
         let tensors = [*weight, *bias].map(|index| index.map(|index| self.tensor(index)));
         let x = self.value(before.inputs[0]);
         let norm = batch_norm(norm, x.channels, tensors);
-        let shortcut = self.value(layer.inputs[residual.shortcut]);
-        norms_of_batches::apply(self.tape, &norm, statistics, x, Some(shortcut), relu, self.value(layer.output));
+        let sum = Sum { residual: Some(self.value(layer.inputs[residual.shortcut])), relu };
+        self.normalise(residual.norm, &norm, x, sum, self.value(layer.output));
+    }
+
+    /// A BatchNorm by the running statistics or by the batch's, which move the running ones.
+    fn normalise(&mut self, index: usize, norm: &BatchNorm, x: Values, sum: Sum, y: Values) {
+        let Operation::Weighted { running: Some(running), .. } = self.compiled.layers[index].operation else { return };
+        let Kept::Statistics(statistics) = self.arena.kept_by[index] else { return };
+        let running = self.arena.running[running];
+        match self.mode {
+            Mode::Evaluate => {
+                norms_of_batches::fixed(self.tape, norm, running, statistics);
+                norms_of_batches::apply(self.tape, norm, statistics, x, sum.residual, sum.relu, y);
+            }
+            Mode::Train | Mode::Reestimate => {
+                let measured = (statistics, running, self.arena.scalars);
+                norms_of_batches::forward(self.tape, norm, x, measured, sum, y);
+            }
+        }
     }
 
     fn plain(&mut self, index: usize, layer: &Layer<f32>, plain: &Plain) {
@@ -158,7 +166,7 @@ impl Emitter<'_> {
             }
             Plain::Add { relu } => match self.roles[index] {
                 Role::Applies(residual) => self.residual(layer, residual, *relu),
-                Role::Alone | Role::Measures => {
+                Role::Alone | Role::Joins => {
                     let right = operand(1);
                     elementwise::add(self.tape, x, right, *relu, y);
                 }

@@ -151,8 +151,12 @@ pub fn driver() -> Result<Library, Missing> {
 /// # Errors
 /// When there is none that fits.
 pub fn nvrtc() -> Result<Library, Missing> {
-    let handle = open(&NVRTC)?;
-    let (version, path) = asked_for_two(handle, "nvrtcVersion").ok_or_else(|| NVRTC.missing())?;
+    let compiler = open(&NVRTC)?;
+    let (version, path) = asked_for_two(compiler, "nvrtcVersion").ok_or_else(|| NVRTC.missing())?;
+    if let Some(folder) = path.as_deref().and_then(Path::parent) {
+        // NVRTC looks for its other file by its name alone; where it is not beside it, the loader may know it.
+        let _unused = handle(&folder.join(format!("libnvrtc-builtins.so.{}", shown(&version))));
+    }
     NVRTC.checked(&version, path, version[0] == CUDA, format!("{CUDA}.x"))
 }
 
