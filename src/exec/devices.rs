@@ -2,8 +2,11 @@
 
 use crate::exec::cpu::CpuNetwork;
 use crate::exec::engine::{CompileError, Engine};
+use crate::exec::gpu::GpuNetwork;
+use crate::exec::gpu::cuda::{Gpu, GpuOptions, Session};
+use crate::exec::gpu::tape::Storage;
 use crate::model::graph::Graph;
-use crate::settings::{ComputeOptions, Device};
+use crate::settings::{ComputeOptions, Device, Precision};
 
 /// Whether jobs that leave the device open are computed on GPUs where there are some.
 ///
@@ -17,6 +20,24 @@ pub const AUTO_TAKES_GPUS: bool = false;
 pub fn compile(options: &ComputeOptions, graph: &Graph, max_batch: usize) -> Result<Box<dyn Engine>, CompileError> {
     match options.device {
         Device::Auto | Device::Cpu => Ok(Box::new(CpuNetwork::<f32>::compile(graph, max_batch, options.threads)?)),
-        Device::AnyCuda | Device::Cuda(_) => Err(CompileError::Device(options.device)),
+        Device::AnyCuda => on_gpu(options, 0, graph, max_batch),
+        Device::Cuda(index) => on_gpu(options, index, graph, max_batch),
     }
+}
+
+/// A network on the GPU `index`.
+fn on_gpu(
+    options: &ComputeOptions,
+    index: usize,
+    graph: &Graph,
+    max_batch: usize,
+) -> Result<Box<dyn Engine>, CompileError> {
+    let session = Session::open(index)?;
+    if let Some(bytes) = options.memory_limit {
+        session.limit_memory(bytes);
+    }
+    let storage = if options.precision == Precision::Bf16 { Storage::Bf16 } else { Storage::F32 };
+    let how = GpuOptions { precision: options.precision, deterministic: options.deterministic, captures: true };
+    let sizes = [max_batch, options.threads];
+    Ok(Box::new(GpuNetwork::compile(Gpu::new(session, how), graph, sizes, storage)?))
 }

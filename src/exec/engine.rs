@@ -3,7 +3,9 @@
 //! Trainer, evaluation, checkpoints, rankings and pipeline know a compiled network only as an [`Engine`]. A training step is one call
 //! that holds gradients, clipping and the optimizer: a device may run it as one captured graph, with weights and optimizer
 //! in its own memory. What crosses the seam is a batch on the way in, logits or a loss on the way out, and whole state dicts.
+//! A device may be late: results of steps are taken when they are there.
 
+use crate::domain::problem::{Code, Problem};
 use crate::kernels::dropout::Draw;
 use crate::kernels::loss::Targets;
 use crate::model::graph::Shape;
@@ -52,6 +54,9 @@ pub enum CompileError {
     /// Nothing here computes on such a device.
     #[error("networks cannot be computed on {0} yet")]
     Device(Device),
+    /// The device did not do what it was asked for.
+    #[error(transparent)]
+    Fault(#[from] DeviceFault),
 }
 
 /// A batch that does not fit the network.
@@ -93,6 +98,53 @@ pub enum LoadError {
     },
 }
 
+/// Why a device did not do what it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DeviceFault {
+    /// There is not enough memory on the device.
+    #[error("the network needs {needed} bytes of the GPU's memory, of which it may take {free}; take smaller batches")]
+    OutOfMemory {
+        /// Bytes that were asked for.
+        needed: u64,
+        /// Bytes that are free, or that the job may take.
+        free: u64,
+    },
+    /// The device no longer answers, or answers with errors that nothing asked for.
+    #[error("the GPU was lost: {0}")]
+    Lost(String),
+    /// A library is missing, or refuses what it is asked for.
+    #[error("the GPU cannot compute this: {0}")]
+    Refused(String),
+}
+
+impl From<DeviceFault> for Problem {
+    fn from(fault: DeviceFault) -> Self {
+        let code = match fault {
+            DeviceFault::OutOfMemory { .. } => Code::OutOfMemory,
+            DeviceFault::Lost(_) => Code::DeviceLost,
+            DeviceFault::Refused(_) => Code::NotSupportedYet,
+        };
+        Self::new(code, fault.to_string())
+    }
+}
+
+/// Why an engine did not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The batch does not fit.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// The weights do not fit.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The tensor library refused.
+    #[error(transparent)]
+    Weights(#[from] StateDictError),
+    /// The device did.
+    #[error(transparent)]
+    Device(#[from] DeviceFault),
+}
+
 /// A network compiled for a device, with its weights and, while it learns, its optimizer.
 pub trait Engine: std::fmt::Debug + Send {
     /// Number of outputs.
@@ -107,23 +159,26 @@ pub trait Engine: std::fmt::Debug + Send {
     /// Takes all weights from `weights`; tensors of other names are ignored.
     ///
     /// # Errors
-    /// Names the first tensor that is missing or has another size.
-    fn load(&mut self, weights: &dyn Weights) -> Result<(), LoadError>;
+    /// Names the first tensor that is missing or has another size; or the device fails.
+    fn load(&mut self, weights: &dyn Weights) -> Result<(), EngineError>;
 
     /// All weights in PyTorch's names and layouts.
     ///
     /// # Errors
-    /// When the tensor library refuses.
-    fn state_dict(&self) -> Result<StateDict, StateDictError>;
+    /// When the tensor library refuses, or the device fails.
+    fn state_dict(&mut self) -> Result<StateDict, EngineError>;
 
     /// Whether all weights and running statistics are finite.
-    fn is_finite(&self) -> bool;
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn is_finite(&mut self) -> Result<bool, EngineError>;
 
     /// The logits (batch x classes) of `images` (batch x channels x height x width), with running statistics.
     ///
     /// # Errors
-    /// When `images` is not 1 to [`Self::max_batch`] examples.
-    fn forward(&mut self, images: &[f32]) -> Result<&[f32], BatchError>;
+    /// When `images` is not 1 to [`Self::max_batch`] examples, or the device fails.
+    fn forward(&mut self, images: &[f32]) -> Result<&[f32], EngineError>;
 
     /// Names and shapes of the tensors that learn, in order of computation.
     fn learned(&self) -> Vec<(&str, &[usize])>;
@@ -132,47 +187,57 @@ pub trait Engine: std::fmt::Debug + Send {
     fn init_optimizer(&mut self, rule: &Optimizer);
 
     /// A step along the gradients of the objective, BatchNorm and dropout in training mode; see [`crate::kernels::loss::objective`].
-    /// Dropout draws from `draw`. Without [`Self::init_optimizer`] nothing is learned.
+    /// Dropout draws from `draw`. Without [`Self::init_optimizer`] nothing is learned. The device may still be at it when this
+    /// returns: [`Self::take_steps`] has the result.
     ///
     /// # Errors
-    /// When `images` is not 1 to [`Self::max_batch`] examples with a label (and teacher logits) for each.
+    /// When `images` is not 1 to [`Self::max_batch`] examples with a label (and teacher logits) for each, or the device fails.
     fn step(
         &mut self,
         images: &[f32],
         targets: Targets<'_, f32>,
         update: Update,
         draw: Draw,
-    ) -> Result<Step, BatchError>;
+    ) -> Result<(), EngineError>;
+
+    /// The results of steps, in order, that have not been taken yet: all of them with `wait`, else those that are there.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn take_steps(&mut self, wait: bool) -> Result<Vec<Step>, EngineError>;
 
     /// Gradients of the same objective, and no step. Dropout draws from `draw`.
     ///
     /// # Errors
     /// As [`Self::step`].
-    fn gradients(&mut self, images: &[f32], targets: Targets<'_, f32>, draw: Draw) -> Result<Gradients, BatchError>;
+    fn gradients(&mut self, images: &[f32], targets: Targets<'_, f32>, draw: Draw) -> Result<Gradients, EngineError>;
 
     /// The optimizer's state: its number of steps, and tensors called `buffer.parameter` in PyTorch's layouts.
     ///
     /// # Errors
-    /// When the tensor library refuses.
-    fn save_optimizer(&self) -> Result<(u64, StateDict), StateDictError>;
+    /// When the tensor library refuses, or the device fails.
+    fn save_optimizer(&mut self) -> Result<(u64, StateDict), EngineError>;
 
     /// Takes over such a state of the same rule, after [`Self::init_optimizer`].
     ///
     /// # Errors
     /// Names the first tensor that is missing or has another size.
-    fn load_optimizer(&mut self, steps: u64, buffers: &dyn Weights) -> Result<(), LoadError>;
+    fn load_optimizer(&mut self, steps: u64, buffers: &dyn Weights) -> Result<(), EngineError>;
 
     /// Whether there is a BatchNorm.
     fn has_statistics(&self) -> bool;
 
     /// Forgets BatchNorm's running statistics; [`Self::reestimate`] measures them anew.
-    fn reset_statistics(&mut self);
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn reset_statistics(&mut self) -> Result<(), EngineError>;
 
     /// Lets BatchNorm's running statistics become the mean over all batches since they were reset, this one included.
     ///
     /// # Errors
     /// When `images` is not 1 to [`Self::max_batch`] examples.
-    fn reestimate(&mut self, images: &[f32]) -> Result<(), BatchError>;
+    fn reestimate(&mut self, images: &[f32]) -> Result<(), EngineError>;
 
     /// Runs `task` on the threads that prepare the device's batches.
     fn on_threads(&self, task: &mut (dyn FnMut() + Send));

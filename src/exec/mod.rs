@@ -2,15 +2,18 @@
 //! and backward passes over them. No operation is computed because it is none of the others.
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod compile;
 pub mod cpu;
 mod devices;
 mod engine;
 pub mod gpu;
+mod layer;
 pub mod lowering;
+mod memory;
 mod parameters;
 
 pub use cpu::{CpuNetwork, OptimizerState};
 pub use devices::{AUTO_TAKES_GPUS, compile};
-pub use engine::{BatchError, CompileError, Engine, Gradients, LoadError, Step, Update};
+pub use engine::{BatchError, CompileError, DeviceFault, Engine, EngineError, Gradients, LoadError, Step, Update};
 pub use gpu::cuda::probe::{COMMAND as PROBE_COMMAND, gpus};
 pub use parameters::{LearnedParameter, RunningStatistics, Transposition};

@@ -64,7 +64,7 @@ impl<T: Float> LearnedParameter<T> {
     /// # Errors
     /// When `values` has another length than this tensor.
     pub fn from_pytorch(&self, values: &[f32]) -> Result<Vec<T>, LoadError> {
-        expect_len(&self.name, self.values.len(), values)?;
+        expect_len(&self.name, self.shape.iter().product(), values)?;
         let mut reordered = vec![0.0; values.len()];
         let source = match self.transposition {
             Some(t) => {

@@ -45,7 +45,7 @@ pub(super) fn reset(
     indices.shuffle(&mut ChaCha8Rng::seed_from_u64(context.task.job.seed));
     indices.truncate((indices.len() / BATCH).clamp(1, STATISTICS_BATCHES) * BATCH);
     let mut network = bench.network(graph, weights)?;
-    network.reset_statistics();
+    network.reset_statistics().map_err(TrainError::from)?;
     let mut images = vec![0.0; BATCH * train.example_len()];
     for (index, batch) in indices.chunks(BATCH).enumerate() {
         let images = &mut images[..batch.len() * train.example_len()];

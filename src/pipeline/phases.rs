@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::domain::problem::{Code, Problem};
 use crate::domain::progress::{EpochMetrics, Level, Phase, Progress};
-use crate::exec::CompileError;
+use crate::exec::{CompileError, DeviceFault};
 use crate::fusion::FusionError;
 use crate::plan::Plan;
 use crate::process::memory;
@@ -43,8 +43,15 @@ impl From<TrainError> for Halt {
     fn from(error: TrainError) -> Self {
         match error {
             TrainError::Stopped => Self::Stopped,
+            TrainError::Device(fault) => fault.into(),
             error => Self::Failed(error.into()),
         }
+    }
+}
+
+impl From<DeviceFault> for Halt {
+    fn from(fault: DeviceFault) -> Self {
+        Self::Failed(fault.into())
     }
 }
 
@@ -53,6 +60,7 @@ impl From<CompileError> for Halt {
         let code = match error {
             CompileError::Threads { .. } => Code::ResourcesExhausted,
             CompileError::Output { .. } | CompileError::Device(_) => Code::NotSupportedYet,
+            CompileError::Fault(fault) => return fault.into(),
         };
         Self::Failed(Problem::new(code, error.to_string()))
     }

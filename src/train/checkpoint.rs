@@ -54,7 +54,7 @@ impl TrainingState {
 pub(super) fn save(
     folder: &Path,
     settings: &str,
-    network: &dyn Engine,
+    network: &mut dyn Engine,
     progress: &TrainingState,
 ) -> Result<(PathBuf, Written), TrainError> {
     let mut tensors = StateDict::default();

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::domain::problem::{Code, Problem};
-use crate::exec::{BatchError, LoadError};
+use crate::exec::{BatchError, DeviceFault, EngineError, LoadError};
 use crate::tensors::{CheckpointError, StateDictError};
 
 /// Why training or evaluation ends without a result.
@@ -82,6 +82,20 @@ pub enum TrainError {
     /// Weights that cannot be read or written.
     #[error(transparent)]
     Weights(#[from] StateDictError),
+    /// The device did not do what it was asked for.
+    #[error(transparent)]
+    Device(#[from] DeviceFault),
+}
+
+impl From<EngineError> for TrainError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Batch(error) => error.into(),
+            EngineError::Load(error) => error.into(),
+            EngineError::Weights(error) => error.into(),
+            EngineError::Device(fault) => fault.into(),
+        }
+    }
 }
 
 impl From<CheckpointError> for TrainError {
@@ -93,6 +107,7 @@ impl From<CheckpointError> for TrainError {
 impl From<TrainError> for Problem {
     fn from(error: TrainError) -> Self {
         let code = match error {
+            TrainError::Device(fault) => return fault.into(),
             TrainError::Weights(error) => return error.into(),
             TrainError::Load(LoadError::Tensor(error)) => return error.into(),
             TrainError::Diverged { .. } => Code::TrainingDiverged,

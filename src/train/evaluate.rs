@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::domain::score::Score;
-use crate::exec::{BatchError, Engine};
+use crate::exec::{Engine, EngineError};
 use crate::kernels::truth::Truth;
 use crate::train::{Examples, RunningScore, TrainError};
 
@@ -74,7 +74,7 @@ pub struct Times {
 ///
 /// # Errors
 /// When `images` is no batch of the network's.
-pub fn latency(network: &mut dyn Engine, images: &[f32], runs: usize) -> Result<Times, BatchError> {
+pub fn latency(network: &mut dyn Engine, images: &[f32], runs: usize) -> Result<Times, EngineError> {
     let mut times = Vec::with_capacity(runs);
     for run in 0..WARM_UP + runs.max(1) {
         let start = Instant::now();

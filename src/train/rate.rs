@@ -57,7 +57,8 @@ fn first_losses(network: &mut dyn Engine, setup: &Setup, stop: &AtomicBool) -> R
         }
         if losses.last().is_none_or(|loss: &f64| loss.is_finite()) {
             let draw = Draw { seed: setup.seed, step: losses.len() as u64 };
-            losses.push(step(network, setup, examples, 1.0, draw)?.loss);
+            step(network, setup, examples, 1.0, draw)?;
+            losses.extend(network.take_steps(true)?.iter().map(|step| step.loss));
         }
         Ok(())
     })?;

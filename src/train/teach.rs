@@ -1,6 +1,6 @@
 //! Where the logits come from that a network learns from.
 
-use crate::exec::BatchError;
+use crate::exec::EngineError;
 
 /// A teacher's logits for the train split.
 #[derive(Debug, Clone, Copy)]
@@ -16,6 +16,6 @@ pub trait Teach: std::fmt::Debug {
     /// Writes the logits (batch x classes) of `images` (batch x input), which are never the same twice.
     ///
     /// # Errors
-    /// When the teacher does not take such a batch.
-    fn teach(&self, images: &[f32], logits: &mut [f32]) -> Result<(), BatchError>;
+    /// When the teacher does not take such a batch, or its device fails.
+    fn teach(&self, images: &[f32], logits: &mut [f32]) -> Result<(), EngineError>;
 }

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::domain::epoch_choice::{EpochChoice, is_better};
 use crate::domain::progress::EpochMetrics;
 use crate::domain::score::Score;
-use crate::exec::{Engine, Step, Update};
+use crate::exec::{Engine, Update};
 use crate::kernels::dropout::Draw;
 use crate::kernels::loss::{Soft, Targets};
 use crate::kernels::truth::Truth;
@@ -172,7 +172,7 @@ impl<'a> Run<'a> {
         Ok(progress)
     }
 
-    fn save(&self, progress: &TrainingState, report: &mut dyn FnMut(TrainingEvent)) -> Result<(), TrainError> {
+    fn save(&mut self, progress: &TrainingState, report: &mut dyn FnMut(TrainingEvent)) -> Result<(), TrainError> {
         let Some(folder) = self.setup.checkpoints else { return Ok(()) };
         let (path, written) = checkpoint::save(folder, &self.settings, self.network, progress)?;
         report(TrainingEvent::Checkpoint { epoch: progress.epoch(), path, written });
@@ -188,7 +188,8 @@ impl<'a> Run<'a> {
         let span = Span { steps, epochs, warmup_epochs };
         let order = order(examples, self.setup.seed, epoch);
         let start = Instant::now();
-        let (mut loss, mut correct, mut speed, mut lr) = (0.0, 0, 0.0, 0.0);
+        let mut done = Totals::default();
+        let (mut speed, mut lr) = (0.0, 0.0);
         let Self { network, setup, stop, .. } = self;
         let mut index = 0;
         self.loader.each(self.source, epoch, &order, batch, |examples| {
@@ -198,11 +199,9 @@ impl<'a> Run<'a> {
             let global = (epoch - 1) * steps + index;
             let factor = factor(&setup.finetune.schedule, global, span);
             let draw = Draw { seed: setup.seed, step: global as u64 };
-            let done = step(*network, setup, examples, factor, draw)?;
+            step(*network, setup, examples, factor, draw)?;
             index += 1;
-            finite(done.loss, "loss", epoch, index)?;
-            loss += done.loss;
-            correct += done.correct;
+            done.take(*network, epoch, index == steps)?;
             lr = setup.finetune.optimizer.rate(factor);
             speed = (index * batch) as f64 / start.elapsed().as_secs_f64().max(1e-9);
             report(TrainingEvent::Step { epoch, step: index, steps, images_per_s: speed });
@@ -211,8 +210,8 @@ impl<'a> Run<'a> {
         let (validation, test) = self.measure(epoch, steps)?;
         Ok(EpochMetrics {
             epoch,
-            train_loss: Some(loss / steps as f64),
-            train_accuracy: decides(self.setup.train).then_some(correct as f64 / (steps * batch) as f64),
+            train_loss: Some(done.loss / steps as f64),
+            train_accuracy: decides(self.setup.train).then_some(done.correct as f64 / (steps * batch) as f64),
             validation,
             test,
             lr: Some(lr),
@@ -223,7 +222,7 @@ impl<'a> Run<'a> {
     /// Puts the weights `best` into the network, measures the statistics of BatchNorm anew, and the network with them.
     fn reestimate(&mut self, best: &StateDict, epoch: usize) -> Result<[Option<Score>; 2], TrainError> {
         self.network.load(best)?;
-        self.network.reset_statistics();
+        self.network.reset_statistics()?;
         let source = BatchSource { augment: None, teacher: None, ..self.source };
         let examples = self.setup.train.len();
         let (batch, order) =
@@ -240,7 +239,7 @@ impl<'a> Run<'a> {
 
     /// Validation and test scores; all weights must be finite.
     fn measure(&mut self, epoch: usize, step: usize) -> Result<(Option<Score>, Option<Score>), TrainError> {
-        if !self.network.is_finite() {
+        if !self.network.is_finite()? {
             return Err(TrainError::Diverged { what: "network", epoch, step });
         }
         let mut score = |examples: Option<&dyn Examples>| {
@@ -249,6 +248,27 @@ impl<'a> Run<'a> {
             Ok::<_, TrainError>(score)
         };
         Ok((score(self.setup.validation)?, score(self.setup.test)?))
+    }
+}
+
+/// What the steps of an epoch came to so far; a device may be some steps ahead.
+#[derive(Debug, Default)]
+struct Totals {
+    steps: usize,
+    loss: f64,
+    correct: usize,
+}
+
+impl Totals {
+    /// Adds the results of steps that are there, of all steps with `wait`.
+    fn take(&mut self, network: &mut dyn Engine, epoch: usize, wait: bool) -> Result<(), TrainError> {
+        for step in network.take_steps(wait)? {
+            self.steps += 1;
+            finite(step.loss, "loss", epoch, self.steps)?;
+            self.loss += step.loss;
+            self.correct += step.correct;
+        }
+        Ok(())
     }
 }
 
@@ -284,7 +304,7 @@ pub(super) fn step(
     batch: &mut Batch,
     factor: f64,
     draw: Draw,
-) -> Result<Step, TrainError> {
+) -> Result<(), TrainError> {
     let Setup { finetune, teacher, .. } = *setup;
     let soft = match finetune.objective {
         Objective::Distill { temperature, soft_weight, .. } => {

@@ -1,11 +1,11 @@
 //! The CPU as a device.
 
 use crate::exec::cpu::{CpuNetwork, OptimizerState};
-use crate::exec::engine::{BatchError, Engine, Gradients, LoadError, Step, Update};
+use crate::exec::engine::{Engine, EngineError, Gradients, LoadError, Step, Update};
 use crate::kernels::dropout::Draw;
 use crate::kernels::loss::Targets;
 use crate::settings::Optimizer;
-use crate::tensors::{StateDict, StateDictError, Weights};
+use crate::tensors::{StateDict, Weights};
 
 impl Engine for CpuNetwork<f32> {
     fn classes(&self) -> usize {
@@ -20,20 +20,20 @@ impl Engine for CpuNetwork<f32> {
         self.max_batch()
     }
 
-    fn load(&mut self, weights: &dyn Weights) -> Result<(), LoadError> {
-        self.load(weights)
+    fn load(&mut self, weights: &dyn Weights) -> Result<(), EngineError> {
+        Ok(self.load(weights)?)
     }
 
-    fn state_dict(&self) -> Result<StateDict, StateDictError> {
-        self.state_dict()
+    fn state_dict(&mut self) -> Result<StateDict, EngineError> {
+        Ok(Self::state_dict(self)?)
     }
 
-    fn is_finite(&self) -> bool {
-        self.is_finite()
+    fn is_finite(&mut self) -> Result<bool, EngineError> {
+        Ok(Self::is_finite(self))
     }
 
-    fn forward(&mut self, images: &[f32]) -> Result<&[f32], BatchError> {
-        self.forward(images)
+    fn forward(&mut self, images: &[f32]) -> Result<&[f32], EngineError> {
+        Ok(self.forward(images)?)
     }
 
     fn learned(&self) -> Vec<(&str, &[usize])> {
@@ -42,6 +42,7 @@ impl Engine for CpuNetwork<f32> {
 
     fn init_optimizer(&mut self, rule: &Optimizer) {
         self.optimizer = Some(OptimizerState::new(rule, self.parameters()));
+        self.done.clear();
     }
 
     fn step(
@@ -50,24 +51,29 @@ impl Engine for CpuNetwork<f32> {
         targets: Targets<'_, f32>,
         update: Update,
         draw: Draw,
-    ) -> Result<Step, BatchError> {
+    ) -> Result<(), EngineError> {
         self.draw_from(draw);
         let step = self.gradients(images, targets)?;
         if let Some(mut optimizer) = self.optimizer.take() {
             self.update(|parameters| optimizer.step(parameters, update));
             self.optimizer = Some(optimizer);
         }
-        Ok(step)
+        self.done.push(step);
+        Ok(())
     }
 
-    fn gradients(&mut self, images: &[f32], targets: Targets<'_, f32>, draw: Draw) -> Result<Gradients, BatchError> {
+    fn take_steps(&mut self, _: bool) -> Result<Vec<Step>, EngineError> {
+        Ok(std::mem::take(&mut self.done))
+    }
+
+    fn gradients(&mut self, images: &[f32], targets: Targets<'_, f32>, draw: Draw) -> Result<Gradients, EngineError> {
         self.draw_from(draw);
         let step = self.gradients(images, targets)?;
         let tensors = self.parameters().iter().map(|parameter| parameter.to_pytorch(&parameter.gradient)).collect();
         Ok(Gradients { step, tensors })
     }
 
-    fn save_optimizer(&self) -> Result<(u64, StateDict), StateDictError> {
+    fn save_optimizer(&mut self) -> Result<(u64, StateDict), EngineError> {
         let mut tensors = StateDict::default();
         let Some(optimizer) = &self.optimizer else { return Ok((0, tensors)) };
         for (prefix, buffers) in &optimizer.buffers {
@@ -79,12 +85,13 @@ impl Engine for CpuNetwork<f32> {
         Ok((optimizer.steps, tensors))
     }
 
-    fn load_optimizer(&mut self, steps: u64, buffers: &dyn Weights) -> Result<(), LoadError> {
+    fn load_optimizer(&mut self, steps: u64, buffers: &dyn Weights) -> Result<(), EngineError> {
         let Some(mut optimizer) = self.optimizer.take() else { return Ok(()) };
         optimizer.steps = steps;
         for (prefix, values) in &mut optimizer.buffers {
             for (parameter, values) in self.parameters().iter().zip(values) {
-                *values = parameter.from_pytorch(&buffers.f32(&format!("{prefix}.{}", parameter.name))?)?;
+                let tensor = buffers.f32(&format!("{prefix}.{}", parameter.name)).map_err(LoadError::from)?;
+                *values = parameter.from_pytorch(&tensor)?;
             }
         }
         self.optimizer = Some(optimizer);
@@ -95,12 +102,13 @@ impl Engine for CpuNetwork<f32> {
         self.has_statistics()
     }
 
-    fn reset_statistics(&mut self) {
-        self.reset_statistics();
+    fn reset_statistics(&mut self) -> Result<(), EngineError> {
+        Self::reset_statistics(self);
+        Ok(())
     }
 
-    fn reestimate(&mut self, images: &[f32]) -> Result<(), BatchError> {
-        self.reestimate(images)
+    fn reestimate(&mut self, images: &[f32]) -> Result<(), EngineError> {
+        Ok(self.reestimate(images)?)
     }
 
     fn on_threads(&self, task: &mut (dyn FnMut() + Send)) {

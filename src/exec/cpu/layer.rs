@@ -1,40 +1,12 @@
-//! The steps of a compiled network.
+//! The steps of a compiled network on the CPU.
 
-use crate::exec::cpu::memory::{BufferValue, Memory};
-use crate::exec::lowering::{
-    ForwardSettings, ForwardState, Mode, Operands, OperationTensors, Plain, Weighted, WithGradient,
-};
+use crate::exec::cpu::memory::Memory;
+use crate::exec::layer::{Layer, Operation};
+use crate::exec::lowering::{ForwardSettings, ForwardState, Mode, Operands, OperationTensors, Plain, WithGradient};
+use crate::exec::memory::BufferValue;
 use crate::exec::parameters::{LearnedParameter, RunningStatistics};
 use crate::kernels::dropout::Draw;
 use crate::kernels::{Float, Workspace, elementwise, layout};
-
-/// What a layer computes. Parameters are positions in the network's list.
-#[derive(Debug)]
-pub(super) enum Operation<T> {
-    Input {
-        channels: usize,
-        pixels: usize,
-    },
-    /// A BatchNorm may have neither weight nor bias.
-    Weighted {
-        operation: Weighted<T>,
-        weight: Option<usize>,
-        bias: Option<usize>,
-        running: Option<usize>,
-        relu: bool,
-    },
-    Plain(Plain),
-}
-
-/// An operation with its operands.
-#[derive(Debug)]
-pub(super) struct CpuLayer<T> {
-    pub(super) operation: Operation<T>,
-    pub(super) inputs: Vec<usize>,
-    pub(super) output: usize,
-    /// For each operand whether its gradient has been written before this layer's turn.
-    pub(super) accumulate: Vec<bool>,
-}
 
 /// What layers work on.
 #[derive(Debug)]
@@ -65,7 +37,7 @@ impl<T: Float> Operands<T> for Taken<'_, T> {
     }
 }
 
-impl<T: Float> CpuLayer<T> {
+impl<T: Float> Layer<T> {
     /// Writes the output; `images` is the network's input (batch x channels x pixels).
     pub(super) fn forward(&mut self, pass: &mut Pass<'_, T>, images: &[T]) {
         let mut buffer = pass.memory.take_activation(self.output);

@@ -1,6 +1,5 @@
 //! A graph compiled for running and training on the CPU.
 
-mod compile;
 mod engine;
 mod layer;
 mod memory;
@@ -10,11 +9,13 @@ use std::num::NonZeroUsize;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use crate::exec::cpu::compile::{Compiled, compile};
+use crate::exec::compile::{Compiled, Spacing, compile};
 use crate::exec::cpu::layer::Pass;
-use crate::exec::cpu::memory::{Memory, Purpose};
+use crate::exec::cpu::memory::Memory;
 use crate::exec::engine::{BatchError, CompileError, LoadError, Step};
+use crate::exec::layer::Layer;
 use crate::exec::lowering::Mode;
+use crate::exec::memory::Purpose;
 use crate::exec::parameters::{LearnedParameter, RunningStatistics};
 use crate::kernels::dropout::Draw;
 use crate::kernels::loss::{self, Targets};
@@ -38,6 +39,8 @@ pub struct CpuNetwork<T = f32> {
     draw: Draw,
     /// While it learns by the steps of an engine.
     optimizer: Option<OptimizerState>,
+    /// Results of steps that nobody has taken.
+    done: Vec<Step>,
 }
 
 impl<T: Float> CpuNetwork<T> {
@@ -54,7 +57,7 @@ impl<T: Float> CpuNetwork<T> {
         let threads = NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN);
         let pool = ThreadPoolBuilder::new().num_threads(threads.get()).thread_name(|i| format!("compute-{i}"));
         let pool = pool.build().map_err(|source| CompileError::Threads { threads: threads.get(), source })?;
-        let compiled = compile(graph);
+        let compiled = compile(graph, Spacing::Dense);
         let max_batch = max_batch.max(1);
         let memory = Memory::plan(&compiled.values, compiled.layers.len(), max_batch, Purpose::Inference);
         let (example, classes) = (graph.input_shape().iter().product(), graph.classes());
@@ -69,6 +72,7 @@ impl<T: Float> CpuNetwork<T> {
             max_batch,
             draw: Draw::default(),
             optimizer: None,
+            done: Vec::new(),
         })
     }
 
@@ -235,7 +239,7 @@ impl<T: Float> CpuNetwork<T> {
         });
     }
 
-    fn pass(&mut self, batch: usize, mode: Mode, task: impl FnOnce(&mut [layer::CpuLayer<T>], Pass<'_, T>) + Send) {
+    fn pass(&mut self, batch: usize, mode: Mode, task: impl FnOnce(&mut [Layer<T>], Pass<'_, T>) + Send) {
         let Compiled { layers, values, parameters, running, .. } = &mut self.compiled;
         let (memory, work, draw) = (&mut self.memory, &mut self.work, self.draw);
         self.pool.install(|| task(layers, Pass { values, memory, parameters, running, work, batch, mode, draw }));

@@ -1,3 +1,24 @@
-//! Computing on GPUs.
+//! Networks on devices with memory of their own: a graph becomes tapes of kernels, products and convolutions, which a GPU plays.
 
+mod arena;
+mod backward;
 pub mod cuda;
+pub mod device;
+mod emit;
+mod engine;
+mod forward;
+pub mod kernels;
+mod network;
+mod parameters;
+mod program;
+mod residual;
+pub mod tape;
+
+#[cfg(test)]
+pub mod emulated;
+
+#[cfg(test)]
+mod tests;
+
+pub use device::Device;
+pub use network::GpuNetwork;

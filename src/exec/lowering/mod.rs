@@ -7,6 +7,7 @@ mod plain;
 mod weighted;
 
 pub use plain::{ForwardSettings, Operands, Plain, WithGradient};
+pub(in crate::exec) use weighted::MOMENTUM;
 pub use weighted::{ForwardState, Norm, OperationTensors, Weighted};
 
 use crate::kernels::attention::Attention;

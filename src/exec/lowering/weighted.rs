@@ -10,7 +10,7 @@ use crate::kernels::response_norm::{ResponseNorm, Responses};
 use crate::kernels::{Float, Workspace, elementwise, reduce, tokens};
 
 /// Share of a batch in running statistics, PyTorch's default.
-const MOMENTUM: f64 = 0.1;
+pub(in crate::exec) const MOMENTUM: f64 = 0.1;
 
 /// What is computed with a weight and perhaps a bias.
 #[derive(Debug, Clone)]

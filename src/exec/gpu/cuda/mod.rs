@@ -1,5 +1,16 @@
 //! NVIDIA's GPUs: their libraries, which are looked for when the program runs, and what the machine has.
 
+mod convolutions;
+mod descriptors;
+mod faults;
 mod folders;
 pub mod libraries;
+mod memory;
+mod modules;
+mod player;
 pub mod probe;
+mod products;
+mod session;
+
+pub use player::{Gpu, GpuOptions};
+pub use session::Session;

@@ -1,8 +1,8 @@
 //! From a graph to a list of layers.
 
-use crate::exec::cpu::layer::{CpuLayer, Operation};
-use crate::exec::cpu::memory::BufferValue;
+use crate::exec::layer::{Layer, Operation};
 use crate::exec::lowering::{Lowered, Plain, Weighted, channels_and_positions, lower, projection};
+use crate::exec::memory::BufferValue;
 use crate::exec::parameters::{LearnedParameter, RunningStatistics, Transposition};
 use crate::kernels::Float;
 use crate::kernels::attention::Attention;
@@ -12,19 +12,28 @@ use crate::model::parameters::{self, Role};
 
 /// A graph as layers.
 #[derive(Debug)]
-pub(super) struct Compiled<T> {
-    pub(super) layers: Vec<CpuLayer<T>>,
-    pub(super) values: Vec<BufferValue>,
-    pub(super) parameters: Vec<LearnedParameter<T>>,
-    pub(super) running: Vec<RunningStatistics<T>>,
+pub(in crate::exec) struct Compiled<T> {
+    pub(in crate::exec) layers: Vec<Layer<T>>,
+    pub(in crate::exec) values: Vec<BufferValue>,
+    pub(in crate::exec) parameters: Vec<LearnedParameter<T>>,
+    pub(in crate::exec) running: Vec<RunningStatistics<T>>,
     /// The value that holds the logits.
-    pub(super) output: usize,
+    pub(in crate::exec) output: usize,
+}
+
+/// What stands between the positions of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::exec) enum Spacing {
+    /// Nothing.
+    Dense,
+    /// Numbers that fill the channels up.
+    Padded,
 }
 
 /// Translates node after node. ReLU melts into the layer before it where nobody else reads that; a flatten whose readers
 /// are linear layers costs nothing: their columns change order instead.
-pub(super) fn compile<T: Float>(graph: &Graph) -> Compiled<T> {
-    let mut compiler = Compiler::new(graph);
+pub(in crate::exec) fn compile<T: Float>(graph: &Graph, spacing: Spacing) -> Compiled<T> {
+    let mut compiler = Compiler::new(graph, spacing);
     for (id, node) in graph.iter() {
         compiler.node(id, node);
     }
@@ -37,6 +46,7 @@ type Held = (usize, Option<Transposition>);
 #[derive(Debug)]
 struct Compiler<'g, T> {
     graph: &'g Graph,
+    spacing: Spacing,
     readers: Vec<Vec<usize>>,
     /// By node.
     held: Vec<Held>,
@@ -44,14 +54,14 @@ struct Compiler<'g, T> {
 }
 
 impl<'g, T: Float> Compiler<'g, T> {
-    fn new(graph: &'g Graph) -> Self {
+    fn new(graph: &'g Graph, spacing: Spacing) -> Self {
         let mut readers = vec![Vec::new(); graph.nodes().len()];
         for (id, node) in graph.iter() {
             node.inputs.iter().for_each(|input| readers[input.0].push(id.0));
         }
         let result =
             Compiled { layers: Vec::new(), values: Vec::new(), parameters: Vec::new(), running: Vec::new(), output: 0 };
-        Self { graph, readers, held: Vec::new(), result }
+        Self { graph, spacing, readers, held: Vec::new(), result }
     }
 
     /// Adds what `node` needs, if anything, and notes where its output is.
@@ -89,13 +99,13 @@ impl<'g, T: Float> Compiler<'g, T> {
     fn free_flatten(&self, source: NodeId, id: NodeId) -> Option<Held> {
         let (value, order) = self.held[source.0];
         let stays = source.0 == 0 && self.input_stays();
-        let order = match channels_and_positions(self.graph.shape(source)) {
-            [channels, positions] if positions > 1 && !stays => Transposition::new(channels, positions),
-            _ => order,
-        };
+        let [channels, positions] = channels_and_positions(self.graph.shape(source));
+        let is_image = positions > 1 && !stays;
+        let order = if is_image { Transposition::new(channels, positions) } else { order };
         let linear = |&reader: &usize| matches!(self.graph.nodes()[reader].op, Op::Linear { .. });
         let readers = &self.readers[id.0];
-        let free = order.is_none() || !readers.is_empty() && readers.iter().all(linear);
+        let is_row = order.is_none() && !(is_image && self.spacing == Spacing::Padded);
+        let free = is_row || !readers.is_empty() && readers.iter().all(linear);
         free.then_some((value, order))
     }
 
@@ -114,7 +124,10 @@ impl<'g, T: Float> Compiler<'g, T> {
             Lowered::Weighted(operation) => self.with_weights(id, node, operation),
             Lowered::Attention(sizes) => return self.attention(id, node, sizes, inputs[0]),
         };
-        self.push(operation, inputs, self.graph.shape(id).iter().product())
+        let [channels, positions] = channels_and_positions(self.graph.shape(id));
+        let is_vector = matches!(operation, Operation::Input { .. }) && self.input_stays();
+        let size = if is_vector { [channels * positions, 1] } else { [channels, positions] };
+        self.push(operation, inputs, size)
     }
 
     /// The operation of a node with weights, its tensors registered.
@@ -138,32 +151,33 @@ impl<'g, T: Float> Compiler<'g, T> {
         let mut parts = Vec::new();
         for (index, &weight) in matrices.iter().enumerate() {
             let operation = linear([channels, width], weight, biases.get(index).copied());
-            parts.push(self.push(operation, vec![x], width * tokens));
+            parts.push(self.push(operation, vec![x], [width, tokens]));
         }
         let qkv = if let [all] = parts[..] {
             all
         } else {
             let concat = Plain::Concat { channels: vec![width; parts.len()], all: 3 * channels };
-            self.push(Operation::Plain(concat), parts, 3 * channels * tokens)
+            self.push(Operation::Plain(concat), parts, [3 * channels, tokens])
         };
         let between = Operation::Plain(Plain::Attention(sizes));
-        let mixed = self.push(between, vec![qkv], channels * tokens);
+        let mixed = self.push(between, vec![qkv], [channels, tokens]);
         let [matrices, biases] = self.register(node, &[Role::OutputWeight], &[Role::OutputBias], None);
         let output = linear([channels, channels], matrices[0], biases.first().copied());
-        self.push(output, vec![mixed], channels * tokens)
+        self.push(output, vec![mixed], [channels, tokens])
     }
 
-    /// Adds a layer that writes `len` values per example.
-    fn push(&mut self, operation: Operation<T>, inputs: Vec<usize>, len: usize) -> usize {
+    /// Adds a layer that writes `[channels, positions]` of each example.
+    fn push(&mut self, operation: Operation<T>, inputs: Vec<usize>, [channels, positions]: [usize; 2]) -> usize {
         let layer = self.result.layers.len();
         for &input in &inputs {
             self.result.values[input].last_reader = layer;
         }
         let upstream = inputs.iter().any(|&input| self.result.values[input].needs_gradient);
         let needs_gradient = upstream || matches!(operation, Operation::Weighted { .. });
-        self.result.values.push(BufferValue { len, producer: layer, last_reader: layer, needs_gradient });
+        let (len, last_reader) = (channels * positions, layer);
+        self.result.values.push(BufferValue { len, channels, producer: layer, last_reader, needs_gradient });
         let output = self.result.values.len() - 1;
-        self.result.layers.push(CpuLayer { operation, accumulate: vec![false; inputs.len()], inputs, output });
+        self.result.layers.push(Layer { operation, accumulate: vec![false; inputs.len()], inputs, output });
         output
     }
 

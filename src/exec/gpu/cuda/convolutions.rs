@@ -1,0 +1,226 @@
+//! Convolutions by cuDNN.
+#![expect(unsafe_code, reason = "cuDNN is a C library")]
+
+use std::ffi::c_void;
+
+use cudarc::cudnn::sys;
+use cudarc::driver::sys::CUdeviceptr;
+
+use crate::exec::engine::DeviceFault;
+use crate::exec::gpu::cuda::descriptors::{Attribute, Descriptor, Kind, Of};
+use crate::exec::gpu::cuda::faults::cudnn;
+use crate::exec::gpu::cuda::session::Session;
+use crate::exec::gpu::tape::{Convolution, ConvolutionPass, Place, Storage};
+use crate::settings::Precision;
+
+/// Plans that the library is asked for.
+const PLANS: usize = 24;
+
+/// Names of the three tensors in a plan.
+const X: i64 = 1;
+const WEIGHT: i64 = 2;
+const Y: i64 = 3;
+
+/// What a plan has to be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Demands {
+    /// How exactly it computes.
+    pub(super) precision: Precision,
+    /// Whether it has to give the same bits every time.
+    pub(super) deterministic: bool,
+}
+
+/// A convolution that is ready to run, once it has its workspace.
+#[derive(Debug)]
+pub(super) struct PreparedConvolution {
+    plan: Descriptor,
+    variant: Option<Descriptor>,
+    /// Bytes that it needs besides.
+    pub(super) workspace: usize,
+    tensors: [CUdeviceptr; 3],
+}
+
+impl PreparedConvolution {
+    /// Takes the first plan, in the library's order of expected speed, that is as `demands` say.
+    pub(super) fn new(
+        session: &Session,
+        convolution: &Convolution,
+        demands: Demands,
+        address: &impl Fn(Place) -> CUdeviceptr,
+    ) -> Result<Self, DeviceFault> {
+        let operation = operation(convolution)?;
+        let graph = Descriptor::new(Of::CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR)?
+            .of(Attribute::CUDNN_ATTR_OPERATIONGRAPH_OPS, &[&operation])?
+            .with(Attribute::CUDNN_ATTR_OPERATIONGRAPH_HANDLE, Kind::CUDNN_TYPE_HANDLE, &[session.cudnn])?
+            .finished()?;
+        let mut last = None;
+        for mode in [sys::cudnnBackendHeurMode_t::CUDNN_HEUR_MODE_A, sys::cudnnBackendHeurMode_t::CUDNN_HEUR_MODE_FALLBACK]
+        {
+            for configuration in configurations(&graph, mode)? {
+                if !fits(&configuration, demands)? {
+                    continue;
+                }
+                match plan(session, &configuration) {
+                    Ok((plan, workspace)) => {
+                        let tensors = [convolution.x, convolution.weight, convolution.y].map(address);
+                        return Ok(Self { plan, variant: None, workspace, tensors });
+                    }
+                    Err(error) => last = Some(error),
+                }
+            }
+        }
+        let why = last.map_or_else(|| "none is as the job demands".to_owned(), |error| error.to_string());
+        Err(DeviceFault::Refused(format!("cuDNN has no plan for {convolution:?}: {why}")))
+    }
+
+    /// Gives it the place of its workspace.
+    pub(super) fn bind(&mut self, workspace: CUdeviceptr) -> Result<(), DeviceFault> {
+        let pointers = self.tensors.map(|address| address as *mut c_void);
+        let variant = Descriptor::new(Of::CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR)?
+            .with(Attribute::CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, Kind::CUDNN_TYPE_VOID_PTR, &pointers)?
+            .with(Attribute::CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, Kind::CUDNN_TYPE_INT64, &[X, WEIGHT, Y])?
+            .with(Attribute::CUDNN_ATTR_VARIANT_PACK_WORKSPACE, Kind::CUDNN_TYPE_VOID_PTR, &[workspace as *mut c_void])?
+            .finished()?;
+        self.variant = Some(variant);
+        Ok(())
+    }
+
+    /// Puts the convolution on the session's stream.
+    pub(super) fn run(&self, session: &Session) -> Result<(), DeviceFault> {
+        let Some(variant) = &self.variant else { return Ok(()) };
+        // SAFETY: plan and variant are finished; the addresses are those of the network's memory.
+        cudnn(unsafe { sys::cudnnBackendExecute(session.cudnn, self.plan.0, variant.0) })
+    }
+}
+
+/// A tensor of `[n, c, h, w]`, channels last.
+fn tensor(name: i64, [n, c, h, w]: [usize; 4], storage: Storage) -> Result<Descriptor, DeviceFault> {
+    let kind = match storage {
+        Storage::F32 => sys::cudnnDataType_t::CUDNN_DATA_FLOAT,
+        Storage::Bf16 => sys::cudnnDataType_t::CUDNN_DATA_BFLOAT16,
+    };
+    let sizes = [n, c, h, w].map(|size| size as i64);
+    let strides = [h * w * c, 1, w * c, c].map(|stride| stride as i64);
+    Descriptor::new(Of::CUDNN_BACKEND_TENSOR_DESCRIPTOR)?
+        .with(Attribute::CUDNN_ATTR_TENSOR_DATA_TYPE, Kind::CUDNN_TYPE_DATA_TYPE, &[kind])?
+        .with(Attribute::CUDNN_ATTR_TENSOR_DIMENSIONS, Kind::CUDNN_TYPE_INT64, &sizes)?
+        .with(Attribute::CUDNN_ATTR_TENSOR_STRIDES, Kind::CUDNN_TYPE_INT64, &strides)?
+        .with(Attribute::CUDNN_ATTR_TENSOR_UNIQUE_ID, Kind::CUDNN_TYPE_INT64, &[name])?
+        .with(Attribute::CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, Kind::CUDNN_TYPE_INT64, &[16_i64])?
+        .finished()
+}
+
+/// The convolution as the library's graph has it.
+fn operation(convolution: &Convolution) -> Result<Descriptor, DeviceFault> {
+    let Convolution { geometry, examples, out_channels, storage, .. } = *convolution;
+    let pair = |pair: [usize; 2]| pair.map(|size| size as i64);
+    let window = Descriptor::new(Of::CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR)?
+        .with(Attribute::CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, Kind::CUDNN_TYPE_INT64, &[2_i64])?
+        .with(
+            Attribute::CUDNN_ATTR_CONVOLUTION_COMP_TYPE,
+            Kind::CUDNN_TYPE_DATA_TYPE,
+            &[sys::cudnnDataType_t::CUDNN_DATA_FLOAT],
+        )?
+        .with(
+            Attribute::CUDNN_ATTR_CONVOLUTION_CONV_MODE,
+            Kind::CUDNN_TYPE_CONVOLUTION_MODE,
+            &[sys::cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION],
+        )?
+        .with(Attribute::CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, Kind::CUDNN_TYPE_INT64, &pair(geometry.padding))?
+        .with(Attribute::CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, Kind::CUDNN_TYPE_INT64, &pair(geometry.padding))?
+        .with(Attribute::CUDNN_ATTR_CONVOLUTION_DILATIONS, Kind::CUDNN_TYPE_INT64, &pair(geometry.dilation))?
+        .with(Attribute::CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, Kind::CUDNN_TYPE_INT64, &pair(geometry.stride))?
+        .finished()?;
+    let [height, width] = geometry.input;
+    let x = tensor(X, [examples, geometry.channels, height, width], storage)?;
+    let [height, width] = geometry.kernel;
+    let weight = tensor(WEIGHT, [out_channels, geometry.channels, height, width], storage)?;
+    let [height, width] = geometry.output;
+    let y = tensor(Y, [examples, out_channels, height, width], storage)?;
+    let (of, [own_x, own_weight, own_y, own_window, scale, keep]) = match convolution.pass {
+        ConvolutionPass::Forward => (
+            Of::CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR,
+            [
+                Attribute::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X,
+                Attribute::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W,
+                Attribute::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y,
+                Attribute::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC,
+                Attribute::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA,
+                Attribute::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA,
+            ],
+        ),
+        ConvolutionPass::Input => (
+            Of::CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR,
+            [
+                Attribute::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX,
+                Attribute::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W,
+                Attribute::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY,
+                Attribute::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_CONV_DESC,
+                Attribute::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA,
+                Attribute::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA,
+            ],
+        ),
+        ConvolutionPass::Weight => (
+            Of::CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR,
+            [
+                Attribute::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X,
+                Attribute::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW,
+                Attribute::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY,
+                Attribute::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC,
+                Attribute::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA,
+                Attribute::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA,
+            ],
+        ),
+    };
+    let beta: f32 = if convolution.accumulate { 1.0 } else { 0.0 };
+    Descriptor::new(of)?
+        .of(own_x, &[&x])?
+        .of(own_weight, &[&weight])?
+        .of(own_y, &[&y])?
+        .of(own_window, &[&window])?
+        .with(scale, Kind::CUDNN_TYPE_FLOAT, &[1.0_f32])?
+        .with(keep, Kind::CUDNN_TYPE_FLOAT, &[beta])?
+        .finished()
+}
+
+/// The library's ways to compute a graph, those that it expects to be fastest first.
+fn configurations(graph: &Descriptor, mode: sys::cudnnBackendHeurMode_t) -> Result<Vec<Descriptor>, DeviceFault> {
+    let heuristics = Descriptor::new(Of::CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR)?
+        .of(Attribute::CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, &[graph])?
+        .with(Attribute::CUDNN_ATTR_ENGINEHEUR_MODE, Kind::CUDNN_TYPE_HEUR_MODE, &[mode])?
+        .finished()?;
+    let own = (0..PLANS).map(|_| Descriptor::new(Of::CUDNN_BACKEND_ENGINECFG_DESCRIPTOR));
+    let mut own = own.collect::<Result<Vec<_>, _>>()?;
+    let mut handles: Vec<_> = own.iter().map(|descriptor| descriptor.0).collect();
+    let (attribute, kind) = (Attribute::CUDNN_ATTR_ENGINEHEUR_RESULTS, Kind::CUDNN_TYPE_BACKEND_DESCRIPTOR);
+    let count = heuristics.get(attribute, kind, &mut handles)?;
+    own.truncate(count);
+    Ok(own)
+}
+
+/// Whether a way to compute is as it has to be: tensor cores are wanted unless every product has to be exact, and then they are not.
+fn fits(configuration: &Descriptor, demands: Demands) -> Result<bool, DeviceFault> {
+    use sys::cudnnBackendNumericalNote_t as Note;
+    let engine = Descriptor::new(Of::CUDNN_BACKEND_ENGINE_DESCRIPTOR)?;
+    let mut place = [engine.0];
+    let (attribute, kind) = (Attribute::CUDNN_ATTR_ENGINECFG_ENGINE, Kind::CUDNN_TYPE_BACKEND_DESCRIPTOR);
+    configuration.get(attribute, kind, &mut place)?;
+    let mut notes = [Note::CUDNN_NUMERICAL_NOTE_TENSOR_CORE; 16];
+    let (attribute, kind) = (Attribute::CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, Kind::CUDNN_TYPE_NUMERICAL_NOTE);
+    let count = engine.get(attribute, kind, &mut notes)?;
+    let has = |note: Note| notes[..count].contains(&note);
+    let exact = !has(Note::CUDNN_NUMERICAL_NOTE_TENSOR_CORE) && !has(Note::CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS);
+    Ok((!demands.deterministic || !has(Note::CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC))
+        && (demands.precision != Precision::F32 || exact))
+}
+
+/// A plan, and the bytes that it needs besides.
+fn plan(session: &Session, configuration: &Descriptor) -> Result<(Descriptor, usize), DeviceFault> {
+    let plan = Descriptor::new(Of::CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR)?
+        .with(Attribute::CUDNN_ATTR_EXECUTION_PLAN_HANDLE, Kind::CUDNN_TYPE_HANDLE, &[session.cudnn])?
+        .of(Attribute::CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, &[configuration])?
+        .finished()?;
+    let mut bytes = [0_i64];
+    plan.get(Attribute::CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, Kind::CUDNN_TYPE_INT64, &mut bytes)?;
+    Ok((plan, usize::try_from(bytes[0]).unwrap_or(0)))
+}

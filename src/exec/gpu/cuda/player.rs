@@ -1,0 +1,263 @@
+//! A GPU as a device: it plays tapes, from the second time on as one captured graph.
+#![expect(unsafe_code, reason = "CUDA's driver is a C library")]
+
+use std::ffi::c_void;
+use std::sync::Arc;
+
+use cudarc::driver::{result, sys};
+
+use crate::exec::engine::DeviceFault;
+use crate::exec::gpu::cuda::convolutions::{Demands, PreparedConvolution};
+use crate::exec::gpu::cuda::memory::Allocation;
+use crate::exec::gpu::cuda::products::PreparedProduct;
+use crate::exec::gpu::cuda::session::Session;
+use crate::exec::gpu::device::Device;
+use crate::exec::gpu::tape::{Argument, Command, Launch, Place, Region, Tape};
+use crate::settings::Precision;
+
+/// How a GPU computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GpuOptions {
+    /// How exactly.
+    pub precision: Precision,
+    /// Whether the same inputs have to give the same bits.
+    pub deterministic: bool,
+    /// Whether tapes are captured as graphs.
+    pub captures: bool,
+}
+
+/// A GPU with the memory of one network.
+#[derive(Debug)]
+pub struct Gpu {
+    session: Arc<Session>,
+    options: GpuOptions,
+    arena: Option<Allocation>,
+}
+
+impl Gpu {
+    /// The GPU of `session`, without memory yet.
+    #[must_use]
+    pub fn new(session: Arc<Session>, options: GpuOptions) -> Self {
+        Self { session, options, arena: None }
+    }
+
+    fn arena(&self) -> Result<&Allocation, DeviceFault> {
+        self.arena.as_ref().ok_or_else(|| DeviceFault::Refused("it has no memory yet".to_owned()))
+    }
+}
+
+/// A command that is ready to run.
+#[derive(Debug)]
+enum Ready {
+    Launch(ReadyLaunch),
+    Product(PreparedProduct),
+    Convolution(PreparedConvolution),
+    Zero(sys::CUdeviceptr, usize),
+    Copy(sys::CUdeviceptr, sys::CUdeviceptr, usize),
+}
+
+/// A kernel with its arguments, each in a word of its own.
+#[derive(Debug)]
+struct ReadyLaunch {
+    function: sys::CUfunction,
+    grid: [u32; 3],
+    threads: u32,
+    arguments: Vec<u64>,
+}
+
+/// Commands on a GPU.
+#[derive(Debug)]
+pub struct Program {
+    commands: Vec<Ready>,
+    /// What they read and use besides the arena.
+    _constants: Allocation,
+    workspace: Allocation,
+    _scratch: Allocation,
+    graph: Option<sys::CUgraphExec>,
+}
+
+// SAFETY: handles of the driver may be used from any thread that has their context.
+unsafe impl Send for Program {}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        if let Some(graph) = self.graph {
+            // SAFETY: it was made once and is destroyed once.
+            let _unused = unsafe { result::graph::exec_destroy(graph) };
+        }
+    }
+}
+
+impl Device for Gpu {
+    type Program = Program;
+
+    fn reserve(&mut self, bytes: usize, kept: usize) -> Result<(), DeviceFault> {
+        let arena = Allocation::zeros(&self.session, bytes)?;
+        if let Some(before) = self.arena.take().filter(|_| kept > 0) {
+            // SAFETY: both have at least these bytes.
+            unsafe { result::memcpy_dtod_async(arena.address(0), before.address(0), kept, self.session.stream()) }?;
+        }
+        self.arena = Some(arena);
+        Ok(())
+    }
+
+    fn prepare(&mut self, tape: &Tape) -> Result<Program, DeviceFault> {
+        let session = &self.session;
+        let arena = self.arena()?;
+        let constants = Allocation::zeros(session, tape.constants.len() * 4)?;
+        let scratch = Allocation::zeros(session, tape.scratch)?;
+        let address = |place: Place| match place.region {
+            Region::Arena => arena.address(place.offset),
+            Region::Scratch => scratch.address(place.offset),
+            Region::Constant => constants.address(place.offset),
+        };
+        if !tape.constants.is_empty() {
+            // SAFETY: there are as many bytes as the table has; the copy is done before the table goes, since the host waits.
+            unsafe { result::memcpy_htod_async(constants.address(0), &tape.constants, session.stream()) }?;
+            session.wait()?;
+        }
+        let mut commands = Vec::with_capacity(tape.commands.len());
+        let demands = Demands { precision: self.options.precision, deterministic: self.options.deterministic };
+        let mut most = 0;
+        for command in &tape.commands {
+            commands.push(match command {
+                Command::Launch(launch) => Ready::Launch(ready(session, launch, &address)?),
+                Command::Product(product) => {
+                    let product = PreparedProduct::new(session, product, demands.precision, &address)?;
+                    most = most.max(product.workspace);
+                    Ready::Product(product)
+                }
+                Command::Convolution(convolution) => {
+                    let convolution = PreparedConvolution::new(session, convolution, demands, &address)?;
+                    most = most.max(convolution.workspace);
+                    Ready::Convolution(convolution)
+                }
+                Command::Zero(place) => Ready::Zero(address(*place), place.bytes),
+                Command::Copy(from, to) => Ready::Copy(address(*from), address(*to), to.bytes),
+            });
+        }
+        let workspace = Allocation::zeros(session, most)?;
+        for command in &mut commands {
+            if let Ready::Convolution(convolution) = command {
+                convolution.bind(workspace.address(0))?;
+            }
+        }
+        let mut program = Program { commands, _constants: constants, workspace, _scratch: scratch, graph: None };
+        if self.options.captures {
+            program.graph = Some(self.capture(&program)?);
+        }
+        Ok(program)
+    }
+
+    fn play(&mut self, program: &Program) -> Result<(), DeviceFault> {
+        self.session.make_current()?;
+        match program.graph {
+            // SAFETY: the graph was made of this program's commands, whose memory is still there.
+            Some(graph) => Ok(unsafe { result::graph::launch(graph, self.session.stream()) }?),
+            None => self.run(program),
+        }
+    }
+
+    fn write(&mut self, place: Place, bytes: &[u8]) -> Result<(), DeviceFault> {
+        self.session.make_current()?;
+        let to = self.arena()?.address(place.offset);
+        debug_assert!(bytes.len() <= place.bytes, "what is written fits");
+        // SAFETY: the place has these bytes. Memory that is not pinned is copied to a buffer of the driver's before this returns.
+        Ok(unsafe { result::memcpy_htod_async(to, bytes, self.session.stream()) }?)
+    }
+
+    fn read(&mut self, place: Place, bytes: &mut [u8]) -> Result<(), DeviceFault> {
+        self.session.make_current()?;
+        let from = self.arena()?.address(place.offset);
+        debug_assert!(bytes.len() <= place.bytes, "what is read is there");
+        // SAFETY: the place has these bytes, and the host waits before it looks at them.
+        unsafe { result::memcpy_dtoh_async(bytes, from, self.session.stream()) }?;
+        self.session.wait()
+    }
+}
+
+impl Gpu {
+    /// Waits until all is done that was asked for.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn wait(&self) -> Result<(), DeviceFault> {
+        self.session.wait()
+    }
+
+    /// Puts all commands on the stream.
+    fn run(&self, program: &Program) -> Result<(), DeviceFault> {
+        let session = &self.session;
+        for command in &program.commands {
+            match command {
+                Ready::Launch(launch) => launch.run(session)?,
+                Ready::Product(product) => product.run(session, program.workspace.address(0))?,
+                Ready::Convolution(convolution) => convolution.run(session)?,
+                // SAFETY: the place has these bytes.
+                Ready::Zero(start, bytes) => unsafe {
+                    result::memset_d8_async(*start, 0, *bytes, session.stream())?;
+                },
+                // SAFETY: both places have these bytes.
+                Ready::Copy(from, to, bytes) => unsafe {
+                    result::memcpy_dtod_async(*to, *from, *bytes, session.stream())?;
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes one graph of all commands.
+    fn capture(&self, program: &Program) -> Result<sys::CUgraphExec, DeviceFault> {
+        let stream = self.session.stream();
+        self.session.make_current()?;
+        // SAFETY: the stream is this session's; whatever happens, capturing ends before another one begins.
+        unsafe {
+            let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+            result::stream::begin_capture(stream, mode)?;
+            let done = self.run(program);
+            let graph = result::stream::end_capture(stream);
+            done?;
+            let graph = graph?;
+            let executable = result::graph::instantiate(graph, sys::CUgraphInstantiate_flags(0));
+            result::graph::destroy(graph)?;
+            Ok(executable?)
+        }
+    }
+}
+
+/// A launch with the addresses of its places.
+fn ready(
+    session: &Session,
+    launch: &Launch,
+    address: &impl Fn(Place) -> sys::CUdeviceptr,
+) -> Result<ReadyLaunch, DeviceFault> {
+    let function = session.kernels.function(&launch.kernel.to_string())?;
+    let word = |argument: &Argument| match argument {
+        Argument::Place(place) => address(*place),
+        Argument::Null => 0,
+        Argument::Int(number) => u64::from(*number as u32),
+        Argument::Float(number) => u64::from(number.to_bits()),
+    };
+    let arguments = launch.arguments.iter().map(word).collect();
+    Ok(ReadyLaunch { function, grid: launch.grid, threads: launch.threads, arguments })
+}
+
+impl ReadyLaunch {
+    fn run(&self, session: &Session) -> Result<(), DeviceFault> {
+        let word = |word: &u64| std::ptr::from_ref(word).cast_mut().cast::<c_void>();
+        let mut arguments: Vec<*mut c_void> = self.arguments.iter().map(word).collect();
+        let [x, y, z] = self.grid;
+        // SAFETY: the arguments are those of the kernel, in its order; each word holds its argument in its first bytes.
+        unsafe {
+            result::launch_kernel(
+                self.function,
+                (x, y, z),
+                (self.threads, 1, 1),
+                0,
+                session.stream(),
+                &mut arguments,
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,174 @@
+//! Products of matrices by cuBLASLt.
+#![expect(unsafe_code, reason = "cuBLASLt is a C library")]
+
+use std::ffi::c_void;
+
+use cudarc::cublaslt::{result as lt, sys};
+use cudarc::driver::sys::CUdeviceptr;
+
+use crate::exec::engine::DeviceFault;
+use crate::exec::gpu::cuda::session::Session;
+use crate::exec::gpu::tape::{Factor, Place, Product, Storage};
+use crate::settings::Precision;
+
+/// Memory that a product may use besides.
+const WORKSPACE: usize = 32 << 20;
+
+/// A product that is ready to run.
+#[derive(Debug)]
+pub(super) struct PreparedProduct {
+    operation: sys::cublasLtMatmulDesc_t,
+    layouts: [sys::cublasLtMatrixLayout_t; 3],
+    algorithm: sys::cublasLtMatmulAlgo_t,
+    /// Bytes that it needs besides.
+    pub(super) workspace: usize,
+    factors: [CUdeviceptr; 3],
+    scale: f32,
+    keep: f32,
+}
+
+// SAFETY: descriptors of cuBLASLt are memory of the process that no thread owns.
+unsafe impl Send for PreparedProduct {}
+
+impl PreparedProduct {
+    /// Asks cuBLASLt for its best algorithm. The library counts columns first, so left and right change places: what is row after row
+    /// here is column after column there.
+    pub(super) fn new(
+        session: &Session,
+        product: &Product,
+        precision: Precision,
+        address: &impl Fn(Place) -> CUdeviceptr,
+    ) -> Result<Self, DeviceFault> {
+        let compute = match precision {
+            Precision::Tf32 => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
+            Precision::F32 | Precision::Bf16 => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+        };
+        let operation = lt::create_matmul_desc(compute, sys::cudaDataType_t::CUDA_R_32F)?;
+        let [rows, columns, depth] = product.sizes;
+        let layouts = [
+            layout(&product.right, [depth, columns], product.batch)?,
+            layout(&product.left, [rows, depth], product.batch)?,
+            layout(&product.result, [rows, columns], product.batch)?,
+        ];
+        use sys::cublasLtMatmulDescAttributes_t as Attribute;
+        let transposition = |factor: &Factor| {
+            // The values of CUBLAS_OP_N and CUBLAS_OP_T.
+            i32::from(factor.transposed)
+        };
+        set(operation, Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &transposition(&product.right))?;
+        set(operation, Attribute::CUBLASLT_MATMUL_DESC_TRANSB, &transposition(&product.left))?;
+        use sys::cublasLtEpilogue_t as Epilogue;
+        let epilogue = match (product.finish.bias.is_some(), product.finish.relu) {
+            (false, false) => Epilogue::CUBLASLT_EPILOGUE_DEFAULT,
+            (false, true) => Epilogue::CUBLASLT_EPILOGUE_RELU,
+            (true, false) => Epilogue::CUBLASLT_EPILOGUE_BIAS,
+            (true, true) => Epilogue::CUBLASLT_EPILOGUE_RELU_BIAS,
+        };
+        set(operation, Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue)?;
+        if let Some(bias) = product.finish.bias {
+            set(operation, Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &address(bias))?;
+        }
+        let preference = lt::create_matmul_pref()?;
+        let most = sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
+        let bytes = WORKSPACE;
+        let [right, left, result] = layouts;
+        // SAFETY: all descriptors were just made.
+        let best = unsafe {
+            lt::set_matmul_pref_attribute(preference, most, (&raw const bytes).cast(), size_of::<usize>())?;
+            let best = lt::get_matmul_algo_heuristic(
+                session.cublaslt,
+                operation,
+                right,
+                left,
+                result,
+                result,
+                preference,
+            );
+            lt::destroy_matmul_pref(preference)?;
+            best.map_err(|error| DeviceFault::Refused(format!("cuBLASLt has no way ({error}) for {product:?}")))?
+        };
+        Ok(Self {
+            operation,
+            layouts,
+            algorithm: best.algo,
+            workspace: best.workspaceSize,
+            factors: [product.right.place, product.left.place, product.result.place].map(address),
+            scale: product.scale,
+            keep: if product.accumulate { 1.0 } else { 0.0 },
+        })
+    }
+
+    /// Puts the product on the session's stream; `workspace` has the bytes that it needs.
+    pub(super) fn run(&self, session: &Session, workspace: CUdeviceptr) -> Result<(), DeviceFault> {
+        let [right, left, result] = self.layouts;
+        let [a, b, d] = self.factors.map(|address| address as *mut c_void);
+        // SAFETY: the addresses are those of the network's memory, as large as the layouts say.
+        unsafe {
+            lt::matmul(
+                session.cublaslt,
+                self.operation,
+                (&raw const self.scale).cast(),
+                (&raw const self.keep).cast(),
+                a,
+                right,
+                b,
+                left,
+                d,
+                result,
+                d,
+                result,
+                &raw const self.algorithm,
+                workspace as *mut c_void,
+                self.workspace,
+                session.stream().cast(),
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for PreparedProduct {
+    fn drop(&mut self) {
+        // SAFETY: each was made once and is destroyed once.
+        unsafe {
+            let _unused = lt::destroy_matmul_desc(self.operation);
+            for layout in self.layouts {
+                let _unused = lt::destroy_matrix_layout(layout);
+            }
+        }
+    }
+}
+
+/// A matrix of `[rows, columns]` as it is multiplied; it is stored the other way round where it is transposed.
+fn layout(
+    factor: &Factor,
+    [rows, columns]: [usize; 2],
+    batch: usize,
+) -> Result<sys::cublasLtMatrixLayout_t, DeviceFault> {
+    let [stored_rows, stored_columns] = if factor.transposed { [columns, rows] } else { [rows, columns] };
+    let kind = match factor.storage {
+        Storage::F32 => sys::cudaDataType_t::CUDA_R_32F,
+        Storage::Bf16 => sys::cudaDataType_t::CUDA_R_16BF,
+    };
+    let layout = lt::create_matrix_layout(kind, stored_columns as u64, stored_rows as u64, factor.stride as i64)?;
+    if batch > 1 {
+        use sys::cublasLtMatrixLayoutAttribute_t as Attribute;
+        let (count, step) = (batch as i32, factor.step as i64);
+        // SAFETY: the layout was just made; both attributes have these types.
+        unsafe {
+            let (count, step) = ((&raw const count).cast(), (&raw const step).cast());
+            lt::set_matrix_layout_attribute(layout, Attribute::CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, count, 4)?;
+            lt::set_matrix_layout_attribute(layout, Attribute::CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, step, 8)?;
+        }
+    }
+    Ok(layout)
+}
+
+fn set<V>(
+    operation: sys::cublasLtMatmulDesc_t,
+    attribute: sys::cublasLtMatmulDescAttributes_t,
+    value: &V,
+) -> Result<(), DeviceFault> {
+    // SAFETY: the descriptor exists, and the value has the attribute's type.
+    Ok(unsafe { lt::set_matmul_desc_attribute(operation, attribute, (&raw const *value).cast(), size_of::<V>()) }?)
+}

@@ -1,0 +1,422 @@
+//! Normalisation of each channel over all rows of a batch.
+
+use crate::exec::gpu::kernels::reduce::{self, Slices};
+use crate::exec::gpu::tape::{Argument, Place, Tape, Values};
+
+/// A normalisation: its constants, of `channels` numbers each.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BatchNorm {
+    /// Channels of a row.
+    pub channels: usize,
+    /// Added to the variance.
+    pub eps: f64,
+    /// The factors, else 1.
+    pub weight: Option<Place>,
+    /// The summands, else 0.
+    pub bias: Option<Place>,
+}
+
+/// What a batch is normalised by, `channels` numbers each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Statistics {
+    /// Means.
+    pub mean: Place,
+    /// `1 / sqrt(var + eps)`.
+    pub inverse_std: Place,
+}
+
+/// Statistics that follow those of the batches, `channels` numbers each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Running {
+    /// Means.
+    pub mean: Place,
+    /// Unbiased variances.
+    pub var: Place,
+}
+
+/// What follows the normalisation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sum {
+    /// Added to what is normalised.
+    pub residual: Option<Values>,
+    /// Whether negative results become 0 then.
+    pub relu: bool,
+}
+
+/// The gradients that are wanted; those of operands say whether they are added to what is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backward {
+    /// The operand.
+    pub x: Values,
+    /// The result, which tells where ReLU let through.
+    pub y: Values,
+    /// The result's gradient.
+    pub dy: Values,
+    /// Whether ReLU came last.
+    pub relu: bool,
+    /// Of the operand.
+    pub dx: Option<(Values, bool)>,
+    /// Of what was added before ReLU.
+    pub dresidual: Option<(Values, bool)>,
+    /// Of the factors.
+    pub dweight: Option<Place>,
+    /// Of the summands.
+    pub dbias: Option<Place>,
+}
+
+/// How a gradient passes ReLU; the numbers are those of the kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mask {
+    All = 0,
+    ByY = 1,
+    Again = 2,
+}
+
+/// Measures `x` (rows x channels) and moves the running statistics towards it, by the share in word 6 of `scalars`.
+pub fn measure(tape: &mut Tape, bn: &BatchNorm, x: Values, statistics: Statistics, running: Running, scalars: Place) {
+    let slices = Slices::sums(tape.storage, x);
+    if slices.slices() == 1 {
+        return whole(tape, bn, x, (statistics, running, scalars), None, slices);
+    }
+    let moments = tape.scratch(slices.slices() * bn.channels * 8);
+    let mut arguments = vec![x.into(), moments.into()];
+    arguments.extend(slices.arguments());
+    tape.launch("batch_norm_measure", slices.grid(), slices.threads, arguments);
+    let mut arguments = vec![moments.into()];
+    arguments.extend(measured(statistics, running, scalars));
+    arguments.extend::<[Argument; 4]>([slices.rows.into(), bn.channels.into(), slices.slice.into(), bn.eps.into()]);
+    tape.launch_plain("batch_norm_combine", [bn.channels.div_ceil(8), 1, 1], 256, arguments);
+}
+
+/// [`measure`] and [`apply`], in one launch where there are few rows.
+pub fn forward(
+    tape: &mut Tape,
+    bn: &BatchNorm,
+    x: Values,
+    (statistics, running, scalars): (Statistics, Running, Place),
+    sum: Sum,
+    y: Values,
+) {
+    let slices = Slices::sums(tape.storage, x);
+    if slices.slices() == 1 {
+        return whole(tape, bn, x, (statistics, running, scalars), Some((sum, y)), slices);
+    }
+    measure(tape, bn, x, statistics, running, scalars);
+    apply(tape, bn, statistics, x, sum.residual, sum.relu, y);
+}
+
+fn measured(statistics: Statistics, running: Running, scalars: Place) -> [Argument; 5] {
+    [statistics.mean, statistics.inverse_std, running.mean, running.var, scalars].map(Argument::from)
+}
+
+fn whole(
+    tape: &mut Tape,
+    bn: &BatchNorm,
+    x: Values,
+    (statistics, running, scalars): (Statistics, Running, Place),
+    then: Option<(Sum, Values)>,
+    slices: Slices,
+) {
+    let residual = then.and_then(|(sum, _)| sum.residual);
+    let mut arguments = vec![x.into(), residual.into(), then.map(|(_, y)| y).into()];
+    arguments.extend(measured(statistics, running, scalars));
+    arguments.extend::<[Argument; 4]>([bn.weight.into(), bn.bias.into(), then.is_some_and(|(sum, _)| sum.relu).into(), bn.eps.into()]);
+    arguments.extend(slices.arguments());
+    tape.launch("batch_norm_whole", slices.grid(), slices.threads, arguments);
+}
+
+/// Makes statistics of the running ones, for evaluation.
+pub fn fixed(tape: &mut Tape, bn: &BatchNorm, running: Running, statistics: Statistics) {
+    let arguments = vec![
+        running.mean.into(),
+        running.var.into(),
+        statistics.mean.into(),
+        statistics.inverse_std.into(),
+        bn.channels.into(),
+        bn.eps.into(),
+    ];
+    tape.launch_plain("batch_norm_fixed", [bn.channels.div_ceil(128), 1, 1], 128, arguments);
+}
+
+/// `y = (x - mean) / sqrt(var + eps) * weight + bias`, plus `residual` if there is one, then ReLU if wanted.
+pub fn apply(
+    tape: &mut Tape,
+    bn: &BatchNorm,
+    statistics: Statistics,
+    x: Values,
+    residual: Option<Values>,
+    relu: bool,
+    y: Values,
+) {
+    let slices = Slices::each(tape.storage, x);
+    let mut arguments = vec![x.into(), residual.into(), y.into()];
+    arguments.extend(constants(bn, statistics));
+    arguments.push(relu.into());
+    arguments.extend(slices.arguments());
+    tape.launch("batch_norm_apply", slices.grid(), slices.threads, arguments);
+}
+
+fn constants(bn: &BatchNorm, statistics: Statistics) -> [Argument; 4] {
+    [statistics.mean.into(), statistics.inverse_std.into(), bn.weight.into(), bn.bias.into()]
+}
+
+/// The gradients through a batch's own statistics. `dx` and `dresidual` may be `dy` itself.
+pub fn backward(tape: &mut Tape, bn: &BatchNorm, statistics: Statistics, backward: &Backward) {
+    let mask = if backward.relu { Mask::ByY } else { Mask::All };
+    run(tape, bn, statistics, *backward, mask);
+}
+
+/// [`backward`] where nothing was added before ReLU: `y` is computed again and not read, which is faster.
+pub fn backward_alone(tape: &mut Tape, bn: &BatchNorm, statistics: Statistics, backward: &Backward) {
+    let mask = if backward.relu { Mask::Again } else { Mask::All };
+    run(tape, bn, statistics, *backward, mask);
+}
+
+fn run(tape: &mut Tape, bn: &BatchNorm, statistics: Statistics, mut wanted: Backward, mut mask: Mask) {
+    let slices = Slices::sums(tape.storage, wanted.x);
+    if slices.slices() == 1 {
+        return second(tape, "batch_norm_back", (bn, statistics), &wanted, mask, slices);
+    }
+    let sums = slices.slices() * bn.channels * 8;
+    let scratch = tape.scratch(sums.next_multiple_of(16) + 2 * (bn.channels * 4).next_multiple_of(16));
+    let partial = scratch.part(0, sums);
+    // Where the masked gradient is written anyway, the second pass reads it instead of the whole gradient and the result.
+    let masked = wanted.dresidual.and_then(|(values, accumulate)| (!accumulate).then_some(values));
+    let mut arguments = operands(&wanted);
+    arguments.extend(constants(bn, statistics));
+    arguments.extend::<[Argument; 3]>([masked.into(), partial.into(), Argument::Int(mask as i32)]);
+    arguments.extend(slices.arguments());
+    tape.launch("batch_norm_sums_of", slices.grid(), slices.threads, arguments);
+    let spare = |index: usize| {
+        let bytes = bn.channels * 4;
+        scratch.part(sums.next_multiple_of(16) + index * bytes.next_multiple_of(16), bytes)
+    };
+    let (dweight, dbias) = (wanted.dweight.unwrap_or_else(|| spare(0)), wanted.dbias.unwrap_or_else(|| spare(1)));
+    reduce::finish(tape, partial, slices.slices(), &[Some(dweight), Some(dbias)], bn.channels);
+    if let Some(masked) = masked {
+        (wanted.dy, wanted.dresidual, mask) = (masked, None, Mask::All);
+    }
+    (wanted.dweight, wanted.dbias) = (Some(dweight), Some(dbias));
+    if wanted.dx.is_some() || wanted.dresidual.is_some() {
+        let slices = Slices::each(tape.storage, wanted.x);
+        second(tape, "batch_norm_input", (bn, statistics), &wanted, mask, slices);
+    }
+}
+
+fn operands(wanted: &Backward) -> Vec<Argument> {
+    vec![wanted.x.into(), wanted.y.into(), wanted.dy.into()]
+}
+
+/// Launches a kernel that writes the operands' gradients.
+fn second(
+    tape: &mut Tape,
+    kernel: &'static str,
+    (bn, statistics): (&BatchNorm, Statistics),
+    wanted: &Backward,
+    mask: Mask,
+    slices: Slices,
+) {
+    let place = |gradient: Option<(Values, bool)>| Argument::from(gradient.map(|(values, _)| values));
+    let add = |gradient: Option<(Values, bool)>| Argument::from(gradient.is_some_and(|(_, accumulate)| accumulate));
+    let mut arguments = operands(wanted);
+    arguments.extend(constants(bn, statistics));
+    arguments.extend::<[Argument; 4]>([wanted.dweight.into(), wanted.dbias.into(), place(wanted.dx), place(wanted.dresidual)]);
+    arguments.extend([add(wanted.dx), add(wanted.dresidual), Argument::Int(mask as i32)]);
+    arguments.extend(slices.arguments());
+    tape.launch(kernel, slices.grid(), slices.threads, arguments);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exec::gpu::kernels::reduce::testing::{Bench, STORAGES, close};
+    use crate::exec::gpu::tape::Storage;
+    use crate::kernels::batch_norm::{self as cpu, BatchStatistics, Momentum};
+    use crate::kernels::elementwise;
+    use crate::kernels::finite_difference::workspace;
+
+    const SHAPES: [[usize; 3]; 7] =
+        [[1, 1, 1], [7, 1, 3], [43, 3, 5], [200, 5, 37], [5, 60, 64], [3, 3000, 18], [4, 5, 300]];
+    const EPS: f64 = 1e-5;
+
+    /// A layer with its numbers, on the processor and on the device.
+    struct Layer {
+        weight: Option<Vec<f64>>,
+        bias: Option<Vec<f64>>,
+        bn: BatchNorm,
+        statistics: Statistics,
+        running: Running,
+        scalars: Place,
+    }
+
+    impl Layer {
+        fn new(bench: &mut Bench, channels: usize, plain: bool) -> Self {
+            let [weight, bias] = [7, 8].map(|seed| (!plain).then(|| crate::kernels::finite_difference::sample(channels, seed)));
+            let [on_weight, on_bias] = [&weight, &bias].map(|numbers| numbers.as_ref().map(|n| bench.numbers(n)));
+            let bn = BatchNorm { channels, eps: EPS, weight: on_weight, bias: on_bias };
+            let statistics = Statistics { mean: bench.place(channels), inverse_std: bench.place(channels) };
+            let running = Running { mean: bench.numbers(&vec![0.5; channels]), var: bench.numbers(&vec![2.0; channels]) };
+            let scalars = bench.numbers(&[9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 0.1]);
+            Self { weight, bias, bn, statistics, running, scalars }
+        }
+
+        fn weights(&self) -> Vec<f64> {
+            self.weight.clone().unwrap_or_else(|| vec![1.0; self.bn.channels])
+        }
+
+        /// The batch's statistics and its result.
+        fn forward(&self, x: &[f64], residual: Option<&[f64]>, relu: bool) -> (BatchStatistics, Vec<f64>) {
+            let mut statistics = BatchStatistics::default();
+            statistics.measure(&mut workspace(), x, self.bn.channels);
+            let y = self.normalised(x, &statistics, residual, relu);
+            (statistics, y)
+        }
+
+        fn normalised(&self, x: &[f64], s: &BatchStatistics, residual: Option<&[f64]>, relu: bool) -> Vec<f64> {
+            let (weight, mut affine, mut y) = (self.weights(), cpu::Affine::default(), vec![0.0; x.len()]);
+            let bias = |c: usize| self.bias.as_ref().map_or(0.0, |bias| bias[c]);
+            affine.set(EPS, (0..self.bn.channels).map(|c| (s.mean[c], s.var[c], weight[c], bias(c))));
+            affine.apply(x, relu && residual.is_none(), &mut y);
+            if let Some(residual) = residual {
+                let normal = y.clone();
+                elementwise::add(&normal, residual, relu, &mut y);
+            }
+            y
+        }
+    }
+
+    fn cases() -> impl Iterator<Item = (Storage, [usize; 3], bool)> {
+        let shapes = STORAGES.into_iter().flat_map(|storage| SHAPES.map(|shape| (storage, shape)));
+        shapes.flat_map(|(storage, shape)| [true, false].map(|flag| (storage, shape, flag)))
+    }
+
+    #[test]
+    fn a_batch_is_measured_and_normalised() {
+        for (storage, shape, plain) in cases() {
+            let mut bench = Bench::new(storage);
+            let (len, channels) = (shape.iter().product(), shape[2]);
+            let (x, residual) = (bench.sample(len, 1), bench.sample(len, 2));
+            let layer = Layer::new(&mut bench, channels, plain);
+            let (on_x, on_residual) = (bench.values(&x, shape), bench.values(&residual, shape));
+            let [alone, added, fused] = [0; 3].map(|_| bench.output(shape));
+            let Layer { bn, statistics, running, scalars, .. } = layer;
+            measure(&mut bench.tape, &bn, on_x, statistics, running, scalars);
+            apply(&mut bench.tape, &bn, statistics, on_x, None, plain, alone);
+            apply(&mut bench.tape, &bn, statistics, on_x, Some(on_residual), true, added);
+            bench.play();
+            let (expected, y) = layer.forward(&x, None, plain);
+            bench.exact("mean", statistics.mean, &expected.mean);
+            let inverse: Vec<f64> = expected.var.iter().map(|var| 1.0 / (var + EPS).sqrt()).collect();
+            bench.exact("inverse deviation", statistics.inverse_std, &inverse);
+            bench.same("alone", alone, &y);
+            bench.same("added", added, &layer.forward(&x, Some(&residual), true).1);
+            let (mut mean, mut var) = (vec![0.5; channels], vec![2.0; channels]);
+            let rows = shape[0] * shape[1];
+            expected.update_running(rows, Momentum::Exponential(0.1), &mut mean, &mut var);
+            bench.exact("running mean", running.mean, &mean);
+            bench.exact("running variance", running.var, &var);
+            let sum = Sum { residual: Some(on_residual), relu: true };
+            forward(&mut bench.tape, &bn, on_x, (statistics, running, scalars), sum, fused);
+            bench.play();
+            bench.same("fused", fused, &layer.forward(&x, Some(&residual), true).1);
+            expected.update_running(rows, Momentum::Exponential(0.1), &mut mean, &mut var);
+            bench.exact("running mean", running.mean, &mean);
+            // And what evaluation makes of it.
+            fixed(&mut bench.tape, &bn, running, statistics);
+            apply(&mut bench.tape, &bn, statistics, on_x, None, true, fused);
+            bench.play();
+            bench.same("fixed", fused, &layer.normalised(&x, &BatchStatistics { mean, var }, None, true));
+        }
+    }
+
+    #[test]
+    fn values_far_from_zero_keep_their_variance() {
+        for shape in [[300, 1, 5], [4, 5000, 5]] {
+            let mut bench = Bench::new(Storage::F32);
+            let x: Vec<f64> = bench.sample(shape.iter().product(), 1).iter().map(|x| f64::from((1000.0 + x) as f32)).collect();
+            let layer = Layer::new(&mut bench, 5, true);
+            let on_x = bench.values(&x, shape);
+            measure(&mut bench.tape, &layer.bn, on_x, layer.statistics, layer.running, layer.scalars);
+            bench.play();
+            let expected = layer.forward(&x, None, false).0.var;
+            let inverse: Vec<f64> = expected.iter().map(|var| 1.0 / (var + EPS).sqrt()).collect();
+            close("inverse", &bench.device.floats(layer.statistics.inverse_std), &inverse, 1e-5);
+        }
+    }
+
+    /// What is wanted of the way back.
+    #[derive(Clone, Copy)]
+    struct Case {
+        relu: bool,
+        add: bool,
+        /// Whether something was added before ReLU.
+        residual: bool,
+        /// Whether the result is computed again.
+        again: bool,
+        plain: bool,
+    }
+
+    const CASES: [Case; 7] = [
+        Case { relu: false, add: false, residual: false, again: false, plain: false },
+        Case { relu: true, add: false, residual: false, again: false, plain: true },
+        Case { relu: true, add: true, residual: false, again: true, plain: false },
+        Case { relu: true, add: false, residual: false, again: true, plain: true },
+        Case { relu: true, add: false, residual: true, again: false, plain: false },
+        Case { relu: true, add: true, residual: true, again: false, plain: false },
+        Case { relu: false, add: false, residual: true, again: false, plain: true },
+    ];
+
+    #[test]
+    fn gradients_are_those_of_the_processor() {
+        for (storage, shape) in STORAGES.into_iter().flat_map(|storage| SHAPES.map(|shape| (storage, shape))) {
+            CASES.iter().for_each(|case| gradients(storage, shape, *case));
+        }
+    }
+
+    fn gradients(storage: Storage, shape: [usize; 3], case: Case) {
+        let mut bench = Bench::new(storage);
+        let (len, channels) = (shape.iter().product(), shape[2]);
+        let [x, residual, dy, old] = [1, 2, 3, 4].map(|seed| bench.sample(len, seed));
+        let layer = Layer::new(&mut bench, channels, case.plain);
+        let (s, y) = layer.forward(&x, case.residual.then_some(&residual[..]), case.relu);
+        let inverse: Vec<f64> = s.var.iter().map(|var| 1.0 / (var + EPS).sqrt()).collect();
+        bench.device.put(layer.statistics.mean, &s.mean.iter().map(|mean| *mean as f32).collect::<Vec<_>>());
+        bench.device.put(layer.statistics.inverse_std, &inverse.iter().map(|number| *number as f32).collect::<Vec<_>>());
+        let [on_x, on_y, on_dy] = [&x, &y, &dy].map(|numbers| bench.values(numbers, shape));
+        let dx = bench.target(&old, shape, case.add);
+        let dresidual = case.residual.then(|| bench.target(&old, shape, case.add));
+        let [dweight, dbias] = [0; 2].map(|_| (!case.plain).then(|| bench.place(channels)));
+        let wanted = Backward {
+            x: on_x,
+            y: if case.again { bench.output(shape) } else { on_y },
+            dy: on_dy,
+            relu: case.relu,
+            dx: Some((dx, case.add)),
+            dresidual: dresidual.map(|values| (values, case.add)),
+            dweight,
+            dbias,
+        };
+        let run = if case.again { backward_alone } else { backward };
+        run(&mut bench.tape, &layer.bn, layer.statistics, &wanted);
+        bench.play();
+        let mut masked = dy;
+        if case.relu {
+            elementwise::relu_backward(&y, &mut masked);
+        }
+        let weight = layer.weights();
+        let back = cpu::Backward { statistics: &s, weight: &weight, eps: EPS };
+        let (mut of_weight, mut of_bias, mut of_x) = (vec![0.0; channels], vec![0.0; channels], old.clone());
+        back.parameters(&mut workspace(), &x, &masked, &mut of_weight, &mut of_bias);
+        back.input(&x, &masked, &of_weight, &of_bias, &mut of_x, case.add);
+        bench.same("dx", dx, &of_x);
+        if let (Some(dweight), Some(dbias)) = (dweight, dbias) {
+            bench.exact("dweight", dweight, &of_weight);
+            bench.exact("dbias", dbias, &of_bias);
+        }
+        if let Some(dresidual) = dresidual {
+            let old = if case.add { old } else { vec![0.0; len] };
+            let expected: Vec<f64> = masked.iter().zip(old).map(|(gradient, old)| gradient + old).collect();
+            bench.same("dresidual", dresidual, &expected);
+        }
+    }
+}

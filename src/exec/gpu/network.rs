@@ -1,0 +1,323 @@
+//! A network that is computed on a device with memory of its own.
+
+use half::bf16;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use crate::exec::compile::{Compiled, Spacing, compile};
+use crate::exec::engine::{BatchError, CompileError, DeviceFault, EngineError, Step};
+use crate::exec::gpu::arena::{Arena, RESULT, RESULTS, SCALARS, shapes};
+use crate::exec::gpu::device::Device;
+use crate::exec::gpu::emit::Emitter;
+use crate::exec::gpu::kernels::batch_norm::Running;
+use crate::exec::gpu::parameters::FlatParameters;
+use crate::exec::gpu::program::Pass;
+use crate::exec::gpu::residual::{Role, roles};
+use crate::exec::gpu::tape::{Place, Storage, Tape};
+use crate::exec::memory::Purpose;
+use crate::model::graph::Graph;
+use crate::settings::Optimizer;
+use crate::tensors::{StateDict, Weights};
+
+/// A compiled network with its memory on the device.
+#[derive(Debug)]
+pub struct GpuNetwork<D: Device> {
+    pub(super) device: D,
+    pub(super) compiled: Compiled<f32>,
+    pub(super) parameters: FlatParameters,
+    roles: Vec<Role>,
+    pub(super) arena: Arena,
+    purpose: Purpose,
+    storage: Storage,
+    pub(super) max_batch: usize,
+    pub(super) example: usize,
+    pub(super) classes: usize,
+    programs: Vec<(Pass, usize, D::Program)>,
+    /// The outputs that were computed last.
+    pub(super) logits: Vec<f32>,
+    pub(super) rule: Option<Optimizer>,
+    /// Steps of the optimizer.
+    pub(super) steps: u64,
+    /// Steps since the network was compiled.
+    submitted: usize,
+    /// Of these, whose results have been read.
+    collected: usize,
+    done: Vec<Step>,
+    /// Whether the optimizer's numbers are those of a training under way.
+    begun: bool,
+    pool: ThreadPool,
+}
+
+impl<D: Device> GpuNetwork<D> {
+    /// Compiles `graph` for `device`, for batches of up to `max_batch` examples; all weights are 0. `threads` prepare batches.
+    ///
+    /// # Errors
+    /// When the output is no vector, the device has not enough memory, or no threads can be had.
+    pub fn compile(
+        mut device: D,
+        graph: &Graph,
+        [max_batch, threads]: [usize; 2],
+        storage: Storage,
+    ) -> Result<Self, CompileError> {
+        if !graph.is_classifier() {
+            let (node, shape) = (graph.node(graph.output()).name.clone(), graph.shape(graph.output()).clone());
+            return Err(CompileError::Output { node, shape });
+        }
+        let pool = ThreadPoolBuilder::new().num_threads(threads.max(1)).thread_name(|i| format!("batches-{i}")).build();
+        let pool = pool.map_err(|source| CompileError::Threads { threads, source })?;
+        let mut compiled = compile(graph, Spacing::Padded);
+        // What they would hold is on the device.
+        compiled.parameters.iter_mut().for_each(|parameter| parameter.values = Vec::new());
+        let (max_batch, example) = (max_batch.max(1), graph.input_shape().iter().product());
+        let parameters = FlatParameters::new(&compiled, &shapes(&compiled, max_batch, storage), storage);
+        let roles = roles(&compiled);
+        let sizes = [max_batch, example];
+        let arena = Arena::plan(&compiled, &parameters, &roles, sizes, storage, Purpose::Inference);
+        device.reserve(arena.bytes, 0)?;
+        let classes = graph.classes();
+        Ok(Self {
+            device,
+            compiled,
+            parameters,
+            roles,
+            arena,
+            purpose: Purpose::Inference,
+            storage,
+            max_batch,
+            example,
+            classes,
+            programs: Vec::new(),
+            logits: vec![0.0; max_batch * classes],
+            rule: None,
+            steps: 0,
+            submitted: 0,
+            collected: 0,
+            done: Vec::new(),
+            begun: false,
+            pool,
+        })
+    }
+
+    /// Runs `task` on the threads that prepare batches.
+    pub(super) fn install(&self, task: impl FnOnce() + Send) {
+        self.pool.install(task);
+    }
+
+    /// Memory for gradients, from the first step on.
+    pub(super) fn prepare_training(&mut self) -> Result<(), DeviceFault> {
+        if self.purpose == Purpose::Training {
+            return Ok(());
+        }
+        let sizes = [self.max_batch, self.example];
+        let arena =
+            Arena::plan(&self.compiled, &self.parameters, &self.roles, sizes, self.storage, Purpose::Training);
+        self.programs.clear();
+        self.device.reserve(arena.bytes, arena.kept)?;
+        (self.arena, self.purpose) = (arena, Purpose::Training);
+        Ok(())
+    }
+
+    /// Forgets results that nobody has taken, and that the optimizer has begun.
+    pub(super) fn forget_steps(&mut self) {
+        self.collected = self.submitted;
+        self.done.clear();
+        self.begun = false;
+    }
+
+    /// Sets the optimizer's numbers to 0 before its first step.
+    pub(super) fn start_optimizer(&mut self) -> Result<(), DeviceFault> {
+        let Some(training) = self.arena.training.filter(|_| !self.begun) else { return Ok(()) };
+        self.begun = true;
+        let zeros = vec![0; self.parameters.numbers * 4];
+        training.state.into_iter().try_for_each(|place| self.device.write(place, &zeros))
+    }
+
+    /// The optimizer's flat buffers with their names in checkpoints.
+    pub(super) fn states(&self, rule: &Optimizer) -> Vec<(&'static str, Place)> {
+        let names = match rule {
+            Optimizer::Sgd { .. } => &["velocity"][..],
+            Optimizer::AdamW { .. } => &["mean", "square"],
+        };
+        let places = self.arena.training.map(|training| training.state).into_iter().flatten();
+        names.iter().copied().zip(places).collect()
+    }
+
+    /// Puts results back in front of those that come.
+    pub(super) fn put_back(&mut self, steps: &mut Vec<Step>) {
+        steps.append(&mut self.done);
+        std::mem::swap(steps, &mut self.done);
+    }
+
+    /// Plays `pass` with a batch of `examples`.
+    pub(super) fn play(&mut self, pass: Pass, examples: usize) -> Result<(), DeviceFault> {
+        let known = |(own, of, _): &(Pass, usize, D::Program)| *own == pass && *of == examples;
+        let index = match self.programs.iter().position(known) {
+            Some(index) => index,
+            None => {
+                let tape = self.tape(pass, examples);
+                let program = self.device.prepare(&tape)?;
+                self.programs.push((pass, examples, program));
+                self.programs.len() - 1
+            }
+        };
+        self.device.play(&self.programs[index].2)
+    }
+
+    /// The tape of `pass` with a batch of `examples`.
+    pub(super) fn tape(&self, pass: Pass, examples: usize) -> Tape {
+        let mut tape = Tape::new(self.storage);
+        let mut emitter = Emitter {
+            tape: &mut tape,
+            compiled: &self.compiled,
+            arena: &self.arena,
+            parameters: &self.parameters,
+            roles: &self.roles,
+            examples,
+            mode: pass.mode(),
+        };
+        emitter.pass(pass);
+        tape
+    }
+
+    /// The number of examples of a batch, which goes to the device.
+    pub(super) fn stage(&mut self, images: &[f32]) -> Result<usize, EngineError> {
+        let examples = images.len() / self.example;
+        if examples == 0 || examples > self.max_batch || examples * self.example != images.len() {
+            return Err(self.batch_error(images).into());
+        }
+        let bytes = bytemuck::cast_slice(images);
+        self.device.write(self.arena.images.part(0, bytes.len()), bytes)?;
+        Ok(examples)
+    }
+
+    pub(super) fn batch_error(&self, images: &[f32]) -> BatchError {
+        BatchError { most: self.max_batch, example: self.example, got: images.len() }
+    }
+
+    /// The logits of a batch that is on the device.
+    pub(super) fn read_logits(&mut self, examples: usize) -> Result<(), DeviceFault> {
+        let output = self.arena.activations[self.compiled.output];
+        let bytes = self.storage.bytes();
+        let mut rows = vec![0; examples * output.stride * bytes];
+        self.device.read(output.place.part(0, rows.len()), &mut rows)?;
+        let rows = rows.chunks_exact(output.stride * bytes);
+        for (row, logits) in rows.zip(self.logits.chunks_exact_mut(self.classes)) {
+            for (logit, number) in logits.iter_mut().zip(row.chunks_exact(bytes)) {
+                *logit = match *number {
+                    [a, b, c, d] => f32::from_le_bytes([a, b, c, d]),
+                    [a, b] => bf16::from_le_bytes([a, b]).to_f32(),
+                    _ => 0.0,
+                };
+            }
+        }
+        Ok(())
+    }
+
+    /// The slot for the result of the next step.
+    pub(super) fn next_slot(&mut self) -> Result<u32, DeviceFault> {
+        if self.submitted - self.collected == RESULTS {
+            self.collect()?;
+        }
+        self.submitted += 1;
+        Ok(((self.submitted - 1) % RESULTS) as u32)
+    }
+
+    /// Reads the results of all steps.
+    fn collect(&mut self) -> Result<(), DeviceFault> {
+        let mut words = vec![0; RESULTS * RESULT];
+        self.device.read(self.arena.results, &mut words)?;
+        for step in self.collected..self.submitted {
+            let slot = &words[step % RESULTS * RESULT..][..RESULT];
+            let [mut loss, mut correct] = [[0; 8], [0; 8]];
+            loss.copy_from_slice(&slot[..8]);
+            correct[..4].copy_from_slice(&slot[8..12]);
+            self.done.push(Step { loss: f64::from_le_bytes(loss), correct: u64::from_le_bytes(correct) as usize });
+        }
+        self.collected = self.submitted;
+        Ok(())
+    }
+
+    /// Results of steps; not before half of what the device keeps is full, unless somebody waits.
+    pub(super) fn results(&mut self, wait: bool) -> Result<Vec<Step>, DeviceFault> {
+        let pending = self.submitted - self.collected;
+        if pending > 0 && (wait || pending >= RESULTS / 2) {
+            self.collect()?;
+        }
+        Ok(std::mem::take(&mut self.done))
+    }
+
+    /// Writes what changes from step to step.
+    pub(super) fn write_scalars(&mut self, scalars: [u8; SCALARS]) -> Result<(), DeviceFault> {
+        self.device.write(self.arena.scalars, &scalars)
+    }
+
+    /// Writes a flat buffer that belongs to the parameters.
+    pub(super) fn write_flat(&mut self, place: Place, flat: &[f32]) -> Result<(), DeviceFault> {
+        self.device.write(place, bytemuck::cast_slice(flat))
+    }
+
+    /// Reads a flat buffer that belongs to the parameters.
+    pub(super) fn read_flat(&mut self, place: Place) -> Result<Vec<f32>, DeviceFault> {
+        let mut flat = vec![0.0_f32; place.bytes / 4];
+        self.device.read(place, bytemuck::cast_slice_mut(&mut flat))?;
+        Ok(flat)
+    }
+
+    /// A flat buffer as tensors in PyTorch's order.
+    pub(super) fn tensors(&self, flat: &[f32]) -> Vec<Vec<f32>> {
+        let tensors = self.compiled.parameters.iter().zip(&self.parameters.layouts);
+        tensors
+            .map(|(parameter, layout)| {
+                let own = layout.gather(flat, parameter.shape.iter().product());
+                parameter.to_pytorch(&own)
+            })
+            .collect()
+    }
+
+    /// Tensors in PyTorch's order, called `prefix` and their name, as a flat buffer.
+    pub(super) fn flat(&self, prefix: &str, weights: &dyn Weights) -> Result<Vec<f32>, EngineError> {
+        let mut flat = vec![0.0; self.parameters.numbers];
+        for (parameter, layout) in self.compiled.parameters.iter().zip(&self.parameters.layouts) {
+            let name = format!("{prefix}{}", parameter.name);
+            let own = parameter.from_pytorch(&weights.f32(&name).map_err(crate::exec::LoadError::from)?)?;
+            layout.scatter(&own, &mut flat);
+        }
+        Ok(flat)
+    }
+
+    /// Writes the weights, also as products read them.
+    pub(super) fn write_weights(&mut self, flat: &[f32]) -> Result<(), DeviceFault> {
+        self.write_flat(self.arena.weights, flat)?;
+        if let Some(place) = self.arena.low {
+            let low: Vec<bf16> = flat.iter().map(|weight| bf16::from_f32(*weight)).collect();
+            let bytes: Vec<u8> = low.iter().flat_map(|weight| weight.to_le_bytes()).collect();
+            self.device.write(place, &bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Brings the running statistics to the device.
+    pub(super) fn write_running(&mut self) -> Result<(), DeviceFault> {
+        for (running, Running { mean, var }) in self.compiled.running.iter().zip(&self.arena.running) {
+            self.device.write(*mean, bytemuck::cast_slice(&running.mean))?;
+            self.device.write(*var, bytemuck::cast_slice(&running.var))?;
+        }
+        Ok(())
+    }
+
+    /// Takes the running statistics from the device.
+    pub(super) fn read_running(&mut self) -> Result<(), DeviceFault> {
+        for (running, Running { mean, var }) in self.compiled.running.iter_mut().zip(&self.arena.running) {
+            self.device.read(*mean, bytemuck::cast_slice_mut(&mut running.mean))?;
+            self.device.read(*var, bytemuck::cast_slice_mut(&mut running.var))?;
+        }
+        Ok(())
+    }
+
+    /// A state dict of these tensors, named `prefix` and the parameter's name.
+    pub(super) fn named(&self, prefix: &str, flat: &[f32], dict: &mut StateDict) -> Result<(), EngineError> {
+        for (parameter, values) in self.compiled.parameters.iter().zip(self.tensors(flat)) {
+            dict.insert_f32(&format!("{prefix}{}", parameter.name), &parameter.shape, values)?;
+        }
+        Ok(())
+    }
+}
