@@ -1,10 +1,11 @@
 """PyTorch's half of the checks on a GPU: answers questions on its standard input, a line of JSON each, as engraft's half does.
 
     {"do": "about"}
-    {"do": "make", "folder": PATH, "network": NAME, "steps": 20, "batch": 128}      first weights and batches for "losses"
+    {"do": "make", "folder": PATH, "network": NAME, "steps": 20, "batch": 128, "before": 30, "lr": 0.01}
+        weights after some steps, and the batches that follow, for "losses"
     {"do": "losses", "network": NAME, "weights": PATH, "batches": PATH, "lr": 0.01, "precision": "f32"}
     {"do": "step", "network": NAME, "batch": 128, "precision": "tf32", "how": "eager", "channels_last": false, "steps": N}
-    {"do": "forget"}                                                                 frees all networks
+    {"do": "forget"}    frees all networks
 
 A step is forward, backward and SGD with momentum and weight decay on a batch that lies on the device. `how` is one of: `eager`;
 `graph`, the whole step captured as one CUDA graph; `compiled`, torch.compile in the mode reduce-overhead with the optimizer
@@ -125,29 +126,37 @@ class Pytorch:
         return found
 
     def make(self, question):
-        name, folder = question["network"], pathlib.Path(question["folder"])
-        weights = {key: value.numpy() for key, value in networks.make(name).state_dict().items()}
-        x, y = networks.examples(name, question["steps"], question["batch"])
+        name, before, folder = question["network"], question["before"], pathlib.Path(question["folder"])
+        x, y = networks.examples(name, before + question["steps"], question["batch"])
+        model = networks.make(name).to(DEVICE)
+        self.train(model, x[:before], y[:before], question["lr"], "f32")
+        weights = {key: value.cpu().numpy() for key, value in model.state_dict().items()}
+        x, y = x[before:], y[before:]
         paths = {part: str(folder / f"{name}-{question['steps']}-{part}.safetensors") for part in ("weights", "batches")}
         save_file(weights, paths["weights"])
         save_file({"x": x.numpy(), "y": y.numpy().astype(np.float32)}, paths["batches"])
         return paths
 
     def losses(self, question):
-        precision = question["precision"]
+        model, batches = networks.make(question["network"]).to(DEVICE), load_file(question["batches"])
+        model.load_state_dict({key: torch.from_numpy(value) for key, value in load_file(question["weights"]).items()})
+        x, y = torch.from_numpy(batches["x"]), torch.from_numpy(batches["y"]).long()
+        return {"losses": self.train(model, x, y, question["lr"], question["precision"])}
+
+    @staticmethod
+    def train(model, x, y, lr, precision):
+        """The loss of a step on each batch."""
         set_precision(precision)
         torch.backends.cudnn.benchmark = False
-        model = networks.make(question["network"]).to(DEVICE)
-        model.load_state_dict({key: torch.from_numpy(value) for key, value in load_file(question["weights"]).items()})
-        optimizer, batches, losses = sgd(model, question["lr"]), load_file(question["batches"]), []
-        for images, labels in zip(torch.from_numpy(batches["x"]), torch.from_numpy(batches["y"]).long(), strict=True):
+        optimizer, losses = sgd(model, lr), []
+        for images, labels in zip(x, y, strict=True):
             optimizer.zero_grad(set_to_none=True)
             with mixed(precision):
                 loss = functional.cross_entropy(model(images.to(DEVICE)), labels.to(DEVICE))
             loss.backward()
             optimizer.step()
             losses.append(loss.detach())
-        return {"losses": torch.stack(losses).tolist()}
+        return torch.stack(losses).tolist()
 
     def step(self, question):
         key = tuple(question[part] for part in ("network", "batch", "precision", "how", "channels_last"))

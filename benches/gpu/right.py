@@ -1,8 +1,8 @@
 """Whether engraft's CUDA engine is right. benches/gpu/check.sh starts this; ENGRAFT_GPU_BENCH names engraft's half.
 
 In order, each with a time limit, going on after failures: the device; every kernel beside the processor's; 20 losses of each
-network on the GPU in f32 beside the processor's, from the same first weights and on the same batches, within 1e-3; the same bits
-of the weights after 20 steps captured, not captured and once more, in each precision; a training that goes on after a stop; too
+network on the GPU in f32 beside the processor's, from the same weights and on the same batches, within 1e-3; the same bits of
+the weights after 20 steps captured, not captured and once more, in each precision; a training that goes on after a stop; too
 little memory; compute-sanitizer on small batches, where that tool is there. PyTorch's f32 losses, and ours in tf32 and bf16,
 stand beside them for comparison. The processor's losses are computed meanwhile. The exit code is 1 if anything failed.
 """
@@ -23,7 +23,11 @@ from binary import Budget, Child, Problem, print_table, stop_when_asked, write_j
 
 # The networks that take the processor longest come last.
 NETWORKS = ["mlp", "lenet", "mobilenet_v2", "vgg11", "vit_tiny", "resnet18"]
-STEPS, BATCH, RATE, TOLERANCE = 20, 128, 0.01, 1e-3
+STEPS, BATCH, TOLERANCE = 20, 128, 1e-3
+# Training amplifies a difference of rounding, most from the first weights. So the weights are those after some steps, and the rates
+# such that PyTorch in another layout stays well within the tolerance.
+BEFORE, RATE, RATES = 30, 0.01, {"mobilenet_v2": 0.001, "vgg11": 0.001}
+RATES_BEFORE = {"mobilenet_v2": 0.02, "vgg11": 0.002}
 # Odd, so that the ends of rows are met.
 SMALL_STEPS, SMALL_BATCH, SMALL_NETWORKS = 2, 5, ["lenet", "mobilenet_v2", "vit_tiny", "resnet18"]
 SANITIZER_SECONDS = 60
@@ -54,7 +58,7 @@ class Right:
         self.gpu = Child("engraft", binary, self.out / "right.log")
         self.cpu = Child("engraft on the processor", binary, self.out / "right.log")
         self.torch = Child("PyTorch", [sys.executable, here / "pytorch.py"], self.out / "pytorch.log")
-        self.stages, self.numbers, self.found = [], {}, {}
+        self.stages, self.numbers, self.found, self.is_whole = [], {}, {}, False
         self.made, self.small, self.on_cpu, self.by_torch = ({name: concurrent.futures.Future() for name in self.names}
                                                              for _ in range(4))
 
@@ -71,6 +75,7 @@ class Right:
         self.stage("out of memory", self.out_of_memory)
         self.gpu.close()
         self.stage("memcheck", self.memcheck)
+        self.is_whole = True
 
     def stage(self, name, check):
         """Runs a check; `check` gives what to say of it, and raises Problem where it fails."""
@@ -110,12 +115,13 @@ class Right:
             future.set_exception(error if isinstance(error, Problem) else Problem(f"{type(error).__name__}: {error}"))
 
     def make(self, name, steps, batch):
-        question = {"do": "make", "folder": self.folder, "network": name, "steps": steps, "batch": batch}
+        question = {"do": "make", "folder": self.folder, "network": name, "steps": steps, "batch": batch, "before": BEFORE,
+                    "lr": RATES_BEFORE.get(name, RATE)}
         return self.torch.ask(question, self.budget.limit(60))
 
     def losses_of(self, child, name, **how):
         paths = given(self.made[name], self.budget.limit(90))
-        question = {"do": "losses", "network": name, "lr": RATE, **paths, **how}
+        question = {"do": "losses", "network": name, "lr": RATES.get(name, RATE), **paths, **how}
         return child.ask(question, self.budget.limit(45))
 
     def on_gpu(self, name, precision, captured):
@@ -201,7 +207,7 @@ class Right:
             for precision, captured in (("f32", False), ("bf16", True)):
                 if name not in self.names or (done and own.left() < SANITIZER_SECONDS / 2):
                     continue
-                how = {"lr": RATE, "device": "cuda", "precision": precision, "captured": captured}
+                how = {"lr": RATES.get(name, RATE), "device": "cuda", "precision": precision, "captured": captured}
                 paths = given(self.small[name], own.limit(20))
                 child.ask({"do": "losses", "network": name, **paths, **how}, own.limit(SANITIZER_SECONDS))
                 done.append(f"{name} {precision}")
@@ -233,6 +239,8 @@ def main():
         finally:
             Child.close_all()
             failed = [stage["stage"] for stage in right.stages if stage["how"] == "FAILED"]
+            if not right.is_whole:
+                failed.append("what was not reached")
             print()
             print_table(["check", "result", "seconds"],
                         [[stage["stage"], stage["how"], f"{stage['seconds']:.1f}"] for stage in right.stages])

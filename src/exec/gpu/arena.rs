@@ -166,11 +166,12 @@ fn values(
     let places: Vec<Place> = slots.lens.iter().map(|len| room.place(len * examples * bytes)).collect();
     let placed = |slots: &[usize]| -> Vec<Values> {
         let placed = shapes.iter().zip(slots).zip(&lives);
-        placed.map(|((shape, slot), life)| {
-            let bytes = (life.len * examples * bytes).min(places[*slot].bytes);
-            Values { place: places[*slot].part(0, bytes), ..*shape }
-        })
-        .collect()
+        placed
+            .map(|((shape, slot), life)| {
+                let bytes = (life.len * examples * bytes).min(places[*slot].bytes);
+                Values { place: places[*slot].part(0, bytes), ..*shape }
+            })
+            .collect()
     };
     let gradients = if slots.gradient.is_empty() { Vec::new() } else { placed(&slots.gradient) };
     (placed(&slots.activation), gradients)
@@ -193,9 +194,7 @@ fn keep(compiled: &Compiled<f32>, layer: usize, values: &[Values], storage: Stor
                 let [mean, inverse_std] = [0; 2].map(|_| room.place(y.channels * 4));
                 Kept::Statistics(Statistics { mean, inverse_std })
             }
-            Weighted::GroupNorm { sizes, .. } => {
-                Kept::Numbers(room.place(sizes.moments(y.rows() * y.channels) * 8))
-            }
+            Weighted::GroupNorm { sizes, .. } => Kept::Numbers(room.place(sizes.moments(y.rows() * y.channels) * 8)),
             Weighted::ResponseNorm { .. } => Kept::Numbers(room.place(y.examples * (y.channels + 1) * 4)),
             Weighted::Linear(_)
             | Weighted::Conv(_)

@@ -99,11 +99,8 @@ pub(super) fn is_matrix(conv: &Conv) -> bool {
 
 /// Values as a matrix of a product. A matrix behind a flatten takes all positions of an example as one row.
 pub(super) fn rows(values: Values, storage: Storage, per_example: bool) -> (Factor, [usize; 2]) {
-    let (rows, row) = if per_example {
-        (values.examples, values.positions * values.stride)
-    } else {
-        (values.rows(), values.stride)
-    };
+    let (rows, row) =
+        if per_example { (values.examples, values.positions * values.stride) } else { (values.rows(), values.stride) };
     (Factor { place: values.place, storage, stride: row, transposed: false, step: 0 }, [rows, row])
 }
 

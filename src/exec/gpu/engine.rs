@@ -130,9 +130,8 @@ impl<D: Device> Engine for GpuNetwork<D> {
         let mut word = [0; 4];
         self.device.read(flag, &mut word)?;
         self.read_running()?;
-        let finite = |running: &RunningStatistics<f32>| {
-            running.mean.iter().chain(&running.var).all(|value| value.is_finite())
-        };
+        let finite =
+            |running: &RunningStatistics<f32>| running.mean.iter().chain(&running.var).all(|value| value.is_finite());
         Ok(word == [0; 4] && self.compiled.running.iter().all(finite))
     }
 

@@ -153,7 +153,9 @@ impl Emitter<'_> {
             Plain::Blur { blur, .. } => pools::blur(self.tape, blur, x, y),
             Plain::Reshape { .. } => layout::reshape(self.tape, x, y, false),
             Plain::ZeroPad(rim) => layout::zero_pad(self.tape, rim, x, y),
-            Plain::Zeros => self.tape.commands.push(Command::Zero(y.place.part(0, y.numbers() * self.tape.storage.bytes()))),
+            Plain::Zeros => {
+                self.tape.commands.push(Command::Zero(y.place.part(0, y.numbers() * self.tape.storage.bytes())))
+            }
             Plain::Add { relu } => match self.roles[index] {
                 Role::Applies(residual) => self.residual(layer, residual, *relu),
                 Role::Alone | Role::Measures => {

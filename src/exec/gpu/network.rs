@@ -32,6 +32,8 @@ pub struct GpuNetwork<D: Device> {
     pub(super) example: usize,
     pub(super) classes: usize,
     programs: Vec<(Pass, usize, D::Program)>,
+    /// Which of them was played last.
+    last: usize,
     /// The outputs that were computed last.
     pub(super) logits: Vec<f32>,
     pub(super) rule: Option<Optimizer>,
@@ -86,6 +88,7 @@ impl<D: Device> GpuNetwork<D> {
             example,
             classes,
             programs: Vec::new(),
+            last: 0,
             logits: vec![0.0; max_batch * classes],
             rule: None,
             steps: 0,
@@ -108,8 +111,7 @@ impl<D: Device> GpuNetwork<D> {
             return Ok(());
         }
         let sizes = [self.max_batch, self.example];
-        let arena =
-            Arena::plan(&self.compiled, &self.parameters, &self.roles, sizes, self.storage, Purpose::Training);
+        let arena = Arena::plan(&self.compiled, &self.parameters, &self.roles, sizes, self.storage, Purpose::Training);
         self.programs.clear();
         self.device.reserve(arena.bytes, arena.kept)?;
         (self.arena, self.purpose) = (arena, Purpose::Training);
@@ -159,7 +161,22 @@ impl<D: Device> GpuNetwork<D> {
                 self.programs.len() - 1
             }
         };
+        self.last = index;
         self.device.play(&self.programs[index].2)
+    }
+
+    /// Plays what was played last `times` times again, with what is on the device: the bare work of a step.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn repeat(&mut self, times: usize) -> Result<(), DeviceFault> {
+        let Some((_, _, program)) = self.programs.get(self.last) else { return Ok(()) };
+        (0..times).try_for_each(|_| self.device.play(program))
+    }
+
+    /// The device.
+    pub fn device(&self) -> &D {
+        &self.device
     }
 
     /// The tape of `pass` with a batch of `examples`.

@@ -33,10 +33,8 @@ pub(super) fn roles(compiled: &Compiled<f32>) -> Vec<Role> {
     let joins = |value: usize| {
         let norm = compiled.values[value].producer;
         let layer = &compiled.layers[norm];
-        let is_norm = matches!(
-            layer.operation,
-            Operation::Weighted { operation: Weighted::BatchNorm(_), relu: false, .. }
-        );
+        let is_norm =
+            matches!(layer.operation, Operation::Weighted { operation: Weighted::BatchNorm(_), relu: false, .. });
         (is_norm && readers[value] == 1 && readers[layer.inputs[0]] == 1).then_some(norm)
     };
     for (index, layer) in compiled.layers.iter().enumerate() {

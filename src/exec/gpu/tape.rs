@@ -203,7 +203,7 @@ pub struct Factor {
 /// What a product does with each result.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Finish {
-    /// Added to each row, `columns` numbers of f32.
+    /// Added to each row, `columns` numbers, stored as the result is.
     pub bias: Option<Place>,
     /// Negative results become 0, after the bias.
     pub relu: bool,

@@ -93,7 +93,7 @@ fn small() -> Graph {
         {"name": "stem", "op": "conv2d", "in_channels": 3, "out_channels": 5, "kernel": [3, 3], "stride": [1, 1], "padding": [1, 1], "dilation": [1, 1], "bias": false},
         {"name": "bn1", "op": "batch_norm", "features": 5},
         {"name": "relu1", "op": "relu"},
-        {"name": "conv2", "op": "conv2d", "in_channels": 5, "out_channels": 5, "kernel": [3, 3], "stride": [1, 1], "padding": [1, 1], "dilation": [1, 1], "bias": true},
+        {"name": "conv2", "op": "conv2d", "in_channels": 5, "out_channels": 5, "kernel": [3, 3], "stride": [1, 1], "padding": [1, 1], "dilation": [1, 1], "bias": false},
         {"name": "bn2", "op": "batch_norm", "features": 5},
         {"name": "sum", "op": "add", "inputs": ["bn2", "relu1"]},
         {"name": "relu2", "op": "relu"},
@@ -134,7 +134,8 @@ fn trained(network: &mut dyn Engine, rule: &Optimizer, clip_norm: Option<f32>) -
 }
 
 fn rules() -> [(Optimizer, Option<f32>); 2] {
-    let sgd = Optimizer::Sgd { lr: 0.05, momentum: 0.9, nesterov: true, weight_decay: 5e-4, decay_norms_and_biases: true };
+    let sgd =
+        Optimizer::Sgd { lr: 0.05, momentum: 0.9, nesterov: true, weight_decay: 5e-4, decay_norms_and_biases: true };
     let adamw = Optimizer::AdamW {
         lr: 0.01,
         betas: [0.9, 0.999],

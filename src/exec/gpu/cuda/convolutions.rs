@@ -54,7 +54,8 @@ impl PreparedConvolution {
             .with(Attribute::CUDNN_ATTR_OPERATIONGRAPH_HANDLE, Kind::CUDNN_TYPE_HANDLE, &[session.cudnn])?
             .finished()?;
         let mut last = None;
-        for mode in [sys::cudnnBackendHeurMode_t::CUDNN_HEUR_MODE_A, sys::cudnnBackendHeurMode_t::CUDNN_HEUR_MODE_FALLBACK]
+        for mode in
+            [sys::cudnnBackendHeurMode_t::CUDNN_HEUR_MODE_A, sys::cudnnBackendHeurMode_t::CUDNN_HEUR_MODE_FALLBACK]
         {
             for configuration in configurations(&graph, mode)? {
                 if !fits(&configuration, demands)? {

@@ -6,7 +6,7 @@ mod faults;
 mod folders;
 pub mod libraries;
 mod memory;
-mod modules;
+pub mod modules;
 mod player;
 pub mod probe;
 mod products;

@@ -1,68 +1,94 @@
 //! Our kernels, compiled for the GPU that is there and kept on the disk for the next start.
 #![expect(unsafe_code, reason = "NVRTC and CUDA's driver are C libraries")]
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::CString;
 use std::fs;
-use std::path::PathBuf;
-use std::sync::Mutex;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use cudarc::driver::{result, sys};
 use cudarc::nvrtc;
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::exec::engine::DeviceFault;
-use crate::exec::gpu::kernels::SOURCE;
+use crate::exec::gpu::kernels::Unit;
+use crate::exec::gpu::tape::Kernel;
 
 /// The folder of compiled kernels; without this variable below the user's cache.
 const FOLDER: &str = "ENGRAFT_KERNEL_CACHE";
 
-/// Loaded kernels.
+/// The kernels of a GPU, compiled when they are asked for.
 #[derive(Debug)]
 pub(super) struct Kernels {
-    module: sys::CUmodule,
-    functions: Mutex<HashMap<String, sys::CUfunction>>,
+    architecture: String,
+    loaded: Mutex<Loaded>,
+}
+
+#[derive(Debug, Default)]
+struct Loaded {
+    modules: HashMap<Unit, sys::CUmodule>,
+    functions: HashMap<Kernel, sys::CUfunction>,
 }
 
 // SAFETY: handles of the driver may be used from any thread that has their context.
-unsafe impl Send for Kernels {}
-// SAFETY: as above; the map has a lock.
-unsafe impl Sync for Kernels {}
+unsafe impl Send for Loaded {}
 
 impl Kernels {
-    /// Compiles all kernels for a GPU of this compute capability, or takes what an earlier start has compiled.
-    pub(super) fn load([major, minor]: [i32; 2]) -> Result<Self, DeviceFault> {
-        let architecture = format!("sm_{major}{minor}");
-        let source = SOURCE.join("\n");
-        let kept = kept(&source, &architecture);
-        let image = match kept.as_ref().and_then(|path| fs::read(path).ok()) {
-            Some(image) => image,
-            None => {
-                let image = compile(&source, &architecture)?;
-                if let Some(path) = kept {
-                    keep(&path, &image);
-                }
-                image
-            }
-        };
-        // SAFETY: the image is a whole one, made by NVRTC.
-        let module = unsafe { result::module::load_data(image.as_ptr().cast()) }?;
-        Ok(Self { module, functions: Mutex::default() })
+    /// Those for a GPU of this compute capability.
+    pub(super) fn new([major, minor]: [i32; 2]) -> Self {
+        Self { architecture: format!("sm_{major}{minor}"), loaded: Mutex::default() }
     }
 
-    /// The kernel called `name`.
-    pub(super) fn function(&self, name: &str) -> Result<sys::CUfunction, DeviceFault> {
-        let mut functions = self.functions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(function) = functions.get(name) {
+    /// Compiles what is missing of all these, side by side, or takes what an earlier start has compiled.
+    pub(super) fn load(&self, kernels: impl Iterator<Item = Kernel>) -> Result<(), DeviceFault> {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted: BTreeSet<Unit> = kernels.filter_map(Unit::of).collect();
+        let missing: Vec<Unit> = wanted.into_iter().filter(|unit| !loaded.modules.contains_key(unit)).collect();
+        let image = |unit: &Unit| Ok((*unit, image(*unit, &self.architecture)?));
+        let images = missing.par_iter().map(image).collect::<Result<Vec<_>, DeviceFault>>()?;
+        for (unit, image) in images {
+            // SAFETY: the image is a whole one, made by NVRTC; the context is current.
+            let module = unsafe { result::module::load_data(image.as_ptr().cast()) }?;
+            loaded.modules.insert(unit, module);
+        }
+        Ok(())
+    }
+
+    /// A kernel that was loaded.
+    pub(super) fn function(&self, kernel: Kernel) -> Result<sys::CUfunction, DeviceFault> {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(function) = loaded.functions.get(&kernel) {
             return Ok(*function);
         }
-        let c_name = CString::new(name).map_err(|error| DeviceFault::Refused(error.to_string()))?;
+        let refused = |why: &str| DeviceFault::Refused(format!("the kernel {kernel}: {why}"));
+        let module =
+            Unit::of(kernel).and_then(|unit| loaded.modules.get(&unit)).ok_or_else(|| refused("not loaded"))?;
+        let name = CString::new(kernel.to_string()).map_err(|error| refused(&error.to_string()))?;
         // SAFETY: the module is loaded.
-        let function = unsafe { result::module::get_function(self.module, c_name) };
-        let function = function.map_err(|error| DeviceFault::Refused(format!("the kernel {name}: {error}")))?;
-        functions.insert(name.to_owned(), function);
+        let function = unsafe { result::module::get_function(*module, name) };
+        let function = function.map_err(|error| refused(&error.to_string()))?;
+        loaded.functions.insert(kernel, function);
         Ok(function)
     }
+}
+
+/// The machine code of `unit`, from the folder of compiled kernels or made now and put there.
+///
+/// # Errors
+/// When NVRTC does not compile it.
+pub fn image(unit: Unit, architecture: &str) -> Result<Vec<u8>, DeviceFault> {
+    let source = unit.source();
+    let kept = kept(&source, architecture);
+    if let Some(image) = kept.as_ref().and_then(|path| fs::read(path).ok()) {
+        return Ok(image);
+    }
+    let image = compile(&source, architecture)?;
+    if let Some(path) = kept {
+        keep(&path, &image);
+    }
+    Ok(image)
 }
 
 /// Where the compiled form of `source` is kept: a name of its own for each text, architecture and version of the compiler.
@@ -82,7 +108,7 @@ fn kept(source: &str, architecture: &str) -> Option<PathBuf> {
 
 /// Writes a compiled text under a name of its own first, so that nobody reads half of it. Where that fails the next start
 /// compiles again.
-fn keep(path: &PathBuf, image: &[u8]) {
+fn keep(path: &Path, image: &[u8]) {
     let unfinished = path.with_extension(format!("{}.unfinished", std::process::id()));
     let written = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&unfinished, image));
     if written.and_then(|()| fs::rename(&unfinished, path)).is_err() {
@@ -91,7 +117,7 @@ fn keep(path: &PathBuf, image: &[u8]) {
 }
 
 /// The machine code of `source`.
-pub(super) fn compile(source: &str, architecture: &str) -> Result<Vec<u8>, DeviceFault> {
+fn compile(source: &str, architecture: &str) -> Result<Vec<u8>, DeviceFault> {
     let text = CString::new(source).map_err(|error| DeviceFault::Refused(error.to_string()))?;
     let program = nvrtc::result::create_program(&text, Some(c"engraft.cu"))?;
     let options = [format!("--gpu-architecture={architecture}"), "--std=c++17".into(), "-default-device".into()];

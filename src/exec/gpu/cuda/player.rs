@@ -116,6 +116,10 @@ impl Device for Gpu {
             unsafe { result::memcpy_htod_async(constants.address(0), &tape.constants, session.stream()) }?;
             session.wait()?;
         }
+        session.kernels.load(tape.commands.iter().filter_map(|command| match command {
+            Command::Launch(launch) => Some(launch.kernel),
+            Command::Product(_) | Command::Convolution(_) | Command::Zero(_) | Command::Copy(..) => None,
+        }))?;
         let mut commands = Vec::with_capacity(tape.commands.len());
         let demands = Demands { precision: self.options.precision, deterministic: self.options.deterministic };
         let mut most = 0;
@@ -231,7 +235,7 @@ fn ready(
     launch: &Launch,
     address: &impl Fn(Place) -> sys::CUdeviceptr,
 ) -> Result<ReadyLaunch, DeviceFault> {
-    let function = session.kernels.function(&launch.kernel.to_string())?;
+    let function = session.kernels.function(launch.kernel)?;
     let word = |argument: &Argument| match argument {
         Argument::Place(place) => address(*place),
         Argument::Null => 0,
@@ -249,14 +253,7 @@ impl ReadyLaunch {
         let [x, y, z] = self.grid;
         // SAFETY: the arguments are those of the kernel, in its order; each word holds its argument in its first bytes.
         unsafe {
-            result::launch_kernel(
-                self.function,
-                (x, y, z),
-                (self.threads, 1, 1),
-                0,
-                session.stream(),
-                &mut arguments,
-            )?;
+            result::launch_kernel(self.function, (x, y, z), (self.threads, 1, 1), 0, session.stream(), &mut arguments)?;
         }
         Ok(())
     }

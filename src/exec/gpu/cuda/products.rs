@@ -75,15 +75,8 @@ impl PreparedProduct {
         // SAFETY: all descriptors were just made.
         let best = unsafe {
             lt::set_matmul_pref_attribute(preference, most, (&raw const bytes).cast(), size_of::<usize>())?;
-            let best = lt::get_matmul_algo_heuristic(
-                session.cublaslt,
-                operation,
-                right,
-                left,
-                result,
-                result,
-                preference,
-            );
+            let best =
+                lt::get_matmul_algo_heuristic(session.cublaslt, operation, right, left, result, result, preference);
             lt::destroy_matmul_pref(preference)?;
             best.map_err(|error| DeviceFault::Refused(format!("cuBLASLt has no way ({error}) for {product:?}")))?
         };

@@ -17,6 +17,8 @@ use crate::exec::gpu::cuda::modules::Kernels;
 /// A GPU's context, the one stream that everything runs in, its kernels and the handles of libraries. Lives as long as the process.
 #[derive(Debug)]
 pub struct Session {
+    /// What the GPU is called.
+    name: String,
     context: sys::CUcontext,
     stream: sys::CUstream,
     pub(super) kernels: Kernels,
@@ -67,7 +69,7 @@ impl Session {
             (context, [major, minor])
         };
         let stream = result::stream::create(result::stream::StreamKind::NonBlocking)?;
-        let kernels = Kernels::load(capability)?;
+        let kernels = Kernels::new(capability);
         let cublaslt = lt::create_handle()?;
         let mut handle = std::ptr::null_mut();
         // SAFETY: the handle's place is one, and the stream exists.
@@ -76,7 +78,14 @@ impl Session {
             cudnn(dnn::cudnnSetStream(handle, stream.cast()))?;
         }
         let (taken, limit) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
-        Ok(Self { context, stream, kernels, cublaslt, cudnn: handle, taken, limit })
+        let name = result::device::get_name(device)?;
+        Ok(Self { name, context, stream, kernels, cublaslt, cudnn: handle, taken, limit })
+    }
+
+    /// What the GPU is called.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Bounds what all networks together may take.

@@ -81,7 +81,7 @@ fn put_result(memories: &mut Memories, product: &Product, [batch, row, column]: 
         value += numbers.get(memories, index);
     }
     if let Some(bias) = product.finish.bias {
-        value += Numbers { place: bias, storage: Storage::F32 }.get(memories, column);
+        value += Numbers { place: bias, storage: product.result.storage }.get(memories, column);
     }
     if product.finish.relu && value < 0.0 {
         value = 0.0;

@@ -9,13 +9,14 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use libloading::Library;
 use tempfile::TempDir;
 
-use crate::exec::gpu::kernels::SOURCE;
+use crate::exec::gpu::kernels::{COMMON, FILES};
 
 /// Name, grid, threads, pointers to the arguments and their kinds; the answer is null or says what went wrong.
 type Entry = unsafe extern "C" fn(*const c_char, *const u32, u32, *mut *mut c_void, *const c_char) -> *const c_char;
 
 /// Blocks run one after another in global variables, so that only one test at a time may run kernels.
-static LIBRARY: LazyLock<Mutex<Result<Built, String>>> = LazyLock::new(|| Mutex::new(Built::new(SOURCE)));
+static LIBRARY: LazyLock<Mutex<Result<Built, String>>> =
+    LazyLock::new(|| Mutex::new(Built::new(&[&[COMMON], FILES].concat())));
 
 struct Built {
     library: Library,
@@ -183,7 +184,7 @@ extern "C" __global__ void __launch_bounds__(64) sums(float* to, int count, floa
 
     #[test]
     fn mistakes_are_told_in_words() {
-        let built = Built::new(&[SOURCE[0], BAD]).unwrap();
+        let built = Built::new(&[COMMON, BAD]).unwrap();
         let mut to = [f32::NAN; 64];
         let place = Bits::Pointer(to.as_mut_ptr().cast());
         let words = |kernel, threads, arguments: &[Bits]| built.run(kernel, [2, 1, 1], threads, arguments);
@@ -203,7 +204,7 @@ extern "C" __global__ void __launch_bounds__(64) sums(float* to, int count, floa
 
     #[test]
     fn the_compiler_says_what_is_wrong() {
-        let words = Built::new(&[SOURCE[0], "int broken = missing;"]).err().unwrap();
+        let words = Built::new(&[COMMON, "int broken = missing;"]).err().unwrap();
         assert!(words.contains("missing"), "{words}");
     }
 }

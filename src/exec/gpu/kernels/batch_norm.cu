@@ -65,18 +65,19 @@ __device__ inline void batch_norm_line(BatchNormLine<LEN>& line, const float* me
 template <class T>
 __device__ inline void batch_norm_write(const ReduceTile& tile, const BatchNormLine<Piece<T>::LEN>& line, const T* __restrict__ x,
                                         const T* __restrict__ residual, T* __restrict__ y, bool relu, int first, int end, int pieces) {
-    constexpr int LEN = Piece<T>::LEN;
-#pragma unroll 4
-    for (int row = first + tile.lane; row < end; row += tile.lanes) {
-        size_t at = (size_t(row) * pieces + tile.column) * LEN;
-        Piece<T> of_x = load(x + at), of_y, rest;
-        if (residual) rest = load(residual + at);
-        for (int k = 0; k < LEN; ++k) {
-            float value = line.at(of_x.at[k], k);
-            if (residual) value += float(rest.at[k]);
-            of_y.at[k] = T(relu && value < 0.f ? 0.f : value);
-        }
-        store(y + at, of_y);
+    constexpr int MANY = 4;
+    for (int row = first + tile.lane; row < end; row += MANY * tile.lanes) {
+        Piece<T> of_x[MANY], rest[MANY];
+        reduce_load(x, tile, row, end, pieces, of_x);
+        if (residual) reduce_load(residual, tile, row, end, pieces, rest);
+#pragma unroll
+        for (int i = 0; i < MANY; ++i)
+            for (int k = 0; k < Piece<T>::LEN; ++k) {
+                float value = line.at(of_x[i].at[k], k);
+                if (residual) value += float(rest[i].at[k]);
+                of_x[i].at[k] = T(relu && value < 0.f ? 0.f : value);
+            }
+        reduce_store(y, tile, row, end, pieces, of_x);
     }
 }
 
@@ -215,18 +216,22 @@ __device__ inline void batch_norm_sums(const ReduceTile& tile, const BatchNormLi
     constexpr int LEN = Piece<T>::LEN;
     for (int k = 0; k < 2 * LEN; ++k) sums[k] = 0.f;
     if (tile.active) {
-#pragma unroll 4
-        for (int row = first + tile.lane; row < end; row += tile.lanes) {
-            size_t at = (size_t(row) * pieces + tile.column) * LEN;
-            Piece<T> of_x = load(x + at), of_dy = load(dy + at), of_y = of_x, out;
-            if (MASK == BATCH_NORM_BY_Y) of_y = load(y + at);
-            for (int k = 0; k < LEN; ++k) {
-                float gradient = batch_norm_masked<MASK, T>(line, of_x, of_y, of_dy, k);
-                sums[k] = fmaf(gradient, float(of_x.at[k]) - line.mean[k], sums[k]);
-                sums[LEN + k] += gradient;
-                out.at[k] = T(gradient);
-            }
-            if (masked) store(masked + at, out);
+        // Rows behind the end have gradients of 0.
+        constexpr int MANY = 4;
+        for (int row = first + tile.lane; row < end; row += MANY * tile.lanes) {
+            Piece<T> of_x[MANY] = {}, of_y[MANY] = {}, of_dy[MANY] = {};
+            reduce_load(x, tile, row, end, pieces, of_x);
+            reduce_load(dy, tile, row, end, pieces, of_dy);
+            if (MASK == BATCH_NORM_BY_Y) reduce_load(y, tile, row, end, pieces, of_y);
+#pragma unroll
+            for (int i = 0; i < MANY; ++i)
+                for (int k = 0; k < LEN; ++k) {
+                    float gradient = batch_norm_masked<MASK, T>(line, of_x[i], of_y[i], of_dy[i], k);
+                    sums[k] = fmaf(gradient, float(of_x[i].at[k]) - line.mean[k], sums[k]);
+                    sums[LEN + k] += gradient;
+                    of_dy[i].at[k] = T(gradient);
+                }
+            if (masked) reduce_store(masked, tile, row, end, pieces, of_dy);
         }
     }
     reduce_lanes(tile, shared, sums);
@@ -238,44 +243,45 @@ template <class T> struct BatchNormGradients {
     bool add, add_residual;
 };
 
-// Writes the operands' gradients in the rows [first, end): dx = slope dy + tilt (x - mean) + constant.
+// Writes the operands' gradients in the rows [first, end): dx = slope (dy - level + tilt (x - mean)).
 template <int MASK, class T>
 __device__ inline void batch_norm_spread(const ReduceTile& tile, const BatchNormLine<Piece<T>::LEN>& line, const float (&slope)[Piece<T>::LEN],
-                                         const float (&tilt)[Piece<T>::LEN], const float (&constant)[Piece<T>::LEN], const T* __restrict__ x,
+                                         const float (&tilt)[Piece<T>::LEN], const float (&level)[Piece<T>::LEN], const T* __restrict__ x,
                                          const T* __restrict__ y, const T* __restrict__ dy, const BatchNormGradients<T>& to, int first,
                                          int end, int pieces) {
-    constexpr int LEN = Piece<T>::LEN;
-    T *__restrict__ dx = to.dx, *__restrict__ dresidual = to.dresidual;
-#pragma unroll 4
-    for (int row = first + tile.lane; row < end; row += tile.lanes) {
-        size_t at = (size_t(row) * pieces + tile.column) * LEN;
-        Piece<T> of_x = load(x + at), of_dy = load(dy + at), of_y = of_x, out, rest;
-        if (MASK == BATCH_NORM_BY_Y) of_y = load(y + at);
-        if (dx && to.add) out = load(dx + at);
-        if (dresidual && to.add_residual) rest = load(dresidual + at);
-        for (int k = 0; k < LEN; ++k) {
-            float gradient = batch_norm_masked<MASK, T>(line, of_x, of_y, of_dy, k);
-            float value = fmaf(slope[k], gradient, fmaf(tilt[k], float(of_x.at[k]) - line.mean[k], constant[k]));
-            out.at[k] = T(dx && to.add ? float(out.at[k]) + value : value);
-            rest.at[k] = T(dresidual && to.add_residual ? float(rest.at[k]) + gradient : gradient);
-        }
-        if (dx) store(dx + at, out);
-        if (dresidual) store(dresidual + at, rest);
+    constexpr int MANY = 2;
+    for (int row = first + tile.lane; row < end; row += MANY * tile.lanes) {
+        Piece<T> of_x[MANY], of_y[MANY], of_dy[MANY], out[MANY], rest[MANY];
+        reduce_load(x, tile, row, end, pieces, of_x);
+        reduce_load(dy, tile, row, end, pieces, of_dy);
+        if (MASK == BATCH_NORM_BY_Y) reduce_load(y, tile, row, end, pieces, of_y);
+        if (to.add) reduce_load(to.dx, tile, row, end, pieces, out);
+        if (to.add_residual) reduce_load(to.dresidual, tile, row, end, pieces, rest);
+#pragma unroll
+        for (int i = 0; i < MANY; ++i)
+            for (int k = 0; k < Piece<T>::LEN; ++k) {
+                float gradient = batch_norm_masked<MASK, T>(line, of_x[i], of_y[i], of_dy[i], k);
+                float value = slope[k] * fmaf(tilt[k], float(of_x[i].at[k]) - line.mean[k], gradient - level[k]);
+                out[i].at[k] = T(to.add ? float(out[i].at[k]) + value : value);
+                rest[i].at[k] = T(to.add_residual ? float(rest[i].at[k]) + gradient : gradient);
+            }
+        if (to.dx) reduce_store(to.dx, tile, row, end, pieces, out);
+        if (to.dresidual) reduce_store(to.dresidual, tile, row, end, pieces, rest);
     }
 }
 
-// Slope, tilt and constant of `batch_norm_spread` from the sums of dy x̂ and of dy.
+// Slope, tilt and level of `batch_norm_spread` from the sums of dy x̂ and of dy.
 template <int LEN>
 __device__ inline void batch_norm_coefficients(const float* inverse_std, const float* weight, const float (&dweight)[LEN],
                                                const float (&dbias)[LEN], int rows, int column, int channels, float (&slope)[LEN],
-                                               float (&tilt)[LEN], float (&constant)[LEN]) {
+                                               float (&tilt)[LEN], float (&level)[LEN]) {
     float inverse[LEN];
     reduce_channels<LEN>(inverse_std, column, channels, 0.f, inverse);
     reduce_channels<LEN>(weight, column, channels, 1.f, slope);
     for (int k = 0; k < LEN; ++k) {
         slope[k] *= inverse[k];
-        tilt[k] = -slope[k] * inverse[k] * (dweight[k] / rows);
-        constant[k] = -slope[k] * (dbias[k] / rows);
+        tilt[k] = -inverse[k] * (dweight[k] / rows);
+        level[k] = dbias[k] / rows;
     }
 }
 
@@ -324,12 +330,12 @@ __device__ inline void batch_norm_second(const BatchNormBack<T>& b, const float*
     if (!tile.active) return;
     BatchNormLine<LEN> line;
     batch_norm_line(line, b.mean, b.inverse_std, b.weight, b.bias, tile.column, b.channels);
-    float of_product[LEN], of_dy[LEN], slope[LEN], tilt[LEN], constant[LEN];
+    float of_product[LEN], of_dy[LEN], slope[LEN], tilt[LEN], level[LEN];
     reduce_channels<LEN>(dweight, tile.column, b.channels, 0.f, of_product);
     reduce_channels<LEN>(dbias, tile.column, b.channels, 0.f, of_dy);
-    batch_norm_coefficients<LEN>(b.inverse_std, b.weight, of_product, of_dy, b.rows, tile.column, b.channels, slope, tilt, constant);
+    batch_norm_coefficients<LEN>(b.inverse_std, b.weight, of_product, of_dy, b.rows, tile.column, b.channels, slope, tilt, level);
     int first = int(blockIdx.x) * slice, end = min(first + slice, b.rows);
-    batch_norm_spread<MASK>(tile, line, slope, tilt, constant, b.x, b.y, b.dy, to, first, end, b.pieces);
+    batch_norm_spread<MASK>(tile, line, slope, tilt, level, b.x, b.y, b.dy, to, first, end, b.pieces);
 }
 
 template <class T>
@@ -370,13 +376,13 @@ __device__ inline void batch_norm_both(const BatchNormBack<T>& b, float* dweight
     }
     SYNC();
     if (!tile.active || !(to.dx || to.dresidual)) return;
-    float of_product[LEN], of_dy[LEN], slope[LEN], tilt[LEN], constant[LEN];
+    float of_product[LEN], of_dy[LEN], slope[LEN], tilt[LEN], level[LEN];
     for (int k = 0; k < LEN; ++k) {
         of_product[k] = all[local + k];
         of_dy[k] = all[local + LEN + k];
     }
-    batch_norm_coefficients<LEN>(b.inverse_std, b.weight, of_product, of_dy, b.rows, tile.column, b.channels, slope, tilt, constant);
-    batch_norm_spread<MASK>(tile, line, slope, tilt, constant, b.x, b.y, b.dy, to, 0, b.rows, b.pieces);
+    batch_norm_coefficients<LEN>(b.inverse_std, b.weight, of_product, of_dy, b.rows, tile.column, b.channels, slope, tilt, level);
+    batch_norm_spread<MASK>(tile, line, slope, tilt, level, b.x, b.y, b.dy, to, 0, b.rows, b.pieces);
 }
 
 template <class T>

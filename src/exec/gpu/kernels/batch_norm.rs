@@ -120,7 +120,12 @@ fn whole(
     let residual = then.and_then(|(sum, _)| sum.residual);
     let mut arguments = vec![x.into(), residual.into(), then.map(|(_, y)| y).into()];
     arguments.extend(measured(statistics, running, scalars));
-    arguments.extend::<[Argument; 4]>([bn.weight.into(), bn.bias.into(), then.is_some_and(|(sum, _)| sum.relu).into(), bn.eps.into()]);
+    arguments.extend::<[Argument; 4]>([
+        bn.weight.into(),
+        bn.bias.into(),
+        then.is_some_and(|(sum, _)| sum.relu).into(),
+        bn.eps.into(),
+    ]);
     arguments.extend(slices.arguments());
     tape.launch("batch_norm_whole", slices.grid(), slices.threads, arguments);
 }
@@ -180,7 +185,7 @@ fn run(tape: &mut Tape, bn: &BatchNorm, statistics: Statistics, mut wanted: Back
     let sums = slices.slices() * bn.channels * 8;
     let scratch = tape.scratch(sums.next_multiple_of(16) + 2 * (bn.channels * 4).next_multiple_of(16));
     let partial = scratch.part(0, sums);
-    // Where the masked gradient is written anyway, the second pass reads it instead of the whole gradient and the result.
+    // Where the masked gradient is written anyway, the second pass reads it instead of the whole one and the result.
     let masked = wanted.dresidual.and_then(|(values, accumulate)| (!accumulate).then_some(values));
     let mut arguments = operands(&wanted);
     arguments.extend(constants(bn, statistics));
@@ -220,7 +225,12 @@ fn second(
     let add = |gradient: Option<(Values, bool)>| Argument::from(gradient.is_some_and(|(_, accumulate)| accumulate));
     let mut arguments = operands(wanted);
     arguments.extend(constants(bn, statistics));
-    arguments.extend::<[Argument; 4]>([wanted.dweight.into(), wanted.dbias.into(), place(wanted.dx), place(wanted.dresidual)]);
+    arguments.extend::<[Argument; 4]>([
+        wanted.dweight.into(),
+        wanted.dbias.into(),
+        place(wanted.dx),
+        place(wanted.dresidual),
+    ]);
     arguments.extend([add(wanted.dx), add(wanted.dresidual), Argument::Int(mask as i32)]);
     arguments.extend(slices.arguments());
     tape.launch(kernel, slices.grid(), slices.threads, arguments);
@@ -251,11 +261,13 @@ mod tests {
 
     impl Layer {
         fn new(bench: &mut Bench, channels: usize, plain: bool) -> Self {
-            let [weight, bias] = [7, 8].map(|seed| (!plain).then(|| crate::kernels::finite_difference::sample(channels, seed)));
+            let [weight, bias] =
+                [7, 8].map(|seed| (!plain).then(|| crate::kernels::finite_difference::sample(channels, seed)));
             let [on_weight, on_bias] = [&weight, &bias].map(|numbers| numbers.as_ref().map(|n| bench.numbers(n)));
             let bn = BatchNorm { channels, eps: EPS, weight: on_weight, bias: on_bias };
             let statistics = Statistics { mean: bench.place(channels), inverse_std: bench.place(channels) };
-            let running = Running { mean: bench.numbers(&vec![0.5; channels]), var: bench.numbers(&vec![2.0; channels]) };
+            let running =
+                Running { mean: bench.numbers(&vec![0.5; channels]), var: bench.numbers(&vec![2.0; channels]) };
             let scalars = bench.numbers(&[9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 0.1]);
             Self { weight, bias, bn, statistics, running, scalars }
         }
@@ -333,7 +345,8 @@ mod tests {
     fn values_far_from_zero_keep_their_variance() {
         for shape in [[300, 1, 5], [4, 5000, 5]] {
             let mut bench = Bench::new(Storage::F32);
-            let x: Vec<f64> = bench.sample(shape.iter().product(), 1).iter().map(|x| f64::from((1000.0 + x) as f32)).collect();
+            let x: Vec<f64> =
+                bench.sample(shape.iter().product(), 1).iter().map(|x| f64::from((1000.0 + x) as f32)).collect();
             let layer = Layer::new(&mut bench, 5, true);
             let on_x = bench.values(&x, shape);
             measure(&mut bench.tape, &layer.bn, on_x, layer.statistics, layer.running, layer.scalars);
@@ -347,60 +360,63 @@ mod tests {
     /// What is wanted of the way back.
     #[derive(Clone, Copy)]
     struct Case {
-        relu: bool,
+        mask: Option<Mask>,
         add: bool,
         /// Whether something was added before ReLU.
         residual: bool,
-        /// Whether the result is computed again.
-        again: bool,
         plain: bool,
     }
 
     const CASES: [Case; 7] = [
-        Case { relu: false, add: false, residual: false, again: false, plain: false },
-        Case { relu: true, add: false, residual: false, again: false, plain: true },
-        Case { relu: true, add: true, residual: false, again: true, plain: false },
-        Case { relu: true, add: false, residual: false, again: true, plain: true },
-        Case { relu: true, add: false, residual: true, again: false, plain: false },
-        Case { relu: true, add: true, residual: true, again: false, plain: false },
-        Case { relu: false, add: false, residual: true, again: false, plain: true },
+        Case { mask: None, add: false, residual: false, plain: false },
+        Case { mask: Some(Mask::ByY), add: false, residual: false, plain: true },
+        Case { mask: Some(Mask::Again), add: true, residual: false, plain: false },
+        Case { mask: Some(Mask::Again), add: false, residual: false, plain: true },
+        Case { mask: Some(Mask::ByY), add: false, residual: true, plain: false },
+        Case { mask: Some(Mask::ByY), add: true, residual: true, plain: false },
+        Case { mask: None, add: false, residual: true, plain: true },
     ];
 
     #[test]
     fn gradients_are_those_of_the_processor() {
         for (storage, shape) in STORAGES.into_iter().flat_map(|storage| SHAPES.map(|shape| (storage, shape))) {
-            CASES.iter().for_each(|case| gradients(storage, shape, *case));
+            for case in CASES {
+                gradients(storage, shape, case);
+            }
         }
     }
 
     fn gradients(storage: Storage, shape: [usize; 3], case: Case) {
         let mut bench = Bench::new(storage);
         let (len, channels) = (shape.iter().product(), shape[2]);
+        let (relu, again) = (case.mask.is_some(), case.mask == Some(Mask::Again));
         let [x, residual, dy, old] = [1, 2, 3, 4].map(|seed| bench.sample(len, seed));
         let layer = Layer::new(&mut bench, channels, case.plain);
-        let (s, y) = layer.forward(&x, case.residual.then_some(&residual[..]), case.relu);
+        let (s, y) = layer.forward(&x, case.residual.then_some(&residual[..]), relu);
         let inverse: Vec<f64> = s.var.iter().map(|var| 1.0 / (var + EPS).sqrt()).collect();
         bench.device.put(layer.statistics.mean, &s.mean.iter().map(|mean| *mean as f32).collect::<Vec<_>>());
-        bench.device.put(layer.statistics.inverse_std, &inverse.iter().map(|number| *number as f32).collect::<Vec<_>>());
+        bench
+            .device
+            .put(layer.statistics.inverse_std, &inverse.iter().map(|number| *number as f32).collect::<Vec<_>>());
         let [on_x, on_y, on_dy] = [&x, &y, &dy].map(|numbers| bench.values(numbers, shape));
         let dx = bench.target(&old, shape, case.add);
         let dresidual = case.residual.then(|| bench.target(&old, shape, case.add));
         let [dweight, dbias] = [0; 2].map(|_| (!case.plain).then(|| bench.place(channels)));
         let wanted = Backward {
             x: on_x,
-            y: if case.again { bench.output(shape) } else { on_y },
+            y: if again { bench.output(shape) } else { on_y },
             dy: on_dy,
-            relu: case.relu,
+            relu,
             dx: Some((dx, case.add)),
             dresidual: dresidual.map(|values| (values, case.add)),
             dweight,
             dbias,
         };
-        let run = if case.again { backward_alone } else { backward };
+        let run = if again { backward_alone } else { backward };
         run(&mut bench.tape, &layer.bn, layer.statistics, &wanted);
         bench.play();
         let mut masked = dy;
-        if case.relu {
+        if relu {
             elementwise::relu_backward(&y, &mut masked);
         }
         let weight = layer.weights();

@@ -32,7 +32,7 @@ template <class T> __device__ inline void convolution_write(T* to, const float (
 
 // y = relu(y + bias) in place.
 template <class T>
-__device__ void convolution_bias(const float* __restrict__ bias, T* __restrict__ y, int relu, int rows, int channels, int pieces, int width, int slice) {
+__device__ void convolution_bias(const float* bias, T* y, int relu, int rows, int channels, int pieces, int width, int slice) {
     constexpr int LEN = Piece<T>::LEN;
     ReduceTile tile = reduce_tile(pieces, width);
     if (!tile.active) return;
@@ -42,16 +42,14 @@ __device__ void convolution_bias(const float* __restrict__ bias, T* __restrict__
     constexpr int MANY = 4;
     for (int row = first + tile.lane; row < end; row += MANY * tile.lanes) {
         Piece<T> piece[MANY];
+        reduce_load(y, tile, row, end, pieces, piece);
+#pragma unroll
         for (int i = 0; i < MANY; ++i)
-            if (row + i * tile.lanes < end) piece[i] = load(y + (size_t(row + i * tile.lanes) * pieces + tile.column) * LEN);
-        for (int i = 0; i < MANY; ++i) {
-            if (row + i * tile.lanes >= end) continue;
             for (int k = 0; k < LEN; ++k) {
                 float value = float(piece[i].at[k]) + summand[k];
                 piece[i].at[k] = T(relu && value < 0.f ? 0.f : value);
             }
-            store(y + (size_t(row + i * tile.lanes) * pieces + tile.column) * LEN, piece[i]);
-        }
+        reduce_store(y, tile, row, end, pieces, piece);
     }
 }
 KERNEL(convolution_bias, (const float* bias, T* y, int relu, int rows, int channels, int pieces, int width, int slice),
@@ -60,14 +58,14 @@ KERNEL(convolution_bias, (const float* bias, T* y, int relu, int rows, int chann
 // A kernel for each channel; weights are taps x channels.
 
 // A square window of K with stride S: Q outputs next to each other in a thread, a piece of channels each. With `flip` the kernel is read
-// from its end, as the way back to the input of a stride of 1 does.
-template <class T, int K, int S, int Q>
+// from its end, as the way back to the input of a stride of 1 does. WHOLE: weights, too, are read in pieces.
+template <class T, int K, int S, int Q, bool WHOLE>
 __device__ inline void convolution_depthwise_strip(const T* __restrict__ x, const float* __restrict__ weight, const float* __restrict__ bias,
                                               T* __restrict__ y, int flip, int add, int relu, int examples, int channels, int pieces,
                                               const ConvolutionSizes& s) {
     constexpr int LEN = Piece<T>::LEN, COLUMNS = (Q - 1) * S + K;
     int strips = (s.output[1] + Q - 1) / Q;
-    size_t index = size_t(blockIdx.x) * blockDim.x + threadIdx.x;
+    u32 index = blockIdx.x * blockDim.x + threadIdx.x;
     if (index >= size_t(examples) * s.output[0] * strips * pieces) return;
     int column = int(index % pieces), rest = int(index / pieces), ox = rest % strips * Q;
     rest /= strips;
@@ -76,7 +74,6 @@ __device__ inline void convolution_depthwise_strip(const T* __restrict__ x, cons
     reduce_channels<LEN>(bias, column, channels, 0.f, start);
     for (int q = 0; q < Q; ++q)
         for (int k = 0; k < LEN; ++k) sum[q][k] = start[k];
-    bool whole = channels % 4 == 0 && column * LEN + LEN <= channels && (size_t(weight) & 15) == 0;
     int left = ox * S - s.padding[1], top = oy * S - s.padding[0];
 #pragma unroll
     for (int ky = 0; ky < K; ++ky) {
@@ -94,15 +91,14 @@ __device__ inline void convolution_depthwise_strip(const T* __restrict__ x, cons
             int tap = ky * K + kx;
             const float* from = weight + size_t(flip ? K * K - 1 - tap : tap) * channels + column * LEN;
             float w[LEN];
-            if (whole) {
 #pragma unroll
-                for (int k = 0; k < LEN; k += 4) {
+            for (int k = 0; k < LEN; k += 4) {
+                if constexpr (WHOLE) {
                     Piece<float> four = load(from + k);
                     for (int i = 0; i < 4; ++i) w[k + i] = four.at[i];
+                } else {
+                    for (int i = k; i < k + 4; ++i) w[i] = column * LEN + i < channels ? from[i] : 0.f;
                 }
-            } else {
-#pragma unroll
-                for (int k = 0; k < LEN; ++k) w[k] = column * LEN + k < channels ? from[k] : 0.f;
             }
 #pragma unroll
             for (int q = 0; q < Q; ++q)
@@ -121,13 +117,18 @@ __device__ inline void convolution_depthwise_strip(const T* __restrict__ x, cons
 #define CONVOLUTION_DEPTHWISE_ARGUMENTS (x, weight, bias, y, flip, add, relu, examples, channels, pieces, CONVOLUTION_ARGUMENTS)
 #define CONVOLUTION_DEPTHWISE(name, k, s, q)                                                                                     \
     template <class T> __device__ void name CONVOLUTION_DEPTHWISE_PARAMETERS {                                                   \
-        convolution_depthwise_strip<T, k, s, q>(x, weight, bias, y, flip, add, relu, examples, channels, pieces, CONVOLUTION_SIZES); \
+        if (channels % Piece<T>::LEN == 0 && (size_t(weight) & 15) == 0)                                                    \
+            convolution_depthwise_strip<T, k, s, q, true>(x, weight, bias, y, flip, add, relu, examples, channels, pieces, CONVOLUTION_SIZES); \
+        else                                                                                                                \
+            convolution_depthwise_strip<T, k, s, q, false>(x, weight, bias, y, flip, add, relu, examples, channels, pieces, CONVOLUTION_SIZES); \
     }
-CONVOLUTION_DEPTHWISE(convolution_depthwise31, 3, 1, 4)
+// Outputs of a thread for which there are registers.
+#define CONVOLUTION_OUTPUTS (Piece<T>::LEN == 4 ? 4 : 2)
+CONVOLUTION_DEPTHWISE(convolution_depthwise31, 3, 1, CONVOLUTION_OUTPUTS)
 CONVOLUTION_DEPTHWISE(convolution_depthwise32, 3, 2, 2)
-CONVOLUTION_DEPTHWISE(convolution_depthwise51, 5, 1, 4)
+CONVOLUTION_DEPTHWISE(convolution_depthwise51, 5, 1, CONVOLUTION_OUTPUTS)
 CONVOLUTION_DEPTHWISE(convolution_depthwise52, 5, 2, 2)
-CONVOLUTION_DEPTHWISE(convolution_depthwise71, 7, 1, 4)
+CONVOLUTION_DEPTHWISE(convolution_depthwise71, 7, 1, CONVOLUTION_OUTPUTS)
 KERNEL(convolution_depthwise31, CONVOLUTION_DEPTHWISE_PARAMETERS, CONVOLUTION_DEPTHWISE_ARGUMENTS)
 KERNEL(convolution_depthwise32, CONVOLUTION_DEPTHWISE_PARAMETERS, CONVOLUTION_DEPTHWISE_ARGUMENTS)
 KERNEL(convolution_depthwise51, CONVOLUTION_DEPTHWISE_PARAMETERS, CONVOLUTION_DEPTHWISE_ARGUMENTS)
@@ -146,7 +147,7 @@ __device__ inline void convolution_add(const T* from, const float* weight, int c
 // Any window: one output in a thread.
 template <class T> __device__ void convolution_depthwise CONVOLUTION_DEPTHWISE_PARAMETERS {
     constexpr int LEN = Piece<T>::LEN;
-    size_t index = size_t(blockIdx.x) * blockDim.x + threadIdx.x;
+    u32 index = blockIdx.x * blockDim.x + threadIdx.x;
     int positions = output_h * output_w;
     if (index >= size_t(examples) * positions * pieces) return;
     int column = int(index % pieces), row = int(index / pieces), oy = row % positions / output_w, ox = row % output_w;
@@ -162,7 +163,7 @@ template <class T> __device__ void convolution_depthwise CONVOLUTION_DEPTHWISE_P
             convolution_add(line + size_t(ix) * pieces * LEN, weight + size_t(tap) * channels, column, channels, sum);
         }
     }
-    convolution_write(y + index * LEN, sum, add, relu);
+    convolution_write(y + size_t(index) * LEN, sum, add, relu);
 }
 KERNEL(convolution_depthwise, CONVOLUTION_DEPTHWISE_PARAMETERS, CONVOLUTION_DEPTHWISE_ARGUMENTS)
 
@@ -172,7 +173,7 @@ __device__ void convolution_depthwise_input(const T* __restrict__ dy, const floa
                                        int channels, int pieces, CONVOLUTION_PARAMETERS) {
     constexpr int LEN = Piece<T>::LEN;
     ConvolutionSizes s = CONVOLUTION_SIZES;
-    size_t index = size_t(blockIdx.x) * blockDim.x + threadIdx.x;
+    u32 index = blockIdx.x * blockDim.x + threadIdx.x;
     int positions = input_h * input_w;
     if (index >= size_t(examples) * positions * pieces) return;
     int column = int(index % pieces), row = int(index / pieces), iy = row % positions / input_w, ix = row % input_w;
@@ -189,7 +190,7 @@ __device__ void convolution_depthwise_input(const T* __restrict__ dy, const floa
             convolution_add(line + size_t(ox) * pieces * LEN, weight + size_t(tap) * channels, column, channels, sum);
         }
     }
-    convolution_write(dx + index * LEN, sum, add, false);
+    convolution_write(dx + size_t(index) * LEN, sum, add, false);
 }
 KERNEL(convolution_depthwise_input,
        (const T* dy, const float* weight, T* dx, int add, int examples, int channels, int pieces, CONVOLUTION_PARAMETERS),
@@ -313,7 +314,7 @@ __device__ inline void convolution_grouped_rows(const T* __restrict__ x, const f
                                                 T* __restrict__ y, int relu, int groups, int rows, int outputs, int of_x, int of_y, int channels,
                                                 const ConvolutionSizes& s) {
     constexpr int Q = 4;
-    size_t index = size_t(blockIdx.x) * blockDim.x + threadIdx.x;
+    u32 index = blockIdx.x * blockDim.x + threadIdx.x;
     int o = int(index % of_y), first = int(index / of_y) * Q, positions = s.output[0] * s.output[1], inputs = channels / groups;
     if (first >= rows) return;
     float sum[Q];
@@ -365,7 +366,7 @@ KERNEL(convolution_grouped,
 template <class T, int V>
 __device__ inline void convolution_grouped_input_rows(const T* __restrict__ dy, const float* __restrict__ weight, T* __restrict__ dx, int add,
                                                       int groups, int rows, int outputs, int of_x, int of_y, int channels, const ConvolutionSizes& s) {
-    size_t index = size_t(blockIdx.x) * blockDim.x + threadIdx.x;
+    u32 index = blockIdx.x * blockDim.x + threadIdx.x;
     int c = int(index % of_x), row = int(index / of_x), positions = s.input[0] * s.input[1], inputs = channels / groups;
     if (row >= rows) return;
     int at = row % positions, iy = at / s.input[1], ix = at % s.input[1], taps = s.kernel[0] * s.kernel[1];

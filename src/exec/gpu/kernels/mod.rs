@@ -14,9 +14,13 @@ pub mod reduce;
 pub mod staging;
 pub mod tokens;
 
-/// The source of all kernels, in the order in which one text is made of them.
-pub const SOURCE: &[&str] = &[
-    include_str!("common.cuh"),
+use crate::exec::gpu::tape::{Kernel, Storage};
+
+/// What all kernels share.
+pub const COMMON: &str = include_str!("common.cuh");
+
+/// The kernels, file by file, in the order in which one text is made of them.
+pub const FILES: &[&str] = &[
     include_str!("reduce.cu"),
     include_str!("elementwise.cu"),
     include_str!("layout.cu"),
@@ -31,3 +35,65 @@ pub const SOURCE: &[&str] = &[
     include_str!("pools.cu"),
     include_str!("convolution.cu"),
 ];
+
+/// The kernels that are compiled together: those of one file in one form. Compiling all of them at once takes a minute, and no
+/// network needs all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Unit {
+    /// Position in [`FILES`].
+    pub file: usize,
+    /// The form; without one the kernels that only touch parameters.
+    pub storage: Option<Storage>,
+}
+
+impl Unit {
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let forms = [None, Some(Storage::F32), Some(Storage::Bf16)];
+        (0..FILES.len()).flat_map(move |file| forms.map(|storage| Self { file, storage }))
+    }
+
+    /// The one that `kernel` is in.
+    #[must_use]
+    pub fn of(kernel: Kernel) -> Option<Self> {
+        let starts = match kernel.storage {
+            Some(_) => [format!("KERNEL({},", kernel.name), format!("KERNEL({} ", kernel.name)],
+            None => [format!("void {}(", kernel.name), format!(") {}(", kernel.name)],
+        };
+        let file = FILES.iter().position(|file| starts.iter().any(|start| file.contains(start)))?;
+        Some(Self { file, storage: kernel.storage })
+    }
+
+    /// The text to compile: of all files what kernels are made of, and of its own file the kernels.
+    #[must_use]
+    pub fn source(self) -> String {
+        let none = "#undef KERNEL\n#define KERNEL(name, parameters, arguments)\n";
+        let form = match self.storage {
+            None => "",
+            Some(Storage::F32) => "KERNEL_FORM(name, f32, float, parameters, arguments)",
+            Some(Storage::Bf16) => "KERNEL_FORM(name, bf16, bf16, parameters, arguments)",
+        };
+        let form = format!("#undef KERNEL\n#define KERNEL(name, parameters, arguments) {form}\n");
+        let mut text = format!("{COMMON}\n{none}");
+        for (index, file) in FILES.iter().enumerate() {
+            let own = [form.as_str(), file, none];
+            text.extend(if index == self.file { own } else { ["", file, ""] });
+            text.push('\n');
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kernel_has_one_unit() {
+        let kernel = |name, storage| Unit::of(Kernel { name, storage });
+        assert_eq!(kernel("no_such_kernel", None), None);
+        let norm = kernel("batch_norm_apply", Some(Storage::F32)).unwrap();
+        assert!(FILES[norm.file].contains("batch_norm_apply") && norm.source().contains("batch_norm_apply"));
+        assert!(kernel("adamw_step", None).is_some() && Unit::all().count() == 3 * FILES.len());
+    }
+}

@@ -68,25 +68,22 @@ __device__ inline void norms_layer_rows(const T* __restrict__ x, const float* __
         }
     }
 }
-#define NORMS_LAYER(name, n)                                                                                                            \
-    template <class T>                                                                                                                  \
-    __device__ void name(const T* x, const float* weight, const float* bias, T* y, float* moments, int rows, int channels, int pieces,  \
-                         int lanes, float eps) {                                                                                        \
-        norms_layer_rows<T, n>(x, weight, bias, y, moments, rows, channels, pieces, lanes, eps);                                        \
+#define NORMS_LAYER_PARAMETERS \
+    (const T* x, const float* weight, const float* bias, T* y, float* moments, int rows, int channels, int pieces, int lanes, float eps)
+#define NORMS_LAYER_ARGUMENTS (x, weight, bias, y, moments, rows, channels, pieces, lanes, eps)
+#define NORMS_LAYER(name, n)                                                                                   \
+    template <class T> __device__ void name NORMS_LAYER_PARAMETERS {                                           \
+        norms_layer_rows<T, n>(x, weight, bias, y, moments, rows, channels, pieces, lanes, eps);               \
     }
 NORMS_LAYER(norms_layer1, 1)
 NORMS_LAYER(norms_layer2, 2)
 NORMS_LAYER(norms_layer4, 4)
 // In bf16 four pieces are 1024 channels already, more are not kept in registers.
 NORMS_LAYER(norms_layer8, (Piece<T>::LEN == 4 ? 8 : 4))
-KERNEL(norms_layer1, (const T* x, const float* weight, const float* bias, T* y, float* moments, int rows, int channels, int pieces, int lanes, float eps),
-       (x, weight, bias, y, moments, rows, channels, pieces, lanes, eps))
-KERNEL(norms_layer2, (const T* x, const float* weight, const float* bias, T* y, float* moments, int rows, int channels, int pieces, int lanes, float eps),
-       (x, weight, bias, y, moments, rows, channels, pieces, lanes, eps))
-KERNEL(norms_layer4, (const T* x, const float* weight, const float* bias, T* y, float* moments, int rows, int channels, int pieces, int lanes, float eps),
-       (x, weight, bias, y, moments, rows, channels, pieces, lanes, eps))
-KERNEL(norms_layer8, (const T* x, const float* weight, const float* bias, T* y, float* moments, int rows, int channels, int pieces, int lanes, float eps),
-       (x, weight, bias, y, moments, rows, channels, pieces, lanes, eps))
+KERNEL(norms_layer1, NORMS_LAYER_PARAMETERS, NORMS_LAYER_ARGUMENTS)
+KERNEL(norms_layer2, NORMS_LAYER_PARAMETERS, NORMS_LAYER_ARGUMENTS)
+KERNEL(norms_layer4, NORMS_LAYER_PARAMETERS, NORMS_LAYER_ARGUMENTS)
+KERNEL(norms_layer8, NORMS_LAYER_PARAMETERS, NORMS_LAYER_ARGUMENTS)
 
 // The way back of norms_layer_rows: dx, and for each block the sums of dy x̂ and of dy over its rows.
 template <class T, int N>
@@ -159,24 +156,21 @@ __device__ inline void norms_layer_back_rows(const T* __restrict__ x, const T* _
         sums[(size_t(blockIdx.x) * 2 + 1) * channels + channel] = shared[1024 + at];
     }
 }
-#define NORMS_LAYER_BACK(name, n)                                                                                                       \
-    template <class T>                                                                                                                  \
-    __device__ void name(const T* x, const T* dy, const float* weight, const float* moments, T* dx, float* sums, int add, int rows,     \
-                         int channels, int pieces, int lanes) {                                                                         \
-        norms_layer_back_rows<T, n>(x, dy, weight, moments, dx, sums, add, rows, channels, pieces, lanes);                              \
+#define NORMS_LAYER_BACK_PARAMETERS \
+    (const T* x, const T* dy, const float* weight, const float* moments, T* dx, float* sums, int add, int rows, int channels, int pieces, int lanes)
+#define NORMS_LAYER_BACK_ARGUMENTS (x, dy, weight, moments, dx, sums, add, rows, channels, pieces, lanes)
+#define NORMS_LAYER_BACK(name, n)                                                                              \
+    template <class T> __device__ void name NORMS_LAYER_BACK_PARAMETERS {                                      \
+        norms_layer_back_rows<T, n>(x, dy, weight, moments, dx, sums, add, rows, channels, pieces, lanes);     \
     }
 NORMS_LAYER_BACK(norms_layer_back1, 1)
 NORMS_LAYER_BACK(norms_layer_back2, 2)
 NORMS_LAYER_BACK(norms_layer_back4, 4)
 NORMS_LAYER_BACK(norms_layer_back8, (Piece<T>::LEN == 4 ? 8 : 4))
-KERNEL(norms_layer_back1, (const T* x, const T* dy, const float* weight, const float* moments, T* dx, float* sums, int add, int rows, int channels, int pieces, int lanes),
-       (x, dy, weight, moments, dx, sums, add, rows, channels, pieces, lanes))
-KERNEL(norms_layer_back2, (const T* x, const T* dy, const float* weight, const float* moments, T* dx, float* sums, int add, int rows, int channels, int pieces, int lanes),
-       (x, dy, weight, moments, dx, sums, add, rows, channels, pieces, lanes))
-KERNEL(norms_layer_back4, (const T* x, const T* dy, const float* weight, const float* moments, T* dx, float* sums, int add, int rows, int channels, int pieces, int lanes),
-       (x, dy, weight, moments, dx, sums, add, rows, channels, pieces, lanes))
-KERNEL(norms_layer_back8, (const T* x, const T* dy, const float* weight, const float* moments, T* dx, float* sums, int add, int rows, int channels, int pieces, int lanes),
-       (x, dy, weight, moments, dx, sums, add, rows, channels, pieces, lanes))
+KERNEL(norms_layer_back1, NORMS_LAYER_BACK_PARAMETERS, NORMS_LAYER_BACK_ARGUMENTS)
+KERNEL(norms_layer_back2, NORMS_LAYER_BACK_PARAMETERS, NORMS_LAYER_BACK_ARGUMENTS)
+KERNEL(norms_layer_back4, NORMS_LAYER_BACK_PARAMETERS, NORMS_LAYER_BACK_ARGUMENTS)
+KERNEL(norms_layer_back8, NORMS_LAYER_BACK_PARAMETERS, NORMS_LAYER_BACK_ARGUMENTS)
 
 // V numbers next to each other: a whole piece, or one.
 template <int V, class T> __device__ inline void norms_load(const T* from, float (&to)[V]) {
@@ -211,6 +205,7 @@ __device__ inline void norms_group_block(const T* __restrict__ x, const float* _
     int groups = channels / group, first = int(blockIdx.y) * group, units = group / V;
     size_t example = size_t(blockIdx.x) * positions * stride;
     float pivot = float(x[example + first]), sum = 0.f, squares = 0.f, value[V];
+#pragma unroll 4
     for (int i = threadIdx.x; i < positions * units; i += blockDim.x) {
         norms_load<V>(x + example + size_t(i / units) * stride + first + i % units * V, value);
         for (int k = 0; k < V; ++k) {
@@ -254,6 +249,7 @@ __device__ inline void norms_group_back_block(const T* __restrict__ x, const T* 
     int groups = channels / group, first = int(blockIdx.y) * group, units = group / V;
     size_t example = size_t(blockIdx.x) * positions * stride, moment = 2 * (size_t(blockIdx.x) * groups + blockIdx.y);
     float mean = moments[moment], inverse = moments[moment + 1], sum = 0.f, product = 0.f, of_x[V], of_y[V], old[V];
+#pragma unroll 4
     for (int i = threadIdx.x; i < positions * units; i += blockDim.x) {
         int channel = first + i % units * V;
         size_t at = example + size_t(i / units) * stride + channel;
@@ -384,15 +380,18 @@ __device__ void norms_response(const T* __restrict__ x, const float* __restrict_
     reduce_channels<LEN>(weight, tile.column, channels, 1.f, factor);
     reduce_channels<LEN>(bias, tile.column, channels, 0.f, summand);
     for (int k = 0; k < LEN; ++k) factor[k] *= share[k] / mean;
-#pragma unroll 4
-    for (int row = first + tile.lane; row < end; row += tile.lanes) {
-        size_t at = ((size_t(example) * positions + row) * pieces + tile.column) * LEN;
-        Piece<T> piece = load(x + at);
-        for (int k = 0; k < LEN; ++k) {
-            float value = piece.at[k];
-            piece.at[k] = T(fmaf(factor[k], value, value) + summand[k]);
-        }
-        store(y + at, piece);
+    constexpr int MANY = 4;
+    size_t image = size_t(example) * positions * pieces * LEN;
+    for (int row = first + tile.lane; row < end; row += MANY * tile.lanes) {
+        Piece<T> piece[MANY];
+        reduce_load(x + image, tile, row, end, pieces, piece);
+#pragma unroll
+        for (int i = 0; i < MANY; ++i)
+            for (int k = 0; k < LEN; ++k) {
+                float value = piece[i].at[k];
+                piece[i].at[k] = T(fmaf(factor[k], value, value) + summand[k]);
+            }
+        reduce_store(y + image, tile, row, end, pieces, piece);
     }
 }
 KERNEL(norms_response,
@@ -438,16 +437,20 @@ __device__ void norms_response_input(const T* __restrict__ x, const T* __restric
     float factor[LEN], slope[LEN];
     reduce_channels<LEN>(slopes + size_t(example) * 2 * channels, tile.column, channels, 0.f, factor);
     reduce_channels<LEN>(slopes + (size_t(example) * 2 + 1) * channels, tile.column, channels, 0.f, slope);
-#pragma unroll 2
-    for (int row = first + tile.lane; row < end; row += tile.lanes) {
-        size_t at = ((size_t(example) * positions + row) * pieces + tile.column) * LEN;
-        Piece<T> of_x = load(x + at), of_y = load(dy + at), out;
-        if (add) out = load(dx + at);
-        for (int k = 0; k < LEN; ++k) {
-            float value = fmaf(float(of_y.at[k]), factor[k], float(of_x.at[k]) * slope[k]);
-            out.at[k] = T(add ? float(out.at[k]) + value : value);
-        }
-        store(dx + at, out);
+    constexpr int MANY = 2;
+    size_t image = size_t(example) * positions * pieces * LEN;
+    for (int row = first + tile.lane; row < end; row += MANY * tile.lanes) {
+        Piece<T> of_x[MANY], of_y[MANY], out[MANY];
+        reduce_load(x + image, tile, row, end, pieces, of_x);
+        reduce_load(dy + image, tile, row, end, pieces, of_y);
+        if (add) reduce_load(dx + image, tile, row, end, pieces, out);
+#pragma unroll
+        for (int i = 0; i < MANY; ++i)
+            for (int k = 0; k < LEN; ++k) {
+                float value = fmaf(float(of_y[i].at[k]), factor[k], float(of_x[i].at[k]) * slope[k]);
+                out[i].at[k] = T(add ? float(out[i].at[k]) + value : value);
+            }
+        reduce_store(dx + image, tile, row, end, pieces, out);
     }
 }
 KERNEL(norms_response_input,

@@ -7,6 +7,9 @@ use crate::kernels::response_norm::ResponseNorm;
 
 /// Threads of a block.
 const THREADS: usize = 256;
+/// Threads of a block whose group has many numbers, and how many these are.
+const MOST_THREADS: usize = 1024;
+const MANY_NUMBERS: usize = 1 << 14;
 /// Blocks of kernels whose threads keep what they need from row to row.
 const BLOCKS: usize = 528;
 /// Most channels of a row that threads keep in registers; the kernels have shared memory for so many.
@@ -45,8 +48,9 @@ impl Lanes {
         (is_row && norm.channels <= MOST_CHANNELS).then_some(Self { lanes, each })
     }
 
-    fn blocks(self, rows: usize) -> usize {
-        (rows * self.lanes).div_ceil(THREADS).min(BLOCKS)
+    /// Blocks, at most so many.
+    fn blocks(self, rows: usize, most: usize) -> usize {
+        (rows * self.lanes).div_ceil(THREADS).min(most)
     }
 
     /// The one of four kernels that a row takes.
@@ -69,21 +73,14 @@ pub fn responses_bytes(norm: &ResponseNorm, x: Values) -> usize {
 
 /// `y = (x - mean) / sqrt(var + eps) * weight + bias` for each group of channels of each example; leaves mean and
 /// `1 / sqrt(var + eps)` of each in `moments`.
-pub fn group_norm(
-    tape: &mut Tape,
-    norm: &GroupNorm,
-    [weight, bias]: [Place; 2],
-    x: Values,
-    y: Values,
-    moments: Place,
-) {
+pub fn group_norm(tape: &mut Tape, norm: &GroupNorm, [weight, bias]: [Place; 2], x: Values, y: Values, moments: Place) {
     let mut arguments: Vec<Argument> = vec![x.into(), weight.into(), bias.into(), y.into(), moments.into()];
     if let Some(lanes) = Lanes::of(tape.storage, norm, x) {
         let sizes = [x.rows(), norm.channels, pieces(tape.storage, x), lanes.lanes];
         arguments.extend(sizes.map(Argument::from));
         arguments.push(norm.eps.into());
         let kernel = lanes.pick(["norms_layer1", "norms_layer2", "norms_layer4", "norms_layer8"]);
-        return tape.launch(kernel, [lanes.blocks(x.rows()), 1, 1], THREADS, arguments);
+        return tape.launch(kernel, [lanes.blocks(x.rows(), BLOCKS), 1, 1], THREADS, arguments);
     }
     arguments.extend([norm.positions, norm.channels, x.stride, norm.group].map(Argument::from));
     arguments.push(norm.eps.into());
@@ -96,7 +93,8 @@ fn groups(norm: &GroupNorm, x: Values) -> [usize; 3] {
 }
 
 fn threads(norm: &GroupNorm) -> usize {
-    (norm.positions * norm.group).next_multiple_of(32).min(THREADS)
+    let numbers = norm.positions * norm.group;
+    numbers.next_multiple_of(32).min(if numbers < MANY_NUMBERS { THREADS } else { MOST_THREADS })
 }
 
 /// The gradients of [`group_norm`]: of the operand, if it is wanted, written or added; of factors and summands.
@@ -111,7 +109,7 @@ pub fn group_norm_backward(
 ) {
     let wanted = Wanted { x, dy, weight, kept: moments, dx, parameters };
     if let Some(lanes) = Lanes::of(tape.storage, norm, wanted.x) {
-        return layer_backward(tape, norm, lanes, wanted);
+        return layer_backward(tape, norm, lanes, &wanted);
     }
     if let Some((dx, accumulate)) = dx {
         let mut arguments: Vec<Argument> = vec![x.into(), dy.into(), weight.into(), moments.into(), dx.into()];
@@ -119,11 +117,11 @@ pub fn group_norm_backward(
         arguments.extend([norm.positions, norm.channels, x.stride, norm.group].map(Argument::from));
         tape.launch("norms_group_back", groups(norm, x), threads(norm), arguments);
     }
-    of_parameters(tape, norm, wanted);
+    of_parameters(tape, norm, &wanted);
 }
 
 /// Gradients of factors and summands, for any groups.
-fn of_parameters(tape: &mut Tape, norm: &GroupNorm, wanted: Wanted) {
+fn of_parameters(tape: &mut Tape, norm: &GroupNorm, wanted: &Wanted) {
     let (slices, channels) = (Slices::sums(tape.storage, wanted.x), norm.channels);
     let count = slices.slices();
     let partial = (count > 1).then(|| tape.scratch(count * channels * 8));
@@ -141,9 +139,10 @@ fn of_parameters(tape: &mut Tape, norm: &GroupNorm, wanted: Wanted) {
 }
 
 /// All gradients of rows that are each normalised by themselves, in one pass.
-fn layer_backward(tape: &mut Tape, norm: &GroupNorm, lanes: Lanes, wanted: Wanted) {
-    let Wanted { x, dy, weight, kept, dx, parameters } = wanted;
-    let blocks = lanes.blocks(x.rows());
+fn layer_backward(tape: &mut Tape, norm: &GroupNorm, lanes: Lanes, wanted: &Wanted) {
+    let Wanted { x, dy, weight, kept, dx, parameters } = *wanted;
+    // Each block leaves sums behind.
+    let blocks = lanes.blocks(x.rows(), BLOCKS / 2);
     let partial = tape.scratch(blocks * norm.channels * 8);
     let mut arguments: Vec<Argument> = vec![x.into(), dy.into(), weight.into(), kept.into()];
     arguments.extend::<[Argument; 2]>([dx.map(|(dx, _)| dx).into(), partial.into()]);
@@ -168,8 +167,8 @@ fn example_grid(examples: usize, slices: Slices) -> [usize; 3] {
     [examples * count, chunks, 1]
 }
 
-/// `y = x + weight x n + bias`, n a channel's norm over the example's positions by the mean of all channels' norms; leaves the norms
-/// and then the means in `responses`.
+/// `y = x + weight x n + bias`, n a channel's norm over the example's positions by the mean of all channels' norms; leaves
+/// the norms and then the means in `responses`.
 pub fn response_norm(
     tape: &mut Tape,
     norm: &ResponseNorm,
@@ -233,4 +232,112 @@ pub fn response_norm_backward(
         tape.launch("norms_response_input", example_grid(examples, slices), slices.threads, arguments);
     }
     reduce::finish(tape, parts, examples, &parameters.map(Some), channels);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exec::gpu::kernels::reduce::testing::{Bench, STORAGES};
+    use crate::kernels::finite_difference::{sample, workspace};
+    use crate::kernels::group_norm::{GroupMoments, Scale};
+    use crate::kernels::response_norm::Responses;
+
+    /// Examples and rows of each, channels, channels of a group.
+    const GROUPS: [[usize; 4]; 18] = [
+        [1, 1, 1, 1],
+        [7, 1, 3, 3],
+        [129, 1, 5, 5],
+        [40, 1, 37, 37],
+        [70, 1, 192, 192],
+        [9, 1, 300, 300],
+        [5, 1, 768, 768],
+        [3, 1, 1024, 1024],
+        [3, 1, 1500, 1500],
+        [2, 1, 2048, 2048],
+        [3, 7, 6, 2],
+        [2, 49, 37, 37],
+        [3, 10, 35, 1],
+        [2, 33, 32, 8],
+        [2, 17, 24, 4],
+        [40, 20, 6, 3],
+        [1, 600, 32, 32],
+        [1, 600, 30, 30],
+    ];
+
+    #[test]
+    fn groups_are_normalised_as_on_the_processor() {
+        for (storage, sizes) in STORAGES.into_iter().flat_map(|storage| GROUPS.map(|sizes| (storage, sizes))) {
+            for add in [false, true] {
+                groups_of(&mut Bench::new(storage), sizes, add);
+            }
+        }
+    }
+
+    fn groups_of(bench: &mut Bench, [examples, positions, channels, group]: [usize; 4], add: bool) {
+        let (norm, shape) = (GroupNorm { channels, group, positions, eps: 1e-5 }, [examples, positions, channels]);
+        let len = examples * positions * channels;
+        let [x, dy, old] = [1, 2, 3].map(|seed| bench.sample(len, seed));
+        let x: Vec<f64> = x.iter().map(|x| x + 1.0).collect();
+        let [w, b] = [4, 5].map(|seed| sample(channels, seed));
+        let [on_x, on_dy] = [&x, &dy].map(|numbers| bench.values(numbers, shape));
+        let x: Vec<f64> = bench.device.read(on_x, bench.storage).iter().map(|x| f64::from(*x)).collect();
+        let [weight, bias] = [&w, &b].map(|numbers| bench.numbers(numbers));
+        let (y, dx) = (bench.output(shape), bench.target(&old, shape, add));
+        let (moments, parameters) =
+            (bench.device.place(moments_bytes(&norm, on_x)), [0; 2].map(|_| bench.place(channels)));
+        group_norm(&mut bench.tape, &norm, [weight, bias], on_x, y, moments);
+        bench.play();
+        group_norm_backward(&mut bench.tape, &norm, weight, [on_x, on_dy], moments, Some((dx, add)), parameters);
+        bench.play();
+        let (mut expected, mut kept) = (vec![0.0; len], vec![GroupMoments::default(); norm.moments(len)]);
+        norm.forward(&x, Scale { weight: &w, bias: &b }, &mut kept, &mut expected);
+        bench.same("y", y, &expected);
+        let (mut of_x, mut dw, mut db) = (old.clone(), vec![0.0; channels], vec![0.0; channels]);
+        norm.backward_parameters(&mut workspace(), &x, &dy, &kept, [&mut dw, &mut db]);
+        norm.backward_input([&x, &dy, &w], &kept, &mut of_x, add);
+        bench.same("dx", dx, &of_x);
+        bench.exact("dweight", parameters[0], &dw);
+        bench.exact("dbias", parameters[1], &db);
+    }
+
+    #[test]
+    fn responses_are_normalised_as_on_the_processor() {
+        let shapes = [[1, 1, 1], [3, 7, 5], [2, 49, 37], [5, 16, 64], [2, 600, 12], [3, 20, 300]];
+        for (storage, shape) in STORAGES.into_iter().flat_map(|storage| shapes.map(|shape| (storage, shape))) {
+            for add in [false, true] {
+                responses_of(&mut Bench::new(storage), shape, add);
+            }
+        }
+    }
+
+    fn responses_of(bench: &mut Bench, shape: [usize; 3], add: bool) {
+        let [examples, positions, channels] = shape;
+        let (norm, len) = (ResponseNorm { channels, positions, eps: 1e-6 }, examples * positions * channels);
+        let [mut x, dy, old] = [1, 2, 3].map(|seed| bench.sample(len, seed));
+        // A channel that is 0 everywhere has no slope.
+        x.iter_mut()
+            .skip(channels - 1)
+            .step_by(channels)
+            .take(if channels > 1 { len } else { 0 })
+            .for_each(|x| *x = 0.0);
+        let [w, b] = [4, 5].map(|seed| sample(channels, seed));
+        let [on_x, on_dy] = [&x, &dy].map(|numbers| bench.values(numbers, shape));
+        let [weight, bias] = [&w, &b].map(|numbers| bench.numbers(numbers));
+        let (y, dx) = (bench.output(shape), bench.target(&old, shape, add));
+        let (kept, parameters) =
+            (bench.device.place(responses_bytes(&norm, on_x)), [0; 2].map(|_| bench.place(channels)));
+        response_norm(&mut bench.tape, &norm, [weight, bias], on_x, y, kept);
+        bench.play();
+        response_norm_backward(&mut bench.tape, &norm, weight, [on_x, on_dy], kept, Some((dx, add)), parameters);
+        bench.play();
+        let (mut expected, mut responses) = (vec![0.0; len], Responses::default());
+        norm.forward(&x, Scale { weight: &w, bias: &b }, &mut responses, &mut expected);
+        bench.same("y", y, &expected);
+        let (mut of_x, mut dw, mut db) = (old.clone(), vec![0.0; channels], vec![0.0; channels]);
+        norm.backward_parameters(&x, &dy, &responses, [&mut dw, &mut db]);
+        norm.backward_input([&x, &dy, &w], &responses, &mut of_x, add);
+        bench.same("dx", dx, &of_x);
+        bench.exact("dweight", parameters[0], &dw);
+        bench.exact("dbias", parameters[1], &db);
+    }
 }

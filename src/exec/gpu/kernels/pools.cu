@@ -7,7 +7,7 @@ struct PoolsItem {
 };
 
 __device__ inline PoolsItem pools_item(int rows, int pieces, int targets) {
-    size_t index = size_t(blockIdx.x) * blockDim.x + threadIdx.x;
+    u32 index = blockIdx.x * blockDim.x + threadIdx.x;
     int row = int(index / pieces), column = int(index % pieces);
     return PoolsItem{row, column, row / targets, row % targets, index < size_t(rows) * pieces};
 }

@@ -50,6 +50,22 @@ template <int LEN> __device__ inline void reduce_put(float* to, int column, int 
         if (column * LEN + k < channels) to[column * LEN + k] = from[k];
 }
 
+// Pieces of a tile's column in N rows from `row` on, a lane's next ones, as far as there are rows before `end`. Loops that also write
+// load many at once by this, as a compiler does not move loads across writes.
+template <int N, class T>
+__device__ inline void reduce_load(const T* from, const ReduceTile& tile, int row, int end, int pieces, Piece<T> (&to)[N]) {
+#pragma unroll
+    for (int i = 0; i < N; ++i)
+        if (row + i * tile.lanes < end) to[i] = load(from + (size_t(row + i * tile.lanes) * pieces + tile.column) * Piece<T>::LEN);
+}
+
+template <int N, class T>
+__device__ inline void reduce_store(T* to, const ReduceTile& tile, int row, int end, int pieces, const Piece<T> (&from)[N]) {
+#pragma unroll
+    for (int i = 0; i < N; ++i)
+        if (row + i * tile.lanes < end) store(to + (size_t(row + i * tile.lanes) * pieces + tile.column) * Piece<T>::LEN, from[i]);
+}
+
 enum { REDUCE_PLAIN, REDUCE_PRODUCT, REDUCE_RELU };
 
 // Sums of b, of a b, or of b where a > 0, which is then written to `masked`; one row of `sums` for each slice.
@@ -61,22 +77,24 @@ __device__ void reduce_rows(const T* __restrict__ a, const T* __restrict__ b, T*
     ReduceTile tile = reduce_tile(pieces, width);
     float total[LEN] = {};
     if (tile.active) {
+        constexpr int MANY = 4;
         int first = int(blockIdx.x) * slice, end = min(first + slice, rows);
-#pragma unroll 4
-        for (int row = first + tile.lane; row < end; row += tile.lanes) {
-            size_t at = (size_t(row) * pieces + tile.column) * LEN;
-            Piece<T> of_b = load(b + at), of_a = of_b;
-            if (KIND != REDUCE_PLAIN) of_a = load(a + at);
-            for (int k = 0; k < LEN; ++k) {
-                float value = of_b.at[k], other = of_a.at[k];
-                if (KIND == REDUCE_PRODUCT) value *= other;
-                if (KIND == REDUCE_RELU) {
-                    value = other > 0.f ? value : 0.f;
-                    of_b.at[k] = T(value);
+        for (int row = first + tile.lane; row < end; row += MANY * tile.lanes) {
+            Piece<T> of_a[MANY] = {}, of_b[MANY] = {};
+            reduce_load(b, tile, row, end, pieces, of_b);
+            if (KIND != REDUCE_PLAIN) reduce_load(a, tile, row, end, pieces, of_a);
+#pragma unroll
+            for (int i = 0; i < MANY; ++i)
+                for (int k = 0; k < LEN; ++k) {
+                    float value = of_b[i].at[k], other = of_a[i].at[k];
+                    if (KIND == REDUCE_PRODUCT) value *= other;
+                    if (KIND == REDUCE_RELU) {
+                        value = other > 0.f ? value : 0.f;
+                        of_b[i].at[k] = T(value);
+                    }
+                    total[k] += value;
                 }
-                total[k] += value;
-            }
-            if (KIND == REDUCE_RELU) store(masked + at, of_b);
+            if (KIND == REDUCE_RELU) reduce_store(masked, tile, row, end, pieces, of_b);
         }
     }
     if (!sums) return;

@@ -41,7 +41,7 @@ impl Slices {
 
     /// For values that do not meet each other.
     pub(super) fn each(storage: Storage, values: Values) -> Self {
-        Self::wide(storage, values, 2 * BLOCKS, 1)
+        Self::wide(storage, values, BLOCKS, 1)
     }
 
     /// All rows in one slice; the more rows, the fewer columns a block takes.
@@ -86,7 +86,8 @@ pub(super) fn pieces(storage: Storage, values: Values) -> usize {
     values.stride * storage.bytes() / 16
 }
 
-/// Adds up `slices` rows of partial sums, each `numbers` for every one of `sums` (one or two); what has no place is dropped.
+/// Adds up `slices` rows of partial sums, each `numbers` for every one of `sums` (one or two); what has no place is
+/// dropped.
 pub(super) fn finish(tape: &mut Tape, partial: Place, slices: usize, sums: &[Option<Place>], numbers: usize) {
     let [left, right] = [0, 1].map(|index| sums.get(index).copied().flatten());
     let all = numbers * sums.len();
