@@ -65,7 +65,7 @@ fn of_member(
             truths.push(train.truth(*index));
         }
         let targets = Targets { truths: truths.truths(), smoothing: 0.0, soft: None };
-        let gradients = network.gradients(images, targets, Draw::default()).map_err(TrainError::from)?;
+        let gradients = network.gradients(images.into(), targets, Draw::default()).map_err(TrainError::from)?;
         for ((sums, weights), gradient) in sums.iter_mut().zip(&weights).zip(&gradients.tensors) {
             add(sums, weights, gradient, method.importance);
         }

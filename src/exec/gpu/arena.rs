@@ -64,6 +64,12 @@ pub(super) struct Arena {
     /// Of each BatchNorm.
     pub(super) running: Vec<Running>,
     pub(super) images: Place,
+    /// Of each example of a batch which image of those that are held it is.
+    pub(super) indices: Place,
+    /// How it is seen.
+    pub(super) views: Place,
+    /// Mean and deviation of each channel of the input.
+    pub(super) normalization: Place,
     pub(super) truths: Place,
     pub(super) teacher: Place,
     pub(super) losses: Place,
@@ -101,6 +107,8 @@ impl Arena {
         });
         let outputs = compiled.values[compiled.output].len;
         let images = room.place(examples * example * 4);
+        let [indices, views] = [4, 12].map(|bytes| room.place(examples * bytes));
+        let normalization = room.place(compiled.values.first().map_or(0, |input| input.channels * 8));
         let [truths, teacher] = pair(&mut room, examples * outputs.max(1));
         let [losses, right] = pair(&mut room, examples);
         let (activations, gradients) = values(compiled, roles, [examples, storage.bytes()], purpose, &mut room);
@@ -117,6 +125,9 @@ impl Arena {
             low,
             running,
             images,
+            indices,
+            views,
+            normalization,
             truths,
             teacher,
             losses,

@@ -12,6 +12,22 @@ use crate::exec::lowering::{Mode, Norm};
 use crate::kernels::attention::Attention;
 use crate::kernels::conv::Conv;
 
+/// Where the inputs of a batch come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// As they are, beside the network's other values.
+    Images,
+    /// From images that the device holds.
+    Held {
+        /// Bytes of all of them.
+        bytes: usize,
+        /// Channels, height and width of one.
+        shape: [usize; 3],
+        /// Whether each is seen in a way of its own.
+        seen: bool,
+    },
+}
+
 /// A network on its way to a tape, for batches of a size.
 #[derive(Debug)]
 pub(super) struct Emitter<'a> {
@@ -22,6 +38,7 @@ pub(super) struct Emitter<'a> {
     pub(super) roles: &'a [Role],
     pub(super) examples: usize,
     pub(super) mode: Mode,
+    pub(super) source: Source,
 }
 
 /// A learned tensor on the device.

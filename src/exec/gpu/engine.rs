@@ -1,6 +1,6 @@
 //! A device with memory of its own as an engine.
 
-use crate::exec::engine::{Engine, EngineError, Gradients, Step, Update};
+use crate::exec::engine::{Engine, EngineError, Gradients, Held, Inputs, Step, StoredImages, Update};
 use crate::exec::gpu::arena::SCALARS;
 use crate::exec::gpu::device::Device;
 use crate::exec::gpu::kernels::objective::Kind;
@@ -60,15 +60,15 @@ impl Scalars {
 
 impl<D: Device> GpuNetwork<D> {
     /// Brings a batch and what its outputs should be to the device.
-    fn stage_targets(&mut self, images: &[f32], targets: Targets<'_, f32>) -> Result<(usize, Aim), EngineError> {
-        let examples = images.len() / self.example;
+    fn stage_targets(&mut self, inputs: Inputs<'_>, targets: Targets<'_, f32>) -> Result<(usize, Aim), EngineError> {
+        let examples = inputs.examples(self.example);
         let fits = targets.truths.fit(examples, self.classes)
             && targets.soft.is_none_or(|soft| soft.teacher.len() == examples * self.classes);
         if !fits {
-            return Err(self.batch_error(images).into());
+            return Err(self.batch_error(inputs).into());
         }
         self.prepare_training()?;
-        self.stage(images)?;
+        self.stage(inputs)?;
         let (kind, bytes): (Kind, &[u8]) = match targets.truths {
             Truths::Classes(classes) => (Kind::Classes, bytemuck::cast_slice(classes)),
             Truths::Flags(flags) => (Kind::Flags, bytemuck::cast_slice(flags)),
@@ -135,10 +135,14 @@ impl<D: Device> Engine for GpuNetwork<D> {
         Ok(word == [0; 4] && self.compiled.running.iter().all(finite))
     }
 
-    fn forward(&mut self, images: &[f32]) -> Result<&[f32], EngineError> {
-        let examples = self.stage(images)?;
-        // Always a whole batch: what is behind its end is computed and not looked at.
-        self.play(Pass::Evaluate, self.max_batch)?;
+    fn hold(&mut self, images: &StoredImages<'_>, seen: bool) -> Result<Option<Held>, EngineError> {
+        Ok(self.keep(images, seen)?)
+    }
+
+    fn forward(&mut self, inputs: Inputs<'_>) -> Result<&[f32], EngineError> {
+        let examples = self.stage(inputs)?;
+        // One of few sizes: what is behind the end of the batch is computed and not looked at.
+        self.play(Pass::Evaluate, examples.next_power_of_two().min(self.max_batch))?;
         self.read_logits(examples)?;
         Ok(&self.logits[..examples * self.classes])
     }
@@ -155,12 +159,12 @@ impl<D: Device> Engine for GpuNetwork<D> {
 
     fn step(
         &mut self,
-        images: &[f32],
+        inputs: Inputs<'_>,
         targets: Targets<'_, f32>,
         update: Update,
         draw: Draw,
     ) -> Result<(), EngineError> {
-        let (examples, aim) = self.stage_targets(images, targets)?;
+        let (examples, aim) = self.stage_targets(inputs, targets)?;
         self.start_optimizer()?;
         let mut scalars = Scalars::new(MOMENTUM);
         scalars.draw(draw);
@@ -180,8 +184,13 @@ impl<D: Device> Engine for GpuNetwork<D> {
         Ok(self.results(wait)?)
     }
 
-    fn gradients(&mut self, images: &[f32], targets: Targets<'_, f32>, draw: Draw) -> Result<Gradients, EngineError> {
-        let (examples, aim) = self.stage_targets(images, targets)?;
+    fn gradients(
+        &mut self,
+        inputs: Inputs<'_>,
+        targets: Targets<'_, f32>,
+        draw: Draw,
+    ) -> Result<Gradients, EngineError> {
+        let (examples, aim) = self.stage_targets(inputs, targets)?;
         let mut scalars = Scalars::new(MOMENTUM);
         scalars.draw(draw);
         // Steps before this one are not lost.
@@ -232,8 +241,8 @@ impl<D: Device> Engine for GpuNetwork<D> {
         Ok(self.write_running()?)
     }
 
-    fn reestimate(&mut self, images: &[f32]) -> Result<(), EngineError> {
-        let examples = self.stage(images)?;
+    fn reestimate(&mut self, inputs: Inputs<'_>) -> Result<(), EngineError> {
+        let examples = self.stage(inputs)?;
         self.count_batch();
         let batches = self.compiled.running.first().map_or(1, |running| running.since_reset);
         self.write_scalars(Scalars::new(Momentum::Cumulative(batches).share()).0)?;

@@ -1,13 +1,14 @@
 //! The forward pass of each layer, put on a tape.
 
 use crate::exec::gpu::arena::Kept;
-use crate::exec::gpu::emit::{Emitter, Tensor, attention_sizes, batch_norm, ends, is_matrix, rows};
+use crate::exec::gpu::emit::{Emitter, Source, Tensor, attention_sizes, batch_norm, ends, is_matrix, rows};
 use crate::exec::gpu::kernels::batch_norm::{BatchNorm, Sum};
+use crate::exec::gpu::kernels::staging::Gather;
 use crate::exec::gpu::kernels::{
     attention, batch_norm as norms_of_batches, convolution, elementwise, layout, norms, pools, staging, tokens,
 };
 use crate::exec::gpu::residual::{Residual, Role};
-use crate::exec::gpu::tape::{Command, Convolution, ConvolutionPass, Factor, Finish, Product, Values};
+use crate::exec::gpu::tape::{Command, Convolution, ConvolutionPass, Factor, Finish, Place, Product, Region, Values};
 use crate::exec::layer::{Layer, Operation};
 use crate::exec::lowering::{Mode, Norm, Plain, Weighted};
 use crate::kernels::Geometry;
@@ -17,12 +18,27 @@ impl Emitter<'_> {
     pub(super) fn forward(&mut self, index: usize) {
         let layer = &self.compiled.layers[index];
         match &layer.operation {
-            Operation::Input { .. } => staging::stage(self.tape, self.arena.images, self.value(layer.output)),
+            Operation::Input { .. } => self.input(self.value(layer.output)),
             Operation::Weighted { operation, weight, bias, relu, .. } => {
                 let tensors = [*weight, *bias].map(|index| index.map(|index| self.tensor(index)));
                 self.weighted(index, operation, tensors, *relu);
             }
             Operation::Plain(plain) => self.plain(index, layer, plain),
+        }
+    }
+
+    /// The batch as the network's input.
+    fn input(&mut self, y: Values) {
+        match self.source {
+            Source::Images => staging::stage(self.tape, self.arena.images, y),
+            Source::Held { bytes, shape, seen } => {
+                let pixels = Place { region: Region::Held, offset: 0, bytes };
+                // A network that knows no positions reads every byte as a channel.
+                let shape = if y.positions == 1 { [shape.iter().product(), 1, 1] } else { shape };
+                let (indices, affine) = (self.arena.indices, self.arena.normalization);
+                let views = seen.then_some(self.arena.views);
+                staging::gather(self.tape, Gather { pixels, shape, indices, affine, views }, y);
+            }
         }
     }
 

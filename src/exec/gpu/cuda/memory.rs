@@ -10,7 +10,7 @@ use crate::exec::gpu::cuda::session::Session;
 
 /// Bytes on a GPU, which are given back when this is dropped.
 #[derive(Debug)]
-pub(super) struct Allocation {
+pub struct Allocation {
     session: Arc<Session>,
     start: sys::CUdeviceptr,
     bytes: usize,
@@ -31,6 +31,15 @@ impl Allocation {
         let allocation = Self { session: Arc::clone(session), start, bytes };
         // SAFETY: the memory was just taken and has these bytes.
         unsafe { result::memset_d8_async(start, 0, bytes, session.stream()) }?;
+        Ok(allocation)
+    }
+
+    /// A copy of `bytes`.
+    pub(super) fn of(session: &Arc<Session>, bytes: &[u8]) -> Result<Self, DeviceFault> {
+        let allocation = Self::zeros(session, bytes.len())?;
+        // SAFETY: the memory was just taken and has these bytes, and the host waits before they may go.
+        unsafe { result::memcpy_htod_async(allocation.start, bytes, session.stream()) }?;
+        session.wait()?;
         Ok(allocation)
     }
 

@@ -1,6 +1,7 @@
 //! A GPU as a device: it plays tapes, from the second time on as one captured graph.
 #![expect(unsafe_code, reason = "CUDA's driver is a C library")]
 
+use std::any::Any;
 use std::ffi::c_void;
 use std::sync::Arc;
 
@@ -91,6 +92,8 @@ impl Drop for Program {
 impl Device for Gpu {
     type Program = Program;
 
+    type Held = Allocation;
+
     fn reserve(&mut self, bytes: usize, kept: usize) -> Result<(), DeviceFault> {
         let arena = Allocation::zeros(&self.session, bytes)?;
         if let Some(before) = self.arena.take().filter(|_| kept > 0) {
@@ -101,7 +104,15 @@ impl Device for Gpu {
         Ok(())
     }
 
-    fn prepare(&mut self, tape: &Tape) -> Result<Program, DeviceFault> {
+    fn hold(
+        &mut self,
+        bytes: &[u8],
+        owner: &Arc<dyn Any + Send + Sync>,
+    ) -> Result<Option<Arc<Allocation>>, DeviceFault> {
+        self.session.hold(bytes, owner)
+    }
+
+    fn prepare(&mut self, tape: &Tape, held: Option<&Arc<Allocation>>) -> Result<Program, DeviceFault> {
         let session = &self.session;
         let arena = self.arena()?;
         let constants = Allocation::zeros(session, tape.constants.len() * 4)?;
@@ -110,6 +121,7 @@ impl Device for Gpu {
             Region::Arena => arena.address(place.offset),
             Region::Scratch => scratch.address(place.offset),
             Region::Constant => constants.address(place.offset),
+            Region::Held => held.map_or(0, |held| held.address(place.offset)),
         };
         if !tape.constants.is_empty() {
             // SAFETY: there are as many bytes as the table has; the copy is done before the table goes, since the host waits.
