@@ -74,4 +74,3 @@ pub fn listen_for_signals(shutdown: Shutdown, patience: Duration) -> std::io::Re
 pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> std::io::Result<T> {
     Ok(tokio::task::spawn_blocking(work).await?)
 }
-
