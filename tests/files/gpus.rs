@@ -1,8 +1,11 @@
 //! Looking for GPUs: on this machine, which may have none, and on one whose driver and libraries are stubs that a C compiler makes.
 
+use std::io::Read;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::commands::{engraft, succeeds};
@@ -135,4 +138,48 @@ fn a_library_that_is_missing_or_broken_is_named_with_what_brings_it() {
     assert!(words(&found).contains("cuDNN is there and cannot be loaded"), "{found:#}");
     assert!(found["detail"].as_str().unwrap_or_default().contains("libcudnn.so.9"), "{found:#}");
     assert_eq!(found["versions"]["cublaslt"], "13.1.2", "the others are shown");
+}
+
+/// What a server on a folder has logged by the time that it serves.
+fn log_of_start(folder: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> String {
+    let mut server = Command::new(env!("CARGO_BIN_EXE_engraft"))
+        .current_dir(folder)
+        .env("ENGRAFT_CUDA_LIBRARIES", folder)
+        .envs(variables.iter().copied())
+        .args(["serve", "--listen", "127.0.0.1:0", "--data-dir", "data"])
+        .args(arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let process = Pid::from_raw(server.id().cast_signed()).expect("a process");
+    // Enough for looking and for a claim or two; the log is read to its end.
+    std::thread::sleep(Duration::from_secs(3));
+    if server.try_wait().expect("is known").is_none() {
+        kill_process(process, Signal::TERM).expect("is there");
+    }
+    let mut log = String::new();
+    server.stderr.take().expect("a pipe").read_to_string(&mut log).expect("text");
+    server.wait().expect("ends");
+    log
+}
+
+#[test]
+fn a_server_says_once_what_it_computes_on_and_refuses_what_is_missing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    stubs(folder, &LIBRARIES.map(|(_, name)| name));
+    let once = |log: &str, words: &str| assert_eq!(log.matches(words).count(), 1, "{words}:\n{log}");
+    once(
+        &log_of_start(folder, &[], &[]),
+        "jobs are computed on the processor; `--device cuda` computes them on Stub 0 (`cuda:0`), Stub 1 (`cuda:1`)",
+    );
+    let old = [("STUB_MAJOR", "7")];
+    once(&log_of_start(folder, &old, &[]), "jobs are computed on the processor: the Stub 0 has compute capability 7.0");
+    once(
+        &log_of_start(folder, &[], &["--device", "cuda"]),
+        "this machine's GPUs: Stub 0 (`cuda:0`), Stub 1 (`cuda:1`)",
+    );
+    let refused = log_of_start(folder, &old, &["--device", "cuda:1"]);
+    assert!(refused.contains("nothing can be computed on `cuda:1` here: the Stub 0 has compute"), "{refused}");
 }
