@@ -12,6 +12,7 @@ use crate::exec::gpu::cuda::convolutions::{Demands, PreparedConvolution};
 use crate::exec::gpu::cuda::memory::Allocation;
 use crate::exec::gpu::cuda::products::PreparedProduct;
 use crate::exec::gpu::cuda::session::Session;
+use crate::exec::gpu::cuda::staging::Staging;
 use crate::exec::gpu::device::Device;
 use crate::exec::gpu::tape::{Argument, Command, Launch, Place, Region, Tape};
 use crate::settings::Precision;
@@ -32,6 +33,8 @@ pub struct GpuOptions {
 pub struct Gpu {
     session: Arc<Session>,
     options: GpuOptions,
+    /// Before the memory that it writes to, so that it goes first.
+    staging: Option<Staging>,
     arena: Option<Allocation>,
 }
 
@@ -39,7 +42,7 @@ impl Gpu {
     /// The GPU of `session`, without memory yet.
     #[must_use]
     pub fn new(session: Arc<Session>, options: GpuOptions) -> Self {
-        Self { session, options, arena: None }
+        Self { session, options, staging: None, arena: None }
     }
 
     fn arena(&self) -> Result<&Allocation, DeviceFault> {
@@ -178,8 +181,11 @@ impl Device for Gpu {
         self.session.make_current()?;
         let to = self.arena()?.address(place.offset);
         debug_assert!(bytes.len() <= place.bytes, "what is written fits");
-        // SAFETY: the place has these bytes. Memory that is not pinned is copied to a buffer of the driver's before this returns.
-        Ok(unsafe { result::memcpy_htod_async(to, bytes, self.session.stream()) }?)
+        let staging = match self.staging.take() {
+            Some(staging) => staging,
+            None => Staging::new(&self.session)?,
+        };
+        self.staging.insert(staging).write(to, bytes)
     }
 
     fn read(&mut self, place: Place, bytes: &mut [u8]) -> Result<(), DeviceFault> {

@@ -16,13 +16,15 @@ use crate::exec::gpu::cuda::libraries;
 use crate::exec::gpu::cuda::memory::Allocation;
 use crate::exec::gpu::cuda::modules::Kernels;
 
-/// A GPU's context, the one stream that everything runs in, its kernels and the handles of libraries. Lives as long as the process.
+/// A GPU's context, the one stream that everything is computed in, its kernels and the handles of libraries. Lives as long as the process.
 #[derive(Debug)]
 pub struct Session {
     /// What the GPU is called.
     name: String,
     context: sys::CUcontext,
     stream: sys::CUstream,
+    /// Batches arrive on it while another one is computed.
+    copies: sys::CUstream,
     pub(super) kernels: Kernels,
     pub(super) cublaslt: lt_sys::cublasLtHandle_t,
     pub(super) cudnn: dnn::cudnnHandle_t,
@@ -82,6 +84,7 @@ impl Session {
             (context, [major, minor])
         };
         let stream = result::stream::create(result::stream::StreamKind::NonBlocking)?;
+        let copies = result::stream::create(result::stream::StreamKind::NonBlocking)?;
         let kernels = Kernels::new(capability);
         let cublaslt = lt::create_handle()?;
         let mut handle = std::ptr::null_mut();
@@ -93,7 +96,7 @@ impl Session {
         let (taken, limit) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
         let name = result::device::get_name(device)?;
         let held = Mutex::default();
-        Ok(Self { name, context, stream, kernels, cublaslt, cudnn: handle, held, taken, limit })
+        Ok(Self { name, context, stream, copies, kernels, cublaslt, cudnn: handle, held, taken, limit })
     }
 
     /// What the GPU is called.
@@ -131,6 +134,10 @@ impl Session {
 
     pub(super) fn stream(&self) -> sys::CUstream {
         self.stream
+    }
+
+    pub(super) fn copies(&self) -> sys::CUstream {
+        self.copies
     }
 
     /// Makes the GPU the one that the calling thread works with.
