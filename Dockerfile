@@ -51,7 +51,10 @@ RUN pip install --no-cache-dir --no-deps --target /wheels \
 
 FROM plain AS cuda
 COPY --from=nvidia /wheels/nvidia /opt/nvidia
-ENV ENGRAFT_CUDA_LIBRARIES=/opt/nvidia/cu13/lib:/opt/nvidia/cudnn/lib ENGRAFT_DEVICE=cuda \
+USER root
+RUN install -d -m 0700 -o engraft -g engraft /var/cache/engraft
+USER engraft
+ENV ENGRAFT_CUDA_LIBRARIES=/opt/nvidia/cu13/lib:/opt/nvidia/cudnn/lib ENGRAFT_KERNEL_CACHE=/var/cache/engraft ENGRAFT_DEVICE=cuda \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 
 # What is built without a target.
