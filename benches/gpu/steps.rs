@@ -144,7 +144,7 @@ fn losses(question: &Value) -> Result<Value> {
 /// One text for all weights.
 fn digest(network: &mut dyn Engine) -> Result<String> {
     let weights = network.state_dict()?;
-    let mut names: Vec<&String> = weights.iter().map(|(name, _)| name).collect();
+    let mut names: Vec<&String> = weights.keys().collect();
     names.sort();
     let mut digest = Sha256::new();
     for name in names.into_iter().filter(|name| !name.ends_with("num_batches_tracked")) {

@@ -313,6 +313,9 @@ pub trait Engine: std::fmt::Debug + Send {
     /// When `inputs` are not 1 to [`Self::max_batch`] examples.
     fn reestimate(&mut self, inputs: Inputs<'_>) -> Result<(), EngineError>;
 
+    /// What else the bits of a training depend on: which kind of device computes, and how. None of the processor, whose bits are one.
+    fn arithmetic(&self) -> Option<String>;
+
     /// Runs `task` on the threads that prepare the device's batches.
     fn on_threads(&self, task: &mut (dyn FnMut() + Send));
 }

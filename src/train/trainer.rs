@@ -362,6 +362,7 @@ pub(super) fn order(len: usize, seed: u64, epoch: usize) -> Vec<usize> {
 fn settings(network: &dyn Engine, setup: &Setup) -> String {
     let tensors = network.learned();
     let sizes = (setup.train.len(), setup.validation.map(Examples::len), setup.test.map(Examples::len));
-    let text = format!("{:?} {} {sizes:?} {tensors:?}", setup.finetune, setup.seed);
+    let mut text = format!("{:?} {} {sizes:?} {tensors:?}", setup.finetune, setup.seed);
+    text.extend(network.arithmetic());
     hex::encode(Sha256::digest(text.as_bytes()))
 }

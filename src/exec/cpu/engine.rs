@@ -128,6 +128,10 @@ impl Engine for CpuNetwork<f32> {
         Ok(self.reestimate(images(inputs))?)
     }
 
+    fn arithmetic(&self) -> Option<String> {
+        None
+    }
+
     fn on_threads(&self, task: &mut (dyn FnMut() + Send)) {
         self.install(task);
     }

@@ -15,6 +15,9 @@ pub trait Device: Debug + Send + 'static {
     /// Memory with images that several networks may read.
     type Held: Debug + Send + Sync + 'static;
 
+    /// What the bits depend on besides tapes and memory.
+    fn arithmetic(&self) -> String;
+
     /// Takes memory for an arena of `bytes`. The first `kept` ones are those of the arena before, all others 0. Programs that were made
     /// before must not be played any more.
     ///

@@ -1,10 +1,9 @@
 //! A device with memory of its own as an engine.
 
 use crate::exec::engine::{Engine, EngineError, Gradients, Held, Inputs, Step, StoredImages, Update};
-use crate::exec::gpu::arena::SCALARS;
 use crate::exec::gpu::device::Device;
 use crate::exec::gpu::kernels::objective::Kind;
-use crate::exec::gpu::kernels::optimizer::scalars;
+use crate::exec::gpu::kernels::scalars;
 use crate::exec::gpu::network::GpuNetwork;
 use crate::exec::gpu::program::{Aim, Pass};
 use crate::exec::lowering::MOMENTUM;
@@ -18,12 +17,12 @@ use crate::tensors::{StateDict, Weights};
 
 /// Numbers that change from step to step, as the device reads them.
 #[derive(Debug, Clone, Copy)]
-struct Scalars([u8; SCALARS]);
+struct Scalars([u8; scalars::BYTES]);
 
 impl Scalars {
     /// With a scale of 1 and a share of `momentum` in running statistics.
     fn new(momentum: f64) -> Self {
-        let mut scalars = Self([0; SCALARS]);
+        let mut scalars = Self([0; scalars::BYTES]);
         scalars.put(scalars::SCALE, 1.0);
         scalars.put(scalars::MOMENTUM, momentum as f32);
         scalars
@@ -247,6 +246,10 @@ impl<D: Device> Engine for GpuNetwork<D> {
         let batches = self.compiled.running.first().map_or(1, |running| running.since_reset);
         self.write_scalars(Scalars::new(Momentum::Cumulative(batches).share()).0)?;
         Ok(self.play(Pass::Reestimate, examples)?)
+    }
+
+    fn arithmetic(&self) -> Option<String> {
+        Some(self.device.arithmetic())
     }
 
     fn on_threads(&self, task: &mut (dyn FnMut() + Send)) {

@@ -1,7 +1,8 @@
 //! The forward pass of each layer, put on a tape.
 
 use crate::exec::gpu::arena::Kept;
-use crate::exec::gpu::emit::{Emitter, Source, Tensor, attention_sizes, batch_norm, ends, is_matrix, rows};
+use crate::exec::gpu::emit::{Emitter, Source, Tensor, batch_norm, ends, is_matrix, rows};
+use crate::exec::gpu::kernels::attention::Sizes;
 use crate::exec::gpu::kernels::batch_norm::{BatchNorm, Sum};
 use crate::exec::gpu::kernels::staging::Gather;
 use crate::exec::gpu::kernels::{
@@ -21,7 +22,7 @@ impl Emitter<'_> {
             Operation::Input { .. } => self.input(self.value(layer.output)),
             Operation::Weighted { operation, weight, bias, relu, .. } => {
                 let tensors = [*weight, *bias].map(|index| index.map(|index| self.tensor(index)));
-                self.weighted(index, operation, tensors, *relu);
+                self.weighted(index, operation, &tensors, *relu);
             }
             Operation::Plain(plain) => self.plain(index, layer, plain),
         }
@@ -42,14 +43,14 @@ impl Emitter<'_> {
         }
     }
 
-    fn weighted(&mut self, index: usize, operation: &Weighted<f32>, tensors: [Option<Tensor>; 2], relu: bool) {
+    fn weighted(&mut self, index: usize, operation: &Weighted<f32>, tensors: &[Option<Tensor>; 2], relu: bool) {
         let layer = &self.compiled.layers[index];
         let [x, y] = ends(layer).map(|value| self.value(value));
         if let Weighted::BatchNorm(norm) = operation {
             return self.batch_norm(index, norm, [x, y], tensors, relu);
         }
         let [Some(weight), bias] = tensors else { return };
-        let bias_read = bias.map(|bias| bias.exact);
+        let (bias, bias_read) = (bias.as_ref(), bias.as_ref().map(|bias| bias.exact));
         match operation {
             Weighted::Linear(_) => self.matrix([x, y], weight, bias, relu),
             Weighted::Conv(conv) if is_matrix(conv) => self.matrix([x, y], weight, bias, relu),
@@ -79,7 +80,7 @@ impl Emitter<'_> {
     }
 
     /// A matrix at every position, or over all positions of an example.
-    fn matrix(&mut self, [x, y]: [Values; 2], weight: Tensor, bias: Option<Tensor>, relu: bool) {
+    fn matrix(&mut self, [x, y]: [Values; 2], weight: &Tensor, bias: Option<&Tensor>, relu: bool) {
         let storage = self.storage();
         let (left, [count, depth]) = rows(x, storage, weight.layout.row() != x.stride);
         let (result, [_, columns]) = rows(y, storage, false);
@@ -96,7 +97,7 @@ impl Emitter<'_> {
         pass: ConvolutionPass,
         geometry: Geometry,
         [x, y]: [Values; 2],
-        weight: Tensor,
+        weight: &Tensor,
         accumulate: bool,
     ) {
         let geometry = Geometry { channels: x.stride, ..geometry };
@@ -123,7 +124,7 @@ impl Emitter<'_> {
         index: usize,
         norm: &Norm<f32>,
         [x, y]: [Values; 2],
-        tensors: [Option<Tensor>; 2],
+        tensors: &[Option<Tensor>; 2],
         relu: bool,
     ) {
         if self.roles[index] == Role::Alone {
@@ -140,7 +141,7 @@ impl Emitter<'_> {
         };
         let tensors = [*weight, *bias].map(|index| index.map(|index| self.tensor(index)));
         let x = self.value(before.inputs[0]);
-        let norm = batch_norm(norm, x.channels, tensors);
+        let norm = batch_norm(norm, x.channels, &tensors);
         let sum = Sum { residual: Some(self.value(layer.inputs[residual.shortcut])), relu };
         self.normalise(residual.norm, &norm, x, sum, self.value(layer.output));
     }
@@ -178,7 +179,7 @@ impl Emitter<'_> {
             Plain::Reshape { .. } => layout::reshape(self.tape, x, y, false),
             Plain::ZeroPad(rim) => layout::zero_pad(self.tape, rim, x, y),
             Plain::Zeros => {
-                self.tape.commands.push(Command::Zero(y.place.part(0, y.numbers() * self.tape.storage.bytes())))
+                self.tape.commands.push(Command::Zero(y.place.part(0, y.numbers() * self.tape.storage.bytes())));
             }
             Plain::Add { relu } => match self.roles[index] {
                 Role::Applies(residual) => self.residual(layer, residual, *relu),
@@ -205,7 +206,7 @@ impl Emitter<'_> {
             Plain::Dropout(_) => elementwise::put(self.tape, x, y, false),
             Plain::Attention(sizes) => {
                 if let Kept::Attention(work) = &self.arena.kept_by[index] {
-                    attention::forward(self.tape, attention_sizes(sizes, self.examples), x, work, y);
+                    attention::forward(self.tape, Sizes::of(sizes, self.examples), x, work, y);
                 }
             }
             Plain::TokenSelect { index, .. } => tokens::select(self.tape, *index, x, y),

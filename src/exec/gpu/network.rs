@@ -9,10 +9,11 @@ use crate::exec::compile::{Compiled, Spacing, compile};
 use crate::exec::engine::{
     BatchError, CompileError, DeviceFault, EngineError, Held, HeldView, Inputs, Step, StoredImages,
 };
-use crate::exec::gpu::arena::{Arena, RESULT, RESULTS, SCALARS, shapes};
+use crate::exec::gpu::arena::{Arena, RESULT, RESULTS, shapes};
 use crate::exec::gpu::device::Device;
 use crate::exec::gpu::emit::{Emitter, Source};
 use crate::exec::gpu::kernels::batch_norm::Running;
+use crate::exec::gpu::kernels::scalars;
 use crate::exec::gpu::parameters::FlatParameters;
 use crate::exec::gpu::program::Pass;
 use crate::exec::gpu::residual::{Role, roles};
@@ -190,15 +191,14 @@ impl<D: Device> GpuNetwork<D> {
                 && known.source == self.source
                 && known.held.as_ref().map(Arc::as_ptr) == held
         };
-        let index = match self.programs.iter().position(is_it) {
-            Some(index) => index,
-            None => {
-                let tape = self.tape(pass, examples);
-                let program = self.device.prepare(&tape, self.held.as_ref())?;
-                let held = self.held.clone();
-                self.programs.push(Known { pass, examples, source: self.source, held, program });
-                self.programs.len() - 1
-            }
+        let index = if let Some(index) = self.programs.iter().position(is_it) {
+            index
+        } else {
+            let tape = self.tape(pass, examples);
+            let program = self.device.prepare(&tape, self.held.as_ref())?;
+            let held = self.held.clone();
+            self.programs.push(Known { pass, examples, source: self.source, held, program });
+            self.programs.len() - 1
         };
         self.last = index;
         self.device.play(&self.programs[index].program)
@@ -361,7 +361,7 @@ impl<D: Device> GpuNetwork<D> {
     }
 
     /// Writes what changes from step to step.
-    pub(super) fn write_scalars(&mut self, scalars: [u8; SCALARS]) -> Result<(), DeviceFault> {
+    pub(super) fn write_scalars(&mut self, scalars: [u8; scalars::BYTES]) -> Result<(), DeviceFault> {
         self.device.write(self.arena.scalars, &scalars)
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use cudarc::driver::{result, sys};
 
 use crate::exec::engine::DeviceFault;
-use crate::exec::gpu::cuda::session::Session;
+use crate::exec::gpu::cuda::session::{Session, with_figures};
 
 /// Bytes on a GPU, which are given back when this is dropped.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl Allocation {
         let start = unsafe { result::malloc_sync(bytes) };
         let start = start.map_err(|error| {
             session.give_memory(bytes as u64);
-            session.out_of_memory(error.into(), bytes as u64)
+            with_figures(error.into(), bytes as u64)
         })?;
         let allocation = Self { session: Arc::clone(session), start, bytes };
         // SAFETY: the memory was just taken and has these bytes.

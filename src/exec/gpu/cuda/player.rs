@@ -97,6 +97,11 @@ impl Device for Gpu {
 
     type Held = Allocation;
 
+    fn arithmetic(&self) -> String {
+        let GpuOptions { precision, deterministic, .. } = self.options;
+        format!("cuda {precision:?} {deterministic}")
+    }
+
     fn reserve(&mut self, bytes: usize, kept: usize) -> Result<(), DeviceFault> {
         let arena = Allocation::zeros(&self.session, bytes)?;
         if let Some(before) = self.arena.take().filter(|_| kept > 0) {

@@ -167,15 +167,13 @@ impl Session {
     pub(super) fn give_memory(&self, bytes: u64) {
         self.taken.fetch_sub(bytes, Ordering::Relaxed);
     }
+}
 
-    /// A lack of memory with its figures, or the fault as it is.
-    pub(super) fn out_of_memory(&self, fault: DeviceFault, needed: u64) -> DeviceFault {
-        match fault {
-            DeviceFault::OutOfMemory { .. } => {
-                let free = result::mem_get_info().map_or(0, |(free, _)| free as u64);
-                DeviceFault::OutOfMemory { needed, free }
-            }
-            fault => fault,
-        }
+/// A lack of memory with its figures, or the fault as it is.
+pub(super) fn with_figures(fault: DeviceFault, needed: u64) -> DeviceFault {
+    if !matches!(fault, DeviceFault::OutOfMemory { .. }) {
+        return fault;
     }
+    let free = result::mem_get_info().map_or(0, |(free, _)| free as u64);
+    DeviceFault::OutOfMemory { needed, free }
 }

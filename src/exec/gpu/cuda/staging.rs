@@ -141,15 +141,13 @@ impl Staging {
         let (work, ahead) = (self.session.stream(), self.session.copies());
         let slot = &mut self.lanes[self.next];
         self.next = 1 - self.next;
-        let lane = match slot.take().filter(|lane| lane.host.bytes >= bytes.len()) {
-            Some(lane) => slot.insert(lane),
-            None => {
-                let (host, device) = (Pinned::new(bytes.len())?, Allocation::zeros(&self.session, bytes.len())?);
-                // The zeros are written on the other stream.
-                self.session.wait()?;
-                slot.insert(Lane { host, device, arrived: Event::new()?, taken: Event::new()? })
-            }
-        };
+        if slot.as_ref().is_none_or(|lane| lane.host.bytes < bytes.len()) {
+            let (host, device) = (Pinned::new(bytes.len())?, Allocation::zeros(&self.session, bytes.len())?);
+            // The zeros are written on the other stream; what is dropped here may be on its way still.
+            self.session.wait()?;
+            *slot = Some(Lane { host, device, arrived: Event::new()?, taken: Event::new()? });
+        }
+        let Some(lane) = slot else { return Ok(()) };
         lane.arrived.wait()?;
         lane.taken.holds(ahead)?;
         let (address, pinned) = (lane.device.address(0), lane.host.put(0, bytes));

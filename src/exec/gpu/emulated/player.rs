@@ -13,6 +13,10 @@ impl Device for Emulated {
 
     type Held = Vec<u8>;
 
+    fn arithmetic(&self) -> String {
+        "emulated".to_owned()
+    }
+
     fn reserve(&mut self, bytes: usize, kept: usize) -> Result<(), DeviceFault> {
         let place = |bytes| Place { region: Region::Arena, offset: 0, bytes };
         let before = if kept == 0 { Vec::new() } else { self.bytes(place(kept)).to_vec() };
