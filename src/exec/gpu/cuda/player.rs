@@ -9,10 +9,12 @@ use cudarc::driver::{result, sys};
 
 use crate::exec::engine::DeviceFault;
 use crate::exec::gpu::cuda::convolutions::{Demands, PreparedConvolution};
+use crate::exec::gpu::cuda::held;
 use crate::exec::gpu::cuda::memory::Allocation;
 use crate::exec::gpu::cuda::products::PreparedProduct;
 use crate::exec::gpu::cuda::session::Session;
 use crate::exec::gpu::cuda::staging::Staging;
+use crate::exec::gpu::cuda::tuning::{CANDIDATES, fastest};
 use crate::exec::gpu::device::Device;
 use crate::exec::gpu::tape::{Argument, Command, Launch, Place, Region, Tape};
 use crate::settings::Precision;
@@ -117,7 +119,7 @@ impl Device for Gpu {
         bytes: &[u8],
         owner: &Arc<dyn Any + Send + Sync>,
     ) -> Result<Option<Arc<Allocation>>, DeviceFault> {
-        self.session.hold(bytes, owner)
+        held::hold(&self.session, bytes, owner)
     }
 
     fn prepare(&mut self, tape: &Tape, held: Option<&Arc<Allocation>>) -> Result<Program, DeviceFault> {
@@ -142,17 +144,20 @@ impl Device for Gpu {
         }))?;
         let mut commands = Vec::with_capacity(tape.commands.len());
         let demands = Demands { precision: self.options.precision, deterministic: self.options.deterministic };
+        let ways = if demands.deterministic { 1 } else { CANDIDATES };
         let mut most = 0;
         for command in &tape.commands {
             commands.push(match command {
                 Command::Launch(launch) => Ready::Launch(ready(session, launch, &address)?),
                 Command::Product(product) => {
-                    let product = PreparedProduct::new(session, product, demands.precision, &address)?;
+                    let ways = PreparedProduct::candidates(session, product, demands.precision, ways, &address)?;
+                    let product = fastest(session, ways)?;
                     most = most.max(product.workspace);
                     Ready::Product(product)
                 }
                 Command::Convolution(convolution) => {
-                    let convolution = PreparedConvolution::new(session, convolution, demands, &address)?;
+                    let ways = PreparedConvolution::candidates(session, convolution, demands, ways, &address)?;
+                    let convolution = fastest(session, ways)?;
                     most = most.max(convolution.workspace);
                     Ready::Convolution(convolution)
                 }
