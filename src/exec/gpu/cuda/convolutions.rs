@@ -243,20 +243,29 @@ fn configurations(
     Ok(own)
 }
 
-/// Whether a way to compute is as it has to be: tensor cores are wanted unless every product has to be exact, and then they are not.
+/// Whether a way to compute is as it has to be: where every product has to be exact, none may round its factors on the way.
 fn fits(configuration: &Descriptor, demands: Demands) -> Result<bool, DeviceFault> {
     use sys::cudnnBackendNumericalNote_t as Note;
     let engine = Descriptor::new(Of::CUDNN_BACKEND_ENGINE_DESCRIPTOR)?;
     let mut place = [engine.0];
     let (attribute, kind) = (Attribute::CUDNN_ATTR_ENGINECFG_ENGINE, Kind::CUDNN_TYPE_BACKEND_DESCRIPTOR);
     configuration.get(attribute, kind, &mut place)?;
-    let mut notes = [Note::CUDNN_NUMERICAL_NOTE_TENSOR_CORE; 16];
+    // As numbers: a newer library may have notes that are not known here.
+    let mut notes = [u32::MAX; 32];
     let (attribute, kind) = (Attribute::CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, Kind::CUDNN_TYPE_NUMERICAL_NOTE);
     let count = engine.get(attribute, kind, &mut notes)?;
-    let has = |note: Note| notes[..count].contains(&note);
-    let exact = !has(Note::CUDNN_NUMERICAL_NOTE_TENSOR_CORE) && !has(Note::CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS);
+    let has = |note: Note| notes[..count].contains(&(note as u32));
+    let inexact = [
+        Note::CUDNN_NUMERICAL_NOTE_TENSOR_CORE,
+        Note::CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS,
+        Note::CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION,
+        Note::CUDNN_NUMERICAL_NOTE_WINOGRAD,
+        Note::CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_4x4,
+        Note::CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_6x6,
+        Note::CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_13x13,
+    ];
     Ok((!demands.deterministic || !has(Note::CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC))
-        && (demands.precision != Precision::F32 || exact))
+        && (demands.precision != Precision::F32 || !inexact.into_iter().any(has)))
 }
 
 /// A plan, and the bytes that it needs besides.

@@ -96,6 +96,7 @@ impl PreparedProduct {
         let preference = lt::create_matmul_pref()?;
         let most = sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
         let bytes = WORKSPACE;
+        use_alignment(preference, product)?;
         let [right, left, result] = layouts;
         let mut found: [MaybeUninit<sys::cublasLtMatmulHeuristicResult_t>; RANKS] =
             [const { MaybeUninit::uninit() }; RANKS];
@@ -209,4 +210,21 @@ fn set<V>(
 ) -> Result<(), DeviceFault> {
     // SAFETY: the descriptor exists, and the value has the attribute's type.
     Ok(unsafe { lt::set_matmul_desc_attribute(operation, attribute, (&raw const *value).cast(), size_of::<V>()) }?)
+}
+
+/// Says what the addresses are multiples of, where that is less than the library takes for granted.
+fn use_alignment(preference: sys::cublasLtMatmulPreference_t, product: &Product) -> Result<(), DeviceFault> {
+    use sys::cublasLtMatmulPreferenceAttributes_t as Of;
+    let alignment = |factor: &Factor| if factor.place.offset.is_multiple_of(256) { 256_u32 } else { 16 };
+    for (attribute, factor) in [
+        (Of::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &product.right),
+        (Of::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &product.left),
+        (Of::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &product.result),
+        (Of::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &product.result),
+    ] {
+        let bytes = alignment(factor);
+        // SAFETY: the preference exists, and the attribute is a number of 32 bits.
+        unsafe { lt::set_matmul_pref_attribute(preference, attribute, (&raw const bytes).cast(), 4) }?;
+    }
+    Ok(())
 }

@@ -33,7 +33,7 @@ pub struct Session {
 }
 
 // SAFETY: handles of CUDA may be used from any thread that has their context; the engine uses them from one at a time, since all
-// work goes through a network that is borrowed mutably, and capturing holds `Session::capture`.
+// work goes through networks of one job, whose phases use one after another.
 unsafe impl Send for Session {}
 // SAFETY: as above.
 unsafe impl Sync for Session {}

@@ -1,6 +1,7 @@
 //! Which of several ways to compute the same is the fastest here. What is chosen by a clock may be another way next time, with
 //! other bits: only jobs that do not have to be deterministic choose so.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cudarc::driver::sys::CUdeviceptr;
@@ -15,7 +16,7 @@ use crate::exec::gpu::cuda::session::Session;
 pub(super) const CANDIDATES: usize = 8;
 
 /// Runs of each, after one that does not count.
-const RUNS: u32 = 5;
+const RUNS: u32 = 20;
 
 /// Something that can be run on a session's stream.
 pub(super) trait Way {
@@ -58,23 +59,31 @@ impl Way for PreparedProduct {
 }
 
 /// The fastest of some ways; the first where there is only one. Their results are written and mean nothing.
-pub(super) fn fastest<W: Way>(session: &std::sync::Arc<Session>, mut ways: Vec<W>) -> Result<W, DeviceFault> {
-    let most = ways.iter().map(Way::workspace).max().unwrap_or(0);
-    let mut best = (Duration::MAX, 0);
+pub(super) fn fastest<W: Way>(session: &Arc<Session>, mut ways: Vec<W>) -> Result<W, DeviceFault> {
+    let mut best: Option<(Duration, usize)> = None;
     if ways.len() > 1 {
-        let workspace = Allocation::zeros(session, most)?;
         for (index, way) in ways.iter_mut().enumerate() {
-            way.bind(workspace.address(0))?;
-            way.run(session, workspace.address(0))?;
-            session.wait()?;
-            let start = Instant::now();
-            (0..RUNS).try_for_each(|_| way.run(session, workspace.address(0)))?;
-            session.wait()?;
-            best = best.min((start.elapsed(), index));
+            // One that has no room, or does not run, is not the fastest.
+            if let Ok(time) = time(session, way) {
+                best = Some(best.map_or((time, index), |best| best.min((time, index))));
+            }
         }
     }
+    let index = best.map_or(0, |(_, index)| index);
     if ways.is_empty() {
         return Err(DeviceFault::Refused("there is no way to compute this".to_owned()));
     }
-    Ok(ways.swap_remove(best.1))
+    Ok(ways.swap_remove(index))
+}
+
+/// How long some runs take.
+fn time<W: Way>(session: &Arc<Session>, way: &mut W) -> Result<Duration, DeviceFault> {
+    let workspace = Allocation::zeros(session, way.workspace())?;
+    way.bind(workspace.address(0))?;
+    way.run(session, workspace.address(0))?;
+    session.wait()?;
+    let start = Instant::now();
+    (0..RUNS).try_for_each(|_| way.run(session, workspace.address(0)))?;
+    session.wait()?;
+    Ok(start.elapsed())
 }
