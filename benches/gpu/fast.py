@@ -1,9 +1,10 @@
 """How fast engraft's CUDA engine trains beside PyTorch. benches/gpu/check.sh starts this; ENGRAFT_GPU_BENCH names engraft's half.
 
-A step is forward, backward and SGD on 128 images that lie on the device. Ours is captured and deterministic. PyTorch's are, for
-tf32 and for bf16 (autocast): eager and captured as one CUDA graph, each in the default layout and channels last (`cl`) where a
-network has convolutions on images, always with the fused optimizer, TF32 and cuDNN's own measuring of its algorithms, which need
-not be deterministic; for the first four networks in tf32 also torch.compile (reduce-overhead, channels last). See pytorch.py.
+A step is forward, backward and SGD on 128 images that lie on the device. Ours is captured and deterministic (`ours`), or with
+plans chosen by the clock (`tuned`). PyTorch's are, for tf32 and for bf16 (autocast): eager and captured as one CUDA graph, each
+in the default layout and channels last (`cl`) where a network has convolutions on images, always with the fused optimizer, TF32
+and cuDNN's own measuring of its algorithms, which need not be deterministic; for the first four networks in tf32 also
+torch.compile (reduce-overhead, channels last). See pytorch.py.
 
 All take turns in rounds. What counts is the median of the rounds' medians; the spread is the distance between the fastest and the
 slowest round as a part of that. The ratios are the time of PyTorch's faster layout over ours, so more than 1 means that we are
@@ -77,8 +78,9 @@ class Fast:
         rows = [{"network": network, "precision": precision, **row} for (network, precision), row in self.rows.items()]
         write_json(self.out / "fast.json", {"rows": rows, "problems": self.problems, **self.others})
 
-    def step_of_ours(self, network, precision):
-        question = {"do": "step", "network": network, "batch": BATCH, "precision": precision, "captured": True}
+    def step_of_ours(self, network, precision, deterministic=True):
+        question = {"do": "step", "network": network, "batch": BATCH, "precision": precision, "captured": True,
+                    "deterministic": deterministic}
         return lambda steps, limit: self.seconds(self.ours, question | {"steps": steps}, limit)
 
     def step_of_torch(self, child, network, precision, how, channels_last):
@@ -126,15 +128,25 @@ class Fast:
                 found[name] = {"seconds": median, "spread": spread, "steps": steps.get(name), "rounds": rounds}
         return found
 
+    def profile(self, network, precision):
+        """Where a step's time goes, command by command."""
+        question = {"do": "profile", "network": network, "batch": BATCH, "precision": precision}
+        try:
+            self.rows[network, precision]["profile"] = self.ours.ask(question, self.budget.limit(20))
+        except Problem as problem:
+            self.note(f"{network} {precision} profile", str(problem), fails=False)
+
     def measure_steps(self):
         for precision in self.options.precisions:
             for network in self.options.networks:
-                ways = {"ours": self.step_of_ours(network, precision)}
+                ways = {"ours": self.step_of_ours(network, precision),
+                        "ours tuned": self.step_of_ours(network, precision, deterministic=False)}
                 layouts = {"": False, " cl": True} if network in CONVOLUTIONAL else {"": False}
                 for how in ("eager", "graph"):
                     for word, channels_last in layouts.items():
                         ways[how + word] = self.step_of_torch(self.torch, network, precision, how, channels_last)
                 self.rows[network, precision] = self.measure(f"{network} {precision}", ways)
+                self.profile(network, precision)
                 self.save()
                 self.show(network, precision)
                 self.forget()
@@ -206,7 +218,7 @@ class Fast:
         """A row of the table."""
         row = self.rows[network, precision]
         ours, cells, spreads = row.get("ours") or row.get("ours beside compiled"), [network, precision], []
-        cells.append("-" if ours is None else f"{ours['seconds'] * 1e6:.0f}")
+        cells += ["-" if way is None else f"{way['seconds'] * 1e6:.0f}" for way in (ours, row.get("ours tuned"))]
         ratios = []
         for how, goal in GOALS.items():
             goal = EAGER_GOALS.get(network, goal) if how == "eager" else goal
@@ -221,7 +233,7 @@ class Fast:
         spreads = [f"{100 * ours['spread']:.0f}%" if ours else "-", f"{100 * max(spreads):.0f}%" if spreads else "-"]
         return [*cells, *ratios, *spreads]
 
-    HEADS = ("network", "in", "ours us", *GOALS, *(f"/ {how}" for how in GOALS), "spread", "theirs")
+    HEADS = ("network", "in", "ours us", "tuned", *GOALS, *(f"/ {how}" for how in GOALS), "spread", "theirs")
 
     def show(self, network, precision):
         told = zip(self.HEADS[2:], self.cells(network, precision)[2:], strict=True)

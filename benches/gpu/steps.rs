@@ -59,6 +59,7 @@ fn answer(question: &Value, compiled: &mut Compiled) -> Result<Value> {
         "kernels" => operations::check(),
         "losses" => losses(question),
         "step" => step(question, compiled),
+        "profile" => profile(question, compiled),
         "forget" => {
             compiled.clear();
             Ok(json!({}))
@@ -160,9 +161,9 @@ fn batch(network: &dyn Engine, examples: usize) -> (Vec<f32>, Vec<u32>) {
     (images, (0..examples as u32).map(|i| i % 10).collect())
 }
 
-/// Seconds of a step with a batch that is on the device, in some parts of the time.
-fn step(question: &Value, compiled: &mut Compiled) -> Result<Value> {
-    let (name, examples, steps) = (text(question, "network")?, number(question, "batch")?, number(question, "steps")?);
+/// The network of a question, which has done a step.
+fn stepped<'a>(question: &Value, compiled: &'a mut Compiled) -> Result<&'a mut GpuNetwork<Gpu>> {
+    let (name, examples) = (text(question, "network")?, number(question, "batch")?);
     let options = options(question)?;
     let key = format!("{name} {examples} {options:?}");
     if !compiled.contains_key(&key) {
@@ -175,7 +176,30 @@ fn step(question: &Value, compiled: &mut Compiled) -> Result<Value> {
         network.take_steps(true)?;
         compiled.insert(key.clone(), network);
     }
-    let network = compiled.get_mut(&key).context("it was just compiled")?;
+    compiled.get_mut(&key).context("it was just compiled")
+}
+
+/// Microseconds of each command of a step by itself, the same ones added up, the longest first.
+fn profile(question: &Value, compiled: &mut Compiled) -> Result<Value> {
+    let network = stepped(question, compiled)?;
+    let program = network.played().context("a step")?;
+    let mut sums: BTreeMap<String, (usize, f64)> = BTreeMap::new();
+    for (what, seconds) in network.device().profile(program, 20)? {
+        let sum = sums.entry(what).or_default();
+        *sum = (sum.0 + 1, sum.1 + seconds * 1e6);
+    }
+    let mut sums: Vec<_> = sums.into_iter().collect();
+    sums.sort_by(|one, two| two.1.1.total_cmp(&one.1.1));
+    let all: f64 = sums.iter().map(|(_, (_, us))| us).sum();
+    let rows: Vec<Value> =
+        sums.iter().map(|(what, (count, us))| json!([what, count, (us * 10.0).round() / 10.0])).collect();
+    Ok(json!({"microseconds": all, "commands": rows}))
+}
+
+/// Seconds of a step with a batch that is on the device, in some parts of the time.
+fn step(question: &Value, compiled: &mut Compiled) -> Result<Value> {
+    let steps = number(question, "steps")?;
+    let network = stepped(question, compiled)?;
     network.repeat(3)?;
     network.device().wait()?;
     let part = (steps / PARTS).max(1);

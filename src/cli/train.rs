@@ -12,6 +12,7 @@ use super::fuse::{checkpoint, input, threads};
 use super::interrupt::{Signals, say};
 use super::job::{name, nested, object_file};
 use super::progress::ProgressDisplay;
+use crate::config::ByteSize;
 use crate::domain::problem::Problem;
 use crate::domain::score::Score;
 use crate::pipeline::ensemble::{TrainedEnsemble, TrainingTask, train_ensemble};
@@ -57,6 +58,9 @@ pub(super) struct Train {
     /// Threads to compute with; all cores by default.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    /// Memory of the GPU to take at most, as in 40GiB.
+    #[arg(long, value_name = "SIZE")]
+    gpu_memory_limit: Option<ByteSize>,
     /// Folder for the members, `m0.safetensors` and so on by their seeds, and what is known of them, `ensemble.json`.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -67,7 +71,8 @@ impl Train {
     pub(super) fn run(self) -> Result<ExitCode> {
         let interruption = Signals::listen()?;
         let is_new = !self.out.exists();
-        let task = task(&self.body()?, &self.out, self.threads)?;
+        let memory_limit = self.gpu_memory_limit.map(|limit| limit.0);
+        let task = task(&self.body()?, &self.out, self.threads, memory_limit)?;
         interruption.files(task.unfinished_files());
         if is_new {
             interruption.made(&self.out);
@@ -116,7 +121,12 @@ impl Train {
 }
 
 /// The training that `body` describes, with its files found, and its folder made.
-pub(super) fn task(body: &Value, folder: &Path, requested: Option<usize>) -> Result<TrainingTask> {
+pub(super) fn task(
+    body: &Value,
+    folder: &Path,
+    requested: Option<usize>,
+    memory_limit: Option<u64>,
+) -> Result<TrainingTask> {
     let recipe = recipe(body).map_err(Problem::faults)?;
     let dataset = &recipe.dataset;
     let datasets =
@@ -125,14 +135,14 @@ pub(super) fn task(body: &Value, folder: &Path, requested: Option<usize>) -> Res
         NetworkSource::Like(file) => Some(checkpoint(file)?),
         _ => None,
     };
-    let (device, gpu) = compute::choose(recipe.device, None)?;
+    let (device, gpu) = compute::choose(recipe.device, memory_limit)?;
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let options = ComputeOptions {
         device,
         threads: threads(requested),
         precision: recipe.precision,
         deterministic: recipe.deterministic,
-        memory_limit: None,
+        memory_limit,
     };
     Ok(TrainingTask { datasets, like, folder: folder.to_owned(), options: options.effective(), gpu, recipe })
 }

@@ -155,6 +155,9 @@ fn row(candidate: &CandidateReport) -> String {
 /// Ranking, compensation and training in words.
 fn making(report: &Report) -> String {
     let mut text = format!("- seed {}\n", report.seed);
+    if let Some(computation) = report.on_gpu() {
+        let _ = writeln!(text, "- {computation}");
+    }
     if let Some(choice) = &report.choice {
         let _ = writeln!(text, "- {choice}");
     } else if report.method.name.selects() {

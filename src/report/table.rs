@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::figure::Figure;
-use super::{CandidateKind, CandidateReport, Choice, Gain, PairedTest, Report};
+use super::{CandidateKind, CandidateReport, Choice, Computation, Gain, PairedTest, Report};
 use crate::domain::epoch_choice::EpochChoice;
 use crate::domain::score::Score;
 
@@ -34,7 +34,7 @@ impl fmt::Display for Report {
         if let Some(recovery) = &self.recovery {
             writeln!(f, "\n{recovery}")?;
         }
-        if let Some(computation) = self.computation.as_ref().filter(|computation| computation.versions.is_some()) {
+        if let Some(computation) = self.on_gpu() {
             writeln!(f, "\n{computation}")?;
         }
         self.origin(f)?;
@@ -46,6 +46,11 @@ impl fmt::Display for Report {
 }
 
 impl Report {
+    /// What it was computed with, where that was a GPU.
+    pub(super) fn on_gpu(&self) -> Option<&Computation> {
+        self.computation.as_ref().filter(|computation| computation.versions.is_some())
+    }
+
     /// Where the published network stands beside the best member and the controls; none where it was not compared with them.
     pub(super) fn headline(&self) -> Option<String> {
         let tests: Vec<String> = self.paired.iter().map(PairedTest::to_string).collect();

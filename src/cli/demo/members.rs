@@ -22,7 +22,7 @@ pub(super) fn train(data: &Path, seeds: &[u64], epochs: u32, folder: &Path) -> R
         "train": { "epochs": epochs, "batch_size": 128, "optimizer": { "name": "sgd", "lr": 0.1 } },
         "seeds": seeds,
     });
-    let trained = train_ensemble(&task(&recipe, folder, None)?, &mut |_| {}, &AtomicBool::new(false))?;
+    let trained = train_ensemble(&task(&recipe, folder, None, None)?, &mut |_| {}, &AtomicBool::new(false))?;
     print!("{}", table(&trained.context("the training was stopped")?));
     Ok(())
 }

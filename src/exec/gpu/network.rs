@@ -213,6 +213,11 @@ impl<D: Device> GpuNetwork<D> {
         (0..times).try_for_each(|_| self.device.play(&mut known.program))
     }
 
+    /// What was played last.
+    pub fn played(&self) -> Option<&D::Program> {
+        self.programs.get(self.last).map(|known| &known.program)
+    }
+
     /// The device.
     pub fn device(&self) -> &D {
         &self.device

@@ -28,11 +28,12 @@ pub fn page(report: &Report) -> String {
     }
     let _ = write!(
         body,
-        "<p class=lead>{}</p><p class=facts>{members} member{} &middot; {} &middot; seed {} &middot; engraft {}</p>",
+        "<p class=lead>{}</p><p class=facts>{members} member{} &middot; {} &middot; seed {} &middot; {}engraft {}</p>",
         escape(&lead),
         if members == 1 { "" } else { "s" },
         escape(&report.architecture),
         report.seed,
+        report.on_gpu().map(|on_gpu| format!("{} &middot; ", escape(&on_gpu.to_string()))).unwrap_or_default(),
         escape(&report.engraft_version)
     );
     if !report.warnings.is_empty() {

@@ -2,11 +2,12 @@
 
 use super::*;
 use crate::domain::epoch_choice::EpochChoice;
+use crate::domain::gpu::GpuVersions;
 use crate::domain::progress::{EpochMetrics, Phase};
 use crate::domain::score::Score;
 use crate::model::plan::LayerPlan;
-use crate::report::{CandidateReport, LayerReport, SplitSizes, Verification};
-use crate::settings::Method;
+use crate::report::{CandidateReport, Computation, LayerReport, SplitSizes, Verification};
+use crate::settings::{Method, Precision};
 
 fn candidate(name: &str, kind: CandidateKind, accuracy: f64) -> CandidateReport {
     CandidateReport {
@@ -69,7 +70,12 @@ pub(in crate::report) fn report() -> Report {
         verification: Verification { examples: 32, max_difference: 1e-6, tolerance: 1e-4, up_to: None },
         warnings: vec!["look & see".into()],
         examples: SplitSizes { train: 900, validation: 100, test: 10_000 },
-        computation: None,
+        computation: Some(Computation {
+            device: "NVIDIA H200".into(),
+            precision: Precision::Tf32,
+            deterministic: true,
+            versions: Some(GpuVersions::default()),
+        }),
         seed: 7,
         seconds: vec![(Phase::Score, 0.5)],
         normalize: None,
@@ -96,9 +102,14 @@ fn the_page_needs_nothing_else_and_shows_names_as_text() {
 #[test]
 fn the_page_tells_what_the_report_does() {
     let page = page(&report());
-    for expected in
-        ["keeps 80 % of what the ensemble gains", "fc1: 8 of 16", "look &amp; see", "epoch 1 are published", "seed 7"]
-    {
+    for expected in [
+        "keeps 80 % of what the ensemble gains",
+        "fc1: 8 of 16",
+        "look &amp; see",
+        "epoch 1 are published",
+        "seed 7",
+        "computed on the NVIDIA H200 in tf32",
+    ] {
         assert!(page.contains(expected), "{expected}");
     }
     assert_eq!(page.matches("<polyline").count(), 4, "training and validation, accuracy and loss");

@@ -11,6 +11,7 @@ use crate::exec::gpu::cuda::descriptors::{Attribute, Descriptor, Kind, Of};
 use crate::exec::gpu::cuda::faults::cudnn;
 use crate::exec::gpu::cuda::session::Session;
 use crate::exec::gpu::tape::{Convolution, ConvolutionPass, Place, Storage};
+use crate::kernels::Geometry;
 use crate::settings::Precision;
 
 /// Plans that the library is asked for.
@@ -58,6 +59,8 @@ pub(super) struct PreparedConvolution {
     /// Bytes that it needs besides.
     pub(super) workspace: usize,
     tensors: [CUdeviceptr; 3],
+    /// For people.
+    pub(super) what: String,
 }
 
 impl PreparedConvolution {
@@ -71,7 +74,11 @@ impl PreparedConvolution {
     ) -> Result<Vec<Self>, DeviceFault> {
         let tensors = [convolution.x, convolution.weight, convolution.y].map(address);
         let plans = chosen(Target::Handle(session.cudnn), convolution, demands, most)?;
-        Ok(plans.into_iter().map(|(plan, workspace)| Self { plan, variant: None, workspace, tensors }).collect())
+        let Geometry { channels, input: [height, width], kernel: [rows, columns], .. } = convolution.geometry;
+        let (pass, out) = (convolution.pass, convolution.out_channels);
+        let what = format!("convolution {pass:?} {channels}>{out} {height}x{width} by {rows}x{columns}");
+        let one = |(plan, workspace)| Self { plan, variant: None, workspace, tensors, what: what.clone() };
+        Ok(plans.into_iter().map(one).collect())
     }
 
     /// Gives it the place of its workspace.
@@ -285,7 +292,6 @@ mod tests {
     use super::*;
     use crate::exec::gpu::cuda::libraries;
     use crate::exec::gpu::tape::Region;
-    use crate::kernels::Geometry;
 
     /// An H100 as cuDNN describes devices.
     const H100: &str = include_str!("h100.json");

@@ -4,6 +4,7 @@
 use std::any::Any;
 use std::ffi::c_void;
 use std::sync::Arc;
+use std::time::Instant;
 
 use cudarc::driver::{result, sys};
 
@@ -16,7 +17,7 @@ use crate::exec::gpu::cuda::session::{Session, with_figures};
 use crate::exec::gpu::cuda::staging::Staging;
 use crate::exec::gpu::cuda::tuning::{CANDIDATES, fastest};
 use crate::exec::gpu::device::Device;
-use crate::exec::gpu::tape::{Argument, Command, Launch, Place, Region, Tape};
+use crate::exec::gpu::tape::{Argument, Command, Kernel, Launch, Place, Region, Tape};
 use crate::settings::Precision;
 
 /// How a GPU computes.
@@ -99,9 +100,38 @@ enum Ready {
     Copy(sys::CUdeviceptr, sys::CUdeviceptr, usize),
 }
 
+impl Ready {
+    /// Puts the command on the session's stream.
+    fn run(&self, session: &Session, workspace: sys::CUdeviceptr) -> Result<(), DeviceFault> {
+        match self {
+            Self::Launch(launch) => launch.run(session),
+            Self::Product(product) => product.run(session, workspace),
+            Self::Convolution(convolution) => convolution.run(session),
+            // SAFETY: the place has these bytes.
+            Self::Zero(start, bytes) => Ok(unsafe { result::memset_d8_async(*start, 0, *bytes, session.stream()) }?),
+            // SAFETY: both places have these bytes.
+            Self::Copy(from, to, bytes) => {
+                Ok(unsafe { result::memcpy_dtod_async(*to, *from, *bytes, session.stream()) }?)
+            }
+        }
+    }
+
+    /// What it is, for people.
+    fn name(&self) -> String {
+        match self {
+            Self::Launch(launch) => launch.kernel.to_string(),
+            Self::Product(product) => product.what.clone(),
+            Self::Convolution(convolution) => convolution.what.clone(),
+            Self::Zero(..) => "zero".to_owned(),
+            Self::Copy(..) => "copy".to_owned(),
+        }
+    }
+}
+
 /// A kernel with its arguments, each in a word of its own.
 #[derive(Debug)]
 struct ReadyLaunch {
+    kernel: Kernel,
     function: sys::CUfunction,
     grid: [u32; 3],
     threads: u32,
@@ -289,25 +319,29 @@ impl Gpu {
         self.session.wait()
     }
 
+    /// How long each command of a program takes by itself, in seconds, with what it is: for benchmarks.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn profile(&self, program: &Program, runs: u32) -> Result<Vec<(String, f64)>, DeviceFault> {
+        self.session.make_current()?;
+        let workspace = program.memory.workspace.address(0);
+        let mut times = Vec::with_capacity(program.commands.len());
+        for command in &program.commands {
+            command.run(&self.session, workspace)?;
+            self.session.wait()?;
+            let start = Instant::now();
+            (0..runs).try_for_each(|_| command.run(&self.session, workspace))?;
+            self.session.wait()?;
+            times.push((command.name(), start.elapsed().as_secs_f64() / f64::from(runs)));
+        }
+        Ok(times)
+    }
+
     /// Puts all commands on the stream.
     fn run(&self, program: &Program) -> Result<(), DeviceFault> {
-        let session = &self.session;
-        for command in &program.commands {
-            match command {
-                Ready::Launch(launch) => launch.run(session)?,
-                Ready::Product(product) => product.run(session, program.memory.workspace.address(0))?,
-                Ready::Convolution(convolution) => convolution.run(session)?,
-                // SAFETY: the place has these bytes.
-                Ready::Zero(start, bytes) => unsafe {
-                    result::memset_d8_async(*start, 0, *bytes, session.stream())?;
-                },
-                // SAFETY: both places have these bytes.
-                Ready::Copy(from, to, bytes) => unsafe {
-                    result::memcpy_dtod_async(*to, *from, *bytes, session.stream())?;
-                },
-            }
-        }
-        Ok(())
+        let workspace = program.memory.workspace.address(0);
+        program.commands.iter().try_for_each(|command| command.run(&self.session, workspace))
     }
 
     /// Makes one graph of all commands.
@@ -350,7 +384,7 @@ fn ready(
         Argument::Float(number) => u64::from(number.to_bits()),
     };
     let arguments = launch.arguments.iter().map(word).collect();
-    Ok(ReadyLaunch { function, grid: launch.grid, threads: launch.threads, arguments })
+    Ok(ReadyLaunch { kernel: launch.kernel, function, grid: launch.grid, threads: launch.threads, arguments })
 }
 
 impl ReadyLaunch {

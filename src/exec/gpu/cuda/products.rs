@@ -30,6 +30,8 @@ pub(super) struct PreparedProduct {
     factors: [CUdeviceptr; 3],
     scale: f32,
     keep: f32,
+    /// For people.
+    pub(super) what: String,
 }
 
 // SAFETY: descriptors of cuBLASLt are memory of the process that no thread owns.
@@ -132,6 +134,7 @@ impl PreparedProduct {
             factors: [product.right.place, product.left.place, product.result.place].map(address),
             scale: product.scale,
             keep: if product.accumulate { 1.0 } else { 0.0 },
+            what: format!("product {rows}x{columns}x{depth} of {}", product.batch),
         };
         // Without an algorithm the descriptors are given back.
         Ok(best.map(|_| made))

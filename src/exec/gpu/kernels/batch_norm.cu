@@ -61,11 +61,16 @@ __device__ inline void batch_norm_line(BatchNormLine<LEN>& line, const float* me
     for (int k = 0; k < LEN; ++k) line.factor[k] *= scale[k];
 }
 
+// What follows: nothing, ReLU or ReLU6.
+enum { BATCH_NORM_LINEAR, BATCH_NORM_RELU, BATCH_NORM_RELU6 };
+
 // Writes the rows [first, end) of y.
 template <class T>
 __device__ inline void batch_norm_write(const ReduceTile& tile, const BatchNormLine<Piece<T>::LEN>& line, const T* __restrict__ x,
-                                        const T* __restrict__ residual, T* __restrict__ y, bool relu, int first, int end, int pieces) {
+                                        const T* __restrict__ residual, T* __restrict__ y, int activation, int first, int end, int pieces) {
     constexpr int MANY = 4;
+    const float infinity = __uint_as_float(0x7f800000u);
+    float least = activation == BATCH_NORM_LINEAR ? -infinity : 0.f, most = activation == BATCH_NORM_RELU6 ? 6.f : infinity;
     for (int row = first + tile.lane; row < end; row += MANY * tile.lanes) {
         Piece<T> of_x[MANY], rest[MANY];
         reduce_load(x, tile, row, end, pieces, of_x);
@@ -75,7 +80,7 @@ __device__ inline void batch_norm_write(const ReduceTile& tile, const BatchNormL
             for (int k = 0; k < Piece<T>::LEN; ++k) {
                 float value = line.at(of_x[i].at[k], k);
                 if (residual) value += float(rest[i].at[k]);
-                of_x[i].at[k] = T(relu && value < 0.f ? 0.f : value);
+                of_x[i].at[k] = T(value < least ? least : value > most ? most : value);  // NaN stays
             }
         reduce_store(y, tile, row, end, pieces, of_x);
     }
@@ -126,7 +131,7 @@ extern "C" __global__ void batch_norm_combine(const float* __restrict__ moments,
 // Statistics of all rows in one launch, where each column's block takes all of them; and y, if wanted.
 template <class T>
 __device__ void batch_norm_whole(const T* x, const T* residual, T* y, float* mean, float* inverse_std, float* running_mean,
-                                 float* running_var, const float* scalars, const float* weight, const float* bias, int relu, float eps,
+                                 float* running_var, const float* scalars, const float* weight, const float* bias, int activation, float eps,
                                  int rows, int channels, int pieces, int width, int slice) {
     constexpr int LEN = Piece<T>::LEN;
     SHARED(float, shared, REDUCE_SHARED(2 * LEN));
@@ -156,14 +161,14 @@ __device__ void batch_norm_whole(const T* x, const T* residual, T* y, float* mea
         line.mean[k] = statistics[local + k];
         line.factor[k] = statistics[32 * LEN + local + k] * scale[k];
     }
-    batch_norm_write(tile, line, x, residual, y, relu, 0, rows, pieces);
+    batch_norm_write(tile, line, x, residual, y, activation, 0, rows, pieces);
 }
 #undef KERNEL_BOUNDS
 #define KERNEL_BOUNDS __launch_bounds__(512)
 KERNEL(batch_norm_whole,
        (const T* x, const T* residual, T* y, float* mean, float* inverse_std, float* running_mean, float* running_var, const float* scalars,
-        const float* weight, const float* bias, int relu, float eps, int rows, int channels, int pieces, int width, int slice),
-       (x, residual, y, mean, inverse_std, running_mean, running_var, scalars, weight, bias, relu, eps, rows, channels, pieces, width, slice))
+        const float* weight, const float* bias, int activation, float eps, int rows, int channels, int pieces, int width, int slice),
+       (x, residual, y, mean, inverse_std, running_mean, running_var, scalars, weight, bias, activation, eps, rows, channels, pieces, width, slice))
 #undef KERNEL_BOUNDS
 #define KERNEL_BOUNDS
 
@@ -177,46 +182,48 @@ extern "C" __global__ void batch_norm_fixed(const float* running_mean, const flo
 
 template <class T>
 __device__ void batch_norm_apply(const T* x, const T* residual, T* y, const float* mean, const float* inverse_std, const float* weight,
-                                 const float* bias, int relu, int rows, int channels, int pieces, int width, int slice) {
+                                 const float* bias, int activation, int rows, int channels, int pieces, int width, int slice) {
     constexpr int LEN = Piece<T>::LEN;
     ReduceTile tile = reduce_tile(pieces, width);
     if (!tile.active) return;
     BatchNormLine<LEN> line;
     batch_norm_line(line, mean, inverse_std, weight, bias, tile.column, channels);
     int first = int(blockIdx.x) * slice, end = min(first + slice, rows);
-    if (residual) batch_norm_write(tile, line, x, residual, y, relu, first, end, pieces);
-    else batch_norm_write(tile, line, x, (const T*)nullptr, y, relu, first, end, pieces);
+    if (residual) batch_norm_write(tile, line, x, residual, y, activation, first, end, pieces);
+    else batch_norm_write(tile, line, x, (const T*)nullptr, y, activation, first, end, pieces);
 }
 KERNEL(batch_norm_apply,
-       (const T* x, const T* residual, T* y, const float* mean, const float* inverse_std, const float* weight, const float* bias, int relu,
+       (const T* x, const T* residual, T* y, const float* mean, const float* inverse_std, const float* weight, const float* bias, int activation,
         int rows, int channels, int pieces, int width, int slice),
-       (x, residual, y, mean, inverse_std, weight, bias, relu, rows, channels, pieces, width, slice))
+       (x, residual, y, mean, inverse_std, weight, bias, activation, rows, channels, pieces, width, slice))
 
-// How a gradient passes ReLU: all of it, where y is above 0, or where y would be if it were computed again.
+// How a gradient passes the activation: all of it, where y is above 0, or where y would be if it were computed again; ReLU6 is a
+// bound above as well.
 enum { BATCH_NORM_ALL, BATCH_NORM_BY_Y, BATCH_NORM_AGAIN };
 
 // What the way back reads.
 template <class T> struct BatchNormBack {
     const T *x, *y, *dy;
     const float *mean, *inverse_std, *weight, *bias;
+    bool bounded;
     int rows, channels, pieces;
 };
 
-// dy behind ReLU.
+// dy behind the activation. What is computed again is rounded as it was, so that just below 6 the mask is that of y.
 template <int MASK, class T>
 __device__ inline float batch_norm_masked(const BatchNormLine<Piece<T>::LEN>& line, const Piece<T>& x, const Piece<T>& y, const Piece<T>& dy,
-                                          int k) {
+                                          bool bounded, int k) {
     float gradient = dy.at[k];
-    if (MASK == BATCH_NORM_BY_Y) return float(y.at[k]) > 0.f ? gradient : 0.f;
-    if (MASK == BATCH_NORM_AGAIN) return line.at(x.at[k], k) > 0.f ? gradient : 0.f;
-    return gradient;
+    if (MASK == BATCH_NORM_ALL) return gradient;
+    float value = MASK == BATCH_NORM_BY_Y ? float(y.at[k]) : float(T(line.at(x.at[k], k)));
+    return value > 0.f && !(bounded && value >= 6.f) ? gradient : 0.f;
 }
 
 // Sums of dy (x - mean), then of dy, over the rows [first, end), in lane 0; writes the masked dy if wanted.
 template <int MASK, class T>
 __device__ inline void batch_norm_sums(const ReduceTile& tile, const BatchNormLine<Piece<T>::LEN>& line, const T* __restrict__ x,
-                                       const T* __restrict__ y, const T* __restrict__ dy, T* __restrict__ masked, int first, int end, int pieces,
-                                       float* shared, float (&sums)[2 * Piece<T>::LEN]) {
+                                       const T* __restrict__ y, const T* __restrict__ dy, T* __restrict__ masked, bool bounded, int first, int end,
+                                       int pieces, float* shared, float (&sums)[2 * Piece<T>::LEN]) {
     constexpr int LEN = Piece<T>::LEN;
     for (int k = 0; k < 2 * LEN; ++k) sums[k] = 0.f;
     if (tile.active) {
@@ -230,7 +237,7 @@ __device__ inline void batch_norm_sums(const ReduceTile& tile, const BatchNormLi
 #pragma unroll
             for (int i = 0; i < MANY; ++i)
                 for (int k = 0; k < LEN; ++k) {
-                    float gradient = batch_norm_masked<MASK, T>(line, of_x[i], of_y[i], of_dy[i], k);
+                    float gradient = batch_norm_masked<MASK, T>(line, of_x[i], of_y[i], of_dy[i], bounded, k);
                     sums[k] = fmaf(gradient, float(of_x[i].at[k]) - line.mean[k], sums[k]);
                     sums[LEN + k] += gradient;
                     of_dy[i].at[k] = T(gradient);
@@ -251,8 +258,8 @@ template <class T> struct BatchNormGradients {
 template <int MASK, class T>
 __device__ inline void batch_norm_spread(const ReduceTile& tile, const BatchNormLine<Piece<T>::LEN>& line, const float (&slope)[Piece<T>::LEN],
                                          const float (&tilt)[Piece<T>::LEN], const float (&level)[Piece<T>::LEN], const T* __restrict__ x,
-                                         const T* __restrict__ y, const T* __restrict__ dy, const BatchNormGradients<T>& to, int first,
-                                         int end, int pieces) {
+                                         const T* __restrict__ y, const T* __restrict__ dy, const BatchNormGradients<T>& to, bool bounded,
+                                         int first, int end, int pieces) {
     constexpr int MANY = 2;
     for (int row = first + tile.lane; row < end; row += MANY * tile.lanes) {
         Piece<T> of_x[MANY], of_y[MANY], of_dy[MANY], out[MANY], rest[MANY];
@@ -264,7 +271,7 @@ __device__ inline void batch_norm_spread(const ReduceTile& tile, const BatchNorm
 #pragma unroll
         for (int i = 0; i < MANY; ++i)
             for (int k = 0; k < Piece<T>::LEN; ++k) {
-                float gradient = batch_norm_masked<MASK, T>(line, of_x[i], of_y[i], of_dy[i], k);
+                float gradient = batch_norm_masked<MASK, T>(line, of_x[i], of_y[i], of_dy[i], bounded, k);
                 float value = slope[k] * fmaf(tilt[k], float(of_x[i].at[k]) - line.mean[k], gradient - level[k]);
                 out[i].at[k] = T(to.add ? float(out[i].at[k]) + value : value);
                 rest[i].at[k] = T(to.add_residual ? float(rest[i].at[k]) + gradient : gradient);
@@ -301,8 +308,8 @@ __device__ inline void batch_norm_partial(const BatchNormBack<T>& b, T* masked, 
         reduce_channels<LEN>(b.inverse_std, tile.column, b.channels, 0.f, inverse);
     }
     int first = int(blockIdx.x) * slice, end = min(first + slice, b.rows);
-    if (masked) batch_norm_sums<MASK>(tile, line, b.x, b.y, b.dy, masked, first, end, b.pieces, shared, of_slice);
-    else batch_norm_sums<MASK>(tile, line, b.x, b.y, b.dy, (T*)nullptr, first, end, b.pieces, shared, of_slice);
+    if (masked) batch_norm_sums<MASK>(tile, line, b.x, b.y, b.dy, masked, b.bounded, first, end, b.pieces, shared, of_slice);
+    else batch_norm_sums<MASK>(tile, line, b.x, b.y, b.dy, (T*)nullptr, b.bounded, first, end, b.pieces, shared, of_slice);
     if (!tile.active || tile.lane) return;
     for (int k = 0; k < LEN; ++k) of_slice[k] *= inverse[k];
     float* to = sums + size_t(blockIdx.x) * 2 * b.channels;
@@ -312,18 +319,18 @@ __device__ inline void batch_norm_partial(const BatchNormBack<T>& b, T* masked, 
 
 template <class T>
 __device__ void batch_norm_sums_of(const T* x, const T* y, const T* dy, const float* mean, const float* inverse_std, const float* weight,
-                                   const float* bias, T* masked, float* sums, int mask, int rows, int channels, int pieces, int width,
-                                   int slice) {
+                                   const float* bias, T* masked, float* sums, int mask, int bounded, int rows, int channels, int pieces,
+                                   int width, int slice) {
     SHARED(float, shared, REDUCE_SHARED(2 * Piece<T>::LEN));
-    BatchNormBack<T> b{x, y, dy, mean, inverse_std, weight, bias, rows, channels, pieces};
+    BatchNormBack<T> b{x, y, dy, mean, inverse_std, weight, bias, bounded != 0, rows, channels, pieces};
     if (mask == BATCH_NORM_ALL) batch_norm_partial<BATCH_NORM_ALL>(b, masked, sums, width, slice, shared);
     else if (mask == BATCH_NORM_BY_Y) batch_norm_partial<BATCH_NORM_BY_Y>(b, masked, sums, width, slice, shared);
     else batch_norm_partial<BATCH_NORM_AGAIN>(b, masked, sums, width, slice, shared);
 }
 KERNEL(batch_norm_sums_of,
        (const T* x, const T* y, const T* dy, const float* mean, const float* inverse_std, const float* weight, const float* bias, T* masked,
-        float* sums, int mask, int rows, int channels, int pieces, int width, int slice),
-       (x, y, dy, mean, inverse_std, weight, bias, masked, sums, mask, rows, channels, pieces, width, slice))
+        float* sums, int mask, int bounded, int rows, int channels, int pieces, int width, int slice),
+       (x, y, dy, mean, inverse_std, weight, bias, masked, sums, mask, bounded, rows, channels, pieces, width, slice))
 
 // Second pass: the operands' gradients from the sums.
 template <int MASK, class T>
@@ -339,14 +346,14 @@ __device__ inline void batch_norm_second(const BatchNormBack<T>& b, const float*
     reduce_channels<LEN>(dbias, tile.column, b.channels, 0.f, of_dy);
     batch_norm_coefficients<LEN>(b.inverse_std, b.weight, of_product, of_dy, b.rows, tile.column, b.channels, slope, tilt, level);
     int first = int(blockIdx.x) * slice, end = min(first + slice, b.rows);
-    batch_norm_spread<MASK>(tile, line, slope, tilt, level, b.x, b.y, b.dy, to, first, end, b.pieces);
+    batch_norm_spread<MASK>(tile, line, slope, tilt, level, b.x, b.y, b.dy, to, b.bounded, first, end, b.pieces);
 }
 
 template <class T>
 __device__ void batch_norm_input(const T* x, const T* y, const T* dy, const float* mean, const float* inverse_std, const float* weight,
                                  const float* bias, const float* dweight, const float* dbias, T* dx, T* dresidual, int add, int add_residual,
-                                 int mask, int rows, int channels, int pieces, int width, int slice) {
-    BatchNormBack<T> b{x, y, dy, mean, inverse_std, weight, bias, rows, channels, pieces};
+                                 int mask, int bounded, int rows, int channels, int pieces, int width, int slice) {
+    BatchNormBack<T> b{x, y, dy, mean, inverse_std, weight, bias, bounded != 0, rows, channels, pieces};
     BatchNormGradients<T> to{dx, dresidual, add != 0, add_residual != 0};
     if (mask == BATCH_NORM_ALL) batch_norm_second<BATCH_NORM_ALL>(b, dweight, dbias, to, width, slice);
     else if (mask == BATCH_NORM_BY_Y) batch_norm_second<BATCH_NORM_BY_Y>(b, dweight, dbias, to, width, slice);
@@ -354,9 +361,9 @@ __device__ void batch_norm_input(const T* x, const T* y, const T* dy, const floa
 }
 KERNEL(batch_norm_input,
        (const T* x, const T* y, const T* dy, const float* mean, const float* inverse_std, const float* weight, const float* bias,
-        const float* dweight, const float* dbias, T* dx, T* dresidual, int add, int add_residual, int mask, int rows, int channels, int pieces,
-        int width, int slice),
-       (x, y, dy, mean, inverse_std, weight, bias, dweight, dbias, dx, dresidual, add, add_residual, mask, rows, channels, pieces, width, slice))
+        const float* dweight, const float* dbias, T* dx, T* dresidual, int add, int add_residual, int mask, int bounded,
+        int rows, int channels, int pieces, int width, int slice),
+       (x, y, dy, mean, inverse_std, weight, bias, dweight, dbias, dx, dresidual, add, add_residual, mask, bounded, rows, channels, pieces, width, slice))
 
 // Both passes in one launch, where each column's block takes all rows.
 template <int MASK, class T>
@@ -370,7 +377,7 @@ __device__ inline void batch_norm_both(const BatchNormBack<T>& b, float* dweight
         batch_norm_line(line, b.mean, b.inverse_std, b.weight, b.bias, tile.column, b.channels);
         reduce_channels<LEN>(b.inverse_std, tile.column, b.channels, 0.f, inverse);
     }
-    batch_norm_sums<MASK>(tile, line, b.x, b.y, b.dy, (T*)nullptr, 0, b.rows, b.pieces, shared, sums);
+    batch_norm_sums<MASK>(tile, line, b.x, b.y, b.dy, (T*)nullptr, b.bounded, 0, b.rows, b.pieces, shared, sums);
     int local = int(threadIdx.x) % width * 2 * LEN;
     if (tile.active && tile.lane == 0) {
         for (int k = 0; k < LEN; ++k) sums[k] *= inverse[k];
@@ -386,16 +393,16 @@ __device__ inline void batch_norm_both(const BatchNormBack<T>& b, float* dweight
         of_dy[k] = all[local + LEN + k];
     }
     batch_norm_coefficients<LEN>(b.inverse_std, b.weight, of_product, of_dy, b.rows, tile.column, b.channels, slope, tilt, level);
-    batch_norm_spread<MASK>(tile, line, slope, tilt, level, b.x, b.y, b.dy, to, 0, b.rows, b.pieces);
+    batch_norm_spread<MASK>(tile, line, slope, tilt, level, b.x, b.y, b.dy, to, b.bounded, 0, b.rows, b.pieces);
 }
 
 template <class T>
 __device__ void batch_norm_back(const T* x, const T* y, const T* dy, const float* mean, const float* inverse_std, const float* weight,
                                 const float* bias, float* dweight, float* dbias, T* dx, T* dresidual, int add, int add_residual, int mask,
-                                int rows, int channels, int pieces, int width, int slice) {
+                                int bounded, int rows, int channels, int pieces, int width, int slice) {
     SHARED(float, shared, REDUCE_SHARED(2 * Piece<T>::LEN));
     SHARED(float, all, 32 * 2 * Piece<T>::LEN);
-    BatchNormBack<T> b{x, y, dy, mean, inverse_std, weight, bias, rows, channels, pieces};
+    BatchNormBack<T> b{x, y, dy, mean, inverse_std, weight, bias, bounded != 0, rows, channels, pieces};
     BatchNormGradients<T> to{dx, dresidual, add != 0, add_residual != 0};
     if (mask == BATCH_NORM_ALL) batch_norm_both<BATCH_NORM_ALL>(b, dweight, dbias, to, width, shared, all);
     else if (mask == BATCH_NORM_BY_Y) batch_norm_both<BATCH_NORM_BY_Y>(b, dweight, dbias, to, width, shared, all);
@@ -405,8 +412,8 @@ __device__ void batch_norm_back(const T* x, const T* y, const T* dy, const float
 #define KERNEL_BOUNDS __launch_bounds__(512)
 KERNEL(batch_norm_back,
        (const T* x, const T* y, const T* dy, const float* mean, const float* inverse_std, const float* weight, const float* bias,
-        float* dweight, float* dbias, T* dx, T* dresidual, int add, int add_residual, int mask, int rows, int channels, int pieces,
-        int width, int slice),
-       (x, y, dy, mean, inverse_std, weight, bias, dweight, dbias, dx, dresidual, add, add_residual, mask, rows, channels, pieces, width, slice))
+        float* dweight, float* dbias, T* dx, T* dresidual, int add, int add_residual, int mask, int bounded,
+        int rows, int channels, int pieces, int width, int slice),
+       (x, y, dy, mean, inverse_std, weight, bias, dweight, dbias, dx, dresidual, add, add_residual, mask, bounded, rows, channels, pieces, width, slice))
 #undef KERNEL_BOUNDS
 #define KERNEL_BOUNDS

@@ -34,13 +34,32 @@ pub struct Running {
     pub var: Place,
 }
 
+/// What results go through last; the numbers are those of the kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// Nothing.
+    Linear = 0,
+    /// `max(y, 0)`.
+    Relu = 1,
+    /// `min(max(y, 0), 6)`; no gradient passes where `y` is 0 or 6.
+    Relu6 = 2,
+}
+
+impl Activation {
+    /// ReLU, or nothing.
+    #[must_use]
+    pub fn of(relu: bool) -> Self {
+        if relu { Self::Relu } else { Self::Linear }
+    }
+}
+
 /// What follows the normalisation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sum {
     /// Added to what is normalised.
     pub residual: Option<Values>,
-    /// Whether negative results become 0 then.
-    pub relu: bool,
+    /// What the sum goes through.
+    pub activation: Activation,
 }
 
 /// The gradients that are wanted; those of operands say whether they are added to what is there.
@@ -48,15 +67,15 @@ pub struct Sum {
 pub struct Backward {
     /// The operand.
     pub x: Values,
-    /// The result, which tells where ReLU let through.
+    /// The result, which tells where the activation let through.
     pub y: Values,
     /// The result's gradient.
     pub dy: Values,
-    /// Whether ReLU came last.
-    pub relu: bool,
+    /// What came last.
+    pub activation: Activation,
     /// Of the operand.
     pub dx: Option<(Values, bool)>,
-    /// Of what was added before ReLU.
+    /// Of what was added before the activation.
     pub dresidual: Option<(Values, bool)>,
     /// Of the factors.
     pub dweight: Option<Place>,
@@ -64,7 +83,7 @@ pub struct Backward {
     pub dbias: Option<Place>,
 }
 
-/// How a gradient passes ReLU; the numbers are those of the kernels.
+/// How a gradient passes an activation; the numbers are those of the kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mask {
     All = 0,
@@ -102,7 +121,7 @@ pub fn forward(
         return whole(tape, bn, x, (statistics, running, scalars), Some((sum, y)), slices);
     }
     measure(tape, bn, x, statistics, running, scalars);
-    apply(tape, bn, statistics, x, sum.residual, sum.relu, y);
+    apply(tape, bn, statistics, x, sum.residual, sum.activation, y);
 }
 
 fn measured(statistics: Statistics, running: Running, scalars: Place) -> [Argument; 5] {
@@ -123,7 +142,7 @@ fn whole(
     arguments.extend::<[Argument; 4]>([
         bn.weight.into(),
         bn.bias.into(),
-        then.is_some_and(|(sum, _)| sum.relu).into(),
+        Argument::Int(then.map_or(Activation::Linear, |(sum, _)| sum.activation) as i32),
         bn.eps.into(),
     ]);
     arguments.extend(slices.arguments());
@@ -143,20 +162,20 @@ pub fn fixed(tape: &mut Tape, bn: &BatchNorm, running: Running, statistics: Stat
     tape.launch_plain("batch_norm_fixed", [bn.channels.div_ceil(128), 1, 1], 128, arguments);
 }
 
-/// `y = (x - mean) / sqrt(var + eps) * weight + bias`, plus `residual` if there is one, then ReLU if wanted.
+/// `y = (x - mean) / sqrt(var + eps) * weight + bias`, plus `residual` if there is one, then the activation.
 pub fn apply(
     tape: &mut Tape,
     bn: &BatchNorm,
     statistics: Statistics,
     x: Values,
     residual: Option<Values>,
-    relu: bool,
+    activation: Activation,
     y: Values,
 ) {
     let slices = Slices::each(tape.storage, x);
     let mut arguments = vec![x.into(), residual.into(), y.into()];
     arguments.extend(constants(bn, statistics));
-    arguments.push(relu.into());
+    arguments.push(Argument::Int(activation as i32));
     arguments.extend(slices.arguments());
     tape.launch("batch_norm_apply", slices.grid(), slices.threads, arguments);
 }
@@ -167,17 +186,16 @@ fn constants(bn: &BatchNorm, statistics: Statistics) -> [Argument; 4] {
 
 /// The gradients through a batch's own statistics. `dx` and `dresidual` may be `dy` itself.
 pub fn backward(tape: &mut Tape, bn: &BatchNorm, statistics: Statistics, backward: &Backward) {
-    let mask = if backward.relu { Mask::ByY } else { Mask::All };
-    run(tape, bn, statistics, *backward, mask);
+    run(tape, bn, statistics, *backward, Mask::ByY);
 }
 
-/// [`backward`] where nothing was added before ReLU: `y` is computed again and not read, which is faster.
+/// [`backward`] where nothing was added before the activation: `y` is computed again and not read, which is faster.
 pub fn backward_alone(tape: &mut Tape, bn: &BatchNorm, statistics: Statistics, backward: &Backward) {
-    let mask = if backward.relu { Mask::Again } else { Mask::All };
-    run(tape, bn, statistics, *backward, mask);
+    run(tape, bn, statistics, *backward, Mask::Again);
 }
 
-fn run(tape: &mut Tape, bn: &BatchNorm, statistics: Statistics, mut wanted: Backward, mut mask: Mask) {
+fn run(tape: &mut Tape, bn: &BatchNorm, statistics: Statistics, mut wanted: Backward, mask: Mask) {
+    let mut mask = if wanted.activation == Activation::Linear { Mask::All } else { mask };
     let slices = Slices::sums(tape.storage, wanted.x);
     if slices.slices() == 1 {
         return second(tape, "batch_norm_back", (bn, statistics), &wanted, mask, slices);
@@ -189,7 +207,8 @@ fn run(tape: &mut Tape, bn: &BatchNorm, statistics: Statistics, mut wanted: Back
     let masked = wanted.dresidual.and_then(|(values, accumulate)| (!accumulate).then_some(values));
     let mut arguments = operands(&wanted);
     arguments.extend(constants(bn, statistics));
-    arguments.extend::<[Argument; 3]>([masked.into(), partial.into(), Argument::Int(mask as i32)]);
+    arguments.extend::<[Argument; 2]>([masked.into(), partial.into()]);
+    arguments.extend(masks(&wanted, mask));
     arguments.extend(slices.arguments());
     tape.launch("batch_norm_sums_of", slices.grid(), slices.threads, arguments);
     let spare = |index: usize| {
@@ -212,6 +231,11 @@ fn operands(wanted: &Backward) -> Vec<Argument> {
     vec![wanted.x.into(), wanted.y.into(), wanted.dy.into()]
 }
 
+/// How the gradient is masked, and whether from above as well.
+fn masks(wanted: &Backward, mask: Mask) -> [Argument; 2] {
+    [Argument::Int(mask as i32), (wanted.activation == Activation::Relu6).into()]
+}
+
 /// Launches a kernel that writes the operands' gradients.
 fn second(
     tape: &mut Tape,
@@ -231,7 +255,8 @@ fn second(
         place(wanted.dx),
         place(wanted.dresidual),
     ]);
-    arguments.extend([add(wanted.dx), add(wanted.dresidual), Argument::Int(mask as i32)]);
+    arguments.extend([add(wanted.dx), add(wanted.dresidual)]);
+    arguments.extend(masks(wanted, mask));
     arguments.extend(slices.arguments());
     tape.launch(kernel, slices.grid(), slices.threads, arguments);
 }
