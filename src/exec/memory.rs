@@ -38,6 +38,17 @@ pub(in crate::exec) struct Slots {
 impl Slots {
     /// For `values` of a network of `layers` layers.
     pub(in crate::exec) fn plan(values: &[BufferValue], layers: usize, purpose: Purpose) -> Self {
+        let own: Vec<usize> = (0..values.len()).collect();
+        Self::plan_shared(values, layers, purpose, &own)
+    }
+
+    /// The same where the gradient of each value is in the slot of the gradient of another one, which is its own otherwise.
+    pub(in crate::exec) fn plan_shared(
+        values: &[BufferValue],
+        layers: usize,
+        purpose: Purpose,
+        shared: &[usize],
+    ) -> Self {
         let back = |layer: usize| 2 * layers - layer;
         let activation = values.iter().map(|value| {
             let last = if purpose == Purpose::Training { back(value.producer) } else { value.last_reader };
@@ -47,10 +58,19 @@ impl Slots {
             let len = if value.needs_gradient { value.len } else { 0 };
             Life { first: back(value.last_reader), last: back(value.producer), len }
         });
-        let lives: Vec<Life> = activation.chain(gradient).collect();
+        let mut gradient: Vec<Life> = gradient.collect();
+        for value in 0..gradient.len() {
+            let (life, whole) = (gradient[value], &mut gradient[shared[value]]);
+            (whole.first, whole.last) = (whole.first.min(life.first), whole.last.max(life.last));
+        }
+        let owners: Vec<usize> = (0..gradient.len()).filter(|value| shared[*value] == *value).collect();
+        let lives: Vec<Life> = activation.chain(owners.iter().map(|value| gradient[*value])).collect();
         let (places, lens) = share(&lives);
-        let (activation, gradient) = places.split_at(values.len());
-        Self { activation: activation.to_vec(), gradient: gradient.to_vec(), lens }
+        let (activation, owned) = places.split_at(values.len());
+        let mut slots = vec![0; gradient.len()];
+        owners.iter().zip(owned).for_each(|(owner, slot)| slots[*owner] = *slot);
+        let gradient = shared[..gradient.len()].iter().map(|owner| slots[*owner]).collect();
+        Self { activation: activation.to_vec(), gradient, lens }
     }
 }
 
@@ -84,6 +104,20 @@ fn share(lives: &[Life]) -> (Vec<usize>, Vec<usize>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn gradients_that_are_one_have_one_slot_all_their_time() {
+        let value =
+            |producer, last_reader| BufferValue { len: 4, channels: 1, producer, last_reader, needs_gradient: true };
+        // The third value is the sum of the first two.
+        let values = [value(0, 2), value(1, 2), value(2, 3), value(3, 4)];
+        let Slots { activation, gradient, .. } = Slots::plan_shared(&values, 4, Purpose::Training, &[2, 2, 2, 3]);
+        assert!(gradient[..2] == [gradient[2]; 2] && gradient[3] != gradient[2]);
+        assert!(
+            !activation.contains(&gradient[2]),
+            "{activation:?}: all are alive when the first two values have their turn"
+        );
+    }
 
     #[test]
     fn values_share_a_slot_only_when_they_are_not_alive_together() {

@@ -6,6 +6,7 @@ use crate::exec::gpu::kernels::batch_norm::{Running, Statistics};
 use crate::exec::gpu::kernels::scalars;
 use crate::exec::gpu::parameters::FlatParameters;
 use crate::exec::gpu::residual::Role;
+use crate::exec::gpu::sharing::shared;
 use crate::exec::gpu::tape::{Place, Region, Storage, Values};
 use crate::exec::layer::Operation;
 use crate::exec::lowering::{Plain, Weighted};
@@ -162,6 +163,11 @@ fn values(
         value.len = shape.positions * shape.stride;
     }
     for (layer, role) in roles.iter().enumerate() {
+        if let Some(relu6) = role.relu6() {
+            // What a ReLU6 would have written is written in place of what it would have read.
+            lives[compiled.layers[relu6].output].producer = layer;
+            lives[compiled.layers[layer].output].len = 0;
+        }
         if let Role::Applies(residual) = role {
             // What a BatchNorm reads is read again by the sum, and what it would have written is not.
             let norm = &compiled.layers[residual.norm];
@@ -170,7 +176,7 @@ fn values(
             lives[norm.output].len = 0;
         }
     }
-    let slots = Slots::plan(&lives, compiled.layers.len(), purpose);
+    let slots = Slots::plan_shared(&lives, compiled.layers.len(), purpose, &shared(compiled, roles, &lives));
     let places: Vec<Place> = slots.lens.iter().map(|len| room.place(len * examples * bytes)).collect();
     let placed = |slots: &[usize]| -> Vec<Values> {
         let placed = shapes.iter().zip(slots).zip(&lives);

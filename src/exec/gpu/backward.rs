@@ -15,14 +15,19 @@ use crate::exec::lowering::{Mode, Plain, Weighted};
 /// A gradient that is written, and whether it is added to what is there.
 type Target = (Values, bool);
 
+/// Whether a gradient that is `dy` lies where that does.
+fn is_there(dy: Values, (dx, accumulate): Target) -> bool {
+    dx.place == dy.place && !accumulate
+}
+
 impl Emitter<'_> {
     /// Puts the backward pass of the layer `index` on the tape: gradients of parameters and operands; that of the output is used up.
     pub(super) fn backward(&mut self, index: usize) {
         let layer = &self.compiled.layers[index];
-        let Some(dy) = self.gradient(layer.output) else { return };
+        let Some(dy) = self.gradient(self.end(index, false).0) else { return };
         match &layer.operation {
             Operation::Input { .. } => {}
-            Operation::Weighted { .. } if self.roles[index] == Role::Joins => {}
+            _ if self.roles[index] == Role::Joins => {}
             Operation::Weighted { operation, weight, bias, relu, .. } => {
                 let tensors = [*weight, *bias].map(|index| index.map(|index| self.tensor(index)));
                 self.weighted_backward(index, operation, &tensors, *relu, dy);
@@ -51,7 +56,9 @@ impl Emitter<'_> {
             let Kept::Statistics(statistics) = self.arena.kept_by[index] else { return };
             let norm = batch_norm(norm, x.channels, tensors);
             let [dweight, dbias] = tensors.each_ref().map(|tensor| tensor.as_ref().and_then(|tensor| tensor.gradient));
-            let backward = Backward { x, y, dy, relu, dx: target, dresidual: None, dweight, dbias };
+            let (y, activation) = self.end(index, relu);
+            let y = self.value(y);
+            let backward = Backward { x, y, dy, activation, dx: target, dresidual: None, dweight, dbias };
             return norms_of_batches::backward_alone(self.tape, &norm, statistics, &backward);
         }
         let [Some(weight), bias] = tensors else { return };
@@ -108,11 +115,18 @@ impl Emitter<'_> {
             }
             Weighted::PositionalEmbedding => {
                 tokens::embed_weight(self.tape, dy, dweight);
-                if let Some((dx, accumulate)) = target {
-                    elementwise::put(self.tape, dy, dx, accumulate);
+                if let Some(target) = target {
+                    self.pass_on(dy, target);
                 }
             }
             Weighted::BatchNorm(_) => {}
+        }
+    }
+
+    /// An operand's gradient that is the output's.
+    fn pass_on(&mut self, dy: Values, (dx, accumulate): Target) {
+        if !is_there(dy, (dx, accumulate)) {
+            elementwise::put(self.tape, dy, dx, accumulate);
         }
     }
 
@@ -139,7 +153,8 @@ impl Emitter<'_> {
     }
 
     /// The gradients of a sum and the BatchNorm before it.
-    fn residual_backward(&mut self, layer: &Layer<f32>, residual: Residual, relu: bool, dy: Values) {
+    fn residual_backward(&mut self, index: usize, residual: Residual, relu: bool, dy: Values) {
+        let layer = &self.compiled.layers[index];
         let before = &self.compiled.layers[residual.norm];
         let Operation::Weighted { operation: Weighted::BatchNorm(norm), weight, bias, .. } = &before.operation else {
             return;
@@ -150,14 +165,16 @@ impl Emitter<'_> {
         let norm = batch_norm(norm, x.channels, &tensors);
         let [dweight, dbias] = tensors.map(|tensor| tensor.and_then(|tensor| tensor.gradient));
         let (dx, dresidual) = (self.target(before, 0), self.target(layer, residual.shortcut));
-        let y = self.value(layer.output);
-        let backward = Backward { x, y, dy, relu, dx, dresidual, dweight, dbias };
+        let dresidual = dresidual.filter(|target| !is_there(dy, *target));
+        let (y, activation) = self.end(index, relu);
+        let y = self.value(y);
+        let backward = Backward { x, y, dy, activation, dx, dresidual, dweight, dbias };
         norms_of_batches::backward(self.tape, &norm, statistics, &backward);
     }
 
     fn plain_backward(&mut self, index: usize, layer: &Layer<f32>, plain: &Plain, dy: Values) {
         if let (Plain::Add { relu }, Role::Applies(residual)) = (plain, self.roles[index]) {
-            return self.residual_backward(layer, residual, *relu, dy);
+            return self.residual_backward(index, residual, *relu, dy);
         }
         if let Plain::Add { relu: true } = plain {
             let y = self.value(layer.output);
@@ -206,7 +223,7 @@ impl Emitter<'_> {
             Plain::Dropout(mask) if self.mode == Mode::Train => {
                 elementwise::dropout(self.tape, mask.p, mask.layer, self.arena.scalars, dy, dx, accumulate);
             }
-            Plain::Add { .. } | Plain::Dropout(_) => elementwise::put(self.tape, dy, dx, accumulate),
+            Plain::Add { .. } | Plain::Dropout(_) => self.pass_on(dy, (dx, accumulate)),
             Plain::Attention(sizes) => {
                 if let Kept::Attention(work) = &self.arena.kept_by[index] {
                     let sizes = Sizes::of(sizes, self.examples);

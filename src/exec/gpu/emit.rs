@@ -2,7 +2,7 @@
 
 use crate::exec::compile::Compiled;
 use crate::exec::gpu::arena::{Arena, Kept};
-use crate::exec::gpu::kernels::batch_norm::BatchNorm;
+use crate::exec::gpu::kernels::batch_norm::{Activation, BatchNorm};
 use crate::exec::gpu::parameters::{FlatParameters, TensorLayout};
 use crate::exec::gpu::residual::Role;
 use crate::exec::gpu::tape::{Factor, Place, Storage, Tape, Values};
@@ -67,6 +67,14 @@ impl Emitter<'_> {
     pub(super) fn gradient(&self, value: usize) -> Option<Values> {
         let wanted = self.compiled.values[value].needs_gradient && self.arena.training.is_some();
         wanted.then(|| Values { examples: self.examples, ..self.arena.gradients[value] })
+    }
+
+    /// The value that the layer `index` writes, and what its results go through before: its own ReLU, or a `Relu6` that joins it.
+    pub(super) fn end(&self, index: usize, relu: bool) -> (usize, Activation) {
+        match self.roles[index].relu6() {
+            Some(relu6) => (self.compiled.layers[relu6].output, Activation::Relu6),
+            None => (self.compiled.layers[index].output, Activation::of(relu)),
+        }
     }
 
     /// The learned tensor `index`.

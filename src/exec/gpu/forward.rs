@@ -47,7 +47,7 @@ impl Emitter<'_> {
         let layer = &self.compiled.layers[index];
         let [x, y] = ends(layer).map(|value| self.value(value));
         if let Weighted::BatchNorm(norm) = operation {
-            return self.batch_norm(index, norm, [x, y], tensors, relu);
+            return self.batch_norm(index, norm, x, tensors, relu);
         }
         let [Some(weight), bias] = tensors else { return };
         let (bias, bias_read) = (bias.as_ref(), bias.as_ref().map(|bias| bias.exact));
@@ -119,22 +119,17 @@ impl Emitter<'_> {
     }
 
     /// Measures and applies, unless a later sum does.
-    fn batch_norm(
-        &mut self,
-        index: usize,
-        norm: &Norm<f32>,
-        [x, y]: [Values; 2],
-        tensors: &[Option<Tensor>; 2],
-        relu: bool,
-    ) {
-        if self.roles[index] == Role::Alone {
+    fn batch_norm(&mut self, index: usize, norm: &Norm<f32>, x: Values, tensors: &[Option<Tensor>; 2], relu: bool) {
+        if self.roles[index] != Role::Joins {
             let norm = batch_norm(norm, x.channels, tensors);
-            self.normalise(index, &norm, x, Sum { residual: None, relu }, y);
+            let (y, activation) = self.end(index, relu);
+            self.normalise(index, &norm, x, Sum { residual: None, activation }, self.value(y));
         }
     }
 
     /// What the sum `layer` and the BatchNorm before it compute together.
-    fn residual(&mut self, layer: &Layer<f32>, residual: Residual, relu: bool) {
+    fn residual(&mut self, index: usize, residual: Residual, relu: bool) {
+        let layer = &self.compiled.layers[index];
         let before = &self.compiled.layers[residual.norm];
         let Operation::Weighted { operation: Weighted::BatchNorm(norm), weight, bias, .. } = &before.operation else {
             return;
@@ -142,8 +137,9 @@ impl Emitter<'_> {
         let tensors = [*weight, *bias].map(|index| index.map(|index| self.tensor(index)));
         let x = self.value(before.inputs[0]);
         let norm = batch_norm(norm, x.channels, &tensors);
-        let sum = Sum { residual: Some(self.value(layer.inputs[residual.shortcut])), relu };
-        self.normalise(residual.norm, &norm, x, sum, self.value(layer.output));
+        let (y, activation) = self.end(index, relu);
+        let sum = Sum { residual: Some(self.value(layer.inputs[residual.shortcut])), activation };
+        self.normalise(residual.norm, &norm, x, sum, self.value(y));
     }
 
     /// A BatchNorm by the running statistics or by the batch's, which move the running ones.
@@ -154,7 +150,7 @@ impl Emitter<'_> {
         match self.mode {
             Mode::Evaluate => {
                 norms_of_batches::fixed(self.tape, norm, running, statistics);
-                norms_of_batches::apply(self.tape, norm, statistics, x, sum.residual, sum.relu, y);
+                norms_of_batches::apply(self.tape, norm, statistics, x, sum.residual, sum.activation, y);
             }
             Mode::Train | Mode::Reestimate => {
                 let measured = (statistics, running, self.arena.scalars);
@@ -168,6 +164,7 @@ impl Emitter<'_> {
         let x = layer.inputs.first().map_or(y, |input| self.value(*input));
         let operand = |index: usize| self.value(layer.inputs[index]);
         match plain {
+            Plain::Function(_) if self.roles[index] == Role::Joins => {}
             Plain::Function(function) => elementwise::function(self.tape, *function, x, y),
             Plain::Softmax { .. } => elementwise::softmax(self.tape, x, y),
             Plain::MaxPool { cover, .. } => {
@@ -182,8 +179,8 @@ impl Emitter<'_> {
                 self.tape.commands.push(Command::Zero(y.place.part(0, y.numbers() * self.tape.storage.bytes())));
             }
             Plain::Add { relu } => match self.roles[index] {
-                Role::Applies(residual) => self.residual(layer, residual, *relu),
-                Role::Alone | Role::Joins => {
+                Role::Applies(residual) => self.residual(index, residual, *relu),
+                Role::Alone | Role::Joins | Role::Clamps(_) => {
                     let right = operand(1);
                     elementwise::add(self.tape, x, right, *relu, y);
                 }

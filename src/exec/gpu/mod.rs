@@ -12,6 +12,7 @@ mod network;
 mod parameters;
 mod program;
 mod residual;
+mod sharing;
 pub mod tape;
 
 #[cfg(test)]

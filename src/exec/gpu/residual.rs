@@ -1,8 +1,9 @@
-//! Where a BatchNorm, the sum with a shortcut and a ReLU behind it are one pass over memory.
+//! Where a BatchNorm, the sum with a shortcut and a ReLU or `Relu6` behind it are one pass over memory.
 
 use crate::exec::compile::Compiled;
 use crate::exec::layer::Operation;
 use crate::exec::lowering::{Plain, Weighted};
+use crate::kernels::function::Function;
 
 /// A sum that takes the place of a BatchNorm's last step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +12,8 @@ pub(super) struct Residual {
     pub(super) norm: usize,
     /// Which operand of the sum is the shortcut.
     pub(super) shortcut: usize,
+    /// The layer of the `Relu6` that it applies as well.
+    pub(super) relu6: Option<usize>,
 }
 
 /// What becomes of each layer.
@@ -18,17 +21,32 @@ pub(super) struct Residual {
 pub(super) enum Role {
     /// It is computed by itself.
     Alone,
-    /// A BatchNorm that a later sum computes.
+    /// A BatchNorm that a later sum computes, or a `Relu6` that an earlier layer computes.
     Joins,
+    /// A BatchNorm that applies the `Relu6` of this layer.
+    Clamps(usize),
     /// A sum that applies the BatchNorm before it.
     Applies(Residual),
 }
 
+impl Role {
+    /// The layer of the `Relu6` that is applied.
+    pub(super) fn relu6(self) -> Option<usize> {
+        match self {
+            Self::Clamps(layer) => Some(layer),
+            Self::Applies(residual) => residual.relu6,
+            Self::Alone | Self::Joins => None,
+        }
+    }
+}
+
 /// The role of each layer. A BatchNorm joins a sum if nobody else reads its output, and nobody else what it reads: then no
-/// gradient comes to another place, or in another order, than by themselves.
+/// gradient comes to another place, or in another order, than by themselves. A `Relu6` joins what it reads if nobody else reads that, and
+/// its output is written in its operand's turn.
 pub(super) fn roles(compiled: &Compiled<f32>) -> Vec<Role> {
     let mut readers = vec![0_usize; compiled.values.len()];
     compiled.layers.iter().flat_map(|layer| &layer.inputs).for_each(|input| readers[*input] += 1);
+    readers[compiled.output] += 1;
     let mut roles = vec![Role::Alone; compiled.layers.len()];
     let joins = |value: usize| {
         let norm = compiled.values[value].producer;
@@ -42,8 +60,25 @@ pub(super) fn roles(compiled: &Compiled<f32>) -> Vec<Role> {
         let found = [0, 1].into_iter().find_map(|operand| Some((joins(layer.inputs[operand])?, 1 - operand)));
         if let Some((norm, shortcut)) = found {
             roles[norm] = Role::Joins;
-            roles[index] = Role::Applies(Residual { norm, shortcut });
+            roles[index] = Role::Applies(Residual { norm, shortcut, relu6: None });
         }
+    }
+    for (index, layer) in compiled.layers.iter().enumerate() {
+        let Operation::Plain(Plain::Function(Function::Relu6)) = layer.operation else { continue };
+        let before = compiled.values[layer.inputs[0]].producer;
+        if readers[layer.inputs[0]] > 1 {
+            continue;
+        }
+        roles[before] = match (roles[before], &compiled.layers[before].operation) {
+            (Role::Alone, Operation::Weighted { operation: Weighted::BatchNorm(_), relu: false, .. }) => {
+                Role::Clamps(index)
+            }
+            (Role::Applies(residual), Operation::Plain(Plain::Add { relu: false })) => {
+                Role::Applies(Residual { relu6: Some(index), ..residual })
+            }
+            _ => continue,
+        };
+        roles[index] = Role::Joins;
     }
     roles
 }

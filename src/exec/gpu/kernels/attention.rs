@@ -1,9 +1,10 @@
 //! Multi-head self-attention between its projections.
 //!
 //! Each head's queries, keys, values and results are matrices of their own, (tokens x width), with rows of whole pieces
-//! of 16 bytes; so are its scores, (tokens x tokens). What lies behind the channels of a row is 0.
+//! of 16 bytes; so are its scores, (tokens x tokens), and what becomes of them. What lies behind the channels of a row is 0. Scores and
+//! gradients by probabilities are f32 whatever the storage is: the exponential and the difference that softmax makes of them need it.
 
-use crate::exec::gpu::kernels::elementwise::{Rows, piece, pieces, softmax_rows, softmax_rows_backward, spread};
+use crate::exec::gpu::kernels::elementwise::{Rows, piece, pieces, softmax_scores, softmax_scores_backward, spread};
 use crate::exec::gpu::tape::{Argument, Command, Factor, Finish, Place, Product, Storage, Tape, Values};
 use crate::kernels::attention::Attention;
 
@@ -49,10 +50,16 @@ impl Sizes {
         self.numbers(storage, self.width()) * storage.bytes()
     }
 
-    /// Bytes of the scores of all heads.
+    /// Bytes of the probabilities of all heads.
     #[must_use]
     pub fn square(self, storage: Storage) -> usize {
         self.numbers(storage, self.tokens) * storage.bytes()
+    }
+
+    /// Bytes of their scores, in rows of as many numbers.
+    #[must_use]
+    pub fn scores(self, storage: Storage) -> usize {
+        self.numbers(storage, self.tokens) * Storage::F32.bytes()
     }
 
     fn rows(self, storage: Storage) -> Rows {
@@ -80,8 +87,9 @@ impl Work {
     /// Bytes of `packed`, of `probabilities`, of `passing` in the forward pass and of `passing` in the backward pass.
     #[must_use]
     pub fn bytes(sizes: Sizes, storage: Storage) -> [usize; 4] {
-        let (line, square) = (sizes.line(storage).next_multiple_of(256), sizes.square(storage).next_multiple_of(256));
-        [3 * sizes.line(storage), square, line, 4 * line + square]
+        let line = sizes.line(storage);
+        let [behind, scores] = [line, sizes.scores(storage)].map(|bytes| bytes.next_multiple_of(256));
+        [3 * line, sizes.square(storage), line.max(scores), behind + scores + 3 * line]
     }
 }
 
@@ -124,14 +132,14 @@ pub fn unpack_heads(tape: &mut Tape, sizes: Sizes, packed: Place, values: Values
     unpack_parts(tape, sizes, packed, values, false);
 }
 
-/// Scores become probabilities in their place: softmax of each row, divided by the root of a head's width before.
-pub fn probabilities(tape: &mut Tape, sizes: Sizes, scores: Place) {
-    softmax_rows(tape, sizes.rows(tape.storage), sizes.factor(), scores, scores);
+/// Scores become probabilities: softmax of each row, divided by the root of a head's width before.
+pub fn probabilities(tape: &mut Tape, sizes: Sizes, scores: Place, p: Place) {
+    softmax_scores(tape, sizes.rows(tape.storage), sizes.factor(), scores, p);
 }
 
-/// The gradient by the probabilities `p` becomes that by the scores, in its place `dp`.
+/// The gradient by the scores, in place of the probabilities `p`, from that by them.
 pub fn probabilities_backward(tape: &mut Tape, sizes: Sizes, p: Place, dp: Place) {
-    softmax_rows_backward(tape, sizes.rows(tape.storage), sizes.factor(), [p, dp, dp], false);
+    softmax_scores_backward(tape, sizes.rows(tape.storage), sizes.factor(), [p, dp, p]);
 }
 
 /// Products of all heads' matrices.
@@ -157,10 +165,11 @@ impl Heads {
         self.matrix(place, self.sizes.tokens, false)
     }
 
-    /// Scores: the columns behind the tokens are left to softmax.
+    /// Scores in f32: the columns behind the tokens are left to softmax.
     fn scores(self, tape: &mut Tape, left: Place, right: Place, result: Place) {
         let right = Factor { transposed: true, ..self.line(right) };
-        self.product(tape, [self.line(left), right, self.square(result)], [self.sizes.tokens, self.sizes.width()]);
+        let result = Factor { storage: Storage::F32, ..self.square(result) };
+        self.product(tape, [self.line(left), right, result], [self.sizes.tokens, self.sizes.width()]);
     }
 
     /// A square matrix times lines, whose zeros behind the channels the result takes over.
@@ -190,27 +199,30 @@ pub fn forward(tape: &mut Tape, sizes: Sizes, qkv: Values, work: &Work, y: Value
     let heads = Heads { sizes, storage: tape.storage };
     let line = sizes.line(tape.storage);
     let [q, k, v] = [0, 1, 2].map(|part| work.packed.part(part * line, line));
-    let mixed = work.passing.part(0, line);
+    // When the probabilities are there, the scores are of no use.
+    let (scores, mixed) = (work.passing.part(0, sizes.scores(tape.storage)), work.passing.part(0, line));
     pack(tape, sizes, qkv, work.packed);
-    heads.scores(tape, q, k, work.probabilities);
-    probabilities(tape, sizes, work.probabilities);
+    heads.scores(tape, q, k, scores);
+    probabilities(tape, sizes, scores, work.probabilities);
     heads.mix(tape, work.probabilities, false, v, mixed);
     unpack_heads(tape, sizes, mixed, y);
 }
 
-/// `dqkv = ` or `dqkv += ` the gradient of queries, keys and values, after [`forward`] with the same `work`.
+/// `dqkv = ` or `dqkv += ` the gradient of queries, keys and values, after [`forward`] with the same `work`, whose probabilities are used
+/// up.
 pub fn backward(tape: &mut Tape, sizes: Sizes, work: &Work, dy: Values, dqkv: Values, accumulate: bool) {
     let heads = Heads { sizes, storage: tape.storage };
     let (line, p) = (sizes.line(tape.storage), work.probabilities);
     let [q, k, v] = [0, 1, 2].map(|part| work.packed.part(part * line, line));
-    let (behind, square) = (line.next_multiple_of(256), sizes.square(tape.storage));
-    let (dmixed, dscores) = (work.passing.part(0, line), work.passing.part(behind, square));
-    let dpacked = work.passing.part(behind + square.next_multiple_of(256), 3 * line);
+    let (behind, scores) = (line.next_multiple_of(256), sizes.scores(tape.storage));
+    let (dmixed, dp) = (work.passing.part(0, line), work.passing.part(behind, scores));
+    let dpacked = work.passing.part(behind + scores.next_multiple_of(256), 3 * line);
     let [dq, dk, dv] = [0, 1, 2].map(|part| dpacked.part(part * line, line));
     pack_heads(tape, sizes, dy, dmixed);
-    heads.scores(tape, dmixed, v, dscores);
+    heads.scores(tape, dmixed, v, dp);
     heads.mix(tape, p, true, dmixed, dv);
-    probabilities_backward(tape, sizes, p, dscores);
+    probabilities_backward(tape, sizes, p, dp);
+    let dscores = p;
     heads.mix(tape, dscores, false, k, dq);
     heads.mix(tape, dscores, true, q, dk);
     unpack_gradient(tape, sizes, dpacked, dqkv, accumulate);
@@ -230,9 +242,7 @@ mod tests {
                 for accumulate in [false, true] {
                     let (sizes, mut bench) = (Sizes { examples: 2, tokens, channels, heads }, Bench::new(storage));
                     let attention = Attention { channels, heads, tokens };
-                    // Scores in bf16 are only as good as they are small.
-                    let scale = if storage == Storage::F32 { 3.0 } else { 1.0 };
-                    let numbers: Vec<f64> = bench.sample(6 * tokens * channels).iter().map(|x| scale * x).collect();
+                    let numbers: Vec<f64> = bench.sample(6 * tokens * channels).iter().map(|x| 4.0 * x).collect();
                     let ((qkv, xs), (dy, dys)) =
                         (bench.values([2, tokens, 3 * channels], &numbers), bench.input([2, tokens, channels]));
                     let y = bench.output([2, tokens, channels]);

@@ -197,32 +197,32 @@ KERNEL(batch_norm_apply,
         int rows, int channels, int pieces, int width, int slice),
        (x, residual, y, mean, inverse_std, weight, bias, activation, rows, channels, pieces, width, slice))
 
-// How a gradient passes the activation: all of it, where y is above 0, or where y would be if it were computed again; ReLU6 is a
-// bound above as well.
+// How a gradient passes the activation: all of it, where y is above 0, or where y would be if it were computed again; and never
+// where that is above `most`, the largest number below 6 for ReLU6 and infinity for ReLU.
 enum { BATCH_NORM_ALL, BATCH_NORM_BY_Y, BATCH_NORM_AGAIN };
 
 // What the way back reads.
 template <class T> struct BatchNormBack {
     const T *x, *y, *dy;
     const float *mean, *inverse_std, *weight, *bias;
-    bool bounded;
+    float most;
     int rows, channels, pieces;
 };
 
 // dy behind the activation. What is computed again is rounded as it was, so that just below 6 the mask is that of y.
 template <int MASK, class T>
 __device__ inline float batch_norm_masked(const BatchNormLine<Piece<T>::LEN>& line, const Piece<T>& x, const Piece<T>& y, const Piece<T>& dy,
-                                          bool bounded, int k) {
+                                          float most, int k) {
     float gradient = dy.at[k];
     if (MASK == BATCH_NORM_ALL) return gradient;
     float value = MASK == BATCH_NORM_BY_Y ? float(y.at[k]) : float(T(line.at(x.at[k], k)));
-    return value > 0.f && !(bounded && value >= 6.f) ? gradient : 0.f;
+    return value > 0.f && value <= most ? gradient : 0.f;
 }
 
 // Sums of dy (x - mean), then of dy, over the rows [first, end), in lane 0; writes the masked dy if wanted.
 template <int MASK, class T>
 __device__ inline void batch_norm_sums(const ReduceTile& tile, const BatchNormLine<Piece<T>::LEN>& line, const T* __restrict__ x,
-                                       const T* __restrict__ y, const T* __restrict__ dy, T* __restrict__ masked, bool bounded, int first, int end,
+                                       const T* __restrict__ y, const T* __restrict__ dy, T* __restrict__ masked, float most, int first, int end,
                                        int pieces, float* shared, float (&sums)[2 * Piece<T>::LEN]) {
     constexpr int LEN = Piece<T>::LEN;
     for (int k = 0; k < 2 * LEN; ++k) sums[k] = 0.f;
@@ -237,7 +237,7 @@ __device__ inline void batch_norm_sums(const ReduceTile& tile, const BatchNormLi
 #pragma unroll
             for (int i = 0; i < MANY; ++i)
                 for (int k = 0; k < LEN; ++k) {
-                    float gradient = batch_norm_masked<MASK, T>(line, of_x[i], of_y[i], of_dy[i], bounded, k);
+                    float gradient = batch_norm_masked<MASK, T>(line, of_x[i], of_y[i], of_dy[i], most, k);
                     sums[k] = fmaf(gradient, float(of_x[i].at[k]) - line.mean[k], sums[k]);
                     sums[LEN + k] += gradient;
                     of_dy[i].at[k] = T(gradient);
@@ -258,7 +258,7 @@ template <class T> struct BatchNormGradients {
 template <int MASK, class T>
 __device__ inline void batch_norm_spread(const ReduceTile& tile, const BatchNormLine<Piece<T>::LEN>& line, const float (&slope)[Piece<T>::LEN],
                                          const float (&tilt)[Piece<T>::LEN], const float (&level)[Piece<T>::LEN], const T* __restrict__ x,
-                                         const T* __restrict__ y, const T* __restrict__ dy, const BatchNormGradients<T>& to, bool bounded,
+                                         const T* __restrict__ y, const T* __restrict__ dy, const BatchNormGradients<T>& to, float most,
                                          int first, int end, int pieces) {
     constexpr int MANY = 2;
     for (int row = first + tile.lane; row < end; row += MANY * tile.lanes) {
@@ -271,7 +271,7 @@ __device__ inline void batch_norm_spread(const ReduceTile& tile, const BatchNorm
 #pragma unroll
         for (int i = 0; i < MANY; ++i)
             for (int k = 0; k < Piece<T>::LEN; ++k) {
-                float gradient = batch_norm_masked<MASK, T>(line, of_x[i], of_y[i], of_dy[i], bounded, k);
+                float gradient = batch_norm_masked<MASK, T>(line, of_x[i], of_y[i], of_dy[i], most, k);
                 float value = slope[k] * fmaf(tilt[k], float(of_x[i].at[k]) - line.mean[k], gradient - level[k]);
                 out[i].at[k] = T(to.add ? float(out[i].at[k]) + value : value);
                 rest[i].at[k] = T(to.add_residual ? float(rest[i].at[k]) + gradient : gradient);
@@ -308,8 +308,8 @@ __device__ inline void batch_norm_partial(const BatchNormBack<T>& b, T* masked, 
         reduce_channels<LEN>(b.inverse_std, tile.column, b.channels, 0.f, inverse);
     }
     int first = int(blockIdx.x) * slice, end = min(first + slice, b.rows);
-    if (masked) batch_norm_sums<MASK>(tile, line, b.x, b.y, b.dy, masked, b.bounded, first, end, b.pieces, shared, of_slice);
-    else batch_norm_sums<MASK>(tile, line, b.x, b.y, b.dy, (T*)nullptr, b.bounded, first, end, b.pieces, shared, of_slice);
+    if (masked) batch_norm_sums<MASK>(tile, line, b.x, b.y, b.dy, masked, b.most, first, end, b.pieces, shared, of_slice);
+    else batch_norm_sums<MASK>(tile, line, b.x, b.y, b.dy, (T*)nullptr, b.most, first, end, b.pieces, shared, of_slice);
     if (!tile.active || tile.lane) return;
     for (int k = 0; k < LEN; ++k) of_slice[k] *= inverse[k];
     float* to = sums + size_t(blockIdx.x) * 2 * b.channels;
@@ -319,18 +319,18 @@ __device__ inline void batch_norm_partial(const BatchNormBack<T>& b, T* masked, 
 
 template <class T>
 __device__ void batch_norm_sums_of(const T* x, const T* y, const T* dy, const float* mean, const float* inverse_std, const float* weight,
-                                   const float* bias, T* masked, float* sums, int mask, int bounded, int rows, int channels, int pieces,
+                                   const float* bias, T* masked, float* sums, int mask, float most, int rows, int channels, int pieces,
                                    int width, int slice) {
     SHARED(float, shared, REDUCE_SHARED(2 * Piece<T>::LEN));
-    BatchNormBack<T> b{x, y, dy, mean, inverse_std, weight, bias, bounded != 0, rows, channels, pieces};
+    BatchNormBack<T> b{x, y, dy, mean, inverse_std, weight, bias, most, rows, channels, pieces};
     if (mask == BATCH_NORM_ALL) batch_norm_partial<BATCH_NORM_ALL>(b, masked, sums, width, slice, shared);
     else if (mask == BATCH_NORM_BY_Y) batch_norm_partial<BATCH_NORM_BY_Y>(b, masked, sums, width, slice, shared);
     else batch_norm_partial<BATCH_NORM_AGAIN>(b, masked, sums, width, slice, shared);
 }
 KERNEL(batch_norm_sums_of,
        (const T* x, const T* y, const T* dy, const float* mean, const float* inverse_std, const float* weight, const float* bias, T* masked,
-        float* sums, int mask, int bounded, int rows, int channels, int pieces, int width, int slice),
-       (x, y, dy, mean, inverse_std, weight, bias, masked, sums, mask, bounded, rows, channels, pieces, width, slice))
+        float* sums, int mask, float most, int rows, int channels, int pieces, int width, int slice),
+       (x, y, dy, mean, inverse_std, weight, bias, masked, sums, mask, most, rows, channels, pieces, width, slice))
 
 // Second pass: the operands' gradients from the sums.
 template <int MASK, class T>
@@ -346,14 +346,14 @@ __device__ inline void batch_norm_second(const BatchNormBack<T>& b, const float*
     reduce_channels<LEN>(dbias, tile.column, b.channels, 0.f, of_dy);
     batch_norm_coefficients<LEN>(b.inverse_std, b.weight, of_product, of_dy, b.rows, tile.column, b.channels, slope, tilt, level);
     int first = int(blockIdx.x) * slice, end = min(first + slice, b.rows);
-    batch_norm_spread<MASK>(tile, line, slope, tilt, level, b.x, b.y, b.dy, to, b.bounded, first, end, b.pieces);
+    batch_norm_spread<MASK>(tile, line, slope, tilt, level, b.x, b.y, b.dy, to, b.most, first, end, b.pieces);
 }
 
 template <class T>
 __device__ void batch_norm_input(const T* x, const T* y, const T* dy, const float* mean, const float* inverse_std, const float* weight,
                                  const float* bias, const float* dweight, const float* dbias, T* dx, T* dresidual, int add, int add_residual,
-                                 int mask, int bounded, int rows, int channels, int pieces, int width, int slice) {
-    BatchNormBack<T> b{x, y, dy, mean, inverse_std, weight, bias, bounded != 0, rows, channels, pieces};
+                                 int mask, float most, int rows, int channels, int pieces, int width, int slice) {
+    BatchNormBack<T> b{x, y, dy, mean, inverse_std, weight, bias, most, rows, channels, pieces};
     BatchNormGradients<T> to{dx, dresidual, add != 0, add_residual != 0};
     if (mask == BATCH_NORM_ALL) batch_norm_second<BATCH_NORM_ALL>(b, dweight, dbias, to, width, slice);
     else if (mask == BATCH_NORM_BY_Y) batch_norm_second<BATCH_NORM_BY_Y>(b, dweight, dbias, to, width, slice);
@@ -361,9 +361,9 @@ __device__ void batch_norm_input(const T* x, const T* y, const T* dy, const floa
 }
 KERNEL(batch_norm_input,
        (const T* x, const T* y, const T* dy, const float* mean, const float* inverse_std, const float* weight, const float* bias,
-        const float* dweight, const float* dbias, T* dx, T* dresidual, int add, int add_residual, int mask, int bounded,
+        const float* dweight, const float* dbias, T* dx, T* dresidual, int add, int add_residual, int mask, float most,
         int rows, int channels, int pieces, int width, int slice),
-       (x, y, dy, mean, inverse_std, weight, bias, dweight, dbias, dx, dresidual, add, add_residual, mask, bounded, rows, channels, pieces, width, slice))
+       (x, y, dy, mean, inverse_std, weight, bias, dweight, dbias, dx, dresidual, add, add_residual, mask, most, rows, channels, pieces, width, slice))
 
 // Both passes in one launch, where each column's block takes all rows.
 template <int MASK, class T>
@@ -377,7 +377,7 @@ __device__ inline void batch_norm_both(const BatchNormBack<T>& b, float* dweight
         batch_norm_line(line, b.mean, b.inverse_std, b.weight, b.bias, tile.column, b.channels);
         reduce_channels<LEN>(b.inverse_std, tile.column, b.channels, 0.f, inverse);
     }
-    batch_norm_sums<MASK>(tile, line, b.x, b.y, b.dy, (T*)nullptr, b.bounded, 0, b.rows, b.pieces, shared, sums);
+    batch_norm_sums<MASK>(tile, line, b.x, b.y, b.dy, (T*)nullptr, b.most, 0, b.rows, b.pieces, shared, sums);
     int local = int(threadIdx.x) % width * 2 * LEN;
     if (tile.active && tile.lane == 0) {
         for (int k = 0; k < LEN; ++k) sums[k] *= inverse[k];
@@ -393,16 +393,16 @@ __device__ inline void batch_norm_both(const BatchNormBack<T>& b, float* dweight
         of_dy[k] = all[local + LEN + k];
     }
     batch_norm_coefficients<LEN>(b.inverse_std, b.weight, of_product, of_dy, b.rows, tile.column, b.channels, slope, tilt, level);
-    batch_norm_spread<MASK>(tile, line, slope, tilt, level, b.x, b.y, b.dy, to, b.bounded, 0, b.rows, b.pieces);
+    batch_norm_spread<MASK>(tile, line, slope, tilt, level, b.x, b.y, b.dy, to, b.most, 0, b.rows, b.pieces);
 }
 
 template <class T>
 __device__ void batch_norm_back(const T* x, const T* y, const T* dy, const float* mean, const float* inverse_std, const float* weight,
                                 const float* bias, float* dweight, float* dbias, T* dx, T* dresidual, int add, int add_residual, int mask,
-                                int bounded, int rows, int channels, int pieces, int width, int slice) {
+                                float most, int rows, int channels, int pieces, int width, int slice) {
     SHARED(float, shared, REDUCE_SHARED(2 * Piece<T>::LEN));
     SHARED(float, all, 32 * 2 * Piece<T>::LEN);
-    BatchNormBack<T> b{x, y, dy, mean, inverse_std, weight, bias, bounded != 0, rows, channels, pieces};
+    BatchNormBack<T> b{x, y, dy, mean, inverse_std, weight, bias, most, rows, channels, pieces};
     BatchNormGradients<T> to{dx, dresidual, add != 0, add_residual != 0};
     if (mask == BATCH_NORM_ALL) batch_norm_both<BATCH_NORM_ALL>(b, dweight, dbias, to, width, shared, all);
     else if (mask == BATCH_NORM_BY_Y) batch_norm_both<BATCH_NORM_BY_Y>(b, dweight, dbias, to, width, shared, all);
@@ -412,8 +412,8 @@ __device__ void batch_norm_back(const T* x, const T* y, const T* dy, const float
 #define KERNEL_BOUNDS __launch_bounds__(512)
 KERNEL(batch_norm_back,
        (const T* x, const T* y, const T* dy, const float* mean, const float* inverse_std, const float* weight, const float* bias,
-        float* dweight, float* dbias, T* dx, T* dresidual, int add, int add_residual, int mask, int bounded,
+        float* dweight, float* dbias, T* dx, T* dresidual, int add, int add_residual, int mask, float most,
         int rows, int channels, int pieces, int width, int slice),
-       (x, y, dy, mean, inverse_std, weight, bias, dweight, dbias, dx, dresidual, add, add_residual, mask, bounded, rows, channels, pieces, width, slice))
+       (x, y, dy, mean, inverse_std, weight, bias, dweight, dbias, dx, dresidual, add, add_residual, mask, most, rows, channels, pieces, width, slice))
 #undef KERNEL_BOUNDS
 #define KERNEL_BOUNDS

@@ -231,9 +231,10 @@ fn operands(wanted: &Backward) -> Vec<Argument> {
     vec![wanted.x.into(), wanted.y.into(), wanted.dy.into()]
 }
 
-/// How the gradient is masked, and whether from above as well.
+/// How the gradient is masked, and the largest result that lets it through.
 fn masks(wanted: &Backward, mask: Mask) -> [Argument; 2] {
-    [Argument::Int(mask as i32), (wanted.activation == Activation::Relu6).into()]
+    let most = if wanted.activation == Activation::Relu6 { 6.0_f32.next_down() } else { f32::INFINITY };
+    [Argument::Int(mask as i32), most.into()]
 }
 
 /// Launches a kernel that writes the operands' gradients.
@@ -264,11 +265,12 @@ fn second(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exec::gpu::kernels::reduce::testing::{Bench, STORAGES, close};
+    use crate::exec::gpu::kernels::reduce::testing::{Bench, STORAGES, close, rounded};
     use crate::exec::gpu::tape::Storage;
     use crate::kernels::batch_norm::{self as cpu, BatchStatistics, Momentum};
     use crate::kernels::elementwise;
     use crate::kernels::finite_difference::workspace;
+    use crate::kernels::function::Function;
 
     const SHAPES: [[usize; 3]; 7] =
         [[1, 1, 1], [7, 1, 3], [43, 3, 5], [200, 5, 37], [5, 60, 64], [3, 3000, 18], [4, 5, 300]];
@@ -286,8 +288,10 @@ mod tests {
 
     impl Layer {
         fn new(bench: &mut Bench, channels: usize, plain: bool) -> Self {
-            let [weight, bias] =
-                [7, 8].map(|seed| (!plain).then(|| crate::kernels::finite_difference::sample(channels, seed)));
+            // Large enough for results on both sides of 6.
+            let sample = |seed| crate::kernels::finite_difference::sample(channels, seed);
+            let large = |seed| -> Vec<f64> { sample(seed).iter().map(|number| 8.0 * number).collect() };
+            let [weight, bias] = [7, 8].map(|seed| (!plain).then(|| large(seed)));
             let [on_weight, on_bias] = [&weight, &bias].map(|numbers| numbers.as_ref().map(|n| bench.numbers(n)));
             let bn = BatchNorm { channels, eps: EPS, weight: on_weight, bias: on_bias };
             let statistics = Statistics { mean: bench.place(channels), inverse_std: bench.place(channels) };
@@ -302,67 +306,75 @@ mod tests {
         }
 
         /// The batch's statistics and its result.
-        fn forward(&self, x: &[f64], residual: Option<&[f64]>, relu: bool) -> (BatchStatistics, Vec<f64>) {
+        fn forward(&self, x: &[f64], residual: Option<&[f64]>, last: Activation) -> (BatchStatistics, Vec<f64>) {
             let mut statistics = BatchStatistics::default();
             statistics.measure(&mut workspace(), x, self.bn.channels);
-            let y = self.normalised(x, &statistics, residual, relu);
+            let y = self.normalised(x, &statistics, residual, last);
             (statistics, y)
         }
 
-        fn normalised(&self, x: &[f64], s: &BatchStatistics, residual: Option<&[f64]>, relu: bool) -> Vec<f64> {
+        fn normalised(&self, x: &[f64], s: &BatchStatistics, residual: Option<&[f64]>, last: Activation) -> Vec<f64> {
             let (weight, mut affine, mut y) = (self.weights(), cpu::Affine::default(), vec![0.0; x.len()]);
             let bias = |c: usize| self.bias.as_ref().map_or(0.0, |bias| bias[c]);
             affine.set(EPS, (0..self.bn.channels).map(|c| (s.mean[c], s.var[c], weight[c], bias(c))));
-            affine.apply(x, relu && residual.is_none(), &mut y);
+            affine.apply(x, false, &mut y);
             if let Some(residual) = residual {
                 let normal = y.clone();
-                elementwise::add(&normal, residual, relu, &mut y);
+                elementwise::add(&normal, residual, false, &mut y);
+            }
+            let sum = y.clone();
+            match last {
+                Activation::Linear => {}
+                Activation::Relu => Function::Relu.apply(&sum, &mut y),
+                Activation::Relu6 => Function::Relu6.apply(&sum, &mut y),
             }
             y
         }
     }
 
-    fn cases() -> impl Iterator<Item = (Storage, [usize; 3], bool)> {
+    fn cases() -> impl Iterator<Item = (Storage, [usize; 3], Activation)> {
         let shapes = STORAGES.into_iter().flat_map(|storage| SHAPES.map(|shape| (storage, shape)));
-        shapes.flat_map(|(storage, shape)| [true, false].map(|flag| (storage, shape, flag)))
+        let activations = [Activation::Linear, Activation::Relu, Activation::Relu6];
+        shapes.flat_map(move |(storage, shape)| activations.map(|activation| (storage, shape, activation)))
     }
 
     #[test]
     fn a_batch_is_measured_and_normalised() {
-        for (storage, shape, plain) in cases() {
+        for (storage, shape, last) in cases() {
             let mut bench = Bench::new(storage);
             let (len, channels) = (shape.iter().product(), shape[2]);
-            let (x, residual) = (bench.sample(len, 1), bench.sample(len, 2));
-            let layer = Layer::new(&mut bench, channels, plain);
+            let (x, mut residual) = (bench.sample(len, 1), bench.sample(len, 2));
+            residual.iter_mut().for_each(|number| *number *= 8.0);
+            let layer = Layer::new(&mut bench, channels, last == Activation::Relu);
             let (on_x, on_residual) = (bench.values(&x, shape), bench.values(&residual, shape));
             let [alone, added, fused] = [0; 3].map(|_| bench.output(shape));
             let Layer { bn, statistics, running, scalars, .. } = layer;
             measure(&mut bench.tape, &bn, on_x, statistics, running, scalars);
-            apply(&mut bench.tape, &bn, statistics, on_x, None, plain, alone);
-            apply(&mut bench.tape, &bn, statistics, on_x, Some(on_residual), true, added);
+            apply(&mut bench.tape, &bn, statistics, on_x, None, last, alone);
+            apply(&mut bench.tape, &bn, statistics, on_x, Some(on_residual), last, added);
             bench.play();
-            let (expected, y) = layer.forward(&x, None, plain);
+            let (expected, y) = layer.forward(&x, None, last);
             bench.exact("mean", statistics.mean, &expected.mean);
             let inverse: Vec<f64> = expected.var.iter().map(|var| 1.0 / (var + EPS).sqrt()).collect();
             bench.exact("inverse deviation", statistics.inverse_std, &inverse);
             bench.same("alone", alone, &y);
-            bench.same("added", added, &layer.forward(&x, Some(&residual), true).1);
+            bench.same("added", added, &layer.forward(&x, Some(&residual), last).1);
             let (mut mean, mut var) = (vec![0.5; channels], vec![2.0; channels]);
             let rows = shape[0] * shape[1];
             expected.update_running(rows, Momentum::Exponential(0.1), &mut mean, &mut var);
             bench.exact("running mean", running.mean, &mean);
             bench.exact("running variance", running.var, &var);
-            let sum = Sum { residual: Some(on_residual), relu: true };
+            let sum = Sum { residual: Some(on_residual), activation: last };
             forward(&mut bench.tape, &bn, on_x, (statistics, running, scalars), sum, fused);
             bench.play();
-            bench.same("fused", fused, &layer.forward(&x, Some(&residual), true).1);
+            bench.same("fused", fused, &layer.forward(&x, Some(&residual), last).1);
             expected.update_running(rows, Momentum::Exponential(0.1), &mut mean, &mut var);
             bench.exact("running mean", running.mean, &mean);
             // And what evaluation makes of it.
             fixed(&mut bench.tape, &bn, running, statistics);
-            apply(&mut bench.tape, &bn, statistics, on_x, None, true, fused);
+            apply(&mut bench.tape, &bn, statistics, on_x, None, last, fused);
             bench.play();
-            bench.same("fixed", fused, &layer.normalised(&x, &BatchStatistics { mean, var }, None, true));
+            bench.same("fixed", fused, &layer.normalised(&x, &BatchStatistics { mean, var }, None, last));
         }
     }
 
@@ -376,7 +388,7 @@ mod tests {
             let on_x = bench.values(&x, shape);
             measure(&mut bench.tape, &layer.bn, on_x, layer.statistics, layer.running, layer.scalars);
             bench.play();
-            let expected = layer.forward(&x, None, false).0.var;
+            let expected = layer.forward(&x, None, Activation::Linear).0.var;
             let inverse: Vec<f64> = expected.iter().map(|var| 1.0 / (var + EPS).sqrt()).collect();
             close("inverse", &bench.device.floats(layer.statistics.inverse_std), &inverse, 1e-5);
         }
@@ -385,22 +397,31 @@ mod tests {
     /// What is wanted of the way back.
     #[derive(Clone, Copy)]
     struct Case {
-        mask: Option<Mask>,
+        last: Activation,
+        /// Whether the result is computed again.
+        again: bool,
         add: bool,
-        /// Whether something was added before ReLU.
+        /// Whether something was added before the activation.
         residual: bool,
         plain: bool,
     }
 
-    const CASES: [Case; 7] = [
-        Case { mask: None, add: false, residual: false, plain: false },
-        Case { mask: Some(Mask::ByY), add: false, residual: false, plain: true },
-        Case { mask: Some(Mask::Again), add: true, residual: false, plain: false },
-        Case { mask: Some(Mask::Again), add: false, residual: false, plain: true },
-        Case { mask: Some(Mask::ByY), add: false, residual: true, plain: false },
-        Case { mask: Some(Mask::ByY), add: true, residual: true, plain: false },
-        Case { mask: None, add: false, residual: true, plain: true },
-    ];
+    const CASES: [Case; 11] = {
+        use Activation::{Linear, Relu, Relu6};
+        [
+            Case { last: Linear, again: true, add: false, residual: false, plain: false },
+            Case { last: Relu, again: false, add: false, residual: false, plain: true },
+            Case { last: Relu, again: true, add: true, residual: false, plain: false },
+            Case { last: Relu, again: true, add: false, residual: false, plain: true },
+            Case { last: Relu, again: false, add: false, residual: true, plain: false },
+            Case { last: Relu, again: false, add: true, residual: true, plain: false },
+            Case { last: Linear, again: false, add: false, residual: true, plain: true },
+            Case { last: Relu6, again: true, add: false, residual: false, plain: false },
+            Case { last: Relu6, again: true, add: true, residual: false, plain: false },
+            Case { last: Relu6, again: false, add: false, residual: true, plain: true },
+            Case { last: Relu6, again: false, add: true, residual: true, plain: false },
+        ]
+    };
 
     #[test]
     fn gradients_are_those_of_the_processor() {
@@ -414,10 +435,11 @@ mod tests {
     fn gradients(storage: Storage, shape: [usize; 3], case: Case) {
         let mut bench = Bench::new(storage);
         let (len, channels) = (shape.iter().product(), shape[2]);
-        let (relu, again) = (case.mask.is_some(), case.mask == Some(Mask::Again));
-        let [x, residual, dy, old] = [1, 2, 3, 4].map(|seed| bench.sample(len, seed));
+        let [x, mut residual, dy, old] = [1, 2, 3, 4].map(|seed| bench.sample(len, seed));
+        residual.iter_mut().for_each(|number| *number *= 8.0);
         let layer = Layer::new(&mut bench, channels, case.plain);
-        let (s, y) = layer.forward(&x, case.residual.then_some(&residual[..]), relu);
+        let (s, y) = layer.forward(&x, case.residual.then_some(&residual[..]), case.last);
+        let y = rounded(storage, &y);
         let inverse: Vec<f64> = s.var.iter().map(|var| 1.0 / (var + EPS).sqrt()).collect();
         bench.device.put(layer.statistics.mean, &s.mean.iter().map(|mean| *mean as f32).collect::<Vec<_>>());
         bench
@@ -429,21 +451,25 @@ mod tests {
         let [dweight, dbias] = [0; 2].map(|_| (!case.plain).then(|| bench.place(channels)));
         let wanted = Backward {
             x: on_x,
-            y: if again { bench.output(shape) } else { on_y },
+            y: if case.again { bench.output(shape) } else { on_y },
             dy: on_dy,
-            relu,
+            activation: case.last,
             dx: Some((dx, case.add)),
             dresidual: dresidual.map(|values| (values, case.add)),
             dweight,
             dbias,
         };
-        let run = if again { backward_alone } else { backward };
+        let run = if case.again { backward_alone } else { backward };
         run(&mut bench.tape, &layer.bn, layer.statistics, &wanted);
         bench.play();
         let mut masked = dy;
-        if relu {
-            elementwise::relu_backward(&y, &mut masked);
-        }
+        let bounds = match case.last {
+            Activation::Linear => [f64::NEG_INFINITY, f64::INFINITY],
+            Activation::Relu => [0.0, f64::INFINITY],
+            Activation::Relu6 => [0.0, 6.0],
+        };
+        let passes = |y: f64| bounds[0] < y && y < bounds[1];
+        masked.iter_mut().zip(&y).filter(|(_, y)| !passes(**y)).for_each(|(gradient, _)| *gradient = 0.0);
         let weight = layer.weights();
         let back = cpu::Backward { statistics: &s, weight: &weight, eps: EPS };
         let (mut of_weight, mut of_bias, mut of_x) = (vec![0.0; channels], vec![0.0; channels], old.clone());

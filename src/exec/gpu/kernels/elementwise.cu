@@ -282,8 +282,18 @@ __device__ inline float ew_group_max(float value, int group) {
     return value;
 }
 
+// As many numbers as a piece of another storage has, as floats.
+template <class S, int LEN> __device__ inline void ew_floats(const S* from, float (&to)[LEN]) {
+#pragma unroll
+    for (int first = 0; first < LEN; first += Piece<S>::LEN) {
+        Piece<S> piece = load(from + first);
+        for (int i = 0; i < Piece<S>::LEN; ++i) to[first + i] = float(piece.at[i]);
+    }
+}
+
 // y = softmax(factor x) of every row; y may be x. What a lane holds of a row stays in registers; longer rows are read again.
-template <class T> __device__ void softmax(const T* x, T* y, int rows, int per_row, int channels, int group, float factor) {
+template <class S, class T>
+__device__ inline void ew_softmax(const S* x, T* y, int rows, int per_row, int channels, int group, float factor) {
     constexpr int LEN = Piece<T>::LEN, HELD = 4;
     const float lowest = __uint_as_float(0xff800000u);
     int thread = ew_thread(), row = thread / group, lane = thread % group;
@@ -293,17 +303,17 @@ template <class T> __device__ void softmax(const T* x, T* y, int rows, int per_r
 #pragma unroll
     for (int h = 0; h < HELD; ++h) {
         int q = lane + h * group;
-        Piece<T> piece;
-        if (q < mine) piece = load(x + first + q * LEN);
+        if (q < mine) ew_floats(x + first + q * LEN, held[h]);
         for (int i = 0; i < LEN; ++i) {
-            held[h][i] = q < mine && q * LEN + i < channels ? float(piece.at[i]) : lowest;
+            if (q >= mine || q * LEN + i >= channels) held[h][i] = lowest;
             most = fmaxf(most, held[h][i]);
         }
     }
     for (int q = lane + HELD * group; q < mine; q += group) {
-        Piece<T> piece = load(x + first + q * LEN);
+        float more[LEN];
+        ew_floats(x + first + q * LEN, more);
         for (int i = 0; i < LEN; ++i)
-            if (q * LEN + i < channels) most = fmaxf(most, float(piece.at[i]));
+            if (q * LEN + i < channels) most = fmaxf(most, more[i]);
     }
     most = ew_group_max(most, group);
 #pragma unroll
@@ -315,9 +325,10 @@ template <class T> __device__ void softmax(const T* x, T* y, int rows, int per_r
         }
     }
     for (int q = lane + HELD * group; q < mine; q += group) {
-        Piece<T> piece = load(x + first + q * LEN);
+        float more[LEN];
+        ew_floats(x + first + q * LEN, more);
         for (int i = 0; i < LEN; ++i)
-            if (q * LEN + i < channels) sum += expf(factor * (float(piece.at[i]) - most));
+            if (q * LEN + i < channels) sum += expf(factor * (more[i] - most));
     }
     float share = 1.f / ew_group_sum(sum, group);
 #pragma unroll
@@ -328,16 +339,28 @@ template <class T> __device__ void softmax(const T* x, T* y, int rows, int per_r
         if (q < mine) store(y + first + q * LEN, piece);
     }
     for (int q = lane + HELD * group; q < mine; q += group) {
-        Piece<T> piece = load(x + first + q * LEN);
-        for (int i = 0; i < LEN; ++i) piece.at[i] = T(q * LEN + i < channels ? expf(factor * (float(piece.at[i]) - most)) * share : 0.f);
+        float more[LEN];
+        ew_floats(x + first + q * LEN, more);
+        Piece<T> piece;
+        for (int i = 0; i < LEN; ++i) piece.at[i] = T(q * LEN + i < channels ? expf(factor * (more[i] - most)) * share : 0.f);
         store(y + first + q * LEN, piece);
     }
 }
+template <class T> __device__ void softmax(const T* x, T* y, int rows, int per_row, int channels, int group, float factor) {
+    ew_softmax(x, y, rows, per_row, channels, group, factor);
+}
 KERNEL(softmax, (const T* x, T* y, int rows, int per_row, int channels, int group, float factor), (x, y, rows, per_row, channels, group, factor))
 
-// dx = factor y (dy - sum dy y) by the output y, or dx += ; dx may be dy. What lies behind the channels of y is 0, and of dy never read.
-template <class T>
-__device__ void softmax_backward(const T* __restrict__ y, const T* dy, T* dx, int rows, int per_row, int channels, int group, float factor, int accumulate) {
+// The same of rows of floats, with as many numbers from one to the next.
+template <class T> __device__ void softmax_scores(const float* x, T* y, int rows, int per_row, int channels, int group, float factor) {
+    ew_softmax(x, y, rows, per_row, channels, group, factor);
+}
+KERNEL(softmax_scores, (const float* x, T* y, int rows, int per_row, int channels, int group, float factor),
+       (x, y, rows, per_row, channels, group, factor))
+
+// dx = factor y (dy - sum dy y) by the output y, or dx += ; dx may be y or dy. What lies behind the channels of y is 0, and of dy never read.
+template <class S, class T>
+__device__ inline void ew_softmax_backward(const T* y, const S* dy, T* dx, int rows, int per_row, int channels, int group, float factor, int accumulate) {
     constexpr int LEN = Piece<T>::LEN;
     int thread = ew_thread(), row = thread / group, lane = thread % group;
     size_t first = size_t(row) * per_row * LEN;
@@ -345,18 +368,34 @@ __device__ void softmax_backward(const T* __restrict__ y, const T* dy, T* dx, in
     float mean = 0.f;
 #pragma unroll 2
     for (int q = lane; q < mine; q += group) {
-        Piece<T> p = load(y + first + q * LEN), d = load(dy + first + q * LEN);
+        Piece<T> p = load(y + first + q * LEN);
+        float d[LEN];
+        ew_floats(dy + first + q * LEN, d);
         for (int i = 0; i < LEN; ++i)
-            if (q * LEN + i < channels) mean += float(p.at[i]) * float(d.at[i]);
+            if (q * LEN + i < channels) mean += float(p.at[i]) * d[i];
     }
     mean = ew_group_sum(mean, group);
 #pragma unroll 2
     for (int q = lane; q < mine; q += group) {
-        Piece<T> p = load(y + first + q * LEN), d = load(dy + first + q * LEN);
+        Piece<T> p = load(y + first + q * LEN);
+        float d[LEN];
+        ew_floats(dy + first + q * LEN, d);
         for (int i = 0; i < LEN; ++i)
-            p.at[i] = T(q * LEN + i < channels ? factor * float(p.at[i]) * (float(d.at[i]) - mean) : 0.f);
+            p.at[i] = T(q * LEN + i < channels ? factor * float(p.at[i]) * (d[i] - mean) : 0.f);
         ew_put(dx + first + q * LEN, p, accumulate);
     }
 }
+template <class T>
+__device__ void softmax_backward(const T* y, const T* dy, T* dx, int rows, int per_row, int channels, int group, float factor, int accumulate) {
+    ew_softmax_backward(y, dy, dx, rows, per_row, channels, group, factor, accumulate);
+}
 KERNEL(softmax_backward, (const T* y, const T* dy, T* dx, int rows, int per_row, int channels, int group, float factor, int accumulate),
        (y, dy, dx, rows, per_row, channels, group, factor, accumulate))
+
+// The same with dy in floats.
+template <class T>
+__device__ void softmax_scores_backward(const T* y, const float* dy, T* dx, int rows, int per_row, int channels, int group, float factor) {
+    ew_softmax_backward(y, dy, dx, rows, per_row, channels, group, factor, 0);
+}
+KERNEL(softmax_scores_backward, (const T* y, const float* dy, T* dx, int rows, int per_row, int channels, int group, float factor),
+       (y, dy, dx, rows, per_row, channels, group, factor))

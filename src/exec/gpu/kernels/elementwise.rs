@@ -160,35 +160,34 @@ impl Rows {
     }
 }
 
-/// `y = softmax(factor x)` of every row.
-pub(super) fn softmax_rows(tape: &mut Tape, rows: Rows, factor: f64, x: Place, y: Place) {
+/// `y = softmax(factor x)` of rows of f32, which lie as far from each other as those of `y`.
+pub(super) fn softmax_scores(tape: &mut Tape, rows: Rows, factor: f64, x: Place, y: Place) {
     let (sizes, threads) = rows.arguments(tape);
     let arguments = [x.into(), y.into()].into_iter().chain(sizes).chain([factor.into()]).collect();
-    spread(tape, "softmax", threads, arguments);
+    spread(tape, "softmax_scores", threads, arguments);
 }
 
-/// `dx = factor y (dy - Σ dy y)` of every row, or `dx +=`.
-pub(super) fn softmax_rows_backward(
-    tape: &mut Tape,
-    rows: Rows,
-    factor: f64,
-    [y, dy, dx]: [Place; 3],
-    accumulate: bool,
-) {
+/// `dx = factor y (dy - Σ dy y)` of every row, with `dy` in f32 as in [`softmax_scores`]; `dx` may be `y`.
+pub(super) fn softmax_scores_backward(tape: &mut Tape, rows: Rows, factor: f64, [y, dy, dx]: [Place; 3]) {
     let (sizes, threads) = rows.arguments(tape);
-    let last = [factor.into(), accumulate.into()];
-    let arguments = [y.into(), dy.into(), dx.into()].into_iter().chain(sizes).chain(last).collect();
-    spread(tape, "softmax_backward", threads, arguments);
+    let places = [y, dy, dx].map(Argument::from);
+    let arguments = places.into_iter().chain(sizes).chain([factor.into()]).collect();
+    spread(tape, "softmax_scores_backward", threads, arguments);
 }
 
 /// `exp(x) / Σ exp(x)` over the channels of every position.
 pub fn softmax(tape: &mut Tape, x: Values, y: Values) {
-    softmax_rows(tape, Rows::of(x), 1.0, x.place, y.place);
+    let (sizes, threads) = Rows::of(x).arguments(tape);
+    let arguments = [x.into(), y.into()].into_iter().chain(sizes).chain([1.0_f32.into()]).collect();
+    spread(tape, "softmax", threads, arguments);
 }
 
 /// `dx = y (dy - Σ dy y)` by the output `y` of [`softmax`], or `dx +=`.
 pub fn softmax_backward(tape: &mut Tape, y: Values, dy: Values, dx: Values, accumulate: bool) {
-    softmax_rows_backward(tape, Rows::of(y), 1.0, [y.place, dy.place, dx.place], accumulate);
+    let (sizes, threads) = Rows::of(y).arguments(tape);
+    let last = [1.0_f32.into(), accumulate.into()];
+    let arguments = [y.into(), dy.into(), dx.into()].into_iter().chain(sizes).chain(last).collect();
+    spread(tape, "softmax_backward", threads, arguments);
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The whole engine on the emulated device, beside PyTorch's numbers and the CPU's engine.
 
+mod fused;
 mod whole;
 
 use std::collections::BTreeMap;
