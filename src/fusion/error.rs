@@ -2,7 +2,7 @@
 
 use crate::cost::interpolation::LevelError;
 use crate::domain::problem::{Code, Problem};
-use crate::exec::LoadError;
+use crate::exec::{EngineError, LoadError};
 use crate::model::graph::GraphError;
 use crate::model::groups::CouplingError;
 use crate::tensors::{CheckpointError, StateDictError};
@@ -43,6 +43,9 @@ pub enum FusionError {
     /// Weights that do not fit their network.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// A device that did not do what it was asked for.
+    #[error(transparent)]
+    Device(#[from] EngineError),
     /// A fused network that does not fit together.
     #[error(transparent)]
     Graph(#[from] GraphError),
@@ -74,8 +77,11 @@ impl From<FusionError> for Problem {
     fn from(error: FusionError) -> Self {
         match error {
             FusionError::Weights(error) | FusionError::Load(LoadError::Tensor(error)) => error.into(),
-            FusionError::Tensor(error) => error.into(),
+            FusionError::Device(EngineError::Device(fault)) => fault.into(),
+            FusionError::Device(EngineError::Load(error)) => FusionError::Load(error).into(),
+            FusionError::Tensor(error) | FusionError::Device(EngineError::Weights(error)) => error.into(),
             FusionError::Load(LoadError::Size { .. })
+            | FusionError::Device(EngineError::Batch(_))
             | FusionError::Graph(_)
             | FusionError::Lost(_)
             | FusionError::NoStatistics

@@ -9,7 +9,7 @@ use std::num::NonZeroUsize;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use crate::exec::compile::{Compiled, Spacing, compile};
+use crate::exec::compile::{Compiled, Melting, Spacing, compile};
 use crate::exec::cpu::layer::Pass;
 use crate::exec::cpu::memory::Memory;
 use crate::exec::engine::{BatchError, CompileError, LoadError, Step};
@@ -57,7 +57,7 @@ impl<T: Float> CpuNetwork<T> {
         let threads = NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN);
         let pool = ThreadPoolBuilder::new().num_threads(threads.get()).thread_name(|i| format!("compute-{i}"));
         let pool = pool.build().map_err(|source| CompileError::Threads { threads: threads.get(), source })?;
-        let compiled = compile(graph, Spacing::Dense);
+        let compiled = compile(graph, Spacing::Dense, Melting::Allowed);
         let max_batch = max_batch.max(1);
         let memory = Memory::plan(&compiled.values, compiled.layers.len(), max_batch, Purpose::Inference);
         let (example, classes) = (graph.input_shape().iter().product(), graph.classes());

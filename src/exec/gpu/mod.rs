@@ -12,6 +12,7 @@ mod network;
 mod parameters;
 mod program;
 mod residual;
+mod statistics;
 pub mod tape;
 
 #[cfg(test)]
@@ -22,3 +23,4 @@ mod tests;
 
 pub use device::Device;
 pub use network::GpuNetwork;
+pub use statistics::GpuStatistics;

@@ -3,7 +3,7 @@
 use half::bf16;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use crate::exec::compile::{Compiled, Spacing, compile};
+use crate::exec::compile::{Compiled, Melting, Spacing, compile};
 use crate::exec::engine::{BatchError, CompileError, DeviceFault, EngineError, Step};
 use crate::exec::gpu::arena::{Arena, RESULT, RESULTS, SCALARS, shapes};
 use crate::exec::gpu::device::Device;
@@ -66,14 +66,14 @@ impl<D: Device> GpuNetwork<D> {
         }
         let pool = ThreadPoolBuilder::new().num_threads(threads.max(1)).thread_name(|i| format!("batches-{i}")).build();
         let pool = pool.map_err(|source| CompileError::Threads { threads, source })?;
-        let mut compiled = compile(graph, Spacing::Padded);
+        let mut compiled = compile(graph, Spacing::Padded, Melting::Allowed);
         // What they would hold is on the device.
         compiled.parameters.iter_mut().for_each(|parameter| parameter.values = Vec::new());
         let (max_batch, example) = (max_batch.max(1), graph.input_shape().iter().product());
         let parameters = FlatParameters::new(&compiled, &shapes(&compiled, max_batch, storage), storage);
         let roles = roles(&compiled);
         let sizes = [max_batch, example];
-        let arena = Arena::plan(&compiled, &parameters, &roles, sizes, storage, Purpose::Inference);
+        let arena = Arena::plan(&compiled, &parameters, &roles, sizes, storage, Purpose::Inference, 0);
         device.reserve(arena.bytes, 0)?;
         let classes = graph.classes();
         Ok(Self {
@@ -111,7 +111,8 @@ impl<D: Device> GpuNetwork<D> {
             return Ok(());
         }
         let sizes = [self.max_batch, self.example];
-        let arena = Arena::plan(&self.compiled, &self.parameters, &self.roles, sizes, self.storage, Purpose::Training);
+        let purpose = Purpose::Training;
+        let arena = Arena::plan(&self.compiled, &self.parameters, &self.roles, sizes, self.storage, purpose, 0);
         self.programs.clear();
         self.device.reserve(arena.bytes, arena.kept)?;
         (self.arena, self.purpose) = (arena, Purpose::Training);

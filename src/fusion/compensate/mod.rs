@@ -10,6 +10,7 @@
 
 mod altered;
 mod data_free;
+mod device;
 mod output_layer;
 pub(super) mod solve;
 mod system;
@@ -25,6 +26,7 @@ use system::{Refit, System, WeightSet};
 use tensors::{joined, put, pytorch};
 
 use crate::cost::calibration::PER_UNKNOWN;
+use crate::exec::statistics::{Statistics, StatisticsDevice};
 use crate::fusion::calibration::moments::Moments;
 use crate::fusion::calibration::{
     HELD_BYTES, LayerwiseNetwork, Monitor, Sampling, Stream, UnlabelledInputs, only_reader,
@@ -76,9 +78,10 @@ pub fn calibrate(
     fused: &Fused<impl Weights>,
     inputs: &dyn UnlabelledInputs,
     options: &CompensateOptions,
+    on: &dyn StatisticsDevice,
     monitor: Monitor<'_>,
 ) -> Result<Compensated, FusionError> {
-    let mut one = calibrate_all(ensemble, &[(selection, fused)], inputs, options, monitor)?;
+    let mut one = calibrate_all(ensemble, &[(selection, fused)], inputs, options, on, monitor)?;
     one.pop().ok_or(FusionError::Empty)
 }
 
@@ -91,9 +94,10 @@ pub fn calibrate_all(
     candidates: &[(&Selection, &Fused<impl Weights>)],
     inputs: &dyn UnlabelledInputs,
     options: &CompensateOptions,
+    on: &dyn StatisticsDevice,
     monitor: Monitor<'_>,
 ) -> Result<Vec<Compensated>, FusionError> {
-    calibrate_within(HELD_BYTES, ensemble, candidates, inputs, options, monitor)
+    calibrate_within(HELD_BYTES, ensemble, candidates, inputs, options, on, monitor)
 }
 
 /// As [`calibrate_all`], with so many bytes of activations kept between two layers.
@@ -103,6 +107,7 @@ fn calibrate_within(
     candidates: &[(&Selection, &Fused<impl Weights>)],
     inputs: &dyn UnlabelledInputs,
     options: &CompensateOptions,
+    on: &dyn StatisticsDevice,
     monitor: Monitor<'_>,
 ) -> Result<Vec<Compensated>, FusionError> {
     let Some((_, fused)) = candidates.first() else { return Err(FusionError::Empty) };
@@ -141,6 +146,7 @@ fn calibrate_within(
         networks: ensemble.members().iter().map(|member| LayerwiseNetwork::of(*member)).collect::<Result<_, _>>()?,
         members: ensemble.members().len(),
         stream: Stream::new(inputs, &chosen, widest, held_bytes),
+        device: None,
         candidates: Vec::new(),
         graph: &fused.graph,
         options,
@@ -156,10 +162,16 @@ fn calibrate_within(
         };
         work.candidates.push(Compensated { weights: copy(fused)?, done, warnings });
     }
+    work.open(on, candidates, &layers)?;
     for (index, layer) in layers.iter().enumerate() {
         work.layer(layer, index, layers.len(), monitor)?;
     }
     Ok(work.candidates)
+}
+
+/// Whether the batch at this position of `batches` is held out of the fits.
+fn held_out(batch: usize, batches: usize) -> bool {
+    batches >= HELD_OUT && batch % HELD_OUT == HELD_OUT - 1
 }
 
 /// Elements of the largest activation.
@@ -182,6 +194,8 @@ struct Refitter<'a> {
     networks: Vec<LayerwiseNetwork<'a>>,
     members: usize,
     stream: Stream<'a>,
+    /// Where the networks are, unless they are run by the processor.
+    device: Option<Box<dyn Statistics>>,
     candidates: Vec<Compensated>,
     graph: &'a Graph,
     options: &'a CompensateOptions,
@@ -200,31 +214,17 @@ impl<'a> Refitter<'a> {
         let systems: Vec<(usize, &System<'_>)> =
             layer.systems.iter().enumerate().filter_map(|(index, system)| Some((index, system.as_ref()?))).collect();
         let Some((_, first)) = systems.first() else { return Ok(()) };
-        let empty = |(_, system): &(usize, &System<'_>)| {
-            let empty = || [0, 1].map(|_| Moments::new(system.unknowns, system.targets()));
-            (0..system.count()).map(|_| empty()).collect()
-        };
-        let mut moments: Vec<Vec<SplitMoments>> = systems.iter().map(empty).collect();
         let absorber = self.absorber(id, layer.part);
         let mut output_layer = self.output_layer(first, systems.len(), absorber.is_some());
-        let holds_out = self.stream.len() >= HELD_OUT;
-        let (networks, sampling) = (&self.networks, &self.options.sampling);
-        self.stream.pass(networks, id, done, total, &mut *monitor, |batch, work| {
-            let mut collecting = output_layer.as_mut().filter(|output_layer| output_layer.has_room());
-            let part = usize::from(holds_out && batch.index % HELD_OUT == HELD_OUT - 1);
-            for (place, ((index, system), moments)) in systems.iter().zip(&mut moments).enumerate() {
-                let rows = system.gather(batch, networks, self.members + index, sampling, work)?;
-                // One system has all threads, many share them.
-                let threads = if moments.len() == 1 { work.threads() } else { NonZeroUsize::MIN };
-                let pairs = moments.par_iter_mut().zip(&rows);
-                pairs.for_each(|(moments, rows)| moments[part].add(&rows.features, &rows.targets, threads));
-                if let Some(output_layer) = &mut collecting {
-                    output_layer.take_features(place, &rows[0].features);
-                }
+        let moments = match self.device.take() {
+            Some(mut device) => {
+                let place = (done, total);
+                let moments = self.measure(&mut *device, place, &systems, output_layer.as_mut(), &mut *monitor)?;
+                self.device = Some(device);
+                moments
             }
-            let logits = |member: usize| batch.value(member, id).map(|value| &value.values[..]);
-            collecting.map_or(Ok(()), |output_layer| output_layer.take_targets((0..self.members).map(logits)))
-        })?;
+            None => self.run(id, (done, total), &systems, output_layer.as_mut(), &mut *monitor)?,
+        };
         for (place, ((index, system), moments)) in systems.iter().zip(moments).enumerate() {
             let rows = moments[0].iter().map(Moments::rows).sum();
             let Some(fit) = fit(moments, absorber.is_some(), self.options.ridge) else { continue };
@@ -242,6 +242,41 @@ impl<'a> Refitter<'a> {
             self.candidates[*index].done.layers.push(layer);
         }
         Ok(())
+    }
+
+    /// The moments of a layer's systems in every candidate, the networks run node by node.
+    fn run(
+        &mut self,
+        id: NodeId,
+        (done, total): (usize, usize),
+        systems: &[(usize, &System<'_>)],
+        mut output_layer: Option<&mut OutputLayer<'a>>,
+        monitor: Monitor<'_>,
+    ) -> Result<Vec<Vec<SplitMoments>>, FusionError> {
+        let empty = |(_, system): &(usize, &System<'_>)| {
+            let empty = || [0, 1].map(|_| Moments::new(system.unknowns, system.targets()));
+            (0..system.count()).map(|_| empty()).collect()
+        };
+        let mut moments: Vec<Vec<SplitMoments>> = systems.iter().map(empty).collect();
+        let batches = self.stream.len();
+        let (networks, sampling) = (&self.networks, &self.options.sampling);
+        self.stream.pass(networks, id, done, total, &mut *monitor, |batch, work| {
+            let mut collecting = output_layer.as_deref_mut().filter(|output_layer| output_layer.has_room());
+            let part = usize::from(held_out(batch.index, batches));
+            for (place, ((index, system), moments)) in systems.iter().zip(&mut moments).enumerate() {
+                let rows = system.gather(batch, networks, self.members + index, sampling, work)?;
+                // One system has all threads, many share them.
+                let threads = if moments.len() == 1 { work.threads() } else { NonZeroUsize::MIN };
+                let pairs = moments.par_iter_mut().zip(&rows);
+                pairs.for_each(|(moments, rows)| moments[part].add(&rows.features, &rows.targets, threads));
+                if let Some(output_layer) = &mut collecting {
+                    output_layer.take_features(place, &rows[0].features);
+                }
+            }
+            let logits = |member: usize| batch.value(member, id).map(|value| &value.values[..]);
+            collecting.map_or(Ok(()), |output_layer| output_layer.take_targets((0..self.members).map(logits)))
+        })?;
+        Ok(moments)
     }
 
     /// What the layer of `system` is refitted to probabilities with, if it is the output layer and that is wanted.
@@ -302,8 +337,13 @@ impl<'a> Refitter<'a> {
             put(weights, node, role, &new.collect::<Vec<_>>())?;
         }
         let network = &mut self.networks[self.members + candidate];
-        network.reload(system.id, weights)?;
-        absorber.map_or(Ok(()), |absorber| network.reload(absorber, weights))
+        for id in absorber.into_iter().filter(|absorber| *absorber != system.id).chain([system.id]) {
+            network.reload(id, weights)?;
+            if let Some(device) = &mut self.device {
+                device.load(self.members + candidate, Some(id), weights)?;
+            }
+        }
+        Ok(())
     }
 }
 
