@@ -2,6 +2,11 @@
 #
 #   docker build -t engraft .
 #   docker run -p 8080:8080 -v engraft:/data -e ENGRAFT_API_KEY=engraft_<64 hexadecimal digits> engraft
+#
+# With NVIDIA's libraries (some 2 GB), for machines whose driver is 580 or newer and whose Docker has NVIDIA's container toolkit:
+#
+#   docker build --target cuda -t engraft:cuda .
+#   docker run --gpus all -p 8080:8080 -v engraft:/data -e ENGRAFT_API_KEY=engraft_<64 hexadecimal digits> engraft:cuda
 
 FROM rust:1.95-slim-trixie AS rust
 
@@ -21,7 +26,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
     cargo build --release --locked \
  && cp target/release/engraft /usr/local/bin/engraft
 
-FROM debian:trixie-slim
+FROM debian:trixie-slim AS plain
 RUN apt-get update \
  && apt-get install -y --no-install-recommends curl \
  && rm -rf /var/lib/apt/lists/* \
@@ -38,3 +43,19 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=15s --timeout=5s --start-period=20s CMD curl -fsS http://127.0.0.1:8080/readyz || exit 1
 ENTRYPOINT ["engraft"]
 CMD ["serve"]
+
+# The compiler, matrix products and convolutions, from NVIDIA's packages; the program is the same.
+FROM python:3.13-slim-trixie AS nvidia
+RUN pip install --no-cache-dir --no-deps --target /wheels \
+    'nvidia-cuda-nvrtc==13.0.*' 'nvidia-cublas==13.*' 'nvidia-cudnn-cu13==9.*'
+
+FROM plain AS cuda
+COPY --from=nvidia /wheels/nvidia /opt/nvidia
+USER root
+RUN install -d -m 0700 -o engraft -g engraft /var/cache/engraft
+USER engraft
+ENV ENGRAFT_CUDA_LIBRARIES=/opt/nvidia/cu13/lib:/opt/nvidia/cudnn/lib ENGRAFT_KERNEL_CACHE=/var/cache/engraft ENGRAFT_DEVICE=cuda \
+    NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+
+# What is built without a target.
+FROM plain

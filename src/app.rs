@@ -15,7 +15,7 @@ use crate::domain::quota::TenantResource;
 use crate::exec;
 use crate::http;
 use crate::http::state::AppState;
-use crate::runtime::lifecycle::Shutdown;
+use crate::runtime::lifecycle::{self, Shutdown};
 use crate::store::{Blobs, Database};
 use crate::worker::validation::Validator;
 use crate::worker::{self, Policy, Program, Worker, devices};
@@ -145,7 +145,7 @@ pub async fn work(settings: Configuration, clock: SharedClock, shutdown: Shutdow
 /// What this machine has for computing on GPUs.
 async fn look_for_gpus(program: &Path) -> anyhow::Result<Gpus> {
     let program = program.to_owned();
-    Ok(tokio::task::spawn_blocking(move || exec::gpus(&program).clone()).await?)
+    Ok(lifecycle::aside(move || exec::gpus(&program).clone()).await?)
 }
 
 /// How the workers of this process work on a machine with these GPUs, which is logged; `program` is the `engraft` executable.

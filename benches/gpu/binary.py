@@ -50,6 +50,9 @@ class Child:
         self.process, self.lines, self.log_start, self.is_over = None, None, 0, False
         Child.every.append(self)
 
+    def is_running(self):
+        return self.process is not None and self.process.poll() is None
+
     def start(self):
         with self.log.open("ab") as log:
             log.write(f"-- {self.name}: {' '.join(map(str, self.command))}\n".encode())
@@ -68,11 +71,11 @@ class Child:
                 lines.put(line)
         lines.put(None)
 
-    def ask(self, question, limit):
+    def ask(self, question, limit, is_again=False):
         """The answer, if it comes within `limit` seconds."""
         if self.is_over:
             raise Problem(f"{self.name} is not needed any more")
-        if self.process is None or self.process.poll() is not None:
+        if not self.is_running():
             self.close()
             self.start()
         process = self.process
@@ -84,7 +87,11 @@ class Child:
             self.close()
             raise Problem(f"{self.name} did not answer within {limit:.0f} s") from None
         if line is None:
-            raise Problem(self.ended(process))
+            problem = self.ended(process)
+            if process.returncode == 0 and not is_again:
+                # It had ended after its last answer.
+                return self.ask(question, limit, is_again=True)
+            raise Problem(problem)
         try:
             answer = json.loads(line)
         except ValueError:

@@ -19,7 +19,15 @@ import sys
 import threading
 import time
 
-from binary import Budget, Child, Problem, Refused, print_table, stop_when_asked, write_json
+from binary import (
+    Budget,
+    Child,
+    Problem,
+    Refused,
+    print_table,
+    stop_when_asked,
+    write_json,
+)
 
 NETWORKS = ["mlp", "lenet", "vgg11", "resnet18", "mobilenet_v2", "vit_tiny"]
 CONVOLUTIONAL = ["lenet", "vgg11", "resnet18", "mobilenet_v2"]
@@ -134,7 +142,7 @@ class Fast:
     def forget(self):
         for name, child in {"engraft": self.ours, "PyTorch": self.torch}.items():
             try:
-                if child.process is not None:
+                if child.is_running() and self.budget.left() > 2:
                     child.ask({"do": "forget"}, self.budget.limit(20))
             except Problem as problem:
                 self.note(f"{name} forgets", str(problem))

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use engraft::exec::Engine;
 use engraft::exec::gpu::cuda::GpuOptions;
+use engraft::exec::{Engine, Inputs};
 use engraft::kernels::dropout::Draw;
 use engraft::kernels::loss::Targets;
 use engraft::model::graph::json::parse;
@@ -64,10 +64,10 @@ fn errors(case: &Value, precision: Precision) -> Result<[f64; 2]> {
     let mut network = on_gpu(&graph, batch, GpuOptions { precision, deterministic: true, captures: false })?;
     network.load(&weights)?;
     let inputs = numbers(&case["inputs"]);
-    let outputs = error(network.forward(&inputs)?, &numbers(&case["outputs"]), 0.0);
+    let outputs = error(network.forward(Inputs::Images(&inputs))?, &numbers(&case["outputs"]), 0.0);
     let Some(expected) = case["gradients"].as_object() else { return Ok([outputs, 0.0]) };
     let labels: Vec<u32> = (0..batch).map(|i| (i % network.classes()) as u32).collect();
-    let gradients = network.gradients(&inputs, Targets::of(&labels), Draw::default())?;
+    let gradients = network.gradients(Inputs::Images(&inputs), Targets::of(&labels), Draw::default())?;
     let names: Vec<String> = network.learned().iter().map(|(name, _)| (*name).to_owned()).collect();
     let all = names.iter().flat_map(|name| numbers(&expected[name]));
     let most = all.fold(0.0_f32, |most, value| most.max(value.abs()));

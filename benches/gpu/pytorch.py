@@ -17,6 +17,7 @@ of steps. Without a GPU all runs on the processor, which is for testing the scri
 import contextlib
 import itertools
 import json
+import logging
 import os
 import pathlib
 import sys
@@ -182,10 +183,12 @@ def main():
         try:
             answer = getattr(half, question["do"])(question)
         except Exception as error:
+            logging.getLogger("pytorch").exception("%s", question)
             text = str(error).strip().splitlines() or [""]
-            print(f"{question}: {error}", file=sys.stderr, flush=True)
             answer = {"error": f"{type(error).__name__}: {text[0][:300]}"}
         print(json.dumps(answer), file=answers, flush=True)
+        if "CUDA error" in answer.get("error", ""):
+            break  # Nothing works after one. The next question starts this program anew.
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ use engraft::exec::gpu::GpuNetwork;
 use engraft::exec::gpu::cuda::{Gpu, GpuOptions, Session, libraries, modules};
 use engraft::exec::gpu::kernels::Unit;
 use engraft::exec::gpu::tape::Storage;
-use engraft::exec::{CpuNetwork, Engine, Update};
+use engraft::exec::{CpuNetwork, Engine, Inputs, Update};
 use engraft::kernels::dropout::Draw;
 use engraft::kernels::loss::Targets;
 use engraft::model::families;
@@ -134,7 +134,7 @@ fn losses(question: &Value) -> Result<Value> {
     let steps = images.chunks_exact(shape[1] * network.example_len()).zip(labels.chunks_exact(shape[1]));
     let mut losses = Vec::new();
     for (index, (images, labels)) in steps.enumerate() {
-        network.step(images, Targets::of(labels), UPDATE, Draw { seed: 0, step: index as u64 })?;
+        network.step(Inputs::Images(images), Targets::of(labels), UPDATE, Draw { seed: 0, step: index as u64 })?;
         losses.extend(network.take_steps(false)?.iter().map(|step| step.loss));
     }
     losses.extend(network.take_steps(true)?.iter().map(|step| step.loss));
@@ -144,7 +144,7 @@ fn losses(question: &Value) -> Result<Value> {
 /// One text for all weights.
 fn digest(network: &mut dyn Engine) -> Result<String> {
     let weights = network.state_dict()?;
-    let mut names: Vec<&String> = weights.iter().map(|(name, _)| name).collect();
+    let mut names: Vec<&String> = weights.keys().collect();
     names.sort();
     let mut digest = Sha256::new();
     for name in names.into_iter().filter(|name| !name.ends_with("num_batches_tracked")) {
@@ -171,7 +171,7 @@ fn step(question: &Value, compiled: &mut Compiled) -> Result<Value> {
         network.load(&init(&graph, 1)?)?;
         network.init_optimizer(&sgd(1e-3));
         let (images, labels) = batch(&network, examples);
-        network.step(&images, Targets::of(&labels), UPDATE, Draw::default())?;
+        network.step(Inputs::Images(&images), Targets::of(&labels), UPDATE, Draw::default())?;
         network.take_steps(true)?;
         compiled.insert(key.clone(), network);
     }
@@ -198,7 +198,7 @@ fn resume() -> Result<Value> {
     whole.init_optimizer(&sgd(0.01));
     let (images, labels) = batch(&whole, 32);
     let step = |network: &mut GpuNetwork<Gpu>, number: u64| {
-        network.step(&images, Targets::of(&labels), UPDATE, Draw { seed: 1, step: number })
+        network.step(Inputs::Images(&images), Targets::of(&labels), UPDATE, Draw { seed: 1, step: number })
     };
     (0..4).try_for_each(|number| step(&mut whole, number))?;
     let (steps, state) = whole.save_optimizer()?;

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use super::interrupt::{Signals, say};
 use super::job::JobArgs;
 use super::progress::ProgressDisplay;
-use super::{devices, outputs, written};
+use super::{compute, outputs, written};
 use crate::config::ByteSize;
 use crate::domain::problem::Problem;
 use crate::export::{self, ExportFormat, ExportOptions, shards_of};
@@ -230,7 +230,7 @@ pub(super) fn task(
     gpu_memory_limit: Option<u64>,
 ) -> Result<Task> {
     let dataset = job.dataset.as_ref();
-    let (device, gpu) = devices::choose(job.device, gpu_memory_limit)?;
+    let (device, gpu) = compute::choose(job.device, gpu_memory_limit)?;
     Ok(Task {
         members: job.members.par_iter().map(checkpoint).collect::<Result<_>>()?,
         dataset: dataset.map(|dataset| input(&dataset.name)).transpose()?,

@@ -7,8 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
-use super::compute::ComputeArgs;
-use super::devices;
+use super::compute::{self, ComputeArgs};
 use super::fuse::{checkpoint, input, threads};
 use super::interrupt::{Signals, say};
 use super::job::{name, nested, object_file};
@@ -126,7 +125,7 @@ pub(super) fn task(body: &Value, folder: &Path, requested: Option<usize>) -> Res
         NetworkSource::Like(file) => Some(checkpoint(file)?),
         _ => None,
     };
-    let (device, gpu) = devices::choose(recipe.device, None)?;
+    let (device, gpu) = compute::choose(recipe.device, None)?;
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let options = ComputeOptions {
         device,

@@ -98,6 +98,13 @@ impl Split {
         }
     }
 
+    /// Mean and deviation that `channel` is normalised with.
+    #[must_use]
+    pub fn affine(channel: usize, normalize: Option<&Normalize>) -> [f32; 2] {
+        let Affine { mean, std } = Affine::of(normalize, channel);
+        [mean, std]
+    }
+
     /// What a stored 0 becomes in `channel`.
     #[must_use]
     pub fn black(channel: usize, normalize: Option<&Normalize>) -> f32 {

@@ -5,6 +5,9 @@
 //! in its own memory. What crosses the seam is a batch on the way in, logits or a loss on the way out, and whole state dicts.
 //! A device may be late: results of steps are taken when they are there.
 
+use std::any::Any;
+use std::sync::Arc;
+
 use crate::domain::problem::{Code, Problem};
 use crate::kernels::dropout::Draw;
 use crate::kernels::loss::Targets;
@@ -19,6 +22,65 @@ pub struct Update {
     pub lr_scale: f64,
     /// Largest Euclidean norm of the gradients of all parameters together; longer ones are scaled down.
     pub clip_norm: Option<f32>,
+}
+
+/// Images as they are stored, which a device may hold.
+#[derive(Debug, Clone)]
+pub struct StoredImages<'a> {
+    /// One image after another, channels x height x width, row-major.
+    pub bytes: &'a [u8],
+    /// What the bytes belong to: as long as a device holds them, it stays.
+    pub owner: Arc<dyn Any + Send + Sync>,
+    /// Channels, height and width of a stored image. Where a network reads more channels, these are repeated.
+    pub shape: [usize; 3],
+    /// Mean and deviation of each channel that the network reads: it sees `(byte / 255 - mean) / deviation`.
+    pub normalization: Vec<[f32; 2]>,
+}
+
+/// Images that a device holds.
+#[derive(Debug, Clone)]
+pub struct Held(pub(in crate::exec) Arc<dyn Any + Send + Sync>);
+
+/// How an image is seen: how far below and to the right of it the piece begins that is seen, and 1 where that is mirrored, else 0.
+pub type HeldView = [i32; 3];
+
+/// The inputs of a batch.
+#[derive(Debug, Clone, Copy)]
+pub enum Inputs<'a> {
+    /// Batch x channels x height x width, or batch x features, as the network sees them.
+    Images(&'a [f32]),
+    /// Some of the images that the device holds.
+    Held {
+        /// All of them.
+        held: &'a Held,
+        /// Which ones.
+        indices: &'a [u32],
+        /// How each is seen; as it is where there are none.
+        views: Option<&'a [HeldView]>,
+    },
+}
+
+impl<'a> From<&'a [f32]> for Inputs<'a> {
+    fn from(images: &'a [f32]) -> Self {
+        Self::Images(images)
+    }
+}
+
+impl<'a> From<&'a Vec<f32>> for Inputs<'a> {
+    fn from(images: &'a Vec<f32>) -> Self {
+        Self::Images(images)
+    }
+}
+
+impl Inputs<'_> {
+    /// Examples of the batch, of `example` elements each.
+    #[must_use]
+    pub fn examples(&self, example: usize) -> usize {
+        match self {
+            Self::Images(images) => images.len() / example.max(1),
+            Self::Held { indices, .. } => indices.len(),
+        }
+    }
 }
 
 /// Gradients of one batch.
@@ -174,11 +236,18 @@ pub trait Engine: std::fmt::Debug + Send {
     /// When the device fails.
     fn is_finite(&mut self) -> Result<bool, EngineError>;
 
-    /// The logits (batch x classes) of `images` (batch x channels x height x width), with running statistics.
+    /// Keeps images on the device, if it can and has room for them; `seen` says whether they will have views. The same images are kept
+    /// once, whoever asks.
     ///
     /// # Errors
-    /// When `images` is not 1 to [`Self::max_batch`] examples, or the device fails.
-    fn forward(&mut self, images: &[f32]) -> Result<&[f32], EngineError>;
+    /// When the device fails.
+    fn hold(&mut self, images: &StoredImages<'_>, seen: bool) -> Result<Option<Held>, EngineError>;
+
+    /// The logits (batch x classes) of `inputs`, with running statistics.
+    ///
+    /// # Errors
+    /// When `inputs` are not 1 to [`Self::max_batch`] examples, or the device fails.
+    fn forward(&mut self, inputs: Inputs<'_>) -> Result<&[f32], EngineError>;
 
     /// Names and shapes of the tensors that learn, in order of computation.
     fn learned(&self) -> Vec<(&str, &[usize])>;
@@ -191,10 +260,10 @@ pub trait Engine: std::fmt::Debug + Send {
     /// returns: [`Self::take_steps`] has the result.
     ///
     /// # Errors
-    /// When `images` is not 1 to [`Self::max_batch`] examples with a label (and teacher logits) for each, or the device fails.
+    /// When `inputs` are not 1 to [`Self::max_batch`] examples with a label (and teacher logits) for each, or the device fails.
     fn step(
         &mut self,
-        images: &[f32],
+        inputs: Inputs<'_>,
         targets: Targets<'_, f32>,
         update: Update,
         draw: Draw,
@@ -210,7 +279,12 @@ pub trait Engine: std::fmt::Debug + Send {
     ///
     /// # Errors
     /// As [`Self::step`].
-    fn gradients(&mut self, images: &[f32], targets: Targets<'_, f32>, draw: Draw) -> Result<Gradients, EngineError>;
+    fn gradients(
+        &mut self,
+        inputs: Inputs<'_>,
+        targets: Targets<'_, f32>,
+        draw: Draw,
+    ) -> Result<Gradients, EngineError>;
 
     /// The optimizer's state: its number of steps, and tensors called `buffer.parameter` in PyTorch's layouts.
     ///
@@ -236,8 +310,11 @@ pub trait Engine: std::fmt::Debug + Send {
     /// Lets BatchNorm's running statistics become the mean over all batches since they were reset, this one included.
     ///
     /// # Errors
-    /// When `images` is not 1 to [`Self::max_batch`] examples.
-    fn reestimate(&mut self, images: &[f32]) -> Result<(), EngineError>;
+    /// When `inputs` are not 1 to [`Self::max_batch`] examples.
+    fn reestimate(&mut self, inputs: Inputs<'_>) -> Result<(), EngineError>;
+
+    /// What else the bits of a training depend on: which kind of device computes, and how. None of the processor, whose bits are one.
+    fn arithmetic(&self) -> Option<String>;
 
     /// Runs `task` on the threads that prepare the device's batches.
     fn on_threads(&self, task: &mut (dyn FnMut() + Send));

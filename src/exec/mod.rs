@@ -15,6 +15,9 @@ pub mod statistics;
 
 pub use cpu::{CpuNetwork, OptimizerState};
 pub use devices::{AUTO_TAKES_GPUS, compile};
-pub use engine::{BatchError, CompileError, DeviceFault, Engine, EngineError, Gradients, LoadError, Step, Update};
+pub use engine::{
+    BatchError, CompileError, DeviceFault, Engine, EngineError, Gradients, Held, HeldView, Inputs, LoadError, Step,
+    StoredImages, Update,
+};
 pub use gpu::cuda::probe::{COMMAND as PROBE_COMMAND, gpus};
 pub use parameters::{LearnedParameter, RunningStatistics, Transposition};

@@ -9,6 +9,7 @@ use super::join::FusedFile;
 use super::measure::{BATCH, Bench};
 use super::phases::Halt;
 use super::publish::{self, WriteMode};
+use crate::exec::Inputs;
 use crate::fusion::Fused;
 use crate::model::graph::{Graph, Op};
 use crate::tensors::{StateDict, Weights};
@@ -50,7 +51,7 @@ pub(super) fn reset(
     for (index, batch) in indices.chunks(BATCH).enumerate() {
         let images = &mut images[..batch.len() * train.example_len()];
         train.fill(batch, images);
-        network.reestimate(images).map_err(TrainError::from)?;
+        network.reestimate(Inputs::Images(images)).map_err(TrainError::from)?;
         context.phases.done(index + 1, indices.len().div_ceil(BATCH));
         context.phases.check_stop()?;
     }

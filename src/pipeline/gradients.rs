@@ -7,6 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use super::context::Context;
 use super::measure::Bench;
 use super::phases::Halt;
+use crate::exec::Inputs;
 use crate::fusion::select::Saliency;
 use crate::fusion::{Ensemble, FusionError, Member};
 use crate::kernels::dropout::Draw;
@@ -65,7 +66,8 @@ fn of_member(
             truths.push(train.truth(*index));
         }
         let targets = Targets { truths: truths.truths(), smoothing: 0.0, soft: None };
-        let gradients = network.gradients(images, targets, Draw::default()).map_err(TrainError::from)?;
+        let gradients =
+            network.gradients(Inputs::Images(images), targets, Draw::default()).map_err(TrainError::from)?;
         for ((sums, weights), gradient) in sums.iter_mut().zip(&weights).zip(&gradients.tensors) {
             add(sums, weights, gradient, method.importance);
         }

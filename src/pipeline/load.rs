@@ -1,12 +1,14 @@
 //! Opens the input files and fits them together.
 
+use std::any::Any;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::data::augment::ImageShape;
-use crate::data::{BatchView, Channels, Dataset, Labels, Limits, Split};
+use crate::data::{BatchView, Channels, Dataset, Labels, Limits, Pixels, Split};
 use crate::domain::dataset::DatasetFacts;
 use crate::domain::problem::{Code, Fault, FaultCode, Problem};
+use crate::exec::StoredImages;
 use crate::fusion::calibration;
 use crate::kernels::truth::Truth;
 use crate::model::graph::Shape;
@@ -142,6 +144,25 @@ impl Examples for Subset {
             Labels::Flags(rows) => Truth::Flags(&rows.values[index * rows.width..(index + 1) * rows.width]),
             Labels::Numbers(rows) => Truth::Numbers(&rows.values[index * rows.width..(index + 1) * rows.width]),
         }
+    }
+
+    fn stored(&self) -> Option<StoredImages<'_>> {
+        let Pixels::U8(bytes) = self.split.pixels() else { return None };
+        let stored = self.split.example_shape();
+        let shape = match (self.channels, stored) {
+            (Channels::Rows, [1, rows, width]) => [*rows, 1, *width],
+            (_, [channels, height, width]) => [*channels, *height, *width],
+            (_, [features]) => [1, 1, *features],
+            _ => return None,
+        };
+        let copies = if let Channels::Repeated(copies) = self.channels { copies } else { 1 };
+        let normalization = (0..shape[0] * copies).map(|channel| Split::affine(channel, self.normalize.as_ref()));
+        let owner: Arc<dyn Any + Send + Sync> = Arc::clone(&self.split) as Arc<_>;
+        Some(StoredImages { bytes, owner, shape, normalization: normalization.collect() })
+    }
+
+    fn stored_index(&self, index: usize) -> u32 {
+        self.indices[index] as u32
     }
 
     fn fill(&self, indices: &[usize], images: &mut [f32]) {

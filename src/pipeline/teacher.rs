@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use super::context::Context;
 use super::measure::Bench;
 use super::phases::Halt;
-use crate::exec::{Engine, EngineError};
+use crate::exec::{Engine, EngineError, Inputs};
 use crate::fusion::{Consensus, Ensemble, Mixture};
 use crate::settings::{Finetune, Objective, PredictionTask, Teacher};
 use crate::train::{Examples, Teach, TeacherLogits};
@@ -79,12 +79,12 @@ pub(super) struct Members {
 }
 
 impl Teach for Members {
-    fn teach(&self, images: &[f32], logits: &mut [f32]) -> Result<(), EngineError> {
+    fn teach(&self, inputs: Inputs<'_>, logits: &mut [f32]) -> Result<(), EngineError> {
         // A network that panicked halfway computes the next batch from the start.
         let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
         logits.fill(0.0);
         for (index, network) in networks.iter_mut().enumerate() {
-            self.consensus.add_to(logits, index, network.forward(images)?, self.temperature);
+            self.consensus.add_to(logits, index, network.forward(inputs)?, self.temperature);
         }
         self.consensus.finish(logits, self.temperature);
         Ok(())

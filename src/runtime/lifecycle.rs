@@ -67,3 +67,10 @@ pub fn listen_for_signals(shutdown: Shutdown, patience: Duration) -> std::io::Re
     });
     Ok(())
 }
+/// What `work` makes, which takes a while and waits for no other task.
+///
+/// # Errors
+/// When it panics, or the program ends before it does.
+pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> std::io::Result<T> {
+    Ok(tokio::task::spawn_blocking(work).await?)
+}

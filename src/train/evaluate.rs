@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::domain::score::Score;
-use crate::exec::{Engine, EngineError};
+use crate::exec::{Engine, EngineError, Inputs};
 use crate::kernels::truth::Truth;
 use crate::train::{Examples, RunningScore, TrainError};
 
@@ -78,7 +78,7 @@ pub fn latency(network: &mut dyn Engine, images: &[f32], runs: usize) -> Result<
     let mut times = Vec::with_capacity(runs);
     for run in 0..WARM_UP + runs.max(1) {
         let start = Instant::now();
-        network.forward(images)?;
+        network.forward(images.into())?;
         if run >= WARM_UP {
             times.push(start.elapsed());
         }
@@ -126,15 +126,26 @@ fn each_batch(
     mut take: impl FnMut(usize, &[f32]),
 ) -> Result<(), TrainError> {
     check_shape(network, examples)?;
+    let held = match examples.stored() {
+        Some(images) => network.hold(&images, false)?,
+        None => None,
+    };
     let indices: Vec<usize> = (0..examples.len()).collect();
-    let mut images = vec![0.0; network.max_batch().min(examples.len()) * network.example_len()];
+    let len = if held.is_some() { 0 } else { network.example_len() };
+    let mut images = vec![0.0; network.max_batch().min(examples.len()) * len];
     for batch in indices.chunks(network.max_batch()) {
         if stop.load(Ordering::Relaxed) {
             return Err(TrainError::Stopped);
         }
-        let images = &mut images[..batch.len() * network.example_len()];
-        network.on_threads(&mut || examples.fill(batch, images));
-        take(batch[0], network.forward(images)?);
+        let logits = if let Some(held) = &held {
+            let indices: Vec<u32> = batch.iter().map(|index| examples.stored_index(*index)).collect();
+            network.forward(Inputs::Held { held, indices: &indices, views: None })?
+        } else {
+            let images = &mut images[..batch.len() * len];
+            network.on_threads(&mut || examples.fill(batch, images));
+            network.forward(Inputs::Images(images))?
+        };
+        take(batch[0], logits);
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! What training and evaluation read.
 
 use crate::data::augment::ImageShape;
+use crate::exec::StoredImages;
 use crate::kernels::truth::Truth;
 
 /// Labelled inputs that can be read in any order.
@@ -24,6 +25,16 @@ pub trait Examples: std::fmt::Debug + Sync {
 
     /// What the outputs for the example `index` should be, of one kind for all examples.
     fn truth(&self, index: usize) -> Truth<'_>;
+
+    /// The images that they are seen on, where these are bytes and a device may hold them.
+    fn stored(&self) -> Option<StoredImages<'_>> {
+        None
+    }
+
+    /// Which of the stored images the example `index` is.
+    fn stored_index(&self, index: usize) -> u32 {
+        index as u32
+    }
 
     /// Writes the normalised inputs of the examples `indices`, each `[D]` or `[C, H, W]` row-major, one after another.
     fn fill(&self, indices: &[usize], images: &mut [f32]);

@@ -4,7 +4,8 @@ use std::sync::mpsc::sync_channel;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use crate::data::augment::{ImageShape, Views};
+use crate::data::augment::{ImageShape, ImageView, Views};
+use crate::exec::{Held, HeldView, Inputs};
 use crate::kernels::truth::TruthBuffer;
 use crate::settings::Augment;
 use crate::train::{Examples, TrainError};
@@ -15,12 +16,24 @@ const BUFFERS: usize = 2;
 /// Examples that are ready for a step.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    /// Inputs as the network sees them, one after another.
+    /// Inputs as the network sees them, one after another; nothing where the device holds them.
     pub(super) images: Vec<f32>,
+    /// Which of the images that the device holds.
+    indices: Vec<u32>,
+    /// How each of these is seen; nothing where all are as they are.
+    views: Vec<HeldView>,
     /// What the outputs for each should be.
     pub(super) truths: TruthBuffer,
     /// The teacher's logits (batch x classes), where they are stored.
     pub(super) teacher: Vec<f32>,
+}
+
+impl Batch {
+    /// The inputs, of which `held` has the images if the device holds them.
+    pub(super) fn inputs<'a>(&'a self, held: Option<&'a Held>) -> Inputs<'a> {
+        let views = (!self.views.is_empty()).then_some(&self.views[..]);
+        held.map_or(Inputs::Images(&self.images), |held| Inputs::Held { held, indices: &self.indices, views })
+    }
 }
 
 /// What batches are made of.
@@ -32,6 +45,8 @@ pub(super) struct BatchSource<'a> {
     pub(super) classes: usize,
     pub(super) augment: Option<(Augment, ImageShape)>,
     pub(super) seed: u64,
+    /// Whether the device holds the images, and batches only say which ones.
+    pub(super) held: bool,
 }
 
 impl BatchSource<'_> {
@@ -41,13 +56,10 @@ impl BatchSource<'_> {
 
     /// Makes the batch of the examples `indices`; allocates only where it is larger than all before.
     fn prepare(&self, indices: &[usize], views: Option<&mut Views>, batch: &mut Batch) {
-        let len = self.examples.example_len();
-        batch.images.resize(indices.len() * len, 0.0);
-        self.examples.fill(indices, &mut batch.images);
-        if let (Some(views), Some((_, shape))) = (views, self.augment) {
-            for (image, index) in batch.images.chunks_exact_mut(len).zip(indices) {
-                views.of(*index).apply(image, shape, |channel| self.examples.black(channel));
-            }
+        if self.held {
+            self.pick(indices, views, batch);
+        } else {
+            self.fill(indices, views, batch);
         }
         batch.truths.clear();
         for index in indices {
@@ -57,6 +69,31 @@ impl BatchSource<'_> {
             batch.teacher.clear();
             let rows = indices.iter().map(|index| &teacher[index * self.classes..(index + 1) * self.classes]);
             rows.for_each(|row| batch.teacher.extend_from_slice(row));
+        }
+    }
+
+    /// The images themselves.
+    fn fill(&self, indices: &[usize], views: Option<&mut Views>, batch: &mut Batch) {
+        let len = self.examples.example_len();
+        batch.images.resize(indices.len() * len, 0.0);
+        self.examples.fill(indices, &mut batch.images);
+        if let (Some(views), Some((_, shape))) = (views, self.augment) {
+            for (image, index) in batch.images.chunks_exact_mut(len).zip(indices) {
+                views.of(*index).apply(image, shape, |channel| self.examples.black(channel));
+            }
+        }
+    }
+
+    /// Which images, and how they are seen.
+    fn pick(&self, indices: &[usize], views: Option<&mut Views>, batch: &mut Batch) {
+        batch.indices.clear();
+        batch.indices.extend(indices.iter().map(|index| self.examples.stored_index(*index)));
+        batch.views.clear();
+        if let Some(views) = views {
+            batch.views.extend(indices.iter().map(|index| {
+                let ImageView { shift: [down, right], flip } = views.of(*index);
+                [down as i32, right as i32, i32::from(flip)]
+            }));
         }
     }
 }
@@ -155,7 +192,7 @@ mod tests {
 
     fn source<'a>(examples: &'a Numbers, teacher: &'a [f32]) -> BatchSource<'a> {
         let augment = Some((Augment { crop_padding: 1, flip: true }, [1, 2, 3]));
-        BatchSource { examples, teacher: Some(teacher), classes: 2, augment, seed: 9 }
+        BatchSource { examples, teacher: Some(teacher), classes: 2, augment, seed: 9, held: false }
     }
 
     #[test]

@@ -47,7 +47,7 @@ fn first_losses(network: &mut dyn Engine, setup: &Setup, stop: &AtomicBool) -> R
     let examples = setup.train.len();
     let batch = setup.finetune.batch_size.clamp(1, examples);
     let steps = STEPS.min(examples / batch);
-    let source = source(network, setup)?;
+    let (source, held) = source(network, setup)?;
     network.init_optimizer(&setup.finetune.optimizer);
     let order = order(examples, setup.seed, 1);
     let mut losses = Vec::with_capacity(steps);
@@ -57,7 +57,7 @@ fn first_losses(network: &mut dyn Engine, setup: &Setup, stop: &AtomicBool) -> R
         }
         if losses.last().is_none_or(|loss: &f64| loss.is_finite()) {
             let draw = Draw { seed: setup.seed, step: losses.len() as u64 };
-            step(network, setup, examples, 1.0, draw)?;
+            step(network, setup, examples, held.as_ref(), 1.0, draw)?;
             losses.extend(network.take_steps(true)?.iter().map(|step| step.loss));
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! Where the logits come from that a network learns from.
 
-use crate::exec::EngineError;
+use crate::exec::{EngineError, Inputs};
 
 /// A teacher's logits for the train split.
 #[derive(Debug, Clone, Copy)]
@@ -13,9 +13,9 @@ pub enum TeacherLogits<'a> {
 
 /// A teacher that computes anew for each batch.
 pub trait Teach: std::fmt::Debug {
-    /// Writes the logits (batch x classes) of `images` (batch x input), which are never the same twice.
+    /// Writes the logits (batch x classes) of `inputs`, which are never the same twice.
     ///
     /// # Errors
     /// When the teacher does not take such a batch, or its device fails.
-    fn teach(&self, images: &[f32], logits: &mut [f32]) -> Result<(), EngineError>;
+    fn teach(&self, inputs: Inputs<'_>, logits: &mut [f32]) -> Result<(), EngineError>;
 }

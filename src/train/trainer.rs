@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::domain::epoch_choice::{EpochChoice, is_better};
 use crate::domain::progress::EpochMetrics;
 use crate::domain::score::Score;
-use crate::exec::{Engine, Update};
+use crate::exec::{Engine, Held, Update};
 use crate::kernels::dropout::Draw;
 use crate::kernels::loss::{Soft, Targets};
 use crate::kernels::truth::Truth;
@@ -140,6 +140,8 @@ struct Run<'a> {
     /// Digest of everything that the result depends on besides the weights.
     settings: String,
     source: BatchSource<'a>,
+    /// The train split's images, where the device holds them.
+    held: Option<Held>,
     loader: Loader,
 }
 
@@ -148,10 +150,10 @@ impl<'a> Run<'a> {
         check(network, setup.train, "train")?;
         setup.validation.map_or(Ok(()), |examples| check(network, examples, "validation"))?;
         setup.test.map_or(Ok(()), |examples| check(network, examples, "test"))?;
-        let source = source(network, setup)?;
+        let (source, held) = source(network, setup)?;
         network.init_optimizer(&setup.finetune.optimizer);
         let settings = settings(network, setup);
-        Ok(Self { network, setup, stop, settings, source, loader: Loader::new()? })
+        Ok(Self { network, setup, stop, settings, source, held, loader: Loader::new()? })
     }
 
     /// Measures the network as it is: epoch 0.
@@ -190,7 +192,7 @@ impl<'a> Run<'a> {
         let start = Instant::now();
         let mut done = Totals::default();
         let (mut speed, mut lr) = (0.0, 0.0);
-        let Self { network, setup, stop, .. } = self;
+        let Self { network, setup, stop, held, .. } = self;
         let mut index = 0;
         self.loader.each(self.source, epoch, &order, batch, |examples| {
             if stop.load(Ordering::Relaxed) {
@@ -199,7 +201,7 @@ impl<'a> Run<'a> {
             let global = (epoch - 1) * steps + index;
             let factor = factor(&setup.finetune.schedule, global, span);
             let draw = Draw { seed: setup.seed, step: global as u64 };
-            step(*network, setup, examples, factor, draw)?;
+            step(*network, setup, examples, held.as_ref(), factor, draw)?;
             index += 1;
             done.take(*network, epoch, index == steps)?;
             lr = setup.finetune.optimizer.rate(factor);
@@ -227,12 +229,12 @@ impl<'a> Run<'a> {
         let examples = self.setup.train.len();
         let (batch, order) =
             (self.setup.finetune.batch_size.clamp(1, examples), order(examples, self.setup.seed, MEASURING));
-        let Self { network, stop, .. } = self;
+        let Self { network, stop, held, .. } = self;
         self.loader.each(source, MEASURING, &order, batch, |batch| {
             if stop.load(Ordering::Relaxed) {
                 return Err(TrainError::Stopped);
             }
-            Ok(network.reestimate(&batch.images)?)
+            Ok(network.reestimate(batch.inputs(held.as_ref()))?)
         })?;
         self.measure(epoch, 0).map(<[Option<Score>; 2]>::from)
     }
@@ -272,8 +274,11 @@ impl Totals {
     }
 }
 
-/// What the batches are made of, if it fits together.
-pub(super) fn source<'a>(network: &dyn Engine, setup: &Setup<'a>) -> Result<BatchSource<'a>, TrainError> {
+/// What the batches are made of, if it fits together, and the images that the device holds.
+pub(super) fn source<'a>(
+    network: &mut dyn Engine,
+    setup: &Setup<'a>,
+) -> Result<(BatchSource<'a>, Option<Held>), TrainError> {
     let Setup { finetune, seed, train: examples, .. } = *setup;
     let classes = network.classes();
     let teacher = match (finetune.objective, setup.teacher) {
@@ -294,7 +299,11 @@ pub(super) fn source<'a>(network: &dyn Engine, setup: &Setup<'a>) -> Result<Batc
             (misfit, _) => Err(TrainError::Augment(misfit.unwrap_or_default())),
         });
     let augment = augment.transpose()?;
-    Ok(BatchSource { examples, teacher, classes, augment, seed })
+    let held = match examples.stored() {
+        Some(images) => network.hold(&images, augment.is_some())?,
+        None => None,
+    };
+    Ok((BatchSource { examples, teacher, classes, augment, seed, held: held.is_some() }, held))
 }
 
 /// Gradients of one batch and a step along them.
@@ -302,25 +311,30 @@ pub(super) fn step(
     network: &mut dyn Engine,
     setup: &Setup<'_>,
     batch: &mut Batch,
+    held: Option<&Held>,
     factor: f64,
     draw: Draw,
 ) -> Result<(), TrainError> {
     let Setup { finetune, teacher, .. } = *setup;
+    let mut logits = std::mem::take(&mut batch.teacher);
+    let inputs = batch.inputs(held);
     let soft = match finetune.objective {
         Objective::Distill { temperature, soft_weight, .. } => {
             if let Some(TeacherLogits::PerBatch(teacher)) = teacher {
-                let count = batch.images.len() / network.example_len();
-                batch.teacher.resize(count * network.classes(), 0.0);
-                teacher.teach(&batch.images, &mut batch.teacher)?;
+                logits.resize(inputs.examples(network.example_len()) * network.classes(), 0.0);
+                teacher.teach(inputs, &mut logits)?;
             }
             let (temperature, weight) = (f64::from(temperature), f64::from(soft_weight));
-            Some(Soft { teacher: &batch.teacher[..], temperature, weight })
+            Some(Soft { teacher: &logits[..], temperature, weight })
         }
         Objective::CrossEntropy => None,
     };
     let targets = Targets { truths: batch.truths.truths(), smoothing: f64::from(finetune.label_smoothing), soft };
     let update = Update { lr_scale: factor, clip_norm: finetune.clip_norm };
-    Ok(network.step(&batch.images, targets, update, draw)?)
+    network.step(inputs, targets, update, draw)?;
+    // The buffer is used again.
+    batch.teacher = logits;
+    Ok(())
 }
 
 /// Whether each example is either right or wrong.
@@ -348,6 +362,7 @@ pub(super) fn order(len: usize, seed: u64, epoch: usize) -> Vec<usize> {
 fn settings(network: &dyn Engine, setup: &Setup) -> String {
     let tensors = network.learned();
     let sizes = (setup.train.len(), setup.validation.map(Examples::len), setup.test.map(Examples::len));
-    let text = format!("{:?} {} {sizes:?} {tensors:?}", setup.finetune, setup.seed);
+    let mut text = format!("{:?} {} {sizes:?} {tensors:?}", setup.finetune, setup.seed);
+    text.extend(network.arithmetic());
     hex::encode(Sha256::digest(text.as_bytes()))
 }

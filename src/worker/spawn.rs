@@ -15,15 +15,17 @@ pub(super) fn child(program: &Path, args: impl IntoIterator<Item = impl AsRef<Os
     command
         .args(args)
         .env_clear()
-        .envs(
-            std::env::vars_os().filter(|(name, _)| {
-                !name.as_encoded_bytes().starts_with(b"ENGRAFT_") || name == "ENGRAFT_CUDA_LIBRARIES"
-            }),
-        )
+        .envs(std::env::vars_os().filter(|(name, _)| is_for_children(name)))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .process_group(0)
         .kill_on_drop(true);
     command
+}
+
+/// Whether children get a variable: nothing of engraft's own, which may be secret, but where libraries and compiled kernels lie.
+fn is_for_children(name: &OsStr) -> bool {
+    !name.as_encoded_bytes().starts_with(b"ENGRAFT_")
+        || ["ENGRAFT_CUDA_LIBRARIES", "ENGRAFT_KERNEL_CACHE"].iter().any(|known| name == *known)
 }

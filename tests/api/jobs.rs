@@ -291,7 +291,13 @@ async fn every_fault_of_a_job_is_named_at_once() {
     }
     let body = json!({"members": ["m0.safetensors"], "device": "cuda:7"});
     let response = lab.post("/v1/jobs", &body).send().await.expect("an answer");
-    assert_eq!(problem(response).await.1, "no_such_device");
+    let (_, code, body) = problem(response).await;
+    assert_eq!(code, "no_such_device");
+    let why = lab.app.state.gpus.get().and_then(|gpus| gpus.why_not.clone()).unwrap_or_else(|| "cuda:7".to_owned());
+    assert!(body["detail"].as_str().expect("text").contains(&why), "what is missing is said: {body:#}");
+    let body = json!({"members": ["m0.safetensors"], "precision": "f64", "deterministic": "yes"});
+    let (_, _, body) = problem(lab.post("/v1/jobs", &body).send().await.expect("an answer")).await;
+    assert_eq!(pointers(&body), BTreeSet::from(["/deterministic", "/precision"]));
     let body = json!({"members": [], "colour": "red", "finetune": {"epochs": 0}});
     let (_, _, body) = problem(lab.post("/v1/jobs", &body).send().await.expect("an answer")).await;
     assert!(pointers(&body).is_superset(&BTreeSet::from(["/colour", "/members"])), "{body:#}");

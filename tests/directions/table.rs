@@ -38,7 +38,7 @@ pub(crate) const ROWS: &[Row] = &[
     row("process", &["domain", "plan", "settings"], &[]),
     Row {
         module: "exec",
-        imports: &["kernels", "model", "settings", "tensors"],
+        imports: &["domain", "kernels", "model", "settings", "tensors"],
         // Fresh weights.
         in_tests: &["train"],
         frameworks: &[],

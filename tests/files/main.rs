@@ -11,6 +11,7 @@ mod dataset_corpus;
 mod dataset_jobs;
 mod datasets;
 mod fuse;
+mod gpus;
 mod graph_form;
 mod onnx;
 mod packing;

@@ -1,11 +1,19 @@
 //! The CPU as a device.
 
 use crate::exec::cpu::{CpuNetwork, OptimizerState};
-use crate::exec::engine::{Engine, EngineError, Gradients, LoadError, Step, Update};
+use crate::exec::engine::{Engine, EngineError, Gradients, Held, Inputs, LoadError, Step, StoredImages, Update};
 use crate::kernels::dropout::Draw;
 use crate::kernels::loss::Targets;
 use crate::settings::Optimizer;
 use crate::tensors::{StateDict, Weights};
+
+/// The processor holds no images, so that it is never asked for some of those: an empty batch, which no network takes.
+fn images(inputs: Inputs<'_>) -> &[f32] {
+    match inputs {
+        Inputs::Images(images) => images,
+        Inputs::Held { .. } => &[],
+    }
+}
 
 impl Engine for CpuNetwork<f32> {
     fn classes(&self) -> usize {
@@ -32,8 +40,12 @@ impl Engine for CpuNetwork<f32> {
         Ok(Self::is_finite(self))
     }
 
-    fn forward(&mut self, images: &[f32]) -> Result<&[f32], EngineError> {
-        Ok(self.forward(images)?)
+    fn hold(&mut self, _: &StoredImages<'_>, _: bool) -> Result<Option<Held>, EngineError> {
+        Ok(None)
+    }
+
+    fn forward(&mut self, inputs: Inputs<'_>) -> Result<&[f32], EngineError> {
+        Ok(self.forward(images(inputs))?)
     }
 
     fn learned(&self) -> Vec<(&str, &[usize])> {
@@ -47,13 +59,13 @@ impl Engine for CpuNetwork<f32> {
 
     fn step(
         &mut self,
-        images: &[f32],
+        inputs: Inputs<'_>,
         targets: Targets<'_, f32>,
         update: Update,
         draw: Draw,
     ) -> Result<(), EngineError> {
         self.draw_from(draw);
-        let step = self.gradients(images, targets)?;
+        let step = self.gradients(images(inputs), targets)?;
         if let Some(mut optimizer) = self.optimizer.take() {
             self.update(|parameters| optimizer.step(parameters, update));
             self.optimizer = Some(optimizer);
@@ -66,9 +78,14 @@ impl Engine for CpuNetwork<f32> {
         Ok(std::mem::take(&mut self.done))
     }
 
-    fn gradients(&mut self, images: &[f32], targets: Targets<'_, f32>, draw: Draw) -> Result<Gradients, EngineError> {
+    fn gradients(
+        &mut self,
+        inputs: Inputs<'_>,
+        targets: Targets<'_, f32>,
+        draw: Draw,
+    ) -> Result<Gradients, EngineError> {
         self.draw_from(draw);
-        let step = self.gradients(images, targets)?;
+        let step = self.gradients(images(inputs), targets)?;
         let tensors = self.parameters().iter().map(|parameter| parameter.to_pytorch(&parameter.gradient)).collect();
         Ok(Gradients { step, tensors })
     }
@@ -107,8 +124,12 @@ impl Engine for CpuNetwork<f32> {
         Ok(())
     }
 
-    fn reestimate(&mut self, images: &[f32]) -> Result<(), EngineError> {
-        Ok(self.reestimate(images)?)
+    fn reestimate(&mut self, inputs: Inputs<'_>) -> Result<(), EngineError> {
+        Ok(self.reestimate(images(inputs))?)
+    }
+
+    fn arithmetic(&self) -> Option<String> {
+        None
     }
 
     fn on_threads(&self, task: &mut (dyn FnMut() + Send)) {

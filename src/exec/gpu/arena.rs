@@ -1,9 +1,9 @@
 //! What lies where in a network's memory on the device.
 
 use crate::exec::compile::Compiled;
-use crate::exec::gpu::emit::attention_sizes;
-use crate::exec::gpu::kernels::attention::Work;
+use crate::exec::gpu::kernels::attention::{Sizes, Work};
 use crate::exec::gpu::kernels::batch_norm::{Running, Statistics};
+use crate::exec::gpu::kernels::scalars;
 use crate::exec::gpu::parameters::FlatParameters;
 use crate::exec::gpu::residual::Role;
 use crate::exec::gpu::tape::{Place, Region, Storage, Values};
@@ -13,9 +13,6 @@ use crate::exec::memory::{BufferValue, Purpose, Slots};
 
 /// Places begin at whole pieces of so many bytes.
 const ALIGNMENT: usize = 256;
-
-/// Bytes of the numbers that change from step to step; see [`crate::exec::gpu::kernels::optimizer`].
-pub(super) const SCALARS: usize = 64;
 
 /// Results of steps that the device keeps until they are read.
 pub(super) const RESULTS: usize = 128;
@@ -64,6 +61,12 @@ pub(super) struct Arena {
     /// Of each BatchNorm.
     pub(super) running: Vec<Running>,
     pub(super) images: Place,
+    /// Of each example of a batch which image of those that are held it is.
+    pub(super) indices: Place,
+    /// How it is seen.
+    pub(super) views: Place,
+    /// Mean and deviation of each channel of the input.
+    pub(super) normalization: Place,
     pub(super) truths: Place,
     pub(super) teacher: Place,
     pub(super) losses: Place,
@@ -87,7 +90,7 @@ impl Arena {
         first: usize,
     ) -> Self {
         let mut room = Room(first);
-        let [scalars, results, flag] = [SCALARS, RESULTS * RESULT, 4].map(|bytes| room.place(bytes));
+        let [scalars, results, flag] = [scalars::BYTES, RESULTS * RESULT, 4].map(|bytes| room.place(bytes));
         let weights = room.place(parameters.numbers * 4);
         let low = (storage != Storage::F32).then(|| room.place(parameters.numbers * storage.bytes()));
         let pair = |room: &mut Room, numbers: usize| [room.place(numbers * 4), room.place(numbers * 4)];
@@ -102,6 +105,8 @@ impl Arena {
         });
         let outputs = compiled.values[compiled.output].len;
         let images = room.place(examples * example * 4);
+        let [indices, views] = [4, 12].map(|bytes| room.place(examples * bytes));
+        let normalization = room.place(compiled.values.first().map_or(0, |input| input.channels * 8));
         let [truths, teacher] = pair(&mut room, examples * outputs.max(1));
         let [losses, right] = pair(&mut room, examples);
         let (activations, gradients) = values(compiled, roles, [examples, storage.bytes()], purpose, &mut room);
@@ -118,6 +123,9 @@ impl Arena {
             low,
             running,
             images,
+            indices,
+            views,
+            normalization,
             truths,
             teacher,
             losses,
@@ -185,7 +193,7 @@ fn keep(compiled: &Compiled<f32>, layer: usize, values: &[Values], storage: Stor
     match &layer.operation {
         Operation::Plain(Plain::MaxPool { .. }) => Kept::Numbers(room.place(y.numbers() * 4)),
         Operation::Plain(Plain::Attention(sizes)) => {
-            let sizes = attention_sizes(sizes, y.examples);
+            let sizes = Sizes::of(sizes, y.examples);
             let [packed, probabilities, forward, backward] = Work::bytes(sizes, storage);
             let [packed, probabilities] = [packed, probabilities].map(|bytes| room.place(bytes));
             Kept::Attention(Work { packed, probabilities, passing: room.place(forward.max(backward)) })

@@ -1,7 +1,8 @@
 //! The backward pass of each layer, put on a tape.
 
 use crate::exec::gpu::arena::Kept;
-use crate::exec::gpu::emit::{Emitter, Tensor, attention_sizes, batch_norm, ends, is_matrix, rows};
+use crate::exec::gpu::emit::{Emitter, Tensor, batch_norm, ends, is_matrix, rows};
+use crate::exec::gpu::kernels::attention::Sizes;
 use crate::exec::gpu::kernels::batch_norm::Backward;
 use crate::exec::gpu::kernels::{
     attention, batch_norm as norms_of_batches, convolution, elementwise, layout, norms, pools, reduce, tokens,
@@ -21,10 +22,10 @@ impl Emitter<'_> {
         let Some(dy) = self.gradient(layer.output) else { return };
         match &layer.operation {
             Operation::Input { .. } => {}
-            Operation::Weighted { .. } if self.roles[index] == Role::Measures => {}
+            Operation::Weighted { .. } if self.roles[index] == Role::Joins => {}
             Operation::Weighted { operation, weight, bias, relu, .. } => {
                 let tensors = [*weight, *bias].map(|index| index.map(|index| self.tensor(index)));
-                self.weighted_backward(index, operation, tensors, *relu, dy);
+                self.weighted_backward(index, operation, &tensors, *relu, dy);
             }
             Operation::Plain(plain) => self.plain_backward(index, layer, plain, dy),
         }
@@ -39,7 +40,7 @@ impl Emitter<'_> {
         &mut self,
         index: usize,
         operation: &Weighted<f32>,
-        tensors: [Option<Tensor>; 2],
+        tensors: &[Option<Tensor>; 2],
         relu: bool,
         dy: Values,
     ) {
@@ -49,13 +50,13 @@ impl Emitter<'_> {
         if let Weighted::BatchNorm(norm) = operation {
             let Kept::Statistics(statistics) = self.arena.kept_by[index] else { return };
             let norm = batch_norm(norm, x.channels, tensors);
-            let [dweight, dbias] = tensors.map(|tensor| tensor.and_then(|tensor| tensor.gradient));
+            let [dweight, dbias] = tensors.each_ref().map(|tensor| tensor.as_ref().and_then(|tensor| tensor.gradient));
             let backward = Backward { x, y, dy, relu, dx: target, dresidual: None, dweight, dbias };
-            return norms_of_batches::backward(self.tape, &norm, statistics, &backward);
+            return norms_of_batches::backward_alone(self.tape, &norm, statistics, &backward);
         }
         let [Some(weight), bias] = tensors else { return };
         let Some(dweight) = weight.gradient else { return };
-        let dbias = bias.and_then(|bias| bias.gradient);
+        let dbias = bias.as_ref().and_then(|bias| bias.gradient);
         let summed = matches!(operation, Weighted::Linear(_) | Weighted::Conv(_) | Weighted::Depthwise(_));
         match (relu, dbias) {
             (true, dbias) if summed => reduce::relu_column_sums(self.tape, y, dy, dbias),
@@ -116,7 +117,7 @@ impl Emitter<'_> {
     }
 
     /// The gradients of a matrix: `dyᵀ x`, and `dy` times the matrix.
-    fn matrix_backward(&mut self, [x, dy]: [Values; 2], weight: Tensor, target: Option<Target>) {
+    fn matrix_backward(&mut self, [x, dy]: [Values; 2], weight: &Tensor, target: Option<Target>) {
         let storage = self.storage();
         let per_example = weight.layout.row() != x.stride;
         let (x, [count, depth]) = rows(x, storage, per_example);
@@ -147,7 +148,7 @@ impl Emitter<'_> {
         let Kept::Statistics(statistics) = self.arena.kept_by[residual.norm] else { return };
         let tensors = [*weight, *bias].map(|index| index.map(|index| self.tensor(index)));
         let x = self.value(before.inputs[0]);
-        let norm = batch_norm(norm, x.channels, tensors);
+        let norm = batch_norm(norm, x.channels, &tensors);
         let [dweight, dbias] = tensors.map(|tensor| tensor.and_then(|tensor| tensor.gradient));
         let (dx, dresidual) = (self.target(before, 0), self.target(layer, residual.shortcut));
         let y = self.value(layer.output);
@@ -191,7 +192,6 @@ impl Emitter<'_> {
                 let bytes = dx.numbers() * self.tape.storage.bytes();
                 self.tape.commands.push(Command::Zero(dx.place.part(0, bytes)));
             }
-            Plain::Add { .. } => elementwise::put(self.tape, dy, dx, accumulate),
             Plain::Multiply { wide, .. } => {
                 let other = self.value(layer.inputs[1 - operand]);
                 if operand == *wide {
@@ -207,10 +207,10 @@ impl Emitter<'_> {
             Plain::Dropout(mask) if self.mode == Mode::Train => {
                 elementwise::dropout(self.tape, mask.p, mask.layer, self.arena.scalars, dy, dx, accumulate);
             }
-            Plain::Dropout(_) => elementwise::put(self.tape, dy, dx, accumulate),
+            Plain::Add { .. } | Plain::Dropout(_) => elementwise::put(self.tape, dy, dx, accumulate),
             Plain::Attention(sizes) => {
                 if let Kept::Attention(work) = &self.arena.kept_by[index] {
-                    let sizes = attention_sizes(sizes, self.examples);
+                    let sizes = Sizes::of(sizes, self.examples);
                     attention::backward(self.tape, sizes, work, dy, dx, accumulate);
                 }
             }

@@ -2,15 +2,29 @@
 
 use crate::exec::compile::Compiled;
 use crate::exec::gpu::arena::{Arena, Kept};
-use crate::exec::gpu::kernels::attention::Sizes;
 use crate::exec::gpu::kernels::batch_norm::BatchNorm;
 use crate::exec::gpu::parameters::{FlatParameters, TensorLayout};
 use crate::exec::gpu::residual::Role;
 use crate::exec::gpu::tape::{Factor, Place, Storage, Tape, Values};
 use crate::exec::layer::Layer;
 use crate::exec::lowering::{Mode, Norm};
-use crate::kernels::attention::Attention;
 use crate::kernels::conv::Conv;
+
+/// Where the inputs of a batch come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// As they are, beside the network's other values.
+    Images,
+    /// From images that the device holds.
+    Held {
+        /// Bytes of all of them.
+        bytes: usize,
+        /// Channels, height and width of one.
+        shape: [usize; 3],
+        /// Whether each is seen in a way of its own.
+        seen: bool,
+    },
+}
 
 /// A network on its way to a tape, for batches of a size.
 #[derive(Debug)]
@@ -22,6 +36,7 @@ pub(super) struct Emitter<'a> {
     pub(super) roles: &'a [Role],
     pub(super) examples: usize,
     pub(super) mode: Mode,
+    pub(super) source: Source,
 }
 
 /// A learned tensor on the device.
@@ -82,8 +97,8 @@ impl Emitter<'_> {
 }
 
 /// A BatchNorm as its kernels want it.
-pub(super) fn batch_norm(norm: &Norm<f32>, channels: usize, [weight, bias]: [Option<Tensor>; 2]) -> BatchNorm {
-    let [weight, bias] = [weight, bias].map(|tensor| tensor.map(|tensor| tensor.exact));
+pub(super) fn batch_norm(norm: &Norm<f32>, channels: usize, tensors: &[Option<Tensor>; 2]) -> BatchNorm {
+    let [weight, bias] = tensors.each_ref().map(|tensor| tensor.as_ref().map(|tensor| tensor.exact));
     BatchNorm { channels, eps: norm.eps, weight, bias }
 }
 
@@ -102,10 +117,4 @@ pub(super) fn rows(values: Values, storage: Storage, per_example: bool) -> (Fact
     let (rows, row) =
         if per_example { (values.examples, values.positions * values.stride) } else { (values.rows(), values.stride) };
     (Factor { place: values.place, storage, stride: row, transposed: false, step: 0 }, [rows, row])
-}
-
-/// An attention over the tokens of a batch.
-pub(super) fn attention_sizes(sizes: &Attention, examples: usize) -> Sizes {
-    let Attention { channels, heads, tokens } = *sizes;
-    Sizes { examples, tokens, channels, heads }
 }

@@ -1,10 +1,9 @@
 //! A device with memory of its own as an engine.
 
-use crate::exec::engine::{Engine, EngineError, Gradients, Step, Update};
-use crate::exec::gpu::arena::SCALARS;
+use crate::exec::engine::{Engine, EngineError, Gradients, Held, Inputs, Step, StoredImages, Update};
 use crate::exec::gpu::device::Device;
 use crate::exec::gpu::kernels::objective::Kind;
-use crate::exec::gpu::kernels::optimizer::scalars;
+use crate::exec::gpu::kernels::scalars;
 use crate::exec::gpu::network::GpuNetwork;
 use crate::exec::gpu::program::{Aim, Pass};
 use crate::exec::lowering::MOMENTUM;
@@ -18,12 +17,12 @@ use crate::tensors::{StateDict, Weights};
 
 /// Numbers that change from step to step, as the device reads them.
 #[derive(Debug, Clone, Copy)]
-struct Scalars([u8; SCALARS]);
+struct Scalars([u8; scalars::BYTES]);
 
 impl Scalars {
     /// With a scale of 1 and a share of `momentum` in running statistics.
     fn new(momentum: f64) -> Self {
-        let mut scalars = Self([0; SCALARS]);
+        let mut scalars = Self([0; scalars::BYTES]);
         scalars.put(scalars::SCALE, 1.0);
         scalars.put(scalars::MOMENTUM, momentum as f32);
         scalars
@@ -60,15 +59,15 @@ impl Scalars {
 
 impl<D: Device> GpuNetwork<D> {
     /// Brings a batch and what its outputs should be to the device.
-    fn stage_targets(&mut self, images: &[f32], targets: Targets<'_, f32>) -> Result<(usize, Aim), EngineError> {
-        let examples = images.len() / self.example;
+    fn stage_targets(&mut self, inputs: Inputs<'_>, targets: Targets<'_, f32>) -> Result<(usize, Aim), EngineError> {
+        let examples = inputs.examples(self.example);
         let fits = targets.truths.fit(examples, self.classes)
             && targets.soft.is_none_or(|soft| soft.teacher.len() == examples * self.classes);
         if !fits {
-            return Err(self.batch_error(images).into());
+            return Err(self.batch_error(inputs).into());
         }
         self.prepare_training()?;
-        self.stage(images)?;
+        self.stage(inputs)?;
         let (kind, bytes): (Kind, &[u8]) = match targets.truths {
             Truths::Classes(classes) => (Kind::Classes, bytemuck::cast_slice(classes)),
             Truths::Flags(flags) => (Kind::Flags, bytemuck::cast_slice(flags)),
@@ -135,10 +134,14 @@ impl<D: Device> Engine for GpuNetwork<D> {
         Ok(word == [0; 4] && self.compiled.running.iter().all(finite))
     }
 
-    fn forward(&mut self, images: &[f32]) -> Result<&[f32], EngineError> {
-        let examples = self.stage(images)?;
-        // Always a whole batch: what is behind its end is computed and not looked at.
-        self.play(Pass::Evaluate, self.max_batch)?;
+    fn hold(&mut self, images: &StoredImages<'_>, seen: bool) -> Result<Option<Held>, EngineError> {
+        Ok(self.keep(images, seen)?)
+    }
+
+    fn forward(&mut self, inputs: Inputs<'_>) -> Result<&[f32], EngineError> {
+        let examples = self.stage(inputs)?;
+        // One of few sizes: what is behind the end of the batch is computed and not looked at.
+        self.play(Pass::Evaluate, examples.next_power_of_two().min(self.max_batch))?;
         self.read_logits(examples)?;
         Ok(&self.logits[..examples * self.classes])
     }
@@ -155,12 +158,12 @@ impl<D: Device> Engine for GpuNetwork<D> {
 
     fn step(
         &mut self,
-        images: &[f32],
+        inputs: Inputs<'_>,
         targets: Targets<'_, f32>,
         update: Update,
         draw: Draw,
     ) -> Result<(), EngineError> {
-        let (examples, aim) = self.stage_targets(images, targets)?;
+        let (examples, aim) = self.stage_targets(inputs, targets)?;
         self.start_optimizer()?;
         let mut scalars = Scalars::new(MOMENTUM);
         scalars.draw(draw);
@@ -180,8 +183,13 @@ impl<D: Device> Engine for GpuNetwork<D> {
         Ok(self.results(wait)?)
     }
 
-    fn gradients(&mut self, images: &[f32], targets: Targets<'_, f32>, draw: Draw) -> Result<Gradients, EngineError> {
-        let (examples, aim) = self.stage_targets(images, targets)?;
+    fn gradients(
+        &mut self,
+        inputs: Inputs<'_>,
+        targets: Targets<'_, f32>,
+        draw: Draw,
+    ) -> Result<Gradients, EngineError> {
+        let (examples, aim) = self.stage_targets(inputs, targets)?;
         let mut scalars = Scalars::new(MOMENTUM);
         scalars.draw(draw);
         // Steps before this one are not lost.
@@ -232,12 +240,16 @@ impl<D: Device> Engine for GpuNetwork<D> {
         Ok(self.write_running()?)
     }
 
-    fn reestimate(&mut self, images: &[f32]) -> Result<(), EngineError> {
-        let examples = self.stage(images)?;
+    fn reestimate(&mut self, inputs: Inputs<'_>) -> Result<(), EngineError> {
+        let examples = self.stage(inputs)?;
         self.count_batch();
         let batches = self.compiled.running.first().map_or(1, |running| running.since_reset);
         self.write_scalars(Scalars::new(Momentum::Cumulative(batches).share()).0)?;
         Ok(self.play(Pass::Reestimate, examples)?)
+    }
+
+    fn arithmetic(&self) -> Option<String> {
+        Some(self.device.arithmetic())
     }
 
     fn on_threads(&self, task: &mut (dyn FnMut() + Send)) {

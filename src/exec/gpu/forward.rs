@@ -1,12 +1,15 @@
 //! The forward pass of each layer, put on a tape.
 
 use crate::exec::gpu::arena::Kept;
-use crate::exec::gpu::emit::{Emitter, Tensor, attention_sizes, batch_norm, ends, is_matrix, rows};
+use crate::exec::gpu::emit::{Emitter, Source, Tensor, batch_norm, ends, is_matrix, rows};
+use crate::exec::gpu::kernels::attention::Sizes;
+use crate::exec::gpu::kernels::batch_norm::{BatchNorm, Sum};
+use crate::exec::gpu::kernels::staging::Gather;
 use crate::exec::gpu::kernels::{
     attention, batch_norm as norms_of_batches, convolution, elementwise, layout, norms, pools, staging, tokens,
 };
 use crate::exec::gpu::residual::{Residual, Role};
-use crate::exec::gpu::tape::{Command, Convolution, ConvolutionPass, Factor, Finish, Product, Values};
+use crate::exec::gpu::tape::{Command, Convolution, ConvolutionPass, Factor, Finish, Place, Product, Region, Values};
 use crate::exec::layer::{Layer, Operation};
 use crate::exec::lowering::{Mode, Norm, Plain, Weighted};
 use crate::kernels::Geometry;
@@ -16,23 +19,38 @@ impl Emitter<'_> {
     pub(super) fn forward(&mut self, index: usize) {
         let layer = &self.compiled.layers[index];
         match &layer.operation {
-            Operation::Input { .. } => staging::stage(self.tape, self.arena.images, self.value(layer.output)),
+            Operation::Input { .. } => self.input(self.value(layer.output)),
             Operation::Weighted { operation, weight, bias, relu, .. } => {
                 let tensors = [*weight, *bias].map(|index| index.map(|index| self.tensor(index)));
-                self.weighted(index, operation, tensors, *relu);
+                self.weighted(index, operation, &tensors, *relu);
             }
             Operation::Plain(plain) => self.plain(index, layer, plain),
         }
     }
 
-    fn weighted(&mut self, index: usize, operation: &Weighted<f32>, tensors: [Option<Tensor>; 2], relu: bool) {
+    /// The batch as the network's input.
+    fn input(&mut self, y: Values) {
+        match self.source {
+            Source::Images => staging::stage(self.tape, self.arena.images, y),
+            Source::Held { bytes, shape, seen } => {
+                let pixels = Place { region: Region::Held, offset: 0, bytes };
+                // A network that knows no positions reads every byte as a channel.
+                let shape = if y.positions == 1 { [shape.iter().product(), 1, 1] } else { shape };
+                let (indices, affine) = (self.arena.indices, self.arena.normalization);
+                let views = seen.then_some(self.arena.views);
+                staging::gather(self.tape, Gather { pixels, shape, indices, affine, views }, y);
+            }
+        }
+    }
+
+    fn weighted(&mut self, index: usize, operation: &Weighted<f32>, tensors: &[Option<Tensor>; 2], relu: bool) {
         let layer = &self.compiled.layers[index];
         let [x, y] = ends(layer).map(|value| self.value(value));
         if let Weighted::BatchNorm(norm) = operation {
             return self.batch_norm(index, norm, [x, y], tensors, relu);
         }
         let [Some(weight), bias] = tensors else { return };
-        let bias_read = bias.map(|bias| bias.exact);
+        let (bias, bias_read) = (bias.as_ref(), bias.as_ref().map(|bias| bias.exact));
         match operation {
             Weighted::Linear(_) => self.matrix([x, y], weight, bias, relu),
             Weighted::Conv(conv) if is_matrix(conv) => self.matrix([x, y], weight, bias, relu),
@@ -62,7 +80,7 @@ impl Emitter<'_> {
     }
 
     /// A matrix at every position, or over all positions of an example.
-    fn matrix(&mut self, [x, y]: [Values; 2], weight: Tensor, bias: Option<Tensor>, relu: bool) {
+    fn matrix(&mut self, [x, y]: [Values; 2], weight: &Tensor, bias: Option<&Tensor>, relu: bool) {
         let storage = self.storage();
         let (left, [count, depth]) = rows(x, storage, weight.layout.row() != x.stride);
         let (result, [_, columns]) = rows(y, storage, false);
@@ -80,7 +98,7 @@ impl Emitter<'_> {
         pass: ConvolutionPass,
         geometry: Geometry,
         [x, y]: [Values; 2],
-        weight: Tensor,
+        weight: &Tensor,
         accumulate: bool,
     ) {
         let geometry = Geometry { channels: x.stride, ..geometry };
@@ -101,27 +119,18 @@ impl Emitter<'_> {
         }));
     }
 
-    /// Measures, and applies unless a later sum does.
+    /// Measures and applies, unless a later sum does.
     fn batch_norm(
         &mut self,
         index: usize,
         norm: &Norm<f32>,
         [x, y]: [Values; 2],
-        tensors: [Option<Tensor>; 2],
+        tensors: &[Option<Tensor>; 2],
         relu: bool,
     ) {
-        let Operation::Weighted { running: Some(running), .. } = self.compiled.layers[index].operation else { return };
-        let Kept::Statistics(statistics) = self.arena.kept_by[index] else { return };
-        let norm = batch_norm(norm, x.channels, tensors);
-        let running = self.arena.running[running];
-        match self.mode {
-            Mode::Evaluate => norms_of_batches::fixed(self.tape, &norm, running, statistics),
-            Mode::Train | Mode::Reestimate => {
-                norms_of_batches::measure(self.tape, &norm, x, statistics, running, self.arena.scalars);
-            }
-        }
         if self.roles[index] == Role::Alone {
-            norms_of_batches::apply(self.tape, &norm, statistics, x, None, relu, y);
+            let norm = batch_norm(norm, x.channels, tensors);
+            self.normalise(index, &norm, x, Sum { residual: None, relu }, y);
         }
     }
 
@@ -131,12 +140,28 @@ impl Emitter<'_> {
         let Operation::Weighted { operation: Weighted::BatchNorm(norm), weight, bias, .. } = &before.operation else {
             return;
         };
-        let Kept::Statistics(statistics) = self.arena.kept_by[residual.norm] else { return };
         let tensors = [*weight, *bias].map(|index| index.map(|index| self.tensor(index)));
         let x = self.value(before.inputs[0]);
-        let norm = batch_norm(norm, x.channels, tensors);
-        let shortcut = self.value(layer.inputs[residual.shortcut]);
-        norms_of_batches::apply(self.tape, &norm, statistics, x, Some(shortcut), relu, self.value(layer.output));
+        let norm = batch_norm(norm, x.channels, &tensors);
+        let sum = Sum { residual: Some(self.value(layer.inputs[residual.shortcut])), relu };
+        self.normalise(residual.norm, &norm, x, sum, self.value(layer.output));
+    }
+
+    /// A BatchNorm by the running statistics or by the batch's, which move the running ones.
+    fn normalise(&mut self, index: usize, norm: &BatchNorm, x: Values, sum: Sum, y: Values) {
+        let Operation::Weighted { running: Some(running), .. } = self.compiled.layers[index].operation else { return };
+        let Kept::Statistics(statistics) = self.arena.kept_by[index] else { return };
+        let running = self.arena.running[running];
+        match self.mode {
+            Mode::Evaluate => {
+                norms_of_batches::fixed(self.tape, norm, running, statistics);
+                norms_of_batches::apply(self.tape, norm, statistics, x, sum.residual, sum.relu, y);
+            }
+            Mode::Train | Mode::Reestimate => {
+                let measured = (statistics, running, self.arena.scalars);
+                norms_of_batches::forward(self.tape, norm, x, measured, sum, y);
+            }
+        }
     }
 
     fn plain(&mut self, index: usize, layer: &Layer<f32>, plain: &Plain) {
@@ -155,11 +180,11 @@ impl Emitter<'_> {
             Plain::Reshape { .. } => layout::reshape(self.tape, x, y, false),
             Plain::ZeroPad(rim) => layout::zero_pad(self.tape, rim, x, y),
             Plain::Zeros => {
-                self.tape.commands.push(Command::Zero(y.place.part(0, y.numbers() * self.tape.storage.bytes())))
+                self.tape.commands.push(Command::Zero(y.place.part(0, y.numbers() * self.tape.storage.bytes())));
             }
             Plain::Add { relu } => match self.roles[index] {
                 Role::Applies(residual) => self.residual(layer, residual, *relu),
-                Role::Alone | Role::Measures => {
+                Role::Alone | Role::Joins => {
                     let right = operand(1);
                     elementwise::add(self.tape, x, right, *relu, y);
                 }
@@ -182,7 +207,7 @@ impl Emitter<'_> {
             Plain::Dropout(_) => elementwise::put(self.tape, x, y, false),
             Plain::Attention(sizes) => {
                 if let Kept::Attention(work) = &self.arena.kept_by[index] {
-                    attention::forward(self.tape, attention_sizes(sizes, self.examples), x, work, y);
+                    attention::forward(self.tape, Sizes::of(sizes, self.examples), x, work, y);
                 }
             }
             Plain::TokenSelect { index, .. } => tokens::select(self.tape, *index, x, y),

@@ -1,14 +1,19 @@
 //! A network that is computed on a device with memory of its own.
 
+use std::sync::Arc;
+
 use half::bf16;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::exec::compile::{Compiled, Melting, Spacing, compile};
-use crate::exec::engine::{BatchError, CompileError, DeviceFault, EngineError, Step};
-use crate::exec::gpu::arena::{Arena, RESULT, RESULTS, SCALARS, shapes};
+use crate::exec::engine::{
+    BatchError, CompileError, DeviceFault, EngineError, Held, HeldView, Inputs, Step, StoredImages,
+};
+use crate::exec::gpu::arena::{Arena, RESULT, RESULTS, shapes};
 use crate::exec::gpu::device::Device;
-use crate::exec::gpu::emit::Emitter;
+use crate::exec::gpu::emit::{Emitter, Source};
 use crate::exec::gpu::kernels::batch_norm::Running;
+use crate::exec::gpu::kernels::scalars;
 use crate::exec::gpu::parameters::FlatParameters;
 use crate::exec::gpu::program::Pass;
 use crate::exec::gpu::residual::{Role, roles};
@@ -17,6 +22,26 @@ use crate::exec::memory::Purpose;
 use crate::model::graph::Graph;
 use crate::settings::Optimizer;
 use crate::tensors::{StateDict, Weights};
+
+/// Images that a device holds for its networks.
+#[derive(Debug)]
+pub(super) struct HeldImages<D: Device> {
+    memory: Arc<D::Held>,
+    bytes: usize,
+    shape: [usize; 3],
+    normalization: Vec<[f32; 2]>,
+}
+
+/// What a program was made for.
+#[derive(Debug)]
+struct Known<D: Device> {
+    pass: Pass,
+    examples: usize,
+    source: Source,
+    /// Kept, so that its memory is not given to something else.
+    held: Option<Arc<D::Held>>,
+    program: D::Program,
+}
 
 /// A compiled network with its memory on the device.
 #[derive(Debug)]
@@ -31,7 +56,11 @@ pub struct GpuNetwork<D: Device> {
     pub(super) max_batch: usize,
     pub(super) example: usize,
     pub(super) classes: usize,
-    programs: Vec<(Pass, usize, D::Program)>,
+    programs: Vec<Known<D>>,
+    source: Source,
+    held: Option<Arc<D::Held>>,
+    /// As the device has it.
+    normalization: Vec<[f32; 2]>,
     /// Which of them was played last.
     last: usize,
     /// The outputs that were computed last.
@@ -88,6 +117,9 @@ impl<D: Device> GpuNetwork<D> {
             example,
             classes,
             programs: Vec::new(),
+            source: Source::Images,
+            held: None,
+            normalization: Vec::new(),
             last: 0,
             logits: vec![0.0; max_batch * classes],
             rule: None,
@@ -116,6 +148,7 @@ impl<D: Device> GpuNetwork<D> {
         self.programs.clear();
         self.device.reserve(arena.bytes, arena.kept)?;
         (self.arena, self.purpose) = (arena, Purpose::Training);
+        self.normalization.clear();
         Ok(())
     }
 
@@ -152,18 +185,24 @@ impl<D: Device> GpuNetwork<D> {
 
     /// Plays `pass` with a batch of `examples`.
     pub(super) fn play(&mut self, pass: Pass, examples: usize) -> Result<(), DeviceFault> {
-        let known = |(own, of, _): &(Pass, usize, D::Program)| *own == pass && *of == examples;
-        let index = match self.programs.iter().position(known) {
-            Some(index) => index,
-            None => {
-                let tape = self.tape(pass, examples);
-                let program = self.device.prepare(&tape)?;
-                self.programs.push((pass, examples, program));
-                self.programs.len() - 1
-            }
+        let held = self.held.as_ref().map(Arc::as_ptr);
+        let is_it = |known: &Known<D>| {
+            known.pass == pass
+                && known.examples == examples
+                && known.source == self.source
+                && known.held.as_ref().map(Arc::as_ptr) == held
+        };
+        let index = if let Some(index) = self.programs.iter().position(is_it) {
+            index
+        } else {
+            let tape = self.tape(pass, examples);
+            let program = self.device.prepare(&tape, self.held.as_ref())?;
+            let held = self.held.clone();
+            self.programs.push(Known { pass, examples, source: self.source, held, program });
+            self.programs.len() - 1
         };
         self.last = index;
-        self.device.play(&self.programs[index].2)
+        self.device.play(&self.programs[index].program)
     }
 
     /// Plays what was played last `times` times again, with what is on the device: the bare work of a step.
@@ -171,8 +210,8 @@ impl<D: Device> GpuNetwork<D> {
     /// # Errors
     /// When the device fails.
     pub fn repeat(&mut self, times: usize) -> Result<(), DeviceFault> {
-        let Some((_, _, program)) = self.programs.get(self.last) else { return Ok(()) };
-        (0..times).try_for_each(|_| self.device.play(program))
+        let Some(known) = self.programs.get(self.last) else { return Ok(()) };
+        (0..times).try_for_each(|_| self.device.play(&known.program))
     }
 
     /// The device.
@@ -191,24 +230,83 @@ impl<D: Device> GpuNetwork<D> {
             roles: &self.roles,
             examples,
             mode: pass.mode(),
+            source: self.source,
         };
         emitter.pass(pass);
         tape
     }
 
-    /// The number of examples of a batch, which goes to the device.
-    pub(super) fn stage(&mut self, images: &[f32]) -> Result<usize, EngineError> {
-        let examples = images.len() / self.example;
-        if examples == 0 || examples > self.max_batch || examples * self.example != images.len() {
-            return Err(self.batch_error(images).into());
+    /// Keeps images, if there is room for them.
+    pub(super) fn keep(&mut self, images: &StoredImages<'_>, seen: bool) -> Result<Option<Held>, DeviceFault> {
+        let [input, ..] = self.compiled.values[..] else { return Ok(None) };
+        let len: usize = images.shape.iter().product();
+        let is_row = input.channels == input.len;
+        let channels = images.normalization.len();
+        let fits = len > 0 && images.bytes.len().is_multiple_of(len) && channels.is_multiple_of(images.shape[0]);
+        if !fits || channels * (len / images.shape[0]) != self.example || (seen && is_row) {
+            return Ok(None);
         }
-        let bytes = bytemuck::cast_slice(images);
-        self.device.write(self.arena.images.part(0, bytes.len()), bytes)?;
+        let Some(memory) = self.device.hold(images.bytes, &images.owner)? else { return Ok(None) };
+        let StoredImages { bytes, shape, normalization, .. } = images.clone();
+        let held = HeldImages::<D> { memory, bytes: bytes.len(), shape, normalization };
+        Ok(Some(Held(Arc::new(held))))
+    }
+
+    /// The number of examples of a batch, which goes to the device.
+    pub(super) fn stage(&mut self, inputs: Inputs<'_>) -> Result<usize, EngineError> {
+        let examples = inputs.examples(self.example);
+        if examples == 0 || examples > self.max_batch {
+            return Err(self.batch_error(inputs).into());
+        }
+        match inputs {
+            Inputs::Images(images) => {
+                if examples * self.example != images.len() {
+                    return Err(self.batch_error(inputs).into());
+                }
+                (self.source, self.held) = (Source::Images, None);
+                let bytes = bytemuck::cast_slice(images);
+                self.device.write(self.arena.images.part(0, bytes.len()), bytes)?;
+            }
+            Inputs::Held { held, indices, views } => self.stage_held(held, indices, views)?,
+        }
         Ok(examples)
     }
 
-    pub(super) fn batch_error(&self, images: &[f32]) -> BatchError {
-        BatchError { most: self.max_batch, example: self.example, got: images.len() }
+    fn stage_held(&mut self, held: &Held, indices: &[u32], views: Option<&[HeldView]>) -> Result<(), EngineError> {
+        let inputs = Inputs::Held { held, indices, views };
+        let Some(images) = held.0.downcast_ref::<HeldImages<D>>() else { return Err(self.batch_error(inputs).into()) };
+        let len: usize = images.shape.iter().product();
+        let is_there = |index: &u32| (*index as usize + 1) * len <= images.bytes;
+        if !indices.iter().all(is_there) || views.is_some_and(|views| views.len() != indices.len()) {
+            return Err(self.batch_error(inputs).into());
+        }
+        let HeldImages { memory, bytes, shape, normalization } = images;
+        self.source = Source::Held { bytes: *bytes, shape: *shape, seen: views.is_some() };
+        self.held = Some(Arc::clone(memory));
+        if self.normalization != *normalization {
+            // A pair for each number that the network takes for a channel.
+            let channels = self.arena.normalization.bytes / 8;
+            let repeat = channels / normalization.len().max(1);
+            let pairs: Vec<[f32; 2]> =
+                normalization.iter().flat_map(|pair| std::iter::repeat_n(*pair, repeat)).collect();
+            self.device.write(self.arena.normalization, bytemuck::cast_slice(&pairs))?;
+            self.normalization.clone_from(normalization);
+        }
+        let bytes: &[u8] = bytemuck::cast_slice(indices);
+        self.device.write(self.arena.indices.part(0, bytes.len()), bytes)?;
+        if let Some(views) = views {
+            let bytes: &[u8] = bytemuck::cast_slice(views);
+            self.device.write(self.arena.views.part(0, bytes.len()), bytes)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn batch_error(&self, inputs: Inputs<'_>) -> BatchError {
+        let got = match inputs {
+            Inputs::Images(images) => images.len(),
+            Inputs::Held { indices, .. } => indices.len() * self.example,
+        };
+        BatchError { most: self.max_batch, example: self.example, got }
     }
 
     /// The logits of a batch that is on the device.
@@ -264,7 +362,7 @@ impl<D: Device> GpuNetwork<D> {
     }
 
     /// Writes what changes from step to step.
-    pub(super) fn write_scalars(&mut self, scalars: [u8; SCALARS]) -> Result<(), DeviceFault> {
+    pub(super) fn write_scalars(&mut self, scalars: [u8; scalars::BYTES]) -> Result<(), DeviceFault> {
         self.device.write(self.arena.scalars, &scalars)
     }
 

@@ -6,8 +6,8 @@ use crate::exec::layer::Operation;
 use crate::exec::lowering::Weighted;
 use crate::exec::parameters::LearnedParameter;
 
-/// Tensors begin at whole pieces of so many numbers: 128 bytes even where a number has two.
-const ALIGNMENT: usize = 64;
+/// Tensors begin at whole pieces of so many numbers: 256 bytes even where a number has two.
+const ALIGNMENT: usize = 128;
 
 /// How the numbers of a tensor lie on the device: rows of `parts` times `inner` numbers, each `inner` ones filled up with zeros to
 /// `stride`, and rows of zeros behind the last one.

@@ -18,8 +18,8 @@ pub(super) struct Residual {
 pub(super) enum Role {
     /// It is computed by itself.
     Alone,
-    /// A BatchNorm that only measures; a later sum applies it.
-    Measures,
+    /// A BatchNorm that a later sum computes.
+    Joins,
     /// A sum that applies the BatchNorm before it.
     Applies(Residual),
 }
@@ -41,7 +41,7 @@ pub(super) fn roles(compiled: &Compiled<f32>) -> Vec<Role> {
         let Operation::Plain(Plain::Add { .. }) = layer.operation else { continue };
         let found = [0, 1].into_iter().find_map(|operand| Some((joins(layer.inputs[operand])?, 1 - operand)));
         if let Some((norm, shortcut)) = found {
-            roles[norm] = Role::Measures;
+            roles[norm] = Role::Joins;
             roles[index] = Role::Applies(Residual { norm, shortcut });
         }
     }

@@ -42,6 +42,8 @@ pub enum Region {
     Scratch,
     /// Tables that never change, written once.
     Constant,
+    /// Images that the device holds, with their normalisation.
+    Held,
 }
 
 /// A part of a device's memory.

@@ -1,11 +1,14 @@
 //! The whole engine on the emulated device, beside PyTorch's numbers and the CPU's engine.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
 use super::emulated::Emulated;
 use super::tape::Storage;
 use super::*;
-use crate::exec::{CpuNetwork, Engine, Update};
+use crate::data::augment::ImageView;
+use crate::exec::{CpuNetwork, Engine, HeldView, Inputs, StoredImages, Update};
 use crate::kernels::dropout::Draw;
 use crate::kernels::finite_difference::sample;
 use crate::kernels::loss::{Soft, Targets};
@@ -55,7 +58,7 @@ fn outputs_are_those_of_pytorch() {
         for case in cases::<f32>() {
             let (graph, weights) = network(&case);
             let mut network = compiled(&graph, &weights, case.batch, storage);
-            let got = network.forward(&case.inputs).unwrap();
+            let got = network.forward(Inputs::Images(&case.inputs)).unwrap();
             near(&format!("{} in {storage:?}", case.name), got, &case.outputs, tolerance);
         }
     }
@@ -69,7 +72,7 @@ fn gradients_are_those_of_pytorch() {
         let (graph, weights) = network(&case);
         let mut network = compiled(&graph, &weights, case.batch, Storage::F32);
         let labels: Vec<u32> = (0..case.batch).map(|i| (i % network.classes()) as u32).collect();
-        let gradients = network.gradients(&case.inputs, Targets::of(&labels), DRAW).unwrap();
+        let gradients = network.gradients(Inputs::Images(&case.inputs), Targets::of(&labels), DRAW).unwrap();
         let names: Vec<String> = network.learned().iter().map(|(name, _)| (*name).to_owned()).collect();
         let all: Vec<f32> = names.iter().flat_map(|name| expected[name].iter().copied()).collect();
         let most = all.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
@@ -126,7 +129,7 @@ fn trained(network: &mut dyn Engine, rule: &Optimizer, clip_norm: Option<f32>) -
         let soft = (step % 2 == 1).then_some(Soft { teacher: &teacher[..], temperature: 3.0, weight: 0.6 });
         let targets = Targets { truths: Truths::Classes(&labels), smoothing: 0.1, soft };
         let update = Update { lr_scale: 1.0 / (step + 1) as f64, clip_norm };
-        network.step(&images, targets, update, Draw { seed: 9, step }).unwrap();
+        network.step(Inputs::Images(&images), targets, update, Draw { seed: 9, step }).unwrap();
         losses.extend(network.take_steps(step == 3).unwrap().iter().map(|step| step.loss));
     }
     losses.extend(network.take_steps(true).unwrap().iter().map(|step| step.loss));
@@ -185,7 +188,9 @@ fn a_training_that_goes_on_elsewhere_is_the_same_training() {
         other.load_optimizer(steps, &state).unwrap();
         let (images, labels) = batch(20);
         for network in [&mut whole, &mut other] {
-            network.step(&images, Targets::of(&labels), Update { lr_scale: 1.0, clip_norm: clip }, DRAW).unwrap();
+            network
+                .step(Inputs::Images(&images), Targets::of(&labels), Update { lr_scale: 1.0, clip_norm: clip }, DRAW)
+                .unwrap();
         }
         assert_eq!(whole.take_steps(true).unwrap(), other.take_steps(true).unwrap());
         let [one, two] = [&mut whole, &mut other].map(|network| network.state_dict().unwrap());
@@ -204,8 +209,66 @@ fn more_steps_than_the_device_keeps_are_not_lost() {
     .unwrap();
     let mut network = compiled(&graph, &init(&graph, 1).unwrap(), 1, Storage::F32);
     for _ in 0..300 {
-        network.step(&[1.0, -1.0], Targets::of(&[0]), Update { lr_scale: 1.0, clip_norm: None }, DRAW).unwrap();
+        network
+            .step(Inputs::Images(&[1.0, -1.0]), Targets::of(&[0]), Update { lr_scale: 1.0, clip_norm: None }, DRAW)
+            .unwrap();
     }
     assert_eq!(network.take_steps(true).unwrap().len(), 300);
-    assert!(network.forward(&[0.0; 3]).is_err());
+    assert!(network.forward(Inputs::Images(&[0.0; 3])).is_err());
+}
+
+/// Images of bytes with what they are to networks.
+fn stored(bytes: &Arc<Vec<u8>>, channels: usize) -> StoredImages<'_> {
+    let owner: Arc<dyn std::any::Any + Send + Sync> = Arc::clone(bytes) as Arc<_>;
+    let normalization = (0..channels).map(|channel| [0.4 + 0.1 * channel as f32, 0.25]).collect();
+    StoredImages { bytes, owner, shape: [3, 8, 8], normalization }
+}
+
+/// What the network sees of the stored images.
+fn seen(images: &StoredImages<'_>, indices: &[u32], views: Option<&[HeldView]>) -> Vec<f32> {
+    let value = |byte: u8, [mean, std]: [f32; 2]| (f32::from(byte) / 255.0 - mean) / std;
+    let mut all = Vec::new();
+    for (at, index) in indices.iter().enumerate() {
+        let bytes = &images.bytes[*index as usize * 192..][..192];
+        let normalized = |(at, byte): (usize, &u8)| value(*byte, images.normalization[at / 64]);
+        let mut image: Vec<f32> = bytes.iter().enumerate().map(normalized).collect();
+        if let Some(views) = views {
+            let [down, right, flip] = views[at];
+            let view = ImageView { shift: [down as isize, right as isize], flip: flip == 1 };
+            view.apply(&mut image, [3, 8, 8], |channel| value(0, images.normalization[channel]));
+        }
+        all.extend(image);
+    }
+    all
+}
+
+#[test]
+fn images_that_the_device_holds_are_those_of_the_host() {
+    let bytes: Arc<Vec<u8>> = Arc::new((0..9 * 192).map(|at| (at * 37 % 251) as u8).collect());
+    let images = stored(&bytes, 3);
+    let flat = parse(&json!({"nodes": [
+        {"name": "input", "op": "input", "shape": [3, 8, 8]},
+        {"name": "flat", "op": "flatten"},
+        {"name": "fc", "op": "linear", "in_features": 192, "out_features": 7, "bias": true}
+    ]}))
+    .unwrap();
+    let (indices, views) = ([4, 0, 8, 8, 1, 5], [[0, 0, 0], [1, -2, 1], [0, 3, 0], [-9, 0, 0], [2, 2, 1], [0, 0, 1]]);
+    for (graph, views) in [(&flat, None), (&small(), None), (&small(), Some(&views[..]))] {
+        let start = init(graph, 4).unwrap();
+        let [mut own, mut other] = [(); 2].map(|()| compiled(graph, &start, BATCH, Storage::F32));
+        let held = own.hold(&images, views.is_some()).unwrap().unwrap();
+        let inputs = Inputs::Held { held: &held, indices: &indices, views };
+        let same = seen(&images, &indices, views);
+        assert_eq!(own.forward(inputs).unwrap(), other.forward(Inputs::Images(&same)).unwrap());
+        let update = Update { lr_scale: 1.0, clip_norm: None };
+        let labels = [0, 1, 2, 3, 4, 5];
+        own.step(inputs, Targets::of(&labels), update, DRAW).unwrap();
+        other.step(Inputs::Images(&same), Targets::of(&labels), update, DRAW).unwrap();
+        assert_eq!(own.take_steps(true).unwrap(), other.take_steps(true).unwrap());
+        let outside = Inputs::Held { held: &held, indices: &[9], views: None };
+        assert!(own.forward(outside).is_err());
+    }
+    let mut vector = compiled(&flat, &init(&flat, 4).unwrap(), BATCH, Storage::F32);
+    assert!(vector.hold(&images, true).unwrap().is_none(), "without positions there is nothing to crop");
+    assert!(vector.hold(&stored(&bytes, 2), false).unwrap().is_none());
 }

@@ -17,7 +17,7 @@ use crate::model::families::{self, Candidate, Compared, Degree, Evidence, Source
 use crate::model::graph::{Graph, Shape};
 use crate::plan::resolve::Planned;
 use crate::process::protocol::Task;
-use crate::settings::{Architecture, NetworkChoice, PredictionTask};
+use crate::settings::{Architecture, ComputeOptions, NetworkChoice, Precision, PredictionTask};
 use crate::tensors::Weights;
 use crate::train::{self, TrainError};
 
@@ -127,7 +127,9 @@ impl Trial<'_> {
     /// A member ready to run as a candidate, with batches of up to `batch` examples.
     fn network(&self, candidate: usize, member: usize, batch: usize) -> Result<Option<Box<dyn Engine>>, Halt> {
         let Some(graph) = self.graph(candidate, member).filter(Graph::is_classifier) else { return Ok(None) };
-        let mut network = exec::compile(&self.task.compute_options(), &graph, batch)?;
+        // Candidates may differ by little, so their outputs have to be exact.
+        let options = ComputeOptions { precision: Precision::F32, ..self.task.compute_options() };
+        let mut network = exec::compile(&options, &graph, batch)?;
         let weights: &dyn Weights = &self.loaded.members[member];
         network.load(weights).map_err(TrainError::from)?;
         Ok(Some(network))

@@ -43,6 +43,21 @@ fn selection_alone_takes_little_memory() {
 }
 
 #[test]
+fn a_gpu_needs_memory_for_training_and_less_with_half_the_bits() {
+    let job = |precision: &str, batch: u64| {
+        let finetune = json!({"epochs": 1, "batch_size": batch, "optimizer": {"name": "adamw"}});
+        plan(&json!({"dataset": "d", "precision": precision, "evaluate": ["fused"], "finetune": finetune}))
+            .gpu_memory_bytes
+    };
+    let weights = 4 * (784 * 512 + 512 * 512 + 512 * 10);
+    assert_eq!(plan(&json!({})).gpu_memory_bytes, 0, "nothing runs without data");
+    // Weights, gradients and two buffers; then the factors in half the bits, and activations of half the size.
+    assert!(job("f32", 1) > (64 << 20) + 4 * weights, "{}", job("f32", 1));
+    assert_eq!(job("tf32", 4096), job("f32", 4096));
+    assert!(job("bf16", 4096) < job("f32", 4096) && job("f32", 4096) > job("f32", 1024));
+}
+
+#[test]
 fn deciding_between_networks_takes_time() {
     let data = json!({"dataset": "d", "method": {"compensate": "none"}});
     let known = json!({"dataset": "d", "method": {"compensate": "none"}, "architecture": {"activation": "relu"}});

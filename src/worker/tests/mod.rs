@@ -34,6 +34,7 @@ finish() { say "{\"type\":\"finished\",\"artifacts\":[$(file model weights),$(fi
 read -r task
 "#;
 
+mod gpus;
 mod transient;
 mod workers;
 

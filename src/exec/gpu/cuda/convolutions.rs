@@ -30,6 +30,26 @@ pub(super) struct Demands {
     pub(super) deterministic: bool,
 }
 
+/// What plans are made for.
+#[derive(Debug, Clone, Copy)]
+enum Target<'a> {
+    /// The GPU of a handle.
+    Handle(sys::cudnnHandle_t),
+    /// A GPU that need not be there.
+    #[cfg_attr(not(test), expect(dead_code, reason = "tests plan for GPUs that are not there"))]
+    Described(&'a Descriptor),
+}
+
+impl Target<'_> {
+    /// `descriptor`, made for this GPU: by the one attribute or the other.
+    fn set(self, descriptor: Descriptor, handle: Attribute, described: Attribute) -> Result<Descriptor, DeviceFault> {
+        match self {
+            Self::Handle(own) => descriptor.with(handle, Kind::CUDNN_TYPE_HANDLE, &[own]),
+            Self::Described(properties) => descriptor.of(described, &[properties]),
+        }
+    }
+}
+
 /// A convolution that is ready to run, once it has its workspace.
 #[derive(Debug)]
 pub(super) struct PreparedConvolution {
@@ -48,30 +68,9 @@ impl PreparedConvolution {
         demands: Demands,
         address: &impl Fn(Place) -> CUdeviceptr,
     ) -> Result<Self, DeviceFault> {
-        let operation = operation(convolution)?;
-        let graph = Descriptor::new(Of::CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR)?
-            .of(Attribute::CUDNN_ATTR_OPERATIONGRAPH_OPS, &[&operation])?
-            .with(Attribute::CUDNN_ATTR_OPERATIONGRAPH_HANDLE, Kind::CUDNN_TYPE_HANDLE, &[session.cudnn])?
-            .finished()?;
-        let mut last = None;
-        for mode in
-            [sys::cudnnBackendHeurMode_t::CUDNN_HEUR_MODE_A, sys::cudnnBackendHeurMode_t::CUDNN_HEUR_MODE_FALLBACK]
-        {
-            for configuration in configurations(&graph, mode)? {
-                if !fits(&configuration, demands)? {
-                    continue;
-                }
-                match plan(session, &configuration) {
-                    Ok((plan, workspace)) => {
-                        let tensors = [convolution.x, convolution.weight, convolution.y].map(address);
-                        return Ok(Self { plan, variant: None, workspace, tensors });
-                    }
-                    Err(error) => last = Some(error),
-                }
-            }
-        }
-        let why = last.map_or_else(|| "none is as the job demands".to_owned(), |error| error.to_string());
-        Err(DeviceFault::Refused(format!("cuDNN has no plan for {convolution:?}: {why}")))
+        let (plan, workspace) = chosen(Target::Handle(session.cudnn), convolution, demands)?;
+        let tensors = [convolution.x, convolution.weight, convolution.y].map(address);
+        Ok(Self { plan, variant: None, workspace, tensors })
     }
 
     /// Gives it the place of its workspace.
@@ -92,6 +91,31 @@ impl PreparedConvolution {
         // SAFETY: plan and variant are finished; the addresses are those of the network's memory.
         cudnn(unsafe { sys::cudnnBackendExecute(session.cudnn, self.plan.0, variant.0) })
     }
+}
+
+/// The first plan that is as `demands` say, and the bytes that it needs besides.
+fn chosen(target: Target<'_>, convolution: &Convolution, demands: Demands) -> Result<(Descriptor, usize), DeviceFault> {
+    use sys::cudnnBackendHeurMode_t as Mode;
+    let operation = operation(convolution)?;
+    let mut graph = Descriptor::new(Of::CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR)?
+        .of(Attribute::CUDNN_ATTR_OPERATIONGRAPH_OPS, &[&operation])?;
+    if let Target::Handle(handle) = target {
+        graph = graph.with(Attribute::CUDNN_ATTR_OPERATIONGRAPH_HANDLE, Kind::CUDNN_TYPE_HANDLE, &[handle])?;
+    }
+    let graph = graph.finished()?;
+    let mut last = None;
+    for mode in [Mode::CUDNN_HEUR_MODE_A, Mode::CUDNN_HEUR_MODE_FALLBACK] {
+        for configuration in configurations(target, &graph, mode)? {
+            if fits(&configuration, demands)? {
+                match plan(target, &configuration) {
+                    Ok(plan) => return Ok(plan),
+                    Err(error) => last = Some(error),
+                }
+            }
+        }
+    }
+    let why = last.map_or_else(|| "none is as the job demands".to_owned(), |error| error.to_string());
+    Err(DeviceFault::Refused(format!("cuDNN has no plan for {convolution:?}: {why}")))
 }
 
 /// A tensor of `[n, c, h, w]`, channels last.
@@ -185,11 +209,18 @@ fn operation(convolution: &Convolution) -> Result<Descriptor, DeviceFault> {
 }
 
 /// The library's ways to compute a graph, those that it expects to be fastest first.
-fn configurations(graph: &Descriptor, mode: sys::cudnnBackendHeurMode_t) -> Result<Vec<Descriptor>, DeviceFault> {
-    let heuristics = Descriptor::new(Of::CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR)?
+fn configurations(
+    target: Target<'_>,
+    graph: &Descriptor,
+    mode: sys::cudnnBackendHeurMode_t,
+) -> Result<Vec<Descriptor>, DeviceFault> {
+    let mut heuristics = Descriptor::new(Of::CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR)?
         .of(Attribute::CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, &[graph])?
-        .with(Attribute::CUDNN_ATTR_ENGINEHEUR_MODE, Kind::CUDNN_TYPE_HEUR_MODE, &[mode])?
-        .finished()?;
+        .with(Attribute::CUDNN_ATTR_ENGINEHEUR_MODE, Kind::CUDNN_TYPE_HEUR_MODE, &[mode])?;
+    if let Target::Described(properties) = target {
+        heuristics = heuristics.of(Attribute::CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, &[properties])?;
+    }
+    let heuristics = heuristics.finished()?;
     let own = (0..PLANS).map(|_| Descriptor::new(Of::CUDNN_BACKEND_ENGINECFG_DESCRIPTOR));
     let mut own = own.collect::<Result<Vec<_>, _>>()?;
     let mut handles: Vec<_> = own.iter().map(|descriptor| descriptor.0).collect();
@@ -216,12 +247,98 @@ fn fits(configuration: &Descriptor, demands: Demands) -> Result<bool, DeviceFaul
 }
 
 /// A plan, and the bytes that it needs besides.
-fn plan(session: &Session, configuration: &Descriptor) -> Result<(Descriptor, usize), DeviceFault> {
-    let plan = Descriptor::new(Of::CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR)?
-        .with(Attribute::CUDNN_ATTR_EXECUTION_PLAN_HANDLE, Kind::CUDNN_TYPE_HANDLE, &[session.cudnn])?
-        .of(Attribute::CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, &[configuration])?
-        .finished()?;
+fn plan(target: Target<'_>, configuration: &Descriptor) -> Result<(Descriptor, usize), DeviceFault> {
+    let plan = Descriptor::new(Of::CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR)?;
+    let [handle, described] =
+        [Attribute::CUDNN_ATTR_EXECUTION_PLAN_HANDLE, Attribute::CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP];
+    let plan = target.set(plan, handle, described)?;
+    let plan = plan.of(Attribute::CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, &[configuration])?.finished()?;
     let mut bytes = [0_i64];
     plan.get(Attribute::CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, Kind::CUDNN_TYPE_INT64, &mut bytes)?;
     Ok((plan, usize::try_from(bytes[0]).unwrap_or(0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exec::gpu::cuda::libraries;
+    use crate::exec::gpu::tape::Region;
+    use crate::kernels::Geometry;
+
+    /// An H100 as cuDNN describes devices.
+    const H100: &str = include_str!("h100.json");
+
+    /// Convolutions of usual networks: channels, output channels, size of the image, of the window, stride.
+    const SHAPES: [[usize; 5]; 14] = [
+        [4, 64, 32, 3, 1],
+        [64, 64, 32, 3, 1],
+        [64, 128, 32, 3, 2],
+        [128, 128, 16, 3, 1],
+        [128, 256, 16, 3, 2],
+        [512, 512, 4, 3, 1],
+        [64, 128, 32, 1, 2],
+        [8, 16, 14, 5, 1],
+        [40, 56, 16, 3, 1],
+        [64, 128, 16, 3, 1],
+        [512, 512, 2, 3, 1],
+        [8, 32, 32, 3, 2],
+        [8, 192, 32, 4, 4],
+        [8, 8, 32, 5, 1],
+    ];
+
+    /// Needs cuDNN, and a driver's library that may be empty: `ENGRAFT_CUDA_LIBRARIES` names the folders of both.
+    #[test]
+    #[ignore = "needs cuDNN and the name of a driver's library; .ci/long has both"]
+    fn every_usual_convolution_has_a_plan_on_a_gpu_that_is_not_here() {
+        libraries::cudnn().unwrap();
+        let bytes: Vec<u8> = H100.trim().bytes().collect();
+        let properties = Descriptor::new(Of::CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR)
+            .unwrap()
+            .with(Attribute::CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, Kind::CUDNN_TYPE_CHAR, &bytes)
+            .unwrap()
+            .finished()
+            .unwrap();
+        let place = Place { region: Region::Arena, offset: 0, bytes: 0 };
+        let mut most = 0;
+        for (precision, storage) in
+            [(Precision::F32, Storage::F32), (Precision::Tf32, Storage::F32), (Precision::Bf16, Storage::Bf16)]
+        {
+            for [channels, out_channels, size, kernel, stride] in SHAPES {
+                let padding = if kernel == stride { 0 } else { kernel / 2 };
+                let output = (size + 2 * padding - kernel) / stride + 1;
+                let pair = |size| [size; 2];
+                let geometry = Geometry {
+                    channels,
+                    input: pair(size),
+                    output: pair(output),
+                    kernel: pair(kernel),
+                    stride: pair(stride),
+                    padding: pair(padding),
+                    dilation: [1, 1],
+                };
+                for pass in [ConvolutionPass::Forward, ConvolutionPass::Input, ConvolutionPass::Weight] {
+                    for accumulate in [false, true] {
+                        let convolution = Convolution {
+                            pass,
+                            geometry,
+                            out_channels,
+                            examples: 128,
+                            storage,
+                            x: place,
+                            weight: place,
+                            y: place,
+                            accumulate,
+                        };
+                        let demands = Demands { precision, deterministic: true };
+                        let (_, workspace) = chosen(Target::Described(&properties), &convolution, demands).unwrap();
+                        println!(
+                            "{precision:?} {channels}>{out_channels} {size} {kernel}/{stride} {pass:?}: {workspace}"
+                        );
+                        most = most.max(workspace);
+                    }
+                }
+            }
+        }
+        println!("at most {most} bytes besides");
+    }
 }

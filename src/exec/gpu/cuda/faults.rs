@@ -1,6 +1,7 @@
 //! What CUDA's libraries answer, as faults of a device.
 
 use cudarc::cublaslt::result::CublasError;
+use cudarc::cublaslt::sys::cublasStatus_t;
 use cudarc::cudnn::sys::cudnnStatus_t;
 use cudarc::driver::DriverError;
 use cudarc::driver::sys::CUresult;
@@ -8,30 +9,34 @@ use cudarc::nvrtc::result::NvrtcError;
 
 use crate::exec::engine::DeviceFault;
 
+/// Answers that say that the question was wrong. Whatever else goes wrong, the device is not to be trusted any more.
+const REFUSALS: [CUresult; 7] = [
+    CUresult::CUDA_ERROR_INVALID_VALUE,
+    CUresult::CUDA_ERROR_INVALID_DEVICE,
+    CUresult::CUDA_ERROR_NOT_FOUND,
+    CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU,
+    CUresult::CUDA_ERROR_INVALID_IMAGE,
+    CUresult::CUDA_ERROR_NOT_SUPPORTED,
+    CUresult::CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED,
+];
+
 impl From<DriverError> for DeviceFault {
     fn from(error: DriverError) -> Self {
-        match error.0 {
-            CUresult::CUDA_ERROR_OUT_OF_MEMORY => Self::OutOfMemory { needed: 0, free: 0 },
-            CUresult::CUDA_ERROR_INVALID_VALUE
-            | CUresult::CUDA_ERROR_NOT_FOUND
-            | CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU
-            | CUresult::CUDA_ERROR_INVALID_IMAGE
-            | CUresult::CUDA_ERROR_NOT_SUPPORTED
-            | CUresult::CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED => Self::Refused(error.to_string()),
-            _ => Self::Lost(error.to_string()),
+        if error.0 == CUresult::CUDA_ERROR_OUT_OF_MEMORY {
+            Self::OutOfMemory { needed: 0, free: 0 }
+        } else if REFUSALS.contains(&error.0) {
+            Self::Refused(error.to_string())
+        } else {
+            Self::Lost(error.to_string())
         }
     }
 }
 
 impl From<CublasError> for DeviceFault {
     fn from(error: CublasError) -> Self {
-        use cudarc::cublaslt::sys::cublasStatus_t as Status;
-        match error.0 {
-            Status::CUBLAS_STATUS_EXECUTION_FAILED | Status::CUBLAS_STATUS_INTERNAL_ERROR => {
-                Self::Lost(format!("cuBLASLt says {error}"))
-            }
-            _ => Self::Refused(format!("cuBLASLt says {error}")),
-        }
+        let lost = [cublasStatus_t::CUBLAS_STATUS_EXECUTION_FAILED, cublasStatus_t::CUBLAS_STATUS_INTERNAL_ERROR];
+        let why = format!("cuBLASLt says {error}");
+        if lost.contains(&error.0) { Self::Lost(why) } else { Self::Refused(why) }
     }
 }
 
@@ -43,11 +48,10 @@ impl From<NvrtcError> for DeviceFault {
 
 /// What cuDNN answered.
 pub(super) fn cudnn(status: cudnnStatus_t) -> Result<(), DeviceFault> {
-    match status {
-        cudnnStatus_t::CUDNN_STATUS_SUCCESS => Ok(()),
-        cudnnStatus_t::CUDNN_STATUS_EXECUTION_FAILED | cudnnStatus_t::CUDNN_STATUS_EXECUTION_FAILED_CUDA_DRIVER => {
-            Err(DeviceFault::Lost(format!("cuDNN says {status:?}")))
-        }
-        _ => Err(DeviceFault::Refused(format!("cuDNN says {status:?}"))),
+    let lost = [cudnnStatus_t::CUDNN_STATUS_EXECUTION_FAILED, cudnnStatus_t::CUDNN_STATUS_EXECUTION_FAILED_CUDA_DRIVER];
+    if status == cudnnStatus_t::CUDNN_STATUS_SUCCESS {
+        return Ok(());
     }
+    let why = format!("cuDNN says {status:?}");
+    Err(if lost.contains(&status) { DeviceFault::Lost(why) } else { DeviceFault::Refused(why) })
 }

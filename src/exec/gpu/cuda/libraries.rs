@@ -136,7 +136,8 @@ pub fn load() -> Result<&'static Loaded, Missing> {
 pub fn driver() -> Result<Library, Missing> {
     let handle = open(&DRIVER).map_err(|error| match error {
         Missing::Library { .. } => Missing::Driver,
-        error => error,
+        found
+        @ (Missing::Driver | Missing::OldDriver { .. } | Missing::Unloadable { .. } | Missing::Version { .. }) => found,
     })?;
     let (version, path) = asked_for_one(handle, "cuDriverGetVersion").ok_or(Missing::Driver)?;
     let found = shown(&[version / 1000, version % 1000 / 10]);
@@ -151,8 +152,12 @@ pub fn driver() -> Result<Library, Missing> {
 /// # Errors
 /// When there is none that fits.
 pub fn nvrtc() -> Result<Library, Missing> {
-    let handle = open(&NVRTC)?;
-    let (version, path) = asked_for_two(handle, "nvrtcVersion").ok_or_else(|| NVRTC.missing())?;
+    let compiler = open(&NVRTC)?;
+    let (version, path) = asked_for_two(compiler, "nvrtcVersion").ok_or_else(|| NVRTC.missing())?;
+    if let Some(folder) = path.as_deref().and_then(Path::parent) {
+        // NVRTC looks for its other file by its name alone; where it is not beside it, the loader may know it.
+        let _unused = handle(&folder.join(format!("libnvrtc-builtins.so.{}", shown(&version))));
+    }
     NVRTC.checked(&version, path, version[0] == CUDA, format!("{CUDA}.x"))
 }
 
@@ -240,7 +245,12 @@ fn open(wanted: &Wanted) -> Result<&'static Handle, Missing> {
 fn handle(file: &Path) -> Result<&'static Handle, String> {
     #[expect(unsafe_code, reason = "loading runs the library's own initialisers: it is NVIDIA's, by its name")]
     let handle = unsafe { Handle::open(Some(file), RTLD_NOW | RTLD_GLOBAL) };
-    handle.map(|handle| &*Box::leak(Box::new(handle))).map_err(|error| error.to_string())
+    handle.map(|handle| &*Box::leak(Box::new(handle))).map_err(|error| in_words(&error))
+}
+
+/// What the loader says.
+fn in_words(error: &libloading::Error) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 /// What a function without arguments returns, and the file that it is in.

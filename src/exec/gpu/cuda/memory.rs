@@ -6,11 +6,11 @@ use std::sync::Arc;
 use cudarc::driver::{result, sys};
 
 use crate::exec::engine::DeviceFault;
-use crate::exec::gpu::cuda::session::Session;
+use crate::exec::gpu::cuda::session::{Session, with_figures};
 
 /// Bytes on a GPU, which are given back when this is dropped.
 #[derive(Debug)]
-pub(super) struct Allocation {
+pub struct Allocation {
     session: Arc<Session>,
     start: sys::CUdeviceptr,
     bytes: usize,
@@ -26,11 +26,20 @@ impl Allocation {
         let start = unsafe { result::malloc_sync(bytes) };
         let start = start.map_err(|error| {
             session.give_memory(bytes as u64);
-            session.out_of_memory(error.into(), bytes as u64)
+            with_figures(error.into(), bytes as u64)
         })?;
         let allocation = Self { session: Arc::clone(session), start, bytes };
         // SAFETY: the memory was just taken and has these bytes.
         unsafe { result::memset_d8_async(start, 0, bytes, session.stream()) }?;
+        Ok(allocation)
+    }
+
+    /// A copy of `bytes`.
+    pub(super) fn of(session: &Arc<Session>, bytes: &[u8]) -> Result<Self, DeviceFault> {
+        let allocation = Self::zeros(session, bytes.len())?;
+        // SAFETY: the memory was just taken and has these bytes, and the host waits before they may go.
+        unsafe { result::memcpy_htod_async(allocation.start, bytes, session.stream()) }?;
+        session.wait()?;
         Ok(allocation)
     }
 

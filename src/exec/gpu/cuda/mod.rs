@@ -11,6 +11,7 @@ mod player;
 pub mod probe;
 mod products;
 mod session;
+mod staging;
 
 pub use player::{Gpu, GpuOptions};
 pub use session::Session;

@@ -1,6 +1,7 @@
 //! A GPU as a device: it plays tapes, from the second time on as one captured graph.
 #![expect(unsafe_code, reason = "CUDA's driver is a C library")]
 
+use std::any::Any;
 use std::ffi::c_void;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use crate::exec::gpu::cuda::convolutions::{Demands, PreparedConvolution};
 use crate::exec::gpu::cuda::memory::Allocation;
 use crate::exec::gpu::cuda::products::PreparedProduct;
 use crate::exec::gpu::cuda::session::Session;
+use crate::exec::gpu::cuda::staging::Staging;
 use crate::exec::gpu::device::Device;
 use crate::exec::gpu::tape::{Argument, Command, Launch, Place, Region, Tape};
 use crate::settings::Precision;
@@ -31,6 +33,8 @@ pub struct GpuOptions {
 pub struct Gpu {
     session: Arc<Session>,
     options: GpuOptions,
+    /// Before the memory that it writes to, so that it goes first.
+    staging: Option<Staging>,
     arena: Option<Allocation>,
 }
 
@@ -38,7 +42,7 @@ impl Gpu {
     /// The GPU of `session`, without memory yet.
     #[must_use]
     pub fn new(session: Arc<Session>, options: GpuOptions) -> Self {
-        Self { session, options, arena: None }
+        Self { session, options, staging: None, arena: None }
     }
 
     fn arena(&self) -> Result<&Allocation, DeviceFault> {
@@ -91,6 +95,13 @@ impl Drop for Program {
 impl Device for Gpu {
     type Program = Program;
 
+    type Held = Allocation;
+
+    fn arithmetic(&self) -> String {
+        let GpuOptions { precision, deterministic, .. } = self.options;
+        format!("cuda {precision:?} {deterministic}")
+    }
+
     fn reserve(&mut self, bytes: usize, kept: usize) -> Result<(), DeviceFault> {
         let arena = Allocation::zeros(&self.session, bytes)?;
         if let Some(before) = self.arena.take().filter(|_| kept > 0) {
@@ -101,7 +112,15 @@ impl Device for Gpu {
         Ok(())
     }
 
-    fn prepare(&mut self, tape: &Tape) -> Result<Program, DeviceFault> {
+    fn hold(
+        &mut self,
+        bytes: &[u8],
+        owner: &Arc<dyn Any + Send + Sync>,
+    ) -> Result<Option<Arc<Allocation>>, DeviceFault> {
+        self.session.hold(bytes, owner)
+    }
+
+    fn prepare(&mut self, tape: &Tape, held: Option<&Arc<Allocation>>) -> Result<Program, DeviceFault> {
         let session = &self.session;
         let arena = self.arena()?;
         let constants = Allocation::zeros(session, tape.constants.len() * 4)?;
@@ -110,6 +129,7 @@ impl Device for Gpu {
             Region::Arena => arena.address(place.offset),
             Region::Scratch => scratch.address(place.offset),
             Region::Constant => constants.address(place.offset),
+            Region::Held => held.map_or(0, |held| held.address(place.offset)),
         };
         if !tape.constants.is_empty() {
             // SAFETY: there are as many bytes as the table has; the copy is done before the table goes, since the host waits.
@@ -166,8 +186,11 @@ impl Device for Gpu {
         self.session.make_current()?;
         let to = self.arena()?.address(place.offset);
         debug_assert!(bytes.len() <= place.bytes, "what is written fits");
-        // SAFETY: the place has these bytes. Memory that is not pinned is copied to a buffer of the driver's before this returns.
-        Ok(unsafe { result::memcpy_htod_async(to, bytes, self.session.stream()) }?)
+        let staging = match self.staging.take() {
+            Some(staging) => staging,
+            None => Staging::new(&self.session)?,
+        };
+        self.staging.insert(staging).write(to, bytes)
     }
 
     fn read(&mut self, place: Place, bytes: &mut [u8]) -> Result<(), DeviceFault> {

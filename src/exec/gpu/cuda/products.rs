@@ -3,6 +3,7 @@
 
 use std::ffi::c_void;
 
+use cudarc::cublaslt::sys::{cublasLtEpilogue_t as Epilogue, cublasLtMatmulDescAttributes_t as Attribute};
 use cudarc::cublaslt::{result as lt, sys};
 use cudarc::driver::sys::CUdeviceptr;
 
@@ -50,14 +51,12 @@ impl PreparedProduct {
             layout(&product.left, [rows, depth], product.batch)?,
             layout(&product.result, [rows, columns], product.batch)?,
         ];
-        use sys::cublasLtMatmulDescAttributes_t as Attribute;
         let transposition = |factor: &Factor| {
             // The values of CUBLAS_OP_N and CUBLAS_OP_T.
             i32::from(factor.transposed)
         };
         set(operation, Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &transposition(&product.right))?;
         set(operation, Attribute::CUBLASLT_MATMUL_DESC_TRANSB, &transposition(&product.left))?;
-        use sys::cublasLtEpilogue_t as Epilogue;
         let epilogue = match (product.finish.bias.is_some(), product.finish.relu) {
             (false, false) => Epilogue::CUBLASLT_EPILOGUE_DEFAULT,
             (false, true) => Epilogue::CUBLASLT_EPILOGUE_RELU,
@@ -145,13 +144,13 @@ fn layout(
     };
     let layout = lt::create_matrix_layout(kind, stored_columns as u64, stored_rows as u64, factor.stride as i64)?;
     if batch > 1 {
-        use sys::cublasLtMatrixLayoutAttribute_t as Attribute;
+        use sys::cublasLtMatrixLayoutAttribute_t as OfLayout;
         let (count, step) = (batch as i32, factor.step as i64);
         // SAFETY: the layout was just made; both attributes have these types.
         unsafe {
             let (count, step) = ((&raw const count).cast(), (&raw const step).cast());
-            lt::set_matrix_layout_attribute(layout, Attribute::CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, count, 4)?;
-            lt::set_matrix_layout_attribute(layout, Attribute::CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, step, 8)?;
+            lt::set_matrix_layout_attribute(layout, OfLayout::CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, count, 4)?;
+            lt::set_matrix_layout_attribute(layout, OfLayout::CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, step, 8)?;
         }
     }
     Ok(layout)

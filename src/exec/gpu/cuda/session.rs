@@ -1,6 +1,7 @@
 //! What all networks of a process on one GPU share.
 #![expect(unsafe_code, reason = "CUDA's libraries are C libraries")]
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,22 +13,36 @@ use cudarc::driver::{result, sys};
 use crate::exec::engine::DeviceFault;
 use crate::exec::gpu::cuda::faults::cudnn;
 use crate::exec::gpu::cuda::libraries;
+use crate::exec::gpu::cuda::memory::Allocation;
 use crate::exec::gpu::cuda::modules::Kernels;
 
-/// A GPU's context, the one stream that everything runs in, its kernels and the handles of libraries. Lives as long as the process.
+/// A GPU's context, the one stream that everything is computed in, its kernels and the handles of libraries. Lives as long as the process.
 #[derive(Debug)]
 pub struct Session {
     /// What the GPU is called.
     name: String,
     context: sys::CUcontext,
     stream: sys::CUstream,
+    /// Batches arrive on it while another one is computed.
+    copies: sys::CUstream,
     pub(super) kernels: Kernels,
     pub(super) cublaslt: lt_sys::cublasLtHandle_t,
     pub(super) cudnn: dnn::cudnnHandle_t,
+    /// Images that networks read, by where their bytes are; what these belong to stays as long.
+    held: Mutex<Vec<HeldBytes>>,
     /// Bytes that all networks have taken.
     taken: AtomicU64,
     /// Bytes that they may take.
     limit: AtomicU64,
+}
+
+/// Bytes of the host with their copy.
+#[derive(Debug)]
+struct HeldBytes {
+    address: usize,
+    len: usize,
+    _owner: Arc<dyn Any + Send + Sync>,
+    copy: Arc<Allocation>,
 }
 
 // SAFETY: handles of CUDA may be used from any thread that has their context; the engine uses them from one at a time, since all
@@ -69,6 +84,7 @@ impl Session {
             (context, [major, minor])
         };
         let stream = result::stream::create(result::stream::StreamKind::NonBlocking)?;
+        let copies = result::stream::create(result::stream::StreamKind::NonBlocking)?;
         let kernels = Kernels::new(capability);
         let cublaslt = lt::create_handle()?;
         let mut handle = std::ptr::null_mut();
@@ -79,7 +95,8 @@ impl Session {
         }
         let (taken, limit) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
         let name = result::device::get_name(device)?;
-        Ok(Self { name, context, stream, kernels, cublaslt, cudnn: handle, taken, limit })
+        let held = Mutex::default();
+        Ok(Self { name, context, stream, copies, kernels, cublaslt, cudnn: handle, held, taken, limit })
     }
 
     /// What the GPU is called.
@@ -93,8 +110,34 @@ impl Session {
         self.limit.store(bytes, Ordering::Relaxed);
     }
 
+    /// The copy of `bytes`, made where there is none yet and half of what is free has room for it.
+    pub(super) fn hold(
+        self: &Arc<Self>,
+        bytes: &[u8],
+        owner: &Arc<dyn Any + Send + Sync>,
+    ) -> Result<Option<Arc<Allocation>>, DeviceFault> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let (address, len) = (bytes.as_ptr().addr(), bytes.len());
+        if let Some(known) = held.iter().find(|known| known.address == address && known.len == len) {
+            return Ok(Some(Arc::clone(&known.copy)));
+        }
+        self.make_current()?;
+        let (free, _) = result::mem_get_info()?;
+        let left = self.limit.load(Ordering::Relaxed).saturating_sub(self.taken.load(Ordering::Relaxed));
+        if len as u64 > (free as u64).min(left) / 2 {
+            return Ok(None);
+        }
+        let copy = Arc::new(Allocation::of(self, bytes)?);
+        held.push(HeldBytes { address, len, _owner: Arc::clone(owner), copy: Arc::clone(&copy) });
+        Ok(Some(copy))
+    }
+
     pub(super) fn stream(&self) -> sys::CUstream {
         self.stream
+    }
+
+    pub(super) fn copies(&self) -> sys::CUstream {
+        self.copies
     }
 
     /// Makes the GPU the one that the calling thread works with.
@@ -124,15 +167,13 @@ impl Session {
     pub(super) fn give_memory(&self, bytes: u64) {
         self.taken.fetch_sub(bytes, Ordering::Relaxed);
     }
+}
 
-    /// A lack of memory with its figures, or the fault as it is.
-    pub(super) fn out_of_memory(&self, fault: DeviceFault, needed: u64) -> DeviceFault {
-        match fault {
-            DeviceFault::OutOfMemory { .. } => {
-                let free = result::mem_get_info().map_or(0, |(free, _)| free as u64);
-                DeviceFault::OutOfMemory { needed, free }
-            }
-            fault => fault,
-        }
+/// A lack of memory with its figures, or the fault as it is.
+pub(super) fn with_figures(fault: DeviceFault, needed: u64) -> DeviceFault {
+    if !matches!(fault, DeviceFault::OutOfMemory { .. }) {
+        return fault;
     }
+    let free = result::mem_get_info().map_or(0, |(free, _)| free as u64);
+    DeviceFault::OutOfMemory { needed, free }
 }

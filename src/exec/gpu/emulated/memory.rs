@@ -37,6 +37,7 @@ pub(super) struct Memories {
     arena: Memory,
     scratch: Memory,
     constant: Memory,
+    held: Memory,
     /// Bytes of the arena that are given away.
     used: usize,
     /// Gaps between places, which nobody may write to.
@@ -49,6 +50,7 @@ impl Memories {
             Region::Arena => &self.arena,
             Region::Scratch => &self.scratch,
             Region::Constant => &self.constant,
+            Region::Held => &self.held,
         }
     }
 
@@ -57,6 +59,7 @@ impl Memories {
             Region::Arena => &mut self.arena,
             Region::Scratch => &mut self.scratch,
             Region::Constant => &mut self.constant,
+            Region::Held => &mut self.held,
         }
     }
 
@@ -78,6 +81,14 @@ impl Memories {
         let bytes: &[u8] = bytemuck::cast_slice(constants);
         self.constant.grow(bytes.len() + ALIGNMENT);
         let place = Place { region: Region::Constant, offset: 0, bytes: bytes.len() };
+        self.bytes_mut(place).copy_from_slice(bytes);
+    }
+
+    /// Puts images where kernels find what the device holds.
+    pub(super) fn hold(&mut self, bytes: &[u8]) {
+        self.held = Memory::default();
+        self.held.grow(bytes.len());
+        let place = Place { region: Region::Held, offset: 0, bytes: bytes.len() };
         self.bytes_mut(place).copy_from_slice(bytes);
     }
 

@@ -1,12 +1,21 @@
 //! The emulated device as what an engine runs on.
 
+use std::any::Any;
+use std::sync::Arc;
+
 use crate::exec::engine::DeviceFault;
 use crate::exec::gpu::device::Device;
 use crate::exec::gpu::emulated::Emulated;
 use crate::exec::gpu::tape::{Place, Region, Tape};
 
 impl Device for Emulated {
-    type Program = Tape;
+    type Program = (Tape, Option<Arc<Vec<u8>>>);
+
+    type Held = Vec<u8>;
+
+    fn arithmetic(&self) -> String {
+        "emulated".to_owned()
+    }
 
     fn reserve(&mut self, bytes: usize, kept: usize) -> Result<(), DeviceFault> {
         let place = |bytes| Place { region: Region::Arena, offset: 0, bytes };
@@ -18,13 +27,21 @@ impl Device for Emulated {
         Ok(())
     }
 
-    fn prepare(&mut self, tape: &Tape) -> Result<Tape, DeviceFault> {
-        let Tape { storage, ref commands, ref constants, scratch } = *tape;
-        Ok(Tape { storage, commands: commands.clone(), constants: constants.clone(), scratch })
+    fn hold(&mut self, bytes: &[u8], _: &Arc<dyn Any + Send + Sync>) -> Result<Option<Arc<Vec<u8>>>, DeviceFault> {
+        Ok(Some(Arc::new(bytes.to_vec())))
     }
 
-    fn play(&mut self, program: &Tape) -> Result<(), DeviceFault> {
-        Self::play(self, program);
+    fn prepare(&mut self, tape: &Tape, held: Option<&Arc<Vec<u8>>>) -> Result<Self::Program, DeviceFault> {
+        let Tape { storage, ref commands, ref constants, scratch } = *tape;
+        let tape = Tape { storage, commands: commands.clone(), constants: constants.clone(), scratch };
+        Ok((tape, held.cloned()))
+    }
+
+    fn play(&mut self, (tape, held): &Self::Program) -> Result<(), DeviceFault> {
+        if let Some(held) = held {
+            self.memories.hold(held);
+        }
+        Self::play(self, tape);
         Ok(())
     }
 

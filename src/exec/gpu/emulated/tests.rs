@@ -38,7 +38,7 @@ fn products_are_those_of_the_formula() {
         let left = device.values(&[1.0, 2.0, 3.0, -1.0, 0.0, 1.0, 2.0, 2.0, 2.0, 1.0, 1.0, -4.0], 4, 1, 3, storage);
         let right = device.values(&[1.0, 0.0, 1.0, 2.0, 1.0, 0.0], 2, 1, 3, storage);
         let result = device.values(&[1.0; 8], 4, 1, 2, storage);
-        let bias = device.numbers(&[0.5, -8.0]);
+        let bias = device.values(&[0.5, -8.0], 1, 1, 2, storage).place;
         let factor = |values: Values, transposed, step| Factor {
             place: values.place,
             storage,

@@ -5,6 +5,7 @@
 
 use crate::exec::gpu::kernels::elementwise::{Rows, piece, pieces, softmax_rows, softmax_rows_backward, spread};
 use crate::exec::gpu::tape::{Argument, Command, Factor, Finish, Place, Product, Storage, Tape, Values};
+use crate::kernels::attention::Attention;
 
 /// Sizes of an attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +21,13 @@ pub struct Sizes {
 }
 
 impl Sizes {
+    /// Those of a batch.
+    #[must_use]
+    pub fn of(attention: &Attention, examples: usize) -> Self {
+        let Attention { channels, heads, tokens } = *attention;
+        Self { examples, tokens, channels, heads }
+    }
+
     /// Channels of a head.
     fn width(self) -> usize {
         self.channels / self.heads

@@ -1,6 +1,6 @@
 //! Operations on every number by itself, or on the channels of a row.
 
-use crate::exec::gpu::kernels::optimizer::scalars::SEED;
+use crate::exec::gpu::kernels::scalars::SEED;
 use crate::exec::gpu::tape::{Argument, Place, Storage, Tape, Values};
 use crate::kernels::function::Function;
 
@@ -120,7 +120,7 @@ pub fn multiply_narrow_backward(tape: &mut Tape, wide: Values, dy: Values, dnarr
 
 /// `y = mask x / (1 - p)`, or `y +=`: the forward pass, and the backward pass as well. The mask is that of
 /// [`kernels::dropout`](crate::kernels::dropout), bit for bit; seed and step are among the
-/// [`scalars`](super::optimizer::scalars).
+/// [`scalars`](super::scalars).
 pub fn dropout(tape: &mut Tape, p: f64, layer: usize, scalars: Place, x: Values, y: Values, accumulate: bool) {
     let limit = (p * 2.0_f64.powi(32)) as u32;
     let arguments = vec![

@@ -12,6 +12,7 @@ pub mod objective;
 pub mod optimizer;
 pub mod pools;
 pub mod reduce;
+pub mod scalars;
 pub mod staging;
 pub mod tokens;
 

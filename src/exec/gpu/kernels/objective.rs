@@ -84,7 +84,7 @@ pub fn objective(tape: &mut Tape, objective: &Objective) {
     tape.launch("objective", [blocks, 1, 1], THREADS, arguments);
 }
 
-/// The mean loss and how many are right, as the [`RESULT`] of the slot that the [`scalars`](super::optimizer::scalars)
+/// The mean loss and how many are right, as the [`RESULT`] of the slot that the [`scalars`](super::scalars)
 /// name.
 pub fn finish(tape: &mut Tape, losses: Place, right: Place, examples: usize, scalars: Place, results: Place) {
     let threads = examples.next_multiple_of(32).min(1024);
@@ -110,7 +110,7 @@ pub fn objective_and_finish(tape: &mut Tape, objective: &Objective, scalars: Pla
 mod tests {
     use super::*;
     use crate::exec::gpu::emulated::{Bench, STORAGES, near};
-    use crate::exec::gpu::kernels::optimizer::scalars::{BYTES, SLOT};
+    use crate::exec::gpu::kernels::scalars::{BYTES, SLOT};
     use crate::exec::gpu::tape::Storage;
     use crate::kernels::loss::{self, Soft, Targets};
     use crate::kernels::truth::Truths;

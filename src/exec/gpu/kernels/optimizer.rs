@@ -3,30 +3,6 @@
 use crate::exec::gpu::kernels::elementwise::THREADS;
 use crate::exec::gpu::tape::{Place, Tape};
 
-/// Numbers that change from step to step, in a block on the device: which word of 32 bits each one is.
-pub mod scalars {
-    /// Bytes of the block.
-    pub const BYTES: usize = 64;
-    /// f32: SGD's learning rate; `AdamW`'s by the correction of the mean's bias.
-    pub const RATE: usize = 0;
-    /// f32: root of the correction of the squares' bias, of `AdamW`.
-    pub const ROOT: usize = 1;
-    /// f32: the rate that multiplies weight decay, of `AdamW`.
-    pub const BASE: usize = 2;
-    /// f32: longest gradient that is not scaled down.
-    pub const CLIP: usize = 3;
-    /// f32: factor of all gradients; the host's 1, or that of [`gradient_norm`](super::gradient_norm).
-    pub const SCALE: usize = 4;
-    /// u32: where the result of a batch goes.
-    pub const SLOT: usize = 5;
-    /// f32: share of a batch in running statistics.
-    pub const MOMENTUM: usize = 6;
-    /// u64: what dropout draws from.
-    pub const SEED: usize = 8;
-    /// u64: number of the step, for dropout.
-    pub const STEP: usize = 10;
-}
-
 /// Numbers that a single block looks at.
 const WHOLE: usize = 1 << 16;
 /// Most slices of a sum.
@@ -52,7 +28,7 @@ pub struct Sgd {
     pub weight_decay: f32,
     /// See above.
     pub nesterov: bool,
-    /// See [`scalars`].
+    /// See [scalars](super::scalars).
     pub scalars: Place,
     /// Gets the weights in bf16.
     pub low: Option<Place>,
@@ -101,7 +77,7 @@ pub struct AdamW {
     pub eps: f32,
     /// See above.
     pub weight_decay: f32,
-    /// See [`scalars`].
+    /// See [scalars](super::scalars).
     pub scalars: Place,
     /// Gets the weights in bf16.
     pub low: Option<Place>,
@@ -126,7 +102,7 @@ pub fn adamw(tape: &mut Tape, adam: AdamW) {
     tape.launch_plain("adamw_step", blocks(adam.numbers / 4), THREADS, arguments);
 }
 
-/// Writes to the [`scalars`] by which factor the gradients, a multiple of 4 `numbers`, get no longer than their clip
+/// Writes to the [scalars](super::scalars) by which factor the gradients, a multiple of 4 `numbers`, get no longer than their clip
 /// allows.
 pub fn gradient_norm(tape: &mut Tape, gradients: Place, numbers: usize, scalars: Place) {
     let slices = if numbers <= WHOLE { 1 } else { (numbers / 4).div_ceil(4 * THREADS).min(SLICES) };
@@ -155,6 +131,7 @@ pub fn to_low(tape: &mut Tape, weights: Place, low: Place, numbers: usize) {
 mod tests {
     use super::*;
     use crate::exec::gpu::emulated::Bench;
+    use crate::exec::gpu::kernels::scalars;
     use crate::exec::gpu::tape::Storage;
 
     const NUMBERS: usize = 1036;

@@ -92,7 +92,7 @@ impl<D: Device> GpuStatistics<D> {
             let key = (network, examples, next);
             if !self.segments.contains_key(&key) {
                 let tape = self.networks[network].tape(next..stop + 1, examples);
-                self.segments.insert(key, self.device.prepare(&tape)?);
+                self.segments.insert(key, self.device.prepare(&tape, None)?);
             }
             if let Some(program) = self.segments.get(&key) {
                 self.device.play(program)?;
@@ -118,10 +118,7 @@ fn no_pass() -> DeviceFault {
     DeviceFault::Refused("no pass has begun".to_owned())
 }
 
-impl<D: Device> Statistics for GpuStatistics<D>
-where
-    D::Program: Send,
-{
+impl<D: Device> Statistics for GpuStatistics<D> {
     fn load(&mut self, network: usize, node: Option<NodeId>, weights: &dyn Weights) -> Result<(), EngineError> {
         self.networks[network].load(&mut self.device, node, weights)
     }
@@ -135,7 +132,7 @@ where
             let all = [sums.xx, sums.yx, sums.yy, sums.x, sums.y].into_iter().filter(|place| place.bytes > 0);
             tape.commands.extend(all.map(Command::Zero));
         }
-        let program = self.device.prepare(&tape)?;
+        let program = self.device.prepare(&tape, None)?;
         self.device.play(&program)?;
         self.running = Some(Running { pass, places, programs: Vec::new(), examples: [0; PARTS], last: 0 });
         Ok(())

@@ -8,7 +8,7 @@ use crate::exec::compile::{Compiled, Melting, Spacing, compile};
 use crate::exec::engine::EngineError;
 use crate::exec::gpu::arena::{Arena, shapes};
 use crate::exec::gpu::device::Device;
-use crate::exec::gpu::emit::Emitter;
+use crate::exec::gpu::emit::{Emitter, Source};
 use crate::exec::gpu::kernels::batch_norm::Running;
 use crate::exec::gpu::parameters::FlatParameters;
 use crate::exec::gpu::residual::Role;
@@ -77,6 +77,7 @@ impl ReadableNetwork {
             roles: &self.roles,
             examples,
             mode: Mode::Evaluate,
+            source: Source::Images,
         };
         layers.for_each(|layer| emitter.forward(layer));
         tape

@@ -73,17 +73,17 @@ impl<P> PassPrograms<P> {
         }
         let mut steps = Vec::with_capacity(tapes.len());
         for ((network, layer), tape) in tapes {
-            steps.push(Step { network, layer, program: device.prepare(&tape)? });
+            steps.push(Step { network, layer, program: device.prepare(&tape, None)? });
         }
         let mut end = |part: usize| {
             let mut tape = Tape::new(Storage::F32);
             for (systems, own) in pass.systems.iter().zip(&places.systems) {
                 calibration::add(&mut tape, systems.count, own.rows(examples), own.sums[part], places.block);
             }
-            device.prepare(&tape)
+            device.prepare(&tape, None)
         };
         let ends = [end(0)?, end(1)?];
-        Ok(Self { examples, start: device.prepare(&start)?, steps, ends })
+        Ok(Self { examples, start: device.prepare(&start, None)?, steps, ends })
     }
 }
 

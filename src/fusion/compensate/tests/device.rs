@@ -101,7 +101,10 @@ fn layers_are_refitted_as_on_the_processor() {
                 }
                 let [expected_logits, got_logits] =
                     [expected, got].map(|fit| singles(&logits(&plain.graph, &fit.weights, &inputs)));
-                near(&format!("{name}, logits by {options:?}"), &got_logits, &expected_logits, 1e-3);
+                // A search for the least cross-entropy ends where it ends.
+                let searches = options.output_layer == OutputTargets::Probabilities;
+                let tolerance = if searches { 1e-2 } else { 1e-4 };
+                near(&format!("{name}, logits by {options:?}"), &got_logits, &expected_logits, tolerance);
             }
         }
     }

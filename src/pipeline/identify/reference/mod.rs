@@ -7,6 +7,7 @@ use file::{OutputScale, ReferenceData, fault, read, scale_of, scaled};
 use super::{LISTED, Trial, Verdict, labels, refused};
 use crate::cost::identification::SCREENED_INPUTS;
 use crate::domain::problem::{Code, Problem};
+use crate::exec::Inputs;
 use crate::model::families::{Compared, Degree};
 use crate::model::header::{CheckpointHeader, Dtype};
 use crate::pipeline::load;
@@ -45,7 +46,7 @@ impl Comparison<'_> {
         let Some(mut network) = self.trial.network(candidate, self.member, count)? else { return Ok(None) };
         let classes = network.classes();
         let inputs = &self.reference.inputs[..self.reference.inputs.len() / self.reference.count * count];
-        let logits = network.forward(inputs).map_err(TrainError::from)?;
+        let logits = network.forward(Inputs::Images(inputs)).map_err(TrainError::from)?;
         Ok(Some(scaled(logits, classes, self.scale)))
     }
 
