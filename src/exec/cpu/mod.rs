@@ -41,6 +41,8 @@ pub struct CpuNetwork<T = f32> {
     optimizer: Option<OptimizerState>,
     /// Results of steps that nobody has taken.
     done: Vec<Step>,
+    /// What each weight was worth in all batches, and how many these are.
+    saliency: (Vec<Vec<f64>>, usize),
 }
 
 impl<T: Float> CpuNetwork<T> {
@@ -73,6 +75,7 @@ impl<T: Float> CpuNetwork<T> {
             draw: Draw::default(),
             optimizer: None,
             done: Vec::new(),
+            saliency: (Vec::new(), 0),
         })
     }
 

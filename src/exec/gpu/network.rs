@@ -75,6 +75,8 @@ pub struct GpuNetwork<D: Device> {
     done: Vec<Step>,
     /// Whether the optimizer's numbers are those of a training under way.
     begun: bool,
+    /// Batches whose saliency was added up in the optimizer's place.
+    salient: usize,
     pool: ThreadPool,
 }
 
@@ -128,6 +130,7 @@ impl<D: Device> GpuNetwork<D> {
             collected: 0,
             done: Vec::new(),
             begun: false,
+            salient: 0,
             pool,
         })
     }
@@ -165,6 +168,29 @@ impl<D: Device> GpuNetwork<D> {
         self.begun = true;
         let zeros = vec![0; self.parameters.numbers * 4];
         training.state.into_iter().try_for_each(|place| self.device.write(place, &zeros))
+    }
+
+    /// Another batch of saliency, in the place of the optimizer's numbers, which begin anew after it.
+    pub(super) fn start_saliency(&mut self) -> Result<(), DeviceFault> {
+        if self.salient == 0 {
+            self.begun = false;
+            self.start_optimizer()?;
+        }
+        self.begun = false;
+        self.salient += 1;
+        Ok(())
+    }
+
+    /// The mean saliency over all batches, a flat buffer.
+    pub(super) fn end_saliency(&mut self) -> Result<Vec<f32>, DeviceFault> {
+        let count = std::mem::take(&mut self.salient);
+        let Some(training) = self.arena.training.filter(|_| count > 0) else {
+            return Ok(vec![0.0; self.parameters.numbers]);
+        };
+        let [high, low] = training.state;
+        let (high, low) = (self.read_flat(high)?, self.read_flat(low)?);
+        let mean = |(high, low): (f32, f32)| ((f64::from(high) + f64::from(low)) / count as f64) as f32;
+        Ok(high.into_iter().zip(low).map(mean).collect())
     }
 
     /// The optimizer's flat buffers with their names in checkpoints.

@@ -55,15 +55,12 @@ impl Interpolator<'_> {
         let (channels, input) = channels_and_size(self.graph, node.inputs[0]);
         let source = Source { network: self.members(), value: Reading::Output(node.inputs[0]) };
         let pick = |(channel, column): (usize, usize), factor: f32| Pick { channel, column, factor };
-        let features = match node.op.convolution() {
-            Some(conv) => {
-                let width = channels_and_size(self.graph, level.layer).1[1];
-                RowPart::Windows { source, places: 0, window: conv.window, input, width, groups: 1 }
-            }
-            None => {
-                let picks = (0..channels).map(|channel| pick((channel, channel), 1.0)).collect();
-                RowPart::Picks { source, places: 0, picks }
-            }
+        let features = if let Some(conv) = node.op.convolution() {
+            let width = channels_and_size(self.graph, level.layer).1[1];
+            RowPart::Windows { source, places: 0, window: conv.window, input, width, groups: 1 }
+        } else {
+            let picks = (0..channels).map(|channel| pick((channel, channel), 1.0)).collect();
+            RowPart::Picks { source, places: 0, picks }
         };
         let targets = self.targets(level, are_outputs);
         let value = Reading::Output(level.output());
