@@ -336,6 +336,9 @@ pub trait Engine: std::fmt::Debug + Send {
     /// What else the bits of a training depend on: which kind of device computes, and how. None of the processor, whose bits are one.
     fn arithmetic(&self) -> Option<String>;
 
+    /// What a user should know of how the device computes: that it is slower than it could be, for example.
+    fn remark(&self) -> Option<String>;
+
     /// Runs `task` on the threads that prepare the device's batches.
     fn on_threads(&self, task: &mut (dyn FnMut() + Send));
 }

@@ -51,7 +51,12 @@ pub(super) fn recover(
     let setup = Setup { finetune: &recovery.finetune, ..setup };
     let epochs = recovery.finetune.epochs;
     let resume = task.resume.as_deref();
-    Ok(train::train(&mut *network, &setup, resume, stop, &mut |event| report(event, epochs, &mut context.phases))?)
+    let trained =
+        train::train(&mut *network, &setup, resume, stop, &mut |event| report(event, epochs, &mut context.phases))?;
+    if let Some(remark) = network.remark() {
+        context.phases.warn(remark);
+    }
+    Ok(trained)
 }
 
 /// Trains `student` as the fused network is, beside the job's own training: without checkpoints, reported by log lines that

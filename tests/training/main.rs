@@ -3,4 +3,5 @@
 mod candle;
 #[path = "../common/mod.rs"]
 mod common;
+mod formulas;
 mod trainer;

@@ -166,6 +166,10 @@ impl Engine for CpuNetwork<f32> {
         None
     }
 
+    fn remark(&self) -> Option<String> {
+        None
+    }
+
     fn on_threads(&self, task: &mut (dyn FnMut() + Send)) {
         self.install(task);
     }

@@ -18,6 +18,9 @@ pub trait Device: Debug + Send + 'static {
     /// What the bits depend on besides tapes and memory.
     fn arithmetic(&self) -> String;
 
+    /// What a user should know of how it computes.
+    fn remark(&self) -> Option<String>;
+
     /// Takes memory for an arena of `bytes`. The first `kept` ones are those of the arena before, all others 0. Programs that were made
     /// before must not be played any more.
     ///
@@ -45,7 +48,7 @@ pub trait Device: Debug + Send + 'static {
     ///
     /// # Errors
     /// When the device fails.
-    fn play(&mut self, program: &Self::Program) -> Result<(), DeviceFault>;
+    fn play(&mut self, program: &mut Self::Program) -> Result<(), DeviceFault>;
 
     /// Writes `bytes` to a place after all that was asked for before; `bytes` may change when this returns.
     ///

@@ -274,6 +274,10 @@ impl<D: Device> Engine for GpuNetwork<D> {
         Some(self.device.arithmetic())
     }
 
+    fn remark(&self) -> Option<String> {
+        self.device.remark()
+    }
+
     fn on_threads(&self, task: &mut (dyn FnMut() + Send)) {
         self.install(task);
     }

@@ -228,7 +228,7 @@ impl<D: Device> GpuNetwork<D> {
             self.programs.len() - 1
         };
         self.last = index;
-        self.device.play(&self.programs[index].program)
+        self.device.play(&mut self.programs[index].program)
     }
 
     /// Plays what was played last `times` times again, with what is on the device: the bare work of a step.
@@ -236,8 +236,8 @@ impl<D: Device> GpuNetwork<D> {
     /// # Errors
     /// When the device fails.
     pub fn repeat(&mut self, times: usize) -> Result<(), DeviceFault> {
-        let Some(known) = self.programs.get(self.last) else { return Ok(()) };
-        (0..times).try_for_each(|_| self.device.play(&known.program))
+        let Some(known) = self.programs.get_mut(self.last) else { return Ok(()) };
+        (0..times).try_for_each(|_| self.device.play(&mut known.program))
     }
 
     /// The device.
@@ -318,8 +318,10 @@ impl<D: Device> GpuNetwork<D> {
             self.device.write(self.arena.normalization, bytemuck::cast_slice(&pairs))?;
             self.normalization.clone_from(normalization);
         }
-        let bytes: &[u8] = bytemuck::cast_slice(indices);
-        self.device.write(self.arena.indices.part(0, bytes.len()), bytes)?;
+        // Programs may be for more examples than come: what is behind the end has to be some image, too.
+        let last = indices.last().copied().unwrap_or_default();
+        let all: Vec<u32> = indices.iter().copied().chain(std::iter::repeat(last)).take(self.max_batch).collect();
+        self.device.write(self.arena.indices, bytemuck::cast_slice(&all))?;
         if let Some(views) = views {
             let bytes: &[u8] = bytemuck::cast_slice(views);
             self.device.write(self.arena.views.part(0, bytes.len()), bytes)?;

@@ -61,16 +61,17 @@ pub(super) struct PreparedConvolution {
 }
 
 impl PreparedConvolution {
-    /// Takes the first plan, in the library's order of expected speed, that is as `demands` say.
-    pub(super) fn new(
+    /// The first `most` plans, in the library's order of expected speed, that are as `demands` say.
+    pub(super) fn candidates(
         session: &Session,
         convolution: &Convolution,
         demands: Demands,
+        most: usize,
         address: &impl Fn(Place) -> CUdeviceptr,
-    ) -> Result<Self, DeviceFault> {
-        let (plan, workspace) = chosen(Target::Handle(session.cudnn), convolution, demands)?;
+    ) -> Result<Vec<Self>, DeviceFault> {
         let tensors = [convolution.x, convolution.weight, convolution.y].map(address);
-        Ok(Self { plan, variant: None, workspace, tensors })
+        let plans = chosen(Target::Handle(session.cudnn), convolution, demands, most)?;
+        Ok(plans.into_iter().map(|(plan, workspace)| Self { plan, variant: None, workspace, tensors }).collect())
     }
 
     /// Gives it the place of its workspace.
@@ -93,8 +94,13 @@ impl PreparedConvolution {
     }
 }
 
-/// The first plan that is as `demands` say, and the bytes that it needs besides.
-fn chosen(target: Target<'_>, convolution: &Convolution, demands: Demands) -> Result<(Descriptor, usize), DeviceFault> {
+/// The first `most` plans that are as `demands` say, each with the bytes that it needs besides.
+fn chosen(
+    target: Target<'_>,
+    convolution: &Convolution,
+    demands: Demands,
+    most: usize,
+) -> Result<Vec<(Descriptor, usize)>, DeviceFault> {
     use sys::cudnnBackendHeurMode_t as Mode;
     let operation = operation(convolution)?;
     let mut graph = Descriptor::new(Of::CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR)?
@@ -103,15 +109,22 @@ fn chosen(target: Target<'_>, convolution: &Convolution, demands: Demands) -> Re
         graph = graph.with(Attribute::CUDNN_ATTR_OPERATIONGRAPH_HANDLE, Kind::CUDNN_TYPE_HANDLE, &[handle])?;
     }
     let graph = graph.finished()?;
-    let mut last = None;
+    let (mut plans, mut last) = (Vec::new(), None);
     for mode in [Mode::CUDNN_HEUR_MODE_A, Mode::CUDNN_HEUR_MODE_FALLBACK] {
         for configuration in configurations(target, &graph, mode)? {
             if fits(&configuration, demands)? {
                 match plan(target, &configuration) {
-                    Ok(plan) => return Ok(plan),
+                    Ok(plan) => plans.push(plan),
                     Err(error) => last = Some(error),
                 }
             }
+            if plans.len() == most {
+                return Ok(plans);
+            }
+        }
+        // What the library falls back to is slow.
+        if !plans.is_empty() {
+            return Ok(plans);
         }
     }
     let why = last.map_or_else(|| "none is as the job demands".to_owned(), |error| error.to_string());
@@ -230,20 +243,29 @@ fn configurations(
     Ok(own)
 }
 
-/// Whether a way to compute is as it has to be: tensor cores are wanted unless every product has to be exact, and then they are not.
+/// Whether a way to compute is as it has to be: where every product has to be exact, none may round its factors on the way.
 fn fits(configuration: &Descriptor, demands: Demands) -> Result<bool, DeviceFault> {
     use sys::cudnnBackendNumericalNote_t as Note;
     let engine = Descriptor::new(Of::CUDNN_BACKEND_ENGINE_DESCRIPTOR)?;
     let mut place = [engine.0];
     let (attribute, kind) = (Attribute::CUDNN_ATTR_ENGINECFG_ENGINE, Kind::CUDNN_TYPE_BACKEND_DESCRIPTOR);
     configuration.get(attribute, kind, &mut place)?;
-    let mut notes = [Note::CUDNN_NUMERICAL_NOTE_TENSOR_CORE; 16];
+    // As numbers: a newer library may have notes that are not known here.
+    let mut notes = [u32::MAX; 32];
     let (attribute, kind) = (Attribute::CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, Kind::CUDNN_TYPE_NUMERICAL_NOTE);
     let count = engine.get(attribute, kind, &mut notes)?;
-    let has = |note: Note| notes[..count].contains(&note);
-    let exact = !has(Note::CUDNN_NUMERICAL_NOTE_TENSOR_CORE) && !has(Note::CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS);
+    let has = |note: Note| notes[..count].contains(&(note as u32));
+    let inexact = [
+        Note::CUDNN_NUMERICAL_NOTE_TENSOR_CORE,
+        Note::CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS,
+        Note::CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION,
+        Note::CUDNN_NUMERICAL_NOTE_WINOGRAD,
+        Note::CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_4x4,
+        Note::CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_6x6,
+        Note::CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_13x13,
+    ];
     Ok((!demands.deterministic || !has(Note::CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC))
-        && (demands.precision != Precision::F32 || exact))
+        && (demands.precision != Precision::F32 || !inexact.into_iter().any(has)))
 }
 
 /// A plan, and the bytes that it needs besides.
@@ -330,7 +352,8 @@ mod tests {
                             accumulate,
                         };
                         let demands = Demands { precision, deterministic: true };
-                        let (_, workspace) = chosen(Target::Described(&properties), &convolution, demands).unwrap();
+                        let plans = chosen(Target::Described(&properties), &convolution, demands, 1).unwrap();
+                        let workspace = plans[0].1;
                         println!(
                             "{precision:?} {channels}>{out_channels} {size} {kernel}/{stride} {pass:?}: {workspace}"
                         );

@@ -43,6 +43,11 @@ impl Allocation {
         Ok(allocation)
     }
 
+    /// How many there are.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// The address of the byte `offset`.
     pub(super) fn address(&self, offset: usize) -> sys::CUdeviceptr {
         self.start + offset as u64

@@ -4,6 +4,7 @@ mod convolutions;
 mod descriptors;
 mod faults;
 mod folders;
+mod held;
 pub mod libraries;
 mod memory;
 pub mod modules;
@@ -12,6 +13,7 @@ pub mod probe;
 mod products;
 mod session;
 mod staging;
+mod tuning;
 
 pub use player::{Gpu, GpuOptions};
 pub use session::Session;

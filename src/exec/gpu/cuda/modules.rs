@@ -140,3 +140,33 @@ fn compile(source: &str, architecture: &str) -> Result<Vec<u8>, DeviceFault> {
     };
     Ok(image)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exec::gpu::cuda::libraries;
+
+    /// Set where NVRTC has to be there, in CI.
+    const REQUIRED: &str = "ENGRAFT_TEST_NVRTC";
+
+    /// On a machine without a GPU: `pip install nvidia-cuda-nvrtc`, whose folder `ENGRAFT_CUDA_LIBRARIES` names.
+    #[test]
+    fn every_kernel_compiles() {
+        match libraries::nvrtc() {
+            Ok(_) => {}
+            Err(missing) if std::env::var_os(REQUIRED).is_none() => {
+                eprintln!("SKIPPED, the kernels are not compiled for GPUs: {missing}");
+                return;
+            }
+            Err(missing) => panic!("{missing}"),
+        }
+        let units = ["sm_80", "sm_90"].into_iter().flat_map(|of| Unit::all().map(move |unit| (unit, of)));
+        let failed = units.collect::<Vec<_>>().into_par_iter().filter_map(|(unit, architecture)| {
+            let image = compile(&unit.source(), architecture);
+            image.err().map(|error| format!("{unit:?} for {architecture}: {error}"))
+        });
+        assert_eq!(failed.collect::<Vec<String>>(), Vec::<String>::new());
+        let error = compile("__global__ void broken() { missing(); }", "sm_90").unwrap_err().to_string();
+        assert!(error.contains("missing") && error.contains("engraft.cu"), "{error}");
+    }
+}

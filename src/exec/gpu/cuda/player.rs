@@ -1,4 +1,4 @@
-//! A GPU as a device: it plays tapes, from the second time on as one captured graph.
+//! A GPU as a device: it plays tapes, from the second time on each as one captured graph.
 #![expect(unsafe_code, reason = "CUDA's driver is a C library")]
 
 use std::any::Any;
@@ -9,10 +9,12 @@ use cudarc::driver::{result, sys};
 
 use crate::exec::engine::DeviceFault;
 use crate::exec::gpu::cuda::convolutions::{Demands, PreparedConvolution};
+use crate::exec::gpu::cuda::held;
 use crate::exec::gpu::cuda::memory::Allocation;
 use crate::exec::gpu::cuda::products::PreparedProduct;
-use crate::exec::gpu::cuda::session::Session;
+use crate::exec::gpu::cuda::session::{Session, with_figures};
 use crate::exec::gpu::cuda::staging::Staging;
+use crate::exec::gpu::cuda::tuning::{CANDIDATES, fastest};
 use crate::exec::gpu::device::Device;
 use crate::exec::gpu::tape::{Argument, Command, Launch, Place, Region, Tape};
 use crate::settings::Precision;
@@ -28,6 +30,9 @@ pub struct GpuOptions {
     pub captures: bool,
 }
 
+/// Graphs take memory of the driver's own.
+const NO_ROOM_FOR_GRAPH: DeviceFault = DeviceFault::OutOfMemory { needed: 0, free: 0 };
+
 /// A GPU with the memory of one network.
 #[derive(Debug)]
 pub struct Gpu {
@@ -36,18 +41,52 @@ pub struct Gpu {
     /// Before the memory that it writes to, so that it goes first.
     staging: Option<Staging>,
     arena: Option<Allocation>,
+    scratch: Option<Arc<Allocation>>,
+    workspace: Option<Arc<Allocation>>,
+    /// Why tapes are not captured.
+    uncaptured: Option<String>,
 }
 
 impl Gpu {
     /// The GPU of `session`, without memory yet.
     #[must_use]
     pub fn new(session: Arc<Session>, options: GpuOptions) -> Self {
-        Self { session, options, staging: None, arena: None }
+        Self { session, options, staging: None, arena: None, scratch: None, workspace: None, uncaptured: None }
     }
 
     fn arena(&self) -> Result<&Allocation, DeviceFault> {
-        self.arena.as_ref().ok_or_else(|| DeviceFault::Refused("it has no memory yet".to_owned()))
+        self.arena.as_ref().ok_or_else(no_memory)
     }
+}
+
+fn no_memory() -> DeviceFault {
+    DeviceFault::Refused("it has no memory yet".to_owned())
+}
+
+/// Memory of at least `bytes` that all programs of a network use in turn.
+fn shared(
+    session: &Arc<Session>,
+    own: &mut Option<Arc<Allocation>>,
+    bytes: usize,
+) -> Result<Arc<Allocation>, DeviceFault> {
+    match own.take().filter(|own| own.bytes() >= bytes) {
+        Some(large) => Ok(Arc::clone(own.insert(large))),
+        None => Ok(Arc::clone(own.insert(Arc::new(Allocation::zeros(session, bytes)?)))),
+    }
+}
+
+/// Kernels count in 32 bits.
+fn refuse_too_large(tape: &Tape) -> Result<(), DeviceFault> {
+    let is_too_large = |command: &Command| match command {
+        Command::Launch(launch) => {
+            launch.arguments.contains(&Argument::Int(i32::MAX)) || launch.grid.contains(&u32::MAX)
+        }
+        Command::Product(_) | Command::Convolution(_) | Command::Zero(_) | Command::Copy(..) => false,
+    };
+    if tape.commands.iter().any(is_too_large) {
+        return Err(DeviceFault::Refused("a batch has more than 2147483647 numbers; take a smaller one".to_owned()));
+    }
+    Ok(())
 }
 
 /// A command that is ready to run.
@@ -74,10 +113,28 @@ struct ReadyLaunch {
 pub struct Program {
     commands: Vec<Ready>,
     /// What they read and use besides the arena.
+    memory: Besides,
+    captured: Captured,
+}
+
+/// Memory that commands need besides the arena. Programs run one after another, so they may share what they only use.
+#[derive(Debug)]
+struct Besides {
     _constants: Allocation,
-    workspace: Allocation,
-    _scratch: Allocation,
-    graph: Option<sys::CUgraphExec>,
+    _scratch: Arc<Allocation>,
+    workspace: Arc<Allocation>,
+    _held: Option<Arc<Allocation>>,
+}
+
+/// Whether a program is one graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Captured {
+    /// Its commands have not run yet: libraries may have to get ready for them first.
+    NotYet,
+    /// It runs command by command.
+    Never,
+    /// It does.
+    As(sys::CUgraphExec),
 }
 
 // SAFETY: handles of the driver may be used from any thread that has their context.
@@ -85,7 +142,7 @@ unsafe impl Send for Program {}
 
 impl Drop for Program {
     fn drop(&mut self) {
-        if let Some(graph) = self.graph {
+        if let Captured::As(graph) = self.captured {
             // SAFETY: it was made once and is destroyed once.
             let _unused = unsafe { result::graph::exec_destroy(graph) };
         }
@@ -100,6 +157,10 @@ impl Device for Gpu {
     fn arithmetic(&self) -> String {
         let GpuOptions { precision, deterministic, .. } = self.options;
         format!("cuda {precision:?} {deterministic}")
+    }
+
+    fn remark(&self) -> Option<String> {
+        self.uncaptured.as_ref().map(|why| format!("the GPU gets every command by itself, which is slower: {why}"))
     }
 
     fn reserve(&mut self, bytes: usize, kept: usize) -> Result<(), DeviceFault> {
@@ -117,14 +178,15 @@ impl Device for Gpu {
         bytes: &[u8],
         owner: &Arc<dyn Any + Send + Sync>,
     ) -> Result<Option<Arc<Allocation>>, DeviceFault> {
-        self.session.hold(bytes, owner)
+        held::hold(&self.session, bytes, owner)
     }
 
     fn prepare(&mut self, tape: &Tape, held: Option<&Arc<Allocation>>) -> Result<Program, DeviceFault> {
         let session = &self.session;
-        let arena = self.arena()?;
+        let arena = self.arena.as_ref().ok_or_else(no_memory)?;
+        refuse_too_large(tape)?;
         let constants = Allocation::zeros(session, tape.constants.len() * 4)?;
-        let scratch = Allocation::zeros(session, tape.scratch)?;
+        let scratch = shared(session, &mut self.scratch, tape.scratch)?;
         let address = |place: Place| match place.region {
             Region::Arena => arena.address(place.offset),
             Region::Scratch => scratch.address(place.offset),
@@ -142,17 +204,20 @@ impl Device for Gpu {
         }))?;
         let mut commands = Vec::with_capacity(tape.commands.len());
         let demands = Demands { precision: self.options.precision, deterministic: self.options.deterministic };
+        let ways = if demands.deterministic { 1 } else { CANDIDATES };
         let mut most = 0;
         for command in &tape.commands {
             commands.push(match command {
                 Command::Launch(launch) => Ready::Launch(ready(session, launch, &address)?),
                 Command::Product(product) => {
-                    let product = PreparedProduct::new(session, product, demands.precision, &address)?;
+                    let ways = PreparedProduct::candidates(session, product, demands.precision, ways, &address)?;
+                    let product = fastest(session, ways)?;
                     most = most.max(product.workspace);
                     Ready::Product(product)
                 }
                 Command::Convolution(convolution) => {
-                    let convolution = PreparedConvolution::new(session, convolution, demands, &address)?;
+                    let ways = PreparedConvolution::candidates(session, convolution, demands, ways, &address)?;
+                    let convolution = fastest(session, ways)?;
                     most = most.max(convolution.workspace);
                     Ready::Convolution(convolution)
                 }
@@ -160,25 +225,36 @@ impl Device for Gpu {
                 Command::Copy(from, to) => Ready::Copy(address(*from), address(*to), to.bytes),
             });
         }
-        let workspace = Allocation::zeros(session, most)?;
+        let workspace = shared(session, &mut self.workspace, most)?;
         for command in &mut commands {
             if let Ready::Convolution(convolution) = command {
                 convolution.bind(workspace.address(0))?;
             }
         }
-        let mut program = Program { commands, _constants: constants, workspace, _scratch: scratch, graph: None };
-        if self.options.captures {
-            program.graph = Some(self.capture(&program)?);
-        }
-        Ok(program)
+        let memory = Besides { _constants: constants, _scratch: scratch, workspace, _held: held.cloned() };
+        let captured = if self.options.captures { Captured::NotYet } else { Captured::Never };
+        Ok(Program { commands, memory, captured })
     }
 
-    fn play(&mut self, program: &Program) -> Result<(), DeviceFault> {
+    fn play(&mut self, program: &mut Program) -> Result<(), DeviceFault> {
         self.session.make_current()?;
-        match program.graph {
+        match program.captured {
             // SAFETY: the graph was made of this program's commands, whose memory is still there.
-            Some(graph) => Ok(unsafe { result::graph::launch(graph, self.session.stream()) }?),
-            None => self.run(program),
+            Captured::As(graph) => Ok(unsafe { result::graph::launch(graph, self.session.stream()) }?),
+            Captured::Never => self.run(program),
+            Captured::NotYet => {
+                self.run(program)?;
+                program.captured = match self.capture(program) {
+                    Ok(graph) => Captured::As(graph),
+                    Err(DeviceFault::OutOfMemory { .. }) => return Err(with_figures(NO_ROOM_FOR_GRAPH, 0)),
+                    // A library may refuse to be captured. If the device is lost, the next command says so.
+                    Err(fault) => {
+                        self.uncaptured = Some(fault.to_string());
+                        Captured::Never
+                    }
+                };
+                Ok(())
+            }
         }
     }
 
@@ -209,6 +285,7 @@ impl Gpu {
     /// # Errors
     /// When the device fails.
     pub fn wait(&self) -> Result<(), DeviceFault> {
+        self.session.make_current()?;
         self.session.wait()
     }
 
@@ -218,7 +295,7 @@ impl Gpu {
         for command in &program.commands {
             match command {
                 Ready::Launch(launch) => launch.run(session)?,
-                Ready::Product(product) => product.run(session, program.workspace.address(0))?,
+                Ready::Product(product) => product.run(session, program.memory.workspace.address(0))?,
                 Ready::Convolution(convolution) => convolution.run(session)?,
                 // SAFETY: the place has these bytes.
                 Ready::Zero(start, bytes) => unsafe {
@@ -239,7 +316,7 @@ impl Gpu {
         self.session.make_current()?;
         // SAFETY: the stream is this session's; whatever happens, capturing ends before another one begins.
         unsafe {
-            let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+            let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
             result::stream::begin_capture(stream, mode)?;
             let done = self.run(program);
             let graph = result::stream::end_capture(stream);
@@ -259,6 +336,13 @@ fn ready(
     address: &impl Fn(Place) -> sys::CUdeviceptr,
 ) -> Result<ReadyLaunch, DeviceFault> {
     let function = session.kernels.function(launch.kernel)?;
+    let most = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK;
+    // SAFETY: the kernel is loaded.
+    let most = unsafe { result::function::get_function_attribute(function, most) }?;
+    if i64::from(launch.threads) > i64::from(most) {
+        let (kernel, threads) = (launch.kernel, launch.threads);
+        return Err(DeviceFault::Refused(format!("{kernel} needs registers for {threads} threads, it has for {most}")));
+    }
     let word = |argument: &Argument| match argument {
         Argument::Place(place) => address(*place),
         Argument::Null => 0,

@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "cuBLASLt is a C library")]
 
 use std::ffi::c_void;
+use std::mem::MaybeUninit;
 
 use cudarc::cublaslt::sys::{cublasLtEpilogue_t as Epilogue, cublasLtMatmulDescAttributes_t as Attribute};
 use cudarc::cublaslt::{result as lt, sys};
@@ -11,6 +12,9 @@ use crate::exec::engine::DeviceFault;
 use crate::exec::gpu::cuda::session::Session;
 use crate::exec::gpu::tape::{Factor, Place, Product, Storage};
 use crate::settings::Precision;
+
+/// Algorithms that are asked for at most.
+const RANKS: usize = 8;
 
 /// Memory that a product may use besides.
 const WORKSPACE: usize = 32 << 20;
@@ -32,14 +36,36 @@ pub(super) struct PreparedProduct {
 unsafe impl Send for PreparedProduct {}
 
 impl PreparedProduct {
-    /// Asks cuBLASLt for its best algorithm. The library counts columns first, so left and right change places: what is row after row
-    /// here is column after column there.
-    pub(super) fn new(
+    /// The first `most` of cuBLASLt's algorithms, in its order of expected speed.
+    pub(super) fn candidates(
         session: &Session,
         product: &Product,
         precision: Precision,
+        most: usize,
         address: &impl Fn(Place) -> CUdeviceptr,
-    ) -> Result<Self, DeviceFault> {
+    ) -> Result<Vec<Self>, DeviceFault> {
+        let mut made = Vec::new();
+        for rank in 0..most {
+            match Self::new(session, product, precision, rank, address)? {
+                Some(one) => made.push(one),
+                None => break,
+            }
+        }
+        if made.is_empty() {
+            return Err(DeviceFault::Refused(format!("cuBLASLt has no way to compute {product:?}")));
+        }
+        Ok(made)
+    }
+
+    /// Asks cuBLASLt for its algorithms and takes the one of this rank. The library counts columns first, so left and right change places: what is row after row
+    /// here is column after column there.
+    fn new(
+        session: &Session,
+        product: &Product,
+        precision: Precision,
+        rank: usize,
+        address: &impl Fn(Place) -> CUdeviceptr,
+    ) -> Result<Option<Self>, DeviceFault> {
         let compute = match precision {
             Precision::Tf32 if !product.exact => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
             Precision::F32 | Precision::Tf32 | Precision::Bf16 => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
@@ -70,24 +96,45 @@ impl PreparedProduct {
         let preference = lt::create_matmul_pref()?;
         let most = sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
         let bytes = WORKSPACE;
+        use_alignment(preference, product)?;
         let [right, left, result] = layouts;
-        // SAFETY: all descriptors were just made.
-        let best = unsafe {
+        let mut found: [MaybeUninit<sys::cublasLtMatmulHeuristicResult_t>; RANKS] =
+            [const { MaybeUninit::uninit() }; RANKS];
+        let mut count = 0;
+        // SAFETY: all descriptors were just made, and there is room for as many results as are asked for.
+        let asked = unsafe {
             lt::set_matmul_pref_attribute(preference, most, (&raw const bytes).cast(), size_of::<usize>())?;
-            let best =
-                lt::get_matmul_algo_heuristic(session.cublaslt, operation, right, left, result, result, preference);
+            let asked = sys::cublasLtMatmulAlgoGetHeuristic(
+                session.cublaslt,
+                operation,
+                right,
+                left,
+                result,
+                result,
+                preference,
+                (rank + 1).min(RANKS) as i32,
+                found.as_mut_ptr().cast(),
+                &raw mut count,
+            );
             lt::destroy_matmul_pref(preference)?;
-            best.map_err(|error| DeviceFault::Refused(format!("cuBLASLt has no way ({error}) for {product:?}")))?
+            asked
         };
-        Ok(Self {
+        let count = usize::try_from(count).unwrap_or(0);
+        let best = (asked.result().is_ok() && rank < count.min(RANKS)).then(|| {
+            // SAFETY: the library has written as many as it says.
+            unsafe { found[rank].assume_init() }
+        });
+        let made = Self {
             operation,
             layouts,
-            algorithm: best.algo,
-            workspace: best.workspaceSize,
+            algorithm: best.map_or_else(|| sys::cublasLtMatmulAlgo_t { data: [0; 8] }, |best| best.algo),
+            workspace: best.map_or(0, |best| best.workspaceSize),
             factors: [product.right.place, product.left.place, product.result.place].map(address),
             scale: product.scale,
             keep: if product.accumulate { 1.0 } else { 0.0 },
-        })
+        };
+        // Without an algorithm the descriptors are given back.
+        Ok(best.map(|_| made))
     }
 
     /// Puts the product on the session's stream; `workspace` has the bytes that it needs.
@@ -163,4 +210,21 @@ fn set<V>(
 ) -> Result<(), DeviceFault> {
     // SAFETY: the descriptor exists, and the value has the attribute's type.
     Ok(unsafe { lt::set_matmul_desc_attribute(operation, attribute, (&raw const *value).cast(), size_of::<V>()) }?)
+}
+
+/// Says what the addresses are multiples of, where that is less than the library takes for granted.
+fn use_alignment(preference: sys::cublasLtMatmulPreference_t, product: &Product) -> Result<(), DeviceFault> {
+    use sys::cublasLtMatmulPreferenceAttributes_t as Of;
+    let alignment = |factor: &Factor| if factor.place.offset.is_multiple_of(256) { 256_u32 } else { 16 };
+    for (attribute, factor) in [
+        (Of::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &product.right),
+        (Of::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &product.left),
+        (Of::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &product.result),
+        (Of::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &product.result),
+    ] {
+        let bytes = alignment(factor);
+        // SAFETY: the preference exists, and the attribute is a number of 32 bits.
+        unsafe { lt::set_matmul_pref_attribute(preference, attribute, (&raw const bytes).cast(), 4) }?;
+    }
+    Ok(())
 }

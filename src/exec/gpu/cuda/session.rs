@@ -1,7 +1,6 @@
 //! What all networks of a process on one GPU share.
 #![expect(unsafe_code, reason = "CUDA's libraries are C libraries")]
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +12,6 @@ use cudarc::driver::{result, sys};
 use crate::exec::engine::DeviceFault;
 use crate::exec::gpu::cuda::faults::cudnn;
 use crate::exec::gpu::cuda::libraries;
-use crate::exec::gpu::cuda::memory::Allocation;
 use crate::exec::gpu::cuda::modules::Kernels;
 
 /// A GPU's context, the one stream that everything is computed in, its kernels and the handles of libraries. Lives as long as the process.
@@ -28,25 +26,14 @@ pub struct Session {
     pub(super) kernels: Kernels,
     pub(super) cublaslt: lt_sys::cublasLtHandle_t,
     pub(super) cudnn: dnn::cudnnHandle_t,
-    /// Images that networks read, by where their bytes are; what these belong to stays as long.
-    held: Mutex<Vec<HeldBytes>>,
     /// Bytes that all networks have taken.
     taken: AtomicU64,
     /// Bytes that they may take.
     limit: AtomicU64,
 }
 
-/// Bytes of the host with their copy.
-#[derive(Debug)]
-struct HeldBytes {
-    address: usize,
-    len: usize,
-    _owner: Arc<dyn Any + Send + Sync>,
-    copy: Arc<Allocation>,
-}
-
 // SAFETY: handles of CUDA may be used from any thread that has their context; the engine uses them from one at a time, since all
-// work goes through a network that is borrowed mutably, and capturing holds `Session::capture`.
+// work goes through networks of one job, whose phases use one after another.
 unsafe impl Send for Session {}
 // SAFETY: as above.
 unsafe impl Sync for Session {}
@@ -95,8 +82,7 @@ impl Session {
         }
         let (taken, limit) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
         let name = result::device::get_name(device)?;
-        let held = Mutex::default();
-        Ok(Self { name, context, stream, copies, kernels, cublaslt, cudnn: handle, held, taken, limit })
+        Ok(Self { name, context, stream, copies, kernels, cublaslt, cudnn: handle, taken, limit })
     }
 
     /// What the GPU is called.
@@ -110,26 +96,12 @@ impl Session {
         self.limit.store(bytes, Ordering::Relaxed);
     }
 
-    /// The copy of `bytes`, made where there is none yet and half of what is free has room for it.
-    pub(super) fn hold(
-        self: &Arc<Self>,
-        bytes: &[u8],
-        owner: &Arc<dyn Any + Send + Sync>,
-    ) -> Result<Option<Arc<Allocation>>, DeviceFault> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let (address, len) = (bytes.as_ptr().addr(), bytes.len());
-        if let Some(known) = held.iter().find(|known| known.address == address && known.len == len) {
-            return Ok(Some(Arc::clone(&known.copy)));
-        }
+    /// Bytes that may be taken still.
+    pub(super) fn room(&self) -> Result<u64, DeviceFault> {
         self.make_current()?;
         let (free, _) = result::mem_get_info()?;
         let left = self.limit.load(Ordering::Relaxed).saturating_sub(self.taken.load(Ordering::Relaxed));
-        if len as u64 > (free as u64).min(left) / 2 {
-            return Ok(None);
-        }
-        let copy = Arc::new(Allocation::of(self, bytes)?);
-        held.push(HeldBytes { address, len, _owner: Arc::clone(owner), copy: Arc::clone(&copy) });
-        Ok(Some(copy))
+        Ok(left.min(free as u64))
     }
 
     pub(super) fn stream(&self) -> sys::CUstream {

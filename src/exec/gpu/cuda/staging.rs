@@ -17,6 +17,9 @@ const HALF: usize = 1 << 20;
 /// Larger writes have lanes of their own.
 const SMALL: usize = 64 << 10;
 
+/// Bytes that go at once at most.
+const LARGE: usize = 16 << 20;
+
 /// Host memory that stays where it is.
 #[derive(Debug)]
 struct Pinned {
@@ -91,8 +94,8 @@ impl Drop for Event {
 /// One large write at a time: host memory, its copy on the device, and when each may be written again.
 #[derive(Debug)]
 struct Lane {
-    host: Pinned,
     device: Allocation,
+    host: Pinned,
     arrived: Event,
     taken: Event,
 }
@@ -102,8 +105,9 @@ struct Lane {
 pub(super) struct Staging {
     session: Arc<Session>,
     ring: Pinned,
-    /// Where the next small write goes.
-    at: usize,
+    /// The half that small writes go through, and its bytes that are taken.
+    half: usize,
+    taken: usize,
     /// When the small writes of each half have arrived.
     halves: [Event; 2],
     lanes: [Option<Lane>; 2],
@@ -114,25 +118,33 @@ impl Staging {
     pub(super) fn new(session: &Arc<Session>) -> Result<Self, DeviceFault> {
         session.make_current()?;
         let (ring, halves) = (Pinned::new(2 * HALF)?, [Event::new()?, Event::new()?]);
-        Ok(Self { session: Arc::clone(session), ring, at: 0, halves, lanes: [None, None], next: 0 })
+        Ok(Self { session: Arc::clone(session), ring, half: 0, taken: 0, halves, lanes: [None, None], next: 0 })
     }
 
     /// Writes `bytes` to `to`, after all that was asked for before and before all that comes.
     pub(super) fn write(&mut self, to: CUdeviceptr, bytes: &[u8]) -> Result<(), DeviceFault> {
-        if bytes.len() > SMALL { self.write_ahead(to, bytes) } else { self.write_small(to, bytes) }
+        if bytes.len() <= SMALL {
+            return self.write_small(to, bytes);
+        }
+        let mut at = to;
+        bytes.chunks(LARGE).try_for_each(|part| {
+            self.write_ahead(at, part)?;
+            at += part.len() as u64;
+            Ok(())
+        })
     }
 
     fn write_small(&mut self, to: CUdeviceptr, bytes: &[u8]) -> Result<(), DeviceFault> {
-        let (stream, half) = (self.session.stream(), self.at / HALF);
-        if self.at + bytes.len() > (half + 1) * HALF {
-            self.halves[half].record(stream)?;
-            self.at = (1 - half) * HALF;
-            self.halves[1 - half].wait()?;
+        let stream = self.session.stream();
+        if self.taken + bytes.len() > HALF {
+            self.halves[self.half].record(stream)?;
+            (self.half, self.taken) = (1 - self.half, 0);
+            self.halves[self.half].wait()?;
         }
-        let pinned = self.ring.put(self.at, bytes);
+        let pinned = self.ring.put(self.half * HALF + self.taken, bytes);
         // SAFETY: the place has these bytes; they stay until the event of their half has come.
         unsafe { result::memcpy_htod_async(to, pinned, stream) }?;
-        self.at += bytes.len().next_multiple_of(16);
+        self.taken += bytes.len().next_multiple_of(16);
         Ok(())
     }
 
@@ -145,7 +157,7 @@ impl Staging {
             let (host, device) = (Pinned::new(bytes.len())?, Allocation::zeros(&self.session, bytes.len())?);
             // The zeros are written on the other stream; what is dropped here may be on its way still.
             self.session.wait()?;
-            *slot = Some(Lane { host, device, arrived: Event::new()?, taken: Event::new()? });
+            *slot = Some(Lane { device, host, arrived: Event::new()?, taken: Event::new()? });
         }
         let Some(lane) = slot else { return Ok(()) };
         lane.arrived.wait()?;

@@ -17,6 +17,10 @@ impl Device for Emulated {
         "emulated".to_owned()
     }
 
+    fn remark(&self) -> Option<String> {
+        None
+    }
+
     fn reserve(&mut self, bytes: usize, kept: usize) -> Result<(), DeviceFault> {
         let place = |bytes| Place { region: Region::Arena, offset: 0, bytes };
         let before = if kept == 0 { Vec::new() } else { self.bytes(place(kept)).to_vec() };
@@ -37,7 +41,7 @@ impl Device for Emulated {
         Ok((tape, held.cloned()))
     }
 
-    fn play(&mut self, (tape, held): &Self::Program) -> Result<(), DeviceFault> {
+    fn play(&mut self, (tape, held): &mut Self::Program) -> Result<(), DeviceFault> {
         if let Some(held) = held {
             self.memories.hold(held);
         }

@@ -158,10 +158,14 @@ __device__ void batch_norm_whole(const T* x, const T* residual, T* y, float* mea
     }
     batch_norm_write(tile, line, x, residual, y, relu, 0, rows, pieces);
 }
+#undef KERNEL_BOUNDS
+#define KERNEL_BOUNDS __launch_bounds__(512)
 KERNEL(batch_norm_whole,
        (const T* x, const T* residual, T* y, float* mean, float* inverse_std, float* running_mean, float* running_var, const float* scalars,
         const float* weight, const float* bias, int relu, float eps, int rows, int channels, int pieces, int width, int slice),
        (x, residual, y, mean, inverse_std, running_mean, running_var, scalars, weight, bias, relu, eps, rows, channels, pieces, width, slice))
+#undef KERNEL_BOUNDS
+#define KERNEL_BOUNDS
 
 extern "C" __global__ void batch_norm_fixed(const float* running_mean, const float* running_var, float* mean, float* inverse_std,
                                             int channels, float eps) {
@@ -397,8 +401,12 @@ __device__ void batch_norm_back(const T* x, const T* y, const T* dy, const float
     else if (mask == BATCH_NORM_BY_Y) batch_norm_both<BATCH_NORM_BY_Y>(b, dweight, dbias, to, width, shared, all);
     else batch_norm_both<BATCH_NORM_AGAIN>(b, dweight, dbias, to, width, shared, all);
 }
+#undef KERNEL_BOUNDS
+#define KERNEL_BOUNDS __launch_bounds__(512)
 KERNEL(batch_norm_back,
        (const T* x, const T* y, const T* dy, const float* mean, const float* inverse_std, const float* weight, const float* bias,
         float* dweight, float* dbias, T* dx, T* dresidual, int add, int add_residual, int mask, int rows, int channels, int pieces,
         int width, int slice),
        (x, y, dy, mean, inverse_std, weight, bias, dweight, dbias, dx, dresidual, add, add_residual, mask, rows, channels, pieces, width, slice))
+#undef KERNEL_BOUNDS
+#define KERNEL_BOUNDS

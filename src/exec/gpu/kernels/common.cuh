@@ -44,8 +44,11 @@ __device__ inline float warp_max(float value) {
     return value;
 }
 
+// Before a kernel whose blocks may have more threads than there are registers for, it says how many: __launch_bounds__(512).
+#define KERNEL_BOUNDS
+
 // A kernel in both storages: KERNEL(name, (parameters with T), (arguments)) makes name_f32 and name_bf16 of a function template `name`.
 #define KERNEL(name, parameters, arguments) \
     KERNEL_FORM(name, f32, float, parameters, arguments) KERNEL_FORM(name, bf16, bf16, parameters, arguments)
 #define KERNEL_FORM(name, suffix, type, parameters, arguments) \
-    namespace suffix##_##name { typedef type T; extern "C" __global__ void name##_##suffix parameters { name<T> arguments; } }
+    namespace suffix##_##name { typedef type T; extern "C" __global__ void KERNEL_BOUNDS name##_##suffix parameters { name<T> arguments; } }

@@ -67,7 +67,8 @@ impl Unit {
         Some(Self { file, storage: kernel.storage })
     }
 
-    /// The text to compile: of all files what kernels are made of, and of its own file the kernels.
+    /// The text to compile: of all files what kernels are made of, and of its own file the kernels. The kernels that there are in one form
+    /// are functions that nobody calls, which cost nothing, except in their own unit.
     #[must_use]
     pub fn source(self) -> String {
         let none = "#undef KERNEL\n#define KERNEL(name, parameters, arguments)\n";
@@ -79,8 +80,12 @@ impl Unit {
         let form = format!("#undef KERNEL\n#define KERNEL(name, parameters, arguments) {form}\n");
         let mut text = format!("{COMMON}\n{none}");
         for (index, file) in FILES.iter().enumerate() {
-            let own = [form.as_str(), file, none];
-            text.extend(if index == self.file { own } else { ["", file, ""] });
+            let is_own = index == self.file;
+            let file = match self.storage {
+                None if is_own => (*file).to_owned(),
+                _ => file.replace("extern \"C\" __global__", "static __device__"),
+            };
+            text.extend(if is_own { [form.as_str(), &file, none] } else { ["", &file, ""] });
             text.push('\n');
         }
         text

@@ -316,10 +316,14 @@ __device__ void norms_parameters(const T* __restrict__ x, const T* __restrict__ 
     if (dweight) reduce_put<LEN>(dweight + size_t(blockIdx.x) * step, tile.column, channels, sums);
     if (dbias) reduce_put<LEN>(dbias + size_t(blockIdx.x) * step, tile.column, channels, sums + LEN);
 }
+#undef KERNEL_BOUNDS
+#define KERNEL_BOUNDS __launch_bounds__(512)
 KERNEL(norms_parameters,
        (const T* x, const T* dy, const float* moments, float* dweight, float* dbias, int step, int positions, int group, int rows, int channels,
         int pieces, int width, int slice),
        (x, dy, moments, dweight, dbias, step, positions, group, rows, channels, pieces, width, slice))
+#undef KERNEL_BOUNDS
+#define KERNEL_BOUNDS
 
 // Response normalisation. blockIdx.x is an example and a slice of its positions, of which there are `slices`.
 // Sums over each slice: of x x alone, or of x dy and then of dy.

@@ -30,10 +30,11 @@ KERNEL(stage, (const float* images, T* y, int pieces, int per_row, int channels,
 
 // Images of bytes by their index in a data set: divided by 255, less the channel's mean, by its deviation, in the host's order of
 // operations. `views` has for each example how far below and to the right its piece begins and whether it is mirrored; outside it is black.
-// Stored channels are repeated where there are fewer than wanted.
+// Stored channels are repeated where there are fewer than wanted. Behind the end of a batch are indices of an earlier one, perhaps into
+// more images than these: what is read for them is not looked at, but has to be there.
 template <class T>
 __device__ void gather(const u8* __restrict__ pixels, const u32* __restrict__ indices, const float* __restrict__ affine, const int* __restrict__ views,
-                       T* __restrict__ y, int pieces, int per_row, int channels, int stored, int height, int width) {
+                       T* __restrict__ y, int pieces, int per_row, int channels, int stored, int height, int width, int images) {
     constexpr int LEN = Piece<T>::LEN;
     int at = ew_thread(), positions = height * width;
     if (at >= pieces) return;
@@ -46,7 +47,7 @@ __device__ void gather(const u8* __restrict__ pixels, const u32* __restrict__ in
         column += view[1];
     }
     bool inside = line >= 0 && line < height && column >= 0 && column < width;
-    const u8* from = pixels + size_t(indices[w.example]) * stored * positions + line * width + column;
+    const u8* from = pixels + size_t(min(indices[w.example], u32(images - 1))) * stored * positions + line * width + column;
     Piece<T> piece;
     for (int i = 0; i < LEN; ++i) {
         int c = w.q * LEN + i;
@@ -61,5 +62,5 @@ __device__ void gather(const u8* __restrict__ pixels, const u32* __restrict__ in
 }
 KERNEL(gather,
        (const u8* pixels, const u32* indices, const float* affine, const int* views, T* y, int pieces, int per_row, int channels, int stored, int height,
-        int width),
-       (pixels, indices, affine, views, y, pieces, per_row, channels, stored, height, width))
+        int width, int images),
+       (pixels, indices, affine, views, y, pieces, per_row, channels, stored, height, width, images))

@@ -30,7 +30,8 @@ pub struct Gather {
 /// channels than the images, theirs are repeated one after another.
 pub fn gather(tape: &mut Tape, gather: Gather, y: Values) {
     let [channels, height, width] = gather.shape;
-    let sizes = [pieces(tape, y), per_row(tape, y), y.channels, channels, height, width].map(Argument::from);
+    let images = gather.pixels.bytes / (channels * height * width);
+    let sizes = [pieces(tape, y), per_row(tape, y), y.channels, channels, height, width, images].map(Argument::from);
     let Gather { pixels, indices, affine, views, .. } = gather;
     let pointers: [Argument; 5] = [pixels.into(), indices.into(), affine.into(), views.into(), y.into()];
     spread(tape, "gather", pieces(tape, y), [&pointers[..], &sizes].concat());

@@ -1,13 +1,15 @@
 //! The whole engine on the emulated device, beside PyTorch's numbers and the CPU's engine.
 
+mod whole;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::json;
 
+use super::GpuNetwork;
 use super::emulated::Emulated;
 use super::tape::Storage;
-use super::*;
-use crate::data::augment::ImageView;
 use crate::exec::{CpuNetwork, Engine, HeldView, Inputs, StoredImages, Update};
 use crate::kernels::dropout::Draw;
 use crate::kernels::finite_difference::sample;
@@ -224,6 +226,17 @@ fn stored(bytes: &Arc<Vec<u8>>, channels: usize) -> StoredImages<'_> {
     StoredImages { bytes, owner, shape: [3, 8, 8], normalization }
 }
 
+/// An image of 3 x 8 x 8 shifted and mirrored, pixel by pixel.
+fn viewed(image: &[f32], [down, right, flip]: HeldView, black: impl Fn(usize) -> f32) -> Vec<f32> {
+    let pixel = |at: usize| {
+        let (channel, y, x) = (at / 64, at / 8 % 8, at % 8);
+        let (y, x) = (y as i32 + down, if flip == 1 { 7 - x as i32 } else { x as i32 } + right);
+        let inside = (0..8).contains(&y) && (0..8).contains(&x);
+        if inside { image[channel * 64 + y as usize * 8 + x as usize] } else { black(channel) }
+    };
+    (0..192).map(pixel).collect()
+}
+
 /// What the network sees of the stored images.
 fn seen(images: &StoredImages<'_>, indices: &[u32], views: Option<&[HeldView]>) -> Vec<f32> {
     let value = |byte: u8, [mean, std]: [f32; 2]| (f32::from(byte) / 255.0 - mean) / std;
@@ -233,9 +246,7 @@ fn seen(images: &StoredImages<'_>, indices: &[u32], views: Option<&[HeldView]>) 
         let normalized = |(at, byte): (usize, &u8)| value(*byte, images.normalization[at / 64]);
         let mut image: Vec<f32> = bytes.iter().enumerate().map(normalized).collect();
         if let Some(views) = views {
-            let [down, right, flip] = views[at];
-            let view = ImageView { shift: [down as isize, right as isize], flip: flip == 1 };
-            view.apply(&mut image, [3, 8, 8], |channel| value(0, images.normalization[channel]));
+            image = viewed(&image, views[at], |channel| value(0, images.normalization[channel]));
         }
         all.extend(image);
     }
