@@ -94,7 +94,7 @@ impl<D: Device> GpuStatistics<D> {
                 let tape = self.networks[network].tape(next..stop + 1, examples);
                 self.segments.insert(key, self.device.prepare(&tape, None)?);
             }
-            if let Some(program) = self.segments.get(&key) {
+            if let Some(program) = self.segments.get_mut(&key) {
                 self.device.play(program)?;
             }
             next = stop + 1;
@@ -132,8 +132,8 @@ impl<D: Device> Statistics for GpuStatistics<D> {
             let all = [sums.xx, sums.yx, sums.yy, sums.x, sums.y].into_iter().filter(|place| place.bytes > 0);
             tape.commands.extend(all.map(Command::Zero));
         }
-        let program = self.device.prepare(&tape, None)?;
-        self.device.play(&program)?;
+        let mut program = self.device.prepare(&tape, None)?;
+        self.device.play(&mut program)?;
         self.running = Some(Running { pass, places, programs: Vec::new(), examples: [0; PARTS], last: 0 });
         Ok(())
     }
@@ -155,16 +155,16 @@ impl<D: Device> Statistics for GpuStatistics<D> {
             let (device, networks) = (&mut self.device, &self.networks);
             running.programs.push(PassPrograms::prepare(device, networks, pass, &running.places, examples)?);
         }
-        for programs in running.programs.iter().filter(|programs| programs.examples == examples) {
-            self.device.play(&programs.start)?;
+        for programs in running.programs.iter_mut().filter(|programs| programs.examples == examples) {
+            self.device.play(&mut programs.start)?;
             let mut done = (0, 0);
-            for step in &programs.steps {
+            for step in &mut programs.steps {
                 let from = if done.0 == step.network { done.1 } else { 0 };
                 self.run(step.network, [from, step.layer], examples)?;
-                self.device.play(&step.program)?;
+                self.device.play(&mut step.program)?;
                 done = (step.network, step.layer + 1);
             }
-            self.device.play(&programs.ends[part])?;
+            self.device.play(&mut programs.ends[part])?;
         }
         running.examples[part] += examples;
         running.last = examples;
