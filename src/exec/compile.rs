@@ -19,6 +19,8 @@ pub(in crate::exec) struct Compiled<T> {
     pub(in crate::exec) running: Vec<RunningStatistics<T>>,
     /// The value that holds the logits.
     pub(in crate::exec) output: usize,
+    /// The value that holds each node's output, perhaps with what its reader makes of it.
+    pub(in crate::exec) of_node: Vec<usize>,
 }
 
 /// What stands between the positions of a value.
@@ -30,10 +32,19 @@ pub(in crate::exec) enum Spacing {
     Padded,
 }
 
-/// Translates node after node. ReLU melts into the layer before it where nobody else reads that; a flatten whose readers
-/// are linear layers costs nothing: their columns change order instead.
-pub(in crate::exec) fn compile<T: Float>(graph: &Graph, spacing: Spacing) -> Compiled<T> {
-    let mut compiler = Compiler::new(graph, spacing);
+/// Whether several nodes may become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::exec) enum Melting {
+    /// ReLU melts into the layer before it where nobody else reads that; a flatten whose readers are linear layers costs nothing:
+    /// their columns change order instead.
+    Allowed,
+    /// Every node's output is there as the graph has it, its channels last.
+    Never,
+}
+
+/// Translates node after node.
+pub(in crate::exec) fn compile<T: Float>(graph: &Graph, spacing: Spacing, melting: Melting) -> Compiled<T> {
+    let mut compiler = Compiler::new(graph, spacing, melting);
     for (id, node) in graph.iter() {
         compiler.node(id, node);
     }
@@ -47,6 +58,7 @@ type Held = (usize, Option<Transposition>);
 struct Compiler<'g, T> {
     graph: &'g Graph,
     spacing: Spacing,
+    melting: Melting,
     readers: Vec<Vec<usize>>,
     /// By node.
     held: Vec<Held>,
@@ -54,14 +66,20 @@ struct Compiler<'g, T> {
 }
 
 impl<'g, T: Float> Compiler<'g, T> {
-    fn new(graph: &'g Graph, spacing: Spacing) -> Self {
+    fn new(graph: &'g Graph, spacing: Spacing, melting: Melting) -> Self {
         let mut readers = vec![Vec::new(); graph.nodes().len()];
         for (id, node) in graph.iter() {
             node.inputs.iter().for_each(|input| readers[input.0].push(id.0));
         }
-        let result =
-            Compiled { layers: Vec::new(), values: Vec::new(), parameters: Vec::new(), running: Vec::new(), output: 0 };
-        Self { graph, spacing, readers, held: Vec::new(), result }
+        let result = Compiled {
+            layers: Vec::new(),
+            values: Vec::new(),
+            parameters: Vec::new(),
+            running: Vec::new(),
+            output: 0,
+            of_node: Vec::new(),
+        };
+        Self { graph, spacing, melting, readers, held: Vec::new(), result }
     }
 
     /// Adds what `node` needs, if anything, and notes where its output is.
@@ -87,6 +105,7 @@ impl<'g, T: Float> Compiler<'g, T> {
     fn melts(&self, id: NodeId) -> bool {
         let op = &self.graph.node(id).op;
         let capable = matches!(op, Op::Linear { .. } | Op::BatchNorm { .. } | Op::Add) || op.convolution().is_some();
+        let capable = capable && self.melting == Melting::Allowed;
         capable && matches!(self.readers[id.0][..], [only] if self.graph.nodes()[only].op == Op::Relu)
     }
 
@@ -105,7 +124,8 @@ impl<'g, T: Float> Compiler<'g, T> {
         let linear = |&reader: &usize| matches!(self.graph.nodes()[reader].op, Op::Linear { .. });
         let readers = &self.readers[id.0];
         let is_row = order.is_none() && !(is_image && self.spacing == Spacing::Padded);
-        let free = is_row || !readers.is_empty() && readers.iter().all(linear);
+        let reorders = self.melting == Melting::Allowed && !readers.is_empty() && readers.iter().all(linear);
+        let free = is_row || reorders;
         free.then_some((value, order))
     }
 
@@ -220,6 +240,7 @@ impl<'g, T: Float> Compiler<'g, T> {
     /// Notes which gradients are there already when a layer's turn comes in the backward pass.
     fn finish(mut self) -> Compiled<T> {
         let mut result = self.result;
+        result.of_node = self.held.iter().map(|(value, _)| *value).collect();
         result.output = self.held.pop().map(|(value, _)| value).unwrap_or_default();
         result.values[result.output].last_reader = result.layers.len();
         let mut written = vec![false; result.values.len()];

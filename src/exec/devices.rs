@@ -1,12 +1,14 @@
 //! Which devices have an engine, and which engine each has: the one place that knows.
 
 use crate::exec::cpu::CpuNetwork;
-use crate::exec::engine::{CompileError, Engine};
-use crate::exec::gpu::GpuNetwork;
+use crate::exec::engine::{CompileError, Engine, EngineError};
 use crate::exec::gpu::cuda::{Gpu, GpuOptions, Session};
 use crate::exec::gpu::tape::Storage;
+use crate::exec::gpu::{GpuNetwork, GpuStatistics};
+use crate::exec::statistics::{Statistics, StatisticsDevice, StatisticsPlan};
 use crate::model::graph::Graph;
 use crate::settings::{ComputeOptions, Device, Precision};
+use crate::tensors::Weights;
 
 /// Whether jobs that leave the device open are computed on GPUs where there are some.
 ///
@@ -40,4 +42,26 @@ fn on_gpu(
     let how = GpuOptions { precision: options.precision, deterministic: options.deterministic, captures: true };
     let sizes = [max_batch, options.threads];
     Ok(Box::new(GpuNetwork::compile(Gpu::new(session, how), graph, sizes, storage)?))
+}
+
+impl StatisticsDevice for ComputeOptions {
+    fn open(
+        &self,
+        networks: &[(&Graph, &dyn Weights)],
+        plan: StatisticsPlan,
+    ) -> Result<Option<Box<dyn Statistics>>, EngineError> {
+        let index = match self.device {
+            Device::Auto | Device::Cpu => return Ok(None),
+            Device::AnyCuda => 0,
+            Device::Cuda(index) => index,
+        };
+        let session = Session::open(index)?;
+        if let Some(bytes) = self.memory_limit {
+            session.limit_memory(bytes);
+        }
+        // Activations that fits are made of are f32; short programs are not worth a graph.
+        let precision = if self.precision == Precision::F32 { Precision::F32 } else { Precision::Tf32 };
+        let how = GpuOptions { precision, deterministic: self.deterministic, captures: false };
+        Ok(Some(Box::new(GpuStatistics::open(Gpu::new(session, how), networks, plan)?)))
+    }
 }

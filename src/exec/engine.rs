@@ -286,6 +286,26 @@ pub trait Engine: std::fmt::Debug + Send {
         draw: Draw,
     ) -> Result<Gradients, EngineError>;
 
+    /// Adds up over batches what each weight is worth by its gradient of the same objective, and takes no step: the product of both, or
+    /// the square of it. Not while an optimizer is under way: a device may need its room for the sums.
+    ///
+    /// # Errors
+    /// As [`Self::step`].
+    fn add_saliency(
+        &mut self,
+        inputs: Inputs<'_>,
+        targets: Targets<'_, f32>,
+        draw: Draw,
+        squared: bool,
+    ) -> Result<(), EngineError>;
+
+    /// The means over the batches of [`Self::add_saliency`] since they were taken last, one tensor for each of [`Self::learned`], in
+    /// PyTorch's order of elements.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn take_saliency(&mut self) -> Result<Vec<Vec<f32>>, EngineError>;
+
     /// The optimizer's state: its number of steps, and tensors called `buffer.parameter` in PyTorch's layouts.
     ///
     /// # Errors

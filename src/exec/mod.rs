@@ -11,6 +11,7 @@ mod layer;
 pub mod lowering;
 mod memory;
 mod parameters;
+pub mod statistics;
 
 pub use cpu::{CpuNetwork, OptimizerState};
 pub use devices::{AUTO_TAKES_GPUS, compile};

@@ -2,7 +2,7 @@
 
 use crate::cost::interpolation::LevelError;
 use crate::domain::problem::{Code, Problem};
-use crate::exec::LoadError;
+use crate::exec::{BatchError, DeviceFault, EngineError, LoadError};
 use crate::model::graph::GraphError;
 use crate::model::groups::CouplingError;
 use crate::tensors::{CheckpointError, StateDictError};
@@ -43,6 +43,12 @@ pub enum FusionError {
     /// Weights that do not fit their network.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// A device that did not do what it was asked for.
+    #[error(transparent)]
+    Device(#[from] DeviceFault),
+    /// A batch that does not fit the network.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
     /// A fused network that does not fit together.
     #[error(transparent)]
     Graph(#[from] GraphError),
@@ -70,12 +76,25 @@ pub enum FusionError {
     },
 }
 
+impl From<EngineError> for FusionError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Batch(error) => Self::Batch(error),
+            EngineError::Load(error) => Self::Load(error),
+            EngineError::Weights(error) => Self::Tensor(error),
+            EngineError::Device(fault) => Self::Device(fault),
+        }
+    }
+}
+
 impl From<FusionError> for Problem {
     fn from(error: FusionError) -> Self {
         match error {
             FusionError::Weights(error) | FusionError::Load(LoadError::Tensor(error)) => error.into(),
+            FusionError::Device(fault) => fault.into(),
             FusionError::Tensor(error) => error.into(),
             FusionError::Load(LoadError::Size { .. })
+            | FusionError::Batch(_)
             | FusionError::Graph(_)
             | FusionError::Lost(_)
             | FusionError::NoStatistics

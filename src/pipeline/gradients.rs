@@ -9,7 +9,7 @@ use super::measure::Bench;
 use super::phases::Halt;
 use crate::exec::Inputs;
 use crate::fusion::select::Saliency;
-use crate::fusion::{Ensemble, FusionError, Member};
+use crate::fusion::{Ensemble, Member};
 use crate::kernels::dropout::Draw;
 use crate::kernels::loss::Targets;
 use crate::kernels::truth::TruthBuffer;
@@ -52,9 +52,7 @@ fn of_member(
     indices.truncate(method.calibration.samples.unwrap_or(EXAMPLES));
     let mut network = bench.compiled(member.graph, member.weights, BATCH)?;
     let names: Vec<String> = network.learned().into_iter().map(|(name, _)| name.to_owned()).collect();
-    let weights = names.iter().map(|name| member.weights.f32(name)).collect::<Result<Vec<_>, _>>();
-    let weights = weights.map_err(FusionError::from)?;
-    let mut sums: Vec<Vec<f64>> = weights.iter().map(|weights| vec![0.0; weights.len()]).collect();
+    let squared = method.importance == Importance::Fisher;
     let batches = indices.len().div_ceil(BATCH);
     let mut images = vec![0.0; BATCH * train.example_len()];
     let mut truths = TruthBuffer::default();
@@ -66,24 +64,11 @@ fn of_member(
             truths.push(train.truth(*index));
         }
         let targets = Targets { truths: truths.truths(), smoothing: 0.0, soft: None };
-        let gradients =
-            network.gradients(Inputs::Images(images), targets, Draw::default()).map_err(TrainError::from)?;
-        for ((sums, weights), gradient) in sums.iter_mut().zip(&weights).zip(&gradients.tensors) {
-            add(sums, weights, gradient, method.importance);
-        }
+        let added = network.add_saliency(Inputs::Images(images), targets, Draw::default(), squared);
+        added.map_err(TrainError::from)?;
         if !context.phases.goes_on(from + length * (index + 1) as f64 / batches as f64) {
             return Err(Halt::Stopped);
         }
     }
-    let count = batches.max(1) as f64;
-    let means = |sums: &Vec<f64>| sums.iter().map(|sum| (sum / count) as f32).collect();
-    Ok(names.into_iter().zip(sums.iter().map(means)).collect())
-}
-
-/// Adds the importance of each weight of a tensor by one batch's gradients.
-fn add(sums: &mut [f64], weights: &[f32], gradient: &[f32], importance: Importance) {
-    for (sum, (weight, gradient)) in sums.iter_mut().zip(weights.iter().zip(gradient)) {
-        let product = f64::from(*weight) * f64::from(*gradient);
-        *sum += if importance == Importance::Fisher { product * product } else { product };
-    }
+    Ok(names.into_iter().zip(network.take_saliency().map_err(TrainError::from)?).collect())
 }

@@ -175,7 +175,14 @@ impl Join<'_> {
                 let Calibration { convolutions, ridge, output_layer, .. } = task.job.method.calibration;
                 let options = CompensateOptions { sampling: sampling(task), convolutions, ridge, output_layer };
                 let pairs: Vec<_> = pairs.collect();
-                Ok(compensate::calibrate_all(self.parts, &pairs, &inputs.fitted, &options, monitor)?)
+                Ok(compensate::calibrate_all(
+                    self.parts,
+                    &pairs,
+                    &inputs.fitted,
+                    &options,
+                    &task.compute_options(),
+                    monitor,
+                )?)
             }
             _ => {
                 let one = |(selection, plain)| compensate::data_free(self.parts, selection, plain, &mut *monitor);

@@ -83,7 +83,8 @@ impl Join<'_> {
         let statistics = match inputs {
             Some(inputs) if importance.needs_activations() => {
                 let monitor = &mut |done: f64| context.phases.goes_on((joined as f64 + done) / joins as f64);
-                Some(select::measure(self.parts, &inputs.fitted, &sampling(context.task), monitor)?)
+                let on = context.task.compute_options();
+                Some(select::measure(self.parts, &inputs.fitted, &sampling(context.task), &on, monitor)?)
             }
             _ => None,
         };

@@ -1,5 +1,6 @@
 //! Neuron interpolation against `tests/fixtures/interpolation/make.py`, which assigns units by trying every order.
 
+use engraft::exec::statistics::Processor;
 use engraft::fusion::calibration::{Sampling, UnlabelledInputs};
 use engraft::fusion::interpolate::{InterpolateOptions, interpolate};
 use engraft::fusion::{Ensemble, Member};
@@ -76,7 +77,8 @@ fn assignment_and_fits_are_those_of_a_plain_computation() {
     let inputs = InputTable { values: fixture.inputs, row_len: fixture.widths[0] };
     let sampling = Sampling { samples: Some(inputs.len()), positions: 1, seed: 0 };
     let options = InterpolateOptions { sampling, grouping: Grouping::Hungarian, ridge: Some(fixture.ridge) };
-    let fused = interpolate(&ensemble, &graph, &inputs, &options, &mut |_| true).expect("a fused network").weights;
+    let fused =
+        interpolate(&ensemble, &graph, &inputs, &options, &Processor, &mut |_| true).expect("a fused network").weights;
     let expected = state(&fixture.fused);
     for name in expected.names() {
         let (expected, got) = (expected.f32(name).expect("there"), fused.f32(name).expect("there"));

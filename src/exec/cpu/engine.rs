@@ -90,6 +90,40 @@ impl Engine for CpuNetwork<f32> {
         Ok(Gradients { step, tensors })
     }
 
+    fn add_saliency(
+        &mut self,
+        inputs: Inputs<'_>,
+        targets: Targets<'_, f32>,
+        draw: Draw,
+        squared: bool,
+    ) -> Result<(), EngineError> {
+        self.draw_from(draw);
+        self.gradients(images(inputs), targets)?;
+        let parameters = &self.compiled.parameters;
+        let (sums, batches) = &mut self.saliency;
+        sums.resize_with(parameters.len(), Vec::new);
+        for (sums, parameter) in sums.iter_mut().zip(parameters) {
+            sums.resize(parameter.values.len(), 0.0);
+            for (sum, (weight, gradient)) in sums.iter_mut().zip(parameter.values.iter().zip(&parameter.gradient)) {
+                let product = f64::from(*weight) * f64::from(*gradient);
+                *sum += if squared { product * product } else { product };
+            }
+        }
+        *batches += 1;
+        Ok(())
+    }
+
+    fn take_saliency(&mut self) -> Result<Vec<Vec<f32>>, EngineError> {
+        let (sums, batches) = std::mem::take(&mut self.saliency);
+        let count = batches.max(1) as f64;
+        let means = self.parameters().iter().enumerate().map(|(index, parameter)| {
+            let mean = |sum: &f64| (sum / count) as f32;
+            let none = || vec![0.0; parameter.values.len()];
+            parameter.to_pytorch(&sums.get(index).map_or_else(none, |sums| sums.iter().map(mean).collect()))
+        });
+        Ok(means.collect())
+    }
+
     fn save_optimizer(&mut self) -> Result<(u64, StateDict), EngineError> {
         let mut tensors = StateDict::default();
         let Some(optimizer) = &self.optimizer else { return Ok((0, tensors)) };

@@ -9,7 +9,7 @@ use std::num::NonZeroUsize;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use crate::exec::compile::{Compiled, Spacing, compile};
+use crate::exec::compile::{Compiled, Melting, Spacing, compile};
 use crate::exec::cpu::layer::Pass;
 use crate::exec::cpu::memory::Memory;
 use crate::exec::engine::{BatchError, CompileError, LoadError, Step};
@@ -41,6 +41,8 @@ pub struct CpuNetwork<T = f32> {
     optimizer: Option<OptimizerState>,
     /// Results of steps that nobody has taken.
     done: Vec<Step>,
+    /// What each weight was worth in all batches, and how many these are.
+    saliency: (Vec<Vec<f64>>, usize),
 }
 
 impl<T: Float> CpuNetwork<T> {
@@ -57,7 +59,7 @@ impl<T: Float> CpuNetwork<T> {
         let threads = NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN);
         let pool = ThreadPoolBuilder::new().num_threads(threads.get()).thread_name(|i| format!("compute-{i}"));
         let pool = pool.build().map_err(|source| CompileError::Threads { threads: threads.get(), source })?;
-        let compiled = compile(graph, Spacing::Dense);
+        let compiled = compile(graph, Spacing::Dense, Melting::Allowed);
         let max_batch = max_batch.max(1);
         let memory = Memory::plan(&compiled.values, compiled.layers.len(), max_batch, Purpose::Inference);
         let (example, classes) = (graph.input_shape().iter().product(), graph.classes());
@@ -73,6 +75,7 @@ impl<T: Float> CpuNetwork<T> {
             draw: Draw::default(),
             optimizer: None,
             done: Vec::new(),
+            saliency: (Vec::new(), 0),
         })
     }
 

@@ -80,7 +80,7 @@ pub(super) struct Arena {
 }
 
 impl Arena {
-    /// For batches of `examples` examples.
+    /// For batches of `examples` examples, from the byte `first` of the memory on.
     pub(super) fn plan(
         compiled: &Compiled<f32>,
         parameters: &FlatParameters,
@@ -88,8 +88,9 @@ impl Arena {
         [examples, example]: [usize; 2],
         storage: Storage,
         purpose: Purpose,
+        first: usize,
     ) -> Self {
-        let mut room = Room(0);
+        let mut room = Room(first);
         let [scalars, results, flag] = [scalars::BYTES, RESULTS * RESULT, 4].map(|bytes| room.place(bytes));
         let weights = room.place(parameters.numbers * 4);
         let low = (storage != Storage::F32).then(|| room.place(parameters.numbers * storage.bytes()));
@@ -223,10 +224,10 @@ fn keep(compiled: &Compiled<f32>, layer: usize, values: &[Values], storage: Stor
 
 /// Bytes that are given away one after another.
 #[derive(Debug)]
-struct Room(usize);
+pub(super) struct Room(pub(super) usize);
 
 impl Room {
-    fn place(&mut self, bytes: usize) -> Place {
+    pub(super) fn place(&mut self, bytes: usize) -> Place {
         let offset = self.0;
         self.0 += bytes.next_multiple_of(ALIGNMENT);
         Place { region: Region::Arena, offset, bytes }

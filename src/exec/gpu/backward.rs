@@ -138,7 +138,8 @@ impl Emitter<'_> {
         let (dy, [_, columns]) = rows(dy, storage, false);
         let finish = Finish { bias: None, relu: false };
         let plain = |left, right, result, sizes, accumulate| {
-            Command::Product(Product { left, right, result, sizes, batch: 1, scale: 1.0, accumulate, finish })
+            let (batch, scale, exact) = (1, 1.0, false);
+            Command::Product(Product { left, right, result, sizes, batch, scale, accumulate, exact, finish })
         };
         if let Some(place) = weight.gradient {
             let result = Factor { place, storage: Storage::F32, stride: depth, transposed: false, step: 0 };

@@ -82,6 +82,21 @@ impl<D: Device> GpuNetwork<D> {
         Ok((examples, Aim { kind, smoothing: targets.smoothing as f32, soft }))
     }
 
+    /// Plays a pass with gradients that takes no step. Results of steps before it are not lost.
+    fn without_step(&mut self, pass: Pass, examples: usize, draw: Draw) -> Result<Step, EngineError> {
+        let mut scalars = Scalars::new(MOMENTUM);
+        scalars.draw(draw);
+        let mut before = self.results(true)?;
+        let slot = self.next_slot()?;
+        scalars.bytes(scalars::SLOT, &slot.to_le_bytes());
+        self.write_scalars(scalars.0)?;
+        self.play(pass, examples)?;
+        self.count_batch();
+        let step = self.results(true)?.pop();
+        self.put_back(&mut before);
+        Ok(step.unwrap_or(Step { loss: f64::NAN, correct: 0 }))
+    }
+
     /// Counts a batch that moves the running statistics.
     fn count_batch(&mut self) {
         for running in &mut self.compiled.running {
@@ -190,21 +205,28 @@ impl<D: Device> Engine for GpuNetwork<D> {
         draw: Draw,
     ) -> Result<Gradients, EngineError> {
         let (examples, aim) = self.stage_targets(inputs, targets)?;
-        let mut scalars = Scalars::new(MOMENTUM);
-        scalars.draw(draw);
-        // Steps before this one are not lost.
-        let mut before = self.results(true)?;
-        let slot = self.next_slot()?;
-        scalars.bytes(scalars::SLOT, &slot.to_le_bytes());
-        self.write_scalars(scalars.0)?;
-        self.play(Pass::Gradients(aim), examples)?;
-        self.count_batch();
-        let step = self.results(true)?.pop();
-        self.put_back(&mut before);
+        let step = self.without_step(Pass::Gradients(aim), examples, draw)?;
         let place = self.arena.training.map_or(self.arena.weights, |training| training.gradients);
         let flat = self.read_flat(place)?;
-        let step = step.unwrap_or(Step { loss: f64::NAN, correct: 0 });
         Ok(Gradients { step, tensors: self.tensors(&flat) })
+    }
+
+    fn add_saliency(
+        &mut self,
+        inputs: Inputs<'_>,
+        targets: Targets<'_, f32>,
+        draw: Draw,
+        squared: bool,
+    ) -> Result<(), EngineError> {
+        let (examples, aim) = self.stage_targets(inputs, targets)?;
+        self.start_saliency()?;
+        self.without_step(Pass::Saliency { aim, squared }, examples, draw)?;
+        Ok(())
+    }
+
+    fn take_saliency(&mut self) -> Result<Vec<Vec<f32>>, EngineError> {
+        let means = self.end_saliency()?;
+        Ok(self.tensors(&means))
     }
 
     fn save_optimizer(&mut self) -> Result<(u64, StateDict), EngineError> {

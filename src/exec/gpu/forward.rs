@@ -87,7 +87,8 @@ impl Emitter<'_> {
         let right = Factor { place: weight.read, storage, stride: depth, transposed: true, step: 0 };
         let finish = Finish { bias: bias.map(|bias| bias.read), relu };
         let sizes = [count, columns, depth];
-        let product = Product { left, right, result, sizes, batch: 1, scale: 1.0, accumulate: false, finish };
+        let (accumulate, exact) = (false, false);
+        let product = Product { left, right, result, sizes, batch: 1, scale: 1.0, accumulate, exact, finish };
         self.tape.commands.push(Command::Product(product));
     }
 

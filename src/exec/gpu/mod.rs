@@ -13,6 +13,7 @@ mod parameters;
 mod program;
 mod residual;
 mod sharing;
+mod statistics;
 pub mod tape;
 
 #[cfg(test)]
@@ -23,3 +24,4 @@ mod tests;
 
 pub use device::Device;
 pub use network::GpuNetwork;
+pub use statistics::GpuStatistics;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use half::bf16;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use crate::exec::compile::{Compiled, Spacing, compile};
+use crate::exec::compile::{Compiled, Melting, Spacing, compile};
 use crate::exec::engine::{
     BatchError, CompileError, DeviceFault, EngineError, Held, HeldView, Inputs, Step, StoredImages,
 };
@@ -75,6 +75,8 @@ pub struct GpuNetwork<D: Device> {
     done: Vec<Step>,
     /// Whether the optimizer's numbers are those of a training under way.
     begun: bool,
+    /// Batches whose saliency was added up in the optimizer's place.
+    salient: usize,
     pool: ThreadPool,
 }
 
@@ -95,14 +97,14 @@ impl<D: Device> GpuNetwork<D> {
         }
         let pool = ThreadPoolBuilder::new().num_threads(threads.max(1)).thread_name(|i| format!("batches-{i}")).build();
         let pool = pool.map_err(|source| CompileError::Threads { threads, source })?;
-        let mut compiled = compile(graph, Spacing::Padded);
+        let mut compiled = compile(graph, Spacing::Padded, Melting::Allowed);
         // What they would hold is on the device.
         compiled.parameters.iter_mut().for_each(|parameter| parameter.values = Vec::new());
         let (max_batch, example) = (max_batch.max(1), graph.input_shape().iter().product());
         let parameters = FlatParameters::new(&compiled, &shapes(&compiled, max_batch, storage), storage);
         let roles = roles(&compiled);
         let sizes = [max_batch, example];
-        let arena = Arena::plan(&compiled, &parameters, &roles, sizes, storage, Purpose::Inference);
+        let arena = Arena::plan(&compiled, &parameters, &roles, sizes, storage, Purpose::Inference, 0);
         device.reserve(arena.bytes, 0)?;
         let classes = graph.classes();
         Ok(Self {
@@ -128,6 +130,7 @@ impl<D: Device> GpuNetwork<D> {
             collected: 0,
             done: Vec::new(),
             begun: false,
+            salient: 0,
             pool,
         })
     }
@@ -143,7 +146,8 @@ impl<D: Device> GpuNetwork<D> {
             return Ok(());
         }
         let sizes = [self.max_batch, self.example];
-        let arena = Arena::plan(&self.compiled, &self.parameters, &self.roles, sizes, self.storage, Purpose::Training);
+        let purpose = Purpose::Training;
+        let arena = Arena::plan(&self.compiled, &self.parameters, &self.roles, sizes, self.storage, purpose, 0);
         self.programs.clear();
         self.device.reserve(arena.bytes, arena.kept)?;
         (self.arena, self.purpose) = (arena, Purpose::Training);
@@ -164,6 +168,29 @@ impl<D: Device> GpuNetwork<D> {
         self.begun = true;
         let zeros = vec![0; self.parameters.numbers * 4];
         training.state.into_iter().try_for_each(|place| self.device.write(place, &zeros))
+    }
+
+    /// Another batch of saliency, in the place of the optimizer's numbers, which begin anew after it.
+    pub(super) fn start_saliency(&mut self) -> Result<(), DeviceFault> {
+        if self.salient == 0 {
+            self.begun = false;
+            self.start_optimizer()?;
+        }
+        self.begun = false;
+        self.salient += 1;
+        Ok(())
+    }
+
+    /// The mean saliency over all batches, a flat buffer.
+    pub(super) fn end_saliency(&mut self) -> Result<Vec<f32>, DeviceFault> {
+        let count = std::mem::take(&mut self.salient);
+        let Some(training) = self.arena.training.filter(|_| count > 0) else {
+            return Ok(vec![0.0; self.parameters.numbers]);
+        };
+        let [high, low] = training.state;
+        let (high, low) = (self.read_flat(high)?, self.read_flat(low)?);
+        let mean = |(high, low): (f32, f32)| ((f64::from(high) + f64::from(low)) / count as f64) as f32;
+        Ok(high.into_iter().zip(low).map(mean).collect())
     }
 
     /// The optimizer's flat buffers with their names in checkpoints.

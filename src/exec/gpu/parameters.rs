@@ -41,6 +41,13 @@ impl TensorLayout {
         }
     }
 
+    /// Dense numbers as they lie on the device, from the tensor's first one on.
+    pub(super) fn padded(&self, dense: &[f32]) -> Vec<f32> {
+        let mut numbers = vec![0.0; self.numbers()];
+        Self { first: 0, ..*self }.scatter(dense, &mut numbers);
+        numbers
+    }
+
     /// The inverse of [`Self::scatter`], of `len` dense numbers.
     pub(super) fn gather(&self, flat: &[f32], len: usize) -> Vec<f32> {
         let places = flat[self.first..][..self.numbers()].chunks_exact(self.stride).take(len / self.inner);

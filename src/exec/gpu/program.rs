@@ -28,6 +28,13 @@ pub(super) enum Pass {
     Reestimate,
     /// Gradients, and no step.
     Gradients(Aim),
+    /// Gradients, whose products with the weights are added up.
+    Saliency {
+        /// What is minimised.
+        aim: Aim,
+        /// Whether the products are squared.
+        squared: bool,
+    },
     /// A step of training.
     Step {
         /// What is minimised.
@@ -47,7 +54,7 @@ impl Pass {
         match self {
             Self::Evaluate | Self::Finite => Mode::Evaluate,
             Self::Reestimate => Mode::Reestimate,
-            Self::Gradients(_) | Self::Step { .. } => Mode::Train,
+            Self::Gradients(_) | Self::Saliency { .. } | Self::Step { .. } => Mode::Train,
         }
     }
 }
@@ -63,6 +70,18 @@ impl Emitter<'_> {
         match pass {
             Pass::Evaluate | Pass::Reestimate | Pass::Finite => {}
             Pass::Gradients(aim) => self.learn(aim),
+            Pass::Saliency { aim, squared } => {
+                self.learn(aim);
+                if let Some(TrainingPlaces { gradients: own, state, .. }) = self.arena.training {
+                    gradients::add_saliency(
+                        self.tape,
+                        [self.arena.weights, own],
+                        state,
+                        self.parameters.numbers,
+                        squared,
+                    );
+                }
+            }
             Pass::Step { aim, rule, clips } => {
                 self.learn(aim);
                 self.update(rule, clips);

@@ -228,6 +228,8 @@ pub struct Product {
     pub scale: f32,
     /// Whether the result is added to what is there.
     pub accumulate: bool,
+    /// Whether all bits of the factors count, however exactly everything else is computed.
+    pub exact: bool,
     /// The last step.
     pub finish: Finish,
 }

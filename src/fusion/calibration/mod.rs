@@ -3,6 +3,7 @@
 //! Calibration inputs need no labels. They come in batches of fixed size, and what is kept of them between two layers is
 //! bounded ([`HELD_BYTES`]), so memory does not grow with their number.
 
+mod device;
 mod forward;
 mod gather;
 mod layer;
@@ -17,6 +18,7 @@ use rand_chacha::rand_core::SeedableRng;
 use crate::cost::calibration::examples;
 use crate::model::graph::{Graph, NodeId};
 
+pub(super) use device::{DevicePass, PlaceTable};
 pub(super) use forward::{LayerwiseNetwork, channels_and_size};
 pub(super) use gather::{channels, flattened, picks, windows};
 pub(super) use layer::kernels_last;

@@ -5,6 +5,7 @@
 
 use std::num::NonZeroUsize;
 
+use crate::exec::statistics::Sums;
 use crate::kernels::{Matrix, matmul};
 
 /// Rows whose products are added up in f32.
@@ -53,6 +54,12 @@ impl Moments {
             y: vec![0.0; targets],
             block: Vec::new(),
         }
+    }
+
+    /// Sums that a device has made.
+    pub(in crate::fusion) fn of(sums: Sums) -> Self {
+        let Sums { rows, xx, yx, yy, x, y } = sums;
+        Self { features: x.len(), targets: y.len(), rows, xx, yx, yy, x, y, block: Vec::new() }
     }
 
     /// Number of rows.

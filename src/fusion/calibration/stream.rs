@@ -1,5 +1,6 @@
 //! Batches of calibration inputs on their way through several networks.
 
+use std::borrow::Cow;
 use std::num::NonZeroUsize;
 
 use super::forward::{LayerwiseNetwork, channels_and_size};
@@ -86,6 +87,8 @@ pub(in crate::fusion) struct Stream<'a> {
     batches: Vec<Vec<usize>>,
     held: Vec<Option<RunningBatch>>,
     held_bytes: usize,
+    /// Inputs of batches as they come, for devices that keep nothing themselves.
+    rows: Vec<Option<Vec<f32>>>,
     most_held: usize,
     graph: &'a Graph,
     /// Scratch memory of the kernels.
@@ -112,7 +115,9 @@ impl<'a> Stream<'a> {
         let threads = NonZeroUsize::new(rayon::current_num_threads()).unwrap_or(NonZeroUsize::MIN);
         let batches: Vec<Vec<usize>> = chosen.chunks(batch).map(<[usize]>::to_vec).collect();
         let held = batches.iter().map(|_| None).collect();
-        Self { inputs, batches, held, held_bytes: 0, most_held, graph: widest, work: Workspace::new(threads) }
+        let rows = vec![None; batches.len()];
+        let work = Workspace::new(threads);
+        Self { inputs, batches, held, held_bytes: 0, rows, most_held, graph: widest, work }
     }
 
     /// Number of batches.
@@ -165,12 +170,36 @@ impl<'a> Stream<'a> {
         }
     }
 
+    /// Most examples of a batch.
+    pub(in crate::fusion) fn batch(&self) -> usize {
+        self.batches.iter().map(Vec::len).max().unwrap_or(1)
+    }
+
+    /// The inputs of a batch, channels first; kept as far as there is room.
+    pub(super) fn rows(&mut self, index: usize) -> Cow<'_, [f32]> {
+        if self.rows[index].is_none() {
+            let rows = self.read(&self.batches[index]);
+            if self.held_bytes + size_of_val(&rows[..]) > self.most_held {
+                return Cow::Owned(rows);
+            }
+            self.held_bytes += size_of_val(&rows[..]);
+            self.rows[index] = Some(rows);
+        }
+        Cow::Borrowed(self.rows[index].as_deref().unwrap_or_default())
+    }
+
+    /// The inputs of some examples, channels first.
+    fn read(&self, indices: &[usize]) -> Vec<f32> {
+        let mut rows = vec![0.0; indices.len() * self.graph.input_shape().iter().product::<usize>()];
+        self.inputs.fill(indices, &mut rows);
+        rows
+    }
+
     /// The inputs of some examples, channels last.
     fn input(&self, indices: &[usize]) -> NodeValue {
         let (channels, size) = channels_and_size(self.graph, NodeId(0));
         let pixels = size[0] * size[1];
-        let mut rows = vec![0.0; indices.len() * channels * pixels];
-        self.inputs.fill(indices, &mut rows);
+        let rows = self.read(indices);
         if channels == 1 || pixels == 1 {
             return NodeValue { values: rows, channels, size };
         }

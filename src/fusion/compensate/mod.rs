@@ -10,21 +10,21 @@
 
 mod altered;
 mod data_free;
+mod moments;
 mod output_layer;
+mod rows;
 pub(super) mod solve;
 mod system;
 pub(super) mod tensors;
 
-use std::num::NonZeroUsize;
-
 use altered::altered_layers;
 use output_layer::OutputLayer;
-use rayon::prelude::*;
-use solve::{LayerFit, SplitMoments, fit};
+use solve::{LayerFit, fit};
 use system::{Refit, System, WeightSet};
 use tensors::{joined, put, pytorch};
 
 use crate::cost::calibration::PER_UNKNOWN;
+use crate::exec::statistics::{Statistics, StatisticsDevice};
 use crate::fusion::calibration::moments::Moments;
 use crate::fusion::calibration::{
     HELD_BYTES, LayerwiseNetwork, Monitor, Sampling, Stream, UnlabelledInputs, only_reader,
@@ -38,9 +38,6 @@ use crate::tensors::{StateDict, Weights};
 
 pub use data_free::data_free;
 pub use tensors::copy;
-
-/// One batch in so many is held out of the fits, to choose the ridge by.
-const HELD_OUT: usize = 5;
 
 /// How to compensate with calibration data.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -76,9 +73,10 @@ pub fn calibrate(
     fused: &Fused<impl Weights>,
     inputs: &dyn UnlabelledInputs,
     options: &CompensateOptions,
+    on: &dyn StatisticsDevice,
     monitor: Monitor<'_>,
 ) -> Result<Compensated, FusionError> {
-    let mut one = calibrate_all(ensemble, &[(selection, fused)], inputs, options, monitor)?;
+    let mut one = calibrate_all(ensemble, &[(selection, fused)], inputs, options, on, monitor)?;
     one.pop().ok_or(FusionError::Empty)
 }
 
@@ -91,9 +89,10 @@ pub fn calibrate_all(
     candidates: &[(&Selection, &Fused<impl Weights>)],
     inputs: &dyn UnlabelledInputs,
     options: &CompensateOptions,
+    on: &dyn StatisticsDevice,
     monitor: Monitor<'_>,
 ) -> Result<Vec<Compensated>, FusionError> {
-    calibrate_within(HELD_BYTES, ensemble, candidates, inputs, options, monitor)
+    calibrate_within(HELD_BYTES, ensemble, candidates, inputs, options, on, monitor)
 }
 
 /// As [`calibrate_all`], with so many bytes of activations kept between two layers.
@@ -103,61 +102,12 @@ fn calibrate_within(
     candidates: &[(&Selection, &Fused<impl Weights>)],
     inputs: &dyn UnlabelledInputs,
     options: &CompensateOptions,
+    on: &dyn StatisticsDevice,
     monitor: Monitor<'_>,
 ) -> Result<Vec<Compensated>, FusionError> {
-    let Some((_, fused)) = candidates.first() else { return Err(FusionError::Empty) };
-    let altered: Vec<Vec<NodeId>> =
-        candidates.iter().map(|(selection, _)| altered_layers(ensemble, selection)).collect();
-    let mut warnings: Vec<Vec<String>> = vec![Vec::new(); candidates.len()];
-    let mut layers: Vec<LayerSystems<'_>> = Vec::new();
-    let nodes = fused.graph.iter().filter(|(id, _)| altered.iter().any(|altered| altered.contains(id)));
-    let parts = nodes.flat_map(|(id, node)| WeightSet::of(&node.op).iter().map(move |part| (id, *part)));
-    for (id, part) in parts {
-        let mut systems = Vec::with_capacity(candidates.len());
-        for (index, (selection, fused)) in candidates.iter().enumerate() {
-            if !altered[index].contains(&id) {
-                systems.push(None);
-                continue;
-            }
-            match System::new(ensemble, selection, &fused.graph, id, part, options.convolutions) {
-                Ok(system) => systems.push(Some(system)),
-                Err(reason) => {
-                    let name = &fused.graph.node(id).name;
-                    warnings[index]
-                        .push(format!("layer `{name}` was not refitted, its weights are the members' own: {reason}"));
-                    systems.push(None);
-                }
-            }
-        }
-        layers.push(LayerSystems { id, part, systems });
-    }
-    let systems = layers.iter().flat_map(|layer| &layer.systems).flatten();
-    let unknowns = systems.map(|system| system.unknowns).max().unwrap_or(1);
-    let graphs = || ensemble.members().iter().map(|member| member.graph).chain([&fused.graph]);
-    let chosen = options.sampling.draw(inputs, PER_UNKNOWN * unknowns, &graphs().collect::<Vec<_>>());
-    let widest = graphs().max_by_key(|graph| activations(graph)).unwrap_or(&fused.graph);
-    let mut work = Refitter {
-        ensemble,
-        networks: ensemble.members().iter().map(|member| LayerwiseNetwork::of(*member)).collect::<Result<_, _>>()?,
-        members: ensemble.members().len(),
-        stream: Stream::new(inputs, &chosen, widest, held_bytes),
-        candidates: Vec::new(),
-        graph: &fused.graph,
-        options,
-    };
-    for ((_, fused), warnings) in candidates.iter().zip(warnings) {
-        work.networks.push(LayerwiseNetwork::of(fused.as_member())?);
-        let done = Compensation {
-            source: MomentSource::Calibration,
-            samples: chosen.len(),
-            layers: Vec::new(),
-            output_layer: None,
-            kept: true,
-        };
-        work.candidates.push(Compensated { weights: copy(fused)?, done, warnings });
-    }
+    let (mut work, layers) = Refitter::new(held_bytes, ensemble, candidates, inputs, options, on)?;
     for (index, layer) in layers.iter().enumerate() {
-        work.layer(layer, index, layers.len(), monitor)?;
+        work.layer(layer, (index, layers.len()), monitor)?;
     }
     Ok(work.candidates)
 }
@@ -182,49 +132,98 @@ struct Refitter<'a> {
     networks: Vec<LayerwiseNetwork<'a>>,
     members: usize,
     stream: Stream<'a>,
+    /// Where the networks are, unless they are run by the processor.
+    device: Option<Box<dyn Statistics>>,
     candidates: Vec<Compensated>,
     graph: &'a Graph,
     options: &'a CompensateOptions,
 }
 
 impl<'a> Refitter<'a> {
+    /// All networks and the systems of all layers, in order of computation.
+    fn new(
+        held_bytes: usize,
+        ensemble: &'a Ensemble<'a>,
+        candidates: &[(&Selection, &'a Fused<impl Weights>)],
+        inputs: &'a dyn UnlabelledInputs,
+        options: &'a CompensateOptions,
+        on: &dyn StatisticsDevice,
+    ) -> Result<(Self, Vec<LayerSystems<'a>>), FusionError> {
+        let Some((_, fused)) = candidates.first() else { return Err(FusionError::Empty) };
+        let altered: Vec<Vec<NodeId>> =
+            candidates.iter().map(|(selection, _)| altered_layers(ensemble, selection)).collect();
+        let mut warnings: Vec<Vec<String>> = vec![Vec::new(); candidates.len()];
+        let mut layers: Vec<LayerSystems<'a>> = Vec::new();
+        let nodes = fused.graph.iter().filter(|(id, _)| altered.iter().any(|altered| altered.contains(id)));
+        let parts = nodes.flat_map(|(id, node)| WeightSet::of(&node.op).iter().map(move |part| (id, *part)));
+        for (id, part) in parts {
+            let mut systems = Vec::with_capacity(candidates.len());
+            for (index, (selection, fused)) in candidates.iter().enumerate() {
+                if !altered[index].contains(&id) {
+                    systems.push(None);
+                    continue;
+                }
+                match System::new(ensemble, selection, &fused.graph, id, part, options.convolutions) {
+                    Ok(system) => systems.push(Some(system)),
+                    Err(reason) => {
+                        let name = &fused.graph.node(id).name;
+                        warnings[index].push(format!(
+                            "layer `{name}` was not refitted, its weights are the members' own: {reason}"
+                        ));
+                        systems.push(None);
+                    }
+                }
+            }
+            layers.push(LayerSystems { id, part, systems });
+        }
+        let systems = layers.iter().flat_map(|layer| &layer.systems).flatten();
+        let unknowns = systems.map(|system| system.unknowns).max().unwrap_or(1);
+        let graphs = || ensemble.members().iter().map(|member| member.graph).chain([&fused.graph]);
+        let chosen = options.sampling.draw(inputs, PER_UNKNOWN * unknowns, &graphs().collect::<Vec<_>>());
+        let widest = graphs().max_by_key(|graph| activations(graph)).unwrap_or(&fused.graph);
+        let mut work = Self {
+            ensemble,
+            networks: ensemble
+                .members()
+                .iter()
+                .map(|member| LayerwiseNetwork::of(*member))
+                .collect::<Result<_, _>>()?,
+            members: ensemble.members().len(),
+            stream: Stream::new(inputs, &chosen, widest, held_bytes),
+            device: None,
+            candidates: Vec::new(),
+            graph: &fused.graph,
+            options,
+        };
+        for ((_, fused), warnings) in candidates.iter().zip(warnings) {
+            work.networks.push(LayerwiseNetwork::of(fused.as_member())?);
+            let done = Compensation {
+                source: MomentSource::Calibration,
+                samples: chosen.len(),
+                layers: Vec::new(),
+                output_layer: None,
+                kept: true,
+            };
+            work.candidates.push(Compensated { weights: copy(fused)?, done, warnings });
+        }
+        work.open(on, candidates, &layers)?;
+        Ok((work, layers))
+    }
+
     /// Refits one layer of every candidate that needs it, but where its features are all 0.
     fn layer(
         &mut self,
         layer: &LayerSystems<'_>,
-        done: usize,
-        total: usize,
+        (done, total): (usize, usize),
         monitor: Monitor<'_>,
     ) -> Result<(), FusionError> {
         let id = layer.id;
         let systems: Vec<(usize, &System<'_>)> =
             layer.systems.iter().enumerate().filter_map(|(index, system)| Some((index, system.as_ref()?))).collect();
         let Some((_, first)) = systems.first() else { return Ok(()) };
-        let empty = |(_, system): &(usize, &System<'_>)| {
-            let empty = || [0, 1].map(|_| Moments::new(system.unknowns, system.targets()));
-            (0..system.count()).map(|_| empty()).collect()
-        };
-        let mut moments: Vec<Vec<SplitMoments>> = systems.iter().map(empty).collect();
         let absorber = self.absorber(id, layer.part);
         let mut output_layer = self.output_layer(first, systems.len(), absorber.is_some());
-        let holds_out = self.stream.len() >= HELD_OUT;
-        let (networks, sampling) = (&self.networks, &self.options.sampling);
-        self.stream.pass(networks, id, done, total, &mut *monitor, |batch, work| {
-            let mut collecting = output_layer.as_mut().filter(|output_layer| output_layer.has_room());
-            let part = usize::from(holds_out && batch.index % HELD_OUT == HELD_OUT - 1);
-            for (place, ((index, system), moments)) in systems.iter().zip(&mut moments).enumerate() {
-                let rows = system.gather(batch, networks, self.members + index, sampling, work)?;
-                // One system has all threads, many share them.
-                let threads = if moments.len() == 1 { work.threads() } else { NonZeroUsize::MIN };
-                let pairs = moments.par_iter_mut().zip(&rows);
-                pairs.for_each(|(moments, rows)| moments[part].add(&rows.features, &rows.targets, threads));
-                if let Some(output_layer) = &mut collecting {
-                    output_layer.take_features(place, &rows[0].features);
-                }
-            }
-            let logits = |member: usize| batch.value(member, id).map(|value| &value.values[..]);
-            collecting.map_or(Ok(()), |output_layer| output_layer.take_targets((0..self.members).map(logits)))
-        })?;
+        let moments = self.moments((done, total), &systems, output_layer.as_mut(), &mut *monitor)?;
         for (place, ((index, system), moments)) in systems.iter().zip(moments).enumerate() {
             let rows = moments[0].iter().map(Moments::rows).sum();
             let Some(fit) = fit(moments, absorber.is_some(), self.options.ridge) else { continue };
@@ -302,8 +301,13 @@ impl<'a> Refitter<'a> {
             put(weights, node, role, &new.collect::<Vec<_>>())?;
         }
         let network = &mut self.networks[self.members + candidate];
-        network.reload(system.id, weights)?;
-        absorber.map_or(Ok(()), |absorber| network.reload(absorber, weights))
+        for id in absorber.into_iter().filter(|absorber| *absorber != system.id).chain([system.id]) {
+            network.reload(id, weights)?;
+            if let Some(device) = &mut self.device {
+                device.load(self.members + candidate, Some(id), weights)?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -70,11 +70,11 @@ pub(super) struct System<'a> {
     /// Unknowns per row.
     pub(super) unknowns: usize,
     /// Kept rows of each member: (row of the member, row of the fused layer).
-    rows: Vec<Vec<(usize, usize)>>,
+    pub(super) rows: Vec<Vec<(usize, usize)>>,
     /// Rows of the fused layer.
-    outputs: usize,
+    pub(super) outputs: usize,
     writes_output: bool,
-    input: NodeId,
+    pub(super) input: NodeId,
 }
 
 /// Rows of features and of targets, in the same order.
@@ -127,7 +127,7 @@ impl<'a> System<'a> {
     }
 
     /// Whether the targets are the members' channels that the layer reads, not its outputs.
-    fn reads_channels(&self) -> bool {
+    pub(super) fn reads_channels(&self) -> bool {
         matches!(self.kind, Unknowns::Channels { .. } | Unknowns::Flattened { .. })
     }
 
@@ -151,7 +151,7 @@ impl<'a> System<'a> {
     }
 
     /// Channels that the layer reads, member by member.
-    fn widths(&self) -> Vec<usize> {
+    pub(super) fn widths(&self) -> Vec<usize> {
         let repeat = if let Unknowns::Flattened { repeat } = self.kind { repeat } else { 1 };
         let members = 0..self.ensemble.members().len();
         members.map(|member| self.ensemble.columns(member, self.id).len() / repeat).collect()
@@ -256,7 +256,7 @@ impl<'a> System<'a> {
     }
 
     /// The factor of a member's `row` in the layer's outputs.
-    fn share(&self, member: usize, row: usize) -> f32 {
+    pub(super) fn share(&self, member: usize, row: usize) -> f32 {
         if self.writes_output { self.ensemble.shares().of(member, row) as f32 } else { 1.0 }
     }
 

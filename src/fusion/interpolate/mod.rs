@@ -11,6 +11,7 @@
 //! Unlike the authors' code, distances are squared, so K-means and the assignment minimise one sum; there is a small ridge; starts are
 //! drawn as in K-means++; and the assignment goes on to more than two members.
 
+mod device;
 mod grouping;
 mod system;
 
@@ -21,6 +22,7 @@ use grouping::{Groups, UnitProducts, hungarian, k_means};
 use system::{FittedLevel, LevelTargets, SystemGatherer, products};
 
 use crate::cost::interpolation::{self, FitLevel, LevelNorm, levels_of};
+use crate::exec::statistics::{Statistics, StatisticsDevice};
 use crate::fusion::assemble::counters;
 use crate::fusion::calibration::moments::Moments;
 use crate::fusion::calibration::{HELD_BYTES, LayerwiseNetwork, Monitor, Sampling, Stream, UnlabelledInputs};
@@ -57,6 +59,7 @@ pub fn interpolate(
     graph: &Graph,
     inputs: &dyn UnlabelledInputs,
     options: &InterpolateOptions,
+    on: &dyn StatisticsDevice,
     monitor: Monitor<'_>,
 ) -> Result<Fused, FusionError> {
     let members: Vec<&Graph> = ensemble.members().iter().map(|member| member.graph).collect();
@@ -82,7 +85,9 @@ pub fn interpolate(
         generator: ChaCha8Rng::seed_from_u64(options.sampling.seed),
         options,
         weights,
+        device: None,
     };
+    work.open(on, &empty, &levels)?;
     for (index, level) in levels.iter().enumerate() {
         work.level(*level, index, levels.len(), monitor)?;
     }
@@ -126,6 +131,8 @@ struct Interpolator<'a> {
     options: &'a InterpolateOptions,
     /// Of the fused network, as far as it has come.
     weights: StateDict,
+    /// Where the networks are, unless they are run by the processor.
+    device: Option<Box<dyn Statistics>>,
 }
 
 impl Interpolator<'_> {
@@ -136,13 +143,14 @@ impl Interpolator<'_> {
     /// Fits one level, and writes it.
     fn level(&mut self, level: FitLevel, done: usize, total: usize, monitor: Monitor<'_>) -> Result<(), FusionError> {
         let targets = self.targets(level, done + 1 == total);
-        let unknowns = interpolation::unknowns(self.graph, level.layer);
-        let mut moments = Moments::new(unknowns, targets.count);
-        let (graph, networks, ensemble, sampling) = (self.graph, &self.networks, self.ensemble, &self.options.sampling);
-        let gatherer = SystemGatherer { graph, networks, ensemble, sampling, level, targets: &targets };
-        self.stream.pass(networks, level.layer, done, total, &mut *monitor, |batch, work| {
-            gatherer.gather(batch, &mut moments, work)
-        })?;
+        let moments = match self.device.take() {
+            Some(mut device) => {
+                let moments = self.measure(&mut *device, level, (done, total), monitor)?;
+                self.device = Some(device);
+                moments
+            }
+            None => self.run(level, &targets, (done, total), monitor)?,
+        };
         let centred = level.norm.is_some() || self.has_bias(level.layer);
         let (at_x, at_y) = centre(&moments, centred);
         let normal = moments.about(&at_x, &at_y);
@@ -157,6 +165,23 @@ impl Interpolator<'_> {
         };
         let fitted = FittedLevel::of(&weight, &groups, &normal, &at_x, &at_y);
         self.write(level, fitted)
+    }
+
+    /// The moments of a level, the networks run node by node.
+    fn run(
+        &mut self,
+        level: FitLevel,
+        targets: &LevelTargets,
+        (done, total): (usize, usize),
+        monitor: Monitor<'_>,
+    ) -> Result<Moments, FusionError> {
+        let mut moments = Moments::new(interpolation::unknowns(self.graph, level.layer), targets.count);
+        let (graph, networks, ensemble, sampling) = (self.graph, &self.networks, self.ensemble, &self.options.sampling);
+        let gatherer = SystemGatherer { graph, networks, ensemble, sampling, level, targets };
+        self.stream.pass(networks, level.layer, done, total, monitor, |batch, work| {
+            gatherer.gather(batch, &mut moments, work)
+        })?;
+        Ok(moments)
     }
 
     fn has_bias(&self, layer: NodeId) -> bool {
@@ -187,7 +212,7 @@ impl Interpolator<'_> {
     fn write(&mut self, level: FitLevel, fitted: FittedLevel) -> Result<(), FusionError> {
         let f32s = |values: &[f64]| values.iter().map(|value| *value as f32).collect::<Vec<_>>();
         let FittedLevel { weight, product, mean, variance } = fitted;
-        let (layer, fused) = (self.graph.node(level.layer), self.members());
+        let layer = self.graph.node(level.layer);
         put(&mut self.weights, layer, Role::Weight, &pytorch(&layer.op, f32s(&weight)))?;
         if let Some(LevelNorm { id, eps }) = level.norm {
             let norm = self.graph.node(id);
@@ -201,12 +226,22 @@ impl Interpolator<'_> {
             for (role, values) in tensors {
                 put(&mut self.weights, norm, role, &f32s(values))?;
             }
-            self.networks[fused].reload(id, &self.weights)?;
+            self.reload(id)?;
         } else if self.has_bias(level.layer) {
             let bias: Vec<f64> = mean.iter().zip(&product).map(|(mean, product)| mean - product).collect();
             put(&mut self.weights, layer, Role::Bias, &f32s(&bias))?;
         }
-        self.networks[fused].reload(level.layer, &self.weights)
+        self.reload(level.layer)
+    }
+
+    /// Lets the running network have a node's weights.
+    fn reload(&mut self, id: NodeId) -> Result<(), FusionError> {
+        let fused = self.members();
+        self.networks[fused].reload(id, &self.weights)?;
+        if let Some(device) = &mut self.device {
+            device.load(fused, Some(id), &self.weights)?;
+        }
+        Ok(())
     }
 }
 

@@ -6,7 +6,9 @@ use proptest::prelude::*;
 use rand::seq::SliceRandom;
 
 use super::*;
+use crate::exec::statistics::Processor;
 use crate::fusion::align::{Alignment, permuted};
+use crate::fusion::compensate::tests::device::OnEmulated;
 use crate::fusion::compensate::tests::{
     InputRows, chain, conv, convnet, error, linear, logits, mlp, noise, resnet, weights,
 };
@@ -28,7 +30,7 @@ fn ensemble<'a>(graphs: &'a [Graph], states: &'a [StateDict]) -> Ensemble<'a> {
 }
 
 fn fuse(ensemble: &Ensemble<'_>, graph: &Graph, inputs: &InputRows, options: &InterpolateOptions) -> StateDict {
-    interpolate(ensemble, graph, inputs, options, &mut |_| true).unwrap().weights
+    interpolate(ensemble, graph, inputs, options, &Processor, &mut |_| true).unwrap().weights
 }
 
 /// A member with its units in another order.
@@ -194,7 +196,8 @@ fn what_cannot_be_interpolated_is_refused_by_name() {
     let refused = |graphs: &[Graph], target: &Graph, grouping| {
         let states: Vec<StateDict> = graphs.iter().map(|graph| weights(graph, 1)).collect();
         let inputs = noise(target, 20, 1);
-        interpolate(&ensemble(graphs, &states), target, &inputs, &exact(grouping), &mut |_| true).unwrap_err()
+        interpolate(&ensemble(graphs, &states), target, &inputs, &exact(grouping), &Processor, &mut |_| true)
+            .unwrap_err()
     };
     let error = refused(&[resnet(), resnet()], &resnet(), Grouping::KMeans);
     assert!(matches!(&error, FusionError::Level(level) if level.node == "n11"), "{error}");
@@ -212,6 +215,24 @@ fn it_stops_on_request() {
     let inputs = noise(&graph, 50, 1);
     let options = exact(Grouping::KMeans);
     let graphs = [graph.clone()];
-    let stopped = interpolate(&ensemble(&graphs, &states), &graph, &inputs, &options, &mut |_| false);
+    let stopped = interpolate(&ensemble(&graphs, &states), &graph, &inputs, &options, &Processor, &mut |_| false);
     assert!(matches!(stopped, Err(FusionError::Stopped)));
+}
+
+#[test]
+fn levels_are_fitted_on_a_device_as_on_the_processor() {
+    for graph in [mlp(true, [5, 4]), biased(), convnet()] {
+        let graphs = [graph.clone(), graph.clone()];
+        let states = [weights(&graph, 1), weights(&graph, 2)];
+        let members = ensemble(&graphs, &states);
+        let inputs = noise(&graph, 60, 3);
+        let sampling = Sampling { samples: None, positions: 5, seed: 3 };
+        let options = InterpolateOptions { sampling, grouping: Grouping::Hungarian, ridge: Some(0.1) };
+        let fused = |on: &dyn StatisticsDevice| {
+            let fused = interpolate(&members, &graph, &inputs, &options, on, &mut |_| true).unwrap();
+            logits(&graph, &fused.weights, &inputs)
+        };
+        let difference = error(&fused(&Processor), &fused(&OnEmulated));
+        assert!(difference < 1e-6, "{difference}");
+    }
 }

@@ -5,6 +5,7 @@ mod gradients;
 mod mask;
 mod random;
 mod ranking;
+mod readers;
 mod score;
 mod selection;
 pub mod sensitivity;

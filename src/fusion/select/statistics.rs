@@ -3,16 +3,18 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
+use super::readers::{ReaderPass, elements, read_axis};
 use crate::cost::calibration::PER_UNIT;
+use crate::exec::statistics::{StatisticsDevice, StatisticsPlan};
 use crate::fusion::calibration::moments::Moments;
 use crate::fusion::calibration::{
-    HELD_BYTES, LayerwiseNetwork, Monitor, RunningBatch, Sampling, Stream, UnlabelledInputs,
+    DevicePass, HELD_BYTES, LayerwiseNetwork, Monitor, RunningBatch, Sampling, Stream, UnlabelledInputs,
 };
 use crate::fusion::select::css;
 use crate::fusion::{Ensemble, FusionError, Scores};
 use crate::kernels::Workspace;
 use crate::model::graph::{Graph, NodeId};
-use crate::model::groups::{Axis, AxisSegment, GroupId, Owner, Placed};
+use crate::model::groups::{GroupId, Owner, Placed};
 use crate::model::parameters::{self, Role};
 
 /// Statistics of each group's activations on calibration data.
@@ -47,6 +49,7 @@ pub fn measure(
     ensemble: &Ensemble<'_>,
     inputs: &dyn UnlabelledInputs,
     sampling: &Sampling,
+    on: &dyn StatisticsDevice,
     monitor: Monitor<'_>,
 ) -> Result<ActivationStatistics, FusionError> {
     ensemble.check_heads()?;
@@ -60,6 +63,26 @@ pub fn measure(
     let mut stream =
         Stream::new(inputs, &chosen, graphs.into_iter().max_by_key(size).unwrap_or(ensemble.graph()), HELD_BYTES);
     let layers: BTreeSet<NodeId> = readers.iter().map(|reader| reader.layer).collect();
+    let of_layer = |layer: &NodeId| {
+        let own = readers.iter().filter(|reader| reader.layer == *layer).map(|reader| reader.group);
+        ReaderPass::of(ensemble, *layer, own)
+    };
+    let passes: Vec<ReaderPass> = layers.iter().map(of_layer).collect();
+    let plan =
+        StatisticsPlan { passes: passes.iter().map(|pass| pass.on_device(sampling)).collect(), batch: stream.batch() };
+    let weights: Vec<_> = ensemble.members().iter().map(|member| (member.graph, member.weights)).collect();
+    if let Some(mut device) = on.open(&weights, plan)? {
+        for (index, pass) in passes.iter().enumerate() {
+            let place = (index, passes.len());
+            let of_layer = DevicePass { index, node: pass.layer, tables: &pass.tables, place };
+            stream.pass_on(&mut *device, &of_layer, sampling, |_| 0, &mut *monitor, |_| Ok(()))?;
+            let of_layer = readers.iter_mut().filter(|reader| reader.layer == pass.layer);
+            for (reader, sums) in of_layer.zip(device.sums()?) {
+                sums.into_iter().flatten().for_each(|sums| reader.moments.merge(&Moments::of(sums)));
+            }
+        }
+        return ActivationStatistics::of(ensemble, &readers);
+    }
     for (index, &layer) in layers.iter().enumerate() {
         stream.pass(&networks, layer, index, layers.len(), monitor, |batch, work| {
             let mut of_layer = readers.iter_mut().filter(|reader| reader.layer == layer);
@@ -83,25 +106,6 @@ fn readers(ensemble: &Ensemble<'_>) -> Vec<Reader> {
         Reader { layer, group, moments: Moments::new(count, 0) }
     };
     pairs.into_iter().map(reader).collect()
-}
-
-/// Elements of a group, member by member: its units, or the channels of its heads.
-fn elements(ensemble: &Ensemble<'_>, group: GroupId) -> Vec<usize> {
-    let each = ensemble.elements(group);
-    ensemble.widths(group).into_iter().map(|units| units * each).collect()
-}
-
-/// The input axis of `layer` in one member, by elements, and the role of the tensors that read it for `group`: those of an
-/// attention's output projection where the units are its heads.
-fn read_axis(ensemble: &Ensemble<'_>, member: usize, layer: NodeId, group: GroupId) -> (Axis, Role) {
-    let couplings = &ensemble.couplings()[member];
-    if couplings.attention_of(group) == Some(layer) {
-        let heads = couplings.attentions[&layer].segments().iter();
-        let channels = heads.map(|heads| AxisSegment { units: heads.len(), repeat: 1, ..*heads }).collect();
-        return (channels, Role::OutputWeight);
-    }
-    let role = if couplings.attentions.contains_key(&layer) { Role::Projection } else { Role::Weight };
-    (ensemble.columns(member, layer).clone(), role)
 }
 
 impl Reader {

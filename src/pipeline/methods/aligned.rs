@@ -61,7 +61,13 @@ fn alignments(context: &mut Context<'_>, ensemble: &Ensemble<'_>, matching: Matc
     Ok(match (method.alignment.cost, context.bench) {
         (GroundCost::Activations, Some(bench)) => {
             let monitor = &mut |done| phases.goes_on(done);
-            let statistics = select::measure(ensemble, &bench.data().train, &sampling(context.task), monitor)?;
+            let statistics = select::measure(
+                ensemble,
+                &bench.data().train,
+                &sampling(context.task),
+                &context.task.compute_options(),
+                monitor,
+            )?;
             // Transport minimises distances; matching maximises products, which is the least sum of squared distances.
             let distance = match matching {
                 Matching::Transport => f64::sqrt,

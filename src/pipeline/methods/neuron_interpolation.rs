@@ -43,6 +43,7 @@ pub(in crate::pipeline) fn interpolated(
         ridge: method.calibration.ridge,
     };
     let graph = &context.planned.network.fusion.fused;
+    let on = context.task.compute_options();
     let phases = &mut context.phases;
-    Ok(interpolate(ensemble, graph, &bench.data().train, &options, &mut |done| phases.goes_on(done))?)
+    Ok(interpolate(ensemble, graph, &bench.data().train, &options, &on, &mut |done| phases.goes_on(done))?)
 }

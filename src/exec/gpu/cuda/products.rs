@@ -69,8 +69,8 @@ impl PreparedProduct {
         address: &impl Fn(Place) -> CUdeviceptr,
     ) -> Result<Option<Self>, DeviceFault> {
         let compute = match precision {
-            Precision::Tf32 => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
-            Precision::F32 | Precision::Bf16 => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+            Precision::Tf32 if !product.exact => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
+            Precision::F32 | Precision::Tf32 | Precision::Bf16 => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
         };
         let operation = lt::create_matmul_desc(compute, sys::cudaDataType_t::CUDA_R_32F)?;
         let [rows, columns, depth] = product.sizes;

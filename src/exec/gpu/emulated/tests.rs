@@ -55,6 +55,7 @@ fn products_are_those_of_the_formula() {
             batch: 2,
             scale: 2.0,
             accumulate: true,
+            exact: false,
             finish: Finish { bias: Some(bias), relu: true },
         }));
         device.play(&tape);

@@ -188,6 +188,7 @@ impl Heads {
             batch: self.sizes.count(),
             scale: 1.0,
             accumulate: false,
+            exact: false,
             finish: Finish { bias: None, relu: false },
         }));
     }

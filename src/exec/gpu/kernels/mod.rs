@@ -2,6 +2,7 @@
 
 pub mod attention;
 pub mod batch_norm;
+pub mod calibration;
 pub mod convolution;
 pub mod elementwise;
 pub mod gradients;
@@ -35,6 +36,7 @@ pub const FILES: &[&str] = &[
     include_str!("norms.cu"),
     include_str!("pools.cu"),
     include_str!("convolution.cu"),
+    include_str!("calibration.cu"),
 ];
 
 /// The kernels that are compiled together: those of one file in one form. Compiling all of them at once takes a minute, and no

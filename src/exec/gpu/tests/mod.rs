@@ -284,3 +284,29 @@ fn images_that_the_device_holds_are_those_of_the_host() {
     assert!(vector.hold(&images, true).unwrap().is_none(), "without positions there is nothing to crop");
     assert!(vector.hold(&stored(&bytes, 2), false).unwrap().is_none());
 }
+
+#[test]
+fn saliency_is_that_of_the_processor() {
+    let graph = small();
+    let start = init(&graph, 4).unwrap();
+    for squared in [false, true] {
+        let saliency = |network: &mut dyn Engine| {
+            for step in 0..5 {
+                let (images, labels) = batch(step);
+                let targets = Targets::of(&labels);
+                network.add_saliency(Inputs::Images(&images), targets, Draw { seed: 9, step }, squared).unwrap();
+            }
+            network.take_saliency().unwrap()
+        };
+        let mut cpu = CpuNetwork::<f32>::compile(&graph, BATCH, 2).unwrap();
+        cpu.load(&start).unwrap();
+        let mut network = compiled(&graph, &start, BATCH, Storage::F32);
+        let (expected, got) = (saliency(&mut cpu), saliency(&mut network));
+        assert_eq!(expected.len(), got.len());
+        for ((name, _), (got, expected)) in network.learned().iter().zip(got.iter().zip(&expected)) {
+            near(name, got, expected, 2e-4);
+        }
+        // What was taken is gone.
+        assert!(network.take_saliency().unwrap().iter().flatten().all(|value| *value == 0.0));
+    }
+}

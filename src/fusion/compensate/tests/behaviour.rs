@@ -66,7 +66,7 @@ fn what_is_computed_anew_equals_what_was_kept_and_runs_repeat() {
     let options = CompensateOptions { ridge: None, sampling: Sampling { positions: 5, ..EXACT.sampling }, ..EXACT };
     let run = |held| {
         let one = [(&selection, &plain)];
-        calibrate_within(held, &ensemble, &one, &inputs, &options, &mut |_| true).unwrap().pop().unwrap()
+        calibrate_within(held, &ensemble, &one, &inputs, &options, &Processor, &mut |_| true).unwrap().pop().unwrap()
     };
     let [kept, anew, again] = [HELD_BYTES, 0, HELD_BYTES].map(run);
     for name in kept.weights.names() {
@@ -91,7 +91,7 @@ fn stopping_is_obeyed() {
         calls += 1;
         calls < 4
     };
-    let stopped = calibrate(&ensemble, &selection, &plain, &inputs, &EXACT, &mut monitor);
+    let stopped = calibrate(&ensemble, &selection, &plain, &inputs, &EXACT, &Processor, &mut monitor);
     assert!(matches!(stopped, Err(FusionError::Stopped)));
     assert!(matches!(data_free(&ensemble, &selection, &plain, &mut |_| false), Err(FusionError::Stopped)));
 }

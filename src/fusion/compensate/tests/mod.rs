@@ -1,6 +1,7 @@
 //! Compensation on small networks: what must hold, and that it is the formula.
 
 mod behaviour;
+pub(in crate::fusion) mod device;
 mod families;
 mod formula;
 mod networks;
@@ -10,6 +11,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
+use crate::exec::statistics::Processor;
 use crate::fusion::gather;
 use crate::fusion::reference::verify;
 use crate::fusion::select::{Ranking, measure};
@@ -139,11 +141,11 @@ fn fuse(
     inputs: &InputRows,
     options: &CompensateOptions,
 ) -> (Fused, Compensated) {
-    let statistics = measure(ensemble, inputs, &options.sampling, &mut |_| true).unwrap();
+    let statistics = measure(ensemble, inputs, &options.sampling, &Processor, &mut |_| true).unwrap();
     let ranking = Ranking { importance, seed: 1, statistics: Some(&statistics), saliencies: None, targets };
     let selection = select(ensemble, targets, |e, s, g| ranking.score(e, s, g), |_, _| {}).unwrap();
     let plain = gather(ensemble, &selection).unwrap().build().unwrap();
-    let compensated = calibrate(ensemble, &selection, &plain, inputs, options, &mut |_| true).unwrap();
+    let compensated = calibrate(ensemble, &selection, &plain, inputs, options, &Processor, &mut |_| true).unwrap();
     (plain, compensated)
 }
 
