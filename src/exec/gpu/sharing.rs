@@ -68,15 +68,15 @@ impl Sharing<'_> {
     /// Whether the gradient of the operand `late` of the sum `sum` is only read, and that before the one of `early` changes.
     fn only_reads(&self, sum: usize, [early, late]: [usize; 2]) -> bool {
         let producer = self.producer(late);
-        let keeps_gradient = match self.compiled.layers[producer].operation {
-            Operation::Weighted { operation: Weighted::BatchNorm(_), .. } => true,
-            Operation::Weighted { operation: Weighted::PositionalEmbedding, .. } => false,
-            Operation::Weighted { relu, .. } => !relu,
-            Operation::Plain(Plain::Add { .. }) | Operation::Input { .. } => false,
-            Operation::Plain(_) => true,
+        // Or passes it on, so that it lives longer than its value.
+        let changes_gradient = match self.compiled.layers[producer].operation {
+            Operation::Weighted { operation: Weighted::PositionalEmbedding, .. }
+            | Operation::Plain(Plain::Add { .. }) => true,
+            Operation::Weighted { ref operation, relu, .. } => relu && !matches!(operation, Weighted::BatchNorm(_)),
+            Operation::Plain(_) | Operation::Input { .. } => false,
         };
         let reads = |layer: usize, value| self.compiled.layers[layer].inputs.contains(&value);
         let alone = (0..self.compiled.layers.len()).all(|layer| layer == sum || !reads(layer, late));
-        keeps_gradient && alone && (producer..sum).all(|layer| !reads(layer, early))
+        !changes_gradient && alone && (producer..sum).all(|layer| !reads(layer, early))
     }
 }

@@ -276,6 +276,11 @@ mod tests {
         [[1, 1, 1], [7, 1, 3], [43, 3, 5], [200, 5, 37], [5, 60, 64], [3, 3000, 18], [4, 5, 300]];
     const EPS: f64 = 1e-5;
 
+    /// Numbers on both sides of 6; what a storage holds stays what it holds.
+    fn large(numbers: &[f64]) -> Vec<f64> {
+        numbers.iter().map(|number| 8.0 * number).collect()
+    }
+
     /// A layer with its numbers, on the processor and on the device.
     struct Layer {
         weight: Option<Vec<f64>>,
@@ -288,10 +293,8 @@ mod tests {
 
     impl Layer {
         fn new(bench: &mut Bench, channels: usize, plain: bool) -> Self {
-            // Large enough for results on both sides of 6.
-            let sample = |seed| crate::kernels::finite_difference::sample(channels, seed);
-            let large = |seed| -> Vec<f64> { sample(seed).iter().map(|number| 8.0 * number).collect() };
-            let [weight, bias] = [7, 8].map(|seed| (!plain).then(|| large(seed)));
+            let sample = |seed| large(&crate::kernels::finite_difference::sample(channels, seed));
+            let [weight, bias] = [7, 8].map(|seed| (!plain).then(|| sample(seed)));
             let [on_weight, on_bias] = [&weight, &bias].map(|numbers| numbers.as_ref().map(|n| bench.numbers(n)));
             let bn = BatchNorm { channels, eps: EPS, weight: on_weight, bias: on_bias };
             let statistics = Statistics { mean: bench.place(channels), inverse_std: bench.place(channels) };
@@ -343,8 +346,7 @@ mod tests {
         for (storage, shape, last) in cases() {
             let mut bench = Bench::new(storage);
             let (len, channels) = (shape.iter().product(), shape[2]);
-            let (x, mut residual) = (bench.sample(len, 1), bench.sample(len, 2));
-            residual.iter_mut().for_each(|number| *number *= 8.0);
+            let (x, residual) = (bench.sample(len, 1), large(&bench.sample(len, 2)));
             let layer = Layer::new(&mut bench, channels, last == Activation::Relu);
             let (on_x, on_residual) = (bench.values(&x, shape), bench.values(&residual, shape));
             let [alone, added, fused] = [0; 3].map(|_| bench.output(shape));
@@ -398,8 +400,7 @@ mod tests {
     #[derive(Clone, Copy)]
     struct Case {
         last: Activation,
-        /// Whether the result is computed again.
-        again: bool,
+        mask: Mask,
         add: bool,
         /// Whether something was added before the activation.
         residual: bool,
@@ -409,17 +410,17 @@ mod tests {
     const CASES: [Case; 11] = {
         use Activation::{Linear, Relu, Relu6};
         [
-            Case { last: Linear, again: true, add: false, residual: false, plain: false },
-            Case { last: Relu, again: false, add: false, residual: false, plain: true },
-            Case { last: Relu, again: true, add: true, residual: false, plain: false },
-            Case { last: Relu, again: true, add: false, residual: false, plain: true },
-            Case { last: Relu, again: false, add: false, residual: true, plain: false },
-            Case { last: Relu, again: false, add: true, residual: true, plain: false },
-            Case { last: Linear, again: false, add: false, residual: true, plain: true },
-            Case { last: Relu6, again: true, add: false, residual: false, plain: false },
-            Case { last: Relu6, again: true, add: true, residual: false, plain: false },
-            Case { last: Relu6, again: false, add: false, residual: true, plain: true },
-            Case { last: Relu6, again: false, add: true, residual: true, plain: false },
+            Case { last: Linear, mask: Mask::Again, add: false, residual: false, plain: false },
+            Case { last: Relu, mask: Mask::ByY, add: false, residual: false, plain: true },
+            Case { last: Relu, mask: Mask::Again, add: true, residual: false, plain: false },
+            Case { last: Relu, mask: Mask::Again, add: false, residual: false, plain: true },
+            Case { last: Relu, mask: Mask::ByY, add: false, residual: true, plain: false },
+            Case { last: Relu, mask: Mask::ByY, add: true, residual: true, plain: false },
+            Case { last: Linear, mask: Mask::ByY, add: false, residual: true, plain: true },
+            Case { last: Relu6, mask: Mask::Again, add: false, residual: false, plain: false },
+            Case { last: Relu6, mask: Mask::Again, add: true, residual: false, plain: false },
+            Case { last: Relu6, mask: Mask::ByY, add: false, residual: true, plain: true },
+            Case { last: Relu6, mask: Mask::ByY, add: true, residual: true, plain: false },
         ]
     };
 
@@ -435,8 +436,8 @@ mod tests {
     fn gradients(storage: Storage, shape: [usize; 3], case: Case) {
         let mut bench = Bench::new(storage);
         let (len, channels) = (shape.iter().product(), shape[2]);
-        let [x, mut residual, dy, old] = [1, 2, 3, 4].map(|seed| bench.sample(len, seed));
-        residual.iter_mut().for_each(|number| *number *= 8.0);
+        let [x, residual, dy, old] = [1, 2, 3, 4].map(|seed| bench.sample(len, seed));
+        let residual = large(&residual);
         let layer = Layer::new(&mut bench, channels, case.plain);
         let (s, y) = layer.forward(&x, case.residual.then_some(&residual[..]), case.last);
         let y = rounded(storage, &y);
@@ -451,7 +452,7 @@ mod tests {
         let [dweight, dbias] = [0; 2].map(|_| (!case.plain).then(|| bench.place(channels)));
         let wanted = Backward {
             x: on_x,
-            y: if case.again { bench.output(shape) } else { on_y },
+            y: if case.mask == Mask::Again { bench.output(shape) } else { on_y },
             dy: on_dy,
             activation: case.last,
             dx: Some((dx, case.add)),
@@ -459,7 +460,7 @@ mod tests {
             dweight,
             dbias,
         };
-        let run = if case.again { backward_alone } else { backward };
+        let run = if case.mask == Mask::Again { backward_alone } else { backward };
         run(&mut bench.tape, &layer.bn, layer.statistics, &wanted);
         bench.play();
         let mut masked = dy;

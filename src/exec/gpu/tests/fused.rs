@@ -36,7 +36,7 @@ fn image_network(layers: Vec<Value>) -> Graph {
 /// Weights by chance, those of norms large enough for results on both sides of 6.
 fn weights(graph: &Graph) -> StateDict {
     let mut weights = init(graph, 4).unwrap();
-    let is_norm = |name: &&&str| name.starts_with("bn") && (name.ends_with(".weight") || name.ends_with(".bias"));
+    let is_norm = |name: &&&str| name.starts_with("bn") && ["weight", "bias"].iter().any(|end| name.ends_with(end));
     let norms: Vec<String> = weights.names().iter().filter(is_norm).map(|name| (*name).to_owned()).collect();
     for name in norms {
         let numbers = sample(5, 3).into_iter().map(|number| 5.0 + number as f32).collect();
