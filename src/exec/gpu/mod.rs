@@ -7,6 +7,7 @@ pub mod device;
 mod emit;
 mod engine;
 mod forward;
+mod inputs;
 pub mod kernels;
 mod network;
 mod parameters;
@@ -15,6 +16,7 @@ mod residual;
 mod sharing;
 mod statistics;
 pub mod tape;
+mod transfers;
 
 #[cfg(test)]
 pub mod emulated;

@@ -1,5 +1,6 @@
 //! NVIDIA's GPUs: their libraries, which are looked for when the program runs, and what the machine has.
 
+mod command;
 mod convolutions;
 mod descriptors;
 mod faults;
