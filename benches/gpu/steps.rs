@@ -88,7 +88,7 @@ fn options(question: &Value) -> Result<GpuOptions> {
 
 pub(crate) fn on_gpu(graph: &Graph, batch: usize, options: GpuOptions) -> Result<GpuNetwork<Gpu>> {
     let storage = if options.precision == Precision::Bf16 { Storage::Bf16 } else { Storage::F32 };
-    Ok(GpuNetwork::compile(Gpu::new(Session::open(0)?, options), graph, [batch, 2], storage)?)
+    Ok(GpuNetwork::compile(Gpu::new(Session::open(0)?, options), graph, batch, 2, storage)?)
 }
 
 fn devices() -> Result<Value> {

@@ -170,9 +170,7 @@ mod tests {
         assert!(expected.iter().all(|line| shown.contains(line)), "{shown}");
         let none = text(&Gpus::none("because"), 1);
         assert_eq!(none, "cpu     1 thread\n\nNo GPU is used: because\n");
-        assert_eq!(document(&gpus, 4)["gpus"][1]["why_not"], document(&gpus, 4)["gpus"][1]["why_not"]);
-        assert!(
-            document(&gpus, 4)["gpus"][1]["why_not"].is_string() && document(&gpus, 4)["gpus"][0]["why_not"].is_null()
-        );
+        let document = document(&gpus, 4);
+        assert!(document["gpus"][1]["why_not"].is_string() && document["gpus"][0]["why_not"].is_null());
     }
 }

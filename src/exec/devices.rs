@@ -40,8 +40,7 @@ fn on_gpu(
     }
     let storage = if options.precision == Precision::Bf16 { Storage::Bf16 } else { Storage::F32 };
     let how = GpuOptions { precision: options.precision, deterministic: options.deterministic, captures: true };
-    let sizes = [max_batch, options.threads];
-    Ok(Box::new(GpuNetwork::compile(Gpu::new(session, how), graph, sizes, storage)?))
+    Ok(Box::new(GpuNetwork::compile(Gpu::new(session, how), graph, max_batch, options.threads, storage)?))
 }
 
 impl StatisticsDevice for ComputeOptions {

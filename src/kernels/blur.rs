@@ -38,8 +38,23 @@ impl Blur {
         }
     }
 
+    /// Positions of the output.
+    #[must_use]
+    pub fn outputs(&self) -> usize {
+        self.taps[0].len() * self.taps[1].len()
+    }
+
+    /// What the position `o` of the output is made of: positions of the input, which may come twice where the rim reflects them, and
+    /// their shares.
+    #[must_use]
+    pub fn shares(&self, o: usize) -> Vec<(usize, f64)> {
+        let mut shares = Vec::new();
+        self.each_tap(o, |position, share| shares.push((position, share)));
+        shares
+    }
+
     fn lengths(&self, channels: usize) -> [usize; 2] {
-        [self.input[0] * self.input[1] * channels, self.taps[0].len() * self.taps[1].len() * channels]
+        [self.input[0] * self.input[1] * channels, self.outputs() * channels]
     }
 
     /// The blurred images.

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::StateDict;
 use crate::model::graph::Graph;
+use crate::model::graph::json::parse;
 
 /// A small network of one operation, mostly; its values are read as `T`.
 #[derive(Deserialize)]
@@ -45,6 +46,20 @@ impl<T> Case<T> {
     /// The network.
     pub(crate) fn graph(&self) -> Graph {
         serde_json::from_value(self.form.clone()).expect("a network")
+    }
+
+    /// The network with one factor per channel of its input, a layer scale `input`, and all outputs as a vector; with its weights.
+    pub(crate) fn framed(&self) -> (Graph, StateDict) {
+        let mut nodes = self.form["nodes"].as_array().expect("nodes").clone();
+        let channels = nodes[0]["shape"][0].clone();
+        nodes[0]["name"] = json!("raw");
+        nodes.insert(1, json!({"name": "input", "op": "layer_scale", "features": channels}));
+        nodes.push(json!({"name": "all", "op": "flatten"}));
+        let graph = parse(&json!({"nodes": nodes})).expect("a network");
+        let mut weights = self.weights();
+        let channels = graph.input_shape()[0];
+        weights.insert_f32("input", &[channels], vec![1.0; channels]).expect("a tensor");
+        (graph, weights)
     }
 
     /// Its weights.

@@ -1,25 +1,14 @@
 //! Every operation by itself, against what PyTorch computes (see `tests/fixtures/ops`) and against finite differences.
 
-use serde_json::json;
-
 use super::*;
 use crate::kernels::finite_difference::{assert_gradient, sample};
 use crate::kernels::loss::Soft;
 use crate::kernels::truth::Truths;
-use crate::model::graph::json::parse;
 use crate::tensors::operation_cases::{Case, cases};
 
-/// The case's network with one factor per channel of its input, a layer scale `input`, and all outputs as a vector.
+/// The case's network, framed and with its weights.
 fn network(case: &Case<f64>) -> CpuNetwork<f64> {
-    let mut nodes = case.form["nodes"].as_array().unwrap().clone();
-    let channels = nodes[0]["shape"][0].clone();
-    nodes[0]["name"] = json!("raw");
-    nodes.insert(1, json!({"name": "input", "op": "layer_scale", "features": channels}));
-    nodes.push(json!({"name": "all", "op": "flatten"}));
-    let graph = parse(&json!({"nodes": nodes})).unwrap();
-    let mut weights = case.weights();
-    let channels = graph.input_shape()[0];
-    weights.insert_f32("input", &[channels], vec![1.0; channels]).unwrap();
+    let (graph, weights) = case.framed();
     let mut network = CpuNetwork::compile(&graph, case.batch, 2).unwrap();
     network.load(&weights).unwrap();
     network

@@ -3,7 +3,7 @@
 use crate::exec::gpu::arena::Kept;
 use crate::exec::gpu::emit::{Emitter, Source, Tensor, batch_norm, ends, is_matrix, rows};
 use crate::exec::gpu::kernels::attention::Sizes;
-use crate::exec::gpu::kernels::batch_norm::{BatchNorm, Sum};
+use crate::exec::gpu::kernels::batch_norm::{BatchNorm, Measured, Sum};
 use crate::exec::gpu::kernels::staging::Gather;
 use crate::exec::gpu::kernels::{
     attention, batch_norm as norms_of_batches, convolution, elementwise, layout, norms, pools, staging, tokens,
@@ -154,7 +154,7 @@ impl Emitter<'_> {
                 norms_of_batches::apply(self.tape, norm, statistics, x, sum.residual, sum.activation, y);
             }
             Mode::Train | Mode::Reestimate => {
-                let measured = (statistics, running, self.arena.scalars);
+                let measured = Measured { statistics, running, scalars: self.arena.scalars };
                 norms_of_batches::forward(self.tape, norm, x, measured, sum, y);
             }
         }

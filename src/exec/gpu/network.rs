@@ -74,7 +74,8 @@ impl<D: Device> GpuNetwork<D> {
     pub fn compile(
         mut device: D,
         graph: &Graph,
-        [max_batch, threads]: [usize; 2],
+        max_batch: usize,
+        threads: usize,
         storage: Storage,
     ) -> Result<Self, CompileError> {
         if !graph.is_classifier() {

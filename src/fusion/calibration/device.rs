@@ -41,16 +41,23 @@ impl PlaceTable {
     }
 }
 
+/// Where a pass stands among all.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::fusion) struct PassCount {
+    /// Passes before this one.
+    pub(in crate::fusion) done: usize,
+    /// All of them.
+    pub(in crate::fusion) total: usize,
+}
+
 /// How one pass goes through the batches.
 pub(in crate::fusion) struct DevicePass<'p> {
-    /// Its position among the passes of the device.
-    pub(in crate::fusion) index: usize,
     /// The layer before which it ends.
     pub(in crate::fusion) node: NodeId,
     /// Its tables of places.
     pub(in crate::fusion) tables: &'p [PlaceTable],
-    /// Passes before this one, and all of them.
-    pub(in crate::fusion) place: (usize, usize),
+    /// Where it stands among the passes of the device.
+    pub(in crate::fusion) count: PassCount,
 }
 
 impl Stream<'_> {
@@ -65,8 +72,8 @@ impl Stream<'_> {
         monitor: Monitor<'_>,
         mut visit: impl FnMut(&mut dyn Statistics) -> Result<(), FusionError>,
     ) -> Result<(), FusionError> {
-        device.begin(pass.index)?;
-        let (done, total) = pass.place;
+        let PassCount { done, total } = pass.count;
+        device.begin(done)?;
         for index in 0..self.len() {
             let share = index as f64 / self.len() as f64;
             if !monitor((done as f64 + share) / total.max(1) as f64) {

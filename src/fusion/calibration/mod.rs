@@ -18,7 +18,7 @@ use rand_chacha::rand_core::SeedableRng;
 use crate::cost::calibration::examples;
 use crate::model::graph::{Graph, NodeId};
 
-pub(super) use device::{DevicePass, PlaceTable};
+pub(super) use device::{DevicePass, PassCount, PlaceTable};
 pub(super) use forward::{LayerwiseNetwork, channels_and_size};
 pub(super) use gather::{channels, flattened, picks, windows};
 pub(super) use layer::kernels_last;

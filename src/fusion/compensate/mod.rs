@@ -27,7 +27,7 @@ use crate::cost::calibration::PER_UNKNOWN;
 use crate::exec::statistics::{Statistics, StatisticsDevice};
 use crate::fusion::calibration::moments::Moments;
 use crate::fusion::calibration::{
-    HELD_BYTES, LayerwiseNetwork, Monitor, Sampling, Stream, UnlabelledInputs, only_reader,
+    HELD_BYTES, LayerwiseNetwork, Monitor, PassCount, Sampling, Stream, UnlabelledInputs, only_reader,
 };
 use crate::fusion::{Ensemble, Fused, FusionError, Selection};
 use crate::model::graph::{Graph, NodeId, Op};
@@ -107,7 +107,8 @@ fn calibrate_within(
 ) -> Result<Vec<Compensated>, FusionError> {
     let (mut work, layers) = Refitter::new(held_bytes, ensemble, candidates, inputs, options, on)?;
     for (index, layer) in layers.iter().enumerate() {
-        work.layer(layer, (index, layers.len()), monitor)?;
+        let count = PassCount { done: index, total: layers.len() };
+        work.layer(layer, count, monitor)?;
     }
     Ok(work.candidates)
 }
@@ -211,25 +212,20 @@ impl<'a> Refitter<'a> {
     }
 
     /// Refits one layer of every candidate that needs it, but where its features are all 0.
-    fn layer(
-        &mut self,
-        layer: &LayerSystems<'_>,
-        (done, total): (usize, usize),
-        monitor: Monitor<'_>,
-    ) -> Result<(), FusionError> {
+    fn layer(&mut self, layer: &LayerSystems<'_>, count: PassCount, monitor: Monitor<'_>) -> Result<(), FusionError> {
         let id = layer.id;
         let systems: Vec<(usize, &System<'_>)> =
             layer.systems.iter().enumerate().filter_map(|(index, system)| Some((index, system.as_ref()?))).collect();
         let Some((_, first)) = systems.first() else { return Ok(()) };
         let absorber = self.absorber(id, layer.part);
         let mut output_layer = self.output_layer(first, systems.len(), absorber.is_some());
-        let moments = self.moments((done, total), &systems, output_layer.as_mut(), &mut *monitor)?;
+        let moments = self.moments(count, &systems, output_layer.as_mut(), &mut *monitor)?;
         for (place, ((index, system), moments)) in systems.iter().zip(moments).enumerate() {
             let rows = moments[0].iter().map(Moments::rows).sum();
             let Some(fit) = fit(moments, absorber.is_some(), self.options.ridge) else { continue };
             let mut refit = system.refit(&fit, &self.networks);
             if let Some(output_layer) = &output_layer {
-                let share = (done + 1) as f64 / total.max(1) as f64;
+                let share = (count.done + 1) as f64 / count.total.max(1) as f64;
                 let Some((better, fit)) = output_layer.fit(place, &refit, || monitor(share)) else {
                     return Err(FusionError::Stopped);
                 };

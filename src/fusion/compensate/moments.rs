@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use crate::exec::statistics::{Reading, Source, Statistics, StatisticsDevice, StatisticsPass, StatisticsPlan, Sums};
 use crate::fusion::calibration::moments::Moments;
-use crate::fusion::calibration::{DevicePass, Monitor};
+use crate::fusion::calibration::{DevicePass, Monitor, PassCount};
 use crate::fusion::{Fused, FusionError, Selection};
 use crate::tensors::Weights;
 
@@ -40,16 +40,16 @@ impl<'a> Refitter<'a> {
         Ok(())
     }
 
-    /// The moments of the systems of a layer, whose place among all is `place`, in every candidate.
+    /// The moments of the systems of a layer in every candidate.
     pub(super) fn moments(
         &mut self,
-        place: (usize, usize),
+        count: PassCount,
         systems: &[(usize, &System<'_>)],
         output_layer: Option<&mut OutputLayer<'a>>,
         monitor: Monitor<'_>,
     ) -> Result<Vec<Vec<SplitMoments>>, FusionError> {
-        let Some(mut device) = self.device.take() else { return self.run(place, systems, output_layer, monitor) };
-        let moments = self.measure(&mut *device, place, systems, output_layer, monitor);
+        let Some(mut device) = self.device.take() else { return self.run(count, systems, output_layer, monitor) };
+        let moments = self.measure(&mut *device, count, systems, output_layer, monitor);
         self.device = Some(device);
         moments
     }
@@ -57,7 +57,7 @@ impl<'a> Refitter<'a> {
     /// The moments of a layer's systems in every candidate, the networks run node by node.
     fn run(
         &mut self,
-        (done, total): (usize, usize),
+        count: PassCount,
         systems: &[(usize, &System<'_>)],
         mut output_layer: Option<&mut OutputLayer<'a>>,
         monitor: Monitor<'_>,
@@ -71,7 +71,7 @@ impl<'a> Refitter<'a> {
         let mut moments: Vec<Vec<SplitMoments>> = systems.iter().map(empty).collect();
         let batches = self.stream.len();
         let (networks, sampling) = (&self.networks, &self.options.sampling);
-        self.stream.pass(networks, id, done, total, &mut *monitor, |batch, work| {
+        self.stream.pass(networks, id, count.done, count.total, &mut *monitor, |batch, work| {
             let mut collecting = output_layer.as_deref_mut().filter(|output_layer| output_layer.has_room());
             let part = usize::from(held_out(batch.index, batches));
             for (place, ((index, system), moments)) in systems.iter().zip(&mut moments).enumerate() {
@@ -94,14 +94,14 @@ impl<'a> Refitter<'a> {
     fn measure(
         &mut self,
         device: &mut dyn Statistics,
-        place: (usize, usize),
+        count: PassCount,
         systems: &[(usize, &System<'_>)],
         mut output_layer: Option<&mut OutputLayer<'a>>,
         monitor: Monitor<'_>,
     ) -> Result<Vec<Vec<SplitMoments>>, FusionError> {
         let Some((_, first)) = systems.first() else { return Ok(Vec::new()) };
         let (id, members, batches) = (first.id, self.members, self.stream.len());
-        let pass = DevicePass { index: place.0, node: id, tables: &[first.places(self.graph)], place };
+        let pass = DevicePass { node: id, tables: &[first.places(self.graph)], count };
         let part = |batch: usize| usize::from(held_out(batch, batches));
         self.stream.pass_on(device, &pass, &self.options.sampling, part, monitor, |device| {
             let Some(collecting) = output_layer.as_deref_mut().filter(|output_layer| output_layer.has_room()) else {

@@ -7,7 +7,7 @@ use crate::exec::statistics::{
 };
 use crate::fusion::FusionError;
 use crate::fusion::calibration::moments::Moments;
-use crate::fusion::calibration::{DevicePass, Monitor, PlaceTable, channels_and_size};
+use crate::fusion::calibration::{DevicePass, Monitor, PassCount, PlaceTable, channels_and_size};
 use crate::tensors::Weights;
 
 impl Interpolator<'_> {
@@ -29,16 +29,16 @@ impl Interpolator<'_> {
         Ok(())
     }
 
-    /// The moments of a level, whose place among all is `place`.
+    /// The moments of a level.
     pub(super) fn measure(
         &mut self,
         device: &mut dyn Statistics,
         level: FitLevel,
-        place: (usize, usize),
+        count: PassCount,
         monitor: Monitor<'_>,
     ) -> Result<Moments, FusionError> {
         let tables = [self.table(level)];
-        let pass = DevicePass { index: place.0, node: level.layer, tables: &tables, place };
+        let pass = DevicePass { node: level.layer, tables: &tables, count };
         self.stream.pass_on(device, &pass, &self.options.sampling, |_| 0, monitor, |_| Ok(()))?;
         let first = device.sums()?.into_iter().flatten().flatten().next();
         first.map(Moments::of).ok_or(FusionError::NoStatistics)

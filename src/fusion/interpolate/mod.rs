@@ -25,7 +25,9 @@ use crate::cost::interpolation::{self, FitLevel, LevelNorm, levels_of};
 use crate::exec::statistics::{Statistics, StatisticsDevice};
 use crate::fusion::assemble::counters;
 use crate::fusion::calibration::moments::Moments;
-use crate::fusion::calibration::{HELD_BYTES, LayerwiseNetwork, Monitor, Sampling, Stream, UnlabelledInputs};
+use crate::fusion::calibration::{
+    HELD_BYTES, LayerwiseNetwork, Monitor, PassCount, Sampling, Stream, UnlabelledInputs,
+};
 use crate::fusion::compensate::solve::{centre, solve};
 use crate::fusion::compensate::tensors::{put, pytorch};
 use crate::fusion::{Ensemble, Fused, FusionError, Member, Provenance};
@@ -145,11 +147,11 @@ impl Interpolator<'_> {
         let targets = self.targets(level, done + 1 == total);
         let moments = match self.device.take() {
             Some(mut device) => {
-                let moments = self.measure(&mut *device, level, (done, total), monitor)?;
+                let moments = self.measure(&mut *device, level, PassCount { done, total }, monitor)?;
                 self.device = Some(device);
                 moments
             }
-            None => self.run(level, &targets, (done, total), monitor)?,
+            None => self.run(level, &targets, PassCount { done, total }, monitor)?,
         };
         let centred = level.norm.is_some() || self.has_bias(level.layer);
         let (at_x, at_y) = centre(&moments, centred);
@@ -172,13 +174,13 @@ impl Interpolator<'_> {
         &mut self,
         level: FitLevel,
         targets: &LevelTargets,
-        (done, total): (usize, usize),
+        count: PassCount,
         monitor: Monitor<'_>,
     ) -> Result<Moments, FusionError> {
         let mut moments = Moments::new(interpolation::unknowns(self.graph, level.layer), targets.count);
         let (graph, networks, ensemble, sampling) = (self.graph, &self.networks, self.ensemble, &self.options.sampling);
         let gatherer = SystemGatherer { graph, networks, ensemble, sampling, level, targets };
-        self.stream.pass(networks, level.layer, done, total, monitor, |batch, work| {
+        self.stream.pass(networks, level.layer, count.done, count.total, monitor, |batch, work| {
             gatherer.gather(batch, &mut moments, work)
         })?;
         Ok(moments)

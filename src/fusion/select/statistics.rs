@@ -8,7 +8,7 @@ use crate::cost::calibration::PER_UNIT;
 use crate::exec::statistics::{StatisticsDevice, StatisticsPlan};
 use crate::fusion::calibration::moments::Moments;
 use crate::fusion::calibration::{
-    DevicePass, HELD_BYTES, LayerwiseNetwork, Monitor, RunningBatch, Sampling, Stream, UnlabelledInputs,
+    DevicePass, HELD_BYTES, LayerwiseNetwork, Monitor, PassCount, RunningBatch, Sampling, Stream, UnlabelledInputs,
 };
 use crate::fusion::select::css;
 use crate::fusion::{Ensemble, FusionError, Scores};
@@ -73,8 +73,8 @@ pub fn measure(
     let weights: Vec<_> = ensemble.members().iter().map(|member| (member.graph, member.weights)).collect();
     if let Some(mut device) = on.open(&weights, plan)? {
         for (index, pass) in passes.iter().enumerate() {
-            let place = (index, passes.len());
-            let of_layer = DevicePass { index, node: pass.layer, tables: &pass.tables, place };
+            let count = PassCount { done: index, total: passes.len() };
+            let of_layer = DevicePass { node: pass.layer, tables: &pass.tables, count };
             stream.pass_on(&mut *device, &of_layer, sampling, |_| 0, &mut *monitor, |_| Ok(()))?;
             let of_layer = readers.iter_mut().filter(|reader| reader.layer == pass.layer);
             for (reader, sums) in of_layer.zip(device.sums()?) {

@@ -53,6 +53,17 @@ impl Activation {
     }
 }
 
+/// Where what is measured goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Measured {
+    /// The batch's own.
+    pub statistics: Statistics,
+    /// Those of all batches.
+    pub running: Running,
+    /// How much a batch moves these; see [scalars](super::scalars).
+    pub scalars: Place,
+}
+
 /// What follows the normalisation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sum {
@@ -95,7 +106,7 @@ enum Mask {
 pub fn measure(tape: &mut Tape, bn: &BatchNorm, x: Values, statistics: Statistics, running: Running, scalars: Place) {
     let slices = Slices::sums(tape.storage, x);
     if slices.slices() == 1 {
-        return whole(tape, bn, x, (statistics, running, scalars), None, slices);
+        return whole(tape, bn, x, Measured { statistics, running, scalars }, None, slices);
     }
     let moments = tape.scratch(slices.slices() * bn.channels * 8);
     let mut arguments = vec![x.into(), moments.into()];
@@ -108,37 +119,23 @@ pub fn measure(tape: &mut Tape, bn: &BatchNorm, x: Values, statistics: Statistic
 }
 
 /// [`measure`] and [`apply`], in one launch where there are few rows.
-pub fn forward(
-    tape: &mut Tape,
-    bn: &BatchNorm,
-    x: Values,
-    (statistics, running, scalars): (Statistics, Running, Place),
-    sum: Sum,
-    y: Values,
-) {
+pub fn forward(tape: &mut Tape, bn: &BatchNorm, x: Values, to: Measured, sum: Sum, y: Values) {
     let slices = Slices::sums(tape.storage, x);
     if slices.slices() == 1 {
-        return whole(tape, bn, x, (statistics, running, scalars), Some((sum, y)), slices);
+        return whole(tape, bn, x, to, Some((sum, y)), slices);
     }
-    measure(tape, bn, x, statistics, running, scalars);
-    apply(tape, bn, statistics, x, sum.residual, sum.activation, y);
+    measure(tape, bn, x, to.statistics, to.running, to.scalars);
+    apply(tape, bn, to.statistics, x, sum.residual, sum.activation, y);
 }
 
 fn measured(statistics: Statistics, running: Running, scalars: Place) -> [Argument; 5] {
     [statistics.mean, statistics.inverse_std, running.mean, running.var, scalars].map(Argument::from)
 }
 
-fn whole(
-    tape: &mut Tape,
-    bn: &BatchNorm,
-    x: Values,
-    (statistics, running, scalars): (Statistics, Running, Place),
-    then: Option<(Sum, Values)>,
-    slices: Slices,
-) {
+fn whole(tape: &mut Tape, bn: &BatchNorm, x: Values, to: Measured, then: Option<(Sum, Values)>, slices: Slices) {
     let residual = then.and_then(|(sum, _)| sum.residual);
     let mut arguments = vec![x.into(), residual.into(), then.map(|(_, y)| y).into()];
-    arguments.extend(measured(statistics, running, scalars));
+    arguments.extend(measured(to.statistics, to.running, to.scalars));
     arguments.extend::<[Argument; 4]>([
         bn.weight.into(),
         bn.bias.into(),
@@ -367,7 +364,7 @@ mod tests {
             bench.exact("running mean", running.mean, &mean);
             bench.exact("running variance", running.var, &var);
             let sum = Sum { residual: Some(on_residual), activation: last };
-            forward(&mut bench.tape, &bn, on_x, (statistics, running, scalars), sum, fused);
+            forward(&mut bench.tape, &bn, on_x, Measured { statistics, running, scalars }, sum, fused);
             bench.play();
             bench.same("fused", fused, &layer.forward(&x, Some(&residual), last).1);
             expected.update_running(rows, Momentum::Exponential(0.1), &mut mean, &mut var);

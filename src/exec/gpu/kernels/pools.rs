@@ -9,9 +9,6 @@ use crate::kernels::pool::Cover;
 const THREADS: usize = 256;
 /// Blocks that fill a large GPU several times over.
 const BLOCKS: usize = 1056;
-/// Outputs of a blur that are looked at together.
-const PROBES: usize = 64;
-
 /// For each position of a target the positions of a source that it is made of, and what they count for.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Links(Vec<Vec<(usize, f64)>>);
@@ -23,20 +20,9 @@ impl Links {
         Self((0..cover.outputs()).map(of_one).collect())
     }
 
-    /// What an output of a blur is made of, in an image of `inputs` positions: its gradient by each of them.
-    fn of_blur(blur: &Blur, inputs: usize, outputs: usize) -> Self {
-        let mut links = Self::default();
-        for first in (0..outputs).step_by(PROBES) {
-            let count = PROBES.min(outputs - first);
-            let (mut dy, mut dx) = (vec![0.0_f64; count * outputs], vec![0.0; count * inputs]);
-            (0..count).for_each(|index| dy[index * outputs + first + index] = 1.0);
-            blur.backward(1, &dy, &mut dx, false);
-            let of_one = |shares: &[f64]| {
-                shares.iter().copied().enumerate().filter(|(_, share)| *share != 0.0).collect::<Vec<_>>()
-            };
-            links.0.extend(dx.chunks_exact(inputs).map(of_one));
-        }
-        links
+    /// What an output of a blur is made of.
+    fn of_blur(blur: &Blur) -> Self {
+        Self((0..blur.outputs()).map(|o| blur.shares(o)).collect())
     }
 
     /// The other way: for each of `sources` positions the targets that it is a part of.
@@ -124,12 +110,12 @@ pub fn mean_pool_backward(tape: &mut Tape, cover: &Cover, dy: Values, dx: Values
 
 /// The blurred images.
 pub fn blur(tape: &mut Tape, blur: &Blur, x: Values, y: Values) {
-    sum(tape, &Links::of_blur(blur, x.positions, y.positions), x, y, false);
+    sum(tape, &Links::of_blur(blur), x, y, false);
 }
 
 /// Spreads the gradients over what the outputs are made of.
 pub fn blur_backward(tape: &mut Tape, blur: &Blur, dy: Values, dx: Values, accumulate: bool) {
-    let links = Links::of_blur(blur, dx.positions, dy.positions).reversed(dx.positions);
+    let links = Links::of_blur(blur).reversed(dx.positions);
     sum(tape, &links, dy, dx, accumulate);
 }
 

@@ -19,28 +19,14 @@ use crate::kernels::truth::Truths;
 use crate::model::graph::Graph;
 use crate::model::graph::json::parse;
 use crate::settings::Optimizer;
-use crate::tensors::operation_cases::{Case, cases};
+use crate::tensors::operation_cases::cases;
 use crate::tensors::{StateDict, Weights};
 use crate::train::init;
 
 const DRAW: Draw = Draw { seed: 3, step: 0 };
 
-/// The case's network with one factor per channel of its input, a layer scale `input`, and all outputs as a vector; with its weights.
-fn network(case: &Case<f32>) -> (Graph, StateDict) {
-    let mut nodes = case.form["nodes"].as_array().unwrap().clone();
-    let channels = nodes[0]["shape"][0].clone();
-    nodes[0]["name"] = json!("raw");
-    nodes.insert(1, json!({"name": "input", "op": "layer_scale", "features": channels}));
-    nodes.push(json!({"name": "all", "op": "flatten"}));
-    let graph = parse(&json!({"nodes": nodes})).unwrap();
-    let mut weights = case.weights();
-    let channels = graph.input_shape()[0];
-    weights.insert_f32("input", &[channels], vec![1.0; channels]).unwrap();
-    (graph, weights)
-}
-
 fn compiled(graph: &Graph, weights: &dyn Weights, batch: usize, storage: Storage) -> GpuNetwork<Emulated> {
-    let mut network = GpuNetwork::compile(Emulated::new(), graph, [batch, 2], storage).unwrap();
+    let mut network = GpuNetwork::compile(Emulated::new(), graph, batch, 2, storage).unwrap();
     network.load(weights).unwrap();
     network
 }
@@ -59,7 +45,7 @@ fn near(what: &str, got: &[f32], expected: &[f32], tolerance: f32) {
 fn outputs_are_those_of_pytorch() {
     for (storage, tolerance) in [(Storage::F32, 1e-5), (Storage::Bf16, 4e-2)] {
         for case in cases::<f32>() {
-            let (graph, weights) = network(&case);
+            let (graph, weights) = case.framed();
             let mut network = compiled(&graph, &weights, case.batch, storage);
             let got = network.forward(Inputs::Images(&case.inputs)).unwrap();
             near(&format!("{} in {storage:?}", case.name), got, &case.outputs, tolerance);
@@ -72,7 +58,7 @@ fn gradients_are_those_of_pytorch() {
     let mut compared = 0;
     for case in cases::<f32>() {
         let Some(expected) = &case.gradients else { continue };
-        let (graph, weights) = network(&case);
+        let (graph, weights) = case.framed();
         let mut network = compiled(&graph, &weights, case.batch, Storage::F32);
         let labels: Vec<u32> = (0..case.batch).map(|i| (i % network.classes()) as u32).collect();
         let gradients = network.gradients(Inputs::Images(&case.inputs), Targets::of(&labels), DRAW).unwrap();

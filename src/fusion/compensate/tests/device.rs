@@ -6,6 +6,7 @@ use crate::exec::EngineError;
 use crate::exec::gpu::GpuStatistics;
 use crate::exec::gpu::emulated::Emulated;
 use crate::exec::statistics::{Statistics, StatisticsDevice, StatisticsPlan};
+use crate::fusion::calibration::PassCount;
 
 /// The emulated device.
 #[derive(Debug)]
@@ -94,8 +95,8 @@ fn moments_are_those_of_the_processor() {
             let [(mut processor, layers), (mut device, _)] = [open(&Processor), open(&OnEmulated)];
             for (index, layer) in layers.iter().enumerate() {
                 let systems: Vec<_> = layer.systems.iter().flatten().map(|system| (0, system)).collect();
-                let place = (index, layers.len());
-                let measured = |work: &mut Refitter<'_>| work.moments(place, &systems, None, &mut |_| true).unwrap();
+                let count = PassCount { done: index, total: layers.len() };
+                let measured = |work: &mut Refitter<'_>| work.moments(count, &systems, None, &mut |_| true).unwrap();
                 let [expected, got] = [&mut processor, &mut device].map(|work| {
                     let all = measured(work).into_iter().flatten().flatten();
                     all.map(|moments| {
