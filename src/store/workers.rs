@@ -121,7 +121,7 @@ impl Workers {
         sqlx::query(
             "INSERT INTO workers (id, host, pid, version, slots, devices, speeds, started_at, heartbeat_at, seen) \
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
-             ON CONFLICT (id) DO UPDATE SET heartbeat_at = excluded.heartbeat_at, seen = excluded.seen",
+             ON CONFLICT (id) DO UPDATE SET speeds = excluded.speeds, heartbeat_at = excluded.heartbeat_at, seen = excluded.seen",
         )
         .bind(worker.id.to_string())
         .bind(&worker.host)

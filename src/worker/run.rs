@@ -29,23 +29,26 @@ const TIDY: Duration = Duration::from_mins(10);
 
 /// Claims and runs jobs until the shutdown begins, then gives back what it holds. `hint` rings when a job was queued.
 pub async fn run(worker: Worker, hint: Arc<Notify>, shutdown: Shutdown) {
-    let speeds = tokio::select! {
-        speeds = speed::measure(&worker.policy) => speeds,
-        () = shutdown.draining() => return,
-    };
-    let worker = Worker { speeds, ..worker };
-    let registration = registration(&worker);
-    if let Err(error) = worker.workers.heartbeat(&registration).await {
-        tracing::warn!(%error, "this worker could not be listed yet");
-    }
+    let mut registration = registration(&worker);
+    list(&worker, &registration).await;
     let roll = worker.scratch.with_file_name("workers");
     let entry = RollEntry::new(&roll, registration.id);
     if let Err(error) = &entry {
         tracing::warn!(folder = %roll.display(), %error, "no lock can be held: if this process is killed, its jobs wait for their leases");
     }
     release(&worker, &roll).await;
-    let signs_of_life =
-        AbortOnDropHandle::new(tokio::spawn(show_signs_of_life(worker.clone(), registration.clone(), roll)));
+    let alive = |worker: &Worker, registration: &Registration| {
+        AbortOnDropHandle::new(tokio::spawn(show_signs_of_life(worker.clone(), registration.clone(), roll.clone())))
+    };
+    let signs_of_life = alive(&worker, &registration);
+    registration.speeds = tokio::select! {
+        speeds = speed::measure(&worker.policy) => speeds,
+        () = shutdown.draining() => Vec::new(),
+    };
+    drop(signs_of_life);
+    let worker = Worker { speeds: registration.speeds.clone(), ..worker };
+    list(&worker, &registration).await;
+    let signs_of_life = alive(&worker, &registration);
     let tidying = AbortOnDropHandle::new(tokio::spawn(keep_tidy(worker.clone())));
     let running = claim_until_draining(&worker, registration.id, &hint, &shutdown).await;
     running.join_all().await;
@@ -117,6 +120,13 @@ async fn keep_tidy(worker: Worker) {
     }
 }
 
+/// Enters the worker in the list of workers, or what has become known of it since.
+async fn list(worker: &Worker, registration: &Registration) {
+    if let Err(error) = worker.workers.heartbeat(registration).await {
+        tracing::warn!(%error, "this worker could not be listed yet");
+    }
+}
+
 /// Gives back the jobs of workers that were killed.
 async fn release(worker: &Worker, roll: &Path) {
     match roll::release(roll, &worker.jobs, &worker.workers).await {
@@ -145,7 +155,7 @@ fn registration(worker: &Worker) -> Registration {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         slots: u32::try_from(worker.policy.slots.len()).unwrap_or(u32::MAX),
         devices: devices::distinct(worker.policy.slots.iter().copied()),
-        speeds: worker.speeds.clone(),
+        speeds: Vec::new(),
         started: now,
         heartbeat: now,
     }

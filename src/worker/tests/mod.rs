@@ -35,6 +35,7 @@ read -r task
 "#;
 
 mod gpus;
+mod speed;
 mod transient;
 mod workers;
 
