@@ -3,6 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::figure::Figure;
+use super::usage::Usage;
 use super::{CandidateKind, CandidateReport, Choice, Computation, Gain, PairedTest, Report};
 use crate::domain::epoch_choice::EpochChoice;
 use crate::domain::score::Score;
@@ -15,13 +16,17 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rows: Vec<[String; 9]> = self.candidates.iter().map(|row| cells(row, self)).collect();
         rows.insert(0, HEADS.map(str::to_owned));
+        let identity = self.identity.to_string();
+        if !identity.is_empty() {
+            writeln!(f, "{identity}")?;
+        }
         if let Some(evidence) = self.evidence.as_ref().filter(|evidence| evidence.degree.is_doubtful()) {
             writeln!(f, "the network is {}, not certain: {}\n", evidence.degree.name(), evidence.why)?;
         }
-        columns(f, &rows)?;
         if let Some(headline) = self.headline() {
-            writeln!(f, "\n{headline}")?;
+            writeln!(f, "{headline}\n")?;
         }
+        columns(f, &rows)?;
         if let Some(gain) = Gain::of(&self.candidates, self.measured()) {
             writeln!(f, "\n{gain}")?;
         }
@@ -41,6 +46,14 @@ impl fmt::Display for Report {
         for warning in &self.warnings {
             writeln!(f, "warning: {warning}")?;
         }
+        if let Some(usage) = Usage::of(self) {
+            writeln!(f, "\nto use it:")?;
+            let commands = usage.commands.iter().map(|command| format!("  $ {command}"));
+            let python = usage.python.lines().map(|line| format!("  {line}"));
+            for line in commands.chain(python) {
+                writeln!(f, "{}", line.trim_end())?;
+            }
+        }
         Ok(())
     }
 }
@@ -51,7 +64,8 @@ impl Report {
         self.computation.as_ref().filter(|computation| computation.versions.is_some())
     }
 
-    /// Where the published network stands beside the best member and the controls; none where it was not compared with them.
+    /// Where the published network stands beside the best member, which comes first, and the controls; none where it was not
+    /// compared with them.
     pub(super) fn headline(&self) -> Option<String> {
         let tests: Vec<String> = self.paired.iter().map(PairedTest::to_string).collect();
         let (last, others) = tests.split_last()?;

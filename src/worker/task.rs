@@ -2,28 +2,39 @@
 
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::domain::problem::{Code, Problem};
 use crate::plan::request::JobRequest;
-use crate::process::protocol::{InputFile, Task, TaskGpu};
+use crate::process::protocol::{InputFile, Task, TaskGpu, TaskOrigin};
 use crate::settings::Device;
 use crate::store::Blobs;
 use crate::store::jobs::{Claim, ClaimedInput, InputRole};
 
 use super::Policy;
 
-/// The task of `claim`'s child, on `device`. It sees only that GPU, and so as the first.
+/// What the fused model is called where a report names it.
+const MODEL_FILE: &str = "fused.safetensors";
+
+/// The task of `claim`'s child, on `device`, which begins at `now`. It sees only that GPU, and so as the first.
 pub(super) fn build(
     claim: Claim,
     device: Device,
     policy: &Policy,
     blobs: &Blobs,
     scratch: &Path,
+    now: Timestamp,
 ) -> Result<Task, Problem> {
     let gpu = gpu(device, policy)?;
+    let origin = TaskOrigin {
+        job: Some(claim.fence.job.to_string()),
+        date: Some(format!("{now:.0}")),
+        model: Some(MODEL_FILE.to_owned()),
+    };
     let mut task = Task {
         job: read(claim.resolved)?,
+        origin,
         members: Vec::new(),
         dataset: None,
         validation: None,

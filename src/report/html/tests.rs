@@ -6,6 +6,7 @@ use crate::domain::gpu::GpuVersions;
 use crate::domain::progress::{EpochMetrics, Phase};
 use crate::domain::score::Score;
 use crate::model::plan::LayerPlan;
+use crate::report::identity::tests::identity;
 use crate::report::{CandidateReport, Computation, LayerReport, SplitSizes, Verification};
 use crate::settings::{Method, Precision};
 
@@ -43,11 +44,13 @@ pub(in crate::report) fn report() -> Report {
     };
     let plan = LayerPlan { name: "fc1".into(), group: Some("fc1".into()), width_before: 16, width_after: 8 };
     Report {
+        identity: identity(),
         engraft_version: "1".into(),
         architecture: "mlp".into(),
         task: PredictionTask::Classification,
         evidence: None,
         assumptions: vec!["ReLU".into()],
+        checks: None,
         candidates: vec![
             candidate("<script>alert(1)</script>", CandidateKind::Member, 0.52),
             candidate("m1", CandidateKind::Member, 0.53),
@@ -68,6 +71,7 @@ pub(in crate::report) fn report() -> Report {
         layers: vec![LayerReport { plan, kept_per_member: vec![5, 3] }],
         method: Method::default(),
         verification: Verification { examples: 32, max_difference: 1e-6, tolerance: 1e-4, up_to: None },
+        input_shape: Some(vec![16]),
         warnings: vec!["look & see".into()],
         examples: SplitSizes { train: 900, validation: 100, test: 10_000 },
         computation: Some(Computation {
