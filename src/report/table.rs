@@ -58,6 +58,22 @@ impl fmt::Display for Report {
     }
 }
 
+/// What a report comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Headline {
+    /// Beside the best member.
+    pub(super) first: String,
+    /// Beside what as much training makes of that member; none where nothing was trained.
+    pub(super) controls: Option<String>,
+}
+
+impl fmt::Display for Headline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.first)?;
+        self.controls.as_ref().map_or(Ok(()), |controls| write!(f, " {controls}"))
+    }
+}
+
 impl Report {
     /// What it was computed with, where that was a GPU.
     pub(super) fn on_gpu(&self) -> Option<&Computation> {
@@ -66,13 +82,16 @@ impl Report {
 
     /// Where the published network stands beside the best member, which comes first, and the controls; none where it was not
     /// compared with them.
-    pub(super) fn headline(&self) -> Option<String> {
+    pub(super) fn headline(&self) -> Option<Headline> {
         let tests: Vec<String> = self.paired.iter().map(PairedTest::to_string).collect();
-        let (last, others) = tests.split_last()?;
+        let (first, others) = tests.split_first()?;
         let nothing = self.choice.as_ref().is_some_and(Choice::keeps_a_member);
         let lead = if nothing { "Fusion brought nothing without training. " } else { "" };
-        let all = if others.is_empty() { last.clone() } else { format!("{}, and {last}", others.join(", ")) };
-        Some(format!("{lead}The fused model is {all}."))
+        let controls = others.split_last().map(|(last, others)| {
+            let all = if others.is_empty() { last.clone() } else { format!("{}, and {last}", others.join(", ")) };
+            format!("It is {all}.")
+        });
+        Some(Headline { first: format!("{lead}The fused model is {first}."), controls })
     }
 
     /// Examples of the split that figures are judged by.
@@ -143,8 +162,8 @@ pub(super) fn title(candidate: &CandidateReport) -> String {
         CandidateKind::OptimalTransport => "optimal transport".to_owned(),
         CandidateKind::PermutationAlignment => "permutation alignment".to_owned(),
         CandidateKind::NeuronInterpolation => "neuron interpolation".to_owned(),
-        CandidateKind::TrainedOn => format!("best member ({}), trained on", candidate.name),
-        CandidateKind::Distilled => format!("best member ({}), distilled", candidate.name),
+        CandidateKind::TrainedOn => format!("{}, trained on", candidate.name),
+        CandidateKind::Distilled => format!("{}, distilled", candidate.name),
         CandidateKind::FusedUncompensated => "fused, uncompensated".to_owned(),
         CandidateKind::FusedZeroShot => "fused, untrained".to_owned(),
         CandidateKind::Fused => "fused".to_owned(),

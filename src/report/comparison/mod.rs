@@ -110,7 +110,11 @@ mod tests {
         let text = comparison.to_string();
         assert!(text.contains("failed: two <MLPs> / a / half / seed 1: no file"), "{text}");
         assert!(text.contains("0 of 2") && text.contains("(short form)"), "{text}");
+        comparison.runs[2].job = Some("job_1".to_owned());
         let page = comparison.page();
+        assert!(
+            page.contains("<a href=\"../../jobs/job_1\">0</a>") && page.contains("<title>Comparison: Title</title>")
+        );
         assert!(page.contains("two &lt;MLPs&gt;") && page.contains("no file") && !page.contains("two <MLPs>"));
     }
 }

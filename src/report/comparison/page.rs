@@ -7,6 +7,9 @@ use crate::report::figure::Figure;
 use crate::report::html::charts::{self, CLASSES, Dot, Series};
 use crate::report::html::parts::{self, escape, html_table};
 
+/// Place of the column of links, behind what tells rows apart.
+const LINKS: usize = 2;
+
 impl Comparison {
     /// The comparison as a page that needs nothing else.
     #[must_use]
@@ -52,11 +55,14 @@ impl Comparison {
         let mut heads = HEADS.map(str::to_owned).to_vec();
         let is_on_a_server = cells.iter().flat_map(|cell| &cell.runs).any(|run| run.job.is_some());
         if is_on_a_server {
-            heads.push("jobs by seed".to_owned());
+            heads.insert(LINKS, "jobs by seed".to_owned());
         }
         let row = |cell: &Cell<'_>| {
-            let figures = cell.row(figure).into_iter().map(|text| escape(&text));
-            figures.chain(is_on_a_server.then(|| links(&cell.runs))).collect()
+            let mut row: Vec<String> = cell.row(figure).iter().map(|text| escape(text)).collect();
+            if is_on_a_server {
+                row.insert(LINKS, links(&cell.runs));
+            }
+            row
         };
         let rows: Vec<Vec<String>> = cells.iter().map(row).collect();
         let curves: Vec<Series> = cells.iter().zip(CLASSES).map(|(cell, class)| curve(cell, class, figure)).collect();
@@ -68,7 +74,7 @@ impl Comparison {
             String::new()
         };
         format!(
-            "<section><h2>{}</h2>{}{}<p class=note>{}{}; means over seeds, bars show one standard deviation. The best comes first.</p>{}{curves}\
+            "<section><h2>{}</h2>{}{}<p class=note>{}{}; means over seeds, bars show one standard deviation. The best comes first; where there are several, its figure is rather too high.</p>{}{curves}\
              </section>",
             escape(&format!("{} of the ensemble \u{201c}{ensemble}\u{201d}", figure.title())),
             self.members(ensemble),

@@ -9,7 +9,7 @@ use self::charts::{Dot, Series};
 use self::parts::{escape, table};
 use super::figure::Figure;
 use super::identity::FileRole;
-use super::table::{HEADS, cells, title};
+use super::table::{HEADS, Headline, cells, title};
 use super::usage::Usage;
 use super::{CandidateKind, Gain, Report, Yardstick};
 use crate::domain::score::{OutputScore, Score, significant};
@@ -20,23 +20,23 @@ use crate::settings::PredictionTask;
 pub fn page(report: &Report) -> String {
     let mut body = String::new();
     let examples = report.measured();
-    let headline = report.headline();
     let gain = Gain::of(&report.candidates, examples).map(|gain| gain.to_string());
     let nothing = || "Nothing was measured that says how well the fused model does.".to_owned();
     // What the ensemble gains is about its mean member: it stands behind the comparison with the best one.
-    let (lead, behind) = match (headline, gain) {
-        (Some(headline), gain) => (headline, gain),
-        (None, gain) => (gain.unwrap_or_else(nothing), None),
+    let (lead, behind) = match report.headline() {
+        Some(Headline { first, controls }) => (first, controls.into_iter().chain(gain).collect()),
+        None => (gain.unwrap_or_else(nothing), Vec::new()),
     };
     let members = report.members.len();
     let identity = &report.identity;
     let known = [identity.job.as_ref(), identity.date.as_ref()].into_iter().flatten();
     let known: Vec<String> = known.map(|text| format!("{} &middot; ", escape(text))).collect();
-    let behind = behind.map_or_else(String::new, |gain| format!("<p class=behind>{}</p>", escape(&gain)));
+    let behind: Vec<String> = behind.iter().map(|text| format!("<p class=behind>{}</p>", escape(text))).collect();
     let _ = write!(
         body,
-        "<p class=lead>{}</p>{behind}<p class=facts>{}{members} member{} &middot; {} &middot; seed {} &middot; {}engraft {}</p>",
+        "<p class=lead>{}</p>{}<p class=facts>{}{members} member{} &middot; {} &middot; seed {} &middot; {}engraft {}</p>",
         escape(&lead),
+        behind.concat(),
         known.concat(),
         if members == 1 { "" } else { "s" },
         escape(&report.architecture),
@@ -121,7 +121,7 @@ fn comparison(body: &mut String, report: &Report, examples: usize) {
     let heads: Vec<String> = HEADS.iter().map(|head| (*head).to_owned()).collect();
     let rows: Vec<Vec<String>> = report.candidates.iter().map(|candidate| cells(candidate, report).to_vec()).collect();
     let paired = if report.paired.iter().any(|test| !test.by_loss) {
-        "; ± in the first line is one standard error of the difference on the same examples"
+        "; ± in the first lines is one standard error of the difference on the same examples"
     } else {
         ""
     };

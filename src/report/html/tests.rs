@@ -7,7 +7,9 @@ use crate::domain::progress::{EpochMetrics, Phase};
 use crate::domain::score::Score;
 use crate::model::plan::LayerPlan;
 use crate::report::identity::tests::identity;
-use crate::report::{CandidateReport, Computation, LayerReport, SplitSizes, Verification};
+use crate::report::{
+    CandidateReport, Computation, LayerReport, Outcomes, PairedTest, ReportIdentity, SplitSizes, Verification,
+};
 use crate::settings::{Method, Precision};
 
 fn candidate(name: &str, kind: CandidateKind, accuracy: f64) -> CandidateReport {
@@ -117,6 +119,43 @@ fn the_page_tells_what_the_report_does() {
         assert!(page.contains(expected), "{expected}");
     }
     assert_eq!(page.matches("<polyline").count(), 4, "training and validation, accuracy and loss");
+}
+
+#[test]
+fn the_best_member_comes_first_and_the_mean_member_behind_it() {
+    let outcomes = |right: usize| Outcomes::Right((0..1000).map(|index| index < right).collect());
+    let test = |kind, name: &str, right| PairedTest::of(kind, name.to_owned(), &outcomes(545), &outcomes(right));
+    let paired = vec![
+        test(CandidateKind::BestMember, "the best member m1", 545),
+        test(CandidateKind::TrainedOn, "that member trained on", 600),
+    ];
+    let report = Report { paired, ..report() };
+    let headline = "The fused model is level with the best member m1 (+0.00 ± 0.00 points, p = 1.000).";
+    let page = page(&report);
+    let places = [headline, "It is below that member trained on", "keeps 80 % of what the ensemble gains"];
+    let places = places.map(|text| page.find(text).unwrap_or_else(|| panic!("{text}")));
+    assert!(places.is_sorted(), "{places:?}");
+    assert!(page.contains(&format!("<p class=lead>{headline}</p>")), "alone in the first line");
+    let text = report.to_string();
+    assert!(text.contains(&format!("{headline} It is below that member trained on (-5.50")), "{text}");
+}
+
+#[test]
+fn the_page_says_whose_it_is_and_how_the_model_is_used() {
+    let page = page(&report());
+    for expected in [
+        "<title>Fusion report: letters &amp; digits</title>",
+        "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c &middot; 2026-01-31T12:00:01Z",
+        "$ engraft pull job_019324a5b7c07f3e8d1c2b3a4f5e6d7c --out model.py",
+        "network = load(&quot;fused.safetensors&quot;)",
+        "<a href=\"model?format=onnx\">",
+        &"d".repeat(64),
+    ] {
+        assert!(page.contains(expected), "{expected}");
+    }
+    let unnamed = ReportIdentity { job: None, has_source: false, ..report().identity };
+    let page = super::page(&Report { identity: unnamed, ..report() });
+    assert!(!page.contains("<a href") && page.contains("load_state_dict"), "no server shows it");
 }
 
 #[test]
