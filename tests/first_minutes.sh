@@ -32,9 +32,9 @@ grep -q 'its digest is right' demo.log
 step 'the server'
 # Two words of README are replaced: the port, for 8080 may be taken, and the way the program is called.
 serve="$(block '-- serve --listen' | sed -E 's/^cargo run --release -- /engraft /; s/127\.0\.0\.1:8080/127.0.0.1:0/')"
-$serve 2>server.log & server=$!
+$serve >server.log 2>&1 & server=$!
 address=
-for _ in $(seq 100); do
+for _ in $(seq 600); do
     address="$(grep -oE '127\.0\.0\.1:[0-9]+' server.log | head -1 || true)"
     [ -n "$address" ] && curl -fsS "http://$address/readyz" >/dev/null 2>&1 && break
     sleep 0.1

@@ -114,7 +114,7 @@ class Outgoing(TypedDict):
 
     method: str
     url: str
-    params: Mapping[str, str] | None
+    params: Query | None
     headers: Mapping[str, str]
     timeout: httpx.Timeout
 
