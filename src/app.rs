@@ -176,6 +176,7 @@ pub fn worker_policy(settings: &Configuration, program: PathBuf, gpus: Gpus) -> 
         heartbeat,
         poll: POLL,
         grace: CHILD_GRACE,
+        stopwatch: Some(Program { path: program.clone(), args: vec!["measure-speed".into()] }),
         program: Program { path: program, args: vec!["run-job".into()] },
     })
 }

@@ -193,7 +193,7 @@ class Fast:
     def fuse(self):
         self.forget()
         try:
-            question = {"do": "fuse", "network": "resnet18", "images": self.options.fuse_images}
+            question = {"do": "fuse", "images": self.options.fuse_images}
             self.others["fuse"] = answer = self.ours.ask(question, self.budget.limit(600))
             answer["images"], answer["ratio"] = self.options.fuse_images, answer["cpu_seconds"] / answer["cuda_seconds"]
             self.save()

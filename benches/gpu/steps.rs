@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use engraft::domain::gpu::CONTEXT_BYTES;
 use engraft::exec::gpu::GpuNetwork;
 use engraft::exec::gpu::cuda::{Gpu, GpuOptions, Session, libraries, modules};
 use engraft::exec::gpu::kernels::Unit;
@@ -24,6 +25,7 @@ use rayon::prelude::*;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+mod fusion;
 #[path = "../networks/mod.rs"]
 mod networks;
 mod operations;
@@ -64,6 +66,7 @@ fn answer(question: &Value, compiled: &mut Compiled) -> Result<Value> {
             compiled.clear();
             Ok(json!({}))
         }
+        "fuse" => fusion::fuse(number(question, "images")?),
         "resume" => resume(),
         "out_of_memory" => out_of_memory(),
         other => bail!("`{other}` is not known yet"),
@@ -239,7 +242,7 @@ fn resume() -> Result<Value> {
 /// What a network says that is larger than the memory it may take.
 fn out_of_memory() -> Result<Value> {
     let session = Session::open(0)?;
-    session.limit_memory(64 << 20);
+    session.limit_memory(CONTEXT_BYTES + (64 << 20));
     let graph = networks::by_name("resnet18").context("a network")?;
     let options = GpuOptions { precision: Precision::F32, deterministic: true, captures: true };
     let outcome = on_gpu(&graph, 4096, options);

@@ -20,6 +20,7 @@ use crate::export::{self, ExportFormat, ExportOptions, shards_of};
 use crate::model::formats::digest::sha256;
 use crate::pipeline::child::out_of_memory;
 use crate::pipeline::{self, JobOutcome};
+use crate::plan::network::KnownSpeed;
 use crate::plan::request::JobRequest;
 use crate::process::memory;
 use crate::process::protocol::{InputFile, OutputFile, Task, TaskOrigin};
@@ -248,6 +249,7 @@ pub(super) fn task(
         memory_limit: None,
         device,
         gpu,
+        speed: KnownSpeed::default(),
         threads: self::threads(threads),
         job,
     })

@@ -12,6 +12,7 @@ mod interrupt;
 mod job;
 mod keys;
 mod manuals;
+mod measure_speed;
 mod openapi;
 mod outputs;
 mod plan;
@@ -78,6 +79,7 @@ enum Command {
     #[command(name = exec::PROBE_COMMAND)]
     ProbeGpus(devices::ProbeGpus),
     InspectDataset(inspect_dataset::InspectDataset),
+    MeasureSpeed(measure_speed::MeasureSpeed),
 }
 
 /// Reads the command line and runs the command; errors go to stderr.
@@ -116,6 +118,7 @@ pub fn main() -> ExitCode {
         Command::RunJob(command) => Ok(command.run()),
         Command::ProbeGpus(command) => command.run(),
         Command::InspectDataset(command) => command.run(),
+        Command::MeasureSpeed(command) => command.run(),
     };
     match result {
         Ok(code) => code,

@@ -6,14 +6,18 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+use super::compute::choose;
+use super::fuse::threads;
 use super::job::JobArgs;
 use crate::data::{Limits, inspect};
 use crate::domain::dataset::DatasetFacts;
 use crate::domain::problem::Problem;
-use crate::plan::network::{DatasetInput, JobFiles};
+use crate::pipeline::speed;
+use crate::plan::network::{DatasetInput, JobFiles, KnownSpeed};
 use crate::plan::request::JobRequest;
 use crate::plan::resolve::resolve;
 use crate::plan::{NetworkFigures, Plan};
+use crate::settings::{ComputeOptions, Device};
 use crate::tensors::Checkpoint;
 
 const EXAMPLE: &str = "\
@@ -69,9 +73,21 @@ fn plan(job: JobRequest) -> Result<Plan> {
         dataset: main.as_ref().map(DatasetInput::Ready),
         validation: validation.as_ref().map(DatasetInput::Ready),
         test: test.as_ref().map(DatasetInput::Ready),
+        speed: speed(job.device)?,
     };
     let planned = resolve(job, &inputs)?.planned;
     Ok(planned.ok_or_else(|| anyhow::anyhow!("a job with all its files has no plan"))?.plan)
+}
+
+/// How fast this machine computes a job that requests `device`; a GPU, which may have to compile for a minute first, is not measured.
+fn speed(device: Device) -> Result<KnownSpeed> {
+    match choose(device, None) {
+        Ok((Device::Cpu, _)) => {
+            let speed = speed::measure(&ComputeOptions::cpu(threads(None)))?;
+            Ok(KnownSpeed { speed, measured_on: Some("this machine's processor".to_owned()) })
+        }
+        _ => Ok(KnownSpeed::default()),
+    }
 }
 
 fn named(name: &str, problem: Problem) -> Problem {
@@ -109,7 +125,8 @@ impl fmt::Display for Table<'_> {
         columns(f, &heads, rows.into_iter().map(|(name, costs)| figures(name, costs)).collect())?;
         writeln!(f, "\npeak memory: {:.1} MB ({})", plan.memory_peak_bytes as f64 / 1e6, plan.memory_basis)?;
         if plan.gpu_memory_bytes > 0 {
-            writeln!(f, "on a GPU: {:.1} MB of its memory", plan.gpu_memory_bytes as f64 / 1e6)?;
+            let bytes = plan.gpu_memory_bytes as f64 / 1e6;
+            writeln!(f, "on a GPU: {bytes:.1} MB of its memory ({})", plan.gpu_memory_basis)?;
         }
         writeln!(f, "scratch space: {:.1} MB ({})", plan.disk_peak_bytes as f64 / 1e6, plan.disk_basis)?;
         writeln!(f, "time: about {:.1} s ({})", plan.seconds_estimate, plan.seconds_basis)?;

@@ -9,6 +9,8 @@ pub mod identification;
 pub mod interpolation;
 mod joins;
 pub mod systems;
+mod time;
 
 pub use counts::Counts;
 pub use joins::joins;
+pub use time::forward_seconds;

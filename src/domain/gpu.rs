@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 /// The least compute capability that networks are computed on.
 pub const LEAST_CAPABILITY: [u32; 2] = [8, 0];
 
+/// What the driver and the libraries take of a GPU's memory in each process that computes on it, about.
+pub const CONTEXT_BYTES: u64 = 512 << 20;
+
 /// One GPU.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gpu {

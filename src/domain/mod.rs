@@ -15,3 +15,4 @@ pub mod progress;
 pub mod quota;
 pub mod retention;
 pub mod score;
+pub mod speed;

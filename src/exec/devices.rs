@@ -3,6 +3,8 @@
 use crate::exec::cpu::CpuNetwork;
 use crate::exec::engine::{CompileError, Engine, EngineError};
 use crate::exec::gpu::cuda::{Gpu, GpuOptions, Session};
+#[cfg(test)]
+use crate::exec::gpu::emulated::Emulated;
 use crate::exec::gpu::tape::Storage;
 use crate::exec::gpu::{GpuNetwork, GpuStatistics};
 use crate::exec::statistics::{Statistics, StatisticsDevice, StatisticsPlan};
@@ -14,6 +16,10 @@ use crate::tensors::Weights;
 ///
 /// Not before the GPU's engine has run on one: until then only what asks for a GPU gets it.
 pub const AUTO_TAKES_GPUS: bool = false;
+
+/// The number of the GPU that tests compute on: it is emulated on the processor.
+#[cfg(test)]
+pub(crate) const EMULATED: usize = 1 << 20;
 
 /// Compiles `graph` as `options` say, for batches of up to `max_batch` examples; all weights are 0.
 ///
@@ -34,11 +40,15 @@ fn on_gpu(
     graph: &Graph,
     max_batch: usize,
 ) -> Result<Box<dyn Engine>, CompileError> {
+    let storage = if options.precision == Precision::Bf16 { Storage::Bf16 } else { Storage::F32 };
+    #[cfg(test)]
+    if index == EMULATED {
+        return Ok(Box::new(GpuNetwork::compile(Emulated::new(), graph, max_batch, options.threads, storage)?));
+    }
     let session = Session::open(index)?;
     if let Some(bytes) = options.memory_limit {
         session.limit_memory(bytes);
     }
-    let storage = if options.precision == Precision::Bf16 { Storage::Bf16 } else { Storage::F32 };
     let how = GpuOptions { precision: options.precision, deterministic: options.deterministic, captures: true };
     Ok(Box::new(GpuNetwork::compile(Gpu::new(session, how), graph, max_batch, options.threads, storage)?))
 }
@@ -54,6 +64,10 @@ impl StatisticsDevice for ComputeOptions {
             Device::AnyCuda => 0,
             Device::Cuda(index) => index,
         };
+        #[cfg(test)]
+        if index == EMULATED {
+            return Ok(Some(Box::new(GpuStatistics::open(Emulated::new(), networks, plan)?)));
+        }
         let session = Session::open(index)?;
         if let Some(bytes) = self.memory_limit {
             session.limit_memory(bytes);

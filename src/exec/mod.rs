@@ -13,6 +13,9 @@ mod memory;
 mod parameters;
 pub mod statistics;
 
+#[cfg(test)]
+pub(crate) use devices::EMULATED;
+
 pub use cpu::{CpuNetwork, OptimizerState};
 pub use devices::{AUTO_TAKES_GPUS, compile};
 pub use engine::{

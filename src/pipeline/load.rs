@@ -244,8 +244,8 @@ impl Loaded {
     /// The networks and the plan, now that every file is there.
     pub(super) fn planned(&self, task: &Task) -> Result<Planned, Problem> {
         let [dataset, validation, test] = self.facts.each_ref().map(|facts| facts.as_ref().map(DatasetInput::Ready));
-        let members = self.headers();
-        let resolved = resolve(task.job.clone(), &JobFiles { members, dataset, validation, test })?;
+        let (members, speed) = (self.headers(), task.speed.clone());
+        let resolved = resolve(task.job.clone(), &JobFiles { members, dataset, validation, test, speed })?;
         resolved.planned.ok_or_else(|| Problem::new(Code::Internal, "a job with all its files was not resolved"))
     }
 }

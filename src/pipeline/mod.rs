@@ -23,9 +23,12 @@ mod publish;
 mod rank;
 mod recover;
 mod sensitivity;
+pub mod speed;
 mod splits;
 mod summary;
 mod teacher;
+#[cfg(test)]
+mod tests;
 mod verification;
 
 use std::fmt::Write;

@@ -55,6 +55,7 @@ impl Agreed {
             dataset: ready(main, inputs.dataset),
             validation: ready(validation, inputs.validation),
             test: ready(test, inputs.test),
+            speed: inputs.speed.clone(),
         }
     }
 }

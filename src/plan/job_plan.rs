@@ -46,11 +46,14 @@ pub struct Plan {
     /// What that estimate adds up.
     #[schema(nullable)]
     pub memory_basis: String,
-    /// Estimate of the memory of a GPU that the job needs, if it is computed on one: weights, the optimizer's state, activations,
-    /// gradients and 64 MiB of workspace.
+    /// Estimate of the memory of a GPU that the job needs at its peak, if it is computed on one.
     #[serde(default)]
     #[schema(nullable)]
     pub gpu_memory_bytes: u64,
+    /// What that estimate adds up.
+    #[serde(default)]
+    #[schema(nullable)]
+    pub gpu_memory_basis: String,
     /// Estimate of the scratch space that the job needs at its peak, its decoded data included.
     #[schema(nullable)]
     pub disk_peak_bytes: u64,
@@ -97,6 +100,7 @@ impl Plan {
         };
         let work = Work::of(job, inputs, &members, network);
         let (memory_peak_bytes, memory_basis) = work.memory();
+        let (gpu_memory_bytes, gpu_memory_basis) = work.gpu_memory(job.precision);
         let disk = work.disk();
         let (seconds_estimate, seconds_basis) = work.seconds();
         let mut plan = Self {
@@ -110,7 +114,8 @@ impl Plan {
             bytes: compare(|costs| costs.bytes),
             memory_peak_bytes,
             memory_basis,
-            gpu_memory_bytes: work.gpu_memory(job.precision),
+            gpu_memory_bytes,
+            gpu_memory_basis,
             disk_peak_bytes: disk.data + disk.files,
             disk_data_bytes: disk.data,
             disk_basis: disk.basis,

@@ -1,6 +1,9 @@
 //! What is known of the files that a job names, and the networks that follow from them.
 
+use serde::{Deserialize, Serialize};
+
 use crate::domain::dataset::DatasetFacts;
+use crate::domain::speed::Speed;
 use crate::model::depth::DepthPadding;
 use crate::model::families::{Detected, Evidence};
 use crate::model::graph::Graph;
@@ -37,7 +40,16 @@ impl JobFiles<'_> {
     }
 }
 
-/// What is known of the files that a job names.
+/// How fast a job will be computed, as far as that is known; by assumption where nobody has measured it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct KnownSpeed {
+    /// Of the device that the job gets.
+    pub speed: Speed,
+    /// Where it was measured.
+    pub measured_on: Option<String>,
+}
+
+/// What is known of the files that a job names, and of the machine that gets it.
 #[derive(Debug, Clone, Default)]
 pub struct JobFiles<'a> {
     /// The members' headers, in the request's order.
@@ -48,6 +60,8 @@ pub struct JobFiles<'a> {
     pub validation: Option<DatasetInput<'a>>,
     /// The test dataset, likewise.
     pub test: Option<DatasetInput<'a>>,
+    /// How fast it will be computed.
+    pub speed: KnownSpeed,
 }
 
 /// The networks of a job.

@@ -13,6 +13,7 @@ use crate::domain::gpu::{Gpu, GpuVersions};
 use crate::domain::problem::Problem;
 use crate::domain::progress::{EpochMetrics, Level, Phase, Progress};
 use crate::plan::Plan;
+use crate::plan::network::KnownSpeed;
 use crate::plan::request::JobRequest;
 use crate::settings::{ComputeOptions, Device};
 
@@ -43,6 +44,9 @@ pub struct Task {
     /// What is known of that GPU; none on the processor.
     #[serde(default)]
     pub gpu: Option<TaskGpu>,
+    /// How fast that is, for the plan.
+    #[serde(default)]
+    pub speed: KnownSpeed,
     /// Threads to compute with.
     pub threads: usize,
     /// Bytes that may be allocated; no limit where there is none.

@@ -16,6 +16,7 @@ const ALL: &[(i64, &str, &str)] = &[
     (7, "tenants", include_str!("../../migrations/0007_tenants.sql")),
     (8, "upkeep", include_str!("../../migrations/0008_upkeep.sql")),
     (9, "reading", include_str!("../../migrations/0009_reading.sql")),
+    (10, "speeds", include_str!("../../migrations/0010_speeds.sql")),
 ];
 
 /// Everything that brings a database of any earlier version up to date.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sqlx::FromRow;
 
@@ -10,6 +11,7 @@ use super::steady::Steady;
 use super::{Database, StoreError};
 use crate::domain::clock::{SharedClock, from_millis};
 use crate::domain::id::WorkerId;
+use crate::domain::speed::Speed;
 use crate::settings::Device;
 
 /// How long a worker counts as alive after a heartbeat.
@@ -18,7 +20,7 @@ pub const LIVE_FOR: Duration = Duration::from_secs(30);
 const FORGET_AFTER: Duration = Duration::from_hours(24);
 
 /// What a worker process says of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Registration {
     /// Its id, new with each start.
     pub id: WorkerId,
@@ -32,10 +34,30 @@ pub struct Registration {
     pub slots: u32,
     /// What it computes on, the preferred device first.
     pub devices: Vec<Device>,
+    /// How fast those of them are that could be measured.
+    pub speeds: Vec<DeviceSpeed>,
     /// When it started.
     pub started: Timestamp,
     /// When it last sent a heartbeat.
     pub heartbeat: Timestamp,
+}
+
+/// How fast a device is.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct DeviceSpeed {
+    /// The device.
+    pub device: Device,
+    /// How much it does in a second.
+    pub speed: Speed,
+}
+
+impl Registration {
+    /// How fast a job that requests `wanted` is computed here, if it can be and somebody has measured it.
+    #[must_use]
+    pub fn speed(&self, wanted: Device) -> Option<&DeviceSpeed> {
+        let device = self.devices.iter().find(|device| wanted.may_be(**device))?;
+        self.speeds.iter().find(|speed| speed.device == *device)
+    }
 }
 
 #[derive(FromRow)]
@@ -46,6 +68,7 @@ struct WorkerRow {
     version: String,
     slots: u32,
     devices: String,
+    speeds: String,
     started_at: i64,
     heartbeat_at: i64,
 }
@@ -58,6 +81,7 @@ impl TryFrom<WorkerRow> for Registration {
         Ok(Self {
             id: row.id.parse().map_err(|error| wrong(format!("{error}")))?,
             devices: serde_json::from_str(&row.devices).map_err(|error| wrong(error.to_string()))?,
+            speeds: serde_json::from_str(&row.speeds).map_err(|error| wrong(error.to_string()))?,
             started: from_millis(row.started_at),
             heartbeat: from_millis(row.heartbeat_at),
             host: row.host,
@@ -95,8 +119,8 @@ impl Workers {
             .execute(&mut *transaction)
             .await?;
         sqlx::query(
-            "INSERT INTO workers (id, host, pid, version, slots, devices, started_at, heartbeat_at, seen) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) \
+            "INSERT INTO workers (id, host, pid, version, slots, devices, speeds, started_at, heartbeat_at, seen) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
              ON CONFLICT (id) DO UPDATE SET heartbeat_at = excluded.heartbeat_at, seen = excluded.seen",
         )
         .bind(worker.id.to_string())
@@ -105,6 +129,7 @@ impl Workers {
         .bind(&worker.version)
         .bind(worker.slots)
         .bind(json!(worker.devices).to_string())
+        .bind(json!(worker.speeds).to_string())
         .bind(worker.started.as_millisecond())
         .bind(now.as_millisecond())
         .bind(seen)

@@ -18,6 +18,7 @@ mod run;
 mod scratch;
 mod slots;
 mod spawn;
+mod speed;
 mod supervise;
 mod task;
 #[cfg(test)]
@@ -33,7 +34,7 @@ use crate::domain::gpu::Gpus;
 use crate::domain::quota::Quota;
 use crate::settings::Device;
 use crate::store::jobs::Jobs;
-use crate::store::workers::Workers;
+use crate::store::workers::{DeviceSpeed, Workers};
 use crate::store::{Blobs, Database};
 
 pub use run::run;
@@ -67,9 +68,11 @@ pub struct Policy {
     pub quota: Quota,
     /// The program that computes.
     pub program: Program,
+    /// The program that measures how fast a device is; where there is none, times are estimated by assumption.
+    pub stopwatch: Option<Program>,
 }
 
-/// A program that speaks [`crate::process::protocol`] over stdin and stdout.
+/// A program that runs as a child process.
 #[derive(Debug, Clone)]
 pub struct Program {
     /// The executable.
@@ -93,6 +96,8 @@ pub struct Worker {
     pub clock: SharedClock,
     /// Where children write: on the file system of the blobs.
     pub scratch: PathBuf,
+    /// How fast its devices are.
+    pub speeds: Vec<DeviceSpeed>,
 }
 
 impl Worker {
@@ -101,6 +106,6 @@ impl Worker {
     pub fn new(policy: Policy, database: &Database, blobs: Blobs, clock: SharedClock, scratch: PathBuf) -> Self {
         let jobs = Jobs::new(database.clone(), clock.clone()).with_quota(policy.quota);
         let workers = Workers::new(database.clone(), clock.clone());
-        Self { policy, jobs, workers, blobs, clock, scratch }
+        Self { policy, jobs, workers, blobs, clock, scratch, speeds: Vec::new() }
     }
 }

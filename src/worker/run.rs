@@ -12,7 +12,7 @@ use super::devices;
 use super::roll::{self, RollEntry};
 use super::slots::{Slot, Slots};
 use super::supervise::{Ending, supervise};
-use super::{Worker, disk, scratch};
+use super::{Worker, disk, scratch, speed};
 use crate::domain::id::WorkerId;
 use crate::runtime::lifecycle::Shutdown;
 use crate::store::jobs::{Claim, Claimant};
@@ -29,6 +29,11 @@ const TIDY: Duration = Duration::from_mins(10);
 
 /// Claims and runs jobs until the shutdown begins, then gives back what it holds. `hint` rings when a job was queued.
 pub async fn run(worker: Worker, hint: Arc<Notify>, shutdown: Shutdown) {
+    let speeds = tokio::select! {
+        speeds = speed::measure(&worker.policy) => speeds,
+        () = shutdown.draining() => return,
+    };
+    let worker = Worker { speeds, ..worker };
     let registration = registration(&worker);
     if let Err(error) = worker.workers.heartbeat(&registration).await {
         tracing::warn!(%error, "this worker could not be listed yet");
@@ -140,6 +145,7 @@ fn registration(worker: &Worker) -> Registration {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         slots: u32::try_from(worker.policy.slots.len()).unwrap_or(u32::MAX),
         devices: devices::distinct(worker.policy.slots.iter().copied()),
+        speeds: worker.speeds.clone(),
         started: now,
         heartbeat: now,
     }

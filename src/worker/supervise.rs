@@ -134,14 +134,7 @@ impl Attempt<'_> {
         if let Some(problem) = self.allowance.check_before(scratch.path()) {
             return Self::without_room(problem);
         }
-        let task = match task::build(
-            claim,
-            self.device,
-            &self.worker.policy,
-            &self.worker.blobs,
-            scratch.path(),
-            self.worker.clock.now(),
-        ) {
+        let task = match task::build(claim, self.device, self.worker, scratch.path()) {
             Ok(task) => task,
             Err(problem) => return Outcome::Failed(problem),
         };

@@ -2,34 +2,30 @@
 
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::domain::problem::{Code, Problem};
+use crate::plan::network::KnownSpeed;
 use crate::plan::request::JobRequest;
 use crate::process::protocol::{InputFile, Task, TaskGpu, TaskOrigin};
 use crate::settings::Device;
 use crate::store::Blobs;
 use crate::store::jobs::{Claim, ClaimedInput, InputRole};
+use crate::store::workers::DeviceSpeed;
 
-use super::Policy;
+use super::{Policy, Worker};
 
 /// What the fused model is called where a report names it.
 const MODEL_FILE: &str = "fused.safetensors";
 
-/// The task of `claim`'s child, on `device`, which begins at `now`. It sees only that GPU, and so as the first.
-pub(super) fn build(
-    claim: Claim,
-    device: Device,
-    policy: &Policy,
-    blobs: &Blobs,
-    scratch: &Path,
-    now: Timestamp,
-) -> Result<Task, Problem> {
+/// The task of `claim`'s child, on `device`, which begins now. It sees only that GPU, and so as the first.
+pub(super) fn build(claim: Claim, device: Device, worker: &Worker, scratch: &Path) -> Result<Task, Problem> {
+    let (policy, blobs) = (&worker.policy, &worker.blobs);
     let gpu = gpu(device, policy)?;
+    let measured = worker.speeds.iter().find(|speed| speed.device == device);
     let origin = TaskOrigin {
         job: Some(claim.fence.job.to_string()),
-        date: Some(format!("{now:.0}")),
+        date: Some(format!("{:.0}", worker.clock.now())),
         model: Some(MODEL_FILE.to_owned()),
     };
     let mut task = Task {
@@ -44,6 +40,10 @@ pub(super) fn build(
         resume: claim.checkpoint.map(|checkpoint| local(blobs, &checkpoint.key)).transpose()?,
         device: if gpu.is_some() { Device::Cuda(0) } else { Device::Cpu },
         gpu,
+        speed: measured.map_or_else(KnownSpeed::default, |DeviceSpeed { speed, .. }| KnownSpeed {
+            speed: *speed,
+            measured_on: Some(format!("this worker's `{device}`")),
+        }),
         threads: policy.threads,
         memory_limit: policy.memory_limit,
     };

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use engraft::model::formats::safetensors::encode_header;
 use engraft::model::header::{Dtype, TensorInfo};
+use engraft::plan::network::KnownSpeed;
 use engraft::plan::request::JobRequest;
 use engraft::process::protocol::{InputFile, Task, TaskOrigin};
 use engraft::settings::Device;
@@ -67,6 +68,7 @@ pub(crate) fn task(job: JobRequest, scratch: PathBuf) -> Task {
         memory_limit: None,
         device: Device::Cpu,
         gpu: None,
+        speed: KnownSpeed::default(),
         threads: 2,
         job,
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use engraft::cost::systems::refits;
 use engraft::data::{Limits, inspect};
 use engraft::pipeline::{JobOutcome, run_counted};
-use engraft::plan::network::{DatasetInput, JobFiles};
+use engraft::plan::network::{DatasetInput, JobFiles, KnownSpeed};
 use engraft::plan::parse::parse;
 use engraft::plan::resolve::{Planned, resolve};
 use engraft::process::protocol::{InputFile, OutputFile, Task, TaskOrigin};
@@ -91,6 +91,7 @@ fn counted(body: &Value, scratch: &TempDir) -> (engraft::cost::Counts, Vec<Outpu
         resume: None,
         device: Device::Cpu,
         gpu: None,
+        speed: KnownSpeed::default(),
         threads: 1,
         memory_limit: None,
         job,

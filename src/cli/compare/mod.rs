@@ -12,6 +12,7 @@ use super::fuse::{artifact, read_report, task};
 use super::interrupt::{Signals, say};
 use super::outputs;
 use super::progress::ProgressDisplay;
+use crate::config::ByteSize;
 use crate::pipeline::{self, JobOutcome};
 use crate::plan::comparison::Grid;
 use crate::plan::request::JobRequest;
@@ -55,6 +56,9 @@ pub(super) struct Compare {
     /// Threads to compute with; all cores by default.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    /// Memory of the GPU that each job takes at most, as in 40GiB.
+    #[arg(long, value_name = "SIZE")]
+    gpu_memory_limit: Option<ByteSize>,
     /// Where the comparison goes (JSON), with the report of every run.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -114,7 +118,7 @@ impl Compare {
     /// Computes one job; none when it was stopped.
     fn compute(&self, job: JobRequest, interruption: &Signals) -> Result<Option<Report>> {
         let scratch = interruption.folder(|| tempfile::Builder::new().prefix("engraft-compare-").tempdir())?;
-        let task = task(job, scratch.path(), self.threads, None)?;
+        let task = task(job, scratch.path(), self.threads, self.gpu_memory_limit.map(|limit| limit.0))?;
         let mut view = ProgressDisplay::default();
         let outcome = pipeline::run(&task, &mut |message| view.show(&message), interruption.stop());
         view.finish();

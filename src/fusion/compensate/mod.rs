@@ -37,6 +37,7 @@ use crate::settings::{Convolutions, OutputTargets};
 use crate::tensors::{StateDict, Weights};
 
 pub use data_free::data_free;
+pub use solve::solving_speed;
 pub use tensors::copy;
 
 /// How to compensate with calibration data.

@@ -9,7 +9,7 @@ use crate::domain::problem::{Fault, FaultCode, Problem};
 use crate::http::auth::Caller;
 use crate::http::state::AppState;
 use crate::model::header::CheckpointHeader;
-use crate::plan::network::{DatasetInput, JobFiles};
+use crate::plan::network::{DatasetInput, JobFiles, KnownSpeed};
 use crate::plan::parse::{MAX_MEMBERS, parse};
 use crate::plan::request::JobRequest;
 use crate::plan::resolve::{Resolved, resolve};
@@ -17,6 +17,7 @@ use crate::settings::Device;
 use crate::store::checkpoints::StoredCheckpoint;
 use crate::store::datasets::{DatasetState, StoredDataset};
 use crate::store::jobs::{FileId, InputRole, JobInput, NewJob};
+use crate::store::workers::Registration;
 
 /// The files that a request names.
 #[derive(Debug, Default)]
@@ -48,7 +49,8 @@ pub(in crate::http) async fn read(state: &AppState, caller: &Caller, body: &Valu
     if files.members.len() < request.members.len() || files.members.iter().any(is_index) {
         return Err(Problem::faults(faults));
     }
-    match resolve(request, &files.inputs()) {
+    let speed = speed(&state.workers.live().await?, request.device);
+    match resolve(request, &JobFiles { speed, ..files.inputs() }) {
         Ok(resolved) if faults.is_empty() => Ok(new_job(caller, resolved, &files)),
         Ok(_) => Err(Problem::faults(faults)),
         Err(problem) if faults.is_empty() => Err(problem),
@@ -57,6 +59,16 @@ pub(in crate::http) async fn read(state: &AppState, caller: &Caller, body: &Valu
             Err(Problem::faults(faults))
         }
     }
+}
+
+/// How fast a job that requests `device` is computed: as on the slowest of the workers that may get it.
+fn speed(workers: &[Registration], device: Device) -> KnownSpeed {
+    let measured = workers.iter().filter_map(|worker| Some((&worker.host, worker.speed(device)?)));
+    let slowest = measured.min_by(|(_, one), (_, other)| one.speed.products.total_cmp(&other.speed.products));
+    slowest.map_or_else(KnownSpeed::default, |(host, known)| KnownSpeed {
+        speed: known.speed,
+        measured_on: Some(format!("`{}` of the worker on {host}", known.device)),
+    })
 }
 
 /// Why a device is not on offer, as far as this machine knows.
@@ -183,6 +195,7 @@ impl Files {
             dataset: self.dataset.as_ref().and_then(facts),
             validation: self.validation.as_ref().and_then(facts),
             test: self.test.as_ref().and_then(facts),
+            speed: KnownSpeed::default(),
         }
     }
 

@@ -4,6 +4,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::time;
+use crate::domain::speed::Speed;
 use crate::store::workers::Registration;
 
 /// The workers that are running.
@@ -25,6 +26,8 @@ pub struct WorkerView {
     /// The devices that a job can request; `auto` takes the first.
     #[schema(example = json!(["cuda:0", "cpu"]))]
     devices: Vec<String>,
+    /// How fast those of them are that could be measured when it started; plans estimate times by it.
+    speeds: Vec<DeviceSpeedView>,
     /// How many jobs it runs at the same time.
     #[schema(example = 1)]
     slots: u32,
@@ -36,12 +39,27 @@ pub struct WorkerView {
     heartbeat_at: String,
 }
 
+/// How fast a device is.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DeviceSpeedView {
+    /// The device.
+    #[schema(example = "cpu")]
+    device: String,
+    /// How much it does in a second.
+    speed: Speed,
+}
+
 impl From<Registration> for WorkerView {
     fn from(worker: Registration) -> Self {
         Self {
             id: worker.id.to_string(),
             version: worker.version,
             devices: worker.devices.iter().map(ToString::to_string).collect(),
+            speeds: worker
+                .speeds
+                .iter()
+                .map(|known| DeviceSpeedView { device: known.device.to_string(), speed: known.speed })
+                .collect(),
             slots: worker.slots,
             started_at: time(worker.started.as_millisecond()),
             heartbeat_at: time(worker.heartbeat.as_millisecond()),

@@ -2,9 +2,6 @@
 
 use super::Fit;
 use crate::cost::{calibration, interpolation};
-use crate::model::costs::Costs;
-use crate::model::graph::Graph;
-use crate::model::precision::Precision;
 use crate::plan::network::Network;
 use crate::plan::request::JobRequest;
 use crate::settings::{MethodName, ReportCandidate};
@@ -18,8 +15,6 @@ pub(super) struct Interpolation {
     pub(super) examples: u64,
     /// Bytes of activations that are kept.
     pub(super) held: u64,
-    /// Of all members and the fused network.
-    pub(super) macs: u64,
     pub(super) fits: Vec<Fit>,
 }
 
@@ -40,13 +35,7 @@ impl Interpolation {
         }
         let graphs = || members.iter().chain([fused]);
         let held: usize = graphs().map(calibration::held_per_example).sum();
-        Some(Self {
-            times,
-            examples,
-            held: (examples * held as u64).min(calibration::HELD_BYTES as u64),
-            macs: graphs().map(|graph: &Graph| Costs::of(graph, &Precision::default()).macs).sum(),
-            fits,
-        })
+        Some(Self { times, examples, held: (examples * held as u64).min(calibration::HELD_BYTES as u64), fits })
     }
 
     /// Elements of the largest system, and of the products of all units with each other.
@@ -55,12 +44,16 @@ impl Interpolation {
         largest.max().unwrap_or(0)
     }
 
-    /// Multiply-accumulates in single precision.
-    pub(super) fn single(&self) -> u64 {
-        let moments: u64 = self.fits.iter().map(Fit::macs).sum();
+    /// Examples that all members and the fused network run on.
+    pub(super) fn runs(&self) -> u64 {
         // What is not kept between two levels is computed anew for each.
         let runs = if self.held < calibration::HELD_BYTES as u64 { 1 } else { self.fits.len() as u64 };
-        self.times * (runs * self.examples * self.macs + moments)
+        self.times * runs * self.examples
+    }
+
+    /// Multiply-accumulates of moments, in single precision.
+    pub(super) fn moments(&self) -> u64 {
+        self.times * self.fits.iter().map(Fit::macs).sum::<u64>()
     }
 
     /// Multiply-accumulates in double precision.

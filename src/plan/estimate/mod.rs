@@ -10,7 +10,7 @@ use crate::cost::budgets::SENSITIVITY_MACS;
 use crate::cost::evaluation::{Fusion, OtherMethods, RULE_INPUTS, measures_members, networks};
 use crate::cost::interpolation::levels_of;
 use crate::cost::systems::{self, Fit};
-use crate::cost::{Counts, calibration, identification, joins};
+use crate::cost::{Counts, calibration, forward_seconds, identification, joins};
 use crate::domain::dataset::{DatasetFacts, DatasetFormat, LabelForm};
 use crate::model::costs::Costs;
 use crate::model::graph::{Graph, Op};
@@ -18,13 +18,14 @@ use crate::model::parameters;
 use crate::model::precision::Precision;
 use crate::plan::held_out::{self, Validation};
 use crate::plan::identity;
-use crate::plan::network::{DatasetInput, JobFiles, Network};
+use crate::plan::network::{DatasetInput, JobFiles, KnownSpeed, Network};
 use crate::plan::request::JobRequest;
 use crate::settings::{
     Allocation, Budget, Compensate, EnsembleRule, Importance, Objective, Optimizer, Order, OutputTargets,
     ReportCandidate, Size, ValidationSource,
 };
 
+use gpu::Filled;
 use interpolation::Interpolation;
 
 /// What a job computes with, as far as its estimates need to know.
@@ -81,6 +82,22 @@ pub(super) struct Work {
     aligns: bool,
     /// Epochs of the concatenated network, and what it costs; where it is trained.
     merged: Option<(u64, Costs)>,
+    pace: Pace,
+    filled: Filled,
+    /// Bytes of the images that a device may hold.
+    images: u64,
+}
+
+/// Seconds of the way forward of one example, by the speed of the device.
+#[derive(Debug, Clone, Default)]
+struct Pace {
+    known: KnownSpeed,
+    /// Through all members.
+    members: f64,
+    /// Through the fused network.
+    fused: f64,
+    /// Through the best member.
+    control: f64,
 }
 
 /// Recovery by training.
@@ -105,8 +122,6 @@ struct Calibration {
     held: u64,
     /// Layers, each of which runs what is not kept once more.
     passes: u64,
-    /// Of all members and the fused network.
-    macs: u64,
     /// Refits of layers; none without compensation.
     fits: Vec<Fit>,
     /// Rankings of groups; none where weights alone rank.
@@ -157,6 +172,8 @@ impl Work {
             control: Costs::of(&network.detected.graphs[0], &f32s),
             controls: [control(ReportCandidate::TrainedOn) + distilled, distilled],
             training,
+            pace: Pace::of(network, &inputs.speed),
+            filled: Filled::of(&network.detected.graphs, graph, job.precision),
             ..Self::default()
         };
         let mut tested = 0;
@@ -187,6 +204,7 @@ impl Work {
             work.counts = counts(job, network, work.measured as usize);
             work.example = elements;
             work.examples = train + test + others;
+            work.images = if size == 1 && facts.example_shape.len() == 3 { work.examples * elements } else { 0 };
             work.decoded_bytes = [inputs.dataset, inputs.validation, inputs.test]
                 .into_iter()
                 .flatten()
@@ -220,6 +238,18 @@ impl Work {
     /// Whether there are splits to measure on, and so networks to run.
     fn has_data(&self) -> bool {
         self.data_bytes > 0
+    }
+}
+
+impl Pace {
+    fn of(network: &Network, known: &KnownSpeed) -> Self {
+        let seconds = |graph: &Graph| forward_seconds(graph, &known.speed);
+        Self {
+            members: network.detected.graphs.iter().map(seconds).sum(),
+            fused: seconds(&network.fusion.fused),
+            control: seconds(&network.detected.graphs[0]),
+            known: known.clone(),
+        }
     }
 }
 
@@ -258,8 +288,6 @@ impl Calibration {
             examples,
             held: (examples * held as u64).min(calibration::HELD_BYTES as u64),
             passes: fits.len().max(rankings.len()) as u64,
-            macs: graphs.iter().map(|graph| Costs::of(graph, &Precision::default()).macs).sum::<u64>()
-                + (tries - 1) * Costs::of(&network.fusion.fused, &Precision::default()).macs,
             fits,
             rankings,
             tries,

@@ -3,19 +3,28 @@
 use super::{Training, Work};
 use crate::cost::budgets::{VERIFICATION_EXAMPLES, VERIFICATION_MACS};
 use crate::cost::calibration::SOLUTIONS;
-
-/// Multiply-accumulate operations per second that the estimate assumes; two cores of a server do about this.
-const MACS_PER_SECOND: f64 = 5e10;
-
-/// The same in double precision, in which systems are solved.
-const DOUBLE_MACS_PER_SECOND: f64 = 8e9;
+use crate::cost::evaluation::BATCH;
 
 /// Bytes per second at which members are read, ranked and gathered, by assumption.
 const BYTES_PER_SECOND: f64 = 2e9;
 
-/// Bytes of examples per second that are read, and of pixels that are decoded from pictures.
+/// Bytes of examples per second that are read, and of pixels that are decoded from pictures, by assumption.
 const READ_PER_SECOND: f64 = 1e9;
 const DECODED_PER_SECOND: f64 = 6e7;
+
+/// Ways forward that a training step is worth.
+const STEP: f64 = 3.0;
+
+/// What calibration, compensation and levels compute.
+#[derive(Default)]
+struct Compensating {
+    /// Examples that members and fused networks run on.
+    running: f64,
+    /// Multiply-accumulates of moments.
+    moments: u64,
+    /// Multiply-accumulates of solving, in double precision.
+    solving: u64,
+}
 
 impl Work {
     fn joins(&self) -> u64 {
@@ -27,71 +36,109 @@ impl Work {
         (VERIFICATION_MACS / self.members.macs.max(1)).clamp(1, VERIFICATION_EXAMPLES)
     }
 
-    /// Seconds, and for what. A training step is three forward passes; the teacher's logits are computed once, or anew for
+    /// Seconds, and for what. A training step is three ways forward; the teacher's logits are computed once, or anew for
     /// images that vary.
     pub(in crate::plan) fn seconds(&self) -> (f64, String) {
+        let speed = &self.pace.known.speed;
+        let at = |amount: u64, speed: f64| amount as f64 / speed;
+        let compensating = self.compensation();
+        let loading = at(self.data_bytes, READ_PER_SECOND) + at(self.decoded, DECODED_PER_SECOND);
         let moved = self.joins() * (3 * self.members.bytes + 2 * self.fused.bytes);
-        let verifying = 2 * self.verified_examples() * self.members.macs;
-        let epochs = self.training.as_ref().map_or(0, |training| training.epochs);
-        let merging = self.merged.map_or(0, |(epochs, costs)| epochs * costs.macs);
-        let reestimating = self.training.as_ref().map_or(0, |training| u64::from(training.reestimates) * self.train);
-        let [controls, learners] = self.controls;
-        let beside = controls * epochs * self.control.macs;
-        let training =
-            (3 * self.train + self.measured) * (epochs * self.fused.macs + merging) + reestimating * self.fused.macs;
-        let training_beside = (3 * self.train + self.validation) * beside;
+        let fitting =
+            compensating.running + at(compensating.moments, speed.products) + at(compensating.solving, speed.solving);
+        let parts = [
+            (loading, "to load the examples".to_owned()),
+            (self.identifying as f64 * self.per_mac(), "to identify the network".to_owned()),
+            (at(moved, BYTES_PER_SECOND), format!("to read, rank and gather at {} GB/s", BYTES_PER_SECOND / 1e9)),
+            (at(2 * self.verified_examples() * self.members.macs, speed.solving), "to verify".to_owned()),
+            (fitting, "to calibrate and refit".to_owned()),
+            (self.training_seconds(), "to train".to_owned()),
+            (self.control_seconds(), "to train the controls".to_owned()),
+            (self.measuring_seconds(), "to measure".to_owned()),
+        ];
+        let total = parts.iter().map(|(seconds, _)| seconds).sum();
+        let shown =
+            parts.iter().filter(|(seconds, _)| *seconds >= 0.005).map(|(seconds, of)| format!("{seconds:.2} s {of}"));
+        let shown: Vec<String> = shown.collect();
+        let source = self.pace.known.measured_on.as_ref().map_or_else(
+            || "which are assumed: no worker has measured its machine yet".to_owned(),
+            |place| format!("as measured on {place}"),
+        );
+        let basis = format!(
+            "{}; at {:.1} G multiply-accumulates/s in matrices, {:.1} in convolutions and {:.1} in double precision, and {:.2} G other \
+             elements/s, {source}",
+            if shown.is_empty() { "almost nothing".to_owned() } else { shown.join(" + ") },
+            speed.products / 1e9,
+            speed.convolutions / 1e9,
+            speed.solving / 1e9,
+            speed.elements / 1e9,
+        );
+        (total, basis)
+    }
+
+    /// Seconds of a multiply-accumulate in networks like the members.
+    fn per_mac(&self) -> f64 {
+        self.pace.members / self.members.macs.max(1) as f64
+    }
+
+    /// What one epoch costs beside its operations: that of all steps.
+    fn steps(&self, training: &Training) -> f64 {
+        self.train.div_ceil(training.batch.max(1)) as f64 * self.pace.known.speed.step_seconds
+    }
+
+    fn training_seconds(&self) -> f64 {
+        let Some(training) = &self.training else { return 0.0 };
+        let epoch = |forward: f64| (STEP * self.train as f64 + self.measured as f64) * forward + self.steps(training);
+        let merging = self.merged.map_or(0.0, |(epochs, costs)| {
+            // It has the members' layers, and more between them.
+            epochs as f64 * epoch(self.per_mac() * costs.macs as f64)
+        });
+        let reestimating = if training.reestimates { self.train as f64 * self.pace.fused } else { 0.0 };
+        training.epochs as f64 * epoch(self.pace.fused) + merging + reestimating
+    }
+
+    fn control_seconds(&self) -> f64 {
+        let ([controls, _], Some(training)) = (self.controls, &self.training) else { return 0.0 };
+        let examples = STEP * self.train as f64 + self.validation as f64;
+        (controls * training.epochs) as f64 * (examples * self.pace.control + self.steps(training))
+    }
+
+    /// Of networks on the splits, of members that teach, and of probes.
+    fn measuring_seconds(&self) -> f64 {
+        let [_, learners] = self.controls;
         let taught = self.training.as_ref().map_or(0, |Training { distils, augments, epochs, .. }| {
             (u64::from(*distils) + learners) * self.train * if *augments { *epochs } else { 1 }
         });
         let tries = self.calibration.as_ref().map_or(0, |calibration| calibration.tries + 1);
         let judged = tries * self.joins() * self.validation;
         let of_members = taught + self.rule_inputs + if self.counts.members > 0 { self.measured } else { 0 };
-        let measuring = of_members * self.members.macs
-            + (self.counts.candidates as u64 * self.measured + judged) * self.fused.macs
-            + self.probing;
-        let (running, solving) = self.compensating_macs();
-        let at = |amount: u64, speed: f64| amount as f64 / speed;
-        let loading = at(self.data_bytes, READ_PER_SECOND) + at(self.decoded, DECODED_PER_SECOND);
-        let parts = [
-            (loading, "to load the examples".to_owned()),
-            (at(self.identifying, MACS_PER_SECOND), "to identify the network".to_owned()),
-            (at(moved, BYTES_PER_SECOND), format!("to read, rank and gather at {} GB/s", BYTES_PER_SECOND / 1e9)),
-            (at(verifying, MACS_PER_SECOND), "to verify".to_owned()),
-            (at(running, MACS_PER_SECOND) + at(solving, DOUBLE_MACS_PER_SECOND), "to calibrate and refit".to_owned()),
-            (at(training, MACS_PER_SECOND), "to train".to_owned()),
-            (at(training_beside, MACS_PER_SECOND), "to train the controls".to_owned()),
-            (at(measuring, MACS_PER_SECOND), "to measure".to_owned()),
-        ];
-        let total = parts.iter().map(|(seconds, _)| seconds).sum();
-        let shown =
-            parts.iter().filter(|(seconds, _)| *seconds >= 0.005).map(|(seconds, of)| format!("{seconds:.2} s {of}"));
-        let shown: Vec<String> = shown.collect();
-        let basis = format!(
-            "{}; at {} G multiply-accumulates/s ({} G in double precision), about two cores of a server",
-            if shown.is_empty() { "almost nothing".to_owned() } else { shown.join(" + ") },
-            MACS_PER_SECOND / 1e9,
-            DOUBLE_MACS_PER_SECOND / 1e9
-        );
-        (total, basis)
+        let of_fused = self.counts.candidates as u64 * self.measured + judged;
+        let batches = (of_members + of_fused).div_ceil(BATCH as u64) as f64;
+        of_members as f64 * self.pace.members
+            + of_fused as f64 * self.pace.fused
+            + self.probing as f64 * self.per_mac()
+            + batches * self.pace.known.speed.step_seconds
     }
 
-    /// Multiply-accumulates of calibration, compensation and levels, in single and in double precision.
-    fn compensating_macs(&self) -> (u64, u64) {
-        let (mut single, mut double) = (0, 0);
+    fn compensation(&self) -> Compensating {
+        let mut work = Compensating::default();
+        let all = self.pace.members + self.pace.fused;
         if let Some(calibration) = &self.calibration {
             let kept = if self.calibration_fits() { 1 } else { calibration.passes.div_ceil(2).max(1) };
             let macs = |fits: &[super::Fit]| fits.iter().map(super::Fit::macs).sum::<u64>();
-            let moments = calibration.tries * macs(&calibration.fits) + macs(&calibration.rankings);
-            single += self.joins() * (kept * calibration.examples * calibration.macs + moments);
+            let more = (calibration.tries - 1) as f64 * self.pace.fused;
+            work.running += (self.joins() * kept * calibration.examples) as f64 * (all + more);
+            work.moments += self.joins() * (calibration.tries * macs(&calibration.fits) + macs(&calibration.rankings));
             let solving = |fit: &super::Fit| {
                 let square = fit.features * fit.features;
                 fit.systems * SOLUTIONS as u64 * (square * fit.features / 3 + square * fit.targets)
             };
-            double += self.joins() * calibration.tries * calibration.fits.iter().map(solving).sum::<u64>();
+            work.solving += self.joins() * calibration.tries * calibration.fits.iter().map(solving).sum::<u64>();
         }
         if let Some(interpolation) = &self.interpolation {
-            single += interpolation.single();
-            double += interpolation.double();
+            work.running += interpolation.runs() as f64 * all;
+            work.moments += interpolation.moments();
+            work.solving += interpolation.double();
         }
         if let Some(data_free) = &self.data_free {
             let layers = data_free.layers.windows(2).map(|pair| {
@@ -102,9 +149,9 @@ impl Work {
                     + outputs * outputs * (outputs / 3 + rows)
                     + 30 * before * before
             });
-            double += self.joins() * layers.sum::<u64>();
+            work.solving += self.joins() * layers.sum::<u64>();
         }
-        (single, double)
+        work
     }
 
     /// Whether all activations of calibration are kept between layers.

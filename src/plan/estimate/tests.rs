@@ -5,14 +5,20 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::domain::dataset::{DatasetFacts, DatasetFormat, SplitFacts};
+use crate::domain::speed::Speed;
 use crate::model::header::{CheckpointHeader, Dtype, TensorInfo};
 use crate::plan::Plan;
-use crate::plan::network::{DatasetInput, JobFiles};
+use crate::plan::network::{DatasetInput, JobFiles, KnownSpeed};
 use crate::plan::parse::parse;
 use crate::plan::resolve::resolve;
 
 /// The plan of a job; with 10,000 examples for training and 1,000 to test on where it names a dataset.
 fn plan(more: &Value) -> Plan {
+    planned(more, KnownSpeed::default())
+}
+
+/// The same on a machine of this speed.
+fn planned(more: &Value, speed: KnownSpeed) -> Plan {
     let shapes = [("fc1", [512, 784]), ("fc2", [512, 512]), ("fc3", [10, 512])];
     let tensor = |(name, shape): (&str, [usize; 2])| TensorInfo {
         name: format!("{name}.weight"),
@@ -29,7 +35,7 @@ fn plan(more: &Value) -> Plan {
     let mut body = json!({"members": ["a", "b"]});
     body.as_object_mut().expect("fields").extend(more.as_object().expect("fields").clone());
     let dataset = body.get("dataset").map(|_| DatasetInput::Ready(&facts));
-    let inputs = JobFiles { members: vec![&header, &header], dataset, ..JobFiles::default() };
+    let inputs = JobFiles { members: vec![&header, &header], dataset, speed, ..JobFiles::default() };
     let resolved = resolve(parse(&body).expect("a request"), &inputs).expect("a job that fits");
     resolved.planned.expect("a network").plan
 }
@@ -46,15 +52,54 @@ fn selection_alone_takes_little_memory() {
 fn a_gpu_needs_memory_for_training_and_less_with_half_the_bits() {
     let job = |precision: &str, batch: u64| {
         let finetune = json!({"epochs": 1, "batch_size": batch, "optimizer": {"name": "adamw"}});
-        plan(&json!({"dataset": "d", "precision": precision, "evaluate": ["fused"], "finetune": finetune}))
-            .gpu_memory_bytes
+        let method = json!({"compensate": "none"});
+        let planned = plan(&json!({
+            "dataset": "d", "precision": precision, "evaluate": ["fused"], "method": method, "finetune": finetune
+        }));
+        assert!(planned.gpu_memory_basis.contains("images, where there is room"), "{}", planned.gpu_memory_basis);
+        planned.gpu_memory_bytes
     };
     let weights = 4 * (784 * 512 + 512 * 512 + 512 * 10);
     assert_eq!(plan(&json!({})).gpu_memory_bytes, 0, "nothing runs without data");
     // Weights, gradients and two buffers; then the factors in half the bits, and activations of half the size.
-    assert!(job("f32", 1) > (64 << 20) + 4 * weights, "{}", job("f32", 1));
+    let images = 11_000 * 784;
+    assert!(job("f32", 1) > (512 << 20) + (64 << 20) + images + 4 * weights, "{}", job("f32", 1));
     assert_eq!(job("tf32", 4096), job("f32", 4096));
     assert!(job("bf16", 4096) < job("f32", 4096) && job("f32", 4096) > job("f32", 1024));
+}
+
+#[test]
+fn calibration_counts_on_a_gpu_too() {
+    let job = |method: Value| plan(&json!({"dataset": "d", "finetune": null, "method": method})).gpu_memory_bytes;
+    let [without, with] = ["none", "calibration"].map(|compensate| job(json!({"compensate": compensate})));
+    // Both members and the fused network, and the moments of 1,024 units with themselves and 512 others.
+    let expected = 3 * 4 * 784 * 512 + 20 * 1024 * 1536;
+    assert!(with > without + expected, "{with} and {without}");
+}
+
+#[test]
+fn a_machine_of_twice_the_speed_takes_half_the_time() {
+    let at = |factor: f64| {
+        let known = Speed::default();
+        let speed = Speed {
+            products: factor * known.products,
+            convolutions: factor * known.convolutions,
+            elements: factor * known.elements,
+            solving: factor * known.solving,
+            step_seconds: known.step_seconds,
+        };
+        let finetune = json!({"epochs": 20});
+        planned(
+            &json!({"dataset": "d", "finetune": finetune, "method": {"compensate": "none"}}),
+            KnownSpeed { speed, measured_on: Some("`cpu` of the worker on shed".to_owned()) },
+        )
+    };
+    let (slow, fast) = (at(1.0), at(2.0));
+    let ratio = slow.seconds_estimate / fast.seconds_estimate;
+    assert!((1.9..=2.0).contains(&ratio), "{ratio}: {} and {}", slow.seconds_basis, fast.seconds_basis);
+    assert!(fast.seconds_basis.ends_with("as measured on `cpu` of the worker on shed"), "{}", fast.seconds_basis);
+    let assumed = plan(&json!({"dataset": "d"})).seconds_basis;
+    assert!(assumed.contains("which are assumed"), "{assumed}");
 }
 
 #[test]

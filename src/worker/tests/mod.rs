@@ -69,6 +69,7 @@ impl House {
             poll: Duration::from_millis(20),
             grace: Duration::from_millis(300),
             program: Program { path: "/bin/sh".into(), args },
+            stopwatch: None,
         };
         let scratch = folder.path().join("scratch");
         let worker = Worker::new(policy, &database, blobs, clock, scratch);

@@ -365,6 +365,7 @@ class Plan(Model):
     bytes: Sizes | None = None
     memory_peak_bytes: int | None = None
     gpu_memory_bytes: int | None = None
+    gpu_memory_basis: str | None = None
     disk_peak_bytes: int | None = None
     seconds_estimate: float | None = None
     seconds_basis: str | None = None

@@ -9,6 +9,7 @@ use cudarc::cublaslt::{result as lt, sys as lt_sys};
 use cudarc::cudnn::sys as dnn;
 use cudarc::driver::{result, sys};
 
+use crate::domain::gpu::CONTEXT_BYTES;
 use crate::exec::engine::DeviceFault;
 use crate::exec::gpu::cuda::faults::cudnn;
 use crate::exec::gpu::cuda::libraries;
@@ -91,9 +92,9 @@ impl Session {
         &self.name
     }
 
-    /// Bounds what all networks together may take.
+    /// Bounds what this process may take of the device's memory; the driver and the libraries take their part first.
     pub fn limit_memory(&self, bytes: u64) {
-        self.limit.store(bytes, Ordering::Relaxed);
+        self.limit.store(bytes.saturating_sub(CONTEXT_BYTES), Ordering::Relaxed);
     }
 
     /// Bytes that may be taken still.

@@ -86,6 +86,7 @@ async fn workers_stay_listed_when_the_date_is_set() {
         version: "0".to_owned(),
         slots: 1,
         devices: vec![Device::Cpu],
+        speeds: Vec::new(),
         started: now,
         heartbeat: now,
     };

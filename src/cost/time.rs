@@ -1,0 +1,65 @@
+//! The time of a network on a device whose speed is known.
+
+use crate::domain::speed::Speed;
+use crate::model::costs::Costs;
+use crate::model::graph::{Graph, Op};
+use crate::model::precision::Precision;
+
+/// Channels that the processor computes at once: those of an output are rounded up to a multiple of them.
+const VECTOR: usize = 16;
+
+/// Seconds of the way forward of one example. The way back takes twice as long.
+#[must_use]
+pub fn forward_seconds(graph: &Graph, speed: &Speed) -> f64 {
+    let precision = Precision::default();
+    let seconds = graph.iter().map(|(id, node)| {
+        let macs = Costs::of_node(node, graph.shape(id), &precision).macs as f64;
+        let elements = graph.shape(id).iter().product::<usize>() as f64 / speed.elements;
+        match &node.op {
+            // They melt into what comes before them, or move nothing.
+            Op::Relu | Op::Flatten | Op::Dropout { .. } => 0.0,
+            Op::Linear { out_features, .. } => rounded(macs, *out_features) / speed.products,
+            op => match op.convolution() {
+                // One channel after another is no product.
+                Some(conv) if conv.inputs_of_one() == 1 => elements,
+                Some(conv) => rounded(macs, conv.out_channels / conv.groups()) / speed.convolutions,
+                None => macs / speed.products + elements,
+            },
+        }
+    });
+    seconds.sum()
+}
+
+/// Multiply-accumulates with those of channels that are not there.
+fn rounded(macs: f64, channels: usize) -> f64 {
+    macs * channels.next_multiple_of(VECTOR) as f64 / channels.max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::families::fresh;
+
+    #[test]
+    fn every_kind_of_operation_takes_its_time() {
+        let only = |speed: Speed, graph: &Graph| forward_seconds(graph, &speed).round() as u64;
+        let endless = Speed {
+            products: f64::INFINITY,
+            convolutions: f64::INFINITY,
+            elements: f64::INFINITY,
+            solving: f64::INFINITY,
+            step_seconds: 0.0,
+        };
+        let [products, convolutions, elements] = [
+            Speed { products: 1.0, ..endless },
+            Speed { convolutions: 1.0, ..endless },
+            Speed { elements: 1.0, ..endless },
+        ];
+        let lenet = fresh::lenet(&vec![3, 32, 32], 6, 10).expect("a network");
+        // 120, 84 and 10 outputs as 128, 96 and 16; 6 channels as 16.
+        assert_eq!(only(products, &lenet), 400 * 128 + 120 * 96 + 84 * 16);
+        assert_eq!(only(convolutions, &lenet), 75 * 16 * 28 * 28 + 150 * 16 * 10 * 10);
+        // The image and the two pools.
+        assert_eq!(only(elements, &lenet), 3 * 32 * 32 + 6 * 14 * 14 + 16 * 5 * 5);
+    }
+}

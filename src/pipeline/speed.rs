@@ -1,0 +1,90 @@
+//! How fast this machine computes, measured on small networks in a fraction of a second: what plans estimate times by.
+
+use std::time::Instant;
+
+use rayon::ThreadPoolBuilder;
+
+use super::phases::Halt;
+use crate::cost::forward_seconds;
+use crate::domain::problem::{Code, Problem};
+use crate::domain::speed::Speed;
+use crate::exec::{self, Inputs, Update};
+use crate::fusion::compensate;
+use crate::kernels::dropout::Draw;
+use crate::kernels::loss::Targets;
+use crate::model::families::fresh;
+use crate::model::graph::{Graph, GraphError};
+use crate::settings::{ComputeOptions, Optimizer};
+use crate::train::{TrainError, init};
+
+/// How often each network takes a step; the fastest counts, for a machine is never faster than it is.
+const STEPS: usize = 4;
+/// Steps before, in which a device compiles what it needs and memory is touched for the first time.
+const WARM_UP: usize = 2;
+/// A training step is worth three ways forward.
+const PASSES: f64 = 3.0;
+/// Speeds of what is not in question while another is measured.
+const UNLIMITED: Speed = Speed {
+    products: f64::INFINITY,
+    convolutions: f64::INFINITY,
+    elements: f64::INFINITY,
+    solving: f64::INFINITY,
+    step_seconds: 0.0,
+};
+
+/// Measures the device of `options`.
+///
+/// # Errors
+/// When the device fails, or no threads can be had.
+pub fn measure(options: &ComputeOptions) -> Result<Speed, Problem> {
+    measured(options).map_err(|halt| match halt {
+        Halt::Failed(problem) => problem,
+        Halt::Stopped => Problem::new(Code::Internal, "measuring was stopped"),
+    })
+}
+
+fn measured(options: &ComputeOptions) -> Result<Speed, Halt> {
+    let pool = ThreadPoolBuilder::new().num_threads(options.threads.max(1)).build();
+    let pool = pool.map_err(|error| Problem::new(Code::ResourcesExhausted, format!("no threads: {error}")))?;
+    pool.install(|| {
+        let [pixels, image] = [vec![1, 28, 28], vec![3, 32, 32]];
+        let network = |graph: Result<Graph, GraphError>| graph.map_err(Problem::from);
+        let mut speed =
+            Speed { step_seconds: step(options, &network(fresh::mlp(&vec![2], &[2], 2))?, 1)?, ..UNLIMITED };
+        let rate = |graph: &Graph, batch: usize, known: Speed, unit: Speed| -> Result<f64, Halt> {
+            let seconds = (step(options, graph, batch)? - known.step_seconds) / (PASSES * batch as f64);
+            // What is known already takes its part; the rest, and a tenth at least, is what is in question.
+            let rest = (seconds - forward_seconds(graph, &known)).max(seconds / 10.0);
+            Ok(forward_seconds(graph, &unit) / rest)
+        };
+        let dense = network(fresh::mlp(&pixels, &[512, 512], 10))?;
+        speed.products = rate(&dense, 128, speed, Speed { products: 1.0, ..UNLIMITED })?;
+        let convolutional = network(fresh::vgg11(&image, 16, 10))?;
+        speed.convolutions = rate(&convolutional, 16, speed, Speed { convolutions: 1.0, ..UNLIMITED })?;
+        let normalised = network(fresh::resnet18(&image, 16, 10))?;
+        speed.elements = rate(&normalised, 8, speed, Speed { elements: 1.0, ..UNLIMITED })?;
+        speed.solving = compensate::solving_speed();
+        Ok(speed)
+    })
+}
+
+/// Seconds of the fastest of some training steps on `batch` examples.
+fn step(options: &ComputeOptions, graph: &Graph, batch: usize) -> Result<f64, Halt> {
+    let mut network = exec::compile(options, graph, batch)?;
+    network.load(&init(graph, 0).map_err(TrainError::from)?).map_err(TrainError::from)?;
+    network.init_optimizer(&Optimizer::default());
+    let images: Vec<f32> = (0..batch * network.example_len()).map(|index| (index % 251) as f32 / 251.0).collect();
+    let labels: Vec<u32> = (0..batch).map(|index| (index % graph.classes()) as u32).collect();
+    let update = Update { lr_scale: 1e-3, clip_norm: None };
+    let mut fastest = f64::INFINITY;
+    for index in 0..WARM_UP + STEPS {
+        let start = Instant::now();
+        let draw = Draw { seed: 0, step: index as u64 };
+        network.step(Inputs::Images(&images), Targets::of(&labels), update, draw).map_err(TrainError::from)?;
+        network.take_steps(true).map_err(TrainError::from)?;
+        if index >= WARM_UP {
+            fastest = fastest.min(start.elapsed().as_secs_f64());
+        }
+    }
+    Ok(fastest)
+}
