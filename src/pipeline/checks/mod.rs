@@ -12,13 +12,14 @@ use super::load::{Data, Subset};
 use super::measure::Bench;
 use super::metrics;
 use super::phases::Halt;
-use crate::cost::checks::FIRST_EXAMPLES;
+use crate::cost::checks::first_examples;
 use crate::domain::score::Score;
 use crate::fusion::Ensemble;
 use crate::report::{CheckCode, CheckFinding, CheckedMember, CheckedSplit, MemberChecks};
 use crate::settings::PredictionTask;
 use crate::train::{self, Examples};
 
+use validation::may_be_seen;
 pub(super) use validation::{SplitAccuracy, seen};
 
 /// Standard errors by which members must be better than guessing.
@@ -31,7 +32,9 @@ const LITTLE: f64 = 0.05;
 pub(super) fn check(context: &mut Context<'_>, ensemble: &Ensemble<'_>) -> Result<Option<MemberChecks>, Halt> {
     let Some(bench) = context.bench else { return Ok(None) };
     let Some((split, part)) = judged(bench.data()) else { return Ok(None) };
-    let first = part.spread(FIRST_EXAMPLES);
+    let macs = context.planned.plan.macs.members.iter().copied().max().unwrap_or(1);
+    let count = first_examples(macs);
+    let first = part.spread(count);
     let task = context.network().task;
     let scores = scores(context, bench, ensemble, &first)?;
     let names = context.task.job.members.iter().cloned().zip(scores.iter().copied());
@@ -49,8 +52,8 @@ pub(super) fn check(context: &mut Context<'_>, ensemble: &Ensemble<'_>) -> Resul
     {
         checks.findings.push(near_chance(context));
     }
-    if let (CheckedSplit::Validation, Some(test)) = (split, bench.data().test.as_ref()) {
-        let test = test.spread(FIRST_EXAMPLES);
+    if let (CheckedSplit::Validation, Some(test), true) = (split, bench.data().test.as_ref(), may_be_seen(context)) {
+        let test = test.spread(count);
         let pairs: Option<Vec<_>> = scores
             .iter()
             .zip(&self::scores(context, bench, ensemble, &test)?)

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::cost::checks::FIRST_EXAMPLES;
+use crate::cost::checks::MEASURED_EXAMPLES;
 use crate::data::Pixels;
 use crate::pipeline::load::Subset;
 use crate::settings::Normalize;
@@ -34,7 +34,7 @@ impl Candidate {
 
 /// The common normalisations of `train` that differ from the one which the job says.
 pub(super) fn candidates(train: &Subset) -> Vec<Candidate> {
-    let measured = train.spread(FIRST_EXAMPLES).measured();
+    let measured = train.spread(MEASURED_EXAMPLES).measured();
     let channels = measured.mean.len();
     let stored =
         Candidate { name: "no normalisation", normalize: None, advice: "leave `dataset.normalize` out".to_owned() };

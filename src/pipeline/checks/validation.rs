@@ -42,13 +42,18 @@ fn is_far_above(pairs: &[[SplitAccuracy; 2]]) -> bool {
     !pairs.is_empty() && pairs.iter().all(is_clear)
 }
 
+/// Whether nothing is known that says that the members have not been trained on the validation split.
+pub(super) fn may_be_seen(context: &Context<'_>) -> bool {
+    let is_drawn = matches!(context.validation_source(), Some(ValidationSource::Drawn(_)));
+    !is_drawn || context.validation != Validation::Unseen
+}
+
 /// That the members were probably trained on the validation split; none where the record of their training says that they were not.
 /// `pairs` holds each member's accuracy there and on the test split.
 pub(in crate::pipeline) fn seen(context: &Context<'_>, pairs: &[[SplitAccuracy; 2]]) -> Option<CheckFinding> {
     let dataset = context.task.job.dataset.as_ref()?;
     let source = context.validation_source()?;
-    let is_drawn = matches!(source, ValidationSource::Drawn(_));
-    if !is_far_above(pairs) || is_drawn && context.validation == Validation::Unseen {
+    if !is_far_above(pairs) || !may_be_seen(context) {
         return None;
     }
     let shown: Vec<String> = context
