@@ -14,6 +14,7 @@ use super::job::JobArgs;
 use super::progress::ProgressDisplay;
 use super::{compute, outputs, written};
 use crate::config::ByteSize;
+use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::problem::Problem;
 use crate::export::{self, ExportFormat, ExportOptions, shards_of};
 use crate::model::formats::digest::sha256;
@@ -22,7 +23,7 @@ use crate::pipeline::{self, JobOutcome};
 use crate::plan::network::KnownSpeed;
 use crate::plan::request::JobRequest;
 use crate::process::memory;
-use crate::process::protocol::{InputFile, OutputFile, Task};
+use crate::process::protocol::{InputFile, OutputFile, Task, TaskOrigin};
 use crate::report::Report;
 use crate::tensors::{Checkpoint, CheckpointError, CheckpointFiles};
 
@@ -79,9 +80,12 @@ impl Fuse {
         let scratch = interruption.folder(|| tempfile::Builder::new().prefix(".engraft-fuse-").tempdir_in(folder));
         let scratch = scratch.with_context(|| format!("cannot write below {}", folder.display()))?;
         let gpu_memory_limit = self.gpu_memory_limit.map(|limit| limit.0);
-        let task = Task {
-            memory_limit: self.memory_limit.map(|limit| limit.0),
-            ..task(job, scratch.path(), self.threads, gpu_memory_limit)?
+        let mut task = task(job, scratch.path(), self.threads, gpu_memory_limit)?;
+        task.memory_limit = self.memory_limit.map(|limit| limit.0);
+        task.origin.model = match format {
+            ExportFormat::Safetensors => file_name(&self.out),
+            ExportFormat::Python => file_name(&self.weights()),
+            _ => None,
         };
         if let Some(bytes) = task.memory_limit {
             let (words, scratch) = (format!("Error: {}", out_of_memory(bytes).detail), task.scratch.clone());
@@ -232,7 +236,9 @@ pub(super) fn task(
 ) -> Result<Task> {
     let dataset = job.dataset.as_ref();
     let (device, gpu) = compute::choose(job.device, gpu_memory_limit)?;
+    let date = Some(format!("{:.0}", SystemClock.now()));
     Ok(Task {
+        origin: TaskOrigin { date, ..TaskOrigin::default() },
         members: job.members.par_iter().map(checkpoint).collect::<Result<_>>()?,
         dataset: dataset.map(|dataset| input(&dataset.name)).transpose()?,
         validation: dataset.and_then(|dataset| dataset.validation.as_ref()).map(input).transpose()?,

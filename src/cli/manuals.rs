@@ -21,7 +21,9 @@ pub(super) struct Completions {
 impl Completions {
     /// Prints it.
     pub(super) fn run(self) -> ExitCode {
-        clap_complete::generate(self.shell, &mut Cli::command(), "engraft", &mut std::io::stdout());
+        let mut text = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "engraft", &mut text);
+        print!("{}", String::from_utf8_lossy(&text));
         ExitCode::SUCCESS
     }
 }

@@ -86,6 +86,7 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    end_with_the_reader();
     let result = match cli.command {
         Command::Serve(command) => command.run(),
         Command::Worker(command) => command.run(),
@@ -126,6 +127,18 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Lets the program end without a word where nobody reads its output any more, as behind `engraft ls | head`: `print!` knows but a panic,
+/// which still removes what is temporary.
+fn end_with_the_reader() {
+    let others = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let is_of_the_pipe = |text: &str| text.starts_with("failed printing to stdout: Broken pipe");
+        if !panic.payload_as_str().is_some_and(is_of_the_pipe) {
+            others(panic);
+        }
+    }));
 }
 
 /// The runtime of the commands that do many things at once.

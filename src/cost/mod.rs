@@ -2,6 +2,7 @@
 
 pub mod budgets;
 pub mod calibration;
+pub mod checks;
 mod counts;
 pub mod evaluation;
 pub mod identification;

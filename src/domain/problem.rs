@@ -108,7 +108,7 @@ codes! {
     /// More of something at a time than the tenant may have.
     TooMany = "too_many", 429, "Too many at a time";
     /// NaN or infinite weights.
-    NonFiniteWeights = "non_finite_weights", 422, "A member has weights that are not finite";
+    NonFiniteWeights = "non_finite_weights", 422, "A checkpoint has weights that are not finite";
     /// The concatenated network does not compute the members' mean.
     VerificationFailed = "verification_failed", 500, "The concatenated network differs from the ensemble";
     /// Training diverged.

@@ -10,7 +10,7 @@ use utoipa_axum::routes;
 use super::addressed::Addressed;
 use super::auth::Caller;
 use super::download::Selector;
-use super::listing::{ListParameters, Page, RawQuery, parse};
+use super::listing::{ListParameters, Page, RawQuery, UploadParameters, flags, parse};
 use super::polling::{answer, wait};
 use super::shared_responses::{Finds, ReadsFile, ReadsQuery, SendsFile, ShowsUpload, Writes};
 use super::state::AppState;
@@ -28,7 +28,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 
 /// List datasets
 ///
-/// The newest come first. `?label.NAME=VALUE` selects those with this label.
+/// The newest come first. `?label=NAME=VALUE` selects those with this label; several must all match.
 #[utoipa::path(get, path = "/v1/datasets", operation_id = "listDatasets", tag = "Datasets", params(ListParameters),
     responses(
         (status = 200, description = "One page of datasets.", body = Page<DatasetView>),
@@ -46,10 +46,12 @@ async fn list(
 /// Show a dataset
 ///
 /// `state` changes from `validating` to `ready` (then `facts` says what the dataset holds) or to `invalid` (then `error` says
-/// why). With `Prefer: wait=N` (at most 60) the server answers when it does, or after N seconds.
+/// why). With `Prefer: wait=N` (at most 60) the server answers when it does, or after N seconds. `?preview=true` adds the pictures of some
+/// examples.
 #[utoipa::path(get, path = "/v1/datasets/{name}", operation_id = "getDataset", tag = "Datasets",
     params(
         ("name" = String, Path, description = "The id or the name of the dataset.", example = "mnist.npz"),
+        ("preview" = Option<bool>, Query, description = "Whether to add pictures of some examples, as data of PNG files.", example = true),
         ("Prefer" = Option<String>, Header, description = "How many seconds to wait until the dataset has been read.", example = "wait=30"),
         ("If-None-Match" = Option<String>, Header, description = "The `ETag` of the answer that the client already has.", example = "\"5d41402abc4b2a76\"")),
     responses(
@@ -57,7 +59,8 @@ async fn list(
             headers(("ETag", description = "Identifies this version of the answer."), ("Retry-After", description = "After how many seconds to look again. It is only sent while the dataset is being read."))),
         (status = 304, description = "Nothing has changed since."),
         Finds))]
-async fn get(request: Addressed, headers: HeaderMap) -> Result<Response, Problem> {
+async fn get(request: Addressed, RawQuery(query): RawQuery, headers: HeaderMap) -> Result<Response, Problem> {
+    let [preview] = flags(&query, ["preview"])?;
     let is_read = |dataset: &StoredDataset| !matches!(dataset.state, DatasetState::Validating);
     let mut dataset = find(&request).await?;
     if !is_read(&dataset) {
@@ -74,7 +77,8 @@ async fn get(request: Addressed, headers: HeaderMap) -> Result<Response, Problem
         dataset = find(&request).await?;
     }
     let ended = is_read(&dataset);
-    answer(&DatasetView::from(dataset), ended, &headers)
+    let view = DatasetView::from(dataset);
+    answer(&if preview { view } else { view.without_pictures() }, ended, &headers)
 }
 
 /// Check how far an upload has come
@@ -97,9 +101,10 @@ async fn head(request: Addressed) -> Result<Response, Problem> {
 /// outputs of the networks by position; classes that are folders or words are numbered in the order of their names, empty folders
 /// too, unless a job gives the order as `dataset.classes`, and there must be one for each output. If the connection breaks, the server keeps what has arrived: get the offset with HEAD, then
 /// continue with `curl -C OFFSET -T FILE`, which sends `Content-Range`. Unfinished uploads expire after a day. The server
-/// checks `Repr-Digest: sha-256=:BASE64:`. `?label.NAME=VALUE` puts labels on the dataset.
+/// checks `Repr-Digest: sha-256=:BASE64:`. `?label=NAME=VALUE` puts labels on the dataset.
 #[utoipa::path(put, path = "/v1/datasets/{name}", operation_id = "putDataset", tag = "Datasets",
     params(
+        UploadParameters,
         ("name" = String, Path, description = "The name of the dataset: 1 to 128 characters of `[A-Za-z0-9._-]`.", example = "mnist.npz"),
         ("Content-Range" = Option<String>, Header, description = "Which part of the file the body holds.", example = "bytes 1048576-4194303/4194304"),
         ("Repr-Digest" = Option<String>, Header, description = "The digest of the whole file (RFC 9530).",

@@ -164,7 +164,9 @@ impl Download {
         let mut headers = self.validators();
         let text = |text: &str| HeaderValue::from_str(text).ok();
         headers.extend(text(&self.media_type).map(|value| (header::CONTENT_TYPE, value)));
-        let disposition = format!("attachment; filename=\"{}\"", self.file_name);
+        // Pages are to be looked at where they are: they load and run nothing, and link to what lies beside them.
+        let kind = if self.media_type.starts_with("text/html") { "inline" } else { "attachment" };
+        let disposition = format!("{kind}; filename=\"{}\"", self.file_name);
         headers.extend(text(&disposition).map(|value| (header::CONTENT_DISPOSITION, value)));
         headers
     }

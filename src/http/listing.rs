@@ -1,4 +1,4 @@
-//! Lists: `?limit=&after=&state=&label.k=v` to `{data, has_more, next_after}`.
+//! Lists: `?limit=&after=&state=&label=k=v` to `{data, has_more, next_after}`.
 
 use std::collections::BTreeMap;
 
@@ -47,6 +47,19 @@ pub struct ListParameters {
     after: Option<String>,
     /// Selects the entries in this state.
     state: Option<String>,
+    /// Selects the entries with this label, as `NAME=VALUE`; given several times, those with all of them.
+    #[param(style = Form, explode, example = json!(["team=vision"]))]
+    label: Option<Vec<String>>,
+}
+
+/// The labels that an upload gives its file; for the API's description.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "read by hand, as those of lists are")]
+pub struct UploadParameters {
+    /// A label for the file, as `NAME=VALUE`, each of at most 256 bytes; may be given several times.
+    #[param(style = Form, explode, example = json!(["team=vision"]))]
+    label: Option<Vec<String>>,
 }
 
 /// Pairs of a query string, decoded.
@@ -78,11 +91,31 @@ fn percent_decode(text: &str) -> String {
     String::from_utf8_lossy(&decoded).into_owned()
 }
 
-/// The labels of a query: `label.team=vision`.
-#[must_use]
-pub fn labels(pairs: &[(String, String)]) -> BTreeMap<String, String> {
-    let label = |(key, value): &(String, String)| Some((key.strip_prefix("label.")?.to_owned(), value.clone()));
-    pairs.iter().filter_map(label).collect()
+/// The parameter that holds a label.
+const LABEL: &str = "label";
+
+/// Adds the label that a parameter `label=NAME=VALUE` holds.
+fn add_label(labels: &mut BTreeMap<String, String>, text: &str) -> Result<(), Fault> {
+    let fault = |detail| Fault::new(format!("/query/{LABEL}"), FaultCode::InvalidValue, detail);
+    let Some((name, value)) = text.split_once('=').filter(|(name, _)| !name.is_empty()) else {
+        return Err(fault(format!("expected NAME=VALUE, as in ?label=team=vision, got `{text}`")));
+    };
+    match labels.insert(name.to_owned(), value.to_owned()) {
+        Some(other) if other != value => {
+            Err(fault(format!("expected one value of `{name}`, got `{other}` and `{value}`")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A parameter that is not known, where `known` are.
+fn unknown(key: &str, known: &str) -> Fault {
+    let meant = match key.strip_prefix("label.") {
+        Some(name) => format!("; a label is asked for as label={name}=VALUE"),
+        None => String::new(),
+    };
+    let detail = format!("the parameter is unknown; known are {known}{meant}");
+    Fault::new(format!("/query/{key}"), FaultCode::UnknownParameter, detail)
 }
 
 /// Reads the query of a list whose entries can be in one of `states`.
@@ -91,7 +124,7 @@ pub fn labels(pairs: &[(String, String)]) -> BTreeMap<String, String> {
 /// `invalid_request` with a fault for each parameter that is unknown or wrong.
 pub fn parse(query: &str, states: &[&str]) -> Result<Listing, Problem> {
     let pairs = pairs(query);
-    let mut listing = Listing { limit: DEFAULT_LIMIT, after: None, state: None, labels: labels(&pairs) };
+    let mut listing = Listing { limit: DEFAULT_LIMIT, after: None, state: None, labels: BTreeMap::new() };
     let mut faults = Vec::new();
     for (key, value) in pairs {
         let mut wrong =
@@ -104,11 +137,8 @@ pub fn parse(query: &str, states: &[&str]) -> Result<Listing, Problem> {
             "after" => listing.after = Some(value),
             "state" if states.contains(&value.as_str()) => listing.state = Some(value),
             "state" if !states.is_empty() => wrong(format!("expected one of {}, got `{value}`", states.join(", "))),
-            key if key.starts_with("label.") => {}
-            _ => {
-                let detail = "the parameter is unknown; known are limit, after, state and label.NAME";
-                faults.push(Fault::new(format!("/query/{key}"), FaultCode::UnknownParameter, detail));
-            }
+            LABEL => faults.extend(add_label(&mut listing.labels, &value).err()),
+            _ => faults.push(unknown(&key, "limit, after, state and label")),
         }
     }
     if faults.is_empty() { Ok(listing) } else { Err(Problem::faults(faults)) }
@@ -153,22 +183,26 @@ pub fn flags<const N: usize>(query: &str, names: [&str; N]) -> Result<[bool; N],
     if faults.is_empty() { Ok(flags) } else { Err(Problem::faults(faults)) }
 }
 
-/// The labels that an upload's query gives the file: `?label.team=vision`.
+/// The labels that an upload's query gives the file: `?label=team=vision`.
 ///
 /// # Errors
 /// `invalid_request` for anything that is not a label, and for labels without a name or over 256 bytes.
 pub fn upload_labels(query: &str) -> Result<BTreeMap<String, String>, Problem> {
-    let pairs = pairs(query);
-    let known = |key: &str, value: &str| {
-        key.strip_prefix("label.")
-            .is_some_and(|name| (1..=LONGEST_LABEL).contains(&name.len()) && value.len() <= LONGEST_LABEL)
-    };
-    let fault = |(key, _): &(String, String)| {
-        let detail = format!("expected only label.NAME=VALUE, each of at most {LONGEST_LABEL} bytes");
-        Fault::new(format!("/query/{key}"), FaultCode::UnknownParameter, detail)
-    };
-    let faults: Vec<Fault> = pairs.iter().filter(|(key, value)| !known(key, value)).map(fault).collect();
-    if faults.is_empty() { Ok(labels(&pairs)) } else { Err(Problem::faults(faults)) }
+    let mut labels = BTreeMap::new();
+    let mut faults = Vec::new();
+    for (key, value) in pairs(query) {
+        if key == LABEL {
+            faults.extend(add_label(&mut labels, &value).err());
+        } else {
+            faults.push(unknown(&key, LABEL));
+        }
+    }
+    let too_long = |text: &String| text.len() > LONGEST_LABEL;
+    if labels.iter().any(|(name, value)| too_long(name) || too_long(value)) {
+        let detail = format!("expected names and values of at most {LONGEST_LABEL} bytes");
+        faults.push(Fault::new(format!("/query/{LABEL}"), FaultCode::InvalidValue, detail));
+    }
+    if faults.is_empty() { Ok(labels) } else { Err(Problem::faults(faults)) }
 }
 
 /// The query string as it came; never fails.
@@ -189,11 +223,27 @@ mod tests {
 
     #[test]
     fn a_query_is_read_and_each_fault_is_named() {
-        let listing = parse("limit=2&after=ckpt_1&label.team=a%20b+c", &[]).expect("valid");
+        let query = "limit=2&after=ckpt_1&label=team=a%20b+c&label=ratio%3D1=2";
+        let listing = parse(query, &[]).expect("valid");
         assert_eq!((listing.limit, listing.after.as_deref()), (2, Some("ckpt_1")));
-        assert_eq!(listing.labels["team"], "a b c");
+        assert_eq!((listing.labels["team"].as_str(), listing.labels["ratio"].as_str()), ("a b c", "1=2"));
         let problem = parse("limit=0&state=odd&colour=red", &["ready"]).expect_err("three faults");
         assert_eq!(problem.errors.len(), 3, "{problem}");
+    }
+
+    #[test]
+    fn labels_have_a_name_and_one_value() {
+        let refused = |query: &str| parse(query, &[]).expect_err("a fault").errors[0].detail.clone();
+        assert!(refused("label=team").contains("expected NAME=VALUE"));
+        assert!(refused("label==vision").contains("expected NAME=VALUE"));
+        assert!(refused("label=team=a&label=team=b").contains("got `a` and `b`"));
+        assert!(refused("label.team=vision").ends_with("a label is asked for as label=team=VALUE"));
+        assert!(parse("label=team=a&label=team=a", &[]).is_ok());
+        assert_eq!(upload_labels("label=team=a&label=run=7").expect("labels").len(), 2);
+        let long = "x".repeat(257);
+        for query in ["limit=2", "label.team=a", "label=team", &format!("label=a={long}"), &format!("label={long}=a")] {
+            assert!(upload_labels(query).is_err(), "{query}");
+        }
     }
 
     #[test]

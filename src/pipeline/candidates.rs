@@ -119,11 +119,7 @@ impl Comparer<'_, '_> {
         let merit = |row: &CandidateReport| row.validation.map_or(f64::NEG_INFINITY, |score| score.merit());
         self.best = (0..rows.len()).rev().max_by(|a, b| merit(&rows[*a]).total_cmp(&merit(&rows[*b]))).unwrap_or(0);
         let best = rows.get(self.best).filter(|best| best.validation.is_some()).cloned();
-        if let Some(best) = &best {
-            let outcomes = self.outcomes(&measured[self.best].logits);
-            let name = format!("the best member ({})", best.name);
-            self.controls.push(Control { kind: CandidateKind::BestMember, name, outcomes });
-        }
+        self.controls.extend(self.best_member(&rows, &measured));
         if self.wants(ReportCandidate::Members) {
             self.rows.append(&mut rows);
         }
@@ -156,6 +152,22 @@ impl Comparer<'_, '_> {
             self.rows.push(CandidateReport { calibration_error: None, ..row });
         }
         Ok(())
+    }
+
+    /// The member that the published network has to beat: the best on the validation split or, where there is none, on the test split
+    /// itself, which favours that member.
+    fn best_member(&self, rows: &[CandidateReport], measured: &[Measured]) -> Option<Control> {
+        let chosen = rows.get(self.best).is_some_and(|best| best.validation.is_some());
+        let merit = |row: &CandidateReport| row.test.map_or(f64::NEG_INFINITY, |score| score.merit());
+        let index = if chosen {
+            self.best
+        } else {
+            (0..rows.len()).rev().max_by(|a, b| merit(&rows[*a]).total_cmp(&merit(&rows[*b])))?
+        };
+        let outcomes = self.outcomes(&measured[index].logits);
+        let by = if chosen { "" } else { ", the best by these very examples" };
+        let name = format!("the best member {}{by}", rows[index].name);
+        Some(Control { kind: CandidateKind::BestMember, name, outcomes })
     }
 
     /// What other methods make of the members.

@@ -12,7 +12,8 @@ use crate::plan::network::Network;
 use crate::plan::recovery::Recovery;
 use crate::plan::resolve::Planned;
 use crate::process::protocol::Task;
-use crate::settings::{Finetune, HeldOut, Method};
+use crate::report::MemberChecks;
+use crate::settings::{Finetune, HeldOut, Method, ValidationSource};
 
 /// A job, its data, and its way to the listener.
 pub(super) struct Context<'a> {
@@ -30,6 +31,8 @@ pub(super) struct Context<'a> {
     pub(super) validation: Validation,
     /// Whether the dataset has one of its own.
     has_validation: bool,
+    /// What the first look at the members has shown; none without data.
+    pub(super) checks: Option<MemberChecks>,
     /// The shards that the first member came in, as its file notes them, where all came in some.
     pub(super) shards: Option<String>,
     /// The recovery with another rate than the planned one, once that has turned out too high.
@@ -50,6 +53,7 @@ impl<'a> Context<'a> {
             member_scores: None,
             validation,
             has_validation: known.has_validation,
+            checks: None,
             shards: shards(loaded),
             lowered: None,
         }
@@ -59,6 +63,11 @@ impl<'a> Context<'a> {
     pub(super) fn held_out(&self) -> Option<HeldOut> {
         let (request, file) = (self.task.job.dataset.as_ref()?, self.task.dataset.as_ref()?);
         HeldOut::of(request, &file.sha256, self.has_validation).filter(|_| self.validation == Validation::Unseen)
+    }
+
+    /// What networks are chosen by; none without a dataset.
+    pub(super) fn validation_source(&self) -> Option<ValidationSource> {
+        self.task.job.dataset.as_ref().map(|request| request.validates_on(self.has_validation))
     }
 
     /// Which epoch counts of a training of what the members are made of.

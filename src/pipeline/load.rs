@@ -65,13 +65,18 @@ impl Subset {
     }
 
     /// The normalisation that gives these examples mean 0 and standard deviation 1; a channel of one value keeps its scale.
-    fn measured(&self) -> Normalize {
+    pub(super) fn measured(&self) -> Normalize {
         let (mean, std) = self.split.statistics(&self.indices);
         let scale = |std: f64| if (std as f32) > 0.0 { std as f32 } else { 1.0 };
         Normalize {
             mean: mean.into_iter().map(|mean| mean as f32).collect(),
             std: std.into_iter().map(scale).collect(),
         }
+    }
+
+    /// The same examples, normalised otherwise.
+    pub(super) fn normalized(&self, normalize: Option<Normalize>) -> Self {
+        Self { normalize, ..self.clone() }
     }
 
     /// The first `count` examples as a part of their own.

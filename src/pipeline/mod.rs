@@ -3,6 +3,7 @@
 
 mod batch_norm;
 mod candidates;
+mod checks;
 pub mod child;
 mod choice;
 mod consensus;
@@ -36,12 +37,15 @@ use std::sync::atomic::AtomicBool;
 use rayon::ThreadPoolBuilder;
 
 use candidates::FusedNetworks;
+use checks::SplitAccuracy;
 use context::Context;
 use identify::identify;
 use join::FusedFile;
 use load::Loaded;
+use measure::Bench;
 use phases::{Halt, Phases};
 use publish::{Results, WriteMode};
+use splits::Splits;
 use summary::Found;
 
 use crate::cost::Counts;
@@ -53,10 +57,10 @@ use crate::model::families::Degree;
 use crate::plan::held_out::{self, KnownDataset, Validation};
 use crate::plan::resolve::Planned;
 use crate::process::protocol::{Message, OutputFile, Task, TaskGpu};
-use crate::report::{CandidateKind, CandidateReport, PairedTest};
-use crate::settings::{Allocation, Budget, PredictionTask, Size};
+use crate::report::{CandidateKind, CandidateReport, CheckCode, PairedTest};
+use crate::settings::{Allocation, Budget, Size};
 use crate::tensors::Checkpoint;
-use crate::train::Trained;
+use crate::train::{Examples, Trained};
 
 /// How a job ended.
 #[derive(Debug)]
@@ -123,6 +127,7 @@ fn compute(task: &Task, mut phases: Phases<'_>, expected: &mut Option<u64>) -> R
     }
     let padded = members::padded(&loaded, &planned.network);
     let ensemble = members::ensemble(&loaded, &padded, &planned.network)?;
+    context.checks = checks::check(&mut context, &ensemble)?;
     let allocated = allocate(&mut context, &ensemble)?;
     let mut context = context.replanned(allocated.as_ref().unwrap_or(&planned));
     let ensemble = members::weighted(&mut context, ensemble)?;
@@ -136,7 +141,12 @@ fn compute(task: &Task, mut phases: Phases<'_>, expected: &mut Option<u64>) -> R
     // Training starts from another network only where that one may be published.
     let provenance = if epoch.is_some() { &made.start().provenance } else { &made.fused.provenance };
     let (compensation, choice) = (made.compensation.clone(), made.choice.clone());
+    let known = planned.network.evidence.degree != Degree::Ambiguous;
+    let graph = known.then_some(&made.fused.graph);
+    let normalize = loaded.data.as_ref().and_then(|data| data.train.normalize.as_ref());
+    let source = graph.and_then(|graph| publish::source(graph, normalize));
     let found = Found {
+        identity: summary::identity(task, &model, source.is_some()),
         verification,
         candidates,
         paired,
@@ -147,8 +157,7 @@ fn compute(task: &Task, mut phases: Phases<'_>, expected: &mut Option<u64>) -> R
         best_epoch: trained.as_ref().map(|_| epoch.unwrap_or(0)),
     };
     let report = summary::report(&context, found, provenance);
-    let known = planned.network.evidence.degree != Degree::Ambiguous;
-    let results = Results { graph: known.then_some(&made.fused.graph), model, provenance, report: &report };
+    let results = Results { graph, source, model, provenance, report: &report };
     Ok((publish::publish(task, results)?, context.counts))
 }
 
@@ -250,32 +259,40 @@ fn evaluate(
         recovered,
     };
     let (candidates, paired) = candidates::candidates(context, bench, ensemble, &networks)?;
-    let task = context.network().task;
-    if near_chance(&candidates, metrics::classes(task, ensemble.graph().classes())) {
-        let last = if task == PredictionTask::Regression {
-            "then the order, the unit and the scale of the numbers"
-        } else {
-            "then the order of the classes"
-        };
-        let network = &context.network().detected;
-        context.phases.warn(format!(
-            "the members score near chance on this data. What was assumed of the network comes first: {}. Each can be given, as in \
-             {{\"architecture\": {{\"activation\": \"relu\"}}}}, and `reference` proves them all (docs/reference.md). Then check \
-             `normalize` against what the members were trained with, {last}",
-            if network.assumptions.is_empty() { "nothing".to_owned() } else { network.assumptions.join("; ") }
-        ));
-    }
+    judge(context, bench, ensemble, &candidates);
     Ok((candidates, paired))
 }
 
-/// R² of a network that is hardly better than the mean of the numbers.
-const LITTLE: f64 = 0.05;
-
-/// Whether the best member is hardly better than guessing.
-fn near_chance(candidates: &[CandidateReport], classes: usize) -> bool {
-    let members = candidates.iter().filter(|candidate| candidate.kind == CandidateKind::Member);
-    let scores: Vec<Score> = members.filter_map(|member| member.test.or(member.validation)).collect();
-    let best = scores.iter().filter_map(Score::accuracy).reduce(f64::max);
-    let explained = scores.iter().filter_map(Score::r2).reduce(f64::max);
-    best.is_some_and(|best| classes > 1 && best < 1.5 / classes as f64) || explained.is_some_and(|r2| r2 < LITTLE)
+/// Says of all examples of the splits what the first look at the members did not show on some.
+fn judge(context: &mut Context<'_>, bench: Bench<'_>, ensemble: &Ensemble<'_>, candidates: &[CandidateReport]) {
+    let members: Vec<&CandidateReport> =
+        candidates.iter().filter(|candidate| candidate.kind == CandidateKind::Member).collect();
+    let scores: Vec<Score> = members.iter().filter_map(|member| member.test.or(member.validation)).collect();
+    let Splits { validation, test } = bench.splits();
+    let [validation, test] = [validation, test].map(|split| split.map(Examples::len));
+    let accuracies = |member: &&CandidateReport| {
+        let of = |score: Option<Score>, examples: Option<usize>| SplitAccuracy::of(&score?, examples?);
+        Some([of(member.validation, validation)?, of(member.test, test)?])
+    };
+    let pairs: Option<Vec<_>> = members.iter().map(accuracies).collect();
+    let is_known = |code: CheckCode| {
+        let known = context.checks.iter().flat_map(|checks| &checks.findings);
+        known.into_iter().any(|finding| finding.code == code)
+    };
+    let mut findings = Vec::new();
+    let classes = metrics::classes(context.network().task, ensemble.graph().classes());
+    let examples = test.or(validation).unwrap_or(0);
+    let explained = is_known(CheckCode::MembersNearChance) || is_known(CheckCode::NormalizeUnlikeTraining);
+    if !explained && checks::is_near_chance(&scores, classes, examples) {
+        findings.push(checks::near_chance(context));
+    }
+    if !is_known(CheckCode::ValidationSeenInTraining) {
+        findings.extend(pairs.and_then(|pairs| checks::seen(context, &pairs)));
+    }
+    for finding in findings {
+        context.phases.warn(finding.to_string());
+        if let Some(checks) = &mut context.checks {
+            checks.findings.push(finding);
+        }
+    }
 }

@@ -19,8 +19,8 @@ use crate::model::header::{HELD_OUT_KEY, SHARDS_KEY};
 use crate::model::precision::Precision;
 use crate::model::refit::Compensation;
 use crate::process::protocol::{InputFile, OutputFile, Task};
-use crate::report::{CardFile, CardFiles, Choice, Computation, Report, card, page};
-use crate::settings::HeldOut;
+use crate::report::{Choice, Computation, Report, card, page};
+use crate::settings::{HeldOut, Normalize};
 use crate::tensors::{Checkpoint, StateDict, Written};
 
 /// Where the fused network's units come from, and everything that it was made with.
@@ -63,6 +63,8 @@ const MODEL_FILE: &str = "fused.safetensors";
 pub(super) struct Results<'a> {
     /// The fused network; none where it is not known.
     pub(super) graph: Option<&'a Graph>,
+    /// Its PyTorch source; none where it has none.
+    pub(super) source: Option<String>,
     pub(super) model: OutputFile,
     pub(super) provenance: &'a Provenance,
     pub(super) report: &'a Report,
@@ -88,38 +90,25 @@ pub(super) fn publish(task: &Task, results: Results<'_>) -> Result<Vec<OutputFil
         text(&task.scratch, "report.html", "text/html; charset=utf-8", page(results.report).as_bytes())?,
         json(&task.scratch, "provenance", &provenance)?,
     ];
-    // A network whose names no source can spell has none.
-    let source = results.graph.and_then(|graph| source(graph, results.report));
     if let Some(graph) = results.graph {
         artifacts.push(json(&task.scratch, "architecture", graph)?);
     }
-    if let Some(source) = &source {
+    if let Some(source) = &results.source {
         artifacts.push(text(&task.scratch, "model.py", "text/x-python; charset=utf-8", source.as_bytes())?);
     }
-    let card = card(results.report, &card_files(task, &artifacts[0], source.is_some()));
+    let card = card(results.report);
     artifacts.push(text(&task.scratch, "card", "text/markdown; charset=utf-8", card.as_bytes())?);
     Ok(artifacts)
 }
 
-/// The fused network as PyTorch source.
-fn source(graph: &Graph, report: &Report) -> Option<String> {
+/// The fused network as PyTorch source; none where no source can spell its names.
+pub(super) fn source(graph: &Graph, normalize: Option<&Normalize>) -> Option<String> {
     let options = ExportOptions {
-        normalize: report.normalize.clone(),
+        normalize: normalize.cloned(),
         weights: Some(MODEL_FILE.to_owned()),
         ..ExportOptions::default()
     };
     python::source(graph, &options).ok()
-}
-
-/// What the card of a job's model names.
-fn card_files<'a>(task: &'a Task, model: &'a OutputFile, has_source: bool) -> CardFiles<'a> {
-    let input = |file: &'a InputFile| CardFile { name: &file.name, sha256: &file.sha256 };
-    CardFiles {
-        model: CardFile { name: MODEL_FILE, sha256: &model.sha256 },
-        members: task.members.iter().map(input).collect(),
-        dataset: task.dataset.as_ref().map(input),
-        has_source,
-    }
 }
 
 /// What the file of a model says of itself: its network where that is `known`, and what its training never saw.

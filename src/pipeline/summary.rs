@@ -6,16 +6,17 @@ use crate::fusion::Provenance;
 use crate::model::groups::GroupId;
 use crate::model::refit::Compensation;
 use crate::plan::network::Network;
-use crate::process::protocol::TaskGpu;
+use crate::process::protocol::{InputFile, OutputFile, Task, TaskGpu};
 use crate::report::{
-    CandidateReport, Choice, Computation, EnsembleChoice, LayerReport, PairedTest, Report, SplitSizes, Verification,
-    gain_kept,
+    CandidateReport, Choice, Computation, EnsembleChoice, LayerReport, PairedTest, Report, ReportFile, ReportIdentity,
+    SplitSizes, Verification, gain_kept,
 };
 use crate::settings::{ComputeOptions, Device, Method};
 use crate::train::{self, Trained};
 
 /// What the report is made of.
 pub(super) struct Found<'a> {
+    pub(super) identity: ReportIdentity,
     pub(super) verification: Verification,
     pub(super) candidates: Vec<CandidateReport>,
     pub(super) paired: Vec<PairedTest>,
@@ -38,11 +39,13 @@ pub(super) fn report(context: &Context<'_>, found: Found<'_>, provenance: &Prove
         test: count(data.and_then(|data| data.test.as_ref())),
     };
     Report {
+        identity: found.identity,
         engraft_version: env!("CARGO_PKG_VERSION").to_owned(),
         architecture: network.detected.family.clone(),
         task: network.task,
         evidence: Some(network.evidence.clone()),
         assumptions: network.detected.assumptions.clone(),
+        checks: context.checks.clone(),
         ensemble_gain_kept: gain_kept(&found.candidates, examples.test),
         members: task.job.members.clone(),
         member_weights: provenance.shares.clone(),
@@ -63,6 +66,7 @@ pub(super) fn report(context: &Context<'_>, found: Found<'_>, provenance: &Prove
             ..task.job.method.clone()
         },
         verification: found.verification,
+        input_shape: Some(network.detected.graphs[0].input_shape().clone()),
         warnings: phases.warnings(),
         examples,
         normalize: data.and_then(|data| data.train.normalize.clone()),
@@ -70,6 +74,22 @@ pub(super) fn report(context: &Context<'_>, found: Found<'_>, provenance: &Prove
         seed: task.job.seed,
         seconds: phases.seconds(),
         memory_peak_bytes: phases.memory(),
+    }
+}
+
+/// Which job the report is of, whose model is the file `model`.
+pub(super) fn identity(task: &Task, model: &OutputFile, has_source: bool) -> ReportIdentity {
+    let file = |file: &InputFile| ReportFile { name: file.name.clone(), sha256: file.sha256.clone() };
+    ReportIdentity {
+        job: task.origin.job.clone(),
+        name: task.job.name.clone(),
+        date: task.origin.date.clone(),
+        model: task.origin.model.clone().map(|name| ReportFile { name, sha256: model.sha256.clone() }),
+        members: task.members.iter().map(file).collect(),
+        dataset: task.dataset.as_ref().map(file),
+        validation: task.validation.as_ref().map(file),
+        test: task.test.as_ref().map(file),
+        has_source,
     }
 }
 

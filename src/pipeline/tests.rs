@@ -14,7 +14,7 @@ use crate::domain::gpu::{Gpu, GpuVersions};
 use crate::exec::EMULATED;
 use crate::plan::network::KnownSpeed;
 use crate::plan::parse::parse;
-use crate::process::protocol::{InputFile, Task, TaskGpu};
+use crate::process::protocol::{InputFile, Task, TaskGpu, TaskOrigin};
 use crate::settings::Device;
 use crate::tensors::{Checkpoint, StateDict, Weights};
 
@@ -94,6 +94,7 @@ fn fuse(folder: &Path, device: Device, more: &Value) -> (Value, Checkpoint) {
     };
     let gpu = device.is_gpu().then(|| TaskGpu { facts, versions: GpuVersions::default(), memory_limit: None });
     let task = Task {
+        origin: TaskOrigin::default(),
         members: job.members.iter().map(|name| file(name)).collect(),
         dataset: Some(file("data.safetensors")),
         validation: None,

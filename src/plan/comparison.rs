@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::parse::parse;
+use super::parse::{MAX_NAME, parse};
 use super::request::JobRequest;
 use crate::domain::problem::Fault;
 
@@ -118,7 +118,14 @@ impl Grid {
         body.insert("seed".to_owned(), json!(cell.seed));
         // Controls are trained for those who name them: most jobs of a grid would train the same ones.
         body.entry("evaluate").or_insert_with(|| json!(["members", "ensemble", "fused"]));
+        body.entry("name").or_insert_with(|| self.name(cell).into());
         Value::Object(body)
+    }
+
+    /// What a job is called that the plan gives no name: the plan's title and its place.
+    fn name(&self, cell: &Cell<'_>) -> String {
+        let visible = |c: char| if c.is_control() { ' ' } else { c };
+        format!("{}: {cell}", self.title).chars().map(visible).take(MAX_NAME).collect()
     }
 
     /// The job.

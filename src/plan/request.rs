@@ -14,6 +14,8 @@ use crate::settings::{
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(into = "serde_json::Value", try_from = "serde_json::Value")]
 pub struct JobRequest {
+    /// What its owner calls it: a title for lists and reports.
+    pub name: Option<String>,
     /// Names or ids of the checkpoints; at least one.
     pub members: Vec<String>,
     /// Which network the members are.

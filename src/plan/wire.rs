@@ -14,6 +14,7 @@ use crate::settings::{
 impl From<JobRequest> for Value {
     fn from(job: JobRequest) -> Self {
         without_nulls(json!({
+            "name": job.name,
             "members": job.members,
             "architecture": architecture(job.architecture),
             "reference": job.reference.map(|Reference { name, member }| json!({ "name": name, "member": member })),

@@ -22,6 +22,9 @@ use crate::settings::{ComputeOptions, Device};
 pub struct Task {
     /// The job, with every default filled in.
     pub job: JobRequest,
+    /// What its report names it by.
+    #[serde(default)]
+    pub origin: TaskOrigin,
     /// The members' files, in the order of `job.members`.
     pub members: Vec<InputFile>,
     /// The dataset's file.
@@ -63,6 +66,17 @@ impl Task {
         };
         options.effective()
     }
+}
+
+/// What a job's report names it by.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct TaskOrigin {
+    /// Id of the job; none without a server.
+    pub job: Option<String>,
+    /// When this attempt began: RFC 3339, in UTC.
+    pub date: Option<String>,
+    /// The file that the fused weights become; none where they leave in another form alone.
+    pub model: Option<String>,
 }
 
 /// The GPU that a job gets.

@@ -3,38 +3,18 @@
 use std::fmt::Write as _;
 
 use super::figure::Figure;
+use super::identity::FileRole;
 use super::table::{cells, title};
-use super::{CandidateKind, CandidateReport, Gain, Report};
+use super::usage::Usage;
+use super::{CandidateKind, CandidateReport, Gain, Report, ReportIdentity};
 use crate::domain::score::Measures;
 use crate::settings::{Compensate, PredictionTask};
 
-/// A file that went into the model.
-#[derive(Debug, Clone, Copy)]
-pub struct CardFile<'a> {
-    /// Its name.
-    pub name: &'a str,
-    /// SHA-256, in hexadecimal.
-    pub sha256: &'a str,
-}
-
-/// What a card names beside the report.
-#[derive(Debug, Clone)]
-pub struct CardFiles<'a> {
-    /// The fused model.
-    pub model: CardFile<'a>,
-    /// The members, in the order of the job.
-    pub members: Vec<CardFile<'a>>,
-    /// The dataset, if there was one.
-    pub dataset: Option<CardFile<'a>>,
-    /// Whether `model.py` is published with it.
-    pub has_source: bool,
-}
-
 /// The card of a job's model.
 #[must_use]
-pub fn card(report: &Report, files: &CardFiles<'_>) -> String {
-    let mut text = metadata(report, files);
-    text += "\n# Fused model\n\n";
+pub fn card(report: &Report) -> String {
+    let mut text = metadata(report);
+    let _ = writeln!(text, "\n# {}\n", heading(report.identity.name.as_deref().unwrap_or("Fused model")));
     let _ = writeln!(
         text,
         "One network of the family `{}`, made of {} by engraft {} ({}), for the same inputs and outputs.",
@@ -54,15 +34,13 @@ pub fn card(report: &Report, files: &CardFiles<'_>) -> String {
     let _ = write!(text, "\n## {}\n\n", Figure::of(report.task).title());
     text += &figures(report);
     text += "\n## Files\n\n| file | SHA-256 |\n| --- | --- |\n";
-    let members = files.members.iter().map(|file| ("member", *file));
-    let data = files.dataset.iter().map(|file| ("dataset", *file));
-    for (role, file) in [("this model", files.model)].into_iter().chain(members).chain(data) {
-        let _ = writeln!(text, "| {role}: {} | `{}` |", code(file.name), file.sha256);
+    for FileRole { role, file } in report.identity.files() {
+        let _ = writeln!(text, "| {role}: {} | `{}` |", code(&file.name), file.sha256);
     }
     text += "\n## How it was made\n\n";
     text += &making(report);
     text += "\n## How to use it\n\n";
-    text += &usage(report, files);
+    text += &usage(report);
     if !report.warnings.is_empty() {
         text += "\n## Warnings\n\n";
         for warning in &report.warnings {
@@ -75,11 +53,14 @@ pub fn card(report: &Report, files: &CardFiles<'_>) -> String {
 }
 
 /// The block that hubs read; texts are JSON strings, which YAML reads too.
-fn metadata(report: &Report, files: &CardFiles<'_>) -> String {
+fn metadata(report: &Report) -> String {
     let text = |text: &str| serde_json::Value::from(text).to_string();
     let mut block = "---\nlicense: unknown  # to be filled in\nlibrary_name: engraft\ntags:\n- model-fusion\n- neuron-transplantation\n".to_owned();
     let fused = report.candidates.iter().find(|candidate| candidate.kind == CandidateKind::Fused);
-    let (Some(score), Some(dataset)) = (fused.and_then(|fused| fused.test), &files.dataset) else {
+    let ReportIdentity { model: Some(model), dataset: Some(dataset), .. } = &report.identity else {
+        return block + "---\n";
+    };
+    let Some(score) = fused.and_then(|fused| fused.test) else {
         return block + "---\n";
     };
     // The names of tasks and metrics that hubs know.
@@ -102,8 +83,8 @@ fn metadata(report: &Report, files: &CardFiles<'_>) -> String {
         block,
         "metrics:\n{names}model-index:\n- name: {}\n  results:\n  - task:\n      type: {task}\n    dataset:\n      name: {name}\n      type: \
          {name}\n      split: test\n    metrics:\n{values}---\n",
-        text(files.model.name),
-        name = text(dataset.name),
+        text(&model.name),
+        name = text(&dataset.name),
     );
     block
 }
@@ -187,7 +168,7 @@ fn making(report: &Report) -> String {
 }
 
 /// Inputs and code.
-fn usage(report: &Report, files: &CardFiles<'_>) -> String {
+fn usage(report: &Report) -> String {
     let mut text = match &report.normalize {
         Some(normalize) => format!(
             "Inputs are normalised by channel, bytes of images after division by 255: mean {:?}, standard deviation {:?}.\n\n",
@@ -198,23 +179,25 @@ fn usage(report: &Report, files: &CardFiles<'_>) -> String {
     text += match report.task {
         PredictionTask::Classification => "",
         PredictionTask::Binary | PredictionTask::MultiLabel => {
-            "Outputs are logits: `torch.sigmoid(outputs)` are the probabilities of the labels.\n\n"
+            "Outputs are logits: their sigmoids are the probabilities of the labels.\n\n"
         }
         PredictionTask::Regression => "Outputs are the predicted numbers.\n\n",
     };
     text += "The file loads wherever the members' modules have its widths, with the members' names. ";
-    if files.has_source {
-        let call = if report.normalize.is_some() { "normalize(inputs)" } else { "inputs" };
-        let imported = if report.normalize.is_some() { "load, normalize" } else { "load" };
-        let _ = write!(
-            text,
-            "For any widths, `model.py` is its PyTorch module:\n\n```python\nfrom model import {imported}\n\nnetwork = load({})\noutputs = network({call})\n```\n",
-            serde_json::Value::from(files.model.name)
-        );
+    text += if report.identity.has_source {
+        "For any widths, `model.py` is its PyTorch module:\n"
     } else {
-        text += "Which network it is was not decided, so it has no module of its own.\n";
+        "Which network it is was not decided, so it has no module of its own.\n"
+    };
+    if let Some(usage) = Usage::of(report) {
+        let _ = write!(text, "\n```python\n{}\n```\n", usage.python);
     }
     text
+}
+
+/// A text as a heading of one line.
+fn heading(text: &str) -> String {
+    text.replace(['\n', '\r'], " ")
 }
 
 fn counted(count: usize, what: &str) -> String {
@@ -238,21 +221,16 @@ mod tests {
 
     #[test]
     fn a_card_names_what_the_model_is_made_of_and_how_sure_its_figures_are() {
-        let file = |name| CardFile { name, sha256: "ab" };
-        let files = CardFiles {
-            model: file("fused.safetensors"),
-            members: vec![file("m0|`x`"), file("m1")],
-            dataset: Some(file("a: [b]")),
-            has_source: true,
-        };
-        let card = card(&report(), &files);
+        let card = card(&report());
         let block = card.strip_prefix("---\n").and_then(|rest| rest.split_once("\n---\n")).expect("metadata").0;
         for line in ["license: unknown  # to be filled in", "      name: \"a: [b]\"", "      value: 0.545"] {
             assert!(block.lines().any(|other| other == line), "{line}\n{block}");
         }
+        let digest = "b".repeat(64);
         for part in [
+            "# letters & digits\n",
             "| **fused (this model)** | 54.50 ± 0.50 % | 1 k | 1 k |",
-            "| member: `m0__x_` | `ab` |",
+            &format!("| member: `m0__x_` | `{digest}` |"),
             "- trained for 1 epoch, of which epoch 1 is published",
             "- units of `fc1`: 5 of member 0, 3 of member 1",
             "network = load(\"fused.safetensors\")",
@@ -260,9 +238,9 @@ mod tests {
         ] {
             assert!(card.contains(part), "{part}\n{card}");
         }
-        let bare = Report { candidates: Vec::new(), examples: crate::report::SplitSizes::default(), ..report() };
-        let files = CardFiles { dataset: None, has_source: false, ..files };
-        let card = super::card(&bare, &files);
+        let identity = ReportIdentity { dataset: None, has_source: false, ..report().identity };
+        let examples = crate::report::SplitSizes::default();
+        let card = super::card(&Report { identity, candidates: Vec::new(), examples, ..report() });
         assert!(card.contains("Not measured") && !card.contains("model-index") && !card.contains("model.py"), "{card}");
     }
 }

@@ -1,6 +1,7 @@
 //! The report of a job: every candidate side by side, and what a reader should know about the figures.
 
 mod card;
+mod checks;
 mod choice;
 mod comparison;
 mod computation;
@@ -8,16 +9,20 @@ mod ensemble;
 mod figure;
 mod gain;
 mod html;
+mod identity;
 mod paired;
 mod table;
+mod usage;
 
-pub use card::{CardFile, CardFiles, card};
+pub use card::card;
+pub use checks::{CheckCode, CheckFinding, CheckedMember, CheckedSplit, MemberChecks};
 pub use choice::{Choice, MemberBase, Tried, Yardstick};
 pub use comparison::{Comparison, Run};
 pub use computation::Computation;
 pub use ensemble::{EnsembleChoice, RuleDecider, TriedRule};
 pub use gain::{Gain, gain_kept};
 pub use html::page;
+pub use identity::{ReportFile, ReportIdentity};
 pub use paired::{Outcomes, PairedOutcome, PairedTest, discordant};
 pub(crate) use table::scaled;
 
@@ -139,6 +144,9 @@ impl std::iter::Sum for Latency {
 /// Everything a reader needs to judge a fusion.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Report {
+    /// Which job it is of, and of which files.
+    #[serde(default)]
+    pub identity: ReportIdentity,
     /// Version of engraft that computed this.
     pub engraft_version: String,
     /// The architecture that was recognised.
@@ -151,6 +159,9 @@ pub struct Report {
     pub evidence: Option<Evidence>,
     /// What names and shapes do not say and was assumed.
     pub assumptions: Vec<String>,
+    /// What the first look at the members has shown; none without data, and in reports of versions that did not look.
+    #[serde(default)]
+    pub checks: Option<MemberChecks>,
     /// The comparison.
     pub candidates: Vec<CandidateReport>,
     /// What compensation did; none without one.
@@ -186,6 +197,10 @@ pub struct Report {
     pub method: Method,
     /// Largest difference between the concatenation's and the ensemble's logits, and what was allowed.
     pub verification: Verification,
+    /// Shape of one input without its batch axis; none in reports of versions that did not say.
+    #[serde(default)]
+    #[schema(example = json!([3, 32, 32]))]
+    pub input_shape: Option<Vec<usize>>,
     /// What a user should look at.
     pub warnings: Vec<String>,
     /// Number of examples of each split that was used.

@@ -3,6 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::figure::Figure;
+use super::usage::Usage;
 use super::{CandidateKind, CandidateReport, Choice, Computation, Gain, PairedTest, Report};
 use crate::domain::epoch_choice::EpochChoice;
 use crate::domain::score::Score;
@@ -15,13 +16,17 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rows: Vec<[String; 9]> = self.candidates.iter().map(|row| cells(row, self)).collect();
         rows.insert(0, HEADS.map(str::to_owned));
+        let identity = self.identity.to_string();
+        if !identity.is_empty() {
+            writeln!(f, "{identity}")?;
+        }
         if let Some(evidence) = self.evidence.as_ref().filter(|evidence| evidence.degree.is_doubtful()) {
             writeln!(f, "the network is {}, not certain: {}\n", evidence.degree.name(), evidence.why)?;
         }
-        columns(f, &rows)?;
         if let Some(headline) = self.headline() {
-            writeln!(f, "\n{headline}")?;
+            writeln!(f, "{headline}\n")?;
         }
+        columns(f, &rows)?;
         if let Some(gain) = Gain::of(&self.candidates, self.measured()) {
             writeln!(f, "\n{gain}")?;
         }
@@ -41,7 +46,31 @@ impl fmt::Display for Report {
         for warning in &self.warnings {
             writeln!(f, "warning: {warning}")?;
         }
+        if let Some(usage) = Usage::of(self) {
+            writeln!(f, "\nto use it:")?;
+            let commands = usage.commands.iter().map(|command| format!("  $ {command}"));
+            let python = usage.python.lines().map(|line| format!("  {line}"));
+            for line in commands.chain(python) {
+                writeln!(f, "{}", line.trim_end())?;
+            }
+        }
         Ok(())
+    }
+}
+
+/// What a report comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Headline {
+    /// Beside the best member.
+    pub(super) first: String,
+    /// Beside what as much training makes of that member; none where nothing was trained.
+    pub(super) controls: Option<String>,
+}
+
+impl fmt::Display for Headline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.first)?;
+        self.controls.as_ref().map_or(Ok(()), |controls| write!(f, " {controls}"))
     }
 }
 
@@ -51,14 +80,18 @@ impl Report {
         self.computation.as_ref().filter(|computation| computation.versions.is_some())
     }
 
-    /// Where the published network stands beside the best member and the controls; none where it was not compared with them.
-    pub(super) fn headline(&self) -> Option<String> {
+    /// Where the published network stands beside the best member, which comes first, and the controls; none where it was not
+    /// compared with them.
+    pub(super) fn headline(&self) -> Option<Headline> {
         let tests: Vec<String> = self.paired.iter().map(PairedTest::to_string).collect();
-        let (last, others) = tests.split_last()?;
+        let (first, others) = tests.split_first()?;
         let nothing = self.choice.as_ref().is_some_and(Choice::keeps_a_member);
         let lead = if nothing { "Fusion brought nothing without training. " } else { "" };
-        let all = if others.is_empty() { last.clone() } else { format!("{}, and {last}", others.join(", ")) };
-        Some(format!("{lead}The fused model is {all}."))
+        let controls = others.split_last().map(|(last, others)| {
+            let all = if others.is_empty() { last.clone() } else { format!("{}, and {last}", others.join(", ")) };
+            format!("It is {all}.")
+        });
+        Some(Headline { first: format!("{lead}The fused model is {first}."), controls })
     }
 
     /// Examples of the split that figures are judged by.
@@ -129,8 +162,8 @@ pub(super) fn title(candidate: &CandidateReport) -> String {
         CandidateKind::OptimalTransport => "optimal transport".to_owned(),
         CandidateKind::PermutationAlignment => "permutation alignment".to_owned(),
         CandidateKind::NeuronInterpolation => "neuron interpolation".to_owned(),
-        CandidateKind::TrainedOn => format!("best member ({}), trained on", candidate.name),
-        CandidateKind::Distilled => format!("best member ({}), distilled", candidate.name),
+        CandidateKind::TrainedOn => format!("{}, trained on", candidate.name),
+        CandidateKind::Distilled => format!("{}, distilled", candidate.name),
         CandidateKind::FusedUncompensated => "fused, uncompensated".to_owned(),
         CandidateKind::FusedZeroShot => "fused, untrained".to_owned(),
         CandidateKind::Fused => "fused".to_owned(),

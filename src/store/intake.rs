@@ -11,7 +11,7 @@ use crate::model::formats::foreign::{RECOGNISED_BYTES, is_safetensors};
 use crate::model::formats::safetensors::{PREFIX_BYTES, header_bytes, read_header};
 use crate::model::formats::{Format, FormatError, index, read_layout, recognise};
 use crate::model::header::CheckpointHeader;
-use crate::tensors::map;
+use crate::tensors::{Checkpoint, CheckpointError, map};
 
 /// Bytes between two syncs: what a crash of the machine can cost at most.
 const SYNC_EVERY: u64 = 64 << 20;
@@ -29,6 +29,9 @@ pub enum IntakeError {
     /// The bytes are not a usable checkpoint.
     #[error(transparent)]
     Format(#[from] FormatError),
+    /// A weight is no finite number.
+    #[error(transparent)]
+    Weights(#[from] CheckpointError),
 }
 
 /// Looks at the front of a file.
@@ -101,9 +104,19 @@ impl Gate {
     }
 }
 
-/// The header of a finished file of a format that is looked at as a whole. It is read through before it is mapped: a disk that fails
-/// says so to a read, but ends the process that meets it in a map.
+/// The header of a finished file of a format that is looked at as a whole.
 fn whole_header(file: &File, length: u64) -> Result<CheckpointHeader, IntakeError> {
+    read_through(file, length)?;
+    let bytes = map(file)?;
+    Ok(match recognise(&bytes).map_err(FormatError::from)? {
+        // Its shards are files of their own here.
+        Format::Index => CheckpointHeader::of_index(index::parse(&bytes).map_err(FormatError::from)?),
+        _ => read_layout(&bytes)?.header,
+    })
+}
+
+/// Reads a finished file before it is mapped: a disk that fails says so to a read, but ends the process that meets it in a map.
+fn read_through(file: &File, length: u64) -> Result<(), IntakeError> {
     let mut block = vec![0; READ_CHUNK];
     let mut offset = 0;
     while offset < length {
@@ -111,12 +124,7 @@ fn whole_header(file: &File, length: u64) -> Result<CheckpointHeader, IntakeErro
         file.read_exact_at(&mut block[..part], offset)?;
         offset += part as u64;
     }
-    let bytes = map(file)?;
-    Ok(match recognise(&bytes).map_err(FormatError::from)? {
-        // Its shards are files of their own here.
-        Format::Index => CheckpointHeader::of_index(index::parse(&bytes).map_err(FormatError::from)?),
-        _ => read_layout(&bytes)?.header,
-    })
+    Ok(())
 }
 
 /// Moves bytes over until `head` has `length` of them.
@@ -220,10 +228,15 @@ impl Intake {
     /// Ends the file.
     ///
     /// # Errors
-    /// When it cannot be synced, or is not a usable checkpoint.
+    /// When it cannot be synced, is not a usable checkpoint, or holds a weight that is no finite number.
     pub fn finish(mut self) -> Result<Complete, IntakeError> {
         let header = std::mem::replace(&mut self.gate, Gate::Open).end(&self.file, self.length)?;
         self.sync()?;
+        // An index has names only. What would be copied to memory is checked by the jobs that read it.
+        if header.as_ref().is_some_and(|header| header.shards.is_empty() && header.copied_bytes == 0) {
+            read_through(&self.file, self.length)?;
+            Checkpoint::of_map(map(&self.file)?)?.check_finite()?;
+        }
         Ok(Complete { file: self.file, sha256: self.hasher.finalize().into(), bytes: self.length, header })
     }
 }
@@ -267,6 +280,21 @@ mod tests {
         second.append(&parts(&file[20..], 7)).expect("good");
         let done = second.finish().expect("complete");
         assert_eq!((done.sha256, done.bytes), (Sha256::digest(&file).into(), file.len() as u64));
+    }
+
+    #[test]
+    fn weights_that_are_not_finite_are_refused_by_name() {
+        let mut file = safetensors();
+        let end = file.len();
+        file[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+        let mut intake = intake(None);
+        intake.append(&parts(&file, 1000)).expect("its header is good");
+        match intake.finish() {
+            Err(IntakeError::Weights(error)) => {
+                assert!(error.to_string().starts_with("tensor `a` holds NaN at index 1"), "{error}")
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

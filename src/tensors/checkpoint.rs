@@ -38,6 +38,19 @@ impl Checkpoint {
     /// When a file cannot be read or the gate refuses it.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
         let CheckpointFiles { names, maps, .. } = CheckpointFiles::open(path)?;
+        Self::of_maps(maps, &names)
+    }
+
+    /// A checkpoint in one file that is mapped already, as [`Self::open`] takes it.
+    ///
+    /// # Errors
+    /// When the gate refuses it.
+    pub fn of_map(map: Mmap) -> Result<Self, CheckpointError> {
+        Self::of_maps(vec![map], &[])
+    }
+
+    /// The checkpoint in `maps`, of which those behind the first are called `names`.
+    fn of_maps(maps: Vec<Mmap>, names: &[String]) -> Result<Self, CheckpointError> {
         let mut files = Files::default();
         for map in &maps {
             files.push(map);

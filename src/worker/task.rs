@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::domain::problem::{Code, Problem};
 use crate::plan::network::KnownSpeed;
 use crate::plan::request::JobRequest;
-use crate::process::protocol::{InputFile, Task, TaskGpu};
+use crate::process::protocol::{InputFile, Task, TaskGpu, TaskOrigin};
 use crate::settings::Device;
 use crate::store::Blobs;
 use crate::store::jobs::{Claim, ClaimedInput, InputRole};
@@ -15,13 +15,22 @@ use crate::store::workers::DeviceSpeed;
 
 use super::{Policy, Worker};
 
-/// The task of `claim`'s child, on `device`. It sees only that GPU, and so as the first.
+/// What the fused model is called where a report names it.
+const MODEL_FILE: &str = "fused.safetensors";
+
+/// The task of `claim`'s child, on `device`, which begins now. It sees only that GPU, and so as the first.
 pub(super) fn build(claim: Claim, device: Device, worker: &Worker, scratch: &Path) -> Result<Task, Problem> {
     let (policy, blobs) = (&worker.policy, &worker.blobs);
     let gpu = gpu(device, policy)?;
     let measured = worker.speeds.iter().find(|speed| speed.device == device);
+    let origin = TaskOrigin {
+        job: Some(claim.fence.job.to_string()),
+        date: Some(format!("{:.0}", worker.clock.now())),
+        model: Some(MODEL_FILE.to_owned()),
+    };
     let mut task = Task {
         job: read(claim.resolved)?,
+        origin,
         members: Vec::new(),
         dataset: None,
         validation: None,

@@ -21,7 +21,12 @@ async fn a_dataset_becomes_ready_with_its_facts() {
     let put = app.put("/v1/datasets/tiny.safetensors", dataset()).send().await.expect("an answer");
     assert_eq!(put.status(), StatusCode::CREATED);
     assert_eq!(put.json::<Value>().await.expect("JSON")["state"], "validating");
-    let read = app.get("/v1/datasets/tiny.safetensors").header("prefer", "wait=60").send().await.expect("an answer");
+    let read = app
+        .get("/v1/datasets/tiny.safetensors?preview=true")
+        .header("prefer", "wait=60")
+        .send()
+        .await
+        .expect("an answer");
     assert_eq!(
         (read.headers()["preference-applied"].as_bytes(), read.headers().get("retry-after")),
         (&b"wait"[..], None)
@@ -35,6 +40,9 @@ async fn a_dataset_becomes_ready_with_its_facts() {
     let preview = view["facts"]["preview"].as_array().expect("examples");
     assert_eq!((preview.len(), &preview[4]["label"]), (6, &json!(1)));
     assert!(preview[0]["image"].as_str().expect("a picture").starts_with("data:image/png;base64,"), "{view}");
+    let plain = app.get("/v1/datasets/tiny.safetensors").send().await.expect("an answer");
+    let plain: Value = plain.json().await.expect("JSON");
+    assert_eq!((&plain["facts"]["preview"][4]["label"], plain["facts"]["preview"][4].get("image")), (&json!(1), None));
     let ready: Value = app.get("/v1/datasets?state=ready").send().await.expect("an answer").json().await.expect("JSON");
     let invalid: Value =
         app.get("/v1/datasets?state=invalid").send().await.expect("an answer").json().await.expect("JSON");

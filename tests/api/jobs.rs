@@ -342,8 +342,8 @@ async fn lists_are_filtered_paged_and_each_tenants_own() {
     };
     assert_eq!(seeds("").await, ["3", "2", "0"], "newest first");
     assert_eq!(seeds("?state=failed").await, ["2"]);
-    assert_eq!(seeds("?label.team=vision&label.seed=3").await, ["3"]);
-    assert_eq!(seeds("?label.team=audio").await, [""; 0]);
+    assert_eq!(seeds("?label=team=vision&label=seed=3").await, ["3"]);
+    assert_eq!(seeds("?label=team=audio").await, [""; 0]);
     let page = lab.json("/v1/jobs?limit=2").await;
     assert_eq!(page["has_more"], true);
     let after = page["next_after"].as_str().expect("an id");

@@ -6,8 +6,19 @@ from pathlib import Path
 
 from engraft_api import Client
 from engraft_api.api.checkpoints import put_checkpoint
-from engraft_api.api.jobs import create_job, get_job, get_job_provenance, get_job_report
-from engraft_api.models import CheckpointView, JobMethod, JobRequest, JobTarget, JobView, Plan, ProvenanceView, Report
+from engraft_api.api.jobs import create_job, get_job, get_job_provenance, get_job_report, list_jobs
+from engraft_api.models import (
+    CheckpointView,
+    JobMethod,
+    JobRequest,
+    JobTarget,
+    JobView,
+    Labels,
+    PageJobSummary,
+    Plan,
+    ProvenanceView,
+    Report,
+)
 from engraft_api.models.job_method_importance import JobMethodImportance
 from engraft_api.types import File
 
@@ -21,6 +32,8 @@ def main(url: str, member: Path) -> None:
         members=["m0.safetensors", "m1.safetensors"],
         method=JobMethod(importance=JobMethodImportance.MAGNITUDE),
         target=JobTarget(width=1),
+        name="by a generated client",
+        labels=Labels.from_dict({"client": "python", "run": "7"}),
     )
     plan = create_job.sync(client=client, body=request, validate_only=True)
     assert isinstance(plan, Plan) and plan.parameters is not None, plan
@@ -36,6 +49,10 @@ def main(url: str, member: Path) -> None:
     layers: list[int] = [layer.width_after for layer in report.layers]
     origin = get_job_provenance.sync(job.id, client=client)
     assert isinstance(origin, ProvenanceView), origin
+    found = list_jobs.sync(client=client, label=["client=python", "run=7"])
+    assert isinstance(found, PageJobSummary) and [(one.id, one.name) for one in found.data] == [(job.id, request.name)]
+    none = list_jobs.sync(client=client, label=["client=python", "run=8"])
+    assert isinstance(none, PageJobSummary) and none.data == [], none
     units = sum(len(group.units) for group in origin.groups)
     print("fused by", report.method.importance.value, "to widths", layers, "from", units, "units")
 

@@ -21,6 +21,7 @@ const body: components["schemas"]["JobRequest"] = {
   members: ["m2.safetensors", "m3.safetensors"],
   method: { importance: "magnitude" },
   target: { width: 1 },
+  labels: { client: "typescript", run: "7" },
 };
 const plan = got(await client.POST("/v1/jobs", { params: { query: { validate_only: true } }, body }));
 if (!("parameters" in plan)) throw new Error("expected a plan");
@@ -33,6 +34,8 @@ while (["queued", "running", "cancelling"].includes(job.state)) {
   job = got(await client.GET("/v1/jobs/{id}", { params: { path, header: { Prefer: "wait=10" } } }));
 }
 if (job.state !== "succeeded") throw new Error(JSON.stringify(job.error));
+const labelled = got(await client.GET("/v1/jobs", { params: { query: { label: ["client=typescript", "run=7"] } } }));
+if (labelled.data.length !== 1 || labelled.data[0]?.id !== job.id) throw new Error(JSON.stringify(labelled));
 const report = got(await client.GET("/v1/jobs/{id}/report", { params: { path } }));
 const widths: number[] = report.layers.map((layer) => layer.width_after);
 console.log("fused by", report.method.importance, "to widths", widths);

@@ -8,7 +8,7 @@ use engraft::model::formats::safetensors::encode_header;
 use engraft::model::header::{Dtype, TensorInfo};
 use engraft::plan::network::KnownSpeed;
 use engraft::plan::request::JobRequest;
-use engraft::process::protocol::{InputFile, Task};
+use engraft::process::protocol::{InputFile, Task, TaskOrigin};
 use engraft::settings::Device;
 use sha2::{Digest, Sha256};
 
@@ -57,6 +57,7 @@ pub(crate) fn task(job: JobRequest, scratch: PathBuf) -> Task {
     let file = |name: &String| InputFile { name: name.clone(), path: name.into(), sha256: String::new() };
     let dataset = job.dataset.as_ref();
     Task {
+        origin: TaskOrigin::default(),
         members: job.members.iter().map(file).collect(),
         dataset: dataset.map(|dataset| file(&dataset.name)),
         validation: dataset.and_then(|dataset| dataset.validation.as_ref()).map(file),

@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod families;
+mod first_look;
 mod golden;
 mod identity;
 mod interpolation;

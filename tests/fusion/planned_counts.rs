@@ -12,7 +12,7 @@ use engraft::pipeline::{JobOutcome, run_counted};
 use engraft::plan::network::{DatasetInput, JobFiles, KnownSpeed};
 use engraft::plan::parse::parse;
 use engraft::plan::resolve::{Planned, resolve};
-use engraft::process::protocol::{InputFile, OutputFile, Task};
+use engraft::process::protocol::{InputFile, OutputFile, Task, TaskOrigin};
 use engraft::settings::{Convolutions, Device};
 use engraft::tensors::{Checkpoint, StateDict};
 use rand::{RngExt, SeedableRng};
@@ -81,6 +81,7 @@ fn planned(body: &Value, data: &Path) -> Planned {
 fn counted(body: &Value, scratch: &TempDir) -> (engraft::cost::Counts, Vec<OutputFile>) {
     let job = parse(body).expect("a request");
     let task = Task {
+        origin: TaskOrigin::default(),
         reference: None,
         members: job.members.iter().map(|name| input(name)).collect(),
         dataset: job.dataset.as_ref().map(|dataset| input(&dataset.name)),

@@ -37,8 +37,11 @@ def test_the_whole_cycle(client: Client, members: list[Checkpoint], points: Data
     assert [(layer.width_before, layer.width_after) for layer in plan.layers] == [(192, 64), (192, 64), (4, 4)]
 
     seen: list[JobDetails] = []
-    job = client.fuse(members, points, finetune={"epochs": 2}, labels={"team": "vision"}).wait(seen.append)
-    assert (job.status, seen[-1].state, job.labels) == ("succeeded", "succeeded", {"team": "vision"})
+    job = client.fuse(members, points, finetune={"epochs": 2}, labels={"team": "vision", "run": "7"}, name="tests")
+    job.wait(seen.append)
+    assert (job.status, seen[-1].state, job.name) == ("succeeded", "succeeded", "tests")
+    assert job.labels == {"team": "vision", "run": "7"}
+    assert job.id in [found.id for found in client.jobs(labels=job.labels)]
     assert job.progress is not None
     assert job.progress.phase == "publish"
     assert "succeeded" in repr(job)

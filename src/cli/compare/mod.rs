@@ -90,6 +90,7 @@ impl Compare {
                 }
             };
             comparison.runs.push(Run {
+                job: None,
                 ensemble: cell.ensemble.name.clone(),
                 method: cell.method.name.clone(),
                 target: cell.target.name.clone(),

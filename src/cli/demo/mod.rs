@@ -113,11 +113,13 @@ impl Demo {
         let id = queued["id"].as_str().context("an `id` in the answer to POST /jobs")?;
         println!("5. Fusing them into one network as {id}");
         wait(server, id).await?;
-        let fused = dir.join("fused.safetensors");
-        if fused.exists() {
-            std::fs::remove_file(&fused).with_context(|| format!("cannot replace {}", fused.display()))?;
+        for (resource, name) in [("model", "fused.safetensors"), ("report.html", PAGE)] {
+            let path = dir.join(name);
+            if path.exists() {
+                std::fs::remove_file(&path).with_context(|| format!("cannot replace {}", path.display()))?;
+            }
+            server.download(&format!("jobs/{id}/{resource}"), &path, &|_, _| {}).await?;
         }
-        server.download(&format!("jobs/{id}/model"), &fused, &|_, _| {}).await?;
         let report: Report = serde_json::from_value(server.get(&format!("jobs/{id}/report")).await?)?;
         ensure!(!report.candidates.is_empty(), "the report compares nothing");
         println!("6. Downloaded the fused model; its digest is right\n\n{report}");
@@ -129,6 +131,7 @@ impl Demo {
 /// The job, as a user would write it.
 fn job() -> Value {
     json!({
+        "name": "engraft demo: distorted letters",
         "members": MEMBERS,
         "dataset": { "name": DATASET, "validation": VALIDATION, "normalize": { "mean": [members::MEAN], "std": [members::STD] } },
         "finetune": {
@@ -167,24 +170,47 @@ fn write(path: &Path, train: &Glyphs, test: Option<&Glyphs>) -> Result<()> {
     Ok(glyphs::write_npz(train, test, BufWriter::new(file))?)
 }
 
-/// Where everything is and how to repeat it.
-fn farewell(dir: &Path) -> Result<String> {
+/// What repeats the demo by hand: a script for bash, with curl and jq.
+const REPEAT: &str = "repeat.sh";
+
+/// The page with the comparison.
+const PAGE: &str = "report.html";
+
+/// Lines that do by hand what the demo has done, in the folder `dir`.
+fn commands(dir: &Path) -> Result<String> {
     let program = quoted(&std::env::current_exe()?);
     let dir = quoted(dir);
     Ok(format!(
-        "Everything is in {dir}. To repeat it by hand, paste this (it needs curl and jq):\n\n  \
-         cd {dir}\n  \
-         {program} serve --data-dir by-hand --listen 127.0.0.1:8080 2> serve.log & SERVER=$!; U=http://127.0.0.1:8080/v1\n  \
-         c() {{ curl --fail-with-body -sS \"$@\"; }}\n  \
-         c --retry 20 --retry-connrefused --retry-delay 1 -o /dev/null http://127.0.0.1:8080/readyz\n  \
-         for i in 0 1 2; do c -T m$i.safetensors $U/checkpoints/; done\n  \
-         for d in {DATASET} {VALIDATION}; do c -T $d $U/datasets/; done\n  \
-         ID=$(c --json @job.json $U/jobs | jq -re .id)\n  \
-         c -N -H 'Accept: text/event-stream' $U/jobs/${{ID:?}}/events\n  \
-         c $U/jobs/$ID/report | jq -c '.candidates[] | [.name, .kind, .test.accuracy]'\n  \
-         c -o fused.safetensors $U/jobs/$ID/model\n  \
-         c $U/jobs/$ID/model.sha256 | sha256sum -c\n  \
-         kill $SERVER"
+        "cd {dir}\n\
+         {program} serve --data-dir by-hand --listen 127.0.0.1:8080 2> serve.log & SERVER=$!; U=http://127.0.0.1:8080/v1\n\
+         c() {{ curl --fail-with-body -sS \"$@\"; }}\n\
+         c --retry 20 --retry-connrefused --retry-delay 1 -o /dev/null http://127.0.0.1:8080/readyz\n\
+         for i in 0 1 2; do c -T m$i.safetensors $U/checkpoints/; done\n\
+         for d in {DATASET} {VALIDATION}; do c -T $d $U/datasets/; done\n\
+         ID=$(c --json @job.json $U/jobs | jq -re .id)\n\
+         c -N -H 'Accept: text/event-stream' $U/jobs/${{ID:?}}/events\n\
+         c $U/jobs/$ID/report | jq -c '.candidates[] | [.name, .kind, .test.accuracy]'\n\
+         c -o fused.safetensors $U/jobs/$ID/model\n\
+         c $U/jobs/$ID/model.sha256 | sha256sum -c\n\
+         kill $SERVER\n"
+    ))
+}
+
+/// Writes the commands into the folder, and says where everything is.
+fn farewell(dir: &Path) -> Result<String> {
+    let commands = commands(dir)?;
+    let script = format!(
+        "#!/usr/bin/env bash\n# Repeats the demo by hand: a server on port 8080, uploads, a job, downloads. Needs curl and jq.\nset -euo pipefail\n\
+         trap 'kill ${{SERVER:-}} 2> /dev/null || true' EXIT\n{commands}"
+    );
+    let path = dir.join(REPEAT);
+    std::fs::write(&path, script).with_context(|| format!("cannot write {}", path.display()))?;
+    let shown: String = commands.lines().map(|line| format!("  {line}\n")).collect();
+    let dir = quoted(dir);
+    Ok(format!(
+        "Everything is in {dir}: {PAGE} has the comparison with plots. To repeat it by hand, run `bash {dir}/{REPEAT}`, or paste its commands \
+         (they need curl and jq):\n\n{}",
+        shown.trim_end()
     ))
 }
 

@@ -61,8 +61,9 @@ impl Listed {
                 let done = entry["progress"]["fraction"]
                     .as_f64()
                     .map_or_else(String::new, |part| format!("{:.0} %", part * 100.0));
-                let why = text(entry, "/error/detail");
-                format!("{:<10}  {phase:<10}  {done:>5}  {why}", text(entry, "/state"))
+                let (name, why) = (text(entry, "/name"), text(entry, "/error/detail"));
+                let gap = if name.is_empty() || why.is_empty() { "" } else { "  " };
+                format!("{:<10}  {phase:<10}  {done:>5}  {name}{gap}{why}", text(entry, "/state"))
             }
             Self::Checkpoints => format!("{:>14}  {}", entry["bytes"], text(entry, "/name")),
             Self::Datasets => {
@@ -78,7 +79,7 @@ impl Ls {
     /// Prints them.
     pub(in crate::cli) fn run(self) -> Result<ExitCode> {
         let Self { server, what, state, label, limit, json } = self;
-        let labels = label.iter().map(|(name, value)| (format!("label.{name}"), value.clone()));
+        let labels = label.iter().map(|(name, value)| ("label".to_owned(), format!("{name}={value}")));
         let selected: Vec<(String, String)> =
             state.map(|state| ("state".to_owned(), state)).into_iter().chain(labels).collect();
         server.run(async |server| {

@@ -14,7 +14,7 @@ use crate::domain::problem::{Code, Problem};
 use crate::http::addressed::Addressed;
 use crate::http::auth::Caller;
 use crate::http::download::Selector;
-use crate::http::listing::{ListParameters, Page, RawQuery, parse};
+use crate::http::listing::{ListParameters, Page, RawQuery, UploadParameters, parse};
 use crate::http::shared_responses::{Finds, ReadsFile, ReadsQuery, SendsFile, ShowsUpload, Writes};
 use crate::http::state::AppState;
 use crate::http::uploads::{self, Refusal};
@@ -36,7 +36,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 
 /// List checkpoints
 ///
-/// The newest come first. `?label.NAME=VALUE` selects those with this label.
+/// The newest come first. `?label=NAME=VALUE` selects those with this label; several must all match.
 #[utoipa::path(get, path = "/v1/checkpoints", operation_id = "listCheckpoints", tag = "Checkpoints", params(ListParameters),
     responses(
         (status = 200, description = "One page of checkpoints.", body = Page<CheckpointSummary>),
@@ -82,9 +82,10 @@ async fn head(request: Addressed) -> Result<Response, Problem> {
 /// model with its data) as one tar or zip. Shards and their index may also come one by one: POST /v1/checkpoints puts them together. What is no
 /// checkpoint is refused by its first bytes, with what to do. If the connection breaks, the server keeps what has arrived: get
 /// the offset with HEAD, then continue with `curl -C OFFSET -T FILE`, which sends `Content-Range`. Unfinished uploads
-/// expire after a day. The server checks `Repr-Digest: sha-256=:BASE64:`. `?label.NAME=VALUE` puts labels on the checkpoint.
+/// expire after a day. The server checks `Repr-Digest: sha-256=:BASE64:`. `?label=NAME=VALUE` puts labels on the checkpoint.
 #[utoipa::path(put, path = "/v1/checkpoints/{name}", operation_id = "putCheckpoint", tag = "Checkpoints",
     params(
+        UploadParameters,
         ("name" = String, Path, description = "The name of the checkpoint: 1 to 128 characters of `[A-Za-z0-9._-]`.", example = "m0.safetensors"),
         ("Content-Range" = Option<String>, Header, description = "Which part of the file the body holds.", example = "bytes 1048576-4194303/4194304"),
         ("Repr-Digest" = Option<String>, Header, description = "The digest of the whole file (RFC 9530).",

@@ -42,7 +42,7 @@ async fn collect(request: &Addressed) -> Result<Comparison, Problem> {
     let (summary, runs) = find(request).await?;
     let mut comparison = Comparison::new(summary.title, summary.quick);
     for comparisons::StoredRun { place, job } in runs {
-        let Some(RunJob { state: shown, seconds, error, report, .. }) = job else { continue };
+        let Some(RunJob { id, state: shown, seconds, error, report }) = job else { continue };
         let GridPlace { ensemble, method, target, seed } = place;
         let (report, error) = match (shown.as_str(), report) {
             ("succeeded", Some((key, bytes))) => match read(&request.state, &key, bytes).await? {
@@ -53,7 +53,8 @@ async fn collect(request: &Addressed) -> Result<Comparison, Problem> {
             ("cancelled", _) => (None, Some("cancelled".to_owned())),
             _ => continue,
         };
-        comparison.runs.push(Run { ensemble, method, target, seed, seconds, report, error });
+        let job = Some(id.to_string());
+        comparison.runs.push(Run { job, ensemble, method, target, seed, seconds, report, error });
     }
     Ok(comparison)
 }

@@ -21,7 +21,7 @@ use crate::store::jobs::RetryFrom;
 
 /// List jobs
 ///
-/// The newest come first. `?state=STATE` selects those in a state, `?label.NAME=VALUE` those with this label.
+/// The newest come first. `?state=STATE` selects those in a state, `?label=NAME=VALUE` those with this label; several must all match.
 #[utoipa::path(get, path = "/v1/jobs", operation_id = "listJobs", tag = "Jobs", params(ListParameters),
     responses(
         (status = 200, description = "One page of jobs.", body = Page<JobSummary>),

@@ -66,6 +66,10 @@ impl IntoResponse for Refusal {
 pub(super) fn intake_problem(error: &IntakeError) -> Problem {
     match error {
         IntakeError::Format(error) => Problem::new(Code::InvalidCheckpoint, format!("{error}.")),
+        IntakeError::Weights(error) => {
+            let code = Code::NonFiniteWeights;
+            Problem::new(code, format!("{error}. Was the training stable? Upload the checkpoint of an earlier epoch."))
+        }
         IntakeError::Io(cause) => {
             tracing::error!(%error, "a staging file failed");
             match Code::of_system(cause) {

@@ -165,6 +165,15 @@ impl From<StoredDataset> for DatasetView {
 }
 
 impl DatasetView {
+    /// The dataset without the pictures of its examples: they are long, and nothing for a terminal.
+    #[must_use]
+    pub fn without_pictures(mut self) -> Self {
+        for example in self.facts.iter_mut().flat_map(|facts| &mut facts.preview) {
+            example.image = None;
+        }
+        self
+    }
+
     /// The dataset as it stands in lists.
     #[must_use]
     pub fn in_a_list(dataset: StoredDataset) -> Self {

@@ -19,6 +19,9 @@ pub struct JobSummary {
     /// Its id.
     #[schema(example = "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c")]
     pub id: String,
+    /// The name that its owner has given it.
+    #[schema(example = "MNIST, two members")]
+    pub name: Option<String>,
     /// `queued`, `running` or `cancelling`; once it has ended `succeeded`, `failed` or `cancelled`.
     #[schema(value_type = String, example = "running")]
     pub state: &'static str,
@@ -203,6 +206,7 @@ impl From<&Job> for JobSummary {
         let shown = |time_: jiff::Timestamp| time(time_.as_millisecond());
         Self {
             id: job.id.to_string(),
+            name: job.resolved["name"].as_str().map(str::to_owned),
             state: job.state.shown(),
             attempt: job.state.effort().attempts,
             progress: job.progress.map(ProgressView::from),

@@ -30,6 +30,8 @@ pub use recipe::recipe;
 
 /// Most members of one job.
 pub const MAX_MEMBERS: usize = 64;
+/// Most characters of a job's name.
+pub(super) const MAX_NAME: usize = 200;
 /// Most classes of a dataset that one names.
 const MAX_CLASSES: usize = 65_536;
 
@@ -101,6 +103,7 @@ fn job(body: &Object<'_>) -> Option<JobRequest> {
         max_runtime_s: body.field("max_runtime_s", integer(1..=30 * 86_400)).unwrap_or(86_400),
         priority: body.field("priority", priority).unwrap_or(0),
         labels: labels(body),
+        name: body.field("name", name),
         members: members?,
     })
 }
@@ -116,6 +119,15 @@ fn one_for_each(body: &Object<'_>, members: usize, method: &Method) {
             let detail = format!("expected a number for each of the {members} members, got {}", list.len());
             body.faults().add(field, FaultCode::InvalidValue, detail);
         }
+    }
+}
+
+fn name(value: &Value) -> Result<String, reader::UnplacedFault> {
+    let name = text(value)?;
+    match name.chars().count() {
+        ..=MAX_NAME if !name.chars().any(char::is_control) => Ok(name),
+        ..=MAX_NAME => refuse("expected a title of one line, without control characters"),
+        count => refuse(format!("expected at most {MAX_NAME} characters, got {count}")),
     }
 }
 

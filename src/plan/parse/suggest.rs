@@ -3,7 +3,8 @@
 use strsim::damerau_levenshtein;
 
 /// Names that people look for, and where what they mean stands in a job.
-const ELSEWHERE: [(&str, &str); 38] = [
+const ELSEWHERE: [(&str, &str); 39] = [
+    ("title", "name"),
     ("models", "members"),
     ("checkpoints", "members"),
     ("data", "dataset"),
@@ -44,6 +45,9 @@ const ELSEWHERE: [(&str, &str); 38] = [
     ("arch", "architecture"),
 ];
 
+/// From this length on a name with one slip is still that name.
+const LONG: usize = 5;
+
 /// The field that `name`, at the JSON pointer `base` of a job, was probably meant to be: one of those that are `known` there but for
 /// a slip of the pen, or one elsewhere in the job.
 pub(super) fn meant(name: &str, base: &str, known: &[&'static str]) -> Option<String> {
@@ -53,7 +57,9 @@ pub(super) fn meant(name: &str, base: &str, known: &[&'static str]) -> Option<St
     if let Some((_, candidate)) = near.filter(|(slips, candidate)| *slips <= 1.max(candidate.len() / 4)) {
         return Some(candidate.to_owned());
     }
-    let (_, path) = ELSEWHERE.iter().find(|(other, _)| *other == lower)?;
+    let exact = ELSEWHERE.iter().find(|(other, _)| *other == lower);
+    let slip = || ELSEWHERE.iter().find(|(other, _)| other.len() >= LONG && slips(other) == 1);
+    let (_, path) = exact.or_else(slip)?;
     // What stands in this very object is called as it is called here.
     let here = format!("{}.", base.trim_start_matches('/').replace('/', "."));
     Some(path.strip_prefix(&here).unwrap_or(path).to_owned())
@@ -74,6 +80,9 @@ mod tests {
             ("lr", "/finetune", Some("optimizer.lr")),
             ("importance", "/finetune", Some("method.importance")),
             ("lr", "", Some("finetune.optimizer.lr")),
+            ("epoch", "", Some("finetune.epochs")),
+            ("normalise", "", Some("dataset.normalize")),
+            ("latr", "", None),
             ("colour", "/finetune", None),
         ] {
             assert_eq!(meant(name, base, &finetune).as_deref(), expected, "{name} at {base}");

@@ -6,10 +6,53 @@ use super::parts::escape;
 use crate::domain::score::significant;
 use crate::report::figure::Figure;
 
-/// Width of a chart, in its own units.
-const WIDTH: f64 = 720.0;
-/// Height of a row of names.
-const ROW: f64 = 26.0;
+/// How a chart with a row for each name is laid out. A page holds both forms and shows one, by its width: a picture of the wide one that is
+/// made smaller has letters that nobody can read.
+#[derive(Debug, Clone, Copy)]
+struct Layout {
+    /// Of the style.
+    class: &'static str,
+    /// In its own units, which are pixels where the page has this width.
+    width: f64,
+    /// Height of a row.
+    row: f64,
+    /// Whether names stand above what they name, not beside it.
+    stacked: bool,
+    /// Ticks of an axis, about.
+    ticks: f64,
+    /// Names of a legend in a row.
+    legend: usize,
+}
+
+const LAYOUTS: [Layout; 2] = [
+    Layout { class: "wide", width: 720.0, row: 26.0, stacked: false, ticks: 5.0, legend: 2 },
+    Layout { class: "narrow", width: 350.0, row: 44.0, stacked: true, ticks: 3.0, legend: 1 },
+];
+
+impl Layout {
+    /// Where what is named begins, beside names of up to `longest` characters.
+    fn left(self, longest: usize) -> f64 {
+        if self.stacked { 0.0 } else { longest.min(LONGEST_NAME) as f64 * 7.2 + 16.0 }
+    }
+
+    /// Where the text of the row `index` stands.
+    fn text(self, index: usize) -> f64 {
+        index as f64 * self.row + 17.5
+    }
+
+    /// Middle of what the row `index` shows.
+    fn middle(self, index: usize) -> f64 {
+        index as f64 * self.row + if self.stacked { 32.0 } else { self.row / 2.0 }
+    }
+
+    fn open(self, height: f64, label: &str) -> String {
+        let Self { class, width, .. } = self;
+        format!("<svg class={class} viewBox=\"0 0 {width} {height:.0}\" role=img aria-label=\"{label}\">")
+    }
+}
+
+/// Most characters of a name in a chart.
+const LONGEST_NAME: usize = 34;
 /// Colours that stand for members, in turn: steps around the wheel far from each other.
 const HUES: [u32; 8] = [217, 28, 152, 335, 268, 48, 190, 0];
 
@@ -68,13 +111,18 @@ impl Scale {
 
 /// Figures as dots with whiskers, a row each.
 pub(in crate::report) fn dots(dots: &[Dot], figure: Figure) -> String {
-    let longest = dots.iter().map(|dot| dot.name.chars().count()).max().unwrap_or(0).min(34);
-    let left = longest as f64 * 7.2 + 16.0;
-    let height = dots.len() as f64 * ROW + 26.0;
+    LAYOUTS.map(|layout| dots_in(layout, dots, figure)).concat()
+}
+
+fn dots_in(layout: Layout, dots: &[Dot], figure: Figure) -> String {
+    let Layout { width, row, ticks, .. } = layout;
+    let left = layout.left(dots.iter().map(|dot| dot.name.chars().count()).max().unwrap_or(0));
+    let height = dots.len() as f64 * row + 26.0;
     let ends = dots.iter().flat_map(|dot| dot.range);
-    let scale = Scale::around(ends, left, WIDTH - 74.0);
-    let mut svg = open(height, &format!("{} of every candidate", figure.name()));
-    for tick in scale.ticks(5.0) {
+    // Figures stand at the right, beside the dots where names stand beside them, too.
+    let scale = Scale::around(ends, left + 6.0, if layout.stacked { width - 6.0 } else { width - 74.0 });
+    let mut svg = layout.open(height, &format!("{} of every candidate", figure.name()));
+    for tick in scale.ticks(ticks) {
         let x = scale.at(tick);
         let _ = write!(
             svg,
@@ -85,16 +133,14 @@ pub(in crate::report) fn dots(dots: &[Dot], figure: Figure) -> String {
         );
     }
     for (index, dot) in dots.iter().enumerate() {
-        let y = (index as f64 + 0.5) * ROW;
+        let (text, y) = (layout.text(index), layout.middle(index));
         let [low, x, high] = [dot.range[0], dot.value, dot.range[1]].map(|value| scale.at(value));
         let _ = write!(
             svg,
-            "<g class={0}><text class={0} x=0 y={1:.1}>{2}</text><line class=whisker x1={low:.1} x2={high:.1} y1={y:.1} y2={y:.1} />\
-             <circle cx={x:.1} cy={y:.1} r=5 /><text class={0} x={3:.1} y={1:.1} text-anchor=end>{4}</text></g>",
+            "<g class={0}><text class={0} x=0 y={text:.1}>{1}</text><line class=whisker x1={low:.1} x2={high:.1} y1={y:.1} y2={y:.1} />\
+             <circle cx={x:.1} cy={y:.1} r=5 /><text class={0} x={width} y={text:.1} text-anchor=end>{2}</text></g>",
             dot.class,
-            y + 4.5,
             escape(&shortened(&dot.name)),
-            WIDTH,
             figure.shown(dot.value)
         );
     }
@@ -158,22 +204,26 @@ pub(in crate::report) fn lines(series: &[Series], shares: bool) -> String {
 
 /// Whole numbers as parts of a bar each, in the members' colours.
 pub(in crate::report) fn shares(bars: &[(String, Vec<usize>)], members: &[String]) -> String {
-    let longest = bars.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0).min(34);
-    let left = longest as f64 * 7.2 + 16.0;
-    let legend = members.len().div_ceil(2) as f64 * 20.0 + 10.0;
-    let height = bars.len() as f64 * ROW + legend;
-    let mut svg = open(height, "kept units by member");
+    LAYOUTS.map(|layout| shares_in(layout, bars, members)).concat()
+}
+
+fn shares_in(layout: Layout, bars: &[(String, Vec<usize>)], members: &[String]) -> String {
+    let Layout { width: whole, row, legend: columns, .. } = layout;
+    let left = layout.left(bars.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0));
+    let legend = members.len().div_ceil(columns) as f64 * 20.0 + 10.0;
+    let height = bars.len() as f64 * row + legend;
+    let mut svg = layout.open(height, "kept units by member");
     for (index, (name, parts)) in bars.iter().enumerate() {
-        let y = index as f64 * ROW;
-        let _ = write!(svg, "<text x=0 y={:.1}>{}</text>", y + 17.0, escape(&shortened(name)));
+        let y = layout.middle(index);
+        let _ = write!(svg, "<text x=0 y={:.1}>{}</text>", layout.text(index), escape(&shortened(name)));
         let total = parts.iter().sum::<usize>().max(1) as f64;
         let mut x = left;
         for (member, part) in parts.iter().enumerate().filter(|(_, part)| **part > 0) {
-            let width = (WIDTH - left) * *part as f64 / total;
+            let width = (whole - left) * *part as f64 / total;
             let _ = write!(
                 svg,
                 "<rect x={x:.1} y={:.1} width={width:.1} height=18 fill=\"{}\"><title>{part} units of member {member}</title></rect>",
-                y + 3.0,
+                y - 9.0,
                 colour(member)
             );
             if width > 30.0 {
@@ -181,15 +231,15 @@ pub(in crate::report) fn shares(bars: &[(String, Vec<usize>)], members: &[String
                     svg,
                     "<text x={:.1} y={:.1} text-anchor=middle style=\"fill:#fff;font-size:11.5px\">{part}</text>",
                     x + width / 2.0,
-                    y + 16.5
+                    y + 4.0
                 );
             }
             x += width;
         }
     }
     for (member, name) in members.iter().enumerate() {
-        let x = (member % 2) as f64 * WIDTH / 2.0;
-        let y = bars.len() as f64 * ROW + (member / 2) as f64 * 20.0 + 12.0;
+        let x = (member % columns) as f64 * whole / columns as f64;
+        let y = bars.len() as f64 * row + (member / columns) as f64 * 20.0 + 12.0;
         let _ = write!(
             svg,
             "<rect x={x:.1} y={y:.1} width=10 height=10 rx=2 fill=\"{}\" /><text class=tick x={:.1} y={:.1}>member {member}: {}</text>",
@@ -200,10 +250,6 @@ pub(in crate::report) fn shares(bars: &[(String, Vec<usize>)], members: &[String
         );
     }
     svg + "</svg>"
-}
-
-fn open(height: f64, label: &str) -> String {
-    format!("<svg viewBox=\"0 0 {WIDTH} {height:.0}\" role=img aria-label=\"{label}\">")
 }
 
 /// A member's colour; further rounds are lighter.
@@ -220,7 +266,10 @@ fn percent(share: f64) -> String {
 /// The end of a long name, by which names differ more than by their beginning.
 fn shortened(name: &str) -> String {
     let count = name.chars().count();
-    if count <= 34 { name.to_owned() } else { std::iter::once('…').chain(name.chars().skip(count - 33)).collect() }
+    if count <= LONGEST_NAME {
+        return name.to_owned();
+    }
+    std::iter::once('…').chain(name.chars().skip(count + 1 - LONGEST_NAME)).collect()
 }
 
 #[cfg(test)]

@@ -8,7 +8,9 @@ use std::fmt::Write;
 use self::charts::{Dot, Series};
 use self::parts::{escape, table};
 use super::figure::Figure;
-use super::table::{HEADS, cells, title};
+use super::identity::FileRole;
+use super::table::{HEADS, Headline, cells, title};
+use super::usage::Usage;
 use super::{CandidateKind, Gain, Report, Yardstick};
 use crate::domain::score::{OutputScore, Score, significant};
 use crate::settings::PredictionTask;
@@ -18,18 +20,24 @@ use crate::settings::PredictionTask;
 pub fn page(report: &Report) -> String {
     let mut body = String::new();
     let examples = report.measured();
-    let lead = match Gain::of(&report.candidates, examples) {
-        Some(gain) => gain.to_string(),
-        None => "Nothing was measured that tells what the fused model keeps of the ensemble.".to_owned(),
+    let gain = Gain::of(&report.candidates, examples).map(|gain| gain.to_string());
+    let nothing = || "Nothing was measured that says how well the fused model does.".to_owned();
+    // What the ensemble gains is about its mean member: it stands behind the comparison with the best one.
+    let (lead, behind) = match report.headline() {
+        Some(Headline { first, controls }) => (first, controls.into_iter().chain(gain).collect()),
+        None => (gain.unwrap_or_else(nothing), Vec::new()),
     };
     let members = report.members.len();
-    if let Some(headline) = report.headline() {
-        let _ = write!(body, "<p class=lead>{}</p>", escape(&headline));
-    }
+    let identity = &report.identity;
+    let known = [identity.job.as_ref(), identity.date.as_ref()].into_iter().flatten();
+    let known: Vec<String> = known.map(|text| format!("{} &middot; ", escape(text))).collect();
+    let behind: Vec<String> = behind.iter().map(|text| format!("<p class=behind>{}</p>", escape(text))).collect();
     let _ = write!(
         body,
-        "<p class=lead>{}</p><p class=facts>{members} member{} &middot; {} &middot; seed {} &middot; {}engraft {}</p>",
+        "<p class=lead>{}</p>{}<p class=facts>{}{members} member{} &middot; {} &middot; seed {} &middot; {}engraft {}</p>",
         escape(&lead),
+        behind.concat(),
+        known.concat(),
         if members == 1 { "" } else { "s" },
         escape(&report.architecture),
         report.seed,
@@ -41,12 +49,58 @@ pub fn page(report: &Report) -> String {
         let _ = write!(body, "<section class=warnings><h2>Please note</h2><ul>{lines}</ul></section>");
     }
     comparison(&mut body, report, examples);
+    next(&mut body, report);
     curves(&mut body, report);
     origins(&mut body, report);
     choice(&mut body, report);
     compensation(&mut body, report);
     settings(&mut body, report);
-    parts::document("Fusion report", &body)
+    let title = identity.title().map_or_else(|| "Fusion report".to_owned(), |title| format!("Fusion report: {title}"));
+    parts::document(&title, &body)
+}
+
+/// What else a job on a server has, by its address beside the page.
+const SIBLINGS: [(&str, &str); 8] = [
+    ("model?format=safetensors", "fused.safetensors"),
+    ("model?format=py", "model.py"),
+    ("model?format=pt", "for torch.load"),
+    ("model?format=onnx", "ONNX"),
+    ("card", "model card"),
+    ("report", "this report as JSON"),
+    ("provenance", "origin of every unit"),
+    ("logs", "log"),
+];
+
+/// How the model is had and used.
+fn next(body: &mut String, report: &Report) {
+    let Some(usage) = Usage::of(report) else { return };
+    let commands: Vec<String> = usage.commands.iter().map(|command| format!("$ {command}\n")).collect();
+    let commands = if commands.is_empty() {
+        String::new()
+    } else {
+        format!("<pre>{}</pre>", escape(commands.concat().trim_end()))
+    };
+    let needs_source = |address: &str| matches!(address, "model?format=py" | "model?format=onnx");
+    let links = SIBLINGS.into_iter().filter(|(address, _)| report.identity.has_source || !needs_source(address));
+    let links: Vec<String> = links.map(|(address, name)| format!("<a href=\"{address}\">{name}</a>")).collect();
+    let links = match report.identity.job {
+        Some(_) => format!("<p class=note>Where the server shows this page: {}.</p>", links.join(", ")),
+        None => String::new(),
+    };
+    let _ = write!(
+        body,
+        "<section><h2>Use the fused model</h2>{commands}<pre>{}</pre>{links}</section>",
+        escape(&usage.python)
+    );
+}
+
+/// Every file with its digest.
+fn files(report: &Report) -> String {
+    let rows = report.identity.files().map(|FileRole { role, file }| {
+        format!("<li>{role}: {} <code class=digest>{}</code></li>", escape(&file.name), escape(&file.sha256))
+    });
+    let rows: Vec<String> = rows.collect();
+    if rows.is_empty() { String::new() } else { format!("<h3>Files, by SHA-256</h3><ul>{}</ul>", rows.concat()) }
 }
 
 fn comparison(body: &mut String, report: &Report, examples: usize) {
@@ -66,10 +120,15 @@ fn comparison(body: &mut String, report: &Report, examples: usize) {
         .collect();
     let heads: Vec<String> = HEADS.iter().map(|head| (*head).to_owned()).collect();
     let rows: Vec<Vec<String>> = report.candidates.iter().map(|candidate| cells(candidate, report).to_vec()).collect();
+    let paired = if report.paired.iter().any(|test| !test.by_loss) {
+        "; ± in the first lines is one standard error of the difference on the same examples"
+    } else {
+        ""
+    };
     let bold = |index: usize| report.candidates[index].kind == CandidateKind::Fused;
     let _ = write!(
         body,
-        "<section><h2>{} on the {split} split</h2>{}<p class=note>{examples} examples; bars show {}.</p>{}</section>",
+        "<section><h2>{} on the {split} split</h2>{}<p class=note>{examples} examples; bars show {}{paired}.</p>{}</section>",
         figure.title(),
         charts::dots(&dots, figure),
         figure.range_name(),
@@ -251,10 +310,11 @@ fn settings(body: &mut String, report: &Report) {
     };
     let _ = write!(
         body,
-        "<section><h2>How it was made</h2><h3>Members</h3><ol start=0>{}</ol>{evidence}{assumed}<p>The concatenated network's {compared} differ from the \
+        "<section><h2>How it was made</h2><h3>Members</h3><ol start=0>{}</ol>{}{evidence}{assumed}<p>The concatenated network's {compared} differ from the \
          ensemble's by at most {:.2e} on {} examples; rounding explains {:.2e}.</p><p>{} examples to train on, {} to validate, {} to \
          test. Time: {}.{memory}</p><details><summary>Method</summary><pre>{}</pre></details></section>",
         weights.concat(),
+        files(report),
         verification.max_difference,
         verification.examples,
         verification.tolerance,

@@ -10,7 +10,8 @@ pub(in crate::report) fn document(title: &str, body: &str) -> String {
     format!(
         "<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content=\"width=device-width,initial-scale=1\">\
          <meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src 'unsafe-inline'\"><title>{title}</title>\
-         <style>{STYLE}</style></head><body><main><h1>{title}</h1>{body}</main></body></html>\n"
+         <style>{STYLE}</style></head><body><main><h1>{title}</h1>{body}</main></body></html>\n",
+        title = escape(title)
     )
 }
 
@@ -41,7 +42,14 @@ pub(in crate::report) fn items(lines: &[String]) -> String {
 
 /// A table of text; `bold` says which rows stand out.
 pub(in crate::report) fn table(heads: &[String], rows: &[Vec<String>], bold: impl Fn(usize) -> bool) -> String {
-    let mut html = "<div class=scroll><table><thead><tr>".to_owned();
+    let escaped = |row: &Vec<String>| row.iter().map(|cell| escape(cell)).collect();
+    html_table(heads, &rows.iter().map(escaped).collect::<Vec<_>>(), bold)
+}
+
+/// A table whose cells are HTML.
+pub(in crate::report) fn html_table(heads: &[String], rows: &[Vec<String>], bold: impl Fn(usize) -> bool) -> String {
+    let mut html =
+        "<div class=scroll tabindex=0 role=group aria-label=\"table, scrolls sideways\"><table><thead><tr>".to_owned();
     for head in heads {
         let _ = write!(html, "<th>{}</th>", escape(head));
     }
@@ -49,7 +57,7 @@ pub(in crate::report) fn table(heads: &[String], rows: &[Vec<String>], bold: imp
     for (index, row) in rows.iter().enumerate() {
         html.push_str(if bold(index) { "<tr class=bold>" } else { "<tr>" });
         for cell in row {
-            let _ = write!(html, "<td>{}</td>", escape(cell));
+            let _ = write!(html, "<td>{cell}</td>");
         }
         html.push_str("</tr>");
     }

@@ -6,7 +6,10 @@ use crate::domain::gpu::GpuVersions;
 use crate::domain::progress::{EpochMetrics, Phase};
 use crate::domain::score::Score;
 use crate::model::plan::LayerPlan;
-use crate::report::{CandidateReport, Computation, LayerReport, SplitSizes, Verification};
+use crate::report::identity::tests::identity;
+use crate::report::{
+    CandidateReport, Computation, LayerReport, Outcomes, PairedTest, ReportIdentity, SplitSizes, Verification,
+};
 use crate::settings::{Method, Precision};
 
 fn candidate(name: &str, kind: CandidateKind, accuracy: f64) -> CandidateReport {
@@ -43,11 +46,13 @@ pub(in crate::report) fn report() -> Report {
     };
     let plan = LayerPlan { name: "fc1".into(), group: Some("fc1".into()), width_before: 16, width_after: 8 };
     Report {
+        identity: identity(),
         engraft_version: "1".into(),
         architecture: "mlp".into(),
         task: PredictionTask::Classification,
         evidence: None,
         assumptions: vec!["ReLU".into()],
+        checks: None,
         candidates: vec![
             candidate("<script>alert(1)</script>", CandidateKind::Member, 0.52),
             candidate("m1", CandidateKind::Member, 0.53),
@@ -68,6 +73,7 @@ pub(in crate::report) fn report() -> Report {
         layers: vec![LayerReport { plan, kept_per_member: vec![5, 3] }],
         method: Method::default(),
         verification: Verification { examples: 32, max_difference: 1e-6, tolerance: 1e-4, up_to: None },
+        input_shape: Some(vec![16]),
         warnings: vec!["look & see".into()],
         examples: SplitSizes { train: 900, validation: 100, test: 10_000 },
         computation: Some(Computation {
@@ -113,6 +119,43 @@ fn the_page_tells_what_the_report_does() {
         assert!(page.contains(expected), "{expected}");
     }
     assert_eq!(page.matches("<polyline").count(), 4, "training and validation, accuracy and loss");
+}
+
+#[test]
+fn the_best_member_comes_first_and_the_mean_member_behind_it() {
+    let outcomes = |right: usize| Outcomes::Right((0..1000).map(|index| index < right).collect());
+    let test = |kind, name: &str, right| PairedTest::of(kind, name.to_owned(), &outcomes(545), &outcomes(right));
+    let paired = vec![
+        test(CandidateKind::BestMember, "the best member m1", 545),
+        test(CandidateKind::TrainedOn, "that member trained on", 600),
+    ];
+    let report = Report { paired, ..report() };
+    let headline = "The fused model is level with the best member m1 (+0.00 ± 0.00 points, p = 1.000).";
+    let page = page(&report);
+    let places = [headline, "It is below that member trained on", "keeps 80 % of what the ensemble gains"];
+    let places = places.map(|text| page.find(text).unwrap_or_else(|| panic!("{text}")));
+    assert!(places.is_sorted(), "{places:?}");
+    assert!(page.contains(&format!("<p class=lead>{headline}</p>")), "alone in the first line");
+    let text = report.to_string();
+    assert!(text.contains(&format!("{headline} It is below that member trained on (-5.50")), "{text}");
+}
+
+#[test]
+fn the_page_says_whose_it_is_and_how_the_model_is_used() {
+    let page = page(&report());
+    for expected in [
+        "<title>Fusion report: letters &amp; digits</title>",
+        "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c &middot; 2026-01-31T12:00:01Z",
+        "$ engraft pull job_019324a5b7c07f3e8d1c2b3a4f5e6d7c --out model.py",
+        "network = load(&quot;fused.safetensors&quot;)",
+        "<a href=\"model?format=onnx\">",
+        &"d".repeat(64),
+    ] {
+        assert!(page.contains(expected), "{expected}");
+    }
+    let unnamed = ReportIdentity { job: None, has_source: false, ..report().identity };
+    let page = super::page(&Report { identity: unnamed, ..report() });
+    assert!(!page.contains("<a href") && page.contains("load_state_dict"), "no server shows it");
 }
 
 #[test]

@@ -11,6 +11,8 @@ from typing_extensions import TypedDict
 class JobFields(TypedDict, total=False):
     """What `fuse` and `plan` take as keywords. The server fills in what is left out."""
 
+    name: str
+    """What lists and reports call it."""
     architecture: str | Mapping[str, Any]
     """What network the members are: `auto`, a family with its settings, or a graph."""
     reference: str | Mapping[str, Any]

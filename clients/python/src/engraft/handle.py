@@ -41,6 +41,11 @@ class OfJob(Handle[JobDetails]):
     _kind = JobDetails
 
     @property
+    def name(self) -> str | None:
+        """What lists and reports call it."""
+        return self.details.name
+
+    @property
     def labels(self) -> dict[str, str]:
         """Your own marks."""
         return self.details.labels

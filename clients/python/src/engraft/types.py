@@ -163,6 +163,8 @@ class JobDetails(Model):
     id: str
     state: str
     """`queued`, `running` or `cancelling`; at the end `succeeded`, `failed` or `cancelled`."""
+    name: str | None = None
+    """What its owner calls it."""
     attempt: int = 0
     progress: Progress | None = None
     labels: dict[str, str] = {}
@@ -261,9 +263,55 @@ class Candidate(Model):
     latency_ms: float | None = None
 
 
+class ReportFile(Model):
+    """A file that went into a job, or came out of it."""
+
+    name: str
+    sha256: str
+
+
+class ReportIdentity(Model):
+    """Which job a report is of, and of which files."""
+
+    job: str | None = None
+    name: str | None = None
+    date: datetime | None = None
+    model: ReportFile | None = None
+    members: list[ReportFile] = []
+    dataset: ReportFile | None = None
+
+
+class CheckedMember(Model):
+    """A member and how well it does on the first examples that it was run on."""
+
+    name: str
+    score: Score
+
+
+class CheckFinding(Model):
+    """Something that is probably wrong with a job."""
+
+    code: str
+    """`normalize_unlike_training`, `validation_seen_in_training` or `members_near_chance`."""
+    detail: str
+    normalize: dict[str, list[float]] | None = None
+    """The likely normalisation."""
+
+
+class MemberChecks(Model):
+    """What was seen of the members before anything else ran."""
+
+    split: str
+    examples: int
+    members: list[CheckedMember]
+    findings: list[CheckFinding] = []
+
+
 class Report(Model):
     """The comparison of a job's fused network with its members and their ensemble."""
 
+    identity: ReportIdentity = ReportIdentity()
+    checks: MemberChecks | None = None
     candidates: list[Candidate] = []
     warnings: list[str] = []
     ensemble_gain_kept: float | None = None

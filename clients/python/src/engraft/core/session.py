@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from ..errors import ConnectionFailed, EngraftError, UnexpectedAnswer, api_error
 from ..types import Model, Page, Problem
 from .retry import PASSING, Pauses, Retry, wish
-from .transport import Answer, Lost, Request, Transport
+from .transport import Answer, Lost, Query, Request, Transport
 
 M = TypeVar("M", bound=Model)
 
@@ -76,7 +76,7 @@ class Session:
         """Deletes what is at a path."""
         await self.send(Request("DELETE", path))
 
-    async def pages(self, model: type[M], path: str, query: Mapping[str, str]) -> AsyncGenerator[M, None]:
+    async def pages(self, model: type[M], path: str, query: Query) -> AsyncGenerator[M, None]:
         """Every entry of a list."""
         after: dict[str, str] = {}
         while True:
@@ -122,7 +122,11 @@ def path_of(collection: str, name: str) -> str:
     return f"/v1/{collection}/{quote(name, safe='')}"
 
 
-def listing(state: str | None, labels: Mapping[str, str] | None) -> dict[str, str]:
+def listing(state: str | None, labels: Mapping[str, str] | None) -> dict[str, str | list[str]]:
     """The query of a list, or of an upload with labels."""
-    query = {f"label.{name}": value for name, value in (labels or {}).items()}
-    return query if state is None else {**query, "state": state}
+    query: dict[str, str | list[str]] = {}
+    if labels:
+        query["label"] = [f"{name}={value}" for name, value in labels.items()]
+    if state is not None:
+        query["state"] = state
+    return query

@@ -29,13 +29,17 @@ class FileRange:
     end: int
 
 
+Query = Mapping[str, "str | list[str]"]
+"""Parameters of a request; one with a list is sent once for each of its values."""
+
+
 @dataclass(frozen=True)
 class Request:
     """A request; the same request may be sent several times."""
 
     method: str
     path: str
-    query: Mapping[str, str] = field(default_factory=dict)
+    query: Query = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | FileRange = b""
     hold: float = 0.0
@@ -110,7 +114,7 @@ class Outgoing(TypedDict):
 
     method: str
     url: str
-    params: Mapping[str, str] | None
+    params: Query | None
     headers: Mapping[str, str]
     timeout: httpx.Timeout
 
