@@ -85,7 +85,8 @@ mod tests {
             ("latr", "", None),
             ("colour", "/finetune", None),
         ] {
-            assert_eq!(meant(name, base, &finetune).as_deref(), expected, "{name} at {base}");
+            let known = if base.is_empty() { &["members", "dataset", "method"][..] } else { &finetune };
+            assert_eq!(meant(name, base, known).as_deref(), expected, "{name} at {base}");
         }
         assert_eq!(meant("x", "", &[]), None);
     }
