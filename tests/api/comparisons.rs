@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::common::app::{TestApp, problem};
+use crate::common::packing;
 use crate::common::samples::{member, safetensors};
 use engraft::config::{ByteSize, Seconds};
 use engraft::domain::access::Scope;
@@ -18,14 +19,22 @@ async fn lab() -> TestApp {
         })
         .start()
         .await;
-    let mut broken = member();
-    let end = broken.len();
-    broken[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
-    for (name, file) in [("m0", member()), ("m1", member()), ("nan", broken)] {
-        let response = app.put(&format!("/v1/checkpoints/{name}.safetensors"), file).send().await.expect("an answer");
+    for (name, file) in [("m0.safetensors", member()), ("m1.safetensors", member()), ("nan.npz", not_finite())] {
+        let response = app.put(&format!("/v1/checkpoints/{name}"), file).send().await.expect("an answer");
         assert_eq!(response.status(), StatusCode::CREATED);
     }
     app
+}
+
+/// A network like the others with a weight that is no number, which is seen when a job unpacks it.
+fn not_finite() -> Vec<u8> {
+    let array = |shape: &str, len: usize, value: f32| packing::npy("<f4", shape, &value.to_le_bytes().repeat(len));
+    packing::npz(&[
+        ("fc1.weight", array("(8, 4)", 32, 0.5)),
+        ("fc1.bias", array("(8,)", 8, 0.5)),
+        ("fc2.weight", array("(3, 8)", 24, 0.5)),
+        ("fc2.bias", array("(3,)", 3, f32::NAN)),
+    ])
 }
 
 fn plan() -> Value {
@@ -122,14 +131,14 @@ async fn a_run_that_fails_is_told_and_its_retry_takes_its_place() {
     let app = lab().await;
     let mut body = plan();
     body["seeds"] = json!([0]);
-    body["ensembles"] = json!([{"name": "broken", "members": ["m0.safetensors", "nan.safetensors"]},
+    body["ensembles"] = json!([{"name": "broken", "members": ["m0.safetensors", "nan.npz"]},
         {"name": "two", "members": ["m0.safetensors", "m1.safetensors"]}]);
     body["methods"] = json!([{"name": "paper"}]);
     let path = queue(&app, "/v1/comparisons", &body).await;
     let view = wait(&app, &path).await;
     assert_eq!((&view["state"], &view["counts"]["failed"]), (&json!("failed"), &json!(1)), "{view:#}");
     let report = json_of(&app, &format!("{path}/report")).await;
-    assert!(report["runs"][0]["error"].as_str().is_some_and(|error| error.contains("nan.safetensors")), "{report:#}");
+    assert!(report["runs"][0]["error"].as_str().is_some_and(|error| error.contains("nan.npz")), "{report:#}");
     assert!(report["runs"][1]["report"].is_object() && report["runs"][1]["error"].is_null(), "{report:#}");
 
     let job = view["runs"][0]["job"].as_str().expect("a job").to_owned();

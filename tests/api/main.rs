@@ -18,3 +18,4 @@ mod tasks;
 mod tenants;
 mod upkeep;
 mod uploads;
+mod workers;

@@ -4,6 +4,7 @@
 
 pub(crate) mod app;
 pub(crate) mod inputs;
+pub(crate) mod packing;
 pub(crate) mod samples;
 pub(crate) mod shared_data;
 pub(crate) mod weights;

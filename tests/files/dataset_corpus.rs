@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::packing::Packed;
+use crate::common::packing::Packed;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use engraft::data::{Dataset, Limits, Pixels, Split, inspect};

@@ -1,7 +1,7 @@
 //! Jobs on data as people have it: splits of its own, classes by name, grey images for networks that read colours.
 
+use crate::common::packing::{picture, zip};
 use crate::fuse::{Files, json_file, mlp, resnet};
-use crate::packing::{picture, zip};
 use engraft::model::header::Dtype;
 use image::ImageFormat::Png;
 use serde_json::{Value, json};

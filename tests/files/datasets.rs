@@ -1,7 +1,7 @@
 //! Reads small datasets of every format that are packed here, broken ones, and the real ones where they are at hand.
 
+use crate::common::packing::{self, Packed, gzip, idx_images, idx_labels, npy, npz, picture, safetensors, tar};
 use crate::common::shared_data::shared;
-use crate::packing::{self, Packed, gzip, idx_images, idx_labels, npy, npz, picture, safetensors, tar};
 use engraft::data::{Dataset, DatasetError, Limits, Pixels, inspect};
 use engraft::domain::dataset::{DatasetFacts, DatasetFormat};
 use image::ImageFormat::{Jpeg, Png};

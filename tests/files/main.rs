@@ -14,7 +14,6 @@ mod fuse;
 mod gpus;
 mod graph_form;
 mod onnx;
-mod packing;
 mod remote;
 mod schemas;
 mod signals;

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::commands::{engraft, json_file, succeeds};
-use crate::packing::{npy, npz};
+use crate::common::packing::{npy, npz};
 use crate::schemas::check_answer;
 use engraft::tensors::{Checkpoint, Weights};
 use serde_json::{Value, json};
