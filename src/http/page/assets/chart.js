@@ -25,14 +25,15 @@ export function scale(low, high, from, to) {
 
 /**
  * A chart of `series`, each `{name, index, points: [{x, y}], dashed}` with `index` 1 to 6 as its colour.
- * `format` writes a value, `mark` is a position of x that stands out, with its caption.
+ * `format` writes a value, `mark` is an epoch that stands out; the axis of `fromZero` begins at 0.
  */
-export function lineChart(label, series, { format, mark = null, axis = 'epoch' }) {
+export function lineChart(label, series, { format, mark = null, fromZero = false }) {
   const given = series.filter((one) => one.points.length > 0);
   const points = given.flatMap((one) => one.points);
   if (points.length === 0) return h('p.muted', {}, 'Nothing was measured.');
   const [x0, x1] = extent(points.map((point) => point.x));
-  const [low, high] = extent(points.map((point) => point.y));
+  const [least, high] = extent(points.map((point) => point.y));
+  const low = fromZero ? Math.min(0, least) : least;
   const room = (high - low) * 0.06 || Math.abs(high) * 0.06 || 0.5;
   const x = scale(x0, Math.max(x1, x0 + 1), MARGIN.left, WIDTH - MARGIN.right);
   const y = scale(low - room, high + room, HEIGHT - MARGIN.bottom, MARGIN.top);
@@ -52,7 +53,7 @@ export function lineChart(label, series, { format, mark = null, axis = 'epoch' }
 
   const legend = h('div.legend');
   const tell = (at) => {
-    const known = at === null ? null : `${axis} ${at}`;
+    const known = at === null ? null : `epoch ${at}`;
     fill(legend, h('span', {}, known ?? 'last'), given.map((one) => {
       const point = at === null ? one.points.at(-1) : one.points.find((candidate) => candidate.x === at);
       return h('span', {}, h(`i.swatch.series-${one.index}`), `${one.name} ${point ? format(point.y) : '–'}`);

@@ -21,7 +21,7 @@ export function tally(counts) {
 
 /** Shows the comparison of the address until all of its runs have ended. */
 export function show(root, { parts: [, id] }, signal) {
-  const slot = h('div');
+  const slot = h('div.slot');
   fill(root, slot);
   let reported = -1;
   let results = new Map();

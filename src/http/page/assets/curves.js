@@ -23,13 +23,13 @@ export function curves(unordered, best) {
   const losses = [line('validation', 1, (epoch) => epoch.validation?.loss), line('test', 2, (epoch) => epoch.test?.loss)];
   const objective = [line('objective', 6, (epoch) => epoch.train_loss, true)];
   const mark = best ?? null;
-  const chart = (title, series, format) => (series.some(({ points }) => points.length) ? lineChart(title, series, { format, mark }) : null);
+  const chart = (title, series, format, fromZero = false) => (series.some(({ points }) => points.length) ? lineChart(title, series, { format, mark, fromZero }) : null);
   return card('Training', [
     h('div.charts', {},
       measure.name === 'loss' ? null : chart(measure.title, quality, (value, coarse) => write(measure, value, coarse)),
       chart('Loss', losses, short),
       chart('Training objective', objective, short),
-      chart('Learning rate', [line('learning rate', 3, (epoch) => epoch.lr)], short)),
+      chart('Learning rate', [line('learning rate', 3, (epoch) => epoch.lr)], short, true)),
     h('details', {}, h('summary', {}, 'As a table'), table(epochs, measure)),
   ], { note: best === null || best === undefined ? null : `epoch ${best} is published` });
 }

@@ -75,6 +75,12 @@ export function short(number) {
   return size >= 1e5 || size < 1e-3 ? number.toExponential(2) : String(Number(number.toPrecision(4)));
 }
 
+/** A span of milliseconds: `5.8 µs`, `12.4 ms`. */
+export function milliseconds(number) {
+  if (number === null || number === undefined) return '–';
+  return number < 1 ? `${three(number * 1000)} µs` : `${three(number)} ms`;
+}
+
 /** A shape: `1 × 28 × 28`. */
 export function shape(sizes) {
   return sizes.length ? sizes.join(' × ') : 'scalar';

@@ -120,7 +120,7 @@ function progressCard(job) {
     const now = !ended && job.progress?.phase === one;
     return h(now ? 'li.now' : span ? 'li' : 'li.muted', { 'aria-current': now ? 'step' : null }, h('span', {}, one), h('span.small.muted', {}, span ? duration(between(span.started, span.ended ?? (ended ? job.finished_at : null))) : ' '));
   };
-  const state = job.state === 'queued' ? `waits in the queue${job.queue_position ? `, position ${job.queue_position}` : ''}` : job.state === 'running' && job.progress ? inWords(job.progress) : job.state;
+  const state = job.state === 'queued' ? `waits in the queue${job.queue_position ? `, position ${job.queue_position}` : ''}` : job.state === 'running' && job.progress ? inWords(job.progress, { time: false }) : job.state;
   const took = job.started_at ? `${ended ? 'took' : 'for'} ${duration(between(job.started_at, job.finished_at))}` : null;
   return h('section.card.stepper', { 'aria-label': 'Progress' }, segments(job.state, job.progress),
     h('ol', {}, PHASES.map(phase)),

@@ -45,6 +45,9 @@ function showAreas() {
   const { parts } = place();
   const current = parts[0] === 'new' ? 'jobs' : parts[0];
   fill(areas, AREAS.map(([area, title]) => h('a', { href: `#/${area}`, 'aria-current': area === current ? 'page' : null }, title)));
+  // On a narrow screen the areas scroll; the current one is never out of sight.
+  const here = areas.querySelector('[aria-current]');
+  if (here) areas.scrollLeft = here.offsetLeft + here.offsetWidth / 2 - areas.clientWidth / 2;
 }
 
 function render(options) {

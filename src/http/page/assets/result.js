@@ -1,7 +1,7 @@
 // What a fusion has brought: its candidates side by side, and where its units come from.
 
 import { h, s } from './dom.js';
-import { bytes, count, percent, short } from './format.js';
+import { bytes, count, milliseconds, percent, short } from './format.js';
 import { scale } from './chart.js';
 import { standing, write } from './measures.js';
 
@@ -63,11 +63,11 @@ export function candidates(report) {
     h('td', {}, `${candidate.name}${SUFFIX[candidate.kind] ?? ''}`),
     h('td.number', {}, at ? [write(measure, at.value), h('span.muted', {}, ` ± ${measure.share ? (at.error * 100).toFixed(2) : short(at.error)}`)] : '–'),
     h('td.wide.plot', {}, at ? interval(at, x, reference) : null),
-    h('td.number.extra', {}, candidate.agreement === null || candidate.agreement === undefined ? '–' : percent(candidate.agreement, 1)),
+    h('td.number.extra', {}, percent(candidate.agreement, 1)),
     h('td.number.extra', {}, count(candidate.parameters)),
     h('td.number.extra', {}, count(candidate.macs)),
     h('td.number.extra', {}, bytes(candidate.bytes)),
-    h('td.number.extra', {}, candidate.latency_ms === null || candidate.latency_ms === undefined ? '–' : `${short(candidate.latency_ms)} ms`));
+    h('td.number.extra', {}, milliseconds(candidate.latency_ms)));
   const titles = ['', measure?.title ?? '', '', 'As ensemble', 'Parameters', 'MACs', 'Size', 'Latency'];
   const heads = titles.map((title, index) => h(index === 0 || index === 2 ? 'th' : index > 2 ? 'th.number.extra' : 'th.number', { scope: 'col' }, title));
   return h('div.scroll', {}, h('table.reflow.candidates', {}, h('thead', {}, h('tr', {}, heads)), h('tbody', {}, rows.map(row))));
