@@ -47,13 +47,20 @@ function said(api, field) {
 }
 
 function nested(api, field, depth) {
-  const inner = [field, field.items, ...(field.oneOf ?? []), ...(field.anyOf ?? []), field.additionalProperties].filter((one) => one && typeof one === 'object');
-  const target = inner.find((one) => properties(api, one).length > 0);
-  if (!target) return null;
-  const body = h('div');
-  const element = h('details', {}, h('summary', {}, nameOf(target) ?? 'its fields'), body);
-  element.addEventListener('toggle', () => { if (element.open && !body.hasChildNodes()) fill(body, schema(api, target, depth + 1)); });
-  return element;
+  return holders(api, field).map((holder) => {
+    const body = h('div');
+    const element = h('details', {}, h('summary', {}, nameOf(holder) ?? 'its fields'), body);
+    element.addEventListener('toggle', () => { if (element.open && !body.hasChildNodes()) fill(body, schema(api, holder, depth + 1)); });
+    return element;
+  });
+}
+
+/** The schemas with fields that a field is, may be, or holds. */
+function holders(api, node, depth = 0) {
+  if (!node || typeof node !== 'object' || depth > DEEPEST) return [];
+  if (properties(api, node).length) return [node];
+  const found = resolve(api, node);
+  return [...(found.oneOf ?? []), ...(found.anyOf ?? []), found.items, found.additionalProperties].flatMap((one) => holders(api, one, depth + 1));
 }
 
 function properties(api, node) {

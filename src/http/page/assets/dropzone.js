@@ -26,26 +26,37 @@ export function dropzone(kind, hint, signal) {
     zone.classList.remove('over');
     take(event.dataTransfer.files);
   }, { signal });
-  const draw = () => reconcile(list, transfers.list.filter((one) => one.kind === kind && one.state !== 'done').map(shown), ({ name }) => name, entry);
+  const draw = () => {
+    const own = transfers.list.filter((one) => one.kind === kind && one.state !== 'done');
+    reconcile(list, own.map(shown), ({ name }) => name, (one) => entry(one, kind));
+    own.forEach((one, index) => showSent(list.children[index], one));
+  };
   transfers.addEventListener('change', draw, { signal });
   draw();
   return h('div', {}, zone, list);
 }
 
-function shown({ name, size, sent, state, error }) {
-  return { name, size, sent, state, error: error ? { title: error.title, detail: error.detail, errors: error.errors } : null };
+/** What of an upload makes its entry another: not how far it is, so that its buttons stay where they are. */
+function shown({ name, state, error }) {
+  return { name, state, error: error ? { title: error.title, detail: error.detail, errors: error.errors } : null };
 }
 
-function entry({ name, size, sent, state, error }) {
-  const own = () => transfers.list.find((one) => one.name === name);
+function entry({ name, state, error }, kind) {
+  const own = () => transfers.list.find((one) => one.kind === kind && one.name === name);
   const button = (caption, act) => h('button.button.tight', { type: 'button', onclick: () => act(own()), 'aria-label': `${caption} the upload of ${name}` }, caption);
-  const share = size ? sent / size : 0;
-  const text = { waiting: 'waits', running: `${percent(share, 0)} of ${bytes(size)}`, paused: `paused at ${percent(share, 0)} of ${bytes(size)}`, failed: 'refused' }[state];
   return h('li', {},
-    h('div.upload', {}, h('span.grow.name', {}, name), h('span.small.muted.nowrap', {}, text),
+    h('div.upload', {}, h('span.grow.name', {}, name), h('span.sent.small.muted.nowrap'),
       state === 'running' || state === 'waiting' ? button('Pause', (one) => transfers.pause(one)) : null,
       state === 'paused' ? button('Resume', (one) => transfers.resume(one)) : null,
       state === 'failed' ? button('Try again', (one) => transfers.resume(one)) : null,
       button('Remove', (one) => transfers.remove(one))),
-    state === 'failed' ? problem(Object.assign(new Error(error.detail), error)) : setPart(h('div.bar', {}, h('i')), share));
+    state === 'failed' ? problem(Object.assign(new Error(error.detail), error)) : h('div.bar', {}, h('i')));
+}
+
+function showSent(element, { size, sent, state }) {
+  const share = size ? sent / size : 0;
+  const far = `${percent(share, 0)} of ${bytes(size)}`;
+  element.querySelector('.sent').textContent = { waiting: 'waits', running: far, paused: `paused at ${far}`, failed: 'refused' }[state];
+  const bar = element.querySelector('.bar');
+  if (bar) setPart(bar, share);
 }

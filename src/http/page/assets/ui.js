@@ -51,7 +51,7 @@ export function empty(title, ...rest) {
 
 /** A problem in its own words. */
 export function problem(error) {
-  const title = error instanceof Problem ? error.title : 'The server does not answer';
+  const title = error.title ?? (error instanceof Unreachable ? 'The server does not answer' : 'This page has failed');
   const detail = error.detail ?? error.message;
   const faults = (error.errors ?? []).map((fault) => h('li', {}, h('code', {}, fault.pointer), ` ${fault.detail}`));
   return h('div.notice.bad', { role: 'alert' },
@@ -64,6 +64,7 @@ export function problem(error) {
 export function fail(root, error, signal) {
   if (signal?.aborted) return;
   if (error instanceof Problem && error.status === 401) return;
+  if (!(error instanceof Problem || error instanceof Unreachable)) reportError(error);
   fill(root, problem(error));
 }
 

@@ -8,16 +8,18 @@ import { percent } from './format.js';
 const AT_ONCE = 2;
 const FIRST_PAUSE = 1000;
 const LONGEST_PAUSE = 15_000;
+const LONGEST_NAME = 128;
 
 /** Fires `change` whenever an upload goes on, and `done` with one that has ended. */
 class Transfers extends EventTarget {
   list = [];
 
-  /** Uploads `file` to the checkpoints or the datasets, under its own name. */
+  /** Uploads `file` to the checkpoints or the datasets, under its own name as far as the server takes its characters. */
   add(kind, file) {
-    this.list = this.list.filter((other) => other.kind !== kind || other.name !== file.name || isActive(other));
-    if (this.list.some((other) => other.kind === kind && other.name === file.name)) return;
-    this.list.push({ kind, file, name: file.name, size: file.size, sent: 0, state: 'waiting', error: null, stop: null });
+    const name = file.name.replace(/[^A-Za-z0-9._-]+/g, '-').slice(-LONGEST_NAME);
+    this.list = this.list.filter((other) => other.kind !== kind || other.name !== name || isActive(other));
+    if (this.list.some((other) => other.kind === kind && other.name === name)) return;
+    this.list.push({ kind, file, name, size: file.size, sent: 0, state: 'waiting', error: null, stop: null });
     this.next();
   }
 
