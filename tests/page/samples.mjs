@@ -44,7 +44,7 @@ function images(count, seed) {
     for (let at = 0; at < SIDE * SIDE; at += 1) {
       const [row, column] = [Math.floor(at / SIDE), at % SIDE];
       const inside = Math.floor(row / (SIDE / 2)) * 2 + Math.floor(column / (SIDE / 2)) === label;
-      x[example * SIDE * SIDE + at] = Math.floor(draw() * 200) + (inside ? 24 : 0);
+      x[example * SIDE * SIDE + at] = Math.floor(draw() * 110) + (draw() < (inside ? 0.33 : 0.16) ? 140 : 0);
     }
   }
   const tensor = (name, dtype, shape, bytes) => ({ name, dtype, shape, bytes });
@@ -56,7 +56,10 @@ export function make(folder) {
   const dataset = join(folder, 'quarters.safetensors');
   writeFileSync(dataset, safetensors([...images(3000, 1)('train'), ...images(800, 2)('test')]));
   const out = join(folder, 'members');
-  execFileSync(process.env.PROGRAM, ['train', '--dataset', dataset, '--network', 'mlp:24,24', '--seeds', '0,1,2', '--epochs', '4', '--out', out], { stdio: 'ignore' });
+  const recipe = join(folder, 'recipe.json');
+  const train = { epochs: 4, batch_size: 32, optimizer: { name: 'adamw', lr: 0.005 } };
+  writeFileSync(recipe, JSON.stringify({ network: 'mlp:24,24', dataset: { name: dataset, normalize: 'train' }, train }));
+  execFileSync(process.env.PROGRAM, ['train', '--recipe', recipe, '--dataset', dataset, '--out', out], { stdio: 'ignore' });
   return { dataset, members: [0, 1, 2].map((seed) => join(out, `m${seed}.safetensors`)) };
 }
 

@@ -43,7 +43,7 @@ export class Server {
   async stop(signal = 'SIGKILL') {
     if (!this.child || this.child.exitCode !== null) return;
     const ended = new Promise((resolve) => this.child.once('exit', resolve));
-    this.child.kill(process.env.SOFT && signal === 'SIGKILL' ? 'SIGUSR1' : signal);
+    this.child.kill(signal);
     await ended;
   }
 

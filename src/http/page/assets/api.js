@@ -30,7 +30,7 @@ class Connection extends EventTarget {
 export const connection = new Connection();
 
 /** Reads what the server says of a request that it refused. */
-export async function problemOf(response) {
+async function problemOf(response) {
   const body = await response.json().catch(() => ({}));
   if (response.status === 401) connection.dispatchEvent(new Event('unauthorized'));
   return new Problem(body, response.status);

@@ -7,7 +7,7 @@ const HEIGHT = 176;
 const MARGIN = { left: 50, right: 12, top: 10, bottom: 26 };
 
 /** Round numbers that divide `low` to `high` into about `wanted` parts. */
-export function ticks(low, high, wanted = 4) {
+function ticks(low, high, wanted = 4) {
   const span = high - low || Math.abs(high) || 1;
   const rough = span / wanted;
   const size = 10 ** Math.floor(Math.log10(rough));

@@ -60,7 +60,7 @@ function page(comparison, results, refresh) {
     crumbs(['Comparisons', '#/comparisons']),
     head([comparison.title, badge(comparison.state)], report, change),
     card('Runs', grid(comparison.runs, results), { flush: true, note: 'mean over seeds of the fused network, ± the standard deviation between them; each badge is a run' }),
-    card('Comparison', [tally(comparison.counts), facts([['Id', h('code', {}, comparison.id)], ['Created', time(comparison.created_at)], ['Form', comparison.quick ? 'quick' : null]])]),
+    card('Comparison', [h('div.stack', {}, tally(comparison.counts)), facts([['Id', h('code', {}, comparison.id)], ['Created', time(comparison.created_at)], ['Form', comparison.quick ? 'quick' : null]])]),
   ];
 }
 

@@ -2,6 +2,7 @@
 
 import { h, fill } from './dom.js';
 import { get } from './api.js';
+import { json } from './notation.js';
 import { code, fail, head } from './ui.js';
 import { inline, prose } from './prose.js';
 import { example, schema, typeName } from './docs_schema.js';
@@ -102,7 +103,7 @@ function answer(api, status, response) {
 function content(api, types) {
   return Object.entries(types).map(([type, media]) => {
     const shown = media.example ?? Object.values(media.examples ?? {})[0]?.value ?? example(api, media.schema);
-    const text = typeof shown === 'string' ? shown : JSON.stringify(shown, null, 2);
+    const text = typeof shown === 'string' ? shown : json(shown);
     return h('div', {}, h('p.small', {}, h('code', {}, type), h('span.muted', {}, ` ${typeName(api, media.schema)}`)), schema(api, media.schema), text && text !== '{}' && text !== 'null' ? h('details', {}, h('summary', {}, 'An example'), code(text)) : null);
   });
 }

@@ -23,7 +23,7 @@ export function downloads(job) {
   const others = Object.entries(OTHERS).map(([name, what]) => ({ what, artifact: job.artifacts.find((one) => one.name === name) })).filter(({ artifact }) => artifact);
   return [
     model ? h('ul.files', {}, FORMATS.map(({ query, name, what }) => h('li', {}, h('a', { href: `${model.href}${query}`, download: true }, name), h('span.muted.small', {}, what), query ? null : h('span.muted.small.size', {}, bytes(model.bytes))))) : null,
-    h('ul.files.rest', {}, others.map(({ what, artifact }) => h('li', {}, h('a', { href: artifact.href, download: true }, what), h('span.muted.small.size', {}, bytes(artifact.bytes))))),
+    h('ul.files.rest', {}, others.map(({ what, artifact }) => h('li', {}, h('a', artifact.name === 'report.html' ? { href: artifact.href, target: '_blank' } : { href: artifact.href, download: true }, what), h('span.muted.small.size', {}, bytes(artifact.bytes))))),
     model ? h('p.digest.small.muted', {}, 'SHA-256 ', h('code', {}, model.sha256), ' ', copyButton(() => model.sha256)) : null,
   ];
 }

@@ -7,6 +7,7 @@ import { go, link } from './router.js';
 import { Draft, value } from './form_fields.js';
 import { dataset, labelsField, members, normalize, recovery, size } from './form_inputs.js';
 import { outcome } from './form_outcome.js';
+import * as notation from './notation.js';
 import { curl, python } from './repeat.js';
 import { wantsKey } from './session.js';
 import { read } from './request.js';
@@ -73,7 +74,7 @@ function page(root, checkpoints, datasets, signal) {
     key = crypto.getRandomValues(new Uint32Array(4)).join('-');
     for (const field of fields) field.update(state.job);
     if (origin !== json) {
-      json.value = JSON.stringify(state.job, null, 2);
+      json.value = notation.json(state.job);
       jsonFault.hidden = true;
     }
     fill(same, tabs('The same as', [['curl', () => code(curl(state.job, wantsKey()))], ['Python', () => code(python(state.job, wantsKey()))]]));

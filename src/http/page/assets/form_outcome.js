@@ -3,6 +3,7 @@
 import { h, fill } from './dom.js';
 import { Problem, send } from './api.js';
 import { problem } from './ui.js';
+import { inline } from './prose.js';
 import { details, figures, warnings } from './planned.js';
 
 const DELAY = 350;
@@ -78,7 +79,7 @@ function list(faults, fields) {
   const entry = (fault) => {
     const field = owner(fields, fault.pointer);
     const name = h('code', {}, fault.pointer || '/');
-    return h('li', {}, field ? h('button.link', { type: 'button', onclick: () => field.focus() }, name) : name, ` ${fault.detail}`);
+    return h('li', {}, field ? h('button.link', { type: 'button', onclick: () => field.focus() }, name) : name, ' ', inline(fault.detail));
   };
   return h('div.notice.bad', {}, h('strong', {}, faults.length === 1 ? 'One value is at fault' : `${faults.length} values are at fault`), h('ul', {}, faults.map(entry)));
 }

@@ -90,8 +90,3 @@ export function shape(sizes) {
 export function shortId(id) {
   return id.length > 20 ? `${id.slice(0, id.indexOf('_') + 1)}${id.slice(-8)}` : id;
 }
-
-/** A word of the API as people write it: `neuron_transplantation` to `neuron transplantation`. */
-export function words(name) {
-  return name.replaceAll('_', ' ');
-}

@@ -12,6 +12,7 @@ import { actions } from './job_actions.js';
 import { downloads } from './downloads.js';
 import { curves } from './curves.js';
 import { logView } from './log.js';
+import { json } from './notation.js';
 import { curl, python } from './repeat.js';
 import { details, figures, warnings } from './planned.js';
 import { PHASES, inWords, remaining, segments } from './progress.js';
@@ -151,8 +152,8 @@ function aside(job) {
     card('The same again', tabs('The same again', [
       ['curl', () => code(curl(requested, key))],
       ['Python', () => code(python(requested, key))],
-      ['JSON', () => code(JSON.stringify(requested, null, 2))],
-      ['All fields', () => code(JSON.stringify(job.resolved, null, 2))],
+      ['JSON', () => code(json(requested))],
+      ['All fields', () => code(json(job.resolved))],
     ])),
     job.plan?.parameters ? card('Plan', [figures(job.plan), details(job.plan)]) : null,
   ];

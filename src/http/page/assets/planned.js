@@ -2,12 +2,13 @@
 
 import { h } from './dom.js';
 import { bytes, count, duration } from './format.js';
+import { inline } from './prose.js';
 import { facts } from './ui.js';
 
 /** The warnings of a plan or a report. */
 export function warnings(texts) {
   if (!texts?.length) return null;
-  return h('div.notice.warn', {}, h('strong', {}, texts.length === 1 ? 'A warning' : `${texts.length} warnings`), texts.length === 1 ? texts[0] : h('ul', {}, texts.map((text) => h('li', {}, text))));
+  return h('div.notice.warn', {}, h('strong', {}, texts.length === 1 ? 'A warning' : `${texts.length} warnings`), texts.length === 1 ? inline(texts[0]) : h('ul', {}, texts.map((text) => h('li', {}, inline(text)))));
 }
 
 /** What comes out and what it takes. */

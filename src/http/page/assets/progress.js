@@ -24,12 +24,12 @@ function spoken(state, progress) {
   return `phase ${PHASES.indexOf(progress.phase) + 1} of ${PHASES.length}, ${inWords(progress)}`;
 }
 
-/** The running phase in words: `finetune, epoch 3, 40 %, 17 s left`; the time is that of the phase. */
+/** The running phase in words: `finetune, epoch 3, 40 %, 17 s to its end`. */
 export function inWords(progress, { time = true } = {}) {
   const parts = [progress.phase];
   if (progress.epoch !== null && progress.epoch !== undefined) parts.push(`epoch ${progress.epoch}`);
   if (progress.fraction > 0 && progress.fraction < 1) parts.push(`${Math.floor(progress.fraction * 100)} %`);
-  if (time && progress.eta_s > 0) parts.push(`${duration(progress.eta_s)} left`);
+  if (time && progress.eta_s > 0) parts.push(`${duration(progress.eta_s)} to its end`);
   return parts.join(', ');
 }
 

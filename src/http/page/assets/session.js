@@ -29,12 +29,12 @@ export function wantsKey() {
 
 /** Shows who one is, and a way out, in `root`. */
 export function showAccount(root, leave) {
-  if (session.tenant === null) {
+  if (!session.key_required || session.tenant === null) {
     fill(root);
     return;
   }
   const out = h('button.button.quiet.tight', { type: 'button', onclick: async () => { await send('DELETE', '/session'); leave(); } }, 'Sign out');
-  fill(root, h('span', { title: `Scope of the key: ${session.scope}` }, session.tenant, session.scope === 'read' ? ' (reads only)' : ''), session.key_required ? out : null);
+  fill(root, h('span', { title: `Scope of the key: ${session.scope}` }, session.tenant, session.scope === 'read' ? ' (reads only)' : ''), out);
 }
 
 /** The page that asks for a key; `enter` is called once there is one. */

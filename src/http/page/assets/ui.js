@@ -3,6 +3,7 @@
 import { h, fill } from './dom.js';
 import { Problem, Unreachable } from './api.js';
 import { ago, moment } from './format.js';
+import { inline } from './prose.js';
 
 /** The head of a page. */
 export function head(title, ...actions) {
@@ -53,9 +54,9 @@ export function empty(title, ...rest) {
 export function problem(error) {
   const title = error.title ?? (error instanceof Unreachable ? 'The server does not answer' : 'This page has failed');
   const detail = error.detail ?? error.message;
-  const faults = (error.errors ?? []).map((fault) => h('li', {}, h('code', {}, fault.pointer), ` ${fault.detail}`));
+  const faults = (error.errors ?? []).map((fault) => h('li', {}, h('code', {}, fault.pointer), ' ', inline(fault.detail)));
   return h('div.notice.bad', { role: 'alert' },
-    h('strong', {}, title), detail,
+    h('strong', {}, title), inline(detail),
     faults.length ? h('ul', {}, faults) : null,
     error.requestId ? h('span.small', {}, `Request ${error.requestId}`) : null);
 }
