@@ -10,6 +10,7 @@ mod following;
 mod hostile;
 mod jobs;
 mod networks;
+mod pages;
 mod reference;
 mod service;
 mod shards;

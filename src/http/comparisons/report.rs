@@ -1,12 +1,13 @@
 //! `GET /v1/comparisons/{id}/report` and the same as a page.
 
 use axum::Json;
-use axum::response::Html;
+use axum::response::{Html, IntoResponse, Response};
 use futures_util::TryStreamExt;
 
 use super::find;
 use crate::domain::problem::{Code, Problem};
 use crate::http::addressed::Addressed;
+use crate::http::page::shown;
 use crate::http::shared_responses::Finds;
 use crate::http::state::AppState;
 use crate::report::{Comparison, Report, Run};
@@ -34,8 +35,8 @@ pub(super) async fn report(request: Addressed) -> Result<Json<Comparison>, Probl
     responses(
         (status = 200, description = "The page.", body = String, content_type = "text/html"),
         Finds))]
-pub(super) async fn report_html(request: Addressed) -> Result<Html<String>, Problem> {
-    collect(&request).await.map(|comparison| Html(comparison.page()))
+pub(super) async fn report_html(request: Addressed) -> Result<Response, Problem> {
+    collect(&request).await.map(|comparison| shown(Html(comparison.page()).into_response()))
 }
 
 async fn collect(request: &Addressed) -> Result<Comparison, Problem> {

@@ -7,6 +7,7 @@ use crate::domain::job::State as JobState;
 use crate::domain::problem::{Code, Problem};
 use crate::http::addressed::Addressed;
 use crate::http::download::{Content, Download, Selector};
+use crate::http::page::shown;
 use crate::http::shared_responses::NeedsSuccess;
 use crate::http::views::network::NetworkView;
 use crate::http::views::provenance::ProvenanceView;
@@ -47,7 +48,7 @@ pub(super) async fn report(request: Addressed, selector: Selector) -> Result<Res
         (status = 200, description = "The page.", body = String, content_type = "text/html"),
         NeedsSuccess))]
 pub(super) async fn report_html(request: Addressed, selector: Selector) -> Result<Response, Problem> {
-    send(&request, &selector, "report.html", "report.html").await
+    Ok(shown(send(&request, &selector, "report.html", "report.html").await?))
 }
 
 /// Read the fused model's architecture
