@@ -104,8 +104,8 @@ export const walks = {
 
   'names, labels and titles stay text': async ({ browser, server, samples }) => {
     const { context, page, complaints } = await open(browser);
-    const label = encodeURIComponent(EVIL);
-    await server.api('PUT', `/v1/checkpoints/evil.safetensors?label.note=${label}`, { body: named(EVIL, `${EVIL}.weight`) });
+    const label = encodeURIComponent(`note=${EVIL}`);
+    await server.api('PUT', `/v1/checkpoints/evil.safetensors?label=${label}`, { body: named(EVIL, `${EVIL}.weight`) });
     const members = samples.members.map((path) => basename(path));
     const dataset = 'quarters.safetensors';
     await server.api('POST', '/v1/jobs', { json: { members, dataset, labels: { note: EVIL } } });

@@ -40,10 +40,7 @@ function parameters({ state, label, after }) {
   const query = new URLSearchParams({ limit: PAGE });
   if (state) query.set('state', state);
   if (after) query.set('after', after);
-  for (const one of label) {
-    const [name, ...value] = one.split('=');
-    query.append(`label.${name}`, value.join('='));
-  }
+  for (const one of label) query.append('label', one);
   return query;
 }
 
