@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use candle_core::{Device as Host, Tensor};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
@@ -12,6 +11,8 @@ use serde_json::{Value, json};
 use super::{JobOutcome, run};
 use crate::domain::gpu::{Gpu, GpuVersions};
 use crate::exec::EMULATED;
+use crate::model::formats::safetensors::encode_header;
+use crate::model::header::{Dtype, TensorInfo};
 use crate::plan::network::KnownSpeed;
 use crate::plan::parse::parse;
 use crate::process::protocol::{InputFile, Task, TaskGpu, TaskOrigin};
@@ -54,22 +55,25 @@ fn member(seed: u64) -> StateDict {
 /// Images of bytes whose class is the quarter that is bright.
 fn dataset(path: &Path) {
     let mut rng = ChaCha8Rng::seed_from_u64(7);
-    let mut state = StateDict::default();
+    let (mut tensors, mut bytes) = (Vec::new(), Vec::new());
     for (suffix, count) in [("", 80), ("_test", 40)] {
-        let mut pixels = Vec::with_capacity(count * 3 * SIDE * SIDE);
         for image in 0..count {
             for at in 0..3 * SIDE * SIDE {
                 let quarter = 2 * (at / SIDE % SIDE / (SIDE / 2)) + at % SIDE / (SIDE / 2);
                 let bright = if quarter == image % CLASSES { 110 } else { 0 };
-                pixels.push(bright + rng.random_range(0..140_u8));
+                bytes.push(bright + rng.random_range(0..140_u8));
             }
         }
-        let labels: Vec<i64> = (0..count).map(|image| (image % CLASSES) as i64).collect();
-        let tensor = Tensor::from_vec(pixels, (count, 3, SIDE, SIDE), &Host::Cpu).expect("images");
-        state.insert(format!("x{suffix}"), tensor);
-        state.insert(format!("y{suffix}"), Tensor::from_vec(labels, count, &Host::Cpu).expect("labels"));
+        bytes.extend((0..count).map(|image| (image % CLASSES) as u8));
+        let tensor = |name: &str, shape: &[usize]| TensorInfo {
+            name: format!("{name}{suffix}"),
+            dtype: Dtype::U8,
+            shape: shape.to_vec(),
+        };
+        tensors.extend([tensor("x", &[count, 3, SIDE, SIDE]), tensor("y", &[count])]);
     }
-    state.save(path, &BTreeMap::new()).expect("a file");
+    let file = [encode_header(&tensors, &BTreeMap::new()), bytes].concat();
+    std::fs::write(path, file).expect("writes");
 }
 
 /// What a job on `device` makes: its report and its network.

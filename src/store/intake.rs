@@ -291,7 +291,7 @@ mod tests {
         intake.append(&parts(&file, 1000)).expect("its header is good");
         match intake.finish() {
             Err(IntakeError::Weights(error)) => {
-                assert!(error.to_string().starts_with("tensor `a` holds NaN at index 1"), "{error}")
+                assert!(error.to_string().starts_with("tensor `a` holds NaN at index 1"), "{error}");
             }
             other => panic!("{other:?}"),
         }

@@ -26,7 +26,7 @@ pub(crate) const ROWS: &[Row] = &[
     row("settings", &[], &[]),
     row("kernels", &[], &[]),
     row("model", &["domain", "settings"], &[]),
-    row("cost", &["model", "settings"], &[]),
+    row("cost", &["domain", "model", "settings"], &[]),
     row("tensors", &["domain", "model"], &["candle_core"]),
     Row {
         module: "export",

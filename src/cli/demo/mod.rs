@@ -205,7 +205,7 @@ fn farewell(dir: &Path) -> Result<String> {
     );
     let path = dir.join(REPEAT);
     std::fs::write(&path, script).with_context(|| format!("cannot write {}", path.display()))?;
-    let shown: String = commands.lines().map(|line| format!("  {line}\n")).collect();
+    let shown: String = commands.lines().flat_map(|line| ["  ", line, "\n"]).collect();
     let dir = quoted(dir);
     Ok(format!(
         "Everything is in {dir}: {PAGE} has the comparison with plots. To repeat it by hand, run `bash {dir}/{REPEAT}`, or paste its commands \

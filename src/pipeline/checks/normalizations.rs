@@ -7,7 +7,7 @@ use crate::data::Pixels;
 use crate::pipeline::load::Subset;
 use crate::settings::Normalize;
 
-/// Mean and standard deviation of ImageNet's channels, as torchvision's models are trained with.
+/// Mean and standard deviation of `ImageNet`'s channels, as torchvision's models are trained with.
 const IMAGENET: [[f32; 3]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]];
 
 /// By how much two normalisations may differ that no test tells apart: of the mean, in standard deviations, and of the logarithm of

@@ -1,5 +1,7 @@
 //! A comparison as a page that needs nothing else.
 
+use std::fmt::Write;
+
 use super::cells::{Cell, HEADS, Spread};
 use super::{Comparison, Run, failure};
 use crate::report::CandidateKind;
@@ -17,15 +19,13 @@ impl Comparison {
         let mut body = String::new();
         for ensemble in self.ensembles() {
             for verdict in self.verdicts(ensemble) {
-                body += &format!("<p class=lead>{}</p>", escape(&verdict));
+                body.extend(["<p class=lead>", &escape(&verdict), "</p>"]);
             }
         }
-        body += &format!(
-            "<p class=facts>{} runs{} &middot; engraft {}</p>",
-            self.runs.len(),
-            if self.quick { ", the plan's short form" } else { "" },
-            escape(&self.engraft_version)
-        );
+        let runs = self.runs.len();
+        let form = if self.quick { ", the plan's short form" } else { "" };
+        let version = escape(&self.engraft_version);
+        let _infallible = write!(body, "<p class=facts>{runs} runs{form} &middot; engraft {version}</p>");
         let failed: Vec<String> = self.runs.iter().filter_map(failure).collect();
         if !failed.is_empty() {
             body += "<section class=warnings><h2>Failed</h2><ul>";

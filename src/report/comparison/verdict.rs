@@ -1,7 +1,9 @@
 //! What a comparison comes to, in a sentence for each size: which method does best, and what is level with it.
 
+use std::fmt::Write;
+
 use super::Comparison;
-use super::cells::Spread;
+use super::cells::{Cell, Spread};
 use crate::domain::score::significant;
 use crate::report::figure::Figure;
 use crate::report::{CandidateKind, Report};
@@ -69,7 +71,7 @@ impl Comparison {
     /// A sentence for each target of the ensemble, in the order of the plan.
     pub(super) fn verdicts(&self, ensemble: &str) -> Vec<String> {
         let (ranked, figure) = (self.ranked(ensemble), self.figure(ensemble));
-        let examples = ranked.iter().flat_map(|cell| cell.reports()).map(Report::measured).max().unwrap_or(0);
+        let examples = ranked.iter().flat_map(Cell::reports).map(Report::measured).max().unwrap_or(0);
         let sticks = self.yardsticks(ensemble, figure);
         let best_member = sticks.iter().find(|(name, _)| *name == "best member").map(|(_, spread)| *spread);
         let best_member = best_member.map(|spread| Estimate::of(Spread { count: 1, ..spread }, figure, examples));
@@ -106,9 +108,9 @@ fn verdict(place: &str, ranked: &[Contender<'_>], best_member: Option<Estimate>,
     let level: Vec<&str> = others.iter().filter(level).map(|other| other.method).collect();
     if let Some(second) = others.first().filter(|_| level.is_empty()) {
         let difference = best.estimate.over(second.estimate, figure).difference(figure);
-        text += &format!(", above {} ({difference})", second.method);
+        let _infallible = write!(text, ", above {} ({difference})", second.method);
     } else if !level.is_empty() {
-        text += &format!(", level with {}", level.join(", "));
+        text.extend([", level with ", &level.join(", ")]);
     }
     if let Some(member) = best_member {
         let over = best.estimate.over(member, figure);
@@ -117,7 +119,7 @@ fn verdict(place: &str, ranked: &[Contender<'_>], best_member: Option<Estimate>,
             Standing::Level => "level with",
             Standing::Below => "below",
         };
-        text += &format!("; {stands} the best member ({})", over.difference(figure));
+        let _infallible = write!(text, "; {stands} the best member ({})", over.difference(figure));
     }
     Some(text + ".")
 }
