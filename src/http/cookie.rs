@@ -27,12 +27,12 @@ pub(super) fn secret(headers: &HeaderMap) -> Option<Secret> {
 pub(super) fn check(method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
     let site = headers.get(SEC_FETCH_SITE);
     if site.is_some_and(|site| site != "same-origin") {
-        let detail = "The cookie of the pages is good for requests of the pages only. Send `Authorization: Bearer engraft_…`.";
+        let detail =
+            "The cookie of the pages is good for requests of the pages only. Send `Authorization: Bearer engraft_…`.";
         return Err(Problem::new(Code::CrossOrigin, detail));
     }
     if !matches!(*method, Method::GET | Method::HEAD) && !headers.contains_key(header::ORIGIN) {
-        let detail =
-            "A change that is made with the cookie of the pages names its Origin. Send `Authorization: Bearer engraft_…`.";
+        let detail = "A change that is made with the cookie of the pages names its Origin. Send `Authorization: Bearer engraft_…`.";
         return Err(Problem::new(Code::CrossOrigin, detail));
     }
     Ok(())

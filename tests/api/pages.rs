@@ -50,7 +50,8 @@ async fn a_key_in_the_cookie_is_good_for_the_pages_alone() {
     };
     assert_eq!(session(String::new()).await, json!({"key_required": true, "tenant": null, "scope": null}));
 
-    let sign_in = |body: Value, origin: String| app.request(Method::POST, "/session").header("origin", origin).json(&body);
+    let sign_in =
+        |body: Value, origin: String| app.request(Method::POST, "/session").header("origin", origin).json(&body);
     let own = format!("http://{}", app.address);
     let unknown = sign_in(json!({"key": format!("engraft_{}", "0".repeat(64))}), own.clone()).send().await;
     assert_eq!(problem(unknown.expect("an answer")).await.1, "unauthorized");
@@ -92,7 +93,11 @@ async fn a_key_in_the_cookie_is_good_for_the_pages_alone() {
     let reads = format!("engraft_key={reader}");
     assert_eq!(ask(Method::DELETE, &reads, &page).await, StatusCode::FORBIDDEN, "its scope holds");
     let bearer = app.get("/v1/checkpoints").header("cookie", &cookie).bearer_auth("engraft_00").send().await;
-    assert_eq!(bearer.expect("an answer").status(), StatusCode::UNAUTHORIZED, "a key that is sent is the one that counts");
+    assert_eq!(
+        bearer.expect("an answer").status(),
+        StatusCode::UNAUTHORIZED,
+        "a key that is sent is the one that counts"
+    );
 
     let out = app.request(Method::DELETE, "/session").header("cookie", &cookie).send().await.expect("an answer");
     assert!(out.headers()["set-cookie"].to_str().expect("text").contains("Max-Age=0"));
