@@ -88,7 +88,7 @@ function nothing(chosen) {
   }
   return empty('No jobs yet',
     h('p', {}, 'A job fuses several trained networks into one. Upload the members and a dataset, then queue one.'),
-    h('div.actions', {}, h('a.button', { href: '#/checkpoints' }, 'Upload members'), h('a.button.primary', { href: '#/new' }, 'New job')));
+    canWrite() ? h('div.actions', {}, h('a.button', { href: '#/checkpoints' }, 'Upload members'), h('a.button.primary', { href: '#/new' }, 'New job')) : h('p', {}, 'That needs a key of scope “write”.'));
 }
 
 function paging(chosen, page) {
