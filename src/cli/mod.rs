@@ -123,7 +123,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("engraft: {error:#}");
+            eprintln!("engraft: {}", with_causes(&error));
             ExitCode::FAILURE
         }
     }
@@ -139,6 +139,13 @@ fn end_with_the_reader() {
             others(panic);
         }
     }));
+}
+
+/// The error and its causes, from the outermost on, without those that the words before them end with.
+fn with_causes(error: &anyhow::Error) -> String {
+    let causes = error.chain().map(ToString::to_string);
+    let join = |text: String, cause: String| if text.ends_with(&cause) { text } else { format!("{text}: {cause}") };
+    causes.reduce(join).unwrap_or_default()
 }
 
 /// The runtime of the commands that do many things at once.
@@ -159,4 +166,16 @@ fn run_service(
         service(settings, shutdown).await?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_named_once() {
+        let error = anyhow!("no such file").context("m0.pt: no such file").context("cannot inspect m0.pt");
+        assert_eq!(with_causes(&error), "cannot inspect m0.pt: m0.pt: no such file");
+        assert_eq!(with_causes(&anyhow!("ends early").context("cannot read")), "cannot read: ends early");
+    }
 }

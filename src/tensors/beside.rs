@@ -81,7 +81,12 @@ fn absent(names: Vec<String>) -> FormatError {
 
 fn mapped(path: &Path) -> Result<Mmap, CheckpointError> {
     let io = |source| CheckpointError::Io { path: path.to_owned(), source };
-    map(&File::open(path).map_err(io)?).map_err(io)
+    let file = File::open(path).map_err(io)?;
+    if file.metadata().map_err(io)?.is_dir() {
+        let reason = "is a folder: name the file in it that holds the weights, or the index of its shards";
+        return Err(CheckpointError::Beside { path: path.to_owned(), reason });
+    }
+    map(&file).map_err(io)
 }
 
 /// Checks that `path` is a file that lies in `folder`, wherever links lead.

@@ -19,7 +19,7 @@ pub enum CheckpointError {
     /// The gate refused.
     #[error(transparent)]
     Format(#[from] FormatError),
-    /// A file that another one names, and that is none beside it.
+    /// A folder, or what a file names beside it and is no file there.
     #[error("{path} {reason}")]
     Beside {
         /// The file.

@@ -60,15 +60,26 @@ class Trip:
             torch.save(member.state_dict(), folder / f"m{index}.pt")
 
     def varied(self, network):
-        """Weights and statistics that are not those of the start."""
-        for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
-            if name.endswith("running_var"):
-                tensor.data.uniform_(0.5, 2.0)
-            elif name.endswith(("running_mean", "bias")):
+        """Weights and statistics that are not those of the start. Statistics are near those of the inputs: of any others so little
+        comes through a deep network that all inputs have the same logits, and nothing is compared."""
+        for name, tensor in network.named_parameters():
+            if name.endswith("bias"):
                 tensor.data.normal_(0, 0.1)
             elif name.endswith(("layer_scale", "gamma")):
                 tensor.data.uniform_(0.5, 1.5)
-        return network.eval()
+        network.eval()
+        norms = [module for module in network.modules() if isinstance(module, self.torch.nn.modules.batchnorm._BatchNorm)]
+        for norm in norms:
+            norm.momentum = 1.0
+            norm.train()
+        self.logits(network)
+        for norm in norms:
+            norm.running_mean.add_(0.1 * self.torch.randn_like(norm.running_mean) * norm.running_var.sqrt())
+            norm.running_var.mul_(self.torch.empty_like(norm.running_var).uniform_(0.5, 2.0))
+        network.eval()
+        logits = self.logits(network)
+        assert (logits.std(0).max() / abs(logits).max()) > 0.01, "the logits of all inputs are nearly the same"
+        return network
 
     def ways(self):
         yield "pt -> engraft -> pt, into the library's module", self.as_state_dict()

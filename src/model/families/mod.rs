@@ -307,9 +307,14 @@ fn ambiguity(found: &[Candidate], origin: ShapeOrigin) -> Problem {
         .collect();
     errors.truncate(MOST_FAULTS);
     let names: Vec<&str> = open.iter().map(|open| open.name.as_str()).collect();
+    let shape = if names.contains(&"input_shape") {
+        "first the shape of an input, by a dataset or by `input_shape`, without which no network can be run; then "
+    } else {
+        ""
+    };
     let detail = format!(
         "{} networks fit the first member, and names and shapes do not tell which it is: open are {}. What settles it: \
-         `reference`, some inputs with a member's own logits (docs/reference.md); a labelled dataset; the accuracies that you \
+         {shape}`reference`, some inputs with a member's own logits (docs/reference.md); a labelled dataset; the accuracies that you \
          know (`accuracy`); the settings themselves, as in {{\"architecture\": {{\"{}\": …}}}}; or \
          {{\"architecture\": {{\"assume\": true}}}} for the most usual one",
         found.len(),

@@ -80,7 +80,8 @@ pub enum FormatError {
     },
     /// The header would end behind the file.
     #[error(
-        "the first 8 bytes announce a header of {header} bytes, but the file has only {len}: it is truncated or not a safetensors file"
+        "the file is none of those that are read (of safetensors, `torch.save`, `torch.onnx.export` or `numpy.savez`), or is truncated: \
+         of safetensors, its first 8 bytes would announce a header of {header} bytes, but the whole file has {len}"
     )]
     HeaderOutside {
         /// Announced length.

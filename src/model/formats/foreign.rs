@@ -52,6 +52,14 @@ pub enum Foreign {
         "the file is HDF5 (Keras, `.h5`): export the model to ONNX, as with `model.export(file, format=\"onnx\")` of Keras 3"
     )]
     Hdf5,
+    /// A model of Keras 3.
+    #[error(
+        "the file is a model of Keras: export it to ONNX, as with `model.export(file, format=\"onnx\")` of Keras 3"
+    )]
+    Keras,
+    /// A `SavedModel`, or a model of TensorFlow Lite.
+    #[error("the file is a model of TensorFlow: export it to ONNX, as with `python -m tf2onnx.convert`")]
+    TensorFlow,
     /// llama.cpp's format.
     #[error(
         "the file is GGUF, whose weights are quantised for llama.cpp: use the safetensors files that it was made of"
@@ -72,6 +80,15 @@ pub enum Foreign {
     /// One NumPy array.
     #[error("the file is a single NumPy array: save all weights by their names with `numpy.savez(file, **weights)`")]
     Npy,
+    /// Parquet.
+    #[error("the file is Parquet, which holds no weights: it may be a dataset")]
+    Parquet,
+    /// A picture.
+    #[error("the file is a picture, not a checkpoint: an archive of pictures may be a dataset")]
+    Picture,
+    /// Words.
+    #[error("the file is text, not a checkpoint: it may say why a download failed")]
+    Text,
     /// JSON.
     #[error("the file is JSON, which holds no weights: upload the file that it belongs to")]
     Json,
@@ -81,7 +98,7 @@ pub enum Foreign {
 const MAGIC: &[u8] = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
 
 /// First bytes that nothing else begins with.
-const SIGNATURES: [(&[u8], Foreign); 9] = [
+const SIGNATURES: [(&[u8], Foreign); 15] = [
     (b"\x89HDF\r\n\x1a\n", Foreign::Hdf5),
     (b"GGUF", Foreign::Gguf),
     (b"version https://git-lfs", Foreign::LfsPointer),
@@ -91,6 +108,13 @@ const SIGNATURES: [(&[u8], Foreign); 9] = [
     (b"\x28\xb5\x2f\xfd", Foreign::Compressed),
     (b"7z\xbc\xaf\x27\x1c", Foreign::Compressed),
     (b"\x93NUMPY", Foreign::Npy),
+    (b"PAR1", Foreign::Parquet),
+    (b"\x89PNG\r\n\x1a\n", Foreign::Picture),
+    (b"\xff\xd8\xff", Foreign::Picture),
+    // Of the protocols without a version in front.
+    (b"(dp", Foreign::Pickle),
+    (b"(lp", Foreign::Pickle),
+    (b"ccopy_reg\n", Foreign::Pickle),
 ];
 
 /// What the file is whose first bytes (at least [`RECOGNISED_BYTES`], or all) are `head`.
@@ -110,6 +134,9 @@ pub fn recognise(head: &[u8]) -> Result<Format, Foreign> {
     }
     if head.get(257..262) == Some(b"ustar") {
         return Ok(Format::Tar);
+    }
+    if head.get(4..8) == Some(b"TFL3") {
+        return Err(Foreign::TensorFlow);
     }
     match head {
         [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => Ok(Format::Zip),
@@ -133,11 +160,13 @@ pub fn is_safetensors(head: &[u8]) -> bool {
 /// Kinds of texts; what is none may be a damaged file of safetensors.
 fn text(head: &[u8]) -> Result<Format, Foreign> {
     let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
-    let is_text = head.iter().take(16).all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace());
+    let are_letters = |bytes: &[u8]| bytes.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace());
+    let is_text = are_letters(&head[..head.len().min(16)]);
     match head {
         [b'<', b'!' | b'?' | b'a'..=b'z' | b'A'..=b'Z', ..] => Err(Foreign::Html),
         [b'{', ..] if is_text => Ok(Format::Index),
         [b'[', ..] if is_text => Err(Foreign::Json),
+        _ if head.len() >= 8 && are_letters(head) => Err(Foreign::Text),
         _ => Ok(Format::Safetensors),
     }
 }
@@ -159,6 +188,13 @@ mod tests {
             (b"\x1f\x8b\x08", Foreign::Gzip),
             (b"\x93NUMPY\x01\0", Foreign::Npy),
             (b"[{\"weights\": []}]", Foreign::Json),
+            (b"PAR1\x15\x04", Foreign::Parquet),
+            (b"\x89PNG\r\n\x1a\n\0\0", Foreign::Picture),
+            (b"\xff\xd8\xff\xe0", Foreign::Picture),
+            (b"(dp0\nS'fc.weight'\n", Foreign::Pickle),
+            (b"\x1c\0\0\0TFL3\0\0", Foreign::TensorFlow),
+            (b"Entry not found", Foreign::Text),
+            (b"import torch\n", Foreign::Text),
         ] {
             assert_eq!(recognise(head), Err(expected));
         }

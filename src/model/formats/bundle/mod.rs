@@ -27,6 +27,8 @@ const SHARD: &str = ".safetensors";
 const NETWORK: &str = ".onnx";
 /// What the names of PyTorch's files end with.
 const TORCH: [&str; 2] = [".bin", ".pt"];
+/// Files that models of other libraries have.
+const OTHERS: [(&str, Foreign); 2] = [("model.weights.h5", Foreign::Keras), ("saved_model.pb", Foreign::TensorFlow)];
 
 /// The entries of the tar archive `bytes` that are files.
 pub(super) fn tar(bytes: &[u8]) -> Result<MappedArchive<'_>, FormatError> {
@@ -229,6 +231,14 @@ fn shard(archive: &MappedArchive<'_>, name: &str) -> Result<(Vec<TensorEntry>, B
 
 /// What there is to do about an archive without weights.
 pub(super) fn nothing_in(archive: &MappedArchive<'_>, foreign: Foreign) -> FormatError {
+    for (name, kind) in OTHERS {
+        if archive
+            .names()
+            .any(|entry| entry.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('/')))
+        {
+            return kind.into();
+        }
+    }
     let torch = archive.names().find(|name| TORCH.iter().any(|end| name.ends_with(end)));
     torch.map_or(foreign.into(), |name| FormatError::Within(shown(name)))
 }

@@ -41,7 +41,10 @@ pub(super) fn read(checkpoint: &Checkpoint, input: &[usize], name: &str) -> Resu
     let count = inputs.first().copied().unwrap_or(0);
     let elements: usize = input.iter().product();
     if inputs.iter().skip(1).product::<usize>() != elements || inputs.len() < 2 {
-        return Err(fault(format!("`inputs` of `{name}`: expected shape [N, …{input:?}], got {inputs:?}")));
+        return Err(fault(format!(
+            "`inputs` of `{name}`: expected shape [N, …{input:?}], got {inputs:?}; where the network reads these, the job says so by \
+             `input_shape`"
+        )));
     }
     if count < FEWEST_INPUTS || logits.first() != Some(&count) {
         let detail = format!(
