@@ -13,6 +13,7 @@ use crate::common::samples::{member, script};
 
 /// Writes far more lines at once than a reader keeps for its followers, waits for a word, and ends with more lines.
 const CHILD: &str = r#"
+test "$1" = run-job || exit 9
 lines() { for number in $(seq 1 "$1"); do printf '{"type":"log","level":"info","message":"line %s"}\n' "$number"; done; }
 read -r task
 lines 500

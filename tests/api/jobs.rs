@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 /// Does what the job's seed says: 1 waits until it is stopped, 2 fails, anything else succeeds.
 const CHILD: &str = r#"
+test "$1" = run-job || exit 9
 say() { printf '%s\n' "$1"; }
 file() { printf '%s' "$2" > "$1"; printf '{"name":"%s","path":"%s/%s","sha256":"%s","bytes":%d,"media_type":"%s"}' "$1" "$PWD" "$1" "$(printf '%s' "$2" | sha256sum | cut -d' ' -f1)" ${#2} "$3"; }
 read -r task
