@@ -14,7 +14,7 @@ use engraft::model::header::{Dtype, TensorInfo};
 use engraft::pipeline::{self, JobOutcome};
 use engraft::plan::network::KnownSpeed;
 use engraft::plan::parse::parse;
-use engraft::process::protocol::{InputFile, Task, TaskGpu};
+use engraft::process::protocol::{InputFile, Task, TaskGpu, TaskOrigin};
 use engraft::settings::Device;
 use engraft::train::init;
 use serde_json::{Value, json};
@@ -75,6 +75,7 @@ fn one(folder: &Path, device: Device) -> Result<(f64, Value)> {
         speed: KnownSpeed::default(),
         threads: 2,
         memory_limit: None,
+        origin: TaskOrigin::default(),
         job,
     };
     let start = Instant::now();

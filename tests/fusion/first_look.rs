@@ -100,7 +100,7 @@ fn without_batch_norm(folder: &Path) -> (Vec<String>, Value) {
 }
 
 /// What the job's first look shows, and its report's warnings.
-fn look((members, graph): (Vec<String>, Value), dataset: Value) -> (MemberChecks, Vec<String>) {
+fn look((members, graph): (Vec<String>, Value), dataset: &Value) -> (MemberChecks, Vec<String>) {
     let body = json!({
         "members": members, "architecture": {"graph": graph}, "dataset": dataset, "evaluate": ["members"],
         "method": {"importance": "magnitude", "compensate": "none", "ensemble": "mean_logits"},
@@ -125,7 +125,7 @@ fn normalizations(members: fn(&Path) -> (Vec<String>, Value)) {
     let data = dataset(folder.path(), None);
     let network = members(folder.path());
     for wrong in [json!(null), json!({"mean": [0.0], "std": [0.003_921_569]})] {
-        let (checks, warnings) = look(network.clone(), json!({"name": data, "normalize": wrong}));
+        let (checks, warnings) = look(network.clone(), &json!({"name": data, "normalize": wrong}));
         assert_eq!(codes(&checks), [CheckCode::NormalizeUnlikeTraining], "{wrong}: {checks:?}");
         let likely = checks.findings[0].normalize.as_ref().expect("a normalisation");
         assert!((likely.mean[0] - 0.47).abs() < 0.02 && (likely.std[0] - 0.225).abs() < 0.02, "{likely:?}");
@@ -133,7 +133,7 @@ fn normalizations(members: fn(&Path) -> (Vec<String>, Value)) {
         assert!(warning.is_some_and(|warning| warning.contains("\"normalize\": \"train\"")), "{warnings:?}");
     }
     for right in [json!("train"), json!({"mean": [0.47], "std": [0.24]})] {
-        let (checks, warnings) = look(network.clone(), json!({"name": data, "normalize": right}));
+        let (checks, warnings) = look(network.clone(), &json!({"name": data, "normalize": right}));
         assert_eq!(codes(&checks), [], "{right}: {checks:?}");
         assert!(!warnings.iter().any(|warning| warning.ends_with(']')), "{warnings:?}");
         assert_eq!(checks.examples, TRAIN / 10);
@@ -156,12 +156,12 @@ fn members_that_were_trained_on_the_validation_part_are_noticed() {
     let folder = TempDir::new().expect("a folder");
     let network = without_batch_norm(folder.path());
     let data = |wrong| json!({"name": dataset(folder.path(), wrong), "normalize": "train", "validation_fraction": 0.4});
-    let (checks, warnings) = look(network.clone(), data(Some(5)));
+    let (checks, warnings) = look(network.clone(), &data(Some(5)));
     assert_eq!(codes(&checks), [CheckCode::ValidationSeenInTraining]);
     let warning =
         warnings.iter().find(|warning| warning.ends_with("[validation_seen_in_training]")).expect("a warning");
     assert!(warning.contains("100.00 % and 80.00 %") && warning.contains("`dataset.validation`"), "{warning}");
-    assert_eq!(codes(&look(network, data(None)).0), []);
+    assert_eq!(codes(&look(network, &data(None)).0), []);
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn members_that_only_guess_are_noticed() {
     let (members, graph) = without_batch_norm(folder.path());
     // Every other label of the test split is wrong, and there is no validation split.
     let data = json!({"name": dataset(folder.path(), Some(2)), "normalize": "train", "validation_fraction": 0});
-    let (checks, warnings) = look((members, graph), data);
+    let (checks, warnings) = look((members, graph), &data);
     assert_eq!(codes(&checks), [CheckCode::MembersNearChance], "{checks:?}");
     assert!(warnings.iter().any(|warning| warning.ends_with("[members_near_chance]")), "{warnings:?}");
 }
