@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
+use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::auth::{Caller, UNKNOWN_KEY, holder, is_open, whoever};
@@ -53,7 +54,7 @@ async fn show(State(state): State<AppState>, parts: Parts) -> Result<Json<Sessio
 
 /// `POST /session` with `{"key": "engraft_…"}`: keeps the key in a cookie.
 async fn sign_in(State(state): State<AppState>, headers: HeaderMap, body: JsonBody) -> Result<Response, Problem> {
-    let Some(key) = body.value.get("key").and_then(|key| key.as_str()) else {
+    let Some(key) = body.value.get("key").and_then(Value::as_str) else {
         let detail = "expected `{\"key\": \"engraft_…\"}`";
         return Err(Problem::faults(vec![Fault::new("/key", FaultCode::MissingField, detail)]));
     };

@@ -3,7 +3,7 @@
 mod files;
 
 use axum::extract::Path;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use sha2::{Digest, Sha256};
@@ -49,8 +49,8 @@ fn answer(file: &PageFile, request: &HeaderMap) -> Response {
     if request.get(header::IF_NONE_MATCH).is_some_and(|value| names(value, &sha256)) {
         return (StatusCode::NOT_MODIFIED, headers).into_response();
     }
-    let media_type: (HeaderName, HeaderValue) = (header::CONTENT_TYPE, HeaderValue::from_static(file.media_type()));
-    (headers, [media_type], file.text).into_response()
+    let media_type = [(header::CONTENT_TYPE, file.media_type())];
+    (headers, media_type, file.text).into_response()
 }
 
 /// Lets a browser show an answer that is a report, where it would save it or leave its style out.
