@@ -3,6 +3,7 @@
 use super::{Training, Work};
 use crate::cost::budgets::{VERIFICATION_EXAMPLES, VERIFICATION_MACS};
 use crate::cost::calibration::SOLUTIONS;
+use crate::cost::checks::first_examples;
 use crate::cost::evaluation::BATCH;
 
 /// Bytes per second at which members are read, ranked and gathered, by assumption.
@@ -111,7 +112,10 @@ impl Work {
         });
         let tries = self.calibration.as_ref().map_or(0, |calibration| calibration.tries + 1);
         let judged = tries * self.joins() * self.validation;
-        let of_members = taught + self.rule_inputs + if self.counts.members > 0 { self.measured } else { 0 };
+        let first = |examples: u64| examples.min(first_examples(self.control.macs) as u64);
+        let looked_at = first(self.validation) + first(self.measured - self.validation.min(self.measured));
+        let all = if self.counts.members > 0 { self.measured } else { 0 };
+        let of_members = taught + self.rule_inputs + looked_at + all;
         let of_fused = self.counts.candidates as u64 * self.measured + judged;
         let batches = (of_members + of_fused).div_ceil(BATCH as u64) as f64;
         of_members as f64 * self.pace.members
