@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use rayon::ThreadPoolBuilder;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::phases::Halt;
 use crate::cost::forward_seconds;
@@ -23,6 +24,8 @@ const STEPS: usize = 6;
 const ENOUGH: f64 = 0.1;
 /// Steps before, in which a device compiles what it needs and memory is touched for the first time.
 const WARM_UP: usize = 2;
+/// How many times longer than its share of the processors something takes where these are busy with something else.
+const CROWDED: f64 = 2.0;
 /// A training step is worth three ways forward.
 const PASSES: f64 = 3.0;
 /// Speeds of what is not in question while another is measured.
@@ -65,9 +68,42 @@ fn measured(options: &ComputeOptions) -> Result<Speed, Halt> {
         speed.convolutions = rate(&convolutional, 4, speed, Speed { convolutions: 1.0, ..UNLIMITED })?;
         let normalised = network(fresh::resnet18(&image, 16, 10))?;
         speed.elements = rate(&normalised, 2, speed, Speed { elements: 1.0, ..UNLIMITED })?;
-        speed.solving = compensate::solving_speed();
+        speed.solving = compensate::solving_speed(|solve| {
+            let stopwatch = Stopwatch::start(&ComputeOptions::cpu(options.threads));
+            solve();
+            stopwatch.seconds()
+        });
         Ok(speed)
     })
+}
+
+/// The time of something that is computed.
+struct Stopwatch {
+    start: Instant,
+    /// Processor seconds of this process before, and the processors that it computes on; none on a GPU.
+    processors: Option<(f64, f64)>,
+}
+
+impl Stopwatch {
+    fn start(options: &ComputeOptions) -> Self {
+        let most = std::thread::available_parallelism().map_or(1, usize::from);
+        let processors = (!options.device.is_gpu()).then(|| (own_seconds(), options.threads.clamp(1, most) as f64));
+        Self { start: Instant::now(), processors }
+    }
+
+    /// Seconds since. Where other processes have taken the processors meanwhile, only what this one had of them counts: a job is not
+    /// estimated by the load of the moment in which its worker started.
+    fn seconds(&self) -> f64 {
+        let seconds = self.start.elapsed().as_secs_f64();
+        let own = self.processors.map(|(before, processors)| (own_seconds() - before) / processors);
+        own.filter(|own| seconds > CROWDED * own).unwrap_or(seconds)
+    }
+}
+
+/// Processor seconds of all threads of this process.
+fn own_seconds() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }
 
 /// Seconds of the fastest of some training steps on `batch` examples.
@@ -80,11 +116,11 @@ fn step(options: &ComputeOptions, graph: &Graph, batch: usize) -> Result<f64, Ha
     let update = Update { lr_scale: 1e-3, clip_norm: None };
     let (mut fastest, begin) = (f64::INFINITY, Instant::now());
     for index in 0..WARM_UP + STEPS {
-        let start = Instant::now();
+        let stopwatch = Stopwatch::start(options);
         let draw = Draw { seed: 0, step: index as u64 };
         network.step(Inputs::Images(&images), Targets::of(&labels), update, draw).map_err(TrainError::from)?;
         network.take_steps(true).map_err(TrainError::from)?;
-        fastest = fastest.min(start.elapsed().as_secs_f64());
+        fastest = fastest.min(stopwatch.seconds());
         if begin.elapsed().as_secs_f64() > ENOUGH && (index >= WARM_UP || !options.device.is_gpu()) {
             break;
         }
