@@ -155,7 +155,7 @@ fn training_counts_weights_optimizer_activations_and_the_teacher() {
     assert_eq!(plain.memory_peak_bytes, expected, "{}", plain.memory_basis);
     assert_eq!(train("adamw", 256, 2).memory_peak_bytes, expected + 2 * weights);
     assert!(train("sgd", 512, 2).memory_peak_bytes > expected);
-    assert!(train("sgd", 256, 4).seconds_estimate > 1.5 * plain.seconds_estimate, "{}", plain.seconds_basis);
+    assert!(train("sgd", 256, 4).seconds_estimate > 1.4 * plain.seconds_estimate, "{}", plain.seconds_basis);
     let finetune = json!({"epochs": 2, "augment": {"flip": true}});
     let varied =
         plan(&json!({"dataset": "d", "method": {"compensate": "none"}, "finetune": finetune, "evaluate": ["fused"]}));
