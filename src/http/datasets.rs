@@ -58,7 +58,7 @@ async fn list(
         (status = 200, description = "The dataset.", body = DatasetView,
             headers(("ETag", description = "Identifies this version of the answer."), ("Retry-After", description = "After how many seconds to look again. It is only sent while the dataset is being read."))),
         (status = 304, description = "Nothing has changed since."),
-        Finds))]
+        ReadsQuery, Finds))]
 async fn get(request: Addressed, RawQuery(query): RawQuery, headers: HeaderMap) -> Result<Response, Problem> {
     let [preview] = flags(&query, ["preview"])?;
     let is_read = |dataset: &StoredDataset| !matches!(dataset.state, DatasetState::Validating);
