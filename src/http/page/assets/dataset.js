@@ -20,7 +20,7 @@ function inOrder(known) {
 /** Shows the dataset of the address, and waits for it where it is still being read. */
 export function show(root, { parts: [, name] }, signal) {
   const refresh = async () => {
-    const dataset = await get(v1('datasets', name), { signal });
+    const dataset = await get(`${v1('datasets', name)}?preview=true`, { signal });
     page(root, dataset);
     return dataset.state === 'validating';
   };
