@@ -13,4 +13,4 @@ mod time;
 
 pub use counts::Counts;
 pub use joins::joins;
-pub use time::forward_seconds;
+pub use time::{STEP, forward_seconds, step_seconds};

@@ -8,9 +8,23 @@ use crate::model::precision::Precision;
 /// Channels that the processor computes at once: those of an output are rounded up to a multiple of them.
 const VECTOR: usize = 16;
 
-/// Seconds of the way forward of one example. The way back takes twice as long.
+/// A training step is worth as many ways forward.
+pub const STEP: f64 = 3.0;
+
+/// Seconds of the way forward of one example. BatchNorm melts into the layer before it.
 #[must_use]
 pub fn forward_seconds(graph: &Graph, speed: &Speed) -> f64 {
+    seconds(graph, speed, |op| matches!(op, Op::BatchNorm { .. }))
+}
+
+/// Seconds that a training step takes for each of its examples, forward and twice as long back.
+#[must_use]
+pub fn step_seconds(graph: &Graph, speed: &Speed) -> f64 {
+    STEP * seconds(graph, speed, |_| false)
+}
+
+/// Seconds of the way forward of one example through all that is not `melted`.
+fn seconds(graph: &Graph, speed: &Speed, melted: impl Fn(&Op) -> bool) -> f64 {
     let precision = Precision::default();
     let seconds = graph.iter().map(|(id, node)| {
         let macs = Costs::of_node(node, graph.shape(id), &precision).macs as f64;
@@ -18,6 +32,7 @@ pub fn forward_seconds(graph: &Graph, speed: &Speed) -> f64 {
         match &node.op {
             // They melt into what comes before them, or move nothing.
             Op::Relu | Op::Flatten | Op::Dropout { .. } => 0.0,
+            op if melted(op) => 0.0,
             Op::Linear { out_features, .. } => rounded(macs, *out_features) / speed.products,
             op => match op.convolution() {
                 // One channel after another is no product.
@@ -61,5 +76,20 @@ mod tests {
         assert_eq!(only(convolutions, &lenet), 75 * 16 * 28 * 28 + 150 * 16 * 10 * 10);
         // The image and the two pools.
         assert_eq!(only(elements, &lenet), 3 * 32 * 32 + 6 * 14 * 14 + 16 * 5 * 5);
+    }
+
+    #[test]
+    fn a_step_is_three_ways_forward_and_normalises() {
+        let speed = Speed::default();
+        let lenet = fresh::lenet(&vec![3, 32, 32], 6, 10).expect("a network");
+        assert_eq!(step_seconds(&lenet, &speed), STEP * forward_seconds(&lenet, &speed));
+        let resnet = fresh::resnet18(&vec![3, 32, 32], 16, 10).expect("a network");
+        let normalised: usize = resnet
+            .iter()
+            .filter(|(_, node)| matches!(node.op, Op::BatchNorm { .. }))
+            .map(|(id, _)| resnet.shape(id).iter().product::<usize>())
+            .sum();
+        let normalising = step_seconds(&resnet, &speed) / STEP - forward_seconds(&resnet, &speed);
+        assert!(normalised > 0 && (normalising / (normalised as f64 / speed.elements) - 1.0).abs() < 1e-9);
     }
 }

@@ -11,7 +11,7 @@ use super::arrays::unreadable;
 use super::folders::{ImageLayout, ImageSlot};
 use super::intake::{DatasetBuilder, SplitName};
 use super::store::{PixelType, Pixels};
-use super::{DatasetError, jpeg};
+use super::{DatasetError, jpeg, jpeg_chroma};
 
 /// An image file above this size is no training example.
 const MAX_FILE_BYTES: u64 = 256 << 20;
@@ -225,6 +225,10 @@ fn decode(file: &File, first: &(String, Size)) -> Result<Planes, DatasetError> {
             first: first.0.clone(),
             expected: first.1.to_string(),
         });
+    }
+    if let Some(pixels) = jpeg_chroma::decode(&file.bytes) {
+        let pixels = pixels.map_err(|error| refused(&file.name, &error))?;
+        return Ok(colour(&pixels, 3, |value| value));
     }
     let image = DynamicImage::from_decoder(decoder).map_err(|error| refused(&file.name, &error))?;
     // As Pillow converts to RGB: alpha is left out, and of 16 bits the higher 8 count.

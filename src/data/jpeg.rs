@@ -1,9 +1,13 @@
-//! Whether a JPEG file is whole: decoders fill what is missing of one that was cut short with grey.
+//! The segments of a JPEG file: what its frame is, and whether it is whole, for decoders fill what is missing of one that was cut short with
+//! grey.
 
 /// Start of an image, its end, and the start of a scan.
 const SOI: u8 = 0xd8;
 const EOI: u8 = 0xd9;
 const SOS: u8 = 0xda;
+/// Start of a frame: baseline, extended or progressive.
+const SOF_FIRST: u8 = 0xc0;
+const SOF_LAST: u8 = 0xc2;
 
 /// Whether `file` goes on to the end of its image: a marker of the end behind the data of at least one scan. Segments are
 /// stepped over by their length, so those of a thumbnail inside do not count.
@@ -20,6 +24,23 @@ pub(super) fn is_whole(file: &[u8]) -> bool {
         }
     }
     false
+}
+
+/// The header of the first frame of `file`, baseline, extended or progressive: precision, height, width, and the components.
+pub(super) fn frame(file: &[u8]) -> Option<&[u8]> {
+    let mut rest = file.strip_prefix(&[0xff, SOI])?;
+    while let Some((marker, behind)) = next_marker(rest) {
+        rest = match marker {
+            SOF_FIRST..=SOF_LAST => {
+                let length = u16::from_be_bytes(*behind.first_chunk()?);
+                return behind.get(2..usize::from(length));
+            }
+            EOI => return None,
+            SOI => behind,
+            _ => segment_behind(behind)?,
+        };
+    }
+    None
 }
 
 /// The next marker that is neither data (a stuffed zero, a restart) nor fill, and what follows it.

@@ -18,6 +18,7 @@ mod idx;
 mod images;
 mod intake;
 mod jpeg;
+mod jpeg_chroma;
 mod labels;
 mod parquet;
 mod preview;

@@ -6,7 +6,7 @@ use rayon::ThreadPoolBuilder;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::phases::Halt;
-use crate::cost::forward_seconds;
+use crate::cost;
 use crate::domain::problem::{Code, Problem};
 use crate::domain::speed::Speed;
 use crate::exec::{self, Inputs, Update};
@@ -18,16 +18,16 @@ use crate::model::graph::{Graph, GraphError};
 use crate::settings::{ComputeOptions, Optimizer};
 use crate::train::{TrainError, init};
 
-/// How often each network takes a step; the fastest counts, for a machine is never faster than it is.
-const STEPS: usize = 6;
+/// How often each network takes a step at least; the fastest counts, for a machine is never faster than it is.
+const STEPS: usize = 3;
 /// Seconds after which no further step is taken.
 const ENOUGH: f64 = 0.1;
 /// Steps before, in which a device compiles what it needs and memory is touched for the first time.
 const WARM_UP: usize = 2;
+/// Seconds after which a slow machine is spared all further steps.
+const TOO_LONG: f64 = 1.0;
 /// How many times longer than its share of the processors something takes where these are busy with something else.
 const CROWDED: f64 = 2.0;
-/// A training step is worth three ways forward.
-const PASSES: f64 = 3.0;
 /// Speeds of what is not in question while another is measured.
 const UNLIMITED: Speed = Speed {
     products: f64::INFINITY,
@@ -57,17 +57,17 @@ fn measured(options: &ComputeOptions) -> Result<Speed, Halt> {
         let mut speed =
             Speed { step_seconds: step(options, &network(fresh::mlp(&vec![2], &[2], 2))?, 1)?, ..UNLIMITED };
         let rate = |graph: &Graph, batch: usize, known: Speed, unit: Speed| -> Result<f64, Halt> {
-            let seconds = (step(options, graph, batch)? - known.step_seconds) / (PASSES * batch as f64);
+            let seconds = (step(options, graph, batch)? - known.step_seconds) / batch as f64;
             // What is known already takes its part; the rest, and a tenth at least, is what is in question.
-            let rest = (seconds - forward_seconds(graph, &known)).max(seconds / 10.0);
-            Ok(forward_seconds(graph, &unit) / rest)
+            let rest = (seconds - cost::step_seconds(graph, &known)).max(seconds / 10.0);
+            Ok(cost::step_seconds(graph, &unit) / rest)
         };
         let dense = network(fresh::mlp(&pixels, &[512, 512], 10))?;
-        speed.products = rate(&dense, 64, speed, Speed { products: 1.0, ..UNLIMITED })?;
+        speed.products = rate(&dense, 128, speed, Speed { products: 1.0, ..UNLIMITED })?;
         let convolutional = network(fresh::vgg11(&image, 16, 10))?;
-        speed.convolutions = rate(&convolutional, 4, speed, Speed { convolutions: 1.0, ..UNLIMITED })?;
+        speed.convolutions = rate(&convolutional, 32, speed, Speed { convolutions: 1.0, ..UNLIMITED })?;
         let normalised = network(fresh::resnet18(&image, 16, 10))?;
-        speed.elements = rate(&normalised, 2, speed, Speed { elements: 1.0, ..UNLIMITED })?;
+        speed.elements = rate(&normalised, 16, speed, Speed { elements: 1.0, ..UNLIMITED })?;
         speed.solving = compensate::solving_speed(|solve| {
             let stopwatch = Stopwatch::start(&ComputeOptions::cpu(options.threads));
             solve();
@@ -115,13 +115,14 @@ fn step(options: &ComputeOptions, graph: &Graph, batch: usize) -> Result<f64, Ha
     let labels: Vec<u32> = (0..batch).map(|index| (index % graph.classes()) as u32).collect();
     let update = Update { lr_scale: 1e-3, clip_norm: None };
     let (mut fastest, begin) = (f64::INFINITY, Instant::now());
-    for index in 0..WARM_UP + STEPS {
+    for index in 0.. {
         let stopwatch = Stopwatch::start(options);
         let draw = Draw { seed: 0, step: index as u64 };
         network.step(Inputs::Images(&images), Targets::of(&labels), update, draw).map_err(TrainError::from)?;
         network.take_steps(true).map_err(TrainError::from)?;
         fastest = fastest.min(stopwatch.seconds());
-        if begin.elapsed().as_secs_f64() > ENOUGH && (index >= WARM_UP || !options.device.is_gpu()) {
+        let enough = if index < WARM_UP + STEPS { TOO_LONG } else { ENOUGH };
+        if begin.elapsed().as_secs_f64() > enough && (index >= WARM_UP || !options.device.is_gpu()) {
             break;
         }
     }

@@ -7,6 +7,7 @@ use engraft::fusion::Member;
 use engraft::fusion::reference::verify::{Agreement, reference};
 use engraft::model::families::{Detected, Evidence, Source, detect, inspect};
 use engraft::model::graph::Graph;
+use engraft::model::header::CheckpointHeader;
 use engraft::settings::Architecture;
 use engraft::tensors::{Checkpoint, Weights};
 
@@ -97,4 +98,18 @@ fn functions_in_a_sequential_are_known_where_they_stand() {
     let found = pickled.detected();
     assert!(found.candidates.len() <= 3, "only what is behind the last layer is open: {:#?}", found.candidates);
     assert!(found.candidates.iter().any(|candidate| pickled.agrees(&candidate.graph)), "{:#?}", found.candidates);
+}
+
+#[test]
+fn a_pickled_model_says_it_of_members_that_are_plain_weights_too() {
+    let pickled = Pickled::open("named");
+    let model = pickled.model.header();
+    let weights = CheckpointHeader { modules: Vec::new(), ..model.clone() };
+    let shape = pickled.examples.header().get("inputs").expect("inputs").shape[1..].to_vec();
+    let graphs = |members: [&CheckpointHeader; 2]| -> Vec<Graph> {
+        let found = detect(&members, &Architecture::default(), Some(&shape)).expect("a network");
+        found.candidates.into_iter().map(|candidate| candidate.graph).collect()
+    };
+    assert_eq!(graphs([&weights, model]), graphs([model, &weights]));
+    assert!(graphs([&weights, model]).len() < graphs([&weights, &weights]).len());
 }

@@ -3,6 +3,7 @@
 //! first or the last, and a normalisation that has a layer's number.
 
 use crate::model::families::modules::{Module, ModuleKind};
+use crate::model::families::residual;
 use crate::settings::NormPlace;
 
 /// Most modules of a chain.
@@ -67,6 +68,10 @@ impl Flow {
 pub(super) fn orders<'a>(modules: &'a [Module], given: Option<&[String]>) -> Result<Vec<Vec<Layer<'a>>>, String> {
     if modules.len() > MAX_MODULES {
         return Err(format!("a chain may have at most {MAX_MODULES} modules, this checkpoint has {}", modules.len()));
+    }
+    let names = modules.iter().map(|module| module.name.as_str());
+    if let Some(name) = residual::first(names).filter(|_| given.is_none()) {
+        return Err(format!("`{name}` tells of a block whose input is added to its output, which is no chain"));
     }
     let search = |before: Vec<Vec<usize>>| {
         let (partners, used) = (partners(modules), vec![false; modules.len()]);
@@ -326,6 +331,15 @@ mod tests {
             format!("{}{norm}", layer.module.name)
         };
         layers.iter().map(name).collect()
+    }
+
+    #[test]
+    fn blocks_that_are_called_residual_are_no_chain_unless_their_order_is_given() {
+        let modules =
+            [conv("conv1.0", 3, 8), conv("res1.0.0", 8, 8), conv("res1.1.0", 8, 8), linear("classifier.3", 8, 4)];
+        assert!(orders(&modules, None).unwrap_err().contains("`res1.0.0` tells of a block"));
+        let given = modules.each_ref().map(|module| module.name.clone());
+        assert_eq!(orders(&modules, Some(&given)).unwrap().len(), 1);
     }
 
     #[test]

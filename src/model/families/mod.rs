@@ -23,6 +23,7 @@ mod modules;
 mod named;
 mod pickled;
 mod published;
+mod residual;
 mod resnet;
 mod stated;
 mod variants;
@@ -139,9 +140,9 @@ pub fn detect<'a>(
         check_input(shape, origin)?;
     }
     let headers: Vec<Cow<'_, CheckpointHeader>> = headers.iter().map(|header| kept(header, architecture)).collect();
-    let Some(first) = headers.first() else {
+    if headers.is_empty() {
         return Err(Problem::faults(vec![Fault::new("/members", FaultCode::TooFew, "expected at least one member")]));
-    };
+    }
     let given = Given { input: input_shape, origin, settings: &architecture.settings };
     let refs: Vec<&CheckpointHeader> = headers.iter().map(AsRef::as_ref).collect();
     // What the client says itself comes before what files say.
@@ -154,8 +155,8 @@ pub fn detect<'a>(
     };
     let candidates = match (&architecture.network, stated) {
         (_, Some((stated, _))) => vec![stated],
-        (NetworkChoice::Auto, None) => recognise(first, None, given)?,
-        (NetworkChoice::Family(name), None) => recognise(first, Some(name), given)?,
+        (NetworkChoice::Auto, None) => recognise(most_telling(&refs), None, given)?,
+        (NetworkChoice::Family(name), None) => recognise(most_telling(&refs), Some(name), given)?,
         (NetworkChoice::Graph(value), None) => {
             let graph = spelled_out(value, input_shape, "/architecture/graph")?;
             vec![Candidate { family: UNNAMED, graph, settings: Settings::default(), assumptions: Vec::new() }]
@@ -171,6 +172,13 @@ pub fn detect<'a>(
     let family = candidates[0].family.to_owned();
     let assumptions = candidates[0].assumed().into_iter().chain(noted(&refs)).collect();
     Ok(Detected { family, graphs, assumptions, candidates, source })
+}
+
+/// The first member, or one with the same tensors that a pickled model says more of.
+fn most_telling<'a>(headers: &[&'a CheckpointHeader]) -> &'a CheckpointHeader {
+    let first = headers[0];
+    let alike = |header: &&&CheckpointHeader| !header.modules.is_empty() && header.tensors == first.tensors;
+    headers.iter().find(alike).copied().unwrap_or(first)
 }
 
 /// What the readers of the members' files chose or left out, in words.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::model::graph::Op;
+use crate::model::graph::{Node, Op};
 use crate::model::header::{Dtype, TensorInfo};
 use crate::model::natural;
 use crate::model::parameters;
@@ -369,6 +369,27 @@ fn a_network_that_a_file_states_is_certain() {
     assert!(inspect(&torn).unrecognised.is_some_and(|reason| reason.contains("engraft_graph")));
     assert_eq!(detect(&[&stating(lenet(), &tanh)], &auto, None).unwrap_err().code, Code::MembersIncompatible);
     assert_eq!(detect(&[&members[0]], &auto, Some(&vec![1, 28, 28])).unwrap_err().code, Code::InvalidRequest);
+}
+
+#[test]
+fn what_has_no_tensors_may_be_called_otherwise_in_another_file() {
+    let (wide, narrow) = ([20, 32, 16, 10], [20, 8, 4, 10]);
+    let graph = |widths| only(&mlp(widths), None).graphs[0].clone();
+    let renamed = |is_renamed: &dyn Fn(&Node) -> bool| {
+        let rename = |node: &Node| {
+            let name = if is_renamed(node) { format!("other.{}", node.name) } else { node.name.clone() };
+            Node { name, ..node.clone() }
+        };
+        Graph::new(graph(narrow).nodes().iter().map(rename).collect()).unwrap()
+    };
+    let detected = |second: &Graph| {
+        let members = [stating(mlp(wide), &graph(wide)), stating(mlp(narrow), second)];
+        detect(&[&members[0], &members[1]], &Architecture::default(), None)
+    };
+    let without_tensors = renamed(&|node| parameters::of_node(node).is_empty());
+    assert_ne!(without_tensors, graph(narrow));
+    assert_eq!(detected(&without_tensors).unwrap().graphs, [graph(wide), graph(narrow)]);
+    assert_eq!(detected(&renamed(&|_| true)).unwrap_err().code, Code::MembersIncompatible);
 }
 
 #[test]

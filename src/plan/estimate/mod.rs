@@ -10,7 +10,7 @@ use crate::cost::budgets::SENSITIVITY_MACS;
 use crate::cost::evaluation::{Fusion, OtherMethods, RULE_INPUTS, measures_members, networks};
 use crate::cost::interpolation::levels_of;
 use crate::cost::systems::{self, Fit};
-use crate::cost::{Counts, calibration, forward_seconds, identification, joins};
+use crate::cost::{Counts, calibration, forward_seconds, identification, joins, step_seconds};
 use crate::domain::dataset::{DatasetFacts, DatasetFormat, LabelForm};
 use crate::model::costs::Costs;
 use crate::model::graph::{Graph, Op};
@@ -88,16 +88,18 @@ pub(super) struct Work {
     images: u64,
 }
 
-/// Seconds of the way forward of one example, by the speed of the device.
+/// Seconds for one example, by the speed of the device.
 #[derive(Debug, Clone, Default)]
 struct Pace {
     known: KnownSpeed,
-    /// Through all members.
+    /// Of the way forward through all members.
     members: f64,
-    /// Through the fused network.
+    /// Of the way forward through the fused network, and of a training step.
     fused: f64,
-    /// Through the best member.
+    fused_step: f64,
+    /// The same of the best member.
     control: f64,
+    control_step: f64,
 }
 
 /// Recovery by training.
@@ -243,11 +245,15 @@ impl Work {
 
 impl Pace {
     fn of(network: &Network, known: &KnownSpeed) -> Self {
-        let seconds = |graph: &Graph| forward_seconds(graph, &known.speed);
+        let forward = |graph: &Graph| forward_seconds(graph, &known.speed);
+        let step = |graph: &Graph| step_seconds(graph, &known.speed);
+        let (members, fused) = (&network.detected.graphs, &network.fusion.fused);
         Self {
-            members: network.detected.graphs.iter().map(seconds).sum(),
-            fused: seconds(&network.fusion.fused),
-            control: seconds(&network.detected.graphs[0]),
+            members: members.iter().map(forward).sum(),
+            fused: forward(fused),
+            fused_step: step(fused),
+            control: forward(&members[0]),
+            control_step: step(&members[0]),
             known: known.clone(),
         }
     }

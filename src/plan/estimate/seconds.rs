@@ -1,6 +1,7 @@
 //! The time that a job takes.
 
 use super::{Training, Work};
+use crate::cost::STEP;
 use crate::cost::budgets::{VERIFICATION_EXAMPLES, VERIFICATION_MACS};
 use crate::cost::calibration::SOLUTIONS;
 use crate::cost::checks::first_examples;
@@ -12,9 +13,6 @@ const BYTES_PER_SECOND: f64 = 2e9;
 /// Bytes of examples per second that are read, and of pixels that are decoded from pictures, by assumption.
 const READ_PER_SECOND: f64 = 1e9;
 const DECODED_PER_SECOND: f64 = 6e7;
-
-/// Ways forward that a training step is worth.
-const STEP: f64 = 3.0;
 
 /// What calibration, compensation and levels compute.
 #[derive(Default)]
@@ -37,7 +35,7 @@ impl Work {
         (VERIFICATION_MACS / self.members.macs.max(1)).clamp(1, VERIFICATION_EXAMPLES)
     }
 
-    /// Seconds, and for what. A training step is three ways forward; the teacher's logits are computed once, or anew for
+    /// Seconds, and for what. The teacher's logits are computed once, or anew for
     /// images that vary.
     pub(in crate::plan) fn seconds(&self) -> (f64, String) {
         let speed = &self.pace.known.speed;
@@ -89,19 +87,21 @@ impl Work {
 
     fn training_seconds(&self) -> f64 {
         let Some(training) = &self.training else { return 0.0 };
-        let epoch = |forward: f64| (STEP * self.train as f64 + self.measured as f64) * forward + self.steps(training);
+        let epoch =
+            |forward: f64, step: f64| self.train as f64 * step + self.measured as f64 * forward + self.steps(training);
         let merging = self.merged.map_or(0.0, |(epochs, costs)| {
             // It has the members' layers, and more between them.
-            epochs as f64 * epoch(self.per_mac() * costs.macs as f64)
+            let forward = self.per_mac() * costs.macs as f64;
+            epochs as f64 * epoch(forward, STEP * forward)
         });
         let reestimating = if training.reestimates { self.train as f64 * self.pace.fused } else { 0.0 };
-        training.epochs as f64 * epoch(self.pace.fused) + merging + reestimating
+        training.epochs as f64 * epoch(self.pace.fused, self.pace.fused_step) + merging + reestimating
     }
 
     fn control_seconds(&self) -> f64 {
         let ([controls, _], Some(training)) = (self.controls, &self.training) else { return 0.0 };
-        let examples = STEP * self.train as f64 + self.validation as f64;
-        (controls * training.epochs) as f64 * (examples * self.pace.control + self.steps(training))
+        let epoch = self.train as f64 * self.pace.control_step + self.validation as f64 * self.pace.control;
+        (controls * training.epochs) as f64 * (epoch + self.steps(training))
     }
 
     /// Of networks on the splits, of members that teach, and of probes.
