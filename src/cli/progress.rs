@@ -99,6 +99,8 @@ fn progress_text(progress: &Progress) -> String {
         progress.epoch.map(|epoch| format!("epoch {}", epoch + 1)),
         progress.images_per_s.map(|speed| format!("{speed:.0} images/s")),
         progress.eta_s.map(|eta| format!("{eta:.0} s left")),
+        progress.job_fraction.map(|done| format!("job {:.0} %", done * 100.0)),
+        progress.job_eta_s.map(|eta| format!("{eta:.0} s left")),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }

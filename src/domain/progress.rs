@@ -61,6 +61,29 @@ pub struct Progress {
     pub images_per_s: Option<f64>,
     /// Seconds to the end of the phase.
     pub eta_s: Option<f64>,
+    /// Of the whole job, in [0, 1], by the times that its plan expects; none before there is a plan.
+    #[serde(default)]
+    pub job_fraction: Option<f64>,
+    /// Seconds to the end of the job.
+    #[serde(default)]
+    pub job_eta_s: Option<f64>,
+}
+
+impl Progress {
+    /// The beginning of a phase.
+    #[must_use]
+    pub fn at(phase: Phase) -> Self {
+        Self {
+            phase,
+            fraction: 0.0,
+            epoch: None,
+            step: None,
+            images_per_s: None,
+            eta_s: None,
+            job_fraction: None,
+            job_eta_s: None,
+        }
+    }
 }
 
 /// One epoch of training; epoch 0 is the network before its first step.

@@ -8,6 +8,7 @@ pub mod child;
 mod choice;
 mod consensus;
 mod context;
+mod course;
 pub mod ensemble;
 mod gradients;
 mod identify;
@@ -116,6 +117,7 @@ fn compute(task: &Task, mut phases: Phases<'_>, expected: &mut Option<u64>) -> R
     let identified = identify(task, &loaded, &planned, &mut phases)?;
     let (task, planned) = identified.map_or_else(|| (task.clone(), planned), |found| (found.task, found.planned));
     let task = &task;
+    phases.expect(&planned);
     *expected = task.gpu.as_ref().map(|_| planned.plan.gpu_memory_bytes);
     warn(task, &planned, &mut phases);
     let mut context = Context::new(task, &planned, &loaded, phases);
@@ -130,6 +132,7 @@ fn compute(task: &Task, mut phases: Phases<'_>, expected: &mut Option<u64>) -> R
     context.checks = checks::check(&mut context, &ensemble)?;
     let allocated = allocate(&mut context, &ensemble)?;
     let mut context = context.replanned(allocated.as_ref().unwrap_or(&planned));
+    context.phases.expect(context.planned);
     let ensemble = members::weighted(&mut context, ensemble)?;
     let (ensemble, rule) = consensus::with_rule(&mut context, ensemble)?;
     let verification = verification::verify(&mut context, &ensemble)?;

@@ -3,11 +3,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::course::{Course, Whole};
 use crate::domain::problem::{Code, Problem};
 use crate::domain::progress::{EpochMetrics, Level, Phase, Progress};
 use crate::exec::{CompileError, DeviceFault};
 use crate::fusion::FusionError;
 use crate::plan::Plan;
+use crate::plan::resolve::Planned;
 use crate::process::memory;
 use crate::process::protocol::{Message, OutputFile};
 use crate::train::TrainError;
@@ -66,11 +68,20 @@ impl From<CompileError> for Halt {
     }
 }
 
+/// The running phase.
+struct Running {
+    phase: Phase,
+    since: Instant,
+    /// How much of it was done when it first said so: what an earlier attempt did took this one no time.
+    first: Option<f64>,
+}
+
 /// The pipeline's way to its listener.
 pub(super) struct Phases<'a> {
     emit: Box<dyn FnMut(Message) + 'a>,
     stop: &'a AtomicBool,
-    running: Option<(Phase, Instant)>,
+    running: Option<Running>,
+    course: Course,
     ended: Vec<(Phase, f64)>,
     memory: Vec<(Phase, u64)>,
     warnings: Vec<String>,
@@ -83,6 +94,7 @@ impl<'a> Phases<'a> {
             emit: Box::new(emit),
             stop,
             running: None,
+            course: Course::default(),
             ended: Vec::new(),
             memory: Vec::new(),
             warnings: Vec::new(),
@@ -96,16 +108,22 @@ impl<'a> Phases<'a> {
         self.check_stop()?;
         // What came before is not the phase's.
         let _before = memory::peak_since_asked();
-        self.running = Some((phase, Instant::now()));
+        self.running = Some(Running { phase, since: Instant::now(), first: None });
         self.last_progress = None;
         (self.emit)(Message::Phase { phase });
+        let job = self.course.at(phase, 0.0, None);
+        if job.is_some() {
+            (self.emit)(Message::Progress(of_job(Progress::at(phase), job)));
+        }
         Ok(())
     }
 
     /// Ends the running phase.
     pub(super) fn end(&mut self) {
-        if let Some((phase, since)) = self.running.take() {
-            self.ended.push((phase, since.elapsed().as_secs_f64()));
+        if let Some(Running { phase, since, .. }) = self.running.take() {
+            let seconds = since.elapsed().as_secs_f64();
+            self.ended.push((phase, seconds));
+            self.course.end(phase, seconds);
             self.memory.extend(memory::peak_since_asked().map(|bytes| (phase, bytes)));
         }
     }
@@ -134,19 +152,28 @@ impl<'a> Phases<'a> {
 
     /// As [`Self::done`], for training.
     pub(super) fn progress(&mut self, fraction: f64, epoch: Option<usize>, step: Option<usize>, speed: Option<f64>) {
-        let Some((phase, since)) = self.running else { return };
+        let Some(running) = &mut self.running else { return };
+        let first = *running.first.get_or_insert(fraction);
         if self.last_progress.is_some_and(|last| last.elapsed() < INTERVAL) {
             return;
         }
         self.last_progress = Some(Instant::now());
-        let spent = since.elapsed().as_secs_f64();
-        let eta_s = (fraction > 0.01).then(|| spent * (1.0 - fraction) / fraction);
-        (self.emit)(Message::Progress(Progress { phase, fraction, epoch, step, images_per_s: speed, eta_s }));
+        let (phase, spent) = (running.phase, running.since.elapsed().as_secs_f64());
+        let done = fraction - first;
+        let eta_s = (done > 0.01).then(|| spent * (1.0 - fraction) / done);
+        let job = self.course.at(phase, fraction, eta_s);
+        let progress = Progress { fraction, epoch, step, images_per_s: speed, eta_s, ..Progress::at(phase) };
+        (self.emit)(Message::Progress(of_job(progress, job)));
     }
 
     /// Reports an epoch.
     pub(super) fn metric(&mut self, metrics: EpochMetrics) {
         (self.emit)(Message::Metric(metrics));
+    }
+
+    /// What the plan expects of the phases; by this the job's own progress is reported from here on.
+    pub(super) fn expect(&mut self, planned: &Planned) {
+        self.course.expect(planned);
     }
 
     /// Reports the plan as it has become.
@@ -185,4 +212,9 @@ impl<'a> Phases<'a> {
     pub(super) fn seconds(&self) -> Vec<(Phase, f64)> {
         self.ended.clone()
     }
+}
+
+/// `progress`, and where the whole job stands.
+fn of_job(progress: Progress, whole: Option<Whole>) -> Progress {
+    Progress { job_fraction: whole.map(|whole| whole.fraction), job_eta_s: whole.map(|whole| whole.left), ..progress }
 }

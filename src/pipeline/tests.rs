@@ -7,15 +7,17 @@ use std::sync::atomic::AtomicBool;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use super::{JobOutcome, run};
 use crate::domain::gpu::{Gpu, GpuVersions};
+use crate::domain::progress::Phase;
 use crate::exec::EMULATED;
 use crate::model::formats::safetensors::encode_header;
 use crate::model::header::{Dtype, TensorInfo};
 use crate::plan::network::KnownSpeed;
 use crate::plan::parse::parse;
-use crate::process::protocol::{InputFile, Task, TaskGpu, TaskOrigin};
+use crate::process::protocol::{InputFile, Message, Task, TaskGpu, TaskOrigin};
 use crate::settings::Device;
 use crate::tensors::{Checkpoint, StateDict, Weights};
 
@@ -78,6 +80,16 @@ fn dataset(path: &Path) {
 
 /// What a job on `device` makes: its report and its network.
 fn fuse(folder: &Path, device: Device, more: &Value) -> (Value, Checkpoint) {
+    listened(folder, device, more, &mut |_| {})
+}
+
+/// The same, and what it says meanwhile.
+fn listened(
+    folder: &Path,
+    device: Device,
+    more: &Value,
+    listen: &mut (dyn FnMut(Message) + Send),
+) -> (Value, Checkpoint) {
     let path = |name: &str| folder.join(name);
     let mut body = json!({
         "members": ["m0.safetensors", "m1.safetensors"],
@@ -113,7 +125,7 @@ fn fuse(folder: &Path, device: Device, more: &Value) -> (Value, Checkpoint) {
         memory_limit: None,
         job,
     };
-    match run(&task, &mut |_| {}, &AtomicBool::new(false)) {
+    match run(&task, listen, &AtomicBool::new(false)) {
         Ok(JobOutcome::Finished(files)) => {
             let find = |name: &str| files.iter().find(|file| file.name == name).map(|file| file.path.clone());
             let report = std::fs::read(find("report").expect("a report")).expect("readable");
@@ -165,14 +177,44 @@ fn jobs() -> [(&'static str, Value, f32); 5] {
     ]
 }
 
-#[test]
-fn a_whole_job_on_an_emulated_gpu_ends_as_on_the_processor() {
+/// The members and the dataset.
+fn files() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     for seed in 0..2 {
         let path = folder.path().join(format!("m{seed}.safetensors"));
         member(seed).save(&path, &BTreeMap::new()).expect("a file");
     }
     dataset(&folder.path().join("data.safetensors"));
+    folder
+}
+
+#[test]
+fn a_job_says_how_far_it_is_as_a_whole_and_never_goes_back() {
+    let folder = files();
+    let (mut seen, mut planned) = (Vec::new(), false);
+    let job = json!({
+        "finetune": {"epochs": 2, "batch_size": 20},
+        "method": {"importance": "css", "order": "hierarchical"},
+        "members": ["m0.safetensors", "m1.safetensors", "m0.safetensors"],
+    });
+    listened(folder.path(), Device::Cpu, &job, &mut |message| match message {
+        Message::Phase { phase } => planned = phase > Phase::Plan,
+        Message::Progress(progress) if planned => seen.push(progress),
+        _ => {}
+    });
+    let phases: Vec<Phase> = seen.iter().map(|progress| progress.phase).collect();
+    for phase in [Phase::Verify, Phase::Score, Phase::Prune, Phase::Compensate, Phase::Finetune, Phase::Evaluate] {
+        assert!(phases.contains(&phase), "{phase:?}");
+    }
+    let done: Vec<f64> = seen.iter().map(|progress| progress.job_fraction.expect("there is a plan")).collect();
+    assert!(done.is_sorted() && done[0] < 0.5 && done.last() == Some(&1.0), "{done:?}");
+    assert!(seen.iter().all(|progress| progress.job_eta_s.is_some_and(|left| left >= 0.0)));
+    assert_eq!(seen.last().map(|last| (last.phase, last.job_eta_s)), Some((Phase::Publish, Some(0.0))));
+}
+
+#[test]
+fn a_whole_job_on_an_emulated_gpu_ends_as_on_the_processor() {
+    let folder = files();
     let mut wrong = Vec::new();
     for (what, job, tolerance) in jobs() {
         let (on_cpu, expected) = fuse(folder.path(), Device::Cpu, &job);

@@ -1,9 +1,12 @@
 //! What a job will do, for a reader: the answer to `validate_only`, and part of every job.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::cost::Counts;
 use crate::domain::dataset::DatasetFacts;
+use crate::domain::progress::Phase;
 use crate::model::costs::Costs;
 use crate::model::families::Evidence;
 use crate::model::plan::{FusionPlan, LayerPlan};
@@ -69,6 +72,10 @@ pub struct Plan {
     /// What that estimate adds up, and at which speed.
     #[schema(nullable)]
     pub seconds_basis: String,
+    /// The same seconds, by phase: those that take none are left out.
+    #[serde(default)]
+    #[schema(nullable, value_type = std::collections::HashMap<String, f64>, example = json!({"compensate": 8.5, "finetune": 20.0}))]
+    pub seconds_by_phase: BTreeMap<Phase, f64>,
     /// How the fused network is trained, and why so; none without training.
     #[serde(default)]
     pub recovery: Option<RecoveryRule>,
@@ -102,7 +109,7 @@ impl Plan {
         let (memory_peak_bytes, memory_basis) = work.memory();
         let (gpu_memory_bytes, gpu_memory_basis) = work.gpu_memory(job.precision);
         let disk = work.disk();
-        let (seconds_estimate, seconds_basis) = work.seconds();
+        let time = work.seconds();
         let mut plan = Self {
             architecture: detected.family.clone(),
             task: network.task,
@@ -119,8 +126,9 @@ impl Plan {
             disk_peak_bytes: disk.data + disk.files,
             disk_data_bytes: disk.data,
             disk_basis: disk.basis,
-            seconds_estimate,
-            seconds_basis,
+            seconds_estimate: time.total(),
+            seconds_basis: time.basis,
+            seconds_by_phase: time.by_phase,
             recovery: network.recovery.as_ref().map(|recovery| recovery.decision.clone()),
             warnings: warnings(job, inputs, network),
         };

@@ -122,8 +122,7 @@ mod tests {
     #[test]
     fn progress_within_a_phase_is_one_entry_and_the_order_stays() {
         let mut outbox = Outbox::new(Discretion::default());
-        let progress =
-            |phase, fraction| Progress { phase, fraction, epoch: None, step: None, images_per_s: None, eta_s: None };
+        let progress = |phase, fraction| Progress { fraction, ..Progress::at(phase) };
         outbox.progress(progress(Phase::Load, 0.5));
         outbox.line(Level::Info, "job", "a".to_owned());
         outbox.progress(progress(Phase::Load, 0.75));

@@ -161,7 +161,9 @@ async fn a_jobs_history_metrics_and_log_can_be_read_in_several_forms() {
     assert_eq!(live.headers()[CONTENT_TYPE], "text/event-stream");
     let text = live.text().await.expect("the stream ends with the job");
     lab.wait(&job, &["succeeded"]).await;
-    assert_eq!(lab.json(&job).await["progress"]["fraction"], 1.0);
+    let progress = &lab.json(&job).await["progress"];
+    assert_eq!([&progress["fraction"], &progress["job_fraction"]], [1.0, 1.0]);
+    assert!(progress["eta_s"].is_null() && progress["job_eta_s"].is_null(), "{progress}");
 
     let page = lab.json(&format!("{job}/events")).await;
     let events = page["data"].as_array().expect("a list");

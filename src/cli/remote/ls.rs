@@ -58,7 +58,7 @@ impl Listed {
         let rest = match self {
             Self::Jobs => {
                 let phase = text(entry, "/progress/phase");
-                let done = entry["progress"]["fraction"]
+                let done = entry["progress"]["job_fraction"]
                     .as_f64()
                     .map_or_else(String::new, |part| format!("{:.0} %", part * 100.0));
                 let (name, why) = (text(entry, "/name"), text(entry, "/error/detail"));

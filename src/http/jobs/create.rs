@@ -65,7 +65,7 @@ fn unknown_plan() -> Value {
     json!({
         "architecture": null, "evidence": null, "assumptions": [], "layers": [], "parameters": null, "macs": null, "bytes": null,
         "memory_peak_bytes": null, "memory_basis": null, "gpu_memory_bytes": null, "gpu_memory_basis": null, "disk_peak_bytes": null,
-        "disk_data_bytes": null, "disk_basis": null, "seconds_estimate": null, "seconds_basis": null,
+        "disk_data_bytes": null, "disk_basis": null, "seconds_estimate": null, "seconds_basis": null, "seconds_by_phase": null,
         "warnings": ["The dataset is still being read; ask again once it is `ready`, or give `input_shape`."],
     })
 }

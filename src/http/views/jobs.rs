@@ -92,6 +92,12 @@ pub struct ProgressView {
     /// Seconds to the end of the phase.
     #[schema(example = 17.5)]
     eta_s: Option<f64>,
+    /// How much of the whole job is done, in [0, 1], by the times that its plan expects; null before there is a plan.
+    #[schema(example = 0.25)]
+    job_fraction: Option<f64>,
+    /// Seconds to the end of the job: what the plan expects of what is left, at the pace so far.
+    #[schema(example = 61.0)]
+    job_eta_s: Option<f64>,
 }
 
 /// A phase of an attempt.
@@ -246,8 +252,8 @@ impl ArtifactView {
 
 impl From<Progress> for ProgressView {
     fn from(progress: Progress) -> Self {
-        let Progress { phase, fraction, epoch, step, images_per_s, eta_s } = progress;
-        Self { phase, fraction, epoch, step, images_per_s, eta_s }
+        let Progress { phase, fraction, epoch, step, images_per_s, eta_s, job_fraction, job_eta_s } = progress;
+        Self { phase, fraction, epoch, step, images_per_s, eta_s, job_fraction, job_eta_s }
     }
 }
 

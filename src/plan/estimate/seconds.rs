@@ -1,11 +1,14 @@
 //! The time that a job takes.
 
+use std::collections::BTreeMap;
+
 use super::{Training, Work};
 use crate::cost::STEP;
 use crate::cost::budgets::{VERIFICATION_EXAMPLES, VERIFICATION_MACS};
 use crate::cost::calibration::SOLUTIONS;
 use crate::cost::checks::first_examples;
 use crate::cost::evaluation::BATCH;
+use crate::domain::progress::Phase;
 
 /// Bytes per second at which members are read, ranked and gathered, by assumption.
 const BYTES_PER_SECOND: f64 = 2e9;
@@ -19,10 +22,27 @@ const DECODED_PER_SECOND: f64 = 6e7;
 struct Compensating {
     /// Examples that members and fused networks run on.
     running: f64,
+    /// Multiply-accumulates of what units are ranked by.
+    ranking: u64,
     /// Multiply-accumulates of moments.
     moments: u64,
     /// Multiply-accumulates of solving, in double precision.
     solving: u64,
+}
+
+/// The time of a job.
+pub(in crate::plan) struct Time {
+    /// What takes it.
+    pub(in crate::plan) by_phase: BTreeMap<Phase, f64>,
+    /// What it adds up, and at which speed.
+    pub(in crate::plan) basis: String,
+}
+
+impl Time {
+    /// Seconds of all phases.
+    pub(in crate::plan) fn total(&self) -> f64 {
+        self.by_phase.values().sum()
+    }
 }
 
 impl Work {
@@ -37,27 +57,42 @@ impl Work {
 
     /// Seconds, and for what. The teacher's logits are computed once, or anew for
     /// images that vary.
-    pub(in crate::plan) fn seconds(&self) -> (f64, String) {
+    pub(in crate::plan) fn seconds(&self) -> Time {
         let speed = &self.pace.known.speed;
         let at = |amount: u64, speed: f64| amount as f64 / speed;
         let compensating = self.compensation();
         let loading = at(self.data_bytes, READ_PER_SECOND) + at(self.decoded, DECODED_PER_SECOND);
         let moved = self.joins() * (3 * self.members.bytes + 2 * self.fused.bytes);
+        let ranking = at(compensating.ranking, speed.products);
         let fitting =
             compensating.running + at(compensating.moments, speed.products) + at(compensating.solving, speed.solving);
         let parts = [
-            (loading, "to load the examples".to_owned()),
-            (self.identifying as f64 * self.per_mac(), "to identify the network".to_owned()),
-            (at(moved, BYTES_PER_SECOND), format!("to read, rank and gather at {} GB/s", BYTES_PER_SECOND / 1e9)),
-            (at(2 * self.verified_examples() * self.members.macs, speed.solving), "to verify".to_owned()),
-            (fitting, "to calibrate and refit".to_owned()),
-            (self.training_seconds(), "to train".to_owned()),
-            (self.control_seconds(), "to train the controls".to_owned()),
-            (self.measuring_seconds(), "to measure".to_owned()),
+            (Phase::Load, loading, "to load the examples".to_owned()),
+            (Phase::Plan, self.identifying as f64 * self.per_mac(), "to identify the network".to_owned()),
+            (
+                Phase::Prune,
+                at(moved, BYTES_PER_SECOND),
+                format!("to read, rank and gather at {} GB/s", BYTES_PER_SECOND / 1e9),
+            ),
+            (
+                Phase::Verify,
+                at(2 * self.verified_examples() * self.members.macs, speed.solving),
+                "to verify".to_owned(),
+            ),
+            (Phase::Score, ranking, "to rank on examples".to_owned()),
+            (Phase::Compensate, fitting, "to calibrate and refit".to_owned()),
+            (Phase::Finetune, self.training_seconds(), "to train".to_owned()),
+            (Phase::Evaluate, self.control_seconds(), "to train the controls".to_owned()),
+            (Phase::Evaluate, self.measuring_seconds(), "to measure".to_owned()),
         ];
-        let total = parts.iter().map(|(seconds, _)| seconds).sum();
-        let shown =
-            parts.iter().filter(|(seconds, _)| *seconds >= 0.005).map(|(seconds, of)| format!("{seconds:.2} s {of}"));
+        let mut by_phase = BTreeMap::new();
+        for (phase, seconds, _) in parts.iter().filter(|(_, seconds, _)| *seconds > 0.0) {
+            *by_phase.entry(*phase).or_default() += seconds;
+        }
+        let shown = parts
+            .iter()
+            .filter(|(_, seconds, _)| *seconds >= 0.005)
+            .map(|(_, seconds, of)| format!("{seconds:.2} s {of}"));
         let shown: Vec<String> = shown.collect();
         let source = self.pace.known.measured_on.as_ref().map_or_else(
             || "which are assumed: no worker has measured its machine yet".to_owned(),
@@ -72,7 +107,7 @@ impl Work {
             speed.solving / 1e9,
             speed.elements / 1e9,
         );
-        (total, basis)
+        Time { by_phase, basis }
     }
 
     /// Seconds of a multiply-accumulate in networks like the members.
@@ -132,7 +167,8 @@ impl Work {
             let macs = |fits: &[super::Fit]| fits.iter().map(super::Fit::macs).sum::<u64>();
             let more = (calibration.tries - 1) as f64 * self.pace.fused;
             work.running += (self.joins() * kept * calibration.examples) as f64 * (all + more);
-            work.moments += self.joins() * (calibration.tries * macs(&calibration.fits) + macs(&calibration.rankings));
+            work.ranking += self.joins() * macs(&calibration.rankings);
+            work.moments += self.joins() * calibration.tries * macs(&calibration.fits);
             let solving = |fit: &super::Fit| {
                 let square = fit.features * fit.features;
                 fit.systems * SOLUTIONS as u64 * (square * fit.features / 3 + square * fit.targets)

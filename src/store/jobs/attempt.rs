@@ -72,7 +72,7 @@ impl Jobs {
             .await?;
         let reached = phase as i64;
         update(&mut transaction, fence, running.advance(&furthest, &reached)).await?;
-        let progress = Progress { phase, fraction: 0.0, epoch: None, step: None, images_per_s: None, eta_s: None };
+        let progress = Progress::at(phase);
         sqlx::query("UPDATE jobs SET phases = ?, progress = ?, furthest_phase = max(furthest_phase, ?) WHERE id = ?")
             .bind(to_json(&with_phase(from_json(&id, &phases)?, phase, now.date)))
             .bind(to_json(&progress))
@@ -132,8 +132,8 @@ impl Jobs {
             .fetch_one(&mut *transaction)
             .await?;
         sqlx::query(
-            "UPDATE jobs SET checkpoint_key = NULL, checkpoint_epoch = NULL, progress = json_set(progress, '$.fraction', 1.0) \
-             WHERE id = ?",
+            "UPDATE jobs SET checkpoint_key = NULL, checkpoint_epoch = NULL, \
+             progress = json_set(progress, '$.fraction', 1.0, '$.eta_s', NULL, '$.job_fraction', 1.0, '$.job_eta_s', NULL) WHERE id = ?",
         )
         .bind(&id)
         .execute(&mut *transaction)

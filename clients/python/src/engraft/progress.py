@@ -24,7 +24,7 @@ def shown(progress: bool | Watcher) -> AbstractContextManager[Watcher] | None:
 
 
 def _place(seen: JobDetails | ComparisonDetails) -> tuple[str, float]:
-    """What is being done, and how much of it is, in [0, 1]."""
+    """What is being done, and how much of the whole is, in [0, 1]."""
     if isinstance(seen, ComparisonDetails):
         counts = seen.counts
         done = counts.total - counts.queued - counts.running
@@ -32,7 +32,7 @@ def _place(seen: JobDetails | ComparisonDetails) -> tuple[str, float]:
     if seen.ended or seen.progress is None:
         return seen.state, 1.0 if seen.state == "succeeded" else 0.0
     epoch = "" if seen.progress.epoch is None else f", epoch {seen.progress.epoch}"
-    return f"{seen.progress.phase}{epoch}", seen.progress.fraction
+    return f"{seen.progress.phase}{epoch}", seen.progress.job_fraction or 0.0
 
 
 @contextmanager

@@ -128,6 +128,10 @@ class Progress(Model):
     images_per_s: float | None = None
     eta_s: float | None = None
     """Seconds to the end of the phase."""
+    job_fraction: float | None = None
+    """Of the whole job, in [0, 1]; none before there is a plan."""
+    job_eta_s: float | None = None
+    """Seconds to the end of the job."""
 
 
 class Phase(Model):
@@ -369,6 +373,7 @@ class Plan(Model):
     disk_peak_bytes: int | None = None
     seconds_estimate: float | None = None
     seconds_basis: str | None = None
+    seconds_by_phase: dict[str, float] | None = None
     warnings: list[str] = []
 
 

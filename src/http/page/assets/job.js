@@ -15,7 +15,7 @@ import { logView } from './log.js';
 import { json } from './notation.js';
 import { curl, python } from './repeat.js';
 import { details, figures, warnings } from './planned.js';
-import { PHASES, inWords, remaining, segments } from './progress.js';
+import { PHASES, inWords, segments, whole } from './progress.js';
 import { candidates, headline, origin } from './result.js';
 import { load as loadSchema, withoutDefaults } from './schema.js';
 
@@ -114,7 +114,7 @@ function name(job) {
 
 function progressCard(job) {
   const ended = hasEnded(job.state);
-  const left = ended ? null : remaining(job);
+  const left = ended ? null : whole(job.progress);
   const spans = new Map(job.phases.map((phase) => [phase.name, phase]));
   const phase = (one) => {
     const span = spans.get(one);
@@ -125,7 +125,7 @@ function progressCard(job) {
   const took = job.started_at ? `${ended ? 'took' : 'for'} ${duration(between(job.started_at, job.finished_at))}` : null;
   return h('section.card.stepper', { 'aria-label': 'Progress' }, segments(job.state, job.progress),
     h('ol', {}, PHASES.map(phase)),
-    h('p', {}, h('strong', {}, state), h('span.muted', {}, [took, left ? `about ${duration(left)} left` : null].filter(Boolean).map((text) => ` · ${text}`))));
+    h('p', {}, h('strong', {}, state), h('span.muted', {}, [took, left ? `in all ${left}` : null].filter(Boolean).map((text) => ` · ${text}`))));
 }
 
 function aside(job) {

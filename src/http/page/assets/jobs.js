@@ -8,7 +8,7 @@ import { hasEnded } from './events.js';
 import { go, link } from './router.js';
 import { poll } from './poll.js';
 import { canWrite } from './session.js';
-import { inWords, segments } from './progress.js';
+import { inWords, segments, whole } from './progress.js';
 
 const STATES = ['queued', 'running', 'succeeded', 'failed', 'cancelled'];
 const INTERVAL = 2000;
@@ -56,7 +56,7 @@ function filters(chosen) {
 
 function row(job, chosen, again) {
   const running = !hasEnded(job.state) && job.progress;
-  const words = running ? inWords(job.progress) : job.error?.detail ?? (job.state === 'queued' ? 'waits for a worker' : null);
+  const words = running ? [inWords(job.progress, { time: false }), whole(job.progress)].filter(Boolean).join(' · in all ') : job.error?.detail ?? (job.state === 'queued' ? 'waits for a worker' : null);
   const took = job.started_at && hasEnded(job.state) ? duration(between(job.started_at, job.finished_at)) : job.started_at ? null : '–';
   const byLabel = (name, value) => link(['jobs'], { state: chosen.state, label: [`${name}=${value}`] });
   return h('tr.row', {},

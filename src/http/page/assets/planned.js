@@ -19,9 +19,15 @@ export function figures(plan) {
     figure('Parameters', count(parameters.fused), beside(parameters, count)),
     figure('MACs', count(macs.fused), beside(macs, count)),
     figure('Size', bytes(sizes.fused), beside(sizes, bytes)),
-    figure('Time', duration(plan.seconds_estimate), 'estimated', plan.seconds_basis),
+    figure('Time', duration(plan.seconds_estimate), longest(plan), plan.seconds_basis),
     figure('Memory', bytes(plan.memory_peak_bytes), 'at the peak', plan.memory_basis),
     figure('Disk', bytes(plan.disk_peak_bytes), 'at the peak', plan.disk_basis));
+}
+
+/** The phase that takes longest, where it takes half of the time at least. */
+function longest({ seconds_estimate: all, seconds_by_phase: phases }) {
+  const most = Object.entries(phases ?? {}).find(([, seconds]) => seconds >= all / 2);
+  return most ? `estimated, most of it to ${most[0]}` : 'estimated';
 }
 
 function beside({ members, concatenated }, text) {

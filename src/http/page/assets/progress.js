@@ -1,7 +1,7 @@
 // How far a job has come: its phases, and what is left.
 
 import { h, setPart } from './dom.js';
-import { between, duration } from './format.js';
+import { duration } from './format.js';
 import { hasEnded } from './events.js';
 
 /** The phases of a job, in order. */
@@ -21,7 +21,7 @@ export function segments(state, progress) {
 
 function spoken(state, progress) {
   if (!progress || hasEnded(state)) return state;
-  return `phase ${PHASES.indexOf(progress.phase) + 1} of ${PHASES.length}, ${inWords(progress)}`;
+  return `phase ${PHASES.indexOf(progress.phase) + 1} of ${PHASES.length}, ${[inWords(progress), whole(progress)].filter(Boolean).join(', in all ')}`;
 }
 
 /** The running phase in words: `finetune, epoch 3, 40 %, 17 s to its end`. */
@@ -33,13 +33,10 @@ export function inWords(progress, { time = true } = {}) {
   return parts.join(', ');
 }
 
-/**
- * Seconds to the end of a running job: what its plan expects less what has passed, and at least what its phase still takes.
- * Null where neither is known.
- */
-export function remaining({ started_at: started, plan, progress }) {
-  const expected = plan?.seconds_estimate && started ? Math.max(0, plan.seconds_estimate - between(started)) : null;
-  const phase = progress?.eta_s ?? null;
-  if (expected === null && phase === null) return null;
-  return Math.max(expected ?? 0, phase ?? 0);
+/** How far a running job has come and what is left of it, in words: `40 %, 2 min left`; nothing before there is a plan. */
+export function whole(progress) {
+  const parts = [];
+  if (typeof progress?.job_fraction === 'number') parts.push(`${Math.floor(progress.job_fraction * 100)} %`);
+  if (progress?.job_eta_s > 0) parts.push(`${duration(progress.job_eta_s)} left`);
+  return parts.join(', ');
 }

@@ -39,8 +39,7 @@ async fn a_lapsed_lease_is_queued_again_and_the_zombie_writes_nothing() {
     let jobs = &house.jobs;
     lost(jobs.renew(zombie, LEASE).await);
     lost(jobs.enter_phase(zombie, Phase::Load).await);
-    let progress =
-        Progress { phase: Phase::Load, fraction: 0.5, epoch: None, step: None, images_per_s: None, eta_s: None };
+    let progress = Progress { fraction: 0.5, ..Progress::at(Phase::Load) };
     lost(jobs.report_progress(zombie, &progress).await);
     lost(jobs.add_metrics(zombie, &metrics(1, 0.5)).await);
     lost(jobs.log(zombie, &[line("boo")]).await);

@@ -192,7 +192,7 @@ enum Report {
 impl Report {
     async fn send(self, jobs: &Jobs, fence: Fence) -> Result<(), JobError> {
         let (phase, epoch) = (Phase::Finetune, Some(1));
-        let progress = Progress { phase, fraction: 0.5, epoch, step: None, images_per_s: None, eta_s: None };
+        let progress = Progress { fraction: 0.5, epoch, ..Progress::at(phase) };
         match self {
             Self::Progress => jobs.report_progress(fence, &progress).await,
             Self::Metrics => jobs.add_metrics(fence, &metrics(1, 0.25)).await,
