@@ -3,10 +3,8 @@
 //! Products are formed in f32 over blocks of [`BLOCK`] rows and added up in f64: a block's rounding error is a few 10⁻⁶ of
 //! the diagonal at most, below the smallest ridge that a solution uses, and the sum over blocks adds none.
 
-use std::num::NonZeroUsize;
-
 use crate::exec::statistics::Sums;
-use crate::kernels::{Matrix, matmul};
+use crate::kernels::{Epilogue, Matrix, Workspace, product};
 
 /// Rows whose products are added up in f32.
 const BLOCK: usize = 1024;
@@ -68,14 +66,14 @@ impl Moments {
     }
 
     /// Adds rows: `x` (rows x features), `y` (rows x targets).
-    pub(in crate::fusion) fn add(&mut self, x: &[f32], y: &[f32], threads: NonZeroUsize) {
+    pub(in crate::fusion) fn add(&mut self, x: &[f32], y: &[f32], work: &mut Workspace<f32>) {
         let (features, targets) = (self.features.max(1), self.targets.max(1));
         for (index, x) in x.chunks(BLOCK * features).enumerate() {
             let rows = x.len() / features;
             let y = &y[index * BLOCK * self.targets..][..rows * self.targets];
             let (x_rows, y_rows) = (Matrix::new(x, rows, features), Matrix::new(y, rows, self.targets));
-            product(threads, x_rows, x_rows, &mut self.block, &mut self.xx);
-            product(threads, y_rows, x_rows, &mut self.block, &mut self.yx);
+            add_product(work, x_rows, x_rows, &mut self.block, &mut self.xx);
+            add_product(work, y_rows, x_rows, &mut self.block, &mut self.yx);
             for row in x.chunks_exact(features) {
                 self.x.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value));
             }
@@ -136,14 +134,19 @@ impl Moments {
 }
 
 /// `sums += aᵀ b`.
-fn product(threads: NonZeroUsize, a: Matrix<f32>, b: Matrix<f32>, block: &mut Vec<f32>, sums: &mut [f64]) {
+fn add_product(work: &mut Workspace<f32>, a: Matrix<f32>, b: Matrix<f32>, block: &mut Vec<f32>, sums: &mut [f64]) {
+    if sums.is_empty() {
+        return;
+    }
     block.resize(sums.len(), 0.0);
-    matmul(threads, a.transposed(), b, block, false);
+    product(work, a.transposed(), b, Epilogue::PLAIN, block);
     sums.iter_mut().zip(&*block).for_each(|(sum, product)| *sum += f64::from(*product));
 }
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroUsize;
+
     use super::*;
 
     #[test]
@@ -152,11 +155,11 @@ mod tests {
         let value = |i: usize, salt: usize| ((i * 7919 + salt * 104_729) % 1000) as f32 / 500.0 - 0.7;
         let x: Vec<f32> = (0..rows * features).map(|i| value(i, 1)).collect();
         let y: Vec<f32> = (0..rows * targets).map(|i| value(i, 2)).collect();
-        let one = NonZeroUsize::MIN;
+        let work = &mut Workspace::new(NonZeroUsize::MIN);
         let mut moments = Moments::new(features, targets);
-        moments.add(&x[..1000 * features], &y[..1000 * targets], one);
+        moments.add(&x[..1000 * features], &y[..1000 * targets], work);
         let mut rest = Moments::new(features, targets);
-        rest.add(&x[1000 * features..], &y[1000 * targets..], one);
+        rest.add(&x[1000 * features..], &y[1000 * targets..], work);
         moments.merge(&rest);
         assert_eq!(moments.rows(), rows);
         let (at_x, at_y) = ([0.3, -0.2, 1.0], [0.5, -1.0]);

@@ -12,6 +12,7 @@ use crate::exec::statistics::{Reading, Source, Statistics, StatisticsDevice, Sta
 use crate::fusion::calibration::moments::Moments;
 use crate::fusion::calibration::{DevicePass, Monitor, PassCount};
 use crate::fusion::{Fused, FusionError, Selection};
+use crate::kernels::Workspace;
 use crate::tensors::Weights;
 
 /// One batch in so many is held out of the fits, to choose the ridge by.
@@ -77,9 +78,14 @@ impl<'a> Refitter<'a> {
             for (place, ((index, system), moments)) in systems.iter().zip(&mut moments).enumerate() {
                 let rows = system.gather(batch, networks, self.members + index, sampling, work)?;
                 // One system has all threads, many share them.
-                let threads = if moments.len() == 1 { work.threads() } else { NonZeroUsize::MIN };
-                let pairs = moments.par_iter_mut().zip(&rows);
-                pairs.for_each(|(moments, rows)| moments[part].add(&rows.features, &rows.targets, threads));
+                if let ([moments], [rows]) = (&mut moments[..], &rows[..]) {
+                    moments[part].add(&rows.features, &rows.targets, work);
+                } else {
+                    let own = || Workspace::new(NonZeroUsize::MIN);
+                    moments.par_iter_mut().zip(&rows).for_each_init(own, |own, (moments, rows)| {
+                        moments[part].add(&rows.features, &rows.targets, own);
+                    });
+                }
                 if let Some(output_layer) = &mut collecting {
                     output_layer.take_features(place, &rows[0].features);
                 }

@@ -70,7 +70,7 @@ impl SystemGatherer<'_, '_> {
             let share = |row: usize| if *are_outputs { self.ensemble.shares().of(member, row) as f32 } else { 1.0 };
             picks(batch.value(member, output)?, &places, pairs, share, *count, &mut targets);
         }
-        moments.add(&features, &targets, work.threads());
+        moments.add(&features, &targets, work);
         Ok(())
     }
 }

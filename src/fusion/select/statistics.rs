@@ -151,7 +151,7 @@ impl Reader {
             }
             offset += units;
         }
-        self.moments.add(&rows, &[], work.threads());
+        self.moments.add(&rows, &[], work);
         Ok(())
     }
 }
