@@ -8,6 +8,7 @@ use super::methods::neuron_interpolation;
 use super::metrics;
 use super::phases::Halt;
 use super::recover;
+use super::rivals::{Rivals, Successor};
 use super::splits::{Logits, Splits};
 use crate::cost::evaluation::measures_members;
 use crate::cost::interpolation::levels_of;
@@ -32,13 +33,23 @@ pub(super) struct FusedNetworks<'a> {
     pub(super) recovered: Option<&'a Checkpoint>,
 }
 
+/// What the comparison has shown.
+#[derive(Default)]
+pub(super) struct Evaluated {
+    pub(super) rows: Vec<CandidateReport>,
+    /// The published network beside those that it has to beat.
+    pub(super) paired: Vec<PairedTest>,
+    /// What is published in the place of the fused network.
+    pub(super) successor: Option<Successor>,
+}
+
 /// Every candidate that the job names, in the order of the report, and the published one beside those that it has to beat.
 pub(super) fn candidates(
     context: &mut Context<'_>,
     bench: Bench<'_>,
     ensemble: &Ensemble<'_>,
     fused: &FusedNetworks<'_>,
-) -> Result<(Vec<CandidateReport>, Vec<PairedTest>), Halt> {
+) -> Result<Evaluated, Halt> {
     context.phases.begin(Phase::Evaluate)?;
     let total = ensemble.members().len() + context.task.job.evaluate.len() + 2;
     let mut comparer = Comparer {
@@ -48,6 +59,7 @@ pub(super) fn candidates(
         whole: Logits::NONE,
         rows: Vec::new(),
         controls: Vec::new(),
+        rivals: Rivals::default(),
         best: 0,
         total,
     };
@@ -56,11 +68,11 @@ pub(super) fn candidates(
     }
     comparer.baselines()?;
     comparer.controls()?;
-    let mut paired = Vec::new();
+    let (mut paired, mut successor) = (Vec::new(), None);
     if comparer.wants(ReportCandidate::Fused) {
-        paired = comparer.fused(fused)?;
+        (paired, successor) = comparer.fused(fused)?;
     }
-    Ok((comparer.rows, paired))
+    Ok(Evaluated { rows: comparer.rows, paired, successor })
 }
 
 /// The comparison so far.
@@ -73,6 +85,8 @@ struct Comparer<'a, 'c> {
     rows: Vec<CandidateReport>,
     /// What the published network has to beat: how each does on every example.
     controls: Vec<Control>,
+    /// Those that may be published instead.
+    rivals: Rivals,
     /// The member that does best on the validation split, the first among equals; the first where there is no such split.
     best: usize,
     /// Networks to measure, about.
@@ -258,12 +272,15 @@ impl Comparer<'_, '_> {
             let logits = self.network(&name, kind, graph, &trained.weights)?;
             let control = Control { kind, name: format!("that member {how}"), outcomes: self.outcomes(&logits) };
             self.controls.push(control);
+            if let Some(row) = self.rows.last() {
+                self.rivals.consider(self.context, row, graph, trained);
+            }
         }
         Ok(())
     }
 
-    /// The fused network, in every state that differs from the next; the last one beside what it has to beat.
-    fn fused(&mut self, fused: &FusedNetworks<'_>) -> Result<Vec<PairedTest>, Halt> {
+    /// The fused network, in every state that differs from the next; what is published beside what it has to beat.
+    fn fused(&mut self, fused: &FusedNetworks<'_>) -> Result<(Vec<PairedTest>, Option<Successor>), Halt> {
         let graph = fused.graph;
         if let Some(plain) = fused.uncompensated {
             self.network("fused, uncompensated", CandidateKind::FusedUncompensated, graph, plain)?;
@@ -273,11 +290,19 @@ impl Comparer<'_, '_> {
         }
         let published = fused.recovered.unwrap_or(fused.zero_shot);
         let logits = self.network("fused", CandidateKind::Fused, graph, published)?;
-        let own = self.outcomes(&logits);
+        let mut own = self.outcomes(&logits);
+        let successor = std::mem::take(&mut self.rivals).succeed(self.context, &mut self.rows, self.best);
+        if let Some(Successor { published, .. }) = &successor {
+            // What is published is itself no more to beat, and what it beat is.
+            if let Some(control) = self.controls.iter_mut().find(|control| control.kind == published.kind) {
+                std::mem::swap(&mut own, &mut control.outcomes);
+                (control.kind, control.name) = (CandidateKind::Transplanted, "the transplanted network".to_owned());
+            }
+        }
         let against = |control: Control| PairedTest::of(control.kind, control.name, &own, &control.outcomes);
         let mut tests: Vec<PairedTest> = self.controls.drain(..).map(against).collect();
         PairedTest::adjust(&mut tests);
-        Ok(tests)
+        Ok((tests, successor))
     }
 
     /// What the networks predict.

@@ -23,6 +23,7 @@ mod phases;
 mod publish;
 mod rank;
 mod recover;
+mod rivals;
 mod sensitivity;
 pub mod speed;
 mod splits;
@@ -37,7 +38,7 @@ use std::sync::atomic::AtomicBool;
 
 use rayon::ThreadPoolBuilder;
 
-use candidates::FusedNetworks;
+use candidates::{Evaluated, FusedNetworks};
 use checks::SplitAccuracy;
 use context::Context;
 use identify::identify;
@@ -46,6 +47,7 @@ use load::Loaded;
 use measure::Bench;
 use phases::{Halt, Phases};
 use publish::{Results, WriteMode};
+use rivals::Successor;
 use splits::Splits;
 use summary::Found;
 
@@ -53,12 +55,12 @@ use crate::cost::Counts;
 use crate::domain::problem::{Code, Problem};
 use crate::domain::progress::Phase;
 use crate::domain::score::Score;
-use crate::fusion::{Ensemble, Fused, compensate};
+use crate::fusion::{Ensemble, Fused, Provenance, compensate};
 use crate::model::families::Degree;
 use crate::plan::held_out::{self, KnownDataset, Validation};
 use crate::plan::resolve::Planned;
 use crate::process::protocol::{Message, OutputFile, Task, TaskGpu};
-use crate::report::{CandidateKind, CandidateReport, CheckCode, PairedTest};
+use crate::report::{CandidateKind, CandidateReport, CheckCode};
 use crate::settings::{Allocation, Budget, Size};
 use crate::tensors::Checkpoint;
 use crate::train::{Examples, Trained};
@@ -138,11 +140,20 @@ fn compute(task: &Task, mut phases: Phases<'_>, expected: &mut Option<u64>) -> R
     let verification = verification::verify(&mut context, &ensemble)?;
     let made = methods::fuse(&mut context, &ensemble)?;
     let trained = recover(&mut context, &ensemble, made.start())?;
-    let Settled { recovered, model, epoch } = settle(&mut context, &made, trained.as_ref())?;
-    let (candidates, paired) = evaluate(&mut context, &ensemble, &made, recovered.as_ref())?;
+    let Settled { recovered, mut model, mut epoch } = settle(&mut context, &made, trained.as_ref())?;
+    let Evaluated { rows, paired, successor } = evaluate(&mut context, &ensemble, &made, recovered.as_ref())?;
     context.phases.begin(Phase::Publish)?;
     // Training starts from another network only where that one may be published.
-    let provenance = if epoch.is_some() { &made.start().provenance } else { &made.fused.provenance };
+    let mut provenance = if epoch.is_some() { made.start().provenance.clone() } else { made.fused.provenance.clone() };
+    let published = successor.map(|Successor { published, member, weights }| {
+        // What it takes the place of is still mapped.
+        let (graph, precision) = (&made.fused.graph, &context.network().precision);
+        (_, model) = publish::model(&context, graph, &weights, precision, WriteMode::Replaced)?;
+        provenance = Provenance::of_member(&ensemble, member);
+        epoch = None;
+        Ok::<_, Problem>(published)
+    });
+    let published = published.transpose()?;
     let (compensation, choice) = (made.compensation.clone(), made.choice.clone());
     let known = planned.network.evidence.degree != Degree::Ambiguous;
     let graph = known.then_some(&made.fused.graph);
@@ -151,16 +162,17 @@ fn compute(task: &Task, mut phases: Phases<'_>, expected: &mut Option<u64>) -> R
     let found = Found {
         identity: summary::identity(task, &model, source.is_some()),
         verification,
-        candidates,
+        candidates: rows,
         paired,
         compensation,
         choice,
         ensemble: rule,
         trained: trained.as_ref(),
-        best_epoch: trained.as_ref().map(|_| epoch.unwrap_or(0)),
+        best_epoch: trained.as_ref().filter(|_| published.is_none()).map(|_| epoch.unwrap_or(0)),
+        published,
     };
-    let report = summary::report(&context, found, provenance);
-    let results = Results { graph, source, model, provenance, report: &report };
+    let report = summary::report(&context, found, &provenance);
+    let results = Results { graph, source, model, provenance: &provenance, report: &report };
     Ok((publish::publish(task, results)?, context.counts))
 }
 
@@ -253,17 +265,17 @@ fn evaluate(
     ensemble: &Ensemble<'_>,
     made: &FusedFile,
     recovered: Option<&Checkpoint>,
-) -> Result<(Vec<CandidateReport>, Vec<PairedTest>), Halt> {
-    let Some(bench) = context.bench else { return Ok((Vec::new(), Vec::new())) };
+) -> Result<Evaluated, Halt> {
+    let Some(bench) = context.bench else { return Ok(Evaluated::default()) };
     let networks = FusedNetworks {
         graph: &made.fused.graph,
         uncompensated: made.uncompensated.as_ref(),
         zero_shot: &made.fused.weights,
         recovered,
     };
-    let (candidates, paired) = candidates::candidates(context, bench, ensemble, &networks)?;
-    judge(context, bench, ensemble, &candidates);
-    Ok((candidates, paired))
+    let evaluated = candidates::candidates(context, bench, ensemble, &networks)?;
+    judge(context, bench, ensemble, &evaluated.rows);
+    Ok(evaluated)
 }
 
 /// Says of all examples of the splits what the first look at the members did not show on some.

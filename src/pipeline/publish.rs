@@ -146,6 +146,8 @@ fn model_file(path: PathBuf, written: Written) -> OutputFile {
 pub(super) enum WriteMode {
     /// It stays, and is the job's result.
     Published,
+    /// The same in the place of another result, which is still mapped.
+    Replaced,
     /// It is gone with its map: more is done to the model.
     Temporary,
 }
@@ -159,6 +161,7 @@ impl WriteMode {
     fn path(self, folder: &Path) -> PathBuf {
         folder.join(match self {
             Self::Published => "model.safetensors",
+            Self::Replaced => "published.safetensors",
             Self::Temporary => "intermediate.safetensors",
         })
     }
@@ -166,7 +169,7 @@ impl WriteMode {
     /// Removes the name of a file that is mapped and will not stay.
     fn settle(self, path: &Path) -> Result<(), Problem> {
         match self {
-            Self::Published => Ok(()),
+            Self::Published | Self::Replaced => Ok(()),
             Self::Temporary => std::fs::remove_file(path).map_err(|error| unwritten(path, &error)),
         }
     }

@@ -8,8 +8,8 @@ use crate::model::refit::Compensation;
 use crate::plan::network::Network;
 use crate::process::protocol::{InputFile, OutputFile, Task, TaskGpu};
 use crate::report::{
-    CandidateReport, Choice, Computation, EnsembleChoice, LayerReport, PairedTest, Report, ReportFile, ReportIdentity,
-    SplitSizes, Verification, gain_kept,
+    CandidateReport, Choice, Computation, EnsembleChoice, LayerReport, PairedTest, PublishedControl, Report,
+    ReportFile, ReportIdentity, SplitSizes, Verification, gain_kept,
 };
 use crate::settings::{ComputeOptions, Device, Method};
 use crate::train::{self, Trained};
@@ -24,6 +24,7 @@ pub(super) struct Found<'a> {
     pub(super) choice: Option<Choice>,
     pub(super) ensemble: Option<EnsembleChoice>,
     pub(super) trained: Option<&'a Trained>,
+    pub(super) published: Option<PublishedControl>,
     /// The epoch that is published.
     pub(super) best_epoch: Option<usize>,
 }
@@ -55,6 +56,7 @@ pub(super) fn report(context: &Context<'_>, found: Found<'_>, provenance: &Prove
         choice: found.choice,
         ensemble: found.ensemble,
         recovery: context.recovery().map(|recovery| recovery.decision.clone()),
+        published: found.published,
         best_epoch: found.best_epoch,
         epoch_choice: found.trained.map(|_| context.epoch_choice()),
         epochs: found.trained.map(|trained| trained.history.clone()).unwrap_or_default(),

@@ -118,6 +118,10 @@ impl Grid {
         body.insert("seed".to_owned(), json!(cell.seed));
         // Controls are trained for those who name them: most jobs of a grid would train the same ones.
         body.entry("evaluate").or_insert_with(|| json!(["members", "ensemble", "fused"]));
+        // What is compared is what each method makes.
+        if let Some(finetune) = body.get_mut("finetune").and_then(Value::as_object_mut) {
+            finetune.entry("publish").or_insert_with(|| json!("fused"));
+        }
         body.entry("name").or_insert_with(|| self.name(cell).into());
         Value::Object(body)
     }

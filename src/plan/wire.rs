@@ -128,6 +128,7 @@ fn finetune(finetune: Finetune) -> Value {
         "batch_size": finetune.batch_size,
         "augment": finetune.augment.map(|Augment { crop_padding, flip }| json!({ "crop_padding": crop_padding, "flip": flip })),
         "batch_norm_reestimate": finetune.batch_norm_reestimate,
+        "publish": finetune.publish,
     });
     if undecided.rate {
         body["optimizer"]["lr"] = Value::Null;

@@ -139,6 +139,9 @@ fn making(report: &Report) -> String {
     if let Some(computation) = report.on_gpu() {
         let _ = writeln!(text, "- {computation}");
     }
+    if let Some(published) = &report.published {
+        let _ = writeln!(text, "- {published}");
+    }
     if let Some(choice) = &report.choice {
         let _ = writeln!(text, "- {choice}");
     } else if report.method.name.selects() {

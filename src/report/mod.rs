@@ -11,6 +11,7 @@ mod gain;
 mod html;
 mod identity;
 mod paired;
+mod published;
 mod table;
 mod usage;
 
@@ -24,6 +25,7 @@ pub use gain::{Gain, gain_kept};
 pub use html::page;
 pub use identity::{ReportFile, ReportIdentity};
 pub use paired::{Outcomes, PairedOutcome, PairedTest, discordant};
+pub use published::PublishedControl;
 pub(crate) use table::scaled;
 
 use serde::{Deserialize, Serialize};
@@ -66,6 +68,8 @@ pub enum CandidateKind {
     FusedUncompensated,
     /// Before any training.
     FusedZeroShot,
+    /// The network of all members' units after training, where another one is published.
+    Transplanted,
     /// The model that is published.
     Fused,
 }
@@ -184,7 +188,10 @@ pub struct Report {
     /// How the fused network was trained; none without training.
     #[serde(default)]
     pub recovery: Option<RecoveryRule>,
-    /// The epoch whose weights are published; 0 is before training, none without training.
+    /// What is published in the place of the transplanted network; none where that is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<PublishedControl>,
+    /// The epoch of the fused network's training whose weights are published; 0 is before training, none without training.
     pub best_epoch: Option<usize>,
     /// What that epoch was chosen by; none without training.
     #[serde(default)]

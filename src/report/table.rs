@@ -39,6 +39,9 @@ impl fmt::Display for Report {
         if let Some(recovery) = &self.recovery {
             writeln!(f, "\n{recovery}")?;
         }
+        if let Some(published) = &self.published {
+            writeln!(f, "\n{published}")?;
+        }
         if let Some(computation) = self.on_gpu() {
             writeln!(f, "\n{computation}")?;
         }
@@ -86,7 +89,15 @@ impl Report {
         let tests: Vec<String> = self.paired.iter().map(PairedTest::to_string).collect();
         let (first, others) = tests.split_first()?;
         let nothing = self.choice.as_ref().is_some_and(Choice::keeps_a_member);
-        let lead = if nothing { "Fusion brought nothing without training. " } else { "" };
+        let lead = match &self.published {
+            Some(published) => format!(
+                "The fused model is {}, {}: transplanting brought less on examples that no member has seen. ",
+                published.member,
+                published.how()
+            ),
+            None if nothing => "Fusion brought nothing without training. ".to_owned(),
+            None => String::new(),
+        };
         let controls = others.split_last().map(|(last, others)| {
             let all = if others.is_empty() { last.clone() } else { format!("{}, and {last}", others.join(", ")) };
             format!("It is {all}.")
@@ -166,6 +177,7 @@ pub(super) fn title(candidate: &CandidateReport) -> String {
         CandidateKind::Distilled => format!("{}, distilled", candidate.name),
         CandidateKind::FusedUncompensated => "fused, uncompensated".to_owned(),
         CandidateKind::FusedZeroShot => "fused, untrained".to_owned(),
+        CandidateKind::Transplanted => "transplanted".to_owned(),
         CandidateKind::Fused => "fused".to_owned(),
     }
 }

@@ -28,8 +28,21 @@ pub struct Finetune {
     /// Whether BatchNorm's running statistics of the best epoch are measured anew: the mean over whole batches of the train
     /// split as it is, without variation. An epoch 0 that nothing beat stays as it is.
     pub batch_norm_reestimate: bool,
+    /// Which of the trained networks is published.
+    pub publish: PublishRule,
     /// What was left to the network.
     pub undecided: Undecided,
+}
+
+/// Which network is published after training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PublishRule {
+    /// The best on examples that the members have not seen: the transplanted one, or the best member after as much training.
+    #[default]
+    Auto,
+    /// The transplanted one.
+    Fused,
 }
 
 /// Settings of a training that follow from the network where nobody gives them.
@@ -55,6 +68,7 @@ impl Default for Finetune {
             batch_size: 256,
             augment: None,
             batch_norm_reestimate: false,
+            publish: PublishRule::default(),
             undecided: Undecided::default(),
         }
     }

@@ -25,7 +25,7 @@ pub use compute::ComputeOptions;
 pub use data::{DatasetRequest, HeldOut, Normalization, Normalize, Reference, ValidationSource};
 pub use device::Device;
 pub use ensemble::EnsembleRule;
-pub use finetune::{Augment, Finetune, Objective, Optimizer, RecoveryRule, Schedule, Teacher, Undecided};
+pub use finetune::{Augment, Finetune, Objective, Optimizer, PublishRule, RecoveryRule, Schedule, Teacher, Undecided};
 pub use importance::Importance;
 pub use method::{
     AlignmentOptions, BatchNorm, GroundCost, Grouping, MemberWeights, Method, MethodName, Order, OutputAlignment,

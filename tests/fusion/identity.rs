@@ -40,14 +40,14 @@ fn header() -> CheckpointHeader {
 }
 
 /// Two equal members of a network with tanh, and data that they label.
-struct Lab {
+pub(crate) struct Lab {
     folder: tempfile::TempDir,
     inputs: Vec<f32>,
     logits: Vec<f32>,
 }
 
 impl Lab {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let header = header();
         let member = weights::state_dict(&header, 1);
@@ -69,7 +69,7 @@ impl Lab {
         lab
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -93,7 +93,7 @@ impl Lab {
     }
 
     /// Runs a job: its report, its artifacts' names and the plan that it sends.
-    fn run(&self, mut body: Value) -> Result<(Value, Vec<String>, Option<Value>), Problem> {
+    pub(crate) fn run(&self, mut body: Value) -> Result<(Value, Vec<String>, Option<Value>), Problem> {
         body["members"] = json!([self.path("m0"), self.path("m1")]);
         for field in ["dataset", "reference"] {
             if let Some(name) = body[field].as_str() {

@@ -11,3 +11,4 @@ mod networks;
 mod pickled;
 mod planned_counts;
 mod properties;
+mod published;

@@ -49,6 +49,21 @@ impl Provenance {
         Self { shares: ensemble.member_shares(), groups: groups.collect() }
     }
 
+    /// Of one member as it is.
+    #[must_use]
+    pub fn of_member(ensemble: &Ensemble<'_>, member: usize) -> Self {
+        let groups = ensemble.couplings()[member].groups.iter().enumerate().map(|(index, group)| {
+            let attention = ensemble.couplings()[member].attention_of(GroupId(index));
+            let producers = group.producers.iter().chain(&attention);
+            Origin {
+                layers: producers.map(|id| ensemble.graph().node(*id).name.clone()).collect(),
+                units: (0..group.width).map(|unit| Unit(member, unit)).collect(),
+            }
+        });
+        let shares = (0..ensemble.members().len()).map(|other| f32::from(u8::from(other == member)));
+        Self { shares: shares.collect(), groups: groups.collect() }
+    }
+
     /// The same network seen through its parts: member `i` of this fusion is itself the fusion `parts[i]`, whose members
     /// are numbered from `first[i]` on. A part without provenance is an original member.
     #[must_use]

@@ -131,7 +131,8 @@ mod tests {
         let whole = comparison(&plan(), false).expect("a plan");
         assert_eq!((whole.runs(), whole.cells().count()), (8, 8));
         let body = whole.body(&whole.cells().next().expect("a cell"));
-        let expected = json!({"members": ["a", "b"], "seed": 1, "dataset": "d.npz", "name": "Rankings: two / paper / half / seed 1", "finetune": {"epochs": 2},
+        let expected = json!({"members": ["a", "b"], "seed": 1, "dataset": "d.npz", "name": "Rankings: two / paper / half / seed 1",
+            "finetune": {"epochs": 2, "publish": "fused"},
             "method": {"compensate": "none"}, "target": {"width": 0.5}, "evaluate": ["members", "ensemble", "fused"]});
         assert_eq!(body, expected);
         let quick = comparison(&plan(), true).expect("a plan");

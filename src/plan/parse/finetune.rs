@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::reader::{Object, boolean, choice, integer, list, number};
 use crate::domain::problem::FaultCode;
-use crate::settings::{Augment, Finetune, Objective, Optimizer, Schedule, Teacher, Undecided};
+use crate::settings::{Augment, Finetune, Objective, Optimizer, PublishRule, Schedule, Teacher, Undecided};
 
 /// Most pixels around an image.
 const MOST_PADDING: u64 = 64;
@@ -13,6 +13,8 @@ const MOST_PADDING: u64 = 64;
 pub(super) fn finetune(object: &Object<'_>) -> Finetune {
     let (objective, open) = objective(object);
     let mut finetune = training(object, objective);
+    let rules = [("auto", Some(PublishRule::Auto)), ("fused", Some(PublishRule::Fused))];
+    finetune.publish = object.field("publish", choice(&rules)).unwrap_or_default();
     let optimizer = object.value("optimizer").and_then(Value::as_object);
     let rate = optimizer.and_then(|optimizer| optimizer.get("lr")).is_some_and(|rate| !rate.is_null());
     let plain = matches!(finetune.optimizer, Optimizer::Sgd { .. });
@@ -48,6 +50,7 @@ fn training(object: &Object<'_>, objective: Objective) -> Finetune {
         batch_size: object.field("batch_size", integer(1..=65_536)).map_or(default.batch_size, |size| size as usize),
         augment: object.object("augment", augment).flatten(),
         batch_norm_reestimate: object.field("batch_norm_reestimate", boolean).unwrap_or(default.batch_norm_reestimate),
+        publish: PublishRule::default(),
         undecided: Undecided::default(),
     }
 }

@@ -4,8 +4,8 @@ use serde_json::json;
 use super::*;
 use crate::settings::{
     AlignmentOptions, Allocation, Augment, Budget, Calibration, Convolutions, Finetune, GroundCost, Grouping,
-    LayerSize, Objective, Optimizer, OutputAlignment, OutputTargets, Resource, Schedule, Size, Start, Target, Teacher,
-    Undecided, WeightRule,
+    LayerSize, Objective, Optimizer, OutputAlignment, OutputTargets, PublishRule, Resource, Schedule, Size, Start,
+    Target, Teacher, Undecided, WeightRule,
 };
 
 fn pointers(body: &Value) -> Vec<(String, String)> {
@@ -35,6 +35,7 @@ fn five_lines_are_a_job_with_the_documented_defaults() {
         batch_size: 256,
         augment: None,
         batch_norm_reestimate: false,
+        publish: PublishRule::Auto,
         undecided: Undecided { objective: true, rate: true },
     };
     assert_eq!(job.finetune, Some(expected));
@@ -72,7 +73,7 @@ fn every_fault_is_named_at_once() {
 fn training_can_be_spelled_out() {
     let body = json!({"members": ["a"], "dataset": "d", "finetune": {
         "epochs": 20, "objective": "cross_entropy", "label_smoothing": 0.1, "warmup_epochs": 1.5, "clip_norm": 1, "patience": 4,
-        "batch_norm_reestimate": true,
+        "batch_norm_reestimate": true, "publish": "fused",
         "optimizer": {"name": "adamw", "lr": 3e-4, "betas": [0.9, 0.95], "decay_norms_and_biases": false}}});
     let job = parse(&body).expect("a valid job");
     let finetune = job.finetune.clone().expect("training");
@@ -81,6 +82,7 @@ fn training_can_be_spelled_out() {
     assert_eq!((finetune.optimizer, finetune.objective), (optimizer, Objective::CrossEntropy));
     assert_eq!((finetune.clip_norm, finetune.patience), (Some(1.0), Some(4)));
     assert!(finetune.batch_norm_reestimate);
+    assert_eq!(finetune.publish, PublishRule::Fused);
     assert_eq!((finetune.label_smoothing, finetune.warmup_epochs), (0.1, 1.5));
     assert_eq!(parse(&Value::from(job.clone())), Ok(job));
 }

@@ -183,6 +183,7 @@ impl Comparison {
             ("neuron interpolation", CandidateKind::NeuronInterpolation),
             ("best member, trained on", CandidateKind::TrainedOn),
             ("best member, distilled", CandidateKind::Distilled),
+            ("transplanted", CandidateKind::Transplanted),
         ];
         for (name, kind) in others {
             let values: Vec<f64> = reports().filter_map(|report| of_kind(report, kind, figure)).collect();

@@ -169,7 +169,10 @@ fn class(kind: CandidateKind) -> &'static str {
     match kind {
         CandidateKind::Member | CandidateKind::BestMember => "member",
         CandidateKind::Ensemble | CandidateKind::Vote => "ensemble",
-        CandidateKind::Fused | CandidateKind::FusedUncompensated | CandidateKind::FusedZeroShot => "fused",
+        CandidateKind::Fused
+        | CandidateKind::FusedUncompensated
+        | CandidateKind::FusedZeroShot
+        | CandidateKind::Transplanted => "fused",
         _ => "baseline",
     }
 }
@@ -233,7 +236,11 @@ fn origins(body: &mut String, report: &Report) {
 
 /// The rule of the ensemble, how the network was trained, and what the ranking `auto` tried.
 fn choice(body: &mut String, report: &Report) {
-    let others = [report.ensemble.as_ref().map(ToString::to_string), report.recovery.as_ref().map(ToString::to_string)];
+    let others = [
+        report.ensemble.as_ref().map(ToString::to_string),
+        report.recovery.as_ref().map(ToString::to_string),
+        report.published.as_ref().map(ToString::to_string),
+    ];
     for other in others.into_iter().flatten() {
         let _ = write!(body, "<p class=note>{}.</p>", escape(&other));
     }

@@ -8,7 +8,8 @@ use crate::domain::score::Score;
 use crate::model::plan::LayerPlan;
 use crate::report::identity::tests::identity;
 use crate::report::{
-    CandidateReport, Computation, LayerReport, Outcomes, PairedTest, ReportIdentity, SplitSizes, Verification,
+    CandidateReport, Computation, LayerReport, Outcomes, PairedTest, PublishedControl, ReportIdentity, SplitSizes,
+    Verification, card,
 };
 use crate::settings::{Method, Precision};
 
@@ -63,6 +64,7 @@ pub(in crate::report) fn report() -> Report {
         choice: None,
         ensemble: None,
         recovery: None,
+        published: None,
         paired: Vec::new(),
         ensemble_gain_kept: Some(0.8),
         members: vec!["<script>alert(1)</script>".into(), "m1".into()],
@@ -138,6 +140,27 @@ fn the_best_member_comes_first_and_the_mean_member_behind_it() {
     assert!(page.contains(&format!("<p class=lead>{headline}</p>")), "alone in the first line");
     let text = report.to_string();
     assert!(text.contains(&format!("{headline} It is below that member trained on (-5.50")), "{text}");
+}
+
+#[test]
+fn a_member_that_is_published_is_named_first() {
+    let score = |accuracy| Score::of_classes(accuracy, 1.0);
+    let published = PublishedControl {
+        kind: CandidateKind::Distilled,
+        member: "m1".to_owned(),
+        epoch: 2,
+        validation: score(0.55),
+        transplanted: score(0.54),
+    };
+    let outcomes = Outcomes::Right(vec![true]);
+    let paired = vec![PairedTest::of(CandidateKind::BestMember, "the best member m1".to_owned(), &outcomes, &outcomes)];
+    let report = Report { paired, published: Some(published), ..report() };
+    let lead = "<p class=lead>The fused model is m1, distilled from the ensemble: transplanting brought less";
+    for (text, expected) in
+        [(page(&report), lead), (report.to_string(), "\npublished is m1, "), (card(&report), "- published is m1, ")]
+    {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
 }
 
 #[test]

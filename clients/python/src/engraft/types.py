@@ -311,6 +311,17 @@ class MemberChecks(Model):
     findings: list[CheckFinding] = []
 
 
+class PublishedControl(Model):
+    """What is published in the place of the transplanted network."""
+
+    kind: str
+    """`trained_on` or `distilled`."""
+    member: str
+    epoch: int
+    validation: Score
+    transplanted: Score
+
+
 class Report(Model):
     """The comparison of a job's fused network with its members and their ensemble."""
 
@@ -323,6 +334,8 @@ class Report(Model):
     evidence: dict[str, Any] | None = None
     epochs: list[Epoch] = []
     best_epoch: int | None = None
+    published: PublishedControl | None = None
+    """None where the transplanted network is published."""
     engraft_version: str = ""
 
     def of_kind(self, kind: str) -> list[Candidate]:

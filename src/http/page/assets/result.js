@@ -10,7 +10,7 @@ const HEIGHT = 22;
 const EDGE = 8;
 
 /** The kinds of candidates that the plot always spans. */
-const MAIN = new Set(['member', 'ensemble', 'trained_on', 'distilled', 'fused']);
+const MAIN = new Set(['member', 'ensemble', 'trained_on', 'distilled', 'transplanted', 'fused']);
 
 /** What is said of a candidate beside its name. */
 const SUFFIX = { trained_on: ', trained on', distilled: ', distilled' };
