@@ -14,6 +14,7 @@ use crate::domain::gpu::Gpus;
 use crate::domain::quota::TenantResource;
 use crate::exec;
 use crate::http;
+use crate::http::connection::Tls;
 use crate::http::state::AppState;
 use crate::runtime::lifecycle::{self, Shutdown};
 use crate::store::{Blobs, Database};
@@ -29,6 +30,7 @@ const CHILD_GRACE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Application {
     listener: TcpListener,
+    tls: Option<Tls>,
     address: SocketAddr,
     state: AppState,
     shutdown: Shutdown,
@@ -50,15 +52,22 @@ impl Application {
              `engraft keys create --data-dir {}`, set ENGRAFT_API_KEY, or listen on 127.0.0.1",
             state.settings.storage.data_dir.display()
         );
+        let tls = Tls::open(&state.settings.server)?;
         let listener = TcpListener::bind(listen).with_context(|| format!("listening on {listen}"))?;
         let address = listener.local_addr()?;
-        Ok(Self { listener, address, state, shutdown })
+        Ok(Self { listener, tls, address, state, shutdown })
     }
 
     /// Where it listens; the real port if the settings said 0.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What its address begins with: `http` or `https`.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
     }
 
     /// What the handlers share.
@@ -110,7 +119,7 @@ impl Application {
     pub async fn run_until_stopped(self) -> anyhow::Result<()> {
         self.start_background_work().await?;
         let router = http::router(self.state.clone());
-        http::connection::serve(self.listener, router, &self.state).await?;
+        http::connection::serve(self.listener, self.tls, router, &self.state).await?;
         self.state.tasks.close();
         self.state.tasks.wait().await;
         self.state.database.close().await;

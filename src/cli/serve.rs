@@ -31,7 +31,7 @@ impl Serve {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         run_service(self.options.resolve()?, async |settings, shutdown| {
             let application = Application::build(settings, Arc::new(SystemClock), shutdown).await?;
-            println!("listening on http://{}", application.address());
+            println!("listening on {}://{}", application.scheme(), application.address());
             application.run_until_stopped().await
         })
     }

@@ -37,6 +37,8 @@ impl Server {
             let reason = "expected http:// or https://".to_owned();
             return Err(ClientError::Address { url: url.to_owned(), reason });
         }
+        // The program has one provider of cryptography; whoever comes second finds it there.
+        let _already = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
         Ok(Self { http: Client::new(), base, key })
     }
 

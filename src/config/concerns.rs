@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::value::{Age, ByteSize, LogFormat, Names, Seconds, Spelled};
+use super::value::{Age, ByteSize, LogFormat, Names, OptionalPath, Origins, Seconds, Spelled};
 use crate::domain::quota::{Quota, TenantResource};
 use crate::domain::retention::Rules;
 use crate::settings::Device;
@@ -62,6 +62,14 @@ concern! {
         /// Host names that the server answers for, separated by commas, beside those of loopback; pages of these hosts may use it.
         /// Without any, a server that others reach answers for every name.
         allow_host: Names = Names(Vec::new()), "ENGRAFT_ALLOW_HOST";
+        /// Origins of pages elsewhere that may use the API from a browser (CORS), separated by commas, as in `https://ui.example`. They send
+        /// a key themselves; a server without keys trusts them with everything.
+        allow_origin: Origins = Origins(Vec::new()), "ENGRAFT_ALLOW_ORIGIN";
+        /// A PEM file with the server's certificate and those that lead to a known authority: it speaks HTTPS then. Looked at every minute, so
+        /// that a renewed one needs no restart.
+        tls_cert: OptionalPath = OptionalPath(None), "ENGRAFT_TLS_CERT";
+        /// A PEM file with the certificate's private key.
+        tls_key: OptionalPath = OptionalPath(None), "ENGRAFT_TLS_KEY";
         /// Seconds within which a client must have sent the headers of a request.
         header_timeout: Seconds = Seconds::new(15), "ENGRAFT_HEADER_TIMEOUT";
         /// Seconds without a byte of a request's or an answer's body after which the client is cut off.

@@ -14,7 +14,7 @@ pub use concerns::{
     LimitsOptions, Log, LogOptions, RequestLimits, RetentionOptions, RetentionSettings, Server, ServerOptions, Storage,
     StorageOptions, TenantDefaults, TenantsOptions, Validation, ValidationOptions, WorkerSettings, WorkersOptions,
 };
-pub use value::{Age, ByteSize, LogFormat, Names, Seconds};
+pub use value::{Age, ByteSize, LogFormat, Names, OptionalPath, Origins, Seconds};
 
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -145,6 +145,52 @@ impl std::str::FromStr for Names {
     }
 }
 
+/// Origins of pages (RFC 6454, section 6.2), separated by commas.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Origins(pub Vec<String>);
+
+impl TryFrom<String> for Origins {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl std::str::FromStr for Origins {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let origins = text.split(',').map(str::trim).filter(|origin| !origin.is_empty());
+        let origin = |origin: &str| {
+            let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+            // As browsers write it: nothing in capitals, and no path, not even `/`.
+            let is_of_host = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._:[]".contains(&byte);
+            host.is_some_and(|host| !host.is_empty() && host.bytes().all(is_of_host))
+                .then(|| origin.to_owned())
+                .ok_or_else(|| {
+                    format!(
+                        "expected origins of pages, as in `https://ui.example,http://localhost:5173`, got `{origin}`"
+                    )
+                })
+        };
+        origins.map(origin).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// A file, or none.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+pub struct OptionalPath(pub Option<PathBuf>);
+
+impl std::str::FromStr for OptionalPath {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self((!text.is_empty()).then(|| text.into())))
+    }
+}
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -179,6 +225,8 @@ written! {
         .find(|(count, shift, _)| *count > 0 && count << shift == size.0)
         .map_or_else(|| size.0.to_string(), |(count, _, unit)| format!("{count}{unit}"));
     Names: names => if names.0.is_empty() { "none".to_owned() } else { names.0.join(",") };
+    Origins: origins => if origins.0.is_empty() { "none".to_owned() } else { origins.0.join(",") };
+    OptionalPath: path => path.0.as_ref().map_or_else(|| "none".to_owned(), |path| path.display().to_string());
     Age: age => age.0.map_or_else(|| "ever".to_owned(), |age| format!("{}s", age.as_secs()));
     usize: number => number.to_string();
     NonZero<u32>: number => number.to_string();

@@ -6,6 +6,7 @@ mod checkpoints;
 mod comparisons;
 pub mod connection;
 mod cookie;
+mod cors;
 mod datasets;
 mod description;
 pub mod download;

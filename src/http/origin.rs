@@ -25,7 +25,11 @@ pub(super) async fn check(State(state): State<AppState>, request: Request, next:
         return next.run(request).await;
     }
     let server = &state.settings.server;
-    let hosts = Hosts { allowed: &server.allow_host.0, on_loopback: server.listen.ip().is_loopback() };
+    let hosts = Hosts {
+        allowed: &server.allow_host.0,
+        origins: &server.allow_origin.0,
+        on_loopback: server.listen.ip().is_loopback(),
+    };
     match hosts.check(&request) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
@@ -37,6 +41,8 @@ pub(super) async fn check(State(state): State<AppState>, request: Request, next:
 struct Hosts<'a> {
     /// Names that a user has allowed.
     allowed: &'a [String],
+    /// Origins of other sites' pages that a user has allowed.
+    origins: &'a [String],
     /// Whether only this machine reaches the server.
     on_loopback: bool,
 }
@@ -55,7 +61,8 @@ impl Hosts<'_> {
         let headers = request.headers();
         if let Some(origin) = headers.get(ORIGIN) {
             let page = origin.to_str().ok().and_then(|origin| origin.split_once("://")?.1.parse::<Authority>().ok());
-            let known = page.as_ref().is_some_and(|page| *page == host || self.is_allowed(page.host()));
+            let known = page.as_ref().is_some_and(|page| *page == host || self.is_allowed(page.host()))
+                || self.origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes());
             if !known {
                 return Err(foreign(&format!("a page of {}", origin.to_str().unwrap_or("another site"))));
             }
@@ -114,7 +121,7 @@ fn is_foreign(headers: &HeaderMap, method: &Method) -> bool {
 
 fn foreign(who: &str) -> Problem {
     let detail = format!(
-        "The request was made by {who}. If that page may use this server, start it with `--allow-host` and the page's host."
+        "The request was made by {who}. If that page may use this server, start it with `--allow-origin` and that origin."
     );
     Problem::new(Code::CrossOrigin, detail)
 }
@@ -130,7 +137,7 @@ mod tests {
 
     use super::*;
 
-    const LOOPBACK: Hosts<'_> = Hosts { allowed: &[], on_loopback: true };
+    const LOOPBACK: Hosts<'_> = Hosts { allowed: &[], origins: &[], on_loopback: true };
 
     fn request(method: &str, headers: &[(&str, &str)]) -> Request {
         let mut request = Request::builder().method(method).uri("/v1/jobs");
@@ -157,7 +164,7 @@ mod tests {
             assert_eq!(code(LOOPBACK, "GET", &[("host", host)]), Some(Code::HostNotAllowed), "{host}");
         }
         let allowed = ["models.example".to_owned()];
-        let named = Hosts { allowed: &allowed, on_loopback: true };
+        let named = Hosts { allowed: &allowed, ..LOOPBACK };
         assert_eq!(code(named, "GET", &[("host", "models.example:80")]), None);
         assert_eq!(code(named, "GET", &[("host", "localhost")]), None);
         let public = Hosts { on_loopback: false, ..named };
@@ -184,6 +191,20 @@ mod tests {
             assert_eq!(with("POST", &link), Some(Code::CrossOrigin), "a form of another site");
         }
         assert_eq!(with("GET", &[("sec-fetch-site", "none")]), None, "typed in");
+    }
+
+    #[test]
+    fn pages_of_allowed_origins_are_not() {
+        let origins = ["http://localhost:5173".to_owned()];
+        let hosts = Hosts { origins: &origins, ..LOOPBACK };
+        let with = |origin| {
+            code(hosts, "POST", &[("host", "localhost:8080"), ("origin", origin), ("sec-fetch-site", "same-site")])
+        };
+        assert_eq!(with("http://localhost:5173"), None);
+        for origin in ["http://localhost:5174", "https://localhost:5173", "http://localhost:5173.evil.example", "null"]
+        {
+            assert_eq!(with(origin), Some(Code::CrossOrigin), "{origin}");
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 use super::description::{self, Description, add_requests, refer_to_entries};
 use super::frame::frame;
 use super::state::AppState;
-use super::{checkpoints, comparisons, datasets, jobs, origin, page, pins, service, session, uploads};
+use super::{checkpoints, comparisons, cors, datasets, jobs, origin, page, pins, service, session, uploads};
 use crate::domain::problem::{Code, Problem};
 
 /// Every route with its description. A resource adds itself here with a function `routes() -> OpenApiRouter<AppState>`.
@@ -38,11 +38,16 @@ fn described() -> OpenApiRouter<AppState> {
 pub fn router(state: AppState) -> Router {
     let (router, document) = routes_and_document();
     let router = router.layer(Extension(Arc::new(document)));
-    router
+    let router = router
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(state.clone(), origin::check))
-        .layer(from_fn_with_state(state.clone(), frame))
-        .with_state(state)
+        .layer(from_fn_with_state(state.clone(), frame));
+    // Outside of all, so that pages can read what is refused, too.
+    let router = match cors::layer(&state.settings.server.allow_origin) {
+        Some(cors) => router.layer(cors),
+        None => router,
+    };
+    router.with_state(state)
 }
 
 /// The OpenAPI description of every route.

@@ -1,5 +1,7 @@
 //! Measures every candidate that the report compares.
 
+use std::ops::Range;
+
 use super::context::Context;
 use super::load::Subset;
 use super::measure::{Bench, Measured};
@@ -10,6 +12,7 @@ use super::phases::Halt;
 use super::recover;
 use super::rivals::{Rivals, Successor};
 use super::splits::{Logits, Splits};
+use crate::cost::STEP;
 use crate::cost::evaluation::measures_members;
 use crate::cost::interpolation::levels_of;
 use crate::domain::progress::Phase;
@@ -20,7 +23,7 @@ use crate::plan::NetworkFigures;
 use crate::report::{CandidateKind, CandidateReport, Latency, Outcomes, PairedTest};
 use crate::settings::{Finetune, MethodName, Objective, PredictionTask, ReportCandidate};
 use crate::tensors::{Checkpoint, Weights};
-use crate::train::{self, RunningScore};
+use crate::train::{self, Examples, RunningScore};
 
 /// The fused network in all its states.
 pub(super) struct FusedNetworks<'a> {
@@ -51,7 +54,7 @@ pub(super) fn candidates(
     fused: &FusedNetworks<'_>,
 ) -> Result<Evaluated, Halt> {
     context.phases.begin(Phase::Evaluate)?;
-    let total = ensemble.members().len() + context.task.job.evaluate.len() + 2;
+    let work = EvaluationWork::of(context, bench, ensemble);
     let mut comparer = Comparer {
         context,
         bench,
@@ -61,7 +64,7 @@ pub(super) fn candidates(
         controls: Vec::new(),
         rivals: Rivals::default(),
         best: 0,
-        total,
+        work,
     };
     if measures_members(&comparer.context.task.job.evaluate) {
         comparer.members()?;
@@ -89,8 +92,49 @@ struct Comparer<'a, 'c> {
     rivals: Rivals,
     /// The member that does best on the validation split, the first among equals; the first where there is no such split.
     best: usize,
-    /// Networks to measure, about.
-    total: usize,
+    work: EvaluationWork,
+}
+
+/// What the evaluation computes, in ways forward.
+struct EvaluationWork {
+    done: f64,
+    all: f64,
+    /// Of a network that is measured.
+    network: f64,
+    /// Of a control's training.
+    training: f64,
+}
+
+impl EvaluationWork {
+    fn of(context: &Context<'_>, bench: Bench<'_>, ensemble: &Ensemble<'_>) -> Self {
+        let Splits { validation, test } = bench.splits();
+        let [validation, test] = [validation, test].map(|split| split.map_or(0, Examples::len) as f64);
+        let evaluate = &context.task.job.evaluate;
+        let epochs = context.finetune().map_or(0, |finetune| finetune.epochs) as f64;
+        let train = Examples::len(&bench.data().train) as f64;
+        let is_trained =
+            |candidate: &&ReportCandidate| matches!(candidate, ReportCandidate::TrainedOn | ReportCandidate::Distilled);
+        let (network, training) = (validation + test, epochs * (STEP * train + validation));
+        let networks = (ensemble.members().len() + evaluate.len() + 2) as f64;
+        let all = networks * network + evaluate.iter().filter(is_trained).count() as f64 * training;
+        Self { done: 0.0, all: all.max(1.0), network, training }
+    }
+
+    /// The part of the whole that is done with another network measured.
+    fn measure(&mut self) -> f64 {
+        self.take(self.network).end
+    }
+
+    /// The part of the whole that the next training is.
+    fn train(&mut self) -> Range<f64> {
+        self.take(self.training)
+    }
+
+    fn take(&mut self, work: f64) -> Range<f64> {
+        let begin = self.done;
+        self.done += work;
+        (begin / self.all).min(1.0)..(self.done / self.all).min(1.0)
+    }
 }
 
 /// A network that fusion has to beat.
@@ -116,7 +160,7 @@ impl Comparer<'_, '_> {
             self.context.counts.members += 1;
             self.context.counts.examples += own.logits.len() / classes;
             measured.push(own);
-            self.context.phases.done(index + 1, self.total);
+            self.measured();
             self.context.phases.check_stop()?;
         }
         self.whole.finish(consensus);
@@ -268,7 +312,9 @@ impl Comparer<'_, '_> {
             let student @ Member { graph, .. } = self.ensemble.members()[self.best];
             let name = self.context.task.job.members[self.best].clone();
             let log = format!("{name}, {how}");
-            let trained = recover::train_beside(self.context, &settings, self.bench, self.ensemble, student, &log)?;
+            let part = self.work.train();
+            let trained =
+                recover::train_beside(self.context, &settings, self.bench, self.ensemble, student, &log, part)?;
             let logits = self.network(&name, kind, graph, &trained.weights)?;
             let control = Control { kind, name: format!("that member {how}"), outcomes: self.outcomes(&logits) };
             self.controls.push(control);
@@ -305,6 +351,12 @@ impl Comparer<'_, '_> {
         Ok((tests, successor))
     }
 
+    /// Tells that one more network is measured.
+    fn measured(&mut self) {
+        let part = self.work.measure();
+        self.context.phases.goes_on(part);
+    }
+
     /// What the networks predict.
     fn task(&self) -> PredictionTask {
         self.context.network().task
@@ -334,7 +386,7 @@ impl Comparer<'_, '_> {
         let costs = Costs::of(graph, &self.context.network().precision);
         let row = self.row(name, kind, costs, &logits, Some(latency))?;
         self.rows.push(row);
-        self.context.phases.done(self.rows.len().min(self.total), self.total);
+        self.measured();
         self.context.phases.check_stop()?;
         Ok(logits)
     }

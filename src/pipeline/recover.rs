@@ -1,5 +1,7 @@
 //! Trains the fused network.
 
+use std::ops::Range;
+
 use super::context::Context;
 use super::measure::Bench;
 use super::phases::{Halt, Phases};
@@ -60,7 +62,7 @@ pub(super) fn recover(
 }
 
 /// Trains `student` as the fused network is, beside the job's own training: without checkpoints, reported by log lines that
-/// begin with `name`.
+/// begin with `name`. It is `part` of its phase, from 0 to 1.
 pub(super) fn train_beside(
     context: &mut Context<'_>,
     finetune: &Finetune,
@@ -68,6 +70,7 @@ pub(super) fn train_beside(
     ensemble: &Ensemble<'_>,
     student: Member<'_>,
     name: &str,
+    part: Range<f64>,
 ) -> Result<Trained, Halt> {
     let (task, stop, data) = (context.task, context.phases.stop_flag(), bench.data());
     let teacher = TeacherOutputs::new(context, finetune, bench, ensemble)?;
@@ -96,7 +99,8 @@ pub(super) fn train_beside(
     let setup = Setup { finetune: &lowered, ..setup };
     let mut log = |event: TrainingEvent<'_>| match event {
         TrainingEvent::Step { epoch, step, steps, .. } => {
-            phases.done((epoch - 1) * steps + step, finetune.epochs * steps);
+            let done = ((epoch - 1) * steps + step) as f64 / (finetune.epochs * steps) as f64;
+            phases.goes_on(part.start + (part.end - part.start) * done);
         }
         TrainingEvent::Epoch(metrics) => {
             let score = metrics.validation.map(|score| format!(", validation {score}"));

@@ -208,6 +208,10 @@ fn a_job_says_how_far_it_is_as_a_whole_and_never_goes_back() {
     }
     let done: Vec<f64> = seen.iter().map(|progress| progress.job_fraction.expect("there is a plan")).collect();
     assert!(done.is_sorted() && done[0] < 0.5 && done.last() == Some(&1.0), "{done:?}");
+    for phase in [Phase::Finetune, Phase::Evaluate] {
+        let of_phase = seen.iter().filter(|progress| progress.phase == phase).map(|progress| progress.fraction);
+        assert!(of_phase.is_sorted(), "{phase:?}");
+    }
     assert!(seen.iter().all(|progress| progress.job_eta_s.is_some_and(|left| left >= 0.0)));
     assert_eq!(seen.last().map(|last| (last.phase, last.job_eta_s)), Some((Phase::Publish, Some(0.0))));
 }

@@ -121,6 +121,39 @@ async fn a_page_in_a_browser_gets_nothing_from_a_server_without_keys() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pages_of_allowed_origins_use_the_api_and_read_its_refusals() {
+    let ours = "http://ui.example:5173";
+    let allow = |settings: &mut Configuration| settings.server.allow_origin = ours.parse().expect("an origin");
+    let app = TestApp::builder().settings(allow).start().await;
+    let preflight = async |origin: &str| {
+        let asked = app.request(Method::OPTIONS, "/v1/jobs").header("origin", origin);
+        let asked = asked
+            .header("access-control-request-method", "POST")
+            .header("access-control-request-headers", "authorization,content-type,idempotency-key");
+        asked.send().await.expect("an answer")
+    };
+    let allowed = preflight(ours).await;
+    assert!(allowed.status().is_success(), "{}", allowed.status());
+    let header =
+        |answer: &reqwest::Response, name: &str| answer.headers().get(name).map(|value| value.as_bytes().to_vec());
+    assert_eq!(header(&allowed, "access-control-allow-origin").as_deref(), Some(ours.as_bytes()));
+    assert_eq!(header(&allowed, "access-control-allow-credentials"), None, "no cookies");
+    let sent = allowed.headers()["access-control-allow-headers"].to_str().expect("text").to_owned();
+    assert!(["authorization", "idempotency-key", "upload-offset"].iter().all(|name| sent.contains(name)), "{sent}");
+    assert_eq!(header(&preflight("http://evil.example").await, "access-control-allow-origin"), None);
+
+    let page = app.get("/v1/checkpoints/none").header("origin", ours).header("sec-fetch-site", "cross-site");
+    let refused = page.send().await.expect("an answer");
+    assert_eq!(header(&refused, "access-control-allow-origin").as_deref(), Some(ours.as_bytes()));
+    assert!(refused.headers()["vary"].to_str().expect("text").contains("origin"));
+    assert_eq!(problem(refused).await.1, "not_found");
+    let foreign = app.get("/v1/checkpoints").header("origin", "http://evil.example").send().await.expect("an answer");
+    assert_eq!(header(&foreign, "access-control-allow-origin"), None);
+    assert_eq!(problem(foreign).await.1, "cross_origin");
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_service_shows_health_figures_and_description() {
     let app = TestApp::start().await;
     for path in ["/healthz", "/readyz"] {

@@ -5,6 +5,7 @@ mod limit;
 mod one;
 mod protocol;
 mod stream;
+mod tls;
 
 use std::io;
 use std::net::TcpListener;
@@ -19,22 +20,28 @@ use limit::Tally;
 use one::ConnectionTiming;
 
 pub use limit::Connections;
+pub use tls::{Tls, TlsError};
 
 /// What a failing socket gets to recover: without a pause the loop would spin while no file can be opened.
 const AFTER_FAILURE: Duration = Duration::from_millis(50);
 
-/// Serves `router` on `listener` until the shutdown of `state` begins, then until running requests have ended or everything
+/// Serves `router` on `listener`, by HTTPS where there is a certificate, until the shutdown of `state` begins, then until running requests have ended or everything
 /// must stop. Connections without a request end at once.
 ///
 /// # Errors
 /// When the socket cannot be used at all. A connection that cannot be accepted is logged.
-pub async fn serve(listener: TcpListener, router: Router, state: &AppState) -> io::Result<()> {
+pub async fn serve(listener: TcpListener, tls: Option<Tls>, router: Router, state: &AppState) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let settings = &state.settings.server;
     let (builder, timing) = (Arc::new(protocol::builder(settings)), ConnectionTiming::of(settings));
     let failures = Tally::new(|count| tracing::warn!(count, "connections could not be accepted"));
     let open = TaskTracker::new();
+    let tls = tls.map(Arc::new);
+    if let Some(tls) = tls.clone() {
+        let shutdown = state.shutdown.clone();
+        open.spawn(async move { tls.follow(shutdown).await });
+    }
     loop {
         let accepted = tokio::select! {
             biased;
@@ -46,8 +53,9 @@ pub async fn serve(listener: TcpListener, router: Router, state: &AppState) -> i
                 // Without a place the socket is dropped here, which closes it.
                 if let Some(place) = state.connections.admit() {
                     let (builder, router, shutdown) = (builder.clone(), router.clone(), state.shutdown.clone());
+                    let acceptor = tls.as_ref().map(|tls| tls.acceptor());
                     open.spawn(async move {
-                        one::run(socket, &builder, router, timing, shutdown).await;
+                        one::run(socket, acceptor, &builder, router, timing, shutdown).await;
                         drop(place);
                     });
                 }

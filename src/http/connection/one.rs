@@ -1,5 +1,6 @@
 //! One connection, from its first byte to its end.
 
+use std::io;
 use std::time::Duration;
 
 use axum::Router;
@@ -11,10 +12,13 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::either::Either;
 use tower::ServiceExt;
 
 use super::activity::Activity;
 use super::stream::ConnectionStream;
+use super::tls;
 use crate::config::Server;
 use crate::runtime::lifecycle::Shutdown;
 
@@ -39,10 +43,11 @@ impl ConnectionTiming {
     }
 }
 
-/// Serves requests on `socket` until the client closes it, no request has come for too long, or `shutdown` begins. Requests
+/// Serves requests on `socket`, by TLS where there is an `acceptor`, until the client closes it, no request has come for too long, or `shutdown` begins. Requests
 /// that run are answered in any case but the hard end of `shutdown`.
 pub(super) async fn run(
     socket: TcpStream,
+    acceptor: Option<TlsAcceptor>,
     builder: &Builder<TokioExecutor>,
     router: Router,
     timing: ConnectionTiming,
@@ -55,6 +60,20 @@ pub(super) async fn run(
     }
     let stream = ConnectionStream::new(socket, timing.body);
     let (activity, last_write) = (Activity::new(), stream.last_write());
+    let stream = match acceptor {
+        None => Either::Left(stream),
+        Some(acceptor) => {
+            let greeted = tokio::select! {
+                biased;
+                () = shutdown.draining() => return,
+                greeted = tokio::time::timeout(timing.first, acceptor.accept(stream)) => greeted,
+            };
+            match greeted.map_err(io::Error::from).flatten() {
+                Ok(stream) => Either::Right(stream),
+                Err(error) => return tls::ungreeted(&error),
+            }
+        }
+    };
     let requests = activity.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let running = requests.begin(request.version());

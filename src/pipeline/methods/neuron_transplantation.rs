@@ -71,7 +71,8 @@ fn merge_finetune_prune(context: &mut Context<'_>, ensemble: &Ensemble<'_>) -> R
         objective: Objective::CrossEntropy,
         ..finetune
     };
-    let trained = recover::train_beside(context, &settings, bench, ensemble, merged.as_member(), "all members merged")?;
+    let trained =
+        recover::train_beside(context, &settings, bench, ensemble, merged.as_member(), "all members merged", 0.0..1.0)?;
     let parts = Ensemble::new(vec![Member { graph: &merged.graph, weights: &trained.weights }])?;
     let targets = &context.network().fusion.targets;
     let mut made = Join { parts: &parts, targets, place: (0, 1) }.make(context)?;
