@@ -17,6 +17,7 @@ mod shards;
 mod slow;
 mod tasks;
 mod tenants;
+mod tls;
 mod upkeep;
 mod uploads;
 mod workers;

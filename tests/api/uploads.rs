@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::common::app::{TestApp, problem};
+use crate::common::app::{TestApp, client_builder, problem};
 use crate::common::samples::{files, member, safetensors, sha256};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -364,7 +364,7 @@ async fn a_disk_that_fills_up_in_mid_upload_is_said_and_keeps_what_arrived() {
     let file = safetensors(&[("fc1.weight", &[2048, 784])]);
     let program = env!("CARGO_BIN_EXE_engraft");
     let full = serve(&["/bin/sh", "-c", limit, program]);
-    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let client = client_builder().build().expect("a client");
     let url = format!("{}/v1/checkpoints/m0", full.address);
     let refused = client.put(&url).body(file.clone()).send().await.expect("an answer");
     assert_eq!(problem(refused).await.1, "disk_full");

@@ -11,7 +11,7 @@ use engraft::domain::clock::{SharedClock, SystemClock};
 use engraft::http::AppState;
 use engraft::runtime::lifecycle::Shutdown;
 use engraft::store::keys::NewKey;
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -24,6 +24,12 @@ pub(crate) struct TestApp {
     pub(crate) state: AppState,
     shutdown: Shutdown,
     running: JoinHandle<anyhow::Result<()>>,
+}
+
+/// A client that asks no proxy.
+pub(crate) fn client_builder() -> ClientBuilder {
+    let _already = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
+    Client::builder().no_proxy()
 }
 
 /// What a [`TestApp`] is to be like.
@@ -55,7 +61,7 @@ impl Builder {
         let shutdown = Shutdown::new();
         let application = Application::build(self.settings, self.clock, shutdown.clone()).await.expect("a server");
         TestApp {
-            client: Client::builder().no_proxy().build().expect("a client"),
+            client: client_builder().build().expect("a client"),
             address: application.address(),
             folder: self.folder,
             state: application.state().clone(),

@@ -17,7 +17,7 @@ mod workload;
 use std::io::Write;
 use std::sync::Arc;
 
-use common::app::TestApp;
+use common::app::{TestApp, client_builder};
 use common::samples;
 use engraft::app::Application;
 use engraft::domain::clock::SystemClock;
@@ -56,7 +56,7 @@ fn folder(mounted: &Mounted) -> TempDir {
 /// A server whose client opens a connection for each request: a server that refuses one closes its connection.
 async fn start(folder: TempDir) -> TestApp {
     let mut app = TestApp::builder().folder(folder).start().await;
-    app.client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("a client");
+    app.client = client_builder().pool_max_idle_per_host(0).build().expect("a client");
     app
 }
 
