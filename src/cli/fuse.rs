@@ -264,6 +264,7 @@ pub(super) fn input(name: &String) -> Result<InputFile> {
 /// A checkpoint of the user's, with the files beside it that it names, found and hashed.
 pub(super) fn checkpoint(name: &String) -> Result<InputFile> {
     let path = std::path::absolute(name)?;
+    is_there(&path)?;
     let files = CheckpointFiles::open(&path).map_err(|error| named(name, error))?;
     let sha256 = files.sha256().with_context(|| format!("cannot read {name}"))?;
     Ok(InputFile { name: name.clone(), sha256, path })
@@ -280,8 +281,13 @@ pub(super) fn threads(requested: Option<usize>) -> usize {
     requested.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
+/// The file that a user has named, before anything is said of what it holds.
+pub(super) fn is_there(path: &Path) -> Result<File> {
+    File::open(path).with_context(|| format!("cannot open {}", path.display()))
+}
+
 /// SHA-256 of a file, in hexadecimal.
 fn digest(path: &Path) -> Result<String> {
-    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let file = is_there(path)?;
     sha256(file).with_context(|| format!("cannot read {}", path.display()))
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use super::compute::choose;
-use super::fuse::threads;
+use super::fuse::{is_there, threads};
 use super::job::JobArgs;
 use crate::data::{Limits, inspect};
 use crate::domain::dataset::DatasetFacts;
@@ -54,6 +54,11 @@ impl PlanCommand {
 
 /// The plan of a job on local files.
 fn plan(job: JobRequest) -> Result<Plan> {
+    let dataset = job.dataset.as_ref();
+    let datasets = dataset.map(|dataset| [Some(&dataset.name), dataset.validation.as_ref(), dataset.test.as_ref()]);
+    for name in job.members.iter().chain(datasets.into_iter().flatten().flatten()) {
+        is_there(Path::new(name))?;
+    }
     let members: Vec<Checkpoint> = job
         .members
         .iter()
@@ -64,7 +69,6 @@ fn plan(job: JobRequest) -> Result<Plan> {
             name.map(|name| inspect(Path::new(name), &Limits::default()).map_err(|error| named(name, error.into())));
         facts.transpose()
     };
-    let dataset = job.dataset.as_ref();
     let main = facts(dataset.map(|dataset| &dataset.name))?;
     let validation = facts(dataset.and_then(|dataset| dataset.validation.as_ref()))?;
     let test = facts(dataset.and_then(|dataset| dataset.test.as_ref()))?;

@@ -50,6 +50,29 @@ pub(crate) fn json_file(path: &Path) -> Value {
 }
 
 #[test]
+fn a_file_that_is_not_there_is_named_as_what_it_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    points(folder);
+    let plan = "title = \"One\"\n[[ensembles]]\nname = \"a\"\nmembers = [\"none.pt\", \"none.pt\"]\n[[methods]]\nname = \"m\"\n";
+    std::fs::write(folder.join("plan.toml"), plan).expect("writes");
+    let members = ["--member", "none.pt", "--member", "none.pt"];
+    for command in [
+        [&["fuse", "--out", "fused.safetensors"], &members[..]].concat(),
+        [&["plan"], &members[..]].concat(),
+        vec!["compare", "--plan", "plan.toml"],
+        vec!["plan", "--member", "data.safetensors", "--dataset", "none.pt"],
+        vec!["train", "--network", "mlp:8", "--dataset", "none.pt", "--out", "new"],
+    ] {
+        let output = engraft(folder, &command);
+        let said = [output.stdout, output.stderr].map(|said| String::from_utf8(said).expect("text")).concat();
+        assert_eq!(output.status.code(), Some(1), "{command:?}");
+        assert!(said.contains("cannot open ") && said.contains("none.pt: No such file"), "{command:?}: {said}");
+        assert!(!said.contains("Internal error"), "{command:?}: {said}");
+    }
+}
+
+#[test]
 fn a_server_whose_database_is_missing_does_not_start_and_touches_nothing() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().expect("a folder");
