@@ -19,6 +19,8 @@ pub struct Caller {
     pub tenant: Arc<Tenant>,
     /// What else the caller may do.
     pub scope: Scope,
+    /// What is written on the caller's key, if anything: who has it.
+    pub label: Option<Arc<str>>,
 }
 
 impl Caller {
@@ -86,11 +88,12 @@ async fn identify(state: &AppState, header: &str) -> Result<Caller, Problem> {
 /// When the database fails.
 pub(super) async fn holder(state: &AppState, secret: &Secret) -> Result<Option<Caller>, Problem> {
     if state.bootstrap.as_ref().is_some_and(|bootstrap| secret.matches(&bootstrap.digest())) {
-        return Ok(Some(Caller { tenant: Arc::default(), scope: Scope::Admin }));
+        return Ok(Some(Caller { tenant: Arc::default(), scope: Scope::Admin, label: None }));
     }
     let Some(key) = state.keys.find(secret).await? else { return Ok(None) };
     state.keys.note_use(key.id);
-    Ok(Some(Caller { tenant: Arc::new(key.tenant), scope: key.scope }))
+    let label = Some(key.label).filter(|label| !label.is_empty()).map(Arc::from);
+    Ok(Some(Caller { tenant: Arc::new(key.tenant), scope: key.scope, label }))
 }
 
 /// Whether the server is for whoever reaches it: without any key it listens on loopback only.
@@ -104,7 +107,7 @@ pub(super) async fn is_open(state: &AppState) -> Result<bool, Problem> {
 /// Whoever reaches an open server may do everything.
 async fn anonymous(state: &AppState) -> Result<Caller, Problem> {
     if is_open(state).await? {
-        Ok(Caller { tenant: Arc::default(), scope: Scope::Admin })
+        Ok(Caller { tenant: Arc::default(), scope: Scope::Admin, label: None })
     } else {
         Err(unauthorized("Send `Authorization: Bearer engraft_…`; `engraft keys create` makes keys."))
     }

@@ -17,6 +17,7 @@ const ALL: &[(i64, &str, &str)] = &[
     (8, "upkeep", include_str!("../../migrations/0008_upkeep.sql")),
     (9, "reading", include_str!("../../migrations/0009_reading.sql")),
     (10, "speeds", include_str!("../../migrations/0010_speeds.sql")),
+    (11, "owners", include_str!("../../migrations/0011_owners.sql")),
 ];
 
 /// Everything that brings a database of any earlier version up to date.

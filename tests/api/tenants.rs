@@ -126,3 +126,27 @@ async fn slow_datasets_of_one_tenant_do_not_hold_up_anothers() {
     }
     app.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_says_whose_key_queued_it_and_a_repeated_one_too() {
+    let app = TestApp::start().await;
+    let keys = [app.key("vision", Scope::Write).await, app.key("vision", Scope::Write).await];
+    for name in ["m0", "m1"] {
+        let sent = app.put(&format!("/v1/checkpoints/{name}"), member()).bearer_auth(&keys[0]).send().await;
+        assert!(sent.expect("an answer").status().is_success());
+    }
+    let post = async |path: &str, body: Value| -> Value {
+        let sent = app.request(Method::POST, path).bearer_auth(&keys[0]).json(&body).send().await.expect("an answer");
+        assert!(sent.status().is_success(), "{path}: {}", sent.status());
+        sent.json().await.expect("JSON")
+    };
+    let job = post("/v1/jobs", json!({"members": ["m0", "m1"], "architecture": {"assume": true}})).await;
+    assert_eq!(job["owner"], "test", "what is written on the key");
+    let path = format!("/v1/jobs/{}", job["id"].as_str().expect("an id"));
+    post(&format!("{path}/cancel"), json!({})).await;
+    assert_eq!(post(&format!("{path}/retry"), json!({})).await["owner"], "test");
+    let list = app.get("/v1/jobs").bearer_auth(&keys[1]).send().await.expect("an answer");
+    let list: Value = list.json().await.expect("JSON");
+    assert!(list["data"].as_array().expect("jobs").iter().all(|job| job["owner"] == "test"), "{list}");
+    app.stop().await;
+}

@@ -238,6 +238,7 @@ fn new_job(caller: &Caller, resolved: Resolved, files: &Files) -> NewJob {
     let job = resolved.job;
     NewJob {
         tenant: caller.tenant.as_ref().clone(),
+        owner: caller.label.as_deref().map(str::to_owned),
         plan: json!(resolved.planned.map(|planned| planned.plan)),
         labels: job.labels.clone(),
         device: job.device,

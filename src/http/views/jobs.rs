@@ -22,6 +22,12 @@ pub struct JobSummary {
     /// The name that its owner has given it.
     #[schema(example = "MNIST, two members")]
     pub name: Option<String>,
+    /// The checkpoints that it fuses, as the request names them.
+    #[schema(example = json!(["m0.safetensors", "m1.safetensors"]))]
+    pub members: Vec<String>,
+    /// The dataset that it trains and validates on, likewise.
+    #[schema(example = "mnist.tar")]
+    pub dataset: Option<String>,
     /// `queued`, `running` or `cancelling`; once it has ended `succeeded`, `failed` or `cancelled`.
     #[schema(value_type = String, example = "running")]
     pub state: &'static str,
@@ -33,6 +39,9 @@ pub struct JobSummary {
     /// The labels that the client has given it.
     #[schema(example = json!({"team": "vision"}))]
     pub labels: BTreeMap<String, String>,
+    /// Who queued it: what is written on the key that was used (`engraft keys create --label`).
+    #[schema(example = "ada")]
+    pub owner: Option<String>,
     /// The job that this one repeats.
     #[schema(example = "job_019324a5a0007f3e8d1c2b3a4f5e6d7c")]
     pub retry_of: Option<String>,
@@ -209,14 +218,18 @@ impl From<&Job> for JobSummary {
             State::Failed(_, problem) => Some(ProblemView::new(problem, None)),
             _ => None,
         };
+        let text = |value: &Value| value.as_str().map(str::to_owned);
         let shown = |time_: jiff::Timestamp| time(time_.as_millisecond());
         Self {
             id: job.id.to_string(),
             name: job.resolved["name"].as_str().map(str::to_owned),
+            members: job.resolved["members"].as_array().into_iter().flatten().filter_map(text).collect(),
+            dataset: text(&job.resolved["dataset"]["name"]),
             state: job.state.shown(),
             attempt: job.state.effort().attempts,
             progress: job.progress.map(ProgressView::from),
             labels: job.labels.clone(),
+            owner: job.owner.clone(),
             retry_of: job.retry_of.map(|id| id.to_string()),
             created_at: shown(job.created),
             started_at: job.started.map(shown),

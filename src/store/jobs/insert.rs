@@ -71,11 +71,12 @@ impl Jobs {
     ) -> Result<(), JobError> {
         self.check_quota(conn, &job.tenant).await?;
         sqlx::query(
-            "INSERT INTO jobs (id, tenant, resolved, plan, labels, device, max_runtime_ms, priority, compared, created_at, state) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued')",
+            "INSERT INTO jobs (id, tenant, owner, resolved, plan, labels, device, max_runtime_ms, priority, compared, created_at, state) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued')",
         )
         .bind(id.to_string())
         .bind(job.tenant.as_str())
+        .bind(&job.owner)
         .bind(job.resolved.to_string())
         .bind(job.plan.to_string())
         .bind(to_json(&job.labels))
@@ -114,9 +115,9 @@ impl Jobs {
         all_inputs_present(&mut transaction, job).await?;
         self.check_quota(&mut transaction, tenant).await?;
         sqlx::query(
-            "INSERT INTO jobs (id, tenant, resolved, plan, labels, device, max_runtime_ms, priority, compared, retry_of, created_at, \
+            "INSERT INTO jobs (id, tenant, owner, resolved, plan, labels, device, max_runtime_ms, priority, compared, retry_of, created_at, \
                  state, checkpoint_key, checkpoint_epoch) \
-             SELECT ?1, tenant, resolved, plan, labels, device, max_runtime_ms, priority, compared, id, ?2, 'queued', \
+             SELECT ?1, tenant, owner, resolved, plan, labels, device, max_runtime_ms, priority, compared, id, ?2, 'queued', \
                  iif(?3, checkpoint_key, NULL), iif(?3, checkpoint_epoch, NULL) FROM jobs WHERE id = ?4",
         )
         .bind(id.to_string())

@@ -124,6 +124,8 @@ impl From<JobError> for Problem {
 pub struct NewJob {
     /// Whose it is.
     pub tenant: Tenant,
+    /// Who queues it, as the key that is used says; none without one.
+    pub owner: Option<String>,
     /// The request with every default filled in, in its JSON form.
     pub resolved: Value,
     /// The plan, in its JSON form.
@@ -196,6 +198,8 @@ pub struct Job {
     pub max_runtime: Duration,
     /// The job that this one repeats.
     pub retry_of: Option<JobId>,
+    /// Who queued it, as the key that was used says.
+    pub owner: Option<String>,
     /// When it was queued first.
     pub created: Timestamp,
     /// When its first attempt began.

@@ -78,6 +78,7 @@ async fn a_job_for_any_gpu_waits_where_there_is_none() {
     let request = parse(&json!({ "members": ["m0"], "device": "cuda" })).expect("a valid body");
     let job = NewJob {
         tenant: Tenant::default(),
+        owner: None,
         device: request.device,
         resolved: Value::from(request),
         plan: json!({}),

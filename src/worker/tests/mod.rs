@@ -90,6 +90,7 @@ impl House {
         let request = parse(&json!({ "members": ["m0.safetensors", "m1.safetensors"] })).expect("a valid body");
         let job = NewJob {
             tenant: Tenant::default(),
+            owner: None,
             device: request.device,
             resolved: Value::from(request),
             plan: json!({}),

@@ -172,6 +172,10 @@ class JobDetails(Model):
     attempt: int = 0
     progress: Progress | None = None
     labels: dict[str, str] = {}
+    members: list[str] = []
+    dataset: str | None = None
+    owner: str | None = None
+    """Who queued it, as the key that was used says."""
     retry_of: str | None = None
     created_at: datetime | None = None
     started_at: datetime | None = None

@@ -143,6 +143,7 @@ function aside(job) {
       ['Started', job.started_at ? time(job.started_at) : null],
       ['Ended', job.finished_at ? time(job.finished_at) : null],
       ['Attempt', job.attempt || null],
+      ['Queued by', job.owner],
       ['Repeats', job.retry_of ? h('a', { href: link(['jobs', job.retry_of]) }, shortId(job.retry_of)) : null],
       ['Device', job.resolved.device],
       ['Seed', job.resolved.seed],

@@ -54,13 +54,20 @@ function filters(chosen) {
   return h('div.filters', {}, h('nav.segmented', { 'aria-label': 'State' }, state(null), STATES.map(state)), form, h('span.chips', {}, chosen.label.map(chip)));
 }
 
+/** Of what a job makes what, and for whom: `m0, m1 and 2 more · mnist.tar · ada`. */
+function made({ members, dataset, owner }) {
+  const [first, second, ...more] = members;
+  const named = [first, second].filter(Boolean).join(', ') + (more.length ? ` and ${more.length} more` : '');
+  return [named, dataset, owner].filter(Boolean).join(' · ');
+}
+
 function row(job, chosen, again) {
   const running = !hasEnded(job.state) && job.progress;
   const words = running ? [inWords(job.progress, { time: false }), whole(job.progress)].filter(Boolean).join(' · in all ') : job.error?.detail ?? (job.state === 'queued' ? 'waits for a worker' : null);
   const took = job.started_at && hasEnded(job.state) ? duration(between(job.started_at, job.finished_at)) : job.started_at ? null : '–';
   const byLabel = (name, value) => link(['jobs'], { state: chosen.state, label: [`${name}=${value}`] });
   return h('tr.row', {},
-    h('td', {}, h('a.name', { href: link(['jobs', job.id]), title: job.id }, job.name ?? shortId(job.id)), labels(job.labels, byLabel)),
+    h('td', {}, h('a.name', { href: link(['jobs', job.id]), title: job.id }, job.name ?? shortId(job.id)), h('div.small.muted.line', { title: made(job) }, made(job)), labels(job.labels, byLabel)),
     h('td', {}, badge(job.state), job.attempt > 1 ? h('span.muted.small', {}, ` attempt ${job.attempt}`) : null),
     h('td.wide.progress', {}, segments(job.state, job.progress), words ? h('div.small.muted.line', { title: words }, words) : null),
     h('td', { 'data-label': 'Created' }, time(job.created_at)),

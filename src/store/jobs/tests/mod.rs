@@ -84,6 +84,7 @@ impl House {
     fn new_job(&self, inputs: Vec<JobInput>) -> NewJob {
         NewJob {
             tenant: self.tenant.clone(),
+            owner: None,
             resolved: json!({ "seed": 0 }),
             plan: json!({}),
             labels: [("team".to_owned(), "vision".to_owned())].into(),
