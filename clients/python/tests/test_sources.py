@@ -118,7 +118,11 @@ def test_a_package_that_is_missing_is_named() -> None:
 
 
 def test_progress_is_a_bar_or_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = {"id": "job_1", "state": "running", "progress": {"phase": "finetune", "fraction": 0.9, "epoch": 2, "job_fraction": 0.42}}
+    seen = {
+        "id": "job_1",
+        "state": "running",
+        "progress": {"phase": "finetune", "fraction": 0.9, "epoch": 2, "job_fraction": 0.42},
+    }
     job = JobDetails.model_validate(seen)
     assert shown(False) is None
     for has_tqdm in (True, False):
