@@ -140,7 +140,7 @@ fn compute(task: &Task, mut phases: Phases<'_>, expected: &mut Option<u64>) -> R
     let verification = verification::verify(&mut context, &ensemble)?;
     let made = methods::fuse(&mut context, &ensemble)?;
     let trained = recover(&mut context, &ensemble, made.start())?;
-    let Settled { recovered, mut model, mut epoch } = settle(&mut context, &made, trained.as_ref())?;
+    let Settled { recovered, mut model, epoch } = settle(&mut context, &made, trained.as_ref())?;
     let Evaluated { rows, paired, successor } = evaluate(&mut context, &ensemble, &made, recovered.as_ref())?;
     context.phases.begin(Phase::Publish)?;
     // Training starts from another network only where that one may be published.
@@ -150,7 +150,6 @@ fn compute(task: &Task, mut phases: Phases<'_>, expected: &mut Option<u64>) -> R
         let (graph, precision) = (&made.fused.graph, &context.network().precision);
         (_, model) = publish::model(&context, graph, &weights, precision, WriteMode::Replaced)?;
         provenance = Provenance::of_member(&ensemble, member);
-        epoch = None;
         Ok::<_, Problem>(published)
     });
     let published = published.transpose()?;
