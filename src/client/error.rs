@@ -17,6 +17,16 @@ pub enum ClientError {
         /// What is wrong with it.
         reason: String,
     },
+    /// This machine knows nobody who vouches for servers.
+    #[error(
+        "`{url}` cannot be trusted: {reason}; install certificates of authorities, or name a PEM file of those to trust in SSL_CERT_FILE"
+    )]
+    Trust {
+        /// What was given.
+        url: String,
+        /// What is missing.
+        reason: String,
+    },
     /// It cannot be reached.
     #[error(
         "the server at {url} does not answer ({reason}); is `engraft serve` running there? --url or ENGRAFT_URL names another"

@@ -6,6 +6,8 @@ mod error;
 mod retry;
 mod upload;
 
+use std::error::Error;
+
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, header};
 use serde::Serialize;
 use serde_json::Value;
@@ -28,7 +30,7 @@ impl Server {
     /// The server at `url`, `http://HOST:PORT` with or without `/v1`, with the API key that it asks for.
     ///
     /// # Errors
-    /// Where the address is none.
+    /// Where the address is none, or it is of HTTPS and this machine trusts no authority.
     pub fn new(url: &str, key: Option<String>) -> Result<Self, ClientError> {
         let base = url.trim_end_matches('/').trim_end_matches("/v1").to_owned();
         let parsed = reqwest::Url::parse(&base)
@@ -39,7 +41,14 @@ impl Server {
         }
         // The program has one provider of cryptography; whoever comes second finds it there.
         let _already = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
-        Ok(Self { http: Client::new(), base, key })
+        let trusting = Client::builder();
+        // Only HTTPS needs to know whom to trust: a machine without certificates of authorities speaks plain HTTP all the same.
+        let builder = if parsed.scheme() == "https" { trusting } else { trusting.tls_certs_only([]) };
+        let http = builder.build().map_err(|error| ClientError::Trust {
+            url: url.to_owned(),
+            reason: error.source().map_or_else(|| error.to_string(), ToString::to_string),
+        })?;
+        Ok(Self { http, base, key })
     }
 
     /// A resource below `/v1`.

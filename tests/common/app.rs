@@ -26,10 +26,10 @@ pub(crate) struct TestApp {
     running: JoinHandle<anyhow::Result<()>>,
 }
 
-/// A client that asks no proxy.
+/// A client that asks no proxy and trusts nobody who has to show a certificate.
 pub(crate) fn client_builder() -> ClientBuilder {
     let _already = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
-    Client::builder().no_proxy()
+    Client::builder().no_proxy().tls_certs_only([])
 }
 
 /// What a [`TestApp`] is to be like.
