@@ -117,6 +117,11 @@ impl std::str::FromStr for ByteSize {
     }
 }
 
+/// What stands between commas, each as `item` reads it.
+fn listed(text: &str, item: impl Fn(&str) -> Result<String, String>) -> Result<Vec<String>, String> {
+    text.split(',').map(str::trim).filter(|text| !text.is_empty()).map(item).collect()
+}
+
 /// Names, written `a.example,b.example`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
@@ -134,14 +139,13 @@ impl std::str::FromStr for Names {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
         let name = |name: &str| {
             let usable = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte));
             usable
                 .then(|| name.to_owned())
                 .ok_or_else(|| format!("expected host names, as in `a.example,b.example`, got `{name}`"))
         };
-        names.map(name).collect::<Result<_, _>>().map(Self)
+        listed(text, name).map(Self)
     }
 }
 
@@ -162,7 +166,6 @@ impl std::str::FromStr for Origins {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let origins = text.split(',').map(str::trim).filter(|origin| !origin.is_empty());
         let origin = |origin: &str| {
             let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
             // As browsers write it: nothing in capitals, and no path, not even `/`.
@@ -175,7 +178,7 @@ impl std::str::FromStr for Origins {
                     )
                 })
         };
-        origins.map(origin).collect::<Result<_, _>>().map(Self)
+        listed(text, origin).map(Self)
     }
 }
 

@@ -1,29 +1,28 @@
 //! Measures every candidate that the report compares.
 
-use std::ops::Range;
+mod baselines;
+mod work;
 
 use super::context::Context;
 use super::load::Subset;
 use super::measure::{Bench, Measured};
-use super::methods::aligned::{self, Matching};
-use super::methods::neuron_interpolation;
 use super::metrics;
 use super::phases::Halt;
 use super::recover;
 use super::rivals::{Rivals, Successor};
 use super::splits::{Logits, Splits};
-use crate::cost::STEP;
 use crate::cost::evaluation::measures_members;
-use crate::cost::interpolation::levels_of;
 use crate::domain::progress::Phase;
-use crate::fusion::{self, Ensemble, FusionError, Member, Recipe};
+use crate::fusion::{Ensemble, Member};
 use crate::model::costs::Costs;
 use crate::model::graph::Graph;
 use crate::plan::NetworkFigures;
 use crate::report::{CandidateKind, CandidateReport, Latency, Outcomes, PairedTest};
-use crate::settings::{Finetune, MethodName, Objective, PredictionTask, ReportCandidate};
+use crate::settings::{Finetune, Objective, PredictionTask, ReportCandidate};
 use crate::tensors::{Checkpoint, Weights};
-use crate::train::{self, Examples, RunningScore};
+use crate::train::{self, RunningScore};
+
+use work::EvaluationWork;
 
 /// The fused network in all its states.
 pub(super) struct FusedNetworks<'a> {
@@ -93,48 +92,6 @@ struct Comparer<'a, 'c> {
     /// The member that does best on the validation split, the first among equals; the first where there is no such split.
     best: usize,
     work: EvaluationWork,
-}
-
-/// What the evaluation computes, in ways forward.
-struct EvaluationWork {
-    done: f64,
-    all: f64,
-    /// Of a network that is measured.
-    network: f64,
-    /// Of a control's training.
-    training: f64,
-}
-
-impl EvaluationWork {
-    fn of(context: &Context<'_>, bench: Bench<'_>, ensemble: &Ensemble<'_>) -> Self {
-        let Splits { validation, test } = bench.splits();
-        let [validation, test] = [validation, test].map(|split| split.map_or(0, Examples::len) as f64);
-        let evaluate = &context.task.job.evaluate;
-        let epochs = context.finetune().map_or(0, |finetune| finetune.epochs) as f64;
-        let train = Examples::len(&bench.data().train) as f64;
-        let is_trained =
-            |candidate: &&ReportCandidate| matches!(candidate, ReportCandidate::TrainedOn | ReportCandidate::Distilled);
-        let (network, training) = (validation + test, epochs * (STEP * train + validation));
-        let networks = (ensemble.members().len() + evaluate.len() + 2) as f64;
-        let all = networks * network + evaluate.iter().filter(is_trained).count() as f64 * training;
-        Self { done: 0.0, all: all.max(1.0), network, training }
-    }
-
-    /// The part of the whole that is done with another network measured.
-    fn measure(&mut self) -> f64 {
-        self.take(self.network).end
-    }
-
-    /// The part of the whole that the next training is.
-    fn train(&mut self) -> Range<f64> {
-        self.take(self.training)
-    }
-
-    fn take(&mut self, work: f64) -> Range<f64> {
-        let begin = self.done;
-        self.done += work;
-        (begin / self.all).min(1.0)..(self.done / self.all).min(1.0)
-    }
 }
 
 /// A network that fusion has to beat.
@@ -226,63 +183,6 @@ impl Comparer<'_, '_> {
         let by = if chosen { "" } else { ", the best by these very examples" };
         let name = format!("the best member {}{by}", rows[index].name);
         Some(Control { kind: CandidateKind::BestMember, name, outcomes })
-    }
-
-    /// What other methods make of the members.
-    fn baselines(&mut self) -> Result<(), Halt> {
-        if self.wants(ReportCandidate::Average) {
-            match fusion::average(self.ensemble).and_then(Recipe::build) {
-                Ok(average) => {
-                    self.network("average", CandidateKind::Average, &average.graph, &average.weights)?;
-                }
-                Err(error @ FusionError::WidthsDiffer { .. }) => {
-                    self.context.phases.warn(format!("no plain average: {error}"));
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let aligned = [
-            (
-                ReportCandidate::OptimalTransport,
-                Matching::Transport,
-                MethodName::OptimalTransport,
-                CandidateKind::OptimalTransport,
-            ),
-            (
-                ReportCandidate::PermutationAlignment,
-                Matching::Permutation,
-                MethodName::PermutationAlignment,
-                CandidateKind::PermutationAlignment,
-            ),
-        ];
-        for (candidate, matching, name, kind) in aligned {
-            if !self.wants(candidate) {
-                continue;
-            }
-            if self.ensemble.has_one_shape() {
-                let fused = aligned::mean(self.context, self.ensemble, matching, true)?;
-                self.network(name.as_str(), kind, &fused.graph, &fused.weights)?;
-            } else {
-                self.context.phases.warn(format!("no {}: it needs members of one shape", name.as_str()));
-            }
-        }
-        if self.wants(ReportCandidate::NeuronInterpolation) {
-            self.interpolated()?;
-        }
-        Ok(())
-    }
-
-    /// Units that compute means of groups of the members' units, where the network can be fitted level after level.
-    fn interpolated(&mut self) -> Result<(), Halt> {
-        let fusion = &self.context.planned.network.fusion;
-        if let Err(error) = levels_of(&fusion.fused, &self.context.planned.network.detected.graphs) {
-            self.context.phases.warn(format!("no neuron interpolation: {error}"));
-            return Ok(());
-        }
-        let fused = neuron_interpolation::interpolated(self.context, self.ensemble)?;
-        let name = MethodName::NeuronInterpolation.as_str();
-        self.network(name, CandidateKind::NeuronInterpolation, &fused.graph, &fused.weights)?;
-        Ok(())
     }
 
     /// The best member after as much training as the fused network had.
