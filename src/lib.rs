@@ -13,6 +13,7 @@
 //! | [`app`] | the composition root: database, stores, router, workers |
 //! | [`http`] | the API: one file per resource, problems, wire types |
 //! | [`worker`] | claims jobs, renews leases, supervises the child process that computes; reads uploaded datasets through |
+//! | [`outbound`] | what the server requests from others: calls of webhooks; which addresses it may reach |
 //! | [`store`] | rows in SQLite, bytes in an object store |
 //! | [`runtime`], [`config`] | how the program ends, what it logs, every setting |
 //! | [`pipeline`] | what the child does: one resolved job in, artifacts out; no database |
@@ -41,6 +42,7 @@ pub mod fusion;
 pub mod http;
 pub mod kernels;
 pub mod model;
+pub mod outbound;
 pub mod pipeline;
 pub mod plan;
 pub mod process;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::value::{Age, ByteSize, LogFormat, Names, OptionalPath, Origins, Seconds, Spelled};
+use super::value::{Age, ByteSize, LogFormat, Names, OptionalPath, Origins, Seconds, Spelled, Subnets};
 use crate::domain::quota::{Quota, TenantResource};
 use crate::domain::retention::Rules;
 use crate::settings::Device;
@@ -110,6 +110,15 @@ concern! {
         max_json: ByteSize = ByteSize(1 << 20), "ENGRAFT_MAX_JSON";
         /// Seconds that an interrupted upload can be resumed.
         upload_expiry: Seconds = Seconds::new(24 * 3600), "ENGRAFT_UPLOAD_EXPIRY";
+    }
+}
+
+concern! {
+    /// `[outbound]`: what the server requests from others by itself, at addresses that its tenants name.
+    OutboundSettings, OutboundOptions {
+        /// Networks that it may reach beside the public internet, as in `10.0.0.0/8,127.0.0.1`: with their webhooks tenants have it
+        /// send requests there.
+        allow_address: Subnets = Subnets(Vec::new()), "ENGRAFT_ALLOW_ADDRESS";
     }
 }
 

@@ -11,10 +11,11 @@ use serde::Deserialize;
 use crate::domain::access::is_secret;
 
 pub use concerns::{
-    LimitsOptions, Log, LogOptions, RequestLimits, RetentionOptions, RetentionSettings, Server, ServerOptions, Storage,
-    StorageOptions, TenantDefaults, TenantsOptions, Validation, ValidationOptions, WorkerSettings, WorkersOptions,
+    LimitsOptions, Log, LogOptions, OutboundOptions, OutboundSettings, RequestLimits, RetentionOptions,
+    RetentionSettings, Server, ServerOptions, Storage, StorageOptions, TenantDefaults, TenantsOptions, Validation,
+    ValidationOptions, WorkerSettings, WorkersOptions,
 };
-pub use value::{Age, ByteSize, LogFormat, Names, OptionalPath, Origins, Seconds};
+pub use value::{Age, ByteSize, LogFormat, Names, OptionalPath, Origins, Seconds, Subnets};
 
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +59,7 @@ pub struct AuthOptions {
 /// The flags of `serve`; the sections of the file have the same names.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Options {
-    /// TOML file with settings: sections [server], [storage], [auth], [limits], [tenants], [retention], [workers], [validation] and [log], keys
+    /// TOML file with settings: sections [server], [storage], [auth], [limits], [outbound], [tenants], [retention], [workers], [validation] and [log], keys
     /// named like the flags with underscores.
     #[arg(long, env = "ENGRAFT_CONFIG", hide_env = true)]
     pub config: Option<PathBuf>,
@@ -70,6 +71,8 @@ pub struct Options {
     auth: AuthOptions,
     #[command(flatten)]
     limits: LimitsOptions,
+    #[command(flatten)]
+    outbound: OutboundOptions,
     #[command(flatten)]
     tenants: TenantsOptions,
     #[command(flatten)]
@@ -116,6 +119,7 @@ struct FileOptions {
     storage: StorageOptions,
     auth: AuthOptions,
     limits: LimitsOptions,
+    outbound: OutboundOptions,
     tenants: TenantsOptions,
     retention: RetentionOptions,
     workers: WorkersOptions,
@@ -134,6 +138,8 @@ pub struct Configuration {
     pub bootstrap_key: Option<String>,
     /// What clients may request.
     pub limits: RequestLimits,
+    /// What the server requests from others.
+    pub outbound: OutboundSettings,
     /// What tenants may take.
     pub tenants: TenantDefaults,
     /// What is deleted after some time.
@@ -160,6 +166,7 @@ impl Options {
             server: self.server.or(file.server),
             storage: self.storage.or(file.storage),
             limits: self.limits.or(file.limits),
+            outbound: self.outbound.or(file.outbound),
             tenants: self.tenants.or(file.tenants),
             retention: self.retention.or(file.retention),
             workers: self.workers.or(file.workers),

@@ -1,10 +1,11 @@
 //! The kinds of values that settings have, as a user writes them.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::settings::Device;
@@ -118,7 +119,7 @@ impl std::str::FromStr for ByteSize {
 }
 
 /// What stands between commas, each as `item` reads it.
-fn listed(text: &str, item: impl Fn(&str) -> Result<String, String>) -> Result<Vec<String>, String> {
+fn listed<T>(text: &str, item: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
     text.split(',').map(str::trim).filter(|text| !text.is_empty()).map(item).collect()
 }
 
@@ -182,6 +183,33 @@ impl std::str::FromStr for Origins {
     }
 }
 
+/// Networks in CIDR notation (RFC 4632), or single addresses, separated by commas.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Subnets(pub Vec<IpNet>);
+
+impl TryFrom<String> for Subnets {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl std::str::FromStr for Subnets {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let subnet = |text: &str| {
+            let address = || text.parse::<IpAddr>().map(IpNet::from);
+            text.parse().or_else(|_| address()).map_err(|_| {
+                format!("expected networks or addresses, as in `10.0.0.0/8,127.0.0.1,fd00::/8`, got `{text}`")
+            })
+        };
+        listed(text, subnet).map(Self)
+    }
+}
+
 /// A file, or none.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 pub struct OptionalPath(pub Option<PathBuf>);
@@ -229,6 +257,7 @@ written! {
         .map_or_else(|| size.0.to_string(), |(count, _, unit)| format!("{count}{unit}"));
     Names: names => if names.0.is_empty() { "none".to_owned() } else { names.0.join(",") };
     Origins: origins => if origins.0.is_empty() { "none".to_owned() } else { origins.0.join(",") };
+    Subnets: subnets => if subnets.0.is_empty() { "none".to_owned() } else { subnets.0.iter().map(ToString::to_string).collect::<Vec<_>>().join(",") };
     OptionalPath: path => path.0.as_ref().map_or_else(|| "none".to_owned(), |path| path.display().to_string());
     Age: age => age.0.map_or_else(|| "ever".to_owned(), |age| format!("{}s", age.as_secs()));
     usize: number => number.to_string();

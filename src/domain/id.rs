@@ -106,6 +106,16 @@ id!(
     KeyId,
     "key_"
 );
+id!(
+    /// Where a tenant is called when something ends.
+    WebhookId,
+    "hook_"
+);
+id!(
+    /// One call of a webhook, however often it is tried.
+    DeliveryId,
+    "msg_"
+);
 
 #[cfg(test)]
 mod tests {

@@ -16,3 +16,4 @@ pub mod quota;
 pub mod retention;
 pub mod score;
 pub mod speed;
+pub mod webhook;

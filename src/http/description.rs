@@ -38,6 +38,7 @@ use crate::plan::schemas::{ALL, RequestSchema, parts};
         (name = "Uploads", description = "Uploads that have not ended yet."),
         (name = "Jobs", description = "Fusions, from the queue to their results."),
         (name = "Comparisons", description = "Groups of jobs that compare methods, targets and seeds."),
+        (name = "Webhooks", description = "Calls to addresses of yours when something ends, after the Standard Webhooks specification."),
         (name = "Service", description = "The server itself: its health, its metrics, its workers and its description."),
     ),
     security(("key" = []), ()),

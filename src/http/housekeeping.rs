@@ -26,6 +26,7 @@ pub async fn run(state: AppState) {
             if rules.any() {
                 report("jobs and files were removed by the rules of retention", state.retention.apply(&rules).await);
             }
+            report("old deliveries of webhooks have been forgotten", state.webhooks.forget_old().await);
             report("the reserve", state.reserve.fill().await.map(|()| 0));
             report("days have been removed from the trash", state.trash.empty().await);
         }

@@ -33,6 +33,7 @@ mod soundness;
 pub mod state;
 pub mod uploads;
 pub mod views;
+mod webhooks;
 
 pub use auth::Caller;
 pub use router::{document, router};

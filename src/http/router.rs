@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 use super::description::{self, Description, add_requests, refer_to_entries};
 use super::frame::frame;
 use super::state::AppState;
-use super::{checkpoints, comparisons, cors, datasets, jobs, origin, page, pins, service, session, uploads};
+use super::{checkpoints, comparisons, cors, datasets, jobs, origin, page, pins, service, session, uploads, webhooks};
 use crate::domain::problem::{Code, Problem};
 
 /// Every route with its description. A resource adds itself here with a function `routes() -> OpenApiRouter<AppState>`.
@@ -30,6 +30,7 @@ fn described() -> OpenApiRouter<AppState> {
         .merge(uploads::routes())
         .merge(jobs::routes())
         .merge(comparisons::routes())
+        .merge(webhooks::routes())
         .merge(page::routes())
         .merge(session::routes())
 }

@@ -32,6 +32,7 @@ use crate::store::tenants::Tenants;
 use crate::store::trash::Trash;
 use crate::store::upkeep::{Pins, Retention};
 use crate::store::uploads::Uploads;
+use crate::store::webhooks::Webhooks;
 use crate::store::workers::Workers;
 use crate::store::{Blobs, Database, StoreError};
 
@@ -76,6 +77,8 @@ pub struct Shared {
     pub changes: Changes,
     /// Groups of jobs.
     pub comparisons: Comparisons,
+    /// Where tenants are called when something ends.
+    pub webhooks: Webhooks,
     /// Workers and their devices.
     pub workers: Workers,
     /// What this machine has for computing on GPUs, once that is known.
@@ -138,6 +141,7 @@ impl AppState {
             datasets: Datasets::new(database.clone(), blobs.clone(), clock.clone()),
             comparisons: Comparisons::new(database.clone(), jobs.clone(), clock.clone()),
             gpus: OnceLock::new(),
+            webhooks: Webhooks::new(database.clone(), clock.clone()),
             workers: Workers::new(database.clone(), clock.clone()),
             publisher: Publisher::new(database.clone(), blobs.clone(), staging.clone(), clock.clone(), quota),
             trash: Trash::new(data_dir, settings.storage.trash.0, clock.clone()),

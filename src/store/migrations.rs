@@ -18,6 +18,7 @@ const ALL: &[(i64, &str, &str)] = &[
     (9, "reading", include_str!("../../migrations/0009_reading.sql")),
     (10, "speeds", include_str!("../../migrations/0010_speeds.sql")),
     (11, "owners", include_str!("../../migrations/0011_owners.sql")),
+    (12, "webhooks", include_str!("../../migrations/0012_webhooks.sql")),
 ];
 
 /// Everything that brings a database of any earlier version up to date.

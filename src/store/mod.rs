@@ -26,6 +26,7 @@ pub mod tenants;
 pub mod trash;
 pub mod upkeep;
 pub mod uploads;
+pub mod webhooks;
 pub mod workers;
 
 pub use blobs::Blobs;

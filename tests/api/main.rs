@@ -20,4 +20,5 @@ mod tenants;
 mod tls;
 mod upkeep;
 mod uploads;
+mod webhooks;
 mod workers;

@@ -69,8 +69,9 @@ pub(crate) const ROWS: &[Row] = &[
         &["config", "domain", "export", "model", "plan", "report", "runtime", "settings", "store"],
         &["axum", "hyper", "hyper_util", "tokio"],
     ),
+    row("outbound", &["domain", "runtime", "store"], &["tokio"]),
     row("client", &["domain"], &["tokio"]),
-    row("app", &["config", "domain", "exec", "http", "runtime", "store", "worker"], &[]),
+    row("app", &["config", "domain", "exec", "http", "outbound", "runtime", "store", "worker"], &[]),
     row(
         "cli",
         &[

@@ -7,6 +7,7 @@ pub mod jobs;
 pub mod network;
 pub mod problem;
 pub mod provenance;
+pub mod webhooks;
 pub mod workers;
 
 use jiff::Timestamp;

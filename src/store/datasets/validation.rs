@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use sqlx::sqlite::SqliteConnection;
 
 use super::Datasets;
+use crate::domain::clock::Moment;
 use crate::domain::dataset::DatasetFacts;
 use crate::domain::id::DatasetId;
 use crate::domain::problem::Problem;
+use crate::domain::webhook::EventType;
 use crate::store::StoreError;
 use crate::store::tenants::{self, Turn};
+use crate::store::webhooks::announce;
 
 /// How long a dataset waits that could not be read: the first time, and at most.
 const SHORTEST_WAIT: Duration = Duration::from_secs(2);
@@ -176,24 +180,29 @@ impl Datasets {
         outcome: &Result<DatasetFacts, Problem>,
     ) -> Result<(), StoreError> {
         let (state, facts, problem) = match outcome {
-            Ok(facts) => ("ready", Some(serde_json::json!(facts).to_string()), None),
-            Err(problem) => ("invalid", None, Some(serde_json::json!(problem).to_string())),
+            Ok(facts) => ("ready", Some(json!(facts).to_string()), None),
+            Err(problem) => ("invalid", None, Some(json!(problem).to_string())),
         };
-        let now = self.steady.now().await?.as_millis();
+        let now = Moment { date: self.clock.now(), steady: self.steady.now().await? };
         let mut transaction = self.table.database.write().await?;
-        sqlx::query(
+        let concluded: Option<(String, String)> = sqlx::query_as(
             "UPDATE datasets SET state = ?, facts = ?, problem = ?, validated_at = ?, lease_until = NULL
-             WHERE id = ? AND attempts = ? AND state = 'validating'",
+             WHERE id = ? AND attempts = ? AND state = 'validating' RETURNING name, sha256",
         )
         .bind(state)
         .bind(facts)
         .bind(problem)
-        .bind(self.clock.now().as_millisecond())
+        .bind(now.date.as_millisecond())
         .bind(taken.id.to_string())
         .bind(taken.attempt)
-        .execute(&mut *transaction)
+        .fetch_optional(&mut *transaction)
         .await?;
-        taken.count(&mut transaction, now).await?;
+        if let Some((name, sha256)) = concluded {
+            let event = if outcome.is_ok() { EventType::DatasetReady } else { EventType::DatasetInvalid };
+            let data = || json!({ "id": taken.id, "name": name, "sha256": sha256, "state": state, "error": outcome.as_ref().err() });
+            announce(&mut transaction, &taken.tenant, event, now, data).await?;
+        }
+        taken.count(&mut transaction, now.steady.as_millis()).await?;
         transaction.commit().await
     }
 }

@@ -6,6 +6,7 @@
 
 mod attempt;
 mod claim;
+mod ended;
 mod events;
 #[cfg(test)]
 mod failure;

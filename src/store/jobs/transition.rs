@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnection;
 
 use super::JobError;
+use super::ended::announce_end;
 use super::events::{EventKind, append};
 use super::row::{StateRow, duration};
 use crate::domain::clock::Moment;
@@ -61,7 +62,7 @@ impl From<Fence> for Guard {
     }
 }
 
-/// Puts `new` where `guard` holds and appends a `state` event with `details`.
+/// Puts `new` where `guard` holds, appends a `state` event with `details` and announces an end to webhooks.
 pub(super) async fn replace(
     conn: &mut SqliteConnection,
     guard: Guard,
@@ -73,7 +74,8 @@ pub(super) async fn replace(
     if !matches!(new, State::Running(_)) {
         end_phase(conn, guard.job, now.date).await?;
     }
-    append(conn, guard.job, EventKind::State, &state_data(new, details, now), now.date).await
+    append(conn, guard.job, EventKind::State, &state_data(new, details, now), now.date).await?;
+    announce_end(conn, guard.job, new, now).await
 }
 
 /// Writes what has changed of a running job that stays one; that is no event.

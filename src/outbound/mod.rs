@@ -1,0 +1,9 @@
+//! What the server requests from others by itself, at addresses that its tenants name: which of them it may reach, and the calls of
+//! webhooks.
+
+mod client;
+mod networks;
+pub mod webhooks;
+
+pub use client::{Outbound, OutboundError};
+pub use networks::Networks;
