@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{ALL, part_name};
+use super::{ALL, RequestSchema, part_name};
 
 /// A schema, as far as the page shows it; what it keeps in order stands in the order of the file.
 #[derive(Debug, Default, Deserialize)]
@@ -58,24 +58,30 @@ pub fn page() -> Result<String, serde_json::Error> {
          `openapi.yaml`: `openapi-python-client` makes a typed client of it, `openapi-typescript --default-non-nullable false` types in which what has a\n\
          default may be left out.\n",
     );
-    for schema in ALL {
-        let whole: Part = serde_json::from_str(schema.text())?;
+    let schemas: Vec<(RequestSchema, Part)> = ALL
+        .into_iter()
+        .map(|schema| Ok((schema, serde_json::from_str(schema.text())?)))
+        .collect::<Result<_, serde_json::Error>>()?;
+    // Schemas refer to each other's parts, whose names are unique.
+    let parts: IndexMap<&str, &Part> =
+        schemas.iter().flat_map(|(_, whole)| &whole.parts).map(|(name, part)| (name.as_str(), part)).collect();
+    for (schema, whole) in &schemas {
         let title = whole.title.as_deref().unwrap_or(schema.name);
         let _ = write!(page, "\n## {title}\n\n[{0}](schemas/{0})\n", schema.file);
         for (name, part) in &whole.parts {
             if !part.properties.is_empty() {
-                object(&mut page, name, part, &whole.parts);
+                object(&mut page, name, part, &parts);
             }
         }
     }
     Ok(page)
 }
 
-fn object(page: &mut String, name: &str, part: &Part, parts: &IndexMap<String, Part>) {
+fn object(page: &mut String, name: &str, part: &Part, parts: &IndexMap<&str, &Part>) {
     let heads = "| field | value | default | |\n| --- | --- | --- | --- |";
     let _ = write!(page, "\n### {name}\n\n{}\n\n{heads}\n", part.description);
     for (field, schema) in &part.properties {
-        let meant = schema.reference.as_deref().and_then(|reference| parts.get(part_name(reference)));
+        let meant = schema.reference.as_deref().and_then(|reference| parts.get(part_name(reference)).copied());
         // What is no object of its own is shown where it is used.
         let shown = meant.filter(|meant| meant.properties.is_empty()).unwrap_or(schema);
         let description = if shown.description.is_empty() {
