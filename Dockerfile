@@ -22,6 +22,8 @@ COPY Cargo.toml Cargo.lock openapi.yaml ./
 COPY src src
 COPY migrations migrations
 COPY benches benches
+# The program holds the schemas.
+COPY docs/schemas docs/schemas
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
     cargo build --release --locked \
  && cp target/release/engraft /usr/local/bin/engraft

@@ -78,7 +78,7 @@ class Shell:
         if "server" in block.words:
             return self.serve(text)
         if block.words[0] == "python":
-            return self.send(f"{self.python} -W ignore {self.script(text, 'py')} </dev/null")
+            return self.send(f"PYTHONPATH=. {self.python} -B -W ignore {self.script(text, 'py')} </dev/null")
         path = self.script(text, "sh")
         if "fails" in block.words:
             return self.send(f"if bash -euo pipefail {path} </dev/null; then echo 'this was to fail'; exit 1; fi")
@@ -181,7 +181,7 @@ def main():
     parser.add_argument("program", type=Path)
     parser.add_argument("--python")
     parser.add_argument("pages", nargs="*")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     begun = time.monotonic()
     pages = [path for folder in FOLDERS for path in sorted((DOCS / folder).glob("*.md"))]
     pages = [path for path in pages if path != TUTORIAL and (not options.pages or any(part in str(path) for part in options.pages))]

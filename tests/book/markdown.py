@@ -30,7 +30,7 @@ def blocks(text: str) -> list[Block]:
             comment = COMMENT.match(lines[number - 2]) if number > 1 else None
             opened = (fence[1], fence[2], number, comment[1] if comment else "")
         elif opened and line == opened[0]:
-            ticks, words, start, comment = opened
+            _, words, start, comment = opened
             content = "".join(f"{inner}\n" for inner in lines[start : number - 1])
             found.append(Block(tuple(re.split(r"[, ]+", words.strip())), content, start, comment))
             opened = None
