@@ -16,7 +16,7 @@ use crate::exec;
 use crate::http;
 use crate::http::connection::Tls;
 use crate::http::state::AppState;
-use crate::outbound::{self, Networks, Outbound};
+use crate::outbound;
 use crate::runtime::lifecycle::{self, Shutdown};
 use crate::store::{Blobs, Database};
 use crate::worker::validation::Validator;
@@ -82,9 +82,9 @@ impl Application {
         let state = &self.state;
         let program = state.settings.program.clone().map_or_else(std::env::current_exe, Ok)?;
         state.tasks.spawn(http::housekeeping::run(state.clone()));
-        let networks = Networks::allowing(state.settings.outbound.allow_address.0.clone());
-        let (webhooks, outbound) = (state.webhooks.clone(), Outbound::new(networks));
+        let (webhooks, outbound) = (state.webhooks.clone(), state.outbound.clone());
         state.tasks.spawn(outbound::webhooks::run(webhooks, outbound, state.clock.clone(), self.shutdown.clone()));
+        state.tasks.spawn(http::imports::run(state.clone()));
         let validator = Validator {
             datasets: state.datasets.clone(),
             blobs: state.blobs.clone(),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::value::{Age, ByteSize, LogFormat, Names, OptionalPath, Origins, Seconds, Spelled, Subnets};
+use super::value::{Age, ByteSize, Endpoint, LogFormat, Names, OptionalPath, Origins, Seconds, Spelled, Subnets};
 use crate::domain::quota::{Quota, TenantResource};
 use crate::domain::retention::Rules;
 use crate::settings::Device;
@@ -116,9 +116,16 @@ concern! {
 concern! {
     /// `[outbound]`: what the server requests from others by itself, at addresses that its tenants name.
     OutboundSettings, OutboundOptions {
-        /// Networks that it may reach beside the public internet, as in `10.0.0.0/8,127.0.0.1`: with their webhooks tenants have it
+        /// Networks that it may reach beside the public internet, as in `10.0.0.0/8,127.0.0.1`: with webhooks and imports tenants have it
         /// send requests there.
         allow_address: Subnets = Subnets(Vec::new()), "ENGRAFT_ALLOW_ADDRESS";
+        /// The Hugging Face Hub that imports of `hf://` fetch from; without one the public one.
+        hub_endpoint: Endpoint = Endpoint(None), "ENGRAFT_HUB_ENDPOINT";
+        /// The service that imports of `s3://` fetch from; without one that of AWS.
+        s3_endpoint: Endpoint = Endpoint(None), "ENGRAFT_S3_ENDPOINT";
+        /// Buckets whose objects every tenant may import with the server's own credentials (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,
+        /// `AWS_SESSION_TOKEN`, `AWS_REGION`). Of other buckets only public objects are fetched.
+        s3_buckets: Names = Names(Vec::new()), "ENGRAFT_S3_BUCKETS";
     }
 }
 

@@ -15,7 +15,7 @@ pub use concerns::{
     RetentionSettings, Server, ServerOptions, Storage, StorageOptions, TenantDefaults, TenantsOptions, Validation,
     ValidationOptions, WorkerSettings, WorkersOptions,
 };
-pub use value::{Age, ByteSize, LogFormat, Names, OptionalPath, Origins, Seconds, Subnets};
+pub use value::{Age, ByteSize, Endpoint, LogFormat, Names, OptionalPath, Origins, Seconds, Subnets};
 
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::Deserialize;
+use url::Url;
 
 use crate::settings::Device;
 
@@ -210,6 +211,36 @@ impl std::str::FromStr for Subnets {
     }
 }
 
+/// The address of a service, or none.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Endpoint(pub Option<Url>);
+
+impl TryFrom<String> for Endpoint {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl std::str::FromStr for Endpoint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        let wrong = |why: String| format!("expected an address like `https://models.example`, got `{text}`: {why}");
+        let url = Url::parse(text).map_err(|error| wrong(error.to_string()))?;
+        if matches!(url.scheme(), "http" | "https") {
+            Ok(Self(Some(url)))
+        } else {
+            Err(wrong("it is none of HTTP".to_owned()))
+        }
+    }
+}
+
 /// A file, or none.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 pub struct OptionalPath(pub Option<PathBuf>);
@@ -257,6 +288,7 @@ written! {
         .map_or_else(|| size.0.to_string(), |(count, _, unit)| format!("{count}{unit}"));
     Names: names => if names.0.is_empty() { "none".to_owned() } else { names.0.join(",") };
     Origins: origins => if origins.0.is_empty() { "none".to_owned() } else { origins.0.join(",") };
+    Endpoint: endpoint => endpoint.0.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
     Subnets: subnets => if subnets.0.is_empty() { "none".to_owned() } else { subnets.0.iter().map(ToString::to_string).collect::<Vec<_>>().join(",") };
     OptionalPath: path => path.0.as_ref().map_or_else(|| "none".to_owned(), |path| path.display().to_string());
     Age: age => age.0.map_or_else(|| "ever".to_owned(), |age| format!("{}s", age.as_secs()));

@@ -116,6 +116,11 @@ id!(
     DeliveryId,
     "msg_"
 );
+id!(
+    /// A file that the server fetches from elsewhere.
+    ImportId,
+    "imp_"
+);
 
 #[cfg(test)]
 mod tests {

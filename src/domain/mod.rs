@@ -13,6 +13,7 @@ pub mod name;
 pub mod problem;
 pub mod progress;
 pub mod quota;
+pub mod remote_file;
 pub mod retention;
 pub mod score;
 pub mod speed;

@@ -97,6 +97,10 @@ codes! {
     DatasetInvalid = "dataset_invalid", 422, "The file is not a usable dataset";
     /// The body's digest differs from `Repr-Digest`.
     DigestMismatch = "digest_mismatch", 422, "The content does not match its digest";
+    /// A file elsewhere that is not to be had.
+    SourceRefused = "source_refused", 422, "The file's source refuses it";
+    /// A file elsewhere whose host does not answer as it should.
+    SourceFailed = "source_failed", 502, "The file's source failed";
     /// Members that cannot be fused with one another.
     MembersIncompatible = "members_incompatible", 422, "The members do not fit together";
     /// Tensor names and shapes of no known network.

@@ -36,6 +36,7 @@ use crate::plan::schemas::{ALL, RequestSchema, parts};
         (name = "Checkpoints", description = "Trained weights: the members of an ensemble."),
         (name = "Datasets", description = "Data for training and evaluation."),
         (name = "Uploads", description = "Uploads that have not ended yet."),
+        (name = "Imports", description = "Files that the server fetches from elsewhere."),
         (name = "Jobs", description = "Fusions, from the queue to their results."),
         (name = "Comparisons", description = "Groups of jobs that compare methods, targets and seeds."),
         (name = "Webhooks", description = "Calls to addresses of yours when something ends, after the Standard Webhooks specification."),

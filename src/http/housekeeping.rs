@@ -27,6 +27,7 @@ pub async fn run(state: AppState) {
                 report("jobs and files were removed by the rules of retention", state.retention.apply(&rules).await);
             }
             report("old deliveries of webhooks have been forgotten", state.webhooks.forget_old().await);
+            report("old imports have been forgotten", state.imports.forget_old().await);
             report("the reserve", state.reserve.fill().await.map(|()| 0));
             report("days have been removed from the trash", state.trash.empty().await);
         }

@@ -14,6 +14,7 @@ mod exports;
 pub mod frame;
 pub mod housekeeping;
 mod idempotent;
+pub mod imports;
 mod jobs;
 pub mod json;
 pub mod listing;

@@ -15,7 +15,9 @@ use utoipa_axum::routes;
 use super::description::{self, Description, add_requests, refer_to_entries};
 use super::frame::frame;
 use super::state::AppState;
-use super::{checkpoints, comparisons, cors, datasets, jobs, origin, page, pins, service, session, uploads, webhooks};
+use super::{
+    checkpoints, comparisons, cors, datasets, imports, jobs, origin, page, pins, service, session, uploads, webhooks,
+};
 use crate::domain::problem::{Code, Problem};
 
 /// Every route with its description. A resource adds itself here with a function `routes() -> OpenApiRouter<AppState>`.
@@ -28,6 +30,7 @@ fn described() -> OpenApiRouter<AppState> {
         .merge(checkpoints::routes())
         .merge(datasets::routes())
         .merge(uploads::routes())
+        .merge(imports::routes())
         .merge(jobs::routes())
         .merge(comparisons::routes())
         .merge(webhooks::routes())

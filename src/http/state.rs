@@ -15,6 +15,8 @@ use super::soundness::Soundness;
 use crate::config::Configuration;
 use crate::domain::clock::SharedClock;
 use crate::domain::gpu::Gpus;
+use crate::outbound::sources::Services;
+use crate::outbound::{Networks, Outbound};
 use crate::runtime::lifecycle::Shutdown;
 use crate::store::census::Counting;
 use crate::store::changes::Changes;
@@ -22,6 +24,7 @@ use crate::store::checkpoints::Checkpoints;
 use crate::store::comparisons::Comparisons;
 use crate::store::datasets::Datasets;
 use crate::store::idempotency::Idempotency;
+use crate::store::imports::Imports;
 use crate::store::jobs::Jobs;
 use crate::store::keys::{Keys, Secret};
 use crate::store::publish::Publisher;
@@ -69,6 +72,12 @@ pub struct Shared {
     pub checkpoints: Checkpoints,
     /// Uploaded datasets.
     pub datasets: Datasets,
+    /// Files that are fetched from elsewhere.
+    pub imports: Imports,
+    /// Which services they come from.
+    pub services: Services,
+    /// Sends requests to others.
+    pub outbound: Outbound,
     /// Jobs.
     pub jobs: Jobs,
     /// Jobs that somebody follows.
@@ -125,6 +134,7 @@ impl AppState {
         let uploads = Uploads::new(database.clone(), clock.clone(), settings.limits.upload_expiry.0);
         let staging = Staging::open(data_dir, uploads)?;
         let quota = settings.tenants.quota();
+        let elsewhere = &settings.outbound;
         let jobs = Jobs::new(database.clone(), clock.clone()).with_quota(quota);
         let tasks = TaskTracker::new();
         let changes = Changes::new(database.clone(), tasks.clone());
@@ -140,6 +150,13 @@ impl AppState {
             checkpoints: Checkpoints::new(database.clone(), blobs.clone()),
             datasets: Datasets::new(database.clone(), blobs.clone(), clock.clone()),
             comparisons: Comparisons::new(database.clone(), jobs.clone(), clock.clone()),
+            imports: Imports::new(database.clone(), clock.clone()),
+            services: Services::new(
+                elsewhere.hub_endpoint.0.clone(),
+                elsewhere.s3_endpoint.0.clone(),
+                elsewhere.s3_buckets.0.clone(),
+            ),
+            outbound: Outbound::new(Networks::allowing(elsewhere.allow_address.0.clone())),
             gpus: OnceLock::new(),
             webhooks: Webhooks::new(database.clone(), clock.clone()),
             workers: Workers::new(database.clone(), clock.clone()),

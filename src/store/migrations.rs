@@ -19,6 +19,7 @@ const ALL: &[(i64, &str, &str)] = &[
     (10, "speeds", include_str!("../../migrations/0010_speeds.sql")),
     (11, "owners", include_str!("../../migrations/0011_owners.sql")),
     (12, "webhooks", include_str!("../../migrations/0012_webhooks.sql")),
+    (13, "imports", include_str!("../../migrations/0013_imports.sql")),
 ];
 
 /// Everything that brings a database of any earlier version up to date.

@@ -11,6 +11,7 @@ pub mod error;
 pub mod files;
 pub mod idempotency;
 mod identity;
+pub mod imports;
 pub mod intake;
 pub mod jobs;
 pub mod keys;

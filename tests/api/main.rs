@@ -8,6 +8,7 @@ mod datasets;
 mod description;
 mod following;
 mod hostile;
+mod imports;
 mod jobs;
 mod networks;
 mod pages;

@@ -64,12 +64,12 @@ pub(crate) const ROWS: &[Row] = &[
         in_tests: &[],
         frameworks: &["tokio"],
     },
+    row("outbound", &["domain", "runtime", "store"], &["tokio"]),
     row(
         "http",
-        &["config", "domain", "export", "model", "plan", "report", "runtime", "settings", "store"],
+        &["config", "domain", "export", "model", "outbound", "plan", "report", "runtime", "settings", "store"],
         &["axum", "hyper", "hyper_util", "tokio"],
     ),
-    row("outbound", &["domain", "runtime", "store"], &["tokio"]),
     row("client", &["domain"], &["tokio"]),
     row("app", &["config", "domain", "exec", "http", "outbound", "runtime", "store", "worker"], &[]),
     row(

@@ -184,7 +184,13 @@ async fn look_up_dataset(
 }
 
 fn unknown(pointer: String, code: FaultCode, kind: &str, name: &str) -> Fault {
-    let detail = format!("there is no {kind} `{name}`; upload it with PUT /v1/{kind}s/{{name}}");
+    let detail = if name.contains("://") {
+        format!(
+            "a job names files that are here: have `{name}` fetched with POST /v1/imports, and name it as it is called then"
+        )
+    } else {
+        format!("there is no {kind} `{name}`; upload it with PUT /v1/{kind}s/{{name}}")
+    };
     Fault::new(pointer, code, detail)
 }
 

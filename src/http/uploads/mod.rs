@@ -4,6 +4,7 @@
 mod announced;
 mod answers;
 mod assembled;
+mod fetched;
 mod incoming;
 mod put;
 mod receive;
@@ -13,6 +14,7 @@ mod unfinished;
 pub use answers::{FileBytes, absent, deleted, download, uploaded};
 pub(super) use answers::{file_headers, presence};
 pub(super) use assembled::{Assembled, assembled};
+pub(super) use fetched::{Fetched, fetched};
 pub use put::UploadOutcome;
 pub(super) use put::put;
 pub use refusal::Refusal;

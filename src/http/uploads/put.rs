@@ -221,7 +221,7 @@ impl Put {
         }
         if let Some(announced) = self.announced.sha256.filter(|announced| *announced != complete.sha256) {
             let (announced, got) = (hex::encode(announced), hex::encode(complete.sha256));
-            let detail = format!("Repr-Digest announced SHA-256 {announced}, the bytes that arrived have {got}.");
+            let detail = format!("Expected the SHA-256 {announced}, as announced; the bytes that arrived have {got}.");
             return Err(Problem::new(Code::DigestMismatch, detail));
         }
         Ok(complete)

@@ -3,6 +3,7 @@
 pub mod checkpoints;
 pub mod comparisons;
 pub mod datasets;
+pub mod imports;
 pub mod jobs;
 pub mod network;
 pub mod problem;
