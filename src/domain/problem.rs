@@ -101,6 +101,8 @@ codes! {
     SourceRefused = "source_refused", 422, "The file's source refuses it";
     /// A file elsewhere whose host does not answer as it should.
     SourceFailed = "source_failed", 502, "The file's source failed";
+    /// A part of an upload whose digest is another one.
+    ChecksumMismatch = "checksum_mismatch", 460, "A part of the upload does not match its checksum";
     /// Members that cannot be fused with one another.
     MembersIncompatible = "members_incompatible", 422, "The members do not fit together";
     /// Tensor names and shapes of no known network.

@@ -12,7 +12,7 @@ use crate::config::Origins;
 const REMEMBERED: Duration = Duration::from_mins(10);
 
 /// What such a page may send beside what every page may.
-const SENT: [HeaderName; 13] = [
+const SENT: [HeaderName; 17] = [
     header::AUTHORIZATION,
     header::CONTENT_TYPE,
     header::IF_MATCH,
@@ -25,11 +25,15 @@ const SENT: [HeaderName; 13] = [
     HeaderName::from_static("last-event-id"),
     HeaderName::from_static("upload-offset"),
     HeaderName::from_static("upload-complete"),
+    HeaderName::from_static("upload-length"),
+    HeaderName::from_static("upload-metadata"),
+    HeaderName::from_static("upload-checksum"),
+    HeaderName::from_static("tus-resumable"),
     HeaderName::from_static("x-request-id"),
 ];
 
 /// What it may read of an answer's headers beside what every page may.
-const READ: [HeaderName; 13] = [
+const READ: [HeaderName; 22] = [
     header::LOCATION,
     header::ETAG,
     header::RETRY_AFTER,
@@ -42,6 +46,15 @@ const READ: [HeaderName; 13] = [
     HeaderName::from_static("idempotent-replayed"),
     HeaderName::from_static("upload-offset"),
     HeaderName::from_static("upload-complete"),
+    HeaderName::from_static("upload-length"),
+    HeaderName::from_static("upload-metadata"),
+    HeaderName::from_static("upload-expires"),
+    HeaderName::from_static("tus-resumable"),
+    HeaderName::from_static("tus-version"),
+    HeaderName::from_static("tus-extension"),
+    HeaderName::from_static("tus-max-size"),
+    HeaderName::from_static("tus-checksum-algorithm"),
+    header::CONTENT_LOCATION,
     HeaderName::from_static("x-request-id"),
 ];
 

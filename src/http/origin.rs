@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::json::check_media_type;
 use super::state::AppState;
+use super::uploads::OFFSET_STREAM;
 use crate::domain::problem::{Code, Problem};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -69,7 +70,9 @@ impl Hosts<'_> {
         } else if is_foreign(headers, request.method()) {
             return Err(foreign("a page of another site"));
         }
-        if request.method() == Method::POST && (has_body(headers) || headers.contains_key(CONTENT_TYPE)) {
+        // No form of a page can send what uploads say they are.
+        let is_upload = headers.get(CONTENT_TYPE).is_some_and(|kind| kind == OFFSET_STREAM);
+        if request.method() == Method::POST && !is_upload && (has_body(headers) || headers.contains_key(CONTENT_TYPE)) {
             check_media_type(request)?;
         }
         Ok(())
@@ -212,7 +215,9 @@ mod tests {
         let with = |headers: &[(&str, &str)]| code(LOOPBACK, "POST", &[&[("host", "localhost")][..], headers].concat());
         assert_eq!(with(&[]), None, "curl -X POST");
         assert_eq!(with(&[("content-length", "0")]), None);
-        assert_eq!(with(&[("content-length", "2"), ("content-type", "application/json")]), None);
+        for kind in ["application/json", "application/offset+octet-stream"] {
+            assert_eq!(with(&[("content-length", "2"), ("content-type", kind)]), None);
+        }
         for headers in [
             &[("content-type", "text/plain")][..],
             &[("content-length", "2")],

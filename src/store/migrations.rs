@@ -20,6 +20,7 @@ const ALL: &[(i64, &str, &str)] = &[
     (11, "owners", include_str!("../../migrations/0011_owners.sql")),
     (12, "webhooks", include_str!("../../migrations/0012_webhooks.sql")),
     (13, "imports", include_str!("../../migrations/0013_imports.sql")),
+    (14, "tus", include_str!("../../migrations/0014_tus.sql")),
 ];
 
 /// Everything that brings a database of any earlier version up to date.

@@ -73,6 +73,27 @@ impl Publisher {
         row.map(|row| row.parse(kind)).transpose()
     }
 
+    /// The file that the tenant's upload `id` has become.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn finished(&self, tenant: &Tenant, id: UploadId) -> Result<Option<(Kind, StoredFile)>, StoreError> {
+        for (kind, query) in [
+            (Kind::Checkpoint, "SELECT * FROM checkpoints WHERE upload_id = ? AND tenant = ?"),
+            (Kind::Dataset, "SELECT * FROM datasets WHERE upload_id = ? AND tenant = ?"),
+        ] {
+            let row: Option<FileRow> = sqlx::query_as(query)
+                .bind(id.to_string())
+                .bind(tenant.as_str())
+                .fetch_optional(self.database.reader())
+                .await?;
+            if let Some(row) = row {
+                return Ok(Some((kind, row.parse(kind)?)));
+            }
+        }
+        Ok(None)
+    }
+
     /// Publishes the complete upload `id`; it is gone afterwards, also when the name turns out to be taken.
     ///
     /// # Errors
@@ -132,13 +153,13 @@ impl Publisher {
     ) -> Result<Option<Problem>, StoreError> {
         let (statement, last) = match destination.kind {
             Kind::Checkpoint => (
-                "INSERT INTO checkpoints (id, tenant, name, sha256, bytes, blob_key, labels, created_at, header)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO checkpoints (id, tenant, name, sha256, bytes, blob_key, labels, created_at, upload_id, header)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 serde_json::json!(complete.header).to_string(),
             ),
             Kind::Dataset => (
-                "INSERT INTO datasets (id, tenant, name, sha256, bytes, blob_key, labels, created_at, state)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO datasets (id, tenant, name, sha256, bytes, blob_key, labels, created_at, upload_id, state)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 "validating".to_owned(),
             ),
         };
@@ -167,6 +188,7 @@ impl Publisher {
             .bind(&file.blob_key)
             .bind(serde_json::json!(file.labels).to_string())
             .bind(file.created_at)
+            .bind(id.to_string())
             .bind(last)
             .execute(&mut *transaction)
             .await?;

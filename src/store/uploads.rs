@@ -31,6 +31,8 @@ pub struct Unfinished {
     pub kind: Kind,
     /// The name that it is uploaded to.
     pub name: String,
+    /// What the client has said about it, in the form of the tus protocol; none where it uses another one.
+    pub metadata: Option<String>,
     /// Milliseconds since the epoch.
     pub created_at: i64,
     /// Milliseconds since the epoch.
@@ -43,6 +45,7 @@ struct UnfinishedRow {
     upload: UploadRow,
     kind: String,
     name: String,
+    metadata: Option<String>,
     created_at: i64,
     expires_at: i64,
 }
@@ -51,9 +54,9 @@ impl TryFrom<UnfinishedRow> for Unfinished {
     type Error = StoreError;
 
     fn try_from(row: UnfinishedRow) -> Result<Self, StoreError> {
-        let UnfinishedRow { upload, kind, name, created_at, expires_at } = row;
+        let UnfinishedRow { upload, kind, name, metadata, created_at, expires_at } = row;
         let kind = if kind == Kind::Checkpoint.as_str() { Kind::Checkpoint } else { Kind::Dataset };
-        Ok(Self { upload: upload.try_into()?, kind, name, created_at, expires_at })
+        Ok(Self { upload: upload.try_into()?, kind, name, metadata, created_at, expires_at })
     }
 }
 
@@ -136,6 +139,52 @@ impl Uploads {
         .await?;
         transaction.commit().await?;
         row.try_into()
+    }
+
+    /// Begins an upload of `total` bytes to this name; none where there is one already.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn begin(
+        &self,
+        kind: Kind,
+        tenant: &Tenant,
+        name: &FileName,
+        total: u64,
+        metadata: &str,
+    ) -> Result<Option<Unfinished>, StoreError> {
+        let mut transaction = self.database.write().await?;
+        let row: Option<UnfinishedRow> = sqlx::query_as(
+            "INSERT INTO uploads (id, kind, tenant, name, acknowledged, total, metadata, created_at, expires_at)
+             VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?) ON CONFLICT (kind, tenant, name) DO NOTHING RETURNING *",
+        )
+        .bind(UploadId::new().to_string())
+        .bind(kind.as_str())
+        .bind(tenant.as_str())
+        .bind(name.as_str())
+        .bind(total as i64)
+        .bind(metadata)
+        .bind(self.clock.now().as_millisecond())
+        .bind(self.expires_at())
+        .fetch_optional(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        row.map(Unfinished::try_from).transpose()
+    }
+
+    /// The tenant's unfinished upload `id`, unless it has expired.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn owned(&self, tenant: &Tenant, id: UploadId) -> Result<Option<Unfinished>, StoreError> {
+        let row: Option<UnfinishedRow> =
+            sqlx::query_as("SELECT * FROM uploads WHERE id = ? AND tenant = ? AND expires_at > ?")
+                .bind(id.to_string())
+                .bind(tenant.as_str())
+                .bind(self.clock.now().as_millisecond())
+                .fetch_optional(self.database.reader())
+                .await?;
+        row.map(Unfinished::try_from).transpose()
     }
 
     /// The unfinished upload `id`, if it is still there.

@@ -19,6 +19,7 @@ mod slow;
 mod tasks;
 mod tenants;
 mod tls;
+mod tus;
 mod upkeep;
 mod uploads;
 mod webhooks;

@@ -53,7 +53,8 @@ pub(in crate::http) async fn assembled(
     let (state, caller) = (state.clone(), caller.clone());
     let tasks = state.tasks.clone();
     let task = tasks.spawn(async move {
-        let put = Put { state, caller, kind: Kind::Checkpoint, name, labels, announced, limit, key };
+        let put =
+            Put { state, caller, kind: Kind::Checkpoint, name, labels, announced, limit, is_indivisible: false, key };
         match put.run(&mut incoming).await.map_err(Problem::from) {
             Ok(outcome) => Ok(outcome),
             Err(problem) if problem.code == Code::UploadInProgress => Err(problem),

@@ -55,6 +55,7 @@ pub(in crate::http) async fn fetched(state: &AppState, file: Fetched) -> Result<
     let caller = Caller { tenant: Arc::new(tenant), scope: Scope::Write, label: None };
     let announced = Announced { start, length, total, sha256 };
     let mut incoming = Incoming::new(body, &HeaderMap::new(), server.body_idle_timeout.0, server.min_upload_rate.0);
-    let put = Put { state: state.clone(), caller, kind, name, labels, announced, limit, key: None };
+    let put =
+        Put { state: state.clone(), caller, kind, name, labels, announced, limit, is_indivisible: false, key: None };
     put.run(&mut incoming).await.map_err(Problem::from)
 }

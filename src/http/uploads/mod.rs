@@ -9,6 +9,7 @@ mod incoming;
 mod put;
 mod receive;
 mod refusal;
+mod tus;
 mod unfinished;
 
 pub use answers::{FileBytes, absent, deleted, download, uploaded};
@@ -18,4 +19,4 @@ pub(super) use fetched::{Fetched, fetched};
 pub use put::UploadOutcome;
 pub(super) use put::put;
 pub use refusal::Refusal;
-pub(super) use unfinished::routes;
+pub(super) use tus::{OFFSET_STREAM, routes};

@@ -36,7 +36,7 @@ pub enum UploadOutcome {
     Partial(u64),
 }
 
-/// Takes an upload. It runs in a task of its own, so that bytes are kept when the client goes away.
+/// Takes an upload.
 ///
 /// # Errors
 /// Every way in which an upload can be refused.
@@ -44,11 +44,22 @@ pub(in crate::http) async fn put(request: &Addressed, kind: Kind, sent: Request)
     let (state, caller) = (request.state.clone(), request.caller.clone());
     let (parts, body) = sent.into_parts();
     let server = &state.settings.server;
-    let mut incoming = Incoming::new(body, &parts.headers, server.body_idle_timeout.0, server.min_upload_rate.0);
+    let incoming = Incoming::new(body, &parts.headers, server.body_idle_timeout.0, server.min_upload_rate.0);
     let name = parse_name(&request.name);
-    let tasks = state.tasks.clone();
-    let task = tasks.spawn(async move {
-        let result = match Put::prepare(state, caller, kind, name, &parts) {
+    apart(&state.clone(), incoming, move || Put::prepare(state, caller, kind, name, &parts)).await
+}
+
+/// Takes a body by what `prepare` makes, in a task of its own, so that bytes are kept when the client goes away.
+///
+/// # Errors
+/// Every way in which an upload can be refused.
+pub(super) async fn apart(
+    state: &AppState,
+    mut incoming: Incoming,
+    prepare: impl FnOnce() -> Result<Put, Problem> + Send + 'static,
+) -> Result<UploadOutcome, Refusal> {
+    let task = state.tasks.spawn(async move {
+        let result = match prepare() {
             Ok(put) => put.run(&mut incoming).await,
             Err(problem) => Err(problem.into()),
         };
@@ -80,6 +91,8 @@ pub(super) struct Put {
     pub(super) announced: Announced,
     /// Largest file, in bytes.
     pub(super) limit: u64,
+    /// Whether nothing of the body counts unless all of it arrives.
+    pub(super) is_indivisible: bool,
     /// The key of the request, if it has one.
     pub(super) key: Option<RequestKey>,
 }
@@ -102,7 +115,7 @@ impl Put {
             return Err(Problem::new(Code::TooLarge, format!("The file has {bytes} bytes; the limit is {limit}.")));
         }
         let labels = listing::upload_labels(parts.uri.query().unwrap_or_default())?;
-        Ok(Self { name: name?, state, caller, kind, labels, announced, limit, key: None })
+        Ok(Self { name: name?, state, caller, kind, labels, announced, limit, is_indivisible: false, key: None })
     }
 
     /// Takes the bytes that come.
@@ -134,7 +147,13 @@ impl Put {
             Kind::Dataset => Gate::Open,
         };
         let (upload, intake) = reopen(held, gate).await?;
-        let bounds = Bounds { length: self.announced.length, limit: self.limit, room, kind: self.kind };
+        let bounds = Bounds {
+            length: self.announced.length,
+            limit: self.limit,
+            room,
+            kind: self.kind,
+            is_indivisible: self.is_indivisible,
+        };
         match receive(&self.state, &upload, incoming, intake, bounds).await? {
             End::Complete(intake) => self.complete(&upload, intake).await,
             End::Cut(problem) => Err(problem.into()),
@@ -149,7 +168,7 @@ impl Put {
     ///
     /// # Errors
     /// `quota_exceeded` or `too_many` where the tenant may not have it.
-    async fn room(&self, own: Option<UploadId>) -> Result<Option<u64>, Problem> {
+    pub(super) async fn room(&self, own: Option<UploadId>) -> Result<Option<u64>, Problem> {
         let (tenants, tenant) = (&self.state.tenants, &self.caller.tenant);
         let quota = tenants.quota(tenant).await?;
         let limited = quota.limited(&[TenantResource::Bytes, TenantResource::Files, TenantResource::Uploads]);

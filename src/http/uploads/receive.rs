@@ -38,6 +38,8 @@ pub(super) struct Bounds {
     pub(super) room: Option<u64>,
     /// What the file is.
     pub(super) kind: Kind,
+    /// Whether nothing of this body counts unless all of it arrives.
+    pub(super) is_indivisible: bool,
 }
 
 /// Reads the whole body into `intake`, which goes on with `upload`.
@@ -49,7 +51,13 @@ pub(super) async fn receive(
     bounds: Bounds,
 ) -> Result<End, StoreError> {
     let begun_at = intake.length();
-    let mut writer = Writer { state, upload, acknowledged: begun_at, work: Work::Idle(intake) };
+    let mut writer = Writer {
+        state,
+        upload,
+        acknowledged: begun_at,
+        is_indivisible: bounds.is_indivisible,
+        work: Work::Idle(intake),
+    };
     let mut batch = Batch::default();
     let mut received = 0;
     let stopped = loop {
@@ -123,6 +131,7 @@ struct Writer<'a> {
     state: &'a AppState,
     upload: &'a Upload,
     acknowledged: u64,
+    is_indivisible: bool,
     work: Work,
 }
 
@@ -212,6 +221,9 @@ impl Writer<'_> {
 
     async fn acknowledge(&mut self, synced: u64) -> Result<(), StoreError> {
         self.acknowledged = synced;
+        if self.is_indivisible {
+            return Ok(());
+        }
         self.state.staging.uploads().acknowledge(self.upload.id, synced, self.upload.total).await
     }
 }

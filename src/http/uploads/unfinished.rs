@@ -5,8 +5,6 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use crate::domain::id::UploadId;
 use crate::domain::problem::{Code, Problem};
@@ -17,14 +15,9 @@ use crate::http::views::problem::ProblemView;
 use crate::http::views::time;
 use crate::store::uploads::Unfinished;
 
-/// The routes of unfinished uploads.
-pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(delete))
-}
-
 /// An unfinished upload.
 #[derive(Debug, Serialize, ToSchema)]
-struct UploadView {
+pub(super) struct UploadView {
     /// Its id.
     #[schema(example = "up_019324a5a0007f3e8d1c2b3a4f5e6d7c")]
     id: String,
@@ -64,7 +57,7 @@ impl From<Unfinished> for UploadView {
 
 /// Unfinished uploads.
 #[derive(Debug, Serialize, ToSchema)]
-struct UploadsView {
+pub(super) struct UploadsView {
     /// The uploads, oldest first.
     data: Vec<UploadView>,
 }
@@ -76,7 +69,7 @@ struct UploadsView {
     responses(
         (status = 200, description = "The caller's unfinished uploads.", body = UploadsView),
         NeedsKey))]
-async fn list(State(state): State<AppState>, caller: Caller) -> Result<Json<UploadsView>, Problem> {
+pub(super) async fn list(State(state): State<AppState>, caller: Caller) -> Result<Json<UploadsView>, Problem> {
     let unfinished = state.staging.uploads().list(&caller.tenant).await?;
     Ok(Json(UploadsView { data: unfinished.into_iter().map(UploadView::from).collect() }))
 }
@@ -89,7 +82,11 @@ async fn list(State(state): State<AppState>, caller: Caller) -> Result<Json<Uplo
         (status = 404, description = "There is no such unfinished upload.", body = ProblemView, content_type = "application/problem+json"),
         (status = 409, description = "A request is sending its bytes.", body = ProblemView, content_type = "application/problem+json"),
         Writes))]
-async fn delete(State(state): State<AppState>, caller: Caller, Path(id): Path<String>) -> Result<StatusCode, Problem> {
+pub(super) async fn delete(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
     let absent =
         || Problem::new(Code::NotFound, format!("There is no unfinished upload `{id}`; GET /v1/uploads lists them."));
     let id: UploadId = id.parse().map_err(|_| absent())?;
