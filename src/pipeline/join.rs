@@ -29,8 +29,8 @@ pub(super) struct FusedFile {
     pub(super) compensation: Option<Compensation>,
     /// What it was chosen from.
     pub(super) choice: Option<Choice>,
-    /// What training starts from, where that is another network: one whose layers are all mixed learns more than a member, which has
-    /// been trained to its end.
+    /// What training starts from, where that is another network: one whose layers are all mixed learns more than a member as it is, which
+    /// has been trained to its end.
     pub(super) start: Option<Fused<Checkpoint>>,
 }
 
@@ -72,7 +72,7 @@ impl Join<'_> {
         }
         let compensates = network.compensate != Compensate::None;
         let calibrates = network.compensate == Compensate::Calibration;
-        let member = if calibrates { self.add_based(context, &mut ranked)? } else { None };
+        let member = if calibrates { self.add_based(context, &mut ranked, inputs.as_ref())? } else { None };
         // The network of all members has the types that they have; others are at least f32.
         let precision = if last { network.precision.clone() } else { network.precision.widened() };
         let mut plain = Vec::with_capacity(ranked.len());
@@ -95,7 +95,7 @@ impl Join<'_> {
         }
         let tried = Contenders { ranked: &ranked, plain: &plain, refitted: &refitted, member };
         let (kept, choice) = self.choose(context, &tried, inputs.as_ref(), same_units)?;
-        let mixed = choice.as_ref().map(|choice| tried.kept(choice.best_mixed())).filter(|_| !kept.mixes_all(&ranked));
+        let mixed = choice.as_ref().map(|choice| tried.kept(choice.best_mixed())).filter(|_| !kept.can_learn(&ranked));
         let done = Compensation {
             kept: matches!(kept, Kept::Refitted(_)),
             ..refitted[if let Kept::Refitted(which) = kept { which } else { 0 }].done.clone()
@@ -118,19 +118,23 @@ impl Join<'_> {
         Ok(FusedFile { fused, file, uncompensated, compensation, choice, start })
     }
 
-    /// Adds what may be made of the best member, where that is possible; returns its position.
-    fn add_based(&self, context: &Context<'_>, ranked: &mut Vec<Ranked>) -> Result<Option<usize>, Halt> {
+    /// Adds what may be made of the best member; returns its position where it may be kept as it is.
+    fn add_based(
+        &self,
+        context: &mut Context<'_>,
+        ranked: &mut Vec<Ranked>,
+        inputs: Option<&Inputs>,
+    ) -> Result<Option<usize>, Halt> {
         let Some(last) = ranked.last() else { return Ok(None) };
         let importance = last.importance;
-        let Some((member, based)) = member_base::based(context, self.parts, self.targets, &last.selection)? else {
+        let Some(Based { networks, as_it_is }) = member_base::based(context, self, &last.selection, inputs)? else {
             return Ok(None);
         };
-        ranked.extend(based.into_iter().map(|Based { base, selection }| Ranked {
-            importance,
-            base: Some(base),
-            selection,
-        }));
-        Ok(Some(member))
+        let is_pruned = as_it_is.is_none();
+        ranked.extend(
+            networks.into_iter().map(|network| if is_pruned { network } else { Ranked { importance, ..network } }),
+        );
+        Ok(as_it_is)
     }
 
     /// One of the networks that were tried; the weights of a refitted one are taken.
@@ -229,7 +233,8 @@ impl Join<'_> {
         });
         if let Some(member) = member {
             let Member { graph, weights } = self.parts.members()[member];
-            let base = MemberBase { member: context.task.job.members[member].clone(), mixed: Vec::new() };
+            let member_name = context.task.job.members[member].clone();
+            let base = MemberBase { member: member_name, mixed: Vec::new(), is_pruned: false };
             networks.push(choice::TriedNetwork {
                 importance: ranked[0].importance,
                 compensated: false,
@@ -264,10 +269,10 @@ impl Contenders<'_> {
 }
 
 impl Kept {
-    /// Whether all its layers are mixed.
-    fn mixes_all(self, ranked: &[Ranked]) -> bool {
+    /// Whether training starts from it: it is no member that has been trained to its end already.
+    fn can_learn(self, ranked: &[Ranked]) -> bool {
         match self {
-            Self::Refitted(which) => ranked[which].base.is_none(),
+            Self::Refitted(which) => ranked[which].base.as_ref().is_none_or(|base| base.is_pruned),
             Self::Plain => true,
             Self::Member(_) => false,
         }

@@ -11,6 +11,9 @@ use crate::process::protocol::Task;
 use crate::report::MemberBase;
 use crate::settings::{Calibration, Importance, Order};
 
+/// The rankings that `auto` tries.
+pub(super) const AUTO: [Importance; 2] = [Importance::Magnitude, Importance::Css];
+
 /// One of the steps in which members become one network.
 #[derive(Clone, Copy)]
 pub(super) struct Join<'a> {
@@ -32,14 +35,18 @@ impl Join<'_> {
     /// The units to keep, by every ranking that is tried, each set of units once; whether another ranking chose the same.
     pub(super) fn rank(&self, context: &mut Context<'_>, inputs: Option<&Inputs>) -> Result<(Vec<Ranked>, bool), Halt> {
         let tried = match context.network().importance {
-            Importance::Auto => vec![Importance::Magnitude, Importance::Css],
+            Importance::Auto => AUTO.to_vec(),
             other => vec![other],
         };
         let mut ranked: Vec<Ranked> = Vec::with_capacity(tried.len());
         let mut same_units = false;
         for importance in tried {
             let selection = match context.method().order {
-                Order::PruneThenMerge => self.select_from_each(context, importance, inputs)?,
+                Order::PruneThenMerge => {
+                    let rates = context.method().rates.clone();
+                    let rates = rates.unwrap_or_else(|| vec![1.0; self.parts.members().len()]);
+                    self.select_from_each(context, importance, &rates, inputs)?
+                }
                 _ => self.select(context, importance, false, inputs)?,
             };
             if ranked.iter().any(|earlier| earlier.selection == selection) {
@@ -51,20 +58,24 @@ impl Join<'_> {
         Ok((ranked, same_units))
     }
 
-    /// Prunes each part by itself to its share of the targets.
-    fn select_from_each(
+    /// Prunes each part by itself to its share of the targets, by these rates.
+    pub(super) fn select_from_each(
         &self,
         context: &mut Context<'_>,
         importance: Importance,
+        rates: &[f64],
         inputs: Option<&Inputs>,
     ) -> Result<Selection, Halt> {
         let members = self.parts.members();
-        let rates = context.method().rates.clone().unwrap_or_else(|| vec![1.0; members.len()]);
-        let quotas = fusion::quotas(self.parts, self.targets, &rates);
+        let quotas = fusion::quotas(self.parts, self.targets, rates);
         let mut selections = Vec::with_capacity(members.len());
         for (index, member) in members.iter().enumerate() {
             let parts = Ensemble::new(vec![*member])?;
             let targets: Vec<usize> = quotas.iter().map(|quotas| quotas[index]).collect();
+            if targets.iter().all(|target| *target == 0) {
+                selections.push(Selection::nothing(&parts));
+                continue;
+            }
             let part = Join { parts: &parts, targets: &targets, place: (index, members.len()) };
             selections.push(part.select(context, importance, true, inputs)?);
         }

@@ -58,6 +58,9 @@ pub struct MemberBase {
     pub member: String,
     /// The groups whose units come from all members; with none of them at most the output layer is another.
     pub mixed: Vec<String>,
+    /// Whether it is the member alone, pruned to the size of the fused network.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_pruned: bool,
 }
 
 impl Choice {
@@ -109,8 +112,11 @@ impl Tried {
     #[must_use]
     pub fn name(&self) -> String {
         match &self.base {
-            Some(MemberBase { member, mixed }) if !mixed.is_empty() => {
+            Some(MemberBase { member, mixed, .. }) if !mixed.is_empty() => {
                 format!("{member}, mixed in {}", mixed.join(", "))
+            }
+            Some(MemberBase { member, is_pruned: true, .. }) => {
+                format!("{member} alone, pruned by {}, refitted", self.importance.as_str())
             }
             Some(MemberBase { member, .. }) if self.compensated => format!("{member}, its output layer refitted"),
             Some(MemberBase { member, .. }) => format!("{member} as it is"),
@@ -188,6 +194,7 @@ mod tests {
             base: Some(MemberBase {
                 member: "m1".to_owned(),
                 mixed: mixed.iter().map(|name| (*name).to_owned()).collect(),
+                is_pruned: false,
             }),
             ..tried(Importance::Css, compensated, (accuracy, 1.0))
         };

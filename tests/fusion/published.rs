@@ -56,3 +56,33 @@ fn the_transplanted_network_is_published_where_the_job_says_so_or_nothing_is_hel
         assert!(row(&report, "fused").expect("a row")["validation"]["accuracy"].as_f64().expect("a share") < 0.8);
     }
 }
+
+#[test]
+fn at_a_smaller_size_a_member_pruned_alone_is_tried_where_members_are_not_favoured() {
+    let lab = Lab::new();
+    let data = lab.path("data.safetensors");
+    let body = |dataset: Value| {
+        json!({"dataset": dataset, "reference": "reference", "target": {"width": 0.5},
+            "method": {"ensemble": "mean_logits"}, "evaluate": ["members", "ensemble", "fused"]})
+    };
+    let alone = |report: &Value| -> Vec<Value> {
+        let tried = report["choice"]["tried"].as_array().expect("what was tried");
+        tried.iter().filter(|tried| tried["base"]["is_pruned"] == true).cloned().collect()
+    };
+    let (report, ..) = lab.run(body(json!({"name": data, "validation": data}))).expect("a job that ends well");
+    let pruned = alone(&report);
+    let rankings: Vec<&str> = pruned.iter().filter_map(|tried| tried["importance"].as_str()).collect();
+    assert_eq!(rankings, ["magnitude", "css"], "{}", report["choice"]);
+    assert!(pruned.iter().all(|tried| tried["compensated"] == true && tried["validation"]["accuracy"].is_number()));
+    let kept = &report["choice"]["tried"][report["choice"]["kept"].as_u64().expect("a place") as usize];
+    let units: Vec<u64> = report["layers"]
+        .as_array()
+        .expect("layers")
+        .iter()
+        .filter_map(|layer| layer["kept_per_member"][1].as_u64().filter(|_| !layer["group"].is_null()))
+        .collect();
+    assert!(kept["base"]["is_pruned"] != true || units.iter().all(|kept| *kept == 0), "{kept} keeps {units:?}");
+    // Validation examples that members may have been trained on would favour them.
+    let (report, ..) = lab.run(body(json!("data.safetensors"))).expect("a job that ends well");
+    assert!(alone(&report).is_empty(), "{}", report["choice"]);
+}

@@ -26,6 +26,14 @@ impl Selection {
         Self { pruned: vec![false; kept.len()], kept }
     }
 
+    /// Nothing: the part of a member that gives no units.
+    #[must_use]
+    pub fn nothing(ensemble: &Ensemble<'_>) -> Self {
+        let all = Self::all(ensemble);
+        let kept = all.kept.iter().map(|members| vec![Vec::new(); members.len()]).collect();
+        Self { kept, pruned: vec![true; all.pruned.len()] }
+    }
+
     /// Everything but what one group loses when it is pruned to the `target` units with the highest scores.
     #[must_use]
     pub fn only(ensemble: &Ensemble<'_>, group: GroupId, scores: &Scores, target: usize) -> Self {

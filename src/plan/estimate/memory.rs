@@ -100,11 +100,12 @@ impl Work {
         }
         if let Some(data_free) = &self.data_free {
             let moments = data_free.layers.windows(2).map(|pair| {
-                let [(before, _), (after, rows)] = [pair[0], pair[1]];
+                let [(before, outputs), (after, rows)] = [pair[0], pair[1]];
                 // Moments behind the layer before, halves and whole of their way through this one, and its system.
-                2 * before * before + 2 * before * after + 2 * after * after + 3 * rows * before
+                FLOAT * (2 * before * before + 2 * before * after + 2 * after * after + 2 * rows * before)
+                    + DOUBLE * 2 * outputs * (outputs + rows)
             });
-            parts.push((moments.max().unwrap_or(0) * DOUBLE, "moments of all units of two layers".to_owned()));
+            parts.push((moments.max().unwrap_or(0), "moments of all units of two layers".to_owned()));
             parts.push((self.fused.bytes, "the fused weights".to_owned()));
         }
         ("`compensate`", parts)

@@ -310,12 +310,20 @@ fn label_bytes(facts: &DatasetFacts) -> u64 {
     }
 }
 
-/// Networks that are tried beside those whose layers are all mixed: the best member but for its last layers.
+/// Networks that are tried beside those whose layers are all mixed: the best member but for its last layers, or pruned alone by both rankings.
 fn based(job: &JobRequest, inputs: &JobFiles<'_>, network: &Network) -> u64 {
     let unseen = held_out::validation(job, &inputs.members, inputs.known_dataset()) == Validation::Unseen;
     let joint = job.method.order == Order::Joint && network.detected.graphs.len() > 1;
-    let one_size = network.detected.graphs.iter().all(|member| *member == network.fusion.fused);
-    if unseen && joint && one_size { 3 } else { 0 }
+    let fused = &network.fusion.fused;
+    let as_wide =
+        |member: &Graph| member.iter().zip(fused.iter()).all(|((id, _), _)| member.shape(id)[0] >= fused.shape(id)[0]);
+    let has_one_size = network.detected.graphs.iter().all(|member| member == fused);
+    match () {
+        () if !unseen || !joint => 0,
+        () if has_one_size => 3,
+        () if network.detected.graphs.iter().all(as_wide) => 2,
+        () => 0,
+    }
 }
 
 impl DataFree {

@@ -181,15 +181,17 @@ impl Work {
             work.solving += interpolation.double();
         }
         if let Some(data_free) = &self.data_free {
-            let layers = data_free.layers.windows(2).map(|pair| {
-                let [(before, outputs), (after, rows)] = [pair[0], pair[1]];
-                // Through the layer, to its system, and the solution; a unit's angle costs about thirty operations.
-                after * before * (before + after) / 3
-                    + rows * before * before
-                    + outputs * outputs * (outputs / 3 + rows)
-                    + 30 * before * before
-            });
-            work.solving += self.joins() * layers.sum::<u64>();
+            let through = |pair: &[(u64, u64)]| {
+                let [(before, _), (after, rows)] = [pair[0], pair[1]];
+                after * before * (before + after) / 3 + rows * before * before
+            };
+            // The solution of a layer's system; a unit's angle costs about thirty operations.
+            let solved = |pair: &[(u64, u64)]| {
+                let [(before, outputs), (_, rows)] = [pair[0], pair[1]];
+                outputs * outputs * (outputs / 3 + rows) + 30 * before * before
+            };
+            work.moments += self.joins() * data_free.layers.windows(2).map(through).sum::<u64>();
+            work.solving += self.joins() * data_free.layers.windows(2).map(solved).sum::<u64>();
         }
         work
     }
