@@ -114,10 +114,12 @@ impl Refusal {
     }
 }
 
-/// An address without its query, which may hold a signature.
+/// An address without its query, which may hold a signature, and without a user.
 pub(super) fn shown(url: &Url) -> String {
-    let text = url.as_str();
-    text.split_once('?').map_or(text, |(shown, _)| shown).to_owned()
+    let mut url = url.clone();
+    url.set_query(None);
+    let _without = (url.set_username(""), url.set_password(None));
+    url.to_string()
 }
 
 impl DestinationError {

@@ -11,11 +11,18 @@ use super::Package;
 use crate::domain::progress::EpochMetrics;
 use crate::report::{CandidateKind, CandidateReport, Report};
 
+/// Digits of a mark.
+const MARK: usize = 8;
+
 /// A job as trackers of experiments know one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outline {
     /// What it is called.
     pub name: String,
+    /// What tells it from others of its name: digits of its id, else of its model's digest.
+    pub mark: String,
+    /// How the model does, in a sentence; none where it was not compared.
+    pub finding: Option<String>,
     /// Settings, those of settings behind dots.
     pub parameters: BTreeMap<String, String>,
     /// The training's curves, then what the report has measured; all finite.
@@ -48,6 +55,8 @@ impl Outline {
         let name = identity.name.as_ref().or(identity.job.as_ref());
         Self {
             name: name.cloned().unwrap_or_else(|| format!("fused {}", report.architecture)),
+            mark: mark(report),
+            finding: report.paired.first().map(ToString::to_string),
             parameters: parameters(package),
             metrics: curves(&report.epochs).into_iter().chain(figures(report)).collect(),
             tags: tags(report),
@@ -55,6 +64,14 @@ impl Outline {
             took: Duration::try_from_secs_f64(report.seconds.iter().map(|(_, seconds)| seconds).sum()).unwrap_or_default(),
         }
     }
+}
+
+fn mark(report: &Report) -> String {
+    let identity = &report.identity;
+    // The last digits of an id are chance.
+    let of_job = identity.job.as_ref().and_then(|job| job.get(job.len().checked_sub(MARK)?..));
+    let of_model = identity.model.as_ref().and_then(|model| model.sha256.get(..MARK));
+    of_job.or(of_model).unwrap_or_default().to_owned()
 }
 
 /// The request with its defaults, and what the job has found out by itself.
@@ -183,4 +200,60 @@ fn tags(report: &Report) -> BTreeMap<String, String> {
         tags.insert("engraft.dataset.sha256".to_owned(), dataset.sha256.clone());
     }
     tags
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::report::sample;
+
+    /// A report with two rows of one kind, and a figure that no tracker can draw.
+    fn package() -> Package {
+        let mut report = sample();
+        report.epochs[1].train_loss = Some(f64::NAN);
+        report.candidates.push(report.candidates.last().expect("one").clone());
+        let settings = json!({
+            "members": ["m0", "m1"],
+            "name": null,
+            "finetune": { "epochs": 3, "optimizer": { "lr": 0.05 } },
+        });
+        Package { report, settings: Some(settings), files: Vec::new() }
+    }
+
+    #[test]
+    fn a_job_is_parameters_metrics_and_tags() {
+        let package = package();
+        let outline = Outline::of(&package);
+        let parameter = |name: &str| outline.parameters.get(name).map(String::as_str);
+        assert_eq!(parameter("finetune.optimizer.lr"), Some("0.05"));
+        assert_eq!(parameter("members"), Some(r#"["m0","m1"]"#));
+        assert_eq!((parameter("name"), parameter("method.name"), parameter("family")), (None, None, Some("mlp")));
+        assert_eq!((parameter("seed"), parameter("examples.train")), (Some("7"), Some("900")));
+        let values = |name: &str| {
+            let named = outline.metrics.iter().filter(|metric| metric.name == name);
+            named.map(|metric| (metric.step, metric.value)).collect::<Vec<_>>()
+        };
+        assert_eq!(values("validation/accuracy"), [(0, 0.5), (1, 0.51)]);
+        assert_eq!(values("train/accuracy"), [(1, 0.5)]);
+        assert_eq!(values("train/loss"), [], "none before the first step, and then none that is a number");
+        for (name, accuracy) in [("member_0", 0.52), ("member_1", 0.53), ("fused", 0.545), ("fused_2", 0.545)] {
+            assert_eq!(values(&format!("{name}/test/accuracy")), [(0, accuracy)]);
+        }
+        assert_eq!((values("ensemble_gain_kept"), values("seconds/score")), (vec![(0, 0.8)], vec![(0, 0.5)]));
+        assert_eq!(outline.tags.get("engraft.model.sha256"), Some(&"a".repeat(64)));
+        assert_eq!((outline.name.as_str(), outline.mark.as_str()), ("letters & digits", "4f5e6d7c"));
+        assert_eq!(outline.took, Duration::from_millis(500));
+    }
+
+    #[test]
+    fn without_a_server_the_method_says_what_was_done_and_the_model_which_it_is() {
+        let mut package = Package { settings: None, ..package() };
+        package.report.identity.job = None;
+        package.report.identity.name = None;
+        let outline = Outline::of(&package);
+        assert_eq!(outline.parameters.get("method.name").map(String::as_str), Some("neuron_transplantation"));
+        assert_eq!((outline.name.as_str(), outline.mark.as_str()), ("fused mlp", "aaaaaaaa"));
+    }
 }

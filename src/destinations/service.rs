@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::shown;
 use super::{DestinationError, Refusal};
-use crate::client::{Pauses, after, http_client, last_reason, send_part};
+use crate::client::{ClientError, Pauses, after, http_client, last_reason, send_part};
 
 /// What a service knows its users by.
 #[derive(Clone)]
@@ -42,11 +42,10 @@ impl Service {
     /// The service `name` at `base`.
     pub(super) fn new(name: &'static str, base: &str, credentials: Credentials) -> Result<Self, DestinationError> {
         let http = http_client(base)?;
-        let wrong = |error: &dyn std::fmt::Display| DestinationError::Unexpected {
-            service: name,
-            what: format!("`{base}` is no address: {error}"),
-        };
-        let base = Url::parse(base).map_err(|error| wrong(&error))?;
+        let base = Url::parse(base).map_err(|error| {
+            let (url, reason) = (base.to_owned(), error.to_string());
+            DestinationError::Address(ClientError::Address { url, reason })
+        })?;
         Ok(Self { name, http, base, credentials })
     }
 
@@ -128,7 +127,7 @@ impl Service {
             Err(error) if error.is_builder() => Err(self.unexpected(format!("no request: {}", last_reason(&error)))),
             Err(error) => Err(DestinationError::Unreachable {
                 service: self.name,
-                url: error.url().map_or_else(|| self.base.to_string(), shown),
+                url: shown(error.url().unwrap_or(&self.base)),
                 reason: last_reason(&error),
             }),
         }

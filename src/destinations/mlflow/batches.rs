@@ -102,6 +102,8 @@ mod tests {
         let parameters = (0..201).map(|index| (format!("p{index:03}"), "ä".repeat(6001)));
         let outline = Outline {
             name: String::new(),
+            mark: String::new(),
+            finding: None,
             parameters: parameters.collect(),
             metrics: (0..2001).map(metric).collect(),
             tags: BTreeMap::new(),

@@ -5,6 +5,8 @@ mod batches;
 mod registry;
 mod run;
 
+use reqwest::Url;
+
 use super::error::DestinationError;
 use super::service::{Credentials, Service};
 use super::{Advance, Outline, PackedFile};
@@ -46,6 +48,27 @@ impl std::fmt::Debug for SignIn {
     }
 }
 
+impl SignIn {
+    fn is_nobody(&self) -> bool {
+        self.token.is_none() && self.user.is_none()
+    }
+}
+
+/// The address of a tracking server, without the user and the password that may stand in it.
+fn bare(uri: &str) -> Result<String, DestinationError> {
+    let parsed = Url::parse(uri).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    let mut url = parsed.ok_or_else(|| {
+        DestinationError::Unprepared(
+            "MLflow's tracking server is named by http:// or https:// in --tracking-uri or MLFLOW_TRACKING_URI; `mlflow server` starts one on a \
+             folder or a database"
+                .to_owned(),
+        )
+    })?;
+    // Neither fails on an address with a host.
+    let _without = (url.set_username(""), url.set_password(None));
+    Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
 impl From<SignIn> for Credentials {
     fn from(sign_in: SignIn) -> Self {
         match sign_in {
@@ -80,14 +103,10 @@ impl MlflowPush {
         files: &[PackedFile],
         advance: Advance<'_>,
     ) -> Result<Tracked, DestinationError> {
-        let address = self.tracking_uri.trim_end_matches('/').to_owned();
-        if !address.starts_with("http://") && !address.starts_with("https://") {
-            return Err(DestinationError::Unprepared(format!(
-                "`{address}` is no tracking server: --tracking-uri or MLFLOW_TRACKING_URI names one by http:// or https://; `mlflow server` \
-                 starts one on a folder or a database"
-            )));
-        }
-        let service = Service::new("MLflow", &address, self.sign_in.clone().into())?;
+        let address = bare(&self.tracking_uri)?;
+        // A user in the address counts where no variable names one; requests then take it from there.
+        let base = if self.sign_in.is_nobody() { &self.tracking_uri } else { &address };
+        let service = Service::new("MLflow", base, self.sign_in.clone().into())?;
         let tracked = self.track(&service, &address, outline, files, advance).await;
         tracked.map_err(|error| error.advised(|refusal| run::advice(refusal, &address)))
     }

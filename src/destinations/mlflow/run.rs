@@ -91,7 +91,8 @@ impl Run {
             ("mlflow.source.name", "engraft"),
             ("mlflow.source.type", "JOB"),
         ];
-        let tags = outline.tags.iter().map(|(key, value)| (key.as_str(), value.as_str())).chain(own);
+        let note = outline.finding.as_deref().map(|finding| ("mlflow.note.content", finding));
+        let tags = outline.tags.iter().map(|(key, value)| (key.as_str(), value.as_str())).chain(own).chain(note);
         let body = json!({
             "experiment_id": experiment,
             "run_name": outline.name,

@@ -14,7 +14,7 @@ use super::Outline;
 /// # Errors
 /// Where the file cannot be written.
 pub fn write(outline: &Outline, folder: &Path) -> io::Result<PathBuf> {
-    let run = folder.join(run_name(&outline.name));
+    let run = folder.join(run_name(&format!("{} {}", outline.name, outline.mark)));
     std::fs::create_dir_all(&run)?;
     let began = outline.began.map_or(0, |began| began.as_second());
     let path = run.join(format!("events.out.tfevents.{began:010}.engraft"));
@@ -43,7 +43,7 @@ fn events(outline: &Outline) -> Vec<u8> {
 /// A name as a folder: a run is called by it.
 fn run_name(name: &str) -> String {
     let plain = |c: char| if c.is_alphanumeric() || "-_. ".contains(c) { c } else { '_' };
-    let name: String = name.chars().map(plain).take(100).collect();
+    let name: String = name.chars().map(plain).collect();
     let name = name.trim_matches(['.', ' ']);
     if name.is_empty() { "fused".to_owned() } else { name.to_owned() }
 }
@@ -58,6 +58,8 @@ mod tests {
         let measured = |name: &str, step, value| Measured { name: name.to_owned(), step, value };
         Outline {
             name: "letters".to_owned(),
+            mark: "4f5e6d7c".to_owned(),
+            finding: None,
             parameters: std::collections::BTreeMap::new(),
             metrics: vec![measured("train/loss", 1, 0.5), measured("fused/test/accuracy", 300, 0.875)],
             tags: std::collections::BTreeMap::new(),
@@ -66,9 +68,9 @@ mod tests {
         }
     }
 
-    /// TensorBoard's own reader takes these bytes for what they are meant to be: `tests/destinations/tensorboard.py`.
+    /// Made by TensorBoard's own messages and writer.
     #[test]
-    fn the_bytes_are_those_that_tensorboard_has_read() {
+    fn the_bytes_are_those_that_tensorboard_writes() {
         let expected = include_bytes!("../../../tests/fixtures/tensorboard/events.out.tfevents.fixture");
         assert_eq!(hex::encode(events(&outline())), hex::encode(expected));
     }
@@ -77,9 +79,9 @@ mod tests {
     fn a_job_has_one_file_however_often_it_is_written() {
         let folder = tempfile::tempdir().expect("a folder");
         let [first, second] = [(); 2].map(|()| write(&outline(), folder.path()).expect("writes"));
-        assert_eq!(first, folder.path().join("letters/events.out.tfevents.1769860801.engraft"));
+        assert_eq!(first, folder.path().join("letters 4f5e6d7c/events.out.tfevents.1769860801.engraft"));
         assert_eq!(first, second);
-        assert_eq!(std::fs::read_dir(folder.path().join("letters")).expect("a folder").count(), 1);
+        assert_eq!(std::fs::read_dir(folder.path().join("letters 4f5e6d7c")).expect("a folder").count(), 1);
     }
 
     #[test]
