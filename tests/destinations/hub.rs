@@ -25,7 +25,7 @@ async fn a_folder_becomes_a_repository_and_what_is_the_same_is_not_sent_again() 
     let to = ["fused", "--to", "hf://org/letters"];
     let ran = push(&hub, folder.path(), &[&to[..], &["--message", "Three letters"]].concat()).await;
     assert_eq!(ran.code, Some(0), "{}", ran.said);
-    assert_eq!(ran.printed.trim(), format!("https://hub.example/org/letters/commit/{:040x}", 1));
+    assert_eq!(ran.printed.trim(), format!("{}/org/letters/commit/{:040x}", hub.url, 1));
     assert!(ran.said.contains("sent: model.safetensors, README.md"), "{}", ran.said);
     {
         let content = hub.content();
@@ -177,4 +177,38 @@ async fn a_job_of_a_server_goes_to_the_hub() {
     let ran = engraft(folder.path(), &variables, &["push", "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c", "--to", "hf://a/b"]).await;
     assert!(ran.code == Some(1) && ran.said.contains("job_019324a5b7c07f3e8d1c2b3a4f5e6d7c"), "{}", ran.said);
     app.stop().await;
+}
+
+/// What stands in for the Hub is one to the Hub's own client too, and both programs make the same repository.
+#[tokio::test]
+async fn huggingface_hub_itself_makes_the_same_repository() {
+    let Ok(python) = std::env::var("ENGRAFT_TEST_HUGGINGFACE_HUB") else {
+        println!("SKIPPED: huggingface_hub itself; ENGRAFT_TEST_HUGGINGFACE_HUB names a Python that has it");
+        return;
+    };
+    for in_parts in [false, true] {
+        let (hub, folder) = (HubStandIn::start().await, fused().await);
+        hub.content().in_parts = in_parts;
+        let ran = push(&hub, folder.path(), &["fused", "--to", "hf://org/ours"]).await;
+        assert_eq!(ran.code, Some(0), "{}", ran.said);
+        let copy = folder.path().join("copy");
+        std::fs::create_dir(&copy).expect("a folder");
+        for (name, stored) in &hub.content().repositories["org/ours"].branches["main"] {
+            std::fs::write(copy.join(name), &stored.content).expect("writes");
+        }
+        hub.content().large.clear();
+        let client = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/destinations/huggingface_hub_client.py");
+        let mut command = tokio::process::Command::new(&python);
+        command.args(["-B", client, &hub.url, TOKEN]).arg(&copy).arg("org/theirs").env("HF_HOME", folder.path());
+        let output = command.kill_on_drop(true).output().await.expect("Python");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        {
+            let content = hub.content();
+            let [ours, theirs] = ["org/ours", "org/theirs"].map(|id| &content.repositories[id]);
+            assert!(theirs.private && theirs.commits.len() == 1);
+            assert_eq!(ours.branches["main"], theirs.branches["main"]);
+        }
+        let ran = push(&hub, folder.path(), &["fused", "--to", "hf://org/theirs", "--private"]).await;
+        assert!(ran.code == Some(0) && ran.said.contains("the same there: README.md, model.safetensors"), "{}", ran.said);
+    }
 }

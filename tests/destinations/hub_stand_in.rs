@@ -120,6 +120,11 @@ fn refused(status: u16, code: &str, message: &str) -> Response {
 }
 
 impl Inner {
+    /// Its own address.
+    fn base(&self) -> String {
+        self.base.lock().expect("a lock").clone()
+    }
+
     /// Notes the request, fails where that is planned, and lets nobody in without the token.
     fn enter(&self, step: &str, what: &str, headers: &HeaderMap) -> Result<MutexGuard<'_, Content>, Response> {
         let mut content = self.content.lock().expect("a lock");
@@ -169,7 +174,7 @@ async fn create(State(hub): Shared, headers: HeaderMap, Json(body): Json<Value>)
     if content.foreign.contains(&text("organization")) {
         return Err(refused(403, "", "You don't have the rights to create a model under this namespace"));
     }
-    assert_eq!(text("type"), "model");
+    assert!(body["type"].is_null() || body["type"] == "model");
     let private = match text("visibility").as_str() {
         "private" => true,
         "public" => false,
@@ -180,7 +185,7 @@ async fn create(State(hub): Shared, headers: HeaderMap, Json(body): Json<Value>)
     }
     let branches = BTreeMap::from([("main".to_owned(), BTreeMap::new())]);
     content.repositories.insert(id.clone(), Repository { private, branches, commits: Vec::new() });
-    Ok(Json(json!({ "url": format!("https://hub.example/{id}") })).into_response())
+    Ok(Json(json!({ "url": format!("{}/{id}", hub.base()) })).into_response())
 }
 
 async fn validate(State(hub): Shared, headers: HeaderMap, Json(body): Json<Value>) -> Answer {
@@ -249,7 +254,7 @@ async fn batch(
     assert_eq!(headers[header::ACCEPT], "application/vnd.git-lfs+json");
     let body: Value = serde_json::from_slice(&body).expect("JSON");
     assert_eq!((&body["operation"], &body["hash_algo"]), (&json!("upload"), &json!("sha256")));
-    let base = hub.base.lock().expect("a lock").clone();
+    let base = hub.base();
     let object = |object: &Value| {
         let (oid, size) = (object["oid"].as_str().expect("an oid"), object["size"].as_u64().expect("a size"));
         let mut answer = json!({ "oid": oid, "size": size });
@@ -371,6 +376,6 @@ async fn commit(
     // It is done, and the answer is lost.
     hub.fail("after the commit")?;
     let oid = format!("{:040x}", repository.commits.len());
-    let url = format!("https://hub.example/{id}/commit/{oid}");
+    let url = format!("{}/{id}/commit/{oid}", hub.base());
     Ok(Json(json!({ "commitUrl": url, "commitOid": oid, "pullRequestUrl": null })).into_response())
 }
