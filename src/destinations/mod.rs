@@ -34,7 +34,9 @@ pub enum Destination {
 
 /// Why a text names no destination.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{given}` is no destination: {reason}; expected hf://OWNER/NAME, hf://OWNER/NAME@BRANCH, mlflow or tensorboard:FOLDER")]
+#[error(
+    "`{given}` is no destination: {reason}; expected hf://OWNER/NAME, hf://OWNER/NAME@BRANCH, mlflow or tensorboard:FOLDER"
+)]
 pub struct NoDestination {
     given: String,
     reason: String,

@@ -61,7 +61,8 @@ impl Outline {
             metrics: curves(&report.epochs).into_iter().chain(figures(report)).collect(),
             tags: tags(report),
             began: identity.date.as_ref().and_then(|date| date.parse().ok()),
-            took: Duration::try_from_secs_f64(report.seconds.iter().map(|(_, seconds)| seconds).sum()).unwrap_or_default(),
+            took: Duration::try_from_secs_f64(report.seconds.iter().map(|(_, seconds)| seconds).sum())
+                .unwrap_or_default(),
         }
     }
 }

@@ -91,7 +91,8 @@ impl Service {
         part: Range<u64>,
         advance: &(dyn Fn(u64) + Sync),
     ) -> Result<Response, DestinationError> {
-        let send = async || send_part(request(), file, part.clone(), advance).await.map_err(DestinationError::file(file));
+        let send =
+            async || send_part(request(), file, part.clone(), advance).await.map_err(DestinationError::file(file));
         self.repeated(send).await
     }
 

@@ -46,7 +46,11 @@ async fn a_folder_becomes_a_repository_and_what_is_the_same_is_not_sent_again() 
 
     let ran = push(&hub, folder.path(), &to).await;
     assert_eq!(ran.printed.trim(), format!("{}/org/letters/tree/main", hub.url));
-    assert!(ran.said.contains("the same there: README.md, model.safetensors") && !ran.said.contains("sent"), "{}", ran.said);
+    assert!(
+        ran.said.contains("the same there: README.md, model.safetensors") && !ran.said.contains("sent"),
+        "{}",
+        ran.said
+    );
     assert_eq!((hub.count("whole"), hub.count("commit")), (1, 1));
 
     // Only the card differs; and what the Hub has is not sent to another repository either.
@@ -67,9 +71,15 @@ async fn large_files_come_in_parts_and_failures_pass() {
     let (hub, folder) = (HubStandIn::start().await, fused().await);
     hub.content().in_parts = true;
     hub.content().ignored.push("report.html".to_owned());
-    for (step, status) in
-        [("look", 503), ("create", 500), ("preupload", 500), ("batch", 502), ("part", 500), ("complete", 504), ("verify", 429)]
-    {
+    for (step, status) in [
+        ("look", 503),
+        ("create", 500),
+        ("preupload", 500),
+        ("batch", 502),
+        ("part", 500),
+        ("complete", 504),
+        ("verify", 429),
+    ] {
         hub.faults().plan(step, status);
     }
     // The commit is made, but nobody learns of it: it must not be made twice.
@@ -165,16 +175,17 @@ async fn a_job_of_a_server_goes_to_the_hub() {
     std::fs::write(folder.path().join("job.json"), job).expect("writes");
     let id = run(&["submit", "job.json", "--wait"]).await.printed.trim().to_owned();
     run(&["push", &id, "--to", "hf://org/letters"]).await;
+    let digest = app.get(&format!("/v1/jobs/{id}/model.sha256")).send().await.expect("it").text().await.expect("text");
     {
         let content = hub.content();
         let repository = &content.repositories["org/letters"];
         assert_eq!(repository.commits, ["Fused model: letters"]);
         let files = &repository.branches["main"];
         assert!(FILES.iter().all(|name| files.contains_key(*name)) && files.contains_key("provenance.json"));
-        let digest = app.get(&format!("/v1/jobs/{id}/model.sha256")).send().await.expect("it").text().await.expect("text");
         assert!(digest.starts_with(&files["model.safetensors"].oid), "{digest}");
     }
-    let ran = engraft(folder.path(), &variables, &["push", "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c", "--to", "hf://a/b"]).await;
+    let ran =
+        engraft(folder.path(), &variables, &["push", "job_019324a5b7c07f3e8d1c2b3a4f5e6d7c", "--to", "hf://a/b"]).await;
     assert!(ran.code == Some(1) && ran.said.contains("job_019324a5b7c07f3e8d1c2b3a4f5e6d7c"), "{}", ran.said);
     app.stop().await;
 }
@@ -209,6 +220,10 @@ async fn huggingface_hub_itself_makes_the_same_repository() {
             assert_eq!(ours.branches["main"], theirs.branches["main"]);
         }
         let ran = push(&hub, folder.path(), &["fused", "--to", "hf://org/theirs", "--private"]).await;
-        assert!(ran.code == Some(0) && ran.said.contains("the same there: README.md, model.safetensors"), "{}", ran.said);
+        assert!(
+            ran.code == Some(0) && ran.said.contains("the same there: README.md, model.safetensors"),
+            "{}",
+            ran.said
+        );
     }
 }

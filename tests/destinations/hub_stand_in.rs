@@ -74,7 +74,7 @@ impl Drop for HubStandIn {
 }
 
 type Shared = State<Arc<Inner>>;
-type Answer = Result<Response, Response>;
+type Answer = Result<Response, Refused>;
 
 impl HubStandIn {
     pub(crate) async fn start() -> Self {
@@ -113,10 +113,25 @@ impl HubStandIn {
     }
 }
 
-fn refused(status: u16, code: &str, message: &str) -> Response {
-    let status = StatusCode::from_u16(status).expect("a status");
-    let headers = [("x-error-code", code), ("x-error-message", message)];
-    (status, headers, Json(json!({ "error": message }))).into_response()
+/// An answer that is no success.
+#[derive(Debug)]
+struct Refused {
+    status: u16,
+    code: &'static str,
+    message: String,
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let Self { status, code, message } = self;
+        let status = StatusCode::from_u16(status).expect("a status");
+        let body = Json(json!({ "error": message }));
+        (status, [("x-error-code", code.to_owned()), ("x-error-message", message)], body).into_response()
+    }
+}
+
+fn refused(status: u16, code: &'static str, message: &str) -> Refused {
+    Refused { status, code, message: message.to_owned() }
 }
 
 impl Inner {
@@ -126,7 +141,7 @@ impl Inner {
     }
 
     /// Notes the request, fails where that is planned, and lets nobody in without the token.
-    fn enter(&self, step: &str, what: &str, headers: &HeaderMap) -> Result<MutexGuard<'_, Content>, Response> {
+    fn enter(&self, step: &str, what: &str, headers: &HeaderMap) -> Result<MutexGuard<'_, Content>, Refused> {
         let mut content = self.content.lock().expect("a lock");
         content.requests.push(format!("{step} {what}"));
         self.fail(step)?;
@@ -138,7 +153,7 @@ impl Inner {
     }
 
     /// The same of an address that says by itself that it is allowed, and learns nobody's token.
-    fn enter_signed(&self, step: &str, what: &str, headers: &HeaderMap) -> Result<MutexGuard<'_, Content>, Response> {
+    fn enter_signed(&self, step: &str, what: &str, headers: &HeaderMap) -> Result<MutexGuard<'_, Content>, Refused> {
         let mut content = self.content.lock().expect("a lock");
         content.requests.push(format!("{step} {what}"));
         self.fail(step)?;
@@ -148,7 +163,7 @@ impl Inner {
         Ok(content)
     }
 
-    fn fail(&self, step: &str) -> Result<(), Response> {
+    fn fail(&self, step: &str) -> Result<(), Refused> {
         match self.faults.take(step) {
             Some(status) => Err(refused(status, "", "planned")),
             None => Ok(()),
@@ -156,7 +171,7 @@ impl Inner {
     }
 }
 
-fn repository<'a>(content: &'a mut Content, id: &str) -> Result<&'a mut Repository, Response> {
+fn repository<'a>(content: &'a mut Content, id: &str) -> Result<&'a mut Repository, Refused> {
     content.repositories.get_mut(id).ok_or_else(|| refused(404, "RepoNotFound", "Repository not found"))
 }
 
@@ -193,12 +208,13 @@ async fn validate(State(hub): Shared, headers: HeaderMap, Json(body): Json<Value
     assert_eq!(body["repoType"], "model");
     let text = body["content"].as_str().unwrap_or_default();
     if !text.starts_with("---\n") {
-        let errors = json!({ "errors": [], "warnings": [{ "message": "empty or missing yaml metadata in repo card" }] });
+        let errors =
+            json!({ "errors": [], "warnings": [{ "message": "empty or missing yaml metadata in repo card" }] });
         return Ok(Json(errors).into_response());
     }
     if text.contains("license: [") {
         let errors = json!({ "errors": [{ "message": "\"license\" must be a string" }], "warnings": [] });
-        return Err((StatusCode::BAD_REQUEST, Json(errors)).into_response());
+        return Ok((StatusCode::BAD_REQUEST, Json(errors)).into_response());
     }
     Ok(Json(json!({ "errors": [], "warnings": [] })).into_response())
 }
@@ -219,7 +235,8 @@ async fn preupload(
         let sample = STANDARD.decode(file["sample"].as_str().expect("a sample")).expect("base64");
         assert_eq!(sample.len() as u64, file["size"].as_u64().expect("a size").min(512), "{path}");
         let mode = if path.ends_with(".safetensors") { "lfs" } else { "regular" };
-        let mut ruling = json!({ "path": path, "uploadMode": mode, "shouldIgnore": ignored.contains(&path.to_owned()) });
+        let mut ruling =
+            json!({ "path": path, "uploadMode": mode, "shouldIgnore": ignored.contains(&path.to_owned()) });
         if let Some(stored) = branch.get(path) {
             ruling["oid"] = stored.oid.clone().into();
         }
@@ -293,12 +310,7 @@ async fn whole(State(hub): Shared, Path(oid): Path<String>, headers: HeaderMap, 
     keep(&mut content, &oid, body.to_vec())
 }
 
-async fn part(
-    State(hub): Shared,
-    Path((oid, part)): Path<(String, usize)>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Answer {
+async fn part(State(hub): Shared, Path((oid, part)): Path<(String, usize)>, headers: HeaderMap, body: Bytes) -> Answer {
     let mut content = hub.enter_signed("part", &part.to_string(), &headers)?;
     content.parts.insert((oid, part), body.to_vec());
     Ok([(header::ETAG, format!("\"tag{part}\""))].into_response())

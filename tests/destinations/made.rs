@@ -18,7 +18,9 @@ pub(crate) fn inputs() -> TempDir {
         let mut member = StateDict::default();
         for (layer, outputs, inputs) in [("fc1", 8, 6), ("fc2", 3, 8)] {
             let values = |count: usize| (0..count).map(|index| ((index * step) % 1013) as f32 / 1013.0 - 0.5).collect();
-            member.insert_f32(&format!("{layer}.weight"), &[outputs, inputs], values(outputs * inputs)).expect("a tensor");
+            member
+                .insert_f32(&format!("{layer}.weight"), &[outputs, inputs], values(outputs * inputs))
+                .expect("a tensor");
             member.insert_f32(&format!("{layer}.bias"), &[outputs], values(outputs)).expect("a tensor");
         }
         member.save(&folder.path().join(name), &BTreeMap::new()).expect("writes");
@@ -27,7 +29,12 @@ pub(crate) fn inputs() -> TempDir {
     for (suffix, count) in [("", 120), ("_test", 60)] {
         let x = (0..count * 6).flat_map(|index| (((index * 31) % 97) as f32 / 97.0 - 0.5).to_le_bytes());
         tensors.push((format!("x{suffix}"), Dtype::F32, vec![count, 6], x.collect()));
-        tensors.push((format!("y{suffix}"), Dtype::U8, vec![count], (0..count).map(|index| (index % 3) as u8).collect()));
+        tensors.push((
+            format!("y{suffix}"),
+            Dtype::U8,
+            vec![count],
+            (0..count).map(|index| (index % 3) as u8).collect(),
+        ));
     }
     std::fs::write(folder.path().join("data.safetensors"), pack(tensors)).expect("writes");
     folder

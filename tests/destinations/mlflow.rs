@@ -29,7 +29,10 @@ async fn a_job_becomes_one_run_with_all_that_belongs_to_it() {
 
     let content = server.content();
     assert_eq!(content.experiments, ["letters & more"]);
-    assert_eq!(content.registered["letters"].join(" "), "mlflow-artifacts:/0/0/artifacts/model mlflow-artifacts:/0/1/artifacts/model");
+    assert_eq!(
+        content.registered["letters"].join(" "),
+        "mlflow-artifacts:/0/0/artifacts/model mlflow-artifacts:/0/1/artifacts/model"
+    );
     let [first, second] = content.runs.as_slice() else { panic!("{} runs", content.runs.len()) };
     assert_eq!((first.status.as_str(), second.status.as_str()), ("FINISHED", "FINISHED"));
     let files: Vec<&str> = first.files.keys().map(String::as_str).collect();
@@ -47,7 +50,8 @@ async fn a_job_becomes_one_run_with_all_that_belongs_to_it() {
         assert_eq!(Some(measured), epoch["validation"]["accuracy"].as_f64());
     }
     let candidates = report["candidates"].as_array().expect("candidates");
-    let of_kind = |kind: &str| candidates.iter().find(|row| row["kind"] == kind).expect("a row")["test"]["accuracy"].as_f64();
+    let of_kind =
+        |kind: &str| candidates.iter().find(|row| row["kind"] == kind).expect("a row")["test"]["accuracy"].as_f64();
     for kind in ["ensemble", "fused"] {
         assert_eq!(Some(first.metrics[&(format!("{kind}/test/accuracy"), 0)]), of_kind(kind));
     }

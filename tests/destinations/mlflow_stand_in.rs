@@ -58,7 +58,7 @@ impl Drop for MlflowStandIn {
 }
 
 type Shared = State<Arc<Inner>>;
-type Answer = Result<Response, Response>;
+type Answer = Result<Response, Refused>;
 
 impl MlflowStandIn {
     pub(crate) async fn start() -> Self {
@@ -83,23 +83,38 @@ impl MlflowStandIn {
     }
 }
 
-fn refused(status: u16, code: &str, message: &str) -> Response {
-    let status = StatusCode::from_u16(status).expect("a status");
-    (status, Json(json!({ "error_code": code, "message": message }))).into_response()
+/// An answer that is no success.
+#[derive(Debug)]
+struct Refused {
+    status: u16,
+    code: &'static str,
+    message: &'static str,
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let Self { status, code, message } = self;
+        let status = StatusCode::from_u16(status).expect("a status");
+        (status, Json(json!({ "error_code": code, "message": message }))).into_response()
+    }
+}
+
+fn refused(status: u16, code: &'static str, message: &'static str) -> Refused {
+    Refused { status, code, message }
 }
 
 impl Inner {
-    fn enter(&self, step: &str, headers: &HeaderMap) -> Result<MutexGuard<'_, Content>, Response> {
+    fn enter(&self, step: &str, headers: &HeaderMap) -> Result<MutexGuard<'_, Content>, Refused> {
         let content = self.content.lock().expect("a lock");
         self.fail(step)?;
         let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         if content.authorization.as_deref() != given {
-            return Err((StatusCode::UNAUTHORIZED, "You are not authenticated.").into_response());
+            return Err(refused(401, "", "You are not authenticated."));
         }
         Ok(content)
     }
 
-    fn fail(&self, step: &str) -> Result<(), Response> {
+    fn fail(&self, step: &str) -> Result<(), Refused> {
         match self.faults.take(step) {
             Some(status) => Err(refused(status, "INTERNAL_ERROR", "planned")),
             None => Ok(()),
@@ -107,7 +122,11 @@ impl Inner {
     }
 }
 
-async fn experiment(State(server): Shared, Query(query): Query<BTreeMap<String, String>>, headers: HeaderMap) -> Answer {
+async fn experiment(
+    State(server): Shared,
+    Query(query): Query<BTreeMap<String, String>>,
+    headers: HeaderMap,
+) -> Answer {
     let content = server.enter("experiment", &headers)?;
     let place = content.experiments.iter().position(|name| *name == query["experiment_name"]);
     let place = place.ok_or_else(|| refused(404, "RESOURCE_DOES_NOT_EXIST", "Could not find experiment"))?;
@@ -126,7 +145,7 @@ fn info(content: &Content, index: usize) -> Value {
 }
 
 /// Key and value of each, where the interface takes them.
-fn pairs(list: &Value, most: usize) -> Result<Vec<(String, String)>, Response> {
+fn pairs(list: &Value, most: usize) -> Result<Vec<(String, String)>, Refused> {
     let list = list.as_array().cloned().unwrap_or_default();
     let all: Vec<(String, String)> = list.iter().map(|pair| (text(&pair["key"]), text(&pair["value"]))).collect();
     let is_fine = |(key, value): &(String, String)| key.chars().count() <= 250 && value.chars().count() <= most;
@@ -160,7 +179,8 @@ async fn act(
         }
         "runs/search" => {
             let wanted = text(&body["filter"]);
-            let (name, value) = wanted.strip_prefix("tags.`").and_then(|rest| rest.split_once("` = ")).expect("a filter");
+            let (name, value) =
+                wanted.strip_prefix("tags.`").and_then(|rest| rest.split_once("` = ")).expect("a filter");
             let is_it = |run: &RunView| run.tags.get(name).is_some_and(|own| format!("'{own}'") == value);
             let found = (0..content.runs.len()).filter(|index| is_it(&content.runs[*index]));
             json!({ "runs": found.map(|index| info(&content, index)).collect::<Vec<_>>() })

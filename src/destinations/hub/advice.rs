@@ -38,7 +38,9 @@ pub(super) fn advice(refusal: &Refusal, repository: &Repository, endpoint: &str)
     }
     Some(match refusal.status {
         StatusCode::UNAUTHORIZED => {
-            format!("the token is none of {endpoint}, or no longer: make one that may write at {tokens}, and set HF_TOKEN")
+            format!(
+                "the token is none of {endpoint}, or no longer: make one that may write at {tokens}, and set HF_TOKEN"
+            )
         }
         StatusCode::FORBIDDEN => format!(
             "the token may not do this for {owner}: at {tokens} give it the right to write to {id} (to make it, to all of {owner}'s), and see that \
@@ -47,8 +49,12 @@ pub(super) fn advice(refusal: &Refusal, repository: &Repository, endpoint: &str)
         StatusCode::PAYMENT_REQUIRED => format!("see the plan and storage of {owner} at {endpoint}/settings/billing"),
         StatusCode::PRECONDITION_FAILED => "somebody else has changed the branch meanwhile: push again".to_owned(),
         StatusCode::PAYLOAD_TOO_LARGE => format!("see what {owner} may store, at {endpoint}/settings/billing"),
-        StatusCode::TOO_MANY_REQUESTS => "the Hub takes no more requests for now: push again in some minutes".to_owned(),
-        status if status.is_server_error() => "the Hub fails for now: push again later, what it has is not sent twice".to_owned(),
+        StatusCode::TOO_MANY_REQUESTS => {
+            "the Hub takes no more requests for now: push again in some minutes".to_owned()
+        }
+        status if status.is_server_error() => {
+            "the Hub fails for now: push again later, what it has is not sent twice".to_owned()
+        }
         _ => return None,
     })
 }

@@ -70,7 +70,8 @@ impl Hub {
             }
             rulings => rulings?,
         };
-        let rulings: BTreeMap<String, Ruling> = rulings.into_iter().map(|ruling| (ruling.path.clone(), ruling)).collect();
+        let rulings: BTreeMap<String, Ruling> =
+            rulings.into_iter().map(|ruling| (ruling.path.clone(), ruling)).collect();
         let mut changes = Changes::default();
         for file in files {
             let Some(ruling) = rulings.get(&file.name) else {
@@ -79,7 +80,10 @@ impl Hub {
             // What is empty cannot be uploaded.
             let is_large = ruling.upload_mode == UploadMode::Lfs && file.bytes > 0;
             if !is_large && file.bytes > MOST_SMALL {
-                let what = format!("it wants the {} bytes of {} within a commit, which takes {MOST_SMALL}", file.bytes, file.name);
+                let what = format!(
+                    "it wants the {} bytes of {} within a commit, which takes {MOST_SMALL}",
+                    file.bytes, file.name
+                );
                 return Err(self.service.unexpected(what));
             }
             let is_same = match &ruling.oid {
@@ -99,7 +103,8 @@ impl Hub {
     }
 
     async fn preupload(&self, files: &[HubFile]) -> Result<Vec<Ruling>, DestinationError> {
-        let file = |file: &HubFile| json!({ "path": file.name, "sample": STANDARD.encode(&file.sample), "size": file.bytes });
+        let file =
+            |file: &HubFile| json!({ "path": file.name, "sample": STANDARD.encode(&file.sample), "size": file.bytes });
         let body = json!({ "files": files.iter().map(file).collect::<Vec<_>>() });
         let url = self.service.url(self.path(&["preupload", self.repository.revision()]));
         let answer = self.service.send(|| self.service.request(Method::POST, url.clone()).json(&body)).await?;

@@ -192,7 +192,10 @@ mod tests {
         header.insert("chunk_size".to_owned(), "10".into());
         let action = json!({ "href": "https://huggingface.co/complete?x=1", "header": header });
         let Ok(Transfer::Parts { size: 10, places, completion }) = read(91, action.clone()) else { panic!("parts") };
-        assert_eq!((places[1].clone(), places[9].clone()), (url("http://store.example/2"), url("http://store.example/10")));
+        assert_eq!(
+            (places[1].clone(), places[9].clone()),
+            (url("http://store.example/2"), url("http://store.example/10"))
+        );
         assert_eq!(completion, url("http://hub.example/complete?x=1"), "through the address that is used");
         for bytes in [90, 101] {
             assert!(read(bytes, action.clone()).is_err(), "{bytes} bytes are not ten parts of 10");

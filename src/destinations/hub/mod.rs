@@ -172,12 +172,20 @@ impl Hub {
         match self.service.send(|| self.service.request(Method::POST, url.clone()).json(&body)).await {
             Ok(answer) => {
                 let verdict: Verdict = self.service.json(answer).await?;
-                if verdict.errors.is_empty() { Ok(said(verdict.warnings)) } else { Err(wrong_card(&said(verdict.errors))) }
+                if verdict.errors.is_empty() {
+                    Ok(said(verdict.warnings))
+                } else {
+                    Err(wrong_card(&said(verdict.errors)))
+                }
             }
             // A Hub of one's own may not know how.
-            Err(error) if error.refusal().is_some_and(|refusal| refusal.status == StatusCode::NOT_FOUND) => Ok(Vec::new()),
+            Err(error) if error.refusal().is_some_and(|refusal| refusal.status == StatusCode::NOT_FOUND) => {
+                Ok(Vec::new())
+            }
             Err(error) => match error.refusal() {
-                Some(refusal) if refusal.status == StatusCode::BAD_REQUEST => Err(wrong_card(&[refusal.message.clone()])),
+                Some(refusal) if refusal.status == StatusCode::BAD_REQUEST => {
+                    Err(wrong_card(std::slice::from_ref(&refusal.message)))
+                }
                 _ => Err(error),
             },
         }

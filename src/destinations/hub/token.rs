@@ -5,13 +5,10 @@ use std::path::{Path, PathBuf};
 /// The token of the environment, else that of the file where `hf auth login` leaves it.
 ///
 /// `variable` reads the environment, `read` a file.
-pub fn token(
-    variable: impl Fn(&str) -> Option<String>,
-    read: impl Fn(&Path) -> Option<String>,
-) -> Option<String> {
+pub fn token(variable: impl Fn(&str) -> Option<String>, read: impl Fn(&Path) -> Option<String>) -> Option<String> {
     let set = |name: &str| variable(name).filter(|value| !value.is_empty());
     let of_environment = set("HF_TOKEN").or_else(|| set("HUGGING_FACE_HUB_TOKEN"));
-    of_environment.and_then(cleaned).or_else(|| read(&file(&variable)?).and_then(cleaned))
+    of_environment.and_then(|token| cleaned(&token)).or_else(|| cleaned(&read(&file(&variable)?)?))
 }
 
 /// Where the file is.
@@ -35,7 +32,7 @@ fn file(variable: &impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
 }
 
 /// Without lines and spaces around it.
-fn cleaned(token: String) -> Option<String> {
+fn cleaned(token: &str) -> Option<String> {
     let token = token.replace(['\r', '\n'], "").trim().to_owned();
     (!token.is_empty()).then_some(token)
 }
@@ -60,8 +57,8 @@ mod tests {
             ("/caches/huggingface/token", "of caches"),
             ("/home/a/own", "own"),
         ];
-        let cases: [(&[(&str, &str)], Option<&str>); 8] = [
-            (&[home], Some("of home")),
+        let cases = [
+            (&[home][..], Some("of home")),
             (&[home, ("HF_TOKEN", " set \n")], Some("set")),
             (&[home, ("HF_TOKEN", ""), ("HUGGING_FACE_HUB_TOKEN", "old")], Some("old")),
             (&[home, ("HF_HOME", "/hub")], Some("of hub")),

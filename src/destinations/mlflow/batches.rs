@@ -1,5 +1,6 @@
 //! What a run is told, within the bounds of its interface.
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::super::Outline;
@@ -47,7 +48,8 @@ impl Text {
 /// A job's parameters and metrics. Its tags come with the run.
 pub(super) fn of(outline: &Outline) -> Vec<LogBatch> {
     let timestamp = began(outline) + ended_after(outline);
-    let texts = outline.parameters.iter().map(|(key, value)| Text { key: name(key), value: cut(value, MOST_OF_PARAMETER) });
+    let texts =
+        outline.parameters.iter().map(|(key, value)| Text { key: name(key), value: cut(value, MOST_OF_PARAMETER) });
     let texts: Vec<Text> = texts.collect();
     let metrics: Vec<Metric> = outline
         .metrics
@@ -55,13 +57,14 @@ pub(super) fn of(outline: &Outline) -> Vec<LogBatch> {
         .map(|metric| Metric { key: name(&metric.name), value: metric.value, timestamp, step: metric.step })
         .collect();
     let texts = texts.chunks(MOST_TEXTS).map(|params| LogBatch { params: params.to_vec(), ..LogBatch::default() });
-    let metrics = metrics.chunks(MOST_METRICS).map(|metrics| LogBatch { metrics: metrics.to_vec(), ..LogBatch::default() });
+    let metrics =
+        metrics.chunks(MOST_METRICS).map(|metrics| LogBatch { metrics: metrics.to_vec(), ..LogBatch::default() });
     texts.chain(metrics).collect()
 }
 
 /// When the job began, in milliseconds since 1970.
 pub(super) fn began(outline: &Outline) -> i64 {
-    outline.began.map_or(0, |began| began.as_millisecond())
+    outline.began.map_or(0, Timestamp::as_millisecond)
 }
 
 /// How long it took, in milliseconds.

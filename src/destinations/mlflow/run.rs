@@ -41,7 +41,11 @@ struct Info {
 }
 
 /// Posts to the interface of version 2.0.
-pub(super) async fn post(service: &Service, path: [&str; 2], body: &impl Serialize) -> Result<Response, DestinationError> {
+pub(super) async fn post(
+    service: &Service,
+    path: [&str; 2],
+    body: &impl Serialize,
+) -> Result<Response, DestinationError> {
     let url = service.url(["api", "2.0", "mlflow", path[0], path[1]]);
     service.send(|| service.request(Method::POST, url.clone()).json(body)).await
 }
@@ -84,13 +88,13 @@ fn id_of(service: &Service, answer: &Value, pointer: &str) -> Result<String, Des
 
 impl Run {
     /// Makes a run with the tags of `outline`, one even where the server's answer is lost.
-    pub(super) async fn create(service: &Service, experiment: &str, outline: &Outline) -> Result<Self, DestinationError> {
+    pub(super) async fn create(
+        service: &Service,
+        experiment: &str,
+        outline: &Outline,
+    ) -> Result<Self, DestinationError> {
         let push = uuid::Uuid::now_v7().to_string();
-        let own = [
-            (PUSH, push.as_str()),
-            ("mlflow.source.name", "engraft"),
-            ("mlflow.source.type", "JOB"),
-        ];
+        let own = [(PUSH, push.as_str()), ("mlflow.source.name", "engraft"), ("mlflow.source.type", "JOB")];
         let note = outline.finding.as_deref().map(|finding| ("mlflow.note.content", finding));
         let tags = outline.tags.iter().map(|(key, value)| (key.as_str(), value.as_str())).chain(own).chain(note);
         let body = json!({
@@ -133,7 +137,12 @@ impl Run {
     }
 
     /// Ends the run.
-    pub(super) async fn end(&self, service: &Service, outline: &Outline, is_whole: bool) -> Result<(), DestinationError> {
+    pub(super) async fn end(
+        &self,
+        service: &Service,
+        outline: &Outline,
+        is_whole: bool,
+    ) -> Result<(), DestinationError> {
         let status = if is_whole { "FINISHED" } else { "FAILED" };
         let end = began(outline) + ended_after(outline);
         let body = json!({ "run_id": self.id, "status": status, "end_time": end });

@@ -6,6 +6,8 @@ mod record;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
+
 use super::Outline;
 
 /// Writes the figures of a job into a folder of its own below `folder`, a run of TensorBoard's; the file. The same job has the same file,
@@ -16,7 +18,7 @@ use super::Outline;
 pub fn write(outline: &Outline, folder: &Path) -> io::Result<PathBuf> {
     let run = folder.join(run_name(&format!("{} {}", outline.name, outline.mark)));
     std::fs::create_dir_all(&run)?;
-    let began = outline.began.map_or(0, |began| began.as_second());
+    let began = outline.began.map_or(0, Timestamp::as_second);
     let path = run.join(format!("events.out.tfevents.{began:010}.engraft"));
     let mut file = tempfile::NamedTempFile::new_in(&run)?;
     file.write_all(&events(outline))?;

@@ -51,15 +51,16 @@ impl Publication {
         self.check(&destination)?;
         let source = Source::of(what)?;
         server.run(async |server| {
-            let scratch = tempfile::Builder::new().prefix("engraft-push-").tempdir().context("no room for its files")?;
+            let scratch =
+                tempfile::Builder::new().prefix("engraft-push-").tempdir().context("no room for its files")?;
             if let Destination::TensorBoard(folder) = &destination {
                 let package = source.report_alone(server, scratch.path()).await?;
                 return write_events(&package, folder);
             }
             let package = source.package(server, scratch.path(), self.card.as_deref()).await?;
             match destination {
-                Destination::Hub(repository) => self.to_hub(repository, &package).await,
-                _ => self.to_mlflow(&package).await,
+                Destination::Hub(repository) => self.push_to_hub(repository, &package).await,
+                _ => self.push_to_mlflow(&package).await,
             }
         })
     }
@@ -74,7 +75,7 @@ impl Publication {
         Ok(())
     }
 
-    async fn to_hub(self, repository: Repository, package: &Package) -> Result<ExitCode> {
+    async fn push_to_hub(self, repository: Repository, package: &Package) -> Result<ExitCode> {
         let variable = |name: &str| std::env::var(name).ok();
         let push = HubPush {
             endpoint: self.hub_endpoint,
@@ -105,8 +106,9 @@ impl Publication {
         Ok(ExitCode::SUCCESS)
     }
 
-    async fn to_mlflow(self, package: &Package) -> Result<ExitCode> {
-        let tracking_uri = self.tracking_uri.context("--tracking-uri or MLFLOW_TRACKING_URI has to name MLflow's tracking server")?;
+    async fn push_to_mlflow(self, package: &Package) -> Result<ExitCode> {
+        let tracking_uri =
+            self.tracking_uri.context("--tracking-uri or MLFLOW_TRACKING_URI has to name MLflow's tracking server")?;
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let push = MlflowPush {
             tracking_uri,

@@ -142,7 +142,11 @@ fn present(folder: &Path, name: &str) -> Option<PathBuf> {
 
 fn report_in(folder: &Path) -> Result<PathBuf> {
     present(folder, REPORT).with_context(|| {
-        format!("{} holds no {REPORT}: `engraft fuse` writes one by --report {}", folder.display(), folder.join(REPORT).display())
+        format!(
+            "{} holds no {REPORT}: `engraft fuse` writes one by --report {}",
+            folder.display(),
+            folder.join(REPORT).display()
+        )
     })
 }
 
@@ -158,7 +162,10 @@ fn only_model(folder: &Path) -> Result<PathBuf> {
     found.sort();
     match found.as_slice() {
         [model] => Ok(model.clone()),
-        [] => bail!("{} holds no model: a file of safetensors, as `engraft fuse --out` and `engraft pull --out` write it", folder.display()),
+        [] => bail!(
+            "{} holds no model: a file of safetensors, as `engraft fuse --out` and `engraft pull --out` write it",
+            folder.display()
+        ),
         [first, second, ..] => bail!(
             "{} and {} may both be the model: call it {MODEL}, or leave the others out",
             first.display(),
