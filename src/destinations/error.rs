@@ -132,10 +132,10 @@ impl DestinationError {
         if let Self::Refused { refusal, .. } = self { Some(refusal) } else { None }
     }
 
-    /// The same with what to do.
+    /// The same with what to do, where nobody closer to it has said that.
     pub(super) fn advised(self, advise: impl FnOnce(&Refusal) -> Option<String>) -> Self {
         match self {
-            Self::Refused { service, refusal, .. } => {
+            Self::Refused { service, refusal, advice: Advice(None) } => {
                 let advice = Advice(advise(&refusal));
                 Self::Refused { service, refusal, advice }
             }

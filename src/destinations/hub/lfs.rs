@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use reqwest::{Method, Response, Url, header};
+use reqwest::{Method, Response, StatusCode, Url, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{ENDPOINT, Hub, HubFile};
-use crate::destinations::{Advance, DestinationError};
+use crate::destinations::{Advance, DestinationError, Refusal};
 
 const MEDIA_TYPE: &str = "application/vnd.git-lfs+json";
 
@@ -72,7 +72,7 @@ pub(super) async fn upload(
             known.extend(named().map(|file| file.name.clone()));
             continue;
         };
-        put(hub, file, transfer(hub, file, &action)?, advance).await?;
+        put(hub, file, transfer(hub, file, &action)?, advance).await.map_err(|error| error.advised(expired))?;
         if let Some(verify) = verify {
             let url = hub.place(&verify.href)?;
             let body = json!({ "oid": oid, "size": file.bytes });
@@ -83,6 +83,12 @@ pub(super) async fn upload(
         Some(oid) => Err(hub.service.unexpected(format!("it did not say where the file of the SHA-256 {oid} goes"))),
         None => Ok(known),
     }
+}
+
+/// What to do where a place for a file takes nothing: it is good for hours alone.
+fn expired(refusal: &Refusal) -> Option<String> {
+    let advice = "the place that the Hub gave for it may be good no longer: push again";
+    (refusal.status == StatusCode::FORBIDDEN).then(|| advice.to_owned())
 }
 
 /// Asks where the files go.

@@ -37,7 +37,7 @@ const SAMPLE: u64 = 512;
 pub struct HubPush {
     /// Address of the Hub.
     pub endpoint: String,
-    /// What its user has it know; none where nobody has signed in.
+    /// By which the Hub knows its user; none where nobody has signed in.
     pub token: Option<String>,
     /// Where the files go.
     pub repository: Repository,

@@ -1,4 +1,4 @@
-//! What a run is told, within the bounds of its interface.
+//! What a run gets, within the bounds of its interface.
 
 use jiff::Timestamp;
 use serde::Serialize;

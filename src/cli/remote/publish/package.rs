@@ -105,7 +105,7 @@ fn optional(fetched: Result<PathBuf, ClientError>) -> Result<Option<PathBuf>, Cl
     }
 }
 
-/// Finds the files of a folder by their names. Others are nobody's business.
+/// Finds the files of a folder by their names. All others stay where they are.
 fn of_folder(folder: &Path) -> Result<Parts> {
     let report = report_in(folder)?;
     let identity = parsed(&report)?.identity;
@@ -125,7 +125,7 @@ fn of_folder(folder: &Path) -> Result<Parts> {
             stated.sha256
         );
     }
-    let card = present(folder, hub::CARD).or_else(|| present(folder, "card.md"));
+    let card = present(folder, hub::CARD);
     Ok(Parts {
         report,
         provenance: present(folder, PROVENANCE),
