@@ -9,6 +9,7 @@
 //! | module | what lives there |
 //! | --- | --- |
 //! | [`cli`] | the commands: `serve`, `worker`, `fuse`, `inspect`, `convert`, `demo`, those that use a server (`push`, `submit`, `pull`, …), `keys`, `openapi` |
+//! | [`destinations`] | where a fused model goes when its job is done: the Hugging Face Hub, MLflow, TensorBoard |
 //! | [`client`] | a server, seen by a program that uses it |
 //! | [`app`] | the composition root: database, stores, router, workers |
 //! | [`http`] | the API: one file per resource, problems, wire types |
@@ -35,6 +36,7 @@ pub mod client;
 pub mod config;
 pub mod cost;
 pub mod data;
+pub mod destinations;
 pub mod domain;
 pub mod exec;
 pub mod export;

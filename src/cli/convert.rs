@@ -121,6 +121,13 @@ impl Convert {
     }
 }
 
+/// The network of a checkpoint that leaves no doubt about it; none of any other.
+pub(super) fn known_network(checkpoint: &Checkpoint) -> Option<Graph> {
+    let mut found = families::detect(&[checkpoint.header()], &Architecture::default(), None).ok()?;
+    let is_doubtful = Evidence::of(&found.candidates, found.source).degree.is_doubtful();
+    (!is_doubtful && !found.graphs.is_empty()).then(|| found.graphs.swap_remove(0))
+}
+
 /// A graph, or the `architecture` of a job.
 fn architecture(value: Value) -> Result<Architecture, Problem> {
     let value = if value.get("nodes").is_some() { json!({ "graph": value }) } else { value };

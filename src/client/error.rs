@@ -70,13 +70,8 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    /// The last of the errors behind a failed request says most.
     pub(super) fn unreachable(url: &str, error: &reqwest::Error) -> Self {
-        let mut reason: &dyn Error = error;
-        while let Some(source) = reason.source() {
-            reason = source;
-        }
-        Self::Unreachable { url: url.to_owned(), reason: reason.to_string() }
+        Self::Unreachable { url: url.to_owned(), reason: last_reason(error) }
     }
 
     /// Reads the problem of an answer that is no success.
@@ -102,6 +97,15 @@ impl ClientError {
             _ => false,
         }
     }
+}
+
+/// The last of the errors behind a failed request says most.
+pub(crate) fn last_reason(error: &reqwest::Error) -> String {
+    let mut reason: &dyn Error = error;
+    while let Some(source) = reason.source() {
+        reason = source;
+    }
+    reason.to_string()
 }
 
 /// Whether the same request may be answered otherwise a little later.

@@ -1,22 +1,25 @@
 //! A server of engraft, seen by a program that uses it: requests that are repeated while that may help, uploads and downloads that go on
 //! where they were cut.
 
+mod connection;
 mod download;
 mod error;
+mod files;
 mod retry;
 mod upload;
-
-use std::error::Error;
 
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, header};
 use serde::Serialize;
 use serde_json::Value;
 
+pub(crate) use connection::http_client;
 pub use error::ClientError;
+pub(crate) use error::last_reason;
+pub(crate) use files::{hashed, send_part};
+pub(crate) use retry::{Pauses, after};
 pub use upload::{Collection, Uploaded};
 
 use self::error::is_passing;
-use self::retry::Pauses;
 
 /// A server.
 #[derive(Debug, Clone)]
@@ -33,21 +36,7 @@ impl Server {
     /// Where the address is none, or it is of HTTPS and this machine trusts no authority.
     pub fn new(url: &str, key: Option<String>) -> Result<Self, ClientError> {
         let base = url.trim_end_matches('/').trim_end_matches("/v1").to_owned();
-        let parsed = reqwest::Url::parse(&base)
-            .map_err(|error| ClientError::Address { url: url.to_owned(), reason: error.to_string() })?;
-        if !matches!(parsed.scheme(), "http" | "https") {
-            let reason = "expected http:// or https://".to_owned();
-            return Err(ClientError::Address { url: url.to_owned(), reason });
-        }
-        // The program has one provider of cryptography; whoever comes second finds it there.
-        let _already = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
-        let trusting = Client::builder();
-        // Only HTTPS needs to know whom to trust: a machine without certificates of authorities speaks plain HTTP all the same.
-        let builder = if parsed.scheme() == "https" { trusting } else { trusting.tls_certs_only([]) };
-        let http = builder.build().map_err(|error| ClientError::Trust {
-            url: url.to_owned(),
-            reason: error.source().map_or_else(|| error.to_string(), ToString::to_string),
-        })?;
+        let http = http_client(&base)?;
         Ok(Self { http, base, key })
     }
 

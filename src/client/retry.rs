@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use reqwest::{Response, header};
 
-use super::ClientError;
-
 /// Tries in a row that bring nothing.
 const MOST_TRIES: u32 = 8;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -15,13 +13,13 @@ const LONGEST_ASKED: Duration = Duration::from_mins(1);
 
 /// The pauses between tries: each twice as long as the one before.
 #[derive(Debug, Default)]
-pub(super) struct Pauses {
+pub(crate) struct Pauses {
     tries: u32,
 }
 
 impl Pauses {
     /// Waits before the next try, at least as long as the server asks; `error` where there were enough of them.
-    pub(super) async fn wait(&mut self, error: ClientError, asked: Option<Duration>) -> Result<(), ClientError> {
+    pub(crate) async fn wait<E>(&mut self, error: E, asked: Option<Duration>) -> Result<(), E> {
         self.tries += 1;
         if self.tries >= MOST_TRIES {
             return Err(error);
@@ -38,7 +36,7 @@ impl Pauses {
 }
 
 /// What an answer says of the next try.
-pub(super) fn after(response: &Response) -> Option<Duration> {
+pub(crate) fn after(response: &Response) -> Option<Duration> {
     let seconds = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
     seconds.parse().ok().map(Duration::from_secs)
 }

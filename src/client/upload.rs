@@ -1,30 +1,20 @@
 //! Uploads that go on where they were cut.
 
-use std::io::{Read, SeekFrom};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use futures_util::StreamExt;
-use reqwest::{Body, Method, Response, StatusCode};
+use reqwest::{Method, Response, StatusCode};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
-use tokio::fs::File;
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
-use tokio_util::io::ReaderStream;
 
 use super::error::is_passing;
+use super::files::{hashed, send_part};
 use super::retry::Pauses;
 use super::{ClientError, Server, digest, json, retry};
 use crate::domain::problem::Code;
 
 /// The first part of a file, which is small: what the server does not take it refuses by then.
 const FIRST_PART: u64 = 1 << 18;
-/// Bytes that are read at once.
-const BUFFER: usize = 1 << 18;
 
 /// What a file becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,55 +140,14 @@ impl Upload<'_> {
     /// Sends the file from `offset` on, at first only a part of it.
     async fn put(&self, offset: u64, advance: &(dyn Fn(u64) + Sync)) -> Result<Response, ClientError> {
         let end = if offset == 0 { self.bytes.min(FIRST_PART) } else { self.bytes };
-        let fault = ClientError::file(self.file);
-        let content = async {
-            let mut content = File::open(self.file).await?;
-            content.seek(SeekFrom::Start(offset)).await?;
-            Ok(content.take(end - offset))
-        };
-        let content = content.await.map_err(fault)?;
-        // The stream outlives this borrow of `advance`, so that it counts in a place of its own.
-        let sent = Arc::new(AtomicU64::new(offset));
-        let counted = sent.clone();
-        let stream = ReaderStream::with_capacity(content, BUFFER).inspect(move |chunk| {
-            let length = chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
-            counted.fetch_add(length, Ordering::Relaxed);
-        });
         let digest = format!("sha-256=:{}:", STANDARD.encode(self.sha256));
         let mut request = self.server.request(Method::PUT, &self.path).header("Repr-Digest", digest);
-        request = request.header("Content-Length", end - offset).header("Content-Type", "application/octet-stream");
+        request = request.header("Content-Type", "application/octet-stream");
         if self.bytes > 0 && (offset > 0 || end < self.bytes) {
             request = request.header("Content-Range", format!("bytes {offset}-{}/{}", end - 1, self.bytes));
         }
-        let sending = request.body(Body::wrap_stream(stream)).send();
-        tokio::pin!(sending);
-        let mut ticks = tokio::time::interval(Duration::from_millis(100));
-        let answer = loop {
-            tokio::select! {
-                answer = &mut sending => break answer,
-                _ = ticks.tick() => advance(sent.load(Ordering::Relaxed)),
-            }
-        };
+        let answer = send_part(request, self.file, offset..end, advance).await.map_err(ClientError::file(self.file))?;
         let answer = answer.map_err(|error| ClientError::unreachable(&self.server.base, &error))?;
         if answer.status().is_success() { Ok(answer) } else { Err(ClientError::refused(answer).await) }
     }
-}
-
-/// Length and SHA-256 of a file.
-async fn hashed(file: &Path) -> std::io::Result<(u64, [u8; 32])> {
-    let file = file.to_owned();
-    let hashing = tokio::task::spawn_blocking(move || {
-        let (mut content, mut digest) = (std::fs::File::open(file)?, Sha256::new());
-        let (mut buffer, mut bytes) = (vec![0; BUFFER], 0);
-        loop {
-            match content.read(&mut buffer)? {
-                0 => return Ok((bytes, digest.finalize().into())),
-                read => {
-                    digest.update(&buffer[..read]);
-                    bytes += read as u64;
-                }
-            }
-        }
-    });
-    hashing.await.map_err(std::io::Error::other)?
 }

@@ -23,6 +23,8 @@ pub use computation::Computation;
 pub use ensemble::{EnsembleChoice, RuleDecider, TriedRule};
 pub use gain::{Gain, gain_kept};
 pub use html::page;
+#[cfg(test)]
+pub(crate) use html::tests::report as sample;
 pub use identity::{ReportFile, ReportIdentity};
 pub use paired::{Outcomes, PairedOutcome, PairedTest, discordant};
 pub use published::PublishedControl;

@@ -13,3 +13,13 @@ pub(super) fn bytes(name: &str) -> ProgressBar {
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(0).with_style(style.progress_chars("=> ")).with_prefix(name.to_owned())
 }
+
+/// Shows how far the file `name` is.
+pub(super) fn show(bar: &ProgressBar, name: &str, done: u64, all: u64) {
+    if bar.prefix() != name {
+        bar.reset();
+        bar.set_prefix(name.to_owned());
+    }
+    bar.set_length(all);
+    bar.set_position(done);
+}

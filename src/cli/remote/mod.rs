@@ -3,6 +3,7 @@
 mod bars;
 mod follow;
 mod ls;
+mod publish;
 mod pull;
 mod push;
 mod rm;

@@ -206,6 +206,12 @@ pub fn put_float(out: &mut Vec<u8>, number: u64, value: f32) {
     out.extend_from_slice(&value.to_le_bytes());
 }
 
+/// Writes a double field.
+pub fn put_double(out: &mut Vec<u8>, number: u64, value: f64) {
+    put_varint(out, number << 3 | 1);
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
 /// Writes how a field of `len` bytes begins: what follows are its bytes.
 pub fn put_length(out: &mut Vec<u8>, number: u64, len: u64) {
     put_varint(out, number << 3 | 2);

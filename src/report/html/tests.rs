@@ -35,7 +35,7 @@ fn candidate(name: &str, kind: CandidateKind, accuracy: f64) -> CandidateReport 
 }
 
 /// A report of two members.
-pub(in crate::report) fn report() -> Report {
+pub(crate) fn report() -> Report {
     let epoch = |epoch: usize| EpochMetrics {
         epoch,
         train_loss: (epoch > 0).then_some(1.0),
