@@ -8,7 +8,7 @@
 //!
 //! | module | what lives there |
 //! | --- | --- |
-//! | [`cli`] | the commands: `serve`, `worker`, `fuse`, `inspect`, `convert`, `demo`, those that use a server (`push`, `submit`, `pull`, …), `keys`, `openapi` |
+//! | [`cli`] | the commands: `serve`, `worker`, `fuse`, `inspect`, `convert`, `demo`, those that use a server (`push`, `import`, `submit`, `pull`, …), `keys`, `openapi` |
 //! | [`destinations`] | where a fused model goes when its job is done: the Hugging Face Hub, MLflow, TensorBoard |
 //! | [`client`] | a server, seen by a program that uses it |
 //! | [`app`] | the composition root: database, stores, router, workers |

@@ -18,9 +18,15 @@ struct Served {
 
 impl Served {
     fn start(folder: &Path) -> Self {
+        Self::with(folder, &[])
+    }
+
+    /// With more flags.
+    fn with(folder: &Path, flags: &[&str]) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_engraft"))
             .current_dir(folder)
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir", "data", "--workers", "1", "--log", "warn"])
+            .args(flags)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -162,6 +168,31 @@ fn the_whole_cycle_from_a_shell() {
     assert!(said.contains(id), "{said}");
     let (_, said) = run(&["rm", "m0.safetensors"], 1);
     assert!(said.contains("checkpoints/m0.safetensors"), "{said}");
+}
+
+#[test]
+fn a_server_fetches_what_it_is_asked_to_and_says_why_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    members(folder, 8);
+    let served = Served::with(folder, &["--allow-address", "127.0.0.1"]);
+    let run = |arguments: &[&str], code| ends(folder, &served.url, arguments, code);
+    run(&["push", "m0.safetensors"], 0);
+    // Of itself: what it has under one name becomes the same under another.
+    let address = format!("{}/v1/checkpoints/m0.safetensors/content", served.url);
+    let (names, said) = run(&["import", &address, "--name", "copy.safetensors"], 0);
+    assert_eq!(names, "copy.safetensors\n");
+    assert!(said.contains("copy.safetensors: fetched as ckpt_"), "{said}");
+    let other = "0".repeat(64);
+    let (_, said) = run(&["import", &address, "--name", "other.safetensors", "--sha256", &other], 1);
+    assert!(said.contains("other.safetensors was not fetched") && said.contains(&other), "{said}");
+    let absent = format!("{}/v1/checkpoints/m9.safetensors/content", served.url);
+    let (_, said) = run(&["import", &absent, "--dataset"], 1);
+    assert!(said.contains("no such file"), "{said}");
+    let (_, said) = run(&["import", "m0.safetensors"], 1);
+    assert!(said.contains("/from: expected `https://HOST/FILE`"), "{said}");
+    let (_, said) = run(&["import", &address, &absent, "--name", "x"], 1);
+    assert!(said.contains("for one file"), "{said}");
 }
 
 #[test]

@@ -17,8 +17,12 @@ pub(crate) struct Promised {
     offset: u64,
     /// `m1` is complete.
     resumed: bool,
+    /// The webhook that was made.
+    webhook: Option<String>,
     /// The job that was queued.
     job: Option<String>,
+    /// Whether its cancellation was acknowledged.
+    cancelled: bool,
     /// Whether `m0` may be gone, and must be.
     deleting: Option<bool>,
     /// Whether the job may be gone, and must be.
@@ -83,12 +87,17 @@ pub(crate) async fn run(app: &TestApp) -> Promised {
         assert!(from >= promised.offset, "acknowledged bytes are gone: {from} of {}", promised.offset);
         promised.resumed = done(part(from as usize, m1.len()), true).await.is_some();
     }
+    let hook = app.request(Method::POST, "/v1/webhooks").json(&json!({ "url": "http://127.0.0.1:9/nobody" }));
+    if let Some(response) = done(hook, false).await {
+        let view: Value = response.json().await.expect("JSON");
+        promised.webhook = view["id"].as_str().map(str::to_owned);
+    }
     let failed = !promised.whole || !promised.resumed;
     if let Some(response) = done(job_request(app, KEY), failed).await {
         let view: Value = response.json().await.expect("JSON");
         let id = view["id"].as_str().expect("an id").to_owned();
-        let cancelled = done(app.request(Method::POST, &format!("/v1/jobs/{id}/cancel")), false).await.is_some();
-        if cancelled {
+        promised.cancelled = done(app.request(Method::POST, &format!("/v1/jobs/{id}/cancel")), false).await.is_some();
+        if promised.cancelled {
             promised.discarding =
                 Some(done(app.request(Method::DELETE, &format!("/v1/jobs/{id}")), false).await.is_some());
         }
@@ -122,6 +131,13 @@ pub(crate) async fn check(app: &TestApp, promised: &Promised) {
     } else if promised.offset > 0 && found != StatusCode::OK {
         let kept = offset(app).await.expect("the upload is there");
         assert!(kept >= promised.offset, "acknowledged bytes are gone: {kept} of {}", promised.offset);
+    }
+    if let Some(hook) = &promised.webhook {
+        let log = app.get(&format!("/v1/webhooks/{hook}/deliveries")).send().await.expect("an answer");
+        assert_eq!(log.status(), StatusCode::OK, "a webhook is lost");
+        let log: Value = log.json().await.expect("JSON");
+        let told = log["data"].as_array().expect("deliveries").len();
+        assert!(told == 1 || told == 0 && !promised.cancelled, "one event, {told} deliveries: {log}");
     }
     if let Some(id) = &promised.job {
         let found = status(&format!("/v1/jobs/{id}")).await;

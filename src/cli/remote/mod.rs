@@ -1,7 +1,8 @@
-//! The commands that use a server over HTTP: `push`, `submit`, `wait`, `logs`, `pull`, `ls`, `rm`.
+//! The commands that use a server over HTTP: `push`, `import`, `submit`, `wait`, `logs`, `pull`, `ls`, `rm`.
 
 mod bars;
 mod follow;
+mod import;
 mod ls;
 mod publish;
 mod pull;
@@ -16,6 +17,7 @@ use anyhow::Result;
 use crate::client::Server;
 
 pub(super) use follow::{Logs, Wait};
+pub(super) use import::Import;
 pub(super) use ls::Ls;
 pub(super) use pull::Pull;
 pub(super) use push::Push;
