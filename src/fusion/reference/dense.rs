@@ -10,6 +10,12 @@ use crate::fusion::reference::feature_map::FeatureMap;
 use crate::kernels::{Matrix, matmul};
 use crate::model::graph::{Convolution, Window};
 
+/// Most examples that go through a matrix row by row, which is then read once, as it lies in memory.
+const FEW: usize = 8;
+/// Rows that a thread takes at once.
+const ROWS: usize = 64;
+/// Partial sums of a product of two rows.
+const LANES: usize = 16;
 /// Elements of the windows that are unfolded at once.
 const TILE: usize = 1 << 18;
 const ONE: NonZeroUsize = NonZeroUsize::MIN;
@@ -18,7 +24,10 @@ const ONE: NonZeroUsize = NonZeroUsize::MIN;
 pub(super) fn linear(x: &FeatureMap, outputs: usize, tensors: &[Cow<'_, [f32]>]) -> Vec<f32> {
     let (weight, positions) = (Matrix::new(&tensors[0], outputs, x.channels), x.positions());
     let mut y = vec![0.0; x.values.len() / x.channels * outputs];
-    if positions == 1 {
+    let examples = x.values.len() / x.channels.max(1);
+    if positions == 1 && examples <= FEW {
+        few(&x.values, examples, &tensors[0], &mut y);
+    } else if positions == 1 {
         let rows = Matrix::new(&x.values, x.values.len() / x.channels, x.channels);
         let threads = NonZeroUsize::new(rayon::current_num_threads()).unwrap_or(ONE);
         matmul(threads, rows, weight.transposed(), &mut y, false);
@@ -28,6 +37,35 @@ pub(super) fn linear(x: &FeatureMap, outputs: usize, tensors: &[Cow<'_, [f32]>])
     }
     add_bias(&mut y, tensors.get(1), positions);
     y
+}
+
+/// `W x` for each of a few `examples`; both lie row by row.
+fn few(x: &[f32], examples: usize, weight: &[f32], y: &mut [f32]) {
+    let (inputs, outputs) = (x.len() / examples.max(1), y.len() / examples.max(1));
+    if inputs == 0 || outputs == 0 {
+        return;
+    }
+    let mut by_row = vec![0.0; y.len()];
+    let parts = by_row.par_chunks_mut(ROWS * examples).zip(weight.par_chunks(ROWS * inputs));
+    parts.for_each(|(out, rows)| {
+        for (out, row) in out.chunks_exact_mut(examples).zip(rows.chunks_exact(inputs)) {
+            out.iter_mut().zip(x.chunks_exact(inputs)).for_each(|(out, example)| *out = dot(row, example));
+        }
+    });
+    for (row, of_row) in by_row.chunks_exact(examples).enumerate() {
+        of_row.iter().enumerate().for_each(|(example, value)| y[example * outputs + row] = *value);
+    }
+}
+
+/// The product of two rows, in lanes that a processor adds up side by side.
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0.0_f32; LANES];
+    let (a_parts, b_parts) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let rest: f32 = a_parts.remainder().iter().zip(b_parts.remainder()).map(|(a, b)| a * b).sum();
+    for (a, b) in a_parts.zip(b_parts) {
+        lanes.iter_mut().zip(a.iter().zip(b)).for_each(|(lane, (a, b))| *lane += a * b);
+    }
+    lanes.iter().sum::<f32>() + rest
 }
 
 /// Cross-correlation with all kernels, N x out x P'. `tensors` are the kernels and, if there is one, the bias.
