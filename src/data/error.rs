@@ -1,6 +1,6 @@
 //! Why a dataset cannot be used, in words that say what to change.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::domain::problem::{Code, Problem};
 use crate::model::formats::FormatError;
@@ -15,6 +15,14 @@ pub enum DatasetError {
         path: PathBuf,
         /// What it said.
         source: std::io::Error,
+    },
+    /// A folder, where one file is read.
+    #[error("it is a folder, and a dataset is one file: pack it, as in `tar -cf {name}.tar -C {path} .`")]
+    Folder {
+        /// The folder.
+        path: String,
+        /// Its own name.
+        name: String,
     },
     /// Nothing there.
     #[error("the file is empty")]
@@ -244,6 +252,14 @@ pub enum DatasetError {
         /// What should stand there.
         expected: &'static str,
     },
+}
+
+impl DatasetError {
+    /// Why the folder `path` cannot be read.
+    pub(super) fn folder(path: &Path) -> Self {
+        let name = path.file_name().map_or_else(|| "data".into(), std::ffi::OsStr::to_string_lossy);
+        Self::Folder { path: path.display().to_string(), name: name.into_owned() }
+    }
 }
 
 impl From<DatasetError> for Problem {

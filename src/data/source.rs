@@ -13,7 +13,9 @@ use super::elements::Element;
 use super::folders::{Image, ImageLayout};
 use super::intake::DatasetBuilder;
 use super::table::Table;
-use super::{Dataset, DatasetError, Limits, cifar, cifar_python, folders, idx, images, parquet, table, tabled};
+use super::{
+    Dataset, DatasetError, Limits, cifar, cifar_python, expect_file, folders, idx, images, parquet, table, tabled,
+};
 use crate::domain::dataset::DatasetFormat;
 use crate::model::formats::{npy, safetensors};
 
@@ -66,6 +68,7 @@ fn io(path: &Path) -> impl Fn(std::io::Error) -> DatasetError {
 }
 
 fn detect(path: &Path) -> Result<Kind, DatasetError> {
+    expect_file(path)?;
     let mut file = open(path)?;
     let start = first_block(&mut file).map_err(io(path))?;
     file.rewind().map_err(io(path))?;
@@ -121,6 +124,10 @@ fn read_safetensors(path: &Path, intake: &mut DatasetBuilder<'_>) -> Result<(), 
             source: &mut BufReader::new(&file).take(end - begin),
         };
         arrays::read(array, role, intake)?;
+    }
+    if roles.are_unlabelled() {
+        intake.leave_unlabelled();
+        return Ok(());
     }
     let names = layout.header.tensors.iter().map(|info| info.name.as_str());
     roles.check(arrays::array_name, &listed(names))
@@ -195,11 +202,18 @@ fn read_npz(archive: Archive<'_>, names: &[String], intake: &mut DatasetBuilder<
     for (name, role) in names.iter().filter_map(|name| Some((name, role_of(name)?))) {
         roles.insert(role, &shortened(name))?;
     }
-    roles.check(arrays::array_name, &listed(names.iter().filter_map(|name| array_of(name))))?;
+    let unlabelled = roles.are_unlabelled();
+    if !unlabelled {
+        roles.check(arrays::array_name, &listed(names.iter().filter_map(|name| array_of(name))))?;
+    }
     archive.visit(&mut |entry, source| match (array_of(entry.name), role_of(entry.name)) {
         (Some(array), Some(role)) => read_npy(entry, array, role, source, intake),
         _ => Ok(()),
-    })
+    })?;
+    if unlabelled {
+        intake.leave_unlabelled();
+    }
+    Ok(())
 }
 
 fn read_npy(

@@ -52,6 +52,8 @@ pub enum LabelForm {
         /// Whether they are stored as floats.
         floats: bool,
     },
+    /// There are none.
+    Absent,
 }
 
 /// What numbers all rows of labels hold.
@@ -80,6 +82,7 @@ impl std::fmt::Display for LabelForm {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Classes => f.write_str("one whole number per example"),
+            Self::Absent => f.write_str("none"),
             Self::FloatClasses => f.write_str("one whole number per example, stored as floats"),
             Self::Rows { columns, values, floats } => {
                 let what = match values {
@@ -187,6 +190,12 @@ impl DatasetFacts {
     #[must_use]
     pub fn has_validation(&self) -> bool {
         self.splits.contains_key("validation")
+    }
+
+    /// Whether something is said of each example.
+    #[must_use]
+    pub fn has_labels(&self) -> bool {
+        self.labels != LabelForm::Absent
     }
 
     /// The label of every example of the train split, where there is only one.

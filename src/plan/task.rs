@@ -45,6 +45,9 @@ fn known(facts: &DatasetFacts, outputs: Option<usize>) -> Result<PredictionTask,
     let one = outputs == Some(1);
     let of_flags = |columns: usize| if columns == 1 { Binary } else { MultiLabel };
     match facts.labels {
+        LabelForm::Absent if one => Err(vec![Binary, Regression]),
+        // As without a dataset: what needs to know it better says so.
+        LabelForm::Absent => Ok(Classification),
         LabelForm::Classes | LabelForm::FloatClasses if one && facts.classes > 2 => Err(vec![Regression]),
         LabelForm::Classes if one => Ok(Binary),
         LabelForm::FloatClasses if one => Err(vec![Binary, Regression]),
@@ -70,9 +73,13 @@ fn described(facts: &DatasetFacts) -> String {
 fn ambiguous(facts: &DatasetFacts, outputs: Option<usize>, possible: &[PredictionTask]) -> Fault {
     let network = outputs.map_or_else(|| "a network".to_owned(), counted);
     let ways: Vec<String> = possible.iter().map(|task| format!("`{}`", task.as_str())).collect();
+    let labels = if facts.has_labels() {
+        format!("the labels are {}", described(facts))
+    } else {
+        "there are no labels".to_owned()
+    };
     let detail = format!(
-        "the labels are {}; for {network} that {} be {}: say which as `dataset.task`",
-        described(facts),
+        "{labels}; for {network} that {} be {}: say which as `dataset.task`",
         if ways.len() > 1 { "may" } else { "can only" },
         ways.join(" or ")
     );
@@ -88,6 +95,7 @@ fn counted(outputs: usize) -> String {
 pub fn misfit(task: PredictionTask, facts: &DatasetFacts, outputs: usize) -> Option<Fault> {
     let is_flags = |values: RowValues| matches!(values, RowValues::OneHot | RowValues::Flags);
     let (fits, needs) = match (task, facts.labels) {
+        (_, LabelForm::Absent) => return None,
         (PredictionTask::Classification, LabelForm::Classes | LabelForm::FloatClasses) => {
             let detail = format!(
                 "the network tells {outputs} classes apart, the dataset has labels up to {}",
@@ -230,6 +238,14 @@ mod tests {
                 (got, expected) => panic!("{got:?} for {expected:?}"),
             }
         }
+        let absent = facts(LabelForm::Absent, 0);
+        assert_eq!(decide(None, &absent, Some(5)), Ok(Classification));
+        assert_eq!(decide(Some(MultiLabel), &absent, Some(5)), Ok(MultiLabel));
+        let refused = decide(None, &absent, Some(1)).expect_err("a guess").detail;
+        assert!(
+            refused.starts_with("there are no labels; for a network of 1 output that may be `binary` or"),
+            "{refused}"
+        );
         assert_eq!(decide(None, &classes(2), None), Ok(Classification));
         assert!(decide(None, &floats(2), None).is_err());
     }
