@@ -29,7 +29,7 @@ pub enum DatasetError {
     Empty,
     /// The first bytes are of no format that is read.
     #[error(
-        "the file is neither .npz, safetensors, Parquet, zip, tar nor tar.gz (it begins with the bytes {start}); save arrays with \
+        "the file is neither .npz, .npy, safetensors, Parquet, zip, tar nor tar.gz (it begins with the bytes {start}); save arrays with \
          numpy.savez(file, x=.., y=..) or pack folders of images into a zip"
     )]
     UnknownFormat {
@@ -70,7 +70,7 @@ pub enum DatasetError {
     },
     /// An archive of something else.
     #[error(
-        "the archive holds no dataset: expected arrays x.npy and y.npy, the four MNIST IDX files, CIFAR's files, Parquet files with \
+        "the archive holds no dataset: expected arrays x.npy and, unless there are no labels, y.npy, the four MNIST IDX files, CIFAR's files, Parquet files with \
          images, one folder of images per class, or images with a table labels.csv; found {found}"
     )]
     NoDataset {

@@ -11,7 +11,7 @@ use super::archive::{Archive, ArchiveListing, Container, Entry, components, is_t
 use super::arrays::{self, Array, ArrayRole, Roles};
 use super::elements::Element;
 use super::folders::{Image, ImageLayout};
-use super::intake::DatasetBuilder;
+use super::intake::{DatasetBuilder, SplitName};
 use super::table::Table;
 use super::{
     Dataset, DatasetError, Limits, cifar, cifar_python, expect_file, folders, idx, images, parquet, table, tabled,
@@ -26,6 +26,7 @@ const MAX_TABLE_BYTES: u64 = 256 << 20;
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     Safetensors,
+    Npy,
     Parquet,
     Archive(Container),
 }
@@ -52,6 +53,7 @@ impl Dataset {
 pub(super) fn read(path: &Path, limits: &Limits, intake: &mut DatasetBuilder<'_>) -> Result<Recognised, DatasetError> {
     match detect(path)? {
         Kind::Safetensors => read_safetensors(path, intake).map(|()| (DatasetFormat::Safetensors, None)),
+        Kind::Npy => read_inputs(path, intake).map(|()| (DatasetFormat::Npy, None)),
         Kind::Parquet => {
             parquet::read_file(open(path)?, limits, intake).map(|classes| (DatasetFormat::Parquet, classes))
         }
@@ -84,6 +86,9 @@ fn detect(path: &Path) -> Result<Kind, DatasetError> {
     if start.starts_with(&[0x1f, 0x8b]) && first_block(&mut MultiGzDecoder::new(file)).is_ok_and(|block| is_tar(&block))
     {
         return Ok(Kind::Archive(Container::TarGz));
+    }
+    if start.starts_with(npy::MAGIC) {
+        return Ok(Kind::Npy);
     }
     if start.starts_with(parquet::MAGIC) {
         return Ok(Kind::Parquet);
@@ -213,6 +218,16 @@ fn read_npz(archive: Archive<'_>, names: &[String], intake: &mut DatasetBuilder<
     if unlabelled {
         intake.leave_unlabelled();
     }
+    Ok(())
+}
+
+/// One array of inputs, of which nothing is said.
+fn read_inputs(path: &Path, intake: &mut DatasetBuilder<'_>) -> Result<(), DatasetError> {
+    let file = open(path)?;
+    let size = file.metadata().map_err(io(path))?.len();
+    let (name, role) = ("x", ArrayRole::Examples(SplitName::Train));
+    read_npy(Entry { index: 0, name, size }, name, role, &mut BufReader::new(file), intake)?;
+    intake.leave_unlabelled();
     Ok(())
 }
 

@@ -8,9 +8,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DatasetFormat {
-    /// NumPy archive with arrays `x` and `y` (and, optionally, `x_val`, `y_val`, `x_test` and `y_test`), or `MedMNIST`'s.
+    /// NumPy archive with arrays `x` and `y` (and, optionally, `x_val`, `y_val`, `x_test` and `y_test`), or `MedMNIST`'s; without any
+    /// labels, `x` alone.
     Npz,
-    /// safetensors with tensors `x` and `y` (and, optionally, `x_test` and `y_test`).
+    /// One NumPy array, of inputs without labels.
+    Npy,
+    /// safetensors with tensors as the arrays of [`Self::Npz`].
     Safetensors,
     /// zip or tar (also `.tar.gz`) of the four MNIST IDX files.
     Idx,
@@ -222,7 +225,7 @@ impl DatasetFacts {
         let examples: u64 = self.splits.values().map(|split| split.examples as u64).sum();
         let values = examples.saturating_mul(elements);
         match self.format {
-            DatasetFormat::Npz | DatasetFormat::Safetensors => values.saturating_mul(4),
+            DatasetFormat::Npz | DatasetFormat::Npy | DatasetFormat::Safetensors => values.saturating_mul(4),
             DatasetFormat::Idx | DatasetFormat::CifarBinary | DatasetFormat::CifarPython => values,
             DatasetFormat::ClassFolders | DatasetFormat::LabelTable | DatasetFormat::Parquet => {
                 values.saturating_add(values / 3)

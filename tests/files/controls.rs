@@ -158,6 +158,18 @@ fn where_validation_is_unseen_a_member_may_stay_but_for_its_last_layers() {
     assert!(choice["tried"].as_array().unwrap().iter().all(|tried| judged(tried) <= judged(kept)));
     assert!((accuracy(&unseen, "fused") - judged(kept)).abs() < 1e-9, "what was judged is what is published");
     // A member's first layer stays bit for bit wherever the published network is based on it.
+    assert!(choice["started_from"].is_null(), "nothing was trained");
+    // Training starts from networks whose layers are all mixed, and says so where another one was the best before it.
+    let body =
+        json!({"dataset": {"name": data, "validation": data}, "finetune": {"epochs": 1, "optimizer": {"lr": 1e-9}}});
+    let trained = json_file(&files.run(body)["report"]);
+    let choice = &trained["choice"];
+    let start = choice["started_from"].as_u64().or(choice["kept"].as_u64()).unwrap() as usize;
+    assert!(choice["tried"][start]["base"].is_null(), "{choice:#}");
+    assert_eq!(
+        choice["started_from"].is_null(),
+        choice["tried"][choice["kept"].as_u64().unwrap() as usize]["base"].is_null()
+    );
     if let Some(name) = kept["base"]["member"].as_str() {
         let member = Checkpoint::open(Path::new(name)).unwrap();
         assert_eq!(model.f32("fc1.weight").unwrap(), member.f32("fc1.weight").unwrap());

@@ -192,7 +192,7 @@ impl Work {
             let elements: u64 = facts.example_shape.iter().map(|axis| *axis as u64).product();
             // Arrays may hold floats, which stay what they are.
             let size = match facts.format {
-                DatasetFormat::Npz | DatasetFormat::Safetensors => 4,
+                DatasetFormat::Npz | DatasetFormat::Npy | DatasetFormat::Safetensors => 4,
                 DatasetFormat::Idx
                 | DatasetFormat::ClassFolders
                 | DatasetFormat::LabelTable
