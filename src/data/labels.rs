@@ -105,11 +105,10 @@ impl Labels {
         }
         let class = |row: &[f32]| row.iter().position(|flag| *flag > 0.5).unwrap_or(0) as u32;
         match (task, self) {
-            (PredictionTask::Classification, Self::Classes(_)) => self.clone(),
+            (PredictionTask::Classification, Self::Classes(_) | Self::Absent(_)) => self.clone(),
             (PredictionTask::Classification, Self::Flags(rows) | Self::Numbers(rows)) => {
                 Self::Classes(rows.rows().map(class).collect())
             }
-            (PredictionTask::Classification, Self::Absent(_)) => self.clone(),
             (PredictionTask::Binary | PredictionTask::MultiLabel, labels) => Self::Flags(labels.clone().numbers()),
             (PredictionTask::Regression, labels) => Self::Numbers(labels.clone().numbers()),
         }

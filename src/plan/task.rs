@@ -45,14 +45,12 @@ fn known(facts: &DatasetFacts, outputs: Option<usize>) -> Result<PredictionTask,
     let one = outputs == Some(1);
     let of_flags = |columns: usize| if columns == 1 { Binary } else { MultiLabel };
     match facts.labels {
-        LabelForm::Absent if one => Err(vec![Binary, Regression]),
-        // As without a dataset: what needs to know it better says so.
-        LabelForm::Absent => Ok(Classification),
         LabelForm::Classes | LabelForm::FloatClasses if one && facts.classes > 2 => Err(vec![Regression]),
         LabelForm::Classes if one => Ok(Binary),
-        LabelForm::FloatClasses if one => Err(vec![Binary, Regression]),
+        LabelForm::FloatClasses | LabelForm::Absent if one => Err(vec![Binary, Regression]),
         LabelForm::FloatClasses if outputs.is_none() => Err(vec![Classification, Regression]),
-        LabelForm::Classes | LabelForm::FloatClasses => Ok(Classification),
+        // Without labels as without a dataset: who knows it better says so.
+        LabelForm::Classes | LabelForm::FloatClasses | LabelForm::Absent => Ok(Classification),
         LabelForm::Rows { values: RowValues::Real, .. } => Ok(Regression),
         LabelForm::Rows { values: RowValues::Whole, .. } => Err(vec![Regression]),
         LabelForm::Rows { values: RowValues::OneHot, .. } => Err(vec![Classification, MultiLabel]),
