@@ -14,6 +14,7 @@ use super::job::JobArgs;
 use super::progress::ProgressDisplay;
 use super::{compute, outputs, written};
 use crate::config::ByteSize;
+use crate::data::expect_file;
 use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::problem::Problem;
 use crate::export::{self, ExportFormat, ExportOptions, shards_of};
@@ -25,7 +26,7 @@ use crate::plan::request::JobRequest;
 use crate::process::memory;
 use crate::process::protocol::{InputFile, OutputFile, Task, TaskOrigin};
 use crate::report::Report;
-use crate::tensors::{Checkpoint, CheckpointError, CheckpointFiles};
+use crate::tensors::{Checkpoint, CheckpointFiles};
 
 const EXAMPLE: &str = "\
 Fuse two networks and recover by three epochs of distillation:
@@ -87,6 +88,7 @@ impl Fuse {
             ExportFormat::Python => file_name(&self.weights()),
             _ => None,
         };
+        task.origin.source = file_name(&self.out).filter(|_| format == ExportFormat::Python);
         if let Some(bytes) = task.memory_limit {
             let (words, scratch) = (format!("Error: {}", out_of_memory(bytes).detail), task.scratch.clone());
             memory::limit(bytes, move || {
@@ -174,18 +176,12 @@ impl Fuse {
 
     /// The format of the model's file.
     fn format(&self) -> Result<ExportFormat> {
-        if self.out.extension().is_none() {
-            return Ok(ExportFormat::Safetensors);
-        }
-        match ExportFormat::of_path(&self.out)? {
-            ExportFormat::Architecture => {
-                bail!(
-                    "{}: a .json holds no weights; expected .safetensors, .tar, .pt, .onnx or .py",
-                    self.out.display()
-                )
-            }
-            format => Ok(format),
-        }
+        let what = match ExportFormat::of_path(&self.out) {
+            Ok(ExportFormat::Architecture) => "a .json holds no weights",
+            Ok(format) => return Ok(format),
+            Err(_) => "the end of the name says the format",
+        };
+        bail!("{}: {what}; expected .safetensors, .tar, .pt, .onnx or .py", self.out.display())
     }
 
     /// Where the weights go beside the source of their module.
@@ -255,8 +251,9 @@ pub(super) fn task(
     })
 }
 
-/// A file of the user's, found and hashed.
+/// A dataset of the user's, found and hashed.
 pub(super) fn input(name: &String) -> Result<InputFile> {
+    expect_file(Path::new(name)).map_err(|error| named(name, error))?;
     let path = std::path::absolute(name)?;
     Ok(InputFile { name: name.clone(), sha256: digest(&path)?, path })
 }
@@ -270,9 +267,9 @@ pub(super) fn checkpoint(name: &String) -> Result<InputFile> {
     Ok(InputFile { name: name.clone(), sha256, path })
 }
 
-/// What is wrong with a checkpoint, by the name that the user gave.
-fn named(name: &str, error: CheckpointError) -> Problem {
-    let problem = Problem::from(error);
+/// What is wrong with a file, by the name that the user gave.
+fn named(name: &str, error: impl Into<Problem>) -> Problem {
+    let problem = error.into();
     Problem { detail: format!("{name}: {}", problem.detail), ..problem }
 }
 

@@ -47,6 +47,10 @@ pub(super) struct JobArgs {
     /// Dataset to train and validate on; its test split is reported.
     #[arg(long, value_name = "FILE")]
     dataset: Option<PathBuf>,
+    /// How inputs are normalised: `train` (by mean and standard deviation of the train split), `none`, or the numbers that the members were
+    /// trained with, one for each channel: `0.1307:0.3081` or `0.485,0.456,0.406:0.229,0.224,0.225`.
+    #[arg(long, value_name = "train|none|MEAN:STD", value_parser = normalization, allow_hyphen_values = true)]
+    normalize: Option<Value>,
     /// Another dataset to validate on, of examples that the members have not seen; else a part of the train split.
     #[arg(long, value_name = "FILE")]
     validation: Option<PathBuf>,
@@ -145,6 +149,9 @@ impl JobArgs {
         if let Some(dataset) = &self.dataset {
             nested(&mut body, "dataset", "name").insert("name".to_owned(), name(dataset));
         }
+        if let Some(normalize) = &self.normalize {
+            nested(&mut body, "dataset", "name").insert("normalize".to_owned(), normalize.clone());
+        }
         for (field, file) in [("validation", &self.validation), ("test", &self.test)] {
             if let Some(file) = file {
                 nested(&mut body, "dataset", "name").insert(field.to_owned(), name(file));
@@ -186,6 +193,21 @@ impl TargetArgs {
             nested(body, "target", "width").insert(field.to_owned(), value);
         }
         Ok(())
+    }
+}
+
+/// `train`, `none` or `MEAN:STD` as a job has it.
+pub(super) fn normalization(text: &str) -> Result<Value, String> {
+    let numbers =
+        |list: &str| list.split(',').map(|number| number.trim().parse::<f64>().ok()).collect::<Option<Vec<_>>>();
+    match text {
+        "train" => Ok(json!("train")),
+        "none" => Ok(Value::Null),
+        _ => {
+            let parts = text.split_once(':').and_then(|(mean, std)| Some((numbers(mean)?, numbers(std)?)));
+            let (mean, std) = parts.ok_or("expected train, none or MEAN:STD, such as 0.1307:0.3081")?;
+            Ok(json!({ "mean": mean, "std": std }))
+        }
     }
 }
 
@@ -268,6 +290,13 @@ mod tests {
             })
         );
         assert!(Cli::try_parse_from(["engraft", "--params", "9", "--macs", "9"]).is_err());
+        let normalize = |text: &str| {
+            let flags = ["engraft", "--dataset", "d", "--normalize", text];
+            Cli::try_parse_from(flags).ok().map(|cli| cli.job.body().unwrap()["dataset"]["normalize"].clone())
+        };
+        assert_eq!([normalize("train"), normalize("none")], [Some(json!("train")), Some(Value::Null)]);
+        assert_eq!(normalize("-0.5,0:0.25,1"), Some(json!({"mean": [-0.5, 0.0], "std": [0.25, 1.0]})));
+        assert_eq!([normalize("0.5"), normalize("a:b")], [None, None]);
         assert!(Cli::parse_from(["engraft", "--layer", "fc1"]).job.body().is_err());
     }
 }

@@ -1,5 +1,6 @@
 //! `engraft plan`: what a fusion would do, before it is done.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -46,7 +47,7 @@ impl PlanCommand {
         if self.json {
             println!("{}", serde_json::to_string_pretty(&plan)?);
         } else {
-            print!("{}", Table(&plan));
+            print!("{}", PlanTable(&plan));
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -54,9 +55,19 @@ impl PlanCommand {
 
 /// The plan of a job on local files.
 fn plan(job: JobRequest) -> Result<Plan> {
+    let speed = speed(job.device)?;
+    planned(job, speed, &mut Inspected::default())
+}
+
+/// Datasets that have been read through, by their names.
+pub(super) type Inspected = BTreeMap<String, DatasetFacts>;
+
+/// The plan of a job on local files, where it takes the time that `speed` gives; each dataset is read once into `inspected`.
+pub(super) fn planned(job: JobRequest, speed: KnownSpeed, inspected: &mut Inspected) -> Result<Plan> {
     let dataset = job.dataset.as_ref();
     let datasets = dataset.map(|dataset| [Some(&dataset.name), dataset.validation.as_ref(), dataset.test.as_ref()]);
-    for name in job.members.iter().chain(datasets.into_iter().flatten().flatten()) {
+    let names: Vec<&String> = datasets.into_iter().flatten().flatten().collect();
+    for name in job.members.iter().chain(names.iter().copied()) {
         is_there(Path::new(name))?;
     }
     let members: Vec<Checkpoint> = job
@@ -64,20 +75,19 @@ fn plan(job: JobRequest) -> Result<Plan> {
         .iter()
         .map(|name| Checkpoint::open(Path::new(name)).map_err(|error| named(name, error.into())))
         .collect::<Result<_, Problem>>()?;
-    let facts = |name: Option<&String>| -> Result<Option<DatasetFacts>, Problem> {
-        let facts =
-            name.map(|name| inspect(Path::new(name), &Limits::default()).map_err(|error| named(name, error.into())));
-        facts.transpose()
-    };
-    let main = facts(dataset.map(|dataset| &dataset.name))?;
-    let validation = facts(dataset.and_then(|dataset| dataset.validation.as_ref()))?;
-    let test = facts(dataset.and_then(|dataset| dataset.test.as_ref()))?;
+    for name in names {
+        if !inspected.contains_key(name) {
+            let facts = inspect(Path::new(name), &Limits::default()).map_err(|error| named(name, error.into()))?;
+            inspected.insert(name.clone(), facts);
+        }
+    }
+    let facts = |name: Option<&String>| inspected.get(name?).map(DatasetInput::Ready);
     let inputs = JobFiles {
         members: members.iter().map(Checkpoint::header).collect(),
-        dataset: main.as_ref().map(DatasetInput::Ready),
-        validation: validation.as_ref().map(DatasetInput::Ready),
-        test: test.as_ref().map(DatasetInput::Ready),
-        speed: speed(job.device)?,
+        dataset: facts(dataset.map(|dataset| &dataset.name)),
+        validation: facts(dataset.and_then(|dataset| dataset.validation.as_ref())),
+        test: facts(dataset.and_then(|dataset| dataset.test.as_ref())),
+        speed,
     };
     let planned = resolve(job, &inputs)?.planned;
     Ok(planned.ok_or_else(|| anyhow::anyhow!("a job with all its files has no plan"))?.plan)
@@ -99,9 +109,9 @@ fn named(name: &str, problem: Problem) -> Problem {
 }
 
 /// A plan for a terminal.
-struct Table<'a>(&'a Plan);
+pub(super) struct PlanTable<'a>(pub(super) &'a Plan);
 
-impl fmt::Display for Table<'_> {
+impl fmt::Display for PlanTable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plan = self.0;
         writeln!(f, "architecture: {}", plan.architecture)?;

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::compute::{self, ComputeArgs};
 use super::fuse::{checkpoint, input, threads};
 use super::interrupt::{Signals, say};
-use super::job::{name, nested, object_file};
+use super::job::{name, nested, normalization, object_file};
 use super::progress::ProgressDisplay;
 use crate::config::ByteSize;
 use crate::domain::problem::Problem;
@@ -37,6 +37,9 @@ pub(super) struct Train {
     /// Dataset to train and validate on.
     #[arg(long, value_name = "FILE")]
     dataset: Option<PathBuf>,
+    /// How inputs are normalised: `train`, `none`, or numbers for each channel, as in `0.1307:0.3081`.
+    #[arg(long, value_name = "train|none|MEAN:STD", value_parser = normalization, allow_hyphen_values = true)]
+    normalize: Option<Value>,
     /// Another dataset to test on; else the dataset's own test split.
     #[arg(long, value_name = "FILE")]
     test: Option<PathBuf>,
@@ -108,6 +111,9 @@ impl Train {
             if let Some(file) = file {
                 nested(&mut body, "dataset", "name").insert(field.to_owned(), name(file));
             }
+        }
+        if let Some(normalize) = &self.normalize {
+            nested(&mut body, "dataset", "name").insert("normalize".to_owned(), normalize.clone());
         }
         if let Some(epochs) = self.epochs {
             nested(&mut body, "train", "epochs").insert("epochs".to_owned(), json!(epochs));

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
@@ -11,6 +12,9 @@ use crate::domain::clock::SystemClock;
 use crate::runtime::privacy::keep_files_private;
 use crate::store::upkeep::{self, Copied, Retention, Verifier};
 use crate::store::{Blobs, Database};
+
+/// How often a command that goes on says how far it is.
+const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Compare every file of a data directory with what the database says of it.
 ///
@@ -34,11 +38,11 @@ impl VerifyCommand {
             let database = open(&self.data_dir).await?;
             let blobs = Blobs::open(&self.data_dir)?;
             let verifier = Verifier { database: &database, blobs: &blobs, digests: !self.quick };
-            let mut shown = 0;
+            let mut shown = Instant::now();
             let findings = verifier
                 .run(&mut |done, all| {
-                    if done * 10 / all > shown {
-                        shown = done * 10 / all;
+                    if shown.elapsed() >= INTERVAL {
+                        shown = Instant::now();
                         eprintln!("{done} of {all} files");
                     }
                 })

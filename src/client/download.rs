@@ -34,7 +34,7 @@ impl Server {
                     if progress.bytes > before {
                         pauses.reset();
                     }
-                    pauses.wait(error, None).await?;
+                    self.pause(&mut pauses, error, None).await?;
                 }
                 Err(error) => return Err(error),
             }

@@ -8,6 +8,8 @@ mod files;
 mod retry;
 mod upload;
 
+use std::time::Duration;
+
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, header};
 use serde::Serialize;
 use serde_json::Value;
@@ -27,6 +29,8 @@ pub struct Server {
     http: Client,
     base: String,
     key: Option<String>,
+    /// Gets a line for a person where a request is not answered.
+    say: fn(&str),
 }
 
 impl Server {
@@ -37,7 +41,13 @@ impl Server {
     pub fn new(url: &str, key: Option<String>) -> Result<Self, ClientError> {
         let base = url.trim_end_matches('/').trim_end_matches("/v1").to_owned();
         let http = http_client(&base)?;
-        Ok(Self { http, base, key })
+        Ok(Self { http, base, key, say: |_| () })
+    }
+
+    /// The same, with somebody who is told when it cannot be reached and is tried again.
+    #[must_use]
+    pub fn with_notices(self, say: fn(&str)) -> Self {
+        Self { say, ..self }
     }
 
     /// A resource below `/v1`.
@@ -109,8 +119,18 @@ impl Server {
                 }
                 Err(error) => (ClientError::unreachable(&self.base, &error), None),
             };
-            pauses.wait(error, least).await?;
+            self.pause(&mut pauses, error, least).await?;
         }
+    }
+}
+
+impl Server {
+    /// Waits before the next try, and says why where the one before was in vain too.
+    async fn pause(&self, pauses: &mut Pauses, error: ClientError, least: Option<Duration>) -> Result<(), ClientError> {
+        if let (true, ClientError::Unreachable { url, reason }) = (pauses.are_in_vain(), &error) {
+            (self.say)(&format!("cannot reach {url} ({reason}); trying again for {} s", Pauses::all().as_secs()));
+        }
+        pauses.wait(error, least).await
     }
 }
 

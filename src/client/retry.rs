@@ -18,14 +18,23 @@ pub(crate) struct Pauses {
 }
 
 impl Pauses {
+    /// Whether it has been tried again in vain: a cut that the next try makes good is nobody's business.
+    pub(super) fn are_in_vain(&self) -> bool {
+        self.tries == 1
+    }
+
+    /// How long they are together, where nothing asks for more.
+    pub(super) fn all() -> Duration {
+        (1..MOST_TRIES).map(pause).sum()
+    }
+
     /// Waits before the next try, at least as long as the server asks; `error` where there were enough of them.
     pub(crate) async fn wait<E>(&mut self, error: E, asked: Option<Duration>) -> Result<(), E> {
         self.tries += 1;
         if self.tries >= MOST_TRIES {
             return Err(error);
         }
-        let pause = (FIRST_PAUSE * 2_u32.pow(self.tries - 1)).min(LONGEST_PAUSE);
-        tokio::time::sleep(pause.max(asked.unwrap_or_default().min(LONGEST_ASKED))).await;
+        tokio::time::sleep(pause(self.tries).max(asked.unwrap_or_default().min(LONGEST_ASKED))).await;
         Ok(())
     }
 
@@ -33,6 +42,11 @@ impl Pauses {
     pub(super) fn reset(&mut self) {
         self.tries = 0;
     }
+}
+
+/// The pause behind this many tries.
+fn pause(tries: u32) -> Duration {
+    (FIRST_PAUSE * 2_u32.pow(tries - 1)).min(LONGEST_PAUSE)
 }
 
 /// What an answer says of the next try.

@@ -90,7 +90,7 @@ impl Server {
             match upload.put(offset, advance).await {
                 Ok(response) if response.status() == StatusCode::NO_CONTENT => pauses.reset(),
                 Ok(response) => return json(response).await.map(Uploaded::New),
-                Err(error) if is_worth_another(&error) => pauses.wait(error, None).await?,
+                Err(error) if is_worth_another(&error) => self.pause(&mut pauses, error, None).await?,
                 Err(error) => return Err(error),
             }
         }
@@ -132,7 +132,10 @@ impl Upload<'_> {
                     }
                     pauses.wait(ClientError::Unexpected(format!("the server answers {status}")), asked).await?;
                 }
-                Err(error) => pauses.wait(ClientError::unreachable(&self.server.base, &error), None).await?,
+                Err(error) => {
+                    let error = ClientError::unreachable(&self.server.base, &error);
+                    self.server.pause(&mut pauses, error, None).await?;
+                }
             }
         }
     }

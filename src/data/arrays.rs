@@ -73,6 +73,12 @@ impl Roles {
         }
     }
 
+    /// Whether there are examples to train on, and of no split any labels.
+    pub(super) fn are_unlabelled(&self) -> bool {
+        let is_of_labels = |role: &ArrayRole| matches!(role, ArrayRole::Labels(_));
+        self.0.contains_key(&ArrayRole::Examples(SplitName::Train)) && !self.0.keys().any(is_of_labels)
+    }
+
     /// Checks that train is whole, and test too if there is any of it. `name_of` a role is what messages call it; `found`
     /// lists what there is instead.
     pub(super) fn check(&self, name_of: impl Fn(ArrayRole) -> &'static str, found: &str) -> Result<(), DatasetError> {

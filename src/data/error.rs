@@ -1,6 +1,6 @@
 //! Why a dataset cannot be used, in words that say what to change.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::domain::problem::{Code, Problem};
 use crate::model::formats::FormatError;
@@ -16,12 +16,20 @@ pub enum DatasetError {
         /// What it said.
         source: std::io::Error,
     },
+    /// A folder, where one file is read.
+    #[error("it is a folder, and a dataset is one file: pack it, as in `tar -cf {name}.tar -C {path} .`")]
+    Folder {
+        /// The folder.
+        path: String,
+        /// Its own name.
+        name: String,
+    },
     /// Nothing there.
     #[error("the file is empty")]
     Empty,
     /// The first bytes are of no format that is read.
     #[error(
-        "the file is neither .npz, safetensors, Parquet, zip, tar nor tar.gz (it begins with the bytes {start}); save arrays with \
+        "the file is neither .npz, .npy, safetensors, Parquet, zip, tar nor tar.gz (it begins with the bytes {start}); save arrays with \
          numpy.savez(file, x=.., y=..) or pack folders of images into a zip"
     )]
     UnknownFormat {
@@ -62,7 +70,7 @@ pub enum DatasetError {
     },
     /// An archive of something else.
     #[error(
-        "the archive holds no dataset: expected arrays x.npy and y.npy, the four MNIST IDX files, CIFAR's files, Parquet files with \
+        "the archive holds no dataset: expected arrays x.npy and, unless there are no labels, y.npy, the four MNIST IDX files, CIFAR's files, Parquet files with \
          images, one folder of images per class, or images with a table labels.csv; found {found}"
     )]
     NoDataset {
@@ -244,6 +252,14 @@ pub enum DatasetError {
         /// What should stand there.
         expected: &'static str,
     },
+}
+
+impl DatasetError {
+    /// Why the folder `path` cannot be read.
+    pub(super) fn folder(path: &Path) -> Self {
+        let name = path.file_name().map_or_else(|| "data".into(), std::ffi::OsStr::to_string_lossy);
+        Self::Folder { path: path.display().to_string(), name: name.into_owned() }
+    }
 }
 
 impl From<DatasetError> for Problem {

@@ -153,6 +153,11 @@ impl<'a> DatasetBuilder<'a> {
         self.float_labels |= floats;
     }
 
+    /// Notes that the files say nothing of any example.
+    pub(super) fn leave_unlabelled(&mut self) {
+        self.labels = self.examples.iter().map(|(part, examples)| (*part, Labels::Absent(examples.count))).collect();
+    }
+
     /// How many files were passed over, by the reason.
     pub(super) fn set_skipped(&mut self, skipped: BTreeMap<String, usize>) {
         self.skipped = skipped;
@@ -211,6 +216,12 @@ impl<'a> DatasetBuilder<'a> {
                 "every example of the train split has the label {label}: no network can be trained on one class alone"
             )
         }));
+        if facts.labels == LabelForm::Absent {
+            facts.notes.push(
+                "there are no labels: members teach what they say of the examples, and nothing can be measured on them"
+                    .to_owned(),
+            );
+        }
         for (part, _) in examples.iter().filter(|(_, other)| other.pixels != train.pixels) {
             let [bytes, floats] =
                 if train.pixels == PixelType::U8 { ["train", part.name()] } else { [part.name(), "train"] };
@@ -271,7 +282,7 @@ fn check_lengths(
 /// # Errors
 /// When rows of the parts differ in width.
 fn agree(labels: &mut BTreeMap<SplitName, Labels>) -> Result<(), DatasetError> {
-    let is_row = |labels: &Labels| !matches!(labels, Labels::Classes(_));
+    let is_row = |labels: &Labels| matches!(labels, Labels::Flags(_) | Labels::Numbers(_));
     let Some(columns) = labels.values().find(|labels| is_row(labels)).map(Labels::width) else { return Ok(()) };
     let first = labels.get(&SplitName::Train).map_or(columns, Labels::width);
     for (part, own) in labels {

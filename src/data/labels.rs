@@ -13,6 +13,8 @@ pub enum Labels {
     Flags(LabelRows),
     /// Numbers: to be predicted, or of a meaning that no task has given them yet.
     Numbers(LabelRows),
+    /// Nothing is said, of so many examples.
+    Absent(usize),
 }
 
 /// Equally many numbers for each example.
@@ -39,7 +41,14 @@ impl Labels {
         match self {
             Self::Classes(classes) => classes.len(),
             Self::Flags(rows) | Self::Numbers(rows) => rows.rows().len(),
+            Self::Absent(examples) => *examples,
         }
+    }
+
+    /// Whether something is said of each example.
+    #[must_use]
+    pub fn are_there(&self) -> bool {
+        !matches!(self, Self::Absent(_))
     }
 
     /// Whether there is no example.
@@ -57,7 +66,7 @@ impl Labels {
     /// Whether some are numbers that are not whole.
     pub(super) fn is_real(&self) -> bool {
         match self {
-            Self::Classes(_) => false,
+            Self::Classes(_) | Self::Absent(_) => false,
             Self::Flags(rows) | Self::Numbers(rows) => rows.values.iter().any(|value| value.fract() != 0.0),
         }
     }
@@ -67,6 +76,7 @@ impl Labels {
         match self {
             Self::Classes(_) => 1,
             Self::Flags(rows) | Self::Numbers(rows) => rows.width,
+            Self::Absent(_) => 0,
         }
     }
 
@@ -77,15 +87,25 @@ impl Labels {
                 LabelRows { width: 1, values: classes.into_iter().map(|class| class as f32).collect() }
             }
             Self::Flags(rows) | Self::Numbers(rows) => rows,
+            Self::Absent(_) => LabelRows { width: 0, values: Vec::new() },
         }
     }
 
-    /// What they are to a network of this task, for which their form is known to fit.
+    /// What they are to a network of this task and so many outputs, for which their form is known to fit. Where there are none, zeros
+    /// stand in their place, for losses that give labels no weight.
     #[must_use]
-    pub fn fitted(&self, task: PredictionTask) -> Self {
+    pub fn fitted(&self, task: PredictionTask, outputs: usize) -> Self {
+        if let Self::Absent(examples) = *self {
+            let zeros = || LabelRows { width: outputs, values: vec![0.0; examples * outputs] };
+            return match task {
+                PredictionTask::Classification => Self::Classes(vec![0; examples]),
+                PredictionTask::Binary | PredictionTask::MultiLabel => Self::Flags(zeros()),
+                PredictionTask::Regression => Self::Numbers(zeros()),
+            };
+        }
         let class = |row: &[f32]| row.iter().position(|flag| *flag > 0.5).unwrap_or(0) as u32;
         match (task, self) {
-            (PredictionTask::Classification, Self::Classes(_)) => self.clone(),
+            (PredictionTask::Classification, Self::Classes(_) | Self::Absent(_)) => self.clone(),
             (PredictionTask::Classification, Self::Flags(rows) | Self::Numbers(rows)) => {
                 Self::Classes(rows.rows().map(class).collect())
             }
@@ -116,7 +136,7 @@ impl LabelColumn {
         match &mut self.0 {
             Labels::Classes(classes) if is_class => classes.push(number as u32),
             Labels::Flags(rows) | Labels::Numbers(rows) => rows.values.push(number as f32),
-            classes @ Labels::Classes(_) => {
+            classes @ (Labels::Classes(_) | Labels::Absent(_)) => {
                 let mut rows = std::mem::replace(classes, Labels::Classes(Vec::new())).numbers();
                 rows.values.push(number as f32);
                 *classes = Labels::Numbers(rows);
@@ -132,8 +152,11 @@ impl LabelColumn {
 /// What the labels of all parts of a dataset are together, which are classes all or rows of one width all. `floats` says whether some
 /// were stored as floats.
 pub(super) fn form<'a>(parts: impl Iterator<Item = &'a Labels> + Clone, floats: bool) -> LabelForm {
+    if parts.clone().any(|labels| !labels.are_there()) {
+        return LabelForm::Absent;
+    }
     let rows = parts.filter_map(|labels| match labels {
-        Labels::Classes(_) => None,
+        Labels::Classes(_) | Labels::Absent(_) => None,
         Labels::Flags(rows) | Labels::Numbers(rows) => Some(rows),
     });
     let Some(columns) = rows.clone().next().map(|rows| rows.width) else {
@@ -165,7 +188,7 @@ mod tests {
         let one_hot = rows(2, &[0.0, 1.0, 1.0, 0.0]);
         let of = |parts: &[Labels], floats| match form(parts.iter(), floats) {
             LabelForm::Rows { columns, values, .. } => Some((columns, values)),
-            LabelForm::Classes | LabelForm::FloatClasses => None,
+            LabelForm::Classes | LabelForm::FloatClasses | LabelForm::Absent => None,
         };
         assert_eq!(of(std::slice::from_ref(&one_hot), false), Some((2, RowValues::OneHot)));
         assert_eq!(of(&[one_hot.clone(), rows(2, &[0.0, 0.0])], false), Some((2, RowValues::Flags)));
@@ -173,6 +196,7 @@ mod tests {
         assert_eq!(of(&[one_hot, rows(2, &[0.0, 0.5])], true), Some((2, RowValues::Real)));
         assert_eq!(form([Labels::Classes(vec![1])].iter(), false), LabelForm::Classes);
         assert_eq!(form([Labels::Classes(vec![1])].iter(), true), LabelForm::FloatClasses);
+        assert_eq!(form([Labels::Absent(3), Labels::Absent(1)].iter(), false), LabelForm::Absent);
     }
 
     #[test]
@@ -192,12 +216,14 @@ mod tests {
     fn a_task_gives_labels_their_meaning() {
         let flags = |width, values: &[f32]| Labels::Flags(LabelRows { width, values: values.to_vec() });
         let classes = Labels::Classes(vec![1, 0]);
-        assert_eq!(classes.fitted(PredictionTask::Classification), classes);
-        assert_eq!(classes.fitted(PredictionTask::Binary), flags(1, &[1.0, 0.0]));
-        assert_eq!(classes.fitted(PredictionTask::Regression), rows(1, &[1.0, 0.0]));
+        assert_eq!(classes.fitted(PredictionTask::Classification, 3), classes);
+        assert_eq!(classes.fitted(PredictionTask::Binary, 1), flags(1, &[1.0, 0.0]));
+        assert_eq!(classes.fitted(PredictionTask::Regression, 1), rows(1, &[1.0, 0.0]));
         let one_hot = rows(3, &[0.0, 0.0, 1.0, 1.0, 0.0, 0.0]);
-        assert_eq!(one_hot.fitted(PredictionTask::Classification), Labels::Classes(vec![2, 0]));
-        assert_eq!(one_hot.fitted(PredictionTask::MultiLabel), flags(3, &[0.0, 0.0, 1.0, 1.0, 0.0, 0.0]));
+        assert_eq!(one_hot.fitted(PredictionTask::Classification, 3), Labels::Classes(vec![2, 0]));
+        assert_eq!(one_hot.fitted(PredictionTask::MultiLabel, 3), flags(3, &[0.0, 0.0, 1.0, 1.0, 0.0, 0.0]));
+        assert_eq!(Labels::Absent(2).fitted(PredictionTask::Classification, 3), Labels::Classes(vec![0, 0]));
+        assert_eq!(Labels::Absent(2).fitted(PredictionTask::MultiLabel, 3), flags(3, &[0.0; 6]));
         assert_eq!((one_hot.len(), one_hot.width(), one_hot.classes().len()), (2, 3, 0));
     }
 }

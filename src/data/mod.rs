@@ -57,6 +57,14 @@ impl Default for Limits {
     }
 }
 
+/// Checks that `path`, if it is there, is no folder.
+///
+/// # Errors
+/// How to make a dataset of the folder.
+pub fn expect_file(path: &Path) -> Result<(), DatasetError> {
+    if path.is_dir() { Err(DatasetError::folder(path)) } else { Ok(()) }
+}
+
 /// Reads the dataset `path` through once: recognises its format by its content, checks every example and label, counts
 /// classes, and measures mean and standard deviation per channel. Memory stays at the labels and a few MiB; arrays in
 /// Fortran order and Parquet files in archives go through a file in the system's folder for such.

@@ -85,6 +85,7 @@ impl Preview {
                 Labels::Flags(rows) | Labels::Numbers(rows) => {
                     (None, rows.rows().nth(index)?.iter().take(VALUES).copied().collect())
                 }
+                Labels::Absent(_) => (None, Vec::new()),
             };
             Some(Example { index, label, targets, values, image })
         })

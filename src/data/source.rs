@@ -11,9 +11,11 @@ use super::archive::{Archive, ArchiveListing, Container, Entry, components, is_t
 use super::arrays::{self, Array, ArrayRole, Roles};
 use super::elements::Element;
 use super::folders::{Image, ImageLayout};
-use super::intake::DatasetBuilder;
+use super::intake::{DatasetBuilder, SplitName};
 use super::table::Table;
-use super::{Dataset, DatasetError, Limits, cifar, cifar_python, folders, idx, images, parquet, table, tabled};
+use super::{
+    Dataset, DatasetError, Limits, cifar, cifar_python, expect_file, folders, idx, images, parquet, table, tabled,
+};
 use crate::domain::dataset::DatasetFormat;
 use crate::model::formats::{npy, safetensors};
 
@@ -24,6 +26,7 @@ const MAX_TABLE_BYTES: u64 = 256 << 20;
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     Safetensors,
+    Npy,
     Parquet,
     Archive(Container),
 }
@@ -50,6 +53,7 @@ impl Dataset {
 pub(super) fn read(path: &Path, limits: &Limits, intake: &mut DatasetBuilder<'_>) -> Result<Recognised, DatasetError> {
     match detect(path)? {
         Kind::Safetensors => read_safetensors(path, intake).map(|()| (DatasetFormat::Safetensors, None)),
+        Kind::Npy => read_inputs(path, intake).map(|()| (DatasetFormat::Npy, None)),
         Kind::Parquet => {
             parquet::read_file(open(path)?, limits, intake).map(|classes| (DatasetFormat::Parquet, classes))
         }
@@ -66,6 +70,7 @@ fn io(path: &Path) -> impl Fn(std::io::Error) -> DatasetError {
 }
 
 fn detect(path: &Path) -> Result<Kind, DatasetError> {
+    expect_file(path)?;
     let mut file = open(path)?;
     let start = first_block(&mut file).map_err(io(path))?;
     file.rewind().map_err(io(path))?;
@@ -81,6 +86,9 @@ fn detect(path: &Path) -> Result<Kind, DatasetError> {
     if start.starts_with(&[0x1f, 0x8b]) && first_block(&mut MultiGzDecoder::new(file)).is_ok_and(|block| is_tar(&block))
     {
         return Ok(Kind::Archive(Container::TarGz));
+    }
+    if start.starts_with(npy::MAGIC) {
+        return Ok(Kind::Npy);
     }
     if start.starts_with(parquet::MAGIC) {
         return Ok(Kind::Parquet);
@@ -121,6 +129,10 @@ fn read_safetensors(path: &Path, intake: &mut DatasetBuilder<'_>) -> Result<(), 
             source: &mut BufReader::new(&file).take(end - begin),
         };
         arrays::read(array, role, intake)?;
+    }
+    if roles.are_unlabelled() {
+        intake.leave_unlabelled();
+        return Ok(());
     }
     let names = layout.header.tensors.iter().map(|info| info.name.as_str());
     roles.check(arrays::array_name, &listed(names))
@@ -195,11 +207,28 @@ fn read_npz(archive: Archive<'_>, names: &[String], intake: &mut DatasetBuilder<
     for (name, role) in names.iter().filter_map(|name| Some((name, role_of(name)?))) {
         roles.insert(role, &shortened(name))?;
     }
-    roles.check(arrays::array_name, &listed(names.iter().filter_map(|name| array_of(name))))?;
+    let unlabelled = roles.are_unlabelled();
+    if !unlabelled {
+        roles.check(arrays::array_name, &listed(names.iter().filter_map(|name| array_of(name))))?;
+    }
     archive.visit(&mut |entry, source| match (array_of(entry.name), role_of(entry.name)) {
         (Some(array), Some(role)) => read_npy(entry, array, role, source, intake),
         _ => Ok(()),
-    })
+    })?;
+    if unlabelled {
+        intake.leave_unlabelled();
+    }
+    Ok(())
+}
+
+/// One array of inputs, of which nothing is said.
+fn read_inputs(path: &Path, intake: &mut DatasetBuilder<'_>) -> Result<(), DatasetError> {
+    let file = open(path)?;
+    let size = file.metadata().map_err(io(path))?.len();
+    let (name, role) = ("x", ArrayRole::Examples(SplitName::Train));
+    read_npy(Entry { index: 0, name, size }, name, role, &mut BufReader::new(file), intake)?;
+    intake.leave_unlabelled();
+    Ok(())
 }
 
 fn read_npy(

@@ -8,9 +8,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DatasetFormat {
-    /// NumPy archive with arrays `x` and `y` (and, optionally, `x_val`, `y_val`, `x_test` and `y_test`), or `MedMNIST`'s.
+    /// NumPy archive with arrays `x` and `y` (and, optionally, `x_val`, `y_val`, `x_test` and `y_test`), or `MedMNIST`'s; without any
+    /// labels, `x` alone.
     Npz,
-    /// safetensors with tensors `x` and `y` (and, optionally, `x_test` and `y_test`).
+    /// One NumPy array, of inputs without labels.
+    Npy,
+    /// safetensors with tensors as the arrays of [`Self::Npz`].
     Safetensors,
     /// zip or tar (also `.tar.gz`) of the four MNIST IDX files.
     Idx,
@@ -52,6 +55,8 @@ pub enum LabelForm {
         /// Whether they are stored as floats.
         floats: bool,
     },
+    /// There are none.
+    Absent,
 }
 
 /// What numbers all rows of labels hold.
@@ -80,6 +85,7 @@ impl std::fmt::Display for LabelForm {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Classes => f.write_str("one whole number per example"),
+            Self::Absent => f.write_str("none"),
             Self::FloatClasses => f.write_str("one whole number per example, stored as floats"),
             Self::Rows { columns, values, floats } => {
                 let what = match values {
@@ -189,6 +195,12 @@ impl DatasetFacts {
         self.splits.contains_key("validation")
     }
 
+    /// Whether something is said of each example.
+    #[must_use]
+    pub fn has_labels(&self) -> bool {
+        self.labels != LabelForm::Absent
+    }
+
     /// The label of every example of the train split, where there is only one.
     #[must_use]
     pub fn only_label(&self) -> Option<usize> {
@@ -213,7 +225,7 @@ impl DatasetFacts {
         let examples: u64 = self.splits.values().map(|split| split.examples as u64).sum();
         let values = examples.saturating_mul(elements);
         match self.format {
-            DatasetFormat::Npz | DatasetFormat::Safetensors => values.saturating_mul(4),
+            DatasetFormat::Npz | DatasetFormat::Npy | DatasetFormat::Safetensors => values.saturating_mul(4),
             DatasetFormat::Idx | DatasetFormat::CifarBinary | DatasetFormat::CifarPython => values,
             DatasetFormat::ClassFolders | DatasetFormat::LabelTable | DatasetFormat::Parquet => {
                 values.saturating_add(values / 3)

@@ -44,6 +44,8 @@ fault_codes! {
     InvalidValue = "invalid_value";
     /// The dataset has more classes than the network.
     LabelOutOfRange = "label_out_of_range";
+    /// Something that needs labels, of a dataset that has none.
+    LabelsMissing = "labels_missing";
     /// Layers of one coupling group were given different sizes.
     LayersDisagree = "layers_disagree";
     /// A field that is required, by itself or by another one.

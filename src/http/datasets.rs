@@ -95,7 +95,7 @@ async fn head(request: Addressed) -> Result<Response, Problem> {
 
 /// Upload a dataset
 ///
-/// The body is an npz or safetensors file with x and y (or `MedMNIST`'s), an archive of the four MNIST IDX files or of CIFAR's binary or
+/// The body is an npz or safetensors file with x and y (or `MedMNIST`'s; x alone where there are no labels), a .npy file of inputs, an archive of the four MNIST IDX files or of CIFAR's binary or
 /// pickled files, a Parquet file with images as on the Hugging Face hub, or a zip or tar archive with one folder of images per class
 /// (below train/, val/ and test/ where it has splits) or with images and a table `labels.csv`, as `curl -T FILE` sends it. Labels are
 /// outputs of the networks by position; classes that are folders or words are numbered in the order of their names, empty folders

@@ -13,7 +13,7 @@ use crate::plan::recovery::Recovery;
 use crate::plan::resolve::Planned;
 use crate::process::protocol::Task;
 use crate::report::MemberChecks;
-use crate::settings::{Finetune, HeldOut, Method, ValidationSource};
+use crate::settings::{Finetune, HeldOut, Method, OwnValidation, ValidationSource};
 
 /// A job, its data, and its way to the listener.
 pub(super) struct Context<'a> {
@@ -29,8 +29,8 @@ pub(super) struct Context<'a> {
     pub(super) member_scores: Option<Vec<Score>>,
     /// What is known of the validation split.
     pub(super) validation: Validation,
-    /// Whether the dataset has one of its own.
-    has_validation: bool,
+    /// What the dataset brings for one.
+    own_validation: OwnValidation,
     /// What the first look at the members has shown; none without data.
     pub(super) checks: Option<MemberChecks>,
     /// The shards that the first member came in, as its file notes them, where all came in some.
@@ -52,7 +52,7 @@ impl<'a> Context<'a> {
             counts: Counts::default(),
             member_scores: None,
             validation,
-            has_validation: known.has_validation,
+            own_validation: known.own,
             checks: None,
             shards: shards(loaded),
             lowered: None,
@@ -62,12 +62,12 @@ impl<'a> Context<'a> {
     /// What neither the members nor the fused network have been trained on of the dataset, where that is known.
     pub(super) fn held_out(&self) -> Option<HeldOut> {
         let (request, file) = (self.task.job.dataset.as_ref()?, self.task.dataset.as_ref()?);
-        HeldOut::of(request, &file.sha256, self.has_validation).filter(|_| self.validation == Validation::Unseen)
+        HeldOut::of(request, &file.sha256, self.own_validation).filter(|_| self.validation == Validation::Unseen)
     }
 
     /// What networks are chosen by; none without a dataset.
     pub(super) fn validation_source(&self) -> Option<ValidationSource> {
-        self.task.job.dataset.as_ref().map(|request| request.validates_on(self.has_validation))
+        self.task.job.dataset.as_ref().map(|request| request.validates_on(self.own_validation))
     }
 
     /// Which epoch counts of a training of what the members are made of.

@@ -20,6 +20,7 @@ use crate::exec::{self, Engine};
 use crate::fusion::{Consensus, Mixture, Shares};
 use crate::model::families::{self, fresh};
 use crate::model::graph::{Graph, Shape};
+use crate::plan::held_out::own_validation;
 use crate::plan::labels;
 use crate::plan::recipe::{EnsembleRecipe, NetworkSource};
 use crate::plan::task as prediction;
@@ -126,6 +127,10 @@ fn compute(task: &TrainingTask, phases: &mut Phases<'_>) -> Result<TrainedEnsemb
     let [Some(main), validation, test] = datasets else {
         return Err(Problem::new(Code::Internal, "a training without a dataset").into());
     };
+    if !main.facts.has_labels() {
+        let faults = labels::training_fault(&main.facts, 0, PredictionTask::default());
+        return Err(Problem::faults(faults.into_iter().collect()).into());
+    }
     let stated = task.recipe.dataset.task;
     let given = matches!(task.recipe.network, NetworkSource::Graph(_) | NetworkSource::Like(_));
     // Where labels say how many outputs there are, they have to say it alone.
@@ -137,9 +142,9 @@ fn compute(task: &TrainingTask, phases: &mut Phases<'_>) -> Result<TrainedEnsemb
         return Err(Problem::faults(vec![Fault::new("/train/augment", FaultCode::ShapeMismatch, misfit)]).into());
     }
     let file = task.datasets[0].as_ref();
-    let held_out = file.and_then(|file| HeldOut::of(&task.recipe.dataset, &file.sha256, main.facts.has_validation()));
+    let held_out = file.and_then(|file| HeldOut::of(&task.recipe.dataset, &file.sha256, own_validation(&main.facts)));
     let mut data = Data::new(main, validation, test, &task.recipe.dataset);
-    data.fit_task(predicted);
+    data.fit_task(predicted, graph.classes());
     let count = task.recipe.seeds.len();
     let shares = Shares::of_members(vec![1.0 / count as f64; count]);
     let consensus = Consensus { mixture: Mixture::Logits, shares, classes: graph.classes() };

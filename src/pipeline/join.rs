@@ -94,7 +94,7 @@ impl Join<'_> {
             context.phases.warn(warning);
         }
         let tried = Contenders { ranked: &ranked, plain: &plain, refitted: &refitted, member };
-        let (kept, choice) = self.choose(context, &tried, inputs.as_ref(), same_units)?;
+        let (kept, mut choice) = self.choose(context, &tried, inputs.as_ref(), same_units)?;
         let mixed = choice.as_ref().map(|choice| tried.kept(choice.best_mixed())).filter(|_| !kept.can_learn(&ranked));
         let done = Compensation {
             kept: matches!(kept, Kept::Refitted(_)),
@@ -109,6 +109,10 @@ impl Join<'_> {
             }
             None => None,
         };
+        if let Some(choice) = choice.as_mut().filter(|_| start.is_some()) {
+            choice.started_from = Some(choice.best_mixed());
+            context.phases.info(choice.start().unwrap_or_default());
+        }
         let Fused { graph, weights, provenance } = kept_network;
         let (weights, file) = publish::model(context, &graph, &weights, &precision, WriteMode::last(publishes))?;
         let changed = !done.layers.is_empty();

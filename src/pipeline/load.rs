@@ -15,11 +15,11 @@ use crate::model::graph::Shape;
 use crate::model::header::CheckpointHeader;
 use crate::model::prefix;
 use crate::plan::datasets::{class_order, is_repeated, is_rows};
-use crate::plan::held_out::KnownDataset;
+use crate::plan::held_out::{KnownDataset, own_validation};
 use crate::plan::network::{DatasetInput, JobFiles};
 use crate::plan::resolve::{Planned, resolve};
 use crate::process::protocol::{InputFile, Task};
-use crate::settings::{DatasetRequest, Normalization, Normalize, PredictionTask, ValidationSource};
+use crate::settings::{DatasetRequest, Normalization, Normalize, OwnValidation, PredictionTask, ValidationSource};
 use crate::tensors::Checkpoint;
 use crate::train::Examples;
 
@@ -48,6 +48,8 @@ pub(super) struct Subset {
     pub(super) split: Arc<Split>,
     /// What is said of all examples of the split, as the task of the networks takes it.
     labels: Arc<Labels>,
+    /// Whether the files say it; else zeros stand in its place.
+    is_labelled: bool,
     pub(super) indices: Vec<usize>,
     pub(super) normalize: Option<Normalize>,
     /// What their channels are to the networks.
@@ -57,7 +59,8 @@ pub(super) struct Subset {
 impl Subset {
     fn whole(split: Split, normalize: Option<Normalize>) -> Self {
         let (indices, labels) = ((0..split.len()).collect(), Arc::clone(split.labels()));
-        Self { split: Arc::new(split), labels, indices, normalize, channels: Channels::Stored }
+        let is_labelled = labels.are_there();
+        Self { split: Arc::new(split), labels, is_labelled, indices, normalize, channels: Channels::Stored }
     }
 
     fn view<'a>(&'a self, subset: Option<&'a [usize]>) -> BatchView<'a> {
@@ -102,8 +105,11 @@ impl Subset {
         [part(false), part(true)]
     }
 
-    /// The class of each example: of one label 1 where it is there, else 0. None where examples have several labels, or numbers.
+    /// The class of each example: of one label 1 where it is there, else 0. None where examples have several labels, numbers, or nothing.
     pub(super) fn labels(&self) -> Option<Vec<u32>> {
+        if !self.is_labelled {
+            return None;
+        }
         let class = |index: usize| match self.truth(index) {
             Truth::Class(class) => Some(class),
             Truth::Flags([flag]) => Some(u32::from(*flag > 0.5)),
@@ -146,9 +152,14 @@ impl Examples for Subset {
         let index = self.indices[index];
         match &*self.labels {
             Labels::Classes(classes) => Truth::Class(classes[index]),
+            Labels::Absent(_) => Truth::Class(0),
             Labels::Flags(rows) => Truth::Flags(&rows.values[index * rows.width..(index + 1) * rows.width]),
             Labels::Numbers(rows) => Truth::Numbers(&rows.values[index * rows.width..(index + 1) * rows.width]),
         }
+    }
+
+    fn is_labelled(&self) -> bool {
+        self.is_labelled
     }
 
     fn stored(&self) -> Option<StoredImages<'_>> {
@@ -217,8 +228,13 @@ impl Loaded {
     pub(super) fn known<'a>(&self, task: &'a Task) -> KnownDataset<'a> {
         KnownDataset {
             sha256: task.dataset.as_ref().map(|file| file.sha256.as_str()),
-            has_validation: self.facts[0].as_ref().is_some_and(DatasetFacts::has_validation),
+            own: self.main().map_or_else(OwnValidation::default, own_validation),
         }
+    }
+
+    /// What reading the dataset has shown.
+    pub(super) fn main(&self) -> Option<&DatasetFacts> {
+        self.facts[0].as_ref()
     }
 
     /// Makes the channels of all examples those that networks with the input `input` read.
@@ -234,10 +250,10 @@ impl Loaded {
         }
     }
 
-    /// Gives labels the meaning that they have to networks of `task`.
-    pub(super) fn fit_task(&mut self, task: PredictionTask) {
+    /// Gives labels the meaning that they have to networks of `task` and so many outputs.
+    pub(super) fn fit_task(&mut self, task: PredictionTask, outputs: usize) {
         if let Some(data) = &mut self.data {
-            data.fit_task(task);
+            data.fit_task(task, outputs);
         }
     }
 
@@ -256,15 +272,15 @@ impl Data {
         Splits { validation: self.validation.as_ref(), test: self.test.as_ref() }
     }
 
-    /// Gives labels the meaning that they have to networks of `task`.
-    pub(super) fn fit_task(&mut self, task: PredictionTask) {
+    /// Gives labels the meaning that they have to networks of `task` and so many outputs.
+    pub(super) fn fit_task(&mut self, task: PredictionTask, outputs: usize) {
         let parts = [Some(&mut self.train), self.validation.as_mut(), self.test.as_mut()].into_iter().flatten();
         let mut fitted: Vec<(Arc<Labels>, Arc<Labels>)> = Vec::new();
         for part in parts {
             let known = fitted.iter().find(|(stored, _)| Arc::ptr_eq(stored, &part.labels)).map(|(_, own)| own);
             let own = known.cloned().unwrap_or_else(|| match (task, &*part.labels) {
                 (PredictionTask::Classification, Labels::Classes(_)) => Arc::clone(&part.labels),
-                (task, labels) => Arc::new(labels.fitted(task)),
+                (task, labels) => Arc::new(labels.fitted(task, outputs)),
             });
             let stored = std::mem::replace(&mut part.labels, Arc::clone(&own));
             fitted.push((stored, own));
@@ -285,7 +301,7 @@ impl Data {
             None => part(dataset.test.unwrap_or(dataset.train)),
         };
         let mut train = part(main.train);
-        let validation = match (request.validates_on(main.validation.is_some()), validation) {
+        let validation = match (request.validates_on(own_validation(&main.facts)), validation) {
             (ValidationSource::Drawn(fraction), _) => {
                 let (kept, held_out) = train.split.validation_split(fraction, request.split_seed);
                 train.indices = kept;
@@ -295,7 +311,9 @@ impl Data {
             (ValidationSource::Named, dataset) => dataset.map(to_validate),
             (ValidationSource::None, _) => None,
         };
-        let mut data = Self { train, validation, test: test.map(to_test).or_else(|| main.test.map(part)) };
+        // Nothing can be measured on examples of which nothing is said.
+        let own_test = main.test.filter(|split| split.labels().are_there());
+        let mut data = Self { train, validation, test: test.map(to_test).or_else(|| own_test.map(part)) };
         if request.normalize == Normalization::Train {
             let measured = data.train.measured();
             let parts = [Some(&mut data.train), data.validation.as_mut(), data.test.as_mut()];

@@ -58,6 +58,7 @@ use crate::domain::score::Score;
 use crate::fusion::{Ensemble, Fused, Provenance, compensate};
 use crate::model::families::Degree;
 use crate::plan::held_out::{self, KnownDataset, Validation};
+use crate::plan::labels;
 use crate::plan::resolve::Planned;
 use crate::process::protocol::{Message, OutputFile, Task, TaskGpu};
 use crate::report::{CandidateKind, CandidateReport, CheckCode};
@@ -113,9 +114,13 @@ fn beside_the_plan(mut problem: Problem, expected: Option<u64>) -> Problem {
 fn compute(task: &Task, mut phases: Phases<'_>, expected: &mut Option<u64>) -> Result<(Vec<OutputFile>, Counts), Halt> {
     let mut loaded = load(task, &mut phases)?;
     phases.begin(Phase::Plan)?;
+    let mut narrowed = task.clone();
+    labels::narrow(&mut narrowed.job, loaded.main());
+    let task = &narrowed;
     let planned = loaded.planned(task)?;
-    loaded.fit_channels(planned.network.detected.graphs[0].input_shape());
-    loaded.fit_task(planned.network.task);
+    let graph = &planned.network.detected.graphs[0];
+    loaded.fit_channels(graph.input_shape());
+    loaded.fit_task(planned.network.task, graph.classes());
     let identified = identify(task, &loaded, &planned, &mut phases)?;
     let (task, planned) = identified.map_or_else(|| (task.clone(), planned), |found| (found.task, found.planned));
     let task = &task;

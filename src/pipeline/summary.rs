@@ -92,6 +92,7 @@ pub(super) fn identity(task: &Task, model: &OutputFile, has_source: bool) -> Rep
         validation: task.validation.as_ref().map(file),
         test: task.test.as_ref().map(file),
         has_source,
+        source: task.origin.source.clone().filter(|_| has_source),
     }
 }
 

@@ -7,7 +7,9 @@ use crate::model::graph::{Graph, Op};
 use crate::model::parameters;
 use crate::plan::request::JobRequest;
 use crate::settings::Target;
-use crate::settings::{BatchNorm, GroundCost, Grouping, MemberWeights, MethodName, ValidationSource, WeightRule};
+use crate::settings::{
+    BatchNorm, GroundCost, Grouping, MemberWeights, MethodName, OwnValidation, ValidationSource, WeightRule,
+};
 
 /// Why the requested weights of the members cannot be used.
 pub(super) fn faults(job: &JobRequest, detected: &Detected) -> Vec<Fault> {
@@ -27,7 +29,8 @@ pub(super) fn faults(job: &JobRequest, detected: &Detected) -> Vec<Fault> {
         missing("batch_norm");
     }
     // Whether the dataset has a validation split of its own may still be unknown.
-    let validated = job.dataset.as_ref().is_some_and(|data| data.validates_on(true) != ValidationSource::None);
+    let validated =
+        job.dataset.as_ref().is_some_and(|data| data.validates_on(OwnValidation::Split) != ValidationSource::None);
     if method.member_weights == MemberWeights::Rule(WeightRule::Fitted) && !validated {
         let detail = "weights are fitted on the validation split: expected a dataset with one";
         faults.push(Fault::new("/method/member_weights", FaultCode::MissingField, detail));

@@ -1,8 +1,9 @@
 //! Whether the members have seen the examples that a job validates on.
 
+use crate::domain::dataset::DatasetFacts;
 use crate::model::header::CheckpointHeader;
 use crate::plan::request::JobRequest;
-use crate::settings::{HeldOut, ValidationSource};
+use crate::settings::{HeldOut, OwnValidation, ValidationSource};
 
 /// What is known of the examples that networks are chosen by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,26 +23,36 @@ pub enum Validation {
 pub struct KnownDataset<'a> {
     /// The digest of its file, where that is at hand.
     pub sha256: Option<&'a str>,
-    /// Whether it has a validation split of its own.
-    pub has_validation: bool,
+    /// What it brings to choose networks by.
+    pub own: OwnValidation,
+}
+
+/// What the dataset of `facts` brings to choose networks by.
+#[must_use]
+pub fn own_validation(facts: &DatasetFacts) -> OwnValidation {
+    match (facts.has_labels(), facts.has_validation()) {
+        (false, _) => OwnValidation::Unlabelled,
+        (true, true) => OwnValidation::Split,
+        (true, false) => OwnValidation::None,
+    }
 }
 
 /// What is known of the validation split of `job`, whose members have these headers.
 #[must_use]
 pub fn validation(job: &JobRequest, members: &[&CheckpointHeader], dataset: KnownDataset<'_>) -> Validation {
     let Some(request) = &job.dataset else { return Validation::None };
-    if let ValidationSource::Named | ValidationSource::Own = request.validates_on(dataset.has_validation) {
+    if let ValidationSource::Named | ValidationSource::Own = request.validates_on(dataset.own) {
         return Validation::Unseen;
     }
-    let KnownDataset { sha256, has_validation } = dataset;
-    let Some(own) = HeldOut::of(request, sha256.unwrap_or_default(), has_validation) else { return Validation::None };
+    let KnownDataset { sha256, own } = dataset;
+    let Some(drawn) = HeldOut::of(request, sha256.unwrap_or_default(), own) else { return Validation::None };
     let same_file = |other: &HeldOut| sha256.is_none_or(|sha256| other.dataset == sha256);
     let mut seen = Vec::new();
     let mut unknown = false;
     for (name, member) in job.members.iter().zip(members) {
         match &member.held_out {
             Some(other) if !same_file(other) => unknown = true,
-            Some(other) if !other.is_drawn_alike(&own) => seen.push(name.clone()),
+            Some(other) if !other.is_drawn_alike(&drawn) => seen.push(name.clone()),
             Some(_) => {}
             None => unknown = true,
         }
@@ -82,14 +93,14 @@ mod tests {
     use crate::plan::parse::parse;
 
     fn known(dataset: &serde_json::Value, held_out: [Option<(f64, u64)>; 2], file: Option<&str>) -> Validation {
-        known_of(dataset, held_out, file, false)
+        known_of(dataset, held_out, file, OwnValidation::None)
     }
 
     fn known_of(
         dataset: &serde_json::Value,
         held_out: [Option<(f64, u64)>; 2],
         file: Option<&str>,
-        own: bool,
+        own: OwnValidation,
     ) -> Validation {
         let job = parse(&json!({"members": ["a", "b"], "dataset": dataset})).expect("a job");
         let header = |held_out: Option<(f64, u64)>| CheckpointHeader {
@@ -97,7 +108,7 @@ mod tests {
             ..CheckpointHeader::new(Vec::new())
         };
         let headers = held_out.map(header);
-        validation(&job, &headers.each_ref(), KnownDataset { sha256: file, has_validation: own })
+        validation(&job, &headers.each_ref(), KnownDataset { sha256: file, own })
     }
 
     #[test]
@@ -113,9 +124,10 @@ mod tests {
         assert_eq!(known(&json!({"name": "d", "validation": "v"}), [None, other], Some("d1")), Validation::Unseen);
         assert_eq!(known(&json!({"name": "d", "validation_fraction": 0}), [same, same], None), Validation::None);
         // A split that the dataset brings is nobody's to train on, unless a part of the other one is asked for.
-        assert_eq!(known_of(&json!("d"), [None, None], None, true), Validation::Unseen);
+        assert_eq!(known_of(&json!("d"), [None, None], None, OwnValidation::Split), Validation::Unseen);
         let drawn = json!({"name": "d", "validation_fraction": 0.1});
-        assert_eq!(known_of(&drawn, [None, None], None, true), Validation::Unknown);
+        assert_eq!(known_of(&drawn, [None, None], None, OwnValidation::Split), Validation::Unknown);
+        assert_eq!(known_of(&json!("d"), [same, same], Some("d1"), OwnValidation::Unlabelled), Validation::None);
         assert!(
             known(&json!("d"), [None, other], None).warning().is_some_and(|warning| warning.contains("of b held out"))
         );

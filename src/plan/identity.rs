@@ -15,8 +15,8 @@ pub(super) fn warning(evidence: &Evidence) -> String {
     format!("the network is {}, not certain: {}", evidence.degree.name(), evidence.why)
 }
 
-/// What decides between the networks that fit, once the job runs.
-fn decides(job: &JobRequest) -> Option<Decider> {
+/// What decides between the networks that fit, once the job runs; `has_labels` says whether the dataset, if there is one, has some.
+fn decides(job: &JobRequest, has_labels: bool) -> Option<Decider> {
     if job.reference.is_some() {
         Some(Decider::Reference)
     } else if job.architecture.assume {
@@ -25,19 +25,20 @@ fn decides(job: &JobRequest) -> Option<Decider> {
         Some(Decider::Accuracies)
     } else {
         // Where nothing is right or wrong, labels decide nothing.
-        let decide = job.dataset.as_ref().is_some_and(|dataset| dataset.task.is_none_or(PredictionTask::decides));
+        let decide = job.dataset.as_ref().filter(|_| has_labels);
+        let decide = decide.is_some_and(|dataset| dataset.task.is_none_or(PredictionTask::decides));
         decide.then_some(Decider::Labels)
     }
 }
 
 /// What decides between the networks, where several fit.
-pub(super) fn decider(job: &JobRequest, detected: &Detected) -> Option<Decider> {
-    if detected.candidates.len() > 1 { decides(job) } else { None }
+pub(super) fn decider(job: &JobRequest, detected: &Detected, has_labels: bool) -> Option<Decider> {
+    if detected.candidates.len() > 1 { decides(job, has_labels) } else { None }
 }
 
 /// Whether the network is known, or will be before it is used.
-pub(super) fn is_known(job: &JobRequest, detected: &Detected) -> bool {
-    detected.candidates.len() == 1 || job.architecture.assume || decides(job).is_some()
+pub(super) fn is_known(job: &JobRequest, detected: &Detected, has_labels: bool) -> bool {
+    detected.candidates.len() == 1 || job.architecture.assume || decides(job, has_labels).is_some()
 }
 
 /// How sure it is what network the members are, before the job runs; `padded` says whether some are padded to the depth of
@@ -49,6 +50,7 @@ pub(super) fn evidence(
     job: &JobRequest,
     detected: &Detected,
     padded: bool,
+    has_labels: bool,
     precision: &Precision,
 ) -> Result<Evidence, Problem> {
     let evidence = Evidence::of(&detected.candidates, detected.source);
@@ -56,7 +58,7 @@ pub(super) fn evidence(
         return Ok(evidence);
     }
     let count = detected.candidates.len();
-    if let Some(decider) = decides(job) {
+    if let Some(decider) = decides(job, has_labels) {
         let what = match decider {
             Decider::Reference => "the reference",
             Decider::Accuracies => "the known accuracies and the labels of the dataset",

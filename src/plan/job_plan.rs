@@ -211,14 +211,23 @@ fn warnings(job: &JobRequest, inputs: &JobFiles<'_>, network: &Network) -> Vec<S
         warnings.push(inputs.dataset.and_then(DatasetInput::facts).map_or(UNNORMALIZED, unnormalized).to_owned());
     }
     warnings.extend(held_out::validation(job, &inputs.members, inputs.known_dataset()).warning());
+    let validates = dataset.validates_on(inputs.known_dataset().own) != ValidationSource::None;
     if job.finetune.is_none() {
         warnings.push("`finetune` is null: the fused network is published without training".to_owned());
-    } else if dataset.validates_on(inputs.known_dataset().has_validation) == ValidationSource::None {
+    } else if !validates {
         warnings.push(whatever_it_does(network.task).to_owned());
     }
-    let has_test = |facts: &DatasetFacts| facts.splits.contains_key("test");
-    if dataset.test.is_none() && inputs.dataset.and_then(DatasetInput::facts).is_some_and(|facts| !has_test(facts)) {
-        warnings.push("there is no test split: the report has validation figures only".to_owned());
+    let has_test = |facts: &DatasetFacts| facts.splits.contains_key("test") && facts.has_labels();
+    if dataset.test.is_none() && inputs.facts().is_some_and(|facts| !has_test(facts)) {
+        warnings.push(match (inputs.has_labels(), validates) {
+            (_, true) => "there is no test split: the report has validation figures only".to_owned(),
+            (true, false) => "there is neither a validation nor a test split: nothing is measured".to_owned(),
+            (false, false) => {
+                "the dataset has no labels: networks are chosen by what comes nearest to the ensemble, and nothing is \
+                               measured; labelled examples can be named as `dataset.test`"
+                    .to_owned()
+            }
+        });
     }
     warnings
 }

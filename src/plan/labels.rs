@@ -8,7 +8,7 @@ use crate::domain::problem::{Fault, FaultCode};
 use crate::model::graph::Graph;
 use crate::plan::network::{DatasetInput, JobFiles};
 use crate::plan::request::JobRequest;
-use crate::settings::PredictionTask;
+use crate::settings::{EnsembleRule, MemberWeights, Objective, PredictionTask, ReportCandidate, WeightRule};
 
 /// Names of classes that are written out in one message.
 const SHOWN: usize = 10;
@@ -30,7 +30,64 @@ pub(super) fn faults(job: &JobRequest, inputs: &JobFiles<'_>, graph: &Graph, tas
         let detail = format!("{only}: a network of {outputs} cannot be trained on it; set `finetune` to null");
         faults.push(Fault::new("/dataset", FaultCode::OneClass, detail));
     }
+    if !inputs.has_labels() {
+        faults.extend(needs(job).map(|(pointer, detail)| Fault::new(pointer, FaultCode::LabelsMissing, detail)));
+    }
     faults
+}
+
+/// What of a job needs the labels of its dataset, each with what to do where that has none.
+fn needs(job: &JobRequest) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let trains = job.finetune.as_ref().filter(|finetune| !finetune.undecided.objective);
+    let objective = trains.and_then(|finetune| match finetune.objective {
+        Objective::CrossEntropy => Some((
+            "/finetune/objective",
+            "learns from labels, and the dataset has none: leave it out, or choose `distill` with a `soft_weight` of 1",
+        )),
+        Objective::Distill { soft_weight, .. } if soft_weight < 1.0 => {
+            Some(("/finetune/soft_weight", "the rest learns from labels, and the dataset has none: set it to 1"))
+        }
+        Objective::Distill { .. } => None,
+    });
+    let named = job.dataset.as_ref().is_some_and(|dataset| dataset.validation.is_some());
+    let drawn = job.dataset.as_ref().and_then(|dataset| dataset.validation_fraction).is_some_and(|part| part > 0.0);
+    let method = &job.method;
+    let fits = method.member_weights == MemberWeights::Rule(WeightRule::Fitted);
+    let others = [
+        (
+            drawn && !named,
+            "/dataset/validation_fraction",
+            "the dataset has no labels to choose networks by: leave it out, or name labelled examples as `dataset.validation`",
+        ),
+        (
+            method.importance.needs_gradients(),
+            "/method/importance",
+            "takes gradients of the loss by labels, and the dataset has none: choose `auto`, `css`, `activation` or `magnitude`",
+        ),
+        (
+            fits && !named,
+            "/method/member_weights",
+            "`fitted` fits to labels, and the dataset has none: name labelled examples as `dataset.validation`",
+        ),
+        (
+            method.ensemble == EnsembleRule::FittedPerClass && !named,
+            "/method/ensemble",
+            "`fitted_per_class` fits to labels, and the dataset has none: name labelled examples as `dataset.validation`",
+        ),
+    ];
+    let others = others.into_iter().filter(|(needs, ..)| *needs).map(|(_, pointer, detail)| (pointer, detail));
+    objective.into_iter().chain(others)
+}
+
+/// Leaves out of what a report compares the networks that would be trained on labels, where the dataset of `facts` has none, and those
+/// that would only be trained to be measured, where nothing is.
+pub fn narrow(job: &mut JobRequest, facts: Option<&DatasetFacts>) {
+    let Some(dataset) = job.dataset.as_ref().filter(|_| facts.is_some_and(|facts| !facts.has_labels())) else { return };
+    let is_measured = dataset.validation.is_some() || dataset.test.is_some();
+    let stays = |candidate: &ReportCandidate| {
+        *candidate != ReportCandidate::TrainedOn && (is_measured || !candidate.is_control())
+    };
+    job.evaluate.retain(stays);
 }
 
 /// What of the labels a user should look at.
@@ -39,7 +96,7 @@ pub(super) fn warnings(job: &JobRequest, inputs: &JobFiles<'_>, graph: &Graph, t
         return Vec::new();
     }
     let outputs = graph.classes();
-    let has_classes = |facts: &DatasetFacts| !matches!(facts.labels, LabelForm::Rows { .. });
+    let has_classes = |facts: &DatasetFacts| matches!(facts.labels, LabelForm::Classes | LabelForm::FloatClasses);
     let fewer =
         ready(inputs).filter(|(_, _, facts)| facts.classes < outputs && has_classes(facts)).map(|(_, name, facts)| {
             format!(
@@ -56,6 +113,10 @@ pub(super) fn warnings(job: &JobRequest, inputs: &JobFiles<'_>, graph: &Graph, t
 /// free.
 #[must_use]
 pub fn training_fault(facts: &DatasetFacts, outputs: usize, task: PredictionTask) -> Option<Fault> {
+    if !facts.has_labels() {
+        let detail = "it has no labels: no network can be trained on it from scratch";
+        return Some(Fault::new("/dataset", FaultCode::LabelsMissing, detail));
+    }
     if !task.decides() {
         return None;
     }

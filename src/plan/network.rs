@@ -10,9 +10,9 @@ use crate::model::graph::Graph;
 use crate::model::header::CheckpointHeader;
 use crate::model::plan::FusionPlan;
 use crate::model::precision::Precision;
-use crate::plan::held_out::KnownDataset;
+use crate::plan::held_out::{KnownDataset, own_validation};
 use crate::plan::recovery::Recovery;
-use crate::settings::{BatchNorm, Compensate, Importance, PredictionTask};
+use crate::settings::{BatchNorm, Compensate, Importance, OwnValidation, PredictionTask};
 
 /// A dataset that a job names.
 #[derive(Debug, Clone, Copy)]
@@ -35,8 +35,17 @@ impl<'a> DatasetInput<'a> {
 impl JobFiles<'_> {
     /// What is known of the dataset.
     pub(super) fn known_dataset(&self) -> KnownDataset<'static> {
-        let has_validation = self.dataset.and_then(DatasetInput::facts).is_some_and(DatasetFacts::has_validation);
-        KnownDataset { sha256: None, has_validation }
+        KnownDataset { sha256: None, own: self.facts().map_or_else(OwnValidation::default, own_validation) }
+    }
+
+    /// What reading the dataset has shown; none while that goes on.
+    pub(super) fn facts(&self) -> Option<&DatasetFacts> {
+        self.dataset.and_then(DatasetInput::facts)
+    }
+
+    /// Whether the dataset, as far as it has been read, has labels.
+    pub(super) fn has_labels(&self) -> bool {
+        self.facts().is_none_or(DatasetFacts::has_labels)
     }
 }
 

@@ -41,22 +41,29 @@ fn shown(rate: f32) -> f64 {
     rate.to_string().parse().unwrap_or(f64::from(rate))
 }
 
-/// Decides what `finetune` leaves open for the fused network `graph`, which `method` makes.
+/// The network that is trained.
+#[derive(Debug, Clone, Copy)]
+pub struct Fused<'a> {
+    /// What it computes.
+    pub graph: &'a Graph,
+    /// What makes it of the members.
+    pub method: &'a Method,
+    /// How its layers are refitted.
+    pub compensate: Compensate,
+}
+
+/// Decides what `finetune` leaves open for a fused network that predicts `task`; `has_labels` says whether the dataset has some.
 #[must_use]
-pub fn decide(
-    finetune: &Finetune,
-    graph: &Graph,
-    method: &Method,
-    compensate: Compensate,
-    task: PredictionTask,
-) -> Recovery {
+pub fn decide(finetune: &Finetune, fused: Fused<'_>, task: PredictionTask, has_labels: bool) -> Recovery {
+    let Fused { graph, method, compensate } = fused;
     let mut finetune = finetune.clone();
     let open = finetune.undecided;
     let (convolves, attends) = (convolves(graph), attends(graph));
     // A network that only learns from the ensemble has nothing else to minimise.
-    let decides = open.objective && method.name != MethodName::DistillOnly;
+    let decides = open.objective && method.name != MethodName::DistillOnly && has_labels;
     let chain = decides && !convolves && !attends;
     match &mut finetune.objective {
+        Objective::Distill { soft_weight, .. } if open.objective && !has_labels => *soft_weight = 1.0,
         objective if decides && convolves => *objective = Objective::CrossEntropy,
         Objective::Distill { soft_weight, .. } if chain => *soft_weight = SOFT_WEIGHT,
         _ => {}
@@ -77,6 +84,7 @@ pub fn decide(
         Objective::Distill { soft_weight, .. } => ("distill", Some(shown(soft_weight))),
     };
     let kind = match (convolves, attends, compensated) {
+        _ if open.objective && !has_labels => "the dataset has no labels",
         (true, ..) => "the network convolves",
         (false, false, _) if chain => "the network is a chain of matrices",
         (false, _, true) => "the network does not convolve, and its layers were refitted",
@@ -124,9 +132,21 @@ mod tests {
     ) -> String {
         let body = json!({"members": ["a"], "dataset": "d", "finetune": finetune, "method": method});
         let job = parse(&body).expect("a job");
-        decide(&job.finetune.expect("a training"), graph, &job.method, compensate, PredictionTask::default())
-            .decision
-            .to_string()
+        let fused = Fused { graph, method: &job.method, compensate };
+        decide(&job.finetune.expect("a training"), fused, PredictionTask::default(), true).decision.to_string()
+    }
+
+    #[test]
+    fn without_labels_the_ensemble_alone_is_learned_from() {
+        let lenet = fresh::lenet(&vec![3, 32, 32], fresh::LENET, 10).expect("a network");
+        let body = json!({"members": ["a"], "dataset": "d", "finetune": {"epochs": 1}});
+        let job = parse(&body).expect("a job");
+        let fused = Fused { graph: &lenet, method: &job.method, compensate: Compensate::Calibration };
+        let recovery = decide(&job.finetune.expect("a training"), fused, PredictionTask::default(), false);
+        assert_eq!(
+            recovery.decision.to_string(),
+            "recovery by `distill` with a soft weight of 1 at a learning rate of 0.003, since the dataset has no labels"
+        );
     }
 
     #[test]

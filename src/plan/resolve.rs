@@ -13,6 +13,7 @@ use crate::model::prefix;
 use crate::plan::Plan;
 use crate::plan::datasets::{Agreed, is_repeated, is_rows};
 use crate::plan::network::{DatasetInput, JobFiles, Network};
+use crate::plan::recovery::Fused;
 use crate::plan::request::JobRequest;
 use crate::plan::{averaging, compensation, identity, labels, recovery, task};
 use crate::settings::{Method, NetworkChoice, PredictionTask, Size, Target};
@@ -52,6 +53,8 @@ pub fn resolve(mut job: JobRequest, inputs: &JobFiles<'_>) -> Result<Resolved, P
     let is_coloured = coloured.is_some();
     agreed = coloured.unwrap_or(agreed);
     let inputs = &agreed.in_place_of(&inputs);
+    let has_labels = inputs.has_labels();
+    labels::narrow(&mut job, inputs.facts());
     let aligned = match detected {
         Ok(aligned) => aligned,
         Err(_) if waiting => {
@@ -80,7 +83,7 @@ pub fn resolve(mut job: JobRequest, inputs: &JobFiles<'_>) -> Result<Resolved, P
         &job.method,
         &detected.graphs,
         job.dataset.is_some(),
-        identity::is_known(&job, &detected),
+        identity::is_known(&job, &detected, has_labels),
     ) {
         Ok(compensate) => job.method.compensate = compensate,
         Err(refused) => faults.extend(refused),
@@ -98,7 +101,7 @@ pub fn resolve(mut job: JobRequest, inputs: &JobFiles<'_>) -> Result<Resolved, P
         };
     }
     let padded = paddings.iter().any(Option::is_some);
-    let evidence = identity::evidence(&job, &detected, padded, &precision)?;
+    let evidence = identity::evidence(&job, &detected, padded, has_labels, &precision)?;
     let fusion = FusionPlan::new(&detected.graphs, &job.target, &precision, None)?;
     averaging::check_levels(&job, &fusion.fused, &detected.graphs)?;
     if job.architecture.network == NetworkChoice::Auto
@@ -112,9 +115,11 @@ pub fn resolve(mut job: JobRequest, inputs: &JobFiles<'_>) -> Result<Resolved, P
         job.input_shape = Some(detected.graphs[0].input_shape().clone());
     }
     let Method { importance, compensate, batch_norm, .. } = job.method;
-    let open = identity::decider(&job, &detected).is_some();
-    let recovery =
-        job.finetune.as_ref().map(|finetune| recovery::decide(finetune, &fusion.fused, &job.method, compensate, task));
+    let open = identity::decider(&job, &detected, has_labels).is_some();
+    let recovery = job.finetune.as_ref().map(|finetune| {
+        let of_method = Fused { graph: &fusion.fused, method: &job.method, compensate };
+        recovery::decide(finetune, of_method, task, has_labels)
+    });
     let network = Network {
         detected,
         evidence,
@@ -243,6 +248,13 @@ fn data_faults(job: &JobRequest, inputs: &JobFiles<'_>, detected: &Detected, tas
     // That of the main dataset is a fault of what is predicted.
     let others = ready.filter(|(pointer, _)| *pointer != "/dataset" && detected.graphs[0].is_classifier());
     faults.extend(others.filter_map(|(pointer, facts)| {
+        if !facts.has_labels() {
+            return Some(Fault::new(
+                pointer,
+                FaultCode::LabelsMissing,
+                "networks are measured on it, and it has no labels",
+            ));
+        }
         task::misfit(task, facts, classes).map(|fault| Fault { pointer: pointer.to_owned(), ..fault })
     }));
     faults.extend(labels::faults(job, inputs, &detected.graphs[0], task));
@@ -273,8 +285,8 @@ fn data_faults(job: &JobRequest, inputs: &JobFiles<'_>, detected: &Detected, tas
 /// Why known accuracies cannot be compared.
 fn accuracy_fault(job: &JobRequest, inputs: &JobFiles<'_>) -> Option<Fault> {
     let facts = inputs.dataset.and_then(DatasetInput::facts)?;
-    let has_test =
-        facts.splits.contains_key("test") || job.dataset.as_ref().is_some_and(|dataset| dataset.test.is_some());
+    let has_test = (facts.splits.contains_key("test") && facts.has_labels())
+        || job.dataset.as_ref().is_some_and(|dataset| dataset.test.is_some());
     let detail = "needs a test split: it is that of the members on the dataset's test split, or on `dataset.test`";
     (job.accuracy.is_some() && !has_test).then(|| Fault::new("/accuracy", FaultCode::MissingField, detail))
 }

@@ -47,9 +47,10 @@ fn known(facts: &DatasetFacts, outputs: Option<usize>) -> Result<PredictionTask,
     match facts.labels {
         LabelForm::Classes | LabelForm::FloatClasses if one && facts.classes > 2 => Err(vec![Regression]),
         LabelForm::Classes if one => Ok(Binary),
-        LabelForm::FloatClasses if one => Err(vec![Binary, Regression]),
+        LabelForm::FloatClasses | LabelForm::Absent if one => Err(vec![Binary, Regression]),
         LabelForm::FloatClasses if outputs.is_none() => Err(vec![Classification, Regression]),
-        LabelForm::Classes | LabelForm::FloatClasses => Ok(Classification),
+        // Without labels as without a dataset: who knows it better says so.
+        LabelForm::Classes | LabelForm::FloatClasses | LabelForm::Absent => Ok(Classification),
         LabelForm::Rows { values: RowValues::Real, .. } => Ok(Regression),
         LabelForm::Rows { values: RowValues::Whole, .. } => Err(vec![Regression]),
         LabelForm::Rows { values: RowValues::OneHot, .. } => Err(vec![Classification, MultiLabel]),
@@ -70,9 +71,13 @@ fn described(facts: &DatasetFacts) -> String {
 fn ambiguous(facts: &DatasetFacts, outputs: Option<usize>, possible: &[PredictionTask]) -> Fault {
     let network = outputs.map_or_else(|| "a network".to_owned(), counted);
     let ways: Vec<String> = possible.iter().map(|task| format!("`{}`", task.as_str())).collect();
+    let labels = if facts.has_labels() {
+        format!("the labels are {}", described(facts))
+    } else {
+        "there are no labels".to_owned()
+    };
     let detail = format!(
-        "the labels are {}; for {network} that {} be {}: say which as `dataset.task`",
-        described(facts),
+        "{labels}; for {network} that {} be {}: say which as `dataset.task`",
         if ways.len() > 1 { "may" } else { "can only" },
         ways.join(" or ")
     );
@@ -88,6 +93,7 @@ fn counted(outputs: usize) -> String {
 pub fn misfit(task: PredictionTask, facts: &DatasetFacts, outputs: usize) -> Option<Fault> {
     let is_flags = |values: RowValues| matches!(values, RowValues::OneHot | RowValues::Flags);
     let (fits, needs) = match (task, facts.labels) {
+        (_, LabelForm::Absent) => return None,
         (PredictionTask::Classification, LabelForm::Classes | LabelForm::FloatClasses) => {
             let detail = format!(
                 "the network tells {outputs} classes apart, the dataset has labels up to {}",
@@ -230,6 +236,14 @@ mod tests {
                 (got, expected) => panic!("{got:?} for {expected:?}"),
             }
         }
+        let absent = facts(LabelForm::Absent, 0);
+        assert_eq!(decide(None, &absent, Some(5)), Ok(Classification));
+        assert_eq!(decide(Some(MultiLabel), &absent, Some(5)), Ok(MultiLabel));
+        let refused = decide(None, &absent, Some(1)).expect_err("a guess").detail;
+        assert!(
+            refused.starts_with("there are no labels; for a network of 1 output that may be `binary` or"),
+            "{refused}"
+        );
         assert_eq!(decide(None, &classes(2), None), Ok(Classification));
         assert!(decide(None, &floats(2), None).is_err());
     }

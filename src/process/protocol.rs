@@ -77,6 +77,9 @@ pub struct TaskOrigin {
     pub date: Option<String>,
     /// The file that the fused weights become; none where they leave in another form alone.
     pub model: Option<String>,
+    /// The file that the source of its module becomes, where one is written beside it.
+    #[serde(default)]
+    pub source: Option<String>,
 }
 
 /// The GPU that a job gets.

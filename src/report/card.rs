@@ -97,8 +97,8 @@ fn known((name, value): (&'static str, Option<f64>)) -> Option<(&'static str, f6
 /// The comparison, each figure with how far it may be off.
 fn figures(report: &Report) -> String {
     let measured = report.measured();
-    if measured == 0 {
-        return "Not measured: the job had no dataset.\n".to_owned();
+    if let Some(reason) = report.unmeasured() {
+        return format!("{reason}\n");
     }
     let split = if report.examples.test > 0 { "test" } else { "validation" };
     let figure = Figure::of(report.task);

@@ -20,6 +20,11 @@ pub struct Choice {
     pub kept: usize,
     /// Whether `css` chose the same units as `magnitude`, and was not tried by itself.
     pub same_units: bool,
+    /// Position of the network that training started from, where that is another than the kept one: one whose layers are all mixed learns
+    /// more than a member, which has been trained to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = 1)]
+    pub started_from: Option<usize>,
 }
 
 /// What fusions are judged by.
@@ -93,7 +98,20 @@ impl Choice {
                 kept = index;
             }
         }
-        Self { by, examples, tried, kept, same_units }
+        Self { by, examples, tried, kept, same_units, started_from: None }
+    }
+
+    /// From which network training starts, where that is another than the kept one.
+    #[must_use]
+    pub fn start(&self) -> Option<String> {
+        let (start, kept) = (self.tried.get(self.started_from?)?, self.tried.get(self.kept)?);
+        Some(format!(
+            "training starts from another network: {}, {}, whose layers are all mixed and learn more than those of {}, the best without \
+             training",
+            start.name(),
+            self.figure(start),
+            kept.name()
+        ))
     }
 
     /// The figure that one was judged by, for a reader.
@@ -157,7 +175,7 @@ impl fmt::Display for Choice {
         if self.same_units {
             write!(f, "; css chose the same units")?;
         }
-        Ok(())
+        self.start().map_or(Ok(()), |start| write!(f, ". {}{}", start[..1].to_uppercase(), &start[1..]))
     }
 }
 
@@ -207,6 +225,10 @@ mod tests {
         let text = won.to_string();
         assert!(text.contains("kept m1 as it is: 62.00 %") && text.contains("m1, mixed in fc2: 61.00 %"), "{text}");
         assert!(text.contains("m1, its output layer refitted"), "{text}");
+        let trained = Choice { started_from: Some(1), ..won };
+        let start = "Training starts from another network: css, refitted, 55.00 % (loss 1.0000), whose layers are all mixed and learn more \
+                     than those of m1 as it is, the best without training";
+        assert!(trained.to_string().ends_with(start), "{trained}");
         let lost = of(vec![member(true, &["fc2"], 0.61), member(false, &[], 0.5)]);
         assert_eq!((lost.kept, lost.best_mixed(), lost.keeps_a_member()), (2, 1, false));
     }

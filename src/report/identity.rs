@@ -31,6 +31,10 @@ pub struct ReportIdentity {
     pub test: Option<ReportFile>,
     /// Whether the network is known, and its PyTorch module can be had.
     pub has_source: bool,
+    /// The file of the module's source, where it was written beside the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "model.py")]
+    pub source: Option<String>,
 }
 
 /// A file that went into a fusion, or came out of it.
@@ -112,6 +116,7 @@ pub(super) mod tests {
             validation: None,
             test: None,
             has_source: true,
+            source: None,
         }
     }
 

@@ -14,8 +14,6 @@ pub(super) const HEADS: [&str; 9] =
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rows: Vec<[String; 9]> = self.candidates.iter().map(|row| cells(row, self)).collect();
-        rows.insert(0, HEADS.map(str::to_owned));
         let identity = self.identity.to_string();
         if !identity.is_empty() {
             writeln!(f, "{identity}")?;
@@ -26,7 +24,12 @@ impl fmt::Display for Report {
         if let Some(headline) = self.headline() {
             writeln!(f, "{headline}\n")?;
         }
-        columns(f, &rows)?;
+        if let Some(reason) = self.unmeasured() {
+            writeln!(f, "{reason}\n")?;
+        }
+        if !self.candidates.is_empty() {
+            columns(f, &filled(&self.candidates.iter().map(|row| cells(row, self)).collect::<Vec<_>>()))?;
+        }
         if let Some(gain) = Gain::of(&self.candidates, self.measured()) {
             writeln!(f, "\n{gain}")?;
         }
@@ -105,6 +108,18 @@ impl Report {
         Some(Headline { first: format!("{lead}The fused model is {first}."), controls })
     }
 
+    /// Why there are no figures of how well networks do, where there are none.
+    pub(super) fn unmeasured(&self) -> Option<&'static str> {
+        match (self.measured(), self.examples.train) {
+            (0, 0) => Some("Not measured: the job had no dataset."),
+            (0, _) => Some(
+                "Not measured: there were no labelled examples to measure on, so nothing says how well the fused model does. Name some as \
+                 `dataset.test`.",
+            ),
+            _ => None,
+        }
+    }
+
     /// Examples of the split that figures are judged by.
     pub(super) fn measured(&self) -> usize {
         if self.examples.test > 0 { self.examples.test } else { self.examples.validation }
@@ -128,6 +143,9 @@ impl Report {
 
     /// Why the published epoch was chosen, after a comma; empty without training.
     pub(super) fn epoch_reason(&self) -> String {
+        if self.examples.validation == 0 && self.best_epoch.is_some() {
+            return ", the last one, since there is no validation split".to_owned();
+        }
         let last = self.epochs.len().saturating_sub(1);
         let reason = |(epoch, choice): (usize, EpochChoice)| format!(", {}", choice.reason(epoch, last));
         self.best_epoch.zip(self.epoch_choice).map_or_else(String::new, reason)
@@ -144,6 +162,15 @@ impl Report {
         }
         groups
     }
+}
+
+/// The rows below their heads, without the columns in which no row has anything.
+pub(super) fn filled(rows: &[[String; 9]]) -> Vec<Vec<String>> {
+    let is_filled = |column: usize| column == 0 || rows.iter().any(|row| row[column] != "-");
+    let kept: Vec<usize> = (0..HEADS.len()).filter(|column| is_filled(*column)).collect();
+    let heads = HEADS.map(str::to_owned);
+    let all = std::iter::once(&heads).chain(rows);
+    all.map(|row| kept.iter().map(|column| row[*column].clone()).collect()).collect()
 }
 
 /// A table whose first column is aligned to the left, the others to the right.

@@ -25,12 +25,15 @@ impl Usage {
         let identity = &report.identity;
         let file = identity.model.as_ref()?.name.as_str();
         let pull = |job: &str, out: &str| format!("engraft pull {job} --out {out}");
+        if let Some(source) = &identity.source {
+            return Some(Self { commands: Vec::new(), python: with_source(report, file, source) });
+        }
         Some(match (&identity.job, identity.has_source) {
             (Some(job), true) => {
-                Self { commands: vec![pull(job, file), pull(job, SOURCE)], python: with_source(report, file) }
+                Self { commands: vec![pull(job, file), pull(job, SOURCE)], python: with_source(report, file, SOURCE) }
             }
             (Some(job), false) => Self { commands: vec![pull(job, file)], python: with_own_module(report, file) },
-            (None, true) => Self { commands: vec![convert(report, file)], python: with_source(report, file) },
+            (None, true) => Self { commands: vec![convert(report, file)], python: with_source(report, file, SOURCE) },
             (None, false) => Self { commands: Vec::new(), python: with_own_module(report, file) },
         })
     }
@@ -45,15 +48,30 @@ fn convert(report: &Report, file: &str) -> String {
 }
 
 /// With the module that is published beside the model, or made of it.
-fn with_source(report: &Report, file: &str) -> String {
+fn with_source(report: &Report, file: &str, source: &str) -> String {
     let (imported, call) = match report.normalize {
         Some(_) => ("load, normalize", "normalize(inputs)"),
         None => ("load", "inputs"),
     };
-    let mut python = format!("from model import {imported}\n\nnetwork = load({})\n", quoted(file));
+    let module = source.strip_suffix(".py").unwrap_or(source);
+    let import = if is_name(module) {
+        format!("from {module} import {imported}")
+    } else {
+        // No statement imports a file of such a name.
+        let names = imported.split(", ").map(|name| format!("module[{}]", quoted(name))).collect::<Vec<_>>().join(", ");
+        format!("import runpy\n\nmodule = runpy.run_path({})\n{imported} = {names}", quoted(source))
+    };
+    let mut python = format!("{import}\n\nnetwork = load({})\n", quoted(file));
     let _infallible = write!(python, "outputs = network({call}){}", shapes(report));
     python.push_str(&meaning(report));
     python
+}
+
+/// Whether Python reads this as a name.
+fn is_name(text: &str) -> bool {
+    !text.starts_with(|c: char| c.is_ascii_digit())
+        && !text.is_empty()
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 /// With the user's own module, whose widths must be those of the file.
@@ -149,6 +167,25 @@ mod tests {
         assert_eq!(converted.commands, ["engraft convert 'my model.safetensors' model.py --mean 0.1307 --std 0.3081"]);
         assert_eq!(Usage::of(&normalized_report(ReportIdentity::default())), None);
         let own = named("fused.safetensors", false).expect("a way");
+        let beside = |source: &str| {
+            let model = Some(ReportFile { name: "smaller.safetensors".to_owned(), sha256: "a".repeat(64) });
+            let identity = ReportIdentity {
+                model,
+                has_source: true,
+                source: Some(source.to_owned()),
+                ..ReportIdentity::default()
+            };
+            Usage::of(&normalized_report(identity)).expect("a way")
+        };
+        let there = beside("smaller.py");
+        assert!(there.commands.is_empty(), "{:?}", there.commands);
+        assert!(
+            there.python.starts_with("from smaller import load, normalize\n\nnetwork = load(\"smaller.safetensors\")")
+        );
+        let odd = beside("my-model.v2.py").python;
+        let lines =
+            "module = runpy.run_path(\"my-model.v2.py\")\nload, normalize = module[\"load\"], module[\"normalize\"]\n";
+        assert!(odd.contains(lines), "{odd}");
         for line in [
             "network.load_state_dict(load_file(\"fused.safetensors\"))",
             "torch.tensor(values).view(-1, 1, 1) for values in ([0.1307], [0.3081])",

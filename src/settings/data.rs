@@ -42,13 +42,26 @@ pub enum ValidationSource {
     Drawn(f64),
 }
 
+/// What a dataset itself brings to choose networks by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OwnValidation {
+    /// Nothing but a train split, of which a part can be drawn.
+    #[default]
+    None,
+    /// A validation split.
+    Split,
+    /// Nothing at all: it has no labels.
+    Unlabelled,
+}
+
 impl DatasetRequest {
-    /// What networks are chosen by, given whether the dataset has a validation split of its own.
+    /// What networks are chosen by, given what the dataset brings for that.
     #[must_use]
-    pub fn validates_on(&self, has_own: bool) -> ValidationSource {
+    pub fn validates_on(&self, own: OwnValidation) -> ValidationSource {
         match (&self.validation, self.validation_fraction) {
             (Some(_), _) => ValidationSource::Named,
-            (None, None) if has_own => ValidationSource::Own,
+            (None, _) if own == OwnValidation::Unlabelled => ValidationSource::None,
+            (None, None) if own == OwnValidation::Split => ValidationSource::Own,
             (None, fraction) => match fraction.unwrap_or(DRAWN) {
                 fraction if fraction > 0.0 => ValidationSource::Drawn(fraction),
                 _ => ValidationSource::None,
@@ -72,11 +85,10 @@ pub struct HeldOut {
 impl Eq for HeldOut {}
 
 impl HeldOut {
-    /// What a training on the file of this digest, with a validation split of its own or without, holds out of the train split; none
-    /// where that is nothing.
+    /// What a training on the file of this digest, which brings `own`, holds out of the train split; none where that is nothing.
     #[must_use]
-    pub fn of(request: &DatasetRequest, dataset: &str, has_own: bool) -> Option<Self> {
-        let ValidationSource::Drawn(fraction) = request.validates_on(has_own) else { return None };
+    pub fn of(request: &DatasetRequest, dataset: &str, own: OwnValidation) -> Option<Self> {
+        let ValidationSource::Drawn(fraction) = request.validates_on(own) else { return None };
         Some(Self { dataset: dataset.to_owned(), fraction, split_seed: request.split_seed })
     }
 

@@ -22,7 +22,7 @@ pub use calibration::{Calibration, Convolutions, OutputTargets};
 pub use candidate::ReportCandidate;
 pub use compensation::Compensate;
 pub use compute::ComputeOptions;
-pub use data::{DatasetRequest, HeldOut, Normalization, Normalize, Reference, ValidationSource};
+pub use data::{DatasetRequest, HeldOut, Normalization, Normalize, OwnValidation, Reference, ValidationSource};
 pub use device::Device;
 pub use ensemble::EnsembleRule;
 pub use finetune::{Augment, Finetune, Objective, Optimizer, PublishRule, RecoveryRule, Schedule, Teacher, Undecided};

@@ -4,7 +4,7 @@ use crate::data::augment::ImageShape;
 use crate::exec::StoredImages;
 use crate::kernels::truth::Truth;
 
-/// Labelled inputs that can be read in any order.
+/// Inputs, mostly labelled, that can be read in any order.
 pub trait Examples: std::fmt::Debug + Sync {
     /// Number of examples.
     fn len(&self) -> usize;
@@ -23,7 +23,12 @@ pub trait Examples: std::fmt::Debug + Sync {
     /// What a pixel of 0, as images are stored, becomes in `channel`.
     fn black(&self, channel: usize) -> f32;
 
-    /// What the outputs for the example `index` should be, of one kind for all examples.
+    /// Whether it is known what the outputs should be.
+    fn is_labelled(&self) -> bool {
+        true
+    }
+
+    /// What the outputs for the example `index` should be, of one kind for all examples; zeros where that is not known.
     fn truth(&self, index: usize) -> Truth<'_>;
 
     /// The images that they are seen on, where these are bytes and a device may hold them.

@@ -339,11 +339,12 @@ pub(super) fn step(
 
 /// Whether each example is either right or wrong.
 fn decides(examples: &dyn Examples) -> bool {
-    match examples.truth(0) {
-        Truth::Class(_) => true,
-        Truth::Flags(flags) => flags.len() == 1,
-        Truth::Numbers(_) => false,
-    }
+    examples.is_labelled()
+        && match examples.truth(0) {
+            Truth::Class(_) => true,
+            Truth::Flags(flags) => flags.len() == 1,
+            Truth::Numbers(_) => false,
+        }
 }
 
 fn finite(value: f64, what: &'static str, epoch: usize, step: usize) -> Result<(), TrainError> {

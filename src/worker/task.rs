@@ -27,6 +27,7 @@ pub(super) fn build(claim: Claim, device: Device, worker: &Worker, scratch: &Pat
         job: Some(claim.fence.job.to_string()),
         date: Some(format!("{:.0}", worker.clock.now())),
         model: Some(MODEL_FILE.to_owned()),
+        source: None,
     };
     let mut task = Task {
         job: read(claim.resolved)?,

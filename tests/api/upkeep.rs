@@ -87,7 +87,11 @@ async fn a_changed_bit_is_found_named_and_never_served_or_fused() {
         move || verify(&data)
     })
     .await;
-    assert!(sound.status.success(), "{}", text(&sound));
+    assert!(
+        sound.status.success() && sound.stderr.is_empty(),
+        "a quick check says its verdict alone: {}",
+        text(&sound)
+    );
     let model = app.get(&format!("/v1/jobs/{id}/model")).send().await.expect("an answer");
     assert_eq!(model.status(), StatusCode::OK);
 
@@ -202,7 +206,9 @@ async fn a_backup_under_load_is_one_moment_and_restores_to_a_working_server() {
         let arguments = ["restore", from.to_str().expect("text"), "--data-dir", to.to_str().expect("text")];
         let made = engraft(&arguments);
         assert!(made.status.success(), "{}", text(&made));
-        assert!(!engraft(&arguments).status.success(), "what is there is not overwritten");
+        let again = engraft(&arguments);
+        assert!(!again.status.success(), "what is there is not overwritten");
+        assert!(text(&again).contains("name another folder, or move that one away first"), "{}", text(&again));
         std::fs::rename(&to, to.with_file_name("restored")).expect("renames");
     })
     .await;

@@ -233,14 +233,20 @@ fn models_leave_in_the_format_that_their_name_says() {
     };
     let told = fails(folder, &fuse("fused.h5"));
     assert!(
-        told.contains(".safetensors, .tar, .pt, .onnx, .py") && !told.contains("load"),
+        told.contains(".safetensors, .tar, .pt, .onnx or .py") && !told.contains("load"),
         "before anything is read: {told}"
     );
     assert!(fails(folder, &fuse("fused.json")).contains("holds no weights"));
+    let told = fails(folder, &fuse("fused"));
+    assert!(told.contains("fused: the end of the name says the format; expected .safetensors"), "{told}");
     for out in ["fused.pt", "fused.onnx", "fused.py"] {
         let told = succeeds(folder, &fuse(out));
         assert!(told.contains(&format!("wrote {out}")), "{told}");
     }
+    let source = ["fuse", "--member", "fused.onnx", "--member", "fused.onnx", "--out", "smaller.py"];
+    let told = succeeds(folder, &source);
+    assert!(told.contains("from smaller import load\n") && told.contains("load(\"smaller.safetensors\")"), "{told}");
+    assert!(!told.contains("engraft convert"), "the source is there already: {told}");
     let open = |name: &str| Checkpoint::open(&folder.join(name)).expect("a checkpoint");
     let bytes = |checkpoint: &Checkpoint| {
         checkpoint.tensors().into_iter().map(|(info, bytes)| (info.clone(), bytes.to_vec())).collect::<Vec<_>>()
@@ -268,6 +274,98 @@ fn models_leave_in_the_format_that_their_name_says() {
     let source = std::fs::read_to_string(folder.join("module.py")).expect("text");
     assert!(source.contains("load(\"module.safetensors\")"), "{source}");
     assert_eq!(bytes(&open("module.safetensors")), bytes(&weights));
+}
+
+/// Inputs without labels, and two members that have been trained on some with labels.
+fn unlabelled(folder: &Path) {
+    points(folder);
+    let members = ["train", "--network", "mlp:6", "--dataset", "data.safetensors", "--seeds", "0,1", "--epochs", "1"];
+    succeeds(folder, &[&members[..], &["--normalize", "train", "--out", "members"]].concat());
+    let data = Checkpoint::open(&folder.join("data.safetensors")).expect("arrays");
+    let mut bare = StateDict::default();
+    let x = data.bytes("x").expect("inputs").1;
+    let x = x.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().expect("four bytes"))).collect();
+    bare.insert_f32("x", &[120, 4], x).expect("a tensor");
+    bare.save(&folder.join("bare.safetensors"), &std::collections::BTreeMap::new()).expect("writes");
+}
+
+#[test]
+fn inputs_without_labels_teach_what_the_members_say_and_measure_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    unlabelled(folder);
+    let job =
+        ["--member", "members/m0.safetensors", "--member", "members/m1.safetensors", "--dataset", "bare.safetensors"];
+    let report = ["--report", "report.json", "--html", "report.html", "--force"];
+    let fuse = |more: &[&'static str]| [&["fuse", "--out", "fused.safetensors"], &job[..], &report, more].concat();
+    for training in [&[][..], &["--epochs", "2"]] {
+        let table = succeeds(folder, &fuse(training));
+        assert!(table.contains("Not measured: there were no labelled examples"), "{table}");
+        assert!(!table.contains("best member") && !table.contains("p = ") && !table.contains(" - "), "{table}");
+        assert!(table.contains("`auto` kept") && table.contains("divergence from the ensemble"), "{table}");
+        let report = json_file(&folder.join("report.json"));
+        assert_eq!((&report["paired"], &report["examples"]["train"]), (&json!([]), &json!(120)));
+        let rows = report["candidates"].as_array().expect("rows");
+        assert!(rows.iter().all(|row| row["validation"].is_null() && row["test"].is_null()), "{rows:#?}");
+        assert!(rows.iter().all(|row| row["kind"] != "trained_on" && row["kind"] != "distilled"), "{rows:#?}");
+        let page = std::fs::read_to_string(folder.join("report.html")).expect("a page");
+        assert!(page.contains("Not measured") && !page.contains("best on the validation split"));
+    }
+    let report = json_file(&folder.join("report.json"));
+    assert_eq!(
+        (&report["recovery"]["objective"], &report["recovery"]["soft_weight"]),
+        (&json!("distill"), &json!(1.0))
+    );
+    assert!(report["epochs"].as_array().expect("epochs").iter().all(|epoch| epoch["train_accuracy"].is_null()));
+
+    // Labelled examples of another file measure it.
+    let table = succeeds(folder, &fuse(&["--test", "data.safetensors", "--epochs", "1"]));
+    assert!(table.contains("best member") && table.contains("distilled") && !table.contains("trained on"), "{table}");
+
+    let plan = |body: Value| {
+        std::fs::write(folder.join("job.json"), body.to_string()).expect("writes");
+        fails(folder, &[&["plan"], &job[..], &["--job", "job.json"]].concat())
+    };
+    for (body, said) in [
+        (json!({"finetune": {"epochs": 1, "objective": "cross_entropy"}}), "/finetune/objective: learns from labels"),
+        (json!({"finetune": {"epochs": 1, "soft_weight": 0.5}}), "/finetune/soft_weight: "),
+        (json!({"dataset": {"name": "x", "validation_fraction": 0.2}}), "/dataset/validation_fraction: "),
+        (json!({"method": {"importance": "fisher"}}), "/method/importance: takes gradients"),
+        (json!({"method": {"member_weights": "fitted"}}), "/method/member_weights: "),
+        (json!({"method": {"ensemble": "fitted_per_class"}}), "/method/ensemble: "),
+    ] {
+        let told = plan(body);
+        assert!(told.contains(said) && told.contains("none") | told.contains("no labels"), "{said} in {told}");
+    }
+    let told = fails(folder, &[&["plan"], &job[..], &["--test", "bare.safetensors"]].concat());
+    assert!(told.contains("/dataset/test: networks are measured on it, and it has no labels"), "{told}");
+    let told = fails(folder, &["train", "--network", "mlp:6", "--dataset", "bare.safetensors", "--out", "none"]);
+    assert!(told.contains("no network can be trained on it from scratch"), "{told}");
+}
+
+#[test]
+fn a_normalisation_is_a_flag_and_a_folder_is_to_be_packed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    unlabelled(folder);
+    let members = ["fuse", "--member", "members/m0.safetensors", "--out", "fused.safetensors", "--force"];
+    let fuse = |more: &[&'static str]| [&members[..], &["--dataset", "data.safetensors"], more].concat();
+    for (flag, mean) in [("train", Value::Null), ("-0.5:2", json!([-0.5])), ("0.25:0.5", json!([0.25]))] {
+        succeeds(folder, &fuse(&["--normalize", flag, "--report", "report.json"]));
+        let report = json_file(&folder.join("report.json"));
+        let own = &report["normalize"]["mean"];
+        assert!(if mean.is_null() { own[0].is_number() } else { *own == mean }, "{flag}: {own}");
+    }
+    let told = engraft(folder, &fuse(&["--normalize", "0.5"]));
+    let told = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(told.contains("expected train, none or MEAN:STD"), "{told}");
+
+    std::fs::create_dir(folder.join("pets")).expect("a folder");
+    let train = ["train", "--network", "mlp:6", "--out", "none"];
+    for command in [&members[..], &["plan", "--member", "members/m0.safetensors"], &train] {
+        let told = fails(folder, &[command, &["--dataset", "pets"]].concat());
+        assert!(told.contains("it is a folder") && told.contains("`tar -cf pets.tar -C pets .`"), "{told}");
+    }
 }
 
 #[test]

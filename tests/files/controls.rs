@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::common::packing::safetensors;
 use crate::fuse::{Files, accuracy, json_file, mlp};
 use engraft::model::header::Dtype;
 use engraft::plan::parse::parse;
@@ -162,4 +163,42 @@ fn where_validation_is_unseen_a_member_may_stay_but_for_its_last_layers() {
         let member = Checkpoint::open(Path::new(name)).unwrap();
         assert_eq!(model.f32("fc1.weight").unwrap(), member.f32("fc1.weight").unwrap());
     }
+}
+
+/// The class that the chain of three layers names for an input.
+fn named(member: &dyn Weights, input: &[f32]) -> u8 {
+    let layer = |name: &str, input: &[f32]| -> Vec<f32> {
+        let [weight, bias] = ["weight", "bias"].map(|part| member.f32(&format!("{name}.{part}")).unwrap());
+        let rows = weight.chunks_exact(input.len()).zip(bias.iter());
+        rows.map(|(row, bias)| row.iter().zip(input).map(|(a, b)| a * b).sum::<f32>() + bias).collect()
+    };
+    let relu = |values: Vec<f32>| values.into_iter().map(|value| value.max(0.0)).collect::<Vec<f32>>();
+    let hidden = relu(layer("fc2", &relu(layer("fc1", input))));
+    let outputs = layer("fc3", &hidden);
+    (0..3).max_by(|a, b| outputs[usize::from(*a)].total_cmp(&outputs[usize::from(*b)])).unwrap()
+}
+
+#[test]
+fn a_member_that_is_best_as_it_is_is_not_what_training_starts_from_and_that_is_said() {
+    let files = two();
+    let noise = Checkpoint::open(Path::new(&files.dataset(&[400, 6], 3))).unwrap();
+    // Large enough that their layers say more than the biases.
+    let inputs: Vec<f32> = noise.f32("x").unwrap().iter().map(|value| value * 20.0).collect();
+    // The labels are what the first member says, so that nothing is right as often.
+    let first = mlp(&[6, 12, 12, 3], 1);
+    let labels: Vec<u8> = inputs.chunks_exact(6).map(|input| named(&first, input)).collect();
+    let bytes = inputs.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let own = safetensors(&[("x", "F32", &[400, 6], bytes), ("y", "U8", &[400], labels)]);
+    let data = files.store("own.safetensors", &own);
+    let report = |finetune: Value| {
+        let artifacts = files.run(json!({"dataset": {"name": data, "validation": data}, "finetune": finetune}));
+        let page = std::fs::read_to_string(&artifacts["report.html"]).unwrap();
+        (json_file(&artifacts["report"])["choice"].clone(), page)
+    };
+    let (untrained, page) = report(Value::Null);
+    assert!(untrained["started_from"].is_null() && !page.contains("raining starts"), "{untrained:#}");
+    let (trained, page) = report(json!({"epochs": 1}));
+    let tried = |field: &str| &trained["tried"][trained[field].as_u64().unwrap() as usize];
+    assert!(!tried("kept")["base"].is_null() && tried("started_from")["base"].is_null(), "{trained:#}");
+    assert!(page.contains("Training starts from another network"));
 }

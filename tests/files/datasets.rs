@@ -3,7 +3,7 @@
 use crate::common::packing::{self, Packed, gzip, idx_images, idx_labels, npy, npz, picture, safetensors, tar};
 use crate::common::shared_data::shared;
 use engraft::data::{Dataset, DatasetError, Limits, Pixels, inspect};
-use engraft::domain::dataset::{DatasetFacts, DatasetFormat};
+use engraft::domain::dataset::{DatasetFacts, DatasetFormat, LabelForm};
 use image::ImageFormat::{Jpeg, Png};
 use proptest::prelude::*;
 
@@ -44,6 +44,29 @@ fn npz_with_two_splits() {
     assert_eq!(facts.splits["train"].per_class, [1, 1, 2, 0]);
     assert_eq!(facts.splits["test"].per_class, [0, 0, 0, 1]);
     assert_eq!((facts.mean, facts.std, facts.byte_elements), (vec![0.5], vec![0.5], Some(true)));
+}
+
+#[test]
+fn arrays_of_inputs_alone_have_no_labels() {
+    let inputs = npy("<f4", "(2, 1)", &[0.5_f32, 1.5].map(f32::to_le_bytes).concat());
+    let floats = [0.5_f32, 1.5].map(f32::to_le_bytes).concat();
+    let tensors = safetensors(&[("x", "F32", &[2, 1], floats)]);
+    for (file, format) in [
+        (npz(&[("x", inputs.clone())]), DatasetFormat::Npz),
+        (inputs.clone(), DatasetFormat::Npy),
+        (tensors, DatasetFormat::Safetensors),
+    ] {
+        let Dataset { facts, train, .. } = open(&file);
+        assert_eq!((facts.format, facts.classes, facts.labels), (format, 0, LabelForm::Absent));
+        assert_eq!((train.len(), train.pixels(), train.labels().are_there()), (2, Pixels::F32(&[0.5, 1.5]), false));
+        assert_eq!((facts.preview.len(), facts.preview[0].label), (2, None));
+        assert!(facts.notes.iter().any(|note| note.contains("no labels")), "{:?}", facts.notes);
+    }
+    let two = open(&npz(&[("x", inputs.clone()), ("x_test", inputs.clone())]));
+    assert_eq!(two.test.map(|test| (test.len(), test.labels().are_there())), Some((2, false)));
+    // What some examples have all have.
+    let mixed = npz(&[("x", inputs.clone()), ("x_test", inputs), ("y_test", npy("|u1", "(2,)", &[0, 1]))]);
+    assert!(refusal(&mixed).contains("array `y` is missing"));
 }
 
 #[test]

@@ -664,8 +664,8 @@ job.architecture.activation = "relu"
 name = "both"
 members = ["m0.safetensors", "m1.safetensors"]
 [[ensembles]]
-name = "one is missing"
-members = ["m0.safetensors", "m9.safetensors"]
+name = "one is broken"
+members = ["m0.safetensors", "broken.safetensors"]
 [[methods]]
 name = "magnitude"
 job.method.importance = "magnitude"
@@ -676,6 +676,10 @@ job.method.importance = "css"
 ensembles = ["both"]
 "#;
     std::fs::write(folder.join("plan.toml"), plan).unwrap();
+    // Only who reads all of it sees what is wrong with it.
+    let mut broken = mlp(&[6, 12, 12, 3], 3);
+    broken.insert_f32("fc1.bias", &[12], vec![f32::NAN; 12]).unwrap();
+    broken.save(&folder.join("broken.safetensors"), &BTreeMap::new()).unwrap();
     let compare = |more: &[&str]| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_engraft"));
         command.args(["compare", "--plan", "plan.toml", "--report", "all.json", "--html", "all.html"]).args(more);
@@ -693,4 +697,15 @@ ensembles = ["both"]
     let report = json_file(&folder.join("all.json"));
     let failed = report["runs"].as_array().unwrap().iter().filter(|run| run["error"].is_string());
     assert_eq!(failed.count(), 4);
+
+    // What no run can be is said before the first one.
+    std::fs::remove_file(folder.join("all.json")).unwrap();
+    let average =
+        plan.replace("job.method.importance = \"css\"", "job.method.name = \"average\"\njob.target.width = 0.5");
+    std::fs::write(folder.join("plan.toml"), average).unwrap();
+    let refused = compare(&[]);
+    let told = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!((refused.status.code(), folder.join("all.json").exists()), (Some(1), false), "{told}");
+    assert!(told.contains("2 of 4 combinations cannot be run; nothing was computed"), "{told}");
+    assert!(told.contains("both / css") && told.contains("keeps the members' widths"), "{told}");
 }

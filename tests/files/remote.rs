@@ -18,14 +18,14 @@ struct Served {
 
 impl Served {
     fn start(folder: &Path) -> Self {
-        Self::with(folder, &[])
+        Self::with(folder, &["--workers", "1"])
     }
 
-    /// With more flags.
+    /// With these flags, too.
     fn with(folder: &Path, flags: &[&str]) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_engraft"))
             .current_dir(folder)
-            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir", "data", "--workers", "1", "--log", "warn"])
+            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir", "data", "--log", "warn"])
             .args(flags)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -130,7 +130,10 @@ fn the_whole_cycle_from_a_shell() {
     let (_, said) = run(&["push", "page.html"], 1);
     assert!(said.contains("is a web page"), "{said}");
 
-    let (plan, _) = run(&["submit", "--member", "m0.safetensors", "--member", "m1.safetensors", "--plan"], 0);
+    let submit = ["submit", "--member", "m0.safetensors", "--member", "m1.safetensors", "--plan"];
+    let (plan, _) = run(&submit, 0);
+    assert!(plan.contains("concatenated  fused") && plan.contains("peak memory"), "{plan}");
+    let (plan, _) = run(&[&submit[..], &["--json"]].concat(), 0);
     assert!(plan.contains("\"concatenated\""), "{plan}");
     std::fs::write(
         folder.join("job.json"),
@@ -154,6 +157,17 @@ fn the_whole_cycle_from_a_shell() {
         let (_, said) = run(&["pull", id, "--out", out], 0);
         assert!(said.contains("checked") && folder.join(out).metadata().expect("a file").len() > 0, "{out}: {said}");
     }
+    let (_, said) = run(&["pull", id, "--out", "model.json", "--force"], 0);
+    assert!(said.contains("that is the architecture") && said.contains("--report"), "{said}");
+    for (report, part) in
+        [("r.json", "\"candidates\""), ("r.html", "<!doctype html>"), ("r.txt", "this model  fused.safe")]
+    {
+        run(&["pull", id, "--report", report], 0);
+        let text = std::fs::read_to_string(folder.join(report)).expect("text");
+        assert!(text.contains(part), "{report}: {text}");
+    }
+    let (_, said) = run(&["pull", id, "--report", "r.csv"], 1);
+    assert!(said.contains(".json, .html, .txt or .md"), "{said}");
     let fused = engraft::tensors::Checkpoint::open(&folder.join("fused.safetensors")).expect("a checkpoint");
     assert_eq!(fused.header().get("fc1.weight").map(|info| info.shape.clone()), Some(vec![32, 4]));
     let (_, said) = run(&["pull", id], 1);
@@ -175,7 +189,7 @@ fn a_server_fetches_what_it_is_asked_to_and_says_why_not() {
     let folder = tempfile::tempdir().expect("a folder");
     let folder = folder.path();
     members(folder, 8);
-    let served = Served::with(folder, &["--allow-address", "127.0.0.1"]);
+    let served = Served::with(folder, &["--workers", "0", "--allow-address", "127.0.0.1"]);
     let run = |arguments: &[&str], code| ends(folder, &served.url, arguments, code);
     run(&["push", "m0.safetensors"], 0);
     // Of itself: what it has under one name becomes the same under another.
@@ -221,10 +235,55 @@ fn mistakes_are_named_and_jobs_that_fail_or_end_have_their_codes() {
     assert!(said.contains("leave out --member"), "{said}");
     let (_, said) = ends(folder, "localhost:8080", &["ls"], 1);
     assert!(said.contains("is no address of a server"), "{said}");
+    std::fs::create_dir(folder.join("pets")).expect("a folder");
+    let (_, said) = run(&["push", "--dataset", "pets"], 1);
+    assert!(said.contains("`tar -cf pets.tar -C pets .`"), "{said}");
     let (_, said) = run(&["ls", "jobs", "--state", "asleep"], 1);
     assert!(said.contains("asleep"), "{said}");
     let (_, said) = run(&["wait", "job_0"], 1);
     assert!(said.contains("job_0"), "{said}");
+}
+
+#[test]
+fn jobs_that_wait_are_cancelled_and_what_helps_is_a_command() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    members(folder, 8);
+    let served = Served::with(folder, &["--workers", "0"]);
+    let run = |arguments: &[&str], code| ends(folder, &served.url, arguments, code);
+    run(&["push", "m0.safetensors"], 0);
+    let (id, _) = run(&["submit", "--member", "m0.safetensors"], 0);
+    let id = id.trim();
+    for pull in [&["pull", id][..], &["pull", id, "--report", "report.json"]] {
+        let (_, said) = run(pull, 1);
+        assert!(said.contains(&format!("`engraft wait {id}`")) && !said.contains("Prefer"), "{said}");
+    }
+    let (_, said) = run(&["rm", id], 1);
+    assert!(said.contains(&format!("`engraft cancel {id}`")), "{said}");
+    let (_, said) = run(&["cancel", "m0.safetensors"], 1);
+    assert!(said.contains("job_…"), "{said}");
+    let (ended, _) = run(&["cancel", id], 0);
+    assert_eq!(ended, format!("{id}  cancelled\n"));
+    run(&["wait", id], 3);
+    run(&["rm", id], 0);
+}
+
+#[test]
+fn a_server_that_is_not_there_is_named_before_it_is_tried_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // Bound and not listened at: the port is nobody else's, and refuses.
+    let address = {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.local_addr().expect("an address")
+    };
+    let mut command = Command::new(env!("CARGO_BIN_EXE_engraft"));
+    command.current_dir(folder.path()).args(["ls"]).env("ENGRAFT_URL", format!("http://{address}"));
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program runs");
+    let mut line = String::new();
+    BufReader::new(child.stderr.take().expect("a pipe")).read_line(&mut line).expect("a line");
+    let goes_on = child.try_wait().expect("a state").is_none();
+    let _ended = (child.kill(), child.wait());
+    assert!(goes_on && line.contains("cannot reach") && line.contains("trying again for 25 s"), "{line}");
 }
 
 /// A file that no request brings whole.
@@ -253,7 +312,7 @@ fn shells_and_manuals_know_every_command() {
         assert!(script.contains("submit") && script.contains("member"), "{shell}");
     }
     ends(folder, "", &["man", "man"], 0);
-    for page in ["engraft.1", "engraft-serve.1", "engraft-pull.1"] {
+    for page in ["engraft.1", "engraft-serve.1", "engraft-pull.1", "engraft-cancel.1"] {
         let text = std::fs::read_to_string(folder.join("man").join(page)).expect("a page");
         assert!(text.contains(".TH"), "{page}");
     }

@@ -40,8 +40,8 @@ A plan names what is varied; every combination is run with every seed:
   seeds = [0]
 
 `job` is (a part of) the body of POST /v1/jobs; later ones are laid over earlier ones: the plan's, the ensemble's, the
-method's, the target's, and with --quick that of `quick`. Files are relative to the plan. The exit code is 1 when a run
-failed; the others are done and reported all the same.";
+method's, the target's, and with --quick that of `quick`. Files are relative to the plan. All runs are checked before the
+first begins. The exit code is 1 when a run failed; the others are done and reported all the same.";
 
 /// Compare methods, targets and seeds by a plan.
 #[derive(Debug, clap::Args)]
@@ -72,6 +72,7 @@ impl Compare {
     pub(super) fn run(self) -> Result<ExitCode> {
         let plan = plan::read(&self.plan, self.quick)?;
         self.check_outputs(&plan)?;
+        plan::check(&plan)?;
         let interruption = Signals::listen()?;
         let mut comparison = Comparison::new(plan.title.clone(), self.quick);
         for (index, cell) in plan.cells().enumerate() {

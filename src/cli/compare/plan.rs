@@ -1,17 +1,23 @@
 //! A plan of comparisons in a file, and the jobs that come of it.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use crate::cli::plan::{Inspected, planned};
 use crate::domain::problem::Problem;
 use crate::plan::comparison::{Cell, Grid};
+use crate::plan::network::KnownSpeed;
 use crate::plan::parse::comparison;
 use crate::plan::request::JobRequest;
 
 /// Most runs of one plan.
 const MOST_RUNS: usize = 10_000;
+
+/// Refused combinations that a message names.
+const SHOWN: usize = 10;
 
 /// Reads the file `path`, whose files lie beside it; every job of the grid must be a valid one.
 pub(super) fn read(path: &Path, quick: bool) -> Result<Grid> {
@@ -27,6 +33,34 @@ pub(super) fn read(path: &Path, quick: bool) -> Result<Grid> {
         job(&plan, &cell)?;
     }
     Ok(plan)
+}
+
+/// Checks every run against its files before the first one computes: whether the members can be fused that way, to that size. Seeds change
+/// nothing of that.
+///
+/// # Errors
+/// All runs that cannot be, with the reasons.
+pub(super) fn check(plan: &Grid) -> Result<()> {
+    let mut inspected = Inspected::default();
+    let (mut checked, mut refused) = (BTreeSet::new(), Vec::new());
+    for cell in plan.cells() {
+        let name = format!("{} / {} / {}", cell.ensemble.name, cell.method.name, cell.target.name);
+        if !checked.insert(name.clone()) {
+            continue;
+        }
+        if let Err(error) = planned(job(plan, &cell)?, KnownSpeed::default(), &mut inspected) {
+            refused.push(format!("\n  {name}: {error:#}"));
+        }
+    }
+    let (all, first) = (checked.len(), refused.len().min(SHOWN));
+    ensure!(
+        refused.is_empty(),
+        "{} of {all} combinations cannot be run; nothing was computed:{}{}",
+        refused.len(),
+        refused[..first].concat(),
+        if refused.len() > first { "\n  …" } else { "" }
+    );
+    Ok(())
 }
 
 /// A job of the plan.

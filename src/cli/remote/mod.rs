@@ -1,6 +1,7 @@
-//! The commands that use a server over HTTP: `push`, `import`, `submit`, `wait`, `logs`, `pull`, `ls`, `rm`.
+//! The commands that use a server over HTTP: `push`, `import`, `submit`, `wait`, `logs`, `pull`, `ls`, `cancel`, `rm`.
 
 mod bars;
+mod cancel;
 mod follow;
 mod import;
 mod ls;
@@ -12,10 +13,13 @@ mod submit;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
-use crate::client::Server;
+use crate::cli::interrupt::say;
+use crate::client::{ClientError, Server};
+use crate::domain::problem::Code;
 
+pub(super) use cancel::Cancel;
 pub(super) use follow::{Logs, Wait};
 pub(super) use import::Import;
 pub(super) use ls::Ls;
@@ -39,9 +43,20 @@ impl ServerOptions {
     /// Runs a command against it.
     fn run(self, command: impl AsyncFnOnce(&Server) -> Result<ExitCode>) -> Result<ExitCode> {
         super::runtime()?.block_on(async {
-            let server = Server::new(&self.url, self.api_key)?;
+            let server = Server::new(&self.url, self.api_key)?.with_notices(say);
             command(&server).await
         })
+    }
+}
+
+/// Why a server did not do what was asked about `id`, with the command that helps where the server names a request.
+fn advised(error: ClientError, id: &str) -> anyhow::Error {
+    let ClientError::Refused { problem, .. } = &error else { return error.into() };
+    let (title, code) = (problem.code.title(), problem.code);
+    match code {
+        Code::JobNotFinished => anyhow!("{title}: `engraft wait {id}` waits for it"),
+        Code::JobActive => anyhow!("{title}: `engraft cancel {id}` ends it, `engraft wait {id}` waits for its end"),
+        _ => error.into(),
     }
 }
 

@@ -65,6 +65,11 @@ impl Push {
 async fn push(server: &Server, collection: Collection, file: &Path, name: Option<&str>) -> Result<String> {
     let own = || file.file_name().map(|name| name.to_string_lossy().into_owned());
     let name = name.map(str::to_owned).or_else(own).with_context(|| format!("{} has no name", file.display()))?;
+    let folder = file.display();
+    ensure!(
+        !file.is_dir(),
+        "{folder} is a folder, and one file is uploaded: pack it, as in `tar -cf {name}.tar -C {folder} .`"
+    );
     let bar = bars::bytes(&name);
     bar.set_length(file.metadata().with_context(|| file.display().to_string())?.len());
     let uploaded = server.upload(collection, file, &name, &|bytes| bar.set_position(bytes)).await;

@@ -4,11 +4,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
-use super::ServerOptions;
+use super::{ServerOptions, advised};
 
 /// Delete jobs, checkpoints, datasets, comparisons or unfinished uploads on a server.
 ///
-/// Jobs have to have ended: `--cancel` ends them. Files that an unfinished job reads stay.
+/// Jobs have to have ended: `engraft cancel` ends them. Files that an unfinished job reads stay.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Rm {
     #[command(flatten)]
@@ -16,9 +16,6 @@ pub(in crate::cli) struct Rm {
     /// Ids, or names as in `checkpoints/m0.safetensors` and `datasets/mnist.tar`.
     #[arg(required = true)]
     what: Vec<String>,
-    /// Only end the jobs or comparisons that still run, and keep them.
-    #[arg(long)]
-    cancel: bool,
 }
 
 impl Rm {
@@ -27,14 +24,8 @@ impl Rm {
         let paths = self.what.iter().map(|what| path(what)).collect::<Result<Vec<_>>>()?;
         self.server.run(async |server| {
             for path in &paths {
-                if self.cancel {
-                    server
-                        .post(&format!("{path}/cancel"), &serde_json::json!({}))
-                        .await
-                        .with_context(|| path.clone())?;
-                } else {
-                    server.delete(path).await.with_context(|| path.clone())?;
-                }
+                let id = path.rsplit('/').next().unwrap_or_default();
+                server.delete(path).await.map_err(|error| advised(error, id)).with_context(|| path.clone())?;
                 println!("{path}");
             }
             Ok(ExitCode::SUCCESS)

@@ -8,6 +8,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::{ServerOptions, follow, text};
+use crate::cli::plan::PlanTable;
+use crate::plan::Plan;
 
 /// Queue a fusion on a server.
 ///
@@ -26,9 +28,12 @@ pub(in crate::cli) struct Submit {
     /// Name of the dataset.
     #[arg(long, value_name = "NAME")]
     dataset: Option<String>,
-    /// Show what it would take, as JSON, and queue nothing.
+    /// Show what it would do and take, as `engraft plan` does, and queue nothing.
     #[arg(long, conflicts_with = "wait")]
     plan: bool,
+    /// With `--plan`: as JSON.
+    #[arg(long, requires = "plan")]
+    json: bool,
     /// Wait for its end, as `engraft wait` does.
     #[arg(long)]
     wait: bool,
@@ -38,11 +43,11 @@ impl Submit {
     /// Queues it.
     pub(in crate::cli) fn run(self) -> Result<ExitCode> {
         let body = self.body()?;
-        let Self { server, plan, wait, .. } = self;
+        let Self { server, plan, json, wait, .. } = self;
         server.run(async |server| {
             if plan {
                 let plan = server.post("jobs?validate_only=true", &body).await?;
-                println!("{plan:#}");
+                show(plan, json)?;
                 return Ok(ExitCode::SUCCESS);
             }
             let job = server.post("jobs", &body).await?;
@@ -83,4 +88,21 @@ impl Submit {
         }
         Ok(body)
     }
+}
+
+/// Prints a plan, most of which is null while a dataset that it depends on is being read.
+fn show(plan: Value, json: bool) -> Result<()> {
+    if json {
+        println!("{plan:#}");
+    } else if plan["architecture"].is_null() {
+        println!("the dataset is still being read: the plan follows when it has been");
+        for warning in plan["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            println!("warning: {warning}");
+        }
+    } else {
+        let plan: Plan =
+            serde_json::from_value(plan).context("the server has sent another plan than expected; --json shows it")?;
+        print!("{}", PlanTable(&plan));
+    }
+    Ok(())
 }

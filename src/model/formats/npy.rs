@@ -5,7 +5,8 @@ use std::io::Read;
 
 use crate::model::header::Dtype;
 
-const MAGIC: &[u8; 6] = b"\x93NUMPY";
+/// What a file of an array begins with.
+pub const MAGIC: &[u8; 6] = b"\x93NUMPY";
 
 /// Real headers have about 100 bytes; NumPy itself refuses more than 10,000.
 const MAX_HEADER_BYTES: usize = 65_536;

@@ -173,6 +173,9 @@ impl Comparer<'_, '_> {
     /// itself, which favours that member.
     fn best_member(&self, rows: &[CandidateReport], measured: &[Measured]) -> Option<Control> {
         let chosen = rows.get(self.best).is_some_and(|best| best.validation.is_some());
+        if rows.iter().all(|row| row.validation.is_none() && row.test.is_none()) {
+            return None;
+        }
         let merit = |row: &CandidateReport| row.test.map_or(f64::NEG_INFINITY, |score| score.merit());
         let index = if chosen {
             self.best
@@ -232,7 +235,7 @@ impl Comparer<'_, '_> {
             self.network("fused, uncompensated", CandidateKind::FusedUncompensated, graph, plain)?;
         }
         if fused.recovered.is_some() {
-            self.network("fused, zero-shot", CandidateKind::FusedZeroShot, graph, fused.zero_shot)?;
+            self.network("fused, untrained", CandidateKind::FusedZeroShot, graph, fused.zero_shot)?;
         }
         let published = fused.recovered.unwrap_or(fused.zero_shot);
         let logits = self.network("fused", CandidateKind::Fused, graph, published)?;

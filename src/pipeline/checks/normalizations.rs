@@ -21,7 +21,7 @@ pub(super) struct Candidate {
     pub(super) name: &'static str,
     /// None for inputs as they are stored, bytes divided by 255.
     pub(super) normalize: Option<Normalize>,
-    /// What to write into the job.
+    /// What to write into the job, or on the command line.
     pub(super) advice: String,
 }
 
@@ -36,11 +36,14 @@ impl Candidate {
 pub(super) fn candidates(train: &Subset) -> Vec<Candidate> {
     let measured = train.spread(MEASURED_EXAMPLES).measured();
     let channels = measured.mean.len();
-    let stored =
-        Candidate { name: "no normalisation", normalize: None, advice: "leave `dataset.normalize` out".to_owned() };
+    let stored = Candidate {
+        name: "no normalisation",
+        normalize: None,
+        advice: "leave `dataset.normalize` out (--normalize none)".to_owned(),
+    };
     let own = Candidate {
         name: "the dataset's own mean and standard deviation",
-        advice: "\"normalize\": \"train\"".to_owned(),
+        advice: "\"normalize\": \"train\" (--normalize train)".to_owned(),
         normalize: Some(measured),
     };
     let half = given("mean and standard deviation 0.5", vec![0.5; channels], vec![0.5; channels]);
@@ -63,7 +66,14 @@ fn given(name: &'static str, mean: Vec<f32>, std: Vec<f32>) -> Candidate {
     let numbers = |values: &[f32]| -> Vec<f64> {
         values.iter().map(|value| value.to_string().parse().unwrap_or(f64::from(*value))).collect()
     };
-    let advice = format!("\"normalize\": {}", json!({ "mean": numbers(&mean), "std": numbers(&std) }));
+    let [mean_list, std_list] = [&mean, &std].map(|values| numbers(values));
+    let flag = |list: &[f64]| list.iter().map(f64::to_string).collect::<Vec<_>>().join(",");
+    let advice = format!(
+        "\"normalize\": {} (--normalize {}:{})",
+        json!({ "mean": mean_list, "std": std_list }),
+        flag(&mean_list),
+        flag(&std_list)
+    );
     Candidate { name, normalize: Some(Normalize { mean, std }), advice }
 }
 
@@ -97,6 +107,6 @@ mod tests {
     #[test]
     fn advice_is_a_field_of_the_dataset() {
         let candidate = given("mean and standard deviation 0.5", vec![0.5], vec![0.5]);
-        assert_eq!(candidate.advice, r#""normalize": {"mean":[0.5],"std":[0.5]}"#);
+        assert_eq!(candidate.advice, r#""normalize": {"mean":[0.5],"std":[0.5]} (--normalize 0.5:0.5)"#);
     }
 }

@@ -91,14 +91,17 @@ fn leader(runs: &[Run]) -> Option<usize> {
 }
 
 /// The problem where no example is right or wrong.
-fn undecided(trial: &Trial<'_>) -> Halt {
+fn undecided(trial: &Trial<'_>, data: &Subset) -> Halt {
+    let which = if data.is_labelled() {
+        format!("not those of the task `{}`", trial.prediction.as_str())
+    } else {
+        "and the dataset has none".to_owned()
+    };
     let detail = format!(
-        "names and shapes fit {} networks, and only labels by which each example is right or wrong decide between them, not those of \
-         the task `{}`. What settles it: `reference`, some inputs with a member's own outputs (docs/reference.md); the settings \
-         themselves, as in {{\"architecture\": {{\"activation\": \"relu\"}}}}; or {{\"architecture\": {{\"assume\": true}}}} for the most \
+        "names and shapes fit {} networks, and only labels by which each example is right or wrong decide between them, {which}. What \
+         settles it: `reference`, some inputs with a member's own outputs (docs/reference.md); the settings themselves, as in {{\"architecture\": {{\"activation\": \"relu\"}}}}; or {{\"architecture\": {{\"assume\": true}}}} for the most \
          usual network",
         trial.candidates.len(),
-        trial.prediction.as_str(),
     );
     refused(Code::ArchitectureAmbiguous, detail, &[])
 }
@@ -110,8 +113,8 @@ pub(super) fn decide(
     mut left: Vec<usize>,
     phases: &mut Phases<'_>,
 ) -> Result<Verdict, Halt> {
-    if !trial.prediction.decides() {
-        return Err(undecided(trial));
+    if !trial.prediction.decides() || !data.is_labelled() {
+        return Err(undecided(trial, data));
     }
     let mut dropped: Vec<(f64, usize)> = Vec::new();
     let (mut part, mut runs) = (data.spread(ROUNDS[0]), Vec::<Run>::new());

@@ -181,8 +181,8 @@ impl Work {
         let mut tested = 0;
         if let (Some(dataset), Some(facts)) = (&job.dataset, inputs.dataset.and_then(DatasetInput::facts)) {
             let count = |split: &str| facts.splits.get(split).map_or(0, |split| split.examples as u64);
-            let (train, test) = (count("train"), count("test"));
-            let (drawn, held_out) = match dataset.validates_on(facts.has_validation()) {
+            let (train, test) = (count("train"), if facts.has_labels() { count("test") } else { 0 });
+            let (drawn, held_out) = match dataset.validates_on(held_out::own_validation(facts)) {
                 ValidationSource::Drawn(fraction) => [(train as f64 * fraction) as u64; 2].into(),
                 ValidationSource::Own => (0, count("validation")),
                 ValidationSource::Named | ValidationSource::None => (0, 0),
@@ -192,7 +192,7 @@ impl Work {
             let elements: u64 = facts.example_shape.iter().map(|axis| *axis as u64).product();
             // Arrays may hold floats, which stay what they are.
             let size = match facts.format {
-                DatasetFormat::Npz | DatasetFormat::Safetensors => 4,
+                DatasetFormat::Npz | DatasetFormat::Npy | DatasetFormat::Safetensors => 4,
                 DatasetFormat::Idx
                 | DatasetFormat::ClassFolders
                 | DatasetFormat::LabelTable
@@ -227,7 +227,7 @@ impl Work {
                 work.probing = SENSITIVITY_MACS;
             }
         }
-        work.identifying = identifying(job, network, work.train, tested);
+        work.identifying = identifying(job, network, [work.train, tested], inputs.has_labels());
         work.data_free = (network.compensate == Compensate::DataFree).then(|| DataFree::of(network));
         work
     }
@@ -305,7 +305,7 @@ impl Calibration {
 /// Bytes of what is said of one example beside its class: its numbers as they are stored, and as the task takes them.
 fn label_bytes(facts: &DatasetFacts) -> u64 {
     match facts.labels {
-        LabelForm::Classes | LabelForm::FloatClasses => 0,
+        LabelForm::Classes | LabelForm::FloatClasses | LabelForm::Absent => 0,
         LabelForm::Rows { columns, .. } => 8 * columns as u64,
     }
 }
@@ -339,10 +339,11 @@ impl DataFree {
     }
 }
 
-/// Multiply-accumulates of deciding which of several networks the members are, with so many examples to train and to test on.
-fn identifying(job: &JobRequest, network: &Network, train: u64, test: u64) -> u64 {
+/// Multiply-accumulates of deciding which of several networks the members are, with so many examples to train and to test on, which
+/// have labels or not.
+fn identifying(job: &JobRequest, network: &Network, [train, test]: [u64; 2], has_labels: bool) -> u64 {
     let candidates = &network.detected.candidates;
-    let Some(decider) = identity::decider(job, &network.detected) else { return 0 };
+    let Some(decider) = identity::decider(job, &network.detected, has_labels) else { return 0 };
     let macs = candidates.iter().map(|candidate| Costs::of(&candidate.graph, &Precision::default()).macs);
     let mean = macs.fold(0, u64::saturating_add) / candidates.len() as u64;
     let passes = identification::passes(decider, candidates.len(), job.members.len(), train as usize, test as usize);

@@ -9,7 +9,7 @@ use self::charts::{Dot, Series};
 use self::parts::{escape, table};
 use super::figure::Figure;
 use super::identity::FileRole;
-use super::table::{HEADS, Headline, cells, title};
+use super::table::{HEADS, Headline, cells, filled, title};
 use super::usage::Usage;
 use super::{CandidateKind, Gain, Report, Yardstick};
 use crate::domain::score::{OutputScore, Score, significant};
@@ -107,6 +107,14 @@ fn comparison(body: &mut String, report: &Report, examples: usize) {
     if report.candidates.is_empty() {
         return;
     }
+    if let Some(reason) = report.unmeasured() {
+        let rows = filled(&report.candidates.iter().map(|candidate| cells(candidate, report)).collect::<Vec<_>>());
+        let (heads, rows) = rows.split_at(1);
+        let bold = |index: usize| report.candidates[index].kind == CandidateKind::Fused;
+        let table = table(&heads.concat(), rows, bold);
+        let _ = write!(body, "<section><h2>Networks</h2><p>{}</p>{table}</section>", escape(reason));
+        return;
+    }
     let split = if report.examples.test > 0 { "test" } else { "validation" };
     let figure = Figure::of(report.task);
     let dots: Vec<Dot> = report
@@ -198,13 +206,16 @@ fn curves(body: &mut String, report: &Report) {
     let best = report.best_epoch.map_or_else(String::new, |best| {
         format!(" The weights of epoch {best} are published{}.", report.epoch_reason())
     });
+    let plot = |title: &str, series: &[Series], is_share: bool| {
+        let is_empty = series.iter().all(|one| one.points.is_empty());
+        let lines = || format!("<figure><figcaption>{title}</figcaption>{}</figure>", charts::lines(series, is_share));
+        if is_empty { String::new() } else { lines() }
+    };
     let _ = write!(
         body,
-        "<section><h2>Recovery</h2><div class=pair><figure><figcaption>{}</figcaption>{}</figure><figure><figcaption>Loss\
-         </figcaption>{}</figure></div><p class=note>By epoch; 0 is before the first step.{best}</p></section>",
-        figure.title(),
-        charts::lines(&shown, figure.is_share()),
-        charts::lines(&loss, false)
+        "<section><h2>Recovery</h2><div class=pair>{}{}</div><p class=note>By epoch; 0 is before the first step.{best}</p></section>",
+        plot(figure.title(), &shown, figure.is_share()),
+        plot("Loss", &loss, false)
     );
 }
 

@@ -58,7 +58,10 @@ pub async fn restore(from: &Path, to: &Path) -> Result<Copied, StoreError> {
 /// The folder that becomes `to` once it is whole.
 fn unfinished(to: &Path) -> Result<PathBuf, StoreError> {
     if to.exists() {
-        let source = io::Error::new(io::ErrorKind::AlreadyExists, "it exists and is not empty");
+        let source = io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "it exists and is not empty; name another folder, or move that one away first",
+        );
         return Err(StoreError::file(to)(source));
     }
     let mut name = to.file_name().unwrap_or_default().to_owned();

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::cli::convert::known_network;
 use crate::cli::fuse::read_report;
+use crate::cli::remote::advised;
 use crate::client::{ClientError, Server};
 use crate::destinations::{Package, PackedFile, hub};
 use crate::domain::id::JobId;
@@ -62,7 +63,7 @@ impl Source {
     pub(super) async fn report_alone(&self, server: &Server, scratch: &Path) -> Result<Package> {
         let (report, provenance) = match self {
             Self::Job(id) => (
-                fetched(server, *id, "report", &scratch.join(REPORT)).await?,
+                first(server, *id, &scratch.join(REPORT)).await?,
                 optional(fetched(server, *id, "provenance", &scratch.join(PROVENANCE)).await)?,
             ),
             Self::Folder(folder) => (report_in(folder)?, present(folder, PROVENANCE)),
@@ -85,12 +86,17 @@ impl Source {
 async fn of_job(server: &Server, id: JobId, scratch: &Path) -> Result<Parts> {
     let at = |name: &str| scratch.join(name);
     Ok(Parts {
-        report: fetched(server, id, "report", &at(REPORT)).await?,
+        report: first(server, id, &at(REPORT)).await?,
         provenance: optional(fetched(server, id, "provenance", &at(PROVENANCE)).await)?,
         architecture: optional(fetched(server, id, "architecture", &at(ARCHITECTURE)).await)?,
         model: fetched(server, id, "model?format=safetensors", &at(MODEL)).await?,
         card: None,
     })
+}
+
+/// The report, which is the first file to be fetched: a job that has not ended has none yet.
+async fn first(server: &Server, id: JobId, to: &Path) -> Result<PathBuf> {
+    fetched(server, id, "report", to).await.map_err(|error| advised(error, &id.to_string()))
 }
 
 async fn fetched(server: &Server, id: JobId, what: &str, to: &Path) -> Result<PathBuf, ClientError> {

@@ -23,7 +23,7 @@ const CHECKPOINTS = {
 
 const DATASETS = {
   path: 'datasets', kind: 'dataset', title: 'Datasets',
-  hint: 'npz, safetensors, MNIST’s or CIFAR’s files, Parquet, or an archive of images in class folders',
+  hint: 'npz, npy, safetensors, MNIST’s or CIFAR’s files, Parquet, or an archive of images in class folders',
   columns: ['Name', 'State', 'Example', 'Classes', 'Examples', 'Size', 'Uploaded', ''],
   cells: ({ state, facts }) => [
     h('td', {}, badge(state)),
