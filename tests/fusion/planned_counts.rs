@@ -41,6 +41,11 @@ fn members(folder: &Path, widths: &[usize]) -> Vec<String> {
 
 /// Vectors of six numbers in three classes, as a safetensors file.
 fn dataset() -> NamedTempFile {
+    arrays(true)
+}
+
+/// The same with labels or without.
+fn arrays(labelled: bool) -> NamedTempFile {
     let mut rng = ChaCha8Rng::seed_from_u64(9);
     let (mut header, mut bytes) = (Map::new(), Vec::new());
     let mut add = |name: &str, dtype: &str, shape: Value, data: Vec<u8>| {
@@ -51,7 +56,9 @@ fn dataset() -> NamedTempFile {
     for (part, count) in [("train", TRAIN), ("test", TEST)] {
         let x = (0..count * 6).flat_map(|_| rng.random_range(-1.0..1.0_f32).to_le_bytes()).collect();
         add(&format!("x_{part}"), "F32", json!([count, 6]), x);
-        add(&format!("y_{part}"), "U8", json!([count]), (0..count).map(|index| (index % 3) as u8).collect());
+        if labelled {
+            add(&format!("y_{part}"), "U8", json!([count]), (0..count).map(|index| (index % 3) as u8).collect());
+        }
     }
     let header = Value::Object(header).to_string();
     let mut file = NamedTempFile::new().expect("a file");
@@ -175,4 +182,19 @@ fn what_is_planned_is_what_is_done() {
     }
     println!("{cases} jobs");
     assert_eq!(cases, 5 * 2 * 9 + 6 * 3 + 2);
+}
+
+#[test]
+fn what_is_planned_without_labels_is_what_is_done() {
+    let data = arrays(false);
+    for finetune in [Value::Null, json!({"epochs": 1, "batch_size": 16})] {
+        for method in [json!({}), json!({"importance": "magnitude", "compensate": "none"}), json!({"name": "average"})]
+        {
+            let folder = tempfile::tempdir().expect("a folder");
+            let body = json!({"members": members(folder.path(), &[8, 8]), "architecture": {"assume": true}, "method": method,
+                "dataset": data.path().display().to_string(), "finetune": finetune});
+            let scratch = tempfile::tempdir().expect("a folder");
+            assert_eq!(planned(&body, data.path()).counts, counted(&body, &scratch).0, "{body}");
+        }
+    }
 }

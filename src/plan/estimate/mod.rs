@@ -165,7 +165,7 @@ impl Work {
             activations: stored(graph),
             widest: graphs().map(widest).max().unwrap_or(0),
             stacked: network.detected.graphs.iter().map(widest).sum(),
-            counts: counts(job, network, 0),
+            counts: counts(job, network, None),
             aligns: job.method.name.aligns(),
             merged: (job.method.order == Order::MergeFinetunePrune).then(|| {
                 let epochs = job.method.merge_epochs.or_else(|| finetune.map(|finetune| finetune.epochs));
@@ -203,7 +203,7 @@ impl Work {
             let pictures = facts.format.is_of_images();
             work.decoded = if pictures { (train + test + others) * elements } else { 0 };
             (work.train, work.validation, work.measured) = (train - drawn, held_out, held_out + test + others);
-            work.counts = counts(job, network, work.measured as usize);
+            work.counts = counts(job, network, Some(work.measured as usize));
             work.example = elements;
             work.examples = train + test + others;
             work.images = if size == 1 && facts.example_shape.len() == 3 { work.examples * elements } else { 0 };
@@ -366,12 +366,11 @@ fn elements(shape: &[usize]) -> u64 {
     shape.iter().map(|axis| *axis as u64).product()
 }
 
-/// What the job will have counted in the end, if it measures on so many examples; 0 without data.
-fn counts(job: &JobRequest, network: &Network, measured: usize) -> Counts {
+/// What the job will have counted in the end, if it measures on so many examples, which may be none; without data it runs no
+/// network.
+fn counts(job: &JobRequest, network: &Network, measured: Option<usize>) -> Counts {
     let joins = joins(job.method.order, job.members.len());
-    if measured == 0 {
-        return Counts { joins, ..Counts::default() };
-    }
+    let Some(measured) = measured else { return Counts { joins, ..Counts::default() } };
     let shapes =
         network.detected.graphs.iter().map(|graph| parameters::of_graph(graph).into_iter().map(|tensor| tensor.shape));
     let shapes: Vec<Vec<Vec<usize>>> = shapes.map(Iterator::collect).collect();
