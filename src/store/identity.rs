@@ -233,7 +233,7 @@ mod tests {
     async fn a_database_whose_files_are_not_mounted_stops_the_start() {
         let lab = Lab::new();
         lab.execute(
-            "INSERT INTO checkpoints VALUES ('c', 't', 'n', printf('%064d', 0), 1, 'checkpoints/c', '{}', '{}', 0)",
+            "INSERT INTO checkpoints (id, tenant, name, sha256, bytes, blob_key, labels, header, created_at) VALUES ('c', 't', 'n', printf('%064d', 0), 1, 'checkpoints/c', '{}', '{}', 0)",
         )
         .await;
         fs::remove_dir_all(lab.path("blobs")).expect("removes");

@@ -95,7 +95,7 @@ mod tests {
         }
         let mut transaction = database.write().await.expect("begins");
         sqlx::query(
-            "INSERT INTO checkpoints VALUES ('c', 't', 'n', printf('%064d', 0), 1, 'checkpoints/named', '{}', '{}', 0)",
+            "INSERT INTO checkpoints (id, tenant, name, sha256, bytes, blob_key, labels, header, created_at) VALUES ('c', 't', 'n', printf('%064d', 0), 1, 'checkpoints/named', '{}', '{}', 0)",
         )
         .execute(&mut *transaction)
         .await

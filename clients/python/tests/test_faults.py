@@ -165,7 +165,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(client: Client, tmp_path: Path)
 
 def test_a_dataset_that_cannot_be_read_says_why(client: Client, tmp_path: Path) -> None:
     path = tmp_path / "broken.npz"
-    np.savez(path, x=np.zeros((4, 3), "f4"))
+    np.savez(path, y=np.zeros(4, "i8"))
     with pytest.raises(DatasetInvalid, match=r"broken\.npz") as refused:
         client.upload_dataset(path)
     assert refused.value.problem.code == "dataset_invalid"

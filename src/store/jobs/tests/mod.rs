@@ -53,7 +53,7 @@ impl House {
     async fn checkpoint(&self, name: &str) -> CheckpointId {
         let id = CheckpointId::new();
         let mut transaction = self.jobs.database.write().await.expect("begins");
-        sqlx::query("INSERT INTO checkpoints VALUES (?1, 'default', ?2, ?3, 1, 'checkpoints/' || ?1, '{}', '{}', 0)")
+        sqlx::query("INSERT INTO checkpoints (id, tenant, name, sha256, bytes, blob_key, labels, header, created_at) VALUES (?1, 'default', ?2, ?3, 1, 'checkpoints/' || ?1, '{}', '{}', 0)")
             .bind(id.to_string())
             .bind(name)
             .bind("0".repeat(64))
