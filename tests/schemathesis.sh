@@ -11,6 +11,14 @@ server=
 stop() { [ -z "$server" ] || { kill -TERM "$server" && wait "$server" || true; }; server=; }
 trap 'stop; rm -rf "$folder"' EXIT
 
+# What clients of tus send are bytes like any others.
+cat >"$folder/hooks.py" <<'HOOKS'
+import schemathesis
+
+schemathesis.serializer.alias("application/offset+octet-stream", "application/octet-stream")
+HOOKS
+export SCHEMATHESIS_HOOKS="$folder/hooks.py"
+
 # Runs against a server on the folder $1; more arguments go to schemathesis.
 against() {
     local data="$folder/$1"; shift
