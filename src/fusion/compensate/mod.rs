@@ -10,6 +10,7 @@
 
 mod altered;
 mod data_free;
+mod joint;
 mod moments;
 mod output_layer;
 mod rows;
