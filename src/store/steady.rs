@@ -54,7 +54,8 @@ impl Steady {
         let start = sqlx::query_scalar(
             "INSERT INTO boots (boot, start) VALUES (?1, max(?2, \
                  (SELECT coalesce(max(lease_until) + 1, 0) FROM jobs), (SELECT coalesce(max(not_before), 0) FROM jobs), \
-                 (SELECT coalesce(max(lease_until) + 1, 0) FROM datasets), (SELECT coalesce(max(not_before), 0) FROM datasets)) - ?3) \
+                 (SELECT coalesce(max(lease_until) + 1, 0) FROM datasets), (SELECT coalesce(max(not_before), 0) FROM datasets), \
+                 (SELECT coalesce(max(claimed_until) + 1, 0) FROM webhook_deliveries), (SELECT coalesce(max(claimed_until) + 1, 0) FROM imports)) - ?3) \
              ON CONFLICT (boot) DO UPDATE SET start = start RETURNING start",
         )
         .bind(boot)

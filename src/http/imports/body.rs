@@ -6,9 +6,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::domain::name::FileName;
-use crate::domain::problem::{Fault, FaultCode, Problem};
+use crate::domain::name::{FileName, NameError};
+use crate::domain::problem::{FaultCode, Problem};
 use crate::domain::remote_file::RemoteFile;
+use crate::plan::parse::reader::{UnplacedFault, choice, refuse, whole};
 use crate::store::files::Kind;
 use crate::store::imports::NewImport;
 
@@ -53,105 +54,63 @@ pub(in crate::http) enum FileKind {
     Dataset,
 }
 
-/// Fields as they are read, and what is wrong with them.
-struct Reader<'a> {
-    body: &'a Value,
-    faults: Vec<Fault>,
-}
-
-impl Reader<'_> {
-    /// The field `name` as `read` has it; none where it is absent or wrong.
-    fn field<T>(&mut self, name: &str, read: impl FnOnce(&Value) -> Result<T, String>) -> Option<T> {
-        let value = self.body.get(name).filter(|value| !value.is_null())?;
-        read(value)
-            .map_err(|detail| self.faults.push(Fault::new(format!("/{name}"), FaultCode::InvalidValue, detail)))
-            .ok()
-    }
-
-    fn required<T>(&mut self, name: &str, what: &str, read: impl FnOnce(&Value) -> Result<T, String>) -> Option<T> {
-        if self.body.get(name).is_none_or(Value::is_null) {
-            self.faults.push(Fault::new(format!("/{name}"), FaultCode::MissingField, format!("expected {what}")));
-        }
-        self.field(name, read)
-    }
-}
-
 /// Reads a body.
 ///
 /// # Errors
 /// `invalid_request` with every fault.
 pub(super) fn read(body: &Value) -> Result<NewImport, Problem> {
-    const KNOWN: [&str; 6] = ["kind", "from", "name", "sha256", "labels", "token"];
-    let Some(fields) = body.as_object() else {
-        return Err(Problem::faults(vec![Fault::new("", FaultCode::InvalidType, "expected a JSON object")]));
-    };
-    let mut reader = Reader { body, faults: Vec::new() };
-    let kind = reader.required("kind", "`checkpoint` or `dataset`", kind);
-    let source: Option<RemoteFile> = reader.required("from", "the address of the file", |value| text(value)?.parse());
-    let name = reader.field("name", |value| text(value)?.parse::<FileName>().map_err(|error| error.to_string()));
-    let sha256 = reader.field("sha256", digest);
-    let labels = reader.field("labels", labels).unwrap_or_default();
-    let token = reader.field("token", token);
-    let mut faults = reader.faults;
-    for name in fields.keys().filter(|name| !KNOWN.contains(&name.as_str())) {
-        let detail = format!("the field is unknown; known are {}", KNOWN.join(", "));
-        faults.push(Fault::new(format!("/{name}"), FaultCode::UnknownField, detail));
-    }
-    let own_name = source
-        .as_ref()
-        .map(RemoteFile::file_name)
-        .filter(|_| name.is_none() && fields.get("name").is_none_or(Value::is_null));
-    let name = match own_name.map(str::parse::<FileName>) {
-        Some(Ok(own)) => Some(own),
-        Some(Err(error)) => {
-            let detail = format!("expected a name, since the address ends with none: {error}");
-            faults.push(Fault::new("/name", FaultCode::MissingField, detail));
-            None
+    let kinds = [("checkpoint", Some(Kind::Checkpoint)), ("dataset", Some(Kind::Dataset))];
+    let import = whole(body, |body| {
+        let kind = body.required("kind", "`checkpoint` or `dataset`", choice(&kinds));
+        let source = body
+            .required("from", "the address of the file", |value| text_of(value)?.parse().or_else(refuse::<RemoteFile>));
+        let name = match body.value("name") {
+            Some(_) => body.field("name", |value| named(text_of(value)?)),
+            None => source.as_ref().and_then(|source| named(source.file_name()).ok()),
+        };
+        if name.is_none() && source.is_some() && body.value("name").is_none() {
+            body.fault("name", FaultCode::MissingField, "expected a name, since the address ends with none");
         }
-        None => name,
-    };
-    match (kind, source, name) {
-        (Some(kind), Some(source), Some(name)) if faults.is_empty() => {
-            Ok(NewImport { kind, name, source, sha256, labels, token })
-        }
-        _ => Err(Problem::faults(faults)),
-    }
+        let sha256 = body.field("sha256", digest);
+        let labels = body.field("labels", labels).unwrap_or_default();
+        let token = body.field("token", token);
+        Some(NewImport { kind: kind?, name: name?, source: source?, sha256, labels, token })
+    });
+    import.map_err(Problem::faults)
 }
 
-fn text(value: &Value) -> Result<&str, String> {
-    value.as_str().ok_or_else(|| format!("expected a text, got {value}"))
+fn text_of(value: &Value) -> Result<&str, UnplacedFault> {
+    value.as_str().map_or_else(|| refuse(format!("expected a text, got {value}")), Ok)
 }
 
-fn kind(value: &Value) -> Result<Kind, String> {
-    match value.as_str() {
-        Some("checkpoint") => Ok(Kind::Checkpoint),
-        Some("dataset") => Ok(Kind::Dataset),
-        _ => Err(format!("expected `checkpoint` or `dataset`, got {value}")),
-    }
+fn named(text: &str) -> Result<FileName, UnplacedFault> {
+    text.parse().or_else(|error: NameError| refuse(error.to_string()))
 }
 
-fn digest(value: &Value) -> Result<[u8; 32], String> {
+fn digest(value: &Value) -> Result<[u8; 32], UnplacedFault> {
     let mut bytes = [0; 32];
-    let read = hex::decode_to_slice(text(value)?, &mut bytes);
-    read.map(|()| bytes).map_err(|_| format!("expected 64 hexadecimal digits, got {value}"))
+    let read = hex::decode_to_slice(text_of(value)?, &mut bytes);
+    read.map(|()| bytes).or_else(|_| refuse(format!("expected 64 hexadecimal digits, got {value}")))
 }
 
-fn labels(value: &Value) -> Result<BTreeMap<String, String>, String> {
-    let wrong =
-        || format!("expected texts by name, each of at most {LONGEST_LABEL} bytes, as in {{\"team\": \"vision\"}}");
-    let fields = value.as_object().ok_or_else(wrong)?;
+fn labels(value: &Value) -> Result<BTreeMap<String, String>, UnplacedFault> {
     let label = |(name, value): (&String, &Value)| {
         let value = value.as_str().filter(|value| value.len() <= LONGEST_LABEL && name.len() <= LONGEST_LABEL)?;
         (!name.is_empty()).then(|| (name.clone(), value.to_owned()))
     };
-    fields.iter().map(|field| label(field).ok_or_else(wrong)).collect()
+    let read = value.as_object().and_then(|fields| fields.iter().map(label).collect());
+    let expected = "expected texts by name, each of at most";
+    read.map_or_else(|| refuse(format!("{expected} {LONGEST_LABEL} bytes, as in {{\"team\": \"vision\"}}")), Ok)
 }
 
-fn token(value: &Value) -> Result<String, String> {
+fn token(value: &Value) -> Result<String, UnplacedFault> {
     // The value itself is never shown.
     let token = value.as_str().filter(|token| (1..=LONGEST_TOKEN).contains(&token.len()));
     let token = token.filter(|token| token.bytes().all(|byte| byte.is_ascii_graphic()));
-    token.map(str::to_owned).ok_or_else(|| format!("expected 1 to {LONGEST_TOKEN} visible characters"))
+    token.map_or_else(
+        || refuse(format!("expected 1 to {LONGEST_TOKEN} visible characters")),
+        |token| Ok(token.to_owned()),
+    )
 }
 
 #[cfg(test)]

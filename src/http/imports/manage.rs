@@ -18,7 +18,6 @@ use crate::http::state::AppState;
 use crate::http::views::imports::ImportView;
 use crate::http::views::problem::ProblemView;
 use crate::store::imports::{ImportCreation, ImportState, MOST};
-use crate::store::jobs::JobError;
 
 /// List imports
 ///
@@ -68,7 +67,6 @@ pub(super) async fn create(request: Creation) -> Result<Response, Problem> {
         let name = new.name.clone();
         match state.imports.create(&caller.tenant, new, key).await? {
             ImportCreation::Made(id) | ImportCreation::Before(id) => Ok(id),
-            ImportCreation::KeyReused => Err(JobError::KeyReused.into()),
             ImportCreation::NameTaken(other) => {
                 let detail =
                     format!("`{name}` is being fetched already: wait for {other}, or DELETE /v1/imports/{other}.");

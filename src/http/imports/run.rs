@@ -64,7 +64,7 @@ async fn attempt(state: AppState, wanted: ToFetch, stop: CancellationToken) {
         let mut stopped = None;
         loop {
             tokio::select! {
-                outcome = &mut fetching => break stopped.map_or(Ok(outcome), Err),
+                outcome = &mut fetching => break (outcome, stopped),
                 () = stop.cancelled(), if stopped.is_none() => stopped = Some(Stopped::Drained),
                 () = tokio::time::sleep(HEARTBEAT), if stopped.is_none() => match state.imports.renew(&wanted, LEASE).await {
                     Ok(true) => {}
@@ -78,18 +78,19 @@ async fn attempt(state: AppState, wanted: ToFetch, stop: CancellationToken) {
         }
     };
     let written = match ended {
-        Ok(Ok(file)) => {
+        // It is there, whatever was to stop it.
+        (Ok(file), _) => {
             tracing::info!(import = %id, file, "fetched");
             let arrived = state.imports.succeed(&wanted, &file).await;
             state.dataset_arrived.notify_one();
             arrived
         }
-        Ok(Err(Failure { problem, again })) => {
+        (Err(Failure { problem, again }), None) => {
             tracing::info!(import = %id, code = problem.code.as_str(), detail = problem.detail, again, "not fetched");
             state.imports.fail(&wanted, &problem, again).await
         }
-        Err(Stopped::Drained) => state.imports.release(&wanted).await,
-        Err(Stopped::Lost) => forget(&state, &wanted).await,
+        (Err(_), Some(Stopped::Drained)) => state.imports.release(&wanted).await,
+        (Err(_), Some(Stopped::Lost)) => forget(&state, &wanted).await,
     };
     if let Err(error) = written {
         tracing::error!(import = %id, %error, "what became of an import could not be written; it is tried again");

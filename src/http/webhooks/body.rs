@@ -6,8 +6,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::domain::problem::{Fault, FaultCode, Problem};
+use crate::domain::problem::Problem;
 use crate::domain::webhook::{Destination, EventType};
+use crate::plan::parse::reader::{UnplacedFault, boolean, choice, list, refuse, whole};
 use crate::store::webhooks::WebhookChange;
 
 /// Most characters of a description.
@@ -83,59 +84,33 @@ pub(in crate::http) enum EventName {
 /// # Errors
 /// `invalid_request` with every fault.
 pub(super) fn read(body: &Value) -> Result<WebhookChange, Problem> {
-    let fault = |pointer: &str, detail: String| Fault::new(pointer, FaultCode::InvalidValue, detail);
-    let Some(fields) = body.as_object() else {
-        return Err(Problem::faults(vec![Fault::new("", FaultCode::InvalidType, "expected a JSON object")]));
-    };
-    let mut change = WebhookChange::default();
-    let mut faults = Vec::new();
-    for (name, value) in fields {
-        let pointer = format!("/{name}");
-        let read = match name.as_str() {
-            "url" | "events" | "description" | "enabled" if value.is_null() => continue,
-            "url" => text(value).and_then(str::parse).map(|url: Destination| change.url = Some(url)),
-            "events" => events(value).map(|events| change.events = Some(events)),
-            "description" => description(value).map(|text| change.description = Some(text)),
-            "enabled" => match value.as_bool() {
-                Some(enabled) => {
-                    change.enabled = Some(enabled);
-                    Ok(())
-                }
-                None => Err(format!("expected true or false, got {value}")),
-            },
-            _ => {
-                let detail = "the field is unknown; known are url, events, description and enabled";
-                faults.push(Fault::new(pointer.clone(), FaultCode::UnknownField, detail));
-                continue;
-            }
-        };
-        faults.extend(read.err().map(|detail| fault(&pointer, detail)));
-    }
-    if faults.is_empty() { Ok(change) } else { Err(Problem::faults(faults)) }
+    let change = whole(body, |body| {
+        Some(WebhookChange {
+            url: body.field("url", |value| text_of(value)?.parse().or_else(refuse::<Destination>)),
+            events: body.field("events", events),
+            description: body.field("description", description),
+            enabled: body.field("enabled", boolean),
+        })
+    });
+    change.map_err(Problem::faults)
 }
 
-fn text(value: &Value) -> Result<&str, String> {
-    value.as_str().ok_or_else(|| format!("expected a text, got {value}"))
+fn text_of(value: &Value) -> Result<&str, UnplacedFault> {
+    value.as_str().map_or_else(|| refuse(format!("expected a text, got {value}")), Ok)
 }
 
-fn description(value: &Value) -> Result<String, String> {
-    let text = text(value)?;
+fn description(value: &Value) -> Result<String, UnplacedFault> {
+    let text = text_of(value)?;
     let length = text.chars().count();
     if length > LONGEST {
-        return Err(format!("expected at most {LONGEST} characters, got {length}"));
+        return refuse(format!("expected at most {LONGEST} characters, got {length}"));
     }
     Ok(text.to_owned())
 }
 
-fn events(value: &Value) -> Result<BTreeSet<EventType>, String> {
-    let known = || EventType::ALL.map(EventType::as_str).join(", ");
-    let list = value.as_array().filter(|list| !list.is_empty());
-    let list = list.ok_or_else(|| format!("expected a list of some of {}, got {value}", known()))?;
-    let event = |value: &Value| {
-        let found = value.as_str().and_then(EventType::named).filter(|event| EventType::ALL.contains(event));
-        found.ok_or_else(|| format!("{value} is no event; there are {}", known()))
-    };
-    list.iter().map(event).collect()
+fn events(value: &Value) -> Result<BTreeSet<EventType>, UnplacedFault> {
+    let names = EventType::ALL.map(|event| (event.as_str(), Some(event)));
+    Ok(list(1..=EventType::ALL.len(), choice(&names))(value)?.into_iter().collect())
 }
 
 #[cfg(test)]

@@ -18,7 +18,6 @@ use crate::http::shared_responses::{Finds, NeedsKey, ReadsJson, Writes};
 use crate::http::state::AppState;
 use crate::http::views::problem::ProblemView;
 use crate::http::views::webhooks::{SecretView, WebhookView, WebhooksView};
-use crate::store::jobs::JobError;
 use crate::store::webhooks::{MOST, NewWebhook, WebhookCreation};
 
 /// List webhooks
@@ -77,7 +76,6 @@ pub(super) async fn create(request: Creation) -> Result<Response, Problem> {
             Ok(made(id, body).into_response())
         }
         WebhookCreation::Before(id) => Ok(made(id, id.render(state, caller).await?).into_response()),
-        WebhookCreation::KeyReused => Err(JobError::KeyReused.into()),
         WebhookCreation::TooMany => {
             let detail = format!("A tenant has at most {MOST} webhooks; DELETE /v1/webhooks/{{id}} removes one.");
             Err(Problem::new(Code::TooMany, detail))

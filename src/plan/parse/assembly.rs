@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::reader::{list, refuse, text};
-use super::{labels, whole};
+use super::labels;
+use super::reader::{list, refuse, text, whole};
 use crate::domain::problem::Fault;
 use crate::model::formats::limits::MAX_FILES;
 use crate::plan::assembly::Assembly;

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::reader::{Object, integer, list, text};
-use super::{MAX_MEMBERS, whole};
+use super::MAX_MEMBERS;
+use super::reader::{Object, integer, list, text, whole};
 use crate::domain::problem::{Fault, FaultCode};
 use crate::plan::comparison::{Grid, Patch, Variant};
 

@@ -5,7 +5,7 @@ mod assembly;
 mod comparison;
 mod finetune;
 mod method;
-mod reader;
+pub(crate) mod reader;
 mod recipe;
 mod suggest;
 mod target;
@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use self::reader::{Faults, Object, boolean, choice, integer, list, number, refuse, text};
+use self::reader::{Object, boolean, choice, integer, list, number, refuse, text, whole};
 use super::request::JobRequest;
 use crate::domain::problem::{Fault, FaultCode};
 use crate::settings::{
@@ -49,21 +49,6 @@ pub fn parse(body: &Value) -> Result<JobRequest, Vec<Fault>> {
 /// Every fault of it, each with the pointer to its value in a job.
 pub fn architecture(value: &Value) -> Result<Architecture, Vec<Fault>> {
     whole(&json!({ "architecture": value }), |body| Some(architecture::architecture(body)))
-}
-
-/// What `read` makes of the object `body`, unless there is any fault.
-fn whole<T>(body: &Value, read: impl FnOnce(&Object<'_>) -> Option<T>) -> Result<T, Vec<Fault>> {
-    let faults = Faults::default();
-    let read = Object::at(String::new(), body, &faults).and_then(|body| {
-        let value = read(&body);
-        body.finish();
-        value
-    });
-    let faults = faults.into_vec();
-    match read {
-        Some(value) if faults.is_empty() => Ok(value),
-        _ => Err(faults),
-    }
 }
 
 fn job(body: &Object<'_>) -> Option<JobRequest> {

@@ -10,13 +10,13 @@ use crate::domain::problem::{Fault, FaultCode};
 
 /// Why one value cannot be taken: a fault that does not yet know where it stands.
 #[derive(Debug)]
-pub(super) struct UnplacedFault {
+pub(crate) struct UnplacedFault {
     code: FaultCode,
     detail: String,
 }
 
 /// A refusal with code `invalid_value`.
-pub(super) fn refuse<T>(detail: impl Into<String>) -> Result<T, UnplacedFault> {
+pub(crate) fn refuse<T>(detail: impl Into<String>) -> Result<T, UnplacedFault> {
     Err(UnplacedFault { code: FaultCode::InvalidValue, detail: detail.into() })
 }
 
@@ -37,25 +37,25 @@ fn short(text: &str) -> String {
 
 /// The faults found so far.
 #[derive(Debug, Default)]
-pub(super) struct Faults(RefCell<Vec<Fault>>);
+pub(crate) struct Faults(RefCell<Vec<Fault>>);
 
 impl Faults {
-    pub(super) fn add(&self, pointer: &str, code: FaultCode, detail: impl Into<String>) {
+    pub(crate) fn add(&self, pointer: &str, code: FaultCode, detail: impl Into<String>) {
         self.0.borrow_mut().push(Fault::new(pointer, code, detail));
     }
 
     /// What `result` holds; a refusal is noted at `pointer`.
-    pub(super) fn take<T>(&self, pointer: &str, result: Result<T, UnplacedFault>) -> Option<T> {
+    pub(crate) fn take<T>(&self, pointer: &str, result: Result<T, UnplacedFault>) -> Option<T> {
         result.map_err(|refusal| self.add(pointer, refusal.code, refusal.detail)).ok()
     }
 
-    pub(super) fn into_vec(self) -> Vec<Fault> {
+    pub(crate) fn into_vec(self) -> Vec<Fault> {
         self.0.into_inner()
     }
 }
 
 /// One JSON object that is being read. Fields that nobody has read are faults, see [`Object::finish`].
-pub(super) struct Object<'a> {
+pub(crate) struct Object<'a> {
     map: &'a Map<String, Value>,
     pointer: String,
     faults: &'a Faults,
@@ -64,29 +64,29 @@ pub(super) struct Object<'a> {
 
 impl<'a> Object<'a> {
     /// The object at `pointer`; a fault if it is none.
-    pub(super) fn at(pointer: String, value: &'a Value, faults: &'a Faults) -> Option<Self> {
+    pub(crate) fn at(pointer: String, value: &'a Value, faults: &'a Faults) -> Option<Self> {
         let map = faults.take(&pointer, value.as_object().map_or_else(|| wrong_type("an object", value), Ok))?;
         Some(Self { map, pointer, faults, known: RefCell::default() })
     }
 
     /// Where the object itself stands.
-    pub(super) fn base(&self) -> &str {
+    pub(crate) fn base(&self) -> &str {
         &self.pointer
     }
 
     /// Where the field `name` stands.
-    pub(super) fn pointer(&self, name: &str) -> String {
+    pub(crate) fn pointer(&self, name: &str) -> String {
         format!("{}/{}", self.pointer, name.replace('~', "~0").replace('/', "~1"))
     }
 
     /// The raw value of the field, unless it is absent or null.
-    pub(super) fn value(&self, name: &'static str) -> Option<&'a Value> {
+    pub(crate) fn value(&self, name: &'static str) -> Option<&'a Value> {
         self.known.borrow_mut().push(name);
         self.map.get(name).filter(|value| !value.is_null())
     }
 
     /// The field, read by `parse`; `None` where absent, null or refused.
-    pub(super) fn field<T>(
+    pub(crate) fn field<T>(
         &self,
         name: &'static str,
         parse: impl FnOnce(&Value) -> Result<T, UnplacedFault>,
@@ -96,7 +96,7 @@ impl<'a> Object<'a> {
     }
 
     /// The field, read by `parse`; a fault that says what was `expected` where it is absent or null.
-    pub(super) fn required<T>(
+    pub(crate) fn required<T>(
         &self,
         name: &'static str,
         expected: &str,
@@ -109,7 +109,7 @@ impl<'a> Object<'a> {
     }
 
     /// The field as an object, read by `parse`; `None` where absent or null.
-    pub(super) fn object<T>(&self, name: &'static str, parse: impl FnOnce(&Object<'a>) -> T) -> Option<T> {
+    pub(crate) fn object<T>(&self, name: &'static str, parse: impl FnOnce(&Object<'a>) -> T) -> Option<T> {
         let object = Object::at(self.pointer(name), self.value(name)?, self.faults)?;
         let parsed = parse(&object);
         object.finish();
@@ -117,7 +117,7 @@ impl<'a> Object<'a> {
     }
 
     /// The field as a list of objects, each read by `parse`; empty where it is absent, null or of another length.
-    pub(super) fn objects<T>(
+    pub(crate) fn objects<T>(
         &self,
         name: &'static str,
         lengths: std::ops::RangeInclusive<usize>,
@@ -141,13 +141,13 @@ impl<'a> Object<'a> {
     }
 
     /// The field as an object of any fields; empty where it is absent or null.
-    pub(super) fn map(&self, name: &'static str) -> Map<String, Value> {
+    pub(crate) fn map(&self, name: &'static str) -> Map<String, Value> {
         let as_map = |value: &Value| value.as_object().cloned().map_or_else(|| wrong_type("an object", value), Ok);
         self.field(name, as_map).unwrap_or_default()
     }
 
     /// The field as an object whose fields the client names; each is an object that `parse` reads. At most `most` of them.
-    pub(super) fn entries<T>(
+    pub(crate) fn entries<T>(
         &self,
         name: &'static str,
         most: usize,
@@ -173,17 +173,17 @@ impl<'a> Object<'a> {
     }
 
     /// Notes a fault at the field `name`.
-    pub(super) fn fault(&self, name: &str, code: FaultCode, detail: impl Into<String>) {
+    pub(crate) fn fault(&self, name: &str, code: FaultCode, detail: impl Into<String>) {
         self.faults.add(&self.pointer(name), code, detail);
     }
 
     /// The faults of the whole body.
-    pub(super) fn faults(&self) -> &'a Faults {
+    pub(crate) fn faults(&self) -> &'a Faults {
         self.faults
     }
 
     /// Adds a fault for every field that nobody has read.
-    pub(super) fn finish(self) {
+    pub(crate) fn finish(self) {
         let mut known = self.known.borrow_mut();
         known.sort_unstable();
         known.dedup();
@@ -196,11 +196,29 @@ impl<'a> Object<'a> {
     }
 }
 
+/// What `read` makes of the object `body`, unless there is any fault.
+///
+/// # Errors
+/// Every fault, each with the pointer to its value; fields that nobody has read are some.
+pub(crate) fn whole<T>(body: &Value, read: impl FnOnce(&Object<'_>) -> Option<T>) -> Result<T, Vec<Fault>> {
+    let faults = Faults::default();
+    let read = Object::at(String::new(), body, &faults).and_then(|body| {
+        let value = read(&body);
+        body.finish();
+        value
+    });
+    let faults = faults.into_vec();
+    match read {
+        Some(value) if faults.is_empty() => Ok(value),
+        _ => Err(faults),
+    }
+}
+
 /// Most characters of a name, a path or a label.
 const LONGEST_TEXT: usize = 1024;
 
 /// Any text of 1 to [`LONGEST_TEXT`] characters.
-pub(super) fn text(value: &Value) -> Result<String, UnplacedFault> {
+pub(crate) fn text(value: &Value) -> Result<String, UnplacedFault> {
     match value.as_str() {
         Some(text) if (1..=LONGEST_TEXT).contains(&text.chars().count()) => Ok(text.to_owned()),
         Some(text) => refuse(format!("expected 1 to {LONGEST_TEXT} characters, got {}", text.chars().count())),
@@ -209,12 +227,12 @@ pub(super) fn text(value: &Value) -> Result<String, UnplacedFault> {
 }
 
 /// A truth value.
-pub(super) fn boolean(value: &Value) -> Result<bool, UnplacedFault> {
+pub(crate) fn boolean(value: &Value) -> Result<bool, UnplacedFault> {
     value.as_bool().map_or_else(|| wrong_type("true or false", value), Ok)
 }
 
 /// A whole number in `range`.
-pub(super) fn integer(range: std::ops::RangeInclusive<u64>) -> impl Fn(&Value) -> Result<u64, UnplacedFault> {
+pub(crate) fn integer(range: std::ops::RangeInclusive<u64>) -> impl Fn(&Value) -> Result<u64, UnplacedFault> {
     move |value| match value.as_u64() {
         Some(number) if range.contains(&number) => Ok(number),
         _ => wrong_type(&format!("a whole number from {} to {}", range.start(), range.end()), value),
@@ -222,7 +240,7 @@ pub(super) fn integer(range: std::ops::RangeInclusive<u64>) -> impl Fn(&Value) -
 }
 
 /// A finite number for which `accept` holds; `expected` describes them.
-pub(super) fn number(expected: &'static str, accept: fn(f64) -> bool) -> impl Fn(&Value) -> Result<f64, UnplacedFault> {
+pub(crate) fn number(expected: &'static str, accept: fn(f64) -> bool) -> impl Fn(&Value) -> Result<f64, UnplacedFault> {
     move |value| match value.as_f64() {
         Some(number) if number.is_finite() && accept(number) => Ok(number),
         _ => wrong_type(expected, value),
@@ -230,7 +248,7 @@ pub(super) fn number(expected: &'static str, accept: fn(f64) -> bool) -> impl Fn
 }
 
 /// A value that goes by a name, as its type reads it.
-pub(super) fn named<T: serde::de::DeserializeOwned>(value: &Value) -> Result<T, UnplacedFault> {
+pub(crate) fn named<T: serde::de::DeserializeOwned>(value: &Value) -> Result<T, UnplacedFault> {
     let name = text(value)?;
     T::deserialize(value).or_else(|error| {
         let reason = error.to_string();
@@ -239,7 +257,7 @@ pub(super) fn named<T: serde::de::DeserializeOwned>(value: &Value) -> Result<T, 
 }
 
 /// A list whose items are read by `item`; the first bad item is named by its position.
-pub(super) fn list<T>(
+pub(crate) fn list<T>(
     lengths: std::ops::RangeInclusive<usize>,
     item: impl Fn(&Value) -> Result<T, UnplacedFault>,
 ) -> impl Fn(&Value) -> Result<Vec<T>, UnplacedFault> {
@@ -257,7 +275,7 @@ pub(super) fn list<T>(
 }
 
 /// One of `options` by name; an option without a value is part of the contract but not built yet.
-pub(super) fn choice<T: Clone>(options: &[(&'static str, Option<T>)]) -> impl Fn(&Value) -> Result<T, UnplacedFault> {
+pub(crate) fn choice<T: Clone>(options: &[(&'static str, Option<T>)]) -> impl Fn(&Value) -> Result<T, UnplacedFault> {
     move |value| {
         let names = || options.iter().filter(|(_, built)| built.is_some()).map(|(name, _)| format!("`{name}`"));
         let expected = || names().collect::<Vec<_>>().join(", ");

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::reader::{Object, boolean, integer, list, refuse, text};
-use super::{dataset, device, finetune, precision, whole};
+use super::reader::{Object, boolean, integer, list, refuse, text, whole};
+use super::{dataset, device, finetune, precision};
 use crate::domain::problem::{Fault, FaultCode};
 use crate::plan::recipe::{EnsembleRecipe, NetworkSource};
 use crate::settings::{Finetune, Objective};

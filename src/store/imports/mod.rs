@@ -10,7 +10,8 @@ use jiff::Timestamp;
 use sqlx::FromRow;
 
 use super::files::Kind;
-use super::idempotency::{self, Earlier, RequestKey};
+use super::idempotency::RequestKey;
+use super::jobs::{JobError, once};
 use super::listing::Listing;
 use super::steady::Steady;
 use super::{Database, StoreError};
@@ -56,8 +57,6 @@ pub enum ImportCreation {
     Made(ImportId),
     /// The Idempotency-Key has made this one.
     Before(ImportId),
-    /// The Idempotency-Key belongs to another request.
-    KeyReused,
     /// A file of this name is being fetched already.
     NameTaken(ImportId),
     /// The tenant has as many as it may have.
@@ -154,15 +153,11 @@ impl Imports {
         tenant: &Tenant,
         new: NewImport,
         key: Option<&RequestKey>,
-    ) -> Result<ImportCreation, StoreError> {
+    ) -> Result<ImportCreation, JobError> {
         let (id, now, due) = (ImportId::new(), self.clock.now().as_millisecond(), self.steady.now().await?);
         let mut transaction = self.database.write().await?;
-        if let Some(key) = key {
-            match idempotency::find(&mut transaction, tenant, key, now).await? {
-                Some(Earlier::Different) => return Ok(ImportCreation::KeyReused),
-                Some(Earlier::Made { id, .. }) => return Ok(ImportCreation::Before(id)),
-                None => idempotency::take(&mut transaction, tenant, key, id, now).await?,
-            }
+        if let Some(before) = once(&mut transaction, tenant, key, id, self.clock.now()).await? {
+            return Ok(ImportCreation::Before(before));
         }
         let same: Option<String> = sqlx::query_scalar(
             "SELECT id FROM imports WHERE tenant = ? AND kind = ? AND name = ? AND state = 'waiting'",
@@ -174,7 +169,7 @@ impl Imports {
         .await?;
         if let Some(same) = same {
             let wrong = |error| StoreError::inconsistent("imports", same.clone(), error);
-            return same.parse().map(ImportCreation::NameTaken).map_err(wrong);
+            return Ok(same.parse().map(ImportCreation::NameTaken).map_err(wrong)?);
         }
         let made = sqlx::query(
             "INSERT INTO imports (id, tenant, kind, name, source, sha256, labels, token, state, due, created_at) \

@@ -12,7 +12,8 @@ use jiff::Timestamp;
 use rand::TryRng;
 use sqlx::FromRow;
 
-use super::idempotency::{self, Earlier, RequestKey};
+use super::idempotency::RequestKey;
+use super::jobs::{JobError, once};
 use super::steady::Steady;
 use super::{Database, StoreError};
 use crate::domain::access::Tenant;
@@ -96,8 +97,6 @@ pub enum WebhookCreation {
     Made(Webhook, SigningSecret),
     /// The tenant has as many as it may have.
     TooMany,
-    /// The Idempotency-Key belongs to another request.
-    KeyReused,
     /// The Idempotency-Key has made this one.
     Before(WebhookId),
 }
@@ -177,16 +176,12 @@ impl Webhooks {
         tenant: &Tenant,
         new: NewWebhook,
         key: Option<&RequestKey>,
-    ) -> Result<WebhookCreation, StoreError> {
+    ) -> Result<WebhookCreation, JobError> {
         let secret = fresh_secret()?;
         let (id, now) = (WebhookId::new(), self.clock.now());
         let mut transaction = self.database.write().await?;
-        if let Some(key) = key {
-            match idempotency::find(&mut transaction, tenant, key, now.as_millisecond()).await? {
-                Some(Earlier::Different) => return Ok(WebhookCreation::KeyReused),
-                Some(Earlier::Made { id, .. }) => return Ok(WebhookCreation::Before(id)),
-                None => idempotency::take(&mut transaction, tenant, key, id, now.as_millisecond()).await?,
-            }
+        if let Some(before) = once(&mut transaction, tenant, key, id, now).await? {
+            return Ok(WebhookCreation::Before(before));
         }
         let NewWebhook { url, events, description } = new;
         let made = sqlx::query(

@@ -116,7 +116,7 @@ impl Webhooks {
         .bind(AT_ONCE)
         .fetch_optional(&mut *transaction)
         .await?;
-        let Some(claimed) = claimed else { return Ok(None) };
+        let Some(claimed) = claimed else { return transaction.commit().await.map(|()| None) };
         let hook: Addressee =
             sqlx::query_as("SELECT url, secret, iif(previous_until > ?1, previous_secret, NULL) AS previous FROM webhooks WHERE id = ?2")
                 .bind(now.as_millis())

@@ -84,18 +84,18 @@ async fn begin(state: &AppState, caller: &Caller, headers: &HeaderMap) -> Result
         );
         return Err(Problem::new(Code::NameTaken, detail));
     }
-    let uploads = state.staging.uploads();
-    let busy = || Problem::new(Code::UploadInProgress, format!("Another request is uploading to `{name}`."));
-    if let Some(earlier) = uploads.find(kind, &caller.tenant, &name).await?
-        && !state.staging.abandon(earlier.id).await?
-    {
-        return Err(busy());
-    }
     let announced = Announced { start: 0, length: Some(total), total: Some(total), sha256: None };
     let (state, caller) = (state.clone(), caller.clone());
     let put =
         Put { state, caller, kind, name: name.clone(), labels, announced, limit, is_indivisible: false, key: None };
-    put.room(None).await?;
-    let begun = put.state.staging.uploads().begin(kind, &put.caller.tenant, &name, total, &text).await?;
-    begun.ok_or_else(busy)
+    let (staging, tenant) = (&put.state.staging, &put.caller.tenant);
+    let earlier = staging.uploads().find(kind, tenant, &name).await?;
+    put.room(earlier.as_ref().map(|earlier| earlier.id)).await?;
+    let busy = || Problem::new(Code::UploadInProgress, format!("Another request is uploading to `{name}`."));
+    if let Some(earlier) = earlier
+        && !staging.abandon(earlier.id).await?
+    {
+        return Err(busy());
+    }
+    staging.uploads().begin(kind, tenant, &name, total, &text).await?.ok_or_else(busy)
 }
