@@ -87,7 +87,12 @@ async fn serve(State(source): State<Source>, Path(path): Path<String>, headers: 
                 Some((Ok::<_, std::io::Error>(Bytes::from_static(b"{}")), ()))
             });
             let head = futures_util::stream::iter([Ok(file.slice(..100))]);
-            Body::from_stream(futures_util::StreamExt::chain(head, parts)).into_response()
+            let body = Body::from_stream(futures_util::StreamExt::chain(head, parts));
+            match headers.get("range").and_then(|range| range.to_str().ok()?.strip_prefix("bytes=")) {
+                Some(range) => (Status::PARTIAL_CONTENT, [("content-range", format!("bytes {range}99999/*"))], body)
+                    .into_response(),
+                None => ([("etag", "\"v1\"")], body).into_response(),
+            }
         }
         _ => Status::NOT_FOUND.into_response(),
     }
@@ -305,7 +310,14 @@ async fn a_server_that_ends_goes_on_where_it_was() {
     let lab = Lab::open().await;
     let made = lab.post(&lab.of("endless.safetensors"), StatusCode::ACCEPTED).await;
     let id = made["id"].as_str().expect("an id").to_owned();
-    lab.until(&id, |import| import["state"] == "running").await;
+    // Something has arrived.
+    for _ in 0..400 {
+        let figures = lab.app.get("/metrics").send().await.expect("an answer").text().await.expect("text");
+        if figures.lines().any(|line| line.starts_with("engraft_uploaded_bytes_total{kind=\"checkpoint\"}")) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
     let began = std::time::Instant::now();
     let folder = lab.app.stop().await;
     assert!(began.elapsed() < Duration::from_secs(10), "it waits for no end of the file");
@@ -315,7 +327,16 @@ async fn a_server_that_ends_goes_on_where_it_was() {
         .start()
         .await;
     let lab = Lab { app: again, source: lab.source, host: lab.host };
+    for _ in 0..400 {
+        if lab.requests("endless.safetensors").len() > 1 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    let requests = lab.requests("endless.safetensors");
+    let range = requests[1].get("range").and_then(|range| range.to_str().ok()).unwrap_or_default();
+    let first: Option<u64> = range.strip_prefix("bytes=").and_then(|range| range.strip_suffix('-')?.parse().ok());
+    assert!(first.is_some_and(|first| first > 0), "only the rest: {range:?}");
     lab.until(&id, |import| import["state"] == "running").await;
-    assert!(lab.requests("endless.safetensors").len() > 1);
     lab.app.stop().await;
 }

@@ -13,8 +13,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use sha1::Digest;
-use tokio::task::JoinHandle;
 
+use crate::listening::Listening;
 use crate::made::Faults;
 
 pub(crate) const TOKEN: &str = "hf_right";
@@ -64,13 +64,7 @@ struct Inner {
 pub(crate) struct HubStandIn {
     pub(crate) url: String,
     inner: Arc<Inner>,
-    serving: JoinHandle<()>,
-}
-
-impl Drop for HubStandIn {
-    fn drop(&mut self) {
-        self.serving.abort();
-    }
+    _listening: Listening,
 }
 
 type Shared = State<Arc<Inner>>;
@@ -78,10 +72,7 @@ type Answer = Result<Response, Refused>;
 
 impl HubStandIn {
     pub(crate) async fn start() -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
         let inner = Arc::new(Inner::default());
-        url.clone_into(&mut inner.base.lock().expect("a lock"));
         let routes = Router::new()
             .route("/api/models/{owner}/{name}", get(look))
             .route("/api/repos/create", post(create))
@@ -95,8 +86,10 @@ impl HubStandIn {
             .route("/complete/{oid}", post(complete))
             .route("/verify/{owner}/{name}", post(verify))
             .with_state(inner.clone());
-        let serving = tokio::spawn(async move { axum::serve(listener, routes).await.expect("serves") });
-        Self { url, inner, serving }
+        let listening = Listening::start(routes).await;
+        let url = listening.url.clone();
+        url.clone_into(&mut inner.base.lock().expect("a lock"));
+        Self { url, inner, _listening: listening }
     }
 
     pub(crate) fn content(&self) -> MutexGuard<'_, Content> {

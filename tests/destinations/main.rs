@@ -4,6 +4,7 @@
 mod common;
 mod hub;
 mod hub_stand_in;
+mod listening;
 mod made;
 mod mlflow;
 mod mlflow_stand_in;

@@ -10,8 +10,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
 
+use crate::listening::Listening;
 use crate::made::Faults;
 
 #[derive(Debug, Default)]
@@ -48,13 +48,7 @@ struct Inner {
 pub(crate) struct MlflowStandIn {
     pub(crate) url: String,
     inner: Arc<Inner>,
-    serving: JoinHandle<()>,
-}
-
-impl Drop for MlflowStandIn {
-    fn drop(&mut self) {
-        self.serving.abort();
-    }
+    _listening: Listening,
 }
 
 type Shared = State<Arc<Inner>>;
@@ -62,16 +56,15 @@ type Answer = Result<Response, Refused>;
 
 impl MlflowStandIn {
     pub(crate) async fn start() -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
         let inner = Arc::new(Inner::default());
         let routes = Router::new()
             .route("/api/2.0/mlflow/experiments/get-by-name", get(experiment))
             .route("/api/2.0/mlflow/{kind}/{action}", post(act))
             .route("/api/2.0/mlflow-artifacts/artifacts/{*path}", put(file))
             .with_state(inner.clone());
-        let serving = tokio::spawn(async move { axum::serve(listener, routes).await.expect("serves") });
-        Self { url, inner, serving }
+        let listening = Listening::start(routes).await;
+        let url = listening.url.clone();
+        Self { url, inner, _listening: listening }
     }
 
     pub(crate) fn content(&self) -> MutexGuard<'_, Content> {

@@ -4,27 +4,18 @@ import hashlib
 import json
 import os
 import pathlib
-import re
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
 
 import numpy
 from tusclient.client import TusClient
 
-PATIENCE_S = 60
+sys.path.append("tests/common")
+from serving import serving  # noqa: E402
+
 PART = 512 * 1024
-
-
-def until(what: str, holds):
-    for _ in range(PATIENCE_S * 20):
-        found = holds()
-        if found:
-            return found
-        time.sleep(0.05)
-    sys.exit(f"FAILED: not within {PATIENCE_S} s: {what}")
 
 
 def get(url: str) -> dict:
@@ -77,18 +68,13 @@ def python(server: str, file: pathlib.Path, sha256: str) -> None:
 def main() -> None:
     binary = sys.argv[1]
     with tempfile.TemporaryDirectory() as folder:
-        file, log = pathlib.Path(folder, "data.npz"), pathlib.Path(folder, "log")
+        file = pathlib.Path(folder, "data.npz")
         random = numpy.random.default_rng(0)
         numpy.savez(file, x=random.integers(0, 256, (1500, 3, 32, 32), dtype=numpy.uint8), y=random.integers(0, 10, 1500))
         sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-        flags = ["--listen", "127.0.0.1:0", "--data-dir", f"{folder}/data", "--workers", "0"]
-        with log.open("wb") as sink, subprocess.Popen([binary, "serve", *flags], stdout=sink, stderr=sink) as server:
-            try:
-                address = until("the server", lambda: re.search(r"http://127\.0\.0\.1:\d+", log.read_text())).group()
-                javascript(address, file, sha256)
-                python(address, file, sha256)
-            finally:
-                server.terminate()
+        with serving(binary, folder) as address:
+            javascript(address, file, sha256)
+            python(address, file, sha256)
     print("tus: passed")
 
 

@@ -1,19 +1,16 @@
 """A server, a receiver that is down at first, and the specification's library between them."""
 
 import json
-import pathlib
-import subprocess
 import sys
 import tempfile
 import threading
-import time
-import urllib.error
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-PATIENCE_S = 60
+sys.path.append("tests/common")
+from serving import serving, until  # noqa: E402
 
 
 class Receiver(BaseHTTPRequestHandler):
@@ -34,15 +31,6 @@ def request(base: str, method: str, path: str, body: object = None) -> dict:
     headers = {"Content-Type": "application/json"}
     with urllib.request.urlopen(urllib.request.Request(base + path, data, headers, method=method)) as answer:
         return json.loads(answer.read() or b"{}")
-
-
-def until(what: str, holds):
-    for _ in range(PATIENCE_S * 20):
-        found = holds()
-        if found:
-            return found
-        time.sleep(0.05)
-    sys.exit(f"FAILED: not within {PATIENCE_S} s: {what}")
 
 
 def free_port() -> int:
@@ -100,15 +88,8 @@ def check(base: str) -> None:
 def main() -> None:
     binary = sys.argv[1]
     with tempfile.TemporaryDirectory() as folder:
-        log = pathlib.Path(folder, "log")
-        flags = ["--listen", "127.0.0.1:0", "--data-dir", f"{folder}/data", "--allow-address", "127.0.0.1", "--workers", "0"]
-        with log.open("wb") as sink, subprocess.Popen([binary, "serve", *flags], stdout=sink, stderr=sink) as server:
-            try:
-                line = until("the server", lambda: next((x for x in log.read_text().splitlines() if "http://" in x), None))
-                address = next(word for word in line.replace("\x1b", " ").split() if "http://" in word)
-                check("http://" + address.split("http://")[1].strip("/[0m"))
-            finally:
-                server.terminate()
+        with serving(binary, folder, "--allow-address", "127.0.0.1") as address:
+            check(address)
     print("webhooks: passed")
 
 

@@ -11,7 +11,7 @@ use crate::domain::problem::{FaultCode, Problem};
 use crate::domain::remote_file::RemoteFile;
 use crate::plan::parse::reader::{UnplacedFault, choice, refuse, whole};
 use crate::store::files::Kind;
-use crate::store::imports::NewImport;
+use crate::store::imports::WantedFile;
 
 /// Most bytes of a label's name or value, and of a token.
 const LONGEST_LABEL: usize = 256;
@@ -58,7 +58,7 @@ pub(in crate::http) enum FileKind {
 ///
 /// # Errors
 /// `invalid_request` with every fault.
-pub(super) fn read(body: &Value) -> Result<NewImport, Problem> {
+pub(super) fn read(body: &Value) -> Result<WantedFile, Problem> {
     let kinds = [("checkpoint", Some(Kind::Checkpoint)), ("dataset", Some(Kind::Dataset))];
     let import = whole(body, |body| {
         let kind = body.required("kind", "`checkpoint` or `dataset`", choice(&kinds));
@@ -74,7 +74,7 @@ pub(super) fn read(body: &Value) -> Result<NewImport, Problem> {
         let sha256 = body.field("sha256", digest);
         let labels = body.field("labels", labels).unwrap_or_default();
         let token = body.field("token", token);
-        Some(NewImport { kind: kind?, name: name?, source: source?, sha256, labels, token })
+        Some(WantedFile { kind: kind?, name: name?, source: source?, sha256, labels, token })
     });
     import.map_err(Problem::faults)
 }

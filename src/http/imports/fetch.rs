@@ -54,15 +54,15 @@ fn passes(code: Code) -> bool {
 /// # Errors
 /// Why there is none.
 pub(super) async fn fetch(state: &AppState, wanted: &ToFetch, stop: &CancellationToken) -> Result<String, Failure> {
-    let unfinished = state.staging.uploads().find(wanted.kind, &wanted.tenant, &wanted.name).await;
+    let unfinished = state.staging.uploads().find(wanted.file.kind, &wanted.tenant, &wanted.file.name).await;
     let here = unfinished.map_err(|error| Failure::from(Problem::from(error)))?.map_or(0, |upload| upload.acknowledged);
     // Without a version nobody knows whether the rest belongs to what is here.
     let rest = Wanted {
         start: if wanted.etag.is_some() { here } else { 0 },
         etag: wanted.etag.as_deref(),
-        token: wanted.token.as_deref(),
+        token: wanted.file.token.as_deref(),
     };
-    let found = open(&state.outbound, &state.services, &wanted.source, &rest).await;
+    let found = open(&state.outbound, &state.services, &wanted.file.source, &rest).await;
     let Found { response, sha256 } = found.map_err(|error| match error {
         OutboundError::Forbidden { .. } => Failure::refused(format!("{error}.")),
         OutboundError::Failed(_) => Failure::passing(format!("The source cannot be reached: {error}.")),
@@ -79,17 +79,17 @@ pub(super) async fn fetch(state: &AppState, wanted: &ToFetch, stop: &Cancellatio
         .note_version(wanted, strong_etag(headers))
         .await
         .map_err(|error| Failure::from(Problem::from(error)))?;
-    let file = Fetched {
+    let arriving = Fetched {
         tenant: wanted.tenant.clone(),
-        kind: wanted.kind,
-        name: wanted.name.clone(),
-        labels: wanted.labels.clone(),
+        kind: wanted.file.kind,
+        name: wanted.file.name.clone(),
+        labels: wanted.file.labels.clone(),
         start,
         length: response.content_length(),
-        sha256: wanted.sha256.or_else(|| sha256.and_then(|text| decoded(&text))),
+        sha256: wanted.file.sha256.or_else(|| sha256.and_then(|text| decoded(&text))),
         body: body_of(response, stop.clone()),
     };
-    match fetched(state, file).await? {
+    match fetched(state, arriving).await? {
         UploadOutcome::Created(file) | UploadOutcome::Same(file) => Ok(file.id),
         UploadOutcome::Partial(_) => {
             Err(Failure::passing("The source sent a part of the file. It is kept.".to_owned()))
@@ -113,7 +113,7 @@ fn start_of(response: &Response, asked: u64, wanted: &ToFetch) -> Result<u64, Fa
             }
         }
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            let hint = if wanted.token.is_some() {
+            let hint = if wanted.file.token.is_some() {
                 "the `token` does not open it"
             } else {
                 "it asks for a `token`, or there is no such file"

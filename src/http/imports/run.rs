@@ -57,7 +57,7 @@ enum Stopped {
 
 async fn attempt(state: AppState, wanted: ToFetch, stop: CancellationToken) {
     let id = wanted.id;
-    tracing::info!(import = %id, source = %wanted.source, "fetching");
+    tracing::info!(import = %id, source = %wanted.file.source, "fetching");
     let ended = {
         let fetching = fetch(&state, &wanted, &stop);
         tokio::pin!(fetching);
@@ -102,7 +102,7 @@ async fn forget(state: &AppState, wanted: &ToFetch) -> Result<(), StoreError> {
     if state.imports.find(&wanted.tenant, wanted.id).await?.is_some() {
         return Ok(());
     }
-    if let Some(upload) = state.staging.uploads().find(wanted.kind, &wanted.tenant, &wanted.name).await? {
+    if let Some(upload) = state.staging.uploads().find(wanted.file.kind, &wanted.tenant, &wanted.file.name).await? {
         state.staging.abandon(upload.id).await?;
     }
     Ok(())

@@ -80,8 +80,8 @@ pub struct DeliveryView {
     #[schema(example = "job.succeeded")]
     event: &'static str,
     /// `waiting` for its next call, `delivered`, or `failed` for good.
-    #[schema(example = "delivered")]
-    state: String,
+    #[schema(value_type = String, example = "delivered")]
+    state: &'static str,
     /// What is sent.
     #[schema(value_type = Object, example = json!({"type": "job.succeeded", "timestamp": "2026-01-31T12:00:00Z", "data": {}}))]
     body: Value,
@@ -123,7 +123,7 @@ impl From<Delivery> for DeliveryView {
         Self {
             id: delivery.id.to_string(),
             event: delivery.event.as_str(),
-            state: delivery.state,
+            state: delivery.state.as_str(),
             body: serde_json::from_str(&delivery.body).unwrap_or_default(),
             calls: delivery.calls.into_iter().map(CallView::from).collect(),
             next_call_at: delivery.next.map(|next| time(next.as_millisecond())),

@@ -7,15 +7,13 @@ use axum::http::StatusCode;
 use super::{absent, find, parse_id};
 use crate::domain::id::DeliveryId;
 use crate::domain::problem::{Code, Problem};
+use crate::domain::webhook::DeliveryState;
 use crate::http::addressed::Addressed;
 use crate::http::auth::Caller;
 use crate::http::listing::{Page, RawQuery, parse};
 use crate::http::shared_responses::{Finds, ReadsQuery, Writes};
 use crate::http::state::AppState;
 use crate::http::views::webhooks::DeliveryView;
-
-/// The states of a delivery.
-const STATES: [&str; 3] = ["waiting", "delivered", "failed"];
 
 /// Call a webhook to try it
 ///
@@ -41,7 +39,7 @@ pub(super) async fn test(request: Addressed) -> Result<(StatusCode, Json<Deliver
     responses((status = 200, description = "One page of deliveries.", body = Page<DeliveryView>), Finds, ReadsQuery))]
 pub(super) async fn list(request: Addressed, RawQuery(query): RawQuery) -> Result<Json<Page<DeliveryView>>, Problem> {
     let webhook = find(&request).await?;
-    let listing = parse(&query, &STATES)?;
+    let listing = parse(&query, &DeliveryState::ALL.map(DeliveryState::as_str))?;
     let rows = request.state.webhooks.deliveries(webhook.id, &listing).await?;
     Ok(Json(Page::of(listing.limit, rows, |row| row.id.to_string(), DeliveryView::from)))
 }

@@ -29,7 +29,7 @@ pub const MOST: usize = 100;
 
 /// A file that is wanted.
 #[derive(Clone, PartialEq, Eq)]
-pub struct NewImport {
+pub struct WantedFile {
     /// What it becomes.
     pub kind: Kind,
     /// What it will be called.
@@ -44,9 +44,9 @@ pub struct NewImport {
     pub token: Option<String>,
 }
 
-impl std::fmt::Debug for NewImport {
+impl std::fmt::Debug for WantedFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("NewImport").field("kind", &self.kind).field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("WantedFile").field("kind", &self.kind).field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -151,7 +151,7 @@ impl Imports {
     pub async fn create(
         &self,
         tenant: &Tenant,
-        new: NewImport,
+        new: WantedFile,
         key: Option<&RequestKey>,
     ) -> Result<ImportCreation, JobError> {
         let (id, now, due) = (ImportId::new(), self.clock.now().as_millisecond(), self.steady.now().await?);

@@ -1,20 +1,16 @@
 //! Which file is fetched next, and what became of an attempt.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::json;
 use sqlx::FromRow;
 
-use super::{Imports, kind};
+use super::{Imports, WantedFile, kind};
 use crate::domain::access::Tenant;
 use crate::domain::clock::SteadyTime;
 use crate::domain::id::ImportId;
-use crate::domain::name::FileName;
 use crate::domain::problem::Problem;
-use crate::domain::remote_file::RemoteFile;
 use crate::store::StoreError;
-use crate::store::files::Kind;
 
 /// Files of one tenant that are fetched at the same time.
 const AT_ONCE: i64 = 2;
@@ -24,33 +20,18 @@ const KEPT: Duration = Duration::from_hours(30 * 24);
 const PAUSES: [u64; 6] = [2, 15, 60, 300, 1800, 7200];
 
 /// A file that somebody is about to fetch.
+#[derive(Debug)]
 pub struct ToFetch {
     /// The import.
     pub id: ImportId,
     /// Whose it is.
     pub tenant: Tenant,
-    /// What it becomes.
-    pub kind: Kind,
-    /// What it will be called.
-    pub name: FileName,
-    /// Where it is.
-    pub source: RemoteFile,
-    /// The SHA-256 that it must have.
-    pub sha256: Option<[u8; 32]>,
-    /// Its owner's labels.
-    pub labels: BTreeMap<String, String>,
-    /// What shows its host that the owner may have it.
-    pub token: Option<String>,
+    /// The file.
+    pub file: WantedFile,
     /// Which version an earlier attempt has begun.
     pub etag: Option<String>,
     /// Which attempt this is: what another one writes is not this one's.
     tried: u32,
-}
-
-impl std::fmt::Debug for ToFetch {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ToFetch").field("id", &self.id).field("name", &self.name).finish_non_exhaustive()
-    }
 }
 
 #[derive(FromRow)]
@@ -77,12 +58,14 @@ impl Claimed {
         Ok(ToFetch {
             id: self.id.parse().map_err(|error| wrong(format!("{error}")))?,
             tenant: self.tenant.parse().map_err(wrong)?,
-            kind: kind(&self.kind),
-            name: self.name.parse().map_err(|error| wrong(format!("{error}")))?,
-            source: self.source.parse().map_err(wrong)?,
-            sha256: self.sha256.as_ref().map(digest).transpose()?,
-            labels: serde_json::from_str(&self.labels).map_err(|error| wrong(error.to_string()))?,
-            token: self.token,
+            file: WantedFile {
+                kind: kind(&self.kind),
+                name: self.name.parse().map_err(|error| wrong(format!("{error}")))?,
+                source: self.source.parse().map_err(wrong)?,
+                sha256: self.sha256.as_ref().map(digest).transpose()?,
+                labels: serde_json::from_str(&self.labels).map_err(|error| wrong(error.to_string()))?,
+                token: self.token,
+            },
             etag: self.etag,
             tried: self.tried,
         })

@@ -26,7 +26,7 @@ impl Depot {
     }
 
     async fn want(&self, tenant: &str, name: &str) -> ImportCreation {
-        let new = NewImport {
+        let new = WantedFile {
             kind: Kind::Checkpoint,
             name: name.parse().expect("a name"),
             source: "https://models.example/m.pt".parse().expect("an address"),
@@ -59,7 +59,10 @@ async fn a_file_is_fetched_by_one_at_a_time_and_its_token_goes_with_its_end() {
     assert!(matches!(depot.want("default", "m.pt").await, ImportCreation::Made(_)));
     assert!(matches!(depot.want("default", "m.pt").await, ImportCreation::NameTaken(_)));
     let held = depot.take().await.expect("an import");
-    assert_eq!((held.token.as_deref(), held.sha256, held.name.as_str()), (Some("hf_secret"), Some([7; 32]), "m.pt"));
+    assert_eq!(
+        (held.file.token.as_deref(), held.file.sha256, held.file.name.as_str()),
+        (Some("hf_secret"), Some([7; 32]), "m.pt")
+    );
     assert!(!format!("{held:?}").contains("hf_secret"));
     assert_eq!(depot.only().await.state, ImportState::Running);
     for _ in 0..3 {

@@ -19,7 +19,7 @@ use super::{Database, StoreError};
 use crate::domain::access::Tenant;
 use crate::domain::clock::{SharedClock, from_millis};
 use crate::domain::id::{DeliveryId, WebhookId};
-use crate::domain::webhook::{Call, Destination, EventType, SigningSecret};
+use crate::domain::webhook::{Call, DeliveryState, Destination, EventType, SigningSecret};
 
 pub(super) use outbox::announce;
 pub use queue::ToSend;
@@ -108,8 +108,8 @@ pub struct Delivery {
     pub id: DeliveryId,
     /// What it tells of.
     pub event: EventType,
-    /// `waiting`, `delivered` or `failed`.
-    pub state: String,
+    /// How far it is.
+    pub state: DeliveryState,
     /// What is sent, as JSON.
     pub body: String,
     /// The calls so far, the oldest first.

@@ -9,7 +9,7 @@ use super::outbox::insert;
 use super::{Delivery, Webhooks};
 use crate::domain::clock::{Moment, SteadyTime, from_millis};
 use crate::domain::id::{DeliveryId, WebhookId};
-use crate::domain::webhook::{Call, Destination, EventType, SigningSecret, pause};
+use crate::domain::webhook::{Call, DeliveryState, Destination, EventType, SigningSecret, pause};
 use crate::store::StoreError;
 use crate::store::listing::Listing;
 
@@ -72,7 +72,10 @@ impl DeliveryRow {
             calls: serde_json::from_str(&self.calls).map_err(|error| wrong(error.to_string()))?,
             next: self.due.map(in_time),
             created: from_millis(self.created_at),
-            state: self.state,
+            state: DeliveryState::ALL
+                .into_iter()
+                .find(|state| state.as_str() == self.state)
+                .ok_or_else(|| wrong(format!("unknown state {:?}", self.state)))?,
             body: self.body,
         })
     }
@@ -144,9 +147,9 @@ impl Webhooks {
     pub async fn conclude(&self, sent: &ToSend, call: &Call, least: Option<Duration>) -> Result<(), StoreError> {
         let now = self.steady.now().await?;
         let (state, due) = match pause(sent.tried, least) {
-            _ if call.was_taken() => ("delivered", None),
-            Some(wait) if !call.was_the_last() => ("waiting", Some(now.after(wait).as_millis())),
-            _ => ("failed", None),
+            _ if call.was_taken() => (DeliveryState::Delivered, None),
+            Some(wait) if !call.was_the_last() => (DeliveryState::Waiting, Some(now.after(wait).as_millis())),
+            _ => (DeliveryState::Failed, None),
         };
         let mut transaction = self.database.write().await?;
         let changed = sqlx::query(
@@ -154,7 +157,7 @@ impl Webhooks {
                  iif(json_array_length(calls) < ?3, calls, json_remove(calls, '$[0]')), '$[#]', json(?4)) \
              WHERE id = ?5 AND claimed_until = ?6",
         )
-        .bind(state)
+        .bind(state.as_str())
         .bind(due)
         .bind(REMEMBERED)
         .bind(json!(call).to_string())
@@ -223,7 +226,7 @@ impl Webhooks {
         let mut transaction = self.database.write().await?;
         let id = insert(&mut transaction, &webhook.to_string(), event, &body, now).await?;
         transaction.commit().await?;
-        let state = "waiting".to_owned();
+        let state = DeliveryState::Waiting;
         Ok(Delivery { id, event, state, body, calls: Vec::new(), next: Some(now.date), created: now.date })
     }
 

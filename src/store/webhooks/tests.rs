@@ -107,11 +107,11 @@ async fn a_call_that_fails_is_repeated_ever_later_and_then_given_up() {
     let log = post.log(&webhook).await;
     assert_eq!((log[0].state.as_str(), log[0].calls.len(), log[0].next), ("failed", 10, None));
     let again = post.webhooks.redeliver(webhook.id, log[0].id).await.expect("writes").expect("the delivery");
-    assert_eq!(again.state, "waiting");
+    assert_eq!(again.state, DeliveryState::Waiting);
     let sent = post.take().await.expect("sent again");
     assert_eq!((sent.id, sent.body.as_str()), (log[0].id, log[0].body.as_str()), "the same call");
     post.answer(&sent, 200).await;
-    assert_eq!(post.log(&webhook).await[0].state, "delivered");
+    assert_eq!(post.log(&webhook).await[0].state, DeliveryState::Delivered);
 }
 
 #[tokio::test]
@@ -126,7 +126,7 @@ async fn what_a_sender_took_that_has_died_is_sent_by_the_next_and_the_first_writ
     post.answer(&dead, 500).await;
     assert_eq!(post.log(&webhook).await[0].calls, [], "it came too late");
     post.answer(&heir, 200).await;
-    assert_eq!(post.log(&webhook).await[0].state, "delivered");
+    assert_eq!(post.log(&webhook).await[0].state, DeliveryState::Delivered);
 }
 
 #[tokio::test]
