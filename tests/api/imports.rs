@@ -192,10 +192,7 @@ async fn a_file_from_elsewhere_becomes_a_checkpoint_like_any_other() {
 #[tokio::test]
 async fn what_breaks_off_is_fetched_on_and_what_is_away_is_tried_again() {
     let lab = Lab::open().await;
-    lab.import(&lab.of("cut.safetensors"), "succeeded").await;
-    let requests = lab.requests("cut.safetensors");
-    assert_eq!(requests.len(), 2);
-    assert_eq!(requests[1]["range"], "bytes=200-", "only the rest");
+    let cut = lab.post(&lab.of("cut.safetensors"), StatusCode::ACCEPTED).await;
     let made = lab.post(&lab.of("away.safetensors"), StatusCode::ACCEPTED).await;
     let id = made["id"].as_str().expect("an id");
     let waiting = lab.until(id, |import| import["error"].is_object()).await;
@@ -205,6 +202,10 @@ async fn what_breaks_off_is_fetched_on_and_what_is_away_is_tried_again() {
         "{waiting}"
     );
     assert!(waiting["next_attempt_at"].is_string());
+    lab.until(cut["id"].as_str().expect("an id"), |import| import["state"] == "succeeded").await;
+    let requests = lab.requests("cut.safetensors");
+    assert_eq!(requests.len(), 2);
+    assert_eq!(requests[1]["range"], "bytes=200-", "only the rest");
     lab.until(id, |import| import["state"] == "succeeded").await;
     lab.app.stop().await;
 }

@@ -14,8 +14,8 @@ use crate::store::imports::ToFetch;
 const POLL: Duration = Duration::from_millis(500);
 /// How long a file belongs to whoever fetches it, unless that is prolonged.
 const LEASE: Duration = Duration::from_mins(1);
-/// Time between two prolongations.
-const HEARTBEAT: Duration = Duration::from_secs(5);
+/// Time between two prolongations, each of which also tells whether the file is still wanted.
+const HEARTBEAT: Duration = Duration::from_secs(2);
 /// Files that are fetched at the same time.
 const AT_ONCE: usize = 4;
 
