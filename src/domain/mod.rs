@@ -3,6 +3,7 @@
 pub mod access;
 pub mod clock;
 pub mod comparison;
+pub mod database;
 pub mod dataset;
 pub mod epoch_choice;
 mod fault;

@@ -84,6 +84,12 @@ impl Progress {
             job_eta_s: None,
         }
     }
+
+    /// The same at the end of the job.
+    #[must_use]
+    pub fn done(self) -> Self {
+        Self { fraction: 1.0, eta_s: None, job_fraction: Some(1.0), job_eta_s: None, ..self }
+    }
 }
 
 /// One epoch of training; epoch 0 is the network before its first step.

@@ -1,5 +1,6 @@
 //! Figures about what is stored.
 
+use super::sql;
 use super::tenants::{TenantUse, Tenants};
 use super::{Database, StoreError};
 use crate::domain::clock::SharedClock;
@@ -40,20 +41,21 @@ impl Counting {
     /// When the database fails.
     pub async fn take(&self) -> Result<Census, StoreError> {
         let reader = self.database.reader();
-        let jobs = sqlx::query_as(
+        let jobs = sql::query_as(
             "WITH states (state) AS (VALUES ('queued'), ('running'), ('succeeded'), ('failed'), ('cancelled'))
              SELECT states.state, (SELECT count(*) FROM jobs WHERE jobs.state = states.state) FROM states",
         );
         let jobs = jobs.fetch_all(reader).await?;
         let oldest: Option<i64> =
-            sqlx::query_scalar("SELECT min(created_at) FROM jobs WHERE state = 'queued'").fetch_one(reader).await?;
-        let datasets = sqlx::query_as(
+            sql::query_scalar("SELECT min(created_at) FROM jobs WHERE state = 'queued'").fetch_one(reader).await?;
+        let datasets = sql::query_as(
             "WITH states (state) AS (VALUES ('validating'), ('ready'), ('invalid'))
              SELECT states.state, (SELECT count(*) FROM datasets WHERE datasets.state = states.state) FROM states",
         );
         let datasets = datasets.fetch_all(reader).await?;
-        let uploads =
-            sqlx::query_as("SELECT count(*), coalesce(sum(acknowledged), 0) FROM uploads").fetch_one(reader).await?;
+        let uploads = sql::query_as("SELECT count(*), CAST(coalesce(sum(acknowledged), 0) AS BIGINT) FROM uploads")
+            .fetch_one(reader)
+            .await?;
         let now = self.clock.now().as_millisecond();
         let queue_age_ms = oldest.map_or(0, |oldest| (now - oldest).max(0));
         Ok(Census { jobs, queue_age_ms, datasets, uploads, tenants: self.tenants.list().await? })

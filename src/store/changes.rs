@@ -4,10 +4,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sqlx::sqlite::SqliteConnection;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
+use super::database::Observer;
 use super::{Database, StoreError};
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -57,14 +57,15 @@ impl Changes {
 
     /// Looks until nobody waits.
     async fn look(self) {
-        let (mut connection, mut seen) = (None, None);
+        let mut observer = None;
         loop {
-            let version = self.version(&mut connection).await;
-            // A failed look is a reason for everybody to look.
-            if version.is_none() || version != seen {
+            let changed = tokio::select! {
+                changed = self.wait(&mut observer) => changed,
+                () = self.count.closed() => false,
+            };
+            if changed {
                 self.count.send_modify(|count| *count += 1);
             }
-            seen = version;
             tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
                 () = self.count.closed() => {}
@@ -77,42 +78,50 @@ impl Changes {
         }
     }
 
-    /// A number that changes with every commit of another connection; none when the look failed.
-    async fn version(&self, connection: &mut Option<SqliteConnection>) -> Option<i64> {
+    /// Whether there is a reason for everybody to look; a failed look is one.
+    async fn wait(&self, observer: &mut Option<Observer>) -> bool {
         let outcome = async {
-            let mut open = match connection.take() {
-                Some(open) => open,
+            let mut watching = match observer.take() {
+                Some(watching) => watching,
                 None => self.database.observer().await?,
             };
-            let version: i64 = sqlx::query_scalar("PRAGMA data_version").fetch_one(&mut open).await?;
-            *connection = Some(open);
-            Ok::<_, StoreError>(version)
+            let changed = watching.wait().await?;
+            *observer = Some(watching);
+            Ok::<_, StoreError>(changed)
         };
-        outcome.await.inspect_err(|error| tracing::debug!(%error, "the look for changes failed")).ok()
+        outcome.await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "the look for changes failed");
+            true
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::sql;
+    use crate::store::testing;
 
     const PATIENCE: Duration = Duration::from_secs(10);
     const NOTHING: Duration = Duration::from_millis(500);
 
     async fn write(database: &Database) {
         let mut transaction = database.write().await.expect("begins");
-        sqlx::query("UPDATE data_folder SET probed_at = coalesce(probed_at, 0) + 1")
-            .execute(&mut *transaction)
-            .await
-            .expect("writes");
+        sql::query(
+            "INSERT INTO imports (id, tenant, kind, name, source, labels, state, due, created_at)
+             SELECT CAST(count(*) AS TEXT), 't', 'dataset', CAST(count(*) AS TEXT), 's', '{}', 'waiting', 0, 0 FROM imports",
+        )
+        .execute(&mut *transaction)
+        .await
+        .expect("writes");
         transaction.commit().await.expect("commits");
     }
 
     #[tokio::test]
     async fn commits_of_this_process_and_of_others_are_told_and_silence_is_silent() {
         let folder = tempfile::tempdir().expect("a folder");
-        let database = Database::open(folder.path()).await.expect("opens");
-        let other = Database::open(folder.path()).await.expect("opens");
+        let database = testing::open(folder.path()).await;
+        let other = testing::open(folder.path()).await;
         let tasks = TaskTracker::new();
         let changes = Changes::new(database.clone(), tasks.clone());
         let mut ticks = changes.ticks();

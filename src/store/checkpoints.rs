@@ -4,6 +4,7 @@ use sqlx::FromRow;
 
 use super::files::{Deletion, FileRow, FileTable, Kind, StoredFile};
 use super::listing::Listing;
+use super::sql;
 use super::{Blobs, Database, StoreError};
 use crate::domain::access::Tenant;
 use crate::domain::id::CheckpointId;
@@ -54,8 +55,8 @@ impl Checkpoints {
         let table = FileTable {
             database,
             blobs,
-            find: "SELECT * FROM checkpoints WHERE tenant = ?1 AND (id = ?2 OR name = ?2)",
-            delete: "DELETE FROM checkpoints WHERE tenant = ?1 AND (id = ?2 OR name = ?2) RETURNING blob_key",
+            find: "SELECT * FROM checkpoints WHERE tenant = $1 AND (id = $2 OR name = $2)",
+            delete: "DELETE FROM checkpoints WHERE tenant = $1 AND (id = $2 OR name = $2) RETURNING blob_key",
         };
         Self { table }
     }
@@ -73,14 +74,16 @@ impl Checkpoints {
     /// # Errors
     /// When the database fails.
     pub async fn list(&self, tenant: &Tenant, listing: &Listing) -> Result<Vec<StoredCheckpoint>, StoreError> {
-        let rows: Vec<CheckpointRow> = sqlx::query_as(
+        let rows: Vec<CheckpointRow> = sql::query_as(sql::each(
             "SELECT * FROM checkpoints AS entry
-             WHERE tenant = ?1 AND (?2 IS NULL OR id < ?2) AND NOT EXISTS (
-                 SELECT 1 FROM json_each(?3) AS wanted WHERE NOT EXISTS (
+             WHERE tenant = $1 AND ($2 IS NULL OR id < $2) AND NOT EXISTS (
+                 SELECT 1 FROM json_each($3) AS wanted WHERE NOT EXISTS (
                      SELECT 1 FROM json_each(entry.labels) AS label
                      WHERE label.key = wanted.key AND label.value = wanted.value))
-             ORDER BY id DESC LIMIT ?4",
-        )
+             ORDER BY id DESC LIMIT $4",
+            "SELECT * FROM checkpoints WHERE tenant = $1 AND ($2 IS NULL OR id < $2) AND labels::jsonb @> $3::jsonb
+             ORDER BY id DESC LIMIT $4",
+        ))
         .bind(tenant.as_str())
         .bind(&listing.after)
         .bind(listing.labels_json())

@@ -6,6 +6,7 @@ use sqlx::FromRow;
 use super::idempotency::RequestKey;
 use super::jobs::{JobError, JobOrigin, Jobs, NewJob, once, remove};
 use super::listing::Listing;
+use super::sql;
 use super::{Blobs, Database, StoreError};
 use crate::domain::access::Tenant;
 use crate::domain::clock::{SharedClock, from_millis};
@@ -161,7 +162,7 @@ impl Comparisons {
         if let Some(before) = once(&mut transaction, &new.tenant, key, id, now).await? {
             return Ok(before);
         }
-        sqlx::query("INSERT INTO comparisons (id, tenant, title, quick, created_at) VALUES (?, ?, ?, ?, ?)")
+        sql::query("INSERT INTO comparisons (id, tenant, title, quick, created_at) VALUES ($1, $2, $3, $4, $5)")
             .bind(id.to_string())
             .bind(new.tenant.as_str())
             .bind(&new.title)
@@ -172,9 +173,9 @@ impl Comparisons {
         for ((place, job), position) in new.runs.iter().zip(0_i64..) {
             let job_id = JobId::new();
             self.jobs.enqueue(&mut transaction, job_id, job, JobOrigin::Comparison).await?;
-            sqlx::query(
+            sql::query(
                 "INSERT INTO comparison_runs (comparison_id, position, ensemble, method, target, seed, job_id) \
-                 VALUES (?, ?, ?, ?, ?, ?, ?)",
+                 VALUES ($1, $2, $3, $4, $5, $6, $7)",
             )
             .bind(id.to_string())
             .bind(position)
@@ -195,12 +196,12 @@ impl Comparisons {
     /// # Errors
     /// When the database fails.
     pub async fn list(&self, tenant: &Tenant, listing: &Listing) -> Result<Vec<StoredComparison>, StoreError> {
-        let rows: Vec<SummaryRow> = sqlx::query_as(
+        let rows: Vec<SummaryRow> = sql::query_as(
             "SELECT page.*, jobs.state, count(*) AS runs FROM ( \
                  SELECT id, title, quick, created_at FROM comparisons \
-                 WHERE tenant = ?1 AND (?2 IS NULL OR id < ?2) ORDER BY id DESC LIMIT ?3) AS page \
+                 WHERE tenant = $1 AND ($2 IS NULL OR id < $2) ORDER BY id DESC LIMIT $3) AS page \
              JOIN comparison_runs ON comparison_runs.comparison_id = page.id LEFT JOIN jobs ON jobs.id = comparison_runs.job_id \
-             GROUP BY page.id, jobs.state ORDER BY page.id DESC",
+             GROUP BY page.id, page.title, page.quick, page.created_at, jobs.state ORDER BY page.id DESC",
         )
         .bind(tenant.as_str())
         .bind(&listing.after)
@@ -231,17 +232,17 @@ impl Comparisons {
         id: ComparisonId,
     ) -> Result<Option<(StoredComparison, Vec<StoredRun>)>, StoreError> {
         let found: Option<(String, bool, i64)> =
-            sqlx::query_as("SELECT title, quick, created_at FROM comparisons WHERE id = ? AND tenant = ?")
+            sql::query_as("SELECT title, quick, created_at FROM comparisons WHERE id = $1 AND tenant = $2")
                 .bind(id.to_string())
                 .bind(tenant.as_str())
                 .fetch_optional(self.database.reader())
                 .await?;
         let Some((title, quick, created)) = found else { return Ok(None) };
-        let rows: Vec<RunRow> = sqlx::query_as(
-            "SELECT ensemble, method, target, seed, comparison_runs.job_id, iif(cancel_requested, 'cancelling', state) AS state, ran_ms, error, blob_key, bytes \
+        let rows: Vec<RunRow> = sql::query_as(
+            "SELECT ensemble, method, target, seed, comparison_runs.job_id, CASE WHEN cancel_requested THEN 'cancelling' ELSE state END AS state, ran_ms, error, blob_key, bytes \
              FROM comparison_runs LEFT JOIN jobs ON jobs.id = comparison_runs.job_id \
              LEFT JOIN job_artifacts ON job_artifacts.job_id = jobs.id AND job_artifacts.name = 'report' \
-             WHERE comparison_id = ? ORDER BY position",
+             WHERE comparison_id = $1 ORDER BY position",
         )
         .bind(id.to_string())
         .fetch_all(self.database.reader())
@@ -262,13 +263,13 @@ impl Comparisons {
         id: ComparisonId,
     ) -> Result<ComparisonDeletion, StoreError> {
         let mut transaction = self.database.write().await?;
-        let jobs: Vec<(String, bool)> = sqlx::query_as(
-            "SELECT jobs.id, finished_at IS NOT NULL FROM jobs JOIN comparison_runs ON comparison_runs.job_id = jobs.id WHERE comparison_id = ?",
+        let jobs: Vec<(String, bool)> = sql::query_as(
+            "SELECT jobs.id, finished_at IS NOT NULL FROM jobs JOIN comparison_runs ON comparison_runs.job_id = jobs.id WHERE comparison_id = $1",
         )
         .bind(id.to_string())
         .fetch_all(&mut *transaction)
         .await?;
-        let deleted = sqlx::query("DELETE FROM comparisons WHERE id = ? AND tenant = ?")
+        let deleted = sql::query("DELETE FROM comparisons WHERE id = $1 AND tenant = $2")
             .bind(id.to_string())
             .bind(tenant.as_str())
             .execute(&mut *transaction)

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use sqlx::migrate::MigrateError;
+use sqlx::postgres::PgDatabaseError;
 
 use crate::domain::problem::{Code, Problem};
 
 /// A failure of the database or the blob store; never the client's fault.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// SQLite refused or failed.
+    /// The database refused or failed.
     #[error("database: {0}")]
     Database(#[from] sqlx::Error),
     /// The schema could not be brought up to date.
@@ -99,7 +100,11 @@ impl StoreError {
     #[must_use]
     pub fn is_refused_by_trigger(&self) -> bool {
         const SQLITE_CONSTRAINT_TRIGGER: &str = "1811";
-        let code = |error: &dyn sqlx::error::DatabaseError| error.code().as_deref() == Some(SQLITE_CONSTRAINT_TRIGGER);
+        /// What our triggers raise in PostgreSQL.
+        const REFUSED: &str = "EN001";
+        let code = |error: &dyn sqlx::error::DatabaseError| {
+            matches!(error.code().as_deref(), Some(SQLITE_CONSTRAINT_TRIGGER | REFUSED))
+        };
         matches!(self, Self::Database(sqlx::Error::Database(error)) if code(error.as_ref()))
     }
 
@@ -123,7 +128,34 @@ impl StoreError {
     }
 }
 
-/// What a failure of SQLite comes to, by its primary result code (the low byte of an extended one).
+/// Whether the connection to a database server is gone, or the server is not there: the same may work on another connection, later.
+pub(super) fn is_connection_lost(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed => true,
+        // Connection exceptions; a server that ends, was ended, or is starting; one that has become a standby.
+        sqlx::Error::Database(error) => error.try_downcast_ref::<PgDatabaseError>().is_some_and(|error| {
+            error.code().starts_with("08") || matches!(error.code(), "57P01" | "57P02" | "57P03" | "25006")
+        }),
+        _ => false,
+    }
+}
+
+/// What a failure of PostgreSQL comes to, by its SQLSTATE.
+fn code_of_postgres(error: &PgDatabaseError) -> Code {
+    match error.code() {
+        "53100" => Code::DiskFull,
+        // Out of memory.
+        "53200" => Code::ResourcesExhausted,
+        // Too many connections, locks not to be had in time, deadlocks and other transactions that may work when they are tried again.
+        code if code.starts_with("53") || code.starts_with("40") => Code::Unavailable,
+        "55P03" | "57014" | "25P03" => Code::Unavailable,
+        // Errors of its storage, and data that its checksums refuse.
+        code if code.starts_with("58") || code.starts_with("XX") => Code::StorageFailed,
+        _ => Code::Internal,
+    }
+}
+
+/// What a failure of the database comes to; of SQLite by its primary result code (the low byte of an extended one).
 fn code_of_database(error: &sqlx::Error) -> Code {
     const BUSY: u32 = 5;
     const NO_MEMORY: u32 = 7;
@@ -134,6 +166,11 @@ fn code_of_database(error: &sqlx::Error) -> Code {
     const CORRUPT: u32 = 11;
     const FULL: u32 = 13;
     const CANNOT_OPEN: u32 = 14;
+    if let sqlx::Error::Database(failure) = error
+        && let Some(failure) = failure.try_downcast_ref::<PgDatabaseError>()
+    {
+        return if is_connection_lost(error) { Code::Unavailable } else { code_of_postgres(failure) };
+    }
     match error {
         sqlx::Error::Database(error) => {
             match error.code().and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff) {
@@ -144,10 +181,30 @@ fn code_of_database(error: &sqlx::Error) -> Code {
                 _ => Code::Internal,
             }
         }
+        sqlx::Error::Io(error) if is_of_network(error) => Code::Unavailable,
         sqlx::Error::Io(error) => Code::of_system(error),
-        sqlx::Error::PoolTimedOut => Code::Unavailable,
+        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => Code::Unavailable,
         _ => Code::Internal,
     }
+}
+
+fn is_of_network(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{
+        BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable,
+        NotConnected, TimedOut, UnexpectedEof,
+    };
+    matches!(
+        error.kind(),
+        BrokenPipe
+            | ConnectionAborted
+            | ConnectionRefused
+            | ConnectionReset
+            | HostUnreachable
+            | NetworkUnreachable
+            | NotConnected
+            | TimedOut
+            | UnexpectedEof
+    )
 }
 
 /// Looks for the system's error that another library has wrapped.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use sqlx::FromRow;
-use sqlx::sqlite::SqliteRow;
 
+use super::sql;
 use super::{Blobs, Database, StoreError};
 use crate::domain::access::Tenant;
 
@@ -110,10 +110,10 @@ impl FileTable {
     /// The tenant's file with this id or name.
     pub(super) async fn find<R, T>(&self, tenant: &Tenant, id_or_name: &str) -> Result<Option<T>, StoreError>
     where
-        R: for<'r> FromRow<'r, SqliteRow> + Send + Unpin,
+        R: sql::Row + 'static,
         T: TryFrom<R, Error = StoreError>,
     {
-        let query = sqlx::query_as(self.find).bind(tenant.as_str()).bind(id_or_name);
+        let query = sql::query_as(self.find).bind(tenant.as_str()).bind(id_or_name);
         let row: Option<R> = query.fetch_optional(self.database.reader()).await?;
         row.map(T::try_from).transpose()
     }
@@ -121,7 +121,7 @@ impl FileTable {
     /// Removes a file, unless an unfinished job reads it.
     pub(super) async fn delete(&self, tenant: &Tenant, id_or_name: &str) -> Result<Deletion, StoreError> {
         let mut transaction = self.database.write().await?;
-        let query = sqlx::query_scalar(self.delete).bind(tenant.as_str()).bind(id_or_name);
+        let query = sql::query_scalar(self.delete).bind(tenant.as_str()).bind(id_or_name);
         let deleted: Result<Option<String>, sqlx::Error> = query.fetch_optional(&mut *transaction).await;
         match deleted.map_err(StoreError::from) {
             Ok(Some(blob_key)) => {

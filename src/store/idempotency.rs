@@ -7,8 +7,9 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
+use super::database::Connection;
+use super::sql;
 use sqlx::FromRow;
-use sqlx::sqlite::SqliteConnection;
 
 use super::{Database, StoreError};
 use crate::domain::access::Tenant;
@@ -72,7 +73,7 @@ impl Idempotency {
         key: &RequestKey,
     ) -> Result<Option<Earlier<I>>, StoreError> {
         let now = self.clock.now().as_millisecond();
-        find(&mut *self.database.reader().acquire().await?, tenant, key, now).await
+        find(&mut self.database.reader().acquire().await?, tenant, key, now).await
     }
 
     /// Keeps the answer that the request with this key got.
@@ -81,7 +82,7 @@ impl Idempotency {
     /// When the database fails.
     pub async fn keep(&self, tenant: &Tenant, key: &RequestKey, answer: &[u8]) -> Result<(), StoreError> {
         let mut transaction = self.database.write().await?;
-        sqlx::query("UPDATE idempotency_keys SET answer = ? WHERE tenant = ? AND key = ? AND answer IS NULL")
+        sql::query("UPDATE idempotency_keys SET answer = $1 WHERE tenant = $2 AND key = $3 AND answer IS NULL")
             .bind(answer)
             .bind(tenant.as_str())
             .bind(&key.key)
@@ -93,13 +94,13 @@ impl Idempotency {
 
 /// As [`Idempotency::earlier`], at the time `now`, in milliseconds.
 pub(super) async fn find<I: FromStr<Err = IdError>>(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     tenant: &Tenant,
     key: &RequestKey,
     now: i64,
 ) -> Result<Option<Earlier<I>>, StoreError> {
-    let row: Option<Row> = sqlx::query_as(
-        "SELECT fingerprint, made_id, answer FROM idempotency_keys WHERE tenant = ? AND key = ? AND expires_at > ?",
+    let row: Option<Row> = sql::query_as(
+        "SELECT fingerprint, made_id, answer FROM idempotency_keys WHERE tenant = $1 AND key = $2 AND expires_at > $3",
     )
     .bind(tenant.as_str())
     .bind(&key.key)
@@ -117,15 +118,15 @@ pub(super) async fn find<I: FromStr<Err = IdError>>(
 
 /// Ties `key`, which must be free, to what is being made in the same transaction.
 pub(super) async fn take(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     tenant: &Tenant,
     key: &RequestKey,
     id: impl Display,
     now: i64,
 ) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM idempotency_keys WHERE expires_at <= ?").bind(now).execute(&mut *conn).await?;
-    sqlx::query(
-        "INSERT INTO idempotency_keys (tenant, key, fingerprint, made_id, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)",
+    sql::query("DELETE FROM idempotency_keys WHERE expires_at <= $1").bind(now).execute(&mut *conn).await?;
+    sql::query(
+        "INSERT INTO idempotency_keys (tenant, key, fingerprint, made_id, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6)",
     )
     .bind(tenant.as_str())
     .bind(&key.key)

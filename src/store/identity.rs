@@ -5,7 +5,8 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use sqlx::sqlite::SqliteConnection;
+use super::database::Connection;
+use super::sql;
 use uuid::Uuid;
 
 use super::blobs::{FOLDER, sync};
@@ -47,9 +48,9 @@ impl DataFolder {
     ///
     /// The mark is a draft until the database says the same. So a crash in between is distinguished from a database that is older
     /// than identities and was put beside files that have one.
-    pub(super) async fn settle(&self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    pub(super) async fn settle(&self, connection: &mut Connection) -> Result<(), StoreError> {
         let known: Option<String> =
-            sqlx::query_scalar("SELECT identity FROM data_folder").fetch_optional(&mut *connection).await?;
+            sql::query_scalar("SELECT identity FROM data_folder").fetch_optional(&mut *connection).await?;
         let (mark, draft) = (self.read(MARK)?, self.read(DRAFT)?);
         match (known, mark) {
             (Some(known), Some(mark)) if known == mark => Ok(()),
@@ -66,7 +67,7 @@ impl DataFolder {
             (None, mark) => {
                 let identity = mark.or(draft).unwrap_or_else(|| Uuid::new_v4().to_string());
                 self.write(DRAFT, &identity)?;
-                sqlx::query("INSERT INTO data_folder (only, identity) VALUES (1, ?)")
+                sql::query("INSERT INTO data_folder (\"only\", identity) VALUES (1, $1)")
                     .bind(&identity)
                     .execute(connection)
                     .await?;
@@ -107,7 +108,7 @@ impl DataFolder {
         written.map_err(StoreError::file(&path))?;
         sync(&self.blobs)?;
         // The folder itself may be new.
-        self.database.parent().map_or(Ok(()), sync)
+        self.blobs.parent().map_or(Ok(()), sync)
     }
 
     /// Whether there is any file below the folder of the blobs, the mark aside.
@@ -132,8 +133,8 @@ impl DataFolder {
 }
 
 /// Whether the database knows any blob.
-async fn names_files(connection: &mut SqliteConnection) -> Result<bool, StoreError> {
-    Ok(sqlx::query_scalar(
+async fn names_files(connection: &mut Connection) -> Result<bool, StoreError> {
+    Ok(sql::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM checkpoints) OR EXISTS (SELECT 1 FROM datasets) OR EXISTS (SELECT 1 FROM job_artifacts)
              OR EXISTS (SELECT 1 FROM jobs WHERE checkpoint_key IS NOT NULL)",
     )
@@ -174,7 +175,7 @@ mod tests {
         async fn execute(&self, sql: &'static str) {
             let database = Database::open(self.0.path()).await.expect("opens");
             let mut transaction = database.write().await.expect("begins");
-            sqlx::query(sql).execute(&mut *transaction).await.expect("runs");
+            sql::query(sql).execute(&mut *transaction).await.expect("runs");
             transaction.commit().await.expect("commits");
             database.close().await;
         }
@@ -266,10 +267,8 @@ mod tests {
 
     impl Lab {
         async fn execute_without_check(&self, sql: &'static str) {
-            use sqlx::{ConnectOptions, Connection};
-            let options = sqlx::sqlite::SqliteConnectOptions::new().filename(self.path("engraft.db"));
-            let mut connection = options.connect().await.expect("opens");
-            sqlx::query(sql).execute(&mut connection).await.expect("runs");
+            let mut connection = Connection::to_file(&self.path("engraft.db")).await.expect("opens");
+            sql::query(sql).execute(&mut connection).await.expect("runs");
             connection.close().await.expect("closes");
         }
     }

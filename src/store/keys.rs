@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::database::Connection;
+use super::sql;
 use rand::TryRng;
 use sha2::{Digest, Sha256};
 use sqlx::FromRow;
-use sqlx::sqlite::SqliteConnection;
 use subtle::ConstantTimeEq;
 
 use super::{Database, StoreError};
@@ -166,9 +167,9 @@ impl Keys {
     ) -> Result<Option<(ApiKey, Secret)>, StoreError> {
         let mut transaction = self.database.write().await?;
         let now = self.clock.now().as_millisecond();
-        let row: Option<KeyRow> = sqlx::query_as(
-            "UPDATE api_keys SET expires_at = CASE WHEN ?1 IS NULL THEN expires_at ELSE min(coalesce(expires_at, ?1), ?1) END \
-             WHERE id = ?2 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?3) RETURNING *",
+        let row: Option<KeyRow> = sql::query_as(
+            "UPDATE api_keys SET expires_at = CASE WHEN $1 IS NULL OR expires_at < $1 THEN expires_at ELSE $1 END \
+             WHERE id = $2 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $3) RETURNING *",
         )
         .bind(overlap.map(|overlap| after(now, overlap)))
         .bind(id.to_string())
@@ -182,7 +183,7 @@ impl Keys {
         Ok(Some(made))
     }
 
-    async fn insert(&self, conn: &mut SqliteConnection, new: NewKey) -> Result<(ApiKey, Secret), StoreError> {
+    async fn insert(&self, conn: &mut Connection, new: NewKey) -> Result<(ApiKey, Secret), StoreError> {
         let secret = Secret::generate().map_err(StoreError::file("the system's random source"))?;
         let now = self.clock.now().as_millisecond();
         let NewKey { tenant, scope, label, lifetime } = new;
@@ -196,9 +197,9 @@ impl Keys {
             expires_at: lifetime.map(|lifetime| after(now, lifetime)),
             last_used_at: None,
         };
-        sqlx::query(
+        sql::query(
             "INSERT INTO api_keys (id, tenant, scope, label, secret_sha256, created_at, expires_at) \
-             VALUES (?, ?, ?, ?, ?, ?, ?)",
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
         )
         .bind(key.id.to_string())
         .bind(key.tenant.as_str())
@@ -218,7 +219,7 @@ impl Keys {
     /// When the database fails.
     pub async fn list(&self) -> Result<Vec<ApiKey>, StoreError> {
         let rows: Vec<KeyRow> =
-            sqlx::query_as("SELECT * FROM api_keys ORDER BY id").fetch_all(self.database.reader()).await?;
+            sql::query_as("SELECT * FROM api_keys ORDER BY id").fetch_all(self.database.reader()).await?;
         rows.into_iter().map(ApiKey::try_from).collect()
     }
 
@@ -228,7 +229,7 @@ impl Keys {
     /// When the database fails.
     pub async fn revoke(&self, id: KeyId) -> Result<bool, StoreError> {
         let mut transaction = self.database.write().await?;
-        let changed = sqlx::query("UPDATE api_keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL")
+        let changed = sql::query("UPDATE api_keys SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL")
             .bind(self.clock.now().as_millisecond())
             .bind(id.to_string())
             .execute(&mut *transaction)
@@ -243,7 +244,7 @@ impl Keys {
     /// When the database fails.
     pub async fn find(&self, secret: &Secret) -> Result<Option<ApiKey>, StoreError> {
         let row: Option<KeyRow> =
-            sqlx::query_as("SELECT * FROM api_keys WHERE secret_sha256 = ? AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?)")
+            sql::query_as("SELECT * FROM api_keys WHERE secret_sha256 = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)")
                 .bind(secret.digest().to_vec())
                 .bind(self.clock.now().as_millisecond())
                 .fetch_optional(self.database.reader())
@@ -279,11 +280,13 @@ impl Keys {
     async fn write_each(&self, uses: &HashMap<KeyId, i64>) -> Result<usize, StoreError> {
         let mut transaction = self.database.write().await?;
         for (id, at) in uses {
-            sqlx::query("UPDATE api_keys SET last_used_at = max(coalesce(last_used_at, 0), ?) WHERE id = ?")
-                .bind(at)
-                .bind(id.to_string())
-                .execute(&mut *transaction)
-                .await?;
+            sql::query(
+                "UPDATE api_keys SET last_used_at = $1 WHERE id = $2 AND (last_used_at IS NULL OR last_used_at < $1)",
+            )
+            .bind(at)
+            .bind(id.to_string())
+            .execute(&mut *transaction)
+            .await?;
         }
         transaction.commit().await?;
         Ok(uses.len())
@@ -294,9 +297,7 @@ impl Keys {
     /// # Errors
     /// When the database fails.
     pub async fn any(&self) -> Result<bool, StoreError> {
-        let any: i64 =
-            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM api_keys)").fetch_one(self.database.reader()).await?;
-        Ok(any == 1)
+        Ok(sql::query_scalar("SELECT EXISTS (SELECT 1 FROM api_keys)").fetch_one(self.database.reader()).await?)
     }
 }
 
@@ -309,6 +310,7 @@ fn after(now: i64, span: Duration) -> i64 {
 mod tests {
     use super::*;
     use crate::domain::clock::{ManualClock, SystemClock};
+    use crate::store::testing;
     use jiff::Timestamp;
 
     #[test]
@@ -325,7 +327,7 @@ mod tests {
     #[tokio::test]
     async fn a_key_opens_until_it_is_revoked() {
         let folder = tempfile::tempdir().expect("a folder");
-        let database = Database::open(folder.path()).await.expect("opens");
+        let database = testing::open(folder.path()).await;
         let keys = Keys::new(database, Arc::new(SystemClock));
         assert!(!keys.any().await.expect("reads"));
         let tenant: Tenant = "vision".parse().expect("a tenant");
@@ -344,7 +346,7 @@ mod tests {
     #[tokio::test]
     async fn a_key_expires_is_rotated_and_knows_when_it_was_used() {
         let folder = tempfile::tempdir().expect("a folder");
-        let database = Database::open(folder.path()).await.expect("opens");
+        let database = testing::open(folder.path()).await;
         let clock = Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH));
         let keys = Keys::new(database, clock.clone());
         let new = NewKey {

@@ -1,4 +1,4 @@
-//! What outlives a process: rows in SQLite, bytes in an object store below the data directory.
+//! What outlives a process: rows in a database, SQLite or PostgreSQL, and bytes in an object store below the data directory.
 
 pub mod blobs;
 pub mod census;
@@ -16,10 +16,10 @@ pub mod intake;
 pub mod jobs;
 pub mod keys;
 pub mod listing;
-mod migrations;
 pub mod publish;
 pub mod readiness;
 pub mod reserve;
+mod sql;
 pub mod staging;
 mod steady;
 pub mod sweep;
@@ -32,4 +32,6 @@ pub mod workers;
 
 pub use blobs::Blobs;
 pub use database::Database;
+#[cfg(test)]
+pub(crate) use database::testing;
 pub use error::StoreError;

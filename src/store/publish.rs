@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use super::files::{FileRow, Kind, StoredFile};
 use super::idempotency::{self, Earlier, RequestKey};
 use super::intake::Complete;
+use super::sql;
 use super::staging::Staging;
 use super::{Blobs, Database, StoreError, tenants};
 use crate::domain::access::Tenant;
@@ -65,8 +66,8 @@ impl Publisher {
     /// When the database fails.
     pub async fn taken(&self, kind: Kind, tenant: &Tenant, name: &FileName) -> Result<Option<StoredFile>, StoreError> {
         let query = match kind {
-            Kind::Checkpoint => sqlx::query_as("SELECT * FROM checkpoints WHERE tenant = ? AND name = ?"),
-            Kind::Dataset => sqlx::query_as("SELECT * FROM datasets WHERE tenant = ? AND name = ?"),
+            Kind::Checkpoint => sql::query_as("SELECT * FROM checkpoints WHERE tenant = $1 AND name = $2"),
+            Kind::Dataset => sql::query_as("SELECT * FROM datasets WHERE tenant = $1 AND name = $2"),
         };
         let row: Option<FileRow> =
             query.bind(tenant.as_str()).bind(name.as_str()).fetch_optional(self.database.reader()).await?;
@@ -79,10 +80,10 @@ impl Publisher {
     /// When the database fails.
     pub async fn finished(&self, tenant: &Tenant, id: UploadId) -> Result<Option<(Kind, StoredFile)>, StoreError> {
         for (kind, query) in [
-            (Kind::Checkpoint, "SELECT * FROM checkpoints WHERE upload_id = ? AND tenant = ?"),
-            (Kind::Dataset, "SELECT * FROM datasets WHERE upload_id = ? AND tenant = ?"),
+            (Kind::Checkpoint, "SELECT * FROM checkpoints WHERE upload_id = $1 AND tenant = $2"),
+            (Kind::Dataset, "SELECT * FROM datasets WHERE upload_id = $1 AND tenant = $2"),
         ] {
-            let row: Option<FileRow> = sqlx::query_as(query)
+            let row: Option<FileRow> = sql::query_as(query)
                 .bind(id.to_string())
                 .bind(tenant.as_str())
                 .fetch_optional(self.database.reader())
@@ -154,12 +155,12 @@ impl Publisher {
         let (statement, last) = match destination.kind {
             Kind::Checkpoint => (
                 "INSERT INTO checkpoints (id, tenant, name, sha256, bytes, blob_key, labels, created_at, upload_id, header)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
                 serde_json::json!(complete.header).to_string(),
             ),
             Kind::Dataset => (
                 "INSERT INTO datasets (id, tenant, name, sha256, bytes, blob_key, labels, created_at, upload_id, state)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
                 "validating".to_owned(),
             ),
         };
@@ -179,7 +180,7 @@ impl Publisher {
         if let Err(refused) = checked.and_then(|()| quota.check(TenantResource::Bytes, &usage, file.bytes)) {
             return Ok(Some(refused));
         }
-        sqlx::query(statement)
+        sql::query(statement)
             .bind(&file.id)
             .bind(destination.tenant.as_str())
             .bind(&file.name)
@@ -192,7 +193,7 @@ impl Publisher {
             .bind(last)
             .execute(&mut *transaction)
             .await?;
-        sqlx::query("DELETE FROM uploads WHERE id = ?").bind(id.to_string()).execute(&mut *transaction).await?;
+        sql::query("DELETE FROM uploads WHERE id = $1").bind(id.to_string()).execute(&mut *transaction).await?;
         transaction.commit().await.map(|()| None)
     }
 }

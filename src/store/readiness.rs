@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 use tokio::time::{Duration, Instant};
 
+use super::sql;
 use super::{Database, StoreError};
 use crate::domain::clock::SharedClock;
 use crate::domain::problem::Code;
@@ -55,7 +56,7 @@ impl Readiness {
 
     async fn write(&self) -> Result<(), StoreError> {
         let mut transaction = self.database.write().await?;
-        sqlx::query("UPDATE data_folder SET probed_at = ?")
+        sql::query("UPDATE data_folder SET probed_at = $1")
             .bind(self.clock.now().as_millisecond())
             .execute(&mut *transaction)
             .await?;

@@ -222,13 +222,13 @@ mod tests {
 
     use super::*;
     use crate::domain::clock::{ManualClock, SystemClock};
-    use crate::store::Database;
+    use crate::store::testing;
 
     #[tokio::test]
     async fn an_upload_belongs_to_one_request_and_goes_when_it_expires() {
         let folder = tempfile::tempdir().expect("a folder");
         let clock = Arc::new(ManualClock::at(SystemClock.now()));
-        let database = Database::open(folder.path()).await.expect("opens");
+        let database = testing::open(folder.path()).await;
         let uploads = Uploads::new(database, clock.clone(), Duration::from_mins(1));
         let staging = Staging::open(folder.path(), uploads).expect("opens");
         let (tenant, name) = (Tenant::default(), "a".parse().expect("a name"));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::files::Kind;
 use super::jobs::Jobs;
+use super::sql;
 use super::trash::Trash;
 use super::{Blobs, Database, StoreError};
 use crate::domain::clock::SharedClock;
@@ -63,7 +64,7 @@ impl Sweeper {
     }
 
     async fn named(&self) -> Result<BTreeSet<String>, StoreError> {
-        let named: Vec<String> = sqlx::query_scalar(
+        let named: Vec<String> = sql::query_scalar(
             "SELECT blob_key FROM checkpoints UNION SELECT blob_key FROM datasets UNION SELECT blob_key FROM job_artifacts
              UNION SELECT checkpoint_key FROM jobs WHERE checkpoint_key IS NOT NULL",
         )
@@ -79,12 +80,13 @@ mod tests {
 
     use super::*;
     use crate::domain::clock::{Clock, ManualClock, SystemClock};
+    use crate::store::testing;
 
     #[tokio::test]
     async fn a_blob_goes_to_the_trash_when_it_is_old_and_found_twice() {
         let folder = tempfile::tempdir().expect("a folder");
         let clock = Arc::new(ManualClock::at(SystemClock.now()));
-        let database = Database::open(folder.path()).await.expect("opens");
+        let database = testing::open(folder.path()).await;
         let blobs = Blobs::open(folder.path()).expect("opens");
         let trash = Trash::new(folder.path(), YOUNGEST, clock.clone());
         let mut sweeper = Sweeper::new(database.clone(), blobs.clone(), trash, clock.clone());
@@ -94,9 +96,10 @@ mod tests {
             blobs.put_file(&staged, key).await.expect("moves");
         }
         let mut transaction = database.write().await.expect("begins");
-        sqlx::query(
-            "INSERT INTO checkpoints (id, tenant, name, sha256, bytes, blob_key, labels, header, created_at) VALUES ('c', 't', 'n', printf('%064d', 0), 1, 'checkpoints/named', '{}', '{}', 0)",
+        sql::query(
+            "INSERT INTO checkpoints (id, tenant, name, sha256, bytes, blob_key, labels, header, created_at) VALUES ('c', 't', 'n', $1, 1, 'checkpoints/named', '{}', '{}', 0)",
         )
+        .bind("0".repeat(64))
         .execute(&mut *transaction)
         .await
         .expect("writes");

@@ -1,6 +1,7 @@
 //! What tenants may take, what they have taken, and whose turn it is.
 
-use sqlx::sqlite::SqliteConnection;
+use super::database::Connection;
+use super::sql;
 
 use super::{Database, StoreError};
 use crate::domain::access::Tenant;
@@ -40,7 +41,7 @@ impl Tenants {
     /// # Errors
     /// When the database fails.
     pub async fn quota(&self, tenant: &Tenant) -> Result<Quota, StoreError> {
-        quota(&mut *self.database.reader().acquire().await?, tenant, self.default).await
+        quota(&mut self.database.reader().acquire().await?, tenant, self.default).await
     }
 
     /// What a tenant has taken of some resources, apart from the upload `except`; others count as nothing.
@@ -53,7 +54,7 @@ impl Tenants {
         resources: &[TenantResource],
         except: Option<UploadId>,
     ) -> Result<Usage, StoreError> {
-        usage(&mut *self.database.reader().acquire().await?, tenant, resources, except).await
+        usage(&mut self.database.reader().acquire().await?, tenant, resources, except).await
     }
 
     /// Gives a tenant a limit of its own, 0 for none; without `most` the server's default holds again.
@@ -62,13 +63,13 @@ impl Tenants {
     /// When the database fails.
     pub async fn set(&self, tenant: &Tenant, resource: TenantResource, most: Option<u64>) -> Result<(), StoreError> {
         let mut transaction = self.database.write().await?;
-        sqlx::query("DELETE FROM tenant_limits WHERE tenant = ? AND resource = ?")
+        sql::query("DELETE FROM tenant_limits WHERE tenant = $1 AND resource = $2")
             .bind(tenant.as_str())
             .bind(resource.as_str())
             .execute(&mut *transaction)
             .await?;
         if let Some(most) = most {
-            sqlx::query("INSERT INTO tenant_limits (tenant, resource, most) VALUES (?, ?, ?)")
+            sql::query("INSERT INTO tenant_limits (tenant, resource, most) VALUES ($1, $2, $3)")
                 .bind(tenant.as_str())
                 .bind(resource.as_str())
                 .bind(i64::try_from(most).unwrap_or(i64::MAX))
@@ -84,11 +85,11 @@ impl Tenants {
     /// When the database fails.
     pub async fn list(&self) -> Result<Vec<TenantUse>, StoreError> {
         let mut conn = self.database.reader().acquire().await?;
-        let names: Vec<String> = sqlx::query_scalar(
+        let names: Vec<String> = sql::query_scalar(
             "SELECT tenant FROM api_keys UNION SELECT tenant FROM tenant_limits UNION SELECT tenant FROM checkpoints \
              UNION SELECT tenant FROM datasets UNION SELECT tenant FROM uploads UNION SELECT tenant FROM jobs ORDER BY 1",
         )
-        .fetch_all(&mut *conn)
+        .fetch_all(&mut conn)
         .await?;
         let mut list = Vec::with_capacity(names.len());
         for name in names {
@@ -103,8 +104,8 @@ impl Tenants {
 }
 
 /// What a tenant may take, read in the transaction that is about to take it.
-pub(super) async fn quota(conn: &mut SqliteConnection, tenant: &Tenant, default: Quota) -> Result<Quota, StoreError> {
-    let own: Vec<(String, i64)> = sqlx::query_as("SELECT resource, most FROM tenant_limits WHERE tenant = ?")
+pub(super) async fn quota(conn: &mut Connection, tenant: &Tenant, default: Quota) -> Result<Quota, StoreError> {
+    let own: Vec<(String, i64)> = sql::query_as("SELECT resource, most FROM tenant_limits WHERE tenant = $1")
         .bind(tenant.as_str())
         .fetch_all(conn)
         .await?;
@@ -118,7 +119,7 @@ pub(super) async fn quota(conn: &mut SqliteConnection, tenant: &Tenant, default:
 /// What a tenant has taken of some resources, apart from the upload `except`; others count as nothing. An unfinished upload counts
 /// with its whole length where that is known.
 pub(super) async fn usage(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     tenant: &Tenant,
     resources: &[TenantResource],
     except: Option<UploadId>,
@@ -127,7 +128,7 @@ pub(super) async fn usage(
     let mut usage = Usage::default();
     for resource in resources {
         let Some(count) = counting(*resource) else { continue };
-        let used: i64 = sqlx::query_scalar(count).bind(tenant.as_str()).bind(&except).fetch_one(&mut *conn).await?;
+        let used: i64 = sql::query_scalar(count).bind(tenant.as_str()).bind(&except).fetch_one(&mut *conn).await?;
         usage = usage.with(*resource, u64::try_from(used).unwrap_or_default());
     }
     Ok(usage)
@@ -137,19 +138,20 @@ pub(super) async fn usage(
 fn counting(resource: TenantResource) -> Option<&'static str> {
     Some(match resource {
         TenantResource::Bytes => {
-            "SELECT (SELECT coalesce(sum(bytes), 0) FROM checkpoints WHERE tenant = ?1) \
-                 + (SELECT coalesce(sum(bytes), 0) FROM datasets WHERE tenant = ?1) \
-                 + (SELECT coalesce(sum(bytes), 0) FROM job_artifacts JOIN jobs ON jobs.id = job_id WHERE tenant = ?1) \
-                 + (SELECT coalesce(sum(max(acknowledged, coalesce(total, 0))), 0) FROM uploads WHERE tenant = ?1 AND id IS NOT ?2)"
+            "SELECT CAST((SELECT coalesce(sum(bytes), 0) FROM checkpoints WHERE tenant = $1) \
+                 + (SELECT coalesce(sum(bytes), 0) FROM datasets WHERE tenant = $1) \
+                 + (SELECT coalesce(sum(bytes), 0) FROM job_artifacts JOIN jobs ON jobs.id = job_id WHERE tenant = $1) \
+                 + (SELECT coalesce(sum(coalesce(total, acknowledged)), 0) FROM uploads \
+                    WHERE tenant = $1 AND id IS DISTINCT FROM $2) AS BIGINT)"
         }
         TenantResource::Files => {
-            "SELECT (SELECT count(*) FROM checkpoints WHERE tenant = ?1) + (SELECT count(*) FROM datasets WHERE tenant = ?1)"
+            "SELECT (SELECT count(*) FROM checkpoints WHERE tenant = $1) + (SELECT count(*) FROM datasets WHERE tenant = $1)"
         }
-        TenantResource::Uploads => "SELECT count(*) FROM uploads WHERE tenant = ?1 AND id IS NOT ?2",
-        TenantResource::Queued => "SELECT count(*) FROM jobs WHERE tenant = ?1 AND state = 'queued'",
-        TenantResource::Running => "SELECT count(*) FROM jobs WHERE tenant = ?1 AND state = 'running'",
+        TenantResource::Uploads => "SELECT count(*) FROM uploads WHERE tenant = $1 AND id IS DISTINCT FROM $2",
+        TenantResource::Queued => "SELECT count(*) FROM jobs WHERE tenant = $1 AND state = 'queued'",
+        TenantResource::Running => "SELECT count(*) FROM jobs WHERE tenant = $1 AND state = 'running'",
         TenantResource::ReadingSeconds => {
-            "SELECT coalesce((SELECT reading_ms / 1000 FROM tenant_turns WHERE tenant = ?1), 0)"
+            "SELECT coalesce((SELECT reading_ms / 1000 FROM tenant_turns WHERE tenant = $1), 0)"
         }
         TenantResource::RequestsPerSecond => return None,
     })
@@ -165,28 +167,28 @@ pub(super) enum Turn {
 }
 
 /// Puts a tenant behind all others: it has had its turn.
-pub(super) async fn served(conn: &mut SqliteConnection, tenant: &str, turn: Turn) -> Result<(), StoreError> {
+pub(super) async fn served(conn: &mut Connection, tenant: &str, turn: Turn) -> Result<(), StoreError> {
     let statement = match turn {
         Turn::Job => {
-            "INSERT INTO tenant_turns (tenant, job) VALUES (?, (SELECT coalesce(max(job), 0) + 1 FROM tenant_turns)) \
+            "INSERT INTO tenant_turns (tenant, job) VALUES ($1, (SELECT coalesce(max(job), 0) + 1 FROM tenant_turns)) \
              ON CONFLICT (tenant) DO UPDATE SET job = excluded.job"
         }
         Turn::Dataset => {
-            "INSERT INTO tenant_turns (tenant, dataset) VALUES (?, (SELECT coalesce(max(dataset), 0) + 1 FROM tenant_turns)) \
+            "INSERT INTO tenant_turns (tenant, dataset) VALUES ($1, (SELECT coalesce(max(dataset), 0) + 1 FROM tenant_turns)) \
              ON CONFLICT (tenant) DO UPDATE SET dataset = excluded.dataset"
         }
     };
-    sqlx::query(statement).bind(tenant).execute(conn).await?;
+    sql::query(statement).bind(tenant).execute(conn).await?;
     Ok(())
 }
 
 /// Counts that a tenant's datasets were read for `read` until the steady time `now`.
-pub(super) async fn has_read(conn: &mut SqliteConnection, tenant: &str, read: i64, now: i64) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO tenant_turns (tenant, reading_since, reading_ms) VALUES (?1, ?2 - ?3, ?3)
+pub(super) async fn has_read(conn: &mut Connection, tenant: &str, read: i64, now: i64) -> Result<(), StoreError> {
+    sql::query(
+        "INSERT INTO tenant_turns (tenant, reading_since, reading_ms) VALUES ($1, $2 - $3, $3)
          ON CONFLICT (tenant) DO UPDATE SET
-             reading_since = CASE reading_ms WHEN 0 THEN excluded.reading_since ELSE reading_since END,
-             reading_ms = reading_ms + excluded.reading_ms",
+             reading_since = CASE tenant_turns.reading_ms WHEN 0 THEN excluded.reading_since ELSE tenant_turns.reading_since END,
+             reading_ms = tenant_turns.reading_ms + excluded.reading_ms",
     )
     .bind(tenant)
     .bind(now)
@@ -197,8 +199,8 @@ pub(super) async fn has_read(conn: &mut SqliteConnection, tenant: &str, read: i6
 }
 
 /// Forgets what was read in hours that are over at the steady time `now`.
-pub(super) async fn begin_reading_hours(conn: &mut SqliteConnection, now: i64) -> Result<(), StoreError> {
-    sqlx::query("UPDATE tenant_turns SET reading_ms = 0 WHERE reading_ms > 0 AND reading_since <= ?")
+pub(super) async fn begin_reading_hours(conn: &mut Connection, now: i64) -> Result<(), StoreError> {
+    sql::query("UPDATE tenant_turns SET reading_ms = 0 WHERE reading_ms > 0 AND reading_since <= $1")
         .bind(now - HOUR_MS)
         .execute(conn)
         .await?;

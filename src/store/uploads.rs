@@ -5,6 +5,7 @@ use std::time::Duration;
 use sqlx::FromRow;
 
 use super::files::Kind;
+use super::sql;
 use super::{Database, StoreError};
 use crate::domain::access::Tenant;
 use crate::domain::clock::SharedClock;
@@ -107,7 +108,7 @@ impl Uploads {
     /// When the database fails.
     pub async fn find(&self, kind: Kind, tenant: &Tenant, name: &FileName) -> Result<Option<Upload>, StoreError> {
         let row: Option<UploadRow> =
-            sqlx::query_as("SELECT * FROM uploads WHERE kind = ? AND tenant = ? AND name = ? AND expires_at > ?")
+            sql::query_as("SELECT * FROM uploads WHERE kind = $1 AND tenant = $2 AND name = $3 AND expires_at > $4")
                 .bind(kind.as_str())
                 .bind(tenant.as_str())
                 .bind(name.as_str())
@@ -123,9 +124,9 @@ impl Uploads {
     /// When the database fails.
     pub async fn find_or_begin(&self, kind: Kind, tenant: &Tenant, name: &FileName) -> Result<Upload, StoreError> {
         let mut transaction = self.database.write().await?;
-        let row: UploadRow = sqlx::query_as(
+        let row: UploadRow = sql::query_as(
             "INSERT INTO uploads (id, kind, tenant, name, acknowledged, created_at, expires_at)
-             VALUES (?, ?, ?, ?, 0, ?, ?)
+             VALUES ($1, $2, $3, $4, 0, $5, $6)
              ON CONFLICT (kind, tenant, name) DO UPDATE SET expires_at = excluded.expires_at
              RETURNING *",
         )
@@ -154,9 +155,9 @@ impl Uploads {
         metadata: &str,
     ) -> Result<Option<Unfinished>, StoreError> {
         let mut transaction = self.database.write().await?;
-        let row: Option<UnfinishedRow> = sqlx::query_as(
+        let row: Option<UnfinishedRow> = sql::query_as(
             "INSERT INTO uploads (id, kind, tenant, name, acknowledged, total, metadata, created_at, expires_at)
-             VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?) ON CONFLICT (kind, tenant, name) DO NOTHING RETURNING *",
+             VALUES ($1, $2, $3, $4, 0, $5, $6, $7, $8) ON CONFLICT (kind, tenant, name) DO NOTHING RETURNING *",
         )
         .bind(UploadId::new().to_string())
         .bind(kind.as_str())
@@ -178,7 +179,7 @@ impl Uploads {
     /// When the database fails.
     pub async fn owned(&self, tenant: &Tenant, id: UploadId) -> Result<Option<Unfinished>, StoreError> {
         let row: Option<UnfinishedRow> =
-            sqlx::query_as("SELECT * FROM uploads WHERE id = ? AND tenant = ? AND expires_at > ?")
+            sql::query_as("SELECT * FROM uploads WHERE id = $1 AND tenant = $2 AND expires_at > $3")
                 .bind(id.to_string())
                 .bind(tenant.as_str())
                 .bind(self.clock.now().as_millisecond())
@@ -192,7 +193,7 @@ impl Uploads {
     /// # Errors
     /// When the database fails.
     pub async fn get(&self, id: UploadId) -> Result<Option<Upload>, StoreError> {
-        let row: Option<UploadRow> = sqlx::query_as("SELECT * FROM uploads WHERE id = ?")
+        let row: Option<UploadRow> = sql::query_as("SELECT * FROM uploads WHERE id = $1")
             .bind(id.to_string())
             .fetch_optional(self.database.reader())
             .await?;
@@ -205,7 +206,7 @@ impl Uploads {
     /// When the database fails.
     pub async fn acknowledge(&self, id: UploadId, acknowledged: u64, total: Option<u64>) -> Result<(), StoreError> {
         let mut transaction = self.database.write().await?;
-        sqlx::query("UPDATE uploads SET acknowledged = ?, total = ?, expires_at = ? WHERE id = ?")
+        sql::query("UPDATE uploads SET acknowledged = $1, total = $2, expires_at = $3 WHERE id = $4")
             .bind(acknowledged as i64)
             .bind(total.map(|total| total as i64))
             .bind(self.expires_at())
@@ -221,7 +222,7 @@ impl Uploads {
     /// When the database fails.
     pub async fn remove(&self, id: UploadId) -> Result<(), StoreError> {
         let mut transaction = self.database.write().await?;
-        sqlx::query("DELETE FROM uploads WHERE id = ?").bind(id.to_string()).execute(&mut *transaction).await?;
+        sql::query("DELETE FROM uploads WHERE id = $1").bind(id.to_string()).execute(&mut *transaction).await?;
         transaction.commit().await
     }
 
@@ -230,7 +231,7 @@ impl Uploads {
     /// # Errors
     /// When the database fails.
     pub async fn list(&self, tenant: &Tenant) -> Result<Vec<Unfinished>, StoreError> {
-        let rows: Vec<UnfinishedRow> = sqlx::query_as("SELECT * FROM uploads WHERE tenant = ? ORDER BY id")
+        let rows: Vec<UnfinishedRow> = sql::query_as("SELECT * FROM uploads WHERE tenant = $1 ORDER BY id")
             .bind(tenant.as_str())
             .fetch_all(self.database.reader())
             .await?;
@@ -242,7 +243,7 @@ impl Uploads {
     /// # Errors
     /// When the database fails.
     pub async fn expired(&self) -> Result<Vec<UploadId>, StoreError> {
-        let ids: Vec<String> = sqlx::query_scalar("SELECT id FROM uploads WHERE expires_at <= ?")
+        let ids: Vec<String> = sql::query_scalar("SELECT id FROM uploads WHERE expires_at <= $1")
             .bind(self.clock.now().as_millisecond())
             .fetch_all(self.database.reader())
             .await?;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sqlx::FromRow;
 
+use super::sql;
 use super::steady::Steady;
 use super::{Database, StoreError};
 use crate::domain::clock::{SharedClock, from_millis};
@@ -64,8 +65,10 @@ impl Registration {
 struct WorkerRow {
     id: String,
     host: String,
+    #[sqlx(try_from = "i64")]
     pid: u32,
     version: String,
+    #[sqlx(try_from = "i64")]
     slots: u32,
     devices: String,
     speeds: String,
@@ -114,13 +117,13 @@ impl Workers {
     pub async fn heartbeat(&self, worker: &Registration) -> Result<(), StoreError> {
         let (now, seen) = (self.clock.now(), self.steady.now().await?.as_millis());
         let mut transaction = self.database.write().await?;
-        sqlx::query("DELETE FROM workers WHERE seen < ?")
+        sql::query("DELETE FROM workers WHERE seen < $1")
             .bind(seen - FORGET_AFTER.as_millis() as i64)
             .execute(&mut *transaction)
             .await?;
-        sqlx::query(
+        sql::query(
             "INSERT INTO workers (id, host, pid, version, slots, devices, speeds, started_at, heartbeat_at, seen) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
              ON CONFLICT (id) DO UPDATE SET speeds = excluded.speeds, heartbeat_at = excluded.heartbeat_at, seen = excluded.seen",
         )
         .bind(worker.id.to_string())
@@ -144,7 +147,7 @@ impl Workers {
     /// When the database fails.
     pub async fn remove(&self, id: WorkerId) -> Result<(), StoreError> {
         let mut transaction = self.database.write().await?;
-        sqlx::query("DELETE FROM workers WHERE id = ?").bind(id.to_string()).execute(&mut *transaction).await?;
+        sql::query("DELETE FROM workers WHERE id = $1").bind(id.to_string()).execute(&mut *transaction).await?;
         transaction.commit().await
     }
 
@@ -153,7 +156,7 @@ impl Workers {
     /// # Errors
     /// When the database fails.
     pub async fn live(&self) -> Result<Vec<Registration>, StoreError> {
-        let rows: Vec<WorkerRow> = sqlx::query_as("SELECT * FROM workers WHERE seen >= ? ORDER BY id")
+        let rows: Vec<WorkerRow> = sql::query_as("SELECT * FROM workers WHERE seen >= $1 ORDER BY id")
             .bind(self.steady.now().await?.as_millis() - LIVE_FOR.as_millis() as i64)
             .fetch_all(self.database.reader())
             .await?;

@@ -15,6 +15,7 @@ use crate::domain::clock::SharedClock;
 use crate::domain::dataset::DatasetFacts;
 use crate::domain::id::DatasetId;
 use crate::domain::problem::Problem;
+use crate::store::sql;
 
 /// How far a dataset's validation has come.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,8 +96,8 @@ impl Datasets {
         let table = FileTable {
             database,
             blobs,
-            find: "SELECT * FROM datasets WHERE tenant = ?1 AND (id = ?2 OR name = ?2)",
-            delete: "DELETE FROM datasets WHERE tenant = ?1 AND (id = ?2 OR name = ?2) RETURNING blob_key",
+            find: "SELECT * FROM datasets WHERE tenant = $1 AND (id = $2 OR name = $2)",
+            delete: "DELETE FROM datasets WHERE tenant = $1 AND (id = $2 OR name = $2) RETURNING blob_key",
         };
         Self { table, clock, steady }
     }
@@ -114,14 +115,16 @@ impl Datasets {
     /// # Errors
     /// When the database fails.
     pub async fn list(&self, tenant: &Tenant, listing: &Listing) -> Result<Vec<StoredDataset>, StoreError> {
-        let rows: Vec<DatasetRow> = sqlx::query_as(
+        let rows: Vec<DatasetRow> = sql::query_as(sql::each(
             "SELECT * FROM datasets AS entry
-             WHERE tenant = ?1 AND (?2 IS NULL OR id < ?2) AND (?3 IS NULL OR state = ?3) AND NOT EXISTS (
-                 SELECT 1 FROM json_each(?4) AS wanted WHERE NOT EXISTS (
+             WHERE tenant = $1 AND ($2 IS NULL OR id < $2) AND ($3 IS NULL OR state = $3) AND NOT EXISTS (
+                 SELECT 1 FROM json_each($4) AS wanted WHERE NOT EXISTS (
                      SELECT 1 FROM json_each(entry.labels) AS label
                      WHERE label.key = wanted.key AND label.value = wanted.value))
-             ORDER BY id DESC LIMIT ?5",
-        )
+             ORDER BY id DESC LIMIT $5",
+            "SELECT * FROM datasets WHERE tenant = $1 AND ($2 IS NULL OR id < $2) AND ($3 IS NULL OR state = $3)
+                 AND labels::jsonb @> $4::jsonb ORDER BY id DESC LIMIT $5",
+        ))
         .bind(tenant.as_str())
         .bind(&listing.after)
         .bind(&listing.state)

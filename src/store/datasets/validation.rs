@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use crate::store::database::Connection;
+use crate::store::sql;
 use serde_json::json;
-use sqlx::sqlite::SqliteConnection;
 
 use super::Datasets;
 use crate::domain::clock::Moment;
@@ -36,7 +37,7 @@ pub struct ToValidate {
 
 impl ToValidate {
     /// Counts the time for which it was read, until the steady time `now`.
-    async fn count(&self, conn: &mut SqliteConnection, now: i64) -> Result<(), StoreError> {
+    async fn count(&self, conn: &mut Connection, now: i64) -> Result<(), StoreError> {
         tenants::has_read(conn, &self.tenant, now - self.taken_at, now).await
     }
 }
@@ -60,32 +61,32 @@ impl Datasets {
     pub async fn claim(&self, lease: Duration, share: Share) -> Result<Option<ToValidate>, StoreError> {
         let now = self.steady.now().await?;
         let (now, until) = (now.as_millis(), now.after(lease).as_millis());
-        let something: i64 = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM datasets WHERE state = 'validating' AND (lease_until IS NULL OR lease_until <= ?1)
-                            AND (not_before IS NULL OR not_before <= ?1))
-                 OR EXISTS (SELECT 1 FROM tenant_turns WHERE reading_ms > 0 AND reading_since <= ?1 - ?2)",
+        let something: bool = sql::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM datasets WHERE state = 'validating' AND (lease_until IS NULL OR lease_until <= $1)
+                            AND (not_before IS NULL OR not_before <= $1))
+                 OR EXISTS (SELECT 1 FROM tenant_turns WHERE reading_ms > 0 AND reading_since <= $1 - $2)",
         )
         .bind(now)
         .bind(tenants::HOUR_MS)
         .fetch_one(self.table.database.reader())
         .await?;
-        if something == 0 {
+        if !something {
             return Ok(None);
         }
         let mut transaction = self.table.database.write().await?;
         tenants::begin_reading_hours(&mut transaction, now).await?;
-        let row: Option<(String, String, i64, String)> = sqlx::query_as(
+        let row: Option<(String, String, i64, String)> = sql::query_as(
             "WITH waiting AS (
                  SELECT id, tenant, created_at, (
                      SELECT count(*) FROM datasets AS other
-                     WHERE other.state = 'validating' AND other.lease_until > ?2 AND other.tenant = datasets.tenant) AS busy, coalesce((
+                     WHERE other.state = 'validating' AND other.lease_until > $2 AND other.tenant = datasets.tenant) AS busy, coalesce((
                      SELECT most FROM tenant_limits
-                     WHERE tenant_limits.tenant = datasets.tenant AND resource = 'reading_seconds'), ?4) AS seconds
-                 FROM datasets WHERE state = 'validating' AND (lease_until IS NULL OR lease_until <= ?2)
-                     AND (not_before IS NULL OR not_before <= ?2))
-             UPDATE datasets SET lease_until = ?1, attempts = attempts + 1
+                     WHERE tenant_limits.tenant = datasets.tenant AND resource = 'reading_seconds'), $4) AS seconds
+                 FROM datasets WHERE state = 'validating' AND (lease_until IS NULL OR lease_until <= $2)
+                     AND (not_before IS NULL OR not_before <= $2))
+             UPDATE datasets SET lease_until = $1, attempts = attempts + 1
              WHERE id = (SELECT id FROM waiting LEFT JOIN tenant_turns ON tenant_turns.tenant = waiting.tenant
-                         WHERE busy < ?3 AND (seconds = 0 OR coalesce(reading_ms, 0) < 1000 * seconds)
+                         WHERE busy < $3 AND (seconds = 0 OR coalesce(reading_ms, 0) < 1000 * seconds)
                          ORDER BY busy, coalesce(reading_ms, 0), coalesce(dataset, 0), created_at, id LIMIT 1)
              RETURNING id, blob_key, attempts, tenant",
         )
@@ -115,14 +116,16 @@ impl Datasets {
     pub async fn put_off(&self, taken: &ToValidate) -> Result<(), StoreError> {
         let now = self.steady.now().await?.as_millis();
         let mut transaction = self.table.database.write().await?;
-        sqlx::query(
-            "UPDATE datasets SET lease_until = NULL, attempts = attempts - 1, put_off = put_off + 1,
-                 not_before = ?1 + min(?2 << min(put_off, 20), ?3)
-             WHERE id = ?4 AND attempts = ?5 AND state = 'validating'",
+        let put_off: Option<i64> = sql::query_scalar("SELECT put_off FROM datasets WHERE id = $1")
+            .bind(taken.id.to_string())
+            .fetch_optional(&mut *transaction)
+            .await?;
+        let times = 1 << put_off.unwrap_or(0).clamp(0, 20);
+        sql::query(
+            "UPDATE datasets SET lease_until = NULL, attempts = attempts - 1, put_off = put_off + 1, not_before = $1
+             WHERE id = $2 AND attempts = $3 AND state = 'validating'",
         )
-        .bind(now)
-        .bind(SHORTEST_WAIT.as_millis() as i64)
-        .bind(LONGEST_WAIT.as_millis() as i64)
+        .bind(now + (SHORTEST_WAIT.as_millis() as i64 * times).min(LONGEST_WAIT.as_millis() as i64))
         .bind(taken.id.to_string())
         .bind(taken.attempt)
         .execute(&mut *transaction)
@@ -139,8 +142,8 @@ impl Datasets {
         let now = self.steady.now().await?;
         let (now, next) = (now.as_millis(), now.after(SHORTEST_WAIT));
         let mut transaction = self.table.database.write().await?;
-        sqlx::query(
-            "UPDATE datasets SET lease_until = NULL, not_before = ? WHERE id = ? AND attempts = ? AND state = 'validating'",
+        sql::query(
+            "UPDATE datasets SET lease_until = NULL, not_before = $1 WHERE id = $2 AND attempts = $3 AND state = 'validating'",
         )
         .bind(next.as_millis())
         .bind(taken.id.to_string())
@@ -158,9 +161,9 @@ impl Datasets {
     pub async fn release(&self, taken: &ToValidate) -> Result<(), StoreError> {
         let now = self.steady.now().await?.as_millis();
         let mut transaction = self.table.database.write().await?;
-        sqlx::query(
+        sql::query(
             "UPDATE datasets SET lease_until = NULL, attempts = attempts - 1
-             WHERE id = ? AND attempts = ? AND state = 'validating'",
+             WHERE id = $1 AND attempts = $2 AND state = 'validating'",
         )
         .bind(taken.id.to_string())
         .bind(taken.attempt)
@@ -185,9 +188,9 @@ impl Datasets {
         };
         let now = Moment { date: self.clock.now(), steady: self.steady.now().await? };
         let mut transaction = self.table.database.write().await?;
-        let concluded: Option<(String, String)> = sqlx::query_as(
-            "UPDATE datasets SET state = ?, facts = ?, problem = ?, validated_at = ?, lease_until = NULL
-             WHERE id = ? AND attempts = ? AND state = 'validating' RETURNING name, sha256",
+        let concluded: Option<(String, String)> = sql::query_as(
+            "UPDATE datasets SET state = $1, facts = $2, problem = $3, validated_at = $4, lease_until = NULL
+             WHERE id = $5 AND attempts = $6 AND state = 'validating' RETURNING name, sha256",
         )
         .bind(state)
         .bind(facts)
@@ -214,23 +217,25 @@ mod tests {
     use super::*;
     use crate::domain::clock::{ManualClock, from_millis};
     use crate::domain::problem::Code;
-    use crate::store::{Blobs, Database};
+    use crate::store::Blobs;
+    use crate::store::testing;
 
     /// A store with these datasets of tenants, in the order of their uploads.
     async fn store(names: &[(&str, &str)]) -> (tempfile::TempDir, Datasets, Arc<ManualClock>) {
         let folder = tempfile::tempdir().expect("a folder");
         let clock = Arc::new(ManualClock::at(from_millis(0)));
-        let database = Database::open(folder.path()).await.expect("opens");
+        let database = testing::open(folder.path()).await;
         let mut transaction = database.write().await.expect("begins");
         for (place, (tenant, name)) in names.iter().enumerate() {
-            sqlx::query(
+            sql::query(
                 "INSERT INTO datasets (id, tenant, name, sha256, bytes, blob_key, labels, state, created_at)
-                 VALUES (?1, ?2, ?3, printf('%064d', 0), 1, 'datasets/' || ?1, '{}', 'validating', ?4)",
+                 VALUES ($1, $2, $3, $5, 1, 'datasets/' || $1, '{}', 'validating', $4)",
             )
             .bind(DatasetId::new().to_string())
-            .bind(tenant)
-            .bind(name)
+            .bind(*tenant)
+            .bind(*name)
             .bind(place as i64)
+            .bind("0".repeat(64))
             .execute(&mut *transaction)
             .await
             .expect("inserts");
@@ -243,7 +248,7 @@ mod tests {
     async fn take(datasets: &Datasets, most: usize) -> Option<(ToValidate, String)> {
         let share = Share { most, seconds: Some(100) };
         let taken = datasets.claim(Duration::from_mins(1), share).await.expect("claims")?;
-        let name = sqlx::query_scalar("SELECT name FROM datasets WHERE id = ?")
+        let name = sql::query_scalar("SELECT name FROM datasets WHERE id = $1")
             .bind(taken.id.to_string())
             .fetch_one(datasets.table.database.reader())
             .await

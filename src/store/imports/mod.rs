@@ -21,6 +21,7 @@ use crate::domain::id::ImportId;
 use crate::domain::name::FileName;
 use crate::domain::problem::Problem;
 use crate::domain::remote_file::RemoteFile;
+use crate::store::sql;
 
 pub use queue::ToFetch;
 
@@ -159,8 +160,8 @@ impl Imports {
         if let Some(before) = once(&mut transaction, tenant, key, id, self.clock.now()).await? {
             return Ok(ImportCreation::Before(before));
         }
-        let same: Option<String> = sqlx::query_scalar(
-            "SELECT id FROM imports WHERE tenant = ? AND kind = ? AND name = ? AND state = 'waiting'",
+        let same: Option<String> = sql::query_scalar(
+            "SELECT id FROM imports WHERE tenant = $1 AND kind = $2 AND name = $3 AND state = 'waiting'",
         )
         .bind(tenant.as_str())
         .bind(new.kind.as_str())
@@ -171,10 +172,10 @@ impl Imports {
             let wrong = |error| StoreError::inconsistent("imports", same.clone(), error);
             return Ok(same.parse().map(ImportCreation::NameTaken).map_err(wrong)?);
         }
-        let made = sqlx::query(
+        let made = sql::query(
             "INSERT INTO imports (id, tenant, kind, name, source, sha256, labels, token, state, due, created_at) \
-             SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'waiting', ?9, ?10 \
-             WHERE (SELECT count(*) FROM imports WHERE tenant = ?2 AND state = 'waiting') < ?11",
+             SELECT $1, $2, $3, $4, $5, $6, $7, $8, 'waiting', $9, $10 \
+             WHERE (SELECT count(*) FROM imports WHERE tenant = $2 AND state = 'waiting') < $11",
         )
         .bind(id.to_string())
         .bind(tenant.as_str())
@@ -220,11 +221,11 @@ impl Imports {
         most: i64,
     ) -> Result<Vec<Import>, StoreError> {
         let now = self.steady.now().await?.as_millis();
-        let rows: Vec<ImportRow> = sqlx::query_as(
+        let rows: Vec<ImportRow> = sql::query_as(
             "SELECT imports.*, acknowledged, total FROM imports LEFT JOIN uploads ON imports.state = 'waiting' \
                  AND uploads.kind = imports.kind AND uploads.tenant = imports.tenant AND uploads.name = imports.name \
-             WHERE imports.tenant = ?1 AND (?2 IS NULL OR imports.id = ?2) AND (?3 IS NULL OR imports.id < ?3) \
-             ORDER BY imports.id DESC LIMIT ?4",
+             WHERE imports.tenant = $1 AND ($2 IS NULL OR imports.id = $2) AND ($3 IS NULL OR imports.id < $3) \
+             ORDER BY imports.id DESC LIMIT $4",
         )
         .bind(tenant.as_str())
         .bind(id.map(|id| id.to_string()))
@@ -277,7 +278,7 @@ impl Imports {
     /// When the database fails.
     pub async fn delete(&self, tenant: &Tenant, id: ImportId) -> Result<bool, StoreError> {
         let mut transaction = self.database.write().await?;
-        let gone = sqlx::query("DELETE FROM imports WHERE tenant = ? AND id = ?")
+        let gone = sql::query("DELETE FROM imports WHERE tenant = $1 AND id = $2")
             .bind(tenant.as_str())
             .bind(id.to_string())
             .execute(&mut *transaction)

@@ -11,6 +11,7 @@ use crate::domain::clock::SteadyTime;
 use crate::domain::id::ImportId;
 use crate::domain::problem::Problem;
 use crate::store::StoreError;
+use crate::store::sql;
 
 /// Files of one tenant that are fetched at the same time.
 const AT_ONCE: i64 = 2;
@@ -45,6 +46,7 @@ struct Claimed {
     labels: String,
     token: Option<String>,
     etag: Option<String>,
+    #[sqlx(try_from = "i64")]
     tried: u32,
 }
 
@@ -79,23 +81,23 @@ impl Imports {
     /// When the database fails.
     pub async fn claim(&self, lease: Duration) -> Result<Option<ToFetch>, StoreError> {
         let now = self.steady.now().await?;
-        let due: i64 = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM imports WHERE state = 'waiting' AND due <= ?1 \
-                            AND (claimed_until IS NULL OR claimed_until <= ?1))",
+        let due: bool = sql::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM imports WHERE state = 'waiting' AND due <= $1 \
+                            AND (claimed_until IS NULL OR claimed_until <= $1))",
         )
         .bind(now.as_millis())
         .fetch_one(self.database.reader())
         .await?;
-        if due == 0 {
+        if !due {
             return Ok(None);
         }
         let until = now.after(lease).as_millis();
         let mut transaction = self.database.write().await?;
-        let row: Option<Claimed> = sqlx::query_as(
-            "UPDATE imports SET claimed_until = ?2, tried = tried + 1 WHERE id = ( \
-                 SELECT id FROM imports AS waiting WHERE state = 'waiting' AND due <= ?1 \
-                     AND (claimed_until IS NULL OR claimed_until <= ?1) \
-                     AND (SELECT count(*) FROM imports AS busy WHERE busy.tenant = waiting.tenant AND busy.claimed_until > ?1) < ?3 \
+        let row: Option<Claimed> = sql::query_as(
+            "UPDATE imports SET claimed_until = $2, tried = tried + 1 WHERE id = ( \
+                 SELECT id FROM imports AS waiting WHERE state = 'waiting' AND due <= $1 \
+                     AND (claimed_until IS NULL OR claimed_until <= $1) \
+                     AND (SELECT count(*) FROM imports AS busy WHERE busy.tenant = waiting.tenant AND busy.claimed_until > $1) < $3 \
                  ORDER BY due, id LIMIT 1) RETURNING *",
         )
         .bind(now.as_millis())
@@ -114,7 +116,7 @@ impl Imports {
     pub async fn renew(&self, held: &ToFetch, lease: Duration) -> Result<bool, StoreError> {
         let until = self.steady.now().await?.after(lease).as_millis();
         let statement =
-            "UPDATE imports SET claimed_until = ?3 WHERE id = ?1 AND tried = ?2 AND claimed_until IS NOT NULL";
+            "UPDATE imports SET claimed_until = $3 WHERE id = $1 AND tried = $2 AND claimed_until IS NOT NULL";
         self.write(held, statement, until).await
     }
 
@@ -125,7 +127,7 @@ impl Imports {
     pub async fn note_version(&self, held: &ToFetch, etag: Option<&str>) -> Result<(), StoreError> {
         self.write(
             held,
-            "UPDATE imports SET etag = ?3 WHERE id = ?1 AND tried = ?2 AND claimed_until IS NOT NULL",
+            "UPDATE imports SET etag = $3 WHERE id = $1 AND tried = $2 AND claimed_until IS NOT NULL",
             etag.map(str::to_owned),
         )
         .await?;
@@ -138,9 +140,9 @@ impl Imports {
     /// When the database fails; the next attempt then finds the file.
     pub async fn succeed(&self, held: &ToFetch, file: &str) -> Result<(), StoreError> {
         let mut transaction = self.database.write().await?;
-        sqlx::query(
-            "UPDATE imports SET state = 'succeeded', file_id = ?3, due = NULL, claimed_until = NULL, token = NULL, problem = NULL, \
-                 finished_at = ?4 WHERE id = ?1 AND tried = ?2 AND claimed_until IS NOT NULL",
+        sql::query(
+            "UPDATE imports SET state = 'succeeded', file_id = $3, due = NULL, claimed_until = NULL, token = NULL, problem = NULL, \
+                 finished_at = $4 WHERE id = $1 AND tried = $2 AND claimed_until IS NOT NULL",
         )
         .bind(held.id.to_string())
         .bind(held.tried)
@@ -160,9 +162,10 @@ impl Imports {
         let pause = held.tried.checked_sub(1).and_then(|tried| PAUSES.get(usize::try_from(tried).ok()?));
         let due = pause.filter(|_| again).map(|pause| now.after(Duration::from_secs(*pause)));
         let mut transaction = self.database.write().await?;
-        sqlx::query(
-            "UPDATE imports SET state = iif(?3 IS NULL, 'failed', 'waiting'), due = ?3, claimed_until = NULL, problem = ?4, \
-                 token = iif(?3 IS NULL, NULL, token), finished_at = iif(?3 IS NULL, ?5, NULL) WHERE id = ?1 AND tried = ?2 AND claimed_until IS NOT NULL",
+        sql::query(
+            "UPDATE imports SET state = CASE WHEN $3 IS NULL THEN 'failed' ELSE 'waiting' END, due = $3, claimed_until = NULL, problem = $4, \
+                 token = CASE WHEN $3 IS NOT NULL THEN token END, finished_at = CASE WHEN $3 IS NULL THEN $5 END \
+             WHERE id = $1 AND tried = $2 AND claimed_until IS NOT NULL",
         )
         .bind(held.id.to_string())
         .bind(held.tried)
@@ -179,18 +182,21 @@ impl Imports {
     /// # Errors
     /// When the database fails; the lease then lapses.
     pub async fn release(&self, held: &ToFetch) -> Result<(), StoreError> {
-        let statement = "UPDATE imports SET claimed_until = ?3, tried = tried - 1 WHERE id = ?1 AND tried = ?2 AND claimed_until IS NOT NULL";
+        let statement = "UPDATE imports SET claimed_until = $3, tried = tried - 1 WHERE id = $1 AND tried = $2 AND claimed_until IS NOT NULL";
         self.write(held, statement, None::<i64>).await?;
         Ok(())
     }
 
     /// Runs a statement of the import, whoever holds it and one more value; whether it was still held.
-    async fn write<'q, T>(&self, held: &ToFetch, statement: &'static str, value: T) -> Result<bool, StoreError>
-    where
-        T: sqlx::Encode<'q, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite> + 'q + Send,
-    {
+    async fn write(
+        &self,
+        held: &ToFetch,
+        statement: &'static str,
+        value: impl Into<sql::Value>,
+    ) -> Result<bool, StoreError> {
+        let value = value.into();
         let mut transaction = self.database.write().await?;
-        let changed = sqlx::query(statement)
+        let changed = sql::query(statement)
             .bind(held.id.to_string())
             .bind(held.tried)
             .bind(value)
@@ -207,7 +213,7 @@ impl Imports {
     pub async fn forget_old(&self) -> Result<usize, StoreError> {
         let before = self.clock.now().as_millisecond() - KEPT.as_millis() as i64;
         let mut transaction = self.database.write().await?;
-        let gone = sqlx::query("DELETE FROM imports WHERE state <> 'waiting' AND finished_at < ?")
+        let gone = sql::query("DELETE FROM imports WHERE state <> 'waiting' AND finished_at < $1")
             .bind(before)
             .execute(&mut *transaction)
             .await?;

@@ -6,6 +6,8 @@ use std::time::Duration;
 use super::*;
 use crate::domain::clock::ManualClock;
 use crate::domain::problem::Code;
+use crate::store::sql;
+use crate::store::testing;
 
 const LEASE: Duration = Duration::from_mins(1);
 
@@ -20,7 +22,7 @@ impl Depot {
     async fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let clock = Arc::new(ManualClock::at(from_millis(1_000_000)));
-        let database = Database::open(folder.path()).await.expect("opens");
+        let database = testing::open(folder.path()).await;
         let imports = Imports::new(database, clock.clone());
         Self { imports, clock, tenant: Tenant::default(), _folder: folder }
     }
@@ -49,7 +51,7 @@ impl Depot {
     }
 
     async fn token(&self) -> Option<String> {
-        sqlx::query_scalar("SELECT token FROM imports").fetch_one(self.imports.database.reader()).await.expect("reads")
+        sql::query_scalar("SELECT token FROM imports").fetch_one(self.imports.database.reader()).await.expect("reads")
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use crate::store::database::Connection;
+use crate::store::sql;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use sqlx::sqlite::SqliteConnection;
 
 use super::events::{EventKind, append};
 #[cfg(test)]
@@ -47,7 +48,7 @@ impl Jobs {
     /// # Errors
     /// When the fence is lost, or the database fails.
     pub async fn renew(&self, fence: Fence, lease: Duration) -> Result<Heartbeat, JobError> {
-        let (mut transaction, now) = self.begin().await?;
+        let (mut transaction, now) = self.begin_for_one().await?;
         let (running, max_runtime) = held(&mut transaction, fence).await?;
         let heartbeat =
             Heartbeat { cancel_requested: running.cancel_requested, time_left: running.time_left(max_runtime, now) };
@@ -63,20 +64,20 @@ impl Jobs {
     /// # Errors
     /// When the fence is lost, or the database fails.
     pub async fn enter_phase(&self, fence: Fence, phase: Phase) -> Result<(), JobError> {
-        let (mut transaction, now) = self.begin().await?;
+        let (mut transaction, now) = self.begin_for_one().await?;
         let (running, _) = held(&mut transaction, fence).await?;
         let id = fence.job.to_string();
-        let (furthest, phases): (i64, String) = sqlx::query_as("SELECT furthest_phase, phases FROM jobs WHERE id = ?")
+        let (furthest, phases): (i64, String) = sql::query_as("SELECT furthest_phase, phases FROM jobs WHERE id = $1")
             .bind(&id)
             .fetch_one(&mut *transaction)
             .await?;
         let reached = phase as i64;
         update(&mut transaction, fence, running.advance(&furthest, &reached)).await?;
         let progress = Progress::at(phase);
-        sqlx::query("UPDATE jobs SET phases = ?, progress = ?, furthest_phase = max(furthest_phase, ?) WHERE id = ?")
+        sql::query("UPDATE jobs SET phases = $1, progress = $2, furthest_phase = $3 WHERE id = $4")
             .bind(to_json(&with_phase(from_json(&id, &phases)?, phase, now.date)))
             .bind(to_json(&progress))
-            .bind(reached)
+            .bind(furthest.max(reached))
             .bind(&id)
             .execute(&mut *transaction)
             .await?;
@@ -91,17 +92,17 @@ impl Jobs {
     /// # Errors
     /// When the fence is lost, or the database fails.
     pub async fn save_checkpoint(&self, fence: Fence, epoch: usize, key: &str) -> Result<Option<String>, JobError> {
-        let mut transaction = self.database.write().await?;
+        let (mut transaction, _) = self.begin_for_one().await?;
         let (running, _) = held(&mut transaction, fence).await?;
         let id = fence.job.to_string();
         let (superseded, furthest): (Option<String>, Option<i64>) =
-            sqlx::query_as("SELECT checkpoint_key, checkpoint_epoch FROM jobs WHERE id = ?")
+            sql::query_as("SELECT checkpoint_key, checkpoint_epoch FROM jobs WHERE id = $1")
                 .bind(&id)
                 .fetch_one(&mut *transaction)
                 .await?;
         let reached = epoch as i64;
         update(&mut transaction, fence, running.advance(&furthest, &Some(reached))).await?;
-        sqlx::query("UPDATE jobs SET checkpoint_key = ?, checkpoint_epoch = ? WHERE id = ?")
+        sql::query("UPDATE jobs SET checkpoint_key = $1, checkpoint_epoch = $2 WHERE id = $3")
             .bind(key)
             .bind(reached)
             .bind(&id)
@@ -127,17 +128,17 @@ impl Jobs {
         #[cfg(test)]
         self.failures.pass(FailurePoint::PublishBeforeState)?;
         let id = fence.job.to_string();
-        let checkpoint: Option<String> = sqlx::query_scalar("SELECT checkpoint_key FROM jobs WHERE id = ?")
+        let (checkpoint, progress): (Option<String>, Option<String>) =
+            sql::query_as("SELECT checkpoint_key, progress FROM jobs WHERE id = $1")
+                .bind(&id)
+                .fetch_one(&mut *transaction)
+                .await?;
+        let done = progress.map(|progress| from_json(&id, &progress).map(Progress::done)).transpose()?;
+        sql::query("UPDATE jobs SET checkpoint_key = NULL, checkpoint_epoch = NULL, progress = $1 WHERE id = $2")
+            .bind(done.as_ref().map(to_json))
             .bind(&id)
-            .fetch_one(&mut *transaction)
+            .execute(&mut *transaction)
             .await?;
-        sqlx::query(
-            "UPDATE jobs SET checkpoint_key = NULL, checkpoint_epoch = NULL, \
-             progress = json_set(progress, '$.fraction', 1.0, '$.eta_s', NULL, '$.job_fraction', 1.0, '$.job_eta_s', NULL) WHERE id = ?",
-        )
-        .bind(&id)
-        .execute(&mut *transaction)
-        .await?;
         end(&mut transaction, fence, &running.succeed(now), Value::Null, now).await?;
         #[cfg(test)]
         self.failures.pass(FailurePoint::PublishBeforeCommit)?;
@@ -204,13 +205,7 @@ impl Jobs {
     }
 }
 
-async fn end(
-    conn: &mut SqliteConnection,
-    fence: Fence,
-    state: &State,
-    details: Value,
-    now: Moment,
-) -> Result<(), JobError> {
+async fn end(conn: &mut Connection, fence: Fence, state: &State, details: Value, now: Moment) -> Result<(), JobError> {
     replace(conn, fence.into(), state, details, now).await
 }
 
@@ -223,9 +218,9 @@ fn with_phase(mut phases: Vec<PhaseSpan>, phase: Phase, now: Timestamp) -> Vec<P
     phases
 }
 
-async fn insert_artifact(conn: &mut SqliteConnection, fence: Fence, artifact: &Artifact) -> Result<(), JobError> {
-    sqlx::query(
-        "INSERT INTO job_artifacts (job_id, name, blob_key, sha256, bytes, media_type) VALUES (?, ?, ?, ?, ?, ?)",
+async fn insert_artifact(conn: &mut Connection, fence: Fence, artifact: &Artifact) -> Result<(), JobError> {
+    sql::query(
+        "INSERT INTO job_artifacts (job_id, name, blob_key, sha256, bytes, media_type) VALUES ($1, $2, $3, $4, $5, $6)",
     )
     .bind(fence.job.to_string())
     .bind(&artifact.name)

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use crate::store::database::Connection;
+use crate::store::sql;
 use serde_json::{Value, json};
 use sqlx::FromRow;
-use sqlx::sqlite::SqliteConnection;
 
 #[cfg(test)]
 use super::failure::FailurePoint;
@@ -71,7 +72,7 @@ struct ClaimedRow {
     resolved: String,
     device: String,
     checkpoint_key: Option<String>,
-    checkpoint_epoch: Option<u32>,
+    checkpoint_epoch: Option<i64>,
 }
 
 /// A job that could be claimed.
@@ -121,7 +122,7 @@ impl Jobs {
     /// When the database fails.
     pub async fn abandon(&self, worker: WorkerId) -> Result<usize, JobError> {
         let (mut transaction, now) = self.begin().await?;
-        let held: Vec<String> = sqlx::query_scalar("SELECT id FROM jobs WHERE state = 'running' AND worker = ?")
+        let held: Vec<String> = sql::query_scalar("SELECT id FROM jobs WHERE state = 'running' AND worker = $1")
             .bind(worker.to_string())
             .fetch_all(&mut *transaction)
             .await?;
@@ -134,21 +135,16 @@ impl Jobs {
 
     /// Whether a write transaction could find something to do: idle workers only read.
     async fn has_work(&self) -> Result<bool, StoreError> {
-        Ok(sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'queued' AND (not_before IS NULL OR not_before <= ?1)) \
-             OR EXISTS (SELECT 1 FROM jobs WHERE state = 'running' AND lease_until < ?1)",
+        Ok(sql::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'queued' AND (not_before IS NULL OR not_before <= $1)) \
+             OR EXISTS (SELECT 1 FROM jobs WHERE state = 'running' AND lease_until < $1)",
         )
         .bind(self.steady.now().await?.as_millis())
         .fetch_one(self.database.reader())
         .await?)
     }
 
-    async fn take(
-        &self,
-        conn: &mut SqliteConnection,
-        claimant: &Claimant,
-        now: Moment,
-    ) -> Result<Option<Claim>, JobError> {
+    async fn take(&self, conn: &mut Connection, claimant: &Claimant, now: Moment) -> Result<Option<Claim>, JobError> {
         let Some((id, disk)) = self.choose(conn, claimant, now).await? else { return Ok(None) };
         let job: JobId = parsed(&id, &id)?;
         let (state, _) = read(conn, job).await?;
@@ -157,9 +153,9 @@ impl Jobs {
         let running = queued.claim(claimant.worker, claimant.lease, now);
         let fence = Fence { job, attempt: running.effort.attempts };
         replace(conn, guard, &State::Running(running), json!({ "worker": claimant.worker }), now).await?;
-        let row: ClaimedRow = sqlx::query_as(
-            "UPDATE jobs SET started_at = coalesce(started_at, ?), phases = '[]', progress = NULL, disk_reserved = ? \
-             WHERE id = ? RETURNING tenant, resolved, device, checkpoint_key, checkpoint_epoch",
+        let row: ClaimedRow = sql::query_as(
+            "UPDATE jobs SET started_at = coalesce(started_at, $1), phases = '[]', progress = NULL, disk_reserved = $2 \
+             WHERE id = $3 RETURNING tenant, resolved, device, checkpoint_key, checkpoint_epoch",
         )
         .bind(now.date.as_millisecond())
         .bind(i64::try_from(disk).unwrap_or(i64::MAX))
@@ -181,14 +177,15 @@ impl Jobs {
     /// nothing runs there is nothing to wait for: the attempt finds out whether there is room, and says so.
     async fn choose(
         &self,
-        conn: &mut SqliteConnection,
+        conn: &mut Connection,
         claimant: &Claimant,
         now: Moment,
     ) -> Result<Option<(String, u64)>, JobError> {
-        let (running, reserved): (i64, i64) =
-            sqlx::query_as("SELECT count(*), coalesce(sum(disk_reserved), 0) FROM jobs WHERE state = 'running'")
-                .fetch_one(&mut *conn)
-                .await?;
+        let (running, reserved): (i64, i64) = sql::query_as(
+            "SELECT count(*), CAST(coalesce(sum(disk_reserved), 0) AS BIGINT) FROM jobs WHERE state = 'running'",
+        )
+        .fetch_one(&mut *conn)
+        .await?;
         let room = claimant.room.saturating_sub(u64::try_from(reserved).unwrap_or(0));
         for waiting in in_turn(conn).await? {
             let tenant: Tenant = parsed(&waiting.tenant, &waiting.tenant)?;
@@ -212,7 +209,7 @@ impl Jobs {
 
 /// The first jobs of a tenant that could run now.
 async fn candidates(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     tenant: &str,
     claimant: &Claimant,
     now: Moment,
@@ -220,18 +217,29 @@ async fn candidates(
     let any = [Device::Auto, Device::AnyCuda].into_iter();
     let any = any.filter(|wanted| claimant.devices.iter().any(|device| wanted.may_be(*device)));
     let devices: Vec<Device> = any.chain(claimant.devices.iter().copied()).collect();
-    Ok(sqlx::query_as(
+    Ok(sql::query_as(sql::each(
         "SELECT id, \
              coalesce(json_extract(plan, '$.disk_peak_bytes') - json_extract(plan, '$.disk_data_bytes'), 0) AS files, \
              (SELECT json_group_array(json(datasets.facts)) FROM job_inputs \
               JOIN datasets ON datasets.id = job_inputs.dataset_id WHERE job_inputs.job_id = jobs.id) AS datasets \
          FROM jobs \
-         WHERE state = 'queued' AND tenant = ?1 AND (not_before IS NULL OR not_before <= ?2) \
-         AND device IN (SELECT value FROM json_each(?3)) AND NOT EXISTS ( \
+         WHERE state = 'queued' AND tenant = $1 AND (not_before IS NULL OR not_before <= $2) \
+         AND device IN (SELECT value FROM json_each($3)) AND NOT EXISTS ( \
              SELECT 1 FROM job_inputs JOIN datasets ON datasets.id = job_inputs.dataset_id \
              WHERE job_inputs.job_id = jobs.id AND datasets.state <> 'ready') \
-         ORDER BY priority DESC, compared, id LIMIT ?4",
-    )
+         ORDER BY priority DESC, compared, id LIMIT $4",
+        // A row that somebody is writing to, as a cancellation does, is passed over.
+        "SELECT id, \
+             coalesce((plan::json ->> 'disk_peak_bytes')::bigint - (plan::json ->> 'disk_data_bytes')::bigint, 0) AS files, \
+             (SELECT coalesce(json_agg(datasets.facts::json), '[]')::text FROM job_inputs \
+              JOIN datasets ON datasets.id = job_inputs.dataset_id WHERE job_inputs.job_id = jobs.id) AS datasets \
+         FROM jobs \
+         WHERE state = 'queued' AND tenant = $1 AND (not_before IS NULL OR not_before <= $2) \
+         AND device IN (SELECT json_array_elements_text($3::json)) AND NOT EXISTS ( \
+             SELECT 1 FROM job_inputs JOIN datasets ON datasets.id = job_inputs.dataset_id \
+             WHERE job_inputs.job_id = jobs.id AND datasets.state <> 'ready') \
+         ORDER BY priority DESC, compared, id LIMIT $4 FOR UPDATE OF jobs SKIP LOCKED",
+    ))
     .bind(tenant)
     .bind(now.steady.as_millis())
     .bind(json!(devices).to_string())
@@ -240,12 +248,12 @@ async fn candidates(
     .await?)
 }
 
-async fn inputs(conn: &mut SqliteConnection, id: &str) -> Result<Vec<ClaimedInput>, JobError> {
-    let rows: Vec<ClaimedInputRow> = sqlx::query_as(
+async fn inputs(conn: &mut Connection, id: &str) -> Result<Vec<ClaimedInput>, JobError> {
+    let rows: Vec<ClaimedInputRow> = sql::query_as(
         "SELECT job_inputs.*, coalesce(checkpoints.blob_key, datasets.blob_key) AS blob_key FROM job_inputs \
          LEFT JOIN checkpoints ON checkpoints.id = job_inputs.checkpoint_id \
          LEFT JOIN datasets ON datasets.id = job_inputs.dataset_id \
-         WHERE job_inputs.job_id = ? ORDER BY role, position",
+         WHERE job_inputs.job_id = $1 ORDER BY role, position",
     )
     .bind(id)
     .fetch_all(conn)
@@ -259,8 +267,8 @@ async fn inputs(conn: &mut SqliteConnection, id: &str) -> Result<Vec<ClaimedInpu
 }
 
 /// Queues again, or ends, every job whose worker has not renewed its lease.
-async fn settle_lapsed(conn: &mut SqliteConnection, now: Moment) -> Result<(), JobError> {
-    let lapsed: Vec<String> = sqlx::query_scalar("SELECT id FROM jobs WHERE state = 'running' AND lease_until < ?")
+async fn settle_lapsed(conn: &mut Connection, now: Moment) -> Result<(), JobError> {
+    let lapsed: Vec<String> = sql::query_scalar("SELECT id FROM jobs WHERE state = 'running' AND lease_until < $1")
         .bind(now.steady.as_millis())
         .fetch_all(&mut *conn)
         .await?;
@@ -271,7 +279,7 @@ async fn settle_lapsed(conn: &mut SqliteConnection, now: Moment) -> Result<(), J
 }
 
 /// Queues a running job again, or ends it: its attempt has ended without a result.
-async fn interrupt(conn: &mut SqliteConnection, id: &str, why: Interruption, now: Moment) -> Result<(), JobError> {
+async fn interrupt(conn: &mut Connection, id: &str, why: Interruption, now: Moment) -> Result<(), JobError> {
     let job: JobId = parsed(id, id)?;
     let (state, max_runtime) = read(conn, job).await?;
     let guard = Guard::of(job, &state);
@@ -281,20 +289,23 @@ async fn interrupt(conn: &mut SqliteConnection, id: &str, why: Interruption, now
 }
 
 /// Fails every waiting job one of whose datasets cannot be used.
-async fn settle_invalid(conn: &mut SqliteConnection, now: Moment) -> Result<(), JobError> {
-    let invalid: Vec<(String, String, Option<String>)> = sqlx::query_as(
-        "SELECT jobs.id, datasets.name, json_extract(datasets.problem, '$.detail') FROM jobs \
+async fn settle_invalid(conn: &mut Connection, now: Moment) -> Result<(), JobError> {
+    let invalid: Vec<(String, String, String)> = sql::query_as(
+        "SELECT jobs.id, datasets.name, datasets.problem FROM jobs \
          JOIN job_inputs ON job_inputs.job_id = jobs.id JOIN datasets ON datasets.id = job_inputs.dataset_id \
-         WHERE jobs.state = 'queued' AND datasets.state = 'invalid' GROUP BY jobs.id",
+         WHERE jobs.state = 'queued' AND datasets.state = 'invalid' ORDER BY jobs.id, datasets.name",
     )
     .fetch_all(&mut *conn)
     .await?;
-    for (id, name, detail) in invalid {
+    for (id, name, problem) in invalid {
         let job: JobId = parsed(&id, &id)?;
         let (state, _) = read(conn, job).await?;
         let guard = Guard::of(job, &state);
+        // It has failed already where two of its datasets cannot be used.
         let State::Queued(queued) = state else { continue };
-        let detail = format!("The dataset {name} cannot be used: {}", detail.unwrap_or_default());
+        let problem: Value = from_json(&id, &problem)?;
+        let detail = problem["detail"].as_str().unwrap_or_default();
+        let detail = format!("The dataset {name} cannot be used: {detail}");
         let failed = queued.fail(Problem::new(Code::DatasetInvalid, detail), now);
         replace(conn, guard, &failed, Value::Null, now).await?;
     }

@@ -1,8 +1,9 @@
 //! Tells the webhooks of a tenant that a job has ended, and with it, maybe, a comparison.
 
+use crate::store::database::Connection;
+use crate::store::sql;
 use serde_json::{Value, json};
 use sqlx::FromRow;
-use sqlx::sqlite::SqliteConnection;
 
 use super::JobError;
 use super::row::from_json;
@@ -17,7 +18,7 @@ use crate::store::webhooks::announce;
 #[derive(FromRow)]
 struct EndedRow {
     tenant: String,
-    name: Option<String>,
+    resolved: String,
     labels: String,
     owner: Option<String>,
     created_at: i64,
@@ -26,7 +27,7 @@ struct EndedRow {
 
 /// Announces that `job` has come to `state`, where that is an end, in the transaction that brings it there.
 pub(super) async fn announce_end(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     job: JobId,
     state: &State,
     now: Moment,
@@ -38,18 +39,18 @@ pub(super) async fn announce_end(
         State::Queued(_) | State::Running(_) => return Ok(()),
     };
     let id = job.to_string();
-    let row: EndedRow = sqlx::query_as(
-        "SELECT tenant, resolved ->> 'name' AS name, labels, owner, created_at, \
+    let row: EndedRow = sql::query_as(
+        "SELECT tenant, resolved, labels, owner, created_at, \
              (SELECT comparison_id FROM comparison_runs WHERE job_id = jobs.id) AS comparison_id \
-         FROM jobs WHERE id = ?",
+         FROM jobs WHERE id = $1",
     )
     .bind(&id)
     .fetch_one(&mut *conn)
     .await?;
-    let labels: Value = from_json(&id, &row.labels)?;
+    let (labels, resolved): (Value, Value) = (from_json(&id, &row.labels)?, from_json(&id, &row.resolved)?);
     announce(conn, &row.tenant, event, now, || {
         json!({
-            "id": job, "name": row.name, "state": state.shown(), "labels": labels, "owner": row.owner, "comparison": row.comparison_id,
+            "id": job, "name": resolved["name"], "state": state.shown(), "labels": labels, "owner": row.owner, "comparison": row.comparison_id,
             "created_at": from_millis(row.created_at), "finished_at": finished, "error": error,
         })
     })
@@ -62,13 +63,13 @@ pub(super) async fn announce_end(
 
 /// Announces that a comparison has ended, where none of its jobs will change any more.
 async fn announce_comparison(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     tenant: &str,
     comparison: &str,
     now: Moment,
 ) -> Result<(), JobError> {
-    let states: Vec<Option<String>> = sqlx::query_scalar(
-        "SELECT state FROM comparison_runs LEFT JOIN jobs ON jobs.id = job_id WHERE comparison_id = ?",
+    let states: Vec<Option<String>> = sql::query_scalar(
+        "SELECT state FROM comparison_runs LEFT JOIN jobs ON jobs.id = job_id WHERE comparison_id = $1",
     )
     .bind(comparison)
     .fetch_all(&mut *conn)
@@ -78,7 +79,7 @@ async fn announce_comparison(
         return Ok(());
     }
     let title: String =
-        sqlx::query_scalar("SELECT title FROM comparisons WHERE id = ?").bind(comparison).fetch_one(&mut *conn).await?;
+        sql::query_scalar("SELECT title FROM comparisons WHERE id = $1").bind(comparison).fetch_one(&mut *conn).await?;
     announce(conn, tenant, EventType::ComparisonEnded, now, || {
         json!({
             "id": comparison, "title": title, "state": counts.state(), "runs": counts.total(),

@@ -1,9 +1,10 @@
 //! The append-only history of a job.
 
+use crate::store::database::Connection;
+use crate::store::sql;
 use jiff::Timestamp;
 use serde_json::Value;
 use sqlx::FromRow;
-use sqlx::sqlite::SqliteConnection;
 
 use super::row::from_json;
 use super::{JobError, Jobs};
@@ -63,6 +64,7 @@ struct EventRow {
     seq: i64,
     at: i64,
     r#type: String,
+    #[sqlx(try_from = "i64")]
     attempt: u32,
     data: String,
 }
@@ -85,16 +87,16 @@ impl TryFrom<EventRow> for Event {
 
 /// Appends to the job's history; part of the transaction that makes it true.
 pub(super) async fn append(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     job: JobId,
     kind: EventKind,
     data: &Value,
     now: Timestamp,
 ) -> Result<(), JobError> {
-    sqlx::query(
+    sql::query(
         "INSERT INTO job_events (job_id, seq, at, type, attempt, data) \
-         SELECT id, (SELECT coalesce(max(seq), 0) + 1 FROM job_events WHERE job_id = ?1), ?2, ?3, attempt, ?4 \
-         FROM jobs WHERE id = ?1",
+         SELECT id, (SELECT coalesce(max(seq), 0) + 1 FROM job_events WHERE job_id = $1), $2, $3, attempt, $4 \
+         FROM jobs WHERE id = $1",
     )
     .bind(job.to_string())
     .bind(now.as_millisecond())
@@ -112,7 +114,7 @@ impl Jobs {
     /// When the database fails.
     pub async fn events(&self, job: JobId, after: i64, limit: u32) -> Result<Vec<Event>, StoreError> {
         let rows: Vec<EventRow> =
-            sqlx::query_as("SELECT * FROM job_events WHERE job_id = ? AND seq > ? ORDER BY seq LIMIT ?")
+            sql::query_as("SELECT * FROM job_events WHERE job_id = $1 AND seq > $2 ORDER BY seq LIMIT $3")
                 .bind(job.to_string())
                 .bind(after)
                 .bind(limit)
@@ -126,11 +128,12 @@ impl Jobs {
     /// # Errors
     /// When the database fails.
     pub async fn last_events(&self, job: JobId, count: u32) -> Result<Vec<Event>, StoreError> {
-        let rows: Vec<EventRow> = sqlx::query_as("SELECT * FROM job_events WHERE job_id = ? ORDER BY seq DESC LIMIT ?")
-            .bind(job.to_string())
-            .bind(count)
-            .fetch_all(self.database.reader())
-            .await?;
+        let rows: Vec<EventRow> =
+            sql::query_as("SELECT * FROM job_events WHERE job_id = $1 ORDER BY seq DESC LIMIT $2")
+                .bind(job.to_string())
+                .bind(count)
+                .fetch_all(self.database.reader())
+                .await?;
         rows.into_iter().rev().map(Event::try_from).collect()
     }
 
@@ -139,8 +142,8 @@ impl Jobs {
     /// # Errors
     /// When the database fails.
     pub async fn logs(&self, job: JobId, after: i64, limit: u32) -> Result<Vec<Event>, StoreError> {
-        let rows: Vec<EventRow> = sqlx::query_as(
-            "SELECT * FROM job_events WHERE job_id = ? AND seq > ? AND type IN ('log', 'warning') ORDER BY seq LIMIT ?",
+        let rows: Vec<EventRow> = sql::query_as(
+            "SELECT * FROM job_events WHERE job_id = $1 AND seq > $2 AND type IN ('log', 'warning') ORDER BY seq LIMIT $3",
         )
         .bind(job.to_string())
         .bind(after)
@@ -155,8 +158,8 @@ impl Jobs {
     /// # Errors
     /// When the database fails.
     pub async fn last_logs(&self, job: JobId, count: u32) -> Result<Vec<Event>, StoreError> {
-        let rows: Vec<EventRow> = sqlx::query_as(
-            "SELECT * FROM job_events WHERE job_id = ? AND type IN ('log', 'warning') ORDER BY seq DESC LIMIT ?",
+        let rows: Vec<EventRow> = sql::query_as(
+            "SELECT * FROM job_events WHERE job_id = $1 AND type IN ('log', 'warning') ORDER BY seq DESC LIMIT $2",
         )
         .bind(job.to_string())
         .bind(count)
@@ -171,7 +174,7 @@ impl Jobs {
     /// When the database fails.
     pub async fn metrics(&self, job: JobId) -> Result<Vec<Value>, StoreError> {
         let id = job.to_string();
-        let rows: Vec<String> = sqlx::query_scalar("SELECT data FROM job_metrics WHERE job_id = ? ORDER BY epoch")
+        let rows: Vec<String> = sql::query_scalar("SELECT data FROM job_metrics WHERE job_id = $1 ORDER BY epoch")
             .bind(&id)
             .fetch_all(self.database.reader())
             .await?;

@@ -3,9 +3,10 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
+use crate::store::database::Connection;
+use crate::store::sql;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use sqlx::sqlite::SqliteConnection;
 
 use super::events::{EventKind, append};
 #[cfg(test)]
@@ -64,15 +65,15 @@ impl Jobs {
     /// meantime.
     pub(in crate::store) async fn enqueue(
         &self,
-        conn: &mut SqliteConnection,
+        conn: &mut Connection,
         id: JobId,
         job: &NewJob,
         origin: JobOrigin,
     ) -> Result<(), JobError> {
         self.check_quota(conn, &job.tenant).await?;
-        sqlx::query(
+        sql::query(
             "INSERT INTO jobs (id, tenant, owner, resolved, plan, labels, device, max_runtime_ms, priority, compared, created_at, state) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued')",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'queued')",
         )
         .bind(id.to_string())
         .bind(job.tenant.as_str())
@@ -114,11 +115,11 @@ impl Jobs {
         old.state.ended()?;
         all_inputs_present(&mut transaction, job).await?;
         self.check_quota(&mut transaction, tenant).await?;
-        sqlx::query(
+        sql::query(
             "INSERT INTO jobs (id, tenant, owner, resolved, plan, labels, device, max_runtime_ms, priority, compared, retry_of, created_at, \
                  state, checkpoint_key, checkpoint_epoch) \
-             SELECT ?1, tenant, owner, resolved, plan, labels, device, max_runtime_ms, priority, compared, id, ?2, 'queued', \
-                 iif(?3, checkpoint_key, NULL), iif(?3, checkpoint_epoch, NULL) FROM jobs WHERE id = ?4",
+             SELECT $1, tenant, owner, resolved, plan, labels, device, max_runtime_ms, priority, compared, id, $2, 'queued', \
+                 CASE WHEN $3 THEN checkpoint_key END, CASE WHEN $3 THEN checkpoint_epoch END FROM jobs WHERE id = $4",
         )
         .bind(id.to_string())
         .bind(self.clock.now().as_millisecond())
@@ -136,7 +137,7 @@ impl Jobs {
     }
 
     /// Checks that the tenant may have one more job.
-    async fn check_quota(&self, conn: &mut SqliteConnection, tenant: &Tenant) -> Result<(), JobError> {
+    async fn check_quota(&self, conn: &mut Connection, tenant: &Tenant) -> Result<(), JobError> {
         let quota = tenants::quota(conn, tenant, self.quota).await?;
         let limited = quota.limited(&[TenantResource::Queued, TenantResource::Bytes]);
         let usage = tenants::usage(conn, tenant, &limited, None).await?;
@@ -145,14 +146,14 @@ impl Jobs {
         quota.check(TenantResource::Bytes, &usage, 1).map_err(JobError::Limited)
     }
 
-    async fn announce(&self, conn: &mut SqliteConnection, job: JobId, data: Value) -> Result<(), JobError> {
+    async fn announce(&self, conn: &mut Connection, job: JobId, data: Value) -> Result<(), JobError> {
         append(conn, job, EventKind::State, &data, self.clock.now()).await
     }
 }
 
 /// What `key` has made before; if nothing, `key` now stands for `id`.
 pub(in crate::store) async fn once<I: FromStr<Err = IdError> + Display>(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     tenant: &Tenant,
     key: Option<&RequestKey>,
     id: I,
@@ -168,8 +169,8 @@ pub(in crate::store) async fn once<I: FromStr<Err = IdError> + Display>(
 }
 
 /// The tenant's job, read in the transaction that is about to change it.
-pub(super) async fn owned(conn: &mut SqliteConnection, tenant: &Tenant, job: JobId) -> Result<Job, JobError> {
-    let row: Option<JobRow> = sqlx::query_as("SELECT * FROM jobs WHERE id = ? AND tenant = ?")
+pub(super) async fn owned(conn: &mut Connection, tenant: &Tenant, job: JobId) -> Result<Job, JobError> {
+    let row: Option<JobRow> = sql::query_as("SELECT * FROM jobs WHERE id = $1 AND tenant = $2")
         .bind(job.to_string())
         .bind(tenant.as_str())
         .fetch_optional(conn)
@@ -177,11 +178,11 @@ pub(super) async fn owned(conn: &mut SqliteConnection, tenant: &Tenant, job: Job
     Ok(Job::try_from(row.ok_or(JobError::NotFound(job))?)?)
 }
 
-async fn insert_input(conn: &mut SqliteConnection, job: JobId, input: &JobInput) -> Result<(), JobError> {
+async fn insert_input(conn: &mut Connection, job: JobId, input: &JobInput) -> Result<(), JobError> {
     let row = InputRow::of(input);
-    sqlx::query(
+    sql::query(
         "INSERT INTO job_inputs (job_id, role, position, name, sha256, checkpoint_id, dataset_id) \
-         VALUES (?, ?, ?, ?, ?, ?, ?)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
     )
     .bind(job.to_string())
     .bind(row.role)
@@ -195,9 +196,9 @@ async fn insert_input(conn: &mut SqliteConnection, job: JobId, input: &JobInput)
     Ok(())
 }
 
-async fn all_inputs_present(conn: &mut SqliteConnection, job: JobId) -> Result<(), JobError> {
-    let gone: Vec<String> = sqlx::query_scalar(
-        "SELECT name FROM job_inputs WHERE job_id = ? AND checkpoint_id IS NULL AND dataset_id IS NULL",
+async fn all_inputs_present(conn: &mut Connection, job: JobId) -> Result<(), JobError> {
+    let gone: Vec<String> = sql::query_scalar(
+        "SELECT name FROM job_inputs WHERE job_id = $1 AND checkpoint_id IS NULL AND dataset_id IS NULL",
     )
     .bind(job.to_string())
     .fetch_all(conn)
@@ -206,25 +207,25 @@ async fn all_inputs_present(conn: &mut SqliteConnection, job: JobId) -> Result<(
 }
 
 /// The inputs, the metrics of the epochs that will not be computed again, and the place in a comparison.
-async fn copy_children(conn: &mut SqliteConnection, old: JobId, new: JobId) -> Result<(), JobError> {
-    sqlx::query(
+async fn copy_children(conn: &mut Connection, old: JobId, new: JobId) -> Result<(), JobError> {
+    sql::query(
         "INSERT INTO job_inputs (job_id, role, position, name, sha256, checkpoint_id, dataset_id) \
-         SELECT ?, role, position, name, sha256, checkpoint_id, dataset_id FROM job_inputs WHERE job_id = ?",
+         SELECT $1, role, position, name, sha256, checkpoint_id, dataset_id FROM job_inputs WHERE job_id = $2",
     )
     .bind(new.to_string())
     .bind(old.to_string())
     .execute(&mut *conn)
     .await?;
-    sqlx::query(
+    sql::query(
         "INSERT INTO job_metrics (job_id, epoch, data) SELECT jobs.id, epoch, data FROM jobs, job_metrics \
-         WHERE jobs.id = ?1 AND job_metrics.job_id = ?2 AND epoch <= jobs.checkpoint_epoch",
+         WHERE jobs.id = $1 AND job_metrics.job_id = $2 AND epoch <= jobs.checkpoint_epoch",
     )
     .bind(new.to_string())
     .bind(old.to_string())
     .execute(&mut *conn)
     .await?;
     // A run that is compared is the latest try.
-    sqlx::query("UPDATE comparison_runs SET job_id = ?1 WHERE job_id = ?2")
+    sql::query("UPDATE comparison_runs SET job_id = $1 WHERE job_id = $2")
         .bind(new.to_string())
         .bind(old.to_string())
         .execute(conn)

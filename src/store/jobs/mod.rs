@@ -27,7 +27,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::database::WriteTransaction;
+use super::database::{Extent, WriteTransaction};
 use super::steady::Steady;
 use super::{Database, StoreError};
 use crate::domain::access::Tenant;
@@ -264,11 +264,20 @@ impl Jobs {
         Self { quota, ..self }
     }
 
-    /// A transaction that may write, and the time at which it began. A clock that was read earlier would be behind by
-    /// however long another process wrote: a lease that begins then may be over before it is granted.
+    /// A transaction that may write, and the time at which it began.
     async fn begin(&self) -> Result<(WriteTransaction, Moment), StoreError> {
-        self.steady.settle().await?;
-        let transaction = self.database.write().await?;
-        Ok((transaction, Moment { date: self.clock.now(), steady: self.steady.now().await? }))
+        self.begin_with(Extent::Everything).await
+    }
+
+    /// A transaction for what a running attempt writes of its own job, beside those of others, and the time at which it began.
+    async fn begin_for_one(&self) -> Result<(WriteTransaction, Moment), StoreError> {
+        self.begin_with(Extent::OneJob).await
+    }
+
+    async fn begin_with(&self, extent: Extent) -> Result<(WriteTransaction, Moment), StoreError> {
+        self.steady.prepare().await?;
+        let transaction = self.database.write_to(extent).await?;
+        let moment = self.steady.moment(&transaction).await?;
+        Ok((transaction, moment))
     }
 }

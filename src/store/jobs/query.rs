@@ -14,6 +14,7 @@ use crate::domain::access::Tenant;
 use crate::domain::id::JobId;
 use crate::domain::job::Fence;
 use crate::store::listing::Listing;
+use crate::store::sql;
 use crate::store::{Blobs, StoreError};
 
 #[derive(FromRow)]
@@ -38,7 +39,7 @@ impl Jobs {
     /// # Errors
     /// When there is no such job, or the database fails.
     pub async fn get(&self, tenant: &Tenant, job: JobId) -> Result<Job, JobError> {
-        let row: Option<JobRow> = sqlx::query_as("SELECT * FROM jobs WHERE id = ? AND tenant = ?")
+        let row: Option<JobRow> = sql::query_as("SELECT * FROM jobs WHERE id = $1 AND tenant = $2")
             .bind(job.to_string())
             .bind(tenant.as_str())
             .fetch_optional(self.database.reader())
@@ -51,14 +52,18 @@ impl Jobs {
     /// # Errors
     /// When the database fails.
     pub async fn list(&self, tenant: &Tenant, listing: &Listing) -> Result<Vec<Job>, StoreError> {
-        let rows: Vec<JobRow> = sqlx::query_as(
-            "SELECT * FROM jobs WHERE tenant = ?1 AND (?2 IS NULL OR id < ?2) AND (?3 IS NULL OR iif(cancel_requested, 'cancelling', state) = ?3) \
+        let rows: Vec<JobRow> = sql::query_as(sql::each(
+            "SELECT * FROM jobs WHERE tenant = $1 AND ($2 IS NULL OR id < $2) \
+             AND ($3 IS NULL OR CASE WHEN cancel_requested THEN 'cancelling' ELSE state END = $3) \
              AND NOT EXISTS ( \
-                 SELECT 1 FROM json_each(?4) AS wanted WHERE NOT EXISTS ( \
+                 SELECT 1 FROM json_each($4) AS wanted WHERE NOT EXISTS ( \
                      SELECT 1 FROM json_each(jobs.labels) AS label \
                      WHERE label.key = wanted.key AND label.value = wanted.value)) \
-             ORDER BY id DESC LIMIT ?5",
-        )
+             ORDER BY id DESC LIMIT $5",
+            "SELECT * FROM jobs WHERE tenant = $1 AND ($2 IS NULL OR id < $2) \
+             AND ($3 IS NULL OR CASE WHEN cancel_requested THEN 'cancelling' ELSE state END = $3) \
+             AND labels::jsonb @> $4::jsonb ORDER BY id DESC LIMIT $5",
+        ))
         .bind(tenant.as_str())
         .bind(listing.after.as_deref())
         .bind(listing.state.as_deref())
@@ -75,7 +80,7 @@ impl Jobs {
     /// When the database fails.
     pub async fn inputs(&self, job: JobId) -> Result<Vec<JobInput>, StoreError> {
         let id = job.to_string();
-        let rows: Vec<InputRow> = sqlx::query_as("SELECT * FROM job_inputs WHERE job_id = ?")
+        let rows: Vec<InputRow> = sql::query_as("SELECT * FROM job_inputs WHERE job_id = $1")
             .bind(&id)
             .fetch_all(self.database.reader())
             .await?;
@@ -89,7 +94,7 @@ impl Jobs {
     /// # Errors
     /// When the database fails.
     pub async fn artifacts(&self, job: JobId) -> Result<Vec<Artifact>, StoreError> {
-        let rows: Vec<ArtifactRow> = sqlx::query_as("SELECT * FROM job_artifacts WHERE job_id = ? ORDER BY name")
+        let rows: Vec<ArtifactRow> = sql::query_as("SELECT * FROM job_artifacts WHERE job_id = $1 ORDER BY name")
             .bind(job.to_string())
             .fetch_all(self.database.reader())
             .await?;
@@ -102,8 +107,8 @@ impl Jobs {
     /// When there is no such job, or the database fails.
     pub async fn watch(&self, job: JobId) -> Result<Glimpse, JobError> {
         let id = job.to_string();
-        let row: Option<(String, bool, Option<String>)> = sqlx::query_as(
-            "SELECT iif(cancel_requested, 'cancelling', state), finished_at IS NOT NULL, progress FROM jobs WHERE id = ?",
+        let row: Option<(String, bool, Option<String>)> = sql::query_as(
+            "SELECT CASE WHEN cancel_requested THEN 'cancelling' ELSE state END, finished_at IS NOT NULL, progress FROM jobs WHERE id = $1",
         )
         .bind(&id)
         .fetch_optional(self.database.reader())
@@ -118,7 +123,7 @@ impl Jobs {
     /// # Errors
     /// When the database fails.
     pub async fn is_held(&self, fence: Fence) -> Result<bool, JobError> {
-        Ok(sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM jobs WHERE id = ? AND attempt = ? AND state = 'running')")
+        Ok(sql::query_scalar("SELECT EXISTS (SELECT 1 FROM jobs WHERE id = $1 AND attempt = $2 AND state = 'running')")
             .bind(fence.job.to_string())
             .bind(fence.attempt)
             .fetch_one(self.database.reader())
@@ -130,8 +135,8 @@ impl Jobs {
     /// # Errors
     /// When the database fails.
     pub async fn is_cancelling(&self, fence: Fence) -> Result<bool, JobError> {
-        let query = "SELECT EXISTS (SELECT 1 FROM jobs WHERE id = ? AND attempt = ? AND cancel_requested)";
-        let query = sqlx::query_scalar(query).bind(fence.job.to_string()).bind(fence.attempt);
+        let query = "SELECT EXISTS (SELECT 1 FROM jobs WHERE id = $1 AND attempt = $2 AND cancel_requested)";
+        let query = sql::query_scalar(query).bind(fence.job.to_string()).bind(fence.attempt);
         Ok(query.fetch_one(self.database.reader()).await?)
     }
 

@@ -1,8 +1,9 @@
 //! The order in which jobs are claimed: tenants take turns, and a tenant's jobs come by priority and age, those of comparisons behind
 //! others.
 
+use crate::store::database::Connection;
+use crate::store::sql;
 use sqlx::FromRow;
-use sqlx::sqlite::SqliteConnection;
 
 use super::Jobs;
 use crate::domain::id::JobId;
@@ -18,8 +19,8 @@ pub(super) struct Waiting {
 }
 
 /// The tenants with waiting jobs: those with the fewest running ones first, and of these the one whose turn is longest ago.
-pub(super) async fn in_turn(conn: &mut SqliteConnection) -> Result<Vec<Waiting>, StoreError> {
-    Ok(sqlx::query_as(
+pub(super) async fn in_turn(conn: &mut Connection) -> Result<Vec<Waiting>, StoreError> {
+    Ok(sql::query_as(
         "SELECT waiting.tenant, \
              (SELECT count(*) FROM jobs AS other WHERE other.state = 'running' AND other.tenant = waiting.tenant) AS running \
          FROM (SELECT DISTINCT tenant FROM jobs WHERE state = 'queued') AS waiting \
@@ -31,11 +32,11 @@ pub(super) async fn in_turn(conn: &mut SqliteConnection) -> Result<Vec<Waiting>,
 }
 
 /// How many jobs of its tenant stand before a waiting job, and its tenant; none where it does not wait.
-async fn place(conn: &mut SqliteConnection, job: JobId) -> Result<Option<(String, i64)>, StoreError> {
-    Ok(sqlx::query_as(
+async fn place(conn: &mut Connection, job: JobId) -> Result<Option<(String, i64)>, StoreError> {
+    Ok(sql::query_as(
         "SELECT own.tenant, (SELECT count(*) FROM jobs AS other WHERE other.state = 'queued' AND other.tenant = own.tenant \
              AND (-other.priority, other.compared, other.id) < (-own.priority, own.compared, own.id)) \
-         FROM jobs AS own WHERE own.id = ? AND own.state = 'queued'",
+         FROM jobs AS own WHERE own.id = $1 AND own.state = 'queued'",
     )
     .bind(job.to_string())
     .fetch_optional(conn)
@@ -51,8 +52,8 @@ impl Jobs {
         let mut conn = self.database.reader().acquire().await?;
         let Some((tenant, before)) = place(&mut conn, job).await? else { return Ok(None) };
         let counts: Vec<(String, i64)> =
-            sqlx::query_as("SELECT tenant, count(*) FROM jobs WHERE state = 'queued' GROUP BY tenant")
-                .fetch_all(&mut *conn)
+            sql::query_as("SELECT tenant, count(*) FROM jobs WHERE state = 'queued' GROUP BY tenant")
+                .fetch_all(&mut conn)
                 .await?;
         let queued = |name: &str| counts.iter().find(|(tenant, _)| tenant == name).map_or(0, |(_, count)| *count);
         let turns = in_turn(&mut conn).await?;

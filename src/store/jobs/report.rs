@@ -10,6 +10,8 @@ use super::transition::{held, one_row};
 use super::{JobError, Jobs};
 use crate::domain::job::Fence;
 use crate::domain::progress::{EpochMetrics, Level, Progress};
+use crate::store::database::Extent;
+use crate::store::sql;
 
 /// A line for the job's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,8 +30,8 @@ impl Jobs {
     /// # Errors
     /// When the fence is lost, or the database fails.
     pub async fn report_progress(&self, fence: Fence, progress: &Progress) -> Result<(), JobError> {
-        let mut transaction = self.database.write().await?;
-        let changed = sqlx::query("UPDATE jobs SET progress = ? WHERE id = ? AND attempt = ? AND state = 'running'")
+        let mut transaction = self.database.write_to(Extent::OneJob).await?;
+        let changed = sql::query("UPDATE jobs SET progress = $1 WHERE id = $2 AND attempt = $3 AND state = 'running'")
             .bind(to_json(progress))
             .bind(fence.job.to_string())
             .bind(fence.attempt)
@@ -46,16 +48,16 @@ impl Jobs {
     /// # Errors
     /// When the fence is lost, or the database fails.
     pub async fn add_metrics(&self, fence: Fence, metrics: &EpochMetrics) -> Result<(), JobError> {
-        let (mut transaction, now) = self.begin().await?;
+        let (mut transaction, now) = self.begin_for_one().await?;
         held(&mut transaction, fence).await?;
         let (id, epoch) = (fence.job.to_string(), metrics.epoch as i64);
         let known: bool =
-            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM job_metrics WHERE job_id = ? AND epoch = ?)")
+            sql::query_scalar("SELECT EXISTS (SELECT 1 FROM job_metrics WHERE job_id = $1 AND epoch = $2)")
                 .bind(&id)
                 .bind(epoch)
                 .fetch_one(&mut *transaction)
                 .await?;
-        sqlx::query("INSERT OR REPLACE INTO job_metrics (job_id, epoch, data) VALUES (?, ?, ?)")
+        sql::query("INSERT INTO job_metrics (job_id, epoch, data) VALUES ($1, $2, $3) ON CONFLICT (job_id, epoch) DO UPDATE SET data = excluded.data")
             .bind(&id)
             .bind(epoch)
             .bind(to_json(metrics))
@@ -77,9 +79,9 @@ impl Jobs {
     /// # Errors
     /// When the fence is lost, or the database fails.
     pub async fn replace_plan(&self, fence: Fence, plan: &Value) -> Result<(), JobError> {
-        let (mut transaction, _) = self.begin().await?;
+        let (mut transaction, _) = self.begin_for_one().await?;
         held(&mut transaction, fence).await?;
-        sqlx::query("UPDATE jobs SET plan = ? WHERE id = ?")
+        sql::query("UPDATE jobs SET plan = $1 WHERE id = $2")
             .bind(plan.to_string())
             .bind(fence.job.to_string())
             .execute(&mut *transaction)
@@ -94,7 +96,7 @@ impl Jobs {
     /// # Errors
     /// When the fence is lost, or the database fails.
     pub async fn log(&self, fence: Fence, lines: &[LogLine]) -> Result<(), JobError> {
-        let (mut transaction, now) = self.begin().await?;
+        let (mut transaction, now) = self.begin_for_one().await?;
         held(&mut transaction, fence).await?;
         for line in lines {
             let kind = match line.level {

@@ -14,7 +14,9 @@ use crate::store::StoreError;
 #[derive(Debug, FromRow)]
 pub(super) struct StateRow {
     pub(super) state: String,
+    #[sqlx(try_from = "i64")]
     pub(super) attempt: u32,
+    #[sqlx(try_from = "i64")]
     pub(super) stalled: u32,
     pub(super) ran_ms: i64,
     pub(super) worker: Option<String>,
@@ -97,7 +99,7 @@ pub(super) struct JobRow {
     phases: String,
     progress: Option<String>,
     checkpoint_key: Option<String>,
-    checkpoint_epoch: Option<u32>,
+    checkpoint_epoch: Option<i64>,
     #[sqlx(flatten)]
     state: StateRow,
 }
@@ -130,6 +132,7 @@ impl TryFrom<JobRow> for Job {
 #[derive(Debug, FromRow)]
 pub(super) struct InputRow {
     pub(super) role: String,
+    #[sqlx(try_from = "i64")]
     pub(super) position: u32,
     pub(super) name: String,
     pub(super) sha256: String,
@@ -176,7 +179,8 @@ impl InputRow {
 }
 
 /// The checkpoint in the two columns that are null together.
-pub(super) fn checkpoint(key: Option<String>, epoch: Option<u32>) -> Option<EpochCheckpoint> {
+pub(super) fn checkpoint(key: Option<String>, epoch: Option<i64>) -> Option<EpochCheckpoint> {
+    let epoch = epoch.and_then(|epoch| u32::try_from(epoch).ok());
     key.zip(epoch).map(|(key, epoch)| EpochCheckpoint { epoch, key })
 }
 

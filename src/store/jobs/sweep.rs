@@ -1,6 +1,7 @@
 //! Blobs of jobs, and those that nobody refers to any more: replaced checkpoints, results of attempts that lost their fence.
 
-use sqlx::SqliteConnection;
+use crate::store::database::Connection;
+use crate::store::sql;
 
 use super::Jobs;
 use crate::domain::id::JobId;
@@ -37,9 +38,9 @@ impl Jobs {
     }
 
     async fn is_referenced(&self, key: &str) -> Result<bool, StoreError> {
-        Ok(sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM job_artifacts WHERE blob_key = ?1) \
-             OR EXISTS (SELECT 1 FROM jobs WHERE checkpoint_key = ?1)",
+        Ok(sql::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM job_artifacts WHERE blob_key = $1) \
+             OR EXISTS (SELECT 1 FROM jobs WHERE checkpoint_key = $1)",
         )
         .bind(key)
         .fetch_one(self.database.reader())
@@ -48,14 +49,14 @@ impl Jobs {
 }
 
 /// Removes the row of a job, with its history. Returns the keys of the blobs it referred to.
-pub(in crate::store) async fn remove(conn: &mut SqliteConnection, job: &str) -> Result<Vec<String>, sqlx::Error> {
-    let keys = sqlx::query_scalar(
-        "SELECT blob_key FROM job_artifacts WHERE job_id = ?1
-         UNION SELECT checkpoint_key FROM jobs WHERE id = ?1 AND checkpoint_key IS NOT NULL",
+pub(in crate::store) async fn remove(conn: &mut Connection, job: &str) -> Result<Vec<String>, sqlx::Error> {
+    let keys = sql::query_scalar(
+        "SELECT blob_key FROM job_artifacts WHERE job_id = $1
+         UNION SELECT checkpoint_key FROM jobs WHERE id = $1 AND checkpoint_key IS NOT NULL",
     )
     .bind(job)
     .fetch_all(&mut *conn)
     .await?;
-    sqlx::query("DELETE FROM jobs WHERE id = ?").bind(job).execute(conn).await?;
+    sql::query("DELETE FROM jobs WHERE id = $1").bind(job).execute(conn).await?;
     Ok(keys)
 }

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use crate::store::database::Connection;
+use crate::store::sql;
 use jiff::Timestamp;
-use serde_json::{Value, json};
-use sqlx::sqlite::SqliteConnection;
+use serde_json::Value;
 
-use super::JobError;
 use super::ended::announce_end;
 use super::events::{EventKind, append};
-use super::row::{StateRow, duration};
+use super::row::{StateRow, duration, from_json, json};
+use super::{JobError, PhaseSpan};
 use crate::domain::clock::Moment;
 use crate::domain::id::JobId;
 use crate::domain::job::{Fence, Queued, Running, State};
@@ -21,13 +22,15 @@ struct Found {
     state: StateRow,
 }
 
-/// A job's state and the time it may run.
-pub(super) async fn read(conn: &mut SqliteConnection, job: JobId) -> Result<(State, Duration), JobError> {
+/// A job's state and the time it may run; nobody else writes to its row until the transaction ends.
+pub(super) async fn read(conn: &mut Connection, job: JobId) -> Result<(State, Duration), JobError> {
     let id = job.to_string();
-    let found: Option<Found> = sqlx::query_as(
+    let found: Option<Found> = sql::query_as(sql::each(
         "SELECT max_runtime_ms, state, attempt, stalled, ran_ms, worker, claimed_at, lease_until, cancel_requested, \
-         finished_at, error, not_before FROM jobs WHERE id = ?",
-    )
+         finished_at, error, not_before FROM jobs WHERE id = $1",
+        "SELECT max_runtime_ms, state, attempt, stalled, ran_ms, worker, claimed_at, lease_until, cancel_requested, \
+         finished_at, error, not_before FROM jobs WHERE id = $1 FOR UPDATE",
+    ))
     .bind(&id)
     .fetch_optional(conn)
     .await?;
@@ -36,7 +39,7 @@ pub(super) async fn read(conn: &mut SqliteConnection, job: JobId) -> Result<(Sta
 }
 
 /// The running job that `fence` holds, and the time it may run.
-pub(super) async fn held(conn: &mut SqliteConnection, fence: Fence) -> Result<(Running, Duration), JobError> {
+pub(super) async fn held(conn: &mut Connection, fence: Fence) -> Result<(Running, Duration), JobError> {
     let (state, max_runtime) = read(conn, fence.job).await?;
     Ok((state.held_by(fence)?, max_runtime))
 }
@@ -64,7 +67,7 @@ impl From<Fence> for Guard {
 
 /// Puts `new` where `guard` holds, appends a `state` event with `details` and announces an end to webhooks.
 pub(super) async fn replace(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     guard: Guard,
     new: &State,
     details: Value,
@@ -79,17 +82,17 @@ pub(super) async fn replace(
 }
 
 /// Writes what has changed of a running job that stays one; that is no event.
-pub(super) async fn update(conn: &mut SqliteConnection, fence: Fence, running: Running) -> Result<(), JobError> {
+pub(super) async fn update(conn: &mut Connection, fence: Fence, running: Running) -> Result<(), JobError> {
     write(conn, fence.into(), &State::Running(running)).await
 }
 
 /// Writes the columns of `new` where `guard` holds; a job that has moved on is not touched.
-async fn write(conn: &mut SqliteConnection, guard: Guard, new: &State) -> Result<(), JobError> {
+async fn write(conn: &mut Connection, guard: Guard, new: &State) -> Result<(), JobError> {
     let Guard { job, state, attempt } = guard;
     let row = StateRow::of(new);
-    let changed = sqlx::query(
-        "UPDATE jobs SET state = ?, attempt = ?, stalled = ?, ran_ms = ?, worker = ?, claimed_at = ?, lease_until = ?, \
-         cancel_requested = ?, finished_at = ?, error = ?, not_before = ? WHERE id = ? AND state = ? AND attempt = ?",
+    let changed = sql::query(
+        "UPDATE jobs SET state = $1, attempt = $2, stalled = $3, ran_ms = $4, worker = $5, claimed_at = $6, lease_until = $7, \
+         cancel_requested = $8, finished_at = $9, error = $10, not_before = $11 WHERE id = $12 AND state = $13 AND attempt = $14",
     )
     .bind(row.state)
     .bind(row.attempt)
@@ -111,7 +114,7 @@ async fn write(conn: &mut SqliteConnection, guard: Guard, new: &State) -> Result
 }
 
 /// Passes a guarded write that changed one row; else says what stands in its way.
-pub(super) async fn one_row(changed: u64, conn: &mut SqliteConnection, fence: Fence) -> Result<(), JobError> {
+pub(super) async fn one_row(changed: u64, conn: &mut Connection, fence: Fence) -> Result<(), JobError> {
     if changed == 1 {
         return Ok(());
     }
@@ -121,24 +124,25 @@ pub(super) async fn one_row(changed: u64, conn: &mut SqliteConnection, fence: Fe
 }
 
 /// Closes the phase that an ended attempt was in.
-async fn end_phase(conn: &mut SqliteConnection, job: JobId, now: Timestamp) -> Result<(), JobError> {
-    sqlx::query(
-        "UPDATE jobs SET phases = json_set(phases, '$[#-1].ended', ?) \
-         WHERE id = ? AND json_array_length(phases) > 0",
-    )
-    .bind(now.to_string())
-    .bind(job.to_string())
-    .execute(conn)
-    .await?;
+async fn end_phase(conn: &mut Connection, job: JobId, now: Timestamp) -> Result<(), JobError> {
+    let id = job.to_string();
+    let phases: String =
+        sql::query_scalar("SELECT phases FROM jobs WHERE id = $1").bind(&id).fetch_one(&mut *conn).await?;
+    let mut phases: Vec<PhaseSpan> = from_json(&id, &phases)?;
+    if let Some(last) = phases.last_mut() {
+        last.ended = Some(now);
+        sql::query("UPDATE jobs SET phases = $1 WHERE id = $2").bind(json(&phases)).bind(&id).execute(conn).await?;
+    }
     Ok(())
 }
 
 fn state_data(state: &State, details: Value, now: Moment) -> Value {
-    let mut data = json!({ "state": state.shown() });
+    let mut data = serde_json::json!({ "state": state.shown() });
     match state {
-        State::Failed(_, problem) => data["error"] = json!(problem),
+        State::Failed(_, problem) => data["error"] = serde_json::json!(problem),
         State::Queued(Queued { not_before: Some(time), .. }) => {
-            data["not_before"] = json!(now.date.checked_add(time.since(now.steady)).unwrap_or(Timestamp::MAX));
+            data["not_before"] =
+                serde_json::json!(now.date.checked_add(time.since(now.steady)).unwrap_or(Timestamp::MAX));
         }
         _ => {}
     }

@@ -7,11 +7,10 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{ConnectOptions, Connection};
-
 use super::inventory::{Named, named};
 use crate::store::blobs::{FOLDER, sync};
+use crate::store::database::Connection;
+use crate::store::sql;
 use crate::store::{Blobs, StoreError};
 
 /// The database's file.
@@ -93,7 +92,7 @@ async fn fill(from: &Path, part: &Path, copies: bool) -> Result<Copied, StoreErr
     let mark = from.join(FOLDER).join("identity");
     fs::create_dir_all(part.join(FOLDER)).map_err(StoreError::file(part))?;
     fs::copy(&mark, part.join(FOLDER).join("identity")).map_err(StoreError::file(&mark))?;
-    let mut live = SqliteConnectOptions::new().filename(&source).connect().await?;
+    let mut live = Connection::to_file(&source).await?;
     let (here, there) = (Blobs::open(from)?, Blobs::open(part)?);
     let mut copied = Copied::default();
     place(&named(&mut live).await?, &here, &there, copies, &mut copied)?;
@@ -119,19 +118,18 @@ async fn fill(from: &Path, part: &Path, copies: bool) -> Result<Copied, StoreErr
 }
 
 /// Copies the database as it is now; returns the files that the copy names. Uploads that have not ended are not in it.
-async fn copy_database(live: &mut SqliteConnection, target: &Path) -> Result<Vec<Named>, StoreError> {
+async fn copy_database(live: &mut Connection, target: &Path) -> Result<Vec<Named>, StoreError> {
     if target.exists() {
         fs::remove_file(target).map_err(StoreError::file(target))?;
     }
     let path = target.to_str().ok_or_else(|| {
         StoreError::file(target)(io::Error::new(io::ErrorKind::InvalidFilename, "the path is not UTF-8"))
     })?;
-    sqlx::query("VACUUM INTO ?").bind(path).execute(&mut *live).await?;
-    let mut copy = SqliteConnectOptions::new().filename(target).connect().await?;
-    sqlx::query("DELETE FROM uploads").execute(&mut copy).await?;
-    let sound: String = sqlx::query_scalar("PRAGMA integrity_check").fetch_one(&mut copy).await?;
-    if sound != "ok" {
-        return Err(StoreError::inconsistent("database", "integrity_check", sound));
+    sql::query("VACUUM INTO $1").bind(path).execute(&mut *live).await?;
+    let mut copy = Connection::to_file(target).await?;
+    sql::query("DELETE FROM uploads").execute(&mut copy).await?;
+    if let Some(damage) = copy.damage().await?.into_iter().next() {
+        return Err(StoreError::inconsistent("database", "integrity_check", damage));
     }
     let entries = named(&mut copy).await?;
     copy.close().await?;

@@ -1,7 +1,8 @@
 //! Every file that a database names.
 
+use crate::store::database::Connection;
+use crate::store::sql;
 use sqlx::FromRow;
-use sqlx::sqlite::SqliteConnection;
 
 use crate::store::StoreError;
 
@@ -21,13 +22,13 @@ pub(super) struct Named {
 }
 
 /// All blobs that the database names, by key.
-pub(super) async fn named(conn: &mut SqliteConnection) -> Result<Vec<Named>, StoreError> {
-    Ok(sqlx::query_as(
+pub(super) async fn named(conn: &mut Connection) -> Result<Vec<Named>, StoreError> {
+    Ok(sql::query_as(
         "SELECT blob_key, 'checkpoint ' || name AS what, tenant, sha256, bytes FROM checkpoints \
          UNION ALL SELECT blob_key, 'dataset ' || name, tenant, sha256, bytes FROM datasets \
          UNION ALL SELECT blob_key, name || ' of ' || jobs.id, tenant, sha256, bytes FROM job_artifacts \
              JOIN jobs ON jobs.id = job_artifacts.job_id \
-         UNION ALL SELECT checkpoint_key, 'epoch checkpoint of ' || min(id), tenant, NULL, NULL FROM jobs \
+         UNION ALL SELECT checkpoint_key, 'epoch checkpoint of ' || min(id), min(tenant), NULL, NULL FROM jobs \
              WHERE checkpoint_key IS NOT NULL GROUP BY checkpoint_key \
          ORDER BY 1",
     )
@@ -36,10 +37,10 @@ pub(super) async fn named(conn: &mut SqliteConnection) -> Result<Vec<Named>, Sto
 }
 
 /// Whether the database names this blob.
-pub(super) async fn is_named(conn: &mut SqliteConnection, key: &str) -> Result<bool, StoreError> {
-    Ok(sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM checkpoints WHERE blob_key = ?1) OR EXISTS (SELECT 1 FROM datasets WHERE blob_key = ?1) \
-         OR EXISTS (SELECT 1 FROM job_artifacts WHERE blob_key = ?1) OR EXISTS (SELECT 1 FROM jobs WHERE checkpoint_key = ?1)",
+pub(super) async fn is_named(conn: &mut Connection, key: &str) -> Result<bool, StoreError> {
+    Ok(sql::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM checkpoints WHERE blob_key = $1) OR EXISTS (SELECT 1 FROM datasets WHERE blob_key = $1) \
+         OR EXISTS (SELECT 1 FROM job_artifacts WHERE blob_key = $1) OR EXISTS (SELECT 1 FROM jobs WHERE checkpoint_key = $1)",
     )
     .bind(key)
     .fetch_one(conn)

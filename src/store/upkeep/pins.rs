@@ -2,6 +2,7 @@
 
 use crate::domain::access::Tenant;
 use crate::domain::clock::SharedClock;
+use crate::store::sql;
 use crate::store::{Database, StoreError};
 
 /// The table of pins; clones share it.
@@ -23,8 +24,8 @@ impl Pins {
     /// # Errors
     /// When the database fails.
     pub async fn list(&self, tenant: &Tenant) -> Result<Vec<String>, StoreError> {
-        Ok(sqlx::query_scalar(
-            "SELECT id FROM pins WHERE tenant = ?1 AND (EXISTS (SELECT 1 FROM jobs WHERE jobs.id = pins.id) \
+        Ok(sql::query_scalar(
+            "SELECT id FROM pins WHERE tenant = $1 AND (EXISTS (SELECT 1 FROM jobs WHERE jobs.id = pins.id) \
              OR EXISTS (SELECT 1 FROM checkpoints WHERE checkpoints.id = pins.id) \
              OR EXISTS (SELECT 1 FROM datasets WHERE datasets.id = pins.id)) ORDER BY id",
         )
@@ -39,12 +40,12 @@ impl Pins {
     /// When the database fails.
     pub async fn set(&self, tenant: &Tenant, id: &str) -> Result<bool, StoreError> {
         let mut transaction = self.database.write().await?;
-        let made = sqlx::query(
-            "INSERT INTO pins (id, tenant, created_at) SELECT ?1, ?2, ?3 \
-             WHERE EXISTS (SELECT 1 FROM jobs WHERE id = ?1 AND tenant = ?2) \
-             OR EXISTS (SELECT 1 FROM checkpoints WHERE id = ?1 AND tenant = ?2) \
-             OR EXISTS (SELECT 1 FROM datasets WHERE id = ?1 AND tenant = ?2) \
-             ON CONFLICT (id) DO UPDATE SET tenant = tenant",
+        let made = sql::query(
+            "INSERT INTO pins (id, tenant, created_at) SELECT $1, $2, $3 \
+             WHERE EXISTS (SELECT 1 FROM jobs WHERE id = $1 AND tenant = $2) \
+             OR EXISTS (SELECT 1 FROM checkpoints WHERE id = $1 AND tenant = $2) \
+             OR EXISTS (SELECT 1 FROM datasets WHERE id = $1 AND tenant = $2) \
+             ON CONFLICT (id) DO UPDATE SET tenant = pins.tenant",
         )
         .bind(id)
         .bind(tenant.as_str())
@@ -61,7 +62,7 @@ impl Pins {
     /// When the database fails.
     pub async fn remove(&self, tenant: &Tenant, id: &str) -> Result<bool, StoreError> {
         let mut transaction = self.database.write().await?;
-        let gone = sqlx::query("DELETE FROM pins WHERE id = ? AND tenant = ?")
+        let gone = sql::query("DELETE FROM pins WHERE id = $1 AND tenant = $2")
             .bind(id)
             .bind(tenant.as_str())
             .execute(&mut *transaction)

@@ -13,6 +13,7 @@ use crate::store::checkpoints::Checkpoints;
 use crate::store::datasets::Datasets;
 use crate::store::files::Deletion;
 use crate::store::jobs::{JobError, Jobs};
+use crate::store::sql;
 use crate::store::{Blobs, Database, StoreError, tenants};
 
 /// Something that goes.
@@ -78,22 +79,22 @@ impl Retention {
     pub async fn plan(&self, rules: &Rules) -> Result<Vec<Doomed>, StoreError> {
         let mut conn = self.database.reader().acquire().await?;
         // Each list is read at its own moment; what is used again in the meantime is refused when it is deleted.
-        let entries: Vec<Entry> = sqlx::query_as(
+        let entries: Vec<Entry> = sql::query_as(
             "SELECT * FROM (
                  SELECT 'job' AS kind, id, '' AS name, tenant, finished_at AS since,
-                     (SELECT coalesce(sum(bytes), 0) FROM job_artifacts WHERE job_id = jobs.id) AS bytes
+                     CAST((SELECT coalesce(sum(bytes), 0) FROM job_artifacts WHERE job_id = jobs.id) AS BIGINT) AS bytes
                  FROM jobs WHERE finished_at IS NOT NULL
                  UNION ALL SELECT 'checkpoint', id, name, tenant, created_at, bytes FROM checkpoints
-                 UNION ALL SELECT 'dataset', id, name, tenant, created_at, bytes FROM datasets)
+                 UNION ALL SELECT 'dataset', id, name, tenant, created_at, bytes FROM datasets) AS entries
              WHERE id NOT IN (SELECT id FROM pins) ORDER BY since, id",
         )
-        .fetch_all(&mut *conn)
+        .fetch_all(&mut conn)
         .await?;
-        let reads: Vec<(String, String)> = sqlx::query_as(
+        let reads: Vec<(String, String)> = sql::query_as(
             "SELECT job_id, coalesce(checkpoint_id, dataset_id) FROM job_inputs
              WHERE coalesce(checkpoint_id, dataset_id) IS NOT NULL",
         )
-        .fetch_all(&mut *conn)
+        .fetch_all(&mut conn)
         .await?;
         let mut readers: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for (job, file) in &reads {

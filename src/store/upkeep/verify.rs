@@ -23,7 +23,7 @@ pub fn digest(path: &Path) -> io::Result<String> {
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
-    /// The database itself is damaged: what SQLite says.
+    /// The database itself is damaged: what it says.
     Database(String),
     /// The file of a row is gone.
     Missing(String),
@@ -82,13 +82,7 @@ impl Verifier<'_> {
     pub async fn run(&self, progress: &mut dyn FnMut(usize, usize)) -> Result<Findings, StoreError> {
         let mut conn = self.database.reader().acquire().await?;
         let mut findings = Findings::default();
-        let said: Vec<String> = sqlx::query_scalar("PRAGMA integrity_check").fetch_all(&mut *conn).await?;
-        findings.list.extend(said.into_iter().filter(|line| line != "ok").map(Finding::Database));
-        let strays: Vec<(String,)> =
-            sqlx::query_as("SELECT \"table\" FROM pragma_foreign_key_check").fetch_all(&mut *conn).await?;
-        findings
-            .list
-            .extend(strays.into_iter().map(|(table,)| Finding::Database(format!("a row of {table} has no parent"))));
+        findings.list.extend(conn.damage().await?.into_iter().map(Finding::Database));
         let found = self.listed().await?;
         let all = named(&mut conn).await?;
         for (index, entry) in all.iter().enumerate() {

@@ -20,6 +20,7 @@ use crate::domain::access::Tenant;
 use crate::domain::clock::{SharedClock, from_millis};
 use crate::domain::id::{DeliveryId, WebhookId};
 use crate::domain::webhook::{Call, DeliveryState, Destination, EventType, SigningSecret};
+use crate::store::sql;
 
 pub(super) use outbox::announce;
 pub use queue::ToSend;
@@ -184,9 +185,9 @@ impl Webhooks {
             return Ok(WebhookCreation::Before(before));
         }
         let NewWebhook { url, events, description } = new;
-        let made = sqlx::query(
+        let made = sql::query(
             "INSERT INTO webhooks (id, tenant, url, events, description, secret, created_at) \
-             SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 WHERE (SELECT count(*) FROM webhooks WHERE tenant = ?2) < ?8",
+             SELECT $1, $2, $3, $4, $5, $6, $7 WHERE (SELECT count(*) FROM webhooks WHERE tenant = $2) < $8",
         )
         .bind(id.to_string())
         .bind(tenant.as_str())
@@ -211,7 +212,7 @@ impl Webhooks {
     /// # Errors
     /// When the database fails.
     pub async fn list(&self, tenant: &Tenant) -> Result<Vec<Webhook>, StoreError> {
-        let rows: Vec<WebhookRow> = sqlx::query_as("SELECT * FROM webhooks WHERE tenant = ? ORDER BY id DESC")
+        let rows: Vec<WebhookRow> = sql::query_as("SELECT * FROM webhooks WHERE tenant = $1 ORDER BY id DESC")
             .bind(tenant.as_str())
             .fetch_all(self.database.reader())
             .await?;
@@ -223,7 +224,7 @@ impl Webhooks {
     /// # Errors
     /// When the database fails.
     pub async fn find(&self, tenant: &Tenant, id: WebhookId) -> Result<Option<Webhook>, StoreError> {
-        let row: Option<WebhookRow> = sqlx::query_as("SELECT * FROM webhooks WHERE tenant = ? AND id = ?")
+        let row: Option<WebhookRow> = sql::query_as("SELECT * FROM webhooks WHERE tenant = $1 AND id = $2")
             .bind(tenant.as_str())
             .bind(id.to_string())
             .fetch_optional(self.database.reader())
@@ -242,10 +243,10 @@ impl Webhooks {
         change: WebhookChange,
     ) -> Result<Option<Webhook>, StoreError> {
         let mut transaction = self.database.write().await?;
-        let row: Option<WebhookRow> = sqlx::query_as(
-            "UPDATE webhooks SET url = coalesce(?3, url), events = coalesce(?4, events), description = coalesce(?5, description), \
-                 disabled = CASE ?6 WHEN 1 THEN NULL WHEN 0 THEN 'by_owner' ELSE disabled END \
-             WHERE tenant = ?1 AND id = ?2 RETURNING *",
+        let row: Option<WebhookRow> = sql::query_as(
+            "UPDATE webhooks SET url = coalesce($3, url), events = coalesce($4, events), description = coalesce($5, description), \
+                 disabled = CASE WHEN $6 THEN NULL WHEN NOT $6 THEN 'by_owner' ELSE disabled END \
+             WHERE tenant = $1 AND id = $2 RETURNING *",
         )
         .bind(tenant.as_str())
         .bind(id.to_string())
@@ -265,7 +266,7 @@ impl Webhooks {
     /// When the database fails.
     pub async fn delete(&self, tenant: &Tenant, id: WebhookId) -> Result<bool, StoreError> {
         let mut transaction = self.database.write().await?;
-        let gone = sqlx::query("DELETE FROM webhooks WHERE tenant = ? AND id = ?")
+        let gone = sql::query("DELETE FROM webhooks WHERE tenant = $1 AND id = $2")
             .bind(tenant.as_str())
             .bind(id.to_string())
             .execute(&mut *transaction)
@@ -282,8 +283,8 @@ impl Webhooks {
         let secret = fresh_secret()?;
         let until = self.steady.now().await?.after(BOTH_SIGN);
         let mut transaction = self.database.write().await?;
-        let changed = sqlx::query(
-            "UPDATE webhooks SET previous_secret = secret, previous_until = ?, secret = ? WHERE tenant = ? AND id = ?",
+        let changed = sql::query(
+            "UPDATE webhooks SET previous_secret = secret, previous_until = $1, secret = $2 WHERE tenant = $3 AND id = $4",
         )
         .bind(until.as_millis())
         .bind(secret.as_bytes().to_vec())

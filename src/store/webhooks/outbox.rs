@@ -1,7 +1,8 @@
 //! Events enter here, in the transaction that makes them true.
 
+use crate::store::database::Connection;
+use crate::store::sql;
 use serde_json::{Value, json};
-use sqlx::sqlite::SqliteConnection;
 
 use crate::domain::clock::Moment;
 use crate::domain::id::DeliveryId;
@@ -9,20 +10,21 @@ use crate::domain::webhook::EventType;
 
 /// Puts an event on its way to each of the tenant's webhooks that ask for it; `data` is only called where there is one.
 pub(in crate::store) async fn announce(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     tenant: &str,
     event: EventType,
     now: Moment,
     data: impl FnOnce() -> Value,
 ) -> Result<(), sqlx::Error> {
-    let webhooks: Vec<String> = sqlx::query_scalar(
-        "SELECT id FROM webhooks WHERE tenant = ? AND disabled IS NULL \
-         AND EXISTS (SELECT 1 FROM json_each(events) WHERE value = ?) ORDER BY id",
-    )
-    .bind(tenant)
-    .bind(event.as_str())
-    .fetch_all(&mut *conn)
-    .await?;
+    let webhooks: Vec<(String, String)> =
+        sql::query_as("SELECT id, events FROM webhooks WHERE tenant = $1 AND disabled IS NULL ORDER BY id")
+            .bind(tenant)
+            .fetch_all(&mut *conn)
+            .await?;
+    let asks =
+        |events: &str| serde_json::from_str::<Vec<EventType>>(events).is_ok_and(|events| events.contains(&event));
+    let webhooks: Vec<String> =
+        webhooks.into_iter().filter(|(_, events)| asks(events)).map(|(webhook, _)| webhook).collect();
     if webhooks.is_empty() {
         return Ok(());
     }
@@ -35,15 +37,15 @@ pub(in crate::store) async fn announce(
 
 /// Puts one event on its way to one webhook.
 pub(super) async fn insert(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     webhook: &str,
     event: EventType,
     body: &str,
     now: Moment,
 ) -> Result<DeliveryId, sqlx::Error> {
     let id = DeliveryId::new();
-    sqlx::query(
-        "INSERT INTO webhook_deliveries (id, webhook_id, event, body, state, due, created_at) VALUES (?, ?, ?, ?, 'waiting', ?, ?)",
+    sql::query(
+        "INSERT INTO webhook_deliveries (id, webhook_id, event, body, state, due, created_at) VALUES ($1, $2, $3, $4, 'waiting', $5, $6)",
     )
     .bind(id.to_string())
     .bind(webhook)

@@ -12,11 +12,12 @@ use crate::domain::id::{DeliveryId, WebhookId};
 use crate::domain::webhook::{Call, DeliveryState, Destination, EventType, SigningSecret, pause};
 use crate::store::StoreError;
 use crate::store::listing::Listing;
+use crate::store::sql;
 
 /// Calls of one tenant at the same time.
 const AT_ONCE: i64 = 4;
 /// Calls of a delivery that are remembered.
-const REMEMBERED: i64 = 50;
+const REMEMBERED: usize = 50;
 /// How long deliveries that have ended are remembered.
 const KEPT: Duration = Duration::from_hours(30 * 24);
 
@@ -41,6 +42,7 @@ struct Claimed {
     id: String,
     webhook_id: String,
     body: String,
+    #[sqlx(try_from = "i64")]
     tried: u32,
 }
 
@@ -93,24 +95,24 @@ impl Webhooks {
     /// When the database fails.
     pub async fn claim(&self, lease: Duration) -> Result<Option<ToSend>, StoreError> {
         let now = self.steady.now().await?;
-        let due: i64 =
-            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM webhook_deliveries WHERE state = 'waiting' AND due <= ?)")
+        let due: bool =
+            sql::query_scalar("SELECT EXISTS (SELECT 1 FROM webhook_deliveries WHERE state = 'waiting' AND due <= $1)")
                 .bind(now.as_millis())
                 .fetch_one(self.database.reader())
                 .await?;
-        if due == 0 {
+        if !due {
             return Ok(None);
         }
         let until = now.after(lease).as_millis();
         let mut transaction = self.database.write().await?;
-        let claimed: Option<Claimed> = sqlx::query_as(
+        let claimed: Option<Claimed> = sql::query_as(
             "WITH busy AS (SELECT webhook_id, tenant FROM webhook_deliveries JOIN webhooks ON webhooks.id = webhook_id \
-                           WHERE claimed_until > ?1) \
-             UPDATE webhook_deliveries SET claimed_until = ?2, tried = tried + 1 WHERE id = ( \
+                           WHERE claimed_until > $1) \
+             UPDATE webhook_deliveries SET claimed_until = $2, tried = tried + 1 WHERE id = ( \
                  SELECT waiting.id FROM webhook_deliveries AS waiting JOIN webhooks ON webhooks.id = waiting.webhook_id \
-                 WHERE waiting.state = 'waiting' AND waiting.due <= ?1 AND disabled IS NULL \
+                 WHERE waiting.state = 'waiting' AND waiting.due <= $1 AND disabled IS NULL \
                      AND webhooks.id NOT IN (SELECT webhook_id FROM busy) \
-                     AND (SELECT count(*) FROM busy WHERE busy.tenant = webhooks.tenant) < ?3 \
+                     AND (SELECT count(*) FROM busy WHERE busy.tenant = webhooks.tenant) < $3 \
                  ORDER BY waiting.due, waiting.id LIMIT 1) \
              RETURNING id, webhook_id, body, tried",
         )
@@ -121,7 +123,7 @@ impl Webhooks {
         .await?;
         let Some(claimed) = claimed else { return transaction.commit().await.map(|()| None) };
         let hook: Addressee =
-            sqlx::query_as("SELECT url, secret, iif(previous_until > ?1, previous_secret, NULL) AS previous FROM webhooks WHERE id = ?2")
+            sql::query_as("SELECT url, secret, CASE WHEN previous_until > $1 THEN previous_secret END AS previous FROM webhooks WHERE id = $2")
                 .bind(now.as_millis())
                 .bind(&claimed.webhook_id)
                 .fetch_one(&mut *transaction)
@@ -152,21 +154,29 @@ impl Webhooks {
             _ => (DeliveryState::Failed, None),
         };
         let mut transaction = self.database.write().await?;
-        let changed = sqlx::query(
-            "UPDATE webhook_deliveries SET state = ?1, due = ?2, claimed_until = NULL, calls = json_insert( \
-                 iif(json_array_length(calls) < ?3, calls, json_remove(calls, '$[0]')), '$[#]', json(?4)) \
-             WHERE id = ?5 AND claimed_until = ?6",
+        let id = sent.id.to_string();
+        let calls: Option<String> =
+            sql::query_scalar("SELECT calls FROM webhook_deliveries WHERE id = $1 AND claimed_until = $2")
+                .bind(&id)
+                .bind(sent.claimed_until)
+                .fetch_optional(&mut *transaction)
+                .await?;
+        let Some(calls) = calls else { return Ok(()) };
+        let wrong = |error: serde_json::Error| StoreError::inconsistent("webhook_deliveries", &id, error);
+        let mut calls: Vec<Call> = serde_json::from_str(&calls).map_err(wrong)?;
+        calls.drain(..(calls.len() + 1).saturating_sub(REMEMBERED));
+        calls.push(call.clone());
+        sql::query(
+            "UPDATE webhook_deliveries SET state = $1, due = $2, claimed_until = NULL, calls = $3 WHERE id = $4",
         )
         .bind(state.as_str())
         .bind(due)
-        .bind(REMEMBERED)
-        .bind(json!(call).to_string())
-        .bind(sent.id.to_string())
-        .bind(sent.claimed_until)
+        .bind(json!(calls).to_string())
+        .bind(&id)
         .execute(&mut *transaction)
         .await?;
-        if changed.rows_affected() == 1 && call.was_the_last() {
-            sqlx::query("UPDATE webhooks SET disabled = 'gone' WHERE id = ? AND disabled IS NULL")
+        if call.was_the_last() {
+            sql::query("UPDATE webhooks SET disabled = 'gone' WHERE id = $1 AND disabled IS NULL")
                 .bind(&sent.webhook)
                 .execute(&mut *transaction)
                 .await?;
@@ -180,9 +190,9 @@ impl Webhooks {
     /// When the database fails.
     pub async fn deliveries(&self, webhook: WebhookId, listing: &Listing) -> Result<Vec<Delivery>, StoreError> {
         let now = self.moment().await?;
-        let rows: Vec<DeliveryRow> = sqlx::query_as(
+        let rows: Vec<DeliveryRow> = sql::query_as(
             "SELECT id, event, state, body, calls, due, created_at FROM webhook_deliveries \
-             WHERE webhook_id = ?1 AND (?2 IS NULL OR id < ?2) AND (?3 IS NULL OR state = ?3) ORDER BY id DESC LIMIT ?4",
+             WHERE webhook_id = $1 AND ($2 IS NULL OR id < $2) AND ($3 IS NULL OR state = $3) ORDER BY id DESC LIMIT $4",
         )
         .bind(webhook.to_string())
         .bind(&listing.after)
@@ -201,10 +211,10 @@ impl Webhooks {
     pub async fn redeliver(&self, webhook: WebhookId, delivery: DeliveryId) -> Result<Option<Delivery>, StoreError> {
         let now = self.moment().await?;
         let mut transaction = self.database.write().await?;
-        let row: Option<DeliveryRow> = sqlx::query_as(
-            "UPDATE webhook_deliveries SET state = 'waiting', due = ?1, tried = iif(claimed_until > ?1, tried, 0), \
-                 claimed_until = iif(claimed_until > ?1, claimed_until, NULL) \
-             WHERE id = ?2 AND webhook_id = ?3 RETURNING id, event, state, body, calls, due, created_at",
+        let row: Option<DeliveryRow> = sql::query_as(
+            "UPDATE webhook_deliveries SET state = 'waiting', due = $1, tried = CASE WHEN claimed_until > $1 THEN tried ELSE 0 END, \
+                 claimed_until = CASE WHEN claimed_until > $1 THEN claimed_until END \
+             WHERE id = $2 AND webhook_id = $3 RETURNING id, event, state, body, calls, due, created_at",
         )
         .bind(now.steady.as_millis())
         .bind(delivery.to_string())
@@ -237,7 +247,7 @@ impl Webhooks {
     pub async fn forget_old(&self) -> Result<usize, StoreError> {
         let before = self.clock.now().as_millisecond() - KEPT.as_millis() as i64;
         let mut transaction = self.database.write().await?;
-        let gone = sqlx::query("DELETE FROM webhook_deliveries WHERE state <> 'waiting' AND created_at < ?")
+        let gone = sql::query("DELETE FROM webhook_deliveries WHERE state <> 'waiting' AND created_at < $1")
             .bind(before)
             .execute(&mut *transaction)
             .await?;

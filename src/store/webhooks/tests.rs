@@ -8,6 +8,7 @@ use super::*;
 use crate::domain::clock::{ManualClock, Moment};
 use crate::domain::webhook::pause;
 use crate::store::listing::Listing;
+use crate::store::testing;
 
 const LEASE: Duration = Duration::from_mins(1);
 
@@ -22,7 +23,7 @@ impl Post {
     async fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let clock = Arc::new(ManualClock::at(from_millis(1_000_000)));
-        let database = Database::open(folder.path()).await.expect("opens");
+        let database = testing::open(folder.path()).await;
         let webhooks = Webhooks::new(database, clock.clone());
         Self { webhooks, clock, tenant: Tenant::default(), _folder: folder }
     }

@@ -24,7 +24,7 @@ use crate::runtime::lifecycle::Shutdown;
 use crate::settings::Device;
 use crate::store::jobs::{Claimant, Event, Job, Jobs, NewJob};
 use crate::store::workers::Workers;
-use crate::store::{Blobs, Database};
+use crate::store::{Blobs, testing};
 
 /// What every script can use: `say` a message, `file` an output.
 const PRELUDE: &str = r#"
@@ -53,7 +53,7 @@ impl House {
 
     async fn at(clock: SharedClock, script: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let database = Database::open(folder.path()).await.expect("opens");
+        let database = testing::open(folder.path()).await;
         let blobs = Blobs::open(folder.path()).expect("opens");
         let args = ["-c".into(), format!("{PRELUDE}{script}").into()].into();
         let policy = Policy {

@@ -148,7 +148,7 @@ async fn a_job_waits_after_a_transient_failure_while_others_pass() {
 async fn a_lease_begins_when_it_is_granted_however_long_the_claim_has_waited() {
     let house = House::new().await;
     let job = house.queue().await;
-    let other_process = Database::open(house.folder.path()).await.expect("opens");
+    let other_process = testing::open(house.folder.path()).await;
     let long_write = other_process.write().await.expect("begins");
     let release = async {
         tokio::time::sleep(Duration::from_millis(100)).await;

@@ -14,6 +14,8 @@ use crate::domain::progress::{EpochMetrics, Level};
 use crate::store::Blobs;
 use crate::store::idempotency::{Earlier, Idempotency, RequestKey};
 use crate::store::listing::Listing;
+use crate::store::sql;
+use crate::store::testing;
 
 mod attempts;
 mod failures;
@@ -39,13 +41,13 @@ impl House {
     async fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let clock = Arc::new(ManualClock::at(from_millis(1_000_000)));
-        let database = Database::open(folder.path()).await.expect("opens");
+        let database = testing::open(folder.path()).await;
         Self { jobs: Jobs::new(database, clock.clone()), clock, tenant: Tenant::default(), folder }
     }
 
     async fn sql(&self, sql: &'static str) -> Result<u64, sqlx::Error> {
         let mut transaction = self.jobs.database.write().await.expect("begins");
-        let done = sqlx::query(sql).execute(&mut *transaction).await?;
+        let done = sql::query(sql).execute(&mut *transaction).await?;
         transaction.commit().await.expect("commits");
         Ok(done.rows_affected())
     }
@@ -53,7 +55,7 @@ impl House {
     async fn checkpoint(&self, name: &str) -> CheckpointId {
         let id = CheckpointId::new();
         let mut transaction = self.jobs.database.write().await.expect("begins");
-        sqlx::query("INSERT INTO checkpoints (id, tenant, name, sha256, bytes, blob_key, labels, header, created_at) VALUES (?1, 'default', ?2, ?3, 1, 'checkpoints/' || ?1, '{}', '{}', 0)")
+        sql::query("INSERT INTO checkpoints (id, tenant, name, sha256, bytes, blob_key, labels, header, created_at) VALUES ($1, 'default', $2, $3, 1, 'checkpoints/' || $1, '{}', '{}', 0)")
             .bind(id.to_string())
             .bind(name)
             .bind("0".repeat(64))
@@ -67,9 +69,9 @@ impl House {
     async fn dataset(&self, state: &str) -> DatasetId {
         let id = DatasetId::new();
         let mut transaction = self.jobs.database.write().await.expect("begins");
-        sqlx::query(
+        sql::query(
             "INSERT INTO datasets (id, tenant, name, sha256, bytes, blob_key, labels, state, created_at) \
-             VALUES (?1, 'default', 'd.npz', ?2, 1, 'datasets/' || ?1, '{}', ?3, 0)",
+             VALUES ($1, 'default', 'd.npz', $2, 1, 'datasets/' || $1, '{}', $3, 0)",
         )
         .bind(id.to_string())
         .bind("0".repeat(64))

@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use sqlx::Row;
-
 use super::*;
+use crate::store::jobs::row::StateRow;
+use crate::store::sql;
 
 /// When [`House`]'s clock starts, in milliseconds.
 const START: i64 = 1_000_000;
@@ -14,70 +14,79 @@ impl House {
     /// are numbered in the order in which they appear, times are seconds since the start. Begins with an empty line, as literals do.
     pub(super) async fn snapshot(&self) -> String {
         let mut text = String::from("\n");
-        for job in self.rows("SELECT * FROM jobs ORDER BY id", None).await {
-            let id: String = job.get("id");
-            writeln!(text, "{id}: {}", described(&job)).expect("text");
-            let artifacts = self.rows("SELECT * FROM job_artifacts WHERE job_id = ? ORDER BY name", Some(&id)).await;
-            for row in artifacts {
-                writeln!(text, "  artifact {} in {}", column(&row, "name"), column(&row, "blob_key")).expect("text");
+        for job in self.rows::<Shown>("SELECT * FROM jobs ORDER BY id", None).await {
+            let id = job.id.clone();
+            writeln!(text, "{id}: {}", described(job)).expect("text");
+            let artifacts = "SELECT name, blob_key FROM job_artifacts WHERE job_id = $1 ORDER BY name";
+            for (name, key) in self.rows::<(String, String)>(artifacts, Some(&id)).await {
+                writeln!(text, "  artifact {name} in {key}").expect("text");
             }
-            for row in self.rows("SELECT * FROM job_metrics WHERE job_id = ? ORDER BY epoch", Some(&id)).await {
-                let data = without_nulls(&column(&row, "data"));
-                writeln!(text, "  epoch {}: {data}", row.get::<i64, _>("epoch")).expect("text");
+            let metrics = "SELECT epoch, data FROM job_metrics WHERE job_id = $1 ORDER BY epoch";
+            for (epoch, data) in self.rows::<(i64, String)>(metrics, Some(&id)).await {
+                writeln!(text, "  epoch {epoch}: {}", without_nulls(&data)).expect("text");
             }
-            for row in self.rows("SELECT * FROM job_events WHERE job_id = ? ORDER BY seq", Some(&id)).await {
-                let (seq, attempt): (i64, i64) = (row.get("seq"), row.get("attempt"));
-                let (kind, data) = (column(&row, "type"), without_nulls(&column(&row, "data")));
-                writeln!(text, "  {seq}. {} attempt {attempt}: {kind} {data}", time(row.get("at"))).expect("text");
+            let events = "SELECT seq, attempt, at, type, data FROM job_events WHERE job_id = $1 ORDER BY seq";
+            for (seq, attempt, at, kind, data) in self.rows::<(i64, i64, i64, String, String)>(events, Some(&id)).await
+            {
+                writeln!(text, "  {seq}. {} attempt {attempt}: {kind} {}", time(at), without_nulls(&data))
+                    .expect("text");
             }
         }
-        for row in self.rows("SELECT * FROM idempotency_keys ORDER BY key", None).await {
-            writeln!(text, "key {}: {}", column(&row, "key"), column(&row, "made_id")).expect("text");
+        let keys = "SELECT key, made_id FROM idempotency_keys ORDER BY key";
+        for (key, made) in self.rows::<(String, String)>(keys, None).await {
+            writeln!(text, "key {key}: {made}").expect("text");
         }
         numbered(&numbered(&text, "job_", "job"), "work_", "worker")
     }
 
-    async fn rows(&self, sql: &'static str, id: Option<&str>) -> Vec<sqlx::sqlite::SqliteRow> {
-        let mut query = sqlx::query(sql);
-        if let Some(id) = id {
-            query = query.bind(id.to_owned());
-        }
+    async fn rows<T: sql::Row + 'static>(&self, sql: &'static str, id: Option<&str>) -> Vec<T> {
+        let query = sql::query_as(sql);
+        let query = if let Some(id) = id { query.bind(id) } else { query };
         query.fetch_all(self.jobs.database.reader()).await.expect("reads")
     }
 }
 
+/// The columns of a job that are shown.
+#[derive(sqlx::FromRow)]
+struct Shown {
+    id: String,
+    phases: String,
+    progress: Option<String>,
+    plan: String,
+    retry_of: Option<String>,
+    checkpoint_key: Option<String>,
+    #[sqlx(flatten)]
+    state: StateRow,
+}
+
 /// What the columns of a job say.
-fn described(job: &sqlx::sqlite::SqliteRow) -> String {
-    let (attempt, stalled, ran): (i64, i64, i64) = (job.get("attempt"), job.get("stalled"), job.get("ran_ms"));
-    let mut text = format!("{}, attempt {attempt}, stalled {stalled}, ran {}s", column(job, "state"), ran / 1000);
+fn described(job: Shown) -> String {
+    let state = job.state;
+    let mut text =
+        format!("{}, attempt {}, stalled {}, ran {}s", state.state, state.attempt, state.stalled, state.ran_ms / 1000);
     let mut add = |name: &str, value: Option<String>| {
         if let Some(value) = value {
             write!(text, ", {name} {value}").expect("text");
         }
     };
-    add("of", job.get("worker"));
-    for (name, at) in [("leased until", "lease_until"), ("not before", "not_before"), ("ended", "finished_at")] {
-        add(name, job.get::<Option<i64>, _>(at).map(time));
-    }
-    add("end", job.get::<bool, _>("cancel_requested").then(|| "requested".to_owned()));
-    let phases: Vec<PhaseSpan> = serde_json::from_str(&column(job, "phases")).expect("phases");
+    add("of", state.worker);
+    add("leased until", state.lease_until.map(time));
+    add("not before", state.not_before.map(time));
+    add("ended", state.finished_at.map(time));
+    add("end", state.cancel_requested.then(|| "requested".to_owned()));
+    let phases: Vec<PhaseSpan> = serde_json::from_str(&job.phases).expect("phases");
     for PhaseSpan { name, started, ended } in phases {
         let ended = ended.map_or(String::new(), |ended| time(ended.as_millisecond()));
         add("phase", Some(format!("{name:?} {}-{ended}", time(started.as_millisecond()))));
     }
-    let progress: Option<Progress> =
-        job.get::<Option<String>, _>("progress").map(|json| serde_json::from_str(&json).expect("progress"));
+    let progress: Option<Progress> = job.progress.map(|json| serde_json::from_str(&json).expect("progress"));
     // The beginning of a phase is in its event.
     add("fraction", progress.map(|progress| progress.fraction).filter(|done| *done > 0.0).map(|done| done.to_string()));
-    add("plan", Some(column(job, "plan")).filter(|plan| plan != "{}"));
-    add("error", job.get("error"));
-    add("repeats", job.get("retry_of"));
-    add("checkpoint", job.get("checkpoint_key"));
+    add("plan", Some(job.plan).filter(|plan| plan != "{}"));
+    add("error", state.error);
+    add("repeats", job.retry_of);
+    add("checkpoint", job.checkpoint_key);
     text
-}
-
-fn column(row: &sqlx::sqlite::SqliteRow, name: &str) -> String {
-    row.get(name)
 }
 
 /// The fields of a JSON object that say something.

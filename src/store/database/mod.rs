@@ -1,0 +1,313 @@
+//! The database that holds all state: SQLite in a file, or PostgreSQL on a server. The rest of the store runs its statements
+//! ([`super::sql`]) in the transactions and on the connections that this gives, and knows which of the two is there only where a
+//! statement's text differs.
+
+mod clock;
+mod migrations;
+mod postgres;
+mod sqlite;
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::ops::{Deref, DerefMut};
+use std::path::Path;
+
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnection, PgPool};
+use sqlx::sqlite::{SqliteConnection, SqlitePool};
+use sqlx::{Postgres, Sqlite};
+use tokio::sync::OwnedMutexGuard;
+
+use super::error::StoreError;
+use crate::domain::clock::{SharedClock, SteadyTime};
+use crate::domain::database::DatabasePlace;
+
+/// The database; clones share their connections.
+#[derive(Debug, Clone)]
+pub struct Database {
+    backend: Backend,
+    reader: Pool,
+}
+
+#[derive(Debug, Clone)]
+enum Backend {
+    Sqlite(sqlite::Writer),
+    Postgres(postgres::Server),
+}
+
+/// Connections that statements outside of transactions are run on.
+#[derive(Debug, Clone)]
+pub enum Pool {
+    /// Of SQLite: they can only read.
+    Sqlite(SqlitePool),
+    /// Of PostgreSQL.
+    Postgres(PgPool),
+}
+
+impl Pool {
+    /// One of the connections, for statements that follow each other.
+    ///
+    /// # Errors
+    /// When none is free for too long, or the server cannot be reached.
+    pub async fn acquire(&self) -> Result<Connection, sqlx::Error> {
+        Ok(Connection(match self {
+            Self::Sqlite(pool) => Held::SqliteReader(pool.acquire().await?),
+            Self::Postgres(pool) => Held::Postgres(postgres::acquire(pool).await?),
+        }))
+    }
+}
+
+/// A connection to either database.
+#[derive(Debug)]
+pub struct Connection(Held);
+
+#[derive(Debug)]
+enum Held {
+    Sqlite(SqliteConnection),
+    SqliteReader(PoolConnection<Sqlite>),
+    Postgres(PoolConnection<Postgres>),
+    PostgresTransaction(sqlx::Transaction<'static, Postgres>),
+}
+
+/// A connection, by its database.
+#[derive(Debug)]
+pub(super) enum Side<'c> {
+    Sqlite(&'c mut SqliteConnection),
+    Postgres(&'c mut PgConnection),
+}
+
+impl Connection {
+    /// A connection to the SQLite file `path`, which must exist.
+    ///
+    /// # Errors
+    /// When the storage fails.
+    pub(super) async fn to_file(path: &Path) -> Result<Self, StoreError> {
+        Ok(Self(Held::Sqlite(sqlite::connect(path).await?)))
+    }
+
+    /// Closes a connection of one's own.
+    ///
+    /// # Errors
+    /// When the storage fails.
+    pub(super) async fn close(self) -> Result<(), StoreError> {
+        if let Held::Sqlite(connection) = self.0 {
+            sqlite::close(connection).await?;
+        }
+        Ok(())
+    }
+
+    /// What is wrong with the database, a line each. A server's looks after itself: its administrator has tools for that.
+    ///
+    /// # Errors
+    /// When the storage fails.
+    pub(super) async fn damage(&mut self) -> Result<Vec<String>, StoreError> {
+        match self.side() {
+            Side::Sqlite(connection) => sqlite::damage(connection).await,
+            Side::Postgres(_) => Ok(Vec::new()),
+        }
+    }
+
+    pub(super) fn side(&mut self) -> Side<'_> {
+        match &mut self.0 {
+            Held::Sqlite(connection) => Side::Sqlite(connection),
+            Held::SqliteReader(connection) => Side::Sqlite(connection),
+            Held::Postgres(connection) => Side::Postgres(connection),
+            Held::PostgresTransaction(transaction) => Side::Postgres(transaction),
+        }
+    }
+}
+
+/// How much of the database a transaction keeps others from writing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// Everything: there is one writer, and what it has read stays true until it commits.
+    Everything,
+    /// The rows of one job, which it must lock by reading them. Transactions for other jobs may write at the same time; in SQLite they
+    /// wait, as all do.
+    OneJob,
+}
+
+/// A transaction that may write. Dropped before [`WriteTransaction::commit`], it is rolled back.
+#[derive(Debug)]
+pub struct WriteTransaction {
+    // Dropped before the lock, so that the next writer does not wait for the one that this one's end rolls back.
+    connection: Connection,
+    home: Option<OwnedMutexGuard<Option<SqliteConnection>>>,
+    began: Option<SteadyTime>,
+}
+
+impl WriteTransaction {
+    /// Makes everything that was written last.
+    ///
+    /// # Errors
+    /// When the storage fails: nothing was written then, unless the machine stops before the next commit, or the connection broke before the
+    /// answer came.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        let Self { connection, home, .. } = self;
+        match connection.0 {
+            Held::Sqlite(mut connection) => {
+                sqlx::query("COMMIT").execute(&mut connection).await?;
+                if let Some(mut home) = home {
+                    *home = Some(connection);
+                }
+            }
+            Held::PostgresTransaction(transaction) => transaction.commit().await?,
+            Held::SqliteReader(_) | Held::Postgres(_) => {}
+        }
+        Ok(())
+    }
+
+    /// When it began, by the database's own time; none where that has none.
+    pub(super) fn began(&self) -> Option<SteadyTime> {
+        self.began
+    }
+}
+
+impl Deref for WriteTransaction {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+impl DerefMut for WriteTransaction {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+}
+
+impl Database {
+    /// Opens `engraft.db` in the folder `data_dir`, making it and bringing its schema up to date as needed.
+    ///
+    /// # Errors
+    /// As [`Self::open_at`].
+    pub async fn open(data_dir: &Path) -> Result<Self, StoreError> {
+        Self::open_at(&DatabasePlace::DataDir, data_dir).await
+    }
+
+    /// Opens the database at `place`, making it in a file, and bringing its schema up to date as needed. Its files are those below
+    /// `data_dir`.
+    ///
+    /// # Errors
+    /// When the place cannot be written or reached, what is there is no database, its schema is newer than this program, or the files
+    /// belong to another database.
+    pub async fn open_at(place: &DatabasePlace, data_dir: &Path) -> Result<Self, StoreError> {
+        match place {
+            DatabasePlace::DataDir => Self::open_file(&data_dir.join("engraft.db"), data_dir).await,
+            DatabasePlace::File(path) => Self::open_file(path, data_dir).await,
+            DatabasePlace::Server(url) => {
+                let server = postgres::Server::open(url, data_dir).await?;
+                Ok(Self { reader: Pool::Postgres(server.pool().clone()), backend: Backend::Postgres(server) })
+            }
+        }
+    }
+
+    async fn open_file(path: &Path, data_dir: &Path) -> Result<Self, StoreError> {
+        let (writer, reader) = sqlite::open(path, data_dir).await?;
+        Ok(Self { backend: Backend::Sqlite(writer), reader: Pool::Sqlite(reader) })
+    }
+
+    /// A transaction that may write, rolled back unless committed. Keep it short: every other writer waits.
+    ///
+    /// # Errors
+    /// When another process writes for longer than is waited, or the storage fails.
+    pub async fn write(&self) -> Result<WriteTransaction, StoreError> {
+        self.write_to(Extent::Everything).await
+    }
+
+    /// A transaction that writes so much, rolled back unless committed.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub(super) async fn write_to(&self, extent: Extent) -> Result<WriteTransaction, StoreError> {
+        match &self.backend {
+            Backend::Sqlite(writer) => {
+                let (connection, home) = writer.begin().await?;
+                Ok(WriteTransaction { connection: Connection(Held::Sqlite(connection)), home: Some(home), began: None })
+            }
+            Backend::Postgres(server) => {
+                let (transaction, began) = server.begin(extent).await?;
+                let connection = Connection(Held::PostgresTransaction(transaction));
+                Ok(WriteTransaction { connection, home: None, began })
+            }
+        }
+    }
+
+    /// Connections for statements that only read.
+    #[must_use]
+    pub fn reader(&self) -> &Pool {
+        &self.reader
+    }
+
+    /// The present, by the database's own time; none where that has none, since all its processes share one machine's.
+    ///
+    /// # Errors
+    /// When the storage fails.
+    pub(super) async fn time(&self) -> Result<Option<SteadyTime>, StoreError> {
+        match &self.backend {
+            Backend::Sqlite(_) => Ok(None),
+            Backend::Postgres(server) => server.time().await,
+        }
+    }
+
+    /// The clock that dates are read from: the database's where it has one, since hosts that share it may differ; else `local`.
+    #[must_use]
+    pub fn clock(&self, local: SharedClock) -> SharedClock {
+        match &self.backend {
+            Backend::Sqlite(_) => local,
+            Backend::Postgres(server) => server.clock(local),
+        }
+    }
+
+    /// Whether processes on other machines may share this database.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        matches!(self.backend, Backend::Postgres(_))
+    }
+
+    /// Somebody who sees that others have written.
+    ///
+    /// # Errors
+    /// When the storage fails.
+    pub(super) async fn observer(&self) -> Result<Observer, StoreError> {
+        Ok(match &self.backend {
+            Backend::Sqlite(writer) => Observer::Sqlite { connection: writer.observer().await?, seen: None },
+            Backend::Postgres(server) => Observer::Postgres(server.observer().await?),
+        })
+    }
+
+    /// Finishes what runs and closes every connection.
+    pub async fn close(&self) {
+        match &self.reader {
+            Pool::Sqlite(pool) => pool.close().await,
+            Pool::Postgres(pool) => pool.close().await,
+        }
+        if let Backend::Sqlite(writer) = &self.backend {
+            writer.close().await;
+        }
+    }
+}
+
+/// Sees that something was written, by this process or another.
+#[derive(Debug)]
+pub(super) enum Observer {
+    Sqlite { connection: SqliteConnection, seen: Option<i64> },
+    Postgres(postgres::Listener),
+}
+
+impl Observer {
+    /// Returns when something may have been written since the call before; false where nothing has been for a while.
+    ///
+    /// # Errors
+    /// When the storage fails: another observer is needed then.
+    pub(super) async fn wait(&mut self) -> Result<bool, StoreError> {
+        match self {
+            Self::Sqlite { connection, seen } => {
+                let version = sqlite::version(connection).await?;
+                Ok(seen.replace(version) != Some(version))
+            }
+            Self::Postgres(listener) => listener.wait().await,
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! PostgreSQL: a pool of connections, and transactions that keep each other out as far as they must.
+//!
+//! A transaction that decides by what it has read (limits, turns, who has a name) holds one lock for the whole schema until it ends, so it
+//! runs as if alone, as in SQLite. What a running attempt writes for its own job, the bulk of all writing, shares that lock with others of
+//! its kind and locks its job's row instead.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection as _, Executor, Postgres, Transaction};
+
+use super::clock::DatabaseTime;
+use super::migrations::postgres as migrator;
+use super::{Connection, Extent, Held};
+use crate::domain::clock::{SharedClock, SteadyTime};
+use crate::domain::database::ServerUrl;
+use crate::store::error::{StoreError, is_connection_lost};
+use crate::store::identity::DataFolder;
+
+/// How long is waited for a connection, and for another transaction to end.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Connections of one process.
+const MOST_CONNECTIONS: u32 = 16;
+/// A connection that was unused for so long is asked whether it still is one.
+const MAY_BE_STALE: Duration = Duration::from_millis(100);
+/// The pause before a transaction is begun again on another connection: the first time, and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LAST_PAUSE: Duration = Duration::from_secs(3);
+/// Without a notice of changes waiting ends after this long all the same: a notice is a hint.
+const LOOK_ANYWAY: Duration = Duration::from_secs(5);
+/// The channel of notices; their payload is the schema.
+const CHANNEL: &str = "engraft";
+/// The oldest version that is still maintained.
+const OLDEST: i32 = 130_000;
+
+/// What holds for each connection, whatever the server's defaults are: acknowledged is stored, and nobody waits or holds up others for ever.
+const SETTINGS: &str = "SET synchronous_commit = on; SET lock_timeout = '30s'; SET idle_in_transaction_session_timeout = '60s'; \
+     SET client_min_messages = warning";
+
+/// Milliseconds since the epoch, of the server.
+const TIME: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+/// Waits for the lock, alone or with others, and then tells the time.
+const ALONE: &str = "WITH held AS MATERIALIZED (SELECT pg_advisory_xact_lock(hashtextextended(current_schema(), 0))) \
+     SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint FROM held";
+const WITH_OTHERS: &str = "WITH held AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared(hashtextextended(current_schema(), 0))) \
+     SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint FROM held";
+
+/// A schema of a PostgreSQL server; clones share its connections.
+#[derive(Debug, Clone)]
+pub(super) struct Server {
+    pool: PgPool,
+    schema: String,
+    /// None where tests decide what time it is.
+    time: Option<DatabaseTime>,
+}
+
+impl Server {
+    /// Connects, and brings the schema up to date. Its files are those below `data_dir`.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or is too old, the schema is newer than this program, or the files belong to another database.
+    pub(super) async fn open(url: &ServerUrl, data_dir: &Path) -> Result<Self, StoreError> {
+        let options = PgConnectOptions::from_url(url.expose())?.application_name("engraft");
+        let pool = PgPoolOptions::new()
+            .max_connections(MOST_CONNECTIONS)
+            .min_connections(1)
+            .acquire_timeout(PATIENCE)
+            .test_before_acquire(false)
+            .before_acquire(|connection, known| {
+                async move {
+                    // One that is no connection any more is replaced.
+                    Ok(known.idle_for < MAY_BE_STALE || connection.ping().await.is_ok())
+                }
+                .boxed()
+            })
+            .after_connect(|connection, _| async move { connection.execute(SETTINGS).await.map(|_| ()) }.boxed())
+            .connect_with(options)
+            .await?;
+        let mut connection = pool.acquire().await?;
+        let (version, schema): (i32, Option<String>) =
+            sqlx::query_as("SELECT current_setting('server_version_num')::int, current_schema()")
+                .fetch_one(&mut *connection)
+                .await?;
+        let wrong = |detail: &str| StoreError::inconsistent("the server", url.to_string(), detail);
+        if version < OLDEST {
+            return Err(wrong("PostgreSQL 13 or newer is needed"));
+        }
+        let schema = schema.ok_or_else(|| wrong("no schema of its search_path exists: create one, or name another"))?;
+        migrator().run(&mut *connection).await?;
+        // One process at a time settles whose the files are; the lock ends with the connection at the latest.
+        sqlx::query("SELECT pg_advisory_lock(hashtextextended(current_schema(), 1))").execute(&mut *connection).await?;
+        let mut connection = Connection(Held::Postgres(connection));
+        let folder = DataFolder::new(data_dir, &PathBuf::from(url.to_string()));
+        let settled = folder.settle(&mut connection).await;
+        if let Held::Postgres(connection) = connection.0 {
+            connection.close().await?;
+        }
+        settled?;
+        Ok(Self { pool, schema, time: Some(DatabaseTime::default()) })
+    }
+
+    /// The same server where the clocks that are passed in say what time it is.
+    #[cfg(test)]
+    pub(super) fn without_time(self) -> Self {
+        Self { time: None, ..self }
+    }
+
+    pub(super) fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Begins a transaction, and says when. A connection that turns out to be broken is replaced for a while: nothing was written on it.
+    ///
+    /// # Errors
+    /// When other transactions do not end for too long, or the server cannot be reached.
+    pub(super) async fn begin(
+        &self,
+        extent: Extent,
+    ) -> Result<(Transaction<'static, Postgres>, Option<SteadyTime>), StoreError> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.try_begin(extent).await {
+                Err(error) if is_connection_lost(&error) && pause <= LAST_PAUSE => {
+                    tracing::debug!(%error, "no transaction could be begun; another connection is tried");
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                Err(error) => return Err(error.into()),
+                Ok((transaction, now)) => return Ok((transaction, self.noted(now))),
+            }
+        }
+    }
+
+    async fn try_begin(&self, extent: Extent) -> Result<(Transaction<'static, Postgres>, i64), sqlx::Error> {
+        let mut transaction = self.pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await?;
+        let lock = match extent {
+            Extent::Everything => ALONE,
+            Extent::OneJob => WITH_OTHERS,
+        };
+        let now = sqlx::query_scalar(lock).fetch_one(&mut *transaction).await?;
+        Ok((transaction, now))
+    }
+
+    /// The server's time.
+    ///
+    /// # Errors
+    /// When the server cannot be reached.
+    pub(super) async fn time(&self) -> Result<Option<SteadyTime>, StoreError> {
+        if self.time.is_none() {
+            return Ok(None);
+        }
+        let now = sqlx::query_scalar(TIME).fetch_one(&mut *acquire(&self.pool).await?).await?;
+        Ok(self.noted(now))
+    }
+
+    fn noted(&self, now: i64) -> Option<SteadyTime> {
+        let time = self.time.as_ref()?;
+        time.note(now);
+        Some(SteadyTime::from_millis(now))
+    }
+
+    /// A clock whose dates are the server's.
+    pub(super) fn clock(&self, local: SharedClock) -> SharedClock {
+        match &self.time {
+            Some(time) => time.clock(local),
+            None => local,
+        }
+    }
+
+    /// A connection of its own that gets notices of what others have written.
+    ///
+    /// # Errors
+    /// When the server cannot be reached.
+    pub(super) async fn observer(&self) -> Result<Listener, StoreError> {
+        let mut notices = PgListener::connect_with(&self.pool).await?;
+        notices.ignore_pool_close_event(false);
+        notices.listen(CHANNEL).await?;
+        Ok(Listener { notices, schema: self.schema.clone(), is_new: true })
+    }
+}
+
+/// A connection that can be used: what was unused for a while is asked first, and replaced.
+pub(super) async fn acquire(pool: &PgPool) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+    pool.acquire().await
+}
+
+/// Gets notices of changes in one schema.
+#[derive(Debug)]
+pub(in crate::store) struct Listener {
+    notices: PgListener,
+    schema: String,
+    is_new: bool,
+}
+
+impl Listener {
+    /// Returns with the next notice, when notices may have been missed, or after a while; all of these are reasons to look.
+    ///
+    /// # Errors
+    /// When the server cannot be reached.
+    pub(super) async fn wait(&mut self) -> Result<bool, StoreError> {
+        if std::mem::take(&mut self.is_new) {
+            return Ok(true);
+        }
+        let Ok(notice) = tokio::time::timeout(LOOK_ANYWAY, self.notices.try_recv()).await else { return Ok(true) };
+        let Some(notice) = notice? else { return Ok(true) };
+        let mut is_own = notice.payload() == self.schema;
+        while let Some(notice) = self.notices.next_buffered() {
+            is_own |= notice.payload() == self.schema;
+        }
+        Ok(is_own)
+    }
+}

@@ -1,0 +1,33 @@
+//! A database for a test: SQLite, or with `ENGRAFT_TEST_POSTGRES` a schema of its own on that server, so that the same tests run on both.
+
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+use sqlx::Connection as _;
+use sqlx::postgres::PgConnection;
+use url::Url;
+
+use super::{Backend, Database};
+use crate::domain::database::DatabasePlace;
+
+/// Opens the database of the test whose folder this is. Clocks that are passed in say what time it is.
+pub(crate) async fn open(folder: &Path) -> Database {
+    let database = Database::open_at(&place(folder).await, folder).await.expect("opens");
+    match database.backend {
+        Backend::Postgres(server) => Database { backend: Backend::Postgres(server.without_time()), ..database },
+        Backend::Sqlite(_) => database,
+    }
+}
+
+/// Where that database is; its schema is made as needed.
+async fn place(folder: &Path) -> DatabasePlace {
+    let Ok(server) = std::env::var("ENGRAFT_TEST_POSTGRES") else { return DatabasePlace::DataDir };
+    let schema = format!("t_{}", &hex::encode(Sha256::digest(folder.as_os_str().as_encoded_bytes()))[..24]);
+    let mut connection = PgConnection::connect(&server).await.expect("ENGRAFT_TEST_POSTGRES is a server");
+    let statement = sqlx::AssertSqlSafe(format!("CREATE SCHEMA IF NOT EXISTS {schema}"));
+    sqlx::query(statement).execute(&mut connection).await.expect("makes a schema");
+    connection.close().await.expect("closes");
+    let mut url = Url::parse(&server).expect("an address");
+    url.query_pairs_mut().append_pair("options", &format!("-csearch_path={schema}"));
+    url.as_str().parse().expect("a place")
+}
