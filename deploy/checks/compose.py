@@ -55,9 +55,14 @@ def check(file: dict):
         if lasting and not healthy and name not in ("server", "worker"):
             raise Invalid(f"{name} has no health check")
         for dependency, how in service.get("depends_on", {}).items():
+            if dependency not in services:
+                raise Invalid(f"{name} waits for {dependency}, which is not there")
             wanted = "service_healthy" if "healthcheck" in services[dependency] else "service_completed_successfully"
             if how["condition"] != wanted:
                 raise Invalid(f"{name} should wait until {dependency} is {wanted}")
+    named = {volume.split(":")[0] for service in services.values() for volume in service.get("volumes", [])}
+    if (named := {name for name in named if not name.startswith("/")}) != set(file["volumes"]):
+        raise Invalid(f"volumes {set(file['volumes'])} are not those that are mounted: {named}")
     for name in ("server", "worker"):
         service = services[name]
         if not (service["read_only"] and service["cap_drop"] == ["ALL"]):
