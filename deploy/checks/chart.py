@@ -6,6 +6,7 @@ what it must refuse is refused.
 
 import copy
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -67,6 +68,17 @@ def set_value(values: dict, path: str, value):
     for folder in folders:
         values = values[int(folder)] if isinstance(values, list) else values.setdefault(folder, {})
     values[last] = value
+
+
+def check_page(chart):
+    """The values that docs/kubernetes.md shows: a block with an image is whole, others go on top of the one before."""
+    text = (CHART.parents[2] / "docs" / "kubernetes.md").read_text()
+    blocks, whole = re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL), {}
+    for block in blocks:
+        values = yaml.load(block, Strict)
+        whole = values if "image" in values else {**whole, **values}
+        check_release(chart, whole, "engraft")
+    return len(blocks)
 
 
 # A file of ci/, what is changed in it, and what the refusal says.
@@ -157,6 +169,7 @@ def main():
         raise Invalid(f"no file of ci/ uses {idle}")
     check_schemas()
     print(f"chart: {len(files)} files of values linted by Helm {helm_python.helm_sdk_version()}, rendered, and valid for Kubernetes {KUBERNETES}")
+    print(f"chart: docs/kubernetes.md: {check_page(chart)} blocks of values make valid manifests")
     check_values()
     print("chart: values.yaml and its schema have the same fields")
     check_refusals(chart)

@@ -11,6 +11,8 @@ import yaml
 from compose_spec import PyCompose
 
 FOLDER = Path(__file__).resolve().parents[1]
+# The services that run engraft.
+OURS = ("server", "worker", "gpu")
 SECRET = re.compile(r"KEY|PASSWORD")
 VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)(?:(:[-?])([^}]*))?\}")
 
@@ -52,7 +54,7 @@ def check(file: dict):
     for name, service in services.items():
         lasting = service.get("restart") == "unless-stopped"
         healthy = "test" in service.get("healthcheck", {})
-        if lasting and not healthy and name not in ("server", "worker"):
+        if lasting and not healthy and name not in OURS:
             raise Invalid(f"{name} has no health check")
         for dependency, how in service.get("depends_on", {}).items():
             if dependency not in services:
@@ -63,12 +65,14 @@ def check(file: dict):
     named = {volume.split(":")[0] for service in services.values() for volume in service.get("volumes", [])}
     if (named := {name for name in named if not name.startswith("/")}) != set(file["volumes"]):
         raise Invalid(f"volumes {set(file['volumes'])} are not those that are mounted: {named}")
-    for name in ("server", "worker"):
+    for name in OURS:
         service = services[name]
+        if name != "server" and service["healthcheck"] != {"disable": True} or name == "server" and "healthcheck" in service:
+            raise Invalid("the image's health check is for the server, and for it alone")
+        if service["pull_policy"] != "never":
+            raise Invalid(f"{name} is looked for in a registry, where nobody has put it")
         if not (service["read_only"] and service["cap_drop"] == ["ALL"]):
             raise Invalid(f"{name} may do too much")
-    if "healthcheck" in services["server"] or services["worker"]["healthcheck"] != {"disable": True}:
-        raise Invalid("the image's health check is for the server, and for it alone")
     if services["worker"]["deploy"]["replicas"] != 2:
         raise Invalid("two workers are promised")
 

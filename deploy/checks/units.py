@@ -25,10 +25,14 @@ def analyze(*words: str) -> subprocess.CompletedProcess:
     return subprocess.run(["systemd-analyze", "--no-pager", *words], capture_output=True, text=True, timeout=60)
 
 
-def check(unit: Path):
+def verify(unit: Path):
     verdict = analyze("verify", "--man=no", str(unit))
     if verdict.returncode != 0 or verdict.stderr.strip():
         raise Invalid(f"{unit.name}: {verdict.stderr.strip()}")
+
+
+def check(unit: Path):
+    verify(unit)
     verdict = analyze("security", "--offline=true", f"--threshold={EXPOSURE}", str(unit))
     if verdict.returncode != 0:
         raise Invalid(f"{unit.name} leaves too much open:\n{verdict.stdout}")
@@ -66,7 +70,11 @@ def main():
             copy = Path(folder) / unit.name.replace("@.", "@one.")
             copy.write_text(unit.read_text().replace("/usr/local/bin/engraft", shutil.which("true")))
             check(copy)
-    print(f"units: {', '.join(unit.name for unit in units)}: verified by {version}, exposure below {EXPOSURE} of 100; not started")
+            drop_in = Path(folder) / f"{copy.name}.d"
+            drop_in.mkdir()
+            shutil.copy(FOLDER / "gpu.conf", drop_in)
+            verify(copy)
+    print(f"units: {', '.join(unit.name for unit in units)}, gpu.conf: verified by {version}, exposure below {EXPOSURE} of 100; not started")
 
 
 if __name__ == "__main__":
