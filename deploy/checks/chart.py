@@ -12,7 +12,7 @@ from pathlib import Path
 
 import helm_python
 import yaml
-from promises import broken
+from promises import broken, of_kind
 from schemas import KUBERNETES, Invalid, check
 
 CHART = Path(__file__).resolve().parents[1] / "helm" / "engraft"
@@ -79,6 +79,24 @@ def check_page(chart):
         whole = values if "image" in values else {**whole, **values}
         check_release(chart, whole, "engraft")
     return len(blocks)
+
+
+def check_zeros(chart):
+    """Values that templates easily take for absent."""
+    values = load("ci/postgres-s3.yaml")
+    for path, value in {"workers.0.replicas": 0, "server.settings": {"ENGRAFT_LOG_FORMAT": ""}, "workers.0.auto": False}.items():
+        set_value(values, path, value)
+    deployments = of_kind(manifests(chart.render(values, name="engraft")), "Deployment")
+    made = {manifest["metadata"]["name"]: manifest["spec"] for manifest in deployments}
+    if made["engraft-worker-cpu"]["replicas"] != 0:
+        raise Invalid("a class without replicas has some")
+    variables = {variable["name"]: variable.get("value") for variable in made["engraft"]["template"]["spec"]["containers"][0]["env"]}
+    if variables["ENGRAFT_LOG_FORMAT"] != "":
+        raise Invalid("an empty setting of the server does not stand before that of all")
+    values["keda"] = {"enabled": True}
+    (job,) = of_kind(manifests(chart.render(values, name="engraft")), "ScaledJob")
+    if "auto" in job["spec"]["triggers"][0]["metadata"]["query"]:
+        raise Invalid("a class that is not for open jobs counts them")
 
 
 # A file of ci/, what is changed in it, and what the refusal says.
@@ -171,7 +189,8 @@ def main():
     print(f"chart: {len(files)} files of values linted by Helm {helm_python.helm_sdk_version()}, rendered, and valid for Kubernetes {KUBERNETES}")
     print(f"chart: docs/kubernetes.md: {check_page(chart)} blocks of values make valid manifests")
     check_values()
-    print("chart: values.yaml and its schema have the same fields")
+    check_zeros(chart)
+    print("chart: values.yaml and its schema have the same fields; 0, false and the empty string are values")
     check_refusals(chart)
     print(f"chart: {len(REFUSED)} wrong combinations are refused, each for its reason")
 

@@ -29,6 +29,15 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
 {{- default (include "engraft.fullname" .) .Values.persistence.existingClaim -}}
 {{- end -}}
 
+{{/* Jobs that each server computes itself. */}}
+{{- define "engraft.serverWorkers" -}}
+{{- if ne (toString .Values.server.workers) "" -}}
+{{- .Values.server.workers -}}
+{{- else -}}
+{{- ternary "1" "0" (ne (include "engraft.persistent" .) "") -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The image for a device. */}}
 {{- define "engraft.image" -}}
 {{- $image := .root.Values.image -}}

@@ -62,7 +62,10 @@ capabilities:
 {{- end }}
 {{- end }}
 {{- end }}
-{{- range $name, $value := merge (dict) (default dict .own) $values.settings }}
+{{- $settings := dict }}
+{{- range $name, $value := $values.settings }}{{ $_ := set $settings $name $value }}{{ end }}
+{{- range $name, $value := .own }}{{ $_ := set $settings $name $value }}{{ end }}
+{{- range $name, $value := $settings }}
 - name: {{ $name }}
   value: {{ $value | quote }}
 {{- end }}

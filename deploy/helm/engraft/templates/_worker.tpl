@@ -1,10 +1,8 @@
-{{/* A class with its defaults. */}}
+{{/* A class with its defaults. Set one by one: `merge` takes 0 and false for absent. */}}
 {{- define "engraft.class" -}}
-{{- $class := merge (dict) .worker (dict "replicas" 1 "minReplicas" 0 "maxReplicas" 10) -}}
-{{- $_ := set $class "scratch" (merge (dict) (default dict $class.scratch) (dict "size" "50Gi" "storageClass" "")) -}}
-{{- $auto := eq $class.device "cpu" -}}
-{{- if hasKey .worker "auto" -}}{{- $auto = .worker.auto -}}{{- end -}}
-{{- $_ := set $class "auto" $auto -}}
+{{- $class := dict "replicas" 1 "minReplicas" 0 "maxReplicas" 10 "auto" (eq .worker.device "cpu") -}}
+{{- range $name, $value := .worker -}}{{- $_ := set $class $name $value -}}{{- end -}}
+{{- $_ := set $class "scratch" (merge (dict) (default dict .worker.scratch) (dict "size" "50Gi" "storageClass" "")) -}}
 {{- toJson $class -}}
 {{- end -}}
 
