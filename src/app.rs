@@ -10,6 +10,7 @@ use anyhow::Context;
 
 use crate::config::Configuration;
 use crate::domain::clock::SharedClock;
+use crate::domain::database::DatabasePlace;
 use crate::domain::gpu::Gpus;
 use crate::domain::quota::TenantResource;
 use crate::exec;
@@ -20,7 +21,7 @@ use crate::outbound;
 use crate::runtime::lifecycle::{self, Shutdown};
 use crate::store::{Blobs, Database};
 use crate::worker::validation::Validator;
-use crate::worker::{self, Policy, Program, Worker, devices};
+use crate::worker::{self, Policy, Program, Stint, Worker, devices};
 
 /// Time between two looks for a job when nobody gives a hint.
 const POLL: Duration = Duration::from_millis(250);
@@ -82,6 +83,7 @@ impl Application {
         let state = &self.state;
         let program = state.settings.program.clone().map_or_else(std::env::current_exe, Ok)?;
         state.tasks.spawn(http::housekeeping::run(state.clone()));
+        state.tasks.spawn(http::housekeeping::settle_jobs(state.clone()));
         let (webhooks, outbound) = (state.webhooks.clone(), state.outbound.clone());
         state.tasks.spawn(outbound::webhooks::run(webhooks, outbound, state.clock.clone(), self.shutdown.clone()));
         state.tasks.spawn(http::imports::run(state.clone()));
@@ -111,7 +113,7 @@ impl Application {
             let scratch = state.settings.storage.data_dir.join("scratch");
             let worker = Worker::new(policy, &state.database, state.blobs.clone(), state.clock.clone(), scratch);
             let (hint, shutdown) = (state.job_queued.clone(), self.shutdown.clone());
-            state.tasks.spawn(worker::run(worker, hint, shutdown));
+            state.tasks.spawn(worker::run(worker, Stint::default(), hint, shutdown));
         }
         Ok(())
     }
@@ -131,26 +133,31 @@ impl Application {
     }
 }
 
-/// Runs the workers of `settings` alone, on the stores of a server, until `shutdown` begins.
+/// Runs the workers of `settings` alone, on the stores of a server, until their stint is over or `shutdown` begins.
 ///
 /// # Errors
 /// When no server has made the data directory, a store cannot be opened or the machine has no such device.
-pub async fn work(settings: Configuration, clock: SharedClock, shutdown: Shutdown) -> anyhow::Result<()> {
+pub async fn work(settings: Configuration, stint: Stint, clock: SharedClock, shutdown: Shutdown) -> anyhow::Result<()> {
     anyhow::ensure!(settings.workers.workers > 0, "--workers is 0: a worker process runs at least one job at a time");
     let data_dir = &settings.storage.data_dir;
     let shown = data_dir.display();
-    // A worker that made a folder of its own would wait there for ever.
-    anyhow::ensure!(
-        ["engraft.db", "blobs"].iter().any(|name| data_dir.join(name).exists()),
-        "{shown} is no data directory of a server: correct --data-dir, or start `engraft serve --data-dir {shown}` first"
-    );
+    // A worker that made a folder of its own would wait there for ever; one of a shared database needs one for its scratch.
+    if matches!(settings.storage.database, DatabasePlace::Server(_)) {
+        std::fs::create_dir_all(data_dir).with_context(|| format!("data directory {shown}"))?;
+    } else {
+        anyhow::ensure!(
+            ["engraft.db", "blobs"].iter().any(|name| data_dir.join(name).exists()),
+            "{shown} is no data directory of a server: correct --data-dir, or start `engraft serve --data-dir {shown}` first"
+        );
+    }
     let program = settings.program.clone().map_or_else(std::env::current_exe, Ok)?;
     let gpus = look_for_gpus(&program).await?;
     let policy = worker_policy(&settings, program, gpus)?;
-    let database = Database::open(data_dir).await?;
+    let database = Database::open_at(&settings.storage.database, data_dir).await?;
+    let clock = database.clock(clock);
     tracing::info!(jobs_at_once = policy.slots.len(), threads_each = policy.threads, "works off the jobs of {shown}");
     let worker = Worker::new(policy, &database, Blobs::open(data_dir)?, clock, data_dir.join("scratch"));
-    worker::run(worker, Arc::default(), shutdown).await;
+    worker::run(worker, stint, Arc::default(), shutdown).await;
     database.close().await;
     Ok(())
 }

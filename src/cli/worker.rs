@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::run_service;
 use crate::app;
-use crate::config::WorkerOptions;
+use crate::config::{Age, WorkerOptions};
 use crate::domain::clock::SystemClock;
+use crate::worker::Stint;
 
 const EXAMPLE: &str = "\
 Let one process serve and others compute, on the same data directory and machine:
@@ -23,13 +24,20 @@ loses them to another worker after the time of --lease. `curl .../v1/workers` li
 pub(super) struct WorkerCommand {
     #[command(flatten)]
     options: WorkerOptions,
+    /// End after one job: what an autoscaler starts.
+    #[arg(long)]
+    once: bool,
+    /// End when no job was there for so long, as in `5m`; a job that runs is finished first.
+    #[arg(long, env = "ENGRAFT_IDLE_EXIT", hide_env = true, default_value = "ever")]
+    idle_exit: Age,
 }
 
 impl WorkerCommand {
-    /// Runs until a signal ends it.
+    /// Runs until a signal ends it, or its stint is over.
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let stint = Stint { once: self.once, idle: self.idle_exit.0 };
         run_service(self.options.resolve()?, async |settings, shutdown| {
-            app::work(settings, Arc::new(SystemClock), shutdown).await
+            app::work(settings, stint, Arc::new(SystemClock), shutdown).await
         })
     }
 }

@@ -6,7 +6,10 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::value::{Age, ByteSize, Endpoint, LogFormat, Names, OptionalPath, Origins, Seconds, Spelled, Subnets};
+use super::value::{
+    Age, ByteSize, Devices, Endpoint, LogFormat, Names, OptionalPath, Origins, Seconds, Spelled, Subnets,
+};
+use crate::domain::database::DatabasePlace;
 use crate::domain::quota::{Quota, TenantResource};
 use crate::domain::retention::Rules;
 use crate::settings::Device;
@@ -92,6 +95,9 @@ concern! {
     Storage, StorageOptions {
         /// Folder of the database, the blobs and unfinished uploads; made when absent.
         data_dir: PathBuf = PathBuf::from("engraft-data"), "ENGRAFT_DATA_DIR";
+        /// The database: `sqlite:PATH`, or `postgres://user@host/database` for servers and workers on several machines. Without one SQLite in the
+        /// data directory. A password may come from `PGPASSWORD`.
+        database: DatabasePlace = DatabasePlace::DataDir, "ENGRAFT_DATABASE";
         /// Free space that uploads and jobs leave on the disk.
         keep_free: ByteSize = ByteSize(256 << 20), "ENGRAFT_KEEP_FREE";
         /// Seconds that files which nobody seems to need stay in the folder `trash` before they are removed.
@@ -136,6 +142,9 @@ concern! {
         workers: usize = 1, "ENGRAFT_WORKERS";
         /// Where the workers compute: `auto`, `cpu`, `cuda` (every NVIDIA GPU, one job at a time on each) or `cuda:N` (one of them).
         device: Device = Device::Auto, "ENGRAFT_DEVICE";
+        /// Devices that workers offer who are only started when jobs wait for them, as in `cpu,cuda`: jobs may request these while no worker is
+        /// there.
+        expect_device: Devices = Devices(Vec::new()), "ENGRAFT_EXPECT_DEVICE";
         /// Memory of its GPU that each job may take, as in 40GiB; one that needs more fails with `out_of_memory`. 0 sets no limit.
         gpu_memory_limit: ByteSize = ByteSize(0), "ENGRAFT_GPU_MEMORY_LIMIT";
         /// Seconds after which a job whose worker is silent goes to another one.

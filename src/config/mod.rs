@@ -15,7 +15,7 @@ pub use concerns::{
     RetentionSettings, Server, ServerOptions, Storage, StorageOptions, TenantDefaults, TenantsOptions, Validation,
     ValidationOptions, WorkerSettings, WorkersOptions,
 };
-pub use value::{Age, ByteSize, Endpoint, LogFormat, Names, OptionalPath, Origins, Seconds, Subnets};
+pub use value::{Age, ByteSize, Devices, Endpoint, LogFormat, Names, OptionalPath, Origins, Seconds, Subnets};
 
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +97,9 @@ pub struct WorkerOptions {
     tenants: TenantsOptions,
     #[command(flatten)]
     workers: WorkersOptions,
+    /// Seconds that running jobs get to stop after SIGTERM.
+    #[arg(long, env = "ENGRAFT_DRAIN_TIMEOUT", hide_env = true)]
+    drain_timeout: Option<Seconds>,
     #[command(flatten)]
     log: LogOptions,
 }
@@ -107,8 +110,9 @@ impl WorkerOptions {
     /// # Errors
     /// When the file cannot be read or has an unknown key.
     pub fn resolve(self) -> Result<Configuration, ConfigError> {
-        let Self { config, storage, tenants, workers, log } = self;
-        Options { config, storage, tenants, workers, log, ..Options::default() }.resolve()
+        let Self { config, storage, tenants, workers, drain_timeout, log } = self;
+        let server = ServerOptions { drain_timeout, ..ServerOptions::default() };
+        Options { config, server, storage, tenants, workers, log, ..Options::default() }.resolve()
     }
 }
 

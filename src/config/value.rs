@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use url::Url;
 
+use crate::domain::database::DatabasePlace;
 use crate::settings::Device;
 
 /// A span of time, written as seconds: `30`, `0.25`.
@@ -151,6 +152,27 @@ impl std::str::FromStr for Names {
     }
 }
 
+/// Devices, written `cpu,cuda`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Devices(pub Vec<Device>);
+
+impl TryFrom<String> for Devices {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl std::str::FromStr for Devices {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        listed(text, str::parse).map(Self)
+    }
+}
+
 /// Origins of pages (RFC 6454, section 6.2), separated by commas.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(try_from = "String")]
@@ -287,6 +309,8 @@ written! {
         .find(|(count, shift, _)| *count > 0 && count << shift == size.0)
         .map_or_else(|| size.0.to_string(), |(count, _, unit)| format!("{count}{unit}"));
     Names: names => if names.0.is_empty() { "none".to_owned() } else { names.0.join(",") };
+    Devices: devices => if devices.0.is_empty() { "none".to_owned() } else { devices.0.iter().map(ToString::to_string).collect::<Vec<_>>().join(",") };
+    DatabasePlace: place => place.to_string();
     Origins: origins => if origins.0.is_empty() { "none".to_owned() } else { origins.0.join(",") };
     Endpoint: endpoint => endpoint.0.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
     Subnets: subnets => if subnets.0.is_empty() { "none".to_owned() } else { subnets.0.iter().map(ToString::to_string).collect::<Vec<_>>().join(",") };

@@ -7,6 +7,21 @@ use crate::store::StoreError;
 use crate::store::sweep::{BETWEEN_LOOKS, Sweeper};
 
 const EVERY: Duration = Duration::from_mins(1);
+/// Time between two looks for jobs whose worker is silent.
+const SETTLE_EVERY: Duration = Duration::from_secs(5);
+
+/// Queues jobs again whose worker is silent, every few seconds until the program drains: workers do so too, but none may be left.
+pub async fn settle_jobs(state: AppState) {
+    loop {
+        tokio::select! {
+            () = state.shutdown.draining() => return,
+            () = tokio::time::sleep(SETTLE_EVERY) => {}
+        }
+        if let Err(error) = state.jobs.settle().await {
+            tracing::warn!(%error, "whether workers are silent could not be seen; it is tried again");
+        }
+    }
+}
 
 /// Sweeps at the start and every minute until the program drains.
 pub async fn run(state: AppState) {

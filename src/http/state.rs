@@ -129,7 +129,8 @@ impl AppState {
     /// When a store cannot be opened.
     pub async fn open(settings: Configuration, clock: SharedClock, shutdown: Shutdown) -> Result<Self, StoreError> {
         let data_dir = &settings.storage.data_dir;
-        let database = Database::open(data_dir).await?;
+        let database = Database::open_at(&settings.storage.database, data_dir).await?;
+        let clock = database.clock(clock);
         let blobs = Blobs::open(data_dir)?;
         let uploads = Uploads::new(database.clone(), clock.clone(), settings.limits.upload_expiry.0);
         let staging = Staging::open(data_dir, uploads)?;

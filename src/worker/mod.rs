@@ -72,6 +72,15 @@ pub struct Policy {
     pub stopwatch: Option<Program>,
 }
 
+/// How long a worker works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stint {
+    /// For one job alone.
+    pub once: bool,
+    /// Until no job was there for so long; none for ever.
+    pub idle: Option<Duration>,
+}
+
 /// A program that runs as a child process.
 #[derive(Debug, Clone)]
 pub struct Program {

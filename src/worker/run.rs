@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::devices;
 use super::roll::{self, RollEntry};
 use super::slots::{Slot, Slots};
 use super::supervise::{Ending, supervise};
-use super::{Worker, disk, scratch, speed};
+use super::{Stint, Worker, disk, scratch, speed};
 use crate::domain::id::WorkerId;
 use crate::runtime::lifecycle::Shutdown;
 use crate::store::jobs::{Claim, Claimant};
@@ -27,8 +28,9 @@ const GPU_REST: Duration = Duration::from_mins(1);
 /// Time between two looks for what killed processes have left behind.
 const TIDY: Duration = Duration::from_mins(10);
 
-/// Claims and runs jobs until the shutdown begins, then gives back what it holds. `hint` rings when a job was queued.
-pub async fn run(worker: Worker, hint: Arc<Notify>, shutdown: Shutdown) {
+/// Claims and runs jobs until the stint is over, or the shutdown begins: then what it holds is given back. `hint` rings when a job was
+/// queued.
+pub async fn run(worker: Worker, stint: Stint, hint: Arc<Notify>, shutdown: Shutdown) {
     let mut registration = registration(&worker);
     list(&worker, &registration).await;
     let roll = worker.scratch.with_file_name("workers");
@@ -50,7 +52,7 @@ pub async fn run(worker: Worker, hint: Arc<Notify>, shutdown: Shutdown) {
     list(&worker, &registration).await;
     let signs_of_life = alive(&worker, &registration);
     let tidying = AbortOnDropHandle::new(tokio::spawn(keep_tidy(worker.clone())));
-    let running = claim_until_draining(&worker, registration.id, &hint, &shutdown).await;
+    let running = claim_until_over(&worker, registration.id, stint, &hint, &shutdown).await;
     running.join_all().await;
     drop((signs_of_life, tidying, entry));
     if let Err(error) = worker.workers.remove(registration.id).await {
@@ -58,11 +60,18 @@ pub async fn run(worker: Worker, hint: Arc<Notify>, shutdown: Shutdown) {
     }
 }
 
-async fn claim_until_draining(worker: &Worker, id: WorkerId, hint: &Notify, shutdown: &Shutdown) -> JoinSet<()> {
+async fn claim_until_over(
+    worker: &Worker,
+    id: WorkerId,
+    stint: Stint,
+    hint: &Notify,
+    shutdown: &Shutdown,
+) -> JoinSet<()> {
     let policy = &worker.policy;
-    let mut claimant = Claimant { worker: id, devices: Vec::new(), lease: policy.lease, room: 0 };
+    let mut claimant = Claimant { worker: id, host: host(), devices: Vec::new(), lease: policy.lease, room: 0 };
     let slots = Slots::new(policy.slots.clone());
     let mut running = JoinSet::new();
+    let mut busy = Instant::now();
     loop {
         let slot = tokio::select! {
             slot = slots.any() => slot,
@@ -82,6 +91,9 @@ async fn claim_until_draining(worker: &Worker, id: WorkerId, hint: &Notify, shut
             Ok(Some(claim)) => {
                 let slot = slot.settle(claim.device);
                 running.spawn(work(worker.clone(), claim, shutdown.clone(), slot));
+                if stint.once {
+                    return running;
+                }
                 continue;
             }
             Ok(None) => policy.poll,
@@ -90,6 +102,12 @@ async fn claim_until_draining(worker: &Worker, id: WorkerId, hint: &Notify, shut
                 AFTER_FAILURE
             }
         };
+        if !running.is_empty() {
+            busy = Instant::now();
+        } else if stint.idle.is_some_and(|idle| busy.elapsed() >= idle) {
+            tracing::info!("there has been no job for a while: this worker ends");
+            return running;
+        }
         tokio::select! {
             () = hint.notified() => {}
             () = tokio::time::sleep(wait) => {}
@@ -146,11 +164,15 @@ async fn show_signs_of_life(worker: Worker, registration: Registration, roll: Pa
     }
 }
 
+fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 fn registration(worker: &Worker) -> Registration {
     let now = worker.clock.now();
     Registration {
         id: WorkerId::new(),
-        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        host: host(),
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         slots: u32::try_from(worker.policy.slots.len()).unwrap_or(u32::MAX),

@@ -8,11 +8,13 @@ use engraft::app::Application;
 use engraft::config::Configuration;
 use engraft::domain::access::{Scope, Tenant};
 use engraft::domain::clock::{SharedClock, SystemClock};
+use engraft::domain::database::DatabasePlace;
 use engraft::http::AppState;
 use engraft::runtime::lifecycle::Shutdown;
 use engraft::store::keys::NewKey;
 use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
@@ -24,6 +26,27 @@ pub(crate) struct TestApp {
     pub(crate) state: AppState,
     shutdown: Shutdown,
     running: JoinHandle<anyhow::Result<()>>,
+}
+
+/// Where the database of a server on `folder` is: in it, or with `ENGRAFT_TEST_POSTGRES` a schema of its own on that server, so that the same
+/// tests run on both.
+fn database(folder: &Path) -> DatabasePlace {
+    let Ok(server) = std::env::var("ENGRAFT_TEST_POSTGRES") else { return DatabasePlace::DataDir };
+    let schema = format!("t_{}", &hex::encode(Sha256::digest(folder.as_os_str().as_encoded_bytes()))[..24]);
+    let made = std::process::Command::new("psql")
+        .args([
+            "--no-psqlrc",
+            "--quiet",
+            "--dbname",
+            &server,
+            "--command",
+            &format!("CREATE SCHEMA IF NOT EXISTS {schema}"),
+        ])
+        .stderr(std::process::Stdio::null())
+        .status();
+    assert!(made.is_ok_and(|status| status.success()), "psql makes a schema at ENGRAFT_TEST_POSTGRES");
+    let joint = if server.contains('?') { '&' } else { '?' };
+    format!("{server}{joint}options=-csearch_path%3D{schema}").parse().expect("a place")
 }
 
 /// A client that asks no proxy and trusts nobody who has to show a certificate.
@@ -53,6 +76,7 @@ impl Builder {
     /// A data directory that another server had before.
     pub(crate) fn folder(mut self, folder: TempDir) -> Self {
         self.settings.storage.data_dir = folder.path().into();
+        self.settings.storage.database = database(folder.path());
         self.folder = folder;
         self
     }
@@ -83,6 +107,7 @@ impl TestApp {
             Configuration { program: Some(env!("CARGO_BIN_EXE_engraft").into()), ..Configuration::default() };
         settings.server.listen = ([127, 0, 0, 1], 0).into();
         settings.storage.data_dir = folder.into();
+        settings.storage.database = database(folder);
         settings.storage.keep_free = engraft::config::ByteSize(0);
         settings.workers.workers = 0;
         settings

@@ -53,13 +53,13 @@ pub(super) async fn create(request: Creation) -> Result<Response, Problem> {
     let grid = comparison(&body.value, quick).map_err(Problem::faults)?;
     bounded(&grid, body.bytes.len())?;
     if validate_only {
-        let runs = read(state, caller, &grid).await?;
+        let runs = Box::pin(read(state, caller, &grid)).await?;
         return Ok(Json(outlook(&grid, &runs)).into_response());
     }
     let key = request.key()?;
     let key = key.as_ref();
     accept(state, caller, key, async {
-        let runs = read(state, caller, &grid).await?;
+        let runs = Box::pin(read(state, caller, &grid)).await?;
         let (tenant, title) = (caller.tenant.as_ref().clone(), grid.title.clone());
         Ok(state.comparisons.insert(&NewComparison { tenant, title, quick, runs }, key).await?)
     })

@@ -54,7 +54,7 @@ pub(super) async fn create(request: Creation) -> Result<Response, Problem> {
     let key = request.key()?;
     let key = key.as_ref();
     accept(state, caller, key, async {
-        let job = read(state, caller, &body.value).await?;
+        let job = Box::pin(read(state, caller, &body.value)).await?;
         Ok(state.jobs.insert(&job, key).await?)
     })
     .await

@@ -43,7 +43,8 @@ pub(in crate::http) async fn read(state: &AppState, caller: &Caller, body: &Valu
     };
     let mut faults = Vec::new();
     let files = look_up(state, caller, body, &request, &mut faults).await?;
-    if !state.workers.offers(request.device).await? {
+    let expected = &state.settings.workers.expect_device.0;
+    if !expected.iter().any(|device| request.device.may_be(*device)) && !state.workers.offers(request.device).await? {
         faults.push(Fault::new("/device", FaultCode::NoSuchDevice, unoffered(request.device, state.gpus.get())));
     }
     if files.members.len() < request.members.len() || files.members.iter().any(is_index) {

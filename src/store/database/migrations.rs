@@ -45,7 +45,7 @@ fn migrator(all: &'static [(i64, &str, &str)]) -> Migrator {
 
 #[cfg(test)]
 mod tests {
-    use crate::store::{Database, sql};
+    use crate::store::{Database, sql, testing};
 
     #[tokio::test]
     async fn checks_of_columns_that_may_be_null_hold_in_every_version_of_sqlite() {
@@ -71,5 +71,31 @@ mod tests {
         .execute(&mut *transaction)
         .await;
         assert!(refused.expect_err("no JSON").to_string().contains("CHECK"), "the check still holds");
+    }
+
+    /// Names of tables, of columns with whether they may be null, and of indexes with a name of their own.
+    const OF_SQLITE: &str = "SELECT m.name || '.' || c.name || CASE WHEN c.\"notnull\" = 1 OR c.pk > 0 THEN '' ELSE '?' END
+         FROM sqlite_schema AS m, pragma_table_info(m.name) AS c WHERE m.type = 'table' AND m.name NOT LIKE '\\_sqlx%' ESCAPE '\\'
+         UNION SELECT 'index ' || name FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL";
+    const OF_POSTGRES: &str =
+        "SELECT table_name || '.' || column_name || CASE is_nullable WHEN 'NO' THEN '' ELSE '?' END
+         FROM information_schema.columns WHERE table_schema = current_schema() AND table_name NOT LIKE '\\_sqlx%'
+         UNION SELECT 'index ' || indexname FROM pg_indexes WHERE schemaname = current_schema()
+             AND indexname NOT LIKE '%\\_pkey' AND indexname NOT LIKE '%\\_key' AND indexname NOT LIKE '\\_sqlx%'";
+
+    #[tokio::test]
+    async fn both_databases_have_the_same_tables_columns_and_indexes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let Some(server) = testing::server(folder.path()).await else { return };
+        let file = Database::open(tempfile::tempdir().expect("a folder").path()).await.expect("opens");
+        let said = async |database: &Database| {
+            let mut said: Vec<String> =
+                sql::query_scalar(sql::each(OF_SQLITE, OF_POSTGRES)).fetch_all(database.reader()).await.expect("reads");
+            said.sort();
+            said
+        };
+        let (file, server) = (said(&file).await, said(&server).await);
+        assert!(file.len() > 100, "{file:?}");
+        assert_eq!(file, server);
     }
 }

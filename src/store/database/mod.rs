@@ -50,16 +50,16 @@ impl Pool {
     /// # Errors
     /// When none is free for too long, or the server cannot be reached.
     pub async fn acquire(&self) -> Result<Connection, sqlx::Error> {
-        Ok(Connection(match self {
+        Ok(Connection::of(match self {
             Self::Sqlite(pool) => Held::SqliteReader(pool.acquire().await?),
-            Self::Postgres(pool) => Held::Postgres(postgres::acquire(pool).await?),
+            Self::Postgres(pool) => Held::Postgres(pool.acquire().await?),
         }))
     }
 }
 
 /// A connection to either database.
 #[derive(Debug)]
-pub struct Connection(Held);
+pub struct Connection(Box<Held>);
 
 #[derive(Debug)]
 enum Held {
@@ -77,12 +77,16 @@ pub(super) enum Side<'c> {
 }
 
 impl Connection {
+    fn of(held: Held) -> Self {
+        Self(Box::new(held))
+    }
+
     /// A connection to the SQLite file `path`, which must exist.
     ///
     /// # Errors
     /// When the storage fails.
     pub(super) async fn to_file(path: &Path) -> Result<Self, StoreError> {
-        Ok(Self(Held::Sqlite(sqlite::connect(path).await?)))
+        Ok(Self::of(Held::Sqlite(sqlite::connect(path).await?)))
     }
 
     /// Closes a connection of one's own.
@@ -90,7 +94,7 @@ impl Connection {
     /// # Errors
     /// When the storage fails.
     pub(super) async fn close(self) -> Result<(), StoreError> {
-        if let Held::Sqlite(connection) = self.0 {
+        if let Held::Sqlite(connection) = *self.0 {
             sqlite::close(connection).await?;
         }
         Ok(())
@@ -108,7 +112,7 @@ impl Connection {
     }
 
     pub(super) fn side(&mut self) -> Side<'_> {
-        match &mut self.0 {
+        match &mut *self.0 {
             Held::Sqlite(connection) => Side::Sqlite(connection),
             Held::SqliteReader(connection) => Side::Sqlite(connection),
             Held::Postgres(connection) => Side::Postgres(connection),
@@ -144,7 +148,7 @@ impl WriteTransaction {
     /// answer came.
     pub async fn commit(self) -> Result<(), StoreError> {
         let Self { connection, home, .. } = self;
-        match connection.0 {
+        match *connection.0 {
             Held::Sqlite(mut connection) => {
                 sqlx::query("COMMIT").execute(&mut connection).await?;
                 if let Some(mut home) = home {
@@ -223,12 +227,16 @@ impl Database {
     pub(super) async fn write_to(&self, extent: Extent) -> Result<WriteTransaction, StoreError> {
         match &self.backend {
             Backend::Sqlite(writer) => {
-                let (connection, home) = writer.begin().await?;
-                Ok(WriteTransaction { connection: Connection(Held::Sqlite(connection)), home: Some(home), began: None })
+                let (connection, home) = Box::pin(writer.begin()).await?;
+                Ok(WriteTransaction {
+                    connection: Connection::of(Held::Sqlite(connection)),
+                    home: Some(home),
+                    began: None,
+                })
             }
             Backend::Postgres(server) => {
-                let (transaction, began) = server.begin(extent).await?;
-                let connection = Connection(Held::PostgresTransaction(transaction));
+                let (transaction, began) = Box::pin(server.begin(extent)).await?;
+                let connection = Connection::of(Held::PostgresTransaction(transaction));
                 Ok(WriteTransaction { connection, home: None, began })
             }
         }

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection as _, Executor, Postgres, Transaction};
 
@@ -92,10 +91,10 @@ impl Server {
         migrator().run(&mut *connection).await?;
         // One process at a time settles whose the files are; the lock ends with the connection at the latest.
         sqlx::query("SELECT pg_advisory_lock(hashtextextended(current_schema(), 1))").execute(&mut *connection).await?;
-        let mut connection = Connection(Held::Postgres(connection));
+        let mut connection = Connection::of(Held::Postgres(connection));
         let folder = DataFolder::new(data_dir, &PathBuf::from(url.to_string()));
         let settled = folder.settle(&mut connection).await;
-        if let Held::Postgres(connection) = connection.0 {
+        if let Held::Postgres(connection) = *connection.0 {
             connection.close().await?;
         }
         settled?;
@@ -152,7 +151,7 @@ impl Server {
         if self.time.is_none() {
             return Ok(None);
         }
-        let now = sqlx::query_scalar(TIME).fetch_one(&mut *acquire(&self.pool).await?).await?;
+        let now = sqlx::query_scalar(TIME).fetch_one(&mut *self.pool.acquire().await?).await?;
         Ok(self.noted(now))
     }
 
@@ -182,11 +181,6 @@ impl Server {
     }
 }
 
-/// A connection that can be used: what was unused for a while is asked first, and replaced.
-pub(super) async fn acquire(pool: &PgPool) -> Result<PoolConnection<Postgres>, sqlx::Error> {
-    pool.acquire().await
-}
-
 /// Gets notices of changes in one schema.
 #[derive(Debug)]
 pub(in crate::store) struct Listener {
@@ -211,5 +205,83 @@ impl Listener {
             is_own |= notice.payload() == self.schema;
         }
         Ok(is_own)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::domain::clock::{ManualClock, from_millis};
+    use crate::store::steady::Steady;
+    use crate::store::{sql, testing};
+
+    const SOON: Duration = Duration::from_millis(300);
+
+    #[tokio::test]
+    async fn whoever_writes_everything_is_alone_and_writers_of_single_jobs_are_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let Some(database) = testing::server(folder.path()).await else { return };
+        let (one, two) =
+            (database.write_to(Extent::OneJob).await.expect("begins"), database.write_to(Extent::OneJob).await);
+        let two = two.expect("beside the first");
+        assert!(tokio::time::timeout(SOON, database.write()).await.is_err(), "it waits for both");
+        one.commit().await.expect("commits");
+        drop(two);
+        let alone = database.write().await.expect("begins");
+        for extent in [Extent::OneJob, Extent::Everything] {
+            assert!(tokio::time::timeout(SOON, database.write_to(extent)).await.is_err(), "it waits");
+        }
+        drop(alone);
+        database.write().await.expect("begins as soon as that was rolled back").commit().await.expect("commits");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_ended_is_replaced_before_the_next_transaction() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let Some(database) = testing::server(folder.path()).await else { return };
+        let super::super::Pool::Postgres(pool) = database.reader() else { panic!("a server") };
+        let mut ids = Vec::new();
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            let mut connection = pool.acquire().await.expect("a connection");
+            let id: i32 =
+                sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut *connection).await.expect("reads");
+            ids.push(id);
+            held.push(connection);
+        }
+        let other = testing::server(folder.path()).await.expect("another process");
+        drop(held);
+        for id in ids {
+            let ended: bool = sql::query_scalar("SELECT pg_terminate_backend($1::int)")
+                .bind(i64::from(id))
+                .fetch_one(other.reader())
+                .await
+                .expect("ends it");
+            assert!(ended);
+        }
+        for _ in 0..3 {
+            let mut transaction = database.write().await.expect("begins on another connection");
+            sql::query("UPDATE data_folder SET probed_at = 1").execute(&mut *transaction).await.expect("writes");
+            transaction.commit().await.expect("commits");
+        }
+    }
+
+    #[tokio::test]
+    async fn leases_count_the_servers_time_however_far_off_the_hosts_clocks_are() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let Some(database) = testing::server(folder.path()).await else { return };
+        let mut seen = Vec::new();
+        for host in [0, 1_000_000_000_000, 4_000_000_000_000] {
+            let local: SharedClock = Arc::new(ManualClock::at(from_millis(host)));
+            let steady = Steady::new(database.clone(), database.clock(local.clone()));
+            seen.push(steady.now().await.expect("reads").as_millis());
+            let transaction = database.write().await.expect("begins");
+            seen.push(steady.moment(&transaction).await.expect("known").steady.as_millis());
+            seen.push(database.clock(local).now().as_millisecond());
+        }
+        let (least, most) = (seen.iter().min().expect("some"), seen.iter().max().expect("some"));
+        assert!(most - least < 60_000, "{seen:?}");
     }
 }

@@ -28,7 +28,7 @@ const READERS: u32 = 4;
 #[derive(Debug, Clone)]
 pub(super) struct Writer {
     connection: Arc<Mutex<Option<SqliteConnection>>>,
-    options: SqliteConnectOptions,
+    options: Arc<SqliteConnectOptions>,
 }
 
 /// Opens the file `path`, making it and bringing its schema up to date as needed. Its files are those below `data_dir`.
@@ -44,7 +44,7 @@ pub(super) async fn open(path: &Path, data_dir: &Path) -> Result<(Writer, Sqlite
     let making = options.clone().create_if_missing(true).journal_mode(SqliteJournalMode::Wal);
     let mut writer = making.connect().await?;
     migrator().run(&mut writer).await?;
-    let mut writer = Connection(Held::Sqlite(writer));
+    let mut writer = Connection::of(Held::Sqlite(writer));
     folder.settle(&mut writer).await?;
     drop(lock);
     // A connection that is opened later must find the file that was opened first, not make another.
@@ -57,11 +57,11 @@ pub(super) async fn open(path: &Path, data_dir: &Path) -> Result<(Writer, Sqlite
         .acquire_timeout(BUSY_TIMEOUT)
         .connect_with(options.clone().read_only(true))
         .await?;
-    let connection = match writer.0 {
+    let connection = match *writer.0 {
         Held::Sqlite(connection) => Some(connection),
         _ => None,
     };
-    Ok((Writer { connection: Arc::new(Mutex::new(connection)), options }, reader))
+    Ok((Writer { connection: Arc::new(Mutex::new(connection)), options: Arc::new(options) }, reader))
 }
 
 impl Writer {
@@ -88,7 +88,7 @@ impl Writer {
     /// # Errors
     /// When the storage fails.
     pub(super) async fn observer(&self) -> Result<SqliteConnection, StoreError> {
-        Ok(self.options.clone().read_only(true).connect().await?)
+        Ok(self.options.as_ref().clone().read_only(true).connect().await?)
     }
 
     /// Finishes what runs and closes the connection.

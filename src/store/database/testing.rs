@@ -19,6 +19,15 @@ pub(crate) async fn open(folder: &Path) -> Database {
     }
 }
 
+/// A server's database for the test whose folder this is, whose time is its own; none without `ENGRAFT_TEST_POSTGRES`, which is said aloud.
+pub(crate) async fn server(folder: &Path) -> Option<Database> {
+    if std::env::var_os("ENGRAFT_TEST_POSTGRES").is_none() {
+        eprintln!("skipped: ENGRAFT_TEST_POSTGRES names no server");
+        return None;
+    }
+    Some(Database::open_at(&place(folder).await, folder).await.expect("opens"))
+}
+
 /// Where that database is; its schema is made as needed.
 async fn place(folder: &Path) -> DatabasePlace {
     let Ok(server) = std::env::var("ENGRAFT_TEST_POSTGRES") else { return DatabasePlace::DataDir };

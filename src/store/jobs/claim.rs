@@ -32,6 +32,8 @@ const MOST_CANDIDATES: i64 = 20;
 pub struct Claimant {
     /// The worker.
     pub worker: WorkerId,
+    /// The machine it runs on.
+    pub host: String,
     /// The devices it offers, the preferred one first.
     pub devices: Vec<Device>,
     /// How long it promises to be alive.
@@ -103,8 +105,7 @@ impl Jobs {
             return Ok(None);
         }
         let (mut transaction, now) = self.begin().await?;
-        settle_lapsed(&mut transaction, now).await?;
-        settle_invalid(&mut transaction, now).await?;
+        settle(&mut transaction, now).await?;
         #[cfg(test)]
         self.failures.pass(FailurePoint::ClaimAfterSettling)?;
         let claim = self.take(&mut transaction, claimant, now).await?;
@@ -114,6 +115,26 @@ impl Jobs {
         #[cfg(test)]
         self.failures.pass(FailurePoint::ClaimAfterCommit)?;
         Ok(claim)
+    }
+
+    /// Does what a claim does before it claims: where no worker is left, one is only started for jobs that wait.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn settle(&self) -> Result<(), JobError> {
+        if !self.has_lapsed().await? {
+            return Ok(());
+        }
+        let (mut transaction, now) = self.begin().await?;
+        settle(&mut transaction, now).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    async fn has_lapsed(&self) -> Result<bool, StoreError> {
+        Ok(sql::query_scalar("SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'running' AND lease_until < $1)")
+            .bind(self.steady.now().await?.as_millis())
+            .fetch_one(self.database.reader())
+            .await?)
     }
 
     /// Queues again, or ends, every job of a worker whose process is gone. Says how many.
@@ -181,9 +202,13 @@ impl Jobs {
         claimant: &Claimant,
         now: Moment,
     ) -> Result<Option<(String, u64)>, JobError> {
-        let (running, reserved): (i64, i64) = sql::query_as(
-            "SELECT count(*), CAST(coalesce(sum(disk_reserved), 0) AS BIGINT) FROM jobs WHERE state = 'running'",
-        )
+        // Jobs on other machines take nothing of this one's disk.
+        let (running, reserved): (i64, i64) = sql::query_as(sql::each(
+            "SELECT count(*), coalesce(sum(disk_reserved), 0) FROM jobs WHERE state = 'running'",
+            "SELECT count(*), coalesce(sum(disk_reserved), 0)::bigint FROM jobs LEFT JOIN workers ON workers.id = jobs.worker
+             WHERE state = 'running' AND (host = $1 OR host IS NULL)",
+        ))
+        .bind(&claimant.host)
         .fetch_one(&mut *conn)
         .await?;
         let room = claimant.room.saturating_sub(u64::try_from(reserved).unwrap_or(0));
@@ -264,6 +289,12 @@ async fn inputs(conn: &mut Connection, id: &str) -> Result<Vec<ClaimedInput>, Jo
         Ok(ClaimedInput { input: row.input.input(id)?, blob_key })
     };
     rows.into_iter().map(claimed).collect()
+}
+
+/// Puts right what has gone wrong.
+async fn settle(conn: &mut Connection, now: Moment) -> Result<(), JobError> {
+    settle_lapsed(conn, now).await?;
+    settle_invalid(conn, now).await
 }
 
 /// Queues again, or ends, every job whose worker has not renewed its lease.

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::roll::RollEntry;
-use super::{Policy, Program, Worker, run};
+use super::{Policy, Program, Stint, Worker, run};
 use crate::domain::access::Tenant;
 use crate::domain::clock::{Clock, ManualClock, SharedClock, SteadyTime, SystemClock, from_millis};
 use crate::domain::gpu::Gpus;
@@ -83,7 +83,8 @@ impl House {
 
     fn start(&mut self) {
         let (worker, shutdown) = (self.worker.clone(), self.shutdown.clone());
-        self.running = Some(tokio::spawn(async { run(worker, Arc::new(Notify::new()), shutdown).await }));
+        self.running =
+            Some(tokio::spawn(async { run(worker, Stint::default(), Arc::new(Notify::new()), shutdown).await }));
     }
 
     async fn queue(&self, max_runtime: Duration) -> JobId {

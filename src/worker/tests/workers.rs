@@ -41,7 +41,13 @@ async fn the_jobs_of_a_killed_worker_go_on_at_once_and_those_of_a_living_one_nev
     let mut ids = Vec::new();
     for worker in [gone, alive] {
         ids.push(house.queue(Duration::from_hours(1)).await);
-        let claimant = Claimant { worker, devices: vec![Device::Cpu], lease: Duration::from_hours(1), room: u64::MAX };
+        let claimant = Claimant {
+            worker,
+            host: "here".to_owned(),
+            devices: vec![Device::Cpu],
+            lease: Duration::from_hours(1),
+            room: u64::MAX,
+        };
         house.jobs().claim(&claimant).await.expect("claims").expect("a job");
     }
     let roll = house.folder.path().join("workers");
@@ -54,4 +60,24 @@ async fn the_jobs_of_a_killed_worker_go_on_at_once_and_those_of_a_living_one_nev
     let job = house.job(ids[1]).await;
     assert!(matches!(&job.state, State::Running(running) if running.worker == alive), "{:?}", job.state);
     house.stop().await;
+}
+
+#[tokio::test]
+async fn a_worker_whose_stint_is_one_job_ends_with_it_and_an_idle_one_by_itself() {
+    let house = House::new("finish").await;
+    let jobs = [house.queue(Duration::from_hours(1)).await, house.queue(Duration::from_hours(1)).await];
+    let work = async |stint| {
+        let ended = run(house.worker.clone(), stint, Arc::new(Notify::new()), house.shutdown.clone());
+        tokio::time::timeout(Duration::from_secs(20), ended).await.expect("ends by itself");
+        assert!(house.worker.workers.live().await.expect("reads").is_empty(), "it has taken itself off the list");
+        let mut ended = 0;
+        for job in jobs {
+            ended += usize::from(house.job(job).await.state.is_terminal());
+        }
+        ended
+    };
+    let idle = Some(Duration::from_millis(200));
+    assert_eq!(work(Stint { once: true, idle: None }).await, 1, "one job");
+    assert_eq!(work(Stint { once: false, idle }).await, 2, "every job there was");
+    assert_eq!(work(Stint { once: true, idle }).await, 2, "none came");
 }

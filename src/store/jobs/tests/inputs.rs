@@ -9,7 +9,7 @@ async fn only_a_worker_with_the_device_claims() {
     let id = house.jobs.insert(&job, None).await.expect("inserts");
     assert!(house.claim().await.is_none(), "a worker without a GPU");
     let devices = vec![Device::Cuda(0), Device::Cpu];
-    let claimant = Claimant { worker: WorkerId::new(), devices, lease: LEASE, room: ROOM };
+    let claimant = Claimant { worker: WorkerId::new(), host: "here".to_owned(), devices, lease: LEASE, room: ROOM };
     let claim = house.jobs.claim(&claimant).await.expect("claims").expect("a job");
     assert_eq!((claim.fence.job, claim.device), (id, Device::Cuda(0)));
 }

@@ -69,7 +69,8 @@ impl<'a> Journey<'a> {
             }
             Stage::Claimed => {
                 let devices = vec![Device::Cpu];
-                let claimant = Claimant { worker: self.worker, devices, lease: LEASE, room: ROOM };
+                let claimant =
+                    Claimant { worker: self.worker, host: "here".to_owned(), devices, lease: LEASE, room: ROOM };
                 self.fence = Some(jobs.claim(&claimant).await?.expect("a job to claim").fence);
             }
             Stage::Training => jobs.enter_phase(self.fence(), Phase::Finetune).await?,

@@ -102,7 +102,13 @@ impl House {
     }
 
     async fn claim(&self) -> Option<Claim> {
-        let claimant = Claimant { worker: WorkerId::new(), devices: vec![Device::Cpu], lease: LEASE, room: ROOM };
+        let claimant = Claimant {
+            worker: WorkerId::new(),
+            host: "here".to_owned(),
+            devices: vec![Device::Cpu],
+            lease: LEASE,
+            room: ROOM,
+        };
         self.jobs.claim(&claimant).await.expect("claims")
     }
 

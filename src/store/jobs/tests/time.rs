@@ -48,7 +48,13 @@ async fn after_another_start_of_the_machine_every_lease_has_lapsed() {
     house.clock.reboot();
     house.clock.set_date_by(-1_000_000);
     let jobs = Jobs::new(house.jobs.database.clone(), house.clock.clone());
-    let claimant = Claimant { worker: WorkerId::new(), devices: vec![Device::Cpu], lease: LEASE, room: ROOM };
+    let claimant = Claimant {
+        worker: WorkerId::new(),
+        host: "here".to_owned(),
+        devices: vec![Device::Cpu],
+        lease: LEASE,
+        room: ROOM,
+    };
     let claim = jobs.claim(&claimant).await.expect("claims").expect("at once");
     assert_eq!((claim.fence.job, claim.fence.attempt), (id, 2));
     let other = Jobs::new(house.jobs.database.clone(), house.clock.clone());
@@ -96,4 +102,15 @@ async fn workers_stay_listed_when_the_date_is_set() {
     house.clock.set_date_by(-2 * HOUR);
     house.clock.advance(Duration::from_mins(1));
     assert_eq!(workers.live().await.expect("reads").len(), 0, "it has been silent for a minute");
+}
+
+#[tokio::test]
+async fn a_job_whose_worker_is_silent_waits_again_also_where_no_worker_is_left_to_claim_it() {
+    let house = House::new().await;
+    let fence = house.running().await;
+    house.jobs.settle().await.expect("looks");
+    assert_eq!(house.state(fence.job).await, "running");
+    house.clock.advance(LEASE + Duration::from_millis(1));
+    house.jobs.settle().await.expect("settles");
+    assert_eq!(house.state(fence.job).await, "queued");
 }
