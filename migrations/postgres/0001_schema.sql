@@ -67,6 +67,7 @@ CREATE TABLE datasets (
 );
 
 CREATE INDEX datasets_to_validate ON datasets (created_at) WHERE state = 'validating';
+CREATE INDEX datasets_invalid ON datasets (id) WHERE state = 'invalid';
 CREATE INDEX datasets_by_upload ON datasets (upload_id) WHERE upload_id IS NOT NULL;
 CREATE TRIGGER datasets_changed AFTER INSERT OR UPDATE OR DELETE ON datasets EXECUTE FUNCTION say_changed();
 

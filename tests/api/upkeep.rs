@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::common::app::{TestApp, problem};
+use crate::common::app::{Builder, TestApp, database, problem};
 use crate::common::samples::{member, sha256};
 use engraft::domain::retention::Rules;
 use reqwest::{Method, StatusCode};
@@ -29,13 +29,24 @@ async fn on_the_side<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stati
     tokio::task::spawn_blocking(work).await.expect("no panic")
 }
 
+/// Runs `engraft` with these arguments on the data directory of a server.
+fn engraft_on(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_engraft"));
+    command.args(arguments).arg("--data-dir").arg(folder).env("ENGRAFT_DATABASE", database(folder));
+    command.output().expect("runs")
+}
+
 fn verify(folder: &Path) -> Output {
-    engraft(&["verify", "--data-dir", folder.to_str().expect("text")])
+    engraft_on(folder, &["verify"])
 }
 
 /// A server with two members and a job that has ended well.
 async fn with_a_job() -> (TestApp, String) {
-    let app = TestApp::builder().settings(|settings| settings.workers.workers = 1).start().await;
+    with_a_job_on(TestApp::builder()).await
+}
+
+async fn with_a_job_on(server: Builder) -> (TestApp, String) {
+    let app = server.settings(|settings| settings.workers.workers = 1).start().await;
     for name in ["m0", "m1"] {
         assert!(
             app.put(&format!("/v1/checkpoints/{name}"), member())
@@ -141,7 +152,7 @@ async fn a_changed_bit_is_found_named_and_never_served_or_fused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_under_load_is_one_moment_and_restores_to_a_working_server() {
-    let (app, id) = with_a_job().await;
+    let (app, id) = with_a_job_on(TestApp::builder().in_data_dir()).await;
     let stop = Arc::new(AtomicBool::new(false));
     let sent = Arc::new(AtomicUsize::new(0));
     // Uploads and deletions go on all the time.
@@ -176,7 +187,7 @@ async fn a_backup_under_load_is_one_moment_and_restores_to_a_working_server() {
             assert!(made.status.success(), "{}", text(&made));
             let again = engraft(&arguments);
             assert!(!again.status.success() && text(&again).contains("exists"), "{}", text(&again));
-            let verified = verify(Path::new(to));
+            let verified = engraft(&["verify", "--data-dir", to]);
             assert!(verified.status.success() && !text(&verified).contains("orphan"), "{}", text(&verified));
         })
         .await;
@@ -213,7 +224,7 @@ async fn a_backup_under_load_is_one_moment_and_restores_to_a_working_server() {
     })
     .await;
     let restored = target.path().join("restored");
-    let app = TestApp::builder().settings(|settings| settings.storage.data_dir = restored).start().await;
+    let app = TestApp::builder().in_data_dir().settings(|settings| settings.storage.data_dir = restored).start().await;
     let again =
         app.get(&format!("/v1/jobs/{id}/model")).send().await.expect("an answer").bytes().await.expect("a body");
     assert_eq!(sha256(&again), sha256(&model));
@@ -243,10 +254,7 @@ async fn what_is_old_goes_by_the_rules_and_what_is_pinned_or_read_stays() {
         |doomed: Vec<engraft::store::upkeep::Doomed>| doomed.into_iter().map(|one| one.name).collect::<Vec<_>>();
     assert_eq!(names(app.state.retention.plan(&files).await.expect("plans")), ["old"], "m0 and m1 are read by the job");
     let data = app.folder.path().to_owned();
-    let listed = on_the_side(move || {
-        engraft(&["gc", "--dry-run", "--retain-files-for", "0s", "--data-dir", data.to_str().expect("text")])
-    })
-    .await;
+    let listed = on_the_side(move || engraft_on(&data, &["gc", "--dry-run", "--retain-files-for", "0s"])).await;
     assert!(listed.status.success() && text(&listed).contains("1 would go"), "{}", text(&listed));
     assert_eq!(app.state.retention.apply(&files).await.expect("applies"), 1);
     assert_eq!(app.get("/v1/checkpoints/old").send().await.expect("an answer").status(), StatusCode::NOT_FOUND);

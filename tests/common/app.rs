@@ -30,8 +30,8 @@ pub(crate) struct TestApp {
 
 /// Where the database of a server on `folder` is: in it, or with `ENGRAFT_TEST_POSTGRES` a schema of its own on that server, so that the same
 /// tests run on both.
-fn database(folder: &Path) -> DatabasePlace {
-    let Ok(server) = std::env::var("ENGRAFT_TEST_POSTGRES") else { return DatabasePlace::DataDir };
+pub(crate) fn database(folder: &Path) -> String {
+    let Ok(server) = std::env::var("ENGRAFT_TEST_POSTGRES") else { return String::new() };
     let schema = format!("t_{}", &hex::encode(Sha256::digest(folder.as_os_str().as_encoded_bytes()))[..24]);
     let made = std::process::Command::new("psql")
         .args([
@@ -46,7 +46,7 @@ fn database(folder: &Path) -> DatabasePlace {
         .status();
     assert!(made.is_ok_and(|status| status.success()), "psql makes a schema at ENGRAFT_TEST_POSTGRES");
     let joint = if server.contains('?') { '&' } else { '?' };
-    format!("{server}{joint}options=-csearch_path%3D{schema}").parse().expect("a place")
+    format!("{server}{joint}options=-csearch_path%3D{schema}")
 }
 
 /// A client that asks no proxy and trusts nobody who has to show a certificate.
@@ -68,15 +68,21 @@ impl Builder {
         self
     }
 
+    /// This clock says what time it is: a database server has a time of its own, so the database is a file.
     pub(crate) fn clock(mut self, clock: SharedClock) -> Self {
         self.clock = clock;
-        self
+        self.in_data_dir()
+    }
+
+    /// The database is a file in the data directory.
+    pub(crate) fn in_data_dir(self) -> Self {
+        self.settings(|settings| settings.storage.database = DatabasePlace::DataDir)
     }
 
     /// A data directory that another server had before.
     pub(crate) fn folder(mut self, folder: TempDir) -> Self {
         self.settings.storage.data_dir = folder.path().into();
-        self.settings.storage.database = database(folder.path());
+        self.settings.storage.database = database(folder.path()).parse().expect("a place");
         self.folder = folder;
         self
     }
@@ -107,7 +113,7 @@ impl TestApp {
             Configuration { program: Some(env!("CARGO_BIN_EXE_engraft").into()), ..Configuration::default() };
         settings.server.listen = ([127, 0, 0, 1], 0).into();
         settings.storage.data_dir = folder.into();
-        settings.storage.database = database(folder);
+        settings.storage.database = database(folder).parse().expect("a place");
         settings.storage.keep_free = engraft::config::ByteSize(0);
         settings.workers.workers = 0;
         settings

@@ -21,16 +21,17 @@ use rand_chacha::ChaCha8Rng;
 use strikes::Strike;
 use tokio::time::sleep;
 
-/// Strikes in all.
+/// Strikes in all, unless `ENGRAFT_TEST_STRIKES` has another number.
 const STRIKES: usize = 100;
 
 #[tokio::test]
 async fn a_hundred_kills_lose_nothing_publish_nothing_twice_and_change_no_bit() {
+    let strikes = std::env::var("ENGRAFT_TEST_STRIKES").map_or(STRIKES, |strikes| strikes.parse().expect("a number"));
     let mut lab = Lab::new(TestApp::start().await).await;
     lab.compute_undisturbed().await;
     let mut workers = [lab.worker(ONE_SECOND), lab.worker(ONE_SECOND)];
     let mut rng = ChaCha8Rng::seed_from_u64(100);
-    while lab.strikes.values().sum::<usize>() < STRIKES {
+    while lab.strikes.values().sum::<usize>() < strikes {
         let strike = Strike::random(&mut rng);
         lab.strike(&mut workers, &strike).await;
     }
@@ -48,7 +49,7 @@ async fn a_hundred_kills_lose_nothing_publish_nothing_twice_and_change_no_bit() 
     for phase in [Phase::Finetune, Phase::Evaluate, Phase::Publish] {
         assert!(lab.hits(phase) > 0, "no strike hit the phase {}", phase.as_str());
     }
-    assert!(interruptions >= STRIKES / 2, "most strikes must cut an attempt short, {interruptions} did");
+    assert!(interruptions >= strikes / 2, "most strikes must cut an attempt short, {interruptions} did");
     lab.app.stop().await;
 }
 
@@ -109,5 +110,46 @@ async fn a_job_that_meets_a_full_disk_goes_on_when_there_is_room() {
     let told =
         |event: &Event| event.data["message"].as_str().is_some_and(|text| text.contains("No space left on device"));
     assert!(events.iter().any(told), "{events:#?}");
+    lab.app.stop().await;
+}
+
+/// Time between two restarts of the database server.
+const BETWEEN_RESTARTS: Duration = Duration::from_millis(1500);
+
+#[tokio::test]
+async fn a_database_server_that_is_cut_off_again_and_again_costs_time_only() {
+    let Some(restart) = std::env::var_os("ENGRAFT_TEST_POSTGRES_RESTART") else {
+        eprintln!(
+            "skipped: ENGRAFT_TEST_POSTGRES_RESTART names no program that restarts the server of ENGRAFT_TEST_POSTGRES"
+        );
+        return;
+    };
+    let restarts = std::env::var("ENGRAFT_TEST_RESTARTS").map_or(4, |restarts| restarts.parse().expect("a number"));
+    let mut lab = Lab::new(TestApp::start().await).await;
+    lab.compute_undisturbed().await;
+    let workers = [lab.worker(ONE_SECOND), lab.worker(ONE_SECOND)];
+    for round in 0..restarts {
+        lab.post(round % lab::KINDS).await;
+        lab.post((round + 1) % lab::KINDS).await;
+        sleep(BETWEEN_RESTARTS).await;
+        let restarted = tokio::process::Command::new(&restart).stdout(std::process::Stdio::null()).status().await;
+        assert!(restarted.expect("runs").success(), "the server restarts");
+        // Requests may fail while the connections are found to be broken, as they do while the server is away.
+        while !lab.app.get("/readyz").send().await.is_ok_and(|answer| answer.status().is_success()) {
+            lab.give_up_when_late("a server that is not ready again").await;
+            sleep(Duration::from_millis(100)).await;
+        }
+        sleep(Duration::from_millis(300)).await;
+    }
+    lab.wait_for_all().await;
+    for worker in workers {
+        lab.stop(worker).await;
+    }
+    let interruptions = lab.check().await;
+    println!(
+        "{restarts} restarts, {} jobs, {interruptions} attempts cut short, {:?}",
+        lab.jobs.len(),
+        lab.begun.elapsed()
+    );
     lab.app.stop().await;
 }

@@ -6,6 +6,8 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::common::app::database;
+
 /// An `engraft worker` with one slot and one thread.
 pub(crate) struct Worker {
     process: Child,
@@ -27,6 +29,7 @@ impl Worker {
             .args(["--lease", lease.lease, "--heartbeat", lease.heartbeat])
             .arg("--data-dir")
             .arg(data_dir)
+            .env("ENGRAFT_DATABASE", database(data_dir))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

@@ -322,9 +322,10 @@ async fn interrupt(conn: &mut Connection, id: &str, why: Interruption, now: Mome
 /// Fails every waiting job one of whose datasets cannot be used.
 async fn settle_invalid(conn: &mut Connection, now: Moment) -> Result<(), JobError> {
     let invalid: Vec<(String, String, String)> = sql::query_as(
-        "SELECT jobs.id, datasets.name, datasets.problem FROM jobs \
-         JOIN job_inputs ON job_inputs.job_id = jobs.id JOIN datasets ON datasets.id = job_inputs.dataset_id \
-         WHERE jobs.state = 'queued' AND datasets.state = 'invalid' ORDER BY jobs.id, datasets.name",
+        // From the few datasets to the many jobs: SQLite keeps this order in a CROSS JOIN.
+        "SELECT jobs.id, datasets.name, datasets.problem FROM datasets CROSS JOIN job_inputs CROSS JOIN jobs \
+         WHERE datasets.state = 'invalid' AND job_inputs.dataset_id = datasets.id AND jobs.id = job_inputs.job_id \
+             AND jobs.state = 'queued' ORDER BY jobs.id, datasets.name",
     )
     .fetch_all(&mut *conn)
     .await?;

@@ -21,11 +21,15 @@ pub(super) struct Waiting {
 /// The tenants with waiting jobs: those with the fewest running ones first, and of these the one whose turn is longest ago.
 pub(super) async fn in_turn(conn: &mut Connection) -> Result<Vec<Waiting>, StoreError> {
     Ok(sql::query_as(
-        "SELECT waiting.tenant, \
+        // From one tenant to the next along the index: neither database does that for DISTINCT, and there may be many jobs of a few tenants.
+        "WITH RECURSIVE waiting (tenant) AS ( \
+             SELECT min(tenant) FROM jobs WHERE state = 'queued' \
+             UNION ALL SELECT (SELECT min(tenant) FROM jobs WHERE state = 'queued' AND tenant > waiting.tenant) \
+             FROM waiting WHERE waiting.tenant IS NOT NULL) \
+         SELECT waiting.tenant, \
              (SELECT count(*) FROM jobs AS other WHERE other.state = 'running' AND other.tenant = waiting.tenant) AS running \
-         FROM (SELECT DISTINCT tenant FROM jobs WHERE state = 'queued') AS waiting \
-         LEFT JOIN tenant_turns ON tenant_turns.tenant = waiting.tenant \
-         ORDER BY running, coalesce(tenant_turns.job, 0), waiting.tenant",
+         FROM waiting LEFT JOIN tenant_turns ON tenant_turns.tenant = waiting.tenant \
+         WHERE waiting.tenant IS NOT NULL ORDER BY running, coalesce(tenant_turns.job, 0), waiting.tenant",
     )
     .fetch_all(conn)
     .await?)
@@ -43,6 +47,12 @@ async fn place(conn: &mut Connection, job: JobId) -> Result<Option<(String, i64)
     .await?)
 }
 
+/// How many jobs of a tenant wait, counted up to `most`.
+async fn queued(conn: &mut Connection, tenant: &str, most: i64) -> Result<i64, StoreError> {
+    let some = "SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'queued' AND tenant = $1 LIMIT $2) AS some";
+    Ok(sql::query_scalar(some).bind(tenant).bind(most).fetch_one(conn).await?)
+}
+
 impl Jobs {
     /// When a waiting job's turn comes; 1 is next. Others may take theirs later than expected, and new ones may come before it.
     ///
@@ -51,16 +61,13 @@ impl Jobs {
     pub async fn queue_position(&self, job: JobId) -> Result<Option<i64>, StoreError> {
         let mut conn = self.database.reader().acquire().await?;
         let Some((tenant, before)) = place(&mut conn, job).await? else { return Ok(None) };
-        let counts: Vec<(String, i64)> =
-            sql::query_as("SELECT tenant, count(*) FROM jobs WHERE state = 'queued' GROUP BY tenant")
-                .fetch_all(&mut conn)
-                .await?;
-        let queued = |name: &str| counts.iter().find(|(tenant, _)| tenant == name).map_or(0, |(_, count)| *count);
         let turns = in_turn(&mut conn).await?;
         let own = turns.iter().position(|waiting| waiting.tenant == tenant).unwrap_or(turns.len());
-        let others = turns.iter().enumerate().filter(|(place, _)| *place != own);
-        // While it waits for its turn number `before + 1`, each other tenant has as many, and those ahead of its own one more.
-        let others = others.map(|(place, waiting)| queued(&waiting.tenant).min(before + i64::from(place < own)));
-        Ok(Some(before + 1 + others.sum::<i64>()))
+        let mut position = before + 1;
+        for (place, waiting) in turns.iter().enumerate().filter(|(place, _)| *place != own) {
+            // While it waits for its turn number `before + 1`, each other tenant has as many, and those ahead of its own one more.
+            position += queued(&mut conn, &waiting.tenant, before + i64::from(place < own)).await?;
+        }
+        Ok(Some(position))
     }
 }
