@@ -1,18 +1,17 @@
 //! `engraft keys`: makes, lists, rotates and revokes API keys in a data directory.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Subcommand;
 
+use super::data_dir::DataDir;
 use crate::config::Age;
 use crate::domain::access::{Scope, Tenant};
 use crate::domain::clock::{SystemClock, from_millis};
 use crate::domain::id::KeyId;
 use crate::runtime::privacy::keep_files_private;
-use crate::store::Database;
 use crate::store::keys::{ApiKey, Keys, NewKey, Secret};
 
 const EXAMPLE: &str = "\
@@ -27,9 +26,8 @@ From the first key on, requests without one are refused, even if all keys are re
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub(super) struct KeysCommand {
-    /// Data directory of the server.
-    #[arg(long, env = "ENGRAFT_DATA_DIR", hide_env = true, default_value = "engraft-data", global = true)]
-    data_dir: PathBuf,
+    #[command(flatten)]
+    data_dir: DataDir,
     #[command(subcommand)]
     action: Action,
 }
@@ -76,9 +74,9 @@ impl KeysCommand {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         keep_files_private();
         super::runtime()?.block_on(async {
-            let create = || format!("data directory {}", self.data_dir.display());
-            std::fs::create_dir_all(&self.data_dir).with_context(create)?;
-            let database = Database::open(&self.data_dir).await?;
+            let folder = self.data_dir.path();
+            std::fs::create_dir_all(folder).with_context(|| format!("data directory {}", folder.display()))?;
+            let database = self.data_dir.database().await?;
             let keys = Keys::new(database.clone(), Arc::new(SystemClock));
             let code = act(&keys, self.action).await?;
             database.close().await;

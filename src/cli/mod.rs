@@ -3,6 +3,7 @@
 mod compare;
 mod compute;
 mod convert;
+mod data_dir;
 mod demo;
 mod devices;
 mod fuse;

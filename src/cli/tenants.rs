@@ -1,16 +1,15 @@
 //! `engraft tenants`: what tenants may take of a data directory, and what they have taken.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Subcommand;
 
+use super::data_dir::DataDir;
 use crate::config::{ByteSize, TenantDefaults, TenantsOptions};
 use crate::domain::access::Tenant;
 use crate::domain::quota::TenantResource;
 use crate::runtime::privacy::keep_files_private;
-use crate::store::Database;
 use crate::store::tenants::Tenants;
 
 const EXAMPLE: &str = "\
@@ -26,9 +25,8 @@ server's (`--tenant-bytes` and so on); give `show` the same flags, variables or 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub(super) struct TenantsCommand {
-    /// Data directory of the server.
-    #[arg(long, env = "ENGRAFT_DATA_DIR", hide_env = true, default_value = "engraft-data", global = true)]
-    data_dir: PathBuf,
+    #[command(flatten)]
+    data_dir: DataDir,
     #[command(subcommand)]
     action: Action,
 }
@@ -73,9 +71,9 @@ impl TenantsCommand {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         keep_files_private();
         super::runtime()?.block_on(async {
-            let absent = || format!("{} is no data directory", self.data_dir.display());
-            anyhow::ensure!(self.data_dir.join("engraft.db").exists(), absent());
-            let database = Database::open(&self.data_dir).await.with_context(absent)?;
+            let absent = || format!("{} is no data directory", self.data_dir.path().display());
+            anyhow::ensure!(self.data_dir.path().join("engraft.db").exists(), absent());
+            let database = self.data_dir.database().await.with_context(absent)?;
             match self.action {
                 Action::Show(options) => show(&Tenants::new(database.clone(), options.resolve().quota())).await?,
                 Action::Set { tenant, resource, most } => {

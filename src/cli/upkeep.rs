@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
+use super::data_dir::DataDir;
 use crate::config::RetentionOptions;
 use crate::domain::clock::SystemClock;
 use crate::runtime::privacy::keep_files_private;
+use crate::store::Database;
 use crate::store::upkeep::{self, Copied, Retention, Verifier};
-use crate::store::{Blobs, Database};
 
 /// How often a command that goes on says how far it is.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -22,9 +23,8 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// server may run on the data directory. docs/storage.md says what to do about each finding.
 #[derive(Debug, clap::Args)]
 pub(super) struct VerifyCommand {
-    /// Data directory of the server, or a backup.
-    #[arg(long, env = "ENGRAFT_DATA_DIR", hide_env = true, default_value = "engraft-data")]
-    data_dir: PathBuf,
+    #[command(flatten)]
+    data_dir: DataDir,
     /// Compare lengths only, without reading the files.
     #[arg(long)]
     quick: bool,
@@ -36,7 +36,7 @@ impl VerifyCommand {
         keep_files_private();
         super::runtime()?.block_on(async {
             let database = open(&self.data_dir).await?;
-            let blobs = Blobs::open(&self.data_dir)?;
+            let blobs = self.data_dir.blobs()?;
             let verifier = Verifier { database: &database, blobs: &blobs, digests: !self.quick };
             let mut shown = Instant::now();
             let findings = verifier
@@ -67,9 +67,8 @@ impl VerifyCommand {
 pub(super) struct BackupCommand {
     /// Folder to make; it must not exist.
     to: PathBuf,
-    /// Data directory of the server.
-    #[arg(long, env = "ENGRAFT_DATA_DIR", hide_env = true, default_value = "engraft-data")]
-    data_dir: PathBuf,
+    #[command(flatten)]
+    data_dir: DataDir,
     /// Copy files also where they could be linked: damage to the one then leaves the other whole.
     #[arg(long)]
     copies: bool,
@@ -80,8 +79,9 @@ impl BackupCommand {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         keep_files_private();
         super::runtime()?.block_on(async {
-            check(&self.data_dir)?;
-            let copied = upkeep::backup(&self.data_dir, &self.to, self.copies).await?;
+            check(self.data_dir.path())?;
+            let blobs = self.data_dir.blob_folder()?;
+            let copied = upkeep::backup(self.data_dir.path(), &blobs, &self.to, self.copies).await?;
             println!("{}: {}", self.to.display(), summary(copied));
             Ok(ExitCode::SUCCESS)
         })
@@ -116,9 +116,8 @@ impl RestoreCommand {
 /// The server does the same every hour by its own settings of these names. Pinned jobs and files stay (`PUT /v1/pins/ID`).
 #[derive(Debug, clap::Args)]
 pub(super) struct GcCommand {
-    /// Data directory of the server.
-    #[arg(long, env = "ENGRAFT_DATA_DIR", hide_env = true, default_value = "engraft-data")]
-    data_dir: PathBuf,
+    #[command(flatten)]
+    data_dir: DataDir,
     /// List what would go, and delete nothing.
     #[arg(long)]
     dry_run: bool,
@@ -137,7 +136,7 @@ impl GcCommand {
         );
         super::runtime()?.block_on(async {
             let database = open(&self.data_dir).await?;
-            let blobs = Blobs::open(&self.data_dir)?;
+            let blobs = self.data_dir.blobs()?;
             let retention = Retention::new(database.clone(), blobs, Arc::new(SystemClock));
             let doomed = retention.plan(&rules).await?;
             for one in &doomed {
@@ -173,9 +172,9 @@ fn check(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn open(folder: &Path) -> anyhow::Result<Database> {
-    check(folder)?;
-    Database::open(folder).await.with_context(|| format!("data directory {}", folder.display()))
+async fn open(data_dir: &DataDir) -> anyhow::Result<Database> {
+    check(data_dir.path())?;
+    data_dir.database().await.with_context(|| format!("data directory {}", data_dir.path().display()))
 }
 
 fn summary(copied: Copied) -> String {

@@ -6,7 +6,10 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::value::{Age, ByteSize, Endpoint, LogFormat, Names, OptionalPath, Origins, Seconds, Spelled, Subnets};
+use super::value::{
+    Age, Blobs, ByteSize, Endpoint, LogFormat, Names, OnOff, OptionalPath, Origins, Seconds, Spelled, Subnets,
+};
+use crate::domain::blob_location::BlobLocation;
 use crate::domain::quota::{Quota, TenantResource};
 use crate::domain::retention::Rules;
 use crate::settings::Device;
@@ -92,6 +95,13 @@ concern! {
     Storage, StorageOptions {
         /// Folder of the database, the blobs and unfinished uploads; made when absent.
         data_dir: PathBuf = PathBuf::from("engraft-data"), "ENGRAFT_DATA_DIR";
+        /// Where checkpoints, datasets and results are kept: `file:DIR`, another folder, or `s3://BUCKET/PREFIX`, a bucket. Credentials, region
+        /// and endpoint of a bucket are those of AWS's clients (`AWS_ACCESS_KEY_ID`, `AWS_PROFILE`, `AWS_ENDPOINT_URL` and so on).
+        blobs: Blobs = Blobs(BlobLocation::DataDir), "ENGRAFT_BLOBS";
+        /// Local copies of what lies in a bucket: bytes of all of them together, as in 20GiB. Those go first that nobody has used for longest.
+        cache_size: ByteSize = ByteSize(20 << 30), "ENGRAFT_CACHE_SIZE";
+        /// Whether clients get models from the bucket itself, by addresses that are signed for them (`on` or `off`).
+        presign: OnOff = OnOff(false), "ENGRAFT_PRESIGN";
         /// Free space that uploads and jobs leave on the disk.
         keep_free: ByteSize = ByteSize(256 << 20), "ENGRAFT_KEEP_FREE";
         /// Seconds that files which nobody seems to need stay in the folder `trash` before they are removed.

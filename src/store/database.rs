@@ -16,6 +16,7 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
+use super::blobs::{Backend, FOLDER};
 use super::error::StoreError;
 use super::identity::DataFolder;
 use super::migrations::migrator;
@@ -74,6 +75,14 @@ impl Database {
     /// When the folder is not writable, the file is no database, its schema is newer than this program, or the files in the
     /// folder belong to another database.
     pub async fn open(data_dir: &Path) -> Result<Self, StoreError> {
+        Self::open_beside(data_dir, &Backend::Folder(data_dir.join(FOLDER))).await
+    }
+
+    /// The same where the files are those of `blobs`.
+    ///
+    /// # Errors
+    /// Those of [`Database::open`], and when a bucket does not answer.
+    pub async fn open_beside(data_dir: &Path, blobs: &Backend) -> Result<Self, StoreError> {
         let path = data_dir.join("engraft.db");
         let options = SqliteConnectOptions::new()
             .filename(&path)
@@ -81,8 +90,8 @@ impl Database {
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT);
         let lock = lock(data_dir).await?;
-        let folder = DataFolder::new(data_dir, &path);
-        folder.check_before_open()?;
+        let folder = DataFolder::new(blobs, &path);
+        folder.check_before_open().await?;
         let making = options.clone().create_if_missing(true).journal_mode(SqliteJournalMode::Wal);
         let mut writer = making.connect().await?;
         migrator().run(&mut writer).await?;

@@ -21,6 +21,7 @@ const ALL: &[(i64, &str, &str)] = &[
     (12, "webhooks", include_str!("../../migrations/0012_webhooks.sql")),
     (13, "imports", include_str!("../../migrations/0013_imports.sql")),
     (14, "tus", include_str!("../../migrations/0014_tus.sql")),
+    (15, "parts", include_str!("../../migrations/0015_parts.sql")),
 ];
 
 /// Everything that brings a database of any earlier version up to date.

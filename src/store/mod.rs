@@ -1,4 +1,4 @@
-//! What outlives a process: rows in SQLite, bytes in an object store below the data directory.
+//! What outlives a process: rows in SQLite, bytes in files below the data directory or in a bucket.
 
 pub mod blobs;
 pub mod census;
@@ -17,6 +17,7 @@ pub mod jobs;
 pub mod keys;
 pub mod listing;
 mod migrations;
+pub mod multipart;
 pub mod publish;
 pub mod readiness;
 pub mod reserve;
@@ -30,6 +31,6 @@ pub mod uploads;
 pub mod webhooks;
 pub mod workers;
 
-pub use blobs::Blobs;
+pub use blobs::{Backend, Blobs};
 pub use database::Database;
 pub use error::StoreError;

@@ -12,7 +12,7 @@ use sqlx::{ConnectOptions, Connection};
 
 use super::inventory::{Named, named};
 use crate::store::blobs::{FOLDER, sync};
-use crate::store::{Blobs, StoreError};
+use crate::store::{Backend, Blobs, StoreError};
 
 /// The database's file.
 const DATABASE: &str = "engraft.db";
@@ -30,14 +30,14 @@ pub struct Copied {
     pub linked: usize,
 }
 
-/// Copies the data directory `from` to the folder `to`, which must not exist, as it is at one moment; a server may run on
-/// `from`. Files are linked where that is possible, unless `copies` are wanted. Unfinished uploads are left out.
+/// Copies the data directory `from`, whose blobs are in the folder `blobs`, to the folder `to`, which must not exist, as it is at one
+/// moment; a server may run on `from`. Files are linked where that is possible, unless `copies` are wanted. Unfinished uploads are left out.
 ///
 /// # Errors
 /// When `from` is no data directory, `to` exists, or the storage fails; `to` does not exist then.
-pub async fn backup(from: &Path, to: &Path, copies: bool) -> Result<Copied, StoreError> {
+pub async fn backup(from: &Path, blobs: &Path, to: &Path, copies: bool) -> Result<Copied, StoreError> {
     let part = unfinished(to)?;
-    let result = fill(from, &part, copies).await;
+    let result = fill(from, blobs, &part, copies).await;
     settle(&part, to, result)
 }
 
@@ -51,7 +51,7 @@ pub async fn restore(from: &Path, to: &Path) -> Result<Copied, StoreError> {
         fs::remove_dir(to).map_err(StoreError::file(to))?;
     }
     let part = unfinished(to)?;
-    let result = fill(from, &part, true).await;
+    let result = fill(from, &from.join(FOLDER), &part, true).await;
     settle(&part, to, result)
 }
 
@@ -88,13 +88,14 @@ fn settle(part: &Path, to: &Path, result: Result<Copied, StoreError>) -> Result<
     result
 }
 
-async fn fill(from: &Path, part: &Path, copies: bool) -> Result<Copied, StoreError> {
+async fn fill(from: &Path, blobs: &Path, part: &Path, copies: bool) -> Result<Copied, StoreError> {
     let (source, target) = (from.join(DATABASE), part.join(DATABASE));
-    let mark = from.join(FOLDER).join("identity");
+    let mark = blobs.join("identity");
     fs::create_dir_all(part.join(FOLDER)).map_err(StoreError::file(part))?;
     fs::copy(&mark, part.join(FOLDER).join("identity")).map_err(StoreError::file(&mark))?;
     let mut live = SqliteConnectOptions::new().filename(&source).connect().await?;
-    let (here, there) = (Blobs::open(from)?, Blobs::open(part)?);
+    let here = Blobs::of(&Backend::Folder(blobs.to_owned()), from, 0)?;
+    let there = Blobs::open(part)?;
     let mut copied = Copied::default();
     place(&named(&mut live).await?, &here, &there, copies, &mut copied)?;
     for attempt in 1.. {
