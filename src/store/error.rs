@@ -57,7 +57,7 @@ pub enum StoreError {
 /// A bucket that cannot be used as it is described.
 #[derive(Debug, thiserror::Error)]
 pub enum BucketError {
-    /// AWS_PROFILE names a profile that nothing is known of.
+    /// `AWS_PROFILE` names a profile that nothing is known of.
     #[error(
         "the profile `{0}` of AWS_PROFILE is in neither of the files of AWS_CONFIG_FILE (~/.aws/config) and AWS_SHARED_CREDENTIALS_FILE \
          (~/.aws/credentials): correct its name, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"

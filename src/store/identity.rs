@@ -38,7 +38,8 @@ impl DataFolder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => true,
             Err(error) => return Err(StoreError::file(&self.database)(error)),
         };
-        if absent && self.has_files().await? {
+        // Another database may be about to fill a bucket that is empty still.
+        if absent && (self.has_files().await? || (self.is_bucket() && self.read(MARK).await?.is_some())) {
             let (blobs, database) = (self.blobs.shown(), self.database.clone());
             return Err(IdentityError::WithoutDatabase { blobs, database }.into());
         }
@@ -68,6 +69,7 @@ impl DataFolder {
             (None, Some(mark)) if self.has_files().await? => {
                 Err(self.strangers("of an earlier version".to_owned(), mark))
             }
+            (None, Some(mark)) if self.is_bucket() => Err(self.strangers("(none yet)".to_owned(), mark)),
             (None, mark) => {
                 let identity = mark.or(draft).unwrap_or_else(|| Uuid::new_v4().to_string());
                 self.write_draft(&identity)?;
@@ -78,6 +80,10 @@ impl DataFolder {
                 self.finish(&identity).await
             }
         }
+    }
+
+    fn is_bucket(&self) -> bool {
+        matches!(self.blobs, Backend::Bucket(_))
     }
 
     fn strangers(&self, of_database: String, of_files: String) -> StoreError {

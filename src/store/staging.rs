@@ -89,12 +89,10 @@ impl Staging {
         let Some(file) = lock_soon(path).await? else { return Ok(None) };
         // Whoever had the lock before may have finished the upload; its name is free then, but its id is not ours.
         let Some(mut upload) = self.uploads.get(found.id).await? else { return Ok(None) };
-        let is_there = match &self.multipart {
-            Some(multipart) => multipart.knows(upload.id).await?,
-            None => {
-                let length = file.metadata().map_err(StoreError::file(self.path(found.id)))?.len();
-                length >= upload.acknowledged
-            }
+        let is_there = if let Some(multipart) = &self.multipart {
+            multipart.knows(upload.id).await?
+        } else {
+            file.metadata().map_err(StoreError::file(self.path(found.id)))?.len() >= upload.acknowledged
         };
         if !is_there {
             upload.acknowledged = 0;

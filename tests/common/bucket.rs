@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use engraft::config::Configuration;
 use hyper::body::Incoming;
-use hyper::service::{Service, service_fn};
+use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
@@ -55,7 +55,7 @@ impl Bucket {
                             *slow.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
                             return Ok::<_, Infallible>(slow);
                         }
-                        Ok(service.call(request).await.expect("an answer"))
+                        Ok(service.call(request.map(s3s::Body::from)).await.expect("an answer"))
                     }
                 });
                 tokio::spawn(async move {
