@@ -19,7 +19,8 @@ use crate::http::connection::Tls;
 use crate::http::state::AppState;
 use crate::outbound;
 use crate::runtime::lifecycle::{self, Shutdown};
-use crate::store::{Blobs, Database};
+use crate::store::blobs::environment;
+use crate::store::{Backend, Blobs, Database};
 use crate::worker::validation::Validator;
 use crate::worker::{self, Policy, Program, Stint, Worker, devices};
 
@@ -153,10 +154,13 @@ pub async fn work(settings: Configuration, stint: Stint, clock: SharedClock, shu
     let program = settings.program.clone().map_or_else(std::env::current_exe, Ok)?;
     let gpus = look_for_gpus(&program).await?;
     let policy = worker_policy(&settings, program, gpus)?;
-    let database = Database::open_at(&settings.storage.database, data_dir).await?;
+    let variables = settings.aws.clone().unwrap_or_else(environment);
+    let backend = Backend::of(&settings.storage.blobs.0, data_dir, &variables)?;
+    let database = Database::open_at(&settings.storage.database, data_dir, &backend).await?;
     let clock = database.clock(clock);
+    let blobs = Blobs::of(&backend, data_dir, settings.storage.cache_size.0)?;
     tracing::info!(jobs_at_once = policy.slots.len(), threads_each = policy.threads, "works off the jobs of {shown}");
-    let worker = Worker::new(policy, &database, Blobs::open(data_dir)?, clock, data_dir.join("scratch"));
+    let worker = Worker::new(policy, &database, blobs, clock, data_dir.join("scratch"));
     worker::run(worker, stint, Arc::default(), shutdown).await;
     database.close().await;
     Ok(())

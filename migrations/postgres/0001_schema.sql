@@ -1,4 +1,4 @@
--- The whole schema, as the migrations of SQLite up to 14 have made it there. Times are milliseconds since the epoch, JSON is TEXT, and what
+-- The whole schema, as the migrations of SQLite up to 16 have made it there. Times are milliseconds since the epoch, JSON is TEXT, and what
 -- is ordered by ids or names is ordered by bytes, whatever the database's locale.
 
 -- Refuses what a trigger watches; the argument says why.
@@ -86,6 +86,27 @@ CREATE TABLE uploads (
 );
 
 CREATE INDEX uploads_by_expiry ON uploads (expires_at);
+
+-- Unfinished uploads whose bytes are in a bucket, so that any server may go on with them. `blob_key` names the object that it becomes, and
+-- this beginning of the upload (another one has another key). `multipart_id` is the bucket's name for it, once a part was sent. `tail_key`
+-- names the object that holds what is acknowledged behind the parts. `completed` says that the object is there. A row outlives its upload
+-- until its parts are given up in the bucket.
+CREATE TABLE multipart_uploads (
+    upload_id    TEXT COLLATE "C" PRIMARY KEY,
+    blob_key     TEXT    NOT NULL,
+    multipart_id TEXT,
+    tail_key     TEXT,
+    completed    BOOLEAN NOT NULL DEFAULT FALSE
+);
+
+-- The parts that are stored; `number` counts from 0.
+CREATE TABLE upload_parts (
+    upload_id TEXT COLLATE "C" NOT NULL REFERENCES multipart_uploads (upload_id) ON DELETE CASCADE,
+    number    BIGINT  NOT NULL CHECK (number >= 0),
+    etag      TEXT    NOT NULL,
+    bytes     BIGINT  NOT NULL CHECK (bytes > 0),
+    PRIMARY KEY (upload_id, number)
+);
 
 -- Requests that carried an Idempotency-Key: what each has made (which may be deleted before the key expires), and the answer it got; without
 -- an answer the server ended before it was written down.

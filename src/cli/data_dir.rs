@@ -1,17 +1,28 @@
-//! Where a server's state is, for commands that look after it.
+//! A server's data directory and what it keeps elsewhere, as the commands that work beside the server take it.
 
 use std::path::{Path, PathBuf};
 
+use crate::config;
+use crate::domain::blob_location::BlobLocation;
 use crate::domain::database::DatabasePlace;
-use crate::store::{Blobs, Database, StoreError};
+use crate::store::blobs::environment;
+use crate::store::{Backend, Blobs, Database, StoreError};
 
-/// The server's data directory, and what it keeps elsewhere.
+/// Where a server keeps everything.
 #[derive(Debug, clap::Args)]
 pub(super) struct DataDir {
     /// Data directory of the server.
-    #[arg(long = "data-dir", env = "ENGRAFT_DATA_DIR", hide_env = true, default_value = "engraft-data", global = true)]
+    #[arg(
+        id = "data_dir",
+        long = "data-dir",
+        value_name = "DATA_DIR",
+        env = "ENGRAFT_DATA_DIR",
+        hide_env = true,
+        default_value = "engraft-data",
+        global = true
+    )]
     path: PathBuf,
-    /// Database of the server, where that is not in its data directory: `sqlite:PATH` or `postgres://user@host/database`.
+    /// Its database, as for `serve`: `sqlite:PATH` or `postgres://user@host/database`, if not in the data directory.
     #[arg(
         long,
         env = "ENGRAFT_DATABASE",
@@ -21,9 +32,13 @@ pub(super) struct DataDir {
         global = true
     )]
     database: DatabasePlace,
+    /// Where its blobs are, as for `serve`: `file:DIR` or `s3://BUCKET/PREFIX`, if not below the data directory.
+    #[arg(long, env = "ENGRAFT_BLOBS", hide_env = true, default_value = "", hide_default_value = true, global = true)]
+    blobs: config::Blobs,
 }
 
 impl DataDir {
+    /// Its folder.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -40,39 +55,60 @@ impl DataDir {
         };
         anyhow::ensure!(
             file.metadata().is_ok_and(|file| file.len() > 0),
-            "{} is no data directory: {} is missing",
+            "{} is no data directory: it has no {}",
             self.path.display(),
-            file.display()
+            file.strip_prefix(&self.path).unwrap_or(&file).display()
         );
         Ok(())
     }
 
-    /// Checks that the database is a file.
+    /// The SQLite file of its database.
     ///
     /// # Errors
-    /// When it is a server's.
-    pub(super) fn check_is_file(&self) -> anyhow::Result<()> {
-        anyhow::ensure!(
-            !matches!(self.database, DatabasePlace::Server(_)),
-            "the database is a server's ({}): copy it with pg_dump, and the files with your tools for them (docs/postgresql.md)",
-            self.database
-        );
-        self.check()
+    /// When the database is a server's, or there is none.
+    pub(super) fn database_file(&self) -> anyhow::Result<PathBuf> {
+        self.check()?;
+        match &self.database {
+            DatabasePlace::DataDir => Ok(self.path.join("engraft.db")),
+            DatabasePlace::File(path) => Ok(path.clone()),
+            DatabasePlace::Server(url) => anyhow::bail!(
+                "the database is a server's, {url}, which pg_dump copies: copy it first, then the files (docs/postgresql.md)"
+            ),
+        }
     }
 
-    /// The database.
+    /// The folder of its blobs.
     ///
     /// # Errors
-    /// As [`Database::open_at`].
+    /// Where they are in a bucket.
+    pub(super) fn blob_folder(&self) -> anyhow::Result<PathBuf> {
+        match &self.blobs.0 {
+            BlobLocation::DataDir => Ok(self.path.join("blobs")),
+            BlobLocation::Folder(folder) => Ok(folder.clone()),
+            bucket @ BlobLocation::Bucket { .. } => anyhow::bail!(
+                "the blobs are in the bucket {bucket}, which its own tools copy: copy the database first (`sqlite3 engraft.db \".backup \
+                 COPY\"`), then the bucket (docs/object_storage.md)"
+            ),
+        }
+    }
+
+    /// Its database.
+    ///
+    /// # Errors
+    /// Those of [`Database::open_at`].
     pub(super) async fn database(&self) -> Result<Database, StoreError> {
-        Database::open_at(&self.database, &self.path).await
+        Database::open_at(&self.database, &self.path, &self.backend()?).await
     }
 
-    /// The files.
+    /// Its blobs.
     ///
     /// # Errors
-    /// When they cannot be opened.
+    /// Those of [`Blobs::of`].
     pub(super) fn blobs(&self) -> Result<Blobs, StoreError> {
-        Blobs::open(&self.path)
+        Blobs::of(&self.backend()?, &self.path, config::Storage::default().cache_size.0)
+    }
+
+    fn backend(&self) -> Result<Backend, StoreError> {
+        Backend::of(&self.blobs.0, &self.path, &environment())
     }
 }

@@ -79,8 +79,8 @@ impl BackupCommand {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         keep_files_private();
         super::runtime()?.block_on(async {
-            self.data_dir.check_is_file()?;
-            let copied = upkeep::backup(self.data_dir.path(), &self.to, self.copies).await?;
+            let (database, blobs) = (self.data_dir.database_file()?, self.data_dir.blob_folder()?);
+            let copied = upkeep::backup(&database, &blobs, &self.to, self.copies).await?;
             println!("{}: {}", self.to.display(), summary(copied));
             Ok(ExitCode::SUCCESS)
         })

@@ -73,6 +73,11 @@ impl Server {
             return Err(ClientError::Unexpected(changed.to_owned()));
         }
         progress.tag = digest(&answer).or(progress.tag.take());
+        if progress.tag.is_none() && !answer.url().as_str().starts_with(self.base.as_str()) {
+            // A bucket that the server sent us to has entity tags of its own.
+            let known = self.request(Method::HEAD, path).send().await;
+            progress.tag = digest(&known.map_err(|error| ClientError::unreachable(&self.base, &error))?);
+        }
         let whole = answer.content_length().map(|rest| progress.bytes + rest);
         let mut body = answer.bytes_stream();
         while let Some(chunk) = body.next().await {

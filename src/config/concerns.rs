@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::value::{
-    Age, ByteSize, Devices, Endpoint, LogFormat, Names, OptionalPath, Origins, Seconds, Spelled, Subnets,
+    Age, Blobs, ByteSize, Devices, Endpoint, LogFormat, Names, OnOff, OptionalPath, Origins, Seconds, Spelled, Subnets,
 };
+use crate::domain::blob_location::BlobLocation;
 use crate::domain::database::DatabasePlace;
 use crate::domain::quota::{Quota, TenantResource};
 use crate::domain::retention::Rules;
@@ -98,6 +99,13 @@ concern! {
         /// The database: `sqlite:PATH`, or `postgres://user@host/database` for servers and workers on several machines. Without one SQLite in the
         /// data directory. A password may come from `PGPASSWORD`.
         database: DatabasePlace = DatabasePlace::DataDir, "ENGRAFT_DATABASE";
+        /// Where checkpoints, datasets and results are kept: `file:DIR`, another folder, or `s3://BUCKET/PREFIX`, a bucket. Credentials, region
+        /// and endpoint of a bucket are those of AWS's clients (`AWS_ACCESS_KEY_ID`, `AWS_PROFILE`, `AWS_ENDPOINT_URL` and so on).
+        blobs: Blobs = Blobs(BlobLocation::DataDir), "ENGRAFT_BLOBS";
+        /// Local copies of what lies in a bucket: bytes of all of them together, as in 20GiB. Those go first that nobody has used for longest.
+        cache_size: ByteSize = ByteSize(20 << 30), "ENGRAFT_CACHE_SIZE";
+        /// Whether clients get models from the bucket itself, by addresses that are signed for them (`on` or `off`).
+        presign: OnOff = OnOff(false), "ENGRAFT_PRESIGN";
         /// Free space that uploads and jobs leave on the disk.
         keep_free: ByteSize = ByteSize(256 << 20), "ENGRAFT_KEEP_FREE";
         /// Seconds that files which nobody seems to need stay in the folder `trash` before they are removed.

@@ -4,6 +4,7 @@
 mod concerns;
 mod value;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -15,7 +16,9 @@ pub use concerns::{
     RetentionSettings, Server, ServerOptions, Storage, StorageOptions, TenantDefaults, TenantsOptions, Validation,
     ValidationOptions, WorkerSettings, WorkersOptions,
 };
-pub use value::{Age, ByteSize, Devices, Endpoint, LogFormat, Names, OptionalPath, Origins, Seconds, Subnets};
+pub use value::{
+    Age, Blobs, ByteSize, Devices, Endpoint, LogFormat, Names, OnOff, OptionalPath, Origins, Seconds, Subnets,
+};
 
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -156,6 +159,8 @@ pub struct Configuration {
     pub log: Log,
     /// The executable that child processes run, where it is not the running one: not a setting for users.
     pub program: Option<PathBuf>,
+    /// What AWS's clients read, where that is not the environment: not a setting for users.
+    pub aws: Option<BTreeMap<String, String>>,
 }
 
 impl Options {
@@ -177,6 +182,7 @@ impl Options {
             validation: self.validation.or(file.validation),
             log: self.log.or(file.log),
             program: None,
+            aws: None,
         })
     }
 }

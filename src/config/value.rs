@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use url::Url;
 
+use crate::domain::blob_location::BlobLocation;
 use crate::domain::database::DatabasePlace;
 use crate::settings::Device;
 
@@ -275,6 +276,62 @@ impl std::str::FromStr for OptionalPath {
     }
 }
 
+/// Where blobs are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Blobs(pub BlobLocation);
+
+impl TryFrom<String> for Blobs {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl std::str::FromStr for Blobs {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Self)
+    }
+}
+
+/// Whether something is done, written `on` or `off`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(try_from = "OnOffText")]
+pub struct OnOff(pub bool);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OnOffText {
+    Flag(bool),
+    Text(String),
+}
+
+impl TryFrom<OnOffText> for OnOff {
+    type Error = String;
+
+    fn try_from(value: OnOffText) -> Result<Self, String> {
+        match value {
+            OnOffText::Flag(flag) => Ok(Self(flag)),
+            OnOffText::Text(text) => text.parse(),
+        }
+    }
+}
+
+impl std::str::FromStr for OnOff {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "on" | "true" => Ok(Self(true)),
+            "off" | "false" => Ok(Self(false)),
+            _ => Err(format!("expected `on` or `off`, got `{text}`")),
+        }
+    }
+}
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -315,6 +372,8 @@ written! {
     Endpoint: endpoint => endpoint.0.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
     Subnets: subnets => if subnets.0.is_empty() { "none".to_owned() } else { subnets.0.iter().map(ToString::to_string).collect::<Vec<_>>().join(",") };
     OptionalPath: path => path.0.as_ref().map_or_else(|| "none".to_owned(), |path| path.display().to_string());
+    Blobs: blobs => blobs.0.to_string();
+    OnOff: flag => if flag.0 { "on" } else { "off" }.to_owned();
     Age: age => age.0.map_or_else(|| "ever".to_owned(), |age| format!("{}s", age.as_secs()));
     usize: number => number.to_string();
     NonZero<u32>: number => number.to_string();

@@ -1,6 +1,7 @@
 //! Plain types that every other module may use: no I/O, no candle, no SQL.
 
 pub mod access;
+pub mod blob_location;
 pub mod clock;
 pub mod comparison;
 pub mod database;

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::FromRequestParts;
@@ -18,6 +19,9 @@ use crate::domain::problem::{Code, Problem};
 
 /// `Repr-Digest` (RFC 9530).
 pub const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
+
+/// How long an address is good that was signed for a client.
+const SIGNED_FOR: Duration = Duration::from_mins(15);
 
 /// Where the bytes of a file are.
 #[derive(Debug, Clone)]
@@ -121,6 +125,28 @@ impl Download {
             }
         };
         Ok((status, headers, body).into_response())
+    }
+
+    /// The same, where the client gets a whole file that lies in a bucket from there, if the operator wants it so.
+    ///
+    /// # Errors
+    /// Those of [`Download::respond`].
+    pub async fn respond_or_redirect(self, state: &AppState, request: &Selector) -> Result<Response, Problem> {
+        let (Content::Blob(key), Some(bucket), true) =
+            (&self.content, state.blobs.bucket(), state.settings.storage.presign.0)
+        else {
+            return self.respond(state, request).await;
+        };
+        // Who asks for a part goes on with a download, and needs our entity tag for that; the bucket has another one.
+        let is_whole = !request.headers.contains_key(header::RANGE) && self.select(&request.headers) == Selection::All;
+        if request.method == Method::HEAD || !is_whole {
+            return self.respond(state, request).await;
+        }
+        let disposition = format!("attachment; filename=\"{}\"", self.file_name);
+        let url = bucket.presigned(key, &disposition, &self.media_type, SIGNED_FOR).await?;
+        let url = HeaderValue::from_str(&url).map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
+        let headers = [(header::LOCATION, url), (header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+        Ok((StatusCode::TEMPORARY_REDIRECT, headers).into_response())
     }
 
     fn select(&self, request: &HeaderMap) -> Selection {

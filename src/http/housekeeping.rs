@@ -45,6 +45,8 @@ pub async fn run(state: AppState) {
             report("old imports have been forgotten", state.imports.forget_old().await);
             report("the reserve", state.reserve.fill().await.map(|()| 0));
             report("days have been removed from the trash", state.trash.empty().await);
+            let emptied = state.trash.empty_bucket(&state.blobs).await;
+            report("objects have been removed from the bucket's trash", emptied);
         }
         tokio::select! {
             () = state.shutdown.draining() => return,

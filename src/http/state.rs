@@ -18,6 +18,7 @@ use crate::domain::gpu::Gpus;
 use crate::outbound::sources::Services;
 use crate::outbound::{Networks, Outbound};
 use crate::runtime::lifecycle::Shutdown;
+use crate::store::blobs::environment;
 use crate::store::census::Counting;
 use crate::store::changes::Changes;
 use crate::store::checkpoints::Checkpoints;
@@ -27,6 +28,7 @@ use crate::store::idempotency::Idempotency;
 use crate::store::imports::Imports;
 use crate::store::jobs::Jobs;
 use crate::store::keys::{Keys, Secret};
+use crate::store::multipart::MultipartUploads;
 use crate::store::publish::Publisher;
 use crate::store::readiness::Readiness;
 use crate::store::reserve::Reserve;
@@ -37,7 +39,7 @@ use crate::store::upkeep::{Pins, Retention};
 use crate::store::uploads::Uploads;
 use crate::store::webhooks::Webhooks;
 use crate::store::workers::Workers;
-use crate::store::{Blobs, Database, StoreError};
+use crate::store::{Backend, Blobs, Database, StoreError};
 
 /// The shared state; clones are cheap.
 #[derive(Debug, Clone)]
@@ -129,11 +131,15 @@ impl AppState {
     /// When a store cannot be opened.
     pub async fn open(settings: Configuration, clock: SharedClock, shutdown: Shutdown) -> Result<Self, StoreError> {
         let data_dir = &settings.storage.data_dir;
-        let database = Database::open_at(&settings.storage.database, data_dir).await?;
+        let variables = settings.aws.clone().unwrap_or_else(environment);
+        let backend = Backend::of(&settings.storage.blobs.0, data_dir, &variables)?;
+        let database = Database::open_at(&settings.storage.database, data_dir, &backend).await?;
         let clock = database.clock(clock);
-        let blobs = Blobs::open(data_dir)?;
+        let blobs = Blobs::of(&backend, data_dir, settings.storage.cache_size.0)?;
         let uploads = Uploads::new(database.clone(), clock.clone(), settings.limits.upload_expiry.0);
-        let staging = Staging::open(data_dir, uploads)?;
+        let multipart =
+            blobs.bucket().map(|bucket| MultipartUploads::new(database.clone(), uploads.clone(), bucket.clone()));
+        let staging = Staging::open(data_dir, uploads)?.with_bucket(multipart);
         let quota = settings.tenants.quota();
         let elsewhere = &settings.outbound;
         let jobs = Jobs::new(database.clone(), clock.clone()).with_quota(quota);

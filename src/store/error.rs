@@ -32,6 +32,19 @@ pub enum StoreError {
     /// The blob store failed.
     #[error("blob store: {0}")]
     Blob(#[from] object_store::Error),
+    /// A bucket cannot be used.
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
+    /// An object has other bytes than when it was stored.
+    #[error("the object {key} has the SHA-256 {got}, stored as {expected}")]
+    Damaged {
+        /// Its key.
+        key: String,
+        /// The digest of its bytes.
+        got: String,
+        /// What they should be.
+        expected: String,
+    },
     /// A file below the data directory could not be used.
     #[error("{path}: {source}")]
     File {
@@ -39,6 +52,40 @@ pub enum StoreError {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+}
+
+/// A bucket that cannot be used as it is described.
+#[derive(Debug, thiserror::Error)]
+pub enum BucketError {
+    /// `AWS_PROFILE` names a profile that nothing is known of.
+    #[error(
+        "the profile `{0}` of AWS_PROFILE is in neither of the files of AWS_CONFIG_FILE (~/.aws/config) and AWS_SHARED_CREDENTIALS_FILE \
+         (~/.aws/credentials): correct its name, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    )]
+    NoProfile(String),
+    /// A profile gets its credentials in a way that is not known here.
+    #[error(
+        "the profile `{profile}` gets its credentials by `{way}`, which is not supported: expected keys or `web_identity_token_file` with \
+         `role_arn`. Set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, which `aws configure export-credentials --format \
+         env` prints"
+    )]
+    UnknownCredentials {
+        /// The profile.
+        profile: String,
+        /// Its entry.
+        way: &'static str,
+    },
+    /// It does not answer as a bucket should.
+    #[error(
+        "the bucket {bucket} cannot be used: {source}. Is it there, and may these credentials read, write, list and delete in it? \
+         AWS_REGION names its region, AWS_ENDPOINT_URL another service than AWS"
+    )]
+    Unusable {
+        /// The bucket.
+        bucket: String,
+        /// Why.
+        source: Box<object_store::Error>,
     },
 }
 
@@ -51,19 +98,19 @@ pub enum IdentityError {
          or move {blobs} away to begin with an empty folder. Nothing was changed"
     )]
     WithoutDatabase {
-        /// The folder of the files.
-        blobs: PathBuf,
+        /// Where the files are.
+        blobs: String,
         /// Where their database should be.
         database: PathBuf,
     },
     /// The database is there, its files are not.
     #[error(
-        "the database {database} knows files, but {blobs} is not their folder: its file `identity` is missing. Is a volume not \
-         mounted? Put the folder back, or restore both from one backup. Nothing was changed"
+        "the database {database} knows files, but {blobs} is not where they are: there is no `identity`. Is a volume not \
+         mounted, or does `--blobs` not say where they are? Put the folder back, or restore both from one backup. Nothing was changed"
     )]
     WithoutFiles {
-        /// The folder where the files should be.
-        blobs: PathBuf,
+        /// Where the files should be.
+        blobs: String,
         /// The database.
         database: PathBuf,
     },
@@ -73,8 +120,8 @@ pub enum IdentityError {
          one backup. Nothing was changed"
     )]
     Strangers {
-        /// The folder of the files.
-        blobs: PathBuf,
+        /// Where the files are.
+        blobs: String,
         /// The database.
         database: PathBuf,
         /// The identity in the database.
@@ -94,6 +141,16 @@ impl StoreError {
     /// A row that the code cannot have written.
     pub fn inconsistent(table: &'static str, id: impl Into<String>, detail: impl std::fmt::Display) -> Self {
         Self::Inconsistent { table, id: id.into(), detail: detail.to_string() }
+    }
+
+    /// Whether a file or an object is not there.
+    #[must_use]
+    pub fn is_absence(&self) -> bool {
+        match self {
+            Self::File { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+            Self::Blob(error) => matches!(error, object_store::Error::NotFound { .. }),
+            _ => false,
+        }
     }
 
     /// Whether a trigger of the schema refused the statement.
@@ -122,8 +179,10 @@ impl StoreError {
         match self {
             Self::Database(error) | Self::Migrate(MigrateError::Execute(error)) => code_of_database(error),
             Self::File { source, .. } => Code::of_system(source),
-            Self::Blob(error) => of_system_below(error),
-            Self::Migrate(_) | Self::Identity(_) | Self::Inconsistent { .. } => Code::Internal,
+            Self::Blob(error) => code_of_blobs(error),
+            Self::Bucket(BucketError::Unusable { source, .. }) => code_of_blobs(source),
+            Self::Damaged { .. } => Code::FileDamaged,
+            Self::Bucket(_) | Self::Migrate(_) | Self::Identity(_) | Self::Inconsistent { .. } => Code::Internal,
         }
     }
 }
@@ -207,6 +266,17 @@ fn is_of_network(error: &std::io::Error) -> bool {
     )
 }
 
+/// What a failure of the blob store comes to. A service that does not answer, or not as it should, may do so again later; so may one
+/// whose credentials have run out.
+fn code_of_blobs(error: &object_store::Error) -> Code {
+    match error {
+        object_store::Error::Generic { store: "S3", .. }
+        | object_store::Error::PermissionDenied { .. }
+        | object_store::Error::Unauthenticated { .. } => Code::StorageFailed,
+        error => of_system_below(error),
+    }
+}
+
 /// Looks for the system's error that another library has wrapped.
 fn of_system_below(error: &(dyn std::error::Error + 'static)) -> Code {
     let causes = std::iter::successors(Some(error), |error| error.source());
@@ -235,6 +305,10 @@ impl From<StoreError> for Problem {
                 }
                 Code::ResourcesExhausted | Code::Unavailable => {
                     "The server's storage is too busy for this now. Send it again later."
+                }
+                Code::FileDamaged => {
+                    "The stored file has other bytes than when it was stored, so it is not used. The operator can restore it from a \
+                 backup; `engraft verify` lists all such files."
                 }
                 _ => "The server's storage failed; the log has the details under this request id.",
             },

@@ -9,36 +9,39 @@ use super::database::Connection;
 use super::sql;
 use uuid::Uuid;
 
-use super::blobs::{FOLDER, sync};
+use super::blobs::{Backend, sync};
 use super::error::{IdentityError, StoreError};
 
-/// The file in the folder of the blobs that says whose they are.
+/// The file or object beside the blobs that says whose they are.
 const MARK: &str = "identity";
 /// The same while the database does not say so yet.
 const DRAFT: &str = "identity.draft";
+/// What the keys of a bucket's trash begin with.
+const TRASH: &str = "trash/";
 
 /// The parts of a data folder that must belong together.
 #[derive(Debug)]
 pub(super) struct DataFolder {
-    blobs: PathBuf,
+    blobs: Backend,
     database: PathBuf,
 }
 
 impl DataFolder {
-    /// The data folder `data_dir`, whose database is the file `database`.
-    pub(super) fn new(data_dir: &Path, database: &Path) -> Self {
-        Self { blobs: data_dir.join(FOLDER), database: database.to_owned() }
+    /// The files in `blobs`, whose database is the file `database`.
+    pub(super) fn new(blobs: &Backend, database: &Path) -> Self {
+        Self { blobs: blobs.clone(), database: database.to_owned() }
     }
 
     /// Before the database is opened, which would make one: refuses files that have lost theirs.
-    pub(super) fn check_before_open(&self) -> Result<(), StoreError> {
+    pub(super) async fn check_before_open(&self) -> Result<(), StoreError> {
         let absent = match fs::metadata(&self.database) {
             Ok(found) => found.len() == 0,
             Err(error) if error.kind() == io::ErrorKind::NotFound => true,
             Err(error) => return Err(StoreError::file(&self.database)(error)),
         };
-        if absent && self.has_files()? {
-            let (blobs, database) = (self.blobs.clone(), self.database.clone());
+        // Another database may be about to fill a bucket that is empty still.
+        if absent && (self.has_files().await? || (self.is_bucket() && self.read(MARK).await?.is_some())) {
+            let (blobs, database) = (self.blobs.shown(), self.database.clone());
             return Err(IdentityError::WithoutDatabase { blobs, database }.into());
         }
         Ok(())
@@ -46,51 +49,71 @@ impl DataFolder {
 
     /// Once the schema is up to date: both sides must have the same identity, and get one if neither has.
     ///
-    /// The mark is a draft until the database says the same. So a crash in between is distinguished from a database that is older
-    /// than identities and was put beside files that have one.
+    /// The mark of a folder is a draft until the database says the same. So a crash in between is distinguished from a database that is
+    /// older than identities and was put beside files that have one. A bucket has had its mark from the beginning; whoever writes it
+    /// first has the bucket.
     pub(super) async fn settle(&self, connection: &mut Connection) -> Result<(), StoreError> {
         let known: Option<String> =
             sql::query_scalar("SELECT identity FROM data_folder").fetch_optional(&mut *connection).await?;
-        let (mark, draft) = (self.read(MARK)?, self.read(DRAFT)?);
+        let (mark, draft) = (self.read(MARK).await?, self.read(DRAFT).await?);
         match (known, mark) {
             (Some(known), Some(mark)) if known == mark => Ok(()),
             (Some(known), Some(mark)) => Err(self.strangers(known, mark)),
-            (Some(known), None) if draft.as_ref() == Some(&known) => self.finish(&known),
+            (Some(known), None) if draft.as_ref() == Some(&known) => self.finish(&known).await,
             (Some(known), None) => {
-                if self.has_files()? || names_files(connection).await? {
-                    let (blobs, database) = (self.blobs.clone(), self.database.clone());
+                if self.has_files().await? || names_files(connection).await? {
+                    let (blobs, database) = (self.blobs.shown(), self.database.clone());
                     return Err(IdentityError::WithoutFiles { blobs, database }.into());
                 }
-                self.finish(&known)
+                self.finish(&known).await
             }
-            (None, Some(mark)) if self.has_files()? => Err(self.strangers("of an earlier version".to_owned(), mark)),
+            (None, Some(mark)) if self.has_files().await? => {
+                Err(self.strangers("of an earlier version".to_owned(), mark))
+            }
+            (None, Some(mark)) if self.is_bucket() => Err(self.strangers("(none yet)".to_owned(), mark)),
             (None, mark) => {
                 let identity = mark.or(draft).unwrap_or_else(|| Uuid::new_v4().to_string());
-                self.write(DRAFT, &identity)?;
+                self.write_draft(&identity)?;
                 sql::query("INSERT INTO data_folder (\"only\", identity) VALUES (1, $1)")
                     .bind(&identity)
                     .execute(connection)
                     .await?;
-                self.finish(&identity)
+                self.finish(&identity).await
             }
         }
     }
 
+    fn is_bucket(&self) -> bool {
+        matches!(self.blobs, Backend::Bucket(_))
+    }
+
     fn strangers(&self, of_database: String, of_files: String) -> StoreError {
-        let (blobs, database) = (self.blobs.clone(), self.database.clone());
+        let (blobs, database) = (self.blobs.shown(), self.database.clone());
         IdentityError::Strangers { blobs, database, of_database, of_files }.into()
     }
 
     /// Makes the mark a final one.
-    fn finish(&self, identity: &str) -> Result<(), StoreError> {
-        let (draft, mark) = (self.blobs.join(DRAFT), self.blobs.join(MARK));
-        self.write(DRAFT, identity)?;
-        fs::rename(&draft, &mark).map_err(StoreError::file(&mark))?;
-        sync(&self.blobs)
+    async fn finish(&self, identity: &str) -> Result<(), StoreError> {
+        match &self.blobs {
+            Backend::Folder(folder) => {
+                let (draft, mark) = (folder.join(DRAFT), folder.join(MARK));
+                self.write_draft(identity)?;
+                fs::rename(&draft, &mark).map_err(StoreError::file(&mark))?;
+                sync(folder)
+            }
+            Backend::Bucket(bucket) => {
+                let mark = bucket.create_mark(MARK, identity).await?;
+                if mark == identity { Ok(()) } else { Err(self.strangers(identity.to_owned(), mark)) }
+            }
+        }
     }
 
-    fn read(&self, name: &str) -> Result<Option<String>, StoreError> {
-        let path = self.blobs.join(name);
+    async fn read(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let path = match &self.blobs {
+            Backend::Folder(folder) => folder.join(name),
+            Backend::Bucket(_) if name == DRAFT => return Ok(None),
+            Backend::Bucket(bucket) => return bucket.read_mark(name).await,
+        };
         match fs::read_to_string(&path) {
             Ok(text) => Ok(Some(text.trim().to_owned())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -98,32 +121,40 @@ impl DataFolder {
         }
     }
 
-    fn write(&self, name: &str, identity: &str) -> Result<(), StoreError> {
-        fs::create_dir_all(&self.blobs).map_err(StoreError::file(&self.blobs))?;
-        let path = self.blobs.join(name);
+    /// Writes the draft of a folder's mark.
+    fn write_draft(&self, identity: &str) -> Result<(), StoreError> {
+        let Backend::Folder(folder) = &self.blobs else { return Ok(()) };
+        fs::create_dir_all(folder).map_err(StoreError::file(folder))?;
+        let path = folder.join(DRAFT);
         let written = fs::File::create(&path).and_then(|mut file| {
             writeln!(file, "{identity}")?;
             file.sync_all()
         });
         written.map_err(StoreError::file(&path))?;
-        sync(&self.blobs)?;
+        sync(folder)?;
         // The folder itself may be new.
-        self.blobs.parent().map_or(Ok(()), sync)
+        folder.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), sync)
     }
 
-    /// Whether there is any file below the folder of the blobs, the mark aside.
-    fn has_files(&self) -> Result<bool, StoreError> {
-        let mut folders = vec![self.blobs.clone()];
-        while let Some(folder) = folders.pop() {
-            let entries = match fs::read_dir(&folder) {
+    /// Whether there is any file but the mark, and but what lies in a bucket's trash.
+    async fn has_files(&self) -> Result<bool, StoreError> {
+        let folder = match &self.blobs {
+            Backend::Folder(folder) => folder,
+            Backend::Bucket(bucket) => {
+                return bucket.has_objects(|key| key == MARK || key.starts_with(TRASH)).await;
+            }
+        };
+        let mut folders = vec![folder.clone()];
+        while let Some(open) = folders.pop() {
+            let entries = match fs::read_dir(&open) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                entries => entries.map_err(StoreError::file(&folder))?,
+                entries => entries.map_err(StoreError::file(&open))?,
             };
             for entry in entries {
-                let entry = entry.map_err(StoreError::file(&folder))?;
-                if entry.file_type().map_err(StoreError::file(&folder))?.is_dir() {
+                let entry = entry.map_err(StoreError::file(&open))?;
+                if entry.file_type().map_err(StoreError::file(&open))?.is_dir() {
                     folders.push(entry.path());
-                } else if folder != self.blobs || ![MARK, DRAFT].iter().any(|mark| entry.file_name() == *mark) {
+                } else if open != *folder || ![MARK, DRAFT].iter().any(|mark| entry.file_name() == *mark) {
                     return Ok(true);
                 }
             }

@@ -13,7 +13,7 @@ use crate::model::formats::{Format, FormatError, index, read_layout, recognise};
 use crate::model::header::CheckpointHeader;
 use crate::tensors::{Checkpoint, CheckpointError, map};
 
-/// Bytes between two syncs: what a crash of the machine can cost at most.
+/// Bytes between two syncs, unless said otherwise: what a crash of the machine can cost at most.
 const SYNC_EVERY: u64 = 64 << 20;
 const READ_CHUNK: usize = 1 << 20;
 
@@ -143,6 +143,10 @@ pub struct Intake {
     gate: Gate,
     length: u64,
     synced: u64,
+    /// Bytes between two syncs.
+    sync_every: u64,
+    /// Bytes at the front that the file lacks: neither the digest nor the gate has seen them.
+    front: u64,
     /// A sync has failed: the system then takes what it could not write for written, so a later sync says nothing.
     unsound: bool,
 }
@@ -178,7 +182,46 @@ impl Intake {
             gate.look(part)?;
             left -= part.len() as u64;
         }
-        Ok(Self { file, hasher, gate, length, synced: length, unsound: false })
+        Ok(Self { file, hasher, gate, length, synced: length, sync_every: SYNC_EVERY, front: 0, unsound: false })
+    }
+
+    /// Goes on after `length` bytes with a file that lacks the first `front` of them. They have to be there before [`Intake::again`].
+    ///
+    /// # Errors
+    /// When the file cannot be used.
+    pub fn behind(mut file: File, front: u64, length: u64) -> Result<Self, IntakeError> {
+        file.seek(SeekFrom::Start(length))?;
+        let hasher = Sha256::new();
+        Ok(Self {
+            file,
+            hasher,
+            gate: Gate::Open,
+            length,
+            synced: length,
+            sync_every: SYNC_EVERY,
+            front,
+            unsound: false,
+        })
+    }
+
+    /// The same with a sync every `bytes`.
+    #[must_use]
+    pub fn syncing_every(self, bytes: u64) -> Self {
+        Self { sync_every: bytes, ..self }
+    }
+
+    /// Whether the file lacks bytes at its front.
+    #[must_use]
+    pub fn lacks_front(&self) -> bool {
+        self.front > 0
+    }
+
+    /// Reads all of a file whose front has come, for the digest and the gate.
+    ///
+    /// # Errors
+    /// When it cannot be read, or its header is bad.
+    pub fn again(self, gate: Gate) -> Result<Self, IntakeError> {
+        Self::resume(self.file, self.length, gate)
     }
 
     /// Writes more bytes. After an error nothing more may be appended.
@@ -192,7 +235,7 @@ impl Intake {
             self.hasher.update(bytes);
             self.length += bytes.len() as u64;
         }
-        if self.length - self.synced >= SYNC_EVERY {
+        if self.length - self.synced >= self.sync_every {
             self.sync()?;
         }
         Ok(())

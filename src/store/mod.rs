@@ -1,4 +1,4 @@
-//! What outlives a process: rows in a database, SQLite or PostgreSQL, and bytes in an object store below the data directory.
+//! What outlives a process: rows in a database, SQLite or PostgreSQL, and bytes in files below the data directory or in a bucket.
 
 pub mod blobs;
 pub mod census;
@@ -16,6 +16,7 @@ pub mod intake;
 pub mod jobs;
 pub mod keys;
 pub mod listing;
+pub mod multipart;
 pub mod publish;
 pub mod readiness;
 pub mod reserve;
@@ -30,7 +31,7 @@ pub mod uploads;
 pub mod webhooks;
 pub mod workers;
 
-pub use blobs::Blobs;
+pub use blobs::{Backend, Blobs};
 pub use database::Database;
 #[cfg(test)]
 pub(crate) use database::testing;

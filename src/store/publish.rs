@@ -41,6 +41,8 @@ pub struct Destination<'a> {
     pub labels: &'a BTreeMap<String, String>,
     /// The key of the request that makes it, if it has one.
     pub key: Option<&'a RequestKey>,
+    /// The key of the object that has its bytes, `KIND/ID`; none where they are in the staging file.
+    pub object: Option<&'a str>,
 }
 
 /// Publishes uploads.
@@ -107,14 +109,20 @@ impl Publisher {
     ) -> Result<Published, StoreError> {
         let file = self.stored_file(complete, destination);
         let staged = self.staging.path(id);
-        self.blobs.link_file(&staged, &file.blob_key).await?;
+        if destination.object.is_none() {
+            self.blobs.link_file(&staged, &file.blob_key).await?;
+        }
         match self.insert(id, complete, destination, &file).await {
             Ok(None) => {
-                self.staging.forget_file(id).await;
+                self.blobs.adopt(&staged, &file.sha256).await;
+                self.staging.forget(id).await;
                 Ok(Published::New(file))
             }
             Ok(Some(refused)) => {
-                self.blobs.delete_or_leave(&file.blob_key).await;
+                // An object is all that there is of the upload.
+                if destination.object.is_none() {
+                    self.blobs.delete_or_leave(&file.blob_key).await;
+                }
                 Ok(Published::Refused(refused))
             }
             Err(error) if error.is_unique_violation() => {
@@ -129,9 +137,10 @@ impl Publisher {
     }
 
     fn stored_file(&self, complete: &Complete, destination: &Destination<'_>) -> StoredFile {
-        let id = match destination.kind {
-            Kind::Checkpoint => CheckpointId::new().to_string(),
-            Kind::Dataset => DatasetId::new().to_string(),
+        let id = match (destination.object.and_then(|key| key.rsplit_once('/')), destination.kind) {
+            (Some((_, id)), _) => id.to_owned(),
+            (None, Kind::Checkpoint) => CheckpointId::new().to_string(),
+            (None, Kind::Dataset) => DatasetId::new().to_string(),
         };
         StoredFile {
             blob_key: format!("{}/{id}", destination.kind.plural()),

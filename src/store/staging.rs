@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use super::StoreError;
 use super::blobs::{blocking, sync};
 use super::files::Kind;
+use super::multipart::MultipartUploads;
 use super::trash::Trash;
 use super::uploads::{Upload, Uploads};
 use crate::domain::access::Tenant;
@@ -36,6 +37,8 @@ pub struct Held {
 pub struct Staging {
     folder: PathBuf,
     uploads: Uploads,
+    /// Where the bytes are kept, if not in the files here.
+    multipart: Option<MultipartUploads>,
 }
 
 impl Staging {
@@ -49,7 +52,19 @@ impl Staging {
             std::fs::create_dir_all(&folder).map_err(StoreError::file(&folder))?;
             sync(data_dir)?;
         }
-        Ok(Self { folder, uploads })
+        Ok(Self { folder, uploads, multipart: None })
+    }
+
+    /// The same for uploads whose bytes are kept in a bucket: the files are what one request works with.
+    #[must_use]
+    pub fn with_bucket(self, multipart: Option<MultipartUploads>) -> Self {
+        Self { multipart, ..self }
+    }
+
+    /// The uploads to a bucket, where they go to one.
+    #[must_use]
+    pub fn multipart(&self) -> Option<&MultipartUploads> {
+        self.multipart.as_ref()
     }
 
     /// The rows behind the files.
@@ -74,8 +89,12 @@ impl Staging {
         let Some(file) = lock_soon(path).await? else { return Ok(None) };
         // Whoever had the lock before may have finished the upload; its name is free then, but its id is not ours.
         let Some(mut upload) = self.uploads.get(found.id).await? else { return Ok(None) };
-        let length = file.metadata().map_err(StoreError::file(self.path(found.id)))?.len();
-        if length < upload.acknowledged {
+        let is_there = if let Some(multipart) = &self.multipart {
+            multipart.knows(upload.id).await?
+        } else {
+            file.metadata().map_err(StoreError::file(self.path(found.id)))?.len() >= upload.acknowledged
+        };
+        if !is_there {
             upload.acknowledged = 0;
         }
         Ok(Some(Held { upload, file }))
@@ -105,6 +124,11 @@ impl Staging {
     pub async fn discard(&self, id: UploadId) -> Result<(), StoreError> {
         self.uploads.remove(id).await?;
         self.forget_file(id).await;
+        if let Some(multipart) = &self.multipart
+            && let Err(error) = multipart.discard(id).await
+        {
+            tracing::warn!(upload = %id, %error, "what is left of an upload in the bucket could not be given up; it will be swept");
+        }
         Ok(())
     }
 
@@ -119,8 +143,18 @@ impl Staging {
         Ok(true)
     }
 
+    /// Forgets the bytes of an upload that has become a file. Where that fails they stay behind, until they are swept.
+    pub(super) async fn forget(&self, id: UploadId) {
+        self.forget_file(id).await;
+        if let Some(multipart) = &self.multipart
+            && let Err(error) = multipart.forget(id).await
+        {
+            tracing::warn!(upload = %id, %error, "a finished upload could not be forgotten; it will be swept");
+        }
+    }
+
     /// Removes the file of an upload that has no row any more. Where that fails it stays behind, until it is swept.
-    pub(super) async fn forget_file(&self, id: UploadId) {
+    async fn forget_file(&self, id: UploadId) {
         let path = self.path(id);
         if let Err(error) = blocking(move || remove(&path)).await {
             tracing::warn!(upload = %id, %error, "the file of a finished upload could not be removed; it will be swept");
@@ -136,6 +170,9 @@ impl Staging {
         let mut removed = 0;
         for id in self.uploads.expired().await? {
             removed += usize::from(self.abandon(id).await?);
+        }
+        if let Some(multipart) = &self.multipart {
+            removed += multipart.sweep().await?;
         }
         let now = SystemTime::UNIX_EPOCH + Duration::from_millis(clock.now().as_millisecond().unsigned_abs());
         let newest = now.checked_sub(YOUNGEST_STRANGER).unwrap_or(SystemTime::UNIX_EPOCH);

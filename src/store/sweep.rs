@@ -8,7 +8,7 @@ use super::files::Kind;
 use super::jobs::Jobs;
 use super::sql;
 use super::trash::Trash;
-use super::{Blobs, Database, StoreError};
+use super::{Blobs, Database, StoreError, multipart};
 use crate::domain::clock::SharedClock;
 
 /// Blobs younger than this may belong to a transaction that is still to come.
@@ -40,7 +40,7 @@ impl Sweeper {
     /// When the database or the file system fails.
     pub async fn look(&mut self) -> Result<usize, StoreError> {
         let mut blobs = Vec::new();
-        for folder in [Kind::Checkpoint.plural(), Kind::Dataset.plural(), Jobs::FOLDER] {
+        for folder in [Kind::Checkpoint.plural(), Kind::Dataset.plural(), Jobs::FOLDER, multipart::FOLDER] {
             blobs.extend(self.blobs.list(folder).await?);
         }
         // Read after the blobs were listed, so that a row which was written meanwhile is seen.
@@ -54,7 +54,7 @@ impl Sweeper {
             suspects.into_iter().partition(|(_, seen)| *seen <= now - BETWEEN_LOOKS.as_millis() as i64);
         self.suspects = left;
         for key in taken.keys() {
-            self.trash.take(self.blobs.path_of(key)?, key).await?;
+            self.trash.take_blob(&self.blobs, key).await?;
             // A job's blobs lie in folders of its own.
             if let [Jobs::FOLDER, job, ..] = key.split('/').collect::<Vec<_>>()[..] {
                 self.blobs.prune(&format!("{}/{job}", Jobs::FOLDER)).await;
@@ -66,7 +66,8 @@ impl Sweeper {
     async fn named(&self) -> Result<BTreeSet<String>, StoreError> {
         let named: Vec<String> = sql::query_scalar(
             "SELECT blob_key FROM checkpoints UNION SELECT blob_key FROM datasets UNION SELECT blob_key FROM job_artifacts
-             UNION SELECT checkpoint_key FROM jobs WHERE checkpoint_key IS NOT NULL",
+             UNION SELECT checkpoint_key FROM jobs WHERE checkpoint_key IS NOT NULL UNION SELECT blob_key FROM multipart_uploads
+             UNION SELECT tail_key FROM multipart_uploads WHERE tail_key IS NOT NULL",
         )
         .fetch_all(self.database.reader())
         .await?;

@@ -1,4 +1,4 @@
-//! Where files go that nobody seems to need: a folder for each day, from which they can be put back for some time. Whoever
+//! Where files go that nobody seems to need: a folder for each day (of the data directory, or of the bucket that they are in), from which they can be put back for some time. Whoever
 //! was wrong about them (a database restored from an older backup, say) has lost nothing.
 
 use std::fs;
@@ -9,11 +9,14 @@ use std::time::Duration;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use super::StoreError;
-use super::blobs::blocking;
+use super::blobs::{blocking, relocate};
+use super::{Blobs, StoreError};
 use crate::domain::clock::SharedClock;
 
-/// The trash of a data directory.
+/// Name of the folder.
+const FOLDER: &str = "trash";
+
+/// The trash of a data directory, and of its bucket.
 #[derive(Debug, Clone)]
 pub struct Trash {
     folder: PathBuf,
@@ -25,10 +28,21 @@ impl Trash {
     /// The folder `trash` of `data_dir`, whose files are kept for `keep`. It is made when something is thrown away.
     #[must_use]
     pub fn new(data_dir: &Path, keep: Duration, clock: SharedClock) -> Self {
-        Self { folder: data_dir.join("trash"), keep, clock }
+        Self { folder: data_dir.join(FOLDER), keep, clock }
     }
 
-    /// Moves `file`, which must lie on the same file system, to `trash/DATE/name`; `name` may have folders. A file that is gone
+    /// Moves the blob `key` to the trash: a file to that of the data directory, an object to `trash/DATE/key` of its bucket.
+    ///
+    /// # Errors
+    /// When it cannot be moved; it is still there then.
+    pub async fn take_blob(&self, blobs: &Blobs, key: &str) -> Result<(), StoreError> {
+        let Some(bucket) = blobs.bucket() else { return self.take(blobs.path_of(key)?, key).await };
+        let place = format!("{FOLDER}/{}/{key}", self.today());
+        tracing::warn!(key, place, "no row names this object: moved to the trash");
+        bucket.rename(key, &place).await
+    }
+
+    /// Moves `file` to `trash/DATE/name`; `name` may have folders. A file that is gone
     /// already is fine.
     ///
     /// # Errors
@@ -39,7 +53,7 @@ impl Trash {
         blocking(move || {
             let parent = place.parent().unwrap_or(Path::new("."));
             fs::create_dir_all(parent).map_err(StoreError::file(parent))?;
-            match fs::rename(&file, &place) {
+            match relocate(&file, &place) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
                 moved => moved.map_err(StoreError::file(file)),
             }
@@ -72,6 +86,24 @@ impl Trash {
             Ok(removed)
         })
         .await
+    }
+
+    /// Removes the objects from a bucket's trash that have been there for longer than they are kept. Says how many.
+    ///
+    /// # Errors
+    /// When the bucket fails.
+    pub async fn empty_bucket(&self, blobs: &Blobs) -> Result<usize, StoreError> {
+        let Some(bucket) = blobs.bucket() else { return Ok(0) };
+        let mut removed = 0;
+        for (key, _) in bucket.list(FOLDER).await? {
+            let date = key.split('/').nth(1).and_then(|date| date.parse::<Date>().ok());
+            if date.is_some_and(|date| date < self.oldest()) {
+                bucket.delete(&key).await?;
+                tracing::info!(key, "removed from the trash: its time is over");
+                removed += 1;
+            }
+        }
+        Ok(removed)
     }
 
     fn today(&self) -> Date {

@@ -97,7 +97,8 @@ impl Uploads {
         Self { database, clock, expiry }
     }
 
-    fn expires_at(&self) -> i64 {
+    /// When an upload expires that has just got bytes, in milliseconds since the epoch.
+    pub(super) fn expires_at(&self) -> i64 {
         let expiry = i64::try_from(self.expiry.as_millis()).unwrap_or(i64::MAX);
         self.clock.now().as_millisecond().saturating_add(expiry)
     }

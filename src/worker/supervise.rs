@@ -16,9 +16,10 @@ use super::task;
 use crate::domain::job::{Fence, Interruption};
 use crate::domain::problem::{Code, Problem};
 use crate::domain::progress::Level;
-use crate::process::protocol::{Message, OutputFile};
+use crate::process::protocol::{Message, OutputFile, Task};
 use crate::runtime::lifecycle::Shutdown;
 use crate::settings::Device;
+use crate::store::blobs::LocalFile;
 use crate::store::jobs::{Claim, LogLine};
 
 /// Time between two writes of progress and log lines.
@@ -96,8 +97,18 @@ pub(super) async fn supervise(worker: &Worker, claim: Claim, device: Device, shu
     let allowance = Allowance { reserved: claim.disk, limit: policy.scratch_limit, keep_free: policy.keep_free };
     let discretion = Discretion::new(&worker.scratch, &policy.program.path);
     let outbox = Outbox::new(discretion.clone());
-    let mut attempt =
-        Attempt { worker, fence, device, scratch: None, allowance, outbox, discretion, checkpoints: 0, stop: None };
+    let mut attempt = Attempt {
+        worker,
+        fence,
+        device,
+        scratch: None,
+        inputs: Vec::new(),
+        allowance,
+        outbox,
+        discretion,
+        checkpoints: 0,
+        stop: None,
+    };
     let outcome = attempt.compute(claim, &mut lease, shutdown).await;
     outcome.log(fence);
     let ending = outcome.ending();
@@ -116,6 +127,8 @@ struct Attempt<'a> {
     device: Device,
     /// Where the child writes, from the moment on when it exists.
     scratch: Option<Scratch>,
+    /// What the child reads, held while it may.
+    inputs: Vec<LocalFile>,
     allowance: Allowance,
     outbox: Outbox,
     discretion: Discretion,
@@ -132,24 +145,60 @@ impl Attempt<'_> {
             Err(error) => return not_begun("its scratch folder cannot be made", &error),
         };
         if let Some(problem) = self.allowance.check_before(scratch.path()) {
-            return Self::without_room(problem);
+            return Self::without(problem);
         }
-        let task = match task::build(claim, self.device, self.worker, scratch.path()) {
+        let folder = scratch.path().to_owned();
+        let mut deadline = None;
+        let task = match self.stage(claim, &folder, &mut deadline, lease, shutdown).await {
             Ok(task) => task,
-            Err(problem) => return Outcome::Failed(problem),
+            Err(outcome) => return outcome,
         };
         let program = &self.worker.policy.program;
         match Child::start(program, &task).await {
-            Ok(child) => self.follow(child, lease, shutdown).await,
+            Ok(child) => self.follow(child, deadline, lease, shutdown).await,
             Err(error) => not_begun(&format!("{} cannot be started", program.path.display()), &error),
         }
     }
 
+    /// Brings the child's files to this machine, as far as they are elsewhere; an outcome where the attempt is over before that.
+    async fn stage(
+        &mut self,
+        claim: Claim,
+        folder: &Path,
+        deadline: &mut Option<Instant>,
+        lease: &mut Lease,
+        shutdown: &Shutdown,
+    ) -> Result<Task, Outcome> {
+        let build = task::build(claim, self.device, self.worker, folder);
+        tokio::pin!(build);
+        loop {
+            tokio::select! {
+                built = &mut build => {
+                    let (task, files) = built.map_err(Self::without)?;
+                    self.inputs = files;
+                    return Ok(task);
+                }
+                standing = lease.changed() => match standing {
+                    Standing::Held { deadline: new } => *deadline = Some(new),
+                    Standing::Cancelling => return Err(Outcome::Stopped(Stop::Cancelled)),
+                    Standing::Lost => return Err(Outcome::FenceLost),
+                },
+                () = until(*deadline) => return Err(Outcome::Stopped(Stop::OutOfTime)),
+                () = shutdown.draining() => return Err(Outcome::Stopped(Stop::Draining)),
+            }
+        }
+    }
+
     /// Takes in what the child writes until its attempt is over.
-    async fn follow(&mut self, mut child: Child, lease: &mut Lease, shutdown: &Shutdown) -> Outcome {
+    async fn follow(
+        &mut self,
+        mut child: Child,
+        mut deadline: Option<Instant>,
+        lease: &mut Lease,
+        shutdown: &Shutdown,
+    ) -> Outcome {
         let mut flush = tokio::time::interval(FLUSH);
         flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut deadline = None;
         let outcome = loop {
             let patience = self.stop.map(|(_, until)| until);
             tokio::select! {
@@ -211,11 +260,11 @@ impl Attempt<'_> {
     async fn check_disk(&self, child: &Child) -> Option<Outcome> {
         let (allowance, folder, process) = (self.allowance, self.folder().to_owned(), child.id());
         let checked = tokio::task::spawn_blocking(move || allowance.check(&folder, process)).await;
-        checked.ok().flatten().map(Self::without_room)
+        checked.ok().flatten().map(Self::without)
     }
 
-    /// The outcome of an attempt that may not have the disk that it needs.
-    fn without_room(problem: Problem) -> Outcome {
+    /// The outcome of an attempt that may not have the disk that it needs, or cannot have what it reads.
+    fn without(problem: Problem) -> Outcome {
         if problem.code.is_transient() { Outcome::Aborted(problem) } else { Outcome::Failed(problem) }
     }
 

@@ -9,17 +9,24 @@ use crate::plan::network::KnownSpeed;
 use crate::plan::request::JobRequest;
 use crate::process::protocol::{InputFile, Task, TaskGpu, TaskOrigin};
 use crate::settings::Device;
-use crate::store::Blobs;
+use crate::store::blobs::LocalFile;
 use crate::store::jobs::{Claim, ClaimedInput, InputRole};
 use crate::store::workers::DeviceSpeed;
+use crate::store::{Blobs, StoreError};
 
 use super::{Policy, Worker};
 
 /// What the fused model is called where a report names it.
 const MODEL_FILE: &str = "fused.safetensors";
 
-/// The task of `claim`'s child, on `device`, which begins now. It sees only that GPU, and so as the first.
-pub(super) fn build(claim: Claim, device: Device, worker: &Worker, scratch: &Path) -> Result<Task, Problem> {
+/// The task of `claim`'s child, on `device`, which begins now, and its files, which stay for as long as they are held. It sees only that
+/// GPU, and so as the first.
+pub(super) async fn build(
+    claim: Claim,
+    device: Device,
+    worker: &Worker,
+    scratch: &Path,
+) -> Result<(Task, Vec<LocalFile>), Problem> {
     let (policy, blobs) = (&worker.policy, &worker.blobs);
     let gpu = gpu(device, policy)?;
     let measured = worker.speeds.iter().find(|speed| speed.device == device);
@@ -29,6 +36,7 @@ pub(super) fn build(claim: Claim, device: Device, worker: &Worker, scratch: &Pat
         model: Some(MODEL_FILE.to_owned()),
         source: None,
     };
+    let mut files = Vec::new();
     let mut task = Task {
         job: read(claim.resolved)?,
         origin,
@@ -38,7 +46,10 @@ pub(super) fn build(claim: Claim, device: Device, worker: &Worker, scratch: &Pat
         test: None,
         reference: None,
         scratch: scratch.to_owned(),
-        resume: claim.checkpoint.map(|checkpoint| local(blobs, &checkpoint.key)).transpose()?,
+        resume: match claim.checkpoint {
+            Some(checkpoint) => Some(local(blobs, &checkpoint.key, None, &mut files).await?),
+            None => None,
+        },
         device: if gpu.is_some() { Device::Cuda(0) } else { Device::Cpu },
         gpu,
         speed: measured.map_or_else(KnownSpeed::default, |DeviceSpeed { speed, .. }| KnownSpeed {
@@ -50,7 +61,8 @@ pub(super) fn build(claim: Claim, device: Device, worker: &Worker, scratch: &Pat
     };
     let mut members = Vec::new();
     for ClaimedInput { input, blob_key } in claim.inputs {
-        let file = InputFile { name: input.name, path: local(blobs, &blob_key)?, sha256: input.sha256 };
+        let path = local(blobs, &blob_key, Some(&input.sha256), &mut files).await?;
+        let file = InputFile { name: input.name, path, sha256: input.sha256 };
         match input.role {
             InputRole::Member(index) => members.push((index, file)),
             InputRole::Dataset => task.dataset = Some(file),
@@ -61,7 +73,7 @@ pub(super) fn build(claim: Claim, device: Device, worker: &Worker, scratch: &Pat
     }
     members.sort_by_key(|(index, _)| *index);
     task.members = members.into_iter().map(|(_, file)| file).collect();
-    Ok(task)
+    Ok((task, files))
 }
 
 fn read(resolved: Value) -> Result<JobRequest, Problem> {
@@ -72,8 +84,12 @@ fn read(resolved: Value) -> Result<JobRequest, Problem> {
     JobRequest::try_from(resolved).map_err(unreadable)
 }
 
-fn local(blobs: &Blobs, key: &str) -> Result<PathBuf, Problem> {
-    Ok(blobs.path_of(key)?)
+/// Where a blob's bytes are on this machine, held in `files`.
+async fn local(blobs: &Blobs, key: &str, sha256: Option<&str>, files: &mut Vec<LocalFile>) -> Result<PathBuf, Problem> {
+    let file = blobs.local(key, sha256).await?;
+    let path = std::path::absolute(file.path()).map_err(StoreError::file(file.path()))?;
+    files.push(file);
+    Ok(path)
 }
 
 /// What a job on `device` gets of it; nothing on the processor.

@@ -151,9 +151,14 @@ impl Validator {
         if taken.attempt > MOST_ATTEMPTS {
             return Ok(Err(invalid("Reading the dataset has ended the reading process, or the server, repeatedly.")));
         }
-        let path = self.blobs.path_of(&taken.blob_key)?;
+        let file = match self.blobs.local(&taken.blob_key, Some(&taken.sha256)).await {
+            Err(error) if error.code() == Code::FileDamaged => {
+                return Ok(Err(invalid("The stored file has other bytes than when it was stored.")));
+            }
+            file => file?,
+        };
         let scratch = std::path::absolute(&self.scratch)?.join(format!("validate-{}", taken.id));
-        let outcome = self.inspect(&path, &scratch).await;
+        let outcome = self.inspect(file.path(), &scratch).await;
         if let Err(error) = std::fs::remove_dir_all(&scratch) {
             tracing::warn!(folder = %scratch.display(), %error, "a scratch folder could not be removed");
         }

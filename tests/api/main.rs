@@ -11,6 +11,7 @@ mod hostile;
 mod imports;
 mod jobs;
 mod networks;
+mod object_storage;
 mod pages;
 mod reference;
 mod service;

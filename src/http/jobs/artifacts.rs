@@ -83,10 +83,13 @@ pub(super) async fn send(
     name: &str,
     file_name: &str,
 ) -> Result<Response, Problem> {
-    let Artifact { blob_key, bytes, sha256, media_type, .. } = artifact(request, name).await?;
-    let content = Content::Blob(blob_key);
-    let download = Download { content, bytes, sha256, media_type, file_name: file_name.to_owned() };
-    download.respond(&request.state, selector).await
+    offered(artifact(request, name).await?, file_name).respond(&request.state, selector).await
+}
+
+/// An artifact, which the client may call `file_name`.
+pub(super) fn offered(artifact: Artifact, file_name: &str) -> Download {
+    let Artifact { blob_key, bytes, sha256, media_type, .. } = artifact;
+    Download { content: Content::Blob(blob_key), bytes, sha256, media_type, file_name: file_name.to_owned() }
 }
 
 /// The artifact `name` of the caller's job.

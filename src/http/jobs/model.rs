@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use axum::response::{IntoResponse, Response};
 
-use super::artifacts::{artifact, send};
+use super::artifacts::{artifact, offered, send};
 use super::{unknown_parameter, wrong_parameter};
 use crate::domain::problem::{Code, Problem};
 use crate::export::{ExportFormat, ExportOptions, Packing, came_in_shards};
@@ -16,6 +16,8 @@ use crate::http::shared_responses::{NeedsSuccess, SendsFile};
 use crate::http::views::problem::ProblemView;
 use crate::model::formats::limits::MAX_FILES;
 use crate::settings::Normalize;
+use crate::store::blobs::LocalFile;
+use crate::store::jobs::Artifact;
 
 /// What the fused model is called on the client's disk, but for the end of the name.
 const MODEL: &str = "fused";
@@ -40,7 +42,10 @@ const MODEL_FILE: &str = "fused.safetensors";
         ("normalize" = Option<bool>, Query,
             description = "Whether an ONNX model takes its inputs before the job's normalisation, which then is a part of it.", example = true),
         ("Range" = Option<String>, Header, description = "Which bytes to send.", example = "bytes=1048576-")),
-    responses(SendsFile, NeedsSuccess, (status = 422, description = "A parameter is not valid, or the format cannot hold the model.", body = ProblemView,
+    responses(SendsFile, NeedsSuccess,
+        (status = 307, description = "The file is at the address in `Location`, for a quarter of an hour: where the operator has clients get models from a bucket.",
+            headers(("Location", description = "A signed address of the file, which needs no key."))),
+        (status = 422, description = "A parameter is not valid, or the format cannot hold the model.", body = ProblemView,
         content_type = "application/problem+json"),
         (status = 507, description = "The disk has no room for the model in another format.", body = ProblemView,
         content_type = "application/problem+json")))]
@@ -54,7 +59,10 @@ pub(super) async fn model(
         wanted.format = ExportFormat::Shards;
     }
     match wanted.format {
-        ExportFormat::Safetensors => send(&request, &selector, "model", MODEL_FILE).await,
+        ExportFormat::Safetensors => {
+            let download = offered(artifact(&request, "model").await?, MODEL_FILE);
+            download.respond_or_redirect(&request.state, &selector).await
+        }
         ExportFormat::Architecture => send(&request, &selector, "architecture", "architecture.json").await,
         ExportFormat::Python if has(&request, SOURCE).await? => send(&request, &selector, SOURCE, SOURCE).await,
         _ => converted(&request, &selector, wanted).await,
@@ -126,8 +134,8 @@ impl Wanted {
 
 /// Whether all members of the job came in shards, so that its model leaves in some.
 async fn in_shards(request: &Addressed) -> Result<bool, Problem> {
-    let path = request.state.blobs.path_of(&artifact(request, "model").await?.blob_key)?;
-    let found = tokio::task::spawn_blocking(move || came_in_shards(&path)).await;
+    let model = local(request, &artifact(request, "model").await?).await?;
+    let found = tokio::task::spawn_blocking(move || came_in_shards(model.path())).await;
     found.map_err(|error| Problem::new(Code::Internal, error.to_string()))
 }
 
@@ -139,7 +147,7 @@ async fn converted(
 ) -> Result<Response, Problem> {
     let (state, model) = (&request.state, artifact(request, "model").await?);
     let architecture = match artifact(request, "architecture").await {
-        Ok(artifact) => Some(state.blobs.path_of(&artifact.blob_key)?),
+        Ok(artifact) => Some(local(request, &artifact).await?),
         Err(problem) if problem.code == Code::NotFound && format.needs_network() => {
             let detail = format!(
                 "The job {} was fused without deciding which network its members are, which .{} needs.",
@@ -156,11 +164,12 @@ async fn converted(
         let detail = "the job has not normalised its inputs".to_owned();
         return Err(wrong_parameter("normalize", detail));
     }
+    let weights = local(request, &model).await?;
     let source = ExportSource {
-        model: state.blobs.path_of(&model.blob_key)?,
+        model: weights.path().to_owned(),
         bytes: model.bytes,
         sha256: model.sha256,
-        architecture,
+        architecture: architecture.as_ref().map(|architecture| architecture.path().to_owned()),
         format,
         options: ExportOptions {
             normalize: normalization,
@@ -190,11 +199,16 @@ async fn normalization(request: &Addressed) -> Result<Option<Normalize>, Problem
         #[serde(default)]
         normalize: Option<Normalize>,
     }
-    let path = request.state.blobs.path_of(&artifact(request, "report").await?.blob_key)?;
+    let report = local(request, &artifact(request, "report").await?).await?;
     let unread = |error: std::io::Error| Problem::new(Code::of_system(&error), "The job's report cannot be read.");
-    let text = tokio::fs::read(path).await.map_err(unread)?;
+    let text = tokio::fs::read(report.path()).await.map_err(unread)?;
     let report: OfReport = serde_json::from_slice(&text).map_err(|error| unread(error.into()))?;
     Ok(report.normalize)
+}
+
+/// A local file with the bytes of an artifact.
+async fn local(request: &Addressed, artifact: &Artifact) -> Result<LocalFile, Problem> {
+    Ok(request.state.blobs.local(&artifact.blob_key, Some(&artifact.sha256)).await?)
 }
 
 /// Whether the job has the artifact `name`.

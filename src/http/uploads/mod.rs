@@ -4,6 +4,7 @@
 mod announced;
 mod answers;
 mod assembled;
+mod direct;
 mod fetched;
 mod incoming;
 mod put;

@@ -8,8 +8,8 @@ use sha2::{Digest, Sha256};
 
 use super::announced::Announced;
 use super::incoming::Incoming;
-use super::receive::{Bounds, End, receive, reopen};
-use super::refusal::{Refusal, disk_full, intake_problem};
+use super::receive::{Bounds, End, gate, receive, reopen};
+use super::refusal::{Refusal, disk_full, intake_problem, superseded};
 use crate::domain::id::UploadId;
 use crate::domain::name::FileName;
 use crate::domain::problem::{Code, Fault, FaultCode, Problem};
@@ -20,7 +20,8 @@ use crate::http::listing;
 use crate::http::state::AppState;
 use crate::store::files::{Kind, StoredFile};
 use crate::store::idempotency::RequestKey;
-use crate::store::intake::{Complete, Gate, Intake};
+use crate::store::intake::{Complete, Intake};
+use crate::store::multipart::MultipartUpload;
 use crate::store::publish::{Destination, Published};
 use crate::store::staging::{Held, free_bytes};
 use crate::store::uploads::Upload;
@@ -126,7 +127,10 @@ impl Put {
         }
         let unfinished = self.state.staging.uploads().find(self.kind, &self.caller.tenant, &self.name).await?;
         self.room(unfinished.map(|upload| upload.id)).await?;
-        let needed = self.announced.length.unwrap_or(0).saturating_add(self.state.settings.storage.keep_free.0);
+        // What is in a bucket already is needed here again, before the file is checked.
+        let arriving =
+            if self.state.blobs.bucket().is_some() { self.announced.expected() } else { self.announced.length };
+        let needed = arriving.unwrap_or(0).saturating_add(self.state.settings.storage.keep_free.0);
         if free_bytes(&self.state.settings.storage.data_dir)? < needed {
             return Err(disk_full().into());
         }
@@ -142,11 +146,7 @@ impl Put {
                 return Err(problem.into());
             }
         };
-        let gate = match self.kind {
-            Kind::Checkpoint => Gate::checkpoint(held.upload.total),
-            Kind::Dataset => Gate::Open,
-        };
-        let (upload, intake) = reopen(held, gate).await?;
+        let (upload, intake, mut multipart) = reopen(&self.state, held, self.kind, self.limit).await?;
         let bounds = Bounds {
             length: self.announced.length,
             limit: self.limit,
@@ -154,8 +154,8 @@ impl Put {
             kind: self.kind,
             is_indivisible: self.is_indivisible,
         };
-        match receive(&self.state, &upload, incoming, intake, bounds).await? {
-            End::Complete(intake) => self.complete(&upload, intake).await,
+        match receive(&self.state, &upload, incoming, intake, multipart.as_mut(), bounds).await? {
+            End::Complete(intake) => self.complete(&upload, intake, multipart).await,
             End::Cut(problem) => Err(problem.into()),
             End::Unusable(problem) => {
                 self.state.staging.discard(id).await?;
@@ -207,21 +207,38 @@ impl Put {
     }
 
     /// The body has ended as it should; the file may still lack a part.
-    async fn complete(&self, upload: &Upload, mut intake: Intake) -> Result<UploadOutcome, Refusal> {
+    async fn complete(
+        &self,
+        upload: &Upload,
+        mut intake: Intake,
+        mut multipart: Option<MultipartUpload>,
+    ) -> Result<UploadOutcome, Refusal> {
         let length = intake.length();
         if upload.total.is_some_and(|total| length < total) {
             let synced = blocking(move || intake.sync()).await?;
             synced.map_err(|error| intake_problem(&error))?;
-            self.state.staging.uploads().acknowledge(upload.id, length, upload.total).await?;
+            match &mut multipart {
+                Some(multipart) => {
+                    if !multipart.keep(length).await? {
+                        return Err(superseded().into());
+                    }
+                }
+                None => self.state.staging.uploads().acknowledge(upload.id, length, upload.total).await?,
+            }
             return Ok(UploadOutcome::Partial(length));
         }
-        match self.check(blocking(move || intake.finish()).await?.map_err(|error| intake_problem(&error))) {
-            Ok(complete) => self.publish(upload, &complete).await,
+        match self.check(self.finish(intake, multipart.as_mut()).await) {
+            Ok(complete) => {
+                // What was here as a whole was checked before it becomes an object.
+                if let Some(multipart) = &mut multipart
+                    && !multipart.complete(length).await?
+                {
+                    return Err(superseded().into());
+                }
+                self.publish(upload, &complete, multipart.as_ref().map(MultipartUpload::blob_key)).await
+            }
             Err(problem)
-                if matches!(
-                    problem.code,
-                    Code::DiskFull | Code::StorageFailed | Code::ResourcesExhausted | Code::Internal
-                ) =>
+                if problem.code.is_transient() || matches!(problem.code, Code::Internal | Code::UploadInProgress) =>
             {
                 Err(problem.into())
             }
@@ -230,6 +247,23 @@ impl Put {
                 Err(problem.into())
             }
         }
+    }
+
+    /// Ends the file. One whose front was sent on by earlier requests becomes an object first, which gives the front back.
+    async fn finish(&self, intake: Intake, multipart: Option<&mut MultipartUpload>) -> Result<Complete, Problem> {
+        let length = intake.length();
+        let intake = match multipart.filter(|_| intake.lacks_front()) {
+            None => intake,
+            Some(multipart) => {
+                if !multipart.complete(length).await? {
+                    return Err(superseded());
+                }
+                multipart.fetch_front().await?;
+                let gate = gate(self.kind, Some(length));
+                blocking(move || intake.again(gate)).await?.map_err(|error| intake_problem(&error))?
+            }
+        };
+        blocking(move || intake.finish()).await?.map_err(|error| intake_problem(&error))
     }
 
     /// What can be said of the whole file only.
@@ -246,10 +280,21 @@ impl Put {
         Ok(complete)
     }
 
-    async fn publish(&self, upload: &Upload, complete: &Complete) -> Result<UploadOutcome, Refusal> {
-        let tenant = &*self.caller.tenant;
-        let destination =
-            Destination { kind: self.kind, tenant, name: &self.name, labels: &self.labels, key: self.key.as_ref() };
+    /// Publishes the file; `object` is the key of the object that has its bytes, if one has.
+    async fn publish(
+        &self,
+        upload: &Upload,
+        complete: &Complete,
+        object: Option<&str>,
+    ) -> Result<UploadOutcome, Refusal> {
+        let destination = Destination {
+            kind: self.kind,
+            tenant: &self.caller.tenant,
+            name: &self.name,
+            labels: &self.labels,
+            key: self.key.as_ref(),
+            object,
+        };
         match self.state.publisher.publish(upload.id, complete, &destination).await? {
             Published::New(file) => Ok(UploadOutcome::Created(file)),
             Published::Taken(existing) => self.same(existing, complete.sha256),

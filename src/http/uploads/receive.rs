@@ -5,12 +5,13 @@ use bytes::Bytes;
 use tokio::task::{JoinError, JoinHandle};
 
 use super::incoming::Incoming;
-use super::refusal::{disk_full, intake_problem};
+use super::refusal::{disk_full, intake_problem, superseded};
 use crate::domain::problem::{Code, Problem};
 use crate::http::state::AppState;
 use crate::store::StoreError;
 use crate::store::files::Kind;
-use crate::store::intake::{Intake, IntakeError};
+use crate::store::intake::{Gate, Intake, IntakeError};
+use crate::store::multipart::MultipartUpload;
 use crate::store::staging::{Held, free_bytes};
 use crate::store::uploads::Upload;
 
@@ -42,18 +43,20 @@ pub(super) struct Bounds {
     pub(super) is_indivisible: bool,
 }
 
-/// Reads the whole body into `intake`, which goes on with `upload`.
+/// Reads the whole body into `intake`, which goes on with `upload`; what arrives goes on to `multipart`, where uploads go to a bucket.
 pub(super) async fn receive(
     state: &AppState,
     upload: &Upload,
     incoming: &mut Incoming,
     intake: Intake,
+    multipart: Option<&mut MultipartUpload>,
     bounds: Bounds,
 ) -> Result<End, StoreError> {
     let begun_at = intake.length();
     let mut writer = Writer {
         state,
         upload,
+        multipart,
         acknowledged: begun_at,
         is_indivisible: bounds.is_indivisible,
         work: Work::Idle(intake),
@@ -130,6 +133,7 @@ fn out_of_bounds(begun_at: u64, received: u64, bounds: Bounds) -> Option<Problem
 struct Writer<'a> {
     state: &'a AppState,
     upload: &'a Upload,
+    multipart: Option<&'a mut MultipartUpload>,
     acknowledged: u64,
     is_indivisible: bool,
     work: Work,
@@ -188,7 +192,9 @@ impl Writer<'_> {
             Err(error) => return self.keep(intake, intake_problem(&error)).await.map(Some),
         }
         if intake.synced() > self.acknowledged {
-            self.acknowledge(intake.synced()).await?;
+            if !self.acknowledge(intake.synced(), false).await? {
+                return Ok(Some(End::Cut(superseded())));
+            }
             let storage = &self.state.settings.storage;
             if free_bytes(&storage.data_dir)? < storage.keep_free.0 {
                 return Ok(Some(End::Cut(disk_full())));
@@ -213,18 +219,29 @@ impl Writer<'_> {
             let _ = intake.sync();
             intake.synced()
         });
-        if let Ok(synced) = synced.await {
-            self.acknowledge(synced).await?;
+        if let Ok(synced) = synced.await
+            && !self.acknowledge(synced, true).await?
+        {
+            return Ok(End::Cut(superseded()));
         }
         Ok(End::Cut(problem))
     }
 
-    async fn acknowledge(&mut self, synced: u64) -> Result<(), StoreError> {
+    /// Acknowledges what has been synced; in a bucket all of it where the request ends with that, else whole parts. False where another
+    /// request goes on with the upload.
+    async fn acknowledge(&mut self, synced: u64, is_end: bool) -> Result<bool, StoreError> {
         self.acknowledged = synced;
         if self.is_indivisible {
-            return Ok(());
+            return Ok(true);
         }
-        self.state.staging.uploads().acknowledge(self.upload.id, synced, self.upload.total).await
+        match &mut self.multipart {
+            Some(multipart) if is_end => multipart.keep(synced).await,
+            Some(multipart) => multipart.send(synced).await,
+            None => {
+                self.state.staging.uploads().acknowledge(self.upload.id, synced, self.upload.total).await?;
+                Ok(true)
+            }
+        }
     }
 }
 
@@ -232,14 +249,43 @@ fn lost(detail: &str) -> StoreError {
     StoreError::file("staging file")(std::io::Error::other(detail.to_owned()))
 }
 
-/// Opens the staging file at the offset where the upload goes on, reading what is there again.
-pub(super) async fn reopen(held: Held, gate: crate::store::intake::Gate) -> Result<(Upload, Intake), Problem> {
+/// Opens the staging file at the offset where the upload goes on, reading what is there again. Where uploads go to a bucket the file is
+/// made to have what can be had of it; the file has `largest` bytes at most.
+pub(super) async fn reopen(
+    state: &AppState,
+    held: Held,
+    kind: Kind,
+    largest: u64,
+) -> Result<(Upload, Intake, Option<MultipartUpload>), Problem> {
     let Held { upload, file } = held;
     let offset = upload.acknowledged;
-    let opened = tokio::task::spawn_blocking(move || Intake::resume(file, offset, gate)).await;
-    match opened {
-        Ok(Ok(intake)) => Ok((upload, intake)),
+    let multipart = match state.staging.multipart() {
+        None => None,
+        Some(all) => {
+            let file = file.try_clone().map_err(|error| intake_problem(&error.into()))?;
+            Some(all.open(&upload, kind, file, largest).await?)
+        }
+    };
+    let (front, part) = multipart.as_ref().map_or((0, None), |upload| (upload.front(), Some(upload.part())));
+    let gate = gate(kind, upload.total);
+    let opened = tokio::task::spawn_blocking(move || {
+        let intake = if front > 0 { Intake::behind(file, front, offset) } else { Intake::resume(file, offset, gate) };
+        Ok(match part {
+            Some(part) => intake?.syncing_every(part),
+            None => intake?,
+        })
+    });
+    match opened.await {
+        Ok(Ok(intake)) => Ok((upload, intake, multipart)),
         Ok(Err(error)) => Err(intake_problem(&error)),
         Err(error) => Err(Problem::new(Code::Internal, format!("The upload could not be read again: {error}"))),
+    }
+}
+
+/// What looks at the front of a file.
+pub(super) fn gate(kind: Kind, total: Option<u64>) -> Gate {
+    match kind {
+        Kind::Checkpoint => Gate::checkpoint(total),
+        Kind::Dataset => Gate::Open,
     }
 }

@@ -93,3 +93,9 @@ pub(super) fn disk_full() -> Problem {
         "The server's disk has no room for this upload. What arrived is kept: resume when there is space again.";
     Problem::new(Code::DiskFull, detail)
 }
+
+/// Another request goes on with the upload, at another server.
+pub(super) fn superseded() -> Problem {
+    let detail = "Another request has gone on with this upload. What was acknowledged is kept: ask for the offset, and resume there.";
+    Problem::new(Code::UploadInProgress, detail)
+}

@@ -22,6 +22,7 @@ const SQLITE: &[(i64, &str, &str)] = &[
     (12, "webhooks", include_str!("../../../migrations/sqlite/0012_webhooks.sql")),
     (13, "imports", include_str!("../../../migrations/sqlite/0013_imports.sql")),
     (14, "tus", include_str!("../../../migrations/sqlite/0014_tus.sql")),
+    (15, "parts", include_str!("../../../migrations/sqlite/0015_parts.sql")),
     (16, "claims", include_str!("../../../migrations/sqlite/0016_claims.sql")),
 ];
 

@@ -18,6 +18,7 @@ use sqlx::sqlite::{SqliteConnection, SqlitePool};
 use sqlx::{Postgres, Sqlite};
 use tokio::sync::OwnedMutexGuard;
 
+use super::blobs::{self, FOLDER};
 use super::error::StoreError;
 use crate::domain::clock::{SharedClock, SteadyTime};
 use crate::domain::database::DatabasePlace;
@@ -25,12 +26,12 @@ use crate::domain::database::DatabasePlace;
 /// The database; clones share their connections.
 #[derive(Debug, Clone)]
 pub struct Database {
-    backend: Backend,
+    kind: DatabaseKind,
     reader: Pool,
 }
 
 #[derive(Debug, Clone)]
-enum Backend {
+enum DatabaseKind {
     Sqlite(sqlite::Writer),
     Postgres(postgres::Server),
 }
@@ -187,29 +188,28 @@ impl Database {
     /// # Errors
     /// As [`Self::open_at`].
     pub async fn open(data_dir: &Path) -> Result<Self, StoreError> {
-        Self::open_at(&DatabasePlace::DataDir, data_dir).await
+        Self::open_at(&DatabasePlace::DataDir, data_dir, &blobs::Backend::Folder(data_dir.join(FOLDER))).await
     }
 
-    /// Opens the database at `place`, making it in a file, and bringing its schema up to date as needed. Its files are those below
-    /// `data_dir`.
+    /// Opens the database at `place`, making it in a file, and bringing its schema up to date as needed. Its files are those in `blobs`.
     ///
     /// # Errors
-    /// When the place cannot be written or reached, what is there is no database, its schema is newer than this program, or the files
-    /// belong to another database.
-    pub async fn open_at(place: &DatabasePlace, data_dir: &Path) -> Result<Self, StoreError> {
+    /// When the place cannot be written or reached, what is there is no database, its schema is newer than this program, the files
+    /// belong to another database, or their bucket does not answer.
+    pub async fn open_at(place: &DatabasePlace, data_dir: &Path, blobs: &blobs::Backend) -> Result<Self, StoreError> {
         match place {
-            DatabasePlace::DataDir => Self::open_file(&data_dir.join("engraft.db"), data_dir).await,
-            DatabasePlace::File(path) => Self::open_file(path, data_dir).await,
+            DatabasePlace::DataDir => Self::open_file(&data_dir.join("engraft.db"), data_dir, blobs).await,
+            DatabasePlace::File(path) => Self::open_file(path, data_dir, blobs).await,
             DatabasePlace::Server(url) => {
-                let server = postgres::Server::open(url, data_dir).await?;
-                Ok(Self { reader: Pool::Postgres(server.pool().clone()), backend: Backend::Postgres(server) })
+                let server = postgres::Server::open(url, blobs).await?;
+                Ok(Self { reader: Pool::Postgres(server.pool().clone()), kind: DatabaseKind::Postgres(server) })
             }
         }
     }
 
-    async fn open_file(path: &Path, data_dir: &Path) -> Result<Self, StoreError> {
-        let (writer, reader) = sqlite::open(path, data_dir).await?;
-        Ok(Self { backend: Backend::Sqlite(writer), reader: Pool::Sqlite(reader) })
+    async fn open_file(path: &Path, data_dir: &Path, blobs: &blobs::Backend) -> Result<Self, StoreError> {
+        let (writer, reader) = sqlite::open(path, data_dir, blobs).await?;
+        Ok(Self { kind: DatabaseKind::Sqlite(writer), reader: Pool::Sqlite(reader) })
     }
 
     /// A transaction that may write, rolled back unless committed. Keep it short: every other writer waits.
@@ -225,8 +225,8 @@ impl Database {
     /// # Errors
     /// As [`Self::write`].
     pub(super) async fn write_to(&self, extent: Extent) -> Result<WriteTransaction, StoreError> {
-        match &self.backend {
-            Backend::Sqlite(writer) => {
+        match &self.kind {
+            DatabaseKind::Sqlite(writer) => {
                 let (connection, home) = Box::pin(writer.begin()).await?;
                 Ok(WriteTransaction {
                     connection: Connection::of(Held::Sqlite(connection)),
@@ -234,7 +234,7 @@ impl Database {
                     began: None,
                 })
             }
-            Backend::Postgres(server) => {
+            DatabaseKind::Postgres(server) => {
                 let (transaction, began) = Box::pin(server.begin(extent)).await?;
                 let connection = Connection::of(Held::PostgresTransaction(transaction));
                 Ok(WriteTransaction { connection, home: None, began })
@@ -253,25 +253,19 @@ impl Database {
     /// # Errors
     /// When the storage fails.
     pub(super) async fn time(&self) -> Result<Option<SteadyTime>, StoreError> {
-        match &self.backend {
-            Backend::Sqlite(_) => Ok(None),
-            Backend::Postgres(server) => server.time().await,
+        match &self.kind {
+            DatabaseKind::Sqlite(_) => Ok(None),
+            DatabaseKind::Postgres(server) => server.time().await,
         }
     }
 
     /// The clock that dates are read from: the database's where it has one, since hosts that share it may differ; else `local`.
     #[must_use]
     pub fn clock(&self, local: SharedClock) -> SharedClock {
-        match &self.backend {
-            Backend::Sqlite(_) => local,
-            Backend::Postgres(server) => server.clock(local),
+        match &self.kind {
+            DatabaseKind::Sqlite(_) => local,
+            DatabaseKind::Postgres(server) => server.clock(local),
         }
-    }
-
-    /// Whether processes on other machines may share this database.
-    #[must_use]
-    pub fn is_shared(&self) -> bool {
-        matches!(self.backend, Backend::Postgres(_))
     }
 
     /// Somebody who sees that others have written.
@@ -279,9 +273,9 @@ impl Database {
     /// # Errors
     /// When the storage fails.
     pub(super) async fn observer(&self) -> Result<Observer, StoreError> {
-        Ok(match &self.backend {
-            Backend::Sqlite(writer) => Observer::Sqlite { connection: writer.observer().await?, seen: None },
-            Backend::Postgres(server) => Observer::Postgres(server.observer().await?),
+        Ok(match &self.kind {
+            DatabaseKind::Sqlite(writer) => Observer::Sqlite { connection: writer.observer().await?, seen: None },
+            DatabaseKind::Postgres(server) => Observer::Postgres(server.observer().await?),
         })
     }
 
@@ -291,7 +285,7 @@ impl Database {
             Pool::Sqlite(pool) => pool.close().await,
             Pool::Postgres(pool) => pool.close().await,
         }
-        if let Backend::Sqlite(writer) = &self.backend {
+        if let DatabaseKind::Sqlite(writer) = &self.kind {
             writer.close().await;
         }
     }

@@ -4,7 +4,7 @@
 //! runs as if alone, as in SQLite. What a running attempt writes for its own job, the bulk of all writing, shares that lock with others of
 //! its kind and locks its job's row instead.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -16,6 +16,7 @@ use super::migrations::postgres as migrator;
 use super::{Connection, Extent, Held};
 use crate::domain::clock::{SharedClock, SteadyTime};
 use crate::domain::database::ServerUrl;
+use crate::store::blobs::Backend;
 use crate::store::error::{StoreError, is_connection_lost};
 use crate::store::identity::DataFolder;
 
@@ -57,11 +58,11 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Connects, and brings the schema up to date. Its files are those below `data_dir`.
+    /// Connects, and brings the schema up to date. Its files are those in `blobs`.
     ///
     /// # Errors
     /// When the server cannot be reached or is too old, the schema is newer than this program, or the files belong to another database.
-    pub(super) async fn open(url: &ServerUrl, data_dir: &Path) -> Result<Self, StoreError> {
+    pub(super) async fn open(url: &ServerUrl, blobs: &Backend) -> Result<Self, StoreError> {
         let options = PgConnectOptions::from_url(url.expose())?.application_name("engraft");
         let pool = PgPoolOptions::new()
             .max_connections(MOST_CONNECTIONS)
@@ -92,7 +93,7 @@ impl Server {
         // One process at a time settles whose the files are; the lock ends with the connection at the latest.
         sqlx::query("SELECT pg_advisory_lock(hashtextextended(current_schema(), 1))").execute(&mut *connection).await?;
         let mut connection = Connection::of(Held::Postgres(connection));
-        let folder = DataFolder::new(data_dir, &PathBuf::from(url.to_string()));
+        let folder = DataFolder::new(blobs, Path::new(&url.to_string()));
         let settled = folder.settle(&mut connection).await;
         if let Held::Postgres(connection) = *connection.0 {
             connection.close().await?;

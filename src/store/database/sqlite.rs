@@ -17,6 +17,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::migrations::sqlite as migrator;
 use super::{Connection, Held};
+use crate::store::blobs::Backend;
 use crate::store::error::StoreError;
 use crate::store::identity::DataFolder;
 
@@ -31,16 +32,17 @@ pub(super) struct Writer {
     options: Arc<SqliteConnectOptions>,
 }
 
-/// Opens the file `path`, making it and bringing its schema up to date as needed. Its files are those below `data_dir`.
-pub(super) async fn open(path: &Path, data_dir: &Path) -> Result<(Writer, SqlitePool), StoreError> {
+/// Opens the file `path`, making it and bringing its schema up to date as needed. Its files are those in `blobs`; one process at
+/// a time opens those of a `data_dir`.
+pub(super) async fn open(path: &Path, data_dir: &Path, blobs: &Backend) -> Result<(Writer, SqlitePool), StoreError> {
     let options = SqliteConnectOptions::new()
         .filename(path)
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .busy_timeout(BUSY_TIMEOUT);
     let lock = lock(data_dir).await?;
-    let folder = DataFolder::new(data_dir, path);
-    folder.check_before_open()?;
+    let folder = DataFolder::new(blobs, path);
+    folder.check_before_open().await?;
     let making = options.clone().create_if_missing(true).journal_mode(SqliteJournalMode::Wal);
     let mut writer = making.connect().await?;
     migrator().run(&mut writer).await?;

@@ -7,15 +7,17 @@ use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 use url::Url;
 
-use super::{Backend, Database};
+use super::{Database, DatabaseKind};
 use crate::domain::database::DatabasePlace;
+use crate::store::blobs::{Backend, FOLDER};
 
 /// Opens the database of the test whose folder this is. Clocks that are passed in say what time it is.
 pub(crate) async fn open(folder: &Path) -> Database {
-    let database = Database::open_at(&place(folder).await, folder).await.expect("opens");
-    match database.backend {
-        Backend::Postgres(server) => Database { backend: Backend::Postgres(server.without_time()), ..database },
-        Backend::Sqlite(_) => database,
+    let database =
+        Database::open_at(&place(folder).await, folder, &Backend::Folder(folder.join(FOLDER))).await.expect("opens");
+    match database.kind {
+        DatabaseKind::Postgres(server) => Database { kind: DatabaseKind::Postgres(server.without_time()), ..database },
+        DatabaseKind::Sqlite(_) => database,
     }
 }
 
@@ -25,7 +27,7 @@ pub(crate) async fn server(folder: &Path) -> Option<Database> {
         eprintln!("skipped: ENGRAFT_TEST_POSTGRES names no server");
         return None;
     }
-    Some(Database::open_at(&place(folder).await, folder).await.expect("opens"))
+    Some(Database::open_at(&place(folder).await, folder, &Backend::Folder(folder.join(FOLDER))).await.expect("opens"))
 }
 
 /// Where that database is; its schema is made as needed.

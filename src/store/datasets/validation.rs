@@ -27,6 +27,8 @@ pub struct ToValidate {
     pub id: DatasetId,
     /// Its bytes.
     pub blob_key: String,
+    /// Their SHA-256, in hexadecimal.
+    pub sha256: String,
     /// How often it was taken, this time included.
     pub attempt: i64,
     /// Whose it is.
@@ -75,7 +77,7 @@ impl Datasets {
         }
         let mut transaction = self.table.database.write().await?;
         tenants::begin_reading_hours(&mut transaction, now).await?;
-        let row: Option<(String, String, i64, String)> = sql::query_as(
+        let row: Option<(String, String, String, i64, String)> = sql::query_as(
             "WITH waiting AS (
                  SELECT id, tenant, created_at, (
                      SELECT count(*) FROM datasets AS other
@@ -88,7 +90,7 @@ impl Datasets {
              WHERE id = (SELECT id FROM waiting LEFT JOIN tenant_turns ON tenant_turns.tenant = waiting.tenant
                          WHERE busy < $3 AND (seconds = 0 OR coalesce(reading_ms, 0) < 1000 * seconds)
                          ORDER BY busy, coalesce(reading_ms, 0), coalesce(dataset, 0), created_at, id LIMIT 1)
-             RETURNING id, blob_key, attempts, tenant",
+             RETURNING id, blob_key, sha256, attempts, tenant",
         )
         .bind(until)
         .bind(now)
@@ -101,9 +103,9 @@ impl Datasets {
             tenants::served(&mut transaction, tenant, Turn::Dataset).await?;
         }
         transaction.commit().await?;
-        let parse = |(id, blob_key, attempt, tenant): (String, String, i64, String)| {
+        let parse = |(id, blob_key, sha256, attempt, tenant): (String, String, String, i64, String)| {
             let id = id.parse().map_err(|error| StoreError::inconsistent("datasets", id.clone(), error))?;
-            Ok(ToValidate { id, blob_key, attempt, tenant, taken_at: now })
+            Ok(ToValidate { id, blob_key, sha256, attempt, tenant, taken_at: now })
         };
         row.map(parse).transpose()
     }

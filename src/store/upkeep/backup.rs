@@ -11,7 +11,7 @@ use super::inventory::{Named, named};
 use crate::store::blobs::{FOLDER, sync};
 use crate::store::database::Connection;
 use crate::store::sql;
-use crate::store::{Blobs, StoreError};
+use crate::store::{Backend, Blobs, StoreError};
 
 /// The database's file.
 const DATABASE: &str = "engraft.db";
@@ -29,14 +29,14 @@ pub struct Copied {
     pub linked: usize,
 }
 
-/// Copies the data directory `from` to the folder `to`, which must not exist, as it is at one moment; a server may run on
-/// `from`. Files are linked where that is possible, unless `copies` are wanted. Unfinished uploads are left out.
+/// Copies the file `database` and the folder `blobs` of a data directory to the folder `to`, which must not exist, as they are at one
+/// moment; a server may run on them. Files are linked where that is possible, unless `copies` are wanted. Unfinished uploads are left out.
 ///
 /// # Errors
-/// When `from` is no data directory, `to` exists, or the storage fails; `to` does not exist then.
-pub async fn backup(from: &Path, to: &Path, copies: bool) -> Result<Copied, StoreError> {
+/// When there is no such database, `to` exists, or the storage fails; `to` does not exist then.
+pub async fn backup(database: &Path, blobs: &Path, to: &Path, copies: bool) -> Result<Copied, StoreError> {
     let part = unfinished(to)?;
-    let result = fill(from, &part, copies).await;
+    let result = fill(database, blobs, &part, copies).await;
     settle(&part, to, result)
 }
 
@@ -50,7 +50,7 @@ pub async fn restore(from: &Path, to: &Path) -> Result<Copied, StoreError> {
         fs::remove_dir(to).map_err(StoreError::file(to))?;
     }
     let part = unfinished(to)?;
-    let result = fill(from, &part, true).await;
+    let result = fill(&from.join(DATABASE), &from.join(FOLDER), &part, true).await;
     settle(&part, to, result)
 }
 
@@ -87,13 +87,14 @@ fn settle(part: &Path, to: &Path, result: Result<Copied, StoreError>) -> Result<
     result
 }
 
-async fn fill(from: &Path, part: &Path, copies: bool) -> Result<Copied, StoreError> {
-    let (source, target) = (from.join(DATABASE), part.join(DATABASE));
-    let mark = from.join(FOLDER).join("identity");
+async fn fill(source: &Path, blobs: &Path, part: &Path, copies: bool) -> Result<Copied, StoreError> {
+    let target = part.join(DATABASE);
+    let mark = blobs.join("identity");
     fs::create_dir_all(part.join(FOLDER)).map_err(StoreError::file(part))?;
     fs::copy(&mark, part.join(FOLDER).join("identity")).map_err(StoreError::file(&mark))?;
-    let mut live = Connection::to_file(&source).await?;
-    let (here, there) = (Blobs::open(from)?, Blobs::open(part)?);
+    let mut live = Connection::to_file(source).await?;
+    let here = Blobs::of(&Backend::Folder(blobs.to_owned()), blobs, 0)?;
+    let there = Blobs::open(part)?;
     let mut copied = Copied::default();
     place(&named(&mut live).await?, &here, &there, copies, &mut copied)?;
     for attempt in 1.. {

@@ -9,4 +9,4 @@ mod verify;
 pub use backup::{Copied, backup, restore};
 pub use pins::Pins;
 pub use retention::{Doomed, Retention};
-pub use verify::{Finding, Findings, Verifier, digest};
+pub use verify::{Finding, Findings, Verifier};

@@ -1,24 +1,11 @@
 //! Compares every file with what the database says of it.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io;
-use std::path::Path;
 
 use super::inventory::{Named, is_named, named};
-use crate::model::formats::digest::sha256;
-use crate::store::blobs::blocking;
 use crate::store::files::Kind;
 use crate::store::jobs::Jobs;
 use crate::store::{Blobs, Database, StoreError};
-
-/// SHA-256 of a file, in hexadecimal.
-///
-/// # Errors
-/// When it cannot be read.
-pub fn digest(path: &Path) -> io::Result<String> {
-    sha256(File::open(path)?)
-}
 
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,7 +83,7 @@ impl Verifier<'_> {
         }
         let known: BTreeSet<&str> = all.iter().map(|entry| entry.blob_key.as_str()).collect();
         for key in found.iter().filter(|key| !known.contains(key.as_str())) {
-            if !is_named(&mut conn, key).await? && self.blobs.path_of(key)?.exists() {
+            if !is_named(&mut conn, key).await? && self.blobs.length(key).await?.is_some() {
                 findings.list.push(Finding::Orphan(format!("blobs/{key}")));
             }
         }
@@ -112,24 +99,18 @@ impl Verifier<'_> {
     }
 
     async fn look(&self, entry: &Named, findings: &mut Findings) -> Result<Option<Finding>, StoreError> {
-        let path = self.blobs.path_of(&entry.blob_key)?;
         let what = format!("{} of tenant {} (blobs/{})", entry.what, entry.tenant, entry.blob_key);
-        let length = match std::fs::metadata(&path) {
-            Ok(file) => file.len(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(Finding::Missing(what))),
-            Err(error) => return Err(StoreError::file(path)(error)),
-        };
+        let Some(length) = self.blobs.length(&entry.blob_key).await? else { return Ok(Some(Finding::Missing(what))) };
         findings.files += 1;
         if entry.bytes.is_some_and(|bytes| i64::try_from(length) != Ok(bytes)) {
             return Ok(Some(Finding::Damaged(format!("{what}: {length} bytes"))));
         }
         let Some(expected) = entry.sha256.clone().filter(|_| self.digests) else { return Ok(None) };
         findings.bytes += length;
-        let read = blocking(move || Ok(digest(&path))).await?;
-        Ok(match read {
+        Ok(match self.blobs.digest(&entry.blob_key).await {
             Ok(got) if got == expected => None,
             Ok(got) => Some(Finding::Damaged(format!("{what}: SHA-256 {got}, stored as {expected}"))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Finding::Missing(what)),
+            Err(error) if error.is_absence() => Some(Finding::Missing(what)),
             Err(error) => Some(Finding::Damaged(format!("{what}: {error}"))),
         })
     }

@@ -1,5 +1,6 @@
 //! `POST /v1/uploads`: begins an upload.
 
+use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -11,6 +12,7 @@ use crate::http::auth::Caller;
 use crate::http::shared_responses::Writes;
 use crate::http::state::AppState;
 use crate::http::uploads::announced::Announced;
+use crate::http::uploads::direct::{self, PartsView};
 use crate::http::uploads::put::{Put, UploadOutcome};
 use crate::http::uploads::refusal::Refusal;
 use crate::http::views::problem::ProblemView;
@@ -24,13 +26,17 @@ const UPLOAD_DEFER_LENGTH: HeaderName = HeaderName::from_static("upload-defer-le
 /// For clients of the tus protocol (1.0.0). `Upload-Metadata` says `kind` (`checkpoint` or `dataset`), `name` or `filename`, and maybe labels as
 /// `label.NAME`, each value in Base64. An unfinished upload to the same name is given up. With a body of
 /// `application/offset+octet-stream` its bytes are the first of the file.
+///
+/// With `presign=true` the client sends the parts of the file to the bucket itself, each by a `PUT` to its address, where the server keeps files in
+/// a bucket and lets clients go there; `POST /v1/uploads/{id}/complete` ends it.
 #[utoipa::path(post, path = "/v1/uploads", operation_id = "beginUpload", tag = "Uploads",
     params(
+        ("presign" = Option<bool>, Query, description = "Whether the client sends the file to the bucket itself.", example = true),
         ("Tus-Resumable" = String, Header, description = "The version of the protocol.", example = "1.0.0"),
         ("Upload-Length" = u64, Header, description = "Bytes of the whole file.", example = 4_194_304),
         ("Upload-Metadata" = String, Header, description = "What is said of the file.", example = "kind Y2hlY2twb2ludA==,name bTAuc2FmZXRlbnNvcnM=")),
     responses(
-        (status = 201, description = "The upload has begun.",
+        (status = 201, description = "The upload has begun; with `presign=true` the body says where its parts go.", body = PartsView,
             headers(("Location", description = "Where its bytes go."), ("Upload-Expires", description = "When it is removed unless it continues."),
                 ("Upload-Offset", description = "Bytes that are stored; only where the request had some."))),
         (status = 400, description = "A header is missing or cannot be read.", body = ProblemView, content_type = "application/problem+json"),
@@ -43,11 +49,16 @@ pub(super) async fn create(
     caller: Caller,
     request: Request,
 ) -> Result<Response, Refusal> {
+    let presigned = direct::is_wanted(&state, request.uri())?;
     let upload = begin(&state, &caller, request.headers()).await?;
     let mut headers = HeaderMap::new();
     let location = format!("/v1/uploads/{}", upload.upload.id);
     headers.extend(HeaderValue::from_str(&location).ok().map(|location| (header::LOCATION, location)));
     headers.extend(expires(upload.expires_at));
+    if let Some(multipart) = presigned {
+        let parts = direct::offer(&state, multipart, &upload).await?;
+        return Ok((StatusCode::CREATED, headers, Json(parts)).into_response());
+    }
     if request.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == OFFSET_STREAM) {
         let total = upload.upload.total.unwrap_or_default();
         let offset = match resume::take(state, caller, upload, 0, request).await? {

@@ -2,6 +2,7 @@
 //! `creation-with-upload`, `checksum`, `termination` and `expiration`.
 
 mod checksum;
+mod complete;
 mod create;
 mod metadata;
 mod resume;
@@ -40,6 +41,7 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(unfinished::list, create::create, options))
         .routes(routes!(resume::head, resume::append, unfinished::delete))
+        .routes(routes!(complete::complete))
         .layer(from_fn(versioned))
 }
 
@@ -47,7 +49,8 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
 async fn versioned(request: Request, next: Next) -> Response {
     let asked = request.headers().get(TUS_RESUMABLE);
     // What lists and deletes uploads is there for clients of no protocol, too.
-    let is_tus = matches!(*request.method(), Method::POST | Method::HEAD | Method::PATCH);
+    let is_tus = matches!(*request.method(), Method::POST | Method::HEAD | Method::PATCH)
+        && !request.uri().path().ends_with(complete::LAST);
     let differs = asked.map_or(is_tus, |asked| *request.method() != Method::OPTIONS && asked != VERSION);
     let mut response = if differs {
         let detail =
