@@ -36,7 +36,9 @@ const UPLOAD_DEFER_LENGTH: HeaderName = HeaderName::from_static("upload-defer-le
         ("Upload-Length" = u64, Header, description = "Bytes of the whole file.", example = 4_194_304),
         ("Upload-Metadata" = String, Header, description = "What is said of the file.", example = "kind Y2hlY2twb2ludA==,name bTAuc2FmZXRlbnNvcnM=")),
     responses(
-        (status = 201, description = "The upload has begun; with `presign=true` the body says where its parts go.", body = PartsView,
+        (status = 200, description = "The upload has begun, with `presign=true`: where its parts go.", body = PartsView,
+            headers(("Location", description = "Its address."), ("Upload-Expires", description = "When it is removed unless it is completed."))),
+        (status = 201, description = "The upload has begun.",
             headers(("Location", description = "Where its bytes go."), ("Upload-Expires", description = "When it is removed unless it continues."),
                 ("Upload-Offset", description = "Bytes that are stored; only where the request had some."))),
         (status = 400, description = "A header is missing or cannot be read.", body = ProblemView, content_type = "application/problem+json"),
@@ -57,7 +59,7 @@ pub(super) async fn create(
     headers.extend(expires(upload.expires_at));
     if let Some(multipart) = presigned {
         let parts = direct::offer(&state, multipart, &upload).await?;
-        return Ok((StatusCode::CREATED, headers, Json(parts)).into_response());
+        return Ok((StatusCode::OK, headers, Json(parts)).into_response());
     }
     if request.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == OFFSET_STREAM) {
         let total = upload.upload.total.unwrap_or_default();
