@@ -14,6 +14,7 @@ mod job;
 mod keys;
 mod manuals;
 mod measure_speed;
+mod migrate;
 mod openapi;
 mod outputs;
 mod plan;
@@ -73,6 +74,7 @@ enum Command {
     Backup(upkeep::BackupCommand),
     Restore(upkeep::RestoreCommand),
     Gc(upkeep::GcCommand),
+    Migrate(migrate::MigrateCommand),
     Devices(devices::Devices),
     Openapi(openapi::OpenApi),
     Schema(schema::SchemaCommand),
@@ -115,6 +117,7 @@ pub fn main() -> ExitCode {
         Command::Backup(command) => command.run(),
         Command::Restore(command) => command.run(),
         Command::Gc(command) => command.run(),
+        Command::Migrate(command) => command.run(),
         Command::Devices(command) => command.run(),
         Command::Openapi(command) => command.run(),
         Command::Schema(command) => command.run(),

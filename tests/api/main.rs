@@ -13,6 +13,7 @@ mod jobs;
 mod networks;
 mod object_storage;
 mod pages;
+mod postgres;
 mod reference;
 mod service;
 mod shards;

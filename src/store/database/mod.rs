@@ -8,6 +8,7 @@ mod postgres;
 mod sqlite;
 #[cfg(test)]
 pub(crate) mod testing;
+mod transfer;
 
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
@@ -21,7 +22,9 @@ use tokio::sync::OwnedMutexGuard;
 use super::blobs::{self, FOLDER};
 use super::error::StoreError;
 use crate::domain::clock::{SharedClock, SteadyTime};
-use crate::domain::database::DatabasePlace;
+use crate::domain::database::{DatabasePlace, ServerUrl};
+
+pub use transfer::{Transferred, transfer};
 
 /// The database; clones share their connections.
 #[derive(Debug, Clone)]
@@ -205,6 +208,15 @@ impl Database {
                 Ok(Self { reader: Pool::Postgres(server.pool().clone()), kind: DatabaseKind::Postgres(server) })
             }
         }
+    }
+
+    /// Connects to a server to which a file is to be transferred, and brings its schema up to date; whose files are whose is not asked yet.
+    ///
+    /// # Errors
+    /// When the server cannot be reached, or its schema is newer than this program.
+    pub async fn open_target(url: &ServerUrl) -> Result<Self, StoreError> {
+        let server = postgres::Server::connect(url).await?;
+        Ok(Self { reader: Pool::Postgres(server.pool().clone()), kind: DatabaseKind::Postgres(server) })
     }
 
     async fn open_file(path: &Path, data_dir: &Path, blobs: &blobs::Backend) -> Result<Self, StoreError> {

@@ -58,11 +58,28 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Connects, and brings the schema up to date. Its files are those in `blobs`.
+    /// Connects, brings the schema up to date, and checks that the files in `blobs` are its own.
     ///
     /// # Errors
-    /// When the server cannot be reached or is too old, the schema is newer than this program, or the files belong to another database.
+    /// Those of [`Self::connect`], and when the files belong to another database.
     pub(super) async fn open(url: &ServerUrl, blobs: &Backend) -> Result<Self, StoreError> {
+        let server = Self::connect(url).await?;
+        let mut connection = server.pool.acquire().await?;
+        // One process at a time settles whose the files are; the lock ends with the connection at the latest.
+        sqlx::query("SELECT pg_advisory_lock(hashtextextended(current_schema(), 1))").execute(&mut *connection).await?;
+        let mut connection = Connection::of(Held::Postgres(connection));
+        let settled = DataFolder::new(blobs, Path::new(&url.to_string())).settle(&mut connection).await;
+        if let Held::Postgres(connection) = *connection.0 {
+            connection.close().await?;
+        }
+        settled.map(|()| server)
+    }
+
+    /// Connects, and brings the schema up to date.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or is too old, or the schema is newer than this program.
+    pub(super) async fn connect(url: &ServerUrl) -> Result<Self, StoreError> {
         let options = PgConnectOptions::from_url(url.expose())?.application_name("engraft");
         let pool = PgPoolOptions::new()
             .max_connections(MOST_CONNECTIONS)
@@ -90,15 +107,6 @@ impl Server {
         }
         let schema = schema.ok_or_else(|| wrong("no schema of its search_path exists: create one, or name another"))?;
         migrator().run(&mut *connection).await?;
-        // One process at a time settles whose the files are; the lock ends with the connection at the latest.
-        sqlx::query("SELECT pg_advisory_lock(hashtextextended(current_schema(), 1))").execute(&mut *connection).await?;
-        let mut connection = Connection::of(Held::Postgres(connection));
-        let folder = DataFolder::new(blobs, Path::new(&url.to_string()));
-        let settled = folder.settle(&mut connection).await;
-        if let Held::Postgres(connection) = *connection.0 {
-            connection.close().await?;
-        }
-        settled?;
         Ok(Self { pool, schema, time: Some(DatabaseTime::default()) })
     }
 
