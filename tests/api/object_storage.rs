@@ -97,21 +97,24 @@ async fn a_damaged_object_is_refused_by_its_digest() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bucket_and_a_database_that_are_strangers_are_not_put_together() {
     let bucket = Bucket::start().await;
-    let [one, two] = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
-    let backend = backend(&bucket, "shared");
-    let (first, second) =
-        tokio::join!(Database::open_beside(one.path(), &backend), Database::open_beside(two.path(), &backend));
-    assert_eq!(usize::from(first.is_ok()) + usize::from(second.is_ok()), 1, "{first:?} {second:?}");
-    let (mine, others, refused) = if first.is_ok() { (one, two, second) } else { (two, one, first) };
+    let [mine, others] = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+    let (shared, elsewhere) = (backend(&bucket, "shared"), backend(&bucket, "elsewhere"));
+    Database::open_beside(mine.path(), &shared).await.expect("the first").close().await;
+    let refused = Database::open_beside(others.path(), &shared).await;
+    assert!(
+        matches!(refused, Err(StoreError::Identity(IdentityError::WithoutDatabase { .. }))),
+        "empty, and taken: {refused:?}"
+    );
+    Database::open_beside(others.path(), &elsewhere).await.expect("a place of its own").close().await;
+    let refused = Database::open_beside(others.path(), &shared).await;
     assert!(matches!(refused, Err(StoreError::Identity(IdentityError::Strangers { .. }))), "{refused:?}");
-    Database::open_beside(mine.path(), &backend).await.expect("its own opens again").close().await;
+    Database::open_beside(mine.path(), &shared).await.expect("its own opens again").close().await;
     std::fs::create_dir_all(bucket.object("shared/checkpoints")).expect("makes");
     std::fs::write(bucket.object("shared/checkpoints/c"), b"weights").expect("writes");
     let empty = tempfile::tempdir().expect("a folder");
-    let refused = Database::open_beside(empty.path(), &backend).await;
+    let refused = Database::open_beside(empty.path(), &shared).await;
     assert!(matches!(refused, Err(StoreError::Identity(IdentityError::WithoutDatabase { .. }))), "{refused:?}");
     assert!(!empty.path().join("engraft.db").exists());
-    drop(others);
 }
 
 #[tokio::test(flavor = "multi_thread")]
