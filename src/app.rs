@@ -21,8 +21,9 @@ use crate::outbound;
 use crate::runtime::lifecycle::{self, Shutdown};
 use crate::store::blobs::environment;
 use crate::store::{Backend, Blobs, Database};
+pub use crate::worker::Stint;
 use crate::worker::validation::Validator;
-use crate::worker::{self, Policy, Program, Stint, Worker, devices};
+use crate::worker::{self, Policy, Program, Worker, devices};
 
 /// Time between two looks for a job when nobody gives a hint.
 const POLL: Duration = Duration::from_millis(250);

@@ -7,7 +7,6 @@ use super::run_service;
 use crate::app;
 use crate::config::{Age, WorkerOptions};
 use crate::domain::clock::SystemClock;
-use crate::worker::Stint;
 
 const EXAMPLE: &str = "\
 Let one process serve and others compute, on the same data directory and machine:
@@ -35,7 +34,7 @@ pub(super) struct WorkerCommand {
 impl WorkerCommand {
     /// Runs until a signal ends it, or its stint is over.
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let stint = Stint { once: self.once, idle: self.idle_exit.0 };
+        let stint = app::Stint { once: self.once, idle: self.idle_exit.0 };
         run_service(self.options.resolve()?, async |settings, shutdown| {
             app::work(settings, stint, Arc::new(SystemClock), shutdown).await
         })

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::database::Connection;
+use super::database::connection::Connection;
 use super::sql;
 use uuid::Uuid;
 

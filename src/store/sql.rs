@@ -12,7 +12,7 @@ use sqlx::postgres::{PgArguments, PgRow, Postgres};
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteRow};
 use sqlx::{Arguments, FromRow};
 
-use super::database::{Connection, Pool, Side};
+use super::database::connection::{Connection, Pool, Side};
 
 /// The text of a statement, for each of the databases.
 #[derive(Debug, Clone, Copy)]

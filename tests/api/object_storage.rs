@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::common::app::{TestApp, client_builder, problem};
+use crate::common::app::{TestApp, client_builder, database, problem};
 use crate::common::bucket::Bucket;
 use crate::common::samples::{files, member, safetensors, sha256};
 use bytes::Bytes;
@@ -98,23 +98,28 @@ async fn a_damaged_object_is_refused_by_its_digest() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bucket_and_a_database_that_are_strangers_are_not_put_together() {
     let bucket = Bucket::start().await;
-    let [one, two] = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
-    let backend = backend(&bucket, "shared");
-    let (first, second) = tokio::join!(
-        Database::open_at(&DatabasePlace::DataDir, one.path(), &backend),
-        Database::open_at(&DatabasePlace::DataDir, two.path(), &backend)
+    let [mine, others] = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+    let (shared, elsewhere) = (backend(&bucket, "shared"), backend(&bucket, "elsewhere"));
+    Database::open_at(&DatabasePlace::DataDir, mine.path(), &shared).await.expect("the first").close().await;
+    let refused = Database::open_at(&DatabasePlace::DataDir, others.path(), &shared).await;
+    assert!(
+        matches!(refused, Err(StoreError::Identity(IdentityError::WithoutDatabase { .. }))),
+        "empty, and taken: {refused:?}"
     );
-    assert_eq!(usize::from(first.is_ok()) + usize::from(second.is_ok()), 1, "{first:?} {second:?}");
-    let (mine, others, refused) = if first.is_ok() { (one, two, second) } else { (two, one, first) };
+    Database::open_at(&DatabasePlace::DataDir, others.path(), &elsewhere)
+        .await
+        .expect("a place of its own")
+        .close()
+        .await;
+    let refused = Database::open_at(&DatabasePlace::DataDir, others.path(), &shared).await;
     assert!(matches!(refused, Err(StoreError::Identity(IdentityError::Strangers { .. }))), "{refused:?}");
-    Database::open_at(&DatabasePlace::DataDir, mine.path(), &backend).await.expect("its own opens again").close().await;
+    Database::open_at(&DatabasePlace::DataDir, mine.path(), &shared).await.expect("its own opens again").close().await;
     std::fs::create_dir_all(bucket.object("shared/checkpoints")).expect("makes");
     std::fs::write(bucket.object("shared/checkpoints/c"), b"weights").expect("writes");
     let empty = tempfile::tempdir().expect("a folder");
-    let refused = Database::open_at(&DatabasePlace::DataDir, empty.path(), &backend).await;
+    let refused = Database::open_at(&DatabasePlace::DataDir, empty.path(), &shared).await;
     assert!(matches!(refused, Err(StoreError::Identity(IdentityError::WithoutDatabase { .. }))), "{refused:?}");
     assert!(!empty.path().join("engraft.db").exists());
-    drop(others);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,8 +137,15 @@ async fn another_server_goes_on_with_an_upload_that_was_cut() {
     // Another disk; only the database is the same.
     let folder = first.stop().await;
     let other = tempfile::tempdir().expect("a folder");
-    std::os::unix::fs::symlink(folder.path().join("engraft.db"), other.path().join("engraft.db")).expect("links");
-    let second = TestApp::builder().folder(other).settings(|settings| bucket.used_by(settings, "e")).start().await;
+    let place = match database(folder.path()).as_str() {
+        "" => DatabasePlace::File(folder.path().join("engraft.db")),
+        server => server.parse().expect("a place"),
+    };
+    let second = TestApp::builder().folder(other).settings(|settings| {
+        bucket.used_by(settings, "e");
+        settings.storage.database = place;
+    });
+    let second = second.start().await;
     assert_eq!(offset(&second, path).await, 9 * MIB);
     let wrong = put_part(&second, path, &file, 10 * MIB..11 * MIB).await;
     assert_eq!(problem(wrong).await.1, "upload_offset_mismatch");

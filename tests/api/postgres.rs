@@ -64,7 +64,7 @@ async fn two_servers_on_one_state_are_one_service() {
     };
     assert_eq!(bytes(&one).await, bytes(&other).await);
     let workers: Value = other.get("/v1/workers").send().await.expect("an answer").json().await.expect("JSON");
-    assert_eq!(workers["workers"].as_array().map(Vec::len), Some(1), "{workers:#}");
+    assert_eq!(workers["data"].as_array().map(Vec::len), Some(1), "{workers:#}");
     other.stop().await;
     one.stop().await;
 }

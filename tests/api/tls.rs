@@ -62,7 +62,7 @@ async fn a_server_with_a_certificate_speaks_https_of_both_versions() {
     let folder = tempfile::tempdir().expect("a folder");
     let (app, certificate) = server(&folder, Seconds(Duration::from_secs(15))).await;
     let base = format!("https://localhost:{}", app.address.port());
-    let client = client_builder().tls_certs_only([certificate.clone()]).build().expect("a client");
+    let client = client_builder().http1_only().tls_certs_only([certificate.clone()]).build().expect("a client");
     let put = client.put(format!("{base}/v1/checkpoints/m0")).body(member()).send().await.expect("an answer");
     assert_eq!((put.status(), put.version()), (StatusCode::CREATED, Version::HTTP_11));
     let content = client.get(format!("{base}/v1/checkpoints/m0/content")).send().await.expect("an answer");

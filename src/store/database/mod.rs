@@ -3,6 +3,8 @@
 //! statement's text differs.
 
 mod clock;
+pub(super) mod connection;
+mod extent;
 mod migrations;
 mod postgres;
 mod sqlite;
@@ -13,10 +15,7 @@ mod transfer;
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
 
-use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnection, PgPool};
-use sqlx::sqlite::{SqliteConnection, SqlitePool};
-use sqlx::{Postgres, Sqlite};
+use sqlx::sqlite::SqliteConnection;
 use tokio::sync::OwnedMutexGuard;
 
 use super::blobs::{self, FOLDER};
@@ -24,7 +23,11 @@ use super::error::StoreError;
 use crate::domain::clock::{SharedClock, SteadyTime};
 use crate::domain::database::{DatabasePlace, ServerUrl};
 
+pub use connection::{Connection, Pool};
+pub use extent::Extent;
 pub use transfer::{Transferred, transfer};
+
+use connection::Held;
 
 /// The database; clones share their connections.
 #[derive(Debug, Clone)]
@@ -37,102 +40,6 @@ pub struct Database {
 enum DatabaseKind {
     Sqlite(sqlite::Writer),
     Postgres(postgres::Server),
-}
-
-/// Connections that statements outside of transactions are run on.
-#[derive(Debug, Clone)]
-pub enum Pool {
-    /// Of SQLite: they can only read.
-    Sqlite(SqlitePool),
-    /// Of PostgreSQL.
-    Postgres(PgPool),
-}
-
-impl Pool {
-    /// One of the connections, for statements that follow each other.
-    ///
-    /// # Errors
-    /// When none is free for too long, or the server cannot be reached.
-    pub async fn acquire(&self) -> Result<Connection, sqlx::Error> {
-        Ok(Connection::of(match self {
-            Self::Sqlite(pool) => Held::SqliteReader(pool.acquire().await?),
-            Self::Postgres(pool) => Held::Postgres(pool.acquire().await?),
-        }))
-    }
-}
-
-/// A connection to either database.
-#[derive(Debug)]
-pub struct Connection(Box<Held>);
-
-#[derive(Debug)]
-enum Held {
-    Sqlite(SqliteConnection),
-    SqliteReader(PoolConnection<Sqlite>),
-    Postgres(PoolConnection<Postgres>),
-    PostgresTransaction(sqlx::Transaction<'static, Postgres>),
-}
-
-/// A connection, by its database.
-#[derive(Debug)]
-pub(super) enum Side<'c> {
-    Sqlite(&'c mut SqliteConnection),
-    Postgres(&'c mut PgConnection),
-}
-
-impl Connection {
-    fn of(held: Held) -> Self {
-        Self(Box::new(held))
-    }
-
-    /// A connection to the SQLite file `path`, which must exist.
-    ///
-    /// # Errors
-    /// When the storage fails.
-    pub(super) async fn to_file(path: &Path) -> Result<Self, StoreError> {
-        Ok(Self::of(Held::Sqlite(sqlite::connect(path).await?)))
-    }
-
-    /// Closes a connection of one's own.
-    ///
-    /// # Errors
-    /// When the storage fails.
-    pub(super) async fn close(self) -> Result<(), StoreError> {
-        if let Held::Sqlite(connection) = *self.0 {
-            sqlite::close(connection).await?;
-        }
-        Ok(())
-    }
-
-    /// What is wrong with the database, a line each. A server's looks after itself: its administrator has tools for that.
-    ///
-    /// # Errors
-    /// When the storage fails.
-    pub(super) async fn damage(&mut self) -> Result<Vec<String>, StoreError> {
-        match self.side() {
-            Side::Sqlite(connection) => sqlite::damage(connection).await,
-            Side::Postgres(_) => Ok(Vec::new()),
-        }
-    }
-
-    pub(super) fn side(&mut self) -> Side<'_> {
-        match &mut *self.0 {
-            Held::Sqlite(connection) => Side::Sqlite(connection),
-            Held::SqliteReader(connection) => Side::Sqlite(connection),
-            Held::Postgres(connection) => Side::Postgres(connection),
-            Held::PostgresTransaction(transaction) => Side::Postgres(transaction),
-        }
-    }
-}
-
-/// How much of the database a transaction keeps others from writing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Extent {
-    /// Everything: there is one writer, and what it has read stays true until it commits.
-    Everything,
-    /// The rows of one job, which it must lock by reading them. Transactions for other jobs may write at the same time; in SQLite they
-    /// wait, as all do.
-    OneJob,
 }
 
 /// A transaction that may write. Dropped before [`WriteTransaction::commit`], it is rolled back.

@@ -12,8 +12,9 @@ use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection as _, Executor, Postgres, Transaction};
 
 use super::clock::DatabaseTime;
+use super::connection::{Connection, Held};
+use super::extent::Extent;
 use super::migrations::postgres as migrator;
-use super::{Connection, Extent, Held};
 use crate::domain::clock::{SharedClock, SteadyTime};
 use crate::domain::database::ServerUrl;
 use crate::store::blobs::Backend;
@@ -250,7 +251,7 @@ mod tests {
     async fn a_connection_that_was_ended_is_replaced_before_the_next_transaction() {
         let folder = tempfile::tempdir().expect("a folder");
         let Some(database) = testing::server(folder.path()).await else { return };
-        let super::super::Pool::Postgres(pool) = database.reader() else { panic!("a server") };
+        let super::super::connection::Pool::Postgres(pool) = database.reader() else { panic!("a server") };
         let mut ids = Vec::new();
         let mut held = Vec::new();
         for _ in 0..3 {

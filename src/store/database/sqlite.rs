@@ -15,8 +15,8 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, Connection as _};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
+use super::connection::{Connection, Held};
 use super::migrations::sqlite as migrator;
-use super::{Connection, Held};
 use crate::store::blobs::Backend;
 use crate::store::error::StoreError;
 use crate::store::identity::DataFolder;
@@ -103,40 +103,12 @@ impl Writer {
     }
 }
 
-/// A connection to a file of its own kind, which must exist.
-///
-/// # Errors
-/// When the storage fails.
-pub(super) async fn connect(path: &Path) -> Result<SqliteConnection, StoreError> {
-    Ok(SqliteConnectOptions::new().filename(path).connect().await?)
-}
-
-/// Writes what is left to write, and closes.
-///
-/// # Errors
-/// When the storage fails.
-pub(super) async fn close(connection: SqliteConnection) -> Result<(), StoreError> {
-    Ok(connection.close().await?)
-}
-
 /// A number that changes with every commit of another connection.
 ///
 /// # Errors
 /// When the storage fails.
 pub(super) async fn version(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
     Ok(sqlx::query_scalar("PRAGMA data_version").fetch_one(connection).await?)
-}
-
-/// What is wrong with the file and its rows, a line each.
-///
-/// # Errors
-/// When the storage fails.
-pub(super) async fn damage(connection: &mut SqliteConnection) -> Result<Vec<String>, StoreError> {
-    let said: Vec<String> = sqlx::query_scalar("PRAGMA integrity_check").fetch_all(&mut *connection).await?;
-    let strays: Vec<String> =
-        sqlx::query_scalar("SELECT \"table\" FROM pragma_foreign_key_check").fetch_all(connection).await?;
-    let strays = strays.into_iter().map(|table| format!("a row of {table} has no parent"));
-    Ok(said.into_iter().filter(|line| line != "ok").chain(strays).collect())
 }
 
 /// One process at a time makes the file and migrates it. SQLite has no lock for that: none spans several transactions, and

@@ -6,7 +6,8 @@ use sqlx::postgres::{PgConnection, Postgres};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Column, Row, TypeInfo, ValueRef};
 
-use super::{Connection, Database, Side};
+use super::Database;
+use super::connection::{Connection, Side};
 use crate::store::{StoreError, sql};
 
 /// Every table that is transferred, those that others refer to first. Workers enter themselves anew, and machine times mean nothing there.
