@@ -49,7 +49,7 @@ async fn place(conn: &mut Connection, job: JobId) -> Result<Option<(String, i64)
 
 /// How many jobs of a tenant wait, counted up to `most`.
 async fn queued(conn: &mut Connection, tenant: &str, most: i64) -> Result<i64, StoreError> {
-    let some = "SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'queued' AND tenant = $1 LIMIT $2) AS some";
+    let some = "SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'queued' AND tenant = $1 LIMIT $2) AS counted";
     Ok(sql::query_scalar(some).bind(tenant).bind(most).fetch_one(conn).await?)
 }
 
