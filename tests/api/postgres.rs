@@ -1,7 +1,6 @@
 //! What only a database server brings: several servers on one state, and the way there from a file. Without `ENGRAFT_TEST_POSTGRES` there is none.
 
 use std::process::Command;
-use std::time::Duration;
 
 use crate::common::app::{TestApp, database};
 use crate::common::samples::{member, sha256};
@@ -53,10 +52,8 @@ async fn two_servers_on_one_state_are_one_service() {
         .start()
         .await;
     let id = fuse_two(&other).await;
-    let began = std::time::Instant::now();
     let job = ended(&other, &id).await;
     assert_eq!(job["state"], "succeeded", "{job:#}");
-    assert!(began.elapsed() < Duration::from_secs(60));
     let bytes = async |app: &TestApp| {
         let model = app.get(&format!("/v1/jobs/{id}/model")).send().await.expect("an answer");
         assert_eq!(model.status(), StatusCode::OK);
