@@ -1,5 +1,8 @@
 //! One attempt of one job: starts the child, stores what it reports, and ends the attempt as it ends.
 
+mod conclusion;
+mod outcome;
+
 use std::path::Path;
 
 use tokio::time::{Duration, Instant, MissedTickBehavior};
@@ -13,80 +16,20 @@ use super::outbox::Outbox;
 use super::outputs::{OutputError, Outputs};
 use super::scratch::Scratch;
 use super::task;
-use crate::domain::job::{Fence, Interruption};
-use crate::domain::problem::{Code, Problem};
+use crate::domain::job::Fence;
 use crate::domain::progress::Level;
 use crate::process::protocol::{Message, OutputFile, Task};
 use crate::runtime::lifecycle::Shutdown;
 use crate::settings::Device;
 use crate::store::blobs::LocalFile;
-use crate::store::jobs::{Claim, LogLine};
+use crate::store::jobs::Claim;
+
+pub(super) use outcome::Ending;
+
+use outcome::{Outcome, Stop};
 
 /// Time between two writes of progress and log lines.
 const FLUSH: Duration = Duration::from_millis(500);
-/// Time to wait before an attempt's end is written again; doubled each time, up to the second.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
-/// How a child's work has ended.
-#[derive(Debug)]
-enum Outcome {
-    /// It has a result.
-    Finished(Vec<OutputFile>),
-    /// The job cannot succeed: the child has found that, or the supervisor.
-    Failed(Problem),
-    /// The child has found that the machine lacks something; another attempt may succeed.
-    TransientFailure(Problem),
-    /// The supervisor could not begin the attempt, go on with it or keep its results; another attempt may succeed.
-    Aborted(Problem),
-    /// It has stopped, by itself or killed, because of this.
-    Stopped(Stop),
-    /// It has ended without a last message.
-    Crashed(String),
-    /// Another attempt has taken over; nothing may be written any more.
-    FenceLost,
-}
-
-impl Outcome {
-    /// Logs why an attempt has no result.
-    fn log(&self, fence: Fence) {
-        match self {
-            Self::Finished(_) | Self::Stopped(_) | Self::FenceLost => {}
-            Self::Failed(problem) => {
-                tracing::warn!(%fence, code = problem.code.as_str(), detail = problem.detail, "the job has failed");
-            }
-            Self::TransientFailure(problem) | Self::Aborted(problem) => {
-                tracing::warn!(%fence, code = problem.code.as_str(), detail = problem.detail, "the attempt has failed");
-            }
-            Self::Crashed(detail) => tracing::warn!(%fence, detail, "the attempt has crashed"),
-        }
-    }
-
-    /// What it says of the device.
-    fn ending(&self) -> Ending {
-        match self {
-            Self::TransientFailure(problem) if problem.code == Code::DeviceLost => Ending::DeviceLost,
-            _ => Ending::Usual,
-        }
-    }
-}
-
-/// What an attempt's end says of the device that it had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ending {
-    /// It may take the next job.
-    Usual,
-    /// It did not answer any more.
-    DeviceLost,
-}
-
-/// Why a child had to stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stop {
-    Cancelled,
-    OutOfTime,
-    Draining,
-}
 
 /// Runs one attempt to its end. Whatever fails here, the job is safe: its lease lapses.
 pub(super) async fn supervise(worker: &Worker, claim: Claim, device: Device, shutdown: &Shutdown) -> Ending {
@@ -142,10 +85,10 @@ impl Attempt<'_> {
     async fn compute(&mut self, claim: Claim, lease: &mut Lease, shutdown: &Shutdown) -> Outcome {
         let scratch = match Scratch::make(&self.worker.scratch, self.fence).await {
             Ok(scratch) => self.scratch.insert(scratch),
-            Err(error) => return not_begun("its scratch folder cannot be made", &error),
+            Err(error) => return Outcome::not_begun("its scratch folder cannot be made", &error),
         };
         if let Some(problem) = self.allowance.check_before(scratch.path()) {
-            return Self::without(problem);
+            return Outcome::without(problem);
         }
         let folder = scratch.path().to_owned();
         let mut deadline = None;
@@ -156,7 +99,7 @@ impl Attempt<'_> {
         let program = &self.worker.policy.program;
         match Child::start(program, &task).await {
             Ok(child) => self.follow(child, deadline, lease, shutdown).await,
-            Err(error) => not_begun(&format!("{} cannot be started", program.path.display()), &error),
+            Err(error) => Outcome::not_begun(&format!("{} cannot be started", program.path.display()), &error),
         }
     }
 
@@ -174,7 +117,7 @@ impl Attempt<'_> {
         loop {
             tokio::select! {
                 built = &mut build => {
-                    let (task, files) = built.map_err(Self::without)?;
+                    let (task, files) = built.map_err(Outcome::without)?;
                     self.inputs = files;
                     return Ok(task);
                 }
@@ -260,12 +203,7 @@ impl Attempt<'_> {
     async fn check_disk(&self, child: &Child) -> Option<Outcome> {
         let (allowance, folder, process) = (self.allowance, self.folder().to_owned(), child.id());
         let checked = tokio::task::spawn_blocking(move || allowance.check(&folder, process)).await;
-        checked.ok().flatten().map(Self::without)
-    }
-
-    /// The outcome of an attempt that may not have the disk that it needs, or cannot have what it reads.
-    fn without(problem: Problem) -> Outcome {
-        if problem.code.is_transient() { Outcome::Aborted(problem) } else { Outcome::Failed(problem) }
+        checked.ok().flatten().map(Outcome::without)
     }
 
     /// Whether the attempt ends because `what` could not be written: not while the storage may heal and the lease is good.
@@ -356,87 +294,6 @@ impl Attempt<'_> {
             outcome => outcome,
         }
     }
-
-    /// Ends the attempt in the database. While the storage fails it tries again, for as long as the lease is good: what the child
-    /// has made lies in its folder, and waits.
-    async fn conclude(&mut self, outcome: Outcome, lease: &mut Lease, shutdown: &Shutdown) -> Result<(), OutputError> {
-        let patience = Instant::now() + self.worker.policy.lease;
-        let mut pause = FIRST_PAUSE;
-        loop {
-            let error = match self.write_end(&outcome).await {
-                Err(error) if error.code().is_transient() => error,
-                written => return written,
-            };
-            tracing::warn!(fence = %self.fence, %error, "the attempt's end could not be written yet");
-            if Instant::now() >= patience {
-                return self.give_up(outcome, error).await;
-            }
-            tokio::select! {
-                () = tokio::time::sleep(pause) => pause = LONGEST_PAUSE.min(pause * 2),
-                () = lease.lost() => return Err(error),
-                () = shutdown.stopping() => return Err(error),
-            }
-        }
-    }
-
-    async fn write_end(&mut self, outcome: &Outcome) -> Result<(), OutputError> {
-        let (jobs, fence) = (&self.worker.jobs, self.fence);
-        if matches!(outcome, Outcome::FenceLost) {
-            return Ok(());
-        }
-        self.outbox.flush(jobs, fence).await?;
-        match outcome {
-            Outcome::Finished(files) => self.publish(files).await?,
-            Outcome::Failed(problem) => jobs.fail(fence, self.discretion.problem(problem)).await?,
-            Outcome::TransientFailure(problem) | Outcome::Aborted(problem) => {
-                self.note_end(&problem.to_string()).await?;
-                jobs.fail_for_now(fence, self.discretion.problem(problem)).await?;
-            }
-            Outcome::Stopped(Stop::Cancelled) => jobs.end_cancelled(fence).await?,
-            Outcome::Stopped(Stop::OutOfTime) => jobs.fail_out_of_time(fence).await?,
-            Outcome::Stopped(Stop::Draining) => jobs.interrupt(fence, Interruption::HandedBack).await?,
-            Outcome::Crashed(why) => {
-                self.note_end(why).await?;
-                jobs.interrupt(fence, Interruption::Crashed).await?;
-            }
-            Outcome::FenceLost => {}
-        }
-        Ok(())
-    }
-
-    async fn publish(&self, files: &[OutputFile]) -> Result<(), OutputError> {
-        match self.outputs().publish(files).await {
-            Err(error @ OutputError::Outside { .. }) => {
-                let problem = self.discretion.problem(&Problem::new(Code::Internal, error.to_string()));
-                Ok(self.worker.jobs.fail(self.fence, problem).await?)
-            }
-            published => published,
-        }
-    }
-
-    /// Lets the job wait for a better time where rows can be written but its results cannot be kept.
-    async fn give_up(&mut self, outcome: Outcome, error: OutputError) -> Result<(), OutputError> {
-        match outcome {
-            Outcome::Finished(_) => {
-                let problem = Problem::new(error.code(), format!("The results could not be kept: {error}."));
-                self.write_end(&Outcome::Aborted(problem)).await
-            }
-            _ => Err(error),
-        }
-    }
-
-    /// Notes why the attempt ends without a result.
-    async fn note_end(&self, why: &str) -> Result<(), OutputError> {
-        let message = self.discretion.text(format!("attempt {} ended: {why}", self.fence.attempt));
-        let line = LogLine { level: Level::Warning, message, source: "worker" };
-        Ok(self.worker.jobs.log(self.fence, &[line]).await?)
-    }
-}
-
-/// The outcome of an attempt that has no child.
-fn not_begun(what: &str, error: &std::io::Error) -> Outcome {
-    let (code, why) = (Code::of_system(error), format!("{what}: {error}"));
-    if code.is_transient() { Outcome::Aborted(Problem::new(code, why)) } else { Outcome::Crashed(why) }
 }
 
 /// Waits until then; for ever where there is no then.
