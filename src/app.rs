@@ -156,7 +156,7 @@ pub async fn work(settings: Configuration, stint: Stint, clock: SharedClock, shu
     let gpus = look_for_gpus(&program).await?;
     let policy = worker_policy(&settings, program, gpus)?;
     let variables = settings.aws.clone().unwrap_or_else(environment);
-    let backend = Backend::of(&settings.storage.blobs.0, data_dir, &variables)?;
+    let backend = Backend::of(&settings.storage.blobs, data_dir, &variables)?;
     let database = Database::open_at(&settings.storage.database, data_dir, &backend).await?;
     let clock = database.clock(clock);
     let blobs = Blobs::of(&backend, data_dir, settings.storage.cache_size.0)?;

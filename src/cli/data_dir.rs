@@ -34,7 +34,7 @@ pub(super) struct DataDir {
     database: DatabasePlace,
     /// Where its blobs are, as for `serve`: `file:DIR` or `s3://BUCKET/PREFIX`, if not below the data directory.
     #[arg(long, env = "ENGRAFT_BLOBS", hide_env = true, default_value = "", hide_default_value = true, global = true)]
-    blobs: config::Blobs,
+    blobs: BlobLocation,
 }
 
 impl DataDir {
@@ -82,7 +82,7 @@ impl DataDir {
     /// # Errors
     /// Where they are in a bucket.
     pub(super) fn blob_folder(&self) -> anyhow::Result<PathBuf> {
-        match &self.blobs.0 {
+        match &self.blobs {
             BlobLocation::DataDir => Ok(self.path.join("blobs")),
             BlobLocation::Folder(folder) => Ok(folder.clone()),
             bucket @ BlobLocation::Bucket { .. } => anyhow::bail!(
@@ -109,6 +109,6 @@ impl DataDir {
     }
 
     fn backend(&self) -> Result<Backend, StoreError> {
-        Backend::of(&self.blobs.0, &self.path, &environment())
+        Backend::of(&self.blobs, &self.path, &environment())
     }
 }

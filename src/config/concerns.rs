@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::value::{
-    Age, Blobs, ByteSize, Devices, Endpoint, LogFormat, Names, OnOff, OptionalPath, Origins, Seconds, Spelled, Subnets,
+    Age, ByteSize, Devices, Endpoint, LogFormat, Names, OnOff, OptionalPath, Origins, Seconds, Spelled, Subnets,
 };
 use crate::domain::blob_location::BlobLocation;
 use crate::domain::database::DatabasePlace;
@@ -101,7 +101,7 @@ concern! {
         database: DatabasePlace = DatabasePlace::DataDir, "ENGRAFT_DATABASE";
         /// Where checkpoints, datasets and results are kept: `file:DIR`, another folder, or `s3://BUCKET/PREFIX`, a bucket. Credentials, region
         /// and endpoint of a bucket are those of AWS's clients (`AWS_ACCESS_KEY_ID`, `AWS_PROFILE`, `AWS_ENDPOINT_URL` and so on).
-        blobs: Blobs = Blobs(BlobLocation::DataDir), "ENGRAFT_BLOBS";
+        blobs: BlobLocation = BlobLocation::DataDir, "ENGRAFT_BLOBS";
         /// Local copies of what lies in a bucket: bytes of all of them together, as in 20GiB. Those go first that nobody has used for longest.
         cache_size: ByteSize = ByteSize(20 << 30), "ENGRAFT_CACHE_SIZE";
         /// Whether clients get models from the bucket itself, by addresses that are signed for them (`on` or `off`).

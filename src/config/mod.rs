@@ -16,9 +16,7 @@ pub use concerns::{
     RetentionSettings, Server, ServerOptions, Storage, StorageOptions, TenantDefaults, TenantsOptions, Validation,
     ValidationOptions, WorkerSettings, WorkersOptions,
 };
-pub use value::{
-    Age, Blobs, ByteSize, Devices, Endpoint, LogFormat, Names, OnOff, OptionalPath, Origins, Seconds, Subnets,
-};
+pub use value::{Age, ByteSize, Devices, Endpoint, LogFormat, Names, OnOff, OptionalPath, Origins, Seconds, Subnets};
 
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -13,6 +13,21 @@ use crate::domain::blob_location::BlobLocation;
 use crate::domain::database::DatabasePlace;
 use crate::settings::Device;
 
+/// Values that a file of settings has as text, as flags and variables do.
+macro_rules! read_from_text {
+    ($($type:ty),+) => {$(
+        impl TryFrom<String> for $type {
+            type Error = String;
+
+            fn try_from(text: String) -> Result<Self, String> {
+                text.parse()
+            }
+        }
+    )+};
+}
+
+read_from_text!(Age, Names, Devices, Origins, Subnets, Endpoint);
+
 /// A span of time, written as seconds: `30`, `0.25`.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Deserialize)]
 #[serde(try_from = "f64")]
@@ -47,14 +62,6 @@ impl std::str::FromStr for Seconds {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Age(pub Option<Duration>);
-
-impl TryFrom<String> for Age {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
 
 impl std::str::FromStr for Age {
     type Err = String;
@@ -131,14 +138,6 @@ fn listed<T>(text: &str, item: impl Fn(&str) -> Result<T, String>) -> Result<Vec
 #[serde(try_from = "String")]
 pub struct Names(pub Vec<String>);
 
-impl TryFrom<String> for Names {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
 impl std::str::FromStr for Names {
     type Err = String;
 
@@ -158,14 +157,6 @@ impl std::str::FromStr for Names {
 #[serde(try_from = "String")]
 pub struct Devices(pub Vec<Device>);
 
-impl TryFrom<String> for Devices {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
 impl std::str::FromStr for Devices {
     type Err = String;
 
@@ -178,14 +169,6 @@ impl std::str::FromStr for Devices {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Origins(pub Vec<String>);
-
-impl TryFrom<String> for Origins {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
 
 impl std::str::FromStr for Origins {
     type Err = String;
@@ -212,14 +195,6 @@ impl std::str::FromStr for Origins {
 #[serde(try_from = "String")]
 pub struct Subnets(pub Vec<IpNet>);
 
-impl TryFrom<String> for Subnets {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
 impl std::str::FromStr for Subnets {
     type Err = String;
 
@@ -238,14 +213,6 @@ impl std::str::FromStr for Subnets {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Endpoint(pub Option<Url>);
-
-impl TryFrom<String> for Endpoint {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
 
 impl std::str::FromStr for Endpoint {
     type Err = String;
@@ -273,27 +240,6 @@ impl std::str::FromStr for OptionalPath {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Ok(Self((!text.is_empty()).then(|| text.into())))
-    }
-}
-
-/// Where blobs are kept.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Blobs(pub BlobLocation);
-
-impl TryFrom<String> for Blobs {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl std::str::FromStr for Blobs {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        text.parse().map(Self)
     }
 }
 
@@ -372,7 +318,7 @@ written! {
     Endpoint: endpoint => endpoint.0.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
     Subnets: subnets => if subnets.0.is_empty() { "none".to_owned() } else { subnets.0.iter().map(ToString::to_string).collect::<Vec<_>>().join(",") };
     OptionalPath: path => path.0.as_ref().map_or_else(|| "none".to_owned(), |path| path.display().to_string());
-    Blobs: blobs => blobs.0.to_string();
+    BlobLocation: location => location.to_string();
     OnOff: flag => if flag.0 { "on" } else { "off" }.to_owned();
     Age: age => age.0.map_or_else(|| "ever".to_owned(), |age| format!("{}s", age.as_secs()));
     usize: number => number.to_string();

@@ -4,8 +4,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use serde::Deserialize;
+
 /// Where blobs are, as `--blobs` names it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(try_from = "String")]
 pub enum BlobLocation {
     /// The folder `blobs` of the data directory.
     #[default]
@@ -45,6 +48,14 @@ impl FromStr for BlobLocation {
             return Err(wrong("the prefix has an empty part, `.` or `..`"));
         }
         Ok(Self::Bucket { name: name.to_owned(), prefix: prefix.to_owned() })
+    }
+}
+
+impl TryFrom<String> for BlobLocation {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
     }
 }
 

@@ -132,7 +132,7 @@ impl AppState {
     pub async fn open(settings: Configuration, clock: SharedClock, shutdown: Shutdown) -> Result<Self, StoreError> {
         let data_dir = &settings.storage.data_dir;
         let variables = settings.aws.clone().unwrap_or_else(environment);
-        let backend = Backend::of(&settings.storage.blobs.0, data_dir, &variables)?;
+        let backend = Backend::of(&settings.storage.blobs, data_dir, &variables)?;
         let database = Database::open_at(&settings.storage.database, data_dir, &backend).await?;
         let clock = database.clock(clock);
         let blobs = Blobs::of(&backend, data_dir, settings.storage.cache_size.0)?;

@@ -199,6 +199,14 @@ pub(super) fn is_connection_lost(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether a prepared statement does not fit the schema any more, which has changed since.
+pub(super) fn is_plan_stale(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some(FEATURE_NOT_SUPPORTED))
+}
+
+/// What PostgreSQL says to a plan whose result would have other columns.
+const FEATURE_NOT_SUPPORTED: &str = "0A000";
+
 /// What a failure of PostgreSQL comes to, by its SQLSTATE.
 fn code_of_postgres(error: &PgDatabaseError) -> Code {
     match error.code() {
@@ -207,7 +215,7 @@ fn code_of_postgres(error: &PgDatabaseError) -> Code {
         "53200" => Code::ResourcesExhausted,
         // Too many connections, locks not to be had in time, deadlocks and other transactions that may work when they are tried again.
         code if code.starts_with("53") || code.starts_with("40") => Code::Unavailable,
-        "55P03" | "57014" | "25P03" => Code::Unavailable,
+        "55P03" | "57014" | "25P03" | FEATURE_NOT_SUPPORTED => Code::Unavailable,
         // Errors of its storage, and data that its checksums refuse.
         code if code.starts_with("58") || code.starts_with("XX") => Code::StorageFailed,
         _ => Code::Internal,

@@ -8,11 +8,12 @@ use std::marker::PhantomData;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, TryFutureExt};
 use sqlx::error::BoxDynError;
-use sqlx::postgres::{PgArguments, PgRow, Postgres};
+use sqlx::postgres::{PgArguments, PgConnection, PgRow, Postgres};
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteRow};
-use sqlx::{Arguments, FromRow};
+use sqlx::{Arguments, Connection as _, FromRow};
 
 use super::database::connection::{Connection, Pool, Side};
+use super::error::is_plan_stale;
 
 /// The text of a statement, for each of the databases.
 #[derive(Debug, Clone, Copy)]
@@ -194,8 +195,9 @@ impl Query {
                     sqlx::query_with::<Sqlite, _>(text.sqlite, of_sqlite(values)?).execute(conn).await?.rows_affected()
                 }
                 Side::Postgres(conn) => {
-                    let arguments = of_postgres(values)?;
-                    sqlx::query_with::<Postgres, _>(text.postgres, arguments).execute(conn).await?.rows_affected()
+                    let query = sqlx::query_with::<Postgres, _>(text.postgres, of_postgres(values)?);
+                    let done = query.execute(&mut *conn).await;
+                    with_fresh_plans(conn, done).await?.rows_affected()
                 }
             }))
         }
@@ -221,7 +223,9 @@ impl<T: Row + 'static> QueryAs<T> {
                     sqlx::query_as_with::<Sqlite, T, _>(text.sqlite, of_sqlite(values)?).fetch_all(conn).await
                 }
                 Side::Postgres(conn) => {
-                    sqlx::query_as_with::<Postgres, T, _>(text.postgres, of_postgres(values)?).fetch_all(conn).await
+                    let query = sqlx::query_as_with::<Postgres, T, _>(text.postgres, of_postgres(values)?);
+                    let rows = query.fetch_all(&mut *conn).await;
+                    with_fresh_plans(conn, rows).await
                 }
             }
         }
@@ -243,8 +247,9 @@ impl<T: Row + 'static> QueryAs<T> {
                     sqlx::query_as_with::<Sqlite, T, _>(text.sqlite, of_sqlite(values)?).fetch_optional(conn).await
                 }
                 Side::Postgres(conn) => {
-                    let arguments = of_postgres(values)?;
-                    sqlx::query_as_with::<Postgres, T, _>(text.postgres, arguments).fetch_optional(conn).await
+                    let query = sqlx::query_as_with::<Postgres, T, _>(text.postgres, of_postgres(values)?);
+                    let row = query.fetch_optional(&mut *conn).await;
+                    with_fresh_plans(conn, row).await
                 }
             }
         }
@@ -295,6 +300,14 @@ where
     pub(super) fn fetch_one<'c>(self, source: impl Into<Source<'c>>) -> BoxFuture<'c, Result<T, sqlx::Error>> {
         self.0.fetch_one(source).map_ok(|(value,)| value).boxed()
     }
+}
+
+/// Has a connection forget its plans where a newer process has changed the schema under them: whoever tries again gets new ones.
+async fn with_fresh_plans<T>(conn: &mut PgConnection, outcome: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
+    if outcome.as_ref().is_err_and(is_plan_stale) {
+        conn.clear_cached_statements().await?;
+    }
+    outcome
 }
 
 fn of_sqlite(values: Vec<Value>) -> Result<SqliteArguments, sqlx::Error> {

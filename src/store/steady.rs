@@ -35,6 +35,14 @@ impl Steady {
         }
     }
 
+    /// The present, with its date.
+    ///
+    /// # Errors
+    /// As [`Self::now`].
+    pub(super) async fn present(&self) -> Result<Moment, StoreError> {
+        Ok(Moment { date: self.clock.now(), steady: self.now().await? })
+    }
+
     /// The moment at which a transaction has begun to write. A clock that was read before it waited for others would be behind: a lease
     /// that begins then may be over before it is granted.
     ///

@@ -79,7 +79,9 @@ async fn claim_until_over(
         };
         let (Some(slot), false) = (slot, shutdown.is_draining()) else { return running };
         claimant.devices = slots.free();
-        while running.try_join_next().is_some() {}
+        while running.try_join_next().is_some() {
+            busy = Instant::now();
+        }
         let claimed = match disk::room(&worker.scratch, policy.keep_free) {
             Ok(room) => {
                 claimant.room = room;

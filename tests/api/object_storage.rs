@@ -25,7 +25,7 @@ fn large() -> Vec<u8> {
 }
 
 fn backend(bucket: &Bucket, prefix: &str) -> Backend {
-    Backend::of(&Bucket::location(prefix).0, Path::new("."), &bucket.variables()).expect("a backend")
+    Backend::of(&Bucket::location(prefix), Path::new("."), &bucket.variables()).expect("a backend")
 }
 
 async fn read(blobs: &Blobs, key: &str, range: std::ops::Range<u64>) -> Vec<u8> {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use engraft::config::Configuration;
+use engraft::domain::blob_location::BlobLocation;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -86,7 +87,7 @@ impl Bucket {
     }
 
     /// Where its objects with this prefix are, as `--blobs` names it.
-    pub(crate) fn location(prefix: &str) -> engraft::config::Blobs {
+    pub(crate) fn location(prefix: &str) -> BlobLocation {
         format!("s3://{BUCKET}/{prefix}").parse().expect("a location")
     }
 

@@ -24,7 +24,7 @@ use crate::domain::clock::{SharedClock, SteadyTime};
 use crate::domain::database::{DatabasePlace, ServerUrl};
 
 pub use connection::{Connection, Pool};
-pub use extent::Extent;
+pub(super) use extent::Extent;
 pub use transfer::{Transferred, transfer};
 
 use connection::Held;

@@ -224,6 +224,7 @@ mod tests {
 
     use super::*;
     use crate::domain::clock::{ManualClock, from_millis};
+    use crate::domain::problem::Code;
     use crate::store::steady::Steady;
     use crate::store::{sql, testing};
 
@@ -276,6 +277,26 @@ mod tests {
             sql::query("UPDATE data_folder SET probed_at = 1").execute(&mut *transaction).await.expect("writes");
             transaction.commit().await.expect("commits");
         }
+    }
+
+    #[tokio::test]
+    async fn a_newer_process_that_changes_the_schema_costs_an_older_one_a_repetition() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let Some(database) = testing::server(folder.path()).await else { return };
+        let mut connection = database.reader().acquire().await.expect("a connection");
+        let mut look = async || {
+            let rows: Result<Vec<(i64, String, i64)>, _> =
+                sql::query_as("SELECT * FROM data_folder").fetch_all(&mut connection).await;
+            rows.map(|rows| rows.len())
+        };
+        assert_eq!(look().await.expect("reads"), 1);
+        let newer = testing::server(folder.path()).await.expect("another process");
+        let mut transaction = newer.write().await.expect("begins");
+        sql::query("ALTER TABLE data_folder ADD COLUMN later TEXT").execute(&mut *transaction).await.expect("alters");
+        transaction.commit().await.expect("commits");
+        let refused = StoreError::from(look().await.expect_err("the plan is of another schema"));
+        assert_eq!(refused.code(), Code::Unavailable);
+        assert_eq!(look().await.expect("reads by a new plan"), 1);
     }
 
     #[tokio::test]

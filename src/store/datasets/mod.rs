@@ -84,7 +84,6 @@ impl TryFrom<DatasetRow> for StoredDataset {
 #[derive(Debug, Clone)]
 pub struct Datasets {
     table: FileTable,
-    clock: SharedClock,
     steady: Steady,
 }
 
@@ -92,14 +91,14 @@ impl Datasets {
     /// The datasets in `database`, whose bytes are in `blobs`.
     #[must_use]
     pub fn new(database: Database, blobs: Blobs, clock: SharedClock) -> Self {
-        let steady = Steady::new(database.clone(), clock.clone());
+        let steady = Steady::new(database.clone(), clock);
         let table = FileTable {
             database,
             blobs,
             find: "SELECT * FROM datasets WHERE tenant = $1 AND (id = $2 OR name = $2)",
             delete: "DELETE FROM datasets WHERE tenant = $1 AND (id = $2 OR name = $2) RETURNING blob_key",
         };
-        Self { table, clock, steady }
+        Self { table, steady }
     }
 
     /// The tenant's dataset with this id or name.

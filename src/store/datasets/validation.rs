@@ -7,7 +7,6 @@ use crate::store::sql;
 use serde_json::json;
 
 use super::Datasets;
-use crate::domain::clock::Moment;
 use crate::domain::dataset::DatasetFacts;
 use crate::domain::id::DatasetId;
 use crate::domain::problem::Problem;
@@ -188,7 +187,7 @@ impl Datasets {
             Ok(facts) => ("ready", Some(json!(facts).to_string()), None),
             Err(problem) => ("invalid", None, Some(json!(problem).to_string())),
         };
-        let now = Moment { date: self.clock.now(), steady: self.steady.now().await? };
+        let now = self.steady.present().await?;
         let mut transaction = self.table.database.write().await?;
         let concluded: Option<(String, String)> = sql::query_as(
             "UPDATE datasets SET state = $1, facts = $2, problem = $3, validated_at = $4, lease_until = NULL

@@ -84,10 +84,6 @@ impl DeliveryRow {
 }
 
 impl Webhooks {
-    async fn moment(&self) -> Result<Moment, StoreError> {
-        Ok(Moment { date: self.clock.now(), steady: self.steady.now().await? })
-    }
-
     /// Takes the delivery that has been due the longest, to be sent within `lease`; after that anyone may take it again. A webhook has
     /// one call at a time and a tenant few, so that a slow receiver keeps up nobody else.
     ///
@@ -189,7 +185,7 @@ impl Webhooks {
     /// # Errors
     /// When the database fails.
     pub async fn deliveries(&self, webhook: WebhookId, listing: &Listing) -> Result<Vec<Delivery>, StoreError> {
-        let now = self.moment().await?;
+        let now = self.steady.present().await?;
         let rows: Vec<DeliveryRow> = sql::query_as(
             "SELECT id, event, state, body, calls, due, created_at FROM webhook_deliveries \
              WHERE webhook_id = $1 AND ($2 IS NULL OR id < $2) AND ($3 IS NULL OR state = $3) ORDER BY id DESC LIMIT $4",
@@ -209,7 +205,7 @@ impl Webhooks {
     /// # Errors
     /// When the database fails.
     pub async fn redeliver(&self, webhook: WebhookId, delivery: DeliveryId) -> Result<Option<Delivery>, StoreError> {
-        let now = self.moment().await?;
+        let now = self.steady.present().await?;
         let mut transaction = self.database.write().await?;
         let row: Option<DeliveryRow> = sql::query_as(
             "UPDATE webhook_deliveries SET state = 'waiting', due = $1, tried = CASE WHEN claimed_until > $1 THEN tried ELSE 0 END, \
@@ -230,7 +226,7 @@ impl Webhooks {
     /// # Errors
     /// When the database fails; among others, when the webhook is gone.
     pub async fn test(&self, webhook: WebhookId) -> Result<Delivery, StoreError> {
-        let now = self.moment().await?;
+        let now = self.steady.present().await?;
         let event = EventType::Test;
         let body = json!({ "type": event, "timestamp": now.date, "data": { "webhook": webhook } }).to_string();
         let mut transaction = self.database.write().await?;

@@ -1,5 +1,7 @@
 //! Workers that drain, vanish or are killed: their jobs go on.
 
+use tokio::time::Instant;
+
 use super::*;
 
 #[tokio::test]
@@ -77,7 +79,22 @@ async fn a_worker_whose_stint_is_one_job_ends_with_it_and_an_idle_one_by_itself(
         ended
     };
     let idle = Some(Duration::from_millis(200));
+    let began = Instant::now();
     assert_eq!(work(Stint { once: true, idle: None }).await, 1, "one job");
     assert_eq!(work(Stint { once: false, idle }).await, 2, "every job there was");
     assert_eq!(work(Stint { once: true, idle }).await, 2, "none came");
+    assert!(began.elapsed() >= 2 * Duration::from_millis(200), "two of them have waited for another job");
+}
+
+#[tokio::test]
+async fn a_worker_is_not_idle_while_a_job_runs_however_long() {
+    let house = House::new("sleep 0.6; finish").await;
+    house.queue(Duration::from_hours(1)).await;
+    let (began, idle) = (Instant::now(), Duration::from_millis(300));
+    let stint = Stint { once: false, idle: Some(idle) };
+    run(house.worker.clone(), stint, Arc::new(Notify::new()), house.shutdown.clone()).await;
+    assert!(
+        began.elapsed() >= Duration::from_millis(600) + idle,
+        "it waits for another job from the end of the last one on"
+    );
 }
