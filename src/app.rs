@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::config::Configuration;
+use crate::domain::blob_location::BlobLocation;
 use crate::domain::clock::SharedClock;
 use crate::domain::database::DatabasePlace;
 use crate::domain::gpu::Gpus;
@@ -20,6 +21,7 @@ use crate::http::state::AppState;
 use crate::outbound;
 use crate::runtime::lifecycle::{self, Shutdown};
 use crate::store::blobs::environment;
+use crate::store::database::Demand;
 use crate::store::{Backend, Blobs, Database};
 pub use crate::worker::Stint;
 use crate::worker::validation::Validator;
@@ -143,8 +145,13 @@ pub async fn work(settings: Configuration, stint: Stint, clock: SharedClock, shu
     anyhow::ensure!(settings.workers.workers > 0, "--workers is 0: a worker process runs at least one job at a time");
     let data_dir = &settings.storage.data_dir;
     let shown = data_dir.display();
-    // A worker that made a folder of its own would wait there for ever; one of a shared database needs one for its scratch.
-    if matches!(settings.storage.database, DatabasePlace::Server(_)) {
+    // A worker that made a folder of its own would wait there for ever; one whose jobs and files are elsewhere needs one for its scratch.
+    let is_elsewhere = match &settings.storage.database {
+        DatabasePlace::DataDir => false,
+        DatabasePlace::File(_) => settings.storage.blobs != BlobLocation::DataDir,
+        DatabasePlace::Server(_) => true,
+    };
+    if is_elsewhere {
         std::fs::create_dir_all(data_dir).with_context(|| format!("data directory {shown}"))?;
     } else {
         anyhow::ensure!(
@@ -157,7 +164,7 @@ pub async fn work(settings: Configuration, stint: Stint, clock: SharedClock, shu
     let policy = worker_policy(&settings, program, gpus)?;
     let variables = settings.aws.clone().unwrap_or_else(environment);
     let backend = Backend::of(&settings.storage.blobs, data_dir, &variables)?;
-    let database = Database::open_at(&settings.storage.database, data_dir, &backend).await?;
+    let database = Database::open_for(Demand::Worker, &settings.storage.database, data_dir, &backend).await?;
     let clock = database.clock(clock);
     let blobs = Blobs::of(&backend, data_dir, settings.storage.cache_size.0)?;
     tracing::info!(jobs_at_once = policy.slots.len(), threads_each = policy.threads, "works off the jobs of {shown}");

@@ -116,14 +116,15 @@ async fn metrics(State(state): State<AppState>, caller: Caller) -> Result<Respon
 
 /// List the workers
 ///
-/// The answer lists the workers that are running, with the devices that a job can request.
+/// The answer lists the workers that are running, with the devices that a job can request and the jobs that they run.
 #[utoipa::path(get, path = "/v1/workers", operation_id = "listWorkers", tag = "Service",
     responses(
         (status = 200, description = "The running workers.", body = WorkersView),
         NeedsKey))]
-async fn workers(State(state): State<AppState>, _caller: Caller) -> Result<Json<WorkersView>, Problem> {
-    let data = state.workers.live().await?.into_iter().map(WorkerView::from).collect();
-    Ok(Json(WorkersView { data }))
+async fn workers(State(state): State<AppState>, caller: Caller) -> Result<Json<WorkersView>, Problem> {
+    let (live, running) = (state.workers.live().await?, state.jobs.running().await?);
+    let view = |worker| WorkerView::of(worker, &running, &caller);
+    Ok(Json(WorkersView { data: live.into_iter().map(view).collect() }))
 }
 
 /// The families of networks that are recognised.

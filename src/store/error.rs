@@ -76,6 +76,9 @@ pub enum BucketError {
         /// Its entry.
         way: &'static str,
     },
+    /// An upload is to be completed with parts that it does not have.
+    #[error("the bucket does not have these parts")]
+    OtherParts,
     /// It does not answer as a bucket should.
     #[error(
         "the bucket {bucket} cannot be used: {source}. Is it there, and may these credentials read, write, list and delete in it? \
@@ -181,6 +184,7 @@ impl StoreError {
             Self::File { source, .. } => Code::of_system(source),
             Self::Blob(error) => code_of_blobs(error),
             Self::Bucket(BucketError::Unusable { source, .. }) => code_of_blobs(source),
+            Self::Bucket(BucketError::OtherParts) => Code::StorageFailed,
             Self::Damaged { .. } => Code::FileDamaged,
             Self::Bucket(_) | Self::Migrate(_) | Self::Identity(_) | Self::Inconsistent { .. } => Code::Internal,
         }

@@ -12,6 +12,7 @@ use sqlx::postgres::{PgArguments, PgConnection, PgRow, Postgres};
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteRow};
 use sqlx::{Arguments, Connection as _, FromRow};
 
+use super::database::answered;
 use super::database::connection::{Connection, Pool, Side};
 use super::error::is_plan_stale;
 
@@ -196,7 +197,7 @@ impl Query {
                 }
                 Side::Postgres(conn) => {
                     let query = sqlx::query_with::<Postgres, _>(text.postgres, of_postgres(values)?);
-                    let done = query.execute(&mut *conn).await;
+                    let done = answered(query.execute(&mut *conn)).await;
                     with_fresh_plans(conn, done).await?.rows_affected()
                 }
             }))
@@ -224,7 +225,7 @@ impl<T: Row + 'static> QueryAs<T> {
                 }
                 Side::Postgres(conn) => {
                     let query = sqlx::query_as_with::<Postgres, T, _>(text.postgres, of_postgres(values)?);
-                    let rows = query.fetch_all(&mut *conn).await;
+                    let rows = answered(query.fetch_all(&mut *conn)).await;
                     with_fresh_plans(conn, rows).await
                 }
             }
@@ -248,7 +249,7 @@ impl<T: Row + 'static> QueryAs<T> {
                 }
                 Side::Postgres(conn) => {
                     let query = sqlx::query_as_with::<Postgres, T, _>(text.postgres, of_postgres(values)?);
-                    let row = query.fetch_optional(&mut *conn).await;
+                    let row = answered(query.fetch_optional(&mut *conn)).await;
                     with_fresh_plans(conn, row).await
                 }
             }

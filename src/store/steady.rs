@@ -35,6 +35,14 @@ impl Steady {
         }
     }
 
+    /// The present where the machine counts it; none where the database does, whose statements can ask for it themselves.
+    ///
+    /// # Errors
+    /// As [`Self::now`].
+    pub(super) async fn of_machine(&self) -> Result<Option<SteadyTime>, StoreError> {
+        if self.database.has_time() { Ok(None) } else { self.machine_time().await.map(Some) }
+    }
+
     /// The present, with its date.
     ///
     /// # Errors

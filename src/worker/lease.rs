@@ -96,7 +96,11 @@ async fn cancelling(jobs: &Jobs, fence: Fence) {
 /// Renews once; `None` when the database failed and the lease is still good.
 async fn renew(jobs: &Jobs, fence: Fence, lease: Duration, answered: &mut Instant) -> Option<Standing> {
     let sent = Instant::now();
-    match jobs.renew(fence, lease).await {
+    let Ok(renewed) = tokio::time::timeout_at(*answered + lease, jobs.renew(fence, lease)).await else {
+        tracing::warn!(%fence, "the database has not answered for the time of the lease, which is lost");
+        return Some(Standing::Lost);
+    };
+    match renewed {
         Ok(heartbeat) => {
             *answered = sent;
             let deadline = sent + heartbeat.time_left;

@@ -241,7 +241,7 @@ async fn fused(app: &TestApp) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn members_are_fused_and_the_model_is_downloaded_while_one_request_in_twenty_is_refused() {
+async fn members_are_fused_and_the_model_is_downloaded_while_one_request_in_twenty_fails() {
     let bucket = Bucket::start().await;
     let app = TestApp::builder()
         .settings(|settings| {
@@ -250,7 +250,7 @@ async fn members_are_fused_and_the_model_is_downloaded_while_one_request_in_twen
         })
         .start()
         .await;
-    bucket.refuse_one_in(20);
+    bucket.fail_one_in(20);
     let id = fused(&app).await;
     let path = format!("/v1/jobs/{id}/model");
     let answer = app.get(&path).send().await.expect("an answer");

@@ -1,7 +1,7 @@
-//! An S3 service in this process, whose buckets are folders, behind a proxy that can be told to refuse some requests.
+//! An S3 service in this process, whose buckets are folders, behind a proxy that can be told to fail some requests.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,12 +21,30 @@ use tokio::task::JoinHandle;
 
 const BUCKET: &str = "models";
 
+/// How a request fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Failure {
+    /// The service has too much to do.
+    Refused,
+    /// The connection breaks before the service knows of the request.
+    Lost,
+    /// The connection breaks when the service has done what was asked.
+    AnswerLost,
+}
+
+impl Failure {
+    /// One after the other.
+    fn of(number: u64) -> Self {
+        [Self::Refused, Self::Lost, Self::AnswerLost][(number % 3) as usize]
+    }
+}
+
 /// A service with one bucket.
 pub(crate) struct Bucket {
     folder: TempDir,
     address: SocketAddr,
-    /// One request in so many is refused; none where it is 0.
-    refused_in: Arc<AtomicU64>,
+    /// One request in so many fails; none where it is 0.
+    fails_in: Arc<AtomicU64>,
     requests: Arc<AtomicU64>,
     serving: JoinHandle<()>,
 }
@@ -41,8 +59,8 @@ impl Bucket {
         let service = service.build();
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let (refused_in, requests) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-        let (every, count) = (refused_in.clone(), requests.clone());
+        let (fails_in, requests) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let (every, count) = (fails_in.clone(), requests.clone());
         let serving = tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 let (service, every, count) = (service.clone(), every.clone(), count.clone());
@@ -50,13 +68,19 @@ impl Bucket {
                     let (service, every) = (service.clone(), every.load(Ordering::Relaxed));
                     let number = count.fetch_add(1, Ordering::Relaxed) + 1;
                     async move {
-                        if every > 0 && number.is_multiple_of(every) {
-                            let mut slow =
-                                Response::new(s3s::Body::from("<Error><Code>SlowDown</Code></Error>".to_owned()));
-                            *slow.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-                            return Ok::<_, Infallible>(slow);
+                        let failure = (every > 0 && number.is_multiple_of(every)).then(|| Failure::of(number / every));
+                        match failure {
+                            Some(Failure::Refused) => {
+                                let slow = "<Error><Code>SlowDown</Code></Error>".to_owned();
+                                let mut slow = Response::new(s3s::Body::from(slow));
+                                *slow.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+                                return Ok(slow);
+                            }
+                            Some(Failure::Lost) => return Err(io::Error::other("cut off")),
+                            Some(Failure::AnswerLost) | None => {}
                         }
-                        Ok(service.call(request.map(s3s::Body::from)).await.expect("an answer"))
+                        let answer = service.call(request.map(s3s::Body::from)).await.expect("an answer");
+                        if failure.is_some() { Err(io::Error::other("cut off")) } else { Ok(answer) }
                     }
                 });
                 tokio::spawn(async move {
@@ -65,12 +89,12 @@ impl Bucket {
                 });
             }
         });
-        Self { folder, address, refused_in, requests, serving }
+        Self { folder, address, fails_in, requests, serving }
     }
 
-    /// From now on one request in `every` is refused.
-    pub(crate) fn refuse_one_in(&self, every: u64) {
-        self.refused_in.store(every, Ordering::Relaxed);
+    /// From now on one request in `every` fails.
+    pub(crate) fn fail_one_in(&self, every: u64) {
+        self.fails_in.store(every, Ordering::Relaxed);
     }
 
     /// Requests so far.

@@ -3,6 +3,7 @@
 
 #![cfg(target_os = "linux")]
 
+mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
 mod lab;
@@ -111,46 +112,5 @@ async fn a_job_that_meets_a_full_disk_goes_on_when_there_is_room() {
     let told =
         |event: &Event| event.data["message"].as_str().is_some_and(|text| text.contains("No space left on device"));
     assert!(events.iter().any(told), "{events:#?}");
-    lab.app.stop().await;
-}
-
-/// Time between two restarts of the database server.
-const BETWEEN_RESTARTS: Duration = Duration::from_millis(1500);
-
-#[tokio::test]
-async fn a_database_server_that_is_cut_off_again_and_again_costs_time_only() {
-    let Some(restart) = std::env::var_os("ENGRAFT_TEST_POSTGRES_RESTART") else {
-        eprintln!(
-            "skipped: ENGRAFT_TEST_POSTGRES_RESTART names no program that restarts the server of ENGRAFT_TEST_POSTGRES"
-        );
-        return;
-    };
-    let restarts = std::env::var("ENGRAFT_TEST_RESTARTS").map_or(4, |restarts| restarts.parse().expect("a number"));
-    let mut lab = Lab::new(TestApp::start().await).await;
-    lab.compute_undisturbed().await;
-    let workers = [lab.worker(ONE_SECOND), lab.worker(ONE_SECOND)];
-    for round in 0..restarts {
-        lab.post(round % lab::KINDS).await;
-        lab.post((round + 1) % lab::KINDS).await;
-        sleep(BETWEEN_RESTARTS).await;
-        let restarted = tokio::process::Command::new(&restart).stdout(std::process::Stdio::null()).status().await;
-        assert!(restarted.expect("runs").success(), "the server restarts");
-        // Requests may fail while the connections are found to be broken, as they do while the server is away.
-        while !lab.app.get("/readyz").send().await.is_ok_and(|answer| answer.status().is_success()) {
-            lab.give_up_when_late("a server that is not ready again").await;
-            sleep(Duration::from_millis(100)).await;
-        }
-        sleep(Duration::from_millis(300)).await;
-    }
-    lab.wait_for_all().await;
-    for worker in workers {
-        lab.stop(worker).await;
-    }
-    let interruptions = lab.check().await;
-    println!(
-        "{restarts} restarts, {} jobs, {interruptions} attempts cut short, {:?}",
-        lab.jobs.len(),
-        lab.begun.elapsed()
-    );
     lab.app.stop().await;
 }

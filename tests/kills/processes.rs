@@ -1,16 +1,43 @@
 //! Worker processes of the real program, and what `/proc` says of them and their children.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::common::app::database;
+/// Where processes of one machine run.
+#[derive(Debug, Clone)]
+pub(crate) struct Home {
+    pub(crate) data_dir: PathBuf,
+    /// Where the state and the blobs are, as the environment says it.
+    pub(crate) variables: BTreeMap<String, String>,
+    /// What processes log is appended to this file.
+    pub(crate) log: PathBuf,
+}
+
+impl Home {
+    /// The program with these arguments.
+    pub(crate) fn start(&self, arguments: &[&str]) -> Child {
+        let log = || File::options().create(true).append(true).open(&self.log).expect("a log file");
+        Command::new(env!("CARGO_BIN_EXE_engraft"))
+            .args(arguments)
+            .arg("--data-dir")
+            .arg(&self.data_dir)
+            .envs(&self.variables)
+            .stdin(Stdio::null())
+            .stdout(log())
+            .stderr(log())
+            .spawn()
+            .expect("a process")
+    }
+}
 
 /// An `engraft worker` with one slot and one thread.
 pub(crate) struct Worker {
     process: Child,
+    home: Home,
 }
 
 /// How long a silent worker keeps its job, and how often it says that it is alive; in seconds.
@@ -21,21 +48,15 @@ pub(crate) struct Lease {
 }
 
 impl Worker {
-    /// Starts one on `data_dir`; what it logs is appended to the file `log`.
-    pub(crate) fn start(data_dir: &Path, log: &Path, lease: Lease) -> Self {
-        let log = File::options().create(true).append(true).open(log).expect("a log file");
-        let process = Command::new(env!("CARGO_BIN_EXE_engraft"))
-            .args(["worker", "--workers", "1", "--threads", "1", "--device", "cpu"])
-            .args(["--lease", lease.lease, "--heartbeat", lease.heartbeat])
-            .arg("--data-dir")
-            .arg(data_dir)
-            .env("ENGRAFT_DATABASE", database(data_dir))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("a worker process");
-        Self { process }
+    /// Starts one at `home`.
+    pub(crate) fn start(home: &Home, lease: Lease) -> Self {
+        let slots = ["worker", "--workers", "1", "--threads", "1", "--device", "cpu"];
+        let promises = ["--lease", lease.lease, "--heartbeat", lease.heartbeat];
+        Self { process: home.start(&[&slots[..], &promises[..]].concat()), home: home.clone() }
+    }
+
+    pub(crate) fn home(&self) -> &Home {
+        &self.home
     }
 
     pub(crate) fn pid(&self) -> u32 {

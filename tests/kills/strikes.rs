@@ -10,11 +10,9 @@ use rand_chacha::ChaCha8Rng;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::{Instant, sleep};
 
-use crate::lab::{KINDS, Lab, ONE_SECOND};
+use crate::lab::{KINDS, Lab};
 use crate::processes::Worker;
 
-/// Jobs that are unfinished at any time, until the last strike.
-const JOBS: usize = 4;
 /// After so many attempts without headway a job is left alone until it has made some: the limit on crash loops is right
 /// to end a job that is killed at every attempt, and this test is about something else.
 const SPARED: u32 = MAX_STALLED_ATTEMPTS - 2;
@@ -76,7 +74,7 @@ impl Strike {
 impl Lab {
     /// Queues jobs until enough are unfinished.
     async fn top_up(&mut self) {
-        while self.unfinished().await.len() < JOBS {
+        while self.unfinished().await.len() < self.unfinished_jobs {
             self.post(self.jobs.len() % KINDS).await;
         }
     }
@@ -94,7 +92,7 @@ impl Lab {
     }
 
     /// Strikes one of the workers when the moment has come, and puts a new one where one was killed.
-    pub(crate) async fn strike(&mut self, workers: &mut [Worker; 2], strike: &Strike) {
+    pub(crate) async fn strike(&mut self, workers: &mut [Worker], strike: &Strike) {
         let (struck, fence) = self.aim(workers, strike).await;
         let worker = &mut workers[struck];
         if let Moment::Publishing(artifact) = strike.moment {
@@ -105,7 +103,7 @@ impl Lab {
     }
 
     /// Waits for a worker to strike: one whose child computes, and about to come to the moment that is wanted.
-    async fn aim(&mut self, workers: &[Worker; 2], strike: &Strike) -> (usize, Fence) {
+    async fn aim(&mut self, workers: &[Worker], strike: &Strike) -> (usize, Fence) {
         let since = Instant::now();
         let wanted = match strike.moment {
             Moment::Any => None,
@@ -158,7 +156,7 @@ impl Lab {
     /// Kills the worker between the first sight of an artifact's blob and the end of its job. One that was faster is dead
     /// too, but does not count.
     async fn strike_publishing(&mut self, worker: &mut Worker, fence: Fence, artifact: &str, delay: Duration) {
-        let blob = self.app.state.blobs.path_of(&Jobs::blob_key(fence, artifact)).expect("a key");
+        let blob = self.file_of(&Jobs::blob_key(fence, artifact));
         let since = Instant::now();
         while !blob.exists() {
             if since.elapsed() > PUBLISHES {
@@ -177,7 +175,7 @@ impl Lab {
     /// Kills the worker; another takes its place.
     fn replace(&self, worker: &mut Worker) {
         worker.kill();
-        *worker = self.worker(ONE_SECOND);
+        *worker = Worker::start(worker.home(), self.lease);
     }
 }
 

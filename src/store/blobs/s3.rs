@@ -154,6 +154,7 @@ impl Bucket {
             Ok(_) => Ok(()),
             Err(error) => match self.length(key).await {
                 Ok(Some(found)) if found == length => Ok(()),
+                _ if refuses_parts(&error) => Err(BucketError::OtherParts.into()),
                 _ => Err(error.into()),
             },
         }
@@ -323,6 +324,13 @@ impl Bucket {
         }
         Ok(false)
     }
+}
+
+/// Whether the service has refused to put parts together: it has not got them, or not these, or they are out of order or too small. The client
+/// has no kind of error for that, only what the service has said.
+fn refuses_parts(error: &Error) -> bool {
+    let said = error.to_string();
+    ["InvalidPart<", "InvalidPartOrder<", "EntityTooSmall<"].iter().any(|code| said.contains(code))
 }
 
 /// Reads a part of a file.

@@ -24,9 +24,13 @@ const SQLITE: &[(i64, &str, &str)] = &[
     (14, "tus", include_str!("../../../migrations/sqlite/0014_tus.sql")),
     (15, "parts", include_str!("../../../migrations/sqlite/0015_parts.sql")),
     (16, "claims", include_str!("../../../migrations/sqlite/0016_claims.sql")),
+    (17, "queue", include_str!("../../../migrations/sqlite/0017_queue.sql")),
 ];
 
-const POSTGRES: &[(i64, &str, &str)] = &[(1, "schema", include_str!("../../../migrations/postgres/0001_schema.sql"))];
+const POSTGRES: &[(i64, &str, &str)] = &[
+    (1, "schema", include_str!("../../../migrations/postgres/0001_schema.sql")),
+    (2, "queue", include_str!("../../../migrations/postgres/0002_queue.sql")),
+];
 
 /// Everything that brings a file of any earlier version up to date.
 pub(super) fn sqlite() -> Migrator {

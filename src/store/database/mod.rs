@@ -28,6 +28,8 @@ pub(super) use extent::Extent;
 pub use transfer::{Transferred, transfer};
 
 use connection::Held;
+pub use postgres::Demand;
+pub(super) use postgres::answered;
 
 /// The database; clones share their connections.
 #[derive(Debug, Clone)]
@@ -66,7 +68,7 @@ impl WriteTransaction {
                     *home = Some(connection);
                 }
             }
-            Held::PostgresTransaction(transaction) => transaction.commit().await?,
+            Held::PostgresTransaction(transaction) => answered(transaction.commit()).await?,
             Held::SqliteReader(_) | Held::Postgres(_) => {}
         }
         Ok(())
@@ -101,17 +103,30 @@ impl Database {
         Self::open_at(&DatabasePlace::DataDir, data_dir, &blobs::Backend::Folder(data_dir.join(FOLDER))).await
     }
 
+    /// As [`Self::open_for`], for a server.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn open_at(place: &DatabasePlace, data_dir: &Path, blobs: &blobs::Backend) -> Result<Self, StoreError> {
+        Self::open_for(Demand::Server, place, data_dir, blobs).await
+    }
+
     /// Opens the database at `place`, making it in a file, and bringing its schema up to date as needed. Its files are those in `blobs`.
     ///
     /// # Errors
     /// When the place cannot be written or reached, what is there is no database, its schema is newer than this program, the files
     /// belong to another database, or their bucket does not answer.
-    pub async fn open_at(place: &DatabasePlace, data_dir: &Path, blobs: &blobs::Backend) -> Result<Self, StoreError> {
+    pub async fn open_for(
+        demand: Demand,
+        place: &DatabasePlace,
+        data_dir: &Path,
+        blobs: &blobs::Backend,
+    ) -> Result<Self, StoreError> {
         match place {
             DatabasePlace::DataDir => Self::open_file(&data_dir.join("engraft.db"), data_dir, blobs).await,
             DatabasePlace::File(path) => Self::open_file(path, data_dir, blobs).await,
             DatabasePlace::Server(url) => {
-                let server = postgres::Server::open(url, blobs).await?;
+                let server = postgres::Server::open(url, blobs, demand).await?;
                 Ok(Self { reader: Pool::Postgres(server.pool().clone()), kind: DatabaseKind::Postgres(server) })
             }
         }
@@ -122,7 +137,7 @@ impl Database {
     /// # Errors
     /// When the server cannot be reached, or its schema is newer than this program.
     pub async fn open_target(url: &ServerUrl) -> Result<Self, StoreError> {
-        let server = postgres::Server::connect(url).await?;
+        let server = postgres::Server::connect(url, Demand::Worker).await?;
         Ok(Self { reader: Pool::Postgres(server.pool().clone()), kind: DatabaseKind::Postgres(server) })
     }
 
@@ -165,6 +180,14 @@ impl Database {
     #[must_use]
     pub fn reader(&self) -> &Pool {
         &self.reader
+    }
+
+    /// Whether it has a time of its own.
+    pub(super) fn has_time(&self) -> bool {
+        match &self.kind {
+            DatabaseKind::Sqlite(_) => false,
+            DatabaseKind::Postgres(server) => server.has_time(),
+        }
     }
 
     /// The present, by the database's own time; none where that has none, since all its processes share one machine's.

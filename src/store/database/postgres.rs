@@ -4,6 +4,7 @@
 //! runs as if alone, as in SQLite. What a running attempt writes for its own job, the bulk of all writing, shares that lock with others of
 //! its kind and locks its job's row instead.
 
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -23,8 +24,15 @@ use crate::store::identity::DataFolder;
 
 /// How long is waited for a connection, and for another transaction to end.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Connections of one process.
-const MOST_CONNECTIONS: u32 = 16;
+/// Connections of a server, apart from those that wait for notices.
+const MANY_CONNECTIONS: u32 = 16;
+/// Those of a worker, of which there may be many more.
+const FEW_CONNECTIONS: u32 = 4;
+/// A server that does not answer for so long is taken for lost: a network that drops everything reports no error. Longer than locks are
+/// waited for.
+const ANSWER: Duration = Duration::from_secs(if cfg!(test) { 8 } else { 60 });
+/// The same for what the server answers at once.
+const PROMPT_ANSWER: Duration = Duration::from_secs(5);
 /// A connection that was unused for so long is asked whether it still is one.
 const MAY_BE_STALE: Duration = Duration::from_millis(100);
 /// The pause before a transaction is begun again on another connection: the first time, and at most.
@@ -37,9 +45,10 @@ const CHANNEL: &str = "engraft";
 /// The oldest version that is still maintained.
 const OLDEST: i32 = 130_000;
 
-/// What holds for each connection, whatever the server's defaults are: acknowledged is stored, and nobody waits or holds up others for ever.
-const SETTINGS: &str = "SET synchronous_commit = on; SET lock_timeout = '30s'; SET idle_in_transaction_session_timeout = '60s'; \
-     SET client_min_messages = warning";
+/// What holds for each connection, whatever the server's defaults are: acknowledged is stored, nobody waits for ever, and a host that is cut
+/// off in the middle of a transaction does not hold up others for long. Statements here are small: to compile one takes longer than to run it.
+const SETTINGS: &str = "SET synchronous_commit = on; SET lock_timeout = '30s'; SET idle_in_transaction_session_timeout = '10s'; \
+     SET jit = off; SET client_min_messages = warning";
 
 /// Milliseconds since the epoch, of the server.
 const TIME: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
@@ -48,6 +57,15 @@ const ALONE: &str = "WITH held AS MATERIALIZED (SELECT pg_advisory_xact_lock(has
      SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint FROM held";
 const WITH_OTHERS: &str = "WITH held AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared(hashtextextended(current_schema(), 0))) \
      SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint FROM held";
+
+/// Who uses a database, which decides how many connections it takes of those that a database server has for all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Demand {
+    /// Many requests at a time.
+    Server,
+    /// A few jobs at a time, in one of many processes.
+    Worker,
+}
 
 /// A schema of a PostgreSQL server; clones share its connections.
 #[derive(Debug, Clone)]
@@ -63,8 +81,8 @@ impl Server {
     ///
     /// # Errors
     /// Those of [`Self::connect`], and when the files belong to another database.
-    pub(super) async fn open(url: &ServerUrl, blobs: &Backend) -> Result<Self, StoreError> {
-        let server = Self::connect(url).await?;
+    pub(super) async fn open(url: &ServerUrl, blobs: &Backend, demand: Demand) -> Result<Self, StoreError> {
+        let server = Self::connect(url, demand).await?;
         let mut connection = server.pool.acquire().await?;
         // One process at a time settles whose the files are; the lock ends with the connection at the latest.
         sqlx::query("SELECT pg_advisory_lock(hashtextextended(current_schema(), 1))").execute(&mut *connection).await?;
@@ -80,17 +98,23 @@ impl Server {
     ///
     /// # Errors
     /// When the server cannot be reached or is too old, or the schema is newer than this program.
-    pub(super) async fn connect(url: &ServerUrl) -> Result<Self, StoreError> {
+    pub(super) async fn connect(url: &ServerUrl, demand: Demand) -> Result<Self, StoreError> {
         let options = PgConnectOptions::from_url(url.expose())?.application_name("engraft");
         let pool = PgPoolOptions::new()
-            .max_connections(MOST_CONNECTIONS)
+            .max_connections(match demand {
+                Demand::Server => MANY_CONNECTIONS,
+                Demand::Worker => FEW_CONNECTIONS,
+            })
             .min_connections(1)
             .acquire_timeout(PATIENCE)
             .test_before_acquire(false)
             .before_acquire(|connection, known| {
                 async move {
-                    // One that is no connection any more is replaced.
-                    Ok(known.idle_for < MAY_BE_STALE || connection.ping().await.is_ok())
+                    if known.idle_for < MAY_BE_STALE {
+                        return Ok(true);
+                    }
+                    // One that is no connection any more is replaced; with an error it is not waited for to close.
+                    Ok(tokio::time::timeout(PROMPT_ANSWER, connection.ping()).await.map_err(io::Error::from)?.is_ok())
                 }
                 .boxed()
             })
@@ -144,13 +168,18 @@ impl Server {
     }
 
     async fn try_begin(&self, extent: Extent) -> Result<(Transaction<'static, Postgres>, i64), sqlx::Error> {
-        let mut transaction = self.pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await?;
+        let begun = self.pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE");
+        let mut transaction = answered(begun).await?;
         let lock = match extent {
             Extent::Everything => ALONE,
             Extent::OneJob => WITH_OTHERS,
         };
-        let now = sqlx::query_scalar(lock).fetch_one(&mut *transaction).await?;
+        let now = answered(sqlx::query_scalar(lock).fetch_one(&mut *transaction)).await?;
         Ok((transaction, now))
+    }
+
+    pub(super) fn has_time(&self) -> bool {
+        self.time.is_some()
     }
 
     /// The server's time.
@@ -161,7 +190,7 @@ impl Server {
         if self.time.is_none() {
             return Ok(None);
         }
-        let now = sqlx::query_scalar(TIME).fetch_one(&mut *self.pool.acquire().await?).await?;
+        let now = answered(sqlx::query_scalar(TIME).fetch_one(&mut *self.pool.acquire().await?)).await?;
         Ok(self.noted(now))
     }
 
@@ -191,6 +220,20 @@ impl Server {
     }
 }
 
+/// What the server answers, if it does in time.
+///
+/// # Errors
+/// Those of the future, and one of a lost connection.
+pub(in crate::store) async fn answered<T>(
+    asked: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    within(ANSWER, asked).await
+}
+
+async fn within<T>(patience: Duration, asked: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    tokio::time::timeout(patience, asked).await.unwrap_or_else(|elapsed| Err(sqlx::Error::Io(elapsed.into())))
+}
+
 /// Gets notices of changes in one schema.
 #[derive(Debug)]
 pub(in crate::store) struct Listener {
@@ -208,7 +251,11 @@ impl Listener {
         if std::mem::take(&mut self.is_new) {
             return Ok(true);
         }
-        let Ok(notice) = tokio::time::timeout(LOOK_ANYWAY, self.notices.try_recv()).await else { return Ok(true) };
+        let Ok(notice) = tokio::time::timeout(LOOK_ANYWAY, self.notices.try_recv()).await else {
+            // One that gets no notices says nothing of its connection.
+            within(PROMPT_ANSWER, self.notices.execute("SELECT")).await?;
+            return Ok(true);
+        };
         let Some(notice) = notice? else { return Ok(true) };
         let mut is_own = notice.payload() == self.schema;
         while let Some(notice) = self.notices.next_buffered() {
@@ -221,6 +268,7 @@ impl Listener {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Instant;
 
     use super::*;
     use crate::domain::clock::{ManualClock, from_millis};
@@ -277,6 +325,33 @@ mod tests {
             sql::query("UPDATE data_folder SET probed_at = 1").execute(&mut *transaction).await.expect("writes");
             transaction.commit().await.expect("commits");
         }
+    }
+
+    #[tokio::test]
+    async fn a_network_that_loses_everything_costs_a_while_and_then_other_connections() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let Some((database, network)) = testing::server_behind_a_network(folder.path()).await else { return };
+        let mut transaction = database.write().await.expect("begins");
+        let look = async |connection: &mut crate::store::database::Connection| {
+            sql::query_scalar::<i64>("SELECT count(*) FROM jobs").fetch_one(connection).await
+        };
+        let mut reader = database.reader().acquire().await.expect("a connection");
+        look(&mut reader).await.expect("reads");
+        let mut observer = database.observer().await.expect("listens");
+        assert!(observer.wait().await.expect("looks first of all"));
+        network.set_works(false);
+        let began = Instant::now();
+        let (read, written, waited) = tokio::join!(look(&mut reader), look(&mut transaction), observer.wait());
+        for lost in [StoreError::from(read.expect_err("no answer")), written.expect_err("no answer").into()] {
+            assert_eq!(lost.code(), Code::Unavailable);
+        }
+        assert_eq!(waited.expect_err("no answer").code(), Code::Unavailable);
+        assert!(began.elapsed() >= ANSWER);
+        network.set_works(true);
+        drop((reader, transaction));
+        let transaction = database.write().await.expect("begins on another connection");
+        transaction.commit().await.expect("commits");
+        database.observer().await.expect("listens again");
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
@@ -17,12 +17,16 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::connection::{Connection, Held};
 use super::migrations::sqlite as migrator;
+use crate::domain::problem::Code;
 use crate::store::blobs::Backend;
 use crate::store::error::StoreError;
 use crate::store::identity::DataFolder;
 
 /// How long a statement waits for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long it waits for it at a time, where there is something to begin. SQLite sleeps ever longer while it waits, up to a tenth of a second,
+/// so that whoever has waited for long is overtaken by whoever comes: it is asked anew before it sleeps for long.
+const BUSY_STEP: Duration = Duration::from_millis(8);
 const READERS: u32 = 4;
 
 /// The one connection that writes, and how to open another; clones share it.
@@ -59,10 +63,15 @@ pub(super) async fn open(path: &Path, data_dir: &Path, blobs: &Backend) -> Resul
         .acquire_timeout(BUSY_TIMEOUT)
         .connect_with(options.clone().read_only(true))
         .await?;
-    let connection = match *writer.0 {
+    let mut connection = match *writer.0 {
         Held::Sqlite(connection) => Some(connection),
         _ => None,
     };
+    if let Some(connection) = &mut connection {
+        let step = sqlx::AssertSqlSafe(format!("PRAGMA busy_timeout = {}", BUSY_STEP.as_millis()));
+        sqlx::query(step).execute(connection).await?;
+    }
+    let options = options.busy_timeout(BUSY_STEP);
     Ok((Writer { connection: Arc::new(Mutex::new(connection)), options: Arc::new(options) }, reader))
 }
 
@@ -77,12 +86,31 @@ impl Writer {
     ) -> Result<(SqliteConnection, OwnedMutexGuard<Option<SqliteConnection>>), StoreError> {
         let home = tokio::time::timeout(BUSY_TIMEOUT, self.connection.clone().lock_owned());
         let mut home = home.await.map_err(|_| sqlx::Error::PoolTimedOut)?;
+        let deadline = Instant::now() + BUSY_TIMEOUT;
+        loop {
+            match self.try_begin(&mut home).await {
+                Ok(connection) => return Ok((connection, home)),
+                Err(error) if error.code() == Code::Unavailable && Instant::now() < deadline => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// A connection with a transaction. One that has only waited in vain stays at home.
+    async fn try_begin(&self, home: &mut Option<SqliteConnection>) -> Result<SqliteConnection, StoreError> {
         let mut connection = match home.take() {
             Some(connection) => connection,
             None => self.options.connect().await?,
         };
-        sqlx::query("BEGIN IMMEDIATE").execute(&mut connection).await?;
-        Ok((connection, home))
+        match sqlx::query("BEGIN IMMEDIATE").execute(&mut connection).await.map_err(StoreError::from) {
+            Ok(_) => Ok(connection),
+            Err(error) => {
+                if error.code() == Code::Unavailable {
+                    *home = Some(connection);
+                }
+                Err(error)
+            }
+        }
     }
 
     /// A connection of its own that can only read, for who has to ask the same one again and again.

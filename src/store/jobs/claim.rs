@@ -9,11 +9,10 @@ use sqlx::FromRow;
 
 #[cfg(test)]
 use super::failure::FailurePoint;
-use super::queue::in_turn;
-use super::row::{InputRow, checkpoint, from_json, parsed};
-use super::transition::{Guard, read, replace};
+use super::queue::{Candidate, Devices, candidates, in_turn, prospect};
+use super::row::{InputRow, StateRow, checkpoint, from_json, parsed};
+use super::transition::{Guard, announce, read, replace};
 use super::{EpochCheckpoint, JobError, JobInput, Jobs};
-use crate::domain::access::Tenant;
 use crate::domain::clock::Moment;
 use crate::domain::dataset::DatasetFacts;
 use crate::domain::id::{JobId, WorkerId};
@@ -23,9 +22,6 @@ use crate::domain::quota::TenantResource;
 use crate::settings::Device;
 use crate::store::StoreError;
 use crate::store::tenants::{self, Turn};
-
-/// Jobs of a tenant that are looked at, in order, for one whose files have room.
-const MOST_CANDIDATES: i64 = 20;
 
 /// A worker that wants a job.
 #[derive(Debug, Clone)]
@@ -77,16 +73,6 @@ struct ClaimedRow {
     checkpoint_epoch: Option<i64>,
 }
 
-/// A job that could be claimed.
-#[derive(FromRow)]
-struct Candidate {
-    id: String,
-    /// Bytes of everything that it writes but decoded data.
-    files: i64,
-    /// JSON array with the facts of its datasets.
-    datasets: String,
-}
-
 #[derive(FromRow)]
 struct ClaimedInputRow {
     blob_key: Option<String>,
@@ -101,14 +87,20 @@ impl Jobs {
     /// # Errors
     /// When the database fails.
     pub async fn claim(&self, claimant: &Claimant) -> Result<Option<Claim>, JobError> {
-        if !self.has_work().await? {
+        let devices = Devices::of(&claimant.devices);
+        let now = self.steady.of_machine().await?;
+        // Whoever finds nothing to do only reads.
+        let prospect = prospect(&mut self.database.reader().acquire().await?, &devices, now).await?;
+        if !prospect.is_unsettled && !prospect.is_waiting {
             return Ok(None);
         }
         let (mut transaction, now) = self.begin().await?;
-        settle(&mut transaction, now).await?;
+        if prospect.is_unsettled {
+            settle(&mut transaction, now).await?;
+        }
         #[cfg(test)]
         self.failures.pass(FailurePoint::ClaimAfterSettling)?;
-        let claim = self.take(&mut transaction, claimant, now).await?;
+        let claim = self.take(&mut transaction, claimant, &devices, now).await?;
         #[cfg(test)]
         self.failures.pass(FailurePoint::ClaimBeforeCommit)?;
         transaction.commit().await?;
@@ -154,35 +146,40 @@ impl Jobs {
         Ok(held.len())
     }
 
-    /// Whether a write transaction could find something to do: idle workers only read.
-    async fn has_work(&self) -> Result<bool, StoreError> {
-        Ok(sql::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'queued' AND (not_before IS NULL OR not_before <= $1)) \
-             OR EXISTS (SELECT 1 FROM jobs WHERE state = 'running' AND lease_until < $1)",
-        )
-        .bind(self.steady.now().await?.as_millis())
-        .fetch_one(self.database.reader())
-        .await?)
-    }
-
-    async fn take(&self, conn: &mut Connection, claimant: &Claimant, now: Moment) -> Result<Option<Claim>, JobError> {
-        let Some((id, disk)) = self.choose(conn, claimant, now).await? else { return Ok(None) };
-        let job: JobId = parsed(&id, &id)?;
-        let (state, _) = read(conn, job).await?;
-        let guard = Guard::of(job, &state);
-        let State::Queued(queued) = state else { return Ok(None) };
+    async fn take(
+        &self,
+        conn: &mut Connection,
+        claimant: &Claimant,
+        devices: &Devices,
+        now: Moment,
+    ) -> Result<Option<Claim>, JobError> {
+        let Some((Candidate { id, state, .. }, disk)) = self.choose(conn, claimant, devices, now).await? else {
+            return Ok(None);
+        };
+        let State::Queued(queued) = state.state(&id)? else { return Ok(None) };
         let running = queued.claim(claimant.worker, claimant.lease, now);
-        let fence = Fence { job, attempt: running.effort.attempts };
-        replace(conn, guard, &State::Running(running), json!({ "worker": claimant.worker }), now).await?;
+        let fence = Fence { job: parsed(&id, &id)?, attempt: running.effort.attempts };
+        let state = State::Running(running);
+        let row = StateRow::of(&state);
+        // Nobody else has written to the row since it was read.
         let row: ClaimedRow = sql::query_as(
-            "UPDATE jobs SET started_at = coalesce(started_at, $1), phases = '[]', progress = NULL, disk_reserved = $2 \
-             WHERE id = $3 RETURNING tenant, resolved, device, checkpoint_key, checkpoint_epoch",
+            "UPDATE jobs SET state = $1, attempt = $2, stalled = $3, ran_ms = $4, worker = $5, claimed_at = $6, lease_until = $7, \
+                 not_before = NULL, started_at = coalesce(started_at, $8), phases = '[]', progress = NULL, disk_reserved = $9 \
+             WHERE id = $10 RETURNING tenant, resolved, device, checkpoint_key, checkpoint_epoch",
         )
+        .bind(row.state)
+        .bind(row.attempt)
+        .bind(row.stalled)
+        .bind(row.ran_ms)
+        .bind(row.worker)
+        .bind(row.claimed_at)
+        .bind(row.lease_until)
         .bind(now.date.as_millisecond())
         .bind(i64::try_from(disk).unwrap_or(i64::MAX))
         .bind(&id)
         .fetch_one(&mut *conn)
         .await?;
+        announce(conn, fence.job, &state, json!({ "worker": claimant.worker }), now).await?;
         tenants::served(conn, &row.tenant, Turn::Job).await?;
         Ok(Some(Claim {
             fence,
@@ -200,8 +197,9 @@ impl Jobs {
         &self,
         conn: &mut Connection,
         claimant: &Claimant,
+        devices: &Devices,
         now: Moment,
-    ) -> Result<Option<(String, u64)>, JobError> {
+    ) -> Result<Option<(Candidate, u64)>, JobError> {
         // Jobs on other machines take nothing of this one's disk.
         let (running, reserved): (i64, i64) = sql::query_as(sql::each(
             "SELECT count(*), coalesce(sum(disk_reserved), 0) FROM jobs WHERE state = 'running'",
@@ -212,65 +210,25 @@ impl Jobs {
         .fetch_one(&mut *conn)
         .await?;
         let room = claimant.room.saturating_sub(u64::try_from(reserved).unwrap_or(0));
-        for waiting in in_turn(conn).await? {
-            let tenant: Tenant = parsed(&waiting.tenant, &waiting.tenant)?;
-            let most = tenants::quota(conn, &tenant, self.quota).await?.limit(TenantResource::Running);
-            if most.is_some_and(|most| u64::try_from(waiting.running).unwrap_or(0) >= most) {
+        for waiting in in_turn(conn, Some(devices)).await? {
+            let most = waiting.most.and_then(|most| u64::try_from(most).ok());
+            let quota = most.map_or(self.quota, |most| self.quota.with(TenantResource::Running, most));
+            let running_of_its = u64::try_from(waiting.running).unwrap_or(0);
+            if quota.limit(TenantResource::Running).is_some_and(|most| running_of_its >= most) {
                 continue;
             }
-            for Candidate { id, files, datasets } in candidates(conn, &waiting.tenant, claimant, now).await? {
+            for candidate in candidates(conn, &waiting.tenant, devices, now).await? {
                 // Facts that this version cannot read must not keep every job from being claimed.
-                let facts: Vec<DatasetFacts> = from_json(&id, &datasets).unwrap_or_default();
+                let facts: Vec<DatasetFacts> = from_json(&candidate.id, &candidate.datasets).unwrap_or_default();
                 let data = facts.iter().map(DatasetFacts::decoded_bytes).fold(0, u64::saturating_add);
-                let disk = data.saturating_add(u64::try_from(files).unwrap_or(0));
+                let disk = data.saturating_add(u64::try_from(candidate.files).unwrap_or(0));
                 if running == 0 || disk <= room {
-                    return Ok(Some((id, disk)));
+                    return Ok(Some((candidate, disk)));
                 }
             }
         }
         Ok(None)
     }
-}
-
-/// The first jobs of a tenant that could run now.
-async fn candidates(
-    conn: &mut Connection,
-    tenant: &str,
-    claimant: &Claimant,
-    now: Moment,
-) -> Result<Vec<Candidate>, StoreError> {
-    let any = [Device::Auto, Device::AnyCuda].into_iter();
-    let any = any.filter(|wanted| claimant.devices.iter().any(|device| wanted.may_be(*device)));
-    let devices: Vec<Device> = any.chain(claimant.devices.iter().copied()).collect();
-    Ok(sql::query_as(sql::each(
-        "SELECT id, \
-             coalesce(json_extract(plan, '$.disk_peak_bytes') - json_extract(plan, '$.disk_data_bytes'), 0) AS files, \
-             (SELECT json_group_array(json(datasets.facts)) FROM job_inputs \
-              JOIN datasets ON datasets.id = job_inputs.dataset_id WHERE job_inputs.job_id = jobs.id) AS datasets \
-         FROM jobs \
-         WHERE state = 'queued' AND tenant = $1 AND (not_before IS NULL OR not_before <= $2) \
-         AND device IN (SELECT value FROM json_each($3)) AND NOT EXISTS ( \
-             SELECT 1 FROM job_inputs JOIN datasets ON datasets.id = job_inputs.dataset_id \
-             WHERE job_inputs.job_id = jobs.id AND datasets.state <> 'ready') \
-         ORDER BY priority DESC, compared, id LIMIT $4",
-        // A row that somebody is writing to, as a cancellation does, is passed over.
-        "SELECT id, \
-             coalesce((plan::json ->> 'disk_peak_bytes')::bigint - (plan::json ->> 'disk_data_bytes')::bigint, 0) AS files, \
-             (SELECT coalesce(json_agg(datasets.facts::json), '[]')::text FROM job_inputs \
-              JOIN datasets ON datasets.id = job_inputs.dataset_id WHERE job_inputs.job_id = jobs.id) AS datasets \
-         FROM jobs \
-         WHERE state = 'queued' AND tenant = $1 AND (not_before IS NULL OR not_before <= $2) \
-         AND device IN (SELECT json_array_elements_text($3::json)) AND NOT EXISTS ( \
-             SELECT 1 FROM job_inputs JOIN datasets ON datasets.id = job_inputs.dataset_id \
-             WHERE job_inputs.job_id = jobs.id AND datasets.state <> 'ready') \
-         ORDER BY priority DESC, compared, id LIMIT $4 FOR UPDATE OF jobs SKIP LOCKED",
-    ))
-    .bind(tenant)
-    .bind(now.steady.as_millis())
-    .bind(json!(devices).to_string())
-    .bind(MOST_CANDIDATES)
-    .fetch_all(conn)
-    .await?)
 }
 
 async fn inputs(conn: &mut Connection, id: &str) -> Result<Vec<ClaimedInput>, JobError> {

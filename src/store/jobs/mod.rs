@@ -32,7 +32,7 @@ use super::steady::Steady;
 use super::{Database, StoreError};
 use crate::domain::access::Tenant;
 use crate::domain::clock::{Moment, SharedClock};
-use crate::domain::id::{CheckpointId, DatasetId, JobId};
+use crate::domain::id::{CheckpointId, DatasetId, JobId, WorkerId};
 use crate::domain::job::{State, TransitionError};
 use crate::domain::problem::{Code, Problem};
 use crate::domain::progress::{Phase, Progress};
@@ -222,6 +222,17 @@ pub struct PhaseSpan {
     pub started: Timestamp,
     /// When the next one began, or the attempt ended.
     pub ended: Option<Timestamp>,
+}
+
+/// A job that somebody runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunningJob {
+    /// The job.
+    pub job: JobId,
+    /// Whose it is.
+    pub tenant: Tenant,
+    /// Who runs it.
+    pub worker: WorkerId,
 }
 
 /// What a waiting client watches.

@@ -6,10 +6,10 @@ use sqlx::FromRow;
 #[cfg(test)]
 use super::failure::FailurePoint;
 use super::insert::owned;
-use super::row::{InputRow, JobRow, from_json};
+use super::row::{InputRow, JobRow, from_json, parsed};
 use super::sweep::remove;
 use super::transition::{Guard, replace};
-use super::{Artifact, Glimpse, Job, JobError, JobInput, Jobs};
+use super::{Artifact, Glimpse, Job, JobError, JobInput, Jobs, RunningJob};
 use crate::domain::access::Tenant;
 use crate::domain::id::JobId;
 use crate::domain::job::Fence;
@@ -72,6 +72,21 @@ impl Jobs {
         .fetch_all(self.database.reader())
         .await?;
         rows.into_iter().map(Job::try_from).collect()
+    }
+
+    /// Every tenant's running jobs and who runs them, oldest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn running(&self) -> Result<Vec<RunningJob>, StoreError> {
+        let rows: Vec<(String, String, String)> =
+            sql::query_as("SELECT id, tenant, worker FROM jobs WHERE state = 'running' ORDER BY id")
+                .fetch_all(self.database.reader())
+                .await?;
+        let running = |(id, tenant, worker): (String, String, String)| {
+            Ok(RunningJob { job: parsed(&id, &id)?, tenant: parsed(&id, &tenant)?, worker: parsed(&id, &worker)? })
+        };
+        rows.into_iter().map(running).collect()
     }
 
     /// The files that the job reads, members first.

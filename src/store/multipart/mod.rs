@@ -12,6 +12,7 @@ use std::time::Duration;
 use sqlx::FromRow;
 
 use super::blobs::{Bucket, part_bytes};
+use super::error::BucketError;
 use super::files::Kind;
 use super::sql;
 use super::uploads::{Upload, Uploads};
@@ -114,17 +115,20 @@ impl MultipartUploads {
     }
 
     /// Makes an object of `total` bytes of the parts that a client has sent to the bucket, which have these entity tags. Its bytes are
-    /// acknowledged then, and to be checked. False where they are not of this upload, or not as many.
+    /// acknowledged then, and to be checked. False where they are not of this upload, or not as many, or the bucket does not have them.
     ///
     /// # Errors
-    /// When the database or the bucket fails; also where the bucket does not have these parts.
+    /// When the database or the bucket fails.
     pub async fn complete_presigned(&self, id: UploadId, etags: Vec<String>, total: u64) -> Result<bool, StoreError> {
         let Some(MultipartRow { blob_key, multipart_id: Some(multipart_id), completed: false, .. }) =
             self.row(id).await?
         else {
             return Ok(false);
         };
-        self.bucket.complete(&blob_key, &multipart_id, etags, total).await?;
+        match self.bucket.complete(&blob_key, &multipart_id, etags, total).await {
+            Err(StoreError::Bucket(BucketError::OtherParts)) => return Ok(false),
+            done => done?,
+        }
         if self.bucket.length(&blob_key).await? != Some(total) {
             return Ok(false);
         }

@@ -22,6 +22,11 @@ export function canWrite() {
   return session.scope === 'write' || session.scope === 'admin';
 }
 
+/** Whether what belongs to `tenant` is one's own. */
+export function owns(tenant) {
+  return session.tenant === tenant;
+}
+
 /** Whether the server wants keys. */
 export function wantsKey() {
   return session.key_required;

@@ -5,6 +5,7 @@ import { Problem, get } from './api.js';
 import { badge, card, empty, facts, fail, head, time } from './ui.js';
 import { poll } from './poll.js';
 import { shortId } from './format.js';
+import { owns } from './session.js';
 
 const INTERVAL = 5000;
 
@@ -14,7 +15,7 @@ export function show(root, place, signal) {
   const server = h('div');
   fill(root, head('Workers'), list, server);
   const body = h('tbody');
-  const table = h('table.reflow', {}, h('thead', {}, h('tr', {}, ['Worker', 'Devices', 'Jobs at a time', 'Version', 'Started', 'Last seen'].map((name) => h('th', { scope: 'col' }, name)))), body);
+  const table = h('table.reflow', {}, h('thead', {}, h('tr', {}, ['Worker', 'Devices', 'Runs', 'Jobs at a time', 'Version', 'Started', 'Last seen'].map((name) => h('th', { scope: 'col' }, name)))), body);
   const refresh = async () => {
     const [workers, running, health] = await Promise.all([get('/v1/workers', { signal }), get('/v1/jobs?state=running&limit=200', { signal }), readiness(signal)]);
     list.removeAttribute('aria-busy');
@@ -41,10 +42,17 @@ async function readiness(signal) {
   }
 }
 
+/** A job that a worker runs; administrators see those of other tenants, whose pages are not theirs. */
+function job({ id, tenant }) {
+  const name = h('span.mono', { title: id }, shortId(id));
+  return h('div', {}, owns(tenant) ? h('a', { href: `#/jobs/${id}` }, name) : [name, ` ${tenant}`]);
+}
+
 function row(worker) {
   return h('tr.row', {},
-    h('td', {}, h('span.mono', { title: worker.id }, shortId(worker.id))),
+    h('td', {}, h('span.mono', { title: worker.id }, shortId(worker.id)), worker.host ? h('span.muted', {}, ` ${worker.host}`) : null),
     h('td', {}, h('span.chips', {}, worker.devices.map((device) => h('span.chip', {}, device)))),
+    h('td', { 'data-label': 'Runs' }, worker.jobs.length === 0 ? '–' : worker.jobs.map(job)),
     h('td', { 'data-label': 'Jobs at a time' }, worker.slots),
     h('td', { 'data-label': 'Version' }, worker.version),
     h('td', { 'data-label': 'Started' }, time(worker.started_at)),

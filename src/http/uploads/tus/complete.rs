@@ -62,8 +62,10 @@ pub(super) async fn complete(
         .map_err(|error| Problem::new(Code::BadRequest, format!("Expected the `etags` of all parts: {error}.")))?;
     let total = upload.upload.total.unwrap_or_default();
     if upload.upload.acknowledged < total && !multipart.complete_presigned(id, parts.etags, total).await? {
-        let detail =
-            format!("The parts are not the {total} bytes of this upload: begin it again with POST /v1/uploads.");
+        let detail = format!(
+            "The bucket does not have these parts, or they are not the {total} bytes of this upload: send what is missing to its addresses \
+             and complete it with the entity tags of all parts in order, or begin it again with POST /v1/uploads."
+        );
         return Err(Problem::new(Code::UploadOffsetMismatch, detail).into());
     }
     // From here on it is an upload whose last byte has come.

@@ -80,6 +80,21 @@ async fn priority_comes_before_age_and_comparisons_let_others_pass() {
 }
 
 #[tokio::test]
+async fn jobs_for_a_device_and_for_any_have_one_order_and_those_for_others_are_passed_over() {
+    let house = House::new().await;
+    let queue = async |device: Device, priority: i8| {
+        let job = NewJob { device, priority, ..house.new_job(Vec::new()) };
+        house.jobs.insert(&job, None).await.expect("inserts")
+    };
+    let early = queue(Device::Cpu, 0).await;
+    queue(Device::AnyCuda, 9).await;
+    let late = queue(Device::Auto, 0).await;
+    let urgent = queue(Device::Auto, 5).await;
+    let last = queue(Device::Cpu, 0).await;
+    assert_eq!(house.served().await, [urgent, early, late, last]);
+}
+
+#[tokio::test]
 async fn limits_of_a_tenant_hold_in_the_queue_and_at_the_claim() {
     let mut house = House::new().await;
     house.jobs =
