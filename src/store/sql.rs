@@ -12,7 +12,7 @@ use sqlx::postgres::{PgArguments, PgConnection, PgRow, Postgres};
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteRow};
 use sqlx::{Arguments, Connection as _, FromRow};
 
-use super::database::answered;
+use super::database::answer::answered;
 use super::database::connection::{Connection, Pool, Side};
 use super::error::is_plan_stale;
 

@@ -2,6 +2,7 @@
 //! ([`super::sql`]) in the transactions and on the connections that this gives, and knows which of the two is there only where a
 //! statement's text differs.
 
+pub(super) mod answer;
 mod clock;
 pub(super) mod connection;
 mod extent;
@@ -27,9 +28,9 @@ pub use connection::{Connection, Pool};
 pub(super) use extent::Extent;
 pub use transfer::{Transferred, transfer};
 
+use answer::answered;
 use connection::Held;
 pub use postgres::Demand;
-pub(super) use postgres::answered;
 
 /// The database; clones share their connections.
 #[derive(Debug, Clone)]

@@ -12,6 +12,7 @@ use futures_util::FutureExt;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection as _, Executor, Postgres, Transaction};
 
+use super::answer::{PROMPTLY, answered, within};
 use super::clock::DatabaseTime;
 use super::connection::{Connection, Held};
 use super::extent::Extent;
@@ -28,11 +29,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const MANY_CONNECTIONS: u32 = 16;
 /// Those of a worker, of which there may be many more.
 const FEW_CONNECTIONS: u32 = 4;
-/// A server that does not answer for so long is taken for lost: a network that drops everything reports no error. Longer than locks are
-/// waited for.
-const ANSWER: Duration = Duration::from_secs(if cfg!(test) { 8 } else { 60 });
-/// The same for what the server answers at once.
-const PROMPT_ANSWER: Duration = Duration::from_secs(5);
 /// A connection that was unused for so long is asked whether it still is one.
 const MAY_BE_STALE: Duration = Duration::from_millis(100);
 /// The pause before a transaction is begun again on another connection: the first time, and at most.
@@ -114,7 +110,7 @@ impl Server {
                         return Ok(true);
                     }
                     // One that is no connection any more is replaced; with an error it is not waited for to close.
-                    Ok(tokio::time::timeout(PROMPT_ANSWER, connection.ping()).await.map_err(io::Error::from)?.is_ok())
+                    Ok(tokio::time::timeout(PROMPTLY, connection.ping()).await.map_err(io::Error::from)?.is_ok())
                 }
                 .boxed()
             })
@@ -220,20 +216,6 @@ impl Server {
     }
 }
 
-/// What the server answers, if it does in time.
-///
-/// # Errors
-/// Those of the future, and one of a lost connection.
-pub(in crate::store) async fn answered<T>(
-    asked: impl Future<Output = Result<T, sqlx::Error>>,
-) -> Result<T, sqlx::Error> {
-    within(ANSWER, asked).await
-}
-
-async fn within<T>(patience: Duration, asked: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
-    tokio::time::timeout(patience, asked).await.unwrap_or_else(|elapsed| Err(sqlx::Error::Io(elapsed.into())))
-}
-
 /// Gets notices of changes in one schema.
 #[derive(Debug)]
 pub(in crate::store) struct Listener {
@@ -253,7 +235,7 @@ impl Listener {
         }
         let Ok(notice) = tokio::time::timeout(LOOK_ANYWAY, self.notices.try_recv()).await else {
             // One that gets no notices says nothing of its connection.
-            within(PROMPT_ANSWER, self.notices.execute("SELECT")).await?;
+            within(PROMPTLY, self.notices.execute("SELECT")).await?;
             return Ok(true);
         };
         let Some(notice) = notice? else { return Ok(true) };
@@ -273,6 +255,7 @@ mod tests {
     use super::*;
     use crate::domain::clock::{ManualClock, from_millis};
     use crate::domain::problem::Code;
+    use crate::store::database::answer::ANSWER;
     use crate::store::steady::Steady;
     use crate::store::{sql, testing};
 
