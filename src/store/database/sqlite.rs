@@ -90,7 +90,7 @@ impl Writer {
         loop {
             match self.try_begin(&mut home).await {
                 Ok(connection) => return Ok((connection, home)),
-                Err(error) if error.code() == Code::Unavailable && Instant::now() < deadline => {}
+                Err(error) if is_busy(&error) && Instant::now() < deadline => {}
                 Err(error) => return Err(error),
             }
         }
@@ -105,7 +105,7 @@ impl Writer {
         match sqlx::query("BEGIN IMMEDIATE").execute(&mut connection).await.map_err(StoreError::from) {
             Ok(_) => Ok(connection),
             Err(error) => {
-                if error.code() == Code::Unavailable {
+                if is_busy(&error) {
                     *home = Some(connection);
                 }
                 Err(error)
@@ -129,6 +129,11 @@ impl Writer {
             tracing::warn!(%error, "the database was not closed cleanly; the next start recovers it");
         }
     }
+}
+
+/// Whether another process writes.
+fn is_busy(error: &StoreError) -> bool {
+    matches!(error, StoreError::Database(sqlx::Error::Database(_))) && error.code() == Code::Unavailable
 }
 
 /// A number that changes with every commit of another connection.
@@ -213,5 +218,24 @@ mod tests {
         drop(insert(&other).await.expect("another process begins as soon as this one has rolled back"));
         insert(&database).await.expect("writes").commit().await.expect("commits");
         assert_eq!(count().await, 1);
+    }
+
+    #[tokio::test]
+    async fn whoever_writes_waits_for_another_process_that_does_and_keeps_its_connection() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (one, other) = (Database::open(folder.path()).await, Database::open(folder.path()).await);
+        let (one, other) = (one.expect("opens"), other.expect("opens beside another"));
+        let mark = "CREATE TEMP TABLE mark (a)";
+        let mut transaction = other.write().await.expect("begins");
+        sql::query(mark).execute(&mut *transaction).await.expect("marks the connection");
+        transaction.commit().await.expect("commits");
+        let held = one.write().await.expect("begins");
+        let waiting = tokio::spawn(async move { other.write().await });
+        // Longer than a connection waits at a time.
+        tokio::time::sleep(10 * BUSY_STEP).await;
+        assert!(!waiting.is_finished());
+        held.commit().await.expect("commits");
+        let mut transaction = waiting.await.expect("no panic").expect("begins");
+        sql::query("INSERT INTO mark VALUES (1)").execute(&mut *transaction).await.expect("it is the same connection");
     }
 }
