@@ -1,18 +1,22 @@
-"""The curl cycle where the blobs are in a bucket of moto, an S3 service that is not the one of the other tests."""
+"""The curl cycle where the blobs are in a bucket of moto, an S3 service that is not the one of the other tests; and keys that are given for a token."""
 
 import hashlib
+import http.server
 import json
 import logging
 import os
 import random
 import re
 import signal
+import ssl
 import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -20,6 +24,7 @@ from moto.server import ThreadedMotoServer
 
 PROGRAM = sys.argv[1]
 MIB = 1 << 20
+ROLE = 'arn:aws:iam::123456789012:role/engraft'
 
 
 class Unredirected(urllib.request.HTTPRedirectHandler):
@@ -71,11 +76,12 @@ def main() -> None:
             'ENGRAFT_BLOBS': 's3://models/engraft', 'ENGRAFT_DATABASE': f'sqlite:{folder}/state.db', 'ENGRAFT_PRESIGN': 'on',
         }
         log = Path(folder, 'log').open('a')
-        run = lambda *words: subprocess.Popen([PROGRAM, *words], env=variables, stdout=subprocess.PIPE, stderr=log, text=True)
+        run = lambda *words, variables=variables: subprocess.Popen([PROGRAM, *words], env=variables, stdout=subprocess.PIPE, stderr=log, text=True)
         server = run('serve', '--listen', '127.0.0.1:0', '--workers', '0', '--expect-device', 'cpu', '--data-dir', f'{folder}/server')
         try:
             url = re.search('http://[0-9.:]+', server.stdout.readline())[0]
             cycle(url, endpoint, lambda *words: run(*words, '--data-dir', f'{folder}/worker'))
+            pod(folder, variables, lambda *words, **more: run(*words, '--data-dir', f'{folder}/worker', **more))
         except BaseException:
             print(Path(folder, 'log').read_text(), file=sys.stderr)
             raise
@@ -83,6 +89,50 @@ def main() -> None:
             server.send_signal(signal.SIGTERM)
             assert server.wait(30) == 0
             moto.stop()
+
+
+class Tokens(http.server.BaseHTTPRequestHandler):
+    """Gives the keys of a role for the token of the cluster: moto finds such requests in bodies only."""
+
+    def do_POST(self) -> None:
+        asked = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
+        known = asked.get('Action') == ['AssumeRoleWithWebIdentity'] and asked.get('WebIdentityToken') == ['a token of the cluster'] and asked.get('RoleArn') == [ROLE]
+        keys = '<AccessKeyId>ASIATEST</AccessKeyId><SecretAccessKey>test</SecretAccessKey><SessionToken>session</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration>'
+        result = f'<AssumeRoleWithWebIdentityResult><Credentials>{keys}</Credentials></AssumeRoleWithWebIdentityResult>'
+        body = f'<AssumeRoleWithWebIdentityResponse>{result}</AssumeRoleWithWebIdentityResponse>'.encode() if known else b'<ErrorResponse/>'
+        self.send_response(200 if known else 403)
+        self.send_header('Content-Length', str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+def pod(folder: str, variables: dict[str, str], run) -> None:
+    """A pod of Kubernetes has no keys, but a token for which a service that speaks TLS gives it those of a role."""
+    certificate, key, token = (str(Path(folder, name)) for name in ('certificate', 'key', 'token'))
+    Path(token).write_text('a token of the cluster')
+    made = ['openssl', 'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-keyout', key, '-out', certificate, '-subj', '/CN=tokens', '-days', '2']
+    subprocess.run([*made, '-addext', 'subjectAltName=IP:127.0.0.1', '-addext', 'basicConstraints=critical,CA:FALSE'], check=True, capture_output=True)
+    service = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Tokens)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    service.socket = context.wrap_socket(service.socket, server_side=True)
+    threading.Thread(target=service.serve_forever, daemon=True).start()
+    port = service.server_port
+    try:
+        role = {
+            'AWS_WEB_IDENTITY_TOKEN_FILE': token, 'AWS_ROLE_ARN': ROLE,
+            'AWS_ENDPOINT_URL_STS': f'https://127.0.0.1:{port}', 'SSL_CERT_FILE': certificate,
+        }
+        unknown = {name: value for name, value in variables.items() if 'ACCESS_KEY' not in name}
+        assert run('verify', variables=unknown | role).wait(60) == 0, 'a role by a token'
+        assert run('verify', variables=unknown | role | {'AWS_WEB_IDENTITY_TOKEN_FILE': f'{token}s'}).wait(60) != 0, 'no token'
+        Path(token).write_text('another token')
+        assert run('verify', variables=unknown | role).wait(60) != 0, 'a token that gives no role'
+    finally:
+        service.shutdown()
 
 
 def cycle(url: str, endpoint: str, run) -> None:
