@@ -168,6 +168,14 @@ impl StoreError {
         matches!(self, Self::Database(sqlx::Error::Database(error)) if code(error.as_ref()))
     }
 
+    /// Whether the connection to a database server is gone, or the server is not there.
+    pub(super) fn is_connection_lost(&self) -> bool {
+        match self {
+            Self::Database(error) | Self::Migrate(MigrateError::Execute(error)) => is_connection_lost(error),
+            _ => false,
+        }
+    }
+
     /// Whether an insert met a row with the same key.
     #[must_use]
     pub fn is_unique_violation(&self) -> bool {

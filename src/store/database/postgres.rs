@@ -6,7 +6,7 @@
 
 use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
@@ -34,6 +34,8 @@ const MAY_BE_STALE: Duration = Duration::from_millis(100);
 /// The pause before a transaction is begun again on another connection: the first time, and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(3);
+/// The pause before it is tried again to begin with a server that went away.
+const BETWEEN_OPENINGS: Duration = Duration::from_secs(2);
 /// Without a notice of changes waiting ends after this long all the same: a notice is a hint.
 const LOOK_ANYWAY: Duration = Duration::from_secs(5);
 /// The channel of notices; their payload is the schema.
@@ -73,11 +75,25 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Connects, brings the schema up to date, and checks that the files in `blobs` are its own.
+    /// Connects, brings the schema up to date, and checks that the files in `blobs` are its own. A server that goes away over that, as one does
+    /// that is just started with everything else, is waited for.
     ///
     /// # Errors
     /// Those of [`Self::connect`], and when the files belong to another database.
     pub(super) async fn open(url: &ServerUrl, blobs: &Backend, demand: Demand) -> Result<Self, StoreError> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match Self::try_open(url, blobs, demand).await {
+                Err(error) if error.is_connection_lost() && Instant::now() < deadline => {
+                    tracing::warn!(%error, "the database server went away; trying again");
+                    tokio::time::sleep(BETWEEN_OPENINGS).await;
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    async fn try_open(url: &ServerUrl, blobs: &Backend, demand: Demand) -> Result<Self, StoreError> {
         let server = Self::connect(url, demand).await?;
         let mut connection = server.pool.acquire().await?;
         // One process at a time settles whose the files are; the lock ends with the connection at the latest.
@@ -250,7 +266,6 @@ impl Listener {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Instant;
 
     use super::*;
     use crate::domain::clock::{ManualClock, from_millis};
