@@ -10,8 +10,8 @@ use sqlx::FromRow;
 #[cfg(test)]
 use super::failure::FailurePoint;
 use super::queue::{Candidate, Devices, candidates, in_turn, prospect};
-use super::row::{InputRow, StateRow, checkpoint, from_json, parsed};
-use super::transition::{Guard, announce, read, replace};
+use super::row::{InputRow, checkpoint, from_json, parsed};
+use super::transition::{Guard, read, replace};
 use super::{EpochCheckpoint, JobError, JobInput, Jobs};
 use crate::domain::clock::Moment;
 use crate::domain::dataset::DatasetFacts;
@@ -156,30 +156,21 @@ impl Jobs {
         let Some((Candidate { id, state, .. }, disk)) = self.choose(conn, claimant, devices, now).await? else {
             return Ok(None);
         };
-        let State::Queued(queued) = state.state(&id)? else { return Ok(None) };
+        let (job, state) = (parsed(&id, &id)?, state.state(&id)?);
+        let guard = Guard::of(job, &state);
+        let State::Queued(queued) = state else { return Ok(None) };
         let running = queued.claim(claimant.worker, claimant.lease, now);
-        let fence = Fence { job: parsed(&id, &id)?, attempt: running.effort.attempts };
-        let state = State::Running(running);
-        let row = StateRow::of(&state);
-        // Nobody else has written to the row since it was read.
+        let fence = Fence { job, attempt: running.effort.attempts };
+        replace(conn, guard, &State::Running(running), json!({ "worker": claimant.worker }), now).await?;
         let row: ClaimedRow = sql::query_as(
-            "UPDATE jobs SET state = $1, attempt = $2, stalled = $3, ran_ms = $4, worker = $5, claimed_at = $6, lease_until = $7, \
-                 not_before = NULL, started_at = coalesce(started_at, $8), phases = '[]', progress = NULL, disk_reserved = $9 \
-             WHERE id = $10 RETURNING tenant, resolved, device, checkpoint_key, checkpoint_epoch",
+            "UPDATE jobs SET started_at = coalesce(started_at, $1), phases = '[]', progress = NULL, disk_reserved = $2 \
+             WHERE id = $3 RETURNING tenant, resolved, device, checkpoint_key, checkpoint_epoch",
         )
-        .bind(row.state)
-        .bind(row.attempt)
-        .bind(row.stalled)
-        .bind(row.ran_ms)
-        .bind(row.worker)
-        .bind(row.claimed_at)
-        .bind(row.lease_until)
         .bind(now.date.as_millisecond())
         .bind(i64::try_from(disk).unwrap_or(i64::MAX))
         .bind(&id)
         .fetch_one(&mut *conn)
         .await?;
-        announce(conn, fence.job, &state, json!({ "worker": claimant.worker }), now).await?;
         tenants::served(conn, &row.tenant, Turn::Job).await?;
         Ok(Some(Claim {
             fence,

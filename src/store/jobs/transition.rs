@@ -77,19 +77,8 @@ pub(super) async fn replace(
     if !matches!(new, State::Running(_)) {
         end_phase(conn, guard.job, now.date).await?;
     }
-    announce(conn, guard.job, new, details, now).await?;
+    append(conn, guard.job, EventKind::State, &state_data(new, details, now), now.date).await?;
     announce_end(conn, guard.job, new, now).await
-}
-
-/// Appends the `state` event of a job that has been put into the state `new`.
-pub(super) async fn announce(
-    conn: &mut Connection,
-    job: JobId,
-    new: &State,
-    details: Value,
-    now: Moment,
-) -> Result<(), JobError> {
-    append(conn, job, EventKind::State, &state_data(new, details, now), now.date).await
 }
 
 /// Writes what has changed of a running job that stays one; that is no event.
