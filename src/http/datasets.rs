@@ -73,8 +73,9 @@ async fn get(request: Addressed, RawQuery(query): RawQuery, headers: HeaderMap) 
                 }
             }
         };
-        wait(&request.state, &headers, news).await?;
-        dataset = find(&request).await?;
+        if wait(&request.state, &headers, news).await? {
+            dataset = find(&request).await?;
+        }
     }
     let ended = is_read(&dataset);
     let view = DatasetView::from(dataset);

@@ -15,8 +15,8 @@ const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 const LONGEST_WAIT: u64 = 60;
 
-/// Returns when `news` does, the time that the client prefers is up, or the server is about to end; at once for a client that
-/// prefers no waiting.
+/// Returns when `news` does, the time that the client prefers is up, or the server is about to end; at once, and false, for a client
+/// that prefers no waiting.
 ///
 /// # Errors
 /// Those of `news`.
@@ -24,12 +24,12 @@ pub(super) async fn wait(
     state: &AppState,
     request: &HeaderMap,
     news: impl Future<Output = Result<(), Problem>>,
-) -> Result<(), Problem> {
-    let Some(patience) = preferred_wait(request) else { return Ok(()) };
+) -> Result<bool, Problem> {
+    let Some(patience) = preferred_wait(request) else { return Ok(false) };
     tokio::select! {
-        outcome = news => outcome,
-        () = tokio::time::sleep(patience) => Ok(()),
-        () = state.shutdown.draining() => Ok(()),
+        outcome = news => outcome.map(|()| true),
+        () = tokio::time::sleep(patience) => Ok(true),
+        () = state.shutdown.draining() => Ok(true),
     }
 }
 

@@ -64,8 +64,9 @@ pub(super) async fn get(request: Addressed, headers: HeaderMap) -> Result<Respon
                 }
             }
         };
-        wait(&request.state, &headers, news).await?;
-        (summary, runs) = find(&request).await?;
+        if wait(&request.state, &headers, news).await? {
+            (summary, runs) = find(&request).await?;
+        }
     }
     let ended = summary.counts.ended();
     answer(&ComparisonView::new(summary, runs), ended, &headers)

@@ -109,8 +109,9 @@ pub(super) async fn get(request: Addressed, headers: HeaderMap) -> Result<Respon
                 }
             }
         };
-        wait(&request.state, &headers, news).await?;
-        import = find(&request).await?;
+        if wait(&request.state, &headers, news).await? {
+            import = find(&request).await?;
+        }
     }
     let has_ended = ended(&import.state);
     answer(&ImportView::from(import), has_ended, &headers)

@@ -5,7 +5,7 @@ use axum::extract::{OriginalUri, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 
-use super::{find, parse_id, unknown_parameter, view, wrong_parameter};
+use super::{find_whole, parse_id, unknown_parameter, view, wrong_parameter};
 use crate::domain::job;
 use crate::domain::problem::Problem;
 use crate::http::addressed::Addressed;
@@ -51,18 +51,18 @@ pub(super) async fn list(
         (status = 304, description = "Nothing has changed since."),
         Finds))]
 pub(super) async fn get(request: Addressed, headers: HeaderMap) -> Result<Response, Problem> {
-    let (mut job, state) = (find(&request).await?, &request.state);
-    if !job.state.is_terminal() {
-        let shown = job.state.shown();
+    let (mut whole, state) = (find_whole(&request).await?, &request.state);
+    if !whole.job.state.is_terminal() {
         let news = async {
-            state.live.leaves(job.id, shown).await;
+            state.live.leaves(whole.job.id, whole.job.state.shown()).await;
             Ok(())
         };
-        wait(state, &headers, news).await?;
-        job = find(&request).await?;
+        if wait(state, &headers, news).await? {
+            whole = find_whole(&request).await?;
+        }
     }
-    let ended = job.state.is_terminal();
-    answer(&view(state, job).await?, ended, &headers)
+    let ended = whole.job.state.is_terminal();
+    answer(&view(state, whole).await?, ended, &headers)
 }
 
 /// Cancel a job
@@ -77,10 +77,10 @@ pub(super) async fn get(request: Addressed, headers: HeaderMap) -> Result<Respon
         Writes, Finds))]
 pub(super) async fn cancel(request: Addressed) -> Result<(StatusCode, Json<JobView>), Problem> {
     let changed = request.state.jobs.cancel(&request.caller.tenant, parse_id(&request.name)?).await?;
-    let job = find(&request).await?;
-    let ended_before = !changed && job.state.is_terminal();
+    let whole = find_whole(&request).await?;
+    let ended_before = !changed && whole.job.state.is_terminal();
     let status = if ended_before { StatusCode::OK } else { StatusCode::ACCEPTED };
-    Ok((status, Json(view(&request.state, job).await?)))
+    Ok((status, Json(view(&request.state, whole).await?)))
 }
 
 /// Run a job again

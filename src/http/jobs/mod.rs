@@ -20,7 +20,7 @@ use super::views::jobs::JobView;
 use crate::domain::id::JobId;
 use crate::domain::job::State;
 use crate::domain::problem::{Code, Fault, FaultCode, Problem};
-use crate::store::jobs::Job;
+use crate::store::jobs::{Job, WholeJob};
 
 /// Every route of jobs.
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -45,7 +45,7 @@ impl Made for JobId {
     const PATH: &'static str = "/v1/jobs";
 
     async fn render(self, state: &AppState, caller: &Caller) -> Result<Vec<u8>, Problem> {
-        let view = view(state, state.jobs.get(&caller.tenant, self).await?).await?;
+        let view = view(state, state.jobs.get_whole(&caller.tenant, self).await?).await?;
         serde_json::to_vec(&view)
             .map_err(|error| Problem::new(Code::Internal, format!("The job cannot be shown: {error}")))
     }
@@ -61,14 +61,16 @@ async fn find(request: &Addressed) -> Result<Job, Problem> {
     Ok(request.state.jobs.get(&request.caller.tenant, parse_id(&request.name)?).await?)
 }
 
+/// The caller's job with its files.
+async fn find_whole(request: &Addressed) -> Result<WholeJob, Problem> {
+    Ok(request.state.jobs.get_whole(&request.caller.tenant, parse_id(&request.name)?).await?)
+}
+
 /// The job with everything that belongs to it.
-async fn view(state: &AppState, job: Job) -> Result<JobView, Problem> {
-    let queued = matches!(job.state, State::Queued(_));
-    let queue_position = if queued { state.jobs.queue_position(job.id).await? } else { None };
-    let inputs = state.jobs.inputs(job.id).await?;
-    let succeeded = matches!(job.state, State::Succeeded(_));
-    let artifacts = if succeeded { state.jobs.artifacts(job.id).await? } else { Vec::new() };
-    Ok(JobView::new(job, queue_position, inputs, artifacts))
+async fn view(state: &AppState, whole: WholeJob) -> Result<JobView, Problem> {
+    let queued = matches!(whole.job.state, State::Queued(_));
+    let queue_position = if queued { state.jobs.queue_position(whole.job.id).await? } else { None };
+    Ok(JobView::new(whole, queue_position))
 }
 
 /// Whether the client accepts the media type `wanted` by name.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::problem::ProblemView;
@@ -11,7 +12,7 @@ use super::time;
 use crate::domain::job::State;
 use crate::domain::progress::{EpochMetrics, Phase, Progress};
 use crate::plan::Plan;
-use crate::store::jobs::{Artifact, Event, FileId, InputRole, Job, JobInput, PhaseSpan};
+use crate::store::jobs::{Artifact, Event, FileId, InputRole, Job, JobInput, PhaseSpan, WholeJob};
 
 /// A job in a list.
 #[derive(Debug, Serialize, ToSchema)]
@@ -70,10 +71,10 @@ pub struct JobView {
     phases: Vec<PhaseView>,
     /// The request with every default filled in. It can be sent as a request itself.
     #[schema(schema_with = super::requested)]
-    resolved: Value,
+    resolved: Box<RawValue>,
     /// The plan, as `validate_only` shows it; null while a dataset that it needs is being read.
     #[schema(value_type = Option<Plan>)]
-    plan: Value,
+    plan: Box<RawValue>,
     /// The files that it reads.
     inputs: Vec<InputView>,
     /// Its results, once it has succeeded.
@@ -218,13 +219,12 @@ impl From<&Job> for JobSummary {
             State::Failed(_, problem) => Some(ProblemView::new(problem, None)),
             _ => None,
         };
-        let text = |value: &Value| value.as_str().map(str::to_owned);
         let shown = |time_: jiff::Timestamp| time(time_.as_millisecond());
         Self {
             id: job.id.to_string(),
-            name: job.resolved["name"].as_str().map(str::to_owned),
-            members: job.resolved["members"].as_array().into_iter().flatten().filter_map(text).collect(),
-            dataset: text(&job.resolved["dataset"]["name"]),
+            name: job.names.name.clone(),
+            members: job.names.members.clone(),
+            dataset: job.names.dataset.as_ref().map(|dataset| dataset.name.clone()),
             state: job.state.shown(),
             attempt: job.state.effort().attempts,
             progress: job.progress.map(ProgressView::from),
@@ -242,7 +242,8 @@ impl From<&Job> for JobSummary {
 impl JobView {
     /// Shows a job with what belongs to it.
     #[must_use]
-    pub fn new(job: Job, queue_position: Option<i64>, inputs: Vec<JobInput>, artifacts: Vec<Artifact>) -> Self {
+    pub fn new(whole: WholeJob, queue_position: Option<i64>) -> Self {
+        let WholeJob { job, inputs, artifacts } = whole;
         let artifact = |artifact| ArtifactView::new(&job, artifact);
         Self {
             artifacts: artifacts.into_iter().map(artifact).collect(),

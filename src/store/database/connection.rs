@@ -4,16 +4,17 @@ use std::path::Path;
 
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnection, PgPool};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePool};
-use sqlx::{ConnectOptions, Connection as _, Postgres, Sqlite};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions, Connection as _, Postgres};
 
+use super::readers::{Reader, Readers};
 use crate::store::error::StoreError;
 
 /// Connections that statements outside of transactions are run on.
 #[derive(Debug, Clone)]
 pub enum Pool {
     /// Of SQLite: they can only read.
-    Sqlite(SqlitePool),
+    Sqlite(Readers),
     /// Of PostgreSQL.
     Postgres(PgPool),
 }
@@ -25,7 +26,7 @@ impl Pool {
     /// When none is free for too long, or the server cannot be reached.
     pub async fn acquire(&self) -> Result<Connection, sqlx::Error> {
         Ok(Connection::of(match self {
-            Self::Sqlite(pool) => Held::SqliteReader(pool.acquire().await?),
+            Self::Sqlite(pool) => Held::SqliteReader(pool.lend().await?),
             Self::Postgres(pool) => Held::Postgres(pool.acquire().await?),
         }))
     }
@@ -38,7 +39,7 @@ pub struct Connection(pub(super) Box<Held>);
 #[derive(Debug)]
 pub(super) enum Held {
     Sqlite(SqliteConnection),
-    SqliteReader(PoolConnection<Sqlite>),
+    SqliteReader(Reader),
     Postgres(PoolConnection<Postgres>),
     PostgresTransaction(sqlx::Transaction<'static, Postgres>),
 }

@@ -8,6 +8,7 @@ pub(super) mod connection;
 mod extent;
 mod migrations;
 mod postgres;
+mod readers;
 mod sqlite;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -143,8 +144,8 @@ impl Database {
     }
 
     async fn open_file(path: &Path, data_dir: &Path, blobs: &blobs::Backend) -> Result<Self, StoreError> {
-        let (writer, reader) = sqlite::open(path, data_dir, blobs).await?;
-        Ok(Self { kind: DatabaseKind::Sqlite(writer), reader: Pool::Sqlite(reader) })
+        let (writer, readers) = sqlite::open(path, data_dir, blobs).await?;
+        Ok(Self { kind: DatabaseKind::Sqlite(writer), reader: Pool::Sqlite(readers) })
     }
 
     /// A transaction that may write, rolled back unless committed. Keep it short: every other writer waits.
@@ -225,7 +226,7 @@ impl Database {
     /// Finishes what runs and closes every connection.
     pub async fn close(&self) {
         match &self.reader {
-            Pool::Sqlite(pool) => pool.close().await,
+            Pool::Sqlite(readers) => readers.close().await,
             Pool::Postgres(pool) => pool.close().await,
         }
         if let DatabaseKind::Sqlite(writer) = &self.kind {

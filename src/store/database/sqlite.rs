@@ -1,4 +1,4 @@
-//! One SQLite file: a single connection that writes, a read-only pool beside it.
+//! One SQLite file: a single connection that writes, and a few beside it that read.
 //!
 //! The writing connection serves as long as its transactions commit. After any other end of a transaction (a failure, a
 //! refusal, a request that went away) it is closed, which rolls back, and the next writer opens a fresh one: SQLite
@@ -9,14 +9,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection as _};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::connection::{Connection, Held};
 use super::migrations::sqlite as migrator;
+use super::readers::Readers;
 use crate::domain::problem::Code;
 use crate::store::blobs::Backend;
 use crate::store::error::StoreError;
@@ -27,7 +26,6 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long it waits for it at a time, where there is something to begin. SQLite sleeps ever longer while it waits, up to a tenth of a second,
 /// so that whoever has waited for long is overtaken by whoever comes: it is asked anew before it sleeps for long.
 const BUSY_STEP: Duration = Duration::from_millis(8);
-const READERS: u32 = 4;
 
 /// The one connection that writes, and how to open another; clones share it.
 #[derive(Debug, Clone)]
@@ -38,7 +36,7 @@ pub(super) struct Writer {
 
 /// Opens the file `path`, making it and bringing its schema up to date as needed. Its files are those in `blobs`; one process at
 /// a time opens those of a `data_dir`.
-pub(super) async fn open(path: &Path, data_dir: &Path, blobs: &Backend) -> Result<(Writer, SqlitePool), StoreError> {
+pub(super) async fn open(path: &Path, data_dir: &Path, blobs: &Backend) -> Result<(Writer, Readers), StoreError> {
     let options = SqliteConnectOptions::new()
         .filename(path)
         .synchronous(SqliteSynchronous::Full)
@@ -55,14 +53,7 @@ pub(super) async fn open(path: &Path, data_dir: &Path, blobs: &Backend) -> Resul
     drop(lock);
     // A connection that is opened later must find the file that was opened first, not make another.
     let options = options.create_if_missing(false);
-    let reader = SqlitePoolOptions::new()
-        .max_connections(READERS)
-        .min_connections(1)
-        .max_lifetime(None)
-        .idle_timeout(None)
-        .acquire_timeout(BUSY_TIMEOUT)
-        .connect_with(options.clone().read_only(true))
-        .await?;
+    let readers = Readers::open(options.clone(), BUSY_TIMEOUT).await?;
     let mut connection = match *writer.0 {
         Held::Sqlite(connection) => Some(connection),
         _ => None,
@@ -72,7 +63,7 @@ pub(super) async fn open(path: &Path, data_dir: &Path, blobs: &Backend) -> Resul
         sqlx::query(step).execute(connection).await?;
     }
     let options = options.busy_timeout(BUSY_STEP);
-    Ok((Writer { connection: Arc::new(Mutex::new(connection)), options: Arc::new(options) }, reader))
+    Ok((Writer { connection: Arc::new(Mutex::new(connection)), options: Arc::new(options) }, readers))
 }
 
 impl Writer {

@@ -71,13 +71,8 @@ struct ClaimedRow {
     device: String,
     checkpoint_key: Option<String>,
     checkpoint_epoch: Option<i64>,
-}
-
-#[derive(FromRow)]
-struct ClaimedInputRow {
-    blob_key: Option<String>,
-    #[sqlx(flatten)]
-    input: InputRow,
+    /// A JSON list of lists: the values of an [`InputRow`] in the order of its fields, and the key of its blob.
+    input_rows: String,
 }
 
 impl Jobs {
@@ -162,10 +157,20 @@ impl Jobs {
         let running = queued.claim(claimant.worker, claimant.lease, now);
         let fence = Fence { job, attempt: running.effort.attempts };
         replace(conn, guard, &State::Running(running), json!({ "worker": claimant.worker }), now).await?;
-        let row: ClaimedRow = sql::query_as(
+        let row: ClaimedRow = sql::query_as(sql::each(
             "UPDATE jobs SET started_at = coalesce(started_at, $1), phases = '[]', progress = NULL, disk_reserved = $2 \
-             WHERE id = $3 RETURNING tenant, resolved, device, checkpoint_key, checkpoint_epoch",
-        )
+             WHERE id = $3 RETURNING tenant, resolved, device, checkpoint_key, checkpoint_epoch, ( \
+                 SELECT json_group_array(json_array(json_array(role, position, job_inputs.name, job_inputs.sha256, checkpoint_id, dataset_id), \
+                     coalesce(checkpoints.blob_key, datasets.blob_key))) \
+                 FROM job_inputs LEFT JOIN checkpoints ON checkpoints.id = checkpoint_id LEFT JOIN datasets ON datasets.id = dataset_id \
+                 WHERE job_id = jobs.id) AS input_rows",
+            "UPDATE jobs SET started_at = coalesce(started_at, $1), phases = '[]', progress = NULL, disk_reserved = $2 \
+             WHERE id = $3 RETURNING tenant, resolved, device, checkpoint_key, checkpoint_epoch, ( \
+                 SELECT coalesce(json_agg(json_build_array(json_build_array(role, position, job_inputs.name, job_inputs.sha256, checkpoint_id, dataset_id), \
+                     coalesce(checkpoints.blob_key, datasets.blob_key))), '[]')::text \
+                 FROM job_inputs LEFT JOIN checkpoints ON checkpoints.id = checkpoint_id LEFT JOIN datasets ON datasets.id = dataset_id \
+                 WHERE job_id = jobs.id) AS input_rows",
+        ))
         .bind(now.date.as_millisecond())
         .bind(i64::try_from(disk).unwrap_or(i64::MAX))
         .bind(&id)
@@ -176,7 +181,7 @@ impl Jobs {
             fence,
             resolved: from_json(&id, &row.resolved)?,
             device: parsed(&id, &row.device)?,
-            inputs: inputs(conn, &id).await?,
+            inputs: inputs(&id, &row.input_rows)?,
             checkpoint: checkpoint(row.checkpoint_key, row.checkpoint_epoch),
             disk,
         }))
@@ -222,22 +227,16 @@ impl Jobs {
     }
 }
 
-async fn inputs(conn: &mut Connection, id: &str) -> Result<Vec<ClaimedInput>, JobError> {
-    let rows: Vec<ClaimedInputRow> = sql::query_as(
-        "SELECT job_inputs.*, coalesce(checkpoints.blob_key, datasets.blob_key) AS blob_key FROM job_inputs \
-         LEFT JOIN checkpoints ON checkpoints.id = job_inputs.checkpoint_id \
-         LEFT JOIN datasets ON datasets.id = job_inputs.dataset_id \
-         WHERE job_inputs.job_id = $1 ORDER BY role, position",
-    )
-    .bind(id)
-    .fetch_all(conn)
-    .await?;
-    let claimed = |row: ClaimedInputRow| {
-        let gone = || StoreError::inconsistent("job_inputs", id, format!("{} is gone", row.input.name));
-        let blob_key = row.blob_key.clone().ok_or_else(gone)?;
-        Ok(ClaimedInput { input: row.input.input(id)?, blob_key })
+/// The files of the job `id`, members first and in order, as the claim's row has them.
+fn inputs(id: &str, rows: &str) -> Result<Vec<ClaimedInput>, StoreError> {
+    let rows: Vec<(InputRow, Option<String>)> = from_json(id, rows)?;
+    let claimed = |(row, blob_key): (InputRow, Option<String>)| {
+        let gone = || StoreError::inconsistent("job_inputs", id, format!("{} is gone", row.name));
+        Ok(ClaimedInput { blob_key: blob_key.ok_or_else(gone)?, input: row.input(id)? })
     };
-    rows.into_iter().map(claimed).collect()
+    let mut inputs = rows.into_iter().map(claimed).collect::<Result<Vec<_>, StoreError>>()?;
+    inputs.sort_by_key(|claimed| claimed.input.role);
+    Ok(inputs)
 }
 
 /// Puts right what has gone wrong.

@@ -11,6 +11,7 @@ mod events;
 #[cfg(test)]
 mod failure;
 mod insert;
+mod positions;
 mod query;
 mod queue;
 mod report;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::database::{Extent, WriteTransaction};
 use super::steady::Steady;
@@ -55,6 +57,7 @@ pub struct Jobs {
     steady: Steady,
     /// What tenants may take that have no limits of their own.
     quota: Quota,
+    positions: positions::Positions,
     #[cfg(test)]
     failures: failure::Failures,
 }
@@ -190,9 +193,11 @@ pub struct Job {
     /// Where it stands.
     pub state: State,
     /// The request with every default filled in, in its JSON form.
-    pub resolved: Value,
+    pub resolved: Box<RawValue>,
+    /// What the request names.
+    pub names: JobNames,
     /// The plan, in its JSON form.
-    pub plan: Value,
+    pub plan: Box<RawValue>,
     /// The client's own labels.
     pub labels: BTreeMap<String, String>,
     /// Time it may run, over all attempts.
@@ -211,6 +216,36 @@ pub struct Job {
     pub progress: Option<Progress>,
     /// From where another attempt would go on.
     pub checkpoint: Option<EpochCheckpoint>,
+}
+
+/// What a request for a job names, for lists.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct JobNames {
+    /// The job's own name.
+    pub name: Option<String>,
+    /// The members, in its order.
+    #[serde(default)]
+    pub members: Vec<String>,
+    /// The dataset.
+    pub dataset: Option<NamedDataset>,
+}
+
+/// A dataset by its name.
+#[derive(Debug, Clone, Deserialize)]
+pub struct NamedDataset {
+    /// The name or the id that the request has for it.
+    pub name: String,
+}
+
+/// A stored job with its files.
+#[derive(Debug, Clone)]
+pub struct WholeJob {
+    /// The job.
+    pub job: Job,
+    /// The files that it reads, members first.
+    pub inputs: Vec<JobInput>,
+    /// Its results, by name; none before it has succeeded.
+    pub artifacts: Vec<Artifact>,
 }
 
 /// When a phase began and ended.
@@ -264,6 +299,7 @@ impl Jobs {
             database,
             clock,
             quota: Quota::default(),
+            positions: positions::Positions::default(),
             #[cfg(test)]
             failures: failure::Failures::default(),
         }

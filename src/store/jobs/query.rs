@@ -1,5 +1,6 @@
 //! Looking at jobs, cancelling and deleting them: what their owner may do.
 
+use serde::Deserialize;
 use serde_json::Value;
 use sqlx::FromRow;
 
@@ -9,7 +10,7 @@ use super::insert::owned;
 use super::row::{InputRow, JobRow, from_json, parsed};
 use super::sweep::remove;
 use super::transition::{Guard, replace};
-use super::{Artifact, Glimpse, Job, JobError, JobInput, Jobs, RunningJob};
+use super::{Artifact, Glimpse, Job, JobError, Jobs, RunningJob, WholeJob};
 use crate::domain::access::Tenant;
 use crate::domain::id::JobId;
 use crate::domain::job::Fence;
@@ -17,7 +18,7 @@ use crate::store::listing::Listing;
 use crate::store::sql;
 use crate::store::{Blobs, StoreError};
 
-#[derive(FromRow)]
+#[derive(FromRow, Deserialize)]
 struct ArtifactRow {
     name: String,
     blob_key: String,
@@ -30,6 +31,31 @@ impl From<ArtifactRow> for Artifact {
     fn from(row: ArtifactRow) -> Self {
         let ArtifactRow { name, blob_key, sha256, bytes, media_type } = row;
         Self { name, blob_key, sha256, bytes: u64::try_from(bytes).unwrap_or_default(), media_type }
+    }
+}
+
+/// A job with its files: a JSON list of lists each, whose values stand in the order of the fields of their rows.
+#[derive(FromRow)]
+struct WholeRow {
+    #[sqlx(flatten)]
+    job: JobRow,
+    input_rows: String,
+    artifact_rows: String,
+}
+
+impl TryFrom<WholeRow> for WholeJob {
+    type Error = StoreError;
+
+    fn try_from(row: WholeRow) -> Result<Self, StoreError> {
+        let job = Job::try_from(row.job)?;
+        let id = job.id.to_string();
+        let (inputs, artifacts): (Vec<InputRow>, Vec<ArtifactRow>) =
+            (from_json(&id, &row.input_rows)?, from_json(&id, &row.artifact_rows)?);
+        let mut inputs = inputs.into_iter().map(|row| row.input(&id)).collect::<Result<Vec<_>, _>>()?;
+        inputs.sort_by_key(|input| input.role);
+        let mut artifacts: Vec<_> = artifacts.into_iter().map(Artifact::from).collect();
+        artifacts.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(Self { job, inputs, artifacts })
     }
 }
 
@@ -89,19 +115,30 @@ impl Jobs {
         rows.into_iter().map(running).collect()
     }
 
-    /// The files that the job reads, members first.
+    /// The tenant's job with its files, by one statement: clients poll for it.
     ///
     /// # Errors
-    /// When the database fails.
-    pub async fn inputs(&self, job: JobId) -> Result<Vec<JobInput>, StoreError> {
-        let id = job.to_string();
-        let rows: Vec<InputRow> = sql::query_as("SELECT * FROM job_inputs WHERE job_id = $1")
-            .bind(&id)
-            .fetch_all(self.database.reader())
-            .await?;
-        let mut inputs = rows.into_iter().map(|row| row.input(&id)).collect::<Result<Vec<_>, _>>()?;
-        inputs.sort_by_key(|input| input.role);
-        Ok(inputs)
+    /// When there is no such job, or the database fails.
+    pub async fn get_whole(&self, tenant: &Tenant, job: JobId) -> Result<WholeJob, JobError> {
+        let row: Option<WholeRow> = sql::query_as(sql::each(
+            "SELECT jobs.*, \
+                 (SELECT json_group_array(json_array(role, position, name, sha256, checkpoint_id, dataset_id)) \
+                  FROM job_inputs WHERE job_id = jobs.id) AS input_rows, \
+                 (SELECT json_group_array(json_array(name, blob_key, sha256, bytes, media_type)) \
+                  FROM job_artifacts WHERE job_id = jobs.id) AS artifact_rows \
+             FROM jobs WHERE id = $1 AND tenant = $2",
+            "SELECT jobs.*, \
+                 (SELECT coalesce(json_agg(json_build_array(role, position, name, sha256, checkpoint_id, dataset_id)), '[]')::text \
+                  FROM job_inputs WHERE job_id = jobs.id) AS input_rows, \
+                 (SELECT coalesce(json_agg(json_build_array(name, blob_key, sha256, bytes, media_type)), '[]')::text \
+                  FROM job_artifacts WHERE job_id = jobs.id) AS artifact_rows \
+             FROM jobs WHERE id = $1 AND tenant = $2",
+        ))
+        .bind(job.to_string())
+        .bind(tenant.as_str())
+        .fetch_optional(self.database.reader())
+        .await?;
+        Ok(WholeJob::try_from(row.ok_or(JobError::NotFound(job))?)?)
     }
 
     /// The results of the job, by name; none before it has succeeded.

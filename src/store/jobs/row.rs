@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sqlx::FromRow;
 
@@ -112,6 +113,7 @@ impl TryFrom<JobRow> for Job {
         Ok(Self {
             id: parsed(id, id)?,
             tenant: parsed(id, &row.tenant)?,
+            names: from_json(id, &row.resolved)?,
             resolved: from_json(id, &row.resolved)?,
             plan: from_json(id, &row.plan)?,
             labels: from_json(id, &row.labels)?,
@@ -129,7 +131,7 @@ impl TryFrom<JobRow> for Job {
 }
 
 /// The columns that hold a [`JobInput`].
-#[derive(Debug, FromRow)]
+#[derive(Debug, FromRow, Deserialize)]
 pub(super) struct InputRow {
     pub(super) role: String,
     #[sqlx(try_from = "i64")]

@@ -55,12 +55,12 @@ async fn inputs_of_live_jobs_stay_and_a_retry_needs_them() {
     jobs.cancel(tenant, id).await.expect("cancels");
     let again = jobs.retry(tenant, id, RetryFrom::Start, None).await.expect("retries");
     assert_eq!(house.job(again).await.retry_of, Some(id));
-    assert_eq!(jobs.inputs(again).await.expect("reads"), [member(file)]);
+    assert_eq!(jobs.get_whole(tenant, again).await.expect("reads").inputs, [member(file)]);
     jobs.cancel(tenant, again).await.expect("cancels");
     assert_eq!(house.sql("DELETE FROM checkpoints").await.expect("free now"), 1);
     let gone = jobs.retry(tenant, id, RetryFrom::Start, None).await.expect_err("the member is gone");
     assert!(matches!(gone, JobError::InputsGone(names) if names == ["m0"]));
-    assert_eq!(jobs.inputs(id).await.expect("reads")[0].name, "m0", "the name is remembered");
+    assert_eq!(jobs.get_whole(tenant, id).await.expect("reads").inputs[0].name, "m0", "the name is remembered");
 }
 
 #[tokio::test]
