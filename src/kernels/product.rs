@@ -3,14 +3,14 @@
 use rayon::prelude::*;
 
 use crate::kernels::elementwise::positive;
-use crate::kernels::tile::{MOST_COLUMNS, ROWS, Tile, Walk};
+use crate::kernels::tile::{ROWS, Tile, Walk};
 use crate::kernels::workspace::scratch;
 use crate::kernels::{Float, Matrix, Workspace};
 
 /// Most rows that are computed at once for a panel.
 const MOST_ROWS: usize = 64;
 /// Most steps of a sum that are taken at once, so that the left operand's rows stay in the cache.
-const DEPTH: usize = 512;
+const DEPTH: usize = 256;
 
 /// What happens to a sum before it is written.
 #[derive(Debug, Clone, Copy)]
@@ -31,12 +31,6 @@ impl<T> Epilogue<'_, T> {
     #[must_use]
     pub fn adding(accumulate: bool) -> Self {
         Self { accumulate, ..Self::PLAIN }
-    }
-
-    /// What happens to one part of a sum: bias and ReLU wait for the last one.
-    fn of_part(self, first: bool, last: bool) -> Self {
-        let accumulate = self.accumulate || !first;
-        Self { bias: self.bias.filter(|_| last), relu: self.relu && last, accumulate }
     }
 }
 
@@ -136,17 +130,42 @@ impl<'p, T: Float> Panels<'p, T> {
     }
 }
 
+/// Side of the blocks that are turned at once.
+const SIDE: usize = 8;
+
+/// Copies the first eight values: a call would take longer.
+#[inline]
+#[expect(clippy::manual_memcpy, reason = "that would be the call")]
+fn copy<T: Float>(from: &[T], to: &mut [T]) {
+    let (from, to) = (&from[..SIDE], &mut to[..SIDE]);
+    for i in 0..SIDE {
+        to[i] = from[i];
+    }
+}
+
+/// Writes what begins `lines` as the columns of a block whose rows begin `width` apart in `to`.
+#[inline]
+fn turn<T: Float>(lines: &[&[T]; SIDE], width: usize, to: &mut [T]) {
+    let mut block = [[T::ZERO; SIDE]; SIDE];
+    for r in 0..SIDE {
+        copy(lines[r], &mut block[r]);
+    }
+    for k in 0..SIDE {
+        let to = &mut to[k * width..][..SIDE];
+        for r in 0..SIDE {
+            to[r] = block[r][k];
+        }
+    }
+}
+
 /// Packs columns that lie apart: a block of 8 columns and 8 steps at a time, the rest one by one.
-fn transpose<T: Copy>(from: &[T], column: usize, step: usize, columns: usize, width: usize, panel: &mut [T]) {
-    const SIDE: usize = 8;
+fn transpose<T: Float>(from: &[T], column: usize, step: usize, columns: usize, width: usize, panel: &mut [T]) {
     let whole = if step == 1 { columns / SIDE * SIDE } else { 0 };
     let mut done = 0;
     for (index, panel) in panel.chunks_exact_mut(SIDE * width).enumerate() {
         for c in (0..whole).step_by(SIDE) {
-            let lines: [&[T]; SIDE] = std::array::from_fn(|i| &from[(c + i) * column + index * SIDE..][..SIDE]);
-            for (k, to) in panel.chunks_exact_mut(width).enumerate() {
-                to[c..c + SIDE].iter_mut().zip(&lines).for_each(|(to, line)| *to = line[k]);
-            }
+            let lines: [&[T]; SIDE] = std::array::from_fn(|i| &from[(c + i) * column + index * SIDE..]);
+            turn(&lines, width, &mut panel[c..]);
         }
         done = (index + 1) * SIDE;
     }
@@ -158,78 +177,144 @@ fn transpose<T: Copy>(from: &[T], column: usize, step: usize, columns: usize, wi
 
 /// Rows of a task, a multiple of a tile's; by size only.
 fn block(rows: usize) -> usize {
-    rows.div_ceil(8).next_multiple_of(ROWS).min(MOST_ROWS)
+    rows.div_ceil(4).next_multiple_of(ROWS).min(MOST_ROWS)
 }
 
-/// Packs `rows` rows of `a` from `first` on and `depth` steps of them, tile by tile: (depth x 8), the last row repeated.
+/// Packs `rows` rows of `a` from `first` on and `steps` of them, tile by tile: (depth x 8), the last row repeated.
 fn pack_rows<T: Float>(a: &Matrix<T>, first: usize, rows: usize, steps: std::ops::Range<usize>, tiles: &mut [T]) {
-    for (top, tile) in (0..rows).step_by(ROWS).zip(tiles.chunks_exact_mut(steps.len() * ROWS)) {
+    let depth = steps.len();
+    let from = &a.data[steps.start * a.col_stride..];
+    // Rows that are neighbours in memory are read along it.
+    let together = if a.row_stride == 1 { rows / ROWS * ROWS } else { 0 };
+    for k in 0..depth {
+        let line = &from[first * a.row_stride + k * a.col_stride..];
+        for (to, values) in tiles.chunks_exact_mut(depth * ROWS).zip(line[..together].chunks_exact(ROWS)) {
+            copy(values, &mut to[k * ROWS..]);
+        }
+    }
+    for (top, tile) in (0..rows).step_by(ROWS).zip(tiles.chunks_exact_mut(depth * ROWS)).skip(together / ROWS) {
         let starts: [usize; ROWS] = std::array::from_fn(|r| (first + (top + r).min(rows - 1)) * a.row_stride);
-        let from = &a.data[steps.start * a.col_stride..];
-        if a.row_stride == 1 && top + ROWS <= rows {
-            for (k, to) in tile.chunks_exact_mut(ROWS).enumerate() {
-                to.copy_from_slice(&from[starts[0] + k * a.col_stride..][..ROWS]);
+        let mut done = 0;
+        if a.col_stride == 1 {
+            let lines = starts.map(|start| &from[start..start + depth]);
+            for (k, to) in tile.chunks_exact_mut(SIDE * ROWS).enumerate() {
+                turn(&lines.map(|line| &line[k * SIDE..]), ROWS, to);
+                done += SIDE;
             }
-        } else if a.col_stride == 1 {
-            let rows = starts.map(|start| &from[start..start + steps.len()]);
-            for (k, to) in tile.chunks_exact_mut(ROWS).enumerate() {
-                to.iter_mut().zip(&rows).for_each(|(to, row)| *to = row[k]);
-            }
-        } else {
-            for (k, to) in tile.chunks_exact_mut(ROWS).enumerate() {
-                to.iter_mut().zip(&starts).for_each(|(to, start)| *to = from[start + k * a.col_stride]);
-            }
+        }
+        for (k, to) in tile.chunks_exact_mut(ROWS).enumerate().skip(done) {
+            to.iter_mut().zip(&starts).for_each(|(to, start)| *to = from[start + k * a.col_stride]);
         }
     }
 }
 
 /// `out = a b`, with its epilogue; `out` is row-major of shape (a.rows x b.cols).
 ///
+/// The smaller operand is packed as a whole and stays in the cache; the larger one is gone through once, in blocks that are a task each.
+///
 /// # Panics
 /// When the shapes do not fit.
 pub fn product<T: Float>(work: &mut Workspace<T>, a: Matrix<T>, b: Matrix<T>, epilogue: Epilogue<T>, out: &mut [T]) {
     assert_eq!(a.cols, b.rows, "inner sizes of a product");
     assert_eq!(out.len(), a.rows * b.cols, "size of a product");
-    let Workspace { panels, lanes, .. } = work;
-    let panels = Panels::pack(b, panels);
-    let rows = block(a.rows);
-    out.par_chunks_mut(rows * b.cols).enumerate().for_each(|(index, out)| {
-        let (first, count) = (index * rows, out.len() / b.cols);
-        let lane = &mut *lanes.take();
-        for start in (0..a.cols).step_by(DEPTH) {
-            let steps = start..(start + DEPTH).min(a.cols);
-            let tiles = scratch(&mut lane.tiles, count.next_multiple_of(ROWS) * steps.len());
-            pack_rows(&a, first, count, steps.clone(), tiles);
-            let epilogue = epilogue.of_part(start == 0, steps.end == a.cols);
-            add_part(tiles, &panels, steps, epilogue, out);
+    let columns = b.cols;
+    if columns > a.rows {
+        let width = block(columns);
+        let mut blocks: Vec<Vec<&mut [T]>> = (0..columns.div_ceil(width)).map(|_| Vec::with_capacity(a.rows)).collect();
+        for row in out.chunks_exact_mut(columns) {
+            blocks.iter_mut().zip(row.chunks_mut(width)).for_each(|(block, part)| block.push(part));
         }
-    });
+        let write = |block: &mut Vec<&mut [T]>, sums: &Sums<T>| epilogue.write_transposed(sums, block);
+        by_blocks(work, b.transposed(), a.transposed(), width, blocks.into_par_iter(), write);
+    } else {
+        let rows = block(a.rows);
+        let blocks = out.par_chunks_mut(rows * columns).map(Rows);
+        let write = |block: &mut Rows<T>, sums: &Sums<T>| epilogue.write_rows(sums, columns, block.0);
+        by_blocks(work, a, b, rows, blocks, write);
+    }
 }
 
-/// What `steps` of the sum add to some rows of the output; `tiles` holds the packed rows of the left operand.
-fn add_part<T: Float>(
-    tiles: &[T],
-    panels: &Panels<T>,
-    steps: std::ops::Range<usize>,
-    epilogue: Epilogue<T>,
-    out: &mut [T],
-) {
-    let (width, columns) = (panels.tile.columns, panels.columns);
-    let starts = [(0, 0)];
-    let walk = Walk::new(&starts, steps.len(), (ROWS, width));
-    let left = std::array::from_fn(|r| r);
-    let mut sums = [T::ZERO; ROWS * MOST_COLUMNS];
-    let sums = &mut sums[..ROWS * width];
-    for panel in panels.iter() {
-        let right = &panel.data[steps.start * width..];
-        for (top, tile) in tiles.chunks_exact(steps.len() * ROWS).enumerate() {
-            sums.fill(T::ZERO);
-            panels.tile.add(&walk, &left, tile, right, sums);
-            let rows: [usize; ROWS] = std::array::from_fn(|r| (top * ROWS + r) * columns);
-            let rows = &rows[..ROWS.min(out.len() / columns - top * ROWS)];
-            epilogue.write(sums, width, &TileSpan { rows, column: panel.column, columns: panel.columns }, out);
+/// Whole rows of an output.
+struct Rows<'o, T>(&'o mut [T]);
+
+/// The sums of a tile: the product of some rows of the left operand and the columns of a panel.
+struct Sums<'s, T> {
+    values: &'s [T],
+    width: usize,
+    /// First row of its block, its own first row from there, and how many of its rows count.
+    block: usize,
+    row: usize,
+    rows: usize,
+    /// First column, and how many count.
+    column: usize,
+    columns: usize,
+}
+
+impl<T: Float> Epilogue<'_, T> {
+    /// Writes them to a block of whole rows, each of `columns`.
+    fn write_rows(&self, sums: &Sums<T>, columns: usize, out: &mut [T]) {
+        let rows: [usize; ROWS] = std::array::from_fn(|r| (sums.row + r) * columns);
+        let place = TileSpan { rows: &rows[..sums.rows], column: sums.column, columns: sums.columns };
+        self.write(sums.values, sums.width, &place, out);
+    }
+
+    /// Writes them, as columns, to a block of columns, given by its part of each row.
+    fn write_transposed(&self, sums: &Sums<T>, out: &mut [&mut [T]]) {
+        for (c, out) in out[sums.column..][..sums.columns].iter_mut().enumerate() {
+            for (r, out) in out[sums.row..][..sums.rows].iter_mut().enumerate() {
+                let mut value = sums.values[r * sums.width + c];
+                if self.accumulate {
+                    value += *out;
+                }
+                if let Some(bias) = self.bias {
+                    value += bias[sums.block + sums.row + r];
+                }
+                *out = if self.relu { positive(value) } else { value };
+            }
         }
     }
+}
+
+/// `left right` in blocks of so many `rows` of the left operand; `write` gets each tile of a block.
+fn by_blocks<T: Float, B: Send>(
+    work: &mut Workspace<T>,
+    left: Matrix<T>,
+    right: Matrix<T>,
+    rows: usize,
+    blocks: impl IndexedParallelIterator<Item = B>,
+    write: impl Fn(&mut B, &Sums<T>) + Sync,
+) {
+    let Workspace { panels, lanes, .. } = work;
+    let panels = Panels::pack(right, panels);
+    let (width, tile_len) = (panels.tile.columns, ROWS * panels.tile.columns);
+    blocks.enumerate().for_each(|(index, mut block)| {
+        let first = index * rows;
+        let count = rows.min(left.rows - first);
+        let lane = &mut *lanes.take();
+        // Panel by panel, and for each tile by tile.
+        let of_panel = count.div_ceil(ROWS) * tile_len;
+        let sums = scratch(&mut lane.sums, right.cols.div_ceil(width) * of_panel);
+        sums.fill(T::ZERO);
+        for start in (0..left.cols).step_by(DEPTH) {
+            let steps = start..(start + DEPTH).min(left.cols);
+            let tiles = scratch(&mut lane.tiles, count.next_multiple_of(ROWS) * steps.len());
+            pack_rows(&left, first, count, steps.clone(), tiles);
+            let starts = [(0, 0)];
+            let walk = Walk::new(&starts, steps.len(), (ROWS, width));
+            let rows = std::array::from_fn(|r| r);
+            for (panel, sums) in panels.iter().zip(sums.chunks_exact_mut(of_panel)) {
+                let right = &panel.data[start * width..];
+                let tiles = tiles.chunks_exact(steps.len() * ROWS).zip(sums.chunks_exact_mut(tile_len));
+                tiles.for_each(|(tile, sums)| panels.tile.add(&walk, &rows, tile, right, sums));
+            }
+        }
+        for (Panel { column, columns, .. }, sums) in panels.iter().zip(sums.chunks_exact(of_panel)) {
+            for (row, values) in (0..count).step_by(ROWS).zip(sums.chunks_exact(tile_len)) {
+                let rows = ROWS.min(count - row);
+                write(&mut block, &Sums { values, width, block: first, row, rows, column, columns });
+            }
+        }
+    });
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ pub(super) struct Lane<T> {
     pub(super) images: Vec<T>,
     /// Transformed tiles.
     pub(super) tiles: Vec<T>,
+    /// Sums of tiles.
+    pub(super) sums: Vec<T>,
 }
 
 /// Scratch memory of all threads.
@@ -44,7 +46,8 @@ impl<T: Float> Workspace<T> {
     /// For work that is split among `threads`.
     #[must_use]
     pub fn new(threads: NonZeroUsize) -> Self {
-        let lanes = (0..threads.get()).map(|_| Mutex::new(Lane { images: Vec::new(), tiles: Vec::new() }));
+        let lanes =
+            (0..threads.get()).map(|_| Mutex::new(Lane { images: Vec::new(), tiles: Vec::new(), sums: Vec::new() }));
         let (panels, images, sums, partials) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         Self { threads, lanes: Lanes(lanes.collect()), panels, images, sums, partials }
     }
