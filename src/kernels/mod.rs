@@ -24,6 +24,7 @@ pub mod layout;
 pub mod linear;
 pub mod loss;
 mod matmul;
+mod panels;
 pub mod pool;
 mod product;
 pub mod reduce;

@@ -6,7 +6,8 @@
 use rayon::prelude::*;
 
 use super::{Conv, POSITIONS, Padded};
-use crate::kernels::product::{Panels, TileSpan};
+use crate::kernels::panels::Panels;
+use crate::kernels::product::TileSpan;
 use crate::kernels::tile::{MOST_COLUMNS, ROWS, Walk};
 use crate::kernels::workspace::scratch;
 use crate::kernels::{Epilogue, Float, Geometry, Matrix, Workspace};

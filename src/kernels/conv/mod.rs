@@ -3,7 +3,8 @@
 
 use rayon::prelude::*;
 
-use crate::kernels::product::{Panels, TileSpan};
+use crate::kernels::panels::Panels;
+use crate::kernels::product::TileSpan;
 use crate::kernels::reduce::column_sums;
 use crate::kernels::tile::{MOST_COLUMNS, ROWS, Walk};
 use crate::kernels::workspace::scratch;
