@@ -1,4 +1,4 @@
-//! Products of matrices by tiles, with what follows them applied to each tile while it is at hand.
+//! Products of matrices by tiles, with what follows them applied to each block while it is in the cache.
 
 use rayon::prelude::*;
 
@@ -10,7 +10,7 @@ use crate::kernels::{Float, Matrix, Workspace};
 
 /// Most rows that are computed at once for a panel.
 const MOST_ROWS: usize = 64;
-/// Most steps of a sum that are taken at once, so that the left operand's rows stay in the cache.
+/// Most steps of a sum that are taken at once, so that a panel and the rows that it meets stay in the cache.
 const DEPTH: usize = 256;
 
 /// What happens to a sum before it is written.
@@ -243,10 +243,13 @@ mod tests {
     #[test]
     fn bias_and_relu_follow_the_whole_sum() {
         let mut work = Workspace::new(NonZeroUsize::MIN);
-        let (a, b) = (vec![1.0_f64; 2 * 600], vec![-1.0; 600 * 2]);
-        let mut out = vec![f64::NAN; 4];
-        let epilogue = Epilogue { bias: Some(&[601.0, 0.0]), relu: true, accumulate: false };
-        product(&mut work, Matrix::new(&a, 2, 600), Matrix::new(&b, 600, 2), epilogue, &mut out);
-        assert_eq!(out, [1.0, 0.0, 1.0, 0.0]);
+        // As many columns as rows, and more.
+        for (columns, expected) in [(2, vec![1.0, 0.0, 1.0, 0.0]), (3, vec![1.0, 0.0, 3.0, 1.0, 0.0, 3.0])] {
+            let (a, b) = (vec![1.0_f64; 2 * 600], vec![-1.0; 600 * columns]);
+            let mut out = vec![f64::NAN; 2 * columns];
+            let epilogue = Epilogue { bias: Some(&[601.0, 0.0, 603.0][..columns]), relu: true, accumulate: false };
+            product(&mut work, Matrix::new(&a, 2, 600), Matrix::new(&b, 600, columns), epilogue, &mut out);
+            assert_eq!(out, expected);
+        }
     }
 }
