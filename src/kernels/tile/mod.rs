@@ -6,8 +6,6 @@
 #[expect(unsafe_code, reason = "vector instructions on pointers")]
 mod x86;
 
-use std::sync::LazyLock;
-
 use crate::kernels::Float;
 
 /// Rows of a tile.
@@ -28,10 +26,14 @@ pub(super) struct Walk<'w> {
 }
 
 impl<'w> Walk<'w> {
-    /// A sum over `starts.len() * len` products; both at least 1.
+    /// A sum over `starts.len() * len` products.
+    ///
+    /// # Panics
+    /// When segments have no step: the loops take the first one without asking.
     pub(super) fn new(starts: &'w [(usize, usize)], len: usize, steps: (usize, usize)) -> Self {
+        assert!(len > 0, "a segment without a step");
         let highest = starts.iter().fold((0, 0), |(a, b), start| (start.0.max(a), start.1.max(b)));
-        let within = len.saturating_sub(1);
+        let within = len - 1;
         Self { starts, len, steps, reach: (highest.0 + within * steps.0, highest.1 + within * steps.1) }
     }
 }
@@ -94,15 +96,12 @@ unsafe fn portable<T: Float>(walk: &Walk, rows: &[usize; ROWS], left: *const T, 
     sums.iter_mut().zip(total.iter().flatten()).for_each(|(sum, total)| *sum += *total);
 }
 
-/// Whether AVX-512 is left alone: to measure what processors without it do, and for those that slow down with it.
-static WITHOUT_AVX512: LazyLock<bool> = LazyLock::new(|| std::env::var_os("ENGRAFT_WITHOUT_AVX512").is_some());
-
 impl Tile<f32> {
     /// The fastest loop for products of `columns` columns on this processor.
     pub(super) fn best(columns: usize) -> Self {
         #[cfg(target_arch = "x86_64")]
         {
-            let avx512 = is_x86_feature_detected!("avx512f") && !*WITHOUT_AVX512;
+            let avx512 = is_x86_feature_detected!("avx512f") && !*x86::WITHOUT_AVX512;
             let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
             match columns {
                 17.. if avx512 => return x86::AVX512_WIDE,
@@ -162,6 +161,12 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "without a step")]
+    fn segments_without_a_step_are_refused() {
+        Walk::new(&[(0, 0)], 0, (1, 8));
     }
 
     #[test]

@@ -5,8 +5,13 @@ use std::arch::x86_64::{
     _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps,
     _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
 };
+use std::sync::LazyLock;
 
 use super::{ROWS, Run, Tile, Walk};
+
+/// Whether AVX-512 is left alone: to measure what processors without it do, and for those that slow down with it.
+pub(super) static WITHOUT_AVX512: LazyLock<bool> =
+    LazyLock::new(|| std::env::var_os("ENGRAFT_WITHOUT_AVX512").is_some());
 
 pub(super) const AVX512_WIDE: Tile<f32> = Tile { columns: 32, run: avx512_wide };
 pub(super) const AVX512_NARROW: Tile<f32> = Tile { columns: 16, run: avx512_narrow };
