@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Jobs;
 use super::queue::{Waiting, in_turn};
@@ -14,6 +14,8 @@ use crate::store::{Database, StoreError};
 
 /// How many times as long as it took to find them out positions are told: at most a twentieth of one processor's time goes into them.
 const SERVE_TIMES: u32 = 20;
+/// Never for longer: they may also have taken long because the database was away.
+const SERVE_MOST: Duration = Duration::from_secs(10);
 
 /// The positions of all waiting jobs; clones share them.
 #[derive(Debug, Clone, Default)]
@@ -60,7 +62,7 @@ impl Positions {
         let began = Instant::now();
         let of = find(database).await?;
         let now = Instant::now();
-        let found = Arc::new(Found { of, serve_until: Some(now + SERVE_TIMES * (now - began)) });
+        let found = Arc::new(Found { of, serve_until: Some(now + SERVE_MOST.min(SERVE_TIMES * (now - began))) });
         *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = found.clone();
         drop(finding);
         Ok(found.of.get(&job).copied())
@@ -98,7 +100,7 @@ fn in_order(turns: &[Waiting], own: &HashMap<String, Vec<JobId>>) -> HashMap<Job
 
 impl Jobs {
     /// When a waiting job's turn comes; 1 is next. Others may take theirs later than expected, and new ones may come before it. In a long
-    /// queue this is as it stood some seconds ago.
+    /// queue this is as it stood some seconds ago, also for a job that has left it since.
     ///
     /// # Errors
     /// When the database fails.
