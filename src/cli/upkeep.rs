@@ -38,15 +38,8 @@ impl VerifyCommand {
             let database = open(&self.data_dir).await?;
             let blobs = self.data_dir.blobs()?;
             let verifier = Verifier { database: &database, blobs: &blobs, digests: !self.quick };
-            let mut shown = Instant::now();
-            let findings = verifier
-                .run(&mut |done, all| {
-                    if shown.elapsed() >= INTERVAL {
-                        shown = Instant::now();
-                        eprintln!("{done} of {all} files");
-                    }
-                })
-                .await?;
+            let mut shown = steps_shown();
+            let findings = verifier.run(&mut |done, all| shown("compared", done, all)).await?;
             database.close().await;
             for finding in &findings.list {
                 println!("{finding}");
@@ -158,6 +151,17 @@ impl GcCommand {
             database.close().await;
             Ok(ExitCode::SUCCESS)
         })
+    }
+}
+
+/// Says to stderr, every so often, what is done with how many of all files.
+pub(super) fn steps_shown() -> impl FnMut(&str, usize, usize) {
+    let mut shown = Instant::now();
+    move |what, done, all| {
+        if shown.elapsed() >= INTERVAL {
+            shown = Instant::now();
+            eprintln!("{done} of {all} files {what}");
+        }
     }
 }
 

@@ -18,7 +18,6 @@ use super::views::workers::{WorkerView, WorkersView};
 use crate::domain::access::Scope;
 use crate::domain::problem::{Code, Problem};
 use crate::model::families::{FAMILIES, Family};
-use crate::store::staging::free_bytes;
 
 /// Every route of the service itself.
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -70,7 +69,7 @@ async fn readyz(State(state): State<AppState>) -> Result<Json<Health>, Problem> 
         return Err(not_ready("The server is about to end."));
     }
     let storage = &state.settings.storage;
-    match free_bytes(&storage.data_dir) {
+    match state.blobs.room(&storage.data_dir) {
         Ok(free) if free >= storage.keep_free.0 => {}
         Ok(_) => return Err(not_ready("The disk is full.")),
         Err(error) => {
@@ -103,7 +102,7 @@ async fn metrics(State(state): State<AppState>, caller: Caller) -> Result<Respon
     let storage = &state.settings.storage;
     let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let machine = Machine {
-        disk_free: gauge(free_bytes(&storage.data_dir)?),
+        disk_free: gauge(state.blobs.room(&storage.data_dir)?),
         keep_free: gauge(storage.keep_free.0),
         connections: gauge(state.connections.open() as u64),
         connections_limit: gauge(state.connections.limit() as u64),

@@ -83,6 +83,16 @@ impl DataFolder {
         }
     }
 
+    /// Makes this the place of the blobs of the database with this identity: one that is empty, or that was made so before.
+    pub(super) async fn claim(&self, identity: &str) -> Result<(), StoreError> {
+        match self.read(MARK).await? {
+            Some(mark) if mark == identity => Ok(()),
+            Some(mark) => Err(self.strangers(identity.to_owned(), mark)),
+            None if self.has_files().await? => Err(self.strangers(identity.to_owned(), "(none)".to_owned())),
+            None => self.finish(identity).await,
+        }
+    }
+
     fn is_bucket(&self) -> bool {
         matches!(self.blobs, Backend::Bucket(_))
     }

@@ -92,7 +92,9 @@ impl Staging {
         let is_there = if let Some(multipart) = &self.multipart {
             multipart.knows(upload.id).await?
         } else {
-            file.metadata().map_err(StoreError::file(self.path(found.id)))?.len() >= upload.acknowledged
+            let length = file.metadata().map_err(StoreError::file(self.path(found.id)))?.len();
+            // A file of the same length has a hole where parts went to a bucket, as long as there was one.
+            length >= upload.acknowledged && !self.uploads.forget_parts(upload.id).await?
         };
         if !is_there {
             upload.acknowledged = 0;

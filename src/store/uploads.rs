@@ -217,6 +217,30 @@ impl Uploads {
         transaction.commit().await
     }
 
+    /// Forgets what an upload has in a bucket, and with it what was acknowledged; false where it has nothing there. A server without a
+    /// bucket has begun to serve its database.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(super) async fn forget_parts(&self, id: UploadId) -> Result<bool, StoreError> {
+        let is_there = sql::query_scalar("SELECT EXISTS (SELECT 1 FROM multipart_uploads WHERE upload_id = $1)")
+            .bind(id.to_string())
+            .fetch_one(self.database.reader());
+        if !is_there.await? {
+            return Ok(false);
+        }
+        let mut transaction = self.database.write().await?;
+        for statement in [
+            "DELETE FROM upload_parts WHERE upload_id = $1",
+            "DELETE FROM multipart_uploads WHERE upload_id = $1",
+            "UPDATE uploads SET acknowledged = 0 WHERE id = $1",
+        ] {
+            sql::query(statement).bind(id.to_string()).execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+        Ok(true)
+    }
+
     /// Forgets an upload.
     ///
     /// # Errors

@@ -81,18 +81,28 @@ async fn a_file_moves_to_a_server_with_everything_and_may_be_cut_on_the_way() {
     let folder = app.stop().await;
     let place = database(folder.path());
     let data_dir = folder.path().to_owned();
+    let elsewhere = format!("file:{}", data_dir.join("elsewhere").display());
     let migrate = || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_engraft"));
-        command.args(["migrate", "--to", &place, "--data-dir"]).arg(&data_dir);
+        command.args(["migrate", "--to", &place, "--blobs-to", &elsewhere, "--data-dir"]).arg(&data_dir);
         let output = command.output().expect("runs");
         let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         (output.status.success(), said)
     };
+    let checkpoints = [data_dir.join("blobs/checkpoints"), data_dir.join("away")];
+    std::fs::rename(&checkpoints[0], &checkpoints[1]).expect("loses the files");
+    let (done, said) = migrate();
+    assert!(!done && said.contains("missing   checkpoint m0") && !said.contains("rows"), "{said}");
+    std::fs::rename(&checkpoints[1], &checkpoints[0]).expect("brings them back");
     for _ in ["the first", "one that finds everything there"] {
         let (done, said) = migrate();
         assert!(done && said.contains("each the same as before"), "{said}");
     }
-    let app = TestApp::builder().folder(folder).settings(|settings| settings.workers.workers = 1).start().await;
+    let app = TestApp::builder().folder(folder).settings(|settings| {
+        settings.workers.workers = 1;
+        settings.storage.blobs = elsewhere.parse().expect("a location");
+    });
+    let app = app.start().await;
     let again =
         app.get(&format!("/v1/jobs/{id}/model")).send().await.expect("an answer").bytes().await.expect("a body");
     assert_eq!(sha256(&again), sha256(&model));

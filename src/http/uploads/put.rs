@@ -23,7 +23,7 @@ use crate::store::idempotency::RequestKey;
 use crate::store::intake::{Complete, Intake};
 use crate::store::multipart::MultipartUpload;
 use crate::store::publish::{Destination, Published};
-use crate::store::staging::{Held, free_bytes};
+use crate::store::staging::Held;
 use crate::store::uploads::Upload;
 
 /// What came of a PUT.
@@ -131,7 +131,7 @@ impl Put {
         let arriving =
             if self.state.blobs.bucket().is_some() { self.announced.expected() } else { self.announced.length };
         let needed = arriving.unwrap_or(0).saturating_add(self.state.settings.storage.keep_free.0);
-        if free_bytes(&self.state.settings.storage.data_dir)? < needed {
+        if self.state.blobs.room(&self.state.settings.storage.data_dir)? < needed {
             return Err(disk_full().into());
         }
         let held = self.hold().await?;

@@ -12,7 +12,7 @@ use crate::store::StoreError;
 use crate::store::files::Kind;
 use crate::store::intake::{Gate, Intake, IntakeError};
 use crate::store::multipart::MultipartUpload;
-use crate::store::staging::{Held, free_bytes};
+use crate::store::staging::Held;
 use crate::store::uploads::Upload;
 
 /// Bytes that wait at most while others are written.
@@ -196,7 +196,7 @@ impl Writer<'_> {
                 return Ok(Some(End::Cut(superseded())));
             }
             let storage = &self.state.settings.storage;
-            if free_bytes(&storage.data_dir)? < storage.keep_free.0 {
+            if self.state.blobs.room(&storage.data_dir)? < storage.keep_free.0 {
                 return Ok(Some(End::Cut(disk_full())));
             }
         }

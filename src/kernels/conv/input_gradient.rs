@@ -5,10 +5,11 @@
 
 use rayon::prelude::*;
 
+use super::blocks::Blocks;
 use super::{Conv, POSITIONS, Padded};
 use crate::kernels::panels::Panels;
 use crate::kernels::product::TileSpan;
-use crate::kernels::tile::{MOST_COLUMNS, ROWS, Walk};
+use crate::kernels::tile::ROWS;
 use crate::kernels::workspace::scratch;
 use crate::kernels::{Epilogue, Float, Geometry, Matrix, Workspace};
 
@@ -137,34 +138,29 @@ impl Phase {
             let offset = tap * g.dilation[axis];
             (before(g, axis) * g.stride[axis] + self.first[axis] + g.padding[axis] - offset) / g.stride[axis]
         };
-        let start = |(index, [ky, kx]): (usize, &[usize; 2])| {
+        let starts = self.taps.iter().map(|[ky, kx]| {
             let pixel = source(0, *ky) * padded.line() + source(1, *kx) * depth;
-            (pixel + group * outputs, index * outputs * width)
-        };
-        let starts: Vec<(usize, usize)> = self.taps.iter().enumerate().map(start).collect();
-        let walk = Walk::new(&starts, outputs, (1, width));
+            pixel + group * outputs
+        });
         let per_image = self.pixels[0] * self.pixels[1];
         let count = dx.len() / g.input_len() * per_image;
         let pixel = |position: usize| {
             let (image, within) = (position / per_image, position % per_image);
             (image, within / self.pixels[1], within % self.pixels[1])
         };
-        let mut sums = [T::ZERO; ROWS * MOST_COLUMNS];
-        let sums = &mut sums[..ROWS * width];
-        for panel in panels.iter() {
-            for top in (0..count).step_by(ROWS) {
-                let pixels: [_; ROWS] = std::array::from_fn(|r| pixel((top + r).min(count - 1)));
-                let left = pixels.map(|(image, y, x)| image * padded.len() + y * padded.line() + x * depth);
-                sums.fill(T::ZERO);
-                panels.tile.add(&walk, &left, dy, panel.data, sums);
-                let rows = pixels.map(|(image, y, x)| {
-                    let (y, x) = (self.first[0] + y * g.stride[0], self.first[1] + x * g.stride[1]);
-                    image * g.input_len() + (y * g.input[1] + x) * g.channels
-                });
-                let rows = &rows[..ROWS.min(count - top)];
-                let column = group * inputs + panel.column;
-                epilogue.write(sums, width, &TileSpan { rows, column, columns: panel.columns }, dx);
-            }
-        }
+        let window = |position: usize| {
+            let (image, y, x) = pixel(position);
+            image * padded.len() + y * padded.line() + x * depth
+        };
+        Blocks::new(starts, outputs, width).sums(dy, panels, count, window, |sums, top, panel| {
+            let rows: [usize; ROWS] = std::array::from_fn(|r| {
+                let (image, y, x) = pixel((top + r).min(count - 1));
+                let (y, x) = (self.first[0] + y * g.stride[0], self.first[1] + x * g.stride[1]);
+                image * g.input_len() + (y * g.input[1] + x) * g.channels
+            });
+            let rows = &rows[..ROWS.min(count - top)];
+            let column = group * inputs + panel.column;
+            epilogue.write(sums, width, &TileSpan { rows, column, columns: panel.columns }, dx);
+        });
     }
 }

@@ -6,15 +6,17 @@ use rayon::prelude::*;
 use crate::kernels::panels::Panels;
 use crate::kernels::product::TileSpan;
 use crate::kernels::reduce::column_sums;
-use crate::kernels::tile::{MOST_COLUMNS, ROWS, Walk};
+use crate::kernels::tile::ROWS;
 use crate::kernels::workspace::scratch;
 use crate::kernels::{Epilogue, Float, Geometry, Matrix, Workspace, product};
 
+mod blocks;
 mod depthwise;
 mod input_gradient;
 mod padded;
 mod weight_gradient;
 
+use blocks::Blocks;
 use padded::Padded;
 
 pub use depthwise::Depthwise;
@@ -147,28 +149,19 @@ impl Conv {
         y: &mut [T],
     ) {
         let (g, width, (inputs, outputs)) = (&self.geometry, panels.tile.columns, self.of_group());
-        let place = |(index, start): (usize, &usize)| (start + group * inputs, index * pieces.len * width);
-        let starts: Vec<(usize, usize)> = pieces.starts.iter().enumerate().map(place).collect();
-        let walk = Walk::new(&starts, pieces.len, (1, width));
+        let starts = pieces.starts.iter().map(|start| start + group * inputs);
         let count = y.len() / self.out_channels;
         let window = |position: usize| {
-            let (image, within) = (position / g.positions(), position % g.positions());
+            let (image, within) = ((from + position) / g.positions(), (from + position) % g.positions());
             let (oy, ox) = (within / g.output[1], within % g.output[1]);
             image * padded.len() + oy * g.stride[0] * padded.line() + ox * g.stride[1] * g.channels
         };
-        let mut sums = [T::ZERO; ROWS * MOST_COLUMNS];
-        let sums = &mut sums[..ROWS * width];
-        for panel in panels.iter() {
-            for top in (0..count).step_by(ROWS) {
-                let left = std::array::from_fn(|r| window(from + (top + r).min(count - 1)));
-                sums.fill(T::ZERO);
-                panels.tile.add(&walk, &left, x, panel.data, sums);
-                let rows: [usize; ROWS] = std::array::from_fn(|r| (top + r) * self.out_channels);
-                let rows = &rows[..ROWS.min(count - top)];
-                let column = group * outputs + panel.column;
-                epilogue.write(sums, width, &TileSpan { rows, column, columns: panel.columns }, y);
-            }
-        }
+        Blocks::new(starts, pieces.len, width).sums(x, panels, count, window, |sums, top, panel| {
+            let rows: [usize; ROWS] = std::array::from_fn(|r| (top + r) * self.out_channels);
+            let rows = &rows[..ROWS.min(count - top)];
+            let column = group * outputs + panel.column;
+            epilogue.write(sums, width, &TileSpan { rows, column, columns: panel.columns }, y);
+        });
     }
 
     /// Gradients of kernel and bias.

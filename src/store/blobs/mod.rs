@@ -13,6 +13,7 @@ use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
 
 use super::error::StoreError;
+use super::staging::free_bytes;
 use crate::domain::blob_location::BlobLocation;
 use crate::model::formats::digest::sha256;
 use cache::Cache;
@@ -99,6 +100,15 @@ impl Blobs {
             Kept::Folder(_) => None,
             Kept::Bucket { bucket, .. } => Some(bucket),
         }
+    }
+
+    /// Bytes that a file may have that is written below `data_dir` and then becomes a blob: the two folders may be on different disks.
+    ///
+    /// # Errors
+    /// When a file system does not say.
+    pub fn room(&self, data_dir: &Path) -> Result<u64, StoreError> {
+        let beside = free_bytes(data_dir)?;
+        self.folder().map_or(Ok(beside), |folder| Ok(beside.min(free_bytes(folder)?)))
     }
 
     /// The folder, where they are files of one.
@@ -302,6 +312,17 @@ mod tests {
         blobs.delete("checkpoints/a").await.expect("deletes");
         blobs.delete("checkpoints/a").await.expect("deletes what is gone");
         assert!(blobs.read("checkpoints/a", 0..1).await.is_err());
+    }
+
+    #[test]
+    fn a_disk_that_is_full_has_no_room_whatever_the_other_has() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let blobs = Blobs::open(folder.path()).expect("opens");
+        assert!(blobs.room(folder.path()).expect("says") > 0);
+        // A file system on which nothing is free.
+        assert_eq!(blobs.room(Path::new("/proc")).expect("says"), 0);
+        let blobs = Blobs::of(&Backend::Folder("/proc".into()), folder.path(), 0).expect("opens");
+        assert_eq!(blobs.room(folder.path()).expect("says"), 0);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! ends some transactions by itself when the storage fails, and a connection that is not there cannot be in doubt about it.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -138,9 +138,11 @@ pub(super) async fn version(connection: &mut SqliteConnection) -> Result<i64, St
 /// One process at a time makes the file and migrates it. SQLite has no lock for that: none spans several transactions, and
 /// the change to write-ahead logging waits for nobody, it fails at once beside another connection. A locked file has.
 async fn lock(data_dir: &Path) -> Result<File, StoreError> {
-    let path = data_dir.join("migrate.lock");
+    let (folder, path) = (data_dir.to_owned(), data_dir.join("migrate.lock"));
     let lock = tokio::task::spawn_blocking(move || {
-        let file = File::create(&path).map_err(StoreError::file(&path))?;
+        // The folder is what is looked for, where it is not there.
+        let named = |folder: PathBuf| if folder.exists() { path.clone() } else { folder };
+        let file = File::create(&path).map_err(|error| StoreError::file(named(folder))(error))?;
         file.lock().map_err(StoreError::file(&path))?;
         Ok(file)
     });
@@ -149,6 +151,13 @@ async fn lock(data_dir: &Path) -> Result<File, StoreError> {
 
 #[cfg(test)]
 mod tests {
+    #[tokio::test]
+    async fn a_folder_that_is_missing_is_named() {
+        let folder = tempfile::tempdir().expect("a folder").path().join("gone");
+        let refused = super::lock(&folder).await.expect_err("there is no folder").to_string();
+        assert!(refused.contains("gone") && !refused.contains("migrate.lock"), "{refused}");
+    }
+
     use super::*;
     use crate::store::{Database, sql};
 
