@@ -81,7 +81,7 @@ enum Turn {
     Claim,
     /// Tries to claim one for a device that no job wants.
     Look,
-    /// Writes a row of its own: the least that a transaction can do.
+    /// Writes a row of its own: the least that a transaction can do. Twice, of which the first time counts.
     Beat,
 }
 
@@ -118,8 +118,11 @@ async fn turns(workers: &[(Jobs, Workers)], turn: Turn, pace: Option<Duration>) 
                     Turn::Beat => table.heartbeat(&worker).await.map(|()| None)?,
                 };
                 times.push(asked.elapsed());
+                // The second transaction of a turn is not timed, and is in the way of others all the same.
                 if let Some(claim) = claimed {
                     jobs.fail(claim.fence, Problem::new(Code::Internal, "It was a benchmark.")).await?;
+                } else if turn == Turn::Beat {
+                    table.heartbeat(&worker).await?;
                 }
             }
             Ok::<_, Box<dyn std::error::Error + Send + Sync>>(times)

@@ -11,7 +11,7 @@ use crate::kernels::{Float, Matrix, Workspace};
 /// Most rows that are computed at once for a panel.
 const MOST_ROWS: usize = 64;
 /// Most steps of a sum that are taken at once, so that a panel and the rows that it meets stay in the cache.
-pub(super) const DEPTH: usize = 256;
+const DEPTH: usize = 256;
 
 /// What happens to a sum before it is written.
 #[derive(Debug, Clone, Copy)]

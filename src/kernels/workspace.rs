@@ -59,10 +59,16 @@ impl<T: Float> Workspace<T> {
     }
 }
 
-/// The first `len` elements of `buffer`, which grows to that length; what they hold is left over from earlier use.
+/// Bytes of a cache line, and of the widest vector.
+const LINE: usize = 64;
+
+/// `len` elements of `buffer`, which grows as needed; what they hold is left over from earlier use. They begin where a cache line does, so that
+/// no vector of a packed operand lies in two of them.
 pub(super) fn scratch<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
-    if buffer.len() < len {
-        buffer.resize(len, T::default());
+    let spare = LINE / size_of::<T>();
+    if buffer.len() < len + spare {
+        buffer.resize(len + spare, T::default());
     }
-    &mut buffer[..len]
+    let start = buffer.as_ptr().align_offset(LINE).min(spare);
+    &mut buffer[start..start + len]
 }

@@ -5,7 +5,7 @@
 
 use rayon::prelude::*;
 
-use super::blocks::Blocks;
+use super::sums::window_sums;
 use super::{Conv, POSITIONS, Padded};
 use crate::kernels::panels::Panels;
 use crate::kernels::product::TileSpan;
@@ -152,7 +152,7 @@ impl Phase {
             let (image, y, x) = pixel(position);
             image * padded.len() + y * padded.line() + x * depth
         };
-        Blocks::new(starts, outputs, width).sums(dy, panels, count, window, |sums, top, panel| {
+        window_sums((starts, outputs), dy, panels, count, window, |sums, top, panel| {
             let rows: [usize; ROWS] = std::array::from_fn(|r| {
                 let (image, y, x) = pixel((top + r).min(count - 1));
                 let (y, x) = (self.first[0] + y * g.stride[0], self.first[1] + x * g.stride[1]);

@@ -10,14 +10,14 @@ use crate::kernels::tile::ROWS;
 use crate::kernels::workspace::scratch;
 use crate::kernels::{Epilogue, Float, Geometry, Matrix, Workspace, product};
 
-mod blocks;
 mod depthwise;
 mod input_gradient;
 mod padded;
+mod sums;
 mod weight_gradient;
 
-use blocks::Blocks;
 use padded::Padded;
+use sums::window_sums;
 
 pub use depthwise::Depthwise;
 
@@ -156,7 +156,7 @@ impl Conv {
             let (oy, ox) = (within / g.output[1], within % g.output[1]);
             image * padded.len() + oy * g.stride[0] * padded.line() + ox * g.stride[1] * g.channels
         };
-        Blocks::new(starts, pieces.len, width).sums(x, panels, count, window, |sums, top, panel| {
+        window_sums((starts, pieces.len), x, panels, count, window, |sums, top, panel| {
             let rows: [usize; ROWS] = std::array::from_fn(|r| (top + r) * self.out_channels);
             let rows = &rows[..ROWS.min(count - top)];
             let column = group * outputs + panel.column;

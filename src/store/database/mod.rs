@@ -156,6 +156,19 @@ impl Database {
         self.write_to(Extent::Everything).await
     }
 
+    /// As [`Self::write`], by somebody who has read before: a server's connection goes on with it, which saves the ways to another one.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) async fn write_on(&self, connection: Connection) -> Result<WriteTransaction, StoreError> {
+        let (DatabaseKind::Postgres(server), Held::Postgres(connection)) = (&self.kind, *connection.0) else {
+            return self.write().await;
+        };
+        let (transaction, began) = Box::pin(server.begin_on(connection, Extent::Everything)).await?;
+        let connection = Connection::of(Held::PostgresTransaction(transaction));
+        Ok(WriteTransaction { connection, home: None, began })
+    }
+
     /// A transaction that writes so much, rolled back unless committed.
     ///
     /// # Errors

@@ -9,8 +9,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection as _, Executor, Postgres, Transaction};
+use sqlx::{ConnectOptions, Connection as _, Executor, Postgres, SqlSafeStr, Transaction};
 
 use super::answer::{PROMPTLY, answered, within};
 use super::clock::DatabaseTime;
@@ -48,6 +49,8 @@ const OLDEST: i32 = 130_000;
 const SETTINGS: &str = "SET synchronous_commit = on; SET lock_timeout = '30s'; SET idle_in_transaction_session_timeout = '10s'; \
      SET jit = off; SET client_min_messages = warning";
 
+/// Whatever the server's defaults are. Every statement finds its rows by an index: to plan one anew for its values takes longer than to run it.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL plan_cache_mode = force_generic_plan";
 /// Milliseconds since the epoch, of the server.
 const TIME: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
 /// Waits for the lock, alone or with others, and then tells the time.
@@ -167,7 +170,11 @@ impl Server {
     ) -> Result<(Transaction<'static, Postgres>, Option<SteadyTime>), StoreError> {
         let mut pause = FIRST_PAUSE;
         loop {
-            match self.try_begin(extent).await {
+            let begun = match answered(self.pool.acquire()).await {
+                Ok(connection) => Self::try_begin(connection, extent).await,
+                Err(error) => Err(error),
+            };
+            match begun {
                 Err(error) if is_connection_lost(&error) && pause <= LAST_PAUSE => {
                     tracing::debug!(%error, "no transaction could be begun; another connection is tried");
                     tokio::time::sleep(pause).await;
@@ -179,8 +186,27 @@ impl Server {
         }
     }
 
-    async fn try_begin(&self, extent: Extent) -> Result<(Transaction<'static, Postgres>, i64), sqlx::Error> {
-        let begun = self.pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE");
+    /// Begins a transaction on a connection; where that turns out to be broken, on another one.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub(super) async fn begin_on(
+        &self,
+        connection: PoolConnection<Postgres>,
+        extent: Extent,
+    ) -> Result<(Transaction<'static, Postgres>, Option<SteadyTime>), StoreError> {
+        match Self::try_begin(connection, extent).await {
+            Err(error) if is_connection_lost(&error) => self.begin(extent).await,
+            Err(error) => Err(error.into()),
+            Ok((transaction, now)) => Ok((transaction, self.noted(now))),
+        }
+    }
+
+    async fn try_begin(
+        connection: PoolConnection<Postgres>,
+        extent: Extent,
+    ) -> Result<(Transaction<'static, Postgres>, i64), sqlx::Error> {
+        let begun = Transaction::begin(connection, Some(BEGIN.into_sql_str()));
         let mut transaction = answered(begun).await?;
         let lock = match extent {
             Extent::Everything => ALONE,

@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use crate::store::database::Connection;
+use crate::store::database::connection::Side;
 use crate::store::sql;
 use serde_json::{Value, json};
 use sqlx::FromRow;
 
+use super::events::{EventKind, append};
 #[cfg(test)]
 use super::failure::FailurePoint;
 use super::queue::{Candidate, Devices, candidates, in_turn, prospect};
-use super::row::{InputRow, checkpoint, from_json, parsed};
-use super::transition::{Guard, read, replace};
+use super::row::{InputRow, StateRow, checkpoint, from_json, parsed};
+use super::transition::{Guard, lost, read, replace, state_data};
 use super::{EpochCheckpoint, JobError, JobInput, Jobs};
 use crate::domain::clock::Moment;
 use crate::domain::dataset::DatasetFacts;
@@ -64,6 +66,48 @@ pub struct ClaimedInput {
     pub blob_key: String,
 }
 
+/// The files that a job reads, as a list of lists: the values of an [`InputRow`] in the order of its fields, and the key of its blob.
+macro_rules! input_rows {
+    ($job:literal, $list:literal, $row:literal, $cast:literal) => {
+        concat!(
+            "(SELECT coalesce(", $list, "(", $row, "(", $row, "(role, position, job_inputs.name, job_inputs.sha256, checkpoint_id, dataset_id), \
+                 coalesce(checkpoints.blob_key, datasets.blob_key))), '[]')", $cast, " \
+             FROM job_inputs LEFT JOIN checkpoints ON checkpoints.id = checkpoint_id LEFT JOIN datasets ON datasets.id = dataset_id \
+             WHERE job_id = ", $job, ".id) AS input_rows"
+        )
+    };
+}
+
+/// What a claim changes of a job that is still as it was.
+macro_rules! claim {
+    () => {
+        "UPDATE jobs SET state = 'running', attempt = $1, stalled = $2, ran_ms = $3, worker = $4, claimed_at = $5, lease_until = $6, \
+             not_before = NULL, started_at = coalesce(started_at, $7), phases = '[]', progress = NULL, disk_reserved = $8 \
+         WHERE id = $9 AND state = 'queued' AND attempt = $10 RETURNING "
+    };
+}
+
+/// Claims. The history of the job and the turn of its tenant have statements of their own.
+const CLAIM_IN_SQLITE: &str = concat!(
+    claim!(),
+    "tenant, resolved, device, checkpoint_key, checkpoint_epoch, ",
+    input_rows!("jobs", "json_group_array", "json_array", "")
+);
+/// The same, with history and turn: each statement is a way to the server and back.
+const CLAIM_IN_POSTGRES: &str = concat!(
+    "WITH claimed AS (",
+    claim!(),
+    "*), event AS ( \
+         INSERT INTO job_events (job_id, seq, at, type, attempt, data) \
+         SELECT id, (SELECT coalesce(max(seq), 0) + 1 FROM job_events WHERE job_id = $9), $7, 'state', attempt, $11 FROM claimed), \
+     turn AS ( \
+         INSERT INTO tenant_turns (tenant, job) SELECT tenant, (SELECT coalesce(max(job), 0) + 1 FROM tenant_turns) FROM claimed \
+         ON CONFLICT (tenant) DO UPDATE SET job = excluded.job) \
+     SELECT tenant, resolved, device, checkpoint_key, checkpoint_epoch, ",
+    input_rows!("claimed", "json_agg", "json_build_array", "::text"),
+    " FROM claimed"
+);
+
 #[derive(FromRow)]
 struct ClaimedRow {
     tenant: String,
@@ -71,7 +115,7 @@ struct ClaimedRow {
     device: String,
     checkpoint_key: Option<String>,
     checkpoint_epoch: Option<i64>,
-    /// A JSON list of lists: the values of an [`InputRow`] in the order of its fields, and the key of its blob.
+    /// In JSON.
     input_rows: String,
 }
 
@@ -85,11 +129,13 @@ impl Jobs {
         let devices = Devices::of(&claimant.devices);
         let now = self.steady.of_machine().await?;
         // Whoever finds nothing to do only reads.
-        let prospect = prospect(&mut self.database.reader().acquire().await?, &devices, now).await?;
+        let mut connection = self.database.reader().acquire().await?;
+        let prospect = prospect(&mut connection, &devices, now).await?;
         if !prospect.is_unsettled && !prospect.is_waiting {
             return Ok(None);
         }
-        let (mut transaction, now) = self.begin().await?;
+        let mut transaction = self.database.write_on(connection).await?;
+        let now = self.steady.moment(&transaction).await?;
         if prospect.is_unsettled {
             settle(&mut transaction, now).await?;
         }
@@ -152,31 +198,32 @@ impl Jobs {
             return Ok(None);
         };
         let (job, state) = (parsed(&id, &id)?, state.state(&id)?);
-        let guard = Guard::of(job, &state);
         let State::Queued(queued) = state else { return Ok(None) };
+        let before = Fence { job, attempt: queued.effort.attempts };
         let running = queued.claim(claimant.worker, claimant.lease, now);
         let fence = Fence { job, attempt: running.effort.attempts };
-        replace(conn, guard, &State::Running(running), json!({ "worker": claimant.worker }), now).await?;
-        let row: ClaimedRow = sql::query_as(sql::each(
-            "UPDATE jobs SET started_at = coalesce(started_at, $1), phases = '[]', progress = NULL, disk_reserved = $2 \
-             WHERE id = $3 RETURNING tenant, resolved, device, checkpoint_key, checkpoint_epoch, ( \
-                 SELECT json_group_array(json_array(json_array(role, position, job_inputs.name, job_inputs.sha256, checkpoint_id, dataset_id), \
-                     coalesce(checkpoints.blob_key, datasets.blob_key))) \
-                 FROM job_inputs LEFT JOIN checkpoints ON checkpoints.id = checkpoint_id LEFT JOIN datasets ON datasets.id = dataset_id \
-                 WHERE job_id = jobs.id) AS input_rows",
-            "UPDATE jobs SET started_at = coalesce(started_at, $1), phases = '[]', progress = NULL, disk_reserved = $2 \
-             WHERE id = $3 RETURNING tenant, resolved, device, checkpoint_key, checkpoint_epoch, ( \
-                 SELECT coalesce(json_agg(json_build_array(json_build_array(role, position, job_inputs.name, job_inputs.sha256, checkpoint_id, dataset_id), \
-                     coalesce(checkpoints.blob_key, datasets.blob_key))), '[]')::text \
-                 FROM job_inputs LEFT JOIN checkpoints ON checkpoints.id = checkpoint_id LEFT JOIN datasets ON datasets.id = dataset_id \
-                 WHERE job_id = jobs.id) AS input_rows",
-        ))
-        .bind(now.date.as_millisecond())
-        .bind(i64::try_from(disk).unwrap_or(i64::MAX))
-        .bind(&id)
-        .fetch_one(&mut *conn)
-        .await?;
-        tenants::served(conn, &row.tenant, Turn::Job).await?;
+        let state = State::Running(running);
+        let event = state_data(&state, json!({ "worker": claimant.worker }), now);
+        let claimed = StateRow::of(&state);
+        let row: Option<ClaimedRow> = sql::query_as(sql::each(CLAIM_IN_SQLITE, CLAIM_IN_POSTGRES))
+            .bind(claimed.attempt)
+            .bind(claimed.stalled)
+            .bind(claimed.ran_ms)
+            .bind(claimed.worker)
+            .bind(claimed.claimed_at)
+            .bind(claimed.lease_until)
+            .bind(now.date.as_millisecond())
+            .bind(i64::try_from(disk).unwrap_or(i64::MAX))
+            .bind(&id)
+            .bind(before.attempt)
+            .bind(event.to_string())
+            .fetch_optional(&mut *conn)
+            .await?;
+        let Some(row) = row else { return Err(lost(conn, before).await) };
+        if let Side::Sqlite(_) = conn.side() {
+            append(conn, job, EventKind::State, &event, now.date).await?;
+            tenants::served(conn, &row.tenant, Turn::Job).await?;
+        }
         Ok(Some(Claim {
             fence,
             resolved: from_json(&id, &row.resolved)?,
@@ -196,17 +243,8 @@ impl Jobs {
         devices: &Devices,
         now: Moment,
     ) -> Result<Option<(Candidate, u64)>, JobError> {
-        // Jobs on other machines take nothing of this one's disk.
-        let (running, reserved): (i64, i64) = sql::query_as(sql::each(
-            "SELECT count(*), coalesce(sum(disk_reserved), 0) FROM jobs WHERE state = 'running'",
-            "SELECT count(*), coalesce(sum(disk_reserved), 0)::bigint FROM jobs LEFT JOIN workers ON workers.id = jobs.worker
-             WHERE state = 'running' AND (host = $1 OR host IS NULL)",
-        ))
-        .bind(&claimant.host)
-        .fetch_one(&mut *conn)
-        .await?;
-        let room = claimant.room.saturating_sub(u64::try_from(reserved).unwrap_or(0));
-        for waiting in in_turn(conn, Some(devices)).await? {
+        for waiting in in_turn(conn, Some(devices), &claimant.host).await? {
+            let room = claimant.room.saturating_sub(u64::try_from(waiting.reserved).unwrap_or(0));
             let most = waiting.most.and_then(|most| u64::try_from(most).ok());
             let quota = most.map_or(self.quota, |most| self.quota.with(TenantResource::Running, most));
             let running_of_its = u64::try_from(waiting.running).unwrap_or(0);
@@ -218,7 +256,7 @@ impl Jobs {
                 let facts: Vec<DatasetFacts> = from_json(&candidate.id, &candidate.datasets).unwrap_or_default();
                 let data = facts.iter().map(DatasetFacts::decoded_bytes).fold(0, u64::saturating_add);
                 let disk = data.saturating_add(u64::try_from(candidate.files).unwrap_or(0));
-                if running == 0 || disk <= room {
+                if waiting.all_running == 0 || disk <= room {
                     return Ok(Some((candidate, disk)));
                 }
             }

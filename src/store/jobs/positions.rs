@@ -72,7 +72,7 @@ impl Positions {
 /// The positions of all jobs that wait now.
 async fn find(database: &Database) -> Result<HashMap<JobId, i64>, StoreError> {
     let mut conn = database.reader().acquire().await?;
-    let turns = in_turn(&mut conn, None).await?;
+    let turns = in_turn(&mut conn, None, "").await?;
     let jobs: Vec<(String, String)> = sql::query_as(
         "SELECT tenant, id FROM jobs WHERE state = 'queued' ORDER BY tenant, priority DESC, compared, id",
     )

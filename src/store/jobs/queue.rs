@@ -37,16 +37,26 @@ pub(super) struct Waiting {
     pub(super) running: i64,
     /// How many may run, where that is its own limit.
     pub(super) most: Option<i64>,
+    /// Running jobs of all tenants.
+    pub(super) all_running: i64,
+    /// Bytes of disk that those have reserved which run on the same machine.
+    pub(super) reserved: i64,
 }
 
 /// The tenants with waiting jobs, for one of `devices` where there are any: those with the fewest running ones first, and of these the one
-/// whose turn is longest ago.
-pub(super) async fn in_turn(conn: &mut Connection, devices: Option<&Devices>) -> Result<Vec<Waiting>, StoreError> {
+/// whose turn is longest ago. Who claims does so for `host`; jobs on other machines take nothing of this one's disk.
+pub(super) async fn in_turn(
+    conn: &mut Connection,
+    devices: Option<&Devices>,
+    host: &str,
+) -> Result<Vec<Waiting>, StoreError> {
     Ok(sql::query_as(sql::each(
         with_waiting_tenants!(
             "SELECT waiting.tenant, \
                  (SELECT count(*) FROM jobs AS other WHERE other.state = 'running' AND other.tenant = waiting.tenant) AS running, \
-                 (SELECT most FROM tenant_limits WHERE tenant = waiting.tenant AND resource = 'running') AS most \
+                 (SELECT most FROM tenant_limits WHERE tenant = waiting.tenant AND resource = 'running') AS most, \
+                 (SELECT count(*) FROM jobs WHERE state = 'running') AS all_running, \
+                 (SELECT coalesce(sum(disk_reserved), 0) FROM jobs WHERE state = 'running') AS reserved \
              FROM waiting LEFT JOIN tenant_turns ON tenant_turns.tenant = waiting.tenant \
              WHERE waiting.tenant IS NOT NULL AND ($1 IS NULL OR EXISTS ( \
                  SELECT 1 FROM jobs WHERE state = 'queued' AND jobs.tenant = waiting.tenant \
@@ -56,7 +66,10 @@ pub(super) async fn in_turn(conn: &mut Connection, devices: Option<&Devices>) ->
         with_waiting_tenants!(
             "SELECT waiting.tenant, \
                  (SELECT count(*) FROM jobs AS other WHERE other.state = 'running' AND other.tenant = waiting.tenant) AS running, \
-                 (SELECT most FROM tenant_limits WHERE tenant = waiting.tenant AND resource = 'running') AS most \
+                 (SELECT most FROM tenant_limits WHERE tenant = waiting.tenant AND resource = 'running') AS most, \
+                 (SELECT count(*) FROM jobs WHERE state = 'running') AS all_running, \
+                 (SELECT coalesce(sum(disk_reserved), 0)::bigint FROM jobs LEFT JOIN workers ON workers.id = jobs.worker \
+                  WHERE state = 'running' AND (host = $2 OR host IS NULL)) AS reserved \
              FROM waiting LEFT JOIN tenant_turns ON tenant_turns.tenant = waiting.tenant \
              WHERE waiting.tenant IS NOT NULL AND ($1::text IS NULL OR EXISTS ( \
                  SELECT 1 FROM jobs WHERE state = 'queued' AND jobs.tenant = waiting.tenant \
@@ -65,6 +78,7 @@ pub(super) async fn in_turn(conn: &mut Connection, devices: Option<&Devices>) ->
         ),
     ))
     .bind(devices.map(|devices| devices.0.clone()))
+    .bind(host)
     .fetch_all(conn)
     .await?)
 }

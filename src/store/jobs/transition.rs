@@ -115,12 +115,18 @@ async fn write(conn: &mut Connection, guard: Guard, new: &State) -> Result<(), J
 
 /// Passes a guarded write that changed one row; else says what stands in its way.
 pub(super) async fn one_row(changed: u64, conn: &mut Connection, fence: Fence) -> Result<(), JobError> {
-    if changed == 1 {
-        return Ok(());
+    if changed == 1 { Ok(()) } else { Err(lost(conn, fence).await) }
+}
+
+/// What stands in the way of a guarded write that changed nothing.
+pub(super) async fn lost(conn: &mut Connection, fence: Fence) -> JobError {
+    match read(conn, fence.job).await {
+        Ok((state, _)) => {
+            let (state, attempt) = (state.name(), state.effort().attempts);
+            crate::domain::job::TransitionError::FenceLost { fence, state, attempt }.into()
+        }
+        Err(error) => error,
     }
-    let (state, _) = read(conn, fence.job).await?;
-    let (state, attempt) = (state.name(), state.effort().attempts);
-    Err(crate::domain::job::TransitionError::FenceLost { fence, state, attempt }.into())
 }
 
 /// Closes the phase that an ended attempt was in.
@@ -136,7 +142,8 @@ async fn end_phase(conn: &mut Connection, job: JobId, now: Timestamp) -> Result<
     Ok(())
 }
 
-fn state_data(state: &State, details: Value, now: Moment) -> Value {
+/// What the event says of a job that is `state` now.
+pub(super) fn state_data(state: &State, details: Value, now: Moment) -> Value {
     let mut data = serde_json::json!({ "state": state.shown() });
     match state {
         State::Failed(_, problem) => data["error"] = serde_json::json!(problem),
