@@ -24,8 +24,8 @@ pub struct Moving<'a> {
 
 impl Moving<'_> {
     /// Copies what is not there yet, or links it where both are folders of one file system, and then reads all of it and compares it with
-    /// its digests. Nothing is copied unless everything is whole where it is. The files stay there; unfinished uploads to a bucket are
-    /// forgotten in the end and begin anew. `progress` gets what is being done, how many files that is done with, and of how many.
+    /// its digests. Nothing is copied unless everything is whole where it is. The files stay there; unfinished uploads to a bucket
+    /// that is left are forgotten in the end and begin anew. `progress` gets what is being done, how many files that is done with, and of how many.
     ///
     /// # Errors
     /// When the new place belongs to another database, an object that is fetched is damaged, or the storage fails; a repetition goes on.
@@ -49,7 +49,8 @@ impl Moving<'_> {
         }
         let verifier = Verifier { database: self.database, blobs: &target, digests: true };
         let findings = verifier.run(&mut |done, all| progress("compared", done, all)).await?;
-        if findings.is_sound() && self.from.bucket().is_some() {
+        let leaves = self.from.bucket().is_some_and(|bucket| bucket.url() != self.to.shown());
+        if findings.is_sound() && leaves {
             self.forget_uploads().await?;
         }
         Ok(findings)
