@@ -1,7 +1,7 @@
 //! Kernels whose instructions are counted; run by benches/instructions/check.
 //!
-//! `instructions KERNEL` runs one of them once, on one thread and on fixed inputs, inside [`measured`]: what is around it does not count.
-//! Without a name it lists them.
+//! `instructions KERNEL TIMES` runs one of them so many times, on one thread and on fixed inputs: what one more time takes is its own. Without
+//! both it lists them.
 
 use std::hint::black_box;
 use std::num::NonZeroUsize;
@@ -40,28 +40,22 @@ const KERNELS: [(&str, Prepare); 10] = [
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     // `cargo test` and others start benches with arguments of their own.
-    let name = std::env::args().nth(1).unwrap_or_default();
-    let Some((_, prepare)) = KERNELS.into_iter().find(|(known, _)| *known == name) else {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let known = |name: &String| KERNELS.into_iter().find(|(known, _)| known == name);
+    let [name, times] = &arguments[..] else {
         for (name, _) in KERNELS {
             println!("{name}");
         }
         return Ok(());
     };
+    let Some((_, prepare)) = known(name) else { return Err(format!("there is no kernel {name}").into()) };
+    let times: usize = times.parse()?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
     pool.install(|| {
         let mut kernel = prepare();
-        // The first run finds out what the processor has, and makes room.
-        kernel();
-        measured(&mut kernel);
+        (0..times).for_each(|_| kernel());
     });
     Ok(())
-}
-
-/// The function whose instructions count, with all that it calls.
-#[inline(never)]
-fn measured(kernel: &mut Kernel) {
-    kernel();
-    black_box(());
 }
 
 fn workspace() -> Workspace<f32> {
