@@ -17,7 +17,7 @@ use crate::domain::clock::SharedClock;
 use crate::domain::problem::{Code, Problem};
 use crate::export::{self, ExportFormat, ExportOptions, Packing};
 use crate::model::formats::digest::sha256;
-use crate::store::staging::free_bytes;
+use crate::store::disk::free_bytes;
 
 /// Bytes that are read at once.
 const BLOCK: usize = 256 << 10;

@@ -7,6 +7,7 @@ pub mod checkpoints;
 pub mod comparisons;
 pub mod database;
 pub mod datasets;
+pub mod disk;
 pub mod error;
 pub mod files;
 pub mod idempotency;

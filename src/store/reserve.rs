@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::StoreError;
 use super::blobs::blocking;
-use super::staging::free_bytes;
+use super::disk::free_bytes;
 use crate::domain::problem::{Code, Problem};
 
 /// Size of the file: several times what deleting a comparison of 500 jobs writes.

@@ -198,15 +198,6 @@ impl Staging {
     }
 }
 
-/// Bytes that may still be written below `folder`.
-///
-/// # Errors
-/// When the file system does not say.
-pub fn free_bytes(folder: &Path) -> Result<u64, StoreError> {
-    let stat = rustix::fs::statvfs(folder).map_err(|error| StoreError::file(folder)(error.into()))?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
-}
-
 /// Opens and locks a file; none if it stays locked. A child process that is being started has all open files for a moment, and
 /// with them a lock that its request has given up.
 async fn lock_soon(path: PathBuf) -> Result<Option<File>, StoreError> {

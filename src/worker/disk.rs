@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::domain::problem::{Code, Problem};
 use crate::store::StoreError;
-use crate::store::staging::free_bytes;
+use crate::store::disk::free_bytes;
 
 /// Bytes of a block, as `stat` counts them.
 const BLOCK: u64 = 512;

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
 
+use super::disk::free_bytes;
 use super::error::StoreError;
-use super::staging::free_bytes;
 use crate::domain::blob_location::BlobLocation;
 use crate::model::formats::digest::sha256;
 use cache::Cache;
