@@ -10,6 +10,7 @@ mod following;
 mod hostile;
 mod imports;
 mod jobs;
+mod journey;
 mod moving;
 mod networks;
 mod object_storage;

@@ -6,6 +6,7 @@ use std::process::Command;
 use crate::common::app::{TestApp, problem};
 use crate::common::bucket::Bucket;
 use crate::common::samples::{member, safetensors, sha256};
+use crate::journey::{ended, fuse_two};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -20,23 +21,12 @@ async fn migrate(bucket: &Bucket, data_dir: &Path, args: &[&str]) -> (bool, Stri
     (output.status.success(), said)
 }
 
+/// Where the model of a job is that has succeeded.
 async fn fused(app: &TestApp) -> String {
-    for name in ["m0", "m1"] {
-        let put = app.put(&format!("/v1/checkpoints/{name}"), member()).send().await.expect("an answer");
-        assert!(put.status().is_success());
-    }
-    let body = json!({"members": ["m0", "m1"], "architecture": {"assume": true}});
-    let job: Value =
-        app.request(Method::POST, "/v1/jobs").json(&body).send().await.expect("an answer").json().await.expect("JSON");
-    let path = format!("/v1/jobs/{}", job["id"].as_str().expect("an id"));
-    loop {
-        let job: Value =
-            app.get(&path).header("prefer", "wait=5").send().await.expect("an answer").json().await.expect("JSON");
-        if job["finished_at"].is_string() {
-            assert_eq!(job["state"], "succeeded", "{job:#}");
-            return format!("{path}/model");
-        }
-    }
+    let id = fuse_two(app).await;
+    let job = ended(app, &id).await;
+    assert_eq!(job["state"], "succeeded", "{job:#}");
+    format!("/v1/jobs/{id}/model")
 }
 
 async fn digest(app: &TestApp, path: &str) -> String {

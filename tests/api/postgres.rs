@@ -3,7 +3,8 @@
 use std::process::Command;
 
 use crate::common::app::{TestApp, database};
-use crate::common::samples::{member, sha256};
+use crate::common::samples::sha256;
+use crate::journey::{ended, fuse_two};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -13,28 +14,6 @@ fn is_there() -> bool {
         eprintln!("skipped: ENGRAFT_TEST_POSTGRES names no server");
     }
     there
-}
-
-async fn fuse_two(app: &TestApp) -> String {
-    for name in ["m0", "m1"] {
-        let put = app.put(&format!("/v1/checkpoints/{name}"), member()).send().await.expect("an answer");
-        assert!(put.status().is_success());
-    }
-    let body = json!({"members": ["m0", "m1"], "architecture": {"assume": true}});
-    let queued: Value =
-        app.request(Method::POST, "/v1/jobs").json(&body).send().await.expect("an answer").json().await.expect("JSON");
-    queued["id"].as_str().expect("an id").to_owned()
-}
-
-async fn ended(app: &TestApp, id: &str) -> Value {
-    for _ in 0..60 {
-        let waiting = app.get(&format!("/v1/jobs/{id}")).header("prefer", "wait=5");
-        let job: Value = waiting.send().await.expect("an answer").json().await.expect("JSON");
-        if job["finished_at"].is_string() {
-            return job;
-        }
-    }
-    panic!("{id} never ended");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -45,6 +45,9 @@ impl Moving<'_> {
             if target.length(&entry.blob_key).await?.is_none() {
                 self.copy(entry, &target).await?;
             }
+            if entry.sha256.is_none() {
+                self.compare(entry, &target).await?;
+            }
             progress("copied", index + 1, entries.len());
         }
         let verifier = Verifier { database: self.database, blobs: &target, digests: true };
@@ -57,14 +60,17 @@ impl Moving<'_> {
     }
 
     async fn copy(&self, entry: &Named, target: &Blobs) -> Result<(), StoreError> {
+        let file = self.from.local(&entry.blob_key, entry.sha256.as_deref()).await?;
+        target.link_file(file.path(), &entry.blob_key).await
+    }
+
+    /// Compares what has no digest with what it was copied from: else nothing would be known of it but that it is there.
+    async fn compare(&self, entry: &Named, target: &Blobs) -> Result<(), StoreError> {
         let key = &entry.blob_key;
-        let file = self.from.local(key, entry.sha256.as_deref()).await?;
-        target.link_file(file.path(), key).await?;
-        // Else nothing would be known of it but that it is there.
-        if entry.sha256.is_none() && self.from.digest(key).await? != target.digest(key).await? {
-            return Err(StoreError::inconsistent("blobs", key.clone(), format!("the copy of {} differs", entry.what)));
+        if self.from.digest(key).await? == target.digest(key).await? {
+            return Ok(());
         }
-        Ok(())
+        Err(StoreError::inconsistent("blobs", key.clone(), format!("the copy of {} differs", entry.what)))
     }
 
     /// The parts of unfinished uploads belong to the bucket that they were sent to.
