@@ -24,6 +24,7 @@ pub mod layout;
 pub mod linear;
 pub mod loss;
 mod matmul;
+mod moments;
 mod panels;
 pub mod pool;
 mod product;
@@ -42,6 +43,7 @@ pub(crate) mod finite_difference;
 pub use float::Float;
 pub use geometry::Geometry;
 pub use matmul::{Matrix, matmul};
+pub use moments::{Triangle, add_product};
 pub use product::{Epilogue, product};
 pub use workspace::Workspace;
 

@@ -69,7 +69,7 @@ impl<T: Float> Epilogue<'_, T> {
 }
 
 /// Rows of a task, a multiple of a tile's; by size only.
-fn block(rows: usize) -> usize {
+pub(super) fn block(rows: usize) -> usize {
     rows.div_ceil(4).next_multiple_of(ROWS).min(MOST_ROWS)
 }
 
@@ -90,12 +90,12 @@ pub fn product<T: Float>(work: &mut Workspace<T>, a: Matrix<T>, b: Matrix<T>, ep
             blocks.iter_mut().zip(row.chunks_mut(width)).for_each(|(block, part)| block.push(part));
         }
         let write = |block: &mut Vec<&mut [T]>, sums: &Sums<T>| epilogue.write_transposed(sums, block);
-        by_blocks(work, b.transposed(), a.transposed(), width, blocks.into_par_iter(), write);
+        by_blocks(work, b.transposed(), a.transposed(), width, |_, _| true, blocks.into_par_iter(), write);
     } else {
         let rows = block(a.rows);
         let blocks = out.par_chunks_mut(rows * columns).map(Rows);
         let write = |block: &mut Rows<T>, sums: &Sums<T>| epilogue.write_rows(sums, columns, block.0);
-        by_blocks(work, a, b, rows, blocks, write);
+        by_blocks(work, a, b, rows, |_, _| true, blocks, write);
     }
 }
 
@@ -103,16 +103,16 @@ pub fn product<T: Float>(work: &mut Workspace<T>, a: Matrix<T>, b: Matrix<T>, ep
 struct Rows<'o, T>(&'o mut [T]);
 
 /// The sums of a tile: the product of some rows of the left operand and the columns of a panel.
-struct Sums<'s, T> {
-    values: &'s [T],
-    width: usize,
+pub(super) struct Sums<'s, T> {
+    pub(super) values: &'s [T],
+    pub(super) width: usize,
     /// First row of its block, its own first row from there, and how many of its rows count.
-    block: usize,
-    row: usize,
-    rows: usize,
+    pub(super) block: usize,
+    pub(super) row: usize,
+    pub(super) rows: usize,
     /// First column, and how many count.
-    column: usize,
-    columns: usize,
+    pub(super) column: usize,
+    pub(super) columns: usize,
 }
 
 impl<T: Float> Epilogue<'_, T> {
@@ -140,12 +140,14 @@ impl<T: Float> Epilogue<'_, T> {
     }
 }
 
-/// `left right` in blocks of so many `rows` of the left operand; `write` gets each tile of a block.
-fn by_blocks<T: Float, B: Send>(
+/// `left right` in blocks of so many `rows` of the left operand; `write` gets each tile of a block, of the panels that are `needed` for the
+/// block with this first row.
+pub(super) fn by_blocks<T: Float, B: Send>(
     work: &mut Workspace<T>,
     left: Matrix<T>,
     right: Matrix<T>,
     rows: usize,
+    needed: impl Fn(usize, &Panel<T>) -> bool + Sync,
     blocks: impl IndexedParallelIterator<Item = B>,
     write: impl Fn(&mut B, &Sums<T>) + Sync,
 ) {
@@ -167,13 +169,15 @@ fn by_blocks<T: Float, B: Send>(
             let starts = [(0, 0)];
             let walk = Walk::new(&starts, steps.len(), (ROWS, width));
             let rows = std::array::from_fn(|r| r);
-            for (panel, sums) in panels.iter().zip(sums.chunks_exact_mut(of_panel)) {
+            let pairs = panels.iter().zip(sums.chunks_exact_mut(of_panel));
+            for (panel, sums) in pairs.filter(|(panel, _)| needed(first, panel)) {
                 let right = &panel.data[start * width..];
                 let tiles = tiles.chunks_exact(steps.len() * ROWS).zip(sums.chunks_exact_mut(tile_len));
                 tiles.for_each(|(tile, sums)| panels.tile.add(&walk, &rows, tile, right, sums));
             }
         }
-        for (Panel { column, columns, .. }, sums) in panels.iter().zip(sums.chunks_exact(of_panel)) {
+        let pairs = panels.iter().zip(sums.chunks_exact(of_panel)).filter(|(panel, _)| needed(first, panel));
+        for (Panel { column, columns, .. }, sums) in pairs {
             for (row, values) in (0..count).step_by(ROWS).zip(sums.chunks_exact(tile_len)) {
                 let rows = ROWS.min(count - row);
                 write(&mut block, &Sums { values, width, block: first, row, rows, column, columns });

@@ -4,7 +4,7 @@
 //! the diagonal at most, below the smallest ridge that a solution uses, and the sum over blocks adds none.
 
 use crate::exec::statistics::Sums;
-use crate::kernels::{Epilogue, Matrix, Workspace, product};
+use crate::kernels::{Matrix, Triangle, Workspace, add_product};
 
 /// Rows whose products are added up in f32.
 const BLOCK: usize = 1024;
@@ -15,7 +15,7 @@ pub(in crate::fusion) struct Moments {
     features: usize,
     targets: usize,
     rows: usize,
-    /// Σ x xᵀ, features x features.
+    /// Σ x xᵀ, features x features; what is left of the diagonal has no meaning.
     xx: Vec<f64>,
     /// Σ y xᵀ, targets x features.
     yx: Vec<f64>,
@@ -23,7 +23,6 @@ pub(in crate::fusion) struct Moments {
     yy: Vec<f64>,
     x: Vec<f64>,
     y: Vec<f64>,
-    block: Vec<f32>,
 }
 
 /// Mean products about some point: what a least-squares fit of y by x needs.
@@ -50,14 +49,13 @@ impl Moments {
             yy: vec![0.0; targets],
             x: vec![0.0; features],
             y: vec![0.0; targets],
-            block: Vec::new(),
         }
     }
 
     /// Sums that a device has made.
     pub(in crate::fusion) fn of(sums: Sums) -> Self {
         let Sums { rows, xx, yx, yy, x, y } = sums;
-        Self { features: x.len(), targets: y.len(), rows, xx, yx, yy, x, y, block: Vec::new() }
+        Self { features: x.len(), targets: y.len(), rows, xx, yx, yy, x, y }
     }
 
     /// Number of rows.
@@ -72,8 +70,8 @@ impl Moments {
             let rows = x.len() / features;
             let y = &y[index * BLOCK * self.targets..][..rows * self.targets];
             let (x_rows, y_rows) = (Matrix::new(x, rows, features), Matrix::new(y, rows, self.targets));
-            add_product(work, x_rows, x_rows, &mut self.block, &mut self.xx);
-            add_product(work, y_rows, x_rows, &mut self.block, &mut self.yx);
+            add_product(work, x_rows, x_rows, Triangle::Upper, &mut self.xx);
+            add_product(work, y_rows, x_rows, Triangle::Both, &mut self.yx);
             for row in x.chunks_exact(features) {
                 self.x.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value));
             }
@@ -122,25 +120,25 @@ impl Moments {
             }
             means
         };
+        let mut xx = shifted(&self.xx, &x, &x, at_x, at_x);
+        mirror(&mut xx, self.features);
         let yy = self.yy.iter().zip(y.iter().zip(at_y)).map(|(sum, (y, at))| sum / rows + at * at - 2.0 * at * y);
         Normal {
             features: self.features,
             targets: self.targets,
-            xx: shifted(&self.xx, &x, &x, at_x, at_x),
+            xx,
             yx: shifted(&self.yx, &y, &x, at_y, at_x),
             yy: yy.collect(),
         }
     }
 }
 
-/// `sums += aᵀ b`.
-fn add_product(work: &mut Workspace<f32>, a: Matrix<f32>, b: Matrix<f32>, block: &mut Vec<f32>, sums: &mut [f64]) {
-    if sums.is_empty() {
-        return;
+/// Makes an n x n matrix symmetric, by what is right of its diagonal.
+fn mirror(matrix: &mut [f64], n: usize) {
+    for i in 1..n {
+        let (above, row) = matrix.split_at_mut(i * n);
+        row[..i].iter_mut().enumerate().for_each(|(j, value)| *value = above[j * n + i]);
     }
-    block.resize(sums.len(), 0.0);
-    product(work, a.transposed(), b, Epilogue::PLAIN, block);
-    sums.iter_mut().zip(&*block).for_each(|(sum, product)| *sum += f64::from(*product));
 }
 
 #[cfg(test)]

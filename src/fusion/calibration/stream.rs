@@ -12,7 +12,7 @@ use crate::kernels::{Workspace, layout};
 use crate::model::graph::{Graph, NodeId};
 
 /// Most examples of a batch.
-const BATCH: usize = 256;
+const BATCH: usize = 1024;
 /// Fewest batches, where there are as many examples: some of them are held out to choose by.
 const BATCHES: usize = 10;
 
