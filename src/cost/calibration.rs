@@ -8,13 +8,19 @@ use crate::model::precision::Precision;
 /// their inputs.
 pub const HELD_BYTES: usize = 1 << 30;
 /// Examples per unknown of the widest layer that compensation takes by default: fewer overfit.
-pub const PER_UNKNOWN: usize = 160;
-/// Examples per unit of the widest group that a ranking takes by default: it needs less precision than a fit.
-pub const PER_UNIT: usize = 10;
+pub const PER_UNKNOWN: usize = 80;
+/// Examples per unit of the widest group that a ranking takes by default: it needs less precision than a fit. From so many examples on these.
+const PER_UNIT: usize = 10;
+const ENOUGH_TO_RANK: usize = 10_000;
+const PER_UNIT_OF_MANY: usize = 4;
 /// Most unknowns per row of any fit.
 pub const MOST_UNKNOWNS: usize = 4096;
 /// Elements of the widest activation in a batch of calibration inputs.
 pub const BATCH_ELEMENTS: usize = 1 << 22;
+/// Most examples of a batch.
+pub const BATCH: usize = 1024;
+/// Fewest batches, where there are as many examples: some of them are held out to choose by.
+const BATCHES: usize = 10;
 /// Most features and probabilities that the refit of an output layer to probabilities reads, all examples together.
 pub const OUTPUT_LAYER_ELEMENTS: usize = 1 << 26;
 /// Ridges that a fit chooses from, relative to the mean of the diagonal.
@@ -25,9 +31,15 @@ pub const SOLUTIONS: usize = RIDGES.len() + 1;
 /// Fewest examples that the default takes: below, systems of a few hundred unknowns overfit.
 const FEWEST: usize = 1_000;
 /// Most examples that the default takes.
-const MOST: usize = 50_000;
+const MOST: usize = 32_768;
 /// Multiply-accumulates of all networks that the default spends on more than [`FEWEST`] examples.
 const BUDGET: u64 = 600_000_000_000;
+
+/// How many examples are best for a ranking whose widest group has so many units.
+#[must_use]
+pub fn to_rank(units: usize) -> usize {
+    (PER_UNIT * units).min(ENOUGH_TO_RANK.max(PER_UNIT_OF_MANY * units))
+}
 
 /// How many examples are run through `graphs` by default where `wanted` would be best, as far as cost and memory allow
 /// (examples whose activations are not kept are computed anew for each layer).
@@ -39,6 +51,26 @@ pub fn examples(wanted: usize, graphs: &[&Graph]) -> usize {
     wanted.clamp(FEWEST, MOST).min(affordable.max(FEWEST))
 }
 
+/// Examples of a batch of `count` in all, where the largest activation has so many `elements`.
+#[must_use]
+pub fn batch(elements: usize, count: usize) -> usize {
+    (BATCH_ELEMENTS / elements.max(1)).clamp(1, BATCH).min(count.div_ceil(BATCHES)).max(1)
+}
+
+/// Elements of the largest activation.
+#[must_use]
+pub fn largest_activation(graph: &Graph) -> usize {
+    graph.iter().map(|(id, _)| graph.shape(id).iter().product()).max().unwrap_or(1)
+}
+
+/// Most bytes that `graphs` have of `count` examples while a batch is on its way: their inputs, and what a layer reads and writes.
+#[must_use]
+pub fn batch_bytes(count: usize, graphs: &[&Graph]) -> usize {
+    let of_graph = |graph: &&Graph| graph.input_shape().iter().product::<usize>() + 2 * largest_activation(graph);
+    let widest = graphs.iter().map(|graph| largest_activation(graph)).max().unwrap_or(1);
+    batch(widest, count) * graphs.iter().map(of_graph).sum::<usize>() * size_of::<f32>()
+}
+
 /// Most bytes of activations that one example needs between two layers.
 #[must_use]
 pub fn held_per_example(graph: &Graph) -> usize {
@@ -48,9 +80,20 @@ pub fn held_per_example(graph: &Graph) -> usize {
     }
     let elements = |id: usize| graph.shape(NodeId(id)).iter().product::<usize>();
     let live = |at: usize| (0..at).filter(|id| last_use[*id] >= at).map(elements).sum::<usize>();
-    let dense =
-        graph.iter().filter(|(id, node)| mixes(&node.op) && node.inputs.iter().all(|input| input.0 > 0) && id.0 > 0);
-    dense.map(|(id, _)| live(id.0)).max().unwrap_or(0) * size_of::<f32>()
+    let read = graph.iter().filter(|(id, node)| mixes(&node.op) && reads_units(graph, *id));
+    read.map(|(id, _)| live(id.0)).max().unwrap_or(0) * size_of::<f32>()
+}
+
+/// Whether a layer reads other layers' units.
+pub(super) fn reads_units(graph: &Graph, id: NodeId) -> bool {
+    let mut operand = graph.node(id).inputs[0];
+    loop {
+        match graph.node(operand).op {
+            Op::Input { .. } => return false,
+            Op::Flatten => operand = graph.node(operand).inputs[0],
+            _ => return true,
+        }
+    }
 }
 
 /// Whether the operation mixes channels, or positions, through a matrix or kernels.

@@ -1,6 +1,6 @@
 //! Sizes of the least-squares systems and second moments that calibration makes.
 
-use crate::cost::calibration::{MOST_UNKNOWNS, mixes};
+use crate::cost::calibration::{MOST_UNKNOWNS, mixes, reads_units};
 use crate::model::graph::{Graph, NodeId, Op};
 use crate::settings::Convolutions;
 
@@ -24,10 +24,10 @@ impl Fit {
         self.systems * self.features * (self.features + self.targets)
     }
 
-    /// Multiply-accumulates of the moments.
+    /// Multiply-accumulates of the moments, of which half the symmetric ones are computed.
     #[must_use]
     pub fn macs(&self) -> u64 {
-        self.rows * self.moments()
+        self.rows * self.systems * self.features * (self.features.div_ceil(2) + self.targets)
     }
 }
 
@@ -83,18 +83,6 @@ pub fn rankings(members: &[Graph], positions: u64) -> Vec<Fit> {
         vec![Fit { features, targets: 0, rows, systems: 1 }; count]
     });
     fits.collect()
-}
-
-/// Whether a layer reads other layers' units.
-fn reads_units(graph: &Graph, id: NodeId) -> bool {
-    let mut operand = graph.node(id).inputs[0];
-    loop {
-        match graph.node(operand).op {
-            Op::Input { .. } => return false,
-            Op::Flatten => operand = graph.node(operand).inputs[0],
-            _ => return true,
-        }
-    }
 }
 
 fn channels(graph: &Graph, id: NodeId) -> u64 {

@@ -64,9 +64,18 @@ impl BatchStatistics {
     }
 }
 
+/// Elements that constants of channels are repeated up to, row after row: so long is the innermost loop, even where rows are short.
+const LOOP: usize = 256;
+
+/// The constants of a row's channels, for several rows at once.
+fn of_rows<T: Copy>(of_row: &[T]) -> Vec<T> {
+    of_row.repeat((LOOP / of_row.len().max(1)).max(1))
+}
+
 /// One factor and one summand per channel: `y = factor x + summand`.
 #[derive(Debug, Clone, Default)]
 pub struct Affine<T> {
+    /// Of several rows, as are the summands.
     factor: Vec<T>,
     summand: Vec<T>,
 }
@@ -74,21 +83,20 @@ pub struct Affine<T> {
 impl<T: Float> Affine<T> {
     /// `(x - mean) / sqrt(var + eps) * weight + bias`, for an iterator of (mean, var, weight, bias).
     pub fn set(&mut self, eps: f64, channels: impl Iterator<Item = (f64, f64, T, T)>) {
-        self.factor.clear();
-        self.summand.clear();
-        for (mean, var, weight, bias) in channels {
+        let constants = channels.map(|(mean, var, weight, bias)| {
             let factor = weight.f64() / (var + eps).sqrt();
-            self.factor.push(T::of(factor));
-            self.summand.push(T::of(bias.f64() - mean * factor));
-        }
+            (T::of(factor), T::of(bias.f64() - mean * factor))
+        });
+        let (factor, summand): (Vec<T>, Vec<T>) = constants.unzip();
+        (self.factor, self.summand) = (of_rows(&factor), of_rows(&summand));
     }
 
     /// Applies it to `x` (rows x channels), then ReLU if wanted.
     pub fn apply(&self, x: &[T], relu: bool, y: &mut [T]) {
-        let channels = self.factor.len();
-        let piece = (PIECE / channels).max(1) * channels;
+        let width = self.factor.len();
+        let piece = (PIECE / width).max(1) * width;
         y.par_chunks_mut(piece).zip(x.par_chunks(piece)).for_each(|(y, x)| {
-            for (y, x) in y.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
+            for (y, x) in y.chunks_mut(width).zip(x.chunks(width)) {
                 for (((y, x), factor), summand) in y.iter_mut().zip(x).zip(&self.factor).zip(&self.summand) {
                     let value = *x * *factor + *summand;
                     *y = if relu { positive(value) } else { value };
@@ -140,9 +148,11 @@ impl<T: Float> Backward<'_, T> {
             ((T::of(a), T::of(b)), T::of(-a * dbias[c].f64() / rows - b * self.statistics.mean[c]))
         };
         let (slopes, constants): (Vec<(T, T)>, Vec<T>) = (0..channels).map(line).unzip();
-        let piece = (PIECE / channels).max(1) * channels;
+        let (slopes, constants) = (of_rows(&slopes), of_rows(&constants));
+        let width = constants.len();
+        let piece = (PIECE / width).max(1) * width;
         dx.par_chunks_mut(piece).zip(x.par_chunks(piece)).zip(dy.par_chunks(piece)).for_each(|((dx, x), dy)| {
-            let rows = dx.chunks_exact_mut(channels).zip(x.chunks_exact(channels)).zip(dy.chunks_exact(channels));
+            let rows = dx.chunks_mut(width).zip(x.chunks(width)).zip(dy.chunks(width));
             for ((dx, x), dy) in rows {
                 for ((((dx, x), dy), (a, b)), c) in dx.iter_mut().zip(x).zip(dy).zip(&slopes).zip(&constants) {
                     let gradient = *a * *dy + *b * *x + *c;

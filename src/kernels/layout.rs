@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::kernels::Float;
+use crate::kernels::{Float, elementwise};
 
 /// Each block of (channels x pixels) becomes (pixels x channels).
 pub fn channels_last<T: Copy + Send + Sync>(channels: usize, pixels: usize, from: &[T], to: &mut [T]) {
@@ -17,6 +17,10 @@ pub fn channels_last<T: Copy + Send + Sync>(channels: usize, pixels: usize, from
 /// The values of every example in the order of (channels x positions), laid out anew for other `[channels, positions]`:
 /// both sides have their channels behind the positions. The inverse, and so the gradient, swaps `from` and `to`.
 pub fn reshape<T: Float>(from: [usize; 2], to: [usize; 2], x: &[T], y: &mut [T], accumulate: bool) {
+    let is_flat = |sides: [usize; 2]| sides.contains(&1);
+    if is_flat(from) && is_flat(to) {
+        return elementwise::put(x, y, accumulate);
+    }
     let block = from[0] * from[1];
     y.par_chunks_mut(block).zip(x.par_chunks(block)).for_each(|(y, x)| {
         for (index, source) in (0..block).map(|i| i % from[1] * from[0] + i / from[1]).enumerate() {

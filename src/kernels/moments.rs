@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::kernels::product::{Sums, block, by_blocks};
+use crate::kernels::product::{Rows, Sums, block, by_blocks};
 use crate::kernels::{Matrix, Workspace};
 
 /// Which elements of a product are added.
@@ -25,13 +25,13 @@ pub fn add_product(work: &mut Workspace<f32>, a: Matrix<f32>, b: Matrix<f32>, wh
         return;
     }
     let (columns, rows) = (b.cols, block(a.cols));
-    let write = |out: &mut &mut [f64], tile: &Sums<f32>| {
+    let write = |out: &mut Rows<f64>, tile: &Sums<f32>| {
         for (r, values) in tile.values.chunks_exact(tile.width).enumerate().take(tile.rows) {
-            let out = &mut out[(tile.row + r) * columns + tile.column..][..tile.columns];
+            let out = &mut out.0[(tile.row + r) * columns + tile.column..][..tile.columns];
             out.iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(*value));
         }
     };
-    let blocks = sums.par_chunks_mut(rows * columns);
+    let blocks = sums.par_chunks_mut(rows * columns).map(Rows);
     match which {
         Triangle::Both => by_blocks(work, a.transposed(), b, rows, |_, _| true, blocks, write),
         Triangle::Upper => {

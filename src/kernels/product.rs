@@ -100,7 +100,7 @@ pub fn product<T: Float>(work: &mut Workspace<T>, a: Matrix<T>, b: Matrix<T>, ep
 }
 
 /// Whole rows of an output.
-struct Rows<'o, T>(&'o mut [T]);
+pub(super) struct Rows<'o, T>(pub(super) &'o mut [T]);
 
 /// The sums of a tile: the product of some rows of the left operand and the columns of a panel.
 pub(super) struct Sums<'s, T> {

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 /// How calibration data is drawn and used.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Calibration {
-    /// Examples of the train split; by default 160 for each unknown of the widest layer (rankings: 10 for each unit of the
-    /// widest group), from 1,000 to 50,000, as far as cost and memory allow; 400 for neuron interpolation.
+    /// Examples of the train split; by default 80 for each unknown of the widest layer (rankings: 10 for each unit of the
+    /// widest group), from 1,000 to 32,768, as far as cost and memory allow; 400 for neuron interpolation.
     pub samples: Option<usize>,
     /// Positions of each image that a convolution's fit reads.
     pub positions: usize,

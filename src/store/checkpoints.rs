@@ -1,7 +1,5 @@
 //! Uploaded checkpoints.
 
-use sqlx::FromRow;
-
 use super::files::{Deletion, FileRow, FileTable, Kind, StoredFile};
 use super::listing::Listing;
 use super::sql;
@@ -9,6 +7,7 @@ use super::{Blobs, Database, StoreError};
 use crate::domain::access::Tenant;
 use crate::domain::id::CheckpointId;
 use crate::model::header::CheckpointHeader;
+use crate::store::sql::FromRow;
 
 /// A checkpoint: its file and what that says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]

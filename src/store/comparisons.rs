@@ -1,7 +1,6 @@
 //! Groups of jobs that are compared. Their jobs are jobs like any other; a group says which place in a grid each has.
 
 use jiff::Timestamp;
-use sqlx::FromRow;
 
 use super::idempotency::RequestKey;
 use super::jobs::{JobError, JobOrigin, Jobs, NewJob, once, remove};
@@ -13,6 +12,7 @@ use crate::domain::clock::{SharedClock, from_millis};
 use crate::domain::comparison::StateCounts;
 use crate::domain::id::{ComparisonId, JobId};
 use crate::domain::problem::Problem;
+use crate::store::sql::FromRow;
 
 /// A group to be queued.
 #[derive(Debug, Clone)]

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::FromRow;
-
 use super::sql;
 use super::{Blobs, Database, StoreError};
 use crate::domain::access::Tenant;
+use crate::store::sql::FromRow;
 
 /// The two kinds of files that users upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

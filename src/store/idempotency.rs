@@ -9,12 +9,12 @@ use std::str::FromStr;
 
 use super::database::Connection;
 use super::sql;
-use sqlx::FromRow;
 
 use super::{Database, StoreError};
 use crate::domain::access::Tenant;
 use crate::domain::clock::SharedClock;
 use crate::domain::id::IdError;
+use crate::store::sql::FromRow;
 
 /// How long keys are remembered.
 const KEPT_MS: i64 = 24 * 3600 * 1000;

@@ -8,13 +8,13 @@ use super::database::Connection;
 use super::sql;
 use rand::TryRng;
 use sha2::{Digest, Sha256};
-use sqlx::FromRow;
 use subtle::ConstantTimeEq;
 
 use super::{Database, StoreError};
 use crate::domain::access::{SECRET_PREFIX, Scope, Tenant, is_secret};
 use crate::domain::clock::SharedClock;
 use crate::domain::id::KeyId;
+use crate::store::sql::FromRow;
 
 /// The secret part of a key. Never printed by `Debug`.
 #[derive(Clone, PartialEq, Eq)]

@@ -7,14 +7,53 @@ use std::marker::PhantomData;
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, TryFutureExt};
+use serde::Deserialize;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArguments, PgConnection, PgRow, Postgres};
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteRow};
-use sqlx::{Arguments, Connection as _, FromRow};
+use sqlx::{Arguments, Connection as _, Decode, Type};
 
 use super::database::answer::answered;
 use super::database::connection::{Connection, Pool, Side};
 use super::error::is_plan_stale;
+
+/// A row by the names of its columns: the trait and its macro. The other way to that macro, a feature of `sqlx`, has both drivers compiled
+/// once more, for macros that look into a database at compile time.
+pub(super) use sqlx::FromRow;
+pub(super) use sqlx_macros::FromRow;
+
+/// A count, which both databases have as an integer of 64 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Count(pub(super) u32);
+
+impl<D: sqlx::Database> Type<D> for Count
+where
+    i64: Type<D>,
+{
+    fn type_info() -> D::TypeInfo {
+        i64::type_info()
+    }
+
+    fn compatible(other: &D::TypeInfo) -> bool {
+        i64::compatible(other)
+    }
+}
+
+impl<'r, D: sqlx::Database> Decode<'r, D> for Count
+where
+    i64: Decode<'r, D>,
+{
+    fn decode(value: D::ValueRef<'r>) -> Result<Self, BoxDynError> {
+        Ok(Self(u32::try_from(i64::decode(value)?)?))
+    }
+}
+
+impl From<Count> for Value {
+    fn from(Count(count): Count) -> Self {
+        count.into()
+    }
+}
 
 /// The text of a statement, for each of the databases.
 #[derive(Debug, Clone, Copy)]

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use sqlx::FromRow;
-
 use super::files::Kind;
 use super::sql;
 use super::{Database, StoreError};
@@ -11,6 +9,7 @@ use crate::domain::access::Tenant;
 use crate::domain::clock::SharedClock;
 use crate::domain::id::UploadId;
 use crate::domain::name::FileName;
+use crate::store::sql::FromRow;
 
 /// An unfinished upload.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use sqlx::FromRow;
 
 use super::sql;
 use super::steady::Steady;
@@ -14,6 +13,7 @@ use crate::domain::clock::{SharedClock, from_millis};
 use crate::domain::id::WorkerId;
 use crate::domain::speed::Speed;
 use crate::settings::Device;
+use crate::store::sql::{Count, FromRow};
 
 /// How long a worker counts as alive after a heartbeat.
 pub const LIVE_FOR: Duration = Duration::from_secs(30);
@@ -65,11 +65,9 @@ impl Registration {
 struct WorkerRow {
     id: String,
     host: String,
-    #[sqlx(try_from = "i64")]
-    pid: u32,
+    pid: Count,
     version: String,
-    #[sqlx(try_from = "i64")]
-    slots: u32,
+    slots: Count,
     devices: String,
     speeds: String,
     started_at: i64,
@@ -88,9 +86,9 @@ impl TryFrom<WorkerRow> for Registration {
             started: from_millis(row.started_at),
             heartbeat: from_millis(row.heartbeat_at),
             host: row.host,
-            pid: row.pid,
+            pid: row.pid.0,
             version: row.version,
-            slots: row.slots,
+            slots: row.slots.0,
         })
     }
 }

@@ -3,6 +3,7 @@
 //! Calibration inputs need no labels. They come in batches of fixed size, and what is kept of them between two layers is
 //! bounded ([`HELD_BYTES`]), so memory does not grow with their number.
 
+mod copied;
 mod device;
 mod forward;
 mod gather;
@@ -18,6 +19,7 @@ use rand_chacha::rand_core::SeedableRng;
 use crate::cost::calibration::examples;
 use crate::model::graph::{Graph, NodeId};
 
+pub(super) use copied::CopiedLayer;
 pub(super) use device::{DevicePass, PassCount, PlaceTable};
 pub(super) use forward::{LayerwiseNetwork, channels_and_size};
 pub(super) use gather::{channels, flattened, picks, windows};

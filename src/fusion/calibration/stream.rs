@@ -3,18 +3,14 @@
 use std::borrow::Cow;
 use std::num::NonZeroUsize;
 
+use super::copied::CopiedLayer;
 use super::forward::{LayerwiseNetwork, channels_and_size};
 use super::value::NodeValue;
 use super::{Monitor, UnlabelledInputs};
-use crate::cost::calibration::BATCH_ELEMENTS;
+use crate::cost::calibration::{batch, largest_activation};
 use crate::fusion::FusionError;
 use crate::kernels::{Workspace, layout};
 use crate::model::graph::{Graph, NodeId};
-
-/// Most examples of a batch.
-const BATCH: usize = 1024;
-/// Fewest batches, where there are as many examples: some of them are held out to choose by.
-const BATCHES: usize = 10;
 
 /// How far one network has come with one batch.
 #[derive(Debug)]
@@ -45,6 +41,13 @@ impl Run {
             }
             self.next += 1;
         }
+    }
+
+    /// Takes the output of `node`, behind which nothing before it is read.
+    fn go_on_behind(&mut self, node: NodeId, output: NodeValue) {
+        self.values.fill(None);
+        self.values[node.0] = Some(output);
+        self.next = node.0 + 1;
     }
 
     fn bytes(&self) -> usize {
@@ -91,6 +94,7 @@ pub(in crate::fusion) struct Stream<'a> {
     rows: Vec<Option<Vec<f32>>>,
     most_held: usize,
     graph: &'a Graph,
+    copied: Option<CopiedLayer>,
     /// Scratch memory of the kernels.
     pub(in crate::fusion) work: Workspace<f32>,
 }
@@ -110,14 +114,18 @@ impl<'a> Stream<'a> {
         widest: &'a Graph,
         most_held: usize,
     ) -> Self {
-        let elements = widest.iter().map(|(id, _)| widest.shape(id).iter().product::<usize>()).max().unwrap_or(1);
-        let batch = (BATCH_ELEMENTS / elements).clamp(1, BATCH).min(chosen.len().div_ceil(BATCHES)).max(1);
+        let batch = batch(largest_activation(widest), chosen.len());
         let threads = NonZeroUsize::new(rayon::current_num_threads()).unwrap_or(NonZeroUsize::MIN);
         let batches: Vec<Vec<usize>> = chosen.chunks(batch).map(<[usize]>::to_vec).collect();
         let held = batches.iter().map(|_| None).collect();
         let rows = vec![None; batches.len()];
         let work = Workspace::new(threads);
-        Self { inputs, batches, held, held_bytes: 0, rows, most_held, graph: widest, work }
+        Self { inputs, batches, held, held_bytes: 0, rows, most_held, graph: widest, copied: None, work }
+    }
+
+    /// The last networks, as many as the layer has routes for, get its outputs from those before them.
+    pub(in crate::fusion) fn copy(&mut self, layer: Option<CopiedLayer>) {
+        self.copied = layer;
     }
 
     /// Number of batches.
@@ -158,7 +166,18 @@ impl<'a> Stream<'a> {
             return batch;
         }
         let input = self.input(&self.batches[index]);
-        RunningBatch { index, runs: networks.iter().map(|network| Run::new(network, &input)).collect() }
+        let mut runs: Vec<Run> = networks.iter().map(|network| Run::new(network, &input)).collect();
+        if let Some(CopiedLayer { node, routes }) = &self.copied {
+            let (members, fused) = runs.split_at_mut(networks.len() - routes.len());
+            for (run, network) in members.iter_mut().zip(networks) {
+                run.advance(network, node.0 + 1, &mut self.work);
+            }
+            let outputs: Vec<&NodeValue> = members.iter().filter_map(|run| run.values[node.0].as_ref()).collect();
+            for (run, routes) in fused.iter_mut().zip(routes) {
+                run.go_on_behind(*node, CopiedLayer::outputs(routes, &outputs));
+            }
+        }
+        RunningBatch { index, runs }
     }
 
     fn keep(&mut self, batch: RunningBatch) {

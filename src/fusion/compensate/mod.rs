@@ -24,11 +24,11 @@ use solve::{LayerFit, fit};
 use system::{Refit, System, WeightSet};
 use tensors::{joined, put, pytorch};
 
-use crate::cost::calibration::PER_UNKNOWN;
+use crate::cost::calibration::{PER_UNKNOWN, largest_activation};
 use crate::exec::statistics::{Statistics, StatisticsDevice};
 use crate::fusion::calibration::moments::Moments;
 use crate::fusion::calibration::{
-    HELD_BYTES, LayerwiseNetwork, Monitor, PassCount, Sampling, Stream, UnlabelledInputs, only_reader,
+    CopiedLayer, HELD_BYTES, LayerwiseNetwork, Monitor, PassCount, Sampling, Stream, UnlabelledInputs, only_reader,
 };
 use crate::fusion::{Ensemble, Fused, FusionError, Selection};
 use crate::model::graph::{Graph, NodeId, Op};
@@ -115,11 +115,6 @@ fn calibrate_within(
     Ok(work.candidates)
 }
 
-/// Elements of the largest activation.
-fn activations(graph: &Graph) -> usize {
-    graph.iter().map(|(id, _)| graph.shape(id).iter().product()).max().unwrap_or(0)
-}
-
 /// A layer that is refitted in some of the candidates.
 struct LayerSystems<'a> {
     id: NodeId,
@@ -183,7 +178,7 @@ impl<'a> Refitter<'a> {
         let unknowns = systems.map(|system| system.unknowns).max().unwrap_or(1);
         let graphs = || ensemble.members().iter().map(|member| member.graph).chain([&fused.graph]);
         let chosen = options.sampling.draw(inputs, PER_UNKNOWN * unknowns, &graphs().collect::<Vec<_>>());
-        let widest = graphs().max_by_key(|graph| activations(graph)).unwrap_or(&fused.graph);
+        let widest = graphs().max_by_key(|graph| largest_activation(graph)).unwrap_or(&fused.graph);
         let mut work = Self {
             ensemble,
             networks: ensemble
@@ -209,6 +204,9 @@ impl<'a> Refitter<'a> {
             };
             work.candidates.push(Compensated { weights: copy(fused)?, done, warnings });
         }
+        let selections = candidates.iter().map(|(selection, _)| *selection);
+        let copied = work.networks.last().and_then(|fused| CopiedLayer::of(ensemble, fused, selections, &altered));
+        work.stream.copy(copied);
         work.open(on, candidates, &layers)?;
         Ok((work, layers))
     }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use super::readers::{ReaderPass, elements, read_axis};
-use crate::cost::calibration::PER_UNIT;
+use crate::cost::calibration::{largest_activation, to_rank};
 use crate::exec::statistics::{StatisticsDevice, StatisticsPlan};
 use crate::fusion::calibration::moments::Moments;
 use crate::fusion::calibration::{
@@ -56,12 +56,11 @@ pub fn measure(
     let networks: Vec<LayerwiseNetwork<'_>> =
         ensemble.members().iter().map(|member| LayerwiseNetwork::of(*member)).collect::<Result<_, _>>()?;
     let mut readers = readers(ensemble);
-    let widest = readers.iter().map(|reader| elements(ensemble, reader.group).iter().sum()).max().unwrap_or(1);
+    let most = readers.iter().map(|reader| elements(ensemble, reader.group).iter().sum()).max().unwrap_or(1);
     let graphs: Vec<&Graph> = ensemble.members().iter().map(|member| member.graph).collect();
-    let chosen = sampling.draw(inputs, PER_UNIT * widest, &graphs);
-    let size = |graph: &&Graph| graph.iter().map(|(id, _)| graph.shape(id).iter().product::<usize>()).max();
-    let mut stream =
-        Stream::new(inputs, &chosen, graphs.into_iter().max_by_key(size).unwrap_or(ensemble.graph()), HELD_BYTES);
+    let chosen = sampling.draw(inputs, to_rank(most), &graphs);
+    let widest = graphs.into_iter().max_by_key(|graph| largest_activation(graph)).unwrap_or(ensemble.graph());
+    let mut stream = Stream::new(inputs, &chosen, widest, HELD_BYTES);
     let layers: BTreeSet<NodeId> = readers.iter().map(|reader| reader.layer).collect();
     let of_layer = |layer: &NodeId| {
         let own = readers.iter().filter(|reader| reader.layer == *layer).map(|reader| reader.group);

@@ -1,7 +1,7 @@
 //! The memory of a GPU that a job takes at its peak.
 
 use super::Work;
-use crate::cost::calibration::BATCH_ELEMENTS;
+use crate::cost::calibration::{self, BATCH_ELEMENTS};
 use crate::cost::evaluation::BATCH;
 use crate::domain::gpu::CONTEXT_BYTES;
 use crate::model::graph::{Graph, Op};
@@ -112,8 +112,10 @@ impl Work {
         let moments = |fits: &[super::Fit]| fits.iter().map(super::Fit::moments).collect::<Vec<_>>();
         let ranked: u64 = moments(&calibration.rankings).into_iter().sum();
         let fitted = calibration.tries * moments(&calibration.fits).into_iter().max().unwrap_or(0);
-        let rows = calibration.fits.iter().chain(&calibration.rankings).map(|fit| {
-            let of_batch = fit.rows.div_ceil(calibration.examples.max(1)) * BATCH as u64;
+        let fits = calibration.fits.iter().map(|fit| (fit, calibration.examples));
+        let rankings = calibration.rankings.iter().map(|fit| (fit, calibration.ranked_examples));
+        let rows = fits.chain(rankings).map(|(fit, examples)| {
+            let of_batch = fit.rows.div_ceil(examples.max(1)) * calibration::BATCH as u64;
             of_batch.min(fit.rows) * fit.systems * (fit.features + fit.targets)
         });
         let rows = calibration.tries * rows.max().unwrap_or(0);

@@ -73,9 +73,10 @@ impl Work {
         let mut parts = Vec::new();
         if let Some(calibration) = self.calibration.as_ref().filter(|calibration| !calibration.rankings.is_empty()) {
             let moments: u64 = calibration.rankings.iter().map(super::Fit::moments).sum();
-            parts.push(((2 * DOUBLE + FLOAT) * moments, "moments of all groups".to_owned()));
-            parts.push((calibration.held, "activations of calibration examples".to_owned()));
-            parts.push((4 * BATCH_ELEMENTS as u64 * FLOAT, "a batch of them".to_owned()));
+            let largest = calibration.rankings.iter().map(super::Fit::moments).max().unwrap_or(0);
+            parts.push((DOUBLE * (2 * moments + largest), "moments of all groups".to_owned()));
+            parts.push((calibration.ranked_held, "activations of calibration examples".to_owned()));
+            parts.push((calibration.ranked_batch, "a batch of them".to_owned()));
         }
         ("`score`", parts)
     }
@@ -91,7 +92,7 @@ impl Work {
             let system = (2 * (tries - 1) * DOUBLE + 6 * DOUBLE + FLOAT) * system;
             parts.push((system, "the largest system".to_owned()));
             parts.push((calibration.held, "activations of calibration examples".to_owned()));
-            parts.push((4 * BATCH_ELEMENTS as u64 * FLOAT, "a batch of them".to_owned()));
+            parts.push((calibration.batch, "a batch of them".to_owned()));
             if calibration.output_layer > 0 {
                 let read =
                     (calibration.examples * tries * calibration.output_layer).min(tries * OUTPUT_LAYER_ELEMENTS as u64);

@@ -119,9 +119,16 @@ struct Training {
 /// What is measured on unlabelled inputs: refits, and rankings by activations.
 #[derive(Debug)]
 struct Calibration {
+    /// For the refits.
     examples: u64,
     /// Bytes of activations that are kept.
     held: u64,
+    /// Bytes of a batch on its way through all networks.
+    batch: u64,
+    /// The same for the rankings.
+    ranked_examples: u64,
+    ranked_held: u64,
+    ranked_batch: u64,
     /// Layers, each of which runs what is not kept once more.
     passes: u64,
     /// Refits of layers; none without compensation.
@@ -268,7 +275,8 @@ impl Calibration {
         if !refits && !ranks {
             return None;
         }
-        let graphs: Vec<&Graph> = network.detected.graphs.iter().chain([&network.fusion.fused]).collect();
+        let members: Vec<&Graph> = network.detected.graphs.iter().collect();
+        let graphs: Vec<&Graph> = members.iter().copied().chain([&network.fusion.fused]).collect();
         let positions = job.method.calibration.positions as u64;
         let mut rankings = if ranks { systems::rankings(&network.detected.graphs, positions) } else { Vec::new() };
         let mut fits = if refits {
@@ -282,17 +290,31 @@ impl Calibration {
             Vec::new()
         };
         let most = |fits: &[Fit]| fits.iter().map(|fit| fit.features as usize).max().unwrap_or(0);
-        let wanted = (calibration::PER_UNKNOWN * most(&fits)).max(calibration::PER_UNIT * most(&rankings));
-        let examples = job.method.calibration.samples.unwrap_or_else(|| calibration::examples(wanted, &graphs)) as u64;
-        let examples = examples.min(available);
-        fits.iter_mut().chain(&mut rankings).for_each(|fit| fit.rows *= examples);
-        let more = (tries - 1) as usize * calibration::held_per_example(&network.fusion.fused);
-        let held: usize = graphs.iter().map(|graph| calibration::held_per_example(graph)).sum::<usize>() + more;
+        let drawn = |wanted: usize, graphs: &[&Graph]| {
+            let examples = job.method.calibration.samples.unwrap_or_else(|| calibration::examples(wanted, graphs));
+            (examples as u64).min(available)
+        };
+        let examples = drawn(calibration::PER_UNKNOWN * most(&fits), &graphs);
+        let ranked_examples = drawn(calibration::to_rank(most(&rankings)), &members);
+        for fit in &mut fits {
+            fit.rows *= examples;
+        }
+        for ranking in &mut rankings {
+            ranking.rows *= ranked_examples;
+        }
+        let per_example = |graphs: &[&Graph]| graphs.iter().map(|graph| calibration::held_per_example(graph)).sum();
+        let held = |examples: u64, bytes: usize| (examples * bytes as u64).min(calibration::HELD_BYTES as u64);
+        let tried: Vec<&Graph> = members.iter().copied().chain((0..tries).map(|_| &network.fusion.fused)).collect();
+        let (of_members, of_all): (usize, usize) = (per_example(&members), per_example(&tried));
         let probabilities = refits && job.method.calibration.output_layer == OutputTargets::Probabilities;
         let output_layer = fits.last().filter(|_| probabilities).map_or(0, |fit| fit.features + fit.targets);
         Some(Self {
             examples,
-            held: (examples * held as u64).min(calibration::HELD_BYTES as u64),
+            held: held(examples, of_all),
+            batch: calibration::batch_bytes(examples as usize, &tried) as u64,
+            ranked_examples,
+            ranked_held: held(ranked_examples, of_members),
+            ranked_batch: calibration::batch_bytes(ranked_examples as usize, &members) as u64,
             passes: fits.len().max(rankings.len()) as u64,
             fits,
             rankings,

@@ -166,7 +166,12 @@ impl Work {
             let kept = if self.calibration_fits() { 1 } else { calibration.passes.div_ceil(2).max(1) };
             let macs = |fits: &[super::Fit]| fits.iter().map(super::Fit::macs).sum::<u64>();
             let more = (calibration.tries - 1) as f64 * self.pace.fused;
-            work.running += (self.joins() * kept * calibration.examples) as f64 * (all + more);
+            if !calibration.fits.is_empty() {
+                work.running += (self.joins() * kept * calibration.examples) as f64 * (all + more);
+            }
+            if !calibration.rankings.is_empty() {
+                work.running += (self.joins() * calibration.ranked_examples) as f64 * self.pace.members;
+            }
             work.ranking += self.joins() * macs(&calibration.rankings);
             work.moments += self.joins() * calibration.tries * macs(&calibration.fits);
             let solving = |fit: &super::Fit| {

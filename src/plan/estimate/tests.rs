@@ -124,12 +124,12 @@ fn compensation_counts_with_and_without_data() {
     let calibrated = by("magnitude");
     let basis = &calibrated.memory_basis;
     assert!(basis.contains("in `compensate`") && basis.contains("activations of calibration examples"), "{basis}");
-    // Of 9,000 examples, each network's inputs are kept until its first layer.
-    assert!(basis.contains(&format!("{:.1} MB activations of cal", 9000.0 * 3.0 * 784.0 * 4.0 / 1e6)), "{basis}");
+    // Of 9,000 examples is kept what each network's second layer reads.
+    assert!(basis.contains(&format!("{:.1} MB activations of cal", 9000.0 * 3.0 * 512.0 * 4.0 / 1e6)), "{basis}");
     assert!(calibrated.seconds_basis.contains("to calibrate and refit"), "{}", calibrated.seconds_basis);
     // `auto` runs one more fused network beside them, and ranks by activations first.
     let both = by("auto");
-    let inputs = format!("{:.1} MB activations of cal", 9000.0 * 4.0 * 784.0 * 4.0 / 1e6);
+    let inputs = format!("{:.1} MB activations of cal", 9000.0 * 4.0 * 512.0 * 4.0 / 1e6);
     assert!(both.memory_basis.contains(&inputs), "{}", both.memory_basis);
     assert!(both.memory_peak_bytes > calibrated.memory_peak_bytes);
     assert!(both.seconds_estimate > 1.2 * calibrated.seconds_estimate, "{}", both.seconds_basis);

@@ -4,8 +4,6 @@ mod validation;
 
 pub use validation::{Share, ToValidate};
 
-use sqlx::FromRow;
-
 use super::files::{Deletion, FileRow, FileTable, Kind, StoredFile};
 use super::listing::Listing;
 use super::steady::Steady;
@@ -16,6 +14,7 @@ use crate::domain::dataset::DatasetFacts;
 use crate::domain::id::DatasetId;
 use crate::domain::problem::Problem;
 use crate::store::sql;
+use crate::store::sql::FromRow;
 
 /// How far a dataset's validation has come.
 #[derive(Debug, Clone, PartialEq)]

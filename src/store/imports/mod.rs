@@ -7,7 +7,6 @@ mod tests;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use sqlx::FromRow;
 
 use super::files::Kind;
 use super::idempotency::RequestKey;
@@ -22,6 +21,7 @@ use crate::domain::name::FileName;
 use crate::domain::problem::Problem;
 use crate::domain::remote_file::RemoteFile;
 use crate::store::sql;
+use crate::store::sql::FromRow;
 
 pub use queue::ToFetch;
 

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use serde_json::json;
-use sqlx::FromRow;
 
 use super::{Imports, WantedFile, kind};
 use crate::domain::access::Tenant;
@@ -12,6 +11,7 @@ use crate::domain::id::ImportId;
 use crate::domain::problem::Problem;
 use crate::store::StoreError;
 use crate::store::sql;
+use crate::store::sql::{Count, FromRow};
 
 /// Files of one tenant that are fetched at the same time.
 const AT_ONCE: i64 = 2;
@@ -46,8 +46,7 @@ struct Claimed {
     labels: String,
     token: Option<String>,
     etag: Option<String>,
-    #[sqlx(try_from = "i64")]
-    tried: u32,
+    tried: Count,
 }
 
 impl Claimed {
@@ -69,7 +68,7 @@ impl Claimed {
                 token: self.token,
             },
             etag: self.etag,
-            tried: self.tried,
+            tried: self.tried.0,
         })
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::store::database::Connection;
 use crate::store::database::connection::Side;
 use crate::store::sql;
+use crate::store::sql::FromRow;
 use serde_json::{Value, json};
-use sqlx::FromRow;
 
 use super::events::{EventKind, append};
 #[cfg(test)]

@@ -2,8 +2,8 @@
 
 use crate::store::database::Connection;
 use crate::store::sql;
+use crate::store::sql::FromRow;
 use serde_json::{Value, json};
-use sqlx::FromRow;
 
 use super::JobError;
 use super::row::from_json;

@@ -2,9 +2,9 @@
 
 use crate::store::database::Connection;
 use crate::store::sql;
+use crate::store::sql::{Count, FromRow};
 use jiff::Timestamp;
 use serde_json::Value;
-use sqlx::FromRow;
 
 use super::row::from_json;
 use super::{JobError, Jobs};
@@ -64,8 +64,7 @@ struct EventRow {
     seq: i64,
     at: i64,
     r#type: String,
-    #[sqlx(try_from = "i64")]
-    attempt: u32,
+    attempt: Count,
     data: String,
 }
 
@@ -79,7 +78,7 @@ impl TryFrom<EventRow> for Event {
             seq: row.seq,
             at: from_millis(row.at),
             kind: kind.ok_or_else(unknown)?,
-            attempt: row.attempt,
+            attempt: row.attempt.0,
             data: from_json(&row.job_id, &row.data)?,
         })
     }

@@ -2,7 +2,6 @@
 
 use serde::Deserialize;
 use serde_json::Value;
-use sqlx::FromRow;
 
 #[cfg(test)]
 use super::failure::FailurePoint;
@@ -16,6 +15,7 @@ use crate::domain::id::JobId;
 use crate::domain::job::Fence;
 use crate::store::listing::Listing;
 use crate::store::sql;
+use crate::store::sql::FromRow;
 use crate::store::{Blobs, StoreError};
 
 #[derive(FromRow, Deserialize)]

@@ -2,7 +2,6 @@
 //! others.
 
 use serde_json::json;
-use sqlx::FromRow;
 
 use super::row::StateRow;
 use crate::domain::clock::{Moment, SteadyTime};
@@ -10,6 +9,7 @@ use crate::settings::Device;
 use crate::store::StoreError;
 use crate::store::database::Connection;
 use crate::store::sql;
+use crate::store::sql::FromRow;
 
 /// Jobs of a tenant for one device that are looked at, in order, for one whose files have room.
 const MOST_CANDIDATES: i64 = 20;

@@ -4,21 +4,19 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use sqlx::FromRow;
 
 use super::{EpochCheckpoint, FileId, InputRole, Job, JobInput};
 use crate::domain::clock::{SteadyTime, from_millis};
 use crate::domain::job::{Effort, Ended, Queued, Running, State};
 use crate::store::StoreError;
+use crate::store::sql::{Count, FromRow};
 
 /// The columns that hold a [`State`].
 #[derive(Debug, FromRow)]
 pub(super) struct StateRow {
     pub(super) state: String,
-    #[sqlx(try_from = "i64")]
-    pub(super) attempt: u32,
-    #[sqlx(try_from = "i64")]
-    pub(super) stalled: u32,
+    pub(super) attempt: Count,
+    pub(super) stalled: Count,
     pub(super) ran_ms: i64,
     pub(super) worker: Option<String>,
     pub(super) claimed_at: Option<i64>,
@@ -39,8 +37,8 @@ impl StateRow {
         };
         Self {
             state: state.name().to_owned(),
-            attempt: effort.attempts,
-            stalled: effort.stalled,
+            attempt: Count(effort.attempts),
+            stalled: Count(effort.stalled),
             ran_ms: millis(effort.ran),
             worker: running.map(|running| running.worker.to_string()),
             claimed_at: running.map(|running| running.claimed.as_millis()),
@@ -62,7 +60,7 @@ impl StateRow {
     pub(super) fn state(self, id: &str) -> Result<State, StoreError> {
         let wrong = |detail: String| StoreError::inconsistent("jobs", id, detail);
         let missing = |column: &str| wrong(format!("a job that is {} has no {column}", self.state));
-        let effort = Effort { attempts: self.attempt, stalled: self.stalled, ran: duration(self.ran_ms) };
+        let effort = Effort { attempts: self.attempt.0, stalled: self.stalled.0, ran: duration(self.ran_ms) };
         let ended = || {
             let finished = from_millis(self.finished_at.ok_or_else(|| missing("finished_at"))?);
             Ok::<_, StoreError>(Ended { effort, finished })
@@ -134,8 +132,7 @@ impl TryFrom<JobRow> for Job {
 #[derive(Debug, FromRow, Deserialize)]
 pub(super) struct InputRow {
     pub(super) role: String,
-    #[sqlx(try_from = "i64")]
-    pub(super) position: u32,
+    pub(super) position: Count,
     pub(super) name: String,
     pub(super) sha256: String,
     pub(super) checkpoint_id: Option<String>,
@@ -158,13 +155,13 @@ impl InputRow {
             None => (None, None),
         };
         let (name, sha256) = (input.name.clone(), input.sha256.clone());
-        Self { role: role.to_owned(), position, name, sha256, checkpoint_id, dataset_id }
+        Self { role: role.to_owned(), position: Count(position), name, sha256, checkpoint_id, dataset_id }
     }
 
     /// The input of the job `id` that the columns hold.
     pub(super) fn input(self, id: &str) -> Result<JobInput, StoreError> {
         let role = match self.role.as_str() {
-            "member" => InputRole::Member(self.position),
+            "member" => InputRole::Member(self.position.0),
             "dataset" => InputRole::Dataset,
             "validation" => InputRole::Validation,
             "test" => InputRole::Test,

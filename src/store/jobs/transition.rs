@@ -15,7 +15,7 @@ use crate::domain::clock::Moment;
 use crate::domain::id::JobId;
 use crate::domain::job::{Fence, Queued, Running, State};
 
-#[derive(sqlx::FromRow)]
+#[derive(sql::FromRow)]
 struct Found {
     max_runtime_ms: i64,
     #[sqlx(flatten)]

@@ -9,8 +9,6 @@ mod upload;
 use std::fs::File;
 use std::time::Duration;
 
-use sqlx::FromRow;
-
 use super::blobs::{Bucket, part_bytes};
 use super::error::BucketError;
 use super::files::Kind;
@@ -18,6 +16,7 @@ use super::sql;
 use super::uploads::{Upload, Uploads};
 use super::{Database, StoreError};
 use crate::domain::id::{CheckpointId, DatasetId, UploadId};
+use crate::store::sql::FromRow;
 
 pub use upload::MultipartUpload;
 

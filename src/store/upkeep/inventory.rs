@@ -2,7 +2,7 @@
 
 use crate::store::database::Connection;
 use crate::store::sql;
-use sqlx::FromRow;
+use crate::store::sql::FromRow;
 
 use crate::store::StoreError;
 

@@ -3,8 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use sqlx::FromRow;
-
 use crate::domain::access::Tenant;
 use crate::domain::clock::SharedClock;
 use crate::domain::quota::TenantResource;
@@ -14,6 +12,7 @@ use crate::store::datasets::Datasets;
 use crate::store::files::Deletion;
 use crate::store::jobs::{JobError, Jobs};
 use crate::store::sql;
+use crate::store::sql::FromRow;
 use crate::store::{Blobs, Database, StoreError, tenants};
 
 /// Something that goes.

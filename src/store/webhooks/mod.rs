@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rand::TryRng;
-use sqlx::FromRow;
 
 use super::idempotency::RequestKey;
 use super::jobs::{JobError, once};
@@ -21,6 +20,7 @@ use crate::domain::clock::{SharedClock, from_millis};
 use crate::domain::id::{DeliveryId, WebhookId};
 use crate::domain::webhook::{Call, DeliveryState, Destination, EventType, SigningSecret};
 use crate::store::sql;
+use crate::store::sql::FromRow;
 
 pub(super) use outbox::announce;
 pub use queue::ToSend;

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use serde_json::json;
-use sqlx::FromRow;
 
 use super::outbox::insert;
 use super::{Delivery, Webhooks};
@@ -13,6 +12,7 @@ use crate::domain::webhook::{Call, DeliveryState, Destination, EventType, Signin
 use crate::store::StoreError;
 use crate::store::listing::Listing;
 use crate::store::sql;
+use crate::store::sql::{Count, FromRow};
 
 /// Calls of one tenant at the same time.
 const AT_ONCE: i64 = 4;
@@ -42,8 +42,7 @@ struct Claimed {
     id: String,
     webhook_id: String,
     body: String,
-    #[sqlx(try_from = "i64")]
-    tried: u32,
+    tried: Count,
 }
 
 #[derive(FromRow)]
@@ -132,7 +131,7 @@ impl Webhooks {
             secrets: std::iter::once(hook.secret).chain(hook.previous).map(SigningSecret::of).collect(),
             body: claimed.body,
             webhook: claimed.webhook_id,
-            tried: claimed.tried,
+            tried: claimed.tried.0,
             claimed_until: until,
         }))
     }

@@ -47,7 +47,7 @@ impl House {
 }
 
 /// The columns of a job that are shown.
-#[derive(sqlx::FromRow)]
+#[derive(sql::FromRow)]
 struct Shown {
     id: String,
     phases: String,
@@ -62,8 +62,13 @@ struct Shown {
 /// What the columns of a job say.
 fn described(job: Shown) -> String {
     let state = job.state;
-    let mut text =
-        format!("{}, attempt {}, stalled {}, ran {}s", state.state, state.attempt, state.stalled, state.ran_ms / 1000);
+    let mut text = format!(
+        "{}, attempt {}, stalled {}, ran {}s",
+        state.state,
+        state.attempt.0,
+        state.stalled.0,
+        state.ran_ms / 1000
+    );
     let mut add = |name: &str, value: Option<String>| {
         if let Some(value) = value {
             write!(text, ", {name} {value}").expect("text");
