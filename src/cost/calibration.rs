@@ -63,12 +63,19 @@ pub fn largest_activation(graph: &Graph) -> usize {
     graph.iter().map(|(id, _)| graph.shape(id).iter().product()).max().unwrap_or(1)
 }
 
-/// Most bytes that `graphs` have of `count` examples while a batch is on its way: their inputs, and what a layer reads and writes.
+/// Most bytes that members and fused networks have of `count` examples while a batch is on its way: what a layer reads and writes. Fused
+/// networks begin behind their first layer.
 #[must_use]
-pub fn batch_bytes(count: usize, graphs: &[&Graph]) -> usize {
-    let of_graph = |graph: &&Graph| graph.input_shape().iter().product::<usize>() + 2 * largest_activation(graph);
-    let widest = graphs.iter().map(|graph| largest_activation(graph)).max().unwrap_or(1);
-    batch(widest, count) * graphs.iter().map(of_graph).sum::<usize>() * size_of::<f32>()
+pub fn batch_bytes(count: usize, members: &[&Graph], fused: &[&Graph]) -> usize {
+    let widest = members.iter().chain(fused).map(|graph| largest_activation(graph)).max().unwrap_or(1);
+    let of_members: usize = members.iter().map(|graph| largest_activation(graph)).sum();
+    let of_fused: usize = fused.iter().map(|graph| largest_behind_first_layer(graph)).sum();
+    batch(widest, count) * 2 * (of_members + of_fused) * size_of::<f32>()
+}
+
+fn largest_behind_first_layer(graph: &Graph) -> usize {
+    let behind = graph.iter().skip_while(|(_, node)| !mixes(&node.op));
+    behind.map(|(id, _)| graph.shape(id).iter().product()).max().unwrap_or(1)
 }
 
 /// Most bytes of activations that one example needs between two layers.

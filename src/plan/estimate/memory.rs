@@ -96,7 +96,11 @@ impl Work {
             if calibration.output_layer > 0 {
                 let read =
                     (calibration.examples * tries * calibration.output_layer).min(tries * OUTPUT_LAYER_ELEMENTS as u64);
-                parts.push((read * FLOAT, "what the output layer reads".to_owned()));
+                // The members' last activations are gone when it is complete.
+                let read = (read * FLOAT).saturating_sub(calibration.held_of_members);
+                if read > 0 {
+                    parts.push((read, "what the output layer reads".to_owned()));
+                }
             }
         }
         if let Some(data_free) = &self.data_free {

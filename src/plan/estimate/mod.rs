@@ -123,6 +123,8 @@ struct Calibration {
     examples: u64,
     /// Bytes of activations that are kept.
     held: u64,
+    /// The members' part of them.
+    held_of_members: u64,
     /// Bytes of a batch on its way through all networks.
     batch: u64,
     /// The same for the rankings.
@@ -311,10 +313,11 @@ impl Calibration {
         Some(Self {
             examples,
             held: held(examples, of_all),
-            batch: calibration::batch_bytes(examples as usize, &tried) as u64,
+            held_of_members: held(examples, of_members),
+            batch: calibration::batch_bytes(examples as usize, &members, &tried[members.len()..]) as u64,
             ranked_examples,
             ranked_held: held(ranked_examples, of_members),
-            ranked_batch: calibration::batch_bytes(ranked_examples as usize, &members) as u64,
+            ranked_batch: calibration::batch_bytes(ranked_examples as usize, &members, &[]) as u64,
             passes: fits.len().max(rankings.len()) as u64,
             fits,
             rankings,
