@@ -108,3 +108,19 @@ pub(super) fn reads_units(graph: &Graph, id: NodeId) -> bool {
 pub fn mixes(op: &Op) -> bool {
     op.is_dense() || op.convolution().is_some()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_units_are_ranked_on_more_examples_each_than_many() {
+        assert_eq!([256, 1000, 2048, 8192].map(to_rank), [2560, 10_000, 10_000, 32_768]);
+    }
+
+    #[test]
+    fn a_batch_is_bounded_by_elements_by_number_and_by_a_tenth_of_all() {
+        let batches = [(784, 50_000), (1 << 16, 50_000), (1 << 23, 50_000), (784, 95), (0, 0)];
+        assert_eq!(batches.map(|(elements, count)| batch(elements, count)), [1024, 64, 1, 10, 1]);
+    }
+}

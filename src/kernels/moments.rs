@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use crate::kernels::panels::Panel;
 use crate::kernels::product::{Rows, Sums, block, by_blocks};
 use crate::kernels::{Matrix, Workspace};
 
@@ -32,20 +33,8 @@ pub fn add_product(work: &mut Workspace<f32>, a: Matrix<f32>, b: Matrix<f32>, wh
         }
     };
     let blocks = sums.par_chunks_mut(rows * columns).map(Rows);
-    match which {
-        Triangle::Both => by_blocks(work, a.transposed(), b, rows, |_, _| true, blocks, write),
-        Triangle::Upper => {
-            by_blocks(
-                work,
-                a.transposed(),
-                b,
-                rows,
-                |first, panel| panel.column + panel.columns > first,
-                blocks,
-                write,
-            );
-        }
-    }
+    let needed = |first: usize, panel: &Panel<f32>| which == Triangle::Both || panel.column + panel.columns > first;
+    by_blocks(work, a.transposed(), b, rows, needed, blocks, write);
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::Work;
 use crate::cost::calibration::{self, BATCH_ELEMENTS};
 use crate::cost::evaluation::BATCH;
+use crate::cost::systems::Fit;
 use crate::domain::gpu::CONTEXT_BYTES;
 use crate::model::graph::{Graph, Op};
 use crate::settings::Precision;
@@ -109,7 +110,7 @@ impl Work {
         let Some(calibration) = &self.calibration else { return 0 };
         let networks = self.members.parameters + calibration.tries * self.fused.parameters;
         let values = 3 * BATCH_ELEMENTS as u64 * (1 + calibration.tries);
-        let moments = |fits: &[super::Fit]| fits.iter().map(super::Fit::moments).collect::<Vec<_>>();
+        let moments = |fits: &[Fit]| fits.iter().map(Fit::moments).collect::<Vec<_>>();
         let ranked: u64 = moments(&calibration.rankings).into_iter().sum();
         let fitted = calibration.tries * moments(&calibration.fits).into_iter().max().unwrap_or(0);
         let fits = calibration.fits.iter().map(|fit| (fit, calibration.examples));

@@ -1,6 +1,6 @@
 //! What it takes to fit a network level after level.
 
-use super::Fit;
+use crate::cost::systems::Fit;
 use crate::cost::{calibration, interpolation};
 use crate::plan::network::Network;
 use crate::plan::request::JobRequest;

@@ -3,6 +3,7 @@
 use super::{Training, Work};
 use crate::cost::calibration::{BATCH_ELEMENTS, OUTPUT_LAYER_ELEMENTS};
 use crate::cost::evaluation::BATCH;
+use crate::cost::systems::Fit;
 
 /// Memory for blocks of rows on their way from the members to the fused file, for threads, and for everything small.
 const BUFFERS: u64 = 48 << 20;
@@ -72,8 +73,8 @@ impl Work {
     fn ranking(&self) -> (&'static str, Vec<Part>) {
         let mut parts = Vec::new();
         if let Some(calibration) = self.calibration.as_ref().filter(|calibration| !calibration.rankings.is_empty()) {
-            let moments: u64 = calibration.rankings.iter().map(super::Fit::moments).sum();
-            let largest = calibration.rankings.iter().map(super::Fit::moments).max().unwrap_or(0);
+            let moments: u64 = calibration.rankings.iter().map(Fit::moments).sum();
+            let largest = calibration.rankings.iter().map(Fit::moments).max().unwrap_or(0);
             parts.push((DOUBLE * (2 * moments + largest), "moments of all groups".to_owned()));
             parts.push((calibration.ranked_held, "activations of calibration examples".to_owned()));
             parts.push((calibration.ranked_batch, "a batch of them".to_owned()));
@@ -87,7 +88,7 @@ impl Work {
             let tries = calibration.tries;
             let of = if tries == 1 { "the fused weights, twice" } else { "the fused weights, twice for each ranking" };
             parts.push((2 * tries * self.fused.bytes, of.to_owned()));
-            let system = calibration.fits.iter().map(super::Fit::moments).max().unwrap_or(0);
+            let system = calibration.fits.iter().map(Fit::moments).max().unwrap_or(0);
             // Moments of all rankings, of what is fitted and held out, and the solution of one.
             let system = (2 * (tries - 1) * DOUBLE + 6 * DOUBLE + FLOAT) * system;
             parts.push((system, "the largest system".to_owned()));

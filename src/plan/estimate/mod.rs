@@ -1,5 +1,6 @@
 //! What a job will take: memory and time, added up from what it does, phase by phase.
 
+mod calibration;
 mod disk;
 mod gpu;
 mod interpolation;
@@ -7,10 +8,10 @@ mod memory;
 mod seconds;
 
 use crate::cost::budgets::SENSITIVITY_MACS;
+use crate::cost::calibration::mixes;
 use crate::cost::evaluation::{Fusion, OtherMethods, RULE_INPUTS, measures_members, networks};
 use crate::cost::interpolation::levels_of;
-use crate::cost::systems::{self, Fit};
-use crate::cost::{Counts, calibration, forward_seconds, identification, joins, step_seconds};
+use crate::cost::{Counts, forward_seconds, identification, joins, step_seconds};
 use crate::domain::dataset::{DatasetFacts, DatasetFormat, LabelForm};
 use crate::model::costs::Costs;
 use crate::model::graph::{Graph, Op};
@@ -21,10 +22,10 @@ use crate::plan::identity;
 use crate::plan::network::{DatasetInput, JobFiles, KnownSpeed, Network};
 use crate::plan::request::JobRequest;
 use crate::settings::{
-    Allocation, Budget, Compensate, EnsembleRule, Importance, Objective, Optimizer, Order, OutputTargets,
-    ReportCandidate, Size, ValidationSource,
+    Allocation, Budget, Compensate, EnsembleRule, Objective, Optimizer, Order, ReportCandidate, Size, ValidationSource,
 };
 
+use calibration::Calibration;
 use gpu::Filled;
 use interpolation::Interpolation;
 
@@ -114,33 +115,6 @@ struct Training {
     augments: bool,
     /// Whether BatchNorm's statistics are measured once more.
     reestimates: bool,
-}
-
-/// What is measured on unlabelled inputs: refits, and rankings by activations.
-#[derive(Debug)]
-struct Calibration {
-    /// For the refits.
-    examples: u64,
-    /// Bytes of activations that are kept.
-    held: u64,
-    /// The members' part of them.
-    held_of_members: u64,
-    /// Bytes of a batch on its way through all networks.
-    batch: u64,
-    /// The same for the rankings.
-    ranked_examples: u64,
-    ranked_held: u64,
-    ranked_batch: u64,
-    /// Layers, each of which runs what is not kept once more.
-    passes: u64,
-    /// Refits of layers; none without compensation.
-    fits: Vec<Fit>,
-    /// Rankings of groups; none where weights alone rank.
-    rankings: Vec<Fit>,
-    /// Rankings whose networks are refitted side by side.
-    tries: u64,
-    /// Features and classes of an output layer that may be refitted to probabilities; 0 where it is not.
-    output_layer: u64,
 }
 
 /// Compensation without data: moments of the units of all networks, layer by layer.
@@ -268,65 +242,6 @@ impl Pace {
     }
 }
 
-impl Calibration {
-    /// What the job measures on `available` examples; `None` where it does not.
-    fn of(job: &JobRequest, network: &Network, available: u64, based: u64) -> Option<Self> {
-        let refits = network.compensate == Compensate::Calibration;
-        let tries = if network.importance == Importance::Auto { 2 + based } else { 1 };
-        let ranks = network.importance.needs_data() || tries > 1;
-        if !refits && !ranks {
-            return None;
-        }
-        let members: Vec<&Graph> = network.detected.graphs.iter().collect();
-        let graphs: Vec<&Graph> = members.iter().copied().chain([&network.fusion.fused]).collect();
-        let positions = job.method.calibration.positions as u64;
-        let mut rankings = if ranks { systems::rankings(&network.detected.graphs, positions) } else { Vec::new() };
-        let mut fits = if refits {
-            systems::refits(
-                &network.fusion.fused,
-                &network.detected.graphs,
-                job.method.calibration.convolutions,
-                positions,
-            )
-        } else {
-            Vec::new()
-        };
-        let most = |fits: &[Fit]| fits.iter().map(|fit| fit.features as usize).max().unwrap_or(0);
-        let drawn = |wanted: usize, graphs: &[&Graph]| {
-            let examples = job.method.calibration.samples.unwrap_or_else(|| calibration::examples(wanted, graphs));
-            (examples as u64).min(available)
-        };
-        let examples = drawn(calibration::PER_UNKNOWN * most(&fits), &graphs);
-        let ranked_examples = drawn(calibration::to_rank(most(&rankings)), &members);
-        for fit in &mut fits {
-            fit.rows *= examples;
-        }
-        for ranking in &mut rankings {
-            ranking.rows *= ranked_examples;
-        }
-        let per_example = |graphs: &[&Graph]| graphs.iter().map(|graph| calibration::held_per_example(graph)).sum();
-        let held = |examples: u64, bytes: usize| (examples * bytes as u64).min(calibration::HELD_BYTES as u64);
-        let tried: Vec<&Graph> = members.iter().copied().chain((0..tries).map(|_| &network.fusion.fused)).collect();
-        let (of_members, of_all): (usize, usize) = (per_example(&members), per_example(&tried));
-        let probabilities = refits && job.method.calibration.output_layer == OutputTargets::Probabilities;
-        let output_layer = fits.last().filter(|_| probabilities).map_or(0, |fit| fit.features + fit.targets);
-        Some(Self {
-            examples,
-            held: held(examples, of_all),
-            held_of_members: held(examples, of_members),
-            batch: calibration::batch_bytes(examples as usize, &members, &tried[members.len()..]) as u64,
-            ranked_examples,
-            ranked_held: held(ranked_examples, of_members),
-            ranked_batch: calibration::batch_bytes(ranked_examples as usize, &members, &[]) as u64,
-            passes: fits.len().max(rankings.len()) as u64,
-            fits,
-            rankings,
-            tries,
-            output_layer,
-        })
-    }
-}
-
 /// Bytes of what is said of one example beside its class: its numbers as they are stored, and as the task takes them.
 fn label_bytes(facts: &DatasetFacts) -> u64 {
     match facts.labels {
@@ -355,7 +270,7 @@ impl DataFree {
     fn of(network: &Network) -> Self {
         let graphs = || network.detected.graphs.iter().chain([&network.fusion.fused]);
         let fused = &network.fusion.fused;
-        let dense = fused.iter().filter(|(_, node)| calibration::mixes(&node.op));
+        let dense = fused.iter().filter(|(_, node)| mixes(&node.op));
         let layers = dense.map(|(id, _)| {
             let units = graphs().map(|graph| graph.shape(id)[0] as u64).sum();
             (units, fused.shape(id)[0] as u64)

@@ -8,6 +8,7 @@ use crate::cost::budgets::{VERIFICATION_EXAMPLES, VERIFICATION_MACS};
 use crate::cost::calibration::SOLUTIONS;
 use crate::cost::checks::first_examples;
 use crate::cost::evaluation::BATCH;
+use crate::cost::systems::Fit;
 use crate::domain::progress::Phase;
 
 /// Bytes per second at which members are read, ranked and gathered, by assumption.
@@ -164,7 +165,7 @@ impl Work {
         let all = self.pace.members + self.pace.fused;
         if let Some(calibration) = &self.calibration {
             let kept = if self.calibration_fits() { 1 } else { calibration.passes.div_ceil(2).max(1) };
-            let macs = |fits: &[super::Fit]| fits.iter().map(super::Fit::macs).sum::<u64>();
+            let macs = |fits: &[Fit]| fits.iter().map(Fit::macs).sum::<u64>();
             let more = (calibration.tries - 1) as f64 * self.pace.fused;
             if !calibration.fits.is_empty() {
                 work.running += (self.joins() * kept * calibration.examples) as f64 * (all + more);
@@ -174,7 +175,7 @@ impl Work {
             }
             work.ranking += self.joins() * macs(&calibration.rankings);
             work.moments += self.joins() * calibration.tries * macs(&calibration.fits);
-            let solving = |fit: &super::Fit| {
+            let solving = |fit: &Fit| {
                 let square = fit.features * fit.features;
                 fit.systems * SOLUTIONS as u64 * (square * fit.features / 3 + square * fit.targets)
             };
